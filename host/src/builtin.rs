@@ -1,0 +1,57 @@
+//! The host's own handlers. They are registered with the router like any plugin's: there is no second mechanism
+//! beside events.
+//!
+//! [`system`] speaks of the host, [`module`] of its plugins, [`flow`] of the events between them, [`catalog`] gathers what
+//! events there are and what they take.
+
+mod catalog;
+mod flow;
+mod module;
+mod system;
+
+use std::{future::Future, sync::Arc};
+
+use ksi_plugin_api::Pattern;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub(crate) use catalog::Described;
+
+use crate::{event::Event, host::Host, router::native::Failure};
+
+/// Registers all of them.
+pub(crate) fn register(host: &Host) {
+    system::register(host);
+    module::register(host);
+    flow::register(host);
+}
+
+/// Registers one: what it is for the catalogue, and what it does.
+fn handle<F, Fut, P>(host: &Host, described: Described, handler: F)
+where
+    F: Fn(Host, P) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
+    P: DeserializeOwned + Send + 'static,
+{
+    let name = described.event;
+    let pattern = match Pattern::parse(name) {
+        Ok(pattern) => pattern,
+        Err(error) => {
+            debug_assert!(false, "{error}");
+            return;
+        }
+    };
+    host.describe([described]);
+    // The router belongs to the host, so its handlers must not keep the host alive.
+    let weak = host.downgrade();
+    host.inner().router.add_native(name, &[pattern], move |event: Arc<Event>| {
+        let (host, handler) = (weak.upgrade().map(Host::from_inner), handler.clone());
+        async move {
+            let host = host.ok_or_else(|| Failure::new("stopping", "the host is stopping"))?;
+            let payload = event.payload().decode().map_err(|error| {
+                Failure::new("invalid_payload", format_args!("{}: {error}", event.name()))
+            })?;
+            handler(host, payload).await
+        }
+    });
+}

@@ -1,0 +1,95 @@
+//! `router:*`: the events between plugins, as a graph and as counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{catalog::Described, handle};
+use crate::{host::Host, router::native::Failure};
+
+pub(super) fn register(host: &Host) {
+    let graph = Described::new(
+        "router:graph",
+        "Who emits and who handles which event, with counts so far.",
+    );
+    handle(host, graph, draw);
+    handle(host, Described::new("router:stats", "How all calls so far ended."), stats);
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+async fn stats(host: Host, _: Nothing) -> Result<Value, Failure> {
+    let inner = host.inner();
+    let mut stats = json!(inner.router.all_counts());
+    stats["events_emitted"] = json!(inner.router.traffic.total());
+    stats["uptime"] = json!(inner.started.elapsed().as_secs_f64());
+    Ok(stats)
+}
+
+#[derive(Default)]
+struct Edge {
+    count: u64,
+    declared: bool,
+}
+
+async fn draw(host: Host, _: Nothing) -> Result<Value, Failure> {
+    let inner = host.inner();
+    let mut plugins = BTreeSet::new();
+    let mut events = BTreeSet::new();
+    // By from, to and kind.
+    let mut edges: BTreeMap<(String, String, &str), Edge> = BTreeMap::new();
+    for (name, plugin) in &inner.supervisor.registry().plugins {
+        if plugin.live.is_none() {
+            continue;
+        }
+        plugins.insert(name.to_string());
+        for event in &plugin.facts.manifest.emits {
+            events.insert(event.clone());
+            let edge = edges.entry((name.to_string(), event.clone(), "emits")).or_default();
+            edge.declared = true;
+        }
+    }
+    let mut emitted: BTreeMap<String, u64> = BTreeMap::new();
+    for (source, event, count) in inner.router.traffic.pairs() {
+        *emitted.entry(event.to_string()).or_default() += count;
+        let source = node(&source, &plugins);
+        events.insert(event.to_string());
+        edges.entry((source, event.to_string(), "emits")).or_default().count += count;
+    }
+    for route in inner.router.table().routes() {
+        let pattern = route.pattern.to_string();
+        events.insert(pattern.clone());
+        let handler = node(&route.target.info.plugin, &plugins);
+        let edge = edges.entry((pattern, handler, "handles")).or_default();
+        edge.declared = true;
+        // Several handlers of one plugin each get the event once.
+        let matching = emitted.iter().filter(|(event, _)| route.pattern.matches(event));
+        edge.count = edge.count.max(matching.map(|(_, count)| count).sum());
+    }
+    let kinds = plugins.iter().map(|id| (id.as_str(), "plugin"));
+    let kinds = kinds.chain(events.iter().map(|id| (id.as_str(), "event")));
+    let kinds = kinds.chain(["host", "client"].map(|id| (id, "host")));
+    let used = |id: &str| edges.keys().any(|(from, to, _)| from == id || to == id);
+    let nodes: Vec<Value> = kinds
+        .filter(|(id, kind)| *kind != "host" || used(id))
+        .map(|(id, kind)| json!({ "id": id, "kind": kind }))
+        .collect();
+    let edges: Vec<Value> = edges
+        .iter()
+        .map(|((from, to, kind), edge)| {
+            json!({ "from": from, "to": to, "kind": kind, "count": edge.count, "declared": edge.declared })
+        })
+        .collect();
+    Ok(json!({ "nodes": nodes, "edges": edges }))
+}
+
+/// The node of whoever emits or handles: a plugin by its name, the host, or whatever else sends events into it.
+fn node(name: &str, plugins: &BTreeSet<String>) -> String {
+    match name {
+        "" => "host".to_owned(),
+        name if plugins.contains(name) => name.to_owned(),
+        _ => "client".to_owned(),
+    }
+}

@@ -1,0 +1,207 @@
+//! `module:*`: the plugins, in KSI's word for them.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    catalog::{self, Described},
+    handle,
+};
+use crate::{
+    dispatch::call::Counts,
+    host::Host,
+    plugin::{
+        registry::Plugin,
+        retire::RetiredState,
+        supervisor::{DeployError, Deployed},
+    },
+    router::native::Failure,
+};
+
+pub(super) fn register(host: &Host) {
+    handle(host, Described::new("module:list", "Every plugin, and every file that is none."), list);
+    let named = |event, summary| {
+        Described::new(event, summary).takes("module_name", "str", true, "The plugin's name")
+    };
+    handle(host, named("module:inspect", "One plugin in full."), inspect);
+    handle(host, Described::new("module:events", "Who handles which event."), events);
+    let load =
+        Described::new("module:load", "Loads a plugin file, or replaces the plugin that it is.")
+            .takes("path", "str", true, "The file");
+    handle(host, load, load_file);
+    handle(host, named("module:reload", "Replaces a plugin by what its file holds now."), reload);
+    handle(host, named("module:unload", "Unloads a plugin."), unload);
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+struct Named {
+    module_name: String,
+}
+
+async fn list(host: Host, _: Nothing) -> Result<Value, Failure> {
+    let registry = host.inner().supervisor.registry();
+    let mut modules: Vec<Value> =
+        registry.plugins.iter().map(|(name, plugin)| overview(&host, name, plugin)).collect();
+    modules.extend(registry.refused.iter().map(|(file, refused)| {
+        let name =
+            file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        json!({
+            "name": name, "version": null, "generation": null, "state": "refused", "file": file,
+            "events": [], "counts": Counts::default(), "retired": [], "last_error": refused.reason,
+        })
+    }));
+    drop(registry);
+    Ok(json!({ "count": modules.len(), "modules": modules }))
+}
+
+fn overview(host: &Host, name: &str, plugin: &Plugin) -> Value {
+    let facts = &plugin.facts;
+    let lingering = plugin.retired.iter().any(|old| old.state() == RetiredState::Draining);
+    let state = match plugin.live {
+        Some(_) => "live",
+        None if lingering => "draining",
+        None => "unloaded",
+    };
+    let mut events: Vec<&str> = facts
+        .manifest
+        .handlers
+        .iter()
+        .flat_map(|handler| handler.subscriptions.iter().map(String::as_str))
+        .collect();
+    events.sort_unstable();
+    events.dedup();
+    let mut counts = Counts::default();
+    host.inner().router.counts_of(name).into_iter().for_each(|(_, own)| counts.add(own));
+    let retired: Vec<Value> = plugin
+        .retired
+        .iter()
+        .map(|old| {
+            let (state, cause) = match old.state() {
+                RetiredState::Draining => ("draining", None),
+                RetiredState::Unmapped => ("unmapped", None),
+                RetiredState::Pinned(cause) => ("pinned", Some(cause)),
+            };
+            json!({ "generation": old.generation, "state": state, "cause": cause })
+        })
+        .collect();
+    json!({
+        "name": name,
+        "version": facts.manifest.version,
+        "generation": facts.number,
+        "state": state,
+        "file": facts.file,
+        "events": events,
+        "counts": counts,
+        "retired": retired,
+        "last_error": plugin.last_error,
+    })
+}
+
+async fn inspect(host: Host, ask: Named) -> Result<Value, Failure> {
+    let registry = host.inner().supervisor.registry();
+    let Some((name, plugin)) = registry.plugins.get_key_value(ask.module_name.as_str()) else {
+        return Err(failure(DeployError::NoSuchPlugin { plugin: ask.module_name }));
+    };
+    let facts = &plugin.facts;
+    let counts: BTreeMap<Arc<str>, Counts> =
+        host.inner().router.counts_of(name).into_iter().collect();
+    let described = &facts.description.handlers;
+    let handlers: Vec<Value> = facts
+        .manifest
+        .handlers
+        .iter()
+        .enumerate()
+        .map(|(index, handler)| {
+            let description = described.get(index);
+            json!({
+                "name": handler.name,
+                "summary": description.map(|known| &known.summary),
+                "subscriptions": handler.subscriptions,
+                "priority": handler.priority,
+                "timeout_ms": handler.timeout_ms,
+                "blocking": handler.blocking,
+                "counts": counts.get(handler.name.as_str()).copied().unwrap_or_default(),
+                "parameters": description.map(|known| catalog::parameters(&known.payload)),
+                "payload_schema": description.map(|known| &known.payload),
+                "reply_schema": description.map(|known| &known.reply),
+            })
+        })
+        .collect();
+    let tasks = plugin.live.as_ref().map(|live| live.host_side.task_count());
+    let mut whole = overview(&host, name, plugin);
+    whole["manifest"] = json!(facts.manifest);
+    whole["handlers"] = handlers.into();
+    whole["emits"] = json!(facts.manifest.emits);
+    whole["hash"] = json!(facts.hash.to_hex().as_str());
+    whole["background_tasks"] = json!(tasks);
+    whole["timings_ms"] = json!(facts.timings.millis());
+    Ok(whole)
+}
+
+async fn events(host: Host, _: Nothing) -> Result<Value, Failure> {
+    let table = host.inner().router.table();
+    let mut events: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for route in table.routes() {
+        let info = &route.target.info;
+        let module = if info.plugin.is_empty() { "host" } else { &*info.plugin };
+        let handler =
+            json!({ "module": module, "handler": *info.handler, "priority": route.priority });
+        events.entry(route.pattern.to_string()).or_default().push(handler);
+    }
+    let events: Map<String, Value> =
+        events.into_iter().map(|(event, handlers)| (event, handlers.into())).collect();
+    Ok(json!({ "events": events }))
+}
+
+#[derive(Deserialize)]
+struct Load {
+    path: PathBuf,
+}
+
+async fn load_file(host: Host, ask: Load) -> Result<Value, Failure> {
+    // In a task of its own: a replacement is not given up because whoever asked for it went away.
+    let supervisor = host.inner().supervisor.clone();
+    let loading = tokio::spawn(async move { supervisor.load(&ask.path).await });
+    done("loaded", loading).await
+}
+
+async fn reload(host: Host, ask: Named) -> Result<Value, Failure> {
+    let supervisor = host.inner().supervisor.clone();
+    let reloading = tokio::spawn(async move { supervisor.reload(&ask.module_name).await });
+    done("reloaded", reloading).await
+}
+
+async fn unload(host: Host, ask: Named) -> Result<Value, Failure> {
+    let supervisor = host.inner().supervisor.clone();
+    let unloading =
+        tokio::spawn(async move { supervisor.unload(&ask.module_name, "it was asked for").await });
+    done("unloaded", unloading).await
+}
+
+async fn done(
+    status: &str,
+    task: tokio::task::JoinHandle<Result<Deployed, DeployError>>,
+) -> Result<Value, Failure> {
+    let deployed = match task.await {
+        Ok(deployed) => deployed.map_err(failure)?,
+        Err(error) => return Err(Failure::new("internal", error)),
+    };
+    let Deployed { plugin, version, generation } = deployed;
+    Ok(json!({ "status": status, "name": *plugin, "version": version, "generation": generation }))
+}
+
+fn failure(error: DeployError) -> Failure {
+    let code = match &error {
+        DeployError::NoSuchPlugin { .. } => "no_such_module",
+        DeployError::NotLive { .. } => "not_live",
+        DeployError::Stopping => "stopping",
+        DeployError::Init { .. } | DeployError::InitTimedOut { .. } => "init_failed",
+        _ => "refused",
+    };
+    Failure::new(code, error)
+}

@@ -1,0 +1,152 @@
+//! `system:*`: how the host is, what events it knows, and its end.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    catalog::{self, Described, Entry},
+    handle,
+};
+use crate::{host::Host, router::native::Failure};
+
+pub(super) fn register(host: &Host) {
+    handle(
+        host,
+        Described::new("system:health", "Whether the host is well, and how busy."),
+        health,
+    );
+    let discover = Described::new("system:discover", "Which events there are.")
+        .takes(
+            "level",
+            "str",
+            false,
+            "\"summary\": namespaces; \"namespace\" or \"full\": a flat table",
+        )
+        .takes("namespace", "str", false, "Only events of this namespace")
+        .takes("event", "str", false, "Only this event")
+        .takes("module", "str", false, "Only events of this plugin");
+    handle(host, discover, discover_events);
+    let help = Described::new("system:help", "What an event takes, with an example.")
+        .takes("event", "str", true, "Its name");
+    handle(host, help, explain);
+    let stop = Described::new("system:shutdown_request", "Asks the host to stop in order.");
+    handle(host, stop, shutdown_request);
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+async fn health(host: Host, _: Nothing) -> Result<Value, Failure> {
+    let inner = host.inner();
+    let plugins = inner.supervisor.registry().last_started_first().len();
+    Ok(json!({
+        "status": "healthy",
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime": inner.started.elapsed().as_secs_f64(),
+        "pid": std::process::id(),
+        "plugins": plugins,
+        "events": host.event_names().len(),
+        "events_emitted": inner.router.traffic.total(),
+    }))
+}
+
+#[derive(Deserialize)]
+struct Discover {
+    #[serde(default)]
+    level: Option<String>,
+    #[serde(default)]
+    namespace: Option<String>,
+    #[serde(default)]
+    event: Option<String>,
+    #[serde(default)]
+    module: Option<String>,
+}
+
+async fn discover_events(host: Host, ask: Discover) -> Result<Value, Failure> {
+    let mut entries = catalog::entries(&host);
+    let in_namespace = |entry: &Entry, space: &str| entry.event.split(':').next() == Some(space);
+    entries.retain(|entry| {
+        ask.namespace.as_ref().is_none_or(|space| in_namespace(entry, space))
+            && ask.event.as_ref().is_none_or(|event| *event == entry.event)
+            && ask.module.as_ref().is_none_or(|module| *module == entry.module)
+    });
+    let spaces = catalog::by_namespace(&entries);
+    match ask.level.as_deref() {
+        None => {
+            let events: Map<String, Value> = spaces
+                .iter()
+                .map(|(space, entries)| {
+                    ((*space).to_owned(), entries.iter().map(|entry| brief(entry)).collect())
+                })
+                .collect();
+            Ok(json!({ "events": events }))
+        }
+        Some("summary") => {
+            let namespaces: Map<String, Value> = spaces
+                .iter()
+                .map(|(space, entries)| {
+                    let names: Vec<&str> =
+                        entries.iter().map(|entry| entry.event.as_str()).collect();
+                    let value = json!({ "count": names.len(), "description": names.join(", ") });
+                    ((*space).to_owned(), value)
+                })
+                .collect();
+            Ok(json!({ "namespaces": namespaces, "_level": "summary" }))
+        }
+        Some(level @ ("namespace" | "full")) => {
+            let names: Vec<&&str> = spaces.keys().collect();
+            let events: Map<String, Value> = spaces
+                .values()
+                .flatten()
+                .map(|entry| {
+                    (entry.event.clone(), if level == "full" { full(entry) } else { brief(entry) })
+                })
+                .collect();
+            Ok(
+                json!({ "total": events.len(), "events": events, "namespaces": names, "_level": level }),
+            )
+        }
+        Some(level) => Err(Failure::new(
+            "invalid_payload",
+            format_args!(
+                "there is no level {level:?}; the levels are \"summary\", \"namespace\" and \"full\""
+            ),
+        )),
+    }
+}
+
+fn brief(entry: &Entry) -> Value {
+    json!({ "event": entry.event, "summary": entry.summary, "parameters": entry.parameters })
+}
+
+fn full(entry: &Entry) -> Value {
+    json!({
+        "event": entry.event,
+        "summary": entry.summary,
+        "parameters": entry.parameters,
+        "module": entry.module,
+        "handler": entry.handler,
+    })
+}
+
+#[derive(Deserialize)]
+struct Help {
+    event: String,
+}
+
+async fn explain(host: Host, ask: Help) -> Result<Value, Failure> {
+    let entries = catalog::entries(&host);
+    let Some(entry) = entries.iter().find(|entry| entry.event == ask.event) else {
+        let text = format!("nobody handles {}; `system:discover` shows what there is", ask.event);
+        return Err(Failure::new("unknown_event", text));
+    };
+    let example = json!({ "event": entry.event, "data": catalog::example(&entry.parameters) });
+    let mut help = full(entry);
+    help["examples"] = json!([example]);
+    Ok(help)
+}
+
+async fn shutdown_request(host: Host, _: Nothing) -> Result<Value, Failure> {
+    host.request_stop();
+    Ok(json!({ "status": "stopping" }))
+}

@@ -1,0 +1,251 @@
+//! What may be written on the command line, and the help for it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// A host for event plugins: load them, send them events, replace them while it runs.
+///
+/// `ksi run` and `ksi dev` start a host. All other commands speak to one over its control socket, which is found
+/// through --socket, else KSI_SOCKET, else the configuration, else $XDG_RUNTIME_DIR/ksi/daemon.sock, else a folder of
+/// your own below the temporary folder.
+#[derive(Debug, Parser)]
+#[command(name = "ksi", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 all well, 1 something failed, 2 not used as it should be, 3 no host there.";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Common {
+    /// The host's control socket
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Common options")]
+    pub(crate) socket: Option<PathBuf>,
+    /// A configuration file in TOML
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "KSI_CONFIG",
+        help_heading = "Common options"
+    )]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a host on folders of plugins
+    Run(Run),
+    /// Build plugins from source, run a host on them, and replace them as their source changes
+    Dev(Dev),
+    /// Send an event and print the replies, a line of JSON each
+    Emit(Emit),
+    /// List the plugins, and the files that were refused
+    List(Table),
+    /// Describe a running plugin, or a plugin file without loading it
+    Inspect(Inspect),
+    /// List the events and who handles them
+    Events(Table),
+    /// Print events as they happen
+    Watch(Watch),
+    /// Load a plugin file, from any folder
+    Load(Load),
+    /// Load a plugin's file anew, as if it had changed
+    Reload(Named),
+    /// Unload a plugin; its file stays where it is
+    Unload(Named),
+    /// Draw who emits and who handles which event, with the counts seen so far
+    Graph(Graph),
+    /// Stop the host and wait until it is gone
+    Stop,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Without --plugins and without folders in the configuration, plugins are taken from ./ksi-plugins.
+SIGTERM, SIGINT and `ksi stop` let calls finish and shut the plugins down; a second signal ends at once.
+KSI_LOG sets what is logged to standard error, as in KSI_LOG=debug or KSI_LOG=warn,hello=trace.
+
+Example:
+  ksi run --plugins ./plugins --socket ./ksi.sock")]
+pub(crate) struct Run {
+    /// A folder of plugins, loaded and watched; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A package is left out that says so in its Cargo.toml:
+  [package.metadata.ksi]
+  dev = false
+
+While a build fails, what was built last stays live.
+
+Examples:
+  ksi dev                     all plugins of the workspace around the current folder
+  ksi dev plugins ../hello    those below these folders")]
+pub(crate) struct Dev {
+    /// Where to look for plugin packages, at any depth [default: this workspace]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The folder that built plugins are put into [default: ksi/plugins in the target folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Option<PathBuf>,
+    /// Build with optimizations
+    #[arg(long)]
+    pub(crate) release: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Failures are printed to standard error, and the exit code is 1 when some handler failed or none was there.
+
+Examples:
+  ksi emit greet:request '{\"name\": \"you\"}'
+  jq -c .request job.json | ksi emit job:run -")]
+pub(crate) struct Emit {
+    /// The event's name
+    pub(crate) event: String,
+    /// The payload, or `-` to read it from standard input
+    #[arg(value_name = "JSON", default_value = "{}", allow_negative_numbers = true)]
+    pub(crate) payload: String,
+    /// How long to wait for the replies
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Table {
+    /// Print the host's answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A file is described from its bytes: none of its code runs, and no host is needed. What has a `/` in it, ends in .so
+or is a file is taken as one.
+
+Examples:
+  ksi inspect hello
+  ksi inspect target/debug/libhello.so")]
+pub(crate) struct Inspect {
+    /// A plugin's name, or a file
+    #[arg(value_name = "NAME-or-FILE")]
+    pub(crate) what: String,
+    /// Print the description as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+In a pattern, `*` stands for one segment of a name and `**` for any number; `*` alone is every event.
+Each line has the time (UTC), the event, who emitted it, and its payload. Ends with the host, or with ctrl-c.
+
+Example:
+  ksi watch 'state:*' system:ready")]
+pub(crate) struct Watch {
+    /// The events to print
+    #[arg(value_name = "PATTERN", default_value = "*")]
+    pub(crate) patterns: Vec<String>,
+    /// Print each event as the JSON that the host sent
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Load {
+    /// The plugin file
+    pub(crate) file: PathBuf,
+    /// Print the host's answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Named {
+    /// The plugin's name, as `ksi list` shows it
+    pub(crate) name: String,
+    /// Print the host's answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What is declared and was not seen yet is dotted.
+
+Example:
+  ksi graph --format dot | dot -Tsvg > flow.svg")]
+pub(crate) struct Graph {
+    /// The language of the drawing
+    #[arg(long, value_enum, default_value_t = Format::Mermaid)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Mermaid,
+    Dot,
+    Json,
+}
+
+/// Thirty days at most: whoever waits longer does not read the answer.
+fn duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("must be above zero".into()),
+        Ok(duration) => Ok(duration.min(LONGEST)),
+        Err(error) => Err(format!("{error}; write it as in `500ms` or `5s`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_may_stand_before_and_after_the_command() {
+        for line in [["ksi", "--socket", "/s", "list"], ["ksi", "list", "--socket", "/s"]] {
+            let args = Args::try_parse_from(line).expect("a good line");
+            assert_eq!(args.common.socket, Some("/s".into()));
+        }
+    }
+
+    #[test]
+    fn emit_tells_payloads_from_options() {
+        let parse = |line: &[&str]| Args::try_parse_from(line).map(|args| args.command);
+        let Ok(Command::Emit(emit)) = parse(&["ksi", "emit", "a:b", "-5", "--timeout", "250ms"])
+        else {
+            panic!("a negative number is a payload");
+        };
+        assert_eq!((emit.payload.as_str(), emit.timeout), ("-5", Duration::from_millis(250)));
+        let Ok(Command::Emit(emit)) = parse(&["ksi", "emit", "a:b", "-"]) else {
+            panic!("a dash is a payload");
+        };
+        assert_eq!(emit.payload, "-");
+        let Ok(Command::Emit(emit)) = parse(&["ksi", "emit", "a:b"]) else {
+            panic!("no payload is the empty object");
+        };
+        assert_eq!(emit.payload, "{}");
+        for timeout in ["0s", "soon"] {
+            let error = parse(&["ksi", "emit", "a:b", "--timeout", timeout]).expect_err(timeout);
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}

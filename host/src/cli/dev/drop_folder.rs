@@ -1,0 +1,119 @@
+//! The folder that built plugins are put into. A file comes into it whole, by a rename, and only when it is another one
+//! than before, so that the host sees exactly the changes there are.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::DevError;
+use super::packages::Workspace;
+
+pub(super) struct DropFolder {
+    path: PathBuf,
+}
+
+impl DropFolder {
+    /// A folder that somebody named: other files in it are none of our business.
+    pub(super) fn shared(path: PathBuf) -> Result<Self, DevError> {
+        std::fs::create_dir_all(&path)
+            .map_err(|source| DevError::Drop { path: path.clone(), source })?;
+        Ok(Self { path })
+    }
+
+    /// A folder of our own. Plugins of an earlier time that are not among these packages are taken out; those of
+    /// packages that do not compile just now stay.
+    pub(super) fn own(path: PathBuf, workspaces: &[Workspace]) -> Result<Self, DevError> {
+        let folder = Self::shared(path)?;
+        let keep: Vec<&str> = workspaces
+            .iter()
+            .flat_map(|it| &it.plugins)
+            .map(|plugin| plugin.file.as_str())
+            .collect();
+        folder
+            .keep_only(&keep)
+            .map_err(|source| DevError::Drop { path: folder.path.clone(), source })?;
+        Ok(folder)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts a built file into the folder. Says whether it is another one than before.
+    pub(super) fn put(&self, artifact: &Path) -> Result<bool, DevError> {
+        self.try_put(artifact)
+            .map_err(|source| DevError::Drop { path: artifact.to_owned(), source })
+    }
+
+    fn try_put(&self, artifact: &Path) -> io::Result<bool> {
+        let name = artifact.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        let bytes = std::fs::read(artifact)?;
+        let place = self.path.join(name);
+        if std::fs::read(&place).is_ok_and(|before| before == bytes) {
+            return Ok(false);
+        }
+        // Named so that no host takes the half-written file for a plugin.
+        let draft = self.path.join(format!(".{}.new", name.to_string_lossy()));
+        std::fs::write(&draft, bytes)?;
+        std::fs::rename(&draft, &place)?;
+        Ok(true)
+    }
+
+    fn keep_only(&self, names: &[&str]) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_file = entry.file_type()?.is_file();
+            if is_file && !names.iter().any(|keep| *keep == name) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_goes_in_whole_and_only_when_it_is_another() {
+        let built = tempfile::tempdir().expect("a folder");
+        let target = tempfile::tempdir().expect("a folder");
+        let artifact = built.path().join("libone.so");
+        let folder = DropFolder::shared(target.path().join("ksi/plugins")).expect("a new folder");
+        std::fs::write(&artifact, "first").expect("a file");
+        assert!(folder.put(&artifact).expect("put"));
+        assert!(!folder.put(&artifact).expect("the same"));
+        std::fs::write(&artifact, "later").expect("a file");
+        assert!(folder.put(&artifact).expect("put"));
+        assert_eq!(std::fs::read(folder.path().join("libone.so")).expect("a file"), b"later");
+        assert_eq!(names(folder.path()), ["libone.so"]);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_again_is_an_error_that_names_it() {
+        let target = tempfile::tempdir().expect("a folder");
+        let folder = DropFolder::shared(target.path().to_owned()).expect("a folder");
+        let error = folder.put(Path::new("/nowhere/libone.so")).expect_err("no file").to_string();
+        assert!(error.contains("/nowhere/libone.so"), "{error}");
+    }
+
+    #[test]
+    fn our_own_folder_forgets_what_is_not_built_any_more() {
+        let target = tempfile::tempdir().expect("a folder");
+        for name in ["libone.so", "libold.so", ".libone.so.new"] {
+            std::fs::write(target.path().join(name), "").expect("a file");
+        }
+        let folder = DropFolder::shared(target.path().to_owned()).expect("a folder");
+        folder.keep_only(&["libone.so", "libtwo.so"]).expect("cleaned");
+        assert_eq!(names(target.path()), ["libone.so"]);
+    }
+}

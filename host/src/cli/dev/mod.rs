@@ -1,0 +1,132 @@
+//! `ksi dev`: from saved source to a live plugin.
+//!
+//! Packages are found, built by cargo and dropped into a folder that an ordinary host watches. From there on it is the
+//! host that replaces plugins and says so; nothing here knows that one is running.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::args::{Common, Dev};
+use super::exit::Failure;
+use super::{logging, run};
+use build::Cargo;
+use drop_folder::DropFolder;
+use packages::{Workspace, discover};
+use sources::Sources;
+
+mod build;
+mod drop_folder;
+mod packages;
+mod sources;
+
+pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
+    let mut config = common.configuration()?;
+    logging::start()?;
+    let socket = common.socket_path(&config);
+    run::claim(&socket)?;
+    let workspaces = discover(&args.paths)?;
+    let drop_folder = match args.plugins {
+        Some(folder) => DropFolder::shared(folder)?,
+        None => DropFolder::own(workspaces[0].target.join("ksi/plugins"), &workspaces)?,
+    };
+    config.plugin_dirs.insert(0, drop_folder.path().to_owned());
+
+    // Watched before the first build, so that what is saved during it counts.
+    let sources = Sources::watch(&workspaces)?;
+    let cargo = Arc::new(Cargo::new(args.release));
+    let mut workshop = Workshop { paths: args.paths, workspaces, sources, cargo, drop_folder };
+    let cargo = workshop.cargo.clone();
+    workshop.build();
+    std::thread::Builder::new()
+        .name("ksi-dev".into())
+        .spawn(move || workshop.follow())
+        .map_err(Failure::host("cannot start the thread that rebuilds"))?;
+    let ended = run::serve(config, &socket);
+    cargo.stop();
+    ended
+}
+
+/// Why plugins cannot be built from source here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DevError {
+    #[error(
+        "no plugin packages {0}: a plugin's Cargo.toml says `crate-type = [\"cdylib\"]` under [lib]"
+    )]
+    NoPackages(String),
+    #[error("cargo does not understand the packages in {}: {source}", folder.display())]
+    Metadata { folder: PathBuf, source: Box<cargo_metadata::Error> },
+    #[error("{} cannot be searched for packages: {source}", folder.display())]
+    Search { folder: PathBuf, source: io::Error },
+    #[error("the packages {first} and {second} both build {file}: rename the [lib] of one")]
+    SameFile { first: String, second: String, file: String },
+    #[error("cargo cannot be run: {source}; is it installed and on the PATH?")]
+    Cargo { source: io::Error },
+    #[error("{} cannot be put into place: {source}", path.display())]
+    Drop { path: PathBuf, source: io::Error },
+    #[error("changes in {} cannot be watched: {source}", folder.display())]
+    Watch { folder: PathBuf, source: notify::Error },
+}
+
+/// All that a rebuild takes.
+struct Workshop {
+    paths: Vec<PathBuf>,
+    workspaces: Vec<Workspace>,
+    sources: Sources,
+    cargo: Arc<Cargo>,
+    drop_folder: DropFolder,
+}
+
+impl Workshop {
+    /// Rebuilds after every change, for as long as there is a host.
+    fn follow(mut self) {
+        while let Some(change) = self.sources.next_change() {
+            if change.of_a_manifest {
+                self.look_again();
+            }
+            self.build();
+        }
+    }
+
+    /// Every workspace is built as a whole: with the same packages named each time, cargo unifies features the same way,
+    /// and compiles nothing but what the change touches.
+    fn build(&mut self) {
+        for workspace in &self.workspaces {
+            let mut missing: Vec<&str> =
+                workspace.plugins.iter().map(|it| it.name.as_str()).collect();
+            let mut anew = Vec::new();
+            let built = self.cargo.build(workspace, |plugin, artifact| {
+                missing.retain(|name| *name != plugin.name);
+                match self.drop_folder.put(artifact) {
+                    Ok(true) => anew.push(plugin.name.as_str()),
+                    Ok(false) => (),
+                    Err(error) => tracing::error!("{error}"),
+                }
+            });
+            // Said now and not as it happened, which would have been in the middle of a line of cargo's.
+            if !anew.is_empty() {
+                tracing::info!("built anew and put into place: {}", anew.join(", "));
+            }
+            match built {
+                Ok(()) if missing.is_empty() => (),
+                Ok(()) => tracing::warn!(
+                    "not built: {}; what was live before stays live",
+                    missing.join(", ")
+                ),
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+    }
+
+    /// A Cargo.toml changed: packages and what they depend on may be others now.
+    fn look_again(&mut self) {
+        let watched = discover(&self.paths).and_then(|workspaces| {
+            self.sources.follow(&workspaces)?;
+            self.workspaces = workspaces;
+            Ok(())
+        });
+        if let Err(error) = watched {
+            tracing::warn!("going on with the packages known so far: {error}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Everything a command can fail with, and the exit code that goes with it.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ksi_host::{ConfigError, SocketPathError};
+
+use super::client::ClientError;
+use super::dev::DevError;
+
+/// The exit code of a host that a second signal ended.
+pub(crate) const SIGNALLED_TWICE: i32 = 130;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// What failed has been printed already, as a handler's failure is while other replies go on.
+    #[error("")]
+    Told,
+    /// Whoever read our output has read enough.
+    #[error("")]
+    OutputClosed,
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] std::io::Error),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    SocketPath(#[from] SocketPathError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Dev(#[from] DevError),
+    #[error("a host is running on {} already: stop it with `ksi stop`, or name another place with --socket", .0.display())]
+    AlreadyRunning(PathBuf),
+    #[error("{what}: {source}")]
+    Host { what: &'static str, source: Box<dyn Error> },
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::OutputClosed => 0,
+            Self::Usage(_) | Self::Config(_) => 2,
+            Self::Client(ClientError::NoHost { .. }) => 3,
+            _ => 1,
+        })
+    }
+
+    /// Nothing is left to say about it.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, Self::Told | Self::OutputClosed)
+    }
+
+    /// To be used with `map_err` on a step of the host.
+    pub(crate) fn host<E: Error + 'static>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Host { what, source: source.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_the_code_that_the_help_promises() {
+        let code = |failure: Failure| format!("{:?}", failure.code());
+        let expect = |number: u8| format!("{:?}", ExitCode::from(number));
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let none = ClientError::NoHost { path: "/s".into(), source: refused };
+        let gone = ClientError::HungUp { path: "/s".into() };
+        assert_eq!(code(Failure::OutputClosed), expect(0));
+        assert_eq!(code(Failure::Told), expect(1));
+        assert_eq!(code(gone.into()), expect(1));
+        assert_eq!(code(Failure::AlreadyRunning("/s".into())), expect(1));
+        assert_eq!(code(Failure::Usage("no JSON".into())), expect(2));
+        assert_eq!(code(none.into()), expect(3));
+    }
+}

@@ -1,0 +1,210 @@
+//! `ksi inspect`: all there is to know about one plugin, from a host or from a file's bytes.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+use super::args::{Common, Inspect};
+use super::client::SOON;
+use super::exit::Failure;
+use super::list::{Counts, Module, understood};
+use super::output;
+use super::table::{Column, Table, Tone};
+
+/// A handler, from a manifest or with a running plugin's counts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Handler {
+    name: String,
+    summary: Option<String>,
+    subscriptions: Vec<String>,
+    priority: i64,
+    timeout_ms: u64,
+    blocking: bool,
+    counts: Option<Counts>,
+}
+
+/// What a manifest and the host's description of a running plugin have in common.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Description {
+    manifest: Value,
+    handlers: Vec<Handler>,
+    emits: Vec<String>,
+    timings_ms: BTreeMap<String, Option<f64>>,
+}
+
+pub(crate) fn inspect(common: &Common, args: Inspect) -> Result<(), Failure> {
+    let (answer, of_file) = if names_a_file(&args.what) {
+        (describe_file(Path::new(&args.what))?, true)
+    } else {
+        let question = json!({"module_name": args.what});
+        (common.client()?.ask("module:inspect", &question, SOON)?, false)
+    };
+    if args.json {
+        return output::json(answer.get());
+    }
+    let plugin: Description = understood(&answer)?;
+    let mut text = match of_file {
+        true => facts(&[("file", args.what)]) + &of_manifest(&understood(&answer)?),
+        false => {
+            running(&understood(&answer)?, &plugin.timings_ms) + &of_manifest(&plugin.manifest)
+        }
+    };
+    text += &facts(&[("emits", plugin.emits.join(", "))]);
+    output::text(&format!("{text}\n{}", table(&plugin.handlers).render()))
+}
+
+/// A path, by its looks or because it is there.
+fn names_a_file(what: &str) -> bool {
+    let path = Path::new(what);
+    what.contains('/') || path.extension().is_some_and(|it| it == "so") || path.is_file()
+}
+
+fn describe_file(path: &Path) -> Result<Box<RawValue>, Failure> {
+    let manifest =
+        ksi_host::manifest_of(path).map_err(Failure::host("not a plugin to be loaded"))?;
+    to_raw_value(&manifest).map_err(Failure::host("the manifest is not understood"))
+}
+
+fn running(module: &Module, timings: &BTreeMap<String, Option<f64>>) -> String {
+    let counts = module.counts.unwrap_or_default();
+    let generation = module.generation.map(|number| number.to_string()).unwrap_or_default();
+    let mut lines = vec![
+        ("name", module.name.clone()),
+        ("state", module.state.clone()),
+        ("generation", generation),
+        ("file", module.file.clone().unwrap_or_default()),
+        ("events", equation(&counts)),
+        ("last error", module.last_error.clone().unwrap_or_default()),
+    ];
+    for old in &module.retired {
+        let cause = old.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        lines.push(("old", format!("generation {} {}{cause}", old.generation, old.state)));
+    }
+    let timings = timings.iter().filter_map(|(step, ms)| Some(format!("{step} {:.2} ms", (*ms)?)));
+    lines.push(("took", timings.collect::<Vec<_>>().join(", ")));
+    facts(&lines)
+}
+
+/// Every event that was accepted ends in one of these; whoever reads this can add them up.
+fn equation(counts: &Counts) -> String {
+    let Counts { accepted, replied, no_reply, failed, panicked, timed_out, rejected, in_flight } =
+        counts;
+    format!(
+        "{accepted} accepted = {replied} replied + {no_reply} no reply + {failed} failed + {panicked} panicked \
+         + {timed_out} timed out + {rejected} rejected + {in_flight} in flight"
+    )
+}
+
+fn of_manifest(manifest: &Value) -> String {
+    let text = |key: &str| manifest.get(key).map(words).unwrap_or_default();
+    let flag = |key: &str| if manifest.get(key) == Some(&Value::Bool(true)) { "yes" } else { "no" };
+    facts(&[
+        ("plugin", format!("{} {}", text("name"), text("version"))),
+        ("abi", text("abi")),
+        ("compiler", text("rustc")),
+        ("target", text("target")),
+        ("on panic", text("panic")),
+        ("keeps state", flag("state").into()),
+        ("own runtime", flag("runtime").into()),
+    ])
+}
+
+/// A JSON value as a reader would say it.
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(words).collect::<Vec<_>>().join(", "),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// Lines of a title and what there is to say; empty ones are left out.
+fn facts(facts: &[(&str, String)]) -> String {
+    let mut text = String::new();
+    for (title, fact) in facts.iter().filter(|(_, fact)| !fact.trim().is_empty()) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{title:<12}{}", output::plain(fact).replace('\n', " "));
+    }
+    text
+}
+
+fn table(handlers: &[Handler]) -> Table {
+    let mut table = Table::new(&[
+        Column::Text("HANDLER"),
+        Column::Text("EVENTS"),
+        Column::Number("PRIORITY"),
+        Column::Number("TIMEOUT"),
+        Column::Number("CALLS"),
+        Column::Number("FAILED"),
+        Column::Text("SUMMARY"),
+    ]);
+    for handler in handlers {
+        let blocking = if handler.blocking { " (blocking)" } else { "" };
+        let of_counts = |pick: fn(&Counts) -> u64| {
+            handler.counts.as_ref().map_or_else(|| "-".into(), |counts| pick(counts).to_string())
+        };
+        let timeout = match handler.timeout_ms {
+            0 => "-".into(),
+            ms => humantime::format_duration(std::time::Duration::from_millis(ms)).to_string(),
+        };
+        let cells = [
+            format!("{}{blocking}", handler.name),
+            handler.subscriptions.join(", "),
+            handler.priority.to_string(),
+            timeout,
+            of_counts(|counts| counts.accepted),
+            of_counts(Counts::unwell),
+            handler.summary.clone().unwrap_or_default(),
+        ];
+        table.row(cells.into_iter().map(|cell| (cell, Tone::Usual)));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_told_from_names() {
+        for path in ["./hello", "a/b", "/x", "libhello.so", env!("CARGO_MANIFEST_DIR")] {
+            assert!(names_a_file(path), "{path}");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("plugin");
+        std::fs::write(&file, "").expect("a file");
+        assert!(names_a_file(&file.display().to_string()));
+        for name in ["hello", "no-such-file-here", "so"] {
+            assert!(!names_a_file(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn facts_without_content_are_left_out() {
+        let text =
+            facts(&[("file", "/p".into()), ("took", " ".into()), ("last error", "a\nb".into())]);
+        assert_eq!(text, "file        /p\nlast error  a b\n");
+    }
+
+    #[test]
+    fn handlers_of_a_file_have_no_counts() {
+        let handlers: Vec<Handler> = serde_json::from_value(json!([
+            {"name": "greet", "subscriptions": ["a:b", "c:*"], "priority": 10, "timeout_ms": 1500, "blocking": true},
+            {"name": "other", "subscriptions": ["d:e"], "counts": {"accepted": 3, "panicked": 1}, "summary": "Does."},
+        ]))
+        .expect("handlers as the host sends them");
+        assert_eq!(
+            table(&handlers).render(),
+            "HANDLER           EVENTS    PRIORITY   TIMEOUT  CALLS  FAILED  SUMMARY\n\
+             greet (blocking)  a:b, c:*        10  1s 500ms      -       -\n\
+             other             d:e              0         -      3       1  Does."
+        );
+    }
+}

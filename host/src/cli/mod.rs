@@ -1,0 +1,81 @@
+//! The command line. `run` and `dev` own a host; every other command is a client that sends events to one over its
+//! control socket and knows nothing of what is inside it.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ksi_host::{Config, Environment, SocketPath};
+
+use self::args::{Args, Command, Common};
+use self::client::Client;
+use self::exit::Failure;
+
+mod args;
+// Commands that own a host.
+mod dev;
+mod logging;
+mod run;
+mod signals;
+// Commands that speak to one.
+mod emit;
+mod events;
+mod graph;
+mod inspect;
+mod list;
+mod replace;
+mod stop;
+mod watch;
+// What those are made of.
+mod client;
+mod exit;
+mod lines;
+mod output;
+mod reply;
+mod table;
+
+/// Does what the arguments say. The only place that turns a failure into an exit code.
+pub(crate) fn run() -> ExitCode {
+    let Args { common, command } = Args::parse();
+    match dispatch(&common, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_told() {
+                output::error(&failure.to_string());
+            }
+            failure.code()
+        }
+    }
+}
+
+fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run::run(common, args),
+        Command::Dev(args) => dev::dev(common, args),
+        Command::Emit(args) => emit::emit(common, args),
+        Command::List(args) => list::list(common, args),
+        Command::Inspect(args) => inspect::inspect(common, args),
+        Command::Events(args) => events::events(common, args),
+        Command::Watch(args) => watch::watch(common, args),
+        Command::Load(args) => replace::load(common, args),
+        Command::Reload(args) => replace::reload(common, args),
+        Command::Unload(args) => replace::unload(common, args),
+        Command::Graph(args) => graph::graph(common, args),
+        Command::Stop => stop::stop(common),
+    }
+}
+
+impl Common {
+    fn configuration(&self) -> Result<Config, Failure> {
+        Ok(self.config.as_deref().map(Config::from_file).transpose()?.unwrap_or_default())
+    }
+
+    fn socket_path(&self, config: &Config) -> SocketPath {
+        let environment = Environment::of_process();
+        SocketPath::choose(self.socket.as_deref(), config.socket.as_deref(), &environment)
+    }
+
+    fn client(&self) -> Result<Client, Failure> {
+        let config = self.configuration()?;
+        Client::connect(&self.socket_path(&config))
+    }
+}

@@ -1,0 +1,64 @@
+//! `ksi load`, `ksi reload` and `ksi unload`: asking the host to replace code now.
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::args::{Common, Load, Named};
+use super::client::PATIENT;
+use super::exit::Failure;
+use super::list::understood;
+use super::output;
+
+pub(crate) fn load(common: &Common, args: Load) -> Result<(), Failure> {
+    // The host's current folder is another one.
+    let path = std::path::absolute(&args.file)
+        .map_err(|error| Failure::Usage(format!("{}: {error}", args.file.display())))?;
+    let Some(path) = path.to_str() else {
+        let shown = args.file.display();
+        return Err(Failure::Usage(format!("{shown} is not UTF-8, so no event can carry it")));
+    };
+    ask(common, "module:load", &json!({"path": path}), args.json)
+}
+
+pub(crate) fn reload(common: &Common, args: Named) -> Result<(), Failure> {
+    ask(common, "module:reload", &json!({"module_name": args.name}), args.json)
+}
+
+pub(crate) fn unload(common: &Common, args: Named) -> Result<(), Failure> {
+    ask(common, "module:unload", &json!({"module_name": args.name}), args.json)
+}
+
+fn ask(common: &Common, event: &str, data: &Value, json: bool) -> Result<(), Failure> {
+    let answer: Box<RawValue> = common.client()?.ask(event, data, PATIENT)?;
+    if json {
+        return output::json(answer.get());
+    }
+    output::text(&output::plain(&sentence(&understood(&answer)?)))
+}
+
+/// `reloaded hello 0.2.0, generation 2`
+fn sentence(answer: &Value) -> String {
+    let text = |key: &str| answer.get(key).and_then(Value::as_str);
+    let mut words = format!("{} {}", text("status").unwrap_or("done:"), text("name").unwrap_or(""));
+    if let Some(version) = text("version") {
+        words.push_str(&format!(" {version}"));
+    }
+    if let Some(generation) = answer.get("generation").and_then(Value::as_u64) {
+        words.push_str(&format!(", generation {generation}"));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_is_said_in_a_sentence() {
+        let answer =
+            json!({"status": "reloaded", "name": "hello", "version": "0.2.0", "generation": 2});
+        assert_eq!(sentence(&answer), "reloaded hello 0.2.0, generation 2");
+        let answer = json!({"status": "unloaded", "name": "hello", "generation": 2});
+        assert_eq!(sentence(&answer), "unloaded hello, generation 2");
+    }
+}

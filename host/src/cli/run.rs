@@ -1,0 +1,93 @@
+//! `ksi run`: a host on folders of plugins, until it is told to stop.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ksi_host::{Config, Host, SocketPath};
+
+use super::args::{Common, Run};
+use super::exit::Failure;
+use super::{logging, signals};
+
+/// Where plugins are when nobody says where.
+const DEFAULT_FOLDER: &str = "ksi-plugins";
+
+/// How long threads that never came back may hold up the end of the process.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(common: &Common, args: Run) -> Result<(), Failure> {
+    let mut config = common.configuration()?;
+    logging::start()?;
+    let socket = common.socket_path(&config);
+    if !args.plugins.is_empty() {
+        config.plugin_dirs = args.plugins;
+    }
+    if config.plugin_dirs.is_empty() {
+        std::fs::create_dir_all(DEFAULT_FOLDER).map_err(Failure::host(
+            "cannot make the folder ./ksi-plugins; name another with --plugins",
+        ))?;
+        config.plugin_dirs = vec![DEFAULT_FOLDER.into()];
+    }
+    for folder in config.plugin_dirs.iter().filter(|folder| !folder.is_dir()) {
+        tracing::warn!("the plugin folder {} is not there yet: waiting for it", folder.display());
+    }
+    serve(config, &socket)
+}
+
+/// Looks whether a host can have this socket, before work is put into one. That two hosts cannot win it at once is seen
+/// to where it is bound.
+pub(crate) fn claim(socket: &SocketPath) -> Result<(), Failure> {
+    socket.prepare()?;
+    match UnixStream::connect(socket.path()) {
+        Ok(_) => Err(Failure::AlreadyRunning(socket.path().to_owned())),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Runs a host until a signal or a client stops it.
+pub(crate) fn serve(config: Config, socket: &SocketPath) -> Result<(), Failure> {
+    claim(socket)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("ksi-host")
+        .build()
+        .map_err(Failure::host("cannot start the host's threads"))?;
+    let ended = runtime.block_on(until_stopped(config, socket.path().to_owned()));
+    runtime.shutdown_timeout(LAST_WAIT);
+    ended
+}
+
+async fn until_stopped(config: Config, socket: PathBuf) -> Result<(), Failure> {
+    // Before the host: a signal that comes while plugins start is kept until they have.
+    let mut signal = signals::listen().map_err(Failure::host("cannot listen for signals"))?;
+    let folders = config.plugin_dirs.clone();
+    let host = Host::builder().config(config).start().await;
+    let host = host.map_err(Failure::host("the host cannot start"))?;
+    let control = match host.serve(socket).await {
+        Ok(control) => control,
+        Err(error) => {
+            host.shutdown().await;
+            return Err(Failure::host("the host cannot open its control socket")(error));
+        }
+    };
+    announce(control.path(), &folders);
+    tokio::select! {
+        _ = &mut signal => tracing::info!("stopping; a second signal ends at once"),
+        () = host.wait_stopped() => tracing::info!("stopping, as a client asked"),
+    }
+    host.shutdown().await;
+    // Clients watch the host go down over the socket, and `ksi stop` takes its end for the host's.
+    drop(control);
+    Ok(())
+}
+
+/// The line that scripts wait for. A host goes on when nobody reads it.
+fn announce(socket: &Path, folders: &[PathBuf]) {
+    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    let mut out = std::io::stdout().lock();
+    let _ =
+        writeln!(out, "ready on {}, with plugins from {}", socket.display(), folders.join(", "))
+            .and_then(|()| out.flush());
+}

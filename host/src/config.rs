@@ -1,0 +1,253 @@
+//! What the operator may set: where plugins are, where the socket is, how long things may take and how much there
+//! may be of anything.
+//!
+//! Every key has a default, so a host runs without a file. A key that is not known is an error that names it: a
+//! misspelt limit that silently keeps its default is found out on the worst day. This module reads text and numbers;
+//! it creates nothing and looks at no folder.
+//!
+//! ```toml
+//! [host]
+//! plugin_dirs = ["plugins"]       # relative to this file
+//! socket = "ksi.sock"
+//!
+//! [timeouts]
+//! handler = "30s"
+//!
+//! [limits]
+//! event_depth = 64
+//!
+//! [plugin.hello]                  # handed to the plugin `hello` as it is
+//! greeting = "Good morning"
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use self::problem::{ConfigError, Problem};
+
+mod file;
+mod problem;
+#[cfg(test)]
+mod tests;
+
+/// Everything that can be configured. `Config::default()` is what a host without a file runs with.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Config {
+    /// The folders whose plugin files are loaded and watched. TOML: `[host] plugin_dirs`. Default: none.
+    pub plugin_dirs: Vec<PathBuf>,
+    /// The path of the control socket. TOML: `[host] socket`. Default: none, so the environment decides.
+    pub socket: Option<PathBuf>,
+    /// How long things may take. TOML: `[timeouts]`.
+    pub timeouts: Timeouts,
+    /// How much there may be of anything. TOML: `[limits]`.
+    pub limits: Limits,
+    /// The configuration of each plugin by its name, always JSON objects. TOML: `[plugin.NAME]`.
+    pub plugins: BTreeMap<String, serde_json::Value>,
+}
+
+/// How long things may take. In TOML, durations are written as `"500ms"`, `"5s"` or `"1m 30s"`; each is above zero and at
+/// most thirty days.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// One call of a handler that declares no timeout of its own. Default: 30 s.
+    #[serde(deserialize_with = "file::duration")]
+    pub handler: Duration,
+    /// The child process that tries a plugin file before the host loads it. Default: 5 s.
+    #[serde(deserialize_with = "file::duration")]
+    pub probe: Duration,
+    /// A plugin's `initialize`. Default: 10 s.
+    #[serde(deserialize_with = "file::duration")]
+    pub init: Duration,
+    /// A plugin's `module:shutdown` handlers. Default: 5 s.
+    #[serde(deserialize_with = "file::duration")]
+    pub shutdown: Duration,
+    /// The calls in flight on a generation that is being replaced, before they are cancelled. Default: 30 s.
+    #[serde(deserialize_with = "file::duration")]
+    pub drain: Duration,
+    /// A call that has not returned from one poll for this long is reported as stuck. Default: 1 s.
+    #[serde(deserialize_with = "file::duration")]
+    pub stuck: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handler: Duration::from_secs(30),
+            probe: Duration::from_secs(5),
+            init: Duration::from_secs(10),
+            shutdown: Duration::from_secs(5),
+            drain: Duration::from_secs(30),
+            stuck: Duration::from_secs(1),
+        }
+    }
+}
+
+/// How much there may be of anything. Every limit is above zero, save `workers`, where zero lets the host choose.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Events accepted by `send` that no handler has begun yet. Default: 1024.
+    pub queued_events: usize,
+    /// Events caused by events: how long a chain may grow before it counts as a loop. Default: 64.
+    pub event_depth: usize,
+    /// Bytes of one event's payload, encoded. Default: 10 MiB.
+    pub payload_bytes: usize,
+    /// Bytes of one line on the control socket. Default: 10 MiB.
+    pub line_bytes: usize,
+    /// Clients connected to the control socket at a time. Default: 256.
+    pub connections: usize,
+    /// Requests of one connection that are being served at a time. Default: 256.
+    pub requests_per_connection: usize,
+    /// Events waiting for one slow subscriber before it is dropped. Default: 1024.
+    pub subscriber_queue: usize,
+    /// Threads that run plugin code. Default: 0, which means one a processor core and at least two.
+    pub workers: usize,
+    /// Threads for handlers that block. Default: 64.
+    pub blocking_threads: usize,
+    /// Background tasks of one plugin. Default: 1024.
+    pub background_tasks: usize,
+    /// Subscriptions that one plugin makes at run time. Default: 1024.
+    pub subscriptions: usize,
+    /// Workers given up on because a call never returned to them. Default: 64.
+    pub abandoned_workers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queued_events: 1024,
+            event_depth: 64,
+            payload_bytes: 10 * MIB,
+            line_bytes: 10 * MIB,
+            connections: 256,
+            requests_per_connection: 256,
+            subscriber_queue: 1024,
+            workers: 0,
+            blocking_threads: 64,
+            background_tasks: 1024,
+            subscriptions: 1024,
+            abandoned_workers: 64,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a TOML file. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// The file cannot be read or is larger than 1 MiB, it is no TOML, a key is unknown or has the wrong type, or a
+    /// value is out of its range.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(read)?;
+        file.take(LONGEST_FILE + 1).read_to_string(&mut text).map_err(read)?;
+        if text.len() as u64 > LONGEST_FILE {
+            return Err(ConfigError::TooLong { path: path.to_owned() });
+        }
+        let absolute = std::path::absolute(path).map_err(read)?;
+        let folder = absolute.parent().unwrap_or(Path::new("/"));
+        file::parse(&text, folder)
+            .map_err(|problem| ConfigError::Invalid { path: path.to_owned(), problem })
+    }
+
+    /// Reads TOML text. Relative paths in it are relative to `folder`.
+    ///
+    /// # Errors
+    /// Those of [`Config::from_file`], save what only a file can have.
+    pub fn from_toml(text: &str, folder: &Path) -> Result<Self, ConfigError> {
+        file::parse(text, folder)
+            .map_err(|problem| ConfigError::Invalid { path: "TOML text".into(), problem })
+    }
+
+    /// Looks whether every value is inside its range, for a configuration that was put together by a program.
+    ///
+    /// # Errors
+    /// Names the first key that is out of range, its value and the range.
+    pub fn check(&self) -> Result<(), Problem> {
+        self.timeouts.check()?;
+        self.limits.check()?;
+        match self.plugins.iter().find(|(_, config)| !config.is_object()) {
+            Some((name, _)) => Err(Problem::NotATable { name: name.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+const MIB: usize = 1 << 20;
+const LONGEST_FILE: u64 = 1 << 20;
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+impl Timeouts {
+    fn check(&self) -> Result<(), Problem> {
+        // Taken apart without `..`, so that a new field cannot be left out.
+        let Self { handler, probe, init, shutdown, drain, stuck } = *self;
+        let all = [
+            ("handler", handler),
+            ("probe", probe),
+            ("init", init),
+            ("shutdown", shutdown),
+            ("drain", drain),
+            ("stuck", stuck),
+        ];
+        match all.into_iter().find(|(_, value)| value.is_zero() || *value > LONGEST_TIMEOUT) {
+            Some((key, value)) => Err(Problem::OutOfRange {
+                key: format!("timeouts.{key}"),
+                value: humantime::format_duration(value).to_string(),
+                range: "above zero and at most 30 days".into(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Limits {
+    /// The upper bounds are far above use and below what a machine or a queue's own arithmetic stands.
+    fn check(&self) -> Result<(), Problem> {
+        let Self {
+            queued_events,
+            event_depth,
+            payload_bytes,
+            line_bytes,
+            connections,
+            requests_per_connection,
+            subscriber_queue,
+            workers,
+            blocking_threads,
+            background_tasks,
+            subscriptions,
+            abandoned_workers,
+        } = *self;
+        const COUNT: RangeInclusive<usize> = 1..=1 << 20;
+        const BYTES: RangeInclusive<usize> = 1024..=1 << 30;
+        const THREADS: RangeInclusive<usize> = 1..=4096;
+        let all = [
+            ("queued_events", queued_events, COUNT),
+            ("event_depth", event_depth, 1..=4096),
+            ("payload_bytes", payload_bytes, BYTES),
+            ("line_bytes", line_bytes, BYTES),
+            ("connections", connections, COUNT),
+            ("requests_per_connection", requests_per_connection, COUNT),
+            ("subscriber_queue", subscriber_queue, COUNT),
+            ("workers", workers, 0..=1024),
+            ("blocking_threads", blocking_threads, THREADS),
+            ("background_tasks", background_tasks, COUNT),
+            ("subscriptions", subscriptions, COUNT),
+            ("abandoned_workers", abandoned_workers, THREADS),
+        ];
+        match all.into_iter().find(|(_, value, range)| !range.contains(value)) {
+            Some((key, value, range)) => Err(Problem::OutOfRange {
+                key: format!("limits.{key}"),
+                value: value.to_string(),
+                range: format!("from {} to {}", range.start(), range.end()),
+            }),
+            None => Ok(()),
+        }
+    }
+}

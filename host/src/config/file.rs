@@ -1,0 +1,95 @@
+//! The configuration as it is written: TOML's tables, durations in words, paths relative to the file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use super::{Config, Limits, Problem, Timeouts};
+
+pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
+    let file: File = toml::from_str(text).map_err(|source| Problem::Toml {
+        suggestion: suggestion(source.message()),
+        source: Box::new(source),
+    })?;
+    let plugins = file.plugin.into_iter().map(|(name, table)| {
+        let config = json(toml::Value::Table(table), &mut format!("plugin.{name}"))?;
+        Ok((name, config))
+    });
+    let config = Config {
+        plugin_dirs: file.host.plugin_dirs.iter().map(|dir| folder.join(dir)).collect(),
+        socket: file.host.socket.map(|socket| folder.join(socket)),
+        timeouts: file.timeouts,
+        limits: file.limits,
+        plugins: plugins.collect::<Result<_, Problem>>()?,
+    };
+    config.check()?;
+    Ok(config)
+}
+
+/// The file as it is written; [`Config`] is what programs use.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    host: HostTable,
+    timeouts: Timeouts,
+    limits: Limits,
+    plugin: BTreeMap<String, toml::Table>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct HostTable {
+    plugin_dirs: Vec<PathBuf>,
+    socket: Option<PathBuf>,
+}
+
+/// A duration in words, such as `"500ms"` or `"5s"`.
+pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    humantime::parse_duration(&text).map_err(|error| {
+        D::Error::custom(format!("`{text}` is no duration such as \"500ms\" or \"5s\": {error}"))
+    })
+}
+
+/// The known key nearest to an unknown one. The parser says both only in its message: ``unknown field `hander`,
+/// expected one of `handler`, `probe` ``. A message of any other shape gives no suggestion.
+fn suggestion(message: &str) -> Option<String> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    quoted
+        .map(|known| (strsim::jaro_winkler(unknown, known), known))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known.to_owned())
+}
+
+/// TOML to JSON. `key` is the way to the value, for the message, and is as before on success.
+fn json(value: toml::Value, key: &mut String) -> Result<serde_json::Value, Problem> {
+    Ok(match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Boolean(bool) => bool.into(),
+        // JSON has no dates; RFC 3339 is what TOML writes.
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Float(value) => serde_json::Number::from_f64(value)
+            .ok_or_else(|| Problem::NotFinite { key: key.clone(), value })?
+            .into(),
+        toml::Value::Array(items) => {
+            items.into_iter().map(|item| json(item, key)).collect::<Result<Vec<_>, _>>()?.into()
+        }
+        toml::Value::Table(table) => {
+            let length = key.len();
+            let mut object = serde_json::Map::new();
+            for (name, value) in table {
+                key.push('.');
+                key.push_str(&name);
+                object.insert(name, json(value, key)?);
+                key.truncate(length);
+            }
+            object.into()
+        }
+    })
+}

@@ -1,0 +1,68 @@
+//! What can be wrong with a configuration, in words an operator can act on.
+
+use std::path::PathBuf;
+
+/// Why a configuration file was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be opened or read, or is not UTF-8.
+    #[error("the configuration file {} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no configuration, or somebody meant another one.
+    #[error("the configuration file {} is longer than 1 MiB: is it the right one?", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The text was read, and something in it is not right.
+    #[error("the configuration {} is not valid: {problem}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is not right.
+        #[source]
+        problem: Problem,
+    },
+}
+
+/// What is not right in a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// No TOML, an unknown key, or a value of the wrong type; the source tells the line.
+    #[error("{source}{}", suggestion.as_ref().map(|key| format!("did you mean `{key}`?")).unwrap_or_default())]
+    Toml {
+        /// Line, column and reason.
+        source: Box<toml::de::Error>,
+        /// The known key that an unknown one looks like.
+        suggestion: Option<String>,
+    },
+    /// A value outside its range.
+    #[error("`{key}` is {value}, and must be {range}")]
+    OutOfRange {
+        /// The key with its table, as in `limits.connections`.
+        key: String,
+        /// The value found.
+        value: String,
+        /// The values that are accepted.
+        range: String,
+    },
+    /// A number that JSON, in which a plugin gets its configuration, cannot hold.
+    #[error("`{key}` is {value}, which no plugin can be given: use a finite number")]
+    NotFinite {
+        /// The key with its tables, as in `plugin.hello.rate`.
+        key: String,
+        /// The value found.
+        value: f64,
+    },
+    /// A plugin's configuration that is no JSON object.
+    #[error("the configuration of the plugin {name} must be a table of keys and values")]
+    NotATable {
+        /// The plugin.
+        name: String,
+    },
+}

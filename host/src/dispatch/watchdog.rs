@@ -1,0 +1,139 @@
+//! Sees calls that do not return from a poll. They can't be ended inside a process: they are reported, and when they
+//! hold every call thread, new threads take over.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Weak, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::workers::{Slot, Workers};
+
+/// How often it looks while anything runs. While nothing runs it sleeps.
+const TICK: Duration = Duration::from_millis(5);
+/// How long every call thread must stand still, with work waiting, before new threads take over.
+const ALL_STUCK: Duration = Duration::from_millis(50);
+
+/// A call that has not returned from one poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StuckCall {
+    /// The key of its handler; 0 when it is no call but a task.
+    pub(crate) handler: u64,
+    /// The number of its event.
+    pub(crate) event: u64,
+    /// For how long by now.
+    pub(crate) since: Duration,
+}
+
+/// Starts the watchdog's thread, which ends with the workers. `report` is told once of every call that has been stuck
+/// for `stuck`; at most `abandoned` threads are given up on.
+pub(crate) fn start(
+    workers: &Arc<Workers>,
+    stuck: Duration,
+    abandoned: usize,
+    report: impl Fn(StuckCall) + Send + 'static,
+) -> io::Result<()> {
+    let weak = Arc::downgrade(workers);
+    let thread = thread::Builder::new().name("ksi-watchdog".to_owned());
+    let handle = thread.spawn(move || watch(&weak, stuck, abandoned, &report))?;
+    workers.set_watchdog(handle.thread().clone());
+    Ok(())
+}
+
+fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, report: &dyn Fn(StuckCall)) {
+    let mut watched: HashMap<*const Slot, Watched> = HashMap::new();
+    loop {
+        let Some(workers) = workers.upgrade() else { return };
+        if workers.is_idle() {
+            watched.clear();
+            drop(workers);
+            // A bound, so that the thread notices the end of the workers.
+            thread::park_timeout(Duration::from_secs(1));
+            continue;
+        }
+        let waiting = workers.nudge();
+        let slots = workers.slots();
+        watched.retain(|known, _| slots.iter().any(|slot| Arc::as_ptr(slot) == *known));
+        let now = Instant::now();
+        let mut still = 0;
+        for slot in &slots {
+            let seen = watched.entry(Arc::as_ptr(slot)).or_insert_with(|| Watched::new(now));
+            let since = seen.look(slot, now);
+            still += usize::from(since >= ALL_STUCK);
+            if since >= stuck && !seen.reported {
+                seen.reported = true;
+                report(StuckCall {
+                    handler: slot.handler.load(Ordering::Relaxed),
+                    event: slot.event.load(Ordering::Relaxed),
+                    since,
+                });
+            }
+        }
+        let given_up = workers.leaving() * slots.len();
+        if waiting && still == slots.len() && given_up + slots.len() <= abandoned {
+            tracing::warn!("every dispatch worker is stuck in a call: new ones take over");
+            if let Err(error) = workers.exchange() {
+                tracing::error!(%error, "no further dispatch workers can be started");
+            }
+        }
+        drop((slots, workers));
+        thread::sleep(TICK);
+    }
+}
+
+struct Watched {
+    polls: u64,
+    since: Instant,
+    reported: bool,
+}
+
+impl Watched {
+    fn new(now: Instant) -> Self {
+        Watched { polls: 0, since: now, reported: false }
+    }
+
+    /// For how long the thread has been in one and the same poll.
+    fn look(&mut self, slot: &Slot, now: Instant) -> Duration {
+        let polls = slot.polls.load(Ordering::Relaxed);
+        if polls != self.polls {
+            *self = Watched { polls, since: now, reported: false };
+        }
+        if polls % 2 == 0 { Duration::ZERO } else { now - self.since }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_stuck_call_is_reported_once_and_the_others_go_on() {
+        let workers = Arc::new(Workers::start(1, 1).unwrap());
+        let (reports, reported) = mpsc::channel();
+        start(&workers, Duration::from_millis(20), 8, move |call| {
+            let _ = reports.send(call);
+        })
+        .unwrap();
+        let (release, stuck) = mpsc::channel::<()>();
+        workers
+            .spawn(async move {
+                let _ = stuck.recv();
+            })
+            .detach();
+        let (done, others) = mpsc::channel();
+        workers
+            .spawn(async move {
+                let _ = done.send(());
+            })
+            .detach();
+        let call = reported.recv_timeout(Duration::from_secs(10)).expect("a report");
+        assert!(call.since >= Duration::from_millis(20));
+        others.recv_timeout(Duration::from_secs(10)).expect("new threads take over");
+        drop(release);
+        assert!(reported.try_recv().is_err(), "it is reported once");
+    }
+}

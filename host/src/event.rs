@@ -1,0 +1,343 @@
+//! An event on its way: what was emitted, by whom, and because of what.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use ksi_plugin_api::{
+    NameError,
+    abi::{Buffer, EventObject, EventView},
+    validate_event_name,
+};
+use serde::Serialize;
+
+/// An encoded value that may be shared: a payload, or a reply.
+#[derive(Clone)]
+pub struct Payload(Arc<Buffer>);
+
+impl Payload {
+    /// From bytes that are JSON already. They are handed to plugins as they are.
+    pub fn from_json_bytes(json: Vec<u8>) -> Self {
+        Payload(Arc::new(Buffer::from(&*json)))
+    }
+
+    /// Encodes a value.
+    ///
+    /// # Errors
+    /// The value cannot become JSON, a map with keys that are no strings for instance.
+    pub fn encode(value: &(impl Serialize + ?Sized)) -> Result<Self, serde_json::Error> {
+        let mut buffer = Buffer::new();
+        serde_json::to_writer(&mut buffer, value)?;
+        Ok(Payload(Arc::new(buffer)))
+    }
+
+    /// The encoded bytes.
+    pub fn as_json(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Decodes.
+    ///
+    /// # Errors
+    /// The bytes are not a `T`.
+    pub fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.0)
+    }
+}
+
+impl From<Buffer> for Payload {
+    fn from(buffer: Buffer) -> Self {
+        Payload(Arc::new(buffer))
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// The number of an event. It is unique in this host, and in practice across restarts of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventId(u64);
+
+impl EventId {
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "evt_{:x}", self.0)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Gives events their numbers.
+#[derive(Debug)]
+pub(crate) struct EventIds(AtomicU64);
+
+impl EventIds {
+    /// Starts at the present time, with room for a million events a millisecond, so that a restarted host does not
+    /// repeat numbers that a log already holds.
+    pub(crate) fn new() -> Self {
+        let millis = unix_time().as_millis();
+        EventIds(AtomicU64::new(u64::try_from(millis << 20).unwrap_or(1)))
+    }
+
+    pub(crate) fn next(&self) -> EventId {
+        EventId(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id` and the like.
+pub(crate) type Attributes = BTreeMap<String, String>;
+
+/// An event that is about to be emitted.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    pub(crate) name: Arc<str>,
+    pub(crate) payload: Payload,
+    pub(crate) source: Arc<str>,
+    pub(crate) attributes: Attributes,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl NewEvent {
+    /// An event of this name and payload.
+    ///
+    /// # Errors
+    /// The name is no event name.
+    pub fn new(name: &str, payload: Payload) -> Result<Self, NameError> {
+        validate_event_name(name)?;
+        Ok(NewEvent::valid(name, payload))
+    }
+
+    /// The same for a name that is known to be one.
+    pub(crate) fn valid(name: &str, payload: Payload) -> Self {
+        let source = Arc::from("");
+        NewEvent {
+            name: name.into(),
+            payload,
+            source,
+            attributes: Attributes::new(),
+            timeout: None,
+        }
+    }
+
+    /// Attaches a text that handlers, and watchers of all events that follow from this one, can read.
+    pub fn attribute(mut self, key: &str, value: &str) -> Self {
+        self.attributes.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// How long its handlers may take in all, if that is shorter than their own timeouts.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Who emits it, for watchers and the graph. Empty by default.
+    pub fn source(mut self, source: &str) -> Self {
+        self.source = source.into();
+        self
+    }
+}
+
+/// An emitted event.
+pub struct Event {
+    id: EventId,
+    name: Arc<str>,
+    payload: Payload,
+    source: Arc<str>,
+    parent: Option<Arc<Event>>,
+    root: EventId,
+    depth: u32,
+    timestamp: Duration,
+    deadline: Option<Instant>,
+    attributes: Option<Arc<Attributes>>,
+}
+
+impl Event {
+    /// The event, as a child of `parent` if there is one: with its root, one deeper, with its deadline at the latest,
+    /// and with its attributes.
+    pub(crate) fn new(new: NewEvent, parent: Option<Arc<Event>>, ids: &EventIds) -> Self {
+        let id = ids.next();
+        let own = new.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let inherited = parent.as_ref().and_then(|parent| parent.deadline);
+        let deadline = match (own, inherited) {
+            (Some(own), Some(inherited)) => Some(own.min(inherited)),
+            (own, inherited) => own.or(inherited),
+        };
+        let inherited = parent.as_ref().and_then(|parent| parent.attributes.clone());
+        let attributes = match (new.attributes.is_empty(), inherited) {
+            (true, inherited) => inherited,
+            (false, None) => Some(Arc::new(new.attributes)),
+            (false, Some(inherited)) => {
+                let mut all = (*inherited).clone();
+                all.extend(new.attributes);
+                Some(Arc::new(all))
+            }
+        };
+        Event {
+            id,
+            name: new.name,
+            payload: new.payload,
+            source: new.source,
+            root: parent.as_ref().map_or(id, |parent| parent.root),
+            depth: parent.as_ref().map_or(0, |parent| parent.depth.saturating_add(1)),
+            timestamp: unix_time(),
+            parent,
+            deadline,
+            attributes,
+        }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its payload.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// The plugin that emitted it; empty for the host and its clients.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The event in whose handler it was emitted.
+    pub fn parent(&self) -> Option<EventId> {
+        self.parent.as_ref().map(|parent| parent.id)
+    }
+
+    /// The first event of the chain; itself, when it is the first.
+    pub fn root(&self) -> EventId {
+        self.root
+    }
+
+    /// How many events lie between it and the first one.
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// When it was emitted, in seconds since the Unix epoch.
+    pub fn timestamp(&self) -> f64 {
+        self.timestamp.as_secs_f64()
+    }
+
+    /// When its handlers must be done at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What a client attached to it, or to an event that it comes from.
+    pub fn attribute(&self, key: &str) -> Option<&str> {
+        self.attributes.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// The names from the first event to this one, the middle left out when there are many.
+    pub(crate) fn chain(&self) -> String {
+        const SHOWN: usize = 12;
+        let mut names = vec![self.name()];
+        let mut event = self;
+        while let Some(parent) = &event.parent {
+            names.push(parent.name());
+            event = parent;
+        }
+        names.reverse();
+        if names.len() > SHOWN {
+            names.splice(SHOWN / 2..names.len() - SHOWN / 2, ["…"]);
+        }
+        names.join(" -> ")
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("id", &self.id).field("name", &self.name).finish()
+    }
+}
+
+impl EventObject for Event {
+    fn view(&self) -> EventView<'_> {
+        EventView {
+            name: (*self.name).into(),
+            source: (*self.source).into(),
+            payload: self.payload.as_json().into(),
+            id: self.id.0,
+            parent: self.parent().map_or(0, EventId::number),
+            root: self.root.0,
+            depth: self.depth,
+            timestamp: u64::try_from(self.timestamp.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn attribute(&self, key: &str) -> Option<&str> {
+        Event::attribute(self, key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(name: &str) -> NewEvent {
+        NewEvent::new(name, Payload::from_json_bytes(b"{}".to_vec())).unwrap()
+    }
+
+    #[test]
+    fn a_child_inherits_root_depth_deadline_and_attributes() {
+        let ids = EventIds::new();
+        let first = new("a:first").attribute("_agent_id", "x").timeout(Duration::from_secs(1));
+        let first = Arc::new(Event::new(first, None, &ids));
+        let second = new("a:second").attribute("k", "v").timeout(Duration::from_secs(9));
+        let second = Event::new(second, Some(first.clone()), &ids);
+        assert_eq!(
+            (second.root(), second.parent(), second.depth()),
+            (first.id(), Some(first.id()), 1)
+        );
+        assert_eq!(second.deadline(), first.deadline());
+        assert_eq!((second.attribute("_agent_id"), second.attribute("k")), (Some("x"), Some("v")));
+        assert_eq!(first.attribute("k"), None);
+        assert_eq!(second.chain(), "a:first -> a:second");
+    }
+
+    #[test]
+    fn a_long_chain_is_shown_by_its_ends() {
+        let ids = EventIds::new();
+        let mut event = Arc::new(Event::new(new("a:start"), None, &ids));
+        for _ in 0..100 {
+            event = Arc::new(Event::new(new("a:again"), Some(event), &ids));
+        }
+        assert!(event.chain().starts_with("a:start -> a:again"));
+        assert!(event.chain().contains("…") && event.chain().len() < 300);
+    }
+}

@@ -1,0 +1,411 @@
+//! The host: what an embedding program, the control socket and the built-in handlers hold.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ksi_plugin_api::{NameError, Pattern};
+use serde::Serialize;
+use serde_json::json;
+use thiserror::Error;
+use tokio::{runtime::Handle, sync::watch as watch_channel};
+
+use crate::{
+    builtin,
+    config::{Config, Problem},
+    dispatch::{
+        call::{CallSite, Counts},
+        watchdog,
+        workers::Workers,
+    },
+    event::{Event, NewEvent, Payload},
+    plugin::{
+        host_side::HostSideLimits,
+        private_copy::{PrivateDir, PrivateDirError},
+        probe::Prober,
+        supervisor::{DeployError, Supervisor, SupervisorParts},
+        watch::{FolderWatch, WatchError},
+    },
+    report::Report,
+    router::{
+        Router,
+        emit::{RouterLimits, SendError},
+        native::Failure,
+        taps::Watch,
+    },
+    socket::{self, ControlSocket, SocketError, SocketLimits},
+};
+
+/// A host of plugins. A clone is another reference to the same host.
+///
+/// ```no_run
+/// use ksi_host::{Host, NewEvent, Payload};
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     ksi_host::answer_probe(); // first thing in `main`
+///     tokio::runtime::Runtime::new()?.block_on(async {
+///         let host = Host::builder().plugins("plugins").start().await?;
+///         let payload = Payload::encode(&serde_json::json!({ "name": "you" }))?;
+///         let report = host.emit(NewEvent::new("greet:request", payload)?).await;
+///         for reply in report.replies() {
+///             println!("{reply:?}");
+///         }
+///         host.shutdown().await;
+///         Ok(())
+///     })
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) router: Arc<Router>,
+    pub(crate) supervisor: Arc<Supervisor>,
+    pub(crate) config: Config,
+    pub(crate) started: Instant,
+    /// Events that somebody answers without a handler: the control socket.
+    pub(crate) described: Mutex<Vec<builtin::Described>>,
+    stop: watch_channel::Sender<bool>,
+    shut_down: AtomicBool,
+}
+
+/// Why a host does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A value of the configuration is out of its range.
+    #[error(transparent)]
+    Config(#[from] Problem),
+    /// It was not started inside a tokio runtime.
+    #[error("a host needs a tokio runtime with time and I/O enabled around it: {0}")]
+    NoRuntime(#[from] tokio::runtime::TryCurrentError),
+    /// The system gives no threads.
+    #[error("the dispatch workers cannot be started: {0}")]
+    Threads(#[source] io::Error),
+    /// There is no place for private copies.
+    #[error(transparent)]
+    PrivateDir(#[from] PrivateDirError),
+    /// The plugin folders cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// A plugin's configuration cannot become JSON.
+    #[error("the configuration of plugin {plugin:?} cannot become JSON: {source}")]
+    PluginConfig {
+        /// The plugin.
+        plugin: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// Says what a host is to be like before it starts.
+#[derive(Debug, Default)]
+pub struct HostBuilder {
+    config: Config,
+    probe: Option<PathBuf>,
+}
+
+impl HostBuilder {
+    /// The whole configuration, in place of what was said before.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// One more folder of plugins. It need not exist yet.
+    pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.config.plugin_dirs.push(folder.into());
+        self
+    }
+
+    /// An executable that probes plugin files, such as an installed `ksi`. Without it the running executable does, if it
+    /// called [`answer_probe`](crate::answer_probe).
+    pub fn probe_with(mut self, program: impl Into<PathBuf>) -> Self {
+        self.probe = Some(program.into());
+        self
+    }
+
+    /// Starts the host on the tokio runtime around it, and loads what is in its folders. A plugin that does not load is
+    /// no error of the host: see `module:list` and the log.
+    ///
+    /// # Errors
+    /// The configuration is wrong, or the system does not give what a host needs.
+    pub async fn start(self) -> Result<Host, StartError> {
+        let HostBuilder { config, probe } = self;
+        config.check()?;
+        let runtime = Handle::try_current()?;
+        let started = Instant::now();
+        let (timeouts, limits) = (&config.timeouts, &config.limits);
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let calls = if limits.workers == 0 { cores.max(2) } else { limits.workers };
+        let workers =
+            Workers::start(calls, limits.blocking_threads).map_err(StartError::Threads)?;
+        let workers = Arc::new(workers);
+        let site = CallSite { workers: workers.clone(), runtime };
+        let router = Router::new(
+            site,
+            RouterLimits {
+                queued_events: limits.queued_events,
+                event_depth: limits.event_depth,
+                payload_bytes: limits.payload_bytes,
+                timeout: timeouts.handler,
+            },
+        );
+        let prober = Prober::new(probe, timeouts.probe);
+        if prober.is_none() {
+            tracing::warn!(
+                "plugin files are loaded without a probe: this program does not call ksi_host::answer_probe"
+            );
+        }
+        let supervisor = Arc::new(Supervisor::new(SupervisorParts {
+            router: router.clone(),
+            dir: PrivateDir::create()?,
+            prober,
+            init_timeout: timeouts.init,
+            drain_timeout: timeouts.drain,
+            shutdown_timeout: timeouts.shutdown,
+            limits: HostSideLimits {
+                background_tasks: limits.background_tasks,
+                subscriptions: limits.subscriptions,
+            },
+            epoch: started,
+            configs: encoded(&config)?,
+        }));
+        let folders = FolderWatch::start(config.plugin_dirs.clone());
+        let (stuck, abandoned) = (timeouts.stuck, limits.abandoned_workers);
+        let inner = Inner {
+            router,
+            supervisor,
+            config,
+            started,
+            described: Mutex::default(),
+            stop: watch_channel::Sender::new(false),
+            shut_down: AtomicBool::new(false),
+        };
+        let host = Host(Arc::new(inner));
+        let weak = Arc::downgrade(&host.0);
+        let report = move |call| report_stuck(&weak, call);
+        watchdog::start(&workers, stuck, abandoned, report).map_err(StartError::Threads)?;
+        builtin::register(&host);
+        let (folders, changes) = folders?;
+        host.announce("system:startup").await;
+        host.0.supervisor.follow(folders, changes).await;
+        host.announce("system:ready").await;
+        Ok(host)
+    }
+}
+
+fn encoded(config: &Config) -> Result<HashMap<String, Vec<u8>>, StartError> {
+    let each = config.plugins.iter().map(|(plugin, value)| match serde_json::to_vec(value) {
+        Ok(json) => Ok((plugin.clone(), json)),
+        Err(source) => Err(StartError::PluginConfig { plugin: plugin.clone(), source }),
+    });
+    each.collect()
+}
+
+fn report_stuck(host: &Weak<Inner>, call: watchdog::StuckCall) {
+    let Some(host) = host.upgrade().map(Host) else { return };
+    let event = format!("evt_{:x}", call.event);
+    let seconds = call.since.as_secs_f64();
+    let info = host.0.router.info(call.handler);
+    let (plugin, handler) = match &info {
+        Some(info) => (&*info.plugin, &*info.handler),
+        None => ("", "a background task"),
+    };
+    tracing::warn!(
+        plugin,
+        handler,
+        event,
+        seconds,
+        "a call has not returned from one poll; it can't be ended, and should be a blocking handler or await"
+    );
+    let data = json!({ "name": plugin, "handler": handler, "event_id": event, "seconds": seconds });
+    if let Ok(payload) = Payload::encode(&data) {
+        let report = host.0.router.emit(NewEvent::valid("module:call_stuck", payload), None);
+        host.0.router.spawn_detached(async move { drop(report.await) });
+    }
+}
+
+impl Host {
+    /// Begins to describe a host.
+    pub fn builder() -> HostBuilder {
+        HostBuilder::default()
+    }
+
+    /// Runs every handler of an event and gathers their outcomes. It never fails: failures are in the report.
+    pub async fn emit(&self, event: NewEvent) -> Report {
+        self.0.router.emit(event, None).await
+    }
+
+    /// Hands an event over without waiting for its handlers.
+    ///
+    /// # Errors
+    /// The queue is full, or the event is too large: it was not accepted then.
+    pub fn send(&self, event: NewEvent) -> Result<(), SendError> {
+        self.0.router.send(event, None)
+    }
+
+    /// Lets the caller see every event that matches one of the patterns, beside its handlers. At most `capacity` wait to
+    /// be read; a watcher that is slower than that is cut off, and never slows an emitter.
+    pub fn watch(&self, patterns: &[Pattern], capacity: usize) -> Watch {
+        self.0.router.watch(patterns, capacity)
+    }
+
+    /// Handles events in the embedding program, as a plugin would. A reply that encodes as `null` is none. The number
+    /// is for [`off`](Self::off).
+    ///
+    /// # Errors
+    /// The pattern is none.
+    pub fn on<F, Fut, R>(&self, pattern: &str, handler: F) -> Result<u64, NameError>
+    where
+        F: Fn(Arc<Event>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+        R: Serialize,
+    {
+        let parsed = Pattern::parse(pattern)?;
+        Ok(self.0.router.add_native(pattern, &[parsed], handler))
+    }
+
+    /// Ends a handler of the embedding program. Calls that have begun go on.
+    pub fn off(&self, handler: u64) {
+        self.0.router.remove_native(handler);
+    }
+
+    /// Whether anybody handles an event of this name.
+    pub fn has_handler(&self, name: &str) -> bool {
+        !self.0.router.table().targets(name).is_empty()
+    }
+
+    /// The names that somebody handles, sorted. Patterns are left out.
+    pub fn event_names(&self) -> Vec<String> {
+        let table = self.0.router.table();
+        let mut names: Vec<String> = table.names().map(str::to_owned).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// How all calls so far ended.
+    pub fn counts(&self) -> Counts {
+        self.0.router.all_counts()
+    }
+
+    /// Loads a plugin file, or replaces the plugin that it is; returns its name and the number of its generation.
+    ///
+    /// # Errors
+    /// At which step it failed, and why. What was live goes on.
+    pub async fn load(&self, file: &Path) -> Result<(String, u64), DeployError> {
+        let deployed = self.0.supervisor.load(file).await?;
+        Ok((deployed.plugin.to_string(), deployed.generation))
+    }
+
+    /// Replaces a plugin by what its file holds now; returns the number of its generation.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load), or there is no such plugin.
+    pub async fn reload(&self, plugin: &str) -> Result<u64, DeployError> {
+        Ok(self.0.supervisor.reload(plugin).await?.generation)
+    }
+
+    /// Unloads a plugin.
+    ///
+    /// # Errors
+    /// There is no such plugin, or it is not live.
+    pub async fn unload(&self, plugin: &str) -> Result<(), DeployError> {
+        self.0.supervisor.unload(plugin, "it was asked for").await.map(drop)
+    }
+
+    /// Serves clients on a Unix socket at `path`, with the limits of the configuration.
+    ///
+    /// # Errors
+    /// Another host serves it, or it cannot be bound.
+    pub async fn serve(&self, path: impl AsRef<Path>) -> Result<ControlSocket, SocketError> {
+        let limits = &self.0.config.limits;
+        let limits = SocketLimits {
+            line_bytes: limits.line_bytes,
+            connections: limits.connections,
+            requests_per_connection: limits.requests_per_connection,
+            subscriber_queue: limits.subscriber_queue,
+        };
+        let control = ControlSocket::bind(self.clone(), path.as_ref(), limits)?;
+        self.describe(socket::EVENTS.iter().map(|event| {
+            event.parameters.iter().fold(
+                builtin::Described::new(event.event, event.summary),
+                |described, parameter| {
+                    let socket::SocketParameter { name, kind, required, description } = *parameter;
+                    described.takes(name, kind, required, description)
+                },
+            )
+        }));
+        Ok(control)
+    }
+
+    /// Waits until somebody asks the host to stop, by `system:shutdown_request` or [`request_stop`](Self::request_stop).
+    pub async fn wait_stopped(&self) {
+        // The sender lives as long as this host, so there is no other end.
+        let _ = self.0.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    /// Asks whoever waits in [`wait_stopped`](Self::wait_stopped) to shut the host down.
+    pub fn request_stop(&self) {
+        self.0.stop.send_replace(true);
+    }
+
+    /// Tells everybody by `system:shutdown`, then lets every plugin go, the last started first. Takes at most the drain
+    /// and the shutdown timeout of the configuration together, and a little.
+    pub async fn shutdown(&self) {
+        if self.0.shut_down.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let timeouts = &self.0.config.timeouts;
+        let limit = timeouts.drain + timeouts.shutdown + Duration::from_secs(3);
+        if tokio::time::timeout(timeouts.shutdown, self.announce("system:shutdown")).await.is_err()
+        {
+            tracing::warn!("not every listener of system:shutdown ended in time");
+        }
+        self.0.supervisor.stop(limit).await;
+        self.request_stop();
+    }
+
+    async fn announce(&self, event: &str) {
+        let plugins = self.0.supervisor.registry().last_started_first().len();
+        let data = json!({ "version": env!("CARGO_PKG_VERSION"), "plugins": plugins, "pid": std::process::id() });
+        if let Ok(payload) = Payload::encode(&data) {
+            self.emit(NewEvent::valid(event, payload)).await;
+        }
+    }
+
+    /// Adds events to what `system:discover` shows that are answered by somebody else than a handler.
+    pub(crate) fn describe(&self, events: impl IntoIterator<Item = builtin::Described>) {
+        let mut described = self.0.described.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in events {
+            if !described.iter().any(|known| known.event == event.event) {
+                described.push(event);
+            }
+        }
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Host(inner)
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}

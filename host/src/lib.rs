@@ -1,0 +1,77 @@
+//! A host for native event plugins.
+//!
+//! Plugins are shared libraries in a folder, written with `ksi-plugin-api`. They talk only by events. A plugin whose file
+//! changes is replaced while the host runs.
+//!
+//! The way of an event, from emit to report: [`event`](NewEvent) → `router` → `dispatch` → [`report`](Report). The way of
+//! a file, from a folder to a live plugin and on to its replacement: `plugin`. Around them: `builtin`, the host's own
+//! handlers; `socket`, where clients send events; [`Host`], which holds it all together. ARCHITECTURE.md in the
+//! repository is the map.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod builtin;
+mod config;
+mod dispatch;
+mod event;
+mod host;
+mod plugin;
+mod report;
+mod router;
+mod socket;
+mod socket_path;
+
+pub use config::{Config, ConfigError, Limits, Problem, Timeouts};
+pub use dispatch::call::Counts;
+pub use event::{Event, EventId, NewEvent, Payload};
+pub use host::{Host, HostBuilder, StartError};
+pub use ksi_plugin_api::{NameError, Pattern};
+pub use plugin::{
+    load::LoadError,
+    manifest::{HandlerManifest, Manifest, ManifestError},
+    private_copy::{CopyError, PrivateDirError},
+    probe::{ProbeError, answer_probe},
+    supervisor::DeployError,
+    watch::WatchError,
+};
+pub use report::{Outcome, OutcomeKind, Report};
+pub use router::{
+    emit::SendError,
+    native::Failure,
+    taps::{Watch, Watched},
+};
+pub use socket::{ControlSocket, SocketError, SocketLimits};
+pub use socket_path::{Environment, SocketPath, SocketPathError};
+
+/// Reads what a plugin file is from its bytes. Nothing of it is loaded or run.
+///
+/// # Errors
+/// The file cannot be read, or is no plugin for this host.
+pub fn manifest_of(file: &std::path::Path) -> Result<Manifest, InspectError> {
+    let path = || file.to_owned();
+    let bytes =
+        std::fs::read(file).map_err(|source| InspectError::Read { path: path(), source })?;
+    plugin::manifest::read_manifest(&bytes, ksi_plugin_api::abi::ABI_VERSION)
+        .map_err(|source| InspectError::Manifest { path: path(), source })
+}
+
+/// Why [`manifest_of`] gives no manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {source}", path = .path.display())]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no plugin for this host.
+    #[error("{path} is no plugin for this host: {source}", path = .path.display())]
+    Manifest {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What it is instead.
+        source: ManifestError,
+    },
+}

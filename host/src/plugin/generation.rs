@@ -1,0 +1,124 @@
+//! A generation: one loaded version of a plugin, from its file to its instance.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    task::Context,
+    time::Duration,
+};
+
+use ksi_plugin_api::{
+    Description,
+    abi::{CallStart, EventHandle, Instance},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    host_side::HostSide, load::PluginLibrary, manifest::Manifest, private_copy::PrivateCopy,
+};
+use crate::{
+    dispatch::call::{Callee, HandlerInfo, Started, outcome_of},
+    event::Event,
+    report::OutcomeKind,
+};
+
+/// An event that goes to one plugin alone, when it is retired. It is never routed.
+pub(crate) const SHUTDOWN_EVENT: &str = "module:shutdown";
+
+/// An instance that can be called.
+///
+/// Routes and calls in flight hold it. When the last of them lets go, the instance goes to whoever retires the
+/// generation, wherever that happens: it is never dropped here, because dropping it runs plugin code.
+pub(crate) struct LiveInstance {
+    instance: Option<Instance>,
+    unused: Option<oneshot::Sender<Instance>>,
+}
+
+impl LiveInstance {
+    /// The instance, and where it comes out again when nobody uses it any more.
+    pub(crate) fn new(instance: Instance) -> (Arc<Self>, oneshot::Receiver<Instance>) {
+        let (unused, receiver) = oneshot::channel();
+        (Arc::new(LiveInstance { instance: Some(instance), unused: Some(unused) }), receiver)
+    }
+}
+
+impl Callee for LiveInstance {
+    fn start(&self, handler: u64, event: &Arc<Event>, cx: &mut Context<'_>) -> Started {
+        let Some(instance) = &self.instance else {
+            return Started::Ready(OutcomeKind::Rejected {
+                reason: "the plugin is gone".to_owned(),
+            });
+        };
+        match instance.call(handler, EventHandle::new(event.clone()), cx) {
+            CallStart::Ready(end) => Started::Ready(outcome_of(end)),
+            CallStart::Pending(future) => Started::Plugin(future),
+        }
+    }
+}
+
+impl Drop for LiveInstance {
+    fn drop(&mut self) {
+        if let (Some(instance), Some(unused)) = (self.instance.take(), self.unused.take())
+            && let Err(instance) = unused.send(instance)
+        {
+            // Whoever was to retire it is gone: the host is ending. Its library stays mapped with it.
+            std::mem::forget(instance);
+        }
+    }
+}
+
+/// What is known of a generation, without holding it.
+pub(crate) struct Facts {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) number: u64,
+    pub(crate) manifest: Manifest,
+    pub(crate) description: Description,
+    /// The file that it was copied from, and the hash of its bytes.
+    pub(crate) file: PathBuf,
+    pub(crate) hash: blake3::Hash,
+    /// Its declared handlers, in order of declaration, once it could be called.
+    pub(crate) handlers: OnceLock<Vec<Arc<HandlerInfo>>>,
+    pub(crate) timings: Timings,
+}
+
+impl Facts {
+    /// Its declared handlers.
+    pub(crate) fn handlers(&self) -> &[Arc<HandlerInfo>] {
+        self.handlers.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The numbers of the handlers that are called when it is retired, and for nothing else.
+    pub(crate) fn at_shutdown(&self) -> impl Iterator<Item = u64> {
+        let numbered = (0..).zip(&self.manifest.handlers);
+        numbered
+            .filter(|(_, handler)| handler.subscriptions.iter().any(|name| name == SHUTDOWN_EVENT))
+            .map(|(number, _)| number)
+    }
+}
+
+/// A generation with all that it holds. The order of the fields is the order in which they may go: the way to the host
+/// (the plugin's references to it are counted), the library, then the file that it is mapped from.
+pub(crate) struct Generation {
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) host_side: Arc<HostSide>,
+    /// The instance, once no route and no call uses it any more; `None` when it was never made.
+    pub(crate) unused: Option<oneshot::Receiver<Instance>>,
+    pub(crate) library: PluginLibrary,
+    pub(crate) copy: PrivateCopy,
+}
+
+/// How long each step of its loading took.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Timings(BTreeMap<&'static str, Duration>);
+
+impl Timings {
+    pub(crate) fn note(&mut self, step: &'static str, took: Duration) {
+        self.0.insert(step, took);
+    }
+
+    /// In milliseconds.
+    pub(crate) fn millis(&self) -> BTreeMap<&'static str, f64> {
+        self.0.iter().map(|(step, took)| (*step, took.as_secs_f64() * 1e3)).collect()
+    }
+}

@@ -1,0 +1,209 @@
+//! Opening a library, checking that it is what it says, and closing it for good.
+//!
+//! abi_stable's own loading functions are not used: they keep a library for ever, give the first plugin again for the
+//! second, and remember layouts by pointers into libraries that are unmapped later. What is done here instead: open,
+//! read the header, check its layout with tables that are dropped at once, take the root module.
+
+#![allow(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use abi_stable::{
+    abi_stability::{
+        abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
+        stable_abi_trait::StableAbi,
+    },
+    library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME_WITH_NUL},
+};
+use ksi_plugin_api::abi::ModuleRef;
+use thiserror::Error;
+
+/// Why a library could not be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The system's loader refuses it: a missing dependency, an undefined symbol.
+    #[error("{path} cannot be opened as a library: {source}", path = .path.display())]
+    Open {
+        /// The private copy.
+        path: PathBuf,
+        /// What the loader says.
+        source: libloading::Error,
+    },
+    /// It has no root module.
+    #[error("{path} exports no plugin: {source}. Is the #[plugin] attribute there?", path = .path.display())]
+    NoHeader {
+        /// The private copy.
+        path: PathBuf,
+        /// What the loader says.
+        source: libloading::Error,
+    },
+    /// Its header is that of another abi_stable.
+    #[error("{path} has a header of another kind: {reason}. Rebuild it against this host's ksi-plugin-api", path = .path.display())]
+    Header {
+        /// The private copy.
+        path: PathBuf,
+        /// What abi_stable says.
+        reason: String,
+    },
+    /// It carries no layout to check.
+    #[error("{path} says nothing of its layout, so it cannot be trusted. Rebuild it with the #[plugin] attribute", path = .path.display())]
+    NoLayout {
+        /// The private copy.
+        path: PathBuf,
+    },
+    /// Its types differ from the host's.
+    #[error("{path} was built against an incompatible ksi-plugin-api: {reason}", path = .path.display())]
+    Layout {
+        /// The private copy.
+        path: PathBuf,
+        /// The first difference.
+        reason: String,
+    },
+}
+
+/// An open library of a plugin, and its root module.
+///
+/// Nothing that the library made may exist any more when this is closed or dropped; see `ksi_plugin_api::abi`.
+pub(crate) struct PluginLibrary {
+    library: Option<libloading::Library>,
+    pub(crate) module: ModuleRef,
+    path: PathBuf,
+}
+
+impl PluginLibrary {
+    /// Opens the library at `path`, which runs its constructors. Only after its manifest was read, and where plugin
+    /// code may run.
+    pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
+        // SAFETY: the file's bytes were found to be those of a plugin, and a child process has opened this very copy
+        // before (or the operator has switched that off). Its constructors are those of a Rust library.
+        let library = unsafe { open(path) }
+            .map_err(|source| LoadError::Open { path: path.to_owned(), source })?;
+        let module = root_module(&library, path)?;
+        Ok(PluginLibrary { library: Some(library), module, path: path.to_owned() })
+    }
+
+    /// Closes it, and looks whether it is gone.
+    pub(crate) fn close(mut self) -> Closed {
+        if let Some(library) = self.library.take()
+            && let Err(error) = library.close()
+        {
+            return Closed::Mapped {
+                cause: format!("it could not be closed: {error}"),
+                path: self.path.clone(),
+            };
+        }
+        still_mapped(&self.path)
+    }
+}
+
+impl Drop for PluginLibrary {
+    fn drop(&mut self) {
+        // Closing is for `close` alone, after all that the library made is gone. Anywhere else it stays mapped.
+        if let Some(library) = self.library.take() {
+            std::mem::forget(library);
+        }
+    }
+}
+
+/// Whether a closed library has left memory.
+#[derive(Debug)]
+pub(crate) enum Closed {
+    /// It has.
+    Unmapped,
+    /// It has not, because of `cause`; [`close_again`] may succeed later.
+    Mapped { cause: String, path: PathBuf },
+}
+
+/// Tries once more to get rid of a library that was closed and is still mapped: a thread that kept it may have ended.
+pub(crate) fn close_again(path: &Path) -> Closed {
+    #[cfg(unix)]
+    {
+        use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+        // SAFETY: with RTLD_NOLOAD nothing is opened and no constructor runs; a library that is still mapped is only
+        // counted once more.
+        let found = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | libc::RTLD_NOLOAD) };
+        if let Ok(library) = found
+            && let Err(error) = library.close()
+        {
+            return Closed::Mapped {
+                cause: format!("it could not be closed: {error}"),
+                path: path.to_owned(),
+            };
+        }
+    }
+    still_mapped(path)
+}
+
+#[cfg(target_os = "linux")]
+fn still_mapped(path: &Path) -> Closed {
+    let mapped = |cause: String| Closed::Mapped { cause, path: path.to_owned() };
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return mapped("its name cannot be looked for in /proc/self/maps".to_owned());
+    };
+    match std::fs::read("/proc/self/maps") {
+        Ok(maps) => match String::from_utf8_lossy(&maps).lines().any(|line| line.contains(name)) {
+            true => mapped(
+                "a thread that it started, or that keeps a thread-local of it, has not ended"
+                    .to_owned(),
+            ),
+            false => Closed::Unmapped,
+        },
+        Err(error) => mapped(format!("/proc/self/maps cannot be read: {error}")),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn still_mapped(path: &Path) -> Closed {
+    let cause = "whether it left memory is not looked into on this system".to_owned();
+    Closed::Mapped { cause, path: path.to_owned() }
+}
+
+/// # Safety
+/// The constructors of the library at `path` may run.
+#[cfg(unix)]
+unsafe fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+    // SAFETY: promised by the caller. RTLD_NOW finds an undefined symbol here and not in a call.
+    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
+}
+
+/// # Safety
+/// The constructors of the library at `path` may run.
+#[cfg(not(unix))]
+unsafe fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    // SAFETY: promised by the caller.
+    unsafe { libloading::Library::new(path) }
+}
+
+fn root_module(library: &libloading::Library, path: &Path) -> Result<ModuleRef, LoadError> {
+    let header = |error: &dyn std::fmt::Display| LoadError::Header {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    // SAFETY: abi_stable's name for a static of the type that `AbiHeaderRef` refers to. The first thing that is read
+    // of it is a magic, in `upgrade`.
+    let erased =
+        unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) }
+            .map_err(|source| LoadError::NoHeader { path: path.to_owned(), source })?;
+    let found = (*erased).upgrade().map_err(|error| header(&error))?;
+    let layout = found.layout().ok_or_else(|| LoadError::NoLayout { path: path.to_owned() })?;
+    // A fresh set of tables, dropped at once: abi_stable's global ones would keep pointers into this library.
+    check_layout_compatibility_with_globals(ModuleRef::LAYOUT, layout, &CheckingGlobals::new())
+        .map_err(|errors| LoadError::Layout {
+            path: path.to_owned(),
+            reason: shortened(&errors.to_string()),
+        })?;
+    // SAFETY: the layout was checked just now.
+    unsafe { found.init_root_module_with_unchecked_layout::<ModuleRef>() }
+        .map_err(|error| header(&error))
+}
+
+/// abi_stable's report of a difference may have hundreds of lines.
+fn shortened(text: &str) -> String {
+    const LINES: usize = 12;
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    match lines.len() {
+        0..=LINES => lines.join("\n"),
+        more => format!("{}\n… and {} lines more", lines[..LINES].join("\n"), more - LINES),
+    }
+}

@@ -1,0 +1,140 @@
+//! What a candidate is, from its bytes alone.
+//!
+//! A plugin carries its self-description in a section of its shared library, so the host can name,
+//! accept or refuse a file before any of its code runs. Reading is total: whatever the bytes are, the
+//! answer is a manifest or a reason, never a panic.
+//!
+//! This module knows neither where the bytes come from nor what events mean. It cannot see a file
+//! whose middle was never written (a hole of zeroes parses well); settling and the probe exist for that.
+
+mod elf;
+mod error;
+
+use serde::{Deserialize, Serialize};
+
+pub use error::ManifestError;
+
+/// The section of a shared library that holds the manifest.
+const SECTION: &str = ".ksi.manifest";
+/// What the section starts with; the digit changes only if even `format` could no longer be read.
+const MAGIC: &[u8] = b"KSIM1\n";
+/// The one `format` this host reads.
+const FORMAT: u64 = 1;
+/// Far above any real manifest (about 200 bytes a handler), far below anything worth parsing by accident.
+const MAX_SECTION: u64 = 1024 * 1024;
+const MAX_NAME: usize = 64;
+
+/// A plugin's description of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the manifest's own layout.
+    pub format: u32,
+    /// The plugin's name, the same across reloads.
+    pub name: String,
+    /// The plugin's version, for people: the host compares nothing with it.
+    pub version: String,
+    /// Version of the boundary between host and plugin that it was built for.
+    pub abi: u32,
+    /// The compiler that built it, as `rustc --version` prints it.
+    pub rustc: String,
+    /// The target triple it was built for.
+    pub target: String,
+    /// The panic strategy it was built with; `unwind` in every accepted manifest.
+    pub panic: String,
+    /// What it handles from the start, in the order of declaration.
+    pub handlers: Vec<HandlerManifest>,
+    /// Names of the events it declares to emit.
+    pub emits: Vec<String>,
+    /// Whether it hands its state over at a reload.
+    pub state: bool,
+    /// Whether it brings a tokio runtime of its own.
+    pub runtime: bool,
+}
+
+/// One handler in a [`Manifest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerManifest {
+    /// The handler's name, unique in its plugin.
+    pub name: String,
+    /// Event names or patterns that it subscribes to.
+    pub subscriptions: Vec<String>,
+    /// Its place among the handlers of one event.
+    pub priority: i32,
+    /// Its deadline in milliseconds; 0 stands for the host's default.
+    pub timeout_ms: u64,
+    /// Whether it may block its thread.
+    pub blocking: bool,
+}
+
+/// The fields that decide whether the others can be read at all.
+#[derive(Deserialize)]
+struct Preamble {
+    format: u64,
+    abi: Option<u64>,
+}
+
+/// Reads the manifest out of `bytes`, the whole of a candidate, for a host that speaks `host_abi`.
+///
+/// A manifest that is returned describes a complete shared library for this machine, built for
+/// `host_abi` and with unwinding panics, and has a well-formed plugin name.
+///
+/// # Errors
+/// The first reason why the file is no plugin for this host, worded for an operator. The messages do
+/// not name the file: this function does not know it.
+pub(crate) fn read_manifest(bytes: &[u8], host_abi: u32) -> Result<Manifest, ManifestError> {
+    let section = elf::manifest_section(bytes)?;
+    let json = section.strip_prefix(MAGIC).ok_or_else(|| ManifestError::BadMagic {
+        found: section[..section.len().min(MAGIC.len())].escape_ascii().to_string(),
+    })?;
+    let json = without_padding(json);
+
+    let preamble: Preamble = only_value(json)?;
+    if preamble.format != FORMAT {
+        return Err(ManifestError::UnsupportedFormat { found: preamble.format, supported: FORMAT });
+    }
+    match preamble.abi {
+        Some(found) if found != u64::from(host_abi) => {
+            return Err(ManifestError::OtherAbi { found, host: host_abi });
+        }
+        _ => {}
+    }
+
+    let manifest: Manifest = only_value(json)?;
+    if !is_plugin_name(&manifest.name) {
+        return Err(ManifestError::BadName { found: manifest.name });
+    }
+    if manifest.panic != "unwind" {
+        return Err(ManifestError::PanicStrategy { name: manifest.name, found: manifest.panic });
+    }
+    Ok(manifest)
+}
+
+/// Linkers and linked-in neighbours may leave zeroes behind the manifest, and people newlines.
+fn without_padding(section: &[u8]) -> &[u8] {
+    let is_padding = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
+    let end = section.iter().rposition(|byte| !is_padding(byte)).map_or(0, |last| last + 1);
+    &section[..end]
+}
+
+/// Decodes the one value that `json` is.
+fn only_value<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, ManifestError> {
+    let mut values = serde_json::Deserializer::from_slice(json).into_iter::<T>();
+    let value = values.next().ok_or(ManifestError::NoJson)?.map_err(ManifestError::BadJson)?;
+    let rest = json.get(values.byte_offset()..).unwrap_or_default();
+    if rest.is_empty() {
+        Ok(value)
+    } else if rest.windows(MAGIC.len()).any(|window| window == MAGIC) {
+        Err(ManifestError::SeveralPlugins)
+    } else {
+        Err(ManifestError::TrailingBytes { count: rest.len() })
+    }
+}
+
+fn is_plugin_name(name: &str) -> bool {
+    name.len() <= MAX_NAME
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Why a file could not be copied.
+
+use std::fs::FileType;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// The step at which a private copy failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// Nothing is there any more.
+    #[error("{} is gone: it was removed or renamed before it could be read", path.display())]
+    Vanished {
+        /// The file that was to be copied.
+        path: PathBuf,
+    },
+
+    /// A symbolic link to nothing.
+    #[error(
+        "{} is a symbolic link to {}, which does not exist: point it at the library or remove it",
+        path.display(), target.display()
+    )]
+    BrokenLink {
+        /// The link.
+        path: PathBuf,
+        /// What the link holds.
+        target: PathBuf,
+    },
+
+    /// Symbolic links that lead nowhere but to each other.
+    #[error(
+        "{} is a symbolic link that leads back to itself: point it at the library or remove it",
+        path.display()
+    )]
+    LinkLoop {
+        /// The file that was to be copied.
+        path: PathBuf,
+    },
+
+    /// The host's user may not read it.
+    #[error(
+        "{} may not be read by the user that the host runs as: check its mode and owner, and those \
+         of the folders above it", path.display()
+    )]
+    PermissionDenied {
+        /// The file that was to be copied.
+        path: PathBuf,
+    },
+
+    /// Not a file with content.
+    #[error("{} is {found}, not a regular file: move it out of the plugin folder", path.display())]
+    NotRegular {
+        /// What was to be copied.
+        path: PathBuf,
+        /// What it is, with its article.
+        found: &'static str,
+    },
+
+    /// Too big to be a plugin.
+    #[error(
+        "{} has {found} bytes, and at most {limit} are read: build the plugin with \
+         strip = \"debuginfo\" or without debug = true", path.display()
+    )]
+    TooLarge {
+        /// The file that was to be copied.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+        /// The largest length that is read.
+        limit: u64,
+    },
+
+    /// Any other failure to open the source.
+    #[error("{} cannot be opened: {source}", path.display())]
+    Open {
+        /// The file that was to be copied.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+
+    /// The source was opened, but could not be read to its end.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// The file that was to be copied.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+
+    /// The source was written to or replaced meanwhile; it should settle again.
+    #[error(
+        "{} changed while it was copied: it is taken up again when it stands still", path.display()
+    )]
+    ChangedWhileCopying {
+        /// The file that was to be copied.
+        path: PathBuf,
+    },
+
+    /// The new file could not be made.
+    #[error(
+        "the private copy {} cannot be created: {source}; the host's directory must stay as it is \
+         while the host runs", path.display()
+    )]
+    Create {
+        /// The new file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+
+    /// The new file could not be filled.
+    #[error(
+        "the private copy {} cannot be written: {source}; check the space left there, or set TMPDIR \
+         to another place", path.display()
+    )]
+    Write {
+        /// The new file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl CopyError {
+    /// The failure to open `path`, told apart as far as an operator can do something about it.
+    pub(super) fn open(path: &Path, source: io::Error) -> CopyError {
+        let path = path.to_owned();
+        if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+            return CopyError::LinkLoop { path };
+        }
+        match source.kind() {
+            io::ErrorKind::NotFound => match std::fs::read_link(&path) {
+                Ok(target) => CopyError::BrokenLink { path, target },
+                Err(_) => CopyError::Vanished { path },
+            },
+            io::ErrorKind::PermissionDenied => CopyError::PermissionDenied { path },
+            _ => CopyError::Open { path, source },
+        }
+    }
+
+    pub(super) fn not_regular(path: &Path, kind: FileType) -> CopyError {
+        let found = if kind.is_dir() {
+            "a directory"
+        } else if kind.is_fifo() {
+            "a named pipe"
+        } else if kind.is_socket() {
+            "a socket"
+        } else {
+            "a device"
+        };
+        CopyError::NotRegular { path: path.to_owned(), found }
+    }
+}

@@ -1,0 +1,208 @@
+use std::os::unix::fs::symlink;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+struct Place {
+    folder: tempfile::TempDir,
+    own: PrivateDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let own = PrivateDir::create_in(folder.path()).unwrap();
+        Place { folder, own }
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn copies(&self) -> usize {
+        fs::read_dir(self.own.path()).unwrap().count() - 1
+    }
+
+    fn refusal(&self, path: &Path) -> CopyError {
+        let error = self.own.copy(path, "x").unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert_eq!(self.copies(), 0);
+        error
+    }
+}
+
+#[test]
+fn a_copy_has_the_content_and_an_inode_of_its_own() {
+    let place = Place::new();
+    let source = place.file("a.so", b"content");
+    let (copy, bytes) = place.own.copy(&source, "hello").unwrap();
+    assert_eq!(bytes, b"content");
+    assert_eq!(fs::read(copy.path()).unwrap(), b"content");
+    assert_eq!(copy.hash().to_string(), blake3::hash(b"content").to_hex().as_str());
+    assert_eq!(
+        copy.path().file_name().unwrap(),
+        format!("hello-1.{}", std::env::consts::DLL_EXTENSION).as_str()
+    );
+
+    let (again, _) = place.own.copy(&source, "hello").unwrap();
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let inodes = [inode(&source), inode(copy.path()), inode(again.path())];
+    assert!(inodes[0] != inodes[1] && inodes[1] != inodes[2] && inodes[0] != inodes[2]);
+
+    fs::write(&source, b"other").unwrap();
+    assert_eq!(fs::read(copy.path()).unwrap(), b"content");
+    drop(copy);
+    assert_eq!(place.copies(), 1);
+    drop(again);
+    assert_eq!(place.copies(), 0);
+}
+
+#[test]
+fn a_label_stays_one_plain_file_name() {
+    let place = Place::new();
+    let source = place.file("a.so", b"content");
+    for label in ["../../up", "", "ä b\n\0", &"long".repeat(100)] {
+        let (copy, _) = place.own.copy(&source, label).unwrap();
+        assert_eq!(copy.path().parent().unwrap(), place.own.path());
+    }
+}
+
+#[test]
+fn links_are_followed() {
+    let place = Place::new();
+    let target = place.file("library", b"content");
+    let link = place.folder.path().join("a.so");
+    symlink(&target, &link).unwrap();
+    assert_eq!(place.own.copy(&link, "a").unwrap().1, b"content");
+}
+
+#[test]
+fn what_is_no_file_is_refused_by_name() {
+    let place = Place::new();
+    let at = |name: &str| place.folder.path().join(name);
+
+    assert!(matches!(place.refusal(&at("gone.so")), CopyError::Vanished { .. }));
+
+    symlink("nowhere", at("broken.so")).unwrap();
+    let broken = place.refusal(&at("broken.so"));
+    assert!(
+        matches!(&broken, CopyError::BrokenLink { target, .. } if target == Path::new("nowhere"))
+    );
+
+    symlink("loop.so", at("loop.so")).unwrap();
+    assert!(matches!(place.refusal(&at("loop.so")), CopyError::LinkLoop { .. }));
+
+    fs::create_dir(at("dir.so")).unwrap();
+    let dir = place.refusal(&at("dir.so"));
+    assert!(matches!(dir, CopyError::NotRegular { found: "a directory", .. }));
+
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket.so")).unwrap();
+    let socket = place.refusal(&at("socket.so"));
+    assert!(matches!(socket, CopyError::NotRegular { found: "a socket", .. }));
+
+    rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe.so"), rustix::fs::Mode::RWXU).unwrap();
+    let pipe = place.refusal(&at("pipe.so"));
+    assert!(matches!(pipe, CopyError::NotRegular { found: "a named pipe", .. }));
+
+    let device = place.refusal(Path::new("/dev/null"));
+    assert!(matches!(device, CopyError::NotRegular { found: "a device", .. }));
+
+    let denied = CopyError::open(&at("a.so"), std::io::ErrorKind::PermissionDenied.into());
+    assert!(matches!(denied, CopyError::PermissionDenied { .. }));
+}
+
+#[test]
+fn a_huge_file_is_refused_unread() {
+    let place = Place::new();
+    let path = place.folder.path().join("huge.so");
+    File::create(&path).unwrap().set_len(MAX_LEN + 1).unwrap();
+    let error = place.refusal(&path);
+    assert!(
+        matches!(error, CopyError::TooLarge { found, limit: MAX_LEN, .. } if found == MAX_LEN + 1)
+    );
+}
+
+#[test]
+fn a_source_that_never_rests_is_copied_whole_or_not_at_all() {
+    let place = Place::new();
+    let generation = |n: u8| vec![n; 20_000 + usize::from(n) * 100];
+    let source = place.file("a.so", &generation(0));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (mut whole, mut changed) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in (1..=255).cycle() {
+                fs::write(place.folder.path().join("next"), generation(n)).unwrap();
+                fs::rename(place.folder.path().join("next"), &source).unwrap();
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let started = std::time::Instant::now();
+        while (whole < 50 || changed < 5) && started.elapsed() < Duration::from_secs(20) {
+            match place.own.copy(&source, "a") {
+                Ok((copy, bytes)) => {
+                    assert!(bytes == generation(bytes[0]));
+                    assert_eq!(copy.hash(), blake3::hash(&bytes));
+                    whole += 1;
+                }
+                Err(CopyError::ChangedWhileCopying { .. }) => changed += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(whole >= 50 && changed >= 5, "{whole} whole, {changed} changed");
+}
+
+#[test]
+fn the_directory_is_private_and_goes_with_its_owner() {
+    let place = Place::new();
+    let path = place.own.path().to_owned();
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!(metadata.mode() & 0o777, 0o700);
+    let source = place.file("a.so", b"content");
+    let (copy, _) = place.own.copy(&source, "a").unwrap();
+    drop(place.own);
+    assert!(!path.exists());
+    drop(copy);
+}
+
+#[test]
+fn only_directories_of_dead_hosts_are_removed() {
+    let place = Place::new();
+    let parent = place.folder.path();
+    let name = place.own.path().file_name().unwrap().to_str().unwrap();
+    let prefix = &name[..name.rfind('-').unwrap() + 1];
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    let dir = |name: &str, files: &[&str]| {
+        let path = parent.join(name);
+        fs::create_dir(&path).unwrap();
+        files.iter().for_each(|file| fs::write(path.join(file), b"x").unwrap());
+        File::open(&path).unwrap().set_modified(old).unwrap();
+        path
+    };
+    let crashed = dir(&format!("{prefix}crashed"), &["ksi-host.lock", "a-1.so"]);
+    let never_started = dir(&format!("{prefix}start"), &["ksi-host.lock.new"]);
+    let somebody_s = dir(&format!("{prefix}notes"), &["todo.txt"]);
+    let other_name = dir("ksi-other", &["ksi-host.lock"]);
+    let target = dir("target", &["ksi-host.lock"]);
+    let link = parent.join(format!("{prefix}link"));
+    symlink(&target, &link).unwrap();
+    let starting = parent.join(format!("{prefix}starting"));
+    fs::create_dir(&starting).unwrap();
+
+    let second = PrivateDir::create_in(parent).unwrap();
+    assert_ne!(second.path(), place.own.path());
+    for gone in [&crashed, &never_started] {
+        assert!(!gone.exists(), "{}", gone.display());
+    }
+    for kept in
+        [place.own.path(), second.path(), &somebody_s, &other_name, &target, &link, &starting]
+    {
+        assert!(kept.exists(), "{}", kept.display());
+    }
+}

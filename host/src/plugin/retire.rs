@@ -1,0 +1,292 @@
+//! How a generation goes: its calls end, it is shut down, and its library leaves memory.
+//!
+//! In this order, because each step relies on the one before: no route leads to it any more (the swap saw to that);
+//! the calls in flight end; its tasks are dropped, its shutdown handlers run and its instance is dropped, all on
+//! dispatch workers; the workers are exchanged and the old threads joined, because their thread-locals may hold the
+//! library; nothing of the plugin refers to the host any more; dlclose; and a look into the memory map.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    task::Poll,
+    time::Duration,
+};
+
+use ksi_plugin_api::abi::{CallStart, EventHandle, Instance};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+use super::{
+    generation::{Facts, Generation, SHUTDOWN_EVENT},
+    load::{self, Closed},
+};
+use crate::{
+    dispatch::{call::outcome_of, workers::Workers},
+    event::{Event, EventIds, NewEvent, Payload},
+    report::OutcomeKind,
+    router::Router,
+};
+
+/// After this long in one step of its end, a generation counts as pinned, with what it waits for as the cause.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What a library that is still mapped after dlclose waits before each further attempt; after the last one it stays.
+const RETRIES: [Duration; 8] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(60),
+    Duration::from_secs(300),
+];
+
+/// How far a generation has come on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RetiredState {
+    /// It is on its way.
+    Draining,
+    /// Its code has left memory.
+    Unmapped,
+    /// Its code is still in memory, for this reason. It may yet go.
+    Pinned(String),
+}
+
+/// What the registry shows of a retired generation.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    pub(crate) generation: u64,
+    state: Mutex<RetiredState>,
+}
+
+impl Retired {
+    pub(crate) fn new(generation: u64) -> Arc<Self> {
+        Arc::new(Retired { generation, state: Mutex::new(RetiredState::Draining) })
+    }
+
+    pub(crate) fn state(&self) -> RetiredState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, state: RetiredState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn pin(&self, plugin: &str, cause: String) {
+        tracing::warn!(
+            plugin,
+            generation = self.generation,
+            "its library stays in memory for now: {cause}"
+        );
+        self.set(RetiredState::Pinned(cause));
+    }
+}
+
+/// Lets generations go.
+pub(crate) struct Retirer {
+    pub(crate) router: Arc<Router>,
+    pub(crate) drain: Duration,
+    pub(crate) shutdown: Duration,
+    /// Makes retirements that run at the same time share one exchange of the workers.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+}
+
+/// A generation whose instance is gone.
+pub(crate) struct Quiet(Generation);
+
+impl Retirer {
+    /// The first half: until the instance is dropped. No route may lead to the generation any more.
+    pub(crate) async fn quiesce(&self, mut generation: Generation, retired: &Retired) -> Quiet {
+        let facts = generation.facts.clone();
+        if let Some(unused) = generation.unused.take()
+            && let Some(instance) = self.drained(&facts, &generation, unused, retired).await
+        {
+            self.shut_down(&facts, &generation, instance, retired).await;
+        }
+        Quiet(generation)
+    }
+
+    /// Waits for the calls in flight; those that outlast the drain timeout are cancelled.
+    async fn drained(
+        &self,
+        facts: &Facts,
+        generation: &Generation,
+        mut unused: oneshot::Receiver<Instance>,
+        retired: &Retired,
+    ) -> Option<Instance> {
+        if let Ok(instance) = timeout(self.drain, &mut unused).await {
+            return instance.ok();
+        }
+        tracing::warn!(
+            plugin = %facts.plugin, generation = facts.number,
+            "cancelling calls that have not ended within the drain timeout: {}", running(facts)
+        );
+        generation.host_side.cancel_calls().cancel();
+        if let Ok(instance) = timeout(PATIENCE, &mut unused).await {
+            return instance.ok();
+        }
+        let cause =
+            format!("a call does not return, and cannot be ended from outside: {}", running(facts));
+        retired.pin(&facts.plugin, cause);
+        unused.await.ok()
+    }
+
+    /// Ends the tasks, runs the shutdown handlers and drops the instance.
+    async fn shut_down(
+        &self,
+        facts: &Arc<Facts>,
+        generation: &Generation,
+        instance: Instance,
+        retired: &Retired,
+    ) {
+        let (facts_there, host_side) = (facts.clone(), generation.host_side.clone());
+        let (runtime, limit) = (self.router.site.runtime.clone(), self.shutdown);
+        // On threads that may block: a plugin's own runtime waits for its tasks when it is dropped.
+        let mut task = self.router.site.workers.spawn_blocking(async move {
+            host_side.end_tasks();
+            for handler in facts_there.at_shutdown() {
+                let result = shutdown_handler(&instance, handler, limit, &runtime).await;
+                if !result.is_ok() {
+                    tracing::warn!(
+                        plugin = %facts_there.plugin, generation = facts_there.number,
+                        "its handler of {SHUTDOWN_EVENT} did not end well: {}", result.message()
+                    );
+                }
+            }
+            host_side.end_tasks();
+            drop(instance);
+        });
+        let handlers = u32::try_from(facts.at_shutdown().count()).unwrap_or(u32::MAX);
+        let limit = self.shutdown.saturating_mul(handlers.max(1)) + PATIENCE;
+        if timeout(limit, &mut task).await.is_err() {
+            retired.pin(
+                &facts.plugin,
+                "its shutdown does not return, and cannot be ended from outside".into(),
+            );
+            task.await;
+        }
+    }
+
+    /// The second half: until the library is unmapped, or given up on.
+    pub(crate) async fn close(&self, quiet: Quiet, retired: &Retired) {
+        let Quiet(generation) = quiet;
+        let Generation { facts, host_side, unused: _, library, copy } = generation;
+        self.threads_gone(&facts, retired).await;
+        let mut wait = Duration::from_micros(100);
+        let mut waited = Duration::ZERO;
+        // What counts are references of the plugin, and this one.
+        while Arc::strong_count(&host_side) > 1 {
+            if waited < PATIENCE && waited + wait >= PATIENCE {
+                let held = Arc::strong_count(&host_side) - 1;
+                let cause = format!(
+                    "the plugin still holds {held} reference(s) to the host: a thread or a static of its own keeps a Context"
+                );
+                retired.pin(&facts.plugin, cause);
+            }
+            sleep(wait).await;
+            waited += wait;
+            wait = (wait * 2).min(Duration::from_millis(250));
+        }
+        drop(host_side);
+        let mut closed = on_own_thread(move || library.close()).await;
+        for retry in RETRIES {
+            let Some(Closed::Mapped { cause, path }) = closed else { break };
+            retired.pin(&facts.plugin, cause);
+            sleep(retry).await;
+            closed = on_own_thread(move || load::close_again(&path)).await;
+        }
+        match closed {
+            Some(Closed::Unmapped) => {
+                drop(copy);
+                retired.set(RetiredState::Unmapped);
+            }
+            Some(Closed::Mapped { cause, .. }) => {
+                // Debuggers and backtraces need the file as long as it is mapped.
+                std::mem::forget(copy);
+                retired.pin(&facts.plugin, cause);
+            }
+            None => {
+                std::mem::forget(copy);
+                retired.pin(&facts.plugin, "no thread could be started to close it".to_owned());
+            }
+        }
+    }
+
+    /// Waits until every thread that may have run the generation has ended.
+    async fn threads_gone(&self, facts: &Facts, retired: &Retired) {
+        let workers: &Workers = &self.router.site.workers;
+        let last = workers.current_set();
+        {
+            let _turn = self.turn.lock().await;
+            while workers.current_set() == last {
+                if let Err(error) = workers.exchange() {
+                    retired.pin(
+                        &facts.plugin,
+                        format!("no new dispatch workers can be started: {error}"),
+                    );
+                    sleep(PATIENCE).await;
+                }
+            }
+        }
+        if timeout(PATIENCE, workers.joined(last)).await.is_err() {
+            let cause =
+                "a thread that may have run it is stuck in a call, of this plugin or of another";
+            retired.pin(&facts.plugin, cause.to_owned());
+            workers.joined(last).await;
+        }
+    }
+}
+
+/// The calls of a generation that have not ended, for people.
+fn running(facts: &Facts) -> String {
+    let active = facts.handlers().iter().filter_map(|info| {
+        let calls = info.active.load(Ordering::Acquire);
+        (calls > 0).then(|| format!("{calls} of {}", info.handler))
+    });
+    let active: Vec<String> = active.collect();
+    if active.is_empty() { "a run-time subscription".to_owned() } else { active.join(", ") }
+}
+
+async fn shutdown_handler(
+    instance: &Instance,
+    handler: u64,
+    limit: Duration,
+    runtime: &tokio::runtime::Handle,
+) -> OutcomeKind {
+    let event = NewEvent::valid(SHUTDOWN_EVENT, Payload::from_json_bytes(b"{}".to_vec()));
+    let event = Arc::new(Event::new(event, None, &EventIds::new()));
+    let started = std::future::poll_fn(|cx| {
+        Poll::Ready(instance.call(handler, EventHandle::new(event.clone()), cx))
+    });
+    let pending = match started.await {
+        CallStart::Ready(end) => return outcome_of(end),
+        CallStart::Pending(future) => future,
+    };
+    let ended = {
+        let _inside = runtime.enter();
+        timeout(limit, pending)
+    };
+    match ended.await {
+        Ok(Ok(end)) => outcome_of(end),
+        Ok(Err(message)) => OutcomeKind::Panicked { message: message.to_text() },
+        Err(_) => OutcomeKind::TimedOut { after: limit },
+    }
+}
+
+/// Runs something that may run a library's destructors, on a thread that ends right after.
+async fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("ksi-close".to_owned());
+    let started = thread.spawn(move || {
+        // The other end waits for as long as this takes.
+        let _ = sender.send(work());
+    });
+    match started {
+        Ok(_) => receiver.await.ok(),
+        Err(error) => {
+            tracing::error!(%error, "no thread can be started to close a library");
+            None
+        }
+    }
+}

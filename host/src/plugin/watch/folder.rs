@@ -1,0 +1,120 @@
+//! One watched folder: listing it, and keeping the notifications on the folder that bears its name now.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+/// The candidates in `folder`, sorted by file name: shared libraries by their extension, hidden files
+/// apart, so that a build can write to `.name.so` and rename it.
+///
+/// # Errors
+/// Those of reading a directory.
+pub(crate) fn candidates(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = folder.join(entry?.file_name());
+        if is_candidate(&path) {
+            paths.push(path);
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// Whether a file of that name may be a plugin.
+pub(super) fn is_candidate(path: &Path) -> bool {
+    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && path.extension().is_some_and(|is| is == std::env::consts::DLL_EXTENSION)
+}
+
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Device and inode of the folder that notifications come from.
+    armed: Option<(u64, u64)>,
+    /// What is wrong with it and was logged already.
+    trouble: Option<String>,
+}
+
+impl Folder {
+    pub(super) fn new(path: PathBuf) -> Folder {
+        Folder { path, armed: None, trouble: None }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives up the notifications, so that the next scan asks for them anew.
+    pub(super) fn disarm(&mut self, notifier: Option<&mut RecommendedWatcher>) {
+        self.armed = None;
+        if let Some(notifier) = notifier {
+            // It fails when the folder is gone, which ends its notifications as well.
+            let _ = notifier.unwatch(&self.path);
+        }
+    }
+
+    /// The candidates inside, none if the folder does not exist, and `None` if that cannot be told.
+    pub(super) fn scan(
+        &mut self,
+        notifier: Option<&mut RecommendedWatcher>,
+    ) -> Option<Vec<PathBuf>> {
+        let (listing, trouble) = match self.list(notifier) {
+            Ok((paths, trouble)) => (Some(paths), trouble),
+            Err(error) => (is_missing(&error).then(Vec::new), Some(error.to_string())),
+        };
+        match &trouble {
+            Some(cause) if self.trouble != trouble => {
+                tracing::warn!(
+                    folder = %self.path.display(), %cause,
+                    "trouble with a plugin folder; it is tried again every second"
+                );
+            }
+            None if self.trouble.is_some() => {
+                tracing::info!(folder = %self.path.display(), "the plugin folder is watched again");
+            }
+            _ => {}
+        }
+        self.trouble = trouble;
+        listing
+    }
+
+    /// Lists after arming: what comes after the listing is notified, what came before is listed.
+    fn list(
+        &mut self,
+        notifier: Option<&mut RecommendedWatcher>,
+    ) -> io::Result<(Vec<PathBuf>, Option<String>)> {
+        let is_folder = |metadata: Metadata| match metadata.is_dir() {
+            true => Ok(metadata),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        };
+        let metadata = match fs::metadata(&self.path).and_then(is_folder) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                if is_missing(&error) && self.armed.is_some() {
+                    self.disarm(notifier);
+                }
+                return Err(error);
+            }
+        };
+        let mut trouble = None;
+        let is = (metadata.dev(), metadata.ino());
+        if let Some(notifier) = notifier
+            && self.armed != Some(is)
+        {
+            self.disarm(Some(&mut *notifier));
+            match notifier.watch(&self.path, RecursiveMode::NonRecursive) {
+                Ok(()) => self.armed = Some(is),
+                Err(error) => trouble = Some(format!("no notifications from it: {error}")),
+            }
+        }
+        Ok((candidates(&self.path)?, trouble))
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -1,0 +1,173 @@
+//! What became of an event: one outcome per handler.
+
+use std::{sync::Arc, time::Duration};
+
+use ksi_plugin_api::abi::{OutcomeCode, OutcomeView, ReportObject};
+
+use crate::event::Payload;
+
+/// How one handler's call ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The plugin that was called; empty for the host itself.
+    pub plugin: Arc<str>,
+    /// Its handler.
+    pub handler: Arc<str>,
+    /// How it ended.
+    pub result: OutcomeKind,
+}
+
+/// The ways in which a call ends.
+#[derive(Debug, Clone)]
+pub enum OutcomeKind {
+    /// With this reply.
+    Replied(Payload),
+    /// Well, without a reply.
+    NoReply,
+    /// With an error.
+    Failed {
+        /// For programs.
+        code: String,
+        /// For people.
+        message: String,
+    },
+    /// With a panic.
+    Panicked {
+        /// Message and place of the panic.
+        message: String,
+    },
+    /// It took longer than it may, and was cancelled at its next await.
+    TimedOut {
+        /// What it was given.
+        after: Duration,
+    },
+    /// It was not run, or not to its end.
+    Rejected {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl OutcomeKind {
+    /// Replied, or well without a reply.
+    pub fn is_ok(&self) -> bool {
+        matches!(self, OutcomeKind::Replied(_) | OutcomeKind::NoReply)
+    }
+
+    /// A code for programs; of a failure its own.
+    pub fn code(&self) -> &str {
+        match self {
+            OutcomeKind::Replied(_) => "replied",
+            OutcomeKind::NoReply => "no_reply",
+            OutcomeKind::Failed { code, .. } => code,
+            OutcomeKind::Panicked { .. } => "panicked",
+            OutcomeKind::TimedOut { .. } => "timed_out",
+            OutcomeKind::Rejected { .. } => "rejected",
+        }
+    }
+
+    /// A message for people; empty when all is well.
+    pub fn message(&self) -> String {
+        match self {
+            OutcomeKind::Replied(_) | OutcomeKind::NoReply => String::new(),
+            OutcomeKind::Failed { message, .. } => message.clone(),
+            OutcomeKind::Panicked { message } => format!("the handler panicked: {message}"),
+            OutcomeKind::TimedOut { after } => {
+                format!("the handler did not finish within {}", humantime::format_duration(*after))
+            }
+            OutcomeKind::Rejected { reason } => reason.clone(),
+        }
+    }
+}
+
+/// Every outcome of one emitted event, in the router's order: priority, then plugin name, then order of declaration.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    outcomes: Vec<Outcome>,
+    /// Whether the event was refused before any handler was looked for; the one outcome says why.
+    refused: bool,
+}
+
+impl Report {
+    pub(crate) fn new(outcomes: Vec<Outcome>) -> Self {
+        Report { outcomes, refused: false }
+    }
+
+    /// The report of an event that was not accepted.
+    pub(crate) fn refused(reason: String) -> Self {
+        let result = OutcomeKind::Rejected { reason };
+        let outcome = Outcome { plugin: "".into(), handler: "".into(), result };
+        Report { outcomes: vec![outcome], refused: true }
+    }
+
+    /// Every outcome.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// Just the replies.
+    pub fn replies(&self) -> impl Iterator<Item = &Payload> {
+        self.outcomes.iter().filter_map(|outcome| match &outcome.result {
+            OutcomeKind::Replied(payload) => Some(payload),
+            _ => None,
+        })
+    }
+
+    /// The first outcome that is not well.
+    pub fn error(&self) -> Option<&Outcome> {
+        self.outcomes.iter().find(|outcome| !outcome.result.is_ok())
+    }
+
+    /// Whether nobody handles the event.
+    pub fn unhandled(&self) -> bool {
+        self.outcomes.is_empty()
+    }
+
+    /// Whether the event was not accepted: too large, too deep, or the host is stopping.
+    pub fn was_refused(&self) -> bool {
+        self.refused
+    }
+}
+
+/// A report as plugins see it: with the texts that the view lends out.
+pub(crate) struct PluginReport {
+    report: Report,
+    messages: Vec<String>,
+}
+
+impl From<Report> for PluginReport {
+    fn from(report: Report) -> Self {
+        let messages = match report.error() {
+            // The usual report holds no text.
+            None => Vec::new(),
+            Some(_) => report.outcomes.iter().map(|outcome| outcome.result.message()).collect(),
+        };
+        PluginReport { report, messages }
+    }
+}
+
+impl ReportObject for PluginReport {
+    fn len(&self) -> usize {
+        self.report.outcomes.len()
+    }
+
+    fn outcome(&self, index: usize) -> OutcomeView<'_> {
+        let outcome = &self.report.outcomes[index];
+        let (kind, reply) = match &outcome.result {
+            OutcomeKind::Replied(payload) => (OutcomeCode::Replied, payload.as_json()),
+            OutcomeKind::NoReply => (OutcomeCode::NoReply, &[][..]),
+            OutcomeKind::Failed { .. } => (OutcomeCode::Failed, &[][..]),
+            OutcomeKind::Panicked { .. } => (OutcomeCode::Panicked, &[][..]),
+            OutcomeKind::TimedOut { .. } => (OutcomeCode::TimedOut, &[][..]),
+            OutcomeKind::Rejected { .. } => (OutcomeCode::Rejected, &[][..]),
+        };
+        OutcomeView {
+            kind,
+            plugin: (*outcome.plugin).into(),
+            handler: (*outcome.handler).into(),
+            reply: reply.into(),
+            code: outcome.result.code().into(),
+            message: self.messages.get(index).map_or("", String::as_str).into(),
+        }
+    }
+}

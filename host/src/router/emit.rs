@@ -1,0 +1,362 @@
+//! The router: accepts events and runs their handlers.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use ksi_plugin_api::Pattern;
+use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{
+    native::{Failure, Native},
+    table::{Owner, Route, RoutingTable},
+    taps::{Taps, Watch},
+    traffic::Traffic,
+};
+use crate::{
+    dispatch::{
+        call::{self, CallCounts, CallSite, HandlerInfo, Target},
+        workers::on_worker,
+    },
+    event::{Event, EventIds, NewEvent},
+    report::{Outcome, Report},
+};
+
+/// Bounds of what the router accepts.
+#[derive(Debug, Clone)]
+pub(crate) struct RouterLimits {
+    /// Events that were sent and have not been handled.
+    pub(crate) queued_events: usize,
+    /// Events between an event and the first one of its chain.
+    pub(crate) event_depth: usize,
+    /// Bytes of a payload.
+    pub(crate) payload_bytes: usize,
+    /// What a handler may take when it does not say.
+    pub(crate) timeout: Duration,
+}
+
+/// Why an event that was sent is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// Too many are waiting.
+    #[error(
+        "{event} is not accepted: {limit} sent events are not handled yet; send fewer, or use emit, which waits"
+    )]
+    QueueFull {
+        /// The event.
+        event: String,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// It is too large or too deep.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Accepts events and runs their handlers.
+pub(crate) struct Router {
+    pub(crate) site: CallSite,
+    limits: RouterLimits,
+    table: ArcSwap<RoutingTable>,
+    /// Writers of the table stand in line here, so that none overwrites another's change.
+    writers: Mutex<()>,
+    ids: EventIds,
+    taps: Arc<Taps>,
+    pub(crate) traffic: Traffic,
+    queue: Arc<Semaphore>,
+    counts: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<CallCounts>>>,
+    keys: AtomicU64,
+    /// What a key in a worker's slot stands for.
+    infos: Mutex<HashMap<u64, Weak<HandlerInfo>>>,
+}
+
+impl Router {
+    pub(crate) fn new(site: CallSite, limits: RouterLimits) -> Arc<Self> {
+        Arc::new(Router {
+            site,
+            queue: Arc::new(Semaphore::new(limits.queued_events)),
+            limits,
+            table: ArcSwap::default(),
+            writers: Mutex::default(),
+            ids: EventIds::new(),
+            taps: Arc::default(),
+            traffic: Traffic::default(),
+            counts: Mutex::default(),
+            keys: AtomicU64::new(1),
+            infos: Mutex::default(),
+        })
+    }
+
+    // ---- emitting ----
+
+    /// Accepts an event at once, then runs every handler of it and gathers their outcomes. From any thread; the
+    /// handlers are polled by whoever polls this on a dispatch worker, and by a task on the workers otherwise.
+    pub(crate) fn emit(
+        self: &Arc<Self>,
+        event: NewEvent,
+        parent: Option<Arc<Event>>,
+    ) -> impl Future<Output = Report> + Send + use<> {
+        let router = self.clone();
+        let accepted = self.accept(event, parent);
+        let report = async move {
+            match accepted {
+                Ok(event) => router.dispatch(event).await,
+                Err(refusal) => Report::refused(refusal),
+            }
+        };
+        OnWorkers { state: State::Here(Box::pin(report)), router: self.clone() }
+    }
+
+    /// Accepts an event without waiting for its handlers, or refuses it.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        event: NewEvent,
+        parent: Option<Arc<Event>>,
+    ) -> Result<(), SendError> {
+        let Ok(place) = self.queue.clone().try_acquire_owned() else {
+            let limit = self.limits.queued_events;
+            return Err(SendError::QueueFull { event: event.name.to_string(), limit });
+        };
+        let event = self.accept(event, parent).map_err(SendError::Refused)?;
+        let router = self.clone();
+        let task = self.site.workers.spawn(async move {
+            let report = router.dispatch(event.clone()).await;
+            if let Some(outcome) = report.error() {
+                // Nobody reads this report, so its failure must not vanish.
+                tracing::warn!(
+                    event = event.name(), plugin = %outcome.plugin, handler = %outcome.handler,
+                    "a sent event was not handled well: {}", outcome.result.message()
+                );
+            }
+            drop(place);
+        });
+        task.detach();
+        Ok(())
+    }
+
+    fn accept(&self, event: NewEvent, parent: Option<Arc<Event>>) -> Result<Arc<Event>, String> {
+        let (bytes, limit) = (event.payload.as_json().len(), self.limits.payload_bytes);
+        if bytes > limit {
+            return Err(format!(
+                "the payload of {} has {bytes} bytes, and {limit} are allowed (limits.payload_bytes)",
+                event.name
+            ));
+        }
+        let event = Event::new(event, parent, &self.ids);
+        if event.depth() as usize > self.limits.event_depth {
+            return Err(format!(
+                "{} is event number {} of a chain of events, and {} are allowed (limits.event_depth). \
+                 Is it a loop? {}",
+                event.name(),
+                u64::from(event.depth()) + 1,
+                self.limits.event_depth,
+                event.chain()
+            ));
+        }
+        let event = Arc::new(event);
+        self.traffic.count(event.source(), event.shared_name());
+        self.taps.show(&event);
+        Ok(event)
+    }
+
+    async fn dispatch(&self, event: Arc<Event>) -> Report {
+        let targets = self.table.load().targets(event.name());
+        if let [target] = &*targets {
+            let target = target.clone();
+            drop(targets);
+            return Report::new(vec![call::call(target, event, &self.site).await]);
+        }
+        let calls: FuturesUnordered<_> = targets
+            .iter()
+            .enumerate()
+            .map(|(index, target)| {
+                let outcome = call::call(target.clone(), event.clone(), &self.site);
+                async move { (index, outcome.await) }
+            })
+            .collect();
+        drop(targets);
+        let mut outcomes: Vec<(usize, Outcome)> = calls.collect().await;
+        outcomes.sort_unstable_by_key(|(index, _)| *index);
+        Report::new(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
+
+    /// Lets somebody see every event that matches one of the patterns.
+    pub(crate) fn watch(&self, patterns: &[Pattern], capacity: usize) -> Watch {
+        self.taps.watch(patterns, capacity)
+    }
+
+    // ---- routes ----
+
+    /// A target of this router, with its counters over all generations.
+    pub(crate) fn target(&self, new: NewTarget) -> Arc<Target> {
+        let NewTarget { plugin, handler, callee, number, timeout, blocking, cancel } = new;
+        let key = self.keys.fetch_add(1, Ordering::Relaxed);
+        let counts = {
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.entry((plugin.clone(), handler.clone())).or_default().clone()
+        };
+        let active = AtomicI64::new(0);
+        let info = Arc::new(HandlerInfo { plugin, handler, key, counts, active });
+        let mut infos = self.infos.lock().unwrap_or_else(PoisonError::into_inner);
+        infos.retain(|_, info| info.strong_count() > 0);
+        infos.insert(key, Arc::downgrade(&info));
+        drop(infos);
+        let timeout = timeout.unwrap_or(self.limits.timeout);
+        Arc::new(Target { info, callee, number, timeout, blocking, cancel })
+    }
+
+    /// Forgets the counters of a handler that no longer exists, such as a run-time subscription.
+    pub(crate) fn forget(&self, info: &HandlerInfo) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.remove(&(info.plugin.clone(), info.handler.clone()));
+    }
+
+    /// The handler that a key in a worker's slot stands for.
+    pub(crate) fn info(&self, key: u64) -> Option<Arc<HandlerInfo>> {
+        let infos = self.infos.lock().unwrap_or_else(PoisonError::into_inner);
+        infos.get(&key).and_then(Weak::upgrade)
+    }
+
+    /// Replaces the whole table by a changed one. This store is the commit point of every load, reload and unload: an
+    /// event emitted before it meets the old routes, an event emitted after it the new ones.
+    pub(crate) fn change(&self, change: impl FnOnce(&RoutingTable) -> RoutingTable) {
+        let _turn = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Arc::new(change(&self.table.load()));
+        self.table.store(next);
+    }
+
+    /// The table as it is now.
+    pub(crate) fn table(&self) -> Arc<RoutingTable> {
+        self.table.load_full()
+    }
+
+    /// Adds a handler of the host; the number it can be removed by.
+    pub(crate) fn add_native<F, Fut, R>(&self, name: &str, patterns: &[Pattern], handler: F) -> u64
+    where
+        F: Fn(Arc<Event>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+        R: Serialize,
+    {
+        let number = self.keys.fetch_add(1, Ordering::Relaxed);
+        let target = self.target(NewTarget {
+            plugin: "".into(),
+            handler: name.into(),
+            callee: Arc::new(Native::new(self.site.runtime.clone(), handler)),
+            number,
+            timeout: None,
+            blocking: false,
+            cancel: Arc::default(),
+        });
+        let routes = patterns.iter().map(|pattern| Route {
+            pattern: pattern.clone(),
+            priority: 0,
+            order: number,
+            target: target.clone(),
+        });
+        let routes = routes.collect();
+        self.change(|table| table.with(Owner::Native(number), routes));
+        number
+    }
+
+    /// Removes a handler of the host.
+    pub(crate) fn remove_native(&self, number: u64) {
+        self.change(|table| table.with(Owner::Native(number), Vec::new()));
+    }
+
+    /// The counters of a plugin's handlers, by handler.
+    pub(crate) fn counts_of(&self, plugin: &str) -> Vec<(Arc<str>, call::Counts)> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = counts.iter().filter(|((owner, _), _)| **owner == *plugin);
+        own.map(|((_, handler), counts)| (handler.clone(), counts.now())).collect()
+    }
+
+    /// The counters of all handlers together.
+    pub(crate) fn all_counts(&self) -> call::Counts {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = call::Counts::default();
+        counts.values().for_each(|counts| sum.add(counts.now()));
+        sum
+    }
+
+    /// Runs something on the dispatch workers that nobody waits for.
+    pub(crate) fn spawn_detached(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.site.workers.spawn(future).detach();
+    }
+}
+
+/// What a [`Target`] is made from.
+pub(crate) struct NewTarget {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) handler: Arc<str>,
+    pub(crate) callee: Arc<dyn call::Callee>,
+    pub(crate) number: u64,
+    /// `None` for the host's default.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) blocking: bool,
+    /// Shared by all targets of a generation.
+    pub(crate) cancel: Arc<call::Cancel>,
+}
+
+/// A future that holds calls into plugins. It is polled and dropped on dispatch workers only: wherever else somebody
+/// polls it (a client's task, a plugin's own runtime), it moves to a task on the workers.
+struct OnWorkers {
+    state: State,
+    router: Arc<Router>,
+}
+
+enum State {
+    Here(Pin<Box<dyn Future<Output = Report> + Send>>),
+    There(oneshot::Receiver<Report>),
+    Done,
+}
+
+impl Future for OnWorkers {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+        if !on_worker()
+            && let State::Here(_) = self.state
+            && let State::Here(report) = std::mem::replace(&mut self.state, State::Done)
+        {
+            let (sender, receiver) = oneshot::channel();
+            self.router.spawn_detached(async move {
+                // If nobody waits any more, the event was accepted and has been handled all the same.
+                let _ = sender.send(report.await);
+            });
+            self.state = State::There(receiver);
+        }
+        let polled = match &mut self.state {
+            State::Here(report) => report.as_mut().poll(cx),
+            State::There(receiver) => Pin::new(receiver).poll(cx).map(|report| {
+                report.unwrap_or_else(|_| Report::refused("the host is stopping".to_owned()))
+            }),
+            State::Done => Poll::Pending,
+        };
+        if polled.is_ready() {
+            self.state = State::Done;
+        }
+        polled
+    }
+}
+
+impl Drop for OnWorkers {
+    fn drop(&mut self) {
+        if let State::Here(report) = std::mem::replace(&mut self.state, State::Done)
+            && !on_worker()
+        {
+            self.router.spawn_detached(async move { drop(report) });
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Handlers of the host itself, and of the program that embeds it.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use crate::{
+    dispatch::call::{Callee, Started},
+    event::{Event, Payload},
+    report::OutcomeKind,
+};
+
+/// Why a handler of the host failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this code and message.
+    pub fn new(code: &str, message: impl std::fmt::Display) -> Self {
+        Failure { code: code.to_owned(), message: message.to_string() }
+    }
+}
+
+type NativeFuture = Pin<Box<dyn Future<Output = OutcomeKind> + Send>>;
+
+/// One such handler.
+pub(crate) struct Native {
+    handler: Box<dyn Fn(Arc<Event>) -> NativeFuture + Send + Sync>,
+    runtime: Handle,
+}
+
+impl Native {
+    /// A handler from a function. A reply that encodes as `null` is none.
+    pub(crate) fn new<F, Fut, R>(runtime: Handle, handler: F) -> Self
+    where
+        F: Fn(Arc<Event>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+        R: Serialize,
+    {
+        let handler = Box::new(move |event| -> NativeFuture {
+            let future = handler(event);
+            Box::pin(async move { outcome(future.await) })
+        });
+        Native { handler, runtime }
+    }
+}
+
+fn outcome<R: Serialize>(result: Result<R, Failure>) -> OutcomeKind {
+    let failed = |code: String, message: String| OutcomeKind::Failed { code, message };
+    match result {
+        Ok(reply) => match Payload::encode(&reply) {
+            Ok(payload) if payload.as_json() == b"null" => OutcomeKind::NoReply,
+            Ok(payload) => OutcomeKind::Replied(payload),
+            Err(error) => failed("encode".to_owned(), error.to_string()),
+        },
+        Err(Failure { code, message }) => failed(code, message),
+    }
+}
+
+impl Callee for Native {
+    fn start(&self, _: u64, event: &Arc<Event>, cx: &mut Context<'_>) -> Started {
+        let _inside = self.runtime.enter();
+        let future = (self.handler)(event.clone());
+        let mut future: NativeFuture = Box::pin(Inside { future, runtime: self.runtime.clone() });
+        match future.as_mut().poll(cx) {
+            Poll::Ready(kind) => Started::Ready(kind),
+            Poll::Pending => Started::Host(future),
+        }
+    }
+}
+
+/// Polls inside the host's runtime, so that a handler may use tokio; and catches what panics.
+struct Inside {
+    future: NativeFuture,
+    runtime: Handle,
+}
+
+impl Future for Inside {
+    type Output = OutcomeKind;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OutcomeKind> {
+        let this = &mut *self;
+        let _inside = this.runtime.enter();
+        match ksi_plugin_api::abi::panic::guarded(|| this.future.as_mut().poll(cx)) {
+            Ok(polled) => polled,
+            Err(message) => Poll::Ready(OutcomeKind::Panicked { message: message.to_text() }),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The control socket: clients on this machine send events and watch them, one JSON object a line.
+//!
+//! In reading order: [`claim`] takes the path, so that one host at most serves it; [`server`] accepts
+//! clients; [`connection`] serves one of them, with [`lines`] at its reading end and [`writer`] at its
+//! writing end; [`request`] and [`reply`] are the wire format; [`monitor`] pushes events to a
+//! connection that asked for them.
+//!
+//! Invariants:
+//! - This layer knows events and a cloned [`Host`]; plugins, files and routing are not its business.
+//! - A client holds up nobody but itself. Everything kept for one is bounded by [`SocketLimits`].
+//! - A request that was read is served to its end, whatever becomes of its client.
+
+mod claim;
+mod connection;
+mod lines;
+mod monitor;
+mod reply;
+mod request;
+mod server;
+mod writer;
+
+use std::path::Path;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use claim::SocketError;
+pub(crate) use monitor::{EVENTS, SocketParameter};
+
+use crate::Host;
+use claim::Claim;
+
+/// How much one client, and all of them together, may ask of the host. A limit of 0 counts as 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketLimits {
+    /// The longest line that is read, in bytes, without its line end. A longer one is answered with an
+    /// error line.
+    pub line_bytes: usize,
+    /// Clients connected at once. One more is told so and disconnected.
+    pub connections: usize,
+    /// Requests of one connection that are served at once. At the limit the connection is not read
+    /// until one of them is answered. A request counts once, and once more for each 64 KiB it has.
+    pub requests_per_connection: usize,
+    /// Events that may wait for one subscriber. With one more it is dropped.
+    pub subscriber_queue: usize,
+}
+
+/// A control socket that is being served.
+///
+/// It is served by tasks on the tokio runtime it was bound on, until [`close`](ControlSocket::close) or
+/// until it is dropped. Dropping it cuts the clients off where they are; their requests still end.
+pub struct ControlSocket {
+    claim: Claim,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+impl ControlSocket {
+    /// Takes `path`, readable and writable for this user alone, and starts to serve clients.
+    ///
+    /// A socket that nobody serves any more is replaced. A missing folder is made, for this user alone.
+    ///
+    /// # Errors
+    /// When another host serves the path or is just starting on it, when something there is not a
+    /// socket (it is left alone), and when a step of the binding fails.
+    pub fn bind(
+        host: Host,
+        path: &Path,
+        limits: SocketLimits,
+    ) -> Result<ControlSocket, SocketError> {
+        let runtime = Handle::try_current().map_err(|_| SocketError::NoRuntime)?;
+        let (claim, listener) = Claim::take(path)?;
+        let (stop, stopping) = watch::channel(false);
+        let server = runtime.spawn(server::run(listener, host, limits.within_reason(), stopping));
+        Ok(ControlSocket { claim, stop, server })
+    }
+
+    /// Where clients find the socket.
+    pub fn path(&self) -> &Path {
+        self.claim.path()
+    }
+
+    /// Stops to accept clients and requests, writes the replies that are due (for two seconds at most),
+    /// and removes the socket file if it is still this one.
+    pub async fn close(mut self) {
+        self.claim.remove_socket();
+        self.stop.send_replace(true);
+        if let Err(error) = (&mut self.server).await {
+            tracing::error!(%error, "the control socket's task ended badly");
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl SocketLimits {
+    /// The limits, kept to what semaphores and channels accept.
+    fn within_reason(self) -> SocketLimits {
+        const MOST: usize = 1 << 20;
+        SocketLimits {
+            line_bytes: self.line_bytes.max(1),
+            connections: self.connections.clamp(1, MOST),
+            requests_per_connection: self.requests_per_connection.clamp(1, MOST),
+            subscriber_queue: self.subscriber_queue.clamp(1, MOST),
+        }
+    }
+}
+
+/// Seconds since the Unix epoch, as lines carry them.
+fn unix_now() -> f64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}

@@ -1,0 +1,372 @@
+//! Subscriptions of one connection: events that are pushed to it as they happen.
+//!
+//! `monitor:subscribe` and `monitor:unsubscribe` are answered here and not by the router, because they
+//! are about this connection alone. A subscriber that reads too slowly loses its connection; the
+//! host's side of the queue is bounded, and whoever emits never waits for it.
+
+use std::collections::HashMap;
+
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::reply::{self, Failure, Reply};
+use super::request::Request;
+use super::writer::Line;
+use crate::{Host, NameError, Pattern, Watch, Watched};
+
+/// Subscriptions that one connection may have.
+const MOST_SUBSCRIPTIONS: usize = 16;
+/// Patterns that one subscription may have: every event of the host is compared with each of them.
+const MOST_PATTERNS: usize = 64;
+
+/// An event that the control socket answers itself.
+#[derive(Debug)]
+pub(crate) struct SocketEvent {
+    /// Its name.
+    pub(crate) event: &'static str,
+    /// What it does, in one line.
+    pub(crate) summary: &'static str,
+    /// What its data holds.
+    pub(crate) parameters: &'static [SocketParameter],
+}
+
+/// A parameter of a [`SocketEvent`].
+#[derive(Debug)]
+pub(crate) struct SocketParameter {
+    /// Its key in the data.
+    pub(crate) name: &'static str,
+    /// Its type in the protocol's spelling, such as `str`.
+    pub(crate) kind: &'static str,
+    /// Whether a request without it fails.
+    pub(crate) required: bool,
+    /// What it means, in one line.
+    pub(crate) description: &'static str,
+}
+
+const CLIENT_ID: SocketParameter = SocketParameter {
+    name: "client_id",
+    kind: "str",
+    required: true,
+    description: "The client's name for this subscription, its own among those of the connection",
+};
+
+/// The events that the control socket answers itself, for whoever lists what there is.
+pub(crate) const EVENTS: &[SocketEvent] = &[
+    SocketEvent {
+        event: "monitor:subscribe",
+        summary: "Push events that match one of the patterns to this connection from now on.",
+        parameters: &[
+            CLIENT_ID,
+            SocketParameter {
+                name: "event_patterns",
+                kind: "list",
+                required: true,
+                description: "Patterns: * is one segment, ** any number, a bare * every event",
+            },
+        ],
+    },
+    SocketEvent {
+        event: "monitor:unsubscribe",
+        summary: "End a subscription of this connection.",
+        parameters: &[CLIENT_ID],
+    },
+];
+
+/// What a connection is subscribed to.
+pub(super) struct Monitor {
+    host: Host,
+    lines: mpsc::Sender<Line>,
+    queue: usize,
+    /// Held over a whole request, so that two of them about one subscription cannot mix.
+    subscriptions: Mutex<HashMap<String, Subscription>>,
+}
+
+impl Monitor {
+    pub(super) fn new(host: Host, lines: mpsc::Sender<Line>, queue: usize) -> Monitor {
+        Monitor { host, lines, queue, subscriptions: Mutex::default() }
+    }
+
+    /// Whether the request is one that [`answer`](Monitor::answer) answers.
+    pub(super) fn is_for(request: &Request) -> bool {
+        EVENTS.iter().any(|known| known.event == request.event)
+    }
+
+    /// Answers one of [`EVENTS`].
+    pub(super) async fn answer(&self, request: &Request) {
+        let reply = Reply { event: &request.event, correlation_id: &request.correlation_id };
+        let answered = match request.event.as_str() {
+            "monitor:unsubscribe" => self.unsubscribe(request, &reply).await,
+            _ => self.subscribe(request, &reply).await,
+        };
+        if let Err(refusal) = answered {
+            let failure = Failure::of_host(&request.event, refusal.code(), refusal.to_string());
+            self.send(reply.failed(&failure)).await;
+        }
+    }
+
+    pub(super) async fn is_in_use(&self) -> bool {
+        !self.subscriptions.lock().await.is_empty()
+    }
+
+    /// Ends every subscription once what waits for it was handed to the writer.
+    pub(super) async fn finish(&self) {
+        let subscriptions = std::mem::take(&mut *self.subscriptions.lock().await);
+        for subscription in subscriptions.into_values() {
+            subscription.finish().await;
+        }
+    }
+
+    async fn subscribe(&self, request: &Request, reply: &Reply<'_>) -> Result<(), Refusal> {
+        let data = Data::of(request)?;
+        let client_id = data.client_id(request)?;
+        let (texts, patterns) = data.patterns()?;
+        let mut subscriptions = self.subscriptions.lock().await;
+        if !subscriptions.contains_key(&client_id) && subscriptions.len() >= MOST_SUBSCRIPTIONS {
+            return Err(Refusal::TooMany {
+                what: "subscriptions of one connection",
+                most: MOST_SUBSCRIPTIONS,
+            });
+        }
+        // The new one listens before the old one ends, so that between the two no event is lost.
+        let watch = self.host.watch(&patterns, self.queue);
+        if let Some(replaced) = subscriptions.remove(&client_id) {
+            replaced.finish().await;
+        }
+        let data =
+            json!({ "status": "subscribed", "client_id": client_id, "event_patterns": texts });
+        self.send(reply.result(&data)).await;
+        let (end, ended) = oneshot::channel();
+        let pushes = Pushes {
+            watch,
+            lines: self.lines.clone(),
+            client_id: client_id.clone(),
+            queue: self.queue,
+        };
+        let task = Some(tokio::spawn(pushes.run(ended)));
+        subscriptions.insert(client_id, Subscription { end: Some(end), task });
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, request: &Request, reply: &Reply<'_>) -> Result<(), Refusal> {
+        let client_id = Data::of(request)?.client_id(request)?;
+        let mut subscriptions = self.subscriptions.lock().await;
+        let status = match subscriptions.remove(&client_id) {
+            Some(subscription) => {
+                subscription.cancel().await;
+                "unsubscribed"
+            }
+            None => "not_subscribed",
+        };
+        self.send(reply.result(&json!({ "status": status, "client_id": client_id }))).await;
+        Ok(())
+    }
+
+    /// To a connection that has just ended nothing needs to be sent any more.
+    async fn send(&self, line: Vec<u8>) {
+        let _ = self.lines.send(Line::Next(line)).await;
+    }
+}
+
+/// A running subscription. Dropping it ends it at once.
+struct Subscription {
+    end: Option<oneshot::Sender<()>>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Subscription {
+    /// Lets what waits be pushed, and nothing after that.
+    async fn finish(mut self) {
+        self.end = None;
+        self.ended().await;
+    }
+
+    /// When this is done, nothing more is pushed.
+    async fn cancel(mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        self.ended().await;
+    }
+
+    async fn ended(&mut self) {
+        if let Some(task) = &mut self.task {
+            // Ended or aborted: both are what was asked for.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// The task of a subscription.
+struct Pushes {
+    watch: Watch,
+    lines: mpsc::Sender<Line>,
+    client_id: String,
+    queue: usize,
+}
+
+impl Pushes {
+    async fn run(mut self, mut end: oneshot::Receiver<()>) {
+        loop {
+            let watched = tokio::select! {
+                biased;
+                _ = &mut end => break,
+                watched = self.watch.next() => watched,
+            };
+            if !self.push(watched).await {
+                return;
+            }
+        }
+        while let Some(watched) = self.watch.next().now_or_never() {
+            if !self.push(watched).await {
+                return;
+            }
+        }
+    }
+
+    /// Whether there may be more.
+    async fn push(&self, watched: Option<Watched>) -> bool {
+        let line = match watched {
+            None => return false,
+            Some(Watched::Event(event)) => Line::Next(reply::push(&event)),
+            Some(Watched::Missed(missed)) => {
+                tracing::info!(client_id = %self.client_id, missed, "dropped a slow subscriber");
+                Line::Last(reply::dropped(&self.client_id, missed, self.queue))
+            }
+        };
+        let more = matches!(line, Line::Next(_));
+        self.lines.send(line).await.is_ok() && more
+    }
+}
+
+/// Why a monitor request is not served.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("the data of a monitor request must be an object")]
+    NotAnObject,
+    #[error("`{key}` is missing, or is not {expected}")]
+    Parameter { key: &'static str, expected: &'static str },
+    #[error("`event_patterns`: {0}")]
+    Pattern(#[from] NameError),
+    #[error("`event_patterns`: {found} is no pattern: it is not a string")]
+    PatternNotText { found: String },
+    #[error("too many {what}: at most {most}")]
+    TooMany { what: &'static str, most: usize },
+}
+
+impl Refusal {
+    fn code(&self) -> &'static str {
+        match self {
+            Refusal::NotAnObject | Refusal::Parameter { .. } => "invalid_data",
+            Refusal::Pattern(_) | Refusal::PatternNotText { .. } => "invalid_pattern",
+            Refusal::TooMany { .. } => "too_many",
+        }
+    }
+}
+
+/// What a monitor request asks for.
+struct Data(serde_json::Map<String, Value>);
+
+impl Data {
+    fn of(request: &Request) -> Result<Data, Refusal> {
+        serde_json::from_slice(&request.data).map(Data).map_err(|_| Refusal::NotAnObject)
+    }
+
+    /// The data's own, or else the name that the client goes by.
+    fn client_id(&self, request: &Request) -> Result<String, Refusal> {
+        match self.0.get("client_id") {
+            Some(Value::String(id)) => Some(id.clone()),
+            Some(Value::Number(id)) => Some(id.to_string()),
+            Some(Value::Null) | None => request.attribute("_client_id").map(str::to_owned),
+            Some(_) => None,
+        }
+        .ok_or(Refusal::Parameter { key: "client_id", expected: "a string" })
+    }
+
+    fn patterns(&self) -> Result<(&[Value], Vec<Pattern>), Refusal> {
+        let expected = "a list of at least one pattern";
+        let missing = Refusal::Parameter { key: "event_patterns", expected };
+        let texts = match self.0.get("event_patterns") {
+            Some(Value::Array(texts)) if !texts.is_empty() => texts.as_slice(),
+            Some(text @ Value::String(_)) => std::slice::from_ref(text),
+            _ => return Err(missing),
+        };
+        if texts.len() > MOST_PATTERNS {
+            return Err(Refusal::TooMany {
+                what: "patterns of one subscription",
+                most: MOST_PATTERNS,
+            });
+        }
+        let parse = |text: &Value| match text {
+            Value::String(text) => Pattern::parse(text).map_err(Refusal::from),
+            other => Err(Refusal::PatternNotText { found: reply::shown(&other.to_string()) }),
+        };
+        Ok((texts, texts.iter().map(parse).collect::<Result<_, _>>()?))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::request;
+    use super::*;
+
+    fn request(data: &Value) -> Request {
+        let line = json!({ "event": "monitor:subscribe", "data": data, "_client_id": "mine" });
+        request::parse(line.to_string().as_bytes()).unwrap()
+    }
+
+    fn refusal(data: &Value) -> String {
+        let request = request(data);
+        let asked = Data::of(&request)
+            .and_then(|data| data.client_id(&request).and_then(|_| data.patterns().map(|_| ())));
+        asked.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn patterns_may_be_a_list_or_one_text() {
+        for patterns in [json!("state:*"), json!(["state:*"])] {
+            let data = Data::of(&request(&json!({ "event_patterns": patterns }))).unwrap();
+            let (texts, patterns) = data.patterns().unwrap();
+            assert_eq!(texts, ["state:*"]);
+            assert!(patterns[0].matches("state:changed") && !patterns[0].matches("other:changed"));
+        }
+    }
+
+    #[test]
+    fn the_client_goes_by_the_name_it_gives_or_else_by_its_own() {
+        for (data, name) in [
+            (json!({ "client_id": "w" }), "w"),
+            (json!({ "client_id": 7 }), "7"),
+            (json!({ "client_id": null }), "mine"),
+            (json!({}), "mine"),
+        ] {
+            let request = request(&data);
+            assert_eq!(Data::of(&request).unwrap().client_id(&request).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_subscribed_to_is_named() {
+        for (data, words) in [
+            (json!([]), "object"),
+            (json!({ "client_id": [] }), "client_id"),
+            (json!({}), "event_patterns"),
+            (json!({ "event_patterns": [] }), "event_patterns"),
+            (json!({ "event_patterns": ["a:b", "a::b"] }), "a::b"),
+            (json!({ "event_patterns": [5] }), "5 is no pattern"),
+            (json!({ "event_patterns": vec!["a:b"; MOST_PATTERNS + 1] }), "at most 64"),
+        ] {
+            assert!(refusal(&data).contains(words), "{data}: {}", refusal(&data));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Accepting clients, up to a number of them, and ending with all of them answered.
+
+use std::io::Write;
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::{SocketLimits, connection, reply};
+use crate::Host;
+
+/// How long clients have to take the replies that are due when the socket closes.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long nobody is accepted after that failed: most likely this process is out of descriptors.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Serves clients until `stopping` says so.
+pub(super) async fn run(
+    listener: UnixListener,
+    host: Host,
+    limits: SocketLimits,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut clients = JoinSet::new();
+    let stop = stopping.clone();
+    loop {
+        let accepted = tokio::select! {
+            // In this order, so that a client that has left makes room before the next is counted.
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => break,
+            Some(_) = clients.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((client, _)) if clients.len() < limits.connections => {
+                clients.spawn(connection::serve(
+                    client,
+                    host.clone(),
+                    limits.clone(),
+                    stop.clone(),
+                ));
+            }
+            Ok((client, _)) => refuse(client, limits.connections),
+            Err(error) => {
+                tracing::warn!(%error, "accepting a client of the control socket failed");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let all_served = async { while clients.join_next().await.is_some() {} };
+    if timeout(GRACE, all_served).await.is_err() {
+        tracing::warn!(clients = clients.len(), "cut off clients that did not take their replies");
+        clients.shutdown().await;
+    }
+}
+
+/// Tells a client that there are too many. Its socket's buffer is empty, so the line fits without
+/// waiting; if it does not, the client sees the end alone.
+fn refuse(client: UnixStream, limit: usize) {
+    if let Ok(mut client) = client.into_std() {
+        let _ = client.write_all(&reply::too_many_clients(limit));
+    }
+}

@@ -1,0 +1,96 @@
+//! The writing end of a connection: one task's work, one bounded queue.
+//!
+//! Whoever has a line for the client puts it into the queue and waits while it is full; that is how a
+//! client that does not read comes to hold up its own requests and nothing else.
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+/// Lines that wait for the writer.
+pub(super) const QUEUE: usize = 32;
+
+/// Lines are gathered up to about this many bytes before they are written.
+const BATCH: usize = 64 * 1024;
+
+/// A line for the client, with its line end.
+pub(super) enum Line {
+    /// One among others.
+    Next(Vec<u8>),
+    /// After this one the connection is closed.
+    Last(Vec<u8>),
+}
+
+/// Writes until every sender is gone or the last line was written; then the client sees the end.
+///
+/// When the client stops to listen, lines go on being taken and are dropped: what it still sends is
+/// served, as it is for a client that listens.
+pub(super) async fn run(mut socket: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Line>) {
+    let mut listening = true;
+    let mut last = false;
+    while !last && let Some(line) = queue.recv().await {
+        let mut batch = Vec::new();
+        last = gather(&mut batch, line);
+        while !last
+            && batch.len() < BATCH
+            && let Ok(line) = queue.try_recv()
+        {
+            last = gather(&mut batch, line);
+        }
+        if listening {
+            listening = socket.write_all(&batch).await.is_ok();
+        }
+    }
+    // A client that is gone already needs no end.
+    let _ = socket.shutdown().await;
+}
+
+/// Adds `line` to `batch`, without a copy when it is the first. Whether it is the last one.
+fn gather(batch: &mut Vec<u8>, line: Line) -> bool {
+    let (bytes, last) = match line {
+        Line::Next(bytes) => (bytes, false),
+        Line::Last(bytes) => (bytes, true),
+    };
+    if batch.is_empty() {
+        *batch = bytes;
+    } else {
+        batch.extend_from_slice(&bytes);
+    }
+    last
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn lines_are_written_in_order_up_to_the_last() {
+        let (mut client, socket) = tokio::io::duplex(8);
+        let (lines, queue) = mpsc::channel(8);
+        for line in [Line::Next(b"one\n".into()), Line::Next(b"two\n".into())] {
+            assert!(lines.try_send(line).is_ok());
+        }
+        assert!(lines.try_send(Line::Last(b"end\n".into())).is_ok());
+        assert!(lines.try_send(Line::Next(b"late\n".into())).is_ok());
+        let mut seen = String::new();
+        tokio::join!(run(socket, queue), async {
+            client.read_to_string(&mut seen).await.unwrap();
+        });
+        assert_eq!(seen, "one\ntwo\nend\n");
+        assert!(lines.is_closed());
+    }
+
+    #[tokio::test]
+    async fn lines_for_a_client_that_is_gone_are_dropped() {
+        let (client, socket) = tokio::io::duplex(8);
+        drop(client);
+        let (lines, queue) = mpsc::channel(1);
+        tokio::join!(run(socket, queue), async {
+            for _ in 0..10 {
+                assert!(lines.send(Line::Next(b"line\n".into())).await.is_ok());
+            }
+            drop(lines);
+        });
+    }
+}

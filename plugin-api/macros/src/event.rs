@@ -1,0 +1,275 @@
+//! `#[event("ns:name")]` and `#[payload]`: what travels as JSON.
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::quote;
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Error, Generics, Ident, Item, LitStr, Path, Result, Token};
+
+use crate::args::{self, Arg};
+use crate::errors::Errors;
+use crate::name::check_event_name;
+use crate::plugin::with_error;
+
+/// The whole work of `#[event(args)] item`.
+pub(crate) fn event(args: TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let name = errors.take(event_name(args));
+    let data = errors.take(data(&item, "#[event]"));
+    if let Some(Data { generics, .. }) = &data {
+        check_not_generic(generics, &mut errors);
+    }
+    let expansion = match (name, data) {
+        (Some(name), Some(data)) if data.generics.params.is_empty() => {
+            errors.take(check_event_name(&name));
+            let derives = derives(&data.attrs);
+            let ident = data.ident;
+            quote! {
+                #derives
+                #item
+                #[automatically_derived]
+                impl ::ksi_plugin_api::Event for #ident {
+                    const NAME: &'static str = #name;
+                }
+            }
+        }
+        (_, Some(data)) => {
+            let derives = derives(&data.attrs);
+            quote!(#derives #item)
+        }
+        (_, None) => item,
+    };
+    finish(expansion, errors)
+}
+
+/// The whole work of `#[payload] item`.
+pub(crate) fn payload(args: TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    if !args.is_empty() {
+        let message = "#[payload] takes no arguments; a payload with a name is an event: write \
+                       `#[event(\"greet:request\")]`";
+        errors.at(&args, message);
+    }
+    let derives = errors.take(data(&item, "#[payload]")).map(|data| derives(&data.attrs));
+    finish(quote!(#derives #item), errors)
+}
+
+/// A mistake leaves the derives in place, lest every use of the type becomes a mistake as well.
+fn finish(expansion: TokenStream, errors: Errors) -> TokenStream {
+    match errors.finish() {
+        Ok(()) => expansion,
+        Err(error) => with_error(&expansion, error),
+    }
+}
+
+fn event_name(args: TokenStream) -> Result<LitStr> {
+    let expected = "an event has one name in quotes: write `#[event(\"greet:request\")]`";
+    let mut args = args::of_tokens(args)?.into_iter();
+    match (args.next(), args.next()) {
+        (Some(Arg::Text(name)), None) => Ok(name),
+        (_, Some(Arg::Text(second))) => Err(Error::new(second.span(), expected)),
+        (Some(Arg::Flag(option) | Arg::Value(option, _) | Arg::List(option, _)), _)
+        | (_, Some(Arg::Flag(option) | Arg::Value(option, _) | Arg::List(option, _))) => {
+            Err(Error::new(option.span(), format!("`{option}` is no option: {expected}")))
+        }
+        (None, _) => Err(Error::new(Span::call_site(), expected)),
+    }
+}
+
+struct Data {
+    attrs: Vec<Attribute>,
+    ident: Ident,
+    generics: Generics,
+}
+
+fn data(item: &TokenStream, attribute: &str) -> Result<Data> {
+    match syn::parse2(item.clone())? {
+        Item::Struct(data) => {
+            Ok(Data { attrs: data.attrs, ident: data.ident, generics: data.generics })
+        }
+        Item::Enum(data) => {
+            Ok(Data { attrs: data.attrs, ident: data.ident, generics: data.generics })
+        }
+        _ => Err(Error::new(
+            Span::call_site(),
+            format!("{attribute} belongs on a struct or an enum"),
+        )),
+    }
+}
+
+fn check_not_generic(generics: &Generics, errors: &mut Errors) {
+    if !generics.params.is_empty() {
+        let message = "an event has one form, so its type takes no generics: make the generic \
+                       part a #[payload] type, and write an event type for each of its uses";
+        errors.at(generics, message);
+    }
+}
+
+/// The derives that the author has not written, and where they find their crates.
+///
+/// They come before the author's attributes, because `#[serde(..)]` is only known once a derive
+/// that understands it has been seen.
+fn derives(attrs: &[Attribute]) -> TokenStream {
+    let derived = already_derived(attrs);
+    let wanted = [
+        ("Debug", quote!(::core::fmt::Debug)),
+        ("Clone", quote!(::core::clone::Clone)),
+        ("Serialize", quote!(::ksi_plugin_api::__private::serde::Serialize)),
+        ("Deserialize", quote!(::ksi_plugin_api::__private::serde::Deserialize)),
+        ("JsonSchema", quote!(::ksi_plugin_api::__private::schemars::JsonSchema)),
+    ];
+    let missing = wanted
+        .iter()
+        .filter(|(name, _)| !derived.iter().any(|it| it == name))
+        .map(|(_, path)| path);
+    let serde = (!names_its_crate(attrs, "serde"))
+        .then(|| quote!(#[serde(crate = "::ksi_plugin_api::__private::serde")]));
+    let schemars = (!names_its_crate(attrs, "schemars"))
+        .then(|| quote!(#[schemars(crate = "::ksi_plugin_api::__private::schemars")]));
+    quote!(#[derive(#(#missing),*)] #serde #schemars)
+}
+
+/// The last segments of everything in `#[derive(..)]` below our own attribute.
+fn already_derived(attrs: &[Attribute]) -> Vec<String> {
+    attrs
+        .iter()
+        .filter(|attr| attr.path().is_ident("derive"))
+        .filter_map(|attr| {
+            attr.parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated).ok()
+        })
+        .flatten()
+        .filter_map(|path| Some(path.segments.last()?.ident.to_string()))
+        .collect()
+}
+
+/// Whether one of the author's `#[serde(..)]` or `#[schemars(..)]` says `crate = ".."` already.
+fn names_its_crate(attrs: &[Attribute], attribute: &str) -> bool {
+    attrs.iter().filter(|attr| attr.path().is_ident(attribute)).any(|attr| {
+        let Ok(list) = attr.meta.require_list() else { return false };
+        let mut words = list.tokens.clone().into_iter();
+        words.any(|tree| matches!(tree, TokenTree::Ident(word) if word == "crate"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{messages, squeezed};
+
+    const ALL: &str = "#[derive(::core::fmt::Debug, ::core::clone::Clone, \
+         ::ksi_plugin_api::__private::serde::Serialize, \
+         ::ksi_plugin_api::__private::serde::Deserialize, \
+         ::ksi_plugin_api::__private::schemars::JsonSchema)] \
+         #[serde(crate = \"::ksi_plugin_api::__private::serde\")] \
+         #[schemars(crate = \"::ksi_plugin_api::__private::schemars\")]";
+
+    fn expand_event(args: &str, item: &str) -> TokenStream {
+        valid(event(args.parse().unwrap(), item.parse().unwrap()))
+    }
+
+    fn valid(expansion: TokenStream) -> TokenStream {
+        syn::parse2::<syn::File>(expansion.clone()).expect("the expansion is valid Rust");
+        expansion
+    }
+
+    fn assert_same(expansion: TokenStream, expected: &str) {
+        assert_eq!(squeezed(expansion), squeezed(expected));
+    }
+
+    #[test]
+    fn an_event_gets_its_derives_and_its_name() {
+        let item = "#[serde(deny_unknown_fields)] pub struct Greet { name: String }";
+        assert_same(
+            expand_event("\"greet:request\"", item),
+            &format!(
+                "{ALL} {item} #[automatically_derived] impl ::ksi_plugin_api::Event for Greet {{ \
+                 const NAME: &'static str = \"greet:request\"; }}"
+            ),
+        );
+    }
+
+    #[test]
+    fn a_payload_gets_the_derives_alone() {
+        for item in ["struct Config { a: u8 }", "enum Kind { A, B(u8) }", "struct Page<T>(Vec<T>);"]
+        {
+            let expansion = valid(payload(TokenStream::new(), item.parse().unwrap()));
+            assert_same(expansion, &format!("{ALL} {item}"));
+        }
+    }
+
+    #[test]
+    fn what_is_derived_already_is_left_out() {
+        let item: TokenStream =
+            "#[derive(PartialEq, Debug)] #[derive(serde::Serialize, Clone)] struct A;"
+                .parse()
+                .unwrap();
+        let expansion = squeezed(valid(payload(TokenStream::new(), item)));
+        let derive = squeezed(
+            "#[derive(::ksi_plugin_api::__private::serde::Deserialize, \
+             ::ksi_plugin_api::__private::schemars::JsonSchema)]",
+        );
+        assert!(expansion.starts_with(&derive), "{expansion}");
+    }
+
+    #[test]
+    fn a_crate_that_the_author_names_stays() {
+        let item: TokenStream = "#[serde(crate = \"serde\")] struct A;".parse().unwrap();
+        let expansion = valid(payload(TokenStream::new(), item)).to_string();
+        assert_eq!(expansion.matches("serde (crate").count(), 1, "{expansion}");
+        assert_eq!(expansion.matches("schemars (crate").count(), 1, "{expansion}");
+    }
+
+    #[test]
+    fn a_bad_name_is_the_only_mistake() {
+        let expansion = expand_event("\"greet\"", "struct Greet;");
+        assert!(expansion.to_string().contains("Event for Greet"), "{expansion}");
+        let found = messages(expansion);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("`greet` is no event name"), "{found:?}");
+        let found = messages(expand_event("\"greet:*\"", "struct Greet;"));
+        assert!(found[0].starts_with("`greet:*` is a pattern"), "{found:?}");
+    }
+
+    #[test]
+    fn an_event_has_one_name_and_no_options() {
+        let write = "an event has one name in quotes: write `#[event(\"greet:request\")]`";
+        for (args, message) in [
+            ("", write.to_string()),
+            ("\"a:b\", \"c:d\"", write.to_string()),
+            ("\"a:b\", priority = 1", format!("`priority` is no option: {write}")),
+            ("name = \"a:b\"", format!("`name` is no option: {write}")),
+            (
+                "greet:request",
+                "an event's name is written in quotes: \"greet:request\"".to_string(),
+            ),
+        ] {
+            assert_eq!(messages(expand_event(args, "struct Greet;")), [message], "{args}");
+        }
+    }
+
+    #[test]
+    fn generics_and_other_items_are_mistakes() {
+        for item in ["struct Greet<T> { name: T }", "enum Greet<'a> { Name(&'a str) }"] {
+            let found = messages(expand_event("\"a:b\"", item));
+            assert_eq!(found.len(), 1, "{item}: {found:?}");
+            assert!(found[0].starts_with("an event has one form"), "{item}: {found:?}");
+        }
+        for item in ["fn greet() {}", "union Greet { a: u8 }", "type Greet = u8;"] {
+            let found = messages(expand_event("\"a:b\"", item));
+            assert_eq!(found, ["#[event] belongs on a struct or an enum"], "{item}");
+            let found = messages(valid(payload(TokenStream::new(), item.parse().unwrap())));
+            assert_eq!(found, ["#[payload] belongs on a struct or an enum"], "{item}");
+        }
+    }
+
+    #[test]
+    fn a_payload_takes_no_arguments() {
+        let found = messages(valid(payload(
+            quote!("a:b"),
+            quote!(
+                struct A;
+            ),
+        )));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("#[payload] takes no arguments"), "{found:?}");
+    }
+}

@@ -1,0 +1,147 @@
+//! What `#[plugin]` writes out behind the author's block.
+//!
+//! Types keep the author's spans, and the call of a handler has the span of the method's name, so
+//! that what the compiler says about a payload or a future points into the author's code.
+
+use proc_macro2::{Literal, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+
+use crate::handler::Handler;
+use crate::initialize::Initialize;
+use crate::options::EventRef;
+use crate::plugin::Plugin;
+
+pub(crate) fn plugin(plugin: &Plugin) -> TokenStream {
+    let implementation = implementation(plugin);
+    let export = export(plugin);
+    let distinct = assert_distinct(plugin);
+    quote!(#implementation #export #distinct)
+}
+
+fn implementation(plugin: &Plugin) -> TokenStream {
+    let Plugin { ty, name, version, runtime, emits, handlers, .. } = plugin;
+    let handlers = handlers.iter().map(handler);
+    let initialize = initialize(plugin);
+    quote! {
+        #[automatically_derived]
+        impl ::ksi_plugin_api::Plugin for #ty {
+            const NAME: &'static str = #name;
+            const VERSION: &'static str = #version;
+            const RUNTIME: bool = #runtime;
+            const EMITS: &'static [&'static str] = &[#(#emits),*];
+            const HANDLERS: &'static [::ksi_plugin_api::Handler<Self>] = &[#(#handlers),*];
+            #initialize
+        }
+    }
+}
+
+fn handler(handler: &Handler) -> TokenStream {
+    let Handler { method, summary, subscriptions, timeout_ms, blocking, payload, reply, .. } =
+        handler;
+    let name = handler.name();
+    let priority = signed(handler.priority);
+    let timeout_ms = Literal::u64_unsuffixed(*timeout_ms);
+    // The types are spelled out so that a missing trait is reported at the author's type. And the
+    // method is called by its path, lest one of `PluginRef`'s own is taken for it.
+    let call = quote_spanned! { method.span().resolved_at(Span::call_site())=>
+        |call| call.run::<#payload, #reply, _, _>(
+            |plugin: ::ksi_plugin_api::PluginRef<Self>,
+             ctx: ::ksi_plugin_api::Context,
+             data: #payload| async move { Self::#method(&plugin, &ctx, data).await }
+        )
+    };
+    quote! {
+        ::ksi_plugin_api::Handler {
+            name: #name,
+            summary: #summary,
+            subscriptions: &[#(#subscriptions),*],
+            priority: #priority,
+            timeout_ms: #timeout_ms,
+            blocking: #blocking,
+            payload_schema: ::ksi_plugin_api::__private::schema::<#payload>,
+            reply_schema: ::ksi_plugin_api::__private::schema::<#reply>,
+            call: #call,
+        }
+    }
+}
+
+fn initialize(plugin: &Plugin) -> TokenStream {
+    let ty = &plugin.ty;
+    let body = match &plugin.initialize {
+        Some(Initialize { function, config }) => {
+            quote_spanned! { function.span().resolved_at(Span::call_site())=>
+                Self::#function(&ctx, config.decode::<#config>()?).await
+            }
+        }
+        None => quote! {
+            let _ = ctx;
+            config.expect_empty()?;
+            ::core::result::Result::Ok(<#ty as ::core::default::Default>::default())
+        },
+    };
+    quote! {
+        async fn initialize(
+            ctx: ::ksi_plugin_api::Context,
+            config: ::ksi_plugin_api::__private::RawConfig,
+        ) -> ::ksi_plugin_api::Result<Self> {
+            #body
+        }
+    }
+}
+
+/// Numbers go as strings here, because the manifest is joined from pieces of text.
+fn export(plugin: &Plugin) -> TokenStream {
+    let Plugin { ty, name, version, runtime, emits, handlers, .. } = plugin;
+    let handlers = handlers.iter().map(|handler| {
+        let name = handler.name();
+        let subscriptions = &handler.subscriptions;
+        let priority = handler.priority.to_string();
+        let timeout_ms = handler.timeout_ms.to_string();
+        let blocking = handler.blocking.to_string();
+        quote! {
+            {
+                name = #name,
+                subscriptions = [#(#subscriptions),*],
+                priority = #priority,
+                timeout_ms = #timeout_ms,
+                blocking = #blocking
+            }
+        }
+    });
+    quote! {
+        ::ksi_plugin_api::__private::export_plugin!(
+            #ty,
+            name = #name,
+            version = #version,
+            runtime = #runtime,
+            handlers = [#(#handlers),*],
+            emits = [#(#emits),*]
+        );
+    }
+}
+
+/// Literals were compared while the block was read; names that come with types are only known to
+/// the compiler.
+fn assert_distinct(plugin: &Plugin) -> TokenStream {
+    let subscriptions = plugin.handlers.iter().flat_map(|handler| &handler.subscriptions);
+    quote! {
+        const _: () = ::ksi_plugin_api::__private::assert_distinct(&[#(#subscriptions),*]);
+    }
+}
+
+fn signed(number: i32) -> TokenStream {
+    let sign = (number < 0).then(|| quote!(-));
+    let digits = Literal::u32_unsuffixed(number.unsigned_abs());
+    quote!(#sign #digits)
+}
+
+impl ToTokens for EventRef {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match self {
+            EventRef::Name(name) => name.to_tokens(tokens),
+            EventRef::Type(ty) => {
+                tokens.extend(quote!(<#ty as ::ksi_plugin_api::Event>::NAME));
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The attributes that a plugin is written with, re-exported by `ksi-plugin-api`.
+//!
+//! An attribute reads what the author wrote, checks it, and either writes out the code that the
+//! host needs or says at the right place what is wrong. All mistakes of a block are reported at
+//! once, and the block itself is always handed back, so that one mistake stays one message.
+//!
+//! This crate knows the paths of `ksi_plugin_api` and nothing else of it: no host, no ABI, no
+//! manifest layout. Everything below works on `proc_macro2` tokens and is tested that way; only
+//! the entry points here speak to the compiler. The examples cannot run in this crate, which must
+//! not depend on `ksi_plugin_api`; that crate's own examples do.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod plugin;
+
+mod handler;
+mod initialize;
+mod options;
+mod package;
+mod signature;
+
+mod generate;
+
+mod event;
+
+mod args;
+mod doc;
+mod duration;
+mod errors;
+mod name;
+#[cfg(test)]
+mod testing;
+
+use proc_macro::TokenStream;
+
+use package::Package;
+
+/// Makes a struct a plugin, and the library that it is built into loadable by a host.
+///
+/// It goes on the struct's impl block. Methods with [`macro@event_handler`] become the plugin's
+/// handlers, and a function with [`macro@initialize`] builds the plugin from its configuration;
+/// without one, `Default::default()` does. Everything else in the block is left alone.
+///
+/// ```ignore
+/// #[plugin(emits(Greeted))]
+/// impl Greeter {
+///     /// Greets somebody.
+///     #[event_handler]
+///     async fn greet(&self, ctx: &Context, greet: Greet) -> Result<Greeted> {
+///         let done = Greeted { text: format!("Hello, {}!", greet.name) };
+///         ctx.emit(&done).await;
+///         Ok(done)
+///     }
+/// }
+/// ```
+///
+/// # Options
+/// - `name = "greeter"`: the plugin's name, made of letters, digits, `_` and `-`. Without it, the
+///   package's name less a leading `ksi-plugin-`.
+/// - `version = "1.2"`: without it, the package's version.
+/// - `runtime`: the plugin gets a tokio runtime of its own, entered around each poll of its
+///   handlers. It needs the feature `runtime` of `ksi-plugin-api`.
+/// - `emits("a:b", Greeted)`: the events that the plugin emits, by name or by type. They are shown
+///   to whoever inspects the plugin; emitting others is not refused.
+///
+/// # Errors
+/// The build fails when the block is a trait's or generic, when two handlers have one name or
+/// subscribe to one event name, and for every handler that cannot be called.
+#[proc_macro_attribute]
+pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
+    plugin::expand(args.into(), item.into(), &Package::being_built()).into()
+}
+
+/// Subscribes a method of a [`macro@plugin`] block to events.
+///
+/// The method is `async fn(&self, ctx: &Context, data: T) -> Result<R>`. The payload type `T` is
+/// any type with `Deserialize` and `JsonSchema` (`Value` for raw JSON), the reply type `R` any with
+/// `Serialize` and `JsonSchema`; a reply of `()` or `None` counts as no reply. The first paragraph
+/// of the doc comment is the summary that the host shows.
+///
+/// ```ignore
+/// #[event_handler("state:update", "audit:*", priority = 10, timeout = "500ms")]
+/// async fn update(&self, ctx: &Context, data: Value) -> Result<()> { Ok(()) }
+/// ```
+///
+/// # Options
+/// - Any number of names or patterns. In a pattern `*` stands for one segment, `**` for any
+///   number, and a bare `*` matches every event. Without one, the name of the payload's
+///   [`macro@event`] type is used.
+/// - `priority = 10`: handlers with a higher priority come first in the report; 0 without it.
+/// - `timeout = "5s"`: the call is cancelled after this time (`ms`, `s` or `m`); the host's default
+///   without it.
+/// - `blocking`: the method may block its thread; it runs on threads kept for that.
+#[proc_macro_attribute]
+pub fn event_handler(_args: TokenStream, item: TokenStream) -> TokenStream {
+    plugin::used_alone("event_handler", &item.into()).into()
+}
+
+/// Marks the function of a [`macro@plugin`] block that builds the plugin.
+///
+/// It is `async fn(ctx: &Context, config: T) -> Result<Self>`, where `T` is any type with
+/// `Deserialize`: the plugin's table in the host's configuration is decoded into it. An error keeps
+/// the plugin from going live, and leaves the running generation in place at a reload.
+#[proc_macro_attribute]
+pub fn initialize(_args: TokenStream, item: TokenStream) -> TokenStream {
+    plugin::used_alone("initialize", &item.into()).into()
+}
+
+/// Makes a struct or enum the payload of the event with the given name.
+///
+/// It derives `Serialize`, `Deserialize`, `JsonSchema`, `Debug` and `Clone` and implements `Event`.
+/// Other derives and `#[serde(..)]` attributes go below it.
+///
+/// ```ignore
+/// #[event("greet:request")]
+/// #[serde(deny_unknown_fields)]
+/// struct Greet {
+///     /// Who is greeted.
+///     name: String,
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn event(args: TokenStream, item: TokenStream) -> TokenStream {
+    event::event(args.into(), item.into()).into()
+}
+
+/// Derives what a payload, reply or configuration without a name of its own needs.
+///
+/// The derives are those of [`macro@event`]: `Serialize`, `Deserialize`, `JsonSchema`, `Debug` and
+/// `Clone`. Other derives and `#[serde(..)]` attributes go below it.
+#[proc_macro_attribute]
+pub fn payload(args: TokenStream, item: TokenStream) -> TokenStream {
+    event::payload(args.into(), item.into()).into()
+}

@@ -1,0 +1,316 @@
+//! The options of `#[plugin(..)]` and `#[event_handler(..)]`.
+
+use proc_macro2::{Ident, TokenStream};
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::{Error, Expr, ExprLit, ExprUnary, Lit, LitStr, Result, Token, Type, UnOp};
+
+use crate::args::{self, Arg};
+use crate::duration::parse_timeout;
+use crate::errors::Errors;
+use crate::name::{check_event_name, check_subscription, plugin_name_mistake};
+
+const KNOWN_TO_PLUGIN: &str =
+    "#[plugin] knows `name = \"..\"`, `version = \"..\"`, `runtime` and `emits(..)`";
+
+const KNOWN_TO_HANDLER: &str = "#[event_handler] knows event names in quotes, \
+     `priority = 10`, `timeout = \"5s\"` and `blocking`";
+
+#[derive(Default)]
+pub(crate) struct PluginOptions {
+    pub(crate) name: Option<LitStr>,
+    pub(crate) version: Option<LitStr>,
+    pub(crate) runtime: bool,
+    pub(crate) emits: Vec<EventRef>,
+}
+
+/// An event as an author refers to it.
+pub(crate) enum EventRef {
+    Name(LitStr),
+    /// A type that carries the name.
+    Type(Box<Type>),
+}
+
+#[derive(Default)]
+pub(crate) struct HandlerOptions {
+    pub(crate) subscriptions: Vec<LitStr>,
+    pub(crate) priority: i32,
+    /// 0 leaves it to the host.
+    pub(crate) timeout_ms: u64,
+    pub(crate) blocking: bool,
+}
+
+impl PluginOptions {
+    pub(crate) fn read(tokens: TokenStream, errors: &mut Errors) -> Self {
+        let mut options = Self::default();
+        let (mut runtime, mut emits) = (None, None);
+        for arg in errors.take(args::of_tokens(tokens)).unwrap_or_default() {
+            let read = match arg {
+                Arg::Value(option, value) if option == "name" => plugin_name(&option, &value)
+                    .and_then(|name| args::set(&mut options.name, &option, name)),
+                Arg::Value(option, value) if option == "version" => plugin_version(&option, &value)
+                    .and_then(|version| args::set(&mut options.version, &option, version)),
+                Arg::Flag(option) if option == "runtime" => args::set(&mut runtime, &option, ()),
+                Arg::List(option, list) if option == "emits" => {
+                    emitted(list, errors).and_then(|events| args::set(&mut emits, &option, events))
+                }
+                other => Err(unknown(&other, KNOWN_TO_PLUGIN)),
+            };
+            errors.take(read);
+        }
+        options.runtime = runtime.is_some();
+        options.emits = emits.unwrap_or_default();
+        options
+    }
+}
+
+impl HandlerOptions {
+    pub(crate) fn read(args: Vec<Arg>, errors: &mut Errors) -> Self {
+        let mut subscriptions = Vec::new();
+        let (mut priority, mut timeout_ms, mut blocking) = (None, None, None);
+        for arg in args {
+            let read = match arg {
+                Arg::Text(name) => {
+                    let checked = check_subscription(&name);
+                    subscriptions.push(name);
+                    checked
+                }
+                Arg::Value(option, value) if option == "priority" => {
+                    integer(&value).and_then(|value| args::set(&mut priority, &option, value))
+                }
+                Arg::Value(option, value) if option == "timeout" => timeout(&option, &value)
+                    .and_then(|value| args::set(&mut timeout_ms, &option, value)),
+                Arg::Flag(option) if option == "blocking" => args::set(&mut blocking, &option, ()),
+                other => Err(unknown(&other, KNOWN_TO_HANDLER)),
+            };
+            errors.take(read);
+        }
+        Self {
+            subscriptions,
+            priority: priority.unwrap_or_default(),
+            timeout_ms: timeout_ms.unwrap_or_default(),
+            blocking: blocking.is_some(),
+        }
+    }
+}
+
+fn plugin_name(option: &Ident, value: &Expr) -> Result<LitStr> {
+    let name = args::text(option, value, "greeter")?;
+    match plugin_name_mistake(&name.value()) {
+        Some(mistake) => Err(Error::new(name.span(), mistake)),
+        None => Ok(name),
+    }
+}
+
+fn plugin_version(option: &Ident, value: &Expr) -> Result<LitStr> {
+    let version = args::text(option, value, "1.0.0")?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
+    if version.value().is_empty() || !version.value().chars().all(allowed) {
+        let message = "a version is made of ASCII letters, digits, `.`, `-`, `+` and `_`, like \
+                       \"1.0.0\"";
+        return Err(Error::new(version.span(), message));
+    }
+    Ok(version)
+}
+
+fn emitted(list: TokenStream, errors: &mut Errors) -> Result<Vec<EventRef>> {
+    let events = Punctuated::<EventRef, Token![,]>::parse_terminated.parse2(list)?;
+    let mut named: Vec<String> = Vec::new();
+    for event in &events {
+        let EventRef::Name(name) = event else { continue };
+        errors.take(check_event_name(name));
+        if named.contains(&name.value()) {
+            errors.at(name, format!("`{}` is listed twice: write it once", name.value()));
+        }
+        named.push(name.value());
+    }
+    Ok(events.into_iter().collect())
+}
+
+impl Parse for EventRef {
+    fn parse(input: ParseStream) -> Result<Self> {
+        if input.peek(LitStr) {
+            return Ok(EventRef::Name(input.parse()?));
+        }
+        input.parse().map(|ty| EventRef::Type(Box::new(ty))).map_err(|error| {
+            let message = "expected an event: its name in quotes, or a type with #[event(..)]";
+            Error::new(error.span(), message)
+        })
+    }
+}
+
+fn integer(value: &Expr) -> Result<i32> {
+    let (sign, digits) = match value {
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) => ("-", &**expr),
+        other => ("", other),
+    };
+    let Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) = digits else {
+        let message = "`priority` takes a whole number: write `priority = 10` or `priority = -10`";
+        return Err(Error::new_spanned(value, message));
+    };
+    format!("{sign}{}", number.base10_digits()).parse().map_err(|_| {
+        let message = format!("`priority` must lie between {} and {}", i32::MIN, i32::MAX);
+        Error::new_spanned(value, message)
+    })
+}
+
+fn timeout(option: &Ident, value: &Expr) -> Result<u64> {
+    let text = args::text(option, value, "5s")?;
+    parse_timeout(&text.value()).map_err(|mistake| Error::new(text.span(), mistake))
+}
+
+/// An option that does not exist, or one that is not written in its form.
+fn unknown(arg: &Arg, known: &str) -> Error {
+    let option = match arg {
+        Arg::Text(text) => {
+            return Error::new(text.span(), format!("a string does not belong here: {known}"));
+        }
+        Arg::Flag(option) | Arg::Value(option, _) | Arg::List(option, _) => option,
+    };
+    let is_known = known.split(|c: char| !c.is_ascii_lowercase()).any(|word| option == word);
+    let what = if is_known { "is not written like this" } else { "is no option" };
+    Error::new(option.span(), format!("`{option}` {what}: {known}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use quote::quote;
+
+    use super::*;
+
+    fn messages(errors: Errors) -> Vec<String> {
+        let error = errors.finish().expect_err("a mistake");
+        error.into_iter().map(|error| error.to_string()).collect()
+    }
+
+    fn of_plugin(tokens: TokenStream) -> (PluginOptions, Errors) {
+        let mut errors = Errors::default();
+        let options = PluginOptions::read(tokens, &mut errors);
+        (options, errors)
+    }
+
+    fn of_handler(tokens: TokenStream) -> (HandlerOptions, Errors) {
+        let mut errors = Errors::default();
+        let options = HandlerOptions::read(args::of_tokens(tokens).unwrap(), &mut errors);
+        (options, errors)
+    }
+
+    fn mistakes_of_handler(tokens: TokenStream) -> Vec<String> {
+        messages(of_handler(tokens).1)
+    }
+
+    fn mistakes_of_plugin(tokens: TokenStream) -> Vec<String> {
+        messages(of_plugin(tokens).1)
+    }
+
+    #[test]
+    fn reads_all_options_of_a_plugin() {
+        let (options, errors) = of_plugin(quote! {
+            name = "greeter", version = "1.2.0-rc.1", runtime, emits("a:b", events::Greeted)
+        });
+        errors.finish().unwrap();
+        assert_eq!(options.name.unwrap().value(), "greeter");
+        assert_eq!(options.version.unwrap().value(), "1.2.0-rc.1");
+        assert!(options.runtime);
+        assert!(matches!(options.emits.as_slice(), [EventRef::Name(_), EventRef::Type(_)]));
+    }
+
+    #[test]
+    fn reads_all_options_of_a_handler() {
+        let (options, errors) =
+            of_handler(quote!("a:b", "c:*", priority = -10, timeout = "500ms", blocking));
+        errors.finish().unwrap();
+        let names: Vec<_> = options.subscriptions.iter().map(LitStr::value).collect();
+        assert_eq!(names, ["a:b", "c:*"]);
+        assert_eq!((options.priority, options.timeout_ms, options.blocking), (-10, 500, true));
+    }
+
+    #[test]
+    fn has_defaults() {
+        let (options, errors) = of_handler(quote!());
+        errors.finish().unwrap();
+        assert_eq!((options.priority, options.timeout_ms, options.blocking), (0, 0, false));
+    }
+
+    #[test]
+    fn an_unknown_option_lists_the_known_ones() {
+        let found = mistakes_of_handler(quote!(prio = 3));
+        assert_eq!(found, [format!("`prio` is no option: {KNOWN_TO_HANDLER}")]);
+        let found = mistakes_of_plugin(quote!(tokio));
+        assert_eq!(found, [format!("`tokio` is no option: {KNOWN_TO_PLUGIN}")]);
+        let found = mistakes_of_plugin(quote!("greeter"));
+        assert_eq!(found, [format!("a string does not belong here: {KNOWN_TO_PLUGIN}")]);
+    }
+
+    #[test]
+    fn a_known_option_in_the_wrong_form_shows_the_right_one() {
+        let found = mistakes_of_handler(quote!(blocking = true, priority));
+        assert_eq!(
+            found,
+            [
+                format!("`blocking` is not written like this: {KNOWN_TO_HANDLER}"),
+                format!("`priority` is not written like this: {KNOWN_TO_HANDLER}"),
+            ]
+        );
+        let found = mistakes_of_plugin(quote!(emits = "a:b"));
+        assert_eq!(found, [format!("`emits` is not written like this: {KNOWN_TO_PLUGIN}")]);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_says_what_is_taken() {
+        let found = mistakes_of_handler(quote!(priority = "high", timeout = 5));
+        assert_eq!(
+            found,
+            [
+                "`priority` takes a whole number: write `priority = 10` or `priority = -10`",
+                "`timeout` takes a string: write `timeout = \"5s\"`",
+            ]
+        );
+        let found = mistakes_of_plugin(quote!(name = 5, version = "1 2"));
+        assert_eq!(
+            found,
+            [
+                "`name` takes a string: write `name = \"greeter\"`",
+                "a version is made of ASCII letters, digits, `.`, `-`, `+` and `_`, like \"1.0.0\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn values_out_of_range_are_mistakes() {
+        let found = mistakes_of_handler(quote!(priority = 2147483648, timeout = "0s"));
+        assert!(found[0].starts_with("`priority` must lie between -2147483648 and"), "{found:?}");
+        assert!(found[1].starts_with("a timeout of zero"), "{found:?}");
+        assert_eq!(of_handler(quote!(priority = -2147483648)).0.priority, i32::MIN);
+    }
+
+    #[test]
+    fn an_option_given_twice_is_a_mistake() {
+        assert_eq!(
+            mistakes_of_handler(quote!(blocking, priority = 1, blocking, priority = 1)),
+            ["`blocking` is given twice", "`priority` is given twice"]
+        );
+        assert_eq!(
+            mistakes_of_plugin(quote!(name = "a", name = "b", emits(), emits())),
+            ["`name` is given twice", "`emits` is given twice"]
+        );
+    }
+
+    #[test]
+    fn emitted_events_are_names_and_types() {
+        let found = mistakes_of_plugin(quote!(emits("greet", "a:*", "a:b", "a:b")));
+        assert!(found[0].starts_with("`greet` is no event name"), "{found:?}");
+        assert!(found[1].starts_with("`a:*` is a pattern"), "{found:?}");
+        assert_eq!(found[2], "`a:b` is listed twice: write it once");
+        let found = mistakes_of_plugin(quote!(emits(5)));
+        assert_eq!(found, ["expected an event: its name in quotes, or a type with #[event(..)]"]);
+    }
+
+    #[test]
+    fn a_bad_subscription_and_a_bad_plugin_name_are_explained() {
+        let found = mistakes_of_handler(quote!("state"));
+        assert!(found[0].starts_with("`state` is no event name"), "{found:?}");
+        let found = mistakes_of_plugin(quote!(name = "my plugin"));
+        assert!(found[0].starts_with("`my plugin` is no plugin name"), "{found:?}");
+    }
+}

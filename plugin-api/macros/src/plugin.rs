@@ -1,0 +1,348 @@
+//! `#[plugin]` on an impl block: reads the block, and hands it back without the attributes that it
+//! understood, followed by what the host needs or by the mistakes.
+
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+use syn::{Attribute, Error, ImplItem, Item, ItemImpl, LitStr, Result, Type};
+
+use crate::errors::Errors;
+use crate::generate;
+use crate::handler::{self, Handler, Subscribed};
+use crate::initialize::{self, Initialize};
+use crate::options::{EventRef, PluginOptions};
+use crate::package::Package;
+use crate::signature::bare;
+
+/// Everything that is known of a plugin once its block is read.
+pub(crate) struct Plugin {
+    pub(crate) ty: Type,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) runtime: bool,
+    pub(crate) emits: Vec<EventRef>,
+    pub(crate) handlers: Vec<Handler>,
+    pub(crate) initialize: Option<Initialize>,
+}
+
+/// The whole work of `#[plugin(args)] item`.
+pub(crate) fn expand(args: TokenStream, item: TokenStream, package: &Package) -> TokenStream {
+    let mut block = match impl_block(item.clone()) {
+        Ok(block) => block,
+        Err(error) => return with_error(&item, error),
+    };
+    match read(args, &mut block, package) {
+        Ok(plugin) => {
+            let generated = generate::plugin(&plugin);
+            quote!(#block #generated)
+        }
+        Err(error) => with_error(&quote!(#block), error),
+    }
+}
+
+/// What an inner attribute expands to when no `#[plugin]` consumed it.
+pub(crate) fn used_alone(attribute: &str, item: &TokenStream) -> TokenStream {
+    let message = format!("#[{attribute}] belongs on a method inside a #[plugin] impl block");
+    with_error(item, Error::new(Span::call_site(), message))
+}
+
+/// The author's code stays, so that the mistake is not followed by messages about missing names.
+pub(crate) fn with_error(item: &TokenStream, error: Error) -> TokenStream {
+    let error = error.into_compile_error();
+    quote!(#item #error)
+}
+
+fn impl_block(item: TokenStream) -> Result<ItemImpl> {
+    match syn::parse2(item)? {
+        Item::Impl(block) => Ok(block),
+        _ => Err(Error::new(
+            Span::call_site(),
+            "#[plugin] belongs on the impl block with the handlers, as in \
+             `#[plugin] impl Greeter { .. }`",
+        )),
+    }
+}
+
+fn read(args: TokenStream, block: &mut ItemImpl, package: &Package) -> Result<Plugin> {
+    let mut errors = Errors::default();
+    let options = PluginOptions::read(args, &mut errors);
+    check_block(block, &mut errors);
+    let name = errors.take(or_lent(options.name, || package.plugin_name()));
+    let version = errors.take(or_lent(options.version, || package.plugin_version()));
+    let (handlers, initialize) = read_methods(block, &mut errors);
+    errors.finish()?;
+    Ok(Plugin {
+        ty: (*block.self_ty).clone(),
+        name: name.unwrap_or_default(),
+        version: version.unwrap_or_default(),
+        runtime: options.runtime,
+        emits: options.emits,
+        handlers,
+        initialize,
+    })
+}
+
+fn check_block(block: &ItemImpl, errors: &mut Errors) {
+    if let Some((path, _)) = &block.trait_ {
+        let message = "#[plugin] belongs on the struct's own impl block, not on a trait's: write \
+                       `impl Greeter { .. }`";
+        errors.at(path, message);
+    }
+    if !block.generics.params.is_empty() || block.generics.where_clause.is_some() {
+        let message = "a plugin is one type, so that the host can build it: write an impl block \
+                       without generics";
+        errors.at(&block.self_ty, message);
+    } else if !matches!(bare(&block.self_ty), Type::Path(_)) {
+        errors.at(&block.self_ty, "a plugin is a struct or an enum: write `impl Greeter { .. }`");
+    }
+}
+
+fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> (Vec<Handler>, Option<Initialize>) {
+    let mut handlers = Vec::new();
+    let mut initialize = None;
+    let mut subscribed = Subscribed::default();
+    let mut marked = Vec::new();
+    for item in &mut block.items {
+        let ImplItem::Fn(method) = item else { continue };
+        let marks = take_marks(&mut method.attrs);
+        let Some((mark, attr)) = marks.first() else { continue };
+        if let Some((_, second)) = marks.get(1) {
+            let message = "one mark on a method is enough: several events go into one \
+                           #[event_handler(\"a:b\", \"c:d\")], and #[initialize] handles none";
+            errors.at(second, message);
+        }
+        let name = method.sig.ident.clone();
+        match mark {
+            Mark::Handler => {
+                if marked.contains(&name) {
+                    let message = format!(
+                        "two handlers are called `{name}`: the host tells them apart by their \
+                         names, so rename one"
+                    );
+                    errors.at(&name, message);
+                }
+                handlers.extend(handler::read(method, attr, &mut subscribed, errors));
+                marked.push(name);
+            }
+            Mark::Initialize => {
+                let read = initialize::read(method, attr, &block.self_ty, errors);
+                if let Some(first) = initialize.replace((name.clone(), read)) {
+                    let message = format!(
+                        "`{}` is marked with #[initialize] already: a plugin is built in one place",
+                        first.0
+                    );
+                    errors.at(&name, message);
+                }
+            }
+        }
+    }
+    (handlers, initialize.and_then(|(_, read)| read))
+}
+
+enum Mark {
+    Handler,
+    Initialize,
+}
+
+/// Takes the attributes that this block understands off a method. They are known by their last
+/// segment, so that `#[ksi_plugin_api::event_handler]` works too.
+fn take_marks(attrs: &mut Vec<Attribute>) -> Vec<(Mark, Attribute)> {
+    let mut marks = Vec::new();
+    for attr in std::mem::take(attrs) {
+        let name = attr.path().segments.last().map(|segment| segment.ident.to_string());
+        match name.as_deref() {
+            Some("event_handler") => marks.push((Mark::Handler, attr)),
+            Some("initialize") => marks.push((Mark::Initialize, attr)),
+            _ => attrs.push(attr),
+        }
+    }
+    marks
+}
+
+/// What the options say, or else what the package lends.
+fn or_lent(option: Option<LitStr>, lent: impl FnOnce() -> Result<String>) -> Result<String> {
+    option.map_or_else(lent, |text| Ok(text.value()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{messages, squeezed};
+
+    fn package() -> Package {
+        Package { name: Some("ksi-plugin-greeter".into()), version: Some("0.3.1".into()) }
+    }
+
+    fn expand_str(args: &str, item: &str) -> String {
+        let expansion = expand(args.parse().unwrap(), item.parse().unwrap(), &package());
+        syn::parse2::<syn::File>(expansion.clone()).expect("the expansion is valid Rust");
+        squeezed(expansion)
+    }
+
+    fn mistakes(args: &str, item: &str) -> Vec<String> {
+        let expansion = expand(args.parse().unwrap(), item.parse().unwrap(), &package());
+        let mistakes = messages(expansion.clone());
+        let generated = expansion.to_string().contains("export_plugin");
+        assert_eq!(generated, mistakes.is_empty(), "either generated or refused: {expansion}");
+        mistakes
+    }
+
+    const GREET: &str = "async fn greet(&self, ctx: &Context, g: Greet) -> Result<Greeted> { x }";
+    const START: &str = "async fn start(ctx: &Context, c: Config) -> Result<Self> { x }";
+
+    #[test]
+    fn the_block_stays_as_it_is_without_the_attributes() {
+        let block = format!(
+            "#[allow(unused)] impl Greeter {{ const A: u8 = 1; #[event_handler] #[inline] pub {GREET} \
+             #[ksi_plugin_api::initialize] {START} /// Other.\n fn other(self) -> u8 {{ 1 }} }}"
+        );
+        let kept =
+            block.replace("#[event_handler]", "").replace("#[ksi_plugin_api::initialize]", "");
+        let expansion = expand_str("", &block);
+        let kept: TokenStream = kept.parse().unwrap();
+        assert!(expansion.starts_with(&squeezed(kept)), "{expansion}");
+    }
+
+    #[test]
+    fn a_full_plugin_is_written_out() {
+        let block = format!(
+            "impl Greeter {{ #[initialize] {START} /// Greets.\n #[event_handler] {GREET} \
+             #[event_handler(\"a:b\", \"c:*\", priority = -2, timeout = \"5s\", blocking)] \
+             async fn r#type(&self, ctx: &Context, _: Value) -> Result<()> {{ x }} }}"
+        );
+        let expansion = expand_str("runtime, emits(\"x:y\", Greeted)", &block);
+        for part in [
+            "impl ::ksi_plugin_api::Plugin for Greeter",
+            "const NAME: &'static str = \"greeter\";",
+            "const VERSION: &'static str = \"0.3.1\";",
+            "const RUNTIME: bool = true;",
+            "&[\"x:y\", <Greeted as ::ksi_plugin_api::Event>::NAME]",
+            "name: \"greet\", summary: \"Greets.\", \
+             subscriptions: &[<Greet as ::ksi_plugin_api::Event>::NAME], \
+             priority: 0, timeout_ms: 0, blocking: false,",
+            "name: \"type\", summary: \"\", subscriptions: &[\"a:b\", \"c:*\"], \
+             priority: -2, timeout_ms: 5000, blocking: true,",
+            "|call| call.run::<Greet, Greeted, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
+             ctx: ::ksi_plugin_api::Context, data: Greet| async move { \
+             Self::greet(&plugin, &ctx, data).await })",
+            "reply_schema: ::ksi_plugin_api::__private::schema::<Greeted>",
+            "Self::start(&ctx, config.decode::<Config>()?).await",
+            "::ksi_plugin_api::__private::export_plugin!(Greeter, name = \"greeter\", \
+             version = \"0.3.1\", runtime = true, handlers = [",
+            "{ name = \"type\", subscriptions = [\"a:b\", \"c:*\"], priority = \"-2\", \
+             timeout_ms = \"5000\", blocking = \"true\" }",
+            "const _: () = ::ksi_plugin_api::__private::assert_distinct(&[\
+             <Greet as ::ksi_plugin_api::Event>::NAME, \"a:b\", \"c:*\"]);",
+        ] {
+            assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_without_initialize_is_built_from_its_default() {
+        let expansion = expand_str("name = \"x\", version = \"9\"", "impl Greeter {}");
+        for part in [
+            "const NAME: &'static str = \"x\";",
+            "const VERSION: &'static str = \"9\";",
+            "config.expect_empty()?;",
+            "<Greeter as ::core::default::Default>::default()",
+            "handlers = [], emits = []",
+        ] {
+            assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
+        }
+    }
+
+    #[test]
+    fn only_a_block_of_its_own_can_be_a_plugin() {
+        for (item, message) in [
+            ("struct Greeter;", "#[plugin] belongs on the impl block with the handlers"),
+            ("impl Display for Greeter {}", "#[plugin] belongs on the struct's own impl block"),
+            ("impl<T> Greeter<T> {}", "a plugin is one type"),
+            ("impl Greeter where u8: Copy {}", "a plugin is one type"),
+            ("impl (u8, u8) {}", "a plugin is a struct or an enum"),
+        ] {
+            let found = mistakes("", item);
+            assert_eq!(found.len(), 1, "{item}: {found:?}");
+            assert!(found[0].starts_with(message), "{item}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn names_and_subscriptions_are_used_once() {
+        let block = format!(
+            "impl Greeter {{ #[event_handler(\"a:b\")] {GREET} #[event_handler(\"c:d\")] {GREET} \
+             #[event_handler(\"a:b\")] {} }}",
+            GREET.replace("greet", "other")
+        );
+        let found = mistakes("", &block);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("two handlers are called `greet`"), "{found:?}");
+        assert!(found[1].starts_with("`a:b` is handled by `greet` already"), "{found:?}");
+    }
+
+    #[test]
+    fn one_function_initializes() {
+        let block = format!(
+            "impl Greeter {{ #[initialize] {START} #[initialize] {} }}",
+            START.replace("start", "again")
+        );
+        assert_eq!(
+            mistakes("", &block),
+            ["`start` is marked with #[initialize] already: a plugin is built in one place"]
+        );
+    }
+
+    #[test]
+    fn a_method_has_one_mark() {
+        for second in ["#[event_handler(\"c:d\")]", "#[initialize]"] {
+            let block = format!("impl Greeter {{ #[event_handler(\"a:b\")] {second} {GREET} }}");
+            let found = mistakes("", &block);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].starts_with("one mark on a method is enough"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn mistakes_of_all_parts_come_together() {
+        let block = format!(
+            "impl<T> Greeter<T> {{ #[initialize] fn start() {{}} #[event_handler(\"x\")] {GREET} }}"
+        );
+        let starts = [
+            "`tokio` is no option",
+            "a plugin is one type",
+            "#[initialize] is async",
+            "#[initialize] takes two parameters",
+            "#[initialize] returns",
+            "`x` is no event name",
+        ];
+        let found = mistakes("tokio", &block);
+        assert_eq!(found.len(), starts.len(), "{found:?}");
+        for (message, start) in found.iter().zip(starts) {
+            assert!(message.starts_with(start), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_package_without_a_usable_name_must_be_named() {
+        let nameless = Package { name: Some("ksi-plugin-".into()), version: None };
+        let found = messages(expand(TokenStream::new(), quote!(impl A {}), &nameless));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("write `#[plugin(name = \"greeter\")]`"), "{found:?}");
+        assert!(found[1].contains("write `#[plugin(version = \"1.0.0\")]`"), "{found:?}");
+        let args = quote!(name = "a", version = "1");
+        assert!(messages(expand(args, quote!(impl A {}), &nameless)).is_empty());
+    }
+
+    #[test]
+    fn an_inner_attribute_alone_says_where_it_belongs() {
+        let expansion = used_alone(
+            "event_handler",
+            &quote!(
+                fn f() {}
+            ),
+        );
+        assert_eq!(
+            messages(expansion),
+            ["#[event_handler] belongs on a method inside a #[plugin] impl block"]
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! How a type of a plugin becomes the root module of its library.
+
+use std::{
+    future::Future,
+    marker::PhantomData,
+    ops::Deref,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use abi_stable::{
+    library::{
+        __call_root_module_loader, CheckTypeLayout, ROOT_MODULE_LOADER_NAME, RootModuleResult,
+    },
+    prefix_type::WithMetadata,
+    std_types::RSlice,
+};
+
+pub use abi_stable::library::LibHeader;
+
+use super::{
+    BoundaryFuture, Buffer, EventHandle, HostRef,
+    buffer::{Memory, adopt_memory},
+    module::{CallEnd, CallStart, CreateEnd, InstancePointer, ModuleRef, PluginModule},
+    panic::{discard, guarded},
+    waker::{WakerBase, borrowed},
+};
+
+/// A code and a message.
+pub type Failure = (String, String);
+
+/// What a plugin's library exports, seen from Rust.
+pub trait Exported: Sized + Send + Sync + 'static {
+    /// What the plugin says of itself, encoded.
+    fn describe() -> Result<Buffer, Failure>;
+    /// The library is entered for the first time.
+    fn enter_library(host: &HostRef);
+    /// The instance is gone; the library gives up what it keeps beside it.
+    fn leave_library();
+    /// Makes the instance.
+    fn create(
+        host: HostRef,
+        config: Vec<u8>,
+    ) -> impl Future<Output = Result<Self, Failure>> + Send + 'static;
+    /// Starts a call.
+    fn call(
+        this: Shared<Self>,
+        handler: u64,
+        event: EventHandle,
+        cx: &mut Context<'_>,
+    ) -> CallStart;
+}
+
+/// A reference to a plugin's instance that a call may keep until it ends.
+pub struct Shared<T>(*const T);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
+
+// SAFETY: it is a shared reference to a `Sync` value.
+unsafe impl<T: Sync> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Shared<T> {}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: whoever made it promised that the value lives as long as any call.
+        unsafe { &*self.0 }
+    }
+}
+
+impl<T> Shared<T> {
+    /// # Safety
+    /// `value` lives until every future and closure that got this reference, or a copy of it, is dropped.
+    pub unsafe fn new(value: *const T) -> Self {
+        Shared(value)
+    }
+
+    /// A reference to a part of the instance.
+    pub fn part<U>(self, select: impl FnOnce(&T) -> &U) -> Shared<U> {
+        Shared(select(&self))
+    }
+}
+
+/// A reference to something that the instance keeps in an `Arc`: without a count of its own inside a call, with one
+/// once it is cloned.
+pub struct Lent<T> {
+    value: *const T,
+    counted: bool,
+}
+
+// SAFETY: it is a reference to, or a count of, an `Arc<T>`.
+unsafe impl<T: Send + Sync> Send for Lent<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Lent<T> {}
+
+impl<T> Lent<T> {
+    /// With a count of its own.
+    pub fn counted(value: Arc<T>) -> Self {
+        Lent { value: Arc::into_raw(value), counted: true }
+    }
+
+    /// Without one, for a call of `this`, whose instance keeps the selected `Arc` for its whole life.
+    pub fn of<P>(this: Shared<P>, select: impl FnOnce(&P) -> &Arc<T>) -> Self {
+        Lent { value: Arc::as_ptr(select(&this)), counted: false }
+    }
+}
+
+impl<T> Clone for Lent<T> {
+    fn clone(&self) -> Self {
+        // SAFETY: the `Arc` is alive, by the count of `self` or because the instance keeps it during the call.
+        unsafe { Arc::increment_strong_count(self.value) };
+        Lent { value: self.value, counted: true }
+    }
+}
+
+impl<T> Deref for Lent<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: as in `clone`.
+        unsafe { &*self.value }
+    }
+}
+
+impl<T> Drop for Lent<T> {
+    fn drop(&mut self) {
+        if self.counted {
+            // SAFETY: gives up the count that this value took.
+            unsafe { Arc::decrement_strong_count(self.value) }
+        }
+    }
+}
+
+/// Starts a call: polls its future once, and boxes it only once.
+pub fn start<F>(future: F, cx: &mut Context<'_>) -> CallStart
+where
+    F: Future<Output = CallEnd> + Send + 'static,
+{
+    let mut future = Box::pin(future);
+    match guarded(|| future.as_mut().poll(cx)) {
+        Ok(Poll::Pending) => CallStart::Pending(BoundaryFuture::of_plugin_box(future)),
+        Ok(Poll::Ready(end)) => {
+            discard(future);
+            CallStart::Ready(end)
+        }
+        Err(message) => {
+            discard(future);
+            CallStart::Ready(CallEnd::Panicked(message))
+        }
+    }
+}
+
+struct Shims<P>(PhantomData<P>);
+
+impl<P: Exported> Shims<P> {
+    extern "C" fn describe(memory: &'static Memory) -> CallEnd {
+        adopt_memory(memory);
+        match guarded(P::describe) {
+            Ok(Ok(text)) => CallEnd::Reply(text),
+            Ok(Err((code, message))) => CallEnd::Failed((&*code).into(), (&*message).into()),
+            Err(message) => CallEnd::Panicked(message),
+        }
+    }
+
+    extern "C" fn create(
+        memory: &'static Memory,
+        host: HostRef,
+        config: RSlice<'_, u8>,
+    ) -> BoundaryFuture<CreateEnd> {
+        adopt_memory(memory);
+        let entered = guarded(|| P::enter_library(&host));
+        let config = config.to_vec();
+        BoundaryFuture::of_plugin(async move {
+            // A call into `P::create` may panic before it gives a future, so it stands inside this one.
+            let made = match entered {
+                Ok(()) => P::create(host, config).await,
+                Err(message) => Err(("panicked".to_owned(), message.to_text())),
+            };
+            match made {
+                Ok(value) => {
+                    CreateEnd::Created(InstancePointer(Box::into_raw(Box::new(value)).cast()))
+                }
+                Err((code, message)) => CreateEnd::Failed((&*code).into(), (&*message).into()),
+            }
+        })
+    }
+
+    unsafe extern "C" fn call(
+        instance: *const (),
+        handler: u64,
+        event: EventHandle,
+        waker: *const WakerBase,
+    ) -> CallStart {
+        // SAFETY: the host passes the pointer that `create` gave, of an instance that it has not destroyed, and
+        // drops every call before the instance (see `Instance`). `waker` is valid for this call.
+        let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
+        guarded(|| P::call(this, handler, event, &mut Context::from_waker(&waker)))
+            .unwrap_or_else(|message| CallStart::Ready(CallEnd::Panicked(message)))
+    }
+
+    unsafe extern "C" fn destroy(instance: *mut ()) {
+        // SAFETY: the host passes the pointer that `create` gave, once, and no call is left.
+        discard(unsafe { Box::from_raw(instance.cast::<P>()) });
+        let _ = guarded(P::leave_library);
+    }
+
+    abi_stable::staticref! {
+        const MODULE: WithMetadata<PluginModule> = WithMetadata::new(PluginModule::new(
+            Self::describe,
+            Self::create,
+            Self::call,
+            Self::destroy,
+        ));
+    }
+
+    extern "C" fn construct() -> RootModuleResult {
+        __call_root_module_loader(|| ModuleRef(Self::MODULE.as_prefix()))
+    }
+}
+
+/// The module of a plugin that is compiled into this very binary, for tests without a library.
+pub fn module<P: Exported>() -> ModuleRef {
+    ModuleRef(Shims::<P>::MODULE.as_prefix())
+}
+
+/// The name under which `export_plugin!` exports the header; a macro cannot take it from a constant.
+const HEADER_NAME: &str = "_1as_0lib_1header_0root_bmodule_bloader";
+const _: () = {
+    let (ours, theirs) = (HEADER_NAME.as_bytes(), ROOT_MODULE_LOADER_NAME.as_bytes());
+    assert!(ours.len() == theirs.len());
+    let mut i = 0;
+    while i < ours.len() {
+        assert!(ours[i] == theirs[i], "abi_stable looks for another name");
+        i += 1;
+    }
+};
+
+/// The header of a library that exports `P`; the macro makes it the library's only symbol.
+pub const fn header<P: Exported>() -> LibHeader {
+    // SAFETY: `construct` gives a `ModuleRef`.
+    unsafe { LibHeader::from_constructor::<ModuleRef>(Shims::<P>::construct, CheckTypeLayout::Yes) }
+}

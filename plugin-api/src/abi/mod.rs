@@ -1,0 +1,43 @@
+//! What crosses the boundary between the host and a plugin's library, and nothing else.
+//!
+//! Both sides compile this module, each into its own binary. It moves bytes, handles and futures; it knows
+//! neither JSON nor the names of events. Together with the host's loader it is the only place with `unsafe`
+//! code, and the only one that names types of `abi_stable`.
+//!
+//! In reading order: [`buffer`] (memory of the host that both sides write), [`waker`] and [`future`] (polling
+//! over the boundary), [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask of
+//! the host), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type becomes a module) and
+//! [`keyfix`] (what makes its library unloadable).
+//!
+//! # Invariants
+//! * Nothing that a plugin allocated is owned by the host beyond the plugin's instance: payloads, replies and error
+//!   texts are [`Buffer`]s, whose memory belongs to the host.
+//! * No panic crosses: every function that is entered from the other side catches unwinding.
+//! * A waker that the host hands out comes back to it as its own; any other is wrapped by the host
+//!   ([`HostApi::adopt_waker`]) before it is kept.
+
+#![allow(unsafe_code)]
+// The derive of abi_stable emits items that these lints of newer compilers dislike.
+#![allow(non_local_definitions)]
+
+pub mod buffer;
+pub mod export;
+pub mod future;
+pub mod host;
+pub mod keyfix;
+pub mod module;
+pub mod object;
+pub mod panic;
+pub mod waker;
+
+pub use buffer::Buffer;
+pub use future::BoundaryFuture;
+pub use host::{HostApi, HostRef, LogRecord, SpanRecord, SubscribeOptions};
+pub use module::{CallEnd, CallStart, Instance, ModuleRef};
+pub use object::{
+    EventHandle, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle, ReportObject,
+};
+
+/// The number of this ABI. A plugin that carries another number is refused from its manifest, before any of its
+/// code runs. Functions may be appended to [`module`] and [`host`] without a new number.
+pub const ABI_VERSION: u32 = 1;

@@ -1,0 +1,155 @@
+//! What the host may ask of a plugin: the root module of its library.
+
+use std::{
+    future::Future,
+    mem::ManuallyDrop,
+    task::{Context, Waker},
+};
+
+use abi_stable::{
+    StableAbi, library::RootModule, package_version_strings, sabi_types::VersionStrings,
+    std_types::RSlice,
+};
+
+use super::{
+    BoundaryFuture, Buffer, EventHandle, HostRef,
+    buffer::Memory,
+    waker::{Lent, WakerBase},
+};
+
+/// How a call ended.
+#[repr(C, u8)]
+#[derive(StableAbi, Debug)]
+pub enum CallEnd {
+    /// With this reply, encoded.
+    Reply(Buffer),
+    /// Well, without a reply.
+    NoReply,
+    /// With an error: a code for programs, a message for people.
+    Failed(Buffer, Buffer),
+    /// With a panic.
+    Panicked(Buffer),
+}
+
+/// How a call began. A handler that is ready at its first poll costs no future.
+#[repr(C, u8)]
+#[derive(StableAbi)]
+pub enum CallStart {
+    /// It has ended already.
+    Ready(CallEnd),
+    /// It goes on; the waker that was given is registered.
+    Pending(BoundaryFuture<CallEnd>),
+}
+
+/// How the making of an instance ended.
+#[repr(C, u8)]
+#[derive(StableAbi)]
+pub enum CreateEnd {
+    /// The instance, to be passed to the module's other functions.
+    Created(InstancePointer),
+    /// With an error: a code for programs, a message for people.
+    Failed(Buffer, Buffer),
+}
+
+/// A plugin's instance as the host carries it.
+#[repr(transparent)]
+#[derive(StableAbi)]
+pub struct InstancePointer(pub(super) *mut ());
+
+// SAFETY: `Exported` types are `Send + Sync`.
+unsafe impl Send for InstancePointer {}
+// SAFETY: as above.
+unsafe impl Sync for InstancePointer {}
+
+/// The functions of a plugin's library.
+///
+/// A function that is appended later goes behind `destroy`, so that libraries built before still load.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = ModuleRef)))]
+#[sabi(missing_field(panic))]
+pub struct PluginModule {
+    /// A description for people and programs, encoded. Needs no instance.
+    describe: extern "C" fn(&'static Memory) -> CallEnd,
+    /// Makes the instance from the plugin's configuration, encoded.
+    create: extern "C" fn(&'static Memory, HostRef, RSlice<'_, u8>) -> BoundaryFuture<CreateEnd>,
+    /// Calls a handler of an instance.
+    call: unsafe extern "C" fn(*const (), u64, EventHandle, *const WakerBase) -> CallStart,
+    /// Drops an instance and what the library keeps beside it.
+    #[sabi(last_prefix_field)]
+    destroy: unsafe extern "C" fn(*mut ()),
+}
+
+impl PluginModule {
+    pub(super) const fn new(
+        describe: extern "C" fn(&'static Memory) -> CallEnd,
+        create: extern "C" fn(
+            &'static Memory,
+            HostRef,
+            RSlice<'_, u8>,
+        ) -> BoundaryFuture<CreateEnd>,
+        call: unsafe extern "C" fn(*const (), u64, EventHandle, *const WakerBase) -> CallStart,
+        destroy: unsafe extern "C" fn(*mut ()),
+    ) -> Self {
+        PluginModule { describe, create, call, destroy }
+    }
+}
+
+impl RootModule for ModuleRef {
+    abi_stable::declare_root_module_statics! {ModuleRef}
+    const BASE_NAME: &'static str = "ksi_plugin";
+    const NAME: &'static str = "ksi_plugin";
+    const VERSION_STRINGS: VersionStrings = package_version_strings!();
+}
+
+/// The description that a library gives of itself.
+pub fn describe(module: ModuleRef) -> CallEnd {
+    (module.describe())(super::buffer::memory())
+}
+
+/// Makes an instance. To be called, polled and dropped where plugin code may run.
+pub fn create(
+    module: ModuleRef,
+    host: HostRef,
+    config: &[u8],
+) -> impl Future<Output = Result<Instance, CallEnd>> + Send + use<> {
+    let created = (module.create())(super::buffer::memory(), host, RSlice::from_slice(config));
+    async move {
+        match created.await {
+            Ok(CreateEnd::Created(pointer)) => Ok(Instance { module, pointer }),
+            Ok(CreateEnd::Failed(code, message)) => Err(CallEnd::Failed(code, message)),
+            Err(message) => Err(CallEnd::Panicked(message)),
+        }
+    }
+}
+
+/// A live instance of a plugin. Dropping it runs plugin code.
+///
+/// Its owner keeps three promises, which the types cannot hold: every [`CallStart::Pending`] future of an instance is
+/// dropped before the instance, the instance before the library, and all of them where plugin code may run.
+pub struct Instance {
+    module: ModuleRef,
+    pointer: InstancePointer,
+}
+
+impl Instance {
+    /// Starts a call of handler number `handler` with its first poll.
+    pub fn call(&self, handler: u64, event: EventHandle, cx: &mut Context<'_>) -> CallStart {
+        let lent = Lent::new(cx.waker());
+        // SAFETY: the pointer is that of a live instance; `lent` outlives the call.
+        unsafe { (self.module.call())(self.pointer.0, handler, event, lent.as_base()) }
+    }
+
+    /// The same with a waker that wakes nobody, for tests.
+    pub fn call_unpolled(&self, handler: u64, event: EventHandle) -> CallStart {
+        let waker = ManuallyDrop::new(Waker::noop().clone());
+        self.call(handler, event, &mut Context::from_waker(&waker))
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is that of a live instance, which is not used again.
+        unsafe { (self.module.destroy())(self.pointer.0) }
+    }
+}

@@ -1,0 +1,100 @@
+//! Catching a panic, and keeping its message and place.
+//!
+//! std in each library has a hook of its own. The default one prints a symbolised backtrace, which leaks tens of
+//! megabytes a time in a library that is later unmapped. So a plugin's hook only notes the message and the place.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
+};
+
+use super::Buffer;
+
+thread_local! {
+    /// How many guards surround what runs on this thread.
+    static GUARDS: Cell<usize> = const { Cell::new(0) };
+    /// The last panic that the hook saw below a guard.
+    static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs `body`; a panic in it becomes its message.
+pub fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, Buffer> {
+    GUARDS.set(GUARDS.get() + 1);
+    let result = catch_unwind(AssertUnwindSafe(body));
+    GUARDS.set(GUARDS.get() - 1);
+    result.map_err(|payload| {
+        let noted = LAST.with(|last| last.borrow_mut().take());
+        let text = noted.unwrap_or_else(|| payload_text(&*payload).to_owned());
+        discard(payload);
+        Buffer::from(&*text)
+    })
+}
+
+/// Drops a value whose own drop may panic.
+pub fn discard<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // The payload of the second panic may panic in turn when it is dropped: leaking it is the only end.
+        std::mem::forget(payload);
+    }
+}
+
+/// Installs the hook of a plugin's library. `uncaught` is told of a panic on a thread of the plugin's own.
+pub fn install_hook(uncaught: impl Fn(&str) + Send + Sync + 'static) {
+    std::panic::set_hook(Box::new(move |info| {
+        let text = describe(info);
+        match GUARDS.try_with(Cell::get) {
+            Ok(0) | Err(_) => uncaught(&text),
+            Ok(_) => LAST.with(|last| *last.borrow_mut() = Some(text)),
+        }
+    }));
+}
+
+/// Gives up the hook, and with it what `uncaught` holds.
+pub fn remove_hook() {
+    drop(std::panic::take_hook());
+}
+
+fn describe(info: &PanicHookInfo<'_>) -> String {
+    let text = payload_text(info.payload());
+    match info.location() {
+        Some(place) => format!("{text} (at {place})"),
+        None => text.to_owned(),
+    }
+}
+
+fn payload_text(payload: &(dyn Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "a panic without a message"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+
+    #[test]
+    fn a_panic_becomes_its_message() {
+        assert_eq!(guarded(|| 7).ok(), Some(7));
+        let message = guarded(|| panic!("boom {}", 1)).expect_err("it panics");
+        assert!(message.to_text().contains("boom 1"), "{message:?}");
+    }
+
+    #[test]
+    fn a_payload_whose_drop_panics_is_survived() {
+        let message = guarded(|| std::panic::panic_any(Bomb)).expect_err("it panics");
+        assert!(!message.is_empty());
+    }
+}

@@ -1,0 +1,153 @@
+//! Events and reports of a harness, as the plugin sees them.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    abi::{
+        Buffer, CallEnd, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle,
+        ReportObject,
+    },
+    report::Report,
+};
+
+/// What the test attaches to events, and their children inherit.
+pub(super) type Attributes = BTreeMap<String, String>;
+
+/// An accepted event.
+pub(super) struct HarnessEvent {
+    pub(super) name: String,
+    pub(super) payload: Buffer,
+    pub(super) source: &'static str,
+    pub(super) parent: Option<Arc<HarnessEvent>>,
+    pub(super) id: u64,
+    pub(super) attributes: Arc<Attributes>,
+    pub(super) timestamp: u64,
+}
+
+impl HarnessEvent {
+    pub(super) fn depth(&self) -> u32 {
+        self.ancestors().count().try_into().unwrap_or(u32::MAX)
+    }
+
+    fn root(&self) -> u64 {
+        self.ancestors().last().map_or(self.id, |first| first.id)
+    }
+
+    fn ancestors(&self) -> impl Iterator<Item = &HarnessEvent> {
+        std::iter::successors(self.parent.as_deref(), |event| event.parent.as_deref())
+    }
+
+    /// The names from the first event to this one.
+    pub(super) fn chain(&self) -> String {
+        let mut names: Vec<&str> = self.ancestors().map(|event| &*event.name).collect();
+        names.reverse();
+        names.push(&self.name);
+        names.join(" -> ")
+    }
+}
+
+/// In nanoseconds since the Unix epoch.
+pub(super) fn timestamp() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl EventObject for HarnessEvent {
+    fn view(&self) -> EventView<'_> {
+        EventView {
+            name: self.name.as_str().into(),
+            source: self.source.into(),
+            payload: (*self.payload).into(),
+            id: self.id,
+            parent: self.parent.as_ref().map_or(0, |parent| parent.id),
+            root: self.root(),
+            depth: self.depth(),
+            timestamp: self.timestamp,
+        }
+    }
+
+    fn attribute(&self, key: &str) -> Option<&str> {
+        self.attributes.get(key).map(String::as_str)
+    }
+}
+
+/// How the call of one handler ended.
+#[derive(Clone)]
+pub(super) struct Ended {
+    plugin: &'static str,
+    handler: String,
+    kind: OutcomeCode,
+    reply: Vec<u8>,
+    code: String,
+    message: String,
+}
+
+impl Ended {
+    fn new(plugin: &'static str, handler: &str, kind: OutcomeCode, message: String) -> Self {
+        let handler = handler.to_owned();
+        Ended { plugin, handler, kind, reply: Vec::new(), code: String::new(), message }
+    }
+
+    pub(super) fn of_call(plugin: &'static str, handler: &str, end: CallEnd) -> Self {
+        let ended = |kind, message| Ended::new(plugin, handler, kind, message);
+        match end {
+            CallEnd::Reply(reply) => {
+                Ended { reply: reply.to_vec(), ..ended(OutcomeCode::Replied, String::new()) }
+            }
+            CallEnd::NoReply => ended(OutcomeCode::NoReply, String::new()),
+            CallEnd::Failed(code, message) => {
+                Ended { code: code.to_text(), ..ended(OutcomeCode::Failed, message.to_text()) }
+            }
+            CallEnd::Panicked(message) => {
+                let text = format!("the handler panicked: {}", message.to_text());
+                ended(OutcomeCode::Panicked, text)
+            }
+        }
+    }
+
+    pub(super) fn timed_out(plugin: &'static str, handler: &str, after: Duration) -> Self {
+        let text = format!("the handler did not finish within {after:?}");
+        Ended::new(plugin, handler, OutcomeCode::TimedOut, text)
+    }
+
+    pub(super) fn rejected(plugin: &'static str, handler: &str, reason: &str) -> Self {
+        Ended::new(plugin, handler, OutcomeCode::Rejected, reason.to_owned())
+    }
+}
+
+/// The outcomes of one event, in the router's order.
+#[derive(Clone)]
+pub(super) struct Outcomes(pub(super) Arc<[Ended]>);
+
+impl Outcomes {
+    /// Of an event that was not accepted.
+    pub(super) fn refused(reason: &str) -> Self {
+        Outcomes(Arc::new([Ended::rejected("", "", reason)]))
+    }
+
+    pub(super) fn into_report(self, event: &str) -> Report {
+        Report::new(ReportHandle::new(self), event)
+    }
+}
+
+impl ReportObject for Outcomes {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn outcome(&self, index: usize) -> OutcomeView<'_> {
+        let ended = &self.0[index];
+        OutcomeView {
+            kind: ended.kind,
+            plugin: ended.plugin.into(),
+            handler: ended.handler.as_str().into(),
+            reply: ended.reply.as_slice().into(),
+            code: ended.code.as_str().into(),
+            message: ended.message.as_str().into(),
+        }
+    }
+}

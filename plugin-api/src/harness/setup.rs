@@ -1,0 +1,143 @@
+//! Making the plugin under test.
+
+use std::{
+    future::Future,
+    marker::PhantomData,
+    sync::{Arc, Mutex},
+    task::Context,
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{
+    Harness,
+    routes::{Declared, Route},
+    tasks::lock,
+    world::World,
+};
+use crate::{
+    abi::{
+        Buffer, CallEnd, CallStart, EventHandle, HostRef,
+        export::{self, Exported, Failure, Shared},
+        module,
+    },
+    error::{Error, Result},
+    plugin::{Plugin, Running},
+};
+
+/// What an initialisation may take, on the clock of the harness. As in a host.
+const INITIALIZE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a plugin is made with; see [`Harness::setup`].
+pub struct Setup<P> {
+    config: Value,
+    stand_ins: Vec<Result<Route>>,
+    plugin: PhantomData<fn() -> P>,
+}
+
+impl<P: Plugin> Setup<P> {
+    pub(super) fn new() -> Self {
+        let config = Value::Object(serde_json::Map::new());
+        Setup { config, stand_ins: Vec::new(), plugin: PhantomData }
+    }
+
+    /// The plugin's configuration. Default: `{}`.
+    pub fn config(mut self, config: Value) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// A stand-in that is there when the plugin is initialised; see [`Harness::on`].
+    pub fn on<D, R>(
+        mut self,
+        pattern: &str,
+        stand_in: impl Fn(D) -> Result<R> + Send + Sync + 'static,
+    ) -> Self
+    where
+        D: DeserializeOwned,
+        R: Serialize,
+    {
+        let number = u64::try_from(self.stand_ins.len()).unwrap_or(u64::MAX);
+        self.stand_ins.push(Route::stand_in(number, pattern, stand_in));
+        self
+    }
+
+    /// Makes the plugin. Time passes as its initialisation needs it.
+    ///
+    /// # Errors
+    /// As [`Harness::with_config`]; also a stand-in's pattern that is none.
+    pub fn start(self) -> Result<Harness> {
+        let Declared { routes, at_shutdown } = Declared::of::<P>()?;
+        let world = World::new(P::NAME);
+        let stand_ins = self.stand_ins.into_iter().collect::<Result<Vec<_>>>()?;
+        lock(&world.state).routes.extend(stand_ins);
+        let harness = Harness {
+            world: world.clone(),
+            runtime: P::RUNTIME,
+            at_shutdown,
+            patience: Mutex::new(Duration::from_secs(10)),
+        };
+        let made = Arc::new(Mutex::new(None));
+        let making = {
+            let config = serde_json::to_vec(&self.config)?;
+            let module = export::module::<InProcess<P>>();
+            let instance = module::create(module, HostRef::new(world.clone()), &config);
+            let made = made.clone();
+            world.tasks.spawn(async move {
+                let result = instance.await;
+                *lock(&made) = Some(result);
+            })
+        };
+        let result = harness.pass_time(INITIALIZE_LIMIT, || lock(&made).take());
+        making.cancel();
+        match result {
+            Some(Ok(instance)) => {
+                let mut state = lock(&world.state);
+                state.instance = Some(Arc::new(instance));
+                state.routes.extend(routes);
+                drop(state);
+                Ok(harness)
+            }
+            Some(Err(CallEnd::Failed(code, message))) => {
+                Err(Error::new(code.to_text(), message.to_text()))
+            }
+            Some(Err(CallEnd::Panicked(message))) => Err(Error::new("panicked", message.to_text())),
+            Some(Err(_)) => Err(Error::new("failed", "the initialisation gave no plugin")),
+            None => {
+                let text = format!("the initialisation did not end within {INITIALIZE_LIMIT:?}");
+                Err(Error::new("timed_out", text))
+            }
+        }
+    }
+}
+
+/// The plugin without what it would do to a library of its own: the test keeps its panic hook and its `tracing`.
+struct InProcess<P>(Running<P>);
+
+impl<P: Plugin> Exported for InProcess<P> {
+    fn describe() -> Result<Buffer, Failure> {
+        Running::<P>::describe()
+    }
+
+    fn enter_library(_: &HostRef) {}
+
+    fn leave_library() {}
+
+    fn create(
+        host: HostRef,
+        config: Vec<u8>,
+    ) -> impl Future<Output = Result<Self, Failure>> + Send + 'static {
+        async move { Running::<P>::create(host, config).await.map(InProcess) }
+    }
+
+    fn call(
+        this: Shared<Self>,
+        handler: u64,
+        event: EventHandle,
+        cx: &mut Context<'_>,
+    ) -> CallStart {
+        Running::call(this.part(|this| &this.0), handler, event, cx)
+    }
+}

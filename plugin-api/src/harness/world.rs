@@ -1,0 +1,205 @@
+//! The host of a plugin under test: it routes events as a real one does, on the thread of the test.
+
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex, Weak},
+    task::{Poll, Waker},
+};
+
+use super::{
+    clock::{Clock, Purpose},
+    emission::Emission,
+    event::{Attributes, Ended, HarnessEvent, timestamp},
+    routes::{Handler, Route, Target, matching},
+    tasks::{Task, Tasks, lock},
+};
+use crate::{
+    abi::{Buffer, CallStart, EventHandle, Instance},
+    name::{Pattern, validate_event_name},
+};
+
+/// As in a host with its default configuration.
+const MAX_DEPTH: u32 = 64;
+
+/// Everything that the host of one plugin knows.
+pub(super) struct World {
+    pub(super) plugin: &'static str,
+    pub(super) tasks: Arc<Tasks>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// `None` until it is made, and from its retirement on.
+    pub(super) instance: Option<Arc<Instance>>,
+    pub(super) retired: bool,
+    pub(super) routes: Vec<Route>,
+    /// Background tasks of the plugin.
+    pub(super) background: BTreeMap<u64, Arc<Task>>,
+    pub(super) background_panics: Vec<String>,
+    pub(super) waiting: BTreeMap<u64, Waiting>,
+    pub(super) emitted: Vec<Arc<HarnessEvent>>,
+    /// Events that were sent and are not handled yet.
+    pub(super) queued: usize,
+    /// What the test attaches to the events that it emits.
+    pub(super) attributes: Arc<Attributes>,
+    emissions: Vec<Weak<Emission>>,
+    numbers: u64,
+}
+
+impl State {
+    /// A number that was not given before.
+    pub(super) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+}
+
+/// Somebody who awaits the next event that matches.
+pub(super) struct Waiting {
+    pub(super) pattern: Pattern,
+    pub(super) found: Option<Arc<HarnessEvent>>,
+    pub(super) waker: Option<Waker>,
+}
+
+impl World {
+    pub(super) fn new(plugin: &'static str) -> Arc<Self> {
+        Arc::new(World {
+            plugin,
+            tasks: Arc::default(),
+            clock: Arc::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Accepts an event, or says why not. The source is the plugin, or empty for the test.
+    pub(super) fn accept(
+        &self,
+        source: &'static str,
+        parent: Option<Arc<HarnessEvent>>,
+        name: &str,
+        payload: Buffer,
+    ) -> Result<Arc<HarnessEvent>, String> {
+        validate_event_name(name).map_err(|error| error.to_string())?;
+        let mut state = lock(&self.state);
+        let attributes = match &parent {
+            Some(parent) => parent.attributes.clone(),
+            None => state.attributes.clone(),
+        };
+        let name = name.to_owned();
+        let (id, timestamp) = (state.number(), timestamp());
+        let event = HarnessEvent { name, payload, source, parent, id, attributes, timestamp };
+        if event.depth() > MAX_DEPTH {
+            return Err(format!(
+                "{} is event number {} of a chain of events, and {MAX_DEPTH} are allowed. Is it a loop? {}",
+                event.name,
+                event.depth() + 1,
+                event.chain()
+            ));
+        }
+        let event = Arc::new(event);
+        if source == self.plugin {
+            state.emitted.push(event.clone());
+        }
+        let mut wakers = Vec::new();
+        for waiting in state.waiting.values_mut() {
+            if waiting.found.is_none() && waiting.pattern.matches(&event.name) {
+                waiting.found = Some(event.clone());
+                wakers.extend(waiting.waker.take());
+            }
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        Ok(event)
+    }
+
+    /// Starts the handlers of an accepted event.
+    pub(super) fn dispatch(self: &Arc<Self>, event: &Arc<HarnessEvent>) -> Arc<Emission> {
+        let handlers = matching(&lock(&self.state).routes, &event.name);
+        self.call_all(&handlers, event)
+    }
+
+    /// Starts these handlers.
+    pub(super) fn call_all(
+        self: &Arc<Self>,
+        handlers: &[Arc<Handler>],
+        event: &Arc<HarnessEvent>,
+    ) -> Arc<Emission> {
+        let instance = lock(&self.state).instance.clone();
+        // Before it is made, and after it is retired, the plugin handles nothing.
+        let there = |handler: &&Arc<Handler>| {
+            instance.is_some() || !matches!(handler.target, Target::Plugin(_))
+        };
+        let handlers: Vec<Arc<Handler>> = handlers.iter().filter(there).cloned().collect();
+        let emission = Emission::new(&handlers);
+        let mut state = lock(&self.state);
+        state.emissions.retain(|emission| emission.strong_count() > 0);
+        state.emissions.push(Arc::downgrade(&emission));
+        drop(state);
+        for (index, handler) in handlers.into_iter().enumerate() {
+            let (clock, instance, event) = (self.clock.clone(), instance.clone(), event.clone());
+            let gathering = emission.clone();
+            let task = self.tasks.spawn(async move {
+                gathering.ended(index, call(&clock, instance, &handler, event).await);
+            });
+            emission.started(index, task);
+        }
+        emission
+    }
+
+    /// From now on the plugin gets no event, and what it still does is given up.
+    pub(super) fn retire(&self) {
+        let mut state = lock(&self.state);
+        state.retired = true;
+        state.routes.retain(|route| matches!(route.handler.target, Target::StandIn(_)));
+        let background = std::mem::take(&mut state.background);
+        let emissions = std::mem::take(&mut state.emissions);
+        drop(state);
+        for emission in emissions.iter().filter_map(Weak::upgrade) {
+            emission.reject("the plugin was shut down");
+        }
+        background.values().for_each(|task| task.cancel());
+    }
+}
+
+/// Calls one handler. `instance` is there for every handler of the plugin.
+async fn call(
+    clock: &Arc<Clock>,
+    instance: Option<Arc<Instance>>,
+    handler: &Handler,
+    event: Arc<HarnessEvent>,
+) -> Ended {
+    let ended = |end| Ended::of_call(handler.plugin, &handler.name, end);
+    let number = match (&handler.target, &instance) {
+        (Target::StandIn(closure), _) => return ended(closure(&event.payload)),
+        (Target::Plugin(number), Some(_)) => *number,
+        (Target::Plugin(_), None) => {
+            return Ended::rejected(handler.plugin, &handler.name, "the plugin is gone");
+        }
+    };
+    let started = poll_fn(|cx| {
+        let event = EventHandle::new(event.clone());
+        Poll::Ready(instance.as_ref().map(|instance| instance.call(number, event, cx)))
+    });
+    // Dropped before `instance`, as every call must be.
+    let future = match started.await {
+        Some(CallStart::Pending(future)) => future,
+        Some(CallStart::Ready(end)) => return ended(end),
+        None => return Ended::rejected(handler.plugin, &handler.name, "the plugin is gone"),
+    };
+    let mut future = pin!(future);
+    let mut alarm = pin!(clock.alarm(handler.timeout, Purpose::HandlerTimeout));
+    poll_fn(|cx| {
+        if let Poll::Ready(end) = future.as_mut().poll(cx) {
+            return Poll::Ready(ended(end.unwrap_or_else(crate::abi::CallEnd::Panicked)));
+        }
+        alarm
+            .as_mut()
+            .poll(cx)
+            .map(|()| Ended::timed_out(handler.plugin, &handler.name, handler.timeout))
+    })
+    .await
+}

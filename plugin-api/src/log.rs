@@ -1,0 +1,148 @@
+//! `tracing` in a plugin: its events and spans go to the host's subscriber.
+//!
+//! A library has a `tracing` of its own, so it gets a subscriber of its own, which keeps nothing and forwards
+//! everything. The host attaches plugin and event.
+
+use std::{
+    fmt::{Debug, Write},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use tracing::{
+    Dispatch, Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+    span,
+};
+
+use crate::abi::{HostRef, host::SpanStep};
+
+/// Where to, while the plugin is live.
+static HOST: RwLock<Option<HostRef>> = RwLock::new(None);
+/// The most detailed level that the host listens to.
+static MAX_LEVEL: AtomicU8 = AtomicU8::new(0);
+
+/// Stands for a span that the host does not follow: tracing has no number for "none".
+const NO_SPAN: u64 = u64::MAX;
+
+/// From now on this library's `tracing` goes to `host`.
+pub(crate) fn forward_to(host: &HostRef) {
+    MAX_LEVEL.store(host.max_level(), Ordering::Relaxed);
+    *HOST.write().unwrap_or_else(PoisonError::into_inner) = Some(host.clone());
+    // Fails when the library was entered before, and then it is set already.
+    let _ = tracing::dispatcher::set_global_default(Dispatch::new(Forward));
+    tracing::callsite::rebuild_interest_cache();
+}
+
+/// Gives up the host.
+pub(crate) fn stop_forwarding() {
+    MAX_LEVEL.store(0, Ordering::Relaxed);
+    let _last = HOST.write().unwrap_or_else(PoisonError::into_inner).take();
+}
+
+/// Tells the host of a panic that nobody catches.
+pub(crate) fn uncaught_panic(message: &str) {
+    with_host(|host| host.log(1, "panic", message, ""));
+}
+
+fn with_host<T>(use_it: impl FnOnce(&HostRef) -> T) -> Option<T> {
+    HOST.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(use_it)
+}
+
+fn number(level: &Level) -> u8 {
+    match *level {
+        Level::ERROR => 1,
+        Level::WARN => 2,
+        Level::INFO => 3,
+        Level::DEBUG => 4,
+        Level::TRACE => 5,
+    }
+}
+
+struct Forward;
+
+impl Subscriber for Forward {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        number(metadata.level()) <= MAX_LEVEL.load(Ordering::Relaxed)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(match MAX_LEVEL.load(Ordering::Relaxed) {
+            0 => LevelFilter::OFF,
+            1 => LevelFilter::ERROR,
+            2 => LevelFilter::WARN,
+            3 => LevelFilter::INFO,
+            4 => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
+        })
+    }
+
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        let mut text = Text::default();
+        attributes.record(&mut text);
+        let metadata = attributes.metadata();
+        let opened = with_host(|host| {
+            host.span(number(metadata.level()), metadata.target(), metadata.name(), &text.fields)
+        });
+        span::Id::from_u64(opened.filter(|&id| id != 0).unwrap_or(NO_SPAN))
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let metadata = event.metadata();
+        with_host(|host| {
+            host.log(number(metadata.level()), metadata.target(), &text.message, &text.fields)
+        });
+    }
+
+    fn enter(&self, id: &span::Id) {
+        step(id, SpanStep::Enter);
+    }
+
+    fn exit(&self, id: &span::Id) {
+        step(id, SpanStep::Exit);
+    }
+
+    fn clone_span(&self, id: &span::Id) -> span::Id {
+        step(id, SpanStep::Clone);
+        id.clone()
+    }
+
+    fn try_close(&self, id: span::Id) -> bool {
+        step(&id, SpanStep::Close);
+        true
+    }
+}
+
+fn step(id: &span::Id, step: SpanStep) {
+    if id.into_u64() != NO_SPAN {
+        with_host(|host| host.span_step(id.into_u64(), step));
+    }
+}
+
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // Writing into a string cannot fail, but a `Debug` of the author's may say that it does.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => {
+                let space = if self.fields.is_empty() { "" } else { " " };
+                write!(self.fields, "{space}{name}={value:?}")
+            }
+        };
+    }
+}

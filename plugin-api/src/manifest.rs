@@ -1,0 +1,144 @@
+//! The manifest: what a host reads off a library's bytes before it runs any of its code.
+//!
+//! It is JSON behind a magic, in a section of its own, joined from constants when the plugin is compiled, because an
+//! event's name may come from a type.
+
+/// The bytes before the JSON: a name and the version of the format.
+pub const MAGIC: &str = "KSIM1\n";
+/// The name of the section in an ELF file.
+pub const SECTION: &str = ".ksi.manifest";
+
+/// The ABI that plugins built against this crate speak, as text.
+pub const ABI: &str = "1";
+const _: () = assert!(crate::abi::ABI_VERSION == 1, "ABI and ABI_VERSION differ");
+
+/// The compiler that built this crate, and with it the plugin.
+pub const RUSTC: &str = env!("KSI_RUSTC");
+/// What it was built for.
+pub const TARGET: &str = env!("KSI_TARGET");
+
+/// How many bytes the joined parts have at the most.
+pub const fn total(parts: &[&str]) -> usize {
+    let (mut sum, mut i) = (0, 0);
+    while i < parts.len() {
+        sum += parts[i].len();
+        i += 1;
+    }
+    sum
+}
+
+/// Joins the parts. A comma before a closing bracket is left out, so that lists can be written with a comma behind
+/// each item; what that saves is filled up with newlines.
+pub const fn join<const N: usize>(parts: &[&str]) -> [u8; N] {
+    let mut out = [b'\n'; N];
+    let (mut at, mut i) = (0, 0);
+    while i < parts.len() {
+        let bytes = parts[i].as_bytes();
+        let mut j = 0;
+        while j < bytes.len() {
+            if bytes[j] == b']' && at > 0 && out[at - 1] == b',' {
+                at -= 1;
+            }
+            out[at] = bytes[j];
+            at += 1;
+            j += 1;
+        }
+        i += 1;
+    }
+    while at < N {
+        out[at] = b'\n';
+        at += 1;
+    }
+    out
+}
+
+/// Refuses, at compile time, a name that a plugin subscribes to twice.
+pub const fn assert_distinct(names: &[&str]) {
+    let mut i = 0;
+    while i < names.len() {
+        let mut j = i + 1;
+        while j < names.len() {
+            assert!(
+                !same(names[i], names[j]),
+                "two handlers of this plugin subscribe to the same event: merge them into one"
+            );
+            j += 1;
+        }
+        i += 1;
+    }
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// Makes a library export a plugin: its manifest, its root module, and the fix that makes it unloadable.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_plugin {
+    ($plugin:ty, name = $name:expr, version = $version:expr, runtime = $runtime:literal,
+     handlers = [$({ name = $handler:literal, subscriptions = [$($subscription:expr),* $(,)?],
+                     priority = $priority:literal, timeout_ms = $timeout:literal,
+                     blocking = $blocking:literal }),* $(,)?],
+     emits = [$($emits:expr),* $(,)?] $(,)?) => {
+        const _: () = {
+            assert!(
+                !$runtime || $crate::__private::HAS_RUNTIME,
+                "#[plugin(runtime)] needs the feature \"runtime\" of ksi-plugin-api"
+            );
+            const PARTS: &[&str] = &[
+                $crate::manifest::MAGIC,
+                "{\"format\":1,\"name\":\"", $name, "\",\"version\":\"", $version,
+                "\",\"abi\":", $crate::manifest::ABI,
+                ",\"rustc\":\"", $crate::manifest::RUSTC,
+                "\",\"target\":\"", $crate::manifest::TARGET,
+                "\",\"panic\":\"", if cfg!(panic = "abort") { "abort" } else { "unwind" },
+                "\",\"state\":false,\"runtime\":", stringify!($runtime),
+                ",\"handlers\":[",
+                $("{\"name\":\"", $handler, "\",\"subscriptions\":[", $("\"", $subscription, "\",",)*
+                  "],\"priority\":", $priority, ",\"timeout_ms\":", $timeout,
+                  ",\"blocking\":", $blocking, "},",)*
+                "],\"emits\":[", $("\"", $emits, "\",",)* "]}",
+            ];
+            #[used]
+            #[cfg_attr(
+                not(any(target_vendor = "apple", windows)),
+                unsafe(link_section = ".ksi.manifest")
+            )]
+            #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__ksi_manifest"))]
+            #[cfg_attr(windows, unsafe(link_section = ".ksiman"))]
+            static MANIFEST: [u8; $crate::manifest::total(PARTS)] = $crate::manifest::join(PARTS);
+
+            // `abi::export` asserts that this is the name that abi_stable looks for.
+            #[cfg(not(test))]
+            #[used]
+            #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
+            static HEADER: $crate::__private::LibHeader =
+                $crate::__private::header::<$crate::__private::Running<$plugin>>();
+        };
+        $crate::__key_fix!();
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_lists_have_no_comma_before_the_bracket() {
+        const PARTS: &[&str] = &["[", "1,", "2,", "],[", "]"];
+        const LEN: usize = total(PARTS);
+        assert_eq!(&join::<LEN>(PARTS), b"[1,2],[]\n");
+    }
+}

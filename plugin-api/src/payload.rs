@@ -1,0 +1,74 @@
+//! How values become bytes and back. The only module of the crate that knows that payloads are JSON.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    abi::Buffer,
+    error::{Error, Result},
+};
+
+/// Encodes into memory of the host.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer> {
+    let mut buffer = Buffer::with_capacity(128);
+    match serde_json::to_writer(&mut buffer, value) {
+        Ok(()) => Ok(buffer),
+        Err(error) => {
+            Err(Error::new("encode", format_args!("the value cannot become JSON: {error}")))
+        }
+    }
+}
+
+/// Decodes; an error names the path inside the payload.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let place = match path.as_str() {
+            "." => String::new(),
+            path => format!("at {path:?}: "),
+        };
+        Error::new("invalid_payload", format_args!("{place}{}", error.into_inner()))
+    })?;
+    json.end().map_err(|error| Error::new("invalid_payload", error))?;
+    Ok(value)
+}
+
+/// Whether an encoded reply is the one that stands for "no reply": unit and `None`.
+pub(crate) fn is_nothing(reply: &[u8]) -> bool {
+    reply == b"null"
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Outer {
+        #[allow(dead_code)]
+        inner: Vec<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Inner {
+        #[allow(dead_code)]
+        count: u32,
+    }
+
+    #[test]
+    fn a_decode_error_names_the_path_inside_the_payload() {
+        let error = decode::<Outer>(br#"{"inner":[{"count":1},{"count":"x"}]}"#).unwrap_err();
+        assert_eq!(error.code(), "invalid_payload");
+        assert!(error.message().contains("inner[1].count"), "{error}");
+        let error = decode::<Outer>(b"[").unwrap_err();
+        assert_eq!(error.code(), "invalid_payload");
+    }
+
+    #[test]
+    fn unit_and_none_are_no_reply() {
+        assert!(is_nothing(&encode(&()).unwrap()));
+        assert!(is_nothing(&encode(&None::<u8>).unwrap()));
+        assert!(!is_nothing(&encode(&Some(1)).unwrap()));
+    }
+}

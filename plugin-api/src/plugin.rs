@@ -1,0 +1,226 @@
+//! What the `#[plugin]` attribute implements, and how it becomes an instance that a host can call.
+
+use std::{future::Future, sync::Arc, task};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    abi::{
+        Buffer, CallEnd, CallStart, EventHandle, HostRef,
+        export::{Exported, Failure, Lent, Shared, start},
+        panic,
+    },
+    context::{Context, Scope},
+    error::{Error, Result},
+    log, payload,
+    runtime::{OwnRuntime, RuntimeHandle},
+    subscriptions::{FIRST_DYNAMIC, Subscriptions, call_end, failed},
+};
+
+/// A reference to the plugin that a call may keep until it ends.
+pub type PluginRef<P> = Shared<P>;
+
+/// A named unit of behaviour. Written through the `#[plugin]` attribute, not by hand.
+pub trait Plugin: Sized + Send + Sync + 'static {
+    /// Its name, the same in all its versions.
+    const NAME: &'static str;
+    /// Its version.
+    const VERSION: &'static str;
+    /// Whether it has a tokio runtime of its own.
+    const RUNTIME: bool;
+    /// The events that it says it emits.
+    const EMITS: &'static [&'static str];
+    /// Its handlers, in order of declaration.
+    const HANDLERS: &'static [Handler<Self>];
+
+    /// Makes it from its configuration.
+    fn initialize(ctx: Context, config: RawConfig) -> impl Future<Output = Result<Self>> + Send;
+}
+
+/// One declared handler.
+pub struct Handler<P> {
+    /// The method's name.
+    pub name: &'static str,
+    /// The first paragraph of its documentation.
+    pub summary: &'static str,
+    /// Event names and patterns.
+    pub subscriptions: &'static [&'static str],
+    /// Higher ones are called first.
+    pub priority: i32,
+    /// In milliseconds; 0 stands for the host's default.
+    pub timeout_ms: u64,
+    /// Whether it is called on a thread that may block.
+    pub blocking: bool,
+    /// JSON Schema of its payload.
+    pub payload_schema: fn() -> Value,
+    /// JSON Schema of its reply.
+    pub reply_schema: fn() -> Value,
+    /// Starts a call.
+    pub call: fn(Call<'_, '_, P>) -> CallStart,
+}
+
+/// A call that is about to start.
+pub struct Call<'a, 'b, P> {
+    plugin: PluginRef<P>,
+    ctx: Context,
+    cx: &'a mut task::Context<'b>,
+}
+
+impl<P> Call<'_, '_, P> {
+    /// Decodes the payload and polls the handler once.
+    pub fn run<D, R, F, Fut>(self, handler: F) -> CallStart
+    where
+        D: DeserializeOwned,
+        R: Serialize,
+        F: FnOnce(PluginRef<P>, Context, D) -> Fut,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+    {
+        let data = match payload::decode(self.ctx.payload()) {
+            Ok(data) => data,
+            Err(error) => return CallStart::Ready(failed(error)),
+        };
+        let runtime = self.ctx.scope().runtime.clone();
+        let future = handler(self.plugin, self.ctx, data);
+        let ended = async move { call_end(future.await) };
+        if runtime.is_some() { start(runtime.enter(ended), self.cx) } else { start(ended, self.cx) }
+    }
+}
+
+/// A plugin's configuration as the host gives it: the plugin's table of the host's configuration.
+pub struct RawConfig(Vec<u8>);
+
+impl RawConfig {
+    pub(crate) fn new(json: Vec<u8>) -> Self {
+        RawConfig(json)
+    }
+
+    /// Decodes it.
+    ///
+    /// # Errors
+    /// `invalid_config`, with the path inside it.
+    pub fn decode<C: DeserializeOwned>(self) -> Result<C> {
+        payload::decode(&self.0).map_err(|error| {
+            Error::new("invalid_config", format_args!("in its configuration: {error}"))
+        })
+    }
+
+    /// Refuses a configuration for a plugin that takes none.
+    ///
+    /// # Errors
+    /// `invalid_config` when there is one.
+    pub fn expect_empty(self) -> Result<()> {
+        let config: Value = self.decode()?;
+        match config.as_object().and_then(|table| table.keys().next()) {
+            Some(key) => {
+                let text = format!("this plugin takes no configuration, but {key:?} is set");
+                Err(Error::new("invalid_config", text))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a library says of itself beyond its manifest, for discovery and help.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Description {
+    /// One entry a handler, in order of declaration.
+    pub handlers: Vec<HandlerDescription>,
+}
+
+/// See [`Description`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct HandlerDescription {
+    /// The method's name.
+    pub name: String,
+    /// The first paragraph of its documentation.
+    pub summary: String,
+    /// JSON Schema of its payload.
+    pub payload: Value,
+    /// JSON Schema of its reply.
+    pub reply: Value,
+}
+
+/// A plugin with what belongs to it. The order of the fields is the order in which they go: the plugin first, then its
+/// runtime with all tasks on it, and the way to the host last.
+pub struct Running<P> {
+    plugin: P,
+    _runtime: OwnRuntime,
+    scope: Arc<Scope>,
+}
+
+impl<P: Plugin> Exported for Running<P> {
+    fn describe() -> Result<Buffer, Failure> {
+        let handlers = P::HANDLERS.iter().map(|handler| HandlerDescription {
+            name: handler.name.to_owned(),
+            summary: handler.summary.to_owned(),
+            payload: (handler.payload_schema)(),
+            reply: (handler.reply_schema)(),
+        });
+        payload::encode(&Description { handlers: handlers.collect() }).map_err(Error::into_parts)
+    }
+
+    fn enter_library(host: &HostRef) {
+        panic::install_hook(log::uncaught_panic);
+        log::forward_to(host);
+    }
+
+    fn leave_library() {
+        log::stop_forwarding();
+        panic::remove_hook();
+    }
+
+    fn create(
+        host: HostRef,
+        config: Vec<u8>,
+    ) -> impl Future<Output = Result<Self, Failure>> + Send + 'static {
+        async move {
+            let (runtime, handle) = OwnRuntime::start(P::RUNTIME).map_err(Error::into_parts)?;
+            let scope = Scope { host, subscriptions: Subscriptions::default(), runtime: handle };
+            let scope = Arc::new(scope);
+            let made = P::initialize(Context::new(scope.clone()), RawConfig::new(config));
+            let plugin = scope.runtime.enter(made).await.map_err(Error::into_parts)?;
+            Ok(Running { plugin, _runtime: runtime, scope })
+        }
+    }
+
+    fn call(
+        this: Shared<Self>,
+        handler: u64,
+        event: EventHandle,
+        cx: &mut task::Context<'_>,
+    ) -> CallStart {
+        let ctx = Context::of_call(Lent::of(this, |running| &running.scope), event);
+        if handler >= FIRST_DYNAMIC {
+            return call_dynamic(handler, ctx, cx);
+        }
+        match usize::try_from(handler).ok().and_then(|index| P::HANDLERS.get(index)) {
+            Some(handler) => {
+                let plugin = this.part(|running| &running.plugin);
+                (handler.call)(Call { plugin, ctx, cx })
+            }
+            None => CallStart::Ready(unknown(handler)),
+        }
+    }
+}
+
+fn call_dynamic(handler: u64, ctx: Context, cx: &mut task::Context<'_>) -> CallStart {
+    let Some(subscribed) = ctx.scope().subscriptions.get(handler) else {
+        // It was unsubscribed between the router's look-up and this call.
+        return CallStart::Ready(CallEnd::NoReply);
+    };
+    let runtime: RuntimeHandle = ctx.scope().runtime.clone();
+    start(runtime.enter(async move { subscribed(ctx).await }), cx)
+}
+
+fn unknown(handler: u64) -> CallEnd {
+    failed(Error::new(
+        "no_such_handler",
+        format_args!("this plugin has no handler number {handler}"),
+    ))
+}
+
+/// The JSON Schema of a type, for [`Handler`].
+pub fn schema<T: schemars::JsonSchema>() -> Value {
+    schemars::schema_for!(T).to_value()
+}

@@ -1,0 +1,179 @@
+//! What became of an emitted event.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{
+    abi::{OutcomeCode, OutcomeView, ReportHandle},
+    error::{Error, Result},
+    payload,
+};
+
+/// One outcome per handler that the event reached, in the router's order: priority, then plugin name, then order of
+/// declaration.
+pub struct Report {
+    handle: ReportHandle,
+    event: String,
+}
+
+/// How one handler's call ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The plugin that was called; empty for the host itself.
+    pub plugin: String,
+    /// Its handler.
+    pub handler: String,
+    /// How it ended.
+    pub result: OutcomeKind,
+}
+
+/// The ways in which a call ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutcomeKind {
+    /// With this reply.
+    Replied(Value),
+    /// Well, without a reply.
+    NoReply,
+    /// With an error.
+    Failed {
+        /// For programs.
+        code: String,
+        /// For people.
+        message: String,
+    },
+    /// With a panic.
+    Panicked {
+        /// Message and place of the panic.
+        message: String,
+    },
+    /// It took longer than it may.
+    TimedOut {
+        /// What it was given.
+        message: String,
+    },
+    /// It was not run, or not to its end.
+    Rejected {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl OutcomeKind {
+    /// Replied, or well without a reply.
+    pub fn is_ok(&self) -> bool {
+        matches!(self, OutcomeKind::Replied(_) | OutcomeKind::NoReply)
+    }
+}
+
+impl Report {
+    pub(crate) fn new(handle: ReportHandle, event: &str) -> Self {
+        Report { handle, event: event.to_owned() }
+    }
+
+    /// Every outcome. No failure is left out.
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        self.handle.outcomes().map(outcome).collect()
+    }
+
+    /// Just the replies.
+    pub fn results(&self) -> Vec<Value> {
+        self.replies().filter_map(|bytes| payload::decode(bytes).ok()).collect()
+    }
+
+    /// Just the replies, decoded.
+    ///
+    /// # Errors
+    /// A reply that is not a `T`, with the path inside it.
+    pub fn results_as<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        self.replies().map(payload::decode).collect()
+    }
+
+    /// Whether no handler failed, panicked, timed out or was rejected.
+    pub fn is_ok(&self) -> bool {
+        self.handle.outcomes().all(|view| is_ok(view.kind))
+    }
+
+    /// Whether there was a handler at all.
+    pub fn handled(&self) -> bool {
+        !self.handle.is_empty()
+    }
+
+    /// The one reply of a request.
+    pub(crate) fn into_reply<T: DeserializeOwned>(self) -> Result<T> {
+        let mut replies = self.replies();
+        let event = &self.event;
+        match (replies.next(), replies.next()) {
+            (Some(reply), None) => payload::decode(reply).map_err(|error| {
+                let text = format!("the reply to {event} is not what was expected: {error}");
+                Error::new("invalid_reply", text)
+            }),
+            (Some(_), Some(_)) => {
+                let text =
+                    format!("{event} got {} replies where one was wanted", replies.count() + 2);
+                Err(Error::new("several_replies", text))
+            }
+            (None, _) => Err(match self.handle.outcomes().find(|view| !is_ok(view.kind)) {
+                Some(view) => failure(event, &view),
+                None if self.handled() => {
+                    Error::new("no_reply", format_args!("no handler of {event} replied"))
+                }
+                None => Error::new("no_handler", format_args!("nobody handles {event}")),
+            }),
+        }
+    }
+
+    fn replies(&self) -> impl Iterator<Item = &[u8]> {
+        let replied = self.handle.outcomes().filter(|view| view.kind == OutcomeCode::Replied);
+        replied.map(|view| view.reply.as_slice())
+    }
+}
+
+fn is_ok(kind: OutcomeCode) -> bool {
+    matches!(kind, OutcomeCode::Replied | OutcomeCode::NoReply)
+}
+
+fn failure(event: &str, view: &OutcomeView<'_>) -> Error {
+    let (plugin, message) = (view.plugin, view.message);
+    let code = match view.kind {
+        OutcomeCode::Panicked => "panicked",
+        OutcomeCode::TimedOut => "timed_out",
+        OutcomeCode::Rejected => "rejected",
+        _ => view.code.as_str(),
+    };
+    Error::new(code, format_args!("{event}, handled by {plugin}: {message}"))
+}
+
+fn outcome(view: OutcomeView<'_>) -> Outcome {
+    let message = || view.message.as_str().to_owned();
+    let result = match view.kind {
+        OutcomeCode::Replied => match payload::decode(view.reply.as_slice()) {
+            Ok(value) => OutcomeKind::Replied(value),
+            Err(error) => {
+                OutcomeKind::Failed { code: "invalid_reply".to_owned(), message: error.to_string() }
+            }
+        },
+        OutcomeCode::NoReply => OutcomeKind::NoReply,
+        OutcomeCode::Failed => {
+            OutcomeKind::Failed { code: view.code.as_str().to_owned(), message: message() }
+        }
+        OutcomeCode::Panicked => OutcomeKind::Panicked { message: message() },
+        OutcomeCode::TimedOut => OutcomeKind::TimedOut { message: message() },
+        OutcomeCode::Rejected => OutcomeKind::Rejected { reason: message() },
+    };
+    Outcome {
+        plugin: view.plugin.as_str().to_owned(),
+        handler: view.handler.as_str().to_owned(),
+        result,
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Report")
+            .field("event", &self.event)
+            .field("outcomes", &self.outcomes())
+            .finish()
+    }
+}

@@ -1,0 +1,128 @@
+//! Handlers that a plugin subscribes at run time. The host knows them by number, like the declared ones.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    abi::{CallEnd, OutcomeCode, OutcomeView, ReportHandle, ReportObject},
+    context::Context,
+    error::{Error, Result},
+    payload,
+};
+
+/// Numbers from here on are handlers of this table; below are the declared ones.
+pub(crate) const FIRST_DYNAMIC: u64 = 1 << 32;
+
+type CallFuture = Pin<Box<dyn Future<Output = CallEnd> + Send>>;
+type Handler = Arc<dyn Fn(Context) -> CallFuture + Send + Sync>;
+
+struct Entry {
+    handler: Handler,
+    /// The host's number of the subscription, once it is known.
+    subscription: Option<u64>,
+}
+
+/// The table of one instance. Its size is bounded by the host, which refuses subscriptions beyond its limit.
+#[derive(Default)]
+pub(crate) struct Subscriptions {
+    next: AtomicU64,
+    entries: Mutex<HashMap<u64, Entry>>,
+}
+
+impl Subscriptions {
+    /// Adds a handler, under a number that was never used before.
+    pub(crate) fn add<D, R, F, Fut>(&self, handler: F) -> u64
+    where
+        D: DeserializeOwned + Send + 'static,
+        R: Serialize,
+        F: Fn(Context, D) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+    {
+        let number = FIRST_DYNAMIC + self.next.fetch_add(1, Ordering::Relaxed);
+        let handler: Handler = Arc::new(move |ctx| match payload::decode(ctx.payload()) {
+            Ok(data) => {
+                let future = handler(ctx, data);
+                Box::pin(async move { call_end(future.await) })
+            }
+            Err(error) => Box::pin(std::future::ready(failed(error))),
+        });
+        self.lock().insert(number, Entry { handler, subscription: None });
+        number
+    }
+
+    pub(crate) fn name(&self, number: u64, subscription: u64) {
+        if let Some(entry) = self.lock().get_mut(&number) {
+            entry.subscription = Some(subscription);
+        }
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<Handler> {
+        self.lock().get(&number).map(|entry| entry.handler.clone())
+    }
+
+    pub(crate) fn remove(&self, number: u64) {
+        // The handler is dropped after the lock is released: its captures may hold anything.
+        let _entry = self.lock().remove(&number);
+    }
+
+    pub(crate) fn remove_named(&self, subscription: u64) {
+        let number = {
+            let entries = self.lock();
+            let found = entries.iter().find(|(_, entry)| entry.subscription == Some(subscription));
+            found.map(|(&number, _)| number)
+        };
+        if let Some(number) = number {
+            self.remove(number);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a handler's result crosses the boundary.
+pub(crate) fn call_end<R: Serialize>(result: Result<R>) -> CallEnd {
+    match result.and_then(|reply| payload::encode(&reply)) {
+        Ok(reply) if payload::is_nothing(&reply) => CallEnd::NoReply,
+        Ok(reply) => CallEnd::Reply(reply),
+        Err(error) => failed(error),
+    }
+}
+
+pub(crate) fn failed(error: Error) -> CallEnd {
+    let (code, message) = error.into_parts();
+    CallEnd::Failed((&*code).into(), (&*message).into())
+}
+
+/// The report of an event that never reached the host.
+pub(crate) fn refused(error: Error) -> ReportHandle {
+    struct Refused(String, String);
+    impl ReportObject for Refused {
+        fn len(&self) -> usize {
+            1
+        }
+
+        fn outcome(&self, _: usize) -> OutcomeView<'_> {
+            OutcomeView {
+                kind: OutcomeCode::Failed,
+                plugin: "".into(),
+                handler: "".into(),
+                reply: b"".as_slice().into(),
+                code: self.0.as_str().into(),
+                message: self.1.as_str().into(),
+            }
+        }
+    }
+    let (code, message) = error.into_parts();
+    ReportHandle::new(Refused(code, message))
+}

@@ -1,0 +1,155 @@
+//! Building what the tests run: in the workspace's own target folder, by the cargo that runs the tests.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use serde_json::Value;
+
+/// What the workspace builds: shared libraries and executables, by the name of their package.
+pub(crate) struct Artifacts(HashMap<String, PathBuf>);
+
+impl Artifacts {
+    /// The `ksi` executable.
+    pub(crate) fn ksi(&self) -> &Path {
+        self.of("ksi-host")
+    }
+
+    /// The library, or else the executable, of a package.
+    #[track_caller]
+    pub(crate) fn of(&self, package: &str) -> &Path {
+        self.0.get(package).unwrap_or_else(|| panic!("the workspace builds no {package}"))
+    }
+}
+
+/// The workspace, built once a run and as a whole: with all packages named, features unify as in any other build of
+/// it, so that nothing is compiled twice.
+pub(crate) fn artifacts() -> &'static Artifacts {
+    static BUILT: OnceLock<Artifacts> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        Artifacts(cargo(&workspace(), "build", &["--workspace", "--lib", "--bins"]))
+    })
+}
+
+/// A package of its own, outside the workspace, as an author would have it.
+pub(crate) struct OutsideCrate {
+    folder: tempfile::TempDir,
+    name: &'static str,
+}
+
+impl OutsideCrate {
+    /// Makes a package of this source, which depends on the plugin API alone.
+    pub(crate) fn new(name: &'static str, source: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("ksi-author-").tempdir().unwrap();
+        let api = workspace().join("plugin-api");
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
+             [lib]\ncrate-type = [\"cdylib\"]\n\n[dependencies]\nksi-plugin-api = {{ path = {api:?} }}\n"
+        );
+        std::fs::write(folder.path().join("Cargo.toml"), manifest).unwrap();
+        // The same versions of everything as in the workspace; cargo strikes out what is not needed.
+        let lock = "Cargo.lock";
+        std::fs::copy(workspace().join(lock), folder.path().join(lock)).unwrap();
+        std::fs::create_dir(folder.path().join("src")).unwrap();
+        let package = OutsideCrate { folder, name };
+        package.write(source);
+        package
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Replaces its source.
+    pub(crate) fn write(&self, source: &str) {
+        std::fs::write(self.path().join("src/lib.rs"), source).unwrap();
+    }
+
+    /// Builds its library, with further arguments for the compiler, and gives the library's bytes.
+    pub(crate) fn build(&self, rustc: &[&str]) -> Vec<u8> {
+        let arguments = [&["--lib", "--"], rustc].concat();
+        let files = cargo(self.path(), "rustc", &arguments);
+        std::fs::read(files.get(self.name).expect("its library is built")).unwrap()
+    }
+}
+
+/// The workspace's folder.
+pub(crate) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Cargo's place, as it tells the tests that it runs.
+pub(crate) fn cargo_program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// What a cargo that is run by a test needs in its environment, and must not have there (`None`).
+pub(crate) fn cargo_environment() -> Vec<(String, Option<OsString>)> {
+    let set = |name: &str, value: OsString| (name.to_owned(), Some(value));
+    let mut environment = vec![
+        set("CARGO_TARGET_DIR", target_folder().into()),
+        // As in the workspace, so that packages outside of it share what is compiled already.
+        set("CARGO_PROFILE_DEV_DEBUG", "line-tables-only".into()),
+    ];
+    for (name, _) in std::env::vars() {
+        // `cargo test` sets these for us, and build scripts that look at them would run again at every build.
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            environment.push((name, None));
+        }
+    }
+    environment
+}
+
+/// The target folder that this test itself was built into.
+fn target_folder() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let marked = this.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
+    marked.expect("a target folder above the test").to_owned()
+}
+
+/// Runs cargo in `folder`, in the profile of this test run, and reads from its messages what it has built.
+fn cargo(folder: &Path, subcommand: &str, arguments: &[&str]) -> HashMap<String, PathBuf> {
+    let mut cargo = Command::new(cargo_program());
+    cargo.current_dir(folder).stdin(Stdio::null());
+    cargo.args([subcommand, "--message-format=json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    cargo.args(arguments);
+    for (name, value) in cargo_environment() {
+        match value {
+            Some(value) => cargo.env(name, value),
+            None => cargo.env_remove(name),
+        };
+    }
+    let output = cargo.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let messages = String::from_utf8(output.stdout).unwrap();
+    messages.lines().filter_map(|line| artifact(&serde_json::from_str(line).unwrap())).collect()
+}
+
+/// The package and the file, if a message of cargo's tells of a shared library or of an executable.
+fn artifact(message: &Value) -> Option<(String, PathBuf)> {
+    if message["reason"] != "compiler-artifact" {
+        return None;
+    }
+    let file = match message["executable"].as_str() {
+        Some(executable) => executable,
+        None => {
+            message["target"]["kind"].as_array()?.iter().find(|kind| *kind == "cdylib")?;
+            let files = message["filenames"].as_array()?.iter().filter_map(Value::as_str);
+            files.into_iter().find(|file| file.ends_with(".so"))?
+        }
+    };
+    // The name stands in the package's id, `path+file:///folder#name@0.1.0`, or is the folder's if it is left out there.
+    let (place, fragment) = message["package_id"].as_str()?.rsplit_once('#')?;
+    let name = match fragment.split_once('@') {
+        Some((name, _)) => name,
+        None => place.rsplit('/').next()?,
+    };
+    Some((name.to_owned(), file.into()))
+}

@@ -1,0 +1,209 @@
+//! A host of a test's own: its process, its folder, its plugins, its socket.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::{Client, Library, Ran, Resources, Running, ksi, ksi_command, put, until};
+
+/// What a host starts with.
+pub(crate) struct HostBuilder {
+    dir: tempfile::TempDir,
+    config: String,
+    environment: Vec<(String, String)>,
+}
+
+impl HostBuilder {
+    /// Puts a plugin into the folder before the host starts.
+    pub(crate) fn plugin(self, file: &str, library: &Library) -> Self {
+        put(&self.plugins().join(file), &library.0);
+        self
+    }
+
+    /// Adds to the configuration file.
+    pub(crate) fn config(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self.config.push('\n');
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.dir.path().join("plugins")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("s")
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where the host's private copies lie: gone with the test whatever happens.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.dir.path().join("tmp")
+    }
+
+    /// Starts the host and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(self) -> TestHost {
+        let process = Running::start(&mut self.command());
+        let ready = process.line();
+        assert!(ready.starts_with("ready on "), "{ready}");
+        TestHost { process, setup: self, ready }
+    }
+
+    /// The command that starts the host.
+    pub(crate) fn command(&self) -> Command {
+        let config = self.dir.path().join("ksi.toml");
+        fs::write(&config, &self.config).unwrap();
+        let mut command = ksi_command(&["run"]);
+        command.arg("--plugins").arg(self.plugins());
+        command.arg("--socket").arg(self.socket());
+        command.arg("--config").arg(config);
+        command.env("TMPDIR", self.temporary());
+        command.current_dir(self.dir.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// A host that runs. Its process is ended when this is dropped.
+pub(crate) struct TestHost {
+    pub(crate) process: Running,
+    setup: HostBuilder,
+    /// The line that it said it was ready with.
+    pub(crate) ready: String,
+}
+
+impl TestHost {
+    pub(crate) fn builder() -> HostBuilder {
+        let dir = tempfile::Builder::new().prefix("ksi-test-").tempdir().unwrap();
+        fs::create_dir(dir.path().join("plugins")).unwrap();
+        fs::create_dir(dir.path().join("tmp")).unwrap();
+        HostBuilder { dir, config: String::new(), environment: Vec::new() }
+    }
+
+    /// A host with the chaos plugin alone.
+    #[track_caller]
+    pub(crate) fn chaos() -> TestHost {
+        TestHost::builder().plugin("chaos.so", &Library::chaos()).start()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.setup.dir()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.setup.socket()
+    }
+
+    /// The folder that it watches.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.setup.plugins()
+    }
+
+    /// The place of a file in that folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.plugins().join(name)
+    }
+
+    /// Puts a library into the folder, whole.
+    pub(crate) fn drop_in(&self, file: &str, library: &Library) {
+        put(&self.file(file), &library.0);
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.socket())
+    }
+
+    /// Runs a command of `ksi` against this host.
+    #[track_caller]
+    pub(crate) fn ksi(&self, arguments: &[&str]) -> Ran {
+        ksi(&self.socket(), arguments, "")
+    }
+
+    #[track_caller]
+    pub(crate) fn modules(&self) -> Vec<Value> {
+        let answer = self.client().emit("module:list", json!({}));
+        let modules = answer["modules"].as_array().expect("a list").clone();
+        assert_eq!(answer["count"], modules.len());
+        modules
+    }
+
+    /// What the host says of a plugin, or of a file that is none; null if there is nothing of that name.
+    #[track_caller]
+    pub(crate) fn module(&self, name: &str) -> Value {
+        let found = self.modules().into_iter().find(|module| module["name"] == name);
+        found.unwrap_or_default()
+    }
+
+    /// Waits until the plugin's generation of this number is live.
+    #[track_caller]
+    pub(crate) fn until_live(&self, name: &str, generation: u64) -> Value {
+        self.until_module(&format!("{name} is live in generation {generation}"), name, |module| {
+            module["state"] == "live" && module["generation"] == generation
+        })
+    }
+
+    /// Waits until what the host says of a plugin is right.
+    #[track_caller]
+    pub(crate) fn until_module(
+        &self,
+        what: &str,
+        name: &str,
+        right: impl Fn(&Value) -> bool,
+    ) -> Value {
+        until(what, || self.module(name), right)
+    }
+
+    /// Waits until a file was refused, and gives the reason.
+    #[track_caller]
+    pub(crate) fn until_refused(&self, name: &str) -> String {
+        let refused = |module: &Value| {
+            matches!(module["state"].as_str(), Some("refused" | "failed"))
+                && module["last_error"].is_string()
+        };
+        let module = self.until_module(&format!("{name} is refused"), name, refused);
+        module["last_error"].as_str().expect("a reason").to_owned()
+    }
+
+    /// Waits until the old generations of a plugin have all left memory.
+    #[track_caller]
+    pub(crate) fn until_unmapped(&self, name: &str) -> Value {
+        self.until_module(&format!("{name}'s old generations are unmapped"), name, |module| {
+            let retired = module["retired"].as_array();
+            retired.is_some_and(|all| all.iter().all(|old| old["state"] == "unmapped"))
+        })
+    }
+
+    pub(crate) fn resources(&self) -> Resources {
+        Resources::of(self.process.id(), &self.setup.temporary())
+    }
+
+    /// Asks it to stop, and waits for the end of its process.
+    #[track_caller]
+    pub(crate) fn stop(mut self) -> Ran {
+        self.process.signal(Signal::TERM);
+        self.process.ended()
+    }
+
+    /// Ends its process without any warning. What it leaves behind is there for the next host.
+    #[track_caller]
+    pub(crate) fn crash(self) -> HostBuilder {
+        let TestHost { mut process, setup, .. } = self;
+        process.signal(Signal::KILL);
+        assert_eq!(process.ended().code, None);
+        setup
+    }
+}

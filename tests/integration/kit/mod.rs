@@ -1,0 +1,42 @@
+//! What tests are made with: libraries to drop, hosts to drop them into, clients to ask.
+
+mod build;
+mod client;
+mod command;
+mod files;
+mod host;
+mod process;
+
+use std::{
+    fmt::Debug,
+    time::{Duration, Instant},
+};
+
+pub(crate) use build::{OutsideCrate, artifacts, cargo_environment, cargo_program, workspace};
+pub(crate) use client::{Client, error_of};
+pub(crate) use command::{Ran, Running, ksi, ksi_command};
+pub(crate) use files::{Library, put, put_in_place};
+pub(crate) use host::{HostBuilder, TestHost};
+pub(crate) use process::Resources;
+
+/// How long anything that must happen may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again until the answer is right, and gives it.
+#[track_caller]
+pub(crate) fn until<T: Debug>(
+    what: &str,
+    mut ask: impl FnMut() -> T,
+    right: impl Fn(&T) -> bool,
+) -> T {
+    let start = Instant::now();
+    loop {
+        let answer = ask();
+        if right(&answer) {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what}: still {answer:#?}");
+        // A pause between two questions, so that the one who is asked gets the processor.
+        std::thread::sleep(Duration::from_millis(4));
+    }
+}

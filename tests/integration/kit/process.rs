@@ -1,0 +1,32 @@
+//! What a process holds, as the system tells it.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Resources {
+    /// Files below the host's private folder that are mapped.
+    pub(crate) libraries: BTreeSet<String>,
+    pub(crate) resident_kib: u64,
+    pub(crate) threads: usize,
+    pub(crate) descriptors: usize,
+}
+
+impl Resources {
+    pub(crate) fn of(process: u32, private: &Path) -> Resources {
+        let of = |what: &str| format!("/proc/{process}/{what}");
+        let private = private.to_str().unwrap();
+        let maps = fs::read_to_string(of("maps")).unwrap();
+        let libraries = maps
+            .lines()
+            .filter_map(|line| line.find(private).map(|at| line[at..].to_owned()))
+            .collect();
+        let status = fs::read_to_string(of("status")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        Resources {
+            libraries,
+            resident_kib: resident.trim().trim_end_matches(" kB").parse().unwrap(),
+            threads: fs::read_dir(of("task")).unwrap().count(),
+            descriptors: fs::read_dir(of("fd")).unwrap().count(),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The integration tests: real plugin libraries, a real `ksi` process, a real socket.
+//!
+//! [`kit`] has what they are made with. A test is named after the promise that it holds, and stands in the file of its
+//! topic. Nothing sleeps where there is a status to be awaited.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod kit;
+
+mod cli;
+mod start_stop;
