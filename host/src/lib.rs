@@ -8,7 +8,6 @@
 //! handlers; `socket`, where clients send events; [`Host`], which holds it all together. ARCHITECTURE.md in the
 //! repository is the map.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod builtin;
 mod config;

@@ -50,7 +50,6 @@
 //!   `module:shutdown`. Otherwise the library stays mapped, and the host says so.
 //! * `panic = "abort"` is refused: a panic is an outcome, not the end of the host.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 // The attributes name this crate by its own name, in its tests too.
 #[cfg(test)]

@@ -170,18 +170,13 @@ impl<P: Plugin> Exported for Running<P> {
         panic::remove_hook();
     }
 
-    fn create(
-        host: HostRef,
-        config: Vec<u8>,
-    ) -> impl Future<Output = Result<Self, Failure>> + Send + 'static {
-        async move {
-            let (runtime, handle) = OwnRuntime::start(P::RUNTIME).map_err(Error::into_parts)?;
-            let scope = Scope { host, subscriptions: Subscriptions::default(), runtime: handle };
-            let scope = Arc::new(scope);
-            let made = P::initialize(Context::new(scope.clone()), RawConfig::new(config));
-            let plugin = scope.runtime.enter(made).await.map_err(Error::into_parts)?;
-            Ok(Running { plugin, _runtime: runtime, scope })
-        }
+    async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
+        let (runtime, handle) = OwnRuntime::start(P::RUNTIME).map_err(Error::into_parts)?;
+        let scope = Scope { host, subscriptions: Subscriptions::default(), runtime: handle };
+        let scope = Arc::new(scope);
+        let made = P::initialize(Context::new(scope.clone()), RawConfig::new(config));
+        let plugin = scope.runtime.enter(made).await.map_err(Error::into_parts)?;
+        Ok(Running { plugin, _runtime: runtime, scope })
     }
 
     fn call(

@@ -88,8 +88,13 @@ mod no_runtime {
     #[derive(Clone)]
     pub(crate) struct RuntimeHandle;
 
+    /// Stands for the guard of a runtime that there is none of.
+    pub(super) struct Outside;
+
     impl RuntimeHandle {
-        pub(super) fn guard(&self) {}
+        pub(super) fn guard(&self) -> Outside {
+            Outside
+        }
 
         pub(crate) fn is_some(&self) -> bool {
             false

@@ -7,5 +7,11 @@
 
 mod kit;
 
+mod builtin;
 mod cli;
+mod events;
+mod monitor;
+mod replacement;
 mod start_stop;
+mod unloading;
+mod wire;

@@ -100,7 +100,7 @@ impl Watched {
         if polls != self.polls {
             *self = Watched { polls, since: now, reported: false };
         }
-        if polls % 2 == 0 { Duration::ZERO } else { now - self.since }
+        if polls.is_multiple_of(2) { Duration::ZERO } else { now - self.since }
     }
 }
 

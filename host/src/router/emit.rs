@@ -65,6 +65,9 @@ pub enum SendError {
     Refused(String),
 }
 
+/// A plugin and a handler of it.
+type HandlerName = (Arc<str>, Arc<str>);
+
 /// Accepts events and runs their handlers.
 pub(crate) struct Router {
     pub(crate) site: CallSite,
@@ -76,7 +79,7 @@ pub(crate) struct Router {
     taps: Arc<Taps>,
     pub(crate) traffic: Traffic,
     queue: Arc<Semaphore>,
-    counts: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<CallCounts>>>,
+    counts: Mutex<HashMap<HandlerName, Arc<CallCounts>>>,
     keys: AtomicU64,
     /// What a key in a worker's slot stands for.
     infos: Mutex<HashMap<u64, Weak<HandlerInfo>>>,

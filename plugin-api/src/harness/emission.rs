@@ -33,9 +33,16 @@ impl Emission {
         Arc::new(Emission { calls: Mutex::new(calls.collect()), waker: Mutex::default() })
     }
 
-    /// Notes the task that calls handler number `index`.
+    /// Notes the task that calls handler number `index`. If that was rejected in the meantime, the task ends.
     pub(super) fn started(&self, index: usize, task: Arc<Task>) {
-        lock(&self.calls)[index].task = Some(task);
+        let mut calls = lock(&self.calls);
+        let call = &mut calls[index];
+        if call.end.is_none() {
+            call.task = Some(task);
+        } else {
+            drop(calls);
+            task.cancel();
+        }
     }
 
     /// Handler number `index` is done.

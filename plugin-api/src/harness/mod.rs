@@ -81,21 +81,16 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{
-    abi::{Buffer, panic},
-    error::Result,
-    event::Emit,
-    plugin::Plugin,
-    report::Report,
-};
+use crate::{abi::panic, error::Result, event::Emit, plugin::Plugin, report::Report};
 
 mod call;
+mod drive;
 mod setup;
 
 mod emission;
@@ -113,13 +108,9 @@ mod tests;
 pub use call::{Call, Emitted};
 pub use setup::Setup;
 
-use event::Outcomes;
 use routes::{Handler, Route};
 use tasks::lock;
 use world::World;
-
-/// How long the handlers of `module:shutdown` may take, on the clock of the harness.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(60);
 
 /// A plugin in a test, and the host that it sees. See the [module](self).
 ///
@@ -348,89 +339,6 @@ impl Harness {
         let report = self.retire();
         self.settle();
         report
-    }
-
-    fn retire(&self) -> Report {
-        self.world.retire();
-        let null = Buffer::from("{}");
-        let accepted = self.world.accept("", None, routes::SHUTDOWN_EVENT, null);
-        let outcomes = match accepted {
-            Ok(event) => {
-                let emission = self.world.call_all(&self.at_shutdown, &event);
-                let ended = self.pass_time(SHUTDOWN_LIMIT, || emission.finished());
-                ended.unwrap_or_else(|| Outcomes::refused("it did not end"))
-            }
-            Err(refusal) => Outcomes::refused(&refusal),
-        };
-        // Once more for what the handlers have left behind, before the instance goes.
-        self.world.retire();
-        let instance = lock(&self.world.state).instance.take();
-        drop(instance);
-        outcomes.into_report(routes::SHUTDOWN_EVENT)
-    }
-}
-
-impl Harness {
-    /// Runs what can run without time passing.
-    #[track_caller]
-    fn settle(&self) {
-        if self.world.tasks.settle().is_err() {
-            panic!("the plugin does not come to rest: its tasks wake one another without end");
-        }
-    }
-
-    /// Runs until `done`, with the clock standing still. Unless it is known that only `time` can help, it waits for
-    /// wakers from other threads, in real time.
-    #[track_caller]
-    fn wait_until<T>(&self, time: bool, done: impl Fn() -> Option<T>) -> Option<T> {
-        let until = Instant::now() + *lock(&self.patience);
-        loop {
-            self.settle();
-            if let Some(value) = done() {
-                return Some(value);
-            }
-            let only_time = time && self.world.clock.plugin_waits_until().is_some();
-            if only_time || !self.world.tasks.wait(until) {
-                return None;
-            }
-        }
-    }
-
-    /// Runs until `done`, with time passing: at once where the plugin waits for nothing else, in real time where it
-    /// does I/O. It does not panic, because it runs in `drop`.
-    fn pass_time<T>(&self, limit: Duration, done: impl Fn() -> Option<T>) -> Option<T> {
-        let clock = &self.world.clock;
-        let end = clock.now().saturating_add(limit);
-        loop {
-            self.world.tasks.settle().ok()?;
-            if let Some(value) = done() {
-                return Some(value);
-            }
-            let now = clock.now();
-            if now >= end {
-                return None;
-            }
-            let next = clock.next().unwrap_or(end).min(end);
-            if self.runtime {
-                let started = Instant::now();
-                self.world.tasks.wait(started + next.saturating_sub(now));
-                let reached = now.saturating_add(started.elapsed()).min(end);
-                while clock.step(reached) {
-                    self.world.tasks.settle().ok()?;
-                }
-            } else if clock.plugin_waits_until().is_some()
-                || !self.world.tasks.wait(Instant::now() + *lock(&self.patience))
-            {
-                clock.step(next);
-            }
-        }
-    }
-
-    fn what_it_waits_for(&self) -> String {
-        match self.world.clock.plugin_waits_until() {
-            Some(at) => format!("the plugin waits for time, until {at:?} (it is {:?})", self.now()),
-            None => format!("nothing happened within {:?}", *lock(&self.patience)),
-        }
     }
 }
 

@@ -30,12 +30,14 @@ pub(super) struct Handler {
     pub(super) target: Target,
 }
 
+type StandIn = Box<dyn Fn(&[u8]) -> CallEnd + Send + Sync>;
+
 /// What is called.
 pub(super) enum Target {
     /// The plugin's handler of this number.
     Plugin(u64),
     /// A closure of the test.
-    StandIn(Box<dyn Fn(&[u8]) -> CallEnd + Send + Sync>),
+    StandIn(StandIn),
 }
 
 /// One subscription.

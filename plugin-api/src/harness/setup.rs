@@ -1,7 +1,6 @@
 //! Making the plugin under test.
 
 use std::{
-    future::Future,
     marker::PhantomData,
     sync::{Arc, Mutex},
     task::Context,
@@ -125,11 +124,8 @@ impl<P: Plugin> Exported for InProcess<P> {
 
     fn leave_library() {}
 
-    fn create(
-        host: HostRef,
-        config: Vec<u8>,
-    ) -> impl Future<Output = Result<Self, Failure>> + Send + 'static {
-        async move { Running::<P>::create(host, config).await.map(InProcess) }
+    async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
+        Running::<P>::create(host, config).await.map(InProcess)
     }
 
     fn call(

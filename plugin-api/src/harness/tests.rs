@@ -468,6 +468,11 @@ fn threads_of_the_plugin_are_waited_for_but_not_for_ever() {
 
     let plugin = Harness::start::<Threads>();
     assert_eq!(plugin.emit("threads:join", json!({})).results(), [json!(7)]);
+    let call = plugin.begin("threads:never", json!({}));
+    assert_eq!(plugin.meanwhile(|| 5), 5);
+    let message = panic_of(|| plugin.meanwhile(|| panic!("{}", "as told")));
+    assert_eq!(message, "as told");
+    assert!(call.finished().is_none());
     plugin.patience(Duration::from_millis(1));
     let message = panic_of(|| drop(plugin.emit("threads:never", json!({}))));
     assert!(message.contains("nothing happened within 1ms"), "{message}");

@@ -16,7 +16,7 @@ use super::{
     tasks::{Task, Tasks, lock},
 };
 use crate::{
-    abi::{Buffer, CallStart, EventHandle, Instance},
+    abi::{Buffer, CallEnd, CallStart, EventHandle, Instance},
     name::{Pattern, validate_event_name},
 };
 
@@ -118,24 +118,23 @@ impl World {
 
     /// Starts the handlers of an accepted event.
     pub(super) fn dispatch(self: &Arc<Self>, event: &Arc<HarnessEvent>) -> Arc<Emission> {
-        let handlers = matching(&lock(&self.state).routes, &event.name);
-        self.call_all(&handlers, event)
+        self.start(event, |state| matching(&state.routes, &event.name))
     }
 
-    /// Starts these handlers.
-    pub(super) fn call_all(
+    /// Starts the handlers that are found, all under one lock, so that a retirement sees either none of this event or
+    /// all of it.
+    pub(super) fn start(
         self: &Arc<Self>,
-        handlers: &[Arc<Handler>],
         event: &Arc<HarnessEvent>,
+        find: impl FnOnce(&State) -> Vec<Arc<Handler>>,
     ) -> Arc<Emission> {
-        let instance = lock(&self.state).instance.clone();
-        // Before it is made, and after it is retired, the plugin handles nothing.
-        let there = |handler: &&Arc<Handler>| {
-            instance.is_some() || !matches!(handler.target, Target::Plugin(_))
-        };
-        let handlers: Vec<Arc<Handler>> = handlers.iter().filter(there).cloned().collect();
-        let emission = Emission::new(&handlers);
         let mut state = lock(&self.state);
+        let instance = state.instance.clone();
+        let mut handlers = find(&state);
+        // Before it is made, and after it is gone, the plugin handles nothing.
+        handlers
+            .retain(|handler| instance.is_some() || matches!(handler.target, Target::StandIn(_)));
+        let emission = Emission::new(&handlers);
         state.emissions.retain(|emission| emission.strong_count() > 0);
         state.emissions.push(Arc::downgrade(&emission));
         drop(state);
@@ -173,28 +172,25 @@ async fn call(
     event: Arc<HarnessEvent>,
 ) -> Ended {
     let ended = |end| Ended::of_call(handler.plugin, &handler.name, end);
-    let number = match (&handler.target, &instance) {
-        (Target::StandIn(closure), _) => return ended(closure(&event.payload)),
-        (Target::Plugin(number), Some(_)) => *number,
-        (Target::Plugin(_), None) => {
-            return Ended::rejected(handler.plugin, &handler.name, "the plugin is gone");
-        }
+    let number = match &handler.target {
+        Target::Plugin(number) => *number,
+        Target::StandIn(closure) => return ended(closure(&event.payload)),
     };
-    let started = poll_fn(|cx| {
-        let event = EventHandle::new(event.clone());
-        Poll::Ready(instance.as_ref().map(|instance| instance.call(number, event, cx)))
-    });
-    // Dropped before `instance`, as every call must be.
+    let Some(instance) = instance else {
+        return Ended::rejected(handler.plugin, &handler.name, "the plugin is gone");
+    };
+    let started =
+        poll_fn(|cx| Poll::Ready(instance.call(number, EventHandle::new(event.clone()), cx)));
+    // Declared after `instance` and so dropped before it, as every call must be.
     let future = match started.await {
-        Some(CallStart::Pending(future)) => future,
-        Some(CallStart::Ready(end)) => return ended(end),
-        None => return Ended::rejected(handler.plugin, &handler.name, "the plugin is gone"),
+        CallStart::Pending(future) => future,
+        CallStart::Ready(end) => return ended(end),
     };
     let mut future = pin!(future);
     let mut alarm = pin!(clock.alarm(handler.timeout, Purpose::HandlerTimeout));
     poll_fn(|cx| {
         if let Poll::Ready(end) = future.as_mut().poll(cx) {
-            return Poll::Ready(ended(end.unwrap_or_else(crate::abi::CallEnd::Panicked)));
+            return Poll::Ready(ended(end.unwrap_or_else(CallEnd::Panicked)));
         }
         alarm
             .as_mut()

@@ -6,9 +6,9 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, channel},
+        mpsc::{Receiver, RecvTimeoutError, channel},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{PATIENCE, artifacts, until};
@@ -61,7 +61,8 @@ pub(crate) fn ksi(socket: &Path, arguments: &[&str], input: &str) -> Ran {
 /// A command that runs. It is ended when this is dropped.
 pub(crate) struct Running {
     child: Child,
-    lines: Receiver<String>,
+    /// In a mutex, so that tests may share a host among threads.
+    lines: Mutex<Receiver<String>>,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
     ended: Option<ExitStatus>,
@@ -78,7 +79,7 @@ impl Running {
             let _ = sender.send(line);
         });
         collect(child.stderr.take().unwrap(), &stderr, |_| ());
-        Running { child, lines, stdout, stderr, ended: None }
+        Running { child, lines: Mutex::new(lines), stdout, stderr, ended: None }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -88,14 +89,18 @@ impl Running {
     /// The next line of its standard output, without the line's end.
     #[track_caller]
     pub(crate) fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| {
+        self.next_line(PATIENCE).unwrap_or_else(|error| {
             panic!("no line came ({error}); standard error:\n{}", self.stderr())
         })
     }
 
     /// The next line, if one comes soon.
     pub(crate) fn line_soon(&self) -> Option<String> {
-        self.lines.recv_timeout(PATIENCE / 300).ok()
+        self.next_line(PATIENCE / 300).ok()
+    }
+
+    fn next_line(&self, patience: Duration) -> Result<String, RecvTimeoutError> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience)
     }
 
     /// What it has written to standard error so far.

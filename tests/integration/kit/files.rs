@@ -5,7 +5,7 @@ use std::{
     fs::OpenOptions,
     io::Write,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use super::build::artifacts;
@@ -33,9 +33,24 @@ impl Library {
     }
 
     /// Another version of it, which says so.
-    pub(crate) fn version(self, number: usize) -> Library {
-        assert!(number < 10_000);
-        self.with("chaos-version-0001", &format!("chaos-version-{number:04}"))
+    pub(crate) fn version(mut self, number: usize) -> Library {
+        self.set_version(number);
+        self
+    }
+
+    /// Makes it another version.
+    pub(crate) fn set_version(&mut self, number: usize) {
+        const MARK: &str = "chaos-version-";
+        // Searching megabytes takes a while in an unoptimized test, and the place is always the same.
+        static PLACE: OnceLock<usize> = OnceLock::new();
+        let place = *PLACE.get_or_init(|| {
+            let places = self.places_of(MARK);
+            assert_eq!(places.len(), 1, "the version stands in one place");
+            places[0]
+        });
+        assert!(self.0[place..].starts_with(MARK.as_bytes()) && number < 10_000);
+        let digits = place + MARK.len();
+        self.0[digits..digits + 4].copy_from_slice(format!("{number:04}").as_bytes());
     }
 
     /// The same code under the name `chao0` to `chao9`: another plugin.
@@ -47,18 +62,24 @@ impl Library {
     #[track_caller]
     pub(crate) fn with(mut self, old: &str, new: &str) -> Library {
         assert_eq!(old.len(), new.len());
-        let (old, first) = (old.as_bytes(), old.as_bytes()[0]);
-        let (mut at, mut found) = (0, 0);
-        while let Some(next) = self.0[at..].iter().position(|byte| *byte == first) {
-            at += next;
-            if self.0[at..].starts_with(old) {
-                self.0[at..at + old.len()].copy_from_slice(new.as_bytes());
-                found += 1;
-            }
-            at += 1;
+        let places = self.places_of(old);
+        assert!(!places.is_empty(), "the library has no {old:?}");
+        for place in places {
+            self.0[place..place + new.len()].copy_from_slice(new.as_bytes());
         }
-        assert!(found > 0, "the library has no {:?}", String::from_utf8_lossy(old));
         self
+    }
+
+    fn places_of(&self, text: &str) -> Vec<usize> {
+        let (text, mut places, mut from) = (text.as_bytes(), Vec::new(), 0);
+        while let Some(next) = self.0[from..].iter().position(|byte| *byte == text[0]) {
+            let place = from + next;
+            if self.0[place..].starts_with(text) {
+                places.push(place);
+            }
+            from = place + 1;
+        }
+        places
     }
 
     /// For another processor: the field `e_machine` of its header.

@@ -12,7 +12,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 ///
 /// # Errors
 /// Those of reading a directory.
-pub(crate) fn candidates(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn candidates(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = folder.join(entry?.file_name());

@@ -3,7 +3,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
+use super::folder::candidates;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(30);

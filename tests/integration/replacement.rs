@@ -1,0 +1,270 @@
+//! Code that changes while the host runs.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use serde_json::{Value, json};
+
+use crate::kit::{Client, Library, TestHost, put_in_place, until};
+
+#[track_caller]
+fn version(client: &mut Client) -> Value {
+    client.emit("chaos:version", json!({}))["version"].clone()
+}
+
+#[track_caller]
+fn until_waiting(client: &mut Client, count: u64) {
+    until("calls wait", || client.emit("gate:stats", json!({}))["waiting"].clone(), |n| *n == count);
+}
+
+#[test]
+fn a_rebuilt_plugin_answers_with_its_new_code_and_the_old_one_leaves_memory() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    assert_eq!(version(&mut client), "chaos-version-0001");
+    let before = host.resources().libraries;
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_live("chaos", 2);
+    assert_eq!(version(&mut client), "chaos-version-0002", "on a connection from before");
+    let module = host.until_unmapped("chaos");
+    assert_eq!(module["retired"], json!([{"generation": 1, "state": "unmapped", "cause": null}]));
+    let after = host.resources().libraries;
+    assert_eq!((before.len(), after.len()), (1, 1));
+    assert!(before.is_disjoint(&after), "{before:?} {after:?}");
+}
+
+#[test]
+fn a_file_that_is_written_over_in_place_is_taken_when_it_stands_still() {
+    let host = TestHost::chaos();
+    put_in_place(&host.file("chaos.so"), &Library::chaos().version(2).0);
+    host.until_module("the new one is live", "chaos", |module| module["generation"].as_u64() >= Some(2));
+    until("it answers", || version(&mut host.client()), |version| version == "chaos-version-0002");
+}
+
+#[test]
+fn a_file_with_the_same_content_is_no_new_generation() {
+    let host = TestHost::chaos();
+    for _ in 0..3 {
+        host.drop_in("chaos.so", &Library::chaos());
+    }
+    // What comes later is seen later, so this being generation 2 tells that there was none in between.
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    until("the new one answers", || version(&mut host.client()), |version| version == "chaos-version-0002");
+    assert_eq!(host.module("chaos")["generation"], 2);
+}
+
+#[test]
+fn calls_in_flight_finish_on_the_old_code_and_new_ones_reach_the_new() {
+    let host = TestHost::chaos();
+    let (mut caller, mut other) = (host.client(), host.client());
+    let old = caller.begin("gate:wait", json!("old"));
+    until_waiting(&mut other, 1);
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_live("chaos", 2);
+    let new = caller.begin("gate:wait", json!("new"));
+    until_waiting(&mut other, 1);
+    assert_eq!(host.module("chaos")["retired"][0]["state"], "draining");
+    assert_eq!(host.resources().libraries.len(), 2, "both are in memory while the old call lasts");
+    other.emit("gate:open", json!({}));
+    assert_eq!(caller.end(&old)["data"], json!({"data": "old", "version": "chaos-version-0001"}));
+    assert_eq!(caller.end(&new)["data"], json!({"data": "new", "version": "chaos-version-0002"}));
+    host.until_unmapped("chaos");
+    assert_eq!(host.resources().libraries.len(), 1);
+}
+
+#[test]
+fn calls_that_outlast_the_drain_timeout_are_cancelled_and_say_so() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[timeouts]\ndrain = '150ms'")
+        .start();
+    let (mut caller, mut other) = (host.client(), host.client());
+    let waiting = caller.begin("gate:wait", json!({}));
+    until_waiting(&mut other, 1);
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    let reply = caller.end(&waiting);
+    assert_eq!((&reply["failed"], &reply["data"]["code"]), (&json!(true), &json!("rejected")), "{reply}");
+    host.until_live("chaos", 2);
+    host.until_unmapped("chaos");
+}
+
+#[test]
+fn no_event_is_lost_over_twenty_replacements_under_load() {
+    let host = TestHost::chaos();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut client, mut number) = (host.client(), 0_u64);
+                    while !done.load(SeqCst) {
+                        number += 1;
+                        let sent = if number % 16 == 0 { "chaos:sleep" } else { "chaos:echo" };
+                        let answer = client.emit(sent, json!({"millis": 3, "number": number}));
+                        assert!(answer["number"] == number || answer.is_string(), "{answer}");
+                    }
+                    number
+                })
+            })
+            .collect();
+        for generation in 2..=21 {
+            host.drop_in("chaos.so", &Library::chaos().version(generation));
+            host.until_live("chaos", generation as u64);
+        }
+        done.store(true, SeqCst);
+        let answered: u64 = load.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert!(answered > 100, "there was load: {answered}");
+        let module = host.until_unmapped("chaos");
+        let counts = &module["counts"];
+        let well = counts["replied"].as_u64().unwrap() + counts["no_reply"].as_u64().unwrap();
+        assert_eq!((&counts["accepted"], well >= answered), (&json!(well), true), "{counts}");
+    });
+}
+
+#[test]
+fn other_plugins_tasks_and_calls_go_on_undisturbed() {
+    let host = TestHost::builder()
+        .plugin("other.so", &Library::chaos().named("chao1"))
+        .start();
+    let mut client = host.client();
+    client.emit("chaos:spawn", json!({"count": 5}));
+    let mut caller = host.client();
+    let waiting: Vec<_> = (0..20).map(|number| caller.begin("gate:wait", json!(number))).collect();
+    let sleeping: Vec<_> = (0..20).map(|_| caller.begin("chaos:sleep", json!({"millis": 300}))).collect();
+    until_waiting(&mut client, 20);
+    for generation in 1..=10 {
+        host.drop_in("chaos.so", &Library::chaos().version(1 + generation));
+        host.until_live("chaos", generation as u64);
+        host.until_unmapped("chaos");
+    }
+    let other = host.module("chao1");
+    assert_eq!((&other["generation"], &other["retired"]), (&json!(1), &json!([])));
+    // Two plugins answer now, the other one first.
+    let ticks = |client: &mut Client| client.emit("chaos:ticks", json!({}))[0].as_u64().unwrap();
+    let before = ticks(&mut client);
+    until("its tasks go on", || ticks(&mut client), |now| *now > before + 20);
+    client.emit("gate:open", json!({}));
+    for (number, id) in waiting.iter().enumerate() {
+        assert_eq!(caller.end(id)["data"], json!({"data": number, "version": "chaos-version-0001"}));
+    }
+    for id in &sleeping {
+        assert_eq!(caller.end(id)["data"], "chaos-version-0001");
+    }
+}
+
+#[test]
+fn a_bad_file_leaves_the_old_generation_live_with_the_reason_beside_it() {
+    let host = TestHost::chaos();
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:reload_failed"]);
+    let good = Library::chaos().version(2);
+    for (bytes, words) in [
+        (b"no library at all".to_vec(), "no ELF shared library"),
+        (good.0[..good.0.len() / 2].to_vec(), "torn"),
+        (good.clone().with("\"abi\":1,", "\"abi\":9,").0, "ABI version 9"),
+    ] {
+        host.drop_in("chaos.so", &Library(bytes));
+        let failed = watcher.push_of("module:reload_failed");
+        assert_eq!((&failed["name"], &failed["generation"]), (&json!("chaos"), &json!(1)));
+        for text in [failed["reason"].as_str(), host.module("chaos")["last_error"].as_str()] {
+            let text = text.expect("a reason");
+            assert!(text.contains(words) && text.contains("chaos.so"), "{words}: {text}");
+        }
+        let module = host.module("chaos");
+        assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(1)));
+        assert_eq!(version(&mut host.client()), "chaos-version-0001");
+    }
+    host.drop_in("chaos.so", &good);
+    let module = host.until_live("chaos", 2);
+    assert_eq!(module["last_error"], Value::Null, "a good one ends the trouble");
+}
+
+#[test]
+fn an_init_that_fails_leaves_the_old_generation_live() {
+    for (how, words) in [
+        ("fail", "init fails on purpose"),
+        ("panic", "init panics on purpose"),
+        ("hang", "timeouts.init"),
+        ("block", "timeouts.init"),
+    ] {
+        let host = TestHost::builder()
+            .plugin("chaos.so", &Library::chaos())
+            .config("[timeouts]\ninit = '300ms'\n[plugin.chaos]\ninit_version = 'chaos-version-0002'\ninit_millis = 1000")
+            .config(&format!("init = '{how}'"))
+            .start();
+        host.drop_in("chaos.so", &Library::chaos().version(2));
+        let failed = |module: &Value| module["last_error"].as_str().is_some_and(|text| text.contains(words));
+        let module = host.until_module(&format!("{how} is told"), "chaos", failed);
+        assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(1)), "{how}");
+        assert_eq!(version(&mut host.client()), "chaos-version-0001");
+        host.drop_in("chaos.so", &Library::chaos().version(3));
+        until("the next good one is live", || version(&mut host.client()), |it| it == "chaos-version-0003");
+        host.until_unmapped("chaos");
+        until("nothing stays of the failed one", || host.resources().libraries.len(), |count| *count == 1);
+    }
+}
+
+#[test]
+fn a_file_that_is_removed_unloads_its_plugin_and_one_that_comes_back_loads() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    fs::remove_file(host.file("chaos.so")).unwrap();
+    host.until_module("it is unloaded", "chaos", |module| module["state"] == "unloaded");
+    host.until_unmapped("chaos");
+    assert_eq!(host.resources().libraries.len(), 0);
+    assert_eq!(client.reply("chaos:echo", json!(1))["data"]["status"], "error");
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_module("it is live again", "chaos", |module| module["state"] == "live");
+    assert_eq!(version(&mut client), "chaos-version-0002");
+}
+
+#[test]
+fn a_new_file_is_loaded_while_the_host_runs() {
+    let host = TestHost::chaos();
+    host.drop_in("new.so", &Library::chaos().named("chao1"));
+    host.until_live("chao1", 1);
+    assert_eq!(host.client().emit("chaos:echo", json!(1)), json!([1, 1]));
+}
+
+#[test]
+fn life_cycle_events_tell_name_version_generation_and_reason() {
+    let host = TestHost::builder().start();
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:*"]);
+    let expect = |watcher: &mut Client, event: &str, generation: u64| {
+        let data = watcher.push_of(event);
+        assert_eq!(data["name"], "chaos", "{event}: {data}");
+        assert_eq!((&data["version"], &data["generation"]), (&json!("0.1.0"), &json!(generation)), "{event}");
+        assert!(data["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{event}: {data}");
+        assert_eq!(data["file"], host.file("chaos.so").to_str().unwrap());
+        data
+    };
+    host.drop_in("chaos.so", &Library::chaos());
+    expect(&mut watcher, "module:loaded", 1);
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    expect(&mut watcher, "module:reloaded", 2);
+    let retired = expect(&mut watcher, "module:retired", 1);
+    assert_eq!((&retired["unmapped"], &retired["cause"]), (&json!(true), &Value::Null));
+    host.drop_in("chaos.so", &Library(b"bad".to_vec()));
+    expect(&mut watcher, "module:reload_failed", 2);
+    fs::remove_file(host.file("chaos.so")).unwrap();
+    expect(&mut watcher, "module:unloaded", 2);
+    expect(&mut watcher, "module:retired", 2);
+}
+
+#[test]
+fn a_plugin_that_subscribes_hears_the_life_of_the_host() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("z.so", &Library::chaos().named("chao1"))
+        .config("[plugin.chaos]\nsubscribe = ['system:*', 'module:loaded']")
+        .start();
+    let heard = || host.client().emit("chaos:heard", json!({}))[1].clone();
+    let heard = until("the start is heard", heard, |heard| {
+        heard.as_array().unwrap().contains(&json!("system:ready"))
+    });
+    let loaded = heard.as_array().unwrap().iter().filter(|it| *it == "module:loaded").count();
+    assert!(loaded >= 1, "{heard}");
+}

@@ -1,0 +1,129 @@
+//! That replaced code really leaves memory, whatever it did before.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::kit::{Client, Library, TestHost};
+
+/// Does everything on a generation that could keep its library in memory.
+fn use_all(client: &mut Client) {
+    client.emit("chaos:thread_local", json!({}));
+    client.emit("chaos:runtime", json!({"millis": 1}));
+    client.emit("chaos:foreign_waker", json!({"millis": 1}));
+    client.emit("chaos:spawn", json!({"count": 2}));
+    client.emit("chaos:subscribe", json!({"pattern": "chaos:quiet"}));
+    client.emit("chaos:quiet", json!({}));
+    client.emit("chaos:block_well", json!({"millis": 0}));
+    client.emit("chaos:log", json!({}));
+    for event in ["chaos:panic", "chaos:panic_late", "chaos:panic_drop", "chaos:late"] {
+        assert_eq!(client.reply(event, json!({}))["failed"], true);
+    }
+}
+
+#[test]
+fn two_hundred_replacements_in_a_row_end_with_one_mapped_library_and_no_growth() {
+    const ROUNDS: usize = 200;
+    const SETTLED: usize = 40;
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("other.so", &Library::chaos().named("chao1"))
+        .config("[plugin.chaos]\nlabel = 'x'")
+        .start();
+    let mut client = host.client();
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:reloaded", "module:retired"]);
+    let mut library = Library::chaos();
+    let mut settled = None;
+    for round in 1..=ROUNDS {
+        library.set_version(round + 1);
+        host.drop_in("chaos.so", &library);
+        assert_eq!(watcher.push_of("module:reloaded")["generation"], round + 1);
+        let versions = client.emit("chaos:version", json!({}));
+        assert_eq!(versions[1]["version"], format!("chaos-version-{:04}", round + 1));
+        client.emit("chaos:thread_local", json!({}));
+        assert_eq!(watcher.push_of("module:retired")["unmapped"], true);
+        if round == SETTLED {
+            settled = Some(host.resources());
+        }
+    }
+    let module = host.until_unmapped("chaos");
+    assert_eq!(module["generation"], ROUNDS + 1);
+    let (before, after) = (settled.unwrap(), host.resources());
+    assert_eq!(after.libraries.len(), 2, "one library a plugin: {:?}", after.libraries);
+    assert!(after.descriptors <= before.descriptors + 3, "{before:?}\n{after:?}");
+    assert!(after.threads <= before.threads + 3, "{before:?}\n{after:?}");
+    // Allocators keep what they have; what leaks a library leaks megabytes a round.
+    let grown = after.resident_kib.saturating_sub(before.resident_kib);
+    assert!(grown < 20 * (ROUNDS - SETTLED) as u64, "{grown} KiB more\n{before:?}\n{after:?}");
+    let copies = host.dir().join("tmp");
+    let private = fs::read_dir(copies).unwrap().next().unwrap().unwrap().path();
+    let kept = fs::read_dir(private).unwrap().filter(|it| it.as_ref().unwrap().path().extension().is_some_and(|it| it == "so"));
+    assert_eq!(kept.count(), 2, "private copies go with their libraries");
+}
+
+#[test]
+fn a_generation_leaves_memory_after_panics_tasks_threads_and_wakers_of_its_own() {
+    let host = TestHost::builder().plugin("chaos.so", &Library::chaos()).start();
+    let mut client = host.client();
+    for generation in 2..=12 {
+        use_all(&mut client);
+        host.drop_in("chaos.so", &Library::chaos().version(generation));
+        host.until_live("chaos", generation as u64);
+        host.until_unmapped("chaos");
+        assert_eq!(host.resources().libraries.len(), 1);
+    }
+}
+
+#[test]
+fn a_context_that_is_kept_pins_the_generation_with_the_cause_until_it_is_let_go() {
+    let host = TestHost::chaos();
+    let flag = host.dir().join("keep");
+    fs::write(&flag, "").unwrap();
+    host.client().emit("chaos:keep_context", json!({"while_exists": flag}));
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_live("chaos", 2);
+    let pinned = |module: &Value| module["retired"][0]["state"] == "pinned";
+    let module = host.until_module("it is pinned", "chaos", pinned);
+    let cause = module["retired"][0]["cause"].as_str().unwrap();
+    assert!(cause.contains("Context") || cause.contains("thread"), "{cause}");
+    assert!(host.ksi(&["list"]).ok().contains(cause.split(',').next().unwrap().split_whitespace().next().unwrap()));
+    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "the new one answers");
+    fs::remove_file(&flag).unwrap();
+    host.until_unmapped("chaos");
+    assert_eq!(host.resources().libraries.len(), 1);
+}
+
+#[test]
+fn a_slow_or_failing_shutdown_holds_up_neither_the_new_generation_nor_the_unmapping() {
+    for (how, millis) in [("sleep", 300), ("block", 300), ("panic", 0), ("hang", 0)] {
+        let host = TestHost::builder()
+            .plugin("chaos.so", &Library::chaos())
+            .config("[timeouts]\nshutdown = '500ms'\n[plugin.chaos]")
+            .config(&format!("shutdown = '{how}'\nshutdown_millis = {millis}"))
+            .start();
+        host.drop_in("chaos.so", &Library::chaos().version(2));
+        host.until_live("chaos", 2);
+        assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
+        let module = host.until_unmapped("chaos");
+        assert_eq!(module["retired"].as_array().unwrap().len(), 1, "{how}");
+    }
+}
+
+#[test]
+fn a_call_that_blocks_its_thread_delays_the_unmapping_and_nothing_else() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[limits]\nworkers = 2\n[timeouts]\ndrain = '100ms'")
+        .start();
+    let mut caller = host.client();
+    let blocked = caller.begin("chaos:block", json!({"millis": 1200}));
+    host.until_module("it is called", "chaos", |module| module["counts"]["in_flight"] == 1);
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_live("chaos", 2);
+    assert_eq!(host.client().emit("chaos:version", json!({}))["version"], "chaos-version-0002");
+    assert_ne!(host.module("chaos")["retired"][0]["state"], "unmapped", "its code runs still");
+    caller.end(&blocked);
+    host.until_unmapped("chaos");
+    assert_eq!(host.resources().libraries.len(), 1);
+}
