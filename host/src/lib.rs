@@ -8,7 +8,6 @@
 //! handlers; `socket`, where clients send events; [`Host`], which holds it all together. ARCHITECTURE.md in the
 //! repository is the map.
 
-
 mod builtin;
 mod config;
 mod dispatch;

@@ -38,8 +38,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! In reading order: [`event`] and [`name`] (what is emitted), [`context`] (what a handler has of the host), [`report`]
-//! and [`error`] (what comes back), [`plugin`] and [`manifest`] (what the `#[plugin]` attribute makes of the impl block),
+//! In reading order: [`mod@event`] and [`name`] (what is emitted), [`context`] (what a handler has of the host), [`report`]
+//! and [`error`] (what comes back), [`mod@plugin`] and [`manifest`] (what the `#[plugin]` attribute makes of the impl block),
 //! [`harness`] (tests without a library and without a host).
 //!
 //! # What an author has to know
@@ -49,7 +49,6 @@
 //! * Threads that a plugin starts itself, and [`Context`] clones in them, must end in its handler of
 //!   `module:shutdown`. Otherwise the library stays mapped, and the host says so.
 //! * `panic = "abort"` is refused: a panic is an outcome, not the end of the host.
-
 
 // The attributes name this crate by its own name, in its tests too.
 #[cfg(test)]

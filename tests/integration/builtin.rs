@@ -11,7 +11,8 @@ fn health_says_healthy_version_uptime_and_counts() {
     assert_eq!(health["status"], "healthy");
     assert!(health["version"].is_string(), "{health}");
     assert!(health["uptime"].as_f64().unwrap() > 0.0, "{health}");
-    let counts: Vec<_> = health.as_object().unwrap().iter().filter(|(_, value)| value.is_u64()).collect();
+    let counts: Vec<_> =
+        health.as_object().unwrap().iter().filter(|(_, value)| value.is_u64()).collect();
     assert!(counts.iter().any(|(key, value)| key.contains("plugin") && **value == 1), "{health}");
     assert!(counts.iter().any(|(key, _)| key.contains("event")), "{health}");
 }
@@ -22,19 +23,36 @@ fn discover_lists_every_event_by_namespace_with_its_parameters() {
     let events = host.client().emit("system:discover", json!({}))["events"].take();
     let entry = |event: &str| -> Value {
         let (namespace, _) = event.split_once(':').unwrap();
-        let of_namespace = events[namespace].as_array().unwrap_or_else(|| panic!("no {namespace}: {events:#}"));
-        of_namespace.iter().find(|entry| entry["event"] == event).unwrap_or_else(|| panic!("no {event}")).clone()
+        let of_namespace =
+            events[namespace].as_array().unwrap_or_else(|| panic!("no {namespace}: {events:#}"));
+        of_namespace
+            .iter()
+            .find(|entry| entry["event"] == event)
+            .unwrap_or_else(|| panic!("no {event}"))
+            .clone()
     };
     assert_eq!(entry("chaos:count")["summary"], "Counts the calls of one generation.");
     let failing = &entry("chaos:fail")["parameters"];
-    assert_eq!((&failing["code"]["type"], &failing["code"]["required"]), (&json!("str"), &json!(true)));
+    assert_eq!(
+        (&failing["code"]["type"], &failing["code"]["required"]),
+        (&json!("str"), &json!(true))
+    );
     let sleeping = &entry("chaos:sleep")["parameters"];
-    assert_eq!((&sleeping["millis"]["type"], &sleeping["millis"]["required"]), (&json!("int"), &json!(false)));
+    assert_eq!(
+        (&sleeping["millis"]["type"], &sleeping["millis"]["required"]),
+        (&json!("int"), &json!(false))
+    );
     assert_eq!(sleeping["millis"]["description"], "How long.");
     let typed = &entry("chaos:typed")["parameters"];
-    assert_eq!((&typed["items"]["type"], &typed["items"]["required"]), (&json!("list"), &json!(true)));
+    assert_eq!(
+        (&typed["items"]["type"], &typed["items"]["required"]),
+        (&json!("list"), &json!(true))
+    );
     let subscribe = &entry("monitor:subscribe")["parameters"];
-    assert_eq!((&subscribe["event_patterns"]["type"], &subscribe["event_patterns"]["required"]), (&json!("list"), &json!(true)));
+    assert_eq!(
+        (&subscribe["event_patterns"]["type"], &subscribe["event_patterns"]["required"]),
+        (&json!("list"), &json!(true))
+    );
     for event in ["system:health", "system:help", "module:list", "module:reload", "router:graph"] {
         entry(event);
     }
@@ -53,11 +71,15 @@ fn discover_has_the_levels_and_filters_that_clients_use() {
         let mut names: Vec<_> = flat["events"].as_object().unwrap().keys().cloned().collect();
         names.sort();
         assert_eq!(names, ["gate:open", "gate:stats", "gate:wait"]);
-        assert_eq!((&flat["total"], &flat["namespaces"], &flat["_level"]), (&json!(3), &json!(["gate"]), &json!(level)));
+        assert_eq!(
+            (&flat["total"], &flat["namespaces"], &flat["_level"]),
+            (&json!(3), &json!(["gate"]), &json!(level))
+        );
     }
     let one = client.emit("system:discover", json!({"level": "full", "event": "chaos:fail"}));
     assert_eq!(one["events"].as_object().unwrap().keys().collect::<Vec<_>>(), ["chaos:fail"]);
-    let of_module = client.emit("system:discover", json!({"level": "namespace", "module": "chaos"}));
+    let of_module =
+        client.emit("system:discover", json!({"level": "namespace", "module": "chaos"}));
     let names = of_module["events"].as_object().unwrap();
     assert!(names.contains_key("chaos:echo") && !names.contains_key("module:list"));
 }
@@ -67,7 +89,10 @@ fn help_describes_one_event_and_fails_for_an_unknown_one() {
     let host = TestHost::chaos();
     let mut client = host.client();
     let help = client.emit("system:help", json!({"event": "chaos:fail"}));
-    assert_eq!((&help["event"], &help["module"], &help["handler"]), (&json!("chaos:fail"), &json!("chaos"), &json!("fail")));
+    assert_eq!(
+        (&help["event"], &help["module"], &help["handler"]),
+        (&json!("chaos:fail"), &json!("chaos"), &json!("fail"))
+    );
     assert_eq!(help["parameters"]["message"]["required"], true);
     assert!(help["examples"].is_array() && help["summary"].is_string(), "{help}");
     let reply = client.reply("system:help", json!({"event": "chaos:fial"}));
@@ -80,16 +105,26 @@ fn module_list_inspect_and_events_tell_of_a_plugin() {
     let host = TestHost::chaos();
     let mut client = host.client();
     let module = host.module("chaos");
-    assert_eq!((&module["version"], &module["generation"], &module["state"]), (&json!("0.1.0"), &json!(1), &json!("live")));
+    assert_eq!(
+        (&module["version"], &module["generation"], &module["state"]),
+        (&json!("0.1.0"), &json!(1), &json!("live"))
+    );
     assert_eq!(module["file"], host.file("chaos.so").to_str().unwrap());
     assert!(module["events"].as_array().unwrap().contains(&json!("chaos:echo")));
     assert_eq!((&module["retired"], &module["last_error"]), (&json!([]), &Value::Null));
 
     let inspected = client.emit("module:inspect", json!({"module_name": "chaos"}));
-    assert_eq!((&inspected["name"], &inspected["manifest"]["panic"]), (&json!("chaos"), &json!("unwind")));
+    assert_eq!(
+        (&inspected["name"], &inspected["manifest"]["panic"]),
+        (&json!("chaos"), &json!("unwind"))
+    );
     assert_eq!(inspected["emits"], json!(["chaos:flooded"]));
     for step in ["copy", "manifest", "probe", "load", "init"] {
-        assert!(inspected["timings_ms"][step].as_f64().unwrap() > 0.0, "{step}: {}", inspected["timings_ms"]);
+        assert!(
+            inspected["timings_ms"][step].as_f64().unwrap() > 0.0,
+            "{step}: {}",
+            inspected["timings_ms"]
+        );
     }
     let handlers = inspected["handlers"].as_array().unwrap();
     let late = handlers.iter().find(|handler| handler["name"] == "late").unwrap();
@@ -109,11 +144,18 @@ fn module_load_reload_and_unload_do_what_they_say_and_fail_with_a_reason() {
     let path = host.dir().join("elsewhere.so");
     std::fs::write(&path, Library::chaos().0).unwrap();
     let loaded = client.emit("module:load", json!({"path": path}));
-    assert_eq!(loaded, json!({"status": "loaded", "name": "chaos", "version": "0.1.0", "generation": 1}));
+    assert_eq!(
+        loaded,
+        json!({"status": "loaded", "name": "chaos", "version": "0.1.0", "generation": 1})
+    );
     let reloaded = client.emit("module:reload", json!({"module_name": "chaos"}));
-    assert_eq!(reloaded, json!({"status": "reloaded", "name": "chaos", "version": "0.1.0", "generation": 2}));
+    assert_eq!(
+        reloaded,
+        json!({"status": "reloaded", "name": "chaos", "version": "0.1.0", "generation": 2})
+    );
     let unloaded = client.emit("module:unload", json!({"module_name": "chaos"}));
-    let expected = json!({"status": "unloaded", "name": "chaos", "version": "0.1.0", "generation": 2});
+    let expected =
+        json!({"status": "unloaded", "name": "chaos", "version": "0.1.0", "generation": 2});
     assert_eq!(unloaded, expected);
     assert_eq!(host.until_unmapped("chaos")["state"], "unloaded");
     assert!(path.exists(), "the file stays");
@@ -152,8 +194,14 @@ fn what_was_accepted_is_the_sum_of_all_outcomes() {
     }
     let waiting = client.begin("gate:wait", json!({}));
     let mut other = host.client();
-    crate::kit::until("it waits", || other.emit("gate:stats", json!({}))["waiting"].clone(), |n| *n == 1);
-    let number = |counts: &Value, key: &str| counts[key].as_u64().unwrap_or_else(|| panic!("no {key}: {counts}"));
+    crate::kit::until(
+        "it waits",
+        || other.emit("gate:stats", json!({}))["waiting"].clone(),
+        |n| *n == 1,
+    );
+    let number = |counts: &Value, key: &str| {
+        counts[key].as_u64().unwrap_or_else(|| panic!("no {key}: {counts}"))
+    };
     let is_balanced = |counts: &Value| {
         let ended = ["replied", "no_reply", "failed", "panicked", "timed_out", "rejected"];
         let sum: u64 = ended.iter().map(|key| number(counts, key)).sum();
@@ -166,9 +214,13 @@ fn what_was_accepted_is_the_sum_of_all_outcomes() {
     let stats = other.emit("router:stats", json!({}));
     is_balanced(&stats);
     assert!(number(&stats, "accepted") > number(&counts, "accepted"));
-    assert!(number(&stats, "events_emitted") >= 8 && stats["uptime"].as_f64().unwrap() > 0.0, "{stats}");
+    assert!(
+        number(&stats, "events_emitted") >= 8 && stats["uptime"].as_f64().unwrap() > 0.0,
+        "{stats}"
+    );
     other.emit("gate:open", json!({}));
     client.end(&waiting);
-    let after = host.until_module("all have ended", "chaos", |module| module["counts"]["in_flight"] == 0);
+    let after =
+        host.until_module("all have ended", "chaos", |module| module["counts"]["in_flight"] == 0);
     is_balanced(&after["counts"]);
 }

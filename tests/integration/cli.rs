@@ -16,10 +16,7 @@ fn half_broken() -> TestHost {
 #[test]
 fn emit_prints_each_reply_as_a_line_of_json() {
     let host = TestHost::chaos();
-    assert_eq!(
-        host.ksi(&["emit", "chaos:echo", r#"{"a": [1, 2.50]}"#]).ok(),
-        "{\"a\":[1,2.5]}\n"
-    );
+    assert_eq!(host.ksi(&["emit", "chaos:echo", r#"{"a": [1, 2.50]}"#]).ok(), "{\"a\":[1,2.5]}\n");
     assert_eq!(host.ksi(&["emit", "chaos:count"]).ok(), "{\"count\":1}\n");
     assert_eq!(host.ksi(&["emit", "chaos:quiet"]).ok(), "", "no reply is no line");
     let replies = host.ksi(&["emit", "order:all"]).ok();

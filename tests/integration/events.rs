@@ -10,7 +10,11 @@ use crate::kit::{Client, Library, PATIENCE, TestHost, error_of, until};
 #[track_caller]
 fn failure(client: &mut Client, event: &str, data: Value) -> (String, String) {
     let reply = client.reply(event, data);
-    assert_eq!((&reply["failed"], &reply["data"]["status"]), (&json!(true), &json!("failed")), "{reply}");
+    assert_eq!(
+        (&reply["failed"], &reply["data"]["status"]),
+        (&json!(true), &json!("failed")),
+        "{reply}"
+    );
     assert_eq!(reply["data"]["module"], "chaos");
     (reply["data"]["code"].as_str().unwrap().to_owned(), error_of(&reply).to_owned())
 }
@@ -74,9 +78,13 @@ fn a_call_ends_at_its_handlers_own_timeout_or_else_at_the_hosts() {
         assert!(text.contains(after), "{text}");
         assert!(start.elapsed() < PATIENCE / 2);
     }
-    let handlers = client.emit("module:inspect", json!({"module_name": "chaos"}))["handlers"].take();
+    let handlers =
+        client.emit("module:inspect", json!({"module_name": "chaos"}))["handlers"].take();
     let hang = handlers.as_array().unwrap().iter().find(|it| it["name"] == "hang").unwrap().clone();
-    assert_eq!((&hang["counts"]["timed_out"], &hang["counts"]["in_flight"]), (&json!(1), &json!(0)));
+    assert_eq!(
+        (&hang["counts"]["timed_out"], &hang["counts"]["in_flight"]),
+        (&json!(1), &json!(0))
+    );
 }
 
 #[test]
@@ -98,9 +106,14 @@ fn a_child_event_knows_its_parent_its_root_and_who_emitted_it() {
     let mut client = host.client();
     let inner = json!({"event": "chaos:version", "data": {}});
     let nested = json!({"event": "chaos:request", "data": inner});
-    client.send(&json!({"event": "chaos:request", "data": nested, "_correlation_id": "trace"}).to_string());
+    client.send(
+        &json!({"event": "chaos:request", "data": nested, "_correlation_id": "trace"}).to_string(),
+    );
     let event = client.read()["data"]["event"].take();
-    assert_eq!((&event["depth"], &event["source"], &event["correlation"]), (&json!(2), &json!("chaos"), &json!("trace")));
+    assert_eq!(
+        (&event["depth"], &event["source"], &event["correlation"]),
+        (&json!(2), &json!("chaos"), &json!("trace"))
+    );
     let number = |key: &str| event[key].as_u64().unwrap();
     assert!(number("root") < number("parent") && number("parent") < number("id"), "{event}");
 }
@@ -128,7 +141,11 @@ fn a_request_wants_one_reply_and_says_clearly_when_there_is_none() {
     assert_eq!(code, "deep");
     assert!(text.contains("down there"), "{text}");
     let answers = client.emit("chaos:request", json!({"event": "chaos:answer", "data": {}}));
-    assert_eq!(answers, json!([{"label": "a"}, {"label": "a"}]), "one reply is enough, whoever else is quiet");
+    assert_eq!(
+        answers,
+        json!([{"label": "a"}, {"label": "a"}]),
+        "one reply is enough, whoever else is quiet"
+    );
 }
 
 #[test]
@@ -139,7 +156,13 @@ fn outcomes_come_by_priority_then_by_plugin_then_in_the_order_of_declaration() {
         .config("[plugin.chaos]\nlabel = 'chaos'\n[plugin.chao1]\nlabel = 'chao1'")
         .start();
     let expected = [
-        "chao1 high", "chaos high", "chao1 first", "chao1 second", "chaos first", "chaos second", "chao1 low",
+        "chao1 high",
+        "chaos high",
+        "chao1 first",
+        "chao1 second",
+        "chaos first",
+        "chaos second",
+        "chao1 low",
         "chaos low",
     ];
     let mut client = host.client();
@@ -147,7 +170,11 @@ fn outcomes_come_by_priority_then_by_plugin_then_in_the_order_of_declaration() {
         assert_eq!(client.emit("order:all", json!({})), json!(expected));
     }
     let partly = client.emit("order:some:more", json!({}));
-    assert_eq!(partly, json!(["chao1 second", "chaos second"]), "** matches any number of segments");
+    assert_eq!(
+        partly,
+        json!(["chao1 second", "chaos second"]),
+        "** matches any number of segments"
+    );
 }
 
 #[test]
@@ -203,7 +230,8 @@ fn blocking_handlers_hold_up_nobody_else() {
         .config("[limits]\nworkers = 2")
         .start();
     let mut client = host.client();
-    let blocked: Vec<_> = (0..6).map(|_| client.begin("chaos:block_well", json!({"millis": 400}))).collect();
+    let blocked: Vec<_> =
+        (0..6).map(|_| client.begin("chaos:block_well", json!({"millis": 400}))).collect();
     let start = Instant::now();
     for number in 0..20 {
         assert_eq!(host.client().emit("chaos:echo", json!(number)), number);
@@ -221,15 +249,26 @@ fn when_every_worker_is_stuck_new_ones_take_over_and_the_stuck_call_is_named() {
         .config("[limits]\nworkers = 2\n[timeouts]\nstuck = '200ms'")
         .start();
     let mut client = host.client();
-    let stuck: Vec<_> = (0..4).map(|_| client.begin("chaos:block", json!({"millis": 2500}))).collect();
+    let stuck: Vec<_> =
+        (0..4).map(|_| client.begin("chaos:block", json!({"millis": 2500}))).collect();
     let start = Instant::now();
     assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
     assert!(start.elapsed().as_millis() < 2000, "an answer came while the others were stuck");
-    until("the stuck call is reported", || host.process.stderr(), |text| {
-        text.lines().any(|line| ["chaos", "block"].iter().all(|word| line.contains(word)) && line.contains("evt_"))
-    });
+    until(
+        "the stuck call is reported",
+        || host.process.stderr(),
+        |text| {
+            text.lines().any(|line| {
+                ["chaos", "block"].iter().all(|word| line.contains(word)) && line.contains("evt_")
+            })
+        },
+    );
     for id in stuck {
-        assert_eq!(client.end(&id)["data"], "chaos-version-0001", "a stuck call that returns is still answered");
+        assert_eq!(
+            client.end(&id)["data"],
+            "chaos-version-0001",
+            "a stuck call that returns is still answered"
+        );
     }
 }
 
@@ -237,13 +276,17 @@ fn when_every_worker_is_stuck_new_ones_take_over_and_the_stuck_call_is_named() {
 fn what_a_plugin_logs_stands_in_the_hosts_log_with_the_plugins_name() {
     let host = TestHost::chaos();
     host.client().emit("chaos:log", json!({"what": "this"}));
-    until("it is logged", || host.process.stderr(), |text| {
-        text.lines().any(|line| {
-            ["WARN", "logged by a plugin: {\"what\":\"this\"}", "number=7", "plugin", "chaos"]
-                .iter()
-                .all(|word| line.contains(word))
-        })
-    });
+    until(
+        "it is logged",
+        || host.process.stderr(),
+        |text| {
+            text.lines().any(|line| {
+                ["WARN", "logged by a plugin: {\"what\":\"this\"}", "number=7", "plugin", "chaos"]
+                    .iter()
+                    .all(|word| line.contains(word))
+            })
+        },
+    );
 }
 
 #[test]

@@ -23,7 +23,10 @@ fn a_subscriber_is_pushed_what_matches() {
     let push: Value = serde_json::from_str(&raw).unwrap();
     assert!(push["_event_id"].as_str().unwrap().starts_with("evt_"));
     assert!(push.get("correlation_id").is_none(), "a push answers no request");
-    assert_eq!((&push["_correlation_id"], &push["_parent_event_id"]), (&json!("trace"), &json!("evt_9")));
+    assert_eq!(
+        (&push["_correlation_id"], &push["_parent_event_id"]),
+        (&json!("trace"), &json!("evt_9"))
+    );
 }
 
 #[test]
@@ -32,18 +35,30 @@ fn a_new_subscription_of_the_same_client_replaces_the_old_one_until_it_is_ended(
     let (mut client, mut other) = (host.client(), host.client());
     subscribe(&mut client, "w", json!(["chaos:quiet"]));
     let reply = subscribe(&mut client, "w", json!("chaos:echo"));
-    assert_eq!(reply["data"]["event_patterns"], json!(["chaos:echo"]), "one pattern may stand alone");
+    assert_eq!(
+        reply["data"]["event_patterns"],
+        json!(["chaos:echo"]),
+        "one pattern may stand alone"
+    );
     other.emit("chaos:quiet", json!({}));
     other.emit("chaos:echo", json!({"n": 3}));
     let push = client.push();
     assert_eq!((&push["event"], &push["data"]), (&json!("chaos:echo"), &json!({"n": 3})));
-    assert_eq!(client.emit("chaos:version", json!({}))["label"], "", "its own requests go on beside it");
+    assert_eq!(
+        client.emit("chaos:version", json!({}))["label"],
+        "",
+        "its own requests go on beside it"
+    );
     let ended = client.emit("monitor:unsubscribe", json!({"client_id": "w"}));
     assert_eq!(ended, json!({"status": "unsubscribed", "client_id": "w"}));
     other.emit("chaos:echo", json!({}));
     let again = client.emit("monitor:unsubscribe", json!({"client_id": "w"}));
     assert_eq!(again["status"], "not_subscribed");
-    assert_eq!(client.ask(r#"{"event":"chaos:echo","data":1}"#)["data"], 1, "nothing was pushed in between");
+    assert_eq!(
+        client.ask(r#"{"event":"chaos:echo","data":1}"#)["data"],
+        1,
+        "nothing was pushed in between"
+    );
 }
 
 #[test]
@@ -54,7 +69,8 @@ fn subscribing_and_unsubscribing_in_one_breath_keeps_its_order() {
         client.send(r#"{"event":"monitor:subscribe","data":{"client_id":"w","event_patterns":"*"},"correlation_id":1}
 {"event":"monitor:unsubscribe","data":{"client_id":"w"},"correlation_id":2}
 {"event":"monitor:subscribe","data":{"event_patterns":["none:*"]},"correlation_id":3,"_client_id":"me"}"#);
-        let statuses: Vec<Value> = (0..3).map(|_| client.read()["data"]["status"].clone()).collect();
+        let statuses: Vec<Value> =
+            (0..3).map(|_| client.read()["data"]["status"].clone()).collect();
         assert_eq!(statuses, ["subscribed", "unsubscribed", "subscribed"]);
     }
 }

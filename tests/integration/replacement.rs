@@ -16,7 +16,11 @@ fn version(client: &mut Client) -> Value {
 
 #[track_caller]
 fn until_waiting(client: &mut Client, count: u64) {
-    until("calls wait", || client.emit("gate:stats", json!({}))["waiting"].clone(), |n| *n == count);
+    until(
+        "calls wait",
+        || client.emit("gate:stats", json!({}))["waiting"].clone(),
+        |n| *n == count,
+    );
 }
 
 #[test]
@@ -39,7 +43,9 @@ fn a_rebuilt_plugin_answers_with_its_new_code_and_the_old_one_leaves_memory() {
 fn a_file_that_is_written_over_in_place_is_taken_when_it_stands_still() {
     let host = TestHost::chaos();
     put_in_place(&host.file("chaos.so"), &Library::chaos().version(2).0);
-    host.until_module("the new one is live", "chaos", |module| module["generation"].as_u64() >= Some(2));
+    host.until_module("the new one is live", "chaos", |module| {
+        module["generation"].as_u64() >= Some(2)
+    });
     until("it answers", || version(&mut host.client()), |version| version == "chaos-version-0002");
 }
 
@@ -51,7 +57,11 @@ fn a_file_with_the_same_content_is_no_new_generation() {
     }
     // What comes later is seen later, so this being generation 2 tells that there was none in between.
     host.drop_in("chaos.so", &Library::chaos().version(2));
-    until("the new one answers", || version(&mut host.client()), |version| version == "chaos-version-0002");
+    until(
+        "the new one answers",
+        || version(&mut host.client()),
+        |version| version == "chaos-version-0002",
+    );
     assert_eq!(host.module("chaos")["generation"], 2);
 }
 
@@ -85,7 +95,11 @@ fn calls_that_outlast_the_drain_timeout_are_cancelled_and_say_so() {
     until_waiting(&mut other, 1);
     host.drop_in("chaos.so", &Library::chaos().version(2));
     let reply = caller.end(&waiting);
-    assert_eq!((&reply["failed"], &reply["data"]["code"]), (&json!(true), &json!("rejected")), "{reply}");
+    assert_eq!(
+        (&reply["failed"], &reply["data"]["code"]),
+        (&json!(true), &json!("rejected")),
+        "{reply}"
+    );
     host.until_live("chaos", 2);
     host.until_unmapped("chaos");
 }
@@ -125,14 +139,13 @@ fn no_event_is_lost_over_twenty_replacements_under_load() {
 
 #[test]
 fn other_plugins_tasks_and_calls_go_on_undisturbed() {
-    let host = TestHost::builder()
-        .plugin("other.so", &Library::chaos().named("chao1"))
-        .start();
+    let host = TestHost::builder().plugin("other.so", &Library::chaos().named("chao1")).start();
     let mut client = host.client();
     client.emit("chaos:spawn", json!({"count": 5}));
     let mut caller = host.client();
     let waiting: Vec<_> = (0..20).map(|number| caller.begin("gate:wait", json!(number))).collect();
-    let sleeping: Vec<_> = (0..20).map(|_| caller.begin("chaos:sleep", json!({"millis": 300}))).collect();
+    let sleeping: Vec<_> =
+        (0..20).map(|_| caller.begin("chaos:sleep", json!({"millis": 300}))).collect();
     until_waiting(&mut client, 20);
     for generation in 1..=10 {
         host.drop_in("chaos.so", &Library::chaos().version(1 + generation));
@@ -147,7 +160,10 @@ fn other_plugins_tasks_and_calls_go_on_undisturbed() {
     until("its tasks go on", || ticks(&mut client), |now| *now > before + 20);
     client.emit("gate:open", json!({}));
     for (number, id) in waiting.iter().enumerate() {
-        assert_eq!(caller.end(id)["data"], json!({"data": number, "version": "chaos-version-0001"}));
+        assert_eq!(
+            caller.end(id)["data"],
+            json!({"data": number, "version": "chaos-version-0001"})
+        );
     }
     for id in &sleeping {
         assert_eq!(caller.end(id)["data"], "chaos-version-0001");
@@ -195,14 +211,23 @@ fn an_init_that_fails_leaves_the_old_generation_live() {
             .config(&format!("init = '{how}'"))
             .start();
         host.drop_in("chaos.so", &Library::chaos().version(2));
-        let failed = |module: &Value| module["last_error"].as_str().is_some_and(|text| text.contains(words));
+        let failed =
+            |module: &Value| module["last_error"].as_str().is_some_and(|text| text.contains(words));
         let module = host.until_module(&format!("{how} is told"), "chaos", failed);
         assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(1)), "{how}");
         assert_eq!(version(&mut host.client()), "chaos-version-0001");
         host.drop_in("chaos.so", &Library::chaos().version(3));
-        until("the next good one is live", || version(&mut host.client()), |it| it == "chaos-version-0003");
+        until(
+            "the next good one is live",
+            || version(&mut host.client()),
+            |it| it == "chaos-version-0003",
+        );
         host.until_unmapped("chaos");
-        until("nothing stays of the failed one", || host.resources().libraries.len(), |count| *count == 1);
+        until(
+            "nothing stays of the failed one",
+            || host.resources().libraries.len(),
+            |count| *count == 1,
+        );
     }
 }
 
@@ -236,8 +261,15 @@ fn life_cycle_events_tell_name_version_generation_and_reason() {
     let expect = |watcher: &mut Client, event: &str, generation: u64| {
         let data = watcher.push_of(event);
         assert_eq!(data["name"], "chaos", "{event}: {data}");
-        assert_eq!((&data["version"], &data["generation"]), (&json!("0.1.0"), &json!(generation)), "{event}");
-        assert!(data["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{event}: {data}");
+        assert_eq!(
+            (&data["version"], &data["generation"]),
+            (&json!("0.1.0"), &json!(generation)),
+            "{event}"
+        );
+        assert!(
+            data["reason"].as_str().is_some_and(|reason| !reason.is_empty()),
+            "{event}: {data}"
+        );
         assert_eq!(data["file"], host.file("chaos.so").to_str().unwrap());
         data
     };

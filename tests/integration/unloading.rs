@@ -58,7 +58,9 @@ fn two_hundred_replacements_in_a_row_end_with_one_mapped_library_and_no_growth()
     assert!(grown < 20 * (ROUNDS - SETTLED) as u64, "{grown} KiB more\n{before:?}\n{after:?}");
     let copies = host.dir().join("tmp");
     let private = fs::read_dir(copies).unwrap().next().unwrap().unwrap().path();
-    let kept = fs::read_dir(private).unwrap().filter(|it| it.as_ref().unwrap().path().extension().is_some_and(|it| it == "so"));
+    let kept = fs::read_dir(private)
+        .unwrap()
+        .filter(|it| it.as_ref().unwrap().path().extension().is_some_and(|it| it == "so"));
     assert_eq!(kept.count(), 2, "private copies go with their libraries");
 }
 
@@ -87,7 +89,11 @@ fn a_context_that_is_kept_pins_the_generation_with_the_cause_until_it_is_let_go(
     let module = host.until_module("it is pinned", "chaos", pinned);
     let cause = module["retired"][0]["cause"].as_str().unwrap();
     assert!(cause.contains("Context") || cause.contains("thread"), "{cause}");
-    assert!(host.ksi(&["list"]).ok().contains(cause.split(',').next().unwrap().split_whitespace().next().unwrap()));
+    assert!(
+        host.ksi(&["list"])
+            .ok()
+            .contains(cause.split(',').next().unwrap().split_whitespace().next().unwrap())
+    );
     assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "the new one answers");
     fs::remove_file(&flag).unwrap();
     host.until_unmapped("chaos");

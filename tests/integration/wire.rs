@@ -8,14 +8,20 @@ use crate::kit::{Client, Library, TestHost, error_of, until};
 
 /// Waits until so many calls wait at the gate.
 fn until_waiting(other: &mut Client, count: u64) {
-    until("calls wait at the gate", || other.emit("gate:stats", json!({}))["waiting"].clone(), |n| *n == count);
+    until(
+        "calls wait at the gate",
+        || other.emit("gate:stats", json!({}))["waiting"].clone(),
+        |n| *n == count,
+    );
 }
 
 #[test]
 fn a_reply_is_one_line_that_repeats_event_and_correlation_id_and_hands_data_on_as_written() {
     let host = TestHost::chaos();
     let mut client = host.client();
-    client.send(r#"{"event":"chaos:echo","data":{"b":1.0,"a":[2]},"correlation_id":"c-1","unknown":{}}"#);
+    client.send(
+        r#"{"event":"chaos:echo","data":{"b":1.0,"a":[2]},"correlation_id":"c-1","unknown":{}}"#,
+    );
     let raw = client.raw().unwrap();
     let start = r#"{"event":"chaos:echo","data":{"a":[2],"b":1.0},"count":1,"correlation_id":"c-1","timestamp":1"#;
     assert!(raw.starts_with(start), "{raw}");
@@ -32,9 +38,16 @@ fn no_result_is_an_empty_list_and_several_are_a_list() {
     let reply = client.ask(r#"{"event":"chaos:quiet"}"#);
     assert_eq!((&reply["data"], &reply["count"]), (&json!([]), &json!(0)));
     assert_eq!(reply["correlation_id"], Value::Null);
-    assert!(reply["timestamp"].is_f64() && reply.get("failed").is_none() && reply.get("errors").is_none());
+    assert!(
+        reply["timestamp"].is_f64()
+            && reply.get("failed").is_none()
+            && reply.get("errors").is_none()
+    );
     let reply = client.ask(r#"{"event":"chaos:answer"}"#);
-    assert_eq!((&reply["data"], &reply["count"]), (&json!([{"label": "b"}, {"label": "a"}]), &json!(2)));
+    assert_eq!(
+        (&reply["data"], &reply["count"]),
+        (&json!([{"label": "b"}, {"label": "a"}]), &json!(2))
+    );
 }
 
 #[test]
@@ -46,7 +59,8 @@ fn when_some_fail_and_some_answer_both_are_told() {
         .start();
     let reply = host.client().reply("chaos:answer", json!({}));
     assert_eq!((&reply["data"], &reply["count"]), (&json!({"label": "a"}), &json!(1)));
-    let error = json!({"module": "chao1", "handler": "answer", "error": "b broke", "code": "broken"});
+    let error =
+        json!({"module": "chao1", "handler": "answer", "error": "b broke", "code": "broken"});
     assert_eq!(reply["errors"], json!([error]));
     assert!(reply.get("failed").is_none());
 }
@@ -61,7 +75,10 @@ fn when_all_fail_the_first_failure_is_the_data_and_none_is_lost() {
     let mut client = host.client();
     let reply = client.reply("chaos:answer", json!({}));
     let first = json!({"status": "failed", "error": "b broke", "code": "broken", "module": "chao1", "handler": "answer"});
-    assert_eq!((&reply["data"], &reply["count"], &reply["failed"]), (&first, &json!(1), &json!(true)));
+    assert_eq!(
+        (&reply["data"], &reply["count"], &reply["failed"]),
+        (&first, &json!(1), &json!(true))
+    );
     let errors = reply["errors"].as_array().unwrap();
     assert_eq!((errors.len(), &errors[1]["code"]), (2, &json!("panicked")));
     assert_eq!(client.emit("chaos:echo", json!(1)), json!([1, 1]), "still in step");
@@ -72,7 +89,10 @@ fn an_unknown_event_is_answered_with_similar_ones_and_the_namespaces() {
     let host = TestHost::chaos();
     let mut client = host.client();
     let reply = client.reply("chaos:ecko", json!({}));
-    assert_eq!((&reply["data"]["status"], error_of(&reply)), (&json!("error"), "Unknown event: chaos:ecko"));
+    assert_eq!(
+        (&reply["data"]["status"], error_of(&reply)),
+        (&json!("error"), "Unknown event: chaos:ecko")
+    );
     assert_eq!((&reply["count"], &reply["failed"]), (&json!(1), &json!(true)));
     let details = &reply["data"]["details"];
     assert_eq!(details["similar"][0], "chaos:echo");
@@ -100,7 +120,15 @@ fn an_impossible_event_name_is_refused_by_name() {
 fn correlation_ids_come_back_as_they_were_written() {
     let host = TestHost::chaos();
     let mut client = host.client();
-    for id in ["\"a\\u0062\"", "1.50", "1e3", "true", "\"\"", "123456789012345678901234567890", "\"\\ud800\""] {
+    for id in [
+        "\"a\\u0062\"",
+        "1.50",
+        "1e3",
+        "true",
+        "\"\"",
+        "123456789012345678901234567890",
+        "\"\\ud800\"",
+    ] {
         client.send(&format!(r#"{{"event":"chaos:quiet","correlation_id":{id}}}"#));
         let raw = client.raw().unwrap();
         assert!(raw.contains(&format!(r#""correlation_id":{id},"#)), "{raw}");
@@ -124,7 +152,8 @@ fn bad_lines_are_answered_and_the_connection_goes_on() {
         .config("[limits]\nline_bytes = 100_000")
         .start();
     let mut client = host.client();
-    let deep = format!(r#"{{"event":"chaos:echo","data":{}{}}}"#, "[".repeat(40_000), "]".repeat(40_000));
+    let deep =
+        format!(r#"{{"event":"chaos:echo","data":{}{}}}"#, "[".repeat(40_000), "]".repeat(40_000));
     let long = format!(r#"{{"event":"chaos:echo","data":"{}"}}"#, "x".repeat(1_000_000));
     for (line, error) in [
         ("nonsense", "Invalid JSON: "),
@@ -190,7 +219,8 @@ fn requests_with_an_id_overtake_and_those_without_keep_their_order() {
     until_waiting(&mut other, 2);
     other.emit("gate:open", json!({}));
     let replies: Vec<Value> = (0..4).map(|_| client.read()).collect();
-    let (slow, rest): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply["correlation_id"] == "slow");
+    let (slow, rest): (Vec<_>, Vec<_>) =
+        replies.into_iter().partition(|reply| reply["correlation_id"] == "slow");
     assert_eq!(slow[0]["data"]["data"], 2);
     assert_eq!(rest[0]["data"]["data"], 1);
     assert!(error_of(&rest[1]).starts_with("Invalid JSON"));

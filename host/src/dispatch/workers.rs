@@ -44,6 +44,8 @@ pub(crate) struct Slot {
     pub(crate) event: AtomicU64,
     /// Counts begun and ended polls: odd while one runs.
     pub(crate) polls: AtomicU64,
+    /// Whether it is a thread for calls, and not one that may be blocked.
+    for_calls: bool,
 }
 
 /// Whether this thread is a dispatch worker.
@@ -107,7 +109,10 @@ impl Workers {
     /// The system gives no thread; then the old ones stay at work.
     pub(crate) fn exchange(&self) -> io::Result<u64> {
         let mut leaving = self.calls.replace_crew(self.calls.limit)?;
-        leaving.extend(self.blocking.replace_crew(0)?);
+        // What waits there has lost its threads, and nobody may push again.
+        let waiting = self.blocking.lock().ready.len();
+        let blocking = self.blocking.replace_crew(waiting.min(self.blocking.limit));
+        leaving.extend(blocking.or_else(|_| self.blocking.replace_crew(0))?);
         let set = self.sets.begin();
         let sets = self.sets.clone();
         // A thread of its own, because one of those that leave may be stuck in plugin code for ever.
@@ -281,22 +286,33 @@ impl Pool {
     /// that poll then never ends, the watchdog wakes one.
     fn push(self: &Arc<Self>, runnable: Runnable) {
         let mut queue = self.lock();
-        let mine = self.patience.is_none() && queue.ready.is_empty() && on_worker();
+        let mine = self.patience.is_none()
+            && queue.ready.is_empty()
+            && with_slot(|slot| slot.for_calls) == Some(true);
         queue.ready.push_back(runnable);
         if mine {
             return;
         }
-        let missing = self.patience.is_some() && queue.idle == 0;
         self.wake_one(&mut queue);
         drop(queue);
-        if missing {
-            let mut crew = self.crew();
-            crew.threads.retain(|thread| !thread.handle.is_finished());
-            if crew.threads.len() < self.limit
-                && let Err(error) = self.add_thread(&mut crew)
-            {
-                tracing::error!(%error, "no thread can be started for a blocking handler; it waits for one");
-            }
+        if self.patience.is_some() {
+            self.add_missing();
+        }
+    }
+
+    /// Adds a thread, within the limit, if there is more work than threads that wait for it.
+    fn add_missing(self: &Arc<Self>) {
+        let mut crew = self.crew();
+        crew.threads.retain(|thread| !thread.handle.is_finished());
+        let missing = {
+            let queue = self.lock();
+            queue.ready.len() > queue.idle
+        };
+        if missing
+            && crew.threads.len() < self.limit
+            && let Err(error) = self.add_thread(&mut crew)
+        {
+            tracing::error!(%error, "no thread can be started for a blocking handler; it waits for one");
         }
     }
 
@@ -308,7 +324,8 @@ impl Pool {
     }
 
     fn add_thread(self: &Arc<Self>, crew: &mut Crew) -> io::Result<()> {
-        let slot = Arc::new(Slot::default());
+        let for_calls = self.patience.is_none();
+        let slot = Arc::new(Slot { for_calls, ..Slot::default() });
         let (pool, stop, own) = (self.clone(), crew.stop.clone(), slot.clone());
         let thread = thread::Builder::new().name(self.name.to_owned());
         let handle = thread.spawn(move || pool.work(&stop, own))?;
@@ -372,6 +389,10 @@ impl Pool {
         // A notification that was meant for work may have come to this thread on its way out.
         if !queue.ready.is_empty() {
             self.wake_one(&mut queue);
+            drop(queue);
+            if self.patience.is_some() {
+                self.add_missing();
+            }
         }
     }
 

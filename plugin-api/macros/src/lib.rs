@@ -9,7 +9,6 @@
 //! the entry points here speak to the compiler. The examples cannot run in this crate, which must
 //! not depend on `ksi_plugin_api`; that crate's own examples do.
 
-
 mod plugin;
 
 mod handler;

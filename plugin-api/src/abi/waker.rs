@@ -4,8 +4,8 @@
 //! crosses is a pointer to a [`WakerBase`]: a table of C functions, then the waker of the side that made it.
 //!
 //! The host must not keep a waker whose code lies in a plugin as if it were its own (waking it after the library is
-//! gone is a crash). Therefore both directions can recognise a waker that merely comes back: [`unwrapped`] finds the
-//! boundary waker inside a std waker, [`own`] finds this binary's std waker inside a boundary waker.
+//! gone is a crash). Therefore both directions can recognise a waker that merely comes back: `unwrapped` finds the
+//! boundary waker inside a std waker, `own` finds this binary's std waker inside a boundary waker.
 
 use std::{
     mem::ManuallyDrop,

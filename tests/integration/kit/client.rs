@@ -1,7 +1,7 @@
 //! A client of the control socket in plain std: lines out, lines in.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io::{BufRead, BufReader, ErrorKind, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
@@ -18,6 +18,8 @@ pub(crate) struct Client {
     reader: BufReader<UnixStream>,
     pub(crate) stream: UnixStream,
     pushes: VecDeque<Value>,
+    /// Replies that came while another one was awaited, by correlation id.
+    replies: HashMap<String, Value>,
     requests: u64,
 }
 
@@ -27,7 +29,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         let reader = BufReader::new(stream.try_clone().unwrap());
-        Client { reader, stream, pushes: VecDeque::new(), requests: 0 }
+        Client { reader, stream, pushes: VecDeque::new(), replies: HashMap::new(), requests: 0 }
     }
 
     /// Sends a line as it is.
@@ -79,10 +81,13 @@ impl Client {
     #[track_caller]
     pub(crate) fn end(&mut self, id: &str) -> Value {
         loop {
+            if let Some(reply) = self.replies.remove(id) {
+                return reply;
+            }
             let line = self.read();
             match line["correlation_id"].as_str() {
-                Some(found) if found == id => return line,
-                _ => self.pushes.push_back(line),
+                Some(id) => drop(self.replies.insert(id.to_owned(), line)),
+                None => self.pushes.push_back(line),
             }
         }
     }
