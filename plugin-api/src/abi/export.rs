@@ -1,7 +1,7 @@
 //! How a type of a plugin becomes the root module of its library.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     marker::PhantomData,
     ops::Deref,
     sync::Arc,
@@ -158,6 +158,32 @@ where
     }
 }
 
+/// A library that was entered. It is left again with this, so an instance that is made forgets it: otherwise what the
+/// library keeps of the host would outlive an instance that was never made, and pin the library.
+struct Visit<P: Exported>(PhantomData<P>);
+
+impl<P: Exported> Drop for Visit<P> {
+    fn drop(&mut self) {
+        let _ = guarded(P::leave_library);
+    }
+}
+
+/// The same future; a panic in it is its error.
+async fn caught<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let mut future = Box::pin(future);
+    let result = poll_fn(|cx| match guarded(|| future.as_mut().poll(cx)) {
+        Ok(polled) => polled,
+        Err(message) => Poll::Ready(Err(panicked(&message))),
+    })
+    .await;
+    discard(future);
+    result
+}
+
+fn panicked(message: &Buffer) -> Failure {
+    ("panicked".to_owned(), format!("it panicked: {}", message.to_text()))
+}
+
 struct Shims<P>(PhantomData<P>);
 
 impl<P: Exported> Shims<P> {
@@ -176,19 +202,24 @@ impl<P: Exported> Shims<P> {
         config: RSlice<'_, u8>,
     ) -> BoundaryFuture<CreateEnd> {
         adopt_memory(memory);
+        let visit = Visit::<P>(PhantomData);
         let entered = guarded(|| P::enter_library(&host));
         let config = config.to_vec();
         BoundaryFuture::of_plugin(async move {
             // A call into `P::create` may panic before it gives a future, so it stands inside this one.
             let made = match entered {
-                Ok(()) => P::create(host, config).await,
-                Err(message) => Err(("panicked".to_owned(), message.to_text())),
+                Ok(()) => caught(async move { P::create(host, config).await }).await,
+                Err(message) => Err(panicked(&message)),
             };
             match made {
                 Ok(value) => {
+                    std::mem::forget(visit);
                     CreateEnd::Created(InstancePointer(Box::into_raw(Box::new(value)).cast()))
                 }
-                Err((code, message)) => CreateEnd::Failed((&*code).into(), (&*message).into()),
+                Err((code, message)) => {
+                    drop(visit);
+                    CreateEnd::Failed((&*code).into(), (&*message).into())
+                }
             }
         })
     }
