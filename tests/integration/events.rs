@@ -290,11 +290,11 @@ fn what_a_plugin_logs_stands_in_the_hosts_log_with_the_plugins_name() {
 }
 
 #[test]
-fn a_plugins_own_runtime_threads_and_wakers_work() {
+fn a_plugins_own_threads_and_wakers_work() {
     let host = TestHost::chaos();
     let mut client = host.client();
-    let used = client.emit("chaos:runtime", json!({"millis": 5}));
-    assert_eq!(used, json!({"slept": "chaos:runtime", "asked": {"from": "tokio"}}));
+    let used = client.emit("chaos:own_thread", json!({"millis": 5}));
+    assert_eq!(used, json!({"slept": "chaos:own_thread", "asked": {"from": "tokio"}}));
     assert_eq!(client.emit("chaos:foreign_waker", json!({"millis": 5})), json!({"polled": true}));
     assert!(client.emit("chaos:thread_local", json!({})).as_u64().unwrap() >= 1);
 }

@@ -9,7 +9,7 @@ use crate::kit::{Client, Library, TestHost};
 /// Does everything on a generation that could keep its library in memory.
 fn use_all(client: &mut Client) {
     client.emit("chaos:thread_local", json!({}));
-    client.emit("chaos:runtime", json!({"millis": 1}));
+    client.emit("chaos:own_thread", json!({"millis": 1}));
     client.emit("chaos:foreign_waker", json!({"millis": 1}));
     client.emit("chaos:spawn", json!({"count": 2}));
     client.emit("chaos:subscribe", json!({"pattern": "chaos:quiet"}));

@@ -23,7 +23,9 @@ async fn run(folder: PathBuf) -> Result<(), Box<dyn Error>> {
     // And it may look on.
     let mut watch = host.watch(&[Pattern::parse("greet:*")?], 16);
 
-    for (name, data) in [("app:version", json!({})), ("greet:request", json!({ "name": "embedder" }))] {
+    for (name, data) in
+        [("app:version", json!({})), ("greet:request", json!({ "name": "embedder" }))]
+    {
         let report = host.emit(NewEvent::new(name, Payload::encode(&data)?)?).await;
         for outcome in report.outcomes() {
             println!("{name}: {} {}", outcome.result.code(), outcome.result.message());
