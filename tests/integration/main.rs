@@ -7,10 +7,14 @@
 
 mod kit;
 
+mod author;
+mod bad_files;
 mod builtin;
 mod cli;
+mod dev;
 mod events;
 mod monitor;
+mod plugins;
 mod replacement;
 mod start_stop;
 mod unloading;

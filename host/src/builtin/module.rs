@@ -98,6 +98,7 @@ fn overview(host: &Host, name: &str, plugin: &Plugin) -> Value {
         "events": events,
         "counts": counts,
         "retired": retired,
+        "earlier_unmapped": plugin.earlier_unmapped,
         "last_error": plugin.last_error,
     })
 }

@@ -22,7 +22,10 @@ pub(crate) struct Module {
     pub(crate) state: String,
     pub(crate) file: Option<String>,
     pub(crate) counts: Option<Counts>,
+    /// The latest generations that were replaced, and those that are still in memory.
     pub(crate) retired: Vec<Retired>,
+    /// Earlier ones, all of which have left memory.
+    pub(crate) earlier_unmapped: usize,
     pub(crate) last_error: Option<String>,
 }
 
@@ -99,7 +102,7 @@ fn table(modules: &[Module]) -> Table {
                 counts.unwell().to_string(),
                 if counts.unwell() > 0 { Tone::Bad } else { Tone::Usual },
             ),
-            usual(old(&module.retired)),
+            usual(old(module)),
         ]);
     }
     table
@@ -122,9 +125,12 @@ pub(crate) fn tone(state: &str) -> Tone {
 }
 
 /// The older generations by what became of them: `3 unmapped, 1 pinned`.
-fn old(retired: &[Retired]) -> String {
+fn old(module: &Module) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
-    for generation in retired {
+    if module.earlier_unmapped > 0 {
+        counts.push(("unmapped", module.earlier_unmapped));
+    }
+    for generation in &module.retired {
         match counts.iter_mut().find(|(state, _)| *state == generation.state) {
             Some((_, count)) => *count += 1,
             None => counts.push((&generation.state, 1)),

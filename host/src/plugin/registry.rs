@@ -26,6 +26,8 @@ pub(crate) struct Plugin {
     pub(crate) facts: Arc<Facts>,
     pub(crate) last_error: Option<String>,
     pub(crate) retired: VecDeque<Arc<Retired>>,
+    /// Generations that have left memory and the history.
+    pub(crate) earlier_unmapped: usize,
 }
 
 impl Plugin {
@@ -36,6 +38,7 @@ impl Plugin {
             let gone = self.retired.iter().position(|old| old.state() == RetiredState::Unmapped);
             let Some(gone) = gone else { break };
             self.retired.remove(gone);
+            self.earlier_unmapped += 1;
         }
     }
 
@@ -91,6 +94,7 @@ impl Registry {
                     facts: facts.clone(),
                     last_error: None,
                     retired: VecDeque::new(),
+                    earlier_unmapped: 0,
                 };
                 self.plugins.insert(facts.plugin.clone(), plugin);
                 None

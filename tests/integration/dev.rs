@@ -1,0 +1,47 @@
+//! `ksi dev`: from saved source to a live plugin.
+
+use serde_json::json;
+
+use crate::kit::{Client, OutsideCrate, Running, cargo_environment, ksi_command, until};
+
+fn source(text: &str) -> String {
+    format!(
+        "use ksi_plugin_api::prelude::*;\n\n#[derive(Default)]\nstruct Saved;\n\n#[plugin]\nimpl Saved {{\n    \
+         #[event_handler(\"saved:say\")]\n    async fn say(&self, _ctx: &Context, _data: Value) -> Result<String> {{\n        \
+         Ok({text})\n    }}\n}}\n"
+    )
+}
+
+#[test]
+fn an_edit_goes_live_a_mistake_keeps_the_old_code_and_its_correction_goes_live_too() {
+    let package = OutsideCrate::new("saved", &source("\"one\".to_owned()"));
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let mut command = ksi_command(&["dev", "--plugins"]);
+    command.arg(dir.path().join("drop")).arg("--socket").arg(&socket).arg(package.path());
+    command.env("TMPDIR", dir.path()).current_dir(dir.path());
+    for (name, value) in cargo_environment() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let dev = Running::start(&mut command);
+    // The first build may take longer than anything else.
+    let ready = until("it is ready", || dev.line_soon(), Option::is_some).unwrap();
+    assert!(ready.starts_with("ready on "), "{ready}");
+    let mut client = Client::connect(&socket);
+    assert_eq!(client.emit("saved:say", json!({})), "one");
+
+    package.write(&source("\"two\".to_owned()"));
+    until("the edit is live", || client.emit("saved:say", json!({})), |said| said == "two");
+
+    package.write(&source("three"));
+    until("the mistake is shown", || dev.stderr(), |text| text.contains("cannot find value `three`"));
+    assert_eq!(client.emit("saved:say", json!({})), "two", "what was live stays live");
+
+    package.write(&source("\"four\".to_owned()"));
+    until("the correction is live", || client.emit("saved:say", json!({})), |said| said == "four");
+    let module = client.emit("module:list", json!({}))["modules"][0].take();
+    assert_eq!((&module["name"], &module["generation"]), (&json!("saved"), &json!(3)));
+}
