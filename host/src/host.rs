@@ -28,10 +28,14 @@ use crate::{
     },
     event::{Event, NewEvent, Payload},
     plugin::{
+        activate::Activation,
+        deploy_error::DeployError,
         host_side::HostSideLimits,
+        prepare::Preparation,
         private_copy::{PrivateDir, PrivateDirError},
         probe::Prober,
-        supervisor::{DeployError, Supervisor, SupervisorParts},
+        retire::Retirer,
+        supervisor::Supervisor,
         watch::{FolderWatch, WatchError},
     },
     report::Report,
@@ -164,20 +168,20 @@ impl HostBuilder {
                 "plugin files are loaded without a probe: this program does not call ksi_host::answer_probe"
             );
         }
-        let supervisor = Arc::new(Supervisor::new(SupervisorParts {
-            router: router.clone(),
-            dir: PrivateDir::create()?,
-            prober,
-            init_timeout: timeouts.init,
-            drain_timeout: timeouts.drain,
-            shutdown_timeout: timeouts.shutdown,
-            limits: HostSideLimits {
-                background_tasks: limits.background_tasks,
-                subscriptions: limits.subscriptions,
+        let supervisor = Arc::new(Supervisor::new(
+            Preparation { dir: PrivateDir::create()?, prober },
+            Activation {
+                router: router.clone(),
+                init_timeout: timeouts.init,
+                limits: HostSideLimits {
+                    background_tasks: limits.background_tasks,
+                    subscriptions: limits.subscriptions,
+                },
+                epoch: started,
+                configs: encoded(&config)?,
             },
-            epoch: started,
-            configs: encoded(&config)?,
-        }));
+            Retirer::new(router.clone(), timeouts.drain, timeouts.shutdown),
+        ));
         let folders = FolderWatch::start(config.plugin_dirs.clone());
         let (stuck, abandoned) = (timeouts.stuck, limits.abandoned_workers);
         let inner = Inner {
@@ -318,7 +322,7 @@ impl Host {
     /// # Errors
     /// There is no such plugin, or it is not live.
     pub async fn unload(&self, plugin: &str) -> Result<(), DeployError> {
-        self.0.supervisor.unload(plugin, "it was asked for").await.map(drop)
+        self.0.supervisor.unload(plugin).await.map(drop)
     }
 
     /// Serves clients on a Unix socket at `path`, with the limits of the configuration.

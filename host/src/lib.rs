@@ -25,11 +25,11 @@ pub use event::{Event, EventId, NewEvent, Payload};
 pub use host::{Host, HostBuilder, StartError};
 pub use ksi_plugin_api::{NameError, Pattern};
 pub use plugin::{
+    deploy_error::DeployError,
     load::LoadError,
     manifest::{HandlerManifest, Manifest, ManifestError},
     private_copy::{CopyError, PrivateDirError},
     probe::{ProbeError, answer_probe},
-    supervisor::DeployError,
     watch::WatchError,
 };
 pub use report::{Outcome, OutcomeKind, Report};

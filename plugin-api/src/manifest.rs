@@ -120,10 +120,10 @@ macro_rules! __export_plugin {
             #[cfg_attr(windows, unsafe(link_section = ".ksiman"))]
             static MANIFEST: [u8; $crate::manifest::total(PARTS)] = $crate::manifest::join(PARTS);
 
-            // `abi::export` asserts that this is the name that abi_stable looks for.
-            #[cfg(not(test))]
+            // `abi::export` asserts that this is the name that abi_stable looks for. A test executable may hold several
+            // plugins, so it does not export them; it makes them all the same, or else all of a plugin counted as unused.
             #[used]
-            #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
+            #[cfg_attr(not(test), unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader"))]
             static HEADER: $crate::__private::LibHeader =
                 $crate::__private::header::<$crate::__private::Running<$plugin>>();
         };

@@ -18,11 +18,18 @@ use crate::kit::{HostBuilder, Library, OutsideCrate, TestHost, until, workspace}
 fn refused(builder: HostBuilder) -> (TestHost, Vec<(String, String)>) {
     let host = builder.plugin("good.so", &Library::chaos().named("chao9")).start();
     assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "the good one answers");
-    let of = |module: &Value, key: &str| module[key].as_str().unwrap_or_else(|| panic!("no {key}: {module}")).to_owned();
+    let of = |module: &Value, key: &str| {
+        module[key].as_str().unwrap_or_else(|| panic!("no {key}: {module}")).to_owned()
+    };
     let modules = host.modules();
-    assert_eq!(modules.iter().filter(|module| module["state"] == "live").count(), 1, "{modules:#?}");
+    assert_eq!(
+        modules.iter().filter(|module| module["state"] == "live").count(),
+        1,
+        "{modules:#?}"
+    );
     let refused = modules.iter().filter(|module| module["state"] == "refused");
-    let refused: Vec<_> = refused.map(|module| (of(module, "name"), of(module, "last_error"))).collect();
+    let refused: Vec<_> =
+        refused.map(|module| (of(module, "name"), of(module, "last_error"))).collect();
     assert_eq!(refused.len() + 1, modules.len());
     assert_eq!(host.resources().libraries.len(), 1, "only the good one is in memory");
     for (name, reason) in &refused {
@@ -51,7 +58,11 @@ fn every_kind_of_file_that_is_no_plugin_is_refused_with_what_it_is() {
         ("abi", chaos.clone().with("\"abi\":1,", "\"abi\":9,"), "ABI version 9"),
         ("format", chaos.clone().with("{\"format\":1,", "{\"format\":7,"), "format 7"),
         ("magic", chaos.clone().with("KSIM1\n{", "KSIM8\n{"), "KSIM8"),
-        ("json", chaos.clone().with("{\"format\":1,\"name\"", "{\"format\":1 \"name\""), "manifest cannot be read"),
+        (
+            "json",
+            chaos.clone().with("{\"format\":1,\"name\"", "{\"format\":1 \"name\""),
+            "manifest cannot be read",
+        ),
         ("name", chaos.clone().named("ch os"), "no plugin name"),
         ("abort", chaos.clone().with("\"panic\":\"unwind\"", "\"panic\": \"abort\""), "panic"),
     ];
@@ -62,7 +73,8 @@ fn every_kind_of_file_that_is_no_plugin_is_refused_with_what_it_is() {
     let (_host, refused) = refused(builder);
     assert_eq!(refused.len(), cases.len());
     for (name, _, words) in cases {
-        let (_, reason) = refused.iter().find(|(file, _)| *file == format!("{name}.so")).expect(name);
+        let (_, reason) =
+            refused.iter().find(|(file, _)| *file == format!("{name}.so")).expect(name);
         assert!(reason.contains(words), "{name}: {reason}");
     }
 }
@@ -152,10 +164,14 @@ fn libraries_of_the_system_are_refused() {
 fn system_libraries() -> Vec<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let path = |line: &str| line.find('/').map(|at| PathBuf::from(&line[at..]));
-    let mut libraries: Vec<PathBuf> = maps.lines().filter_map(path).filter(|path| is_library(path)).collect();
+    let mut libraries: Vec<PathBuf> =
+        maps.lines().filter_map(path).filter(|path| is_library(path)).collect();
     let folder = libraries.first().expect("the C library is mapped").parent().unwrap().to_owned();
-    let mut others: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    others.retain(|path| is_library(path) && fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() < 1 << 20));
+    let mut others: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    others.retain(|path| {
+        is_library(path) && fs::metadata(path).is_ok_and(|it| it.is_file() && it.len() < 1 << 20)
+    });
     others.sort();
     libraries.extend(others.into_iter().take(40));
     libraries.sort();
@@ -165,29 +181,90 @@ fn system_libraries() -> Vec<PathBuf> {
 
 fn is_library(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.starts_with("lib") && name.contains(".so") && fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"))
+    name.starts_with("lib")
+        && name.contains(".so")
+        && fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"))
+}
+
+/// A library whose constructor does something, compiled from `fixtures/constructor.rs`.
+fn with_constructor(host: &TestHost, name: &str, does: &[&str], manifest: Option<&str>) -> PathBuf {
+    let library = host.dir().join(name);
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-o"]).arg(&library);
+    rustc.args(does.iter().flat_map(|does| ["--cfg", *does]));
+    rustc.arg(workspace().join("tests/fixtures/constructor.rs"));
+    rustc.env("MARKER", host.dir().join("marker"));
+    if let Some(manifest) = manifest {
+        rustc.args(["--cfg", "manifest"]).env("MANIFEST", format!("KSIM1\n{manifest}"));
+    }
+    let output = rustc.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    library
 }
 
 #[test]
 fn no_code_of_a_refused_file_runs() {
     let host = TestHost::chaos();
     let marker = host.dir().join("marker");
-    for (name, flags) in [("plain.so", &[][..]), ("other_abi.so", &["--cfg", "manifest"])] {
-        let library = host.dir().join(name);
-        let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-        rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-o"]).arg(&library).args(flags);
-        rustc.arg(workspace().join("tests/fixtures/constructor.rs")).env("MARKER", &marker);
-        let output = rustc.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-
+    for (name, manifest) in [("plain.so", None), ("other_abi.so", Some(r#"{"format":1,"abi":9}"#))]
+    {
+        let library = with_constructor(&host, name, &[], manifest);
         let loaded = Command::new("/bin/true").env("LD_PRELOAD", &library).status().unwrap();
         assert!(loaded.success() && marker.exists(), "its constructor does run where it is loaded");
         fs::remove_file(&marker).unwrap();
-
         host.drop_in(name, &Library(fs::read(&library).unwrap()));
         host.until_refused(name);
         assert!(!marker.exists(), "{name}: its code ran");
     }
+}
+
+#[test]
+fn a_library_that_crashes_hangs_or_is_empty_when_it_is_opened_ends_a_probe_and_not_the_host() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[timeouts]\nprobe = '400ms'")
+        .start();
+    let manifest = r#"{"format":1,"name":"mine","version":"1","abi":1,"rustc":"","target":"","panic":"unwind",
+        "state":false,"runtime":false,"handlers":[],"emits":[]}"#;
+    for (name, does, words) in [
+        ("crash.so", &["crash"][..], "ended a probe process"),
+        ("hang.so", &["hang"], "did not end within 400ms"),
+        ("hollow.so", &[], "exports no plugin"),
+    ] {
+        let library = with_constructor(&host, name, does, Some(manifest));
+        host.drop_in(name, &Library(fs::read(&library).unwrap()));
+        let reason = host.until_refused(name);
+        assert!(reason.contains(words) && reason.contains(name), "{name}: {reason}");
+        assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
+    }
+    assert_eq!(host.resources().libraries.len(), 1);
+    let own = host.process.id().to_string();
+    until("no probe is left behind", || children(&own), |children| children.is_empty());
+}
+
+/// The processes that this one has started and not seen the end of.
+fn children(process: &str) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of_task =
+        |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    tasks
+        .flat_map(|task| {
+            of_task(task.unwrap()).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn a_file_that_is_refused_is_announced() {
+    let host = TestHost::builder().start();
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:*"]);
+    host.drop_in("letter.so", &Library(b"Dear host".to_vec()));
+    let failed = watcher.push_of("module:load_failed");
+    assert_eq!(failed["file"], host.file("letter.so").to_str().unwrap());
+    assert!(failed["reason"].as_str().unwrap().contains("ELF"), "{failed}");
+    fs::remove_file(host.file("letter.so")).unwrap();
+    until("a file that is gone is forgotten", || host.modules(), Vec::is_empty);
 }
 
 #[test]
@@ -236,7 +313,11 @@ fn a_plugin_whose_init_fails_panics_hangs_or_blocks_is_refused_and_holds_up_no_o
         assert!(reason.contains(words) && reason.contains("chaos"), "{how}: {reason}");
         host.until_live("chao1", 1);
         assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
-        until("nothing of it stays in memory", || host.resources().libraries.len(), |count| *count == 1);
+        until(
+            "nothing of it stays in memory",
+            || host.resources().libraries.len(),
+            |count| *count == 1,
+        );
     }
 }
 
@@ -247,13 +328,17 @@ fn a_folder_that_vanishes_and_comes_back_is_watched_again() {
     let aside = host.dir().join("aside");
     for round in 0_usize..2 {
         fs::rename(host.plugins(), &aside).unwrap();
-        host.until_module("its plugins are unloaded", "chaos", |module| module["state"] == "unloaded");
+        host.until_module("its plugins are unloaded", "chaos", |module| {
+            module["state"] == "unloaded"
+        });
         assert_eq!(client.emit("system:health", json!({}))["status"], "healthy");
         fs::rename(&aside, host.plugins()).unwrap();
         host.until_module("they are loaded again", "chaos", |module| module["state"] == "live");
         host.drop_in("chaos.so", &Library::chaos().version(round + 2));
         let version = || client.emit("chaos:version", json!({}))["version"].clone();
-        until("a change is seen", version, |version| *version == format!("chaos-version-{:04}", round + 2));
+        until("a change is seen", version, |version| {
+            *version == format!("chaos-version-{:04}", round + 2)
+        });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::kit::{Client, OutsideCrate, Running, cargo_environment, ksi_command, until};
+use crate::kit::{Client, OutsideCrate, Running, ksi_command, until, with_cargo_environment};
 
 fn source(text: &str) -> String {
     format!(
@@ -20,12 +20,7 @@ fn an_edit_goes_live_a_mistake_keeps_the_old_code_and_its_correction_goes_live_t
     let mut command = ksi_command(&["dev", "--plugins"]);
     command.arg(dir.path().join("drop")).arg("--socket").arg(&socket).arg(package.path());
     command.env("TMPDIR", dir.path()).current_dir(dir.path());
-    for (name, value) in cargo_environment() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    with_cargo_environment(&mut command);
     let dev = Running::start(&mut command);
     // The first build may take longer than anything else.
     let ready = until("it is ready", || dev.line_soon(), Option::is_some).unwrap();
@@ -37,7 +32,11 @@ fn an_edit_goes_live_a_mistake_keeps_the_old_code_and_its_correction_goes_live_t
     until("the edit is live", || client.emit("saved:say", json!({})), |said| said == "two");
 
     package.write(&source("three"));
-    until("the mistake is shown", || dev.stderr(), |text| text.contains("cannot find value `three`"));
+    until(
+        "the mistake is shown",
+        || dev.stderr(),
+        |text| text.contains("cannot find value `three`"),
+    );
     assert_eq!(client.emit("saved:say", json!({})), "two", "what was live stays live");
 
     package.write(&source("\"four\".to_owned()"));

@@ -312,3 +312,32 @@ fn background_tasks_run_on_and_are_bounded() {
     assert_eq!(code, "rejected");
     assert!(text.contains("limits.background_tasks") || text.contains('3'), "{text}");
 }
+
+#[test]
+fn what_a_call_was_waiting_for_ends_with_its_own_timeout() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[timeouts]\nhandler = '150ms'")
+        .start();
+    // `gate:wait` may take a minute, but the event that causes it may not.
+    let (code, _) =
+        failure(&mut host.client(), "chaos:request", json!({"event": "gate:wait", "data": {}}));
+    assert_eq!(code, "timed_out");
+    host.until_module("nothing goes on", "chaos", |module| module["counts"]["in_flight"] == 0);
+}
+
+#[test]
+fn a_background_task_that_panics_is_logged_and_the_plugin_goes_on() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    client.emit("chaos:spawn_panic", json!({}));
+    until(
+        "it is logged",
+        || host.process.stderr(),
+        |text| {
+            text.lines()
+                .any(|line| line.contains("a task panics on purpose") && line.contains("chaos"))
+        },
+    );
+    assert_eq!(client.emit("chaos:echo", json!(1)), 1);
+}

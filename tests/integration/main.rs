@@ -13,6 +13,7 @@ mod builtin;
 mod cli;
 mod dev;
 mod events;
+mod layering;
 mod monitor;
 mod plugins;
 mod replacement;

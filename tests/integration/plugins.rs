@@ -60,7 +60,9 @@ fn completion_echoes_offline_and_publishes_its_result() {
     let host = TestHost::builder().plugin("c.so", &Library::of("ksi-plugin-completion")).start();
     let mut watcher = host.client();
     watcher.subscribe(&["completion:*"]);
-    let answer = host.ksi(&["emit", "completion:request", r#"{"prompt":"hi","model":"echo","temperature":0}"#]).ok();
+    let answer = host
+        .ksi(&["emit", "completion:request", r#"{"prompt":"hi","model":"echo","temperature":0}"#])
+        .ok();
     let answer: Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(answer["text"], "hi");
     assert_eq!(watcher.push_of("completion:result"), answer);
@@ -77,7 +79,10 @@ fn completion_speaks_http_in_its_own_runtime_and_leaves_memory_when_it_is_replac
     let mut client = host.client();
     for generation in 1..=3 {
         let answer = client.emit("completion:request", json!({"prompt": "hi"}));
-        assert_eq!((&answer["text"], &answer["provider"]), (&json!("hello from afar"), &json!("openai")));
+        assert_eq!(
+            (&answer["text"], &answer["provider"]),
+            (&json!("hello from afar"), &json!("openai"))
+        );
         let reloaded = client.emit("module:reload", json!({"module_name": "completion"}));
         assert_eq!(reloaded["generation"], generation + 1);
         host.until_unmapped("completion");

@@ -300,3 +300,58 @@ fn a_plugin_that_subscribes_hears_the_life_of_the_host() {
     let loaded = heard.as_array().unwrap().iter().filter(|it| *it == "module:loaded").count();
     assert!(loaded >= 1, "{heard}");
 }
+
+#[test]
+fn of_many_versions_in_quick_succession_the_last_one_stays() {
+    let host = TestHost::chaos();
+    for version in 2..=30 {
+        host.drop_in("chaos.so", &Library::chaos().version(version));
+    }
+    let mut client = host.client();
+    until("the last one answers", || version(&mut client), |it| it == "chaos-version-0030");
+    let module = host.until_unmapped("chaos");
+    assert_eq!((&module["state"], &module["last_error"]), (&json!("live"), &Value::Null));
+    assert_eq!(host.resources().libraries.len(), 1);
+}
+
+#[test]
+fn a_file_that_is_renamed_stays_the_same_plugin() {
+    let host = TestHost::chaos();
+    fs::rename(host.file("chaos.so"), host.file("renamed.so")).unwrap();
+    host.until_module("it is live under its new name", "chaos", |module| {
+        module["state"] == "live" && module["file"] == host.file("renamed.so").to_str().unwrap()
+    });
+    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
+    host.until_unmapped("chaos");
+    assert_eq!(host.modules().len(), 1, "nothing is left of the old name");
+}
+
+#[test]
+fn a_file_that_becomes_another_plugin_takes_the_first_one_out() {
+    let host = TestHost::chaos();
+    host.drop_in("chaos.so", &Library::chaos().named("chao1"));
+    host.until_live("chao1", 1);
+    host.until_module("the first one is unloaded", "chaos", |module| module["state"] == "unloaded");
+    host.until_unmapped("chaos");
+    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "one answers");
+}
+
+#[test]
+fn a_call_from_another_plugin_finishes_on_the_generation_that_it_reached() {
+    let host = TestHost::chaos();
+    host.drop_in("other.so", &Library::chaos().named("chao1"));
+    host.until_live("chao1", 1);
+    let mut client = host.client();
+    client.emit("module:unload", json!({"module_name": "chao1"}));
+    host.until_unmapped("chao1");
+    // `gate:wait` is the chaos plugin's alone now, and a request that is under way when the other one is gone too.
+    let relayed = client.begin("chaos:request", json!({"event": "gate:wait", "data": "far"}));
+    let mut other = host.client();
+    until_waiting(&mut other, 1);
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_live("chaos", 2);
+    other.emit("gate:open", json!({}));
+    let reply = client.end(&relayed)["data"].take();
+    assert_eq!(reply, json!({"data": "far", "version": "chaos-version-0001"}));
+    host.until_unmapped("chaos");
+}

@@ -89,11 +89,8 @@ fn a_context_that_is_kept_pins_the_generation_with_the_cause_until_it_is_let_go(
     let module = host.until_module("it is pinned", "chaos", pinned);
     let cause = module["retired"][0]["cause"].as_str().unwrap();
     assert!(cause.contains("Context") || cause.contains("thread"), "{cause}");
-    assert!(
-        host.ksi(&["list"])
-            .ok()
-            .contains(cause.split(',').next().unwrap().split_whitespace().next().unwrap())
-    );
+    let list = host.ksi(&["list"]).ok();
+    assert!(list.contains("1 pinned") && list.contains("generation 1 is pinned"), "{list}");
     assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "the new one answers");
     fs::remove_file(&flag).unwrap();
     host.until_unmapped("chaos");
@@ -132,4 +129,76 @@ fn a_call_that_blocks_its_thread_delays_the_unmapping_and_nothing_else() {
     caller.end(&blocked);
     host.until_unmapped("chaos");
     assert_eq!(host.resources().libraries.len(), 1);
+}
+
+#[test]
+fn a_plugin_whose_old_generations_cannot_be_unmapped_is_in_the_end_replaced_no_more() {
+    let host = TestHost::chaos();
+    let flag = host.dir().join("keep");
+    fs::write(&flag, "").unwrap();
+    let refused = |module: &Value| module["last_error"].is_string();
+    let mut generation = 1;
+    let last = loop {
+        host.client().emit("chaos:keep_context", json!({"while_exists": flag}));
+        host.drop_in("chaos.so", &Library::chaos().version(generation + 1));
+        let module = host.until_module("it is replaced or not", "chaos", |module| {
+            refused(module) || module["generation"] == generation + 1
+        });
+        if refused(&module) {
+            break module;
+        }
+        generation += 1;
+        assert!(generation < 100, "memory is filled without a bound");
+    };
+    let text = last["last_error"].as_str().unwrap();
+    assert!(text.contains("still in memory"), "{text}");
+    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "the live one goes on");
+    fs::remove_file(&flag).unwrap();
+    host.until_unmapped("chaos");
+    host.drop_in("chaos.so", &Library::chaos().version(generation + 2));
+    host.until_live("chaos", generation as u64 + 1);
+}
+
+#[test]
+fn many_plugins_are_replaced_at_the_same_time() {
+    const PLUGINS: usize = 6;
+    const ROUNDS: usize = 6;
+    let name = |plugin: usize| format!("chao{plugin}");
+    let mut builder = TestHost::builder();
+    for plugin in 0..PLUGINS {
+        builder = builder.plugin(&format!("{plugin}.so"), &Library::chaos().named(&name(plugin)));
+    }
+    let host = builder.start();
+    let libraries: Vec<Library> =
+        (0..PLUGINS).map(|plugin| Library::chaos().named(&name(plugin))).collect();
+    for round in 2..=ROUNDS {
+        for (plugin, library) in libraries.iter().enumerate() {
+            host.drop_in(&format!("{plugin}.so"), &library.clone().version(round));
+        }
+        for plugin in 0..PLUGINS {
+            host.until_live(&name(plugin), round as u64);
+        }
+        let versions = host.client().emit("chaos:version", json!({}));
+        let expected = format!("chaos-version-{round:04}");
+        assert!(
+            versions.as_array().unwrap().iter().all(|it| it["version"] == expected),
+            "{versions}"
+        );
+    }
+    for plugin in 0..PLUGINS {
+        host.until_unmapped(&name(plugin));
+    }
+    assert_eq!(host.resources().libraries.len(), PLUGINS);
+}
+
+#[test]
+fn the_host_ends_in_order_although_a_generation_is_pinned() {
+    let host = TestHost::chaos();
+    let flag = host.dir().join("keep");
+    fs::write(&flag, "").unwrap();
+    host.client().emit("chaos:keep_context", json!({"while_exists": flag}));
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_live("chaos", 2);
+    host.client().emit("chaos:keep_context", json!({"while_exists": flag}));
+    assert_eq!(host.stop().code, Some(0));
 }

@@ -13,9 +13,7 @@ use crate::{
     dispatch::call::Counts,
     host::Host,
     plugin::{
-        registry::Plugin,
-        retire::RetiredState,
-        supervisor::{DeployError, Deployed},
+        deploy_error::DeployError, registry::Plugin, retire::RetiredState, supervisor::Deployed,
     },
     router::native::Failure,
 };
@@ -165,34 +163,19 @@ struct Load {
 }
 
 async fn load_file(host: Host, ask: Load) -> Result<Value, Failure> {
-    // In a task of its own: a replacement is not given up because whoever asked for it went away.
-    let supervisor = host.inner().supervisor.clone();
-    let loading = tokio::spawn(async move { supervisor.load(&ask.path).await });
-    done("loaded", loading).await
+    done("loaded", host.inner().supervisor.load(&ask.path).await)
 }
 
 async fn reload(host: Host, ask: Named) -> Result<Value, Failure> {
-    let supervisor = host.inner().supervisor.clone();
-    let reloading = tokio::spawn(async move { supervisor.reload(&ask.module_name).await });
-    done("reloaded", reloading).await
+    done("reloaded", host.inner().supervisor.reload(&ask.module_name).await)
 }
 
 async fn unload(host: Host, ask: Named) -> Result<Value, Failure> {
-    let supervisor = host.inner().supervisor.clone();
-    let unloading =
-        tokio::spawn(async move { supervisor.unload(&ask.module_name, "it was asked for").await });
-    done("unloaded", unloading).await
+    done("unloaded", host.inner().supervisor.unload(&ask.module_name).await)
 }
 
-async fn done(
-    status: &str,
-    task: tokio::task::JoinHandle<Result<Deployed, DeployError>>,
-) -> Result<Value, Failure> {
-    let deployed = match task.await {
-        Ok(deployed) => deployed.map_err(failure)?,
-        Err(error) => return Err(Failure::new("internal", error)),
-    };
-    let Deployed { plugin, version, generation } = deployed;
+fn done(status: &str, deployed: Result<Deployed, DeployError>) -> Result<Value, Failure> {
+    let Deployed { plugin, version, generation } = deployed.map_err(failure)?;
     Ok(json!({ "status": status, "name": *plugin, "version": version, "generation": generation }))
 }
 

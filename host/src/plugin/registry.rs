@@ -13,6 +13,10 @@ use super::{
 
 /// How many retired generations of a plugin are remembered, beside those that are still in memory.
 const HISTORY: usize = 8;
+/// How many plugins are remembered that are not live any more.
+const UNLOADED: usize = 64;
+/// How many refused files are remembered; beyond it, the first by path are forgotten.
+const REFUSED: usize = 1_024;
 /// How many generations of a plugin may be in memory although they were replaced. At the limit it is not replaced any
 /// more, so that a plugin that cannot be unmapped does not fill memory.
 pub(crate) const PINNED: usize = 16;
@@ -42,10 +46,13 @@ impl Plugin {
         }
     }
 
-    /// How many replaced generations are still in memory.
-    pub(crate) fn lingering(&self) -> usize {
-        self.retired.iter().filter(|old| old.state() != RetiredState::Unmapped).count()
+    fn lingering(&self) -> usize {
+        lingering(&self.retired)
     }
+}
+
+fn lingering<'a>(retired: impl IntoIterator<Item = &'a Arc<Retired>>) -> usize {
+    retired.into_iter().filter(|old| old.state() != RetiredState::Unmapped).count()
 }
 
 /// A file that did not become a plugin.
@@ -63,19 +70,68 @@ pub(crate) struct Registry {
     pub(crate) refused: BTreeMap<PathBuf, RefusedFile>,
     started: u64,
     generations: BTreeMap<Arc<str>, u64>,
+    /// Generations of plugins that were never live, as long as they are in memory.
+    strays: BTreeMap<Arc<str>, Vec<Arc<Retired>>>,
 }
 
 impl Registry {
-    /// The number of a plugin's next generation. Every attempt takes one, so that a number never means two things.
-    pub(crate) fn next_generation(&mut self, plugin: &Arc<str>) -> u64 {
-        self.generations.get(plugin).map_or(1, |last| last + 1)
+    /// A number for the next generation of a plugin. One whose `initialize` fails keeps it, so that no number means
+    /// two things.
+    pub(crate) fn take_generation(&mut self, plugin: &Arc<str>) -> u64 {
+        let number = self.generations.entry(plugin.clone()).or_default();
+        *number += 1;
+        *number
+    }
+
+    /// Remembers a generation that did not become live.
+    pub(crate) fn remember(&mut self, name: &Arc<str>, retired: Arc<Retired>) {
+        match self.plugins.get_mut(name) {
+            Some(plugin) => plugin.remember(retired),
+            None => {
+                self.strays.values_mut().for_each(|strays| {
+                    strays.retain(|stray| stray.state() != RetiredState::Unmapped);
+                });
+                self.strays.retain(|_, strays| !strays.is_empty());
+                self.strays.entry(name.clone()).or_default().push(retired);
+            }
+        }
+    }
+
+    /// How many generations of a plugin are in memory although they are not live.
+    pub(crate) fn lingering(&self, name: &str) -> usize {
+        let strays = self.strays.get(name).map_or(0, lingering);
+        strays + self.plugins.get(name).map_or(0, Plugin::lingering)
+    }
+
+    /// Remembers why a file is no plugin.
+    pub(crate) fn refuse(&mut self, file: &Path, refused: RefusedFile) {
+        self.refused.insert(file.to_owned(), refused);
+        if self.refused.len() > REFUSED {
+            self.refused.pop_first();
+        }
+    }
+
+    /// Forgets the plugins that were unloaded first, beyond a number of them, if nothing of them is in memory.
+    pub(crate) fn forget_unloaded(&mut self) -> Vec<Arc<str>> {
+        let unloaded = self.plugins.iter().filter(|(_, plugin)| plugin.live.is_none());
+        let mut unloaded: Vec<_> =
+            unloaded.map(|(name, plugin)| (plugin.started, name.clone())).collect();
+        unloaded.sort_unstable();
+        let excess = unloaded.len().saturating_sub(UNLOADED);
+        let mut forgotten: Vec<Arc<str>> = unloaded.into_iter().map(|(_, name)| name).collect();
+        forgotten.truncate(excess);
+        forgotten.retain(|name| self.lingering(name) == 0);
+        for name in &forgotten {
+            self.plugins.remove(name);
+            self.generations.remove(name);
+        }
+        forgotten
     }
 
     /// Makes a generation the live one; returns the one that it replaces.
     pub(crate) fn install(&mut self, generation: Generation) -> Option<Generation> {
         let facts = generation.facts.clone();
         self.refused.remove(&facts.file);
-        self.generations.insert(facts.plugin.clone(), facts.number);
         match self.plugins.get_mut(&facts.plugin) {
             Some(plugin) => {
                 if plugin.live.is_none() {

@@ -85,17 +85,22 @@ impl Retired {
 
 /// Lets generations go.
 pub(crate) struct Retirer {
-    pub(crate) router: Arc<Router>,
-    pub(crate) drain: Duration,
-    pub(crate) shutdown: Duration,
+    router: Arc<Router>,
+    drain: Duration,
+    shutdown: Duration,
     /// Makes retirements that run at the same time share one exchange of the workers.
-    pub(crate) turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// A generation whose instance is gone.
 pub(crate) struct Quiet(Generation);
 
 impl Retirer {
+    /// `drain` is what calls in flight get, `shutdown` what each shutdown handler gets.
+    pub(crate) fn new(router: Arc<Router>, drain: Duration, shutdown: Duration) -> Self {
+        Retirer { router, drain, shutdown, turn: tokio::sync::Mutex::default() }
+    }
+
     /// The first half: until the instance is dropped. No route may lead to the generation any more.
     pub(crate) async fn quiesce(&self, mut generation: Generation, retired: &Retired) -> Quiet {
         let facts = generation.facts.clone();

@@ -6,150 +6,30 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use ksi_plugin_api::{
-    Description, NameError, Pattern,
-    abi::{ABI_VERSION, CallEnd, HostRef, Instance, ModuleRef, module},
-};
 use serde_json::{Value, json};
-use thiserror::Error;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::{
+    sync::{OwnedMutexGuard, mpsc, watch},
+    task::JoinHandle,
+};
 
 use super::{
-    generation::{Facts, Generation, LiveInstance, SHUTDOWN_EVENT, Timings},
-    host_side::{HostSide, HostSideLimits},
-    load::{LoadError, PluginLibrary},
-    manifest::{HandlerManifest, Manifest, ManifestError, read_manifest},
-    private_copy::{CopyError, PrivateCopy, PrivateDir},
-    probe::{ProbeError, Prober, describe_module},
+    activate::{Activation, Leftover},
+    deploy_error::DeployError,
+    generation::{Facts, Generation, LiveInstance},
+    prepare::{Candidate, Preparation},
+    private_copy::{CopyError, PrivateCopy},
     registry::{PINNED, RefusedFile, Registry},
     retire::{Retired, RetiredState, Retirer},
     watch::{Change, FolderWatch},
 };
 use crate::{
     event::{NewEvent, Payload},
-    report::OutcomeKind,
-    router::{
-        Router,
-        emit::NewTarget,
-        table::{Owner, Route},
-    },
+    router::{Router, table::Owner},
 };
-
-/// Why a file did not become the live generation of a plugin.
-#[derive(Debug, Error)]
-pub enum DeployError {
-    /// The file could not be copied.
-    #[error(transparent)]
-    Copy(#[from] CopyError),
-    /// Its bytes are not those of a plugin for this host.
-    #[error("{file} is refused: {source}", file = .file.display())]
-    Manifest {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        source: ManifestError,
-    },
-    /// The probe found it unfit.
-    #[error("{file} is refused: {source}", file = .file.display())]
-    Probe {
-        /// The file.
-        file: PathBuf,
-        /// What the probe found.
-        source: ProbeError,
-    },
-    /// Another file is that plugin already.
-    #[error(
-        "{file} is refused: it is a plugin named {plugin:?}, and so is {other}, which is live. Remove one of them, or \
-         rename one of the plugins", file = .file.display(), other = .other.display()
-    )]
-    Duplicate {
-        /// The file.
-        file: PathBuf,
-        /// The name of both.
-        plugin: Arc<str>,
-        /// The file that is live.
-        other: PathBuf,
-    },
-    /// Its library could not be loaded.
-    #[error("{file} is refused: {source}", file = .file.display())]
-    Load {
-        /// The file.
-        file: PathBuf,
-        /// At which step.
-        source: LoadError,
-    },
-    /// It cannot describe itself.
-    #[error("{file} is refused: {reason}", file = .file.display())]
-    Describe {
-        /// The file.
-        file: PathBuf,
-        /// What it says instead.
-        reason: String,
-    },
-    /// A subscription of its manifest is none.
-    #[error("{file} is refused: its handler {handler:?} has a bad subscription: {source}", file = .file.display())]
-    Subscription {
-        /// The file.
-        file: PathBuf,
-        /// The handler.
-        handler: String,
-        /// What is wrong with it.
-        source: NameError,
-    },
-    /// Its `initialize` failed or panicked.
-    #[error("{plugin} of {file} did not initialize: {reason}", file = .file.display())]
-    Init {
-        /// The plugin.
-        plugin: Arc<str>,
-        /// The file.
-        file: PathBuf,
-        /// The error or the panic.
-        reason: String,
-    },
-    /// Its `initialize` did not end.
-    #[error(
-        "{plugin} of {file} did not initialize within {after} (timeouts.init)",
-        file = .file.display(), after = humantime::format_duration(*.after)
-    )]
-    InitTimedOut {
-        /// The plugin.
-        plugin: Arc<str>,
-        /// The file.
-        file: PathBuf,
-        /// What it was given.
-        after: Duration,
-    },
-    /// Too many of its old generations are still in memory.
-    #[error(
-        "{plugin} is not replaced any more: {count} replaced generations of it are still in memory. Find out from \
-         module:inspect what pins them, and restart the host"
-    )]
-    TooManyPinned {
-        /// The plugin.
-        plugin: Arc<str>,
-        /// How many.
-        count: usize,
-    },
-    /// There is no such plugin.
-    #[error("there is no plugin named {plugin:?}; `ksi list` shows those there are")]
-    NoSuchPlugin {
-        /// The name.
-        plugin: String,
-    },
-    /// The plugin is not live.
-    #[error("{plugin} is not live")]
-    NotLive {
-        /// The name.
-        plugin: String,
-    },
-    /// The host is stopping.
-    #[error("the host is stopping and loads nothing any more")]
-    Stopping,
-}
 
 /// What became of a file.
 #[derive(Debug, Clone)]
@@ -162,12 +42,8 @@ pub(crate) struct Deployed {
 /// Runs load, reload and unload.
 pub(crate) struct Supervisor {
     router: Arc<Router>,
-    dir: PrivateDir,
-    prober: Option<Prober>,
-    init_timeout: Duration,
-    limits: HostSideLimits,
-    epoch: Instant,
-    configs: HashMap<String, Vec<u8>>,
+    preparation: Arc<Preparation>,
+    activation: Activation,
     retirer: Retirer,
     registry: Mutex<Registry>,
     /// One transaction at a time for each file, and for each plugin.
@@ -182,30 +58,6 @@ enum Turn {
     Plugin(Arc<str>),
 }
 
-/// What a supervisor is made from.
-pub(crate) struct SupervisorParts {
-    pub(crate) router: Arc<Router>,
-    pub(crate) dir: PrivateDir,
-    pub(crate) prober: Option<Prober>,
-    pub(crate) init_timeout: Duration,
-    pub(crate) drain_timeout: Duration,
-    pub(crate) shutdown_timeout: Duration,
-    pub(crate) limits: HostSideLimits,
-    pub(crate) epoch: Instant,
-    /// Each plugin's configuration, encoded.
-    pub(crate) configs: HashMap<String, Vec<u8>>,
-}
-
-/// A file that was copied, read and probed.
-struct Candidate {
-    file: PathBuf,
-    copy: PrivateCopy,
-    manifest: Manifest,
-    /// `None` when there was no probe.
-    description: Option<Description>,
-    timings: Timings,
-}
-
 enum Prepared {
     Candidate(Box<Candidate>),
     /// The live generation has the same bytes.
@@ -213,21 +65,11 @@ enum Prepared {
 }
 
 impl Supervisor {
-    pub(crate) fn new(parts: SupervisorParts) -> Self {
-        let retirer = Retirer {
-            router: parts.router.clone(),
-            drain: parts.drain_timeout,
-            shutdown: parts.shutdown_timeout,
-            turn: tokio::sync::Mutex::default(),
-        };
+    pub(crate) fn new(preparation: Preparation, activation: Activation, retirer: Retirer) -> Self {
         Supervisor {
-            router: parts.router,
-            dir: parts.dir,
-            prober: parts.prober,
-            init_timeout: parts.init_timeout,
-            limits: parts.limits,
-            epoch: parts.epoch,
-            configs: parts.configs,
+            router: activation.router.clone(),
+            preparation: Arc::new(preparation),
+            activation,
             retirer,
             registry: Mutex::default(),
             turns: Mutex::default(),
@@ -240,16 +82,20 @@ impl Supervisor {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn watch(&self) -> MutexGuard<'_, Option<FolderWatch>> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     // ---- what the folder says ----
 
     /// Loads what is in the folders, then follows their changes until the host stops.
     pub(crate) async fn follow(
         self: &Arc<Self>,
         folders: FolderWatch,
-        mut changes: tokio::sync::mpsc::Receiver<Change>,
+        mut changes: mpsc::Receiver<Change>,
     ) {
         let found = folders.found().to_vec();
-        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(folders);
+        *self.watch() = Some(folders);
         self.load_all(found).await;
         let supervisor = self.clone();
         let mut stopping = self.stopping.subscribe();
@@ -319,7 +165,7 @@ impl Supervisor {
             registry.live_of(file)
         };
         if let Some(name) = live
-            && let Err(error) = self.unload(&name, "its file was removed").await
+            && let Err(error) = self.take_out(&name, "its file was removed").await
         {
             tracing::warn!(plugin = %name, "{error}");
         }
@@ -332,8 +178,11 @@ impl Supervisor {
     /// Loads a file, or replaces the plugin that it is.
     pub(crate) async fn load(self: &Arc<Self>, file: &Path) -> Result<Deployed, DeployError> {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        let deployed = self.deploy(&file, true).await;
-        self.note(&file, deployed).await
+        self.to_the_end(|supervisor| async move {
+            let deployed = supervisor.deploy(&file, true).await;
+            supervisor.note(&file, deployed).await
+        })
+        .await
     }
 
     /// Replaces a plugin by what its file holds now, also when that has not changed.
@@ -345,12 +194,29 @@ impl Supervisor {
         self.load(&file).await
     }
 
-    /// Takes a plugin out of the routing table and lets it go.
-    pub(crate) async fn unload(
+    /// Unloads a plugin because somebody asked for it.
+    pub(crate) async fn unload(self: &Arc<Self>, name: &str) -> Result<Deployed, DeployError> {
+        let name = name.to_owned();
+        self.to_the_end(
+            |supervisor| async move { supervisor.take_out(&name, "it was asked for").await },
+        )
+        .await
+    }
+
+    /// Runs a transaction in a task of its own, so that it is not given up half-way when whoever asked goes away.
+    async fn to_the_end<F>(
         self: &Arc<Self>,
-        name: &str,
-        reason: &str,
-    ) -> Result<Deployed, DeployError> {
+        transaction: impl FnOnce(Arc<Self>) -> F,
+    ) -> Result<Deployed, DeployError>
+    where
+        F: Future<Output = Result<Deployed, DeployError>> + Send + 'static,
+    {
+        let task: JoinHandle<_> = self.router.site.runtime.spawn(transaction(self.clone()));
+        task.await.unwrap_or(Err(DeployError::Stopping))
+    }
+
+    /// Takes a plugin out of the routing table and lets it go.
+    async fn take_out(self: &Arc<Self>, name: &str, reason: &str) -> Result<Deployed, DeployError> {
         let name: Arc<str> = name.into();
         let turn = self.turn(Turn::Plugin(name.clone())).await;
         let (generation, retired, duplicates) = {
@@ -364,6 +230,8 @@ impl Supervisor {
             };
             let retired = Retired::new(generation.facts.number);
             plugin.remember(retired.clone());
+            let forgotten = registry.forget_unloaded();
+            forgotten.iter().for_each(|plugin| self.router.forget_plugin(plugin));
             (generation, retired, duplicates)
         };
         let facts = generation.facts.clone();
@@ -373,7 +241,7 @@ impl Supervisor {
         tracing::info!(plugin = %name, generation = facts.number, "unloaded: {reason}");
         self.announce("module:unloaded", &facts, reason, json!({})).await;
         self.retire_in_background(generation, retired);
-        if let Some(watch) = &*self.watch.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(watch) = &*self.watch() {
             // One of them may be that plugin now.
             duplicates.into_iter().for_each(|file| watch.settle_again(file));
         }
@@ -387,7 +255,7 @@ impl Supervisor {
     /// Lets every plugin go, the last started first, and waits until they are gone or `limit` is over.
     pub(crate) async fn stop(self: &Arc<Self>, limit: Duration) {
         self.stopping.send_replace(true);
-        drop(self.watch.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.watch().take());
         let names = self.registry().last_started_first();
         let mut closing = Vec::new();
         let deadline = tokio::time::Instant::now() + limit;
@@ -437,44 +305,15 @@ impl Supervisor {
         self.finish(prepared).await
     }
 
-    /// Everything that needs no turn: private copy, manifest, probe.
-    async fn prepare(self: &Arc<Self>, file: &Path, forced: bool) -> Result<Prepared, DeployError> {
-        let mut timings = Timings::default();
-        let started = Instant::now();
-        let (supervisor, path) = (self.clone(), file.to_owned());
-        let copied = tokio::task::spawn_blocking(move || {
-            let label =
-                path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
-            supervisor.dir.copy(&path, &label)
-        });
-        let (copy, bytes) = match copied.await {
-            Ok(copied) => copied?,
-            Err(_) => return Err(DeployError::Stopping),
-        };
-        timings.note("copy", started.elapsed());
-        if !forced && let Some(live) = self.unchanged(file, &copy) {
-            return Ok(Prepared::Unchanged(live));
+    async fn prepare(&self, file: &Path, forced: bool) -> Result<Prepared, DeployError> {
+        let copied = self.preparation.copy(file).await?;
+        match self.unchanged(file, &copied.copy).filter(|_| !forced) {
+            Some(live) => Ok(Prepared::Unchanged(live)),
+            None => Ok(Prepared::Candidate(Box::new(self.preparation.examine(copied).await?))),
         }
-        let started = Instant::now();
-        let manifest = read_manifest(&bytes, ABI_VERSION)
-            .map_err(|source| DeployError::Manifest { file: file.to_owned(), source })?;
-        drop(bytes);
-        timings.note("manifest", started.elapsed());
-        let started = Instant::now();
-        let description = match &self.prober {
-            Some(prober) => Some(
-                prober
-                    .probe(copy.path())
-                    .await
-                    .map_err(|source| DeployError::Probe { file: file.to_owned(), source })?,
-            ),
-            None => None,
-        };
-        timings.note("probe", started.elapsed());
-        let file = file.to_owned();
-        Ok(Prepared::Candidate(Box::new(Candidate { file, copy, manifest, description, timings })))
     }
 
+    /// What is live from this file, if that has the same bytes.
     fn unchanged(&self, file: &Path, copy: &PrivateCopy) -> Option<Deployed> {
         let registry = self.registry();
         let plugin = registry.plugins.get(&registry.live_of(file)?)?;
@@ -498,23 +337,29 @@ impl Supervisor {
         }
         let (number, before) = self.admit(&name, &candidate)?;
         let file = candidate.file.clone();
-        let (generation, instance) = self.initialize(name.clone(), number, candidate).await?;
+        let (generation, instance) = match self.activation.initialize(number, candidate).await {
+            Ok(activated) => activated,
+            Err(failed) => {
+                if let Some(leftover) = failed.leftover {
+                    self.retire_leftover(&name, leftover);
+                }
+                return Err(failed.error);
+            }
+        };
         let facts = generation.facts.clone();
-
         let (live, unused) = LiveInstance::new(instance);
-        let declared = self.routes(&generation, &live, &facts);
+        let declared = self.activation.routes(&generation, &live);
+        let generation = Generation { unused: Some(unused), ..generation };
         let declared = match declared {
             Ok(declared) => declared,
             Err(error) => {
                 drop(live);
-                let generation = Generation { unused: Some(unused), ..generation };
-                self.retire_in_background(generation, Retired::new(number));
+                self.retire_leftover(&name, Leftover { generation, creating: None });
                 return Err(error);
             }
         };
         let mut routes = generation.host_side.attach(&live);
         routes.push((Owner::Plugin(name.clone()), declared));
-        let generation = Generation { unused: Some(unused), ..generation };
         // The commit point.
         self.router.change(|table| table.swapped(&name, number, routes));
         drop(live);
@@ -532,7 +377,7 @@ impl Supervisor {
         drop(turn);
         // The file was another plugin before: that one has no file any more.
         if let Some(before) = before.filter(|before| *before != name)
-            && let Err(error) = self.unload(&before, "its file is another plugin now").await
+            && let Err(error) = self.take_out(&before, "its file is another plugin now").await
         {
             tracing::warn!(plugin = %before, "{error}");
         }
@@ -559,146 +404,12 @@ impl Supervisor {
                 let (file, other) = (candidate.file.clone(), other.clone());
                 return Err(DeployError::Duplicate { file, plugin: name.clone(), other });
             }
-            let count = plugin.lingering();
-            if count >= PINNED {
-                return Err(DeployError::TooManyPinned { plugin: name.clone(), count });
-            }
         }
-        Ok((registry.next_generation(name), registry.live_of(&candidate.file)))
-    }
-
-    /// Opens the library and makes the instance, both on dispatch workers.
-    async fn initialize(
-        self: &Arc<Self>,
-        name: Arc<str>,
-        number: u64,
-        candidate: Candidate,
-    ) -> Result<(Generation, Instance), DeployError> {
-        let Candidate { file, copy, manifest, description, mut timings } = candidate;
-        let workers = &self.router.site.workers;
-        let started = Instant::now();
-        let path = copy.path().to_owned();
-        let opened = workers.spawn(async move { PluginLibrary::open(&path) }).await;
-        let library = opened.map_err(|source| DeployError::Load { file: file.clone(), source })?;
-        timings.note("load", started.elapsed());
-
-        let host_side = HostSide::new(
-            name.clone(),
-            number,
-            self.router.clone(),
-            self.limits.clone(),
-            self.epoch,
-        );
-        let started = Instant::now();
-        let (library, created) = self.create(library, description, &name, &host_side).await;
-        timings.note("init", started.elapsed());
-        let (description, instance, failure) = match created {
-            Ok((description, instance)) => (description, Some(instance), None),
-            Err(failure) => (Description::default(), None, Some(failure)),
-        };
-        let handlers = OnceLock::new();
-        let hash = copy.hash();
-        let facts = Facts {
-            plugin: name.clone(),
-            number,
-            manifest,
-            description,
-            file: file.clone(),
-            hash,
-            handlers,
-            timings,
-        };
-        let generation =
-            Generation { facts: Arc::new(facts), host_side, unused: None, library, copy };
-        match (instance, failure) {
-            (Some(instance), _) => Ok((generation, instance)),
-            (None, failure) => {
-                generation.host_side.detach();
-                let retired = Retired::new(number);
-                let error = match failure {
-                    Some(NotCreated::Failed(reason)) => {
-                        self.retire_in_background(generation, retired);
-                        DeployError::Init { plugin: name, file, reason }
-                    }
-                    Some(NotCreated::Undescribed(reason)) => {
-                        self.retire_in_background(generation, retired);
-                        DeployError::Describe { file, reason }
-                    }
-                    Some(NotCreated::TimedOut(ended)) => {
-                        self.retire_when(ended, generation, retired);
-                        DeployError::InitTimedOut { plugin: name, file, after: self.init_timeout }
-                    }
-                    None => DeployError::Stopping,
-                };
-                Err(error)
-            }
+        let count = registry.lingering(name);
+        if count >= PINNED {
+            return Err(DeployError::TooManyPinned { plugin: name.clone(), count });
         }
-    }
-
-    async fn create(
-        &self,
-        library: PluginLibrary,
-        description: Option<Description>,
-        name: &Arc<str>,
-        host_side: &Arc<HostSide>,
-    ) -> (PluginLibrary, Result<(Description, Instance), NotCreated>) {
-        let workers = &self.router.site.workers;
-        let (library, description) = match description {
-            Some(description) => (library, description),
-            None => {
-                let (library, described) = workers
-                    .spawn(async move {
-                        let described = describe_module(&library);
-                        (library, described)
-                    })
-                    .await;
-                match described {
-                    Ok(description) => (library, description),
-                    Err(reason) => return (library, Err(NotCreated::Undescribed(reason))),
-                }
-            }
-        };
-        let module: ModuleRef = library.module;
-        let config = self.configs.get(&**name).cloned().unwrap_or_else(|| b"{}".to_vec());
-        let host = HostRef::new(host_side.clone());
-        let mut task = workers.spawn(async move { module::create(module, host, &config).await });
-        match tokio::time::timeout(self.init_timeout, &mut task).await {
-            Ok(Ok(instance)) => (library, Ok((description, instance))),
-            Ok(Err(end)) => (library, Err(NotCreated::Failed(reason_of(end)))),
-            Err(_) => (library, Err(NotCreated::TimedOut(task))),
-        }
-    }
-
-    fn routes(
-        &self,
-        generation: &Generation,
-        live: &Arc<LiveInstance>,
-        facts: &Arc<Facts>,
-    ) -> Result<Vec<Route>, DeployError> {
-        let (mut routes, mut infos) = (Vec::new(), Vec::new());
-        for (order, handler) in (0..).zip(&facts.manifest.handlers) {
-            let HandlerManifest { name, subscriptions, priority, timeout_ms, blocking } = handler;
-            let target = self.router.target(NewTarget {
-                plugin: facts.plugin.clone(),
-                handler: name.as_str().into(),
-                callee: live.clone(),
-                number: order,
-                timeout: (*timeout_ms > 0).then(|| Duration::from_millis(*timeout_ms)),
-                blocking: *blocking,
-                cancel: generation.host_side.cancel_calls().clone(),
-            });
-            infos.push(target.info.clone());
-            for subscription in subscriptions.iter().filter(|name| *name != SHUTDOWN_EVENT) {
-                let pattern = Pattern::parse(subscription).map_err(|source| {
-                    let (file, handler) = (facts.file.clone(), name.clone());
-                    DeployError::Subscription { file, handler, source }
-                })?;
-                let target = target.clone();
-                routes.push(Route { pattern, priority: *priority, order, target });
-            }
-        }
-        facts.handlers.get_or_init(|| infos);
-        Ok(routes)
+        Ok((registry.take_generation(name), registry.live_of(&candidate.file)))
     }
 
     // ---- afterwards ----
@@ -708,17 +419,17 @@ impl Supervisor {
         tokio::spawn(async move { supervisor.retire(generation, &retired).await });
     }
 
-    /// Retires a generation whose `initialize` has not ended, once it has.
-    fn retire_when(
-        self: &Arc<Self>,
-        creating: async_task::Task<Result<Instance, CallEnd>>,
-        mut generation: Generation,
-        retired: Arc<Retired>,
-    ) {
+    /// Retires a generation that was never live; if its `initialize` has not ended, once it has.
+    fn retire_leftover(self: &Arc<Self>, name: &Arc<str>, leftover: Leftover) {
+        let Leftover { mut generation, creating } = leftover;
+        let retired = Retired::new(generation.facts.number);
+        self.registry().remember(name, retired.clone());
         let supervisor = self.clone();
         tokio::spawn(async move {
             // Its future is dropped at its next await. If it ended just now, its instance goes the usual way.
-            if let Some(Ok(instance)) = creating.cancel().await {
+            if let Some(creating) = creating
+                && let Some(Ok(instance)) = creating.cancel().await
+            {
                 let (live, unused) = LiveInstance::new(instance);
                 drop(live);
                 generation.unused = Some(unused);
@@ -750,7 +461,7 @@ impl Supervisor {
             Ok(deployed) => return Ok(deployed),
             Err(error @ DeployError::Stopping) => return Err(error),
             Err(DeployError::Copy(error @ CopyError::ChangedWhileCopying { .. })) => {
-                if let Some(watch) = &*self.watch.lock().unwrap_or_else(PoisonError::into_inner) {
+                if let Some(watch) = &*self.watch() {
                     watch.settle_again(file.to_owned());
                 }
                 return Err(DeployError::Copy(error));
@@ -767,13 +478,14 @@ impl Supervisor {
                 plugin.last_error = Some(reason.clone());
                 plugin.facts.clone()
             });
-            if facts.is_none() {
+            // A path that somebody asked for and where nothing is needs no entry.
+            if facts.is_none() && std::fs::symlink_metadata(file).is_ok() {
                 let duplicate_of = match &error {
                     DeployError::Duplicate { plugin, .. } => Some(plugin.clone()),
                     _ => None,
                 };
                 let refused = RefusedFile { reason: reason.clone(), duplicate_of };
-                registry.refused.insert(file.to_owned(), refused);
+                registry.refuse(file, refused);
             }
             facts
         };
@@ -809,8 +521,7 @@ impl Supervisor {
                 let event = event.to_owned();
                 self.router.spawn_detached(async move {
                     for outcome in report.await.outcomes() {
-                        if !matches!(outcome.result, OutcomeKind::Replied(_) | OutcomeKind::NoReply)
-                        {
+                        if !outcome.result.is_ok() {
                             tracing::warn!(
                                 plugin = %outcome.plugin, handler = %outcome.handler,
                                 "a listener of {event} failed: {}", outcome.result.message()
@@ -837,21 +548,5 @@ impl Supervisor {
         if turns.get(turn).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             turns.remove(turn);
         }
-    }
-}
-
-/// Why there is no instance.
-enum NotCreated {
-    Undescribed(String),
-    Failed(String),
-    /// It has not ended yet.
-    TimedOut(async_task::Task<Result<Instance, CallEnd>>),
-}
-
-fn reason_of(end: CallEnd) -> String {
-    match end {
-        CallEnd::Failed(_, message) => message.to_text(),
-        CallEnd::Panicked(message) => format!("it panicked: {}", message.to_text()),
-        CallEnd::Reply(_) | CallEnd::NoReply => "it gave an answer that makes no sense".to_owned(),
     }
 }

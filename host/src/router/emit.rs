@@ -226,6 +226,12 @@ impl Router {
         counts.remove(&(info.plugin.clone(), info.handler.clone()));
     }
 
+    /// Forgets the counters of a plugin.
+    pub(crate) fn forget_plugin(&self, plugin: &str) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.retain(|(owner, _), _| **owner != *plugin);
+    }
+
     /// The handler that a key in a worker's slot stands for.
     pub(crate) fn info(&self, key: u64) -> Option<Arc<HandlerInfo>> {
         let infos = self.infos.lock().unwrap_or_else(PoisonError::into_inner);

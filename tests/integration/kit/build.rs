@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -44,24 +43,34 @@ pub(crate) struct OutsideCrate {
 impl OutsideCrate {
     /// Makes a package of this source, which depends on the plugin API alone.
     pub(crate) fn new(name: &'static str, source: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("ksi-author-").tempdir().unwrap();
         let api = workspace().join("plugin-api");
         let manifest = format!(
             "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
              [lib]\ncrate-type = [\"cdylib\"]\n\n[dependencies]\nksi-plugin-api = {{ path = {api:?} }}\n"
         );
-        std::fs::write(folder.path().join("Cargo.toml"), manifest).unwrap();
-        // The same versions of everything as in the workspace; cargo strikes out what is not needed.
-        let lock = "Cargo.lock";
-        std::fs::copy(workspace().join(lock), folder.path().join(lock)).unwrap();
-        std::fs::create_dir(folder.path().join("src")).unwrap();
-        let package = OutsideCrate { folder, name };
+        let package = OutsideCrate { folder: author_folder(), name };
+        std::fs::create_dir_all(package.path().join("src")).unwrap();
+        std::fs::write(package.path().join("Cargo.toml"), manifest).unwrap();
+        package.share_versions();
         package.write(source);
         package
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+    /// Has a package of this name made by commands of the shell, in a folder of their own.
+    pub(crate) fn made_by(name: &'static str, commands: &str, source: &str) -> Self {
+        let package = OutsideCrate { folder: author_folder(), name };
+        let mut shell = Command::new("bash");
+        shell.args(["-euc", commands]).current_dir(&package.folder).stdin(Stdio::null());
+        with_cargo_environment(&mut shell);
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        package.share_versions();
+        package.write(source);
+        package
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join(self.name)
     }
 
     /// Replaces its source.
@@ -72,9 +81,18 @@ impl OutsideCrate {
     /// Builds its library, with further arguments for the compiler, and gives the library's bytes.
     pub(crate) fn build(&self, rustc: &[&str]) -> Vec<u8> {
         let arguments = [&["--lib", "--"], rustc].concat();
-        let files = cargo(self.path(), "rustc", &arguments);
+        let files = cargo(&self.path(), "rustc", &arguments);
         std::fs::read(files.get(self.name).expect("its library is built")).unwrap()
     }
+
+    /// The same versions of everything as in the workspace; cargo strikes out what is not needed.
+    fn share_versions(&self) {
+        std::fs::copy(workspace().join("Cargo.lock"), self.path().join("Cargo.lock")).unwrap();
+    }
+}
+
+fn author_folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("ksi-author-").tempdir().unwrap()
 }
 
 /// The workspace's folder.
@@ -82,26 +100,17 @@ pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Cargo's place, as it tells the tests that it runs.
-pub(crate) fn cargo_program() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
-/// What a cargo that is run by a test needs in its environment, and must not have there (`None`).
-pub(crate) fn cargo_environment() -> Vec<(String, Option<OsString>)> {
-    let set = |name: &str, value: OsString| (name.to_owned(), Some(value));
-    let mut environment = vec![
-        set("CARGO_TARGET_DIR", target_folder().into()),
-        // As in the workspace, so that packages outside of it share what is compiled already.
-        set("CARGO_PROFILE_DEV_DEBUG", "line-tables-only".into()),
-    ];
+/// Gives a command, which may run cargo, what that needs in its environment.
+pub(crate) fn with_cargo_environment(command: &mut Command) {
+    command.env("CARGO_TARGET_DIR", target_folder());
+    // As in the workspace, so that packages outside of it share what is compiled already.
+    command.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
     for (name, _) in std::env::vars() {
         // `cargo test` sets these for us, and build scripts that look at them would run again at every build.
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-            environment.push((name, None));
+            command.env_remove(name);
         }
     }
-    environment
 }
 
 /// The target folder that this test itself was built into.
@@ -113,19 +122,14 @@ fn target_folder() -> PathBuf {
 
 /// Runs cargo in `folder`, in the profile of this test run, and reads from its messages what it has built.
 fn cargo(folder: &Path, subcommand: &str, arguments: &[&str]) -> HashMap<String, PathBuf> {
-    let mut cargo = Command::new(cargo_program());
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(folder).stdin(Stdio::null());
     cargo.args([subcommand, "--message-format=json-render-diagnostics"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
     cargo.args(arguments);
-    for (name, value) in cargo_environment() {
-        match value {
-            Some(value) => cargo.env(name, value),
-            None => cargo.env_remove(name),
-        };
-    }
+    with_cargo_environment(&mut cargo);
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let messages = String::from_utf8(output.stdout).unwrap();

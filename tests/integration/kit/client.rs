@@ -6,7 +6,6 @@ use std::{
     net::Shutdown,
     os::unix::net::UnixStream,
     path::Path,
-    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -138,10 +137,6 @@ impl Client {
     /// Sends nothing more.
     pub(crate) fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
-    }
-
-    pub(crate) fn read_timeout(&self, timeout: Duration) {
-        self.stream.set_read_timeout(Some(timeout)).unwrap();
     }
 }
 

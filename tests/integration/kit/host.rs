@@ -15,7 +15,6 @@ use super::{Client, Library, Ran, Resources, Running, ksi, ksi_command, put, unt
 pub(crate) struct HostBuilder {
     dir: tempfile::TempDir,
     config: String,
-    environment: Vec<(String, String)>,
 }
 
 impl HostBuilder {
@@ -29,11 +28,6 @@ impl HostBuilder {
     pub(crate) fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
         self.config.push('\n');
-        self
-    }
-
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -73,7 +67,6 @@ impl HostBuilder {
         command.arg("--config").arg(config);
         command.env("TMPDIR", self.temporary());
         command.current_dir(self.dir.path());
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }
@@ -91,7 +84,7 @@ impl TestHost {
         let dir = tempfile::Builder::new().prefix("ksi-test-").tempdir().unwrap();
         fs::create_dir(dir.path().join("plugins")).unwrap();
         fs::create_dir(dir.path().join("tmp")).unwrap();
-        HostBuilder { dir, config: String::new(), environment: Vec::new() }
+        HostBuilder { dir, config: String::new() }
     }
 
     /// A host with the chaos plugin alone.

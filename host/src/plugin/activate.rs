@@ -1,0 +1,194 @@
+//! From a candidate to a generation that can be swapped in: open the library, make the instance, lay out the routes.
+//!
+//! All plugin code that this runs, it runs on dispatch workers. Nothing is committed here.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use async_task::Task;
+use ksi_plugin_api::{
+    Description, Pattern,
+    abi::{CallEnd, HostRef, Instance, ModuleRef, module},
+};
+
+use super::{
+    deploy_error::DeployError,
+    generation::{Facts, Generation, LiveInstance, SHUTDOWN_EVENT},
+    host_side::{HostSide, HostSideLimits},
+    load::PluginLibrary,
+    manifest::HandlerManifest,
+    prepare::Candidate,
+    probe::describe_module,
+};
+use crate::router::{Router, emit::NewTarget, table::Route};
+
+/// What instances are made with.
+pub(crate) struct Activation {
+    pub(crate) router: Arc<Router>,
+    pub(crate) init_timeout: Duration,
+    pub(crate) limits: HostSideLimits,
+    /// When the host started.
+    pub(crate) epoch: Instant,
+    /// Each plugin's configuration, encoded.
+    pub(crate) configs: HashMap<String, Vec<u8>>,
+}
+
+/// A candidate did not become callable; its library may be open by then and has to be closed in order.
+pub(crate) struct NotActivated {
+    pub(crate) error: DeployError,
+    pub(crate) leftover: Option<Leftover>,
+}
+
+/// A generation that was never live.
+pub(crate) struct Leftover {
+    pub(crate) generation: Generation,
+    /// Its `initialize`, if that has not ended.
+    pub(crate) creating: Option<Creating>,
+}
+
+/// An `initialize` on its way.
+pub(crate) type Creating = Task<Result<Instance, CallEnd>>;
+
+enum NotCreated {
+    Undescribed(String),
+    Failed(String),
+    TimedOut(Creating),
+}
+
+impl Activation {
+    /// Opens the library and makes the instance.
+    pub(crate) async fn initialize(
+        &self,
+        number: u64,
+        candidate: Candidate,
+    ) -> Result<(Generation, Instance), NotActivated> {
+        let Candidate { file, copy, manifest, description, mut timings } = candidate;
+        let plugin: Arc<str> = manifest.name.as_str().into();
+        let started = Instant::now();
+        let path = copy.path().to_owned();
+        let opened =
+            self.router.site.workers.spawn(async move { PluginLibrary::open(&path) }).await;
+        let library = opened.map_err(|source| NotActivated {
+            error: DeployError::Load { file: file.clone(), source },
+            leftover: None,
+        })?;
+        timings.note("load", started.elapsed());
+
+        let (router, limits) = (self.router.clone(), self.limits.clone());
+        let host_side = HostSide::new(plugin.clone(), number, router, limits, self.epoch);
+        let started = Instant::now();
+        let (library, created) = self.create(library, description, &plugin, &host_side).await;
+        timings.note("init", started.elapsed());
+        let (description, created) = match created {
+            Ok((description, instance)) => (description, Ok(instance)),
+            Err(failure) => (Description::default(), Err(failure)),
+        };
+        let (hash, handlers) = (copy.hash(), OnceLock::new());
+        let from = file.clone();
+        let facts = Facts {
+            plugin: plugin.clone(),
+            number,
+            manifest,
+            description,
+            file,
+            hash,
+            handlers,
+            timings,
+        };
+        let facts = Arc::new(facts);
+        let generation = Generation { facts, host_side, unused: None, library, copy };
+        let failure = match created {
+            Ok(instance) => return Ok((generation, instance)),
+            Err(failure) => failure,
+        };
+        generation.host_side.detach();
+        let (error, creating) = match failure {
+            NotCreated::Undescribed(reason) => (DeployError::Describe { file: from, reason }, None),
+            NotCreated::Failed(reason) => (DeployError::Init { plugin, file: from, reason }, None),
+            NotCreated::TimedOut(creating) => {
+                let after = self.init_timeout;
+                (DeployError::InitTimedOut { plugin, file: from, after }, Some(creating))
+            }
+        };
+        Err(NotActivated { error, leftover: Some(Leftover { generation, creating }) })
+    }
+
+    async fn create(
+        &self,
+        library: PluginLibrary,
+        description: Option<Description>,
+        plugin: &str,
+        host_side: &Arc<HostSide>,
+    ) -> (PluginLibrary, Result<(Description, Instance), NotCreated>) {
+        let workers = &self.router.site.workers;
+        let (library, description) = match description {
+            Some(description) => (library, description),
+            None => {
+                let describing = workers.spawn(async move {
+                    let described = describe_module(&library);
+                    (library, described)
+                });
+                let (library, described) = describing.await;
+                match described {
+                    Ok(description) => (library, description),
+                    Err(reason) => return (library, Err(NotCreated::Undescribed(reason))),
+                }
+            }
+        };
+        let module: ModuleRef = library.module;
+        let config = self.configs.get(plugin).cloned().unwrap_or_else(|| b"{}".to_vec());
+        let host = HostRef::new(host_side.clone());
+        let mut creating =
+            workers.spawn(async move { module::create(module, host, &config).await });
+        let created = match tokio::time::timeout(self.init_timeout, &mut creating).await {
+            Ok(Ok(instance)) => Ok((description, instance)),
+            Ok(Err(end)) => Err(NotCreated::Failed(reason_of(end))),
+            Err(_) => Err(NotCreated::TimedOut(creating)),
+        };
+        (library, created)
+    }
+
+    /// The routes of the declared handlers.
+    pub(crate) fn routes(
+        &self,
+        generation: &Generation,
+        live: &Arc<LiveInstance>,
+    ) -> Result<Vec<Route>, DeployError> {
+        let facts = &generation.facts;
+        let (mut routes, mut infos) = (Vec::new(), Vec::new());
+        for (order, handler) in (0..).zip(&facts.manifest.handlers) {
+            let HandlerManifest { name, subscriptions, priority, timeout_ms, blocking } = handler;
+            let target = self.router.target(NewTarget {
+                plugin: facts.plugin.clone(),
+                handler: name.as_str().into(),
+                callee: live.clone(),
+                number: order,
+                timeout: (*timeout_ms > 0).then(|| Duration::from_millis(*timeout_ms)),
+                blocking: *blocking,
+                cancel: generation.host_side.cancel_calls().clone(),
+            });
+            infos.push(target.info.clone());
+            for subscription in subscriptions.iter().filter(|name| *name != SHUTDOWN_EVENT) {
+                let pattern = Pattern::parse(subscription).map_err(|source| {
+                    let (file, handler) = (facts.file.clone(), name.clone());
+                    DeployError::Subscription { file, handler, source }
+                })?;
+                let target = target.clone();
+                routes.push(Route { pattern, priority: *priority, order, target });
+            }
+        }
+        facts.handlers.get_or_init(|| infos);
+        Ok(routes)
+    }
+}
+
+fn reason_of(end: CallEnd) -> String {
+    match end {
+        CallEnd::Failed(_, message) => message.to_text(),
+        CallEnd::Panicked(message) => format!("it panicked: {}", message.to_text()),
+        CallEnd::Reply(_) | CallEnd::NoReply => "it gave an answer that makes no sense".to_owned(),
+    }
+}

@@ -1,0 +1,120 @@
+//! Why a file does not become the live generation of a plugin: one variant a failed step.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use ksi_plugin_api::NameError;
+use thiserror::Error;
+
+use super::{load::LoadError, manifest::ManifestError, private_copy::CopyError, probe::ProbeError};
+
+/// Why a file did not become the live generation of a plugin.
+#[derive(Debug, Error)]
+pub enum DeployError {
+    /// The file could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// Its bytes are not those of a plugin for this host.
+    #[error("{file} is refused: {source}", file = .file.display())]
+    Manifest {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// The probe found it unfit.
+    #[error("{file} is refused: {source}", file = .file.display())]
+    Probe {
+        /// The file.
+        file: PathBuf,
+        /// What the probe found.
+        source: ProbeError,
+    },
+    /// Another file is that plugin already.
+    #[error(
+        "{file} is refused: it is a plugin named {plugin:?}, and so is {other}, which is live. Remove one of them, or \
+         rename one of the plugins", file = .file.display(), other = .other.display()
+    )]
+    Duplicate {
+        /// The file.
+        file: PathBuf,
+        /// The name of both.
+        plugin: Arc<str>,
+        /// The file that is live.
+        other: PathBuf,
+    },
+    /// Its library could not be loaded.
+    #[error("{file} is refused: {source}", file = .file.display())]
+    Load {
+        /// The file.
+        file: PathBuf,
+        /// At which step.
+        source: LoadError,
+    },
+    /// It cannot describe itself.
+    #[error("{file} is refused: {reason}", file = .file.display())]
+    Describe {
+        /// The file.
+        file: PathBuf,
+        /// What it says instead.
+        reason: String,
+    },
+    /// A subscription of its manifest is none.
+    #[error("{file} is refused: its handler {handler:?} has a bad subscription: {source}", file = .file.display())]
+    Subscription {
+        /// The file.
+        file: PathBuf,
+        /// The handler.
+        handler: String,
+        /// What is wrong with it.
+        source: NameError,
+    },
+    /// Its `initialize` failed or panicked.
+    #[error("{plugin} of {file} did not initialize: {reason}", file = .file.display())]
+    Init {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// The file.
+        file: PathBuf,
+        /// The error or the panic.
+        reason: String,
+    },
+    /// Its `initialize` did not end.
+    #[error(
+        "{plugin} of {file} did not initialize within {after} (timeouts.init)",
+        file = .file.display(), after = humantime::format_duration(*.after)
+    )]
+    InitTimedOut {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// The file.
+        file: PathBuf,
+        /// What it was given.
+        after: Duration,
+    },
+    /// Too many of its old generations are still in memory.
+    #[error(
+        "{plugin} is not replaced any more: {count} replaced generations of it are still in memory. Find out from \
+         module:inspect what pins them, and restart the host"
+    )]
+    TooManyPinned {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// How many.
+        count: usize,
+    },
+    /// There is no such plugin.
+    #[error("there is no plugin named {plugin:?}; `ksi list` shows those there are")]
+    NoSuchPlugin {
+        /// The name.
+        plugin: String,
+    },
+    /// The plugin is not live.
+    #[error("{plugin} is not live")]
+    NotLive {
+        /// The name.
+        plugin: String,
+    },
+    /// The host is stopping.
+    #[error("the host is stopping and loads nothing any more")]
+    Stopping,
+}

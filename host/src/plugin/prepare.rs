@@ -1,0 +1,79 @@
+//! From a settled file to a candidate: private copy, manifest, probe. No code of the file runs in the host here.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use ksi_plugin_api::{Description, abi::ABI_VERSION};
+
+use super::{
+    deploy_error::DeployError,
+    generation::Timings,
+    manifest::{Manifest, read_manifest},
+    private_copy::{PrivateCopy, PrivateDir},
+    probe::Prober,
+};
+
+/// Where copies go, and who probes them.
+pub(crate) struct Preparation {
+    pub(crate) dir: PrivateDir,
+    /// `None` for a host that has no executable to probe with.
+    pub(crate) prober: Option<Prober>,
+}
+
+/// A file that was copied.
+pub(crate) struct Copied {
+    file: PathBuf,
+    pub(crate) copy: PrivateCopy,
+    bytes: Vec<u8>,
+    timings: Timings,
+}
+
+/// A file that may be loaded.
+pub(crate) struct Candidate {
+    pub(crate) file: PathBuf,
+    pub(crate) copy: PrivateCopy,
+    pub(crate) manifest: Manifest,
+    /// `None` when there was no probe.
+    pub(crate) description: Option<Description>,
+    pub(crate) timings: Timings,
+}
+
+impl Preparation {
+    pub(crate) async fn copy(self: &Arc<Self>, file: &Path) -> Result<Copied, DeployError> {
+        let started = Instant::now();
+        let (preparation, path) = (self.clone(), file.to_owned());
+        let copied = tokio::task::spawn_blocking(move || {
+            let label =
+                path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
+            preparation.dir.copy(&path, &label)
+        });
+        // The task itself fails only when the runtime ends.
+        let (copy, bytes) = copied.await.map_err(|_| DeployError::Stopping)??;
+        let mut timings = Timings::default();
+        timings.note("copy", started.elapsed());
+        Ok(Copied { file: file.to_owned(), copy, bytes, timings })
+    }
+
+    /// Reads what a copy is, and lets a child process open it.
+    pub(crate) async fn examine(&self, copied: Copied) -> Result<Candidate, DeployError> {
+        let Copied { file, copy, bytes, mut timings } = copied;
+        let started = Instant::now();
+        let manifest = read_manifest(&bytes, ABI_VERSION)
+            .map_err(|source| DeployError::Manifest { file: file.clone(), source })?;
+        drop(bytes);
+        timings.note("manifest", started.elapsed());
+        let started = Instant::now();
+        let description = match &self.prober {
+            Some(prober) => {
+                let probed = prober.probe(copy.path()).await;
+                Some(probed.map_err(|source| DeployError::Probe { file: file.clone(), source })?)
+            }
+            None => None,
+        };
+        timings.note("probe", started.elapsed());
+        Ok(Candidate { file, copy, manifest, description, timings })
+    }
+}
