@@ -53,9 +53,9 @@ fn two_hundred_replacements_in_a_row_end_with_one_mapped_library_and_no_growth()
     assert_eq!(after.libraries.len(), 2, "one library a plugin: {:?}", after.libraries);
     assert!(after.descriptors <= before.descriptors + 3, "{before:?}\n{after:?}");
     assert!(after.threads <= before.threads + 3, "{before:?}\n{after:?}");
-    // Allocators keep what they have; what leaks a library leaks megabytes a round.
+    // Allocators fill up for some two hundred rounds, by 6 MB in all; a library that stays costs half a megabyte each.
     let grown = after.resident_kib.saturating_sub(before.resident_kib);
-    assert!(grown < 20 * (ROUNDS - SETTLED) as u64, "{grown} KiB more\n{before:?}\n{after:?}");
+    assert!(grown < 100 * (ROUNDS - SETTLED) as u64, "{grown} KiB more\n{before:?}\n{after:?}");
     let copies = host.dir().join("tmp");
     let private = fs::read_dir(copies).unwrap().next().unwrap().unwrap().path();
     let kept = fs::read_dir(private)
@@ -193,7 +193,10 @@ fn many_plugins_are_replaced_at_the_same_time() {
 
 #[test]
 fn the_host_ends_in_order_although_a_generation_is_pinned() {
-    let host = TestHost::chaos();
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[timeouts]\ndrain = '500ms'\nshutdown = '500ms'")
+        .start();
     let flag = host.dir().join("keep");
     fs::write(&flag, "").unwrap();
     host.client().emit("chaos:keep_context", json!({"while_exists": flag}));

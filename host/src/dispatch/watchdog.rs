@@ -46,27 +46,32 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, report: &dy
     let mut watched: HashMap<*const Slot, Watched> = HashMap::new();
     loop {
         let Some(workers) = workers.upgrade() else { return };
-        if workers.is_idle() {
+        let (slots, now) = (workers.slots(), Instant::now());
+        // A thread that was exchanged is watched on until it returns from its poll, or that it does not is told.
+        watched.retain(|known, seen| {
+            slots.iter().any(|slot| Arc::as_ptr(slot) == *known)
+                || (!seen.reported && !seen.look(now).is_zero())
+        });
+        if workers.is_idle() && watched.len() <= slots.len() {
             watched.clear();
-            drop(workers);
+            drop((slots, workers));
             // A bound, so that the thread notices the end of the workers.
             thread::park_timeout(Duration::from_secs(1));
             continue;
         }
         let waiting = workers.nudge();
-        let slots = workers.slots();
-        watched.retain(|known, _| slots.iter().any(|slot| Arc::as_ptr(slot) == *known));
-        let now = Instant::now();
         let mut still = 0;
         for slot in &slots {
-            let seen = watched.entry(Arc::as_ptr(slot)).or_insert_with(|| Watched::new(now));
-            let since = seen.look(slot, now);
-            still += usize::from(since >= ALL_STUCK);
-            if since >= stuck && !seen.reported {
+            let seen = watched.entry(Arc::as_ptr(slot)).or_insert_with(|| Watched::new(slot, now));
+            still += usize::from(seen.look(now) >= ALL_STUCK);
+        }
+        for seen in watched.values_mut().filter(|seen| !seen.reported) {
+            let since = seen.look(now);
+            if since >= stuck {
                 seen.reported = true;
                 report(StuckCall {
-                    handler: slot.handler.load(Ordering::Relaxed),
-                    event: slot.event.load(Ordering::Relaxed),
+                    handler: seen.slot.handler.load(Ordering::Relaxed),
+                    event: seen.slot.event.load(Ordering::Relaxed),
                     since,
                 });
             }
@@ -84,23 +89,24 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, report: &dy
 }
 
 struct Watched {
+    slot: Arc<Slot>,
     polls: u64,
     since: Instant,
     reported: bool,
 }
 
 impl Watched {
-    fn new(now: Instant) -> Self {
-        Watched { polls: 0, since: now, reported: false }
+    fn new(slot: &Arc<Slot>, now: Instant) -> Self {
+        Watched { slot: slot.clone(), polls: 0, since: now, reported: false }
     }
 
     /// For how long the thread has been in one and the same poll.
-    fn look(&mut self, slot: &Slot, now: Instant) -> Duration {
-        let polls = slot.polls.load(Ordering::Relaxed);
+    fn look(&mut self, now: Instant) -> Duration {
+        let polls = self.slot.polls.load(Ordering::Relaxed);
         if polls != self.polls {
-            *self = Watched { polls, since: now, reported: false };
+            (self.polls, self.since, self.reported) = (polls, now, false);
         }
-        if polls.is_multiple_of(2) { Duration::ZERO } else { now - self.since }
+        if polls % 2 == 0 { Duration::ZERO } else { now - self.since }
     }
 }
 

@@ -1,11 +1,10 @@
 //! The host as one generation of a plugin sees it.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     future::Future,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll, Wake, Waker},
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -17,14 +16,15 @@ use ksi_plugin_api::{
         host::{SpanStep, WaitEnd},
     },
 };
-use tracing::{Level, level_filters::LevelFilter};
 
-use super::generation::LiveInstance;
+use super::{
+    adopted_waker,
+    background::{BackgroundTasks, Refusal},
+    generation::LiveInstance,
+    plugin_log::{self, Spans},
+};
 use crate::{
-    dispatch::{
-        call::{Cancel, HandlerInfo},
-        workers::with_slot,
-    },
+    dispatch::call::{Cancel, HandlerInfo},
     event::{Event, NewEvent},
     report::{PluginReport, Report},
     router::{
@@ -34,9 +34,6 @@ use crate::{
         taps::Watched,
     },
 };
-
-/// How many spans of one plugin may be open at a time. Further ones are not followed.
-const OPEN_SPANS: usize = 4_096;
 
 /// Bounds of what one plugin may have at a time.
 #[derive(Debug, Clone)]
@@ -54,9 +51,9 @@ pub(crate) struct HostSide {
     limits: HostSideLimits,
     epoch: Instant,
     cancel: Arc<Cancel>,
-    tasks: Mutex<Tasks>,
+    tasks: BackgroundTasks,
     subscriptions: Mutex<Subscriptions>,
-    spans: Mutex<Spans>,
+    spans: Spans,
 }
 
 impl HostSide {
@@ -67,6 +64,7 @@ impl HostSide {
         limits: HostSideLimits,
         epoch: Instant,
     ) -> Arc<Self> {
+        let tasks = BackgroundTasks::new(limits.background_tasks);
         Arc::new(HostSide {
             plugin,
             generation,
@@ -74,9 +72,9 @@ impl HostSide {
             limits,
             epoch,
             cancel: Arc::default(),
-            tasks: Mutex::default(),
+            tasks,
             subscriptions: Mutex::default(),
-            spans: Mutex::default(),
+            spans: Spans::default(),
         })
     }
 
@@ -112,19 +110,12 @@ impl HostSide {
 
     /// Drops all background tasks and refuses further ones. On a dispatch worker.
     pub(crate) fn end_tasks(&self) {
-        let tasks = {
-            let mut tasks = lock(&self.tasks);
-            tasks.closed = true;
-            std::mem::take(&mut tasks.running)
-        };
-        for task in tasks.into_values() {
-            task.drop_future();
-        }
+        self.tasks.close();
     }
 
     /// How many background tasks run.
     pub(crate) fn task_count(&self) -> usize {
-        lock(&self.tasks).running.len()
+        self.tasks.count()
     }
 
     fn route(
@@ -287,47 +278,28 @@ impl HostApi for HostSide {
     }
 
     fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, String> {
-        let task =
-            Arc::new(Background { future: Mutex::new(Some(future)), waker: Mutex::new(None) });
-        let number = {
-            let mut tasks = lock(&self.tasks);
-            let limit = self.limits.background_tasks;
-            let refusal = match tasks.closed {
-                true => Some(format!(
-                    "{} is being retired and cannot start tasks any more",
-                    self.plugin
-                )),
-                false if tasks.running.len() >= limit => Some(format!(
-                    "{} runs {limit} background tasks, and no more are allowed (limits.background_tasks)",
-                    self.plugin
-                )),
-                false => None,
-            };
-            if let Some(refusal) = refusal {
-                // The lock goes first: dropping the future runs plugin code, which may spawn.
-                drop(tasks);
-                task.drop_future();
-                return Err(refusal);
+        let (number, task) = self.tasks.add(future).map_err(|refusal| match refusal {
+            Refusal::Closed => {
+                format!("{} is being retired and cannot start tasks any more", self.plugin)
             }
-            tasks.next += 1;
-            let number = tasks.next;
-            tasks.running.insert(number, task.clone());
-            number
-        };
+            Refusal::Full(limit) => format!(
+                "{} runs {limit} background tasks, and no more are allowed (limits.background_tasks)",
+                self.plugin
+            ),
+        })?;
         let host = self.clone();
         self.router.spawn_detached(async move {
-            if let Err(message) = (Running { task }).await {
+            if let Err(message) = task.await {
                 let message = message.to_text();
                 tracing::error!(plugin = %host.plugin, "a background task panicked: {message}");
             }
-            lock(&host.tasks).running.remove(&number);
+            host.tasks.remove(number);
         });
         Ok(number)
     }
 
     fn cancel(&self, number: u64) {
-        let task = lock(&self.tasks).running.remove(&number);
-        if let Some(task) = task {
+        if let Some(task) = self.tasks.remove(number) {
             self.router.spawn_detached(async move { task.drop_future() });
         }
     }
@@ -337,89 +309,23 @@ impl HostApi for HostSide {
     }
 
     fn max_level(&self) -> u8 {
-        match LevelFilter::current() {
-            LevelFilter::OFF => 0,
-            LevelFilter::ERROR => 1,
-            LevelFilter::WARN => 2,
-            LevelFilter::INFO => 3,
-            LevelFilter::DEBUG => 4,
-            _ => 5,
-        }
+        plugin_log::max_level()
     }
 
     fn log(&self, record: &LogRecord<'_>) {
-        let event = with_slot(|slot| slot.event.load(std::sync::atomic::Ordering::Relaxed));
-        let event = event.filter(|&event| event != 0).map(|event| format!("evt_{event:x}"));
-        let (plugin, event, at) = (&*self.plugin, event.as_deref(), record.target.as_str());
-        let (message, fields) = (record.message.as_str(), record.fields.as_str());
-        let space = if fields.is_empty() { "" } else { " " };
-        macro_rules! line {
-            ($level:expr) => {
-                tracing::event!(target: "ksi_plugin", $level, plugin, event, at, "{message}{space}{fields}")
-            };
-        }
-        match record.level {
-            1 => line!(Level::ERROR),
-            2 => line!(Level::WARN),
-            3 => line!(Level::INFO),
-            4 => line!(Level::DEBUG),
-            _ => line!(Level::TRACE),
-        }
+        plugin_log::line(&self.plugin, record);
     }
 
     fn span(&self, record: &SpanRecord<'_>) -> u64 {
-        let (plugin, name, fields) = (&*self.plugin, record.name.as_str(), record.fields.as_str());
-        let at = record.target.as_str();
-        macro_rules! open {
-            ($level:expr) => {
-                tracing::span!(target: "ksi_plugin", $level, "plugin", name, plugin, at, fields)
-            };
-        }
-        let span = match record.level {
-            1 => open!(Level::ERROR),
-            2 => open!(Level::WARN),
-            3 => open!(Level::INFO),
-            4 => open!(Level::DEBUG),
-            _ => open!(Level::TRACE),
-        };
-        let mut spans = lock(&self.spans);
-        if span.is_disabled() || spans.open.len() >= OPEN_SPANS {
-            return 0;
-        }
-        spans.next += 1;
-        let number = spans.next;
-        spans.open.insert(number, OpenSpan { span, references: 1 });
-        number
+        self.spans.open(&self.plugin, record)
     }
 
     fn span_step(&self, number: u64, step: SpanStep) {
-        let mut spans = lock(&self.spans);
-        let Entry::Occupied(mut entry) = spans.open.entry(number) else { return };
-        let span = entry.get().span.clone();
-        let ended = match step {
-            SpanStep::Enter | SpanStep::Exit => None,
-            SpanStep::Clone => {
-                entry.get_mut().references += 1;
-                None
-            }
-            SpanStep::Close => {
-                entry.get_mut().references -= 1;
-                (entry.get().references == 0).then(|| entry.remove())
-            }
-        };
-        // The subscriber is foreign code: it runs, and the span is closed, without the lock.
-        drop(spans);
-        span.with_subscriber(|(id, subscriber)| match step {
-            SpanStep::Enter => subscriber.enter(id),
-            SpanStep::Exit => subscriber.exit(id),
-            SpanStep::Clone | SpanStep::Close => {}
-        });
-        drop(ended);
+        self.spans.step(number, step);
     }
 
     fn adopt_waker(self: &Arc<Self>, waker: Waker) -> Waker {
-        let inner = Mutex::new(Some((waker, self.clone())));
-        Waker::from(Arc::new(AdoptedWaker(inner)))
+        adopted_waker::adopt(waker, self.clone(), self.router.clone())
     }
 }
 
@@ -427,91 +333,4 @@ fn timer(router: &Router, duration: Duration) -> tokio::time::Sleep {
     // A timer belongs to the host's runtime, whoever polls it.
     let _inside = router.site.runtime.enter();
     tokio::time::sleep(duration)
-}
-
-#[derive(Default)]
-struct Tasks {
-    next: u64,
-    closed: bool,
-    running: HashMap<u64, Arc<Background>>,
-}
-
-/// A background task. Its future is owned here alone, so that it can be dropped on a worker whoever holds the task.
-struct Background {
-    future: Mutex<Option<BoundaryFuture<u8>>>,
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Background {
-    /// Drops the future, after its present poll if there is one. On a dispatch worker.
-    fn drop_future(&self) {
-        let future = lock(&self.future).take();
-        drop(future);
-        if let Some(waker) = lock(&self.waker).take() {
-            waker.wake();
-        }
-    }
-}
-
-struct Running {
-    task: Arc<Background>,
-}
-
-impl Future for Running {
-    type Output = Result<(), Buffer>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        *lock(&self.task.waker) = Some(cx.waker().clone());
-        let mut future = lock(&self.task.future);
-        let Some(running) = future.as_mut() else { return Poll::Ready(Ok(())) };
-        let polled = Pin::new(running).poll(cx);
-        if polled.is_ready() {
-            let ended = future.take();
-            drop(future);
-            drop(ended);
-        }
-        polled.map(|result| result.map(drop))
-    }
-}
-
-/// A waker whose code lies in a plugin. A timer or channel of the host may keep it for any time and wake it on any
-/// thread; so it holds the library through the host's side, and is woken and dropped on the dispatch workers.
-struct AdoptedWaker(Mutex<Option<(Waker, Arc<HostSide>)>>);
-
-impl AdoptedWaker {
-    fn finish(&self, how: impl FnOnce(Waker) + Send + 'static) {
-        if let Some((waker, host)) = lock(&self.0).take() {
-            host.clone().router.spawn_detached(async move {
-                how(waker);
-                drop(host);
-            });
-        }
-    }
-}
-
-impl Wake for AdoptedWaker {
-    fn wake(self: Arc<Self>) {
-        self.finish(Waker::wake);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.finish(Waker::wake);
-    }
-}
-
-impl Drop for AdoptedWaker {
-    fn drop(&mut self) {
-        self.finish(drop);
-    }
-}
-
-#[derive(Default)]
-struct Spans {
-    next: u64,
-    open: HashMap<u64, OpenSpan>,
-}
-
-struct OpenSpan {
-    span: tracing::Span,
-    references: usize,
 }

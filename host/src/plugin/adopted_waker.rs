@@ -1,0 +1,52 @@
+//! Wakers of a plugin that the host keeps.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    task::{Wake, Waker},
+};
+
+use super::host_side::HostSide;
+use crate::router::Router;
+
+/// Wraps a waker whose code lies in a plugin. A timer or channel of the host may keep it for any time and wake it on
+/// any thread; so it holds the library through the host's side, and is woken and dropped on the dispatch workers.
+pub(crate) fn adopt(waker: Waker, host: Arc<HostSide>, router: Arc<Router>) -> Waker {
+    Waker::from(Arc::new(AdoptedWaker(Mutex::new(Some(Adopted { waker, host, router })))))
+}
+
+struct Adopted {
+    waker: Waker,
+    host: Arc<HostSide>,
+    router: Arc<Router>,
+}
+
+/// Empty once it was woken: whoever polls again registers a new one.
+struct AdoptedWaker(Mutex<Option<Adopted>>);
+
+impl AdoptedWaker {
+    fn finish(&self, how: impl FnOnce(Waker) + Send + 'static) {
+        let adopted = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Adopted { waker, host, router }) = adopted {
+            router.spawn_detached(async move {
+                how(waker);
+                drop(host);
+            });
+        }
+    }
+}
+
+impl Wake for AdoptedWaker {
+    fn wake(self: Arc<Self>) {
+        self.finish(Waker::wake);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.finish(Waker::wake);
+    }
+}
+
+impl Drop for AdoptedWaker {
+    fn drop(&mut self) {
+        self.finish(drop);
+    }
+}
