@@ -3,13 +3,14 @@
 //! In the order of the story: [`watch`] waits until a file has settled, [`private_copy`] copies it, [`manifest`] reads
 //! what it is from its bytes, [`probe`] lets a child process open it ([`prepare`] puts these together); [`load`] opens it
 //! here, and [`generation`] is what it becomes ([`activate`]); [`supervisor`] runs the whole and swaps; [`retire`] lets
-//! the old generation go; [`registry`] remembers all of it for whoever asks.
+//! the old generation go; [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
 //!
 //! What a live plugin has of the host is [`host_side`], with [`background`], [`adopted_waker`] and [`plugin_log`] behind
 //! it.
 
 pub(crate) mod activate;
 mod adopted_waker;
+pub(crate) mod announce;
 mod background;
 pub(crate) mod deploy_error;
 pub(crate) mod generation;
@@ -23,4 +24,5 @@ pub(crate) mod probe;
 pub(crate) mod registry;
 pub(crate) mod retire;
 pub(crate) mod supervisor;
+mod turns;
 pub(crate) mod watch;

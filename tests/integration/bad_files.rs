@@ -292,7 +292,7 @@ fn of_two_files_with_one_plugin_name_the_second_is_refused_until_the_first_is_go
     fs::remove_file(host.file("a.so")).unwrap();
     let answer = || client.reply("chaos:version", json!({}))["data"]["version"].clone();
     until("the second takes its place", answer, |version| version == "chaos-version-0002");
-    assert_eq!(host.module("b.so"), Value::Null, "it is refused no more");
+    host.until_module("it is refused no more", "b.so", Value::is_null);
 }
 
 #[test]

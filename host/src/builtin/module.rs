@@ -13,7 +13,8 @@ use crate::{
     dispatch::call::Counts,
     host::Host,
     plugin::{
-        deploy_error::DeployError, registry::Plugin, retire::RetiredState, supervisor::Deployed,
+        announce::shown, deploy_error::DeployError, registry::Plugin, retire::RetiredState,
+        supervisor::Deployed,
     },
     router::native::Failure,
 };
@@ -49,7 +50,7 @@ async fn list(host: Host, _: Nothing) -> Result<Value, Failure> {
         let name =
             file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         json!({
-            "name": name, "version": null, "generation": null, "state": "refused", "file": file,
+            "name": name, "version": null, "generation": null, "state": "refused", "file": shown(file),
             "events": [], "counts": Counts::default(), "retired": [], "last_error": refused.reason,
         })
     }));
@@ -92,7 +93,7 @@ fn overview(host: &Host, name: &str, plugin: &Plugin) -> Value {
         "version": facts.manifest.version,
         "generation": facts.number,
         "state": state,
-        "file": facts.file,
+        "file": shown(&facts.file),
         "events": events,
         "counts": counts,
         "retired": retired,

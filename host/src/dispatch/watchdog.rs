@@ -48,11 +48,14 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, report: &dy
         let Some(workers) = workers.upgrade() else { return };
         let (slots, now) = (workers.slots(), Instant::now());
         // A thread that was exchanged is watched on until it returns from its poll, or that it does not is told.
+        let mut exchanged = 0;
         watched.retain(|known, seen| {
-            slots.iter().any(|slot| Arc::as_ptr(slot) == *known)
-                || (!seen.reported && !seen.look(now).is_zero())
+            let at_work = slots.iter().any(|slot| Arc::as_ptr(slot) == *known);
+            let stuck = !at_work && !seen.reported && !seen.look(now).is_zero();
+            exchanged += usize::from(stuck);
+            at_work || stuck
         });
-        if workers.is_idle() && watched.len() <= slots.len() {
+        if exchanged == 0 && workers.is_idle() {
             watched.clear();
             drop((slots, workers));
             // A bound, so that the thread notices the end of the workers.

@@ -4,32 +4,30 @@
 //! generation goes on, and the reason is written down and announced.
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
-    sync::{OwnedMutexGuard, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 
 use super::{
     activate::{Activation, Leftover},
+    announce::Announcer,
     deploy_error::DeployError,
-    generation::{Facts, Generation, LiveInstance},
+    generation::{Generation, LiveInstance},
     prepare::{Candidate, Preparation},
     private_copy::{CopyError, PrivateCopy},
     registry::{PINNED, RefusedFile, Registry},
     retire::{Retired, RetiredState, Retirer},
+    turns::{Turn, Turns},
     watch::{Change, FolderWatch},
 };
-use crate::{
-    event::{NewEvent, Payload},
-    router::{Router, table::Owner},
-};
+use crate::router::{Router, table::Owner};
 
 /// What became of a file.
 #[derive(Debug, Clone)]
@@ -46,16 +44,10 @@ pub(crate) struct Supervisor {
     activation: Activation,
     retirer: Retirer,
     registry: Mutex<Registry>,
-    /// One transaction at a time for each file, and for each plugin.
-    turns: Mutex<HashMap<Turn, Arc<tokio::sync::Mutex<()>>>>,
+    announcer: Announcer,
+    turns: Arc<Turns>,
     watch: Mutex<Option<FolderWatch>>,
     stopping: watch::Sender<bool>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Turn {
-    File(PathBuf),
-    Plugin(Arc<str>),
 }
 
 enum Prepared {
@@ -67,12 +59,13 @@ enum Prepared {
 impl Supervisor {
     pub(crate) fn new(preparation: Preparation, activation: Activation, retirer: Retirer) -> Self {
         Supervisor {
+            announcer: Announcer::new(activation.router.clone()),
             router: activation.router.clone(),
             preparation: Arc::new(preparation),
             activation,
             retirer,
             registry: Mutex::default(),
-            turns: Mutex::default(),
+            turns: Arc::default(),
             watch: Mutex::default(),
             stopping: watch::Sender::new(false),
         }
@@ -139,13 +132,13 @@ impl Supervisor {
         for prepared in preparing {
             match prepared.await {
                 Ok((file, prepared)) => {
-                    let _turn = self.turn(Turn::File(file.clone())).await;
+                    let _turn = self.turns.take(Turn::File(file.clone())).await;
                     let deployed = match prepared {
                         Ok(prepared) => self.finish(prepared).await,
                         Err(error) => Err(error),
                     };
                     // What went wrong is written down, logged and announced by then.
-                    let _ = self.note(&file, deployed).await;
+                    let _ = self.note(&file, deployed);
                 }
                 Err(error) => tracing::error!(%error, "a plugin file could not be prepared"),
             }
@@ -154,11 +147,11 @@ impl Supervisor {
 
     async fn file_settled(self: &Arc<Self>, file: &Path) {
         let deployed = self.deploy(file, false).await;
-        let _ = self.note(file, deployed).await;
+        let _ = self.note(file, deployed);
     }
 
     async fn file_removed(self: &Arc<Self>, file: &Path) {
-        let turn = self.turn(Turn::File(file.to_owned())).await;
+        let turn = self.turns.take(Turn::File(file.to_owned())).await;
         let live = {
             let mut registry = self.registry();
             registry.refused.remove(file);
@@ -170,7 +163,6 @@ impl Supervisor {
             tracing::warn!(plugin = %name, "{error}");
         }
         drop(turn);
-        self.forget_turn(&Turn::File(file.to_owned()));
     }
 
     // ---- what people ask for ----
@@ -180,7 +172,7 @@ impl Supervisor {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         self.to_the_end(|supervisor| async move {
             let deployed = supervisor.deploy(&file, true).await;
-            supervisor.note(&file, deployed).await
+            supervisor.note(&file, deployed)
         })
         .await
     }
@@ -218,7 +210,7 @@ impl Supervisor {
     /// Takes a plugin out of the routing table and lets it go.
     async fn take_out(self: &Arc<Self>, name: &str, reason: &str) -> Result<Deployed, DeployError> {
         let name: Arc<str> = name.into();
-        let turn = self.turn(Turn::Plugin(name.clone())).await;
+        let turn = self.turns.take(Turn::Plugin(name.clone())).await;
         let (generation, retired, duplicates) = {
             let mut registry = self.registry();
             let duplicates = registry.duplicates_of(&name);
@@ -239,7 +231,7 @@ impl Supervisor {
         generation.host_side.detach();
         drop(turn);
         tracing::info!(plugin = %name, generation = facts.number, "unloaded: {reason}");
-        self.announce("module:unloaded", &facts, reason, json!({})).await;
+        self.announcer.generation("module:unloaded", &facts, reason, json!({}));
         self.retire_in_background(generation, retired);
         if let Some(watch) = &*self.watch() {
             // One of them may be that plugin now.
@@ -260,7 +252,7 @@ impl Supervisor {
         let mut closing = Vec::new();
         let deadline = tokio::time::Instant::now() + limit;
         for name in names {
-            let _turn = self.turn(Turn::Plugin(name.clone())).await;
+            let _turn = self.turns.take(Turn::Plugin(name.clone())).await;
             let taken = {
                 let mut registry = self.registry();
                 registry.plugins.get_mut(&name).and_then(|plugin| {
@@ -287,7 +279,7 @@ impl Supervisor {
             if tokio::time::timeout_at(deadline, is_quiet).await.is_err() {
                 tracing::warn!(plugin = %name, "it did not shut down in time");
             }
-            self.announce("module:unloaded", &facts, "the host is stopping", json!({})).await;
+            self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
         }
         for closing in closing {
             let _ = tokio::time::timeout_at(deadline, closing).await;
@@ -297,7 +289,7 @@ impl Supervisor {
     // ---- the transaction ----
 
     async fn deploy(self: &Arc<Self>, file: &Path, forced: bool) -> Result<Deployed, DeployError> {
-        let _turn = self.turn(Turn::File(file.to_owned())).await;
+        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
         if *self.stopping.borrow() {
             return Err(DeployError::Stopping);
         }
@@ -331,7 +323,7 @@ impl Supervisor {
             Prepared::Unchanged(deployed) => return Ok(deployed),
         };
         let name: Arc<str> = candidate.manifest.name.as_str().into();
-        let turn = self.turn(Turn::Plugin(name.clone())).await;
+        let turn = self.turns.take(Turn::Plugin(name.clone())).await;
         if *self.stopping.borrow() {
             return Err(DeployError::Stopping);
         }
@@ -387,7 +379,7 @@ impl Supervisor {
             false => ("module:loaded", "loaded"),
         };
         tracing::info!(plugin = %name, %version, generation = number, file = %file.display(), "{reason}");
-        self.announce(event, &facts, reason, json!({})).await;
+        self.announcer.generation(event, &facts, reason, json!({}));
         Ok(Deployed { plugin: name, version, generation: number })
     }
 
@@ -448,11 +440,11 @@ impl Supervisor {
         };
         tracing::debug!(plugin = %facts.plugin, generation = facts.number, unmapped, "retired");
         let more = json!({ "unmapped": unmapped, "cause": cause });
-        self.announce("module:retired", &facts, "retired", more).await;
+        self.announcer.generation("module:retired", &facts, "retired", more);
     }
 
     /// Writes down and announces why a file did not become live.
-    async fn note(
+    fn note(
         &self,
         file: &Path,
         deployed: Result<Deployed, DeployError>,
@@ -490,63 +482,11 @@ impl Supervisor {
             facts
         };
         match facts {
-            Some(facts) => self.announce("module:reload_failed", &facts, &reason, json!({})).await,
-            None => {
-                let data = json!({ "file": file, "reason": reason });
-                self.emit("module:load_failed", data).await;
+            Some(facts) => {
+                self.announcer.generation("module:reload_failed", &facts, &reason, json!({}))
             }
+            None => self.announcer.refused(file, &reason),
         }
         Err(error)
-    }
-
-    async fn announce(&self, event: &str, facts: &Facts, reason: &str, more: Value) {
-        let mut data = json!({
-            "name": *facts.plugin,
-            "version": facts.manifest.version,
-            "generation": facts.number,
-            "reason": reason,
-            "file": facts.file,
-        });
-        if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
-            data.extend(more);
-        }
-        self.emit(event, data).await;
-    }
-
-    /// Emits an event of the life cycle. Nobody waits for its handlers: a listener must not hold up a replacement.
-    async fn emit(&self, event: &str, data: Value) {
-        match Payload::encode(&data) {
-            Ok(payload) => {
-                let report = self.router.emit(NewEvent::valid(event, payload), None);
-                let event = event.to_owned();
-                self.router.spawn_detached(async move {
-                    for outcome in report.await.outcomes() {
-                        if !outcome.result.is_ok() {
-                            tracing::warn!(
-                                plugin = %outcome.plugin, handler = %outcome.handler,
-                                "a listener of {event} failed: {}", outcome.result.message()
-                            );
-                        }
-                    }
-                });
-            }
-            Err(error) => tracing::error!(%error, "the event {event} could not be encoded"),
-        }
-    }
-
-    async fn turn(&self, turn: Turn) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.entry(turn).or_default().clone()
-        };
-        lock.lock_owned().await
-    }
-
-    /// Forgets the turn of a file that is gone, unless somebody waits for it.
-    fn forget_turn(&self, turn: &Turn) {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if turns.get(turn).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-            turns.remove(turn);
-        }
     }
 }
