@@ -109,7 +109,7 @@ impl Watched {
         if polls != self.polls {
             (self.polls, self.since, self.reported) = (polls, now, false);
         }
-        if polls % 2 == 0 { Duration::ZERO } else { now - self.since }
+        if polls.is_multiple_of(2) { Duration::ZERO } else { now - self.since }
     }
 }
 
