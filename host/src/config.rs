@@ -92,7 +92,7 @@ impl Default for Timeouts {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Events accepted by `send` that no handler has begun yet. Default: 1024.
+    /// Events accepted by `send` whose handlers have not all ended. Default: 1024.
     pub queued_events: usize,
     /// Events caused by events: how long a chain may grow before it counts as a loop. Default: 64.
     pub event_depth: usize,

@@ -117,6 +117,8 @@ pub struct NewEvent {
     pub(crate) source: Arc<str>,
     pub(crate) attributes: Attributes,
     pub(crate) timeout: Option<Duration>,
+    /// Whether a plugin emits it.
+    pub(crate) of_plugin: bool,
 }
 
 impl NewEvent {
@@ -131,13 +133,13 @@ impl NewEvent {
 
     /// The same for a name that is known to be one.
     pub(crate) fn valid(name: &str, payload: Payload) -> Self {
-        let source = Arc::from("");
         NewEvent {
             name: name.into(),
             payload,
-            source,
+            source: "".into(),
             attributes: Attributes::new(),
             timeout: None,
+            of_plugin: false,
         }
     }
 

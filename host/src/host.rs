@@ -50,6 +50,9 @@ use crate::{
 
 /// A host of plugins. A clone is another reference to the same host.
 ///
+/// End it with [`shutdown`](Self::shutdown). Dropping it does not: its plugins and their threads stay until the process
+/// ends.
+///
 /// ```no_run
 /// use ksi_host::{Host, NewEvent, Payload};
 ///
@@ -169,7 +172,7 @@ impl HostBuilder {
             );
         }
         let supervisor = Arc::new(Supervisor::new(
-            Preparation { dir: PrivateDir::create()?, prober },
+            Preparation::new(PrivateDir::create()?, prober),
             Activation {
                 router: router.clone(),
                 init_timeout: timeouts.init,

@@ -17,6 +17,7 @@ pub(crate) mod generation;
 pub(crate) mod host_side;
 pub(crate) mod load;
 pub(crate) mod manifest;
+mod ongoing;
 mod plugin_log;
 pub(crate) mod prepare;
 pub(crate) mod private_copy;

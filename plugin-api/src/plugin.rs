@@ -149,6 +149,13 @@ pub struct Running<P> {
     scope: Arc<Scope>,
 }
 
+impl<P> Drop for Running<P> {
+    fn drop(&mut self) {
+        // A handler that was subscribed at run time may hold a context, and with it the scope that holds the handler.
+        self.scope.subscriptions.clear();
+    }
+}
+
 impl<P: Plugin> Exported for Running<P> {
     fn describe() -> Result<Buffer, Failure> {
         let handlers = P::HANDLERS.iter().map(|handler| HandlerDescription {
@@ -175,8 +182,13 @@ impl<P: Plugin> Exported for Running<P> {
         let scope = Scope { host, subscriptions: Subscriptions::default(), runtime: handle };
         let scope = Arc::new(scope);
         let made = P::initialize(Context::new(scope.clone()), RawConfig::new(config));
-        let plugin = scope.runtime.enter(made).await.map_err(Error::into_parts)?;
-        Ok(Running { plugin, _runtime: runtime, scope })
+        match scope.runtime.enter(made).await {
+            Ok(plugin) => Ok(Running { plugin, _runtime: runtime, scope }),
+            Err(error) => {
+                scope.subscriptions.clear();
+                Err(error.into_parts())
+            }
+        }
     }
 
     fn call(
@@ -205,6 +217,8 @@ fn call_dynamic(handler: u64, ctx: Context, cx: &mut task::Context<'_>) -> CallS
         return CallStart::Ready(CallEnd::NoReply);
     };
     let runtime: RuntimeHandle = ctx.scope().runtime.clone();
+    // A clone, because the handler takes it by value and may keep it: it must count.
+    let ctx = Context::clone(&ctx);
     start(runtime.enter(async move { subscribed(ctx).await }), cx)
 }
 

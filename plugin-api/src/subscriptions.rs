@@ -74,6 +74,11 @@ impl Subscriptions {
         let _entry = self.lock().remove(&number);
     }
 
+    /// Drops every handler.
+    pub(crate) fn clear(&self) {
+        let _entries = std::mem::take(&mut *self.lock());
+    }
+
     pub(crate) fn remove_named(&self, subscription: u64) {
         let number = {
             let entries = self.lock();

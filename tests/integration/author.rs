@@ -1,10 +1,10 @@
 //! What an author does: a crate of their own, from what they were shown.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use serde_json::json;
 
-use crate::kit::{Library, OutsideCrate, TestHost, workspace};
+use crate::kit::{Library, OutsideCrate, Running, TestHost, artifacts, put, workspace};
 
 #[test]
 fn the_example_works_copied_out_of_the_workspace() {
@@ -46,4 +46,21 @@ fn the_plugin_in_the_readme_builds_outside_the_workspace_and_answers_as_it_says(
     let payload = console[asked].trim_start_matches("$ ksi emit greet:request ").trim_matches('\'');
     let answer = host.ksi(&["emit", "greet:request", payload]).ok();
     assert_eq!(answer.trim_end(), console[asked + 1]);
+}
+
+#[test]
+fn a_program_with_a_host_inside_talks_to_plugins() {
+    let dir = tempfile::tempdir().unwrap();
+    put(&dir.path().join("hello.so"), &Library::of("hello").0);
+    let mut embed = Command::new(artifacts().of("embed"));
+    embed.arg(dir.path()).env("TMPDIR", dir.path());
+    let output = Running::start(&mut embed).ended().ok();
+    for line in [
+        r#"app:version -> {"version":"1.0"}"#,
+        r#"greet:request -> {"count":1,"text":"Hello, embedder!"}"#,
+        "seen: greet:request",
+        "seen: greet:done",
+    ] {
+        assert!(output.contains(line), "{line} is missing:\n{output}");
+    }
 }

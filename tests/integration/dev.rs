@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::kit::{Client, OutsideCrate, Running, ksi_command, until, with_cargo_environment};
+use crate::kit::{Client, OutsideCrate, Running, for_outside_crates, ksi_command, until};
 
 fn source(text: &str) -> String {
     format!(
@@ -20,7 +20,7 @@ fn an_edit_goes_live_a_mistake_keeps_the_old_code_and_its_correction_goes_live_t
     let mut command = ksi_command(&["dev", "--plugins"]);
     command.arg(dir.path().join("drop")).arg("--socket").arg(&socket).arg(package.path());
     command.env("TMPDIR", dir.path()).current_dir(dir.path());
-    with_cargo_environment(&mut command);
+    for_outside_crates(&mut command);
     let dev = Running::start(&mut command);
     // The first build may take longer than anything else.
     let ready = until("it is ready", || dev.line_soon(), Option::is_some).unwrap();

@@ -355,3 +355,52 @@ fn a_call_from_another_plugin_finishes_on_the_generation_that_it_reached() {
     assert_eq!(reply, json!({"data": "far", "version": "chaos-version-0001"}));
     host.until_unmapped("chaos");
 }
+
+#[test]
+fn a_plugin_may_replace_and_unload_itself_in_the_middle_of_a_call() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    let reload = json!({"event": "module:reload", "data": {"module_name": "chaos"}});
+    assert_eq!(client.emit("chaos:request", reload)["generation"], 2);
+    host.until_unmapped("chaos");
+    let unload = json!({"event": "module:unload", "data": {"module_name": "chaos"}});
+    assert_eq!(client.emit("chaos:request", unload)["status"], "unloaded");
+    host.until_unmapped("chaos");
+    assert_eq!(host.resources().libraries.len(), 0);
+}
+
+#[test]
+fn nobody_can_have_a_plugin_shut_down_by_an_event() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[plugin.chaos]\nlast_words = 'words:last'")
+        .start();
+    let mut watcher = host.client();
+    watcher.subscribe(&["words:last", "chaos:quiet"]);
+    let mut client = host.client();
+    assert_eq!(client.reply("module:shutdown", json!({}))["data"]["status"], "error");
+    client.reply("chaos:request", json!({"event": "module:shutdown", "data": {}}));
+    client.emit("chaos:quiet", json!({}));
+    assert_eq!(watcher.push()["event"], "chaos:quiet", "it has not said its last words");
+}
+
+#[test]
+fn a_host_that_is_stopped_in_the_middle_of_replacements_ends_in_order() {
+    for _ in 0..3 {
+        let mut builder = TestHost::builder();
+        for plugin in 0..4 {
+            let library = Library::chaos().named(&format!("chao{plugin}"));
+            builder = builder.plugin(&format!("{plugin}.so"), &library);
+        }
+        let mut host = builder.start();
+        let mut watcher = host.client();
+        watcher.subscribe(&["module:reloaded"]);
+        for plugin in 0..4 {
+            let library = Library::chaos().named(&format!("chao{plugin}")).version(2);
+            host.drop_in(&format!("{plugin}.so"), &library);
+        }
+        watcher.push();
+        host.process.signal(rustix::process::Signal::TERM);
+        assert_eq!(host.process.ended().code, Some(0));
+    }
+}

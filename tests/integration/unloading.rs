@@ -64,6 +64,20 @@ fn two_hundred_replacements_in_a_row_end_with_one_mapped_library_and_no_growth()
     assert_eq!(kept.count(), 2, "private copies go with their libraries");
 }
 
+/// glibc has 1,024 keys for thread-locals in a process, and the `std` of each library takes one.
+#[test]
+fn a_host_outlives_more_replacements_than_the_system_has_keys_for_thread_locals() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    for generation in 2..=1_060 {
+        client.emit("chaos:thread_local", json!({}));
+        let reloaded = client.emit("module:reload", json!({"module_name": "chaos"}));
+        assert_eq!(reloaded["generation"], generation);
+    }
+    host.until_unmapped("chaos");
+    assert_eq!(host.resources().libraries.len(), 1);
+}
+
 #[test]
 fn a_generation_leaves_memory_after_panics_tasks_threads_and_wakers_of_its_own() {
     let host = TestHost::builder().plugin("chaos.so", &Library::chaos()).start();

@@ -15,7 +15,7 @@ use ksi_plugin_api::abi::{BoundaryFuture, CallEnd};
 use serde::Serialize;
 use tokio::{runtime::Handle, sync::Notify};
 
-use super::workers::{Workers, with_slot};
+use super::workers::{Workers, polling};
 use crate::{
     event::Event,
     report::{Outcome, OutcomeKind},
@@ -67,7 +67,7 @@ pub(crate) struct CallCounts {
     rejected: AtomicU64,
 }
 
-/// [`CallCounts`] at one moment. `accepted` is the sum of all others.
+/// How often calls ended in which way, at one moment. `accepted` is the sum of all others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Calls begun.
@@ -198,21 +198,43 @@ pub(crate) struct CallSite {
 /// Calls one handler. On a dispatch worker.
 pub(crate) async fn call(target: Arc<Target>, event: Arc<Event>, site: &CallSite) -> Outcome {
     let (plugin, handler) = (target.info.plugin.clone(), target.info.handler.clone());
-    let accounted = Accounted::begin(&target.info);
-    let result = if target.blocking {
-        let (target, runtime) = (target.clone(), site.runtime.clone());
-        site.workers.spawn_blocking(async move { run(&target, &event, &runtime).await }).await
-    } else {
-        run(&target, &event, &site.runtime).await
+    let accounted = Accounted::begin(target.info.clone());
+    let active = Active::begin(target.info.clone());
+    let result = match target.blocking {
+        true => run_blocking(&target, event, site, active).await,
+        false => {
+            let result = run(&target, &event, site).await;
+            drop(active);
+            result
+        }
     };
     accounted.end(&result);
     Outcome { plugin, handler, result }
 }
 
-async fn run(target: &Target, event: &Arc<Event>, runtime: &Handle) -> OutcomeKind {
-    let key = target.info.key;
+/// A call on a thread of its own. Its emitter waits no longer than the deadline, although the thread may.
+async fn run_blocking(
+    target: &Arc<Target>,
+    event: Arc<Event>,
+    site: &CallSite,
+    active: Active,
+) -> OutcomeKind {
+    let limit = Limit::of(target, &event, site);
+    let (there, site_there) = (target.clone(), site.clone());
+    // If it is given up on, the task is dropped: before it has begun, or after its present poll. The call counts as
+    // active until then.
+    let task = site.workers.spawn_blocking(async move {
+        let result = run(&there, &event, &site_there).await;
+        drop(active);
+        result
+    });
+    limit.hold(target, task).await
+}
+
+async fn run(target: &Target, event: &Arc<Event>, site: &CallSite) -> OutcomeKind {
+    let (key, number) = (target.info.key, event.id().number());
     let started = poll_fn(|cx| {
-        Poll::Ready(seen(key, event, || target.callee.start(target.number, event, cx)))
+        Poll::Ready(polling(key, number, || target.callee.start(target.number, event, cx)))
     })
     .await;
     // Dropped at the end of this function, after which the target may go.
@@ -227,22 +249,40 @@ async fn run(target: &Target, event: &Arc<Event>, runtime: &Handle) -> OutcomeKi
         }),
     };
     // Most calls are ready at once, so the timer is armed only here.
-    let (deadline, after) = limit(target.timeout, event.deadline());
-    let timer = {
-        let _inside = runtime.enter();
-        tokio::time::sleep_until(deadline.into())
-    };
-    let (mut timer, mut cancelled) = (pin!(timer), pin!(target.cancel.wait()));
-    poll_fn(|cx| {
-        if let Poll::Ready(kind) = seen(key, event, || going_on.as_mut().poll(cx)) {
-            return Poll::Ready(kind);
-        }
-        if timer.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(OutcomeKind::TimedOut { after });
-        }
-        cancelled.as_mut().poll(cx).map(|()| OutcomeKind::Rejected { reason: CANCELLED.to_owned() })
-    })
-    .await
+    let limit = Limit::of(target, event, site);
+    limit.hold(target, poll_fn(|cx| polling(key, number, || going_on.as_mut().poll(cx)))).await
+}
+
+/// Until when a call is waited for.
+struct Limit {
+    timer: tokio::time::Sleep,
+    after: Duration,
+}
+
+impl Limit {
+    fn of(target: &Target, event: &Event, site: &CallSite) -> Self {
+        let (deadline, after) = limit(target.timeout, event.deadline());
+        let _inside = site.runtime.enter();
+        Limit { timer: tokio::time::sleep_until(deadline.into()), after }
+    }
+
+    /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any longer.
+    async fn hold(self, target: &Target, call: impl Future<Output = OutcomeKind>) -> OutcomeKind {
+        let Limit { timer, after } = self;
+        let (mut timer, mut cancelled) = (pin!(timer), pin!(target.cancel.wait()));
+        let mut call = pin!(call);
+        poll_fn(|cx| {
+            if let Poll::Ready(kind) = call.as_mut().poll(cx) {
+                return Poll::Ready(kind);
+            }
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(OutcomeKind::TimedOut { after });
+            }
+            let reason = || OutcomeKind::Rejected { reason: CANCELLED.to_owned() };
+            cancelled.as_mut().poll(cx).map(|()| reason())
+        })
+        .await
+    }
 }
 
 /// When a call must be done, and how long that is from now.
@@ -262,31 +302,15 @@ fn limit(timeout: Duration, deadline: Option<Instant>) -> (Instant, Duration) {
     }
 }
 
-/// Runs `poll` with this worker's slot saying whose it is. Calls nest: a handler may emit, and its emit polls others.
-fn seen<T>(key: u64, event: &Event, poll: impl FnOnce() -> T) -> T {
-    let set = |key, event| {
-        with_slot(|slot| {
-            (slot.handler.swap(key, Ordering::Relaxed), slot.event.swap(event, Ordering::Relaxed))
-        })
-    };
-    let outer = set(key, event.id().number());
-    let result = poll();
-    if let Some((key, event)) = outer {
-        set(key, event);
-    }
-    result
-}
-
 /// Counts a call as begun, and as ended in exactly one way, also when its emitter gives it up.
-struct Accounted<'a> {
-    info: &'a HandlerInfo,
+struct Accounted {
+    info: Arc<HandlerInfo>,
     ended: bool,
 }
 
-impl<'a> Accounted<'a> {
-    fn begin(info: &'a HandlerInfo) -> Self {
+impl Accounted {
+    fn begin(info: Arc<HandlerInfo>) -> Self {
         info.counts.accepted.fetch_add(1, Ordering::AcqRel);
-        info.active.fetch_add(1, Ordering::AcqRel);
         Accounted { info, ended: false }
     }
 
@@ -296,12 +320,27 @@ impl<'a> Accounted<'a> {
     }
 }
 
-impl Drop for Accounted<'_> {
+impl Drop for Accounted {
     fn drop(&mut self) {
         if !self.ended {
             // The emitter's future was dropped, so nobody is there to read the reason.
             self.info.counts.end(&OutcomeKind::Rejected { reason: String::new() });
         }
-        self.info.active.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Counts a call as one that the generation still has to finish.
+struct Active(Arc<HandlerInfo>);
+
+impl Active {
+    fn begin(info: Arc<HandlerInfo>) -> Self {
+        info.active.fetch_add(1, Ordering::AcqRel);
+        Active(info)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -44,13 +44,49 @@ pub(crate) struct Slot {
     pub(crate) event: AtomicU64,
     /// Counts begun and ended polls: odd while one runs.
     pub(crate) polls: AtomicU64,
+    /// How many calls are being polled inside one another.
+    nested: AtomicU64,
     /// Whether it is a thread for calls, and not one that may be blocked.
     for_calls: bool,
+    /// It has taken its last task.
+    left: AtomicBool,
 }
+
+/// How many calls may be polled inside one another on one stack. A handler's emit polls the handlers of that event in
+/// place, which is cheap; a long chain of events would fill the stack.
+const NESTED: u64 = 8;
+
+/// The stack of a worker: room for [`NESTED`] handlers with large futures, in a debug build too.
+const STACK: usize = 8 << 20;
 
 /// Whether this thread is a dispatch worker.
 pub(crate) fn on_worker() -> bool {
     SLOT.with(|slot| slot.borrow().is_some())
+}
+
+/// Whether a call may be polled here and now: on a dispatch worker, and not too deep inside others.
+pub(crate) fn may_poll_here() -> bool {
+    with_slot(|slot| slot.nested.load(Ordering::Relaxed) < NESTED) == Some(true)
+}
+
+/// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an event's number.
+pub(crate) fn polling<T>(handler: u64, event: u64, poll: impl FnOnce() -> T) -> T {
+    let mark = |handler, event| {
+        with_slot(|slot| {
+            (
+                slot.handler.swap(handler, Ordering::Relaxed),
+                slot.event.swap(event, Ordering::Relaxed),
+            )
+        })
+    };
+    let outer = mark(handler, event);
+    with_slot(|slot| slot.nested.fetch_add(1, Ordering::Relaxed));
+    let result = poll();
+    with_slot(|slot| slot.nested.fetch_sub(1, Ordering::Relaxed));
+    if let Some((handler, event)) = outer {
+        mark(handler, event);
+    }
+    result
 }
 
 /// Looks at what this thread is doing, if it is a dispatch worker.
@@ -108,12 +144,21 @@ impl Workers {
     /// # Errors
     /// The system gives no thread; then the old ones stay at work.
     pub(crate) fn exchange(&self) -> io::Result<u64> {
+        // Counted first: whoever reads the number from here on knows that he needs an exchange after this one.
+        let set = self.sets.begin();
+        let exchanged = self.begin_exchange(set);
+        if exchanged.is_err() {
+            self.sets.end(set);
+        }
+        exchanged.map(|()| set)
+    }
+
+    fn begin_exchange(&self, set: u64) -> io::Result<()> {
         let mut leaving = self.calls.replace_crew(self.calls.limit)?;
         // What waits there has lost its threads, and nobody may push again.
         let waiting = self.blocking.lock().ready.len();
         let blocking = self.blocking.replace_crew(waiting.min(self.blocking.limit));
         leaving.extend(blocking.or_else(|_| self.blocking.replace_crew(0))?);
-        let set = self.sets.begin();
         let sets = self.sets.clone();
         // A thread of its own, because one of those that leave may be stuck in plugin code for ever.
         thread::Builder::new().name("ksi-join".to_owned()).spawn(move || {
@@ -123,7 +168,7 @@ impl Workers {
             }
             sets.end(set);
         })?;
-        Ok(set)
+        Ok(())
     }
 
     /// The number of the set that is at work.
@@ -303,13 +348,19 @@ impl Pool {
     /// Adds a thread, within the limit, if there is more work than threads that wait for it.
     fn add_missing(self: &Arc<Self>) {
         let mut crew = self.crew();
-        crew.threads.retain(|thread| !thread.handle.is_finished());
-        let missing = {
+        // Those that left are joined and not forgotten: they count as ended only when their thread-locals are gone.
+        for thread in crew.threads.extract_if(.., |thread| thread.handle.is_finished()) {
+            let _ = thread.handle.join();
+        }
+        let (missing, present) = {
+            // Threads say that they leave under this lock.
             let queue = self.lock();
-            queue.ready.len() > queue.idle
+            let left = |thread: &&WorkerThread| thread.slot.left.load(Ordering::Relaxed);
+            let left = crew.threads.iter().filter(left).count();
+            (queue.ready.len() > queue.idle, crew.threads.len() - left)
         };
         if missing
-            && crew.threads.len() < self.limit
+            && present < self.limit
             && let Err(error) = self.add_thread(&mut crew)
         {
             tracing::error!(%error, "no thread can be started for a blocking handler; it waits for one");
@@ -327,7 +378,7 @@ impl Pool {
         let for_calls = self.patience.is_none();
         let slot = Arc::new(Slot { for_calls, ..Slot::default() });
         let (pool, stop, own) = (self.clone(), crew.stop.clone(), slot.clone());
-        let thread = thread::Builder::new().name(self.name.to_owned());
+        let thread = thread::Builder::new().name(self.name.to_owned()).stack_size(STACK);
         let handle = thread.spawn(move || pool.work(&stop, own))?;
         crew.threads.push(WorkerThread { handle, slot });
         Ok(())
@@ -386,6 +437,7 @@ impl Pool {
                 watchdog.unpark();
             }
         }
+        slot.left.store(true, Ordering::Relaxed);
         // A notification that was meant for work may have come to this thread on its way out.
         if !queue.ready.is_empty() {
             self.wake_one(&mut queue);

@@ -141,8 +141,9 @@ impl Activation {
         let module: ModuleRef = library.module;
         let config = self.configs.get(plugin).cloned().unwrap_or_else(|| b"{}".to_vec());
         let host = HostRef::new(host_side.clone());
+        // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
         let mut creating =
-            workers.spawn(async move { module::create(module, host, &config).await });
+            workers.spawn_blocking(async move { module::create(module, host, &config).await });
         let created = match tokio::time::timeout(self.init_timeout, &mut creating).await {
             Ok(Ok(instance)) => Ok((description, instance)),
             Ok(Err(end)) => Err(NotCreated::Failed(reason_of(end))),
@@ -164,6 +165,7 @@ impl Activation {
             let target = self.router.target(NewTarget {
                 plugin: facts.plugin.clone(),
                 handler: name.as_str().into(),
+                counted_as: name.as_str().into(),
                 callee: live.clone(),
                 number: order,
                 timeout: (*timeout_ms > 0).then(|| Duration::from_millis(*timeout_ms)),

@@ -93,8 +93,8 @@ pub enum DeployError {
     },
     /// Too many of its old generations are still in memory.
     #[error(
-        "{plugin} is not replaced any more: {count} replaced generations of it are still in memory. Find out from \
-         module:inspect what pins them, and restart the host"
+        "{plugin} is not replaced for now: {count} earlier generations of it are still in memory. `ksi inspect` tells what \
+         pins them; end that, or restart the host"
     )]
     TooManyPinned {
         /// The plugin.

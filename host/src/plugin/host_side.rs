@@ -35,6 +35,9 @@ use crate::{
     },
 };
 
+/// The name under which the calls of all run-time subscriptions of a plugin are counted.
+const SUBSCRIPTIONS: &str = "run-time subscriptions";
+
 /// Bounds of what one plugin may have at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct HostSideLimits {
@@ -93,19 +96,13 @@ impl HostSide {
         &self.cancel
     }
 
-    /// No subscription is accepted any more, and those that there are go. Called at the swap that replaces this
-    /// generation.
+    /// No subscription is accepted any more. Called right before this generation loses its routes.
     pub(crate) fn detach(&self) {
-        let infos = {
-            let mut subscriptions = lock(&self.subscriptions);
-            subscriptions.live = Weak::new();
-            subscriptions.attached = true;
-            subscriptions.early.clear();
-            std::mem::take(&mut subscriptions.infos)
-        };
-        for info in infos.values() {
-            self.router.forget(info);
-        }
+        let mut subscriptions = lock(&self.subscriptions);
+        subscriptions.live = Weak::new();
+        subscriptions.attached = true;
+        subscriptions.early.clear();
+        subscriptions.infos.clear();
     }
 
     /// Drops all background tasks and refuses further ones. On a dispatch worker.
@@ -128,6 +125,7 @@ impl HostSide {
         let target = self.router.target(NewTarget {
             plugin: self.plugin.clone(),
             handler: format!("subscription {number} ({pattern})").into(),
+            counted_as: SUBSCRIPTIONS.into(),
             callee: live.clone(),
             number: handler,
             timeout: (options.timeout_ms > 0).then(|| Duration::from_millis(options.timeout_ms)),
@@ -147,6 +145,7 @@ impl HostSide {
     fn event(&self, name: &str, payload: Buffer) -> Result<NewEvent, String> {
         let mut event = NewEvent::new(name, payload.into()).map_err(|error| error.to_string())?;
         event.source = self.plugin.clone();
+        event.of_plugin = true;
         Ok(event)
     }
 }
@@ -260,9 +259,8 @@ impl HostApi for HostSide {
         let early = subscriptions.early.len();
         subscriptions.early.retain(|subscription| subscription.number != number);
         match subscriptions.infos.remove(&number) {
-            Some(info) => {
+            Some(_) => {
                 self.router.change(|table| table.with(self.owner(number), Vec::new()));
-                self.router.forget(&info);
                 true
             }
             None => early != subscriptions.early.len(),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ksi_plugin_api::{Description, abi::ABI_VERSION};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     deploy_error::DeployError,
@@ -18,9 +19,11 @@ use super::{
 
 /// Where copies go, and who probes them.
 pub(crate) struct Preparation {
-    pub(crate) dir: PrivateDir,
+    dir: PrivateDir,
     /// `None` for a host that has no executable to probe with.
-    pub(crate) prober: Option<Prober>,
+    prober: Option<Prober>,
+    /// Bounds how many files are copied or probed at a time.
+    places: Arc<Semaphore>,
 }
 
 /// A file that was copied.
@@ -29,6 +32,7 @@ pub(crate) struct Copied {
     pub(crate) copy: PrivateCopy,
     bytes: Vec<u8>,
     timings: Timings,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// A file that may be loaded.
@@ -42,7 +46,14 @@ pub(crate) struct Candidate {
 }
 
 impl Preparation {
+    pub(crate) fn new(dir: PrivateDir, prober: Option<Prober>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Preparation { dir, prober, places: Arc::new(Semaphore::new(cores * 2)) }
+    }
+
     pub(crate) async fn copy(self: &Arc<Self>, file: &Path) -> Result<Copied, DeployError> {
+        // Never closed, so there is always a place to wait for.
+        let place = self.places.clone().acquire_owned().await.ok();
         let started = Instant::now();
         let (preparation, path) = (self.clone(), file.to_owned());
         let copied = tokio::task::spawn_blocking(move || {
@@ -54,12 +65,12 @@ impl Preparation {
         let (copy, bytes) = copied.await.map_err(|_| DeployError::Stopping)??;
         let mut timings = Timings::default();
         timings.note("copy", started.elapsed());
-        Ok(Copied { file: file.to_owned(), copy, bytes, timings })
+        Ok(Copied { file: file.to_owned(), copy, bytes, timings, place })
     }
 
     /// Reads what a copy is, and lets a child process open it.
     pub(crate) async fn examine(&self, copied: Copied) -> Result<Candidate, DeployError> {
-        let Copied { file, copy, bytes, mut timings } = copied;
+        let Copied { file, copy, bytes, mut timings, place: _place } = copied;
         let started = Instant::now();
         let manifest = read_manifest(&bytes, ABI_VERSION)
             .map_err(|source| DeployError::Manifest { file: file.clone(), source })?;

@@ -17,9 +17,11 @@ const HISTORY: usize = 8;
 const UNLOADED: usize = 64;
 /// How many refused files are remembered; beyond it, the first by path are forgotten.
 const REFUSED: usize = 1_024;
-/// How many generations of a plugin may be in memory although they were replaced. At the limit it is not replaced any
-/// more, so that a plugin that cannot be unmapped does not fill memory.
-pub(crate) const PINNED: usize = 16;
+/// How many generations of a plugin may be pinned. At the limit it is not replaced any more, so that a plugin that
+/// cannot be unmapped does not fill memory.
+const PINNED: usize = 16;
+/// The same for all that are still in memory, those that still drain too.
+const LINGERING: usize = 64;
 
 /// A plugin: what stays the same over its generations.
 pub(crate) struct Plugin {
@@ -45,15 +47,10 @@ impl Plugin {
             self.earlier_unmapped += 1;
         }
     }
-
-    fn lingering(&self) -> usize {
-        lingering(&self.retired)
-    }
 }
 
-fn lingering<'a>(retired: impl IntoIterator<Item = &'a Arc<Retired>>) -> usize {
-    retired.into_iter().filter(|old| old.state() != RetiredState::Unmapped).count()
-}
+/// A plugin that is live, and the number of its generation.
+pub(crate) type LiveGeneration = (Arc<str>, u64);
 
 /// A file that did not become a plugin.
 #[derive(Debug, Clone)]
@@ -97,10 +94,18 @@ impl Registry {
         }
     }
 
-    /// How many generations of a plugin are in memory although they are not live.
-    pub(crate) fn lingering(&self, name: &str) -> usize {
-        let strays = self.strays.get(name).map_or(0, lingering);
-        strays + self.plugins.get(name).map_or(0, Plugin::lingering)
+    /// How many generations of a plugin are in memory although they are not live, if they are too many.
+    pub(crate) fn too_many(&self, name: &str) -> Option<usize> {
+        let in_memory = self.in_memory(name);
+        let pinned = in_memory.iter().filter(|state| **state != RetiredState::Draining).count();
+        (pinned >= PINNED || in_memory.len() >= LINGERING).then_some(in_memory.len())
+    }
+
+    fn in_memory(&self, name: &str) -> Vec<RetiredState> {
+        let strays = self.strays.get(name).into_iter().flatten();
+        let replaced = self.plugins.get(name).into_iter().flat_map(|plugin| &plugin.retired);
+        let states = strays.chain(replaced).map(|old| old.state());
+        states.filter(|state| *state != RetiredState::Unmapped).collect()
     }
 
     /// Remembers why a file is no plugin.
@@ -120,7 +125,7 @@ impl Registry {
         let excess = unloaded.len().saturating_sub(UNLOADED);
         let mut forgotten: Vec<Arc<str>> = unloaded.into_iter().map(|(_, name)| name).collect();
         forgotten.truncate(excess);
-        forgotten.retain(|name| self.lingering(name) == 0);
+        forgotten.retain(|name| self.in_memory(name).is_empty());
         for name in &forgotten {
             self.plugins.remove(name);
             self.generations.remove(name);
@@ -158,10 +163,11 @@ impl Registry {
         }
     }
 
-    /// The name of the live plugin that came from `file`.
-    pub(crate) fn live_of(&self, file: &Path) -> Option<Arc<str>> {
+    /// The live plugin that came from `file`, and the number of its generation.
+    pub(crate) fn live_of(&self, file: &Path) -> Option<LiveGeneration> {
         let mut live = self.plugins.iter().filter(|(_, plugin)| plugin.live.is_some());
-        live.find(|(_, plugin)| plugin.facts.file == file).map(|(name, _)| name.clone())
+        let (name, plugin) = live.find(|(_, plugin)| plugin.facts.file == file)?;
+        Some((name.clone(), plugin.facts.number))
     }
 
     /// Files that were refused because another one was the plugin `name`.

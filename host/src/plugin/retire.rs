@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     dispatch::{call::outcome_of, workers::Workers},
-    event::{Event, EventIds, NewEvent, Payload},
+    event::{NewEvent, Payload},
     report::OutcomeKind,
     router::Router,
 };
@@ -104,11 +104,12 @@ impl Retirer {
     /// The first half: until the instance is dropped. No route may lead to the generation any more.
     pub(crate) async fn quiesce(&self, mut generation: Generation, retired: &Retired) -> Quiet {
         let facts = generation.facts.clone();
-        if let Some(unused) = generation.unused.take()
-            && let Some(instance) = self.drained(&facts, &generation, unused, retired).await
-        {
-            self.shut_down(&facts, &generation, instance, retired).await;
-        }
+        let instance = match generation.unused.take() {
+            Some(unused) => self.drained(&facts, &generation, unused, retired).await,
+            // Its `initialize` did not succeed; tasks that it started may be there all the same.
+            None => None,
+        };
+        self.shut_down(&facts, &generation, instance, retired).await;
         Quiet(generation)
     }
 
@@ -142,16 +143,17 @@ impl Retirer {
         &self,
         facts: &Arc<Facts>,
         generation: &Generation,
-        instance: Instance,
+        instance: Option<Instance>,
         retired: &Retired,
     ) {
         let (facts_there, host_side) = (facts.clone(), generation.host_side.clone());
-        let (runtime, limit) = (self.router.site.runtime.clone(), self.shutdown);
+        let (router, limit) = (self.router.clone(), self.shutdown);
         // On threads that may block: a plugin's own runtime waits for its tasks when it is dropped.
         let mut task = self.router.site.workers.spawn_blocking(async move {
             host_side.end_tasks();
+            let Some(instance) = instance else { return };
             for handler in facts_there.at_shutdown() {
-                let result = shutdown_handler(&instance, handler, limit, &runtime).await;
+                let result = shutdown_handler(&instance, handler, limit, &router).await;
                 if !result.is_ok() {
                     tracing::warn!(
                         plugin = %facts_there.plugin, generation = facts_there.number,
@@ -178,6 +180,7 @@ impl Retirer {
         let Quiet(generation) = quiet;
         let Generation { facts, host_side, unused: _, library, copy } = generation;
         self.threads_gone(&facts, retired).await;
+        let held = Arc::strong_count(&host_side) > 1;
         let mut wait = Duration::from_micros(100);
         let mut waited = Duration::ZERO;
         // What counts are references of the plugin, and this one.
@@ -194,11 +197,16 @@ impl Retirer {
             wait = (wait * 2).min(Duration::from_millis(250));
         }
         drop(host_side);
+        if held {
+            // Whatever let go of the last reference may have run code of the plugin on the new threads.
+            self.threads_gone(&facts, retired).await;
+        }
         let mut closed = on_own_thread(move || library.close()).await;
         for retry in RETRIES {
             let Some(Closed::Mapped { cause, path }) = closed else { break };
             retired.pin(&facts.plugin, cause);
             sleep(retry).await;
+            self.threads_gone(&facts, retired).await;
             closed = on_own_thread(move || load::close_again(&path)).await;
         }
         match closed {
@@ -257,10 +265,10 @@ async fn shutdown_handler(
     instance: &Instance,
     handler: u64,
     limit: Duration,
-    runtime: &tokio::runtime::Handle,
+    router: &Router,
 ) -> OutcomeKind {
     let event = NewEvent::valid(SHUTDOWN_EVENT, Payload::from_json_bytes(b"{}".to_vec()));
-    let event = Arc::new(Event::new(event, None, &EventIds::new()));
+    let event = router.directed(event);
     let started = std::future::poll_fn(|cx| {
         Poll::Ready(instance.call(handler, EventHandle::new(event.clone()), cx))
     });
@@ -269,7 +277,7 @@ async fn shutdown_handler(
         CallStart::Pending(future) => future,
     };
     let ended = {
-        let _inside = runtime.enter();
+        let _inside = router.site.runtime.enter();
         timeout(limit, pending)
     };
     match ended.await {

@@ -11,18 +11,20 @@ use std::{
 
 use serde_json::json;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
+    time::timeout_at,
 };
 
 use super::{
     activate::{Activation, Leftover},
     announce::Announcer,
     deploy_error::DeployError,
-    generation::{Generation, LiveInstance},
+    generation::{Facts, Generation, LiveInstance},
+    ongoing::Ongoing,
     prepare::{Candidate, Preparation},
     private_copy::{CopyError, PrivateCopy},
-    registry::{PINNED, RefusedFile, Registry},
+    registry::{LiveGeneration, RefusedFile, Registry},
     retire::{Retired, RetiredState, Retirer},
     turns::{Turn, Turns},
     watch::{Change, FolderWatch},
@@ -47,6 +49,9 @@ pub(crate) struct Supervisor {
     announcer: Announcer,
     turns: Arc<Turns>,
     watch: Mutex<Option<FolderWatch>>,
+    /// Transactions behind the probe, and retirements, that a host waits for when it stops.
+    transactions: Ongoing,
+    retirements: Ongoing,
     stopping: watch::Sender<bool>,
 }
 
@@ -67,6 +72,8 @@ impl Supervisor {
             registry: Mutex::default(),
             turns: Arc::default(),
             watch: Mutex::default(),
+            transactions: Ongoing::new(),
+            retirements: Ongoing::new(),
             stopping: watch::Sender::new(false),
         }
     }
@@ -90,15 +97,12 @@ impl Supervisor {
         let found = folders.found().to_vec();
         *self.watch() = Some(folders);
         self.load_all(found).await;
-        let supervisor = self.clone();
-        let mut stopping = self.stopping.subscribe();
+        // The task ends with the watch, which belongs to the supervisor.
+        let supervisor = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
-                let change = tokio::select! {
-                    change = changes.recv() => change,
-                    _ = stopping.wait_for(|stopping| *stopping) => return,
-                };
-                let supervisor = supervisor.clone();
+                let change = changes.recv().await;
+                let Some(supervisor) = supervisor.upgrade() else { return };
                 match change {
                     // Each in its own task: a file that is slow to start holds up no other. Changes of one file wait
                     // for their turn, and a change whose content is live already is no work.
@@ -116,14 +120,11 @@ impl Supervisor {
 
     /// Copies, reads and probes all at once; initializes one after the other, by file name.
     async fn load_all(self: &Arc<Self>, files: Vec<PathBuf>) {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let places = Arc::new(tokio::sync::Semaphore::new(cores * 2));
         let preparing: Vec<_> = files
             .into_iter()
             .map(|file| {
-                let (supervisor, places) = (self.clone(), places.clone());
+                let supervisor = self.clone();
                 tokio::spawn(async move {
-                    let _place = places.acquire().await;
                     let prepared = supervisor.prepare(&file, false).await;
                     (file, prepared)
                 })
@@ -151,18 +152,16 @@ impl Supervisor {
     }
 
     async fn file_removed(self: &Arc<Self>, file: &Path) {
-        let turn = self.turns.take(Turn::File(file.to_owned())).await;
+        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
         let live = {
             let mut registry = self.registry();
             registry.refused.remove(file);
             registry.live_of(file)
         };
-        if let Some(name) = live
-            && let Err(error) = self.take_out(&name, "its file was removed").await
-        {
-            tracing::warn!(plugin = %name, "{error}");
+        if let Some(live) = live {
+            // If it is not live any more, it was replaced from another file, as by a rename.
+            let _ = self.take_out(&live.0, Some(live.1), "its file was removed").await;
         }
-        drop(turn);
     }
 
     // ---- what people ask for ----
@@ -189,9 +188,9 @@ impl Supervisor {
     /// Unloads a plugin because somebody asked for it.
     pub(crate) async fn unload(self: &Arc<Self>, name: &str) -> Result<Deployed, DeployError> {
         let name = name.to_owned();
-        self.to_the_end(
-            |supervisor| async move { supervisor.take_out(&name, "it was asked for").await },
-        )
+        self.to_the_end(|supervisor| async move {
+            supervisor.take_out(&name, None, "it was asked for").await
+        })
         .await
     }
 
@@ -207,82 +206,85 @@ impl Supervisor {
         task.await.unwrap_or(Err(DeployError::Stopping))
     }
 
-    /// Takes a plugin out of the routing table and lets it go.
-    async fn take_out(self: &Arc<Self>, name: &str, reason: &str) -> Result<Deployed, DeployError> {
+    /// Takes a plugin out of the routing table and lets it go; if `expected` is given, only that generation.
+    async fn take_out(
+        self: &Arc<Self>,
+        name: &str,
+        expected: Option<u64>,
+        reason: &str,
+    ) -> Result<Deployed, DeployError> {
         let name: Arc<str> = name.into();
         let turn = self.turns.take(Turn::Plugin(name.clone())).await;
-        let (generation, retired, duplicates) = {
-            let mut registry = self.registry();
-            let duplicates = registry.duplicates_of(&name);
-            let Some(plugin) = registry.plugins.get_mut(&name) else {
-                return Err(DeployError::NoSuchPlugin { plugin: name.to_string() });
-            };
-            let Some(generation) = plugin.live.take() else {
-                return Err(DeployError::NotLive { plugin: name.to_string() });
-            };
-            let retired = Retired::new(generation.facts.number);
-            plugin.remember(retired.clone());
-            let forgotten = registry.forget_unloaded();
-            forgotten.iter().for_each(|plugin| self.router.forget_plugin(plugin));
-            (generation, retired, duplicates)
-        };
-        let facts = generation.facts.clone();
-        self.router.change(|table| table.without(&name));
-        generation.host_side.detach();
+        let (generation, retired) = self.disconnect(&name, expected)?;
         drop(turn);
+        let facts = generation.facts.clone();
         tracing::info!(plugin = %name, generation = facts.number, "unloaded: {reason}");
         self.announcer.generation("module:unloaded", &facts, reason, json!({}));
-        self.retire_in_background(generation, retired);
+        // Its end is not waited for here: whoever asked may be a call that it still has to finish.
+        drop(self.retire_in_background(generation, retired));
+        let duplicates = {
+            let mut registry = self.registry();
+            let forgotten = registry.forget_unloaded();
+            forgotten.iter().for_each(|plugin| self.router.forget_plugin(plugin));
+            registry.duplicates_of(&name)
+        };
         if let Some(watch) = &*self.watch() {
             // One of them may be that plugin now.
             duplicates.into_iter().for_each(|file| watch.settle_again(file));
         }
-        Ok(Deployed {
-            plugin: name,
-            version: facts.manifest.version.clone(),
-            generation: facts.number,
-        })
+        Ok(deployed(&facts))
+    }
+
+    /// Leaves a plugin without a route. Under its turn.
+    fn disconnect(
+        &self,
+        name: &Arc<str>,
+        expected: Option<u64>,
+    ) -> Result<(Generation, Arc<Retired>), DeployError> {
+        let (generation, retired) = {
+            let mut registry = self.registry();
+            let Some(plugin) = registry.plugins.get_mut(name) else {
+                return Err(DeployError::NoSuchPlugin { plugin: name.to_string() });
+            };
+            let is_expected = expected.is_none_or(|number| number == plugin.facts.number);
+            let Some(generation) = plugin.live.take_if(|_| is_expected) else {
+                return Err(DeployError::NotLive { plugin: name.to_string() });
+            };
+            let retired = Retired::new(generation.facts.number);
+            plugin.remember(retired.clone());
+            (generation, retired)
+        };
+        generation.host_side.detach();
+        self.router.change(|table| table.without(name));
+        Ok((generation, retired))
     }
 
     /// Lets every plugin go, the last started first, and waits until they are gone or `limit` is over.
     pub(crate) async fn stop(self: &Arc<Self>, limit: Duration) {
+        let deadline = tokio::time::Instant::now() + limit;
         self.stopping.send_replace(true);
         drop(self.watch().take());
+        // What is on its way becomes live, or finds out that it may not any more.
+        if timeout_at(deadline, self.transactions.none()).await.is_err() {
+            tracing::warn!("a plugin that is just being loaded does not get done");
+        }
+        // One after the other, because a plugin may need those that were started before it.
         let names = self.registry().last_started_first();
-        let mut closing = Vec::new();
-        let deadline = tokio::time::Instant::now() + limit;
         for name in names {
-            let _turn = self.turns.take(Turn::Plugin(name.clone())).await;
-            let taken = {
-                let mut registry = self.registry();
-                registry.plugins.get_mut(&name).and_then(|plugin| {
-                    let generation = plugin.live.take()?;
-                    let retired = Retired::new(generation.facts.number);
-                    plugin.remember(retired.clone());
-                    Some((generation, retired))
-                })
+            let Ok(_turn) = timeout_at(deadline, self.turns.take(Turn::Plugin(name.clone()))).await
+            else {
+                continue;
             };
-            let Some((generation, retired)) = taken else { continue };
-            self.router.change(|table| table.without(&name));
-            generation.host_side.detach();
+            let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
             let facts = generation.facts.clone();
-            let supervisor = self.clone();
-            let (quiet, is_quiet) = tokio::sync::oneshot::channel();
-            closing.push(tokio::spawn(async move {
-                let quieted = supervisor.retirer.quiesce(generation, &retired).await;
-                // The next plugin waits for this; if the host does not wait any longer, nobody does.
-                let _ = quiet.send(());
-                supervisor.retirer.close(quieted, &retired).await;
-            }));
-            // One after the other, because a plugin may need those that were started before it. One that does not end
-            // keeps the others waiting for no longer than the host waits at all.
-            if tokio::time::timeout_at(deadline, is_quiet).await.is_err() {
+            let quiet = self.retire_in_background(generation, retired);
+            if timeout_at(deadline, quiet).await.is_err() {
                 tracing::warn!(plugin = %name, "it did not shut down in time");
             }
             self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
         }
-        for closing in closing {
-            let _ = tokio::time::timeout_at(deadline, closing).await;
+        if timeout_at(deadline, self.retirements.none()).await.is_err() {
+            tracing::warn!("not every library could be unmapped in time");
         }
     }
 
@@ -290,9 +292,7 @@ impl Supervisor {
 
     async fn deploy(self: &Arc<Self>, file: &Path, forced: bool) -> Result<Deployed, DeployError> {
         let _turn = self.turns.take(Turn::File(file.to_owned())).await;
-        if *self.stopping.borrow() {
-            return Err(DeployError::Stopping);
-        }
+        self.go_on()?;
         let prepared = self.prepare(file, forced).await?;
         self.finish(prepared).await
     }
@@ -308,25 +308,26 @@ impl Supervisor {
     /// What is live from this file, if that has the same bytes.
     fn unchanged(&self, file: &Path, copy: &PrivateCopy) -> Option<Deployed> {
         let registry = self.registry();
-        let plugin = registry.plugins.get(&registry.live_of(file)?)?;
-        (plugin.facts.hash == copy.hash()).then(|| Deployed {
-            plugin: plugin.facts.plugin.clone(),
-            version: plugin.facts.manifest.version.clone(),
-            generation: plugin.facts.number,
-        })
+        let plugin = registry.plugins.get(&registry.live_of(file)?.0)?;
+        (plugin.facts.hash == copy.hash()).then(|| deployed(&plugin.facts))
     }
 
     /// From a candidate to the live generation: load, initialize, swap; then the old one goes.
     async fn finish(self: &Arc<Self>, prepared: Prepared) -> Result<Deployed, DeployError> {
         let candidate = match prepared {
             Prepared::Candidate(candidate) => *candidate,
-            Prepared::Unchanged(deployed) => return Ok(deployed),
+            Prepared::Unchanged(live) => {
+                // A bad file lay there in between, and is gone.
+                if let Some(plugin) = self.registry().plugins.get_mut(&live.plugin) {
+                    plugin.last_error = None;
+                }
+                return Ok(live);
+            }
         };
+        let _transaction = self.transactions.begin();
         let name: Arc<str> = candidate.manifest.name.as_str().into();
         let turn = self.turns.take(Turn::Plugin(name.clone())).await;
-        if *self.stopping.borrow() {
-            return Err(DeployError::Stopping);
-        }
+        self.go_on()?;
         let (number, before) = self.admit(&name, &candidate)?;
         let file = candidate.file.clone();
         let (generation, instance) = match self.activation.initialize(number, candidate).await {
@@ -342,7 +343,8 @@ impl Supervisor {
         let (live, unused) = LiveInstance::new(instance);
         let declared = self.activation.routes(&generation, &live);
         let generation = Generation { unused: Some(unused), ..generation };
-        let declared = match declared {
+        // The host may have begun to stop while it was initialized.
+        let declared = match declared.and_then(|declared| self.go_on().map(|()| declared)) {
             Ok(declared) => declared,
             Err(error) => {
                 drop(live);
@@ -352,6 +354,10 @@ impl Supervisor {
         };
         let mut routes = generation.host_side.attach(&live);
         routes.push((Owner::Plugin(name.clone()), declared));
+        if let Some(old) = &self.registry().plugins.get(&name).and_then(|old| old.live.as_ref()) {
+            // What it subscribed to at run time goes with the swap, and nothing may be added after it.
+            old.host_side.detach();
+        }
         // The commit point.
         self.router.change(|table| table.swapped(&name, number, routes));
         drop(live);
@@ -359,19 +365,17 @@ impl Supervisor {
         let old = self.registry().install(generation);
         let replaced = old.is_some();
         if let Some(old) = old {
-            old.host_side.detach();
             let retired = Retired::new(old.facts.number);
             if let Some(plugin) = self.registry().plugins.get_mut(&name) {
                 plugin.remember(retired.clone());
             }
-            self.retire_in_background(old, retired);
+            drop(self.retire_in_background(old, retired));
         }
         drop(turn);
         // The file was another plugin before: that one has no file any more.
-        if let Some(before) = before.filter(|before| *before != name)
-            && let Err(error) = self.take_out(&before, "its file is another plugin now").await
-        {
-            tracing::warn!(plugin = %before, "{error}");
+        if let Some((before, number)) = before.filter(|(before, _)| *before != name) {
+            // It may have been replaced from another file meanwhile.
+            let _ = self.take_out(&before, Some(number), "its file is another plugin now").await;
         }
         let version = facts.manifest.version.clone();
         let (event, reason) = match replaced {
@@ -380,7 +384,7 @@ impl Supervisor {
         };
         tracing::info!(plugin = %name, %version, generation = number, file = %file.display(), "{reason}");
         self.announcer.generation(event, &facts, reason, json!({}));
-        Ok(Deployed { plugin: name, version, generation: number })
+        Ok(deployed(&facts))
     }
 
     /// Whether a candidate may become the next generation of `name`: its number, and the plugin that its file is now.
@@ -388,7 +392,7 @@ impl Supervisor {
         &self,
         name: &Arc<str>,
         candidate: &Candidate,
-    ) -> Result<(u64, Option<Arc<str>>), DeployError> {
+    ) -> Result<(u64, Option<LiveGeneration>), DeployError> {
         let mut registry = self.registry();
         if let Some(plugin) = registry.plugins.get(name) {
             let other = &plugin.facts.file;
@@ -397,18 +401,35 @@ impl Supervisor {
                 return Err(DeployError::Duplicate { file, plugin: name.clone(), other });
             }
         }
-        let count = registry.lingering(name);
-        if count >= PINNED {
+        if let Some(count) = registry.too_many(name) {
             return Err(DeployError::TooManyPinned { plugin: name.clone(), count });
         }
         Ok((registry.take_generation(name), registry.live_of(&candidate.file)))
     }
 
+    /// Nothing is loaded any more once the host stops.
+    fn go_on(&self) -> Result<(), DeployError> {
+        match *self.stopping.borrow() {
+            true => Err(DeployError::Stopping),
+            false => Ok(()),
+        }
+    }
+
     // ---- afterwards ----
 
-    fn retire_in_background(self: &Arc<Self>, generation: Generation, retired: Arc<Retired>) {
-        let supervisor = self.clone();
-        tokio::spawn(async move { supervisor.retire(generation, &retired).await });
+    /// Lets a generation go. What is returned resolves when its instance is gone.
+    fn retire_in_background(
+        self: &Arc<Self>,
+        generation: Generation,
+        retired: Arc<Retired>,
+    ) -> oneshot::Receiver<()> {
+        let (supervisor, ongoing) = (self.clone(), self.retirements.begin());
+        let (quiet, is_quiet) = oneshot::channel();
+        tokio::spawn(async move {
+            supervisor.retire(generation, &retired, quiet).await;
+            drop(ongoing);
+        });
+        is_quiet
     }
 
     /// Retires a generation that was never live; if its `initialize` has not ended, once it has.
@@ -416,7 +437,8 @@ impl Supervisor {
         let Leftover { mut generation, creating } = leftover;
         let retired = Retired::new(generation.facts.number);
         self.registry().remember(name, retired.clone());
-        let supervisor = self.clone();
+        let (supervisor, ongoing) = (self.clone(), self.retirements.begin());
+        let (quiet, _) = oneshot::channel();
         tokio::spawn(async move {
             // Its future is dropped at its next await. If it ended just now, its instance goes the usual way.
             if let Some(creating) = creating
@@ -426,14 +448,17 @@ impl Supervisor {
                 drop(live);
                 generation.unused = Some(unused);
             }
-            supervisor.retire(generation, &retired).await;
+            supervisor.retire(generation, &retired, quiet).await;
+            drop(ongoing);
         });
     }
 
-    async fn retire(self: &Arc<Self>, generation: Generation, retired: &Retired) {
+    async fn retire(&self, generation: Generation, retired: &Retired, quiet: oneshot::Sender<()>) {
         let facts = generation.facts.clone();
-        let quiet = self.retirer.quiesce(generation, retired).await;
-        self.retirer.close(quiet, retired).await;
+        let quieted = self.retirer.quiesce(generation, retired).await;
+        // Only a host that stops waits for this.
+        let _ = quiet.send(());
+        self.retirer.close(quieted, retired).await;
         let (unmapped, cause) = match retired.state() {
             RetiredState::Pinned(cause) => (false, Some(cause)),
             _ => (true, None),
@@ -465,7 +490,7 @@ impl Supervisor {
         let facts = {
             let mut registry = self.registry();
             let live = registry.live_of(file);
-            let plugin = live.and_then(|name| registry.plugins.get_mut(&name));
+            let plugin = live.and_then(|(name, _)| registry.plugins.get_mut(&name));
             let facts = plugin.map(|plugin| {
                 plugin.last_error = Some(reason.clone());
                 plugin.facts.clone()
@@ -489,4 +514,9 @@ impl Supervisor {
         }
         Err(error)
     }
+}
+
+fn deployed(facts: &Facts) -> Deployed {
+    let (plugin, version) = (facts.plugin.clone(), facts.manifest.version.clone());
+    Deployed { plugin, version, generation: facts.number }
 }

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     dispatch::{
         call::{self, CallCounts, CallSite, HandlerInfo, Target},
-        workers::on_worker,
+        workers::{may_poll_here, on_worker},
     },
     event::{Event, EventIds, NewEvent},
     report::{Outcome, Report},
@@ -157,6 +157,7 @@ impl Router {
                 event.name
             ));
         }
+        let of_plugin = event.of_plugin;
         let event = Event::new(event, parent, &self.ids);
         if event.depth() as usize > self.limits.event_depth {
             return Err(format!(
@@ -169,7 +170,7 @@ impl Router {
             ));
         }
         let event = Arc::new(event);
-        self.traffic.count(event.source(), event.shared_name());
+        self.traffic.count(event.source(), event.shared_name(), !of_plugin);
         self.taps.show(&event);
         Ok(event)
     }
@@ -195,6 +196,11 @@ impl Router {
         Report::new(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
+    /// An event that goes to one handler past the routing table.
+    pub(crate) fn directed(&self, event: NewEvent) -> Arc<Event> {
+        Arc::new(Event::new(event, None, &self.ids))
+    }
+
     /// Lets somebody see every event that matches one of the patterns.
     pub(crate) fn watch(&self, patterns: &[Pattern], capacity: usize) -> Watch {
         self.taps.watch(patterns, capacity)
@@ -204,11 +210,12 @@ impl Router {
 
     /// A target of this router, with its counters over all generations.
     pub(crate) fn target(&self, new: NewTarget) -> Arc<Target> {
-        let NewTarget { plugin, handler, callee, number, timeout, blocking, cancel } = new;
+        let NewTarget { plugin, handler, counted_as, callee, number, timeout, blocking, cancel } =
+            new;
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         let counts = {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            counts.entry((plugin.clone(), handler.clone())).or_default().clone()
+            counts.entry((plugin.clone(), counted_as)).or_default().clone()
         };
         let active = AtomicI64::new(0);
         let info = Arc::new(HandlerInfo { plugin, handler, key, counts, active });
@@ -218,12 +225,6 @@ impl Router {
         drop(infos);
         let timeout = timeout.unwrap_or(self.limits.timeout);
         Arc::new(Target { info, callee, number, timeout, blocking, cancel })
-    }
-
-    /// Forgets the counters of a handler that no longer exists, such as a run-time subscription.
-    pub(crate) fn forget(&self, info: &HandlerInfo) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.remove(&(info.plugin.clone(), info.handler.clone()));
     }
 
     /// Forgets the counters of a plugin.
@@ -262,6 +263,7 @@ impl Router {
         let target = self.target(NewTarget {
             plugin: "".into(),
             handler: name.into(),
+            counted_as: name.into(),
             callee: Arc::new(Native::new(self.site.runtime.clone(), handler)),
             number,
             timeout: None,
@@ -309,6 +311,8 @@ impl Router {
 pub(crate) struct NewTarget {
     pub(crate) plugin: Arc<str>,
     pub(crate) handler: Arc<str>,
+    /// Under which name its calls are counted, over all generations.
+    pub(crate) counted_as: Arc<str>,
     pub(crate) callee: Arc<dyn call::Callee>,
     pub(crate) number: u64,
     /// `None` for the host's default.
@@ -319,7 +323,8 @@ pub(crate) struct NewTarget {
 }
 
 /// A future that holds calls into plugins. It is polled and dropped on dispatch workers only: wherever else somebody
-/// polls it (a client's task, a plugin's own runtime), it moves to a task on the workers.
+/// polls it (a client's task, a plugin's own runtime), or too deep inside other calls, it moves to a task of its own on
+/// the workers.
 struct OnWorkers {
     state: State,
     router: Arc<Router>,
@@ -335,7 +340,7 @@ impl Future for OnWorkers {
     type Output = Report;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
-        if !on_worker()
+        if !may_poll_here()
             && let State::Here(_) = self.state
             && let State::Here(report) = std::mem::replace(&mut self.state, State::Done)
         {

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use ksi_plugin_api::abi::panic::guarded;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -71,7 +72,12 @@ fn outcome<R: Serialize>(result: Result<R, Failure>) -> OutcomeKind {
 impl Callee for Native {
     fn start(&self, _: u64, event: &Arc<Event>, cx: &mut Context<'_>) -> Started {
         let _inside = self.runtime.enter();
-        let future = (self.handler)(event.clone());
+        let future = match guarded(|| (self.handler)(event.clone())) {
+            Ok(future) => future,
+            Err(message) => {
+                return Started::Ready(OutcomeKind::Panicked { message: message.to_text() });
+            }
+        };
         let mut future: NativeFuture = Box::pin(Inside { future, runtime: self.runtime.clone() });
         match future.as_mut().poll(cx) {
             Poll::Ready(kind) => Started::Ready(kind),
@@ -92,7 +98,7 @@ impl Future for Inside {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OutcomeKind> {
         let this = &mut *self;
         let _inside = this.runtime.enter();
-        match ksi_plugin_api::abi::panic::guarded(|| this.future.as_mut().poll(cx)) {
+        match guarded(|| this.future.as_mut().poll(cx)) {
             Ok(polled) => polled,
             Err(message) => Poll::Ready(OutcomeKind::Panicked { message: message.to_text() }),
         }

@@ -28,7 +28,6 @@ struct Tap {
     sender: mpsc::Sender<Arc<Event>>,
     /// Events that found the queue full. Above 0 the tap is closed.
     missed: AtomicU64,
-    number: AtomicU64,
 }
 
 /// What a watcher reads.
@@ -51,7 +50,7 @@ pub struct Watch {
 impl Taps {
     pub(crate) fn watch(self: &Arc<Self>, patterns: &[Pattern], capacity: usize) -> Watch {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
-        let tap = Arc::new(Tap { sender, missed: AtomicU64::new(0), number: AtomicU64::new(0) });
+        let tap = Arc::new(Tap { sender, missed: AtomicU64::new(0) });
         let mut list = self.lock();
         list.push((patterns.to_vec(), tap.clone()));
         self.publish_list(&list);
@@ -64,7 +63,11 @@ impl Taps {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
-        for tap in self.matcher.load().find(event.name()) {
+        let mut taps = self.matcher.load().find(event.name());
+        // A tap of several patterns is found once a pattern.
+        taps.sort_unstable_by_key(|tap| Arc::as_ptr(tap).addr());
+        taps.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        for tap in taps {
             tap.show(event);
         }
     }
@@ -93,10 +96,6 @@ impl Taps {
 
 impl Tap {
     fn show(&self, event: &Arc<Event>) {
-        // A tap of several patterns is found once a pattern; the event's number tells.
-        if self.number.swap(event.id().number(), Ordering::AcqRel) == event.id().number() {
-            return;
-        }
         let closed = self.missed.load(Ordering::Acquire) > 0;
         if closed
             || matches!(

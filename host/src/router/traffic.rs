@@ -10,6 +10,8 @@ use std::{
 
 /// How many pairs of source and event are told apart. Beyond it, events still count in the total.
 const LIMIT: usize = 10_000;
+/// The same for events from outside, whose names anybody can make up: they must not crowd out those of plugins.
+const FROM_OUTSIDE: usize = 2_000;
 
 /// Counts by event, then by source.
 #[derive(Default)]
@@ -25,14 +27,16 @@ struct Pairs {
 }
 
 impl Traffic {
-    pub(crate) fn count(&self, source: &str, event: &Arc<str>) {
+    /// Counts an event; `outside` for one that no plugin has emitted.
+    pub(crate) fn count(&self, source: &str, event: &Arc<str>, outside: bool) {
         self.total.fetch_add(1, Ordering::Relaxed);
         let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = pairs.events.get(&**event).and_then(|sources| sources.get(source)) {
             count.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if pairs.number >= LIMIT {
+        let limit = if outside { FROM_OUTSIDE } else { LIMIT };
+        if pairs.number >= limit {
             return;
         }
         drop(pairs);

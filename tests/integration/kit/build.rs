@@ -30,7 +30,9 @@ impl Artifacts {
 pub(crate) fn artifacts() -> &'static Artifacts {
     static BUILT: OnceLock<Artifacts> = OnceLock::new();
     BUILT.get_or_init(|| {
-        Artifacts(cargo(&workspace(), "build", &["--workspace", "--lib", "--bins"]))
+        let mut cargo = cargo(&workspace(), "build", &["--workspace", "--lib", "--bins"]);
+        with_cargo_environment(&mut cargo);
+        Artifacts(built_by(cargo))
     })
 }
 
@@ -61,7 +63,7 @@ impl OutsideCrate {
         let package = OutsideCrate { folder: author_folder(), name };
         let mut shell = Command::new("bash");
         shell.args(["-euc", commands]).current_dir(&package.folder).stdin(Stdio::null());
-        with_cargo_environment(&mut shell);
+        for_outside_crates(&mut shell);
         let output = shell.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         package.share_versions();
@@ -81,7 +83,9 @@ impl OutsideCrate {
     /// Builds its library, with further arguments for the compiler, and gives the library's bytes.
     pub(crate) fn build(&self, rustc: &[&str]) -> Vec<u8> {
         let arguments = [&["--lib", "--"], rustc].concat();
-        let files = cargo(&self.path(), "rustc", &arguments);
+        let mut cargo = cargo(&self.path(), "rustc", &arguments);
+        for_outside_crates(&mut cargo);
+        let files = built_by(cargo);
         std::fs::read(files.get(self.name).expect("its library is built")).unwrap()
     }
 
@@ -97,14 +101,24 @@ fn author_folder() -> tempfile::TempDir {
 
 /// The workspace's folder.
 pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    // What cargo says now comes first: a folder that was moved with all that was built in it is another one.
+    let own =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&own).parent().unwrap().to_owned()
+}
+
+/// Lets a command build packages outside of the workspace, in the workspace's target folder.
+pub(crate) fn for_outside_crates(command: &mut Command) {
+    // As in the workspace, so that what they depend on is compiled already.
+    command.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+    // They are in another place each time, and what helps to build them again would pile up.
+    command.env("CARGO_INCREMENTAL", "0");
+    with_cargo_environment(command);
 }
 
 /// Gives a command, which may run cargo, what that needs in its environment.
-pub(crate) fn with_cargo_environment(command: &mut Command) {
+fn with_cargo_environment(command: &mut Command) {
     command.env("CARGO_TARGET_DIR", target_folder());
-    // As in the workspace, so that packages outside of it share what is compiled already.
-    command.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
     for (name, _) in std::env::vars() {
         // `cargo test` sets these for us, and build scripts that look at them would run again at every build.
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
@@ -120,16 +134,21 @@ fn target_folder() -> PathBuf {
     marked.expect("a target folder above the test").to_owned()
 }
 
-/// Runs cargo in `folder`, in the profile of this test run, and reads from its messages what it has built.
-fn cargo(folder: &Path, subcommand: &str, arguments: &[&str]) -> HashMap<String, PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+/// Cargo in `folder`, in the profile of this test run, telling what it builds.
+fn cargo(folder: &Path, subcommand: &str, arguments: &[&str]) -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = Command::new(program);
     cargo.current_dir(folder).stdin(Stdio::null());
     cargo.args([subcommand, "--message-format=json-render-diagnostics"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
     cargo.args(arguments);
-    with_cargo_environment(&mut cargo);
+    cargo
+}
+
+/// Runs cargo, and reads from its messages what it has built.
+fn built_by(mut cargo: Command) -> HashMap<String, PathBuf> {
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let messages = String::from_utf8(output.stdout).unwrap();

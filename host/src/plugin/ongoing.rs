@@ -1,0 +1,36 @@
+//! Counts what is on its way, so that the end of it can be awaited.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// A number of things on their way.
+#[derive(Clone)]
+pub(crate) struct Ongoing(Arc<watch::Sender<usize>>);
+
+/// One of them, until it is dropped.
+pub(crate) struct One(Arc<watch::Sender<usize>>);
+
+impl Ongoing {
+    pub(crate) fn new() -> Self {
+        Ongoing(Arc::new(watch::Sender::new(0)))
+    }
+
+    /// One more.
+    pub(crate) fn begin(&self) -> One {
+        self.0.send_modify(|count| *count += 1);
+        One(self.0.clone())
+    }
+
+    /// Waits until there is none.
+    pub(crate) async fn none(&self) {
+        // The sender lives in `self`, so there is no other end.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
