@@ -48,9 +48,8 @@ where
         let (host, handler) = (weak.upgrade().map(Host::from_inner), handler.clone());
         async move {
             let host = host.ok_or_else(|| Failure::new("stopping", "the host is stopping"))?;
-            let payload = event.payload().decode().map_err(|error| {
-                Failure::new("invalid_payload", format_args!("{}: {error}", event.name()))
-            })?;
+            let payload =
+                event.payload().decode().map_err(|error| Failure::new("invalid_payload", error))?;
             handler(host, payload).await
         }
     });

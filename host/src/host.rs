@@ -204,6 +204,7 @@ impl HostBuilder {
         let (folders, changes) = folders?;
         host.announce("system:startup").await;
         host.0.supervisor.follow(folders, changes).await;
+        host.warn_of_strange_tables();
         host.announce("system:ready").await;
         Ok(host)
     }
@@ -378,6 +379,18 @@ impl Host {
         }
         self.0.supervisor.stop(limit).await;
         self.request_stop();
+    }
+
+    /// A misspelt `[plugin.NAME]` would go unnoticed otherwise.
+    fn warn_of_strange_tables(&self) {
+        let registry = self.0.supervisor.registry();
+        for name in self.0.config.plugins.keys() {
+            if !registry.plugins.contains_key(name.as_str()) {
+                tracing::warn!(
+                    "there is a configuration for plugin {name:?}, and no such plugin is loaded yet"
+                );
+            }
+        }
     }
 
     async fn announce(&self, event: &str) {

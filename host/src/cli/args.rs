@@ -70,7 +70,8 @@ pub(crate) enum Command {
 #[command(after_help = "\
 Without --plugins and without folders in the configuration, plugins are taken from ./ksi-plugins.
 SIGTERM, SIGINT and `ksi stop` let calls finish and shut the plugins down; a second signal ends at once.
-KSI_LOG sets what is logged to standard error, as in KSI_LOG=debug or KSI_LOG=warn,hello=trace.
+KSI_LOG sets what is logged to standard error, as in KSI_LOG=debug or, for the lines of plugins alone,
+KSI_LOG=warn,ksi_plugin=trace.
 
 Example:
   ksi run --plugins ./plugins --socket ./ksi.sock")]

@@ -66,8 +66,7 @@ fn names_a_file(what: &str) -> bool {
 }
 
 fn describe_file(path: &Path) -> Result<Box<RawValue>, Failure> {
-    let manifest =
-        ksi_host::manifest_of(path).map_err(Failure::host("not a plugin to be loaded"))?;
+    let manifest = ksi_host::manifest_of(path).map_err(Failure::host("nothing to inspect"))?;
     to_raw_value(&manifest).map_err(Failure::host("the manifest is not understood"))
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn start() -> Result<(), Failure> {
         }
         Err(error) => {
             return Err(Failure::Usage(format!(
-                "{VARIABLE} is no log filter such as `info` or `warn,hello=debug`: {error}"
+                "{VARIABLE} is no log filter such as `info` or `warn,ksi_plugin=debug`: {error}"
             )));
         }
     };

@@ -108,6 +108,9 @@ impl Workshop {
                 tracing::info!("built anew and put into place: {}", anew.join(", "));
             }
             match built {
+                Ok(()) if missing.is_empty() && anew.is_empty() => {
+                    tracing::info!("built; nothing differs from what is live");
+                }
                 Ok(()) if missing.is_empty() => (),
                 Ok(()) => tracing::warn!(
                     "not built: {}; what was live before stays live",

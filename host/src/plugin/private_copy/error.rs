@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// Nothing is there any more.
-    #[error("{} is gone: it was removed or renamed before it could be read", path.display())]
+    #[error("{} is not there: the path is wrong, or the file was removed or renamed before it could be read", path.display())]
     Vanished {
         /// The file that was to be copied.
         path: PathBuf,
