@@ -187,6 +187,9 @@ impl Event {
             (Some(own), Some(inherited)) => Some(own.min(inherited)),
             (own, inherited) => own.or(inherited),
         };
+        // A client that answers an event by another one says so, and a loop through it is a loop all the same.
+        let depth_outside = new.attributes.get("_event_depth");
+        let depth_outside = depth_outside.and_then(|depth| depth.parse().ok()).unwrap_or(0);
         let inherited = parent.as_ref().and_then(|parent| parent.attributes.clone());
         let attributes = match (new.attributes.is_empty(), inherited) {
             (true, inherited) => inherited,
@@ -203,7 +206,10 @@ impl Event {
             payload: new.payload,
             source: new.source,
             root: parent.as_ref().map_or(id, |parent| parent.root),
-            depth: parent.as_ref().map_or(0, |parent| parent.depth.saturating_add(1)),
+            depth: match &parent {
+                Some(parent) => parent.depth.saturating_add(1),
+                None => depth_outside,
+            },
             timestamp: unix_time(),
             parent,
             deadline,
@@ -330,6 +336,14 @@ mod tests {
         assert_eq!((second.attribute("_agent_id"), second.attribute("k")), (Some("x"), Some("v")));
         assert_eq!(first.attribute("k"), None);
         assert_eq!(second.chain(), "a:first -> a:second");
+    }
+
+    #[test]
+    fn a_depth_from_outside_counts() {
+        let ids = EventIds::new();
+        let event = Event::new(new("a:b").attribute("_event_depth", "7"), None, &ids);
+        assert_eq!(Event::new(new("a:c"), Some(Arc::new(event)), &ids).depth(), 8);
+        assert_eq!(Event::new(new("a:b").attribute("_event_depth", "x"), None, &ids).depth(), 0);
     }
 
     #[test]

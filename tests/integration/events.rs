@@ -224,55 +224,6 @@ fn a_payload_above_the_limit_is_refused_with_the_limits_name() {
 }
 
 #[test]
-fn blocking_handlers_hold_up_nobody_else() {
-    let host = TestHost::builder()
-        .plugin("chaos.so", &Library::chaos())
-        .config("[limits]\nworkers = 2")
-        .start();
-    let mut client = host.client();
-    let blocked: Vec<_> =
-        (0..6).map(|_| client.begin("chaos:block_well", json!({"millis": 400}))).collect();
-    let start = Instant::now();
-    for number in 0..20 {
-        assert_eq!(host.client().emit("chaos:echo", json!(number)), number);
-    }
-    for id in blocked {
-        assert_eq!(client.end(&id)["data"], "chaos-version-0001");
-    }
-    assert!(start.elapsed().as_millis() < 6 * 400, "they ran side by side");
-}
-
-#[test]
-fn when_every_worker_is_stuck_new_ones_take_over_and_the_stuck_call_is_named() {
-    let host = TestHost::builder()
-        .plugin("chaos.so", &Library::chaos())
-        .config("[limits]\nworkers = 2\n[timeouts]\nstuck = '200ms'")
-        .start();
-    let mut client = host.client();
-    let stuck: Vec<_> =
-        (0..4).map(|_| client.begin("chaos:block", json!({"millis": 2500}))).collect();
-    let start = Instant::now();
-    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
-    assert!(start.elapsed().as_millis() < 2000, "an answer came while the others were stuck");
-    until(
-        "the stuck call is reported",
-        || host.process.stderr(),
-        |text| {
-            text.lines().any(|line| {
-                ["chaos", "block"].iter().all(|word| line.contains(word)) && line.contains("evt_")
-            })
-        },
-    );
-    for id in stuck {
-        assert_eq!(
-            client.end(&id)["data"],
-            "chaos-version-0001",
-            "a stuck call that returns is still answered"
-        );
-    }
-}
-
-#[test]
 fn what_a_plugin_logs_stands_in_the_hosts_log_with_the_plugins_name() {
     let host = TestHost::chaos();
     host.client().emit("chaos:log", json!({"what": "this"}));
@@ -290,30 +241,6 @@ fn what_a_plugin_logs_stands_in_the_hosts_log_with_the_plugins_name() {
 }
 
 #[test]
-fn a_plugins_own_threads_and_wakers_work() {
-    let host = TestHost::chaos();
-    let mut client = host.client();
-    let used = client.emit("chaos:own_thread", json!({"millis": 5}));
-    assert_eq!(used, json!({"slept": "chaos:own_thread", "asked": {"from": "tokio"}}));
-    assert_eq!(client.emit("chaos:foreign_waker", json!({"millis": 5})), json!({"polled": true}));
-    assert!(client.emit("chaos:thread_local", json!({})).as_u64().unwrap() >= 1);
-}
-
-#[test]
-fn background_tasks_run_on_and_are_bounded() {
-    let host = TestHost::builder()
-        .plugin("chaos.so", &Library::chaos())
-        .config("[limits]\nbackground_tasks = 3")
-        .start();
-    let mut client = host.client();
-    client.emit("chaos:spawn", json!({"count": 3}));
-    until("they tick", || client.emit("chaos:ticks", json!({})), |ticks| ticks.as_u64() > Some(20));
-    let (code, text) = failure(&mut client, "chaos:spawn", json!({"count": 1}));
-    assert_eq!(code, "rejected");
-    assert!(text.contains("limits.background_tasks") || text.contains('3'), "{text}");
-}
-
-#[test]
 fn what_a_call_was_waiting_for_ends_with_its_own_timeout() {
     let host = TestHost::builder()
         .plugin("chaos.so", &Library::chaos())
@@ -324,20 +251,4 @@ fn what_a_call_was_waiting_for_ends_with_its_own_timeout() {
         failure(&mut host.client(), "chaos:request", json!({"event": "gate:wait", "data": {}}));
     assert_eq!(code, "timed_out");
     host.until_module("nothing goes on", "chaos", |module| module["counts"]["in_flight"] == 0);
-}
-
-#[test]
-fn a_background_task_that_panics_is_logged_and_the_plugin_goes_on() {
-    let host = TestHost::chaos();
-    let mut client = host.client();
-    client.emit("chaos:spawn_panic", json!({}));
-    until(
-        "it is logged",
-        || host.process.stderr(),
-        |text| {
-            text.lines()
-                .any(|line| line.contains("a task panics on purpose") && line.contains("chaos"))
-        },
-    );
-    assert_eq!(client.emit("chaos:echo", json!(1)), 1);
 }

@@ -1,9 +1,6 @@
 //! Code that changes while the host runs.
 
-use std::{
-    fs,
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
-};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use serde_json::{Value, json};
 
@@ -232,76 +229,6 @@ fn an_init_that_fails_leaves_the_old_generation_live() {
 }
 
 #[test]
-fn a_file_that_is_removed_unloads_its_plugin_and_one_that_comes_back_loads() {
-    let host = TestHost::chaos();
-    let mut client = host.client();
-    fs::remove_file(host.file("chaos.so")).unwrap();
-    host.until_module("it is unloaded", "chaos", |module| module["state"] == "unloaded");
-    host.until_unmapped("chaos");
-    assert_eq!(host.resources().libraries.len(), 0);
-    assert_eq!(client.reply("chaos:echo", json!(1))["data"]["status"], "error");
-    host.drop_in("chaos.so", &Library::chaos().version(2));
-    host.until_module("it is live again", "chaos", |module| module["state"] == "live");
-    assert_eq!(version(&mut client), "chaos-version-0002");
-}
-
-#[test]
-fn a_new_file_is_loaded_while_the_host_runs() {
-    let host = TestHost::chaos();
-    host.drop_in("new.so", &Library::chaos().named("chao1"));
-    host.until_live("chao1", 1);
-    assert_eq!(host.client().emit("chaos:echo", json!(1)), json!([1, 1]));
-}
-
-#[test]
-fn life_cycle_events_tell_name_version_generation_and_reason() {
-    let host = TestHost::builder().start();
-    let mut watcher = host.client();
-    watcher.subscribe(&["module:*"]);
-    let expect = |watcher: &mut Client, event: &str, generation: u64| {
-        let data = watcher.push_of(event);
-        assert_eq!(data["name"], "chaos", "{event}: {data}");
-        assert_eq!(
-            (&data["version"], &data["generation"]),
-            (&json!("0.1.0"), &json!(generation)),
-            "{event}"
-        );
-        assert!(
-            data["reason"].as_str().is_some_and(|reason| !reason.is_empty()),
-            "{event}: {data}"
-        );
-        assert_eq!(data["file"], host.file("chaos.so").to_str().unwrap());
-        data
-    };
-    host.drop_in("chaos.so", &Library::chaos());
-    expect(&mut watcher, "module:loaded", 1);
-    host.drop_in("chaos.so", &Library::chaos().version(2));
-    expect(&mut watcher, "module:reloaded", 2);
-    let retired = expect(&mut watcher, "module:retired", 1);
-    assert_eq!((&retired["unmapped"], &retired["cause"]), (&json!(true), &Value::Null));
-    host.drop_in("chaos.so", &Library(b"bad".to_vec()));
-    expect(&mut watcher, "module:reload_failed", 2);
-    fs::remove_file(host.file("chaos.so")).unwrap();
-    expect(&mut watcher, "module:unloaded", 2);
-    expect(&mut watcher, "module:retired", 2);
-}
-
-#[test]
-fn a_plugin_that_subscribes_hears_the_life_of_the_host() {
-    let host = TestHost::builder()
-        .plugin("chaos.so", &Library::chaos())
-        .plugin("z.so", &Library::chaos().named("chao1"))
-        .config("[plugin.chaos]\nsubscribe = ['system:*', 'module:loaded']")
-        .start();
-    let heard = || host.client().emit("chaos:heard", json!({}))[1].clone();
-    let heard = until("the start is heard", heard, |heard| {
-        heard.as_array().unwrap().contains(&json!("system:ready"))
-    });
-    let loaded = heard.as_array().unwrap().iter().filter(|it| *it == "module:loaded").count();
-    assert!(loaded >= 1, "{heard}");
-}
-
-#[test]
 fn of_many_versions_in_quick_succession_the_last_one_stays() {
     let host = TestHost::chaos();
     for version in 2..=30 {
@@ -312,28 +239,6 @@ fn of_many_versions_in_quick_succession_the_last_one_stays() {
     let module = host.until_unmapped("chaos");
     assert_eq!((&module["state"], &module["last_error"]), (&json!("live"), &Value::Null));
     assert_eq!(host.resources().libraries.len(), 1);
-}
-
-#[test]
-fn a_file_that_is_renamed_stays_the_same_plugin() {
-    let host = TestHost::chaos();
-    fs::rename(host.file("chaos.so"), host.file("renamed.so")).unwrap();
-    host.until_module("it is live under its new name", "chaos", |module| {
-        module["state"] == "live" && module["file"] == host.file("renamed.so").to_str().unwrap()
-    });
-    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
-    host.until_unmapped("chaos");
-    assert_eq!(host.modules().len(), 1, "nothing is left of the old name");
-}
-
-#[test]
-fn a_file_that_becomes_another_plugin_takes_the_first_one_out() {
-    let host = TestHost::chaos();
-    host.drop_in("chaos.so", &Library::chaos().named("chao1"));
-    host.until_live("chao1", 1);
-    host.until_module("the first one is unloaded", "chaos", |module| module["state"] == "unloaded");
-    host.until_unmapped("chaos");
-    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "one answers");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::{
     announce::Announcer,
     deploy_error::DeployError,
     generation::{Facts, Generation, LiveInstance},
-    ongoing::Ongoing,
+    ongoing::{One, Ongoing},
     prepare::{Candidate, Preparation},
     private_copy::{CopyError, PrivateCopy},
     registry::{LiveGeneration, RefusedFile, Registry},
@@ -30,6 +30,9 @@ use super::{
     watch::{Change, FolderWatch},
 };
 use crate::router::{Router, table::Owner};
+
+/// How long a host that stops waits for libraries to leave memory, once nothing of them runs any more.
+const UNMAP: Duration = Duration::from_secs(2);
 
 /// What became of a file.
 #[derive(Debug, Clone)]
@@ -52,6 +55,8 @@ pub(crate) struct Supervisor {
     /// Transactions behind the probe, and retirements, that a host waits for when it stops.
     transactions: Ongoing,
     retirements: Ongoing,
+    /// Retirements up to the point where the instance is gone.
+    drains: Ongoing,
     stopping: watch::Sender<bool>,
 }
 
@@ -74,6 +79,7 @@ impl Supervisor {
             watch: Mutex::default(),
             transactions: Ongoing::new(),
             retirements: Ongoing::new(),
+            drains: Ongoing::new(),
             stopping: watch::Sender::new(false),
         }
     }
@@ -283,8 +289,13 @@ impl Supervisor {
             }
             self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
         }
-        if timeout_at(deadline, self.retirements.none()).await.is_err() {
-            tracing::warn!("not every library could be unmapped in time");
+        if timeout_at(deadline, self.drains.none()).await.is_err() {
+            tracing::warn!("not every call on a replaced generation ended in time");
+        }
+        // What is left is unmapping, which the end of a process does as well.
+        let soon = deadline.min(tokio::time::Instant::now() + UNMAP);
+        if timeout_at(soon, self.retirements.none()).await.is_err() {
+            tracing::info!("not every library could be unmapped; see the causes above");
         }
     }
 
@@ -423,10 +434,11 @@ impl Supervisor {
         generation: Generation,
         retired: Arc<Retired>,
     ) -> oneshot::Receiver<()> {
-        let (supervisor, ongoing) = (self.clone(), self.retirements.begin());
+        let (supervisor, ongoing, drain) =
+            (self.clone(), self.retirements.begin(), self.drains.begin());
         let (quiet, is_quiet) = oneshot::channel();
         tokio::spawn(async move {
-            supervisor.retire(generation, &retired, quiet).await;
+            supervisor.retire(generation, &retired, (quiet, drain)).await;
             drop(ongoing);
         });
         is_quiet
@@ -437,7 +449,8 @@ impl Supervisor {
         let Leftover { mut generation, creating } = leftover;
         let retired = Retired::new(generation.facts.number);
         self.registry().remember(name, retired.clone());
-        let (supervisor, ongoing) = (self.clone(), self.retirements.begin());
+        let (supervisor, ongoing, drain) =
+            (self.clone(), self.retirements.begin(), self.drains.begin());
         let (quiet, _) = oneshot::channel();
         tokio::spawn(async move {
             // Its future is dropped at its next await. If it ended just now, its instance goes the usual way.
@@ -448,16 +461,22 @@ impl Supervisor {
                 drop(live);
                 generation.unused = Some(unused);
             }
-            supervisor.retire(generation, &retired, quiet).await;
+            supervisor.retire(generation, &retired, (quiet, drain)).await;
             drop(ongoing);
         });
     }
 
-    async fn retire(&self, generation: Generation, retired: &Retired, quiet: oneshot::Sender<()>) {
+    async fn retire(
+        &self,
+        generation: Generation,
+        retired: &Retired,
+        (quiet, drain): (oneshot::Sender<()>, One),
+    ) {
         let facts = generation.facts.clone();
         let quieted = self.retirer.quiesce(generation, retired).await;
         // Only a host that stops waits for this.
         let _ = quiet.send(());
+        drop(drain);
         self.retirer.close(quieted, retired).await;
         let (unmapped, cause) = match retired.state() {
             RetiredState::Pinned(cause) => (false, Some(cause)),

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,6 +16,7 @@ use super::{Client, Library, Ran, Resources, Running, ksi, ksi_command, put, unt
 pub(crate) struct HostBuilder {
     dir: tempfile::TempDir,
     config: String,
+    user: Option<u32>,
 }
 
 impl HostBuilder {
@@ -28,6 +30,15 @@ impl HostBuilder {
     pub(crate) fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
         self.config.push('\n');
+        self
+    }
+
+    /// Has the host run as another user, to whom its folders are given. Only the superuser can do that.
+    pub(crate) fn user(mut self, user: u32) -> Self {
+        for folder in [self.dir.path(), &self.plugins(), &self.temporary()] {
+            chown(folder, Some(user), Some(user)).unwrap();
+        }
+        self.user = Some(user);
         self
     }
 
@@ -67,6 +78,9 @@ impl HostBuilder {
         command.arg("--config").arg(config);
         command.env("TMPDIR", self.temporary());
         command.current_dir(self.dir.path());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 }
@@ -84,7 +98,7 @@ impl TestHost {
         let dir = tempfile::Builder::new().prefix("ksi-test-").tempdir().unwrap();
         fs::create_dir(dir.path().join("plugins")).unwrap();
         fs::create_dir(dir.path().join("tmp")).unwrap();
-        HostBuilder { dir, config: String::new() }
+        HostBuilder { dir, config: String::new(), user: None }
     }
 
     /// A host with the chaos plugin alone.

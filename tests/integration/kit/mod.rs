@@ -6,6 +6,7 @@ mod command;
 mod files;
 mod host;
 mod process;
+pub(crate) mod sources;
 
 use std::{
     fmt::Debug,

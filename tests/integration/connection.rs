@@ -1,0 +1,172 @@
+//! One connection over its life: requests side by side, bounds, hang-ups.
+
+use std::{io::Write, net::Shutdown};
+
+use serde_json::{Value, json};
+
+use crate::kit::{Client, Library, TestHost, error_of, until};
+
+/// Waits until so many calls wait at the gate.
+fn until_waiting(other: &mut Client, count: u64) {
+    until(
+        "calls wait at the gate",
+        || other.emit("gate:stats", json!({}))["waiting"].clone(),
+        |n| *n == count,
+    );
+}
+
+#[test]
+fn half_a_line_and_a_hang_up_is_dropped() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    client.send(r#"{"event":"chaos:count"}"#);
+    client.stream.write_all(br#"{"event":"chaos:count","data":{"#).unwrap();
+    client.half_close();
+    assert_eq!(client.read()["data"]["count"], 1);
+    assert_eq!(client.raw(), None);
+    assert_eq!(host.client().emit("chaos:count", json!({}))["count"], 2);
+}
+
+#[test]
+fn requests_with_an_id_overtake_and_those_without_keep_their_order() {
+    let host = TestHost::chaos();
+    let (mut client, mut other) = (host.client(), host.client());
+    client.send(r#"{"event":"gate:wait","data":1}"#);
+    client.send(r#"{"event":"gate:wait","data":2,"correlation_id":"slow"}"#);
+    client.send("nonsense");
+    client.send(r#"{"event":"chaos:echo","data":3}"#);
+    client.send(r#"{"event":"chaos:echo","data":4,"correlation_id":"quick"}"#);
+    assert_eq!(client.read()["correlation_id"], "quick");
+    until_waiting(&mut other, 2);
+    other.emit("gate:open", json!({}));
+    let replies: Vec<Value> = (0..4).map(|_| client.read()).collect();
+    let (slow, rest): (Vec<_>, Vec<_>) =
+        replies.into_iter().partition(|reply| reply["correlation_id"] == "slow");
+    assert_eq!(slow[0]["data"]["data"], 2);
+    assert_eq!(rest[0]["data"]["data"], 1);
+    assert!(error_of(&rest[1]).starts_with("Invalid JSON"));
+    assert_eq!(rest[2]["data"], 3);
+}
+
+#[test]
+fn at_the_bound_of_requests_reading_pauses() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[limits]\nrequests_per_connection = 4")
+        .start();
+    let (mut client, mut other) = (host.client(), host.client());
+    for id in 0..10 {
+        client.send(&json!({"event": "gate:wait", "data": id, "correlation_id": id}).to_string());
+    }
+    let mut answered = 0;
+    while answered < 10 {
+        let expected = (10 - answered).min(4);
+        until_waiting(&mut other, expected);
+        other.emit("gate:open", json!({}));
+        (0..expected).for_each(|_| drop(client.read()));
+        answered += expected;
+    }
+    assert_eq!(other.emit("gate:stats", json!({}))["most"], 4);
+}
+
+#[test]
+fn a_half_closed_client_gets_all_its_replies() {
+    let host = TestHost::chaos();
+    let (mut client, mut other) = (host.client(), host.client());
+    for number in 0..50 {
+        client.send(&json!({"event": "chaos:echo", "data": number}).to_string());
+    }
+    client.send(r#"{"event":"gate:wait","correlation_id":"late"}"#);
+    client.half_close();
+    for number in 0..50 {
+        assert_eq!(client.read()["data"], number);
+    }
+    until_waiting(&mut other, 1);
+    other.emit("gate:open", json!({}));
+    assert_eq!(client.read()["correlation_id"], "late");
+    assert_eq!(client.raw(), None);
+}
+
+#[test]
+fn what_a_client_sent_before_it_left_is_served() {
+    let host = TestHost::chaos();
+    let (mut client, mut other) = (host.client(), host.client());
+    for number in 0..200 {
+        let id = if number % 2 == 0 { "" } else { ",\"correlation_id\":1" };
+        client.send(&format!("{{\"event\":\"chaos:count\"{id}}}"));
+    }
+    client.send(r#"{"event":"gate:wait","correlation_id":2}"#);
+    drop(client);
+    until_waiting(&mut other, 1);
+    other.emit("gate:open", json!({}));
+    until_waiting(&mut other, 0);
+    let mut own = 0;
+    let counted = || {
+        own += 1;
+        other.emit("chaos:count", json!({}))["count"].as_u64().unwrap() - own
+    };
+    until("all are served", counted, |count| *count == 200);
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_only_itself() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    client.stream.set_nonblocking(true).unwrap();
+    let line = b"{\"event\":\"chaos:big\",\"data\":{\"count\":65536},\"correlation_id\":1}\n";
+    let (mut sent, mut partial, mut refused) = (0_u64, 0, 0);
+    // Until the host has stopped reading for a good while.
+    while refused < 100 {
+        match client.stream.write(&line[partial..]) {
+            Ok(written) => {
+                refused = 0;
+                partial = (partial + written) % line.len();
+                sent += u64::from(partial == 0);
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                refused += 1;
+                assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
+            }
+        }
+        assert!(sent < 1_000_000, "the host reads without end");
+    }
+    // It reads at last, and misses nothing.
+    client.stream.set_nonblocking(false).unwrap();
+    let mut writer = client.stream.try_clone().unwrap();
+    let rest = std::thread::spawn(move || {
+        if partial > 0 {
+            writer.write_all(&line[partial..]).unwrap();
+        }
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut got = 0;
+    while let Some(line) = client.raw() {
+        assert!(line.len() > 65_536);
+        got += 1;
+    }
+    rest.join().unwrap();
+    assert_eq!(got, sent + u64::from(partial > 0));
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[limits]\nconnections = 2")
+        .start();
+    let (mut one, mut two) = (host.client(), host.client());
+    one.emit("chaos:echo", json!({}));
+    two.emit("chaos:echo", json!({}));
+    let mut three = host.client();
+    assert!(error_of(&three.read()).contains("serves 2 at once"));
+    assert_eq!(three.raw(), None);
+    drop(one);
+    let again = || {
+        let mut next = host.client();
+        // It may be refused while it writes.
+        let _ = next.stream.write_all(b"{\"event\":\"chaos:quiet\"}\n");
+        next.read()
+    };
+    until("there is room again", again, |line| line.get("error").is_none());
+}

@@ -1,0 +1,188 @@
+//! What a generation may leave behind, at its end and at that of the host: threads, tasks, closures, wakers, calls.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::kit::{Library, PATIENCE, TestHost, until};
+
+#[test]
+fn a_context_from_a_run_time_subscription_pins_its_generation_until_a_thread_lets_it_go() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    let flag = host.dir().join("keep");
+    fs::write(&flag, "").unwrap();
+    client.emit("chaos:subscribe_keeping", json!({"pattern": "life:keep", "while_exists": flag}));
+    assert_eq!(client.emit("life:keep", json!({})), "kept");
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_live("chaos", 2);
+    let pinned = |module: &Value| module["retired"][0]["state"] == "pinned";
+    let module = host.until_module("the old one is pinned", "chaos", pinned);
+    let cause = module["retired"][0]["cause"].as_str().unwrap();
+    assert!(cause.contains("reference"), "{cause}");
+    assert_eq!(host.resources().libraries.len(), 2);
+    assert_eq!(client.emit("chaos:echo", json!(1)), 1, "the host goes on");
+    fs::remove_file(&flag).unwrap();
+    host.until_unmapped("chaos");
+    assert_eq!(host.resources().libraries.len(), 1);
+    assert_eq!(client.emit("chaos:version", json!({}))["version"], "chaos-version-0002");
+}
+
+#[test]
+fn a_task_of_an_initialize_that_fails_ends_with_it() {
+    let host = TestHost::builder()
+        .config("[plugin.chaos]\ninit = 'fail'\nbackground = 'life:undead'")
+        .start();
+    let (mut client, mut watcher) = (host.client(), host.client());
+    watcher.subscribe(&["life:undead", "chaos:echo"]);
+    host.drop_in("chaos.so", &Library::chaos());
+    assert!(host.until_refused("chaos.so").contains("init fails on purpose"));
+    until("it leaves memory", || host.resources().libraries, |mapped| mapped.is_empty());
+    // Another one, so that there is somebody to answer; it comes in many times the period of the task.
+    host.drop_in("other.so", &Library::chaos().named("chao1"));
+    host.until_live("chao1", 1);
+    client.emit("chaos:echo", json!("fence"));
+    watcher.pushes_until("chaos:echo");
+    for number in 0..20 {
+        client.emit("chaos:sleep", json!({"millis": 2}));
+        client.emit("chaos:echo", json!(number));
+    }
+    let names: Vec<Value> = (0..20).map(|_| watcher.push()["event"].take()).collect();
+    assert!(names.iter().all(|name| name == "chaos:echo"), "it goes on: {names:?}");
+    assert_eq!(host.resources().libraries.len(), 1);
+}
+
+#[test]
+fn a_plugin_stays_live_when_its_file_is_renamed_however_long_it_takes_to_start() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[plugin.chaos]\ninit = 'sleep'\ninit_millis = 500")
+        .start();
+    fs::rename(host.file("chaos.so"), host.file("renamed.so")).unwrap();
+    host.until_live("chaos", 2);
+    // Turns go in order, so when this one is over, so is that of the file that is not there any more.
+    let copy = host.dir().join("copy.so");
+    fs::write(&copy, &Library::chaos().version(2).0).unwrap();
+    let refused = host.client().reply("module:load", json!({"path": copy}));
+    assert_eq!(refused["data"]["code"], "refused", "{refused}");
+    let module = host.until_unmapped("chaos");
+    assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(2)));
+    assert_eq!(module["file"], host.file("renamed.so").to_str().unwrap());
+    assert_eq!(module["last_error"], Value::Null);
+    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
+}
+
+#[test]
+fn a_subscription_that_holds_a_context_in_its_closure_does_not_pin_its_generation() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    for generation in 2..=21 {
+        client.emit("chaos:subscribe_in_a_circle", json!({"pattern": "life:circle"}));
+        assert_eq!(client.emit("life:circle", json!({})), "called");
+        let reloaded = client.emit("module:reload", json!({"module_name": "chaos"}));
+        assert_eq!(reloaded["generation"], generation);
+    }
+    let module = host.until_unmapped("chaos");
+    let (kept, earlier) = (&module["retired"], &module["earlier_unmapped"]);
+    assert_eq!(kept.as_array().unwrap().len() as u64 + earlier.as_u64().unwrap(), 20);
+    assert_eq!(host.resources().libraries.len(), 1);
+}
+
+#[test]
+fn a_bad_file_is_forgotten_when_the_good_bytes_are_back() {
+    let host = TestHost::chaos();
+    host.drop_in("chaos.so", &Library(b"no library at all".to_vec()));
+    host.until_module("it is told", "chaos", |module| module["last_error"].is_string());
+    host.drop_in("chaos.so", &Library::chaos());
+    let module = host
+        .until_module("it is told no more", "chaos", |module| module["last_error"] == Value::Null);
+    assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(1)));
+    assert_eq!(module["retired"], json!([]), "the same content is no new generation");
+}
+
+#[test]
+fn a_waker_that_is_woken_after_the_unloading_does_not_keep_its_library_in_memory() {
+    let host = TestHost::chaos();
+    let (mut client, mut watcher) = (host.client(), host.client());
+    watcher.subscribe(&["module:retired"]);
+    client.emit("chaos:woken_late", json!({"millis": 600}));
+    let asked = Instant::now();
+    client.emit("module:unload", json!({"module_name": "chaos"}));
+    let retired = watcher.push_of("module:retired");
+    assert!(asked.elapsed() >= Duration::from_millis(500), "its timer held it until then");
+    assert_eq!(retired["unmapped"], true, "{retired}");
+    host.until_unmapped("chaos");
+    assert_eq!(host.resources().libraries.len(), 0);
+}
+
+#[test]
+fn stop_waits_for_a_call_on_a_generation_that_was_replaced_before() {
+    let mut host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[plugin.chaos]\nlast_words = 'life:last'")
+        .start();
+    let (mut caller, mut other, mut watcher) = (host.client(), host.client(), host.client());
+    watcher.subscribe(&["life:last"]);
+    let waiting = caller.begin("gate:wait", json!("old"));
+    until("it waits", || other.emit("gate:stats", json!({}))["waiting"].clone(), |n| *n == 1);
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_live("chaos", 2);
+    host.process.signal(Signal::TERM);
+    // The new one has nothing to wait for.
+    assert_eq!(watcher.push_of("life:last")["version"], "chaos-version-0002");
+    other.send(&json!({"event": "gate:open", "data": {}}).to_string());
+    let answer = json!({"data": "old", "version": "chaos-version-0001"});
+    assert_eq!(caller.end(&waiting)["data"], answer);
+    assert_eq!(watcher.push_of("life:last")["version"], "chaos-version-0001", "it is shut down");
+    assert_eq!(watcher.raw(), None);
+    assert_eq!(host.process.ended().code, Some(0));
+}
+
+/// Stops a host while a plugin starts for the first time and another one shuts down; gives what is told from the
+/// stop on.
+#[track_caller]
+fn stopped_while_starting(timeouts: &str, init: &str) -> Vec<String> {
+    let mut host = TestHost::builder()
+        .plugin("other.so", &Library::chaos().named("chao1"))
+        .config(&format!("[timeouts]\n{timeouts}\n[plugin.chaos]\n{init}"))
+        .config("background = 'life:begun'")
+        .config("[plugin.chao1]\nshutdown = 'sleep'\nshutdown_millis = 900")
+        .start();
+    let mut watcher = host.client();
+    watcher.subscribe(&["life:begun", "system:shutdown", "module:loaded", "module:unloaded"]);
+    host.drop_in("chaos.so", &Library::chaos());
+    watcher.pushes_until("life:begun");
+    host.process.signal(Signal::TERM);
+    watcher.pushes_until("system:shutdown");
+    let rest = std::iter::from_fn(|| watcher.raw());
+    let names = rest.map(|line| {
+        let event: Value = serde_json::from_str(&line).unwrap();
+        format!("{} {}", event["event"].as_str().unwrap(), event["data"]["name"])
+    });
+    let names: Vec<String> = names.filter(|name| !name.starts_with("life:begun")).collect();
+    assert_eq!(host.process.ended().code, Some(0));
+    names
+}
+
+#[test]
+fn a_plugin_that_is_just_starting_does_not_become_live_once_the_host_stops() {
+    let init = "init = 'sleep'\ninit_millis = 400";
+    let told = stopped_while_starting("init = '10s'", init);
+    assert_eq!(told, ["module:unloaded \"chao1\""]);
+}
+
+#[test]
+fn a_plugin_that_does_not_get_done_with_its_start_holds_up_a_stop_no_longer_than_it_may() {
+    let start = Instant::now();
+    let told = stopped_while_starting(
+        "init = '10m'\ndrain = '100ms'\nshutdown = '100ms'",
+        "init = 'hang'",
+    );
+    assert!(!told.iter().any(|name| name.starts_with("module:loaded")), "{told:?}");
+    // Both timeouts and three seconds.
+    assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());
+}
