@@ -2,7 +2,7 @@
 //!
 //! In the order of the story: [`watch`] waits until a file has settled, [`private_copy`] copies it, [`manifest`] reads
 //! what it is from its bytes, [`probe`] lets a child process open it ([`prepare`] puts these together); [`load`] opens it
-//! here, and [`generation`] is what it becomes ([`activate`]); [`supervisor`] runs the whole and swaps; [`retire`] lets
+//! here, and [`generation`] is what it becomes ([`activate`]); [`supervisor`] runs the whole and swaps, as the folders ([`follow`]) or people ask for it; [`retire`] lets
 //! the old generation go; [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
 //!
 //! What a live plugin has of the host is [`host_side`], with [`background`], [`adopted_waker`] and [`plugin_log`] behind
@@ -13,6 +13,7 @@ mod adopted_waker;
 pub(crate) mod announce;
 mod background;
 pub(crate) mod deploy_error;
+mod follow;
 pub(crate) mod generation;
 pub(crate) mod host_side;
 pub(crate) mod load;

@@ -152,7 +152,7 @@ fn a_watcher_with_overlapping_patterns_sees_each_event_once() {
                         *seen.entry(event["data"].as_u64().unwrap()).or_default() += 1;
                     }
                     Some("chaos:echo") => break,
-                    // Every connection and every stop of the host is an event too.
+                    // The last pattern matches what the host tells of itself, too.
                     _ => {}
                 }
             }

@@ -42,7 +42,7 @@ fn a_task_of_an_initialize_that_fails_ends_with_it() {
     host.drop_in("chaos.so", &Library::chaos());
     assert!(host.until_refused("chaos.so").contains("init fails on purpose"));
     until("it leaves memory", || host.resources().libraries, |mapped| mapped.is_empty());
-    // Another one, so that there is somebody to answer; it comes in many times the period of the task.
+    // Loading another plugin takes many times the period of the task, and then there is somebody to answer.
     host.drop_in("other.so", &Library::chaos().named("chao1"));
     host.until_live("chao1", 1);
     client.emit("chaos:echo", json!("fence"));
@@ -109,11 +109,11 @@ fn a_waker_that_is_woken_after_the_unloading_does_not_keep_its_library_in_memory
     let host = TestHost::chaos();
     let (mut client, mut watcher) = (host.client(), host.client());
     watcher.subscribe(&["module:retired"]);
-    client.emit("chaos:woken_late", json!({"millis": 600}));
     let asked = Instant::now();
+    client.emit("chaos:woken_late", json!({"millis": 600}));
     client.emit("module:unload", json!({"module_name": "chaos"}));
     let retired = watcher.push_of("module:retired");
-    assert!(asked.elapsed() >= Duration::from_millis(500), "its timer held it until then");
+    assert!(asked.elapsed() >= Duration::from_millis(600), "its timer held it until then");
     assert_eq!(retired["unmapped"], true, "{retired}");
     host.until_unmapped("chaos");
     assert_eq!(host.resources().libraries.len(), 0);
@@ -126,26 +126,27 @@ fn stop_waits_for_a_call_on_a_generation_that_was_replaced_before() {
         .config("[plugin.chaos]\nlast_words = 'life:last'")
         .start();
     let (mut caller, mut other, mut watcher) = (host.client(), host.client(), host.client());
-    watcher.subscribe(&["life:last"]);
+    watcher.subscribe(&["life:last", "module:retired"]);
     let waiting = caller.begin("gate:wait", json!("old"));
     until("it waits", || other.emit("gate:stats", json!({}))["waiting"].clone(), |n| *n == 1);
     host.drop_in("chaos.so", &Library::chaos().version(2));
     host.until_live("chaos", 2);
     host.process.signal(Signal::TERM);
-    // The new one has nothing to wait for.
+    // The new one has nothing to wait for, so it goes first.
     assert_eq!(watcher.push_of("life:last")["version"], "chaos-version-0002");
+    assert_eq!(watcher.push_of("module:retired")["generation"], 2);
     other.send(&json!({"event": "gate:open", "data": {}}).to_string());
     let answer = json!({"data": "old", "version": "chaos-version-0001"});
     assert_eq!(caller.end(&waiting)["data"], answer);
     assert_eq!(watcher.push_of("life:last")["version"], "chaos-version-0001", "it is shut down");
-    assert_eq!(watcher.raw(), None);
+    assert_eq!(watcher.push_of("module:retired")["unmapped"], true);
     assert_eq!(host.process.ended().code, Some(0));
 }
 
 /// Stops a host while a plugin starts for the first time and another one shuts down; gives what is told from the
-/// stop on.
+/// stop on, and how long that takes.
 #[track_caller]
-fn stopped_while_starting(timeouts: &str, init: &str) -> Vec<String> {
+fn stopped_while_starting(timeouts: &str, init: &str) -> (Vec<String>, Duration) {
     let mut host = TestHost::builder()
         .plugin("other.so", &Library::chaos().named("chao1"))
         .config(&format!("[timeouts]\n{timeouts}\n[plugin.chaos]\n{init}"))
@@ -156,6 +157,7 @@ fn stopped_while_starting(timeouts: &str, init: &str) -> Vec<String> {
     watcher.subscribe(&["life:begun", "system:shutdown", "module:loaded", "module:unloaded"]);
     host.drop_in("chaos.so", &Library::chaos());
     watcher.pushes_until("life:begun");
+    let start = Instant::now();
     host.process.signal(Signal::TERM);
     watcher.pushes_until("system:shutdown");
     let rest = std::iter::from_fn(|| watcher.raw());
@@ -165,24 +167,21 @@ fn stopped_while_starting(timeouts: &str, init: &str) -> Vec<String> {
     });
     let names: Vec<String> = names.filter(|name| !name.starts_with("life:begun")).collect();
     assert_eq!(host.process.ended().code, Some(0));
-    names
+    (names, start.elapsed())
 }
 
 #[test]
 fn a_plugin_that_is_just_starting_does_not_become_live_once_the_host_stops() {
     let init = "init = 'sleep'\ninit_millis = 400";
-    let told = stopped_while_starting("init = '10s'", init);
+    let (told, _) = stopped_while_starting("init = '10s'", init);
     assert_eq!(told, ["module:unloaded \"chao1\""]);
 }
 
 #[test]
 fn a_plugin_that_does_not_get_done_with_its_start_holds_up_a_stop_no_longer_than_it_may() {
-    let start = Instant::now();
-    let told = stopped_while_starting(
-        "init = '10m'\ndrain = '100ms'\nshutdown = '100ms'",
-        "init = 'hang'",
-    );
+    let timeouts = "init = '10m'\ndrain = '100ms'\nshutdown = '100ms'";
+    let (told, time) = stopped_while_starting(timeouts, "init = 'hang'");
     assert!(!told.iter().any(|name| name.starts_with("module:loaded")), "{told:?}");
     // Both timeouts and three seconds.
-    assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());
+    assert!(time < PATIENCE / 3, "{time:?}");
 }

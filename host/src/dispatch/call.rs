@@ -15,7 +15,7 @@ use ksi_plugin_api::abi::{BoundaryFuture, CallEnd};
 use serde::Serialize;
 use tokio::{runtime::Handle, sync::Notify};
 
-use super::workers::{Workers, polling};
+use super::{slot::polling, workers::Workers};
 use crate::{
     event::Event,
     report::{Outcome, OutcomeKind},

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::workers::{Slot, Workers};
+use super::{slot::Slot, workers::Workers};
 
 /// How often it looks while anything runs. While nothing runs it sleeps.
 const TICK: Duration = Duration::from_millis(5);

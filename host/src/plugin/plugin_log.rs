@@ -8,7 +8,7 @@ use std::{
 use ksi_plugin_api::abi::{LogRecord, SpanRecord, host::SpanStep};
 use tracing::{Level, Span, level_filters::LevelFilter};
 
-use crate::dispatch::workers::with_slot;
+use crate::dispatch::slot::with_slot;
 
 /// How many spans of one plugin may be open at a time. Further ones are not followed.
 const OPEN_SPANS: usize = 4_096;

@@ -4,14 +4,14 @@
 //! generation goes on, and the reason is written down and announced.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serde_json::json;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
     task::JoinHandle,
     time::timeout_at,
 };
@@ -27,7 +27,7 @@ use super::{
     registry::{LiveGeneration, RefusedFile, Registry},
     retire::{Retired, RetiredState, Retirer},
     turns::{Turn, Turns},
-    watch::{Change, FolderWatch},
+    watch::FolderWatch,
 };
 use crate::router::{Router, table::Owner};
 
@@ -50,7 +50,7 @@ pub(crate) struct Supervisor {
     retirer: Retirer,
     registry: Mutex<Registry>,
     announcer: Announcer,
-    turns: Arc<Turns>,
+    pub(super) turns: Arc<Turns>,
     watch: Mutex<Option<FolderWatch>>,
     /// Transactions behind the probe, and retirements, that a host waits for when it stops.
     transactions: Ongoing,
@@ -60,7 +60,7 @@ pub(crate) struct Supervisor {
     stopping: watch::Sender<bool>,
 }
 
-enum Prepared {
+pub(super) enum Prepared {
     Candidate(Box<Candidate>),
     /// The live generation has the same bytes.
     Unchanged(Deployed),
@@ -88,86 +88,8 @@ impl Supervisor {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(&self) -> MutexGuard<'_, Option<FolderWatch>> {
+    pub(super) fn watch(&self) -> MutexGuard<'_, Option<FolderWatch>> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    // ---- what the folder says ----
-
-    /// Loads what is in the folders, then follows their changes until the host stops.
-    pub(crate) async fn follow(
-        self: &Arc<Self>,
-        folders: FolderWatch,
-        mut changes: mpsc::Receiver<Change>,
-    ) {
-        let found = folders.found().to_vec();
-        *self.watch() = Some(folders);
-        self.load_all(found).await;
-        // The task ends with the watch, which belongs to the supervisor.
-        let supervisor = Arc::downgrade(self);
-        tokio::spawn(async move {
-            loop {
-                let change = changes.recv().await;
-                let Some(supervisor) = supervisor.upgrade() else { return };
-                match change {
-                    // Each in its own task: a file that is slow to start holds up no other. Changes of one file wait
-                    // for their turn, and a change whose content is live already is no work.
-                    Some(Change::Settled(file)) => {
-                        tokio::spawn(async move { supervisor.file_settled(&file).await });
-                    }
-                    Some(Change::Removed(file)) => {
-                        tokio::spawn(async move { supervisor.file_removed(&file).await });
-                    }
-                    None => return,
-                }
-            }
-        });
-    }
-
-    /// Copies, reads and probes all at once; initializes one after the other, by file name.
-    async fn load_all(self: &Arc<Self>, files: Vec<PathBuf>) {
-        let preparing: Vec<_> = files
-            .into_iter()
-            .map(|file| {
-                let supervisor = self.clone();
-                tokio::spawn(async move {
-                    let prepared = supervisor.prepare(&file, false).await;
-                    (file, prepared)
-                })
-            })
-            .collect();
-        for prepared in preparing {
-            match prepared.await {
-                Ok((file, prepared)) => {
-                    let _turn = self.turns.take(Turn::File(file.clone())).await;
-                    let deployed = match prepared {
-                        Ok(prepared) => self.finish(prepared).await,
-                        Err(error) => Err(error),
-                    };
-                    // What went wrong is written down, logged and announced by then.
-                    let _ = self.note(&file, deployed);
-                }
-                Err(error) => tracing::error!(%error, "a plugin file could not be prepared"),
-            }
-        }
-    }
-
-    async fn file_settled(self: &Arc<Self>, file: &Path) {
-        let deployed = self.deploy(file, false).await;
-        let _ = self.note(file, deployed);
-    }
-
-    async fn file_removed(self: &Arc<Self>, file: &Path) {
-        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
-        let live = {
-            let mut registry = self.registry();
-            registry.refused.remove(file);
-            registry.live_of(file)
-        };
-        if let Some(live) = live {
-            // If it is not live any more, it was replaced from another file, as by a rename.
-            let _ = self.take_out(&live.0, Some(live.1), "its file was removed").await;
-        }
     }
 
     // ---- what people ask for ----
@@ -213,7 +135,7 @@ impl Supervisor {
     }
 
     /// Takes a plugin out of the routing table and lets it go; if `expected` is given, only that generation.
-    async fn take_out(
+    pub(super) async fn take_out(
         self: &Arc<Self>,
         name: &str,
         expected: Option<u64>,
@@ -301,14 +223,18 @@ impl Supervisor {
 
     // ---- the transaction ----
 
-    async fn deploy(self: &Arc<Self>, file: &Path, forced: bool) -> Result<Deployed, DeployError> {
+    pub(super) async fn deploy(
+        self: &Arc<Self>,
+        file: &Path,
+        forced: bool,
+    ) -> Result<Deployed, DeployError> {
         let _turn = self.turns.take(Turn::File(file.to_owned())).await;
         self.go_on()?;
         let prepared = self.prepare(file, forced).await?;
         self.finish(prepared).await
     }
 
-    async fn prepare(&self, file: &Path, forced: bool) -> Result<Prepared, DeployError> {
+    pub(super) async fn prepare(&self, file: &Path, forced: bool) -> Result<Prepared, DeployError> {
         let copied = self.preparation.copy(file).await?;
         match self.unchanged(file, &copied.copy).filter(|_| !forced) {
             Some(live) => Ok(Prepared::Unchanged(live)),
@@ -324,7 +250,10 @@ impl Supervisor {
     }
 
     /// From a candidate to the live generation: load, initialize, swap; then the old one goes.
-    async fn finish(self: &Arc<Self>, prepared: Prepared) -> Result<Deployed, DeployError> {
+    pub(super) async fn finish(
+        self: &Arc<Self>,
+        prepared: Prepared,
+    ) -> Result<Deployed, DeployError> {
         let candidate = match prepared {
             Prepared::Candidate(candidate) => *candidate,
             Prepared::Unchanged(live) => {
@@ -488,7 +417,7 @@ impl Supervisor {
     }
 
     /// Writes down and announces why a file did not become live.
-    fn note(
+    pub(super) fn note(
         &self,
         file: &Path,
         deployed: Result<Deployed, DeployError>,

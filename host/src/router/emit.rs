@@ -28,7 +28,7 @@ use super::{
 use crate::{
     dispatch::{
         call::{self, CallCounts, CallSite, HandlerInfo, Target},
-        workers::{may_poll_here, on_worker},
+        slot::{may_poll_here, on_worker},
     },
     event::{Event, EventIds, NewEvent},
     report::{Outcome, Report},
