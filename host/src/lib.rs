@@ -23,7 +23,7 @@ pub use config::{Config, ConfigError, Limits, Problem, Timeouts};
 pub use dispatch::call::Counts;
 pub use event::{Event, EventId, NewEvent, Payload};
 pub use host::{Host, HostBuilder, StartError};
-pub use ksi_plugin_api::{NameError, Pattern};
+pub use ksi_plugin_api::{NameError, Pattern, validate_event_name};
 pub use plugin::{
     deploy_error::DeployError,
     load::LoadError,

@@ -42,12 +42,12 @@ pub fn validate_event_name(name: &str) -> Result<(), NameError> {
     if name.len() > MAX_NAME_LEN {
         return error(format!("it is longer than {MAX_NAME_LEN} bytes"));
     }
-    if !name.contains(':') {
-        return error("it needs a namespace, as in \"greet:request\"".to_owned());
-    }
     match name.split(':').find_map(segment_fault) {
-        Some(reason) => error(reason),
-        None => Ok(()),
+        Some(reason) if !name.is_empty() => error(reason),
+        _ if !name.contains(':') => {
+            error("it needs a namespace, as in \"greet:request\"".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -210,6 +210,7 @@ mod tests {
             ("a::b", "empty segment"),
             (":b", "empty segment"),
             ("a:b c", "' ' is not allowed"),
+            ("bad name", "' ' is not allowed"),
             ("a:*", "'*' is not allowed"),
         ] {
             let message = validate_event_name(text).unwrap_err().to_string();

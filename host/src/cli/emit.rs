@@ -12,6 +12,8 @@ use super::output;
 const LONGEST_INPUT: u64 = 1 << 30;
 
 pub(crate) fn emit(common: &Common, args: Emit) -> Result<(), Failure> {
+    let named = ksi_host::validate_event_name(&args.event);
+    named.map_err(|error| Failure::Usage(error.to_string()))?;
     let payload = payload(args.payload)?;
     let reply = common.client()?.request(&args.event, &payload, args.timeout)?;
     for result in &reply.results {

@@ -29,6 +29,10 @@ struct Push<'a> {
 }
 
 pub(crate) fn watch(common: &Common, args: Watch) -> Result<(), Failure> {
+    for pattern in &args.patterns {
+        let parsed = ksi_host::Pattern::parse(pattern);
+        parsed.map_err(|error| Failure::Usage(error.to_string()))?;
+    }
     let mut client = common.client()?;
     let interrupted = end_on_signal(&client)?;
     let question = json!({

@@ -163,7 +163,7 @@ impl Supervisor {
         Ok(deployed(&facts))
     }
 
-    /// Leaves a plugin without a route. Under its turn.
+    /// Leaves a plugin without a route. Under its turn, or when the host stops.
     fn disconnect(
         &self,
         name: &Arc<str>,
@@ -192,17 +192,15 @@ impl Supervisor {
         let deadline = tokio::time::Instant::now() + limit;
         self.stopping.send_replace(true);
         drop(self.watch().take());
-        // What is on its way becomes live, or finds out that it may not any more.
-        if timeout_at(deadline, self.transactions.none()).await.is_err() {
+        // What is on its way becomes live, or finds out that it may not any more. It gets half of the time: the rest is
+        // for those that are live.
+        if timeout_at(deadline - limit / 2, self.transactions.none()).await.is_err() {
             tracing::warn!("a plugin that is just being loaded does not get done");
         }
         // One after the other, because a plugin may need those that were started before it.
         let names = self.registry().last_started_first();
         for name in names {
-            let Ok(_turn) = timeout_at(deadline, self.turns.take(Turn::Plugin(name.clone()))).await
-            else {
-                continue;
-            };
+            // Without its turn, which a generation that never gets started has for ever. Nothing is swapped any more.
             let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
             let facts = generation.facts.clone();
             let quiet = self.retire_in_background(generation, retired);
