@@ -5,9 +5,10 @@
 //! queue, the old ones leave after their present poll. A task belongs to no thread, so nothing is moved and nothing
 //! is lost, and tasks of other plugins do not notice.
 //!
-//! There are two queues: one for calls, which must not block, with a fixed number of threads; and one for blocking
-//! handlers, whose threads come when they are needed and leave when they are not. The queues themselves have no
-//! bound: what is in them has been accepted before (a request, a queued event, a background task), and that is
+//! There are three queues: one for calls, which must not block, with a fixed number of threads; one for blocking
+//! handlers; and one for the beginnings and ends of plugins, which may block too and must not wait for blocking
+//! handlers. Threads of the latter two come when they are needed and leave when they are not. The queues themselves
+//! have no bound: what is in them has been accepted before (a request, a queued event, a background task), and that is
 //! where the limits are.
 
 use std::{
@@ -24,6 +25,8 @@ use tokio::sync::Notify;
 
 use super::{pool::Pool, slot::Slot};
 
+/// Plugins that begin or end at the same time; further ones wait.
+const LIFE_CYCLE: usize = 32;
 /// How long a blocking thread waits for work before it leaves.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -31,6 +34,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) struct Workers {
     calls: Arc<Pool>,
     blocking: Arc<Pool>,
+    life_cycle: Arc<Pool>,
     sets: Arc<Sets>,
 }
 
@@ -43,6 +47,7 @@ impl Workers {
         let workers = Workers {
             calls: Arc::new(Pool::new("ksi-dispatch", calls, None)),
             blocking: Arc::new(Pool::new("ksi-blocking", blocking, Some(IDLE))),
+            life_cycle: Arc::new(Pool::new("ksi-life-cycle", LIFE_CYCLE, Some(IDLE))),
             sets: Arc::default(),
         };
         let mut crew = workers.calls.crew();
@@ -71,6 +76,15 @@ impl Workers {
         Pool::spawn(&self.blocking, future)
     }
 
+    /// Runs the beginning or the end of a plugin, on threads that may be blocked.
+    pub(crate) fn spawn_life_cycle<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        Pool::spawn(&self.life_cycle, future)
+    }
+
     /// Starts new threads and lets the old ones go, after their present poll. Returns the number of the set that
     /// goes, for [`joined`](Self::joined).
     ///
@@ -88,10 +102,12 @@ impl Workers {
 
     fn begin_exchange(&self, set: u64) -> io::Result<()> {
         let mut leaving = self.calls.replace_crew(self.calls.limit)?;
-        // What waits there has lost its threads, and nobody may push again.
-        let waiting = self.blocking.lock().ready.len();
-        let blocking = self.blocking.replace_crew(waiting.min(self.blocking.limit));
-        leaving.extend(blocking.or_else(|_| self.blocking.replace_crew(0))?);
+        for pool in [&self.blocking, &self.life_cycle] {
+            // What waits there has lost its threads, and nobody may push again.
+            let waiting = pool.lock().ready.len();
+            let replaced = pool.replace_crew(waiting.min(pool.limit));
+            leaving.extend(replaced.or_else(|_| pool.replace_crew(0))?);
+        }
         let sets = self.sets.clone();
         // A thread of its own, because one of those that leave may be stuck in plugin code for ever.
         thread::Builder::new().name("ksi-join".to_owned()).spawn(move || {
@@ -158,6 +174,7 @@ impl Drop for Workers {
         // The threads hold only their queue and end after their present poll; nobody waits for them.
         let _ = self.calls.replace_crew(0);
         let _ = self.blocking.replace_crew(0);
+        let _ = self.life_cycle.replace_crew(0);
     }
 }
 
@@ -268,5 +285,17 @@ mod tests {
             leaders
         });
         assert_eq!(leaders, 1);
+    }
+
+    #[tokio::test]
+    async fn blocking_handlers_that_never_end_keep_no_plugin_from_beginning_or_ending() {
+        let workers = Workers::start(1, 1).unwrap();
+        let (release, stuck) = mpsc::channel::<()>();
+        let blocked = workers.spawn_blocking(async move {
+            let _ = stuck.recv();
+        });
+        assert_eq!(workers.spawn_life_cycle(async { 7 }).await, 7);
+        drop(release);
+        blocked.await;
     }
 }

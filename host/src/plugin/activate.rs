@@ -143,7 +143,7 @@ impl Activation {
         let host = HostRef::new(host_side.clone());
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
         let mut creating =
-            workers.spawn_blocking(async move { module::create(module, host, &config).await });
+            workers.spawn_life_cycle(async move { module::create(module, host, &config).await });
         let created = match tokio::time::timeout(self.init_timeout, &mut creating).await {
             Ok(Ok(instance)) => Ok((description, instance)),
             Ok(Err(end)) => Err(NotCreated::Failed(reason_of(end))),

@@ -149,7 +149,7 @@ impl Retirer {
         let (facts_there, host_side) = (facts.clone(), generation.host_side.clone());
         let (router, limit) = (self.router.clone(), self.shutdown);
         // On threads that may block: a plugin's own runtime waits for its tasks when it is dropped.
-        let mut task = self.router.site.workers.spawn_blocking(async move {
+        let mut task = self.router.site.workers.spawn_life_cycle(async move {
             host_side.end_tasks();
             let Some(instance) = instance else { return };
             for handler in facts_there.at_shutdown() {
