@@ -48,9 +48,8 @@
 //! * Thread-locals do not last: the host exchanges its threads whenever it replaces a plugin.
 //! * Threads that a plugin starts itself, and [`Context`] clones in them, must end in its handler of
 //!   `module:shutdown`. Otherwise the library stays mapped, and the host says so.
-//! * tokio's features `signal` and `process` keep two file descriptors of each generation that starts a runtime. Leave
-//!   them off, and build such a plugin apart from crates that turn them on, as the host does: cargo unifies features over
-//!   one build (`ksi dev` builds plugins alone).
+//! * tokio's features `signal` and `process` keep two file descriptors of each generation that starts a runtime: leave
+//!   them off in a plugin that is replaced often, and in crates that are built together with it.
 //! * `panic = "abort"` is refused: a panic is an outcome, not the end of the host.
 
 // The attributes name this crate by its own name, in its tests too.

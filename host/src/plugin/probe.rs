@@ -8,20 +8,25 @@
 use std::{
     ffi::OsString,
     fs::File,
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::{self, ChildStdout, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use ksi_plugin_api::{
     Description,
     abi::{CallEnd, module},
 };
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::{io::AsyncReadExt, process::Command};
+use tokio::sync::oneshot;
 
 use super::load::PluginLibrary;
 
@@ -29,6 +34,8 @@ use super::load::PluginLibrary;
 const ARGUMENT: &str = "__ksi-probe";
 /// The longest answer: schemas of many handlers.
 const LONGEST_ANSWER: usize = 8 << 20;
+/// How often the host looks whether a silent child is still there.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Whether this executable answers probes: it has called [`answer_probe`].
 static ANSWERS: AtomicBool = AtomicBool::new(false);
@@ -169,73 +176,106 @@ impl Prober {
 
     /// Lets a child open the library at `path` and describe it.
     pub(crate) async fn probe(&self, path: &Path) -> Result<Description, ProbeError> {
-        let spawn = |source| ProbeError::Spawn {
+        let (prober, path) = (self.clone(), path.to_owned());
+        let (answered, answer) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let mut child = None;
+            // Nobody waits any more when the host is ending.
+            let _ = answered.send(prober.run(&path, &mut child));
+            // Its end takes a moment longer than its answer, which need not wait for it.
+            drop(child);
+        });
+        answer.await.unwrap_or_else(|_| Err(ProbeError::Answer { program: self.program.clone() }))
+    }
+
+    fn run(&self, path: &Path, started: &mut Option<Child>) -> Result<Description, ProbeError> {
+        let failed = |source| ProbeError::Spawn {
             path: path.to_owned(),
             program: self.program.clone(),
             source,
         };
         // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. No variable of the host's reaches the
         // plugin's constructors, save those that the system's loader needs.
-        let mut child = Command::new(&self.program)
+        let child = Command::new(&self.program)
             .args([OsString::from(ARGUMENT), path.into()])
             .env_clear()
             .envs(std::env::var_os("LD_LIBRARY_PATH").map(|value| ("LD_LIBRARY_PATH", value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()
-            .map_err(spawn)?;
-        let Some(mut out) = child.stdout.take() else {
+            .map_err(failed)?;
+        let child = started.insert(Child(child));
+        let Some(out) = child.0.stdout.take() else {
             return Err(ProbeError::Answer { program: self.program.clone() });
         };
-        let mut answer = Vec::new();
-        let answered = async {
-            // To the newline and not to the end: a grandchild may keep the pipe open for ever.
-            while !answer.ends_with(b"\n") && answer.len() <= LONGEST_ANSWER {
-                if out.read_buf(&mut answer).await? == 0 {
-                    break;
-                }
-            }
-            std::io::Result::Ok(())
-        };
-        let read = tokio::time::timeout(self.timeout, async {
-            tokio::pin!(answered);
-            tokio::select! {
-                biased;
-                read = &mut answered => read.map(|()| None),
-                // It may have written its answer just before it ended.
-                ended = child.wait() => {
-                    let _ = tokio::time::timeout(Duration::from_millis(50), &mut answered).await;
-                    ended.map(Some)
-                }
-            }
-        });
-        let ended = match read.await {
-            Err(_) => return Err(ProbeError::TimedOut { after: self.timeout }),
-            Ok(Err(source)) => return Err(spawn(source)),
-            Ok(Ok(ended)) => ended,
+        let answer = self.answer(child, out).map_err(failed)?;
+        let Some(answer) = answer else {
+            return Err(ProbeError::TimedOut { after: self.timeout });
         };
         match serde_json::from_slice(&answer) {
-            Ok(Answer::Described(description)) => {
-                // It is about to end; waiting for it here keeps no zombie.
-                let _ = tokio::time::timeout(Duration::from_millis(100), child.wait()).await;
-                Ok(description)
-            }
+            Ok(Answer::Described(description)) => Ok(description),
             Ok(Answer::Refused(reason)) => Err(ProbeError::Refused { reason }),
-            Err(_) => {
-                let ended = match ended {
-                    Some(status) => Some(status),
-                    None => tokio::time::timeout(Duration::from_secs(1), child.wait())
-                        .await
-                        .ok()
-                        .and_then(Result::ok),
-                };
-                Err(match ended {
-                    Some(status) if !status.success() => ProbeError::Died { status: told(status) },
-                    _ => ProbeError::Answer { program: self.program.clone() },
-                })
+            // An exit status of its own says more than an answer that is none.
+            Err(_) => Err(match child.end(Duration::from_secs(1)) {
+                Some(status) if !status.success() => ProbeError::Died { status: told(status) },
+                _ => ProbeError::Answer { program: self.program.clone() },
+            }),
+        }
+    }
+
+    /// Reads to the newline and not to the end of the pipe, which a grandchild may keep open for ever; `None` when that
+    /// takes too long.
+    fn answer(&self, child: &mut Child, mut out: ChildStdout) -> std::io::Result<Option<Vec<u8>>> {
+        let deadline = Instant::now() + self.timeout;
+        let (mut answer, mut ended) = (Vec::new(), false);
+        let mut chunk = vec![0; 64 << 10];
+        while !answer.ends_with(b"\n") && answer.len() <= LONGEST_ANSWER {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
             }
+            let look = Timespec::try_from(left.min(LOOK)).map_err(std::io::Error::other)?;
+            match poll(&mut [PollFd::new(&out, PollFlags::IN)], Some(&look)) {
+                // It ended a look ago, and nothing came since.
+                Ok(0) if ended => break,
+                Ok(0) => ended = child.0.try_wait()?.is_some(),
+                Ok(_) => match out.read(&mut chunk)? {
+                    0 => break,
+                    read => answer.extend_from_slice(&chunk[..read]),
+                },
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(answer))
+    }
+}
+
+/// A probe's process, which does not outlive this value.
+struct Child(process::Child);
+
+impl Child {
+    /// Waits for its end, for as long as `limit`.
+    fn end(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.0.try_wait() {
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_micros(200)),
+                Ok(ended) => return ended,
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // After its answer it ends by itself within a moment.
+        if self.end(Duration::from_millis(20)).is_none() {
+            // It cannot be killed only if it has ended meanwhile, and then there is just as little to wait for.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
         }
     }
 }
