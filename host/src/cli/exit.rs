@@ -42,7 +42,9 @@ impl Failure {
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::OutputClosed => 0,
-            Self::Usage(_) | Self::Config(_) => 2,
+            Self::Usage(_)
+            | Self::Config(_)
+            | Self::SocketPath(SocketPathError::TooLong { .. }) => 2,
             Self::Client(ClientError::NoHost { .. }) => 3,
             _ => 1,
         })

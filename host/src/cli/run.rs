@@ -79,7 +79,7 @@ async fn until_stopped(config: Config, socket: PathBuf) -> Result<(), Failure> {
     }
     host.shutdown().await;
     // Clients watch the host go down over the socket, and `ksi stop` takes its end for the host's.
-    drop(control);
+    control.close().await;
     Ok(())
 }
 

@@ -81,13 +81,17 @@ fn missed(line: &str) -> Option<u64> {
     struct Dropped {
         event: String,
         data: Missed,
+        /// Only an event has one: anybody may emit one of this name.
+        #[serde(default, rename = "_event_id")]
+        event_id: Option<String>,
     }
     #[derive(Deserialize)]
     struct Missed {
         missed: u64,
     }
     let dropped: Dropped = serde_json::from_str(line).ok()?;
-    (dropped.event == "monitor:dropped").then_some(dropped.data.missed)
+    let is_line = dropped.event == "monitor:dropped" && dropped.event_id.is_none();
+    is_line.then_some(dropped.data.missed)
 }
 
 fn readable(line: &str) -> String {
@@ -145,5 +149,8 @@ mod tests {
         assert_eq!(missed(r#"{"event":"monitor:dropped","data":{"missed":12}}"#), Some(12));
         assert_eq!(missed(r#"{"event":"a:b","data":{"missed":12}}"#), None);
         assert_eq!(missed("no JSON"), None);
+        // Anybody may emit an event of this name.
+        let event = r#"{"event":"monitor:dropped","data":{"missed":3},"_event_id":"evt_1"}"#;
+        assert_eq!(missed(event), None);
     }
 }

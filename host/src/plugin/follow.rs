@@ -79,6 +79,10 @@ impl Supervisor {
 
     async fn file_removed(self: &Arc<Self>, file: &Path) {
         let _turn = self.turns.take(Turn::File(file.to_owned())).await;
+        if std::fs::symlink_metadata(file).is_ok() {
+            // It is back already, and that change may have had its turn before this one.
+            return;
+        }
         let live = {
             let mut registry = self.registry();
             registry.refused.remove(file);

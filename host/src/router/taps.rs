@@ -10,7 +10,10 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use ksi_plugin_api::Pattern;
-use tokio::sync::mpsc;
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+};
 
 use super::matcher::Matcher;
 use crate::event::Event;
@@ -25,9 +28,11 @@ pub(crate) struct Taps {
 }
 
 struct Tap {
-    sender: mpsc::Sender<Arc<Event>>,
-    /// Events that found the queue full. Above 0 the tap is closed.
+    /// `None` once it was full: then the reader comes to the end of what fitted.
+    sender: Mutex<Option<mpsc::Sender<Arc<Event>>>>,
+    /// Events that did not fit.
     missed: AtomicU64,
+    overflowed: Notify,
 }
 
 /// What a watcher reads.
@@ -50,7 +55,9 @@ pub struct Watch {
 impl Taps {
     pub(crate) fn watch(self: &Arc<Self>, patterns: &[Pattern], capacity: usize) -> Watch {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
-        let tap = Arc::new(Tap { sender, missed: AtomicU64::new(0) });
+        let sender = Mutex::new(Some(sender));
+        let tap = Tap { sender, missed: AtomicU64::new(0), overflowed: Notify::new() };
+        let tap = Arc::new(tap);
         let mut list = self.lock();
         list.push((patterns.to_vec(), tap.clone()));
         self.publish_list(&list);
@@ -96,14 +103,16 @@ impl Taps {
 
 impl Tap {
     fn show(&self, event: &Arc<Event>) {
-        let closed = self.missed.load(Ordering::Acquire) > 0;
-        if closed
-            || matches!(
-                self.sender.try_send(event.clone()),
-                Err(mpsc::error::TrySendError::Full(_))
-            )
-        {
+        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = match &*sender {
+            Some(open) => matches!(open.try_send(event.clone()), Err(TrySendError::Full(_))),
+            None => true,
+        };
+        if full {
+            // In this order, because the reader looks at the number when it has come to the end.
             self.missed.fetch_add(1, Ordering::AcqRel);
+            *sender = None;
+            self.overflowed.notify_waiters();
         }
     }
 }
@@ -114,19 +123,39 @@ impl Watch {
         if self.over {
             return None;
         }
-        // What came before the queue was full is delivered first.
-        let missed = self.tap.missed.load(Ordering::Acquire);
-        let next = match missed {
-            0 => self.receiver.recv().await,
-            _ => self.receiver.try_recv().ok(),
-        };
-        match next {
+        match self.receiver.recv().await {
             Some(event) => Some(Watched::Event(event)),
             None => {
                 self.over = true;
                 self.taps.remove(&self.tap);
                 Some(Watched::Missed(self.tap.missed.load(Ordering::Acquire)))
             }
+        }
+    }
+
+    /// How many events did not fit so far.
+    pub fn missed(&self) -> u64 {
+        self.tap.missed.load(Ordering::Acquire)
+    }
+
+    /// Gives up what waits to be read; how many events that were.
+    pub fn discard(&mut self) -> u64 {
+        let mut discarded = 0;
+        while self.receiver.try_recv().is_ok() {
+            discarded += 1;
+        }
+        discarded
+    }
+
+    /// Resolves when an event did not fit. What fitted can still be read; nothing is added to it.
+    pub async fn overflowed(&self) {
+        loop {
+            let mut overflowed = std::pin::pin!(self.tap.overflowed.notified());
+            overflowed.as_mut().enable();
+            if self.tap.missed.load(Ordering::Acquire) > 0 {
+                return;
+            }
+            overflowed.await;
         }
     }
 }
@@ -181,5 +210,26 @@ mod tests {
         assert!(matches!(watch.next().await, Some(Watched::Event(_))));
         assert!(matches!(watch.next().await, Some(Watched::Missed(3))));
         assert!(watch.next().await.is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_watcher_that_reads_while_its_queue_overflows_learns_of_the_end() {
+        let (taps, ids) = (Arc::new(Taps::default()), EventIds::new());
+        let event = event(&ids, "a:b");
+        for _ in 0..3_000 {
+            let mut watch = taps.watch(&patterns(&["*"]), 1);
+            let (taps, event) = (taps.clone(), event.clone());
+            let emitting = tokio::spawn(async move { (0..8).for_each(|_| taps.show(&event)) });
+            let mut seen = 0;
+            while seen < 8 {
+                let next = tokio::time::timeout(std::time::Duration::from_secs(20), watch.next());
+                match next.await.expect("an event or the end") {
+                    Some(Watched::Event(_)) => seen += 1,
+                    Some(Watched::Missed(_)) => break,
+                    None => panic!("the end is told"),
+                }
+            }
+            emitting.await.unwrap();
+        }
     }
 }

@@ -234,17 +234,40 @@ impl Pushes {
     }
 
     /// Whether there may be more.
-    async fn push(&self, watched: Option<Watched>) -> bool {
-        let line = match watched {
+    async fn push(&mut self, watched: Option<Watched>) -> bool {
+        let event = match watched {
             None => return false,
-            Some(Watched::Event(event)) => Line::Next(reply::push(&event)),
+            Some(Watched::Event(event)) => event,
             Some(Watched::Missed(missed)) => {
-                tracing::info!(client_id = %self.client_id, missed, "dropped a slow subscriber");
-                Line::Last(reply::dropped(&self.client_id, missed, self.queue))
+                // A client that is gone needs none.
+                let _ = self.lines.send(self.last(missed)).await;
+                return false;
             }
         };
-        let more = matches!(line, Line::Next(_));
-        self.lines.send(line).await.is_ok() && more
+        let line = Line::Next(reply::push(&event));
+        let sent = tokio::select! {
+            biased;
+            sent = self.lines.send(line) => Some(sent.is_ok()),
+            // The client does not read and the queue is full: what is in it is given up at once, and not kept for a
+            // client that may never read again.
+            () = self.watch.overflowed() => None,
+        };
+        match sent {
+            Some(sent) => sent,
+            None => {
+                let given_up = 1 + self.watch.discard();
+                // It is told when there is room for it, with what it has missed by then.
+                let Ok(room) = self.lines.reserve().await else { return false };
+                room.send(self.last(given_up + self.watch.missed()));
+                false
+            }
+        }
+    }
+
+    /// The last line, which closes the connection.
+    fn last(&self, missed: u64) -> Line {
+        tracing::info!(client_id = %self.client_id, missed, "dropped a slow subscriber");
+        Line::Last(reply::dropped(&self.client_id, missed, self.queue))
     }
 }
 

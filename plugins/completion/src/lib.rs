@@ -16,7 +16,7 @@
 //! | `too_large`, `busy` | a bound of the configuration |
 //!
 //! The configuration is described at `config::Config`. The API key comes from an environment variable, and appears in
-//! no event, error or log. A request that is given up ends its HTTP request too.
+//! no error and no log; what a server answers as text is passed on as it is. A request that is given up ends its HTTP request too.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -96,7 +96,10 @@ impl Completion {
                 Ok(done)
             }
             Err(failure) => {
-                let error = failure.into_error();
+                let mut error = failure.into_error();
+                if let Some(openai) = openai {
+                    error = Error::new(error.code(), openai.redacted(error.message()));
+                }
                 let (code, message) = (error.code().to_owned(), error.message().to_owned());
                 tell(ctx, &Failed { request_id, model, provider, code, message }).await;
                 Err(error)

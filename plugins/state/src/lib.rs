@@ -38,7 +38,7 @@ struct Config {
     max_keys: usize,
     /// How many bytes the JSON of one value may have.
     max_value_bytes: usize,
-    /// How many bytes the JSON of all values together may have.
+    /// How many bytes all values together may have: their JSON, their keys and namespaces.
     max_total_bytes: usize,
 }
 
@@ -88,7 +88,9 @@ impl State {
     #[event_handler]
     async fn set(&self, ctx: &Context, set: Set) -> Result<Status> {
         let Set { namespace, key, value } = set;
-        let previous = self.store().set(&self.limits, &namespace, &key, value.clone())?;
+        // Announced before anybody else can change it: a mirror must see changes in the order in which they were made.
+        let mut store = self.store();
+        let previous = store.set(&self.limits, &namespace, &key, &value)?;
         announce(ctx, &Changed { namespace, key, value, previous });
         Ok(Status::Set)
     }
@@ -103,8 +105,8 @@ impl State {
     #[event_handler]
     async fn delete(&self, ctx: &Context, delete: Delete) -> Result<Status> {
         let Delete { namespace, key } = delete;
-        let removed = self.store().delete(&namespace, &key);
-        let Some(previous) = removed else { return Ok(Status::NotFound) };
+        let mut store = self.store();
+        let Some(previous) = store.delete(&namespace, &key) else { return Ok(Status::NotFound) };
         announce(ctx, &Deleted { namespace, key, previous });
         Ok(Status::Deleted)
     }

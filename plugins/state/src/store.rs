@@ -1,9 +1,6 @@
 //! The values themselves, and their bounds. Knows nothing of events.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    mem,
-};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use ksi_plugin_api::{Error, Result, Value};
 
@@ -26,10 +23,19 @@ pub(crate) struct Store {
     bytes: usize,
 }
 
-struct Stored {
-    value: Value,
-    /// Of its JSON.
-    bytes: usize,
+/// A value as text: decoded, small numbers would take a hundred times the memory that was counted.
+struct Stored(Box<str>);
+
+impl Stored {
+    fn value(&self) -> Value {
+        // It was written by `set`.
+        self.0.parse().unwrap_or_default()
+    }
+}
+
+/// What an entry counts.
+fn size(namespace: &str, key: &str, text: &str) -> usize {
+    namespace.len() + key.len() + text.len()
 }
 
 impl Store {
@@ -42,20 +48,21 @@ impl Store {
         limits: &Limits,
         namespace: &str,
         key: &str,
-        value: Value,
+        value: &Value,
     ) -> Result<Option<Value>> {
         check_name("namespace", namespace)?;
         check_name("key", key)?;
-        let bytes = value.to_string().len();
+        let text = value.to_string();
+        let bytes = text.len();
         if bytes > limits.value_bytes {
             let limit = limits.value_bytes;
-            let text = format!(
+            let message = format!(
                 "the value of {namespace}/{key} has {bytes} bytes, and {limit} are allowed: store less in it, or raise max_value_bytes"
             );
-            return Err(Error::new("too_large", text));
+            return Err(Error::new("too_large", message));
         }
         let present = self.namespaces.get(namespace).and_then(|keys| keys.get(key));
-        let replaced = present.map_or(0, |stored| stored.bytes);
+        let replaced = present.map_or(0, |stored| size(namespace, key, &stored.0));
         if present.is_none() && self.keys >= limits.keys {
             let text = format!(
                 "{namespace}/{key} is not stored: there are {} keys, and no more are allowed: delete some, or raise max_keys",
@@ -63,7 +70,7 @@ impl Store {
             );
             return Err(Error::new("too_many_keys", text));
         }
-        let total = self.bytes - replaced + bytes;
+        let total = self.bytes - replaced + size(namespace, key, &text);
         if total > limits.total_bytes {
             let text = format!(
                 "{namespace}/{key} is not stored: all values together would have {total} bytes, and {} are allowed: delete some, or raise max_total_bytes",
@@ -74,13 +81,9 @@ impl Store {
         self.bytes = total;
         let keys = self.namespaces.entry(namespace.to_owned()).or_default();
         Ok(match keys.entry(key.to_owned()) {
-            Entry::Occupied(mut old) => {
-                let stored = old.get_mut();
-                stored.bytes = bytes;
-                Some(mem::replace(&mut stored.value, value))
-            }
+            Entry::Occupied(mut old) => Some(old.insert(Stored(text.into())).value()),
             Entry::Vacant(new) => {
-                new.insert(Stored { value, bytes });
+                new.insert(Stored(text.into()));
                 self.keys += 1;
                 None
             }
@@ -88,19 +91,19 @@ impl Store {
     }
 
     pub(crate) fn get(&self, namespace: &str, key: &str) -> Option<Value> {
-        Some(self.namespaces.get(namespace)?.get(key)?.value.clone())
+        Some(self.namespaces.get(namespace)?.get(key)?.value())
     }
 
     /// Removes a value; what it was.
     pub(crate) fn delete(&mut self, namespace: &str, key: &str) -> Option<Value> {
         let keys = self.namespaces.get_mut(namespace)?;
-        let Stored { value, bytes } = keys.remove(key)?;
+        let stored = keys.remove(key)?;
         if keys.is_empty() {
             self.namespaces.remove(namespace);
         }
         self.keys -= 1;
-        self.bytes -= bytes;
-        Some(value)
+        self.bytes -= size(namespace, key, &stored.0);
+        Some(stored.value())
     }
 
     /// The keys of a namespace, in order.
@@ -141,17 +144,18 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_what_is_stored_now() {
-        let limits = Limits { keys: 2, value_bytes: 100, total_bytes: 10 };
+        let limits = Limits { keys: 2, value_bytes: 100, total_bytes: 18 };
         let mut store = Store::default();
-        let mut set =
-            |key, value| store.set(&limits, "a", key, value).map_err(|e| e.code().to_owned());
+        let mut set = |key, value: Value| {
+            store.set(&limits, "a", key, &value).map_err(|e| e.code().to_owned())
+        };
         assert_eq!(set("one", json!("1234")), Ok(None));
         assert_eq!(set("two", json!("1234")), Err("full".to_owned()));
         assert_eq!(set("one", json!("12345678")), Ok(Some(json!("1234"))));
         assert_eq!(set("one", json!(1)), Ok(Some(json!("12345678"))));
         assert_eq!(set("two", json!("1234")), Ok(None));
         assert_eq!(set("three", json!(1)), Err("too_many_keys".to_owned()));
-        assert_eq!((store.keys, store.bytes), (2, 7));
+        assert_eq!((store.keys, store.bytes), (2, 15));
         store.delete("a", "one");
         store.delete("a", "two");
         assert_eq!((store.keys, store.bytes, store.namespace_count()), (0, 0, 0));

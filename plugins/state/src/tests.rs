@@ -85,7 +85,7 @@ fn what_an_operation_lacks_is_named() {
 
 #[test]
 fn what_exceeds_a_bound_is_refused_and_changes_nothing() {
-    let config = json!({"max_keys": 2, "max_value_bytes": 12, "max_total_bytes": 20});
+    let config = json!({"max_keys": 2, "max_value_bytes": 12, "max_total_bytes": 24});
     let plugin = Harness::with_config::<State>(config).unwrap();
     let set = |key: &str, value: &str| {
         plugin.emit("state:set", json!({"namespace": "a", "key": key, "value": value}))
@@ -96,7 +96,7 @@ fn what_exceeds_a_bound_is_refused_and_changes_nothing() {
     assert!(message.contains("a/1 has 13 bytes, and 12 are allowed"), "{message}");
     let (full, message) = code(&set("2", "1234567890"));
     assert_eq!(full, "full");
-    assert!(message.contains("24 bytes, and 20"), "{message}");
+    assert!(message.contains("28 bytes, and 24"), "{message}");
     assert!(set("2", "1").is_ok());
     let (too_many, message) = code(&set("3", ""));
     assert_eq!(too_many, "too_many_keys");

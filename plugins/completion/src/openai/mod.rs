@@ -142,11 +142,22 @@ impl OpenAi {
                 break;
             }
         }
-        let message = self.secret.redact(&answer::error_message(&body));
+        let message = self.error_message(&body);
         match status.is_server_error() {
             true => Failure::ServerFailed { place, status: status.as_u16(), message },
             false => Failure::Refused { place, status: status.as_u16(), message },
         }
+    }
+
+    /// What an answer says is wrong. The key goes first: a message that is cut could end in a part of it.
+    fn error_message(&self, body: &[u8]) -> String {
+        let body = self.secret.redact(&String::from_utf8_lossy(body));
+        answer::error_message(body.as_bytes())
+    }
+
+    /// A text for others to read, without the key: some servers repeat it.
+    pub(crate) fn redacted(&self, text: &str) -> String {
+        self.secret.redact(text)
     }
 
     fn place(&self) -> String {

@@ -4,7 +4,7 @@ use reqwest::Response;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{OpenAi, answer};
+use super::OpenAi;
 use crate::{Ending, events::Usage, failure::Failure, sink::Sink};
 
 /// The data of the last event.
@@ -85,7 +85,7 @@ async fn take(
     let piece: Piece = serde_json::from_slice(data)
         .map_err(|source| Failure::Malformed { place: server.place(), source })?;
     if piece.error.is_some() {
-        let message = server.secret.redact(&answer::error_message(data));
+        let message = server.error_message(data);
         return Err(Failure::FailedMidway { place: server.place(), message });
     }
     if piece.model.is_some() {

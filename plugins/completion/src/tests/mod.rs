@@ -141,6 +141,18 @@ fn a_refusal_repeats_the_servers_message_but_never_the_key() {
     assert_eq!(code, "provider_refused");
     assert!(message.ends_with("with status 401: wrong key: ***"), "{message}");
 
+    let unread = json!({"choices": format!("bad key {key}")}).to_string();
+    let odd = answer("200 OK", "application/json", &unread);
+    let (code, message) = failure(odd, false, json!({"api_key_env": KEY}));
+    assert_eq!(code, "invalid_response");
+    assert!(message.contains("***") && !message.contains(&key), "{message}");
+
+    // A message is cut after 500 characters, here in the middle of the key.
+    let body = json!({"error": {"message": format!("{}{key}", "x".repeat(497))}}).to_string();
+    let cut = answer("401 Unauthorized", "application/json", &body);
+    let (_, message) = failure(cut, false, json!({"api_key_env": KEY}));
+    assert!(!message.contains(&key[..3]), "{message}");
+
     let (code, message) = failure(answer("404 Not Found", "text/plain", ""), true, json!({}));
     assert_eq!(code, "provider_refused");
     assert!(message.ends_with("404: it does not say why"), "{message}");
