@@ -93,6 +93,22 @@ fn completion_speaks_http_in_its_own_runtime_and_leaves_memory_when_it_is_replac
     assert!(asked.iter().all(|body| body["messages"][0]["content"] == "hi"), "{asked:?}");
 }
 
+#[test]
+fn a_plugin_with_its_own_runtime_keeps_no_descriptors_when_it_is_replaced() {
+    let host = TestHost::builder().plugin("c.so", &Library::of("ksi-plugin-completion")).start();
+    let mut client = host.client();
+    let mut reload = |times: usize| {
+        for _ in 0..times {
+            client.emit("module:reload", json!({"module_name": "completion"}));
+            host.until_unmapped("completion");
+        }
+        host.resources().descriptors
+    };
+    let before = reload(3);
+    let after = reload(15);
+    assert!(after <= before + 4, "{before} descriptors, and {after} after fifteen reloads more");
+}
+
 /// Answers three requests as a server of the chat API does, and gives what it was asked.
 fn fake_server() -> (String, JoinHandle<Vec<Value>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
