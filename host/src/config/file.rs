@@ -18,6 +18,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
         let config = json(toml::Value::Table(table), &mut format!("plugin.{name}"))?;
         Ok((name, config))
     });
+    no_empty_paths(&file.host)?;
     let config = Config {
         plugin_dirs: file.host.plugin_dirs.iter().map(|dir| folder.join(dir)).collect(),
         socket: file.host.socket.map(|socket| folder.join(socket)),
@@ -27,6 +28,20 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
     };
     config.check()?;
     Ok(config)
+}
+
+/// An empty path would be the folder of the file itself.
+fn no_empty_paths(host: &HostTable) -> Result<(), Problem> {
+    let sockets = host.socket.iter().map(|path| ("host.socket", path));
+    let mut paths = sockets.chain(host.plugin_dirs.iter().map(|path| ("host.plugin_dirs", path)));
+    match paths.find(|(_, path)| path.as_os_str().is_empty()) {
+        Some((key, _)) => Err(Problem::OutOfRange {
+            key: key.to_owned(),
+            value: "\"\"".to_owned(),
+            range: "a path".to_owned(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The file as it is written; [`Config`] is what programs use.

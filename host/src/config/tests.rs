@@ -90,6 +90,12 @@ fn values_out_of_range_are_refused_with_key_and_range() {
 }
 
 #[test]
+fn an_empty_path_is_refused_and_not_taken_for_the_files_folder() {
+    assert!(message("[host]\nsocket = \"\"\n").contains("`host.socket` is \"\""));
+    assert!(message("[host]\nplugin_dirs = [\"a\", \"\"]\n").contains("host.plugin_dirs"));
+}
+
+#[test]
 fn a_number_that_json_cannot_hold_is_refused_with_its_way() {
     let text = message("[plugin.a]\nb.c = [nan]\n");
     assert!(text.contains("`plugin.a.b.c` is NaN"), "{text}");

@@ -1,14 +1,19 @@
 //! The folder that built plugins are put into. A file comes into it whole, by a rename, and only when it is another one
 //! than before, so that the host sees exactly the changes there are.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::DevError;
 use super::packages::Workspace;
 
+/// Held as long as a folder of our own is in use.
+const LOCK: &str = ".lock";
+
 pub(super) struct DropFolder {
     path: PathBuf,
+    _lock: Option<File>,
 }
 
 impl DropFolder {
@@ -16,13 +21,14 @@ impl DropFolder {
     pub(super) fn shared(path: PathBuf) -> Result<Self, DevError> {
         std::fs::create_dir_all(&path)
             .map_err(|source| DevError::Drop { path: path.clone(), source })?;
-        Ok(Self { path })
+        Ok(Self { path, _lock: None })
     }
 
     /// A folder of our own. Plugins of an earlier time that are not among these packages are taken out; those of
     /// packages that do not compile just now stay.
     pub(super) fn own(path: PathBuf, workspaces: &[Workspace]) -> Result<Self, DevError> {
-        let folder = Self::shared(path)?;
+        let mut folder = Self::shared(path)?;
+        folder.lock()?;
         let keep: Vec<&str> = workspaces
             .iter()
             .flat_map(|it| &it.plugins)
@@ -32,6 +38,20 @@ impl DropFolder {
             .keep_only(&keep)
             .map_err(|source| DevError::Drop { path: folder.path.clone(), source })?;
         Ok(folder)
+    }
+
+    /// Another `ksi dev` would take our plugins out of the folder, and its host would load them.
+    fn lock(&mut self) -> Result<(), DevError> {
+        let path = self.path.join(LOCK);
+        let failed = |source| DevError::Drop { path: path.clone(), source };
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => self._lock = Some(file),
+            Err(TryLockError::WouldBlock) => return Err(DevError::InUse(self.path.clone())),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -63,7 +83,7 @@ impl DropFolder {
             let entry = entry?;
             let name = entry.file_name();
             let is_file = entry.file_type()?.is_file();
-            if is_file && !names.iter().any(|keep| *keep == name) {
+            if is_file && name != LOCK && !names.iter().any(|keep| *keep == name) {
                 std::fs::remove_file(entry.path())?;
             }
         }
@@ -104,6 +124,16 @@ mod tests {
         let folder = DropFolder::shared(target.path().to_owned()).expect("a folder");
         let error = folder.put(Path::new("/nowhere/libone.so")).expect_err("no file").to_string();
         assert!(error.contains("/nowhere/libone.so"), "{error}");
+    }
+
+    #[test]
+    fn our_own_folder_is_not_shared_with_another_run() {
+        let target = tempfile::tempdir().expect("a folder");
+        let first = DropFolder::own(target.path().to_owned(), &[]).expect("the first");
+        let second = DropFolder::own(target.path().to_owned(), &[]).err().expect("in use");
+        assert!(matches!(second, DevError::InUse(_)), "{second}");
+        drop(first);
+        DropFolder::own(target.path().to_owned(), &[]).expect("free again");
     }
 
     #[test]

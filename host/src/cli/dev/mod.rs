@@ -64,6 +64,11 @@ pub(crate) enum DevError {
     Cargo { source: io::Error },
     #[error("{} cannot be put into place: {source}", path.display())]
     Drop { path: PathBuf, source: io::Error },
+    #[error(
+        "another `ksi dev` puts its plugins into {}: end it, or name another folder with --plugins",
+        .0.display()
+    )]
+    InUse(PathBuf),
     #[error("changes in {} cannot be watched: {source}", folder.display())]
     Watch { folder: PathBuf, source: notify::Error },
 }
