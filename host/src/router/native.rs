@@ -104,3 +104,28 @@ impl Future for Inside {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::event::{EventIds, NewEvent};
+
+    fn panics_at_once(event: Arc<Event>) -> std::future::Ready<Result<(), Failure>> {
+        panic!("no {} here", event.name())
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_before_it_gives_a_future_is_an_outcome() {
+        let native = Native::new(Handle::current(), panics_at_once);
+        let event = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
+        let event = Arc::new(Event::new(event, None, &EventIds::new()));
+        match native.start(0, &event, &mut Context::from_waker(Waker::noop())) {
+            Started::Ready(OutcomeKind::Panicked { message }) => {
+                assert!(message.contains("no a:b here"), "{message}");
+            }
+            _ => panic!("a panic was to be told"),
+        }
+    }
+}

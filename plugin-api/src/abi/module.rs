@@ -1,10 +1,6 @@
 //! What the host may ask of a plugin: the root module of its library.
 
-use std::{
-    future::Future,
-    mem::ManuallyDrop,
-    task::{Context, Waker},
-};
+use std::{future::Future, task::Context};
 
 use abi_stable::{
     StableAbi, library::RootModule, package_version_strings, sabi_types::VersionStrings,
@@ -138,12 +134,6 @@ impl Instance {
         let lent = Lent::new(cx.waker());
         // SAFETY: the pointer is that of a live instance; `lent` outlives the call.
         unsafe { (self.module.call())(self.pointer.0, handler, event, lent.as_base()) }
-    }
-
-    /// The same with a waker that wakes nobody, for tests.
-    pub fn call_unpolled(&self, handler: u64, event: EventHandle) -> CallStart {
-        let waker = ManuallyDrop::new(Waker::noop().clone());
-        self.call(handler, event, &mut Context::from_waker(&waker))
     }
 }
 
