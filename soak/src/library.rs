@@ -1,0 +1,117 @@
+//! A built library as bytes, and what is cut from it: other plugins, other versions, bad ones.
+
+use std::ops::Range;
+
+use crate::{error::SoakError, roles::Role};
+
+const MANIFEST: &str = "KSIM1\n{\"format\"";
+const VERSION: &str = "soak-version-";
+const DEFECT: &str = "soak-defect-";
+/// The name that the package gives to its plugin and to the namespace of its events.
+const BASE: &str = "count";
+
+/// What is wrong with a version, on purpose. The digit is what the plugin reads in its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    None = 0,
+    /// `initialize` panics.
+    Init = 1,
+    /// It fails every second request.
+    Worse = 5,
+    /// Its end is missing. The code in it is good.
+    Torn = 9,
+}
+
+/// One build of the package.
+pub(crate) struct Library {
+    bytes: Vec<u8>,
+    /// Where the manifest's JSON stands, as far as it is text.
+    manifest: Range<usize>,
+    version: usize,
+    defect: usize,
+}
+
+impl Library {
+    /// # Errors
+    /// The bytes are no build of ksi-soak-plugin.
+    pub(crate) fn new(bytes: Vec<u8>) -> Result<Self, SoakError> {
+        let start = only(&bytes, MANIFEST)?;
+        let text = bytes[start..].iter();
+        let len = text.take_while(|byte| (b'\n'..0x7f).contains(*byte)).count();
+        let version = only(&bytes, VERSION)? + VERSION.len();
+        let defect = only(&bytes, DEFECT)? + DEFECT.len();
+        Ok(Library { manifest: start..start + len, version, defect, bytes })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The library as this version of that plugin, with a defect.
+    pub(crate) fn cut(&self, role: Role, version: u32, defect: Defect) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        let manifest = &mut bytes[self.manifest.clone()];
+        replace(
+            manifest,
+            &format!("\"name\":\"{BASE}\""),
+            &format!("\"name\":\"{}\"", role.name()),
+        );
+        replace(manifest, &format!("\"{BASE}:"), &format!("\"{}:", role.name()));
+        let digits = format!("{version:08}");
+        bytes[self.version..self.version + digits.len()].copy_from_slice(digits.as_bytes());
+        bytes[self.defect] = b'0' + defect as u8;
+        bytes
+    }
+}
+
+/// The one place where a text stands.
+fn only(bytes: &[u8], mark: &'static str) -> Result<usize, SoakError> {
+    match places(bytes, mark.as_bytes())[..] {
+        [place] => Ok(place),
+        ref places => Err(SoakError::Mark { mark, found: places.len() }),
+    }
+}
+
+/// Puts one text where another of the same length is.
+fn replace(bytes: &mut [u8], old: &str, new: &str) {
+    debug_assert_eq!(old.len(), new.len());
+    for place in places(bytes, old.as_bytes()) {
+        bytes[place..place + new.len()].copy_from_slice(new.as_bytes());
+    }
+}
+
+fn places(bytes: &[u8], text: &[u8]) -> Vec<usize> {
+    let Some(first) = text.first() else { return Vec::new() };
+    let (mut places, mut from) = (Vec::new(), 0);
+    while let Some(next) = bytes[from..].iter().position(|byte| byte == first) {
+        let place = from + next;
+        if bytes[place..].starts_with(text) {
+            places.push(place);
+        }
+        from = place + 1;
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_plugin_and_version_differ_in_their_marks_alone() {
+        let built = b"..KSIM1\n{\"format\":1,\"name\":\"count\",\"subscriptions\":[\"count:add\"]}\n\0count:\0\
+                      soak-version-00000000soak-defect-0"
+            .to_vec();
+        let library = Library::new(built.clone()).unwrap();
+        let text = String::from_utf8(library.cut(Role::Relay, 17, Defect::Worse)).unwrap();
+        let expected = "..KSIM1\n{\"format\":1,\"name\":\"relay\",\"subscriptions\":[\"relay:add\"]}\n\0count:\0\
+                        soak-version-00000017soak-defect-5";
+        assert_eq!(text, expected);
+        assert!(Library::new(built[20..].to_vec()).is_err(), "no manifest");
+    }
+
+    #[test]
+    fn every_name_is_as_long_as_the_one_that_it_stands_for() {
+        assert!(Role::ALL.iter().all(|role| role.name().len() == BASE.len()));
+    }
+}
