@@ -19,7 +19,10 @@ mod router;
 mod socket;
 mod socket_path;
 
-pub use config::{Config, ConfigError, Limits, Problem, Timeouts};
+pub use config::{
+    AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
+    ReloadPolicy, StateFiles, Timeouts,
+};
 pub use dispatch::call::Counts;
 pub use event::{Event, EventId, NewEvent, Payload};
 pub use host::{Host, HostBuilder, StartError};
