@@ -22,7 +22,8 @@ use crate::{
     builtin,
     config::{Config, Problem},
     dispatch::{
-        call::{CallSite, Counts},
+        call::CallSite,
+        tally::Counts,
         watchdog,
         workers::Workers,
     },
@@ -179,6 +180,7 @@ impl HostBuilder {
                 limits: HostSideLimits {
                     background_tasks: limits.background_tasks,
                     subscriptions: limits.subscriptions,
+                    held_events: limits.held_events,
                 },
                 epoch: started,
                 configs: encoded(&config)?,

@@ -23,7 +23,7 @@ pub use config::{
     AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
     ReloadPolicy, StateFiles, Timeouts,
 };
-pub use dispatch::call::Counts;
+pub use dispatch::tally::Counts;
 pub use event::{Event, EventId, NewEvent, Payload};
 pub use host::{Host, HostBuilder, StartError};
 pub use ksi_plugin_api::{NameError, Pattern, validate_event_name};

@@ -10,7 +10,7 @@ use super::{
     handle,
 };
 use crate::{
-    dispatch::call::Counts,
+    dispatch::tally::Counts,
     host::Host,
     plugin::{
         announce::shown, deploy_error::DeployError, registry::Plugin, retire::RetiredState,
@@ -150,7 +150,7 @@ async fn events(host: Host, _: Nothing) -> Result<Value, Failure> {
         let info = &route.target.info;
         let module = if info.plugin.is_empty() { "host" } else { &*info.plugin };
         let handler =
-            json!({ "module": module, "handler": *info.handler, "priority": route.priority });
+            json!({ "module": module, "handler": *info.handler, "priority": route.target.priority });
         events.entry(route.pattern.to_string()).or_default().push(handler);
     }
     let events: Map<String, Value> =

@@ -78,7 +78,9 @@ impl Activation {
         timings.note("load", started.elapsed());
 
         let (router, limits) = (self.router.clone(), self.limits.clone());
-        let host_side = HostSide::new(plugin.clone(), number, router, limits, self.epoch);
+        let keeps_state = manifest.state;
+        let host_side =
+            HostSide::new(plugin.clone(), number, router, limits, self.epoch, keeps_state);
         let started = Instant::now();
         let (library, created) = self.create(library, description, &plugin, &host_side).await;
         timings.note("init", started.elapsed());
@@ -168,9 +170,12 @@ impl Activation {
                 counted_as: name.as_str().into(),
                 callee: live.clone(),
                 number: order,
+                priority: *priority,
+                order,
                 timeout: (*timeout_ms > 0).then(|| Duration::from_millis(*timeout_ms)),
                 blocking: *blocking,
                 cancel: generation.host_side.cancel_calls().clone(),
+                gate: generation.host_side.gate().cloned(),
             });
             infos.push(target.info.clone());
             for subscription in subscriptions.iter().filter(|name| *name != SHUTDOWN_EVENT) {
@@ -179,7 +184,7 @@ impl Activation {
                     DeployError::Subscription { file, handler, source }
                 })?;
                 let target = target.clone();
-                routes.push(Route { pattern, priority: *priority, order, target });
+                routes.push(Route { pattern, target });
             }
         }
         facts.handlers.get_or_init(|| infos);
