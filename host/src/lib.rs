@@ -30,7 +30,7 @@ pub use ksi_plugin_api::{NameError, Pattern, validate_event_name};
 pub use plugin::{
     deploy_error::DeployError,
     load::LoadError,
-    manifest::{HandlerManifest, Manifest, ManifestError},
+    manifest::{HandlerManifest, Manifest, ManifestError, StateManifest},
     private_copy::{CopyError, PrivateDirError},
     probe::{ProbeError, answer_probe},
     watch::WatchError,

@@ -65,6 +65,7 @@ pub mod manifest;
 pub mod name;
 pub mod plugin;
 pub mod report;
+pub mod state;
 
 mod log;
 mod payload;
@@ -74,7 +75,7 @@ mod subscriptions;
 pub use context::{Context, EventInfo, Interval, Received, SubscriptionId, Task};
 pub use error::{Error, Result};
 pub use event::{Emit, Event, Named, named};
-pub use ksi_plugin_macros::{event, event_handler, initialize, payload, plugin};
+pub use ksi_plugin_macros::{event, event_handler, initialize, payload, plugin, restore, snapshot};
 pub use name::{NameError, Pattern, PatternSegment, validate_event_name};
 pub use plugin::{Description, Handler, HandlerDescription, Plugin, PluginRef};
 pub use report::{Outcome, OutcomeKind, Report};
@@ -85,7 +86,7 @@ pub use tracing;
 pub mod prelude {
     pub use crate::{
         Context, Emit, Error, Event, OutcomeKind, Report, Result, Value, event, event_handler,
-        initialize, json, named, payload, plugin, tracing,
+        initialize, json, named, payload, plugin, restore, snapshot, tracing,
     };
 }
 
@@ -101,6 +102,7 @@ pub mod __private {
         abi::export::{LibHeader, header},
         manifest::assert_distinct,
         plugin::{Call, RawConfig, Running, schema},
+        state::{Restore, Snapshot},
     };
 
     pub const HAS_RUNTIME: bool = cfg!(feature = "runtime");

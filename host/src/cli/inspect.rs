@@ -109,9 +109,21 @@ fn of_manifest(manifest: &Value) -> String {
         ("compiler", text("rustc")),
         ("target", text("target")),
         ("on panic", text("panic")),
-        ("keeps state", flag("state").into()),
+        ("keeps state", kept_state(manifest.get("state"))),
         ("own runtime", flag("runtime").into()),
+        ("requires", text("requires")),
     ])
+}
+
+/// Which versions of snapshots a plugin writes and restores.
+fn kept_state(state: Option<&Value>) -> String {
+    let versions = |key: &str| state.and_then(|state| state.get(key)).map(words);
+    match (versions("writes"), versions("restores")) {
+        (Some(writes), Some(restores)) => {
+            format!("yes, writes snapshots of version {writes}, restores {restores}")
+        }
+        _ => "no".into(),
+    }
 }
 
 /// A JSON value as a reader would say it.
@@ -190,6 +202,20 @@ mod tests {
         let text =
             facts(&[("file", "/p".into()), ("took", " ".into()), ("last error", "a\nb".into())]);
         assert_eq!(text, "file        /p\nlast error  a b\n");
+    }
+
+    #[test]
+    fn a_manifest_says_whether_state_is_kept_and_what_is_required() {
+        let manifest =
+            json!({"state": {"writes": [2, 1], "restores": [2, 1]}, "requires": ["a:b", "c:d"]});
+        let text = of_manifest(&manifest);
+        assert!(
+            text.contains("keeps state yes, writes snapshots of version 2, 1, restores 2, 1\n"),
+            "{text}"
+        );
+        assert!(text.contains("requires    a:b, c:d\n"), "{text}");
+        let text = of_manifest(&json!({"state": null, "requires": []}));
+        assert!(text.contains("keeps state no\n") && !text.contains("requires"), "{text}");
     }
 
     #[test]

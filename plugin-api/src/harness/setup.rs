@@ -136,4 +136,12 @@ impl<P: Plugin> Exported for InProcess<P> {
     ) -> CallStart {
         Running::call(this.part(|this| &this.0), handler, event, cx)
     }
+
+    fn snapshot(this: Shared<Self>, version: u32, cx: &mut Context<'_>) -> CallStart {
+        Running::snapshot(this.part(|this| &this.0), version, cx)
+    }
+
+    fn restore(this: Shared<Self>, version: u32, state: &[u8], cx: &mut Context<'_>) -> CallStart {
+        Running::restore(this.part(|this| &this.0), version, state, cx)
+    }
 }
