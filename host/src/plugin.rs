@@ -6,7 +6,7 @@
 //! the old generation go; [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
 //!
 //! What a live plugin has of the host is [`host_side`], with [`background`], [`adopted_waker`] and [`plugin_log`] behind
-//! it.
+//! it. [`kept_state`] keeps the last snapshot of its state for the host that starts next.
 
 pub(crate) mod activate;
 mod adopted_waker;
@@ -16,6 +16,8 @@ pub(crate) mod deploy_error;
 mod follow;
 pub(crate) mod generation;
 pub(crate) mod host_side;
+#[cfg_attr(not(test), expect(dead_code, reason = "nobody loads or stores yet"))]
+pub(crate) mod kept_state;
 pub(crate) mod load;
 pub(crate) mod manifest;
 mod ongoing;
