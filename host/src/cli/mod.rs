@@ -16,6 +16,7 @@ mod dev;
 mod logging;
 mod run;
 mod signals;
+mod state_folder;
 // Commands that speak to one.
 mod emit;
 mod events;
