@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Load(Load),
     /// Load a plugin's file anew, as if it had changed
     Reload(Named),
+    /// Go back to the version of a plugin that was live before this one
+    Rollback(Rollback),
     /// Unload a plugin; its file stays where it is
     Unload(Named),
     /// Draw who emits and who handles which event, with the counts seen so far
@@ -198,6 +200,16 @@ pub(crate) struct Named {
     /// Print the host's answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The host goes back to its own copy of that version, with the state as it is, or as it was when that version was replaced.
+The file stays as it is, and is not loaded again until it changes or `ksi reload` asks for it. `ksi inspect` shows which
+versions are kept.")]
+pub(crate) struct Rollback {
+    #[command(flatten)]
+    pub(crate) named: Named,
 }
 
 #[derive(Debug, clap::Args)]

@@ -59,6 +59,7 @@ fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Watch(args) => watch::watch(common, args),
         Command::Load(args) => replace::load(common, args),
         Command::Reload(args) => replace::reload(common, args),
+        Command::Rollback(args) => replace::rollback(common, args),
         Command::Unload(args) => replace::unload(common, args),
         Command::Graph(args) => graph::graph(common, args),
         Command::Stop => stop::stop(common),
