@@ -31,6 +31,7 @@ mod client;
 mod exit;
 mod lines;
 mod output;
+mod plugin;
 mod reply;
 mod table;
 
