@@ -29,10 +29,14 @@ pub use host::{Host, HostBuilder, StartError};
 pub use ksi_plugin_api::{NameError, Pattern, validate_event_name};
 pub use plugin::{
     deploy_error::DeployError,
+    hand_over::HandOverError,
+    kept_state::{Damage, KeptStateError, StateDirError},
     load::LoadError,
     manifest::{HandlerManifest, Manifest, ManifestError, StateManifest},
+    persistence::PersistError,
     private_copy::{CopyError, PrivateDirError},
     probe::{ProbeError, answer_probe},
+    state::StateError,
     watch::WatchError,
 };
 pub use report::{Outcome, OutcomeKind, Report};

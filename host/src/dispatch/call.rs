@@ -44,8 +44,7 @@ pub(crate) enum Started {
 }
 
 /// Why a call was given up on.
-const CANCELLED: &str =
-    "cancelled: the plugin is being replaced or unloaded, and the call did not end before the deadline of that";
+const CANCELLED: &str = "cancelled: the plugin is being replaced or unloaded, and the call did not end before the deadline of that";
 
 /// What a plugin's answer is to the host.
 pub(crate) fn outcome_of(end: CallEnd) -> OutcomeKind {

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -78,7 +78,7 @@ impl Activation {
         timings.note("load", started.elapsed());
 
         let (router, limits) = (self.router.clone(), self.limits.clone());
-        let keeps_state = manifest.state;
+        let keeps_state = manifest.state.is_some();
         let host_side =
             HostSide::new(plugin.clone(), number, router, limits, self.epoch, keeps_state);
         let started = Instant::now();
@@ -99,9 +99,11 @@ impl Activation {
             hash,
             handlers,
             timings,
+            hand_over: OnceLock::new(),
         };
         let facts = Arc::new(facts);
-        let generation = Generation { facts, host_side, unused: None, library, copy };
+        let (live, copy) = (Weak::new(), Arc::new(copy));
+        let generation = Generation { facts, host_side, live, unused: None, library, copy };
         let failure = match created {
             Ok(instance) => return Ok((generation, instance)),
             Err(failure) => failure,
@@ -116,6 +118,11 @@ impl Activation {
             }
         };
         Err(NotActivated { error, leftover: Some(Leftover { generation, creating }) })
+    }
+
+    /// A plugin's configuration, encoded.
+    pub(crate) fn config_of(&self, plugin: &str) -> Vec<u8> {
+        self.configs.get(plugin).cloned().unwrap_or_else(|| b"{}".to_vec())
     }
 
     async fn create(
@@ -141,7 +148,7 @@ impl Activation {
             }
         };
         let module: ModuleRef = library.module;
-        let config = self.configs.get(plugin).cloned().unwrap_or_else(|| b"{}".to_vec());
+        let config = self.config_of(plugin);
         let host = HostRef::new(host_side.clone());
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
         let mut creating =

@@ -185,10 +185,8 @@ impl HandOver {
         policy: Policy,
         bad: bool,
     ) -> Result<(), HandOverError> {
-        let overfull = |Overfull { limit }| HandOverError::TooManyHeld {
-            limit,
-            calls: giver.facts.running(),
-        };
+        let overfull =
+            |Overfull { limit }| HandOverError::TooManyHeld { limit, calls: giver.facts.running() };
         if let Ok(quiet) = timeout(policy.hold, hold.quiet()).await {
             return quiet.map_err(overfull);
         }

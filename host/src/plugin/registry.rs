@@ -8,7 +8,10 @@ use std::{
 
 use super::{
     generation::{Facts, Generation},
+    private_copy::PrivateCopy,
     retire::{Retired, RetiredState},
+    setback::Setbacks,
+    state::Snapshot,
 };
 
 /// How many retired generations of a plugin are remembered, beside those that are still in memory.
@@ -34,6 +37,22 @@ pub(crate) struct Plugin {
     pub(crate) retired: VecDeque<Arc<Retired>>,
     /// Generations that have left memory and the history.
     pub(crate) earlier_unmapped: usize,
+    /// Versions that can be gone back to, the next one first.
+    pub(crate) previous: VecDeque<Earlier>,
+    /// The generation that is on probation.
+    pub(crate) probation: Option<u64>,
+    /// How often it was replaced, and how often by an earlier version.
+    pub(crate) reloads: u64,
+    pub(crate) rollbacks: u64,
+}
+
+/// An earlier version of a plugin, with the copy that it was loaded from.
+#[derive(Clone)]
+pub(crate) struct Earlier {
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) copy: Arc<PrivateCopy>,
+    /// What it handed over to its successor, as long as that is on probation.
+    pub(crate) state: Option<Snapshot>,
 }
 
 impl Plugin {
@@ -58,6 +77,8 @@ pub(crate) struct RefusedFile {
     pub(crate) reason: String,
     /// It would have become this plugin, which another file is.
     pub(crate) duplicate_of: Option<Arc<str>>,
+    /// The events that it requires and that nobody handled.
+    pub(crate) missing: Vec<String>,
 }
 
 /// Plugins by name, refused files by path, and the numbers of generations.
@@ -65,6 +86,7 @@ pub(crate) struct RefusedFile {
 pub(crate) struct Registry {
     pub(crate) plugins: BTreeMap<Arc<str>, Plugin>,
     pub(crate) refused: BTreeMap<PathBuf, RefusedFile>,
+    pub(crate) setbacks: Setbacks,
     started: u64,
     generations: BTreeMap<Arc<str>, u64>,
     /// Generations of plugins that were never live, as long as they are in memory.
@@ -156,6 +178,10 @@ impl Registry {
                     last_error: None,
                     retired: VecDeque::new(),
                     earlier_unmapped: 0,
+                    previous: VecDeque::new(),
+                    probation: None,
+                    reloads: 0,
+                    rollbacks: 0,
                 };
                 self.plugins.insert(facts.plugin.clone(), plugin);
                 None

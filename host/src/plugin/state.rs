@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The largest snapshot that is carried, in bytes.
-pub(crate) const LARGEST: usize = 1 << 30;
+pub(crate) const LARGEST_SNAPSHOT: u64 = 1 << 30;
 
 /// A plugin's state as bytes.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub enum StateError {
         after: Duration,
     },
     /// The snapshot is too large.
-    #[error("its snapshot has {bytes} bytes, and {LARGEST} are carried at the most")]
+    #[error("its snapshot has {bytes} bytes, and {LARGEST_SNAPSHOT} are carried at the most")]
     TooLarge {
         /// How large it is.
         bytes: usize,
@@ -118,7 +118,7 @@ async fn within<T>(
 pub(crate) async fn snapshot_of(instance: &Instance, version: u32) -> Result<Snapshot, StateError> {
     let started = poll_fn(|cx| Poll::Ready(instance.snapshot(version, cx))).await;
     match ended(started).await {
-        OutcomeKind::Replied(bytes) if bytes.as_json().len() > LARGEST => {
+        OutcomeKind::Replied(bytes) if bytes.as_json().len() as u64 > LARGEST_SNAPSHOT => {
             Err(StateError::TooLarge { bytes: bytes.as_json().len() })
         }
         OutcomeKind::Replied(bytes) => Ok(Snapshot { version, bytes }),

@@ -186,6 +186,11 @@ impl Router {
         self.taps.watch(patterns, capacity)
     }
 
+    /// Whether anybody watches events of this name, beside their handlers.
+    pub(crate) fn is_watched(&self, name: &str) -> bool {
+        self.taps.is_watched(name)
+    }
+
     // ---- routes ----
 
     /// A target of this router, with its counters over all generations.
@@ -215,17 +220,7 @@ impl Router {
         infos.insert(key, Arc::downgrade(&info));
         drop(infos);
         let timeout = timeout.unwrap_or(self.limits.timeout);
-        Arc::new(Target {
-            info,
-            callee,
-            number,
-            priority,
-            order,
-            timeout,
-            blocking,
-            cancel,
-            gate,
-        })
+        Arc::new(Target { info, callee, number, priority, order, timeout, blocking, cancel, gate })
     }
 
     /// Forgets the counters of a plugin.
@@ -274,10 +269,9 @@ impl Router {
             cancel: Arc::default(),
             gate: None,
         });
-        let routes = patterns.iter().map(|pattern| Route {
-            pattern: pattern.clone(),
-            target: target.clone(),
-        });
+        let routes = patterns
+            .iter()
+            .map(|pattern| Route { pattern: pattern.clone(), target: target.clone() });
         let routes = routes.collect();
         self.change(|table| table.with(Owner::Native(number), routes));
         number

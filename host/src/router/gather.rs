@@ -147,10 +147,7 @@ impl Router {
 }
 
 fn ranked((priority, order): (Reverse<i32>, u64), outcomes: Vec<Outcome>) -> Vec<Ranked> {
-    outcomes
-        .into_iter()
-        .map(|outcome| (priority, outcome.plugin.clone(), order, outcome))
-        .collect()
+    outcomes.into_iter().map(|outcome| (priority, outcome.plugin.clone(), order, outcome)).collect()
 }
 
 /// Tells the handlers that may be called now from those that are held. All handlers of a plugin go the same way, or an

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// The step at which the folder could not be taken.
 #[derive(Debug, Error)]
-pub(crate) enum StateDirError {
+pub enum StateDirError {
     /// It could not be made.
     #[error(
         "the folder {} for snapshots of plugins' state cannot be created: {source}; make the folder above it writable \
@@ -75,7 +75,7 @@ pub(crate) enum StateDirError {
 
 /// The step at which a snapshot could not be loaded or stored.
 #[derive(Debug, Error)]
-pub(crate) enum KeptStateError {
+pub enum KeptStateError {
     /// No plugin has such a name.
     #[error(
         "there are no snapshots of {found:?}: a plugin's name has 1 to 64 letters, digits, `_` and `-` of ASCII"
@@ -241,7 +241,7 @@ pub(crate) enum KeptStateError {
 
 /// What is wrong with a file that is not as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum Damage {
+pub enum Damage {
     /// The first line.
     #[error("its first line is not the whole header of a snapshot as it was written")]
     Header,

@@ -34,7 +34,7 @@ use std::{
     time::SystemTime,
 };
 
-pub(crate) use error::{KeptStateError, StateDirError};
+pub use error::{Damage, KeptStateError, StateDirError};
 
 use file::{Header, ReadError};
 use folder::Folder;
