@@ -278,6 +278,35 @@ mod tests {
     }
 
     #[test]
+    fn state_is_written_out_with_the_highest_version_first() {
+        let expansion = expand_str(
+            "",
+            "impl Greeter { \
+             #[snapshot] async fn old(&self, _: &Context) -> Result<Old> { x } \
+             #[snapshot(version = 2)] async fn r#new(&self, _: &Context) -> Result<Saved> { x } \
+             #[ksi_plugin_api::restore] async fn from_old(&self, _: &Context, s: Old) -> Result<()> { x } \
+             #[restore(version = 2)] async fn from_new(&self, _: &Context, s: Saved) -> Result<()> { x } }",
+        );
+        for part in [
+            "impl Greeter { async fn old(&self, _: &Context) -> Result<Old> { x }",
+            "const SNAPSHOTS: &'static [::ksi_plugin_api::__private::Snapshot<Self>] = \
+             &[::ksi_plugin_api::__private::Snapshot { version: 2, \
+             call: |taking| taking.run::<Saved, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
+             ctx: ::ksi_plugin_api::Context| async move { Self::r#new(&plugin, &ctx).await }) }, \
+             ::ksi_plugin_api::__private::Snapshot { version: 1,",
+            "const RESTORES: &'static [::ksi_plugin_api::__private::Restore<Self>] = \
+             &[::ksi_plugin_api::__private::Restore { version: 2, \
+             call: |restoring| restoring.run::<Saved, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
+             ctx: ::ksi_plugin_api::Context, saved: Saved| async move { \
+             Self::from_new(&plugin, &ctx, saved).await }) }, \
+             ::ksi_plugin_api::__private::Restore { version: 1,",
+            "writes = [\"2\", \"1\"], restores = [\"2\", \"1\"]",
+        ] {
+            assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
+        }
+    }
+
+    #[test]
     fn only_a_block_of_its_own_can_be_a_plugin() {
         for (item, message) in [
             ("struct Greeter;", "#[plugin] belongs on the impl block with the handlers"),
@@ -319,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_method_has_one_mark() {
-        for second in ["#[event_handler(\"c:d\")]", "#[initialize]"] {
+        for second in ["#[event_handler(\"c:d\")]", "#[initialize]", "#[snapshot]", "#[restore]"] {
             let block = format!("impl Greeter {{ #[event_handler(\"a:b\")] {second} {GREET} }}");
             let found = mistakes("", &block);
             assert_eq!(found.len(), 1, "{found:?}");
@@ -360,15 +389,16 @@ mod tests {
 
     #[test]
     fn an_inner_attribute_alone_says_where_it_belongs() {
-        let expansion = used_alone(
-            "event_handler",
-            &quote!(
-                fn f() {}
-            ),
-        );
-        assert_eq!(
-            messages(expansion),
-            ["#[event_handler] belongs on a method inside a #[plugin] impl block"]
-        );
+        for attribute in ["event_handler", "snapshot"] {
+            let expansion = used_alone(
+                attribute,
+                &quote!(
+                    fn f() {}
+                ),
+            );
+            let message =
+                format!("#[{attribute}] belongs on a method inside a #[plugin] impl block");
+            assert_eq!(messages(expansion), [message]);
+        }
     }
 }

@@ -217,3 +217,6 @@ impl Versions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
