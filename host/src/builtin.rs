@@ -1,11 +1,13 @@
 //! The host's own handlers. They are registered with the router like any plugin's: there is no second mechanism
 //! beside events.
 //!
-//! [`system`] speaks of the host, [`module`] of its plugins, [`flow`] of the events between them, [`catalog`] gathers what
+//! [`system`] speaks of the host, [`module`] of its plugins, [`flow`] of the events between them, [`metrics`] of
+//! how calls ended, [`catalog`] gathers what
 //! events there are and what they take.
 
 mod catalog;
 mod flow;
+mod metrics;
 mod module;
 mod system;
 
@@ -24,6 +26,7 @@ pub(crate) fn register(host: &Host) {
     system::register(host);
     module::register(host);
     flow::register(host);
+    metrics::register(host);
 }
 
 /// Registers one: what it is for the catalogue, and what it does.

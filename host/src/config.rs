@@ -16,6 +16,15 @@
 //! [limits]
 //! event_depth = 64
 //!
+//! [reload]
+//! probation = "1m"
+//!
+//! [reload.plugins.hello]          # for the plugin `hello` alone
+//! drain = "2m"
+//!
+//! [state]
+//! dir = "state"                   # relative to this file
+//!
 //! [plugin.hello]                  # handed to the plugin `hello` as it is
 //! greeting = "Good morning"
 //! ```
@@ -28,10 +37,19 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use self::metrics::Metrics;
 pub use self::problem::{ConfigError, Problem};
+pub use self::recovery::Recovery;
+pub use self::reload::{AfterDrain, Reload, ReloadOf, ReloadPolicy};
+pub use self::state::StateFiles;
 
 mod file;
+mod metrics;
 mod problem;
+mod range;
+mod recovery;
+mod reload;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +64,14 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much there may be of anything. TOML: `[limits]`.
     pub limits: Limits,
+    /// How plugins are replaced, and how a new version is judged. TOML: `[reload]`.
+    pub reload: Reload,
+    /// Where snapshots of plugins' state are kept. TOML: `[state]`.
+    pub state: StateFiles,
+    /// How often a plugin that did not come up is tried again. TOML: `[recovery]`.
+    pub recovery: Recovery,
+    /// How often counts are reported as an event. TOML: `[metrics]`.
+    pub metrics: Metrics,
     /// The configuration of each plugin by its name, always JSON objects. TOML: `[plugin.NAME]`.
     pub plugins: BTreeMap<String, serde_json::Value>,
 }
@@ -70,6 +96,10 @@ pub struct Timeouts {
     /// The calls in flight on a generation that is being replaced, before they are cancelled. Default: 30 s.
     #[serde(deserialize_with = "file::duration")]
     pub drain: Duration,
+    /// How long events may wait while the state of their plugin is handed over; then the replacement is given up and the
+    /// old generation gets them. Default: 5 s.
+    #[serde(deserialize_with = "file::duration")]
+    pub hold: Duration,
     /// A call that has not returned from one poll for this long is reported as stuck. Default: 1 s.
     #[serde(deserialize_with = "file::duration")]
     pub stuck: Duration,
@@ -83,6 +113,7 @@ impl Default for Timeouts {
             init: Duration::from_secs(10),
             shutdown: Duration::from_secs(5),
             drain: Duration::from_secs(30),
+            hold: Duration::from_secs(5),
             stuck: Duration::from_secs(1),
         }
     }
@@ -94,6 +125,9 @@ impl Default for Timeouts {
 pub struct Limits {
     /// Events accepted by `send` whose handlers have not all ended. Default: 1024.
     pub queued_events: usize,
+    /// Events of one plugin that wait while its state is handed over. At the limit the replacement is given up and the
+    /// old generation gets them; none is refused. Default: 4096.
+    pub held_events: usize,
     /// Events caused by events: how long a chain may grow before it counts as a loop. Default: 64.
     pub event_depth: usize,
     /// Bytes of one event's payload, encoded. Default: 10 MiB.
@@ -122,6 +156,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             queued_events: 1024,
+            held_events: 4096,
             event_depth: 64,
             payload_bytes: 10 * MIB,
             line_bytes: 10 * MIB,
@@ -173,6 +208,10 @@ impl Config {
     pub fn check(&self) -> Result<(), Problem> {
         self.timeouts.check()?;
         self.limits.check()?;
+        self.reload.check()?;
+        self.state.check()?;
+        self.recovery.check()?;
+        self.metrics.check()?;
         match self.plugins.iter().find(|(_, config)| !config.is_object()) {
             Some((name, _)) => Err(Problem::NotATable { name: name.clone() }),
             None => Ok(()),
@@ -182,28 +221,21 @@ impl Config {
 
 const MIB: usize = 1 << 20;
 const LONGEST_FILE: u64 = 1 << 20;
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Timeouts {
     fn check(&self) -> Result<(), Problem> {
         // Taken apart without `..`, so that a new field cannot be left out.
-        let Self { handler, probe, init, shutdown, drain, stuck } = *self;
+        let Self { handler, probe, init, shutdown, drain, hold, stuck } = *self;
         let all = [
             ("handler", handler),
             ("probe", probe),
             ("init", init),
             ("shutdown", shutdown),
             ("drain", drain),
+            ("hold", hold),
             ("stuck", stuck),
         ];
-        match all.into_iter().find(|(_, value)| value.is_zero() || *value > LONGEST_TIMEOUT) {
-            Some((key, value)) => Err(Problem::OutOfRange {
-                key: format!("timeouts.{key}"),
-                value: humantime::format_duration(value).to_string(),
-                range: "above zero and at most 30 days".into(),
-            }),
-            None => Ok(()),
-        }
+        range::durations("timeouts", &all)
     }
 }
 
@@ -212,6 +244,7 @@ impl Limits {
     fn check(&self) -> Result<(), Problem> {
         let Self {
             queued_events,
+            held_events,
             event_depth,
             payload_bytes,
             line_bytes,
@@ -229,6 +262,7 @@ impl Limits {
         const THREADS: RangeInclusive<usize> = 1..=4096;
         let all = [
             ("queued_events", queued_events, COUNT),
+            ("held_events", held_events, COUNT),
             ("event_depth", event_depth, 1..=4096),
             ("payload_bytes", payload_bytes, BYTES),
             ("line_bytes", line_bytes, BYTES),
@@ -241,13 +275,7 @@ impl Limits {
             ("subscriptions", subscriptions, COUNT),
             ("abandoned_workers", abandoned_workers, THREADS),
         ];
-        match all.into_iter().find(|(_, value, range)| !range.contains(value)) {
-            Some((key, value, range)) => Err(Problem::OutOfRange {
-                key: format!("limits.{key}"),
-                value: value.to_string(),
-                range: format!("from {} to {}", range.start(), range.end()),
-            }),
-            None => Ok(()),
-        }
+        all.into_iter()
+            .try_for_each(|(key, value, range)| range::count("limits", key, value, range))
     }
 }

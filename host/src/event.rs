@@ -271,6 +271,12 @@ impl Event {
         self.attributes.as_ref()?.get(key).map(String::as_str)
     }
 
+    /// The numbers of this event and of all it comes from, itself first.
+    pub(crate) fn lineage(&self) -> impl Iterator<Item = u64> {
+        std::iter::successors(Some(self), |event| event.parent.as_deref())
+            .map(|event| event.id.number())
+    }
+
     /// The names from the first event to this one, the middle left out when there are many.
     pub(crate) fn chain(&self) -> String {
         const SHOWN: usize = 12;

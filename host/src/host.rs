@@ -20,22 +20,23 @@ use tokio::{runtime::Handle, sync::watch as watch_channel};
 
 use crate::{
     builtin,
-    config::{Config, Problem},
-    dispatch::{
-        call::{CallSite, Counts},
-        watchdog,
-        workers::Workers,
-    },
+    config::{AfterDrain, Config, Problem, ReloadPolicy},
+    dispatch::{call::CallSite, tally::Counts, watchdog, workers::Workers},
     event::{Event, NewEvent, Payload},
     plugin::{
         activate::Activation,
         deploy_error::DeployError,
         host_side::HostSideLimits,
+        kept_state::{StateDir, StateDirError},
+        persistence::Persistence,
+        policy::{Policies, Policy},
         prepare::Preparation,
         private_copy::{PrivateDir, PrivateDirError},
         probe::Prober,
         retire::Retirer,
-        supervisor::Supervisor,
+        setback::Recovery,
+        state::LARGEST_SNAPSHOT,
+        supervisor::{Parts, Supervisor},
         watch::{FolderWatch, WatchError},
     },
     report::Report,
@@ -99,6 +100,9 @@ pub enum StartError {
     /// There is no place for private copies.
     #[error(transparent)]
     PrivateDir(#[from] PrivateDirError),
+    /// The folder for plugins' state cannot be used.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
     /// The plugin folders cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
@@ -165,26 +169,43 @@ impl HostBuilder {
                 timeout: timeouts.handler,
             },
         );
-        let prober = Prober::new(probe, timeouts.probe);
+        let prober = Prober::new(probe, timeouts.probe, timeouts.init);
         if prober.is_none() {
             tracing::warn!(
                 "plugin files are loaded without a probe: this program does not call ksi_host::answer_probe"
             );
         }
-        let supervisor = Arc::new(Supervisor::new(
-            Preparation::new(PrivateDir::create()?, prober),
-            Activation {
+        let persistence = state_folder(&config)?;
+        let policies = policies(&config);
+        let supervisor = Arc::new(Supervisor::new(Parts {
+            preparation: Preparation::new(PrivateDir::create()?, prober),
+            activation: Activation {
                 router: router.clone(),
                 init_timeout: timeouts.init,
                 limits: HostSideLimits {
                     background_tasks: limits.background_tasks,
                     subscriptions: limits.subscriptions,
+                    held_events: limits.held_events,
                 },
                 epoch: started,
                 configs: encoded(&config)?,
             },
-            Retirer::new(router.clone(), timeouts.drain, timeouts.shutdown),
-        ));
+            retirer: Retirer::new(
+                router.clone(),
+                policies.clone(),
+                timeouts.shutdown,
+                persistence.clone(),
+            ),
+            persistence,
+            policies,
+            recovery: Recovery {
+                first: config.recovery.first,
+                longest: config.recovery.longest,
+                attempts: config.recovery.attempts,
+                after_rollback: config.recovery.after_rollback,
+            },
+            kept_versions: config.reload.kept_versions,
+        }));
         let folders = FolderWatch::start(config.plugin_dirs.clone());
         let (stuck, abandoned) = (timeouts.stuck, limits.abandoned_workers);
         let inner = Inner {
@@ -204,10 +225,30 @@ impl HostBuilder {
         let (folders, changes) = folders?;
         host.announce("system:startup").await;
         host.0.supervisor.follow(folders, changes).await;
+        host.0.supervisor.keep_state_every(host.0.config.state.interval);
         host.warn_of_strange_tables();
         host.announce("system:ready").await;
         Ok(host)
     }
+}
+
+fn state_folder(config: &Config) -> Result<Option<Arc<Persistence>>, StartError> {
+    match &config.state.dir {
+        Some(dir) if config.state.persist => {
+            Ok(Some(Arc::new(Persistence::new(StateDir::open(dir.clone(), LARGEST_SNAPSHOT)?))))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn policies(config: &Config) -> Policies {
+    let config = config.clone();
+    Arc::new(move |plugin: &str| {
+        let ReloadPolicy { drain, hold, after_drain, probation, margin, min_calls } =
+            config.reload_policy(plugin);
+        let keep_calls = after_drain == AfterDrain::Keep;
+        Policy { drain, hold, keep_calls, probation, margin, min_calls }
+    })
 }
 
 fn encoded(config: &Config) -> Result<HashMap<String, Vec<u8>>, StartError> {
@@ -319,6 +360,15 @@ impl Host {
     /// As for [`load`](Self::load), or there is no such plugin.
     pub async fn reload(&self, plugin: &str) -> Result<u64, DeployError> {
         Ok(self.0.supervisor.reload(plugin).await?.generation)
+    }
+
+    /// Goes back to the version of a plugin before the live one, with its state; returns the number of its new generation.
+    /// The file that it was loaded from is quarantined: its folder does not load it again until it changes.
+    ///
+    /// # Errors
+    /// There is no such plugin or no earlier version, or it does not load, or cannot take the state over.
+    pub async fn rollback(&self, plugin: &str) -> Result<u64, DeployError> {
+        Ok(self.0.supervisor.rollback(plugin).await?.generation)
     }
 
     /// Unloads a plugin.

@@ -19,17 +19,24 @@ mod router;
 mod socket;
 mod socket_path;
 
-pub use config::{Config, ConfigError, Limits, Problem, Timeouts};
-pub use dispatch::call::Counts;
+pub use config::{
+    AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
+    ReloadPolicy, StateFiles, Timeouts,
+};
+pub use dispatch::tally::Counts;
 pub use event::{Event, EventId, NewEvent, Payload};
 pub use host::{Host, HostBuilder, StartError};
 pub use ksi_plugin_api::{NameError, Pattern, validate_event_name};
 pub use plugin::{
     deploy_error::DeployError,
+    hand_over::HandOverError,
+    kept_state::{Damage, KeptStateError, StateDirError},
     load::LoadError,
-    manifest::{HandlerManifest, Manifest, ManifestError},
+    manifest::{HandlerManifest, Manifest, ManifestError, StateManifest},
+    persistence::PersistError,
     private_copy::{CopyError, PrivateDirError},
     probe::{ProbeError, answer_probe},
+    state::StateError,
     watch::WatchError,
 };
 pub use report::{Outcome, OutcomeKind, Report};

@@ -1,9 +1,14 @@
 //! From a file in a folder to a live plugin, and on to the next one.
 //!
 //! In the order of the story: [`watch`] waits until a file has settled, [`private_copy`] copies it, [`manifest`] reads
-//! what it is from its bytes, [`probe`] lets a child process open it ([`prepare`] puts these together); [`load`] opens it
-//! here, and [`generation`] is what it becomes ([`activate`]); [`supervisor`] runs the whole and swaps, as the folders ([`follow`]) or people ask for it; [`retire`] lets
-//! the old generation go; [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
+//! what it is from its bytes, [`probe`] lets a child process open it, and [`trial`] restore a copy of its state there
+//! ([`prepare`] puts these together); [`load`] opens it here, and [`generation`] is what it becomes ([`activate`]);
+//! [`hand_over`] brings it the state of the live one ([`state`]); [`transaction`] runs the whole and swaps, as the folders
+//! ([`follow`]) or people ([`supervisor`]) ask for it; [`retire`] lets the old generation go ([`letting_go`]).
+//!
+//! What else may happen: [`rollback`] goes back to an earlier version, [`setback`] tries again what did not work,
+//! [`requirements`] says who has to be there first, [`persistence`] keeps state on disk ([`kept_state`]). [`policy`] is what
+//! the operator decides of that. [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
 //!
 //! What a live plugin has of the host is [`host_side`], with [`background`], [`adopted_waker`] and [`plugin_log`] behind
 //! it.
@@ -15,16 +20,27 @@ mod background;
 pub(crate) mod deploy_error;
 mod follow;
 pub(crate) mod generation;
+pub(crate) mod hand_over;
 pub(crate) mod host_side;
+pub(crate) mod kept_state;
+mod letting_go;
 pub(crate) mod load;
 pub(crate) mod manifest;
 mod ongoing;
+pub(crate) mod persistence;
 mod plugin_log;
+pub(crate) mod policy;
 pub(crate) mod prepare;
 pub(crate) mod private_copy;
 pub(crate) mod probe;
 pub(crate) mod registry;
+pub(crate) mod requirements;
 pub(crate) mod retire;
+mod rollback;
+pub(crate) mod setback;
+pub(crate) mod state;
 pub(crate) mod supervisor;
+mod transaction;
+mod trial;
 mod turns;
 pub(crate) mod watch;

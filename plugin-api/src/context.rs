@@ -48,6 +48,11 @@ impl Context {
         Context { scope, event: Some(event) }
     }
 
+    /// For a call of the host itself, without an event.
+    pub(crate) fn of_instance(scope: Lent<Scope>) -> Self {
+        Context { scope, event: None }
+    }
+
     pub(crate) fn scope(&self) -> &Scope {
         &self.scope
     }
@@ -59,7 +64,7 @@ impl Context {
         }
     }
 
-    /// The event of this call. `None` in `initialize` and in tasks that were spawned there.
+    /// The event of this call. `None` in `initialize`, in snapshots and restores, and in tasks that were spawned there.
     pub fn event(&self) -> Option<EventInfo<'_>> {
         self.event.as_ref().map(|handle| EventInfo { handle })
     }
@@ -210,6 +215,14 @@ impl Context {
 
     fn detached(self) -> Self {
         Context { scope: self.scope, event: None }
+    }
+
+    /// Whether this instance is only tried out: made, in a process of its own, to see whether it initializes and
+    /// restores the state of the version that it is to replace, and then dropped. In a trial nobody is reached:
+    /// events are refused, background tasks do not run. Leave out there what others would notice, such as opening a
+    /// port or taking a lock.
+    pub fn is_trial(&self) -> bool {
+        self.scope.host.is_trial()
     }
 
     /// The host's monotonic clock, since an arbitrary start.

@@ -38,9 +38,97 @@
 //! # fn main() {}
 //! ```
 //!
-//! In reading order: [`mod@event`] and [`name`] (what is emitted), [`context`] (what a handler has of the host), [`report`]
-//! and [`error`] (what comes back), [`mod@plugin`] and [`manifest`] (what the `#[plugin]` attribute makes of the impl block),
-//! [`harness`] (tests without a library and without a host).
+//! # State
+//! A plugin that is replaced starts anew, unless it says how its state is taken and restored: `#[snapshot]` gives a value
+//! with serde's `Serialize`, `#[restore]` of the same version takes it back. The version is that of the value's shape, and
+//! has nothing to do with the plugin's own. When the shape changes, raise it, and keep a `#[restore]` for the old one:
+//!
+//! ```
+//! use std::{collections::BTreeMap, sync::{Mutex, PoisonError}};
+//! use ksi_plugin_api::{harness::Harness, prelude::*};
+//!
+//! /// Version 1 counted all visits together.
+//! #[payload]
+//! struct SavedV1 {
+//!     visits: u64,
+//! }
+//!
+//! #[payload]
+//! struct Saved {
+//!     visits: BTreeMap<String, u64>,
+//! }
+//!
+//! #[derive(Default)]
+//! struct Visits {
+//!     by_name: Mutex<BTreeMap<String, u64>>,
+//! }
+//!
+//! #[plugin]
+//! impl Visits {
+//!     #[event_handler("visits:add")]
+//!     async fn add(&self, _: &Context, name: String) -> Result<u64> {
+//!         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+//!         let count = by_name.entry(name).or_default();
+//!         *count += 1;
+//!         Ok(*count)
+//!     }
+//!
+//!     #[snapshot(version = 2)]
+//!     async fn snapshot(&self, _: &Context) -> Result<Saved> {
+//!         let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+//!         Ok(Saved { visits: by_name.clone() })
+//!     }
+//!
+//!     #[restore(version = 2)]
+//!     async fn restore(&self, _: &Context, saved: Saved) -> Result<()> {
+//!         *self.by_name.lock().unwrap_or_else(PoisonError::into_inner) = saved.visits;
+//!         Ok(())
+//!     }
+//!
+//!     #[restore(version = 1)]
+//!     async fn restore_v1(&self, ctx: &Context, saved: SavedV1) -> Result<()> {
+//!         let visits = BTreeMap::from([("somebody".to_owned(), saved.visits)]);
+//!         self.restore(ctx, Saved { visits }).await
+//!     }
+//! }
+//!
+//! # fn main() {
+//! let plugin = Harness::setup::<Visits>().restore(1, json!({"visits": 5})).start().unwrap();
+//! assert_eq!(plugin.emit("visits:add", "somebody").results(), [json!(6)]);
+//! assert_eq!(plugin.snapshot().unwrap(), (2, json!({"visits": {"somebody": 6}})));
+//! # }
+//! ```
+//!
+//! A `#[snapshot(version = 1)]` beside these would give the previous version of the plugin something that it can read:
+//! going back would keep the state too. Of the versions that the old one writes, the host takes the highest that the new
+//! one restores.
+//!
+//! What is guaranteed when a plugin with state is replaced:
+//! * Its new events wait while the state is handed over; none is refused for that. Its calls in flight end before the
+//!   snapshot is taken, or are cancelled at the deadline that the operator has set.
+//! * `#[restore]` runs after `#[initialize]` and before the new instance gets its first event.
+//! * Whatever fails (a snapshot, an initialization, a version that the new one does not restore), the old instance goes
+//!   on as it was, and gets the events that have waited.
+//! * Where the host keeps state in files, it also takes snapshots from time to time and when it stops, and restores the
+//!   last complete one at the next start.
+//!
+//! What is not:
+//! * A snapshot is no farewell. It is also taken beside calls, and the instance may go on after it: lock together what
+//!   belongs together, and let nothing go.
+//! * What background tasks and threads of the old instance change after the snapshot is not handed over. Let them
+//!   [`send`](Context::send) the plugin an event that makes the change: events wait.
+//! * Thread-locals, background tasks, subscriptions made at run time and open connections are no state. Make them anew in
+//!   `#[initialize]` or `#[restore]`.
+//! * `#[initialize]` and `#[restore]` are run twice: before a plugin with state is replaced, the new one is tried out in a
+//!   process of its own, with a copy of the state. [`Context::is_trial`] is true there, events are refused and background
+//!   tasks do not run: whoever needs a reply there must do without it, or the trial fails.
+//! * All three may emit. But an event for the plugin itself waits, like all others, for the end of the hand-over: do not
+//!   await it in `#[snapshot]` or `#[restore]`.
+//!
+//! # Reading order
+//! [`mod@event`] and [`name`] (what is emitted), [`context`] (what a handler has of the host), [`report`]
+//! and [`error`] (what comes back), [`mod@plugin`], [`state`] and [`manifest`] (what the `#[plugin]` attribute makes of the
+//! impl block), [`harness`] (tests without a library and without a host).
 //!
 //! # What an author has to know
 //! * A handler runs on a thread of the host and must not block it. `#[event_handler(blocking)]` calls it on one that
@@ -65,6 +153,7 @@ pub mod manifest;
 pub mod name;
 pub mod plugin;
 pub mod report;
+pub mod state;
 
 mod log;
 mod payload;
@@ -74,7 +163,7 @@ mod subscriptions;
 pub use context::{Context, EventInfo, Interval, Received, SubscriptionId, Task};
 pub use error::{Error, Result};
 pub use event::{Emit, Event, Named, named};
-pub use ksi_plugin_macros::{event, event_handler, initialize, payload, plugin};
+pub use ksi_plugin_macros::{event, event_handler, initialize, payload, plugin, restore, snapshot};
 pub use name::{NameError, Pattern, PatternSegment, validate_event_name};
 pub use plugin::{Description, Handler, HandlerDescription, Plugin, PluginRef};
 pub use report::{Outcome, OutcomeKind, Report};
@@ -85,7 +174,7 @@ pub use tracing;
 pub mod prelude {
     pub use crate::{
         Context, Emit, Error, Event, OutcomeKind, Report, Result, Value, event, event_handler,
-        initialize, json, named, payload, plugin, tracing,
+        initialize, json, named, payload, plugin, restore, snapshot, tracing,
     };
 }
 
@@ -101,6 +190,7 @@ pub mod __private {
         abi::export::{LibHeader, header},
         manifest::assert_distinct,
         plugin::{Call, RawConfig, Running, schema},
+        state::{Restore, Snapshot},
     };
 
     pub const HAS_RUNTIME: bool = cfg!(feature = "runtime");

@@ -91,12 +91,17 @@ macro_rules! __export_plugin {
      handlers = [$({ name = $handler:literal, subscriptions = [$($subscription:expr),* $(,)?],
                      priority = $priority:literal, timeout_ms = $timeout:literal,
                      blocking = $blocking:literal }),* $(,)?],
-     emits = [$($emits:expr),* $(,)?] $(,)?) => {
+     emits = [$($emits:expr),* $(,)?], requires = [$($requires:expr),* $(,)?],
+     writes = [$($writes:literal),* $(,)?], restores = [$($restores:literal),* $(,)?] $(,)?) => {
         const _: () = {
             assert!(
                 !$runtime || $crate::__private::HAS_RUNTIME,
                 "#[plugin(runtime)] needs the feature \"runtime\" of ksi-plugin-api"
             );
+            const WRITES: &[&str] = &[$($writes),*];
+            const fn with_state(text: &'static str, without: &'static str) -> &'static str {
+                if WRITES.is_empty() { without } else { text }
+            }
             const PARTS: &[&str] = &[
                 $crate::manifest::MAGIC,
                 "{\"format\":1,\"name\":\"", $name, "\",\"version\":\"", $version,
@@ -104,12 +109,15 @@ macro_rules! __export_plugin {
                 ",\"rustc\":\"", $crate::manifest::RUSTC,
                 "\",\"target\":\"", $crate::manifest::TARGET,
                 "\",\"panic\":\"", if cfg!(panic = "abort") { "abort" } else { "unwind" },
-                "\",\"state\":false,\"runtime\":", stringify!($runtime),
+                "\",\"state\":", with_state("{\"writes\":[", "null"), $($writes, ",",)*
+                with_state("],\"restores\":[", ""), $($restores, ",",)* with_state("]}", ""),
+                ",\"runtime\":", stringify!($runtime),
                 ",\"handlers\":[",
                 $("{\"name\":\"", $handler, "\",\"subscriptions\":[", $("\"", $subscription, "\",",)*
                   "],\"priority\":", $priority, ",\"timeout_ms\":", $timeout,
                   ",\"blocking\":", $blocking, "},",)*
-                "],\"emits\":[", $("\"", $emits, "\",",)* "]}",
+                "],\"emits\":[", $("\"", $emits, "\",",)*
+                "],\"requires\":[", $("\"", $requires, "\",",)* "]}",
             ];
             #[used]
             #[cfg_attr(

@@ -20,6 +20,10 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer> {
 
 /// Decodes; an error names the path inside the payload.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // Noting the path costs as much as decoding, so it is done for those that fail alone.
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

@@ -8,13 +8,14 @@ use serde_json::Value;
 use crate::{
     abi::{
         Buffer, CallEnd, CallStart, EventHandle, HostRef,
-        export::{Exported, Failure, Lent, Shared, start},
+        export::{Exported, Failure, Lent, Shared},
         panic,
     },
     context::{Context, Scope},
     error::{Error, Result},
     log, payload,
     runtime::{OwnRuntime, RuntimeHandle},
+    state::{self, Restore, Snapshot},
     subscriptions::{FIRST_DYNAMIC, Subscriptions, call_end, failed},
 };
 
@@ -31,6 +32,12 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     const RUNTIME: bool;
     /// The events that it says it emits.
     const EMITS: &'static [&'static str];
+    /// The events that it needs somebody to handle.
+    const REQUIRES: &'static [&'static str];
+    /// The versions of snapshots that it writes, highest first; none when it keeps no state.
+    const SNAPSHOTS: &'static [Snapshot<Self>];
+    /// The versions of snapshots that it restores, highest first.
+    const RESTORES: &'static [Restore<Self>];
     /// Its handlers, in order of declaration.
     const HANDLERS: &'static [Handler<Self>];
 
@@ -82,8 +89,7 @@ impl<P> Call<'_, '_, P> {
         };
         let runtime = self.ctx.scope().runtime.clone();
         let future = handler(self.plugin, self.ctx, data);
-        let ended = async move { call_end(future.await) };
-        if runtime.is_some() { start(runtime.enter(ended), self.cx) } else { start(ended, self.cx) }
+        runtime.start(async move { call_end(future.await) }, self.cx)
     }
 }
 
@@ -209,6 +215,21 @@ impl<P: Plugin> Exported for Running<P> {
             None => CallStart::Ready(unknown(handler)),
         }
     }
+
+    fn snapshot(this: Shared<Self>, version: u32, cx: &mut task::Context<'_>) -> CallStart {
+        let ctx = Context::of_instance(Lent::of(this, |running| &running.scope));
+        state::snapshot(this.part(|running| &running.plugin), ctx, version, cx)
+    }
+
+    fn restore(
+        this: Shared<Self>,
+        version: u32,
+        state: &[u8],
+        cx: &mut task::Context<'_>,
+    ) -> CallStart {
+        let ctx = Context::of_instance(Lent::of(this, |running| &running.scope));
+        state::restore(this.part(|running| &running.plugin), ctx, version, state, cx)
+    }
 }
 
 fn call_dynamic(handler: u64, ctx: Context, cx: &mut task::Context<'_>) -> CallStart {
@@ -219,7 +240,7 @@ fn call_dynamic(handler: u64, ctx: Context, cx: &mut task::Context<'_>) -> CallS
     let runtime: RuntimeHandle = ctx.scope().runtime.clone();
     // A clone, because the handler takes it by value and may keep it: it must count.
     let ctx = Context::clone(&ctx);
-    start(runtime.enter(async move { subscribed(ctx).await }), cx)
+    runtime.start(async move { subscribed(ctx).await }, cx)
 }
 
 fn unknown(handler: u64) -> CallEnd {

@@ -10,6 +10,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use crate::abi::{CallEnd, CallStart, export::start};
+
 #[cfg(feature = "runtime")]
 mod tokio_runtime {
     use std::time::Duration;
@@ -61,7 +63,7 @@ mod tokio_runtime {
             self.0.as_ref().map(Handle::enter)
         }
 
-        pub(crate) fn is_some(&self) -> bool {
+        pub(super) fn is_some(&self) -> bool {
             self.0.is_some()
         }
     }
@@ -96,7 +98,7 @@ mod no_runtime {
             Outside
         }
 
-        pub(crate) fn is_some(&self) -> bool {
+        pub(super) fn is_some(&self) -> bool {
             false
         }
     }
@@ -108,6 +110,14 @@ pub(crate) use no_runtime::{OwnRuntime, RuntimeHandle};
 pub(crate) use tokio_runtime::{OwnRuntime, RuntimeHandle};
 
 impl RuntimeHandle {
+    /// Starts a call inside the plugin's runtime, if it has one.
+    pub(crate) fn start<F>(&self, future: F, cx: &mut Context<'_>) -> CallStart
+    where
+        F: Future<Output = CallEnd> + Send + 'static,
+    {
+        if self.is_some() { start(self.enter(future), cx) } else { start(future, cx) }
+    }
+
     /// The same future, polled and dropped inside the plugin's runtime.
     pub(crate) fn enter<F: Future>(&self, future: F) -> Entered<F> {
         Entered { future: Some(Box::pin(future)), runtime: self.clone() }

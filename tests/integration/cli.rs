@@ -271,8 +271,8 @@ fn help_and_version_need_no_host() {
     let dir = tempfile::tempdir().unwrap();
     let help = ksi(dir.path(), &["--help"], "").ok();
     for command in [
-        "run", "dev", "emit", "list", "inspect", "events", "watch", "load", "reload", "unload",
-        "graph", "stop",
+        "run", "dev", "emit", "list", "inspect", "events", "watch", "load", "reload", "rollback",
+        "unload", "graph", "stop",
     ] {
         assert!(
             help.lines().any(|line| line.trim_start().starts_with(command)),

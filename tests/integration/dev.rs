@@ -19,7 +19,7 @@ fn an_edit_goes_live_a_mistake_keeps_the_old_code_and_its_correction_goes_live_t
     let socket = dir.path().join("s");
     let mut command = ksi_command(&["dev", "--plugins"]);
     command.arg(dir.path().join("drop")).arg("--socket").arg(&socket).arg(package.path());
-    command.env("TMPDIR", dir.path()).current_dir(dir.path());
+    command.env("TMPDIR", dir.path()).env("XDG_STATE_HOME", dir.path()).current_dir(dir.path());
     for_outside_crates(&mut command);
     let dev = Running::start(&mut command);
     // The first build may take longer than anything else.

@@ -50,12 +50,13 @@ const RULES: &[Rule] = &[
             "UnixStream",
         ],
     },
-    // Files are watched, copied and read without knowing what events mean.
+    // Files are watched, copied and read, and snapshots kept in them, without knowing what events mean.
     Rule {
         part: &[
             "host/src/plugin/watch",
             "host/src/plugin/private_copy",
             "host/src/plugin/manifest",
+            "host/src/plugin/kept_state",
         ],
         modules: &["router", "dispatch", "event", "report", "host", "socket", "builtin"],
         names: &["libloading", "UnixListener", "UnixStream", "Router"],

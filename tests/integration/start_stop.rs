@@ -26,7 +26,7 @@ fn the_ready_line_names_the_socket_and_the_folders() {
 fn a_host_that_is_told_nothing_takes_plugins_from_a_folder_that_it_makes() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = ksi_command(&["run", "--socket", "s"]);
-    command.current_dir(dir.path()).env("TMPDIR", dir.path());
+    command.current_dir(dir.path()).env("TMPDIR", dir.path()).env("XDG_STATE_HOME", dir.path());
     let host = Running::start(&mut command);
     assert!(host.line().ends_with("with plugins from ksi-plugins"));
     assert!(dir.path().join("ksi-plugins").is_dir());

@@ -1,6 +1,11 @@
 //! `module:*`: the plugins, in KSI's word for them.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Instant, UNIX_EPOCH},
+};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -10,10 +15,14 @@ use super::{
     handle,
 };
 use crate::{
-    dispatch::call::Counts,
+    dispatch::tally::Counts,
     host::Host,
     plugin::{
-        announce::shown, deploy_error::DeployError, registry::Plugin, retire::RetiredState,
+        announce::shown,
+        deploy_error::DeployError,
+        registry::{Plugin, Registry},
+        requirements,
+        retire::{Retired, RetiredState},
         supervisor::Deployed,
     },
     router::native::Failure,
@@ -32,6 +41,8 @@ pub(super) fn register(host: &Host) {
     handle(host, load, load_file);
     handle(host, named("module:reload", "Replaces a plugin by what its file holds now."), reload);
     handle(host, named("module:unload", "Unloads a plugin."), unload);
+    let back = "Goes back to the version before the live one, with the plugin's state.";
+    handle(host, named("module:rollback", back), rollback);
 }
 
 #[derive(Deserialize)]
@@ -44,21 +55,27 @@ struct Named {
 
 async fn list(host: Host, _: Nothing) -> Result<Value, Failure> {
     let registry = host.inner().supervisor.registry();
-    let mut modules: Vec<Value> =
-        registry.plugins.iter().map(|(name, plugin)| overview(&host, name, plugin)).collect();
+    let mut modules: Vec<Value> = registry
+        .plugins
+        .iter()
+        .map(|(name, plugin)| overview(&host, &registry, name, plugin))
+        .collect();
     modules.extend(registry.refused.iter().map(|(file, refused)| {
         let name =
             file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let missing = registry.waiting.get(file);
+        let state = if missing.is_some() { "waiting" } else { "refused" };
         json!({
-            "name": name, "version": null, "generation": null, "state": "refused", "file": shown(file),
+            "name": name, "version": null, "generation": null, "state": state, "file": shown(file),
             "events": [], "counts": Counts::default(), "retired": [], "last_error": refused.reason,
+            "missing": missing.cloned().unwrap_or_default(), "quarantined": null, "retry_in_ms": retry_in(&registry, file),
         })
     }));
     drop(registry);
     Ok(json!({ "count": modules.len(), "modules": modules }))
 }
 
-fn overview(host: &Host, name: &str, plugin: &Plugin) -> Value {
+fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Value {
     let facts = &plugin.facts;
     let lingering = plugin.retired.iter().any(|old| old.state() == RetiredState::Draining);
     let state = match plugin.live {
@@ -76,19 +93,12 @@ fn overview(host: &Host, name: &str, plugin: &Plugin) -> Value {
     events.dedup();
     let mut counts = Counts::default();
     host.inner().router.counts_of(name).into_iter().for_each(|(_, own)| counts.add(own));
-    let retired: Vec<Value> = plugin
-        .retired
-        .iter()
-        .map(|old| {
-            let (state, cause) = match old.state() {
-                RetiredState::Draining => ("draining", None),
-                RetiredState::Unmapped => ("unmapped", None),
-                RetiredState::Pinned(cause) => ("pinned", Some(cause)),
-            };
-            json!({ "generation": old.generation, "state": state, "cause": cause })
-        })
-        .collect();
-    json!({
+    let held =
+        plugin.live.as_ref().and_then(|live| live.host_side.gate()).map(|gate| gate.waiting());
+    let previous: Vec<Value> = plugin.previous.iter().map(|earlier| {
+        json!({ "version": earlier.facts.manifest.version, "generation": earlier.facts.number })
+    }).collect();
+    let mut overview = json!({
         "name": name,
         "version": facts.manifest.version,
         "generation": facts.number,
@@ -96,10 +106,61 @@ fn overview(host: &Host, name: &str, plugin: &Plugin) -> Value {
         "file": shown(&facts.file),
         "events": events,
         "counts": counts,
-        "retired": retired,
+        "retired": plugin.retired.iter().map(|old| retired(old)).collect::<Vec<_>>(),
         "earlier_unmapped": plugin.earlier_unmapped,
         "last_error": plugin.last_error,
+    });
+    overview["keeps_state"] = json!(facts.writes());
+    overview["persisted"] = persisted(host, name);
+    overview["held"] = json!(held.unwrap_or(0));
+    overview["requires"] = json!(facts.manifest.requires);
+    overview["missing"] =
+        json!(requirements::missing(&facts.manifest, &host.inner().router.table()));
+    overview["on_probation"] = json!(plugin.probation == Some(facts.number));
+    overview["reloads"] = json!(plugin.reloads);
+    overview["rollbacks"] = json!(plugin.rollbacks);
+    overview["previous"] = previous.into();
+    overview["quarantined"] = quarantined(registry, &facts.file);
+    overview["retry_in_ms"] = json!(retry_in(registry, &facts.file));
+    overview
+}
+
+/// A generation that is not live any more.
+fn retired(old: &Retired) -> Value {
+    let (state, cause) = match old.state() {
+        RetiredState::Draining => ("draining", None),
+        RetiredState::Unmapped => ("unmapped", None),
+        RetiredState::Pinned(cause) => ("pinned", Some(cause)),
+    };
+    let timings = old.timings().millis();
+    json!({
+        "generation": old.generation, "version": old.version, "state": state, "cause": cause, "timings_ms": timings,
     })
+}
+
+/// What is kept on disk of a plugin's state.
+fn persisted(host: &Host, name: &str) -> Value {
+    let kept = host.inner().supervisor.persistence.as_ref().and_then(|kept| kept.kept(name));
+    kept.map_or(Value::Null, |kept| {
+        let written = kept.written.duration_since(UNIX_EPOCH).unwrap_or_default();
+        json!({ "version": kept.version, "bytes": kept.bytes, "written": written.as_secs_f64() })
+    })
+}
+
+fn quarantined(registry: &Registry, file: &Path) -> Value {
+    match registry.setbacks.of(file) {
+        Some((hash, failure)) if failure.quarantined => json!({
+            "version": failure.version, "hash": hash.to_hex().as_str(), "reason": failure.reason,
+            "attempts": failure.attempts, "retry_in_ms": retry_in(registry, file),
+        }),
+        _ => Value::Null,
+    }
+}
+
+/// In how many milliseconds a file is tried again.
+fn retry_in(registry: &Registry, file: &Path) -> Option<u64> {
+    let due = registry.setbacks.of(file)?.1.due?;
+    u64::try_from(due.saturating_duration_since(Instant::now()).as_millis()).ok()
 }
 
 async fn inspect(host: Host, ask: Named) -> Result<Value, Failure> {
@@ -132,14 +193,17 @@ async fn inspect(host: Host, ask: Named) -> Result<Value, Failure> {
             })
         })
         .collect();
+    let mut timings = facts.timings.millis();
+    timings.extend(facts.hand_over.get().map(|timings| timings.millis()).unwrap_or_default());
     let tasks = plugin.live.as_ref().map(|live| live.host_side.task_count());
-    let mut whole = overview(&host, name, plugin);
+    let mut whole = overview(&host, &registry, name, plugin);
     whole["manifest"] = json!(facts.manifest);
     whole["handlers"] = handlers.into();
     whole["emits"] = json!(facts.manifest.emits);
     whole["hash"] = json!(facts.hash.to_hex().as_str());
     whole["background_tasks"] = json!(tasks);
-    whole["timings_ms"] = json!(facts.timings.millis());
+    whole["generation_counts"] = json!(facts.counts());
+    whole["timings_ms"] = json!(timings);
     Ok(whole)
 }
 
@@ -149,8 +213,7 @@ async fn events(host: Host, _: Nothing) -> Result<Value, Failure> {
     for route in table.routes() {
         let info = &route.target.info;
         let module = if info.plugin.is_empty() { "host" } else { &*info.plugin };
-        let handler =
-            json!({ "module": module, "handler": *info.handler, "priority": route.priority });
+        let handler = json!({ "module": module, "handler": *info.handler, "priority": route.target.priority });
         events.entry(route.pattern.to_string()).or_default().push(handler);
     }
     let events: Map<String, Value> =
@@ -175,6 +238,10 @@ async fn unload(host: Host, ask: Named) -> Result<Value, Failure> {
     done("unloaded", host.inner().supervisor.unload(&ask.module_name).await)
 }
 
+async fn rollback(host: Host, ask: Named) -> Result<Value, Failure> {
+    done("rolled_back", host.inner().supervisor.rollback(&ask.module_name).await)
+}
+
 fn done(status: &str, deployed: Result<Deployed, DeployError>) -> Result<Value, Failure> {
     let Deployed { plugin, version, generation } = deployed.map_err(failure)?;
     Ok(json!({ "status": status, "name": *plugin, "version": version, "generation": generation }))
@@ -184,6 +251,7 @@ fn failure(error: DeployError) -> Failure {
     let code = match &error {
         DeployError::NoSuchPlugin { .. } => "no_such_module",
         DeployError::NotLive { .. } => "not_live",
+        DeployError::NothingBefore { .. } => "nothing_before",
         DeployError::Stopping => "stopping",
         DeployError::Init { .. } | DeployError::InitTimedOut { .. } => "init_failed",
         _ => "refused",

@@ -47,6 +47,7 @@ async fn health(host: Host, _: Nothing) -> Result<Value, Failure> {
         "plugins": plugins,
         "events": host.event_names().len(),
         "events_emitted": inner.router.traffic.total(),
+        "counts": inner.router.all_counts(),
     }))
 }
 

@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Load(Load),
     /// Load a plugin's file anew, as if it had changed
     Reload(Named),
+    /// Go back to the version of a plugin that was live before this one
+    Rollback(Rollback),
     /// Unload a plugin; its file stays where it is
     Unload(Named),
     /// Draw who emits and who handles which event, with the counts seen so far
@@ -69,6 +71,8 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Without --plugins and without folders in the configuration, plugins are taken from ./ksi-plugins.
+The state of plugins is kept in --state, else where the configuration says, else in a folder of this socket's own
+below $XDG_STATE_HOME/ksi or ~/.local/state/ksi.
 SIGTERM, SIGINT and `ksi stop` let calls finish and shut the plugins down; a second signal ends at once.
 KSI_LOG sets what is logged to standard error, as in KSI_LOG=debug or, for the lines of plugins alone,
 KSI_LOG=warn,ksi_plugin=trace.
@@ -79,6 +83,19 @@ pub(crate) struct Run {
     /// A folder of plugins, loaded and watched; may be given several times
     #[arg(long, value_name = "DIR")]
     pub(crate) plugins: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) kept_state: KeptState,
+}
+
+/// Of `ksi run` and `ksi dev`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KeptState {
+    /// The folder that the state of plugins is kept in, for this host alone
+    #[arg(long, value_name = "DIR", conflicts_with = "no_state")]
+    pub(crate) state: Option<PathBuf>,
+    /// Let the state of plugins end with the host
+    #[arg(long)]
+    pub(crate) no_state: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -88,6 +105,9 @@ A package is left out that says so in its Cargo.toml:
   dev = false
 
 While a build fails, what was built last stays live.
+
+The state of plugins is kept in ksi/state in the target folder, so that `cargo clean` begins anew. With --plugins, it is
+kept where `ksi run` keeps it.
 
 Examples:
   ksi dev                     all plugins of the workspace around the current folder
@@ -99,6 +119,8 @@ pub(crate) struct Dev {
     /// The folder that built plugins are put into [default: ksi/plugins in the target folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) plugins: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) kept_state: KeptState,
     /// Build with optimizations
     #[arg(long)]
     pub(crate) release: bool,
@@ -182,6 +204,16 @@ pub(crate) struct Named {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+The host goes back to its own copy of that version, with the state as it is, or as it was when that version was replaced.
+The file stays as it is, and is not loaded again until it changes or `ksi reload` asks for it. `ksi inspect` shows which
+versions are kept.")]
+pub(crate) struct Rollback {
+    #[command(flatten)]
+    pub(crate) named: Named,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
 What is declared and was not seen yet is dotted.
 
 Example:
@@ -225,6 +257,24 @@ mod tests {
         for line in [["ksi", "--socket", "/s", "list"], ["ksi", "list", "--socket", "/s"]] {
             let args = Args::try_parse_from(line).expect("a good line");
             assert_eq!(args.common.socket, Some("/s".into()));
+        }
+    }
+
+    #[test]
+    fn state_is_kept_in_one_folder_or_not_at_all() {
+        for command in ["run", "dev"] {
+            let parse = |rest: &[&str]| Args::try_parse_from([&["ksi", command], rest].concat());
+            let args = parse(&["--state", "/s"]).expect("a good line");
+            let (Command::Run(Run { kept_state, .. }) | Command::Dev(Dev { kept_state, .. })) =
+                args.command
+            else {
+                panic!("{command} is another command");
+            };
+            assert_eq!((kept_state.state, kept_state.no_state), (Some("/s".into()), false));
+            parse(&["--no-state"]).expect("a good line");
+            for bad in [&["--state", "/s", "--no-state"][..], &["--state", ""], &["--state"]] {
+                assert_eq!(parse(bad).expect_err(command).exit_code(), 2, "{bad:?}");
+            }
         }
     }
 

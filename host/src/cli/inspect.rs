@@ -1,8 +1,8 @@
 //! `ksi inspect`: all there is to know about one plugin, from a host or from a file's bytes.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -11,9 +11,12 @@ use serde_json::{Value, json};
 use super::args::{Common, Inspect};
 use super::client::SOON;
 use super::exit::Failure;
-use super::list::{Counts, Module, understood};
+use super::list::understood;
 use super::output;
+use super::plugin::{Counts, Timings};
 use super::table::{Column, Table, Tone};
+
+mod running;
 
 /// A handler, from a manifest or with a running plugin's counts.
 #[derive(Debug, Default, Deserialize)]
@@ -35,7 +38,8 @@ struct Description {
     manifest: Value,
     handlers: Vec<Handler>,
     emits: Vec<String>,
-    timings_ms: BTreeMap<String, Option<f64>>,
+    requires: Vec<String>,
+    timings_ms: Timings,
 }
 
 pub(crate) fn inspect(common: &Common, args: Inspect) -> Result<(), Failure> {
@@ -52,10 +56,11 @@ pub(crate) fn inspect(common: &Common, args: Inspect) -> Result<(), Failure> {
     let mut text = match of_file {
         true => facts(&[("file", args.what)]) + &of_manifest(&understood(&answer)?),
         false => {
-            running(&understood(&answer)?, &plugin.timings_ms) + &of_manifest(&plugin.manifest)
+            running::running(&understood(&answer)?, &plugin.timings_ms, SystemTime::now())
+                + &of_manifest(&plugin.manifest)
         }
     };
-    text += &facts(&[("emits", plugin.emits.join(", "))]);
+    text += &facts(&[("requires", plugin.requires.join(", ")), ("emits", plugin.emits.join(", "))]);
     output::text(&format!("{text}\n{}", table(&plugin.handlers).render()))
 }
 
@@ -70,36 +75,6 @@ fn describe_file(path: &Path) -> Result<Box<RawValue>, Failure> {
     to_raw_value(&manifest).map_err(Failure::host("the manifest is not understood"))
 }
 
-fn running(module: &Module, timings: &BTreeMap<String, Option<f64>>) -> String {
-    let counts = module.counts.unwrap_or_default();
-    let generation = module.generation.map(|number| number.to_string()).unwrap_or_default();
-    let mut lines = vec![
-        ("name", module.name.clone()),
-        ("state", module.state.clone()),
-        ("generation", generation),
-        ("file", module.file.clone().unwrap_or_default()),
-        ("events", equation(&counts)),
-        ("last error", module.last_error.clone().unwrap_or_default()),
-    ];
-    for old in &module.retired {
-        let cause = old.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-        lines.push(("old", format!("generation {} {}{cause}", old.generation, old.state)));
-    }
-    let timings = timings.iter().filter_map(|(step, ms)| Some(format!("{step} {:.2} ms", (*ms)?)));
-    lines.push(("took", timings.collect::<Vec<_>>().join(", ")));
-    facts(&lines)
-}
-
-/// Every event that was accepted ends in one of these; whoever reads this can add them up.
-fn equation(counts: &Counts) -> String {
-    let Counts { accepted, replied, no_reply, failed, panicked, timed_out, rejected, in_flight } =
-        counts;
-    format!(
-        "{accepted} accepted = {replied} replied + {no_reply} no reply + {failed} failed + {panicked} panicked \
-         + {timed_out} timed out + {rejected} rejected + {in_flight} in flight"
-    )
-}
-
 fn of_manifest(manifest: &Value) -> String {
     let text = |key: &str| manifest.get(key).map(words).unwrap_or_default();
     let flag = |key: &str| if manifest.get(key) == Some(&Value::Bool(true)) { "yes" } else { "no" };
@@ -109,9 +84,27 @@ fn of_manifest(manifest: &Value) -> String {
         ("compiler", text("rustc")),
         ("target", text("target")),
         ("on panic", text("panic")),
-        ("keeps state", flag("state").into()),
+        ("keeps state", state(manifest.get("state"))),
         ("own runtime", flag("runtime").into()),
+        ("requires", text("requires")),
     ])
+}
+
+/// Which versions of its state a plugin writes and restores. A manifest of the first hosts says no more than whether.
+fn state(state: Option<&Value>) -> String {
+    let versions = |key: &str| {
+        let versions = state.and_then(|state| state.get(key)).map(words).unwrap_or_default();
+        if versions.is_empty() { "none".to_owned() } else { versions }
+    };
+    match state {
+        None | Some(Value::Null | Value::Bool(false)) => "no".to_owned(),
+        Some(Value::Object(_)) => format!(
+            "yes: writes snapshots of version {}, restores {}",
+            versions("writes"),
+            versions("restores")
+        ),
+        Some(_) => "yes".to_owned(),
+    }
 }
 
 /// A JSON value as a reader would say it.
@@ -190,6 +183,23 @@ mod tests {
         let text =
             facts(&[("file", "/p".into()), ("took", " ".into()), ("last error", "a\nb".into())]);
         assert_eq!(text, "file        /p\nlast error  a b\n");
+    }
+
+    #[test]
+    fn a_manifest_says_which_versions_of_state_a_plugin_knows() {
+        let told = |manifest: Value| {
+            let text = of_manifest(&manifest);
+            let line = text.lines().find(|line| line.starts_with("keeps state")).expect("a line");
+            line.replace("keeps state ", "")
+        };
+        assert_eq!(
+            told(json!({"state": {"writes": [2, 1], "restores": [3, 2, 1]}})),
+            "yes: writes snapshots of version 2, 1, restores 3, 2, 1"
+        );
+        for none in [json!({}), json!({"state": null}), json!({"state": false})] {
+            assert_eq!(told(none), "no");
+        }
+        assert_eq!(told(json!({"state": true})), "yes");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `ksi list`: every plugin and every refused file, in a line each, with what went wrong below.
+//! `ksi list`: every plugin and every refused file, in a line each; below it what somebody should read, and the totals of
+//! the host.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -9,66 +10,33 @@ use super::args::{Common, Table as Args};
 use super::client::SOON;
 use super::exit::Failure;
 use super::output;
+use super::plugin::{Counts, Plugin};
 use super::table::{Column, Table, Tone, hanging, terminal_width};
-
-/// One plugin as the host tells of it. What is missing is shown as a dash or nought: a file that never became a
-/// plugin has little more than a name and an error.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Module {
-    pub(crate) name: String,
-    pub(crate) version: Option<String>,
-    pub(crate) generation: Option<u64>,
-    pub(crate) state: String,
-    pub(crate) file: Option<String>,
-    pub(crate) counts: Option<Counts>,
-    /// The latest generations that were replaced, and those that are still in memory.
-    pub(crate) retired: Vec<Retired>,
-    /// Earlier ones, all of which have left memory.
-    pub(crate) earlier_unmapped: usize,
-    pub(crate) last_error: Option<String>,
-}
-
-/// How the calls of a plugin or a handler ended.
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
-#[serde(default)]
-pub(crate) struct Counts {
-    pub(crate) accepted: u64,
-    pub(crate) replied: u64,
-    pub(crate) no_reply: u64,
-    pub(crate) failed: u64,
-    pub(crate) panicked: u64,
-    pub(crate) timed_out: u64,
-    pub(crate) rejected: u64,
-    pub(crate) in_flight: u64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Retired {
-    pub(crate) generation: u64,
-    pub(crate) state: String,
-    pub(crate) cause: Option<String>,
-}
 
 pub(crate) fn list(common: &Common, args: Args) -> Result<(), Failure> {
     #[derive(Deserialize)]
     struct Answer {
-        modules: Vec<Module>,
+        modules: Vec<Plugin>,
     }
-    let answer: Box<RawValue> = common.client()?.ask("module:list", &json!({}), SOON)?;
+    #[derive(Deserialize)]
+    struct Health {
+        counts: Option<Counts>,
+    }
+    let mut client = common.client()?;
+    let answer: Box<RawValue> = client.ask("module:list", &json!({}), SOON)?;
     if args.json {
         return output::json(answer.get());
     }
     let Answer { modules } = understood(&answer)?;
+    let Health { counts } = client.ask("system:health", &json!({}), SOON)?;
     output::text(&table(&modules).render())?;
     if modules.is_empty() {
         output::remark("no plugins");
     }
-    for line in troubles(&modules, terminal_width()) {
-        output::text(&line)?;
-    }
-    Ok(())
+    let width = terminal_width();
+    let mut below = notes(&modules, width);
+    below.extend(counts.iter().flat_map(|counts| totals(counts, width)));
+    below.iter().try_for_each(|line| output::text(line))
 }
 
 /// The typed form of the host's answer.
@@ -79,7 +47,7 @@ pub(crate) fn understood<T: DeserializeOwned>(answer: &RawValue) -> Result<T, Fa
     })
 }
 
-fn table(modules: &[Module]) -> Table {
+fn table(plugins: &[Plugin]) -> Table {
     let mut table = Table::new(&[
         Column::Text("NAME"),
         Column::Text("VERSION"),
@@ -87,67 +55,39 @@ fn table(modules: &[Module]) -> Table {
         Column::Text("STATE"),
         Column::Number("EVENTS"),
         Column::Number("FAILED"),
+        Column::Number("IN FLIGHT"),
         Column::Text("OLD"),
     ]);
-    for module in modules {
-        let counts = module.counts.unwrap_or_default();
+    for plugin in plugins {
+        let counts = plugin.counts.unwrap_or_default();
         let usual = |text: String| (text, Tone::Usual);
         table.row([
-            usual(module.name.clone()),
-            usual(module.version.clone().unwrap_or_else(|| "-".into())),
-            usual(module.generation.map_or_else(|| "-".into(), |number| number.to_string())),
-            (module.state.clone(), tone(&module.state)),
+            usual(plugin.name.clone()),
+            usual(plugin.version.clone().unwrap_or_else(|| "-".into())),
+            usual(plugin.generation.map_or_else(|| "-".into(), |number| number.to_string())),
+            (plugin.state(), plugin.tone()),
             usual(counts.accepted.to_string()),
             (
                 counts.unwell().to_string(),
                 if counts.unwell() > 0 { Tone::Bad } else { Tone::Usual },
             ),
-            usual(old(module)),
+            usual(counts.in_flight.to_string()),
+            usual(plugin.old()),
         ]);
     }
     table
 }
 
-impl Counts {
-    /// Calls that ended in no answer for a reason somebody should look into.
-    pub(crate) fn unwell(&self) -> u64 {
-        self.failed + self.panicked + self.timed_out + self.rejected
-    }
-}
-
-pub(crate) fn tone(state: &str) -> Tone {
-    match state {
-        "live" => Tone::Good,
-        "refused" | "failed" => Tone::Bad,
-        "draining" | "unloaded" | "pinned" => Tone::Doubtful,
-        _ => Tone::Usual,
-    }
-}
-
-/// The older generations by what became of them: `3 unmapped, 1 pinned`.
-fn old(module: &Module) -> String {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    if module.earlier_unmapped > 0 {
-        counts.push(("unmapped", module.earlier_unmapped));
-    }
-    for generation in &module.retired {
-        match counts.iter_mut().find(|(state, _)| *state == generation.state) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((&generation.state, 1)),
-        }
-    }
-    let words = counts.iter().map(|(state, count)| format!("{count} {state}"));
-    words.collect::<Vec<_>>().join(", ")
-}
-
-fn troubles(modules: &[Module], width: Option<usize>) -> Vec<String> {
+/// What does not fit into a row and somebody should read, a paragraph each.
+fn notes(plugins: &[Plugin], width: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
-    for module in modules {
-        let name = output::plain(&module.name);
-        if let Some(error) = &module.last_error {
-            lines.push(hanging(&format!("{name}: "), error, width));
-        }
-        for old in &module.retired {
+    for plugin in plugins {
+        let name = output::plain(&plugin.name);
+        let quarantined = plugin.quarantined().map(|it| format!("quarantined {it}"));
+        let last_error = plugin.last_error().map(str::to_owned);
+        let all = [last_error, quarantined, plugin.missing(), plugin.held(), plugin.rollbacks()];
+        lines.extend(all.iter().flatten().map(|note| hanging(&format!("{name}: "), note, width)));
+        for old in &plugin.retired {
             if let Some(cause) = &old.cause {
                 let title = format!(
                     "{name}: generation {} is {}: ",
@@ -164,45 +104,69 @@ fn troubles(modules: &[Module], width: Option<usize>) -> Vec<String> {
     lines
 }
 
+/// Over all plugins and all of their generations.
+fn totals(counts: &Counts, width: Option<usize>) -> [String; 2] {
+    [String::new(), hanging("in all: ", &counts.equation(), width)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn modules() -> Vec<Module> {
+    fn plugins() -> Vec<Plugin> {
         serde_json::from_value(json!([
             {"name": "hello", "version": "0.1.0", "generation": 3, "state": "live", "events": ["a:b"],
+             "on_probation": true, "held": 4, "rollbacks": 1, "reloads": 2,
+             "quarantined": {"version": "0.2.0", "hash": "ab", "reason": "it panics", "attempts": 1, "retry_in_ms": 900},
              "file": "/p/libhello.so", "last_error": "the new file\nis torn",
              "counts": {"accepted": 12, "replied": 8, "no_reply": 1, "failed": 1, "panicked": 1, "timed_out": 1,
-                        "rejected": 0, "in_flight": 0},
+                        "rejected": 0, "in_flight": 2},
              "retired": [{"generation": 1, "state": "unmapped", "cause": null},
                          {"generation": 2, "state": "pinned", "cause": "a thread of its own"}]},
+            {"name": "later.so", "version": "0.1.0", "state": "waiting", "generation": null, "keeps_state": null,
+             "requires": ["a:b", "c:d"], "missing": ["a:b", "c:d"], "quarantined": null, "persisted": null},
             {"name": "notes.so", "version": null, "state": "refused", "last_error": "is no library"},
         ]))
-        .expect("modules as the host sends them")
+        .expect("plugins as the host sends them")
     }
 
     #[test]
     fn a_pipe_gets_a_line_each() {
-        let text = table(&modules()).render();
+        let text = table(&plugins()).render();
         assert_eq!(
             text,
-            "NAME      VERSION  GEN  STATE    EVENTS  FAILED  OLD\n\
-             hello     0.1.0      3  live         12       3  1 unmapped, 1 pinned\n\
-             notes.so  -          -  refused       0       0"
+            "NAME      VERSION  GEN  STATE             EVENTS  FAILED  IN FLIGHT  OLD\n\
+             hello     0.1.0      3  live (probation)      12       3          2  1 unmapped, 1 pinned\n\
+             later.so  0.1.0      -  waiting                0       0          0\n\
+             notes.so  -          -  refused                0       0          0"
         );
     }
 
     #[test]
-    fn errors_and_pinned_generations_are_told_below() {
+    fn what_somebody_should_read_is_told_below() {
         assert_eq!(
-            troubles(&modules(), None),
+            notes(&plugins(), None),
             [
                 "",
                 "hello: the new file is torn",
+                "hello: quarantined version 0.2.0: it panics; 1 attempt, the next in 1s",
+                "hello: 4 events wait for the hand-over of its state",
+                "hello: 1 rollback, 2 reloads",
                 "hello: generation 2 is pinned: a thread of its own",
+                "later.so: nobody handles a:b, c:d, which it requires",
                 "notes.so: is no library",
             ]
         );
-        assert!(troubles(&[], None).is_empty());
+        assert!(notes(&[], None).is_empty());
+    }
+
+    #[test]
+    fn the_totals_can_be_added_up() {
+        let counts = serde_json::from_value(json!({"accepted": 9, "replied": 7, "timed_out": 2}))
+            .expect("counts as the host sends them");
+        assert_eq!(
+            totals(&counts, None)[1],
+            "in all: 9 accepted = 7 replied + 0 no reply + 0 failed + 0 panicked + 2 timed out + 0 rejected + 0 in flight"
+        );
     }
 }

@@ -16,6 +16,7 @@ mod dev;
 mod logging;
 mod run;
 mod signals;
+mod state_folder;
 // Commands that speak to one.
 mod emit;
 mod events;
@@ -30,6 +31,7 @@ mod client;
 mod exit;
 mod lines;
 mod output;
+mod plugin;
 mod reply;
 mod table;
 
@@ -58,6 +60,7 @@ fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Watch(args) => watch::watch(common, args),
         Command::Load(args) => replace::load(common, args),
         Command::Reload(args) => replace::reload(common, args),
+        Command::Rollback(args) => replace::rollback(common, args),
         Command::Unload(args) => replace::unload(common, args),
         Command::Graph(args) => graph::graph(common, args),
         Command::Stop => stop::stop(common),

@@ -1,9 +1,9 @@
-//! `ksi load`, `ksi reload` and `ksi unload`: asking the host to replace code now.
+//! `ksi load`, `ksi reload`, `ksi rollback` and `ksi unload`: asking the host to replace code now.
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::args::{Common, Load, Named};
+use super::args::{Common, Load, Named, Rollback};
 use super::client::PATIENT;
 use super::exit::Failure;
 use super::list::understood;
@@ -24,6 +24,10 @@ pub(crate) fn reload(common: &Common, args: Named) -> Result<(), Failure> {
     ask(common, "module:reload", &json!({"module_name": args.name}), args.json)
 }
 
+pub(crate) fn rollback(common: &Common, Rollback { named }: Rollback) -> Result<(), Failure> {
+    ask(common, "module:rollback", &json!({"module_name": named.name}), named.json)
+}
+
 pub(crate) fn unload(common: &Common, args: Named) -> Result<(), Failure> {
     ask(common, "module:unload", &json!({"module_name": args.name}), args.json)
 }
@@ -39,7 +43,11 @@ fn ask(common: &Common, event: &str, data: &Value, json: bool) -> Result<(), Fai
 /// `reloaded hello 0.2.0, generation 2`
 fn sentence(answer: &Value) -> String {
     let text = |key: &str| answer.get(key).and_then(Value::as_str);
-    let mut words = format!("{} {}", text("status").unwrap_or("done:"), text("name").unwrap_or(""));
+    let status = text("status").unwrap_or("done:");
+    let mut words = format!("{} {}", status.replace('_', " "), text("name").unwrap_or(""));
+    if status == "rolled_back" {
+        words.push_str(" to");
+    }
     if let Some(version) = text("version") {
         words.push_str(&format!(" {version}"));
     }
@@ -58,6 +66,9 @@ mod tests {
         let answer =
             json!({"status": "reloaded", "name": "hello", "version": "0.2.0", "generation": 2});
         assert_eq!(sentence(&answer), "reloaded hello 0.2.0, generation 2");
+        let answer =
+            json!({"status": "rolled_back", "name": "hello", "version": "0.1.0", "generation": 3});
+        assert_eq!(sentence(&answer), "rolled back hello to 0.1.0, generation 3");
         let answer = json!({"status": "unloaded", "name": "hello", "generation": 2});
         assert_eq!(sentence(&answer), "unloaded hello, generation 2");
     }

@@ -9,6 +9,7 @@ use ksi_host::{Config, Host, SocketPath};
 
 use super::args::{Common, Run};
 use super::exit::Failure;
+use super::state_folder::{self, Home};
 use super::{logging, signals};
 
 /// Where plugins are when nobody says where.
@@ -21,6 +22,9 @@ pub(crate) fn run(common: &Common, args: Run) -> Result<(), Failure> {
     let mut config = common.configuration()?;
     logging::start()?;
     let socket = common.socket_path(&config);
+    claim(&socket)?;
+    let default = Home::of_process().folder_for(socket.path())?;
+    state_folder::settle(&mut config, args.kept_state, default)?;
     if !args.plugins.is_empty() {
         config.plugin_dirs = args.plugins;
     }

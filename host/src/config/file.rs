@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::{Config, Limits, Problem, Timeouts};
+use super::{Config, Limits, Metrics, Problem, Recovery, Reload, StateFiles, Timeouts, range};
 
 pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
     let file: File = toml::from_str(text).map_err(|source| Problem::Toml {
@@ -19,11 +19,17 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
         Ok((name, config))
     });
     no_empty_paths(&file.host)?;
+    // An empty one is found by the check, which is why it is not made one with the folder before.
+    file.state.check()?;
     let config = Config {
         plugin_dirs: file.host.plugin_dirs.iter().map(|dir| folder.join(dir)).collect(),
         socket: file.host.socket.map(|socket| folder.join(socket)),
         timeouts: file.timeouts,
         limits: file.limits,
+        reload: file.reload,
+        state: StateFiles { dir: file.state.dir.map(|dir| folder.join(dir)), ..file.state },
+        recovery: file.recovery,
+        metrics: file.metrics,
         plugins: plugins.collect::<Result<_, Problem>>()?,
     };
     config.check()?;
@@ -32,14 +38,10 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
 
 /// An empty path would be the folder of the file itself.
 fn no_empty_paths(host: &HostTable) -> Result<(), Problem> {
-    let sockets = host.socket.iter().map(|path| ("host.socket", path));
-    let mut paths = sockets.chain(host.plugin_dirs.iter().map(|path| ("host.plugin_dirs", path)));
+    let sockets = host.socket.iter().map(|path| ("socket", path));
+    let mut paths = sockets.chain(host.plugin_dirs.iter().map(|path| ("plugin_dirs", path)));
     match paths.find(|(_, path)| path.as_os_str().is_empty()) {
-        Some((key, _)) => Err(Problem::OutOfRange {
-            key: key.to_owned(),
-            value: "\"\"".to_owned(),
-            range: "a path".to_owned(),
-        }),
+        Some((key, _)) => Err(range::outside("host", key, "\"\"", "a path")),
         None => Ok(()),
     }
 }
@@ -51,6 +53,10 @@ struct File {
     host: HostTable,
     timeouts: Timeouts,
     limits: Limits,
+    reload: Reload,
+    state: StateFiles,
+    recovery: Recovery,
+    metrics: Metrics,
     plugin: BTreeMap<String, toml::Table>,
 }
 
@@ -67,6 +73,13 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D
     humantime::parse_duration(&text).map_err(|error| {
         D::Error::custom(format!("`{text}` is no duration such as \"500ms\" or \"5s\": {error}"))
     })
+}
+
+/// A duration that need not be there.
+pub(super) fn some_duration<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Duration>, D::Error> {
+    duration(from).map(Some)
 }
 
 /// The known key nearest to an unknown one. The parser says both only in its message: ``unknown field `hander`,

@@ -65,4 +65,14 @@ pub enum Problem {
         /// The plugin.
         name: String,
     },
+    /// A table that is to be named after a plugin, and is not.
+    #[error(
+        "`{table}.{name}` names no plugin: a plugin's name has at most 64 letters, digits, `_` and `-`, and begins with a letter or digit"
+    )]
+    NoPluginName {
+        /// The table around it, as in `reload.plugins`.
+        table: &'static str,
+        /// The name found.
+        name: String,
+    },
 }

@@ -5,17 +5,21 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use ksi_plugin_api::abi::{BoundaryFuture, CallEnd};
-use serde::Serialize;
 use tokio::{runtime::Handle, sync::Notify};
 
-use super::{slot::polling, workers::Workers};
+use super::{
+    hold::{Gate, Inside},
+    slot::polling,
+    tally::CallCounts,
+    workers::Workers,
+};
 use crate::{
     event::Event,
     report::{Outcome, OutcomeKind},
@@ -40,8 +44,7 @@ pub(crate) enum Started {
 }
 
 /// Why a call was given up on.
-const CANCELLED: &str =
-    "cancelled: the plugin is being retired and the call did not end within the drain timeout";
+const CANCELLED: &str = "cancelled: the plugin is being replaced or unloaded, and the call did not end before the deadline of that";
 
 /// What a plugin's answer is to the host.
 pub(crate) fn outcome_of(end: CallEnd) -> OutcomeKind {
@@ -52,90 +55,6 @@ pub(crate) fn outcome_of(end: CallEnd) -> OutcomeKind {
             OutcomeKind::Failed { code: code.to_text(), message: message.to_text() }
         }
         CallEnd::Panicked(message) => OutcomeKind::Panicked { message: message.to_text() },
-    }
-}
-
-/// How often the calls of a handler ended in which way, over all generations.
-#[derive(Debug, Default)]
-pub(crate) struct CallCounts {
-    accepted: AtomicU64,
-    replied: AtomicU64,
-    no_reply: AtomicU64,
-    failed: AtomicU64,
-    panicked: AtomicU64,
-    timed_out: AtomicU64,
-    rejected: AtomicU64,
-}
-
-/// How often calls ended in which way, at one moment. `accepted` is the sum of all others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Calls begun.
-    pub accepted: u64,
-    /// Ended with a reply.
-    pub replied: u64,
-    /// Ended well without one.
-    pub no_reply: u64,
-    /// Ended with an error.
-    pub failed: u64,
-    /// Ended with a panic.
-    pub panicked: u64,
-    /// Took too long.
-    pub timed_out: u64,
-    /// Not run, or not to the end.
-    pub rejected: u64,
-    /// Not ended yet.
-    pub in_flight: u64,
-}
-
-impl Counts {
-    /// Adds up.
-    pub(crate) fn add(&mut self, other: Counts) {
-        self.accepted += other.accepted;
-        self.replied += other.replied;
-        self.no_reply += other.no_reply;
-        self.failed += other.failed;
-        self.panicked += other.panicked;
-        self.timed_out += other.timed_out;
-        self.rejected += other.rejected;
-        self.in_flight += other.in_flight;
-    }
-}
-
-impl CallCounts {
-    /// The counts now. What ended is read first, so that a call that ends in between counts as in flight.
-    pub(crate) fn now(&self) -> Counts {
-        let read = |count: &AtomicU64| count.load(Ordering::Acquire);
-        let mut counts = Counts {
-            replied: read(&self.replied),
-            no_reply: read(&self.no_reply),
-            failed: read(&self.failed),
-            panicked: read(&self.panicked),
-            timed_out: read(&self.timed_out),
-            rejected: read(&self.rejected),
-            ..Counts::default()
-        };
-        let ended = counts.replied
-            + counts.no_reply
-            + counts.failed
-            + counts.panicked
-            + counts.timed_out
-            + counts.rejected;
-        counts.accepted = read(&self.accepted);
-        counts.in_flight = counts.accepted.saturating_sub(ended);
-        counts
-    }
-
-    fn end(&self, kind: &OutcomeKind) {
-        let count = match kind {
-            OutcomeKind::Replied(_) => &self.replied,
-            OutcomeKind::NoReply => &self.no_reply,
-            OutcomeKind::Failed { .. } => &self.failed,
-            OutcomeKind::Panicked { .. } => &self.panicked,
-            OutcomeKind::TimedOut { .. } => &self.timed_out,
-            OutcomeKind::Rejected { .. } => &self.rejected,
-        };
-        count.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -154,22 +73,40 @@ pub(crate) struct HandlerInfo {
 /// Tells the pending calls of one generation that they will not be waited for any longer.
 #[derive(Debug, Default)]
 pub(crate) struct Cancel {
-    cancelled: AtomicBool,
+    /// How often calls were cancelled; [`FOR_GOOD`] for all that there are and will be.
+    round: AtomicU64,
     changed: Notify,
 }
 
+const FOR_GOOD: u64 = u64::MAX;
+
 impl Cancel {
-    /// Ends every pending call at its present await; see [`call`].
+    /// Ends every pending call at its present await, now and later; see [`call`].
     pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Release);
+        self.round.store(FOR_GOOD, Ordering::Release);
         self.changed.notify_waiters();
     }
 
-    async fn wait(&self) {
+    /// Ends the calls that have begun, and none that begins later.
+    pub(crate) fn cancel_present(&self) {
+        // Only one transaction at a time works on a generation, and it cancels for good at most once, afterwards.
+        if self.round.load(Ordering::Acquire) != FOR_GOOD {
+            self.round.fetch_add(1, Ordering::AcqRel);
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn now(&self) -> u64 {
+        self.round.load(Ordering::Acquire)
+    }
+
+    /// Waits until a call that began at `since` is cancelled.
+    async fn wait(&self, since: u64) {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.cancelled.load(Ordering::Acquire) {
+            let round = self.now();
+            if round == FOR_GOOD || round > since {
                 return;
             }
             changed.await;
@@ -182,9 +119,14 @@ pub(crate) struct Target {
     pub(crate) info: Arc<HandlerInfo>,
     pub(crate) callee: Arc<dyn Callee>,
     pub(crate) number: u64,
+    pub(crate) priority: i32,
+    /// Its place among the plugin's declarations; run-time subscriptions come after them.
+    pub(crate) order: u64,
     pub(crate) timeout: Duration,
     pub(crate) blocking: bool,
     pub(crate) cancel: Arc<Cancel>,
+    /// Of a generation that keeps state.
+    pub(crate) gate: Option<Arc<Gate>>,
 }
 
 /// What a call needs of the host.
@@ -195,15 +137,21 @@ pub(crate) struct CallSite {
     pub(crate) runtime: Handle,
 }
 
-/// Calls one handler. On a dispatch worker.
-pub(crate) async fn call(target: Arc<Target>, event: Arc<Event>, site: &CallSite) -> Outcome {
+/// Calls one handler. On a dispatch worker. `inside` is where the event has entered, if the generation has a gate.
+pub(crate) async fn call(
+    target: Arc<Target>,
+    event: Arc<Event>,
+    inside: Option<Arc<Inside>>,
+    site: &CallSite,
+) -> Outcome {
     let (plugin, handler) = (target.info.plugin.clone(), target.info.handler.clone());
     let accounted = Accounted::begin(target.info.clone());
-    let active = Active::begin(target.info.clone());
+    let active = Active::begin(target.info.clone(), inside);
+    let since = target.cancel.now();
     let result = match target.blocking {
-        true => run_blocking(&target, event, site, active).await,
+        true => run_blocking(&target, event, site, active, since).await,
         false => {
-            let result = run(&target, &event, site).await;
+            let result = run(&target, &event, site, since).await;
             drop(active);
             result
         }
@@ -218,20 +166,21 @@ async fn run_blocking(
     event: Arc<Event>,
     site: &CallSite,
     active: Active,
+    since: u64,
 ) -> OutcomeKind {
     let limit = Limit::of(target, &event, site);
     let (there, site_there) = (target.clone(), site.clone());
     // If it is given up on, the task is dropped: before it has begun, or after its present poll. The call counts as
     // active until then.
     let task = site.workers.spawn_blocking(async move {
-        let result = run(&there, &event, &site_there).await;
+        let result = run(&there, &event, &site_there, since).await;
         drop(active);
         result
     });
-    limit.hold(target, task).await
+    limit.hold(target, since, task).await
 }
 
-async fn run(target: &Target, event: &Arc<Event>, site: &CallSite) -> OutcomeKind {
+async fn run(target: &Target, event: &Arc<Event>, site: &CallSite, since: u64) -> OutcomeKind {
     let (key, number) = (target.info.key, event.id().number());
     let started = poll_fn(|cx| {
         Poll::Ready(polling(key, number, || target.callee.start(target.number, event, cx)))
@@ -250,7 +199,8 @@ async fn run(target: &Target, event: &Arc<Event>, site: &CallSite) -> OutcomeKin
     };
     // Most calls are ready at once, so the timer is armed only here.
     let limit = Limit::of(target, event, site);
-    limit.hold(target, poll_fn(|cx| polling(key, number, || going_on.as_mut().poll(cx)))).await
+    let call = poll_fn(|cx| polling(key, number, || going_on.as_mut().poll(cx)));
+    limit.hold(target, since, call).await
 }
 
 /// Until when a call is waited for.
@@ -267,9 +217,14 @@ impl Limit {
     }
 
     /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any longer.
-    async fn hold(self, target: &Target, call: impl Future<Output = OutcomeKind>) -> OutcomeKind {
+    async fn hold(
+        self,
+        target: &Target,
+        since: u64,
+        call: impl Future<Output = OutcomeKind>,
+    ) -> OutcomeKind {
         let Limit { timer, after } = self;
-        let (mut timer, mut cancelled) = (pin!(timer), pin!(target.cancel.wait()));
+        let (mut timer, mut cancelled) = (pin!(timer), pin!(target.cancel.wait(since)));
         let mut call = pin!(call);
         poll_fn(|cx| {
             if let Poll::Ready(kind) = call.as_mut().poll(cx) {
@@ -302,6 +257,38 @@ fn limit(timeout: Duration, deadline: Option<Instant>) -> (Instant, Duration) {
     }
 }
 
+/// Counts a call that waits for a plugin's next generation, if it never gets there.
+pub(crate) struct Waiting(Vec<Arc<HandlerInfo>>);
+
+impl Waiting {
+    /// For these handlers of the generation that is about to go.
+    pub(crate) fn begin(handlers: Vec<Arc<HandlerInfo>>) -> Self {
+        Waiting(handlers)
+    }
+
+    /// The event has got to a generation, where its calls count.
+    pub(crate) fn arrived(mut self) {
+        self.0.clear();
+    }
+
+    /// It will not get there: how its calls end instead.
+    pub(crate) fn ended(mut self, kind: &OutcomeKind) -> Vec<Outcome> {
+        let ended = std::mem::take(&mut self.0).into_iter().map(|info| {
+            let (plugin, handler) = (info.plugin.clone(), info.handler.clone());
+            Accounted::begin(info).end(kind);
+            Outcome { plugin, handler, result: kind.clone() }
+        });
+        ended.collect()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Whoever is dropped without its end counts as rejected.
+        self.0.drain(..).for_each(|info| drop(Accounted::begin(info)));
+    }
+}
+
 /// Counts a call as begun, and as ended in exactly one way, also when its emitter gives it up.
 struct Accounted {
     info: Arc<HandlerInfo>,
@@ -310,7 +297,7 @@ struct Accounted {
 
 impl Accounted {
     fn begin(info: Arc<HandlerInfo>) -> Self {
-        info.counts.accepted.fetch_add(1, Ordering::AcqRel);
+        info.counts.begin();
         Accounted { info, ended: false }
     }
 
@@ -330,17 +317,20 @@ impl Drop for Accounted {
 }
 
 /// Counts a call as one that the generation still has to finish.
-struct Active(Arc<HandlerInfo>);
+struct Active {
+    info: Arc<HandlerInfo>,
+    _inside: Option<Arc<Inside>>,
+}
 
 impl Active {
-    fn begin(info: Arc<HandlerInfo>) -> Self {
+    fn begin(info: Arc<HandlerInfo>, inside: Option<Arc<Inside>>) -> Self {
         info.active.fetch_add(1, Ordering::AcqRel);
-        Active(info)
+        Active { info, _inside: inside }
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::AcqRel);
+        self.info.active.fetch_sub(1, Ordering::AcqRel);
     }
 }

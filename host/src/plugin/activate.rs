@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -78,7 +78,9 @@ impl Activation {
         timings.note("load", started.elapsed());
 
         let (router, limits) = (self.router.clone(), self.limits.clone());
-        let host_side = HostSide::new(plugin.clone(), number, router, limits, self.epoch);
+        let keeps_state = manifest.state.is_some();
+        let host_side =
+            HostSide::new(plugin.clone(), number, router, limits, self.epoch, keeps_state);
         let started = Instant::now();
         let (library, created) = self.create(library, description, &plugin, &host_side).await;
         timings.note("init", started.elapsed());
@@ -97,9 +99,11 @@ impl Activation {
             hash,
             handlers,
             timings,
+            hand_over: OnceLock::new(),
         };
         let facts = Arc::new(facts);
-        let generation = Generation { facts, host_side, unused: None, library, copy };
+        let (live, copy) = (Weak::new(), Arc::new(copy));
+        let generation = Generation { facts, host_side, live, unused: None, library, copy };
         let failure = match created {
             Ok(instance) => return Ok((generation, instance)),
             Err(failure) => failure,
@@ -114,6 +118,11 @@ impl Activation {
             }
         };
         Err(NotActivated { error, leftover: Some(Leftover { generation, creating }) })
+    }
+
+    /// A plugin's configuration, encoded.
+    pub(crate) fn config_of(&self, plugin: &str) -> Vec<u8> {
+        self.configs.get(plugin).cloned().unwrap_or_else(|| b"{}".to_vec())
     }
 
     async fn create(
@@ -139,7 +148,7 @@ impl Activation {
             }
         };
         let module: ModuleRef = library.module;
-        let config = self.configs.get(plugin).cloned().unwrap_or_else(|| b"{}".to_vec());
+        let config = self.config_of(plugin);
         let host = HostRef::new(host_side.clone());
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
         let mut creating =
@@ -168,9 +177,12 @@ impl Activation {
                 counted_as: name.as_str().into(),
                 callee: live.clone(),
                 number: order,
+                priority: *priority,
+                order,
                 timeout: (*timeout_ms > 0).then(|| Duration::from_millis(*timeout_ms)),
                 blocking: *blocking,
                 cancel: generation.host_side.cancel_calls().clone(),
+                gate: generation.host_side.gate().cloned(),
             });
             infos.push(target.info.clone());
             for subscription in subscriptions.iter().filter(|name| *name != SHUTDOWN_EVENT) {
@@ -179,7 +191,7 @@ impl Activation {
                     DeployError::Subscription { file, handler, source }
                 })?;
                 let target = target.clone();
-                routes.push(Route { pattern, priority: *priority, order, target });
+                routes.push(Route { pattern, target });
             }
         }
         facts.handlers.get_or_init(|| infos);

@@ -5,7 +5,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use ksi_plugin_api::NameError;
 use thiserror::Error;
 
-use super::{load::LoadError, manifest::ManifestError, private_copy::CopyError, probe::ProbeError};
+use super::{
+    hand_over::HandOverError, load::LoadError, manifest::ManifestError, persistence::PersistError,
+    private_copy::CopyError, probe::ProbeError, state::StateError,
+};
 
 /// Why a file did not become the live generation of a plugin.
 #[derive(Debug, Error)]
@@ -91,6 +94,53 @@ pub enum DeployError {
         /// What it was given.
         after: Duration,
     },
+    /// It requires events that nobody handles.
+    #[error(
+        "{plugin} of {file} waits: it requires {}, which nobody handles. Load the plugin that does",
+        .missing.join(" and "), file = .file.display()
+    )]
+    Missing {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// The file.
+        file: PathBuf,
+        /// The events.
+        missing: Vec<String>,
+    },
+    /// The live generation's state was not handed over.
+    #[error("{file} does not take over: {source}", file = .file.display())]
+    HandOver {
+        /// The file.
+        file: PathBuf,
+        /// At which step it failed.
+        source: HandOverError,
+    },
+    /// The state that was kept on disk was not restored.
+    #[error("{file} is not started, so that its kept state is not lost: {source}", file = .file.display())]
+    Persist {
+        /// The file.
+        file: PathBuf,
+        /// At which step it failed.
+        source: PersistError,
+    },
+    /// The host went back from these very bytes.
+    #[error(
+        "{file} is quarantined until it changes, or `ksi reload` asks for it: {reason}", file = .file.display()
+    )]
+    Quarantined {
+        /// The file.
+        file: PathBuf,
+        /// Why the host went back.
+        reason: String,
+    },
+    /// There is no earlier version.
+    #[error(
+        "there is no version of {plugin} to go back to: it was not replaced since it was loaded (or reload.kept_versions is 0)"
+    )]
+    NothingBefore {
+        /// The name.
+        plugin: String,
+    },
     /// Too many of its old generations are still in memory.
     #[error(
         "{plugin} is not replaced for now: {count} earlier generations of it are still in memory. `ksi inspect` tells what \
@@ -117,4 +167,26 @@ pub enum DeployError {
     /// The host is stopping.
     #[error("the host is stopping and loads nothing any more")]
     Stopping,
+}
+
+impl DeployError {
+    /// Whether the same file may become a plugin at another time.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            DeployError::Init { .. }
+            | DeployError::InitTimedOut { .. }
+            | DeployError::TooManyPinned { .. } => true,
+            DeployError::Probe { source, .. } => {
+                matches!(source, ProbeError::Spawn { .. } | ProbeError::TimedOut { .. })
+            }
+            DeployError::HandOver { source, .. } => match source {
+                HandOverError::Busy { .. } | HandOverError::TooManyHeld { .. } => true,
+                HandOverError::Snapshot(error) | HandOverError::Restore(error) => {
+                    matches!(error, StateError::TimedOut { .. })
+                }
+                HandOverError::NoState | HandOverError::NoCommonVersion { .. } => false,
+            },
+            _ => false,
+        }
+    }
 }

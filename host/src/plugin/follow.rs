@@ -8,7 +8,11 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
+    deploy_error::DeployError,
+    requirements::missing,
+    setback::Why,
     supervisor::Supervisor,
+    transaction::{Origin, Prepared},
     turns::Turn,
     watch::{Change, FolderWatch},
 };
@@ -44,36 +48,59 @@ impl Supervisor {
         });
     }
 
-    /// Copies, reads and probes all at once; initializes one after the other, by file name.
+    /// Copies, reads and probes all at once; initializes one after the other, by file name, but none before those that
+    /// handle what it requires.
     async fn load_all(self: &Arc<Self>, files: Vec<PathBuf>) {
         let preparing: Vec<_> = files
             .into_iter()
             .map(|file| {
                 let supervisor = self.clone();
                 tokio::spawn(async move {
-                    let prepared = supervisor.prepare(&file, false).await;
+                    let prepared = supervisor.prepare(&file, Why::Found).await;
                     (file, prepared)
                 })
             })
             .collect();
+        let mut waiting = Vec::new();
         for prepared in preparing {
             match prepared.await {
-                Ok((file, prepared)) => {
-                    let _turn = self.turns.take(Turn::File(file.clone())).await;
-                    let deployed = match prepared {
-                        Ok(prepared) => self.finish(prepared).await,
-                        Err(error) => Err(error),
-                    };
-                    // What went wrong is written down, logged and announced by then.
-                    let _ = self.note(&file, deployed);
+                Ok((file, prepared)) if self.misses_somebody(&prepared) => {
+                    waiting.push((file, prepared));
                 }
+                Ok((file, prepared)) => self.start(&file, prepared).await,
                 Err(error) => tracing::error!(%error, "a plugin file could not be prepared"),
             }
         }
+        loop {
+            let next = waiting.iter().position(|(_, prepared)| !self.misses_somebody(prepared));
+            // When none of them can start, each is told what it misses.
+            let Some(next) = next.or((!waiting.is_empty()).then_some(0)) else { return };
+            let (file, prepared) = waiting.remove(next);
+            self.start(&file, prepared).await;
+        }
+    }
+
+    fn misses_somebody(&self, prepared: &Result<Prepared, DeployError>) -> bool {
+        match prepared {
+            Ok(Prepared::Candidate(candidate)) => {
+                !missing(&candidate.manifest, &self.router.table()).is_empty()
+            }
+            Ok(Prepared::Unchanged(_)) | Err(_) => false,
+        }
+    }
+
+    async fn start(self: &Arc<Self>, file: &Path, prepared: Result<Prepared, DeployError>) {
+        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
+        let deployed = match prepared {
+            Ok(prepared) => self.finish(prepared, Origin::File).await,
+            Err(error) => Err(error),
+        };
+        // What went wrong is written down, logged and announced by then.
+        let _ = self.note(file, deployed);
     }
 
     async fn file_settled(self: &Arc<Self>, file: &Path) {
-        let deployed = self.deploy(file, false).await;
+        let deployed = self.deploy(file, Why::Changed).await;
         let _ = self.note(file, deployed);
     }
 
@@ -86,6 +113,8 @@ impl Supervisor {
         let live = {
             let mut registry = self.registry();
             registry.refused.remove(file);
+            registry.waiting.remove(file);
+            registry.setbacks.forget(file);
             registry.live_of(file)
         };
         if let Some(live) = live {

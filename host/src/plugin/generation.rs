@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak, atomic::Ordering},
     task::Context,
     time::Duration,
 };
@@ -18,7 +18,10 @@ use super::{
     host_side::HostSide, load::PluginLibrary, manifest::Manifest, private_copy::PrivateCopy,
 };
 use crate::{
-    dispatch::call::{Callee, HandlerInfo, Started, outcome_of},
+    dispatch::{
+        call::{Callee, HandlerInfo, Started, outcome_of},
+        tally::Counts,
+    },
     event::Event,
     report::OutcomeKind,
 };
@@ -40,6 +43,13 @@ impl LiveInstance {
     pub(crate) fn new(instance: Instance) -> (Arc<Self>, oneshot::Receiver<Instance>) {
         let (unused, receiver) = oneshot::channel();
         (Arc::new(LiveInstance { instance: Some(instance), unused: Some(unused) }), receiver)
+    }
+}
+
+impl LiveInstance {
+    /// The instance, which is there for as long as somebody holds this.
+    pub(super) fn instance(&self) -> Option<&Instance> {
+        self.instance.as_ref()
     }
 }
 
@@ -80,12 +90,36 @@ pub(crate) struct Facts {
     /// Its declared handlers, in order of declaration, once it could be called.
     pub(crate) handlers: OnceLock<Vec<Arc<HandlerInfo>>>,
     pub(crate) timings: Timings,
+    /// How long its state took to arrive, if it took over from another generation.
+    pub(crate) hand_over: OnceLock<Timings>,
 }
 
 impl Facts {
     /// Its declared handlers.
     pub(crate) fn handlers(&self) -> &[Arc<HandlerInfo>] {
         self.handlers.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// The version of the snapshots that it writes, if it keeps state.
+    pub(crate) fn writes(&self) -> Option<u32> {
+        self.manifest.state.as_ref().and_then(|state| state.writes.iter().copied().max())
+    }
+
+    /// How the calls of its declared handlers ended.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.handlers().iter().for_each(|info| sum.add(info.counts.now()));
+        sum
+    }
+
+    /// Its calls that have not ended, for people.
+    pub(crate) fn running(&self) -> String {
+        let active = self.handlers().iter().filter_map(|info| {
+            let calls = info.active.load(Ordering::Acquire);
+            (calls > 0).then(|| format!("{calls} of {}", info.handler))
+        });
+        let active: Vec<String> = active.collect();
+        if active.is_empty() { "a run-time subscription".to_owned() } else { active.join(", ") }
     }
 
     /// The numbers of the handlers that are called when it is retired, and for nothing else.
@@ -102,10 +136,13 @@ impl Facts {
 pub(crate) struct Generation {
     pub(crate) facts: Arc<Facts>,
     pub(crate) host_side: Arc<HostSide>,
+    /// The instance for whoever asks it for its state, without keeping it.
+    pub(crate) live: Weak<LiveInstance>,
     /// The instance, once no route and no call uses it any more; `None` when it was never made.
     pub(crate) unused: Option<oneshot::Receiver<Instance>>,
     pub(crate) library: PluginLibrary,
-    pub(crate) copy: PrivateCopy,
+    /// Shared with those who may go back to it.
+    pub(crate) copy: Arc<PrivateCopy>,
 }
 
 /// How long each step of its loading took.

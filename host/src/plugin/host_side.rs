@@ -24,7 +24,10 @@ use super::{
     plugin_log::{self, Spans},
 };
 use crate::{
-    dispatch::call::{Cancel, HandlerInfo},
+    dispatch::{
+        call::{Cancel, HandlerInfo},
+        hold::Gate,
+    },
     event::{Event, NewEvent},
     report::{PluginReport, Report},
     router::{
@@ -43,6 +46,8 @@ const SUBSCRIPTIONS: &str = "run-time subscriptions";
 pub(crate) struct HostSideLimits {
     pub(crate) background_tasks: usize,
     pub(crate) subscriptions: usize,
+    /// Events that wait while the plugin's state is handed over.
+    pub(crate) held_events: usize,
 }
 
 /// The host, for one generation. Each reference that the plugin holds to it, and each waker of the plugin that the
@@ -54,6 +59,7 @@ pub(crate) struct HostSide {
     limits: HostSideLimits,
     epoch: Instant,
     cancel: Arc<Cancel>,
+    gate: Option<Arc<Gate>>,
     tasks: BackgroundTasks,
     subscriptions: Mutex<Subscriptions>,
     spans: Spans,
@@ -66,7 +72,9 @@ impl HostSide {
         router: Arc<Router>,
         limits: HostSideLimits,
         epoch: Instant,
+        keeps_state: bool,
     ) -> Arc<Self> {
+        let gate = keeps_state.then(|| Gate::new(limits.held_events));
         let tasks = BackgroundTasks::new(limits.background_tasks);
         Arc::new(HostSide {
             plugin,
@@ -75,6 +83,7 @@ impl HostSide {
             limits,
             epoch,
             cancel: Arc::default(),
+            gate,
             tasks,
             subscriptions: Mutex::default(),
             spans: Spans::default(),
@@ -94,6 +103,11 @@ impl HostSide {
     /// What cancels the pending calls of this generation.
     pub(crate) fn cancel_calls(&self) -> &Arc<Cancel> {
         &self.cancel
+    }
+
+    /// What the events of this generation pass through, if it keeps state.
+    pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
+        self.gate.as_ref()
     }
 
     /// No subscription is accepted any more. Called right before this generation loses its routes.
@@ -128,14 +142,16 @@ impl HostSide {
             counted_as: SUBSCRIPTIONS.into(),
             callee: live.clone(),
             number: handler,
+            priority: options.priority,
+            // Behind the declared handlers.
+            order: (1 << 32) + number,
             timeout: (options.timeout_ms > 0).then(|| Duration::from_millis(options.timeout_ms)),
             blocking: false,
             cancel: self.cancel.clone(),
+            gate: self.gate.clone(),
         });
         subscriptions.infos.insert(number, target.info.clone());
-        // Behind the declared handlers.
-        let order = (1 << 32) + number;
-        (self.owner(number), vec![Route { pattern, priority: options.priority, order, target }])
+        (self.owner(number), vec![Route { pattern, target }])
     }
 
     fn owner(&self, number: u64) -> Owner {

@@ -22,6 +22,11 @@ impl Ongoing {
         One(self.0.clone())
     }
 
+    /// Whether there is none now.
+    pub(crate) fn is_none(&self) -> bool {
+        *self.0.borrow() == 0
+    }
+
     /// Waits until there is none.
     pub(crate) async fn none(&self) {
         // The sender lives in `self`, so there is no other end.

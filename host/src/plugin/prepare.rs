@@ -1,9 +1,13 @@
 //! From a settled file to a candidate: private copy, manifest, probe. No code of the file runs in the host here.
+//!
+//! Whoever runs these steps may look at the manifest before the probe, and send state along that the candidate is tried
+//! with.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use ksi_plugin_api::{Description, abi::ABI_VERSION};
@@ -15,6 +19,7 @@ use super::{
     manifest::{Manifest, read_manifest},
     private_copy::{PrivateCopy, PrivateDir},
     probe::Prober,
+    trial::Trial,
 };
 
 /// Where copies go, and who probes them.
@@ -35,6 +40,15 @@ pub(crate) struct Copied {
     place: Option<OwnedSemaphorePermit>,
 }
 
+/// A copy whose manifest was read.
+pub(crate) struct Examined {
+    file: PathBuf,
+    copy: PrivateCopy,
+    pub(crate) manifest: Manifest,
+    timings: Timings,
+    place: Option<OwnedSemaphorePermit>,
+}
+
 /// A file that may be loaded.
 pub(crate) struct Candidate {
     pub(crate) file: PathBuf,
@@ -51,14 +65,38 @@ impl Preparation {
         Preparation { dir, prober, places: Arc::new(Semaphore::new(cores * 2)) }
     }
 
-    pub(crate) async fn copy(self: &Arc<Self>, file: &Path) -> Result<Copied, DeployError> {
+    /// Whether there is a process to try a candidate in.
+    pub(crate) fn tries(&self) -> bool {
+        self.prober.is_some()
+    }
+
+    /// Copies a file. `settled` says that it has just settled: how long that took is noted.
+    pub(crate) async fn copy(
+        self: &Arc<Self>,
+        file: &Path,
+        settled: bool,
+    ) -> Result<Copied, DeployError> {
+        let took = settled.then(|| since_last_change(file)).flatten();
+        let mut copied = self.copy_from(file, file).await?;
+        if let Some(took) = took {
+            copied.timings.note("settle", took);
+        }
+        Ok(copied)
+    }
+
+    /// Copies `source`, which stands for `file`: the copy of an earlier version of it.
+    pub(crate) async fn copy_from(
+        self: &Arc<Self>,
+        source: &Path,
+        file: &Path,
+    ) -> Result<Copied, DeployError> {
         // Never closed, so there is always a place to wait for.
         let place = self.places.clone().acquire_owned().await.ok();
         let started = Instant::now();
-        let (preparation, path) = (self.clone(), file.to_owned());
+        let (preparation, path, file_there) = (self.clone(), source.to_owned(), file.to_owned());
         let copied = tokio::task::spawn_blocking(move || {
-            let label =
-                path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
+            let stem = file_there.file_stem();
+            let label = stem.map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
             preparation.dir.copy(&path, &label)
         });
         // The task itself fails only when the runtime ends.
@@ -68,18 +106,27 @@ impl Preparation {
         Ok(Copied { file: file.to_owned(), copy, bytes, timings, place })
     }
 
-    /// Reads what a copy is, and lets a child process open it.
-    pub(crate) async fn examine(&self, copied: Copied) -> Result<Candidate, DeployError> {
-        let Copied { file, copy, bytes, mut timings, place: _place } = copied;
+    /// Reads what a copy is from its bytes.
+    pub(crate) fn examine(&self, copied: Copied) -> Result<Examined, DeployError> {
+        let Copied { file, copy, bytes, mut timings, place } = copied;
         let started = Instant::now();
         let manifest = read_manifest(&bytes, ABI_VERSION)
             .map_err(|source| DeployError::Manifest { file: file.clone(), source })?;
-        drop(bytes);
         timings.note("manifest", started.elapsed());
+        Ok(Examined { file, copy, manifest, timings, place })
+    }
+
+    /// Lets a child process open it, and restore state in an instance of it if there is some.
+    pub(crate) async fn probe(
+        &self,
+        examined: Examined,
+        trial: Option<Trial>,
+    ) -> Result<Candidate, DeployError> {
+        let Examined { file, copy, manifest, mut timings, place: _place } = examined;
         let started = Instant::now();
         let description = match &self.prober {
             Some(prober) => {
-                let probed = prober.probe(copy.path()).await;
+                let probed = prober.probe(copy.path(), trial).await;
                 Some(probed.map_err(|source| DeployError::Probe { file: file.clone(), source })?)
             }
             None => None,
@@ -87,4 +134,12 @@ impl Preparation {
         timings.note("probe", started.elapsed());
         Ok(Candidate { file, copy, manifest, description, timings })
     }
+}
+
+/// How long ago a file was written, renamed or otherwise touched.
+fn since_last_change(file: &Path) -> Option<Duration> {
+    let metadata = std::fs::metadata(file).ok()?;
+    let seconds = u64::try_from(metadata.ctime()).ok()?;
+    let changed = UNIX_EPOCH + Duration::new(seconds, u32::try_from(metadata.ctime_nsec()).ok()?);
+    SystemTime::now().duration_since(changed).ok()
 }

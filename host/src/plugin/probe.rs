@@ -8,7 +8,7 @@
 use std::{
     ffi::OsString,
     fs::File,
-    io::{Read, Write},
+    io::{Read, Seek, Write},
     path::{Path, PathBuf},
     process::{self, ChildStdout, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -28,10 +28,15 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::load::PluginLibrary;
+use super::{
+    load::PluginLibrary,
+    trial::{Trial, Verdict},
+};
 
-/// The first argument of a child that is to answer a probe.
+/// The first argument of a child that is to answer a probe; the second is the file.
 const ARGUMENT: &str = "__ksi-probe";
+/// The third, when it is to try the file with the state on its standard input.
+const WITH_TRIAL: &str = "trial";
 /// The longest answer: schemas of many handlers.
 const LONGEST_ANSWER: usize = 8 << 20;
 /// How often the host looks whether a silent child is still there.
@@ -42,7 +47,7 @@ static ANSWERS: AtomicBool = AtomicBool::new(false);
 
 #[derive(Serialize, Deserialize)]
 enum Answer {
-    Described(Description),
+    Described(Description, Option<Verdict>),
     Refused(String),
 }
 
@@ -65,17 +70,25 @@ pub enum ProbeError {
         /// What it says.
         reason: String,
     },
+    /// It does not restore the state that it would get.
+    #[error("tried in a probe process, {reason}")]
+    Trial {
+        /// What the child says.
+        reason: String,
+    },
     /// The child died.
-    #[error(
-        "opening it ended a probe process ({status}): its constructors or its description crash"
-    )]
+    #[error("{what} it ended a probe process ({status})")]
     Died {
+        /// What the child was doing.
+        what: &'static str,
         /// How.
         status: String,
     },
     /// The child hangs.
-    #[error("opening it did not end within {} in a probe process", humantime::format_duration(*.after))]
+    #[error("{what} it did not end within {} in a probe process", humantime::format_duration(*.after))]
     TimedOut {
+        /// What the child was doing.
+        what: &'static str,
         /// What it was given.
         after: Duration,
     },
@@ -99,7 +112,10 @@ pub fn answer_probe() {
         return;
     }
     let answer = match (arguments.next(), private_stdout()) {
-        (Some(path), Ok(out)) => Some((describe(Path::new(&path)), out)),
+        (Some(path), Ok(out)) => {
+            let tried = arguments.next().is_some_and(|argument| argument == WITH_TRIAL);
+            Some((describe(Path::new(&path), tried), out))
+        }
         _ => None,
     };
     let sent = answer.is_some_and(|(answer, mut out)| {
@@ -122,15 +138,20 @@ fn private_stdout() -> std::io::Result<File> {
     Ok(File::from(answer))
 }
 
-fn describe(path: &Path) -> Answer {
+fn describe(path: &Path, tried: bool) -> Answer {
     let library = match PluginLibrary::open(path) {
         Ok(library) => library,
         Err(error) => return Answer::Refused(error.to_string()),
     };
-    match describe_module(&library) {
-        Ok(description) => Answer::Described(description),
-        Err(reason) => Answer::Refused(reason),
-    }
+    let description = match describe_module(&library) {
+        Ok(description) => description,
+        Err(reason) => return Answer::Refused(reason),
+    };
+    let verdict = tried.then(|| match Trial::read(std::io::stdin().lock()) {
+        Ok(trial) => trial.run(library.module),
+        Err(error) => Verdict::Unsure(format!("the state for it cannot be read: {error}")),
+    });
+    Answer::Described(description, verdict)
 }
 
 /// Asks an open library for its description.
@@ -152,12 +173,18 @@ pub(crate) fn describe_module(library: &PluginLibrary) -> Result<Description, St
 #[derive(Debug, Clone)]
 pub(crate) struct Prober {
     program: PathBuf,
+    /// What the child gets to open and describe a file, and what it gets to initialize an instance.
     timeout: Duration,
+    init_timeout: Duration,
 }
 
 impl Prober {
     /// `named`, or this very executable if it answers probes.
-    pub(crate) fn new(named: Option<PathBuf>, timeout: Duration) -> Option<Self> {
+    pub(crate) fn new(
+        named: Option<PathBuf>,
+        timeout: Duration,
+        init_timeout: Duration,
+    ) -> Option<Self> {
         let own = || {
             // The link still leads to the running executable when its file was replaced on disk.
             let link = Path::new("/proc/self/exe");
@@ -171,24 +198,33 @@ impl Prober {
             None if ANSWERS.load(Ordering::Relaxed) => own(),
             None => None,
         };
-        program.map(|program| Prober { program, timeout })
+        program.map(|program| Prober { program, timeout, init_timeout })
     }
 
-    /// Lets a child open the library at `path` and describe it.
-    pub(crate) async fn probe(&self, path: &Path) -> Result<Description, ProbeError> {
+    /// Lets a child open the library at `path`, describe it, and restore state in an instance of it if there is some.
+    pub(crate) async fn probe(
+        &self,
+        path: &Path,
+        trial: Option<Trial>,
+    ) -> Result<Description, ProbeError> {
         let (prober, path) = (self.clone(), path.to_owned());
         let (answered, answer) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let mut child = None;
             // Nobody waits any more when the host is ending.
-            let _ = answered.send(prober.run(&path, &mut child));
+            let _ = answered.send(prober.run(&path, trial.as_ref(), &mut child));
             // Its end takes a moment longer than its answer, which need not wait for it.
             drop(child);
         });
         answer.await.unwrap_or_else(|_| Err(ProbeError::Answer { program: self.program.clone() }))
     }
 
-    fn run(&self, path: &Path, started: &mut Option<Child>) -> Result<Description, ProbeError> {
+    fn run(
+        &self,
+        path: &Path,
+        trial: Option<&Trial>,
+        started: &mut Option<Child>,
+    ) -> Result<Description, ProbeError> {
         let failed = |source| ProbeError::Spawn {
             path: path.to_owned(),
             program: self.program.clone(),
@@ -196,11 +232,16 @@ impl Prober {
         };
         // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. No variable of the host's reaches the
         // plugin's constructors, save those that the system's loader needs.
+        let input = match trial {
+            Some(trial) => Stdio::from(input_of(trial).map_err(failed)?),
+            None => Stdio::null(),
+        };
         let child = Command::new(&self.program)
             .args([OsString::from(ARGUMENT), path.into()])
+            .args(trial.map(|_| WITH_TRIAL))
             .env_clear()
             .envs(std::env::var_os("LD_LIBRARY_PATH").map(|value| ("LD_LIBRARY_PATH", value)))
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -209,16 +250,28 @@ impl Prober {
         let Some(out) = child.0.stdout.take() else {
             return Err(ProbeError::Answer { program: self.program.clone() });
         };
-        let answer = self.answer(child, out).map_err(failed)?;
-        let Some(answer) = answer else {
-            return Err(ProbeError::TimedOut { after: self.timeout });
+        let (what, limit) = match trial {
+            Some(_) => ("restoring the state in", self.timeout.saturating_add(self.init_timeout)),
+            None => ("opening", self.timeout),
         };
+        let answer = self.answer(child, out, limit).map_err(failed)?;
+        let Some(answer) = answer else { return Err(ProbeError::TimedOut { what, after: limit }) };
         match serde_json::from_slice(&answer) {
-            Ok(Answer::Described(description)) => Ok(description),
+            Ok(Answer::Described(_, Some(Verdict::Refused(reason)))) => {
+                Err(ProbeError::Trial { reason })
+            }
+            Ok(Answer::Described(description, verdict)) => {
+                if let Some(Verdict::Unsure(reason)) = verdict {
+                    tracing::debug!(path = %path.display(), "its state was not tried: {reason}");
+                }
+                Ok(description)
+            }
             Ok(Answer::Refused(reason)) => Err(ProbeError::Refused { reason }),
             // An exit status of its own says more than an answer that is none.
             Err(_) => Err(match child.end(Duration::from_secs(1)) {
-                Some(status) if !status.success() => ProbeError::Died { status: told(status) },
+                Some(status) if !status.success() => {
+                    ProbeError::Died { what, status: told(status) }
+                }
                 _ => ProbeError::Answer { program: self.program.clone() },
             }),
         }
@@ -226,8 +279,13 @@ impl Prober {
 
     /// Reads to the newline and not to the end of the pipe, which a grandchild may keep open for ever; `None` when that
     /// takes too long.
-    fn answer(&self, child: &mut Child, mut out: ChildStdout) -> std::io::Result<Option<Vec<u8>>> {
-        let deadline = Instant::now() + self.timeout;
+    fn answer(
+        &self,
+        child: &mut Child,
+        mut out: ChildStdout,
+        limit: Duration,
+    ) -> std::io::Result<Option<Vec<u8>>> {
+        let deadline = Instant::now() + limit;
         let (mut answer, mut ended) = (Vec::new(), false);
         let mut chunk = vec![0; 64 << 10];
         while !answer.ends_with(b"\n") && answer.len() <= LONGEST_ANSWER {
@@ -250,6 +308,17 @@ impl Prober {
         }
         Ok(Some(answer))
     }
+}
+
+/// A file without a name, which the child reads: a pipe would hold up the host if the child did not read it.
+fn input_of(trial: &Trial) -> std::io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    let mut writer = std::io::BufWriter::new(&mut file);
+    trial.write(&mut writer)?;
+    writer.flush()?;
+    drop(writer);
+    file.rewind()?;
+    Ok(file)
 }
 
 /// A probe's process, which does not outlive this value.

@@ -8,7 +8,10 @@ use std::{
 
 use super::{
     generation::{Facts, Generation},
+    private_copy::PrivateCopy,
     retire::{Retired, RetiredState},
+    setback::Setbacks,
+    state::Snapshot,
 };
 
 /// How many retired generations of a plugin are remembered, beside those that are still in memory.
@@ -34,6 +37,22 @@ pub(crate) struct Plugin {
     pub(crate) retired: VecDeque<Arc<Retired>>,
     /// Generations that have left memory and the history.
     pub(crate) earlier_unmapped: usize,
+    /// Versions that can be gone back to, the next one first.
+    pub(crate) previous: VecDeque<Earlier>,
+    /// The generation that is on probation.
+    pub(crate) probation: Option<u64>,
+    /// How often it was replaced, and how often by an earlier version.
+    pub(crate) reloads: u64,
+    pub(crate) rollbacks: u64,
+}
+
+/// An earlier version of a plugin, with the copy that it was loaded from.
+#[derive(Clone)]
+pub(crate) struct Earlier {
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) copy: Arc<PrivateCopy>,
+    /// What it handed over to its successor, as long as that is on probation.
+    pub(crate) state: Option<Snapshot>,
 }
 
 impl Plugin {
@@ -65,6 +84,9 @@ pub(crate) struct RefusedFile {
 pub(crate) struct Registry {
     pub(crate) plugins: BTreeMap<Arc<str>, Plugin>,
     pub(crate) refused: BTreeMap<PathBuf, RefusedFile>,
+    pub(crate) setbacks: Setbacks,
+    /// Files that require events which nobody handled when they were tried. As many as refused ones are remembered.
+    pub(crate) waiting: BTreeMap<PathBuf, Vec<String>>,
     started: u64,
     generations: BTreeMap<Arc<str>, u64>,
     /// Generations of plugins that were never live, as long as they are in memory.
@@ -116,6 +138,18 @@ impl Registry {
         }
     }
 
+    /// Remembers that a file waits for somebody who handles these events, or that it does not wait any more.
+    pub(crate) fn wait_for(&mut self, file: &Path, missing: &[String]) {
+        if missing.is_empty() {
+            self.waiting.remove(file);
+            return;
+        }
+        self.waiting.insert(file.to_owned(), missing.to_vec());
+        if self.waiting.len() > REFUSED {
+            self.waiting.pop_first();
+        }
+    }
+
     /// Forgets the plugins that were unloaded first, beyond a number of them, if nothing of them is in memory.
     pub(crate) fn forget_unloaded(&mut self) -> Vec<Arc<str>> {
         let unloaded = self.plugins.iter().filter(|(_, plugin)| plugin.live.is_none());
@@ -137,6 +171,7 @@ impl Registry {
     pub(crate) fn install(&mut self, generation: Generation) -> Option<Generation> {
         let facts = generation.facts.clone();
         self.refused.remove(&facts.file);
+        self.waiting.remove(&facts.file);
         match self.plugins.get_mut(&facts.plugin) {
             Some(plugin) => {
                 if plugin.live.is_none() {
@@ -156,6 +191,10 @@ impl Registry {
                     last_error: None,
                     retired: VecDeque::new(),
                     earlier_unmapped: 0,
+                    previous: VecDeque::new(),
+                    probation: None,
+                    reloads: 0,
+                    rollbacks: 0,
                 };
                 self.plugins.insert(facts.plugin.clone(), plugin);
                 None

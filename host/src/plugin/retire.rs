@@ -6,20 +6,22 @@
 //! library; nothing of the plugin refers to the host any more; dlclose; and a look into the memory map.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ksi_plugin_api::abi::{CallStart, EventHandle, Instance};
 use tokio::{
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 
 use super::{
-    generation::{Facts, Generation, SHUTDOWN_EVENT},
+    generation::{Facts, Generation, SHUTDOWN_EVENT, Timings},
     load::{self, Closed},
+    persistence::Persistence,
+    policy::Policies,
 };
 use crate::{
     dispatch::{call::outcome_of, workers::Workers},
@@ -30,6 +32,8 @@ use crate::{
 
 /// After this long in one step of its end, a generation counts as pinned, with what it waits for as the cause.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What the last snapshot gets, and the file that it goes to.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(15);
 /// What a library that is still mapped after dlclose waits before each further attempt; after the last one it stays.
 const RETRIES: [Duration; 8] = [
     Duration::from_millis(100),
@@ -57,12 +61,29 @@ pub(crate) enum RetiredState {
 #[derive(Debug)]
 pub(crate) struct Retired {
     pub(crate) generation: u64,
+    pub(crate) version: String,
     state: Mutex<RetiredState>,
+    timings: Mutex<Timings>,
 }
 
 impl Retired {
-    pub(crate) fn new(generation: u64) -> Arc<Self> {
-        Arc::new(Retired { generation, state: Mutex::new(RetiredState::Draining) })
+    pub(crate) fn new(facts: &Facts) -> Arc<Self> {
+        Arc::new(Retired {
+            generation: facts.number,
+            version: facts.manifest.version.clone(),
+            state: Mutex::new(RetiredState::Draining),
+            timings: Mutex::default(),
+        })
+    }
+
+    /// How long the steps of its end took.
+    pub(crate) fn timings(&self) -> Timings {
+        self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, step: &'static str, since: Instant) {
+        let mut timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
+        timings.note(step, since.elapsed());
     }
 
     pub(crate) fn state(&self) -> RetiredState {
@@ -86,34 +107,83 @@ impl Retired {
 /// Lets generations go.
 pub(crate) struct Retirer {
     router: Arc<Router>,
-    drain: Duration,
+    policies: Policies,
     shutdown: Duration,
+    persistence: Option<Arc<Persistence>>,
+    /// Set when the host stops: nothing is let go on then.
+    ending: watch::Sender<bool>,
     /// Makes retirements that run at the same time share one exchange of the workers.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// What becomes of the state of a generation at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Legacy {
+    /// It is kept for the next start.
+    Kept,
+    /// Another generation has it, or there never was any.
+    Left,
 }
 
 /// A generation whose instance is gone.
 pub(crate) struct Quiet(Generation);
 
 impl Retirer {
-    /// `drain` is what calls in flight get, `shutdown` what each shutdown handler gets.
-    pub(crate) fn new(router: Arc<Router>, drain: Duration, shutdown: Duration) -> Self {
-        Retirer { router, drain, shutdown, turn: tokio::sync::Mutex::default() }
+    /// `shutdown` is what each shutdown handler gets.
+    pub(crate) fn new(
+        router: Arc<Router>,
+        policies: Policies,
+        shutdown: Duration,
+        persistence: Option<Arc<Persistence>>,
+    ) -> Self {
+        Retirer {
+            router,
+            policies,
+            shutdown,
+            persistence,
+            ending: watch::Sender::new(false),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The host stops: calls that were let go on beyond the drain timeout are not any more.
+    pub(crate) fn end_all(&self) {
+        self.ending.send_replace(true);
     }
 
     /// The first half: until the instance is dropped. No route may lead to the generation any more.
-    pub(crate) async fn quiesce(&self, mut generation: Generation, retired: &Retired) -> Quiet {
-        let facts = generation.facts.clone();
-        let instance = match generation.unused.take() {
+    pub(crate) async fn quiesce(
+        &self,
+        mut generation: Generation,
+        retired: &Retired,
+        legacy: Legacy,
+    ) -> Quiet {
+        let (facts, began) = (generation.facts.clone(), Instant::now());
+        let mut instance = match generation.unused.take() {
             Some(unused) => self.drained(&facts, &generation, unused, retired).await,
             // Its `initialize` did not succeed; tasks that it started may be there all the same.
             None => None,
         };
+        retired.note("drain", began);
+        if let (Legacy::Kept, Some(persistence)) = (legacy, &self.persistence)
+            && let Some(last) = instance.take()
+        {
+            let site = &self.router.site;
+            let mut keeping = std::pin::pin!(persistence.keep_last(site, &facts, last));
+            instance = match timeout(LAST_SNAPSHOT, &mut keeping).await {
+                Ok(instance) => Some(instance),
+                Err(_) => {
+                    let cause = "its snapshot does not return, and cannot be ended from outside";
+                    retired.pin(&facts.plugin, cause.to_owned());
+                    Some(keeping.await)
+                }
+            };
+        }
         self.shut_down(&facts, &generation, instance, retired).await;
         Quiet(generation)
     }
 
-    /// Waits for the calls in flight; those that outlast the drain timeout are cancelled.
+    /// Waits for the calls in flight. What becomes of those that outlast the drain timeout is the policy's.
     async fn drained(
         &self,
         facts: &Facts,
@@ -121,19 +191,31 @@ impl Retirer {
         mut unused: oneshot::Receiver<Instance>,
         retired: &Retired,
     ) -> Option<Instance> {
-        if let Ok(instance) = timeout(self.drain, &mut unused).await {
+        let policy = (self.policies)(&facts.plugin);
+        if let Ok(instance) = timeout(policy.drain, &mut unused).await {
             return instance.ok();
+        }
+        if policy.keep_calls {
+            let cause = format!("calls in flight are let go on: {}", facts.running());
+            retired.pin(&facts.plugin, cause);
+            let mut ending = self.ending.subscribe();
+            tokio::select! {
+                instance = &mut unused => return instance.ok(),
+                _ = ending.wait_for(|ending| *ending) => {}
+            }
         }
         tracing::warn!(
             plugin = %facts.plugin, generation = facts.number,
-            "cancelling calls that have not ended within the drain timeout: {}", running(facts)
+            "cancelling calls that have not ended within the drain timeout: {}", facts.running()
         );
         generation.host_side.cancel_calls().cancel();
         if let Ok(instance) = timeout(PATIENCE, &mut unused).await {
             return instance.ok();
         }
-        let cause =
-            format!("a call does not return, and cannot be ended from outside: {}", running(facts));
+        let cause = format!(
+            "a call does not return, and cannot be ended from outside: {}",
+            facts.running()
+        );
         retired.pin(&facts.plugin, cause);
         unused.await.ok()
     }
@@ -178,7 +260,8 @@ impl Retirer {
     /// The second half: until the library is unmapped, or given up on.
     pub(crate) async fn close(&self, quiet: Quiet, retired: &Retired) {
         let Quiet(generation) = quiet;
-        let Generation { facts, host_side, unused: _, library, copy } = generation;
+        let Generation { facts, host_side, live: _, unused: _, library, copy } = generation;
+        let began = Instant::now();
         self.threads_gone(&facts, retired).await;
         let held = Arc::strong_count(&host_side) > 1;
         let mut wait = Duration::from_micros(100);
@@ -212,6 +295,7 @@ impl Retirer {
         match closed {
             Some(Closed::Unmapped) => {
                 drop(copy);
+                retired.note("unmap", began);
                 retired.set(RetiredState::Unmapped);
             }
             Some(Closed::Mapped { cause, .. }) => {
@@ -249,16 +333,6 @@ impl Retirer {
             workers.joined(last).await;
         }
     }
-}
-
-/// The calls of a generation that have not ended, for people.
-fn running(facts: &Facts) -> String {
-    let active = facts.handlers().iter().filter_map(|info| {
-        let calls = info.active.load(Ordering::Acquire);
-        (calls > 0).then(|| format!("{calls} of {}", info.handler))
-    });
-    let active: Vec<String> = active.collect();
-    if active.is_empty() { "a run-time subscription".to_owned() } else { active.join(", ") }
 }
 
 async fn shutdown_handler(

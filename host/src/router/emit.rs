@@ -1,4 +1,4 @@
-//! The router: accepts events and runs their handlers.
+//! The router: accepts events and has their handlers run.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use ksi_plugin_api::Pattern;
 use serde::Serialize;
 use thiserror::Error;
@@ -27,11 +26,13 @@ use super::{
 };
 use crate::{
     dispatch::{
-        call::{self, CallCounts, CallSite, HandlerInfo, Target},
+        call::{self, CallSite, HandlerInfo, Target},
+        hold::Gate,
         slot::{may_poll_here, on_worker},
+        tally::{Counts, Tally},
     },
     event::{Event, EventIds, NewEvent},
-    report::{Outcome, Report},
+    report::Report,
 };
 
 /// Bounds of what the router accepts.
@@ -72,14 +73,14 @@ type HandlerName = (Arc<str>, Arc<str>);
 pub(crate) struct Router {
     pub(crate) site: CallSite,
     limits: RouterLimits,
-    table: ArcSwap<RoutingTable>,
+    pub(super) table: ArcSwap<RoutingTable>,
     /// Writers of the table stand in line here, so that none overwrites another's change.
     writers: Mutex<()>,
     ids: EventIds,
     taps: Arc<Taps>,
     pub(crate) traffic: Traffic,
     queue: Arc<Semaphore>,
-    counts: Mutex<HashMap<HandlerName, Arc<CallCounts>>>,
+    counts: Mutex<HashMap<HandlerName, Tally>>,
     keys: AtomicU64,
     /// What a key in a worker's slot stands for.
     infos: Mutex<HashMap<u64, Weak<HandlerInfo>>>,
@@ -175,27 +176,6 @@ impl Router {
         Ok(event)
     }
 
-    async fn dispatch(&self, event: Arc<Event>) -> Report {
-        let targets = self.table.load().targets(event.name());
-        if let [target] = &*targets {
-            let target = target.clone();
-            drop(targets);
-            return Report::new(vec![call::call(target, event, &self.site).await]);
-        }
-        let calls: FuturesUnordered<_> = targets
-            .iter()
-            .enumerate()
-            .map(|(index, target)| {
-                let outcome = call::call(target.clone(), event.clone(), &self.site);
-                async move { (index, outcome.await) }
-            })
-            .collect();
-        drop(targets);
-        let mut outcomes: Vec<(usize, Outcome)> = calls.collect().await;
-        outcomes.sort_unstable_by_key(|(index, _)| *index);
-        Report::new(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
-    }
-
     /// An event that goes to one handler past the routing table.
     pub(crate) fn directed(&self, event: NewEvent) -> Arc<Event> {
         Arc::new(Event::new(event, None, &self.ids))
@@ -206,16 +186,32 @@ impl Router {
         self.taps.watch(patterns, capacity)
     }
 
+    /// Whether anybody watches events of this name, beside their handlers.
+    pub(crate) fn is_watched(&self, name: &str) -> bool {
+        self.taps.is_watched(name)
+    }
+
     // ---- routes ----
 
     /// A target of this router, with its counters over all generations.
     pub(crate) fn target(&self, new: NewTarget) -> Arc<Target> {
-        let NewTarget { plugin, handler, counted_as, callee, number, timeout, blocking, cancel } =
-            new;
+        let NewTarget {
+            plugin,
+            handler,
+            counted_as,
+            callee,
+            number,
+            priority,
+            order,
+            timeout,
+            blocking,
+            cancel,
+            gate,
+        } = new;
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         let counts = {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            counts.entry((plugin.clone(), counted_as)).or_default().clone()
+            counts.entry((plugin.clone(), counted_as)).or_default().generation()
         };
         let active = AtomicI64::new(0);
         let info = Arc::new(HandlerInfo { plugin, handler, key, counts, active });
@@ -224,7 +220,7 @@ impl Router {
         infos.insert(key, Arc::downgrade(&info));
         drop(infos);
         let timeout = timeout.unwrap_or(self.limits.timeout);
-        Arc::new(Target { info, callee, number, timeout, blocking, cancel })
+        Arc::new(Target { info, callee, number, priority, order, timeout, blocking, cancel, gate })
     }
 
     /// Forgets the counters of a plugin.
@@ -266,16 +262,16 @@ impl Router {
             counted_as: name.into(),
             callee: Arc::new(Native::new(self.site.runtime.clone(), handler)),
             number,
+            priority: 0,
+            order: number,
             timeout: None,
             blocking: false,
             cancel: Arc::default(),
+            gate: None,
         });
-        let routes = patterns.iter().map(|pattern| Route {
-            pattern: pattern.clone(),
-            priority: 0,
-            order: number,
-            target: target.clone(),
-        });
+        let routes = patterns
+            .iter()
+            .map(|pattern| Route { pattern: pattern.clone(), target: target.clone() });
         let routes = routes.collect();
         self.change(|table| table.with(Owner::Native(number), routes));
         number
@@ -287,16 +283,16 @@ impl Router {
     }
 
     /// The counters of a plugin's handlers, by handler.
-    pub(crate) fn counts_of(&self, plugin: &str) -> Vec<(Arc<str>, call::Counts)> {
+    pub(crate) fn counts_of(&self, plugin: &str) -> Vec<(Arc<str>, Counts)> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let own = counts.iter().filter(|((owner, _), _)| **owner == *plugin);
         own.map(|((_, handler), counts)| (handler.clone(), counts.now())).collect()
     }
 
     /// The counters of all handlers together.
-    pub(crate) fn all_counts(&self) -> call::Counts {
+    pub(crate) fn all_counts(&self) -> Counts {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sum = call::Counts::default();
+        let mut sum = Counts::default();
         counts.values().for_each(|counts| sum.add(counts.now()));
         sum
     }
@@ -315,11 +311,16 @@ pub(crate) struct NewTarget {
     pub(crate) counted_as: Arc<str>,
     pub(crate) callee: Arc<dyn call::Callee>,
     pub(crate) number: u64,
+    pub(crate) priority: i32,
+    /// Its place among the plugin's declarations; run-time subscriptions come after them.
+    pub(crate) order: u64,
     /// `None` for the host's default.
     pub(crate) timeout: Option<Duration>,
     pub(crate) blocking: bool,
     /// Shared by all targets of a generation.
     pub(crate) cancel: Arc<call::Cancel>,
+    /// The same; `None` for a generation that keeps no state.
+    pub(crate) gate: Option<Arc<Gate>>,
 }
 
 /// A future that holds calls into plugins. It is polled and dropped on dispatch workers only: wherever else somebody

@@ -11,9 +11,6 @@ use crate::dispatch::call::Target;
 #[derive(Clone)]
 pub(crate) struct Route {
     pub(crate) pattern: Pattern,
-    pub(crate) priority: i32,
-    /// Its place among the plugin's declarations; run-time subscriptions come after them.
-    pub(crate) order: u64,
     pub(crate) target: Arc<Target>,
 }
 
@@ -113,7 +110,8 @@ impl RoutingTable {
 
 fn in_order(mut routes: Vec<Arc<Route>>) -> Arc<[Arc<Target>]> {
     fn rank(route: &Route) -> (Reverse<i32>, &str, u64) {
-        (Reverse(route.priority), &route.target.info.plugin, route.order)
+        let target = &route.target;
+        (Reverse(target.priority), &target.info.plugin, target.order)
     }
     routes.sort_by(|a, b| rank(a).cmp(&rank(b)));
     // A handler that matches by two of its patterns is called once.

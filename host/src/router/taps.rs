@@ -65,6 +65,11 @@ impl Taps {
         Watch { receiver, tap, taps: self.clone(), over: false }
     }
 
+    /// Whether anybody watches events of this name.
+    pub(crate) fn is_watched(&self, name: &str) -> bool {
+        self.any.load(Ordering::Relaxed) && !self.matcher.load().find(name).is_empty()
+    }
+
     /// Shows an event to everybody who watches it.
     pub(crate) fn show(&self, event: &Arc<Event>) {
         if !self.any.load(Ordering::Relaxed) {

@@ -10,6 +10,7 @@ use crate::handler::Handler;
 use crate::initialize::Initialize;
 use crate::options::EventRef;
 use crate::plugin::Plugin;
+use crate::state::Versioned;
 
 pub(crate) fn plugin(plugin: &Plugin) -> TokenStream {
     let implementation = implementation(plugin);
@@ -19,8 +20,10 @@ pub(crate) fn plugin(plugin: &Plugin) -> TokenStream {
 }
 
 fn implementation(plugin: &Plugin) -> TokenStream {
-    let Plugin { ty, name, version, runtime, emits, handlers, .. } = plugin;
+    let Plugin { ty, name, version, runtime, emits, requires, handlers, state, .. } = plugin;
     let handlers = handlers.iter().map(handler);
+    let snapshots = state.snapshots.iter().map(snapshot);
+    let restores = state.restores.iter().map(restore);
     let initialize = initialize(plugin);
     quote! {
         #[automatically_derived]
@@ -29,6 +32,11 @@ fn implementation(plugin: &Plugin) -> TokenStream {
             const VERSION: &'static str = #version;
             const RUNTIME: bool = #runtime;
             const EMITS: &'static [&'static str] = &[#(#emits),*];
+            const REQUIRES: &'static [&'static str] = &[#(#requires),*];
+            const SNAPSHOTS: &'static [::ksi_plugin_api::__private::Snapshot<Self>] =
+                &[#(#snapshots),*];
+            const RESTORES: &'static [::ksi_plugin_api::__private::Restore<Self>] =
+                &[#(#restores),*];
             const HANDLERS: &'static [::ksi_plugin_api::Handler<Self>] = &[#(#handlers),*];
             #initialize
         }
@@ -65,6 +73,29 @@ fn handler(handler: &Handler) -> TokenStream {
     }
 }
 
+fn snapshot(Versioned { method, version, ty }: &Versioned) -> TokenStream {
+    let version = Literal::u32_unsuffixed(*version);
+    let call = quote_spanned! { method.span().resolved_at(Span::call_site())=>
+        |taking| taking.run::<#ty, _, _>(
+            |plugin: ::ksi_plugin_api::PluginRef<Self>,
+             ctx: ::ksi_plugin_api::Context| async move { Self::#method(&plugin, &ctx).await }
+        )
+    };
+    quote!(::ksi_plugin_api::__private::Snapshot { version: #version, call: #call })
+}
+
+fn restore(Versioned { method, version, ty }: &Versioned) -> TokenStream {
+    let version = Literal::u32_unsuffixed(*version);
+    let call = quote_spanned! { method.span().resolved_at(Span::call_site())=>
+        |restoring| restoring.run::<#ty, _, _>(
+            |plugin: ::ksi_plugin_api::PluginRef<Self>,
+             ctx: ::ksi_plugin_api::Context,
+             saved: #ty| async move { Self::#method(&plugin, &ctx, saved).await }
+        )
+    };
+    quote!(::ksi_plugin_api::__private::Restore { version: #version, call: #call })
+}
+
 fn initialize(plugin: &Plugin) -> TokenStream {
     let ty = &plugin.ty;
     let body = match &plugin.initialize {
@@ -91,7 +122,9 @@ fn initialize(plugin: &Plugin) -> TokenStream {
 
 /// Numbers go as strings here, because the manifest is joined from pieces of text.
 fn export(plugin: &Plugin) -> TokenStream {
-    let Plugin { ty, name, version, runtime, emits, handlers, .. } = plugin;
+    let Plugin { ty, name, version, runtime, emits, requires, handlers, state, .. } = plugin;
+    let writes = state.snapshots.iter().map(|snapshot| snapshot.version.to_string());
+    let restores = state.restores.iter().map(|restore| restore.version.to_string());
     let handlers = handlers.iter().map(|handler| {
         let name = handler.name();
         let subscriptions = &handler.subscriptions;
@@ -115,7 +148,10 @@ fn export(plugin: &Plugin) -> TokenStream {
             version = #version,
             runtime = #runtime,
             handlers = [#(#handlers),*],
-            emits = [#(#emits),*]
+            emits = [#(#emits),*],
+            requires = [#(#requires),*],
+            writes = [#(#writes),*],
+            restores = [#(#restores),*]
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use proc_macro2::Ident;
 use syn::ext::IdentExt;
-use syn::{Attribute, FnArg, ImplItemFn, LitStr, Receiver, ReceiverKind, Signature, Type};
+use syn::{Attribute, ImplItemFn, LitStr, Type};
 
 use crate::args;
 use crate::doc::summary;
@@ -51,11 +51,12 @@ pub(crate) fn read(
         form: format!("async fn {}(&self, ctx: &Context, data: T) -> Result<R>", sig.ident),
         params: "two parameters beside `self`",
         input: "the payload",
+        output: "the reply",
         returns: "Result<R>",
     };
     shape.check_kind(sig, errors);
-    check_receiver(sig, &shape, errors);
-    check_conditions(method, errors);
+    shape.check_receiver(sig, errors);
+    shape.check_conditions(&method.attrs, errors);
     let payload = shape.input(sig, errors);
     let reply = shape.reply(sig, errors);
 
@@ -89,31 +90,6 @@ impl Subscribed {
             own.push(name);
         }
         self.0.extend(own.into_iter().map(|name| (name, method.clone())));
-    }
-}
-
-fn check_receiver(sig: &Signature, shape: &Shape, errors: &mut Errors) {
-    let form = &shape.form;
-    match sig.inputs.first() {
-        Some(FnArg::Receiver(Receiver { kind: ReceiverKind::Reference(_, _, None), .. })) => {}
-        Some(FnArg::Receiver(receiver)) => errors.at(
-            receiver,
-            format!(
-                "a handler takes `&self`, because calls run side by side; keep what changes in an \
-                 atomic or a mutex and write `{form}`"
-            ),
-        ),
-        Some(first) => errors.at(first, format!("a handler takes `&self` first: write `{form}`")),
-        None => errors.at(&sig.ident, format!("a handler takes `&self` first: write `{form}`")),
-    }
-}
-
-/// The manifest is written from the block as it stands here, where conditions are not yet decided.
-fn check_conditions(method: &ImplItemFn, errors: &mut Errors) {
-    for attr in method.attrs.iter().filter(|attr| attr.path().is_ident("cfg")) {
-        let message = "a handler is there in every build: put the condition inside the method, or \
-                       on the whole #[plugin] block";
-        errors.at(attr, message);
     }
 }
 

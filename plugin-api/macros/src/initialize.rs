@@ -24,6 +24,7 @@ pub(crate) fn read(
         form: format!("async fn {}(ctx: &Context, config: T) -> Result<Self>", sig.ident),
         params: "two parameters",
         input: "the configuration",
+        output: "the plugin",
         returns: "Result<Self>",
     };
     if !matches!(attr.meta, Meta::Path(_)) {

@@ -16,6 +16,7 @@ mod initialize;
 mod options;
 mod package;
 mod signature;
+mod state;
 
 mod generate;
 
@@ -37,7 +38,8 @@ use package::Package;
 ///
 /// It goes on the struct's impl block. Methods with [`macro@event_handler`] become the plugin's
 /// handlers, and a function with [`macro@initialize`] builds the plugin from its configuration;
-/// without one, `Default::default()` does. Everything else in the block is left alone.
+/// without one, `Default::default()` does. Methods with [`macro@snapshot`] and [`macro@restore`]
+/// carry its state over a reload. Everything else in the block is left alone.
 ///
 /// ```ignore
 /// #[plugin(emits(Greeted))]
@@ -60,10 +62,13 @@ use package::Package;
 ///   handlers. It needs the feature `runtime` of `ksi-plugin-api`.
 /// - `emits("a:b", Greeted)`: the events that the plugin emits, by name or by type. They are shown
 ///   to whoever inspects the plugin; emitting others is not refused.
+/// - `requires("state:set", Get)`: the events that somebody must handle for the plugin to be of
+///   use. The host does not start it before that, and says what is missing.
 ///
 /// # Errors
 /// The build fails when the block is a trait's or generic, when two handlers have one name or
-/// subscribe to one event name, and for every handler that cannot be called.
+/// subscribe to one event name, when a snapshot has no restore of its version, and for every method
+/// with a mark that cannot be called.
 #[proc_macro_attribute]
 pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
     plugin::expand(args.into(), item.into(), &Package::being_built()).into()
@@ -102,6 +107,50 @@ pub fn event_handler(_args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn initialize(_args: TokenStream, item: TokenStream) -> TokenStream {
     plugin::used_alone("initialize", &item.into()).into()
+}
+
+/// Marks a method of a [`macro@plugin`] block that takes a snapshot of the plugin's state.
+///
+/// It is `async fn(&self, ctx: &Context) -> Result<S>`, where `S` is any type with `Serialize` that
+/// does not borrow. The host takes snapshots when it replaces the plugin, when it stops, and from
+/// time to time, also beside calls: what is read together is locked together.
+///
+/// ```ignore
+/// #[snapshot(version = 2)]
+/// async fn snapshot(&self, _: &Context) -> Result<Saved> { Ok(Saved { count: self.count() }) }
+/// ```
+///
+/// # Options
+/// - `version = 2`: the version of the snapshot's shape, a whole number from 1 on; 1 without it. A
+///   plugin may have several of these methods, each with a version of its own, so that an older
+///   version of the plugin can go on with the state of this one. Each needs a [`macro@restore`] of
+///   the same version.
+#[proc_macro_attribute]
+pub fn snapshot(_args: TokenStream, item: TokenStream) -> TokenStream {
+    plugin::used_alone("snapshot", &item.into()).into()
+}
+
+/// Marks a method of a [`macro@plugin`] block that restores the plugin's state from a snapshot.
+///
+/// It is `async fn(&self, ctx: &Context, saved: S) -> Result<()>`, where `S` is any type with
+/// `Deserialize` that does not borrow. It runs after [`macro@initialize`] and before the first
+/// event. An error keeps the plugin from going live, and leaves the running generation in place at
+/// a reload.
+///
+/// ```ignore
+/// #[restore(version = 1)]
+/// async fn restore_v1(&self, _: &Context, saved: SavedV1) -> Result<()> {
+///     self.set_count(saved.n.into());
+///     Ok(())
+/// }
+/// ```
+///
+/// # Options
+/// - `version = 1`: the version of the snapshots that this method restores; 1 without it. A plugin
+///   has one such method for each version that it can still read.
+#[proc_macro_attribute]
+pub fn restore(_args: TokenStream, item: TokenStream) -> TokenStream {
+    plugin::used_alone("restore", &item.into()).into()
 }
 
 /// Makes a struct or enum the payload of the event with the given name.

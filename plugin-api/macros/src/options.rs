@@ -10,8 +10,7 @@ use crate::duration::parse_timeout;
 use crate::errors::Errors;
 use crate::name::{check_event_name, check_subscription, plugin_name_mistake};
 
-const KNOWN_TO_PLUGIN: &str =
-    "#[plugin] knows `name = \"..\"`, `version = \"..\"`, `runtime` and `emits(..)`";
+const KNOWN_TO_PLUGIN: &str = "#[plugin] knows `name = \"..\"`, `version = \"..\"`, `runtime`, `emits(..)` and `requires(..)`";
 
 const KNOWN_TO_HANDLER: &str = "#[event_handler] knows event names in quotes, \
      `priority = 10`, `timeout = \"5s\"` and `blocking`";
@@ -22,6 +21,7 @@ pub(crate) struct PluginOptions {
     pub(crate) version: Option<LitStr>,
     pub(crate) runtime: bool,
     pub(crate) emits: Vec<EventRef>,
+    pub(crate) requires: Vec<EventRef>,
 }
 
 /// An event as an author refers to it.
@@ -43,7 +43,7 @@ pub(crate) struct HandlerOptions {
 impl PluginOptions {
     pub(crate) fn read(tokens: TokenStream, errors: &mut Errors) -> Self {
         let mut options = Self::default();
-        let (mut runtime, mut emits) = (None, None);
+        let (mut runtime, mut emits, mut requires) = (None, None, None);
         for arg in errors.take(args::of_tokens(tokens)).unwrap_or_default() {
             let read = match arg {
                 Arg::Value(option, value) if option == "name" => plugin_name(&option, &value)
@@ -52,14 +52,17 @@ impl PluginOptions {
                     .and_then(|version| args::set(&mut options.version, &option, version)),
                 Arg::Flag(option) if option == "runtime" => args::set(&mut runtime, &option, ()),
                 Arg::List(option, list) if option == "emits" => {
-                    emitted(list, errors).and_then(|events| args::set(&mut emits, &option, events))
+                    listed(list, errors).and_then(|events| args::set(&mut emits, &option, events))
                 }
+                Arg::List(option, list) if option == "requires" => listed(list, errors)
+                    .and_then(|events| args::set(&mut requires, &option, events)),
                 other => Err(unknown(&other, KNOWN_TO_PLUGIN)),
             };
             errors.take(read);
         }
         options.runtime = runtime.is_some();
         options.emits = emits.unwrap_or_default();
+        options.requires = requires.unwrap_or_default();
         options
     }
 }
@@ -113,7 +116,8 @@ fn plugin_version(option: &Ident, value: &Expr) -> Result<LitStr> {
     Ok(version)
 }
 
-fn emitted(list: TokenStream, errors: &mut Errors) -> Result<Vec<EventRef>> {
+/// The events of `emits(..)` or `requires(..)`.
+fn listed(list: TokenStream, errors: &mut Errors) -> Result<Vec<EventRef>> {
     let events = Punctuated::<EventRef, Token![,]>::parse_terminated.parse2(list)?;
     let mut named: Vec<String> = Vec::new();
     for event in &events {
@@ -206,13 +210,15 @@ mod tests {
     #[test]
     fn reads_all_options_of_a_plugin() {
         let (options, errors) = of_plugin(quote! {
-            name = "greeter", version = "1.2.0-rc.1", runtime, emits("a:b", events::Greeted)
+            name = "greeter", version = "1.2.0-rc.1", runtime, emits("a:b", events::Greeted),
+            requires(Get, "c:d"),
         });
         errors.finish().unwrap();
         assert_eq!(options.name.unwrap().value(), "greeter");
         assert_eq!(options.version.unwrap().value(), "1.2.0-rc.1");
         assert!(options.runtime);
         assert!(matches!(options.emits.as_slice(), [EventRef::Name(_), EventRef::Type(_)]));
+        assert!(matches!(options.requires.as_slice(), [EventRef::Type(_), EventRef::Name(_)]));
     }
 
     #[test]
@@ -291,19 +297,31 @@ mod tests {
             ["`blocking` is given twice", "`priority` is given twice"]
         );
         assert_eq!(
-            mistakes_of_plugin(quote!(name = "a", name = "b", emits(), emits())),
-            ["`name` is given twice", "`emits` is given twice"]
+            mistakes_of_plugin(quote!(
+                name = "a",
+                name = "b",
+                emits(),
+                emits(),
+                requires(),
+                requires()
+            )),
+            ["`name` is given twice", "`emits` is given twice", "`requires` is given twice"]
         );
     }
 
     #[test]
-    fn emitted_events_are_names_and_types() {
-        let found = mistakes_of_plugin(quote!(emits("greet", "a:*", "a:b", "a:b")));
-        assert!(found[0].starts_with("`greet` is no event name"), "{found:?}");
-        assert!(found[1].starts_with("`a:*` is a pattern"), "{found:?}");
-        assert_eq!(found[2], "`a:b` is listed twice: write it once");
-        let found = mistakes_of_plugin(quote!(emits(5)));
-        assert_eq!(found, ["expected an event: its name in quotes, or a type with #[event(..)]"]);
+    fn listed_events_are_names_and_types() {
+        for option in [quote!(emits), quote!(requires)] {
+            let found = mistakes_of_plugin(quote!(#option("greet", "a:*", "a:b", "a:b")));
+            assert!(found[0].starts_with("`greet` is no event name"), "{found:?}");
+            assert!(found[1].starts_with("`a:*` is a pattern"), "{found:?}");
+            assert_eq!(found[2], "`a:b` is listed twice: write it once");
+            let found = mistakes_of_plugin(quote!(#option(5)));
+            assert_eq!(
+                found,
+                ["expected an event: its name in quotes, or a type with #[event(..)]"]
+            );
+        }
     }
 
     #[test]

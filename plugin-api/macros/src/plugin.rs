@@ -12,6 +12,7 @@ use crate::initialize::{self, Initialize};
 use crate::options::{EventRef, PluginOptions};
 use crate::package::Package;
 use crate::signature::bare;
+use crate::state::{self, Kind, State};
 
 /// Everything that is known of a plugin once its block is read.
 pub(crate) struct Plugin {
@@ -20,8 +21,18 @@ pub(crate) struct Plugin {
     pub(crate) version: String,
     pub(crate) runtime: bool,
     pub(crate) emits: Vec<EventRef>,
+    pub(crate) requires: Vec<EventRef>,
     pub(crate) handlers: Vec<Handler>,
     pub(crate) initialize: Option<Initialize>,
+    pub(crate) state: State,
+}
+
+/// The methods of a block that the host calls.
+#[derive(Default)]
+struct Methods {
+    handlers: Vec<Handler>,
+    initialize: Option<Initialize>,
+    state: State,
 }
 
 /// The whole work of `#[plugin(args)] item`.
@@ -69,7 +80,7 @@ fn read(args: TokenStream, block: &mut ItemImpl, package: &Package) -> Result<Pl
     check_block(block, &mut errors);
     let name = errors.take(or_lent(options.name, || package.plugin_name()));
     let version = errors.take(or_lent(options.version, || package.plugin_version()));
-    let (handlers, initialize) = read_methods(block, &mut errors);
+    let Methods { handlers, initialize, state } = read_methods(block, &mut errors);
     errors.finish()?;
     Ok(Plugin {
         ty: (*block.self_ty).clone(),
@@ -77,8 +88,10 @@ fn read(args: TokenStream, block: &mut ItemImpl, package: &Package) -> Result<Pl
         version: version.unwrap_or_default(),
         runtime: options.runtime,
         emits: options.emits,
+        requires: options.requires,
         handlers,
         initialize,
+        state,
     })
 }
 
@@ -97,9 +110,10 @@ fn check_block(block: &ItemImpl, errors: &mut Errors) {
     }
 }
 
-fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> (Vec<Handler>, Option<Initialize>) {
-    let mut handlers = Vec::new();
+fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> Methods {
+    let mut methods = Methods::default();
     let mut initialize = None;
+    let mut versions = state::Versions::default();
     let mut subscribed = Subscribed::default();
     let mut marked = Vec::new();
     for item in &mut block.items {
@@ -108,7 +122,8 @@ fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> (Vec<Handler>, Opt
         let Some((mark, attr)) = marks.first() else { continue };
         if let Some((_, second)) = marks.get(1) {
             let message = "one mark on a method is enough: several events go into one \
-                           #[event_handler(\"a:b\", \"c:d\")], and #[initialize] handles none";
+                           #[event_handler(\"a:b\", \"c:d\")], and a method with another mark \
+                           handles none";
             errors.at(second, message);
         }
         let name = method.sig.ident.clone();
@@ -121,7 +136,7 @@ fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> (Vec<Handler>, Opt
                     );
                     errors.at(&name, message);
                 }
-                handlers.extend(handler::read(method, attr, &mut subscribed, errors));
+                methods.handlers.extend(handler::read(method, attr, &mut subscribed, errors));
                 marked.push(name);
             }
             Mark::Initialize => {
@@ -134,14 +149,21 @@ fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> (Vec<Handler>, Opt
                     errors.at(&name, message);
                 }
             }
+            Mark::State(kind) => {
+                let read = state::read(*kind, method, attr, &mut versions, errors);
+                methods.state.extend(*kind, read);
+            }
         }
     }
-    (handlers, initialize.and_then(|(_, read)| read))
+    versions.check(errors);
+    methods.initialize = initialize.and_then(|(_, read)| read);
+    methods
 }
 
 enum Mark {
     Handler,
     Initialize,
+    State(Kind),
 }
 
 /// Takes the attributes that this block understands off a method. They are known by their last
@@ -153,6 +175,8 @@ fn take_marks(attrs: &mut Vec<Attribute>) -> Vec<(Mark, Attribute)> {
         match name.as_deref() {
             Some("event_handler") => marks.push((Mark::Handler, attr)),
             Some("initialize") => marks.push((Mark::Initialize, attr)),
+            Some("snapshot") => marks.push((Mark::State(Kind::Snapshot), attr)),
+            Some("restore") => marks.push((Mark::State(Kind::Restore), attr)),
             _ => attrs.push(attr),
         }
     }
@@ -210,13 +234,14 @@ mod tests {
              #[event_handler(\"a:b\", \"c:*\", priority = -2, timeout = \"5s\", blocking)] \
              async fn r#type(&self, ctx: &Context, _: Value) -> Result<()> {{ x }} }}"
         );
-        let expansion = expand_str("runtime, emits(\"x:y\", Greeted)", &block);
+        let expansion = expand_str("runtime, emits(\"x:y\", Greeted), requires(Get)", &block);
         for part in [
             "impl ::ksi_plugin_api::Plugin for Greeter",
             "const NAME: &'static str = \"greeter\";",
             "const VERSION: &'static str = \"0.3.1\";",
             "const RUNTIME: bool = true;",
-            "&[\"x:y\", <Greeted as ::ksi_plugin_api::Event>::NAME]",
+            "EMITS: &'static [&'static str] = &[\"x:y\", <Greeted as ::ksi_plugin_api::Event>::NAME]",
+            "REQUIRES: &'static [&'static str] = &[<Get as ::ksi_plugin_api::Event>::NAME]",
             "name: \"greet\", summary: \"Greets.\", \
              subscriptions: &[<Greet as ::ksi_plugin_api::Event>::NAME], \
              priority: 0, timeout_ms: 0, blocking: false,",
@@ -246,7 +271,36 @@ mod tests {
             "const VERSION: &'static str = \"9\";",
             "config.expect_empty()?;",
             "<Greeter as ::core::default::Default>::default()",
-            "handlers = [], emits = []",
+            "handlers = [], emits = [], requires = [], writes = [], restores = []",
+        ] {
+            assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
+        }
+    }
+
+    #[test]
+    fn state_is_written_out_with_the_highest_version_first() {
+        let expansion = expand_str(
+            "",
+            "impl Greeter { \
+             #[snapshot] async fn old(&self, _: &Context) -> Result<Old> { x } \
+             #[snapshot(version = 2)] async fn r#new(&self, _: &Context) -> Result<Saved> { x } \
+             #[ksi_plugin_api::restore] async fn from_old(&self, _: &Context, s: Old) -> Result<()> { x } \
+             #[restore(version = 2)] async fn from_new(&self, _: &Context, s: Saved) -> Result<()> { x } }",
+        );
+        for part in [
+            "impl Greeter { async fn old(&self, _: &Context) -> Result<Old> { x }",
+            "const SNAPSHOTS: &'static [::ksi_plugin_api::__private::Snapshot<Self>] = \
+             &[::ksi_plugin_api::__private::Snapshot { version: 2, \
+             call: |taking| taking.run::<Saved, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
+             ctx: ::ksi_plugin_api::Context| async move { Self::r#new(&plugin, &ctx).await }) }, \
+             ::ksi_plugin_api::__private::Snapshot { version: 1,",
+            "const RESTORES: &'static [::ksi_plugin_api::__private::Restore<Self>] = \
+             &[::ksi_plugin_api::__private::Restore { version: 2, \
+             call: |restoring| restoring.run::<Saved, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
+             ctx: ::ksi_plugin_api::Context, saved: Saved| async move { \
+             Self::from_new(&plugin, &ctx, saved).await }) }, \
+             ::ksi_plugin_api::__private::Restore { version: 1,",
+            "writes = [\"2\", \"1\"], restores = [\"2\", \"1\"]",
         ] {
             assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
         }
@@ -294,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_method_has_one_mark() {
-        for second in ["#[event_handler(\"c:d\")]", "#[initialize]"] {
+        for second in ["#[event_handler(\"c:d\")]", "#[initialize]", "#[snapshot]", "#[restore]"] {
             let block = format!("impl Greeter {{ #[event_handler(\"a:b\")] {second} {GREET} }}");
             let found = mistakes("", &block);
             assert_eq!(found.len(), 1, "{found:?}");
@@ -335,15 +389,16 @@ mod tests {
 
     #[test]
     fn an_inner_attribute_alone_says_where_it_belongs() {
-        let expansion = used_alone(
-            "event_handler",
-            &quote!(
-                fn f() {}
-            ),
-        );
-        assert_eq!(
-            messages(expansion),
-            ["#[event_handler] belongs on a method inside a #[plugin] impl block"]
-        );
+        for attribute in ["event_handler", "snapshot"] {
+            let expansion = used_alone(
+                attribute,
+                &quote!(
+                    fn f() {}
+                ),
+            );
+            let message =
+                format!("#[{attribute}] belongs on a method inside a #[plugin] impl block");
+            assert_eq!(messages(expansion), [message]);
+        }
     }
 }

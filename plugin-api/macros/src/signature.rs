@@ -1,8 +1,9 @@
-//! What the signatures of handlers and of `initialize` have in common.
+//! What the signatures of handlers, of `initialize`, and of snapshots and restores have in common.
 
 use quote::ToTokens;
 use syn::{
-    FnArg, GenericArgument, Pat, PatType, Path, PathArguments, ReturnType, Safety, Signature, Type,
+    Attribute, FnArg, GenericArgument, Pat, PatType, Path, PathArguments, Receiver, ReceiverKind,
+    ReturnType, Safety, Signature, Type,
 };
 
 use crate::errors::Errors;
@@ -17,6 +18,8 @@ pub(crate) struct Shape {
     pub(crate) params: &'static str,
     /// What to call the second one: "the payload".
     pub(crate) input: &'static str,
+    /// What to call what it gives: "the reply".
+    pub(crate) output: &'static str,
     /// What the return type should be.
     pub(crate) returns: &'static str,
 }
@@ -44,21 +47,70 @@ impl Shape {
         }
     }
 
+    /// Refuses a method that cannot be called beside others.
+    pub(crate) fn check_receiver(&self, sig: &Signature, errors: &mut Errors) {
+        let Shape { what, form, .. } = self;
+        match sig.inputs.first() {
+            Some(FnArg::Receiver(Receiver {
+                kind: ReceiverKind::Reference(_, _, None), ..
+            })) => {}
+            Some(FnArg::Receiver(receiver)) => errors.at(
+                receiver,
+                format!(
+                    "{what} takes `&self`, because calls run side by side; keep what changes in an \
+                     atomic or a mutex and write `{form}`"
+                ),
+            ),
+            Some(first) => errors.at(first, format!("{what} takes `&self` first: write `{form}`")),
+            None => errors.at(&sig.ident, format!("{what} takes `&self` first: write `{form}`")),
+        }
+    }
+
+    /// The manifest is written from the block as it stands here, where conditions are not yet
+    /// decided.
+    pub(crate) fn check_conditions(&self, attrs: &[Attribute], errors: &mut Errors) {
+        let what = self.what;
+        for attr in attrs.iter().filter(|attr| attr.path().is_ident("cfg")) {
+            let message = format!(
+                "{what} is there in every build: put the condition inside the method, or on the \
+                 whole #[plugin] block"
+            );
+            errors.at(attr, message);
+        }
+    }
+
+    /// Checks the only parameter beside `self`, the context.
+    pub(crate) fn check_context(&self, sig: &Signature, errors: &mut Errors) {
+        let params: Vec<&PatType> = sig.inputs.iter().filter_map(typed).collect();
+        match params.as_slice() {
+            [ctx] => self.check_is_context(ctx, errors),
+            params => self.refuse_params(sig, params.len(), errors),
+        }
+    }
+
     /// The type of the second parameter beside `self`; the first one is the context.
     pub(crate) fn input<'a>(&self, sig: &'a Signature, errors: &mut Errors) -> Option<&'a Type> {
-        let Shape { what, form, params: expected, input, .. } = self;
         let params: Vec<&PatType> = sig.inputs.iter().filter_map(typed).collect();
         let [ctx, data] = params.as_slice() else {
-            let found = params.len();
-            let message = format!("{what} takes {expected}, found {found}: write `{form}`");
-            // An empty list has no tokens that could be pointed at.
-            if sig.inputs.is_empty() {
-                errors.at(&sig.ident, message);
-            } else {
-                errors.at(&sig.inputs, message);
-            }
+            self.refuse_params(sig, params.len(), errors);
             return None;
         };
+        self.check_is_context(ctx, errors);
+        self.check_owned(&data.ty, self.input, errors).then_some(&*data.ty)
+    }
+
+    fn refuse_params(&self, sig: &Signature, found: usize, errors: &mut Errors) {
+        let Shape { what, form, params, .. } = self;
+        let message = format!("{what} takes {params}, found {found}: write `{form}`");
+        // An empty list has no tokens that could be pointed at.
+        if sig.inputs.is_empty() {
+            errors.at(&sig.ident, message);
+        } else {
+            errors.at(&sig.inputs, message);
+        }
+    }
+
+    fn check_is_context(&self, ctx: &PatType, errors: &mut Errors) {
         if !is_context(&ctx.ty) {
             let name = match &*ctx.pat {
                 Pat::Ident(pat) => pat.ident.to_string(),
@@ -67,24 +119,23 @@ impl Shape {
             let message = format!("the context comes by reference: write `{name}: &Context`");
             errors.at(&ctx.ty, message);
         }
-        self.check_owned(&data.ty, input, errors).then_some(&*data.ty)
     }
 
     /// The `T` of the return type `Result<T>`.
     pub(crate) fn reply<'a>(&self, sig: &'a Signature, errors: &mut Errors) -> Option<&'a Type> {
-        let Shape { what, returns, .. } = self;
-        let ReturnType::Type(_, output) = &sig.output else {
+        let Shape { what, returns, output, .. } = self;
+        let ReturnType::Type(_, found) = &sig.output else {
             errors.at(&sig.ident, format!("{what} returns `{returns}`: write `-> {returns}`"));
             return None;
         };
-        let Some(reply) = result_of(output) else {
+        let Some(reply) = result_of(found) else {
             let message = format!(
                 "{what} returns `{returns}`, with `Result` from `ksi_plugin_api`: write `-> {returns}`"
             );
-            errors.at(output, message);
+            errors.at(found, message);
             return None;
         };
-        self.check_owned(reply, "the reply", errors).then_some(reply)
+        self.check_owned(reply, output, errors).then_some(reply)
     }
 
     fn check_owned(&self, ty: &Type, what: &str, errors: &mut Errors) -> bool {

@@ -49,6 +49,10 @@ pub trait Exported: Sized + Send + Sync + 'static {
         event: EventHandle,
         cx: &mut Context<'_>,
     ) -> CallStart;
+    /// Starts to take a snapshot of this version.
+    fn snapshot(this: Shared<Self>, version: u32, cx: &mut Context<'_>) -> CallStart;
+    /// Starts to restore a snapshot of this version. What it gives does not borrow from `state`.
+    fn restore(this: Shared<Self>, version: u32, state: &[u8], cx: &mut Context<'_>) -> CallStart;
 }
 
 /// A reference to a plugin's instance that a call may keep until it ends.
@@ -237,6 +241,30 @@ impl<P: Exported> Shims<P> {
             .unwrap_or_else(|message| CallStart::Ready(CallEnd::Panicked(message)))
     }
 
+    unsafe extern "C" fn snapshot(
+        instance: *const (),
+        version: u32,
+        waker: *const WakerBase,
+    ) -> CallStart {
+        // SAFETY: as in `call`; a snapshot that goes on is a call too.
+        let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
+        guarded(|| P::snapshot(this, version, &mut Context::from_waker(&waker)))
+            .unwrap_or_else(|message| CallStart::Ready(CallEnd::Panicked(message)))
+    }
+
+    unsafe extern "C" fn restore(
+        instance: *const (),
+        version: u32,
+        state: RSlice<'_, u8>,
+        waker: *const WakerBase,
+    ) -> CallStart {
+        // SAFETY: as in `snapshot`.
+        let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
+        let mut cx = Context::from_waker(&waker);
+        guarded(|| P::restore(this, version, state.as_slice(), &mut cx))
+            .unwrap_or_else(|message| CallStart::Ready(CallEnd::Panicked(message)))
+    }
+
     unsafe extern "C" fn destroy(instance: *mut ()) {
         // SAFETY: the host passes the pointer that `create` gave, once, and no call is left.
         discard(unsafe { Box::from_raw(instance.cast::<P>()) });
@@ -249,6 +277,8 @@ impl<P: Exported> Shims<P> {
             Self::create,
             Self::call,
             Self::destroy,
+            Self::snapshot,
+            Self::restore,
         ));
     }
 

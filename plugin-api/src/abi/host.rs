@@ -148,9 +148,16 @@ pub trait HostApi: Send + Sync + 'static {
     /// Wraps a waker whose code lies in the plugin, so that the host may keep it: it holds the library, and is woken
     /// and dropped where plugin code may run.
     fn adopt_waker(self: &Arc<Self>, waker: Waker) -> Waker;
+
+    /// Whether the plugin is only tried out: it reaches nobody, and is dropped again.
+    fn is_trial(&self) -> bool {
+        false
+    }
 }
 
 /// Functions of the host that a plugin calls.
+///
+/// A function that is appended later goes behind `span_step`, so that plugins and hosts built before still meet.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = HostTableRef)))]
@@ -178,6 +185,8 @@ pub struct HostTable {
     span: unsafe extern "C" fn(*const (), &SpanRecord<'_>) -> u64,
     #[sabi(last_prefix_field)]
     span_step: unsafe extern "C" fn(*const (), u64, SpanStep),
+    #[sabi(missing_field(option))]
+    is_trial: unsafe extern "C" fn(*const ()) -> bool,
 }
 
 /// A counted reference to the host, for one generation of a plugin. As long as one exists, the library stays.
@@ -336,6 +345,12 @@ impl<H: HostApi> Shims<H> {
         let _ = guarded(|| host.span_step(span, step));
     }
 
+    unsafe extern "C" fn is_trial(object: *const ()) -> bool {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        guarded(|| host.is_trial()).unwrap_or(false)
+    }
+
     abi_stable::staticref! {
         const TABLE: WithMetadata<HostTable> = WithMetadata::new(HostTable {
             retain: Self::retain,
@@ -353,6 +368,7 @@ impl<H: HostApi> Shims<H> {
             log: Self::log,
             span: Self::span,
             span_step: Self::span_step,
+            is_trial: Self::is_trial,
         });
     }
 }
@@ -472,6 +488,12 @@ impl HostRef {
     pub fn span_step(&self, span: u64, step: SpanStep) {
         // SAFETY: `self` holds the object.
         unsafe { (self.table.span_step())(self.object, span, step) }
+    }
+
+    /// See [`HostApi::is_trial`]. A host that was built before there were trials makes none.
+    pub fn is_trial(&self) -> bool {
+        // SAFETY: `self` holds the object.
+        self.table.is_trial().is_some_and(|is_trial| unsafe { is_trial(self.object) })
     }
 }
 

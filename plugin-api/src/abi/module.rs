@@ -74,6 +74,13 @@ pub struct PluginModule {
     /// Drops an instance and what the library keeps beside it.
     #[sabi(last_prefix_field)]
     destroy: unsafe extern "C" fn(*mut ()),
+    /// Takes a snapshot of an instance's state, of this version.
+    #[sabi(missing_field(option))]
+    snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
+    /// Restores an instance's state from a snapshot of this version. The bytes are lent for this call alone, not for
+    /// the future that it may give.
+    #[sabi(missing_field(option))]
+    restore: unsafe extern "C" fn(*const (), u32, RSlice<'_, u8>, *const WakerBase) -> CallStart,
 }
 
 impl PluginModule {
@@ -86,8 +93,15 @@ impl PluginModule {
         ) -> BoundaryFuture<CreateEnd>,
         call: unsafe extern "C" fn(*const (), u64, EventHandle, *const WakerBase) -> CallStart,
         destroy: unsafe extern "C" fn(*mut ()),
+        snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
+        restore: unsafe extern "C" fn(
+            *const (),
+            u32,
+            RSlice<'_, u8>,
+            *const WakerBase,
+        ) -> CallStart,
     ) -> Self {
-        PluginModule { describe, create, call, destroy }
+        PluginModule { describe, create, call, destroy, snapshot, restore }
     }
 }
 
@@ -135,6 +149,30 @@ impl Instance {
         // SAFETY: the pointer is that of a live instance; `lent` outlives the call.
         unsafe { (self.module.call())(self.pointer.0, handler, event, lent.as_base()) }
     }
+
+    /// Starts to take a snapshot of this version, with its first poll. It ends with a reply, which is the snapshot,
+    /// or else as a call does; a library that was built before there were snapshots fails with `no_state`.
+    pub fn snapshot(&self, version: u32, cx: &mut Context<'_>) -> CallStart {
+        let Some(snapshot) = self.module.snapshot() else { return without_state() };
+        let lent = Lent::new(cx.waker());
+        // SAFETY: the pointer is that of a live instance; `lent` outlives the call.
+        unsafe { snapshot(self.pointer.0, version, lent.as_base()) }
+    }
+
+    /// Starts to restore a snapshot of this version, with its first poll. It ends without a reply when all is well.
+    /// `state` is decoded before this returns, and not kept.
+    pub fn restore(&self, version: u32, state: &[u8], cx: &mut Context<'_>) -> CallStart {
+        let Some(restore) = self.module.restore() else { return without_state() };
+        let lent = Lent::new(cx.waker());
+        // SAFETY: the pointer is that of a live instance; `lent` and `state` outlive the call, and what the call gives
+        // does not borrow from `state`.
+        unsafe { restore(self.pointer.0, version, RSlice::from_slice(state), lent.as_base()) }
+    }
+}
+
+fn without_state() -> CallStart {
+    let message = "this plugin was built before plugins could keep state: build it anew";
+    CallStart::Ready(CallEnd::Failed("no_state".into(), message.into()))
 }
 
 impl Drop for Instance {

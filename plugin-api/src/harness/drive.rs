@@ -96,11 +96,16 @@ impl Harness {
             }
             Err(refusal) => Outcomes::refused(&refusal),
         };
-        // Once more for what the handlers have left behind, before the instance goes.
+        // Once more, for what the handlers have left behind.
+        self.end_instance();
+        outcomes.into_report(SHUTDOWN_EVENT)
+    }
+
+    /// Gives up what the plugin still does, and drops its instance.
+    pub(super) fn end_instance(&self) {
         self.world.retire();
         let instance = lock(&self.world.state).instance.take();
         drop(instance);
-        outcomes.into_report(SHUTDOWN_EVENT)
     }
 
     /// Runs `wait`, which may block, while the plugin goes on: for a test that plays the server that the plugin

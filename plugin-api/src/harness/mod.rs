@@ -75,6 +75,10 @@
 //! A plugin with a runtime of its own (`#[plugin(runtime)]`) does its I/O for real: where its answer is awaited, the
 //! harness waits for it in real time, up to [`Harness::patience`].
 //!
+//! # State
+//! [`Harness::snapshot`] and [`Setup::restore`] hand the state of one instance to another, as a reload does, and
+//! [`Setup::trial`] makes the plugin as a host does that only tries it out.
+//!
 //! # What differs from a host
 //! Blocking handlers run on the thread of the test too. The `tracing` of the plugin is that of the test. A panic of
 //! the plugin is an outcome, as in a host, but it also prints its message; a panic in a stand-in fails the test.
@@ -92,6 +96,7 @@ use crate::{abi::panic, error::Result, event::Emit, plugin::Plugin, report::Repo
 mod call;
 mod drive;
 mod setup;
+mod state;
 
 mod emission;
 mod event;
@@ -118,6 +123,8 @@ use world::World;
 pub struct Harness {
     world: Arc<World>,
     runtime: bool,
+    /// The highest version of snapshots that the plugin writes.
+    writes: Option<u32>,
     at_shutdown: Vec<Arc<Handler>>,
     patience: Mutex<Duration>,
 }

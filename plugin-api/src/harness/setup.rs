@@ -13,12 +13,13 @@ use serde_json::Value;
 use super::{
     Harness,
     routes::{Declared, Route},
+    state::reply,
     tasks::lock,
     world::World,
 };
 use crate::{
     abi::{
-        Buffer, CallEnd, CallStart, EventHandle, HostRef,
+        Buffer, CallStart, EventHandle, HostRef,
         export::{self, Exported, Failure, Shared},
         module,
     },
@@ -33,13 +34,16 @@ const INITIALIZE_LIMIT: Duration = Duration::from_secs(10);
 pub struct Setup<P> {
     config: Value,
     stand_ins: Vec<Result<Route>>,
+    snapshot: Option<(u32, Value)>,
+    trial: bool,
     plugin: PhantomData<fn() -> P>,
 }
 
 impl<P: Plugin> Setup<P> {
     pub(super) fn new() -> Self {
         let config = Value::Object(serde_json::Map::new());
-        Setup { config, stand_ins: Vec::new(), plugin: PhantomData }
+        let stand_ins = Vec::new();
+        Setup { config, stand_ins, snapshot: None, trial: false, plugin: PhantomData }
     }
 
     /// The plugin's configuration. Default: `{}`.
@@ -63,18 +67,53 @@ impl<P: Plugin> Setup<P> {
         self
     }
 
+    /// A snapshot that is restored once the plugin is initialised, before its first event, as at a reload. See
+    /// [`Harness::snapshot`].
+    pub fn restore(mut self, version: u32, snapshot: Value) -> Self {
+        self.snapshot = Some((version, snapshot));
+        self
+    }
+
+    /// Makes the plugin as a host does that tries it out, with [`Context::is_trial`](crate::Context::is_trial): its events
+    /// are refused and its background tasks do not run.
+    ///
+    /// ```
+    /// # use ksi_plugin_api::{harness::Harness, prelude::*};
+    /// # struct Server;
+    /// # #[plugin]
+    /// # impl Server {
+    /// #[initialize]
+    /// async fn initialize(ctx: &Context, _: Value) -> Result<Self> {
+    ///     if !ctx.is_trial() {
+    ///         ctx.emit(&named("server:listens", &json!({"port": 80}))).await;
+    ///     }
+    ///     Ok(Server)
+    /// }
+    /// # }
+    /// # fn main() {
+    /// let plugin = Harness::setup::<Server>().trial().start().unwrap();
+    /// assert_eq!(plugin.emitted(), []);
+    /// # }
+    /// ```
+    pub fn trial(mut self) -> Self {
+        self.trial = true;
+        self
+    }
+
     /// Makes the plugin. Time passes as its initialisation needs it.
     ///
     /// # Errors
-    /// As [`Harness::with_config`]; also a stand-in's pattern that is none.
+    /// As [`Harness::with_config`]; also a stand-in's pattern that is none, and a snapshot that cannot be restored, as
+    /// [`Harness::restore`]. In no case does the plugin see `module:shutdown`.
     pub fn start(self) -> Result<Harness> {
         let Declared { routes, at_shutdown } = Declared::of::<P>()?;
-        let world = World::new(P::NAME);
+        let world = World::new(P::NAME, self.trial);
         let stand_ins = self.stand_ins.into_iter().collect::<Result<Vec<_>>>()?;
         lock(&world.state).routes.extend(stand_ins);
         let harness = Harness {
             world: world.clone(),
             runtime: P::RUNTIME,
+            writes: P::SNAPSHOTS.first().map(|newest| newest.version),
             at_shutdown,
             patience: Mutex::new(Duration::from_secs(10)),
         };
@@ -91,24 +130,26 @@ impl<P: Plugin> Setup<P> {
         };
         let result = harness.pass_time(INITIALIZE_LIMIT, || lock(&made).take());
         making.cancel();
-        match result {
-            Some(Ok(instance)) => {
-                let mut state = lock(&world.state);
-                state.instance = Some(Arc::new(instance));
-                state.routes.extend(routes);
-                drop(state);
-                Ok(harness)
+        let instance = match result {
+            Some(Ok(instance)) => instance,
+            Some(Err(end)) => {
+                let gave_nothing = Error::new("failed", "the initialisation gave no plugin");
+                return Err(reply(end).err().unwrap_or(gave_nothing));
             }
-            Some(Err(CallEnd::Failed(code, message))) => {
-                Err(Error::new(code.to_text(), message.to_text()))
-            }
-            Some(Err(CallEnd::Panicked(message))) => Err(Error::new("panicked", message.to_text())),
-            Some(Err(_)) => Err(Error::new("failed", "the initialisation gave no plugin")),
             None => {
                 let text = format!("the initialisation did not end within {INITIALIZE_LIMIT:?}");
-                Err(Error::new("timed_out", text))
+                return Err(Error::new("timed_out", text));
             }
+        };
+        lock(&world.state).instance = Some(Arc::new(instance));
+        if let Some((version, snapshot)) = self.snapshot
+            && let Err(error) = harness.restore(version, &snapshot)
+        {
+            harness.end_instance();
+            return Err(error);
         }
+        lock(&world.state).routes.extend(routes);
+        Ok(harness)
     }
 }
 
@@ -135,5 +176,13 @@ impl<P: Plugin> Exported for InProcess<P> {
         cx: &mut Context<'_>,
     ) -> CallStart {
         Running::call(this.part(|this| &this.0), handler, event, cx)
+    }
+
+    fn snapshot(this: Shared<Self>, version: u32, cx: &mut Context<'_>) -> CallStart {
+        Running::snapshot(this.part(|this| &this.0), version, cx)
+    }
+
+    fn restore(this: Shared<Self>, version: u32, state: &[u8], cx: &mut Context<'_>) -> CallStart {
+        Running::restore(this.part(|this| &this.0), version, state, cx)
     }
 }

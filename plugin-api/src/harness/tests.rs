@@ -13,6 +13,8 @@ use std::{
 use super::Harness;
 use crate::prelude::*;
 
+mod state;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 #[event("probe:add")]

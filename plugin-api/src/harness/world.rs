@@ -26,6 +26,8 @@ const MAX_DEPTH: u32 = 64;
 /// Everything that the host of one plugin knows.
 pub(super) struct World {
     pub(super) plugin: &'static str,
+    /// The plugin is only tried out, and reaches nobody.
+    pub(super) trial: bool,
     pub(super) tasks: Arc<Tasks>,
     pub(super) clock: Arc<Clock>,
     pub(super) state: Mutex<State>,
@@ -66,9 +68,10 @@ pub(super) struct Waiting {
 }
 
 impl World {
-    pub(super) fn new(plugin: &'static str) -> Arc<Self> {
+    pub(super) fn new(plugin: &'static str, trial: bool) -> Arc<Self> {
         Arc::new(World {
             plugin,
+            trial,
             tasks: Arc::default(),
             clock: Arc::default(),
             state: Mutex::default(),
@@ -84,6 +87,9 @@ impl World {
         payload: Buffer,
     ) -> Result<Arc<HarnessEvent>, String> {
         validate_event_name(name).map_err(|error| error.to_string())?;
+        if self.trial && source == self.plugin {
+            return Err(format!("{name} reaches nobody: the plugin is only tried out"));
+        }
         let mut state = lock(&self.state);
         let attributes = match &parent {
             Some(parent) => parent.attributes.clone(),

@@ -81,7 +81,7 @@ pub(crate) struct Deleted {
     pub(crate) previous: Value,
 }
 
-/// The plugin ends, with so much in it: the last moment for whoever wants to read it.
+/// This instance of the plugin ends, with so much in it. At a replacement the next one has it already.
 #[event("state:persisting")]
 pub(crate) struct Persisting {
     pub(crate) namespaces: usize,

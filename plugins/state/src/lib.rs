@@ -11,8 +11,12 @@
 //! It sends `state:changed` after every set and `state:deleted` after every delete, without waiting for whoever
 //! listens, and emits `state:persisting` when it ends.
 //!
-//! The values live in memory. Configuration: `max_keys`, `max_value_bytes` and `max_total_bytes`; what would exceed
-//! one of them is refused (`too_many_keys`, `too_large`, `full`), and what is stored stays as it is.
+//! The values live in memory. They survive a reload of the plugin and, where the host keeps state in files, a restart of
+//! the host. What is restored is not announced: to whoever listens, nothing has changed.
+//!
+//! Configuration: `max_keys`, `max_value_bytes` and `max_total_bytes`; what would exceed one of them is refused
+//! (`too_many_keys`, `too_large`, `full`), and what is stored stays as it is. Values that no longer fit, because a limit
+//! was lowered, are not restored, nor are the others then: the plugin says which limit it is, and does not start.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -29,7 +33,7 @@ use events::{
     Changed, Delete, Deleted, Found, Get, List, Listed, Operation, Persisting, Reply, Set, Status,
     Update,
 };
-use store::{Limits, Store};
+use store::{Limits, Saved, Store};
 
 #[payload]
 #[serde(default, deny_unknown_fields)]
@@ -119,6 +123,18 @@ impl State {
             Some(namespace) => Listed::Keys(store.keys(&namespace)),
             None => Listed::Namespaces(store.namespaces()),
         })
+    }
+
+    #[snapshot]
+    async fn snapshot(&self, _: &Context) -> Result<Saved> {
+        Ok(self.store().saved())
+    }
+
+    #[restore]
+    async fn restore(&self, _: &Context, saved: Saved) -> Result<()> {
+        let restored = Store::restored(&self.limits, saved)?;
+        *self.store() = restored;
+        Ok(())
     }
 
     /// Says what is there before it goes.

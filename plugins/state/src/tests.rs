@@ -123,3 +123,90 @@ fn the_end_is_announced_with_what_is_there() {
     let persisting = json!({"namespaces": 2, "keys": 3});
     assert_eq!(plugin.emitted_of("state:persisting"), [persisting]);
 }
+
+#[test]
+fn values_survive_a_replacement_as_they_are() {
+    let old = Harness::start::<State>();
+    let values = [
+        ("b", "1", json!({"deep": [1, 2.5, null], "text": "ä \"quoted\" \n"})),
+        ("b", "2", json!(u64::MAX)),
+        ("a", "\"odd\" key", json!(null)),
+        ("a", "gone", json!("gone")),
+    ];
+    for (namespace, key, value) in &values {
+        old.emit("state:set", json!({"namespace": namespace, "key": key, "value": value}));
+    }
+    old.emit("state:delete", json!({"namespace": "a", "key": "gone"}));
+    let (version, saved) = old.snapshot().unwrap();
+    let expected = json!({"namespaces": {
+        "a": {"\"odd\" key": null},
+        "b": {"1": values[0].2, "2": u64::MAX},
+    }});
+    assert_eq!((version, &saved), (1, &expected));
+
+    let new = Harness::setup::<State>().restore(version, saved).start().unwrap();
+    for (namespace, key, value) in &values[..3] {
+        let found = new.emit("state:get", json!({"namespace": namespace, "key": key})).results();
+        assert_eq!(found, [json!({"value": value})]);
+    }
+    let namespaces = new.emit("state:list", json!({})).results();
+    assert_eq!(namespaces, [json!({"namespaces": ["a", "b"]})]);
+    assert_eq!(new.emitted(), []);
+    assert_eq!(new.snapshot().unwrap(), old.snapshot().unwrap());
+}
+
+#[test]
+fn a_restored_store_counts_what_it_holds() {
+    let config = json!({"max_keys": 3, "max_total_bytes": 20});
+    let old = Harness::with_config::<State>(config.clone()).unwrap();
+    let set = |plugin: &Harness, key: &str, value: &str| {
+        plugin.emit("state:set", json!({"namespace": "a", "key": key, "value": value}))
+    };
+    assert!(set(&old, "1", "1234").is_ok());
+    let (version, saved) = old.snapshot().unwrap();
+    let setup = Harness::setup::<State>().config(config);
+    let new = setup.restore(version, saved).start().unwrap();
+    for plugin in [&old, &new] {
+        let (full, message) = code(&set(plugin, "2", "123456789"));
+        assert_eq!(full, "full");
+        assert!(message.contains("would have 21 bytes, and 20"), "{message}");
+        assert!(set(plugin, "2", "12345678").is_ok());
+        assert!(plugin.emit("state:delete", json!({"namespace": "a", "key": "1"})).is_ok());
+        for key in ["1", "3"] {
+            assert!(set(plugin, key, "").is_ok());
+        }
+        assert_eq!(code(&set(plugin, "4", "")).0, "too_many_keys");
+    }
+}
+
+#[test]
+fn a_snapshot_that_does_not_fit_is_refused_with_the_limit_to_raise() {
+    let saved = json!({"namespaces": {"a": {"1": "1234567890", "2": 1}, "b": {"1": 1}}});
+    for (config, expected, says) in [
+        (json!({"max_keys": 2}), "too_many_keys", "3 keys, and 2 are allowed: raise max_keys"),
+        (json!({"max_value_bytes": 11}), "too_large", "a/1 has 12 bytes, and 11 are allowed"),
+        (json!({"max_total_bytes": 19}), "full", "20 bytes, and 19 are allowed"),
+    ] {
+        let setup = Harness::setup::<State>().config(config).restore(1, saved.clone());
+        let error = setup.start().err().expect("it is refused");
+        assert_eq!(error.code(), expected);
+        let message = error.message();
+        assert!(
+            message.starts_with("the snapshot does not fit the present configuration"),
+            "{message}"
+        );
+        assert!(message.contains(says), "{message}");
+    }
+    let fits = json!({"max_keys": 3, "max_value_bytes": 12, "max_total_bytes": 20});
+    let plugin = Harness::setup::<State>().config(fits).restore(1, saved).start().unwrap();
+
+    let unnamed = json!({"namespaces": {"a": {"": 1}}});
+    assert_eq!(plugin.restore(1, &unnamed).unwrap_err().code(), "invalid_name");
+    assert_eq!(plugin.restore(1, &json!({})).unwrap_err().code(), "invalid_snapshot");
+    assert_eq!(plugin.restore(2, &json!({})).unwrap_err().code(), "unknown_snapshot_version");
+    let keys = plugin.emit("state:list", json!({"namespace": "a"})).results();
+    assert_eq!(keys, [json!({"keys": ["1", "2"]})]);
+    let empty = json!({"namespaces": {"a": {}}});
+    plugin.restore(1, &empty).unwrap();
+    assert_eq!(plugin.emit("state:list", json!({})).results(), [json!({"namespaces": []})]);
+}

@@ -77,6 +77,7 @@ impl HostBuilder {
         command.arg("--socket").arg(self.socket());
         command.arg("--config").arg(config);
         command.env("TMPDIR", self.temporary());
+        command.env("XDG_STATE_HOME", self.dir.path().join("state-home"));
         command.current_dir(self.dir.path());
         if let Some(user) = self.user {
             command.uid(user).gid(user);

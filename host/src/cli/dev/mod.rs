@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::args::{Common, Dev};
 use super::exit::Failure;
+use super::state_folder::{self, Home};
 use super::{logging, run};
 use build::Cargo;
 use drop_folder::DropFolder;
@@ -26,10 +27,16 @@ pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
     let socket = common.socket_path(&config);
     run::claim(&socket)?;
     let workspaces = discover(&args.paths)?;
-    let drop_folder = match args.plugins {
-        Some(folder) => DropFolder::shared(folder)?,
-        None => DropFolder::own(workspaces[0].target.join("ksi/plugins"), &workspaces)?,
+    let (drop_folder, state) = match args.plugins {
+        Some(folder) => {
+            (DropFolder::shared(folder)?, Home::of_process().folder_for(socket.path())?)
+        }
+        None => {
+            let ours = workspaces[0].target.join("ksi");
+            (DropFolder::own(ours.join("plugins"), &workspaces)?, Some(ours.join("state")))
+        }
     };
+    state_folder::settle(&mut config, args.kept_state, state)?;
     config.plugin_dirs.insert(0, drop_folder.path().to_owned());
 
     // Watched before the first build, so that what is saved during it counts.

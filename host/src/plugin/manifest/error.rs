@@ -169,6 +169,18 @@ pub enum ManifestError {
         found: String,
     },
 
+    /// Versions of snapshots that make no sense.
+    #[error(
+        "the manifest of plugin `{name}` says nothing sensible about its state ({reason}); rebuild it \
+         against this host's ksi-plugin-api"
+    )]
+    BadState {
+        /// The plugin's name.
+        name: String,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+
     /// A name that cannot be used in events and file names.
     #[error(
         "{found:?} is no plugin name: it takes 1 to {} of the characters a-z, 0-9, _ and -, the first \

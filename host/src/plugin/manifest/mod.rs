@@ -10,7 +10,7 @@
 mod elf;
 mod error;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 pub use error::ManifestError;
 
@@ -45,10 +45,24 @@ pub struct Manifest {
     pub handlers: Vec<HandlerManifest>,
     /// Names of the events it declares to emit.
     pub emits: Vec<String>,
-    /// Whether it hands its state over at a reload.
-    pub state: bool,
+    /// Names of the events that somebody must handle for it to be of use.
+    #[serde(default)]
+    pub requires: Vec<String>,
+    /// What its snapshots are like; `None` when it keeps no state.
+    #[serde(deserialize_with = "state")]
+    pub state: Option<StateManifest>,
     /// Whether it brings a tokio runtime of its own.
     pub runtime: bool,
+}
+
+/// The versions of a plugin's snapshots, in a [`Manifest`]. Both lists have the highest first, each version once, and
+/// none is 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateManifest {
+    /// Those that it writes; never empty. The first is its own, the others are for versions of it that are older.
+    pub writes: Vec<u32>,
+    /// Those that it restores.
+    pub restores: Vec<u32>,
 }
 
 /// One handler in a [`Manifest`].
@@ -103,10 +117,46 @@ pub(crate) fn read_manifest(bytes: &[u8], host_abi: u32) -> Result<Manifest, Man
     if !is_plugin_name(&manifest.name) {
         return Err(ManifestError::BadName { found: manifest.name });
     }
+    if let Some(reason) = manifest.state.as_ref().and_then(StateManifest::mistake) {
+        return Err(ManifestError::BadState { name: manifest.name, reason });
+    }
     if manifest.panic != "unwind" {
         return Err(ManifestError::PanicStrategy { name: manifest.name, found: manifest.panic });
     }
     Ok(manifest)
+}
+
+impl StateManifest {
+    /// What is wrong with it, if anything.
+    fn mistake(&self) -> Option<&'static str> {
+        let descends = |versions: &[u32]| versions.windows(2).all(|pair| pair[0] > pair[1]);
+        if self.writes.is_empty() {
+            Some("it writes no snapshots")
+        } else if self.writes.contains(&0) || self.restores.contains(&0) {
+            Some("there is no version 0")
+        } else if !descends(&self.writes) || !descends(&self.restores) {
+            Some("the versions do not stand in order, the highest first and each once")
+        } else {
+            None
+        }
+    }
+}
+
+/// Plugins that were built before there were snapshots say `false`.
+fn state<'de, D: Deserializer<'de>>(value: D) -> Result<Option<StateManifest>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Declared {
+        Snapshots(StateManifest),
+        Flag(bool),
+    }
+    match Option::<Declared>::deserialize(value)? {
+        Some(Declared::Snapshots(state)) => Ok(Some(state)),
+        None | Some(Declared::Flag(false)) => Ok(None),
+        Some(Declared::Flag(true)) => {
+            Err(D::Error::custom("it keeps state and names no snapshots"))
+        }
+    }
 }
 
 /// Linkers and linked-in neighbours may leave zeroes behind the manifest, and people newlines.

@@ -11,8 +11,12 @@ const ROOM: usize = 2048;
 
 const GOOD: &str = r#"{"format":1,"name":"hello","version":"0.3.0","abi":1,"rustc":"rustc 1.95.0",
     "target":"any-triple","panic":"unwind","handlers":[{"name":"greet","subscriptions":["greet:request"],
-    "priority":-3,"timeout_ms":5000,"blocking":true}],"emits":["greet:done"],"state":true,"runtime":false,
+    "priority":-3,"timeout_ms":5000,"blocking":true}],"emits":["greet:done"],"requires":["state:set"],
+    "state":{"writes":[3,1],"restores":[3,2,1]},"runtime":false,
     "added_later":{"x":1}}"#;
+
+/// What [`GOOD`] says of its state.
+const STATE: &str = r#"{"writes":[3,1],"restores":[3,2,1]}"#;
 
 fn build(source: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
@@ -101,10 +105,23 @@ fn a_plugin_is_read_whole() {
         }]
     );
     assert_eq!(manifest.emits, ["greet:done"]);
-    assert!(manifest.state && !manifest.runtime);
+    assert_eq!(manifest.requires, ["state:set"]);
+    assert_eq!(manifest.state, Some(StateManifest { writes: vec![3, 1], restores: vec![3, 2, 1] }));
+    assert!(!manifest.runtime);
 
     let text = serde_json::to_string(&manifest).unwrap();
     assert_eq!(with_json(&format!("{text}\n\n")).unwrap(), manifest);
+}
+
+#[test]
+fn a_plugin_without_state_says_so_in_either_form() {
+    for without in ["null", "false"] {
+        let manifest = with_json(&GOOD.replacen(STATE, without, 1)).unwrap();
+        assert_eq!(manifest.state, None, "{without}");
+    }
+    // As plugins were built before anything could be required.
+    let manifest = with_json(&GOOD.replacen("\"requires\":[\"state:set\"],", "", 1)).unwrap();
+    assert!(manifest.requires.is_empty());
 }
 
 #[test]
@@ -268,6 +285,21 @@ fn bad_manifests_are_told_apart() {
     assert!(abi.to_string().contains("ksi-plugin-api"), "{abi}");
     let panic = changed("\"unwind\"", "\"abort\"");
     assert!(matches!(panic, ManifestError::PanicStrategy { .. }), "{panic}");
+
+    for (state, says) in [
+        ("{\"writes\":[],\"restores\":[]}", "no snapshots"),
+        ("{\"writes\":[1,0],\"restores\":[1]}", "no version 0"),
+        ("{\"writes\":[1],\"restores\":[1,0]}", "no version 0"),
+        ("{\"writes\":[1,2],\"restores\":[2]}", "in order"),
+        ("{\"writes\":[2],\"restores\":[2,2]}", "in order"),
+    ] {
+        let error = changed(STATE, state);
+        assert!(matches!(error, ManifestError::BadState { .. }), "{state}: {error}");
+        assert!(error.to_string().contains(says), "{state}: {error}");
+    }
+    for state in ["true", "{\"writes\":[1]}", "{\"writes\":[-1],\"restores\":[1]}", "1"] {
+        assert!(matches!(changed(STATE, state), ManifestError::BadJson(_)), "{state}");
+    }
 
     let long = format!("\"{}\"", "x".repeat(65));
     for name in ["\"\"", "\"-a\"", "\"a/b\"", "\"a b\"", "\"ä\"", "\"..\"", long.as_str()] {

@@ -1,0 +1,316 @@
+//! One plugin as the host tells of it, and the words in which `ksi list` and `ksi inspect` say it.
+//!
+//! Anything may be missing: an older host knows less, and a file that never became a plugin has little more than a name
+//! and an error.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use super::table::Tone;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Plugin {
+    pub(crate) name: String,
+    pub(crate) version: Option<String>,
+    pub(crate) generation: Option<u64>,
+    state: String,
+    on_probation: bool,
+    pub(crate) file: Option<String>,
+    pub(crate) counts: Option<Counts>,
+    /// Those of the live generation alone.
+    pub(crate) generation_counts: Option<Counts>,
+    /// The latest generations that were replaced, and those that are still in memory.
+    pub(crate) retired: Vec<Retired>,
+    /// Earlier ones, all of which have left memory.
+    pub(crate) earlier_unmapped: usize,
+    pub(crate) last_error: Option<String>,
+    /// The version of the snapshots that it writes.
+    pub(crate) keeps_state: Option<u64>,
+    pub(crate) persisted: Option<Persisted>,
+    /// Events that it requires and nobody handles.
+    missing: Vec<String>,
+    quarantined: Option<Quarantined>,
+    /// What a rollback can go back to, the next first.
+    previous: Vec<Previous>,
+    reloads: u64,
+    rollbacks: u64,
+    /// Events that wait for its state to be handed over.
+    held: u64,
+}
+
+/// How the calls of a plugin, a handler or the host ended.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Counts {
+    pub(crate) accepted: u64,
+    pub(crate) replied: u64,
+    pub(crate) no_reply: u64,
+    pub(crate) failed: u64,
+    pub(crate) panicked: u64,
+    pub(crate) timed_out: u64,
+    pub(crate) rejected: u64,
+    pub(crate) in_flight: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Retired {
+    pub(crate) generation: u64,
+    pub(crate) version: Option<String>,
+    pub(crate) state: String,
+    pub(crate) cause: Option<String>,
+    pub(crate) timings_ms: Option<Timings>,
+}
+
+/// How long steps took, in milliseconds, by their names.
+pub(crate) type Timings = BTreeMap<String, Option<f64>>;
+
+/// Its snapshot on the disk.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Persisted {
+    version: u64,
+    bytes: u64,
+    /// Seconds since 1970.
+    written: f64,
+}
+
+/// A version that the host does not try again by itself, or not yet.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Quarantined {
+    version: Option<String>,
+    reason: Option<String>,
+    attempts: u64,
+    retry_in_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Previous {
+    version: Option<String>,
+    generation: u64,
+}
+
+impl Plugin {
+    pub(crate) fn state(&self) -> String {
+        match self.on_probation {
+            true => format!("{} (probation)", self.state),
+            false => self.state.clone(),
+        }
+    }
+
+    pub(crate) fn tone(&self) -> Tone {
+        match self.state.as_str() {
+            "live" if self.on_probation => Tone::Doubtful,
+            "live" => Tone::Good,
+            "refused" | "failed" => Tone::Bad,
+            "waiting" | "draining" | "unloaded" | "pinned" => Tone::Doubtful,
+            _ => Tone::Usual,
+        }
+    }
+
+    /// The last error, unless the quarantine says the same.
+    pub(crate) fn last_error(&self) -> Option<&str> {
+        let said = self.quarantined.as_ref().and_then(|it| it.reason.as_ref());
+        self.last_error.as_ref().filter(|error| Some(*error) != said).map(String::as_str)
+    }
+
+    /// `version 0.2.0: it panics; 2 attempts, the next in 12s`
+    pub(crate) fn quarantined(&self) -> Option<String> {
+        let Quarantined { version, reason, attempts, retry_in_ms } = self.quarantined.as_ref()?;
+        let version = version.as_ref().map(|it| format!("version {it}: ")).unwrap_or_default();
+        let reason = reason.as_deref().unwrap_or("for a reason that the host does not tell");
+        let attempts = several(*attempts, "attempt");
+        let next = match retry_in_ms {
+            Some(ms) => format!("the next in {}", seconds(ms.div_ceil(1000))),
+            None => format!("none until its file changes or `ksi reload {}`", self.name),
+        };
+        Some(format!("{version}{reason}; {attempts}, {next}"))
+    }
+
+    pub(crate) fn missing(&self) -> Option<String> {
+        let missing = self.missing.join(", ");
+        (!missing.is_empty()).then(|| format!("nobody handles {missing}, which it requires"))
+    }
+
+    pub(crate) fn held(&self) -> Option<String> {
+        let wait = if self.held == 1 { "waits" } else { "wait" };
+        let events = several(self.held, "event");
+        (self.held > 0).then(|| format!("{events} {wait} for the hand-over of its state"))
+    }
+
+    pub(crate) fn rollbacks(&self) -> Option<String> {
+        let (rollbacks, reloads) =
+            (several(self.rollbacks, "rollback"), several(self.reloads, "reload"));
+        (self.rollbacks > 0).then(|| format!("{rollbacks}, {reloads}"))
+    }
+
+    pub(crate) fn replaced(&self) -> Option<String> {
+        self.rollbacks().or_else(|| (self.reloads > 0).then(|| several(self.reloads, "reload")))
+    }
+
+    /// `0.1.0 (generation 2), 0.0.9 (generation 1)`
+    pub(crate) fn previous(&self) -> String {
+        let words = self.previous.iter().map(|Previous { version, generation }| {
+            format!("{} (generation {generation})", version.as_deref().unwrap_or("?"))
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The older generations by what became of them: `3 unmapped, 1 pinned`.
+    pub(crate) fn old(&self) -> String {
+        let mut counts: Vec<(&str, usize)> = Vec::new();
+        if self.earlier_unmapped > 0 {
+            counts.push(("unmapped", self.earlier_unmapped));
+        }
+        for generation in &self.retired {
+            match counts.iter_mut().find(|(state, _)| *state == generation.state) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((&generation.state, 1)),
+            }
+        }
+        let words = counts.iter().map(|(state, count)| format!("{count} {state}"));
+        words.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Persisted {
+    /// `version 2, 4.1 KiB, written 12s ago`
+    pub(crate) fn shown(&self, now: SystemTime) -> String {
+        let written = Duration::try_from_secs_f64(self.written)
+            .ok()
+            .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+        // A clock that was set back makes it the future.
+        let age = written.map(|at| now.duration_since(at).unwrap_or_default());
+        let age = age.map(|age| format!(", written {} ago", seconds(age.as_secs())));
+        let age = age.unwrap_or_default();
+        format!("version {}, {}{age}", self.version, size(self.bytes))
+    }
+}
+
+impl Counts {
+    /// Calls that ended in no answer for a reason somebody should look into.
+    pub(crate) fn unwell(&self) -> u64 {
+        self.failed + self.panicked + self.timed_out + self.rejected
+    }
+
+    /// Every event that was accepted ends in one of these; whoever reads this can add them up.
+    pub(crate) fn equation(&self) -> String {
+        let Counts {
+            accepted,
+            replied,
+            no_reply,
+            failed,
+            panicked,
+            timed_out,
+            rejected,
+            in_flight,
+        } = self;
+        format!(
+            "{accepted} accepted = {replied} replied + {no_reply} no reply + {failed} failed + {panicked} panicked \
+             + {timed_out} timed out + {rejected} rejected + {in_flight} in flight"
+        )
+    }
+}
+
+fn several(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn seconds(seconds: u64) -> String {
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plugin(json: serde_json::Value) -> Plugin {
+        serde_json::from_value(json).expect("a plugin as the host sends it")
+    }
+
+    #[test]
+    fn what_an_older_host_does_not_know_is_not_told() {
+        let plugin = plugin(json!({"name": "hello", "state": "live"}));
+        assert_eq!(plugin.state(), "live");
+        let told = [plugin.quarantined(), plugin.missing(), plugin.held(), plugin.replaced()];
+        assert_eq!(told, [None, None, None, None]);
+        assert_eq!((plugin.previous(), plugin.old()), (String::new(), String::new()));
+        assert!(plugin.persisted.is_none() && plugin.generation_counts.is_none());
+    }
+
+    #[test]
+    fn a_version_on_probation_is_told_from_one_that_is_trusted() {
+        let on_probation = plugin(json!({"state": "live", "on_probation": true}));
+        assert_eq!(
+            (on_probation.state().as_str(), on_probation.tone()),
+            ("live (probation)", Tone::Doubtful)
+        );
+        let trusted = plugin(json!({"state": "live", "on_probation": false}));
+        assert_eq!((trusted.state().as_str(), trusted.tone()), ("live", Tone::Good));
+        assert_eq!(plugin(json!({"state": "waiting"})).tone(), Tone::Doubtful);
+    }
+
+    #[test]
+    fn a_quarantine_says_why_and_when_it_is_tried_again() {
+        let told = |attempts: u64, retry: serde_json::Value| {
+            let quarantined = json!({"version": "0.2.0", "hash": "ab", "reason": "it panics", "attempts": attempts,
+                                     "retry_in_ms": retry});
+            plugin(json!({"name": "hello", "quarantined": quarantined})).quarantined()
+        };
+        assert_eq!(
+            told(1, json!(11_001)).as_deref(),
+            Some("version 0.2.0: it panics; 1 attempt, the next in 12s")
+        );
+        assert_eq!(
+            told(5, json!(null)).as_deref(),
+            Some(
+                "version 0.2.0: it panics; 5 attempts, none until its file changes or `ksi reload hello`"
+            )
+        );
+    }
+
+    #[test]
+    fn an_error_that_is_the_reason_of_the_quarantine_is_told_once() {
+        let with = |reason: &str| {
+            plugin(json!({"last_error": "it panics", "quarantined": {"reason": reason}}))
+        };
+        assert_eq!(with("it panics").last_error(), None);
+        assert_eq!(with("it fails").last_error(), Some("it panics"));
+    }
+
+    #[test]
+    fn a_snapshot_is_told_with_its_size_and_age() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let told = |bytes: u64, written: f64| {
+            let persisted = json!({"version": 2, "bytes": bytes, "written": written});
+            let persisted: Persisted = serde_json::from_value(persisted).expect("a snapshot");
+            persisted.shown(now)
+        };
+        assert_eq!(told(812, 939.5), "version 2, 812 B, written 1m ago");
+        assert_eq!(told(4_200, 999.9), "version 2, 4.1 KiB, written 0s ago");
+        assert_eq!(told(3 << 20, 2_000.0), "version 2, 3.0 MiB, written 0s ago");
+        assert_eq!(told(1 << 30, -1.0), "version 2, 1.0 GiB");
+    }
+
+    #[test]
+    fn one_is_told_from_many() {
+        let plugin = plugin(json!({"held": 1, "rollbacks": 1, "reloads": 3}));
+        assert_eq!(plugin.held().as_deref(), Some("1 event waits for the hand-over of its state"));
+        assert_eq!(plugin.replaced().as_deref(), Some("1 rollback, 3 reloads"));
+    }
+}

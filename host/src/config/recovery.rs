@@ -1,0 +1,54 @@
+//! `[recovery]`: how often a plugin that did not come up is tried again.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Problem, file, range};
+
+/// The retries of a plugin that did not initialize, or that was rolled back. TOML: `[recovery]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recovery {
+    /// The wait before the first retry of a plugin that did not initialize; it doubles with each further one. Above
+    /// zero and at most `longest`. Default: 1 s.
+    #[serde(deserialize_with = "file::duration")]
+    pub first: Duration,
+    /// The longest wait before a retry; at most thirty days. Default: 5 min.
+    #[serde(deserialize_with = "file::duration")]
+    pub longest: Duration,
+    /// How many retries there are. After the last one, only a change of the file or a command tries again. Zero: none.
+    /// Default: 5.
+    pub attempts: u32,
+    /// The wait before the first retry of a file that was rolled back from; above zero and at most thirty days.
+    /// Default: 1 min.
+    #[serde(deserialize_with = "file::duration")]
+    pub after_rollback: Duration,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(300),
+            attempts: 5,
+            after_rollback: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Doubled waits reach the longest one long before; this only keeps "for ever" from being written as a number.
+const MOST_ATTEMPTS: u32 = 1_000_000;
+
+impl Recovery {
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        let Self { first, longest, attempts, after_rollback } = *self;
+        let all = [("first", first), ("longest", longest), ("after_rollback", after_rollback)];
+        range::durations("recovery", &all)?;
+        if first > longest {
+            let range = format!("at most recovery.longest, which is {}", range::shown(longest));
+            return Err(range::outside("recovery", "first", range::shown(first), &range));
+        }
+        range::count("recovery", "attempts", attempts, 0..=MOST_ATTEMPTS)
+    }
+}

@@ -1,0 +1,175 @@
+//! How often calls ended in which way: of one handler of one generation, of a handler over all its generations, of all.
+//!
+//! The calls of a generation count in a [`CallCounts`] of its own, so that generations can be compared. A [`Tally`] adds
+//! those that have gone to those that are there, so nothing is counted twice and no sum ever falls.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use serde::Serialize;
+
+use crate::report::OutcomeKind;
+
+/// How often the calls of a handler of one generation ended in which way.
+#[derive(Debug, Default)]
+pub(crate) struct CallCounts {
+    accepted: AtomicU64,
+    replied: AtomicU64,
+    no_reply: AtomicU64,
+    failed: AtomicU64,
+    panicked: AtomicU64,
+    timed_out: AtomicU64,
+    rejected: AtomicU64,
+}
+
+/// How often calls ended in which way, at one moment. `accepted` is the sum of all others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Calls begun.
+    pub accepted: u64,
+    /// Ended with a reply.
+    pub replied: u64,
+    /// Ended well without one.
+    pub no_reply: u64,
+    /// Ended with an error.
+    pub failed: u64,
+    /// Ended with a panic.
+    pub panicked: u64,
+    /// Took too long.
+    pub timed_out: u64,
+    /// Not run, or not to the end.
+    pub rejected: u64,
+    /// Not ended yet.
+    pub in_flight: u64,
+}
+
+impl Counts {
+    /// Adds up.
+    pub(crate) fn add(&mut self, other: Counts) {
+        self.accepted += other.accepted;
+        self.replied += other.replied;
+        self.no_reply += other.no_reply;
+        self.failed += other.failed;
+        self.panicked += other.panicked;
+        self.timed_out += other.timed_out;
+        self.rejected += other.rejected;
+        self.in_flight += other.in_flight;
+    }
+
+    /// Calls that have ended, but for those that were not run to their end.
+    pub(crate) fn judged(&self) -> u64 {
+        self.replied + self.no_reply + self.bad()
+    }
+
+    /// Calls that the handler did not end well.
+    pub(crate) fn bad(&self) -> u64 {
+        self.failed + self.panicked + self.timed_out
+    }
+}
+
+impl CallCounts {
+    /// One more call.
+    pub(super) fn begin(&self) {
+        self.accepted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One that was begun has ended.
+    pub(super) fn end(&self, kind: &OutcomeKind) {
+        let count = match kind {
+            OutcomeKind::Replied(_) => &self.replied,
+            OutcomeKind::NoReply => &self.no_reply,
+            OutcomeKind::Failed { .. } => &self.failed,
+            OutcomeKind::Panicked { .. } => &self.panicked,
+            OutcomeKind::TimedOut { .. } => &self.timed_out,
+            OutcomeKind::Rejected { .. } => &self.rejected,
+        };
+        count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The counts now. What ended is read first, so that a call that ends in between counts as in flight.
+    pub(crate) fn now(&self) -> Counts {
+        let read = |count: &AtomicU64| count.load(Ordering::Acquire);
+        let mut counts = Counts {
+            replied: read(&self.replied),
+            no_reply: read(&self.no_reply),
+            failed: read(&self.failed),
+            panicked: read(&self.panicked),
+            timed_out: read(&self.timed_out),
+            rejected: read(&self.rejected),
+            ..Counts::default()
+        };
+        let ended = counts.judged() + counts.rejected;
+        counts.accepted = read(&self.accepted);
+        counts.in_flight = counts.accepted.saturating_sub(ended);
+        counts
+    }
+}
+
+/// A handler's counts over all generations.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Mutex<Parts>);
+
+#[derive(Debug, Default)]
+struct Parts {
+    /// Of those that nobody else holds any more, which means that no call of them can come.
+    gone: Counts,
+    present: Vec<Arc<CallCounts>>,
+}
+
+impl Parts {
+    fn settle(&mut self) {
+        let Parts { gone, present } = self;
+        present.retain(|counts| {
+            let held = Arc::strong_count(counts) > 1;
+            if !held {
+                gone.add(counts.now());
+            }
+            held
+        });
+    }
+}
+
+impl Tally {
+    /// Counts for one more generation.
+    pub(crate) fn generation(&self) -> Arc<CallCounts> {
+        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.settle();
+        let counts = Arc::new(CallCounts::default());
+        parts.present.push(counts.clone());
+        counts
+    }
+
+    /// The counts now, over all generations.
+    pub(crate) fn now(&self) -> Counts {
+        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.settle();
+        let mut sum = parts.gone;
+        parts.present.iter().for_each(|counts| sum.add(counts.now()));
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_generation_counted_stays_when_it_goes() {
+        let tally = Tally::default();
+        let (first, second) = (tally.generation(), tally.generation());
+        for counts in [&first, &first, &second] {
+            counts.begin();
+            counts.end(&OutcomeKind::NoReply);
+        }
+        second.begin();
+        let sum = Counts { accepted: 4, no_reply: 3, in_flight: 1, ..Counts::default() };
+        assert_eq!(tally.now(), sum);
+        drop(first);
+        assert_eq!(tally.now(), sum);
+        let third = tally.generation();
+        assert_eq!(tally.0.lock().unwrap().present.len(), 2, "what has gone takes no room");
+        assert_eq!((tally.now(), third.now()), (sum, Counts::default()));
+    }
+}

@@ -1,0 +1,225 @@
+//! Hands a plugin's state from its live generation to the next.
+//!
+//! The events of the plugin are held, those that are inside end, the old instance gives a snapshot and the new one
+//! restores it. Whoever commits then swaps the routes and lets the events go on to the new generation
+//! ([`HandedOver::commit`]). Whatever fails before that, the gate opens again and the old generation goes on with all that
+//! waited: nothing has happened.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::{
+    generation::{Facts, LiveInstance, Timings},
+    host_side::HostSide,
+    policy::Policy,
+    state::{self, Snapshot, StateError},
+};
+use crate::{
+    dispatch::{
+        hold::{Hold, Overfull},
+        workers::Workers,
+    },
+    router::Router,
+};
+
+/// What cancelled calls get to end. A call that does not return from a poll cannot be ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What a snapshot and a restore get at least, however long the calls took to end.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// Why state was not handed over. The old generation goes on.
+#[derive(Debug, Error)]
+pub enum HandOverError {
+    /// The new version keeps no state, and the old one does.
+    #[error(
+        "the live generation keeps state, and this file keeps none: it would be lost. To give it up, unload the plugin \
+         and load this file then"
+    )]
+    NoState,
+    /// The new version cannot read what the old one writes.
+    #[error(
+        "the live generation writes snapshots of {writes}, and this file restores {restores}. Let it restore one of \
+         those (#[restore(version = ..)]), or let the live version write an older one (#[snapshot(version = ..)])",
+        writes = Versions(writes), restores = Versions(restores)
+    )]
+    NoCommonVersion {
+        /// What the live generation writes.
+        writes: Vec<u32>,
+        /// What the new version restores.
+        restores: Vec<u32>,
+    },
+    /// Calls did not end.
+    #[error(
+        "its state cannot be handed over: {calls} did not end within {} (timeouts.hold). The file is tried again",
+        humantime::format_duration(*.after)
+    )]
+    Busy {
+        /// Which calls.
+        calls: String,
+        /// How long events waited for them.
+        after: Duration,
+    },
+    /// Too many events wait.
+    #[error(
+        "its state cannot be handed over: {limit} events waited for it (limits.held_events) before its calls had ended: \
+         {calls}. The file is tried again"
+    )]
+    TooManyHeld {
+        /// How many may wait.
+        limit: usize,
+        /// Which calls.
+        calls: String,
+    },
+    /// The old generation gives no snapshot.
+    #[error("the live generation cannot hand its state over: {0}")]
+    Snapshot(#[source] StateError),
+    /// The new version does not take it.
+    #[error("the state of the live generation was not taken over: {0}")]
+    Restore(#[source] StateError),
+}
+
+struct Versions<'a>(&'a [u32]);
+
+impl fmt::Display for Versions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: Vec<String> = self.0.iter().map(u32::to_string).collect();
+        match &*numbers {
+            [one] => write!(f, "version {one}"),
+            all => write!(f, "versions {}", all.join(", ")),
+        }
+    }
+}
+
+/// The generation that gives its state away. It is not held: a host that stops must be able to let it go meanwhile.
+pub(crate) struct Giver {
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) host_side: Arc<HostSide>,
+    pub(crate) live: Weak<LiveInstance>,
+}
+
+impl Giver {
+    /// Takes a snapshot of what it has now.
+    pub(crate) async fn snapshot(
+        &self,
+        workers: &Workers,
+        version: u32,
+        limit: Duration,
+    ) -> Result<Snapshot, StateError> {
+        match self.live.upgrade() {
+            Some(live) => state::snapshot(workers, live, version, limit).await,
+            None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
+        }
+    }
+}
+
+/// What is to be handed over.
+pub(crate) enum Wanted {
+    /// A snapshot of this version.
+    Version(u32),
+    /// Not what the giver has now, but an earlier snapshot; or nothing. For a giver that is bad: it is not asked, and
+    /// its calls are not waited for beyond the deadline.
+    Instead(Option<Snapshot>),
+}
+
+/// Hands state over, for one plugin at a time: two that hold their events could wait for each other.
+pub(crate) struct HandOver {
+    router: Arc<Router>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// State that has arrived, with the plugin's events still held.
+pub(crate) struct HandedOver {
+    hold: Hold,
+    started: Instant,
+    timings: Timings,
+    /// What was taken over.
+    pub(crate) snapshot: Option<Snapshot>,
+    _turn: tokio::sync::OwnedMutexGuard<()>,
+}
+
+impl HandedOver {
+    /// Right after the swap: lets the events go on. How long each step took.
+    pub(crate) fn commit(self) -> Timings {
+        let HandedOver { hold, started, mut timings, .. } = self;
+        hold.moved();
+        timings.note("hold", started.elapsed());
+        timings
+    }
+}
+
+impl HandOver {
+    pub(crate) fn new(router: Arc<Router>) -> Self {
+        HandOver { router, turn: Arc::default() }
+    }
+
+    /// From the first held event to the restored state. `None` when the giver holds no events, as it keeps no state.
+    pub(crate) async fn run(
+        &self,
+        giver: &Giver,
+        new: &Arc<LiveInstance>,
+        wanted: Wanted,
+        policy: Policy,
+    ) -> Result<Option<HandedOver>, HandOverError> {
+        let Some(gate) = giver.host_side.gate() else { return Ok(None) };
+        let turn = self.turn.clone().lock_owned().await;
+        let mut timings = Timings::default();
+        let started = Instant::now();
+        let hold = gate.hold();
+        let quiet = self.quiet(giver, &hold, policy, matches!(wanted, Wanted::Instead(_))).await;
+        timings.note("quiet", started.elapsed());
+        let rest = || policy.hold.saturating_sub(started.elapsed()).max(LEAST);
+        let workers = &self.router.site.workers;
+        let snapshot = match wanted {
+            // Whatever it still does, it is not asked.
+            Wanted::Instead(snapshot) => snapshot,
+            Wanted::Version(version) => {
+                quiet?;
+                let began = Instant::now();
+                let taken = giver.snapshot(workers, version, rest()).await;
+                timings.note("snapshot", began.elapsed());
+                Some(taken.map_err(HandOverError::Snapshot)?)
+            }
+        };
+        if let Some(snapshot) = &snapshot {
+            let began = Instant::now();
+            let restored = state::restore(workers, new.clone(), snapshot.clone(), rest()).await;
+            timings.note("restore", began.elapsed());
+            restored.map_err(HandOverError::Restore)?;
+        }
+        Ok(Some(HandedOver { hold, started, timings, snapshot, _turn: turn }))
+    }
+
+    /// Waits for the calls that are inside, as the policy says.
+    async fn quiet(
+        &self,
+        giver: &Giver,
+        hold: &Hold,
+        policy: Policy,
+        bad: bool,
+    ) -> Result<(), HandOverError> {
+        let overfull =
+            |Overfull { limit }| HandOverError::TooManyHeld { limit, calls: giver.facts.running() };
+        if let Ok(quiet) = timeout(policy.hold, hold.quiet()).await {
+            return quiet.map_err(overfull);
+        }
+        let busy = || HandOverError::Busy { calls: giver.facts.running(), after: policy.hold };
+        if policy.keep_calls && !bad {
+            return Err(busy());
+        }
+        tracing::warn!(
+            plugin = %giver.facts.plugin, generation = giver.facts.number,
+            "cancelling calls that hold up the hand-over of its state: {}", giver.facts.running()
+        );
+        giver.host_side.cancel_calls().cancel_present();
+        match timeout(PATIENCE, hold.quiet()).await {
+            Ok(quiet) => quiet.map_err(overfull),
+            Err(_) => Err(busy()),
+        }
+    }
+}

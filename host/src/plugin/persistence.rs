@@ -1,0 +1,201 @@
+//! Keeps snapshots on disk: at an interval, and when a plugin is unloaded or the host stops.
+
+use std::{
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use ksi_plugin_api::abi::Instance;
+use thiserror::Error;
+
+use super::{
+    generation::{Facts, LiveInstance},
+    kept_state::{Kept, KeptStateError, NewState, StateDir},
+    manifest::StateManifest,
+    state::{self, Snapshot, StateError},
+    supervisor::Supervisor,
+};
+use crate::{
+    dispatch::{call::CallSite, workers::Workers},
+    event::Payload,
+};
+
+/// What a snapshot gets at an interval, and the last one of a generation.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a plugin's state is not kept, or does not come back.
+#[derive(Debug, Error)]
+pub enum PersistError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] KeptStateError),
+    /// The plugin gives no snapshot.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// This version of the plugin cannot read it.
+    #[error(
+        "the kept snapshot {path} is of version {found}, written by version {by} of the plugin, and this file restores \
+         {restores:?}. Load a version that restores it, or move the snapshot away to start empty", path = .path.display()
+    )]
+    Version {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version of the plugin that wrote it.
+        by: String,
+        /// What the new version restores.
+        restores: Vec<u32>,
+    },
+    /// The system gives no thread to work with files.
+    #[error("the file was not worked on: {0}")]
+    NotDone(#[source] io::Error),
+}
+
+/// The snapshots on disk.
+pub(crate) struct Persistence {
+    dir: Arc<StateDir>,
+    /// One snapshot at a time, from its beginning to its file, so that a later one is never overwritten by an earlier.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// The only place where a snapshot can come from when there is no live generation.
+pub(crate) struct KeptSnapshot {
+    pub(crate) snapshot: Snapshot,
+    path: std::path::PathBuf,
+    by: String,
+}
+
+impl KeptSnapshot {
+    /// The snapshot, if a version of the plugin restores it.
+    pub(crate) fn for_version(self, restores: &StateManifest) -> Result<Snapshot, PersistError> {
+        let found = self.snapshot.version;
+        if restores.restores.contains(&found) {
+            return Ok(self.snapshot);
+        }
+        let (path, by, restores) = (self.path, self.by, restores.restores.clone());
+        Err(PersistError::Version { path, found, by, restores })
+    }
+}
+
+impl Persistence {
+    pub(crate) fn new(dir: StateDir) -> Self {
+        Persistence { dir: Arc::new(dir), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// The last complete snapshot of a plugin.
+    pub(crate) async fn load(&self, plugin: &str) -> Result<Option<KeptSnapshot>, PersistError> {
+        let (dir, name) = (self.dir.clone(), plugin.to_owned());
+        let Some(kept) = on_files(move || dir.load(&name)).await?? else { return Ok(None) };
+        if let Some(reason) = kept.fallback {
+            tracing::warn!(plugin, "an earlier snapshot of its state is taken: {reason}");
+        }
+        let bytes = Payload::from_json_bytes(kept.bytes);
+        let snapshot = Snapshot { version: kept.version, bytes };
+        Ok(Some(KeptSnapshot { snapshot, path: kept.path, by: kept.plugin_version }))
+    }
+
+    /// What is kept of a plugin, as far as that is known without a look at files.
+    pub(crate) fn kept(&self, plugin: &str) -> Option<Kept> {
+        self.dir.last(plugin)
+    }
+
+    async fn store(&self, facts: &Facts, snapshot: Snapshot) -> Result<(), PersistError> {
+        let (dir, name) = (self.dir.clone(), facts.plugin.clone());
+        let plugin_version = facts.manifest.version.clone();
+        let stored = on_files(move || {
+            let bytes = snapshot.bytes.as_json();
+            let state =
+                NewState { version: snapshot.version, bytes, plugin_version: &plugin_version };
+            dir.store(&name, &state)
+        });
+        stored.await?.map(drop).map_err(PersistError::File)
+    }
+
+    /// Keeps what a live generation has now.
+    async fn keep_live(
+        &self,
+        workers: &Workers,
+        facts: &Facts,
+        live: &Weak<LiveInstance>,
+    ) -> Result<(), PersistError> {
+        let Some(version) = facts.writes() else { return Ok(()) };
+        let _turn = self.turn.lock().await;
+        // If it went while its turn came, whoever lets it go keeps what it had.
+        let Some(live) = live.upgrade() else { return Ok(()) };
+        let snapshot = state::snapshot(workers, live, version, LIMIT).await?;
+        self.store(facts, snapshot).await
+    }
+
+    /// Keeps what a generation has at its end, and gives its instance back. No call of it runs any more.
+    pub(crate) async fn keep_last(
+        &self,
+        site: &CallSite,
+        facts: &Facts,
+        instance: Instance,
+    ) -> Instance {
+        let Some(version) = facts.writes() else { return instance };
+        let _turn = self.turn.lock().await;
+        let runtime = site.runtime.clone();
+        let task = site.workers.spawn_life_cycle(async move {
+            let snapshot = state::snapshot_of(&instance, version);
+            let timed = {
+                let _inside = runtime.enter();
+                tokio::time::timeout(LIMIT, snapshot)
+            };
+            let taken = timed.await;
+            (instance, taken)
+        });
+        let (instance, taken) = task.await;
+        let stored = match taken {
+            Ok(Ok(snapshot)) => self.store(facts, snapshot).await,
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(StateError::TimedOut { step: "snapshot", after: LIMIT }.into()),
+        };
+        if let Err(error) = stored {
+            tracing::error!(
+                plugin = %facts.plugin, generation = facts.number,
+                "its last state is not kept, and an earlier snapshot stays the newest: {error}"
+            );
+        }
+        instance
+    }
+}
+
+impl Supervisor {
+    /// Keeps the state of every live plugin, again and again until the host is gone.
+    pub(crate) fn keep_state_every(self: &Arc<Self>, interval: Duration) {
+        let Some(persistence) = self.persistence.clone() else { return };
+        let supervisor = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                let Some(supervisor) = supervisor.upgrade() else { return };
+                let live: Vec<_> = {
+                    let registry = supervisor.registry();
+                    let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
+                    live.map(|generation| (generation.facts.clone(), generation.live.clone()))
+                        .collect()
+                };
+                for (facts, live) in live {
+                    let workers = &supervisor.router.site.workers;
+                    if let Err(error) = persistence.keep_live(workers, &facts, &live).await {
+                        tracing::error!(
+                            plugin = %facts.plugin, generation = facts.number,
+                            "its state is not kept this time, and an earlier snapshot stays the newest: {error}"
+                        );
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Works with files where that may take as long as it likes.
+async fn on_files<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PersistError> {
+    let worked = tokio::task::spawn_blocking(work).await;
+    worked.map_err(|error| PersistError::NotDone(io::Error::other(error)))
+}

@@ -1,0 +1,210 @@
+//! Probation of a new version, and the way back to the one before it.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use super::{
+    deploy_error::DeployError,
+    generation::Facts,
+    policy::Policy,
+    registry::Earlier,
+    state::Snapshot,
+    supervisor::{Deployed, Supervisor},
+    transaction::{Origin, Prepared},
+    turns::Turn,
+};
+use crate::dispatch::tally::Counts;
+
+/// How often a version on probation is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// An earlier version that the host goes back to, and why.
+pub(super) struct Return {
+    earlier: Earlier,
+    reason: String,
+    automatic: bool,
+}
+
+impl Return {
+    pub(super) fn number(&self) -> u64 {
+        self.earlier.facts.number
+    }
+
+    pub(super) fn state(&self) -> Option<&Snapshot> {
+        self.earlier.state.as_ref()
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    pub(super) fn automatic(&self) -> bool {
+        self.automatic
+    }
+}
+
+impl Supervisor {
+    /// Goes back to the version before the live one; if `expected` is given, only from that generation, and by itself.
+    pub(super) async fn go_back(
+        self: &Arc<Self>,
+        name: &str,
+        expected: Option<u64>,
+        reason: &str,
+    ) -> Result<Deployed, DeployError> {
+        let no_such = || DeployError::NoSuchPlugin { plugin: name.to_owned() };
+        let file = self.registry().plugins.get(name).ok_or_else(no_such)?.facts.file.clone();
+        let _turn = self.turns.take(Turn::File(file.clone())).await;
+        self.go_on()?;
+        let (bad, earlier) = {
+            let registry = self.registry();
+            let plugin = registry.plugins.get(name).ok_or_else(no_such)?;
+            let is_expected = expected.is_none_or(|number| number == plugin.facts.number);
+            if plugin.live.is_none() || !is_expected {
+                return Err(DeployError::NotLive { plugin: name.to_owned() });
+            }
+            let Some(earlier) = plugin.previous.front() else {
+                return Err(DeployError::NothingBefore { plugin: name.to_owned() });
+            };
+            (plugin.facts.clone(), earlier.clone())
+        };
+        // A copy of the copy: a path that may still be mapped gives the library that is mapped.
+        let copied = self.preparation.copy_from(earlier.copy.path(), &file).await?;
+        let examined = self.preparation.examine(copied)?;
+        let trial = self.trial(&examined.manifest).await;
+        let candidate = self.preparation.probe(examined, trial).await?;
+        let automatic = expected.is_some();
+        let back = Return { earlier, reason: reason.to_owned(), automatic };
+        let prepared = Prepared::Candidate(Box::new(candidate));
+        let deployed = self.finish(prepared, Origin::Earlier(back)).await?;
+        self.quarantine(&bad, reason, automatic);
+        Ok(deployed)
+    }
+
+    /// Watches a new version for as long as the policy says, and goes back if it does worse than the one before.
+    pub(super) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>, predecessor: &Arc<Facts>) {
+        let policy = (self.policies)(&facts.plugin);
+        let probation = Probation {
+            supervisor: Arc::downgrade(self),
+            facts: facts.clone(),
+            before: predecessor.counts(),
+            policy,
+            ends: Instant::now() + policy.probation,
+        };
+        if policy.probation.is_zero() {
+            self.trust(facts);
+            return;
+        }
+        if let Some(plugin) = self.registry().plugins.get_mut(&facts.plugin) {
+            plugin.probation = Some(facts.number);
+        }
+        tokio::spawn(probation.run());
+    }
+
+    /// A version has stood its probation.
+    fn trust(&self, facts: &Facts) {
+        let mut registry = self.registry();
+        let Some(plugin) = registry.plugins.get_mut(&facts.plugin) else { return };
+        if plugin.facts.number != facts.number {
+            return;
+        }
+        plugin.probation = None;
+        // What its predecessor handed over is out of date by now.
+        plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
+        registry.setbacks.forget(&facts.file);
+    }
+}
+
+struct Probation {
+    supervisor: Weak<Supervisor>,
+    facts: Arc<Facts>,
+    before: Counts,
+    policy: Policy,
+    ends: Instant,
+}
+
+impl Probation {
+    async fn run(self) {
+        let Probation { supervisor, facts, before, policy, ends } = self;
+        while Instant::now() < ends {
+            tokio::time::sleep(LOOK).await;
+            let Some(supervisor) = supervisor.upgrade() else { return };
+            let on_probation = {
+                let registry = supervisor.registry();
+                let plugin = registry.plugins.get(&facts.plugin);
+                plugin.is_some_and(|plugin| plugin.probation == Some(facts.number))
+            };
+            if !on_probation {
+                return;
+            }
+            if let Some(reason) = regressed(before, facts.counts(), policy) {
+                tracing::error!(
+                    plugin = %facts.plugin, version = %facts.manifest.version, generation = facts.number,
+                    "going back to the version before: {reason}"
+                );
+                let back = supervisor.go_back(&facts.plugin, Some(facts.number), &reason).await;
+                if let Err(error) = back {
+                    supervisor.cannot_go_back(&facts, &reason, &error);
+                }
+                return;
+            }
+        }
+        if let Some(supervisor) = supervisor.upgrade() {
+            supervisor.trust(&facts);
+        }
+    }
+}
+
+/// Why a version counts as worse than the one before it, if it does.
+fn regressed(before: Counts, now: Counts, policy: Policy) -> Option<String> {
+    if now.judged() < policy.min_calls || now.bad() == 0 {
+        return None;
+    }
+    let share = |counts: Counts| match counts.judged() {
+        0 => 0.0,
+        // Far below what a float holds exactly.
+        judged => counts.bad() as f64 / judged as f64,
+    };
+    let (was, is) = (share(before), share(now));
+    (is > was + policy.margin).then(|| {
+        format!(
+            "{} of its first {} calls failed, panicked or timed out ({:.0} %), and {:.0} % of its predecessor's",
+            now.bad(),
+            now.judged(),
+            is * 100.0,
+            was * 100.0
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy {
+        drain: Duration::ZERO,
+        hold: Duration::ZERO,
+        keep_calls: false,
+        probation: Duration::ZERO,
+        margin: 0.1,
+        min_calls: 10,
+    };
+
+    fn counts(replied: u64, failed: u64, panicked: u64) -> Counts {
+        Counts { replied, failed, panicked, ..Counts::default() }
+    }
+
+    #[test]
+    fn a_version_is_judged_by_its_share_of_bad_calls_beside_its_predecessors() {
+        let judged = |before, now| regressed(before, now, POLICY).is_some();
+        assert!(!judged(counts(100, 0, 0), counts(0, 9, 0)), "too few calls");
+        assert!(judged(counts(100, 0, 0), counts(5, 5, 0)));
+        assert!(judged(counts(100, 0, 0), counts(80, 0, 20)));
+        assert!(!judged(counts(100, 0, 0), counts(95, 5, 0)), "within the margin");
+        assert!(!judged(counts(50, 50, 0), counts(45, 55, 0)), "it was no better before");
+        assert!(judged(Counts::default(), counts(80, 20, 0)), "without a history, none is bad");
+        let rejected = Counts { rejected: 100, replied: 10, ..Counts::default() };
+        assert!(!judged(counts(100, 0, 0), rejected), "what is not run says nothing");
+    }
+}

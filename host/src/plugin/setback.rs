@@ -1,0 +1,366 @@
+//! What did not become a plugin: written down, announced, and tried again.
+//!
+//! A file whose plugin did not come up for a reason that may pass is retried, each time after a longer wait. One that the
+//! host went back from is quarantined by the hash of its bytes: its folder does not load it again until it changes, but it
+//! is retried as well, later. After the last retry, only a change of the file or somebody who asks tries again. A plugin
+//! that requires an event which nobody handles waits until another plugin comes.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use super::{
+    deploy_error::DeployError,
+    generation::Facts,
+    private_copy::CopyError,
+    registry::RefusedFile,
+    requirements::is_handled,
+    supervisor::{Deployed, Supervisor},
+};
+
+/// How many files are remembered; beyond it, the first by path are forgotten.
+const REMEMBERED: usize = 1_024;
+
+/// How often and when files are tried again.
+#[derive(Debug, Clone)]
+pub(crate) struct Recovery {
+    /// The wait before the first retry; it doubles each time.
+    pub(crate) first: Duration,
+    /// The longest wait.
+    pub(crate) longest: Duration,
+    /// How many retries there are.
+    pub(crate) attempts: u32,
+    /// The wait before the first retry of a file that was rolled back from.
+    pub(crate) after_rollback: Duration,
+}
+
+impl Recovery {
+    /// When to try again after `attempts` retries, if at all.
+    fn wait(&self, attempts: u32, quarantined: bool) -> Option<Duration> {
+        let first = if quarantined { self.after_rollback } else { self.first };
+        let wait = first.saturating_mul(2_u32.saturating_pow(attempts.min(31)));
+        (attempts < self.attempts).then(|| wait.min(self.longest.max(first)))
+    }
+}
+
+/// Why a file is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It was there at the start.
+    Found,
+    /// It is new, or has changed.
+    Changed,
+    /// Somebody asks for it.
+    Asked,
+    /// It did not work before.
+    Retried,
+}
+
+impl Why {
+    /// Whether it is looked at because it lies in a folder.
+    fn is_folder(self) -> bool {
+        matches!(self, Why::Found | Why::Changed)
+    }
+}
+
+/// What is remembered of a file that did not work.
+#[derive(Debug)]
+pub(crate) struct Setback {
+    hash: blake3::Hash,
+    /// `None` as long as it is only being tried.
+    pub(crate) failure: Option<SetbackFailure>,
+}
+
+/// Why it did not work, and when it is tried again.
+#[derive(Debug)]
+pub(crate) struct SetbackFailure {
+    pub(crate) version: Option<String>,
+    pub(crate) reason: String,
+    /// Retries that there have been.
+    pub(crate) attempts: u32,
+    pub(crate) due: Option<Instant>,
+    /// Whether its folder loads it again.
+    pub(crate) quarantined: bool,
+}
+
+/// Setbacks by file.
+#[derive(Debug, Default)]
+pub(crate) struct Setbacks(BTreeMap<PathBuf, Setback>);
+
+impl Setbacks {
+    /// A file is about to be tried.
+    pub(super) fn begin(
+        &mut self,
+        file: &Path,
+        hash: blake3::Hash,
+        why: Why,
+    ) -> Result<(), DeployError> {
+        let known = self.0.get(file).filter(|known| known.hash == hash && why != Why::Asked);
+        let failure = known.and_then(|known| known.failure.as_ref());
+        if let Some(failure) = failure.filter(|failure| failure.quarantined && why.is_folder()) {
+            let reason = failure.reason.clone();
+            return Err(DeployError::Quarantined { file: file.to_owned(), reason });
+        }
+        if known.is_none() {
+            self.put(file, Setback { hash, failure: None });
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, file: &Path, setback: Setback) {
+        self.0.insert(file.to_owned(), setback);
+        if self.0.len() > REMEMBERED {
+            self.0.pop_first();
+        }
+    }
+
+    /// It has worked, or is gone.
+    pub(super) fn forget(&mut self, file: &Path) {
+        self.0.remove(file);
+    }
+
+    /// What did not work with this file.
+    pub(crate) fn of(&self, file: &Path) -> Option<(blake3::Hash, &SetbackFailure)> {
+        let setback = self.0.get(file)?;
+        Some((setback.hash, setback.failure.as_ref()?))
+    }
+
+    /// It did not work, and never will with these bytes.
+    fn failed_for_good(&mut self, file: &Path, reason: &str) {
+        let failure = self.0.get_mut(file).and_then(|setback| setback.failure.as_mut());
+        match failure.filter(|failure| failure.quarantined) {
+            Some(failure) => {
+                failure.reason = reason.to_owned();
+                failure.due = None;
+            }
+            None => self.forget(file),
+        }
+    }
+
+    /// It did not work. When it is to be tried again.
+    fn failed(&mut self, file: &Path, reason: &str, recovery: &Recovery) -> Option<Instant> {
+        let setback = self.0.get_mut(file)?;
+        let attempts = setback.failure.as_ref().map_or(0, |before| before.attempts + 1);
+        let quarantined = setback.failure.as_ref().is_some_and(|before| before.quarantined);
+        let due = recovery.wait(attempts, quarantined).map(|wait| Instant::now() + wait);
+        let version = setback.failure.take().and_then(|before| before.version);
+        let reason = reason.to_owned();
+        setback.failure = Some(SetbackFailure { version, reason, attempts, due, quarantined });
+        due
+    }
+}
+
+impl Supervisor {
+    /// Writes down and announces why a file did not become live, and tries it again later if that may help.
+    pub(super) fn note(
+        self: &Arc<Self>,
+        file: &Path,
+        deployed: Result<Deployed, DeployError>,
+    ) -> Result<Deployed, DeployError> {
+        let error = match deployed {
+            Ok(deployed) => return Ok(deployed),
+            Err(error @ (DeployError::Stopping | DeployError::Quarantined { .. })) => {
+                return Err(error);
+            }
+            Err(DeployError::Copy(error @ CopyError::ChangedWhileCopying { .. })) => {
+                if let Some(watch) = &*self.watch() {
+                    watch.settle_again(file.to_owned());
+                }
+                return Err(DeployError::Copy(error));
+            }
+            Err(error) => error,
+        };
+        let reason = error.to_string();
+        tracing::error!(file = %file.display(), "{reason}");
+        let facts = self.write_down(file, &error, &reason);
+        if error.may_pass() {
+            let due = self.registry().setbacks.failed(file, &reason, &self.recovery);
+            self.try_again(file, due);
+        } else {
+            self.registry().setbacks.failed_for_good(file, &reason);
+        }
+        match facts {
+            Some(facts) => {
+                self.announcer.generation("module:reload_failed", &facts, &reason, json!({}));
+            }
+            None => self.announcer.refused(file, &reason),
+        }
+        Err(error)
+    }
+
+    /// Remembers the reason where people look for it. What is known of the plugin, if it is live from this file.
+    fn write_down(&self, file: &Path, error: &DeployError, reason: &str) -> Option<Arc<Facts>> {
+        let mut registry = self.registry();
+        match error {
+            DeployError::Missing { missing, .. } => registry.wait_for(file, missing),
+            _ => registry.wait_for(file, &[]),
+        }
+        let live = registry.live_of(file);
+        let plugin = live.and_then(|(name, _)| registry.plugins.get_mut(&name));
+        let facts = plugin.map(|plugin| {
+            plugin.last_error = Some(reason.to_owned());
+            plugin.facts.clone()
+        });
+        // A path that somebody asked for and where nothing is needs no entry.
+        if facts.is_none() && std::fs::symlink_metadata(file).is_ok() {
+            let duplicate_of = match error {
+                DeployError::Duplicate { plugin, .. } => Some(plugin.clone()),
+                _ => None,
+            };
+            let refused = RefusedFile { reason: reason.to_owned(), duplicate_of };
+            registry.refuse(file, refused);
+        }
+        facts
+    }
+
+    /// Tries a file again when it is due, unless something else has become of it by then.
+    fn try_again(self: &Arc<Self>, file: &Path, due: Option<Instant>) {
+        let Some(due) = due else { return };
+        let (supervisor, file) = (Arc::downgrade(self), file.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep_until(due.into()).await;
+            let Some(supervisor) = supervisor.upgrade() else { return };
+            let still_due = {
+                let registry = supervisor.registry();
+                registry.setbacks.of(&file).is_some_and(|(_, failure)| failure.due == Some(due))
+            };
+            if still_due {
+                tracing::info!(file = %file.display(), "trying again");
+                let deployed = supervisor.deploy(&file, Why::Retried).await;
+                // What went wrong is written down, logged and announced by then.
+                let _ = supervisor.note(&file, deployed);
+            }
+        });
+    }
+
+    /// The host went back from a version: its file is not loaded again until it changes, it is due, or somebody asks.
+    pub(super) fn quarantine(self: &Arc<Self>, bad: &Facts, reason: &str, automatic: bool) {
+        let due = {
+            let mut registry = self.registry();
+            let known = registry.setbacks.0.get(&bad.file).filter(|known| known.hash == bad.hash);
+            let failure = known.and_then(|known| known.failure.as_ref());
+            let attempts = failure.map_or(0, |failure| failure.attempts + 1);
+            // Whoever went back by hand does not want it to come again by itself.
+            let wait = self.recovery.wait(attempts, true).filter(|_| automatic);
+            let due = wait.map(|wait| Instant::now() + wait);
+            let failure = SetbackFailure {
+                version: Some(bad.manifest.version.clone()),
+                reason: reason.to_owned(),
+                attempts,
+                due,
+                quarantined: true,
+            };
+            let setback = Setback { hash: bad.hash, failure: Some(failure) };
+            registry.setbacks.put(&bad.file, setback);
+            if let Some(plugin) = registry.plugins.get_mut(&bad.plugin) {
+                let version = &bad.manifest.version;
+                plugin.last_error = Some(format!("went back from version {version}: {reason}"));
+            }
+            due
+        };
+        self.try_again(&bad.file, due);
+        let hash = bad.hash.to_hex();
+        self.announcer.generation(
+            "module:quarantined",
+            bad,
+            reason,
+            json!({ "hash": hash.as_str() }),
+        );
+    }
+
+    /// A version that does worse than the one before it stays, because the way back failed.
+    pub(super) fn cannot_go_back(&self, bad: &Facts, reason: &str, error: &DeployError) {
+        let text =
+            format!("it should go back to the version before ({reason}), and cannot: {error}");
+        tracing::error!(plugin = %bad.plugin, generation = bad.number, "{text}");
+        if let Some(plugin) = self.registry().plugins.get_mut(&bad.plugin) {
+            plugin.last_error = Some(text.clone());
+            plugin.probation = None;
+        }
+        self.announcer.generation("module:reload_failed", bad, &text, json!({}));
+    }
+
+    /// Tries the files again that wait for somebody who handles what they require.
+    pub(super) fn wake_waiting(self: &Arc<Self>) {
+        let table = self.router.table();
+        let waiting: Vec<PathBuf> = {
+            let registry = self.registry();
+            let waiting = registry.waiting.iter();
+            waiting
+                .filter(|(_, missing)| missing.iter().all(|event| is_handled(event, &table)))
+                .map(|(file, _)| file.clone())
+                .collect()
+        };
+        for file in waiting {
+            let supervisor = self.clone();
+            tokio::spawn(async move {
+                let deployed = supervisor.deploy(&file, Why::Retried).await;
+                let _ = supervisor.note(&file, deployed);
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECOVERY: Recovery = Recovery {
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(5),
+        attempts: 4,
+        after_rollback: Duration::from_secs(60),
+    };
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_end_after_the_last_retry() {
+        let waits: Vec<_> = (0..5).map(|attempts| RECOVERY.wait(attempts, false)).collect();
+        let seconds = |s| Some(Duration::from_secs(s));
+        assert_eq!(waits, [seconds(1), seconds(2), seconds(4), seconds(5), None]);
+        assert_eq!(
+            RECOVERY.wait(1, true),
+            seconds(60),
+            "longer than the longest from the first on"
+        );
+        assert_eq!(RECOVERY.wait(9, true), None);
+    }
+
+    #[test]
+    fn a_quarantined_file_is_taken_again_when_it_changes_is_due_or_is_asked_for() {
+        let mut setbacks = Setbacks::default();
+        let (file, bad, good) = (Path::new("a.so"), blake3::hash(b"bad"), blake3::hash(b"good"));
+        let quarantined = || SetbackFailure {
+            version: None,
+            reason: "it is bad".to_owned(),
+            attempts: 0,
+            due: None,
+            quarantined: true,
+        };
+        for (hash, why, taken) in [
+            (bad, Why::Found, false),
+            (bad, Why::Retried, true),
+            (bad, Why::Asked, true),
+            (good, Why::Found, true),
+        ] {
+            setbacks.put(file, Setback { hash: bad, failure: Some(quarantined()) });
+            assert_eq!(setbacks.begin(file, hash, why).is_ok(), taken, "{why:?}");
+        }
+    }
+
+    #[test]
+    fn failures_of_the_same_bytes_add_up_and_others_begin_anew() {
+        let mut setbacks = Setbacks::default();
+        let file = Path::new("a.so");
+        let mut fail = |bytes: &[u8]| {
+            setbacks.begin(file, blake3::hash(bytes), Why::Retried).unwrap();
+            setbacks.failed(file, "no", &RECOVERY);
+            setbacks.of(file).unwrap().1.attempts
+        };
+        assert_eq!((fail(b"a"), fail(b"a"), fail(b"b")), (0, 1, 0));
+    }
+}

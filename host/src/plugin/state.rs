@@ -1,0 +1,171 @@
+//! Snapshots of an instance's state, and restoring them.
+//!
+//! What a snapshot holds is the plugin's affair. The host carries its bytes and the number of their version, and picks a
+//! version that both sides know.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use async_task::Task;
+use ksi_plugin_api::abi::{CallStart, Instance};
+use thiserror::Error;
+
+use super::{generation::LiveInstance, manifest::StateManifest};
+use crate::{
+    dispatch::{call::outcome_of, workers::Workers},
+    event::Payload,
+    report::OutcomeKind,
+};
+
+/// The largest snapshot that is carried, in bytes.
+pub(crate) const LARGEST_SNAPSHOT: u64 = 1 << 30;
+
+/// A plugin's state as bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    /// Of the format, as the plugin counts it.
+    pub(crate) version: u32,
+    pub(crate) bytes: Payload,
+}
+
+/// Why there is no snapshot, or why it was not restored.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StateError {
+    /// The plugin's snapshot failed or panicked.
+    #[error("its snapshot failed: {reason}")]
+    Snapshot {
+        /// The error or the panic.
+        reason: String,
+    },
+    /// The plugin's restore failed or panicked.
+    #[error("its restore of a snapshot of version {version} failed: {reason}")]
+    Restore {
+        /// Of the snapshot.
+        version: u32,
+        /// The error or the panic.
+        reason: String,
+    },
+    /// It did not end.
+    #[error("its {step} did not end within {}", humantime::format_duration(*.after))]
+    TimedOut {
+        /// Snapshot or restore.
+        step: &'static str,
+        /// What it was given.
+        after: Duration,
+    },
+    /// The snapshot is too large.
+    #[error("its snapshot has {bytes} bytes, and {LARGEST_SNAPSHOT} are carried at the most")]
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+    },
+}
+
+/// The highest version that the one writes and the other restores.
+pub(crate) fn common_version(writes: &StateManifest, restores: &StateManifest) -> Option<u32> {
+    writes.writes.iter().copied().filter(|version| restores.restores.contains(version)).max()
+}
+
+/// Takes a snapshot of a live instance, on threads that may be blocked.
+pub(crate) async fn snapshot(
+    workers: &Workers,
+    live: Arc<LiveInstance>,
+    version: u32,
+    limit: Duration,
+) -> Result<Snapshot, StateError> {
+    let task = workers.spawn_life_cycle(async move {
+        match live.instance() {
+            Some(instance) => snapshot_of(instance, version).await,
+            None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
+        }
+    });
+    within("snapshot", limit, task).await
+}
+
+/// Restores a snapshot in an instance, on threads that may be blocked.
+pub(crate) async fn restore(
+    workers: &Workers,
+    live: Arc<LiveInstance>,
+    snapshot: Snapshot,
+    limit: Duration,
+) -> Result<(), StateError> {
+    let task = workers.spawn_life_cycle(async move {
+        match live.instance() {
+            Some(instance) => {
+                restore_in(instance, snapshot.version, snapshot.bytes.as_json()).await
+            }
+            None => Err(StateError::Restore {
+                version: snapshot.version,
+                reason: "the plugin is gone".to_owned(),
+            }),
+        }
+    });
+    within("restore", limit, task).await
+}
+
+async fn within<T>(
+    step: &'static str,
+    limit: Duration,
+    mut task: Task<Result<T, StateError>>,
+) -> Result<T, StateError> {
+    match tokio::time::timeout(limit, &mut task).await {
+        Ok(result) => result,
+        // The task is dropped: it ends at its next await, or after its present poll.
+        Err(_) => Err(StateError::TimedOut { step, after: limit }),
+    }
+}
+
+/// Takes a snapshot. Where plugin code may run.
+pub(crate) async fn snapshot_of(instance: &Instance, version: u32) -> Result<Snapshot, StateError> {
+    let started = poll_fn(|cx| Poll::Ready(instance.snapshot(version, cx))).await;
+    match ended(started).await {
+        OutcomeKind::Replied(bytes) if bytes.as_json().len() as u64 > LARGEST_SNAPSHOT => {
+            Err(StateError::TooLarge { bytes: bytes.as_json().len() })
+        }
+        OutcomeKind::Replied(bytes) => Ok(Snapshot { version, bytes }),
+        OutcomeKind::NoReply => {
+            Err(StateError::Snapshot { reason: "it gave no snapshot".to_owned() })
+        }
+        bad => Err(StateError::Snapshot { reason: bad.message() }),
+    }
+}
+
+/// Restores a snapshot. Where plugin code may run.
+pub(crate) async fn restore_in(
+    instance: &Instance,
+    version: u32,
+    bytes: &[u8],
+) -> Result<(), StateError> {
+    let started = poll_fn(|cx| Poll::Ready(instance.restore(version, bytes, cx))).await;
+    match ended(started).await {
+        OutcomeKind::Replied(_) | OutcomeKind::NoReply => Ok(()),
+        bad => Err(StateError::Restore { version, reason: bad.message() }),
+    }
+}
+
+async fn ended(started: CallStart) -> OutcomeKind {
+    match started {
+        CallStart::Ready(end) => outcome_of(end),
+        CallStart::Pending(future) => match future.await {
+            Ok(end) => outcome_of(end),
+            Err(message) => OutcomeKind::Panicked { message: message.to_text() },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn versions(writes: &[u32], restores: &[u32]) -> StateManifest {
+        StateManifest { writes: writes.to_vec(), restores: restores.to_vec() }
+    }
+
+    #[test]
+    fn the_highest_version_that_both_know_is_carried() {
+        let (old, new) = (versions(&[2, 1], &[2, 1]), versions(&[3], &[3, 2, 1]));
+        assert_eq!(common_version(&old, &new), Some(2));
+        assert_eq!(common_version(&new, &old), None);
+        let careful = versions(&[3, 1], &[3, 1]);
+        assert_eq!(common_version(&careful, &old), Some(1));
+    }
+}

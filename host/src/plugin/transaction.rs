@@ -1,0 +1,397 @@
+//! The transaction: from a file to the live generation of a plugin, in place of the one before.
+//!
+//! It has one commit point, [`Router::change`](crate::router::Router::change) in [`Supervisor::finish`]. Before it, a
+//! failure means that nothing happened: the live generation goes on, with all events that waited for its state.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use super::{
+    activate::Leftover,
+    deploy_error::DeployError,
+    generation::{Facts, Generation, LiveInstance, Timings},
+    hand_over::{Giver, HandOverError, HandedOver, Wanted},
+    manifest::Manifest,
+    prepare::Candidate,
+    private_copy::PrivateCopy,
+    registry::{Earlier, LiveGeneration},
+    requirements,
+    retire::{Legacy, Retired},
+    rollback::Return,
+    setback::Why,
+    state::{self, Snapshot, common_version},
+    supervisor::{Deployed, Supervisor, deployed},
+    trial::Trial,
+    turns::Turn,
+};
+use crate::router::table::Owner;
+
+/// What a live generation's state gets for the copy that a candidate is tried with.
+const TRIAL_SNAPSHOT: Duration = Duration::from_secs(2);
+/// What is waited for beyond the drain timeout until an earlier generation's state is kept.
+const LEGACY: Duration = Duration::from_secs(20);
+
+pub(super) enum Prepared {
+    Candidate(Box<Candidate>),
+    /// The live generation has the same bytes.
+    Unchanged(Deployed),
+}
+
+/// Where a generation comes from.
+pub(super) enum Origin {
+    /// What a file holds now.
+    File,
+    /// An earlier version that the host goes back to.
+    Earlier(Return),
+}
+
+/// Where the new generation's state comes from.
+enum Source {
+    /// It keeps none, or there is none.
+    Nowhere,
+    /// The live generation, asked for it in these ways until one works.
+    Live(Vec<Wanted>),
+    /// The last one that was kept on disk.
+    Kept(Snapshot),
+}
+
+impl Supervisor {
+    pub(super) async fn deploy(
+        self: &Arc<Self>,
+        file: &Path,
+        why: Why,
+    ) -> Result<Deployed, DeployError> {
+        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
+        self.go_on()?;
+        let prepared = self.prepare(file, why).await?;
+        self.finish(prepared, Origin::File).await
+    }
+
+    /// Copies a file, reads what it is and lets it be tried. Several files at a time.
+    pub(super) async fn prepare(&self, file: &Path, why: Why) -> Result<Prepared, DeployError> {
+        let copied = self.preparation.copy(file, why == Why::Changed).await?;
+        if why != Why::Asked
+            && let Some(live) = self.unchanged(file, &copied.copy)
+        {
+            // Whatever lay there in between is gone.
+            self.registry().setbacks.forget(file);
+            return Ok(Prepared::Unchanged(live));
+        }
+        self.registry().setbacks.begin(file, copied.copy.hash(), why)?;
+        let examined = self.preparation.examine(copied)?;
+        let trial = self.trial(&examined.manifest).await;
+        Ok(Prepared::Candidate(Box::new(self.preparation.probe(examined, trial).await?)))
+    }
+
+    /// What is live from this file, if that has the same bytes.
+    fn unchanged(&self, file: &Path, copy: &PrivateCopy) -> Option<Deployed> {
+        let registry = self.registry();
+        let plugin = registry.plugins.get(&registry.live_of(file)?.0)?;
+        (plugin.facts.hash == copy.hash()).then(|| deployed(&plugin.facts))
+    }
+
+    /// A copy of the state that a candidate would get, if there is some and a process to try it in. What goes wrong here
+    /// goes wrong again when it counts, and is told then.
+    pub(super) async fn trial(&self, manifest: &Manifest) -> Option<Trial> {
+        let restores = manifest.state.as_ref().filter(|_| self.preparation.tries())?;
+        let config = self.activation.config_of(&manifest.name);
+        if let Some(giver) = self.giver(&manifest.name) {
+            let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
+            let workers = &self.router.site.workers;
+            let taken = giver.snapshot(workers, version, TRIAL_SNAPSHOT).await;
+            return taken.ok().map(|snapshot| Trial { config, snapshot });
+        }
+        let kept = self.persistence.as_ref()?.load(&manifest.name).await.ok()??;
+        kept.for_version(restores).ok().map(|snapshot| Trial { config, snapshot })
+    }
+
+    /// The live generation of a plugin.
+    fn giver(&self, name: &str) -> Option<Giver> {
+        let registry = self.registry();
+        let live = registry.plugins.get(name)?.live.as_ref()?;
+        let (facts, host_side) = (live.facts.clone(), live.host_side.clone());
+        Some(Giver { facts, host_side, live: live.live.clone() })
+    }
+
+    /// From a candidate to the live generation: load, initialize, hand state over, swap; then the old one goes.
+    pub(super) async fn finish(
+        self: &Arc<Self>,
+        prepared: Prepared,
+        origin: Origin,
+    ) -> Result<Deployed, DeployError> {
+        let candidate = match prepared {
+            Prepared::Candidate(candidate) => *candidate,
+            Prepared::Unchanged(live) => {
+                // A bad file lay there in between, and is gone.
+                if let Some(plugin) = self.registry().plugins.get_mut(&live.plugin) {
+                    plugin.last_error = None;
+                }
+                return Ok(live);
+            }
+        };
+        let _transaction = self.transactions.begin();
+        let name: Arc<str> = candidate.manifest.name.as_str().into();
+        let turn = self.turns.take(Turn::Plugin(name.clone())).await;
+        self.go_on()?;
+        let (number, before) = self.admit(&name, &candidate, &origin)?;
+        let giver = self.giver(&name);
+        let source = self.source(&candidate, giver.as_ref(), &origin).await?;
+        let file = candidate.file.clone();
+
+        let (generation, instance) = match self.activation.initialize(number, candidate).await {
+            Ok(activated) => activated,
+            Err(failed) => {
+                if let Some(leftover) = failed.leftover {
+                    self.let_go_leftover(&name, leftover);
+                }
+                return Err(failed.error);
+            }
+        };
+        let facts = generation.facts.clone();
+        let (live, unused) = LiveInstance::new(instance);
+        let generation =
+            Generation { live: Arc::downgrade(&live), unused: Some(unused), ..generation };
+        let arrived = self.state_arrives(&facts, &live, giver.as_ref(), source).await;
+        let declared = arrived.and_then(|arrived| {
+            let declared = self.activation.routes(&generation, &live)?;
+            // The host may have begun to stop meanwhile.
+            self.go_on().map(|()| (arrived, declared))
+        });
+        let (arrived, declared) = match declared {
+            Ok(declared) => declared,
+            Err(error) => {
+                drop(live);
+                self.let_go_leftover(&name, Leftover { generation, creating: None });
+                return Err(error);
+            }
+        };
+        let mut routes = generation.host_side.attach(&live);
+        routes.push((Owner::Plugin(name.clone()), declared));
+        if let Some(giver) = &giver {
+            // What it subscribed to at run time goes with the swap, and nothing may be added after it.
+            giver.host_side.detach();
+        }
+        // The commit point.
+        self.router.change(|table| table.swapped(&name, number, routes));
+        drop((live, giver));
+        let handed_over = arrived.snapshot;
+        if let Some(hold) = arrived.hold {
+            // It is noted once, here.
+            let _ = facts.hand_over.set(hold.commit());
+        }
+
+        let predecessor = self.install(&name, generation, &origin, handed_over);
+        drop(turn);
+        // The file was another plugin before: that one has no file any more.
+        if let Some((before, number)) = before.filter(|(before, _)| *before != name) {
+            // It may have been replaced from another file meanwhile.
+            let _ = self.take_out(&before, Some(number), "its file is another plugin now").await;
+        }
+        self.tell(&facts, predecessor.as_deref(), &origin, arrived.how);
+        match (origin, predecessor) {
+            (Origin::File, Some(predecessor)) => self.watch_over(&facts, &predecessor),
+            (Origin::File, None) => self.registry().setbacks.forget(&file),
+            (Origin::Earlier(_), _) => {}
+        }
+        self.wake_waiting();
+        Ok(deployed(&facts))
+    }
+
+    /// Whether a candidate may become the next generation of `name`: its number, and the plugin that its file is now.
+    fn admit(
+        &self,
+        name: &Arc<str>,
+        candidate: &Candidate,
+        origin: &Origin,
+    ) -> Result<(u64, Option<LiveGeneration>), DeployError> {
+        let file = || candidate.file.clone();
+        let mut registry = self.registry();
+        if let Some(plugin) = registry.plugins.get(name) {
+            let other = &plugin.facts.file;
+            if plugin.live.is_some() && *other != candidate.file && other.exists() {
+                let other = other.clone();
+                return Err(DeployError::Duplicate { file: file(), plugin: name.clone(), other });
+            }
+        }
+        if let Some(count) = registry.too_many(name) {
+            return Err(DeployError::TooManyPinned { plugin: name.clone(), count });
+        }
+        let missing = requirements::missing(&candidate.manifest, &self.router.table());
+        // What was live before is not refused: without it there would be even less.
+        if !missing.is_empty() && matches!(origin, Origin::File) {
+            return Err(DeployError::Missing { plugin: name.clone(), file: file(), missing });
+        }
+        Ok((registry.take_generation(name), registry.live_of(&candidate.file)))
+    }
+
+    /// Where the state of the next generation comes from.
+    async fn source(
+        &self,
+        candidate: &Candidate,
+        giver: Option<&Giver>,
+        origin: &Origin,
+    ) -> Result<Source, DeployError> {
+        let restores = candidate.manifest.state.as_ref();
+        let refused = |source| DeployError::HandOver { file: candidate.file.clone(), source };
+        let Some(giver) = giver else {
+            let (Some(restores), Some(persistence)) = (restores, &self.persistence) else {
+                return Ok(Source::Nowhere);
+            };
+            let name = &*candidate.manifest.name;
+            let patience = (self.policies)(name).drain + LEGACY;
+            if tokio::time::timeout(patience, self.leaving.legacy_is_kept(name)).await.is_err() {
+                let calls = "calls of the generation that was unloaded".to_owned();
+                return Err(refused(HandOverError::Busy { calls, after: patience }));
+            }
+            let kept = persistence
+                .load(name)
+                .await
+                .and_then(|kept| kept.map(|kept| kept.for_version(restores)).transpose());
+            let kept = kept
+                .map_err(|source| DeployError::Persist { file: candidate.file.clone(), source })?;
+            return Ok(kept.map_or(Source::Nowhere, Source::Kept));
+        };
+        let Some(writes) = &giver.facts.manifest.state else { return Ok(Source::Nowhere) };
+        let wanted = match (restores, origin) {
+            (None, Origin::File) => return Err(refused(HandOverError::NoState)),
+            (None, Origin::Earlier(_)) => vec![Wanted::Instead(None)],
+            (Some(restores), origin) => {
+                let version = common_version(writes, restores).map(Wanted::Version);
+                let earlier = match origin {
+                    Origin::File => None,
+                    Origin::Earlier(back) => back.state().cloned(),
+                };
+                let earlier = earlier.map(|snapshot| Wanted::Instead(Some(snapshot)));
+                let wanted: Vec<Wanted> = version.into_iter().chain(earlier).collect();
+                if wanted.is_empty() {
+                    let (writes, restores) = (writes.writes.clone(), restores.restores.clone());
+                    return Err(refused(HandOverError::NoCommonVersion { writes, restores }));
+                }
+                wanted
+            }
+        };
+        Ok(Source::Live(wanted))
+    }
+
+    /// Restores the new generation's state, with the plugin's events held if it comes from the live generation.
+    async fn state_arrives(
+        &self,
+        facts: &Facts,
+        new: &Arc<LiveInstance>,
+        giver: Option<&Giver>,
+        source: Source,
+    ) -> Result<Arrived, DeployError> {
+        let refused = |source| DeployError::HandOver { file: facts.file.clone(), source };
+        let policy = (self.policies)(&facts.plugin);
+        match (source, giver) {
+            (Source::Live(wanted), Some(giver)) => {
+                let mut last = None;
+                for wanted in wanted {
+                    let how = match &wanted {
+                        Wanted::Version(_) => "handed_over",
+                        Wanted::Instead(Some(_)) => "as_of_the_swap",
+                        Wanted::Instead(None) => "none",
+                    };
+                    match self.hand_over.run(giver, new, wanted, policy).await {
+                        Ok(hold) => {
+                            let snapshot = hold.as_ref().and_then(|hold| hold.snapshot.clone());
+                            return Ok(Arrived { hold, snapshot, how });
+                        }
+                        Err(error) => last = Some(error),
+                    }
+                }
+                Err(refused(last.unwrap_or(HandOverError::NoState)))
+            }
+            (Source::Kept(snapshot), _) => {
+                let workers = &self.router.site.workers;
+                let (limit, live) = (self.activation.init_timeout, new.clone());
+                let began = Instant::now();
+                let restored = state::restore(workers, live, snapshot, limit).await;
+                restored.map_err(|source| DeployError::Persist {
+                    file: facts.file.clone(),
+                    source: source.into(),
+                })?;
+                let mut timings = Timings::default();
+                timings.note("restore", began.elapsed());
+                let _ = facts.hand_over.set(timings);
+                Ok(Arrived { hold: None, snapshot: None, how: "kept" })
+            }
+            (Source::Nowhere | Source::Live(_), _) => {
+                Ok(Arrived { hold: None, snapshot: None, how: "none" })
+            }
+        }
+    }
+
+    /// Makes a generation the live one in the registry, and lets the one before go. What is known of that one.
+    fn install(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        generation: Generation,
+        origin: &Origin,
+        handed_over: Option<Snapshot>,
+    ) -> Option<Arc<Facts>> {
+        let mut registry = self.registry();
+        let old = registry.install(generation);
+        let plugin = registry.plugins.get_mut(name)?;
+        plugin.probation = None;
+        let old = old?;
+        let retired = Retired::new(&old.facts);
+        plugin.remember(retired.clone());
+        plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
+        match origin {
+            Origin::File => {
+                plugin.reloads += 1;
+                let (facts, copy) = (old.facts.clone(), old.copy.clone());
+                plugin.previous.push_front(Earlier { facts, copy, state: handed_over });
+                plugin.previous.truncate(self.kept_versions);
+            }
+            Origin::Earlier(back) => {
+                plugin.rollbacks += 1;
+                plugin.previous.retain(|earlier| earlier.facts.number != back.number());
+            }
+        }
+        drop(registry);
+        let facts = old.facts.clone();
+        drop(self.let_go(old, retired, Legacy::Left));
+        Some(facts)
+    }
+
+    /// Logs and announces a new generation.
+    fn tell(&self, facts: &Facts, predecessor: Option<&Facts>, origin: &Origin, state: &str) {
+        let (event, reason, more) = match (origin, predecessor) {
+            (Origin::Earlier(back), predecessor) => {
+                let more = json!({
+                    "from_version": predecessor.map(|from| from.manifest.version.clone()),
+                    "from_generation": predecessor.map(|from| from.number),
+                    "automatic": back.automatic(),
+                    "state": state,
+                });
+                ("module:rolled_back", back.reason(), more)
+            }
+            (Origin::File, Some(_)) => {
+                ("module:reloaded", "replaced by a new generation", json!({ "state": state }))
+            }
+            (Origin::File, None) => ("module:loaded", "loaded", json!({ "state": state })),
+        };
+        tracing::info!(
+            plugin = %facts.plugin, version = %facts.manifest.version, generation = facts.number,
+            file = %facts.file.display(), "{event}: {reason}"
+        );
+        self.announcer.generation(event, facts, reason, more);
+    }
+}
+
+/// State that has arrived in a new generation.
+struct Arrived {
+    /// The events that wait for the swap.
+    hold: Option<HandedOver>,
+    /// What was taken over from the live generation.
+    snapshot: Option<Snapshot>,
+    /// For people and programs.
+    how: &'static str,
+}

@@ -1,0 +1,202 @@
+//! A candidate's `initialize` and `restore`, tried in a probe's process with a copy of the state that it would get.
+//!
+//! What kills or hangs that process is an error message in the host. There is no router in it: whatever the plugin emits
+//! is refused, its tasks never run, and `Context::is_trial` tells it so. An `initialize` that fails there is no verdict, as
+//! it may have needed somebody.
+
+use std::{
+    future::Future,
+    io::{self, BufRead, Read, Write},
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use ksi_plugin_api::abi::{
+    BoundaryFuture, Buffer, HostApi, HostRef, LogRecord, ModuleRef, ReportHandle, SpanRecord,
+    SubscribeOptions,
+    host::{SpanStep, WaitEnd},
+    module,
+};
+use serde::{Deserialize, Serialize};
+
+use super::state::{self, Snapshot};
+use crate::{
+    event::{Event, Payload},
+    report::{PluginReport, Report},
+};
+
+/// What a candidate is tried with.
+#[derive(Debug, Clone)]
+pub(crate) struct Trial {
+    /// The plugin's configuration, encoded.
+    pub(crate) config: Vec<u8>,
+    /// What it is to restore.
+    pub(crate) snapshot: Snapshot,
+}
+
+/// How it went.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Verdict {
+    /// It restored the snapshot.
+    Restored,
+    /// It could not be tried, for this reason.
+    Unsure(String),
+    /// It does not restore it, for this reason.
+    Refused(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    config: usize,
+    state: usize,
+}
+
+impl Trial {
+    /// Writes it for a process that reads it.
+    pub(crate) fn write(&self, mut to: impl Write) -> io::Result<()> {
+        let state = self.snapshot.bytes.as_json();
+        let (version, config) = (self.snapshot.version, self.config.len());
+        serde_json::to_writer(&mut to, &Header { version, config, state: state.len() })?;
+        to.write_all(b"\n")?;
+        to.write_all(&self.config)?;
+        to.write_all(state)
+    }
+
+    /// Reads what was written.
+    pub(crate) fn read(mut from: impl BufRead) -> io::Result<Self> {
+        let mut line = String::new();
+        (&mut from).take(1 << 10).read_line(&mut line)?;
+        let Header { version, config, state } = serde_json::from_str(&line)?;
+        let (mut config, mut bytes) = (vec![0; config], vec![0; state]);
+        from.read_exact(&mut config)?;
+        from.read_exact(&mut bytes)?;
+        let bytes = Payload::from_json_bytes(bytes);
+        Ok(Trial { config, snapshot: Snapshot { version, bytes } })
+    }
+
+    /// Makes an instance and lets it restore the snapshot. In a process that ends right after.
+    pub(crate) fn run(&self, module: ModuleRef) -> Verdict {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return Verdict::Unsure(format!("no runtime can be started: {error}")),
+        };
+        let host = HostRef::new(Arc::new(Nobody(Instant::now())));
+        runtime.block_on(async {
+            let instance = match module::create(module, host, &self.config).await {
+                Ok(instance) => instance,
+                Err(_) => return Verdict::Unsure("its initialize fails in a trial".to_owned()),
+            };
+            let Snapshot { version, bytes } = &self.snapshot;
+            let restored = state::restore_in(&instance, *version, bytes.as_json()).await;
+            // The process ends with all that the plugin started, and its end is none of the trial's business.
+            std::mem::forget(instance);
+            match restored {
+                Ok(()) => Verdict::Restored,
+                Err(error) => Verdict::Refused(error.to_string()),
+            }
+        })
+    }
+}
+
+/// A host in which nobody else is. With the time at which it began.
+struct Nobody(Instant);
+
+const NOBODY: &str = "this is a trial in a probe's process: nobody else is there";
+
+impl HostApi for Nobody {
+    type Event = Event;
+
+    fn emit(
+        self: &Arc<Self>,
+        _: Option<&Arc<Event>>,
+        _: &str,
+        _: Buffer,
+    ) -> impl Future<Output = ReportHandle> + Send + 'static {
+        let report = PluginReport::from(Report::refused(NOBODY.to_owned()));
+        std::future::ready(ReportHandle::new(report))
+    }
+
+    fn send(self: &Arc<Self>, _: Option<&Arc<Event>>, _: &str, _: Buffer) -> Result<(), String> {
+        Err(NOBODY.to_owned())
+    }
+
+    fn wait_for(
+        self: &Arc<Self>,
+        _: &str,
+        _: Duration,
+    ) -> impl Future<Output = WaitEnd> + Send + 'static {
+        std::future::ready(WaitEnd::Refused(NOBODY.into()))
+    }
+
+    fn subscribe(self: &Arc<Self>, _: &str, _: u64, _: SubscribeOptions) -> Result<u64, String> {
+        Ok(0)
+    }
+
+    fn unsubscribe(&self, _: u64) -> bool {
+        true
+    }
+
+    fn sleep(self: &Arc<Self>, duration: Duration) -> impl Future<Output = u8> + Send + 'static {
+        let sleep = tokio::time::sleep(duration);
+        async move {
+            sleep.await;
+            0
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, String> {
+        // Never polled, and dropped with the process.
+        std::mem::forget(future);
+        Ok(0)
+    }
+
+    fn cancel(&self, _: u64) {}
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn max_level(&self) -> u8 {
+        0
+    }
+
+    fn log(&self, _: &LogRecord<'_>) {}
+
+    fn span(&self, _: &SpanRecord<'_>) -> u64 {
+        0
+    }
+
+    fn span_step(&self, _: u64, _: SpanStep) {}
+
+    fn adopt_waker(self: &Arc<Self>, waker: Waker) -> Waker {
+        // The library stays until the process ends.
+        waker
+    }
+
+    fn is_trial(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_is_read_as_it_was_written_and_half_of_one_is_none() {
+        let bytes = Payload::from_json_bytes(b"[1,\n2]".to_vec());
+        let snapshot = Snapshot { version: 7, bytes };
+        let trial = Trial { config: b"{\"a\":\n1}".to_vec(), snapshot };
+        let mut written = Vec::new();
+        trial.write(&mut written).unwrap();
+        let read = Trial::read(&*written).unwrap();
+        assert_eq!((read.config, read.snapshot.version), (trial.config, 7));
+        assert_eq!(read.snapshot.bytes.as_json(), b"[1,\n2]");
+        for end in 0..written.len() {
+            assert!(Trial::read(&written[..end]).is_err(), "{end}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Snapshots of the plugin under test.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{Harness, tasks::lock};
+use crate::{
+    abi::{Buffer, CallEnd, CallStart, Instance},
+    error::{Error, Result},
+    payload,
+};
+
+/// What a snapshot, or its restoration, may take, on the clock of the harness.
+const STATE_LIMIT: Duration = Duration::from_secs(10);
+
+impl Harness {
+    /// Takes a snapshot of the highest version that the plugin writes: the version and what it holds. Time passes as it
+    /// needs it.
+    ///
+    /// A test that hands the snapshot to a second instance sees what a reload does:
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    /// use ksi_plugin_api::{harness::Harness, prelude::*};
+    ///
+    /// #[payload]
+    /// struct Saved {
+    ///     count: u64,
+    /// }
+    ///
+    /// #[derive(Default)]
+    /// struct Counter {
+    ///     count: AtomicU64,
+    /// }
+    ///
+    /// #[plugin]
+    /// impl Counter {
+    ///     #[event_handler("counter:add")]
+    ///     async fn add(&self, _: &Context, by: u64) -> Result<u64> {
+    ///         Ok(self.count.fetch_add(by, Relaxed) + by)
+    ///     }
+    ///
+    ///     #[snapshot]
+    ///     async fn snapshot(&self, _: &Context) -> Result<Saved> {
+    ///         Ok(Saved { count: self.count.load(Relaxed) })
+    ///     }
+    ///
+    ///     #[restore]
+    ///     async fn restore(&self, _: &Context, saved: Saved) -> Result<()> {
+    ///         self.count.store(saved.count, Relaxed);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() {
+    /// let old = Harness::start::<Counter>();
+    /// old.emit("counter:add", 3);
+    /// let (version, saved) = old.snapshot().unwrap();
+    /// assert_eq!((version, &saved), (1, &json!({"count": 3})));
+    ///
+    /// let new = Harness::setup::<Counter>().restore(version, saved).start().unwrap();
+    /// assert_eq!(new.emit("counter:add", 4).results(), [json!(7)]);
+    ///
+    /// let error = new.restore(2, &json!({"total": 9})).unwrap_err();
+    /// assert_eq!(error.code(), "unknown_snapshot_version");
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `no_state` when the plugin keeps none, else as [`snapshot_of`](Self::snapshot_of).
+    pub fn snapshot(&self) -> Result<(u32, Value)> {
+        // A plugin without state is asked all the same: it says what is missing.
+        let version = self.writes.unwrap_or(1);
+        self.snapshot_of(version).map(|snapshot| (version, snapshot))
+    }
+
+    /// Takes a snapshot of this version: of one that an older version of the plugin can read, say.
+    ///
+    /// # Errors
+    /// `unknown_snapshot_version`, `encode`, `panicked`, `timed_out`, the plugin's own, or `gone` after a shutdown.
+    pub fn snapshot_of(&self, version: u32) -> Result<Value> {
+        let taken = self.of_instance(move |instance, cx| instance.snapshot(version, cx))?;
+        taken.map_or(Ok(Value::Null), |snapshot| payload::decode(&snapshot))
+    }
+
+    /// Restores a snapshot in the plugin as it is. A host does so with a fresh instance alone, before its first event;
+    /// [`Setup::restore`](super::Setup::restore) does too.
+    ///
+    /// # Errors
+    /// `unknown_snapshot_version`, `invalid_snapshot`, `no_state`, `panicked`, `timed_out`, the plugin's own, or `gone`
+    /// after a shutdown.
+    pub fn restore(&self, version: u32, snapshot: &Value) -> Result<()> {
+        let bytes = payload::encode(snapshot)?;
+        self.of_instance(move |instance, cx| instance.restore(version, &bytes, cx)).map(drop)
+    }
+
+    /// Runs what a host asks of an instance beside calls; its reply, if there is one.
+    fn of_instance(
+        &self,
+        mut start: impl FnMut(&Instance, &mut Context<'_>) -> CallStart + Send + 'static,
+    ) -> Result<Option<Buffer>> {
+        let Some(instance) = lock(&self.world.state).instance.clone() else {
+            return Err(Error::new("gone", "the plugin was shut down"));
+        };
+        let ended = Arc::new(Mutex::new(None));
+        let running = {
+            let ended = ended.clone();
+            self.world.tasks.spawn(async move {
+                let end = match poll_fn(|cx| Poll::Ready(start(&instance, cx))).await {
+                    CallStart::Ready(end) => end,
+                    CallStart::Pending(future) => future.await.unwrap_or_else(CallEnd::Panicked),
+                };
+                *lock(&ended) = Some(end);
+            })
+        };
+        let end = self.pass_time(STATE_LIMIT, || lock(&ended).take());
+        running.cancel();
+        match end {
+            Some(end) => reply(end),
+            None => {
+                Err(Error::new("timed_out", format_args!("it did not end within {STATE_LIMIT:?}")))
+            }
+        }
+    }
+}
+
+/// The reply of a call that ended well.
+pub(super) fn reply(end: CallEnd) -> Result<Option<Buffer>> {
+    match end {
+        CallEnd::Reply(reply) => Ok(Some(reply)),
+        CallEnd::NoReply => Ok(None),
+        CallEnd::Failed(code, message) => Err(Error::new(code.to_text(), message.to_text())),
+        CallEnd::Panicked(message) => Err(Error::new("panicked", message.to_text())),
+    }
+}
