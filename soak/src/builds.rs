@@ -7,7 +7,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{error::SoakError, library::Library, roles::Role};
+use crate::{
+    error::SoakError,
+    library::{Defect, Library, State},
+    roles::Role,
+};
 
 const PACKAGE: &str = "ksi-soak-plugin";
 
@@ -35,12 +39,19 @@ impl Builds {
 }
 
 impl Builds {
-    /// The build that a plugin's file number `turn` is cut from. `tokio` always has a runtime; the others alternate.
-    pub(crate) fn of(&self, role: Role, turn: usize) -> &Library {
-        match role != Role::Tokio && turn.is_multiple_of(2) {
+    /// The file number `turn` of a plugin, as this version of it and with a defect. `tokio` is always cut from the build
+    /// with a runtime; the others are cut from both by turns, and know of one or two versions of their state by turns.
+    pub(crate) fn cut(&self, role: Role, turn: usize, version: u32, defect: Defect) -> Vec<u8> {
+        let library = match role != Role::Tokio && turn.is_multiple_of(2) {
             true => &self.plain,
             false => &self.bulk,
-        }
+        };
+        let state = match (role.keeps_state(), (turn / 2).is_multiple_of(2)) {
+            (false, _) => State::None,
+            (true, true) => State::V1,
+            (true, false) => State::V2AndV1,
+        };
+        library.cut(role, state, version, defect)
     }
 }
 

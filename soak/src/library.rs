@@ -9,6 +9,11 @@ const VERSION: &str = "soak-version-";
 const DEFECT: &str = "soak-defect-";
 /// The name that the package gives to its plugin and to the namespace of its events.
 const BASE: &str = "count";
+const STATE: &str = "\"state\":{\"writes\":[2,1],\"restores\":[2,1]}";
+/// The same of a plugin that knows nothing of version 2 yet.
+const STATE_V1: &str = "\"state\":{\"writes\":[1]  ,\"restores\":[1]  }";
+/// The same of a plugin without state.
+const NO_STATE: &str = "\"state\":null                                ";
 
 /// What is wrong with a version, on purpose. The digit is what the plugin reads in its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +21,24 @@ pub(crate) enum Defect {
     None = 0,
     /// `initialize` panics.
     Init = 1,
+    /// `restore` fails.
+    Restore = 2,
+    /// `initialize` panics, but not in the process where it is tried first.
+    InitInEarnest = 3,
+    /// `restore` fails, but not in the process where it is tried first.
+    RestoreInEarnest = 4,
     /// It fails every second request.
     Worse = 5,
     /// Its end is missing. The code in it is good.
     Torn = 9,
+}
+
+/// Which versions of its state a plugin writes and restores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    None,
+    V1,
+    V2AndV1,
 }
 
 /// One build of the package.
@@ -48,9 +67,14 @@ impl Library {
     }
 
     /// The library as this version of that plugin, with a defect.
-    pub(crate) fn cut(&self, role: Role, version: u32, defect: Defect) -> Vec<u8> {
+    pub(crate) fn cut(&self, role: Role, state: State, version: u32, defect: Defect) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         let manifest = &mut bytes[self.manifest.clone()];
+        match state {
+            State::None => replace(manifest, STATE, NO_STATE),
+            State::V1 => replace(manifest, STATE, STATE_V1),
+            State::V2AndV1 => {}
+        }
         replace(
             manifest,
             &format!("\"name\":\"{BASE}\""),
@@ -99,12 +123,15 @@ mod tests {
 
     #[test]
     fn another_plugin_and_version_differ_in_their_marks_alone() {
-        let built = b"..KSIM1\n{\"format\":1,\"name\":\"count\",\"subscriptions\":[\"count:add\"]}\n\0count:\0\
+        let built = b"..KSIM1\n{\"format\":1,\"name\":\"count\",\"state\":{\"writes\":[2,1],\
+                      \"restores\":[2,1]},\"subscriptions\":[\"count:add\"]}\n\0count:\0\
                       soak-version-00000000soak-defect-0"
             .to_vec();
         let library = Library::new(built.clone()).unwrap();
-        let text = String::from_utf8(library.cut(Role::Relay, 17, Defect::Worse)).unwrap();
-        let expected = "..KSIM1\n{\"format\":1,\"name\":\"relay\",\"subscriptions\":[\"relay:add\"]}\n\0count:\0\
+        let text =
+            String::from_utf8(library.cut(Role::Relay, State::None, 17, Defect::Worse)).unwrap();
+        let expected = "..KSIM1\n{\"format\":1,\"name\":\"relay\",\"state\":null            \
+                        \x20                    ,\"subscriptions\":[\"relay:add\"]}\n\0count:\0\
                         soak-version-00000017soak-defect-5";
         assert_eq!(text, expected);
         assert!(Library::new(built[20..].to_vec()).is_err(), "no manifest");
@@ -113,5 +140,6 @@ mod tests {
     #[test]
     fn every_name_is_as_long_as_the_one_that_it_stands_for() {
         assert!(Role::ALL.iter().all(|role| role.name().len() == BASE.len()));
+        assert!([STATE_V1, NO_STATE].iter().all(|text| text.len() == STATE.len()));
     }
 }

@@ -65,7 +65,7 @@ fn soak(options: &Options) -> Result<bool, SoakError> {
         let ledger = Arc::new(Ledger::new(versions)?);
         let running = Running::start(builds, ledger, &numbers.lanes_inside()).await?;
         let started = Instant::now();
-        let findings = Run::new(running, options)?.to_the_end(numbers).await?;
+        let findings = Run::new(running, options)?.finish(numbers).await?;
         Ok::<_, SoakError>((findings, started.elapsed()))
     });
     let (findings, took) = findings?;

@@ -5,20 +5,19 @@ use crate::{library::Defect, reloader::File, roles::Role};
 /// One file in so many is bad.
 const BAD: u64 = 8;
 
-/// What there is by now of the host's ways with state and with versions that are worse.
-pub(crate) const STATE: bool = false;
-pub(crate) const ROLL_BACK: bool = false;
-
 /// The plugins that are replaced, in turn.
-pub(crate) fn replaced() -> Vec<Role> {
-    let roles = [Role::Quick, Role::Count, Role::Relay, Role::Heavy, Role::Tokio];
-    roles.into_iter().filter(|role| STATE || !role.keeps_state()).collect()
-}
+pub(crate) const REPLACED: [Role; 5] =
+    [Role::Quick, Role::Count, Role::Relay, Role::Heavy, Role::Tokio];
 
 /// The kinds of bad files for a plugin.
 fn bad(role: Role) -> Vec<File> {
-    let mut kinds = vec![File::Torn, File::Refused(Defect::Init)];
-    if ROLL_BACK && role.can_get_worse() {
+    let mut kinds =
+        vec![File::Torn, File::Refused(Defect::Init), File::Refused(Defect::InitInEarnest)];
+    if role.keeps_state() {
+        kinds.push(File::Refused(Defect::Restore));
+        kinds.push(File::Refused(Defect::RestoreInEarnest));
+    }
+    if role.can_get_worse() {
         kinds.push(File::Worse);
     }
     kinds
@@ -54,9 +53,11 @@ mod tests {
 
     #[test]
     fn one_in_eight_is_bad_and_every_kind_of_bad_comes() {
-        let mut plan = Plan::new(Role::Relay);
-        let files: Vec<File> = (0..BAD * 12).map(|_| plan.next()).collect();
-        assert_eq!(files.iter().filter(|file| **file != File::Good).count(), 12);
-        assert!(bad(Role::Relay).iter().all(|kind| files.contains(kind)));
+        for role in REPLACED {
+            let mut plan = Plan::new(role);
+            let files: Vec<File> = (0..BAD * 12).map(|_| plan.next()).collect();
+            assert_eq!(files.iter().filter(|file| **file != File::Good).count(), 12);
+            assert!(bad(role).iter().all(|kind| files.contains(kind)), "{role:?}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     builds::Builds,
     error::SoakError,
     ledger::Ledger,
-    library::{Defect, Library},
+    library::Defect,
     roles::Role,
     running::{Running, draft_of, write_draft},
 };
@@ -158,8 +158,7 @@ impl Reloader {
         change: impl FnOnce(Vec<u8>) -> Vec<u8>,
     ) -> Result<(u32, Instant), SoakError> {
         let version = self.ledger.versions.begin(self.role, defect);
-        let library: &Library = self.builds.of(self.role, self.turn);
-        let bytes = change(library.cut(self.role, version, defect));
+        let bytes = change(self.builds.cut(self.role, self.turn, version, defect));
         let draft = draft_of(&self.file);
         let failed = |source| SoakError::File { path: self.file.clone(), source };
         write_draft(draft.clone(), bytes).await.map_err(failed)?;

@@ -60,7 +60,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(running: Running, options: &Options) -> Result<Self, SoakError> {
-        let roles = plan::replaced().into_iter();
+        let roles = plan::REPLACED.into_iter();
         let reloaders = roles.map(|role| (Reloader::new(&running, role), Plan::new(role)));
         Ok(Run {
             reloaders: reloaders.collect(),
@@ -77,7 +77,7 @@ impl Run {
     }
 
     /// Runs all of it, and gives what it found out.
-    pub(crate) async fn to_the_end(mut self, numbers: Numbers) -> Result<Findings, SoakError> {
+    pub(crate) async fn finish(mut self, numbers: Numbers) -> Result<Findings, SoakError> {
         let stage = self.running.stage.clone();
         say("idle: from the rename of a file to the first answer of its code");
         self.idle().await?;

@@ -44,6 +44,11 @@ impl Counted {
         (lane.count, previous)
     }
 
+    /// Goes on with what another instance kept.
+    pub(crate) fn replace(&self, inner: Inner) {
+        *self.lock() = inner;
+    }
+
     pub(crate) fn all(&self) -> Inner {
         self.lock().clone()
     }

@@ -1,7 +1,7 @@
 //! What the soak loads: one plugin in all the parts that it needs, so that it takes two builds and no more.
 //!
 //! The soak makes further plugins and further versions of it by changing its bytes: the name and the events in the
-//! manifest, the version, the defect. What it is, it is by what it is asked:
+//! manifest, whether it keeps state and in which versions, its own version, a defect. What it is, it is by what it is asked:
 //!
 //! | event | what it does |
 //! |---|---|
@@ -32,7 +32,7 @@ use ksi_plugin_api::prelude::*;
 
 use counted::{Counted, checksum};
 use marks::Defect;
-use payloads::{Answer, Applied, Ask, Config, Whole};
+use payloads::{Answer, Applied, Ask, Config, Saved, SavedV1, Whole};
 
 struct Soaked {
     version: u32,
@@ -60,6 +60,30 @@ impl Soaked {
             counted: Counted::with_entries(config.entries_bytes),
             asked: AtomicU64::new(0),
         })
+    }
+
+    #[snapshot(version = 2)]
+    async fn snapshot(&self, _ctx: &Context) -> Result<Saved> {
+        Ok(self.counted.all().into())
+    }
+
+    #[snapshot(version = 1)]
+    async fn snapshot_v1(&self, _ctx: &Context) -> Result<SavedV1> {
+        Ok(self.counted.all().into())
+    }
+
+    #[restore(version = 2)]
+    async fn restore(&self, ctx: &Context, saved: Saved) -> Result<()> {
+        self.defect.in_restore(ctx)?;
+        self.counted.replace(saved.into());
+        Ok(())
+    }
+
+    #[restore(version = 1)]
+    async fn restore_v1(&self, ctx: &Context, saved: SavedV1) -> Result<()> {
+        self.defect.in_restore(ctx)?;
+        self.counted.replace(saved.into());
+        Ok(())
     }
 
     /// Answers.

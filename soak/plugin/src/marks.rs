@@ -19,6 +19,12 @@ pub(crate) enum Defect {
     None,
     /// `initialize` panics.
     Init,
+    /// `restore` fails.
+    Restore,
+    /// `initialize` panics, but not when it is only tried.
+    InitInEarnest,
+    /// `restore` fails, but not when it is only tried.
+    RestoreInEarnest,
     /// It answers every second request with a failure.
     Worse,
 }
@@ -27,15 +33,26 @@ impl Defect {
     pub(crate) fn of_this_library() -> Self {
         match black_box(&DEFECT)[12] {
             b'1' => Defect::Init,
+            b'2' => Defect::Restore,
+            b'3' => Defect::InitInEarnest,
+            b'4' => Defect::RestoreInEarnest,
             b'5' => Defect::Worse,
             _ => Defect::None,
         }
     }
 
     /// Panics where a version with this defect does, before anything is made.
-    pub(crate) fn in_initialize(self, _ctx: &Context) {
-        if self == Defect::Init {
+    pub(crate) fn in_initialize(self, ctx: &Context) {
+        if self == Defect::Init || (self == Defect::InitInEarnest && !ctx.is_trial()) {
             panic!("initialize panics on purpose");
         }
+    }
+
+    /// Fails where a version with this defect does.
+    pub(crate) fn in_restore(self, ctx: &Context) -> Result<()> {
+        if self == Defect::Restore || (self == Defect::RestoreInEarnest && !ctx.is_trial()) {
+            return Err(Error::new("not_restored", "restore fails on purpose"));
+        }
+        Ok(())
     }
 }

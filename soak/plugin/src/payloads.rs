@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use ksi_plugin_api::prelude::*;
 
+use crate::counted::{Entries, Inner};
+
 #[payload]
 #[derive(Default)]
 #[serde(default, deny_unknown_fields)]
@@ -61,6 +63,46 @@ pub(crate) struct Lane {
     pub(crate) count: u64,
     /// The number that was counted last; 0 before the first.
     pub(crate) last: u64,
+}
+
+/// The state, version 2.
+#[payload]
+pub(crate) struct Saved {
+    lanes: BTreeMap<u64, Lane>,
+    entries: Entries,
+}
+
+/// The state, version 1: lane, count and last number in a row.
+#[payload]
+pub(crate) struct SavedV1 {
+    counted: Vec<(u64, u64, u64)>,
+    entries: Entries,
+}
+
+impl From<Inner> for Saved {
+    fn from(Inner { lanes, entries }: Inner) -> Self {
+        Saved { lanes, entries }
+    }
+}
+
+impl From<Saved> for Inner {
+    fn from(Saved { lanes, entries }: Saved) -> Self {
+        Inner { lanes, entries }
+    }
+}
+
+impl From<Inner> for SavedV1 {
+    fn from(Inner { lanes, entries }: Inner) -> Self {
+        let counted = lanes.into_iter().map(|(lane, it)| (lane, it.count, it.last));
+        SavedV1 { counted: counted.collect(), entries }
+    }
+}
+
+impl From<SavedV1> for Inner {
+    fn from(SavedV1 { counted, entries }: SavedV1) -> Self {
+        let lanes = counted.into_iter().map(|(lane, count, last)| (lane, Lane { count, last }));
+        Inner { lanes: lanes.collect(), entries }
+    }
 }
 
 /// Everything, for the comparison at the end.

@@ -150,7 +150,7 @@ fn ending(line: &Line<'_>) -> Ending {
         _ => serde_json::from_str::<Vec<_>>(data)
             .unwrap_or_default()
             .into_iter()
-            .map(|answer| Outcome::Replied(answer))
+            .map(Outcome::Replied)
             .collect(),
     };
     if let Some(errors) = line.errors {
