@@ -11,9 +11,9 @@ const DEFECT: &str = "soak-defect-";
 const BASE: &str = "count";
 const STATE: &str = "\"state\":{\"writes\":[2,1],\"restores\":[2,1]}";
 /// The same of a plugin that knows nothing of version 2 yet.
-const STATE_V1: &str = "\"state\":{\"writes\":[1]  ,\"restores\":[1]  }";
+const STATE_V1: &str = "\"state\":{\"writes\":[1],\"restores\":[1]}";
 /// The same of a plugin without state.
-const NO_STATE: &str = "\"state\":null                                ";
+const NO_STATE: &str = "\"state\":null";
 
 /// What is wrong with a version, on purpose. The digit is what the plugin reads in its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,7 @@ impl Library {
         let len = text.take_while(|byte| (b'\n'..0x7f).contains(*byte)).count();
         let version = only(&bytes, VERSION)? + VERSION.len();
         let defect = only(&bytes, DEFECT)? + DEFECT.len();
+        only(&bytes[start..start + len], STATE)?;
         Ok(Library { manifest: start..start + len, version, defect, bytes })
     }
 
@@ -96,11 +97,11 @@ fn only(bytes: &[u8], mark: &'static str) -> Result<usize, SoakError> {
     }
 }
 
-/// Puts one text where another of the same length is.
+/// Puts one text where another is, and spaces, which mean nothing in JSON, where that is longer.
 fn replace(bytes: &mut [u8], old: &str, new: &str) {
-    debug_assert_eq!(old.len(), new.len());
+    let new = format!("{new:<width$}", width = old.len());
     for place in places(bytes, old.as_bytes()) {
-        bytes[place..place + new.len()].copy_from_slice(new.as_bytes());
+        bytes[place..place + old.len()].copy_from_slice(&new.as_bytes()[..old.len()]);
     }
 }
 
@@ -121,25 +122,31 @@ fn places(bytes: &[u8], text: &[u8]) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    fn built() -> Vec<u8> {
+        let manifest = "KSIM1\n{\"format\":1,\"name\":\"count\",\"state\":{\"writes\":[2,1],\"restores\":[2,1]},\
+                        \"subscriptions\":[\"count:add\"]}\n";
+        format!("..{manifest}\0count:\0soak-version-00000000soak-defect-0").into_bytes()
+    }
+
     #[test]
     fn another_plugin_and_version_differ_in_their_marks_alone() {
-        let built = b"..KSIM1\n{\"format\":1,\"name\":\"count\",\"state\":{\"writes\":[2,1],\
-                      \"restores\":[2,1]},\"subscriptions\":[\"count:add\"]}\n\0count:\0\
-                      soak-version-00000000soak-defect-0"
-            .to_vec();
-        let library = Library::new(built.clone()).unwrap();
-        let text =
-            String::from_utf8(library.cut(Role::Relay, State::None, 17, Defect::Worse)).unwrap();
-        let expected = "..KSIM1\n{\"format\":1,\"name\":\"relay\",\"state\":null            \
-                        \x20                    ,\"subscriptions\":[\"relay:add\"]}\n\0count:\0\
-                        soak-version-00000017soak-defect-5";
+        let library = Library::new(built()).unwrap();
+        let cut = library.cut(Role::Relay, State::None, 17, Defect::Worse);
+        assert_eq!(cut.len(), built().len());
+        let text = String::from_utf8(cut).unwrap().replace(' ', "");
+        let expected = "..KSIM1\n{\"format\":1,\"name\":\"relay\",\"state\":null,\
+                        \"subscriptions\":[\"relay:add\"]}\n\0count:\0soak-version-00000017soak-defect-5";
         assert_eq!(text, expected);
-        assert!(Library::new(built[20..].to_vec()).is_err(), "no manifest");
+    }
+
+    #[test]
+    fn a_library_that_is_no_build_of_the_plugin_is_refused() {
+        assert!(Library::new(built()[20..].to_vec()).is_err(), "no manifest");
+        assert!(Library::new([built(), built()].concat()).is_err(), "two of everything");
     }
 
     #[test]
     fn every_name_is_as_long_as_the_one_that_it_stands_for() {
         assert!(Role::ALL.iter().all(|role| role.name().len() == BASE.len()));
-        assert!([STATE_V1, NO_STATE].iter().all(|text| text.len() == STATE.len()));
     }
 }

@@ -76,7 +76,8 @@ impl Running {
         for role in Role::ALL {
             let module = modules.iter().find(|module| module["name"] == role.name());
             if module.is_none_or(|module| module["state"] != "live") {
-                return Err(SoakError::NotLive(role.name(), json!(modules).to_string()));
+                let errors = modules.iter().filter_map(|module| module["last_error"].as_str());
+                return Err(SoakError::NotLive(role.name(), errors.collect::<Vec<_>>().join("; ")));
             }
         }
         Ok(())
