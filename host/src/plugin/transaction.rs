@@ -378,9 +378,13 @@ impl Supervisor {
             }
             (Origin::File, None) => ("module:loaded", "loaded", json!({ "state": state })),
         };
+        let told = match origin {
+            Origin::Earlier(_) => format!("went back to an earlier version: {reason}"),
+            Origin::File => reason.to_owned(),
+        };
         tracing::info!(
             plugin = %facts.plugin, version = %facts.manifest.version, generation = facts.number,
-            file = %facts.file.display(), "{event}: {reason}"
+            file = %facts.file.display(), "{told}"
         );
         self.announcer.generation(event, facts, reason, more);
     }
