@@ -10,9 +10,10 @@ use crate::{
     announced::All,
     error::SoakError,
     lane::Lane,
-    latency::{Figures, Phase, Spread},
+    latency::{Figures, Phase},
     ledger::{Fault, Ledger},
-    memory::{Sample, mapped_libraries},
+    measured::Measured,
+    memory::mapped_libraries,
     reloader::Tally,
     roles::Role,
     running::{Running, until},
@@ -20,37 +21,6 @@ use crate::{
 
 /// How long the last calls may take to be counted as ended.
 const COUNTED: Duration = Duration::from_secs(10);
-
-/// Requests over the stretches of one kind.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Throughput {
-    requests: u64,
-    files: u64,
-    seconds: f64,
-}
-
-impl Throughput {
-    pub(crate) fn add(&mut self, requests: u64, files: u64, time: Duration) {
-        self.requests += requests;
-        self.files += files;
-        self.seconds += time.as_secs_f64();
-    }
-
-    /// Requests a second.
-    pub(crate) fn rate(&self) -> f64 {
-        self.over_time(self.requests)
-    }
-
-    /// Files a second.
-    pub(crate) fn pace(&self) -> f64 {
-        self.over_time(self.files)
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    fn over_time(&self, count: u64) -> f64 {
-        if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
-    }
-}
 
 /// Latencies in one phase.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -60,11 +30,22 @@ pub(crate) struct Latencies {
     pub(crate) heavy: Figures,
 }
 
+/// How the run ended.
+pub(crate) struct Ended {
+    pub(crate) tally: Tally,
+    pub(crate) wanted: u64,
+    /// Why it ended before its time.
+    pub(crate) broken: Option<SoakError>,
+    /// The share of the processors' time that went to others, in percent.
+    pub(crate) others: f64,
+}
+
 /// Everything that is judged and printed.
 pub(crate) struct Findings {
-    pub(crate) wanted: u64,
-    pub(crate) tally: Tally,
+    pub(crate) ended: Ended,
+    pub(crate) measured: Measured,
     pub(crate) announced: All,
+    /// Asked, ended as asked for, failed by a bad version.
     pub(crate) requests: (u64, u64, u64),
     pub(crate) counts: Counts,
     pub(crate) faults: Vec<(Fault, u64)>,
@@ -75,17 +56,10 @@ pub(crate) struct Findings {
     pub(crate) live: usize,
     pub(crate) mapped: usize,
     pub(crate) mapped_after_stop: usize,
-    pub(crate) samples: Vec<Sample>,
-    pub(crate) idle: Figures,
-    pub(crate) loaded: Figures,
     pub(crate) held: Figures,
-    /// The host's own figures for the last hand-over of `heavy`.
-    pub(crate) timings: Value,
     pub(crate) quiet: Latencies,
     pub(crate) paced: Latencies,
     pub(crate) fast: Latencies,
-    pub(crate) rate_quiet: Throughput,
-    pub(crate) rate_paced: Throughput,
 }
 
 impl Findings {
@@ -93,15 +67,11 @@ impl Findings {
     pub(crate) async fn gather(
         running: Running,
         lanes: Vec<Lane>,
-        tally: Tally,
-        wanted: u64,
-        (idle, loaded): (Spread, Spread),
-        (rate_quiet, rate_paced): (Throughput, Throughput),
-        samples: Vec<Sample>,
+        ended: Ended,
+        measured: Measured,
     ) -> Result<Self, SoakError> {
         let (host, ledger) = (running.stage.host.clone(), running.stage.ledger.clone());
         let compared = compare(&running, lanes, &ledger).await;
-        let timings = running.inspect(Role::Heavy).await["timings_ms"].take();
         let at_rest = || async { host.counts().in_flight == 0 };
         until(COUNTED, at_rest).await;
         let counts = host.counts();
@@ -120,8 +90,8 @@ impl Findings {
         };
         let faults = [Fault::Lost, Fault::Twice, Fault::Wrong, Fault::State, Fault::Unexplained];
         Ok(Findings {
-            wanted,
-            tally,
+            ended,
+            measured,
             announced,
             requests: ledger.requests(),
             counts,
@@ -132,16 +102,10 @@ impl Findings {
             live,
             mapped,
             mapped_after_stop: mapped_libraries().len(),
-            samples,
-            idle: idle.figures(),
-            loaded: loaded.figures(),
             held: ledger.latency.held.figures(),
-            timings,
             quiet: latencies(Phase::Quiet),
             paced: latencies(Phase::Paced),
             fast: latencies(Phase::Fast),
-            rate_quiet,
-            rate_paced,
         })
     }
 

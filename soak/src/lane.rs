@@ -7,9 +7,10 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    answers::{As, At, Judged, explains},
+    counted::Expected,
     ledger::{Fault, Ledger},
     roles::Role,
-    versions::Seen,
     wire::{Answer, Ask, Counted, Ending, Outcome},
 };
 
@@ -64,14 +65,6 @@ impl Request {
     pub(crate) fn number(&self) -> u64 {
         self.ask.number
     }
-}
-
-/// What a plugin must have counted on a lane.
-#[derive(Debug, Clone, Default)]
-struct Expected {
-    known: Counted,
-    /// Requests since then that failed, oldest first: each may have been counted, and the next answer tells.
-    maybe: Vec<u64>,
 }
 
 pub(crate) struct Lane {
@@ -155,6 +148,7 @@ impl Lane {
             ledger.latency.record(request.role, took);
         }
         let ended = request.began + took;
+        let at = At { number: request.ask.number, began: request.began, ended, took, ledger };
         let mut outcomes = ending.outcomes;
         let outcome = match (outcomes.pop(), outcomes.len()) {
             (Some(outcome), 0) => outcome,
@@ -168,8 +162,9 @@ impl Lane {
             }
         };
         match outcome {
-            Outcome::Replied(answer) => match self.judge(request, &answer, took, ended, ledger) {
-                Ok(()) => ledger.note_answered(),
+            Outcome::Replied(answer) => match self.judge(request, &answer, &at) {
+                Ok(As::Asked) => ledger.note_answered(),
+                Ok(As::BadVersion) => ledger.note_explained(),
                 Err((fault, text)) => {
                     ledger
                         .fault(fault, || format!("{} answered {answer:?}: {text}", request.event));
@@ -204,80 +199,49 @@ impl Lane {
             .fault(Fault::Unexplained, || format!("{} ended as {code}: {message}", request.event));
     }
 
-    fn judge(
-        &mut self,
-        request: &Request,
-        answer: &Answer,
-        took: Duration,
-        ended: Instant,
-        ledger: &Ledger,
-    ) -> Result<(), (Fault, String)> {
-        let check = |role: Role, answer: &Answer| -> Result<Seen, (Fault, String)> {
-            if answer.number != request.ask.number {
-                let text = format!("it was asked number {}", request.ask.number);
-                return Err((Fault::Wrong, text));
-            }
-            let seen = ledger.versions.answered(role, answer.version, request.began, ended);
-            seen.map_err(|text| (Fault::Wrong, text))
-        };
-        let inner = |answer: &Answer, role: Role| match (&answer.inner, &answer.trouble) {
-            (Some(inner), None) => check(role, inner).map(|_| true),
-            (None, Some(trouble)) if explains(trouble, ledger) => {
-                ledger.note_explained();
-                Ok(false)
-            }
-            _ => Err((Fault::Unexplained, "it has no answer of whom it asked in turn".to_owned())),
-        };
+    fn judge(&mut self, request: &Request, answer: &Answer, at: &At<'_>) -> Judged {
         match request.what {
             What::Panic | What::Late => Err((Fault::Wrong, "no answer was to come".to_owned())),
-            What::Echo => check(request.role, answer).map(drop),
+            What::Echo => at.check(request.role, answer).map(|_| As::Asked),
             What::Sent => {
-                check(Role::Count, answer)?;
+                at.check(Role::Count, answer)?;
                 match &answer.trouble {
                     None => self.count(Role::Count, answer),
-                    Some(_) if ledger.versions.may_fail(answer.version) => {
-                        ledger.note_explained();
-                        Ok(())
-                    }
+                    Some(_) if at.ledger.versions.may_fail(answer.version) => Ok(As::BadVersion),
                     Some(trouble) => Err((Fault::Unexplained, trouble.clone())),
                 }
             }
             What::Add { via } => {
-                let seen = check(request.role, answer)?;
+                let seen = at.check(request.role, answer)?;
                 if request.role == Role::Heavy && seen.waited {
-                    ledger.latency.held.record(took);
+                    at.ledger.latency.held.record(at.took);
                 }
                 self.count(request.role, answer)?;
-                via.map_or(Ok(()), |via| inner(answer, via).map(drop))
+                via.map_or(Ok(As::Asked), |via| at.inner(answer, via).map(|(how, _)| how))
             }
             What::Pass { to, via } => {
-                check(request.role, answer)?;
-                match inner(answer, to) {
-                    Ok(true) => (),
-                    other => {
-                        self.may_be_counted(request);
-                        return other.map(drop);
-                    }
-                }
-                let Some(counted) = &answer.inner else { return Ok(()) };
+                at.check(request.role, answer)?;
+                let (how, counted) = at.inner(answer, to).inspect_err(|_| {
+                    self.may_be_counted(request);
+                })?;
+                let Some(counted) = counted else {
+                    self.may_be_counted(request);
+                    return Ok(how);
+                };
                 self.count(to, counted)?;
-                via.map_or(Ok(()), |via| inner(counted, via).map(drop))
+                via.map_or(Ok(As::Asked), |via| at.inner(counted, via).map(|(how, _)| how))
             }
         }
     }
 
     /// Compares what a plugin says that it counted.
-    fn count(&mut self, role: Role, answer: &Answer) -> Result<(), (Fault, String)> {
+    fn count(&mut self, role: Role, answer: &Answer) -> Judged {
         let (Some(count), Some(previous)) = (answer.count, answer.previous) else {
             return Err((Fault::Wrong, "it does not say what it counted".to_owned()));
         };
-        let Some(expected) = self.expected(role) else { return Ok(()) };
-        let known = Counted { count, last: answer.number };
-        let before = std::mem::replace(expected, Expected { known, maybe: Vec::new() });
-        match before.admits(Counted { count: count.wrapping_sub(1), last: previous }) {
-            true => Ok(()),
-            false => Err((Fault::State, format!("before it, {before:?} was expected"))),
-        }
+        let Some(expected) = self.expected(role) else { return Ok(As::Asked) };
+        let advanced = expected.advance(Counted { count, last: answer.number }, previous);
+        advanced.map(|()| As::Asked).map_err(|text| (Fault::State, text))
     }
 
     /// Compares what a plugin has in the end.
@@ -298,7 +262,7 @@ impl Lane {
             _ => return,
         };
         if let Some(expected) = self.expected(role) {
-            expected.maybe.push(request.ask.number);
+            expected.may_have(request.ask.number);
         }
     }
 
@@ -307,54 +271,6 @@ impl Lane {
             Role::Count => Some(&mut self.counted[0]),
             Role::Heavy => Some(&mut self.counted[1]),
             _ => None,
-        }
-    }
-}
-
-impl Expected {
-    fn admits(&self, found: Counted) -> bool {
-        // So many of those that failed were counted, the last of them as the last of all.
-        match found.count.checked_sub(self.known.count).map(usize::try_from) {
-            Some(Ok(0)) => found.last == self.known.last,
-            Some(Ok(counted)) => {
-                let place = self.maybe.iter().position(|number| *number == found.last);
-                place.is_some_and(|place| place + 1 >= counted)
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Whether a failure comes from a version that fails on purpose: its text names it.
-fn explains(message: &str, ledger: &Ledger) -> bool {
-    let number = message.rsplit_once("version ").and_then(|(_, rest)| rest.split(',').next());
-    number.and_then(|number| number.parse().ok()).is_some_and(|it| ledger.versions.may_fail(it))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn expected(maybe: &[u64]) -> Expected {
-        Expected { known: Counted { count: 5, last: 50 }, maybe: maybe.to_vec() }
-    }
-
-    #[test]
-    fn what_was_acknowledged_must_be_there_exactly() {
-        assert!(expected(&[]).admits(Counted { count: 5, last: 50 }));
-        for (count, last) in [(4, 50), (6, 50), (5, 49), (6, 51), (0, 0)] {
-            assert!(!expected(&[]).admits(Counted { count, last }), "{count} {last}");
-        }
-    }
-
-    #[test]
-    fn what_failed_may_be_there_or_not() {
-        let two_failed = expected(&[51, 52]);
-        for (count, last) in [(5, 50), (6, 51), (6, 52), (7, 52)] {
-            assert!(two_failed.admits(Counted { count, last }), "{count} {last}");
-        }
-        for (count, last) in [(5, 51), (7, 51), (8, 52), (6, 50), (4, 50)] {
-            assert!(!two_failed.admits(Counted { count, last }), "{count} {last}");
         }
     }
 }

@@ -9,8 +9,10 @@
 //! ([`plan`], [`reloader`]), the run itself ([`run`]), and what comes of it ([`findings`], [`verdict`], [`report`]).
 
 mod announced;
+mod answers;
 mod builds;
 mod clients;
+mod counted;
 mod error;
 mod findings;
 mod gate;
@@ -18,9 +20,11 @@ mod lane;
 mod latency;
 mod ledger;
 mod library;
+mod measured;
 mod memory;
 mod options;
 mod plan;
+mod processor;
 mod reloader;
 mod report;
 mod roles;

@@ -13,13 +13,15 @@ use futures_util::future::join_all;
 use crate::{
     clients::{Clients, LOST, Numbers, emit, ending},
     error::SoakError,
-    findings::{Findings, Throughput},
+    findings::{Ended, Findings},
     gate::Flow,
     lane::{Kind, Lane},
-    latency::{Phase, Spread},
+    latency::Phase,
+    measured::Measured,
     memory::Sample,
     options::Options,
     plan::{self, Plan},
+    processor::Processor,
     reloader::{File, Reloader, Tally},
     roles::Role,
     running::{Running, until},
@@ -51,11 +53,7 @@ pub(crate) struct Run {
     deadline: Option<Instant>,
     reloaders: Vec<(Reloader, Plan)>,
     next: usize,
-    idle: Spread,
-    loaded: Spread,
-    quiet: Throughput,
-    paced: Throughput,
-    samples: Vec<Sample>,
+    measured: Measured,
 }
 
 impl Run {
@@ -68,21 +66,33 @@ impl Run {
             wanted: u64::from(options.reloads),
             deadline: options.limit().map(|limit| Instant::now() + limit),
             next: 0,
-            idle: Spread::new()?,
-            loaded: Spread::new()?,
-            quiet: Throughput::default(),
-            paced: Throughput::default(),
-            samples: Vec::with_capacity(64),
+            measured: Measured::new()?,
         })
     }
 
-    /// Runs all of it, and gives what it found out.
+    /// Runs all of it, and gives what it found out. A reload without an end breaks the run off, and is a finding too.
     pub(crate) async fn finish(mut self, numbers: Numbers) -> Result<Findings, SoakError> {
-        let stage = self.running.stage.clone();
+        let (stage, before) = (self.running.stage.clone(), Processor::now());
         say("idle: from the rename of a file to the first answer of its code");
-        self.idle().await?;
+        let idle = self.idle().await;
         let clients = Clients::start(&stage, numbers, &self.running.socket()).await?;
         stage.gate.open();
+        let broken = match idle {
+            Ok(()) => self.under_load().await.err(),
+            Err(error) => Some(error),
+        };
+        stage.ledger.latency.enter(Phase::Between);
+        if !stage.gate.halt(Flow::Over, LOST * 2).await {
+            say("not every request has ended");
+        }
+        let lanes = clients.ended().await;
+        self.rest().await;
+        let others = Processor::now().others_since(before);
+        let ended = Ended { tally: self.tally(), wanted: self.wanted, broken, others };
+        Findings::gather(self.running, lanes, ended, self.measured).await
+    }
+
+    async fn under_load(&mut self) -> Result<(), SoakError> {
         tokio::time::sleep(WARM_UP.min(self.stretch())).await;
         for pair in 1..=PAIRS {
             say(&format!("under load, without reloads and with ten a second: {pair} of {PAIRS}"));
@@ -90,17 +100,7 @@ impl Run {
             self.stretch_with().await?;
         }
         say("under load, as many reloads as go");
-        self.as_many_as_go().await?;
-        let quiet = stage.gate.halt(Flow::Over, LOST * 2).await;
-        if !quiet {
-            say("not every request has ended");
-        }
-        let lanes = clients.ended().await;
-        self.rest().await;
-        let tally = self.tally();
-        let Run { running, wanted, idle, loaded, quiet, paced, samples, .. } = self;
-        Findings::gather(running, lanes, tally, wanted, (idle, loaded), (quiet, paced), samples)
-            .await
+        self.as_many_as_go().await
     }
 
     async fn idle(&mut self) -> Result<(), SoakError> {
@@ -110,7 +110,9 @@ impl Run {
         let reloads = u64::from(IDLE).min(self.wanted.max(20));
         for _ in 0..reloads {
             if let Some(took) = reloader.replace(File::Good).await? {
-                self.idle.record(took);
+                self.measured.idle.record(took);
+                let inspected = self.running.inspect(Role::Quick).await;
+                self.measured.idle_steps.add(&inspected["timings_ms"])?;
             }
             // So that the host has come to rest: what went before is let go after the swap.
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -119,7 +121,7 @@ impl Run {
             }
         }
         // These were not under load, and are counted apart.
-        reloader.tally = Tally::default();
+        self.measured.idle_reloads = std::mem::take(&mut reloader.tally).done;
         look.end().await;
         Ok(())
     }
@@ -138,7 +140,7 @@ impl Run {
         stage.ledger.latency.enter(Phase::Quiet);
         tokio::time::sleep(self.stretch()).await;
         stage.ledger.latency.enter(Phase::Between);
-        self.quiet.add(stage.ledger.requests().0 - asked, 0, begun.elapsed());
+        self.measured.quiet.add(stage.ledger.requests().0 - asked, 0, begun.elapsed());
     }
 
     async fn stretch_with(&mut self) -> Result<(), SoakError> {
@@ -148,11 +150,19 @@ impl Run {
         stage.ledger.latency.enter(Phase::Paced);
         while begun.elapsed() < stretch {
             pace.tick().await;
-            self.one().await?;
+            if let Some(role) = self.one().await? {
+                let inspected = self.running.inspect(role).await;
+                let timings = &inspected["timings_ms"];
+                match role {
+                    Role::Heavy => self.measured.held_steps.add(timings)?,
+                    role if !role.keeps_state() => self.measured.loaded_steps.add(timings)?,
+                    _ => {}
+                }
+            }
         }
         stage.ledger.latency.enter(Phase::Between);
         let files = self.tally().files() - files;
-        self.paced.add(stage.ledger.requests().0 - asked, files, begun.elapsed());
+        self.measured.paced.add(stage.ledger.requests().0 - asked, files, begun.elapsed());
         Ok(())
     }
 
@@ -169,7 +179,7 @@ impl Run {
             ledger.latency.enter(Phase::Fast);
             match files % TOGETHER {
                 0 => self.all_at_once().await?,
-                _ => self.one().await?,
+                _ => drop(self.one().await?),
             }
         }
         ledger.latency.enter(Phase::Between);
@@ -177,16 +187,17 @@ impl Run {
         Ok(())
     }
 
-    /// One file for the plugin whose turn it is.
-    async fn one(&mut self) -> Result<(), SoakError> {
+    /// One file for the plugin whose turn it is; that plugin, if it has new code now.
+    async fn one(&mut self) -> Result<Option<Role>, SoakError> {
         let count = self.reloaders.len();
         let (reloader, plan) = &mut self.reloaders[self.next % count];
         self.next += 1;
+        let role = reloader.role();
         let took = reloader.replace(plan.next()).await?;
-        if let Some(took) = took.filter(|_| !reloader.role().keeps_state()) {
-            self.loaded.record(took);
+        if let Some(took) = took.filter(|_| !role.keeps_state()) {
+            self.measured.loaded.record(took);
         }
-        Ok(())
+        Ok(took.map(|_| role))
     }
 
     async fn all_at_once(&mut self) -> Result<(), SoakError> {
@@ -201,7 +212,7 @@ impl Run {
         stage.ledger.latency.enter(Phase::Between);
         if stage.gate.halt(Flow::Halt, LOST * 2).await {
             self.rest().await;
-            self.samples.push(Sample::now(files));
+            self.measured.samples.push(Sample::now(files));
         }
         stage.gate.open();
     }

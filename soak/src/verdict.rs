@@ -3,7 +3,13 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{findings::Findings, ledger::Fault, memory::growth};
+use crate::{
+    findings::{Ended, Findings},
+    latency::Figures,
+    ledger::Fault,
+    measured::Steps,
+    memory::growth,
+};
 
 /// Reloads under load from which on a run shows what it is to show: more than there are thread-local keys in a process.
 const ENOUGH: u64 = 3_000;
@@ -61,8 +67,11 @@ fn outcomes(findings: &Findings, figures: &mut Vec<Figure>) {
         json!(counts),
     ));
     let (asked, answered, explained) = findings.requests;
+    let faults: u64 = findings.faults.iter().map(|(_, count)| count).sum();
     let found = format!("{asked}: {answered} as asked for, {explained} failed by a bad version");
-    figures.push(Figure::told("requests of the clients", found, json!(findings.requests)));
+    let value = json!({ "asked": asked, "as_asked_for": answered, "bad_version": explained });
+    let well = asked == answered + explained || faults > 0;
+    figures.push(Figure::must("requests of the clients", found, "all ended", well, value));
     let faults = [
         (Fault::Lost, "lost"),
         (Fault::Twice, "answered twice"),
@@ -81,23 +90,27 @@ fn outcomes(findings: &Findings, figures: &mut Vec<Figure>) {
 }
 
 fn reloads(findings: &Findings, figures: &mut Vec<Figure>) {
-    let tally = findings.tally;
+    let Ended { tally, wanted, broken, .. } = &findings.ended;
+    if let Some(error) = broken {
+        let (name, error) = ("the run broke off", error.to_string());
+        figures.push(Figure::must(name, error.clone(), "to its end", false, json!(error)));
+    }
     let found = format!(
         "{} done, {} refused, {} rolled back, {} otherwise",
         tally.done, tally.refused, tally.rolled_back, tally.otherwise
     );
     let value = json!({ "done": tally.done, "refused": tally.refused, "rolled_back": tally.rolled_back,
-                        "otherwise": tally.otherwise, "wanted": findings.wanted });
-    let refused = findings.announced.sum(|of| of.refused) == tally.refused;
-    let rolled_back = findings.announced.sum(|of| of.rolled_back) == tally.rolled_back;
-    let name = "reloads under load";
-    figures.push(match tally.otherwise == 0 && refused && rolled_back {
-        true if tally.files() < ENOUGH => Figure {
-            verdict: Verdict::NotJudged,
-            ..Figure::must(name, found, &format!("as planned, {ENOUGH} at least"), true, value)
-        },
-        well => Figure::must(name, found, &format!("as planned, {ENOUGH} at least"), well, value),
-    });
+                        "otherwise": tally.otherwise, "wanted": wanted });
+    // What a version that is worse replaced, it replaced as any other does.
+    let reloaded = tally.done + tally.rolled_back + findings.measured.idle_reloads;
+    let announced = &findings.announced;
+    let as_announced = (announced.sum(|of| of.reloaded), announced.sum(|of| of.refused))
+        == (reloaded, tally.refused)
+        && announced.sum(|of| of.rolled_back) == tally.rolled_back;
+    let (name, bar) = ("reloads under load", format!("as planned, {ENOUGH} at least"));
+    let well = tally.otherwise == 0 && as_announced;
+    let figure = Figure::must(name, found, &bar, well, value);
+    figures.push(figure.unless(well && tally.files() < ENOUGH));
     let (unmapped, pinned) =
         (findings.announced.sum(|of| of.unmapped), findings.announced.sum(|of| of.pinned));
     let found = match findings.announced.pinned_by()[..] {
@@ -115,48 +128,48 @@ fn reloads(findings: &Findings, figures: &mut Vec<Figure>) {
 }
 
 fn memory(findings: &Findings, figures: &mut Vec<Figure>) {
-    let files = findings.tally.files();
+    let files = findings.ended.tally.files();
     let from = files.saturating_sub(LAST);
-    let at = findings.samples.partition_point(|sample| sample.reloads < from);
-    let last = &findings.samples[at..];
+    let at = findings.measured.samples.partition_point(|sample| sample.reloads < from);
+    let last = &findings.measured.samples[at..];
     let kib = growth(last, |sample| sample.anonymous_kib);
     let resident = growth(last, |sample| sample.resident_kib);
     let found = match (kib, resident) {
         (Some(kib), Some(all)) => format!("{kib:.2} KiB; {all:.2} with mapped files"),
         _ => "too few samples".to_owned(),
     };
-    let value =
-        json!({ "anonymous_kib": kib, "resident_kib": resident, "samples": findings.samples });
+    let value = json!({ "anonymous_kib": kib, "resident_kib": resident, "samples": findings.measured.samples });
     let well = kib.is_some_and(|kib| kib < 1.0);
     let name = "growth of resident memory a reload, last 2,000";
     let figure = Figure::must(name, found, "under 1 KiB", well, value);
-    figures.push(match files >= LAST && kib.is_some() {
-        true => figure,
-        false => Figure { verdict: Verdict::NotJudged, ..figure },
-    });
+    figures.push(figure.unless(files < LAST || kib.is_none()));
 }
 
 fn times(findings: &Findings, figures: &mut Vec<Figure>) {
-    let mut pair = |name: &str, of: crate::latency::Figures, p50: f64, p99: f64| {
-        let enough = of.count > 0;
-        let name_p50 = format!("{name}, p50 of {}", of.count);
-        figures.push(Figure::time(&name_p50, of.p50, p50, enough));
+    let measured = &findings.measured;
+    let mut first_answers = |name: &str, of: Figures, p50: f64, p99: f64, steps: &Steps| {
+        figures.push(Figure::time(&format!("{name}, p50"), of.p50, p50, of.count > 0));
         figures.push(Figure::time(&format!("{name}, p99"), of.p99, p99, of.count >= MEASURED));
+        let name = format!("of which, as the host says (p50 of {})", of.count);
+        figures.push(Figure::told(&name, medians(steps), json!(steps.figures())));
     };
-    pair("rename to first answer, host idle", findings.idle, 5.0, 15.0);
-    pair("rename to first answer, under load", findings.loaded, 15.0, 50.0);
+    let (idle, loaded) = (measured.idle.figures(), measured.loaded.figures());
+    let name = "rename to first answer, host idle";
+    first_answers(name, idle, 5.0, 15.0, &measured.idle_steps);
+    let name = "rename to first answer, under load";
+    first_answers(name, loaded, 15.0, 50.0, &measured.loaded_steps);
     let held = findings.held;
     let added = (held.p99 - findings.quiet.heavy.p99).max(0.0);
-    let name = format!("added to events that 1 MB of state holds, p99 of {}", held.count);
-    figures.push(Figure::time(&name, added, 10.0, held.count > 0));
-    let found = format!("p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", held.p50, held.p99, held.max);
-    figures.push(Figure::told("those events in all", found, json!(held)));
-    let hold = findings.timings["hold"].as_f64();
-    let found = hold.map_or_else(|| "-".to_owned(), |hold| format!("{hold:.2} ms"));
+    let name = "added to events while 1 MB of state is handed over, p99";
+    figures.push(Figure::time(name, added, 10.0, held.count >= MEASURED));
+    let found = format!("p50 {:.2}, p99 {:.2}, max {:.2} ms", held.p50, held.p99, held.max);
+    let name = format!("those events in all ({})", held.count);
+    figures.push(Figure::told(&name, found, json!(held)));
+    let steps = measured.held_steps.figures();
     figures.push(Figure::told(
-        "the host's own figure for the last such hold",
-        found,
-        findings.timings.clone(),
+        "of which, as the host says (p50)",
+        medians(&measured.held_steps),
+        json!(steps),
     ));
     let ratio = findings.paced.other.p99 / findings.quiet.other.p99;
     let found = format!(
@@ -166,7 +179,7 @@ fn times(findings: &Findings, figures: &mut Vec<Figure>) {
     let name = "p99 of a plugin that is not replaced, to that without reloads";
     let figure = Figure::must(name, found, "at most 1.5", ratio <= 1.5, json!(ratio));
     figures.push(figure.timed(findings.paced.other.count >= MEASURED));
-    let (with, without) = (findings.rate_paced, findings.rate_quiet);
+    let (with, without) = (measured.paced, measured.quiet);
     let ratio = with.rate() / without.rate();
     let found = format!(
         "{ratio:.2} ({:.0} a second with {:.1} reloads a second, without {:.0})",
@@ -180,6 +193,14 @@ fn times(findings: &Findings, figures: &mut Vec<Figure>) {
     figures.push(figure.timed(with.pace() > 0.0));
 }
 
+/// The steps of a reload, the longest first.
+fn medians(steps: &Steps) -> String {
+    let mut steps: Vec<_> = steps.figures().into_iter().collect();
+    steps.sort_by(|(_, one), (_, other)| other.p50.total_cmp(&one.p50));
+    let each = steps.iter().map(|(step, figures)| format!("{step} {:.2}", figures.p50));
+    each.collect::<Vec<_>>().join(", ") + " ms"
+}
+
 fn latencies(findings: &Findings, figures: &mut Vec<Figure>) {
     let phases = [
         ("without reloads", findings.quiet),
@@ -189,11 +210,14 @@ fn latencies(findings: &Findings, figures: &mut Vec<Figure>) {
     for (name, phase) in phases {
         let all = phase.all;
         let found = format!(
-            "p50 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.2} ms of {}",
+            "p50 {:.3}, p99 {:.2}, p99.9 {:.2}, max {:.1} ms of {}",
             all.p50, all.p99, all.p999, all.max, all.count
         );
         figures.push(Figure::told(&format!("latency of events {name}"), found, json!(phase)));
     }
+    let others = findings.ended.others;
+    let name = "processor time that other programs had";
+    figures.push(Figure::told(name, format!("{others:.0} %"), json!(others)));
 }
 
 impl Figure {
@@ -215,9 +239,14 @@ impl Figure {
 
     /// Times say something of optimized code alone, and of enough of them.
     fn timed(self, enough: bool) -> Self {
-        match enough && !cfg!(debug_assertions) {
-            true => self,
-            false => Figure { verdict: Verdict::NotJudged, ..self },
+        self.unless(!enough || cfg!(debug_assertions))
+    }
+
+    /// Is not judged, when that would say nothing.
+    fn unless(self, says_nothing: bool) -> Self {
+        match says_nothing {
+            true => Figure { verdict: Verdict::NotJudged, ..self },
+            false => self,
         }
     }
 }
