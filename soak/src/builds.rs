@@ -40,11 +40,13 @@ impl Builds {
 
 impl Builds {
     /// The file number `turn` of a plugin, as this version of it and with a defect. `tokio` is always cut from the build
-    /// with a runtime; the others are cut from both by turns, and know of one or two versions of their state by turns.
+    /// with a runtime, and `quick` from the small one; the others are cut from both by turns, and know of one or two
+    /// versions of their state by turns.
     pub(crate) fn cut(&self, role: Role, turn: usize, version: u32, defect: Defect) -> Vec<u8> {
-        let library = match role != Role::Tokio && turn.is_multiple_of(2) {
-            true => &self.plain,
-            false => &self.bulk,
+        let library = match (role, turn.is_multiple_of(2)) {
+            (Role::Tokio, _) => &self.bulk,
+            (Role::Quick, _) | (_, true) => &self.plain,
+            (_, false) => &self.bulk,
         };
         let state = match (role.keeps_state(), (turn / 2).is_multiple_of(2)) {
             (false, _) => State::None,

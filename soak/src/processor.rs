@@ -18,11 +18,11 @@ impl Processor {
         let all = numbers(read("/proc/stat").lines().next().unwrap_or_default());
         let idle = all.iter().skip(3).take(2).sum::<u64>();
         let sum = all.iter().take(8).sum::<u64>();
+        // The program's name, which may hold anything, ends at the last bracket; behind it are field 3 and the others.
         let own = read("/proc/self/stat");
-        // Behind the program's name, which may hold anything: field 3 and those after it.
-        let own = numbers(own.rsplit(')').next().unwrap_or_default());
-        // utime, stime, cutime and cstime are fields 14 to 17; field 3 is no number.
-        let own = own.iter().skip(10).take(4).sum();
+        let fields = own.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+        // utime, stime, cutime and cstime.
+        let own = fields.skip(14 - 3).take(4).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
         Processor { all: sum, busy: sum - idle, own }
     }
 
