@@ -1,6 +1,6 @@
 //! Clients inside a plugin: tasks that emit what the soak tells them to, and tell it what became of it.
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use ksi_plugin_api::prelude::*;
 
@@ -16,7 +16,10 @@ pub(crate) async fn client(ctx: Context, lane: u64) {
         let turn = Turn { lane, ended: ended.take() };
         match ctx.request::<Next>(&named("soak:turn", &turn)).await {
             Ok(Next { over: true, .. }) => return,
-            Ok(Next { request: Some(request), .. }) => ended = Some(emit(&ctx, request).await),
+            Ok(Next { request: Some(request), .. }) => {
+                ended = Some(emit(&ctx, request).await);
+                give_way().await;
+            }
             Ok(Next { request: None, .. }) => ctx.sleep(PAUSE).await,
             Err(_) => {
                 // The soak handles this event only once the host has started; what was not told is told then.
@@ -25,6 +28,19 @@ pub(crate) async fn client(ctx: Context, lane: u64) {
             }
         }
     }
+}
+
+/// Lets others have the thread. Requests are mostly answered at once, so that a client would keep it for itself.
+async fn give_way() {
+    let mut gave = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut gave, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn emit(ctx: &Context, request: Request) -> Ended {
