@@ -7,11 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    error::SoakError,
-    library::{Defect, Library, State},
-    roles::Role,
-};
+use crate::{error::SoakError, library::Library};
 
 const PACKAGE: &str = "ksi-soak-plugin";
 
@@ -35,25 +31,6 @@ impl Builds {
             [plain] => Ok(Builds { plain: of(plain)?, bulk: of(plain)? }),
             [plain, bulk, ..] => Ok(Builds { plain: of(plain)?, bulk: of(bulk)? }),
         }
-    }
-}
-
-impl Builds {
-    /// The file number `turn` of a plugin, as this version of it and with a defect. `tokio` is always cut from the build
-    /// with a runtime, and `quick` from the small one; the others are cut from both by turns, and know of one or two
-    /// versions of their state by turns.
-    pub(crate) fn cut(&self, role: Role, turn: usize, version: u32, defect: Defect) -> Vec<u8> {
-        let library = match (role, turn.is_multiple_of(2)) {
-            (Role::Tokio, _) => &self.bulk,
-            (Role::Quick, _) | (_, true) => &self.plain,
-            (_, false) => &self.bulk,
-        };
-        let state = match (role.keeps_state(), (turn / 2).is_multiple_of(2)) {
-            (false, _) => State::None,
-            (true, true) => State::V1,
-            (true, false) => State::V2AndV1,
-        };
-        library.cut(role, state, version, defect)
     }
 }
 

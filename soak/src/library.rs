@@ -67,8 +67,8 @@ impl Library {
         self.bytes.len()
     }
 
-    /// The library as this version of that plugin, with a defect.
-    pub(crate) fn cut(&self, role: Role, state: State, version: u32, defect: Defect) -> Vec<u8> {
+    /// The library as that plugin, which keeps this state.
+    pub(crate) fn cut(&self, role: Role, state: State) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         let manifest = &mut bytes[self.manifest.clone()];
         match state {
@@ -82,10 +82,12 @@ impl Library {
             &format!("\"name\":\"{}\"", role.name()),
         );
         replace(manifest, &format!("\"{BASE}:"), &format!("\"{}:", role.name()));
-        let digits = format!("{version:08}");
-        bytes[self.version..self.version + digits.len()].copy_from_slice(digits.as_bytes());
-        bytes[self.defect] = b'0' + defect as u8;
         bytes
+    }
+
+    /// What makes a version of it: bytes, and where they go.
+    pub(crate) fn marks(&self, version: u32, defect: Defect) -> [(usize, String); 2] {
+        [(self.version, format!("{version:08}")), (self.defect, (defect as u8).to_string())]
     }
 }
 
@@ -131,8 +133,11 @@ mod tests {
     #[test]
     fn another_plugin_and_version_differ_in_their_marks_alone() {
         let library = Library::new(built()).unwrap();
-        let cut = library.cut(Role::Relay, State::None, 17, Defect::Worse);
+        let mut cut = library.cut(Role::Relay, State::None);
         assert_eq!(cut.len(), built().len());
+        for (place, mark) in library.marks(17, Defect::Worse) {
+            cut[place..place + mark.len()].copy_from_slice(mark.as_bytes());
+        }
         let text = String::from_utf8(cut).unwrap().replace(' ', "");
         let expected = "..KSIM1\n{\"format\":1,\"name\":\"relay\",\"state\":null,\
                         \"subscriptions\":[\"relay:add\"]}\n\0count:\0soak-version-00000017soak-defect-5";

@@ -5,7 +5,7 @@
 //! It is a host like any other, with real libraries in a real folder, and clients inside a plugin, in this program and
 //! on the socket. Every request has a number that its answer must repeat; plugins that count say with each answer what
 //! they counted, and are held to it across all replacements. In reading order: what is loaded ([`roles`], [`library`],
-//! [`builds`]), what is asked and how it is judged ([`lane`], [`ledger`], [`versions`], [`clients`]), what is replaced by what
+//! [`builds`], [`drafts`]), what is asked and how it is judged ([`lane`], [`ledger`], [`versions`], [`clients`]), what is replaced by what
 //! ([`plan`], [`reloader`]), the run itself ([`run`]), and what comes of it ([`findings`], [`verdict`], [`report`]).
 
 mod announced;
@@ -13,6 +13,7 @@ mod answers;
 mod builds;
 mod clients;
 mod counted;
+mod drafts;
 mod error;
 mod findings;
 mod gate;

@@ -11,8 +11,11 @@ pub(crate) const REPLACED: [Role; 5] =
 
 /// The kinds of bad files for a plugin.
 fn bad(role: Role) -> Vec<File> {
-    let mut kinds =
-        vec![File::Torn, File::Refused(Defect::Init), File::Refused(Defect::InitInEarnest)];
+    let mut kinds = vec![
+        File::Refused(Defect::Torn),
+        File::Refused(Defect::Init),
+        File::Refused(Defect::InitInEarnest),
+    ];
     if role.keeps_state() {
         kinds.push(File::Refused(Defect::Restore));
         kinds.push(File::Refused(Defect::RestoreInEarnest));

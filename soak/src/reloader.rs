@@ -1,6 +1,7 @@
 //! Puts new files in place of plugins, good ones and bad ones, and sees to it that each has the end that it must have.
 
 use std::{
+    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -8,12 +9,12 @@ use std::{
 
 use crate::{
     announced::Announced,
-    builds::Builds,
+    drafts::Drafts,
     error::SoakError,
     ledger::Ledger,
     library::Defect,
     roles::Role,
-    running::{Running, draft_of, write_draft},
+    running::{Running, draft_of},
 };
 
 /// How long anything may take that must happen.
@@ -23,8 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum File {
     Good,
-    /// Its end is missing.
-    Torn,
     /// It must be refused, and none of its code may answer anything.
     Refused(Defect),
     /// It must become live, be found out, and be rolled back from.
@@ -58,12 +57,12 @@ impl Tally {
 pub(crate) struct Reloader {
     role: Role,
     file: PathBuf,
-    builds: Arc<Builds>,
+    drafts: Arc<Drafts>,
     ledger: Arc<Ledger>,
     announced: Announced,
     /// The version that answers now.
     live: u32,
-    /// Files so far, of which each is cut from the other build than the one before.
+    /// Files so far, which decide what the next one is made from.
     turn: usize,
     pub(crate) tally: Tally,
 }
@@ -73,7 +72,7 @@ impl Reloader {
         Reloader {
             role,
             file: running.folder().join(role.file()),
-            builds: running.builds.clone(),
+            drafts: running.drafts.clone(),
             ledger: running.stage.ledger.clone(),
             announced: running.announced.clone(),
             live: running.first[role.index()],
@@ -94,11 +93,7 @@ impl Reloader {
         self.turn += 1;
         match file {
             File::Good => self.good().await.map(Some),
-            File::Torn => {
-                let turn = self.turn;
-                self.refused(Defect::Torn, move |bytes| tear(bytes, turn)).await
-            }
-            File::Refused(defect) => self.refused(defect, |bytes| bytes).await,
+            File::Refused(defect) => self.refused(defect).await,
             File::Worse => self.worse().await,
         }
         .inspect_err(|_| self.tally.otherwise += 1)
@@ -106,7 +101,7 @@ impl Reloader {
 
     async fn good(&mut self) -> Result<Duration, SoakError> {
         let before = self.announced.now().of(self.role).reloaded;
-        let (version, renamed) = self.put(Defect::None, |bytes| bytes).await?;
+        let (version, renamed) = self.put(Defect::None).await?;
         let Some(answered) = self.ledger.versions.first_answer(version, PATIENCE).await else {
             return Err(self.stuck(version, "has not answered"));
         };
@@ -118,13 +113,9 @@ impl Reloader {
         Ok(answered - renamed)
     }
 
-    async fn refused(
-        &mut self,
-        defect: Defect,
-        change: impl FnOnce(Vec<u8>) -> Vec<u8>,
-    ) -> Result<Option<Duration>, SoakError> {
+    async fn refused(&mut self, defect: Defect) -> Result<Option<Duration>, SoakError> {
         let before = self.announced.now().of(self.role).refused;
-        let (version, _) = self.put(defect, change).await?;
+        let (version, _) = self.put(defect).await?;
         if !self.announced.until(PATIENCE, |all| all.of(self.role).refused > before).await {
             return Err(self.stuck(version, "is bad and was not refused"));
         }
@@ -134,7 +125,7 @@ impl Reloader {
 
     async fn worse(&mut self) -> Result<Option<Duration>, SoakError> {
         let before = self.announced.now().of(self.role).rolled_back;
-        let (version, _) = self.put(Defect::Worse, |bytes| bytes).await?;
+        let (version, _) = self.put(Defect::Worse).await?;
         if !self.announced.until(PATIENCE, |all| all.of(self.role).rolled_back > before).await {
             return Err(self.stuck(version, "is worse and was not rolled back from"));
         }
@@ -151,17 +142,15 @@ impl Reloader {
         Ok(None)
     }
 
-    /// Cuts a version, writes it beside the file and renames it: its number, and when.
-    async fn put(
-        &mut self,
-        defect: Defect,
-        change: impl FnOnce(Vec<u8>) -> Vec<u8>,
-    ) -> Result<(u32, Instant), SoakError> {
+    /// Writes a version beside the file and renames it: its number, and when.
+    async fn put(&mut self, defect: Defect) -> Result<(u32, Instant), SoakError> {
         let version = self.ledger.versions.begin(self.role, defect);
-        let bytes = change(self.builds.cut(self.role, self.turn, version, defect));
-        let draft = draft_of(&self.file);
         let failed = |source| SoakError::File { path: self.file.clone(), source };
-        write_draft(draft.clone(), bytes).await.map_err(failed)?;
+        let draft = draft_of(&self.file);
+        let (drafts, path, of) = (self.drafts.clone(), draft.clone(), (self.role, self.turn));
+        let write = move || drafts.write(&path, of, version, defect);
+        let written = tokio::task::spawn_blocking(write).await;
+        written.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed)?;
         let renamed = Instant::now();
         std::fs::rename(&draft, &self.file).map_err(failed)?;
         Ok((version, renamed))
@@ -179,11 +168,4 @@ impl Reloader {
             "version {version} of {name} {what} in {PATIENCE:?}; announced: {seen:?}"
         ))
     }
-}
-
-/// Cuts the end off, each time at another place.
-fn tear(mut bytes: Vec<u8>, turn: usize) -> Vec<u8> {
-    let percent = 1 + (turn * 37) % 98;
-    bytes.truncate(bytes.len() / 100 * percent);
-    bytes
 }

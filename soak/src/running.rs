@@ -1,7 +1,6 @@
 //! The host of a run, in this process: its folders, its plugins, its socket.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,6 +13,7 @@ use crate::{
     announced::Announced,
     builds::Builds,
     clients::{Stage, emit},
+    drafts::Drafts,
     error::SoakError,
     gate::Gate,
     ledger::Ledger,
@@ -29,7 +29,7 @@ const HEAVY: usize = 1 << 20;
 pub(crate) struct Running {
     pub(crate) stage: Stage,
     pub(crate) announced: Announced,
-    pub(crate) builds: Arc<Builds>,
+    pub(crate) drafts: Arc<Drafts>,
     /// The versions that are live at first, by role.
     pub(crate) first: [u32; ROLES],
     /// What each plugin keeps beside its counts: how many entries, of how many bytes, and a number for all of them.
@@ -49,20 +49,24 @@ impl Running {
         let dir =
             tempfile::Builder::new().prefix("ksi-soak-").tempdir().map_err(SoakError::Folder)?;
         let folder = dir.path().join("plugins");
-        std::fs::create_dir(&folder).map_err(SoakError::Folder)?;
+        let templates = dir.path().join("templates");
+        for folder in [&folder, &templates] {
+            std::fs::create_dir(folder).map_err(SoakError::Folder)?;
+        }
         let first = Role::ALL.map(|role| ledger.versions.begin(role, Defect::None));
+        let drafts = Arc::new(Drafts::new(templates, builds)?);
         for role in Role::ALL {
-            let bytes = builds.cut(role, 0, first[role.index()], Defect::None);
-            put(&folder.join(role.file()), &bytes)?;
+            let path = folder.join(role.file());
+            let written = drafts.write(&path, (role, 0), first[role.index()], Defect::None);
+            written.map_err(|source| SoakError::File { path, source })?;
         }
         let config = Config::from_toml(&toml(inside), dir.path())?;
         let host = Host::builder().config(config).start().await?;
         let announced = Announced::follow(&host)?;
         let control = host.serve(dir.path().join("s")).await?;
         let stage = Stage { host, ledger, gate: Gate::new() };
-        let builds = Arc::new(builds);
         let entries = Default::default();
-        let mut running = Running { stage, announced, builds, first, entries, control, dir };
+        let mut running = Running { stage, announced, drafts, first, entries, control, dir };
         running.all_live().await?;
         for role in Role::ALL {
             let whole = running.read(role).await;
@@ -135,13 +139,6 @@ fn toml(inside: &[u64]) -> String {
     )
 }
 
-/// Puts a file in its place as one should: under a hidden name first, whole at the rename.
-fn put(path: &Path, bytes: &[u8]) -> Result<(), SoakError> {
-    let draft = draft_of(path);
-    let put = std::fs::write(&draft, bytes).and_then(|()| std::fs::rename(&draft, path));
-    put.map_err(|source| SoakError::File { path: path.to_owned(), source })
-}
-
 /// The hidden name beside a file.
 pub(crate) fn draft_of(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -157,10 +154,4 @@ pub(crate) async fn until<F: Future<Output = bool>>(limit: Duration, ask: impl F
         }
     };
     tokio::time::timeout(limit, asked).await.is_ok()
-}
-
-/// Writes a draft in a thread that may wait for the disk.
-pub(crate) async fn write_draft(path: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
-    let written = tokio::task::spawn_blocking(move || std::fs::write(path, bytes)).await;
-    written.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
