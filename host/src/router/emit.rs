@@ -116,7 +116,7 @@ impl Router {
         let accepted = self.accept(event, parent);
         let report = async move {
             match accepted {
-                Ok(event) => router.dispatch(event).await,
+                Ok(event) => router.dispatch(event, None).await,
                 Err(refusal) => Report::refused(refusal),
             }
         };
@@ -136,7 +136,7 @@ impl Router {
         let event = self.accept(event, parent).map_err(SendError::Refused)?;
         let router = self.clone();
         let task = self.site.workers.spawn(async move {
-            let report = router.dispatch(event.clone()).await;
+            let report = router.dispatch(event.clone(), Some(place)).await;
             if let Some(outcome) = report.error() {
                 // Nobody reads this report, so its failure must not vanish.
                 tracing::warn!(
@@ -144,7 +144,6 @@ impl Router {
                     "a sent event was not handled well: {}", outcome.result.message()
                 );
             }
-            drop(place);
         });
         task.detach();
         Ok(())
