@@ -19,6 +19,7 @@ use ksi_plugin_api::abi::{
     module,
 };
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 
 use super::state::{self, Snapshot};
 use crate::{
@@ -83,7 +84,7 @@ impl Trial {
             Ok(runtime) => runtime,
             Err(error) => return Verdict::Unsure(format!("no runtime can be started: {error}")),
         };
-        let host = HostRef::new(Arc::new(Nobody(Instant::now())));
+        let host = Nobody::host(runtime.handle().clone());
         runtime.block_on(async {
             let instance = match module::create(module, host, &self.config).await {
                 Ok(instance) => instance,
@@ -101,8 +102,18 @@ impl Trial {
     }
 }
 
-/// A host in which nobody else is. With the time at which it began.
-struct Nobody(Instant);
+/// A host in which nobody else is.
+pub(super) struct Nobody {
+    began: Instant,
+    /// Whose timers its sleeps use: a plugin may ask for one on a thread of its own.
+    runtime: Handle,
+}
+
+impl Nobody {
+    pub(super) fn host(runtime: Handle) -> HostRef {
+        HostRef::new(Arc::new(Nobody { began: Instant::now(), runtime }))
+    }
+}
 
 const NOBODY: &str = "this is a trial in a probe's process: nobody else is there";
 
@@ -140,7 +151,10 @@ impl HostApi for Nobody {
     }
 
     fn sleep(self: &Arc<Self>, duration: Duration) -> impl Future<Output = u8> + Send + 'static {
-        let sleep = tokio::time::sleep(duration);
+        let sleep = {
+            let _inside = self.runtime.enter();
+            tokio::time::sleep(duration)
+        };
         async move {
             sleep.await;
             0
@@ -156,7 +170,7 @@ impl HostApi for Nobody {
     fn cancel(&self, _: u64) {}
 
     fn now(&self) -> Duration {
-        self.0.elapsed()
+        self.began.elapsed()
     }
 
     fn max_level(&self) -> u8 {
@@ -184,6 +198,14 @@ impl HostApi for Nobody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plugin_may_sleep_on_a_thread_of_its_own() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let host = Nobody::host(runtime.handle().clone());
+        let asked = std::thread::spawn(move || host.sleep(Duration::from_millis(1)));
+        assert!(runtime.block_on(asked.join().unwrap()).is_ok());
+    }
 
     #[test]
     fn a_trial_is_read_as_it_was_written_and_half_of_one_is_none() {
