@@ -124,6 +124,13 @@ impl Setbacks {
         self.0.remove(file);
     }
 
+    /// It is not tried again by itself.
+    pub(super) fn give_up(&mut self, file: &Path) {
+        if let Some(failure) = self.0.get_mut(file).and_then(|setback| setback.failure.as_mut()) {
+            failure.due = None;
+        }
+    }
+
     /// What did not work with this file.
     pub(crate) fn of(&self, file: &Path) -> Option<(blake3::Hash, &SetbackFailure)> {
         let setback = self.0.get(file)?;
@@ -362,5 +369,14 @@ mod tests {
             setbacks.of(file).unwrap().1.attempts
         };
         assert_eq!((fail(b"a"), fail(b"a"), fail(b"b")), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_file_that_was_given_up_is_not_due() {
+        let (mut setbacks, file) = (Setbacks::default(), Path::new("a.so"));
+        setbacks.begin(file, blake3::hash(b"a"), Why::Found).unwrap();
+        assert!(setbacks.failed(file, "no", &RECOVERY).is_some());
+        setbacks.give_up(file);
+        assert!(setbacks.of(file).unwrap().1.due.is_none());
     }
 }
