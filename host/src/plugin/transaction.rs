@@ -79,7 +79,10 @@ impl Supervisor {
             && let Some(live) = self.unchanged(file, &copied.copy)
         {
             // Whatever lay there in between is gone.
-            self.registry().setbacks.forget(file);
+            let mut registry = self.registry();
+            registry.setbacks.forget(file);
+            registry.wait_for(file, &[]);
+            drop(registry);
             return Ok(Prepared::Unchanged(live));
         }
         self.registry().setbacks.begin(file, copied.copy.hash(), why)?;
