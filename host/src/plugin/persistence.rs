@@ -182,13 +182,6 @@ impl Persistence {
 }
 
 impl Supervisor {
-    fn is_live(&self, facts: &Facts) -> bool {
-        let registry = self.registry();
-        let plugin = registry.plugins.get(&facts.plugin);
-        let live = plugin.and_then(|plugin| plugin.live.as_ref());
-        live.is_some_and(|live| live.facts.number == facts.number)
-    }
-
     /// Keeps the state of every live plugin, again and again until the host is gone.
     pub(crate) fn keep_state_every(self: &Arc<Self>, interval: Duration) {
         let Some(persistence) = self.persistence.clone() else { return };
@@ -214,7 +207,7 @@ impl Supervisor {
                         continue;
                     }
                     let workers = &supervisor.router.site.workers;
-                    let is_live = || supervisor.is_live(&facts);
+                    let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
                     let kept = persistence.keep_live(workers, &facts, &live, is_live).await;
                     let Err(error) = kept else {
                         continue;

@@ -285,7 +285,9 @@ impl Supervisor {
         let text =
             format!("it should go back to the version before ({reason}), and cannot: {error}");
         tracing::error!(plugin = %bad.plugin, generation = bad.number, "{text}");
-        if let Some(plugin) = self.registry().plugins.get_mut(&bad.plugin) {
+        if let Some(plugin) = self.registry().plugins.get_mut(&bad.plugin)
+            && plugin.facts.number == bad.number
+        {
             plugin.last_error = Some(text.clone());
             plugin.probation = None;
         }

@@ -214,6 +214,12 @@ impl Supervisor {
     ) -> Result<(u64, Option<LiveGeneration>), DeployError> {
         let file = || candidate.file.clone();
         let mut registry = self.registry();
+        if let Origin::Earlier(back) = origin
+            && !registry.is_live(name, back.bad())
+        {
+            // It was unloaded or replaced meanwhile, and whoever did that is not to find an earlier version instead.
+            return Err(DeployError::NotLive { plugin: name.to_string() });
+        }
         if let Some(plugin) = registry.plugins.get(name) {
             let other = &plugin.facts.file;
             if plugin.live.is_some() && *other != candidate.file && other.exists() {
