@@ -103,14 +103,15 @@ impl Supervisor {
     pub(super) async fn trial(&self, manifest: &Manifest) -> Option<Trial> {
         let restores = manifest.state.as_ref().filter(|_| self.preparation.tries())?;
         let config = self.activation.config_of(&manifest.name);
+        let limit = self.activation.init_timeout;
         if let Some(giver) = self.giver(&manifest.name) {
             let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
             let workers = &self.router.site.workers;
             let taken = giver.snapshot(workers, version, TRIAL_SNAPSHOT).await;
-            return taken.ok().map(|snapshot| Trial { config, snapshot });
+            return taken.ok().map(|snapshot| Trial { config, limit, snapshot });
         }
         let kept = self.persistence.as_ref()?.load(&manifest.name).await.ok()??;
-        kept.for_version(restores).ok().map(|snapshot| Trial { config, snapshot })
+        kept.for_version(restores).ok().map(|snapshot| Trial { config, limit, snapshot })
     }
 
     /// The live generation of a plugin.
