@@ -174,14 +174,15 @@ impl Supervisor {
                 return Err(error);
             }
         };
-        let mut routes = generation.host_side.attach(&live);
-        routes.push((Owner::Plugin(name.clone()), declared));
         if let Some(giver) = &giver {
             // What it subscribed to at run time goes with the swap, and nothing may be added after it.
             giver.host_side.detach();
         }
-        // The commit point.
-        self.router.change(|table| table.swapped(&name, number, routes));
+        generation.host_side.attach(&live, |mut routes| {
+            routes.push((Owner::Plugin(name.clone()), declared));
+            // The commit point.
+            self.router.change(|table| table.swapped(&name, routes));
+        });
         drop((live, giver));
         let handed_over = arrived.snapshot;
         if let Some(hold) = arrived.hold {
