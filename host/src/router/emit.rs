@@ -81,6 +81,8 @@ pub(crate) struct Router {
     pub(crate) traffic: Traffic,
     queue: Arc<Semaphore>,
     counts: Mutex<HashMap<HandlerName, Tally>>,
+    /// Of plugins that are forgotten: the host's own sums never fall.
+    forgotten: Mutex<Counts>,
     keys: AtomicU64,
     /// What a key in a worker's slot stands for.
     infos: Mutex<HashMap<u64, Weak<HandlerInfo>>>,
@@ -98,6 +100,7 @@ impl Router {
             taps: Arc::default(),
             traffic: Traffic::default(),
             counts: Mutex::default(),
+            forgotten: Mutex::default(),
             keys: AtomicU64::new(1),
             infos: Mutex::default(),
         })
@@ -222,10 +225,13 @@ impl Router {
         Arc::new(Target { info, callee, number, priority, order, timeout, blocking, cancel, gate })
     }
 
-    /// Forgets the counters of a plugin.
+    /// Forgets the counters of a plugin. They stay part of those of all handlers together.
     pub(crate) fn forget_plugin(&self, plugin: &str) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.retain(|(owner, _), _| **owner != *plugin);
+        let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, counts) in counts.extract_if(|(owner, _), _| **owner == *plugin) {
+            forgotten.add(counts.now());
+        }
     }
 
     /// The handler that a key in a worker's slot stands for.
@@ -291,7 +297,7 @@ impl Router {
     /// The counters of all handlers together.
     pub(crate) fn all_counts(&self) -> Counts {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sum = Counts::default();
+        let mut sum = *self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
         counts.values().for_each(|counts| sum.add(counts.now()));
         sum
     }

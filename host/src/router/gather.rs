@@ -261,5 +261,7 @@ mod tests {
         drop(hold);
         until(|| handled.load(Ordering::SeqCst) == 3).await;
         assert_eq!(router.all_counts().no_reply, 3);
+        router.forget_plugin("p");
+        assert_eq!(router.all_counts().no_reply, 3, "the sum of all never falls");
     }
 }
