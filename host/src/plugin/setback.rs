@@ -295,7 +295,7 @@ impl Supervisor {
     }
 
     /// Tries the files again that wait for somebody who handles what they require.
-    pub(super) fn wake_waiting(self: &Arc<Self>) {
+    pub(crate) fn wake_waiting(self: &Arc<Self>) {
         let table = self.router.table();
         let waiting: Vec<PathBuf> = {
             let registry = self.registry();
@@ -307,7 +307,8 @@ impl Supervisor {
         };
         for file in waiting {
             let supervisor = self.clone();
-            tokio::spawn(async move {
+            // The embedding program may be on any thread.
+            self.router.site.runtime.spawn(async move {
                 let deployed = supervisor.deploy(&file, Why::Retried).await;
                 let _ = supervisor.note(&file, deployed);
             });
