@@ -186,6 +186,10 @@ impl DeployError {
                 }
                 HandOverError::NoState | HandOverError::NoCommonVersion { .. } => false,
             },
+            DeployError::Persist { source, .. } => matches!(
+                source,
+                PersistError::State(StateError::TimedOut { .. }) | PersistError::NotDone(_)
+            ),
             _ => false,
         }
     }

@@ -202,6 +202,12 @@ impl Registry {
         }
     }
 
+    /// Whether this generation of a plugin is the live one.
+    pub(crate) fn is_live(&self, name: &str, number: u64) -> bool {
+        let live = self.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
+        live.is_some_and(|live| live.facts.number == number)
+    }
+
     /// The live plugin that came from `file`, and the number of its generation.
     pub(crate) fn live_of(&self, file: &Path) -> Option<LiveGeneration> {
         let mut live = self.plugins.iter().filter(|(_, plugin)| plugin.live.is_some());

@@ -22,6 +22,7 @@ use super::{
     announce::Announcer,
     generation::{Facts, Generation, SHUTDOWN_EVENT, Timings},
     load::{self, Closed},
+    ongoing::One,
     persistence::Persistence,
     policy::Policies,
 };
@@ -156,12 +157,13 @@ impl Retirer {
         retired.set(RetiredState::Pinned(cause));
     }
 
-    /// The first half: until the instance is dropped. No route may lead to the generation any more.
+    /// The first half: until the instance is dropped. No route may lead to the generation any more. With a `legacy`, its
+    /// state is kept for the next start, which waits for that to be dropped.
     pub(crate) async fn quiesce(
         &self,
         mut generation: Generation,
         retired: &Retired,
-        legacy: Legacy,
+        legacy: Option<One>,
     ) -> Quiet {
         let (facts, began) = (generation.facts.clone(), Instant::now());
         let mut instance = match generation.unused.take() {
@@ -170,7 +172,7 @@ impl Retirer {
             None => None,
         };
         retired.note("drain", began);
-        if let (Legacy::Kept, Some(persistence)) = (legacy, &self.persistence)
+        if let (Some(_), Some(persistence)) = (&legacy, &self.persistence)
             && let Some(last) = instance.take()
         {
             let site = &self.router.site;
@@ -184,6 +186,8 @@ impl Retirer {
                 }
             };
         }
+        // Whoever starts next need not wait for its shutdown, which may never return.
+        drop(legacy);
         self.shut_down(&facts, &generation, instance, retired).await;
         Quiet(generation)
     }

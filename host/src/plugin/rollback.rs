@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// An earlier version that the host goes back to, and why.
 pub(super) struct Return {
     earlier: Earlier,
+    /// The generation that it takes the place of.
+    bad: u64,
     reason: String,
     automatic: bool,
 }
@@ -30,6 +32,10 @@ pub(super) struct Return {
 impl Return {
     pub(super) fn number(&self) -> u64 {
         self.earlier.facts.number
+    }
+
+    pub(super) fn bad(&self) -> u64 {
+        self.bad
     }
 
     pub(super) fn state(&self) -> Option<&Snapshot> {
@@ -75,7 +81,7 @@ impl Supervisor {
         let trial = self.trial(&examined.manifest).await;
         let candidate = self.preparation.probe(examined, trial).await?;
         let automatic = expected.is_some();
-        let back = Return { earlier, reason: reason.to_owned(), automatic };
+        let back = Return { earlier, bad: bad.number, reason: reason.to_owned(), automatic };
         let prepared = Prepared::Candidate(Box::new(candidate));
         let deployed = self.finish(prepared, Origin::Earlier(back)).await?;
         self.quarantine(&bad, reason, automatic);
@@ -144,8 +150,11 @@ impl Probation {
                     "going back to the version before: {reason}"
                 );
                 let back = supervisor.go_back(&facts.plugin, Some(facts.number), &reason).await;
-                if let Err(error) = back {
-                    supervisor.cannot_go_back(&facts, &reason, &error);
+                match back {
+                    // It went, or was replaced, before its turn came: whoever did that has decided.
+                    Ok(_) | Err(DeployError::NotLive { .. } | DeployError::NoSuchPlugin { .. }) => {
+                    }
+                    Err(error) => supervisor.cannot_go_back(&facts, &reason, &error),
                 }
                 return;
             }

@@ -124,6 +124,13 @@ impl Setbacks {
         self.0.remove(file);
     }
 
+    /// It is not tried again by itself.
+    pub(super) fn give_up(&mut self, file: &Path) {
+        if let Some(failure) = self.0.get_mut(file).and_then(|setback| setback.failure.as_mut()) {
+            failure.due = None;
+        }
+    }
+
     /// What did not work with this file.
     pub(crate) fn of(&self, file: &Path) -> Option<(blake3::Hash, &SetbackFailure)> {
         let setback = self.0.get(file)?;
@@ -278,7 +285,9 @@ impl Supervisor {
         let text =
             format!("it should go back to the version before ({reason}), and cannot: {error}");
         tracing::error!(plugin = %bad.plugin, generation = bad.number, "{text}");
-        if let Some(plugin) = self.registry().plugins.get_mut(&bad.plugin) {
+        if let Some(plugin) = self.registry().plugins.get_mut(&bad.plugin)
+            && plugin.facts.number == bad.number
+        {
             plugin.last_error = Some(text.clone());
             plugin.probation = None;
         }
@@ -286,7 +295,7 @@ impl Supervisor {
     }
 
     /// Tries the files again that wait for somebody who handles what they require.
-    pub(super) fn wake_waiting(self: &Arc<Self>) {
+    pub(crate) fn wake_waiting(self: &Arc<Self>) {
         let table = self.router.table();
         let waiting: Vec<PathBuf> = {
             let registry = self.registry();
@@ -298,7 +307,8 @@ impl Supervisor {
         };
         for file in waiting {
             let supervisor = self.clone();
-            tokio::spawn(async move {
+            // The embedding program may be on any thread.
+            self.router.site.runtime.spawn(async move {
                 let deployed = supervisor.deploy(&file, Why::Retried).await;
                 let _ = supervisor.note(&file, deployed);
             });
@@ -362,5 +372,14 @@ mod tests {
             setbacks.of(file).unwrap().1.attempts
         };
         assert_eq!((fail(b"a"), fail(b"a"), fail(b"b")), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_file_that_was_given_up_is_not_due() {
+        let (mut setbacks, file) = (Setbacks::default(), Path::new("a.so"));
+        setbacks.begin(file, blake3::hash(b"a"), Why::Found).unwrap();
+        assert!(setbacks.failed(file, "no", &RECOVERY).is_some());
+        setbacks.give_up(file);
+        assert!(setbacks.of(file).unwrap().1.due.is_none());
     }
 }

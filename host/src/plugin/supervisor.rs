@@ -137,6 +137,15 @@ impl Supervisor {
     /// Unloads a plugin because somebody asked for it.
     pub(crate) async fn unload(self: &Arc<Self>, name: &str) -> Result<Deployed, DeployError> {
         let name = name.to_owned();
+        {
+            // A newer version that lies in its file and is to be tried again would bring it back.
+            let mut registry = self.registry();
+            let file = registry.plugins.get(&*name).map(|plugin| plugin.facts.file.clone());
+            if let Some(file) = file {
+                registry.setbacks.give_up(&file);
+                registry.wait_for(&file, &[]);
+            }
+        }
         self.to_the_end(|supervisor| async move {
             supervisor.take_out(&name, None, "it was asked for").await
         })

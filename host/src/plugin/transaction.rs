@@ -79,7 +79,10 @@ impl Supervisor {
             && let Some(live) = self.unchanged(file, &copied.copy)
         {
             // Whatever lay there in between is gone.
-            self.registry().setbacks.forget(file);
+            let mut registry = self.registry();
+            registry.setbacks.forget(file);
+            registry.wait_for(file, &[]);
+            drop(registry);
             return Ok(Prepared::Unchanged(live));
         }
         self.registry().setbacks.begin(file, copied.copy.hash(), why)?;
@@ -100,14 +103,15 @@ impl Supervisor {
     pub(super) async fn trial(&self, manifest: &Manifest) -> Option<Trial> {
         let restores = manifest.state.as_ref().filter(|_| self.preparation.tries())?;
         let config = self.activation.config_of(&manifest.name);
+        let limit = self.activation.init_timeout;
         if let Some(giver) = self.giver(&manifest.name) {
             let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
             let workers = &self.router.site.workers;
             let taken = giver.snapshot(workers, version, TRIAL_SNAPSHOT).await;
-            return taken.ok().map(|snapshot| Trial { config, snapshot });
+            return taken.ok().map(|snapshot| Trial { config, limit, snapshot });
         }
         let kept = self.persistence.as_ref()?.load(&manifest.name).await.ok()??;
-        kept.for_version(restores).ok().map(|snapshot| Trial { config, snapshot })
+        kept.for_version(restores).ok().map(|snapshot| Trial { config, limit, snapshot })
     }
 
     /// The live generation of a plugin.
@@ -170,14 +174,15 @@ impl Supervisor {
                 return Err(error);
             }
         };
-        let mut routes = generation.host_side.attach(&live);
-        routes.push((Owner::Plugin(name.clone()), declared));
         if let Some(giver) = &giver {
             // What it subscribed to at run time goes with the swap, and nothing may be added after it.
             giver.host_side.detach();
         }
-        // The commit point.
-        self.router.change(|table| table.swapped(&name, number, routes));
+        generation.host_side.attach(&live, |mut routes| {
+            routes.push((Owner::Plugin(name.clone()), declared));
+            // The commit point.
+            self.router.change(|table| table.swapped(&name, routes));
+        });
         drop((live, giver));
         let handed_over = arrived.snapshot;
         if let Some(hold) = arrived.hold {
@@ -211,6 +216,12 @@ impl Supervisor {
     ) -> Result<(u64, Option<LiveGeneration>), DeployError> {
         let file = || candidate.file.clone();
         let mut registry = self.registry();
+        if let Origin::Earlier(back) = origin
+            && !registry.is_live(name, back.bad())
+        {
+            // It was unloaded or replaced meanwhile, and whoever did that is not to find an earlier version instead.
+            return Err(DeployError::NotLive { plugin: name.to_string() });
+        }
         if let Some(plugin) = registry.plugins.get(name) {
             let other = &plugin.facts.file;
             if plugin.live.is_some() && *other != candidate.file && other.exists() {
