@@ -23,6 +23,7 @@ mod plugins;
 mod refused_code;
 mod replacement;
 mod start_stop;
+mod state;
 mod threads;
 mod unloading;
 mod wire;
