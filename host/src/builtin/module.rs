@@ -63,11 +63,12 @@ async fn list(host: Host, _: Nothing) -> Result<Value, Failure> {
     modules.extend(registry.refused.iter().map(|(file, refused)| {
         let name =
             file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let state = if refused.missing.is_empty() { "refused" } else { "waiting" };
+        let missing = registry.waiting.get(file);
+        let state = if missing.is_some() { "waiting" } else { "refused" };
         json!({
             "name": name, "version": null, "generation": null, "state": state, "file": shown(file),
             "events": [], "counts": Counts::default(), "retired": [], "last_error": refused.reason,
-            "missing": refused.missing, "quarantined": null, "retry_in_ms": retry_in(&registry, file),
+            "missing": missing.cloned().unwrap_or_default(), "quarantined": null, "retry_in_ms": retry_in(&registry, file),
         })
     }));
     drop(registry);

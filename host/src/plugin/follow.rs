@@ -100,7 +100,7 @@ impl Supervisor {
     }
 
     async fn file_settled(self: &Arc<Self>, file: &Path) {
-        let deployed = self.deploy(file, Why::Found).await;
+        let deployed = self.deploy(file, Why::Changed).await;
         let _ = self.note(file, deployed);
     }
 
@@ -113,6 +113,7 @@ impl Supervisor {
         let live = {
             let mut registry = self.registry();
             registry.refused.remove(file);
+            registry.waiting.remove(file);
             registry.setbacks.forget(file);
             registry.live_of(file)
         };

@@ -7,7 +7,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,10 @@ use super::{
     state::{self, Snapshot, StateError},
 };
 use crate::{
-    dispatch::hold::{Hold, Overfull},
+    dispatch::{
+        hold::{Hold, Overfull},
+        workers::Workers,
+    },
     router::Router,
 };
 
@@ -93,11 +96,26 @@ impl fmt::Display for Versions<'_> {
     }
 }
 
-/// The generation that gives its state away.
+/// The generation that gives its state away. It is not held: a host that stops must be able to let it go meanwhile.
 pub(crate) struct Giver {
     pub(crate) facts: Arc<Facts>,
     pub(crate) host_side: Arc<HostSide>,
-    pub(crate) live: Arc<LiveInstance>,
+    pub(crate) live: Weak<LiveInstance>,
+}
+
+impl Giver {
+    /// Takes a snapshot of what it has now.
+    pub(crate) async fn snapshot(
+        &self,
+        workers: &Workers,
+        version: u32,
+        limit: Duration,
+    ) -> Result<Snapshot, StateError> {
+        match self.live.upgrade() {
+            Some(live) => state::snapshot(workers, live, version, limit).await,
+            None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
+        }
+    }
 }
 
 /// What is to be handed over.
@@ -163,7 +181,7 @@ impl HandOver {
             Wanted::Version(version) => {
                 quiet?;
                 let began = Instant::now();
-                let taken = state::snapshot(workers, giver.live.clone(), version, rest()).await;
+                let taken = giver.snapshot(workers, version, rest()).await;
                 timings.note("snapshot", began.elapsed());
                 Some(taken.map_err(HandOverError::Snapshot)?)
             }

@@ -8,14 +8,8 @@
 
 use std::path::{Path, PathBuf};
 
-use abi_stable::{
-    abi_stability::{
-        abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
-        stable_abi_trait::StableAbi,
-    },
-    library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME_WITH_NUL},
-};
-use ksi_plugin_api::abi::ModuleRef;
+use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME_WITH_NUL};
+use ksi_plugin_api::abi::{ModuleRef, module::check_layout};
 use thiserror::Error;
 
 /// Why a library could not be loaded.
@@ -187,12 +181,10 @@ fn root_module(library: &libloading::Library, path: &Path) -> Result<ModuleRef, 
             .map_err(|source| LoadError::NoHeader { path: path.to_owned(), source })?;
     let found = (*erased).upgrade().map_err(|error| header(&error))?;
     let layout = found.layout().ok_or_else(|| LoadError::NoLayout { path: path.to_owned() })?;
-    // A fresh set of tables, dropped at once: abi_stable's global ones would keep pointers into this library.
-    check_layout_compatibility_with_globals(ModuleRef::LAYOUT, layout, &CheckingGlobals::new())
-        .map_err(|errors| LoadError::Layout {
-            path: path.to_owned(),
-            reason: shortened(&errors.to_string()),
-        })?;
+    check_layout(layout).map_err(|differences| LoadError::Layout {
+        path: path.to_owned(),
+        reason: shortened(&differences),
+    })?;
     // SAFETY: the layout was checked just now.
     unsafe { found.init_root_module_with_unchecked_layout::<ModuleRef>() }
         .map_err(|error| header(&error))

@@ -1,6 +1,7 @@
 //! Keeps snapshots on disk: at an interval, and when a plugin is unloaded or the host stops.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{Arc, Weak},
     time::Duration,
@@ -169,6 +170,8 @@ impl Supervisor {
         let Some(persistence) = self.persistence.clone() else { return };
         let supervisor = Arc::downgrade(self);
         tokio::spawn(async move {
+            // Generations whose snapshot did not return: each further one would cost another thread.
+            let mut given_up: BTreeMap<Arc<str>, u64> = BTreeMap::new();
             loop {
                 tokio::time::sleep(interval).await;
                 let Some(supervisor) = supervisor.upgrade() else { return };
@@ -178,13 +181,24 @@ impl Supervisor {
                     live.map(|generation| (generation.facts.clone(), generation.live.clone()))
                         .collect()
                 };
+                given_up.retain(|plugin, number| {
+                    let same = |facts: &Facts| facts.plugin == *plugin && facts.number == *number;
+                    live.iter().any(|(facts, _)| same(facts))
+                });
                 for (facts, live) in live {
+                    if given_up.contains_key(&facts.plugin) {
+                        continue;
+                    }
                     let workers = &supervisor.router.site.workers;
-                    if let Err(error) = persistence.keep_live(workers, &facts, &live).await {
-                        tracing::error!(
-                            plugin = %facts.plugin, generation = facts.number,
-                            "its state is not kept this time, and an earlier snapshot stays the newest: {error}"
-                        );
+                    let Err(error) = persistence.keep_live(workers, &facts, &live).await else {
+                        continue;
+                    };
+                    tracing::error!(
+                        plugin = %facts.plugin, generation = facts.number,
+                        "its state is not kept, and an earlier snapshot stays the newest: {error}"
+                    );
+                    if matches!(error, PersistError::State(StateError::TimedOut { .. })) {
+                        given_up.insert(facts.plugin.clone(), facts.number);
                     }
                 }
             }

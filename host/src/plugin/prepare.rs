@@ -4,9 +4,10 @@
 //! with.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use ksi_plugin_api::{Description, abi::ABI_VERSION};
@@ -69,8 +70,18 @@ impl Preparation {
         self.prober.is_some()
     }
 
-    pub(crate) async fn copy(self: &Arc<Self>, file: &Path) -> Result<Copied, DeployError> {
-        self.copy_from(file, file).await
+    /// Copies a file. `settled` says that it has just settled: how long that took is noted.
+    pub(crate) async fn copy(
+        self: &Arc<Self>,
+        file: &Path,
+        settled: bool,
+    ) -> Result<Copied, DeployError> {
+        let took = settled.then(|| since_last_change(file)).flatten();
+        let mut copied = self.copy_from(file, file).await?;
+        if let Some(took) = took {
+            copied.timings.note("settle", took);
+        }
+        Ok(copied)
     }
 
     /// Copies `source`, which stands for `file`: the copy of an earlier version of it.
@@ -123,4 +134,12 @@ impl Preparation {
         timings.note("probe", started.elapsed());
         Ok(Candidate { file, copy, manifest, description, timings })
     }
+}
+
+/// How long ago a file was written, renamed or otherwise touched.
+fn since_last_change(file: &Path) -> Option<Duration> {
+    let metadata = std::fs::metadata(file).ok()?;
+    let seconds = u64::try_from(metadata.ctime()).ok()?;
+    let changed = UNIX_EPOCH + Duration::new(seconds, u32::try_from(metadata.ctime_nsec()).ok()?);
+    SystemTime::now().duration_since(changed).ok()
 }

@@ -77,8 +77,6 @@ pub(crate) struct RefusedFile {
     pub(crate) reason: String,
     /// It would have become this plugin, which another file is.
     pub(crate) duplicate_of: Option<Arc<str>>,
-    /// The events that it requires and that nobody handled.
-    pub(crate) missing: Vec<String>,
 }
 
 /// Plugins by name, refused files by path, and the numbers of generations.
@@ -87,6 +85,8 @@ pub(crate) struct Registry {
     pub(crate) plugins: BTreeMap<Arc<str>, Plugin>,
     pub(crate) refused: BTreeMap<PathBuf, RefusedFile>,
     pub(crate) setbacks: Setbacks,
+    /// Files that require events which nobody handled when they were tried. As many as refused ones are remembered.
+    pub(crate) waiting: BTreeMap<PathBuf, Vec<String>>,
     started: u64,
     generations: BTreeMap<Arc<str>, u64>,
     /// Generations of plugins that were never live, as long as they are in memory.
@@ -138,6 +138,18 @@ impl Registry {
         }
     }
 
+    /// Remembers that a file waits for somebody who handles these events, or that it does not wait any more.
+    pub(crate) fn wait_for(&mut self, file: &Path, missing: &[String]) {
+        if missing.is_empty() {
+            self.waiting.remove(file);
+            return;
+        }
+        self.waiting.insert(file.to_owned(), missing.to_vec());
+        if self.waiting.len() > REFUSED {
+            self.waiting.pop_first();
+        }
+    }
+
     /// Forgets the plugins that were unloaded first, beyond a number of them, if nothing of them is in memory.
     pub(crate) fn forget_unloaded(&mut self) -> Vec<Arc<str>> {
         let unloaded = self.plugins.iter().filter(|(_, plugin)| plugin.live.is_none());
@@ -159,6 +171,7 @@ impl Registry {
     pub(crate) fn install(&mut self, generation: Generation) -> Option<Generation> {
         let facts = generation.facts.clone();
         self.refused.remove(&facts.file);
+        self.waiting.remove(&facts.file);
         match self.plugins.get_mut(&facts.plugin) {
             Some(plugin) => {
                 if plugin.live.is_none() {

@@ -7,17 +7,17 @@ use crate::router::table::RoutingTable;
 
 /// The events that a plugin requires and that neither somebody else nor itself handles.
 pub(crate) fn missing(manifest: &Manifest, table: &RoutingTable) -> Vec<String> {
-    let handled = |event: &str| {
-        handles(manifest, event)
-            || table
-                .routes()
-                .any(|route| names_something(&route.pattern) && route.pattern.matches(event))
-    };
+    let handled = |event: &str| declares(manifest, event) || is_handled(event, table);
     manifest.requires.iter().filter(|event| !handled(event)).cloned().collect()
 }
 
+/// Whether somebody handles an event, and not just everything.
+pub(crate) fn is_handled(event: &str, table: &RoutingTable) -> bool {
+    table.routes().any(|route| names_something(&route.pattern) && route.pattern.matches(event))
+}
+
 /// Whether a plugin declares a handler of an event.
-fn handles(manifest: &Manifest, event: &str) -> bool {
+fn declares(manifest: &Manifest, event: &str) -> bool {
     let mut declared = manifest.handlers.iter().flat_map(|handler| &handler.subscriptions);
     declared.any(|text| {
         Pattern::parse(text)

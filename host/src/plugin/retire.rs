@@ -12,12 +12,14 @@ use std::{
 };
 
 use ksi_plugin_api::abi::{CallStart, EventHandle, Instance};
+use serde_json::json;
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 
 use super::{
+    announce::Announcer,
     generation::{Facts, Generation, SHUTDOWN_EVENT, Timings},
     load::{self, Closed},
     persistence::Persistence,
@@ -93,19 +95,11 @@ impl Retired {
     fn set(&self, state: RetiredState) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
-
-    fn pin(&self, plugin: &str, cause: String) {
-        tracing::warn!(
-            plugin,
-            generation = self.generation,
-            "its library stays in memory for now: {cause}"
-        );
-        self.set(RetiredState::Pinned(cause));
-    }
 }
 
 /// Lets generations go.
 pub(crate) struct Retirer {
+    announcer: Announcer,
     router: Arc<Router>,
     policies: Policies,
     shutdown: Duration,
@@ -137,6 +131,7 @@ impl Retirer {
         persistence: Option<Arc<Persistence>>,
     ) -> Self {
         Retirer {
+            announcer: Announcer::new(router.clone()),
             router,
             policies,
             shutdown,
@@ -149,6 +144,16 @@ impl Retirer {
     /// The host stops: calls that were let go on beyond the drain timeout are not any more.
     pub(crate) fn end_all(&self) {
         self.ending.send_replace(true);
+    }
+
+    /// A generation stays in memory for now.
+    fn pin(&self, facts: &Facts, retired: &Retired, cause: String) {
+        tracing::warn!(
+            plugin = %facts.plugin, generation = facts.number,
+            "its library stays in memory for now: {cause}"
+        );
+        self.announcer.generation("module:pinned", facts, &cause, json!({}));
+        retired.set(RetiredState::Pinned(cause));
     }
 
     /// The first half: until the instance is dropped. No route may lead to the generation any more.
@@ -174,7 +179,7 @@ impl Retirer {
                 Ok(instance) => Some(instance),
                 Err(_) => {
                     let cause = "its snapshot does not return, and cannot be ended from outside";
-                    retired.pin(&facts.plugin, cause.to_owned());
+                    self.pin(&facts, retired, cause.to_owned());
                     Some(keeping.await)
                 }
             };
@@ -197,7 +202,7 @@ impl Retirer {
         }
         if policy.keep_calls {
             let cause = format!("calls in flight are let go on: {}", facts.running());
-            retired.pin(&facts.plugin, cause);
+            self.pin(facts, retired, cause);
             let mut ending = self.ending.subscribe();
             tokio::select! {
                 instance = &mut unused => return instance.ok(),
@@ -216,7 +221,7 @@ impl Retirer {
             "a call does not return, and cannot be ended from outside: {}",
             facts.running()
         );
-        retired.pin(&facts.plugin, cause);
+        self.pin(facts, retired, cause);
         unused.await.ok()
     }
 
@@ -249,8 +254,9 @@ impl Retirer {
         let handlers = u32::try_from(facts.at_shutdown().count()).unwrap_or(u32::MAX);
         let limit = self.shutdown.saturating_mul(handlers.max(1)) + PATIENCE;
         if timeout(limit, &mut task).await.is_err() {
-            retired.pin(
-                &facts.plugin,
+            self.pin(
+                facts,
+                retired,
                 "its shutdown does not return, and cannot be ended from outside".into(),
             );
             task.await;
@@ -273,7 +279,7 @@ impl Retirer {
                 let cause = format!(
                     "the plugin still holds {held} reference(s) to the host: a thread or a static of its own keeps a Context"
                 );
-                retired.pin(&facts.plugin, cause);
+                self.pin(&facts, retired, cause);
             }
             sleep(wait).await;
             waited += wait;
@@ -287,7 +293,7 @@ impl Retirer {
         let mut closed = on_own_thread(move || library.close()).await;
         for retry in RETRIES {
             let Some(Closed::Mapped { cause, path }) = closed else { break };
-            retired.pin(&facts.plugin, cause);
+            self.pin(&facts, retired, cause);
             sleep(retry).await;
             self.threads_gone(&facts, retired).await;
             closed = on_own_thread(move || load::close_again(&path)).await;
@@ -301,11 +307,11 @@ impl Retirer {
             Some(Closed::Mapped { cause, .. }) => {
                 // Debuggers and backtraces need the file as long as it is mapped.
                 std::mem::forget(copy);
-                retired.pin(&facts.plugin, cause);
+                self.pin(&facts, retired, cause);
             }
             None => {
                 std::mem::forget(copy);
-                retired.pin(&facts.plugin, "no thread could be started to close it".to_owned());
+                self.pin(&facts, retired, "no thread could be started to close it".to_owned());
             }
         }
     }
@@ -318,8 +324,9 @@ impl Retirer {
             let _turn = self.turn.lock().await;
             while workers.current_set() == last {
                 if let Err(error) = workers.exchange() {
-                    retired.pin(
-                        &facts.plugin,
+                    self.pin(
+                        facts,
+                        retired,
                         format!("no new dispatch workers can be started: {error}"),
                     );
                     sleep(PATIENCE).await;
@@ -329,7 +336,7 @@ impl Retirer {
         if timeout(PATIENCE, workers.joined(last)).await.is_err() {
             let cause =
                 "a thread that may have run it is stuck in a call, of this plugin or of another";
-            retired.pin(&facts.plugin, cause.to_owned());
+            self.pin(facts, retired, cause.to_owned());
             workers.joined(last).await;
         }
     }

@@ -19,6 +19,7 @@ use super::{
     generation::Facts,
     private_copy::CopyError,
     registry::RefusedFile,
+    requirements::is_handled,
     supervisor::{Deployed, Supervisor},
 };
 
@@ -50,12 +51,21 @@ impl Recovery {
 /// Why a file is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
-    /// It is there, or has changed.
+    /// It was there at the start.
     Found,
+    /// It is new, or has changed.
+    Changed,
     /// Somebody asks for it.
     Asked,
     /// It did not work before.
     Retried,
+}
+
+impl Why {
+    /// Whether it is looked at because it lies in a folder.
+    fn is_folder(self) -> bool {
+        matches!(self, Why::Found | Why::Changed)
+    }
 }
 
 /// What is remembered of a file that did not work.
@@ -92,7 +102,7 @@ impl Setbacks {
     ) -> Result<(), DeployError> {
         let known = self.0.get(file).filter(|known| known.hash == hash && why != Why::Asked);
         let failure = known.and_then(|known| known.failure.as_ref());
-        if let Some(failure) = failure.filter(|failure| failure.quarantined && why == Why::Found) {
+        if let Some(failure) = failure.filter(|failure| failure.quarantined && why.is_folder()) {
             let reason = failure.reason.clone();
             return Err(DeployError::Quarantined { file: file.to_owned(), reason });
         }
@@ -120,13 +130,25 @@ impl Setbacks {
         Some((setback.hash, setback.failure.as_ref()?))
     }
 
+    /// It did not work, and never will with these bytes.
+    fn failed_for_good(&mut self, file: &Path, reason: &str) {
+        let failure = self.0.get_mut(file).and_then(|setback| setback.failure.as_mut());
+        match failure.filter(|failure| failure.quarantined) {
+            Some(failure) => {
+                failure.reason = reason.to_owned();
+                failure.due = None;
+            }
+            None => self.forget(file),
+        }
+    }
+
     /// It did not work. When it is to be tried again.
     fn failed(&mut self, file: &Path, reason: &str, recovery: &Recovery) -> Option<Instant> {
         let setback = self.0.get_mut(file)?;
         let attempts = setback.failure.as_ref().map_or(0, |before| before.attempts + 1);
         let quarantined = setback.failure.as_ref().is_some_and(|before| before.quarantined);
         let due = recovery.wait(attempts, quarantined).map(|wait| Instant::now() + wait);
-        let version = None;
+        let version = setback.failure.take().and_then(|before| before.version);
         let reason = reason.to_owned();
         setback.failure = Some(SetbackFailure { version, reason, attempts, due, quarantined });
         due
@@ -160,7 +182,7 @@ impl Supervisor {
             let due = self.registry().setbacks.failed(file, &reason, &self.recovery);
             self.try_again(file, due);
         } else {
-            self.registry().setbacks.forget(file);
+            self.registry().setbacks.failed_for_good(file, &reason);
         }
         match facts {
             Some(facts) => {
@@ -174,6 +196,10 @@ impl Supervisor {
     /// Remembers the reason where people look for it. What is known of the plugin, if it is live from this file.
     fn write_down(&self, file: &Path, error: &DeployError, reason: &str) -> Option<Arc<Facts>> {
         let mut registry = self.registry();
+        match error {
+            DeployError::Missing { missing, .. } => registry.wait_for(file, missing),
+            _ => registry.wait_for(file, &[]),
+        }
         let live = registry.live_of(file);
         let plugin = live.and_then(|(name, _)| registry.plugins.get_mut(&name));
         let facts = plugin.map(|plugin| {
@@ -186,11 +212,7 @@ impl Supervisor {
                 DeployError::Duplicate { plugin, .. } => Some(plugin.clone()),
                 _ => None,
             };
-            let missing = match error {
-                DeployError::Missing { missing, .. } => missing.clone(),
-                _ => Vec::new(),
-            };
-            let refused = RefusedFile { reason: reason.to_owned(), duplicate_of, missing };
+            let refused = RefusedFile { reason: reason.to_owned(), duplicate_of };
             registry.refuse(file, refused);
         }
         facts
@@ -265,28 +287,20 @@ impl Supervisor {
 
     /// Tries the files again that wait for somebody who handles what they require.
     pub(super) fn wake_waiting(self: &Arc<Self>) {
+        let table = self.router.table();
         let waiting: Vec<PathBuf> = {
             let registry = self.registry();
-            let refused = registry.refused.iter();
-            refused
-                .filter(|(_, refused)| !refused.missing.is_empty())
+            let waiting = registry.waiting.iter();
+            waiting
+                .filter(|(_, missing)| missing.iter().all(|event| is_handled(event, &table)))
                 .map(|(file, _)| file.clone())
                 .collect()
         };
         for file in waiting {
             let supervisor = self.clone();
             tokio::spawn(async move {
-                let still_missing = {
-                    let registry = supervisor.registry();
-                    let table = supervisor.router.table();
-                    registry.refused.get(&file).is_none_or(|refused| {
-                        refused.missing.iter().any(|event| table.targets(event).is_empty())
-                    })
-                };
-                if !still_missing {
-                    let deployed = supervisor.deploy(&file, Why::Retried).await;
-                    let _ = supervisor.note(&file, deployed);
-                }
+                let deployed = supervisor.deploy(&file, Why::Retried).await;
+                let _ = supervisor.note(&file, deployed);
             });
         }
     }

@@ -74,10 +74,12 @@ impl Supervisor {
 
     /// Copies a file, reads what it is and lets it be tried. Several files at a time.
     pub(super) async fn prepare(&self, file: &Path, why: Why) -> Result<Prepared, DeployError> {
-        let copied = self.preparation.copy(file).await?;
+        let copied = self.preparation.copy(file, why == Why::Changed).await?;
         if why != Why::Asked
             && let Some(live) = self.unchanged(file, &copied.copy)
         {
+            // Whatever lay there in between is gone.
+            self.registry().setbacks.forget(file);
             return Ok(Prepared::Unchanged(live));
         }
         self.registry().setbacks.begin(file, copied.copy.hash(), why)?;
@@ -101,19 +103,19 @@ impl Supervisor {
         if let Some(giver) = self.giver(&manifest.name) {
             let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
             let workers = &self.router.site.workers;
-            let taken = state::snapshot(workers, giver.live, version, TRIAL_SNAPSHOT).await;
+            let taken = giver.snapshot(workers, version, TRIAL_SNAPSHOT).await;
             return taken.ok().map(|snapshot| Trial { config, snapshot });
         }
         let kept = self.persistence.as_ref()?.load(&manifest.name).await.ok()??;
         kept.for_version(restores).ok().map(|snapshot| Trial { config, snapshot })
     }
 
-    /// The live generation of a plugin, for as long as the result is held.
+    /// The live generation of a plugin.
     fn giver(&self, name: &str) -> Option<Giver> {
         let registry = self.registry();
         let live = registry.plugins.get(name)?.live.as_ref()?;
         let (facts, host_side) = (live.facts.clone(), live.host_side.clone());
-        Some(Giver { facts, host_side, live: live.live.upgrade()? })
+        Some(Giver { facts, host_side, live: live.live.clone() })
     }
 
     /// From a candidate to the live generation: load, initialize, hand state over, swap; then the old one goes.
@@ -255,15 +257,16 @@ impl Supervisor {
             return Ok(kept.map_or(Source::Nowhere, Source::Kept));
         };
         let Some(writes) = &giver.facts.manifest.state else { return Ok(Source::Nowhere) };
-        let earlier = match origin {
-            Origin::File => None,
-            Origin::Earlier(back) => Some(Wanted::Instead(back.state().cloned())),
-        };
-        let wanted = match (restores, earlier) {
-            (None, None) => return Err(refused(HandOverError::NoState)),
-            (None, Some(_)) => vec![Wanted::Instead(None)],
-            (Some(restores), earlier) => {
+        let wanted = match (restores, origin) {
+            (None, Origin::File) => return Err(refused(HandOverError::NoState)),
+            (None, Origin::Earlier(_)) => vec![Wanted::Instead(None)],
+            (Some(restores), origin) => {
                 let version = common_version(writes, restores).map(Wanted::Version);
+                let earlier = match origin {
+                    Origin::File => None,
+                    Origin::Earlier(back) => back.state().cloned(),
+                };
+                let earlier = earlier.map(|snapshot| Wanted::Instead(Some(snapshot)));
                 let wanted: Vec<Wanted> = version.into_iter().chain(earlier).collect();
                 if wanted.is_empty() {
                     let (writes, restores) = (writes.writes.clone(), restores.restores.clone());
@@ -375,9 +378,13 @@ impl Supervisor {
             }
             (Origin::File, None) => ("module:loaded", "loaded", json!({ "state": state })),
         };
+        let told = match origin {
+            Origin::Earlier(_) => format!("went back to an earlier version: {reason}"),
+            Origin::File => reason.to_owned(),
+        };
         tracing::info!(
             plugin = %facts.plugin, version = %facts.manifest.version, generation = facts.number,
-            file = %facts.file.display(), "{event}: {reason}"
+            file = %facts.file.display(), "{told}"
         );
         self.announcer.generation(event, facts, reason, more);
     }

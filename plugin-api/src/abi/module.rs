@@ -3,8 +3,13 @@
 use std::{future::Future, task::Context};
 
 use abi_stable::{
-    StableAbi, library::RootModule, package_version_strings, sabi_types::VersionStrings,
+    StableAbi,
+    abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
+    library::RootModule,
+    package_version_strings,
+    sabi_types::VersionStrings,
     std_types::RSlice,
+    type_layout::TypeLayout,
 };
 
 use super::{
@@ -112,6 +117,26 @@ impl RootModule for ModuleRef {
     const VERSION_STRINGS: VersionStrings = package_version_strings!();
 }
 
+/// Checks that a library whose root module has the layout `found` can be used as a [`ModuleRef`].
+///
+/// abi_stable takes it that the host is the older one of the two, and refuses a module of fewer functions than the host
+/// knows. Here either may be the older one: functions are appended alone, and asked for before they are called. So it is
+/// enough that one layout is the other with more behind it.
+///
+/// Nothing is kept of `found`, so its library may be closed afterwards.
+///
+/// # Errors
+/// What differs. It may have hundreds of lines.
+pub fn check_layout(found: &'static TypeLayout) -> Result<(), String> {
+    // Fresh tables, dropped at once: abi_stable's global ones would keep pointers into the library.
+    let check = |interface, implementation| {
+        check_layout_compatibility_with_globals(interface, implementation, &CheckingGlobals::new())
+    };
+    let ours = ModuleRef::LAYOUT;
+    check(ours, found)
+        .or_else(|differences| check(found, ours).map_err(|_| differences.to_string()))
+}
+
 /// The description that a library gives of itself.
 pub fn describe(module: ModuleRef) -> CallEnd {
     (module.describe())(super::buffer::memory())
@@ -179,5 +204,62 @@ impl Drop for Instance {
     fn drop(&mut self) {
         // SAFETY: the pointer is that of a live instance, which is not used again.
         unsafe { (self.module.destroy())(self.pointer.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The module as it was before there were snapshots.
+    #[allow(dead_code, unreachable_pub)]
+    mod before {
+        use super::*;
+
+        #[repr(C)]
+        #[derive(StableAbi)]
+        #[sabi(kind(Prefix(prefix_ref = ModuleRef)))]
+        #[sabi(missing_field(panic))]
+        pub struct PluginModule {
+            describe: extern "C" fn(&'static Memory) -> CallEnd,
+            create: extern "C" fn(
+                &'static Memory,
+                HostRef,
+                RSlice<'_, u8>,
+            ) -> BoundaryFuture<CreateEnd>,
+            call: unsafe extern "C" fn(*const (), u64, EventHandle, *const WakerBase) -> CallStart,
+            #[sabi(last_prefix_field)]
+            destroy: unsafe extern "C" fn(*mut ()),
+        }
+    }
+
+    /// One of its functions is another one.
+    #[allow(dead_code, unreachable_pub)]
+    mod different {
+        use super::*;
+
+        #[repr(C)]
+        #[derive(StableAbi)]
+        #[sabi(kind(Prefix(prefix_ref = ModuleRef)))]
+        #[sabi(missing_field(panic))]
+        pub struct PluginModule {
+            describe: extern "C" fn(&'static Memory) -> CallEnd,
+            create: extern "C" fn(
+                &'static Memory,
+                HostRef,
+                RSlice<'_, u8>,
+            ) -> BoundaryFuture<CreateEnd>,
+            call: unsafe extern "C" fn(*const (), u64, EventHandle) -> CallStart,
+            #[sabi(last_prefix_field)]
+            destroy: unsafe extern "C" fn(*mut ()),
+        }
+    }
+
+    #[test]
+    fn a_module_with_fewer_functions_is_good_and_one_with_others_is_not() {
+        assert_eq!(check_layout(ModuleRef::LAYOUT), Ok(()));
+        assert_eq!(check_layout(before::ModuleRef::LAYOUT), Ok(()));
+        let differences = check_layout(different::ModuleRef::LAYOUT).expect_err("it differs");
+        assert!(differences.contains("call"), "{differences}");
     }
 }
