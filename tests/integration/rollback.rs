@@ -36,7 +36,7 @@ fn a_version_whose_calls_go_wrong_is_gone_back_from_with_its_state_and_quarantin
     assert_eq!(module["on_probation"], true);
     assert_eq!(module["previous"], json!([{"version": "1.0.0", "generation": 1}]));
     assert!(host.ksi(&["list"]).ok().contains("probation"));
-    until_rolled_back(&host);
+    let acknowledged = until_rolled_back(&host);
 
     let told = watcher.push_of("module:rolled_back");
     let reason = told["reason"].as_str().unwrap().to_owned();
@@ -57,7 +57,8 @@ fn a_version_whose_calls_go_wrong_is_gone_back_from_with_its_state_and_quarantin
     assert!(module["quarantined"]["retry_in_ms"].as_u64() > Some(1_000), "{module:#}");
     let list = host.ksi(&["list"]).ok();
     assert!(list.contains("quarantined version 2.0.0") && list.contains("1 rollback"), "{list}");
-    assert_eq!(increment(&mut client), 21, "failed calls do not count, and nothing else is lost");
+    // Failed calls do not count, and nothing else is lost.
+    assert_eq!(increment(&mut client), 20 + acknowledged + 1);
     host.until_unmapped("counter");
     assert_eq!(host.resources().libraries.len(), 1);
 }
@@ -72,8 +73,8 @@ fn panics_and_calls_that_take_too_long_are_as_bad_as_failures() {
         increment(&mut host.client());
         host.drop_in("counter.so", &Library::counter(2).does(how));
         host.until_version("counter", "2.0.0");
-        until_rolled_back(&host);
-        assert_eq!(increment(&mut host.client()), 2, "{how}");
+        let acknowledged = until_rolled_back(&host);
+        assert_eq!(increment(&mut host.client()), 1 + acknowledged + 1, "{how}");
     }
 }
 
@@ -143,9 +144,9 @@ fn when_the_bad_version_gives_no_snapshot_the_state_is_that_of_the_swap() {
         (0..20).for_each(|_| drop(increment(&mut client)));
         host.drop_in("counter.so", &Library::counter(2).does(how));
         host.until_version("counter", "2.0.0");
-        until_rolled_back(&host);
+        let acknowledged = until_rolled_back(&host);
         assert_eq!(watcher.push_of("module:rolled_back")["state"], "as_of_the_swap", "{how}");
-        assert_eq!(increment(&mut client), 21);
+        assert_eq!(increment(&mut client), 20 + acknowledged + 1);
     }
 }
 
@@ -180,6 +181,24 @@ fn what_goes_wrong_after_the_probation_is_not_gone_back_from() {
     host.drop_in("other.so", &Library::chaos().named("chao1"));
     host.until_live("chao1", 1);
     assert_eq!(host.module("chaos")["generation"], 2);
+}
+
+#[test]
+fn a_version_that_comes_while_the_one_before_is_gone_back_from_is_not_blamed_for_it() {
+    let host = TestHost::counter();
+    let mut client = host.client();
+    (0..20).for_each(|_| drop(increment(&mut client)));
+    host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
+    host.until_version("counter", "2.0.0");
+    host.drop_in("counter.so", &Library::counter(3).does("init=slow"));
+    let answer = || {
+        client.reply("counter:increment", json!({"name": "a"}));
+        host.module("counter")
+    };
+    let module = until("the third is live", answer, |module| module["version"] == "3.0.0");
+    assert_eq!((&module["last_error"], &module["on_probation"]), (&Value::Null, &json!(true)));
+    (0..12).for_each(|_| drop(increment(&mut client)));
+    assert_eq!(host.module("counter")["version"], "3.0.0");
 }
 
 #[test]

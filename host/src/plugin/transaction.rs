@@ -346,6 +346,8 @@ impl Supervisor {
         match origin {
             Origin::File => {
                 plugin.reloads += 1;
+                let watched = !(self.policies)(name).probation.is_zero();
+                plugin.probation = watched.then_some(plugin.facts.number);
                 let (facts, copy) = (old.facts.clone(), old.copy.clone());
                 plugin.previous.push_front(Earlier { facts, copy, state: handed_over });
                 plugin.previous.truncate(self.kept_versions);

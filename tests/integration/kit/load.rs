@@ -2,13 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    sync::{
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc::{Sender, channel},
+    },
     thread,
 };
 
 use serde_json::json;
 
-use super::{Client, TestHost};
+use super::{Client, PATIENCE, TestHost};
 
 /// The counters of the plugin that keeps state, by name.
 #[track_caller]
@@ -33,12 +36,14 @@ pub(crate) fn under_load<T>(host: &TestHost, clients: usize, work: impl FnOnce()
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let ends = Ends(&done);
+        let (begun, at_work) = channel();
         let load: Vec<_> = (0..clients)
             .map(|number| {
-                let (name, done) = (format!("client {number}"), &done);
-                scope.spawn(move || increment_until(host, name, done))
+                let (name, begun, done) = (format!("client {number}"), begun.clone(), &done);
+                scope.spawn(move || increment_until(host, name, &begun, done))
             })
             .collect();
+        (0..clients).for_each(|_| at_work.recv_timeout(PATIENCE).expect("clients are at work"));
         let worked = work();
         drop(ends);
         let acknowledged: BTreeMap<String, (u64, u64)> =
@@ -52,7 +57,12 @@ pub(crate) fn under_load<T>(host: &TestHost, clients: usize, work: impl FnOnce()
 }
 
 /// How many increments of `name` were acknowledged, and the last value.
-fn increment_until(host: &TestHost, name: String, done: &AtomicBool) -> (String, (u64, u64)) {
+fn increment_until(
+    host: &TestHost,
+    name: String,
+    begun: &Sender<()>,
+    done: &AtomicBool,
+) -> (String, (u64, u64)) {
     let mut client = host.client();
     let before = counters(&mut client).get(&name).copied().unwrap_or_default();
     let mut last = before;
@@ -62,6 +72,9 @@ fn increment_until(host: &TestHost, name: String, done: &AtomicBool) -> (String,
         let answer = client.emit("counter:increment", json!({"name": name, "millis": millis}));
         last += 1;
         assert_eq!(answer["value"], last, "{name} gets the next value: {answer}");
+        if last == before + 1 {
+            begun.send(()).unwrap();
+        }
     }
     (name, (last - before, last))
 }
