@@ -7,6 +7,7 @@
 
 mod kit;
 
+mod accounting;
 mod author;
 mod bad_files;
 mod builtin;
@@ -25,6 +26,7 @@ mod recovery;
 mod refused_code;
 mod replacement;
 mod rollback;
+mod rotation;
 mod start_stop;
 mod state;
 mod threads;
