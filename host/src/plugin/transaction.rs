@@ -68,6 +68,7 @@ impl Supervisor {
     ) -> Result<Deployed, DeployError> {
         let _turn = self.turns.take(Turn::File(file.to_owned())).await;
         self.go_on()?;
+        let _try = self.tries.begin();
         let prepared = self.prepare(file, why).await?;
         self.finish(prepared, Origin::File).await
     }
