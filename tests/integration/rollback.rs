@@ -9,6 +9,14 @@ fn increment(client: &mut Client) -> u64 {
     client.emit("counter:increment", json!({"name": "a"}))["value"].as_u64().unwrap()
 }
 
+#[track_caller]
+fn increment_often(host: &TestHost, times: usize) {
+    let mut client = host.client();
+    for _ in 0..times {
+        increment(&mut client);
+    }
+}
+
 /// Increments until the bad version that is live has been gone back from, whatever is answered meanwhile. How many
 /// increments were acknowledged.
 #[track_caller]
@@ -30,7 +38,7 @@ fn a_version_whose_calls_go_wrong_is_gone_back_from_with_its_state_and_quarantin
     let host = TestHost::counter();
     let (mut client, mut watcher) = (host.client(), host.client());
     watcher.subscribe(&["module:*"]);
-    (0..20).for_each(|_| drop(increment(&mut client)));
+    increment_often(&host, 20);
     host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
     let module = host.until_version("counter", "2.0.0");
     assert_eq!(module["on_probation"], true);
@@ -102,7 +110,7 @@ fn a_quarantined_file_is_not_loaded_by_its_folder_until_it_changes() {
 #[test]
 fn ksi_reload_lifts_a_quarantine() {
     let host = TestHost::counter();
-    (0..20).for_each(|_| drop(increment(&mut host.client())));
+    increment_often(&host, 20);
     host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
     host.until_version("counter", "2.0.0");
     until_rolled_back(&host);
@@ -120,7 +128,7 @@ fn a_quarantined_file_is_tried_again_when_it_is_due() {
         .start();
     let mut watcher = host.client();
     watcher.subscribe(&["module:reloaded", "module:rolled_back"]);
-    (0..20).for_each(|_| drop(increment(&mut host.client())));
+    increment_often(&host, 20);
     host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
     for round in ["first", "again"] {
         assert_eq!(watcher.push_of("module:reloaded")["version"], "2.0.0", "{round}");
@@ -141,7 +149,7 @@ fn when_the_bad_version_gives_no_snapshot_the_state_is_that_of_the_swap() {
         let host = TestHost::counter();
         let (mut client, mut watcher) = (host.client(), host.client());
         watcher.subscribe(&["module:rolled_back"]);
-        (0..20).for_each(|_| drop(increment(&mut client)));
+        increment_often(&host, 20);
         host.drop_in("counter.so", &Library::counter(2).does(how));
         host.until_version("counter", "2.0.0");
         let acknowledged = until_rolled_back(&host);
@@ -187,7 +195,7 @@ fn what_goes_wrong_after_the_probation_is_not_gone_back_from() {
 fn a_version_that_comes_while_the_one_before_is_gone_back_from_is_not_blamed_for_it() {
     let host = TestHost::counter();
     let mut client = host.client();
-    (0..20).for_each(|_| drop(increment(&mut client)));
+    increment_often(&host, 20);
     host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
     host.until_version("counter", "2.0.0");
     host.drop_in("counter.so", &Library::counter(3).does("init=slow"));
@@ -197,7 +205,7 @@ fn a_version_that_comes_while_the_one_before_is_gone_back_from_is_not_blamed_for
     };
     let module = until("the third is live", answer, |module| module["version"] == "3.0.0");
     assert_eq!((&module["last_error"], &module["on_probation"]), (&Value::Null, &json!(true)));
-    (0..12).for_each(|_| drop(increment(&mut client)));
+    increment_often(&host, 12);
     assert_eq!(host.module("counter")["version"], "3.0.0");
 }
 

@@ -108,7 +108,7 @@ fn a_call_that_comes_back_to_its_own_plugin_is_served_by_the_old_generation() {
         host.client().reply("gate:open", json!({}));
         let answer = json!({"value": 6, "version": "counter-version-0001"});
         assert_eq!(caller.end(&inside)["data"], answer, "{relay}");
-        let last = other.end(held.last().unwrap());
+        let last = held.iter().map(|id| other.end(id)).last().unwrap();
         assert_eq!(last["data"]["version"], "counter-version-0002", "{last}");
         let now = counters(&mut other);
         assert_eq!((now["inside"], now["early"]), (6, held.len() as u64));

@@ -223,8 +223,14 @@ impl TestHost {
     /// Stops it in order. What it leaves behind is there for the next host.
     #[track_caller]
     pub(crate) fn stopped(self) -> HostBuilder {
+        self.process.signal(Signal::TERM);
+        self.has_stopped()
+    }
+
+    /// The same for a host that was asked to stop.
+    #[track_caller]
+    pub(crate) fn has_stopped(self) -> HostBuilder {
         let TestHost { mut process, setup, .. } = self;
-        process.signal(Signal::TERM);
         process.ended().ok();
         setup
     }
