@@ -88,7 +88,8 @@ impl Supervisor {
         Ok(deployed)
     }
 
-    /// Watches a new version for as long as the policy says, and goes back if it does worse than the one before.
+    /// Watches a version that is on probation for as long as the policy says, and goes back if it does worse than the
+    /// one before.
     pub(super) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>, predecessor: &Arc<Facts>) {
         let policy = (self.policies)(&facts.plugin);
         let probation = Probation {
@@ -101,9 +102,6 @@ impl Supervisor {
         if policy.probation.is_zero() {
             self.trust(facts);
             return;
-        }
-        if let Some(plugin) = self.registry().plugins.get_mut(&facts.plugin) {
-            plugin.probation = Some(facts.number);
         }
         tokio::spawn(probation.run());
     }

@@ -285,12 +285,17 @@ impl Supervisor {
         let text =
             format!("it should go back to the version before ({reason}), and cannot: {error}");
         tracing::error!(plugin = %bad.plugin, generation = bad.number, "{text}");
-        if let Some(plugin) = self.registry().plugins.get_mut(&bad.plugin)
-            && plugin.facts.number == bad.number
         {
+            let mut registry = self.registry();
+            let plugin = registry.plugins.get_mut(&bad.plugin);
+            // Another version may have come meanwhile, which has nothing to do with it.
+            let Some(plugin) = plugin.filter(|plugin| plugin.facts.number == bad.number) else {
+                return;
+            };
             plugin.last_error = Some(text.clone());
             plugin.probation = None;
         }
+        tracing::error!(plugin = %bad.plugin, generation = bad.number, "{text}");
         self.announcer.generation("module:reload_failed", bad, &text, json!({}));
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Supervisor {
     pub(super) announcer: Announcer,
     pub(super) turns: Arc<Turns>,
     watch: Mutex<Option<FolderWatch>>,
+    /// Files that are being tried, from their copy on.
+    pub(super) tries: Ongoing,
     /// Transactions behind the probe, which a host waits for when it stops.
     pub(super) transactions: Ongoing,
     pub(super) leaving: Leaving,
@@ -101,6 +103,7 @@ impl Supervisor {
             registry: Mutex::default(),
             turns: Arc::default(),
             watch: Mutex::default(),
+            tries: Ongoing::new(),
             transactions: Ongoing::new(),
             leaving: Leaving::new(),
             stopping: watch::Sender::new(false),

@@ -68,6 +68,7 @@ impl Supervisor {
     ) -> Result<Deployed, DeployError> {
         let _turn = self.turns.take(Turn::File(file.to_owned())).await;
         self.go_on()?;
+        let _try = self.tries.begin();
         let prepared = self.prepare(file, why).await?;
         self.finish(prepared, Origin::File).await
     }
@@ -357,6 +358,8 @@ impl Supervisor {
         match origin {
             Origin::File => {
                 plugin.reloads += 1;
+                let watched = !(self.policies)(name).probation.is_zero();
+                plugin.probation = watched.then_some(plugin.facts.number);
                 let (facts, copy) = (old.facts.clone(), old.copy.clone());
                 plugin.previous.push_front(Earlier { facts, copy, state: handed_over });
                 plugin.previous.truncate(self.kept_versions);
