@@ -1,0 +1,121 @@
+//! What the host announces of its plugins, counted, and awaited by whoever caused it.
+
+use std::time::Duration;
+
+use ksi_host::{Host, NameError, Pattern, Watched};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::roles::{ROLES, Role};
+
+/// Announcements that may wait to be counted. A reload has two or three.
+const QUEUE: usize = 1 << 14;
+
+/// What was announced of one plugin.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Of {
+    pub(crate) reloaded: u64,
+    pub(crate) refused: u64,
+    pub(crate) rolled_back: u64,
+    pub(crate) unmapped: u64,
+    /// Why the last generation is pinned that could not be unmapped, and how many there were.
+    pub(crate) pinned: u64,
+    pub(crate) pinned_by: Option<String>,
+    /// Of the last refusal.
+    pub(crate) reason: Option<String>,
+    /// Of the last roll-back: what became of the state.
+    pub(crate) state: Option<String>,
+}
+
+/// What was announced of all plugins.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct All {
+    of: [Of; ROLES],
+    /// Announcements that could not be kept up with: the counts are worth nothing then.
+    pub(crate) missed: u64,
+}
+
+impl All {
+    pub(crate) fn of(&self, role: Role) -> &Of {
+        &self.of[role.index()]
+    }
+
+    /// Adds up over all plugins.
+    pub(crate) fn sum(&self, count: impl Fn(&Of) -> u64) -> u64 {
+        self.of.iter().map(count).sum()
+    }
+
+    /// Why generations are pinned, by plugin.
+    pub(crate) fn pinned_by(&self) -> Vec<String> {
+        let each = Role::ALL.into_iter().filter_map(|role| {
+            let cause = self.of(role).pinned_by.as_ref()?;
+            Some(format!("{}: {cause}", role.name()))
+        });
+        each.collect()
+    }
+}
+
+/// The announcements so far.
+#[derive(Clone)]
+pub(crate) struct Announced(watch::Receiver<All>);
+
+impl Announced {
+    /// Counts from now on, until the host ends.
+    pub(crate) fn follow(host: &Host) -> Result<Self, NameError> {
+        let mut watch = host.watch(&[Pattern::parse("module:*")?], QUEUE);
+        let (sender, all) = watch::channel(All::default());
+        tokio::spawn(async move {
+            while let Some(watched) = watch.next().await {
+                match watched {
+                    Watched::Event(event) => {
+                        let data = event.payload().decode::<Value>().unwrap_or_default();
+                        sender.send_if_modified(|all| all.note(event.name(), &data));
+                    }
+                    Watched::Missed(missed) => sender.send_modify(|all| all.missed = missed.max(1)),
+                }
+            }
+        });
+        Ok(Announced(all))
+    }
+
+    pub(crate) fn now(&self) -> All {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until the announcements are right; tells whether they are within the limit.
+    pub(crate) async fn until(&self, limit: Duration, right: impl FnMut(&All) -> bool) -> bool {
+        let mut all = self.0.clone();
+        matches!(tokio::time::timeout(limit, all.wait_for(right)).await, Ok(Ok(_)))
+    }
+}
+
+impl All {
+    /// Tells whether anything was counted.
+    fn note(&mut self, event: &str, data: &Value) -> bool {
+        let text = |key: &str| data[key].as_str().map(str::to_owned);
+        let name = data["name"].as_str().or_else(|| {
+            let file = std::path::Path::new(data["file"].as_str()?);
+            file.file_stem()?.to_str()
+        });
+        let Some(role) = name.and_then(Role::of_name) else { return false };
+        let of = &mut self.of[role.index()];
+        match event {
+            "module:reloaded" => of.reloaded += 1,
+            "module:reload_failed" | "module:load_failed" => {
+                of.refused += 1;
+                of.reason = text("reason");
+            }
+            "module:rolled_back" => {
+                of.rolled_back += 1;
+                of.state = text("state");
+            }
+            "module:retired" if data["unmapped"] == true => of.unmapped += 1,
+            "module:retired" => {
+                of.pinned += 1;
+                of.pinned_by = text("cause");
+            }
+            _ => return false,
+        }
+        true
+    }
+}

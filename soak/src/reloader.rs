@@ -1,0 +1,171 @@
+//! Puts new files in place of plugins, good ones and bad ones, and sees to it that each has the end that it must have.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    announced::Announced,
+    drafts::Drafts,
+    error::SoakError,
+    ledger::Ledger,
+    library::Defect,
+    roles::Role,
+    running::{Running, draft_of},
+};
+
+/// How long anything may take that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A kind of file that takes the place of a plugin's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum File {
+    Good,
+    /// It must be refused, and none of its code may answer anything.
+    Refused(Defect),
+    /// It must become live, be found out, and be rolled back from.
+    Worse,
+}
+
+/// What became of the files.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) done: u64,
+    pub(crate) refused: u64,
+    pub(crate) rolled_back: u64,
+    /// Whatever did not have the end that it must have.
+    pub(crate) otherwise: u64,
+}
+
+impl Tally {
+    pub(crate) fn files(&self) -> u64 {
+        self.done + self.refused + self.rolled_back + self.otherwise
+    }
+
+    pub(crate) fn add(&mut self, other: Tally) {
+        self.done += other.done;
+        self.refused += other.refused;
+        self.rolled_back += other.rolled_back;
+        self.otherwise += other.otherwise;
+    }
+}
+
+/// Replaces one plugin.
+pub(crate) struct Reloader {
+    role: Role,
+    file: PathBuf,
+    drafts: Arc<Drafts>,
+    ledger: Arc<Ledger>,
+    announced: Announced,
+    /// The version that answers now.
+    live: u32,
+    /// Files so far, which decide what the next one is made from.
+    turn: usize,
+    pub(crate) tally: Tally,
+}
+
+impl Reloader {
+    pub(crate) fn new(running: &Running, role: Role) -> Self {
+        Reloader {
+            role,
+            file: running.folder().join(role.file()),
+            drafts: running.drafts.clone(),
+            ledger: running.stage.ledger.clone(),
+            announced: running.announced.clone(),
+            live: running.first[role.index()],
+            turn: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Puts a file in place and waits for what must come of it; for a good one, how long its code took to answer.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the plugin is left without a version that answers: there is no sense in going on.
+    pub(crate) async fn replace(&mut self, file: File) -> Result<Option<Duration>, SoakError> {
+        self.turn += 1;
+        match file {
+            File::Good => self.good().await.map(Some),
+            File::Refused(defect) => self.refused(defect).await,
+            File::Worse => self.worse().await,
+        }
+        .inspect_err(|_| self.tally.otherwise += 1)
+    }
+
+    async fn good(&mut self) -> Result<Duration, SoakError> {
+        let before = self.announced.now().of(self.role).reloaded;
+        let (version, renamed) = self.put(Defect::None).await?;
+        let Some(answered) = self.ledger.versions.first_answer(version, PATIENCE).await else {
+            return Err(self.stuck(version, "has not answered"));
+        };
+        self.supersede(version, answered);
+        if !self.announced.until(PATIENCE, |all| all.of(self.role).reloaded > before).await {
+            return Err(self.stuck(version, "was not announced"));
+        }
+        self.tally.done += 1;
+        Ok(answered - renamed)
+    }
+
+    async fn refused(&mut self, defect: Defect) -> Result<Option<Duration>, SoakError> {
+        let before = self.announced.now().of(self.role).refused;
+        let (version, _) = self.put(defect).await?;
+        if !self.announced.until(PATIENCE, |all| all.of(self.role).refused > before).await {
+            return Err(self.stuck(version, "is bad and was not refused"));
+        }
+        self.tally.refused += 1;
+        Ok(None)
+    }
+
+    async fn worse(&mut self) -> Result<Option<Duration>, SoakError> {
+        let before = self.announced.now().of(self.role).rolled_back;
+        let (version, _) = self.put(Defect::Worse).await?;
+        if !self.announced.until(PATIENCE, |all| all.of(self.role).rolled_back > before).await {
+            return Err(self.stuck(version, "is worse and was not rolled back from"));
+        }
+        // What begins from here on must be answered by the version before it again.
+        self.ledger.versions.replaced(version, Instant::now());
+        let state = self.announced.now().of(self.role).state.clone();
+        let expected = if self.role.keeps_state() { "handed_over" } else { "none" };
+        if state.as_deref() == Some(expected) {
+            self.tally.rolled_back += 1;
+        } else {
+            eprintln!("{} was rolled back with its state {state:?}", self.role.name());
+            self.tally.otherwise += 1;
+        }
+        Ok(None)
+    }
+
+    /// Writes a version beside the file and renames it: its number, and when.
+    async fn put(&mut self, defect: Defect) -> Result<(u32, Instant), SoakError> {
+        let version = self.ledger.versions.begin(self.role, defect);
+        let failed = |source| SoakError::File { path: self.file.clone(), source };
+        let draft = draft_of(&self.file);
+        let (drafts, path, of) = (self.drafts.clone(), draft.clone(), (self.role, self.turn));
+        let write = move || drafts.write(&path, of, version, defect);
+        let written = tokio::task::spawn_blocking(write).await;
+        written.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed)?;
+        let renamed = Instant::now();
+        std::fs::rename(&draft, &self.file).map_err(failed)?;
+        Ok((version, renamed))
+    }
+
+    fn supersede(&mut self, version: u32, at: Instant) {
+        let old = std::mem::replace(&mut self.live, version);
+        self.ledger.versions.replaced(old, at);
+    }
+
+    fn stuck(&self, version: u32, what: &str) -> SoakError {
+        let seen = self.announced.now().of(self.role).clone();
+        let name = self.role.name();
+        SoakError::Stuck(format!(
+            "version {version} of {name} {what} in {PATIENCE:?}; announced: {seen:?}"
+        ))
+    }
+}
