@@ -15,7 +15,7 @@ use ksi_plugin_api::abi::{CallStart, EventHandle, Instance};
 use serde_json::json;
 use tokio::{
     sync::{oneshot, watch},
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -105,8 +105,8 @@ pub(crate) struct Retirer {
     policies: Policies,
     shutdown: Duration,
     persistence: Option<Arc<Persistence>>,
-    /// Set when the host stops: nothing is let go on then.
-    ending: watch::Sender<bool>,
+    /// Set when the host stops: until when calls are waited for then.
+    ending: watch::Sender<Option<Instant>>,
     /// Makes retirements that run at the same time share one exchange of the workers.
     turn: tokio::sync::Mutex<()>,
 }
@@ -137,14 +137,23 @@ impl Retirer {
             policies,
             shutdown,
             persistence,
-            ending: watch::Sender::new(false),
+            ending: watch::Sender::new(None),
             turn: tokio::sync::Mutex::default(),
         }
     }
 
-    /// The host stops: calls that were let go on beyond the drain timeout are not any more.
-    pub(crate) fn end_all(&self) {
-        self.ending.send_replace(true);
+    /// The host stops: no call is waited for beyond `drain` from now, and those that were let go on beyond their own drain
+    /// timeout are not any more. Otherwise the host would have ended before the state of their plugin is kept.
+    pub(crate) fn end_all(&self, drain: Duration) {
+        self.ending.send_replace(Some(Instant::now() + drain));
+    }
+
+    /// Waits until the host stops; until when calls are waited for then.
+    async fn ending(&self) -> Instant {
+        let mut ending = self.ending.subscribe();
+        // The sender lives in `self`, so there is no other end.
+        let until = ending.wait_for(Option::is_some).await.ok().and_then(|until| *until);
+        until.unwrap_or_else(Instant::now)
     }
 
     /// A generation stays in memory for now.
@@ -201,16 +210,19 @@ impl Retirer {
         retired: &Retired,
     ) -> Option<Instance> {
         let policy = (self.policies)(&facts.plugin);
-        if let Ok(instance) = timeout(policy.drain, &mut unused).await {
-            return instance.ok();
+        let ended = async { sleep_until(self.ending().await.into()).await };
+        tokio::select! {
+            biased;
+            instance = &mut unused => return instance.ok(),
+            () = sleep(policy.drain) => {}
+            () = ended => {}
         }
-        if policy.keep_calls {
+        if policy.keep_calls && self.ending.borrow().is_none() {
             let cause = format!("calls in flight are let go on: {}", facts.running());
             self.pin(facts, retired, cause);
-            let mut ending = self.ending.subscribe();
             tokio::select! {
                 instance = &mut unused => return instance.ok(),
-                _ = ending.wait_for(|ending| *ending) => {}
+                _ = self.ending() => {}
             }
         }
         tracing::warn!(
