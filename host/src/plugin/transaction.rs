@@ -257,8 +257,7 @@ impl Supervisor {
             let name = &*candidate.manifest.name;
             let patience = (self.policies)(name).drain + LEGACY;
             if tokio::time::timeout(patience, self.leaving.legacy_is_kept(name)).await.is_err() {
-                let calls = "calls of the generation that was unloaded".to_owned();
-                return Err(refused(HandOverError::Busy { calls, after: patience }));
+                return Err(refused(HandOverError::Leaving { after: patience }));
             }
             let kept = persistence
                 .load(name)
