@@ -149,9 +149,10 @@ impl Probation {
                 );
                 let back = supervisor.go_back(&facts.plugin, Some(facts.number), &reason).await;
                 match back {
-                    // It went, or was replaced, before its turn came: whoever did that has decided.
-                    Ok(_) | Err(DeployError::NotLive { .. } | DeployError::NoSuchPlugin { .. }) => {
-                    }
+                    // It went, or was replaced, before its turn came: whoever did that has decided. Or the host stops.
+                    Ok(_)
+                    | Err(DeployError::NotLive { .. } | DeployError::NoSuchPlugin { .. })
+                    | Err(DeployError::Stopping) => {}
                     Err(error) => supervisor.cannot_go_back(&facts, &reason, &error),
                 }
                 return;
