@@ -284,7 +284,6 @@ impl Supervisor {
     pub(super) fn cannot_go_back(&self, bad: &Facts, reason: &str, error: &DeployError) {
         let text =
             format!("it should go back to the version before ({reason}), and cannot: {error}");
-        tracing::error!(plugin = %bad.plugin, generation = bad.number, "{text}");
         {
             let mut registry = self.registry();
             let plugin = registry.plugins.get_mut(&bad.plugin);
