@@ -167,12 +167,14 @@ impl Retirer {
     }
 
     /// The first half: until the instance is dropped. No route may lead to the generation any more. With a `legacy`, its
-    /// state is kept for the next start, which waits for that to be dropped.
+    /// state is kept for the next start, which waits for that to be dropped. One that never was live is not told that it
+    /// goes: it might write its empty state where the live generation has its own.
     pub(crate) async fn quiesce(
         &self,
         mut generation: Generation,
         retired: &Retired,
         legacy: Option<One>,
+        was_live: bool,
     ) -> Quiet {
         let (facts, began) = (generation.facts.clone(), Instant::now());
         let mut instance = match generation.unused.take() {
@@ -197,7 +199,7 @@ impl Retirer {
         }
         // Whoever starts next need not wait for its shutdown, which may never return.
         drop(legacy);
-        self.shut_down(&facts, &generation, instance, retired).await;
+        self.shut_down(&facts, &generation, instance, retired, was_live).await;
         Quiet(generation)
     }
 
@@ -241,13 +243,14 @@ impl Retirer {
         unused.await.ok()
     }
 
-    /// Ends the tasks, runs the shutdown handlers and drops the instance.
+    /// Ends the tasks, runs the shutdown handlers if it was live, and drops the instance.
     async fn shut_down(
         &self,
         facts: &Arc<Facts>,
         generation: &Generation,
         instance: Option<Instance>,
         retired: &Retired,
+        was_live: bool,
     ) {
         let (facts_there, host_side) = (facts.clone(), generation.host_side.clone());
         let (router, limit) = (self.router.clone(), self.shutdown);
@@ -255,7 +258,7 @@ impl Retirer {
         let mut task = self.router.site.workers.spawn_life_cycle(async move {
             host_side.end_tasks();
             let Some(instance) = instance else { return };
-            for handler in facts_there.at_shutdown() {
+            for handler in facts_there.at_shutdown().filter(|_| was_live) {
                 let result = shutdown_handler(&instance, handler, limit, &router).await;
                 if !result.is_ok() {
                     tracing::warn!(
