@@ -197,3 +197,18 @@ fn an_initialize_that_needs_another_plugin_is_no_reason_against_a_version() {
     host.until_version("counter", "2.0.0");
     assert_eq!(increment(&mut host.client()), 2);
 }
+
+#[test]
+fn a_call_that_blocks_its_thread_is_waited_for_and_counts() {
+    let host = TestHost::builder()
+        .plugin("counter.so", &Library::counter(1).does("calls=block"))
+        .config("[timeouts]\nhold = '300ms'")
+        .start();
+    let mut caller = host.client();
+    let blocked = caller.begin("counter:increment", json!({"name": "a"}));
+    host.until_module("it runs", "counter", |module| module["counts"]["in_flight"] == 1);
+    host.drop_in("counter.so", &Library::counter(2));
+    assert_eq!(caller.end(&blocked)["data"]["value"], 1);
+    host.until_version("counter", "2.0.0");
+    assert_eq!(increment(&mut caller), 2);
+}

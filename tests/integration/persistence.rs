@@ -267,3 +267,40 @@ fn what_was_kept_of_a_replaced_generation_never_comes_back() {
     assert_eq!(last, 34);
     assert_eq!(value(&host.stopped().start()), Some(last));
 }
+
+#[test]
+fn a_snapshot_that_never_ends_costs_no_other_plugin_its_own() {
+    let host = TestHost::builder()
+        .plugin("another.so", &Library::counter(1).called("another").does("snapshot=hang"))
+        .plugin("counter.so", &Library::counter(1))
+        .config(OFTEN)
+        .config("[timeouts]\ndrain = '300ms'\nshutdown = '300ms'")
+        .start();
+    for count in 1..=3 {
+        increment(&mut host.client(), 1);
+        let file = host.dir().join("state/counter.snapshot");
+        let read = || fs::read_to_string(&file).unwrap_or_default();
+        let value = format!(r#"["a",{count}]"#);
+        until("it is on the disk", read, |text| text.contains(&value));
+    }
+    assert_eq!(value(&host.stopped().start()), Some(3));
+}
+
+#[test]
+fn a_last_snapshot_does_not_wait_for_one_of_another_plugin() {
+    let host = TestHost::builder()
+        .plugin("another.so", &Library::counter(1).called("another").does("snapshot=hang"))
+        .plugin("counter.so", &Library::counter(1))
+        .config("[state]\ndir = 'state'\ninterval = '500ms'")
+        .config("[timeouts]\ndrain = '300ms'\nshutdown = '300ms'")
+        .start();
+    // From the first interval on, a snapshot of the other one is on its way.
+    let persisted = |module: &Value| module["persisted"].is_object();
+    increment(&mut host.client(), 1);
+    host.until_module("the first interval is over", "counter", persisted);
+    assert_eq!(increment(&mut host.client(), 1), 2);
+    let start = Instant::now();
+    let builder = host.stopped();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(value(&builder.start()), Some(2));
+}

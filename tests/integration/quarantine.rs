@@ -162,3 +162,70 @@ fn a_plugin_that_was_unloaded_has_no_way_back() {
     client.emit("module:load", json!({"path": host.file("counter.so")}));
     assert!(refused(&host).contains("no version of counter to go back to"));
 }
+
+#[test]
+fn behind_a_version_that_was_bad_the_way_back_goes_on() {
+    let host = TestHost::counter();
+    host.drop_in("counter.so", &Library::counter(2));
+    host.until_version("counter", "2.0.0");
+    assert_eq!(increment(&mut host.client()), 1);
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:quarantined"]);
+    host.drop_in("counter.so", &Library::counter(3).does("calls=panic"));
+    let answer = || {
+        host.client().reply("counter:increment", json!({"name": "bad"}));
+        host.module("counter")["rollbacks"].clone()
+    };
+    until("it is rolled back", answer, |rollbacks| *rollbacks == 1);
+    watcher.push_of("module:quarantined");
+    let module = host.module("counter");
+    assert_eq!(module["version"], "2.0.0");
+    assert_eq!(module["previous"], json!([{"version": "1.0.0", "generation": 1}]));
+    host.ksi(&["rollback", "counter"]).ok();
+    assert_eq!(host.module("counter")["version"], "1.0.0");
+    assert_eq!(increment(&mut host.client()), 2);
+    assert!(refused(&host).contains("no version of counter to go back to"));
+}
+
+#[test]
+fn a_version_that_is_gone_back_to_may_miss_somebody() {
+    let first = Library::counter(1).requiring(&["chaos:echo"]);
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("counter.so", &first)
+        .start();
+    fs::remove_file(host.file("chaos.so")).unwrap();
+    host.until_module("it is gone", "chaos", |module| module["state"] != "live");
+    gone_back(&host, &first, &Library::counter(2).does("calls=fail"));
+    let module = host.module("counter");
+    assert_eq!((&module["version"], &module["missing"]), (&json!("1.0.0"), &json!(["chaos:echo"])));
+    assert_eq!(increment(&mut host.client()), 1);
+}
+
+#[test]
+fn a_bad_version_stays_and_says_why_when_the_one_before_does_not_come_up_any_more() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("counter.so", &Library::counter(1).does("init=ask"))
+        .start();
+    fs::remove_file(host.file("chaos.so")).unwrap();
+    host.until_module("it is gone", "chaos", |module| module["state"] != "live");
+    assert_eq!(increment(&mut host.client()), 1);
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:reload_failed"]);
+    host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
+    let answer = || {
+        host.client().reply("counter:increment", json!({"name": "bad"}));
+        host.module("counter")["last_error"].to_string()
+    };
+    let reason = until("it is told", answer, |reason| reason.contains("and cannot"));
+    assert!(reason.contains("did not initialize"), "{reason}");
+    assert_eq!(watcher.push_of("module:reload_failed")["generation"], 2);
+    let module = host.module("counter");
+    assert_eq!((&module["state"], &module["version"]), (&json!("live"), &json!("2.0.0")));
+    assert_eq!((&module["rollbacks"], &module["on_probation"]), (&json!(0), &json!(false)));
+    assert_eq!(counters(&mut host.client())["a"], 1, "with its state");
+    host.drop_in("counter.so", &Library::counter(3));
+    host.until_version("counter", "3.0.0");
+    assert_eq!(increment(&mut host.client()), 2);
+}

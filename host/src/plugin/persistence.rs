@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -205,42 +205,67 @@ impl Supervisor {
         let Some(persistence) = self.persistence.clone() else { return };
         let supervisor = Arc::downgrade(self);
         tokio::spawn(async move {
-            // Generations whose snapshot did not return: each further one would cost another thread.
-            let mut given_up: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+            // Generations that were asked for a snapshot and have not answered. One whose snapshot never returns holds up
+            // no other, and is not asked again: each time would cost another thread.
+            let asked: Arc<Mutex<BTreeMap<Arc<str>, u64>>> = Arc::default();
             loop {
                 tokio::time::sleep(interval).await;
                 let Some(supervisor) = supervisor.upgrade() else { return };
-                let live: Vec<_> = {
-                    let registry = supervisor.registry();
-                    let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
-                    live.map(|generation| (generation.facts.clone(), generation.live.clone()))
-                        .collect()
-                };
-                given_up.retain(|plugin, number| {
-                    let same = |facts: &Facts| facts.plugin == *plugin && facts.number == *number;
-                    live.iter().any(|(facts, _)| same(facts))
-                });
-                for (facts, live) in live {
-                    if given_up.contains_key(&facts.plugin) {
-                        continue;
-                    }
-                    let workers = &supervisor.router.site.workers;
-                    let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
-                    let kept = persistence.keep_live(workers, &facts, &live, is_live).await;
-                    let Err(error) = kept else {
-                        continue;
-                    };
-                    tracing::error!(
-                        plugin = %facts.plugin, generation = facts.number,
-                        "its state is not kept, and an earlier snapshot stays the newest: {error}"
-                    );
-                    if matches!(error, PersistError::State(StateError::TimedOut { .. })) {
-                        given_up.insert(facts.plugin.clone(), facts.number);
-                    }
+                for (facts, live) in supervisor.to_keep(&asked) {
+                    let (supervisor, persistence) = (supervisor.clone(), persistence.clone());
+                    let asked = asked.clone();
+                    tokio::spawn(async move {
+                        if supervisor.keep(&persistence, &facts, &live).await {
+                            let answered = |plugin: &Arc<str>, number: &mut u64| {
+                                *plugin == facts.plugin && *number == facts.number
+                            };
+                            lock(&asked).retain(|plugin, number| !answered(plugin, number));
+                        }
+                    });
                 }
             }
         });
     }
+
+    /// The live generations but for those that were asked already; all of them are from here on.
+    fn to_keep(
+        &self,
+        asked: &Mutex<BTreeMap<Arc<str>, u64>>,
+    ) -> Vec<(Arc<Facts>, Weak<LiveInstance>)> {
+        let registry = self.registry();
+        let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
+        let live: Vec<_> = live.filter(|generation| generation.facts.writes().is_some()).collect();
+        let mut asked = lock(asked);
+        asked.retain(|plugin, number| registry.is_live(plugin, *number));
+        let new = live.into_iter().filter(|generation| {
+            let facts = &generation.facts;
+            asked.insert(facts.plugin.clone(), facts.number) != Some(facts.number)
+        });
+        new.map(|generation| (generation.facts.clone(), generation.live.clone())).collect()
+    }
+
+    /// Keeps what a generation has now. Whether it has answered.
+    async fn keep(
+        &self,
+        persistence: &Persistence,
+        facts: &Facts,
+        live: &Weak<LiveInstance>,
+    ) -> bool {
+        let workers = &self.router.site.workers;
+        let is_live = || self.registry().is_live(&facts.plugin, facts.number);
+        let Err(error) = persistence.keep_live(workers, facts, live, is_live).await else {
+            return true;
+        };
+        tracing::error!(
+            plugin = %facts.plugin, generation = facts.number,
+            "its state is not kept, and an earlier snapshot stays the newest: {error}"
+        );
+        !matches!(error, PersistError::State(StateError::TimedOut { .. }))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Works with files where that may take as long as it likes.
