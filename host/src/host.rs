@@ -308,7 +308,7 @@ impl Host {
     }
 
     /// Handles events in the embedding program, as a plugin would. A reply that encodes as `null` is none. The number
-    /// is for [`off`](Self::off).
+    /// is for [`off`](Self::off). Plugins that wait for somebody who handles it are started.
     ///
     /// # Errors
     /// The pattern is none.
@@ -319,7 +319,9 @@ impl Host {
         R: Serialize,
     {
         let parsed = Pattern::parse(pattern)?;
-        Ok(self.0.router.add_native(pattern, &[parsed], handler))
+        let number = self.0.router.add_native(pattern, &[parsed], handler);
+        self.0.supervisor.wake_waiting();
+        Ok(number)
     }
 
     /// Ends a handler of the embedding program. Calls that have begun go on.
@@ -427,7 +429,7 @@ impl Host {
         {
             tracing::warn!("not every listener of system:shutdown ended in time");
         }
-        self.0.supervisor.stop(limit).await;
+        self.0.supervisor.stop(timeouts.drain, limit).await;
         self.request_stop();
     }
 

@@ -7,6 +7,7 @@
 
 mod kit;
 
+mod accounting;
 mod author;
 mod bad_files;
 mod builtin;
@@ -16,13 +17,21 @@ mod connection;
 mod dev;
 mod events;
 mod folder;
+mod held;
 mod layering;
 mod lifecycle;
 mod monitor;
+mod persistence;
 mod plugins;
+mod quarantine;
+mod recovery;
 mod refused_code;
 mod replacement;
+mod rollback;
+mod rotation;
 mod start_stop;
+mod state;
 mod threads;
 mod unloading;
+mod upgrade;
 mod wire;

@@ -89,10 +89,9 @@ impl Cancel {
 
     /// Ends the calls that have begun, and none that begins later.
     pub(crate) fn cancel_present(&self) {
-        // Only one transaction at a time works on a generation, and it cancels for good at most once, afterwards.
-        if self.round.load(Ordering::Acquire) != FOR_GOOD {
-            self.round.fetch_add(1, Ordering::AcqRel);
-        }
+        // In one step: a host that stops may cancel for good meanwhile, and that must stay.
+        let next = |round| (round != FOR_GOOD).then(|| round + 1);
+        let _ = self.round.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         self.changed.notify_waiters();
     }
 

@@ -8,6 +8,7 @@
 //! Nothing here knows what state is or where events go afterwards.
 
 use std::{
+    future::Future,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -77,7 +78,7 @@ pub(crate) struct Inside {
 #[derive(Debug)]
 pub(crate) struct Outside(Arc<Gate>);
 
-/// As many events wait as may, although the gate has not become quiet.
+/// As many events wait as may, and what they wait for is not done.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Overfull {
     /// How many that is.
@@ -245,6 +246,18 @@ impl Hold {
         }
     }
 
+    /// Does what is to be done while events wait, unless as many wait as may before it is done.
+    pub(crate) async fn while_waiting<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Overfull> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = self.0.waiting.is_full() => Err(Overfull { limit: self.0.waiting.limit }),
+        }
+    }
+
     /// The next generation has taken over: what waits goes there, and nothing enters this gate any more.
     pub(crate) fn moved(self) {
         self.0.end_hold(MOVED);
@@ -261,7 +274,7 @@ impl Drop for Hold {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::Future, task};
+    use std::task;
 
     use super::*;
     use crate::event::{EventIds, NewEvent, Payload};
@@ -339,5 +352,8 @@ mod tests {
         assert!(pending(&mut quiet));
         assert!(pending(&mut waits[1]));
         assert_eq!(quiet.await, Err(Overfull { limit: 2 }));
+        let snapshot = hold.while_waiting(std::future::pending::<()>());
+        assert_eq!(snapshot.await, Err(Overfull { limit: 2 }));
+        assert_eq!(hold.while_waiting(async { 7 }).await, Ok(7), "what is done is done");
     }
 }

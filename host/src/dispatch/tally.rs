@@ -121,12 +121,13 @@ struct Parts {
 impl Parts {
     fn settle(&mut self) {
         let Parts { gone, present } = self;
-        present.retain(|counts| {
-            let held = Arc::strong_count(counts) > 1;
-            if !held {
+        present.retain_mut(|counts| {
+            // Not the mere count of references: this also makes what the last holder counted visible here.
+            let alone = Arc::get_mut(counts).is_some();
+            if alone {
                 gone.add(counts.now());
             }
-            held
+            !alone
         });
     }
 }

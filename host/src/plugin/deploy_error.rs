@@ -180,12 +180,18 @@ impl DeployError {
                 matches!(source, ProbeError::Spawn { .. } | ProbeError::TimedOut { .. })
             }
             DeployError::HandOver { source, .. } => match source {
-                HandOverError::Busy { .. } | HandOverError::TooManyHeld { .. } => true,
+                HandOverError::Busy { .. }
+                | HandOverError::Leaving { .. }
+                | HandOverError::TooManyHeld { .. } => true,
                 HandOverError::Snapshot(error) | HandOverError::Restore(error) => {
                     matches!(error, StateError::TimedOut { .. })
                 }
                 HandOverError::NoState | HandOverError::NoCommonVersion { .. } => false,
             },
+            DeployError::Persist { source, .. } => matches!(
+                source,
+                PersistError::State(StateError::TimedOut { .. }) | PersistError::NotDone(_)
+            ),
             _ => false,
         }
     }

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
@@ -16,6 +17,10 @@ use super::{
     turns::Turn,
     watch::{Change, FolderWatch},
 };
+
+/// How long a plugin whose file is gone stays for the sake of other files that are being tried: one of them may be it.
+/// Behind its probe, such a file is waited for in any case.
+const RENAMED: Duration = Duration::from_secs(2);
 
 impl Supervisor {
     /// Loads what is in the folders, then follows their changes until the host stops.
@@ -118,6 +123,8 @@ impl Supervisor {
             registry.live_of(file)
         };
         if let Some(live) = live {
+            // A rename is told as a new file first. If that is this plugin, it takes over, with the state.
+            let _ = tokio::time::timeout(RENAMED, self.tries.none()).await;
             // If it is not live any more, it was replaced from another file, as by a rename.
             let _ = self.take_out(&live.0, Some(live.1), "its file was removed").await;
         }

@@ -119,7 +119,10 @@ impl Facts {
             (calls > 0).then(|| format!("{calls} of {}", info.handler))
         });
         let active: Vec<String> = active.collect();
-        if active.is_empty() { "a run-time subscription".to_owned() } else { active.join(", ") }
+        match active.is_empty() {
+            true => "a run-time subscription, a snapshot or a restore".to_owned(),
+            false => active.join(", "),
+        }
     }
 
     /// The numbers of the handlers that are called when it is retired, and for nothing else.

@@ -65,16 +65,26 @@ pub enum HandOverError {
         /// How long events waited for them.
         after: Duration,
     },
+    /// The generation that was unloaded before still has it.
+    #[error(
+        "the generation that was unloaded before has not ended within {}, so its state is not kept yet. `ksi inspect` tells \
+         what holds it. The file is tried again",
+        humantime::format_duration(*.after)
+    )]
+    Leaving {
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// Too many events wait.
     #[error(
-        "its state cannot be handed over: {limit} events waited for it (limits.held_events) before its calls had ended: \
-         {calls}. The file is tried again"
+        "its state cannot be handed over: {limit} events waited for it (limits.held_events) before {step}. The file is \
+         tried again"
     )]
     TooManyHeld {
         /// How many may wait.
         limit: usize,
-        /// Which calls.
-        calls: String,
+        /// What had not come to its end.
+        step: String,
     },
     /// The old generation gives no snapshot.
     #[error("the live generation cannot hand its state over: {0}")]
@@ -171,24 +181,38 @@ impl HandOver {
         let mut timings = Timings::default();
         let started = Instant::now();
         let hold = gate.hold();
-        let quiet = self.quiet(giver, &hold, policy, matches!(wanted, Wanted::Instead(_))).await;
+        // However many events wait for somebody who is bad, going on with it is no better.
+        let bad = matches!(wanted, Wanted::Instead(_));
+        let quiet = self.quiet(giver, &hold, policy, bad).await;
         timings.note("quiet", started.elapsed());
         let rest = || policy.hold.saturating_sub(started.elapsed()).max(LEAST);
         let workers = &self.router.site.workers;
+        let overfull = |step: &str, Overfull { limit }| HandOverError::TooManyHeld {
+            limit,
+            step: step.to_owned(),
+        };
         let snapshot = match wanted {
             // Whatever it still does, it is not asked.
             Wanted::Instead(snapshot) => snapshot,
             Wanted::Version(version) => {
                 quiet?;
                 let began = Instant::now();
-                let taken = giver.snapshot(workers, version, rest()).await;
+                let taken = hold.while_waiting(giver.snapshot(workers, version, rest())).await;
+                let taken = taken.map_err(|full| overfull("its snapshot was taken", full))?;
                 timings.note("snapshot", began.elapsed());
                 Some(taken.map_err(HandOverError::Snapshot)?)
             }
         };
         if let Some(snapshot) = &snapshot {
             let began = Instant::now();
-            let restored = state::restore(workers, new.clone(), snapshot.clone(), rest()).await;
+            let restore = state::restore(workers, new.clone(), snapshot.clone(), rest());
+            let restored = match bad {
+                true => restore.await,
+                false => {
+                    let restored = hold.while_waiting(restore).await;
+                    restored.map_err(|full| overfull("its snapshot was restored", full))?
+                }
+            };
             timings.note("restore", began.elapsed());
             restored.map_err(HandOverError::Restore)?;
         }
@@ -203,8 +227,10 @@ impl HandOver {
         policy: Policy,
         bad: bool,
     ) -> Result<(), HandOverError> {
-        let overfull =
-            |Overfull { limit }| HandOverError::TooManyHeld { limit, calls: giver.facts.running() };
+        let overfull = |Overfull { limit }| HandOverError::TooManyHeld {
+            limit,
+            step: format!("its calls had ended: {}", giver.facts.running()),
+        };
         if let Ok(quiet) = timeout(policy.hold, hold.quiet()).await {
             return quiet.map_err(overfull);
         }

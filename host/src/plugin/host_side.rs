@@ -90,14 +90,19 @@ impl HostSide {
         })
     }
 
-    /// The instance is there. Returns the routes that it subscribed to while it was initialized, for the swap that is
-    /// about to come.
-    pub(crate) fn attach(&self, live: &Arc<LiveInstance>) -> Vec<(Owner, Vec<Route>)> {
+    /// The instance is there, and becomes live by `swap`, which gets the routes that it subscribed to while it was
+    /// initialized. A task of it that subscribes meanwhile waits: before the swap, its route would stand beside those of
+    /// the generation before, and an event would reach both.
+    pub(crate) fn attach(
+        &self,
+        live: &Arc<LiveInstance>,
+        swap: impl FnOnce(Vec<(Owner, Vec<Route>)>),
+    ) {
         let mut subscriptions = lock(&self.subscriptions);
         subscriptions.live = Arc::downgrade(live);
         subscriptions.attached = true;
         let early = std::mem::take(&mut subscriptions.early);
-        early.into_iter().map(|early| self.route(&mut subscriptions, live, early)).collect()
+        swap(early.into_iter().map(|early| self.route(&mut subscriptions, live, early)).collect());
     }
 
     /// What cancels the pending calls of this generation.

@@ -76,7 +76,7 @@ impl Supervisor {
         };
         let supervisor = self.clone();
         tokio::spawn(async move {
-            supervisor.retire(generation, &retired, legacy, on_its_way).await;
+            supervisor.retire(generation, &retired, on_its_way, true).await;
         });
         is_quiet
     }
@@ -103,7 +103,7 @@ impl Supervisor {
                 drop(live);
                 generation.unused = Some(unused);
             }
-            supervisor.retire(generation, &retired, Legacy::Left, on_its_way).await;
+            supervisor.retire(generation, &retired, on_its_way, false).await;
         });
     }
 
@@ -111,15 +111,15 @@ impl Supervisor {
         &self,
         generation: Generation,
         retired: &Retired,
-        legacy: Legacy,
         on_its_way: OnItsWay,
+        was_live: bool,
     ) {
-        let facts = generation.facts.clone();
-        let quieted = self.retirer.quiesce(generation, retired, legacy).await;
         let OnItsWay { quiet, drain, legacy, retirement } = on_its_way;
+        let facts = generation.facts.clone();
+        let quieted = self.retirer.quiesce(generation, retired, legacy, was_live).await;
         // Only a host that stops waits for this.
         let _ = quiet.send(());
-        drop((drain, legacy));
+        drop(drain);
         self.retirer.close(quieted, retired).await;
         let (unmapped, cause) = match retired.state() {
             RetiredState::Pinned(cause) => (false, Some(cause)),

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use ksi_plugin_api::abi::Instance;
 use thiserror::Error;
+use tokio::time::timeout;
 
 use super::{
     generation::{Facts, LiveInstance},
@@ -16,6 +17,7 @@ use super::{
     manifest::StateManifest,
     state::{self, Snapshot, StateError},
     supervisor::Supervisor,
+    turns::{Turn, Turns},
 };
 use crate::{
     dispatch::{call::CallSite, workers::Workers},
@@ -24,6 +26,8 @@ use crate::{
 
 /// What a snapshot gets at an interval, and the last one of a generation.
 const LIMIT: Duration = Duration::from_secs(10);
+/// After this long beyond it, a snapshot is in a poll that does not return.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Why a plugin's state is not kept, or does not come back.
 #[derive(Debug, Error)]
@@ -57,8 +61,9 @@ pub enum PersistError {
 /// The snapshots on disk.
 pub(crate) struct Persistence {
     dir: Arc<StateDir>,
-    /// One snapshot at a time, from its beginning to its file, so that a later one is never overwritten by an earlier.
-    turn: tokio::sync::Mutex<()>,
+    /// One snapshot of a plugin at a time, from its beginning to its file, so that a later one is never overwritten by an
+    /// earlier. No plugin waits for the snapshot of another, which may never return.
+    turns: Arc<Turns>,
 }
 
 /// The only place where a snapshot can come from when there is no live generation.
@@ -82,7 +87,7 @@ impl KeptSnapshot {
 
 impl Persistence {
     pub(crate) fn new(dir: StateDir) -> Self {
-        Persistence { dir: Arc::new(dir), turn: tokio::sync::Mutex::default() }
+        Persistence { dir: Arc::new(dir), turns: Arc::default() }
     }
 
     /// The last complete snapshot of a plugin.
@@ -114,17 +119,21 @@ impl Persistence {
         stored.await?.map(drop).map_err(PersistError::File)
     }
 
-    /// Keeps what a live generation has now.
+    /// Keeps what a live generation has now. `is_live` says whether it still is that.
     async fn keep_live(
         &self,
         workers: &Workers,
         facts: &Facts,
         live: &Weak<LiveInstance>,
+        is_live: impl FnOnce() -> bool,
     ) -> Result<(), PersistError> {
         let Some(version) = facts.writes() else { return Ok(()) };
-        let _turn = self.turn.lock().await;
-        // If it went while its turn came, whoever lets it go keeps what it had.
-        let Some(live) = live.upgrade() else { return Ok(()) };
+        let turn = self.turns.take(Turn::Plugin(facts.plugin.clone()));
+        // Whoever has it for longer has a snapshot that does not return, and says so.
+        let Ok(_turn) = timeout(LIMIT, turn).await else { return Ok(()) };
+        // If it went while its turn came, whoever lets it go keeps what it had, or the next generation has that. A call
+        // that does not return may still hold it.
+        let Some(live) = live.upgrade().filter(|_| is_live()) else { return Ok(()) };
         let snapshot = state::snapshot(workers, live, version, LIMIT).await?;
         self.store(facts, snapshot).await
     }
@@ -137,18 +146,26 @@ impl Persistence {
         instance: Instance,
     ) -> Instance {
         let Some(version) = facts.writes() else { return instance };
-        let _turn = self.turn.lock().await;
+        let turn = self.turns.take(Turn::Plugin(facts.plugin.clone())).await;
         let runtime = site.runtime.clone();
-        let task = site.workers.spawn_life_cycle(async move {
+        let mut task = site.workers.spawn_life_cycle(async move {
             let snapshot = state::snapshot_of(&instance, version);
             let timed = {
                 let _inside = runtime.enter();
-                tokio::time::timeout(LIMIT, snapshot)
+                timeout(LIMIT, snapshot)
             };
             let taken = timed.await;
             (instance, taken)
         });
-        let (instance, taken) = task.await;
+        let (instance, taken) = match timeout(LIMIT + GRACE, &mut task).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                // What it gives much later is older than what others have kept by then.
+                drop(turn);
+                let (instance, _) = task.await;
+                return instance;
+            }
+        };
         let stored = match taken {
             Ok(Ok(snapshot)) => self.store(facts, snapshot).await,
             Ok(Err(error)) => Err(error.into()),
@@ -165,45 +182,90 @@ impl Persistence {
 }
 
 impl Supervisor {
+    /// Keeps the state of a live plugin as it is now, in the background.
+    pub(super) fn keep_now(self: &Arc<Self>, name: &str) {
+        let Some(persistence) = self.persistence.clone() else { return };
+        let live = {
+            let registry = self.registry();
+            let live = registry.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
+            live.map(|generation| (generation.facts.clone(), generation.live.clone()))
+        };
+        let (Some((facts, live)), supervisor) = (live, self.clone()) else { return };
+        tokio::spawn(async move {
+            let workers = &supervisor.router.site.workers;
+            let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
+            if let Err(error) = persistence.keep_live(workers, &facts, &live, is_live).await {
+                tracing::error!(plugin = %facts.plugin, "its state is not kept: {error}");
+            }
+        });
+    }
+
     /// Keeps the state of every live plugin, again and again until the host is gone.
     pub(crate) fn keep_state_every(self: &Arc<Self>, interval: Duration) {
         let Some(persistence) = self.persistence.clone() else { return };
         let supervisor = Arc::downgrade(self);
         tokio::spawn(async move {
-            // Generations whose snapshot did not return: each further one would cost another thread.
-            let mut given_up: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+            // Generations that were asked for a snapshot and have not answered. One whose snapshot never returns holds up
+            // no other, and is not asked again: each time would cost another thread.
+            let asked: Arc<Mutex<BTreeMap<Arc<str>, u64>>> = Arc::default();
             loop {
                 tokio::time::sleep(interval).await;
                 let Some(supervisor) = supervisor.upgrade() else { return };
-                let live: Vec<_> = {
-                    let registry = supervisor.registry();
-                    let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
-                    live.map(|generation| (generation.facts.clone(), generation.live.clone()))
-                        .collect()
-                };
-                given_up.retain(|plugin, number| {
-                    let same = |facts: &Facts| facts.plugin == *plugin && facts.number == *number;
-                    live.iter().any(|(facts, _)| same(facts))
-                });
-                for (facts, live) in live {
-                    if given_up.contains_key(&facts.plugin) {
-                        continue;
-                    }
-                    let workers = &supervisor.router.site.workers;
-                    let Err(error) = persistence.keep_live(workers, &facts, &live).await else {
-                        continue;
-                    };
-                    tracing::error!(
-                        plugin = %facts.plugin, generation = facts.number,
-                        "its state is not kept, and an earlier snapshot stays the newest: {error}"
-                    );
-                    if matches!(error, PersistError::State(StateError::TimedOut { .. })) {
-                        given_up.insert(facts.plugin.clone(), facts.number);
-                    }
+                for (facts, live) in supervisor.to_keep(&asked) {
+                    let (supervisor, persistence) = (supervisor.clone(), persistence.clone());
+                    let asked = asked.clone();
+                    tokio::spawn(async move {
+                        if supervisor.keep(&persistence, &facts, &live).await {
+                            let answered = |plugin: &Arc<str>, number: &mut u64| {
+                                *plugin == facts.plugin && *number == facts.number
+                            };
+                            lock(&asked).retain(|plugin, number| !answered(plugin, number));
+                        }
+                    });
                 }
             }
         });
     }
+
+    /// The live generations but for those that were asked already; all of them are from here on.
+    fn to_keep(
+        &self,
+        asked: &Mutex<BTreeMap<Arc<str>, u64>>,
+    ) -> Vec<(Arc<Facts>, Weak<LiveInstance>)> {
+        let registry = self.registry();
+        let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
+        let live: Vec<_> = live.filter(|generation| generation.facts.writes().is_some()).collect();
+        let mut asked = lock(asked);
+        asked.retain(|plugin, number| registry.is_live(plugin, *number));
+        let new = live.into_iter().filter(|generation| {
+            let facts = &generation.facts;
+            asked.insert(facts.plugin.clone(), facts.number) != Some(facts.number)
+        });
+        new.map(|generation| (generation.facts.clone(), generation.live.clone())).collect()
+    }
+
+    /// Keeps what a generation has now. Whether it has answered.
+    async fn keep(
+        &self,
+        persistence: &Persistence,
+        facts: &Facts,
+        live: &Weak<LiveInstance>,
+    ) -> bool {
+        let workers = &self.router.site.workers;
+        let is_live = || self.registry().is_live(&facts.plugin, facts.number);
+        let Err(error) = persistence.keep_live(workers, facts, live, is_live).await else {
+            return true;
+        };
+        tracing::error!(
+            plugin = %facts.plugin, generation = facts.number,
+            "its state is not kept, and an earlier snapshot stays the newest: {error}"
+        );
+        !matches!(error, PersistError::State(StateError::TimedOut { .. }))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Works with files where that may take as long as it likes.
@@ -212,4 +274,110 @@ async fn on_files<T: Send + 'static>(
 ) -> Result<T, PersistError> {
     let worked = tokio::task::spawn_blocking(work).await;
     worked.map_err(|error| PersistError::NotDone(io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use ksi_plugin_api::{
+        Description,
+        abi::{
+            Buffer, CallEnd, CallStart, EventHandle, HostRef,
+            export::{self, Exported, Failure, Shared},
+            module,
+        },
+    };
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::plugin::{generation::Timings, manifest::Manifest, trial::Nobody};
+
+    /// Its snapshot does not return before this says so.
+    static RELEASED: AtomicBool = AtomicBool::new(false);
+
+    struct Fake {
+        stuck: bool,
+    }
+
+    impl Exported for Fake {
+        fn describe() -> Result<Buffer, Failure> {
+            Ok(Buffer::new())
+        }
+        fn enter_library(_: &HostRef) {}
+        fn leave_library() {}
+        async fn create(_: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
+            Ok(Fake { stuck: config == b"stuck" })
+        }
+        fn call(
+            _: Shared<Self>,
+            _: u64,
+            _: EventHandle,
+            _: &mut std::task::Context<'_>,
+        ) -> CallStart {
+            CallStart::Ready(CallEnd::NoReply)
+        }
+        fn snapshot(this: Shared<Self>, _: u32, _: &mut std::task::Context<'_>) -> CallStart {
+            while this.stuck && !RELEASED.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            CallStart::Ready(CallEnd::Reply("1".into()))
+        }
+        fn restore(_: Shared<Self>, _: u32, _: &[u8], _: &mut std::task::Context<'_>) -> CallStart {
+            CallStart::Ready(CallEnd::NoReply)
+        }
+    }
+
+    async fn instance(config: &[u8]) -> Instance {
+        let host = Nobody::host(Handle::current());
+        let created = module::create(export::module::<Fake>(), host, config).await;
+        created.unwrap_or_else(|_| panic!("it is made"))
+    }
+
+    fn facts(plugin: &str) -> Facts {
+        let manifest: Manifest = serde_json::from_value(serde_json::json!({
+            "format": 1, "name": plugin, "version": "1", "abi": 1, "rustc": "", "target": "", "panic": "unwind",
+            "handlers": [], "emits": [], "runtime": false, "state": { "writes": [1], "restores": [1] },
+        }))
+        .unwrap();
+        Facts {
+            plugin: plugin.into(),
+            number: 1,
+            manifest,
+            description: Description::default(),
+            file: "a.so".into(),
+            hash: blake3::hash(b""),
+            handlers: Default::default(),
+            timings: Timings::default(),
+            hand_over: Default::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_does_not_return_keeps_no_other_plugin_from_keeping_its_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path().join("state"), 1 << 20).unwrap();
+        let persistence = Arc::new(Persistence::new(dir));
+        let workers = Arc::new(Workers::start(1, 1).unwrap());
+        let site = CallSite { workers, runtime: Handle::current() };
+        let hangs = {
+            let (persistence, site, stuck) =
+                (persistence.clone(), site.clone(), instance(b"stuck").await);
+            tokio::spawn(async move { persistence.keep_last(&site, &facts("a"), stuck).await })
+        };
+        // It has its turn by then.
+        tokio::task::yield_now().await;
+        let good = instance(b"").await;
+        let (a, b) = (facts("a"), facts("b"));
+        let kept = persistence.keep_last(&site, &b, good);
+        let good = timeout(Duration::from_secs(5), kept).await;
+        assert!(good.is_ok() && !hangs.is_finished());
+        assert!(persistence.kept("b").is_some() && persistence.kept("a").is_none());
+        RELEASED.store(true, Ordering::SeqCst);
+        let _ = hangs.await;
+        assert!(persistence.kept(&a.plugin).is_some());
+    }
 }

@@ -251,7 +251,11 @@ impl Prober {
             return Err(ProbeError::Answer { program: self.program.clone() });
         };
         let (what, limit) = match trial {
-            Some(_) => ("restoring the state in", self.timeout.saturating_add(self.init_timeout)),
+            // The child itself ends an `initialize` that takes too long; a restore gets as much.
+            Some(_) => (
+                "restoring the state in",
+                self.timeout.saturating_add(self.init_timeout.saturating_mul(2)),
+            ),
             None => ("opening", self.timeout),
         };
         let answer = self.answer(child, out, limit).map_err(failed)?;

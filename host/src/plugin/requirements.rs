@@ -1,5 +1,7 @@
 //! What a plugin needs others for: the events that somebody has to handle before it starts.
 
+use std::sync::Arc;
+
 use ksi_plugin_api::Pattern;
 
 use super::manifest::Manifest;
@@ -7,13 +9,23 @@ use crate::router::table::RoutingTable;
 
 /// The events that a plugin requires and that neither somebody else nor itself handles.
 pub(crate) fn missing(manifest: &Manifest, table: &RoutingTable) -> Vec<String> {
-    let handled = |event: &str| declares(manifest, event) || is_handled(event, table);
+    // What the generation before it handles goes with that.
+    let by_others = |event: &str| handlers(event, table).any(|plugin| **plugin != *manifest.name);
+    let handled = |event: &str| declares(manifest, event) || by_others(event);
     manifest.requires.iter().filter(|event| !handled(event)).cloned().collect()
 }
 
 /// Whether somebody handles an event, and not just everything.
 pub(crate) fn is_handled(event: &str, table: &RoutingTable) -> bool {
-    table.routes().any(|route| names_something(&route.pattern) && route.pattern.matches(event))
+    handlers(event, table).next().is_some()
+}
+
+/// The plugins that handle an event, and not just everything.
+fn handlers<'a>(event: &'a str, table: &'a RoutingTable) -> impl Iterator<Item = &'a Arc<str>> {
+    let routes = table.routes();
+    let named =
+        routes.filter(|route| names_something(&route.pattern) && route.pattern.matches(event));
+    named.map(|route| &route.target.info.plugin)
 }
 
 /// Whether a plugin declares a handler of an event.

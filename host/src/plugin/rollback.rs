@@ -1,6 +1,7 @@
 //! Probation of a new version, and the way back to the one before it.
 
 use std::{
+    path::Path,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -23,8 +24,12 @@ const LOOK: Duration = Duration::from_millis(20);
 /// An earlier version that the host goes back to, and why.
 pub(super) struct Return {
     earlier: Earlier,
+    /// The generation that it takes the place of.
+    bad: u64,
     reason: String,
     automatic: bool,
+    /// The bad version is not asked for its state: what its predecessor gave to it is taken.
+    as_of_the_swap: bool,
 }
 
 impl Return {
@@ -32,8 +37,16 @@ impl Return {
         self.earlier.facts.number
     }
 
+    pub(super) fn bad(&self) -> u64 {
+        self.bad
+    }
+
     pub(super) fn state(&self) -> Option<&Snapshot> {
         self.earlier.state.as_ref()
+    }
+
+    pub(super) fn as_of_the_swap(&self) -> bool {
+        self.as_of_the_swap
     }
 
     pub(super) fn reason(&self) -> &str {
@@ -69,36 +82,60 @@ impl Supervisor {
             };
             (plugin.facts.clone(), earlier.clone())
         };
-        // A copy of the copy: a path that may still be mapped gives the library that is mapped.
-        let copied = self.preparation.copy_from(earlier.copy.path(), &file).await?;
-        let examined = self.preparation.examine(copied)?;
-        let trial = self.trial(&examined.manifest).await;
-        let candidate = self.preparation.probe(examined, trial).await?;
-        let automatic = expected.is_some();
-        let back = Return { earlier, reason: reason.to_owned(), automatic };
-        let prepared = Prepared::Candidate(Box::new(candidate));
-        let deployed = self.finish(prepared, Origin::Earlier(back)).await?;
-        self.quarantine(&bad, reason, automatic);
+        let back = |as_of_the_swap| Return {
+            earlier: earlier.clone(),
+            as_of_the_swap,
+            bad: bad.number,
+            reason: reason.to_owned(),
+            automatic: expected.is_some(),
+        };
+        let deployed = match self.deploy_earlier(&file, back(false)).await {
+            // The bad version does not give its state away. What its predecessor gave to it is still there.
+            Err(error @ DeployError::HandOver { .. }) if earlier.state.is_some() => {
+                tracing::warn!(plugin = name, "taking the state as of the swap, because: {error}");
+                self.deploy_earlier(&file, back(true)).await?
+            }
+            deployed => deployed?,
+        };
+        self.quarantine(&bad, reason, expected.is_some());
+        self.keep_now(name);
         Ok(deployed)
     }
 
-    /// Watches a new version for as long as the policy says, and goes back if it does worse than the one before.
-    pub(super) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>, predecessor: &Arc<Facts>) {
+    async fn deploy_earlier(
+        self: &Arc<Self>,
+        file: &Path,
+        back: Return,
+    ) -> Result<Deployed, DeployError> {
+        // A copy of the copy: a path that may still be mapped gives the library that is mapped.
+        let copied = self.preparation.copy_from(back.earlier.copy.path(), file).await?;
+        let examined = self.preparation.examine(copied)?;
+        let trial = self.trial(&examined.manifest).await;
+        let candidate = self.preparation.probe(examined, trial).await?;
+        let prepared = Prepared::Candidate(Box::new(candidate));
+        self.finish(prepared, Origin::Earlier(back)).await
+    }
+
+    /// Watches a version that is on probation for as long as the policy says, and goes back if it does worse than the
+    /// one before.
+    pub(super) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>) {
         let policy = (self.policies)(&facts.plugin);
+        let before = {
+            let registry = self.registry();
+            let plugin = registry.plugins.get(&facts.plugin);
+            plugin.and_then(|plugin| plugin.compared_with(facts.number))
+        };
+        let Some(before) = before else {
+            self.trust(facts);
+            return;
+        };
         let probation = Probation {
             supervisor: Arc::downgrade(self),
             facts: facts.clone(),
-            before: predecessor.counts(),
+            before,
             policy,
             ends: Instant::now() + policy.probation,
         };
-        if policy.probation.is_zero() {
-            self.trust(facts);
-            return;
-        }
-        if let Some(plugin) = self.registry().plugins.get_mut(&facts.plugin) {
-            plugin.probation = Some(facts.number);
-        }
         tokio::spawn(probation.run());
     }
 
@@ -133,7 +170,7 @@ impl Probation {
             let on_probation = {
                 let registry = supervisor.registry();
                 let plugin = registry.plugins.get(&facts.plugin);
-                plugin.is_some_and(|plugin| plugin.probation == Some(facts.number))
+                plugin.is_some_and(|plugin| plugin.compared_with(facts.number).is_some())
             };
             if !on_probation {
                 return;
@@ -144,8 +181,12 @@ impl Probation {
                     "going back to the version before: {reason}"
                 );
                 let back = supervisor.go_back(&facts.plugin, Some(facts.number), &reason).await;
-                if let Err(error) = back {
-                    supervisor.cannot_go_back(&facts, &reason, &error);
+                match back {
+                    // It went, or was replaced, before its turn came: whoever did that has decided. Or the host stops.
+                    Ok(_)
+                    | Err(DeployError::NotLive { .. } | DeployError::NoSuchPlugin { .. })
+                    | Err(DeployError::Stopping) => {}
+                    Err(error) => supervisor.cannot_go_back(&facts, &reason, &error),
                 }
                 return;
             }

@@ -59,6 +59,8 @@ pub(crate) struct Supervisor {
     pub(super) announcer: Announcer,
     pub(super) turns: Arc<Turns>,
     watch: Mutex<Option<FolderWatch>>,
+    /// Files that are being tried, from their copy on.
+    pub(super) tries: Ongoing,
     /// Transactions behind the probe, which a host waits for when it stops.
     pub(super) transactions: Ongoing,
     pub(super) leaving: Leaving,
@@ -101,6 +103,7 @@ impl Supervisor {
             registry: Mutex::default(),
             turns: Arc::default(),
             watch: Mutex::default(),
+            tries: Ongoing::new(),
             transactions: Ongoing::new(),
             leaving: Leaving::new(),
             stopping: watch::Sender::new(false),
@@ -137,6 +140,15 @@ impl Supervisor {
     /// Unloads a plugin because somebody asked for it.
     pub(crate) async fn unload(self: &Arc<Self>, name: &str) -> Result<Deployed, DeployError> {
         let name = name.to_owned();
+        {
+            // A newer version that lies in its file and is to be tried again would bring it back.
+            let mut registry = self.registry();
+            let file = registry.plugins.get(&*name).map(|plugin| plugin.facts.file.clone());
+            if let Some(file) = file {
+                registry.setbacks.give_up(&file);
+                registry.wait_for(&file, &[]);
+            }
+        }
         self.to_the_end(|supervisor| async move {
             supervisor.take_out(&name, None, "it was asked for").await
         })
@@ -219,11 +231,12 @@ impl Supervisor {
         Ok((generation, retired))
     }
 
-    /// Lets every plugin go, the last started first, and waits until they are gone or `limit` is over.
-    pub(crate) async fn stop(self: &Arc<Self>, limit: Duration) {
+    /// Lets every plugin go, the last started first, and waits until they are gone or `limit` is over. Calls
+    /// get `drain` of it to end.
+    pub(crate) async fn stop(self: &Arc<Self>, drain: Duration, limit: Duration) {
         let deadline = tokio::time::Instant::now() + limit;
         self.stopping.send_replace(true);
-        self.retirer.end_all();
+        self.retirer.end_all(drain);
         drop(self.watch().take());
         // What is on its way becomes live, or finds out that it may not any more. It gets half of the time: the rest is
         // for those that are live.

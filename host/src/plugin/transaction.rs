@@ -18,8 +18,8 @@ use super::{
     hand_over::{Giver, HandOverError, HandedOver, Wanted},
     manifest::Manifest,
     prepare::Candidate,
-    private_copy::PrivateCopy,
-    registry::{Earlier, LiveGeneration},
+    private_copy::{CopyError, PrivateCopy},
+    registry::{Earlier, LiveGeneration, OnProbation},
     requirements,
     retire::{Legacy, Retired},
     rollback::Return,
@@ -54,8 +54,8 @@ pub(super) enum Origin {
 enum Source {
     /// It keeps none, or there is none.
     Nowhere,
-    /// The live generation, asked for it in these ways until one works.
-    Live(Vec<Wanted>),
+    /// The live generation.
+    Live(Wanted),
     /// The last one that was kept on disk.
     Kept(Snapshot),
 }
@@ -68,6 +68,7 @@ impl Supervisor {
     ) -> Result<Deployed, DeployError> {
         let _turn = self.turns.take(Turn::File(file.to_owned())).await;
         self.go_on()?;
+        let _try = self.tries.begin();
         let prepared = self.prepare(file, why).await?;
         self.finish(prepared, Origin::File).await
     }
@@ -79,10 +80,17 @@ impl Supervisor {
             && let Some(live) = self.unchanged(file, &copied.copy)
         {
             // Whatever lay there in between is gone.
-            self.registry().setbacks.forget(file);
+            let mut registry = self.registry();
+            registry.setbacks.forget(file);
+            registry.wait_for(file, &[]);
+            drop(registry);
             return Ok(Prepared::Unchanged(live));
         }
-        self.registry().setbacks.begin(file, copied.copy.hash(), why)?;
+        let begun = self.registry().setbacks.begin(file, copied.copy.hash(), why);
+        // Nobody has looked whether the new content stands still.
+        if !begun? {
+            return Err(CopyError::ChangedWhileCopying { path: file.to_owned() }.into());
+        }
         let examined = self.preparation.examine(copied)?;
         let trial = self.trial(&examined.manifest).await;
         Ok(Prepared::Candidate(Box::new(self.preparation.probe(examined, trial).await?)))
@@ -100,14 +108,15 @@ impl Supervisor {
     pub(super) async fn trial(&self, manifest: &Manifest) -> Option<Trial> {
         let restores = manifest.state.as_ref().filter(|_| self.preparation.tries())?;
         let config = self.activation.config_of(&manifest.name);
+        let limit = self.activation.init_timeout;
         if let Some(giver) = self.giver(&manifest.name) {
             let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
             let workers = &self.router.site.workers;
             let taken = giver.snapshot(workers, version, TRIAL_SNAPSHOT).await;
-            return taken.ok().map(|snapshot| Trial { config, snapshot });
+            return taken.ok().map(|snapshot| Trial { config, limit, snapshot });
         }
         let kept = self.persistence.as_ref()?.load(&manifest.name).await.ok()??;
-        kept.for_version(restores).ok().map(|snapshot| Trial { config, snapshot })
+        kept.for_version(restores).ok().map(|snapshot| Trial { config, limit, snapshot })
     }
 
     /// The live generation of a plugin.
@@ -170,14 +179,15 @@ impl Supervisor {
                 return Err(error);
             }
         };
-        let mut routes = generation.host_side.attach(&live);
-        routes.push((Owner::Plugin(name.clone()), declared));
         if let Some(giver) = &giver {
             // What it subscribed to at run time goes with the swap, and nothing may be added after it.
             giver.host_side.detach();
         }
-        // The commit point.
-        self.router.change(|table| table.swapped(&name, number, routes));
+        generation.host_side.attach(&live, |mut routes| {
+            routes.push((Owner::Plugin(name.clone()), declared));
+            // The commit point.
+            self.router.change(|table| table.swapped(&name, routes));
+        });
         drop((live, giver));
         let handed_over = arrived.snapshot;
         if let Some(hold) = arrived.hold {
@@ -194,7 +204,7 @@ impl Supervisor {
         }
         self.tell(&facts, predecessor.as_deref(), &origin, arrived.how);
         match (origin, predecessor) {
-            (Origin::File, Some(predecessor)) => self.watch_over(&facts, &predecessor),
+            (Origin::File, Some(_)) => self.watch_over(&facts),
             (Origin::File, None) => self.registry().setbacks.forget(&file),
             (Origin::Earlier(_), _) => {}
         }
@@ -211,6 +221,12 @@ impl Supervisor {
     ) -> Result<(u64, Option<LiveGeneration>), DeployError> {
         let file = || candidate.file.clone();
         let mut registry = self.registry();
+        if let Origin::Earlier(back) = origin
+            && !registry.is_live(name, back.bad())
+        {
+            // It was unloaded or replaced meanwhile, and whoever did that is not to find an earlier version instead.
+            return Err(DeployError::NotLive { plugin: name.to_string() });
+        }
         if let Some(plugin) = registry.plugins.get(name) {
             let other = &plugin.facts.file;
             if plugin.live.is_some() && *other != candidate.file && other.exists() {
@@ -238,15 +254,14 @@ impl Supervisor {
     ) -> Result<Source, DeployError> {
         let restores = candidate.manifest.state.as_ref();
         let refused = |source| DeployError::HandOver { file: candidate.file.clone(), source };
-        let Some(giver) = giver else {
+        let Some(writes) = giver.and_then(|giver| giver.facts.manifest.state.as_ref()) else {
             let (Some(restores), Some(persistence)) = (restores, &self.persistence) else {
                 return Ok(Source::Nowhere);
             };
             let name = &*candidate.manifest.name;
             let patience = (self.policies)(name).drain + LEGACY;
             if tokio::time::timeout(patience, self.leaving.legacy_is_kept(name)).await.is_err() {
-                let calls = "calls of the generation that was unloaded".to_owned();
-                return Err(refused(HandOverError::Busy { calls, after: patience }));
+                return Err(refused(HandOverError::Leaving { after: patience }));
             }
             let kept = persistence
                 .load(name)
@@ -256,24 +271,25 @@ impl Supervisor {
                 .map_err(|source| DeployError::Persist { file: candidate.file.clone(), source })?;
             return Ok(kept.map_or(Source::Nowhere, Source::Kept));
         };
-        let Some(writes) = &giver.facts.manifest.state else { return Ok(Source::Nowhere) };
-        let wanted = match (restores, origin) {
-            (None, Origin::File) => return Err(refused(HandOverError::NoState)),
-            (None, Origin::Earlier(_)) => vec![Wanted::Instead(None)],
-            (Some(restores), origin) => {
-                let version = common_version(writes, restores).map(Wanted::Version);
-                let earlier = match origin {
-                    Origin::File => None,
-                    Origin::Earlier(back) => back.state().cloned(),
-                };
-                let earlier = earlier.map(|snapshot| Wanted::Instead(Some(snapshot)));
-                let wanted: Vec<Wanted> = version.into_iter().chain(earlier).collect();
-                if wanted.is_empty() {
+        let back = match origin {
+            Origin::File => None,
+            Origin::Earlier(back) => Some(back),
+        };
+        let version = restores.and_then(|restores| common_version(writes, restores));
+        let wanted = match (restores, version, back) {
+            (None, _, None) => return Err(refused(HandOverError::NoState)),
+            (None, _, Some(_)) => Wanted::Instead(None),
+            (Some(_), _, Some(back)) if back.as_of_the_swap() => {
+                Wanted::Instead(back.state().cloned())
+            }
+            (Some(_), Some(version), _) => Wanted::Version(version),
+            (Some(restores), None, back) => match back.and_then(Return::state) {
+                Some(state) => Wanted::Instead(Some(state.clone())),
+                None => {
                     let (writes, restores) = (writes.writes.clone(), restores.restores.clone());
                     return Err(refused(HandOverError::NoCommonVersion { writes, restores }));
                 }
-                wanted
-            }
+            },
         };
         Ok(Source::Live(wanted))
     }
@@ -290,22 +306,14 @@ impl Supervisor {
         let policy = (self.policies)(&facts.plugin);
         match (source, giver) {
             (Source::Live(wanted), Some(giver)) => {
-                let mut last = None;
-                for wanted in wanted {
-                    let how = match &wanted {
-                        Wanted::Version(_) => "handed_over",
-                        Wanted::Instead(Some(_)) => "as_of_the_swap",
-                        Wanted::Instead(None) => "none",
-                    };
-                    match self.hand_over.run(giver, new, wanted, policy).await {
-                        Ok(hold) => {
-                            let snapshot = hold.as_ref().and_then(|hold| hold.snapshot.clone());
-                            return Ok(Arrived { hold, snapshot, how });
-                        }
-                        Err(error) => last = Some(error),
-                    }
-                }
-                Err(refused(last.unwrap_or(HandOverError::NoState)))
+                let how = match &wanted {
+                    Wanted::Version(_) => "handed_over",
+                    Wanted::Instead(Some(_)) => "as_of_the_swap",
+                    Wanted::Instead(None) => "none",
+                };
+                let hold = self.hand_over.run(giver, new, wanted, policy).await.map_err(refused)?;
+                let snapshot = hold.as_ref().and_then(|hold| hold.snapshot.clone());
+                Ok(Arrived { hold, snapshot, how })
             }
             (Source::Kept(snapshot), _) => {
                 let workers = &self.router.site.workers;
@@ -338,20 +346,35 @@ impl Supervisor {
         let mut registry = self.registry();
         let old = registry.install(generation);
         let plugin = registry.plugins.get_mut(name)?;
-        plugin.probation = None;
+        let was_on_probation = plugin.probation.take();
         let old = old?;
         let retired = Retired::new(&old.facts);
         plugin.remember(retired.clone());
-        plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
         match origin {
             Origin::File => {
                 plugin.reloads += 1;
-                let (facts, copy) = (old.facts.clone(), old.copy.clone());
-                plugin.previous.push_front(Earlier { facts, copy, state: handed_over });
-                plugin.previous.truncate(self.kept_versions);
+                let same = plugin.facts.hash == old.facts.hash;
+                // A version that was not trusted yet is nothing to be compared with.
+                let untrusted = was_on_probation.filter(|on| on.generation == old.facts.number);
+                let before = match untrusted {
+                    Some(on) => Some(on.before),
+                    // The same code once more is no other version.
+                    None => (!same).then(|| old.facts.counts()),
+                };
+                let watched = !(self.policies)(name).probation.is_zero();
+                let generation = plugin.facts.number;
+                plugin.probation =
+                    before.filter(|_| watched).map(|before| OnProbation { generation, before });
+                if !same {
+                    plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
+                    let (facts, copy) = (old.facts.clone(), old.copy.clone());
+                    plugin.previous.push_front(Earlier { facts, copy, state: handed_over });
+                    plugin.previous.truncate(self.kept_versions);
+                }
             }
             Origin::Earlier(back) => {
                 plugin.rollbacks += 1;
+                plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
                 plugin.previous.retain(|earlier| earlier.facts.number != back.number());
             }
         }

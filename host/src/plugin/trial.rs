@@ -1,8 +1,8 @@
 //! A candidate's `initialize` and `restore`, tried in a probe's process with a copy of the state that it would get.
 //!
 //! What kills or hangs that process is an error message in the host. There is no router in it: whatever the plugin emits
-//! is refused, its tasks never run, and `Context::is_trial` tells it so. An `initialize` that fails there is no verdict, as
-//! it may have needed somebody.
+//! is refused, its tasks never run, and `Context::is_trial` tells it so. An `initialize` that fails there, or waits, is no
+//! verdict, as it may need somebody.
 
 use std::{
     future::Future,
@@ -19,6 +19,7 @@ use ksi_plugin_api::abi::{
     module,
 };
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 
 use super::state::{self, Snapshot};
 use crate::{
@@ -31,6 +32,8 @@ use crate::{
 pub(crate) struct Trial {
     /// The plugin's configuration, encoded.
     pub(crate) config: Vec<u8>,
+    /// What its `initialize` gets.
+    pub(crate) limit: Duration,
     /// What it is to restore.
     pub(crate) snapshot: Snapshot,
 }
@@ -49,6 +52,7 @@ pub(crate) enum Verdict {
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u32,
+    limit: Duration,
     config: usize,
     state: usize,
 }
@@ -57,8 +61,9 @@ impl Trial {
     /// Writes it for a process that reads it.
     pub(crate) fn write(&self, mut to: impl Write) -> io::Result<()> {
         let state = self.snapshot.bytes.as_json();
-        let (version, config) = (self.snapshot.version, self.config.len());
-        serde_json::to_writer(&mut to, &Header { version, config, state: state.len() })?;
+        let (version, limit) = (self.snapshot.version, self.limit);
+        let (config, length) = (self.config.len(), state.len());
+        serde_json::to_writer(&mut to, &Header { version, limit, config, state: length })?;
         to.write_all(b"\n")?;
         to.write_all(&self.config)?;
         to.write_all(state)
@@ -68,12 +73,12 @@ impl Trial {
     pub(crate) fn read(mut from: impl BufRead) -> io::Result<Self> {
         let mut line = String::new();
         (&mut from).take(1 << 10).read_line(&mut line)?;
-        let Header { version, config, state } = serde_json::from_str(&line)?;
+        let Header { version, limit, config, state } = serde_json::from_str(&line)?;
         let (mut config, mut bytes) = (vec![0; config], vec![0; state]);
         from.read_exact(&mut config)?;
         from.read_exact(&mut bytes)?;
         let bytes = Payload::from_json_bytes(bytes);
-        Ok(Trial { config, snapshot: Snapshot { version, bytes } })
+        Ok(Trial { config, limit, snapshot: Snapshot { version, bytes } })
     }
 
     /// Makes an instance and lets it restore the snapshot. In a process that ends right after.
@@ -83,11 +88,16 @@ impl Trial {
             Ok(runtime) => runtime,
             Err(error) => return Verdict::Unsure(format!("no runtime can be started: {error}")),
         };
-        let host = HostRef::new(Arc::new(Nobody(Instant::now())));
+        let host = Nobody::host(runtime.handle().clone());
         runtime.block_on(async {
-            let instance = match module::create(module, host, &self.config).await {
-                Ok(instance) => instance,
-                Err(_) => return Verdict::Unsure("its initialize fails in a trial".to_owned()),
+            let creating = module::create(module, host, &self.config);
+            let instance = match tokio::time::timeout(self.limit, creating).await {
+                Ok(Ok(instance)) => instance,
+                Ok(Err(_)) => return Verdict::Unsure("its initialize fails in a trial".to_owned()),
+                // It may wait for somebody.
+                Err(_) => {
+                    return Verdict::Unsure("its initialize does not end in a trial".to_owned());
+                }
             };
             let Snapshot { version, bytes } = &self.snapshot;
             let restored = state::restore_in(&instance, *version, bytes.as_json()).await;
@@ -101,8 +111,18 @@ impl Trial {
     }
 }
 
-/// A host in which nobody else is. With the time at which it began.
-struct Nobody(Instant);
+/// A host in which nobody else is.
+pub(super) struct Nobody {
+    began: Instant,
+    /// Whose timers its sleeps use: a plugin may ask for one on a thread of its own.
+    runtime: Handle,
+}
+
+impl Nobody {
+    pub(super) fn host(runtime: Handle) -> HostRef {
+        HostRef::new(Arc::new(Nobody { began: Instant::now(), runtime }))
+    }
+}
 
 const NOBODY: &str = "this is a trial in a probe's process: nobody else is there";
 
@@ -140,7 +160,10 @@ impl HostApi for Nobody {
     }
 
     fn sleep(self: &Arc<Self>, duration: Duration) -> impl Future<Output = u8> + Send + 'static {
-        let sleep = tokio::time::sleep(duration);
+        let sleep = {
+            let _inside = self.runtime.enter();
+            tokio::time::sleep(duration)
+        };
         async move {
             sleep.await;
             0
@@ -156,7 +179,7 @@ impl HostApi for Nobody {
     fn cancel(&self, _: u64) {}
 
     fn now(&self) -> Duration {
-        self.0.elapsed()
+        self.began.elapsed()
     }
 
     fn max_level(&self) -> u8 {
@@ -186,14 +209,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_plugin_may_sleep_on_a_thread_of_its_own() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let host = Nobody::host(runtime.handle().clone());
+        let asked = std::thread::spawn(move || host.sleep(Duration::from_millis(1)));
+        assert!(runtime.block_on(asked.join().unwrap()).is_ok());
+    }
+
+    #[test]
     fn a_trial_is_read_as_it_was_written_and_half_of_one_is_none() {
         let bytes = Payload::from_json_bytes(b"[1,\n2]".to_vec());
         let snapshot = Snapshot { version: 7, bytes };
-        let trial = Trial { config: b"{\"a\":\n1}".to_vec(), snapshot };
+        let limit = Duration::from_millis(1_500);
+        let trial = Trial { config: b"{\"a\":\n1}".to_vec(), limit, snapshot };
         let mut written = Vec::new();
         trial.write(&mut written).unwrap();
         let read = Trial::read(&*written).unwrap();
-        assert_eq!((read.config, read.snapshot.version), (trial.config, 7));
+        assert_eq!((read.config, read.limit, read.snapshot.version), (trial.config, limit, 7));
         assert_eq!(read.snapshot.bytes.as_json(), b"[1,\n2]");
         for end in 0..written.len() {
             assert!(Trial::read(&written[..end]).is_err(), "{end}");

@@ -81,6 +81,8 @@ pub(crate) struct Router {
     pub(crate) traffic: Traffic,
     queue: Arc<Semaphore>,
     counts: Mutex<HashMap<HandlerName, Tally>>,
+    /// Of plugins that are forgotten: the host's own sums never fall.
+    forgotten: Mutex<Counts>,
     keys: AtomicU64,
     /// What a key in a worker's slot stands for.
     infos: Mutex<HashMap<u64, Weak<HandlerInfo>>>,
@@ -98,6 +100,7 @@ impl Router {
             taps: Arc::default(),
             traffic: Traffic::default(),
             counts: Mutex::default(),
+            forgotten: Mutex::default(),
             keys: AtomicU64::new(1),
             infos: Mutex::default(),
         })
@@ -116,7 +119,7 @@ impl Router {
         let accepted = self.accept(event, parent);
         let report = async move {
             match accepted {
-                Ok(event) => router.dispatch(event).await,
+                Ok(event) => router.dispatch(event, None).await,
                 Err(refusal) => Report::refused(refusal),
             }
         };
@@ -136,7 +139,7 @@ impl Router {
         let event = self.accept(event, parent).map_err(SendError::Refused)?;
         let router = self.clone();
         let task = self.site.workers.spawn(async move {
-            let report = router.dispatch(event.clone()).await;
+            let report = router.dispatch(event.clone(), Some(place)).await;
             if let Some(outcome) = report.error() {
                 // Nobody reads this report, so its failure must not vanish.
                 tracing::warn!(
@@ -144,7 +147,6 @@ impl Router {
                     "a sent event was not handled well: {}", outcome.result.message()
                 );
             }
-            drop(place);
         });
         task.detach();
         Ok(())
@@ -223,10 +225,13 @@ impl Router {
         Arc::new(Target { info, callee, number, priority, order, timeout, blocking, cancel, gate })
     }
 
-    /// Forgets the counters of a plugin.
+    /// Forgets the counters of a plugin. They stay part of those of all handlers together.
     pub(crate) fn forget_plugin(&self, plugin: &str) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.retain(|(owner, _), _| **owner != *plugin);
+        let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, counts) in counts.extract_if(|(owner, _), _| **owner == *plugin) {
+            forgotten.add(counts.now());
+        }
     }
 
     /// The handler that a key in a worker's slot stands for.
@@ -292,7 +297,7 @@ impl Router {
     /// The counters of all handlers together.
     pub(crate) fn all_counts(&self) -> Counts {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sum = Counts::default();
+        let mut sum = *self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
         counts.values().for_each(|counts| sum.add(counts.now()));
         sum
     }

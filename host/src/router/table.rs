@@ -46,20 +46,11 @@ impl RoutingTable {
         RoutingTable::build(all)
     }
 
-    /// The same table with the routes of a plugin's generation in place of those of all its others.
-    pub(crate) fn swapped(
-        &self,
-        plugin: &Arc<str>,
-        generation: u64,
-        routes: Vec<(Owner, Vec<Route>)>,
-    ) -> Self {
+    /// The same table with the routes of a plugin's generation in place of those of the one before.
+    pub(crate) fn swapped(&self, plugin: &Arc<str>, routes: Vec<(Owner, Vec<Route>)>) -> Self {
         let mut all = self.routes.clone();
         all.retain(|owner, _| match owner {
-            Owner::Plugin(known) => known != plugin,
-            // A task of the new generation may subscribe just before the swap.
-            Owner::Subscription { plugin: known, generation: of, .. } => {
-                known != plugin || *of == generation
-            }
+            Owner::Plugin(known) | Owner::Subscription { plugin: known, .. } => known != plugin,
             Owner::Native(_) => true,
         });
         all.extend(routes);

@@ -70,7 +70,7 @@ impl Library {
         self
     }
 
-    fn places_of(&self, text: &str) -> Vec<usize> {
+    pub(super) fn places_of(&self, text: &str) -> Vec<usize> {
         let (text, mut places, mut from) = (text.as_bytes(), Vec::new(), 0);
         while let Some(next) = self.0[from..].iter().position(|byte| *byte == text[0]) {
             let place = from + next;

@@ -108,6 +108,12 @@ impl TestHost {
         TestHost::builder().plugin("chaos.so", &Library::chaos()).start()
     }
 
+    /// A host with the plugin that keeps state alone.
+    #[track_caller]
+    pub(crate) fn counter() -> TestHost {
+        TestHost::builder().plugin("counter.so", &Library::counter(1)).start()
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.setup.dir()
     }
@@ -164,6 +170,14 @@ impl TestHost {
         })
     }
 
+    /// Waits until a version of a plugin is live, as its manifest has it.
+    #[track_caller]
+    pub(crate) fn until_version(&self, name: &str, version: &str) -> Value {
+        self.until_module(&format!("{name} {version} is live"), name, |module| {
+            module["state"] == "live" && module["version"] == version
+        })
+    }
+
     /// Waits until what the host says of a plugin is right.
     #[track_caller]
     pub(crate) fn until_module(
@@ -204,6 +218,21 @@ impl TestHost {
     pub(crate) fn stop(mut self) -> Ran {
         self.process.signal(Signal::TERM);
         self.process.ended()
+    }
+
+    /// Stops it in order. What it leaves behind is there for the next host.
+    #[track_caller]
+    pub(crate) fn stopped(self) -> HostBuilder {
+        self.process.signal(Signal::TERM);
+        self.has_stopped()
+    }
+
+    /// The same for a host that was asked to stop.
+    #[track_caller]
+    pub(crate) fn has_stopped(self) -> HostBuilder {
+        let TestHost { mut process, setup, .. } = self;
+        process.ended().ok();
+        setup
     }
 
     /// Ends its process without any warning. What it leaves behind is there for the next host.
