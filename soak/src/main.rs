@@ -10,6 +10,7 @@
 
 mod announced;
 mod answers;
+mod arenas;
 mod builds;
 mod clients;
 mod counted;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     // This program is started again to try a plugin file before it is loaded.
     ksi_host::answer_probe();
     let options = Options::parse();
+    arenas::limit();
     match soak(&options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

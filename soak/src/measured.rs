@@ -39,7 +39,7 @@ impl Measured {
             held_steps: Steps::default(),
             quiet: Throughput::default(),
             paced: Throughput::default(),
-            samples: Vec::with_capacity(64),
+            samples: Vec::with_capacity(128),
             idle_reloads: 0,
         })
     }

@@ -64,6 +64,8 @@ pub(crate) struct Reloader {
     live: u32,
     /// Files so far, which decide what the next one is made from.
     turn: usize,
+    /// Refusals that are accounted for.
+    refused: u64,
     pub(crate) tally: Tally,
 }
 
@@ -77,6 +79,7 @@ impl Reloader {
             announced: running.announced.clone(),
             live: running.first[role.index()],
             turn: 0,
+            refused: 0,
             tally: Tally::default(),
         }
     }
@@ -91,6 +94,7 @@ impl Reloader {
     /// The file cannot be written, or the plugin is left without a version that answers: there is no sense in going on.
     pub(crate) async fn replace(&mut self, file: File) -> Result<Option<Duration>, SoakError> {
         self.turn += 1;
+        self.look_for_more_refusals();
         match file {
             File::Good => self.good().await.map(Some),
             File::Refused(defect) => self.refused(defect).await,
@@ -120,6 +124,7 @@ impl Reloader {
             return Err(self.stuck(version, "is bad and was not refused"));
         }
         self.tally.refused += 1;
+        self.refused += 1;
         Ok(None)
     }
 
@@ -140,6 +145,17 @@ impl Reloader {
             self.tally.otherwise += 1;
         }
         Ok(None)
+    }
+
+    /// Whatever was refused since the last look and was not to be.
+    fn look_for_more_refusals(&mut self) {
+        let announced = self.announced.now();
+        let of = announced.of(self.role);
+        if of.refused > self.refused {
+            let (name, reason) = (self.role.name(), of.reason.as_deref().unwrap_or_default());
+            eprintln!("a file of {name} was refused although it is good: {reason}");
+        }
+        self.refused = of.refused;
     }
 
     /// Writes a version beside the file and renames it: its number, and when.

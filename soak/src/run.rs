@@ -41,7 +41,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// Every so many files come all at once, one for each plugin.
 const TOGETHER: u64 = 16;
 /// How often memory is looked at while the reloads go as fast as they can.
-const SAMPLES: u64 = 24;
+const SAMPLES: u64 = 100;
 /// How long what must come to rest may take to.
 const SETTLED: Duration = Duration::from_secs(30);
 

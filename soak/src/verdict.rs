@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    arenas,
     findings::{Ended, Findings},
     latency::Figures,
     ledger::Fault,
@@ -142,7 +143,9 @@ fn memory(findings: &Findings, figures: &mut Vec<Figure>) {
     let kib = growth(last, |sample| sample.anonymous_kib);
     let resident = growth(last, |sample| sample.resident_kib);
     let found = match (kib, resident) {
-        (Some(kib), Some(all)) => format!("{kib:.2} KiB; {all:.2} with mapped files"),
+        (Some(kib), Some(all)) => {
+            format!("{kib:.2} KiB; {all:.2} with mapped files; {}", arenas::described())
+        }
         _ => "too few samples".to_owned(),
     };
     let value = json!({ "anonymous_kib": kib, "resident_kib": resident, "samples": findings.measured.samples });
