@@ -429,7 +429,7 @@ impl Host {
         {
             tracing::warn!("not every listener of system:shutdown ended in time");
         }
-        self.0.supervisor.stop(limit).await;
+        self.0.supervisor.stop(timeouts.drain, limit).await;
         self.request_stop();
     }
 

@@ -223,7 +223,7 @@ fn a_restore_that_goes_wrong_in_the_trial_leaves_the_old_generation_with_its_sta
     state_survives("", "restore=fail", "restore fails on purpose");
     state_survives("", "restore=panic", "restore panics on purpose");
     state_survives("", "restore=abort", "ended a probe process");
-    state_survives("", "restore=hang", "in a probe process");
+    state_survives("", "restore=hang", "did not end within 2s in a probe process");
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
     overview["requires"] = json!(facts.manifest.requires);
     overview["missing"] =
         json!(requirements::missing(&facts.manifest, &host.inner().router.table()));
-    overview["on_probation"] = json!(plugin.probation == Some(facts.number));
+    overview["on_probation"] = json!(plugin.compared_with(facts.number).is_some());
     overview["reloads"] = json!(plugin.reloads);
     overview["rollbacks"] = json!(plugin.rollbacks);
     overview["previous"] = previous.into();

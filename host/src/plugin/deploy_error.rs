@@ -180,7 +180,9 @@ impl DeployError {
                 matches!(source, ProbeError::Spawn { .. } | ProbeError::TimedOut { .. })
             }
             DeployError::HandOver { source, .. } => match source {
-                HandOverError::Busy { .. } | HandOverError::TooManyHeld { .. } => true,
+                HandOverError::Busy { .. }
+                | HandOverError::Leaving { .. }
+                | HandOverError::TooManyHeld { .. } => true,
                 HandOverError::Snapshot(error) | HandOverError::Restore(error) => {
                     matches!(error, StateError::TimedOut { .. })
                 }

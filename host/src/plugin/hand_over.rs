@@ -65,6 +65,16 @@ pub enum HandOverError {
         /// How long events waited for them.
         after: Duration,
     },
+    /// The generation that was unloaded before still has it.
+    #[error(
+        "the generation that was unloaded before has not ended within {}, so its state is not kept yet. `ksi inspect` tells \
+         what holds it. The file is tried again",
+        humantime::format_duration(*.after)
+    )]
+    Leaving {
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// Too many events wait.
     #[error(
         "its state cannot be handed over: {limit} events waited for it (limits.held_events) before {step}. The file is \

@@ -76,7 +76,7 @@ impl Supervisor {
         };
         let supervisor = self.clone();
         tokio::spawn(async move {
-            supervisor.retire(generation, &retired, on_its_way).await;
+            supervisor.retire(generation, &retired, on_its_way, true).await;
         });
         is_quiet
     }
@@ -103,14 +103,20 @@ impl Supervisor {
                 drop(live);
                 generation.unused = Some(unused);
             }
-            supervisor.retire(generation, &retired, on_its_way).await;
+            supervisor.retire(generation, &retired, on_its_way, false).await;
         });
     }
 
-    async fn retire(&self, generation: Generation, retired: &Retired, on_its_way: OnItsWay) {
+    async fn retire(
+        &self,
+        generation: Generation,
+        retired: &Retired,
+        on_its_way: OnItsWay,
+        was_live: bool,
+    ) {
         let OnItsWay { quiet, drain, legacy, retirement } = on_its_way;
         let facts = generation.facts.clone();
-        let quieted = self.retirer.quiesce(generation, retired, legacy).await;
+        let quieted = self.retirer.quiesce(generation, retired, legacy, was_live).await;
         // Only a host that stops waits for this.
         let _ = quiet.send(());
         drop(drain);

@@ -182,6 +182,24 @@ impl Persistence {
 }
 
 impl Supervisor {
+    /// Keeps the state of a live plugin as it is now, in the background.
+    pub(super) fn keep_now(self: &Arc<Self>, name: &str) {
+        let Some(persistence) = self.persistence.clone() else { return };
+        let live = {
+            let registry = self.registry();
+            let live = registry.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
+            live.map(|generation| (generation.facts.clone(), generation.live.clone()))
+        };
+        let (Some((facts, live)), supervisor) = (live, self.clone()) else { return };
+        tokio::spawn(async move {
+            let workers = &supervisor.router.site.workers;
+            let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
+            if let Err(error) = persistence.keep_live(workers, &facts, &live, is_live).await {
+                tracing::error!(plugin = %facts.plugin, "its state is not kept: {error}");
+            }
+        });
+    }
+
     /// Keeps the state of every live plugin, again and again until the host is gone.
     pub(crate) fn keep_state_every(self: &Arc<Self>, interval: Duration) {
         let Some(persistence) = self.persistence.clone() else { return };

@@ -13,6 +13,7 @@ use super::{
     setback::Setbacks,
     state::Snapshot,
 };
+use crate::dispatch::tally::Counts;
 
 /// How many retired generations of a plugin are remembered, beside those that are still in memory.
 const HISTORY: usize = 8;
@@ -39,11 +40,26 @@ pub(crate) struct Plugin {
     pub(crate) earlier_unmapped: usize,
     /// Versions that can be gone back to, the next one first.
     pub(crate) previous: VecDeque<Earlier>,
-    /// The generation that is on probation.
-    pub(crate) probation: Option<u64>,
+    /// The generation that is on probation, and what it is compared with.
+    pub(crate) probation: Option<OnProbation>,
     /// How often it was replaced, and how often by an earlier version.
     pub(crate) reloads: u64,
     pub(crate) rollbacks: u64,
+}
+
+/// A generation that is watched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OnProbation {
+    pub(crate) generation: u64,
+    /// How the calls of the last version that was trusted ended.
+    pub(crate) before: Counts,
+}
+
+impl Plugin {
+    /// What the generation of this number is compared with, if it is on probation.
+    pub(crate) fn compared_with(&self, generation: u64) -> Option<Counts> {
+        self.probation.filter(|on| on.generation == generation).map(|on| on.before)
+    }
 }
 
 /// An earlier version of a plugin, with the copy that it was loaded from.

@@ -15,7 +15,7 @@ use ksi_plugin_api::abi::{CallStart, EventHandle, Instance};
 use serde_json::json;
 use tokio::{
     sync::{oneshot, watch},
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -105,8 +105,8 @@ pub(crate) struct Retirer {
     policies: Policies,
     shutdown: Duration,
     persistence: Option<Arc<Persistence>>,
-    /// Set when the host stops: nothing is let go on then.
-    ending: watch::Sender<bool>,
+    /// Set when the host stops: until when calls are waited for then.
+    ending: watch::Sender<Option<Instant>>,
     /// Makes retirements that run at the same time share one exchange of the workers.
     turn: tokio::sync::Mutex<()>,
 }
@@ -137,14 +137,23 @@ impl Retirer {
             policies,
             shutdown,
             persistence,
-            ending: watch::Sender::new(false),
+            ending: watch::Sender::new(None),
             turn: tokio::sync::Mutex::default(),
         }
     }
 
-    /// The host stops: calls that were let go on beyond the drain timeout are not any more.
-    pub(crate) fn end_all(&self) {
-        self.ending.send_replace(true);
+    /// The host stops: no call is waited for beyond `drain` from now, and those that were let go on beyond their own drain
+    /// timeout are not any more. Otherwise the host would have ended before the state of their plugin is kept.
+    pub(crate) fn end_all(&self, drain: Duration) {
+        self.ending.send_replace(Some(Instant::now() + drain));
+    }
+
+    /// Waits until the host stops; until when calls are waited for then.
+    async fn ending(&self) -> Instant {
+        let mut ending = self.ending.subscribe();
+        // The sender lives in `self`, so there is no other end.
+        let until = ending.wait_for(Option::is_some).await.ok().and_then(|until| *until);
+        until.unwrap_or_else(Instant::now)
     }
 
     /// A generation stays in memory for now.
@@ -158,12 +167,14 @@ impl Retirer {
     }
 
     /// The first half: until the instance is dropped. No route may lead to the generation any more. With a `legacy`, its
-    /// state is kept for the next start, which waits for that to be dropped.
+    /// state is kept for the next start, which waits for that to be dropped. One that never was live is not told that it
+    /// goes: it might write its empty state where the live generation has its own.
     pub(crate) async fn quiesce(
         &self,
         mut generation: Generation,
         retired: &Retired,
         legacy: Option<One>,
+        was_live: bool,
     ) -> Quiet {
         let (facts, began) = (generation.facts.clone(), Instant::now());
         let mut instance = match generation.unused.take() {
@@ -188,7 +199,7 @@ impl Retirer {
         }
         // Whoever starts next need not wait for its shutdown, which may never return.
         drop(legacy);
-        self.shut_down(&facts, &generation, instance, retired).await;
+        self.shut_down(&facts, &generation, instance, retired, was_live).await;
         Quiet(generation)
     }
 
@@ -201,16 +212,19 @@ impl Retirer {
         retired: &Retired,
     ) -> Option<Instance> {
         let policy = (self.policies)(&facts.plugin);
-        if let Ok(instance) = timeout(policy.drain, &mut unused).await {
-            return instance.ok();
+        let ended = async { sleep_until(self.ending().await.into()).await };
+        tokio::select! {
+            biased;
+            instance = &mut unused => return instance.ok(),
+            () = sleep(policy.drain) => {}
+            () = ended => {}
         }
-        if policy.keep_calls {
+        if policy.keep_calls && self.ending.borrow().is_none() {
             let cause = format!("calls in flight are let go on: {}", facts.running());
             self.pin(facts, retired, cause);
-            let mut ending = self.ending.subscribe();
             tokio::select! {
                 instance = &mut unused => return instance.ok(),
-                _ = ending.wait_for(|ending| *ending) => {}
+                _ = self.ending() => {}
             }
         }
         tracing::warn!(
@@ -229,13 +243,14 @@ impl Retirer {
         unused.await.ok()
     }
 
-    /// Ends the tasks, runs the shutdown handlers and drops the instance.
+    /// Ends the tasks, runs the shutdown handlers if it was live, and drops the instance.
     async fn shut_down(
         &self,
         facts: &Arc<Facts>,
         generation: &Generation,
         instance: Option<Instance>,
         retired: &Retired,
+        was_live: bool,
     ) {
         let (facts_there, host_side) = (facts.clone(), generation.host_side.clone());
         let (router, limit) = (self.router.clone(), self.shutdown);
@@ -243,7 +258,7 @@ impl Retirer {
         let mut task = self.router.site.workers.spawn_life_cycle(async move {
             host_side.end_tasks();
             let Some(instance) = instance else { return };
-            for handler in facts_there.at_shutdown() {
+            for handler in facts_there.at_shutdown().filter(|_| was_live) {
                 let result = shutdown_handler(&instance, handler, limit, &router).await;
                 if !result.is_ok() {
                     tracing::warn!(

@@ -1,6 +1,7 @@
 //! Probation of a new version, and the way back to the one before it.
 
 use std::{
+    path::Path,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -27,6 +28,8 @@ pub(super) struct Return {
     bad: u64,
     reason: String,
     automatic: bool,
+    /// The bad version is not asked for its state: what its predecessor gave to it is taken.
+    as_of_the_swap: bool,
 }
 
 impl Return {
@@ -40,6 +43,10 @@ impl Return {
 
     pub(super) fn state(&self) -> Option<&Snapshot> {
         self.earlier.state.as_ref()
+    }
+
+    pub(super) fn as_of_the_swap(&self) -> bool {
+        self.as_of_the_swap
     }
 
     pub(super) fn reason(&self) -> &str {
@@ -75,34 +82,60 @@ impl Supervisor {
             };
             (plugin.facts.clone(), earlier.clone())
         };
+        let back = |as_of_the_swap| Return {
+            earlier: earlier.clone(),
+            as_of_the_swap,
+            bad: bad.number,
+            reason: reason.to_owned(),
+            automatic: expected.is_some(),
+        };
+        let deployed = match self.deploy_earlier(&file, back(false)).await {
+            // The bad version does not give its state away. What its predecessor gave to it is still there.
+            Err(error @ DeployError::HandOver { .. }) if earlier.state.is_some() => {
+                tracing::warn!(plugin = name, "taking the state as of the swap, because: {error}");
+                self.deploy_earlier(&file, back(true)).await?
+            }
+            deployed => deployed?,
+        };
+        self.quarantine(&bad, reason, expected.is_some());
+        self.keep_now(name);
+        Ok(deployed)
+    }
+
+    async fn deploy_earlier(
+        self: &Arc<Self>,
+        file: &Path,
+        back: Return,
+    ) -> Result<Deployed, DeployError> {
         // A copy of the copy: a path that may still be mapped gives the library that is mapped.
-        let copied = self.preparation.copy_from(earlier.copy.path(), &file).await?;
+        let copied = self.preparation.copy_from(back.earlier.copy.path(), file).await?;
         let examined = self.preparation.examine(copied)?;
         let trial = self.trial(&examined.manifest).await;
         let candidate = self.preparation.probe(examined, trial).await?;
-        let automatic = expected.is_some();
-        let back = Return { earlier, bad: bad.number, reason: reason.to_owned(), automatic };
         let prepared = Prepared::Candidate(Box::new(candidate));
-        let deployed = self.finish(prepared, Origin::Earlier(back)).await?;
-        self.quarantine(&bad, reason, automatic);
-        Ok(deployed)
+        self.finish(prepared, Origin::Earlier(back)).await
     }
 
     /// Watches a version that is on probation for as long as the policy says, and goes back if it does worse than the
     /// one before.
-    pub(super) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>, predecessor: &Arc<Facts>) {
+    pub(super) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>) {
         let policy = (self.policies)(&facts.plugin);
+        let before = {
+            let registry = self.registry();
+            let plugin = registry.plugins.get(&facts.plugin);
+            plugin.and_then(|plugin| plugin.compared_with(facts.number))
+        };
+        let Some(before) = before else {
+            self.trust(facts);
+            return;
+        };
         let probation = Probation {
             supervisor: Arc::downgrade(self),
             facts: facts.clone(),
-            before: predecessor.counts(),
+            before,
             policy,
             ends: Instant::now() + policy.probation,
         };
-        if policy.probation.is_zero() {
-            self.trust(facts);
-            return;
-        }
         tokio::spawn(probation.run());
     }
 
@@ -137,7 +170,7 @@ impl Probation {
             let on_probation = {
                 let registry = supervisor.registry();
                 let plugin = registry.plugins.get(&facts.plugin);
-                plugin.is_some_and(|plugin| plugin.probation == Some(facts.number))
+                plugin.is_some_and(|plugin| plugin.compared_with(facts.number).is_some())
             };
             if !on_probation {
                 return;
@@ -149,9 +182,10 @@ impl Probation {
                 );
                 let back = supervisor.go_back(&facts.plugin, Some(facts.number), &reason).await;
                 match back {
-                    // It went, or was replaced, before its turn came: whoever did that has decided.
-                    Ok(_) | Err(DeployError::NotLive { .. } | DeployError::NoSuchPlugin { .. }) => {
-                    }
+                    // It went, or was replaced, before its turn came: whoever did that has decided. Or the host stops.
+                    Ok(_)
+                    | Err(DeployError::NotLive { .. } | DeployError::NoSuchPlugin { .. })
+                    | Err(DeployError::Stopping) => {}
                     Err(error) => supervisor.cannot_go_back(&facts, &reason, &error),
                 }
                 return;

@@ -93,23 +93,24 @@ pub(crate) struct SetbackFailure {
 pub(crate) struct Setbacks(BTreeMap<PathBuf, Setback>);
 
 impl Setbacks {
-    /// A file is about to be tried.
+    /// A file is about to be tried. Whether it is to be: what is tried again must be what was tried before.
     pub(super) fn begin(
         &mut self,
         file: &Path,
         hash: blake3::Hash,
         why: Why,
-    ) -> Result<(), DeployError> {
+    ) -> Result<bool, DeployError> {
         let known = self.0.get(file).filter(|known| known.hash == hash && why != Why::Asked);
         let failure = known.and_then(|known| known.failure.as_ref());
         if let Some(failure) = failure.filter(|failure| failure.quarantined && why.is_folder()) {
             let reason = failure.reason.clone();
             return Err(DeployError::Quarantined { file: file.to_owned(), reason });
         }
-        if known.is_none() {
+        let as_before = known.is_some();
+        if !as_before {
             self.put(file, Setback { hash, failure: None });
         }
-        Ok(())
+        Ok(as_before || why != Why::Retried)
     }
 
     fn put(&mut self, file: &Path, setback: Setback) {
@@ -284,7 +285,6 @@ impl Supervisor {
     pub(super) fn cannot_go_back(&self, bad: &Facts, reason: &str, error: &DeployError) {
         let text =
             format!("it should go back to the version before ({reason}), and cannot: {error}");
-        tracing::error!(plugin = %bad.plugin, generation = bad.number, "{text}");
         {
             let mut registry = self.registry();
             let plugin = registry.plugins.get_mut(&bad.plugin);
@@ -300,7 +300,7 @@ impl Supervisor {
     }
 
     /// Tries the files again that wait for somebody who handles what they require.
-    pub(crate) fn wake_waiting(self: &Arc<Self>) {
+    pub(crate) fn wake_waiting(&self) {
         let table = self.router.table();
         let waiting: Vec<PathBuf> = {
             let registry = self.registry();
@@ -310,13 +310,8 @@ impl Supervisor {
                 .map(|(file, _)| file.clone())
                 .collect()
         };
-        for file in waiting {
-            let supervisor = self.clone();
-            // The embedding program may be on any thread.
-            self.router.site.runtime.spawn(async move {
-                let deployed = supervisor.deploy(&file, Why::Retried).await;
-                let _ = supervisor.note(&file, deployed);
-            });
+        if let Some(watch) = &*self.watch() {
+            waiting.into_iter().for_each(|file| watch.settle_again(file));
         }
     }
 }
@@ -368,11 +363,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_tried_again_is_what_was_tried_before() {
+        let mut setbacks = Setbacks::default();
+        let (file, first, other) = (Path::new("a.so"), blake3::hash(b"1"), blake3::hash(b"2"));
+        assert!(setbacks.begin(file, first, Why::Changed).unwrap());
+        assert!(setbacks.begin(file, first, Why::Retried).unwrap());
+        assert!(!setbacks.begin(file, other, Why::Retried).unwrap());
+    }
+
+    #[test]
     fn failures_of_the_same_bytes_add_up_and_others_begin_anew() {
         let mut setbacks = Setbacks::default();
         let file = Path::new("a.so");
         let mut fail = |bytes: &[u8]| {
-            setbacks.begin(file, blake3::hash(bytes), Why::Retried).unwrap();
+            setbacks.begin(file, blake3::hash(bytes), Why::Changed).unwrap();
             setbacks.failed(file, "no", &RECOVERY);
             setbacks.of(file).unwrap().1.attempts
         };

@@ -231,11 +231,12 @@ impl Supervisor {
         Ok((generation, retired))
     }
 
-    /// Lets every plugin go, the last started first, and waits until they are gone or `limit` is over.
-    pub(crate) async fn stop(self: &Arc<Self>, limit: Duration) {
+    /// Lets every plugin go, the last started first, and waits until they are gone or `limit` is over. Calls
+    /// get `drain` of it to end.
+    pub(crate) async fn stop(self: &Arc<Self>, drain: Duration, limit: Duration) {
         let deadline = tokio::time::Instant::now() + limit;
         self.stopping.send_replace(true);
-        self.retirer.end_all();
+        self.retirer.end_all(drain);
         drop(self.watch().take());
         // What is on its way becomes live, or finds out that it may not any more. It gets half of the time: the rest is
         // for those that are live.

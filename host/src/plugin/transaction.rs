@@ -18,8 +18,8 @@ use super::{
     hand_over::{Giver, HandOverError, HandedOver, Wanted},
     manifest::Manifest,
     prepare::Candidate,
-    private_copy::PrivateCopy,
-    registry::{Earlier, LiveGeneration},
+    private_copy::{CopyError, PrivateCopy},
+    registry::{Earlier, LiveGeneration, OnProbation},
     requirements,
     retire::{Legacy, Retired},
     rollback::Return,
@@ -54,8 +54,8 @@ pub(super) enum Origin {
 enum Source {
     /// It keeps none, or there is none.
     Nowhere,
-    /// The live generation, asked for it in these ways until one works.
-    Live(Vec<Wanted>),
+    /// The live generation.
+    Live(Wanted),
     /// The last one that was kept on disk.
     Kept(Snapshot),
 }
@@ -86,7 +86,11 @@ impl Supervisor {
             drop(registry);
             return Ok(Prepared::Unchanged(live));
         }
-        self.registry().setbacks.begin(file, copied.copy.hash(), why)?;
+        let begun = self.registry().setbacks.begin(file, copied.copy.hash(), why);
+        // Nobody has looked whether the new content stands still.
+        if !begun? {
+            return Err(CopyError::ChangedWhileCopying { path: file.to_owned() }.into());
+        }
         let examined = self.preparation.examine(copied)?;
         let trial = self.trial(&examined.manifest).await;
         Ok(Prepared::Candidate(Box::new(self.preparation.probe(examined, trial).await?)))
@@ -200,7 +204,7 @@ impl Supervisor {
         }
         self.tell(&facts, predecessor.as_deref(), &origin, arrived.how);
         match (origin, predecessor) {
-            (Origin::File, Some(predecessor)) => self.watch_over(&facts, &predecessor),
+            (Origin::File, Some(_)) => self.watch_over(&facts),
             (Origin::File, None) => self.registry().setbacks.forget(&file),
             (Origin::Earlier(_), _) => {}
         }
@@ -250,15 +254,14 @@ impl Supervisor {
     ) -> Result<Source, DeployError> {
         let restores = candidate.manifest.state.as_ref();
         let refused = |source| DeployError::HandOver { file: candidate.file.clone(), source };
-        let Some(giver) = giver else {
+        let Some(writes) = giver.and_then(|giver| giver.facts.manifest.state.as_ref()) else {
             let (Some(restores), Some(persistence)) = (restores, &self.persistence) else {
                 return Ok(Source::Nowhere);
             };
             let name = &*candidate.manifest.name;
             let patience = (self.policies)(name).drain + LEGACY;
             if tokio::time::timeout(patience, self.leaving.legacy_is_kept(name)).await.is_err() {
-                let calls = "calls of the generation that was unloaded".to_owned();
-                return Err(refused(HandOverError::Busy { calls, after: patience }));
+                return Err(refused(HandOverError::Leaving { after: patience }));
             }
             let kept = persistence
                 .load(name)
@@ -268,24 +271,25 @@ impl Supervisor {
                 .map_err(|source| DeployError::Persist { file: candidate.file.clone(), source })?;
             return Ok(kept.map_or(Source::Nowhere, Source::Kept));
         };
-        let Some(writes) = &giver.facts.manifest.state else { return Ok(Source::Nowhere) };
-        let wanted = match (restores, origin) {
-            (None, Origin::File) => return Err(refused(HandOverError::NoState)),
-            (None, Origin::Earlier(_)) => vec![Wanted::Instead(None)],
-            (Some(restores), origin) => {
-                let version = common_version(writes, restores).map(Wanted::Version);
-                let earlier = match origin {
-                    Origin::File => None,
-                    Origin::Earlier(back) => back.state().cloned(),
-                };
-                let earlier = earlier.map(|snapshot| Wanted::Instead(Some(snapshot)));
-                let wanted: Vec<Wanted> = version.into_iter().chain(earlier).collect();
-                if wanted.is_empty() {
+        let back = match origin {
+            Origin::File => None,
+            Origin::Earlier(back) => Some(back),
+        };
+        let version = restores.and_then(|restores| common_version(writes, restores));
+        let wanted = match (restores, version, back) {
+            (None, _, None) => return Err(refused(HandOverError::NoState)),
+            (None, _, Some(_)) => Wanted::Instead(None),
+            (Some(_), _, Some(back)) if back.as_of_the_swap() => {
+                Wanted::Instead(back.state().cloned())
+            }
+            (Some(_), Some(version), _) => Wanted::Version(version),
+            (Some(restores), None, back) => match back.and_then(Return::state) {
+                Some(state) => Wanted::Instead(Some(state.clone())),
+                None => {
                     let (writes, restores) = (writes.writes.clone(), restores.restores.clone());
                     return Err(refused(HandOverError::NoCommonVersion { writes, restores }));
                 }
-                wanted
-            }
+            },
         };
         Ok(Source::Live(wanted))
     }
@@ -302,22 +306,14 @@ impl Supervisor {
         let policy = (self.policies)(&facts.plugin);
         match (source, giver) {
             (Source::Live(wanted), Some(giver)) => {
-                let mut last = None;
-                for wanted in wanted {
-                    let how = match &wanted {
-                        Wanted::Version(_) => "handed_over",
-                        Wanted::Instead(Some(_)) => "as_of_the_swap",
-                        Wanted::Instead(None) => "none",
-                    };
-                    match self.hand_over.run(giver, new, wanted, policy).await {
-                        Ok(hold) => {
-                            let snapshot = hold.as_ref().and_then(|hold| hold.snapshot.clone());
-                            return Ok(Arrived { hold, snapshot, how });
-                        }
-                        Err(error) => last = Some(error),
-                    }
-                }
-                Err(refused(last.unwrap_or(HandOverError::NoState)))
+                let how = match &wanted {
+                    Wanted::Version(_) => "handed_over",
+                    Wanted::Instead(Some(_)) => "as_of_the_swap",
+                    Wanted::Instead(None) => "none",
+                };
+                let hold = self.hand_over.run(giver, new, wanted, policy).await.map_err(refused)?;
+                let snapshot = hold.as_ref().and_then(|hold| hold.snapshot.clone());
+                Ok(Arrived { hold, snapshot, how })
             }
             (Source::Kept(snapshot), _) => {
                 let workers = &self.router.site.workers;
@@ -350,22 +346,35 @@ impl Supervisor {
         let mut registry = self.registry();
         let old = registry.install(generation);
         let plugin = registry.plugins.get_mut(name)?;
-        plugin.probation = None;
+        let was_on_probation = plugin.probation.take();
         let old = old?;
         let retired = Retired::new(&old.facts);
         plugin.remember(retired.clone());
-        plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
         match origin {
             Origin::File => {
                 plugin.reloads += 1;
+                let same = plugin.facts.hash == old.facts.hash;
+                // A version that was not trusted yet is nothing to be compared with.
+                let untrusted = was_on_probation.filter(|on| on.generation == old.facts.number);
+                let before = match untrusted {
+                    Some(on) => Some(on.before),
+                    // The same code once more is no other version.
+                    None => (!same).then(|| old.facts.counts()),
+                };
                 let watched = !(self.policies)(name).probation.is_zero();
-                plugin.probation = watched.then_some(plugin.facts.number);
-                let (facts, copy) = (old.facts.clone(), old.copy.clone());
-                plugin.previous.push_front(Earlier { facts, copy, state: handed_over });
-                plugin.previous.truncate(self.kept_versions);
+                let generation = plugin.facts.number;
+                plugin.probation =
+                    before.filter(|_| watched).map(|before| OnProbation { generation, before });
+                if !same {
+                    plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
+                    let (facts, copy) = (old.facts.clone(), old.copy.clone());
+                    plugin.previous.push_front(Earlier { facts, copy, state: handed_over });
+                    plugin.previous.truncate(self.kept_versions);
+                }
             }
             Origin::Earlier(back) => {
                 plugin.rollbacks += 1;
+                plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
                 plugin.previous.retain(|earlier| earlier.facts.number != back.number());
             }
         }
