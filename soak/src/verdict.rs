@@ -73,6 +73,10 @@ fn outcomes(findings: &Findings, figures: &mut Vec<Figure>) {
     let value = json!({ "asked": asked, "as_asked_for": answered, "bad_version": explained });
     let well = asked == answered + explained || faults > 0;
     figures.push(Figure::must("requests of the clients", found, "all ended", well, value));
+    let [inside, embedding, socket] = findings.asked_by;
+    let found =
+        format!("{inside} in a plugin, {embedding} by Host::emit and send, {socket} on the socket");
+    figures.push(Figure::told("where they came from", found, json!(findings.asked_by)));
     let faults = [
         (Fault::Lost, "lost"),
         (Fault::Twice, "answered twice"),
