@@ -87,6 +87,7 @@ impl Run {
         }
         let lanes = clients.ended().await;
         self.rest().await;
+        self.reloaders.iter_mut().for_each(|(reloader, _)| reloader.look_for_more_refusals());
         let others = Processor::now().others_since(before);
         let ended = Ended { tally: self.tally(), wanted: self.wanted, broken, others };
         Findings::gather(self.running, lanes, ended, self.measured).await

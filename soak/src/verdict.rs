@@ -105,6 +105,7 @@ fn reloads(findings: &Findings, figures: &mut Vec<Figure>) {
         tally.done, tally.refused, tally.rolled_back, tally.otherwise
     );
     let value = json!({ "done": tally.done, "refused": tally.refused, "rolled_back": tally.rolled_back,
+                        "refused_again": tally.again,
                         "otherwise": tally.otherwise, "wanted": wanted });
     // What a version that is worse replaced, it replaced as any other does.
     let idle = findings.measured.idle_reloads;
@@ -114,7 +115,7 @@ fn reloads(findings: &Findings, figures: &mut Vec<Figure>) {
         findings.announced.sum(|of| of.refused),
         findings.announced.sum(|of| of.rolled_back),
     ];
-    let as_announced = announced == [reloaded, tally.refused, tally.rolled_back];
+    let as_announced = announced == [reloaded, tally.refused + tally.again, tally.rolled_back];
     let found = match as_announced {
         true => found,
         false => format!("{found}; announced are {announced:?}, with {idle} of the idle host"),
