@@ -47,6 +47,8 @@ pub(crate) struct Findings {
     pub(crate) announced: All,
     /// Asked, ended as asked for, failed by a bad version.
     pub(crate) requests: (u64, u64, u64),
+    /// By clients inside, in the embedding program, on the socket.
+    pub(crate) asked_by: [u64; 3],
     pub(crate) counts: Counts,
     pub(crate) faults: Vec<(Fault, u64)>,
     pub(crate) told: Vec<String>,
@@ -94,6 +96,7 @@ impl Findings {
             measured,
             announced,
             requests: ledger.requests(),
+            asked_by: ledger.asked_by(),
             counts,
             faults: faults.into_iter().map(|fault| (fault, ledger.count(fault))).collect(),
             told: ledger.told(),

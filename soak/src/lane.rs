@@ -32,6 +32,17 @@ pub(crate) enum Kind {
     Look,
 }
 
+/// Where a lane's requests come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A task inside a plugin.
+    Inside,
+    /// The embedding program.
+    Embedding,
+    /// A connection to the socket.
+    Socket,
+}
+
 /// What one request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
@@ -69,6 +80,7 @@ impl Request {
 
 pub(crate) struct Lane {
     id: u64,
+    client: Client,
     kind: Kind,
     step: u64,
     /// Of `count` and of `heavy`.
@@ -76,9 +88,9 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(id: u64, kind: Kind) -> Self {
+    pub(crate) fn new(id: u64, client: Client, kind: Kind) -> Self {
         // Lanes are out of step, so that not all ask the same plugin at a time.
-        Lane { id, kind, step: id * 5, counted: Default::default() }
+        Lane { id, client, kind, step: id * 5, counted: Default::default() }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -98,7 +110,7 @@ impl Lane {
         };
         let via = via.map(|via| via.event("echo"));
         let micros = u64::try_from(WAIT.as_micros()).unwrap_or_default();
-        ledger.note_asked();
+        ledger.note_asked(self.client);
         Request {
             event: role.event(verb),
             ask: Ask { number, lane: self.id, micros, to, via },

@@ -10,7 +10,7 @@ use std::{
 
 use hdrhistogram::CreationError;
 
-use crate::{latency::Latency, versions::Versions};
+use crate::{lane::Client, latency::Latency, versions::Versions};
 
 /// How many faults are kept in words.
 const TOLD: usize = 20;
@@ -35,7 +35,8 @@ const FAULTS: usize = 5;
 pub(crate) struct Ledger {
     pub(crate) versions: Versions,
     pub(crate) latency: Latency,
-    asked: AtomicU64,
+    /// By client.
+    asked: [AtomicU64; 3],
     /// Ended as they should: with the answer, or with a failure that was asked for.
     answered: AtomicU64,
     /// Ended with the failure of a version that is bad on purpose.
@@ -50,7 +51,7 @@ impl Ledger {
         Ok(Ledger {
             versions: Versions::new(versions),
             latency: Latency::new()?,
-            asked: AtomicU64::new(0),
+            asked: Default::default(),
             answered: AtomicU64::new(0),
             explained: AtomicU64::new(0),
             faults: Default::default(),
@@ -59,8 +60,8 @@ impl Ledger {
         })
     }
 
-    pub(crate) fn note_asked(&self) {
-        self.asked.fetch_add(1, Relaxed);
+    pub(crate) fn note_asked(&self, client: Client) {
+        self.asked[client as usize].fetch_add(1, Relaxed);
     }
 
     pub(crate) fn note_answered(&self) {
@@ -88,7 +89,17 @@ impl Ledger {
 
     /// Asked, answered, and failed as a bad version does.
     pub(crate) fn requests(&self) -> (u64, u64, u64) {
-        (self.asked.load(Relaxed), self.answered.load(Relaxed), self.explained.load(Relaxed))
+        (self.asked(), self.answered.load(Relaxed), self.explained.load(Relaxed))
+    }
+
+    /// Requests so far.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked_by().into_iter().sum()
+    }
+
+    /// By clients inside, in the embedding program, on the socket.
+    pub(crate) fn asked_by(&self) -> [u64; 3] {
+        self.asked.each_ref().map(|asked| asked.load(Relaxed))
     }
 
     /// The first faults, in words.

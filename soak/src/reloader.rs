@@ -36,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) done: u64,
     pub(crate) refused: u64,
     pub(crate) rolled_back: u64,
+    /// Refusals of a bad file that was refused before: the folder told of it twice.
+    pub(crate) again: u64,
     /// Whatever did not have the end that it must have.
     pub(crate) otherwise: u64,
 }
@@ -49,6 +51,7 @@ impl Tally {
         self.done += other.done;
         self.refused += other.refused;
         self.rolled_back += other.rolled_back;
+        self.again += other.again;
         self.otherwise += other.otherwise;
     }
 }
@@ -66,6 +69,8 @@ pub(crate) struct Reloader {
     turn: usize,
     /// Refusals that are accounted for.
     refused: u64,
+    /// Whether the file that lies there now is bad.
+    bad: bool,
     pub(crate) tally: Tally,
 }
 
@@ -80,6 +85,7 @@ impl Reloader {
             live: running.first[role.index()],
             turn: 0,
             refused: 0,
+            bad: false,
             tally: Tally::default(),
         }
     }
@@ -93,8 +99,9 @@ impl Reloader {
     /// # Errors
     /// The file cannot be written, or the plugin is left without a version that answers: there is no sense in going on.
     pub(crate) async fn replace(&mut self, file: File) -> Result<Option<Duration>, SoakError> {
-        self.turn += 1;
         self.look_for_more_refusals();
+        self.turn += 1;
+        self.bad = file != File::Good;
         match file {
             File::Good => self.good().await.map(Some),
             File::Refused(defect) => self.refused(defect).await,
@@ -147,15 +154,19 @@ impl Reloader {
         Ok(None)
     }
 
-    /// Whatever was refused since the last look and was not to be.
-    fn look_for_more_refusals(&mut self) {
+    /// What was refused beyond what was told: a bad file that was looked at twice, or a good one.
+    pub(crate) fn look_for_more_refusals(&mut self) {
         let announced = self.announced.now();
         let of = announced.of(self.role);
-        if of.refused > self.refused {
+        let more = of.refused.saturating_sub(self.refused);
+        self.refused = of.refused;
+        if self.bad {
+            self.tally.again += more;
+        } else if more > 0 {
             let (name, reason) = (self.role.name(), of.reason.as_deref().unwrap_or_default());
             eprintln!("a file of {name} was refused although it is good: {reason}");
+            self.tally.otherwise += more;
         }
-        self.refused = of.refused;
     }
 
     /// Writes a version beside the file and renames it: its number, and when.

@@ -15,7 +15,7 @@ use crate::{
     error::SoakError,
     findings::{Ended, Findings},
     gate::Flow,
-    lane::{Kind, Lane},
+    lane::{Client, Kind, Lane},
     latency::Phase,
     measured::Measured,
     memory::Sample,
@@ -87,6 +87,7 @@ impl Run {
         }
         let lanes = clients.ended().await;
         self.rest().await;
+        self.reloaders.iter_mut().for_each(|(reloader, _)| reloader.look_for_more_refusals());
         let others = Processor::now().others_since(before);
         let ended = Ended { tally: self.tally(), wanted: self.wanted, broken, others };
         Findings::gather(self.running, lanes, ended, self.measured).await
@@ -136,16 +137,16 @@ impl Run {
 
     async fn stretch_without(&mut self) {
         let (stage, begun) = (self.running.stage.clone(), Instant::now());
-        let asked = stage.ledger.requests().0;
+        let asked = stage.ledger.asked();
         stage.ledger.latency.enter(Phase::Quiet);
         tokio::time::sleep(self.stretch()).await;
         stage.ledger.latency.enter(Phase::Between);
-        self.measured.quiet.add(stage.ledger.requests().0 - asked, 0, begun.elapsed());
+        self.measured.quiet.add(stage.ledger.asked() - asked, 0, begun.elapsed());
     }
 
     async fn stretch_with(&mut self) -> Result<(), SoakError> {
         let (stage, begun, stretch) = (self.running.stage.clone(), Instant::now(), self.stretch());
-        let (asked, files) = (stage.ledger.requests().0, self.tally().files());
+        let (asked, files) = (stage.ledger.asked(), self.tally().files());
         let mut pace = tokio::time::interval(PACE);
         stage.ledger.latency.enter(Phase::Paced);
         while begun.elapsed() < stretch {
@@ -162,7 +163,7 @@ impl Run {
         }
         stage.ledger.latency.enter(Phase::Between);
         let files = self.tally().files() - files;
-        self.measured.paced.add(stage.ledger.requests().0 - asked, files, begun.elapsed());
+        self.measured.paced.add(stage.ledger.asked() - asked, files, begun.elapsed());
         Ok(())
     }
 
@@ -260,7 +261,7 @@ impl Look {
             (running.stage.clone(), over.clone(), tokio::runtime::Handle::current());
         // On a thread of its own: the runtime's timers are good for milliseconds.
         let thread = tokio::task::spawn_blocking(move || {
-            let mut lane = Lane::new(0, Kind::Look);
+            let mut lane = Lane::new(0, Client::Embedding, Kind::Look);
             while !ended.load(Relaxed) {
                 let request = lane.next(&stage.ledger);
                 let began = Instant::now();

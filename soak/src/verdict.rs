@@ -73,6 +73,10 @@ fn outcomes(findings: &Findings, figures: &mut Vec<Figure>) {
     let value = json!({ "asked": asked, "as_asked_for": answered, "bad_version": explained });
     let well = asked == answered + explained || faults > 0;
     figures.push(Figure::must("requests of the clients", found, "all ended", well, value));
+    let [inside, embedding, socket] = findings.asked_by;
+    let found =
+        format!("{inside} in a plugin, {embedding} by Host::emit and send, {socket} on the socket");
+    figures.push(Figure::told("where they came from", found, json!(findings.asked_by)));
     let faults = [
         (Fault::Lost, "lost"),
         (Fault::Twice, "answered twice"),
@@ -101,6 +105,7 @@ fn reloads(findings: &Findings, figures: &mut Vec<Figure>) {
         tally.done, tally.refused, tally.rolled_back, tally.otherwise
     );
     let value = json!({ "done": tally.done, "refused": tally.refused, "rolled_back": tally.rolled_back,
+                        "refused_again": tally.again,
                         "otherwise": tally.otherwise, "wanted": wanted });
     // What a version that is worse replaced, it replaced as any other does.
     let idle = findings.measured.idle_reloads;
@@ -110,7 +115,7 @@ fn reloads(findings: &Findings, figures: &mut Vec<Figure>) {
         findings.announced.sum(|of| of.refused),
         findings.announced.sum(|of| of.rolled_back),
     ];
-    let as_announced = announced == [reloaded, tally.refused, tally.rolled_back];
+    let as_announced = announced == [reloaded, tally.refused + tally.again, tally.rolled_back];
     let found = match as_announced {
         true => found,
         false => format!("{found}; announced are {announced:?}, with {idle} of the idle host"),

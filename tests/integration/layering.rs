@@ -104,6 +104,7 @@ const RULES: &[Rule] = &[
         part: &[
             "plugins",
             "examples",
+            "soak",
             "host/src/router",
             "host/src/dispatch",
             "host/src/socket",
@@ -180,7 +181,7 @@ fn event_names_stand_nowhere_in_the_boundary() {
 fn unsafe_code_stands_in_the_boundary_the_loader_and_the_probe_alone() {
     let allowed = ["plugin-api/src/abi", "host/src/plugin/load.rs", "host/src/plugin/probe.rs"];
     let fixtures = ["tests/fixtures/chaos", "tests/fixtures/counter"];
-    for file in ["host", "plugin-api", "plugins", "examples"]
+    for file in ["host", "plugin-api", "plugins", "examples", "soak"]
         .iter()
         .chain(&fixtures)
         .flat_map(|part| sources(part))

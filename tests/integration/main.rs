@@ -29,6 +29,7 @@ mod refused_code;
 mod replacement;
 mod rollback;
 mod rotation;
+mod soak;
 mod start_stop;
 mod state;
 mod threads;

@@ -13,7 +13,7 @@ use super::{LOST, Stage};
 use crate::{
     error::SoakError,
     gate::{Flow, UnderWay},
-    lane::{Kind, Lane, Request},
+    lane::{Client, Kind, Lane, Request},
     ledger::Fault,
     wire::{Next, NextRequest, Turn},
 };
@@ -35,7 +35,9 @@ struct Driven {
 impl Inside {
     /// Gives turns to whoever asks for them.
     pub(super) fn listen(stage: &Stage, lanes: &[u64]) -> Result<Arc<Self>, SoakError> {
-        let driven = |id: &u64| (*id, Driven { lane: Lane::new(*id, Kind::Busy), under_way: None });
+        let driven = |id: &u64| {
+            (*id, Driven { lane: Lane::new(*id, Client::Inside, Kind::Busy), under_way: None })
+        };
         let lanes = Mutex::new(lanes.iter().map(driven).collect());
         let inside = Arc::new(Inside { stage: stage.clone(), lanes });
         let turns = inside.clone();

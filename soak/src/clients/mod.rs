@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::{
     error::SoakError,
     gate::Gate,
-    lane::{Kind, Lane},
+    lane::{Client, Kind, Lane},
     ledger::Ledger,
 };
 
@@ -72,19 +72,30 @@ impl Clients {
         let inside = inside::Inside::listen(stage, &numbers.lanes_inside())?;
         let sent = sender::Sent::listen(stage)?;
         let mut ids = numbers.inside + 1..;
-        let mut lane = |kind| Lane::new(ids.next().unwrap_or_default(), kind);
+        let mut lane = |client, kind| Lane::new(ids.next().unwrap_or_default(), client, kind);
         let mut tasks = Vec::new();
         for client in 0..numbers.embedding {
-            tasks.push(tokio::spawn(embedding::client(stage.clone(), lane(Kind::Busy))));
+            tasks.push(tokio::spawn(embedding::client(
+                stage.clone(),
+                lane(Client::Embedding, Kind::Busy),
+            )));
             if client % 2 == 0 {
-                tasks.push(tokio::spawn(embedding::client(stage.clone(), lane(Kind::Slow))));
-                let sender = sender::client(stage.clone(), sent.clone(), lane(Kind::Sent));
+                tasks.push(tokio::spawn(embedding::client(
+                    stage.clone(),
+                    lane(Client::Embedding, Kind::Slow),
+                )));
+                let sender = sender::client(
+                    stage.clone(),
+                    sent.clone(),
+                    lane(Client::Embedding, Kind::Sent),
+                );
                 tasks.push(tokio::spawn(sender));
             }
         }
         for _ in 0..numbers.socket {
-            let mut lanes: Vec<Lane> = (1..SOCKET_LANES).map(|_| lane(Kind::Busy)).collect();
-            lanes.push(lane(Kind::Slow));
+            let mut lanes: Vec<Lane> =
+                (1..SOCKET_LANES).map(|_| lane(Client::Socket, Kind::Busy)).collect();
+            lanes.push(lane(Client::Socket, Kind::Slow));
             tasks.push(socket::client(stage, socket, lanes).await?);
         }
         Ok(Clients { inside, tasks })
