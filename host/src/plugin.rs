@@ -2,7 +2,7 @@
 //!
 //! In the order of the story: [`watch`] waits until a file has settled, [`private_copy`] copies it, [`manifest`] reads
 //! what it is from its bytes, [`probe`] lets a child process open it, and [`trial`] restore a copy of its state there
-//! ([`prepare`] puts these together); [`load`] opens it here, and [`generation`] is what it becomes ([`activate`]);
+//! ([`prepare`] puts these together, [`aside`] has them give way to events); [`load`] opens it here, and [`generation`] is what it becomes ([`activate`]);
 //! [`hand_over`] brings it the state of the live one ([`state`]); [`transaction`] runs the whole and swaps, as the folders
 //! ([`follow`]) or people ([`supervisor`]) ask for it; [`retire`] lets the old generation go ([`letting_go`]).
 //!
@@ -16,6 +16,7 @@
 pub(crate) mod activate;
 mod adopted_waker;
 pub(crate) mod announce;
+mod aside;
 mod background;
 pub(crate) mod deploy_error;
 mod follow;

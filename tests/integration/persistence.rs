@@ -133,6 +133,32 @@ fn a_plugin_whose_call_still_runs_when_it_is_unloaded_has_its_state_when_it_is_l
 }
 
 #[test]
+fn the_state_plugin_keeps_its_values_over_a_replacement_a_restart_and_a_crash() {
+    let mut builder =
+        TestHost::builder().plugin("state.so", &Library::of("ksi-plugin-state")).config(OFTEN);
+    let get = json!({"namespace": "n", "key": "k"});
+    for round in 0..3 {
+        let host = builder.start();
+        let mut client = host.client();
+        let found = client.emit("state:get", get.clone())["value"].take();
+        assert_eq!(found, if round == 0 { Value::Null } else { json!(round - 1) });
+        client.emit("state:set", json!({"namespace": "n", "key": "k", "value": round}));
+        client.emit("module:reload", json!({"module_name": "state"}));
+        assert_eq!(client.emit("state:get", get.clone())["value"], round);
+        let file = host.dir().join("state/state.snapshot");
+        let mark = format!(r#""k":{round}"#);
+        let read = || fs::read_to_string(&file).unwrap_or_default();
+        builder = match round {
+            0 => host.stopped(),
+            _ => {
+                until("it is on the disk", read, |text| text.contains(&mark));
+                host.crash()
+            }
+        };
+    }
+}
+
+#[test]
 fn a_broken_snapshot_gives_way_to_the_one_before_and_is_kept_aside() {
     for damage in [
         |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 3),

@@ -56,7 +56,8 @@ fn the_retries_end_and_after_that_a_change_or_a_command_tries_again() {
     host.drop_in("counter.so", &Library::counter(2));
     let module = host.until_version("counter", "2.0.0");
     assert_eq!(module["last_error"], Value::Null);
-    assert_eq!(attempts(&host), 5);
+    // What somebody asked for is retried as well, and may have come up before the new version.
+    assert!((5..=6).contains(&attempts(&host)), "{}", attempts(&host));
 }
 
 #[test]

@@ -69,8 +69,12 @@ impl Activation {
         let plugin: Arc<str> = manifest.name.as_str().into();
         let started = Instant::now();
         let path = copy.path().to_owned();
-        let opened =
-            self.router.site.workers.spawn(async move { PluginLibrary::open(&path) }).await;
+        let opened = self
+            .router
+            .site
+            .workers
+            .spawn_life_cycle(async move { PluginLibrary::open(&path) })
+            .await;
         let library = opened.map_err(|source| NotActivated {
             error: DeployError::Load { file: file.clone(), source },
             leftover: None,
@@ -136,7 +140,7 @@ impl Activation {
         let (library, description) = match description {
             Some(description) => (library, description),
             None => {
-                let describing = workers.spawn(async move {
+                let describing = workers.spawn_life_cycle(async move {
                     let described = describe_module(&library);
                     (library, described)
                 });

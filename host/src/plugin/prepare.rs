@@ -14,10 +14,11 @@ use ksi_plugin_api::{Description, abi::ABI_VERSION};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
+    aside,
     deploy_error::DeployError,
     generation::Timings,
     manifest::{Manifest, read_manifest},
-    private_copy::{PrivateCopy, PrivateDir},
+    private_copy::{CopyError, PrivateCopy, PrivateDir},
     probe::Prober,
     trial::Trial,
 };
@@ -94,13 +95,14 @@ impl Preparation {
         let place = self.places.clone().acquire_owned().await.ok();
         let started = Instant::now();
         let (preparation, path, file_there) = (self.clone(), source.to_owned(), file.to_owned());
-        let copied = tokio::task::spawn_blocking(move || {
+        let copied = aside::done("ksi-copy", move || {
             let stem = file_there.file_stem();
             let label = stem.map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
             preparation.dir.copy(&path, &label)
         });
-        // The task itself fails only when the runtime ends.
-        let (copy, bytes) = copied.await.map_err(|_| DeployError::Stopping)??;
+        let copied = copied.await;
+        let no_thread = |error| CopyError::NoThread { path: source.to_owned(), source: error };
+        let (copy, bytes) = copied.map_err(no_thread)??;
         let mut timings = Timings::default();
         timings.note("copy", started.elapsed());
         Ok(Copied { file: file.to_owned(), copy, bytes, timings, place })

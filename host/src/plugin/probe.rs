@@ -29,6 +29,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::{
+    aside,
     load::PluginLibrary,
     trial::{Trial, Verdict},
 };
@@ -207,15 +208,20 @@ impl Prober {
         path: &Path,
         trial: Option<Trial>,
     ) -> Result<Description, ProbeError> {
-        let (prober, path) = (self.clone(), path.to_owned());
+        let (prober, path, path_here) = (self.clone(), path.to_owned(), path.to_owned());
         let (answered, answer) = oneshot::channel();
-        tokio::task::spawn_blocking(move || {
+        let begun = aside::begin("ksi-probe", move || {
             let mut child = None;
             // Nobody waits any more when the host is ending.
             let _ = answered.send(prober.run(&path, trial.as_ref(), &mut child));
             // Its end takes a moment longer than its answer, which need not wait for it.
             drop(child);
         });
+        begun.map_err(|source| ProbeError::Spawn {
+            path: path_here,
+            program: self.program.clone(),
+            source,
+        })?;
         answer.await.unwrap_or_else(|_| Err(ProbeError::Answer { program: self.program.clone() }))
     }
 

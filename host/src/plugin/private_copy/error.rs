@@ -8,6 +8,15 @@ use std::path::{Path, PathBuf};
 /// The step at which a private copy failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
+    /// There is no thread to copy it on.
+    #[error("{} was not copied: no thread can be started for it: {source}", path.display())]
+    NoThread {
+        /// The file that was to be copied.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+
     /// Nothing is there any more.
     #[error("{} is not there: the path is wrong, or the file was removed or renamed before it could be read", path.display())]
     Vanished {
