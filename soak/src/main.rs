@@ -70,7 +70,8 @@ fn soak(options: &Options) -> Result<bool, SoakError> {
         // One for each file, the idle ones too, and some.
         let versions = options.reloads as usize + 1_024;
         let ledger = Arc::new(Ledger::new(versions)?);
-        let running = Running::start(builds, ledger, &numbers.lanes_inside()).await?;
+        let (inside, probe) = (numbers.lanes_inside(), options.probe.as_deref());
+        let running = Running::start(builds, ledger, &inside, probe).await?;
         let started = Instant::now();
         let findings = Run::new(running, options)?.finish(numbers).await?;
         Ok::<_, SoakError>((findings, started.elapsed()))

@@ -29,6 +29,11 @@ pub(crate) struct Options {
     /// A library of ksi-soak-plugin that is built already; may be given twice. Without it, cargo builds two.
     #[arg(long, value_name = "FILE")]
     pub(crate) library: Vec<PathBuf>,
+
+    /// The program that tries files before they are loaded, such as `ksi`. Without it this one does, which it cannot
+    /// under valgrind.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) probe: Option<PathBuf>,
 }
 
 impl Options {

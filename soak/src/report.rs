@@ -14,7 +14,7 @@ use crate::{
 /// All figures as a table.
 pub(crate) fn table(figures: &[Figure]) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::ASCII_MARKDOWN);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["figure", "found", "bar", ""]);
     for figure in figures {

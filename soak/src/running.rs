@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ksi_host::{Config, ControlSocket, Host};
+use ksi_host::{Config, ControlSocket, Host, HostBuilder};
 use serde_json::{Value, json};
 
 use crate::{
@@ -45,6 +45,7 @@ impl Running {
         builds: Builds,
         ledger: Arc<Ledger>,
         inside: &[u64],
+        probe: Option<&Path>,
     ) -> Result<Self, SoakError> {
         let dir =
             tempfile::Builder::new().prefix("ksi-soak-").tempdir().map_err(SoakError::Folder)?;
@@ -61,7 +62,8 @@ impl Running {
             written.map_err(|source| SoakError::File { path, source })?;
         }
         let config = Config::from_toml(&toml(inside), dir.path())?;
-        let host = Host::builder().config(config).start().await?;
+        let host = Host::builder().config(config);
+        let host = probe.into_iter().fold(host, HostBuilder::probe_with).start().await?;
         let announced = Announced::follow(&host)?;
         let control = host.serve(dir.path().join("s")).await?;
         let stage = Stage { host, ledger, gate: Gate::new() };
