@@ -2,12 +2,12 @@
 //!
 //! glibc gives threads one of up to eight arenas a processor, and each arena keeps what was once needed in it. A host
 //! exchanges its threads at every reload, so it takes thousands of reloads until all arenas have grown to the same size,
-//! and until then that growth looks like a leak, or hides one. With two of them it is over soon.
+//! and until then that growth looks like a leak, or hides one. With four of them it is over soon.
 
 use std::{env, os::unix::process::CommandExt, process::Command};
 
 const VARIABLE: &str = "MALLOC_ARENA_MAX";
-const ARENAS: &str = "2";
+const ARENAS: &str = "4";
 
 /// Starts this program anew with few arenas, unless the environment says how many there are.
 pub(crate) fn limit() {
