@@ -1,6 +1,10 @@
 //! That no code of a file runs before it may, and that code which misbehaves when it does is stopped where it is.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::json;
 
@@ -59,7 +63,13 @@ fn a_library_that_crashes_hangs_or_is_empty_when_it_is_opened_ends_a_probe_and_n
     }
     assert_eq!(host.resources().libraries.len(), 1);
     let own = host.process.id().to_string();
-    until("no probe is left behind", || children(&own), |children| children.is_empty());
+    // One waits for the next probe.
+    let waiting = || children(&own);
+    until("no probe is left behind", waiting, |children| children.len() == 1);
+    let child = waiting().remove(0);
+    host.stop();
+    let gone = |there: &bool| !there;
+    until("it ends with the host", || Path::new("/proc").join(&child).exists(), gone);
 }
 
 /// The processes that this one has started and not seen the end of.

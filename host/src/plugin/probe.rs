@@ -1,17 +1,22 @@
 //! The probe: a short-lived child of the host opens a plugin file first.
 //!
 //! What kills or hangs the child is an error message in the host and nothing else. The child is the host's own
-//! executable, which calls [`answer_probe`] first thing in its `main`.
+//! executable, which calls [`answer_probe`] first thing in its `main`. It reads from its standard input what it is to do,
+//! and does that once. The host keeps one child waiting for that, because starting a process takes longer than the probe.
 
 #![allow(unsafe_code)]
 
 use std::{
     ffi::OsString,
     fs::File,
-    io::{Read, Seek, Write},
+    io::{BufRead, BufWriter, Read, Write},
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
-    process::{self, ChildStdout, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    process::{self, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -34,10 +39,8 @@ use super::{
     trial::{Trial, Verdict},
 };
 
-/// The first argument of a child that is to answer a probe; the second is the file.
+/// The one argument of a child that is to answer a probe.
 const ARGUMENT: &str = "__ksi-probe";
-/// The third, when it is to try the file with the state on its standard input.
-const WITH_TRIAL: &str = "trial";
 /// The longest answer: schemas of many handlers.
 const LONGEST_ANSWER: usize = 8 << 20;
 /// How often the host looks whether a silent child is still there.
@@ -45,6 +48,16 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Whether this executable answers probes: it has called [`answer_probe`].
 static ANSWERS: AtomicBool = AtomicBool::new(false);
+
+/// What a child is to do: one line, and what it is to try the file with behind it.
+#[derive(Serialize, Deserialize)]
+struct Request {
+    path: PathBytes,
+    with_trial: bool,
+}
+
+/// A path that need not be text.
+type PathBytes = Vec<u8>;
 
 #[derive(Serialize, Deserialize)]
 enum Answer {
@@ -112,11 +125,9 @@ pub fn answer_probe() {
         ANSWERS.store(true, Ordering::Relaxed);
         return;
     }
-    let answer = match (arguments.next(), private_stdout()) {
-        (Some(path), Ok(out)) => {
-            let tried = arguments.next().is_some_and(|argument| argument == WITH_TRIAL);
-            Some((describe(Path::new(&path), tried), out))
-        }
+    // A request that is none is the end of a host that does not need this child any more.
+    let answer = match (request(), private_stdout()) {
+        (Some((path, trial)), Ok(out)) => Some((describe(&path, trial), out)),
         _ => None,
     };
     let sent = answer.is_some_and(|(answer, mut out)| {
@@ -139,7 +150,18 @@ fn private_stdout() -> std::io::Result<File> {
     Ok(File::from(answer))
 }
 
-fn describe(path: &Path, tried: bool) -> Answer {
+/// What the host wants, when it wants it. All of it is read before any code of the file runs, so the host never waits for
+/// a child that does not read.
+fn request() -> Option<(PathBuf, Option<std::io::Result<Trial>>)> {
+    let mut input = std::io::stdin().lock();
+    let mut line = Vec::new();
+    input.read_until(b'\n', &mut line).ok()?;
+    let request: Request = serde_json::from_slice(&line).ok()?;
+    let trial = request.with_trial.then(|| Trial::read(input));
+    Some((OsString::from_vec(request.path).into(), trial))
+}
+
+fn describe(path: &Path, trial: Option<std::io::Result<Trial>>) -> Answer {
     let library = match PluginLibrary::open(path) {
         Ok(library) => library,
         Err(error) => return Answer::Refused(error.to_string()),
@@ -148,7 +170,7 @@ fn describe(path: &Path, tried: bool) -> Answer {
         Ok(description) => description,
         Err(reason) => return Answer::Refused(reason),
     };
-    let verdict = tried.then(|| match Trial::read(std::io::stdin().lock()) {
+    let verdict = trial.map(|trial| match trial {
         Ok(trial) => trial.run(library.module),
         Err(error) => Verdict::Unsure(format!("the state for it cannot be read: {error}")),
     });
@@ -171,8 +193,10 @@ pub(crate) fn describe_module(library: &PluginLibrary) -> Result<Description, St
 }
 
 /// Which executable answers probes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Prober {
+    /// A child that waits for a request.
+    spare: Arc<Mutex<Option<Waiting>>>,
     program: PathBuf,
     /// What the child gets to open and describe a file, and what it gets to initialize an instance.
     timeout: Duration,
@@ -199,7 +223,8 @@ impl Prober {
             None if ANSWERS.load(Ordering::Relaxed) => own(),
             None => None,
         };
-        program.map(|program| Prober { program, timeout, init_timeout })
+        let spare = Arc::default();
+        program.map(|program| Prober { spare, program, timeout, init_timeout })
     }
 
     /// Lets a child open the library at `path`, describe it, and restore state in an instance of it if there is some.
@@ -214,8 +239,9 @@ impl Prober {
             let mut child = None;
             // Nobody waits any more when the host is ending.
             let _ = answered.send(prober.run(&path, trial.as_ref(), &mut child));
-            // Its end takes a moment longer than its answer, which need not wait for it.
+            // Its end takes a moment longer than its answer, which need not wait for it. Nor for the next one's beginning.
             drop(child);
+            prober.refill();
         });
         begun.map_err(|source| ProbeError::Spawn {
             path: path_here,
@@ -236,26 +262,8 @@ impl Prober {
             program: self.program.clone(),
             source,
         };
-        // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. No variable of the host's reaches the
-        // plugin's constructors, save those that the system's loader needs.
-        let input = match trial {
-            Some(trial) => Stdio::from(input_of(trial).map_err(failed)?),
-            None => Stdio::null(),
-        };
-        let child = Command::new(&self.program)
-            .args([OsString::from(ARGUMENT), path.into()])
-            .args(trial.map(|_| WITH_TRIAL))
-            .env_clear()
-            .envs(std::env::var_os("LD_LIBRARY_PATH").map(|value| ("LD_LIBRARY_PATH", value)))
-            .stdin(input)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
-        let child = started.insert(Child(child));
-        let Some(out) = child.0.stdout.take() else {
-            return Err(ProbeError::Answer { program: self.program.clone() });
-        };
+        let Asked { child, out } = self.ask(path, trial).map_err(failed)?;
+        let child = started.insert(child);
         let (what, limit) = match trial {
             // The child itself ends an `initialize` that takes too long; a restore gets as much.
             Some(_) => (
@@ -285,6 +293,48 @@ impl Prober {
                 _ => ProbeError::Answer { program: self.program.clone() },
             }),
         }
+    }
+
+    /// Asks the child that waits, or one that is started for it.
+    fn ask(&self, path: &Path, trial: Option<&Trial>) -> std::io::Result<Asked> {
+        let spare = self.spare().take();
+        // Somebody may have ended it while it waited.
+        match spare.map(|spare| spare.ask(path, trial)) {
+            Some(Ok(asked)) => Ok(asked),
+            Some(Err(_)) | None => self.start()?.ask(path, trial),
+        }
+    }
+
+    fn start(&self) -> std::io::Result<Waiting> {
+        // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. No variable of the host's reaches the
+        // plugin's constructors, save those that the system's loader needs.
+        let child = Command::new(&self.program)
+            .arg(ARGUMENT)
+            .env_clear()
+            .envs(std::env::var_os("LD_LIBRARY_PATH").map(|value| ("LD_LIBRARY_PATH", value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut child = Child(child);
+        match (child.0.stdin.take(), child.0.stdout.take()) {
+            (Some(input), Some(out)) => Ok(Waiting { input, out, child }),
+            _ => Err(std::io::Error::other("it has no standard input or output")),
+        }
+    }
+
+    /// Has a child wait for the next probe. If none can be started now, that one starts its own.
+    fn refill(&self) {
+        if self.spare().is_some() {
+            return;
+        }
+        if let Ok(waiting) = self.start() {
+            *self.spare() = Some(waiting);
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads to the newline and not to the end of the pipe, which a grandchild may keep open for ever; `None` when that
@@ -320,15 +370,32 @@ impl Prober {
     }
 }
 
-/// A file without a name, which the child reads: a pipe would hold up the host if the child did not read it.
-fn input_of(trial: &Trial) -> std::io::Result<File> {
-    let mut file = tempfile::tempfile()?;
-    let mut writer = std::io::BufWriter::new(&mut file);
-    trial.write(&mut writer)?;
-    writer.flush()?;
-    drop(writer);
-    file.rewind()?;
-    Ok(file)
+/// A child that was not asked anything. It ends when its input does, so that goes first.
+struct Waiting {
+    input: ChildStdin,
+    out: ChildStdout,
+    child: Child,
+}
+
+/// A child that was.
+struct Asked {
+    child: Child,
+    out: ChildStdout,
+}
+
+impl Waiting {
+    fn ask(self, path: &Path, trial: Option<&Trial>) -> std::io::Result<Asked> {
+        let Waiting { input, out, child } = self;
+        let mut input = BufWriter::new(input);
+        let path = path.as_os_str().as_bytes().to_vec();
+        serde_json::to_writer(&mut input, &Request { path, with_trial: trial.is_some() })?;
+        input.write_all(b"\n")?;
+        if let Some(trial) = trial {
+            trial.write(&mut input)?;
+        }
+        input.flush()?;
+        Ok(Asked { child, out })
+    }
 }
 
 /// A probe's process, which does not outlive this value.
