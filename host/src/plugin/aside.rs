@@ -7,9 +7,9 @@ use std::{io, thread};
 
 use tokio::sync::oneshot;
 
-/// How far the priority is lowered, of the 19 steps that there are: on a machine that is busy with events, this work gets a
-/// third of what a dispatch worker gets; on one that is not, all that it can use.
-const NICENESS: i32 = 5;
+/// How far the priority is lowered, of the 19 steps that there are: on a machine that is busy with events, this work gets
+/// two thirds of what a dispatch worker gets; on one that is not, all that it can use.
+const NICENESS: i32 = 2;
 
 /// Begins blocking work on a thread of its own, at a lower priority than that of the host.
 ///
