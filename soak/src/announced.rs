@@ -82,6 +82,14 @@ impl Announced {
         self.0.borrow().clone()
     }
 
+    /// Waits for the next announcement.
+    pub(crate) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The host has ended.
+            std::future::pending().await
+        }
+    }
+
     /// Waits until the announcements are right; tells whether they are within the limit.
     pub(crate) async fn until(&self, limit: Duration, right: impl FnMut(&All) -> bool) -> bool {
         let mut all = self.0.clone();

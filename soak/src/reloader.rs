@@ -69,8 +69,8 @@ pub(crate) struct Reloader {
     turn: usize,
     /// Refusals that are accounted for.
     refused: u64,
-    /// Whether the file that lies there now is bad.
-    bad: bool,
+    /// Good files since the last bad one. Of a bad one, the folder may tell again while the next is on its way.
+    good_since_bad: u32,
     pub(crate) tally: Tally,
 }
 
@@ -85,7 +85,7 @@ impl Reloader {
             live: running.first[role.index()],
             turn: 0,
             refused: 0,
-            bad: false,
+            good_since_bad: u32::MAX,
             tally: Tally::default(),
         }
     }
@@ -101,7 +101,10 @@ impl Reloader {
     pub(crate) async fn replace(&mut self, file: File) -> Result<Option<Duration>, SoakError> {
         self.look_for_more_refusals();
         self.turn += 1;
-        self.bad = file != File::Good;
+        self.good_since_bad = match file {
+            File::Good => self.good_since_bad.saturating_add(1),
+            _ => 0,
+        };
         match file {
             File::Good => self.good().await.map(Some),
             File::Refused(defect) => self.refused(defect).await,
@@ -160,7 +163,7 @@ impl Reloader {
         let of = announced.of(self.role);
         let more = of.refused.saturating_sub(self.refused);
         self.refused = of.refused;
-        if self.bad {
+        if self.good_since_bad < 2 {
             self.tally.again += more;
         } else if more > 0 {
             let (name, reason) = (self.role.name(), of.reason.as_deref().unwrap_or_default());

@@ -1,14 +1,12 @@
 //! The run: idle, then load without reloads and with ten a second by turns, then with as many as go.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
     clients::{Clients, LOST, Numbers, emit, ending},
@@ -246,36 +244,39 @@ fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// Asks `quick` over and over, to see at once when other code answers.
+/// Asks `quick` as soon as something is announced, and every now and then, to see at once when other code answers.
 struct Look {
-    over: Arc<AtomicBool>,
-    thread: tokio::task::JoinHandle<()>,
+    over: Arc<Notify>,
+    task: JoinHandle<()>,
 }
 
 impl Look {
     fn start(running: &Running) -> Self {
         /// Between two questions: a look must not be load.
-        const PAUSE: Duration = Duration::from_micros(100);
-        let over = Arc::new(AtomicBool::new(false));
-        let (stage, ended, runtime) =
-            (running.stage.clone(), over.clone(), tokio::runtime::Handle::current());
-        // On a thread of its own: the runtime's timers are good for milliseconds.
-        let thread = tokio::task::spawn_blocking(move || {
+        const PAUSE: Duration = Duration::from_millis(1);
+        let over = Arc::new(Notify::new());
+        let (stage, ended) = (running.stage.clone(), over.clone());
+        let mut announced = running.announced.clone();
+        let task = tokio::spawn(async move {
             let mut lane = Lane::new(0, Client::Embedding, Kind::Look);
-            while !ended.load(Relaxed) {
+            loop {
                 let request = lane.next(&stage.ledger);
                 let began = Instant::now();
-                let report = runtime.block_on(emit(&stage.host, &request.event, &request.ask));
+                let report = emit(&stage.host, &request.event, &request.ask).await;
                 lane.ended(&request, ending(&report), began.elapsed(), &stage.ledger);
-                std::thread::sleep(PAUSE);
+                tokio::select! {
+                    () = ended.notified() => return,
+                    () = announced.changed() => {}
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
             }
         });
-        Look { over, thread }
+        Look { over, task }
     }
 
     async fn end(self) {
-        self.over.store(true, Relaxed);
+        self.over.notify_one();
         // It has nothing to give.
-        let _ = self.thread.await;
+        let _ = self.task.await;
     }
 }
