@@ -18,7 +18,7 @@ use super::{
     generation::{Facts, LiveInstance, Timings},
     host_side::HostSide,
     policy::Policy,
-    state::{self, Snapshot, StateError},
+    state::{self, Progress, Snapshot, StateError, Transferred},
 };
 use crate::{
     dispatch::{
@@ -192,30 +192,39 @@ impl HandOver {
             step: step.to_owned(),
         };
         let snapshot = match wanted {
-            // Whatever it still does, it is not asked.
-            Wanted::Instead(snapshot) => snapshot,
             Wanted::Version(version) => {
                 quiet?;
-                let began = Instant::now();
-                let taken = hold.while_waiting(giver.snapshot(workers, version, rest())).await;
-                let taken = taken.map_err(|full| overfull("its snapshot was taken", full))?;
-                timings.note("snapshot", began.elapsed());
-                Some(taken.map_err(HandOverError::Snapshot)?)
+                let gone = StateError::Snapshot { reason: "the plugin is gone".to_owned() };
+                let live = giver.live.upgrade().ok_or(HandOverError::Snapshot(gone))?;
+                let progress = Progress::default();
+                let transfer =
+                    state::transfer(workers, live, new.clone(), version, rest(), progress.clone());
+                let transferred = hold.while_waiting(transfer).await.map_err(|full| {
+                    let step = match progress.is_restoring() {
+                        true => "its snapshot was restored",
+                        false => "its snapshot was taken",
+                    };
+                    overfull(step, full)
+                })?;
+                let Transferred { snapshot, taking, restoring } =
+                    transferred.map_err(|error| match progress.is_restoring() {
+                        true => HandOverError::Restore(error),
+                        false => HandOverError::Snapshot(error),
+                    })?;
+                timings.note("snapshot", taking);
+                timings.note("restore", restoring);
+                Some(snapshot)
             }
+            // Whatever it still does, it is not asked.
+            Wanted::Instead(Some(snapshot)) => {
+                let began = Instant::now();
+                let restore = state::restore(workers, new.clone(), snapshot.clone(), rest());
+                restore.await.map_err(HandOverError::Restore)?;
+                timings.note("restore", began.elapsed());
+                Some(snapshot)
+            }
+            Wanted::Instead(None) => None,
         };
-        if let Some(snapshot) = &snapshot {
-            let began = Instant::now();
-            let restore = state::restore(workers, new.clone(), snapshot.clone(), rest());
-            let restored = match bad {
-                true => restore.await,
-                false => {
-                    let restored = hold.while_waiting(restore).await;
-                    restored.map_err(|full| overfull("its snapshot was restored", full))?
-                }
-            };
-            timings.note("restore", began.elapsed());
-            restored.map_err(HandOverError::Restore)?;
-        }
         Ok(Some(HandedOver { hold, started, timings, snapshot, _turn: turn }))
     }
 

@@ -3,7 +3,15 @@
 //! What a snapshot holds is the plugin's affair. The host carries its bytes and the number of their version, and picks a
 //! version that both sides know.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use async_task::Task;
 use ksi_plugin_api::abi::{CallStart, Instance};
@@ -100,6 +108,57 @@ pub(crate) async fn restore(
         }
     });
     within("restore", limit, task).await
+}
+
+/// How far a [`transfer`] has come.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress(Arc<AtomicBool>);
+
+impl Progress {
+    /// Whether the snapshot was taken.
+    pub(crate) fn is_restoring(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A snapshot that was restored, and how long it took to take it and to restore it.
+pub(crate) struct Transferred {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) taking: Duration,
+    pub(crate) restoring: Duration,
+}
+
+/// Takes a snapshot of one instance and restores it in another, on one thread that may be blocked: events wait meanwhile,
+/// and on a machine that is busy each change of threads has to wait for a processor. An error is the one of the step that
+/// `progress` tells.
+pub(crate) async fn transfer(
+    workers: &Workers,
+    from: Arc<LiveInstance>,
+    to: Arc<LiveInstance>,
+    version: u32,
+    limit: Duration,
+    progress: Progress,
+) -> Result<Transferred, StateError> {
+    let there = progress.clone();
+    let task = workers.spawn_life_cycle(async move {
+        let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
+        let began = Instant::now();
+        let snapshot = snapshot_of(from.instance().ok_or_else(gone)?, version).await?;
+        let taking = began.elapsed();
+        // A restore that does not return must not hold the old generation.
+        drop(from);
+        let to = to.instance().ok_or_else(gone)?;
+        there.0.store(true, Ordering::Release);
+        restore_in(to, version, snapshot.bytes.as_json()).await?;
+        Ok(Transferred { snapshot, taking, restoring: began.elapsed().saturating_sub(taking) })
+    });
+    let ended = within("snapshot", limit, task).await;
+    ended.map_err(|error| match error {
+        StateError::TimedOut { after, .. } if progress.is_restoring() => {
+            StateError::TimedOut { step: "restore", after }
+        }
+        error => error,
+    })
 }
 
 async fn within<T>(
