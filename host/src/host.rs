@@ -16,7 +16,10 @@ use ksi_plugin_api::{NameError, Pattern};
 use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
-use tokio::{runtime::Handle, sync::watch as watch_channel};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch as watch_channel},
+};
 
 use crate::{
     builtin,
@@ -28,6 +31,7 @@ use crate::{
         deploy_error::DeployError,
         host_side::HostSideLimits,
         kept_state::{StateDir, StateDirError},
+        own_thread::OwnThread,
         persistence::Persistence,
         policy::{Policies, Policy},
         prepare::Preparation,
@@ -37,7 +41,7 @@ use crate::{
         setback::Recovery,
         state::LARGEST_SNAPSHOT,
         supervisor::{Parts, Supervisor},
-        watch::{FolderWatch, WatchError},
+        watch::{Change, FolderWatch, WatchError},
     },
     report::Report,
     router::{
@@ -95,7 +99,7 @@ pub enum StartError {
     #[error("a host needs a tokio runtime with time and I/O enabled around it: {0}")]
     NoRuntime(#[from] tokio::runtime::TryCurrentError),
     /// The system gives no threads.
-    #[error("the dispatch workers cannot be started: {0}")]
+    #[error("the host's threads cannot be started: {0}")]
     Threads(#[source] io::Error),
     /// There is no place for private copies.
     #[error(transparent)]
@@ -177,7 +181,9 @@ impl HostBuilder {
         }
         let persistence = state_folder(&config)?;
         let policies = policies(&config);
+        let thread = OwnThread::start().map_err(StartError::Threads)?;
         let supervisor = Arc::new(Supervisor::new(Parts {
+            thread,
             preparation: Preparation::new(PrivateDir::create()?, prober),
             activation: Activation {
                 router: router.clone(),
@@ -206,7 +212,10 @@ impl HostBuilder {
             },
             kept_versions: config.reload.kept_versions,
         }));
-        let folders = FolderWatch::start(config.plugin_dirs.clone());
+        let folders = {
+            let _there = supervisor.thread.runtime().enter();
+            FolderWatch::start(config.plugin_dirs.clone())
+        };
         let (stuck, abandoned) = (timeouts.stuck, limits.abandoned_workers);
         let inner = Inner {
             router,
@@ -224,7 +233,7 @@ impl HostBuilder {
         builtin::register(&host);
         let (folders, changes) = folders?;
         host.announce("system:startup").await;
-        host.0.supervisor.follow(folders, changes).await;
+        host.follow(folders, changes).await;
         host.0.supervisor.keep_state_every(host.0.config.state.interval);
         host.warn_of_strange_tables();
         host.announce("system:ready").await;
@@ -431,6 +440,15 @@ impl Host {
         }
         self.0.supervisor.stop(timeouts.drain, limit).await;
         self.request_stop();
+    }
+
+    /// Loads what is in the folders and follows their changes, on the supervisor's thread.
+    async fn follow(&self, folders: FolderWatch, changes: mpsc::Receiver<Change>) {
+        let supervisor = self.0.supervisor.clone();
+        let following = async move { supervisor.follow(folders, changes).await };
+        if let Err(error) = self.0.supervisor.thread.runtime().spawn(following).await {
+            tracing::error!(%error, "the plugin folders are not followed");
+        }
     }
 
     /// A misspelt `[plugin.NAME]` would go unnoticed otherwise.

@@ -75,7 +75,7 @@ impl Supervisor {
             retirement: self.leaving.retirements.begin(),
         };
         let supervisor = self.clone();
-        tokio::spawn(async move {
+        self.thread.runtime().spawn(async move {
             supervisor.retire(generation, &retired, on_its_way, true).await;
         });
         is_quiet
@@ -94,7 +94,7 @@ impl Supervisor {
             retirement: self.leaving.retirements.begin(),
         };
         let supervisor = self.clone();
-        tokio::spawn(async move {
+        self.thread.runtime().spawn(async move {
             // Its future is dropped at its next await. If it ended just now, its instance goes the usual way.
             if let Some(creating) = creating
                 && let Some(Ok(instance)) = creating.cancel().await

@@ -191,7 +191,7 @@ impl Supervisor {
             live.map(|generation| (generation.facts.clone(), generation.live.clone()))
         };
         let (Some((facts, live)), supervisor) = (live, self.clone()) else { return };
-        tokio::spawn(async move {
+        self.thread.runtime().spawn(async move {
             let workers = &supervisor.router.site.workers;
             let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
             if let Err(error) = persistence.keep_live(workers, &facts, &live, is_live).await {
@@ -204,7 +204,7 @@ impl Supervisor {
     pub(crate) fn keep_state_every(self: &Arc<Self>, interval: Duration) {
         let Some(persistence) = self.persistence.clone() else { return };
         let supervisor = Arc::downgrade(self);
-        tokio::spawn(async move {
+        self.thread.runtime().spawn(async move {
             // Generations that were asked for a snapshot and have not answered. One whose snapshot never returns holds up
             // no other, and is not asked again: each time would cost another thread.
             let asked: Arc<Mutex<BTreeMap<Arc<str>, u64>>> = Arc::default();

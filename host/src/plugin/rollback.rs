@@ -136,7 +136,7 @@ impl Supervisor {
             policy,
             ends: Instant::now() + policy.probation,
         };
-        tokio::spawn(probation.run());
+        self.thread.runtime().spawn(probation.run());
     }
 
     /// A version has stood its probation.

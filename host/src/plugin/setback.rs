@@ -230,7 +230,7 @@ impl Supervisor {
     fn try_again(self: &Arc<Self>, file: &Path, due: Option<Instant>) {
         let Some(due) = due else { return };
         let (supervisor, file) = (Arc::downgrade(self), file.to_owned());
-        tokio::spawn(async move {
+        self.thread.runtime().spawn(async move {
             tokio::time::sleep_until(due.into()).await;
             let Some(supervisor) = supervisor.upgrade() else { return };
             let still_due = {

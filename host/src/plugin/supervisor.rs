@@ -21,6 +21,7 @@ use super::{
     hand_over::HandOver,
     letting_go::Leaving,
     ongoing::Ongoing,
+    own_thread::OwnThread,
     persistence::Persistence,
     policy::Policies,
     prepare::Preparation,
@@ -45,6 +46,8 @@ pub(crate) struct Deployed {
 
 /// Runs load, reload and unload.
 pub(crate) struct Supervisor {
+    /// Where transactions and retirements run.
+    pub(crate) thread: OwnThread,
     pub(super) router: Arc<Router>,
     pub(super) preparation: Arc<Preparation>,
     pub(super) activation: Activation,
@@ -69,6 +72,7 @@ pub(crate) struct Supervisor {
 
 /// What a supervisor is made of.
 pub(crate) struct Parts {
+    pub(crate) thread: OwnThread,
     pub(crate) preparation: Preparation,
     pub(crate) activation: Activation,
     pub(crate) retirer: Retirer,
@@ -81,6 +85,7 @@ pub(crate) struct Parts {
 impl Supervisor {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts {
+            thread,
             preparation,
             activation,
             retirer,
@@ -90,6 +95,7 @@ impl Supervisor {
             kept_versions,
         } = parts;
         Supervisor {
+            thread,
             announcer: Announcer::new(activation.router.clone()),
             hand_over: HandOver::new(activation.router.clone()),
             router: activation.router.clone(),
@@ -172,7 +178,7 @@ impl Supervisor {
     where
         F: Future<Output = Result<Deployed, DeployError>> + Send + 'static,
     {
-        let task: JoinHandle<_> = self.router.site.runtime.spawn(transaction(self.clone()));
+        let task: JoinHandle<_> = self.thread.runtime().spawn(transaction(self.clone()));
         task.await.unwrap_or(Err(DeployError::Stopping))
     }
 
