@@ -439,6 +439,11 @@ impl Host {
             tracing::warn!("not every listener of system:shutdown ended in time");
         }
         self.0.supervisor.stop(timeouts.drain, limit).await;
+        // After this, the supervisor is this host's alone, and so are its private copies.
+        let ended = self.0.supervisor.thread.end();
+        if tokio::time::timeout(Duration::from_secs(2), ended).await.is_err() {
+            tracing::warn!("the supervisor's thread does not end");
+        }
         self.request_stop();
     }
 

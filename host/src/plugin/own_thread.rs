@@ -8,13 +8,14 @@ use std::{io, thread};
 
 use tokio::{
     runtime::{Builder, Handle},
-    sync::oneshot,
+    sync::watch,
 };
 
 /// The thread, until this is dropped. What runs there then is dropped there.
 pub(crate) struct OwnThread {
     runtime: Handle,
-    _end: oneshot::Sender<()>,
+    end: watch::Sender<bool>,
+    ended: watch::Receiver<bool>,
 }
 
 impl OwnThread {
@@ -25,14 +26,23 @@ impl OwnThread {
     pub(crate) fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel::<()>();
+        let (end, mut is_to_end) = watch::channel(false);
+        let (has_ended, ended) = watch::channel(false);
         thread::Builder::new().name("ksi-supervisor".to_owned()).spawn(move || {
-            // The other end is never used, only dropped.
-            let _ = runtime.block_on(ended);
+            // Whoever drops the other end wants it to end as well.
+            let _ = runtime.block_on(is_to_end.wait_for(|end| *end));
             // A thread that works with files may take as long as it likes.
             runtime.shutdown_background();
+            has_ended.send_replace(true);
         })?;
-        Ok(OwnThread { runtime: handle, _end: end })
+        Ok(OwnThread { runtime: handle, end, ended })
+    }
+
+    /// Ends it, and waits until what ran there is dropped: whoever has nothing else of the supervisor left has it all.
+    pub(crate) async fn end(&self) {
+        self.end.send_replace(true);
+        // The thread is gone, if the other end is.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
     /// Its runtime.
@@ -51,8 +61,14 @@ mod tests {
         let name = || thread::current().name().map(str::to_owned);
         let there = own.runtime().spawn(async move { name() }).await.unwrap();
         assert_eq!(there.as_deref(), Some("ksi-supervisor"));
-        let endless = own.runtime().spawn(std::future::pending::<()>());
-        drop(own);
+        let held = std::sync::Arc::new(());
+        let holding = held.clone();
+        let endless = own.runtime().spawn(async move {
+            std::future::pending::<()>().await;
+            drop(holding);
+        });
+        own.end().await;
+        assert_eq!(std::sync::Arc::strong_count(&held), 1);
         assert!(endless.await.unwrap_err().is_cancelled());
     }
 }
