@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
-use crate::kit::{HostBuilder, Library, TestHost, artifacts, until};
+use crate::kit::{HostBuilder, Library, TestHost, artifacts, under_load, until};
 
 /// Starts a host on what was put into its folder beside a good plugin, and gives the refused files with their reasons.
 #[track_caller]
@@ -206,4 +206,25 @@ fn a_file_that_is_refused_is_announced() {
     assert!(failed["reason"].as_str().unwrap().contains("ELF"), "{failed}");
     fs::remove_file(host.file("letter.so")).unwrap();
     until("a file that is gone is forgotten", || host.modules(), Vec::is_empty);
+}
+
+#[test]
+fn bad_files_under_load_cost_no_event_and_no_state() {
+    let host = TestHost::counter();
+    let good = Library::counter(2);
+    let torn = Library(good.0[..good.0.len() / 2].to_vec());
+    under_load(&host, 2, || {
+        let text = Library(b"no library".to_vec());
+        let foreign = good.clone().machine(8);
+        for (name, bad) in [("text.so", &text), ("torn.so", &torn), ("foreign.so", &foreign)] {
+            host.drop_in(name, bad);
+            host.until_refused(name);
+        }
+        host.drop_in("counter.so", &torn);
+        host.until_module("the live one goes on", "counter", |module| {
+            module["version"] == "1.0.0" && module["last_error"].is_string()
+        });
+        host.drop_in("counter.so", &good);
+        host.until_version("counter", "2.0.0");
+    });
 }
