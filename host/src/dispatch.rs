@@ -1,14 +1,16 @@
 //! Where and how plugin code runs.
 //!
 //! [`workers`] owns the threads ([`pool`] is a queue of tasks with its threads, [`slot`] what a thread is doing), [`call`] is one guarded call on
-//! them, [`tally`] counts how calls end, [`hold`] lets a plugin's events wait while its state moves, [`watchdog`] sees calls
+//! them, [`ended`] how it ended, [`tally`] counts how calls end ([`stripe`]: without two cores meeting), [`hold`] lets a plugin's events wait while its state moves, [`watchdog`] sees calls
 //! that do not return.
 //! This layer knows nothing of files, libraries and sockets.
 
 pub(crate) mod call;
+pub(crate) mod ended;
 pub(crate) mod hold;
 mod pool;
 pub(crate) mod slot;
+pub(crate) mod stripe;
 pub(crate) mod tally;
 pub(crate) mod watchdog;
 pub(crate) mod workers;

@@ -1,21 +1,28 @@
 //! An event on its way: what was emitted, by whom, and because of what.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fmt,
+    mem::ManuallyDrop,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use ksi_plugin_api::{
     NameError,
-    abi::{Buffer, EventObject, EventView},
+    abi::{Buffer, EventObject, EventView, Value},
     validate_event_name,
 };
 use serde::Serialize;
+
+use crate::{
+    clock,
+    shared_value::{Encoded, Keeper, Unencodable, let_go},
+};
 
 /// An encoded value that may be shared: a payload, or a reply.
 #[derive(Clone)]
@@ -48,6 +55,14 @@ impl Payload {
     /// The bytes are not a `T`.
     pub fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.0)
+    }
+}
+
+impl Payload {
+    /// `null`.
+    pub(crate) fn nothing() -> &'static Payload {
+        static NOTHING: OnceLock<Payload> = OnceLock::new();
+        NOTHING.get_or_init(|| Payload::from_json_bytes(b"null".to_vec()))
     }
 }
 
@@ -87,23 +102,45 @@ impl fmt::Debug for EventId {
 
 /// Gives events their numbers.
 #[derive(Debug)]
-pub(crate) struct EventIds(AtomicU64);
+pub(crate) struct EventIds {
+    /// Tells this host's numbers from another one's in the same process.
+    of: u64,
+    next: AtomicU64,
+}
+
+/// How many numbers a thread takes at a time, so that emitting threads do not meet at each event.
+const BLOCK: u64 = 256;
+
+thread_local! {
+    /// Numbers that this thread has taken: of which host, the next one, and the end.
+    static TAKEN: Cell<(u64, u64, u64)> = const { Cell::new((0, 0, 0)) };
+}
 
 impl EventIds {
     /// Starts at the present time, with room for a million events a millisecond, so that a restarted host does not
     /// repeat numbers that a log already holds.
     pub(crate) fn new() -> Self {
-        let millis = unix_time().as_millis();
-        EventIds(AtomicU64::new(u64::try_from(millis << 20).unwrap_or(1)))
+        static HOSTS: AtomicU64 = AtomicU64::new(1);
+        let millis = clock::unix_time().as_millis();
+        EventIds {
+            of: HOSTS.fetch_add(1, Ordering::Relaxed),
+            next: AtomicU64::new(u64::try_from(millis << 20).unwrap_or(1)),
+        }
     }
 
+    #[inline]
     pub(crate) fn next(&self) -> EventId {
-        EventId(self.0.fetch_add(1, Ordering::Relaxed))
+        let (of, next, end) = TAKEN.get();
+        let (next, end) = match of == self.of && next < end {
+            true => (next, end),
+            false => {
+                let first = self.next.fetch_add(BLOCK, Ordering::Relaxed);
+                (first, first + BLOCK)
+            }
+        };
+        TAKEN.set((self.of, next + 1, end));
+        EventId(next)
     }
-}
-
-fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id` and the like.
@@ -162,59 +199,187 @@ impl NewEvent {
     }
 }
 
+/// What all events of one name that a plugin emits have in common.
+#[derive(Clone)]
+pub(crate) struct Emitter {
+    pub(crate) name: Arc<str>,
+    pub(crate) source: Arc<str>,
+    /// Keeps the plugin's library mapped for as long as there is a value of it on its way.
+    pub(crate) keeper: Arc<dyn Keeper>,
+    /// Bytes that a value may have as JSON.
+    pub(crate) limit: usize,
+}
+
+/// Under which name, and by whom.
+#[derive(Clone)]
+enum Origin {
+    Named { name: Arc<str>, source: Arc<str> },
+    Emitter(Arc<Emitter>),
+}
+
+/// What an event carries.
+enum Carried {
+    Json(Payload),
+    /// A value of the emitter's library, which the origin keeps mapped; and its JSON, once somebody needed it.
+    Value(ManuallyDrop<Value>, OnceLock<Encoded>),
+    /// Nothing any more: it is an ancestor, and known by its names alone.
+    Nothing,
+}
+
 /// An emitted event.
 pub struct Event {
     id: EventId,
-    name: Arc<str>,
-    payload: Payload,
-    source: Arc<str>,
+    origin: Origin,
+    carried: Carried,
     parent: Option<Arc<Event>>,
     root: EventId,
     depth: u32,
-    timestamp: Duration,
+    /// In nanoseconds since the Unix epoch.
+    timestamp: u64,
     deadline: Option<Instant>,
     attributes: Option<Arc<Attributes>>,
+    /// This event without what it carries, for those who keep it longer than its handlers run.
+    kept: OnceLock<Arc<Event>>,
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if let Carried::Value(value, _) = std::mem::replace(&mut self.carried, Carried::Nothing)
+            && let Origin::Emitter(emitter) = &self.origin
+        {
+            let_go(ManuallyDrop::into_inner(value), &emitter.keeper);
+        }
+    }
 }
 
 impl Event {
     /// The event, as a child of `parent` if there is one: with its root, one deeper, with its deadline at the latest,
     /// and with its attributes.
     pub(crate) fn new(new: NewEvent, parent: Option<Arc<Event>>, ids: &EventIds) -> Self {
-        let id = ids.next();
         let own = new.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let inherited = parent.as_ref().and_then(|parent| parent.deadline);
-        let deadline = match (own, inherited) {
-            (Some(own), Some(inherited)) => Some(own.min(inherited)),
-            (own, inherited) => own.or(inherited),
-        };
         // A client that answers an event by another one says so, and a loop through it is a loop all the same.
         let depth_outside = new.attributes.get("_event_depth");
         let depth_outside = depth_outside.and_then(|depth| depth.parse().ok()).unwrap_or(0);
-        let inherited = parent.as_ref().and_then(|parent| parent.attributes.clone());
-        let attributes = match (new.attributes.is_empty(), inherited) {
-            (true, inherited) => inherited,
-            (false, None) => Some(Arc::new(new.attributes)),
-            (false, Some(inherited)) => {
-                let mut all = (*inherited).clone();
-                all.extend(new.attributes);
-                Some(Arc::new(all))
-            }
+        let origin = Origin::Named { name: new.name, source: new.source };
+        let mut event = Event::child(origin, Carried::Json(new.payload), parent, ids);
+        event.deadline = match (own, event.deadline) {
+            (Some(own), Some(inherited)) => Some(own.min(inherited)),
+            (own, inherited) => own.or(inherited),
         };
-        Event {
-            id,
-            name: new.name,
-            payload: new.payload,
-            source: new.source,
-            root: parent.as_ref().map_or(id, |parent| parent.root),
-            depth: match &parent {
-                Some(parent) => parent.depth.saturating_add(1),
-                None => depth_outside,
-            },
-            timestamp: unix_time(),
-            parent,
-            deadline,
-            attributes,
+        if event.parent.is_none() {
+            event.depth = depth_outside;
         }
+        if !new.attributes.is_empty() {
+            event.attributes = Some(match &event.attributes {
+                None => Arc::new(new.attributes),
+                Some(inherited) => {
+                    let mut all = (**inherited).clone();
+                    all.extend(new.attributes);
+                    Arc::new(all)
+                }
+            });
+        }
+        event
+    }
+
+    /// An event of a plugin, as JSON.
+    pub(crate) fn of_emitter(
+        emitter: Arc<Emitter>,
+        json: Buffer,
+        parent: Option<Arc<Event>>,
+        ids: &EventIds,
+    ) -> Self {
+        Event::child(Origin::Emitter(emitter), Carried::Json(json.into()), parent, ids)
+    }
+
+    /// An event of a plugin that carries a value.
+    pub(crate) fn with_value(
+        emitter: Arc<Emitter>,
+        value: Value,
+        parent: Option<Arc<Event>>,
+        ids: &EventIds,
+    ) -> Self {
+        let carried = Carried::Value(ManuallyDrop::new(value), OnceLock::new());
+        Event::child(Origin::Emitter(emitter), carried, parent, ids)
+    }
+
+    #[inline]
+    fn child(
+        origin: Origin,
+        carried: Carried,
+        parent: Option<Arc<Event>>,
+        ids: &EventIds,
+    ) -> Self {
+        let id = ids.next();
+        let (root, depth, deadline, attributes) = match &parent {
+            None => (id, 0, None, None),
+            Some(parent) => (
+                parent.root,
+                parent.depth.saturating_add(1),
+                parent.deadline,
+                parent.attributes.clone(),
+            ),
+        };
+        let (timestamp, kept) = (clock::event_time(), OnceLock::new());
+        Event { id, origin, carried, parent, root, depth, timestamp, deadline, attributes, kept }
+    }
+
+    /// The same event for whoever keeps it: without its value, if it carries one, lest that keeps the emitter's library
+    /// mapped.
+    pub(crate) fn to_keep(self: &Arc<Self>) -> Arc<Event> {
+        match self.carried {
+            Carried::Value(..) => {
+                self.kept.get_or_init(|| Arc::new(self.with(Carried::Nothing))).clone()
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// The same event with its payload as JSON, for those who know nothing else. Where plugin code may run.
+    ///
+    /// # Errors
+    /// The value cannot become JSON.
+    pub(crate) fn to_json(self: &Arc<Self>) -> Result<Arc<Event>, Unencodable> {
+        match &self.carried {
+            Carried::Value(..) => Ok(Arc::new(self.with(Carried::Json(self.json()?.clone())))),
+            _ => Ok(self.clone()),
+        }
+    }
+
+    fn with(&self, carried: Carried) -> Event {
+        let (name, source) = (self.shared_name().clone(), self.shared_source().clone());
+        Event {
+            id: self.id,
+            origin: Origin::Named { name, source },
+            carried,
+            parent: self.parent.clone(),
+            root: self.root,
+            depth: self.depth,
+            timestamp: self.timestamp,
+            deadline: self.deadline,
+            attributes: self.attributes.clone(),
+            kept: OnceLock::new(),
+        }
+    }
+
+    /// Its payload as JSON, which is made when somebody asks first. Where plugin code may run.
+    ///
+    /// # Errors
+    /// The value cannot become JSON.
+    pub(crate) fn json(&self) -> Result<&Payload, Unencodable> {
+        match &self.carried {
+            Carried::Json(payload) => Ok(payload),
+            Carried::Value(value, json) => self.encoded(value, json).get().map_err(Clone::clone),
+            Carried::Nothing => Ok(Payload::nothing()),
+        }
+    }
+
+    fn encoded<'a>(&self, value: &Value, json: &'a OnceLock<Encoded>) -> &'a Encoded {
+        let limit = match &self.origin {
+            Origin::Emitter(emitter) => emitter.limit,
+            Origin::Named { .. } => usize::MAX,
+        };
+        json.get_or_init(|| Encoded::within(value, limit))
     }
 
     /// Its number.
@@ -224,21 +389,32 @@ impl Event {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.shared_name()
     }
 
     pub(crate) fn shared_name(&self) -> &Arc<str> {
-        &self.name
+        match &self.origin {
+            Origin::Named { name, .. } => name,
+            Origin::Emitter(emitter) => &emitter.name,
+        }
     }
 
     /// Its payload.
     pub fn payload(&self) -> &Payload {
-        &self.payload
+        // Whoever sees it from outside has one with JSON; see `to_json`.
+        self.json().unwrap_or(Payload::nothing())
     }
 
     /// The plugin that emitted it; empty for the host and its clients.
     pub fn source(&self) -> &str {
-        &self.source
+        self.shared_source()
+    }
+
+    fn shared_source(&self) -> &Arc<str> {
+        match &self.origin {
+            Origin::Named { source, .. } => source,
+            Origin::Emitter(emitter) => &emitter.source,
+        }
     }
 
     /// The event in whose handler it was emitted.
@@ -258,7 +434,7 @@ impl Event {
 
     /// When it was emitted, in seconds since the Unix epoch.
     pub fn timestamp(&self) -> f64 {
-        self.timestamp.as_secs_f64()
+        Duration::from_nanos(self.timestamp).as_secs_f64()
     }
 
     /// When its handlers must be done at the latest.
@@ -303,14 +479,37 @@ impl fmt::Debug for Event {
 impl EventObject for Event {
     fn view(&self) -> EventView<'_> {
         EventView {
-            name: (*self.name).into(),
-            source: (*self.source).into(),
-            payload: self.payload.as_json().into(),
+            name: self.name().into(),
+            source: self.source().into(),
             id: self.id.0,
             parent: self.parent().map_or(0, EventId::number),
             root: self.root.0,
             depth: self.depth,
-            timestamp: u64::try_from(self.timestamp.as_nanos()).unwrap_or(u64::MAX),
+            timestamp: self.timestamp,
+        }
+    }
+
+    fn payload(&self) -> Result<&[u8], (&str, &str)> {
+        match &self.carried {
+            Carried::Value(value, json) => {
+                let payload = self.encoded(value, json).get();
+                payload.map(Payload::as_json).map_err(|failure| failure.texts())
+            }
+            _ => Ok(self.payload().as_json()),
+        }
+    }
+
+    fn value(&self) -> Option<&Value> {
+        match &self.carried {
+            Carried::Value(value, _) => Some(value),
+            _ => None,
+        }
+    }
+
+    fn to_keep(self: Arc<Self>) -> Arc<Self> {
+        match self.carried {
+            Carried::Value(..) => Event::to_keep(&self),
+            _ => self,
         }
     }
 

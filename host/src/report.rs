@@ -1,10 +1,18 @@
 //! What became of an event: one outcome per handler.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use ksi_plugin_api::abi::{OutcomeCode, OutcomeView, ReportObject};
+use ksi_plugin_api::abi::{OutcomeCode, OutcomeView, ReportObject, Value};
 
-use crate::event::Payload;
+use crate::{
+    dispatch::ended::{Ended, Reply},
+    event::Payload,
+    router::gather::Gathered,
+    shared_value::Encoded,
+};
 
 /// How one handler's call ended.
 #[derive(Debug, Clone)]
@@ -89,10 +97,6 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(outcomes: Vec<Outcome>) -> Self {
-        Report { outcomes, refused: false }
-    }
-
     /// The report of an event that was not accepted.
     pub(crate) fn refused(reason: String) -> Self {
         let result = OutcomeKind::Rejected { reason };
@@ -129,45 +133,95 @@ impl Report {
     }
 }
 
-/// A report as plugins see it: with the texts that the view lends out.
-pub(crate) struct PluginReport {
-    report: Report,
-    messages: Vec<String>,
+impl From<Gathered> for Report {
+    /// Replies that are values become JSON. Where plugin code may run.
+    fn from(Gathered { handlers, ended }: Gathered) -> Self {
+        let outcomes = handlers.iter().zip(ended).map(|(handler, ended)| Outcome {
+            plugin: handler.plugin.clone(),
+            handler: handler.handler.clone(),
+            result: ended.into(),
+        });
+        Report { outcomes: outcomes.collect(), refused: false }
+    }
 }
 
-impl From<Report> for PluginReport {
-    fn from(report: Report) -> Self {
-        let messages = match report.error() {
-            // The usual report holds no text.
-            None => Vec::new(),
-            Some(_) => report.outcomes.iter().map(|outcome| outcome.result.message()).collect(),
-        };
-        PluginReport { report, messages }
+/// A report as plugins see it: with the texts that the view lends out.
+pub(crate) struct PluginReport {
+    gathered: Gathered,
+    /// What is made when it is asked for: texts of failures, and replies that are values as JSON.
+    made: OnceLock<Box<[Made]>>,
+}
+
+#[derive(Default)]
+struct Made {
+    failure: Option<(String, String)>,
+    reply: OnceLock<Encoded>,
+}
+
+impl From<Gathered> for PluginReport {
+    fn from(gathered: Gathered) -> Self {
+        PluginReport { gathered, made: OnceLock::new() }
+    }
+}
+
+impl PluginReport {
+    fn made(&self, index: usize) -> &Made {
+        let all = self.gathered.ended.iter().map(|ended| Made {
+            failure: ended.failure().map(|kind| (kind.code().to_owned(), kind.message())),
+            reply: OnceLock::new(),
+        });
+        &self.made.get_or_init(|| all.collect())[index]
     }
 }
 
 impl ReportObject for PluginReport {
     fn len(&self) -> usize {
-        self.report.outcomes.len()
+        self.gathered.ended.len()
+    }
+
+    fn code(&self, index: usize) -> OutcomeCode {
+        self.gathered.ended[index].code()
     }
 
     fn outcome(&self, index: usize) -> OutcomeView<'_> {
-        let outcome = &self.report.outcomes[index];
-        let (kind, reply) = match &outcome.result {
-            OutcomeKind::Replied(payload) => (OutcomeCode::Replied, payload.as_json()),
-            OutcomeKind::NoReply => (OutcomeCode::NoReply, &[][..]),
-            OutcomeKind::Failed { .. } => (OutcomeCode::Failed, &[][..]),
-            OutcomeKind::Panicked { .. } => (OutcomeCode::Panicked, &[][..]),
-            OutcomeKind::TimedOut { .. } => (OutcomeCode::TimedOut, &[][..]),
-            OutcomeKind::Rejected { .. } => (OutcomeCode::Rejected, &[][..]),
+        let (handler, ended) = (&self.gathered.handlers[index], &self.gathered.ended[index]);
+        let (code, message) = match ended.is_ok() {
+            true => ("", ""),
+            false => match &self.made(index).failure {
+                Some((code, message)) => (code.as_str(), message.as_str()),
+                None => ("", ""),
+            },
         };
         OutcomeView {
-            kind,
-            plugin: (*outcome.plugin).into(),
-            handler: (*outcome.handler).into(),
-            reply: reply.into(),
-            code: outcome.result.code().into(),
-            message: self.messages.get(index).map_or("", String::as_str).into(),
+            kind: ended.code(),
+            plugin: (*handler.plugin).into(),
+            handler: (*handler.handler).into(),
+            code: code.into(),
+            message: message.into(),
+        }
+    }
+
+    fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
+        let encode = || match &self.gathered.ended[index] {
+            Ended::Replied(Reply::Shared(shared)) => shared.encode(),
+            Ended::Replied(Reply::Loose(value)) => Encoded::of(value),
+            _ => Encoded::nothing(),
+        };
+        match &self.gathered.ended[index] {
+            Ended::Replied(Reply::Bytes(bytes)) => Ok(bytes),
+            Ended::Replied(_) => match self.made(index).reply.get_or_init(encode).get() {
+                Ok(payload) => Ok(payload.as_json()),
+                Err(failure) => Err(failure.texts()),
+            },
+            _ => Ok(b"null"),
+        }
+    }
+
+    fn value(&self, index: usize) -> Option<&Value> {
+        match &self.gathered.ended[index] {
+            Ended::Replied(Reply::Shared(shared)) => shared.value(),
+            Ended::Replied(Reply::Loose(value)) => Some(value),
+            _ => None,
         }
     }
 }

@@ -11,52 +11,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::abi::{BoundaryFuture, CallEnd};
+use ksi_plugin_api::abi::{BoundaryFuture, CallEnd, Fingerprint};
 use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
+    ended::Ended,
     hold::{Gate, Inside},
     slot::polling,
     tally::CallCounts,
     workers::Workers,
 };
-use crate::{
-    event::Event,
-    report::{Outcome, OutcomeKind},
-};
+use crate::{event::Event, shared_value::Keeper};
 
 /// Something whose handlers can be called: a generation of a plugin, or the host itself.
 ///
 /// Whoever holds one keeps it callable, so a route and a call in flight are what an old generation waits for.
 pub(crate) trait Callee: Send + Sync + 'static {
     /// Starts a call with its first poll. Entered and polled on dispatch workers only.
-    fn start(&self, handler: u64, event: &Arc<Event>, cx: &mut Context<'_>) -> Started;
+    fn start(&self, handler: u64, event: Arc<Event>, cx: &mut Context<'_>) -> Started;
 }
 
 /// How a call began.
 pub(crate) enum Started {
     /// It has ended already.
-    Ready(OutcomeKind),
+    Ready(Ended),
     /// It goes on in a plugin.
     Plugin(BoundaryFuture<CallEnd>),
     /// It goes on in the host.
-    Host(Pin<Box<dyn Future<Output = OutcomeKind> + Send>>),
+    Host(Pin<Box<dyn Future<Output = Ended> + Send>>),
 }
 
 /// Why a call was given up on.
 const CANCELLED: &str = "cancelled: the plugin is being replaced or unloaded, and the call did not end before the deadline of that";
-
-/// What a plugin's answer is to the host.
-pub(crate) fn outcome_of(end: CallEnd) -> OutcomeKind {
-    match end {
-        CallEnd::Reply(reply) => OutcomeKind::Replied(reply.into()),
-        CallEnd::NoReply => OutcomeKind::NoReply,
-        CallEnd::Failed(code, message) => {
-            OutcomeKind::Failed { code: code.to_text(), message: message.to_text() }
-        }
-        CallEnd::Panicked(message) => OutcomeKind::Panicked { message: message.to_text() },
-    }
-}
 
 /// What is known of a handler of one generation, without holding that generation.
 #[derive(Debug)]
@@ -66,8 +52,21 @@ pub(crate) struct HandlerInfo {
     /// Stands for this handler in a worker's slot.
     pub(crate) key: u64,
     pub(crate) counts: Arc<CallCounts>,
-    /// Calls of this generation that have not ended.
+    /// Calls of this generation that have not ended, of those that did not end at once.
     pub(crate) active: AtomicI64,
+}
+
+impl HandlerInfo {
+    /// Stands for the host where it answers in place of a handler.
+    pub(crate) fn nobody() -> Arc<Self> {
+        Arc::new(HandlerInfo {
+            plugin: "".into(),
+            handler: "".into(),
+            key: 0,
+            counts: Arc::default(),
+            active: AtomicI64::new(0),
+        })
+    }
 }
 
 /// Tells the pending calls of one generation that they will not be waited for any longer.
@@ -126,6 +125,8 @@ pub(crate) struct Target {
     pub(crate) cancel: Arc<Cancel>,
     /// Of a generation that keeps state.
     pub(crate) gate: Option<Arc<Gate>>,
+    /// Keeps its library mapped for replies that are values; `None` for handlers of the host.
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
 }
 
 /// What a call needs of the host.
@@ -136,69 +137,143 @@ pub(crate) struct CallSite {
     pub(crate) runtime: Handle,
 }
 
-/// Calls one handler. On a dispatch worker. `inside` is where the event has entered, if the generation has a gate.
-pub(crate) async fn call(
-    target: Arc<Target>,
-    event: Arc<Event>,
-    inside: Option<Arc<Inside>>,
-    site: &CallSite,
-) -> Outcome {
-    let (plugin, handler) = (target.info.plugin.clone(), target.info.handler.clone());
-    let accounted = Accounted::begin(target.info.clone());
-    let active = Active::begin(target.info.clone(), inside);
-    let since = target.cancel.now();
-    let result = match target.blocking {
-        true => run_blocking(&target, event, site, active, since).await,
-        false => {
-            let result = run(&target, &event, site, since).await;
-            drop(active);
-            result
-        }
-    };
-    accounted.end(&result);
-    Outcome { plugin, handler, result }
+/// What a call that has begun gives.
+pub(crate) enum Begun {
+    /// It has ended at its first poll.
+    Ended(Ended),
+    /// It goes on. To be polled and dropped on dispatch workers.
+    GoesOn(Pin<Box<dyn Future<Output = Ended> + Send>>),
 }
 
-/// A call on a thread of its own. Its emitter waits no longer than the deadline, although the thread may.
-async fn run_blocking(
+/// Begins a call of one handler, with its first poll. On a dispatch worker.
+///
+/// A call that is ready then costs no task, no timer, no future of the host, and no count that another core writes too.
+/// `inside` is where the event has entered, if the generation has a gate; `wants` is what the emitter can take as a value.
+#[inline]
+pub(crate) fn begin(
     target: &Arc<Target>,
     event: Arc<Event>,
+    inside: Option<Arc<Inside>>,
+    wants: Option<Fingerprint>,
     site: &CallSite,
-    active: Active,
-    since: u64,
-) -> OutcomeKind {
-    let limit = Limit::of(target, &event, site);
-    let (there, site_there) = (target.clone(), site.clone());
-    // If it is given up on, the task is dropped: before it has begun, or after its present poll. The call counts as
-    // active until then.
-    let task = site.workers.spawn_blocking(async move {
-        let result = run(&there, &event, &site_there, since).await;
-        drop(active);
-        result
-    });
-    limit.hold(target, since, task).await
+    cx: &mut Context<'_>,
+) -> Begun {
+    target.info.counts.begin();
+    let since = target.cancel.now();
+    if target.blocking {
+        let call = Call::new(target, inside, None);
+        return Begun::GoesOn(Box::pin(call.block(event, since, wants, site.clone())));
+    }
+    let (key, number, deadline) = (target.info.key, event.id().number(), event.deadline());
+    let started = polling(key, number, || target.callee.start(target.number, event, cx));
+    let going = match started {
+        Started::Ready(ended) => {
+            target.info.counts.end(&ended);
+            return Begun::Ended(ended.of(target, wants));
+        }
+        Started::Plugin(future) => Going::Plugin(future),
+        Started::Host(future) => Going::Host(future),
+    };
+    let call = Call::new(target, inside, Some(going));
+    // Most calls are ready at once, so the timer is armed only here.
+    let limit = Limit::of(target, deadline, site);
+    Begun::GoesOn(Box::pin(call.go_on(number, since, wants, limit)))
 }
 
-async fn run(target: &Target, event: &Arc<Event>, site: &CallSite, since: u64) -> OutcomeKind {
+/// What goes on after the first poll.
+enum Going {
+    Plugin(BoundaryFuture<CallEnd>),
+    Host(Pin<Box<dyn Future<Output = Ended> + Send>>),
+}
+
+impl Going {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        match self {
+            Going::Plugin(future) => Pin::new(future).poll(cx).map(|end| match end {
+                Ok(end) => end.into(),
+                Err(message) => Ended::Panicked { message },
+            }),
+            Going::Host(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+/// A call that goes on. The order of the fields is the order in which they go: the plugin's future before all that keeps
+/// the plugin.
+struct Call {
+    going: Option<Going>,
+    active: Option<Active>,
+    accounted: Accounted,
+    target: Arc<Target>,
+}
+
+impl Call {
+    fn new(target: &Arc<Target>, inside: Option<Arc<Inside>>, going: Option<Going>) -> Self {
+        let accounted = Accounted::begun(target.info.clone());
+        let active = Some(Active::begin(target.info.clone(), inside));
+        Call { going, active, accounted, target: target.clone() }
+    }
+
+    async fn go_on(
+        mut self,
+        number: u64,
+        since: u64,
+        wants: Option<Fingerprint>,
+        limit: Limit,
+    ) -> Ended {
+        let key = self.target.info.key;
+        let going = &mut self.going;
+        let call = poll_fn(|cx| match going {
+            Some(going) => polling(key, number, || going.poll(cx)),
+            None => Poll::Pending,
+        });
+        let ended = limit.hold(&self.target, since, call).await;
+        self.going = None;
+        self.active = None;
+        self.accounted.end(&ended);
+        ended.of(&self.target, wants)
+    }
+
+    /// On a thread that may be blocked. Its emitter waits no longer than the deadline, although the thread may.
+    async fn block(
+        mut self,
+        event: Arc<Event>,
+        since: u64,
+        wants: Option<Fingerprint>,
+        site: CallSite,
+    ) -> Ended {
+        let limit = Limit::of(&self.target, event.deadline(), &site);
+        // If it is given up on, the task is dropped: before it has begun, or after its present poll. The call counts as
+        // active until then.
+        let (active, target, site_there) = (self.active.take(), self.target.clone(), site.clone());
+        let task = site.workers.spawn_blocking(async move {
+            let ended = run(&target, event, &site_there, since).await;
+            drop(active);
+            ended.of(&target, wants)
+        });
+        let ended = limit.hold(&self.target, since, task).await;
+        self.accounted.end(&ended);
+        ended
+    }
+}
+
+async fn run(target: &Target, event: Arc<Event>, site: &CallSite, since: u64) -> Ended {
     let (key, number) = (target.info.key, event.id().number());
-    let started = poll_fn(|cx| {
-        Poll::Ready(polling(key, number, || target.callee.start(target.number, event, cx)))
+    let limit = Limit::of(target, event.deadline(), site);
+    let mut event = Some(event);
+    let started = poll_fn(|cx| match event.take() {
+        Some(event) => {
+            Poll::Ready(polling(key, number, || target.callee.start(target.number, event, cx)))
+        }
+        None => Poll::Pending,
     })
     .await;
-    // Dropped at the end of this function, after which the target may go.
-    let mut going_on: Pin<Box<dyn Future<Output = OutcomeKind> + Send>> = match started {
-        Started::Ready(kind) => return kind,
-        Started::Host(future) => future,
-        Started::Plugin(future) => Box::pin(async move {
-            match future.await {
-                Ok(end) => outcome_of(end),
-                Err(message) => OutcomeKind::Panicked { message: message.to_text() },
-            }
-        }),
+    let mut going = match started {
+        Started::Ready(ended) => return ended,
+        Started::Host(future) => Going::Host(future),
+        Started::Plugin(future) => Going::Plugin(future),
     };
-    // Most calls are ready at once, so the timer is armed only here.
-    let limit = Limit::of(target, event, site);
-    let call = poll_fn(|cx| polling(key, number, || going_on.as_mut().poll(cx)));
+    let call = poll_fn(|cx| polling(key, number, || going.poll(cx)));
     limit.hold(target, since, call).await
 }
 
@@ -209,8 +284,8 @@ struct Limit {
 }
 
 impl Limit {
-    fn of(target: &Target, event: &Event, site: &CallSite) -> Self {
-        let (deadline, after) = limit(target.timeout, event.deadline());
+    fn of(target: &Target, deadline: Option<Instant>, site: &CallSite) -> Self {
+        let (deadline, after) = limit(target.timeout, deadline);
         let _inside = site.runtime.enter();
         Limit { timer: tokio::time::sleep_until(deadline.into()), after }
     }
@@ -220,8 +295,8 @@ impl Limit {
         self,
         target: &Target,
         since: u64,
-        call: impl Future<Output = OutcomeKind>,
-    ) -> OutcomeKind {
+        call: impl Future<Output = Ended>,
+    ) -> Ended {
         let Limit { timer, after } = self;
         let (mut timer, mut cancelled) = (pin!(timer), pin!(target.cancel.wait(since)));
         let mut call = pin!(call);
@@ -230,9 +305,9 @@ impl Limit {
                 return Poll::Ready(kind);
             }
             if timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(OutcomeKind::TimedOut { after });
+                return Poll::Ready(Ended::TimedOut { after });
             }
-            let reason = || OutcomeKind::Rejected { reason: CANCELLED.to_owned() };
+            let reason = || Ended::Rejected { reason: CANCELLED.to_owned() };
             cancelled.as_mut().poll(cx).map(|()| reason())
         })
         .await
@@ -271,11 +346,12 @@ impl Waiting {
     }
 
     /// It will not get there: how its calls end instead.
-    pub(crate) fn ended(mut self, kind: &OutcomeKind) -> Vec<Outcome> {
+    pub(crate) fn ended(mut self, how: impl Fn() -> Ended) -> Vec<(Arc<HandlerInfo>, Ended)> {
         let ended = std::mem::take(&mut self.0).into_iter().map(|info| {
-            let (plugin, handler) = (info.plugin.clone(), info.handler.clone());
-            Accounted::begin(info).end(kind);
-            Outcome { plugin, handler, result: kind.clone() }
+            let ended = how();
+            info.counts.begin();
+            info.counts.end(&ended);
+            (info, ended)
         });
         ended.collect()
     }
@@ -284,24 +360,26 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         // Whoever is dropped without its end counts as rejected.
-        self.0.drain(..).for_each(|info| drop(Accounted::begin(info)));
+        self.0.drain(..).for_each(|info| {
+            info.counts.begin();
+            drop(Accounted::begun(info));
+        });
     }
 }
 
-/// Counts a call as begun, and as ended in exactly one way, also when its emitter gives it up.
+/// A call that was counted as begun: it counts as ended in exactly one way, also when its emitter gives it up.
 struct Accounted {
     info: Arc<HandlerInfo>,
     ended: bool,
 }
 
 impl Accounted {
-    fn begin(info: Arc<HandlerInfo>) -> Self {
-        info.counts.begin();
+    fn begun(info: Arc<HandlerInfo>) -> Self {
         Accounted { info, ended: false }
     }
 
-    fn end(mut self, kind: &OutcomeKind) {
-        self.info.counts.end(kind);
+    fn end(&mut self, how: &Ended) {
+        self.info.counts.end(how);
         self.ended = true;
     }
 }
@@ -310,7 +388,7 @@ impl Drop for Accounted {
     fn drop(&mut self) {
         if !self.ended {
             // The emitter's future was dropped, so nobody is there to read the reason.
-            self.info.counts.end(&OutcomeKind::Rejected { reason: String::new() });
+            self.info.counts.end(&Ended::Rejected { reason: String::new() });
         }
     }
 }

@@ -52,23 +52,25 @@ pub(crate) fn may_poll_here() -> bool {
 }
 
 /// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an event's number.
+///
+/// Only the worker itself writes to its slot, so plain loads and stores will do.
+#[inline]
 pub(crate) fn polling<T>(handler: u64, event: u64, poll: impl FnOnce() -> T) -> T {
-    let mark = |handler, event| {
-        with_slot(|slot| {
-            (
-                slot.handler.swap(handler, Ordering::Relaxed),
-                slot.event.swap(event, Ordering::Relaxed),
-            )
-        })
-    };
-    let outer = mark(handler, event);
-    with_slot(|slot| slot.nested.fetch_add(1, Ordering::Relaxed));
-    let result = poll();
-    with_slot(|slot| slot.nested.fetch_sub(1, Ordering::Relaxed));
-    if let Some((handler, event)) = outer {
-        mark(handler, event);
-    }
-    result
+    SLOT.with(|slot| {
+        let slot = slot.borrow();
+        let Some(slot) = slot.as_deref() else { return poll() };
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let write = |number: &AtomicU64, value| number.store(value, Ordering::Relaxed);
+        let outer = (read(&slot.handler), read(&slot.event), read(&slot.nested));
+        write(&slot.handler, handler);
+        write(&slot.event, event);
+        write(&slot.nested, outer.2 + 1);
+        let result = poll();
+        write(&slot.handler, outer.0);
+        write(&slot.event, outer.1);
+        write(&slot.nested, outer.2);
+        result
+    })
 }
 
 /// Looks at what this thread is doing, if it is a dispatch worker.

@@ -10,11 +10,14 @@ use std::sync::{
 
 use serde::Serialize;
 
-use crate::report::OutcomeKind;
+use super::{ended::Ended, stripe::Striped};
 
 /// How often the calls of a handler of one generation ended in which way.
 #[derive(Debug, Default)]
-pub(crate) struct CallCounts {
+pub(crate) struct CallCounts(Striped<CallCounters>);
+
+#[derive(Debug, Default)]
+struct CallCounters {
     accepted: AtomicU64,
     replied: AtomicU64,
     no_reply: AtomicU64,
@@ -71,37 +74,40 @@ impl Counts {
 
 impl CallCounts {
     /// One more call.
+    #[inline]
     pub(super) fn begin(&self) {
-        self.accepted.fetch_add(1, Ordering::AcqRel);
+        self.0.count(|counters| &counters.accepted);
     }
 
     /// One that was begun has ended.
-    pub(super) fn end(&self, kind: &OutcomeKind) {
-        let count = match kind {
-            OutcomeKind::Replied(_) => &self.replied,
-            OutcomeKind::NoReply => &self.no_reply,
-            OutcomeKind::Failed { .. } => &self.failed,
-            OutcomeKind::Panicked { .. } => &self.panicked,
-            OutcomeKind::TimedOut { .. } => &self.timed_out,
-            OutcomeKind::Rejected { .. } => &self.rejected,
-        };
-        count.fetch_add(1, Ordering::AcqRel);
+    #[inline]
+    pub(super) fn end(&self, ended: &Ended) {
+        self.0.count(|counters| match ended {
+            Ended::Replied(_) => &counters.replied,
+            Ended::NoReply => &counters.no_reply,
+            Ended::Failed { .. } => &counters.failed,
+            Ended::Panicked { .. } => &counters.panicked,
+            Ended::TimedOut { .. } => &counters.timed_out,
+            Ended::Rejected { .. } => &counters.rejected,
+        });
     }
 
     /// The counts now. What ended is read first, so that a call that ends in between counts as in flight.
     pub(crate) fn now(&self) -> Counts {
-        let read = |count: &AtomicU64| count.load(Ordering::Acquire);
+        let sum = |counter: fn(&CallCounters) -> &AtomicU64| -> u64 {
+            self.0.stripes().map(|stripe| counter(stripe).load(Ordering::Acquire)).sum()
+        };
         let mut counts = Counts {
-            replied: read(&self.replied),
-            no_reply: read(&self.no_reply),
-            failed: read(&self.failed),
-            panicked: read(&self.panicked),
-            timed_out: read(&self.timed_out),
-            rejected: read(&self.rejected),
+            replied: sum(|counters| &counters.replied),
+            no_reply: sum(|counters| &counters.no_reply),
+            failed: sum(|counters| &counters.failed),
+            panicked: sum(|counters| &counters.panicked),
+            timed_out: sum(|counters| &counters.timed_out),
+            rejected: sum(|counters| &counters.rejected),
             ..Counts::default()
         };
         let ended = counts.judged() + counts.rejected;
-        counts.accepted = read(&self.accepted);
+        counts.accepted = sum(|counters| &counters.accepted);
         counts.in_flight = counts.accepted.saturating_sub(ended);
         counts
     }
@@ -162,7 +168,7 @@ mod tests {
         let (first, second) = (tally.generation(), tally.generation());
         for counts in [&first, &first, &second] {
             counts.begin();
-            counts.end(&OutcomeKind::NoReply);
+            counts.end(&Ended::NoReply);
         }
         second.begin();
         let sum = Counts { accepted: 4, no_reply: 3, in_flight: 1, ..Counts::default() };

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -13,13 +13,15 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use ksi_plugin_api::Pattern;
+use ksi_plugin_api::{NameError, Pattern, abi::Content, validate_event_name};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
+    gather::{Dispatch, Dispatched, Gathered, GatheringFuture},
     native::{Failure, Native},
+    resolved::Resolved,
     table::{Owner, Route, RoutingTable},
     taps::{Taps, Watch},
     traffic::Traffic,
@@ -31,8 +33,9 @@ use crate::{
         slot::{may_poll_here, on_worker},
         tally::{Counts, Tally},
     },
-    event::{Event, EventIds, NewEvent},
+    event::{Emitter, Event, EventIds, NewEvent},
     report::Report,
+    shared_value::Keeper,
 };
 
 /// Bounds of what the router accepts.
@@ -117,29 +120,29 @@ impl Router {
     ) -> impl Future<Output = Report> + Send + use<> {
         let router = self.clone();
         let accepted = self.accept(event, parent);
-        let report = async move {
+        async move {
             match accepted {
-                Ok(event) => router.dispatch(event, None).await,
+                Ok(event) => Report::from(router.gathered(Dispatched::new(event)).await),
                 Err(refusal) => Report::refused(refusal),
             }
-        };
-        OnWorkers { state: State::Here(Box::pin(report)), router: self.clone() }
+        }
     }
 
     /// Accepts an event without waiting for its handlers, or refuses it.
     pub(crate) fn send(
         self: &Arc<Self>,
-        event: NewEvent,
-        parent: Option<Arc<Event>>,
+        name: &str,
+        accept: impl FnOnce() -> Result<Arc<Event>, String>,
     ) -> Result<(), SendError> {
         let Ok(place) = self.queue.clone().try_acquire_owned() else {
             let limit = self.limits.queued_events;
-            return Err(SendError::QueueFull { event: event.name.to_string(), limit });
+            return Err(SendError::QueueFull { event: name.to_owned(), limit });
         };
-        let event = self.accept(event, parent).map_err(SendError::Refused)?;
+        let event = accept().map_err(SendError::Refused)?;
         let router = self.clone();
         let task = self.site.workers.spawn(async move {
-            let report = router.dispatch(event.clone(), Some(place)).await;
+            let sent = Dispatched { place: Some(place), ..Dispatched::new(event.clone()) };
+            let report = Report::from(router.gathered(sent).await);
             if let Some(outcome) = report.error() {
                 // Nobody reads this report, so its failure must not vanish.
                 tracing::warn!(
@@ -152,16 +155,91 @@ impl Router {
         Ok(())
     }
 
-    fn accept(&self, event: NewEvent, parent: Option<Arc<Event>>) -> Result<Arc<Event>, String> {
+    /// Runs every handler of an accepted event.
+    async fn gathered(self: &Arc<Self>, dispatched: Dispatched) -> Gathered {
+        let mut dispatched = Some(dispatched);
+        let begun = poll_fn(|cx| match dispatched.take() {
+            Some(dispatched) => Poll::Ready(self.begin(dispatched, cx)),
+            None => Poll::Pending,
+        });
+        match begun.await {
+            Begun::Done(gathered) => gathered,
+            Begun::GoesOn(gathering) => gathering.await,
+        }
+    }
+
+    /// Begins to run every handler of an accepted event: here, if this is a dispatch worker and not too deep inside other
+    /// calls, and otherwise in a task on the workers.
+    #[inline]
+    pub(crate) fn begin(self: &Arc<Self>, dispatched: Dispatched, cx: &mut Context<'_>) -> Begun {
+        if may_poll_here() {
+            return match self.dispatch(dispatched, cx) {
+                Dispatch::Done(gathered) => Begun::Done(gathered),
+                Dispatch::GoesOn(gathering) => {
+                    let state = State::Here(gathering);
+                    Begun::GoesOn(Gathering { state, router: self.clone() })
+                }
+            };
+        }
+        let router = self.clone();
+        let mut there = self.moved(async move { router.gathered(dispatched).await });
+        match Pin::new(&mut there).poll(cx) {
+            Poll::Ready(gathered) => Begun::Done(gathered),
+            Poll::Pending => Begun::GoesOn(there),
+        }
+    }
+
+    /// A future that a task on the workers polls.
+    fn moved(
+        self: &Arc<Self>,
+        gathering: impl Future<Output = Gathered> + Send + 'static,
+    ) -> Gathering {
+        let (sender, receiver) = oneshot::channel();
+        self.spawn_detached(async move {
+            // Replies become JSON here, because code of those who replied must not run elsewhere. If nobody waits any
+            // more, the event was accepted and has been handled all the same.
+            let _ = sender.send(gathering.await.encoded());
+        });
+        Gathering { state: State::There(receiver), router: self.clone() }
+    }
+
+    /// Accepts an event of the host, of its clients or of the embedding program.
+    pub(crate) fn accept(
+        &self,
+        event: NewEvent,
+        parent: Option<Arc<Event>>,
+    ) -> Result<Arc<Event>, String> {
         let (bytes, limit) = (event.payload.as_json().len(), self.limits.payload_bytes);
         if bytes > limit {
-            return Err(format!(
-                "the payload of {} has {bytes} bytes, and {limit} are allowed (limits.payload_bytes)",
-                event.name
-            ));
+            return Err(too_large(&event.name, bytes, limit));
         }
-        let of_plugin = event.of_plugin;
-        let event = Event::new(event, parent, &self.ids);
+        self.traffic.count(&event.source, &event.name, !event.of_plugin);
+        self.admit(Event::new(event, parent, &self.ids))
+    }
+
+    /// Accepts an event of a plugin that holds its name resolved.
+    #[inline]
+    pub(crate) fn accept_resolved(
+        &self,
+        resolved: &Resolved,
+        content: Content,
+        parent: Option<Arc<Event>>,
+    ) -> Result<Arc<Event>, String> {
+        let emitter = resolved.emitter();
+        resolved.emitted.up();
+        self.admit(match content {
+            Content::Value(value) => Event::with_value(emitter, value, parent, &self.ids),
+            Content::Bytes(json) => {
+                if json.len() > self.limits.payload_bytes {
+                    return Err(too_large(&emitter.name, json.len(), self.limits.payload_bytes));
+                }
+                Event::of_emitter(emitter, json, parent, &self.ids)
+            }
+        })
+    }
+
+    #[inline]
+    fn admit(&self, event: Event) -> Result<Arc<Event>, String> {
         if event.depth() as usize > self.limits.event_depth {
             return Err(format!(
                 "{} is event number {} of a chain of events, and {} are allowed (limits.event_depth). \
@@ -173,9 +251,22 @@ impl Router {
             ));
         }
         let event = Arc::new(event);
-        self.traffic.count(event.source(), event.shared_name(), !of_plugin);
         self.taps.show(&event);
         Ok(event)
+    }
+
+    /// What a plugin holds to emit events of one name.
+    pub(crate) fn resolve(
+        &self,
+        name: &str,
+        source: &Arc<str>,
+        keeper: Arc<dyn Keeper>,
+    ) -> Result<Resolved, NameError> {
+        validate_event_name(name)?;
+        let name: Arc<str> = name.into();
+        let emitted = self.traffic.pair(source, &name, false);
+        let limit = self.limits.payload_bytes;
+        Ok(Resolved::new(Emitter { name, source: source.clone(), keeper, limit }, emitted))
     }
 
     /// An event that goes to one handler past the routing table.
@@ -209,6 +300,7 @@ impl Router {
             blocking,
             cancel,
             gate,
+            keeper,
         } = new;
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         let counts = {
@@ -222,7 +314,18 @@ impl Router {
         infos.insert(key, Arc::downgrade(&info));
         drop(infos);
         let timeout = timeout.unwrap_or(self.limits.timeout);
-        Arc::new(Target { info, callee, number, priority, order, timeout, blocking, cancel, gate })
+        Arc::new(Target {
+            info,
+            callee,
+            number,
+            priority,
+            order,
+            timeout,
+            blocking,
+            cancel,
+            gate,
+            keeper,
+        })
     }
 
     /// Forgets the counters of a plugin. They stay part of those of all handlers together.
@@ -273,6 +376,7 @@ impl Router {
             blocking: false,
             cancel: Arc::default(),
             gate: None,
+            keeper: None,
         });
         let routes = patterns
             .iter()
@@ -326,41 +430,50 @@ pub(crate) struct NewTarget {
     pub(crate) cancel: Arc<call::Cancel>,
     /// The same; `None` for a generation that keeps no state.
     pub(crate) gate: Option<Arc<Gate>>,
+    /// The same; `None` for the host.
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
+}
+
+fn too_large(event: &str, bytes: usize, limit: usize) -> String {
+    format!("the payload of {event} has {bytes} bytes, and {limit} are allowed (limits.payload_bytes)")
+}
+
+/// How the handlers of an event began.
+pub(crate) enum Begun {
+    /// All of them have ended.
+    Done(Gathered),
+    /// Some go on.
+    GoesOn(Gathering),
 }
 
 /// A future that holds calls into plugins. It is polled and dropped on dispatch workers only: wherever else somebody
 /// polls it (a client's task, a plugin's own runtime), or too deep inside other calls, it moves to a task of its own on
 /// the workers.
-struct OnWorkers {
+pub(crate) struct Gathering {
     state: State,
     router: Arc<Router>,
 }
 
 enum State {
-    Here(Pin<Box<dyn Future<Output = Report> + Send>>),
-    There(oneshot::Receiver<Report>),
+    Here(GatheringFuture),
+    There(oneshot::Receiver<Gathered>),
     Done,
 }
 
-impl Future for OnWorkers {
-    type Output = Report;
+impl Future for Gathering {
+    type Output = Gathered;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gathered> {
         if !may_poll_here()
             && let State::Here(_) = self.state
-            && let State::Here(report) = std::mem::replace(&mut self.state, State::Done)
+            && let State::Here(gathering) = std::mem::replace(&mut self.state, State::Done)
         {
-            let (sender, receiver) = oneshot::channel();
-            self.router.spawn_detached(async move {
-                // If nobody waits any more, the event was accepted and has been handled all the same.
-                let _ = sender.send(report.await);
-            });
-            self.state = State::There(receiver);
+            *self = self.router.moved(gathering);
         }
         let polled = match &mut self.state {
-            State::Here(report) => report.as_mut().poll(cx),
-            State::There(receiver) => Pin::new(receiver).poll(cx).map(|report| {
-                report.unwrap_or_else(|_| Report::refused("the host is stopping".to_owned()))
+            State::Here(gathering) => gathering.as_mut().poll(cx),
+            State::There(receiver) => Pin::new(receiver).poll(cx).map(|gathered| {
+                gathered.unwrap_or_else(|_| Gathered::refused("the host is stopping".to_owned()))
             }),
             State::Done => Poll::Pending,
         };
@@ -371,12 +484,12 @@ impl Future for OnWorkers {
     }
 }
 
-impl Drop for OnWorkers {
+impl Drop for Gathering {
     fn drop(&mut self) {
-        if let State::Here(report) = std::mem::replace(&mut self.state, State::Done)
+        if let State::Here(gathering) = std::mem::replace(&mut self.state, State::Done)
             && !on_worker()
         {
-            self.router.spawn_detached(async move { drop(report) });
+            self.router.spawn_detached(async move { drop(gathering) });
         }
     }
 }

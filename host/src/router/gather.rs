@@ -1,12 +1,17 @@
-//! Runs the handlers of one accepted event and gathers their outcomes.
+//! Runs the handlers of one accepted event and gathers how they ended.
 //!
-//! A plugin whose state is on its way to another generation holds its events ([`dispatch::hold`](crate::dispatch::hold)).
-//! Its handlers are then called later, and those of all other plugins at once; the report waits for all.
+//! Handlers are called one after another, each up to its first await; what is ready then is done, and only the rest
+//! becomes a future. A plugin whose state is on its way to another generation holds its events
+//! ([`dispatch::hold`](crate::dispatch::hold)): its handlers are called later, those of all other plugins at once; the
+//! report waits for all.
 
 use std::{
     cmp::Reverse,
     collections::HashMap,
+    future::Future,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -15,20 +20,84 @@ use futures_util::{
     future::{join, join_all},
     stream::FuturesUnordered,
 };
+use ksi_plugin_api::abi::Fingerprint;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Router;
+use super::{
+    Router,
+    table::{RouteId, Targets},
+};
 use crate::{
     dispatch::{
-        call::{self, HandlerInfo, Target, Waiting},
+        call::{self, Begun, HandlerInfo, Target, Waiting},
+        ended::Ended,
         hold::{Inside, Outside},
     },
     event::Event,
-    report::{Outcome, OutcomeKind, Report},
 };
 
-/// An outcome with its place in the report: priority, plugin, order of declaration.
-type Ranked = (Reverse<i32>, Arc<str>, u64, Outcome);
+/// Whose handlers they were, and how each ended, in the router's order: priority, then plugin name, then order of
+/// declaration.
+pub(crate) struct Gathered {
+    pub(crate) handlers: Arc<[Arc<HandlerInfo>]>,
+    pub(crate) ended: SmallVec<[Ended; 1]>,
+}
+
+impl Gathered {
+    /// The same with all replies as JSON. Where plugin code may run.
+    pub(crate) fn encoded(mut self) -> Self {
+        self.ended = self.ended.into_iter().map(Ended::encoded).collect();
+        self
+    }
+
+    /// What became of an event that was not accepted.
+    pub(crate) fn refused(reason: String) -> Self {
+        Gathered {
+            handlers: Arc::new([HandlerInfo::nobody()]),
+            ended: smallvec![Ended::Rejected { reason }],
+        }
+    }
+}
+
+/// What is to be dispatched, and how.
+pub(crate) struct Dispatched {
+    pub(crate) event: Arc<Event>,
+    /// The number of its name, if its emitter holds one.
+    pub(crate) route: Option<RouteId>,
+    /// The layout in which the emitter can take a reply as a value.
+    pub(crate) wants: Option<Fingerprint>,
+    /// Its place in the queue of what was sent. An event that waits for a plugin's state gives it up, as it counts among
+    /// those that wait for that plugin: other plugins' events would be refused for it otherwise.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
+}
+
+impl Dispatched {
+    /// An event whose replies are wanted as JSON.
+    pub(crate) fn new(event: Arc<Event>) -> Self {
+        Dispatched { event, route: None, wants: None, place: None }
+    }
+}
+
+/// How a dispatch began.
+pub(crate) enum Dispatch {
+    /// Every handler was ready at its first poll.
+    Done(Gathered),
+    /// To be polled and dropped on dispatch workers.
+    GoesOn(GatheringFuture),
+}
+
+pub(crate) type GatheringFuture = Pin<Box<dyn Future<Output = Gathered> + Send>>;
+
+/// A call that goes on, with its place in the report.
+type Pending = (usize, Pin<Box<dyn Future<Output = Ended> + Send>>);
+
+/// An outcome with what its place in the report follows from: priority, plugin, order of declaration.
+struct Ranked {
+    rank: (Reverse<i32>, u64),
+    handler: Arc<HandlerInfo>,
+    ended: Ended,
+}
 
 /// A handler that is to be called, and where its event has entered if the generation has a gate.
 type Admitted = (Arc<Target>, Option<Arc<Inside>>);
@@ -49,56 +118,152 @@ impl Target {
 }
 
 impl Router {
-    /// Calls every handler of an event, by the routing table of this moment. `place` is the event's place in the queue of
-    /// what was sent. An event that waits for a plugin's state gives it up, as it counts among those that wait for that
-    /// plugin: other plugins' events would be refused for it otherwise.
-    pub(super) async fn dispatch(
-        &self,
-        event: Arc<Event>,
-        place: Option<OwnedSemaphorePermit>,
-    ) -> Report {
-        let targets = self.table.load().targets(event.name());
-        if let [target] = &*targets
-            && let Ok(inside) = target.enter(&event)
-        {
-            let target = target.clone();
-            drop(targets);
-            return Report::new(vec![call::call(target, event, inside, &self.site).await]);
-        }
-        let (admitted, held) = admit(&targets, &event);
-        drop(targets);
-        let calls = self.call_all(admitted, &event);
-        let mut outcomes = match held.is_empty() {
-            true => calls.await,
-            false => {
-                drop(place);
-                let later = held.into_iter().map(|held| self.call_later(held, &event));
-                let (mut outcomes, later) = join(calls, join_all(later)).await;
-                outcomes.extend(later.into_iter().flatten());
-                outcomes
-            }
+    /// Calls every handler of an event, by the routing table of this moment. On a dispatch worker.
+    pub(super) fn dispatch(
+        self: &Arc<Self>,
+        dispatched: Dispatched,
+        cx: &mut Context<'_>,
+    ) -> Dispatch {
+        let table = self.table.load();
+        let name = dispatched.event.name();
+        let Some(targets) = table.find(dispatched.route, name) else {
+            // Names that no table has met are looked up among the patterns.
+            return self.dispatch_to(&table.targets(name), dispatched, cx);
         };
-        outcomes.sort_unstable_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
-        Report::new(outcomes.into_iter().map(|(.., outcome)| outcome).collect())
+        self.dispatch_to(targets, dispatched, cx)
     }
 
-    async fn call_all(&self, admitted: Vec<Admitted>, event: &Arc<Event>) -> Vec<Ranked> {
+    #[inline]
+    fn dispatch_to(
+        self: &Arc<Self>,
+        targets: &Targets,
+        dispatched: Dispatched,
+        cx: &mut Context<'_>,
+    ) -> Dispatch {
+        if let [target] = &*targets.list {
+            if let Ok(inside) = target.enter(&dispatched.event) {
+                let Dispatched { event, wants, place, .. } = dispatched;
+                return match call::begin(target, event, inside, wants, &self.site, cx) {
+                    Begun::Ended(ended) => Dispatch::Done(Gathered {
+                        handlers: targets.handlers.clone(),
+                        ended: smallvec![ended],
+                    }),
+                    Begun::GoesOn(call) => {
+                        let handlers = targets.handlers.clone();
+                        begun(cx, async move {
+                            let ended = smallvec![call.await];
+                            drop(place);
+                            Gathered { handlers, ended }
+                        })
+                    }
+                };
+            }
+            return self.dispatch_held(targets, dispatched, cx);
+        }
+        match targets.list.iter().any(|target| target.gate.is_some()) {
+            true => self.dispatch_held(targets, dispatched, cx),
+            false => self.dispatch_all(targets, dispatched, cx),
+        }
+    }
+
+    /// Calls many handlers of generations without a gate.
+    fn dispatch_all(
+        &self,
+        targets: &Targets,
+        dispatched: Dispatched,
+        cx: &mut Context<'_>,
+    ) -> Dispatch {
+        let Dispatched { event, wants, place: queued, .. } = dispatched;
+        let mut ended = SmallVec::with_capacity(targets.list.len());
+        let mut pending: Vec<Pending> = Vec::new();
+        for (place, target) in targets.list.iter().enumerate() {
+            match call::begin(target, event.clone(), None, wants, &self.site, cx) {
+                Begun::Ended(how) => ended.push(how),
+                Begun::GoesOn(call) => {
+                    // Stands for the outcome that is to come.
+                    ended.push(Ended::NoReply);
+                    pending.push((place, call));
+                }
+            }
+        }
+        let handlers = targets.handlers.clone();
+        if pending.is_empty() {
+            return Dispatch::Done(Gathered { handlers, ended });
+        }
+        begun(cx, async move {
+            let calls = pending.into_iter().map(async |(place, call)| (place, call.await));
+            let mut calls: FuturesUnordered<_> = calls.collect();
+            while let Some((place, how)) = calls.next().await {
+                ended[place] = how;
+            }
+            drop(queued);
+            Gathered { handlers, ended }
+        })
+    }
+
+    /// Calls handlers of which some may have to wait.
+    fn dispatch_held(
+        self: &Arc<Self>,
+        targets: &Targets,
+        dispatched: Dispatched,
+        cx: &mut Context<'_>,
+    ) -> Dispatch {
+        let Dispatched { event, wants, place, .. } = dispatched;
+        let (admitted, held) = admit(targets, &event);
+        let place = place.filter(|_| held.is_empty());
+        let calls = self.begin_all(admitted, &event, wants, cx);
+        let router = self.clone();
+        begun(cx, async move {
+            let later = held.into_iter().map(|held| router.call_later(held, &event, wants));
+            let (mut outcomes, later) = join(calls, join_all(later)).await;
+            outcomes.extend(later.into_iter().flatten());
+            drop(place);
+            outcomes.sort_by(|a, b| {
+                let (a, b) = ((a.rank, &a.handler.plugin), (b.rank, &b.handler.plugin));
+                (a.0.0, a.1, a.0.1).cmp(&(b.0.0, b.1, b.0.1))
+            });
+            let mut handlers = Vec::with_capacity(outcomes.len());
+            let mut ended = SmallVec::with_capacity(outcomes.len());
+            for outcome in outcomes {
+                handlers.push(outcome.handler);
+                ended.push(outcome.ended);
+            }
+            Gathered { handlers: handlers.into(), ended }
+        })
+    }
+
+    /// Begins the calls now; what is given waits for those that go on.
+    fn begin_all(
+        &self,
+        admitted: Vec<Admitted>,
+        event: &Arc<Event>,
+        wants: Option<Fingerprint>,
+        cx: &mut Context<'_>,
+    ) -> impl Future<Output = Vec<Ranked>> + Send + use<> {
         let calls: FuturesUnordered<_> = admitted
             .into_iter()
             .map(|(target, inside)| {
-                let (priority, order) = (Reverse(target.priority), target.order);
-                let outcome = call::call(target, event.clone(), inside, &self.site);
+                let (rank, handler) = (rank(&target), target.info.clone());
+                let begun = call::begin(&target, event.clone(), inside, wants, &self.site, cx);
                 async move {
-                    let outcome = outcome.await;
-                    (priority, outcome.plugin.clone(), order, outcome)
+                    let ended = match begun {
+                        Begun::Ended(ended) => ended,
+                        Begun::GoesOn(call) => call.await,
+                    };
+                    Ranked { rank, handler, ended }
                 }
             })
             .collect();
-        calls.collect().await
+        calls.collect()
     }
 
     /// Waits until the plugin's state has arrived somewhere, and calls the handlers that it has then.
-    async fn call_later(&self, held: HeldBack, event: &Arc<Event>) -> Vec<Ranked> {
+    async fn call_later(
+        self: &Arc<Self>,
+        held: HeldBack,
+        event: &Arc<Event>,
+        wants: Option<Fingerprint>,
+    ) -> Vec<Ranked> {
         let HeldBack { mut outside, plugin, handlers, rank } = held;
         let waiting = Waiting::begin(handlers);
         let since = Instant::now();
@@ -107,10 +272,10 @@ impl Router {
                 let after = Duration::from_millis(
                     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 );
-                return ranked(rank, waiting.ended(&OutcomeKind::TimedOut { after }));
+                return ranked(rank, waiting.ended(|| Ended::TimedOut { after }));
             }
             let targets = self.table.load().targets(event.name());
-            let own = targets.iter().filter(|target| target.info.plugin == plugin);
+            let own = targets.list.iter().filter(|target| target.info.plugin == plugin);
             let own: Vec<Arc<Target>> = own.cloned().collect();
             drop(targets);
             let entered = match own.first() {
@@ -121,15 +286,22 @@ impl Router {
                          its state to be handed over",
                         event.name()
                     );
-                    return ranked(rank, waiting.ended(&OutcomeKind::Rejected { reason }));
+                    let ended = || Ended::Rejected { reason: reason.clone() };
+                    return ranked(rank, waiting.ended(ended));
                 }
             };
             match entered {
                 Ok(inside) => {
                     waiting.arrived();
-                    let own = own.into_iter().map(|target| (target, inside.clone())).collect();
+                    let own: Vec<Admitted> =
+                        own.into_iter().map(|target| (target, inside.clone())).collect();
                     drop(inside);
-                    return self.call_all(own, event).await;
+                    let mut own = Some(own);
+                    let calls = std::future::poll_fn(|cx| {
+                        let own = own.take().unwrap_or_default();
+                        Poll::Ready(self.begin_all(own, event, wants, cx))
+                    });
+                    return calls.await.await;
                 }
                 Err(again) => outside = again,
             }
@@ -154,18 +326,34 @@ impl Router {
     }
 }
 
-fn ranked((priority, order): (Reverse<i32>, u64), outcomes: Vec<Outcome>) -> Vec<Ranked> {
-    outcomes.into_iter().map(|outcome| (priority, outcome.plugin.clone(), order, outcome)).collect()
+/// What goes on, polled once: its timers are armed now, and whatever wakes it from here on finds it waiting.
+fn begun(
+    cx: &mut Context<'_>,
+    gathering: impl Future<Output = Gathered> + Send + 'static,
+) -> Dispatch {
+    let mut gathering: GatheringFuture = Box::pin(gathering);
+    match gathering.as_mut().poll(cx) {
+        Poll::Ready(gathered) => Dispatch::Done(gathered),
+        Poll::Pending => Dispatch::GoesOn(gathering),
+    }
+}
+
+fn rank(target: &Target) -> (Reverse<i32>, u64) {
+    (Reverse(target.priority), target.order)
+}
+
+fn ranked(rank: (Reverse<i32>, u64), ended: Vec<(Arc<HandlerInfo>, Ended)>) -> Vec<Ranked> {
+    ended.into_iter().map(|(handler, ended)| Ranked { rank, handler, ended }).collect()
 }
 
 /// Tells the handlers that may be called now from those that are held. All handlers of a plugin go the same way, or an
 /// event would reach two generations of it.
-fn admit(targets: &[Arc<Target>], event: &Event) -> (Vec<Admitted>, Vec<HeldBack>) {
-    let mut admitted = Vec::with_capacity(targets.len());
+fn admit(targets: &Targets, event: &Event) -> (Vec<Admitted>, Vec<HeldBack>) {
+    let mut admitted = Vec::with_capacity(targets.list.len());
     let mut held: Vec<HeldBack> = Vec::new();
     // By plugin: where the event has entered, or the place in `held`.
     let mut entered: HashMap<&Arc<str>, Result<Option<Arc<Inside>>, usize>> = HashMap::new();
-    for target in targets {
+    for target in &targets.list {
         if target.gate.is_none() {
             admitted.push((target.clone(), None));
             continue;
@@ -173,7 +361,7 @@ fn admit(targets: &[Arc<Target>], event: &Event) -> (Vec<Admitted>, Vec<HeldBack
         let plugin = &target.info.plugin;
         let way = entered.entry(plugin).or_insert_with(|| {
             target.enter(event).map_err(|outside| {
-                let rank = (Reverse(target.priority), target.order);
+                let rank = rank(target);
                 held.push(HeldBack { outside, plugin: plugin.clone(), handlers: Vec::new(), rank });
                 held.len() - 1
             })

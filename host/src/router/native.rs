@@ -7,14 +7,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use ksi_plugin_api::abi::panic::guarded;
+use ksi_plugin_api::abi::{Buffer, panic::guarded};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::{
-    dispatch::call::{Callee, Started},
-    event::{Event, Payload},
-    report::OutcomeKind,
+    dispatch::{
+        call::{Callee, Started},
+        ended::{Ended, Reply},
+    },
+    event::Event,
 };
 
 /// Why a handler of the host failed.
@@ -33,7 +35,7 @@ impl Failure {
     }
 }
 
-type NativeFuture = Pin<Box<dyn Future<Output = OutcomeKind> + Send>>;
+type NativeFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// One such handler.
 pub(crate) struct Native {
@@ -57,31 +59,42 @@ impl Native {
     }
 }
 
-fn outcome<R: Serialize>(result: Result<R, Failure>) -> OutcomeKind {
-    let failed = |code: String, message: String| OutcomeKind::Failed { code, message };
+fn outcome<R: Serialize>(result: Result<R, Failure>) -> Ended {
+    let failed = |code: &str, message: &str| Ended::Failed {
+        code: code.into(),
+        message: message.into(),
+    };
     match result {
-        Ok(reply) => match Payload::encode(&reply) {
-            Ok(payload) if payload.as_json() == b"null" => OutcomeKind::NoReply,
-            Ok(payload) => OutcomeKind::Replied(payload),
-            Err(error) => failed("encode".to_owned(), error.to_string()),
-        },
-        Err(Failure { code, message }) => failed(code, message),
+        Ok(reply) => {
+            let mut json = Buffer::with_capacity(128);
+            match serde_json::to_writer(&mut json, &reply) {
+                Ok(()) if *json == *b"null" => Ended::NoReply,
+                Ok(()) => Ended::Replied(Reply::Bytes(json)),
+                Err(error) => failed("encode", &error.to_string()),
+            }
+        }
+        Err(Failure { code, message }) => failed(&code, &message),
     }
 }
 
 impl Callee for Native {
-    fn start(&self, _: u64, event: &Arc<Event>, cx: &mut Context<'_>) -> Started {
-        let _inside = self.runtime.enter();
-        let future = match guarded(|| (self.handler)(event.clone())) {
-            Ok(future) => future,
-            Err(message) => {
-                return Started::Ready(OutcomeKind::Panicked { message: message.to_text() });
-            }
+    fn start(&self, _: u64, event: Arc<Event>, cx: &mut Context<'_>) -> Started {
+        // It may keep the event for any time, on any thread: so it gets one without a plugin's value.
+        let event = match event.to_json() {
+            Ok(event) => event,
+            Err(failure) => return Started::Ready(failure.into()),
         };
-        let mut future: NativeFuture = Box::pin(Inside { future, runtime: self.runtime.clone() });
-        match future.as_mut().poll(cx) {
-            Poll::Ready(kind) => Started::Ready(kind),
-            Poll::Pending => Started::Host(future),
+        let _inside = self.runtime.enter();
+        let mut future = match guarded(|| (self.handler)(event)) {
+            Ok(future) => future,
+            Err(message) => return Started::Ready(Ended::Panicked { message }),
+        };
+        match guarded(|| future.as_mut().poll(cx)) {
+            Ok(Poll::Ready(ended)) => Started::Ready(ended),
+            Ok(Poll::Pending) => {
+                Started::Host(Box::pin(Inside { future, runtime: self.runtime.clone() }))
+            }
+            Err(message) => Started::Ready(Ended::Panicked { message }),
         }
     }
 }
@@ -93,14 +106,14 @@ struct Inside {
 }
 
 impl Future for Inside {
-    type Output = OutcomeKind;
+    type Output = Ended;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OutcomeKind> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = &mut *self;
         let _inside = this.runtime.enter();
         match guarded(|| this.future.as_mut().poll(cx)) {
             Ok(polled) => polled,
-            Err(message) => Poll::Ready(OutcomeKind::Panicked { message: message.to_text() }),
+            Err(message) => Poll::Ready(Ended::Panicked { message }),
         }
     }
 }
@@ -110,7 +123,7 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::event::{EventIds, NewEvent};
+    use crate::event::{EventIds, NewEvent, Payload};
 
     fn panics_at_once(event: Arc<Event>) -> std::future::Ready<Result<(), Failure>> {
         panic!("no {} here", event.name())
@@ -121,9 +134,9 @@ mod tests {
         let native = Native::new(Handle::current(), panics_at_once);
         let event = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
         let event = Arc::new(Event::new(event, None, &EventIds::new()));
-        match native.start(0, &event, &mut Context::from_waker(Waker::noop())) {
-            Started::Ready(OutcomeKind::Panicked { message }) => {
-                assert!(message.contains("no a:b here"), "{message}");
+        match native.start(0, event, &mut Context::from_waker(Waker::noop())) {
+            Started::Ready(Ended::Panicked { message }) => {
+                assert!(message.to_text().contains("no a:b here"), "{message:?}");
             }
             _ => panic!("a panic was to be told"),
         }

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 use ksi_plugin_api::Pattern;
 
 use super::matcher::Matcher;
-use crate::dispatch::call::Target;
+use crate::dispatch::call::{HandlerInfo, Target};
 
 /// One subscription of a handler.
 #[derive(Clone)]
@@ -14,13 +14,25 @@ pub(crate) struct Route {
     pub(crate) target: Arc<Target>,
 }
 
+/// The targets of a name, in the order in which they are called and reported.
+#[derive(Default)]
+pub(crate) struct Targets {
+    pub(crate) list: Box<[Arc<Target>]>,
+    /// The same handlers, for reports: it holds no generation.
+    pub(crate) handlers: Arc<[Arc<HandlerInfo>]>,
+}
+
+/// The number of a name that somebody holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct RouteId(pub(crate) u32);
+
 /// Every route, and a way to find those of a name.
 #[derive(Default)]
 pub(crate) struct RoutingTable {
     /// By owner; see [`Owner`].
     routes: HashMap<Owner, Vec<Route>>,
     /// The targets of every name that somebody subscribes to exactly, patterns included and in the order of calling.
-    ready: HashMap<Box<str>, Arc<[Arc<Target>]>>,
+    ready: HashMap<Box<str>, Arc<Targets>>,
     matcher: Matcher<Arc<Route>>,
 }
 
@@ -81,11 +93,16 @@ impl RoutingTable {
     }
 
     /// The targets of an event, in the order in which they are called and reported.
-    pub(crate) fn targets(&self, name: &str) -> Arc<[Arc<Target>]> {
+    pub(crate) fn targets(&self, name: &str) -> Arc<Targets> {
         match self.ready.get(name) {
             Some(targets) => targets.clone(),
             None => in_order(self.matcher.find(name)),
         }
+    }
+
+    /// The targets of a name that is known to the table, by its number or by itself.
+    pub(crate) fn find(&self, _: Option<RouteId>, name: &str) -> Option<&Targets> {
+        self.ready.get(name).map(|targets| &**targets)
     }
 
     /// Every route.
@@ -99,7 +116,7 @@ impl RoutingTable {
     }
 }
 
-fn in_order(mut routes: Vec<Arc<Route>>) -> Arc<[Arc<Target>]> {
+fn in_order(mut routes: Vec<Arc<Route>>) -> Arc<Targets> {
     fn rank(route: &Route) -> (Reverse<i32>, &str, u64) {
         let target = &route.target;
         (Reverse(target.priority), &target.info.plugin, target.order)
@@ -112,5 +129,6 @@ fn in_order(mut routes: Vec<Arc<Route>>) -> Arc<[Arc<Target>]> {
             targets.push(route.target.clone());
         }
     }
-    targets.into()
+    let handlers = targets.iter().map(|target| target.info.clone()).collect();
+    Arc::new(Targets { list: targets.into(), handlers })
 }

@@ -79,8 +79,14 @@ impl Taps {
         // A tap of several patterns is found once a pattern.
         taps.sort_unstable_by_key(|tap| Arc::as_ptr(tap).addr());
         taps.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        if taps.is_empty() {
+            return;
+        }
+        // Watchers keep events for any time, on any thread: so they get one without a plugin's value. A value that cannot
+        // become JSON fails in its handlers, where it is told.
+        let Ok(event) = event.to_json() else { return };
         for tap in taps {
-            tap.show(event);
+            tap.show(&event);
         }
     }
 

@@ -2,11 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
 };
+
+use crate::dispatch::stripe::Count;
 
 /// How many pairs of source and event are told apart. Beyond it, events still count in the total.
 const LIMIT: usize = 10_000;
@@ -16,53 +15,63 @@ const FROM_OUTSIDE: usize = 2_000;
 /// Counts by event, then by source.
 #[derive(Default)]
 pub(crate) struct Traffic {
-    total: AtomicU64,
     pairs: RwLock<Pairs>,
+    /// What is not told apart.
+    others: Arc<Count>,
 }
 
 #[derive(Default)]
 struct Pairs {
     number: usize,
-    events: HashMap<Arc<str>, HashMap<Arc<str>, AtomicU64>>,
+    events: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Count>>>,
+}
+
+fn limit(outside: bool) -> usize {
+    if outside { FROM_OUTSIDE } else { LIMIT }
 }
 
 impl Traffic {
     /// Counts an event; `outside` for one that no plugin has emitted.
-    pub(crate) fn count(&self, source: &str, event: &Arc<str>, outside: bool) {
-        self.total.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count(&self, source: &Arc<str>, event: &Arc<str>, outside: bool) {
         let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = pairs.events.get(&**event).and_then(|sources| sources.get(source)) {
-            count.fetch_add(1, Ordering::Relaxed);
-            return;
+            return count.up();
         }
-        let limit = if outside { FROM_OUTSIDE } else { LIMIT };
-        if pairs.number >= limit {
-            return;
+        if pairs.number >= limit(outside) {
+            return self.others.up();
         }
         drop(pairs);
+        self.pair(source, event, outside).up();
+    }
+
+    /// The counter of a pair, for whoever emits it often.
+    pub(crate) fn pair(&self, source: &Arc<str>, event: &Arc<str>, outside: bool) -> Arc<Count> {
         let mut pairs = self.pairs.write().unwrap_or_else(PoisonError::into_inner);
         let pairs = &mut *pairs;
+        if let Some(count) = pairs.events.get(event).and_then(|sources| sources.get(source)) {
+            return count.clone();
+        }
+        if pairs.number >= limit(outside) {
+            return self.others.clone();
+        }
+        pairs.number += 1;
         let sources = pairs.events.entry(event.clone()).or_default();
-        let count = sources.entry(source.into()).or_insert_with(|| {
-            pairs.number += 1;
-            AtomicU64::new(0)
-        });
-        count.fetch_add(1, Ordering::Relaxed);
+        sources.entry(source.clone()).or_default().clone()
     }
 
     /// Events emitted since the start.
     pub(crate) fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
+        let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
+        let counts = pairs.events.values().flat_map(HashMap::values);
+        counts.map(|count| count.sum()).sum::<u64>() + self.others.sum()
     }
 
-    /// Source, event and count of every pair.
+    /// Source, event and count of every pair that was emitted.
     pub(crate) fn pairs(&self) -> Vec<(Arc<str>, Arc<str>, u64)> {
         let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
         let all = pairs.events.iter().flat_map(|(event, sources)| {
-            sources.iter().map(|(source, count)| {
-                (source.clone(), event.clone(), count.load(Ordering::Relaxed))
-            })
+            sources.iter().map(|(source, count)| (source.clone(), event.clone(), count.sum()))
         });
-        all.collect()
+        all.filter(|(.., count)| *count > 0).collect()
     }
 }

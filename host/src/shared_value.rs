@@ -1,0 +1,114 @@
+//! Rust values of a plugin that the host carries for it, without knowing what they are.
+//!
+//! A value's code (how it is dropped, how it becomes JSON) lies in the library of the plugin that made it. So a value goes
+//! with a [`Keeper`] that keeps that library mapped, and both things happen on dispatch workers alone.
+
+use std::sync::Arc;
+
+use ksi_plugin_api::abi::{Buffer, Value};
+
+use crate::{dispatch::slot::on_worker, event::Payload};
+
+/// Keeps a library mapped.
+pub(crate) trait Keeper: Send + Sync + 'static {
+    /// Drops a value of that library on a dispatch worker, some time soon, and keeps the library until then.
+    fn drop_later(self: Arc<Self>, value: Value);
+}
+
+/// Drops a value where plugin code may run.
+pub(crate) fn let_go(value: Value, keeper: &Arc<dyn Keeper>) {
+    if on_worker() || !value.needs_maker_to_drop() {
+        drop(value);
+    } else {
+        keeper.clone().drop_later(value);
+    }
+}
+
+/// A value with what keeps its library.
+pub(crate) struct SharedValue {
+    /// `None` only while it is dropped.
+    value: Option<Value>,
+    keeper: Arc<dyn Keeper>,
+}
+
+impl SharedValue {
+    pub(crate) fn new(value: Value, keeper: Arc<dyn Keeper>) -> Self {
+        SharedValue { value: Some(value), keeper }
+    }
+
+    /// The value.
+    pub(crate) fn value(&self) -> Option<&Value> {
+        self.value.as_ref()
+    }
+
+    /// The value as JSON. Where plugin code may run.
+    pub(crate) fn encode(&self) -> Encoded {
+        match &self.value {
+            Some(value) => Encoded::of(value),
+            None => Encoded::nothing(),
+        }
+    }
+}
+
+impl Drop for SharedValue {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            let_go(value, &self.keeper);
+        }
+    }
+}
+
+/// What became of encoding a value.
+#[derive(Debug)]
+pub(crate) struct Encoded(Result<Payload, Unencodable>);
+
+impl Encoded {
+    /// The value as JSON of `limit` bytes at the most. Runs the code of the value's maker.
+    pub(crate) fn within(value: &Value, limit: usize) -> Self {
+        match Encoded::of(value) {
+            Encoded(Ok(payload)) if payload.as_json().len() > limit => {
+                let bytes = payload.as_json().len();
+                let message = format!(
+                    "the payload has {bytes} bytes as JSON, and {limit} are allowed (limits.payload_bytes)"
+                );
+                Encoded(Err(Unencodable { code: "payload_too_large".to_owned(), message }))
+            }
+            encoded => encoded,
+        }
+    }
+
+    /// Runs the code of the value's maker.
+    pub(crate) fn of(value: &Value) -> Self {
+        Encoded(value.encode().map(Payload::from).map_err(|(code, message)| Unencodable {
+            code: code.to_text(),
+            message: message.to_text(),
+        }))
+    }
+
+    /// What stands for no value.
+    pub(crate) fn nothing() -> Self {
+        Encoded(Ok(Payload::nothing().clone()))
+    }
+
+    pub(crate) fn get(&self) -> Result<&Payload, &Unencodable> {
+        self.0.as_ref()
+    }
+
+    pub(crate) fn into_result(self) -> Result<Payload, Unencodable> {
+        self.0
+    }
+}
+
+/// Why a value did not become JSON: a code for programs, a message for people.
+#[derive(Debug, Clone)]
+pub(crate) struct Unencodable {
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+impl Unencodable {
+    /// Code and message.
+    pub(crate) fn texts(&self) -> (&str, &str) {
+        (&self.code, &self.message)
+    }
+}
