@@ -1,12 +1,30 @@
-//! Notes the compiler and the target, which go into every plugin's manifest.
+//! Notes what this crate is compiled with. The compiler and the target go into every plugin's manifest; all of it goes
+//! into the fingerprints of types.
 
 use std::{env, error::Error, process::Command};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let output = Command::new(env::var("RUSTC")?).arg("-V").output()?;
-    let version = String::from_utf8(output.stdout)?;
-    println!("cargo::rustc-env=KSI_RUSTC={}", version.trim());
+    let output = Command::new(env::var("RUSTC")?).arg("-vV").output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let version = text.lines().next().unwrap_or_default();
+    println!("cargo::rustc-env=KSI_RUSTC={version}");
     println!("cargo::rustc-env=KSI_TARGET={}", env::var("TARGET")?);
+
+    // Unstable flags may change layouts, and some target features change what types std is made of.
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let flags: Vec<&str> = flags
+        .split('\x1f')
+        .filter(|it| it.starts_with("-Z") || it.contains("target-feature"))
+        .collect();
+    let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    // The compiler's whole text: version, commit and LLVM too.
+    let compiler = text.lines().collect::<Vec<_>>().join(";");
+    println!(
+        "cargo::rustc-env=KSI_BUILD={compiler} {} {features} {}",
+        env::var("TARGET")?,
+        flags.join(" ")
+    );
+    println!("cargo::rerun-if-env-changed=CARGO_ENCODED_RUSTFLAGS");
     println!("cargo::rerun-if-changed=build.rs");
     Ok(())
 }

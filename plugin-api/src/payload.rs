@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    abi::Buffer,
+    abi::{Buffer, Layout, layout::Description, value::Encode},
     error::{Error, Result},
 };
 
@@ -15,6 +15,28 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer> {
         Err(error) => {
             Err(Error::new("encode", format_args!("the value cannot become JSON: {error}")))
         }
+    }
+}
+
+impl<T: Serialize> Encode for T {
+    fn encode(&self) -> Result<Buffer, (Buffer, Buffer)> {
+        encode(self).map_err(|error| {
+            let (code, message) = error.into_parts();
+            ((&*code).into(), (&*message).into())
+        })
+    }
+}
+
+// Its features change what it is made of, so JSON crosses as JSON.
+impl Layout for serde_json::Value {
+    fn describe(to: &mut Description) {
+        to.unproved();
+    }
+}
+
+impl Layout for serde_json::Map<String, serde_json::Value> {
+    fn describe(to: &mut Description) {
+        to.unproved();
     }
 }
 

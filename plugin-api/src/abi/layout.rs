@@ -1,0 +1,181 @@
+//! Fingerprints of types: what proves that two binaries mean the same by a reference.
+//!
+//! A fingerprint covers the compiler, the target and the flags that change layouts; the definition of the type as its
+//! author wrote it; and name, type, offset, size and alignment of every field, down to types that this module knows.
+//! Whatever cannot be proved that way has no fingerprint, and crosses as bytes.
+//!
+//! A reader of the value gets `&T` and nothing more, so no type may be in it that a reader could change, or that two
+//! binaries may not share: no reference, no counted pointer, no cell, no function. That is why the list in
+//! `std_types` is closed, and why a field of any other type leaves the whole type unproved.
+
+mod std_types;
+
+use std::{
+    any::{TypeId, type_name},
+    collections::{BTreeMap, HashMap, VecDeque},
+    hash::Hasher,
+    sync::OnceLock,
+};
+
+use abi_stable::StableAbi;
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+/// What two binaries compare before one reads a value of the other: equal only for the same definition, compiled in
+/// the same way.
+#[repr(C)]
+#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u64; 2]);
+
+/// A type whose layout can be told apart from any other. `#[event]` and `#[payload]` implement it; nobody else does.
+///
+/// Implementing it makes no type cross as a value: that takes a fingerprint, and a type with a field of a type that
+/// is not known here has none.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no payload type",
+    note = "write #[payload] on it; of the standard library's types the owned ones are payloads, such as String, Vec, \
+            Option and HashMap"
+)]
+pub trait Layout: 'static {
+    /// Whether a value, once it is encoded, may be what stands for "no reply". Asked of types with a fingerprint alone.
+    #[doc(hidden)]
+    const MAY_BE_NOTHING: bool = false;
+
+    /// Describes what lies inside. Size, alignment and name are described by whoever calls this.
+    #[doc(hidden)]
+    fn describe(to: &mut Description);
+
+    /// The proof; none for types that cross as bytes.
+    #[doc(hidden)]
+    fn fingerprint() -> Option<Fingerprint> {
+        None
+    }
+}
+
+/// A fingerprint that is computed once a binary, at its first use.
+#[doc(hidden)]
+pub struct Cached(OnceLock<Option<Fingerprint>>);
+
+impl Cached {
+    /// Nothing yet.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Cached(OnceLock::new())
+    }
+
+    /// The fingerprint of `T`, if it can be proved. One `Cached` is for one type.
+    pub fn of<T: Layout>(&self) -> Option<Fingerprint> {
+        *self.0.get_or_init(Description::fingerprint_of::<T>)
+    }
+}
+
+/// A description that becomes a fingerprint.
+#[doc(hidden)]
+pub struct Description {
+    hasher: SipHasher24,
+    /// The types that were met, in this order. A type that is met again is described by its place here, so recursive
+    /// types end, and a type that is used often costs once.
+    met: Vec<TypeId>,
+    proved: bool,
+}
+
+impl Description {
+    /// The fingerprint of `T`, if all of it can be proved.
+    pub fn fingerprint_of<T: Layout>() -> Option<Fingerprint> {
+        let mut description = Description::of_this_build();
+        description.part::<T>();
+        description.finish()
+    }
+
+    /// What all types of this binary have in common.
+    fn of_this_build() -> Self {
+        let mut description =
+            Description { hasher: SipHasher24::new(), met: Vec::new(), proved: true };
+        description.text(env!("KSI_BUILD"));
+        // A std that was built otherwise shows in its own types, if at all.
+        description.shape::<String>();
+        description.shape::<Vec<u8>>();
+        description.shape::<VecDeque<u64>>();
+        description.shape::<HashMap<String, u64>>();
+        description.shape::<BTreeMap<String, u64>>();
+        description
+    }
+
+    /// Adds a type, with all that lies inside.
+    pub fn part<T: Layout>(&mut self) {
+        if !self.proved {
+            return;
+        }
+        let id = TypeId::of::<T>();
+        if let Some(place) = self.met.iter().position(|&met| met == id) {
+            self.text("again");
+            self.number(place as u128);
+            return;
+        }
+        self.met.push(id);
+        self.text("type");
+        self.shape::<T>();
+        T::describe(self);
+        self.text("end");
+    }
+
+    fn shape<T>(&mut self) {
+        self.text(type_name::<T>());
+        self.number(size_of::<T>() as u128);
+        self.number(align_of::<T>() as u128);
+    }
+
+    /// Adds a text; where it ends counts.
+    pub fn text(&mut self, text: &str) {
+        self.number(text.len() as u128);
+        self.hasher.write(text.as_bytes());
+    }
+
+    /// Adds a number.
+    pub fn number(&mut self, number: u128) {
+        self.hasher.write(&number.to_le_bytes());
+    }
+
+    /// The type has a part that cannot be proved.
+    pub fn unproved(&mut self) {
+        self.proved = false;
+    }
+
+    fn finish(self) -> Option<Fingerprint> {
+        let hash = self.hasher.finish128();
+        self.proved.then_some(Fingerprint([hash.h1, hash.h2]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_itself_and_no_other() {
+        let of = Description::fingerprint_of::<Vec<u32>>;
+        assert!(of().is_some());
+        assert_eq!(of(), of());
+        let others = [
+            Description::fingerprint_of::<Vec<i32>>(),
+            Description::fingerprint_of::<Vec<Vec<u32>>>(),
+            Description::fingerprint_of::<VecDeque<u32>>(),
+            Description::fingerprint_of::<Option<u32>>(),
+            Description::fingerprint_of::<[u32; 3]>(),
+            Description::fingerprint_of::<[u32; 4]>(),
+            Description::fingerprint_of::<(u32, u32)>(),
+            Description::fingerprint_of::<(u32, u32, u32)>(),
+        ];
+        for (i, other) in others.iter().enumerate() {
+            assert_ne!(*other, of());
+            assert!(!others[..i].contains(other), "number {i}");
+        }
+    }
+
+    /// A type that is met again counts as itself, not as whatever was met at another place.
+    #[test]
+    fn what_is_met_again_is_told_apart() {
+        let first = Description::fingerprint_of::<(Option<u8>, Option<i8>, Option<u8>)>();
+        let second = Description::fingerprint_of::<(Option<u8>, Option<i8>, Option<i8>)>();
+        assert_ne!(first, second);
+    }
+}

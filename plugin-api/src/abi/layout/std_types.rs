@@ -1,0 +1,69 @@
+//! The types of std whose layout is the same wherever the same compiler built them, and whose values a reader can
+//! neither change nor share by count. The list is closed: no `Arc`, `Rc`, reference, cell, lock, atomic, function or
+//! trait object belongs here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use super::{Cached, Description, Fingerprint, Layout};
+
+macro_rules! plain {
+    ($($type:ty)*) => { $(
+        impl Layout for $type {
+            fn describe(_: &mut Description) {}
+
+            fn fingerprint() -> Option<Fingerprint> {
+                static PRINT: Cached = Cached::new();
+                PRINT.of::<Self>()
+            }
+        }
+    )* };
+}
+plain!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize bool char String);
+
+/// Those that are known as parts, and cross as bytes by themselves: a float that is no number has no encoding.
+macro_rules! part {
+    ($($type:ty),*) => { $(
+        impl Layout for $type {
+            fn describe(_: &mut Description) {}
+        }
+    )* };
+}
+part!(f32, f64, (), Duration);
+
+macro_rules! generic {
+    ($($type:ident<$($parameter:ident),*>)*) => { $(
+        impl<$($parameter: Layout),*> Layout for $type<$($parameter),*> {
+            fn describe(to: &mut Description) {
+                $( to.part::<$parameter>(); )*
+            }
+        }
+    )* };
+}
+generic!(Vec<T> VecDeque<T> Option<T> Box<T> HashMap<K, V> HashSet<T> BTreeMap<K, V> BTreeSet<T>);
+
+impl<T: Layout, const N: usize> Layout for [T; N] {
+    fn describe(to: &mut Description) {
+        to.number(N as u128);
+        to.part::<T>();
+    }
+}
+
+macro_rules! tuple {
+    ($($parameter:ident . $index:tt),*) => {
+        impl<$($parameter: Layout),*> Layout for ($($parameter,)*) {
+            fn describe(to: &mut Description) {
+                $(
+                    to.number(std::mem::offset_of!(Self, $index) as u128);
+                    to.part::<$parameter>();
+                )*
+            }
+        }
+    };
+}
+tuple!(A.0);
+tuple!(A.0, B.1);
+tuple!(A.0, B.1, C.2);
+tuple!(A.0, B.1, C.2, D.3);

@@ -1,0 +1,370 @@
+//! Values of Rust types that cross as they are.
+//!
+//! A value carries the fingerprint of its type, so whoever reads it as a type proves first that both mean the same.
+//! What only its maker can do with it (encode it, drop it) goes through a table of the maker's functions: the owner of
+//! a value keeps the maker's library open until the value is gone, and does both where plugin code may run. This
+//! module does not know which library that is.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    mem::{self, MaybeUninit, needs_drop},
+};
+
+use abi_stable::StableAbi;
+
+use super::{
+    Buffer,
+    layout::{Fingerprint, Layout},
+    panic::{discard, guarded},
+};
+
+/// A type whose values its own binary can turn into bytes.
+pub trait Encode {
+    /// The bytes, or a code and a message.
+    ///
+    /// # Errors
+    /// A value that has no encoding.
+    fn encode(&self) -> Result<Buffer, (Buffer, Buffer)>;
+}
+
+/// Room for a value, aligned for all but a few types. It does not grow: a larger value goes into a box of its maker.
+type Room = [MaybeUninit<u64>; 8];
+
+/// A value of some type.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct Value {
+    print: Fingerprint,
+    /// Lies in the maker's library, so it is looked at only where the maker is needed.
+    table: *const ValueTable,
+    /// The value, or a pointer to it if it is boxed.
+    room: Room,
+    boxed: bool,
+    needs_maker_to_drop: bool,
+}
+
+/// Functions of a value's maker; each gets the pointer to the value.
+#[repr(C)]
+#[derive(StableAbi)]
+struct ValueTable {
+    encode: unsafe extern "C" fn(*const ()) -> Encoded,
+    /// Called once, unless nothing has to be done.
+    drop: unsafe extern "C" fn(*mut ()),
+}
+
+#[repr(C, u8)]
+#[derive(StableAbi)]
+enum Encoded {
+    Done(Buffer),
+    /// A code and a message.
+    Failed(Buffer, Buffer),
+}
+
+// SAFETY: `Value::new` takes `Send + Sync` types alone.
+unsafe impl Send for Value {}
+// SAFETY: as above.
+unsafe impl Sync for Value {}
+
+struct Shims<T>(PhantomData<T>);
+
+impl<T: Encode> Shims<T> {
+    const BOXED: bool = size_of::<T>() > size_of::<Room>() || align_of::<T>() > align_of::<Room>();
+    const TABLE: &'static ValueTable = &ValueTable { encode: Self::encode, drop: Self::drop };
+
+    unsafe extern "C" fn encode(value: *const ()) -> Encoded {
+        // SAFETY: the pointer is that of a live `T`, which `Value::new` stored with this table.
+        match guarded(|| unsafe { &*value.cast::<T>() }.encode()) {
+            Ok(Ok(bytes)) => Encoded::Done(bytes),
+            Ok(Err((code, message))) => Encoded::Failed(code, message),
+            Err(message) => Encoded::Failed("panicked".into(), message),
+        }
+    }
+
+    unsafe extern "C" fn drop(value: *mut ()) {
+        let value = value.cast::<T>();
+        // SAFETY: as in `encode`; a boxed value came out of a box in `Value::new`, and this is called once.
+        unsafe {
+            match Self::BOXED {
+                true => discard(Box::from_raw(value)),
+                false => discard(value.read()),
+            }
+        }
+    }
+}
+
+impl Value {
+    /// The value, or what was given if its type cannot be proved.
+    ///
+    /// # Errors
+    /// The value itself.
+    pub fn new<T: Layout + Encode + Send + Sync>(value: T) -> Result<Value, T> {
+        let Some(print) = T::fingerprint() else { return Err(value) };
+        let boxed = Shims::<T>::BOXED;
+        let mut room: Room = [MaybeUninit::uninit(); 8];
+        let start = room.as_mut_ptr();
+        // SAFETY: a value that is not boxed is neither larger than the room nor aligned more strictly; a pointer never
+        // is.
+        unsafe {
+            match boxed {
+                true => start.cast::<*mut T>().write(Box::into_raw(Box::new(value))),
+                false => start.cast::<T>().write(value),
+            }
+        }
+        let needs_maker_to_drop = boxed || needs_drop::<T>();
+        Ok(Value { print, table: Shims::<T>::TABLE, room, boxed, needs_maker_to_drop })
+    }
+
+    /// The fingerprint of its type.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.print
+    }
+
+    /// Whether dropping it runs code of its maker. Plain data can be let go, read and copied without.
+    pub fn needs_maker_to_drop(&self) -> bool {
+        self.needs_maker_to_drop
+    }
+
+    /// The value as a `T`, if it is one.
+    pub fn get<T: Layout>(&self) -> Option<&T> {
+        // SAFETY: equal fingerprints say that maker and reader mean the same by `T`; the value lives as long as `self`.
+        self.is::<T>().then(|| unsafe { &*self.pointer().cast::<T>() })
+    }
+
+    /// The value as a `T` of this binary's own: copied if it is plain data, otherwise cloned, and dropped by its maker.
+    ///
+    /// # Errors
+    /// The value itself, when it is no `T`.
+    pub fn take<T: Layout + Clone>(self) -> Result<T, Value> {
+        match self.get::<T>() {
+            Some(_) if !self.needs_maker_to_drop => {
+                // SAFETY: it is a `T`, as `get` has shown; it is not used again, and needs no drop.
+                let value = unsafe { self.pointer().cast::<T>().read() };
+                mem::forget(self);
+                Ok(value)
+            }
+            Some(value) => Ok(value.clone()),
+            None => Err(self),
+        }
+    }
+
+    /// The value as bytes, by its maker's code.
+    ///
+    /// # Errors
+    /// A code and a message when it has no encoding, or a panic in making it.
+    pub fn encode(&self) -> Result<Buffer, (Buffer, Buffer)> {
+        // SAFETY: whoever owns a value keeps its maker's library open, and with it the table.
+        match unsafe { ((*self.table).encode)(self.pointer()) } {
+            Encoded::Done(bytes) => Ok(bytes),
+            Encoded::Failed(code, message) => Err((code, message)),
+        }
+    }
+
+    fn is<T: Layout>(&self) -> bool {
+        T::fingerprint() == Some(self.print)
+    }
+
+    fn pointer(&self) -> *const () {
+        match self.boxed {
+            // SAFETY: `new` wrote the pointer of the box there.
+            true => unsafe { self.room.as_ptr().cast::<*const ()>().read() },
+            false => self.room.as_ptr().cast(),
+        }
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        if !self.needs_maker_to_drop {
+            return;
+        }
+        let value = match self.boxed {
+            true => self.pointer().cast_mut(),
+            false => self.room.as_mut_ptr().cast(),
+        };
+        // SAFETY: as in `encode`; the value is not used again.
+        unsafe { ((*self.table).drop)(value) }
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value").field("fingerprint", &self.print).finish_non_exhaustive()
+    }
+}
+
+/// What an emitter hands over.
+#[repr(C, u8)]
+#[derive(StableAbi, Debug)]
+pub enum Content {
+    /// A value, which whoever means the same by its type gets as it is.
+    Value(Value),
+    /// Its encoding.
+    Bytes(Buffer),
+}
+
+impl Content {
+    /// The encoding, made now if there is none.
+    ///
+    /// # Errors
+    /// As [`Value::encode`].
+    pub fn into_bytes(self) -> Result<Buffer, (Buffer, Buffer)> {
+        match self {
+            Content::Value(value) => value.encode(),
+            Content::Bytes(bytes) => Ok(bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+    use crate::abi::layout::{Cached, Description};
+
+    /// Makes a type of this test one that is proved, as the attributes do.
+    macro_rules! proved {
+        ($type:ty) => {
+            impl Layout for $type {
+                fn describe(_: &mut Description) {}
+
+                fn fingerprint() -> Option<Fingerprint> {
+                    static PRINT: Cached = Cached::new();
+                    PRINT.of::<Self>()
+                }
+            }
+        };
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+    struct Plain {
+        number: u64,
+        small: u8,
+    }
+    proved!(Plain);
+
+    #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+    struct Nothing;
+    proved!(Nothing);
+
+    #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+    struct Large([u64; 9]);
+    proved!(Large);
+
+    #[repr(align(32))]
+    #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+    struct Aligned(u8);
+    proved!(Aligned);
+
+    fn value<T: Layout + Encode + Send + Sync>(value: T) -> Value {
+        Value::new(value).ok().expect("it is proved")
+    }
+
+    #[track_caller]
+    fn holds<T>(given: T, boxed: bool)
+    where
+        T: Layout + Encode + Send + Sync + Clone + PartialEq + fmt::Debug,
+    {
+        let held = value(given.clone());
+        assert_eq!(held.boxed, boxed);
+        assert_eq!(held.get::<T>(), Some(&given));
+        assert_eq!(held.pointer().align_offset(align_of::<T>()), 0);
+        // It is moved about like any other value.
+        let held = Box::new(held);
+        assert_eq!(held.get::<T>(), Some(&given));
+        assert_eq!(*held.encode().unwrap(), *given.encode().unwrap());
+        assert_eq!(held.take::<T>().unwrap(), given);
+    }
+
+    #[test]
+    fn a_value_is_held_wherever_it_fits() {
+        holds(Plain { number: 7, small: 1 }, false);
+        holds(Nothing, false);
+        holds("a text".to_owned(), false);
+        holds(Large([5; 9]), true);
+        holds(Aligned(3), true);
+    }
+
+    #[test]
+    fn a_value_is_no_value_of_another_type() {
+        let held = value(Plain { number: 7, small: 1 });
+        assert_eq!(held.get::<Nothing>(), None);
+        assert_eq!(held.get::<String>(), None);
+        // A type without a fingerprint is never equal to another one without.
+        assert_eq!(held.get::<()>(), None);
+        let held = held.take::<String>().unwrap_err();
+        assert_eq!(held.take::<Plain>().unwrap(), Plain { number: 7, small: 1 });
+        assert!(Value::new(()).is_err());
+    }
+
+    #[test]
+    fn plain_data_is_let_go_without_its_maker() {
+        assert!(!value(Plain { number: 7, small: 1 }).needs_maker_to_drop());
+        assert!(!value(Nothing).needs_maker_to_drop());
+        assert!(value("a text".to_owned()).needs_maker_to_drop());
+        assert!(value(Large([5; 9])).needs_maker_to_drop(), "the box is its maker's");
+    }
+
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+    #[derive(Debug, Clone, serde::Serialize)]
+    struct Counted<const N: usize> {
+        #[serde(skip)]
+        _room: [u64; N],
+    }
+    impl<const N: usize> Counted<N> {
+        const NEW: Self = Counted { _room: [0; N] };
+    }
+    impl<const N: usize> Drop for Counted<N> {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, Relaxed);
+        }
+    }
+    proved!(Counted<1>);
+    proved!(Counted<9>);
+
+    #[test]
+    fn a_value_is_dropped_once() {
+        let dropped = || DROPPED.swap(0, Relaxed);
+        drop(value(Counted::<1>::NEW));
+        assert_eq!(dropped(), 1);
+        drop(value(Counted::<9>::NEW));
+        assert_eq!(dropped(), 1);
+        let taken = value(Counted::<9>::NEW).take::<Counted<9>>().unwrap();
+        assert_eq!(dropped(), 1, "the maker's");
+        drop(taken);
+        assert_eq!(dropped(), 1, "the taker's");
+    }
+
+    #[derive(Debug, Clone)]
+    struct Bomb;
+    proved!(Bomb);
+    impl serde::Serialize for Bomb {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("in serialize")
+        }
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_maker_does_not_leave_it() {
+        let held = value(Bomb);
+        let (code, message) = held.encode().unwrap_err();
+        assert_eq!(code.to_text(), "panicked");
+        assert!(message.to_text().contains("in serialize"), "{message:?}");
+        drop(held);
+    }
+
+    #[test]
+    fn content_becomes_bytes_either_way() {
+        let of_value = Content::Value(value(Plain { number: 7, small: 1 })).into_bytes().unwrap();
+        let of_bytes = Content::Bytes("{}".into()).into_bytes().unwrap();
+        assert_eq!(of_value.to_text(), r#"{"number":7,"small":1}"#);
+        assert_eq!(of_bytes.to_text(), "{}");
+    }
+}
