@@ -307,7 +307,8 @@ impl Host {
     /// # Errors
     /// The queue is full, or the event is too large: it was not accepted then.
     pub fn send(&self, event: NewEvent) -> Result<(), SendError> {
-        self.0.router.send(event, None)
+        let (router, name) = (&self.0.router, event.name.clone());
+        router.send(&name, || router.accept(event, None).map(Dispatched::new))
     }
 
     /// Lets the caller see every event that matches one of the patterns, beside its handlers. At most `capacity` wait to

@@ -9,6 +9,7 @@
 //! repository is the map.
 
 mod builtin;
+mod clock;
 mod config;
 mod dispatch;
 mod event;
@@ -16,6 +17,7 @@ mod host;
 mod plugin;
 mod report;
 mod router;
+mod shared_value;
 mod socket;
 mod socket_path;
 

@@ -1,12 +1,12 @@
 //! What became of an emitted event.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    abi::{OutcomeCode, OutcomeView, ReportHandle},
+    abi::{Layout, OutcomeCode, OutcomeView, ReportHandle},
     error::{Error, Result},
     payload,
 };
@@ -15,7 +15,7 @@ use crate::{
 /// declaration.
 pub struct Report {
     handle: ReportHandle,
-    event: String,
+    event: Cow<'static, str>,
 }
 
 /// How one handler's call ended.
@@ -68,18 +68,19 @@ impl OutcomeKind {
 }
 
 impl Report {
-    pub(crate) fn new(handle: ReportHandle, event: &str) -> Self {
-        Report { handle, event: event.to_owned() }
+    pub(crate) fn new(handle: ReportHandle, event: Cow<'static, str>) -> Self {
+        Report { handle, event }
     }
 
     /// Every outcome. No failure is left out.
     pub fn outcomes(&self) -> Vec<Outcome> {
-        self.handle.outcomes().map(outcome).collect()
+        let outcomes = self.handle.outcomes().enumerate();
+        outcomes.map(|(place, view)| outcome(&view, self.reply(place))).collect()
     }
 
     /// Just the replies.
     pub fn results(&self) -> Vec<Value> {
-        self.replies().filter_map(|bytes| payload::decode(bytes).ok()).collect()
+        self.replies().filter_map(|place| payload::decode(self.reply(place).ok()?).ok()).collect()
     }
 
     /// Just the replies, decoded.
@@ -87,12 +88,12 @@ impl Report {
     /// # Errors
     /// A reply that is not a `T`, with the path inside it.
     pub fn results_as<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
-        self.replies().map(payload::decode).collect()
+        self.replies().map(|place| payload::decode(self.reply(place)?)).collect()
     }
 
     /// Whether no handler failed, panicked, timed out or was rejected.
     pub fn is_ok(&self) -> bool {
-        self.handle.outcomes().all(|view| is_ok(view.kind))
+        self.handle.codes().all(is_ok)
     }
 
     /// Whether there was a handler at all.
@@ -101,14 +102,14 @@ impl Report {
     }
 
     /// The one reply of a request.
-    pub(crate) fn into_reply<T: DeserializeOwned>(self) -> Result<T> {
+    pub(crate) fn into_reply<T: DeserializeOwned + Layout + Clone>(self) -> Result<T> {
         let mut replies = self.replies();
         let event = &self.event;
         match (replies.next(), replies.next()) {
-            (Some(reply), None) => payload::decode(reply).map_err(|error| {
-                let text = format!("the reply to {event} is not what was expected: {error}");
-                Error::new("invalid_reply", text)
-            }),
+            (Some(place), None) => match self.handle.value(place).and_then(|value| value.get::<T>()) {
+                Some(reply) => Ok(reply.clone()),
+                None => decode_reply(event, self.reply(place)?),
+            },
             (Some(_), Some(_)) => {
                 let text =
                     format!("{event} got {} replies where one was wanted", replies.count() + 2);
@@ -124,10 +125,23 @@ impl Report {
         }
     }
 
-    fn replies(&self) -> impl Iterator<Item = &[u8]> {
-        let replied = self.handle.outcomes().filter(|view| view.kind == OutcomeCode::Replied);
-        replied.map(|view| view.reply.as_slice())
+    /// The places of the replies among all outcomes.
+    fn replies(&self) -> impl Iterator<Item = usize> + use<'_> {
+        let codes = self.handle.codes().enumerate();
+        codes.filter(|(_, code)| *code == OutcomeCode::Replied).map(|(place, _)| place)
     }
+
+    fn reply(&self, place: usize) -> Result<&[u8]> {
+        self.handle.reply(place).map_err(|(code, message)| Error::new(code, message))
+    }
+}
+
+/// The reply to a request, which came encoded.
+pub(crate) fn decode_reply<T: DeserializeOwned>(event: &str, reply: &[u8]) -> Result<T> {
+    payload::decode(reply).map_err(|error| {
+        let text = format!("the reply to {event} is not what was expected: {error}");
+        Error::new("invalid_reply", text)
+    })
 }
 
 fn is_ok(kind: OutcomeCode) -> bool {
@@ -145,10 +159,10 @@ fn failure(event: &str, view: &OutcomeView<'_>) -> Error {
     Error::new(code, format_args!("{event}, handled by {plugin}: {message}"))
 }
 
-fn outcome(view: OutcomeView<'_>) -> Outcome {
+fn outcome(view: &OutcomeView<'_>, reply: Result<&[u8]>) -> Outcome {
     let message = || view.message.as_str().to_owned();
     let result = match view.kind {
-        OutcomeCode::Replied => match payload::decode(view.reply.as_slice()) {
+        OutcomeCode::Replied => match reply.and_then(payload::decode) {
             Ok(value) => OutcomeKind::Replied(value),
             Err(error) => {
                 OutcomeKind::Failed { code: "invalid_reply".to_owned(), message: error.to_string() }

@@ -187,6 +187,7 @@ impl Activation {
                 blocking: *blocking,
                 cancel: generation.host_side.cancel_calls().clone(),
                 gate: generation.host_side.gate().cloned(),
+                keeper: Some(generation.host_side.clone()),
             });
             infos.push(target.info.clone());
             for subscription in subscriptions.iter().filter(|name| *name != SHUTDOWN_EVENT) {
@@ -207,6 +208,6 @@ fn reason_of(end: CallEnd) -> String {
     match end {
         CallEnd::Failed(_, message) => message.to_text(),
         CallEnd::Panicked(message) => format!("it panicked: {}", message.to_text()),
-        CallEnd::Reply(_) | CallEnd::NoReply => "it gave an answer that makes no sense".to_owned(),
+        CallEnd::Reply(_) | CallEnd::Value(_) | CallEnd::NoReply => "it gave an answer that makes no sense".to_owned(),
     }
 }

@@ -19,11 +19,11 @@ use super::{
 };
 use crate::{
     dispatch::{
-        call::{Callee, HandlerInfo, Started, outcome_of},
+        call::{Callee, HandlerInfo, Started},
+        ended::Ended,
         tally::Counts,
     },
     event::Event,
-    report::OutcomeKind,
 };
 
 /// An event that goes to one plugin alone, when it is retired. It is never routed.
@@ -54,14 +54,12 @@ impl LiveInstance {
 }
 
 impl Callee for LiveInstance {
-    fn start(&self, handler: u64, event: &Arc<Event>, cx: &mut Context<'_>) -> Started {
+    fn start(&self, handler: u64, event: Arc<Event>, cx: &mut Context<'_>) -> Started {
         let Some(instance) = &self.instance else {
-            return Started::Ready(OutcomeKind::Rejected {
-                reason: "the plugin is gone".to_owned(),
-            });
+            return Started::Ready(Ended::Rejected { reason: "the plugin is gone".to_owned() });
         };
-        match instance.call(handler, EventHandle::new(event.clone()), cx) {
-            CallStart::Ready(end) => Started::Ready(outcome_of(end)),
+        match instance.call(handler, EventHandle::new(event), cx) {
+            CallStart::Ready(end) => Started::Ready(end.into()),
             CallStart::Pending(future) => Started::Plugin(future),
         }
     }
@@ -115,7 +113,9 @@ impl Facts {
     /// Its calls that have not ended, for people.
     pub(crate) fn running(&self) -> String {
         let active = self.handlers().iter().filter_map(|info| {
-            let calls = info.active.load(Ordering::Acquire);
+            // A call that is stuck in its first poll counts as in flight alone, and one that was given up on as active.
+            let in_flight = i64::try_from(info.counts.now().in_flight).unwrap_or(i64::MAX);
+            let calls = info.active.load(Ordering::Acquire).max(in_flight);
             (calls > 0).then(|| format!("{calls} of {}", info.handler))
         });
         let active: Vec<String> = active.collect();

@@ -4,15 +4,16 @@ use std::{
     collections::HashMap,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::Waker,
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use ksi_plugin_api::{
     Pattern,
     abi::{
-        BoundaryFuture, Buffer, EventHandle, HostApi, LogRecord, ReportHandle, SpanRecord,
-        SubscribeOptions,
+        BoundaryFuture, Content, EventHandle, Fingerprint, HostApi, LogRecord, ReplyEnd,
+        ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
         host::{SpanStep, WaitEnd},
     },
 };
@@ -26,16 +27,20 @@ use super::{
 use crate::{
     dispatch::{
         call::{Cancel, HandlerInfo},
+        ended::{Ended, Reply},
         hold::Gate,
     },
     event::{Event, NewEvent},
-    report::{PluginReport, Report},
+    report::PluginReport,
     router::{
         Router,
-        emit::NewTarget,
+        emit::{Begun, NewTarget},
+        gather::{Dispatched, Gathered},
+        resolved::Resolved,
         table::{Owner, Route},
         taps::Watched,
     },
+    shared_value::Keeper,
 };
 
 /// The name under which the calls of all run-time subscriptions of a plugin are counted.
@@ -94,7 +99,7 @@ impl HostSide {
     /// initialized. A task of it that subscribes meanwhile waits: before the swap, its route would stand beside those of
     /// the generation before, and an event would reach both.
     pub(crate) fn attach(
-        &self,
+        self: &Arc<Self>,
         live: &Arc<LiveInstance>,
         swap: impl FnOnce(Vec<(Owner, Vec<Route>)>),
     ) {
@@ -135,7 +140,7 @@ impl HostSide {
     }
 
     fn route(
-        &self,
+        self: &Arc<Self>,
         subscriptions: &mut Subscriptions,
         live: &Arc<LiveInstance>,
         new: Subscription,
@@ -154,6 +159,7 @@ impl HostSide {
             blocking: false,
             cancel: self.cancel.clone(),
             gate: self.gate.clone(),
+            keeper: Some(self.clone()),
         });
         subscriptions.infos.insert(number, target.info.clone());
         (self.owner(number), vec![Route { pattern, target }])
@@ -163,12 +169,57 @@ impl HostSide {
         Owner::Subscription { plugin: self.plugin.clone(), generation: self.generation, number }
     }
 
-    fn event(&self, name: &str, payload: Buffer) -> Result<NewEvent, String> {
-        let mut event = NewEvent::new(name, payload.into()).map_err(|error| error.to_string())?;
-        event.source = self.plugin.clone();
-        event.of_plugin = true;
-        Ok(event)
+    /// Accepts an event of this generation.
+    #[inline]
+    fn accept(
+        &self,
+        parent: Option<&Arc<Event>>,
+        to: To<'_, Resolved>,
+        content: Content,
+    ) -> Result<Dispatched, String> {
+        let parent = parent.map(Event::to_keep);
+        match to {
+            To::Route(resolved) => {
+                let event = self.router.accept_resolved(resolved, content, parent)?;
+                Ok(Dispatched { route: resolved.id(), ..Dispatched::new(event) })
+            }
+            To::Name(name) => {
+                let json = content.into_bytes();
+                let json = json.map_err(|(_, message)| message.to_text())?;
+                let mut event =
+                    NewEvent::new(name, json.into()).map_err(|error| error.to_string())?;
+                event.source = self.plugin.clone();
+                event.of_plugin = true;
+                Ok(Dispatched::new(self.router.accept(event, parent)?))
+            }
+        }
     }
+}
+
+impl Keeper for HostSide {
+    fn drop_later(self: Arc<Self>, value: Value) {
+        let router = self.router.clone();
+        router.spawn_detached(async move {
+            drop(value);
+            drop(self);
+        });
+    }
+}
+
+fn report(gathered: Gathered) -> ReportHandle {
+    ReportHandle::new(PluginReport::from(gathered))
+}
+
+/// The one reply, if it is that and may go without its library.
+fn reply(mut gathered: Gathered) -> ReplyEnd {
+    if gathered.ended.len() == 1 {
+        match gathered.ended.pop() {
+            Some(Ended::Replied(Reply::Loose(value))) => return ReplyEnd::Value(value),
+            Some(Ended::Replied(Reply::Bytes(bytes))) => return ReplyEnd::Bytes(bytes),
+            other => gathered.ended.extend(other),
+        }
+    }
+    ReplyEnd::Report(report(gathered))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -194,32 +245,58 @@ struct Subscription {
 
 impl HostApi for HostSide {
     type Event = Event;
+    type Route = Resolved;
+
+    fn resolve(self: &Arc<Self>, name: &str) -> Result<Resolved, String> {
+        let resolved = self.router.resolve(name, &self.plugin, self.clone());
+        resolved.map_err(|error| error.to_string())
+    }
 
     fn emit(
         self: &Arc<Self>,
         parent: Option<&Arc<Event>>,
-        name: &str,
-        payload: Buffer,
-    ) -> impl Future<Output = ReportHandle> + Send + 'static {
-        let event = self.event(name, payload);
-        let report = event.map(|event| self.router.emit(event, parent.cloned()));
-        async move {
-            let report = match report {
-                Ok(report) => report.await,
-                Err(reason) => Report::refused(reason),
-            };
-            ReportHandle::new(PluginReport::from(report))
+        to: To<'_, Resolved>,
+        content: Content,
+        cx: &mut Context<'_>,
+    ) -> Start<ReportHandle, impl Future<Output = ReportHandle> + Send + 'static> {
+        match self.accept(parent, to, content) {
+            Err(reason) => Start::Ready(report(Gathered::refused(reason))),
+            Ok(dispatched) => match self.router.begin(dispatched, cx) {
+                Begun::Done(gathered) => Start::Ready(report(gathered)),
+                Begun::GoesOn(gathering) => Start::Pending(gathering.map(report)),
+            },
+        }
+    }
+
+    fn request(
+        self: &Arc<Self>,
+        parent: Option<&Arc<Event>>,
+        to: To<'_, Resolved>,
+        content: Content,
+        wants: Option<Fingerprint>,
+        cx: &mut Context<'_>,
+    ) -> Start<ReplyEnd, impl Future<Output = ReplyEnd> + Send + 'static> {
+        match self.accept(parent, to, content) {
+            Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
+            Ok(dispatched) => match self.router.begin(Dispatched { wants, ..dispatched }, cx) {
+                Begun::Done(gathered) => Start::Ready(reply(gathered)),
+                Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply)),
+            },
         }
     }
 
     fn send(
         self: &Arc<Self>,
         parent: Option<&Arc<Event>>,
-        name: &str,
-        payload: Buffer,
+        to: To<'_, Resolved>,
+        content: Content,
     ) -> Result<(), String> {
-        let event = self.event(name, payload)?;
-        self.router.send(event, parent.cloned()).map_err(|error| error.to_string())
+        let name = match to {
+            To::Route(resolved) => resolved.name(),
+            To::Name(name) => name,
+        };
+        let accept = || self.accept(parent, to, content);
+        self.router.send(name, accept).map_err(|error| error.to_string())
     }
 
     fn wait_for(

@@ -27,7 +27,7 @@ use super::{
     policy::Policies,
 };
 use crate::{
-    dispatch::{call::outcome_of, workers::Workers},
+    dispatch::{ended::Ended, workers::Workers},
     event::{NewEvent, Payload},
     report::OutcomeKind,
     router::Router,
@@ -373,7 +373,7 @@ async fn shutdown_handler(
         Poll::Ready(instance.call(handler, EventHandle::new(event.clone()), cx))
     });
     let pending = match started.await {
-        CallStart::Ready(end) => return outcome_of(end),
+        CallStart::Ready(end) => return Ended::from(end).into(),
         CallStart::Pending(future) => future,
     };
     let ended = {
@@ -381,7 +381,7 @@ async fn shutdown_handler(
         timeout(limit, pending)
     };
     match ended.await {
-        Ok(Ok(end)) => outcome_of(end),
+        Ok(Ok(end)) => Ended::from(end).into(),
         Ok(Err(message)) => OutcomeKind::Panicked { message: message.to_text() },
         Err(_) => OutcomeKind::TimedOut { after: limit },
     }

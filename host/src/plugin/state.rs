@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{generation::LiveInstance, manifest::StateManifest};
 use crate::{
-    dispatch::{call::outcome_of, workers::Workers},
+    dispatch::{ended::Ended, workers::Workers},
     event::Payload,
     report::OutcomeKind,
 };
@@ -203,9 +203,9 @@ pub(crate) async fn restore_in(
 
 async fn ended(started: CallStart) -> OutcomeKind {
     match started {
-        CallStart::Ready(end) => outcome_of(end),
+        CallStart::Ready(end) => Ended::from(end).into(),
         CallStart::Pending(future) => match future.await {
-            Ok(end) => outcome_of(end),
+            Ok(end) => Ended::from(end).into(),
             Err(message) => OutcomeKind::Panicked { message: message.to_text() },
         },
     }

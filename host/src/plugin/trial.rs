@@ -5,16 +5,16 @@
 //! verdict, as it may need somebody.
 
 use std::{
-    future::Future,
+    future::{Future, Pending},
     io::{self, BufRead, Read, Write},
     sync::Arc,
-    task::Waker,
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
 use ksi_plugin_api::abi::{
-    BoundaryFuture, Buffer, HostApi, HostRef, LogRecord, ModuleRef, ReportHandle, SpanRecord,
-    SubscribeOptions,
+    BoundaryFuture, Content, Fingerprint, HostApi, HostRef, LogRecord, ModuleRef, ReplyEnd,
+    ReportHandle, SpanRecord, Start, SubscribeOptions, To,
     host::{SpanStep, WaitEnd},
     module,
 };
@@ -24,7 +24,8 @@ use tokio::runtime::Handle;
 use super::state::{self, Snapshot};
 use crate::{
     event::{Event, Payload},
-    report::{PluginReport, Report},
+    report::PluginReport,
+    router::gather::Gathered,
 };
 
 /// What a candidate is tried with.
@@ -124,22 +125,47 @@ impl Nobody {
     }
 }
 
+fn nobodys_report() -> ReportHandle {
+    ReportHandle::new(PluginReport::from(Gathered::refused(NOBODY.to_owned())))
+}
+
 const NOBODY: &str = "this is a trial in a probe's process: nobody else is there";
 
 impl HostApi for Nobody {
     type Event = Event;
+    type Route = ();
+
+    fn resolve(self: &Arc<Self>, _: &str) -> Result<(), String> {
+        Ok(())
+    }
 
     fn emit(
         self: &Arc<Self>,
         _: Option<&Arc<Event>>,
-        _: &str,
-        _: Buffer,
-    ) -> impl Future<Output = ReportHandle> + Send + 'static {
-        let report = PluginReport::from(Report::refused(NOBODY.to_owned()));
-        std::future::ready(ReportHandle::new(report))
+        _: To<'_, ()>,
+        _: Content,
+        _: &mut Context<'_>,
+    ) -> Start<ReportHandle, Pending<ReportHandle>> {
+        Start::Ready(nobodys_report())
     }
 
-    fn send(self: &Arc<Self>, _: Option<&Arc<Event>>, _: &str, _: Buffer) -> Result<(), String> {
+    fn request(
+        self: &Arc<Self>,
+        _: Option<&Arc<Event>>,
+        _: To<'_, ()>,
+        _: Content,
+        _: Option<Fingerprint>,
+        _: &mut Context<'_>,
+    ) -> Start<ReplyEnd, Pending<ReplyEnd>> {
+        Start::Ready(ReplyEnd::Report(nobodys_report()))
+    }
+
+    fn send(
+        self: &Arc<Self>,
+        _: Option<&Arc<Event>>,
+        _: To<'_, ()>,
+        _: Content,
+    ) -> Result<(), String> {
         Err(NOBODY.to_owned())
     }
 

@@ -132,16 +132,16 @@ impl Router {
     pub(crate) fn send(
         self: &Arc<Self>,
         name: &str,
-        accept: impl FnOnce() -> Result<Arc<Event>, String>,
+        accept: impl FnOnce() -> Result<Dispatched, String>,
     ) -> Result<(), SendError> {
         let Ok(place) = self.queue.clone().try_acquire_owned() else {
             let limit = self.limits.queued_events;
             return Err(SendError::QueueFull { event: name.to_owned(), limit });
         };
-        let event = accept().map_err(SendError::Refused)?;
-        let router = self.clone();
+        let sent = accept().map_err(SendError::Refused)?;
+        let (router, event) = (self.clone(), sent.event.to_keep());
         let task = self.site.workers.spawn(async move {
-            let sent = Dispatched { place: Some(place), ..Dispatched::new(event.clone()) };
+            let sent = Dispatched { place: Some(place), ..sent };
             let report = Report::from(router.gathered(sent).await);
             if let Some(outcome) = report.error() {
                 // Nobody reads this report, so its failure must not vanish.

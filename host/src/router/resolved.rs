@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::table::RouteId;
 use crate::{
     dispatch::stripe::{Count, Striped},
     event::Emitter,
@@ -25,6 +26,11 @@ impl Resolved {
     #[inline]
     pub(crate) fn emitter(&self) -> Arc<Emitter> {
         self.own.of_this_thread().get_or_init(|| Arc::new(self.emitter.clone())).clone()
+    }
+
+    /// Where the routing table has it.
+    pub(crate) fn id(&self) -> Option<RouteId> {
+        None
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -24,8 +24,26 @@ pub struct Memory {
     free: unsafe extern "C" fn(*mut u8, usize),
 }
 
+/// How the memory is aligned, which is as any allocator does it without being asked.
+pub(super) const ALIGN: usize = 16;
+
 fn layout(capacity: usize) -> Layout {
-    Layout::array::<u8>(capacity).unwrap_or(Layout::new::<u8>())
+    Layout::from_size_align(capacity, ALIGN).unwrap_or(Layout::new::<u8>())
+}
+
+impl Memory {
+    /// A block of `size` bytes, which is above 0 and below `isize::MAX`. It starts at a multiple of [`ALIGN`].
+    pub(super) fn block(&self, size: usize) -> *mut u8 {
+        // SAFETY: (null, 0) asks for fresh memory.
+        unsafe { (self.grow)(ptr::null_mut(), 0, size) }
+    }
+
+    /// # Safety
+    /// `block` came from [`block`](Self::block) of the same memory with this size, and is not used again.
+    pub(super) unsafe fn free_block(&self, block: *mut u8, size: usize) {
+        // SAFETY: promised by the caller.
+        unsafe { (self.free)(block, size) }
+    }
 }
 
 /// The memory functions of the binary that this module was compiled into.

@@ -4,8 +4,9 @@ use std::{
     future::{Future, poll_fn},
     marker::PhantomData,
     ops::Deref,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use abi_stable::{
@@ -21,8 +22,10 @@ pub use abi_stable::library::LibHeader;
 use super::{
     BoundaryFuture, Buffer, EventHandle, HostRef,
     buffer::{Memory, adopt_memory},
+    future::DropInPlace,
     module::{CallEnd, CallStart, CreateEnd, InstancePointer, ModuleRef, PluginModule},
-    panic::{discard, guarded},
+    panic::{discard, guarded, guarded_again},
+    scratch::Scratch,
     waker::{WakerBase, borrowed},
 };
 
@@ -47,12 +50,17 @@ pub trait Exported: Sized + Send + Sync + 'static {
         this: Shared<Self>,
         handler: u64,
         event: EventHandle,
-        cx: &mut Context<'_>,
+        first: FirstPoll<'_>,
     ) -> CallStart;
     /// Starts to take a snapshot of this version.
-    fn snapshot(this: Shared<Self>, version: u32, cx: &mut Context<'_>) -> CallStart;
+    fn snapshot(this: Shared<Self>, version: u32, first: FirstPoll<'_>) -> CallStart;
     /// Starts to restore a snapshot of this version. What it gives does not borrow from `state`.
-    fn restore(this: Shared<Self>, version: u32, state: &[u8], cx: &mut Context<'_>) -> CallStart;
+    fn restore(
+        this: Shared<Self>,
+        version: u32,
+        state: &[u8],
+        first: FirstPoll<'_>,
+    ) -> CallStart;
 }
 
 /// A reference to a plugin's instance that a call may keep until it ends.
@@ -143,22 +151,53 @@ impl<T> Drop for Lent<T> {
     }
 }
 
-/// Starts a call: polls its future once, and boxes it only once.
-pub fn start<F>(future: F, cx: &mut Context<'_>) -> CallStart
-where
-    F: Future<Output = CallEnd> + Send + 'static,
-{
-    let mut future = Box::pin(future);
-    match guarded(|| future.as_mut().poll(cx)) {
-        Ok(Poll::Pending) => CallStart::Pending(BoundaryFuture::of_plugin_box(future)),
-        Ok(Poll::Ready(end)) => {
-            discard(future);
-            CallStart::Ready(end)
-        }
-        Err(message) => {
-            discard(future);
-            CallStart::Ready(CallEnd::Panicked(message))
-        }
+/// What the first poll of a call needs. It is made where the host's call enters, below a guard.
+pub struct FirstPoll<'a> {
+    waker: &'a Waker,
+    scratch: &'a mut Scratch,
+}
+
+impl FirstPoll<'_> {
+    /// Starts a call: polls its future once, in the host's block if it fits there, and boxes it otherwise.
+    #[inline]
+    pub fn start<F>(self, future: F) -> CallStart
+    where
+        F: Future<Output = CallEnd> + Send + 'static,
+    {
+        let mut cx = Context::from_waker(self.waker);
+        let Some(place) = self.scratch.room_for::<F>() else { return self.start_boxed(future) };
+        // SAFETY: a block has room for an `F` at `place`, and nothing else lies there. The future is not moved from
+        // here on, and dropped in place before the block is given back.
+        let polled = unsafe {
+            place.write(future);
+            guarded_again(|| Pin::new_unchecked(&mut *place).poll(&mut cx))
+        };
+        let end = match polled {
+            Ok(Poll::Pending) => {
+                self.scratch.keep();
+                // SAFETY: the block is kept, and the future in it is pinned and used by nobody else.
+                return CallStart::Pending(unsafe { BoundaryFuture::in_block(place) });
+            }
+            Ok(Poll::Ready(end)) => end,
+            Err(message) => CallEnd::Panicked(message),
+        };
+        discard(DropInPlace(place));
+        CallStart::Ready(end)
+    }
+
+    fn start_boxed<F>(self, future: F) -> CallStart
+    where
+        F: Future<Output = CallEnd> + Send + 'static,
+    {
+        let mut cx = Context::from_waker(self.waker);
+        let mut future = Box::pin(future);
+        let end = match guarded_again(|| future.as_mut().poll(&mut cx)) {
+            Ok(Poll::Pending) => return CallStart::Pending(BoundaryFuture::of_plugin_box(future)),
+            Ok(Poll::Ready(end)) => end,
+            Err(message) => CallEnd::Panicked(message),
+        };
+        discard(future);
+        CallStart::Ready(end)
     }
 }
 
@@ -186,6 +225,17 @@ async fn caught<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T
 
 fn panicked(message: &Buffer) -> Failure {
     ("panicked".to_owned(), format!("it panicked: {}", message.to_text()))
+}
+
+/// Starts a call that the host has entered with.
+#[inline]
+fn entered(
+    waker: &Waker,
+    scratch: &mut Scratch,
+    start: impl FnOnce(FirstPoll<'_>) -> CallStart,
+) -> CallStart {
+    let started = guarded(|| start(FirstPoll { waker, scratch }));
+    started.unwrap_or_else(|message| CallStart::Ready(CallEnd::Panicked(message)))
 }
 
 struct Shims<P>(PhantomData<P>);
@@ -233,12 +283,12 @@ impl<P: Exported> Shims<P> {
         handler: u64,
         event: EventHandle,
         waker: *const WakerBase,
+        scratch: &mut Scratch,
     ) -> CallStart {
         // SAFETY: the host passes the pointer that `create` gave, of an instance that it has not destroyed, and
         // drops every call before the instance (see `Instance`). `waker` is valid for this call.
         let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
-        guarded(|| P::call(this, handler, event, &mut Context::from_waker(&waker)))
-            .unwrap_or_else(|message| CallStart::Ready(CallEnd::Panicked(message)))
+        entered(&waker, scratch, |first| P::call(this, handler, event, first))
     }
 
     unsafe extern "C" fn snapshot(
@@ -248,8 +298,7 @@ impl<P: Exported> Shims<P> {
     ) -> CallStart {
         // SAFETY: as in `call`; a snapshot that goes on is a call too.
         let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
-        guarded(|| P::snapshot(this, version, &mut Context::from_waker(&waker)))
-            .unwrap_or_else(|message| CallStart::Ready(CallEnd::Panicked(message)))
+        entered(&waker, &mut Scratch::none(), |first| P::snapshot(this, version, first))
     }
 
     unsafe extern "C" fn restore(
@@ -260,9 +309,8 @@ impl<P: Exported> Shims<P> {
     ) -> CallStart {
         // SAFETY: as in `snapshot`.
         let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
-        let mut cx = Context::from_waker(&waker);
-        guarded(|| P::restore(this, version, state.as_slice(), &mut cx))
-            .unwrap_or_else(|message| CallStart::Ready(CallEnd::Panicked(message)))
+        let state = state.as_slice();
+        entered(&waker, &mut Scratch::none(), |first| P::restore(this, version, state, first))
     }
 
     unsafe extern "C" fn destroy(instance: *mut ()) {

@@ -12,6 +12,7 @@ use abi_stable::StableAbi;
 use super::{
     Buffer,
     panic::{discard, guarded},
+    scratch,
     waker::{self, Lent, WakerBase},
 };
 
@@ -48,17 +49,7 @@ impl<T> BoundaryFuture<T> {
 
     /// The same for a future that is boxed already, perhaps polled already.
     pub fn of_plugin_box<F: Future<Output = T> + Send + 'static>(future: Pin<Box<F>>) -> Self {
-        unsafe extern "C" fn poll<F: Future>(
-            data: *mut (),
-            base: *const WakerBase,
-        ) -> BoundaryPoll<F::Output> {
-            // SAFETY: `data` is the pinned future of `of_plugin_box`, polled by one thread at a time; `base` is
-            // valid for this call.
-            let (future, waker) =
-                unsafe { (Pin::new_unchecked(&mut *data.cast::<F>()), waker::borrowed(base)) };
-            finished(guarded(|| future.poll(&mut Context::from_waker(&waker))))
-        }
-        Self::assemble(future, poll::<F>)
+        Self::assemble(future, poll_plugin::<F>)
     }
 
     /// A future of the host, for a plugin. A waker that is not the host's own goes through `adopt`, because the host
@@ -78,13 +69,31 @@ impl<T> BoundaryFuture<T> {
                 let whole = &mut *data.cast::<HostFuture<F, A>>();
                 (Pin::new_unchecked(&mut whole.future), &whole.adopt, waker::own(base))
             };
-            finished(guarded(|| {
-                // SAFETY: `base` is valid for this call.
-                let waker = own.unwrap_or_else(|| adopt(unsafe { waker::cloned(base) }));
-                future.poll(&mut Context::from_waker(&waker))
+            finished(guarded(|| match own {
+                Some(own) => future.poll(&mut Context::from_waker(own)),
+                None => {
+                    // SAFETY: `base` is valid for this call.
+                    let adopted = adopt(unsafe { waker::cloned(base) });
+                    future.poll(&mut Context::from_waker(&adopted))
+                }
             }))
         }
         Self::assemble(Box::pin(HostFuture { future, adopt }), poll::<F, A>)
+    }
+
+    /// A future of a plugin that lies in a block of the host's memory, polled already.
+    ///
+    /// # Safety
+    /// `data` is the start of a block of [`scratch`], and a pinned `F` lies there that nobody else uses.
+    pub(super) unsafe fn in_block<F: Future<Output = T> + Send + 'static>(data: *mut F) -> Self {
+        unsafe extern "C" fn drop<F>(data: *mut ()) {
+            // SAFETY: promised by the caller of `in_block`; dropped once, in place, before the block is freed.
+            unsafe {
+                discard(DropInPlace(data.cast::<F>()));
+                scratch::free(data.cast());
+            }
+        }
+        BoundaryFuture { data: data.cast(), poll: poll_plugin::<F>, drop: drop::<F>, result: PhantomData }
     }
 
     fn assemble<B: Send + 'static>(
@@ -98,6 +107,26 @@ impl<T> BoundaryFuture<T> {
         // SAFETY: what is pinned is neither moved nor freed before `drop`.
         let data = Box::into_raw(unsafe { Pin::into_inner_unchecked(body) });
         BoundaryFuture { data: data.cast(), poll, drop: drop::<B>, result: PhantomData }
+    }
+}
+
+unsafe extern "C" fn poll_plugin<F: Future>(
+    data: *mut (),
+    base: *const WakerBase,
+) -> BoundaryPoll<F::Output> {
+    // SAFETY: `data` is a pinned future of a plugin, polled by one thread at a time; `base` is valid for this call.
+    let (future, waker) =
+        unsafe { (Pin::new_unchecked(&mut *data.cast::<F>()), waker::borrowed(base)) };
+    finished(guarded(|| future.poll(&mut Context::from_waker(&waker))))
+}
+
+/// Drops what lies there, with itself.
+pub(super) struct DropInPlace<T>(pub(super) *mut T);
+
+impl<T> Drop for DropInPlace<T> {
+    fn drop(&mut self) {
+        // SAFETY: whoever made it owns what lies there and does not use it again.
+        unsafe { self.0.drop_in_place() }
     }
 }
 

@@ -1,19 +1,26 @@
 //! What a plugin may ask of the host.
 
 use std::{
-    future::Future, marker::PhantomData, mem::ManuallyDrop, ptr, sync::Arc, task::Waker,
+    future::Future,
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr,
+    sync::Arc,
+    task::{Context, Waker},
     time::Duration,
 };
 
 use abi_stable::{
     StableAbi,
     prefix_type::WithMetadata,
-    std_types::{RErr, ROk, RResult, RStr},
+    std_types::{RErr, ROk, ROption, RResult, RStr},
 };
 
 use super::{
-    BoundaryFuture, Buffer, EventHandle, EventObject, ReportHandle, object::event_of,
-    panic::guarded,
+    BoundaryFuture, Buffer, Content, EventHandle, EventObject, Fingerprint, ReportHandle, Value,
+    object::event_of,
+    panic::{discard, guarded},
+    waker::{self, Lent, WakerBase},
 };
 
 /// A line of a plugin's log.
@@ -80,6 +87,53 @@ pub enum WaitEnd {
     Refused(Buffer),
 }
 
+/// Which event is emitted.
+pub enum To<'a, R> {
+    /// One whose name was resolved.
+    Route(&'a R),
+    /// One of this name.
+    Name(&'a str),
+}
+
+/// How something that may take time began.
+pub enum Start<T, F> {
+    /// It is done already.
+    Ready(T),
+    /// It goes on; the waker that was given is registered.
+    Pending(F),
+}
+
+/// What became of a request.
+#[repr(C, u8)]
+#[derive(StableAbi)]
+pub enum ReplyEnd {
+    /// There is one reply, of the layout that was wanted. It is plain data, which needs nothing of its maker.
+    Value(Value),
+    /// There is one reply, encoded.
+    Bytes(Buffer),
+    /// Anything else.
+    Report(ReportHandle),
+}
+
+#[repr(C, u8)]
+#[derive(StableAbi)]
+enum Started<T> {
+    Ready(T),
+    Pending(BoundaryFuture<T>),
+    /// The host panicked with this message.
+    Panicked(Buffer),
+}
+
+/// Name and content of what is emitted. The name is looked at when the route is null.
+#[repr(C)]
+#[derive(StableAbi)]
+struct Emission<'a> {
+    parent: *const (),
+    route: *const (),
+    name: RStr<'a>,
+    content: Content,
+}
+
 /// The host, as one generation of a plugin sees it.
 ///
 /// Refusals are texts for the author of the plugin.
@@ -87,20 +141,37 @@ pub trait HostApi: Send + Sync + 'static {
     /// The events that this host gives to plugins. A handle that a plugin passes back is always one of these.
     type Event: EventObject;
 
-    /// Runs every handler of an event.
+    /// What stands for an event name that a plugin emits often.
+    type Route: Send + Sync + 'static;
+
+    /// Finds out once what an emit of this name would find out each time.
+    fn resolve(self: &Arc<Self>, name: &str) -> Result<Self::Route, String>;
+
+    /// Runs every handler of an event, all up to their first await before this returns.
     fn emit(
         self: &Arc<Self>,
         parent: Option<&Arc<Self::Event>>,
-        name: &str,
-        payload: Buffer,
-    ) -> impl Future<Output = ReportHandle> + Send + 'static;
+        to: To<'_, Self::Route>,
+        content: Content,
+        cx: &mut Context<'_>,
+    ) -> Start<ReportHandle, impl Future<Output = ReportHandle> + Send + 'static>;
+
+    /// The same for an emitter that wants one reply, best as a value of this fingerprint.
+    fn request(
+        self: &Arc<Self>,
+        parent: Option<&Arc<Self::Event>>,
+        to: To<'_, Self::Route>,
+        content: Content,
+        wants: Option<Fingerprint>,
+        cx: &mut Context<'_>,
+    ) -> Start<ReplyEnd, impl Future<Output = ReplyEnd> + Send + 'static>;
 
     /// Accepts an event into the queue, or refuses it.
     fn send(
         self: &Arc<Self>,
         parent: Option<&Arc<Self::Event>>,
-        name: &str,
-        payload: Buffer,
+        to: To<'_, Self::Route>,
+        content: Content,
     ) -> Result<(), String>;
 
     /// Awaits the next event that matches.
@@ -165,13 +236,17 @@ pub trait HostApi: Send + Sync + 'static {
 pub struct HostTable {
     retain: unsafe extern "C" fn(*const ()),
     release: unsafe extern "C" fn(*const ()),
-    emit: unsafe extern "C" fn(
+    /// Null when there is no such name.
+    resolve: unsafe extern "C" fn(*const (), RStr<'_>) -> *const (),
+    release_route: unsafe extern "C" fn(*const ()),
+    emit: unsafe extern "C" fn(*const (), Emission<'_>, *const WakerBase) -> Started<ReportHandle>,
+    request: unsafe extern "C" fn(
         *const (),
-        *const (),
-        RStr<'_>,
-        Buffer,
-    ) -> BoundaryFuture<ReportHandle>,
-    send: unsafe extern "C" fn(*const (), *const (), RStr<'_>, Buffer) -> RResult<u64, Buffer>,
+        Emission<'_>,
+        ROption<Fingerprint>,
+        *const WakerBase,
+    ) -> Started<ReplyEnd>,
+    send: unsafe extern "C" fn(*const (), Emission<'_>) -> RResult<u64, Buffer>,
     wait_for: unsafe extern "C" fn(*const (), RStr<'_>, u64) -> BoundaryFuture<WaitEnd>,
     subscribe:
         unsafe extern "C" fn(*const (), RStr<'_>, u64, SubscribeOptions) -> RResult<u64, Buffer>,
@@ -203,6 +278,9 @@ unsafe impl Send for HostRef {}
 unsafe impl Sync for HostRef {}
 
 struct Shims<H>(PhantomData<H>);
+
+/// The event in whose handler something is emitted; its count stays with the plugin's handle.
+type Parent<H> = Option<ManuallyDrop<Arc<<H as HostApi>::Event>>>;
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -245,26 +323,100 @@ impl<H: HostApi> Shims<H> {
         BoundaryFuture::of_host(future, move |waker| host.adopt_waker(waker))
     }
 
+    /// Lets `begin` begin something with a waker that the host may keep, and makes what goes on a future that does the
+    /// same.
+    ///
+    /// # Safety
+    /// `base` is valid during the call.
+    unsafe fn start<T, F>(
+        host: &Arc<H>,
+        base: *const WakerBase,
+        begin: impl FnOnce(&mut Context<'_>) -> Start<T, F>,
+    ) -> Started<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        // SAFETY: promised by the caller.
+        let own = unsafe { waker::own(base) };
+        let begun = guarded(|| match own {
+            Some(own) => begin(&mut Context::from_waker(own)),
+            None => {
+                // SAFETY: as above.
+                let adopted = host.adopt_waker(unsafe { waker::cloned(base) });
+                begin(&mut Context::from_waker(&adopted))
+            }
+        });
+        match begun {
+            Ok(Start::Ready(value)) => Started::Ready(value),
+            Ok(Start::Pending(future)) => Started::Pending(Self::of_host(host, future)),
+            Err(message) => Started::Panicked(message),
+        }
+    }
+
+    /// # Safety
+    /// `emission` came from a `HostRef` that was made for an `H`.
+    unsafe fn emitted<'a>(emission: &Emission<'a>) -> (Parent<H>, To<'a, H::Route>) {
+        // SAFETY: promised by the caller: the parent is an event of this host, and the route one that it gave and that
+        // the plugin has not released.
+        unsafe {
+            let to = match emission.route.cast::<H::Route>().as_ref() {
+                Some(route) => To::Route(route),
+                None => To::Name(emission.name.as_str()),
+            };
+            (event_of::<H::Event>(emission.parent), to)
+        }
+    }
+
+    unsafe extern "C" fn resolve(object: *const (), name: RStr<'_>) -> *const () {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        match guarded(|| host.resolve(name.as_str())) {
+            Ok(Ok(route)) => Box::into_raw(Box::new(route)).cast_const().cast(),
+            Ok(Err(_)) | Err(_) => ptr::null(),
+        }
+    }
+
+    unsafe extern "C" fn release_route(route: *const ()) {
+        // SAFETY: the route came from the box in `resolve`, and is not used again.
+        let route = unsafe { Box::from_raw(route.cast::<H::Route>().cast_mut()) };
+        discard(route);
+    }
+
     unsafe extern "C" fn emit(
         object: *const (),
-        parent: *const (),
-        name: RStr<'_>,
-        payload: Buffer,
-    ) -> BoundaryFuture<ReportHandle> {
-        // SAFETY: see above.
-        let (host, parent) = unsafe { (Self::host(object), event_of::<H::Event>(parent)) };
-        Self::of_host(&host, host.emit(parent.as_deref(), name.as_str(), payload))
+        emission: Emission<'_>,
+        base: *const WakerBase,
+    ) -> Started<ReportHandle> {
+        // SAFETY: see above; `base` is valid during the call.
+        unsafe {
+            let (host, (parent, to)) = (Self::host(object), Self::emitted(&emission));
+            let content = emission.content;
+            Self::start(&host, base, |cx| host.emit(parent.as_deref(), to, content, cx))
+        }
+    }
+
+    unsafe extern "C" fn request(
+        object: *const (),
+        emission: Emission<'_>,
+        wants: ROption<Fingerprint>,
+        base: *const WakerBase,
+    ) -> Started<ReplyEnd> {
+        // SAFETY: as in `emit`.
+        unsafe {
+            let (host, (parent, to)) = (Self::host(object), Self::emitted(&emission));
+            let (content, wants) = (emission.content, wants.into_option());
+            Self::start(&host, base, |cx| host.request(parent.as_deref(), to, content, wants, cx))
+        }
     }
 
     unsafe extern "C" fn send(
         object: *const (),
-        parent: *const (),
-        name: RStr<'_>,
-        payload: Buffer,
+        emission: Emission<'_>,
     ) -> RResult<u64, Buffer> {
         // SAFETY: see above.
-        let (host, parent) = unsafe { (Self::host(object), event_of::<H::Event>(parent)) };
-        answer(guarded(|| host.send(parent.as_deref(), name.as_str(), payload).map(|()| 0)))
+        let (host, (parent, to)) = unsafe { (Self::host(object), Self::emitted(&emission)) };
+        let content = emission.content;
+        answer(guarded(|| host.send(parent.as_deref(), to, content).map(|()| 0)))
     }
 
     unsafe extern "C" fn wait_for(
@@ -355,7 +507,10 @@ impl<H: HostApi> Shims<H> {
         const TABLE: WithMetadata<HostTable> = WithMetadata::new(HostTable {
             retain: Self::retain,
             release: Self::release,
+            resolve: Self::resolve,
+            release_route: Self::release_route,
             emit: Self::emit,
+            request: Self::request,
             send: Self::send,
             wait_for: Self::wait_for,
             subscribe: Self::subscribe,
@@ -382,28 +537,57 @@ impl HostRef {
         }
     }
 
+    /// See [`HostApi::resolve`]. None when the host refuses: then it says why when the name is emitted.
+    pub fn resolve(&self, name: &str) -> Option<RouteRef> {
+        // SAFETY: `self` holds the object.
+        let route = unsafe { (self.table.resolve())(self.object, RStr::from_str(name)) };
+        (!route.is_null()).then(|| RouteRef { route, table: self.table })
+    }
+
     /// See [`HostApi::emit`].
+    ///
+    /// # Errors
+    /// The message of a panic in the host.
     pub fn emit(
         &self,
         parent: Option<&EventHandle>,
-        name: &str,
-        payload: Buffer,
-    ) -> BoundaryFuture<ReportHandle> {
-        // SAFETY: `self` holds the object; the handle, if any, is alive during the call.
-        unsafe { (self.table.emit())(self.object, pointer(parent), RStr::from_str(name), payload) }
+        to: To<'_, RouteRef>,
+        content: Content,
+        cx: &mut Context<'_>,
+    ) -> Result<Start<ReportHandle, BoundaryFuture<ReportHandle>>, Buffer> {
+        let (emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
+        let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
+        // SAFETY: `self` holds the object; what the emission and the waker point to is alive during the call.
+        unsafe { (self.table.emit())(self.object, emission, base) }.into_result()
+    }
+
+    /// See [`HostApi::request`].
+    ///
+    /// # Errors
+    /// As in [`emit`](Self::emit).
+    pub fn request(
+        &self,
+        parent: Option<&EventHandle>,
+        to: To<'_, RouteRef>,
+        content: Content,
+        wants: Option<Fingerprint>,
+        cx: &mut Context<'_>,
+    ) -> Result<Start<ReplyEnd, BoundaryFuture<ReplyEnd>>, Buffer> {
+        let (emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
+        let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
+        // SAFETY: as in `emit`.
+        unsafe { (self.table.request())(self.object, emission, wants.into(), base) }.into_result()
     }
 
     /// See [`HostApi::send`].
     pub fn send(
         &self,
         parent: Option<&EventHandle>,
-        name: &str,
-        payload: Buffer,
+        to: To<'_, RouteRef>,
+        content: Content,
     ) -> Result<(), String> {
         // SAFETY: as in `emit`.
-        let end = unsafe {
-            (self.table.send())(self.object, pointer(parent), RStr::from_str(name), payload)
-        };
+        let end = unsafe { (self.table.send())(self.object, emission(parent, &to, content)) };
         end.into_result().map(drop).map_err(|refusal| refusal.to_text())
     }
 
@@ -497,8 +681,44 @@ impl HostRef {
     }
 }
 
-fn pointer(event: Option<&EventHandle>) -> *const () {
-    event.map_or(ptr::null(), EventHandle::object)
+/// An event name that the host has resolved for this plugin.
+pub struct RouteRef {
+    route: *const (),
+    table: HostTableRef,
+}
+
+// SAFETY: a route of the host is `Send + Sync`.
+unsafe impl Send for RouteRef {}
+// SAFETY: as above.
+unsafe impl Sync for RouteRef {}
+
+impl Drop for RouteRef {
+    fn drop(&mut self) {
+        // SAFETY: the route came from `resolve` of a host with this table, and is not used again.
+        unsafe { (self.table.release_route())(self.route) }
+    }
+}
+
+fn emission<'a>(
+    parent: Option<&EventHandle>,
+    to: &To<'a, RouteRef>,
+    content: Content,
+) -> Emission<'a> {
+    let (route, name) = match to {
+        To::Route(route) => (route.route, RStr::from_str("")),
+        To::Name(name) => (ptr::null(), RStr::from_str(name)),
+    };
+    Emission { parent: parent.map_or(ptr::null(), EventHandle::object), route, name, content }
+}
+
+impl<T> Started<T> {
+    fn into_result(self) -> Result<Start<T, BoundaryFuture<T>>, Buffer> {
+        match self {
+            Started::Ready(value) => Ok(Start::Ready(value)),
+            Started::Pending(future) => Ok(Start::Pending(future)),
+            Started::Panicked(message) => Err(message),
+        }
+    }
 }
 
 impl Clone for HostRef {

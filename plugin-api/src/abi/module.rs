@@ -13,9 +13,10 @@ use abi_stable::{
 };
 
 use super::{
-    BoundaryFuture, Buffer, EventHandle, HostRef,
+    BoundaryFuture, Buffer, EventHandle, HostRef, Value,
     buffer::Memory,
-    waker::{Lent, WakerBase},
+    scratch::{self, Scratch},
+    waker::{Lent, WakerBase, unwrapped},
 };
 
 /// How a call ended.
@@ -24,6 +25,8 @@ use super::{
 pub enum CallEnd {
     /// With this reply, encoded.
     Reply(Buffer),
+    /// With this reply, as a value.
+    Value(Value),
     /// Well, without a reply.
     NoReply,
     /// With an error: a code for programs, a message for people.
@@ -62,6 +65,15 @@ unsafe impl Send for InstancePointer {}
 // SAFETY: as above.
 unsafe impl Sync for InstancePointer {}
 
+/// Calls a handler: instance, number of the handler, event, waker, and a block for the first poll.
+type Call = unsafe extern "C" fn(
+    *const (),
+    u64,
+    EventHandle,
+    *const WakerBase,
+    &mut Scratch,
+) -> CallStart;
+
 /// The functions of a plugin's library.
 ///
 /// A function that is appended later goes behind `destroy`, so that libraries built before still load.
@@ -75,7 +87,7 @@ pub struct PluginModule {
     /// Makes the instance from the plugin's configuration, encoded.
     create: extern "C" fn(&'static Memory, HostRef, RSlice<'_, u8>) -> BoundaryFuture<CreateEnd>,
     /// Calls a handler of an instance.
-    call: unsafe extern "C" fn(*const (), u64, EventHandle, *const WakerBase) -> CallStart,
+    call: Call,
     /// Drops an instance and what the library keeps beside it.
     #[sabi(last_prefix_field)]
     destroy: unsafe extern "C" fn(*mut ()),
@@ -96,7 +108,7 @@ impl PluginModule {
             HostRef,
             RSlice<'_, u8>,
         ) -> BoundaryFuture<CreateEnd>,
-        call: unsafe extern "C" fn(*const (), u64, EventHandle, *const WakerBase) -> CallStart,
+        call: Call,
         destroy: unsafe extern "C" fn(*mut ()),
         snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
         restore: unsafe extern "C" fn(
@@ -171,8 +183,11 @@ impl Instance {
     /// Starts a call of handler number `handler` with its first poll.
     pub fn call(&self, handler: u64, event: EventHandle, cx: &mut Context<'_>) -> CallStart {
         let lent = Lent::new(cx.waker());
-        // SAFETY: the pointer is that of a live instance; `lent` outlives the call.
-        unsafe { (self.module.call())(self.pointer.0, handler, event, lent.as_base()) }
+        let base = unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
+        scratch::lend(|scratch| {
+            // SAFETY: the pointer is that of a live instance; `lent` and `scratch` outlive the call.
+            unsafe { (self.module.call())(self.pointer.0, handler, event, base, scratch) }
+        })
     }
 
     /// Starts to take a snapshot of this version, with its first poll. It ends with a reply, which is the snapshot,
@@ -227,7 +242,7 @@ mod tests {
                 HostRef,
                 RSlice<'_, u8>,
             ) -> BoundaryFuture<CreateEnd>,
-            call: unsafe extern "C" fn(*const (), u64, EventHandle, *const WakerBase) -> CallStart,
+            call: Call,
             #[sabi(last_prefix_field)]
             destroy: unsafe extern "C" fn(*mut ()),
         }

@@ -2,13 +2,15 @@
 //!
 //! A plugin holds them as handles: a pointer that only the host understands, and a table of the host's functions.
 
-use std::{marker::PhantomData, mem, mem::ManuallyDrop, sync::Arc};
+use std::{marker::PhantomData, mem, mem::ManuallyDrop, ptr, sync::Arc};
 
 use abi_stable::{
     StableAbi,
     prefix_type::WithMetadata,
     std_types::{RSlice, RStr},
 };
+
+use super::Value;
 
 /// What an event is, borrowed from the host.
 #[repr(C)]
@@ -18,8 +20,6 @@ pub struct EventView<'a> {
     pub name: RStr<'a>,
     /// The plugin that emitted it; empty for the host itself.
     pub source: RStr<'a>,
-    /// Its payload, encoded.
-    pub payload: RSlice<'a, u8>,
     /// Its number, unique in this host.
     pub id: u64,
     /// The event in whose handler it was emitted; 0 for none.
@@ -36,6 +36,19 @@ pub struct EventView<'a> {
 pub trait EventObject: Send + Sync + 'static {
     /// What the event is.
     fn view(&self) -> EventView<'_>;
+    /// Its payload, encoded: now, if it was not before.
+    ///
+    /// # Errors
+    /// Code and message of an encoding that failed.
+    fn payload(&self) -> Result<&[u8], (&str, &str)>;
+    /// Its payload as the value that was emitted; none if it came as bytes.
+    fn value(&self) -> Option<&Value> {
+        None
+    }
+    /// The same event for somebody who may keep it for longer than the call that it came with.
+    fn to_keep(self: Arc<Self>) -> Arc<Self> {
+        self
+    }
     /// What a client attached to the event or to one that it came from, such as a correlation id.
     fn attribute(&self, key: &str) -> Option<&str>;
 }
@@ -46,12 +59,44 @@ pub trait EventObject: Send + Sync + 'static {
 #[sabi(kind(Prefix(prefix_ref = EventTableRef)))]
 #[sabi(missing_field(panic))]
 pub struct EventTable {
-    retain: unsafe extern "C" fn(*const ()),
+    /// One more reference, to be kept for any time: perhaps to another object of the same event.
+    retain: unsafe extern "C" fn(*const ()) -> *const (),
     release: unsafe extern "C" fn(*const ()),
     view: unsafe extern "C" fn(*const ()) -> EventView<'static>,
+    payload: unsafe extern "C" fn(*const ()) -> Lent<'static>,
+    /// Null when it came as bytes.
+    value: unsafe extern "C" fn(*const ()) -> *const Value,
     /// An empty text and `false` when there is none.
     #[sabi(last_prefix_field)]
     attribute: unsafe extern "C" fn(*const (), RStr<'_>, &mut bool) -> RStr<'static>,
+}
+
+/// Bytes that the other side lends, or why there are none.
+#[repr(C, u8)]
+#[derive(StableAbi, Clone, Copy)]
+pub enum Lent<'a> {
+    /// The bytes.
+    Bytes(RSlice<'a, u8>),
+    /// A code and a message.
+    Failed(RStr<'a>, RStr<'a>),
+}
+
+impl<'a> From<Result<&'a [u8], (&'a str, &'a str)>> for Lent<'a> {
+    fn from(result: Result<&'a [u8], (&'a str, &'a str)>) -> Self {
+        match result {
+            Ok(bytes) => Lent::Bytes(bytes.into()),
+            Err((code, message)) => Lent::Failed(code.into(), message.into()),
+        }
+    }
+}
+
+impl<'a> From<Lent<'a>> for Result<&'a [u8], (&'a str, &'a str)> {
+    fn from(lent: Lent<'a>) -> Self {
+        match lent {
+            Lent::Bytes(bytes) => Ok(bytes.as_slice()),
+            Lent::Failed(code, message) => Err((code.as_str(), message.as_str())),
+        }
+    }
 }
 
 /// A counted reference to an event of the host.
@@ -70,9 +115,14 @@ unsafe impl Sync for EventHandle {}
 struct EventShims<E>(PhantomData<E>);
 
 impl<E: EventObject> EventShims<E> {
-    unsafe extern "C" fn retain(object: *const ()) {
-        // SAFETY: `object` came from `Arc::into_raw` in `EventHandle::new`, and the handle holds one count.
-        unsafe { Arc::increment_strong_count(object.cast::<E>()) }
+    unsafe extern "C" fn retain(object: *const ()) -> *const () {
+        // SAFETY: `object` came from `Arc::into_raw` in `EventHandle::new`, and the handle holds one count; the `Arc`
+        // made here gets one of its own.
+        let event = unsafe {
+            Arc::increment_strong_count(object.cast::<E>());
+            Arc::from_raw(object.cast::<E>())
+        };
+        Arc::into_raw(event.to_keep()).cast()
     }
 
     unsafe extern "C" fn release(object: *const ()) {
@@ -83,6 +133,16 @@ impl<E: EventObject> EventShims<E> {
     unsafe extern "C" fn view(object: *const ()) -> EventView<'static> {
         // SAFETY: as in `retain`. `EventHandle::view` ties the lifetime to the handle.
         unsafe { mem::transmute::<EventView<'_>, EventView<'static>>((*object.cast::<E>()).view()) }
+    }
+
+    unsafe extern "C" fn payload(object: *const ()) -> Lent<'static> {
+        // SAFETY: as in `view`; `EventHandle::payload` ties the lifetime to the handle.
+        unsafe { mem::transmute::<Lent<'_>, Lent<'static>>((*object.cast::<E>()).payload().into()) }
+    }
+
+    unsafe extern "C" fn value(object: *const ()) -> *const Value {
+        // SAFETY: as in `retain`.
+        unsafe { (*object.cast::<E>()).value() }.map_or(ptr::null(), ptr::from_ref)
     }
 
     unsafe extern "C" fn attribute(
@@ -104,6 +164,8 @@ impl<E: EventObject> EventShims<E> {
             retain: Self::retain,
             release: Self::release,
             view: Self::view,
+            payload: Self::payload,
+            value: Self::value,
             attribute: Self::attribute,
         });
     }
@@ -122,6 +184,21 @@ impl EventHandle {
     pub fn view(&self) -> EventView<'_> {
         // SAFETY: the handle holds a count of the object, so it outlives the view.
         unsafe { (self.table.view())(self.object) }
+    }
+
+    /// Its payload, encoded.
+    ///
+    /// # Errors
+    /// Code and message of an encoding that failed.
+    pub fn payload(&self) -> Result<&[u8], (&str, &str)> {
+        // SAFETY: as in `view`.
+        unsafe { (self.table.payload())(self.object) }.into()
+    }
+
+    /// Its payload as the value that was emitted, if it came as one.
+    pub fn value(&self) -> Option<&Value> {
+        // SAFETY: as in `view`; the object gives null or a pointer into itself.
+        unsafe { (self.table.value())(self.object).as_ref() }
     }
 
     /// What was attached under `key`.
@@ -149,10 +226,11 @@ pub(super) unsafe fn event_of<E>(object: *const ()) -> Option<ManuallyDrop<Arc<E
 }
 
 impl Clone for EventHandle {
+    /// A handle that may be kept: it knows the event, and holds no value that came with it.
     fn clone(&self) -> Self {
         // SAFETY: the handle holds a count; the clone gets one of its own.
-        unsafe { (self.table.retain())(self.object) };
-        EventHandle { object: self.object, table: self.table }
+        let object = unsafe { (self.table.retain())(self.object) };
+        EventHandle { object, table: self.table }
     }
 }
 
@@ -191,20 +269,29 @@ pub struct OutcomeView<'a> {
     pub plugin: RStr<'a>,
     /// Its handler.
     pub handler: RStr<'a>,
-    /// The reply, encoded; empty unless there is one.
-    pub reply: RSlice<'a, u8>,
     /// The code of a failure.
     pub code: RStr<'a>,
     /// The message of whatever is not well.
     pub message: RStr<'a>,
 }
 
-/// The host's side of a report.
+/// The host's side of a report. Every `index` is below [`len`](Self::len).
 pub trait ReportObject: Send + Sync + 'static {
     /// How many outcomes there are.
     fn len(&self) -> usize;
-    /// One of them; `index` is below [`len`](Self::len).
+    /// How one of the calls ended.
+    fn code(&self, index: usize) -> OutcomeCode;
+    /// One of the outcomes.
     fn outcome(&self, index: usize) -> OutcomeView<'_>;
+    /// A reply, encoded: now, if it was not before.
+    ///
+    /// # Errors
+    /// Code and message of an encoding that failed.
+    fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)>;
+    /// A reply as the value that the handler gave; none if it came as bytes, or there is none.
+    fn value(&self, _: usize) -> Option<&Value> {
+        None
+    }
     /// Whether there is none.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -219,6 +306,10 @@ pub trait ReportObject: Send + Sync + 'static {
 pub struct ReportTable {
     release: unsafe extern "C" fn(*mut ()),
     len: unsafe extern "C" fn(*const ()) -> usize,
+    code: unsafe extern "C" fn(*const (), usize) -> OutcomeCode,
+    reply: unsafe extern "C" fn(*const (), usize) -> Lent<'static>,
+    /// Null unless the reply is a value.
+    value: unsafe extern "C" fn(*const (), usize) -> *const Value,
     #[sabi(last_prefix_field)]
     outcome: unsafe extern "C" fn(*const (), usize) -> OutcomeView<'static>,
 }
@@ -249,8 +340,25 @@ impl<R: ReportObject> ReportShims<R> {
         unsafe { (*object.cast::<R>()).len() }
     }
 
+    unsafe extern "C" fn code(object: *const (), index: usize) -> OutcomeCode {
+        // SAFETY: as in `release`.
+        unsafe { (*object.cast::<R>()).code(index) }
+    }
+
+    unsafe extern "C" fn reply(object: *const (), index: usize) -> Lent<'static> {
+        // SAFETY: as in `outcome`.
+        unsafe {
+            mem::transmute::<Lent<'_>, Lent<'static>>((*object.cast::<R>()).reply(index).into())
+        }
+    }
+
+    unsafe extern "C" fn value(object: *const (), index: usize) -> *const Value {
+        // SAFETY: as in `release`.
+        unsafe { (*object.cast::<R>()).value(index) }.map_or(ptr::null(), ptr::from_ref)
+    }
+
     unsafe extern "C" fn outcome(object: *const (), index: usize) -> OutcomeView<'static> {
-        // SAFETY: as in `release`; `ReportHandle::outcome` checks the index and ties the lifetime to the handle.
+        // SAFETY: as in `release`; `ReportHandle` checks the index and ties the lifetime to the handle.
         unsafe {
             let view = (*object.cast::<R>()).outcome(index);
             mem::transmute::<OutcomeView<'_>, OutcomeView<'static>>(view)
@@ -261,6 +369,9 @@ impl<R: ReportObject> ReportShims<R> {
         const TABLE: WithMetadata<ReportTable> = WithMetadata::new(ReportTable {
             release: Self::release,
             len: Self::len,
+            code: Self::code,
+            reply: Self::reply,
+            value: Self::value,
             outcome: Self::outcome,
         });
     }
@@ -284,6 +395,29 @@ impl ReportHandle {
     /// Whether no handler was there.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How the calls ended, in the router's order.
+    pub fn codes(&self) -> impl Iterator<Item = OutcomeCode> + use<'_> {
+        // SAFETY: the handle owns the object; the index is in range.
+        (0..self.len()).map(|index| unsafe { (self.table.code())(self.object, index) })
+    }
+
+    /// The reply with this place among all outcomes, encoded.
+    ///
+    /// # Errors
+    /// Code and message of an encoding that failed.
+    pub fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
+        assert!(index < self.len(), "outcome {index} of {}", self.len());
+        // SAFETY: the handle owns the object, which outlives what it lends; the index is in range.
+        unsafe { (self.table.reply())(self.object, index) }.into()
+    }
+
+    /// The same reply as the value that the handler gave, if it came as one.
+    pub fn value(&self, index: usize) -> Option<&Value> {
+        assert!(index < self.len(), "outcome {index} of {}", self.len());
+        // SAFETY: as in `reply`; the object gives null or a pointer into itself.
+        unsafe { (self.table.value())(self.object, index).as_ref() }
     }
 
     /// The outcomes, in the router's order.

@@ -20,15 +20,25 @@ thread_local! {
 
 /// Runs `body`; a panic in it becomes its message.
 pub fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, Buffer> {
-    GUARDS.set(GUARDS.get() + 1);
-    let result = catch_unwind(AssertUnwindSafe(body));
-    GUARDS.set(GUARDS.get() - 1);
-    result.map_err(|payload| {
-        let noted = LAST.with(|last| last.borrow_mut().take());
-        let text = noted.unwrap_or_else(|| payload_text(&*payload).to_owned());
-        discard(payload);
-        Buffer::from(&*text)
+    GUARDS.with(|guards| {
+        guards.set(guards.get() + 1);
+        let result = guarded_again(body);
+        guards.set(guards.get() - 1);
+        result
     })
+}
+
+/// The same for what runs below a guard already.
+pub(super) fn guarded_again<T>(body: impl FnOnce() -> T) -> Result<T, Buffer> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(message_of)
+}
+
+#[cold]
+fn message_of(payload: Box<dyn Any + Send>) -> Buffer {
+    let noted = LAST.with(|last| last.borrow_mut().take());
+    let text = noted.unwrap_or_else(|| payload_text(&*payload).to_owned());
+    discard(payload);
+    Buffer::from(&*text)
 }
 
 /// Drops a value whose own drop may panic.

@@ -149,15 +149,15 @@ pub(super) fn unwrapped(waker: &Waker) -> Option<*const WakerBase> {
 /// The std waker of this very binary inside `base`, if this binary made it.
 ///
 /// # Safety
-/// `base` is valid during the call.
-pub(super) unsafe fn own(base: *const WakerBase) -> Option<Waker> {
+/// `base` stays valid as long as what is returned is used.
+pub(super) unsafe fn own<'a>(base: *const WakerBase) -> Option<&'a Waker> {
     // SAFETY: `base` is valid, and the two tables of this binary stand only in a `Lent` and an `Owned`.
     unsafe {
         let table = (*base).table;
         if ptr::eq(table, &LENT) {
-            Some((*base.cast::<Lent<'_>>()).waker.clone())
+            Some((*base.cast::<Lent<'_>>()).waker)
         } else if ptr::eq(table, &OWNED) {
-            Some((*base.cast::<Owned>()).waker.clone())
+            Some(&(*base.cast::<Owned>()).waker)
         } else {
             None
         }
@@ -195,7 +195,7 @@ mod tests {
         let kept = Waker::clone(&theirs);
         let back = unwrapped(&kept).expect("a wrapped waker");
         // SAFETY: `kept` is alive.
-        let again = unsafe { own(back) }.expect("made by this binary");
+        let again = unsafe { own(back) }.expect("made by this binary").clone();
         assert!(again.will_wake(&ours));
         kept.wake_by_ref();
         kept.wake();
