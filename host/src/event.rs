@@ -304,12 +304,7 @@ impl Event {
     }
 
     #[inline]
-    fn child(
-        origin: Origin,
-        carried: Carried,
-        parent: Option<Arc<Event>>,
-        ids: &EventIds,
-    ) -> Self {
+    fn child(origin: Origin, carried: Carried, parent: Option<Arc<Event>>, ids: &EventIds) -> Self {
         let id = ids.next();
         let (root, depth, deadline, attributes) = match &parent {
             None => (id, 0, None, None),
@@ -472,7 +467,7 @@ impl Event {
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").field("id", &self.id).field("name", &self.name).finish()
+        f.debug_struct("Event").field("id", &self.id).field("name", &self.name()).finish()
     }
 }
 

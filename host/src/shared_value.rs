@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ksi_plugin_api::abi::{Buffer, Value};
+use ksi_plugin_api::abi::Value;
 
 use crate::{dispatch::slot::on_worker, event::Payload};
 

@@ -5,20 +5,26 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{self, Poll},
     time::Duration,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    abi::{BoundaryFuture, EventHandle, HostRef, SubscribeOptions, export::Lent, host::WaitEnd},
+    abi::{
+        BoundaryFuture, Buffer, Content, EventHandle, HostRef, Layout, ReplyEnd, Start,
+        SubscribeOptions, To, Value,
+        export::Lent,
+        host::{RouteRef, WaitEnd},
+    },
     error::{Error, Result},
-    event::Emit,
+    event::{Emit, EventSlot},
     payload,
-    report::Report,
+    report::{Report, decode_reply},
+    routes::Routes,
     runtime::RuntimeHandle,
-    subscriptions::Subscriptions,
+    subscriptions::{self, Subscriptions},
 };
 
 /// What all contexts of one instance share.
@@ -26,6 +32,34 @@ pub(crate) struct Scope {
     pub(crate) host: HostRef,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) runtime: RuntimeHandle,
+    pub(crate) routes: Routes,
+}
+
+/// Awaits something of the host that begins at the first poll, and is often done then.
+async fn begun<T>(
+    content: Content,
+    mut begin: impl FnMut(
+        Content,
+        &mut task::Context<'_>,
+    ) -> Result<Start<T, BoundaryFuture<T>>, Buffer>,
+) -> Result<T> {
+    let mut content = Some(content);
+    let mut going_on: Option<BoundaryFuture<T>> = None;
+    let ended = poll_fn(|cx| {
+        if let Some(content) = content.take() {
+            match begin(content, cx) {
+                Ok(Start::Ready(value)) => return Poll::Ready(Ok(value)),
+                Ok(Start::Pending(future)) => going_on = Some(future),
+                Err(panic) => return Poll::Ready(Err(panic)),
+            }
+            return Poll::Pending;
+        }
+        match &mut going_on {
+            Some(future) => Pin::new(future).poll(cx),
+            None => Poll::Pending,
+        }
+    });
+    ended.await.map_err(|panic| Error::new("host_panicked", panic.to_text()))
 }
 
 /// The way of a plugin to its host.
@@ -53,15 +87,35 @@ impl Context {
         Context { scope, event: None }
     }
 
+    /// The scope for somebody who gives this context away, within the same call.
+    pub(crate) fn lent_scope(&self) -> Lent<Scope> {
+        self.scope.again()
+    }
+
     pub(crate) fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    pub(crate) fn payload(&self) -> &[u8] {
+    pub(crate) fn payload(&self) -> Result<&[u8]> {
         match &self.event {
-            Some(event) => event.view().payload.as_slice(),
-            None => b"null",
+            Some(event) => event.payload().map_err(|(code, message)| Error::new(code, message)),
+            None => Ok(b"null"),
         }
+    }
+
+    /// The event's payload as a value, if it came as one.
+    #[doc(hidden)]
+    pub fn value(&self) -> Option<&Value> {
+        self.event.as_ref().and_then(EventHandle::value)
+    }
+
+    /// The payload, decoded, with what it can borrow from its encoding.
+    ///
+    /// # Errors
+    /// `invalid_payload`, with the path inside it.
+    #[doc(hidden)]
+    pub fn borrow_payload<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        payload::decode(self.payload()?)
     }
 
     /// The event of this call. `None` in `initialize`, in snapshots and restores, and in tasks that were spawned there.
@@ -72,39 +126,63 @@ impl Context {
     /// Runs every handler of the event, all at once, and gathers their outcomes.
     ///
     /// It never fails: what went wrong stands in the report, also when the event's name is none or its payload
-    /// cannot be encoded.
-    pub async fn emit<E: Emit + ?Sized>(&self, event: &E) -> Report {
-        self.try_emit(event).await.unwrap_or_else(|error| {
-            Report::new(crate::subscriptions::refused(error), event.event_name())
-        })
-    }
-
-    async fn try_emit<E: Emit + ?Sized>(&self, event: &E) -> Result<Report> {
-        let name = event.event_name();
-        let payload = event.encode()?;
-        let emitted = self.scope.host.emit(self.event.as_ref(), name, payload);
-        match emitted.await {
-            Ok(handle) => Ok(Report::new(handle, name)),
-            Err(panic) => Err(Error::new("host_panicked", panic.to_text())),
-        }
+    /// cannot be encoded. An event that is given away, and not lent, is not copied.
+    pub async fn emit<E: Emit>(&self, event: E) -> Report {
+        let (name, slot) = (event.owned_name(), event.slot());
+        let emitted = match event.into_content() {
+            Ok(content) => {
+                let host = &self.scope.host;
+                begun(content, |content, cx| {
+                    host.emit(self.event.as_ref(), self.to(&name, slot), content, cx)
+                })
+                .await
+            }
+            Err(error) => Err(error),
+        };
+        Report::new(emitted.unwrap_or_else(subscriptions::refused), name)
     }
 
     /// Emits, and wants exactly one reply.
     ///
     /// # Errors
     /// `no_handler`, `no_reply`, `several_replies`, `invalid_reply`, or the first failure, with its own code.
-    pub async fn request<R: DeserializeOwned>(&self, event: &(impl Emit + ?Sized)) -> Result<R> {
-        self.try_emit(event).await?.into_reply()
+    pub async fn request<R>(&self, event: impl Emit) -> Result<R>
+    where
+        R: DeserializeOwned + Layout + Clone,
+    {
+        let (name, slot, wants) = (event.owned_name(), event.slot(), R::fingerprint());
+        let content = event.into_content()?;
+        let host = &self.scope.host;
+        let end = begun(content, |content, cx| {
+            host.request(self.event.as_ref(), self.to(&name, slot), content, wants, cx)
+        });
+        match end.await? {
+            // The host has compared the fingerprints.
+            ReplyEnd::Value(value) => value.take().map_err(|_| {
+                Error::new("invalid_reply", format_args!("the reply to {name} is of another type"))
+            }),
+            ReplyEnd::Bytes(reply) => decode_reply(&name, &reply),
+            ReplyEnd::Report(handle) => Report::new(handle, name).into_reply(),
+        }
     }
 
     /// Hands the event over without waiting for its handlers.
     ///
     /// # Errors
     /// `rejected` when the host's queue is full or the event is none: it was not accepted then.
-    pub fn send(&self, event: &(impl Emit + ?Sized)) -> Result<()> {
-        let payload = event.encode()?;
-        let sent = self.scope.host.send(self.event.as_ref(), event.event_name(), payload);
+    pub fn send(&self, event: impl Emit) -> Result<()> {
+        let (name, slot) = (event.owned_name(), event.slot());
+        let content = event.into_content()?;
+        let sent = self.scope.host.send(self.event.as_ref(), self.to(&name, slot), content);
         sent.map_err(|refusal| Error::new("rejected", refusal))
+    }
+
+    /// Where an event goes: along the route that was found for its type before, if there is one.
+    fn to<'a>(&'a self, name: &'a str, slot: Option<&'static EventSlot>) -> To<'a, RouteRef> {
+        match slot.and_then(|slot| self.scope.routes.get(slot, name, &self.scope.host)) {
+            Some(route) => To::Route(route),
+            None => To::Name(name),
+        }
     }
 
     /// Awaits the next event that matches `pattern`. It starts to listen when it is called, not when it is polled.
@@ -138,8 +216,8 @@ impl Context {
     /// `rejected` when the pattern is none, or the plugin has too many subscriptions.
     pub fn subscribe<D, R, F, Fut>(&self, pattern: &str, handler: F) -> Result<SubscriptionId>
     where
-        D: DeserializeOwned + Send + 'static,
-        R: Serialize,
+        D: DeserializeOwned + Layout + Clone + Send + 'static,
+        R: Serialize + Layout + Clone + Send + Sync,
         F: Fn(Context, D) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
@@ -307,7 +385,8 @@ impl Received {
     /// # Errors
     /// `invalid_payload`, with the path inside it.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T> {
-        payload::decode(self.handle.view().payload.as_slice())
+        let payload = self.handle.payload();
+        payload::decode(payload.map_err(|(code, message)| Error::new(code, message))?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the `#[plugin]` attribute implements, and how it becomes an instance that a host can call.
 
-use std::{future::Future, sync::Arc, task};
+use std::{future::Future, sync::Arc};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -8,13 +8,15 @@ use serde_json::Value;
 use crate::{
     abi::{
         Buffer, CallEnd, CallStart, EventHandle, HostRef,
-        export::{Exported, Failure, Lent, Shared},
+        export::{Exported, Failure, FirstPoll, Lent, Shared},
         panic,
+        probe::{Giver, Taker, Viewer},
     },
     context::{Context, Scope},
     error::{Error, Result},
     log, payload,
-    runtime::{OwnRuntime, RuntimeHandle},
+    routes::Routes,
+    runtime::OwnRuntime,
     state::{self, Restore, Snapshot},
     subscriptions::{FIRST_DYNAMIC, Subscriptions, call_end, failed},
 };
@@ -64,32 +66,119 @@ pub struct Handler<P> {
     /// JSON Schema of its reply.
     pub reply_schema: fn() -> Value,
     /// Starts a call.
-    pub call: fn(Call<'_, '_, P>) -> CallStart,
+    pub call: fn(Call<'_, P>) -> CallStart,
 }
 
 /// A call that is about to start.
-pub struct Call<'a, 'b, P> {
+pub struct Call<'a, P> {
     plugin: PluginRef<P>,
     ctx: Context,
-    cx: &'a mut task::Context<'b>,
+    first: FirstPoll<'a>,
 }
 
-impl<P> Call<'_, '_, P> {
-    /// Decodes the payload and polls the handler once.
-    pub fn run<D, R, F, Fut>(self, handler: F) -> CallStart
+impl<P> Call<'_, P> {
+    /// With a payload that the handler owns: a copy of the event's value, or else decoded. Polls the handler once.
+    pub fn run<D, R, F, Fut>(
+        self,
+        take: Option<Taker<D>>,
+        give: Option<Giver<R>>,
+        handler: F,
+    ) -> CallStart
     where
         D: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
         F: FnOnce(PluginRef<P>, Context, D) -> Fut,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
-        let data = match payload::decode(self.ctx.payload()) {
-            Ok(data) => data,
-            Err(error) => return CallStart::Ready(failed(error)),
-        };
-        let runtime = self.ctx.scope().runtime.clone();
-        let future = handler(self.plugin, self.ctx, data);
-        runtime.start(async move { call_end(future.await) }, self.cx)
+        match owned(&self.ctx, take) {
+            Ok(data) => self.start(give, |plugin, ctx| handler(plugin, ctx, data)),
+            Err(error) => CallStart::Ready(failed(error)),
+        }
+    }
+
+    /// With a payload that the handler sees: the event's value itself, or else decoded. Polls the handler once.
+    pub fn run_ref<D, R, F, Fut>(
+        self,
+        view: Option<Viewer<D>>,
+        give: Option<Giver<R>>,
+        handler: F,
+    ) -> CallStart
+    where
+        D: DeserializeOwned,
+        R: Serialize + 'static,
+        F: FnOnce(PluginRef<P>, Context, Lended<D>) -> Fut,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+    {
+        match Lended::of(&self.ctx, view) {
+            Ok(data) => self.start(give, |plugin, ctx| handler(plugin, ctx, data)),
+            Err(error) => CallStart::Ready(failed(error)),
+        }
+    }
+
+    /// With a payload that borrows from its encoding, so that the handler itself decodes it. Polls the handler once.
+    pub fn run_borrowed<R, F, Fut>(self, give: Option<Giver<R>>, handler: F) -> CallStart
+    where
+        R: Serialize + 'static,
+        F: FnOnce(PluginRef<P>, Context) -> Fut,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+    {
+        self.start(give, handler)
+    }
+
+    fn start<R, F, Fut>(self, give: Option<Giver<R>>, handler: F) -> CallStart
+    where
+        R: Serialize + 'static,
+        F: FnOnce(PluginRef<P>, Context) -> Fut,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+    {
+        let (plugin, scope) = (self.plugin, self.ctx.lent_scope());
+        let future = handler(plugin, self.ctx);
+        scope.runtime.start(async move { call_end(future.await, give) }, self.first)
+    }
+}
+
+/// A payload of the handler's own.
+pub(crate) fn owned<D: DeserializeOwned>(ctx: &Context, take: Option<Taker<D>>) -> Result<D> {
+    if let (Some(value), Some(take)) = (ctx.value(), take)
+        && let Some(data) = take(value)
+    {
+        return Ok(data);
+    }
+    ctx.borrow_payload()
+}
+
+/// A payload that a handler sees for as long as its call lasts.
+pub enum Lended<T> {
+    /// The event came as bytes, or as a value of another type.
+    Decoded(T),
+    /// It lies in the event, which the call's context holds.
+    OfEvent(Viewer<T>),
+}
+
+impl<T: DeserializeOwned> Lended<T> {
+    fn of(ctx: &Context, view: Option<Viewer<T>>) -> Result<Self> {
+        if let (Some(value), Some(view)) = (ctx.value(), view)
+            && view(value).is_some()
+        {
+            return Ok(Lended::OfEvent(view));
+        }
+        ctx.borrow_payload().map(Lended::Decoded)
+    }
+}
+
+impl<T> Lended<T> {
+    /// The payload. `ctx` is that of the same call.
+    ///
+    /// # Errors
+    /// `invalid_payload` when it is that of another one.
+    pub fn get<'a>(&'a self, ctx: &'a Context) -> Result<&'a T> {
+        match self {
+            Lended::Decoded(data) => Ok(data),
+            Lended::OfEvent(view) => ctx
+                .value()
+                .and_then(view)
+                .ok_or_else(|| Error::new("invalid_payload", "the event's value is not there")),
+        }
     }
 }
 
@@ -185,7 +274,8 @@ impl<P: Plugin> Exported for Running<P> {
 
     async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
         let (runtime, handle) = OwnRuntime::start(P::RUNTIME).map_err(Error::into_parts)?;
-        let scope = Scope { host, subscriptions: Subscriptions::default(), runtime: handle };
+        let (subscriptions, routes) = (Subscriptions::default(), Routes::default());
+        let scope = Scope { host, subscriptions, runtime: handle, routes };
         let scope = Arc::new(scope);
         let made = P::initialize(Context::new(scope.clone()), RawConfig::new(config));
         match scope.runtime.enter(made).await {
@@ -201,46 +291,38 @@ impl<P: Plugin> Exported for Running<P> {
         this: Shared<Self>,
         handler: u64,
         event: EventHandle,
-        cx: &mut task::Context<'_>,
+        first: FirstPoll<'_>,
     ) -> CallStart {
         let ctx = Context::of_call(Lent::of(this, |running| &running.scope), event);
         if handler >= FIRST_DYNAMIC {
-            return call_dynamic(handler, ctx, cx);
+            return call_dynamic(handler, &ctx, first);
         }
         match usize::try_from(handler).ok().and_then(|index| P::HANDLERS.get(index)) {
             Some(handler) => {
                 let plugin = this.part(|running| &running.plugin);
-                (handler.call)(Call { plugin, ctx, cx })
+                (handler.call)(Call { plugin, ctx, first })
             }
             None => CallStart::Ready(unknown(handler)),
         }
     }
 
-    fn snapshot(this: Shared<Self>, version: u32, cx: &mut task::Context<'_>) -> CallStart {
+    fn snapshot(this: Shared<Self>, version: u32, first: FirstPoll<'_>) -> CallStart {
         let ctx = Context::of_instance(Lent::of(this, |running| &running.scope));
-        state::snapshot(this.part(|running| &running.plugin), ctx, version, cx)
+        state::snapshot(this.part(|running| &running.plugin), ctx, version, first)
     }
 
-    fn restore(
-        this: Shared<Self>,
-        version: u32,
-        state: &[u8],
-        cx: &mut task::Context<'_>,
-    ) -> CallStart {
+    fn restore(this: Shared<Self>, version: u32, state: &[u8], first: FirstPoll<'_>) -> CallStart {
         let ctx = Context::of_instance(Lent::of(this, |running| &running.scope));
-        state::restore(this.part(|running| &running.plugin), ctx, version, state, cx)
+        state::restore(this.part(|running| &running.plugin), ctx, version, state, first)
     }
 }
 
-fn call_dynamic(handler: u64, ctx: Context, cx: &mut task::Context<'_>) -> CallStart {
-    let Some(subscribed) = ctx.scope().subscriptions.get(handler) else {
+fn call_dynamic(handler: u64, ctx: &Context, first: FirstPoll<'_>) -> CallStart {
+    match ctx.scope().subscriptions.get(handler) {
+        Some(subscribed) => subscribed(ctx, first),
         // It was unsubscribed between the router's look-up and this call.
-        return CallStart::Ready(CallEnd::NoReply);
-    };
-    let runtime: RuntimeHandle = ctx.scope().runtime.clone();
-    // A clone, because the handler takes it by value and may keep it: it must count.
-    let ctx = Context::clone(&ctx);
-    runtime.start(async move { subscribed(ctx).await }, cx)
+        None => CallStart::Ready(CallEnd::NoReply),
+    }
 }
 
 fn unknown(handler: u64) -> CallEnd {

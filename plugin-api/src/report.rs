@@ -106,10 +106,12 @@ impl Report {
         let mut replies = self.replies();
         let event = &self.event;
         match (replies.next(), replies.next()) {
-            (Some(place), None) => match self.handle.value(place).and_then(|value| value.get::<T>()) {
-                Some(reply) => Ok(reply.clone()),
-                None => decode_reply(event, self.reply(place)?),
-            },
+            (Some(place), None) => {
+                match self.handle.value(place).and_then(|value| value.get::<T>()) {
+                    Some(reply) => Ok(reply.clone()),
+                    None => decode_reply(event, self.reply(place)?),
+                }
+            }
             (Some(_), Some(_)) => {
                 let text =
                     format!("{event} got {} replies where one was wanted", replies.count() + 2);

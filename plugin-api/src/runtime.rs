@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::abi::{CallEnd, CallStart, export::start};
+use crate::abi::{CallEnd, CallStart, export::FirstPoll};
 
 #[cfg(feature = "runtime")]
 mod tokio_runtime {
@@ -111,11 +111,12 @@ pub(crate) use tokio_runtime::{OwnRuntime, RuntimeHandle};
 
 impl RuntimeHandle {
     /// Starts a call inside the plugin's runtime, if it has one.
-    pub(crate) fn start<F>(&self, future: F, cx: &mut Context<'_>) -> CallStart
+    #[inline]
+    pub(crate) fn start<F>(&self, future: F, first: FirstPoll<'_>) -> CallStart
     where
         F: Future<Output = CallEnd> + Send + 'static,
     {
-        if self.is_some() { start(self.enter(future), cx) } else { start(future, cx) }
+        if self.is_some() { first.start(self.enter(future)) } else { first.start(future) }
     }
 
     /// The same future, polled and dropped inside the plugin's runtime.

@@ -3,12 +3,12 @@
 //! The version of a snapshot is that of its shape, not that of the plugin. This module knows which ones a plugin writes
 //! and restores; it knows neither where snapshots are kept nor when they are taken.
 
-use std::{future::Future, task};
+use std::future::Future;
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    abi::{CallEnd, CallStart},
+    abi::{CallEnd, CallStart, export::FirstPoll},
     context::Context,
     error::{Error, Result},
     payload,
@@ -21,7 +21,7 @@ pub struct Snapshot<P> {
     /// The version, at least 1.
     pub version: u32,
     /// Starts to take one.
-    pub call: fn(Taking<'_, '_, P>) -> CallStart,
+    pub call: fn(Taking<'_, P>) -> CallStart,
 }
 
 /// One version of snapshots that a plugin restores.
@@ -29,17 +29,17 @@ pub struct Restore<P> {
     /// The version, at least 1.
     pub version: u32,
     /// Starts to restore one.
-    pub call: fn(Restoring<'_, '_, P>) -> CallStart,
+    pub call: fn(Restoring<'_, P>) -> CallStart,
 }
 
 /// A snapshot that is about to be taken.
-pub struct Taking<'a, 'b, P> {
+pub struct Taking<'a, P> {
     plugin: PluginRef<P>,
     ctx: Context,
-    cx: &'a mut task::Context<'b>,
+    first: FirstPoll<'a>,
 }
 
-impl<P> Taking<'_, '_, P> {
+impl<P> Taking<'_, P> {
     /// Polls the method once; what it gives is encoded.
     pub fn run<S, F, Fut>(self, method: F) -> CallStart
     where
@@ -47,7 +47,7 @@ impl<P> Taking<'_, '_, P> {
         F: FnOnce(PluginRef<P>, Context) -> Fut,
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
-        let runtime = self.ctx.scope().runtime.clone();
+        let scope = self.ctx.lent_scope();
         let state = method(self.plugin, self.ctx);
         let ended = async move {
             // Not as replies are: a snapshot that encodes as `null` is one.
@@ -56,20 +56,20 @@ impl<P> Taking<'_, '_, P> {
                 Err(error) => failed(error),
             }
         };
-        runtime.start(ended, self.cx)
+        scope.runtime.start(ended, self.first)
     }
 }
 
 /// A snapshot that is about to be restored.
-pub struct Restoring<'a, 'b, P> {
+pub struct Restoring<'a, P> {
     plugin: PluginRef<P>,
     ctx: Context,
     version: u32,
     state: &'a [u8],
-    cx: &'a mut task::Context<'b>,
+    first: FirstPoll<'a>,
 }
 
-impl<P> Restoring<'_, '_, P> {
+impl<P> Restoring<'_, P> {
     /// Decodes the snapshot, whose bytes are not kept, and polls the method once.
     pub fn run<S, F, Fut>(self, method: F) -> CallStart
     where
@@ -85,9 +85,9 @@ impl<P> Restoring<'_, '_, P> {
                 return CallStart::Ready(failed(Error::new("invalid_snapshot", text)));
             }
         };
-        let runtime = self.ctx.scope().runtime.clone();
+        let scope = self.ctx.lent_scope();
         let restored = method(self.plugin, self.ctx, state);
-        runtime.start(async move { call_end(restored.await) }, self.cx)
+        scope.runtime.start(async move { call_end(restored.await, None) }, self.first)
     }
 }
 
@@ -96,10 +96,10 @@ pub(crate) fn snapshot<P: Plugin>(
     plugin: PluginRef<P>,
     ctx: Context,
     version: u32,
-    cx: &mut task::Context<'_>,
+    first: FirstPoll<'_>,
 ) -> CallStart {
     if let Some(known) = P::SNAPSHOTS.iter().find(|known| known.version == version) {
-        return (known.call)(Taking { plugin, ctx, cx });
+        return (known.call)(Taking { plugin, ctx, first });
     }
     let written: Vec<u32> = P::SNAPSHOTS.iter().map(|known| known.version).collect();
     let what = format_args!("and one of version {version} was asked for");
@@ -112,10 +112,10 @@ pub(crate) fn restore<P: Plugin>(
     ctx: Context,
     version: u32,
     state: &[u8],
-    cx: &mut task::Context<'_>,
+    first: FirstPoll<'_>,
 ) -> CallStart {
     if let Some(known) = P::RESTORES.iter().find(|known| known.version == version) {
-        return (known.call)(Restoring { plugin, ctx, version, state, cx });
+        return (known.call)(Restoring { plugin, ctx, version, state, first });
     }
     let restored: Vec<u32> = P::RESTORES.iter().map(|known| known.version).collect();
     let what = format_args!(

@@ -291,12 +291,7 @@ impl Limit {
     }
 
     /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any longer.
-    async fn hold(
-        self,
-        target: &Target,
-        since: u64,
-        call: impl Future<Output = Ended>,
-    ) -> Ended {
+    async fn hold(self, target: &Target, since: u64, call: impl Future<Output = Ended>) -> Ended {
         let Limit { timer, after } = self;
         let (mut timer, mut cancelled) = (pin!(timer), pin!(target.cancel.wait(since)));
         let mut call = pin!(call);

@@ -15,7 +15,11 @@ use std::{
 
 use async_task::{Runnable, Task};
 
-use super::slot::{self, Slot, with_slot};
+use super::{
+    slot::{self, Slot, with_slot},
+    stripe::Lease,
+};
+use crate::clock;
 
 /// The stack of a worker: room for [`NESTED`] handlers with large futures, in a debug build too.
 const STACK: usize = 8 << 20;
@@ -168,6 +172,8 @@ impl Pool {
     /// Polls until `stop`. Between two polls a thread may leave: nothing is queued with it.
     fn work(self: Arc<Self>, stop: &AtomicBool, slot: Arc<Slot>) {
         slot::enter(slot.clone());
+        // Those that come and go share a stripe: they would take those of the threads that count at each event.
+        let _stripe = self.patience.is_none().then(Lease::take);
         let mut queue = self.lock();
         while !stop.load(Ordering::Relaxed) {
             if let Some(runnable) = queue.ready.pop_front() {
@@ -176,6 +182,7 @@ impl Pool {
                 }
                 drop(queue);
                 slot.polls.fetch_add(1, Ordering::Relaxed);
+                clock::forget();
                 // A plugin's panic is caught before it gets here; this one would be the host's own.
                 if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
                     tracing::error!("a task of the host panicked on a dispatch worker");

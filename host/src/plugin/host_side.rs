@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::Map};
 use ksi_plugin_api::{
     Pattern,
     abi::{
-        BoundaryFuture, Content, EventHandle, Fingerprint, HostApi, LogRecord, ReplyEnd,
+        BoundaryFuture, Buffer, Content, EventHandle, Fingerprint, HostApi, LogRecord, ReplyEnd,
         ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
         host::{SpanStep, WaitEnd},
     },
@@ -34,7 +34,7 @@ use crate::{
     report::PluginReport,
     router::{
         Router,
-        emit::{Begun, NewTarget},
+        emit::{Begun, Gathering, NewTarget},
         gather::{Dispatched, Gathered},
         resolved::Resolved,
         table::{Owner, Route},
@@ -246,6 +246,8 @@ struct Subscription {
 impl HostApi for HostSide {
     type Event = Event;
     type Route = Resolved;
+    type Emitting = Map<Gathering, fn(Gathered) -> ReportHandle>;
+    type Requesting = Map<Gathering, fn(Gathered) -> ReplyEnd>;
 
     fn resolve(self: &Arc<Self>, name: &str) -> Result<Resolved, String> {
         let resolved = self.router.resolve(name, &self.plugin, self.clone());
@@ -258,12 +260,12 @@ impl HostApi for HostSide {
         to: To<'_, Resolved>,
         content: Content,
         cx: &mut Context<'_>,
-    ) -> Start<ReportHandle, impl Future<Output = ReportHandle> + Send + 'static> {
+    ) -> Start<ReportHandle, Self::Emitting> {
         match self.accept(parent, to, content) {
             Err(reason) => Start::Ready(report(Gathered::refused(reason))),
             Ok(dispatched) => match self.router.begin(dispatched, cx) {
                 Begun::Done(gathered) => Start::Ready(report(gathered)),
-                Begun::GoesOn(gathering) => Start::Pending(gathering.map(report)),
+                Begun::GoesOn(gathering) => Start::Pending(gathering.map(report as fn(_) -> _)),
             },
         }
     }
@@ -275,12 +277,12 @@ impl HostApi for HostSide {
         content: Content,
         wants: Option<Fingerprint>,
         cx: &mut Context<'_>,
-    ) -> Start<ReplyEnd, impl Future<Output = ReplyEnd> + Send + 'static> {
+    ) -> Start<ReplyEnd, Self::Requesting> {
         match self.accept(parent, to, content) {
             Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
             Ok(dispatched) => match self.router.begin(Dispatched { wants, ..dispatched }, cx) {
                 Begun::Done(gathered) => Start::Ready(reply(gathered)),
-                Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply)),
+                Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply as fn(_) -> _)),
             },
         }
     }

@@ -134,6 +134,8 @@ const NOBODY: &str = "this is a trial in a probe's process: nobody else is there
 impl HostApi for Nobody {
     type Event = Event;
     type Route = ();
+    type Emitting = Pending<ReportHandle>;
+    type Requesting = Pending<ReplyEnd>;
 
     fn resolve(self: &Arc<Self>, _: &str) -> Result<(), String> {
         Ok(())

@@ -435,7 +435,9 @@ pub(crate) struct NewTarget {
 }
 
 fn too_large(event: &str, bytes: usize, limit: usize) -> String {
-    format!("the payload of {event} has {bytes} bytes, and {limit} are allowed (limits.payload_bytes)")
+    format!(
+        "the payload of {event} has {bytes} bytes, and {limit} are allowed (limits.payload_bytes)"
+    )
 }
 
 /// How the handlers of an event began.

@@ -60,10 +60,8 @@ impl Native {
 }
 
 fn outcome<R: Serialize>(result: Result<R, Failure>) -> Ended {
-    let failed = |code: &str, message: &str| Ended::Failed {
-        code: code.into(),
-        message: message.into(),
-    };
+    let failed =
+        |code: &str, message: &str| Ended::Failed { code: code.into(), message: message.into() };
     match result {
         Ok(reply) => {
             let mut json = Buffer::with_capacity(128);

@@ -55,12 +55,7 @@ pub trait Exported: Sized + Send + Sync + 'static {
     /// Starts to take a snapshot of this version.
     fn snapshot(this: Shared<Self>, version: u32, first: FirstPoll<'_>) -> CallStart;
     /// Starts to restore a snapshot of this version. What it gives does not borrow from `state`.
-    fn restore(
-        this: Shared<Self>,
-        version: u32,
-        state: &[u8],
-        first: FirstPoll<'_>,
-    ) -> CallStart;
+    fn restore(this: Shared<Self>, version: u32, state: &[u8], first: FirstPoll<'_>) -> CallStart;
 }
 
 /// A reference to a plugin's instance that a call may keep until it ends.
@@ -117,6 +112,13 @@ impl<T> Lent<T> {
     /// With a count of its own.
     pub fn counted(value: Arc<T>) -> Self {
         Lent { value: Arc::into_raw(value), counted: true }
+    }
+
+    /// The same reference without a count of its own.
+    ///
+    /// Whoever has `self` also has it for as long as this is used: inside one call, whose instance keeps the value.
+    pub(crate) fn again(&self) -> Self {
+        Lent { value: self.value, counted: false }
     }
 
     /// Without one, for a call of `this`, whose instance keeps the selected `Arc` for its whole life.

@@ -93,7 +93,12 @@ impl<T> BoundaryFuture<T> {
                 scratch::free(data.cast());
             }
         }
-        BoundaryFuture { data: data.cast(), poll: poll_plugin::<F>, drop: drop::<F>, result: PhantomData }
+        BoundaryFuture {
+            data: data.cast(),
+            poll: poll_plugin::<F>,
+            drop: drop::<F>,
+            result: PhantomData,
+        }
     }
 
     fn assemble<B: Send + 'static>(

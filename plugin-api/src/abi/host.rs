@@ -143,6 +143,10 @@ pub trait HostApi: Send + Sync + 'static {
 
     /// What stands for an event name that a plugin emits often.
     type Route: Send + Sync + 'static;
+    /// The rest of an emit.
+    type Emitting: Future<Output = ReportHandle> + Send + 'static;
+    /// The rest of a request.
+    type Requesting: Future<Output = ReplyEnd> + Send + 'static;
 
     /// Finds out once what an emit of this name would find out each time.
     fn resolve(self: &Arc<Self>, name: &str) -> Result<Self::Route, String>;
@@ -154,7 +158,7 @@ pub trait HostApi: Send + Sync + 'static {
         to: To<'_, Self::Route>,
         content: Content,
         cx: &mut Context<'_>,
-    ) -> Start<ReportHandle, impl Future<Output = ReportHandle> + Send + 'static>;
+    ) -> Start<ReportHandle, Self::Emitting>;
 
     /// The same for an emitter that wants one reply, best as a value of this fingerprint.
     fn request(
@@ -164,7 +168,7 @@ pub trait HostApi: Send + Sync + 'static {
         content: Content,
         wants: Option<Fingerprint>,
         cx: &mut Context<'_>,
-    ) -> Start<ReplyEnd, impl Future<Output = ReplyEnd> + Send + 'static>;
+    ) -> Start<ReplyEnd, Self::Requesting>;
 
     /// Accepts an event into the queue, or refuses it.
     fn send(
@@ -409,10 +413,7 @@ impl<H: HostApi> Shims<H> {
         }
     }
 
-    unsafe extern "C" fn send(
-        object: *const (),
-        emission: Emission<'_>,
-    ) -> RResult<u64, Buffer> {
+    unsafe extern "C" fn send(object: *const (), emission: Emission<'_>) -> RResult<u64, Buffer> {
         // SAFETY: see above.
         let (host, (parent, to)) = unsafe { (Self::host(object), Self::emitted(&emission)) };
         let content = emission.content;

@@ -29,6 +29,7 @@ pub mod layout;
 pub mod module;
 pub mod object;
 pub mod panic;
+pub mod probe;
 pub mod scratch;
 pub mod value;
 pub mod waker;

@@ -35,6 +35,20 @@ pub enum CallEnd {
     Panicked(Buffer),
 }
 
+impl CallEnd {
+    /// The same end with the reply encoded, by its maker's code if it came as a value. A value without an encoding is a
+    /// failure.
+    pub fn encoded(self) -> CallEnd {
+        match self {
+            CallEnd::Value(value) => match value.encode() {
+                Ok(reply) => CallEnd::Reply(reply),
+                Err((code, message)) => CallEnd::Failed(code, message),
+            },
+            end => end,
+        }
+    }
+}
+
 /// How a call began. A handler that is ready at its first poll costs no future.
 #[repr(C, u8)]
 #[derive(StableAbi)]
@@ -65,15 +79,6 @@ unsafe impl Send for InstancePointer {}
 // SAFETY: as above.
 unsafe impl Sync for InstancePointer {}
 
-/// Calls a handler: instance, number of the handler, event, waker, and a block for the first poll.
-type Call = unsafe extern "C" fn(
-    *const (),
-    u64,
-    EventHandle,
-    *const WakerBase,
-    &mut Scratch,
-) -> CallStart;
-
 /// The functions of a plugin's library.
 ///
 /// A function that is appended later goes behind `destroy`, so that libraries built before still load.
@@ -86,8 +91,14 @@ pub struct PluginModule {
     describe: extern "C" fn(&'static Memory) -> CallEnd,
     /// Makes the instance from the plugin's configuration, encoded.
     create: extern "C" fn(&'static Memory, HostRef, RSlice<'_, u8>) -> BoundaryFuture<CreateEnd>,
-    /// Calls a handler of an instance.
-    call: Call,
+    /// Calls a handler: instance, number of the handler, event, waker, and a block for the first poll.
+    call: unsafe extern "C" fn(
+        *const (),
+        u64,
+        EventHandle,
+        *const WakerBase,
+        &mut Scratch,
+    ) -> CallStart,
     /// Drops an instance and what the library keeps beside it.
     #[sabi(last_prefix_field)]
     destroy: unsafe extern "C" fn(*mut ()),
@@ -108,7 +119,13 @@ impl PluginModule {
             HostRef,
             RSlice<'_, u8>,
         ) -> BoundaryFuture<CreateEnd>,
-        call: Call,
+        call: unsafe extern "C" fn(
+            *const (),
+            u64,
+            EventHandle,
+            *const WakerBase,
+            &mut Scratch,
+        ) -> CallStart,
         destroy: unsafe extern "C" fn(*mut ()),
         snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
         restore: unsafe extern "C" fn(
@@ -242,7 +259,13 @@ mod tests {
                 HostRef,
                 RSlice<'_, u8>,
             ) -> BoundaryFuture<CreateEnd>,
-            call: Call,
+            call: unsafe extern "C" fn(
+                *const (),
+                u64,
+                EventHandle,
+                *const WakerBase,
+                &mut Scratch,
+            ) -> CallStart,
             #[sabi(last_prefix_field)]
             destroy: unsafe extern "C" fn(*mut ()),
         }

@@ -61,13 +61,16 @@ impl EventObject for HarnessEvent {
         EventView {
             name: self.name.as_str().into(),
             source: self.source.into(),
-            payload: (*self.payload).into(),
             id: self.id,
             parent: self.parent.as_ref().map_or(0, |parent| parent.id),
             root: self.root(),
             depth: self.depth(),
             timestamp: self.timestamp,
         }
+    }
+
+    fn payload(&self) -> Result<&[u8], (&str, &str)> {
+        Ok(&self.payload)
     }
 
     fn attribute(&self, key: &str) -> Option<&str> {
@@ -95,6 +98,7 @@ impl Ended {
     pub(super) fn of_call(plugin: &'static str, handler: &str, end: CallEnd) -> Self {
         let ended = |kind, message| Ended::new(plugin, handler, kind, message);
         match end {
+            end @ CallEnd::Value(_) => Ended::of_call(plugin, handler, end.encoded()),
             CallEnd::Reply(reply) => {
                 Ended { reply: reply.to_vec(), ..ended(OutcomeCode::Replied, String::new()) }
             }
@@ -130,7 +134,7 @@ impl Outcomes {
     }
 
     pub(super) fn into_report(self, event: &str) -> Report {
-        Report::new(ReportHandle::new(self), event)
+        Report::new(ReportHandle::new(self), event.to_owned().into())
     }
 }
 
@@ -139,13 +143,20 @@ impl ReportObject for Outcomes {
         self.0.len()
     }
 
+    fn code(&self, index: usize) -> OutcomeCode {
+        self.0[index].kind
+    }
+
+    fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
+        Ok(&self.0[index].reply)
+    }
+
     fn outcome(&self, index: usize) -> OutcomeView<'_> {
         let ended = &self.0[index];
         OutcomeView {
             kind: ended.kind,
             plugin: ended.plugin.into(),
             handler: ended.handler.as_str().into(),
-            reply: ended.reply.as_slice().into(),
             code: ended.code.as_str().into(),
             message: ended.message.as_str().into(),
         }

@@ -2,8 +2,9 @@
 
 use std::{
     future::{Future, poll_fn},
+    pin::Pin,
     sync::{Arc, Weak},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -17,8 +18,8 @@ use super::{
 };
 use crate::{
     abi::{
-        BoundaryFuture, Buffer, EventHandle, HostApi, LogRecord, ReportHandle, SpanRecord,
-        SubscribeOptions,
+        BoundaryFuture, Buffer, Content, EventHandle, Fingerprint, HostApi, LogRecord, ReplyEnd,
+        ReportHandle, SpanRecord, Start, SubscribeOptions, To,
         host::{SpanStep, WaitEnd},
     },
     name::Pattern,
@@ -31,16 +32,26 @@ const MAX_QUEUED: usize = 1_024;
 
 impl HostApi for World {
     type Event = HarnessEvent;
+    /// The name itself: there is nothing to be saved here.
+    type Route = String;
+    type Emitting = Pin<Box<dyn Future<Output = ReportHandle> + Send>>;
+    type Requesting = Pin<Box<dyn Future<Output = ReplyEnd> + Send>>;
+
+    fn resolve(self: &Arc<Self>, name: &str) -> Result<String, String> {
+        Ok(name.to_owned())
+    }
 
     fn emit(
         self: &Arc<Self>,
         parent: Option<&Arc<HarnessEvent>>,
-        name: &str,
-        payload: Buffer,
-    ) -> impl Future<Output = ReportHandle> + Send + 'static {
-        let (world, parent, name) = (self.clone(), parent.cloned(), name.to_owned());
-        async move {
-            let outcomes = match world.accept(world.plugin, parent, &name, payload) {
+        to: To<'_, String>,
+        content: Content,
+        cx: &mut Context<'_>,
+    ) -> Start<ReportHandle, Self::Emitting> {
+        let accepted = self.accept_content(parent, to, content);
+        let world = self.clone();
+        let mut outcomes: Self::Emitting = Box::pin(async move {
+            let outcomes = match accepted {
                 Ok(event) => {
                     let emission = GivenUp(world.dispatch(&event));
                     emission.0.outcomes().await
@@ -48,21 +59,42 @@ impl HostApi for World {
                 Err(refusal) => Outcomes::refused(&refusal),
             };
             ReportHandle::new(outcomes)
+        });
+        match outcomes.as_mut().poll(cx) {
+            Poll::Ready(report) => Start::Ready(report),
+            Poll::Pending => Start::Pending(outcomes),
+        }
+    }
+
+    fn request(
+        self: &Arc<Self>,
+        parent: Option<&Arc<HarnessEvent>>,
+        to: To<'_, String>,
+        content: Content,
+        _: Option<Fingerprint>,
+        cx: &mut Context<'_>,
+    ) -> Start<ReplyEnd, Self::Requesting> {
+        match self.emit(parent, to, content, cx) {
+            Start::Ready(report) => Start::Ready(ReplyEnd::Report(report)),
+            Start::Pending(report) => {
+                Start::Pending(Box::pin(async move { ReplyEnd::Report(report.await) }))
+            }
         }
     }
 
     fn send(
         self: &Arc<Self>,
         parent: Option<&Arc<HarnessEvent>>,
-        name: &str,
-        payload: Buffer,
+        to: To<'_, String>,
+        content: Content,
     ) -> Result<(), String> {
         if lock(&self.state).queued >= MAX_QUEUED {
+            let name = name_of(&to);
             return Err(format!(
                 "{name} is not accepted: {MAX_QUEUED} sent events are not handled yet; send fewer, or use emit"
             ));
         }
-        let event = self.accept(self.plugin, parent.cloned(), name, payload)?;
+        let event = self.accept_content(parent, to, content)?;
         lock(&self.state).queued += 1;
         let emission = self.dispatch(&event);
         let world = self.clone();
@@ -199,6 +231,26 @@ impl HostApi for World {
 
     fn is_trial(&self) -> bool {
         self.trial
+    }
+}
+
+impl World {
+    /// Accepts what the plugin emits. A value becomes JSON here, as it would for a handler of another build.
+    fn accept_content(
+        &self,
+        parent: Option<&Arc<HarnessEvent>>,
+        to: To<'_, String>,
+        content: Content,
+    ) -> Result<Arc<HarnessEvent>, String> {
+        let payload = content.into_bytes().map_err(|(_, message)| message.to_text())?;
+        self.accept(self.plugin, parent.cloned(), name_of(&to), payload)
+    }
+}
+
+fn name_of<'a>(to: &To<'a, String>) -> &'a str {
+    match to {
+        To::Route(name) => name,
+        To::Name(name) => name,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     marker::PhantomData,
     sync::{Arc, Mutex},
-    task::Context,
     time::Duration,
 };
 
@@ -20,7 +19,7 @@ use super::{
 use crate::{
     abi::{
         Buffer, CallStart, EventHandle, HostRef,
-        export::{self, Exported, Failure, Shared},
+        export::{self, Exported, Failure, FirstPoll, Shared},
         module,
     },
     error::{Error, Result},
@@ -173,16 +172,16 @@ impl<P: Plugin> Exported for InProcess<P> {
         this: Shared<Self>,
         handler: u64,
         event: EventHandle,
-        cx: &mut Context<'_>,
+        first: FirstPoll<'_>,
     ) -> CallStart {
-        Running::call(this.part(|this| &this.0), handler, event, cx)
+        Running::call(this.part(|this| &this.0), handler, event, first)
     }
 
-    fn snapshot(this: Shared<Self>, version: u32, cx: &mut Context<'_>) -> CallStart {
-        Running::snapshot(this.part(|this| &this.0), version, cx)
+    fn snapshot(this: Shared<Self>, version: u32, first: FirstPoll<'_>) -> CallStart {
+        Running::snapshot(this.part(|this| &this.0), version, first)
     }
 
-    fn restore(this: Shared<Self>, version: u32, state: &[u8], cx: &mut Context<'_>) -> CallStart {
-        Running::restore(this.part(|this| &this.0), version, state, cx)
+    fn restore(this: Shared<Self>, version: u32, state: &[u8], first: FirstPoll<'_>) -> CallStart {
+        Running::restore(this.part(|this| &this.0), version, state, first)
     }
 }
