@@ -287,7 +287,7 @@ mod tests {
         Description,
         abi::{
             Buffer, CallEnd, CallStart, EventHandle, HostRef,
-            export::{self, Exported, Failure, Shared},
+            export::{self, Exported, Failure, FirstPoll, Shared},
             module,
         },
     };
@@ -312,21 +312,16 @@ mod tests {
         async fn create(_: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
             Ok(Fake { stuck: config == b"stuck" })
         }
-        fn call(
-            _: Shared<Self>,
-            _: u64,
-            _: EventHandle,
-            _: &mut std::task::Context<'_>,
-        ) -> CallStart {
+        fn call(_: Shared<Self>, _: u64, _: EventHandle, _: FirstPoll<'_>) -> CallStart {
             CallStart::Ready(CallEnd::NoReply)
         }
-        fn snapshot(this: Shared<Self>, _: u32, _: &mut std::task::Context<'_>) -> CallStart {
+        fn snapshot(this: Shared<Self>, _: u32, _: FirstPoll<'_>) -> CallStart {
             while this.stuck && !RELEASED.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(1));
             }
             CallStart::Ready(CallEnd::Reply("1".into()))
         }
-        fn restore(_: Shared<Self>, _: u32, _: &[u8], _: &mut std::task::Context<'_>) -> CallStart {
+        fn restore(_: Shared<Self>, _: u32, _: &[u8], _: FirstPoll<'_>) -> CallStart {
             CallStart::Ready(CallEnd::NoReply)
         }
     }

@@ -419,6 +419,7 @@ mod tests {
             blocking: false,
             cancel: Arc::default(),
             gate: Some(gate.clone()),
+            keeper: None,
         });
         let route = Route { pattern: Pattern::parse("a:b").unwrap(), target };
         router.change(|table| table.with(Owner::Plugin("p".into()), vec![route]));
@@ -443,7 +444,8 @@ mod tests {
         handles(&router, &gate, &handled);
         let hold = gate.hold();
         for sent in 1..=3 {
-            router.send(event(), None).expect("those before it only wait");
+            let accept = || router.accept(event(), None).map(Dispatched::new);
+            router.send("a:b", accept).expect("those before it only wait");
             until(|| gate.waiting() == sent).await;
         }
         drop(hold);
