@@ -9,16 +9,19 @@ use std::{
     time::Duration,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    abi::{BoundaryFuture, EventHandle, HostRef, SubscribeOptions, export::Lent, host::WaitEnd},
+    abi::{
+        BoundaryFuture, EventHandle, HostRef, Layout, SubscribeOptions, Value, export::Lent,
+        host::WaitEnd,
+    },
     error::{Error, Result},
     event::Emit,
     payload,
     report::Report,
     runtime::RuntimeHandle,
-    subscriptions::Subscriptions,
+    subscriptions::{self, Subscriptions},
 };
 
 /// What all contexts of one instance share.
@@ -26,6 +29,12 @@ pub(crate) struct Scope {
     pub(crate) host: HostRef,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) runtime: RuntimeHandle,
+}
+
+#[cfg(test)]
+std::thread_local! {
+    /// Stands for the value of every event on this thread, until the boundary carries one.
+    pub(crate) static GIVEN: std::cell::Cell<Option<&'static Value>> = const { std::cell::Cell::new(None) };
 }
 
 /// The way of a plugin to its host.
@@ -64,6 +73,24 @@ impl Context {
         }
     }
 
+    /// The event's payload as a value, if it came as one.
+    #[doc(hidden)]
+    pub fn value(&self) -> Option<&Value> {
+        #[cfg(test)]
+        return self.event.as_ref().and_then(|_| GIVEN.get());
+        #[cfg(not(test))]
+        None
+    }
+
+    /// The payload, decoded, with what it can borrow from its encoding.
+    ///
+    /// # Errors
+    /// `invalid_payload`, with the path inside it.
+    #[doc(hidden)]
+    pub fn borrow_payload<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        payload::decode(self.payload())
+    }
+
     /// The event of this call. `None` in `initialize`, in snapshots and restores, and in tasks that were spawned there.
     pub fn event(&self) -> Option<EventInfo<'_>> {
         self.event.as_ref().map(|handle| EventInfo { handle })
@@ -72,16 +99,15 @@ impl Context {
     /// Runs every handler of the event, all at once, and gathers their outcomes.
     ///
     /// It never fails: what went wrong stands in the report, also when the event's name is none or its payload
-    /// cannot be encoded.
-    pub async fn emit<E: Emit + ?Sized>(&self, event: &E) -> Report {
-        self.try_emit(event).await.unwrap_or_else(|error| {
-            Report::new(crate::subscriptions::refused(error), event.event_name())
-        })
+    /// cannot be encoded. An event that is given away, and not lent, is not copied.
+    pub async fn emit<E: Emit>(&self, event: E) -> Report {
+        let name = event.owned_name();
+        let emitted = self.try_emit(&name, event);
+        emitted.await.unwrap_or_else(|error| Report::new(subscriptions::refused(error), &name))
     }
 
-    async fn try_emit<E: Emit + ?Sized>(&self, event: &E) -> Result<Report> {
-        let name = event.event_name();
-        let payload = event.encode()?;
+    async fn try_emit<E: Emit>(&self, name: &str, event: E) -> Result<Report> {
+        let payload = payload::bytes_of(event.into_content()?)?;
         let emitted = self.scope.host.emit(self.event.as_ref(), name, payload);
         match emitted.await {
             Ok(handle) => Ok(Report::new(handle, name)),
@@ -93,17 +119,22 @@ impl Context {
     ///
     /// # Errors
     /// `no_handler`, `no_reply`, `several_replies`, `invalid_reply`, or the first failure, with its own code.
-    pub async fn request<R: DeserializeOwned>(&self, event: &(impl Emit + ?Sized)) -> Result<R> {
-        self.try_emit(event).await?.into_reply()
+    pub async fn request<R>(&self, event: impl Emit) -> Result<R>
+    where
+        R: DeserializeOwned + Layout + Clone,
+    {
+        let name = event.owned_name();
+        self.try_emit(&name, event).await?.into_reply()
     }
 
     /// Hands the event over without waiting for its handlers.
     ///
     /// # Errors
     /// `rejected` when the host's queue is full or the event is none: it was not accepted then.
-    pub fn send(&self, event: &(impl Emit + ?Sized)) -> Result<()> {
-        let payload = event.encode()?;
-        let sent = self.scope.host.send(self.event.as_ref(), event.event_name(), payload);
+    pub fn send(&self, event: impl Emit) -> Result<()> {
+        let name = event.owned_name();
+        let payload = payload::bytes_of(event.into_content()?)?;
+        let sent = self.scope.host.send(self.event.as_ref(), &name, payload);
         sent.map_err(|refusal| Error::new("rejected", refusal))
     }
 
@@ -138,8 +169,8 @@ impl Context {
     /// `rejected` when the pattern is none, or the plugin has too many subscriptions.
     pub fn subscribe<D, R, F, Fut>(&self, pattern: &str, handler: F) -> Result<SubscriptionId>
     where
-        D: DeserializeOwned + Send + 'static,
-        R: Serialize,
+        D: DeserializeOwned + Layout + Clone + Send + 'static,
+        R: Serialize + Layout + Clone + Send + Sync,
         F: Fn(Context, D) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {

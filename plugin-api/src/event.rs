@@ -1,8 +1,20 @@
 //! Events as Rust types, and events whose name is known only at run time.
 
+use std::{
+    borrow::Cow,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
 use serde::Serialize;
 
-use crate::{abi::Buffer, error::Result, payload};
+use crate::{
+    abi::{Content, Value},
+    error::Result,
+    payload,
+};
 
 /// A payload type that belongs to one event name. The `#[event("ns:name")]` attribute implements it.
 #[diagnostic::on_unimplemented(
@@ -12,14 +24,89 @@ use crate::{abi::Buffer, error::Result, payload};
 pub trait Event {
     /// The event's name.
     const NAME: &'static str;
+
+    /// What the library knows the event by.
+    #[doc(hidden)]
+    fn slot() -> Option<&'static EventSlot> {
+        None
+    }
+
+    /// The event as a value, or itself if it goes as bytes.
+    #[doc(hidden)]
+    fn into_value(self) -> Result<Value, Self>
+    where
+        Self: Sized,
+    {
+        Err(self)
+    }
+
+    /// A copy of the event as a value, unless it goes as bytes.
+    #[doc(hidden)]
+    fn to_value(&self) -> Option<Value> {
+        None
+    }
 }
 
-/// What can be emitted: a value of an [`Event`] type, or a [`named`] payload.
+impl<E: Event> Event for &E {
+    const NAME: &'static str = E::NAME;
+
+    fn slot() -> Option<&'static EventSlot> {
+        E::slot()
+    }
+
+    fn into_value(self) -> Result<Value, Self> {
+        E::to_value(self).ok_or(self)
+    }
+
+    fn to_value(&self) -> Option<Value> {
+        E::to_value(self)
+    }
+}
+
+/// What a library knows one of its event types by: a small number, so that a route that was found once is found again
+/// without a look at the name.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct EventSlot(OnceLock<u32>);
+
+impl EventSlot {
+    /// Without a number yet.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        EventSlot(OnceLock::new())
+    }
+
+    /// Its number: from 0 on, in the order of first use in this library.
+    pub fn number(&self) -> u32 {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        *self.0.get_or_init(|| NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What can be emitted: a value of an [`Event`] type, or a [`named`] payload, or a reference to one of them.
+///
+/// An event that is given away goes to its handlers as it is; of one that is lent, a copy does.
 pub trait Emit {
     /// The event's name.
     fn event_name(&self) -> &str;
+
+    /// The event's name, for longer than the event.
     #[doc(hidden)]
-    fn encode(&self) -> Result<Buffer>;
+    fn owned_name(&self) -> Cow<'static, str> {
+        Cow::Owned(self.event_name().to_owned())
+    }
+
+    /// See [`Event::slot`].
+    #[doc(hidden)]
+    fn slot(&self) -> Option<&'static EventSlot> {
+        None
+    }
+
+    /// What is handed over.
+    #[doc(hidden)]
+    fn into_content(self) -> Result<Content>
+    where
+        Self: Sized;
 }
 
 impl<E: Event + Serialize> Emit for E {
@@ -27,8 +114,19 @@ impl<E: Event + Serialize> Emit for E {
         E::NAME
     }
 
-    fn encode(&self) -> Result<Buffer> {
-        payload::encode(self)
+    fn owned_name(&self) -> Cow<'static, str> {
+        Cow::Borrowed(E::NAME)
+    }
+
+    fn slot(&self) -> Option<&'static EventSlot> {
+        E::slot()
+    }
+
+    fn into_content(self) -> Result<Content> {
+        match self.into_value() {
+            Ok(value) => Ok(Content::Value(value)),
+            Err(event) => payload::encode(&event).map(Content::Bytes),
+        }
     }
 }
 
@@ -56,7 +154,31 @@ impl<T: Serialize + ?Sized> Emit for Named<'_, T> {
         self.name
     }
 
-    fn encode(&self) -> Result<Buffer> {
-        payload::encode(self.payload)
+    fn into_content(self) -> Result<Content> {
+        payload::encode(self.payload).map(Content::Bytes)
+    }
+}
+
+impl<T: Serialize + ?Sized> Emit for &Named<'_, T> {
+    fn event_name(&self) -> &str {
+        self.name
+    }
+
+    fn into_content(self) -> Result<Content> {
+        payload::encode(self.payload).map(Content::Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_event_type_has_a_number_of_its_own() {
+        static FIRST: EventSlot = EventSlot::new();
+        static SECOND: EventSlot = EventSlot::new();
+        let first = FIRST.number();
+        assert_ne!(first, SECOND.number());
+        assert_eq!(first, FIRST.number());
     }
 }

@@ -160,6 +160,7 @@ mod payload;
 mod runtime;
 mod subscriptions;
 
+pub use abi::Layout;
 pub use context::{Context, EventInfo, Interval, Received, SubscriptionId, Task};
 pub use error::{Error, Result};
 pub use event::{Emit, Event, Named, named};
@@ -167,29 +168,36 @@ pub use ksi_plugin_macros::{event, event_handler, initialize, payload, plugin, r
 pub use name::{NameError, Pattern, PatternSegment, validate_event_name};
 pub use plugin::{Description, Handler, HandlerDescription, Plugin, PluginRef};
 pub use report::{Outcome, OutcomeKind, Report};
-pub use serde_json::{Value, json};
+pub use serde_json::{Value, json, value::RawValue};
 pub use tracing;
 
 /// What a plugin's file imports.
 pub mod prelude {
     pub use crate::{
-        Context, Emit, Error, Event, OutcomeKind, Report, Result, Value, event, event_handler,
-        initialize, json, named, payload, plugin, restore, snapshot, tracing,
+        Context, Emit, Error, Event, OutcomeKind, RawValue, Report, Result, Value, event,
+        event_handler, initialize, json, named, payload, plugin, restore, snapshot, tracing,
     };
 }
 
 /// What the macros expand to. Not for authors; it may change without notice.
 #[doc(hidden)]
 pub mod __private {
+    pub use ksi_plugin_macros::Layout;
     pub use schemars;
     pub use serde;
     pub use serde_json;
 
     pub use crate::{
         __export_plugin as export_plugin,
-        abi::export::{LibHeader, header},
+        abi::{
+            Fingerprint, Layout, Value,
+            export::{LibHeader, header},
+            layout::{Cached, Description},
+            probe::{Probe, Unproved},
+        },
+        event::EventSlot,
         manifest::assert_distinct,
-        plugin::{Call, RawConfig, Running, schema},
+        plugin::{Call, Lended, RawConfig, Running, schema},
         state::{Restore, Snapshot},
     };
 

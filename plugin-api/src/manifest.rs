@@ -9,8 +9,8 @@ pub const MAGIC: &str = "KSIM1\n";
 pub const SECTION: &str = ".ksi.manifest";
 
 /// The ABI that plugins built against this crate speak, as text.
-pub const ABI: &str = "1";
-const _: () = assert!(crate::abi::ABI_VERSION == 1, "ABI and ABI_VERSION differ");
+pub const ABI: &str = "2";
+const _: () = assert!(crate::abi::ABI_VERSION == 2, "ABI and ABI_VERSION differ");
 
 /// The compiler that built this crate, and with it the plugin.
 pub const RUSTC: &str = env!("KSI_RUSTC");

@@ -1,9 +1,9 @@
 //! How values become bytes and back. The only module of the crate that knows that payloads are JSON.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    abi::{Buffer, Layout, layout::Description, value::Encode},
+    abi::{Buffer, Content, Layout, layout::Description, value::Encode},
     error::{Error, Result},
 };
 
@@ -40,8 +40,13 @@ impl Layout for serde_json::Map<String, serde_json::Value> {
     }
 }
 
+/// The encoding of what an emitter hands over.
+pub(crate) fn bytes_of(content: Content) -> Result<Buffer> {
+    content.into_bytes().map_err(|(code, message)| Error::new(code.to_text(), message.to_text()))
+}
+
 /// Decodes; an error names the path inside the payload.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     // Noting the path costs as much as decoding, so it is done for those that fail alone.
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Ok(value);

@@ -10,11 +10,12 @@ use crate::{
         Buffer, CallEnd, CallStart, EventHandle, HostRef,
         export::{Exported, Failure, Lent, Shared},
         panic,
+        probe::{Giver, Taker, Viewer},
     },
     context::{Context, Scope},
     error::{Error, Result},
     log, payload,
-    runtime::{OwnRuntime, RuntimeHandle},
+    runtime::OwnRuntime,
     state::{self, Restore, Snapshot},
     subscriptions::{FIRST_DYNAMIC, Subscriptions, call_end, failed},
 };
@@ -75,21 +76,108 @@ pub struct Call<'a, 'b, P> {
 }
 
 impl<P> Call<'_, '_, P> {
-    /// Decodes the payload and polls the handler once.
-    pub fn run<D, R, F, Fut>(self, handler: F) -> CallStart
+    /// With a payload that the handler owns: a copy of the event's value, or else decoded. Polls the handler once.
+    pub fn run<D, R, F, Fut>(
+        self,
+        take: Option<Taker<D>>,
+        give: Option<Giver<R>>,
+        handler: F,
+    ) -> CallStart
     where
         D: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
         F: FnOnce(PluginRef<P>, Context, D) -> Fut,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
-        let data = match payload::decode(self.ctx.payload()) {
-            Ok(data) => data,
-            Err(error) => return CallStart::Ready(failed(error)),
-        };
+        match owned(&self.ctx, take) {
+            Ok(data) => self.start(give, |plugin, ctx| handler(plugin, ctx, data)),
+            Err(error) => CallStart::Ready(failed(error)),
+        }
+    }
+
+    /// With a payload that the handler sees: the event's value itself, or else decoded. Polls the handler once.
+    pub fn run_ref<D, R, F, Fut>(
+        self,
+        view: Option<Viewer<D>>,
+        give: Option<Giver<R>>,
+        handler: F,
+    ) -> CallStart
+    where
+        D: DeserializeOwned,
+        R: Serialize + 'static,
+        F: FnOnce(PluginRef<P>, Context, Lended<D>) -> Fut,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+    {
+        match Lended::of(&self.ctx, view) {
+            Ok(data) => self.start(give, |plugin, ctx| handler(plugin, ctx, data)),
+            Err(error) => CallStart::Ready(failed(error)),
+        }
+    }
+
+    /// With a payload that borrows from its encoding, so that the handler itself decodes it. Polls the handler once.
+    pub fn run_borrowed<R, F, Fut>(self, give: Option<Giver<R>>, handler: F) -> CallStart
+    where
+        R: Serialize + 'static,
+        F: FnOnce(PluginRef<P>, Context) -> Fut,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+    {
+        self.start(give, handler)
+    }
+
+    fn start<R, F, Fut>(self, give: Option<Giver<R>>, handler: F) -> CallStart
+    where
+        R: Serialize + 'static,
+        F: FnOnce(PluginRef<P>, Context) -> Fut,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+    {
         let runtime = self.ctx.scope().runtime.clone();
-        let future = handler(self.plugin, self.ctx, data);
-        runtime.start(async move { call_end(future.await) }, self.cx)
+        let future = handler(self.plugin, self.ctx);
+        runtime.start(async move { call_end(future.await, give) }, self.cx)
+    }
+}
+
+/// A payload of the handler's own.
+pub(crate) fn owned<D: DeserializeOwned>(ctx: &Context, take: Option<Taker<D>>) -> Result<D> {
+    if let (Some(value), Some(take)) = (ctx.value(), take)
+        && let Some(data) = take(value)
+    {
+        return Ok(data);
+    }
+    ctx.borrow_payload()
+}
+
+/// A payload that a handler sees for as long as its call lasts.
+pub enum Lended<T> {
+    /// The event came as bytes, or as a value of another type.
+    Decoded(T),
+    /// It lies in the event, which the call's context holds.
+    OfEvent(Viewer<T>),
+}
+
+impl<T: DeserializeOwned> Lended<T> {
+    fn of(ctx: &Context, view: Option<Viewer<T>>) -> Result<Self> {
+        if let (Some(value), Some(view)) = (ctx.value(), view)
+            && view(value).is_some()
+        {
+            return Ok(Lended::OfEvent(view));
+        }
+        ctx.borrow_payload().map(Lended::Decoded)
+    }
+}
+
+impl<T> Lended<T> {
+    /// The payload. `ctx` is that of the same call.
+    ///
+    /// # Errors
+    /// `invalid_payload` when it is that of another one.
+    pub fn get<'a>(&'a self, ctx: &'a Context) -> Result<&'a T> {
+        match self {
+            Lended::Decoded(data) => Ok(data),
+            Lended::OfEvent(view) => ctx
+                .value()
+                .and_then(view)
+                .ok_or_else(|| Error::new("invalid_payload", "the event's value is not there")),
+        }
     }
 }
 
@@ -237,10 +325,8 @@ fn call_dynamic(handler: u64, ctx: Context, cx: &mut task::Context<'_>) -> CallS
         // It was unsubscribed between the router's look-up and this call.
         return CallStart::Ready(CallEnd::NoReply);
     };
-    let runtime: RuntimeHandle = ctx.scope().runtime.clone();
     // A clone, because the handler takes it by value and may keep it: it must count.
-    let ctx = Context::clone(&ctx);
-    runtime.start(async move { subscribed(ctx).await }, cx)
+    subscribed(Context::clone(&ctx), cx)
 }
 
 fn unknown(handler: u64) -> CallEnd {

@@ -87,7 +87,7 @@ impl<P> Restoring<'_, '_, P> {
         };
         let runtime = self.ctx.scope().runtime.clone();
         let restored = method(self.plugin, self.ctx, state);
-        runtime.start(async move { call_end(restored.await) }, self.cx)
+        runtime.start(async move { call_end(restored.await, None) }, self.cx)
     }
 }
 

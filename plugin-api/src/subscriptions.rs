@@ -3,27 +3,30 @@
 use std::{
     collections::HashMap,
     future::Future,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    abi::{CallEnd, OutcomeCode, OutcomeView, ReportHandle, ReportObject},
+    abi::{
+        CallEnd, CallStart, Layout, OutcomeCode, OutcomeView, ReportHandle, ReportObject,
+        probe::{Giver, Probe, Taker},
+    },
     context::Context,
     error::{Error, Result},
     payload,
+    plugin::owned,
 };
 
 /// Numbers from here on are handlers of this table; below are the declared ones.
 pub(crate) const FIRST_DYNAMIC: u64 = 1 << 32;
 
-type CallFuture = Pin<Box<dyn Future<Output = CallEnd> + Send>>;
-type Handler = Arc<dyn Fn(Context) -> CallFuture + Send + Sync>;
+type Handler = Arc<dyn Fn(Context, &mut task::Context<'_>) -> CallStart + Send + Sync>;
 
 struct Entry {
     handler: Handler,
@@ -42,18 +45,20 @@ impl Subscriptions {
     /// Adds a handler, under a number that was never used before.
     pub(crate) fn add<D, R, F, Fut>(&self, handler: F) -> u64
     where
-        D: DeserializeOwned + Send + 'static,
-        R: Serialize,
+        D: DeserializeOwned + Layout + Clone + Send + 'static,
+        R: Serialize + Layout + Clone + Send + Sync,
         F: Fn(Context, D) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
         let number = FIRST_DYNAMIC + self.next.fetch_add(1, Ordering::Relaxed);
-        let handler: Handler = Arc::new(move |ctx| match payload::decode(ctx.payload()) {
+        let take: Taker<D> = |value| value.get::<D>().cloned();
+        let handler: Handler = Arc::new(move |ctx, cx| match owned(&ctx, Some(take)) {
             Ok(data) => {
+                let runtime = ctx.scope().runtime.clone();
                 let future = handler(ctx, data);
-                Box::pin(async move { call_end(future.await) })
+                runtime.start(async move { call_end(future.await, Probe::<R>::giver()) }, cx)
             }
-            Err(error) => Box::pin(std::future::ready(failed(error))),
+            Err(error) => CallStart::Ready(failed(error)),
         });
         self.lock().insert(number, Entry { handler, subscription: None });
         number
@@ -96,8 +101,17 @@ impl Subscriptions {
 }
 
 /// How a handler's result crosses the boundary.
-pub(crate) fn call_end<R: Serialize>(result: Result<R>) -> CallEnd {
-    match result.and_then(|reply| payload::encode(&reply)) {
+pub(crate) fn call_end<R: Serialize>(result: Result<R>, give: Option<Giver<R>>) -> CallEnd {
+    let given = result.map(|reply| match give {
+        Some(give) => give(reply),
+        None => Err(reply),
+    });
+    let encoded = match given {
+        Ok(Ok(value)) => return CallEnd::Value(value),
+        Ok(Err(reply)) => payload::encode(&reply),
+        Err(error) => Err(error),
+    };
+    match encoded {
         Ok(reply) if payload::is_nothing(&reply) => CallEnd::NoReply,
         Ok(reply) => CallEnd::Reply(reply),
         Err(error) => failed(error),

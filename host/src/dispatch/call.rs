@@ -50,6 +50,7 @@ const CANCELLED: &str = "cancelled: the plugin is being replaced or unloaded, an
 pub(crate) fn outcome_of(end: CallEnd) -> OutcomeKind {
     match end {
         CallEnd::Reply(reply) => OutcomeKind::Replied(reply.into()),
+        end @ CallEnd::Value(_) => outcome_of(end.encoded()),
         CallEnd::NoReply => OutcomeKind::NoReply,
         CallEnd::Failed(code, message) => {
             OutcomeKind::Failed { code: code.to_text(), message: message.to_text() }

@@ -207,6 +207,8 @@ fn reason_of(end: CallEnd) -> String {
     match end {
         CallEnd::Failed(_, message) => message.to_text(),
         CallEnd::Panicked(message) => format!("it panicked: {}", message.to_text()),
-        CallEnd::Reply(_) | CallEnd::NoReply => "it gave an answer that makes no sense".to_owned(),
+        CallEnd::Reply(_) | CallEnd::Value(_) | CallEnd::NoReply => {
+            "it gave an answer that makes no sense".to_owned()
+        }
     }
 }

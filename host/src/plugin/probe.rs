@@ -182,7 +182,7 @@ pub(crate) fn describe_module(library: &PluginLibrary) -> Result<Description, St
     match module::describe(library.module) {
         CallEnd::Reply(text) => serde_json::from_slice(&text)
             .map_err(|error| format!("its description cannot be read: {error}")),
-        CallEnd::NoReply => Err("it gives no description".to_owned()),
+        CallEnd::NoReply | CallEnd::Value(_) => Err("it gives no description".to_owned()),
         CallEnd::Failed(_, message) => {
             Err(format!("it cannot describe itself: {}", message.to_text()))
         }

@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Error, Generics, Ident, Item, LitStr, Path, Result, Token};
+use syn::{Attribute, Error, GenericParam, Generics, Ident, Item, LitStr, Path, Result, Token};
 
 use crate::args::{self, Arg};
 use crate::errors::Errors;
@@ -19,18 +19,11 @@ pub(crate) fn event(args: TokenStream, item: TokenStream) -> TokenStream {
         check_not_generic(generics, &mut errors);
     }
     let expansion = match (name, data) {
-        (Some(name), Some(data)) if data.generics.params.is_empty() => {
+        (Some(name), Some(data)) if has_one_form(&data.generics) => {
             errors.take(check_event_name(&name));
             let derives = derives(&data.attrs);
-            let ident = data.ident;
-            quote! {
-                #derives
-                #item
-                #[automatically_derived]
-                impl ::ksi_plugin_api::Event for #ident {
-                    const NAME: &'static str = #name;
-                }
-            }
+            let implementation = implementation(&name, &data);
+            quote!(#derives #item #implementation)
         }
         (_, Some(data)) => {
             let derives = derives(&data.attrs);
@@ -51,6 +44,35 @@ pub(crate) fn payload(args: TokenStream, item: TokenStream) -> TokenStream {
     }
     let derives = errors.take(data(&item, "#[payload]")).map(|data| derives(&data.attrs));
     finish(quote!(#derives #item), errors)
+}
+
+fn implementation(name: &LitStr, Data { ident, generics, .. }: &Data) -> TokenStream {
+    let (parameters, arguments, condition) = generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        #[allow(unused_imports)]
+        impl #parameters ::ksi_plugin_api::Event for #ident #arguments #condition {
+            const NAME: &'static str = #name;
+
+            fn slot() -> ::core::option::Option<&'static ::ksi_plugin_api::__private::EventSlot> {
+                static SLOT: ::ksi_plugin_api::__private::EventSlot =
+                    ::ksi_plugin_api::__private::EventSlot::new();
+                ::core::option::Option::Some(&SLOT)
+            }
+
+            fn into_value(
+                self,
+            ) -> ::core::result::Result<::ksi_plugin_api::__private::Value, Self> {
+                use ::ksi_plugin_api::__private::Unproved as _;
+                ::ksi_plugin_api::__private::Probe::<Self>::into_value(self)
+            }
+
+            fn to_value(&self) -> ::core::option::Option<::ksi_plugin_api::__private::Value> {
+                use ::ksi_plugin_api::__private::Unproved as _;
+                ::ksi_plugin_api::__private::Probe::<Self>::to_value(self)
+            }
+        }
+    }
 }
 
 /// A mistake leaves the derives in place, lest every use of the type becomes a mistake as well.
@@ -96,9 +118,14 @@ fn data(item: &TokenStream, attribute: &str) -> Result<Data> {
     }
 }
 
+/// Lifetimes make no difference to what an event is.
+fn has_one_form(generics: &Generics) -> bool {
+    generics.params.iter().all(|parameter| matches!(parameter, GenericParam::Lifetime(_)))
+}
+
 fn check_not_generic(generics: &Generics, errors: &mut Errors) {
-    if !generics.params.is_empty() {
-        let message = "an event has one form, so its type takes no generics: make the generic \
+    if !has_one_form(generics) {
+        let message = "an event has one form, so its type takes no generics but lifetimes: make the generic \
                        part a #[payload] type, and write an event type for each of its uses";
         errors.at(generics, message);
     }
@@ -116,6 +143,7 @@ fn derives(attrs: &[Attribute]) -> TokenStream {
         ("Serialize", quote!(::ksi_plugin_api::__private::serde::Serialize)),
         ("Deserialize", quote!(::ksi_plugin_api::__private::serde::Deserialize)),
         ("JsonSchema", quote!(::ksi_plugin_api::__private::schemars::JsonSchema)),
+        ("Layout", quote!(::ksi_plugin_api::__private::Layout)),
     ];
     let missing = wanted
         .iter()
@@ -158,7 +186,8 @@ mod tests {
     const ALL: &str = "#[derive(::core::fmt::Debug, ::core::clone::Clone, \
          ::ksi_plugin_api::__private::serde::Serialize, \
          ::ksi_plugin_api::__private::serde::Deserialize, \
-         ::ksi_plugin_api::__private::schemars::JsonSchema)] \
+         ::ksi_plugin_api::__private::schemars::JsonSchema, \
+         ::ksi_plugin_api::__private::Layout)] \
          #[serde(crate = \"::ksi_plugin_api::__private::serde\")] \
          #[schemars(crate = \"::ksi_plugin_api::__private::schemars\")]";
 
@@ -178,13 +207,26 @@ mod tests {
     #[test]
     fn an_event_gets_its_derives_and_its_name() {
         let item = "#[serde(deny_unknown_fields)] pub struct Greet { name: String }";
-        assert_same(
-            expand_event("\"greet:request\"", item),
-            &format!(
-                "{ALL} {item} #[automatically_derived] impl ::ksi_plugin_api::Event for Greet {{ \
-                 const NAME: &'static str = \"greet:request\"; }}"
-            ),
+        let expansion = squeezed(expand_event("\"greet:request\"", item));
+        let head = format!(
+            "{ALL} {item} #[automatically_derived] #[allow(unused_imports)] \
+             impl ::ksi_plugin_api::Event for Greet {{ \
+             const NAME: &'static str = \"greet:request\"; fn slot()"
         );
+        assert!(expansion.starts_with(&squeezed(head)), "{expansion}");
+        for part in [
+            "::ksi_plugin_api::__private::Probe::<Self>::into_value(self)",
+            "::ksi_plugin_api::__private::Probe::<Self>::to_value(self)",
+        ] {
+            assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
+        }
+    }
+
+    #[test]
+    fn an_event_may_borrow() {
+        let expansion = expand_event("\"log:line\"", "struct Line<'a> { text: &'a str }");
+        let head = squeezed("impl<'a> ::ksi_plugin_api::Event for Line<'a> {");
+        assert!(squeezed(expansion).contains(&head));
     }
 
     #[test]
@@ -205,7 +247,8 @@ mod tests {
         let expansion = squeezed(valid(payload(TokenStream::new(), item)));
         let derive = squeezed(
             "#[derive(::ksi_plugin_api::__private::serde::Deserialize, \
-             ::ksi_plugin_api::__private::schemars::JsonSchema)]",
+             ::ksi_plugin_api::__private::schemars::JsonSchema, \
+             ::ksi_plugin_api::__private::Layout)]",
         );
         assert!(expansion.starts_with(&derive), "{expansion}");
     }
@@ -248,7 +291,9 @@ mod tests {
 
     #[test]
     fn generics_and_other_items_are_mistakes() {
-        for item in ["struct Greet<T> { name: T }", "enum Greet<'a> { Name(&'a str) }"] {
+        for item in
+            ["struct Greet<T> { name: T }", "struct Greet<'a, const N: usize>([&'a str; N]);"]
+        {
             let found = messages(expand_event("\"a:b\"", item));
             assert_eq!(found.len(), 1, "{item}: {found:?}");
             assert!(found[0].starts_with("an event has one form"), "{item}: {found:?}");

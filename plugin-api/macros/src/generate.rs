@@ -3,12 +3,14 @@
 //! Types keep the author's spans, and the call of a handler has the span of the method's name, so
 //! that what the compiler says about a payload or a future points into the author's code.
 
-use proc_macro2::{Literal, Span, TokenStream};
+use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::Type;
 
 use crate::handler::Handler;
 use crate::initialize::Initialize;
 use crate::options::EventRef;
+use crate::payload::Payload;
 use crate::plugin::Plugin;
 use crate::state::Versioned;
 
@@ -49,15 +51,8 @@ fn handler(handler: &Handler) -> TokenStream {
     let name = handler.name();
     let priority = signed(handler.priority);
     let timeout_ms = Literal::u64_unsuffixed(*timeout_ms);
-    // The types are spelled out so that a missing trait is reported at the author's type. And the
-    // method is called by its path, lest one of `PluginRef`'s own is taken for it.
-    let call = quote_spanned! { method.span().resolved_at(Span::call_site())=>
-        |call| call.run::<#payload, #reply, _, _>(
-            |plugin: ::ksi_plugin_api::PluginRef<Self>,
-             ctx: ::ksi_plugin_api::Context,
-             data: #payload| async move { Self::#method(&plugin, &ctx, data).await }
-        )
-    };
+    let call = call(method, payload, reply);
+    let payload = payload.lasting();
     quote! {
         ::ksi_plugin_api::Handler {
             name: #name,
@@ -69,6 +64,55 @@ fn handler(handler: &Handler) -> TokenStream {
             payload_schema: ::ksi_plugin_api::__private::schema::<#payload>,
             reply_schema: ::ksi_plugin_api::__private::schema::<#reply>,
             call: #call,
+        }
+    }
+}
+
+fn call(method: &Ident, payload: &Payload, reply: &Type) -> TokenStream {
+    let span = method.span().resolved_at(Span::call_site());
+    let giver = quote!(::ksi_plugin_api::__private::Probe::<#reply>::giver());
+    // The types are spelled out so that a missing trait is reported at the author's type. And the
+    // method is called by its path, lest one of `PluginRef`'s own is taken for it.
+    let run = match payload {
+        Payload::Owned(ty) => quote_spanned! { span=>
+            call.run::<#ty, #reply, _, _>(
+                ::ksi_plugin_api::__private::Probe::<#ty>::taker(),
+                #giver,
+                |plugin: ::ksi_plugin_api::PluginRef<Self>,
+                 ctx: ::ksi_plugin_api::Context,
+                 data: #ty| async move { Self::#method(&plugin, &ctx, data).await }
+            )
+        },
+        Payload::Lent(ty) => quote_spanned! { span=>
+            call.run_ref::<#ty, #reply, _, _>(
+                ::ksi_plugin_api::__private::Probe::<#ty>::viewer(),
+                #giver,
+                |plugin: ::ksi_plugin_api::PluginRef<Self>,
+                 ctx: ::ksi_plugin_api::Context,
+                 data: ::ksi_plugin_api::__private::Lended<#ty>| async move {
+                    Self::#method(&plugin, &ctx, data.get(&ctx)?).await
+                }
+            )
+        },
+        Payload::Borrowed(ty) | Payload::BorrowedLent(ty) => {
+            let lent = matches!(payload, Payload::BorrowedLent(_)).then(|| quote!(&));
+            quote_spanned! { span=>
+                call.run_borrowed::<#reply, _, _>(
+                    #giver,
+                    |plugin: ::ksi_plugin_api::PluginRef<Self>,
+                     ctx: ::ksi_plugin_api::Context| async move {
+                        let data: #ty = ctx.borrow_payload()?;
+                        Self::#method(&plugin, &ctx, #lent data).await
+                    }
+                )
+            }
+        }
+    };
+    quote! {
+        |call| {
+            #[allow(unused_imports)]
+            use ::ksi_plugin_api::__private::Unproved as _;
+            #run
         }
     }
 }

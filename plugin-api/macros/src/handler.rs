@@ -8,6 +8,7 @@ use crate::args;
 use crate::doc::summary;
 use crate::errors::Errors;
 use crate::options::{EventRef, HandlerOptions};
+use crate::payload::Payload;
 use crate::signature::Shape;
 
 pub(crate) struct Handler {
@@ -18,7 +19,7 @@ pub(crate) struct Handler {
     /// 0 leaves it to the host.
     pub(crate) timeout_ms: u64,
     pub(crate) blocking: bool,
-    pub(crate) payload: Type,
+    pub(crate) payload: Payload,
     pub(crate) reply: Type,
 }
 
@@ -57,18 +58,19 @@ pub(crate) fn read(
     shape.check_kind(sig, errors);
     shape.check_receiver(sig, errors);
     shape.check_conditions(&method.attrs, errors);
-    let payload = shape.input(sig, errors);
+    let payload = shape.second(sig, errors);
+    let payload = payload.and_then(|ty| Payload::read(ty, &shape.form, errors));
     let reply = shape.reply(sig, errors);
 
     let payload = payload?;
     Some(Handler {
         method: sig.ident.clone(),
         summary: summary(&method.attrs),
-        subscriptions: subscriptions(options.subscriptions, payload),
+        subscriptions: subscriptions(options.subscriptions, &payload),
         priority: options.priority,
         timeout_ms: options.timeout_ms,
         blocking: options.blocking,
-        payload: payload.clone(),
+        payload,
         reply: reply?.clone(),
     })
 }
@@ -94,9 +96,9 @@ impl Subscribed {
 }
 
 /// The names that were written, or the one that comes with the payload's type.
-fn subscriptions(names: Vec<LitStr>, payload: &Type) -> Vec<EventRef> {
+fn subscriptions(names: Vec<LitStr>, payload: &Payload) -> Vec<EventRef> {
     if names.is_empty() {
-        return vec![EventRef::Type(Box::new(payload.clone()))];
+        return vec![EventRef::Type(Box::new(payload.lasting()))];
     }
     names.into_iter().map(EventRef::Name).collect()
 }
@@ -188,8 +190,16 @@ mod tests {
                 "a handler takes two parameters beside `self`, found 3",
             ),
             (
-                "async fn h(&self, c: &Context, d: &D) -> Result<R> {}",
-                "the payload is owned, not borrowed",
+                "async fn h(&self, c: &Context, d: &mut D) -> Result<R> {}",
+                "the payload is shared with other handlers, so it is not `&mut`",
+            ),
+            (
+                "async fn h(&self, c: &Context, d: &'static D) -> Result<R> {}",
+                "the payload lives as long as the call, not `'static`",
+            ),
+            (
+                "async fn h(&self, c: &Context, d: &[D]) -> Result<R> {}",
+                "the payload has a size, also behind a reference",
             ),
             (
                 "async fn h(&self, c: &Context, d: impl Copy) -> Result<R> {}",

@@ -15,12 +15,14 @@ mod handler;
 mod initialize;
 mod options;
 mod package;
+mod payload;
 mod signature;
 mod state;
 
 mod generate;
 
 mod event;
+mod layout;
 
 mod args;
 mod doc;
@@ -80,6 +82,10 @@ pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
 /// any type with `Deserialize` and `JsonSchema` (`Value` for raw JSON), the reply type `R` any with
 /// `Serialize` and `JsonSchema`; a reply of `()` or `None` counts as no reply. The first paragraph
 /// of the doc comment is the summary that the host shows.
+///
+/// The payload may be lent for the time of the call, which saves a copy: `data: &T` is the emitter's
+/// own value where both were built from one definition of `T`; `data: &str`, `data: &RawValue` and
+/// types with lifetimes, such as `data: Line<'_>`, borrow from the JSON.
 ///
 /// ```ignore
 /// #[event_handler("state:update", "audit:*", priority = 10, timeout = "500ms")]
@@ -169,6 +175,13 @@ pub fn restore(_args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn event(args: TokenStream, item: TokenStream) -> TokenStream {
     event::event(args.into(), item.into()).into()
+}
+
+/// What [`macro@event`] and [`macro@payload`] derive beside the traits of serde.
+#[doc(hidden)]
+#[proc_macro_derive(Layout)]
+pub fn layout(item: TokenStream) -> TokenStream {
+    layout::derive(item.into(), &Package::being_built()).into()
 }
 
 /// Derives what a payload, reply or configuration without a name of its own needs.

@@ -90,13 +90,19 @@ impl Shape {
 
     /// The type of the second parameter beside `self`; the first one is the context.
     pub(crate) fn input<'a>(&self, sig: &'a Signature, errors: &mut Errors) -> Option<&'a Type> {
+        let input = self.second(sig, errors)?;
+        self.check_owned(input, self.input, errors).then_some(input)
+    }
+
+    /// The same, for one that may be borrowed.
+    pub(crate) fn second<'a>(&self, sig: &'a Signature, errors: &mut Errors) -> Option<&'a Type> {
         let params: Vec<&PatType> = sig.inputs.iter().filter_map(typed).collect();
         let [ctx, data] = params.as_slice() else {
             self.refuse_params(sig, params.len(), errors);
             return None;
         };
         self.check_is_context(ctx, errors);
-        self.check_owned(&data.ty, self.input, errors).then_some(&*data.ty)
+        Some(&*data.ty)
     }
 
     fn refuse_params(&self, sig: &Signature, found: usize, errors: &mut Errors) {
@@ -192,7 +198,7 @@ fn result_of(ty: &Type) -> Option<&Type> {
     }
 }
 
-fn last_is(path: &Path, name: &str) -> bool {
+pub(crate) fn last_is(path: &Path, name: &str) -> bool {
     path.segments.last().is_some_and(|segment| segment.ident == name)
 }
 

@@ -5,7 +5,7 @@
 //! code, and the only one that names types of `abi_stable`.
 //!
 //! In reading order: [`buffer`] (memory of the host that both sides write), [`waker`] and [`future`] (polling
-//! over the boundary), [`layout`] and [`value`] (values that cross as they are), [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask of
+//! over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask of
 //! the host), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type becomes a module) and
 //! [`keyfix`] (what makes its library unloadable).
 //!
@@ -29,6 +29,7 @@ pub mod layout;
 pub mod module;
 pub mod object;
 pub mod panic;
+pub mod probe;
 pub mod value;
 pub mod waker;
 
@@ -44,4 +45,4 @@ pub use value::{Content, Value};
 
 /// The number of this ABI. A plugin that carries another number is refused from its manifest, before any of its
 /// code runs. Functions may be appended to [`module`] and [`host`] without a new number.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

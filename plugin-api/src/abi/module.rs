@@ -13,7 +13,7 @@ use abi_stable::{
 };
 
 use super::{
-    BoundaryFuture, Buffer, EventHandle, HostRef,
+    BoundaryFuture, Buffer, EventHandle, HostRef, Value,
     buffer::Memory,
     waker::{Lent, WakerBase},
 };
@@ -24,6 +24,8 @@ use super::{
 pub enum CallEnd {
     /// With this reply, encoded.
     Reply(Buffer),
+    /// With this reply, as it is.
+    Value(Value),
     /// Well, without a reply.
     NoReply,
     /// With an error: a code for programs, a message for people.
@@ -107,6 +109,20 @@ impl PluginModule {
         ) -> CallStart,
     ) -> Self {
         PluginModule { describe, create, call, destroy, snapshot, restore }
+    }
+}
+
+impl CallEnd {
+    /// The same end with the reply encoded, by its maker's code if it came as a value. A value without an encoding is a
+    /// failure.
+    pub fn encoded(self) -> CallEnd {
+        match self {
+            CallEnd::Value(value) => match value.encode() {
+                Ok(reply) => CallEnd::Reply(reply),
+                Err((code, message)) => CallEnd::Failed(code, message),
+            },
+            end => end,
+        }
     }
 }
 

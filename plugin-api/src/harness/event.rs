@@ -95,6 +95,7 @@ impl Ended {
     pub(super) fn of_call(plugin: &'static str, handler: &str, end: CallEnd) -> Self {
         let ended = |kind, message| Ended::new(plugin, handler, kind, message);
         match end {
+            end @ CallEnd::Value(_) => Ended::of_call(plugin, handler, end.encoded()),
             CallEnd::Reply(reply) => {
                 Ended { reply: reply.to_vec(), ..ended(OutcomeCode::Replied, String::new()) }
             }

@@ -91,7 +91,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{abi::panic, error::Result, event::Emit, plugin::Plugin, report::Report};
+use crate::{abi::panic, error::Result, event::Emit, payload, plugin::Plugin, report::Report};
 
 mod call;
 mod drive;
@@ -170,7 +170,7 @@ impl Harness {
     /// # Panics
     /// As [`emit`](Self::emit).
     #[track_caller]
-    pub fn emit_event(&self, event: &(impl Emit + ?Sized)) -> Report {
+    pub fn emit_event(&self, event: impl Emit) -> Report {
         self.wait(&self.begin_event(event))
     }
 
@@ -182,25 +182,25 @@ impl Harness {
     /// # Panics
     /// As [`emit`](Self::emit).
     #[track_caller]
-    pub fn request<R: DeserializeOwned>(&self, event: &(impl Emit + ?Sized)) -> Result<R> {
+    pub fn request<R: DeserializeOwned>(&self, event: impl Emit) -> Result<R> {
         self.emit_event(event).into_reply()
     }
 
     /// Emits an event, and runs what follows from it as far as it goes without time passing.
     #[track_caller]
     pub fn begin(&self, event: &str, payload: impl Serialize) -> Call {
-        self.begin_event(&crate::named(event, &payload))
+        self.begin_event(crate::named(event, &payload))
     }
 
     /// The same for an event with a type.
     #[track_caller]
-    pub fn begin_event(&self, event: &(impl Emit + ?Sized)) -> Call {
-        let name = event.event_name();
-        let payload = match event.encode() {
+    pub fn begin_event(&self, event: impl Emit) -> Call {
+        let name = event.owned_name();
+        let payload = match event.into_content().and_then(payload::bytes_of) {
             Ok(payload) => payload,
             Err(error) => panic!("the payload of {name}: {error:?}"),
         };
-        let call = Call::new(self.world.clone(), name, payload);
+        let call = Call::new(self.world.clone(), &name, payload);
         self.settle();
         call
     }

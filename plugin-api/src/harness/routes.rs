@@ -60,7 +60,7 @@ impl Route {
         R: Serialize,
     {
         let answer = move |data: &[u8]| match payload::decode(data) {
-            Ok(data) => call_end(closure(data)),
+            Ok(data) => call_end(closure(data), None),
             Err(error) => failed(error),
         };
         let handler = Arc::new(Handler {

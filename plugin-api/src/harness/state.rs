@@ -135,6 +135,7 @@ pub(super) fn reply(end: CallEnd) -> Result<Option<Buffer>> {
     match end {
         CallEnd::Reply(reply) => Ok(Some(reply)),
         CallEnd::NoReply => Ok(None),
+        end @ CallEnd::Value(_) => self::reply(end.encoded()),
         CallEnd::Failed(code, message) => Err(Error::new(code.to_text(), message.to_text())),
         CallEnd::Panicked(message) => Err(Error::new("panicked", message.to_text())),
     }

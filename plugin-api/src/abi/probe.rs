@@ -1,0 +1,120 @@
+//! What can be done with a type, picked where the type is known.
+//!
+//! The attributes write `Probe::<T>::taker()` and the like without knowing what `T` is. A function of the type itself
+//! comes before one of a trait, if its bounds hold: so a type that qualifies gets the functions of the impls below,
+//! and any other those of [`Unproved`], which give nothing. Authors need no bounds on their types for that.
+
+use std::marker::PhantomData;
+
+use super::{
+    layout::{Description, Layout},
+    value::{Encode, Value},
+};
+
+/// Makes a `T` of one's own from a value, if it is one.
+pub type Taker<T> = fn(&Value) -> Option<T>;
+/// Sees a value as a `T`, if it is one.
+pub type Viewer<T> = fn(&Value) -> Option<&T>;
+/// Makes a value, or gives back what cannot become one.
+pub type Giver<T> = fn(T) -> Result<Value, T>;
+
+/// See the module. To be used at types without parameters of their own, with [`Unproved`] in scope.
+pub struct Probe<T>(PhantomData<T>);
+
+impl<T: Layout> Probe<T> {
+    /// Describes a part of a type.
+    pub fn describe(to: &mut Description) {
+        to.part::<T>();
+    }
+}
+
+impl<T: Layout + Encode + Clone + Send + Sync> Probe<T> {
+    /// Makes a value.
+    ///
+    /// # Errors
+    /// What was given, if its type is unproved.
+    pub fn into_value(value: T) -> Result<Value, T> {
+        Value::new(value)
+    }
+
+    /// Makes a value of a copy.
+    pub fn to_value(value: &T) -> Option<Value> {
+        T::fingerprint()?;
+        Value::new(value.clone()).ok()
+    }
+
+    /// For payloads that a handler owns.
+    pub fn taker() -> Option<Taker<T>> {
+        Some(|value| value.get::<T>().cloned())
+    }
+
+    /// For payloads that a handler borrows.
+    pub fn viewer() -> Option<Viewer<T>> {
+        Some(Value::get::<T>)
+    }
+
+    /// For replies. A reply that may stand for none goes as bytes, which tell.
+    pub fn giver() -> Option<Giver<T>> {
+        (!T::MAY_BE_NOTHING).then_some(Value::new)
+    }
+}
+
+/// What is left for all other types.
+pub trait Unproved {
+    /// The type that was asked about.
+    type Of;
+
+    /// Such a part leaves the whole unproved.
+    fn describe(to: &mut Description) {
+        to.unproved();
+    }
+
+    /// None can be made.
+    ///
+    /// # Errors
+    /// What was given.
+    fn into_value(value: Self::Of) -> Result<Value, Self::Of> {
+        Err(value)
+    }
+
+    /// None can be made.
+    fn to_value(_: &Self::Of) -> Option<Value> {
+        None
+    }
+
+    /// It comes as bytes.
+    fn taker() -> Option<Taker<Self::Of>> {
+        None
+    }
+
+    /// It comes as bytes.
+    fn viewer() -> Option<Viewer<Self::Of>> {
+        None
+    }
+
+    /// It goes as bytes.
+    fn giver() -> Option<Giver<Self::Of>> {
+        None
+    }
+}
+
+impl<T> Unproved for Probe<T> {
+    type Of = T;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, sync::Arc};
+
+    use super::*;
+
+    #[test]
+    fn a_type_that_qualifies_is_told_from_one_that_does_not() {
+        assert!(Probe::<String>::taker().is_some() && Probe::<String>::viewer().is_some());
+        assert!(Probe::<u64>::into_value(7).is_ok() && Probe::<u64>::to_value(&7).is_some());
+        assert!(Probe::<Arc<u64>>::taker().is_none() && Probe::<Cell<u8>>::viewer().is_none());
+        assert_eq!(Probe::<&str>::into_value("text").unwrap_err(), "text");
+        // A payload type by itself, but one that crosses as bytes.
+        assert!(Probe::<Vec<u8>>::into_value(vec![1]).is_err());
+    }
+}
