@@ -48,7 +48,7 @@ fn a_library_that_crashes_hangs_or_is_empty_when_it_is_opened_ends_a_probe_and_n
         .plugin("chaos.so", &Library::chaos())
         .config("[timeouts]\nprobe = '400ms'")
         .start();
-    let manifest = r#"{"format":1,"name":"mine","version":"1","abi":1,"rustc":"","target":"","panic":"unwind",
+    let manifest = r#"{"format":1,"name":"mine","version":"1","abi":2,"rustc":"","target":"","panic":"unwind",
         "state":false,"runtime":false,"handlers":[],"emits":[]}"#;
     for (name, does, words) in [
         ("crash.so", &["crash"][..], "ended a probe process"),

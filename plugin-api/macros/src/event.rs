@@ -186,7 +186,8 @@ mod tests {
     const ALL: &str = "#[derive(::core::fmt::Debug, ::core::clone::Clone, \
          ::ksi_plugin_api::__private::serde::Serialize, \
          ::ksi_plugin_api::__private::serde::Deserialize, \
-         ::ksi_plugin_api::__private::schemars::JsonSchema)] \
+         ::ksi_plugin_api::__private::schemars::JsonSchema, \
+         ::ksi_plugin_api::__private::Layout)] \
          #[serde(crate = \"::ksi_plugin_api::__private::serde\")] \
          #[schemars(crate = \"::ksi_plugin_api::__private::schemars\")]";
 
@@ -206,13 +207,26 @@ mod tests {
     #[test]
     fn an_event_gets_its_derives_and_its_name() {
         let item = "#[serde(deny_unknown_fields)] pub struct Greet { name: String }";
-        assert_same(
-            expand_event("\"greet:request\"", item),
-            &format!(
-                "{ALL} {item} #[automatically_derived] impl ::ksi_plugin_api::Event for Greet {{ \
-                 const NAME: &'static str = \"greet:request\"; }}"
-            ),
+        let expansion = squeezed(expand_event("\"greet:request\"", item));
+        let head = format!(
+            "{ALL} {item} #[automatically_derived] #[allow(unused_imports)] \
+             impl ::ksi_plugin_api::Event for Greet {{ \
+             const NAME: &'static str = \"greet:request\"; fn slot()"
         );
+        assert!(expansion.starts_with(&squeezed(head)), "{expansion}");
+        for part in [
+            "::ksi_plugin_api::__private::Probe::<Self>::into_value(self)",
+            "::ksi_plugin_api::__private::Probe::<Self>::to_value(self)",
+        ] {
+            assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
+        }
+    }
+
+    #[test]
+    fn an_event_may_borrow() {
+        let expansion = expand_event("\"log:line\"", "struct Line<'a> { text: &'a str }");
+        let head = squeezed("impl<'a> ::ksi_plugin_api::Event for Line<'a> {");
+        assert!(squeezed(expansion).contains(&head));
     }
 
     #[test]
@@ -233,7 +247,8 @@ mod tests {
         let expansion = squeezed(valid(payload(TokenStream::new(), item)));
         let derive = squeezed(
             "#[derive(::ksi_plugin_api::__private::serde::Deserialize, \
-             ::ksi_plugin_api::__private::schemars::JsonSchema)]",
+             ::ksi_plugin_api::__private::schemars::JsonSchema, \
+             ::ksi_plugin_api::__private::Layout)]",
         );
         assert!(expansion.starts_with(&derive), "{expansion}");
     }
@@ -276,7 +291,9 @@ mod tests {
 
     #[test]
     fn generics_and_other_items_are_mistakes() {
-        for item in ["struct Greet<T> { name: T }", "enum Greet<'a> { Name(&'a str) }"] {
+        for item in
+            ["struct Greet<T> { name: T }", "struct Greet<'a, const N: usize>([&'a str; N]);"]
+        {
             let found = messages(expand_event("\"a:b\"", item));
             assert_eq!(found.len(), 1, "{item}: {found:?}");
             assert!(found[0].starts_with("an event has one form"), "{item}: {found:?}");

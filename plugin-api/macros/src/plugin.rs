@@ -247,7 +247,10 @@ mod tests {
              priority: 0, timeout_ms: 0, blocking: false,",
             "name: \"type\", summary: \"\", subscriptions: &[\"a:b\", \"c:*\"], \
              priority: -2, timeout_ms: 5000, blocking: true,",
-            "|call| call.run::<Greet, Greeted, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
+            "use ::ksi_plugin_api::__private::Unproved as _; call.run::<Greet, Greeted, _, _>( \
+             ::ksi_plugin_api::__private::Probe::<Greet>::taker(), \
+             ::ksi_plugin_api::__private::Probe::<Greeted>::giver(), \
+             |plugin: ::ksi_plugin_api::PluginRef<Self>, \
              ctx: ::ksi_plugin_api::Context, data: Greet| async move { \
              Self::greet(&plugin, &ctx, data).await })",
             "reply_schema: ::ksi_plugin_api::__private::schema::<Greeted>",
@@ -260,6 +263,56 @@ mod tests {
              <Greet as ::ksi_plugin_api::Event>::NAME, \"a:b\", \"c:*\"]);",
         ] {
             assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
+        }
+    }
+
+    /// A payload is taken as its type says; the schema and the event's name are those of what is decoded.
+    #[test]
+    fn a_payload_may_be_lent_or_borrowed() {
+        for (payload, name, call) in [
+            (
+                "&Greet",
+                "Greet",
+                "call.run_ref::<Greet, (), _, _>( \
+                 ::ksi_plugin_api::__private::Probe::<Greet>::viewer(), \
+                 ::ksi_plugin_api::__private::Probe::<()>::giver(), \
+                 |plugin: ::ksi_plugin_api::PluginRef<Self>, ctx: ::ksi_plugin_api::Context, \
+                 data: ::ksi_plugin_api::__private::Lended<Greet>| async move { \
+                 Self::h(&plugin, &ctx, data.get(&ctx)?).await })",
+            ),
+            (
+                "Line<'_>",
+                "Line<'static>",
+                "let data: Line<'_> = ctx.borrow_payload()?; Self::h(&plugin, &ctx, data).await",
+            ),
+            (
+                "&Line<'_>",
+                "Line<'static>",
+                "let data: Line<'_> = ctx.borrow_payload()?; Self::h(&plugin, &ctx, &data).await",
+            ),
+            (
+                "&str",
+                "&'static str",
+                "let data: &str = ctx.borrow_payload()?; Self::h(&plugin, &ctx, data).await",
+            ),
+            (
+                "Option<&RawValue>",
+                "Option<&'static RawValue>",
+                "let data: Option<&RawValue> = ctx.borrow_payload()?;",
+            ),
+        ] {
+            let block = format!(
+                "impl Greeter {{ #[event_handler] \
+                 async fn h(&self, _: &Context, data: {payload}) -> Result<()> {{ x }} }}"
+            );
+            let expansion = expand_str("", &block);
+            for part in [
+                call.to_owned(),
+                format!("::ksi_plugin_api::__private::schema::<{name}>"),
+                format!("<{name} as ::ksi_plugin_api::Event>::NAME"),
+            ] {
+                assert!(expansion.contains(&squeezed(&part)), "{part}\nis missing in\n{expansion}");
+            }
         }
     }
 

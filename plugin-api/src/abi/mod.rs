@@ -5,7 +5,7 @@
 //! code, and the only one that names types of `abi_stable`.
 //!
 //! In reading order: [`buffer`] (memory of the host that both sides write), [`waker`] and [`future`] (polling
-//! over the boundary), [`layout`] and [`value`] (values that cross as they are), [`scratch`] (where a call is polled first), [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask of
+//! over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call is polled first), [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask of
 //! the host), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type becomes a module) and
 //! [`keyfix`] (what makes its library unloadable).
 //!

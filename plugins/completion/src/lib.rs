@@ -101,14 +101,14 @@ impl Completion {
                     error = Error::new(error.code(), openai.redacted(error.message()));
                 }
                 let (code, message) = (error.code().to_owned(), error.message().to_owned());
-                tell(ctx, &Failed { request_id, model, provider, code, message }).await;
+                tell(ctx, Failed { request_id, model, provider, code, message }).await;
                 Err(error)
             }
         }
     }
 }
 
-async fn tell<E: Event + Emit>(ctx: &Context, event: &E) {
+async fn tell<E: Event + Emit>(ctx: &Context, event: E) {
     let report = ctx.emit(event).await;
     if !report.is_ok() {
         tracing::warn!("{} was not handled well: {report:?}", E::NAME);

@@ -95,7 +95,7 @@ impl State {
         // Announced before anybody else can change it: a mirror must see changes in the order in which they were made.
         let mut store = self.store();
         let previous = store.set(&self.limits, &namespace, &key, &value)?;
-        announce(ctx, &Changed { namespace, key, value, previous });
+        announce(ctx, Changed { namespace, key, value, previous });
         Ok(Status::Set)
     }
 
@@ -111,7 +111,7 @@ impl State {
         let Delete { namespace, key } = delete;
         let mut store = self.store();
         let Some(previous) = store.delete(&namespace, &key) else { return Ok(Status::NotFound) };
-        announce(ctx, &Deleted { namespace, key, previous });
+        announce(ctx, Deleted { namespace, key, previous });
         Ok(Status::Deleted)
     }
 
@@ -156,7 +156,7 @@ impl State {
 }
 
 /// Sends, so that a slow listener does not make the setter slow.
-fn announce<E: Event + Emit>(ctx: &Context, event: &E) {
+fn announce<E: Event + Emit>(ctx: &Context, event: E) {
     if let Err(refusal) = ctx.send(event) {
         tracing::warn!("{} is done, but nobody hears of it: {refusal}", E::NAME);
     }

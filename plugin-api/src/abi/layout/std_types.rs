@@ -33,6 +33,13 @@ macro_rules! part {
 }
 part!(f32, f64, (), Duration);
 
+/// A reply may be a text of the library's own. It is a reference, so it goes as bytes.
+impl Layout for &'static str {
+    fn describe(to: &mut Description) {
+        to.unproved();
+    }
+}
+
 macro_rules! generic {
     ($($type:ident<$($parameter:ident),*>)*) => { $(
         impl<$($parameter: Layout),*> Layout for $type<$($parameter),*> {
