@@ -1,14 +1,17 @@
 //! From an emitted event to the handlers it reaches.
 //!
-//! [`matcher`] finds the subscriptions of a name, [`table`] is the snapshot that emitters read and that a swap
-//! replaces, [`emit`] accepts an event, [`gather`] runs its handlers and makes the report, [`taps`] lets watchers see what passes, [`native`] are
-//! handlers of the host and of the program that embeds it, [`traffic`] counts who emits what. This layer knows nothing of
-//! files, libraries and sockets.
+//! [`matcher`] finds the subscriptions of a name, [`names`] numbers names, [`table`] is the snapshot that emitters read and
+//! that a swap replaces (made of [`slots`] and [`shared_map`]s), [`emit`] accepts an event, [`gather`] runs its handlers and
+//! makes the report, [`taps`] lets watchers see what passes, [`native`] are handlers of the host and of the program that
+//! embeds it, [`traffic`] counts who emits what. This layer knows nothing of files, libraries and sockets.
 
 pub(crate) mod emit;
 mod gather;
 pub(crate) mod matcher;
+pub(crate) mod names;
 pub(crate) mod native;
+mod shared_map;
+mod slots;
 pub(crate) mod table;
 pub(crate) mod taps;
 pub(crate) mod traffic;
