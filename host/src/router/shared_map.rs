@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn what_is_emptied_holds_nothing() {
         let mut map = SharedMap::default();
-        (0..1_000).for_each(|n| drop(map.insert(n, n)));
+        (0..1_000).for_each(|n| assert_eq!(map.insert(n, n), None));
         (0..1_000).for_each(|n| assert_eq!(map.remove(&n), Some(n)));
         assert!(matches!(&*map.root, Node::Leaf(entries) if entries.is_empty()));
     }
