@@ -342,7 +342,7 @@ impl Host {
 
     /// Whether anybody handles an event of this name.
     pub fn has_handler(&self, name: &str) -> bool {
-        !self.0.router.table().targets(name).list.is_empty()
+        !self.0.router.table().targets(name).is_empty()
     }
 
     /// The names that somebody handles, sorted. Patterns are left out.

@@ -1,15 +1,19 @@
 //! From an emitted event to the handlers it reaches.
 //!
-//! [`matcher`] finds the subscriptions of a name, [`table`] is the snapshot that emitters read and that a swap
-//! replaces, [`resolved`] is a name as a plugin holds it that emits it often, [`emit`] accepts an event, [`gather`] runs its handlers and makes the report, [`taps`] lets watchers see what passes, [`native`] are
-//! handlers of the host and of the program that embeds it, [`traffic`] counts who emits what. This layer knows nothing of
-//! files, libraries and sockets.
+//! [`matcher`] finds the subscriptions of a name, [`names`] numbers names, [`table`] is the snapshot that emitters read and
+//! that a swap replaces (made of [`slots`] and [`shared_map`]s), [`resolved`] is a name as a plugin
+//! holds it that emits it often, [`emit`] accepts an event, [`gather`] runs its handlers and
+//! makes the report, [`taps`] lets watchers see what passes, [`native`] are handlers of the host and of the program that
+//! embeds it, [`traffic`] counts who emits what. This layer knows nothing of files, libraries and sockets.
 
 pub(crate) mod emit;
 pub(crate) mod gather;
 pub(crate) mod matcher;
+pub(crate) mod names;
 pub(crate) mod native;
 pub(crate) mod resolved;
+mod shared_map;
+mod slots;
 pub(crate) mod table;
 pub(crate) mod taps;
 pub(crate) mod traffic;

@@ -36,6 +36,7 @@ use crate::{
         Router,
         emit::{Begun, Gathering, NewTarget},
         gather::{Dispatched, Gathered},
+        names::HeldName,
         resolved::Resolved,
         table::{Owner, Route},
         taps::Watched,
@@ -174,14 +175,14 @@ impl HostSide {
     fn accept(
         &self,
         parent: Option<&Arc<Event>>,
-        to: To<'_, Resolved>,
+        to: &To<'_, Resolved>,
         content: Content,
     ) -> Result<Dispatched, String> {
         let parent = parent.map(Event::to_keep);
         match to {
             To::Route(resolved) => {
                 let event = self.router.accept_resolved(resolved, content, parent)?;
-                Ok(Dispatched { route: resolved.id(), ..Dispatched::new(event) })
+                Ok(Dispatched::new(event))
             }
             To::Name(name) => {
                 let json = content.into_bytes();
@@ -203,6 +204,13 @@ impl Keeper for HostSide {
             drop(value);
             drop(self);
         });
+    }
+}
+
+fn held<'a>(to: &To<'a, Resolved>) -> Option<&'a HeldName> {
+    match to {
+        To::Route(resolved) => Some(&resolved.held),
+        To::Name(_) => None,
     }
 }
 
@@ -261,9 +269,9 @@ impl HostApi for HostSide {
         content: Content,
         cx: &mut Context<'_>,
     ) -> Start<ReportHandle, Self::Emitting> {
-        match self.accept(parent, to, content) {
+        match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(report(Gathered::refused(reason))),
-            Ok(dispatched) => match self.router.begin(dispatched, cx) {
+            Ok(dispatched) => match self.router.begin(dispatched, held(&to), cx) {
                 Begun::Done(gathered) => Start::Ready(report(gathered)),
                 Begun::GoesOn(gathering) => Start::Pending(gathering.map(report as fn(_) -> _)),
             },
@@ -278,12 +286,14 @@ impl HostApi for HostSide {
         wants: Option<Fingerprint>,
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Self::Requesting> {
-        match self.accept(parent, to, content) {
+        match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
-            Ok(dispatched) => match self.router.begin(Dispatched { wants, ..dispatched }, cx) {
-                Begun::Done(gathered) => Start::Ready(reply(gathered)),
-                Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply as fn(_) -> _)),
-            },
+            Ok(dispatched) => {
+                match self.router.begin(Dispatched { wants, ..dispatched }, held(&to), cx) {
+                    Begun::Done(gathered) => Start::Ready(reply(gathered)),
+                    Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply as fn(_) -> _)),
+                }
+            }
         }
     }
 
@@ -293,11 +303,11 @@ impl HostApi for HostSide {
         to: To<'_, Resolved>,
         content: Content,
     ) -> Result<(), String> {
-        let name = match to {
+        let name = match &to {
             To::Route(resolved) => resolved.name(),
             To::Name(name) => name,
         };
-        let accept = || self.accept(parent, to, content);
+        let accept = || self.accept(parent, &to, content);
         self.router.send(name, accept).map_err(|error| error.to_string())
     }
 

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{
     gather::{Dispatch, Dispatched, Gathered, GatheringFuture},
+    names::HeldName,
     native::{Failure, Native},
     resolved::Resolved,
     table::{Owner, Route, RoutingTable},
@@ -159,7 +160,7 @@ impl Router {
     async fn gathered(self: &Arc<Self>, dispatched: Dispatched) -> Gathered {
         let mut dispatched = Some(dispatched);
         let begun = poll_fn(|cx| match dispatched.take() {
-            Some(dispatched) => Poll::Ready(self.begin(dispatched, cx)),
+            Some(dispatched) => Poll::Ready(self.begin(dispatched, None, cx)),
             None => Poll::Pending,
         });
         match begun.await {
@@ -171,9 +172,14 @@ impl Router {
     /// Begins to run every handler of an accepted event: here, if this is a dispatch worker and not too deep inside other
     /// calls, and otherwise in a task on the workers.
     #[inline]
-    pub(crate) fn begin(self: &Arc<Self>, dispatched: Dispatched, cx: &mut Context<'_>) -> Begun {
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        dispatched: Dispatched,
+        held: Option<&HeldName>,
+        cx: &mut Context<'_>,
+    ) -> Begun {
         if may_poll_here() {
-            return match self.dispatch(dispatched, cx) {
+            return match self.dispatch(dispatched, held, cx) {
                 Dispatch::Done(gathered) => Begun::Done(gathered),
                 Dispatch::GoesOn(gathering) => {
                     let state = State::Here(gathering);
@@ -263,10 +269,15 @@ impl Router {
         keeper: Arc<dyn Keeper>,
     ) -> Result<Resolved, NameError> {
         validate_event_name(name)?;
-        let name: Arc<str> = name.into();
+        let held = self.table.load().interner().hold(name);
+        if self.table.load().held(&held).is_none() {
+            self.change(|table| table.with_names([&held]));
+        }
+        let name = held.name().clone();
         let emitted = self.traffic.pair(source, &name, false);
         let limit = self.limits.payload_bytes;
-        Ok(Resolved::new(Emitter { name, source: source.clone(), keeper, limit }, emitted))
+        let emitter = Emitter { name, source: source.clone(), keeper, limit };
+        Ok(Resolved::new(held, emitter, emitted))
     }
 
     /// An event that goes to one handler past the routing table.

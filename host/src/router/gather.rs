@@ -24,10 +24,7 @@ use ksi_plugin_api::abi::Fingerprint;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{
-    Router,
-    table::{RouteId, Targets},
-};
+use super::{Router, names::HeldName, table::Called};
 use crate::{
     dispatch::{
         call::{self, Begun, HandlerInfo, Target, Waiting},
@@ -63,8 +60,6 @@ impl Gathered {
 /// What is to be dispatched, and how.
 pub(crate) struct Dispatched {
     pub(crate) event: Arc<Event>,
-    /// The number of its name, if its emitter holds one.
-    pub(crate) route: Option<RouteId>,
     /// The layout in which the emitter can take a reply as a value.
     pub(crate) wants: Option<Fingerprint>,
     /// Its place in the queue of what was sent. An event that waits for a plugin's state gives it up, as it counts among
@@ -75,7 +70,7 @@ pub(crate) struct Dispatched {
 impl Dispatched {
     /// An event whose replies are wanted as JSON.
     pub(crate) fn new(event: Arc<Event>) -> Self {
-        Dispatched { event, route: None, wants: None, place: None }
+        Dispatched { event, wants: None, place: None }
     }
 }
 
@@ -118,65 +113,75 @@ impl Target {
 }
 
 impl Router {
-    /// Calls every handler of an event, by the routing table of this moment. On a dispatch worker.
+    /// Calls every handler of an event, by the routing table of this moment; `held` is its name, if its emitter holds it.
+    /// On a dispatch worker.
+    #[inline]
     pub(super) fn dispatch(
         self: &Arc<Self>,
         dispatched: Dispatched,
+        held: Option<&HeldName>,
         cx: &mut Context<'_>,
     ) -> Dispatch {
         let table = self.table.load();
-        let name = dispatched.event.name();
-        let Some(targets) = table.find(dispatched.route, name) else {
-            // Names that no table has met are looked up among the patterns.
-            return self.dispatch_to(&table.targets(name), dispatched, cx);
+        let called = match held.and_then(|held| table.held(held)) {
+            Some(called) => Some(called),
+            None => table.known(dispatched.event.name()),
         };
-        self.dispatch_to(targets, dispatched, cx)
+        match called {
+            Some(called) => self.dispatch_to(called, dispatched, cx),
+            None => {
+                let called = Called::from(table.targets(dispatched.event.name()));
+                self.dispatch_to(&called, dispatched, cx)
+            }
+        }
     }
 
     #[inline]
     fn dispatch_to(
         self: &Arc<Self>,
-        targets: &Targets,
+        called: &Called,
         dispatched: Dispatched,
         cx: &mut Context<'_>,
     ) -> Dispatch {
-        if let [target] = &*targets.list {
-            if let Ok(inside) = target.enter(&dispatched.event) {
-                let Dispatched { event, wants, place, .. } = dispatched;
-                return match call::begin(target, event, inside, wants, &self.site, cx) {
-                    Begun::Ended(ended) => Dispatch::Done(Gathered {
-                        handlers: targets.handlers.clone(),
-                        ended: smallvec![ended],
-                    }),
+        let handlers = || called.handlers.clone();
+        match &*called.targets {
+            [target] => {
+                let Ok(inside) = target.enter(&dispatched.event) else {
+                    return self.dispatch_held(called, dispatched, cx);
+                };
+                let Dispatched { event, wants, place } = dispatched;
+                match call::begin(target, event, inside, wants, &self.site, cx) {
+                    Begun::Ended(ended) => {
+                        Dispatch::Done(Gathered { handlers: handlers(), ended: smallvec![ended] })
+                    }
                     Begun::GoesOn(call) => {
-                        let handlers = targets.handlers.clone();
+                        let handlers = handlers();
                         begun(cx, async move {
                             let ended = smallvec![call.await];
                             drop(place);
                             Gathered { handlers, ended }
                         })
                     }
-                };
+                }
             }
-            return self.dispatch_held(targets, dispatched, cx);
-        }
-        match targets.list.iter().any(|target| target.gate.is_some()) {
-            true => self.dispatch_held(targets, dispatched, cx),
-            false => self.dispatch_all(targets, dispatched, cx),
+            several if several.iter().any(|target| target.gate.is_some()) => {
+                self.dispatch_held(called, dispatched, cx)
+            }
+            _ => self.dispatch_all(called, dispatched, cx),
         }
     }
 
     /// Calls many handlers of generations without a gate.
     fn dispatch_all(
         &self,
-        targets: &Targets,
+        called: &Called,
         dispatched: Dispatched,
         cx: &mut Context<'_>,
     ) -> Dispatch {
-        let Dispatched { event, wants, place: queued, .. } = dispatched;
-        let mut ended = SmallVec::with_capacity(targets.list.len());
+        let Dispatched { event, wants, place: queued } = dispatched;
+        let mut ended = SmallVec::with_capacity(called.targets.len());
         let mut pending: Vec<Pending> = Vec::new();
-        for (place, target) in targets.list.iter().enumerate() {
+        for (place, target) in called.targets.iter().enumerate() {
             match call::begin(target, event.clone(), None, wants, &self.site, cx) {
                 Begun::Ended(how) => ended.push(how),
                 Begun::GoesOn(call) => {
@@ -186,7 +191,7 @@ impl Router {
                 }
             }
         }
-        let handlers = targets.handlers.clone();
+        let handlers = called.handlers.clone();
         if pending.is_empty() {
             return Dispatch::Done(Gathered { handlers, ended });
         }
@@ -204,12 +209,12 @@ impl Router {
     /// Calls handlers of which some may have to wait.
     fn dispatch_held(
         self: &Arc<Self>,
-        targets: &Targets,
+        called: &Called,
         dispatched: Dispatched,
         cx: &mut Context<'_>,
     ) -> Dispatch {
-        let Dispatched { event, wants, place, .. } = dispatched;
-        let (admitted, held) = admit(targets, &event);
+        let Dispatched { event, wants, place } = dispatched;
+        let (admitted, held) = admit(&called.targets, &event);
         let place = place.filter(|_| held.is_empty());
         let calls = self.begin_all(admitted, &event, wants, cx);
         let router = self.clone();
@@ -275,7 +280,7 @@ impl Router {
                 return ranked(rank, waiting.ended(|| Ended::TimedOut { after }));
             }
             let targets = self.table.load().targets(event.name());
-            let own = targets.list.iter().filter(|target| target.info.plugin == plugin);
+            let own = targets.iter().filter(|target| target.info.plugin == plugin);
             let own: Vec<Arc<Target>> = own.cloned().collect();
             drop(targets);
             let entered = match own.first() {
@@ -348,12 +353,12 @@ fn ranked(rank: (Reverse<i32>, u64), ended: Vec<(Arc<HandlerInfo>, Ended)>) -> V
 
 /// Tells the handlers that may be called now from those that are held. All handlers of a plugin go the same way, or an
 /// event would reach two generations of it.
-fn admit(targets: &Targets, event: &Event) -> (Vec<Admitted>, Vec<HeldBack>) {
-    let mut admitted = Vec::with_capacity(targets.list.len());
+fn admit(targets: &[Arc<Target>], event: &Event) -> (Vec<Admitted>, Vec<HeldBack>) {
+    let mut admitted = Vec::with_capacity(targets.len());
     let mut held: Vec<HeldBack> = Vec::new();
     // By plugin: where the event has entered, or the place in `held`.
     let mut entered: HashMap<&Arc<str>, Result<Option<Arc<Inside>>, usize>> = HashMap::new();
-    for target in &targets.list {
+    for target in targets {
         if target.gate.is_none() {
             admitted.push((target.clone(), None));
             continue;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::table::RouteId;
+use super::names::HeldName;
 use crate::{
     dispatch::stripe::{Count, Striped},
     event::Emitter,
@@ -10,6 +10,8 @@ use crate::{
 
 /// A plugin's way to emit one event name.
 pub(crate) struct Resolved {
+    /// By which the routing table finds it.
+    pub(crate) held: Arc<HeldName>,
     emitter: Emitter,
     /// How often it was emitted; shared with the statistics.
     pub(crate) emitted: Arc<Count>,
@@ -19,18 +21,13 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    pub(crate) fn new(emitter: Emitter, emitted: Arc<Count>) -> Self {
-        Resolved { emitter, emitted, own: Striped::default() }
+    pub(crate) fn new(held: Arc<HeldName>, emitter: Emitter, emitted: Arc<Count>) -> Self {
+        Resolved { held, emitter, emitted, own: Striped::default() }
     }
 
     #[inline]
     pub(crate) fn emitter(&self) -> Arc<Emitter> {
         self.own.of_this_thread().get_or_init(|| Arc::new(self.emitter.clone())).clone()
-    }
-
-    /// Where the routing table has it.
-    pub(crate) fn id(&self) -> Option<RouteId> {
-        None
     }
 
     pub(crate) fn name(&self) -> &str {
