@@ -272,7 +272,7 @@ fn figures() {
             (0..1_000_000).for_each(|_| assert_eq!(std::hint::black_box(what()), 1));
             begin.elapsed().as_nanos() / 1_000_000
         };
-        let by_number = each(&|| table.held(&held).unwrap().len());
+        let by_number = each(&|| table.held(&held).unwrap().targets.len());
         let by_name = each(&|| table.targets("own:held").len());
         let by_pattern = each(&|| table.targets("own:other").len());
         println!(
