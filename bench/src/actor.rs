@@ -42,7 +42,7 @@ where
         .collect();
     let mut laps = Laps::begin(&run);
     let mut replies = Vec::with_capacity(actors.len());
-    while let Some(number) = laps.next() {
+    while let Some(number) = laps.round() {
         for actor in &actors {
             let (sender, reply) = oneshot::channel();
             if actor.send((ask(number, run.pending), sender)).await.is_ok() {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use crate::{
-    builds::Builds,
+    builds::Counting,
     error::BenchError,
     row::{Bar, Row},
 };
@@ -29,10 +29,11 @@ struct Sum {
     all: f64,
 }
 
-pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
-    let mut program = Command::new(&builds.counting.program);
-    program.arg("--emitter").arg(&builds.counting.emitter);
-    program.arg("--handlers").arg(&builds.counting.handlers);
+pub(crate) fn rows() -> Result<Vec<Row>, BenchError> {
+    let counting = Counting::get()?;
+    let mut program = Command::new(&counting.program);
+    program.arg("--emitter").arg(&counting.emitter);
+    program.arg("--handlers").arg(&counting.handlers);
     program.stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = program.output().map_err(|error| BenchError::Program(error.to_string()))?;
     if !output.status.success() {

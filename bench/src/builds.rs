@@ -16,16 +16,15 @@ const HANDLERS: &str = "ksi-bench-handlers";
 const SMALL: &str = "hello";
 const ALLOCATIONS: &str = "ksi-bench-allocations";
 
-/// Everything that a run loads or starts.
+/// Everything that a run loads.
 pub(crate) struct Builds {
     pub(crate) emitter: Library,
     pub(crate) handlers: Library,
     /// The smallest plugin, for hosts with many.
     pub(crate) small: Library,
-    /// The program that counts allocations, and the builds of the two plugins that count theirs.
-    pub(crate) counting: Counting,
 }
 
+/// The program that counts allocations, and the builds of the two plugins that count theirs.
 pub(crate) struct Counting {
     pub(crate) program: PathBuf,
     pub(crate) emitter: PathBuf,
@@ -36,22 +35,24 @@ impl Builds {
     /// # Errors
     /// Cargo fails, or builds something else.
     pub(crate) fn get() -> Result<Self, BenchError> {
-        // The next build writes over these files: what is timed is read before.
-        let timed = build(&[EMITTER, HANDLERS, SMALL], &[])?;
-        let library = |package| Library::read(file(&timed, package)?);
+        let built = build(&[EMITTER, HANDLERS, SMALL], &[])?;
+        let library = |package| Library::read(file(&built, package)?);
         let (emitter, handlers) = (library(EMITTER)?, library(HANDLERS)?);
-        let small = library(SMALL)?;
-        let counting = ["ksi-bench-emitter/count-allocations,ksi-bench-handlers/count-allocations"];
-        let counting = build(
-            &[EMITTER, HANDLERS, ALLOCATIONS],
-            &[&["--features"], counting.as_slice()].concat(),
-        )?;
-        let counting = Counting {
-            program: file(&counting, ALLOCATIONS)?.clone(),
-            emitter: file(&counting, EMITTER)?.clone(),
-            handlers: file(&counting, HANDLERS)?.clone(),
-        };
-        Ok(Builds { emitter, handlers, small, counting })
+        Ok(Builds { emitter, handlers, small: library(SMALL)? })
+    }
+}
+
+impl Counting {
+    /// Builds over the files of [`Builds`], which are read by then.
+    ///
+    /// # Errors
+    /// Cargo fails, or builds something else.
+    pub(crate) fn get() -> Result<Self, BenchError> {
+        let features = "ksi-bench-emitter/count-allocations,ksi-bench-handlers/count-allocations";
+        let built = build(&[EMITTER, HANDLERS, ALLOCATIONS], &["--features", features])?;
+        let file = |package| file(&built, package).cloned();
+        let (program, emitter) = (file(ALLOCATIONS)?, file(EMITTER)?);
+        Ok(Counting { program, emitter, handlers: file(HANDLERS)? })
     }
 }
 

@@ -109,7 +109,7 @@ async fn through_the_api(stage: &Stage, handlers: u32, pending: bool) -> Result<
 async fn emit_through_the_api(host: Host, run: Run) -> Ran {
     let event = format!("bench:letter_{}", run.handlers());
     let mut laps = Laps::begin(&run);
-    while let Some(number) = laps.next() {
+    while let Some(number) = laps.round() {
         let payload = Payload::encode(&Letter::ask(number, run.pending)).ok();
         let event = payload.and_then(|payload| NewEvent::new(&event, payload).ok());
         let Some(event) = event else { break };

@@ -72,7 +72,7 @@ async fn measure(options: &Options, builds: &Builds) -> Result<Vec<Row>, BenchEr
         eprintln!("measuring: {part}");
         rows.extend(match part {
             Rows::Dispatch => dispatch::rows(builds).await?,
-            Rows::Allocations => allocations::rows(builds).await?,
+            Rows::Allocations => allocations::rows()?,
             Rows::Growth => growth::rows(builds).await?,
             Rows::Threads => threads::rows(builds).await?,
             Rows::Socket => socket::rows(builds).await?,

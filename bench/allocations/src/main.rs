@@ -136,9 +136,10 @@ async fn an_event(
         Ok(least.unwrap_or_default())
     };
     let (short, long) = (cost(SHORT).await?, cost(SHORT + u64::from(MORE)).await?);
+    // A host that is unoptimized makes one or two more in a run, which is nothing an emit.
     let each = |long: u64, short: u64| {
         let more = u32::try_from(long.saturating_sub(short)).unwrap_or(u32::MAX);
-        f64::from(more) / f64::from(MORE)
+        (f64::from(more) / f64::from(MORE) * 10.0).round() / 10.0
     };
     let [host, emitter, handlers] = [
         each(long.host, short.host),
@@ -189,7 +190,7 @@ impl Counts {
 
 async fn through_the_api(host: &Host, run: Run) -> Result<Ran, CountError> {
     let mut laps = Laps::begin(&run);
-    while let Some(number) = laps.next() {
+    while let Some(number) = laps.round() {
         let reply: Letter = ask(host, "bench:letter", &Letter::ask(number, false)).await?;
         laps.replied(reply.answers(number));
     }

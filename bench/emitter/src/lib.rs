@@ -108,7 +108,7 @@ async fn request<E: Emit, R: DeserializeOwned>(
     right: impl Fn(&R, u64) -> bool,
 ) -> Result<Ran> {
     let mut laps = Laps::begin(run);
-    while let Some(number) = laps.next() {
+    while let Some(number) = laps.round() {
         let reply = ctx.request::<R>(&ask(number)).await?;
         laps.replied(right(&reply, number));
     }
@@ -123,7 +123,7 @@ async fn emit<E: Emit, R: DeserializeOwned>(
     right: impl Fn(&R, u64) -> bool,
 ) -> Result<Ran> {
     let mut laps = Laps::begin(run);
-    while let Some(number) = laps.next() {
+    while let Some(number) = laps.round() {
         let report = ctx.emit(&ask(number)).await;
         for reply in report.results_as::<R>()? {
             laps.replied(right(&reply, number));

@@ -106,9 +106,9 @@ impl Letter {
     }
 }
 
-/// The number of the first question, and how they go on.
-pub fn next(asked: u64) -> u64 {
-    1_000_000_000 + asked
+/// The number that the question of a round has: of ten digits, always.
+pub fn number_of(round: u64) -> u64 {
+    1_000_000_000 + round
 }
 
 /// Lets others have the thread once, if it is to.
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_letter_and_its_answer_are_of_137_bytes() {
         for pending in [true, false] {
-            for number in [next(0), next(1), next(1_000_000_000)] {
+            for number in [number_of(0), number_of(1), number_of(1_000_000_000)] {
                 let json = serde_json::to_string(&Letter::ask(number, pending)).unwrap();
                 let expected = if pending { 136 } else { 137 };
                 assert_eq!(json.len(), expected, "{json}");
@@ -140,10 +140,10 @@ mod tests {
 
     #[test]
     fn only_the_right_answer_answers() {
-        let added = Added { number: next(1), sum: next(0) + 5 };
-        assert!(added.answers(next(0)) && !added.answers(next(1)));
-        let letter = Letter::ask(next(1), false);
-        assert!(letter.answers(next(0)) && !letter.answers(next(1)));
-        assert!(!Letter { subject: String::new(), ..letter }.answers(next(0)));
+        let added = Added { number: number_of(1), sum: number_of(0) + 5 };
+        assert!(added.answers(number_of(0)) && !added.answers(number_of(1)));
+        let letter = Letter::ask(number_of(1), false);
+        assert!(letter.answers(number_of(0)) && !letter.answers(number_of(1)));
+        assert!(!Letter { subject: String::new(), ..letter }.answers(number_of(0)));
     }
 }

@@ -10,6 +10,8 @@ use std::{
 use crate::{Added, Laps, Letter, Numbers, Ran, Run};
 
 type Boxed<R> = Pin<Box<dyn Future<Output = Result<R, String>> + Send>>;
+/// One that has been polled or will be, and what it came to.
+type Call<R> = (Boxed<R>, Option<Result<R, String>>);
 type Handler<E, R> = Arc<dyn Fn(Arc<E>) -> Boxed<R> + Send + Sync>;
 
 /// Handlers that share the event and may keep it, like a plugin's.
@@ -38,7 +40,7 @@ async fn emit<E: Send + Sync + 'static, R>(
     // So that nothing of them is known where they are called.
     let handlers = std::hint::black_box(handlers);
     let mut laps = Laps::begin(&run);
-    while let Some(number) = laps.next() {
+    while let Some(number) = laps.round() {
         let event = Arc::new(ask(number, run.pending));
         if let [handler] = &handlers[..] {
             let reply = handler(event).await;
@@ -54,8 +56,7 @@ async fn emit<E: Send + Sync + 'static, R>(
 
 /// Polls all of them until each is ready; what they came to, in their order.
 async fn all<R>(calls: impl Iterator<Item = Boxed<R>>) -> Vec<Result<R, String>> {
-    let mut calls: Vec<(Boxed<R>, Option<Result<R, String>>)> =
-        calls.map(|call| (call, None)).collect();
+    let mut calls: Vec<Call<R>> = calls.map(|call| (call, None)).collect();
     poll_fn(|cx| {
         let mut ready = true;
         for (call, reply) in calls.iter_mut().filter(|(_, reply)| reply.is_none()) {
@@ -77,7 +78,7 @@ pub async fn borrowed(run: Run) -> Ran {
     let handler: BorrowingHandler = Box::new(|asked| Box::pin(asked.answer()));
     let handler = std::hint::black_box(handler);
     let mut laps = Laps::begin(&run);
-    while let Some(number) = laps.next() {
+    while let Some(number) = laps.round() {
         let reply = handler(&Numbers::ask(number, run.pending)).await;
         laps.replied(reply.answers(number));
     }

@@ -5,7 +5,7 @@ use crate::{Laps, Letter, Ran, Run};
 /// Letters, with the handler's work between the conversions.
 pub async fn letters(run: Run) -> Ran {
     let mut laps = Laps::begin(&run);
-    while let Some(number) = laps.next() {
+    while let Some(number) = laps.round() {
         let event = serde_json::to_vec(&Letter::ask(number, run.pending)).unwrap_or_default();
         let event = std::hint::black_box(event);
         for _ in 0..run.handlers() {

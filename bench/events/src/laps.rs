@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::{Ran, Run, next};
+use crate::{Ran, Run, number_of};
 
 /// One run under way.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Laps {
 
     /// The number of the next question, unless it is over.
     #[inline]
-    pub fn next(&mut self) -> Option<u64> {
+    pub fn round(&mut self) -> Option<u64> {
         if self.left == 0 {
             self.left = self.run.batch;
             if self.run.nanos > 0 && self.nanos() >= self.run.nanos {
@@ -35,7 +35,7 @@ impl Laps {
         }
         self.left -= 1;
         self.rounds += 1;
-        Some(next(self.rounds))
+        Some(number_of(self.rounds))
     }
 
     /// Counts a reply.
@@ -63,16 +63,16 @@ mod tests {
     fn a_run_ends_by_its_rounds_or_by_the_clock_and_a_wrong_reply_spoils_it() {
         let mut laps = Laps::begin(&Run::rounds(Lane::Shared, Route::Request, 3));
         let mut asked = Vec::new();
-        while let Some(number) = laps.next() {
+        while let Some(number) = laps.round() {
             asked.push(number);
-            laps.replied(number != next(2));
+            laps.replied(number != number_of(2));
         }
         let ran = laps.end();
-        assert_eq!((asked, ran.right), (vec![next(1), next(2), next(3)], 2));
+        assert_eq!((asked, ran.right), (vec![number_of(1), number_of(2), number_of(3)], 2));
         assert_eq!(ran.nanos_a_round(1), None);
 
         let mut laps = Laps::begin(&Run::timed(Lane::Shared, Route::Request, false, 1));
-        while laps.next().is_some() {
+        while laps.round().is_some() {
             laps.replied(true);
         }
         assert!(laps.end().nanos_a_round(1).is_some());

@@ -9,7 +9,7 @@ pub mod json;
 mod laps;
 mod run;
 
-pub use asked::{Added, FROM, Letter, Numbers, PAGES, SUBJECT, TO, next};
+pub use asked::{Added, FROM, Letter, Numbers, PAGES, SUBJECT, TO, number_of};
 pub use laps::Laps;
 pub use run::{Lane, Ran, Route, Run};
 

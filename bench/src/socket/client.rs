@@ -76,7 +76,7 @@ struct Asked<'a> {
 }
 
 fn request(id: u32) -> Result<Request, BenchError> {
-    let letter = Letter::ask(ksi_bench_events::next(id.into()), false);
+    let letter = Letter::ask(ksi_bench_events::number_of(id.into()), false);
     let data = serde_json::value::to_raw_value(&letter)?;
     let asked = Asked { event: "bench:echo", data: &data, correlation_id: id };
     let mut line = serde_json::to_vec(&asked)?;
