@@ -8,6 +8,7 @@
 mod kit;
 
 mod accounting;
+mod allocations;
 mod author;
 mod bad_files;
 mod builtin;

@@ -26,11 +26,14 @@ impl Artifacts {
 }
 
 /// The workspace, built once a run and as a whole: with all packages named, features unify as in any other build of
-/// it, so that nothing is compiled twice.
+/// it, so that nothing is compiled twice. The plugins of the benchmarks are the builds that count.
 pub(crate) fn artifacts() -> &'static Artifacts {
     static BUILT: OnceLock<Artifacts> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let mut cargo = cargo(&workspace(), "build", &["--workspace", "--lib", "--bins"]);
+        const COUNT: &str =
+            "ksi-bench-emitter/count-allocations,ksi-bench-handlers/count-allocations";
+        let what = ["--workspace", "--lib", "--bins", "--features", COUNT];
+        let mut cargo = cargo(&workspace(), "build", &what);
         with_cargo_environment(&mut cargo);
         Artifacts(built_by(cargo))
     })

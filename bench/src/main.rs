@@ -1,0 +1,88 @@
+//! Measures what events cost, beside what the same would cost without a host, in one run and in one table.
+//!
+//! `cargo run --release -p ksi-bench`
+//!
+//! It is a host like any other, with real libraries: a plugin that emits, and one with handlers. Every figure is the median
+//! of several short repetitions, and each repetition is followed by one of the limit that it is held against, so that a
+//! machine that gets slower meanwhile does so for both. Whatever answers wrongly ends the program. In reading order: what
+//! is loaded ([`builds`], [`library`], [`stage`]), how it is measured ([`series`]) and, beside the limits of `ksi-bench-events`, against what ([`actor`]), the rows
+//! ([`dispatch`], [`allocations`], [`growth`], [`threads`], [`socket`], [`start`]), and the table ([`row`], [`report`]).
+
+mod actor;
+mod allocations;
+mod builds;
+mod dispatch;
+mod error;
+mod growth;
+mod library;
+mod options;
+mod report;
+mod row;
+mod series;
+mod socket;
+mod stage;
+mod start;
+mod threads;
+
+use std::{process::ExitCode, time::Instant};
+
+use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    builds::Builds,
+    error::BenchError,
+    options::{Options, Rows},
+    row::Row,
+};
+
+fn main() -> ExitCode {
+    // This program is started again to try a plugin file before it is loaded.
+    ksi_host::answer_probe();
+    let options = Options::parse();
+    let done = match &options.start_in {
+        Some(folder) => start::measure_here(folder),
+        None => bench(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ksi-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(options: &Options) -> Result<(), BenchError> {
+    let builds = Builds::get()?;
+    let began = Instant::now();
+    let rows = runtime()?.block_on(measure(options, &builds))?;
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{}", report::table(&rows));
+    println!("{}, {seconds:.0} s", report::machine());
+    match &options.json {
+        Some(path) => report::write(path, &report::json(&rows, seconds)),
+        None => Ok(()),
+    }
+}
+
+async fn measure(options: &Options, builds: &Builds) -> Result<Vec<Row>, BenchError> {
+    let mut rows = Vec::new();
+    for part in options.rows() {
+        eprintln!("measuring: {part}");
+        rows.extend(match part {
+            Rows::Dispatch => dispatch::rows(builds).await?,
+            Rows::Allocations => allocations::rows()?,
+            Rows::Growth => growth::rows(builds).await?,
+            Rows::Threads => threads::rows(builds).await?,
+            Rows::Socket => socket::rows(builds).await?,
+            Rows::Start => start::rows(builds).await?,
+        });
+    }
+    Ok(rows)
+}
+
+/// As many threads as the host has dispatch workers. What is measured runs on them, or on those.
+fn runtime() -> Result<Runtime, BenchError> {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(BenchError::Runtime)
+}

@@ -1,0 +1,130 @@
+//! A host with its plugins, and what is asked of it.
+
+use std::path::PathBuf;
+
+use ksi_bench_events::{Ran, Run};
+use ksi_host::{Config, Host, NewEvent, Payload, Report};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    builds::Builds,
+    error::BenchError,
+    library::Library,
+    series::{Measure, measure},
+};
+
+/// One host, in this process.
+pub(crate) struct Stage {
+    pub(crate) host: Host,
+    dir: tempfile::TempDir,
+}
+
+impl Stage {
+    /// A host with the emitting plugin, the one with the handlers, and so many others.
+    ///
+    /// # Errors
+    /// It does not start, or a plugin is not live.
+    pub(crate) async fn start(
+        builds: &Builds,
+        fan_out: bool,
+        others: usize,
+    ) -> Result<Self, BenchError> {
+        let dir = tempfile::Builder::new().prefix("ksi-bench-").tempdir();
+        let dir = dir.map_err(BenchError::Folder)?;
+        let plugins = dir.path().join("plugins");
+        std::fs::create_dir(&plugins).map_err(BenchError::Folder)?;
+        builds.emitter.write(&plugins.join("emitter.so"))?;
+        builds.handlers.write(&plugins.join("handlers.so"))?;
+        write_small(&builds.small, &plugins, others)?;
+        let mut config = Config { plugin_dirs: vec![plugins], ..Config::default() };
+        config.limits.subscriptions = 8_192;
+        config.plugins.insert("bench-handlers".to_owned(), json!({ "fan_out": fan_out }));
+        let host = Host::builder().config(config).start().await?;
+        all_live(&host, others + 2).await?;
+        Ok(Stage { host, dir })
+    }
+
+    /// Where its socket may be.
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Has the plugin emit.
+    ///
+    /// # Errors
+    /// It cannot, or a reply is wrong.
+    pub(crate) async fn run(&self, run: &Run) -> Result<Ran, BenchError> {
+        let ran: Ran = ask(&self.host, "bench:run", run).await?;
+        match ran.nanos_a_round(run.handlers()) {
+            Some(_) => Ok(ran),
+            None => Err(BenchError::Wrong(format!("{run:?} came to {ran:?}"))),
+        }
+    }
+
+    /// Nanoseconds an emit from inside the plugin, as often as they are measured.
+    pub(crate) fn inside(&self, run: Run) -> Measure<'_> {
+        measure(move || async move {
+            let ran = self.run(&run).await?;
+            ran.nanos_a_round(run.handlers()).ok_or_else(|| BenchError::Wrong(format!("{run:?}")))
+        })
+    }
+
+    /// Stops the host.
+    pub(crate) async fn stop(self) {
+        self.host.shutdown().await;
+    }
+}
+
+/// Writes so many plugins, all of the same code.
+///
+/// # Errors
+/// A file cannot be written.
+pub(crate) fn write_small(
+    small: &Library,
+    folder: &std::path::Path,
+    count: usize,
+) -> Result<(), BenchError> {
+    (0..count).try_for_each(|number| {
+        let name = format!("p{number:04}");
+        small.renamed("hello", &name)?.write(&folder.join(format!("{name}.so")))
+    })
+}
+
+/// # Errors
+/// Not so many plugins are live.
+pub(crate) async fn all_live(host: &Host, wanted: usize) -> Result<(), BenchError> {
+    let listed: Value = ask(host, "module:list", &json!({})).await?;
+    let modules = listed["modules"].as_array().map_or(&[][..], Vec::as_slice);
+    let live = modules.iter().filter(|module| module["state"] == "live").count();
+    if live == wanted {
+        return Ok(());
+    }
+    let errors: Vec<_> =
+        modules.iter().filter_map(|module| module["last_error"].as_str()).take(3).collect();
+    Err(BenchError::NotLive { wanted, live, errors: errors.join("; ") })
+}
+
+/// The one reply to an event.
+///
+/// # Errors
+/// There is none, or more than one.
+pub(crate) async fn ask<R: DeserializeOwned>(
+    host: &Host,
+    event: &str,
+    data: &impl Serialize,
+) -> Result<R, BenchError> {
+    let report = host.emit(NewEvent::new(event, Payload::encode(data)?)?).await;
+    only(&report).map_err(|problem| BenchError::Event { event: event.to_owned(), problem })
+}
+
+fn only<R: DeserializeOwned>(report: &Report) -> Result<R, String> {
+    if let Some(failed) = report.error() {
+        return Err(format!("{}: {}", failed.result.code(), failed.result.message()));
+    }
+    let mut replies = report.replies();
+    match (replies.next(), replies.next()) {
+        (Some(reply), None) => reply.decode().map_err(|error| error.to_string()),
+        _ => Err("it has no reply, or more than one".to_owned()),
+    }
+}

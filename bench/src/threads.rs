@@ -1,0 +1,63 @@
+//! Two threads that emit, against one.
+
+use futures_util::future::try_join;
+use ksi_bench_events::{Lane, Ran, Route, Run, boxed};
+
+use crate::{
+    builds::Builds,
+    error::BenchError,
+    row::{Bar, Row},
+    series::{Measuring, measure, medians},
+    stage::Stage,
+};
+
+/// Longer than elsewhere, so that the moments in which only one of the two runs do not count.
+const NANOS: u64 = 40_000_000;
+const REPETITIONS: usize = 9;
+
+pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
+    let stage = Stage::start(builds, false, 0).await?;
+    let mut rows = Vec::new();
+    let mut met = 0;
+    for (lane, name) in [(Lane::Shared, "typed"), (Lane::Json, "JSON")] {
+        let alone = Run::timed(lane, Route::Request, false, NANOS);
+        let one = || async { Ok(rate(stage.run(&alone).await?)) };
+        let two = || -> Measuring<'_> {
+            met += 2;
+            let run = Run { meet: met, ..alone };
+            let stage = &stage;
+            Box::pin(async move {
+                let (first, second) = try_join(stage.run(&run), stage.run(&run)).await?;
+                Ok(rate(first) + rate(second))
+            })
+        };
+        let [two, one] = medians([measure(two), measure(one)], REPETITIONS).await?;
+        rows.push(
+            Row::new(format!("two threads that request, {name}"), two, "a second")
+                .against("one thread", one)
+                .bar(Some(Bar::RatioAtLeast(1.8))),
+        );
+    }
+    stage.stop().await;
+    rows.push(machine().await?);
+    Ok(rows)
+}
+
+/// What two threads of this machine do at this moment, with nothing between them.
+async fn machine() -> Result<Row, BenchError> {
+    let run = Run::timed(Lane::Shared, Route::Request, false, NANOS);
+    let boxed = move || tokio::spawn(boxed::numbers(run));
+    let one = move || async move { Ok(rate(boxed().await?)) };
+    let two = move || async move {
+        let (first, second) = try_join(boxed(), boxed()).await?;
+        Ok(rate(first) + rate(second))
+    };
+    let [two, one] = medians([measure(two), measure(one)], REPETITIONS).await?;
+    Ok(Row::new("two threads with boxed futures", two, "a second").against("one thread", one))
+}
+
+/// Rounds a second.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn rate(ran: Ran) -> f64 {
+    ran.rounds as f64 * 1e9 / ran.nanos as f64
+}
