@@ -2,7 +2,7 @@
 //!
 //! In the order of the story: [`watch`] waits until a file has settled, [`private_copy`] copies it, [`manifest`] reads
 //! what it is from its bytes, [`probe`] lets a child process open it, and [`trial`] restore a copy of its state there
-//! ([`prepare`] puts these together, [`aside`] has them give way to events); [`load`] opens it here, and [`generation`] is what it becomes ([`activate`]);
+//! ([`prepare`] puts these together, [`probed`] remembers what was found, [`aside`] has them give way to events); [`load`] opens it here, and [`generation`] is what it becomes ([`activate`]);
 //! [`hand_over`] brings it the state of the live one ([`state`]); [`transaction`] runs the whole and swaps, as the folders
 //! ([`follow`]) or people ([`supervisor`], on [`own_thread`]) ask for it; [`retire`] lets the old generation go ([`letting_go`]).
 //!
@@ -35,6 +35,7 @@ pub(crate) mod policy;
 pub(crate) mod prepare;
 pub(crate) mod private_copy;
 pub(crate) mod probe;
+mod probed;
 pub(crate) mod registry;
 pub(crate) mod requirements;
 pub(crate) mod retire;

@@ -55,6 +55,37 @@ fn a_file_that_is_written_over_in_place_is_taken_when_it_stands_still() {
 }
 
 #[test]
+fn the_same_bytes_are_probed_once_and_are_described_all_the_same() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    let mut handlers = Vec::new();
+    for (generation, step, is_probed) in
+        [(1, "start", true), (2, "reload", false), (3, "other bytes", true), (4, "rollback", false)]
+    {
+        match step {
+            "start" => {}
+            "other bytes" => host.drop_in("chaos.so", &Library::chaos().version(2)),
+            _ => drop(client.emit(&format!("module:{step}"), json!({"module_name": "chaos"}))),
+        }
+        host.until_live("chaos", generation);
+        let inspected = client.emit("module:inspect", json!({"module_name": "chaos"}));
+        let timings = &inspected["timings_ms"];
+        assert_eq!(timings.get("probe").is_some(), is_probed, "{step}: {timings}");
+        handlers.push(inspected["handlers"].clone());
+    }
+    let echo = handlers[0].as_array().unwrap().iter().find(|handler| handler["name"] == "echo");
+    assert!(echo.unwrap()["payload_schema"].is_object(), "{echo:?}");
+    assert!(handlers.iter().all(|described| named(described) == named(&handlers[0])));
+}
+
+/// What a probe tells of handlers.
+fn named(handlers: &Value) -> Vec<[&Value; 4]> {
+    let parts = ["name", "summary", "payload_schema", "reply_schema"];
+    let handlers = handlers.as_array().unwrap().iter();
+    handlers.map(|handler| parts.map(|part| &handler[part])).collect()
+}
+
+#[test]
 fn a_file_with_the_same_content_is_no_new_generation() {
     let host = TestHost::chaos();
     for _ in 0..3 {

@@ -68,7 +68,7 @@ impl PluginLibrary {
     /// Opens the library at `path`, which runs its constructors. Only after its manifest was read, and where plugin
     /// code may run.
     pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
-        // SAFETY: the file's bytes were found to be those of a plugin, and a child process has opened this very copy
+        // SAFETY: the file's bytes were found to be those of a plugin, and a child process has opened the same bytes
         // before (or the operator has switched that off). Its constructors are those of a Rust library.
         let library = unsafe { open(path) }
             .map_err(|source| LoadError::Open { path: path.to_owned(), source })?;

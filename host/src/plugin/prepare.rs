@@ -20,6 +20,7 @@ use super::{
     manifest::{Manifest, read_manifest},
     private_copy::{CopyError, PrivateCopy, PrivateDir},
     probe::Prober,
+    probed::Probed,
     trial::Trial,
 };
 
@@ -28,6 +29,7 @@ pub(crate) struct Preparation {
     dir: PrivateDir,
     /// `None` for a host that has no executable to probe with.
     prober: Option<Prober>,
+    probed: Probed,
     /// Bounds how many files are copied or probed at a time.
     places: Arc<Semaphore>,
 }
@@ -63,7 +65,12 @@ pub(crate) struct Candidate {
 impl Preparation {
     pub(crate) fn new(dir: PrivateDir, prober: Option<Prober>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Preparation { dir, prober, places: Arc::new(Semaphore::new(cores * 2)) }
+        Preparation {
+            dir,
+            prober,
+            probed: Probed::default(),
+            places: Arc::new(Semaphore::new(cores * 2)),
+        }
     }
 
     /// Whether there is a process to try a candidate in.
@@ -118,22 +125,28 @@ impl Preparation {
         Ok(Examined { file, copy, manifest, timings, place })
     }
 
-    /// Lets a child process open it, and restore state in an instance of it if there is some.
+    /// Lets a child process open it, and restore state in an instance of it if there is some. Without state to try, what
+    /// an earlier probe of the same bytes has found is taken.
     pub(crate) async fn probe(
         &self,
         examined: Examined,
         trial: Option<Trial>,
     ) -> Result<Candidate, DeployError> {
         let Examined { file, copy, manifest, mut timings, place: _place } = examined;
-        let started = Instant::now();
-        let description = match &self.prober {
-            Some(prober) => {
+        let known = if trial.is_none() { self.probed.get(copy.hash()) } else { None };
+        let description = match (known, &self.prober) {
+            (Some(known), _) => Some(known),
+            (None, Some(prober)) => {
+                let started = Instant::now();
                 let probed = prober.probe(copy.path(), trial).await;
-                Some(probed.map_err(|source| DeployError::Probe { file: file.clone(), source })?)
+                let description =
+                    probed.map_err(|source| DeployError::Probe { file: file.clone(), source })?;
+                self.probed.remember(copy.hash(), &description);
+                timings.note("probe", started.elapsed());
+                Some(description)
             }
-            None => None,
+            (None, None) => None,
         };
-        timings.note("probe", started.elapsed());
         Ok(Candidate { file, copy, manifest, description, timings })
     }
 }
