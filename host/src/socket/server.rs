@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -35,12 +36,10 @@ pub(super) async fn run(
         };
         match accepted {
             Ok((client, _)) if clients.len() < limits.connections => {
-                clients.spawn(connection::serve(
-                    client,
-                    host.clone(),
-                    limits.clone(),
-                    stop.clone(),
-                ));
+                let (limits, stop, timers) = (limits.clone(), stop.clone(), Handle::current());
+                let served = connection::serve(client, host.clone(), limits, stop, timers);
+                // When this one is dropped, the other one is, there.
+                clients.spawn(host.spawn(served).fallible());
             }
             Ok((client, _)) => refuse(client, limits.connections),
             Err(error) => {
