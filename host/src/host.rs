@@ -479,6 +479,11 @@ impl Host {
         self.0.router.site.workers.spawn(future)
     }
 
+    /// With what to register a socket that is served by [such](Self::spawn) a future.
+    pub(crate) fn io(&self) -> &Handle {
+        self.0.router.site.workers.io()
+    }
+
     async fn announce(&self, event: &str) {
         let plugins = self.0.supervisor.registry().last_started_first().len();
         let data = json!({ "version": env!("CARGO_PKG_VERSION"), "plugins": plugins, "pid": std::process::id() });
