@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_task::Task;
 use ksi_plugin_api::{NameError, Pattern};
 use serde::Serialize;
 use serde_json::json;
@@ -468,6 +469,21 @@ impl Host {
                 );
             }
         }
+    }
+
+    /// Runs a future on the dispatch workers, where an event that it emits is handled in place. Whatever it holds is
+    /// polled and dropped there alone.
+    pub(crate) fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.0.router.site.workers.spawn(future)
+    }
+
+    /// With what to register a socket that is served by [such](Self::spawn) a future.
+    pub(crate) fn io(&self) -> &Handle {
+        self.0.router.site.workers.io()
     }
 
     async fn announce(&self, event: &str) {

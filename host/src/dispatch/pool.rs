@@ -10,12 +10,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_task::{Runnable, Task};
 
 use super::{
+    idle_io::IdleIo,
     slot::{self, Slot, with_slot},
     stripe::Lease,
 };
@@ -23,6 +24,12 @@ use crate::clock;
 
 /// The stack of a worker: room for [`NESTED`] handlers with large futures, in a debug build too.
 const STACK: usize = 8 << 20;
+/// How long I/O is left alone at the most while every thread is at work.
+const LOOK: Duration = Duration::from_micros(200);
+/// A poll of this length is worth waking a colleague for who waits for I/O meanwhile.
+const LONG: Duration = Duration::from_micros(50);
+/// So many polls after a long one are expected to be long too.
+const LONG_ONES: u32 = 32;
 
 /// A queue and the threads that serve it.
 pub(super) struct Pool {
@@ -31,6 +38,8 @@ pub(super) struct Pool {
     pub(super) limit: usize,
     /// How long a thread waits for work before it leaves; `None` for ever.
     patience: Option<Duration>,
+    /// What one of the idle threads waits for.
+    io: Option<IdleIo>,
     queue: Mutex<Queue>,
     more: Condvar,
     crew: Mutex<Crew>,
@@ -40,10 +49,45 @@ pub(super) struct Pool {
 pub(super) struct Queue {
     pub(super) ready: VecDeque<Runnable>,
     /// Threads that wait in `more`.
-    pub(super) idle: usize,
+    asleep: usize,
     /// A thread was notified and has not come back yet. One at a time is enough: it wakes the next.
     waking: bool,
+    /// Who looks after I/O.
+    watch: Watch,
+    /// When somebody did.
+    looked: Option<Instant>,
+    /// How many polls are expected to be long.
+    long: u32,
     pub(super) watchdog: Option<Thread>,
+}
+
+/// Who looks after the pool's I/O.
+///
+/// A thread that has waited for it and takes a task leaves it to nobody: usually it is back before a colleague were
+/// awake. If its poll takes long, the watchdog wakes one; and while polls have been long lately, it does so itself.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    #[default]
+    Nobody,
+    /// A thread that is at work, and does not wait.
+    Looking,
+    /// An idle thread.
+    Waiting,
+    /// An idle thread that was told to come back.
+    Called,
+}
+
+impl Watch {
+    fn is_idle(self) -> bool {
+        matches!(self, Watch::Waiting | Watch::Called)
+    }
+}
+
+impl Queue {
+    /// Threads that wait for work.
+    pub(super) fn idle(&self) -> usize {
+        self.asleep + usize::from(self.watch.is_idle())
+    }
 }
 
 /// The threads that are at work.
@@ -59,11 +103,18 @@ pub(super) struct WorkerThread {
 }
 
 impl Pool {
-    pub(super) fn new(name: &'static str, limit: usize, patience: Option<Duration>) -> Self {
+    /// A pool whose threads stay. One of them waits for I/O while it is idle.
+    pub(super) fn lasting(name: &'static str, limit: usize, io: IdleIo) -> Self {
+        Pool { io: Some(io), patience: None, ..Pool::new(name, limit, Duration::ZERO) }
+    }
+
+    /// A pool whose threads come when they are needed.
+    pub(super) fn new(name: &'static str, limit: usize, patience: Duration) -> Self {
         Pool {
             name,
             limit,
-            patience,
+            patience: Some(patience),
+            io: None,
             queue: Mutex::default(),
             more: Condvar::new(),
             crew: Mutex::default(),
@@ -99,6 +150,11 @@ impl Pool {
             && queue.ready.is_empty()
             && with_slot(|slot| slot.for_calls) == Some(true);
         queue.ready.push_back(runnable);
+        if IdleIo::waits_here() {
+            // This is the thread that waits for I/O, and what it is for. It wakes a colleague if there is more of it.
+            self.call_back(&mut queue);
+            return;
+        }
         if mine {
             return;
         }
@@ -121,7 +177,7 @@ impl Pool {
             let queue = self.lock();
             let left = |thread: &&WorkerThread| thread.slot.left.load(Ordering::Relaxed);
             let left = crew.threads.iter().filter(left).count();
-            (queue.ready.len() > queue.idle, crew.threads.len() - left)
+            (queue.ready.len() > queue.idle(), crew.threads.len() - left)
         };
         if missing
             && present < self.limit
@@ -132,9 +188,30 @@ impl Pool {
     }
 
     pub(super) fn wake_one(&self, queue: &mut Queue) {
-        if queue.idle > 0 && !queue.waking {
-            queue.waking = true;
-            self.more.notify_one();
+        if queue.asleep > 0 {
+            if !queue.waking {
+                queue.waking = true;
+                self.more.notify_one();
+            }
+        } else {
+            self.call_back(queue);
+        }
+    }
+
+    /// Has the thread come back that waits for I/O, if one does.
+    fn call_back(&self, queue: &mut Queue) {
+        if queue.watch == Watch::Waiting
+            && let Some(io) = &self.io
+        {
+            queue.watch = Watch::Called;
+            io.end();
+        }
+    }
+
+    /// Wakes a thread that sleeps while nobody looks after I/O.
+    pub(super) fn have_io_watched(&self, queue: &mut Queue) {
+        if self.io.is_some() && queue.watch == Watch::Nobody {
+            self.wake_one(queue);
         }
     }
 
@@ -163,8 +240,9 @@ impl Pool {
 
     fn dismiss(&self, stop: &AtomicBool) {
         // Under the lock, so that no thread looks at `stop` before and goes to sleep after.
-        let queue = self.lock();
+        let mut queue = self.lock();
         stop.store(true, Ordering::Relaxed);
+        self.call_back(&mut queue);
         drop(queue);
         self.more.notify_all();
     }
@@ -179,8 +257,11 @@ impl Pool {
             if let Some(runnable) = queue.ready.pop_front() {
                 if !queue.ready.is_empty() {
                     self.wake_one(&mut queue);
+                } else if queue.long > 0 {
+                    self.have_io_watched(&mut queue);
                 }
                 drop(queue);
+                let begin = Instant::now();
                 slot.polls.fetch_add(1, Ordering::Relaxed);
                 clock::forget();
                 // A plugin's panic is caught before it gets here; this one would be the host's own.
@@ -188,14 +269,11 @@ impl Pool {
                     tracing::error!("a task of the host panicked on a dispatch worker");
                 }
                 slot.polls.fetch_add(1, Ordering::Relaxed);
-                queue = self.lock();
+                queue = self.look(begin);
                 continue;
             }
-            queue.idle += 1;
             let timed_out;
             (queue, timed_out) = self.wait(queue);
-            queue.idle -= 1;
-            queue.waking = false;
             if timed_out && queue.ready.is_empty() {
                 break;
             }
@@ -204,6 +282,7 @@ impl Pool {
             }
         }
         slot.left.store(true, Ordering::Relaxed);
+        self.have_io_watched(&mut queue);
         // A notification that was meant for work may have come to this thread on its way out.
         if !queue.ready.is_empty() {
             self.wake_one(&mut queue);
@@ -214,14 +293,53 @@ impl Pool {
         }
     }
 
-    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> (MutexGuard<'a, Queue>, bool) {
-        match self.patience {
+    /// After a poll that began at `begin`: sees to I/O if nobody has for a while.
+    fn look(&self, begin: Instant) -> MutexGuard<'_, Queue> {
+        let Some(io) = &self.io else { return self.lock() };
+        let now = Instant::now();
+        let mut queue = self.lock();
+        queue.long = match now - begin > LONG {
+            true => LONG_ONES,
+            false => queue.long.saturating_sub(1),
+        };
+        if queue.watch == Watch::Nobody
+            && !queue.ready.is_empty()
+            && queue.looked.is_none_or(|looked| now.saturating_duration_since(looked) > LOOK)
+        {
+            queue.watch = Watch::Looking;
+            queue.looked = Some(now);
+            drop(queue);
+            io.look();
+            queue = self.lock();
+            queue.watch = Watch::Nobody;
+        }
+        queue
+    }
+
+    /// Waits for work, or for I/O if nobody else does; whether that was in vain for too long.
+    fn wait<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> (MutexGuard<'a, Queue>, bool) {
+        if let Some(io) = &self.io
+            && queue.watch == Watch::Nobody
+        {
+            queue.watch = Watch::Waiting;
+            drop(queue);
+            io.wait();
+            let mut queue = self.lock();
+            queue.watch = Watch::Nobody;
+            queue.looked = Some(Instant::now());
+            return (queue, false);
+        }
+        queue.asleep += 1;
+        let (mut queue, timed_out) = match self.patience {
             None => (self.more.wait(queue).unwrap_or_else(PoisonError::into_inner), false),
             Some(patience) => {
                 let waited = self.more.wait_timeout(queue, patience);
                 let (queue, waited) = waited.unwrap_or_else(PoisonError::into_inner);
                 (queue, waited.timed_out())
             }
-        }
+        };
+        queue.asleep -= 1;
+        queue.waking = false;
+        (queue, timed_out)
     }
 }

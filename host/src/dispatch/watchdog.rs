@@ -60,6 +60,8 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, report: &dy
             drop((slots, workers));
             // A bound, so that the thread notices the end of the workers.
             thread::park_timeout(Duration::from_secs(1));
+            // Not at once: work that comes and goes would wake it each time.
+            thread::sleep(TICK);
             continue;
         }
         let waiting = workers.nudge();

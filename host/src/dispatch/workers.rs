@@ -21,9 +21,9 @@ use std::{
 };
 
 use async_task::Task;
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
-use super::{pool::Pool, slot::Slot};
+use super::{idle_io::IdleIo, pool::Pool, slot::Slot};
 
 /// Plugins that begin or end at the same time; further ones wait.
 const LIFE_CYCLE: usize = 32;
@@ -33,6 +33,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// The threads, and the queues that outlive them.
 pub(crate) struct Workers {
     calls: Arc<Pool>,
+    io: Handle,
     blocking: Arc<Pool>,
     life_cycle: Arc<Pool>,
     sets: Arc<Sets>,
@@ -42,12 +43,14 @@ impl Workers {
     /// Starts `calls` threads for calls; up to `blocking` come later for blocking handlers.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system gives no thread, or no descriptors to wait for I/O with.
     pub(crate) fn start(calls: usize, blocking: usize) -> io::Result<Self> {
+        let idle_io = IdleIo::new()?;
         let workers = Workers {
-            calls: Arc::new(Pool::new("ksi-dispatch", calls, None)),
-            blocking: Arc::new(Pool::new("ksi-blocking", blocking, Some(IDLE))),
-            life_cycle: Arc::new(Pool::new("ksi-life-cycle", LIFE_CYCLE, Some(IDLE))),
+            io: idle_io.handle().clone(),
+            calls: Arc::new(Pool::lasting("ksi-dispatch", calls, idle_io)),
+            blocking: Arc::new(Pool::new("ksi-blocking", blocking, IDLE)),
+            life_cycle: Arc::new(Pool::new("ksi-life-cycle", LIFE_CYCLE, IDLE)),
             sets: Arc::default(),
         };
         let mut crew = workers.calls.crew();
@@ -56,6 +59,12 @@ impl Workers {
         }
         drop(crew);
         Ok(workers)
+    }
+
+    /// With what to register sockets whose I/O the call threads wait for while they are idle, which saves those that are
+    /// served by tasks there a thread to wake.
+    pub(crate) fn io(&self) -> &Handle {
+        &self.io
     }
 
     /// Runs a future on the call threads.
@@ -147,10 +156,12 @@ impl Workers {
         self.calls.crew().threads.iter().map(|thread| thread.slot.clone()).collect()
     }
 
-    /// Wakes a call thread if there is work and one sleeps; whether there is work. See [`Pool::push`].
+    /// Wakes a call thread if one sleeps and there is work, or I/O that nobody looks after; whether there is work. See
+    /// [`Pool::push`].
     pub(crate) fn nudge(&self) -> bool {
         let mut state = self.calls.lock();
         if state.ready.is_empty() {
+            self.calls.have_io_watched(&mut state);
             return false;
         }
         self.calls.wake_one(&mut state);
@@ -165,7 +176,7 @@ impl Workers {
     /// Whether every call thread sleeps.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.calls.lock();
-        state.ready.is_empty() && state.idle >= self.calls.limit
+        state.ready.is_empty() && state.idle() >= self.calls.limit
     }
 }
 

@@ -1,10 +1,13 @@
-//! Reading lines of bounded length.
+//! Reading lines of bounded length, many with one read.
 
 use std::io;
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+use memchr::memchr;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// A line's memory above this size is given back once the line was served.
+/// Room for what one read may bring.
+const READ: usize = 16 * 1024;
+/// Memory above this size is given back once the line that needed it was served.
 const KEPT: usize = 64 * 1024;
 
 /// What came next.
@@ -14,58 +17,60 @@ pub(super) enum Read<'a> {
     Line(&'a [u8]),
     /// A line above the limit; all of it was skipped.
     TooLong,
-    /// The client hung up. Half a line before that is dropped: nobody knows what it would have been.
-    End,
 }
 
-/// Reads lines and never holds more of one than the limit.
-pub(super) struct Lines<R> {
-    source: R,
+/// Takes lines out of what was read, and never holds more of one than the limit and one read.
+///
+/// Half a line at the end of all is dropped: nobody knows what it would have been.
+pub(super) struct Lines {
+    buffer: Vec<u8>,
+    /// Where the next line begins.
+    start: usize,
+    /// Up to here that line has no end.
+    searched: usize,
     limit: usize,
-    line: Vec<u8>,
     skipping: bool,
-    complete: bool,
 }
 
-impl<R: AsyncBufRead + Unpin> Lines<R> {
-    pub(super) fn new(source: R, limit: usize) -> Lines<R> {
-        Lines { source, limit, line: Vec::new(), skipping: false, complete: false }
+impl Lines {
+    pub(super) fn new(limit: usize) -> Lines {
+        Lines { buffer: Vec::new(), start: 0, searched: 0, limit, skipping: false }
     }
 
-    /// The next line. Nothing is lost when this future is dropped before it is done.
-    pub(super) async fn next(&mut self) -> io::Result<Read<'_>> {
-        if self.complete {
-            self.complete = false;
-            self.skipping = false;
-            self.line.clear();
-            self.line.shrink_to(KEPT);
-        }
-        while !self.complete {
-            let found = self.source.fill_buf().await?;
-            if found.is_empty() {
-                return Ok(Read::End);
-            }
-            let end = found.iter().position(|byte| *byte == b'\n');
-            let part = &found[..end.unwrap_or(found.len())];
-            if self.skipping || self.line.len() + part.len() > self.limit {
+    /// The next line of what was read; `None` when more must be read for it.
+    pub(super) fn next(&mut self) -> Option<Read<'_>> {
+        let Some(at) = memchr(b'\n', &self.buffer[self.searched..]) else {
+            self.searched = self.buffer.len();
+            if self.skipping || self.searched - self.start > self.limit {
                 self.skipping = true;
-                self.line = Vec::new();
-            } else {
-                self.line.extend_from_slice(part);
+                self.start = self.searched;
             }
-            let used = part.len() + usize::from(end.is_some());
-            self.complete = end.is_some();
-            self.source.consume(used);
+            return None;
+        };
+        let line = self.start..self.searched + at;
+        self.start = line.end + 1;
+        self.searched = self.start;
+        let too_long = std::mem::take(&mut self.skipping) || line.len() > self.limit;
+        Some(if too_long { Read::TooLong } else { Read::Line(&self.buffer[line]) })
+    }
+
+    /// Reads what there is, or waits for it; whether there may be more. Nothing is lost when this future is dropped
+    /// before it is done.
+    pub(super) async fn fill(&mut self, source: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
+        self.buffer.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
+        if self.buffer.capacity() > KEPT && self.buffer.len() < READ {
+            self.buffer.shrink_to(READ);
         }
-        Ok(if self.skipping { Read::TooLong } else { Read::Line(&self.line) })
+        if self.buffer.capacity() - self.buffer.len() < READ / 2 {
+            self.buffer.reserve(READ);
+        }
+        Ok(source.read_buf(&mut self.buffer).await? > 0)
     }
 
     pub(super) fn limit(&self) -> usize {
         self.limit
-    }
-
-    pub(super) fn source(&self) -> &R {
-        &self.source
     }
 }
 
@@ -73,38 +78,67 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use tokio::io::BufReader;
 
-    async fn read_all(input: &[u8], limit: usize, buffer: usize) -> Vec<String> {
-        let mut lines = Lines::new(BufReader::with_capacity(buffer, input), limit);
+    /// Gives so many bytes a read.
+    struct Dripping<'a>(&'a [u8], usize);
+
+    impl AsyncRead for Dripping<'_> {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            let (now, later) = self.0.split_at(self.1.min(self.0.len()));
+            buffer.put_slice(now);
+            self.0 = later;
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn read_all(input: &[u8], limit: usize, at_a_time: usize) -> Vec<String> {
+        let (mut source, mut lines) = (Dripping(input, at_a_time), Lines::new(limit));
         let mut seen = Vec::new();
-        loop {
-            match lines.next().await.unwrap() {
-                Read::Line(line) => seen.push(String::from_utf8_lossy(line).into_owned()),
-                Read::TooLong => seen.push("too long".to_owned()),
-                Read::End => return seen,
+        while lines.fill(&mut source).await.unwrap() {
+            assert!(lines.buffer.len() <= limit + at_a_time, "memory is bounded");
+            while let Some(read) = lines.next() {
+                seen.push(match read {
+                    Read::Line(line) => String::from_utf8_lossy(line).into_owned(),
+                    Read::TooLong => "too long".to_owned(),
+                });
             }
         }
+        seen
     }
 
     #[tokio::test]
     async fn lines_come_whole_however_they_are_cut() {
-        for buffer in 1..12 {
-            let seen = read_all(b"one\n\nthree\nhalf", 5, buffer).await;
-            assert_eq!(seen, ["one", "", "three"], "read {buffer} bytes at a time");
+        for bytes in 1..20 {
+            let seen = read_all(b"one\n\nthree\nhalf", 5, bytes).await;
+            assert_eq!(seen, ["one", "", "three"], "read {bytes} bytes at a time");
         }
     }
 
     #[tokio::test]
     async fn a_long_line_is_skipped_and_the_next_one_read() {
-        for buffer in 1..12 {
-            let seen = read_all(b"12345\n123456\n1234567890\nab\n", 5, buffer).await;
-            assert_eq!(seen, ["12345", "too long", "too long", "ab"], "{buffer} bytes at a time");
+        for bytes in 1..30 {
+            let seen = read_all(b"12345\n123456\n1234567890\nab\n", 5, bytes).await;
+            assert_eq!(seen, ["12345", "too long", "too long", "ab"], "{bytes} bytes at a time");
         }
     }
 
     #[tokio::test]
     async fn half_a_line_that_is_too_long_is_dropped_too() {
         assert_eq!(read_all(b"a\n1234567890", 5, 4).await, ["a"]);
+    }
+
+    #[tokio::test]
+    async fn memory_of_a_long_line_is_given_back() {
+        let mut input = vec![b'x'; 1 << 20];
+        input.extend_from_slice(b"\nshort\nnext\n");
+        let (mut source, mut lines) = (Dripping(&input, 1 << 14), Lines::new(1 << 21));
+        while lines.fill(&mut source).await.unwrap() {
+            while lines.next().is_some() {}
+        }
+        assert!(lines.buffer.capacity() <= KEPT, "{} are kept", lines.buffer.capacity());
     }
 }

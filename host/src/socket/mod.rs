@@ -1,9 +1,9 @@
 //! The control socket: clients on this machine send events and watch them, one JSON object a line.
 //!
 //! In reading order: [`claim`] takes the path, so that one host at most serves it; [`server`] accepts
-//! clients; [`connection`] serves one of them, with [`lines`] at its reading end and [`writer`] at its
-//! writing end; [`request`] and [`reply`] are the wire format; [`monitor`] pushes events to a
-//! connection that asked for them.
+//! clients; [`connection`] reads from one of them, with [`lines`] at its reading end and [`writer`] at its
+//! writing end; [`serving`] has its requests handled; [`request`] and [`reply`] are the wire format; [`monitor`]
+//! pushes events to a connection that asked for them.
 //!
 //! Invariants:
 //! - This layer knows events and a cloned [`Host`]; plugins, files and routing are not its business.
@@ -17,6 +17,7 @@ mod monitor;
 mod reply;
 mod request;
 mod server;
+mod serving;
 mod writer;
 
 use std::path::Path;
@@ -48,7 +49,7 @@ pub struct SocketLimits {
 
 /// A control socket that is being served.
 ///
-/// It is served by tasks on the tokio runtime it was bound on, until [`close`](ControlSocket::close) or
+/// Clients are accepted by a task on the tokio runtime it was bound on and served on the host's dispatch workers, until [`close`](ControlSocket::close) or
 /// until it is dropped. Dropping it cuts the clients off where they are; their requests still end.
 pub struct ControlSocket {
     claim: Claim,

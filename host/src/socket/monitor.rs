@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 
+use async_task::FallibleTask;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::yield_now;
 
 use super::reply::{self, Failure, Reply};
 use super::request::Request;
@@ -20,6 +21,9 @@ use crate::{Host, NameError, Pattern, Watch, Watched};
 const MOST_SUBSCRIPTIONS: usize = 16;
 /// Patterns that one subscription may have: every event of the host is compared with each of them.
 const MOST_PATTERNS: usize = 64;
+
+/// So many events are pushed before others have their turn.
+const TURN: usize = 64;
 
 /// An event that the control socket answers itself.
 #[derive(Debug)]
@@ -144,8 +148,8 @@ impl Monitor {
             client_id: client_id.clone(),
             queue: self.queue,
         };
-        let task = Some(tokio::spawn(pushes.run(ended)));
-        subscriptions.insert(client_id, Subscription { end: Some(end), task });
+        let task = self.host.spawn(pushes.run(ended)).fallible();
+        subscriptions.insert(client_id, Subscription { end, task });
         Ok(())
     }
 
@@ -171,38 +175,20 @@ impl Monitor {
 
 /// A running subscription. Dropping it ends it at once.
 struct Subscription {
-    end: Option<oneshot::Sender<()>>,
-    task: Option<JoinHandle<()>>,
+    end: oneshot::Sender<()>,
+    task: FallibleTask<()>,
 }
 
 impl Subscription {
     /// Lets what waits be pushed, and nothing after that.
-    async fn finish(mut self) {
-        self.end = None;
-        self.ended().await;
+    async fn finish(self) {
+        drop(self.end);
+        self.task.await;
     }
 
     /// When this is done, nothing more is pushed.
-    async fn cancel(mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-        self.ended().await;
-    }
-
-    async fn ended(&mut self) {
-        if let Some(task) = &mut self.task {
-            // Ended or aborted: both are what was asked for.
-            let _ = task.await;
-        }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+    async fn cancel(self) {
+        self.task.cancel().await;
     }
 }
 
@@ -216,7 +202,7 @@ struct Pushes {
 
 impl Pushes {
     async fn run(mut self, mut end: oneshot::Receiver<()>) {
-        loop {
+        for pushed in 1_usize.. {
             let watched = tokio::select! {
                 biased;
                 _ = &mut end => break,
@@ -224,6 +210,9 @@ impl Pushes {
             };
             if !self.push(watched).await {
                 return;
+            }
+            if pushed.is_multiple_of(TURN) {
+                yield_now().await;
             }
         }
         while let Some(watched) = self.watch.next().now_or_never() {

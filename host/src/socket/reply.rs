@@ -23,23 +23,31 @@ pub(super) struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// What became of the event. `names` are the events that exist; they are asked for only when this
-    /// one does not.
-    pub(super) fn report(&self, report: &Report, names: impl FnOnce() -> Vec<String>) -> Vec<u8> {
+    /// What became of the event, appended to `lines`. `names` are the events that exist; they are asked for only when
+    /// this one does not.
+    pub(super) fn report(
+        &self,
+        report: &Report,
+        names: impl FnOnce() -> Vec<String>,
+        lines: &mut Vec<u8>,
+    ) {
         if report.unhandled() {
-            return self.no_such_event(&format!("Unknown event: {}", self.event), &names());
+            return self.no_such_event(&format!("Unknown event: {}", self.event), &names(), lines);
         }
-        self.outcomes(report.outcomes())
+        self.outcomes(report.outcomes(), lines);
     }
 
-    fn outcomes(&self, outcomes: &[Outcome]) -> Vec<u8> {
+    fn outcomes(&self, outcomes: &[Outcome], lines: &mut Vec<u8>) {
+        if let [Outcome { result: OutcomeKind::Replied(payload), .. }] = outcomes {
+            return self.line(&[payload.as_json()], false, &[], lines);
+        }
         let failures: Vec<Failure> = outcomes.iter().filter_map(Failure::of).collect();
         if let Some(first) = failures.first()
             && failures.len() == outcomes.len()
         {
             // `data` tells of one failure; of several, none is to vanish.
             let errors = if failures.len() > 1 { &failures[..] } else { &[] };
-            return self.line(&[&encode(first)], true, errors);
+            return self.line(&[&encode(first)], true, errors, lines);
         }
         let results: Vec<&[u8]> = outcomes
             .iter()
@@ -48,75 +56,78 @@ impl Reply<'_> {
                 _ => None,
             })
             .collect();
-        self.line(&results, false, &failures)
+        self.line(&results, false, &failures, lines);
     }
 
     /// One result of this layer's own.
     pub(super) fn result(&self, data: &impl Serialize) -> Vec<u8> {
-        self.line(&[&encode(data)], false, &[])
+        let mut line = Vec::new();
+        self.line(&[&encode(data)], false, &[], &mut line);
+        line
     }
 
     /// One failure of this layer's own.
     pub(super) fn failed(&self, failure: &Failure) -> Vec<u8> {
-        self.line(&[&encode(failure)], true, &[])
+        let mut line = Vec::new();
+        self.line(&[&encode(failure)], true, &[], &mut line);
+        line
     }
 
     /// For a name that no event has, with what it could have been.
-    pub(super) fn no_such_event(&self, error: &str, names: &[String]) -> Vec<u8> {
+    pub(super) fn no_such_event(&self, error: &str, names: &[String], lines: &mut Vec<u8>) {
         let details = json!({
             "similar": similar(&shown(self.event), names),
             "namespaces": namespaces(names),
         });
         let data = json!({ "status": "error", "error": error, "details": details });
-        self.line(&[&encode(&data)], true, &[])
+        self.line(&[&encode(&data)], true, &[], lines);
     }
 
-    fn line(&self, results: &[&[u8]], failed: bool, errors: &[Failure]) -> Vec<u8> {
+    fn line(&self, results: &[&[u8]], failed: bool, errors: &[Failure], line: &mut Vec<u8>) {
         let bytes = results.iter().map(|result| result.len() + 1).sum::<usize>();
-        let mut line = Vec::with_capacity(bytes + self.event.len() + 160);
+        line.reserve(bytes + self.event.len() + 160);
         line.extend_from_slice(b"{\"event\":");
-        append(&mut line, &self.event);
+        append(line, &self.event);
         line.extend_from_slice(b",\"data\":");
         if let [result] = results {
-            append_json(&mut line, result);
+            append_json(line, result);
         } else {
             line.push(b'[');
             for (index, result) in results.iter().enumerate() {
                 if index > 0 {
                     line.push(b',');
                 }
-                append_json(&mut line, result);
+                append_json(line, result);
             }
             line.push(b']');
         }
-        line.extend_from_slice(format!(",\"count\":{}", results.len()).as_bytes());
+        line.extend_from_slice(b",\"count\":");
+        append(line, &results.len());
         line.extend_from_slice(b",\"correlation_id\":");
         line.extend_from_slice(self.correlation_id.as_json().as_bytes());
         line.extend_from_slice(b",\"timestamp\":");
-        append(&mut line, &unix_now());
+        append(line, &unix_now());
         if failed {
             line.extend_from_slice(b",\"failed\":true");
         }
         if !errors.is_empty() {
             let errors: Vec<_> = errors.iter().map(Failure::as_error).collect();
             line.extend_from_slice(b",\"errors\":");
-            append(&mut line, &errors);
+            append(line, &errors);
         }
         line.extend_from_slice(b"}\n");
-        line
     }
 }
 
-/// The line for something that is no request.
-pub(super) fn malformed(malformed: &Malformed) -> Vec<u8> {
-    let mut line = b"{\"error\":".to_vec();
-    append(&mut line, &malformed.reason.to_string());
+/// The line for something that is no request, appended to `lines`.
+pub(super) fn malformed(malformed: &Malformed, lines: &mut Vec<u8>) {
+    lines.extend_from_slice(b"{\"error\":");
+    append(lines, &malformed.reason.to_string());
     if malformed.correlation_id.is_given() {
-        line.extend_from_slice(b",\"correlation_id\":");
-        line.extend_from_slice(malformed.correlation_id.as_json().as_bytes());
+        lines.extend_from_slice(b",\"correlation_id\":");
+        lines.extend_from_slice(malformed.correlation_id.as_json().as_bytes());
     }
-    line.extend_from_slice(b"}\n");
-    line
+    lines.extend_from_slice(b"}\n");
 }
 
 /// The line for a client above the limit of connections.
@@ -283,7 +294,8 @@ mod tests {
 
     fn line_of(outcomes: &[Outcome]) -> String {
         let none = CorrelationId::default();
-        let line = Reply { event: "a:b", correlation_id: &none }.outcomes(outcomes);
+        let mut line = Vec::new();
+        Reply { event: "a:b", correlation_id: &none }.outcomes(outcomes, &mut line);
         let line = String::from_utf8(line).unwrap();
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         line
@@ -367,7 +379,9 @@ mod tests {
         let names = ["state:set", "state:get", "greet:request", "zebra:run"].map(str::to_owned);
         let none = CorrelationId::default();
         let reply = Reply { event: "state:sets", correlation_id: &none };
-        let value: Value = serde_json::from_slice(&reply.no_such_event("why", &names)).unwrap();
+        let mut line = Vec::new();
+        reply.no_such_event("why", &names, &mut line);
+        let value: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(value["data"]["error"], "why");
         assert_eq!(value["data"]["details"]["similar"][0], "state:set");
         assert!(

@@ -1,9 +1,10 @@
 //! Accepting clients, up to a number of them, and ending with all of them answered.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -35,12 +36,17 @@ pub(super) async fn run(
         };
         match accepted {
             Ok((client, _)) if clients.len() < limits.connections => {
-                clients.spawn(connection::serve(
-                    client,
-                    host.clone(),
-                    limits.clone(),
-                    stop.clone(),
-                ));
+                let client = match for_workers(client, &host) {
+                    Ok(client) => client,
+                    Err(error) => {
+                        tracing::warn!(%error, "serving a client of the control socket failed");
+                        continue;
+                    }
+                };
+                let (limits, stop, timers) = (limits.clone(), stop.clone(), Handle::current());
+                let served = connection::serve(client, host.clone(), limits, stop, timers);
+                // When this one is dropped, the other one is, there.
+                clients.spawn(host.spawn(served).fallible());
             }
             Ok((client, _)) => refuse(client, limits.connections),
             Err(error) => {
@@ -55,6 +61,13 @@ pub(super) async fn run(
         tracing::warn!(clients = clients.len(), "cut off clients that did not take their replies");
         clients.shutdown().await;
     }
+}
+
+/// The same client for a task on the dispatch workers, which wait for its requests themselves.
+fn for_workers(client: UnixStream, host: &Host) -> io::Result<UnixStream> {
+    let client = client.into_std()?;
+    let _inside = host.io().enter();
+    UnixStream::from_std(client)
 }
 
 /// Tells a client that there are too many. Its socket's buffer is empty, so the line fits without

@@ -5,6 +5,7 @@
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 
 /// Lines that wait for the writer.
 pub(super) const QUEUE: usize = 32;
@@ -12,9 +13,12 @@ pub(super) const QUEUE: usize = 32;
 /// Lines are gathered up to about this many bytes before they are written.
 const BATCH: usize = 64 * 1024;
 
+/// So many batches are written before others have their turn.
+const TURN: usize = 16;
+
 /// A line for the client, with its line end.
 pub(super) enum Line {
-    /// One among others.
+    /// One among others, or several at once.
     Next(Vec<u8>),
     /// After this one the connection is closed.
     Last(Vec<u8>),
@@ -27,6 +31,7 @@ pub(super) enum Line {
 pub(super) async fn run(mut socket: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Line>) {
     let mut listening = true;
     let mut last = false;
+    let mut written = 0_usize;
     while !last && let Some(line) = queue.recv().await {
         let mut batch = Vec::new();
         last = gather(&mut batch, line);
@@ -38,6 +43,10 @@ pub(super) async fn run(mut socket: impl AsyncWrite + Unpin, mut queue: mpsc::Re
         }
         if listening {
             listening = socket.write_all(&batch).await.is_ok();
+        }
+        written += 1;
+        if written.is_multiple_of(TURN) {
+            yield_now().await;
         }
     }
     // A client that is gone already needs no end.
