@@ -170,15 +170,4 @@ impl<T: Serialize + ?Sized> Emit for &Named<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_event_type_has_a_number_of_its_own() {
-        static FIRST: EventSlot = EventSlot::new();
-        static SECOND: EventSlot = EventSlot::new();
-        let first = FIRST.number();
-        assert_ne!(first, SECOND.number());
-        assert_eq!(first, FIRST.number());
-    }
-}
+mod tests;

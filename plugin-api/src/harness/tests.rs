@@ -14,6 +14,7 @@ use super::Harness;
 use crate::prelude::*;
 
 mod state;
+mod typed;
 
 const SECOND: Duration = Duration::from_secs(1);
 
