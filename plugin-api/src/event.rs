@@ -142,7 +142,7 @@ pub struct Named<'a, T: ?Sized> {
 /// ```no_run
 /// # use ksi_plugin_api::prelude::*;
 /// # async fn f(ctx: &Context) {
-/// let report = ctx.emit(&named("state:get", &json!({"namespace": "a", "key": "k"}))).await;
+/// let report = ctx.emit(named("state:get", &json!({"namespace": "a", "key": "k"}))).await;
 /// # }
 /// ```
 pub fn named<'a, T: Serialize + ?Sized>(name: &'a str, payload: &'a T) -> Named<'a, T> {
