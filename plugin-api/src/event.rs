@@ -47,7 +47,7 @@ pub trait Event {
     }
 }
 
-impl<E: Event> Event for &E {
+impl<E: Event + ?Sized> Event for &E {
     const NAME: &'static str = E::NAME;
 
     fn slot() -> Option<&'static EventSlot> {

@@ -125,7 +125,7 @@ mod tests {
                  ::ksi_plugin_api::__private::Probe::<()>::giver(), \
                  |plugin: ::ksi_plugin_api::PluginRef<Self>, ctx: ::ksi_plugin_api::Context, \
                  data: ::ksi_plugin_api::__private::Lended<Greet>| async move { \
-                 Self::h(&plugin, &ctx, data.get(&ctx)?).await })",
+                 let data = data.get(&ctx)?; Self::h(&plugin, &ctx, data).await })",
             ),
             (
                 "Line<'_>",
