@@ -10,11 +10,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-env=KSI_RUSTC={version}");
     println!("cargo::rustc-env=KSI_TARGET={}", env::var("TARGET")?);
 
-    // Unstable flags may change layouts, and some target features change what types std is made of.
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    // A flag may be written in one word or in two.
+    let flags = flags.replace("-Z\x1f", "-Z");
+    // Unstable flags may change layouts, and some target features change what types std is made of.
     let flags: Vec<&str> = flags
         .split('\x1f')
-        .filter(|it| it.starts_with("-Z") || it.contains("target-feature"))
+        .filter(|flag| flag.starts_with("-Z") || flag.contains("target-feature"))
         .collect();
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     // The compiler's whole text: version, commit and LLVM too.

@@ -125,6 +125,68 @@
 //! * All three may emit. But an event for the plugin itself waits, like all others, for the end of the hand-over: do not
 //!   await it in `#[snapshot]` or `#[restore]`.
 //!
+//! # By reference
+//! An event that is emitted as a value reaches a handler as that same value, without JSON in between, when both were
+//! built from one definition of its type. Which of the two it was makes no difference to what a handler sees, but by the
+//! clock. What it takes by reference is not copied:
+//!
+//! ```
+//! use ksi_plugin_api::{harness::Harness, prelude::*};
+//!
+//! #[event("order:placed")]
+//! struct Order {
+//!     user: String,
+//!     items: Vec<String>,
+//! }
+//!
+//! /// What a handler of the same event needs of it, borrowed from the JSON.
+//! #[payload]
+//! struct Summary<'a> {
+//!     user: &'a str,
+//!     #[serde(borrow)]
+//!     items: &'a RawValue,
+//! }
+//!
+//! #[derive(Default)]
+//! struct Shop;
+//!
+//! #[plugin]
+//! impl Shop {
+//!     #[event_handler]
+//!     async fn place(&self, _: &Context, order: &Order) -> Result<usize> {
+//!         Ok(order.items.len())
+//!     }
+//!
+//!     #[event_handler("order:*")]
+//!     async fn note(&self, _: &Context, order: Summary<'_>) -> Result<String> {
+//!         Ok(format!("{}: {}", order.user, order.items.get()))
+//!     }
+//! }
+//!
+//! # fn main() {
+//! let shop = Harness::start::<Shop>();
+//! let order = Order { user: "ada".into(), items: vec!["pen".into()] };
+//! assert_eq!(shop.emit_event(order).results(), [json!(1), json!("ada: [\"pen\"]")]);
+//! # }
+//! ```
+//!
+//! * `data: &T` is the emitter's value for the time of the call, and `data: T` a clone of it. Nothing can be kept of the
+//!   reference: the handler's signature says so. `ctx.emit(event)` gives the event away, `ctx.emit(&event)` clones it.
+//! * The same definition means: the same compiler and target, the same package, version and module, the same text of
+//!   `#[event]` and `#[payload]` types, and the same types inside, down to numbers, `bool`, `char`, `String`, `Duration`,
+//!   tuples, arrays, `Option`, `Box` and the collections of std. So put the types that plugins share into a crate of
+//!   their own, and build the plugins with one compiler.
+//! * All other types travel as JSON: those with an `Arc`, a cell, a reference, a `Value` or any type of another crate
+//!   inside; enums with data but without `#[repr(u8)]`; packed structs; whatever serde skips, converts or flattens; generic
+//!   types by themselves (as a field they are fine). Replies go by the same rules, and those of `request` by value.
+//! * `&str` and `Summary<'_>` borrow from the JSON. A text with escapes cannot be borrowed: a `Cow<'_, str>` with
+//!   `#[serde(borrow)]` takes both. serde has to be told `borrow` for all but `&str` and `&[u8]`.
+//! * What JSON cannot carry goes by reference all the same: a float that is no number, a map whose keys are no texts.
+//!
+//! What is not proved: a std that was built otherwise (`-Zbuild-std`) than its sizes tell, flags given to the last crate
+//! alone (`cargo rustc -- -Z..`), and what a type means. Whoever changes that, and neither the definition nor the version
+//! of its package, has both meanings take each other's values.
+//!
 //! # Reading order
 //! [`mod@event`] and [`name`] (what is emitted), [`context`] (what a handler has of the host), [`report`]
 //! and [`error`] (what comes back), [`mod@plugin`], [`state`] and [`manifest`] (what the `#[plugin]` attribute makes of the

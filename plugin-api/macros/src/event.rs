@@ -143,7 +143,6 @@ fn derives(attrs: &[Attribute]) -> TokenStream {
         ("Serialize", quote!(::ksi_plugin_api::__private::serde::Serialize)),
         ("Deserialize", quote!(::ksi_plugin_api::__private::serde::Deserialize)),
         ("JsonSchema", quote!(::ksi_plugin_api::__private::schemars::JsonSchema)),
-        ("Layout", quote!(::ksi_plugin_api::__private::Layout)),
     ];
     let missing = wanted
         .iter()
@@ -153,7 +152,9 @@ fn derives(attrs: &[Attribute]) -> TokenStream {
         .then(|| quote!(#[serde(crate = "::ksi_plugin_api::__private::serde")]));
     let schemars = (!names_its_crate(attrs, "schemars"))
         .then(|| quote!(#[schemars(crate = "::ksi_plugin_api::__private::schemars")]));
-    quote!(#[derive(#(#missing),*)] #serde #schemars)
+    // Nobody else's derive of this name is ours.
+    let layout = quote!(::ksi_plugin_api::__private::Layout);
+    quote!(#[derive(#(#missing,)* #layout)] #serde #schemars)
 }
 
 /// The last segments of everything in `#[derive(..)]` below our own attribute.

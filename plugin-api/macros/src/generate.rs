@@ -90,7 +90,8 @@ fn call(method: &Ident, payload: &Payload, reply: &Type) -> TokenStream {
                 |plugin: ::ksi_plugin_api::PluginRef<Self>,
                  ctx: ::ksi_plugin_api::Context,
                  data: ::ksi_plugin_api::__private::Lended<#ty>| async move {
-                    Self::#method(&plugin, &ctx, data.get(&ctx)?).await
+                    let data = data.get(&ctx)?;
+                    Self::#method(&plugin, &ctx, data).await
                 }
             )
         },

@@ -98,3 +98,79 @@ fn with_static(tokens: TokenStream) -> TokenStream {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::Package;
+    use crate::plugin::expand;
+    use crate::testing::squeezed;
+
+    fn written_out(block: &str) -> String {
+        let package = Package { name: Some("greeter".into()), version: Some("1.0.0".into()) };
+        let expansion = expand(TokenStream::new(), block.parse().unwrap(), &package);
+        syn::parse2::<syn::File>(expansion.clone()).expect("the expansion is valid Rust");
+        squeezed(expansion)
+    }
+
+    /// A payload is taken as its type says; the schema and the event's name are those of what is decoded.
+    #[test]
+    fn a_payload_may_be_lent_or_borrowed() {
+        for (payload, name, call) in [
+            (
+                "&Greet",
+                "Greet",
+                "call.run_ref::<Greet, (), _, _>( \
+                 ::ksi_plugin_api::__private::Probe::<Greet>::viewer(), \
+                 ::ksi_plugin_api::__private::Probe::<()>::giver(), \
+                 |plugin: ::ksi_plugin_api::PluginRef<Self>, ctx: ::ksi_plugin_api::Context, \
+                 data: ::ksi_plugin_api::__private::Lended<Greet>| async move { \
+                 let data = data.get(&ctx)?; Self::h(&plugin, &ctx, data).await })",
+            ),
+            (
+                "Line<'_>",
+                "Line<'static>",
+                "let data: Line<'_> = ctx.borrow_payload()?; Self::h(&plugin, &ctx, data).await",
+            ),
+            (
+                "&Line<'_>",
+                "Line<'static>",
+                "let data: Line<'_> = ctx.borrow_payload()?; Self::h(&plugin, &ctx, &data).await",
+            ),
+            (
+                "&str",
+                "&'static str",
+                "let data: &str = ctx.borrow_payload()?; Self::h(&plugin, &ctx, data).await",
+            ),
+            (
+                "Option<&RawValue>",
+                "Option<&'static RawValue>",
+                "let data: Option<&RawValue> = ctx.borrow_payload()?;",
+            ),
+        ] {
+            let block = format!(
+                "impl Greeter {{ #[event_handler] \
+                 async fn h(&self, _: &Context, data: {payload}) -> Result<()> {{ x }} }}"
+            );
+            let expansion = written_out(&block);
+            for part in [
+                call.to_owned(),
+                format!("::ksi_plugin_api::__private::schema::<{name}>"),
+                format!("<{name} as ::ksi_plugin_api::Event>::NAME"),
+            ] {
+                assert!(expansion.contains(&squeezed(&part)), "{part}\nis missing in\n{expansion}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_type_borrows_by_its_lifetimes() {
+        let owned = ["Greet", "Vec<Page<u8>>", "Cow<'static, str>", "(u8, &'static str)", "fn(u8)"];
+        for ty in owned {
+            assert!(!borrows(ty.parse().unwrap()), "{ty}");
+        }
+        for ty in ["Line<'_>", "Vec<Cow<'_, str>>", "(u8, &str)", "[Line<'a>; 2]"] {
+            assert!(borrows(ty.parse().unwrap()), "{ty}");
+        }
+    }
+}

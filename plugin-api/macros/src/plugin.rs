@@ -266,56 +266,6 @@ mod tests {
         }
     }
 
-    /// A payload is taken as its type says; the schema and the event's name are those of what is decoded.
-    #[test]
-    fn a_payload_may_be_lent_or_borrowed() {
-        for (payload, name, call) in [
-            (
-                "&Greet",
-                "Greet",
-                "call.run_ref::<Greet, (), _, _>( \
-                 ::ksi_plugin_api::__private::Probe::<Greet>::viewer(), \
-                 ::ksi_plugin_api::__private::Probe::<()>::giver(), \
-                 |plugin: ::ksi_plugin_api::PluginRef<Self>, ctx: ::ksi_plugin_api::Context, \
-                 data: ::ksi_plugin_api::__private::Lended<Greet>| async move { \
-                 Self::h(&plugin, &ctx, data.get(&ctx)?).await })",
-            ),
-            (
-                "Line<'_>",
-                "Line<'static>",
-                "let data: Line<'_> = ctx.borrow_payload()?; Self::h(&plugin, &ctx, data).await",
-            ),
-            (
-                "&Line<'_>",
-                "Line<'static>",
-                "let data: Line<'_> = ctx.borrow_payload()?; Self::h(&plugin, &ctx, &data).await",
-            ),
-            (
-                "&str",
-                "&'static str",
-                "let data: &str = ctx.borrow_payload()?; Self::h(&plugin, &ctx, data).await",
-            ),
-            (
-                "Option<&RawValue>",
-                "Option<&'static RawValue>",
-                "let data: Option<&RawValue> = ctx.borrow_payload()?;",
-            ),
-        ] {
-            let block = format!(
-                "impl Greeter {{ #[event_handler] \
-                 async fn h(&self, _: &Context, data: {payload}) -> Result<()> {{ x }} }}"
-            );
-            let expansion = expand_str("", &block);
-            for part in [
-                call.to_owned(),
-                format!("::ksi_plugin_api::__private::schema::<{name}>"),
-                format!("<{name} as ::ksi_plugin_api::Event>::NAME"),
-            ] {
-                assert!(expansion.contains(&squeezed(&part)), "{part}\nis missing in\n{expansion}");
-            }
-        }
-    }
-
     #[test]
     fn a_plugin_without_initialize_is_built_from_its_default() {
         let expansion = expand_str("name = \"x\", version = \"9\"", "impl Greeter {}");

@@ -11,7 +11,7 @@
 mod std_types;
 
 use std::{
-    any::{TypeId, type_name},
+    any::TypeId,
     collections::{BTreeMap, HashMap, VecDeque},
     hash::Hasher,
     sync::OnceLock,
@@ -40,7 +40,7 @@ pub trait Layout: 'static {
     #[doc(hidden)]
     const MAY_BE_NOTHING: bool = false;
 
-    /// Describes what lies inside. Size, alignment and name are described by whoever calls this.
+    /// Describes which type it is and what lies inside. Size and alignment are described by whoever calls this.
     #[doc(hidden)]
     fn describe(to: &mut Description);
 
@@ -119,7 +119,6 @@ impl Description {
     }
 
     fn shape<T>(&mut self) {
-        self.text(type_name::<T>());
         self.number(size_of::<T>() as u128);
         self.number(align_of::<T>() as u128);
     }

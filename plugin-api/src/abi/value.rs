@@ -227,7 +227,9 @@ mod tests {
     macro_rules! proved {
         ($type:ty) => {
             impl Layout for $type {
-                fn describe(_: &mut Description) {}
+                fn describe(to: &mut Description) {
+                    to.text(stringify!($type));
+                }
 
                 fn fingerprint() -> Option<Fingerprint> {
                     static PRINT: Cached = Cached::new();

@@ -259,7 +259,7 @@ impl Harness {
     /// # impl Reader {
     /// #     #[event_handler("reader:read")]
     /// #     async fn read(&self, ctx: &Context, key: Value) -> Result<Value> {
-    /// #         ctx.request(&named("state:get", &key)).await
+    /// #         ctx.request(named("state:get", &key)).await
     /// #     }
     /// # }
     /// # fn main() {

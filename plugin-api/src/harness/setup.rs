@@ -84,7 +84,7 @@ impl<P: Plugin> Setup<P> {
     /// #[initialize]
     /// async fn initialize(ctx: &Context, _: Value) -> Result<Self> {
     ///     if !ctx.is_trial() {
-    ///         ctx.emit(&named("server:listens", &json!({"port": 80}))).await;
+    ///         ctx.emit(named("server:listens", &json!({"port": 80}))).await;
     ///     }
     ///     Ok(Server)
     /// }

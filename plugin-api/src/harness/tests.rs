@@ -14,6 +14,7 @@ use super::Harness;
 use crate::prelude::*;
 
 mod state;
+mod typed;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -76,7 +77,7 @@ impl Probe {
             ctx.sleep(3_600 * SECOND).await;
         }
         let start = match config.ask {
-            true => ctx.request(&named("start:get", &json!({}))).await?,
+            true => ctx.request(named("start:get", &json!({}))).await?,
             false => config.start,
         };
         Ok(Probe { total: AtomicU64::new(start), log: LOG.with(Arc::clone) })
@@ -98,7 +99,7 @@ impl Probe {
 
     #[event_handler("probe:loop")]
     async fn again(&self, ctx: &Context, data: Value) -> Result<()> {
-        ctx.request(&named("probe:loop", &data)).await
+        ctx.request(named("probe:loop", &data)).await
     }
 
     #[event_handler("probe:sleep", timeout = "1m")]
@@ -115,12 +116,12 @@ impl Probe {
 
     #[event_handler("probe:relay")]
     async fn relay(&self, ctx: &Context, name: String) -> Result<Value> {
-        ctx.request(&named(&name, &json!({"from": "relay"}))).await
+        ctx.request(named(&name, &json!({"from": "relay"}))).await
     }
 
     #[event_handler("probe:send")]
     async fn send(&self, ctx: &Context, times: u64) -> Result<()> {
-        (0..times).try_for_each(|by| ctx.send(&Add { by }))
+        (0..times).try_for_each(|by| ctx.send(Add { by }))
     }
 
     #[event_handler("probe:wait")]
@@ -137,7 +138,7 @@ impl Probe {
             loop {
                 interval.tick().await;
                 let now = ticking.now().as_secs();
-                ticking.emit(&named("probe:ticked", &now)).await;
+                ticking.emit(named("probe:ticked", &now)).await;
             }
         })?;
         ctx.spawn(async { panic!("in the background") })?;
@@ -172,7 +173,7 @@ impl Probe {
     async fn end(&self, ctx: &Context, _: Value) -> Result<()> {
         ctx.sleep(SECOND).await;
         self.log.lock().unwrap().push("shut down".to_owned());
-        ctx.emit(&Added { total: self.total.load(SeqCst) }).await;
+        ctx.emit(Added { total: self.total.load(SeqCst) }).await;
         Ok(())
     }
 }
@@ -202,7 +203,7 @@ fn kind(report: &Report) -> OutcomeKind {
 fn a_handler_replies_and_its_events_come_back_to_the_plugin() {
     let plugin = probe();
     assert_eq!(plugin.emit("probe:add", json!({"by": 2})).results(), [json!({"total": 2})]);
-    let total: Added = plugin.request(&Add { by: 3 }).unwrap();
+    let total: Added = plugin.request(Add { by: 3 }).unwrap();
     assert_eq!(total.total, 5);
     assert_eq!(plugin.emitted_of("probe:added"), [json!({"total": 2}), json!({"total": 5})]);
     assert_eq!(plugin.take_emitted().len(), 2);

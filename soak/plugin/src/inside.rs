@@ -14,7 +14,7 @@ pub(crate) async fn client(ctx: Context, lane: u64) {
     let mut ended = None;
     loop {
         let turn = Turn { lane, ended: ended.take() };
-        match ctx.request::<Next>(&named("soak:turn", &turn)).await {
+        match ctx.request::<Next>(named("soak:turn", &turn)).await {
             Ok(Next { over: true, .. }) => return,
             Ok(Next { request: Some(request), .. }) => {
                 ended = Some(emit(&ctx, request).await);
@@ -45,7 +45,7 @@ async fn give_way() {
 
 async fn emit(ctx: &Context, request: Request) -> Ended {
     let began = ctx.now();
-    let report = ctx.emit(&named(&request.event, &request.data)).await;
+    let report = ctx.emit(named(&request.event, &request.data)).await;
     let micros = u64::try_from((ctx.now() - began).as_micros()).unwrap_or(u64::MAX);
     let outcomes = report.outcomes().into_iter().map(|outcome| {
         let (code, reply, message) = match outcome.result {

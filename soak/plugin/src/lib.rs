@@ -122,7 +122,7 @@ impl Soaked {
             Err(error) => Answer { trouble: Some(error.code().to_owned()), ..self.answer(&ask) },
         };
         let bad = answer.trouble.clone();
-        ctx.emit(&named("soak:applied", &Applied { lane: ask.lane, answer })).await;
+        ctx.emit(named("soak:applied", &Applied { lane: ask.lane, answer })).await;
         // The failure is the outcome here too, for whoever watches this generation.
         bad.map_or(Ok(()), |code| Err(Error::new(code, "a bad version, on purpose")))
     }
@@ -131,7 +131,7 @@ impl Soaked {
     #[event_handler("count:forward")]
     async fn forward(&self, ctx: &Context, ask: Ask) -> Result<()> {
         let Some(to) = &ask.to else { return Err(Error::new("no_to", "forward needs \"to\"")) };
-        ctx.send(&named(to, &Ask { to: None, ..ask.again() }))
+        ctx.send(named(to, &Ask { to: None, ..ask.again() }))
     }
 
     /// Waits, in the plugin's own runtime if it has one.
@@ -216,7 +216,7 @@ impl Ask {
 
 /// Adds another plugin's answer, or why there is none: a failure over there is none of this plugin's.
 async fn asked_in_turn(ctx: &Context, mut answer: Answer, event: &str, ask: &Ask) -> Answer {
-    match ctx.request::<Answer>(&named(event, ask)).await {
+    match ctx.request::<Answer>(named(event, ask)).await {
         Ok(inner) => answer.inner = Some(Box::new(inner)),
         Err(error) => answer.trouble = Some(format!("{}: {}", error.code(), error.message())),
     }

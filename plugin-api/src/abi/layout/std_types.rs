@@ -12,7 +12,9 @@ use super::{Cached, Description, Fingerprint, Layout};
 macro_rules! plain {
     ($($type:ty)*) => { $(
         impl Layout for $type {
-            fn describe(_: &mut Description) {}
+            fn describe(to: &mut Description) {
+                to.text(stringify!($type));
+            }
 
             fn fingerprint() -> Option<Fingerprint> {
                 static PRINT: Cached = Cached::new();
@@ -27,7 +29,9 @@ plain!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize bool char String);
 macro_rules! part {
     ($($type:ty),*) => { $(
         impl Layout for $type {
-            fn describe(_: &mut Description) {}
+            fn describe(to: &mut Description) {
+                to.text(stringify!($type));
+            }
         }
     )* };
 }
@@ -44,6 +48,7 @@ macro_rules! generic {
     ($($type:ident<$($parameter:ident),*>)*) => { $(
         impl<$($parameter: Layout),*> Layout for $type<$($parameter),*> {
             fn describe(to: &mut Description) {
+                to.text(stringify!($type));
                 $( to.part::<$parameter>(); )*
             }
         }
@@ -53,6 +58,7 @@ generic!(Vec<T> VecDeque<T> Option<T> Box<T> HashMap<K, V> HashSet<T> BTreeMap<K
 
 impl<T: Layout, const N: usize> Layout for [T; N] {
     fn describe(to: &mut Description) {
+        to.text("array");
         to.number(N as u128);
         to.part::<T>();
     }
@@ -62,6 +68,7 @@ macro_rules! tuple {
     ($($parameter:ident . $index:tt),*) => {
         impl<$($parameter: Layout),*> Layout for ($($parameter,)*) {
             fn describe(to: &mut Description) {
+                to.text(concat!("tuple" $(, " ", $index)*));
                 $(
                     to.number(std::mem::offset_of!(Self, $index) as u128);
                     to.part::<$parameter>();

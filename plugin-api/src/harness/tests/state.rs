@@ -33,11 +33,11 @@ impl Counter {
     #[initialize]
     async fn initialize(ctx: &Context, config: Value) -> Result<Self> {
         if config["greet"] == true {
-            let heard = ctx.emit(&Add { by: 1 }).await.is_ok();
-            let sent = ctx.send(&Add { by: 1 }).is_ok();
+            let heard = ctx.emit(Add { by: 1 }).await.is_ok();
+            let sent = ctx.send(Add { by: 1 }).is_ok();
             let running = ctx.clone();
             let spawned = ctx.spawn(async move {
-                running.emit(&Add { by: 1 }).await;
+                running.emit(Add { by: 1 }).await;
             });
             LOG.with(|log| {
                 let noted = json!([heard, sent, spawned.is_ok(), ctx.is_trial()]);
@@ -103,7 +103,7 @@ async fn perform(ctx: &Context, trick: Option<&str>) -> Result<()> {
         Some("panic") => panic!("on purpose"),
         Some("sleep") => ctx.sleep(SECOND).await,
         Some("hang") => ctx.sleep(3_600 * SECOND).await,
-        Some("ask") => ctx.request(&named("other:thing", &ctx.event().is_none())).await?,
+        Some("ask") => ctx.request(named("other:thing", &ctx.event().is_none())).await?,
         _ => {}
     }
     Ok(())
