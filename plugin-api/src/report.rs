@@ -87,8 +87,12 @@ impl Report {
     ///
     /// # Errors
     /// A reply that is not a `T`, with the path inside it.
-    pub fn results_as<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
-        self.replies().map(|place| payload::decode(self.reply(place)?)).collect()
+    pub fn results_as<T: DeserializeOwned + Layout + Clone>(&self) -> Result<Vec<T>> {
+        let replies = self.replies().map(|place| match self.value(place) {
+            Some(reply) => Ok(T::clone(reply)),
+            None => payload::decode(self.reply(place)?),
+        });
+        replies.collect()
     }
 
     /// Whether no handler failed, panicked, timed out or was rejected.
@@ -106,12 +110,10 @@ impl Report {
         let mut replies = self.replies();
         let event = &self.event;
         match (replies.next(), replies.next()) {
-            (Some(place), None) => {
-                match self.handle.value(place).and_then(|value| value.get::<T>()) {
-                    Some(reply) => Ok(reply.clone()),
-                    None => decode_reply(event, self.reply(place)?),
-                }
-            }
+            (Some(place), None) => match self.value(place) {
+                Some(reply) => Ok(T::clone(reply)),
+                None => decode_reply(event, self.reply(place)?),
+            },
             (Some(_), Some(_)) => {
                 let text =
                     format!("{event} got {} replies where one was wanted", replies.count() + 2);
@@ -131,6 +133,11 @@ impl Report {
     fn replies(&self) -> impl Iterator<Item = usize> + use<'_> {
         let codes = self.handle.codes().enumerate();
         codes.filter(|(_, code)| *code == OutcomeCode::Replied).map(|(place, _)| place)
+    }
+
+    /// A reply as the value that the handler gave, if both mean the same by its type.
+    fn value<T: Layout>(&self, place: usize) -> Option<&T> {
+        self.handle.value(place)?.get()
     }
 
     fn reply(&self, place: usize) -> Result<&[u8]> {

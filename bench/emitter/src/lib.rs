@@ -10,7 +10,7 @@ use std::{
 
 use ksi_bench_events as events;
 use ksi_bench_events::{Added, Lane, Laps, Letter, Numbers, Ran, Route, Run};
-use ksi_plugin_api::prelude::*;
+use ksi_plugin_api::{Layout, prelude::*};
 use serde::de::DeserializeOwned;
 
 #[cfg(feature = "count-allocations")]
@@ -101,7 +101,7 @@ impl Emitter {
 }
 
 /// Wants one reply each time.
-async fn request<E: Emit, R: DeserializeOwned>(
+async fn request<E: Emit, R: DeserializeOwned + Layout + Clone>(
     ctx: &Context,
     run: &Run,
     ask: impl Fn(u64) -> E,
@@ -109,14 +109,14 @@ async fn request<E: Emit, R: DeserializeOwned>(
 ) -> Result<Ran> {
     let mut laps = Laps::begin(run);
     while let Some(number) = laps.round() {
-        let reply = ctx.request::<R>(&ask(number)).await?;
+        let reply = ctx.request::<R>(ask(number)).await?;
         laps.replied(right(&reply, number));
     }
     Ok(laps.end())
 }
 
 /// Takes all replies each time.
-async fn emit<E: Emit, R: DeserializeOwned>(
+async fn emit<E: Emit, R: DeserializeOwned + Layout + Clone>(
     ctx: &Context,
     run: &Run,
     ask: impl Fn(u64) -> E,
@@ -124,7 +124,7 @@ async fn emit<E: Emit, R: DeserializeOwned>(
 ) -> Result<Ran> {
     let mut laps = Laps::begin(run);
     while let Some(number) = laps.round() {
-        let report = ctx.emit(&ask(number)).await;
+        let report = ctx.emit(ask(number)).await;
         for reply in report.results_as::<R>()? {
             laps.replied(right(&reply, number));
         }

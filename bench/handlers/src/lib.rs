@@ -44,7 +44,7 @@ impl Handlers {
 
     /// Adds numbers.
     #[event_handler]
-    async fn numbers(&self, _ctx: &Context, asked: AskNumbers) -> Result<Added> {
+    async fn numbers(&self, _ctx: &Context, asked: &AskNumbers) -> Result<Added> {
         Ok(asked.0.answer().await)
     }
 
