@@ -10,7 +10,7 @@
 //! [`requirements`] says who has to be there first, [`persistence`] keeps state on disk ([`kept_state`]). [`policy`] is what
 //! the operator decides of that. [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
 //!
-//! What a live plugin has of the host is [`host_side`], with [`background`], [`adopted_waker`] and [`plugin_log`] behind
+//! What a live plugin has of the host is [`host_side`], with [`background`], [`adopted_waker`], [`plugin_log`] and [`plugin_report`] behind
 //! it.
 
 pub(crate) mod activate;
@@ -31,6 +31,7 @@ mod ongoing;
 pub(crate) mod own_thread;
 pub(crate) mod persistence;
 mod plugin_log;
+mod plugin_report;
 pub(crate) mod policy;
 pub(crate) mod prepare;
 pub(crate) mod private_copy;

@@ -1,18 +1,8 @@
 //! What became of an event: one outcome per handler.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use ksi_plugin_api::abi::{OutcomeCode, OutcomeView, ReportObject, Value};
-
-use crate::{
-    dispatch::ended::{Ended, Reply},
-    event::Payload,
-    router::gather::Gathered,
-    shared_value::Encoded,
-};
+use crate::event::Payload;
 
 /// How one handler's call ended.
 #[derive(Debug, Clone)]
@@ -97,6 +87,10 @@ pub struct Report {
 }
 
 impl Report {
+    pub(crate) fn new(outcomes: Vec<Outcome>) -> Self {
+        Report { outcomes, refused: false }
+    }
+
     /// The report of an event that was not accepted.
     pub(crate) fn refused(reason: String) -> Self {
         let result = OutcomeKind::Rejected { reason };
@@ -130,98 +124,5 @@ impl Report {
     /// Whether the event was not accepted: too large, too deep, or the host is stopping.
     pub fn was_refused(&self) -> bool {
         self.refused
-    }
-}
-
-impl From<Gathered> for Report {
-    /// Replies that are values become JSON. Where plugin code may run.
-    fn from(Gathered { handlers, ended }: Gathered) -> Self {
-        let outcomes = handlers.iter().zip(ended).map(|(handler, ended)| Outcome {
-            plugin: handler.plugin.clone(),
-            handler: handler.handler.clone(),
-            result: ended.into(),
-        });
-        Report { outcomes: outcomes.collect(), refused: false }
-    }
-}
-
-/// A report as plugins see it: with the texts that the view lends out.
-pub(crate) struct PluginReport {
-    gathered: Gathered,
-    /// What is made when it is asked for: texts of failures, and replies that are values as JSON.
-    made: OnceLock<Box<[Made]>>,
-}
-
-#[derive(Default)]
-struct Made {
-    failure: Option<(String, String)>,
-    reply: OnceLock<Encoded>,
-}
-
-impl From<Gathered> for PluginReport {
-    fn from(gathered: Gathered) -> Self {
-        PluginReport { gathered, made: OnceLock::new() }
-    }
-}
-
-impl PluginReport {
-    fn made(&self, index: usize) -> &Made {
-        let all = self.gathered.ended.iter().map(|ended| Made {
-            failure: ended.failure().map(|kind| (kind.code().to_owned(), kind.message())),
-            reply: OnceLock::new(),
-        });
-        &self.made.get_or_init(|| all.collect())[index]
-    }
-}
-
-impl ReportObject for PluginReport {
-    fn len(&self) -> usize {
-        self.gathered.ended.len()
-    }
-
-    fn code(&self, index: usize) -> OutcomeCode {
-        self.gathered.ended[index].code()
-    }
-
-    fn outcome(&self, index: usize) -> OutcomeView<'_> {
-        let (handler, ended) = (&self.gathered.handlers[index], &self.gathered.ended[index]);
-        let (code, message) = match ended.is_ok() {
-            true => ("", ""),
-            false => match &self.made(index).failure {
-                Some((code, message)) => (code.as_str(), message.as_str()),
-                None => ("", ""),
-            },
-        };
-        OutcomeView {
-            kind: ended.code(),
-            plugin: (*handler.plugin).into(),
-            handler: (*handler.handler).into(),
-            code: code.into(),
-            message: message.into(),
-        }
-    }
-
-    fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
-        let encode = || match &self.gathered.ended[index] {
-            Ended::Replied(Reply::Shared(shared)) => shared.encode(),
-            Ended::Replied(Reply::Loose(value)) => Encoded::of(value),
-            _ => Encoded::nothing(),
-        };
-        match &self.gathered.ended[index] {
-            Ended::Replied(Reply::Bytes(bytes)) => Ok(bytes),
-            Ended::Replied(_) => match self.made(index).reply.get_or_init(encode).get() {
-                Ok(payload) => Ok(payload.as_json()),
-                Err(failure) => Err(failure.texts()),
-            },
-            _ => Ok(b"null"),
-        }
-    }
-
-    fn value(&self, index: usize) -> Option<&Value> {
-        match &self.gathered.ended[index] {
-            Ended::Replied(Reply::Shared(shared)) => shared.value(),
-            Ended::Replied(Reply::Loose(value)) => Some(value),
-            _ => None,
-        }
     }
 }

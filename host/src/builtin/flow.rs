@@ -61,7 +61,7 @@ async fn draw(host: Host, _: Nothing) -> Result<Value, Failure> {
     for route in inner.router.table().routes() {
         let pattern = route.pattern.to_string();
         events.insert(pattern.clone());
-        let handler = node(&route.target.info.plugin, &plugins);
+        let handler = node(&route.target.info().plugin, &plugins);
         let edge = edges.entry((pattern, handler, "handles")).or_default();
         edge.declared = true;
         // Several handlers of one plugin each get the event once.

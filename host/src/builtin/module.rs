@@ -211,7 +211,7 @@ async fn events(host: Host, _: Nothing) -> Result<Value, Failure> {
     let table = host.inner().router.table();
     let mut events: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for route in table.routes() {
-        let info = &route.target.info;
+        let info = route.target.info();
         let module = if info.plugin.is_empty() { "host" } else { &*info.plugin };
         let handler = json!({ "module": module, "handler": *info.handler, "priority": route.target.priority });
         events.entry(route.pattern.to_string()).or_default().push(handler);

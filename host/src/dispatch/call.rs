@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -18,6 +18,7 @@ use super::{
     ended::Ended,
     hold::{Gate, Inside},
     slot::polling,
+    stripe::Striped,
     tally::CallCounts,
     workers::Workers,
 };
@@ -112,21 +113,47 @@ impl Cancel {
     }
 }
 
-/// A handler that can be called.
+/// A handler that events are routed to.
 pub(crate) struct Target {
-    pub(crate) info: Arc<HandlerInfo>,
-    pub(crate) callee: Arc<dyn Callee>,
-    pub(crate) number: u64,
     pub(crate) priority: i32,
     /// Its place among the plugin's declarations; run-time subscriptions come after them.
     pub(crate) order: u64,
+    /// Of a generation that keeps state.
+    pub(crate) gate: Option<Arc<Gate>>,
+    pub(crate) entry: Entry,
+    /// The entry once more for each dispatch worker: calls hold it, and workers that call one handler at the same time
+    /// would meet at one count.
+    own: Striped<OnceLock<Arc<Entry>>>,
+}
+
+/// What a call enters by. Whoever holds it keeps the generation callable.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) info: Arc<HandlerInfo>,
+    pub(crate) callee: Arc<dyn Callee>,
+    pub(crate) number: u64,
     pub(crate) timeout: Duration,
     pub(crate) blocking: bool,
     pub(crate) cancel: Arc<Cancel>,
-    /// Of a generation that keeps state.
-    pub(crate) gate: Option<Arc<Gate>>,
     /// Keeps its library mapped for replies that are values; `None` for handlers of the host.
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
+}
+
+impl Target {
+    pub(crate) fn new(priority: i32, order: u64, gate: Option<Arc<Gate>>, entry: Entry) -> Self {
+        Target { priority, order, gate, entry, own: Striped::default() }
+    }
+
+    /// What is known of the handler without holding its generation.
+    pub(crate) fn info(&self) -> &Arc<HandlerInfo> {
+        &self.entry.info
+    }
+
+    /// The entry, held.
+    #[inline]
+    pub(crate) fn enter_by(&self) -> Arc<Entry> {
+        self.own.of_this_thread().get_or_init(|| Arc::new(self.entry.clone())).clone()
+    }
 }
 
 /// What a call needs of the host.
@@ -148,35 +175,36 @@ pub(crate) enum Begun {
 /// Begins a call of one handler, with its first poll. On a dispatch worker.
 ///
 /// A call that is ready then costs no task, no timer, no future of the host, and no count that another core writes too.
-/// `inside` is where the event has entered, if the generation has a gate; `wants` is what the emitter can take as a value.
+/// `held` gives the entry to a call that goes on; `inside` is where the event has entered, if the generation has a gate; `wants` is what the emitter can take as a value.
 #[inline]
 pub(crate) fn begin(
-    target: &Arc<Target>,
+    entry: &Entry,
+    held: impl FnOnce() -> Arc<Entry>,
     event: Arc<Event>,
     inside: Option<Arc<Inside>>,
     wants: Option<Fingerprint>,
     site: &CallSite,
     cx: &mut Context<'_>,
 ) -> Begun {
-    target.info.counts.begin();
-    let since = target.cancel.now();
-    if target.blocking {
-        let call = Call::new(target, inside, None);
+    entry.info.counts.begin();
+    let since = entry.cancel.now();
+    if entry.blocking {
+        let call = Call::new(held(), inside, None);
         return Begun::GoesOn(Box::pin(call.block(event, since, wants, site.clone())));
     }
-    let (key, number, deadline) = (target.info.key, event.id().number(), event.deadline());
-    let started = polling(key, number, || target.callee.start(target.number, event, cx));
+    let (key, number, deadline) = (entry.info.key, event.id().number(), event.deadline());
+    let started = polling(key, number, || entry.callee.start(entry.number, event, cx));
     let going = match started {
         Started::Ready(ended) => {
-            target.info.counts.end(&ended);
-            return Begun::Ended(ended.of(target, wants));
+            entry.info.counts.end(&ended);
+            return Begun::Ended(ended.of(entry, wants));
         }
         Started::Plugin(future) => Going::Plugin(future),
         Started::Host(future) => Going::Host(future),
     };
-    let call = Call::new(target, inside, Some(going));
+    let call = Call::new(held(), inside, Some(going));
     // Most calls are ready at once, so the timer is armed only here.
-    let limit = Limit::of(target, deadline, site);
+    let limit = Limit::of(entry, deadline, site);
     Begun::GoesOn(Box::pin(call.go_on(number, since, wants, limit)))
 }
 
@@ -204,14 +232,14 @@ struct Call {
     going: Option<Going>,
     active: Option<Active>,
     accounted: Accounted,
-    target: Arc<Target>,
+    entry: Arc<Entry>,
 }
 
 impl Call {
-    fn new(target: &Arc<Target>, inside: Option<Arc<Inside>>, going: Option<Going>) -> Self {
-        let accounted = Accounted::begun(target.info.clone());
-        let active = Some(Active::begin(target.info.clone(), inside));
-        Call { going, active, accounted, target: target.clone() }
+    fn new(entry: Arc<Entry>, inside: Option<Arc<Inside>>, going: Option<Going>) -> Self {
+        let accounted = Accounted::begun(entry.info.clone());
+        let active = Some(Active::begin(entry.info.clone(), inside));
+        Call { going, active, accounted, entry }
     }
 
     async fn go_on(
@@ -221,17 +249,17 @@ impl Call {
         wants: Option<Fingerprint>,
         limit: Limit,
     ) -> Ended {
-        let key = self.target.info.key;
+        let key = self.entry.info.key;
         let going = &mut self.going;
         let call = poll_fn(|cx| match going {
             Some(going) => polling(key, number, || going.poll(cx)),
             None => Poll::Pending,
         });
-        let ended = limit.hold(&self.target, since, call).await;
+        let ended = limit.hold(&self.entry, since, call).await;
         self.going = None;
         self.active = None;
         self.accounted.end(&ended);
-        ended.of(&self.target, wants)
+        ended.of(&self.entry, wants)
     }
 
     /// On a thread that may be blocked. Its emitter waits no longer than the deadline, although the thread may.
@@ -242,28 +270,28 @@ impl Call {
         wants: Option<Fingerprint>,
         site: CallSite,
     ) -> Ended {
-        let limit = Limit::of(&self.target, event.deadline(), &site);
+        let limit = Limit::of(&self.entry, event.deadline(), &site);
         // If it is given up on, the task is dropped: before it has begun, or after its present poll. The call counts as
         // active until then.
-        let (active, target, site_there) = (self.active.take(), self.target.clone(), site.clone());
+        let (active, entry, site_there) = (self.active.take(), self.entry.clone(), site.clone());
         let task = site.workers.spawn_blocking(async move {
-            let ended = run(&target, event, &site_there, since).await;
+            let ended = run(&entry, event, &site_there, since).await;
             drop(active);
-            ended.of(&target, wants)
+            ended.of(&entry, wants)
         });
-        let ended = limit.hold(&self.target, since, task).await;
+        let ended = limit.hold(&self.entry, since, task).await;
         self.accounted.end(&ended);
         ended
     }
 }
 
-async fn run(target: &Target, event: Arc<Event>, site: &CallSite, since: u64) -> Ended {
-    let (key, number) = (target.info.key, event.id().number());
-    let limit = Limit::of(target, event.deadline(), site);
+async fn run(entry: &Entry, event: Arc<Event>, site: &CallSite, since: u64) -> Ended {
+    let (key, number) = (entry.info.key, event.id().number());
+    let limit = Limit::of(entry, event.deadline(), site);
     let mut event = Some(event);
     let started = poll_fn(|cx| match event.take() {
         Some(event) => {
-            Poll::Ready(polling(key, number, || target.callee.start(target.number, event, cx)))
+            Poll::Ready(polling(key, number, || entry.callee.start(entry.number, event, cx)))
         }
         None => Poll::Pending,
     })
@@ -274,7 +302,7 @@ async fn run(target: &Target, event: Arc<Event>, site: &CallSite, since: u64) ->
         Started::Plugin(future) => Going::Plugin(future),
     };
     let call = poll_fn(|cx| polling(key, number, || going.poll(cx)));
-    limit.hold(target, since, call).await
+    limit.hold(entry, since, call).await
 }
 
 /// Until when a call is waited for.
@@ -284,16 +312,16 @@ struct Limit {
 }
 
 impl Limit {
-    fn of(target: &Target, deadline: Option<Instant>, site: &CallSite) -> Self {
-        let (deadline, after) = limit(target.timeout, deadline);
+    fn of(entry: &Entry, deadline: Option<Instant>, site: &CallSite) -> Self {
+        let (deadline, after) = limit(entry.timeout, deadline);
         let _inside = site.runtime.enter();
         Limit { timer: tokio::time::sleep_until(deadline.into()), after }
     }
 
     /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any longer.
-    async fn hold(self, target: &Target, since: u64, call: impl Future<Output = Ended>) -> Ended {
+    async fn hold(self, entry: &Entry, since: u64, call: impl Future<Output = Ended>) -> Ended {
         let Limit { timer, after } = self;
-        let (mut timer, mut cancelled) = (pin!(timer), pin!(target.cancel.wait(since)));
+        let (mut timer, mut cancelled) = (pin!(timer), pin!(entry.cancel.wait(since)));
         let mut call = pin!(call);
         poll_fn(|cx| {
             if let Poll::Ready(kind) = call.as_mut().poll(cx) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ksi_plugin_api::abi::{Buffer, CallEnd, Fingerprint, OutcomeCode, Value};
 
-use super::call::Target;
+use super::call::Entry;
 use crate::{
     report::OutcomeKind,
     shared_value::{Encoded, SharedValue, Unencodable},
@@ -24,7 +24,7 @@ pub(crate) enum Ended {
 pub(crate) enum Reply {
     /// As JSON.
     Bytes(Buffer),
-    /// A value that nothing keeps the library of: it goes no further than the guard of the call's target.
+    /// A value that nothing keeps the library of: it goes no further than the call's entry.
     Loose(Value),
     /// A value with what keeps its library.
     Shared(SharedValue),
@@ -49,15 +49,15 @@ impl From<Unencodable> for Ended {
 }
 
 impl Ended {
-    /// What may leave the call of `target`. Plain data of the layout that the emitter wants stays as it is, because letting
+    /// What may leave a call that entered by `entry`. Plain data of the layout that the emitter wants stays as it is, because letting
     /// it go runs no code of the callee; any other value keeps the callee's library from here on.
     #[inline]
-    pub(super) fn of(self, target: &Target, wants: Option<Fingerprint>) -> Self {
+    pub(super) fn of(self, entry: &Entry, wants: Option<Fingerprint>) -> Self {
         let Ended::Replied(Reply::Loose(value)) = self else { return self };
         if wants == Some(value.fingerprint()) && !value.needs_maker_to_drop() {
             return Ended::Replied(Reply::Loose(value));
         }
-        match &target.keeper {
+        match &entry.keeper {
             Some(keeper) => Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone()))),
             // Handlers of the host itself reply in JSON.
             None => match Encoded::of(&value).into_result() {

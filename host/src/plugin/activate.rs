@@ -189,7 +189,7 @@ impl Activation {
                 gate: generation.host_side.gate().cloned(),
                 keeper: Some(generation.host_side.clone()),
             });
-            infos.push(target.info.clone());
+            infos.push(target.info().clone());
             for subscription in subscriptions.iter().filter(|name| *name != SHUTDOWN_EVENT) {
                 let pattern = Pattern::parse(subscription).map_err(|source| {
                     let (file, handler) = (facts.file.clone(), name.clone());

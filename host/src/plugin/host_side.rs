@@ -23,6 +23,7 @@ use super::{
     background::{BackgroundTasks, Refusal},
     generation::LiveInstance,
     plugin_log::{self, Spans},
+    plugin_report::PluginReport,
 };
 use crate::{
     dispatch::{
@@ -31,7 +32,6 @@ use crate::{
         hold::Gate,
     },
     event::{Event, NewEvent},
-    report::PluginReport,
     router::{
         Router,
         emit::{Begun, Gathering, NewTarget},
@@ -162,7 +162,7 @@ impl HostSide {
             gate: self.gate.clone(),
             keeper: Some(self.clone()),
         });
-        subscriptions.infos.insert(number, target.info.clone());
+        subscriptions.infos.insert(number, target.info().clone());
         (self.owner(number), vec![Route { pattern, target }])
     }
 

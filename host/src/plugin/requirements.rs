@@ -25,7 +25,7 @@ fn handlers<'a>(event: &'a str, table: &'a RoutingTable) -> impl Iterator<Item =
     let routes = table.routes();
     let named =
         routes.filter(|route| names_something(&route.pattern) && route.pattern.matches(event));
-    named.map(|route| &route.target.info.plugin)
+    named.map(|route| &route.target.info().plugin)
 }
 
 /// Whether a plugin declares a handler of an event.

@@ -21,10 +21,12 @@ use ksi_plugin_api::abi::{
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::state::{self, Snapshot};
+use super::{
+    plugin_report::PluginReport,
+    state::{self, Snapshot},
+};
 use crate::{
     event::{Event, Payload},
-    report::PluginReport,
     router::gather::Gathered,
 };
 

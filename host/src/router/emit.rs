@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     dispatch::{
-        call::{self, CallSite, HandlerInfo, Target},
+        call::{self, CallSite, Entry, HandlerInfo, Target},
         hold::Gate,
         slot::{may_poll_here, on_worker},
         tally::{Counts, Tally},
@@ -325,18 +325,8 @@ impl Router {
         infos.insert(key, Arc::downgrade(&info));
         drop(infos);
         let timeout = timeout.unwrap_or(self.limits.timeout);
-        Arc::new(Target {
-            info,
-            callee,
-            number,
-            priority,
-            order,
-            timeout,
-            blocking,
-            cancel,
-            gate,
-            keeper,
-        })
+        let entry = Entry { info, callee, number, timeout, blocking, cancel, keeper };
+        Arc::new(Target::new(priority, order, gate, entry))
     }
 
     /// Forgets the counters of a plugin. They stay part of those of all handlers together.

@@ -27,18 +27,37 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Router, names::HeldName, table::Called};
 use crate::{
     dispatch::{
-        call::{self, Begun, HandlerInfo, Target, Waiting},
+        call::{self, Begun, Entry, HandlerInfo, Target, Waiting},
         ended::Ended,
         hold::{Inside, Outside},
     },
     event::Event,
+    report::{Outcome, Report},
 };
 
 /// Whose handlers they were, and how each ended, in the router's order: priority, then plugin name, then order of
 /// declaration.
 pub(crate) struct Gathered {
-    pub(crate) handlers: Arc<[Arc<HandlerInfo>]>,
+    pub(crate) handlers: Handlers,
     pub(crate) ended: SmallVec<[Ended; 1]>,
+}
+
+/// Whose handlers they were.
+pub(crate) enum Handlers {
+    /// The one that was called, with its generation: for those who let go of it at once.
+    Called(Arc<Entry>),
+    /// Those of a name.
+    Known(Arc<[Arc<HandlerInfo>]>),
+}
+
+impl Handlers {
+    /// What is known of each, without holding a generation.
+    pub(crate) fn known(self) -> Arc<[Arc<HandlerInfo>]> {
+        match self {
+            Handlers::Called(entry) => Arc::new([entry.info.clone()]),
+            Handlers::Known(known) => known,
+        }
+    }
 }
 
 impl Gathered {
@@ -51,9 +70,22 @@ impl Gathered {
     /// What became of an event that was not accepted.
     pub(crate) fn refused(reason: String) -> Self {
         Gathered {
-            handlers: Arc::new([HandlerInfo::nobody()]),
+            handlers: Handlers::Known(Arc::new([HandlerInfo::nobody()])),
             ended: smallvec![Ended::Rejected { reason }],
         }
+    }
+}
+
+impl From<Gathered> for Report {
+    /// Replies that are values become JSON. Where plugin code may run.
+    fn from(Gathered { handlers, ended }: Gathered) -> Self {
+        let handlers = handlers.known();
+        let outcomes = handlers.iter().zip(ended).map(|(handler, ended)| Outcome {
+            plugin: handler.plugin.clone(),
+            handler: handler.handler.clone(),
+            result: ended.into(),
+        });
+        Report::new(outcomes.collect())
     }
 }
 
@@ -127,54 +159,68 @@ impl Router {
             Some(called) => Some(called),
             None => table.known(dispatched.event.name()),
         };
-        match called {
-            Some(called) => self.dispatch_to(called, dispatched, cx),
-            None => {
-                let called = Called::from(table.targets(dispatched.event.name()));
-                self.dispatch_to(&called, dispatched, cx)
+        // No call holds the table: one that does not return would keep every generation that is in it.
+        let Some(called) = called else {
+            let called = Called::from(table.targets(dispatched.event.name()));
+            drop(table);
+            return self.dispatch_all(called, dispatched, cx);
+        };
+        if let [target] = &*called.targets
+            && let Ok(inside) = target.enter(&dispatched.event)
+        {
+            let entry = target.enter_by();
+            drop(table);
+            return self.dispatch_one(entry, inside, dispatched, cx);
+        }
+        let called = called.clone();
+        drop(table);
+        self.dispatch_all(called, dispatched, cx)
+    }
+
+    /// Calls the only handler.
+    #[inline]
+    fn dispatch_one(
+        &self,
+        entry: Arc<Entry>,
+        inside: Option<Arc<Inside>>,
+        dispatched: Dispatched,
+        cx: &mut Context<'_>,
+    ) -> Dispatch {
+        let Dispatched { event, wants, place } = dispatched;
+        let held = || entry.clone();
+        match call::begin(&entry, held, event, inside, wants, &self.site, cx) {
+            Begun::Ended(ended) => Dispatch::Done(Gathered {
+                handlers: Handlers::Called(entry),
+                ended: smallvec![ended],
+            }),
+            Begun::GoesOn(call) => {
+                let handlers = Handlers::Known(Arc::new([entry.info.clone()]));
+                begun(cx, async move {
+                    let ended = smallvec![call.await];
+                    drop(place);
+                    Gathered { handlers, ended }
+                })
             }
         }
     }
 
-    #[inline]
-    fn dispatch_to(
+    /// Calls any number of handlers.
+    fn dispatch_all(
         self: &Arc<Self>,
-        called: &Called,
+        called: Called,
         dispatched: Dispatched,
         cx: &mut Context<'_>,
     ) -> Dispatch {
-        let handlers = || called.handlers.clone();
-        match &*called.targets {
-            [target] => {
-                let Ok(inside) = target.enter(&dispatched.event) else {
-                    return self.dispatch_held(called, dispatched, cx);
-                };
-                let Dispatched { event, wants, place } = dispatched;
-                match call::begin(target, event, inside, wants, &self.site, cx) {
-                    Begun::Ended(ended) => {
-                        Dispatch::Done(Gathered { handlers: handlers(), ended: smallvec![ended] })
-                    }
-                    Begun::GoesOn(call) => {
-                        let handlers = handlers();
-                        begun(cx, async move {
-                            let ended = smallvec![call.await];
-                            drop(place);
-                            Gathered { handlers, ended }
-                        })
-                    }
-                }
-            }
-            several if several.iter().any(|target| target.gate.is_some()) => {
-                self.dispatch_held(called, dispatched, cx)
-            }
-            _ => self.dispatch_all(called, dispatched, cx),
+        match called.targets.iter().any(|target| target.gate.is_some()) {
+            true => self.dispatch_held(&called, dispatched, cx),
+            false => self.dispatch_ungated(called, dispatched, cx),
         }
     }
 
     /// Calls many handlers of generations without a gate.
-    fn dispatch_all(
+    fn dispatch_ungated(
         &self,
-        called: &Called,
+        called: Called,
         dispatched: Dispatched,
         cx: &mut Context<'_>,
     ) -> Dispatch {
@@ -182,7 +228,8 @@ impl Router {
         let mut ended = SmallVec::with_capacity(called.targets.len());
         let mut pending: Vec<Pending> = Vec::new();
         for (place, target) in called.targets.iter().enumerate() {
-            match call::begin(target, event.clone(), None, wants, &self.site, cx) {
+            let held = || target.enter_by();
+            match call::begin(&target.entry, held, event.clone(), None, wants, &self.site, cx) {
                 Begun::Ended(how) => ended.push(how),
                 Begun::GoesOn(call) => {
                     // Stands for the outcome that is to come.
@@ -191,7 +238,9 @@ impl Router {
                 }
             }
         }
-        let handlers = called.handlers.clone();
+        let handlers = Handlers::Known(called.handlers);
+        // What is not called any more is not held.
+        drop(called.targets);
         if pending.is_empty() {
             return Dispatch::Done(Gathered { handlers, ended });
         }
@@ -233,7 +282,7 @@ impl Router {
                 handlers.push(outcome.handler);
                 ended.push(outcome.ended);
             }
-            Gathered { handlers: handlers.into(), ended }
+            Gathered { handlers: Handlers::Known(handlers.into()), ended }
         })
     }
 
@@ -248,8 +297,9 @@ impl Router {
         let calls: FuturesUnordered<_> = admitted
             .into_iter()
             .map(|(target, inside)| {
-                let (rank, handler) = (rank(&target), target.info.clone());
-                let begun = call::begin(&target, event.clone(), inside, wants, &self.site, cx);
+                let (rank, handler) = (rank(&target), target.info().clone());
+                let (entry, held, event) = (&target.entry, || target.enter_by(), event.clone());
+                let begun = call::begin(entry, held, event, inside, wants, &self.site, cx);
                 async move {
                     let ended = match begun {
                         Begun::Ended(ended) => ended,
@@ -280,7 +330,7 @@ impl Router {
                 return ranked(rank, waiting.ended(|| Ended::TimedOut { after }));
             }
             let targets = self.table.load().targets(event.name());
-            let own = targets.iter().filter(|target| target.info.plugin == plugin);
+            let own = targets.iter().filter(|target| target.info().plugin == plugin);
             let own: Vec<Arc<Target>> = own.cloned().collect();
             drop(targets);
             let entered = match own.first() {
@@ -363,7 +413,7 @@ fn admit(targets: &[Arc<Target>], event: &Event) -> (Vec<Admitted>, Vec<HeldBack
             admitted.push((target.clone(), None));
             continue;
         }
-        let plugin = &target.info.plugin;
+        let plugin = &target.info().plugin;
         let way = entered.entry(plugin).or_insert_with(|| {
             target.enter(event).map_err(|outside| {
                 let rank = rank(target);
@@ -373,7 +423,7 @@ fn admit(targets: &[Arc<Target>], event: &Event) -> (Vec<Admitted>, Vec<HeldBack
         });
         match way {
             Ok(inside) => admitted.push((target.clone(), inside.clone())),
-            Err(place) => held[*place].handlers.push(target.info.clone()),
+            Err(place) => held[*place].handlers.push(target.info().clone()),
         }
     }
     (admitted, held)

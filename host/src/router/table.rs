@@ -28,7 +28,7 @@ pub(crate) struct Called {
 
 impl From<Targets> for Called {
     fn from(targets: Targets) -> Self {
-        let handlers = targets.iter().map(|target| target.info.clone()).collect();
+        let handlers = targets.iter().map(|target| target.info().clone()).collect();
         Called { targets, handlers }
     }
 }
@@ -179,7 +179,7 @@ impl RoutingTable {
 
 /// What decides the order: priority, plugin, declaration. The rest only keeps apart what has the same.
 fn rank(target: &Arc<Target>) -> (Reverse<i32>, &str, u64, u64, usize) {
-    let (info, address) = (&target.info, Arc::as_ptr(target).addr());
+    let (info, address) = (target.info(), Arc::as_ptr(target).addr());
     (Reverse(target.priority), &info.plugin, target.order, info.key, address)
 }
 

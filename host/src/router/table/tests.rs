@@ -7,7 +7,7 @@ use std::{
 use super::*;
 use crate::{
     dispatch::{
-        call::{Callee, HandlerInfo, Started},
+        call::{Callee, Entry, HandlerInfo, Started},
         ended::Ended,
     },
     event::Event,
@@ -29,18 +29,16 @@ fn target(plugin: &str, priority: i32, order: u64) -> Arc<Target> {
         counts: Arc::default(),
         active: AtomicI64::new(0),
     };
-    Arc::new(Target {
+    let entry = Entry {
         info: Arc::new(info),
         callee: Arc::new(Nothing),
         number: 0,
-        priority,
-        order,
         timeout: Duration::ZERO,
         blocking: false,
         cancel: Arc::default(),
-        gate: None,
         keeper: None,
-    })
+    };
+    Arc::new(Target::new(priority, order, None, entry))
 }
 
 fn routes(patterns: &[&str], target: &Arc<Target>) -> Vec<Route> {

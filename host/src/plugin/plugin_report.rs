@@ -1,0 +1,97 @@
+//! A report as a plugin sees it that emitted the event.
+
+use std::sync::{Arc, OnceLock};
+
+use ksi_plugin_api::abi::{OutcomeCode, OutcomeView, ReportObject, Value};
+use smallvec::SmallVec;
+
+use crate::{
+    dispatch::{
+        call::HandlerInfo,
+        ended::{Ended, Reply},
+    },
+    router::gather::Gathered,
+    shared_value::Encoded,
+};
+
+/// How each handler ended, with the texts that the view lends out.
+pub(crate) struct PluginReport {
+    handlers: Arc<[Arc<HandlerInfo>]>,
+    ended: SmallVec<[Ended; 1]>,
+    /// What is made when it is asked for: texts of failures, and replies that are values as JSON.
+    made: OnceLock<Box<[Made]>>,
+}
+
+#[derive(Default)]
+struct Made {
+    failure: Option<(String, String)>,
+    reply: OnceLock<Encoded>,
+}
+
+impl From<Gathered> for PluginReport {
+    fn from(Gathered { handlers, ended }: Gathered) -> Self {
+        PluginReport { handlers: handlers.known(), ended, made: OnceLock::new() }
+    }
+}
+
+impl PluginReport {
+    fn made(&self, index: usize) -> &Made {
+        let all = self.ended.iter().map(|ended| Made {
+            failure: ended.failure().map(|kind| (kind.code().to_owned(), kind.message())),
+            reply: OnceLock::new(),
+        });
+        &self.made.get_or_init(|| all.collect())[index]
+    }
+}
+
+impl ReportObject for PluginReport {
+    fn len(&self) -> usize {
+        self.ended.len()
+    }
+
+    fn code(&self, index: usize) -> OutcomeCode {
+        self.ended[index].code()
+    }
+
+    fn outcome(&self, index: usize) -> OutcomeView<'_> {
+        let (handler, ended) = (&self.handlers[index], &self.ended[index]);
+        let (code, message) = match ended.is_ok() {
+            true => ("", ""),
+            false => match &self.made(index).failure {
+                Some((code, message)) => (code.as_str(), message.as_str()),
+                None => ("", ""),
+            },
+        };
+        OutcomeView {
+            kind: ended.code(),
+            plugin: (*handler.plugin).into(),
+            handler: (*handler.handler).into(),
+            code: code.into(),
+            message: message.into(),
+        }
+    }
+
+    fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
+        let encode = || match &self.ended[index] {
+            Ended::Replied(Reply::Shared(shared)) => shared.encode(),
+            Ended::Replied(Reply::Loose(value)) => Encoded::of(value),
+            _ => Encoded::nothing(),
+        };
+        match &self.ended[index] {
+            Ended::Replied(Reply::Bytes(bytes)) => Ok(bytes),
+            Ended::Replied(_) => match self.made(index).reply.get_or_init(encode).get() {
+                Ok(payload) => Ok(payload.as_json()),
+                Err(failure) => Err(failure.texts()),
+            },
+            _ => Ok(b"null"),
+        }
+    }
+
+    fn value(&self, index: usize) -> Option<&Value> {
+        match &self.ended[index] {
+            Ended::Replied(Reply::Shared(shared)) => shared.value(),
+            Ended::Replied(Reply::Loose(value)) => Some(value),
+            _ => None,
+        }
+    }
+}
