@@ -334,7 +334,7 @@ mod tests {
 
     fn facts(plugin: &str) -> Facts {
         let manifest: Manifest = serde_json::from_value(serde_json::json!({
-            "format": 1, "name": plugin, "version": "1", "abi": 1, "rustc": "", "target": "", "panic": "unwind",
+            "format": 1, "name": plugin, "version": "1", "abi": 2, "rustc": "", "target": "", "panic": "unwind",
             "handlers": [], "emits": [], "runtime": false, "state": { "writes": [1], "restores": [1] },
         }))
         .unwrap();

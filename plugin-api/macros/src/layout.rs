@@ -118,13 +118,14 @@ fn fields(fields: &Fields) -> TokenStream {
 }
 
 /// Has the compiler check that the type has the fields that were described, and no others: an attribute that stands
-/// below the derive could have changed them.
+/// below the derive could have changed them. It asks for pointers because a reference to a box would do for one to what is
+/// in it.
 fn whole<'a>(shapes: impl Iterator<Item = (TokenStream, &'a Fields)>) -> TokenStream {
     let mut arms = shapes.map(|(path, fields)| {
         let bound: Vec<Ident> = (0..fields.len()).map(|n| format_ident!("field{n}")).collect();
         let members = fields.members();
         let types = fields.iter().map(|field| &field.ty);
-        quote!(#path { #(#members: #bound),* } => { #(let _: &#types = #bound;)* })
+        quote!(#path { #(#members: #bound),* } => { #(let _: *const #types = #bound;)* })
     });
     let Some(first) = arms.next() else { return TokenStream::new() };
     quote!(let _ = |value: &Self| match value { #first #(#arms)* };)
@@ -340,7 +341,7 @@ mod tests {
                 "to.text(\"name\"); ::ksi_plugin_api::__private::Probe::<String>::describe(to);",
                 "::ksi_plugin_api::__private::Probe::<Option<Kind>>::describe(to);",
                 "let _ = |value: &Self| match value { Self { name: field0, r#type: field1 } => { \
-                 let _: &String = field0; let _: &Option<Kind> = field1; } };",
+                 let _: *const String = field0; let _: *const Option<Kind> = field1; } };",
                 "static PRINT",
             ],
         );

@@ -162,7 +162,9 @@ pub fn restore(_args: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes a struct or enum the payload of the event with the given name.
 ///
 /// It derives `Serialize`, `Deserialize`, `JsonSchema`, `Debug` and `Clone` and implements `Event`.
-/// Other derives and `#[serde(..)]` attributes go below it.
+/// Other derives and `#[serde(..)]` attributes go below it. It also describes the type's layout, by
+/// which the event reaches handlers that were built from the same definition without JSON; a type
+/// that borrows, `struct Line<'a> { text: &'a str }`, always goes as JSON.
 ///
 /// ```ignore
 /// #[event("greet:request")]
@@ -187,7 +189,8 @@ pub fn layout(item: TokenStream) -> TokenStream {
 /// Derives what a payload, reply or configuration without a name of its own needs.
 ///
 /// The derives are those of [`macro@event`]: `Serialize`, `Deserialize`, `JsonSchema`, `Debug` and
-/// `Clone`. Other derives and `#[serde(..)]` attributes go below it.
+/// `Clone`. Other derives and `#[serde(..)]` attributes go below it. It may have type parameters and
+/// lifetimes.
 #[proc_macro_attribute]
 pub fn payload(args: TokenStream, item: TokenStream) -> TokenStream {
     event::payload(args.into(), item.into()).into()
