@@ -42,7 +42,7 @@ pub(crate) fn rows() -> Result<Vec<Row>, BenchError> {
     let counted: Counted = serde_json::from_slice(&output.stdout)?;
     let row = |what: &str, figure| Row::new(format!("allocations, {what}"), figure, "an event");
     Ok(vec![
-        row("request, typed, 1 ready handler", counted.typed.all)
+        row("request, typed, 1 handler, ready", counted.typed.all)
             .against("a boxed future", counted.boxed.all)
             .bar(Some(Bar::AtMost(2.0))),
         row("request, typed, with strings", counted.typed_with_strings.all)

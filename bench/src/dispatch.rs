@@ -47,7 +47,7 @@ async fn typed_request(stage: &Stage) -> Result<Row, BenchError> {
     let run = Run::timed(Lane::Shared, Route::Request, false, NANOS);
     let [figure, limit] =
         medians([stage.inside(run), spawned(run, boxed::numbers)], REPETITIONS).await?;
-    Ok(Row::new("request, typed, 1 ready handler", figure, "ns")
+    Ok(Row::new("request, typed, 1 handler, ready", figure, "ns")
         .against("a boxed future", limit)
         .bar(Some(Bar::RatioAtMost(3.0))))
 }
@@ -70,7 +70,7 @@ async fn typed_letter(stage: &Stage) -> Result<Row, BenchError> {
     let run = Run::timed(Lane::SharedLetters, Route::Request, false, NANOS);
     let [figure, limit] =
         medians([stage.inside(run), spawned(run, boxed::letters)], REPETITIONS).await?;
-    Ok(Row::new("request, typed, with strings, 1 ready handler", figure, "ns")
+    Ok(Row::new("request, typed, with strings, 1 handler, ready", figure, "ns")
         .against("a boxed future", limit))
 }
 
@@ -78,7 +78,7 @@ async fn json_request(stage: &Stage) -> Result<Row, BenchError> {
     let run = Run::timed(Lane::Json, Route::Request, false, NANOS);
     let [figure, limit] =
         medians([stage.inside(run), spawned(run, json::letters)], REPETITIONS).await?;
-    Ok(Row::new("request, JSON, 137 bytes both ways, 1 ready handler", figure, "ns")
+    Ok(Row::new("request, JSON, 137 bytes both ways, 1 handler, ready", figure, "ns")
         .against(JSON, limit)
         .bar(Some(Bar::RatioAtMost(1.3))))
 }
@@ -130,9 +130,14 @@ async fn a_handler(stage: &Stage, lane: Lane, name: &str) -> Result<Row, BenchEr
 }
 
 fn named(how: &str, handlers: u32, pending: bool) -> String {
-    let plural = if handlers == 1 { "" } else { "s" };
     let readiness = if pending { "pending once" } else { "ready" };
-    format!("{how}, {handlers} {readiness} handler{plural}")
+    match handlers {
+        1 => format!("{how}, 1 handler, {readiness}"),
+        1_000.. => {
+            format!("{how}, {},{:03} handlers, {readiness}", handlers / 1_000, handlers % 1_000)
+        }
+        _ => format!("{how}, {handlers} handlers, {readiness}"),
+    }
 }
 
 /// Nanoseconds a round of something that runs in a task of this program.

@@ -5,9 +5,10 @@ use futures_util::future::LocalBoxFuture;
 use crate::error::BenchError;
 
 /// How often each is measured.
-pub(crate) const REPETITIONS: usize = 11;
-/// How long one repetition takes.
-pub(crate) const NANOS: u64 = 5_000_000;
+pub(crate) const REPETITIONS: usize = 51;
+/// How long one repetition takes: shorter than the system lets a thread run that others wait for, so that most repetitions
+/// are not interrupted on a machine that is busy with something else, and the median is of such.
+pub(crate) const NANOS: u64 = 1_000_000;
 
 /// Something that can be measured again and again.
 pub(crate) type Measure<'a> = Box<dyn FnMut() -> Measuring<'a> + 'a>;
