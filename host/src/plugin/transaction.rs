@@ -83,7 +83,9 @@ impl Supervisor {
             let mut registry = self.registry();
             registry.setbacks.forget(file);
             registry.wait_for(file, &[]);
-            drop(registry);
+            if let Some(plugin) = registry.plugins.get_mut(&live.plugin) {
+                plugin.last_error = None;
+            }
             return Ok(Prepared::Unchanged(live));
         }
         let begun = self.registry().setbacks.begin(file, copied.copy.hash(), why);
@@ -135,13 +137,7 @@ impl Supervisor {
     ) -> Result<Deployed, DeployError> {
         let candidate = match prepared {
             Prepared::Candidate(candidate) => *candidate,
-            Prepared::Unchanged(live) => {
-                // A bad file lay there in between, and is gone.
-                if let Some(plugin) = self.registry().plugins.get_mut(&live.plugin) {
-                    plugin.last_error = None;
-                }
-                return Ok(live);
-            }
+            Prepared::Unchanged(live) => return Ok(live),
         };
         let _transaction = self.transactions.begin();
         let name: Arc<str> = candidate.manifest.name.as_str().into();
