@@ -19,7 +19,7 @@ use super::{
     generation::Timings,
     load::PluginLibrary,
     manifest::{Manifest, read_manifest},
-    private_copy::{CopyError, PrivateCopy, PrivateDir},
+    private_copy::{Content, CopyError, PrivateCopy, PrivateDir},
     probe::Prober,
     probed::Probed,
     trial::Trial,
@@ -39,7 +39,7 @@ pub(crate) struct Preparation {
 pub(crate) struct Copied {
     file: PathBuf,
     pub(crate) copy: PrivateCopy,
-    bytes: Vec<u8>,
+    bytes: Content,
     timings: Timings,
     place: Option<OwnedSemaphorePermit>,
 }
