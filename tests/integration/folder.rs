@@ -34,6 +34,19 @@ fn a_new_file_is_loaded_while_the_host_runs() {
 }
 
 #[test]
+fn the_first_of_two_files_is_the_plugin_and_nothing_of_the_other_stays_in_memory() {
+    // Which of them is ready first does not matter: the larger one takes longer.
+    let mut first = Library::chaos().version(1);
+    first.0.resize(first.0.len() + (64 << 20), 0);
+    let second = Library::chaos().version(2);
+    let host = TestHost::builder().plugin("a.so", &first).plugin("b.so", &second).start();
+    assert_eq!(host.module("chaos")["file"], host.file("a.so").to_str().unwrap());
+    assert_eq!(version(&mut host.client()), "chaos-version-0001");
+    assert!(host.until_refused("b.so").contains("a.so"));
+    until("one library is mapped", || host.resources().libraries.len(), |mapped| *mapped == 1);
+}
+
+#[test]
 fn life_cycle_events_tell_name_version_generation_and_reason() {
     let host = TestHost::builder().start();
     let mut watcher = host.client();

@@ -59,69 +59,79 @@ enum NotCreated {
 }
 
 impl Activation {
-    /// Opens the library and makes the instance.
+    /// Opens the library.
+    pub(crate) async fn open(
+        &self,
+        candidate: &mut Candidate,
+    ) -> Result<PluginLibrary, DeployError> {
+        let started = Instant::now();
+        let path = candidate.copy.path().to_owned();
+        let workers = &self.router.site.workers;
+        let opened = workers.spawn_life_cycle(async move { PluginLibrary::open(&path) }).await;
+        let refused = |source| DeployError::Load { file: candidate.file.clone(), source };
+        let library = opened.map_err(refused)?;
+        candidate.timings.note("load", started.elapsed());
+        Ok(library)
+    }
+
+    /// Opens the library, if nobody has yet, and makes the instance.
     pub(crate) async fn initialize(
         &self,
         number: u64,
-        candidate: Candidate,
+        mut candidate: Candidate,
     ) -> Result<(Generation, Instance), NotActivated> {
-        let Candidate { file, copy, manifest, description, mut timings } = candidate;
-        let plugin: Arc<str> = manifest.name.as_str().into();
+        let library = match candidate.library.take() {
+            Some(library) => library,
+            None => {
+                let opened = self.open(&mut candidate).await;
+                opened.map_err(|error| NotActivated { error, leftover: None })?
+            }
+        };
+        let host_side = self.host_side(number, &candidate);
         let started = Instant::now();
-        let path = copy.path().to_owned();
-        let opened = self
-            .router
-            .site
-            .workers
-            .spawn_life_cycle(async move { PluginLibrary::open(&path) })
-            .await;
-        let library = opened.map_err(|source| NotActivated {
-            error: DeployError::Load { file: file.clone(), source },
-            leftover: None,
-        })?;
-        timings.note("load", started.elapsed());
-
-        let (router, limits) = (self.router.clone(), self.limits.clone());
-        let keeps_state = manifest.state.is_some();
-        let host_side =
-            HostSide::new(plugin.clone(), number, router, limits, self.epoch, keeps_state);
-        let started = Instant::now();
+        let description = candidate.description.take();
+        let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
         let (library, created) = self.create(library, description, &plugin, &host_side).await;
-        timings.note("init", started.elapsed());
+        candidate.timings.note("init", started.elapsed());
         let (description, created) = match created {
             Ok((description, instance)) => (description, Ok(instance)),
             Err(failure) => (Description::default(), Err(failure)),
         };
-        let (hash, handlers) = (copy.hash(), OnceLock::new());
-        let from = file.clone();
-        let facts = Facts {
-            plugin: plugin.clone(),
-            number,
-            manifest,
-            description,
-            file,
-            hash,
-            handlers,
-            timings,
-            hand_over: OnceLock::new(),
-        };
-        let facts = Arc::new(facts);
-        let (live, copy) = (Weak::new(), Arc::new(copy));
-        let generation = Generation { facts, host_side, live, unused: None, library, copy };
+        candidate.description = Some(description);
+        let generation = generation(number, candidate, host_side, library);
         let failure = match created {
             Ok(instance) => return Ok((generation, instance)),
             Err(failure) => failure,
         };
         generation.host_side.detach();
         let (error, creating) = match failure {
-            NotCreated::Undescribed(reason) => (DeployError::Describe { file: from, reason }, None),
-            NotCreated::Failed(reason) => (DeployError::Init { plugin, file: from, reason }, None),
+            NotCreated::Undescribed(reason) => (DeployError::Describe { file, reason }, None),
+            NotCreated::Failed(reason) => (DeployError::Init { plugin, file, reason }, None),
             NotCreated::TimedOut(creating) => {
                 let after = self.init_timeout;
-                (DeployError::InitTimedOut { plugin, file: from, after }, Some(creating))
+                (DeployError::InitTimedOut { plugin, file, after }, Some(creating))
             }
         };
         Err(NotActivated { error, leftover: Some(Leftover { generation, creating }) })
+    }
+
+    /// A generation of a candidate that was opened and is not to be initialized.
+    pub(crate) fn unused(
+        &self,
+        number: u64,
+        candidate: Candidate,
+        library: PluginLibrary,
+    ) -> Leftover {
+        let host_side = self.host_side(number, &candidate);
+        host_side.detach();
+        let generation = generation(number, candidate, host_side, library);
+        Leftover { generation, creating: None }
+    }
+
+    fn host_side(&self, number: u64, candidate: &Candidate) -> Arc<HostSide> {
+        let (router, limits) = (self.router.clone(), self.limits.clone());
+        let keeps_state = candidate.manifest.state.is_some();
+        HostSide::new(plugin_of(candidate), number, router, limits, self.epoch, keeps_state)
     }
 
     /// A plugin's configuration, encoded.
@@ -202,6 +212,33 @@ impl Activation {
         facts.handlers.get_or_init(|| infos);
         Ok(routes)
     }
+}
+
+fn plugin_of(candidate: &Candidate) -> Arc<str> {
+    candidate.manifest.name.as_str().into()
+}
+
+fn generation(
+    number: u64,
+    candidate: Candidate,
+    host_side: Arc<HostSide>,
+    library: PluginLibrary,
+) -> Generation {
+    let plugin = plugin_of(&candidate);
+    let Candidate { file, copy, manifest, description, library: _, timings } = candidate;
+    let facts = Facts {
+        plugin,
+        number,
+        manifest,
+        description: description.unwrap_or_default(),
+        file,
+        hash: copy.hash(),
+        handlers: OnceLock::new(),
+        timings,
+        hand_over: OnceLock::new(),
+    };
+    let (facts, live, copy) = (Arc::new(facts), Weak::new(), Arc::new(copy));
+    Generation { facts, host_side, live, unused: None, library, copy }
 }
 
 fn reason_of(end: CallEnd) -> String {

@@ -1,15 +1,17 @@
 //! What the plugin folders say, as transactions of the supervisor.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     deploy_error::DeployError,
+    manifest::Manifest,
     requirements::missing,
     setback::Why,
     supervisor::Supervisor,
@@ -21,6 +23,27 @@ use super::{
 /// How long a plugin whose file is gone stays for the sake of other files that are being tried: one of them may be it.
 /// Behind its probe, such a file is waited for in any case.
 const RENAMED: Duration = Duration::from_secs(2);
+
+/// Libraries that are opened while others are initialized.
+struct Opening {
+    /// Bounds how many are opened at a time.
+    places: Semaphore,
+    /// The plugins that they are.
+    names: Mutex<BTreeSet<String>>,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Opening { places: Semaphore::new(cores), names: Mutex::default() }
+    }
+}
+
+impl Opening {
+    fn is_first(&self, name: &str) -> bool {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned())
+    }
+}
 
 impl Supervisor {
     /// Loads what is in the folders, then follows their changes until the host stops.
@@ -53,16 +76,17 @@ impl Supervisor {
         });
     }
 
-    /// Copies, reads and probes all at once; initializes one after the other, by file name, but none before those that
-    /// handle what it requires.
+    /// Copies, reads, probes and opens as many at once as there are cores for; initializes one after the other, by file
+    /// name, but none before those that handle what it requires.
     async fn load_all(self: &Arc<Self>, files: Vec<PathBuf>) {
+        let opening = Arc::new(Opening::default());
         let preparing: Vec<_> = files
             .into_iter()
             .map(|file| {
-                let supervisor = self.clone();
+                let (supervisor, opening) = (self.clone(), opening.clone());
                 tokio::spawn(async move {
                     let prepared = supervisor.prepare(&file, Why::Found).await;
-                    (file, prepared)
+                    (file, supervisor.open_ahead(prepared, &opening).await)
                 })
             })
             .collect();
@@ -83,6 +107,26 @@ impl Supervisor {
             let (file, prepared) = waiting.remove(next);
             self.start(&file, prepared).await;
         }
+    }
+
+    /// Opens a library before its plugin's turn comes to be initialized, unless it may well be that it is not: for want
+    /// of others, or because another file is that plugin.
+    async fn open_ahead(
+        &self,
+        prepared: Result<Prepared, DeployError>,
+        opening: &Opening,
+    ) -> Result<Prepared, DeployError> {
+        let mut candidate = match prepared? {
+            Prepared::Candidate(candidate) => candidate,
+            unchanged => return Ok(unchanged),
+        };
+        let Manifest { name, requires, .. } = &candidate.manifest;
+        if requires.is_empty() && opening.is_first(name) && self.go_on().is_ok() {
+            // Never closed, so there is always a place to wait for.
+            let _place = opening.places.acquire().await;
+            candidate.library = Some(self.activation.open(&mut candidate).await?);
+        }
+        Ok(Prepared::Candidate(candidate))
     }
 
     fn misses_somebody(&self, prepared: &Result<Prepared, DeployError>) -> bool {

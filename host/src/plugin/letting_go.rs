@@ -10,8 +10,10 @@ use tokio::sync::oneshot;
 
 use super::{
     activate::Leftover,
+    deploy_error::DeployError,
     generation::{Generation, LiveInstance},
     ongoing::{One, Ongoing},
+    prepare::Candidate,
     retire::{Legacy, Retired, RetiredState},
     supervisor::Supervisor,
 };
@@ -105,6 +107,21 @@ impl Supervisor {
             }
             supervisor.retire(generation, &retired, on_its_way, false).await;
         });
+    }
+
+    /// Closes the library of a candidate that does not become a generation for this reason, if it was opened before its
+    /// turn.
+    pub(super) fn let_go_unused(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        mut candidate: Candidate,
+        reason: DeployError,
+    ) -> DeployError {
+        if let Some(library) = candidate.library.take() {
+            let number = self.registry().take_generation(name);
+            self.let_go_leftover(name, self.activation.unused(number, candidate, library));
+        }
+        reason
     }
 
     async fn retire(

@@ -17,8 +17,9 @@ use super::{
     aside,
     deploy_error::DeployError,
     generation::Timings,
+    load::PluginLibrary,
     manifest::{Manifest, read_manifest},
-    private_copy::{CopyError, PrivateCopy, PrivateDir},
+    private_copy::{Content, CopyError, PrivateCopy, PrivateDir},
     probe::Prober,
     probed::Probed,
     trial::Trial,
@@ -38,7 +39,7 @@ pub(crate) struct Preparation {
 pub(crate) struct Copied {
     file: PathBuf,
     pub(crate) copy: PrivateCopy,
-    bytes: Vec<u8>,
+    bytes: Content,
     timings: Timings,
     place: Option<OwnedSemaphorePermit>,
 }
@@ -59,6 +60,8 @@ pub(crate) struct Candidate {
     pub(crate) manifest: Manifest,
     /// `None` when there was no probe.
     pub(crate) description: Option<Description>,
+    /// If it was opened before its turn. Whoever does not use it has it closed.
+    pub(crate) library: Option<PluginLibrary>,
     pub(crate) timings: Timings,
 }
 
@@ -147,7 +150,7 @@ impl Preparation {
             }
             (None, None) => None,
         };
-        Ok(Candidate { file, copy, manifest, description, timings })
+        Ok(Candidate { file, copy, manifest, description, library: None, timings })
     }
 }
 

@@ -83,7 +83,9 @@ impl Supervisor {
             let mut registry = self.registry();
             registry.setbacks.forget(file);
             registry.wait_for(file, &[]);
-            drop(registry);
+            if let Some(plugin) = registry.plugins.get_mut(&live.plugin) {
+                plugin.last_error = None;
+            }
             return Ok(Prepared::Unchanged(live));
         }
         let begun = self.registry().setbacks.begin(file, copied.copy.hash(), why);
@@ -135,21 +137,16 @@ impl Supervisor {
     ) -> Result<Deployed, DeployError> {
         let candidate = match prepared {
             Prepared::Candidate(candidate) => *candidate,
-            Prepared::Unchanged(live) => {
-                // A bad file lay there in between, and is gone.
-                if let Some(plugin) = self.registry().plugins.get_mut(&live.plugin) {
-                    plugin.last_error = None;
-                }
-                return Ok(live);
-            }
+            Prepared::Unchanged(live) => return Ok(live),
         };
         let _transaction = self.transactions.begin();
         let name: Arc<str> = candidate.manifest.name.as_str().into();
         let turn = self.turns.take(Turn::Plugin(name.clone())).await;
-        self.go_on()?;
-        let (number, before) = self.admit(&name, &candidate, &origin)?;
-        let giver = self.giver(&name);
-        let source = self.source(&candidate, giver.as_ref(), &origin).await?;
+        let admitted = match self.admit(&name, &candidate, &origin).await {
+            Ok(admitted) => admitted,
+            Err(error) => return Err(self.let_go_unused(&name, candidate, error)),
+        };
+        let Admitted { number, before, giver, source } = admitted;
         let file = candidate.file.clone();
 
         let (generation, instance) = match self.activation.initialize(number, candidate).await {
@@ -212,8 +209,22 @@ impl Supervisor {
         Ok(deployed(&facts))
     }
 
-    /// Whether a candidate may become the next generation of `name`: its number, and the plugin that its file is now.
-    fn admit(
+    /// Whether a candidate may become the next generation of `name`, and what is needed for that.
+    async fn admit(
+        &self,
+        name: &Arc<str>,
+        candidate: &Candidate,
+        origin: &Origin,
+    ) -> Result<Admitted, DeployError> {
+        self.go_on()?;
+        let (number, before) = self.number(name, candidate, origin)?;
+        let giver = self.giver(name);
+        let source = self.source(candidate, giver.as_ref(), origin).await?;
+        Ok(Admitted { number, before, giver, source })
+    }
+
+    /// The number of the next generation of `name`, and the plugin that the candidate's file is now.
+    fn number(
         &self,
         name: &Arc<str>,
         candidate: &Candidate,
@@ -411,6 +422,16 @@ impl Supervisor {
         );
         self.announcer.generation(event, facts, reason, more);
     }
+}
+
+/// What a candidate becomes a generation with.
+struct Admitted {
+    number: u64,
+    /// What is live from its file.
+    before: Option<LiveGeneration>,
+    /// The live generation of the same plugin.
+    giver: Option<Giver>,
+    source: Source,
 }
 
 /// State that has arrived in a new generation.

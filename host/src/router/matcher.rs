@@ -306,9 +306,13 @@ mod tests {
     #[test]
     fn what_was_taken_out_leaves_nothing_behind() {
         let mut tree = Tree::default();
-        PATTERNS.map(|text| tree.change_pattern(&pattern(text), |value| *value = Some(text)));
+        for text in PATTERNS {
+            tree.change_pattern(&pattern(text), |value| *value = Some(text));
+        }
         let before = tree.clone();
-        PATTERNS.map(|text| tree.change_pattern(&pattern(text), |value| *value = None));
+        for text in PATTERNS {
+            tree.change_pattern(&pattern(text), |value| *value = None);
+        }
         assert!(tree.root.is_empty());
         let mut found = 0;
         before.matching("a:b", |_| found += 1);

@@ -8,15 +8,17 @@
 //!
 //! Nothing here knows what the bytes mean. Everything here blocks: call it where blocking is allowed.
 
+mod content;
 mod dir;
 mod error;
 
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::{self, Metadata, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+pub(crate) use content::Content;
 pub(crate) use dir::PrivateDir;
 pub use dir::PrivateDirError;
 pub use error::CopyError;
@@ -49,7 +51,7 @@ impl PrivateDir {
         &self,
         source: &Path,
         label: &str,
-    ) -> Result<(PrivateCopy, Vec<u8>), CopyError> {
+    ) -> Result<(PrivateCopy, Content), CopyError> {
         let bytes = read_unchanged(source)?;
         let hash = blake3::hash(&bytes);
         let number = self.copies.fetch_add(1, Ordering::Relaxed);
@@ -90,11 +92,11 @@ impl Drop for PrivateCopy {
 }
 
 /// Reads the whole of `path`, or says that it was not the same from beginning to end.
-fn read_unchanged(path: &Path) -> Result<Vec<u8>, CopyError> {
+fn read_unchanged(path: &Path) -> Result<Content, CopyError> {
     let metadata = |path: &Path| fs::metadata(path).map_err(|error| CopyError::open(path, error));
     check_regular(path, &metadata(path)?)?;
     // Without O_NONBLOCK, a named pipe that takes the file's place right now would block for ever.
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
         .open(path)
@@ -103,7 +105,7 @@ fn read_unchanged(path: &Path) -> Result<Vec<u8>, CopyError> {
     let before = file.metadata().map_err(read_error)?;
     check_regular(path, &before)?;
 
-    let bytes = read_at_most(&mut file, before.len()).map_err(read_error)?;
+    let bytes = Content::read(&file, before.len()).map_err(read_error)?;
     let after = file.metadata().map_err(read_error)?;
     let same = |other: &Metadata| identity(other) == identity(&before);
     if bytes.len() as u64 == before.len() && same(&after) && same(&metadata(path)?) {
@@ -122,15 +124,6 @@ fn check_regular(path: &Path, metadata: &Metadata) -> Result<(), CopyError> {
         return Err(CopyError::TooLarge { path, found: metadata.len(), limit: MAX_LEN });
     }
     Ok(())
-}
-
-/// Reads up to one byte more than `expected`: enough to see that the file has grown.
-fn read_at_most(file: &mut File, expected: u64) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let room = usize::try_from(expected).unwrap_or(usize::MAX).saturating_add(1);
-    bytes.try_reserve_exact(room)?;
-    file.take(expected.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// What changes when a file is written to or replaced. Not the time of its last status change: a new
