@@ -13,7 +13,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -26,14 +26,11 @@ use tokio::time::sleep;
 use super::SocketLimits;
 use super::lines::{Lines, Read};
 use super::request::{self, Reason};
-use super::serving::{Client, Left, Work};
-use super::writer::{self, Line};
+use super::serving::{Client, Work};
+use super::turn::Turn;
+use super::writer::{self, Batch};
 use crate::Host;
 
-/// For how long a connection serves in place before others have their turn.
-const TURN: Duration = Duration::from_micros(100);
-/// Replies are handed to the writer when there are about so many bytes of them.
-const BATCH: usize = 64 * 1024;
 /// How often a subscriber that sends no more is looked at: has it hung up?
 const HANG_UP_CHECK: Duration = Duration::from_secs(1);
 
@@ -48,7 +45,8 @@ pub(super) async fn serve(
 ) {
     let (read, write) = stream.into_split();
     let (lines, queue) = mpsc::channel(writer::QUEUE);
-    let reader = Reader { socket: read, lines: Lines::new(limits.line_bytes), replies: Vec::new() };
+    let reader =
+        Reader { socket: read, lines: Lines::new(limits.line_bytes), replies: Batch::default() };
     let client = Client::new(host, lines, &limits);
     // In this order, so that what is served in a poll is written at the end of it.
     tokio::join!(
@@ -75,7 +73,7 @@ async fn converse(
         () = reader.serve_all(&client) => true,
     };
     let rest = async {
-        reader.hand_over(&client).await;
+        reader.replies.hand_over(&client.lines).await;
         // With every slot free again, every reply is in the writer's queue.
         client.all_served().await;
         if hung_up && client.monitor.is_in_use().await {
@@ -96,43 +94,41 @@ async fn converse(
 struct Reader {
     socket: OwnedReadHalf,
     lines: Lines,
-    /// Of requests that were served in place, not handed to the writer yet.
-    replies: Vec<u8>,
+    /// Of requests that were served in place.
+    replies: Batch,
 }
 
 impl Reader {
     /// Serves requests until the client hangs up. Dropping this loses no event that was emitted and no reply; all
     /// that is cut short is a request that still waits for its slots, or an answer about a subscription.
     async fn serve_all(&mut self, client: &Arc<Client>) {
-        let mut turn = Instant::now();
+        let Reader { socket, lines, replies } = self;
+        let limit = lines.limit();
+        let mut turn = Turn::begin();
         loop {
-            while let Some(read) = self.lines.next() {
+            while let Some(read) = lines.next() {
                 let (bytes, work) = match read {
                     Read::Line(line) if request::is_blank(line) => continue,
                     Read::Line(line) => (line.len(), request::parse(line).into()),
-                    Read::TooLong => {
-                        let limit = self.lines.limit();
-                        (0, Work::Malformed(Reason::TooLong { limit }.into()))
-                    }
+                    Read::TooLong => (0, Work::Malformed(Reason::TooLong { limit }.into())),
                 };
-                self.serve(client, work, bytes).await;
-                if self.replies.len() >= BATCH {
-                    self.hand_over(client).await;
-                }
-                if turn.elapsed() >= TURN {
-                    self.hand_over(client).await;
+                client.serve(work, bytes, replies, &mut turn).await;
+                if turn.is_over() || replies.is_full() {
+                    replies.hand_over(&client.lines).await;
                     yield_now().await;
-                    turn = Instant::now();
+                    turn = Turn::begin();
                 }
             }
-            self.hand_over(client).await;
-            let mut fill = pin!(self.lines.fill(&mut self.socket));
-            let filled = match poll_fn(|cx| Poll::Ready(fill.as_mut().poll(cx))).await {
-                Poll::Ready(filled) => filled,
-                Poll::Pending => {
-                    let filled = fill.await;
-                    turn = Instant::now();
-                    filled
+            replies.hand_over(&client.lines).await;
+            let filled = {
+                let mut fill = pin!(lines.fill(socket));
+                match poll_fn(|cx| Poll::Ready(fill.as_mut().poll(cx))).await {
+                    Poll::Ready(filled) => filled,
+                    Poll::Pending => {
+                        let filled = fill.await;
+                        turn = Turn::begin();
+                        filled
+                    }
                 }
             };
             // An error is a hang-up too: a client that left with replies unread resets the connection.
@@ -140,41 +136,11 @@ impl Reader {
                 return;
             }
             // Also a client that sends nothing but blank lines has its turn.
-            if turn.elapsed() >= TURN {
+            turn.lap();
+            if turn.is_over() {
                 yield_now().await;
-                turn = Instant::now();
+                turn = Turn::begin();
             }
-        }
-    }
-
-    /// Serves one request, or sees to it that it will be.
-    async fn serve(&mut self, client: &Arc<Client>, work: Work, bytes: usize) {
-        let slots = client.slots_of(bytes);
-        if !client.has_free(slots) {
-            self.hand_over(client).await;
-            client.until_free(slots).await;
-        }
-        match client.serve_in_place(work, slots, &mut self.replies).await {
-            Left::Nothing => {}
-            Left::Subscription(request) => {
-                // Here and now: a subscription and its end must not overtake one another.
-                self.hand_over(client).await;
-                client.monitor.answer(&request).await;
-            }
-        }
-    }
-
-    /// Hands the replies to the writer. They are still here when this future is dropped before it is done.
-    async fn hand_over(&mut self, client: &Client) {
-        if self.replies.is_empty() {
-            return;
-        }
-        // To a client that is gone nothing needs to be sent; its events had their outcomes all the same.
-        let room = client.lines.reserve().await;
-        let next = Vec::with_capacity(self.replies.len().min(BATCH));
-        let replies = std::mem::replace(&mut self.replies, next);
-        if let Ok(room) = room {
-            room.send(Line::Next(replies));
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`claim`] takes the path, so that one host at most serves it; [`server`] accepts
 //! clients; [`connection`] reads from one of them, with [`lines`] at its reading end and [`writer`] at its
-//! writing end; [`serving`] has its requests handled; [`request`] and [`reply`] are the wire format; [`monitor`]
+//! writing end; [`serving`] has its requests handled, [`turn`] says for how long at a time; [`request`] and [`reply`] are the wire format; [`monitor`]
 //! pushes events to a connection that asked for them.
 //!
 //! Invariants:
@@ -18,6 +18,7 @@ mod reply;
 mod request;
 mod server;
 mod serving;
+mod turn;
 mod writer;
 
 use std::path::Path;

@@ -14,6 +14,7 @@ use tokio::task::yield_now;
 
 use super::reply::{self, Failure, Reply};
 use super::request::Request;
+use super::unix_now;
 use super::writer::Line;
 use crate::{Host, NameError, Pattern, Watch, Watched};
 
@@ -93,14 +94,18 @@ impl Monitor {
     }
 
     /// Whether the request is one that [`answer`](Monitor::answer) answers.
-    pub(super) fn is_for(request: &Request) -> bool {
+    pub(super) fn is_for(request: &Request<'_>) -> bool {
         EVENTS.iter().any(|known| known.event == request.event)
     }
 
     /// Answers one of [`EVENTS`].
-    pub(super) async fn answer(&self, request: &Request) {
-        let reply = Reply { event: &request.event, correlation_id: &request.correlation_id };
-        let answered = match request.event.as_str() {
+    pub(super) async fn answer(&self, request: &Request<'_>) {
+        let reply = Reply {
+            event: &request.event,
+            correlation_id: &request.correlation_id,
+            at: unix_now(),
+        };
+        let answered = match &*request.event {
             "monitor:unsubscribe" => self.unsubscribe(request, &reply).await,
             _ => self.subscribe(request, &reply).await,
         };
@@ -122,7 +127,7 @@ impl Monitor {
         }
     }
 
-    async fn subscribe(&self, request: &Request, reply: &Reply<'_>) -> Result<(), Refusal> {
+    async fn subscribe(&self, request: &Request<'_>, reply: &Reply<'_>) -> Result<(), Refusal> {
         let data = Data::of(request)?;
         let client_id = data.client_id(request)?;
         let (texts, patterns) = data.patterns()?;
@@ -153,7 +158,7 @@ impl Monitor {
         Ok(())
     }
 
-    async fn unsubscribe(&self, request: &Request, reply: &Reply<'_>) -> Result<(), Refusal> {
+    async fn unsubscribe(&self, request: &Request<'_>, reply: &Reply<'_>) -> Result<(), Refusal> {
         let client_id = Data::of(request)?.client_id(request)?;
         let mut subscriptions = self.subscriptions.lock().await;
         let status = match subscriptions.remove(&client_id) {
@@ -289,12 +294,12 @@ impl Refusal {
 struct Data(serde_json::Map<String, Value>);
 
 impl Data {
-    fn of(request: &Request) -> Result<Data, Refusal> {
-        serde_json::from_slice(&request.data).map(Data).map_err(|_| Refusal::NotAnObject)
+    fn of(request: &Request<'_>) -> Result<Data, Refusal> {
+        serde_json::from_str(request.data.get()).map(Data).map_err(|_| Refusal::NotAnObject)
     }
 
     /// The data's own, or else the name that the client goes by.
-    fn client_id(&self, request: &Request) -> Result<String, Refusal> {
+    fn client_id(&self, request: &Request<'_>) -> Result<String, Refusal> {
         match self.0.get("client_id") {
             Some(Value::String(id)) => Some(id.clone()),
             Some(Value::Number(id)) => Some(id.to_string()),
@@ -332,9 +337,9 @@ mod tests {
     use super::super::request;
     use super::*;
 
-    fn request(data: &Value) -> Request {
+    fn request(data: &Value) -> Request<'static> {
         let line = json!({ "event": "monitor:subscribe", "data": data, "_client_id": "mine" });
-        request::parse(line.to_string().as_bytes()).unwrap()
+        request::parse(line.to_string().as_bytes()).unwrap().into_owned()
     }
 
     fn refusal(data: &Value) -> String {

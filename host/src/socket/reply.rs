@@ -19,7 +19,9 @@ const SHOWN: usize = 100;
 /// The reply to one request.
 pub(super) struct Reply<'a> {
     pub(super) event: &'a str,
-    pub(super) correlation_id: &'a CorrelationId,
+    pub(super) correlation_id: &'a CorrelationId<'a>,
+    /// The time that it carries, in seconds since the Unix epoch.
+    pub(super) at: f64,
 }
 
 impl Reply<'_> {
@@ -106,7 +108,7 @@ impl Reply<'_> {
         line.extend_from_slice(b",\"correlation_id\":");
         line.extend_from_slice(self.correlation_id.as_json().as_bytes());
         line.extend_from_slice(b",\"timestamp\":");
-        append(line, &unix_now());
+        append(line, &self.at);
         if failed {
             line.extend_from_slice(b",\"failed\":true");
         }
@@ -120,7 +122,7 @@ impl Reply<'_> {
 }
 
 /// The line for something that is no request, appended to `lines`.
-pub(super) fn malformed(malformed: &Malformed, lines: &mut Vec<u8>) {
+pub(super) fn malformed(malformed: &Malformed<'_>, lines: &mut Vec<u8>) {
     lines.extend_from_slice(b"{\"error\":");
     append(lines, &malformed.reason.to_string());
     if malformed.correlation_id.is_given() {
@@ -295,7 +297,7 @@ mod tests {
     fn line_of(outcomes: &[Outcome]) -> String {
         let none = CorrelationId::default();
         let mut line = Vec::new();
-        Reply { event: "a:b", correlation_id: &none }.outcomes(outcomes, &mut line);
+        Reply { event: "a:b", correlation_id: &none, at: unix_now() }.outcomes(outcomes, &mut line);
         let line = String::from_utf8(line).unwrap();
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         line
@@ -378,7 +380,7 @@ mod tests {
     fn an_unknown_event_is_answered_with_similar_ones() {
         let names = ["state:set", "state:get", "greet:request", "zebra:run"].map(str::to_owned);
         let none = CorrelationId::default();
-        let reply = Reply { event: "state:sets", correlation_id: &none };
+        let reply = Reply { event: "state:sets", correlation_id: &none, at: 1.5 };
         let mut line = Vec::new();
         reply.no_such_event("why", &names, &mut line);
         let value: Value = serde_json::from_slice(&line).unwrap();

@@ -21,27 +21,40 @@ pub(super) const ATTRIBUTES: [&str; 7] = [
 /// Nesting that readers of the payload accept too: serde_json's own limit.
 const DEEPEST: usize = 127;
 
-/// What a client asks for.
+/// What a client asks for, as far as it can be borrowed from its line.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) event: String,
-    /// One JSON value.
-    pub(super) data: Vec<u8>,
-    pub(super) correlation_id: CorrelationId,
-    pub(super) attributes: Vec<(&'static str, String)>,
+pub(super) struct Request<'a> {
+    pub(super) event: Cow<'a, str>,
+    /// The payload.
+    pub(super) data: Cow<'a, RawValue>,
+    pub(super) correlation_id: CorrelationId<'a>,
+    pub(super) attributes: Vec<(&'static str, Cow<'a, str>)>,
 }
 
-impl Request {
+impl Request<'_> {
     pub(super) fn attribute(&self, key: &str) -> Option<&str> {
-        self.attributes.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str())
+        self.attributes.iter().find(|(name, _)| *name == key).map(|(_, value)| &**value)
+    }
+
+    /// For later, when the line is gone.
+    pub(super) fn into_owned(self) -> Request<'static> {
+        let attributes = self.attributes.into_iter();
+        Request {
+            event: Cow::Owned(self.event.into_owned()),
+            data: Cow::Owned(self.data.into_owned()),
+            correlation_id: self.correlation_id.into_owned(),
+            attributes: attributes
+                .map(|(name, value)| (name, Cow::Owned(value.into_owned())))
+                .collect(),
+        }
     }
 }
 
 /// The JSON scalar by which a client knows its reply again, exactly as the client wrote it.
 #[derive(Debug, Default)]
-pub(super) struct CorrelationId(Option<Box<RawValue>>);
+pub(super) struct CorrelationId<'a>(Option<Cow<'a, RawValue>>);
 
-impl CorrelationId {
+impl CorrelationId<'_> {
     pub(super) fn is_given(&self) -> bool {
         self.0.is_some()
     }
@@ -49,17 +62,28 @@ impl CorrelationId {
     pub(super) fn as_json(&self) -> &str {
         self.0.as_deref().map_or("null", RawValue::get)
     }
+
+    pub(super) fn into_owned(self) -> CorrelationId<'static> {
+        CorrelationId(self.0.map(|id| Cow::Owned(id.into_owned())))
+    }
 }
 
 /// A line that is no request, with the correlation id if it was found at least.
 #[derive(Debug)]
-pub(super) struct Malformed {
+pub(super) struct Malformed<'a> {
     pub(super) reason: Reason,
-    pub(super) correlation_id: CorrelationId,
+    pub(super) correlation_id: CorrelationId<'a>,
 }
 
-impl From<Reason> for Malformed {
-    fn from(reason: Reason) -> Malformed {
+impl Malformed<'_> {
+    /// For later, when the line is gone.
+    pub(super) fn into_owned(self) -> Malformed<'static> {
+        Malformed { reason: self.reason, correlation_id: self.correlation_id.into_owned() }
+    }
+}
+
+impl From<Reason> for Malformed<'_> {
+    fn from(reason: Reason) -> Self {
         Malformed { reason, correlation_id: CorrelationId::default() }
     }
 }
@@ -91,11 +115,11 @@ pub(super) fn is_blank(line: &[u8]) -> bool {
 }
 
 /// Reads a line that is not blank.
-pub(super) fn parse(line: &[u8]) -> Result<Request, Malformed> {
+pub(super) fn parse(line: &[u8]) -> Result<Request<'_>, Malformed<'_>> {
     let line = std::str::from_utf8(line).map_err(Reason::from)?;
     // The raw values below are skipped over without recursion and so without serde_json's limit,
     // but whoever decodes the payload later would meet it.
-    if nesting(line) > DEEPEST {
+    if brackets(line) > DEEPEST && nesting(line) > DEEPEST {
         return Err(Reason::Nested.into());
     }
     if !line.trim_start().starts_with('{') {
@@ -107,18 +131,25 @@ pub(super) fn parse(line: &[u8]) -> Result<Request, Malformed> {
         Some(id) if matches!(kind(id), "an object" | "a list") => {
             return Err(Reason::CorrelationId { found: kind(id) }.into());
         }
-        id => CorrelationId(id.map(ToOwned::to_owned)),
+        id => CorrelationId(id.map(Cow::Borrowed)),
     };
-    let data = given(envelope.data).map_or("{}", RawValue::get).into();
+    let data = match given(envelope.data) {
+        Some(data) => data,
+        None => serde_json::from_str("{}").map_err(Reason::from)?,
+    };
     match event_and_attributes(&envelope) {
-        Ok((event, attributes)) => Ok(Request { event, data, correlation_id, attributes }),
+        Ok((event, attributes)) => {
+            Ok(Request { event, data: Cow::Borrowed(data), correlation_id, attributes })
+        }
         Err(reason) => Err(Malformed { reason, correlation_id }),
     }
 }
 
-type Attributes = Vec<(&'static str, String)>;
+type Attributes<'a> = Vec<(&'static str, Cow<'a, str>)>;
 
-fn event_and_attributes(envelope: &Envelope<'_>) -> Result<(String, Attributes), Reason> {
+fn event_and_attributes<'a>(
+    envelope: &Envelope<'a>,
+) -> Result<(Cow<'a, str>, Attributes<'a>), Reason> {
     let event = match given(envelope.event) {
         None => return Err(Reason::NoEvent),
         Some(name) if kind(name) == "a string" => text(name)?,
@@ -142,11 +173,11 @@ fn given(value: Option<&RawValue>) -> Option<&RawValue> {
 }
 
 /// A string's contents; any other value as it is written.
-fn text(value: &RawValue) -> Result<String, serde_json::Error> {
+fn text(value: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
     if kind(value) == "a string" {
-        serde_json::from_str(value.get())
+        serde_json::from_str(value.get()).map(|Text(text)| text)
     } else {
-        Ok(value.get().to_owned())
+        Ok(Cow::Borrowed(value.get()))
     }
 }
 
@@ -160,6 +191,11 @@ fn kind(value: &RawValue) -> &'static str {
         Some(b'n') => "null",
         _ => "a number",
     }
+}
+
+/// How many opening brackets there are: an upper bound of how deep they nest, and cheap to find.
+fn brackets(line: &str) -> usize {
+    line.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count()
 }
 
 /// How deep the brackets outside of strings nest.
@@ -198,7 +234,7 @@ struct Envelope<'a> {
 }
 
 #[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Envelope<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -217,7 +253,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope<'de>, A::Error> {
         let mut envelope = Envelope::default();
-        while let Some(Key(key)) = map.next_key()? {
+        while let Some(Text(key)) = map.next_key()? {
             let place = match key.as_ref() {
                 "event" => &mut envelope.event,
                 "data" => &mut envelope.data,
@@ -251,7 +287,7 @@ mod tests {
             "_client_id":"c\"1","_event_depth":3,"_agent_id":null,"later":[{}]} "#;
         let request = parse(line).unwrap();
         assert_eq!(request.event, "a:b");
-        assert_eq!(request.data, br#"{"n":1.0, "t":"\ud800"}"#);
+        assert_eq!(request.data.get(), r#"{"n":1.0, "t":"\ud800"}"#);
         assert_eq!(request.correlation_id.as_json(), "1e3");
         assert_eq!(request.attribute("_client_id"), Some("c\"1"));
         assert_eq!(request.attribute("_event_depth"), Some("3"));
@@ -262,7 +298,7 @@ mod tests {
     #[test]
     fn missing_and_null_data_are_an_empty_object() {
         for line in [r#"{"event":"a:b"}"#, r#"{"event":"a:b","data": null }"#] {
-            assert_eq!(parse(line.as_bytes()).unwrap().data, b"{}", "{line}");
+            assert_eq!(parse(line.as_bytes()).unwrap().data.get(), "{}", "{line}");
         }
     }
 
@@ -270,7 +306,7 @@ mod tests {
     fn data_of_any_kind_is_passed_on() {
         for data in ["[1,2]", "\"x\"", "0", "false"] {
             let line = format!(r#"{{"event":"a:b","data":{data}}}"#);
-            assert_eq!(parse(line.as_bytes()).unwrap().data, data.as_bytes());
+            assert_eq!(parse(line.as_bytes()).unwrap().data.get(), data);
         }
     }
 

@@ -5,6 +5,7 @@
 //! that a connection is read on, and uses more than one core, whatever its handlers do: an event that is new to the
 //! connection, one whose handlers wait for something, and one whose handlers take long or even hold up their thread.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -18,7 +19,9 @@ use super::SocketLimits;
 use super::monitor::{EVENTS, Monitor};
 use super::reply::{self, Reply};
 use super::request::{CorrelationId, Malformed, Request};
-use super::writer::Line;
+use super::turn::Turn;
+use super::unix_now;
+use super::writer::{Batch, Line};
 use crate::{Host, NewEvent, Payload, Report};
 
 /// What one slot holds of a request, in bytes.
@@ -41,31 +44,24 @@ pub(super) struct Client {
 }
 
 /// What one line asks for.
-pub(super) enum Work {
-    Request(Request),
-    Malformed(Malformed),
-}
-
-/// What is left to do of a request.
-pub(super) enum Left {
-    Nothing,
-    /// It is one for [`Client::monitor`].
-    Subscription(Request),
+pub(super) enum Work<'a> {
+    Request(Request<'a>),
+    Malformed(Malformed<'a>),
 }
 
 /// What is served in order, with its slots.
 struct Ordered {
-    work: Work,
+    work: Work<'static>,
     slots: Option<OwnedSemaphorePermit>,
 }
 
 /// A request whose event is being emitted.
-struct Emitting {
-    event: String,
-    correlation_id: CorrelationId,
+struct Emitting<'a> {
+    event: Cow<'a, str>,
+    correlation_id: CorrelationId<'a>,
+    report: Pin<Box<dyn Future<Output = Report> + Send>>,
     /// It has been polled.
     begun: bool,
-    report: Pin<Box<dyn Future<Output = Report> + Send>>,
 }
 
 impl Client {
@@ -82,18 +78,52 @@ impl Client {
         })
     }
 
-    /// How many slots a request of so many bytes takes.
-    pub(super) fn slots_of(&self, bytes: usize) -> u32 {
-        u32::try_from(1 + (bytes / SLOT).min(self.slots - 1)).unwrap_or(u32::MAX)
-    }
-
-    pub(super) fn has_free(&self, slots: u32) -> bool {
-        self.free.available_permits() >= slots as usize
-    }
-
-    /// Waits until there are as many free slots. They stay free: requests take them one after another.
-    pub(super) async fn until_free(&self, slots: u32) {
-        let _ = self.free.acquire_many(slots).await;
+    /// Serves a request of so many bytes and adds its reply to `replies`; or, if that is not done at once, begins to
+    /// serve it in a task. Waits for its slots, and where a subscription has to.
+    pub(super) async fn serve(
+        self: &Arc<Self>,
+        work: Work<'_>,
+        bytes: usize,
+        replies: &mut Batch,
+        turn: &mut Turn,
+    ) {
+        let slots = u32::try_from(1 + (bytes / SLOT).min(self.slots - 1)).unwrap_or(u32::MAX);
+        if self.free.available_permits() < slots as usize {
+            replies.hand_over(&self.lines).await;
+            self.until_free(slots).await;
+            *turn = Turn::begin();
+        }
+        let ordered = !work.is_correlated();
+        match work {
+            work if ordered && (work.is_subscription() || self.in_order().is_some()) => {
+                self.serve_in_order(work.into_owned(), slots);
+            }
+            Work::Malformed(malformed) => reply::malformed(&malformed, replies.lines()),
+            Work::Request(request) if Monitor::is_for(&request) => {
+                // Here and now: a subscription and its end must not overtake one another.
+                replies.hand_over(&self.lines).await;
+                self.monitor.answer(&request).await;
+                *turn = Turn::begin();
+            }
+            Work::Request(request) => {
+                let Some(mut emitting) = self.emit(request, replies.lines()) else {
+                    turn.lap();
+                    return;
+                };
+                if self.quick.is(&emitting.event) {
+                    let report = emitting.first_poll().await;
+                    let quick = turn.lap() < QUICK;
+                    if !quick || report.is_none() {
+                        self.quick.forget(&emitting.event);
+                    }
+                    if let Some(report) = report {
+                        return self.answer(&emitting, &report, turn.unix(), replies.lines());
+                    }
+                }
+                self.serve_in_task(emitting.into_owned(), slots, ordered);
+            }
+        }
+        turn.lap();
     }
 
     /// Waits until every request has been answered.
@@ -101,36 +131,12 @@ impl Client {
         self.until_free(u32::try_from(self.slots).unwrap_or(u32::MAX)).await;
     }
 
-    /// Serves a request and appends its reply to `replies`; or, if that is not done at once, begins to serve it in a
-    /// task, with that many slots, which are free. Never waits.
-    pub(super) async fn serve_in_place(
-        self: &Arc<Self>,
-        work: Work,
-        slots: u32,
-        replies: &mut Vec<u8>,
-    ) -> Left {
-        let ordered = !work.is_correlated();
-        if ordered && (work.is_subscription() || self.in_order().is_some()) {
-            self.serve_in_order(work, slots);
-            return Left::Nothing;
-        }
-        let request = match work {
-            Work::Malformed(malformed) => {
-                reply::malformed(&malformed, replies);
-                return Left::Nothing;
-            }
-            Work::Request(request) if Monitor::is_for(&request) => {
-                return Left::Subscription(request);
-            }
-            Work::Request(request) => request,
-        };
-        let Some(mut emitting) = self.emit(request, replies) else { return Left::Nothing };
-        if self.quick.is(&emitting.event)
-            && let Some(report) = self.first_poll(&mut emitting, true).await
-        {
-            self.answer(&emitting, &report, replies);
-            return Left::Nothing;
-        }
+    /// Waits until there are as many free slots. They stay free: requests take them one after another.
+    async fn until_free(&self, slots: u32) {
+        let _ = self.free.acquire_many(slots).await;
+    }
+
+    fn serve_in_task(self: &Arc<Self>, emitting: Emitting<'static>, slots: u32, ordered: bool) {
         let (slots, client) = (self.take(slots), self.clone());
         if ordered {
             *self.in_order() = Some(VecDeque::new());
@@ -142,11 +148,10 @@ impl Client {
                 client.serve_the_rest_in_order().await;
             }
         });
-        Left::Nothing
     }
 
     /// Puts a request in line.
-    fn serve_in_order(self: &Arc<Self>, work: Work, slots: u32) {
+    fn serve_in_order(self: &Arc<Self>, work: Work<'static>, slots: u32) {
         let next = Ordered { work, slots: self.take(slots) };
         let mut in_order = self.in_order();
         // No bound of its own: all that is in it holds a slot.
@@ -189,24 +194,31 @@ impl Client {
         next
     }
 
-    async fn serve_to_the_end(&self, mut emitting: Emitting) {
-        let first = match emitting.begun {
-            true => None,
-            false => self.first_poll(&mut emitting, false).await,
-        };
-        let report = match first {
-            Some(report) => report,
+    /// Serves a request in a task of its own, and remembers its event if that was not needed.
+    async fn serve_to_the_end(&self, mut emitting: Emitting<'static>) {
+        let begin = Instant::now();
+        let fresh = !emitting.begun;
+        let report = match emitting.first_poll().await {
+            Some(report) => {
+                if fresh && begin.elapsed() < QUICK {
+                    self.quick.remember(&emitting.event);
+                }
+                report
+            }
             None => emitting.report.as_mut().await,
         };
         let mut line = Vec::new();
-        self.answer(&emitting, &report, &mut line);
+        self.answer(&emitting, &report, unix_now(), &mut line);
         self.send(line).await;
     }
 
     /// Begins to emit; `None` if the event is none, which was answered.
-    fn emit(&self, request: Request, replies: &mut Vec<u8>) -> Option<Emitting> {
+    fn emit<'a>(&self, request: Request<'a>, lines: &mut Vec<u8>) -> Option<Emitting<'a>> {
         let Request { event, data, correlation_id, attributes } = request;
-        match NewEvent::new(&event, Payload::from_json_bytes(data)) {
+        let new = Payload::encode(&data)
+            .map_err(|error| error.to_string())
+            .and_then(|data| NewEvent::new(&event, data).map_err(|error| error.to_string()));
+        match new {
             Ok(new) => {
                 let new = attributes
                     .into_iter()
@@ -216,31 +228,17 @@ impl Client {
                 Some(Emitting { event, correlation_id, begun: false, report })
             }
             Err(error) => {
-                let reply = Reply { event: &event, correlation_id: &correlation_id };
-                reply.no_such_event(&error.to_string(), &self.event_names(), replies);
+                let reply =
+                    Reply { event: &event, correlation_id: &correlation_id, at: unix_now() };
+                reply.no_such_event(&error, &self.event_names(), lines);
                 None
             }
         }
     }
 
-    /// Polls once, and remembers whether the event is a quick one if that is new.
-    async fn first_poll(&self, emitting: &mut Emitting, was_quick: bool) -> Option<Report> {
-        let begin = Instant::now();
-        let polled = poll_fn(|cx| Poll::Ready(emitting.report.as_mut().poll(cx))).await;
-        emitting.begun = true;
-        let quick = polled.is_ready() && begin.elapsed() < QUICK;
-        if quick != was_quick {
-            self.quick.set(&emitting.event, quick);
-        }
-        match polled {
-            Poll::Ready(report) => Some(report),
-            Poll::Pending => None,
-        }
-    }
-
-    fn answer(&self, emitting: &Emitting, report: &Report, replies: &mut Vec<u8>) {
+    fn answer(&self, emitting: &Emitting<'_>, report: &Report, at: f64, lines: &mut Vec<u8>) {
         let Emitting { event, correlation_id, .. } = emitting;
-        Reply { event, correlation_id }.report(report, || self.event_names(), replies);
+        Reply { event, correlation_id, at }.report(report, || self.event_names(), lines);
     }
 
     async fn send(&self, line: Vec<u8>) {
@@ -273,8 +271,27 @@ impl Client {
     }
 }
 
-impl From<Result<Request, Malformed>> for Work {
-    fn from(parsed: Result<Request, Malformed>) -> Work {
+impl Emitting<'_> {
+    async fn first_poll(&mut self) -> Option<Report> {
+        self.begun = true;
+        match poll_fn(|cx| Poll::Ready(self.report.as_mut().poll(cx))).await {
+            Poll::Ready(report) => Some(report),
+            Poll::Pending => None,
+        }
+    }
+
+    fn into_owned(self) -> Emitting<'static> {
+        Emitting {
+            event: Cow::Owned(self.event.into_owned()),
+            correlation_id: self.correlation_id.into_owned(),
+            report: self.report,
+            begun: self.begun,
+        }
+    }
+}
+
+impl<'a> From<Result<Request<'a>, Malformed<'a>>> for Work<'a> {
+    fn from(parsed: Result<Request<'a>, Malformed<'a>>) -> Self {
         match parsed {
             Ok(request) => Work::Request(request),
             Err(malformed) => Work::Malformed(malformed),
@@ -282,11 +299,18 @@ impl From<Result<Request, Malformed>> for Work {
     }
 }
 
-impl Work {
+impl Work<'_> {
     fn is_correlated(&self) -> bool {
         match self {
             Work::Request(request) => request.correlation_id.is_given(),
             Work::Malformed(malformed) => malformed.correlation_id.is_given(),
+        }
+    }
+
+    fn into_owned(self) -> Work<'static> {
+        match self {
+            Work::Request(request) => Work::Request(request.into_owned()),
+            Work::Malformed(malformed) => Work::Malformed(malformed.into_owned()),
         }
     }
 
@@ -304,16 +328,16 @@ impl Quick {
         self.names().iter().any(|name| name == event)
     }
 
-    fn set(&self, event: &str, quick: bool) {
+    fn remember(&self, event: &str) {
         let mut names = self.names();
-        match (names.iter().position(|name| name == event), quick) {
-            (None, true) => {
-                names.truncate(REMEMBERED - 1);
-                names.push_front(event.to_owned());
-            }
-            (Some(at), false) => drop(names.remove(at)),
-            _ => {}
+        if !names.iter().any(|name| name == event) {
+            names.truncate(REMEMBERED - 1);
+            names.push_front(event.to_owned());
         }
+    }
+
+    fn forget(&self, event: &str) {
+        self.names().retain(|name| name != event);
     }
 
     fn names(&self) -> MutexGuard<'_, VecDeque<String>> {
@@ -328,13 +352,13 @@ mod tests {
     #[test]
     fn an_event_is_quick_when_it_was_the_last_time_and_few_are_remembered() {
         let quick = Quick::default();
-        quick.set("a:b", true);
-        quick.set("a:b", true);
+        quick.remember("a:b");
+        quick.remember("a:b");
         assert!(quick.is("a:b") && !quick.is("a:c"));
-        quick.set("a:b", false);
+        quick.forget("a:b");
         assert!(!quick.is("a:b"));
         for number in 0..100 {
-            quick.set(&format!("a:n{number}"), true);
+            quick.remember(&format!("a:n{number}"));
         }
         assert!(quick.is("a:n99") && !quick.is("a:n0"));
         assert_eq!(quick.names().len(), REMEMBERED);

@@ -24,6 +24,36 @@ pub(super) enum Line {
     Last(Vec<u8>),
 }
 
+/// Replies that go to the writer together.
+#[derive(Default)]
+pub(super) struct Batch(Vec<u8>);
+
+impl Batch {
+    /// Lines are appended here.
+    pub(super) fn lines(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+
+    /// Whether it should be handed over before there is more.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= BATCH
+    }
+
+    /// Hands them to the writer. They are still here when this future is dropped before it is done.
+    pub(super) async fn hand_over(&mut self, queue: &mpsc::Sender<Line>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let room = queue.reserve().await;
+        let next = Vec::with_capacity(self.0.len().min(BATCH));
+        let lines = std::mem::replace(&mut self.0, next);
+        // To a client that is gone nothing needs to be sent; its events had their outcomes all the same.
+        if let Ok(room) = room {
+            room.send(Line::Next(lines));
+        }
+    }
+}
+
 /// Writes until every sender is gone or the last line was written; then the client sees the end.
 ///
 /// When the client stops to listen, lines go on being taken and are dropped: what it still sends is
