@@ -33,6 +33,9 @@ struct Options {
     /// A library of ksi-bench-handlers that counts.
     #[arg(long, value_name = "FILE")]
     handlers: PathBuf,
+    /// A `ksi` that tries the libraries, where this program cannot start itself again: under valgrind.
+    #[arg(long, value_name = "FILE")]
+    probe: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +80,11 @@ fn count(options: &Options) -> Result<String, CountError> {
         copy(&options.emitter, &dir.path().join("emitter.so"))?;
         copy(&options.handlers, &dir.path().join("handlers.so"))?;
         let config = Config { plugin_dirs: vec![dir.path().to_owned()], ..Config::default() };
-        let host = Host::builder().config(config).start().await?;
+        let mut builder = Host::builder().config(config);
+        if let Some(probe) = &options.probe {
+            builder = builder.probe_with(probe);
+        }
+        let host = builder.start().await?;
         let counts = counts(&host).await?;
         host.shutdown().await;
         Ok(serde_json::to_string(&counts)?)
