@@ -27,9 +27,12 @@ const STACK: usize = 8 << 20;
 /// How long I/O is left alone at the most while every thread is at work.
 const LOOK: Duration = Duration::from_micros(200);
 /// A poll of this length is worth waking a colleague for who waits for I/O meanwhile.
-const LONG: Duration = Duration::from_micros(50);
-/// So many polls after a long one are expected to be long too.
-const LONG_ONES: u32 = 32;
+const LONG: Duration = Duration::from_micros(80);
+/// What a long poll counts for against short ones, from when on long ones are expected, and the most they add up to.
+/// One alone tells nothing: the thread may have lost its core.
+const LONG_WEIGHT: u32 = 8;
+const LONG_EXPECTED: u32 = 12;
+const LONG_MOST: u32 = 32;
 
 /// A queue and the threads that serve it.
 pub(super) struct Pool {
@@ -56,7 +59,7 @@ pub(super) struct Queue {
     watch: Watch,
     /// When somebody did.
     looked: Option<Instant>,
-    /// How many polls are expected to be long.
+    /// Whether polls have been long lately; see [`LONG_WEIGHT`].
     long: u32,
     pub(super) watchdog: Option<Thread>,
 }
@@ -257,7 +260,7 @@ impl Pool {
             if let Some(runnable) = queue.ready.pop_front() {
                 if !queue.ready.is_empty() {
                     self.wake_one(&mut queue);
-                } else if queue.long > 0 {
+                } else if queue.long >= LONG_EXPECTED {
                     self.have_io_watched(&mut queue);
                 }
                 drop(queue);
@@ -299,7 +302,7 @@ impl Pool {
         let now = Instant::now();
         let mut queue = self.lock();
         queue.long = match now - begin > LONG {
-            true => LONG_ONES,
+            true => (queue.long + LONG_WEIGHT).min(LONG_MOST),
             false => queue.long.saturating_sub(1),
         };
         if queue.watch == Watch::Nobody

@@ -223,9 +223,12 @@ impl Sets {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{io::Write, sync::mpsc};
+
+    use tokio::io::AsyncReadExt;
 
     use super::*;
+    use crate::dispatch::watchdog;
 
     fn block_on<T: Send + 'static>(
         workers: &Workers,
@@ -251,6 +254,78 @@ mod tests {
             assert_ne!(before, after);
         }
         assert_eq!(workers.leaving(), 0);
+    }
+
+    /// A task that passes on what comes out of a pipe, and the pipe.
+    fn piped(workers: &Workers) -> (std::io::PipeWriter, mpsc::Receiver<u8>) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut reader = {
+            let _inside = workers.io().enter();
+            tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into()).unwrap()
+        };
+        let (sender, received) = mpsc::channel();
+        let pass_on = async move {
+            while let Ok(byte) = reader.read_u8().await {
+                let _ = sender.send(byte);
+            }
+        };
+        workers.spawn(pass_on).detach();
+        (writer, received)
+    }
+
+    #[tokio::test]
+    async fn io_goes_on_whichever_thread_is_exchanged_or_at_work() {
+        let workers = Workers::start(2, 2).unwrap();
+        let (mut pipe, received) = piped(&workers);
+        for round in 0..50 {
+            let set = workers.exchange().unwrap();
+            if round % 2 == 0 {
+                workers.joined(set).await;
+            }
+            pipe.write_all(&[round]).unwrap();
+            assert_eq!(received.recv_timeout(Duration::from_secs(20)), Ok(round));
+        }
+        // Never idle: they look at I/O in between.
+        let busy = |_| {
+            workers.spawn(async {
+                loop {
+                    tokio::task::yield_now().await;
+                }
+            })
+        };
+        let _busy: Vec<Task<()>> = (0..4).map(busy).collect();
+        while workers.calls.lock().idle() > 0 {
+            thread::yield_now();
+        }
+        pipe.write_all(&[99]).unwrap();
+        assert_eq!(received.recv_timeout(Duration::from_secs(20)), Ok(99));
+    }
+
+    #[test]
+    fn io_that_a_stuck_thread_has_left_is_waited_for_when_the_watchdog_looks() {
+        let workers = Arc::new(Workers::start(2, 2).unwrap());
+        let long = Duration::from_secs(60);
+        watchdog::start(&workers, long, 8, |_| ()).unwrap();
+        let (mut pipe, received) = piped(&workers);
+        let (release, stuck) = mpsc::channel::<()>();
+        let (entered, inside) = mpsc::channel();
+        let (reader, mut stuck_pipe) = std::io::pipe().unwrap();
+        let _inside = workers.io().enter();
+        let mut reader = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into()).unwrap();
+        let blocks = async move {
+            let _ = reader.read_u8().await;
+            let _ = entered.send(());
+            let _ = stuck.recv();
+        };
+        workers.spawn(blocks).detach();
+        while !workers.is_idle() {
+            thread::yield_now();
+        }
+        stuck_pipe.write_all(&[1]).unwrap();
+        inside.recv_timeout(Duration::from_secs(20)).expect("it is stuck");
+        pipe.write_all(&[2]).unwrap();
+        assert_eq!(received.recv_timeout(Duration::from_secs(20)), Ok(2));
+        drop(release);
     }
 
     #[tokio::test]

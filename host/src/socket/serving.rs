@@ -4,6 +4,7 @@
 //! costs no task, no channel and no thread to wake. All others get a task of their own on the dispatch workers, so
 //! that a connection is read on, and uses more than one core, whatever its handlers do: an event that is new to the
 //! connection, one whose handlers wait for something, and one whose handlers take long or even hold up their thread.
+//! Only an event whose handlers suddenly do the latter holds up its own connection, once.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
