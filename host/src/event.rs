@@ -199,29 +199,22 @@ impl NewEvent {
     }
 }
 
-/// What all events of one name that a plugin emits have in common.
+/// Under which name an event is emitted, and by whom; the same for all events of one name that a plugin emits.
 #[derive(Clone)]
 pub(crate) struct Emitter {
     pub(crate) name: Arc<str>,
     pub(crate) source: Arc<str>,
-    /// Keeps the plugin's library mapped for as long as there is a value of it on its way.
-    pub(crate) keeper: Arc<dyn Keeper>,
+    /// Keeps a plugin's library mapped for as long as there is a value of it on its way.
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
     /// Bytes that a value may have as JSON.
     pub(crate) limit: usize,
-}
-
-/// Under which name, and by whom.
-#[derive(Clone)]
-enum Origin {
-    Named { name: Arc<str>, source: Arc<str> },
-    Emitter(Arc<Emitter>),
 }
 
 /// What an event carries.
 enum Carried {
     Json(Payload),
     /// A value of the emitter's library, which the origin keeps mapped; and its JSON, once somebody needed it.
-    Value(ManuallyDrop<Value>, OnceLock<Encoded>),
+    Value(ManuallyDrop<Value>, OnceLock<Box<Encoded>>),
     /// Nothing any more: it is an ancestor, and known by its names alone.
     Nothing,
 }
@@ -229,7 +222,7 @@ enum Carried {
 /// An emitted event.
 pub struct Event {
     id: EventId,
-    origin: Origin,
+    emitter: Arc<Emitter>,
     carried: Carried,
     parent: Option<Arc<Event>>,
     root: EventId,
@@ -244,10 +237,8 @@ pub struct Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        if let Carried::Value(value, _) = std::mem::replace(&mut self.carried, Carried::Nothing)
-            && let Origin::Emitter(emitter) = &self.origin
-        {
-            let_go(ManuallyDrop::into_inner(value), &emitter.keeper);
+        if let Carried::Value(value, _) = std::mem::replace(&mut self.carried, Carried::Nothing) {
+            let_go(ManuallyDrop::into_inner(value), self.emitter.keeper.as_ref());
         }
     }
 }
@@ -260,8 +251,8 @@ impl Event {
         // A client that answers an event by another one says so, and a loop through it is a loop all the same.
         let depth_outside = new.attributes.get("_event_depth");
         let depth_outside = depth_outside.and_then(|depth| depth.parse().ok()).unwrap_or(0);
-        let origin = Origin::Named { name: new.name, source: new.source };
-        let mut event = Event::child(origin, Carried::Json(new.payload), parent, ids);
+        let emitter = Emitter { name: new.name, source: new.source, keeper: None, limit: 0 };
+        let mut event = Event::child(Arc::new(emitter), Carried::Json(new.payload), parent, ids);
         event.deadline = match (own, event.deadline) {
             (Some(own), Some(inherited)) => Some(own.min(inherited)),
             (own, inherited) => own.or(inherited),
@@ -289,7 +280,7 @@ impl Event {
         parent: Option<Arc<Event>>,
         ids: &EventIds,
     ) -> Self {
-        Event::child(Origin::Emitter(emitter), Carried::Json(json.into()), parent, ids)
+        Event::child(emitter, Carried::Json(json.into()), parent, ids)
     }
 
     /// An event of a plugin that carries a value.
@@ -300,11 +291,16 @@ impl Event {
         ids: &EventIds,
     ) -> Self {
         let carried = Carried::Value(ManuallyDrop::new(value), OnceLock::new());
-        Event::child(Origin::Emitter(emitter), carried, parent, ids)
+        Event::child(emitter, carried, parent, ids)
     }
 
-    #[inline]
-    fn child(origin: Origin, carried: Carried, parent: Option<Arc<Event>>, ids: &EventIds) -> Self {
+    #[inline(always)]
+    fn child(
+        emitter: Arc<Emitter>,
+        carried: Carried,
+        parent: Option<Arc<Event>>,
+        ids: &EventIds,
+    ) -> Self {
         let id = ids.next();
         let (root, depth, deadline, attributes) = match &parent {
             None => (id, 0, None, None),
@@ -316,7 +312,7 @@ impl Event {
             ),
         };
         let (timestamp, kept) = (clock::event_time(), OnceLock::new());
-        Event { id, origin, carried, parent, root, depth, timestamp, deadline, attributes, kept }
+        Event { id, emitter, carried, parent, root, depth, timestamp, deadline, attributes, kept }
     }
 
     /// The same event for whoever keeps it: without its value, if it carries one, lest that keeps the emitter's library
@@ -345,7 +341,7 @@ impl Event {
         let (name, source) = (self.shared_name().clone(), self.shared_source().clone());
         Event {
             id: self.id,
-            origin: Origin::Named { name, source },
+            emitter: Arc::new(Emitter { name, source, keeper: None, limit: 0 }),
             carried,
             parent: self.parent.clone(),
             root: self.root,
@@ -369,12 +365,8 @@ impl Event {
         }
     }
 
-    fn encoded<'a>(&self, value: &Value, json: &'a OnceLock<Encoded>) -> &'a Encoded {
-        let limit = match &self.origin {
-            Origin::Emitter(emitter) => emitter.limit,
-            Origin::Named { .. } => usize::MAX,
-        };
-        json.get_or_init(|| Encoded::within(value, limit))
+    fn encoded<'a>(&self, value: &Value, json: &'a OnceLock<Box<Encoded>>) -> &'a Encoded {
+        json.get_or_init(|| Box::new(Encoded::within(value, self.emitter.limit)))
     }
 
     /// Its number.
@@ -388,10 +380,7 @@ impl Event {
     }
 
     pub(crate) fn shared_name(&self) -> &Arc<str> {
-        match &self.origin {
-            Origin::Named { name, .. } => name,
-            Origin::Emitter(emitter) => &emitter.name,
-        }
+        &self.emitter.name
     }
 
     /// Its payload.
@@ -406,10 +395,7 @@ impl Event {
     }
 
     fn shared_source(&self) -> &Arc<str> {
-        match &self.origin {
-            Origin::Named { source, .. } => source,
-            Origin::Emitter(emitter) => &emitter.source,
-        }
+        &self.emitter.source
     }
 
     /// The event in whose handler it was emitted.

@@ -16,11 +16,12 @@ pub(crate) trait Keeper: Send + Sync + 'static {
 }
 
 /// Drops a value where plugin code may run.
-pub(crate) fn let_go(value: Value, keeper: &Arc<dyn Keeper>) {
-    if on_worker() || !value.needs_maker_to_drop() {
-        drop(value);
-    } else {
-        keeper.clone().drop_later(value);
+pub(crate) fn let_go(value: Value, keeper: Option<&Arc<dyn Keeper>>) {
+    match keeper {
+        Some(keeper) if value.needs_maker_to_drop() && !on_worker() => {
+            keeper.clone().drop_later(value);
+        }
+        _ => drop(value),
     }
 }
 
@@ -53,7 +54,7 @@ impl SharedValue {
 impl Drop for SharedValue {
     fn drop(&mut self) {
         if let Some(value) = self.value.take() {
-            let_go(value, &self.keeper);
+            let_go(value, Some(&self.keeper));
         }
     }
 }
@@ -79,9 +80,10 @@ impl Encoded {
 
     /// Runs the code of the value's maker.
     pub(crate) fn of(value: &Value) -> Self {
-        Encoded(value.encode().map(Payload::from).map_err(|(code, message)| Unencodable {
-            code: code.to_text(),
-            message: message.to_text(),
+        let encoded = value.encode().map(Payload::from);
+        Encoded(encoded.map_err(|failure| {
+            let (code, message) = failure.to_texts();
+            Unencodable { code, message }
         }))
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    abi::{Buffer, Content, Layout, layout::Description, value::Encode},
+    abi::{Buffer, Content, Failure, Layout, layout::Description, value::Encode},
     error::{Error, Result},
 };
 
@@ -19,10 +19,10 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer> {
 }
 
 impl<T: Serialize> Encode for T {
-    fn encode(&self) -> Result<Buffer, (Buffer, Buffer)> {
+    fn encode(&self) -> Result<Buffer, Failure> {
         encode(self).map_err(|error| {
             let (code, message) = error.into_parts();
-            ((&*code).into(), (&*message).into())
+            Failure::new(&code, &message)
         })
     }
 }
@@ -42,7 +42,10 @@ impl Layout for serde_json::Map<String, serde_json::Value> {
 
 /// The encoding of what an emitter hands over.
 pub(crate) fn bytes_of(content: Content) -> Result<Buffer> {
-    content.into_bytes().map_err(|(code, message)| Error::new(code.to_text(), message.to_text()))
+    content.into_bytes().map_err(|failure| {
+        let (code, message) = failure.to_texts();
+        Error::new(code, message)
+    })
 }
 
 /// Decodes; an error names the path inside the payload.

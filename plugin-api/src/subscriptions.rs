@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     abi::{
-        CallEnd, CallStart, Layout, OutcomeCode, OutcomeView, ReportHandle, ReportObject,
+        CallEnd, CallStart, Failure, Layout, OutcomeCode, OutcomeView, ReportHandle, ReportObject,
         export::FirstPoll,
         probe::{Giver, Probe, Taker},
     },
@@ -121,7 +121,7 @@ pub(crate) fn call_end<R: Serialize>(result: Result<R>, give: Option<Giver<R>>) 
 
 pub(crate) fn failed(error: Error) -> CallEnd {
     let (code, message) = error.into_parts();
-    CallEnd::Failed((&*code).into(), (&*message).into())
+    CallEnd::Failed(Failure::new(&code, &message))
 }
 
 /// The report of an event that never reached the host.

@@ -330,7 +330,7 @@ impl Limit {
             if timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ended::TimedOut { after });
             }
-            let reason = || Ended::Rejected { reason: CANCELLED.to_owned() };
+            let reason = || Ended::Rejected { reason: CANCELLED.into() };
             cancelled.as_mut().poll(cx).map(|()| reason())
         })
         .await
@@ -411,7 +411,7 @@ impl Drop for Accounted {
     fn drop(&mut self) {
         if !self.ended {
             // The emitter's future was dropped, so nobody is there to read the reason.
-            self.info.counts.end(&Ended::Rejected { reason: String::new() });
+            self.info.counts.end(&Ended::Rejected { reason: "".into() });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ksi_plugin_api::abi::{Buffer, CallEnd, Fingerprint, OutcomeCode, Value};
+use ksi_plugin_api::abi::{Buffer, CallEnd, Failure, Fingerprint, OutcomeCode, Value};
 
 use super::call::Entry;
 use crate::{
@@ -14,10 +14,10 @@ use crate::{
 pub(crate) enum Ended {
     Replied(Reply),
     NoReply,
-    Failed { code: Buffer, message: Buffer },
+    Failed(Failure),
     Panicked { message: Buffer },
     TimedOut { after: Duration },
-    Rejected { reason: String },
+    Rejected { reason: Box<str> },
 }
 
 /// A reply.
@@ -36,7 +36,7 @@ impl From<CallEnd> for Ended {
             CallEnd::Reply(reply) => Ended::Replied(Reply::Bytes(reply)),
             CallEnd::Value(value) => Ended::Replied(Reply::Loose(value)),
             CallEnd::NoReply => Ended::NoReply,
-            CallEnd::Failed(code, message) => Ended::Failed { code, message },
+            CallEnd::Failed(failure) => Ended::Failed(failure),
             CallEnd::Panicked(message) => Ended::Panicked { message },
         }
     }
@@ -44,7 +44,7 @@ impl From<CallEnd> for Ended {
 
 impl From<Unencodable> for Ended {
     fn from(Unencodable { code, message }: Unencodable) -> Self {
-        Ended::Failed { code: (&*code).into(), message: (&*message).into() }
+        Ended::Failed(Failure::new(&code, &message))
     }
 }
 
@@ -88,7 +88,7 @@ impl Ended {
         match self {
             Ended::Replied(_) => OutcomeCode::Replied,
             Ended::NoReply => OutcomeCode::NoReply,
-            Ended::Failed { .. } => OutcomeCode::Failed,
+            Ended::Failed(_) => OutcomeCode::Failed,
             Ended::Panicked { .. } => OutcomeCode::Panicked,
             Ended::TimedOut { .. } => OutcomeCode::TimedOut,
             Ended::Rejected { .. } => OutcomeCode::Rejected,
@@ -99,12 +99,13 @@ impl Ended {
     pub(crate) fn failure(&self) -> Option<OutcomeKind> {
         Some(match self {
             Ended::Replied(_) | Ended::NoReply => return None,
-            Ended::Failed { code, message } => {
-                OutcomeKind::Failed { code: code.to_text(), message: message.to_text() }
+            Ended::Failed(failure) => {
+                let (code, message) = failure.to_texts();
+                OutcomeKind::Failed { code, message }
             }
             Ended::Panicked { message } => OutcomeKind::Panicked { message: message.to_text() },
             Ended::TimedOut { after } => OutcomeKind::TimedOut { after: *after },
-            Ended::Rejected { reason } => OutcomeKind::Rejected { reason: reason.clone() },
+            Ended::Rejected { reason } => OutcomeKind::Rejected { reason: reason.to_string() },
         })
     }
 }

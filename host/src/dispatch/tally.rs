@@ -85,7 +85,7 @@ impl CallCounts {
         self.0.count(|counters| match ended {
             Ended::Replied(_) => &counters.replied,
             Ended::NoReply => &counters.no_reply,
-            Ended::Failed { .. } => &counters.failed,
+            Ended::Failed(_) => &counters.failed,
             Ended::Panicked { .. } => &counters.panicked,
             Ended::TimedOut { .. } => &counters.timed_out,
             Ended::Rejected { .. } => &counters.rejected,

@@ -243,7 +243,7 @@ fn generation(
 
 fn reason_of(end: CallEnd) -> String {
     match end {
-        CallEnd::Failed(_, message) => message.to_text(),
+        CallEnd::Failed(failure) => failure.to_texts().1,
         CallEnd::Panicked(message) => format!("it panicked: {}", message.to_text()),
         CallEnd::Reply(_) | CallEnd::Value(_) | CallEnd::NoReply => {
             "it gave an answer that makes no sense".to_owned()

@@ -56,7 +56,7 @@ impl LiveInstance {
 impl Callee for LiveInstance {
     fn start(&self, handler: u64, event: Arc<Event>, cx: &mut Context<'_>) -> Started {
         let Some(instance) = &self.instance else {
-            return Started::Ready(Ended::Rejected { reason: "the plugin is gone".to_owned() });
+            return Started::Ready(Ended::Rejected { reason: "the plugin is gone".into() });
         };
         match instance.call(handler, EventHandle::new(event), cx) {
             CallStart::Ready(end) => Started::Ready(end.into()),

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     dispatch::{
-        call::{Cancel, HandlerInfo},
+        call::{Cancel, Entry, HandlerInfo},
         ended::{Ended, Reply},
         hold::Gate,
     },
@@ -186,7 +186,7 @@ impl HostSide {
             }
             To::Name(name) => {
                 let json = content.into_bytes();
-                let json = json.map_err(|(_, message)| message.to_text())?;
+                let json = json.map_err(|failure| failure.to_texts().1)?;
                 let mut event =
                     NewEvent::new(name, json.into()).map_err(|error| error.to_string())?;
                 event.source = self.plugin.clone();
@@ -218,7 +218,17 @@ fn report(gathered: Gathered) -> ReportHandle {
     ReportHandle::new(PluginReport::from(gathered))
 }
 
-/// The one reply, if it is that and may go without its library.
+/// The only handler's reply, if it may go without its library.
+#[inline]
+fn only_reply(entry: Arc<Entry>, ended: Ended) -> ReplyEnd {
+    match ended {
+        Ended::Replied(Reply::Loose(value)) => ReplyEnd::Value(value),
+        Ended::Replied(Reply::Bytes(bytes)) => ReplyEnd::Bytes(bytes),
+        other => ReplyEnd::Report(report(Gathered::one(entry, other))),
+    }
+}
+
+/// The same for any number of handlers.
 fn reply(mut gathered: Gathered) -> ReplyEnd {
     if gathered.ended.len() == 1 {
         match gathered.ended.pop() {
@@ -272,6 +282,7 @@ impl HostApi for HostSide {
         match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(report(Gathered::refused(reason))),
             Ok(dispatched) => match self.router.begin(dispatched, held(&to), cx) {
+                Begun::One(entry, ended) => Start::Ready(report(Gathered::one(entry, ended))),
                 Begun::Done(gathered) => Start::Ready(report(gathered)),
                 Begun::GoesOn(gathering) => Start::Pending(gathering.map(report as fn(_) -> _)),
             },
@@ -290,6 +301,7 @@ impl HostApi for HostSide {
             Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
             Ok(dispatched) => {
                 match self.router.begin(Dispatched { wants, ..dispatched }, held(&to), cx) {
+                    Begun::One(entry, ended) => Start::Ready(only_reply(entry, ended)),
                     Begun::Done(gathered) => Start::Ready(reply(gathered)),
                     Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply as fn(_) -> _)),
                 }

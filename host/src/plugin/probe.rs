@@ -183,8 +183,8 @@ pub(crate) fn describe_module(library: &PluginLibrary) -> Result<Description, St
         CallEnd::Reply(text) => serde_json::from_slice(&text)
             .map_err(|error| format!("its description cannot be read: {error}")),
         CallEnd::NoReply | CallEnd::Value(_) => Err("it gives no description".to_owned()),
-        CallEnd::Failed(_, message) => {
-            Err(format!("it cannot describe itself: {}", message.to_text()))
+        CallEnd::Failed(failure) => {
+            Err(format!("it cannot describe itself: {}", failure.to_texts().1))
         }
         CallEnd::Panicked(message) => {
             Err(format!("it panics when it is asked to describe itself: {}", message.to_text()))

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     dispatch::{
         call::{self, CallSite, Entry, HandlerInfo, Target},
+        ended::Ended,
         hold::Gate,
         slot::{may_poll_here, on_worker},
         tally::{Counts, Tally},
@@ -164,6 +165,7 @@ impl Router {
             None => Poll::Pending,
         });
         match begun.await {
+            Begun::One(entry, ended) => Gathered::one(entry, ended),
             Begun::Done(gathered) => gathered,
             Begun::GoesOn(gathering) => gathering.await,
         }
@@ -180,6 +182,7 @@ impl Router {
     ) -> Begun {
         if may_poll_here() {
             return match self.dispatch(dispatched, held, cx) {
+                Dispatch::One(entry, ended) => Begun::One(entry, ended),
                 Dispatch::Done(gathered) => Begun::Done(gathered),
                 Dispatch::GoesOn(gathering) => {
                     let state = State::Here(gathering);
@@ -276,7 +279,7 @@ impl Router {
         let name = held.name().clone();
         let emitted = self.traffic.pair(source, &name, false);
         let limit = self.limits.payload_bytes;
-        let emitter = Emitter { name, source: source.clone(), keeper, limit };
+        let emitter = Emitter { name, source: source.clone(), keeper: Some(keeper), limit };
         Ok(Resolved::new(held, emitter, emitted))
     }
 
@@ -443,6 +446,8 @@ fn too_large(event: &str, bytes: usize, limit: usize) -> String {
 
 /// How the handlers of an event began.
 pub(crate) enum Begun {
+    /// The only one has ended.
+    One(Arc<Entry>, Ended),
     /// All of them have ended.
     Done(Gathered),
     /// Some go on.

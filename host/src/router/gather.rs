@@ -61,6 +61,11 @@ impl Handlers {
 }
 
 impl Gathered {
+    /// Of the only handler.
+    pub(crate) fn one(entry: Arc<Entry>, ended: Ended) -> Self {
+        Gathered { handlers: Handlers::Called(entry), ended: smallvec![ended] }
+    }
+
     /// The same with all replies as JSON. Where plugin code may run.
     pub(crate) fn encoded(mut self) -> Self {
         self.ended = self.ended.into_iter().map(Ended::encoded).collect();
@@ -69,6 +74,7 @@ impl Gathered {
 
     /// What became of an event that was not accepted.
     pub(crate) fn refused(reason: String) -> Self {
+        let reason = reason.into();
         Gathered {
             handlers: Handlers::Known(Arc::new([HandlerInfo::nobody()])),
             ended: smallvec![Ended::Rejected { reason }],
@@ -108,6 +114,8 @@ impl Dispatched {
 
 /// How a dispatch began.
 pub(crate) enum Dispatch {
+    /// The only handler was ready at its first poll.
+    One(Arc<Entry>, Ended),
     /// Every handler was ready at its first poll.
     Done(Gathered),
     /// To be polled and dropped on dispatch workers.
@@ -189,10 +197,7 @@ impl Router {
         let Dispatched { event, wants, place } = dispatched;
         let held = || entry.clone();
         match call::begin(&entry, held, event, inside, wants, &self.site, cx) {
-            Begun::Ended(ended) => Dispatch::Done(Gathered {
-                handlers: Handlers::Called(entry),
-                ended: smallvec![ended],
-            }),
+            Begun::Ended(ended) => Dispatch::One(entry, ended),
             Begun::GoesOn(call) => {
                 let handlers = Handlers::Known(Arc::new([entry.info.clone()]));
                 begun(cx, async move {
@@ -341,7 +346,7 @@ impl Router {
                          its state to be handed over",
                         event.name()
                     );
-                    let ended = || Ended::Rejected { reason: reason.clone() };
+                    let ended = || Ended::Rejected { reason: reason.as_str().into() };
                     return ranked(rank, waiting.ended(ended));
                 }
             };

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use ksi_plugin_api::abi::{Buffer, panic::guarded};
+use ksi_plugin_api::abi::{self, Buffer, panic::guarded};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -60,8 +60,7 @@ impl Native {
 }
 
 fn outcome<R: Serialize>(result: Result<R, Failure>) -> Ended {
-    let failed =
-        |code: &str, message: &str| Ended::Failed { code: code.into(), message: message.into() };
+    let failed = |code: &str, message: &str| Ended::Failed(abi::Failure::new(code, message));
     match result {
         Ok(reply) => {
             let mut json = Buffer::with_capacity(128);

@@ -1,107 +1,40 @@
 //! Bytes that either side writes and the host owns.
 //!
-//! A plugin's library may be unmapped while the host still holds a reply or an error text of it. So the memory of
-//! every buffer comes from the host's allocator, through two functions that lie in the host, and dropping a buffer
-//! never runs plugin code.
+//! A buffer is one pointer, so that it crosses in a register: what is known of the bytes stands before them, in the same
+//! block of the host's memory.
 
-use std::{
-    alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc},
-    fmt, io,
-    ops::Deref,
-    ptr, slice,
-    sync::atomic::{AtomicPtr, Ordering},
-};
+use std::{fmt, io, ops::Deref, ptr, slice};
 
 use abi_stable::StableAbi;
 
-/// The two functions of the host that manage the memory of buffers.
-#[repr(C)]
-#[derive(StableAbi)]
-pub struct Memory {
-    /// `(pointer, old capacity, new capacity)` to the new pointer; (null, 0, n) allocates afresh. Never null.
-    grow: unsafe extern "C" fn(*mut u8, usize, usize) -> *mut u8,
-    /// `(pointer, capacity)`.
-    free: unsafe extern "C" fn(*mut u8, usize),
-}
-
-/// How the memory is aligned, which is as any allocator does it without being asked.
-pub(super) const ALIGN: usize = 16;
-
-fn layout(capacity: usize) -> Layout {
-    Layout::from_size_align(capacity, ALIGN).unwrap_or(Layout::new::<u8>())
-}
-
-impl Memory {
-    /// A block of `size` bytes, which is above 0 and below `isize::MAX`. It starts at a multiple of [`ALIGN`].
-    pub(super) fn block(&self, size: usize) -> *mut u8 {
-        // SAFETY: (null, 0) asks for fresh memory.
-        unsafe { (self.grow)(ptr::null_mut(), 0, size) }
-    }
-
-    /// # Safety
-    /// `block` came from [`block`](Self::block) of the same memory with this size, and is not used again.
-    pub(super) unsafe fn free_block(&self, block: *mut u8, size: usize) {
-        // SAFETY: promised by the caller.
-        unsafe { (self.free)(block, size) }
-    }
-}
-
-/// The memory functions of the binary that this module was compiled into.
-static OWN: Memory = {
-    unsafe extern "C" fn grow(data: *mut u8, old: usize, new: usize) -> *mut u8 {
-        // SAFETY: `Buffer::grow_to` asks for a capacity above 0 and below `isize::MAX`, and passes back what was
-        // allocated here with the capacity it was allocated with.
-        let grown = unsafe {
-            match old {
-                0 => alloc(layout(new)),
-                _ => realloc(data, layout(old), new),
-            }
-        };
-        match grown.is_null() {
-            true => handle_alloc_error(layout(new)),
-            false => grown,
-        }
-    }
-    unsafe extern "C" fn free(data: *mut u8, capacity: usize) {
-        // SAFETY: as in `grow`.
-        unsafe { dealloc(data, layout(capacity)) }
-    }
-    Memory { grow, free }
-};
-
-/// What [`Buffer::new`] uses: the host's functions once a plugin was given them, before that this binary's own.
-static CURRENT: AtomicPtr<Memory> = AtomicPtr::new(ptr::null_mut());
-
-/// The memory functions in use; what a host hands to its plugins.
-pub fn memory() -> &'static Memory {
-    // SAFETY: only `adopt_memory` stores here, and it stores a `&'static`.
-    unsafe { CURRENT.load(Ordering::Acquire).as_ref() }.unwrap_or(&OWN)
-}
-
-/// From now on buffers of this binary are allocated by `memory`. Called once, when a plugin's library is entered.
-pub fn adopt_memory(memory: &'static Memory) {
-    CURRENT.store(ptr::from_ref(memory).cast_mut(), Ordering::Release);
-}
+use super::memory::{Memory, SMALL, memory};
 
 /// A growable array of bytes in the host's memory.
-#[repr(C)]
+#[repr(transparent)]
 #[derive(StableAbi)]
-pub struct Buffer {
-    data: *mut u8,
+#[sabi(unsafe_opaque_fields)]
+pub struct Buffer(*mut Head);
+
+/// What a block begins with; the bytes follow.
+#[repr(C)]
+struct Head {
     len: usize,
-    capacity: usize,
+    /// Of the whole block.
+    size: usize,
     memory: &'static Memory,
 }
 
-// SAFETY: a buffer owns its bytes alone, and the functions of `Memory` may be called from any thread.
+const HEAD: usize = size_of::<Head>();
+
+// SAFETY: a buffer owns its block alone, and the functions of `Memory` may be called from any thread.
 unsafe impl Send for Buffer {}
 // SAFETY: shared access only reads.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
     /// An empty buffer, without an allocation.
-    pub fn new() -> Self {
-        Buffer { data: ptr::null_mut(), len: 0, capacity: 0, memory: memory() }
+    pub const fn new() -> Self {
+        Buffer(ptr::null_mut())
     }
 
     /// An empty buffer with room for `capacity` bytes.
@@ -114,22 +47,60 @@ impl Buffer {
     }
 
     /// Appends `bytes`.
+    #[inline]
     pub fn extend(&mut self, bytes: &[u8]) {
-        let needed = self.len.saturating_add(bytes.len());
-        if needed > self.capacity {
-            self.grow_to(needed.max(self.capacity.saturating_mul(2)).max(64));
+        if bytes.len() > self.room() {
+            self.grow_for(bytes.len());
         }
-        // SAFETY: there is room for `bytes.len()` bytes behind `len`, and `bytes` cannot lie in memory that is
-        // borrowed mutably.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.data.add(self.len), bytes.len()) }
-        self.len = needed;
+        if bytes.is_empty() {
+            return;
+        }
+        // SAFETY: a buffer with room has a block, with room for `bytes.len()` bytes behind `len`; and `bytes` cannot lie
+        // in memory that is borrowed mutably.
+        unsafe {
+            let end = self.0.cast::<u8>().add(HEAD + (*self.0).len);
+            ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len());
+            (*self.0).len += bytes.len();
+        }
+    }
+
+    #[inline]
+    fn room(&self) -> usize {
+        self.head().map_or(0, |head| head.size - HEAD - head.len)
+    }
+
+    #[inline]
+    fn head(&self) -> Option<&Head> {
+        // SAFETY: a pointer that is not null is that of a block that begins with a head.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[cold]
+    fn grow_for(&mut self, more: usize) {
+        let capacity = self.head().map_or(0, |head| head.size - HEAD);
+        self.grow_to(self.len().saturating_add(more).max(capacity.saturating_mul(2)));
     }
 
     fn grow_to(&mut self, capacity: usize) {
-        assert!(isize::try_from(capacity).is_ok(), "a buffer of {capacity} bytes");
-        // SAFETY: `data` and `capacity` are what the same `memory` gave before, or null and 0.
-        self.data = unsafe { (self.memory.grow)(self.data, self.capacity, capacity) };
-        self.capacity = capacity;
+        // A small block is there at once.
+        let size = capacity.saturating_add(HEAD).max(SMALL);
+        assert!(isize::try_from(size).is_ok(), "a buffer of {capacity} bytes");
+        // SAFETY: a block that is there came from the memory in its head, with the size in its head. A block has room for
+        // a head, and is aligned for it.
+        unsafe {
+            match self.0.as_ref() {
+                Some(head) => {
+                    let (memory, old) = (head.memory, head.size);
+                    self.0 = memory.grow(self.0.cast(), old, size).cast();
+                    (*self.0).size = size;
+                }
+                None => {
+                    let memory = memory();
+                    self.0 = memory.block(size).cast();
+                    self.0.write(Head { len: 0, size, memory });
+                }
+            }
+        }
     }
 
     /// The text in it, with what is no UTF-8 replaced.
@@ -148,10 +119,10 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match self.len {
-            0 => &[],
-            // SAFETY: the first `len` bytes were written by `extend`.
-            _ => unsafe { slice::from_raw_parts(self.data, self.len) },
+        match self.head() {
+            None => &[],
+            // SAFETY: the first `len` bytes behind the head were written by `extend`.
+            Some(head) => unsafe { slice::from_raw_parts(self.0.cast::<u8>().add(HEAD), head.len) },
         }
     }
 }
@@ -194,10 +165,41 @@ impl fmt::Debug for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.capacity > 0 {
-            // SAFETY: `data` was given by `memory.grow` with this capacity and is freed once.
-            unsafe { (self.memory.free)(self.data, self.capacity) }
+        if let Some(head) = self.head() {
+            let (memory, size) = (head.memory, head.size);
+            // SAFETY: the block came from this memory with this size, and is freed once.
+            unsafe { memory.free(self.0.cast(), size) }
         }
+    }
+}
+
+/// A code for programs and a message for people, in one buffer.
+#[repr(transparent)]
+#[derive(StableAbi, Debug)]
+pub struct Failure(Buffer);
+
+impl Failure {
+    /// A failure of this code and message.
+    pub fn new(code: &str, message: &str) -> Self {
+        let mut both = Buffer::with_capacity(4 + code.len() + message.len());
+        let length = u32::try_from(code.len()).unwrap_or(0);
+        both.extend(&length.to_le_bytes());
+        both.extend(if length == 0 { &[] } else { code.as_bytes() });
+        both.extend(message.as_bytes());
+        Failure(both)
+    }
+
+    /// Code and message, with what is no UTF-8 replaced.
+    pub fn to_texts(&self) -> (String, String) {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (code, message) = match self.0.split_first_chunk::<4>() {
+            Some((length, rest)) => {
+                let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(0);
+                rest.split_at(length.min(rest.len()))
+            }
+            None => (&[][..], &self.0[..]),
+        };
+        (text(code), text(message))
     }
 }
 
@@ -216,5 +218,14 @@ mod tests {
         }
         assert_eq!(&*buffer, &expected[..]);
         assert_eq!(Buffer::from("text").to_text(), "text");
+        assert!(Buffer::from("").is_empty());
+    }
+
+    #[test]
+    fn code_and_message_of_a_failure_stay_apart() {
+        for (code, message) in [("", ""), ("code", ""), ("", "text"), ("a b", "c: d")] {
+            let texts = Failure::new(code, message).to_texts();
+            assert_eq!(texts, (code.to_owned(), message.to_owned()));
+        }
     }
 }

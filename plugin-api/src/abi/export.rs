@@ -21,8 +21,8 @@ pub use abi_stable::library::LibHeader;
 
 use super::{
     BoundaryFuture, Buffer, EventHandle, HostRef,
-    buffer::{Memory, adopt_memory},
     future::DropInPlace,
+    memory::{Memory, adopt_memory},
     module::{CallEnd, CallStart, CreateEnd, InstancePointer, ModuleRef, PluginModule},
     panic::{discard, guarded, guarded_again},
     scratch::Scratch,
@@ -247,7 +247,7 @@ impl<P: Exported> Shims<P> {
         adopt_memory(memory);
         match guarded(P::describe) {
             Ok(Ok(text)) => CallEnd::Reply(text),
-            Ok(Err((code, message))) => CallEnd::Failed((&*code).into(), (&*message).into()),
+            Ok(Err((code, message))) => CallEnd::Failed(super::Failure::new(&code, &message)),
             Err(message) => CallEnd::Panicked(message),
         }
     }
@@ -274,7 +274,7 @@ impl<P: Exported> Shims<P> {
                 }
                 Err((code, message)) => {
                     drop(visit);
-                    CreateEnd::Failed((&*code).into(), (&*message).into())
+                    CreateEnd::Failed(super::Failure::new(&code, &message))
                 }
             }
         })

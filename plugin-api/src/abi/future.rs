@@ -11,6 +11,7 @@ use abi_stable::StableAbi;
 
 use super::{
     Buffer,
+    memory::{Memory, SMALL, memory},
     panic::{discard, guarded},
     scratch,
     waker::{self, Lent, WakerBase},
@@ -27,11 +28,17 @@ pub enum BoundaryPoll<T> {
     Panicked(Buffer),
 }
 
-/// A boxed future behind C functions of the side that made it. Its drop runs that side's code.
-#[repr(C)]
+/// A boxed future behind C functions of the side that made it. Its drop runs that side's code. It is one pointer, so
+/// that whatever may be one crosses in registers.
+#[repr(transparent)]
 #[derive(StableAbi)]
 #[sabi(unsafe_opaque_fields)]
-pub struct BoundaryFuture<T> {
+pub struct BoundaryFuture<T>(*mut Parts<T>);
+
+/// In a block of the host's memory.
+#[repr(C)]
+struct Parts<T> {
+    memory: &'static Memory,
     data: *mut (),
     poll: unsafe extern "C" fn(*mut (), *const WakerBase) -> BoundaryPoll<T>,
     drop: unsafe extern "C" fn(*mut ()),
@@ -93,12 +100,7 @@ impl<T> BoundaryFuture<T> {
                 scratch::free(data.cast());
             }
         }
-        BoundaryFuture {
-            data: data.cast(),
-            poll: poll_plugin::<F>,
-            drop: drop::<F>,
-            result: PhantomData,
-        }
+        Self::of_parts(data.cast(), poll_plugin::<F>, drop::<F>)
     }
 
     fn assemble<B: Send + 'static>(
@@ -111,7 +113,19 @@ impl<T> BoundaryFuture<T> {
         }
         // SAFETY: what is pinned is neither moved nor freed before `drop`.
         let data = Box::into_raw(unsafe { Pin::into_inner_unchecked(body) });
-        BoundaryFuture { data: data.cast(), poll, drop: drop::<B>, result: PhantomData }
+        Self::of_parts(data.cast(), poll, drop::<B>)
+    }
+
+    fn of_parts(
+        data: *mut (),
+        poll: unsafe extern "C" fn(*mut (), *const WakerBase) -> BoundaryPoll<T>,
+        drop: unsafe extern "C" fn(*mut ()),
+    ) -> Self {
+        let memory = memory();
+        let parts = memory.block(SMALL).cast::<Parts<T>>();
+        // SAFETY: a small block has room for the parts, and is aligned for them.
+        unsafe { parts.write(Parts { memory, data, poll, drop, result: PhantomData }) };
+        BoundaryFuture(parts)
     }
 }
 
@@ -155,8 +169,9 @@ impl<T> Future for BoundaryFuture<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let lent = Lent::new(cx.waker());
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
-        // SAFETY: `data` belongs to `poll`, `&mut self` makes this the only poll, and `base` lives until it returns.
-        match unsafe { (self.poll)(self.data, base) } {
+        // SAFETY: the parts are there as long as `self`; `data` belongs to `poll`, `&mut self` makes this the only poll, and
+        // `base` lives until it returns.
+        match unsafe { ((*self.0).poll)((*self.0).data, base) } {
             BoundaryPoll::Ready(value) => Poll::Ready(Ok(value)),
             BoundaryPoll::Pending => Poll::Pending,
             BoundaryPoll::Panicked(message) => Poll::Ready(Err(message)),
@@ -166,8 +181,12 @@ impl<T> Future for BoundaryFuture<T> {
 
 impl<T> Drop for BoundaryFuture<T> {
     fn drop(&mut self) {
-        // SAFETY: `data` belongs to `drop` and is not used again.
-        unsafe { (self.drop)(self.data) }
+        // SAFETY: `data` belongs to `drop`, and neither it nor the parts are used again. The block came from this memory.
+        unsafe {
+            let Parts { memory, data, drop, .. } = self.0.read();
+            drop(data);
+            memory.free(self.0.cast(), SMALL);
+        }
     }
 }
 

@@ -131,6 +131,7 @@ struct Emission<'a> {
     parent: *const (),
     route: *const (),
     name: RStr<'a>,
+    /// Taken out by who emits it.
     content: Content,
 }
 
@@ -243,14 +244,18 @@ pub struct HostTable {
     /// Null when there is no such name.
     resolve: unsafe extern "C" fn(*const (), RStr<'_>) -> *const (),
     release_route: unsafe extern "C" fn(*const ()),
-    emit: unsafe extern "C" fn(*const (), Emission<'_>, *const WakerBase) -> Started<ReportHandle>,
+    emit: unsafe extern "C" fn(
+        *const (),
+        &mut Emission<'_>,
+        *const WakerBase,
+    ) -> Started<ReportHandle>,
     request: unsafe extern "C" fn(
         *const (),
-        Emission<'_>,
+        &mut Emission<'_>,
         ROption<Fingerprint>,
         *const WakerBase,
     ) -> Started<ReplyEnd>,
-    send: unsafe extern "C" fn(*const (), Emission<'_>) -> RResult<u64, Buffer>,
+    send: unsafe extern "C" fn(*const (), &mut Emission<'_>) -> RResult<u64, Buffer>,
     wait_for: unsafe extern "C" fn(*const (), RStr<'_>, u64) -> BoundaryFuture<WaitEnd>,
     subscribe:
         unsafe extern "C" fn(*const (), RStr<'_>, u64, SubscribeOptions) -> RResult<u64, Buffer>,
@@ -388,35 +393,38 @@ impl<H: HostApi> Shims<H> {
 
     unsafe extern "C" fn emit(
         object: *const (),
-        emission: Emission<'_>,
+        emission: &mut Emission<'_>,
         base: *const WakerBase,
     ) -> Started<ReportHandle> {
         // SAFETY: see above; `base` is valid during the call.
         unsafe {
-            let (host, (parent, to)) = (Self::host(object), Self::emitted(&emission));
-            let content = emission.content;
+            let (host, (parent, to)) = (Self::host(object), Self::emitted(emission));
+            let content = emission.content.take();
             Self::start(&host, base, |cx| host.emit(parent.as_deref(), to, content, cx))
         }
     }
 
     unsafe extern "C" fn request(
         object: *const (),
-        emission: Emission<'_>,
+        emission: &mut Emission<'_>,
         wants: ROption<Fingerprint>,
         base: *const WakerBase,
     ) -> Started<ReplyEnd> {
         // SAFETY: as in `emit`.
         unsafe {
-            let (host, (parent, to)) = (Self::host(object), Self::emitted(&emission));
-            let (content, wants) = (emission.content, wants.into_option());
+            let (host, (parent, to)) = (Self::host(object), Self::emitted(emission));
+            let (content, wants) = (emission.content.take(), wants.into_option());
             Self::start(&host, base, |cx| host.request(parent.as_deref(), to, content, wants, cx))
         }
     }
 
-    unsafe extern "C" fn send(object: *const (), emission: Emission<'_>) -> RResult<u64, Buffer> {
+    unsafe extern "C" fn send(
+        object: *const (),
+        emission: &mut Emission<'_>,
+    ) -> RResult<u64, Buffer> {
         // SAFETY: see above.
-        let (host, (parent, to)) = unsafe { (Self::host(object), Self::emitted(&emission)) };
-        let content = emission.content;
+        let (host, (parent, to)) = unsafe { (Self::host(object), Self::emitted(emission)) };
+        let content = emission.content.take();
         answer(guarded(|| host.send(parent.as_deref(), to, content).map(|()| 0)))
     }
 
@@ -556,10 +564,10 @@ impl HostRef {
         content: Content,
         cx: &mut Context<'_>,
     ) -> Result<Start<ReportHandle, BoundaryFuture<ReportHandle>>, Buffer> {
-        let (emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
+        let (mut emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         // SAFETY: `self` holds the object; what the emission and the waker point to is alive during the call.
-        unsafe { (self.table.emit())(self.object, emission, base) }.into_result()
+        unsafe { (self.table.emit())(self.object, &mut emission, base) }.into_result()
     }
 
     /// See [`HostApi::request`].
@@ -574,10 +582,11 @@ impl HostRef {
         wants: Option<Fingerprint>,
         cx: &mut Context<'_>,
     ) -> Result<Start<ReplyEnd, BoundaryFuture<ReplyEnd>>, Buffer> {
-        let (emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
+        let (mut emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         // SAFETY: as in `emit`.
-        unsafe { (self.table.request())(self.object, emission, wants.into(), base) }.into_result()
+        unsafe { (self.table.request())(self.object, &mut emission, wants.into(), base) }
+            .into_result()
     }
 
     /// See [`HostApi::send`].
@@ -588,7 +597,7 @@ impl HostRef {
         content: Content,
     ) -> Result<(), String> {
         // SAFETY: as in `emit`.
-        let end = unsafe { (self.table.send())(self.object, emission(parent, &to, content)) };
+        let end = unsafe { (self.table.send())(self.object, &mut emission(parent, &to, content)) };
         end.into_result().map(drop).map_err(|refusal| refusal.to_text())
     }
 

@@ -4,7 +4,7 @@
 //! neither JSON nor the names of events. Together with the host's loader it is the only place with `unsafe`
 //! code, and the only one that names types of `abi_stable`.
 //!
-//! In reading order: [`buffer`] (memory of the host that both sides write), [`waker`] and [`future`] (polling
+//! In reading order: [`memory`] and [`buffer`] (memory of the host that both sides write), [`waker`] and [`future`] (polling
 //! over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call is polled first), [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask of
 //! the host), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type becomes a module) and
 //! [`keyfix`] (what makes its library unloadable).
@@ -26,6 +26,7 @@ pub mod future;
 pub mod host;
 pub mod keyfix;
 pub mod layout;
+pub mod memory;
 pub mod module;
 pub mod object;
 pub mod panic;
@@ -34,7 +35,7 @@ pub mod scratch;
 pub mod value;
 pub mod waker;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, Failure};
 pub use future::BoundaryFuture;
 pub use host::{HostApi, HostRef, LogRecord, ReplyEnd, SpanRecord, Start, SubscribeOptions, To};
 pub use layout::{Fingerprint, Layout};

@@ -13,8 +13,8 @@ use abi_stable::{
 };
 
 use super::{
-    BoundaryFuture, Buffer, EventHandle, HostRef, Value,
-    buffer::Memory,
+    BoundaryFuture, Buffer, EventHandle, Failure, HostRef, Value,
+    memory::Memory,
     scratch::{self, Scratch},
     waker::{Lent, WakerBase, unwrapped},
 };
@@ -30,7 +30,7 @@ pub enum CallEnd {
     /// Well, without a reply.
     NoReply,
     /// With an error: a code for programs, a message for people.
-    Failed(Buffer, Buffer),
+    Failed(Failure),
     /// With a panic.
     Panicked(Buffer),
 }
@@ -42,7 +42,7 @@ impl CallEnd {
         match self {
             CallEnd::Value(value) => match value.encode() {
                 Ok(reply) => CallEnd::Reply(reply),
-                Err((code, message)) => CallEnd::Failed(code, message),
+                Err(failure) => CallEnd::Failed(failure),
             },
             end => end,
         }
@@ -66,7 +66,7 @@ pub enum CreateEnd {
     /// The instance, to be passed to the module's other functions.
     Created(InstancePointer),
     /// With an error: a code for programs, a message for people.
-    Failed(Buffer, Buffer),
+    Failed(Failure),
 }
 
 /// A plugin's instance as the host carries it.
@@ -168,7 +168,7 @@ pub fn check_layout(found: &'static TypeLayout) -> Result<(), String> {
 
 /// The description that a library gives of itself.
 pub fn describe(module: ModuleRef) -> CallEnd {
-    (module.describe())(super::buffer::memory())
+    (module.describe())(super::memory::memory())
 }
 
 /// Makes an instance. To be called, polled and dropped where plugin code may run.
@@ -177,11 +177,11 @@ pub fn create(
     host: HostRef,
     config: &[u8],
 ) -> impl Future<Output = Result<Instance, CallEnd>> + Send + use<> {
-    let created = (module.create())(super::buffer::memory(), host, RSlice::from_slice(config));
+    let created = (module.create())(super::memory::memory(), host, RSlice::from_slice(config));
     async move {
         match created.await {
             Ok(CreateEnd::Created(pointer)) => Ok(Instance { module, pointer }),
-            Ok(CreateEnd::Failed(code, message)) => Err(CallEnd::Failed(code, message)),
+            Ok(CreateEnd::Failed(failure)) => Err(CallEnd::Failed(failure)),
             Err(message) => Err(CallEnd::Panicked(message)),
         }
     }
@@ -229,7 +229,7 @@ impl Instance {
 
 fn without_state() -> CallStart {
     let message = "this plugin was built before plugins could keep state: build it anew";
-    CallStart::Ready(CallEnd::Failed("no_state".into(), message.into()))
+    CallStart::Ready(CallEnd::Failed(Failure::new("no_state", message)))
 }
 
 impl Drop for Instance {

@@ -7,7 +7,7 @@ use std::{cell::RefCell, ptr};
 
 use abi_stable::StableAbi;
 
-use super::buffer::{ALIGN, memory};
+use super::memory::{ALIGN, memory};
 
 /// The size of a block. A larger future is boxed by its plugin.
 const SIZE: usize = 2_048;
@@ -45,7 +45,7 @@ impl Scratch {
 /// It was the block of a [`Scratch`], and is not used again.
 pub(super) unsafe fn free(block: *mut u8) {
     // SAFETY: promised by the caller; every block comes from the host's memory, which is this library's too.
-    unsafe { memory().free_block(block, SIZE) }
+    unsafe { memory().free(block, SIZE) }
 }
 
 /// A block that the host owns.

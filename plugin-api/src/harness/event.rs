@@ -103,8 +103,9 @@ impl Ended {
                 Ended { reply: reply.to_vec(), ..ended(OutcomeCode::Replied, String::new()) }
             }
             CallEnd::NoReply => ended(OutcomeCode::NoReply, String::new()),
-            CallEnd::Failed(code, message) => {
-                Ended { code: code.to_text(), ..ended(OutcomeCode::Failed, message.to_text()) }
+            CallEnd::Failed(failure) => {
+                let (code, message) = failure.to_texts();
+                Ended { code, ..ended(OutcomeCode::Failed, message) }
             }
             CallEnd::Panicked(message) => {
                 let text = format!("the handler panicked: {}", message.to_text());

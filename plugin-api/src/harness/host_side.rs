@@ -242,7 +242,7 @@ impl World {
         to: To<'_, String>,
         content: Content,
     ) -> Result<Arc<HarnessEvent>, String> {
-        let payload = content.into_bytes().map_err(|(_, message)| message.to_text())?;
+        let payload = content.into_bytes().map_err(|failure| failure.to_texts().1)?;
         self.accept(self.plugin, parent.cloned(), name_of(&to), payload)
     }
 }

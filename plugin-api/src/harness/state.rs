@@ -136,7 +136,10 @@ pub(super) fn reply(end: CallEnd) -> Result<Option<Buffer>> {
         CallEnd::Reply(reply) => Ok(Some(reply)),
         CallEnd::NoReply => Ok(None),
         end @ CallEnd::Value(_) => self::reply(end.encoded()),
-        CallEnd::Failed(code, message) => Err(Error::new(code.to_text(), message.to_text())),
+        CallEnd::Failed(failure) => {
+            let (code, message) = failure.to_texts();
+            Err(Error::new(code, message))
+        }
         CallEnd::Panicked(message) => Err(Error::new("panicked", message.to_text())),
     }
 }
