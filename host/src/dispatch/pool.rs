@@ -24,8 +24,8 @@ use super::{
 const STACK: usize = 8 << 20;
 /// How long I/O is left alone at the most while every thread is at work.
 const LOOK: Duration = Duration::from_micros(200);
-/// A poll of this length is worth waking a colleague for who waits for I/O meanwhile.
-const LONG: Duration = Duration::from_micros(80);
+/// A poll of this length is worth waking a colleague for who waits for I/O meanwhile. A client's turn is shorter.
+const LONG: Duration = Duration::from_micros(100);
 /// What a long poll counts for against short ones, from when on long ones are expected, and the most they add up to.
 /// One alone tells nothing: the thread may have lost its core.
 const LONG_WEIGHT: u32 = 8;
