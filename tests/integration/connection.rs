@@ -49,6 +49,45 @@ fn requests_with_an_id_overtake_and_those_without_keep_their_order() {
 }
 
 #[test]
+fn a_burst_of_quick_and_waiting_requests_is_answered_in_full_and_in_order() {
+    let host = TestHost::chaos();
+    let (mut client, mut other) = (host.client(), host.client());
+    // From here on the host knows the event as one that ends at once.
+    (0..20).for_each(|number| assert_eq!(client.emit("chaos:echo", json!(number)), number));
+    let (mut burst, mut in_order) = (String::new(), Vec::new());
+    for number in 0..100 {
+        burst += &format!("{{\"event\":\"chaos:echo\",\"data\":{number}}}\n");
+        burst += &format!(
+            "{{\"event\":\"chaos:echo\",\"data\":{number},\"correlation_id\":{number}}}\n"
+        );
+        in_order.push(json!(number));
+        if number == 30 {
+            burst += "{\"event\":\"gate:wait\",\"data\":\"gate\"}\n";
+            in_order.push(json!("gate"));
+        }
+        if number % 25 == 0 {
+            burst += "nonsense\n";
+            in_order.push(Value::Null);
+        }
+    }
+    client.stream.write_all(burst.as_bytes()).unwrap();
+    until_waiting(&mut other, 1);
+    other.emit("gate:open", json!({}));
+    let replies: Vec<Value> = (0..in_order.len() + 100).map(|_| client.read()).collect();
+    let (by_id, rest): (Vec<_>, Vec<_>) =
+        replies.into_iter().partition(|reply| reply["correlation_id"].is_u64());
+    let data = |reply: &Value| match &reply["data"] {
+        Value::Object(gate) => gate["data"].clone(),
+        data => data.clone(),
+    };
+    assert_eq!(rest.iter().map(data).collect::<Vec<_>>(), in_order);
+    assert!(by_id.iter().all(|reply| reply["data"] == reply["correlation_id"]));
+    let mut ids: Vec<u64> = by_id.iter().filter_map(|it| it["correlation_id"].as_u64()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..100).collect::<Vec<_>>(), "each is answered once");
+}
+
+#[test]
 fn at_the_bound_of_requests_reading_pauses() {
     let host = TestHost::builder()
         .plugin("chaos.so", &Library::chaos())

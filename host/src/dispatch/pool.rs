@@ -22,12 +22,13 @@ use super::{
 };
 use crate::clock;
 
-/// The stack of a worker: room for [`NESTED`] handlers with large futures, in a debug build too.
+/// The stack of a worker: room for `NESTED` handlers with large futures, in a debug build too.
 const STACK: usize = 8 << 20;
 /// How long I/O is left alone at the most while every thread is at work.
 const LOOK: Duration = Duration::from_micros(200);
-/// A poll of this length is worth waking a colleague for who waits for I/O meanwhile.
-const LONG: Duration = Duration::from_micros(80);
+/// A poll of this length is worth waking a colleague for who waits for I/O meanwhile. A client's turn is far shorter,
+/// also when its thread loses the core to that client in between.
+const LONG: Duration = Duration::from_micros(250);
 /// What a long poll counts for against short ones, from when on long ones are expected, and the most they add up to.
 /// One alone tells nothing: the thread may have lost its core.
 const LONG_WEIGHT: u32 = 8;

@@ -100,8 +100,10 @@ fn gather(batch: &mut Vec<u8>, line: Line) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
+    use futures_util::FutureExt;
     use tokio::io::AsyncReadExt;
+
+    use super::*;
 
     #[tokio::test]
     async fn lines_are_written_in_order_up_to_the_last() {
@@ -118,6 +120,20 @@ mod tests {
         });
         assert_eq!(seen, "one\ntwo\nend\n");
         assert!(lines.is_closed());
+    }
+
+    #[tokio::test]
+    async fn replies_that_found_no_room_in_the_queue_are_kept() {
+        let (lines, mut queue) = mpsc::channel(1);
+        assert!(lines.try_send(Line::Next(b"first\n".into())).is_ok());
+        let mut batch = Batch::default();
+        batch.lines().extend_from_slice(b"one\n");
+        assert!(batch.hand_over(&lines).now_or_never().is_none());
+        batch.lines().extend_from_slice(b"two\n");
+        assert!(queue.try_recv().is_ok());
+        assert!(batch.hand_over(&lines).now_or_never().is_some());
+        assert!(matches!(queue.try_recv(), Ok(Line::Next(bytes)) if bytes == b"one\ntwo\n"));
+        assert!(batch.lines().is_empty());
     }
 
     #[tokio::test]
