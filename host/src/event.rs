@@ -214,7 +214,7 @@ pub(crate) struct Emitter {
 enum Carried {
     Json(Payload),
     /// A value of the emitter's library, which the origin keeps mapped; and its JSON, once somebody needed it.
-    Value(ManuallyDrop<Value>, OnceLock<Box<Encoded>>),
+    Value(ManuallyDrop<Value>, OnceLock<Encoded>),
     /// Nothing any more: it is an ancestor, and known by its names alone.
     Nothing,
 }
@@ -332,7 +332,11 @@ impl Event {
     /// The value cannot become JSON.
     pub(crate) fn to_json(self: &Arc<Self>) -> Result<Arc<Event>, Unencodable> {
         match &self.carried {
-            Carried::Value(..) => Ok(Arc::new(self.with(Carried::Json(self.json()?.clone())))),
+            Carried::Value(value, json) => {
+                let json = self.encoded(value, json).get().map_err(Clone::clone)?;
+                let json = Payload::from(Buffer::from(json));
+                Ok(Arc::new(self.with(Carried::Json(json))))
+            }
             _ => Ok(self.clone()),
         }
     }
@@ -353,20 +357,8 @@ impl Event {
         }
     }
 
-    /// Its payload as JSON, which is made when somebody asks first. Where plugin code may run.
-    ///
-    /// # Errors
-    /// The value cannot become JSON.
-    pub(crate) fn json(&self) -> Result<&Payload, Unencodable> {
-        match &self.carried {
-            Carried::Json(payload) => Ok(payload),
-            Carried::Value(value, json) => self.encoded(value, json).get().map_err(Clone::clone),
-            Carried::Nothing => Ok(Payload::nothing()),
-        }
-    }
-
-    fn encoded<'a>(&self, value: &Value, json: &'a OnceLock<Box<Encoded>>) -> &'a Encoded {
-        json.get_or_init(|| Box::new(Encoded::within(value, self.emitter.limit)))
+    fn encoded<'a>(&self, value: &Value, json: &'a OnceLock<Encoded>) -> &'a Encoded {
+        json.get_or_init(|| Encoded::within(value, self.emitter.limit))
     }
 
     /// Its number.
@@ -385,8 +377,11 @@ impl Event {
 
     /// Its payload.
     pub fn payload(&self) -> &Payload {
-        // Whoever sees it from outside has one with JSON; see `to_json`.
-        self.json().unwrap_or(Payload::nothing())
+        match &self.carried {
+            Carried::Json(payload) => payload,
+            // Whoever sees it from outside has one with JSON; see `to_json`.
+            Carried::Value(..) | Carried::Nothing => Payload::nothing(),
+        }
     }
 
     /// The plugin that emitted it; empty for the host and its clients.
@@ -473,8 +468,7 @@ impl EventObject for Event {
     fn payload(&self) -> Result<&[u8], (&str, &str)> {
         match &self.carried {
             Carried::Value(value, json) => {
-                let payload = self.encoded(value, json).get();
-                payload.map(Payload::as_json).map_err(|failure| failure.texts())
+                self.encoded(value, json).get().map_err(Unencodable::texts)
             }
             _ => Ok(self.payload().as_json()),
         }

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use ksi_plugin_api::abi::Value;
+use ksi_plugin_api::abi::{Buffer, Failure, Value};
 
-use crate::{dispatch::slot::on_worker, event::Payload};
+use crate::dispatch::slot::on_worker;
 
 /// Keeps a library mapped.
 pub(crate) trait Keeper: Send + Sync + 'static {
@@ -43,11 +43,8 @@ impl SharedValue {
     }
 
     /// The value as JSON. Where plugin code may run.
-    pub(crate) fn encode(&self) -> Encoded {
-        match &self.value {
-            Some(value) => Encoded::of(value),
-            None => Encoded::nothing(),
-        }
+    pub(crate) fn encode(&self) -> Result<Buffer, Failure> {
+        self.value.as_ref().map_or_else(|| Ok("null".into()), Value::encode)
     }
 }
 
@@ -61,43 +58,43 @@ impl Drop for SharedValue {
 
 /// What became of encoding a value.
 #[derive(Debug)]
-pub(crate) struct Encoded(Result<Payload, Unencodable>);
+pub(crate) struct Encoded(Result<Buffer, Box<Unencodable>>);
 
 impl Encoded {
     /// The value as JSON of `limit` bytes at the most. Runs the code of the value's maker.
     pub(crate) fn within(value: &Value, limit: usize) -> Self {
-        match Encoded::of(value) {
-            Encoded(Ok(payload)) if payload.as_json().len() > limit => {
-                let bytes = payload.as_json().len();
+        match value.encode() {
+            Ok(json) if json.len() <= limit => Encoded(Ok(json)),
+            Ok(json) => {
+                let bytes = json.len();
                 let message = format!(
                     "the payload has {bytes} bytes as JSON, and {limit} are allowed (limits.payload_bytes)"
                 );
-                Encoded(Err(Unencodable { code: "payload_too_large".to_owned(), message }))
+                let code = "payload_too_large".to_owned();
+                Encoded(Err(Box::new(Unencodable { code, message })))
             }
-            encoded => encoded,
+            Err(failure) => failure.into(),
         }
     }
 
-    /// Runs the code of the value's maker.
-    pub(crate) fn of(value: &Value) -> Self {
-        let encoded = value.encode().map(Payload::from);
-        Encoded(encoded.map_err(|failure| {
-            let (code, message) = failure.to_texts();
-            Unencodable { code, message }
-        }))
+    pub(crate) fn get(&self) -> Result<&[u8], &Unencodable> {
+        self.0.as_deref().map_err(|failure| &**failure)
     }
+}
 
-    /// What stands for no value.
-    pub(crate) fn nothing() -> Self {
-        Encoded(Ok(Payload::nothing().clone()))
+impl From<Failure> for Encoded {
+    fn from(failure: Failure) -> Self {
+        let (code, message) = failure.to_texts();
+        Encoded(Err(Box::new(Unencodable { code, message })))
     }
+}
 
-    pub(crate) fn get(&self) -> Result<&Payload, &Unencodable> {
-        self.0.as_ref()
-    }
-
-    pub(crate) fn into_result(self) -> Result<Payload, Unencodable> {
-        self.0
+impl From<Result<Buffer, Failure>> for Encoded {
+    fn from(encoded: Result<Buffer, Failure>) -> Self {
+        match encoded {
+            Ok(json) => Encoded(Ok(json)),
+            Err(failure) => failure.into(),
+        }
     }
 }
 

@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    abi::{Buffer, Content, Failure, Layout, layout::Description, value::Encode},
+    abi::{Buffer, Content, Failure, Layout, buffer::Writer, layout::Description, value::Encode},
     error::{Error, Result},
 };
 
 /// Encodes into memory of the host.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer> {
-    let mut buffer = Buffer::with_capacity(128);
-    match serde_json::to_writer(&mut buffer, value) {
-        Ok(()) => Ok(buffer),
+    let mut writer = Writer::new();
+    match serde_json::to_writer(&mut writer, value) {
+        Ok(()) => Ok(writer.finish()),
         Err(error) => {
             Err(Error::new("encode", format_args!("the value cannot become JSON: {error}")))
         }

@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::abi::{BoundaryFuture, CallEnd, Fingerprint};
+use ksi_plugin_api::abi::{BoundaryFuture, CallEnd};
 use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
-    ended::Ended,
+    ended::{Ended, Wants},
     hold::{Gate, Inside},
     slot::polling,
     stripe::Striped,
@@ -182,7 +182,7 @@ pub(crate) fn begin(
     held: impl FnOnce() -> Arc<Entry>,
     event: Arc<Event>,
     inside: Option<Arc<Inside>>,
-    wants: Option<Fingerprint>,
+    wants: Wants,
     site: &CallSite,
     cx: &mut Context<'_>,
 ) -> Begun {
@@ -242,13 +242,7 @@ impl Call {
         Call { going, active, accounted, entry }
     }
 
-    async fn go_on(
-        mut self,
-        number: u64,
-        since: u64,
-        wants: Option<Fingerprint>,
-        limit: Limit,
-    ) -> Ended {
+    async fn go_on(mut self, number: u64, since: u64, wants: Wants, limit: Limit) -> Ended {
         let key = self.entry.info.key;
         let going = &mut self.going;
         let call = poll_fn(|cx| match going {
@@ -263,13 +257,7 @@ impl Call {
     }
 
     /// On a thread that may be blocked. Its emitter waits no longer than the deadline, although the thread may.
-    async fn block(
-        mut self,
-        event: Arc<Event>,
-        since: u64,
-        wants: Option<Fingerprint>,
-        site: CallSite,
-    ) -> Ended {
+    async fn block(mut self, event: Arc<Event>, since: u64, wants: Wants, site: CallSite) -> Ended {
         let limit = Limit::of(&self.entry, event.deadline(), &site);
         // If it is given up on, the task is dropped: before it has begun, or after its present poll. The call counts as
         // active until then.

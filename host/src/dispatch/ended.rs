@@ -7,7 +7,7 @@ use ksi_plugin_api::abi::{Buffer, CallEnd, Failure, Fingerprint, OutcomeCode, Va
 use super::call::Entry;
 use crate::{
     report::OutcomeKind,
-    shared_value::{Encoded, SharedValue, Unencodable},
+    shared_value::{SharedValue, Unencodable},
 };
 
 /// See [`OutcomeKind`], which is what it is outside of the host's core.
@@ -18,6 +18,15 @@ pub(crate) enum Ended {
     Panicked { message: Buffer },
     TimedOut { after: Duration },
     Rejected { reason: Box<str> },
+}
+
+/// In which form an emitter can take replies.
+#[derive(Clone, Copy)]
+pub(crate) enum Wants {
+    /// In whatever form they come: a report shows them.
+    Any,
+    /// One reply: as a value of this layout, or else as JSON.
+    One(Option<Fingerprint>),
 }
 
 /// A reply.
@@ -49,34 +58,38 @@ impl From<Unencodable> for Ended {
 }
 
 impl Ended {
-    /// What may leave a call that entered by `entry`. Plain data of the layout that the emitter wants stays as it is, because letting
-    /// it go runs no code of the callee; any other value keeps the callee's library from here on.
+    /// What may leave a call that entered by `entry`. Plain data of the layout that the emitter wants stays as it is, because
+    /// letting it go runs no code of the callee; a value of another layout than the wanted one becomes JSON; and what the
+    /// emitter may look at in any way keeps the callee's library from here on.
     #[inline]
-    pub(super) fn of(self, entry: &Entry, wants: Option<Fingerprint>) -> Self {
+    pub(super) fn of(self, entry: &Entry, wants: Wants) -> Self {
         let Ended::Replied(Reply::Loose(value)) = self else { return self };
-        if wants == Some(value.fingerprint()) && !value.needs_maker_to_drop() {
-            return Ended::Replied(Reply::Loose(value));
-        }
-        match &entry.keeper {
-            Some(keeper) => Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone()))),
-            // Handlers of the host itself reply in JSON.
-            None => match Encoded::of(&value).into_result() {
-                Ok(payload) => Ended::Replied(Reply::Bytes(payload.as_json().into())),
-                Err(failure) => failure.into(),
-            },
+        match (wants, &entry.keeper) {
+            (Wants::One(Some(print)), _)
+                if print == value.fingerprint() && !value.needs_maker_to_drop() =>
+            {
+                Ended::Replied(Reply::Loose(value))
+            }
+            (Wants::One(print), Some(keeper)) if print == Some(value.fingerprint()) => {
+                Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone())))
+            }
+            (Wants::Any, Some(keeper)) => {
+                Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone())))
+            }
+            _ => Ended::Replied(Reply::Loose(value)).encoded(),
         }
     }
 
     /// With a reply that is a value as JSON. Where plugin code may run.
     pub(crate) fn encoded(self) -> Self {
         let encoded = match &self {
-            Ended::Replied(Reply::Loose(value)) => Encoded::of(value),
+            Ended::Replied(Reply::Loose(value)) => value.encode(),
             Ended::Replied(Reply::Shared(shared)) => shared.encode(),
             _ => return self,
         };
-        match encoded.into_result() {
-            Ok(payload) => Ended::Replied(Reply::Bytes(payload.as_json().into())),
-            Err(failure) => failure.into(),
+        match encoded {
+            Ok(json) => Ended::Replied(Reply::Bytes(json)),
+            Err(failure) => Ended::Failed(failure),
         }
     }
 

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     dispatch::{
         call::{Cancel, Entry, HandlerInfo},
-        ended::{Ended, Reply},
+        ended::{Ended, Reply, Wants},
         hold::Gate,
     },
     event::{Event, NewEvent},
@@ -300,7 +300,11 @@ impl HostApi for HostSide {
         match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
             Ok(dispatched) => {
-                match self.router.begin(Dispatched { wants, ..dispatched }, held(&to), cx) {
+                match self.router.begin(
+                    Dispatched { wants: Wants::One(wants), ..dispatched },
+                    held(&to),
+                    cx,
+                ) {
                     Begun::One(entry, ended) => Start::Ready(only_reply(entry, ended)),
                     Begun::Done(gathered) => Start::Ready(reply(gathered)),
                     Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply as fn(_) -> _)),

@@ -73,14 +73,14 @@ impl ReportObject for PluginReport {
 
     fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
         let encode = || match &self.ended[index] {
-            Ended::Replied(Reply::Shared(shared)) => shared.encode(),
-            Ended::Replied(Reply::Loose(value)) => Encoded::of(value),
-            _ => Encoded::nothing(),
+            Ended::Replied(Reply::Shared(shared)) => shared.encode().into(),
+            Ended::Replied(Reply::Loose(value)) => value.encode().into(),
+            _ => Encoded::from(Ok("null".into())),
         };
         match &self.ended[index] {
             Ended::Replied(Reply::Bytes(bytes)) => Ok(bytes),
             Ended::Replied(_) => match self.made(index).reply.get_or_init(encode).get() {
-                Ok(payload) => Ok(payload.as_json()),
+                Ok(json) => Ok(json),
                 Err(failure) => Err(failure.texts()),
             },
             _ => Ok(b"null"),

@@ -20,7 +20,6 @@ use futures_util::{
     future::{join, join_all},
     stream::FuturesUnordered,
 };
-use ksi_plugin_api::abi::Fingerprint;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -28,7 +27,7 @@ use super::{Router, names::HeldName, table::Called};
 use crate::{
     dispatch::{
         call::{self, Begun, Entry, HandlerInfo, Target, Waiting},
-        ended::Ended,
+        ended::{Ended, Wants},
         hold::{Inside, Outside},
     },
     event::Event,
@@ -98,8 +97,8 @@ impl From<Gathered> for Report {
 /// What is to be dispatched, and how.
 pub(crate) struct Dispatched {
     pub(crate) event: Arc<Event>,
-    /// The layout in which the emitter can take a reply as a value.
-    pub(crate) wants: Option<Fingerprint>,
+    /// In which form the emitter can take replies.
+    pub(crate) wants: Wants,
     /// Its place in the queue of what was sent. An event that waits for a plugin's state gives it up, as it counts among
     /// those that wait for that plugin: other plugins' events would be refused for it otherwise.
     pub(crate) place: Option<OwnedSemaphorePermit>,
@@ -108,7 +107,7 @@ pub(crate) struct Dispatched {
 impl Dispatched {
     /// An event whose replies are wanted as JSON.
     pub(crate) fn new(event: Arc<Event>) -> Self {
-        Dispatched { event, wants: None, place: None }
+        Dispatched { event, wants: Wants::Any, place: None }
     }
 }
 
@@ -296,7 +295,7 @@ impl Router {
         &self,
         admitted: Vec<Admitted>,
         event: &Arc<Event>,
-        wants: Option<Fingerprint>,
+        wants: Wants,
         cx: &mut Context<'_>,
     ) -> impl Future<Output = Vec<Ranked>> + Send + use<> {
         let calls: FuturesUnordered<_> = admitted
@@ -322,7 +321,7 @@ impl Router {
         self: &Arc<Self>,
         held: HeldBack,
         event: &Arc<Event>,
-        wants: Option<Fingerprint>,
+        wants: Wants,
     ) -> Vec<Ranked> {
         let HeldBack { mut outside, plugin, handlers, rank } = held;
         let waiting = Waiting::begin(handlers);

@@ -109,6 +109,79 @@ impl Buffer {
     }
 }
 
+/// Writes many small pieces into a buffer: where the next one goes is at hand, and not behind a pointer.
+pub struct Writer {
+    buffer: Buffer,
+    /// Where the next piece goes; the buffer knows nothing of those that were written since it was told.
+    end: *mut u8,
+    /// How much fits there.
+    left: usize,
+}
+
+impl Writer {
+    /// Into a buffer of its own.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        let buffer = Buffer::with_capacity(1);
+        let mut writer = Writer { buffer, end: ptr::null_mut(), left: 0 };
+        writer.look();
+        writer
+    }
+
+    /// What was written.
+    pub fn finish(mut self) -> Buffer {
+        self.tell();
+        std::mem::take(&mut self.buffer)
+    }
+
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        if bytes.len() > self.left {
+            self.tell();
+            self.buffer.grow_for(bytes.len());
+            self.look();
+        }
+        // SAFETY: there is room for `left` bytes at `end`, in a block that this writer owns.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.end, bytes.len());
+            self.end = self.end.add(bytes.len());
+        }
+        self.left -= bytes.len();
+    }
+
+    /// Looks where the next piece goes.
+    fn look(&mut self) {
+        self.left = self.buffer.room();
+        // SAFETY: a buffer that was made with a capacity has a block, and its bytes end inside it.
+        self.end = unsafe { self.buffer.0.cast::<u8>().add(HEAD + self.buffer.len()) };
+    }
+
+    /// Tells the buffer how long it is.
+    fn tell(&mut self) {
+        let written = self.buffer.room() - self.left;
+        // SAFETY: as in `look`; so many bytes were written behind those that it knows.
+        unsafe { (*self.buffer.0).len += written };
+    }
+}
+
+impl io::Write for Writer {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Writer::write(self, bytes);
+        Ok(bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        Writer::write(self, bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Default for Buffer {
     fn default() -> Self {
         Buffer::new()
@@ -219,6 +292,17 @@ mod tests {
         assert_eq!(&*buffer, &expected[..]);
         assert_eq!(Buffer::from("text").to_text(), "text");
         assert!(Buffer::from("").is_empty());
+    }
+
+    #[test]
+    fn a_writer_loses_nothing_however_it_is_cut() {
+        for piece in [1, 3, 64, 231, 232, 233, 1_000] {
+            let mut writer = Writer::new();
+            let expected: Vec<u8> = (0..5_000u32).map(|n| n.to_le_bytes()[0]).collect();
+            expected.chunks(piece).for_each(|bytes| writer.write(bytes));
+            assert_eq!(&*writer.finish(), &expected[..], "{piece} bytes at a time");
+        }
+        assert!(Writer::new().finish().is_empty());
     }
 
     #[test]

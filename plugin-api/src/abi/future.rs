@@ -18,7 +18,7 @@ use super::{
 };
 
 /// What one poll gave.
-#[repr(C, u8)]
+#[repr(C, u64)]
 pub enum BoundaryPoll<T> {
     /// The result. The future is not polled again.
     Ready(T),

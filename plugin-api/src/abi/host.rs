@@ -76,7 +76,7 @@ pub struct SubscribeOptions {
 }
 
 /// How a `wait_for` ended.
-#[repr(C, u8)]
+#[repr(C, u64)]
 #[derive(StableAbi)]
 pub enum WaitEnd {
     /// The event came.
@@ -104,7 +104,7 @@ pub enum Start<T, F> {
 }
 
 /// What became of a request.
-#[repr(C, u8)]
+#[repr(C, u64)]
 #[derive(StableAbi)]
 pub enum ReplyEnd {
     /// There is one reply, of the layout that was wanted. It is plain data, which needs nothing of its maker.
@@ -115,7 +115,7 @@ pub enum ReplyEnd {
     Report(ReportHandle),
 }
 
-#[repr(C, u8)]
+#[repr(C, u64)]
 #[derive(StableAbi)]
 enum Started<T> {
     Ready(T),

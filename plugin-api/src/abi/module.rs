@@ -20,7 +20,7 @@ use super::{
 };
 
 /// How a call ended.
-#[repr(C, u8)]
+#[repr(C, u64)]
 #[derive(StableAbi, Debug)]
 pub enum CallEnd {
     /// With this reply, encoded.
@@ -50,7 +50,7 @@ impl CallEnd {
 }
 
 /// How a call began. A handler that is ready at its first poll costs no future.
-#[repr(C, u8)]
+#[repr(C, u64)]
 #[derive(StableAbi)]
 pub enum CallStart {
     /// It has ended already.
@@ -60,7 +60,7 @@ pub enum CallStart {
 }
 
 /// How the making of an instance ended.
-#[repr(C, u8)]
+#[repr(C, u64)]
 #[derive(StableAbi)]
 pub enum CreateEnd {
     /// The instance, to be passed to the module's other functions.

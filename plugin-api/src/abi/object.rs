@@ -72,7 +72,7 @@ pub struct EventTable {
 }
 
 /// Bytes that the other side lends, or why there are none.
-#[repr(C, u8)]
+#[repr(C, u64)]
 #[derive(StableAbi, Clone, Copy)]
 pub enum Lent<'a> {
     /// The bytes.

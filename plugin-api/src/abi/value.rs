@@ -60,7 +60,7 @@ struct ValueTable {
     drop: unsafe extern "C" fn(*mut ()),
 }
 
-#[repr(C, u8)]
+#[repr(C, u64)]
 enum Encoded {
     Done(Buffer),
     Failed(Failure),
@@ -219,7 +219,7 @@ impl fmt::Debug for Value {
 }
 
 /// What an emitter hands over.
-#[repr(C, u8)]
+#[repr(C, u64)]
 #[derive(StableAbi, Debug)]
 pub enum Content {
     /// A value, which whoever means the same by its type gets as it is.
