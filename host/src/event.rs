@@ -199,21 +199,35 @@ impl NewEvent {
     }
 }
 
-/// What all events of one name that a plugin emits have in common.
+/// Under which name, and by whom.
 #[derive(Clone)]
-pub(crate) struct Emitter {
+pub(crate) struct Names {
     pub(crate) name: Arc<str>,
     pub(crate) source: Arc<str>,
+}
+
+/// What all events of one name that a plugin emits have in common.
+pub(crate) struct Emitter {
+    pub(crate) names: Arc<Names>,
     /// Keeps the plugin's library mapped for as long as there is a value of it on its way.
     pub(crate) keeper: Arc<dyn Keeper>,
     /// Bytes that a value may have as JSON.
     pub(crate) limit: usize,
 }
 
-/// Under which name, and by whom.
-#[derive(Clone)]
+impl Emitter {
+    /// The same with counts of its own, for those who would meet at one.
+    pub(crate) fn again(&self) -> Self {
+        let Emitter { names, keeper, limit } = self;
+        Emitter { names: Arc::new((**names).clone()), keeper: keeper.clone(), limit: *limit }
+    }
+}
+
+/// Where an event comes from.
 enum Origin {
-    Named { name: Arc<str>, source: Arc<str> },
+    Named(Names),
+    Shared(Arc<Names>),
+    /// For events with a value alone: it keeps the emitter's library mapped.
     Emitter(Arc<Emitter>),
 }
 
@@ -260,7 +274,7 @@ impl Event {
         // A client that answers an event by another one says so, and a loop through it is a loop all the same.
         let depth_outside = new.attributes.get("_event_depth");
         let depth_outside = depth_outside.and_then(|depth| depth.parse().ok()).unwrap_or(0);
-        let origin = Origin::Named { name: new.name, source: new.source };
+        let origin = Origin::Named(Names { name: new.name, source: new.source });
         let mut event = Event::child(origin, Carried::Json(new.payload), parent, ids);
         event.deadline = match (own, event.deadline) {
             (Some(own), Some(inherited)) => Some(own.min(inherited)),
@@ -284,12 +298,12 @@ impl Event {
 
     /// An event of a plugin, as JSON.
     pub(crate) fn of_emitter(
-        emitter: Arc<Emitter>,
+        names: Arc<Names>,
         json: Buffer,
         parent: Option<Arc<Event>>,
         ids: &EventIds,
     ) -> Self {
-        Event::child(Origin::Emitter(emitter), Carried::Json(json.into()), parent, ids)
+        Event::child(Origin::Shared(names), Carried::Json(json.into()), parent, ids)
     }
 
     /// An event of a plugin that carries a value.
@@ -342,10 +356,14 @@ impl Event {
     }
 
     fn with(&self, carried: Carried) -> Event {
-        let (name, source) = (self.shared_name().clone(), self.shared_source().clone());
+        let origin = match &self.origin {
+            Origin::Named(names) => Origin::Named(names.clone()),
+            Origin::Shared(names) => Origin::Shared(names.clone()),
+            Origin::Emitter(emitter) => Origin::Shared(emitter.names.clone()),
+        };
         Event {
             id: self.id,
-            origin: Origin::Named { name, source },
+            origin,
             carried,
             parent: self.parent.clone(),
             root: self.root,
@@ -372,7 +390,7 @@ impl Event {
     fn encoded<'a>(&self, value: &Value, json: &'a OnceLock<Encoded>) -> &'a Encoded {
         let limit = match &self.origin {
             Origin::Emitter(emitter) => emitter.limit,
-            Origin::Named { .. } => usize::MAX,
+            Origin::Named(_) | Origin::Shared(_) => usize::MAX,
         };
         json.get_or_init(|| Encoded::within(value, limit))
     }
@@ -384,13 +402,14 @@ impl Event {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.shared_name()
+        &self.names().name
     }
 
-    pub(crate) fn shared_name(&self) -> &Arc<str> {
+    fn names(&self) -> &Names {
         match &self.origin {
-            Origin::Named { name, .. } => name,
-            Origin::Emitter(emitter) => &emitter.name,
+            Origin::Named(names) => names,
+            Origin::Shared(names) => names,
+            Origin::Emitter(emitter) => &emitter.names,
         }
     }
 
@@ -402,14 +421,7 @@ impl Event {
 
     /// The plugin that emitted it; empty for the host and its clients.
     pub fn source(&self) -> &str {
-        self.shared_source()
-    }
-
-    fn shared_source(&self) -> &Arc<str> {
-        match &self.origin {
-            Origin::Named { source, .. } => source,
-            Origin::Emitter(emitter) => &emitter.source,
-        }
+        &self.names().source
     }
 
     /// The event in whose handler it was emitted.

@@ -34,7 +34,7 @@ use crate::{
         slot::{may_poll_here, on_worker},
         tally::{Counts, Tally},
     },
-    event::{Emitter, Event, EventIds, NewEvent},
+    event::{Emitter, Event, EventIds, Names, NewEvent},
     report::Report,
     shared_value::Keeper,
 };
@@ -231,15 +231,16 @@ impl Router {
         content: Content,
         parent: Option<Arc<Event>>,
     ) -> Result<Arc<Event>, String> {
-        let emitter = resolved.emitter();
         resolved.emitted.up();
         self.admit(match content {
-            Content::Value(value) => Event::with_value(emitter, value, parent, &self.ids),
+            Content::Value(value) => {
+                Event::with_value(resolved.emitter().clone(), value, parent, &self.ids)
+            }
             Content::Bytes(json) => {
                 if json.len() > self.limits.payload_bytes {
-                    return Err(too_large(&emitter.name, json.len(), self.limits.payload_bytes));
+                    return Err(too_large(resolved.name(), json.len(), self.limits.payload_bytes));
                 }
-                Event::of_emitter(emitter, json, parent, &self.ids)
+                Event::of_emitter(resolved.names().clone(), json, parent, &self.ids)
             }
         })
     }
@@ -276,7 +277,8 @@ impl Router {
         let name = held.name().clone();
         let emitted = self.traffic.pair(source, &name, false);
         let limit = self.limits.payload_bytes;
-        let emitter = Emitter { name, source: source.clone(), keeper, limit };
+        let names = Arc::new(Names { name, source: source.clone() });
+        let emitter = Emitter { names, keeper, limit };
         Ok(Resolved::new(held, emitter, emitted))
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::names::HeldName;
 use crate::{
     dispatch::stripe::{Count, Striped},
-    event::Emitter,
+    event::{Emitter, Names},
 };
 
 /// A plugin's way to emit one event name.
@@ -26,11 +26,17 @@ impl Resolved {
     }
 
     #[inline]
-    pub(crate) fn emitter(&self) -> Arc<Emitter> {
-        self.own.of_this_thread().get_or_init(|| Arc::new(self.emitter.clone())).clone()
+    pub(crate) fn emitter(&self) -> &Arc<Emitter> {
+        self.own.of_this_thread().get_or_init(|| Arc::new(self.emitter.again()))
+    }
+
+    /// For an event that carries no value, which keeps no library.
+    #[inline]
+    pub(crate) fn names(&self) -> &Arc<Names> {
+        &self.emitter().names
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.emitter.name
+        &self.emitter.names.name
     }
 }
