@@ -48,6 +48,15 @@ impl From<Unencodable> for Ended {
     }
 }
 
+impl From<Encoded> for Ended {
+    fn from(encoded: Encoded) -> Self {
+        match encoded.into_result() {
+            Ok(payload) => Ended::Replied(Reply::Bytes(payload.as_json().into())),
+            Err(failure) => failure.into(),
+        }
+    }
+}
+
 impl Ended {
     /// What may leave a call that entered by `entry`. Plain data of the layout that the emitter wants stays as it is, because letting
     /// it go runs no code of the callee; any other value keeps the callee's library from here on.
@@ -60,23 +69,17 @@ impl Ended {
         match &entry.keeper {
             Some(keeper) => Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone()))),
             // Handlers of the host itself reply in JSON.
-            None => match Encoded::of(&value).into_result() {
-                Ok(payload) => Ended::Replied(Reply::Bytes(payload.as_json().into())),
-                Err(failure) => failure.into(),
-            },
+            None => Encoded::of(&value).into(),
         }
     }
 
-    /// With a reply that is a value as JSON. Where plugin code may run.
-    pub(crate) fn encoded(self) -> Self {
-        let encoded = match &self {
-            Ended::Replied(Reply::Loose(value)) => Encoded::of(value),
-            Ended::Replied(Reply::Shared(shared)) => shared.encode(),
-            _ => return self,
-        };
-        match encoded.into_result() {
-            Ok(payload) => Ended::Replied(Reply::Bytes(payload.as_json().into())),
-            Err(failure) => failure.into(),
+    /// With a reply that needs no code of the callee any more: a value with its library becomes JSON. One without stays
+    /// what it is. It is plain data in the layout that is wanted, and by now the code that could encode it may be gone.
+    /// Where plugin code may run.
+    pub(crate) fn without_code(self) -> Self {
+        match &self {
+            Ended::Replied(Reply::Shared(shared)) => shared.encode().into(),
+            _ => self,
         }
     }
 
@@ -110,9 +113,14 @@ impl Ended {
 }
 
 impl From<Ended> for OutcomeKind {
-    /// A reply that is a value becomes JSON. Where plugin code may run.
+    /// A reply that is a value becomes JSON: one without its library only right after its call, while the callee is there.
+    /// Where plugin code may run.
     fn from(ended: Ended) -> Self {
-        match ended.encoded() {
+        let ended = match &ended {
+            Ended::Replied(Reply::Loose(value)) => Encoded::of(value).into(),
+            _ => ended.without_code(),
+        };
+        match ended {
             Ended::Replied(Reply::Bytes(reply)) => OutcomeKind::Replied(reply.into()),
             Ended::Replied(_) | Ended::NoReply => OutcomeKind::NoReply,
             bad => bad.failure().unwrap_or(OutcomeKind::NoReply),

@@ -74,7 +74,7 @@ impl ReportObject for PluginReport {
     fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
         let encode = || match &self.ended[index] {
             Ended::Replied(Reply::Shared(shared)) => shared.encode(),
-            Ended::Replied(Reply::Loose(value)) => Encoded::of(value),
+            // What lies there without its library is read as the value that was wanted, and nobody can encode it.
             _ => Encoded::nothing(),
         };
         match &self.ended[index] {

@@ -202,9 +202,9 @@ impl Router {
     ) -> Gathering {
         let (sender, receiver) = oneshot::channel();
         self.spawn_detached(async move {
-            // Replies become JSON here, because code of those who replied must not run elsewhere. If nobody waits any
-            // more, the event was accepted and has been handled all the same.
-            let _ = sender.send(gathering.await.encoded());
+            // Code of those who replied must not run elsewhere. If nobody waits any more, the event was accepted and has
+            // been handled all the same.
+            let _ = sender.send(gathering.await.without_code());
         });
         Gathering { state: State::There(receiver), router: self.clone() }
     }
