@@ -93,6 +93,16 @@ impl Ended {
         }
     }
 
+    /// With a reply that needs no code of the callee any more: a value with its library becomes JSON. One without stays what
+    /// it is: plain data in the layout that is wanted, and by now the code that could encode it may be gone. Where plugin
+    /// code may run.
+    pub(crate) fn without_code(self) -> Self {
+        match &self {
+            Ended::Replied(Reply::Shared(_)) => self.encoded(),
+            _ => self,
+        }
+    }
+
     pub(crate) fn is_ok(&self) -> bool {
         matches!(self, Ended::Replied(_) | Ended::NoReply)
     }

@@ -291,12 +291,12 @@ impl Retirer {
         let held = Arc::strong_count(&host_side) > 1;
         let mut wait = Duration::from_micros(100);
         let mut waited = Duration::ZERO;
-        // What counts are references of the plugin, and this one.
+        // What counts are references of the plugin, its values that others have, and this one.
         while Arc::strong_count(&host_side) > 1 {
             if waited < PATIENCE && waited + wait >= PATIENCE {
                 let held = Arc::strong_count(&host_side) - 1;
                 let cause = format!(
-                    "the plugin still holds {held} reference(s) to the host: a thread or a static of its own keeps a Context"
+                    "{held} reference(s) still need it: a thread or a static of its own keeps a Context, or another plugin works on a value that it gave"
                 );
                 self.pin(&facts, retired, cause);
             }

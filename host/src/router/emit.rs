@@ -207,7 +207,7 @@ impl Router {
         self.spawn_detached(async move {
             // Replies become JSON here, because code of those who replied must not run elsewhere. If nobody waits any
             // more, the event was accepted and has been handled all the same.
-            let _ = sender.send(gathering.await.encoded());
+            let _ = sender.send(gathering.await.without_code());
         });
         Gathering { state: State::There(receiver), router: self.clone() }
     }
@@ -234,15 +234,17 @@ impl Router {
         content: Content,
         parent: Option<Arc<Event>>,
     ) -> Result<Arc<Event>, String> {
-        let emitter = resolved.emitter();
         resolved.emitted.up();
+        let emitters = resolved.emitters();
         self.admit(match content {
-            Content::Value(value) => Event::with_value(emitter, value, parent, &self.ids),
+            Content::Value(value) => {
+                Event::with_value(emitters.keeping.clone(), value, parent, &self.ids)
+            }
             Content::Bytes(json) => {
                 if json.len() > self.limits.payload_bytes {
-                    return Err(too_large(&emitter.name, json.len(), self.limits.payload_bytes));
+                    return Err(too_large(resolved.name(), json.len(), self.limits.payload_bytes));
                 }
-                Event::of_emitter(emitter, json, parent, &self.ids)
+                Event::of_emitter(emitters.plain.clone(), json, parent, &self.ids)
             }
         })
     }

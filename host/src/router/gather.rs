@@ -65,9 +65,9 @@ impl Gathered {
         Gathered { handlers: Handlers::Called(entry), ended: smallvec![ended] }
     }
 
-    /// The same with all replies as JSON. Where plugin code may run.
-    pub(crate) fn encoded(mut self) -> Self {
-        self.ended = self.ended.into_iter().map(Ended::encoded).collect();
+    /// The same for somebody who lets go of it anywhere. Where plugin code may run.
+    pub(crate) fn without_code(mut self) -> Self {
+        self.ended = self.ended.into_iter().map(Ended::without_code).collect();
         self
     }
 

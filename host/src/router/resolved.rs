@@ -17,7 +17,15 @@ pub(crate) struct Resolved {
     pub(crate) emitted: Arc<Count>,
     /// The emitter once more for each dispatch worker: every event counts a reference to it, and workers that emit at the
     /// same time would meet at one count.
-    own: Striped<OnceLock<Arc<Emitter>>>,
+    own: Striped<OnceLock<Emitters>>,
+}
+
+/// What events of the name refer to.
+pub(crate) struct Emitters {
+    /// For those with a value: it keeps the plugin's library mapped.
+    pub(crate) keeping: Arc<Emitter>,
+    /// For those without.
+    pub(crate) plain: Arc<Emitter>,
 }
 
 impl Resolved {
@@ -26,8 +34,11 @@ impl Resolved {
     }
 
     #[inline]
-    pub(crate) fn emitter(&self) -> Arc<Emitter> {
-        self.own.of_this_thread().get_or_init(|| Arc::new(self.emitter.clone())).clone()
+    pub(crate) fn emitters(&self) -> &Emitters {
+        self.own.of_this_thread().get_or_init(|| Emitters {
+            keeping: Arc::new(self.emitter.clone()),
+            plain: Arc::new(Emitter { keeper: None, ..self.emitter.clone() }),
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
