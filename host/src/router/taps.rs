@@ -82,9 +82,16 @@ impl Taps {
         if taps.is_empty() {
             return;
         }
-        // Watchers keep events for any time, on any thread: so they get one without a plugin's value. A value that cannot
-        // become JSON fails in its handlers, where it is told.
-        let Ok(event) = event.to_json() else { return };
+        // Watchers keep events for any time, on any thread: so they get one without a plugin's value.
+        let event = match event.to_json() {
+            Ok(event) => event,
+            Err(failure) => {
+                // There may be no handler that it fails in, and it must not vanish.
+                let (name, message) = (event.name(), &failure.message);
+                tracing::warn!(event = name, "those who watch it do not see it: {message}");
+                return;
+            }
+        };
         for tap in taps {
             tap.show(&event);
         }
