@@ -19,6 +19,7 @@ mod dev;
 mod events;
 mod folder;
 mod held;
+mod lanes;
 mod layering;
 mod lifecycle;
 mod monitor;

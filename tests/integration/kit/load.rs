@@ -20,7 +20,8 @@ pub(crate) fn counters(client: &mut Client) -> BTreeMap<String, u64> {
     serde_json::from_value(all["counters"].clone()).unwrap()
 }
 
-struct Ends<'a>(&'a AtomicBool);
+/// Says at its end, also that of a test that fails, that it is done.
+pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {

@@ -6,6 +6,7 @@ mod command;
 mod counter;
 mod files;
 mod host;
+mod lanes;
 mod load;
 mod process;
 pub(crate) mod sources;
@@ -20,7 +21,7 @@ pub(crate) use client::{Client, error_of};
 pub(crate) use command::{Ran, Running, ksi, ksi_command};
 pub(crate) use files::{Library, put, put_in_place};
 pub(crate) use host::{HostBuilder, TestHost};
-pub(crate) use load::{counters, under_load};
+pub(crate) use load::{Ends, counters, under_load};
 pub(crate) use process::Resources;
 
 /// How long anything that must happen may take on a busy machine.

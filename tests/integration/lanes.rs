@@ -1,0 +1,446 @@
+//! Events and replies that cross between libraries as Rust values: that they do, who gets JSON instead, and how long a
+//! value keeps the library that it comes from.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+use crate::kit::{Ends, Library, TestHost, error_of, until};
+
+/// A host with an emitter, `alpha`, and a handler that reads values, `bravo`.
+#[track_caller]
+fn reading() -> TestHost {
+    with(&["reads"])
+}
+
+/// The same with other handlers.
+#[track_caller]
+fn with(handlers: &[&str]) -> TestHost {
+    TestHost::builder()
+        .plugin("alpha.so", &Library::lanes("alpha", &[]))
+        .plugin("bravo.so", &Library::lanes("bravo", handlers))
+        .start()
+}
+
+#[track_caller]
+fn ask(host: &TestHost, event: &str, text: &str) -> Value {
+    host.client().emit(event, json!({"text": text}))
+}
+
+#[track_caller]
+fn unload(host: &TestHost, name: &str) {
+    host.client().emit("module:unload", json!({"module_name": name}));
+}
+
+/// Lets go on whoever waits for the gate.
+fn open_gate(host: &TestHost) {
+    host.client().reply("gates:open", json!({}));
+}
+
+#[track_caller]
+fn heard(host: &TestHost, name: &str) -> Value {
+    host.client().emit(&format!("{name}:stats"), json!({}))["heard"].clone()
+}
+
+#[track_caller]
+fn until_heard(host: &TestHost, name: &str, what: &[&str]) {
+    until("it is heard", || heard(host, name), |heard| *heard == json!(what));
+}
+
+/// The library of a plugin that was unloaded leaves memory, and it is the only one that does.
+#[track_caller]
+fn leaves(host: &TestHost, name: &str, left: usize) {
+    host.until_unmapped(name);
+    assert_eq!(host.resources().libraries.len(), left);
+}
+
+/// The library of a plugin that was unloaded stays, and the host tells so.
+#[track_caller]
+fn stays(host: &TestHost, name: &str) {
+    let pinned = |module: &Value| module["retired"][0]["state"] == "pinned";
+    let module = host.until_module("its library stays", name, pinned);
+    let cause = module["retired"][0]["cause"].as_str().unwrap();
+    assert!(cause.contains("value"), "{cause}");
+    let copies = host.modules().len();
+    assert_eq!(host.resources().libraries.len(), copies);
+}
+
+#[test]
+fn handlers_in_other_libraries_see_the_very_value_that_was_emitted() {
+    let host = reading();
+    host.drop_in("gamma.so", &Library::lanes("gamma", &["reads"]));
+    host.until_live("gamma", 1);
+    let answer = ask(&host, "alpha:note", "a note");
+    let seen = answer["seen"].as_array().unwrap();
+    assert_eq!(seen.len(), 2, "{answer:#}");
+    for one in seen {
+        assert_eq!((&one["text"], &one["number"]), (&json!("a note"), &json!(6)));
+        assert_eq!(one["text_at"], answer["text_at"], "it is the emitter's own text");
+    }
+    assert_eq!(seen[0]["note"], seen[1]["note"], "one value serves both");
+}
+
+#[test]
+fn of_an_event_that_is_lent_the_handlers_see_one_copy() {
+    let host = reading();
+    host.drop_in("gamma.so", &Library::lanes("gamma", &["reads"]));
+    host.until_live("gamma", 1);
+    let answer = ask(&host, "alpha:lend", "a note");
+    let seen = answer["seen"].as_array().unwrap();
+    assert_ne!(seen[0]["text_at"], answer["text_at"]);
+    assert_eq!((&seen[0]["text_at"], &seen[0]["note"]), (&seen[1]["text_at"], &seen[1]["note"]));
+    assert_eq!((&seen[0]["text"], &seen[1]["text"]), (&json!("a note"), &json!("a note")));
+}
+
+#[test]
+fn each_handler_gets_the_event_as_it_can_take_it() {
+    let host = with(&["reads", "taken", "stray"]);
+    let answer = ask(&host, "alpha:note", "a note");
+    let seen = answer["seen"].as_array().unwrap();
+    let by: Vec<&Value> = seen.iter().map(|one| &one["by"]).collect();
+    assert_eq!(by, ["reads", "taken", "stray"], "in the order of their declaration");
+    for one in seen {
+        assert_eq!((&one["text"], &one["number"]), (&json!("a note"), &json!(6)), "equal data");
+        let same = one["text_at"] == answer["text_at"];
+        assert_eq!(same, one["by"] == "reads", "a copy, and what was made of JSON, lie elsewhere");
+    }
+    assert_eq!(answer["json"], answer["seen"], "replies read as JSON say the same");
+}
+
+#[test]
+fn handlers_that_are_subscribed_at_run_time_take_values_too() {
+    let host = with(&[]);
+    host.client().emit("bravo:subscribe", json!({}));
+    let answer = ask(&host, "alpha:note", "a note");
+    assert_eq!(
+        (&answer["seen"][0]["by"], &answer["seen"][0]["text"]),
+        (&json!("subscribed"), &json!("a note"))
+    );
+    assert_eq!(ask(&host, "alpha:request_grid", ""), 9, "which JSON could not bring");
+}
+
+#[test]
+fn replies_come_back_as_values_and_to_another_definition_as_json() {
+    let host = reading();
+    assert_eq!(ask(&host, "alpha:sum", ""), true, "JSON has nothing for what is no number");
+    ask(&host, "alpha:sum_outside", "");
+    until_heard(&host, "alpha", &["NaN"]);
+    assert_eq!(ask(&host, "alpha:request", "a note")["text"], "a note");
+    assert_eq!(ask(&host, "alpha:request_other", "a note"), "a note");
+    assert_eq!(ask(&host, "alpha:request_grid", ""), 90, "a reply that cannot become JSON");
+}
+
+#[test]
+fn what_cannot_become_json_fails_for_those_who_need_that_and_for_nobody_else() {
+    let host = with(&["reads", "stray"]);
+    let mut watcher = host.client();
+    watcher.subscribe(&["lanes:*", "alpha:stats"]);
+    let answer = ask(&host, "alpha:grid", "");
+    assert_eq!(answer["values"]["Ok"], json!([90]), "{answer:#}");
+    assert_eq!(answer["json"], json!([]));
+    let outcomes = answer["outcomes"].as_array().unwrap();
+    assert_eq!(outcomes.len(), 2);
+    for (outcome, words) in outcomes.iter().zip(["invalid_reply", "encode"]) {
+        let how = outcome[1].as_str().unwrap();
+        let told = how.starts_with("Failed") && how.contains(words);
+        assert!(told && how.contains("key must be a string"), "{how}");
+    }
+    let reply = host.client().reply("alpha:reply_grid", json!({}));
+    assert_eq!(reply["failed"], true, "{reply:#}");
+    assert!(error_of(&reply).contains("cannot become JSON"), "{reply:#}");
+    assert_eq!(ask(&host, "alpha:note", "after it")["seen"].as_array().unwrap().len(), 2);
+    assert_eq!(watcher.push_of("lanes:note")["text"], "after it", "the watcher goes on");
+    let told = |text: &String| text.contains("those who watch it do not see it");
+    until("it is told", || host.process.stderr(), told);
+    assert_eq!(host.module("bravo")["counts"]["failed"], 1, "{:#}", host.module("bravo"));
+}
+
+#[test]
+fn a_value_that_is_too_large_as_json_is_so_only_for_those_who_need_json() {
+    let host = TestHost::builder()
+        .plugin("alpha.so", &Library::lanes("alpha", &[]))
+        .plugin("bravo.so", &Library::lanes("bravo", &["reads"]))
+        .plugin("gamma.so", &Library::lanes("gamma", &["stray"]))
+        .config("[limits]\npayload_bytes = 4096")
+        .start();
+    let long = "\u{1}".repeat(600);
+    assert_eq!(ask(&host, "alpha:note", &long)["seen"].as_array().unwrap().len(), 2);
+    // Within the limit as it was asked for, and beyond it with the note's other field.
+    let long = format!("{}{}", "\u{1}".repeat(670), "x".repeat(60));
+    let answer = ask(&host, "alpha:note", &long);
+    assert_eq!(answer["seen"].as_array().unwrap().len(), 1, "{answer:#}");
+    assert_eq!(answer["seen"][0]["by"], "reads");
+    assert_eq!(host.module("gamma")["counts"]["failed"], 1);
+}
+
+#[test]
+fn whoever_else_sees_the_event_sees_its_json() {
+    let host = reading();
+    let mut watcher = host.client();
+    watcher.subscribe(&["lanes:*"]);
+    let mut waiting = host.client();
+    let waits = waiting.begin("bravo:watch", json!({}));
+    host.until_waiting("bravo", 1);
+    let answer = ask(&host, "alpha:note", "a note");
+    assert_eq!(answer["seen"][0]["text_at"], answer["text_at"], "the handler sees the value");
+    assert_eq!(watcher.push_of("lanes:note"), json!({"text": "a note", "number": 6}));
+    assert_eq!(waiting.end(&waits)["data"], "a note");
+    let seen = host.client().emit("lanes:note", json!({"text": "of a client", "number": 1}));
+    assert_eq!((&seen["text"], &seen["number"]), (&json!("of a client"), &json!(1)));
+    // A handler of the host's own.
+    let answer = ask(&host, "alpha:unload", "bravo");
+    assert_eq!((&answer["name"], &answer["status"]), (&json!("bravo"), &json!("unloaded")));
+    leaves(&host, "bravo", 1);
+}
+
+#[test]
+fn a_handler_that_is_not_done_with_a_value_keeps_the_library_that_it_comes_from() {
+    for handler in ["holds", "block"] {
+        let host = with(&[handler]);
+        ask(&host, "alpha:send", "held over its emitter's unload");
+        host.until_waiting("bravo", 1);
+        unload(&host, "alpha");
+        stays(&host, "alpha");
+        open_gate(&host);
+        leaves(&host, "alpha", 1);
+        assert_eq!(heard(&host, "bravo"), json!(["held over its emitter's unload"]));
+    }
+}
+
+#[test]
+fn values_are_emitted_from_the_first_moment_of_a_generation_to_its_last() {
+    let host = TestHost::builder()
+        .plugin("bravo.so", &Library::lanes("bravo", &["reads"]))
+        .config("[plugin.alpha]\nfirst_and_last = true")
+        .start();
+    host.drop_in("alpha.so", &Library::lanes("alpha", &[]));
+    host.until_live("alpha", 1);
+    assert_eq!(heard(&host, "alpha"), json!(["the same: true"]));
+    host.drop_in("gamma.so", &Library::lanes("gamma", &["holds"]));
+    host.until_live("gamma", 1);
+    unload(&host, "alpha");
+    host.until_waiting("gamma", 1);
+    // Its instance is gone, and what it sent in the end is not.
+    stays(&host, "alpha");
+    open_gate(&host);
+    leaves(&host, "alpha", 2);
+    until_heard(&host, "gamma", &["last"]);
+}
+
+#[test]
+fn a_plugin_that_handles_its_own_values_is_replaced_like_any_other() {
+    let mut library = Library::lanes("alpha", &["holds"]);
+    let host = TestHost::builder().plugin("alpha.so", &library).start();
+    let mut client = host.client();
+    let call = client.begin("alpha:note", json!({"text": "its own"}));
+    host.until_waiting("alpha", 1);
+    library.lanes_version(2);
+    host.drop_in("alpha.so", &library);
+    host.until_live("alpha", 2);
+    open_gate(&host);
+    let answer = &client.end(&call)["data"];
+    assert_eq!(answer["seen"][0]["text_at"], answer["text_at"], "{answer:#}");
+    leaves(&host, "alpha", 1);
+}
+
+#[test]
+fn a_host_that_stops_while_values_are_held_ends_in_order() {
+    let host = TestHost::builder()
+        .plugin("alpha.so", &Library::lanes("alpha", &[]))
+        .plugin("bravo.so", &Library::lanes("bravo", &["holds", "reads"]))
+        .config("[timeouts]\ndrain = '100ms'")
+        .start();
+    let mut client = host.client();
+    client.begin("alpha:report", json!({"text": "a report with a reply"}));
+    ask(&host, "alpha:send", "held");
+    host.until_waiting("bravo", 2);
+    unload(&host, "alpha");
+    host.stop().ok();
+}
+
+#[test]
+fn an_event_whose_handler_was_slow_and_is_gone_lets_go_of_the_library_too() {
+    let host = TestHost::builder()
+        .plugin("alpha.so", &Library::lanes("alpha", &[]))
+        .plugin("bravo.so", &Library::lanes("bravo", &["holds"]))
+        .config("[timeouts]\ndrain = '100ms'")
+        .start();
+    ask(&host, "alpha:send", "never read");
+    host.until_waiting("bravo", 1);
+    unload(&host, "alpha");
+    // Its call is cancelled, and with it goes the value.
+    unload(&host, "bravo");
+    host.until_unmapped("bravo");
+    leaves(&host, "alpha", 0);
+}
+
+#[test]
+fn nobody_keeps_the_library_who_keeps_no_value_of_it() {
+    let host = with(&["keeps"]);
+    // It is never read until the library is gone.
+    let mut watcher = host.client();
+    watcher.subscribe(&["lanes:*"]);
+    ask(&host, "alpha:send", "kept");
+    // A task with the handler's context, and a child of the event.
+    host.until_waiting("bravo", 2);
+    unload(&host, "alpha");
+    leaves(&host, "alpha", 1);
+    open_gate(&host);
+    host.until_waiting("bravo", 0);
+    let mut heard: Vec<String> = serde_json::from_value(heard(&host, "bravo")).unwrap();
+    heard.sort();
+    assert_eq!(heard, ["kept Some((\"lanes:note\", \"alpha\"))", "kept at Some(2)"]);
+    assert_eq!(watcher.push_of("lanes:note"), json!({"text": "kept", "number": 4}));
+}
+
+#[test]
+fn an_event_that_came_as_json_keeps_no_library() {
+    let host = with(&["holds"]);
+    ask(&host, "alpha:send_json", "text");
+    host.until_waiting("bravo", 1);
+    unload(&host, "alpha");
+    leaves(&host, "alpha", 1);
+    host.until_waiting("bravo", 1);
+    open_gate(&host);
+    host.until_waiting("bravo", 0);
+    assert_eq!(heard(&host, "bravo"), json!([r#"{"text":"text"}"#]));
+}
+
+#[test]
+fn a_reply_in_a_report_is_there_after_the_unload_of_who_gave_it() {
+    let host = reading();
+    let mut client = host.client();
+    let holding = client.begin("alpha:report", json!({"text": "a note"}));
+    host.until_waiting("alpha", 1);
+    unload(&host, "bravo");
+    stays(&host, "bravo");
+    open_gate(&host);
+    let answer = &client.end(&holding)["data"];
+    assert_eq!(answer["seen"][0]["text_at"], answer["text_at"], "{answer:#}");
+    assert_eq!(answer["json"], answer["seen"], "it becomes JSON by the code of who gave it");
+    leaves(&host, "bravo", 1);
+}
+
+/// A host with a handler that replies plain data at once, and another one that ends when the gate is opened.
+#[track_caller]
+fn reading_and_holding() -> TestHost {
+    let host = reading();
+    host.drop_in("gamma.so", &Library::lanes("gamma", &["holds"]));
+    host.until_live("gamma", 1);
+    host
+}
+
+#[test]
+fn a_reply_of_plain_data_waits_for_a_slower_handler_without_its_library() {
+    let host = reading_and_holding();
+    let mut client = host.client();
+    let asked = client.begin("alpha:sum", json!({}));
+    host.until_waiting("gamma", 1);
+    unload(&host, "bravo");
+    leaves(&host, "bravo", 2);
+    open_gate(&host);
+    assert_eq!(client.end(&asked)["data"], true);
+}
+
+#[test]
+fn so_does_one_that_is_awaited_on_a_thread_of_a_plugins_own() {
+    let host = reading_and_holding();
+    ask(&host, "alpha:sum_outside", "");
+    host.until_waiting("gamma", 1);
+    unload(&host, "bravo");
+    leaves(&host, "bravo", 2);
+    open_gate(&host);
+    until_heard(&host, "alpha", &["NaN"]);
+}
+
+#[test]
+fn a_value_that_is_held_for_a_plugin_with_state_reaches_its_next_generation() {
+    let mut library = Library::lanes_with_state("bravo", &["reads"]);
+    let host = TestHost::builder()
+        .plugin("alpha.so", &Library::lanes("alpha", &[]))
+        .plugin("bravo.so", &library)
+        .start();
+    // A call that has to end before the state can go; it ends when the next note passes by.
+    let (mut inside, mut outside) = (host.client(), host.client());
+    let call = inside.begin("bravo:pass", json!({}));
+    host.until_waiting("bravo", 1);
+    library.lanes_version(2);
+    host.drop_in("bravo.so", &library);
+    let mut sent = 0;
+    let one_more = || {
+        outside.emit("alpha:send", json!({"text": "held"}));
+        sent += 1;
+        host.module("bravo")["held"].as_u64()
+    };
+    until("a note is held", one_more, |held| *held > Some(0));
+    unload(&host, "alpha");
+    open_gate(&host);
+    assert_eq!(inside.end(&call).get("failed"), None);
+    host.until_live("bravo", 2);
+    let stats = || host.client().emit("bravo:stats", json!({}));
+    let stats = until("all are read", stats, |stats| stats["counted"] == sent);
+    assert_eq!(stats["version"], "lanes-version-0002");
+    host.until_unmapped("bravo");
+    leaves(&host, "alpha", 1);
+}
+
+#[test]
+fn emitters_and_handlers_of_values_are_replaced_under_load() {
+    const ROUNDS: usize = 8;
+    let mut libraries = [
+        ("alpha", Library::lanes("alpha", &[])),
+        ("bravo", Library::lanes_with_state("bravo", &["reads"])),
+        ("gamma", Library::lanes("gamma", &["taken"])),
+    ];
+    let host = TestHost::builder()
+        .plugin("alpha.so", &libraries[0].1)
+        .plugin("bravo.so", &libraries[1].1)
+        .plugin("gamma.so", &libraries[2].1)
+        .start();
+    let done = AtomicBool::new(false);
+    let answered: u64 = thread::scope(|scope| {
+        let ends = Ends(&done);
+        let clients: Vec<_> = (0..3)
+            .map(|number| {
+                let (host, done) = (&host, &done);
+                scope.spawn(move || answers_until(host, number, done))
+            })
+            .collect();
+        for version in 2..2 + ROUNDS {
+            for (name, library) in &mut libraries {
+                library.lanes_version(version);
+                host.drop_in(&format!("{name}.so"), library);
+                host.until_live(name, version as u64);
+            }
+        }
+        drop(ends);
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    assert!(answered > 100, "{answered}");
+    let stats = host.client().emit("bravo:stats", json!({}));
+    assert_eq!(stats["counted"], answered, "each note was read once");
+    for (name, _) in &libraries {
+        host.until_unmapped(name);
+    }
+    assert_eq!(host.resources().libraries.len(), libraries.len());
+}
+
+/// Asks for notes without a pause, and checks every answer; how many there were.
+fn answers_until(host: &TestHost, number: usize, done: &AtomicBool) -> u64 {
+    let (mut client, mut count) = (host.client(), 0);
+    while !done.load(SeqCst) {
+        let text = format!("note {count} of client {number}");
+        let answer = client.emit("alpha:note", json!({"text": text}));
+        let seen = answer["seen"].as_array().unwrap();
+        assert_eq!(seen.len(), 2, "{answer:#}");
+        assert!(seen.iter().all(|one| one["text"] == text), "{answer:#}");
+        assert_eq!(seen[0]["text_at"], answer["text_at"], "{answer:#}");
+        assert_ne!(seen[1]["text_at"], answer["text_at"], "{answer:#}");
+        assert_eq!(client.emit("alpha:sum", json!({})), true);
+        count += 1;
+    }
+    count
+}
