@@ -131,7 +131,7 @@ fn inspect_describes_a_file_from_its_bytes_without_a_host() {
         serde_json::from_str(&ksi(&socket, &["inspect", file, "--json"], "").ok()).unwrap();
     assert_eq!(
         (&json["name"], &json["abi"], &json["runtime"]),
-        (&json!("chaos"), &json!(1), &json!(false))
+        (&json!("chaos"), &json!(2), &json!(false))
     );
 
     let letter = dir.path().join("letter.so");
