@@ -7,13 +7,12 @@ use crate::{
     builds::Builds,
     error::BenchError,
     row::{Bar, Row},
-    series::{Measuring, measure, medians},
+    series::{Measuring, REPETITIONS, measure, medians},
     stage::Stage,
 };
 
-/// Longer than elsewhere, so that the moments in which only one of the two runs do not count.
-const NANOS: u64 = 40_000_000;
-const REPETITIONS: usize = 9;
+/// Longer than elsewhere, so that the moment in which only one of the two has begun does not count.
+const NANOS: u64 = 2_000_000;
 
 pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
     let stage = Stage::start(builds, false, 0).await?;
