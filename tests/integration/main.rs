@@ -37,4 +37,5 @@ mod state;
 mod threads;
 mod unloading;
 mod upgrade;
+mod values;
 mod wire;

@@ -1,6 +1,9 @@
-//! The plugin that emits and handles values, as bytes: who it is and which of its handlers get what it emits.
+//! The plugin that emits and handles values, as bytes: who it is and which of its handlers get what it emits. And hosts
+//! with it.
 
 use std::sync::OnceLock;
+
+use serde_json::{Value, json};
 
 use super::{Library, TestHost, until};
 
@@ -48,7 +51,69 @@ impl TestHost {
     pub(crate) fn until_waiting(&self, name: &str, count: u64) {
         let mut client = self.client();
         let stats = format!("{name}:stats");
-        let waiting = || client.emit(&stats, serde_json::json!({}))["waiting"].clone();
+        let waiting = || client.emit(&stats, json!({}))["waiting"].clone();
         until("they wait for the gate", waiting, |waiting| *waiting == count);
     }
+}
+
+/// A host with an emitter, `alpha`, and a handler that reads values, `bravo`.
+#[track_caller]
+pub(crate) fn reading() -> TestHost {
+    with(&["reads"])
+}
+
+/// The same with other handlers.
+#[track_caller]
+pub(crate) fn with(handlers: &[&str]) -> TestHost {
+    TestHost::builder()
+        .plugin("alpha.so", &Library::lanes("alpha", &[]))
+        .plugin("bravo.so", &Library::lanes("bravo", handlers))
+        .start()
+}
+
+#[track_caller]
+pub(crate) fn ask(host: &TestHost, event: &str, text: &str) -> Value {
+    host.client().emit(event, json!({"text": text}))
+}
+
+#[track_caller]
+pub(crate) fn unload(host: &TestHost, name: &str) {
+    host.client().emit("module:unload", json!({"module_name": name}));
+}
+
+/// Lets go on whoever waits for the gate.
+pub(crate) fn open_gate(host: &TestHost) {
+    host.client().reply("gates:open", json!({}));
+}
+
+#[track_caller]
+pub(crate) fn heard(host: &TestHost, name: &str) -> Value {
+    host.client().emit(&format!("{name}:stats"), json!({}))["heard"].clone()
+}
+
+#[track_caller]
+pub(crate) fn until_heard(host: &TestHost, name: &str, what: &[&str]) {
+    until("it is heard", || heard(host, name), |heard| *heard == json!(what));
+}
+
+/// The library of a plugin that was unloaded leaves memory, and it is the only one that does.
+#[track_caller]
+pub(crate) fn leaves(host: &TestHost, name: &str, left: usize) {
+    host.until_unmapped(name);
+    assert_eq!(host.resources().libraries.len(), left);
+}
+
+/// The library of a plugin that was unloaded stays, and the host tells so.
+#[track_caller]
+pub(crate) fn stays(host: &TestHost, name: &str) {
+    let pinned = |module: &Value| {
+        let mut retired = module["retired"].as_array()?.iter();
+        let cause = &retired.find(|old| old["state"] == "pinned")?["cause"];
+        cause.as_str().map(str::to_owned)
+    };
+    let module = host.until_module("its library stays", name, |module| pinned(module).is_some());
+    let cause = pinned(&module).unwrap();
+    assert!(cause.contains("value"), "{cause}");
+    let copies = host.modules().len();
+    assert_eq!(host.resources().libraries.len(), copies);
 }

@@ -6,7 +6,7 @@ mod command;
 mod counter;
 mod files;
 mod host;
-mod lanes;
+pub(crate) mod lanes;
 mod load;
 mod process;
 pub(crate) mod sources;
