@@ -284,6 +284,7 @@ impl Event {
     }
 
     /// An event of a plugin that carries a value.
+    #[inline(always)]
     pub(crate) fn with_value(
         emitter: Arc<Emitter>,
         value: Value,

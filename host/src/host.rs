@@ -48,7 +48,6 @@ use crate::{
     router::{
         Router,
         emit::{RouterLimits, SendError},
-        gather::Dispatched,
         native::Failure,
         taps::Watch,
     },
@@ -310,7 +309,7 @@ impl Host {
     /// The queue is full, or the event is too large: it was not accepted then.
     pub fn send(&self, event: NewEvent) -> Result<(), SendError> {
         let (router, name) = (&self.0.router, event.name.clone());
-        router.send(&name, || router.accept(event, None).map(Dispatched::new))
+        router.send(&name, || router.accept(event, None))
     }
 
     /// Lets the caller see every event that matches one of the patterns, beside its handlers. At most `capacity` wait to

@@ -175,14 +175,15 @@ pub(crate) enum Begun {
 /// Begins a call of one handler, with its first poll. On a dispatch worker.
 ///
 /// A call that is ready then costs no task, no timer, no future of the host, and no count that another core writes too.
-/// `held` gives the entry to a call that goes on; `inside` is where the event has entered, if the generation has a gate; `wants` is what the emitter can take as a value.
+/// `held` gives the entry to a call that goes on; `inside` is where the event has entered, if the generation has a gate; `wants` is what the
+/// emitter can take as a value.
 #[inline]
 pub(crate) fn begin(
     entry: &Entry,
     held: impl FnOnce() -> Arc<Entry>,
     event: Arc<Event>,
     inside: Option<Arc<Inside>>,
-    wants: Wants,
+    wants: &Wants,
     site: &CallSite,
     cx: &mut Context<'_>,
 ) -> Begun {
@@ -190,7 +191,7 @@ pub(crate) fn begin(
     let since = entry.cancel.now();
     if entry.blocking {
         let call = Call::new(held(), inside, None);
-        return Begun::GoesOn(Box::pin(call.block(event, since, wants, site.clone())));
+        return Begun::GoesOn(Box::pin(call.block(event, since, *wants, site.clone())));
     }
     let (key, number, deadline) = (entry.info.key, event.id().number(), event.deadline());
     let started = polling(key, number, || entry.callee.start(entry.number, event, cx));
@@ -205,7 +206,7 @@ pub(crate) fn begin(
     let call = Call::new(held(), inside, Some(going));
     // Most calls are ready at once, so the timer is armed only here.
     let limit = Limit::of(entry, deadline, site);
-    Begun::GoesOn(Box::pin(call.go_on(number, since, wants, limit)))
+    Begun::GoesOn(Box::pin(call.go_on(number, since, *wants, limit)))
 }
 
 /// What goes on after the first poll.
@@ -253,7 +254,7 @@ impl Call {
         self.going = None;
         self.active = None;
         self.accounted.end(&ended);
-        ended.of(&self.entry, wants)
+        ended.of(&self.entry, &wants)
     }
 
     /// On a thread that may be blocked. Its emitter waits no longer than the deadline, although the thread may.
@@ -265,7 +266,7 @@ impl Call {
         let task = site.workers.spawn_blocking(async move {
             let ended = run(&entry, event, &site_there, since).await;
             drop(active);
-            ended.of(&entry, wants)
+            ended.of(&entry, &wants)
         });
         let ended = limit.hold(&self.entry, since, task).await;
         self.accounted.end(&ended);

@@ -62,15 +62,15 @@ impl Ended {
     /// letting it go runs no code of the callee; a value of another layout than the wanted one becomes JSON; and what the
     /// emitter may look at in any way keeps the callee's library from here on.
     #[inline]
-    pub(super) fn of(self, entry: &Entry, wants: Wants) -> Self {
+    pub(super) fn of(self, entry: &Entry, wants: &Wants) -> Self {
         let Ended::Replied(Reply::Loose(value)) = self else { return self };
         match (wants, &entry.keeper) {
             (Wants::One(Some(print)), _)
-                if print == value.fingerprint() && !value.needs_maker_to_drop() =>
+                if *print == value.fingerprint() && !value.needs_maker_to_drop() =>
             {
                 Ended::Replied(Reply::Loose(value))
             }
-            (Wants::One(print), Some(keeper)) if print == Some(value.fingerprint()) => {
+            (Wants::One(print), Some(keeper)) if *print == Some(value.fingerprint()) => {
                 Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone())))
             }
             (Wants::Any, Some(keeper)) => {

@@ -35,8 +35,7 @@ use crate::{
     router::{
         Router,
         emit::{Begun, Gathering, NewTarget},
-        gather::{Dispatched, Gathered},
-        names::HeldName,
+        gather::{Gathered, How},
         resolved::Resolved,
         table::{Owner, Route},
         taps::Watched,
@@ -177,13 +176,10 @@ impl HostSide {
         parent: Option<&Arc<Event>>,
         to: &To<'_, Resolved>,
         content: Content,
-    ) -> Result<Dispatched, String> {
+    ) -> Result<Arc<Event>, String> {
         let parent = parent.map(Event::to_keep);
         match to {
-            To::Route(resolved) => {
-                let event = self.router.accept_resolved(resolved, content, parent)?;
-                Ok(Dispatched::new(event))
-            }
+            To::Route(resolved) => self.router.accept_resolved(resolved, content, parent),
             To::Name(name) => {
                 let json = content.into_bytes();
                 let json = json.map_err(|failure| failure.to_texts().1)?;
@@ -191,7 +187,7 @@ impl HostSide {
                     NewEvent::new(name, json.into()).map_err(|error| error.to_string())?;
                 event.source = self.plugin.clone();
                 event.of_plugin = true;
-                Ok(Dispatched::new(self.router.accept(event, parent)?))
+                self.router.accept(event, parent)
             }
         }
     }
@@ -207,11 +203,12 @@ impl Keeper for HostSide {
     }
 }
 
-fn held<'a>(to: &To<'a, Resolved>) -> Option<&'a HeldName> {
-    match to {
-        To::Route(resolved) => Some(&resolved.held),
+fn how<'a>(wants: Wants, to: &To<'a, Resolved>) -> How<'a> {
+    let held = match to {
+        To::Route(resolved) => Some(&*resolved.held),
         To::Name(_) => None,
-    }
+    };
+    How { wants, held }
 }
 
 fn report(gathered: Gathered) -> ReportHandle {
@@ -281,7 +278,7 @@ impl HostApi for HostSide {
     ) -> Start<ReportHandle, Self::Emitting> {
         match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(report(Gathered::refused(reason))),
-            Ok(dispatched) => match self.router.begin(dispatched, held(&to), cx) {
+            Ok(event) => match self.router.begin(event, None, &how(Wants::Any, &to), cx) {
                 Begun::One(entry, ended) => Start::Ready(report(Gathered::one(entry, ended))),
                 Begun::Done(gathered) => Start::Ready(report(gathered)),
                 Begun::GoesOn(gathering) => Start::Pending(gathering.map(report as fn(_) -> _)),
@@ -299,17 +296,11 @@ impl HostApi for HostSide {
     ) -> Start<ReplyEnd, Self::Requesting> {
         match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
-            Ok(dispatched) => {
-                match self.router.begin(
-                    Dispatched { wants: Wants::One(wants), ..dispatched },
-                    held(&to),
-                    cx,
-                ) {
-                    Begun::One(entry, ended) => Start::Ready(only_reply(entry, ended)),
-                    Begun::Done(gathered) => Start::Ready(reply(gathered)),
-                    Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply as fn(_) -> _)),
-                }
-            }
+            Ok(event) => match self.router.begin(event, None, &how(Wants::One(wants), &to), cx) {
+                Begun::One(entry, ended) => Start::Ready(only_reply(entry, ended)),
+                Begun::Done(gathered) => Start::Ready(reply(gathered)),
+                Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply as fn(_) -> _)),
+            },
         }
     }
 

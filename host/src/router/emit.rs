@@ -19,8 +19,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
-    gather::{Dispatch, Dispatched, Gathered, GatheringFuture},
-    names::HeldName,
+    gather::{Gathered, GatheringFuture, How, Place},
     native::{Failure, Native},
     resolved::Resolved,
     table::{Owner, Route, RoutingTable},
@@ -124,7 +123,7 @@ impl Router {
         let accepted = self.accept(event, parent);
         async move {
             match accepted {
-                Ok(event) => Report::from(router.gathered(Dispatched::new(event)).await),
+                Ok(event) => Report::from(router.gathered(event, None).await),
                 Err(refusal) => Report::refused(refusal),
             }
         }
@@ -134,17 +133,16 @@ impl Router {
     pub(crate) fn send(
         self: &Arc<Self>,
         name: &str,
-        accept: impl FnOnce() -> Result<Dispatched, String>,
+        accept: impl FnOnce() -> Result<Arc<Event>, String>,
     ) -> Result<(), SendError> {
         let Ok(place) = self.queue.clone().try_acquire_owned() else {
             let limit = self.limits.queued_events;
             return Err(SendError::QueueFull { event: name.to_owned(), limit });
         };
         let sent = accept().map_err(SendError::Refused)?;
-        let (router, event) = (self.clone(), sent.event.to_keep());
+        let (router, event) = (self.clone(), sent.to_keep());
         let task = self.site.workers.spawn(async move {
-            let sent = Dispatched { place: Some(place), ..sent };
-            let report = Report::from(router.gathered(sent).await);
+            let report = Report::from(router.gathered(sent, Some(place)).await);
             if let Some(outcome) = report.error() {
                 // Nobody reads this report, so its failure must not vanish.
                 tracing::warn!(
@@ -158,10 +156,10 @@ impl Router {
     }
 
     /// Runs every handler of an accepted event.
-    async fn gathered(self: &Arc<Self>, dispatched: Dispatched) -> Gathered {
-        let mut dispatched = Some(dispatched);
-        let begun = poll_fn(|cx| match dispatched.take() {
-            Some(dispatched) => Poll::Ready(self.begin(dispatched, None, cx)),
+    async fn gathered(self: &Arc<Self>, event: Arc<Event>, place: Place) -> Gathered {
+        let mut given = Some((event, place));
+        let begun = poll_fn(|cx| match given.take() {
+            Some((event, place)) => Poll::Ready(self.begin(event, place, &How::PLAIN, cx)),
             None => Poll::Pending,
         });
         match begun.await {
@@ -176,22 +174,28 @@ impl Router {
     #[inline]
     pub(crate) fn begin(
         self: &Arc<Self>,
-        dispatched: Dispatched,
-        held: Option<&HeldName>,
+        event: Arc<Event>,
+        place: Place,
+        how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> Begun {
         if may_poll_here() {
-            return match self.dispatch(dispatched, held, cx) {
-                Dispatch::One(entry, ended) => Begun::One(entry, ended),
-                Dispatch::Done(gathered) => Begun::Done(gathered),
-                Dispatch::GoesOn(gathering) => {
-                    let state = State::Here(gathering);
-                    Begun::GoesOn(Gathering { state, router: self.clone() })
-                }
-            };
+            return self.dispatch(event, place, how, cx);
         }
-        let router = self.clone();
-        let mut there = self.moved(async move { router.gathered(dispatched).await });
+        let (router, wants) = (self.clone(), how.wants);
+        let mut there = self.moved(async move {
+            let mut given = Some((event, place));
+            let how = How { wants, held: None };
+            let begun = poll_fn(|cx| match given.take() {
+                Some((event, place)) => Poll::Ready(router.dispatch(event, place, &how, cx)),
+                None => Poll::Pending,
+            });
+            match begun.await {
+                Begun::One(entry, ended) => Gathered::one(entry, ended),
+                Begun::Done(gathered) => gathered,
+                Begun::GoesOn(gathering) => gathering.await,
+            }
+        });
         match Pin::new(&mut there).poll(cx) {
             Poll::Ready(gathered) => Begun::Done(gathered),
             Poll::Pending => Begun::GoesOn(there),
@@ -249,7 +253,7 @@ impl Router {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn admit(&self, event: Event) -> Result<Arc<Event>, String> {
         if event.depth() as usize > self.limits.event_depth {
             return Err(format!(
@@ -462,6 +466,13 @@ pub(crate) enum Begun {
 pub(crate) struct Gathering {
     state: State,
     router: Arc<Router>,
+}
+
+impl Gathering {
+    /// One that is polled here, on a dispatch worker, for as long as it stays on one.
+    pub(super) fn here(gathering: GatheringFuture, router: Arc<Router>) -> Self {
+        Gathering { state: State::Here(gathering), router }
+    }
 }
 
 enum State {

@@ -23,10 +23,15 @@ use futures_util::{
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Router, names::HeldName, table::Called};
+use super::{
+    Router,
+    emit::{Begun, Gathering},
+    names::HeldName,
+    table::Called,
+};
 use crate::{
     dispatch::{
-        call::{self, Begun, Entry, HandlerInfo, Target, Waiting},
+        call::{self, Entry, HandlerInfo, Target, Waiting},
         ended::{Ended, Wants},
         hold::{Inside, Outside},
     },
@@ -94,32 +99,22 @@ impl From<Gathered> for Report {
     }
 }
 
-/// What is to be dispatched, and how.
-pub(crate) struct Dispatched {
-    pub(crate) event: Arc<Event>,
-    /// In which form the emitter can take replies.
+/// What an emitter brings along.
+pub(crate) struct How<'a> {
+    /// In which form it can take replies.
     pub(crate) wants: Wants,
-    /// Its place in the queue of what was sent. An event that waits for a plugin's state gives it up, as it counts among
-    /// those that wait for that plugin: other plugins' events would be refused for it otherwise.
-    pub(crate) place: Option<OwnedSemaphorePermit>,
+    /// The name, if it holds it: then its handlers are found without a look-up.
+    pub(crate) held: Option<&'a HeldName>,
 }
 
-impl Dispatched {
-    /// An event whose replies are wanted as JSON.
-    pub(crate) fn new(event: Arc<Event>) -> Self {
-        Dispatched { event, wants: Wants::Any, place: None }
-    }
+impl How<'_> {
+    /// For somebody who holds nothing, and wants a report.
+    pub(crate) const PLAIN: How<'static> = How { wants: Wants::Any, held: None };
 }
 
-/// How a dispatch began.
-pub(crate) enum Dispatch {
-    /// The only handler was ready at its first poll.
-    One(Arc<Entry>, Ended),
-    /// Every handler was ready at its first poll.
-    Done(Gathered),
-    /// To be polled and dropped on dispatch workers.
-    GoesOn(GatheringFuture),
-}
+/// An event's place in the queue of what was sent. One that waits for a plugin's state gives it up, as it counts among those
+/// that wait for that plugin: other plugins' events would be refused for it otherwise.
+pub(crate) type Place = Option<OwnedSemaphorePermit>;
 
 pub(crate) type GatheringFuture = Pin<Box<dyn Future<Output = Gathered> + Send>>;
 
@@ -152,54 +147,55 @@ impl Target {
 }
 
 impl Router {
-    /// Calls every handler of an event, by the routing table of this moment; `held` is its name, if its emitter holds it.
-    /// On a dispatch worker.
+    /// Calls every handler of an event, by the routing table of this moment. On a dispatch worker.
     #[inline]
     pub(super) fn dispatch(
         self: &Arc<Self>,
-        dispatched: Dispatched,
-        held: Option<&HeldName>,
+        event: Arc<Event>,
+        place: Place,
+        how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Dispatch {
+    ) -> Begun {
         let table = self.table.load();
-        let called = match held.and_then(|held| table.held(held)) {
+        let called = match how.held.and_then(|held| table.held(held)) {
             Some(called) => Some(called),
-            None => table.known(dispatched.event.name()),
+            None => table.known(event.name()),
         };
         // No call holds the table: one that does not return would keep every generation that is in it.
         let Some(called) = called else {
-            let called = Called::from(table.targets(dispatched.event.name()));
+            let called = Called::from(table.targets(event.name()));
             drop(table);
-            return self.dispatch_all(called, dispatched, cx);
+            return self.dispatch_all(called, event, place, how, cx);
         };
         if let [target] = &*called.targets
-            && let Ok(inside) = target.enter(&dispatched.event)
+            && let Ok(inside) = target.enter(&event)
         {
             let entry = target.enter_by();
             drop(table);
-            return self.dispatch_one(entry, inside, dispatched, cx);
+            return self.dispatch_one(entry, inside, event, place, how, cx);
         }
         let called = called.clone();
         drop(table);
-        self.dispatch_all(called, dispatched, cx)
+        self.dispatch_all(called, event, place, how, cx)
     }
 
     /// Calls the only handler.
     #[inline]
     fn dispatch_one(
-        &self,
+        self: &Arc<Self>,
         entry: Arc<Entry>,
         inside: Option<Arc<Inside>>,
-        dispatched: Dispatched,
+        event: Arc<Event>,
+        place: Place,
+        how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Dispatch {
-        let Dispatched { event, wants, place } = dispatched;
+    ) -> Begun {
         let held = || entry.clone();
-        match call::begin(&entry, held, event, inside, wants, &self.site, cx) {
-            Begun::Ended(ended) => Dispatch::One(entry, ended),
-            Begun::GoesOn(call) => {
+        match call::begin(&entry, held, event, inside, &how.wants, &self.site, cx) {
+            call::Begun::Ended(ended) => Begun::One(entry, ended),
+            call::Begun::GoesOn(call) => {
                 let handlers = Handlers::Known(Arc::new([entry.info.clone()]));
-                begun(cx, async move {
+                self.begun(cx, async move {
                     let ended = smallvec![call.await];
                     drop(place);
                     Gathered { handlers, ended }
@@ -212,33 +208,37 @@ impl Router {
     fn dispatch_all(
         self: &Arc<Self>,
         called: Called,
-        dispatched: Dispatched,
+        event: Arc<Event>,
+        place: Place,
+        how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Dispatch {
+    ) -> Begun {
         match called.targets.iter().any(|target| target.gate.is_some()) {
-            true => self.dispatch_held(&called, dispatched, cx),
-            false => self.dispatch_ungated(called, dispatched, cx),
+            true => self.dispatch_held(&called, event, place, how, cx),
+            false => self.dispatch_ungated(called, event, place, how, cx),
         }
     }
 
     /// Calls many handlers of generations without a gate.
     fn dispatch_ungated(
-        &self,
+        self: &Arc<Self>,
         called: Called,
-        dispatched: Dispatched,
+        event: Arc<Event>,
+        place: Place,
+        how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Dispatch {
-        let Dispatched { event, wants, place: queued } = dispatched;
+    ) -> Begun {
         let mut ended = SmallVec::with_capacity(called.targets.len());
         let mut pending: Vec<Pending> = Vec::new();
-        for (place, target) in called.targets.iter().enumerate() {
+        for (index, target) in called.targets.iter().enumerate() {
             let held = || target.enter_by();
-            match call::begin(&target.entry, held, event.clone(), None, wants, &self.site, cx) {
-                Begun::Ended(how) => ended.push(how),
-                Begun::GoesOn(call) => {
+            match call::begin(&target.entry, held, event.clone(), None, &how.wants, &self.site, cx)
+            {
+                call::Begun::Ended(how) => ended.push(how),
+                call::Begun::GoesOn(call) => {
                     // Stands for the outcome that is to come.
                     ended.push(Ended::NoReply);
-                    pending.push((place, call));
+                    pending.push((index, call));
                 }
             }
         }
@@ -246,15 +246,15 @@ impl Router {
         // What is not called any more is not held.
         drop(called.targets);
         if pending.is_empty() {
-            return Dispatch::Done(Gathered { handlers, ended });
+            return Begun::Done(Gathered { handlers, ended });
         }
-        begun(cx, async move {
-            let calls = pending.into_iter().map(async |(place, call)| (place, call.await));
+        self.begun(cx, async move {
+            let calls = pending.into_iter().map(async |(index, call)| (index, call.await));
             let mut calls: FuturesUnordered<_> = calls.collect();
-            while let Some((place, how)) = calls.next().await {
-                ended[place] = how;
+            while let Some((index, how)) = calls.next().await {
+                ended[index] = how;
             }
-            drop(queued);
+            drop(place);
             Gathered { handlers, ended }
         })
     }
@@ -263,16 +263,18 @@ impl Router {
     fn dispatch_held(
         self: &Arc<Self>,
         called: &Called,
-        dispatched: Dispatched,
+        event: Arc<Event>,
+        place: Place,
+        how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Dispatch {
-        let Dispatched { event, wants, place } = dispatched;
+    ) -> Begun {
+        let wants = how.wants;
         let (admitted, held) = admit(&called.targets, &event);
         let place = place.filter(|_| held.is_empty());
-        let calls = self.begin_all(admitted, &event, wants, cx);
+        let calls = self.begin_all(admitted, &event, &wants, cx);
         let router = self.clone();
-        begun(cx, async move {
-            let later = held.into_iter().map(|held| router.call_later(held, &event, wants));
+        self.begun(cx, async move {
+            let later = held.into_iter().map(|held| router.call_later(held, &event, &wants));
             let (mut outcomes, later) = join(calls, join_all(later)).await;
             outcomes.extend(later.into_iter().flatten());
             drop(place);
@@ -290,12 +292,25 @@ impl Router {
         })
     }
 
+    /// What goes on, polled once: its timers are armed now, and whatever wakes it from here on finds it waiting.
+    fn begun(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        gathering: impl Future<Output = Gathered> + Send + 'static,
+    ) -> Begun {
+        let mut gathering: GatheringFuture = Box::pin(gathering);
+        match gathering.as_mut().poll(cx) {
+            Poll::Ready(gathered) => Begun::Done(gathered),
+            Poll::Pending => Begun::GoesOn(Gathering::here(gathering, self.clone())),
+        }
+    }
+
     /// Begins the calls now; what is given waits for those that go on.
     fn begin_all(
         &self,
         admitted: Vec<Admitted>,
         event: &Arc<Event>,
-        wants: Wants,
+        wants: &Wants,
         cx: &mut Context<'_>,
     ) -> impl Future<Output = Vec<Ranked>> + Send + use<> {
         let calls: FuturesUnordered<_> = admitted
@@ -306,8 +321,8 @@ impl Router {
                 let begun = call::begin(entry, held, event, inside, wants, &self.site, cx);
                 async move {
                     let ended = match begun {
-                        Begun::Ended(ended) => ended,
-                        Begun::GoesOn(call) => call.await,
+                        call::Begun::Ended(ended) => ended,
+                        call::Begun::GoesOn(call) => call.await,
                     };
                     Ranked { rank, handler, ended }
                 }
@@ -321,7 +336,7 @@ impl Router {
         self: &Arc<Self>,
         held: HeldBack,
         event: &Arc<Event>,
-        wants: Wants,
+        wants: &Wants,
     ) -> Vec<Ranked> {
         let HeldBack { mut outside, plugin, handlers, rank } = held;
         let waiting = Waiting::begin(handlers);
@@ -382,18 +397,6 @@ impl Router {
             () = outside.wait() => true,
             () = timer => false,
         }
-    }
-}
-
-/// What goes on, polled once: its timers are armed now, and whatever wakes it from here on finds it waiting.
-fn begun(
-    cx: &mut Context<'_>,
-    gathering: impl Future<Output = Gathered> + Send + 'static,
-) -> Dispatch {
-    let mut gathering: GatheringFuture = Box::pin(gathering);
-    match gathering.as_mut().poll(cx) {
-        Poll::Ready(gathered) => Dispatch::Done(gathered),
-        Poll::Pending => Dispatch::GoesOn(gathering),
     }
 }
 
@@ -503,7 +506,7 @@ mod tests {
         handles(&router, &gate, &handled);
         let hold = gate.hold();
         for sent in 1..=3 {
-            let accept = || router.accept(event(), None).map(Dispatched::new);
+            let accept = || router.accept(event(), None);
             router.send("a:b", accept).expect("those before it only wait");
             until(|| gate.waiting() == sent).await;
         }
