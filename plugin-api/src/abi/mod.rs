@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`memory`] and [`buffer`] (memory of the host that both sides write), [`waker`] and [`future`] (polling
 //! over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call is polled first), [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask of
-//! the host), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type becomes a module) and
+//! the host; `host_table` and `host_ref` carry it over), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type becomes a module) and
 //! [`keyfix`] (what makes its library unloadable).
 //!
 //! # Invariants
@@ -24,6 +24,8 @@ pub mod buffer;
 pub mod export;
 pub mod future;
 pub mod host;
+mod host_ref;
+mod host_table;
 pub mod keyfix;
 pub mod layout;
 pub mod memory;

@@ -1,0 +1,226 @@
+//! A plugin's reference to its host.
+
+use std::{ptr, sync::Arc, task::Context, time::Duration};
+
+use abi_stable::{StableAbi, std_types::RStr};
+
+use super::{
+    BoundaryFuture, Buffer, Content, EventHandle, Fingerprint, ReportHandle,
+    host::{
+        HostApi, LogRecord, ReplyEnd, SpanRecord, SpanStep, Start, SubscribeOptions, To, WaitEnd,
+    },
+    host_table::{Emission, HostTableRef, Shims, nanos},
+    waker::{self, Lent},
+};
+
+/// A counted reference to the host, for one generation of a plugin. As long as one exists, the library stays.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct HostRef {
+    object: *const (),
+    table: HostTableRef,
+}
+
+// SAFETY: the object is `Send + Sync` and its count is atomic.
+unsafe impl Send for HostRef {}
+// SAFETY: as above.
+unsafe impl Sync for HostRef {}
+
+impl HostRef {
+    /// A reference to `host`.
+    pub fn new<H: HostApi>(host: Arc<H>) -> Self {
+        HostRef {
+            object: Arc::into_raw(host).cast(),
+            table: HostTableRef(Shims::<H>::TABLE.as_prefix()),
+        }
+    }
+
+    /// See [`HostApi::resolve`]. None when the host refuses: then it says why when the name is emitted.
+    pub fn resolve(&self, name: &str) -> Option<RouteRef> {
+        // SAFETY: `self` holds the object.
+        let route = unsafe { (self.table.resolve())(self.object, RStr::from_str(name)) };
+        (!route.is_null()).then(|| RouteRef { route, table: self.table })
+    }
+
+    /// See [`HostApi::emit`].
+    ///
+    /// # Errors
+    /// The message of a panic in the host.
+    pub fn emit(
+        &self,
+        parent: Option<&EventHandle>,
+        to: To<'_, RouteRef>,
+        content: Content,
+        cx: &mut Context<'_>,
+    ) -> Result<Start<ReportHandle, BoundaryFuture<ReportHandle>>, Buffer> {
+        let (mut emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
+        let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
+        // SAFETY: `self` holds the object; what the emission and the waker point to is alive during the call.
+        unsafe { (self.table.emit())(self.object, &mut emission, base) }.into_result()
+    }
+
+    /// See [`HostApi::request`].
+    ///
+    /// # Errors
+    /// As in [`emit`](Self::emit).
+    pub fn request(
+        &self,
+        parent: Option<&EventHandle>,
+        to: To<'_, RouteRef>,
+        content: Content,
+        wants: Option<Fingerprint>,
+        cx: &mut Context<'_>,
+    ) -> Result<Start<ReplyEnd, BoundaryFuture<ReplyEnd>>, Buffer> {
+        let (mut emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
+        let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
+        // SAFETY: as in `emit`.
+        unsafe { (self.table.request())(self.object, &mut emission, wants.into(), base) }
+            .into_result()
+    }
+
+    /// See [`HostApi::send`].
+    pub fn send(
+        &self,
+        parent: Option<&EventHandle>,
+        to: To<'_, RouteRef>,
+        content: Content,
+    ) -> Result<(), String> {
+        // SAFETY: as in `emit`.
+        let end = unsafe { (self.table.send())(self.object, &mut emission(parent, &to, content)) };
+        end.into_result().map(drop).map_err(|refusal| refusal.to_text())
+    }
+
+    /// See [`HostApi::wait_for`].
+    pub fn wait_for(&self, pattern: &str, timeout: Duration) -> BoundaryFuture<WaitEnd> {
+        // SAFETY: `self` holds the object.
+        unsafe { (self.table.wait_for())(self.object, RStr::from_str(pattern), nanos(timeout)) }
+    }
+
+    /// See [`HostApi::subscribe`].
+    pub fn subscribe(
+        &self,
+        pattern: &str,
+        handler: u64,
+        options: SubscribeOptions,
+    ) -> Result<u64, String> {
+        // SAFETY: `self` holds the object.
+        let end = unsafe {
+            (self.table.subscribe())(self.object, RStr::from_str(pattern), handler, options)
+        };
+        end.into_result().map_err(|refusal| refusal.to_text())
+    }
+
+    /// See [`HostApi::unsubscribe`].
+    pub fn unsubscribe(&self, subscription: u64) -> bool {
+        // SAFETY: `self` holds the object.
+        unsafe { (self.table.unsubscribe())(self.object, subscription) }
+    }
+
+    /// See [`HostApi::sleep`].
+    pub fn sleep(&self, duration: Duration) -> BoundaryFuture<u8> {
+        // SAFETY: `self` holds the object.
+        unsafe { (self.table.sleep())(self.object, nanos(duration)) }
+    }
+
+    /// See [`HostApi::spawn`].
+    pub fn spawn(&self, future: BoundaryFuture<u8>) -> Result<u64, String> {
+        // SAFETY: `self` holds the object.
+        let end = unsafe { (self.table.spawn())(self.object, future) };
+        end.into_result().map_err(|refusal| refusal.to_text())
+    }
+
+    /// See [`HostApi::cancel`].
+    pub fn cancel(&self, task: u64) {
+        // SAFETY: `self` holds the object.
+        unsafe { (self.table.cancel())(self.object, task) }
+    }
+
+    /// See [`HostApi::now`].
+    pub fn now(&self) -> Duration {
+        // SAFETY: `self` holds the object.
+        Duration::from_nanos(unsafe { (self.table.now())(self.object) })
+    }
+
+    /// See [`HostApi::max_level`].
+    pub fn max_level(&self) -> u8 {
+        // SAFETY: `self` holds the object.
+        unsafe { (self.table.max_level())(self.object) }
+    }
+
+    /// See [`HostApi::log`].
+    pub fn log(&self, level: u8, target: &str, message: &str, fields: &str) {
+        let record = LogRecord {
+            level,
+            target: target.into(),
+            message: message.into(),
+            fields: fields.into(),
+        };
+        // SAFETY: `self` holds the object.
+        unsafe { (self.table.log())(self.object, &record) }
+    }
+
+    /// See [`HostApi::span`].
+    pub fn span(&self, level: u8, target: &str, name: &str, fields: &str) -> u64 {
+        let record =
+            SpanRecord { level, target: target.into(), name: name.into(), fields: fields.into() };
+        // SAFETY: `self` holds the object.
+        unsafe { (self.table.span())(self.object, &record) }
+    }
+
+    /// See [`HostApi::span_step`].
+    pub fn span_step(&self, span: u64, step: SpanStep) {
+        // SAFETY: `self` holds the object.
+        unsafe { (self.table.span_step())(self.object, span, step) }
+    }
+
+    /// See [`HostApi::is_trial`]. A host that was built before there were trials makes none.
+    pub fn is_trial(&self) -> bool {
+        // SAFETY: `self` holds the object.
+        self.table.is_trial().is_some_and(|is_trial| unsafe { is_trial(self.object) })
+    }
+}
+
+/// An event name that the host has resolved for this plugin.
+pub struct RouteRef {
+    route: *const (),
+    table: HostTableRef,
+}
+
+// SAFETY: a route of the host is `Send + Sync`.
+unsafe impl Send for RouteRef {}
+// SAFETY: as above.
+unsafe impl Sync for RouteRef {}
+
+impl Drop for RouteRef {
+    fn drop(&mut self) {
+        // SAFETY: the route came from `resolve` of a host with this table, and is not used again.
+        unsafe { (self.table.release_route())(self.route) }
+    }
+}
+
+fn emission<'a>(
+    parent: Option<&EventHandle>,
+    to: &To<'a, RouteRef>,
+    content: Content,
+) -> Emission<'a> {
+    let (route, name) = match to {
+        To::Route(route) => (route.route, RStr::from_str("")),
+        To::Name(name) => (ptr::null(), RStr::from_str(name)),
+    };
+    Emission { parent: parent.map_or(ptr::null(), EventHandle::object), route, name, content }
+}
+
+impl Clone for HostRef {
+    fn clone(&self) -> Self {
+        // SAFETY: `self` holds the object; the clone gets a count of its own.
+        unsafe { (self.table.retain())(self.object) };
+        HostRef { object: self.object, table: self.table }
+    }
+}
+
+impl Drop for HostRef {
+    fn drop(&mut self) {
+        // SAFETY: gives up the count.
+        unsafe { (self.table.release())(self.object) }
+    }
+}

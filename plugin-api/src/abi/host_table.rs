@@ -1,0 +1,345 @@
+//! The functions by which a plugin reaches its host, and what stands behind them in the host.
+
+use std::{
+    future::Future, marker::PhantomData, mem::ManuallyDrop, ptr, sync::Arc, task::Context,
+    time::Duration,
+};
+
+use abi_stable::{
+    StableAbi,
+    prefix_type::WithMetadata,
+    std_types::{RErr, ROk, ROption, RResult, RStr},
+};
+
+use super::{
+    BoundaryFuture, Buffer, Content, Fingerprint, ReportHandle,
+    host::{
+        HostApi, LogRecord, ReplyEnd, SpanRecord, SpanStep, Start, SubscribeOptions, To, WaitEnd,
+    },
+    object::event_of,
+    panic::{discard, guarded},
+    waker::{self, WakerBase},
+};
+
+#[repr(C, u64)]
+#[derive(StableAbi)]
+pub(super) enum Started<T> {
+    Ready(T),
+    Pending(BoundaryFuture<T>),
+    /// The host panicked with this message.
+    Panicked(Buffer),
+}
+
+/// Name and content of what is emitted. The name is looked at when the route is null.
+#[repr(C)]
+#[derive(StableAbi)]
+pub(super) struct Emission<'a> {
+    pub(super) parent: *const (),
+    pub(super) route: *const (),
+    pub(super) name: RStr<'a>,
+    /// Taken out by who emits it.
+    pub(super) content: Content,
+}
+
+impl<T> Started<T> {
+    pub(super) fn into_result(self) -> Result<Start<T, BoundaryFuture<T>>, Buffer> {
+        match self {
+            Started::Ready(value) => Ok(Start::Ready(value)),
+            Started::Pending(future) => Ok(Start::Pending(future)),
+            Started::Panicked(message) => Err(message),
+        }
+    }
+}
+
+/// Functions of the host that a plugin calls.
+///
+/// A function that is appended later goes behind `span_step`, so that plugins and hosts built before still meet.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = HostTableRef)))]
+#[sabi(missing_field(panic))]
+pub struct HostTable {
+    pub(super) retain: unsafe extern "C" fn(*const ()),
+    pub(super) release: unsafe extern "C" fn(*const ()),
+    /// Null when there is no such name.
+    pub(super) resolve: unsafe extern "C" fn(*const (), RStr<'_>) -> *const (),
+    pub(super) release_route: unsafe extern "C" fn(*const ()),
+    pub(super) emit: unsafe extern "C" fn(
+        *const (),
+        &mut Emission<'_>,
+        *const WakerBase,
+    ) -> Started<ReportHandle>,
+    pub(super) request: unsafe extern "C" fn(
+        *const (),
+        &mut Emission<'_>,
+        ROption<Fingerprint>,
+        *const WakerBase,
+    ) -> Started<ReplyEnd>,
+    pub(super) send: unsafe extern "C" fn(*const (), &mut Emission<'_>) -> RResult<u64, Buffer>,
+    pub(super) wait_for: unsafe extern "C" fn(*const (), RStr<'_>, u64) -> BoundaryFuture<WaitEnd>,
+    pub(super) subscribe:
+        unsafe extern "C" fn(*const (), RStr<'_>, u64, SubscribeOptions) -> RResult<u64, Buffer>,
+    pub(super) unsubscribe: unsafe extern "C" fn(*const (), u64) -> bool,
+    pub(super) sleep: unsafe extern "C" fn(*const (), u64) -> BoundaryFuture<u8>,
+    pub(super) spawn: unsafe extern "C" fn(*const (), BoundaryFuture<u8>) -> RResult<u64, Buffer>,
+    pub(super) cancel: unsafe extern "C" fn(*const (), u64),
+    pub(super) now: unsafe extern "C" fn(*const ()) -> u64,
+    pub(super) max_level: unsafe extern "C" fn(*const ()) -> u8,
+    pub(super) log: unsafe extern "C" fn(*const (), &LogRecord<'_>),
+    pub(super) span: unsafe extern "C" fn(*const (), &SpanRecord<'_>) -> u64,
+    #[sabi(last_prefix_field)]
+    pub(super) span_step: unsafe extern "C" fn(*const (), u64, SpanStep),
+    #[sabi(missing_field(option))]
+    pub(super) is_trial: unsafe extern "C" fn(*const ()) -> bool,
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(super) struct Shims<H>(PhantomData<H>);
+
+/// The event in whose handler something is emitted; its count stays with the plugin's handle.
+type Parent<H> = Option<ManuallyDrop<Arc<<H as HostApi>::Event>>>;
+
+fn answer(result: Result<Result<u64, String>, Buffer>) -> RResult<u64, Buffer> {
+    match result {
+        Ok(Ok(value)) => ROk(value),
+        Ok(Err(refusal)) => RErr(Buffer::from(&*refusal)),
+        Err(panic) => RErr(panic),
+    }
+}
+
+/// The functions that a [`HostTable`] points to. In all of them `object` is the pointer of a live [`HostRef`] made
+/// for an `H`, and an event is null or the pointer of a live handle made for an `H::Event`: a plugin gets both from
+/// its host alone and passes back what it got.
+impl<H: HostApi> Shims<H> {
+    /// # Safety
+    /// `object` is the pointer of a live `HostRef` that was made for an `H`.
+    unsafe fn host(object: *const ()) -> ManuallyDrop<Arc<H>> {
+        // SAFETY: promised by the caller; the count stays with the `HostRef`.
+        ManuallyDrop::new(unsafe { Arc::from_raw(object.cast::<H>()) })
+    }
+
+    unsafe extern "C" fn retain(object: *const ()) {
+        // SAFETY: see above.
+        unsafe { Arc::increment_strong_count(object.cast::<H>()) }
+    }
+
+    unsafe extern "C" fn release(object: *const ()) {
+        // SAFETY: see above; the `HostRef` gives up its count.
+        unsafe { Arc::decrement_strong_count(object.cast::<H>()) }
+    }
+
+    fn of_host<T, F>(host: &Arc<H>, future: F) -> BoundaryFuture<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let host = host.clone();
+        BoundaryFuture::of_host(future, move |waker| host.adopt_waker(waker))
+    }
+
+    /// Lets `begin` begin something with a waker that the host may keep, and makes what goes on a future that does the
+    /// same.
+    ///
+    /// # Safety
+    /// `base` is valid during the call.
+    unsafe fn start<T, F>(
+        host: &Arc<H>,
+        base: *const WakerBase,
+        begin: impl FnOnce(&mut Context<'_>) -> Start<T, F>,
+    ) -> Started<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        // SAFETY: promised by the caller.
+        let own = unsafe { waker::own(base) };
+        let begun = guarded(|| match own {
+            Some(own) => begin(&mut Context::from_waker(own)),
+            None => {
+                // SAFETY: as above.
+                let adopted = host.adopt_waker(unsafe { waker::cloned(base) });
+                begin(&mut Context::from_waker(&adopted))
+            }
+        });
+        match begun {
+            Ok(Start::Ready(value)) => Started::Ready(value),
+            Ok(Start::Pending(future)) => Started::Pending(Self::of_host(host, future)),
+            Err(message) => Started::Panicked(message),
+        }
+    }
+
+    /// # Safety
+    /// `emission` came from a `HostRef` that was made for an `H`.
+    unsafe fn emitted<'a>(emission: &Emission<'a>) -> (Parent<H>, To<'a, H::Route>) {
+        // SAFETY: promised by the caller: the parent is an event of this host, and the route one that it gave and that
+        // the plugin has not released.
+        unsafe {
+            let to = match emission.route.cast::<H::Route>().as_ref() {
+                Some(route) => To::Route(route),
+                None => To::Name(emission.name.as_str()),
+            };
+            (event_of::<H::Event>(emission.parent), to)
+        }
+    }
+
+    unsafe extern "C" fn resolve(object: *const (), name: RStr<'_>) -> *const () {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        match guarded(|| host.resolve(name.as_str())) {
+            Ok(Ok(route)) => Box::into_raw(Box::new(route)).cast_const().cast(),
+            Ok(Err(_)) | Err(_) => ptr::null(),
+        }
+    }
+
+    unsafe extern "C" fn release_route(route: *const ()) {
+        // SAFETY: the route came from the box in `resolve`, and is not used again.
+        let route = unsafe { Box::from_raw(route.cast::<H::Route>().cast_mut()) };
+        discard(route);
+    }
+
+    unsafe extern "C" fn emit(
+        object: *const (),
+        emission: &mut Emission<'_>,
+        base: *const WakerBase,
+    ) -> Started<ReportHandle> {
+        // SAFETY: see above; `base` is valid during the call.
+        unsafe {
+            let (host, (parent, to)) = (Self::host(object), Self::emitted(emission));
+            let content = emission.content.take();
+            Self::start(&host, base, |cx| host.emit(parent.as_deref(), to, content, cx))
+        }
+    }
+
+    unsafe extern "C" fn request(
+        object: *const (),
+        emission: &mut Emission<'_>,
+        wants: ROption<Fingerprint>,
+        base: *const WakerBase,
+    ) -> Started<ReplyEnd> {
+        // SAFETY: as in `emit`.
+        unsafe {
+            let (host, (parent, to)) = (Self::host(object), Self::emitted(emission));
+            let (content, wants) = (emission.content.take(), wants.into_option());
+            Self::start(&host, base, |cx| host.request(parent.as_deref(), to, content, wants, cx))
+        }
+    }
+
+    unsafe extern "C" fn send(
+        object: *const (),
+        emission: &mut Emission<'_>,
+    ) -> RResult<u64, Buffer> {
+        // SAFETY: see above.
+        let (host, (parent, to)) = unsafe { (Self::host(object), Self::emitted(emission)) };
+        let content = emission.content.take();
+        answer(guarded(|| host.send(parent.as_deref(), to, content).map(|()| 0)))
+    }
+
+    unsafe extern "C" fn wait_for(
+        object: *const (),
+        pattern: RStr<'_>,
+        timeout: u64,
+    ) -> BoundaryFuture<WaitEnd> {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        Self::of_host(&host, host.wait_for(pattern.as_str(), Duration::from_nanos(timeout)))
+    }
+
+    unsafe extern "C" fn subscribe(
+        object: *const (),
+        pattern: RStr<'_>,
+        handler: u64,
+        options: SubscribeOptions,
+    ) -> RResult<u64, Buffer> {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        answer(guarded(|| host.subscribe(pattern.as_str(), handler, options)))
+    }
+
+    unsafe extern "C" fn unsubscribe(object: *const (), subscription: u64) -> bool {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        guarded(|| host.unsubscribe(subscription)).unwrap_or(false)
+    }
+
+    unsafe extern "C" fn sleep(object: *const (), duration: u64) -> BoundaryFuture<u8> {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        Self::of_host(&host, host.sleep(Duration::from_nanos(duration)))
+    }
+
+    unsafe extern "C" fn spawn(
+        object: *const (),
+        future: BoundaryFuture<u8>,
+    ) -> RResult<u64, Buffer> {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        answer(guarded(|| host.spawn(future)))
+    }
+
+    unsafe extern "C" fn cancel(object: *const (), task: u64) {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        let _ = guarded(|| host.cancel(task));
+    }
+
+    unsafe extern "C" fn now(object: *const ()) -> u64 {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        guarded(|| nanos(host.now())).unwrap_or(0)
+    }
+
+    unsafe extern "C" fn max_level(object: *const ()) -> u8 {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        guarded(|| host.max_level()).unwrap_or(0)
+    }
+
+    unsafe extern "C" fn log(object: *const (), record: &LogRecord<'_>) {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        let _ = guarded(|| host.log(record));
+    }
+
+    unsafe extern "C" fn span(object: *const (), record: &SpanRecord<'_>) -> u64 {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        guarded(|| host.span(record)).unwrap_or(0)
+    }
+
+    unsafe extern "C" fn span_step(object: *const (), span: u64, step: SpanStep) {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        let _ = guarded(|| host.span_step(span, step));
+    }
+
+    unsafe extern "C" fn is_trial(object: *const ()) -> bool {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        guarded(|| host.is_trial()).unwrap_or(false)
+    }
+
+    abi_stable::staticref! {
+        pub(super) const TABLE: WithMetadata<HostTable> = WithMetadata::new(HostTable {
+            retain: Self::retain,
+            release: Self::release,
+            resolve: Self::resolve,
+            release_route: Self::release_route,
+            emit: Self::emit,
+            request: Self::request,
+            send: Self::send,
+            wait_for: Self::wait_for,
+            subscribe: Self::subscribe,
+            unsubscribe: Self::unsubscribe,
+            sleep: Self::sleep,
+            spawn: Self::spawn,
+            cancel: Self::cancel,
+            now: Self::now,
+            max_level: Self::max_level,
+            log: Self::log,
+            span: Self::span,
+            span_step: Self::span_step,
+            is_trial: Self::is_trial,
+        });
+    }
+}
