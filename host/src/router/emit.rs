@@ -89,7 +89,24 @@ pub(crate) struct Router {
     forgotten: Mutex<Counts>,
     keys: AtomicU64,
     /// What a key in a worker's slot stands for.
-    infos: Mutex<HashMap<u64, Weak<HandlerInfo>>>,
+    infos: Mutex<Infos>,
+}
+
+/// Handlers by their keys. Those that are gone are swept out whenever the number has doubled.
+#[derive(Default)]
+struct Infos {
+    by_key: HashMap<u64, Weak<HandlerInfo>>,
+    sweep_at: usize,
+}
+
+impl Infos {
+    fn add(&mut self, info: &Arc<HandlerInfo>) {
+        if self.by_key.len() >= self.sweep_at {
+            self.by_key.retain(|_, info| info.strong_count() > 0);
+            self.sweep_at = 2 * self.by_key.len() + 64;
+        }
+        self.by_key.insert(info.key, Arc::downgrade(info));
+    }
 }
 
 impl Router {
@@ -329,10 +346,7 @@ impl Router {
         };
         let active = AtomicI64::new(0);
         let info = Arc::new(HandlerInfo { plugin, handler, key, counts, active });
-        let mut infos = self.infos.lock().unwrap_or_else(PoisonError::into_inner);
-        infos.retain(|_, info| info.strong_count() > 0);
-        infos.insert(key, Arc::downgrade(&info));
-        drop(infos);
+        self.infos.lock().unwrap_or_else(PoisonError::into_inner).add(&info);
         let timeout = timeout.unwrap_or(self.limits.timeout);
         let entry = Entry { info, callee, number, timeout, blocking, cancel, keeper };
         Arc::new(Target::new(priority, order, gate, entry))
@@ -350,7 +364,7 @@ impl Router {
     /// The handler that a key in a worker's slot stands for.
     pub(crate) fn info(&self, key: u64) -> Option<Arc<HandlerInfo>> {
         let infos = self.infos.lock().unwrap_or_else(PoisonError::into_inner);
-        infos.get(&key).and_then(Weak::upgrade)
+        infos.by_key.get(&key).and_then(Weak::upgrade)
     }
 
     /// Replaces the whole table by a changed one. This store is the commit point of every load, reload and unload: an
