@@ -97,7 +97,7 @@ impl Client {
         let ordered = !work.is_correlated();
         match work {
             work if ordered && (work.is_subscription() || self.in_order().is_some()) => {
-                self.serve_in_order(work.into_owned(), slots);
+                self.serve_in_order(work.into_owned(), slots, replies);
             }
             Work::Malformed(malformed) => reply::malformed(&malformed, replies.lines()),
             Work::Request(request) if Monitor::is_for(&request) => {
@@ -121,7 +121,7 @@ impl Client {
                         return self.answer(&emitting, &report, turn.unix(), replies.lines());
                     }
                 }
-                self.serve_in_task(emitting.into_owned(), slots, ordered);
+                self.serve_in_task(emitting.into_owned(), slots, ordered.then_some(replies));
             }
         }
         turn.lap();
@@ -137,12 +137,20 @@ impl Client {
         let _ = self.free.acquire_many(slots).await;
     }
 
-    fn serve_in_task(self: &Arc<Self>, emitting: Emitting<'static>, slots: u32, ordered: bool) {
-        let (slots, client) = (self.take(slots), self.clone());
+    /// `before` are the replies that go first, if the request is one that is answered in order.
+    fn serve_in_task(
+        self: &Arc<Self>,
+        emitting: Emitting<'static>,
+        slots: u32,
+        before: Option<&mut Batch>,
+    ) {
+        let (slots, client, ordered) = (self.take(slots), self.clone(), before.is_some());
         if ordered {
             *self.in_order() = Some(VecDeque::new());
         }
+        let before = before.map(Batch::take).unwrap_or_default();
         self.spawn(async move {
+            client.send(before).await;
             client.serve_to_the_end(emitting).await;
             drop(slots);
             if ordered {
@@ -151,8 +159,8 @@ impl Client {
         });
     }
 
-    /// Puts a request in line.
-    fn serve_in_order(self: &Arc<Self>, work: Work<'static>, slots: u32) {
+    /// Puts a request in line, behind the replies that there are.
+    fn serve_in_order(self: &Arc<Self>, work: Work<'static>, slots: u32, before: &mut Batch) {
         let next = Ordered { work, slots: self.take(slots) };
         let mut in_order = self.in_order();
         // No bound of its own: all that is in it holds a slot.
@@ -162,8 +170,11 @@ impl Client {
         }
         *in_order = Some(VecDeque::from([next]));
         drop(in_order);
-        let client = self.clone();
-        self.spawn(async move { client.serve_the_rest_in_order().await });
+        let (client, before) = (self.clone(), before.take());
+        self.spawn(async move {
+            client.send(before).await;
+            client.serve_the_rest_in_order().await;
+        });
     }
 
     async fn serve_the_rest_in_order(&self) {

@@ -34,6 +34,11 @@ impl Batch {
         &mut self.0
     }
 
+    /// Takes them out, for somebody who hands them over before a reply of their own.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
+    }
+
     /// Whether it should be handed over before there is more.
     pub(super) fn is_full(&self) -> bool {
         self.0.len() >= BATCH
