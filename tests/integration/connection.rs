@@ -88,6 +88,26 @@ fn a_burst_of_quick_and_waiting_requests_is_answered_in_full_and_in_order() {
 }
 
 #[test]
+fn a_request_that_gets_a_task_does_not_overtake_the_replies_before_it() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    (0..20).for_each(|number| assert_eq!(client.emit("chaos:echo", json!(number)), number));
+    for round in 0..50 {
+        let mut burst = String::new();
+        for number in 0..10 {
+            // Served in place, at the second time at the latest; then one that is not, each time.
+            burst += &format!("{{\"event\":\"chaos:echo\",\"data\":{number}}}\n");
+            burst += "{\"event\":\"chaos:sleep\",\"data\":{\"millis\":0}}\n";
+        }
+        client.stream.write_all(burst.as_bytes()).unwrap();
+        for number in 0..10 {
+            assert_eq!(client.read()["data"], number, "round {round}");
+            assert_ne!(client.read()["data"], number, "round {round}");
+        }
+    }
+}
+
+#[test]
 fn at_the_bound_of_requests_reading_pauses() {
     let host = TestHost::builder()
         .plugin("chaos.so", &Library::chaos())
