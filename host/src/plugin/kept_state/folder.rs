@@ -8,6 +8,8 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -21,6 +23,22 @@ use super::error::StateDirError;
 const LOCK: &str = ".lock";
 /// Files are of the host's user alone.
 const OWN: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// How often a lock is tried, and the time between two tries.
+const TRIES: u32 = 15;
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// A host that was killed while it started a child process shares its lock with that child until the child runs its own
+/// program. That is soon over, and no reason to take the folder for one in use.
+fn try_lock(lock: &File) -> Result<(), TryLockError> {
+    for _ in 1..TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(BETWEEN),
+            other => return other,
+        }
+    }
+    lock.try_lock()
+}
 
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -53,7 +71,7 @@ impl Folder {
             Ok(lock) => lock,
             Err(source) => return Err(StateDirError::CreateLock { path, source }),
         };
-        match lock.try_lock() {
+        match try_lock(&lock) {
             Ok(()) => Ok(Folder { path: dir, open, lock }),
             Err(TryLockError::WouldBlock) => Err(StateDirError::InUse { dir }),
             Err(source) => Err(StateDirError::Lock { path, source }),
