@@ -1,147 +1,29 @@
 //! An event on its way: what was emitted, by whom, and because of what.
 
+mod ids;
+mod payload;
+
 use std::{
-    cell::Cell,
     collections::BTreeMap,
     fmt,
     mem::ManuallyDrop,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
-
-use ksi_plugin_api::{
-    NameError,
-    abi::{Buffer, EventObject, EventView, Value},
-    validate_event_name,
-};
-use serde::Serialize;
 
 use crate::{
     clock,
     shared_value::{Encoded, Keeper, Unencodable, let_go},
 };
+use ksi_plugin_api::{
+    NameError,
+    abi::{Buffer, EventObject, EventView, Value},
+    validate_event_name,
+};
 
-/// An encoded value that may be shared: a payload, or a reply.
-#[derive(Clone)]
-pub struct Payload(Arc<Buffer>);
-
-impl Payload {
-    /// From bytes that are JSON already. They are handed to plugins as they are.
-    pub fn from_json_bytes(json: Vec<u8>) -> Self {
-        Payload(Arc::new(Buffer::from(&*json)))
-    }
-
-    /// Encodes a value.
-    ///
-    /// # Errors
-    /// The value cannot become JSON, a map with keys that are no strings for instance.
-    pub fn encode(value: &(impl Serialize + ?Sized)) -> Result<Self, serde_json::Error> {
-        let mut buffer = Buffer::new();
-        serde_json::to_writer(&mut buffer, value)?;
-        Ok(Payload(Arc::new(buffer)))
-    }
-
-    /// The encoded bytes.
-    pub fn as_json(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Decodes.
-    ///
-    /// # Errors
-    /// The bytes are not a `T`.
-    pub fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.0)
-    }
-}
-
-impl Payload {
-    /// `null`.
-    pub(crate) fn nothing() -> &'static Payload {
-        static NOTHING: OnceLock<Payload> = OnceLock::new();
-        NOTHING.get_or_init(|| Payload::from_json_bytes(b"null".to_vec()))
-    }
-}
-
-impl From<Buffer> for Payload {
-    fn from(buffer: Buffer) -> Self {
-        Payload(Arc::new(buffer))
-    }
-}
-
-impl fmt::Debug for Payload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
-    }
-}
-
-/// The number of an event. It is unique in this host, and in practice across restarts of it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct EventId(u64);
-
-impl EventId {
-    pub(crate) fn number(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "evt_{:x}", self.0)
-    }
-}
-
-impl fmt::Debug for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Gives events their numbers.
-#[derive(Debug)]
-pub(crate) struct EventIds {
-    /// Tells this host's numbers from another one's in the same process.
-    of: u64,
-    next: AtomicU64,
-}
-
-/// How many numbers a thread takes at a time, so that emitting threads do not meet at each event.
-const BLOCK: u64 = 256;
-
-thread_local! {
-    /// Numbers that this thread has taken: of which host, the next one, and the end.
-    static TAKEN: Cell<(u64, u64, u64)> = const { Cell::new((0, 0, 0)) };
-}
-
-impl EventIds {
-    /// Starts at the present time, with room for a million events a millisecond, so that a restarted host does not
-    /// repeat numbers that a log already holds.
-    pub(crate) fn new() -> Self {
-        static HOSTS: AtomicU64 = AtomicU64::new(1);
-        let millis = clock::unix_time().as_millis();
-        EventIds {
-            of: HOSTS.fetch_add(1, Ordering::Relaxed),
-            next: AtomicU64::new(u64::try_from(millis << 20).unwrap_or(1)),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn next(&self) -> EventId {
-        let (of, next, end) = TAKEN.get();
-        let (next, end) = match of == self.of && next < end {
-            true => (next, end),
-            false => {
-                let first = self.next.fetch_add(BLOCK, Ordering::Relaxed);
-                (first, first + BLOCK)
-            }
-        };
-        TAKEN.set((self.of, next + 1, end));
-        EventId(next)
-    }
-}
+pub use ids::EventId;
+pub(crate) use ids::EventIds;
+pub use payload::Payload;
 
 /// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id` and the like.
 pub(crate) type Attributes = BTreeMap<String, String>;
@@ -458,9 +340,9 @@ impl EventObject for Event {
         EventView {
             name: self.name().into(),
             source: self.source().into(),
-            id: self.id.0,
+            id: self.id.number(),
             parent: self.parent().map_or(0, EventId::number),
-            root: self.root.0,
+            root: self.root.number(),
             depth: self.depth,
             timestamp: self.timestamp,
         }

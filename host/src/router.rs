@@ -3,11 +3,12 @@
 //! [`matcher`] finds the subscriptions of a name, [`names`] numbers names, [`table`] is the snapshot that emitters read and
 //! that a swap replaces (made of [`slots`] and [`shared_map`]s), [`resolved`] is a name as a plugin
 //! holds it that emits it often, [`emit`] accepts an event, [`gather`] runs its handlers and
-//! makes the report, [`taps`] lets watchers see what passes, [`native`] are handlers of the host and of the program that
+//! makes the report ([`gathering`] is what goes on of that), [`taps`] lets watchers see what passes, [`native`] are handlers of the host and of the program that
 //! embeds it, [`traffic`] counts who emits what. This layer knows nothing of files, libraries and sockets.
 
 pub(crate) mod emit;
 pub(crate) mod gather;
+pub(crate) mod gathering;
 pub(crate) mod matcher;
 pub(crate) mod names;
 pub(crate) mod native;

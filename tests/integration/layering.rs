@@ -38,7 +38,7 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        part: &["host/src/event.rs", "host/src/report.rs"],
+        part: &["host/src/event.rs", "host/src/event", "host/src/report.rs"],
         modules: &["plugin", "socket", "builtin", "host", "router", "dispatch"],
         names: &[
             "libloading",

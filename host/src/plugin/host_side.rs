@@ -34,8 +34,9 @@ use crate::{
     event::{Event, NewEvent},
     router::{
         Router,
-        emit::{Begun, Gathering, NewTarget},
+        emit::NewTarget,
         gather::{Gathered, How},
+        gathering::{Begun, Gathering},
         resolved::Resolved,
         table::{Owner, Route},
         taps::Watched,
