@@ -197,8 +197,10 @@ pub(crate) fn begin(
     let started = polling(key, number, || entry.callee.start(entry.number, event, cx));
     let going = match started {
         Started::Ready(ended) => {
+            // In this order: a reply that cannot become what is wanted is a failure of the handler.
+            let ended = ended.of(entry, wants);
             entry.info.counts.end(&ended);
-            return Begun::Ended(ended.of(entry, wants));
+            return Begun::Ended(ended);
         }
         Started::Plugin(future) => Going::Plugin(future),
         Started::Host(future) => Going::Host(future),
@@ -252,9 +254,10 @@ impl Call {
         });
         let ended = limit.hold(&self.entry, since, call).await;
         self.going = None;
+        let ended = ended.of(&self.entry, &wants);
         self.active = None;
         self.accounted.end(&ended);
-        ended.of(&self.entry, &wants)
+        ended
     }
 
     /// On a thread that may be blocked. Its emitter waits no longer than the deadline, although the thread may.

@@ -23,8 +23,10 @@ pub(crate) enum Ended {
 /// In which form an emitter can take replies.
 #[derive(Clone, Copy)]
 pub(crate) enum Wants {
-    /// In whatever form they come: a report shows them.
+    /// In whatever form they come: a plugin's report shows them.
     Any,
+    /// As JSON, made within the call.
+    Json,
     /// One reply: as a value of this layout, or else as JSON.
     One(Option<Fingerprint>),
 }

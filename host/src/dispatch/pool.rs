@@ -219,6 +219,24 @@ impl Pool {
         }
     }
 
+    /// Looks after I/O if every thread is at work, which may be for ever; whether that gave work. For the watchdog: what is
+    /// woken here is only made ready.
+    pub(super) fn look_for_those_at_work(&self) -> bool {
+        let Some(io) = &self.io else { return false };
+        let mut queue = self.lock();
+        if queue.watch != Watch::Nobody || queue.idle() > 0 {
+            return false;
+        }
+        queue.watch = Watch::Looking;
+        drop(queue);
+        io.look();
+        let mut queue = self.lock();
+        queue.watch = Watch::Nobody;
+        // One that has fallen asleep meanwhile left I/O to this thread.
+        self.have_io_watched(&mut queue);
+        !queue.ready.is_empty()
+    }
+
     pub(super) fn add_thread(self: &Arc<Self>, crew: &mut Crew) -> io::Result<()> {
         let slot = Arc::new(Slot::new(self.patience.is_none()));
         let (pool, stop, own) = (self.clone(), crew.stop.clone(), slot.clone());

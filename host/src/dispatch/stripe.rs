@@ -60,10 +60,15 @@ pub(crate) struct Striped<T> {
     shared: Line<T>,
 }
 
-/// A cache line of its own; of two, because processors fetch them in pairs.
-#[repr(align(128))]
+/// A value that shares no cache line with another one. By room on both sides and not by its alignment: glibc's heap grows
+/// without end when aligned memory is taken and given back again and again.
+#[repr(C)]
 #[derive(Default)]
-struct Line<T>(T);
+struct Line<T> {
+    before: [u64; 8],
+    value: T,
+    after: [u64; 8],
+}
 
 impl<T: Default> Default for Striped<T> {
     fn default() -> Self {
@@ -74,16 +79,16 @@ impl<T: Default> Default for Striped<T> {
 impl<T: Default> Striped<T> {
     /// Every stripe that was counted in.
     pub(crate) fn stripes(&self) -> impl Iterator<Item = &T> {
-        let own = self.own.iter().filter_map(|line| line.get().map(|line| &line.0));
-        std::iter::once(&self.shared.0).chain(own)
+        let own = self.own.iter().filter_map(|line| line.get().map(|line| &line.value));
+        std::iter::once(&self.shared.value).chain(own)
     }
 
     /// This thread's stripe.
     #[inline]
     pub(crate) fn of_this_thread(&self) -> &T {
         match own_stripe() {
-            Some(stripe) => &self.own[stripe].get_or_init(Box::default).0,
-            None => &self.shared.0,
+            Some(stripe) => &self.own[stripe].get_or_init(Box::default).value,
+            None => &self.shared.value,
         }
     }
 
@@ -92,12 +97,12 @@ impl<T: Default> Striped<T> {
     pub(crate) fn count(&self, counter: impl FnOnce(&T) -> &AtomicU64) {
         match own_stripe() {
             Some(stripe) => {
-                let counter = counter(&self.own[stripe].get_or_init(Box::default).0);
+                let counter = counter(&self.own[stripe].get_or_init(Box::default).value);
                 // No other thread writes here, so nothing is lost between the two.
                 counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release);
             }
             None => {
-                counter(&self.shared.0).fetch_add(1, Ordering::AcqRel);
+                counter(&self.shared.value).fetch_add(1, Ordering::AcqRel);
             }
         }
     }

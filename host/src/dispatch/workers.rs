@@ -162,7 +162,8 @@ impl Workers {
         let mut state = self.calls.lock();
         if state.ready.is_empty() {
             self.calls.have_io_watched(&mut state);
-            return false;
+            drop(state);
+            return self.calls.look_for_those_at_work();
         }
         self.calls.wake_one(&mut state);
         true

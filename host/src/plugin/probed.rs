@@ -13,8 +13,8 @@ use std::{
 use ksi_plugin_api::Description;
 
 /// How many are remembered, and how many bytes of them; beyond it, those that were used longest ago are forgotten.
-const REMEMBERED: usize = 1_024;
-const BYTES: usize = 16 << 20;
+const REMEMBERED: usize = 256;
+const BYTES: usize = 2 << 20;
 
 /// Descriptions of files that a probe has opened.
 #[derive(Default)]

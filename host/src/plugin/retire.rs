@@ -287,8 +287,9 @@ impl Retirer {
         let Quiet(generation) = quiet;
         let Generation { facts, host_side, live: _, unused: _, library, copy } = generation;
         let began = Instant::now();
-        self.threads_gone(&facts, retired).await;
+        // Looked at first: what is let go of while threads end may run code of the plugin on those that follow.
         let held = Arc::strong_count(&host_side) > 1;
+        self.threads_gone(&facts, retired).await;
         let mut wait = Duration::from_micros(100);
         let mut waited = Duration::ZERO;
         // What counts are references of the plugin, its values that others have, and this one.

@@ -73,6 +73,8 @@ impl Gathered {
     /// The same for somebody who lets go of it anywhere. Where plugin code may run.
     pub(crate) fn without_code(mut self) -> Self {
         self.ended = self.ended.into_iter().map(Ended::without_code).collect();
+        // Nor does it keep the generation that was called.
+        self.handlers = Handlers::Known(self.handlers.known());
         self
     }
 
@@ -108,8 +110,8 @@ pub(crate) struct How<'a> {
 }
 
 impl How<'_> {
-    /// For somebody who holds nothing, and wants a report.
-    pub(crate) const PLAIN: How<'static> = How { wants: Wants::Any, held: None };
+    /// For somebody who holds nothing, and wants a report in JSON.
+    pub(crate) const PLAIN: How<'static> = How { wants: Wants::Json, held: None };
 }
 
 /// An event's place in the queue of what was sent. One that waits for a plugin's state gives it up, as it counts among those

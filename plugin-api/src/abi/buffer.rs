@@ -7,7 +7,7 @@ use std::{fmt, io, ops::Deref, ptr, slice};
 
 use abi_stable::StableAbi;
 
-use super::memory::{Memory, SMALL, memory};
+use super::memory::{ALIGN, Memory, SMALL, memory};
 
 /// A growable array of bytes in the host's memory.
 #[repr(transparent)]
@@ -84,7 +84,7 @@ impl Buffer {
     fn grow_to(&mut self, capacity: usize) {
         // A small block is there at once.
         let size = capacity.saturating_add(HEAD).max(SMALL);
-        assert!(isize::try_from(size).is_ok(), "a buffer of {capacity} bytes");
+        assert!(size <= isize::MAX as usize - ALIGN, "a buffer of {capacity} bytes");
         // SAFETY: a block that is there came from the memory in its head, with the size in its head. A block has room for
         // a head, and is aligned for it.
         unsafe {
