@@ -84,7 +84,9 @@ static OWN: Memory = {
     }
     unsafe extern "C" fn grow(block: *mut u8, old: usize, new: usize) -> *mut u8 {
         if old == 0 {
-            if let (SMALL, Some(block)) = (new, kept()) {
+            if new == SMALL
+                && let Some(block) = kept()
+            {
                 return block;
             }
             // SAFETY: the size is above 0.
@@ -145,6 +147,20 @@ mod tests {
             OWN.free(first, SMALL);
         }
         assert!(KEPT_BLOCKS.with(|kept| kept.borrow().0.len()) <= KEPT);
+    }
+
+    #[test]
+    fn a_block_of_another_size_costs_no_kept_one() {
+        let kept = || KEPT_BLOCKS.with(|kept| kept.borrow().0.len());
+        let (small, large) = (OWN.block(SMALL), OWN.block(SMALL + ALIGN));
+        // SAFETY: each block is freed once, with its size.
+        unsafe {
+            OWN.free(small, SMALL);
+            let before = kept();
+            OWN.free(OWN.block(SMALL + ALIGN), SMALL + ALIGN);
+            assert_eq!(kept(), before);
+            OWN.free(large, SMALL + ALIGN);
+        }
     }
 
     #[test]
