@@ -4,9 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use divan::{Bencher, black_box};
-use ksi_host::{Event, Failure, Host, NewEvent, Pattern, Payload, validate_event_name};
+use ksi_host::{Counted, Event, Failure, Host, NewEvent, Pattern, Payload, validate_event_name};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 fn main() {
@@ -71,7 +70,7 @@ fn emit_to_native_handlers(bencher: Bencher<'_, '_>, handlers: usize) {
     let runtime = Runtime::new().unwrap();
     let host = runtime.block_on(Host::builder().start()).unwrap();
     for _ in 0..handlers {
-        let answer = |event: Arc<Event>| async move {
+        let answer = |event: Counted<Event>| async move {
             event.payload().decode::<Letter>().map_err(|error| Failure::new("decode", error))
         };
         host.on(NAME, answer).unwrap();

@@ -11,7 +11,7 @@ mod metrics;
 mod module;
 mod system;
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use ksi_plugin_api::Pattern;
 use serde::de::DeserializeOwned;
@@ -20,6 +20,7 @@ use serde_json::Value;
 pub(crate) use catalog::Described;
 
 use crate::{event::Event, host::Host, router::native::Failure};
+use ksi_plugin_api::abi::Counted;
 
 /// Registers all of them.
 pub(crate) fn register(host: &Host) {
@@ -47,7 +48,7 @@ where
     host.describe([described]);
     // The router belongs to the host, so its handlers must not keep the host alive.
     let weak = host.downgrade();
-    host.inner().router.add_native(name, &[pattern], move |event: Arc<Event>| {
+    host.inner().router.add_native(name, &[pattern], move |event: Counted<Event>| {
         let (host, handler) = (weak.upgrade().map(Host::from_inner), handler.clone());
         async move {
             let host = host.ok_or_else(|| Failure::new("stopping", "the host is stopping"))?;

@@ -7,7 +7,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     mem::ManuallyDrop,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,7 +20,7 @@ use crate::{
 };
 use ksi_plugin_api::{
     NameError,
-    abi::{Buffer, EventObject, EventView, Value},
+    abi::{Buffer, Counted, EventObject, EventView, Fingerprint, Value},
     validate_event_name,
 };
 
@@ -90,15 +93,46 @@ pub(crate) struct Emitter {
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
     /// Bytes that a value may have as JSON.
     pub(crate) limit: usize,
+    /// Whether the last value was looked at by nobody, and became JSON: the next one is better given as bytes.
+    pub(crate) wants_bytes: Option<Arc<AtomicBool>>,
+}
+
+impl Emitter {
+    /// One whose events are JSON, or nothing.
+    pub(crate) fn plain(name: Arc<str>, source: Arc<str>) -> Self {
+        Emitter { name, source, keeper: None, limit: 0, wants_bytes: None }
+    }
+
+    /// Notes what became of a value.
+    fn learn(&self, viewed: bool, encoded: bool) {
+        if let Some(wants_bytes) = &self.wants_bytes {
+            let wanted = encoded && !viewed;
+            // Mostly it is as before, and then nobody else's cache line is taken.
+            if wants_bytes.load(Relaxed) != wanted {
+                wants_bytes.store(wanted, Relaxed);
+            }
+        }
+    }
 }
 
 /// What an event carries.
 enum Carried {
     Json(Payload),
-    /// A value of the emitter's library, which the origin keeps mapped; and its JSON, once somebody needed it.
-    Value(ManuallyDrop<Value>, OnceLock<Encoded>),
+    /// JSON that a plugin emitted, which most often goes to plugins alone; and the payload for others, once there are any.
+    Bytes(Buffer, OnceLock<Payload>),
+    /// A value of the emitter's library, which the emitter keeps mapped.
+    Value(Carriage),
     /// Nothing any more: it is an ancestor, and known by its names alone.
     Nothing,
+}
+
+/// A value with what became of it.
+struct Carriage {
+    value: ManuallyDrop<Value>,
+    /// Its JSON, once somebody needed it.
+    json: OnceLock<Encoded>,
+    /// Whether somebody looked at it as a value.
+    viewed: AtomicBool,
 }
 
 /// An emitted event.
@@ -106,7 +140,7 @@ pub struct Event {
     id: EventId,
     emitter: Arc<Emitter>,
     carried: Carried,
-    parent: Option<Arc<Event>>,
+    parent: Option<Counted<Event>>,
     root: EventId,
     depth: u32,
     /// In nanoseconds since the Unix epoch.
@@ -114,13 +148,18 @@ pub struct Event {
     deadline: Option<Instant>,
     attributes: Option<Arc<Attributes>>,
     /// This event without what it carries, for those who keep it longer than its handlers run.
-    kept: OnceLock<Arc<Event>>,
+    kept: OnceLock<Counted<Event>>,
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
-        if let Carried::Value(value, _) = std::mem::replace(&mut self.carried, Carried::Nothing) {
-            let_go(ManuallyDrop::into_inner(value), self.emitter.keeper.as_ref());
+        if let Carried::Value(carriage) = &mut self.carried {
+            let encoded = carriage.json.get().is_some_and(|json| json.get().is_ok());
+            self.emitter.learn(*carriage.viewed.get_mut(), encoded);
+            let carried = std::mem::replace(&mut self.carried, Carried::Nothing);
+            if let Carried::Value(Carriage { value, .. }) = carried {
+                let_go(ManuallyDrop::into_inner(value), self.emitter.keeper.as_ref());
+            }
         }
     }
 }
@@ -128,12 +167,12 @@ impl Drop for Event {
 impl Event {
     /// The event, as a child of `parent` if there is one: with its root, one deeper, with its deadline at the latest,
     /// and with its attributes.
-    pub(crate) fn new(new: NewEvent, parent: Option<Arc<Event>>, ids: &EventIds) -> Self {
+    pub(crate) fn new(new: NewEvent, parent: Option<Counted<Event>>, ids: &EventIds) -> Self {
         let own = new.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // A client that answers an event by another one says so, and a loop through it is a loop all the same.
         let depth_outside = new.attributes.get("_event_depth");
         let depth_outside = depth_outside.and_then(|depth| depth.parse().ok()).unwrap_or(0);
-        let emitter = Emitter { name: new.name, source: new.source, keeper: None, limit: 0 };
+        let emitter = Emitter::plain(new.name, new.source);
         let mut event = Event::child(Arc::new(emitter), Carried::Json(new.payload), parent, ids);
         event.deadline = match (own, event.deadline) {
             (Some(own), Some(inherited)) => Some(own.min(inherited)),
@@ -159,10 +198,10 @@ impl Event {
     pub(crate) fn of_emitter(
         emitter: Arc<Emitter>,
         json: Buffer,
-        parent: Option<Arc<Event>>,
+        parent: Option<Counted<Event>>,
         ids: &EventIds,
     ) -> Self {
-        Event::child(emitter, Carried::Json(json.into()), parent, ids)
+        Event::child(emitter, Carried::Bytes(json, OnceLock::new()), parent, ids)
     }
 
     /// An event of a plugin that carries a value.
@@ -170,10 +209,14 @@ impl Event {
     pub(crate) fn with_value(
         emitter: Arc<Emitter>,
         value: Value,
-        parent: Option<Arc<Event>>,
+        parent: Option<Counted<Event>>,
         ids: &EventIds,
     ) -> Self {
-        let carried = Carried::Value(ManuallyDrop::new(value), OnceLock::new());
+        let carried = Carried::Value(Carriage {
+            value: ManuallyDrop::new(value),
+            json: OnceLock::new(),
+            viewed: AtomicBool::new(false),
+        });
         Event::child(emitter, carried, parent, ids)
     }
 
@@ -181,7 +224,7 @@ impl Event {
     fn child(
         emitter: Arc<Emitter>,
         carried: Carried,
-        parent: Option<Arc<Event>>,
+        parent: Option<Counted<Event>>,
         ids: &EventIds,
     ) -> Self {
         let id = ids.next();
@@ -200,12 +243,13 @@ impl Event {
 
     /// The same event for whoever keeps it: without its value, if it carries one, lest that keeps the emitter's library
     /// mapped.
-    pub(crate) fn to_keep(self: &Arc<Self>) -> Arc<Event> {
-        match self.carried {
+    pub(crate) fn to_keep(this: &Counted<Self>) -> Counted<Event> {
+        match this.carried {
             Carried::Value(..) => {
-                self.kept.get_or_init(|| Arc::new(self.with(Carried::Nothing))).clone()
+                let nothing = || Counted::new(this.with(Carried::Nothing));
+                this.kept.get_or_init(nothing).clone()
             }
-            _ => self.clone(),
+            _ => this.clone(),
         }
     }
 
@@ -213,14 +257,14 @@ impl Event {
     ///
     /// # Errors
     /// The value cannot become JSON.
-    pub(crate) fn to_json(self: &Arc<Self>) -> Result<Arc<Event>, Unencodable> {
-        match &self.carried {
-            Carried::Value(value, json) => {
-                let json = self.encoded(value, json).get().map_err(Clone::clone)?;
+    pub(crate) fn to_json(this: &Counted<Self>) -> Result<Counted<Event>, Unencodable> {
+        match &this.carried {
+            Carried::Value(carriage) => {
+                let json = this.encoded(carriage).get().map_err(Clone::clone)?;
                 let json = Payload::from(Buffer::from(json));
-                Ok(Arc::new(self.with(Carried::Json(json))))
+                Ok(Counted::new(this.with(Carried::Json(json))))
             }
-            _ => Ok(self.clone()),
+            _ => Ok(this.clone()),
         }
     }
 
@@ -228,7 +272,7 @@ impl Event {
         let (name, source) = (self.shared_name().clone(), self.shared_source().clone());
         Event {
             id: self.id,
-            emitter: Arc::new(Emitter { name, source, keeper: None, limit: 0 }),
+            emitter: Arc::new(Emitter::plain(name, source)),
             carried,
             parent: self.parent.clone(),
             root: self.root,
@@ -240,8 +284,8 @@ impl Event {
         }
     }
 
-    fn encoded<'a>(&self, value: &Value, json: &'a OnceLock<Encoded>) -> &'a Encoded {
-        json.get_or_init(|| Encoded::within(value, self.emitter.limit))
+    fn encoded<'a>(&self, carriage: &'a Carriage) -> &'a Encoded {
+        carriage.json.get_or_init(|| Encoded::within(&carriage.value, self.emitter.limit))
     }
 
     /// Its number.
@@ -262,6 +306,7 @@ impl Event {
     pub fn payload(&self) -> &Payload {
         match &self.carried {
             Carried::Json(payload) => payload,
+            Carried::Bytes(json, payload) => payload.get_or_init(|| Buffer::from(&**json).into()),
             // Whoever sees it from outside has one with JSON; see `to_json`.
             Carried::Value(..) | Carried::Nothing => Payload::nothing(),
         }
@@ -350,25 +395,24 @@ impl EventObject for Event {
 
     fn payload(&self) -> Result<&[u8], (&str, &str)> {
         match &self.carried {
-            Carried::Value(value, json) => {
-                self.encoded(value, json).get().map_err(Unencodable::texts)
-            }
+            Carried::Value(carriage) => self.encoded(carriage).get().map_err(Unencodable::texts),
+            Carried::Bytes(json, _) => Ok(json),
             _ => Ok(self.payload().as_json()),
         }
     }
 
-    fn value(&self) -> Option<&Value> {
+    fn value(&self, print: &Fingerprint) -> Option<&Value> {
         match &self.carried {
-            Carried::Value(value, _) => Some(value),
+            Carried::Value(carriage) if carriage.value.fingerprint() == *print => {
+                carriage.viewed.store(true, Relaxed);
+                Some(&carriage.value)
+            }
             _ => None,
         }
     }
 
-    fn to_keep(self: Arc<Self>) -> Arc<Self> {
-        match self.carried {
-            Carried::Value(..) => Event::to_keep(&self),
-            _ => self,
-        }
+    fn to_keep(this: &Counted<Self>) -> Counted<Self> {
+        Event::to_keep(this)
     }
 
     fn attribute(&self, key: &str) -> Option<&str> {
@@ -388,7 +432,7 @@ mod tests {
     fn a_child_inherits_root_depth_deadline_and_attributes() {
         let ids = EventIds::new();
         let first = new("a:first").attribute("_agent_id", "x").timeout(Duration::from_secs(1));
-        let first = Arc::new(Event::new(first, None, &ids));
+        let first = Counted::new(Event::new(first, None, &ids));
         let second = new("a:second").attribute("k", "v").timeout(Duration::from_secs(9));
         let second = Event::new(second, Some(first.clone()), &ids);
         assert_eq!(
@@ -405,16 +449,16 @@ mod tests {
     fn a_depth_from_outside_counts() {
         let ids = EventIds::new();
         let event = Event::new(new("a:b").attribute("_event_depth", "7"), None, &ids);
-        assert_eq!(Event::new(new("a:c"), Some(Arc::new(event)), &ids).depth(), 8);
+        assert_eq!(Event::new(new("a:c"), Some(Counted::new(event)), &ids).depth(), 8);
         assert_eq!(Event::new(new("a:b").attribute("_event_depth", "x"), None, &ids).depth(), 0);
     }
 
     #[test]
     fn a_long_chain_is_shown_by_its_ends() {
         let ids = EventIds::new();
-        let mut event = Arc::new(Event::new(new("a:start"), None, &ids));
+        let mut event = Counted::new(Event::new(new("a:start"), None, &ids));
         for _ in 0..100 {
-            event = Arc::new(Event::new(new("a:again"), Some(event), &ids));
+            event = Counted::new(Event::new(new("a:again"), Some(event), &ids));
         }
         assert!(event.chain().starts_with("a:start -> a:again"));
         assert!(event.chain().contains("…") && event.chain().len() < 300);

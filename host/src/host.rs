@@ -53,6 +53,7 @@ use crate::{
     },
     socket::{self, ControlSocket, SocketError, SocketLimits},
 };
+use ksi_plugin_api::abi::Counted;
 
 /// A host of plugins. A clone is another reference to the same host.
 ///
@@ -325,7 +326,7 @@ impl Host {
     /// The pattern is none.
     pub fn on<F, Fut, R>(&self, pattern: &str, handler: F) -> Result<u64, NameError>
     where
-        F: Fn(Arc<Event>) -> Fut + Send + Sync + 'static,
+        F: Fn(Counted<Event>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, Failure>> + Send + 'static,
         R: Serialize,
     {

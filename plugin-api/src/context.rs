@@ -1,8 +1,10 @@
 //! What a handler has of the host: the event that it was called for, and ways to cause further ones.
 
 use std::{
+    borrow::Cow,
     fmt,
     future::{Future, poll_fn},
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{self, Poll},
@@ -13,10 +15,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     abi::{
-        BoundaryFuture, Buffer, Content, EventHandle, HostRef, Layout, ReplyEnd, Start,
-        SubscribeOptions, To, Value,
+        BoundaryFuture, Buffer, Content, EventHandle, HostRef, Layout, ReplyEnd, ReplyForm, Start,
+        SubscribeOptions, To,
         export::Lent,
         host::{RouteRef, WaitEnd},
+        probe::{Taker, Viewer},
     },
     error::{Error, Result},
     event::{Emit, EventSlot},
@@ -35,31 +38,54 @@ pub(crate) struct Scope {
     pub(crate) routes: Routes,
 }
 
-/// Awaits something of the host that begins at the first poll, and is often done then.
-async fn begun<T>(
-    content: Content,
-    mut begin: impl FnMut(
-        Content,
-        &mut task::Context<'_>,
-    ) -> Result<Start<T, BoundaryFuture<T>>, Buffer>,
-) -> Result<T> {
-    let mut content = Some(content);
-    let mut going_on: Option<BoundaryFuture<T>> = None;
-    let ended = poll_fn(|cx| {
-        if let Some(content) = content.take() {
-            match begin(content, cx) {
+/// Something that the host is asked for at the first poll, and that is often done then.
+///
+/// No `async` block: its state is small, so that an emitter in a loop moves little, and it is made where it is awaited.
+enum Asked<T> {
+    /// Not yet: this is what it is to get.
+    Content(Content),
+    /// Nothing could be made to ask with.
+    Failed(Box<Error>),
+    GoesOn(BoundaryFuture<T>),
+    Done,
+}
+
+impl<T> Asked<T> {
+    #[inline]
+    fn with(content: Result<Content>) -> Self {
+        content.map_or_else(|error| Asked::Failed(Box::new(error)), Asked::Content)
+    }
+
+    #[inline]
+    fn poll(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        begin: impl FnOnce(
+            Content,
+            &mut task::Context<'_>,
+        ) -> Result<Start<T, BoundaryFuture<T>>, Buffer>,
+    ) -> Poll<Result<T>> {
+        let ended = match mem::replace(self, Asked::Done) {
+            Asked::Content(content) => match begin(content, cx) {
                 Ok(Start::Ready(value)) => return Poll::Ready(Ok(value)),
-                Ok(Start::Pending(future)) => going_on = Some(future),
-                Err(panic) => return Poll::Ready(Err(panic)),
-            }
-            return Poll::Pending;
-        }
-        match &mut going_on {
-            Some(future) => Pin::new(future).poll(cx),
-            None => Poll::Pending,
-        }
-    });
-    ended.await.map_err(|panic| Error::new("host_panicked", panic.to_text()))
+                Ok(Start::Pending(future)) => {
+                    *self = Asked::GoesOn(future);
+                    return Poll::Pending;
+                }
+                Err(panic) => Err(panic),
+            },
+            Asked::GoesOn(mut future) => match Pin::new(&mut future).poll(cx) {
+                Poll::Ready(ended) => ended,
+                Poll::Pending => {
+                    *self = Asked::GoesOn(future);
+                    return Poll::Pending;
+                }
+            },
+            Asked::Failed(error) => return Poll::Ready(Err(*error)),
+            Asked::Done => return Poll::Pending,
+        };
+        Poll::Ready(ended.map_err(|panic| Error::new("host_panicked", panic.to_text())))
+    }
 }
 
 /// The way of a plugin to its host.
@@ -103,10 +129,22 @@ impl Context {
         }
     }
 
-    /// The event's payload as a value, if it came as one.
+    /// The payload for somebody who owns it: a copy of the event's value, or else decoded.
+    ///
+    /// # Errors
+    /// `invalid_payload`, with the path inside it.
     #[doc(hidden)]
-    pub fn value(&self) -> Option<&Value> {
-        self.event.as_ref().and_then(EventHandle::value)
+    pub fn own_payload<T: DeserializeOwned>(&self, take: Option<Taker<T>>) -> Result<T> {
+        match take.zip(self.event.as_ref()).and_then(|(take, event)| take(event)) {
+            Some(data) => Ok(data),
+            None => self.borrow_payload(),
+        }
+    }
+
+    /// The event's value itself, for somebody who only looks at it.
+    #[doc(hidden)]
+    pub fn view_payload<T>(&self, view: Option<Viewer<T>>) -> Option<&T> {
+        view.zip(self.event.as_ref()).and_then(|(view, event)| view(event))
     }
 
     /// The payload, decoded, with what it can borrow from its encoding.
@@ -127,43 +165,40 @@ impl Context {
     ///
     /// It never fails: what went wrong stands in the report, also when the event's name is none or its payload
     /// cannot be encoded. An event that is given away, and not lent, is not copied.
-    pub async fn emit<E: Emit>(&self, event: E) -> Report {
-        let (name, slot) = (event.owned_name(), event.slot());
-        let emitted = match event.into_content() {
-            Ok(content) => {
-                let host = &self.scope.host;
-                begun(content, |content, cx| {
-                    host.emit(self.event.as_ref(), self.to(&name, slot), content, cx)
-                })
-                .await
-            }
-            Err(error) => Err(error),
-        };
-        Report::new(emitted.unwrap_or_else(subscriptions::refused), name)
+    pub fn emit<E: Emit>(&self, event: E) -> impl Future<Output = Report> {
+        let (mut name, slot) = (event.owned_name(), event.slot());
+        let route = self.route(&name, slot);
+        let as_bytes = route.is_some_and(RouteRef::next_as_bytes);
+        let mut asked = Asked::with(event.into_content(as_bytes));
+        poll_fn(move |cx| {
+            let polled = asked.poll(cx, |content, cx| {
+                self.scope.host.emit(self.event.as_ref(), to(route, &name), content, cx)
+            });
+            polled.map(|ended| {
+                Report::new(ended.unwrap_or_else(subscriptions::refused), mem::take(&mut name))
+            })
+        })
     }
 
     /// Emits, and wants exactly one reply.
     ///
     /// # Errors
     /// `no_handler`, `no_reply`, `several_replies`, `invalid_reply`, or the first failure, with its own code.
-    pub async fn request<R>(&self, event: impl Emit) -> Result<R>
+    pub fn request<R>(&self, event: impl Emit) -> impl Future<Output = Result<R>>
     where
         R: DeserializeOwned + Layout + Clone,
     {
-        let (name, slot, wants) = (event.owned_name(), event.slot(), R::fingerprint());
-        let content = event.into_content()?;
-        let host = &self.scope.host;
-        let end = begun(content, |content, cx| {
-            host.request(self.event.as_ref(), self.to(&name, slot), content, wants, cx)
-        });
-        match end.await? {
-            // The host has compared the fingerprints.
-            ReplyEnd::Value(value) => value.take().map_err(|_| {
-                Error::new("invalid_reply", format_args!("the reply to {name} is of another type"))
-            }),
-            ReplyEnd::Bytes(reply) => decode_reply(&name, &reply),
-            ReplyEnd::Report(handle) => Report::new(handle, name).into_reply(),
-        }
+        let (name, slot) = (event.owned_name(), event.slot());
+        let route = self.route(&name, slot);
+        let as_bytes = route.is_some_and(RouteRef::next_as_bytes);
+        let mut asked = Asked::with(event.into_content(as_bytes));
+        poll_fn(move |cx| {
+            let polled = asked.poll(cx, |content, cx| {
+                let (form, to) = (ReplyForm::of(R::fingerprint()), to(route, &name));
+                self.scope.host.request(self.event.as_ref(), to, content, &form, cx)
+            });
+            polled.map(|end| reply(end?, &name))
+        })
     }
 
     /// Hands the event over without waiting for its handlers.
@@ -172,17 +207,16 @@ impl Context {
     /// `rejected` when the host's queue is full or the event is none: it was not accepted then.
     pub fn send(&self, event: impl Emit) -> Result<()> {
         let (name, slot) = (event.owned_name(), event.slot());
-        let content = event.into_content()?;
-        let sent = self.scope.host.send(self.event.as_ref(), self.to(&name, slot), content);
+        let route = self.route(&name, slot);
+        let content = event.into_content(route.is_some_and(RouteRef::next_as_bytes))?;
+        let sent = self.scope.host.send(self.event.as_ref(), to(route, &name), content);
         sent.map_err(|refusal| Error::new("rejected", refusal))
     }
 
-    /// Where an event goes: along the route that was found for its type before, if there is one.
-    fn to<'a>(&'a self, name: &'a str, slot: Option<&'static EventSlot>) -> To<'a, RouteRef> {
-        match slot.and_then(|slot| self.scope.routes.get(slot, name, &self.scope.host)) {
-            Some(route) => To::Route(route),
-            None => To::Name(name),
-        }
+    /// The way of events of a type, if there is one that the host has found before.
+    #[inline]
+    fn route(&self, name: &str, slot: Option<&'static EventSlot>) -> Option<&RouteRef> {
+        slot.and_then(|slot| self.scope.routes.get(slot, name, &self.scope.host))
     }
 
     /// Awaits the next event that matches `pattern`. It starts to listen when it is called, not when it is polled.
@@ -306,6 +340,27 @@ impl Context {
     /// The host's monotonic clock, since an arbitrary start.
     pub fn now(&self) -> Duration {
         self.scope.host.now()
+    }
+}
+
+#[inline]
+fn to<'a>(route: Option<&'a RouteRef>, name: &'a str) -> To<'a, RouteRef> {
+    route.map_or(To::Name(name), To::Route)
+}
+
+/// The one reply that a request wants.
+#[inline]
+fn reply<R>(end: ReplyEnd, name: &Cow<'static, str>) -> Result<R>
+where
+    R: DeserializeOwned + Layout + Clone,
+{
+    match end {
+        // The host has compared the fingerprints.
+        ReplyEnd::Value(value) => value.take().map_err(|_| {
+            Error::new("invalid_reply", format_args!("the reply to {name} is of another type"))
+        }),
+        ReplyEnd::Bytes(reply) => decode_reply(name, &reply),
+        ReplyEnd::Report(handle) => Report::new(handle, name.clone()).into_reply(),
     }
 }
 

@@ -102,9 +102,9 @@ pub trait Emit {
         None
     }
 
-    /// What is handed over.
+    /// What is handed over; as bytes in any case if nobody takes it as a value.
     #[doc(hidden)]
-    fn into_content(self) -> Result<Content>
+    fn into_content(self, as_bytes: bool) -> Result<Content>
     where
         Self: Sized;
 }
@@ -122,7 +122,11 @@ impl<E: Event + Serialize> Emit for E {
         E::slot()
     }
 
-    fn into_content(self) -> Result<Content> {
+    #[inline]
+    fn into_content(self, as_bytes: bool) -> Result<Content> {
+        if as_bytes {
+            return payload::encode(&self).map(Content::Bytes);
+        }
         match self.into_value() {
             Ok(value) => Ok(Content::Value(value)),
             Err(event) => payload::encode(&event).map(Content::Bytes),
@@ -154,7 +158,7 @@ impl<T: Serialize + ?Sized> Emit for Named<'_, T> {
         self.name
     }
 
-    fn into_content(self) -> Result<Content> {
+    fn into_content(self, _: bool) -> Result<Content> {
         payload::encode(self.payload).map(Content::Bytes)
     }
 }
@@ -164,7 +168,7 @@ impl<T: Serialize + ?Sized> Emit for &Named<'_, T> {
         self.name
     }
 
-    fn into_content(self) -> Result<Content> {
+    fn into_content(self, _: bool) -> Result<Content> {
         payload::encode(self.payload).map(Content::Bytes)
     }
 }

@@ -256,12 +256,13 @@ pub mod __private {
             Fingerprint, Layout, Value,
             export::{LibHeader, header},
             layout::{Cached, Description},
-            probe::{Probe, Unproved},
+            probe::{Give, Probe, Unproved},
         },
         event::EventSlot,
         manifest::assert_distinct,
-        plugin::{Call, Lended, RawConfig, Running, schema},
+        plugin::{Call, RawConfig, Running, schema},
         state::{Restore, Snapshot},
+        subscriptions::call_end,
     };
 
     pub const HAS_RUNTIME: bool = cfg!(feature = "runtime");

@@ -9,8 +9,15 @@ pub const MAGIC: &str = "KSIM1\n";
 pub const SECTION: &str = ".ksi.manifest";
 
 /// The ABI that plugins built against this crate speak, as text.
-pub const ABI: &str = "2";
-const _: () = assert!(crate::abi::ABI_VERSION == 2, "ABI and ABI_VERSION differ");
+pub const ABI: &str = "3";
+const _: () = {
+    let (text, mut number, mut i) = (ABI.as_bytes(), 0, 0);
+    while i < text.len() {
+        number = number * 10 + (text[i] - b'0') as u32;
+        i += 1;
+    }
+    assert!(number == crate::abi::ABI_VERSION, "ABI and ABI_VERSION differ");
+};
 
 /// The compiler that built this crate, and with it the plugin.
 pub const RUSTC: &str = env!("KSI_RUSTC");

@@ -49,11 +49,17 @@ pub(crate) fn bytes_of(content: Content) -> Result<Buffer> {
 }
 
 /// Decodes; an error names the path inside the payload.
+#[inline]
 pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
-    // Noting the path costs as much as decoding, so it is done for those that fail alone.
-    if let Ok(value) = serde_json::from_slice(bytes) {
-        return Ok(value);
+    match serde_json::from_slice(bytes) {
+        Ok(value) => Ok(value),
+        // Noting the path costs as much as decoding, so it is done for those that fail alone.
+        Err(_) => decode_with_path(bytes),
     }
+}
+
+#[cold]
+fn decode_with_path<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

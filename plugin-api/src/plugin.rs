@@ -10,7 +10,7 @@ use crate::{
         Buffer, CallEnd, CallStart, EventHandle, HostRef,
         export::{Exported, Failure, FirstPoll, Lent, Shared},
         panic,
-        probe::{Giver, Taker, Viewer},
+        probe::{Give, Giving},
     },
     context::{Context, Scope},
     error::{Error, Result},
@@ -18,7 +18,7 @@ use crate::{
     routes::Routes,
     runtime::OwnRuntime,
     state::{self, Restore, Snapshot},
-    subscriptions::{FIRST_DYNAMIC, Subscriptions, call_end, failed},
+    subscriptions::{FIRST_DYNAMIC, Subscriptions, failed},
 };
 
 /// A reference to the plugin that a call may keep until it ends.
@@ -77,108 +77,17 @@ pub struct Call<'a, P> {
 }
 
 impl<P> Call<'_, P> {
-    /// With a payload that the handler owns: a copy of the event's value, or else decoded. Polls the handler once.
-    pub fn run<D, R, F, Fut>(
-        self,
-        take: Option<Taker<D>>,
-        give: Option<Giver<R>>,
-        handler: F,
-    ) -> CallStart
+    /// Makes the future of a handler, which takes its payload from the context, and polls it once.
+    #[inline]
+    pub fn run<R, F, Fut>(self, give: Giving<R>, handler: F) -> CallStart
     where
-        D: DeserializeOwned,
-        R: Serialize + 'static,
-        F: FnOnce(PluginRef<P>, Context, D) -> Fut,
-        Fut: Future<Output = Result<R>> + Send + 'static,
+        R: Serialize,
+        F: FnOnce(PluginRef<P>, Context, Give<R>) -> Fut,
+        Fut: Future<Output = CallEnd> + Send + 'static,
     {
-        match owned(&self.ctx, take) {
-            Ok(data) => self.start(give, |plugin, ctx| handler(plugin, ctx, data)),
-            Err(error) => CallStart::Ready(failed(error)),
-        }
-    }
-
-    /// With a payload that the handler sees: the event's value itself, or else decoded. Polls the handler once.
-    pub fn run_ref<D, R, F, Fut>(
-        self,
-        view: Option<Viewer<D>>,
-        give: Option<Giver<R>>,
-        handler: F,
-    ) -> CallStart
-    where
-        D: DeserializeOwned,
-        R: Serialize + 'static,
-        F: FnOnce(PluginRef<P>, Context, Lended<D>) -> Fut,
-        Fut: Future<Output = Result<R>> + Send + 'static,
-    {
-        match Lended::of(&self.ctx, view) {
-            Ok(data) => self.start(give, |plugin, ctx| handler(plugin, ctx, data)),
-            Err(error) => CallStart::Ready(failed(error)),
-        }
-    }
-
-    /// With a payload that borrows from its encoding, so that the handler itself decodes it. Polls the handler once.
-    pub fn run_borrowed<R, F, Fut>(self, give: Option<Giver<R>>, handler: F) -> CallStart
-    where
-        R: Serialize + 'static,
-        F: FnOnce(PluginRef<P>, Context) -> Fut,
-        Fut: Future<Output = Result<R>> + Send + 'static,
-    {
-        self.start(give, handler)
-    }
-
-    fn start<R, F, Fut>(self, give: Option<Giver<R>>, handler: F) -> CallStart
-    where
-        R: Serialize + 'static,
-        F: FnOnce(PluginRef<P>, Context) -> Fut,
-        Fut: Future<Output = Result<R>> + Send + 'static,
-    {
-        let (plugin, scope) = (self.plugin, self.ctx.lent_scope());
-        let future = handler(plugin, self.ctx);
-        scope.runtime.start(async move { call_end(future.await, give) }, self.first)
-    }
-}
-
-/// A payload of the handler's own.
-pub(crate) fn owned<D: DeserializeOwned>(ctx: &Context, take: Option<Taker<D>>) -> Result<D> {
-    if let (Some(value), Some(take)) = (ctx.value(), take)
-        && let Some(data) = take(value)
-    {
-        return Ok(data);
-    }
-    ctx.borrow_payload()
-}
-
-/// A payload that a handler sees for as long as its call lasts.
-pub enum Lended<T> {
-    /// The event came as bytes, or as a value of another type.
-    Decoded(T),
-    /// It lies in the event, which the call's context holds.
-    OfEvent(Viewer<T>),
-}
-
-impl<T: DeserializeOwned> Lended<T> {
-    fn of(ctx: &Context, view: Option<Viewer<T>>) -> Result<Self> {
-        if let (Some(value), Some(view)) = (ctx.value(), view)
-            && view(value).is_some()
-        {
-            return Ok(Lended::OfEvent(view));
-        }
-        ctx.borrow_payload().map(Lended::Decoded)
-    }
-}
-
-impl<T> Lended<T> {
-    /// The payload. `ctx` is that of the same call.
-    ///
-    /// # Errors
-    /// `invalid_payload` when it is that of another one.
-    pub fn get<'a>(&'a self, ctx: &'a Context) -> Result<&'a T> {
-        match self {
-            Lended::Decoded(data) => Ok(data),
-            Lended::OfEvent(view) => ctx
-                .value()
-                .and_then(view)
-                .ok_or_else(|| Error::new("invalid_payload", "the event's value is not there")),
-        }
+        let Call { plugin, ctx, first } = self;
+        let (scope, give) = (ctx.lent_scope(), give(first.form()));
+        scope.runtime.start(first, || handler(plugin, ctx, give))
     }
 }
 
@@ -293,7 +202,8 @@ impl<P: Plugin> Exported for Running<P> {
         event: EventHandle,
         first: FirstPoll<'_>,
     ) -> CallStart {
-        let ctx = Context::of_call(Lent::of(this, |running| &running.scope), event);
+        let scope = Lent::of(this, |running| &running.scope);
+        let ctx = Context::of_call(scope, event);
         if handler >= FIRST_DYNAMIC {
             return call_dynamic(handler, &ctx, first);
         }
@@ -302,7 +212,7 @@ impl<P: Plugin> Exported for Running<P> {
                 let plugin = this.part(|running| &running.plugin);
                 (handler.call)(Call { plugin, ctx, first })
             }
-            None => CallStart::Ready(unknown(handler)),
+            None => unknown(handler).into(),
         }
     }
 
@@ -321,7 +231,7 @@ fn call_dynamic(handler: u64, ctx: &Context, first: FirstPoll<'_>) -> CallStart 
     match ctx.scope().subscriptions.get(handler) {
         Some(subscribed) => subscribed(ctx, first),
         // It was unsubscribed between the router's look-up and this call.
-        None => CallStart::Ready(CallEnd::NoReply),
+        None => CallStart::NoReply,
     }
 }
 

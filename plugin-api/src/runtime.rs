@@ -112,11 +112,11 @@ pub(crate) use tokio_runtime::{OwnRuntime, RuntimeHandle};
 impl RuntimeHandle {
     /// Starts a call inside the plugin's runtime, if it has one.
     #[inline]
-    pub(crate) fn start<F>(&self, future: F, first: FirstPoll<'_>) -> CallStart
+    pub(crate) fn start<F>(&self, first: FirstPoll<'_>, make: impl FnOnce() -> F) -> CallStart
     where
         F: Future<Output = CallEnd> + Send + 'static,
     {
-        if self.is_some() { first.start(self.enter(future)) } else { first.start(future) }
+        if self.is_some() { first.start(|| self.enter(make())) } else { first.start(make) }
     }
 
     /// The same future, polled and dropped inside the plugin's runtime.

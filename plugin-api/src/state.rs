@@ -56,7 +56,7 @@ impl<P> Taking<'_, P> {
                 Err(error) => failed(error),
             }
         };
-        scope.runtime.start(ended, self.first)
+        scope.runtime.start(self.first, || ended)
     }
 }
 
@@ -82,12 +82,12 @@ impl<P> Restoring<'_, P> {
             Err(error) => {
                 let version = self.version;
                 let text = format!("the snapshot is not one of version {version}: {error}");
-                return CallStart::Ready(failed(Error::new("invalid_snapshot", text)));
+                return failed(Error::new("invalid_snapshot", text)).into();
             }
         };
         let scope = self.ctx.lent_scope();
         let restored = method(self.plugin, self.ctx, state);
-        scope.runtime.start(async move { call_end(restored.await, None) }, self.first)
+        scope.runtime.start(self.first, || async move { call_end(restored.await, None) })
     }
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn snapshot<P: Plugin>(
     }
     let written: Vec<u32> = P::SNAPSHOTS.iter().map(|known| known.version).collect();
     let what = format_args!("and one of version {version} was asked for");
-    CallStart::Ready(failed(unknown("writes", &written, what)))
+    failed(unknown("writes", &written, what)).into()
 }
 
 /// Starts to restore a snapshot of `version`.
@@ -122,7 +122,7 @@ pub(crate) fn restore<P: Plugin>(
         "and this one is of version {version}: load a version of the plugin that wrote it, or give this one a \
          #[restore(version = {version})]"
     );
-    CallStart::Ready(failed(unknown("restores", &restored, what)))
+    failed(unknown("restores", &restored, what)).into()
 }
 
 fn unknown(does: &str, versions: &[u32], what: std::fmt::Arguments<'_>) -> Error {

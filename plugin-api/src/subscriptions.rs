@@ -15,12 +15,11 @@ use crate::{
     abi::{
         CallEnd, CallStart, Failure, Layout, OutcomeCode, OutcomeView, ReportHandle, ReportObject,
         export::FirstPoll,
-        probe::{Giver, Probe, Taker},
+        probe::{Give, Probe, Taker},
     },
     context::Context,
     error::{Error, Result},
     payload,
-    plugin::owned,
 };
 
 /// Numbers from here on are handlers of this table; below are the declared ones.
@@ -51,15 +50,16 @@ impl Subscriptions {
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
         let number = FIRST_DYNAMIC + self.next.fetch_add(1, Ordering::Relaxed);
-        let take: Taker<D> = |value| value.get::<D>().cloned();
-        let handler: Handler = Arc::new(move |ctx, first| match owned(ctx, Some(take)) {
+        let take: Taker<D> = |event| event.value::<D>().cloned();
+        let handler: Handler = Arc::new(move |ctx, first| match ctx.own_payload(Some(take)) {
             Ok(data) => {
                 // A clone, because the handler takes it by value and may keep it: it must count.
                 let future = handler(Context::clone(ctx), data);
+                let give = Probe::<R>::giver(first.form());
                 let runtime = &ctx.scope().runtime;
-                runtime.start(async move { call_end(future.await, Probe::<R>::giver()) }, first)
+                runtime.start(first, || async move { call_end(future.await, give) })
             }
-            Err(error) => CallStart::Ready(failed(error)),
+            Err(error) => failed(error).into(),
         });
         self.lock().insert(number, Entry { handler, subscription: None });
         number
@@ -102,7 +102,8 @@ impl Subscriptions {
 }
 
 /// How a handler's result crosses the boundary.
-pub(crate) fn call_end<R: Serialize>(result: Result<R>, give: Option<Giver<R>>) -> CallEnd {
+#[inline]
+pub fn call_end<R: Serialize>(result: Result<R>, give: Give<R>) -> CallEnd {
     let given = result.map(|reply| match give {
         Some(give) => give(reply),
         None => Err(reply),

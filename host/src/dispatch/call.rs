@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::abi::{BoundaryFuture, CallEnd};
+use ksi_plugin_api::abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
 use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
-    ended::{Ended, Wants},
+    ended::Ended,
     hold::{Gate, Inside},
     slot::polling,
     stripe::Striped,
@@ -29,7 +29,15 @@ use crate::{event::Event, shared_value::Keeper};
 /// Whoever holds one keeps it callable, so a route and a call in flight are what an old generation waits for.
 pub(crate) trait Callee: Send + Sync + 'static {
     /// Starts a call with its first poll. Entered and polled on dispatch workers only.
-    fn start(&self, handler: u64, event: Arc<Event>, cx: &mut Context<'_>) -> Started;
+    ///
+    /// A reply comes in this form if the callee can give it; otherwise in any.
+    fn start(
+        &self,
+        handler: u64,
+        event: Counted<Event>,
+        form: &ReplyForm,
+        cx: &mut Context<'_>,
+    ) -> Started;
 }
 
 /// How a call began.
@@ -175,15 +183,15 @@ pub(crate) enum Begun {
 /// Begins a call of one handler, with its first poll. On a dispatch worker.
 ///
 /// A call that is ready then costs no task, no timer, no future of the host, and no count that another core writes too.
-/// `held` gives the entry to a call that goes on; `inside` is where the event has entered, if the generation has a gate; `wants` is what the
-/// emitter can take as a value.
+/// `held` gives the entry to a call that goes on; `inside` is where the event has entered, if the generation has a gate; `form` is how the
+/// emitter takes replies.
 #[inline]
 pub(crate) fn begin(
     entry: &Entry,
     held: impl FnOnce() -> Arc<Entry>,
-    event: Arc<Event>,
+    event: Counted<Event>,
     inside: Option<Arc<Inside>>,
-    wants: &Wants,
+    form: &ReplyForm,
     site: &CallSite,
     cx: &mut Context<'_>,
 ) -> Begun {
@@ -191,14 +199,14 @@ pub(crate) fn begin(
     let since = entry.cancel.now();
     if entry.blocking {
         let call = Call::new(held(), inside, None);
-        return Begun::GoesOn(Box::pin(call.block(event, since, *wants, site.clone())));
+        return Begun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
     }
     let (key, number, deadline) = (entry.info.key, event.id().number(), event.deadline());
-    let started = polling(key, number, || entry.callee.start(entry.number, event, cx));
+    let started = polling(key, number, || entry.callee.start(entry.number, event, form, cx));
     let going = match started {
         Started::Ready(ended) => {
             // In this order: a reply that cannot become what is wanted is a failure of the handler.
-            let ended = ended.of(entry, wants);
+            let ended = ended.of(entry, form);
             entry.info.counts.end(&ended);
             return Begun::Ended(ended);
         }
@@ -208,7 +216,7 @@ pub(crate) fn begin(
     let call = Call::new(held(), inside, Some(going));
     // Most calls are ready at once, so the timer is armed only here.
     let limit = Limit::of(entry, deadline, site);
-    Begun::GoesOn(Box::pin(call.go_on(number, since, *wants, limit)))
+    Begun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
 }
 
 /// What goes on after the first poll.
@@ -245,7 +253,7 @@ impl Call {
         Call { going, active, accounted, entry }
     }
 
-    async fn go_on(mut self, number: u64, since: u64, wants: Wants, limit: Limit) -> Ended {
+    async fn go_on(mut self, number: u64, since: u64, form: ReplyForm, limit: Limit) -> Ended {
         let key = self.entry.info.key;
         let going = &mut self.going;
         let call = poll_fn(|cx| match going {
@@ -254,22 +262,28 @@ impl Call {
         });
         let ended = limit.hold(&self.entry, since, call).await;
         self.going = None;
-        let ended = ended.of(&self.entry, &wants);
+        let ended = ended.of(&self.entry, &form);
         self.active = None;
         self.accounted.end(&ended);
         ended
     }
 
     /// On a thread that may be blocked. Its emitter waits no longer than the deadline, although the thread may.
-    async fn block(mut self, event: Arc<Event>, since: u64, wants: Wants, site: CallSite) -> Ended {
+    async fn block(
+        mut self,
+        event: Counted<Event>,
+        since: u64,
+        form: ReplyForm,
+        site: CallSite,
+    ) -> Ended {
         let limit = Limit::of(&self.entry, event.deadline(), &site);
         // If it is given up on, the task is dropped: before it has begun, or after its present poll. The call counts as
         // active until then.
         let (active, entry, site_there) = (self.active.take(), self.entry.clone(), site.clone());
         let task = site.workers.spawn_blocking(async move {
-            let ended = run(&entry, event, &site_there, since).await;
+            let ended = run(&entry, event, &form, &site_there, since).await;
             drop(active);
-            ended.of(&entry, &wants)
+            ended.of(&entry, &form)
         });
         let ended = limit.hold(&self.entry, since, task).await;
         self.accounted.end(&ended);
@@ -277,13 +291,19 @@ impl Call {
     }
 }
 
-async fn run(entry: &Entry, event: Arc<Event>, site: &CallSite, since: u64) -> Ended {
+async fn run(
+    entry: &Entry,
+    event: Counted<Event>,
+    form: &ReplyForm,
+    site: &CallSite,
+    since: u64,
+) -> Ended {
     let (key, number) = (entry.info.key, event.id().number());
     let limit = Limit::of(entry, event.deadline(), site);
     let mut event = Some(event);
     let started = poll_fn(|cx| match event.take() {
         Some(event) => {
-            Poll::Ready(polling(key, number, || entry.callee.start(entry.number, event, cx)))
+            Poll::Ready(polling(key, number, || entry.callee.start(entry.number, event, form, cx)))
         }
         None => Poll::Pending,
     })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ksi_plugin_api::abi::{Buffer, CallEnd, Failure, Fingerprint, OutcomeCode, Value};
+use ksi_plugin_api::abi::{Buffer, CallEnd, Failure, OutcomeCode, ReplyForm, Value};
 
 use super::call::Entry;
 use crate::{
@@ -18,17 +18,6 @@ pub(crate) enum Ended {
     Panicked { message: Buffer },
     TimedOut { after: Duration },
     Rejected { reason: Box<str> },
-}
-
-/// In which form an emitter can take replies.
-#[derive(Clone, Copy)]
-pub(crate) enum Wants {
-    /// In whatever form they come: a plugin's report shows them.
-    Any,
-    /// As JSON, made within the call.
-    Json,
-    /// One reply: as a value of this layout, or else as JSON.
-    One(Option<Fingerprint>),
 }
 
 /// A reply.
@@ -64,18 +53,14 @@ impl Ended {
     /// letting it go runs no code of the callee; a value of another layout than the wanted one becomes JSON; and what the
     /// emitter may look at in any way keeps the callee's library from here on.
     #[inline]
-    pub(super) fn of(self, entry: &Entry, wants: &Wants) -> Self {
+    pub(super) fn of(self, entry: &Entry, form: &ReplyForm) -> Self {
         let Ended::Replied(Reply::Loose(value)) = self else { return self };
-        match (wants, &entry.keeper) {
-            (Wants::One(Some(print)), _)
-                if *print == value.fingerprint() && !value.needs_maker_to_drop() =>
-            {
+        let taken = form.takes(Some(value.fingerprint()));
+        match &entry.keeper {
+            _ if taken && *form != ReplyForm::Any && !value.needs_maker_to_drop() => {
                 Ended::Replied(Reply::Loose(value))
             }
-            (Wants::One(print), Some(keeper)) if *print == Some(value.fingerprint()) => {
-                Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone())))
-            }
-            (Wants::Any, Some(keeper)) => {
+            Some(keeper) if taken => {
                 Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone())))
             }
             _ => Ended::Replied(Reply::Loose(value)).encoded(),

@@ -276,12 +276,14 @@ impl Drop for Hold {
 mod tests {
     use std::task;
 
+    use ksi_plugin_api::abi::Counted;
+
     use super::*;
     use crate::event::{EventIds, NewEvent, Payload};
 
-    fn event(parent: Option<&Arc<Event>>, ids: &EventIds) -> Arc<Event> {
+    fn event(parent: Option<&Counted<Event>>, ids: &EventIds) -> Counted<Event> {
         let new = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
-        Arc::new(Event::new(new, parent.cloned(), ids))
+        Counted::new(Event::new(new, parent.cloned(), ids))
     }
 
     fn pending<F: Future + Unpin>(future: &mut F) -> bool {

@@ -10,7 +10,7 @@ use std::{
 
 use ksi_plugin_api::{
     Description,
-    abi::{CallStart, EventHandle, Instance},
+    abi::{Counted, EventHandle, Instance, ReplyForm, Start},
 };
 use tokio::sync::oneshot;
 
@@ -54,13 +54,19 @@ impl LiveInstance {
 }
 
 impl Callee for LiveInstance {
-    fn start(&self, handler: u64, event: Arc<Event>, cx: &mut Context<'_>) -> Started {
+    fn start(
+        &self,
+        handler: u64,
+        event: Counted<Event>,
+        form: &ReplyForm,
+        cx: &mut Context<'_>,
+    ) -> Started {
         let Some(instance) = &self.instance else {
             return Started::Ready(Ended::Rejected { reason: "the plugin is gone".into() });
         };
-        match instance.call(handler, EventHandle::new(event), cx) {
-            CallStart::Ready(end) => Started::Ready(end.into()),
-            CallStart::Pending(future) => Started::Plugin(future),
+        match instance.call(handler, EventHandle::new(event), form, cx).into_start() {
+            Start::Ready(end) => Started::Ready(end.into()),
+            Start::Pending(future) => Started::Plugin(future),
         }
     }
 }

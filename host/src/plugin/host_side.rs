@@ -12,8 +12,8 @@ use futures_util::{FutureExt, future::Map};
 use ksi_plugin_api::{
     Pattern,
     abi::{
-        BoundaryFuture, Buffer, Content, EventHandle, Fingerprint, HostApi, LogRecord, ReplyEnd,
-        ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
+        BoundaryFuture, Buffer, Content, Counted, EventHandle, HostApi, LogRecord, ReplyEnd,
+        ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
         host::{SpanStep, WaitEnd},
     },
 };
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     dispatch::{
         call::{Cancel, Entry, HandlerInfo},
-        ended::{Ended, Reply, Wants},
+        ended::{Ended, Reply},
         hold::Gate,
     },
     event::{Event, NewEvent},
@@ -174,10 +174,10 @@ impl HostSide {
     #[inline]
     fn accept(
         &self,
-        parent: Option<&Arc<Event>>,
+        parent: Option<&Counted<Event>>,
         to: &To<'_, Resolved>,
         content: Content,
-    ) -> Result<Arc<Event>, String> {
+    ) -> Result<Counted<Event>, String> {
         let parent = parent.map(Event::to_keep);
         match to {
             To::Route(resolved) => self.router.accept_resolved(resolved, content, parent),
@@ -204,12 +204,12 @@ impl Keeper for HostSide {
     }
 }
 
-fn how<'a>(wants: Wants, to: &To<'a, Resolved>) -> How<'a> {
+fn how<'a>(form: &'a ReplyForm, to: &To<'a, Resolved>) -> How<'a> {
     let held = match to {
         To::Route(resolved) => Some(&*resolved.held),
         To::Name(_) => None,
     };
-    How { wants, held }
+    How { form, held }
 }
 
 fn report(gathered: Gathered) -> ReportHandle {
@@ -265,6 +265,11 @@ impl HostApi for HostSide {
     type Emitting = Map<Gathering, fn(Gathered) -> ReportHandle>;
     type Requesting = Map<Gathering, fn(Gathered) -> ReplyEnd>;
 
+    #[inline]
+    fn wants_bytes(route: &Resolved) -> bool {
+        route.wants_bytes()
+    }
+
     fn resolve(self: &Arc<Self>, name: &str) -> Result<Resolved, String> {
         let resolved = self.router.resolve(name, &self.plugin, self.clone());
         resolved.map_err(|error| error.to_string())
@@ -272,14 +277,14 @@ impl HostApi for HostSide {
 
     fn emit(
         self: &Arc<Self>,
-        parent: Option<&Arc<Event>>,
+        parent: Option<&Counted<Event>>,
         to: To<'_, Resolved>,
         content: Content,
         cx: &mut Context<'_>,
     ) -> Start<ReportHandle, Self::Emitting> {
         match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(report(Gathered::refused(reason))),
-            Ok(event) => match self.router.begin(event, None, &how(Wants::Any, &to), cx) {
+            Ok(event) => match self.router.begin(event, None, &how(&ReplyForm::Any, &to), cx) {
                 Begun::One(entry, ended) => Start::Ready(report(Gathered::one(entry, ended))),
                 Begun::Done(gathered) => Start::Ready(report(gathered)),
                 Begun::GoesOn(gathering) => Start::Pending(gathering.map(report as fn(_) -> _)),
@@ -289,15 +294,15 @@ impl HostApi for HostSide {
 
     fn request(
         self: &Arc<Self>,
-        parent: Option<&Arc<Event>>,
+        parent: Option<&Counted<Event>>,
         to: To<'_, Resolved>,
         content: Content,
-        wants: Option<Fingerprint>,
+        form: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Self::Requesting> {
         match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
-            Ok(event) => match self.router.begin(event, None, &how(Wants::One(wants), &to), cx) {
+            Ok(event) => match self.router.begin(event, None, &how(form, &to), cx) {
                 Begun::One(entry, ended) => Start::Ready(only_reply(entry, ended)),
                 Begun::Done(gathered) => Start::Ready(reply(gathered)),
                 Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply as fn(_) -> _)),
@@ -307,7 +312,7 @@ impl HostApi for HostSide {
 
     fn send(
         self: &Arc<Self>,
-        parent: Option<&Arc<Event>>,
+        parent: Option<&Counted<Event>>,
         to: To<'_, Resolved>,
         content: Content,
     ) -> Result<(), String> {

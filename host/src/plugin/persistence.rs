@@ -286,7 +286,7 @@ mod tests {
     use ksi_plugin_api::{
         Description,
         abi::{
-            Buffer, CallEnd, CallStart, EventHandle, HostRef,
+            Buffer, CallStart, EventHandle, HostRef,
             export::{self, Exported, Failure, FirstPoll, Shared},
             module,
         },
@@ -313,16 +313,16 @@ mod tests {
             Ok(Fake { stuck: config == b"stuck" })
         }
         fn call(_: Shared<Self>, _: u64, _: EventHandle, _: FirstPoll<'_>) -> CallStart {
-            CallStart::Ready(CallEnd::NoReply)
+            CallStart::NoReply
         }
         fn snapshot(this: Shared<Self>, _: u32, _: FirstPoll<'_>) -> CallStart {
             while this.stuck && !RELEASED.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(1));
             }
-            CallStart::Ready(CallEnd::Reply("1".into()))
+            CallStart::Reply("1".into())
         }
         fn restore(_: Shared<Self>, _: u32, _: &[u8], _: FirstPoll<'_>) -> CallStart {
-            CallStart::Ready(CallEnd::NoReply)
+            CallStart::NoReply
         }
     }
 
@@ -334,7 +334,7 @@ mod tests {
 
     fn facts(plugin: &str) -> Facts {
         let manifest: Manifest = serde_json::from_value(serde_json::json!({
-            "format": 1, "name": plugin, "version": "1", "abi": 2, "rustc": "", "target": "", "panic": "unwind",
+            "format": 1, "name": plugin, "version": "1", "abi": 3, "rustc": "", "target": "", "panic": "unwind",
             "handlers": [], "emits": [], "runtime": false, "state": { "writes": [1], "restores": [1] },
         }))
         .unwrap();

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::abi::{CallStart, EventHandle, Instance};
+use ksi_plugin_api::abi::{EventHandle, Instance, ReplyForm, Start};
 use serde_json::json;
 use tokio::{
     sync::{oneshot, watch},
@@ -371,11 +371,11 @@ async fn shutdown_handler(
     let event = NewEvent::valid(SHUTDOWN_EVENT, Payload::from_json_bytes(b"{}".to_vec()));
     let event = router.directed(event);
     let started = std::future::poll_fn(|cx| {
-        Poll::Ready(instance.call(handler, EventHandle::new(event.clone()), cx))
+        Poll::Ready(instance.call(handler, EventHandle::new(event.clone()), &ReplyForm::Json, cx))
     });
-    let pending = match started.await {
-        CallStart::Ready(end) => return Ended::from(end).into(),
-        CallStart::Pending(future) => future,
+    let pending = match started.await.into_start() {
+        Start::Ready(end) => return Ended::from(end).into(),
+        Start::Pending(future) => future,
     };
     let ended = {
         let _inside = router.site.runtime.enter();

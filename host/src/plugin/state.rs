@@ -14,7 +14,7 @@ use std::{
 };
 
 use async_task::Task;
-use ksi_plugin_api::abi::{CallStart, Instance};
+use ksi_plugin_api::abi::{CallStart, Instance, Start};
 use thiserror::Error;
 
 use super::{generation::LiveInstance, manifest::StateManifest};
@@ -202,9 +202,9 @@ pub(crate) async fn restore_in(
 }
 
 async fn ended(started: CallStart) -> OutcomeKind {
-    match started {
-        CallStart::Ready(end) => Ended::from(end).into(),
-        CallStart::Pending(future) => match future.await {
+    match started.into_start() {
+        Start::Ready(end) => Ended::from(end).into(),
+        Start::Pending(future) => match future.await {
             Ok(end) => Ended::from(end).into(),
             Err(message) => OutcomeKind::Panicked { message: message.to_text() },
         },

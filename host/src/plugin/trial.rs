@@ -13,7 +13,7 @@ use std::{
 };
 
 use ksi_plugin_api::abi::{
-    BoundaryFuture, Content, Fingerprint, HostApi, HostRef, LogRecord, ModuleRef, ReplyEnd,
+    BoundaryFuture, Content, Counted, HostApi, HostRef, LogRecord, ModuleRef, ReplyEnd, ReplyForm,
     ReportHandle, SpanRecord, Start, SubscribeOptions, To,
     host::{SpanStep, WaitEnd},
     module,
@@ -145,7 +145,7 @@ impl HostApi for Nobody {
 
     fn emit(
         self: &Arc<Self>,
-        _: Option<&Arc<Event>>,
+        _: Option<&Counted<Event>>,
         _: To<'_, ()>,
         _: Content,
         _: &mut Context<'_>,
@@ -155,10 +155,10 @@ impl HostApi for Nobody {
 
     fn request(
         self: &Arc<Self>,
-        _: Option<&Arc<Event>>,
+        _: Option<&Counted<Event>>,
         _: To<'_, ()>,
         _: Content,
-        _: Option<Fingerprint>,
+        _: &ReplyForm,
         _: &mut Context<'_>,
     ) -> Start<ReplyEnd, Pending<ReplyEnd>> {
         Start::Ready(ReplyEnd::Report(nobodys_report()))
@@ -166,7 +166,7 @@ impl HostApi for Nobody {
 
     fn send(
         self: &Arc<Self>,
-        _: Option<&Arc<Event>>,
+        _: Option<&Counted<Event>>,
         _: To<'_, ()>,
         _: Content,
     ) -> Result<(), String> {

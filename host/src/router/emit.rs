@@ -13,7 +13,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use ksi_plugin_api::{NameError, Pattern, abi::Content, validate_event_name};
+use ksi_plugin_api::{
+    NameError, Pattern,
+    abi::{Buffer, Content, Counted},
+    validate_event_name,
+};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -134,7 +138,7 @@ impl Router {
     pub(crate) fn emit(
         self: &Arc<Self>,
         event: NewEvent,
-        parent: Option<Arc<Event>>,
+        parent: Option<Counted<Event>>,
     ) -> impl Future<Output = Report> + Send + use<> {
         let router = self.clone();
         let accepted = self.accept(event, parent);
@@ -150,14 +154,14 @@ impl Router {
     pub(crate) fn send(
         self: &Arc<Self>,
         name: &str,
-        accept: impl FnOnce() -> Result<Arc<Event>, String>,
+        accept: impl FnOnce() -> Result<Counted<Event>, String>,
     ) -> Result<(), SendError> {
         let Ok(place) = self.queue.clone().try_acquire_owned() else {
             let limit = self.limits.queued_events;
             return Err(SendError::QueueFull { event: name.to_owned(), limit });
         };
         let sent = accept().map_err(SendError::Refused)?;
-        let (router, event) = (self.clone(), sent.to_keep());
+        let (router, event) = (self.clone(), Event::to_keep(&sent));
         let task = self.site.workers.spawn(async move {
             let report = Report::from(router.gathered(sent, Some(place)).await);
             if let Some(outcome) = report.error() {
@@ -173,7 +177,7 @@ impl Router {
     }
 
     /// Runs every handler of an accepted event.
-    async fn gathered(self: &Arc<Self>, event: Arc<Event>, place: Place) -> Gathered {
+    async fn gathered(self: &Arc<Self>, event: Counted<Event>, place: Place) -> Gathered {
         let mut given = Some((event, place));
         let begun = poll_fn(|cx| match given.take() {
             Some((event, place)) => Poll::Ready(self.begin(event, place, &How::PLAIN, cx)),
@@ -191,7 +195,7 @@ impl Router {
     #[inline]
     pub(crate) fn begin(
         self: &Arc<Self>,
-        event: Arc<Event>,
+        event: Counted<Event>,
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
@@ -199,10 +203,10 @@ impl Router {
         if may_poll_here() {
             return self.dispatch(event, place, how, cx);
         }
-        let (router, wants) = (self.clone(), how.wants);
+        let (router, form) = (self.clone(), *how.form);
         let mut there = self.moved(async move {
             let mut given = Some((event, place));
-            let how = How { wants, held: None };
+            let how = How { form: &form, held: None };
             let begun = poll_fn(|cx| match given.take() {
                 Some((event, place)) => Poll::Ready(router.dispatch(event, place, &how, cx)),
                 None => Poll::Pending,
@@ -223,14 +227,19 @@ impl Router {
     pub(crate) fn accept(
         &self,
         event: NewEvent,
-        parent: Option<Arc<Event>>,
-    ) -> Result<Arc<Event>, String> {
+        parent: Option<Counted<Event>>,
+    ) -> Result<Counted<Event>, String> {
         let (bytes, limit) = (event.payload.as_json().len(), self.limits.payload_bytes);
         if bytes > limit {
             return Err(too_large(&event.name, bytes, limit));
         }
         self.traffic.count(&event.source, &event.name, !event.of_plugin);
-        self.admit(Event::new(event, parent, &self.ids))
+        let event = Counted::new(Event::new(event, parent, &self.ids));
+        if event.depth() as usize > self.limits.event_depth {
+            return Err(self.too_deep(&event));
+        }
+        self.taps.show(&event);
+        Ok(event)
     }
 
     /// Accepts an event of a plugin that holds its name resolved.
@@ -239,38 +248,45 @@ impl Router {
         &self,
         resolved: &Resolved,
         content: Content,
-        parent: Option<Arc<Event>>,
-    ) -> Result<Arc<Event>, String> {
+        parent: Option<Counted<Event>>,
+    ) -> Result<Counted<Event>, String> {
         resolved.emitted.up();
+        if let Some(parent) = &parent
+            && parent.depth() as usize >= self.limits.event_depth
+        {
+            let emitter = resolved.emitters().plain.clone();
+            let refused =
+                Event::of_emitter(emitter, Buffer::new(), Some(parent.clone()), &self.ids);
+            return Err(self.too_deep(&refused));
+        }
         let emitters = resolved.emitters();
-        self.admit(match content {
+        // Made where it stays: an event is too large to be moved for nothing.
+        let event = match content {
             Content::Value(value) => {
-                Event::with_value(emitters.keeping.clone(), value, parent, &self.ids)
+                let emitter = emitters.keeping.clone();
+                Counted::made(|| Event::with_value(emitter, value, parent, &self.ids))
             }
             Content::Bytes(json) => {
                 if json.len() > self.limits.payload_bytes {
                     return Err(too_large(resolved.name(), json.len(), self.limits.payload_bytes));
                 }
-                Event::of_emitter(emitters.plain.clone(), json, parent, &self.ids)
+                let emitter = emitters.plain.clone();
+                Counted::made(|| Event::of_emitter(emitter, json, parent, &self.ids))
             }
-        })
-    }
-
-    #[inline(always)]
-    fn admit(&self, event: Event) -> Result<Arc<Event>, String> {
-        if event.depth() as usize > self.limits.event_depth {
-            return Err(format!(
-                "{} is event number {} of a chain of events, and {} are allowed (limits.event_depth). \
-                 Is it a loop? {}",
-                event.name(),
-                u64::from(event.depth()) + 1,
-                self.limits.event_depth,
-                event.chain()
-            ));
-        }
-        let event = Arc::new(event);
+        };
         self.taps.show(&event);
         Ok(event)
+    }
+
+    #[cold]
+    fn too_deep(&self, event: &Event) -> String {
+        format!(
+            "{} is event number {} of a chain of events, and {} are allowed (limits.event_depth). Is it a loop? {}",
+            event.name(),
+            u64::from(event.depth()) + 1,
+            self.limits.event_depth,
+            event.chain()
+        )
     }
 
     /// What a plugin holds to emit events of one name.
@@ -288,13 +304,14 @@ impl Router {
         let name = held.name().clone();
         let emitted = self.traffic.pair(source, &name, false);
         let limit = self.limits.payload_bytes;
-        let emitter = Emitter { name, source: source.clone(), keeper: Some(keeper), limit };
+        let emitter =
+            Emitter { keeper: Some(keeper), limit, ..Emitter::plain(name, source.clone()) };
         Ok(Resolved::new(held, emitter, emitted))
     }
 
     /// An event that goes to one handler past the routing table.
-    pub(crate) fn directed(&self, event: NewEvent) -> Arc<Event> {
-        Arc::new(Event::new(event, None, &self.ids))
+    pub(crate) fn directed(&self, event: NewEvent) -> Counted<Event> {
+        Counted::new(Event::new(event, None, &self.ids))
     }
 
     /// Lets somebody see every event that matches one of the patterns.
@@ -369,7 +386,7 @@ impl Router {
     /// Adds a handler of the host; the number it can be removed by.
     pub(crate) fn add_native<F, Fut, R>(&self, name: &str, patterns: &[Pattern], handler: F) -> u64
     where
-        F: Fn(Arc<Event>) -> Fut + Send + Sync + 'static,
+        F: Fn(Counted<Event>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, Failure>> + Send + 'static,
         R: Serialize,
     {

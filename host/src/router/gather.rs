@@ -20,6 +20,7 @@ use futures_util::{
     future::{join, join_all},
     stream::FuturesUnordered,
 };
+use ksi_plugin_api::abi::{Counted, ReplyForm};
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -32,7 +33,7 @@ use super::{
 use crate::{
     dispatch::{
         call::{self, Entry, HandlerInfo, Target, Waiting},
-        ended::{Ended, Wants},
+        ended::Ended,
         hold::{Inside, Outside},
     },
     event::Event,
@@ -104,14 +105,14 @@ impl From<Gathered> for Report {
 /// What an emitter brings along.
 pub(crate) struct How<'a> {
     /// In which form it can take replies.
-    pub(crate) wants: Wants,
+    pub(crate) form: &'a ReplyForm,
     /// The name, if it holds it: then its handlers are found without a look-up.
     pub(crate) held: Option<&'a HeldName>,
 }
 
 impl How<'_> {
     /// For somebody who holds nothing, and wants a report in JSON.
-    pub(crate) const PLAIN: How<'static> = How { wants: Wants::Json, held: None };
+    pub(crate) const PLAIN: How<'static> = How { form: &ReplyForm::Json, held: None };
 }
 
 /// An event's place in the queue of what was sent. One that waits for a plugin's state gives it up, as it counts among those
@@ -153,7 +154,7 @@ impl Router {
     #[inline]
     pub(super) fn dispatch(
         self: &Arc<Self>,
-        event: Arc<Event>,
+        event: Counted<Event>,
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
@@ -187,13 +188,13 @@ impl Router {
         self: &Arc<Self>,
         entry: Arc<Entry>,
         inside: Option<Arc<Inside>>,
-        event: Arc<Event>,
+        event: Counted<Event>,
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> Begun {
         let held = || entry.clone();
-        match call::begin(&entry, held, event, inside, &how.wants, &self.site, cx) {
+        match call::begin(&entry, held, event, inside, how.form, &self.site, cx) {
             call::Begun::Ended(ended) => Begun::One(entry, ended),
             call::Begun::GoesOn(call) => {
                 let handlers = Handlers::Known(Arc::new([entry.info.clone()]));
@@ -210,7 +211,7 @@ impl Router {
     fn dispatch_all(
         self: &Arc<Self>,
         called: Called,
-        event: Arc<Event>,
+        event: Counted<Event>,
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
@@ -225,7 +226,7 @@ impl Router {
     fn dispatch_ungated(
         self: &Arc<Self>,
         called: Called,
-        event: Arc<Event>,
+        event: Counted<Event>,
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
@@ -234,8 +235,7 @@ impl Router {
         let mut pending: Vec<Pending> = Vec::new();
         for (index, target) in called.targets.iter().enumerate() {
             let held = || target.enter_by();
-            match call::begin(&target.entry, held, event.clone(), None, &how.wants, &self.site, cx)
-            {
+            match call::begin(&target.entry, held, event.clone(), None, how.form, &self.site, cx) {
                 call::Begun::Ended(how) => ended.push(how),
                 call::Begun::GoesOn(call) => {
                     // Stands for the outcome that is to come.
@@ -265,18 +265,18 @@ impl Router {
     fn dispatch_held(
         self: &Arc<Self>,
         called: &Called,
-        event: Arc<Event>,
+        event: Counted<Event>,
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> Begun {
-        let wants = how.wants;
+        let form = *how.form;
         let (admitted, held) = admit(&called.targets, &event);
         let place = place.filter(|_| held.is_empty());
-        let calls = self.begin_all(admitted, &event, &wants, cx);
+        let calls = self.begin_all(admitted, &event, &form, cx);
         let router = self.clone();
         self.begun(cx, async move {
-            let later = held.into_iter().map(|held| router.call_later(held, &event, &wants));
+            let later = held.into_iter().map(|held| router.call_later(held, &event, &form));
             let (mut outcomes, later) = join(calls, join_all(later)).await;
             outcomes.extend(later.into_iter().flatten());
             drop(place);
@@ -311,8 +311,8 @@ impl Router {
     fn begin_all(
         &self,
         admitted: Vec<Admitted>,
-        event: &Arc<Event>,
-        wants: &Wants,
+        event: &Counted<Event>,
+        form: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> impl Future<Output = Vec<Ranked>> + Send + use<> {
         let calls: FuturesUnordered<_> = admitted
@@ -320,7 +320,7 @@ impl Router {
             .map(|(target, inside)| {
                 let (rank, handler) = (rank(&target), target.info().clone());
                 let (entry, held, event) = (&target.entry, || target.enter_by(), event.clone());
-                let begun = call::begin(entry, held, event, inside, wants, &self.site, cx);
+                let begun = call::begin(entry, held, event, inside, form, &self.site, cx);
                 async move {
                     let ended = match begun {
                         call::Begun::Ended(ended) => ended,
@@ -337,8 +337,8 @@ impl Router {
     async fn call_later(
         self: &Arc<Self>,
         held: HeldBack,
-        event: &Arc<Event>,
-        wants: &Wants,
+        event: &Counted<Event>,
+        form: &ReplyForm,
     ) -> Vec<Ranked> {
         let HeldBack { mut outside, plugin, handlers, rank } = held;
         let waiting = Waiting::begin(handlers);
@@ -375,7 +375,7 @@ impl Router {
                     let mut own = Some(own);
                     let calls = std::future::poll_fn(|cx| {
                         let own = own.take().unwrap_or_default();
-                        Poll::Ready(self.begin_all(own, event, wants, cx))
+                        Poll::Ready(self.begin_all(own, event, form, cx))
                     });
                     return calls.await.await;
                 }

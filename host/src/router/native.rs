@@ -3,11 +3,10 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
-use ksi_plugin_api::abi::{self, Buffer, panic::guarded};
+use ksi_plugin_api::abi::{self, Buffer, Counted, ReplyForm, panic::guarded};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -39,7 +38,7 @@ type NativeFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// One such handler.
 pub(crate) struct Native {
-    handler: Box<dyn Fn(Arc<Event>) -> NativeFuture + Send + Sync>,
+    handler: Box<dyn Fn(Counted<Event>) -> NativeFuture + Send + Sync>,
     runtime: Handle,
 }
 
@@ -47,7 +46,7 @@ impl Native {
     /// A handler from a function. A reply that encodes as `null` is none.
     pub(crate) fn new<F, Fut, R>(runtime: Handle, handler: F) -> Self
     where
-        F: Fn(Arc<Event>) -> Fut + Send + Sync + 'static,
+        F: Fn(Counted<Event>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, Failure>> + Send + 'static,
         R: Serialize,
     {
@@ -75,9 +74,9 @@ fn outcome<R: Serialize>(result: Result<R, Failure>) -> Ended {
 }
 
 impl Callee for Native {
-    fn start(&self, _: u64, event: Arc<Event>, cx: &mut Context<'_>) -> Started {
+    fn start(&self, _: u64, event: Counted<Event>, _: &ReplyForm, cx: &mut Context<'_>) -> Started {
         // It may keep the event for any time, on any thread: so it gets one without a plugin's value.
-        let event = match event.to_json() {
+        let event = match Event::to_json(&event) {
             Ok(event) => event,
             Err(failure) => return Started::Ready(failure.into()),
         };
@@ -122,7 +121,7 @@ mod tests {
     use super::*;
     use crate::event::{EventIds, NewEvent, Payload};
 
-    fn panics_at_once(event: Arc<Event>) -> std::future::Ready<Result<(), Failure>> {
+    fn panics_at_once(event: Counted<Event>) -> std::future::Ready<Result<(), Failure>> {
         panic!("no {} here", event.name())
     }
 
@@ -130,8 +129,8 @@ mod tests {
     async fn a_handler_that_panics_before_it_gives_a_future_is_an_outcome() {
         let native = Native::new(Handle::current(), panics_at_once);
         let event = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
-        let event = Arc::new(Event::new(event, None, &EventIds::new()));
-        match native.start(0, event, &mut Context::from_waker(Waker::noop())) {
+        let event = Counted::new(Event::new(event, None, &EventIds::new()));
+        match native.start(0, event, &ReplyForm::Json, &mut Context::from_waker(Waker::noop())) {
             Started::Ready(Ended::Panicked { message }) => {
                 assert!(message.to_text().contains("no a:b here"), "{message:?}");
             }

@@ -1,6 +1,9 @@
 //! An event name as a plugin holds it that emits it often: with everything that an emit would have to look up.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use super::names::HeldName;
 use crate::{
@@ -13,6 +16,8 @@ pub(crate) struct Resolved {
     /// By which the routing table finds it.
     pub(crate) held: Arc<HeldName>,
     emitter: Emitter,
+    /// See [`Emitter`].
+    wants_bytes: Arc<AtomicBool>,
     /// How often it was emitted; shared with the statistics.
     pub(crate) emitted: Arc<Count>,
     /// The emitter once more for each dispatch worker: every event counts a reference to it, and workers that emit at the
@@ -29,16 +34,24 @@ pub(crate) struct Emitters {
 }
 
 impl Resolved {
-    pub(crate) fn new(held: Arc<HeldName>, emitter: Emitter, emitted: Arc<Count>) -> Self {
-        Resolved { held, emitter, emitted, own: Striped::default() }
+    pub(crate) fn new(held: Arc<HeldName>, mut emitter: Emitter, emitted: Arc<Count>) -> Self {
+        let wants_bytes = Arc::new(AtomicBool::new(false));
+        emitter.wants_bytes = Some(wants_bytes.clone());
+        Resolved { held, emitter, wants_bytes, emitted, own: Striped::default() }
     }
 
     #[inline]
     pub(crate) fn emitters(&self) -> &Emitters {
         self.own.of_this_thread().get_or_init(|| Emitters {
             keeping: Arc::new(self.emitter.clone()),
-            plain: Arc::new(Emitter { keeper: None, ..self.emitter.clone() }),
+            plain: Arc::new(Emitter::plain(self.emitter.name.clone(), self.emitter.source.clone())),
         })
+    }
+
+    /// Whether the next event is better given as bytes than as a value.
+    #[inline]
+    pub(crate) fn wants_bytes(&self) -> bool {
+        self.wants_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -17,6 +17,7 @@ use tokio::sync::{
 
 use super::matcher::Matcher;
 use crate::event::Event;
+use ksi_plugin_api::abi::Counted;
 
 /// All taps of a router.
 #[derive(Default)]
@@ -29,7 +30,7 @@ pub(crate) struct Taps {
 
 struct Tap {
     /// `None` once it was full: then the reader comes to the end of what fitted.
-    sender: Mutex<Option<mpsc::Sender<Arc<Event>>>>,
+    sender: Mutex<Option<mpsc::Sender<Counted<Event>>>>,
     /// Events that did not fit.
     missed: AtomicU64,
     overflowed: Notify,
@@ -39,14 +40,14 @@ struct Tap {
 #[derive(Debug)]
 pub enum Watched {
     /// An event that matches.
-    Event(Arc<Event>),
+    Event(Counted<Event>),
     /// The last item of a watcher that was too slow: so many events did not fit into its queue.
     Missed(u64),
 }
 
 /// A watcher's end of a tap. Dropping it ends the watch.
 pub struct Watch {
-    receiver: mpsc::Receiver<Arc<Event>>,
+    receiver: mpsc::Receiver<Counted<Event>>,
     tap: Arc<Tap>,
     taps: Arc<Taps>,
     over: bool,
@@ -71,7 +72,7 @@ impl Taps {
     }
 
     /// Shows an event to everybody who watches it.
-    pub(crate) fn show(&self, event: &Arc<Event>) {
+    pub(crate) fn show(&self, event: &Counted<Event>) {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
@@ -83,7 +84,7 @@ impl Taps {
             return;
         }
         // Watchers keep events for any time, on any thread: so they get one without a plugin's value.
-        let event = match event.to_json() {
+        let event = match Event::to_json(event) {
             Ok(event) => event,
             Err(failure) => {
                 // There may be no handler that it fails in, and it must not vanish.
@@ -120,7 +121,7 @@ impl Taps {
 }
 
 impl Tap {
-    fn show(&self, event: &Arc<Event>) {
+    fn show(&self, event: &Counted<Event>) {
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         let full = match &*sender {
             Some(open) => matches!(open.try_send(event.clone()), Err(TrySendError::Full(_))),
@@ -191,9 +192,9 @@ mod tests {
     use super::*;
     use crate::event::{EventIds, NewEvent, Payload};
 
-    fn event(ids: &EventIds, name: &str) -> Arc<Event> {
+    fn event(ids: &EventIds, name: &str) -> Counted<Event> {
         let new = NewEvent::new(name, Payload::from_json_bytes(b"{}".to_vec())).unwrap();
-        Arc::new(Event::new(new, None, ids))
+        Counted::new(Event::new(new, None, ids))
     }
 
     fn patterns(texts: &[&str]) -> Vec<Pattern> {

@@ -70,44 +70,49 @@ fn handler(handler: &Handler) -> TokenStream {
 
 fn call(method: &Ident, payload: &Payload, reply: &Type) -> TokenStream {
     let span = method.span().resolved_at(Span::call_site());
-    let giver = quote!(::ksi_plugin_api::__private::Probe::<#reply>::giver());
-    // The types are spelled out so that a missing trait is reported at the author's type. And the
-    // method is called by its path, lest one of `PluginRef`'s own is taken for it.
-    let run = match payload {
-        Payload::Owned(ty) => quote_spanned! { span=>
-            call.run::<#ty, #reply, _, _>(
-                ::ksi_plugin_api::__private::Probe::<#ty>::taker(),
-                #giver,
-                |plugin: ::ksi_plugin_api::PluginRef<Self>,
-                 ctx: ::ksi_plugin_api::Context,
-                 data: #ty| async move { Self::#method(&plugin, &ctx, data).await }
-            )
-        },
-        Payload::Lent(ty) => quote_spanned! { span=>
-            call.run_ref::<#ty, #reply, _, _>(
-                ::ksi_plugin_api::__private::Probe::<#ty>::viewer(),
-                #giver,
-                |plugin: ::ksi_plugin_api::PluginRef<Self>,
-                 ctx: ::ksi_plugin_api::Context,
-                 data: ::ksi_plugin_api::__private::Lended<#ty>| async move {
-                    let data = data.get(&ctx)?;
-                    Self::#method(&plugin, &ctx, data).await
-                }
-            )
-        },
+    // The payload is taken inside the future, where it stays. The types are spelled out so that a missing trait is
+    // reported at the author's type. And the method is called by its path, lest one of `PluginRef`'s own is taken for it.
+    let (taken, data) = match payload {
+        Payload::Owned(ty) => {
+            let take = quote!(::ksi_plugin_api::__private::Probe::<#ty>::taker());
+            (quote_spanned!(span=> let data = ctx.own_payload::<#ty>(#take);), quote!(data))
+        }
+        Payload::Lent(ty) => {
+            let view = quote!(::ksi_plugin_api::__private::Probe::<#ty>::viewer());
+            let taken = quote_spanned! { span=>
+                let decoded: #ty;
+                let data = match ctx.view_payload::<#ty>(#view) {
+                    ::core::option::Option::Some(data) => ::core::result::Result::Ok(data),
+                    ::core::option::Option::None => match ctx.borrow_payload::<#ty>() {
+                        ::core::result::Result::Ok(data) => {
+                            decoded = data;
+                            ::core::result::Result::Ok(&decoded)
+                        }
+                        ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
+                    },
+                };
+            };
+            (taken, quote!(data))
+        }
         Payload::Borrowed(ty) | Payload::BorrowedLent(ty) => {
             let lent = matches!(payload, Payload::BorrowedLent(_)).then(|| quote!(&));
-            quote_spanned! { span=>
-                call.run_borrowed::<#reply, _, _>(
-                    #giver,
-                    |plugin: ::ksi_plugin_api::PluginRef<Self>,
-                     ctx: ::ksi_plugin_api::Context| async move {
-                        let data: #ty = ctx.borrow_payload()?;
-                        Self::#method(&plugin, &ctx, #lent data).await
-                    }
-                )
-            }
+            (quote_spanned!(span=> let data = ctx.borrow_payload::<#ty>();), quote!(#lent data))
         }
+    };
+    let run = quote_spanned! { span=>
+        call.run::<#reply, _, _>(
+            ::ksi_plugin_api::__private::Probe::<#reply>::giver,
+            |plugin: ::ksi_plugin_api::PluginRef<Self>,
+             ctx: ::ksi_plugin_api::Context,
+             give: ::ksi_plugin_api::__private::Give<#reply>| async move {
+                #taken
+                let result = match data {
+                    ::core::result::Result::Ok(data) => Self::#method(&plugin, &ctx, #data).await,
+                    ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
+                };
+                ::ksi_plugin_api::__private::call_end(result, give)
+            }
+        )
     };
     quote! {
         |call| {

@@ -122,30 +122,33 @@ mod tests {
                 "Greet",
                 "call.run_ref::<Greet, (), _, _>( \
                  ::ksi_plugin_api::__private::Probe::<Greet>::viewer(), \
-                 ::ksi_plugin_api::__private::Probe::<()>::giver(), \
+                 ::ksi_plugin_api::__private::Probe::<()>::giver, \
                  |plugin: ::ksi_plugin_api::PluginRef<Self>, ctx: ::ksi_plugin_api::Context, \
-                 data: ::ksi_plugin_api::__private::Lended<Greet>| async move { \
-                 let data = data.get(&ctx)?; Self::h(&plugin, &ctx, data).await })",
+                 data: ::ksi_plugin_api::__private::Lended<Greet>, \
+                 give: ::ksi_plugin_api::__private::Give<()>| async move { \
+                 let result = match data.get(&ctx) { \
+                 Ok(data) => Self::h(&plugin, &ctx, data).await, Err(error) => Err(error), }; \
+                 ::ksi_plugin_api::__private::call_end(result, give) })",
             ),
             (
                 "Line<'_>",
                 "Line<'static>",
-                "let data: Line<'_> = ctx.borrow_payload()?; Self::h(&plugin, &ctx, data).await",
+                "match ctx.borrow_payload::<Line<'_>>() { Ok(data) => Self::h(&plugin, &ctx, data).await,",
             ),
             (
                 "&Line<'_>",
                 "Line<'static>",
-                "let data: Line<'_> = ctx.borrow_payload()?; Self::h(&plugin, &ctx, &data).await",
+                "match ctx.borrow_payload::<Line<'_>>() { Ok(data) => Self::h(&plugin, &ctx, &data).await,",
             ),
             (
                 "&str",
                 "&'static str",
-                "let data: &str = ctx.borrow_payload()?; Self::h(&plugin, &ctx, data).await",
+                "match ctx.borrow_payload::<&str>() { Ok(data) => Self::h(&plugin, &ctx, data).await,",
             ),
             (
                 "Option<&RawValue>",
                 "Option<&'static RawValue>",
-                "let data: Option<&RawValue> = ctx.borrow_payload()?;",
+                "match ctx.borrow_payload::<Option<&RawValue>>() {",
             ),
         ] {
             let block = format!(

@@ -249,10 +249,12 @@ mod tests {
              priority: -2, timeout_ms: 5000, blocking: true,",
             "use ::ksi_plugin_api::__private::Unproved as _; call.run::<Greet, Greeted, _, _>( \
              ::ksi_plugin_api::__private::Probe::<Greet>::taker(), \
-             ::ksi_plugin_api::__private::Probe::<Greeted>::giver(), \
+             ::ksi_plugin_api::__private::Probe::<Greeted>::giver, \
              |plugin: ::ksi_plugin_api::PluginRef<Self>, \
-             ctx: ::ksi_plugin_api::Context, data: Greet| async move { \
-             Self::greet(&plugin, &ctx, data).await })",
+             ctx: ::ksi_plugin_api::Context, data: Greet, \
+             give: ::ksi_plugin_api::__private::Give<Greeted>| async move { \
+             ::ksi_plugin_api::__private::call_end( \
+             Self::greet(&plugin, &ctx, data).await, give) })",
             "reply_schema: ::ksi_plugin_api::__private::schema::<Greeted>",
             "Self::start(&ctx, config.decode::<Config>()?).await",
             "::ksi_plugin_api::__private::export_plugin!(Greeter, name = \"greeter\", \

@@ -20,7 +20,7 @@ use abi_stable::{
 pub use abi_stable::library::LibHeader;
 
 use super::{
-    BoundaryFuture, Buffer, EventHandle, HostRef,
+    BoundaryFuture, Buffer, EventHandle, HostRef, ReplyForm,
     future::DropInPlace,
     memory::{Memory, adopt_memory},
     module::{CallEnd, CallStart, CreateEnd, InstancePointer, ModuleRef, PluginModule},
@@ -157,21 +157,28 @@ impl<T> Drop for Lent<T> {
 pub struct FirstPoll<'a> {
     waker: &'a Waker,
     scratch: &'a mut Scratch,
+    form: &'a ReplyForm,
 }
 
 impl FirstPoll<'_> {
-    /// Starts a call: polls its future once, in the host's block if it fits there, and boxes it otherwise.
+    /// In which form the emitter takes the reply.
     #[inline]
-    pub fn start<F>(self, future: F) -> CallStart
+    pub fn form(&self) -> &ReplyForm {
+        self.form
+    }
+
+    /// Starts a call: makes its future and polls it once, in the host's block if it fits there, and in a box otherwise.
+    #[inline]
+    pub fn start<F>(self, make: impl FnOnce() -> F) -> CallStart
     where
         F: Future<Output = CallEnd> + Send + 'static,
     {
         let mut cx = Context::from_waker(self.waker);
-        let Some(place) = self.scratch.room_for::<F>() else { return self.start_boxed(future) };
+        let Some(place) = self.scratch.room_for::<F>() else { return self.start_boxed(make()) };
         // SAFETY: a block has room for an `F` at `place`, and nothing else lies there. The future is not moved from
         // here on, and dropped in place before the block is given back.
         let polled = unsafe {
-            place.write(future);
+            place.write(make());
             guarded_again(|| Pin::new_unchecked(&mut *place).poll(&mut cx))
         };
         let end = match polled {
@@ -184,7 +191,7 @@ impl FirstPoll<'_> {
             Err(message) => CallEnd::Panicked(message),
         };
         discard(DropInPlace(place));
-        CallStart::Ready(end)
+        end.into()
     }
 
     fn start_boxed<F>(self, future: F) -> CallStart
@@ -199,7 +206,7 @@ impl FirstPoll<'_> {
             Err(message) => CallEnd::Panicked(message),
         };
         discard(future);
-        CallStart::Ready(end)
+        end.into()
     }
 }
 
@@ -234,10 +241,11 @@ fn panicked(message: &Buffer) -> Failure {
 fn entered(
     waker: &Waker,
     scratch: &mut Scratch,
+    form: &ReplyForm,
     start: impl FnOnce(FirstPoll<'_>) -> CallStart,
 ) -> CallStart {
-    let started = guarded(|| start(FirstPoll { waker, scratch }));
-    started.unwrap_or_else(|message| CallStart::Ready(CallEnd::Panicked(message)))
+    let started = guarded(|| start(FirstPoll { waker, scratch, form }));
+    started.unwrap_or_else(CallStart::Panicked)
 }
 
 struct Shims<P>(PhantomData<P>);
@@ -286,11 +294,12 @@ impl<P: Exported> Shims<P> {
         event: EventHandle,
         waker: *const WakerBase,
         scratch: &mut Scratch,
+        form: &ReplyForm,
     ) -> CallStart {
         // SAFETY: the host passes the pointer that `create` gave, of an instance that it has not destroyed, and
         // drops every call before the instance (see `Instance`). `waker` is valid for this call.
         let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
-        entered(&waker, scratch, |first| P::call(this, handler, event, first))
+        entered(&waker, scratch, form, |first| P::call(this, handler, event, first))
     }
 
     unsafe extern "C" fn snapshot(
@@ -300,7 +309,8 @@ impl<P: Exported> Shims<P> {
     ) -> CallStart {
         // SAFETY: as in `call`; a snapshot that goes on is a call too.
         let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
-        entered(&waker, &mut Scratch::none(), |first| P::snapshot(this, version, first))
+        let form = &ReplyForm::Json;
+        entered(&waker, &mut Scratch::none(), form, |first| P::snapshot(this, version, first))
     }
 
     unsafe extern "C" fn restore(
@@ -312,7 +322,8 @@ impl<P: Exported> Shims<P> {
         // SAFETY: as in `snapshot`.
         let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
         let state = state.as_slice();
-        entered(&waker, &mut Scratch::none(), |first| P::restore(this, version, state, first))
+        let form = &ReplyForm::Json;
+        entered(&waker, &mut Scratch::none(), form, |first| P::restore(this, version, state, first))
     }
 
     unsafe extern "C" fn destroy(instance: *mut ()) {

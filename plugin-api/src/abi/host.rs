@@ -10,7 +10,8 @@ use std::{
 use abi_stable::{StableAbi, std_types::RStr};
 
 use super::{
-    BoundaryFuture, Buffer, Content, EventHandle, EventObject, Fingerprint, ReportHandle, Value,
+    BoundaryFuture, Buffer, Content, Counted, EventHandle, EventObject, Fingerprint, ReportHandle,
+    Value,
 };
 pub use super::{
     host_ref::{HostRef, RouteRef},
@@ -97,6 +98,36 @@ pub enum Start<T, F> {
     Pending(F),
 }
 
+/// In which form an emitter takes replies.
+#[repr(C, u64)]
+#[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyForm {
+    /// As they come: it shows them to whoever asks, in any form.
+    Any,
+    /// As JSON.
+    Json,
+    /// As a value of this layout, or else as JSON.
+    Layout(Fingerprint),
+}
+
+impl ReplyForm {
+    /// One reply of a type with this fingerprint, if it has one.
+    #[inline]
+    pub fn of(print: Option<Fingerprint>) -> Self {
+        print.map_or(ReplyForm::Json, ReplyForm::Layout)
+    }
+
+    /// Whether a value of a type with this fingerprint is of use; otherwise it would only be made to become JSON.
+    #[inline]
+    pub fn takes(&self, print: Option<Fingerprint>) -> bool {
+        match (self, print) {
+            (_, None) | (ReplyForm::Json, _) => false,
+            (ReplyForm::Any, Some(_)) => true,
+            (ReplyForm::Layout(wanted), Some(print)) => *wanted == print,
+        }
+    }
+}
+
 /// What became of a request.
 #[repr(C, u64)]
 #[derive(StableAbi)]
@@ -126,29 +157,35 @@ pub trait HostApi: Send + Sync + 'static {
     /// Finds out once what an emit of this name would find out each time.
     fn resolve(self: &Arc<Self>, name: &str) -> Result<Self::Route, String>;
 
+    /// Whether an event that goes this way is better given as bytes: the last value that did was looked at by nobody, and
+    /// became JSON all the same.
+    fn wants_bytes(_: &Self::Route) -> bool {
+        false
+    }
+
     /// Runs every handler of an event, all up to their first await before this returns.
     fn emit(
         self: &Arc<Self>,
-        parent: Option<&Arc<Self::Event>>,
+        parent: Option<&Counted<Self::Event>>,
         to: To<'_, Self::Route>,
         content: Content,
         cx: &mut Context<'_>,
     ) -> Start<ReportHandle, Self::Emitting>;
 
-    /// The same for an emitter that wants one reply, best as a value of this fingerprint.
+    /// The same for an emitter that wants one reply.
     fn request(
         self: &Arc<Self>,
-        parent: Option<&Arc<Self::Event>>,
+        parent: Option<&Counted<Self::Event>>,
         to: To<'_, Self::Route>,
         content: Content,
-        wants: Option<Fingerprint>,
+        wants: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Self::Requesting>;
 
     /// Accepts an event into the queue, or refuses it.
     fn send(
         self: &Arc<Self>,
-        parent: Option<&Arc<Self::Event>>,
+        parent: Option<&Counted<Self::Event>>,
         to: To<'_, Self::Route>,
         content: Content,
     ) -> Result<(), String>;

@@ -8,13 +8,14 @@ use std::{
 use abi_stable::{
     StableAbi,
     prefix_type::WithMetadata,
-    std_types::{RErr, ROk, ROption, RResult, RStr},
+    std_types::{RErr, ROk, RResult, RStr},
 };
 
 use super::{
-    BoundaryFuture, Buffer, Content, Fingerprint, ReportHandle,
+    BoundaryFuture, Buffer, Content, Counted, ReportHandle, Value,
     host::{
-        HostApi, LogRecord, ReplyEnd, SpanRecord, SpanStep, Start, SubscribeOptions, To, WaitEnd,
+        HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start, SubscribeOptions, To,
+        WaitEnd,
     },
     object::event_of,
     panic::{discard, guarded},
@@ -30,7 +31,8 @@ pub(super) enum Started<T> {
     Panicked(Buffer),
 }
 
-/// Name and content of what is emitted. The name is looked at when the route is null.
+/// Name and content of what is emitted. The name is looked at when the route is null. After a value with a route, the host
+/// notes whether the next event is better given as bytes.
 #[repr(C)]
 #[derive(StableAbi)]
 pub(super) struct Emission<'a> {
@@ -39,6 +41,45 @@ pub(super) struct Emission<'a> {
     pub(super) name: RStr<'a>,
     /// Taken out by who emits it.
     pub(super) content: Content,
+    pub(super) wants_bytes: bool,
+}
+
+/// How a request began: a [`ReplyEnd`] with two cases more, flat, so that it comes back in two registers.
+#[repr(C, u64)]
+#[derive(StableAbi)]
+pub(super) enum Requested {
+    Value(Value),
+    Bytes(Buffer),
+    Report(ReportHandle),
+    Pending(BoundaryFuture<ReplyEnd>),
+    /// The host panicked with this message.
+    Panicked(Buffer),
+}
+
+impl From<Started<ReplyEnd>> for Requested {
+    #[inline]
+    fn from(started: Started<ReplyEnd>) -> Self {
+        match started {
+            Started::Ready(ReplyEnd::Value(value)) => Requested::Value(value),
+            Started::Ready(ReplyEnd::Bytes(reply)) => Requested::Bytes(reply),
+            Started::Ready(ReplyEnd::Report(report)) => Requested::Report(report),
+            Started::Pending(future) => Requested::Pending(future),
+            Started::Panicked(message) => Requested::Panicked(message),
+        }
+    }
+}
+
+impl Requested {
+    #[inline]
+    pub(super) fn into_result(self) -> Result<Start<ReplyEnd, BoundaryFuture<ReplyEnd>>, Buffer> {
+        Ok(Start::Ready(match self {
+            Requested::Value(value) => ReplyEnd::Value(value),
+            Requested::Bytes(reply) => ReplyEnd::Bytes(reply),
+            Requested::Report(report) => ReplyEnd::Report(report),
+            Requested::Pending(future) => return Ok(Start::Pending(future)),
+            Requested::Panicked(message) => return Err(message),
+        }))
+    }
 }
 
 impl<T> Started<T> {
@@ -72,9 +113,9 @@ pub struct HostTable {
     pub(super) request: unsafe extern "C" fn(
         *const (),
         &mut Emission<'_>,
-        ROption<Fingerprint>,
+        &ReplyForm,
         *const WakerBase,
-    ) -> Started<ReplyEnd>,
+    ) -> Requested,
     pub(super) send: unsafe extern "C" fn(*const (), &mut Emission<'_>) -> RResult<u64, Buffer>,
     pub(super) wait_for: unsafe extern "C" fn(*const (), RStr<'_>, u64) -> BoundaryFuture<WaitEnd>,
     pub(super) subscribe:
@@ -100,7 +141,7 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 pub(super) struct Shims<H>(PhantomData<H>);
 
 /// The event in whose handler something is emitted; its count stays with the plugin's handle.
-type Parent<H> = Option<ManuallyDrop<Arc<<H as HostApi>::Event>>>;
+type Parent<H> = Option<ManuallyDrop<Counted<<H as HostApi>::Event>>>;
 
 fn answer(result: Result<Result<u64, String>, Buffer>) -> RResult<u64, Buffer> {
     match result {
@@ -183,6 +224,18 @@ impl<H: HostApi> Shims<H> {
         }
     }
 
+    /// Notes what the emitter should know of its route, if it has just tried a value.
+    ///
+    /// # Safety
+    /// As in [`emitted`](Self::emitted).
+    #[inline]
+    unsafe fn note(emission: &mut Emission<'_>, was_value: bool) {
+        // SAFETY: as in `emitted`.
+        if let Some(route) = unsafe { emission.route.cast::<H::Route>().as_ref() } {
+            emission.wants_bytes = was_value && H::wants_bytes(route);
+        }
+    }
+
     unsafe extern "C" fn resolve(object: *const (), name: RStr<'_>) -> *const () {
         // SAFETY: see above.
         let host = unsafe { Self::host(object) };
@@ -206,22 +259,30 @@ impl<H: HostApi> Shims<H> {
         // SAFETY: see above; `base` is valid during the call.
         unsafe {
             let (host, (parent, to)) = (Self::host(object), Self::emitted(emission));
-            let content = emission.content.take();
-            Self::start(&host, base, |cx| host.emit(parent.as_deref(), to, content, cx))
+            let was_value = matches!(emission.content, Content::Value(_));
+            let started = Self::start(&host, base, |cx| {
+                host.emit(parent.as_deref(), to, emission.content.take(), cx)
+            });
+            Self::note(emission, was_value);
+            started
         }
     }
 
     unsafe extern "C" fn request(
         object: *const (),
         emission: &mut Emission<'_>,
-        wants: ROption<Fingerprint>,
+        wants: &ReplyForm,
         base: *const WakerBase,
-    ) -> Started<ReplyEnd> {
+    ) -> Requested {
         // SAFETY: as in `emit`.
         unsafe {
             let (host, (parent, to)) = (Self::host(object), Self::emitted(emission));
-            let (content, wants) = (emission.content.take(), wants.into_option());
-            Self::start(&host, base, |cx| host.request(parent.as_deref(), to, content, wants, cx))
+            let was_value = matches!(emission.content, Content::Value(_));
+            let started = Self::start(&host, base, |cx| {
+                host.request(parent.as_deref(), to, emission.content.take(), wants, cx)
+            });
+            Self::note(emission, was_value);
+            started.into()
         }
     }
 

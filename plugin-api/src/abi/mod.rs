@@ -21,6 +21,7 @@
 #![allow(non_local_definitions)]
 
 pub mod buffer;
+pub mod counted;
 pub mod export;
 pub mod future;
 pub mod host;
@@ -38,8 +39,11 @@ pub mod value;
 pub mod waker;
 
 pub use buffer::{Buffer, Failure};
+pub use counted::Counted;
 pub use future::BoundaryFuture;
-pub use host::{HostApi, HostRef, LogRecord, ReplyEnd, SpanRecord, Start, SubscribeOptions, To};
+pub use host::{
+    HostApi, HostRef, LogRecord, ReplyEnd, ReplyForm, SpanRecord, Start, SubscribeOptions, To,
+};
 pub use layout::{Fingerprint, Layout};
 pub use module::{CallEnd, CallStart, Instance, ModuleRef};
 pub use object::{
@@ -49,4 +53,4 @@ pub use value::{Content, Value};
 
 /// The number of this ABI. A plugin that carries another number is refused from its manifest, before any of its
 /// code runs. Functions may be appended to [`module`] and [`host`] without a new number.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

@@ -13,7 +13,7 @@ use abi_stable::{
 };
 
 use super::{
-    BoundaryFuture, Buffer, EventHandle, Failure, HostRef, Value,
+    BoundaryFuture, Buffer, EventHandle, Failure, HostRef, ReplyForm, Start, Value,
     memory::Memory,
     scratch::{self, Scratch},
     waker::{Lent, WakerBase, unwrapped},
@@ -50,13 +50,51 @@ impl CallEnd {
 }
 
 /// How a call began. A handler that is ready at its first poll costs no future.
+///
+/// It is flat, a [`CallEnd`] with one case more, so that it comes back in two registers.
 #[repr(C, u64)]
 #[derive(StableAbi)]
 pub enum CallStart {
-    /// It has ended already.
-    Ready(CallEnd),
+    /// It has ended already, as in [`CallEnd`].
+    Reply(Buffer),
+    /// As above.
+    Value(Value),
+    /// As above.
+    NoReply,
+    /// As above.
+    Failed(Failure),
+    /// As above.
+    Panicked(Buffer),
     /// It goes on; the waker that was given is registered.
     Pending(BoundaryFuture<CallEnd>),
+}
+
+impl From<CallEnd> for CallStart {
+    #[inline]
+    fn from(end: CallEnd) -> Self {
+        match end {
+            CallEnd::Reply(reply) => CallStart::Reply(reply),
+            CallEnd::Value(value) => CallStart::Value(value),
+            CallEnd::NoReply => CallStart::NoReply,
+            CallEnd::Failed(failure) => CallStart::Failed(failure),
+            CallEnd::Panicked(message) => CallStart::Panicked(message),
+        }
+    }
+}
+
+impl CallStart {
+    /// The same, with what has ended apart.
+    #[inline]
+    pub fn into_start(self) -> Start<CallEnd, BoundaryFuture<CallEnd>> {
+        Start::Ready(match self {
+            CallStart::Reply(reply) => CallEnd::Reply(reply),
+            CallStart::Value(value) => CallEnd::Value(value),
+            CallStart::NoReply => CallEnd::NoReply,
+            CallStart::Failed(failure) => CallEnd::Failed(failure),
+            CallStart::Panicked(message) => CallEnd::Panicked(message),
+            CallStart::Pending(future) => return Start::Pending(future),
+        })
+    }
 }
 
 /// How the making of an instance ended.
@@ -91,13 +129,14 @@ pub struct PluginModule {
     describe: extern "C" fn(&'static Memory) -> CallEnd,
     /// Makes the instance from the plugin's configuration, encoded.
     create: extern "C" fn(&'static Memory, HostRef, RSlice<'_, u8>) -> BoundaryFuture<CreateEnd>,
-    /// Calls a handler: instance, number of the handler, event, waker, and a block for the first poll.
+    /// Calls a handler: instance, number of the handler, event, waker, a block for the first poll, and the form of the reply.
     call: unsafe extern "C" fn(
         *const (),
         u64,
         EventHandle,
         *const WakerBase,
         &mut Scratch,
+        &ReplyForm,
     ) -> CallStart,
     /// Drops an instance and what the library keeps beside it.
     #[sabi(last_prefix_field)]
@@ -125,6 +164,7 @@ impl PluginModule {
             EventHandle,
             *const WakerBase,
             &mut Scratch,
+            &ReplyForm,
         ) -> CallStart,
         destroy: unsafe extern "C" fn(*mut ()),
         snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
@@ -197,13 +237,21 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Starts a call of handler number `handler` with its first poll.
-    pub fn call(&self, handler: u64, event: EventHandle, cx: &mut Context<'_>) -> CallStart {
+    /// Starts a call of handler number `handler` with its first poll. A reply comes in this form if the handler can give
+    /// it; otherwise in any.
+    #[inline]
+    pub fn call(
+        &self,
+        handler: u64,
+        event: EventHandle,
+        form: &ReplyForm,
+        cx: &mut Context<'_>,
+    ) -> CallStart {
         let lent = Lent::new(cx.waker());
         let base = unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         scratch::lend(|scratch| {
             // SAFETY: the pointer is that of a live instance; `lent` and `scratch` outlive the call.
-            unsafe { (self.module.call())(self.pointer.0, handler, event, base, scratch) }
+            unsafe { (self.module.call())(self.pointer.0, handler, event, base, scratch, form) }
         })
     }
 
@@ -229,7 +277,7 @@ impl Instance {
 
 fn without_state() -> CallStart {
     let message = "this plugin was built before plugins could keep state: build it anew";
-    CallStart::Ready(CallEnd::Failed(Failure::new("no_state", message)))
+    CallStart::Failed(Failure::new("no_state", message))
 }
 
 impl Drop for Instance {
@@ -265,6 +313,7 @@ mod tests {
                 EventHandle,
                 *const WakerBase,
                 &mut Scratch,
+                &ReplyForm,
             ) -> CallStart,
             #[sabi(last_prefix_field)]
             destroy: unsafe extern "C" fn(*mut ()),

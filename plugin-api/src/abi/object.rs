@@ -2,7 +2,7 @@
 //!
 //! A plugin holds them as handles: a pointer that only the host understands, and a table of the host's functions.
 
-use std::{marker::PhantomData, mem, mem::ManuallyDrop, ptr, sync::Arc};
+use std::{marker::PhantomData, mem, mem::ManuallyDrop, ptr};
 
 use abi_stable::{
     StableAbi,
@@ -10,7 +10,7 @@ use abi_stable::{
     std_types::{RSlice, RStr},
 };
 
-use super::Value;
+use super::{Counted, Fingerprint, Layout, Value};
 
 /// What an event is, borrowed from the host.
 #[repr(C)]
@@ -41,13 +41,17 @@ pub trait EventObject: Send + Sync + 'static {
     /// # Errors
     /// Code and message of an encoding that failed.
     fn payload(&self) -> Result<&[u8], (&str, &str)>;
-    /// Its payload as the value that was emitted; none if it came as bytes.
-    fn value(&self) -> Option<&Value> {
+    /// Its payload as the value that was emitted, for somebody who knows this layout; none if it came as bytes, or is of
+    /// another layout.
+    fn value(&self, _: &Fingerprint) -> Option<&Value> {
         None
     }
     /// The same event for somebody who may keep it for longer than the call that it came with.
-    fn to_keep(self: Arc<Self>) -> Arc<Self> {
-        self
+    fn to_keep(this: &Counted<Self>) -> Counted<Self>
+    where
+        Self: Sized,
+    {
+        this.clone()
     }
     /// What a client attached to the event or to one that it came from, such as a correlation id.
     fn attribute(&self, key: &str) -> Option<&str>;
@@ -65,7 +69,7 @@ pub struct EventTable {
     view: unsafe extern "C" fn(*const ()) -> EventView<'static>,
     payload: unsafe extern "C" fn(*const ()) -> Lent<'static>,
     /// Null when it came as bytes.
-    value: unsafe extern "C" fn(*const ()) -> *const Value,
+    value: unsafe extern "C" fn(*const (), &Fingerprint) -> *const Value,
     /// An empty text and `false` when there is none.
     #[sabi(last_prefix_field)]
     attribute: unsafe extern "C" fn(*const (), RStr<'_>, &mut bool) -> RStr<'static>,
@@ -116,33 +120,33 @@ struct EventShims<E>(PhantomData<E>);
 
 impl<E: EventObject> EventShims<E> {
     unsafe extern "C" fn retain(object: *const ()) -> *const () {
-        // SAFETY: `object` came from `Arc::into_raw` in `EventHandle::new`, and the handle holds one count; the `Arc`
-        // made here gets one of its own.
-        let event = unsafe {
-            Arc::increment_strong_count(object.cast::<E>());
-            Arc::from_raw(object.cast::<E>())
-        };
-        Arc::into_raw(event.to_keep()).cast()
+        // SAFETY: `object` came from `Counted::into_raw` in `EventHandle::new`, and the handle holds one count, which it keeps.
+        let event = ManuallyDrop::new(unsafe { Counted::<E>::from_raw(object) });
+        Counted::into_raw(E::to_keep(&event))
     }
 
     unsafe extern "C" fn release(object: *const ()) {
         // SAFETY: as in `retain`; the handle gives up its count.
-        unsafe { Arc::decrement_strong_count(object.cast::<E>()) }
+        drop(unsafe { Counted::<E>::from_raw(object) })
     }
 
     unsafe extern "C" fn view(object: *const ()) -> EventView<'static> {
         // SAFETY: as in `retain`. `EventHandle::view` ties the lifetime to the handle.
-        unsafe { mem::transmute::<EventView<'_>, EventView<'static>>((*object.cast::<E>()).view()) }
+        unsafe {
+            mem::transmute::<EventView<'_>, EventView<'static>>(Counted::<E>::behind(object).view())
+        }
     }
 
     unsafe extern "C" fn payload(object: *const ()) -> Lent<'static> {
         // SAFETY: as in `view`; `EventHandle::payload` ties the lifetime to the handle.
-        unsafe { mem::transmute::<Lent<'_>, Lent<'static>>((*object.cast::<E>()).payload().into()) }
+        unsafe {
+            mem::transmute::<Lent<'_>, Lent<'static>>(Counted::<E>::behind(object).payload().into())
+        }
     }
 
-    unsafe extern "C" fn value(object: *const ()) -> *const Value {
+    unsafe extern "C" fn value(object: *const (), print: &Fingerprint) -> *const Value {
         // SAFETY: as in `retain`.
-        unsafe { (*object.cast::<E>()).value() }.map_or(ptr::null(), ptr::from_ref)
+        unsafe { Counted::<E>::behind(object).value(print) }.map_or(ptr::null(), ptr::from_ref)
     }
 
     unsafe extern "C" fn attribute(
@@ -151,7 +155,7 @@ impl<E: EventObject> EventShims<E> {
         found: &mut bool,
     ) -> RStr<'static> {
         // SAFETY: as in `view`.
-        let value = unsafe { (*object.cast::<E>()).attribute(key.as_str()) };
+        let value = unsafe { Counted::<E>::behind(object).attribute(key.as_str()) };
         *found = value.is_some();
         // SAFETY: `EventHandle::attribute` ties the lifetime to the handle.
         unsafe {
@@ -173,9 +177,9 @@ impl<E: EventObject> EventShims<E> {
 
 impl EventHandle {
     /// A handle to `event`. Only hosts (and the test harness) make one.
-    pub fn new<E: EventObject>(event: Arc<E>) -> Self {
+    pub fn new<E: EventObject>(event: Counted<E>) -> Self {
         EventHandle {
-            object: Arc::into_raw(event).cast(),
+            object: Counted::into_raw(event),
             table: EventTableRef(EventShims::<E>::TABLE.as_prefix()),
         }
     }
@@ -195,10 +199,12 @@ impl EventHandle {
         unsafe { (self.table.payload())(self.object) }.into()
     }
 
-    /// Its payload as the value that was emitted, if it came as one.
-    pub fn value(&self) -> Option<&Value> {
+    /// Its payload as the value that was emitted, if it came as one of this type.
+    #[inline]
+    pub fn value<T: Layout>(&self) -> Option<&T> {
+        let print = T::fingerprint()?;
         // SAFETY: as in `view`; the object gives null or a pointer into itself.
-        unsafe { (self.table.value())(self.object).as_ref() }
+        unsafe { (self.table.value())(self.object, &print).as_ref() }.and_then(Value::get)
     }
 
     /// What was attached under `key`.
@@ -220,9 +226,9 @@ impl EventHandle {
 ///
 /// # Safety
 /// `object` is null or the pointer of a live handle that was made for an `E`.
-pub(super) unsafe fn event_of<E>(object: *const ()) -> Option<ManuallyDrop<Arc<E>>> {
+pub(super) unsafe fn event_of<E>(object: *const ()) -> Option<ManuallyDrop<Counted<E>>> {
     // SAFETY: promised by the caller; the count stays with the handle.
-    (!object.is_null()).then(|| ManuallyDrop::new(unsafe { Arc::from_raw(object.cast::<E>()) }))
+    (!object.is_null()).then(|| ManuallyDrop::new(unsafe { Counted::<E>::from_raw(object) }))
 }
 
 impl Clone for EventHandle {
@@ -315,14 +321,20 @@ pub struct ReportTable {
 }
 
 /// A report of the host, owned by whoever asked for it.
-#[repr(C)]
+///
+/// One pointer, to the table that stands before the report, so that it crosses in a register.
+#[repr(transparent)]
 #[derive(StableAbi)]
-pub struct ReportHandle {
-    object: *mut (),
+pub struct ReportHandle(*mut ReportTableRef);
+
+/// A report behind its table.
+#[repr(C)]
+struct Headed<R> {
     table: ReportTableRef,
+    report: R,
 }
 
-// SAFETY: the object is `Send + Sync`.
+// SAFETY: the report is `Send + Sync`.
 unsafe impl Send for ReportHandle {}
 // SAFETY: as above.
 unsafe impl Sync for ReportHandle {}
@@ -332,35 +344,38 @@ struct ReportShims<R>(PhantomData<R>);
 impl<R: ReportObject> ReportShims<R> {
     unsafe extern "C" fn release(object: *mut ()) {
         // SAFETY: `object` came from the box in `ReportHandle::new`.
-        drop(unsafe { Box::from_raw(object.cast::<R>()) })
+        drop(unsafe { Box::from_raw(object.cast::<Headed<R>>()) })
     }
 
     unsafe extern "C" fn len(object: *const ()) -> usize {
         // SAFETY: as in `release`.
-        unsafe { (*object.cast::<R>()).len() }
+        unsafe { (*object.cast::<Headed<R>>()).report.len() }
     }
 
     unsafe extern "C" fn code(object: *const (), index: usize) -> OutcomeCode {
         // SAFETY: as in `release`.
-        unsafe { (*object.cast::<R>()).code(index) }
+        unsafe { (*object.cast::<Headed<R>>()).report.code(index) }
     }
 
     unsafe extern "C" fn reply(object: *const (), index: usize) -> Lent<'static> {
         // SAFETY: as in `outcome`.
         unsafe {
-            mem::transmute::<Lent<'_>, Lent<'static>>((*object.cast::<R>()).reply(index).into())
+            mem::transmute::<Lent<'_>, Lent<'static>>(
+                (*object.cast::<Headed<R>>()).report.reply(index).into(),
+            )
         }
     }
 
     unsafe extern "C" fn value(object: *const (), index: usize) -> *const Value {
         // SAFETY: as in `release`.
-        unsafe { (*object.cast::<R>()).value(index) }.map_or(ptr::null(), ptr::from_ref)
+        unsafe { (*object.cast::<Headed<R>>()).report.value(index) }
+            .map_or(ptr::null(), ptr::from_ref)
     }
 
     unsafe extern "C" fn outcome(object: *const (), index: usize) -> OutcomeView<'static> {
         // SAFETY: as in `release`; `ReportHandle` checks the index and ties the lifetime to the handle.
         unsafe {
-            let view = (*object.cast::<R>()).outcome(index);
+            let view = (*object.cast::<Headed<R>>()).report.outcome(index);
             mem::transmute::<OutcomeView<'_>, OutcomeView<'static>>(view)
         }
     }
@@ -380,16 +395,23 @@ impl<R: ReportObject> ReportShims<R> {
 impl ReportHandle {
     /// A handle to `report`. Only hosts (and the test harness) make one.
     pub fn new<R: ReportObject>(report: R) -> Self {
-        ReportHandle {
-            object: Box::into_raw(Box::new(report)).cast(),
-            table: ReportTableRef(ReportShims::<R>::TABLE.as_prefix()),
-        }
+        let table = ReportTableRef(ReportShims::<R>::TABLE.as_prefix());
+        ReportHandle(Box::into_raw(Box::new(Headed { table, report })).cast())
+    }
+
+    fn table(&self) -> ReportTableRef {
+        // SAFETY: the handle owns what it points to, which begins with the table.
+        unsafe { *self.0 }
+    }
+
+    fn object(&self) -> *mut () {
+        self.0.cast()
     }
 
     /// How many outcomes there are.
     pub fn len(&self) -> usize {
         // SAFETY: the handle owns the object.
-        unsafe { (self.table.len())(self.object) }
+        unsafe { (self.table().len())(self.object()) }
     }
 
     /// Whether no handler was there.
@@ -400,7 +422,7 @@ impl ReportHandle {
     /// How the calls ended, in the router's order.
     pub fn codes(&self) -> impl Iterator<Item = OutcomeCode> + use<'_> {
         // SAFETY: the handle owns the object; the index is in range.
-        (0..self.len()).map(|index| unsafe { (self.table.code())(self.object, index) })
+        (0..self.len()).map(|index| unsafe { (self.table().code())(self.object(), index) })
     }
 
     /// The reply with this place among all outcomes, encoded.
@@ -410,26 +432,26 @@ impl ReportHandle {
     pub fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
         assert!(index < self.len(), "outcome {index} of {}", self.len());
         // SAFETY: the handle owns the object, which outlives what it lends; the index is in range.
-        unsafe { (self.table.reply())(self.object, index) }.into()
+        unsafe { (self.table().reply())(self.object(), index) }.into()
     }
 
     /// The same reply as the value that the handler gave, if it came as one.
     pub fn value(&self, index: usize) -> Option<&Value> {
         assert!(index < self.len(), "outcome {index} of {}", self.len());
         // SAFETY: as in `reply`; the object gives null or a pointer into itself.
-        unsafe { (self.table.value())(self.object, index).as_ref() }
+        unsafe { (self.table().value())(self.object(), index).as_ref() }
     }
 
     /// The outcomes, in the router's order.
     pub fn outcomes(&self) -> impl Iterator<Item = OutcomeView<'_>> {
         // SAFETY: the handle owns the object, which outlives the view; the index is in range.
-        (0..self.len()).map(|index| unsafe { (self.table.outcome())(self.object, index) })
+        (0..self.len()).map(|index| unsafe { (self.table().outcome())(self.object(), index) })
     }
 }
 
 impl Drop for ReportHandle {
     fn drop(&mut self) {
         // SAFETY: the handle owns the object and gives it up.
-        unsafe { (self.table.release())(self.object) }
+        unsafe { (self.table().release())(self.object()) }
     }
 }

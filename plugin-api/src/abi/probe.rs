@@ -7,16 +7,22 @@
 use std::marker::PhantomData;
 
 use super::{
+    host::ReplyForm,
     layout::{Description, Layout},
+    object::EventHandle,
     value::{Encode, Value},
 };
 
-/// Makes a `T` of one's own from a value, if it is one.
-pub type Taker<T> = fn(&Value) -> Option<T>;
-/// Sees a value as a `T`, if it is one.
-pub type Viewer<T> = fn(&Value) -> Option<&T>;
+/// Makes a `T` of one's own from an event's value, if it is one.
+pub type Taker<T> = fn(&EventHandle) -> Option<T>;
+/// Sees an event's value as a `T`, if it is one.
+pub type Viewer<T> = fn(&EventHandle) -> Option<&T>;
 /// Makes a value, or gives back what cannot become one.
 pub type Giver<T> = fn(T) -> Result<Value, T>;
+/// How a reply is given; none if it goes as bytes.
+pub type Give<T> = Option<Giver<T>>;
+/// Finds that out for a reply that is to have this form.
+pub type Giving<T> = fn(&ReplyForm) -> Give<T>;
 
 /// See the module. To be used at types without parameters of their own, with [`Unproved`] in scope.
 pub struct Probe<T>(PhantomData<T>);
@@ -45,17 +51,17 @@ impl<T: Layout + Encode + Clone + Send + Sync> Probe<T> {
 
     /// For payloads that a handler owns.
     pub fn taker() -> Option<Taker<T>> {
-        Some(|value| value.get::<T>().cloned())
+        Some(|event| event.value::<T>().cloned())
     }
 
     /// For payloads that a handler borrows.
     pub fn viewer() -> Option<Viewer<T>> {
-        Some(Value::get::<T>)
+        Some(EventHandle::value::<T>)
     }
 
     /// For replies. A reply that may stand for none goes as bytes, which tell.
-    pub fn giver() -> Option<Giver<T>> {
-        (!T::MAY_BE_NOTHING).then_some(Value::new)
+    pub fn giver(form: &ReplyForm) -> Give<T> {
+        (!T::MAY_BE_NOTHING && form.takes(T::fingerprint())).then_some(Value::new)
     }
 }
 
@@ -93,7 +99,7 @@ pub trait Unproved {
     }
 
     /// It goes as bytes.
-    fn giver() -> Option<Giver<Self::Of>> {
+    fn giver(_: &ReplyForm) -> Give<Self::Of> {
         None
     }
 }

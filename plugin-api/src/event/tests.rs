@@ -262,7 +262,7 @@ struct Known {
 
 /// Whether the event goes as a value, and what its bytes are.
 fn emitted(event: impl Emit) -> (bool, String) {
-    let content = event.into_content().unwrap();
+    let content = event.into_content(false).unwrap();
     let is_value = matches!(content, Content::Value(_));
     (is_value, as_json::bytes_of(content).unwrap().to_text())
 }

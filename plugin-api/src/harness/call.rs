@@ -9,7 +9,11 @@ use super::{
     event::{HarnessEvent, Outcomes},
     world::World,
 };
-use crate::{abi::Buffer, payload, report::Report};
+use crate::{
+    abi::{Buffer, Counted},
+    payload,
+    report::Report,
+};
 
 /// An event that the test has emitted and whose handlers may still run; see
 /// [`Harness::begin`](super::Harness::begin).
@@ -79,7 +83,7 @@ pub struct Emitted {
 }
 
 impl Emitted {
-    pub(super) fn of(event: &Arc<HarnessEvent>) -> Self {
+    pub(super) fn of(event: &Counted<HarnessEvent>) -> Self {
         // The plugin's own encoder wrote it, so it decodes.
         let payload = payload::decode(&event.payload).unwrap_or(Value::Null);
         Emitted { name: event.name.clone(), payload }

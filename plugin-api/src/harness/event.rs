@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     abi::{
-        Buffer, CallEnd, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle,
+        Buffer, CallEnd, Counted, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle,
         ReportObject,
     },
     report::Report,
@@ -22,7 +22,7 @@ pub(super) struct HarnessEvent {
     pub(super) name: String,
     pub(super) payload: Buffer,
     pub(super) source: &'static str,
-    pub(super) parent: Option<Arc<HarnessEvent>>,
+    pub(super) parent: Option<Counted<HarnessEvent>>,
     pub(super) id: u64,
     pub(super) attributes: Arc<Attributes>,
     pub(super) timestamp: u64,

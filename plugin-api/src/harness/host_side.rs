@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     abi::{
-        BoundaryFuture, Buffer, Content, EventHandle, Fingerprint, HostApi, LogRecord, ReplyEnd,
-        ReportHandle, SpanRecord, Start, SubscribeOptions, To,
+        BoundaryFuture, Buffer, Content, Counted, EventHandle, HostApi, LogRecord, ReplyEnd,
+        ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
         host::{SpanStep, WaitEnd},
     },
     name::Pattern,
@@ -43,7 +43,7 @@ impl HostApi for World {
 
     fn emit(
         self: &Arc<Self>,
-        parent: Option<&Arc<HarnessEvent>>,
+        parent: Option<&Counted<HarnessEvent>>,
         to: To<'_, String>,
         content: Content,
         cx: &mut Context<'_>,
@@ -68,10 +68,10 @@ impl HostApi for World {
 
     fn request(
         self: &Arc<Self>,
-        parent: Option<&Arc<HarnessEvent>>,
+        parent: Option<&Counted<HarnessEvent>>,
         to: To<'_, String>,
         content: Content,
-        _: Option<Fingerprint>,
+        _: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Self::Requesting> {
         match self.emit(parent, to, content, cx) {
@@ -84,7 +84,7 @@ impl HostApi for World {
 
     fn send(
         self: &Arc<Self>,
-        parent: Option<&Arc<HarnessEvent>>,
+        parent: Option<&Counted<HarnessEvent>>,
         to: To<'_, String>,
         content: Content,
     ) -> Result<(), String> {
@@ -238,10 +238,10 @@ impl World {
     /// Accepts what the plugin emits. A value becomes JSON here, as it would for a handler of another build.
     fn accept_content(
         &self,
-        parent: Option<&Arc<HarnessEvent>>,
+        parent: Option<&Counted<HarnessEvent>>,
         to: To<'_, String>,
         content: Content,
-    ) -> Result<Arc<HarnessEvent>, String> {
+    ) -> Result<Counted<HarnessEvent>, String> {
         let payload = content.into_bytes().map_err(|failure| failure.to_texts().1)?;
         self.accept(self.plugin, parent.cloned(), name_of(&to), payload)
     }
@@ -283,7 +283,7 @@ impl Listener {
         Listener { world: world.clone(), number }
     }
 
-    fn found(&self, waker: &Waker) -> Option<Arc<HarnessEvent>> {
+    fn found(&self, waker: &Waker) -> Option<Counted<HarnessEvent>> {
         let mut state = lock(&self.world.state);
         let waiting = state.waiting.get_mut(&self.number)?;
         let found = waiting.found.take();

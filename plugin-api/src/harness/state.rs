@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{Harness, tasks::lock};
 use crate::{
-    abi::{Buffer, CallEnd, CallStart, Instance},
+    abi::{Buffer, CallEnd, CallStart, Instance, Start},
     error::{Error, Result},
     payload,
 };
@@ -112,9 +112,10 @@ impl Harness {
         let running = {
             let ended = ended.clone();
             self.world.tasks.spawn(async move {
-                let end = match poll_fn(|cx| Poll::Ready(start(&instance, cx))).await {
-                    CallStart::Ready(end) => end,
-                    CallStart::Pending(future) => future.await.unwrap_or_else(CallEnd::Panicked),
+                let started = poll_fn(|cx| Poll::Ready(start(&instance, cx))).await;
+                let end = match started.into_start() {
+                    Start::Ready(end) => end,
+                    Start::Pending(future) => future.await.unwrap_or_else(CallEnd::Panicked),
                 };
                 *lock(&ended) = Some(end);
             })

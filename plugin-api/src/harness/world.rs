@@ -16,7 +16,7 @@ use super::{
     tasks::{Task, Tasks, lock},
 };
 use crate::{
-    abi::{Buffer, CallEnd, CallStart, EventHandle, Instance},
+    abi::{Buffer, CallEnd, Counted, EventHandle, Instance, ReplyForm, Start},
     name::{Pattern, validate_event_name},
 };
 
@@ -43,7 +43,7 @@ pub(super) struct State {
     pub(super) background: BTreeMap<u64, Arc<Task>>,
     pub(super) background_panics: Vec<String>,
     pub(super) waiting: BTreeMap<u64, Waiting>,
-    pub(super) emitted: Vec<Arc<HarnessEvent>>,
+    pub(super) emitted: Vec<Counted<HarnessEvent>>,
     /// Events that were sent and are not handled yet.
     pub(super) queued: usize,
     /// What the test attaches to the events that it emits.
@@ -63,7 +63,7 @@ impl State {
 /// Somebody who awaits the next event that matches.
 pub(super) struct Waiting {
     pub(super) pattern: Pattern,
-    pub(super) found: Option<Arc<HarnessEvent>>,
+    pub(super) found: Option<Counted<HarnessEvent>>,
     pub(super) waker: Option<Waker>,
 }
 
@@ -82,10 +82,10 @@ impl World {
     pub(super) fn accept(
         &self,
         source: &'static str,
-        parent: Option<Arc<HarnessEvent>>,
+        parent: Option<Counted<HarnessEvent>>,
         name: &str,
         payload: Buffer,
-    ) -> Result<Arc<HarnessEvent>, String> {
+    ) -> Result<Counted<HarnessEvent>, String> {
         validate_event_name(name).map_err(|error| error.to_string())?;
         if self.trial && source == self.plugin {
             return Err(format!("{name} reaches nobody: the plugin is only tried out"));
@@ -106,7 +106,7 @@ impl World {
                 event.chain()
             ));
         }
-        let event = Arc::new(event);
+        let event = Counted::new(event);
         if source == self.plugin {
             state.emitted.push(event.clone());
         }
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// Starts the handlers of an accepted event.
-    pub(super) fn dispatch(self: &Arc<Self>, event: &Arc<HarnessEvent>) -> Arc<Emission> {
+    pub(super) fn dispatch(self: &Arc<Self>, event: &Counted<HarnessEvent>) -> Arc<Emission> {
         self.start(event, |state| matching(&state.routes, &event.name))
     }
 
@@ -131,7 +131,7 @@ impl World {
     /// all of it.
     pub(super) fn start(
         self: &Arc<Self>,
-        event: &Arc<HarnessEvent>,
+        event: &Counted<HarnessEvent>,
         find: impl FnOnce(&State) -> Vec<Arc<Handler>>,
     ) -> Arc<Emission> {
         let mut state = lock(&self.state);
@@ -175,7 +175,7 @@ async fn call(
     clock: &Arc<Clock>,
     instance: Option<Arc<Instance>>,
     handler: &Handler,
-    event: Arc<HarnessEvent>,
+    event: Counted<HarnessEvent>,
 ) -> Ended {
     let ended = |end| Ended::of_call(handler.plugin, &handler.name, end);
     let number = match &handler.target {
@@ -185,12 +185,15 @@ async fn call(
     let Some(instance) = instance else {
         return Ended::rejected(handler.plugin, &handler.name, "the plugin is gone");
     };
-    let started =
-        poll_fn(|cx| Poll::Ready(instance.call(number, EventHandle::new(event.clone()), cx)));
+    let started = poll_fn(|cx| {
+        Poll::Ready({
+            instance.call(number, EventHandle::new(event.clone()), &ReplyForm::Json, cx)
+        })
+    });
     // Declared after `instance` and so dropped before it, as every call must be.
-    let future = match started.await {
-        CallStart::Pending(future) => future,
-        CallStart::Ready(end) => return ended(end),
+    let future = match started.await.into_start() {
+        Start::Pending(future) => future,
+        Start::Ready(end) => return ended(end),
     };
     let mut future = pin!(future);
     let mut alarm = pin!(clock.alarm(handler.timeout, Purpose::HandlerTimeout));

@@ -4,6 +4,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ksi_plugin_api::abi::{Counted, ReplyForm};
+
 use super::*;
 use crate::{
     dispatch::{
@@ -16,7 +18,7 @@ use crate::{
 struct Nothing;
 
 impl Callee for Nothing {
-    fn start(&self, _: u64, _: Arc<Event>, _: &mut Context<'_>) -> Started {
+    fn start(&self, _: u64, _: Counted<Event>, _: &ReplyForm, _: &mut Context<'_>) -> Started {
         Started::Ready(Ended::NoReply)
     }
 }

@@ -286,7 +286,7 @@ fn a_snapshot_without_content_is_one() {
     let instance = plugin.world.state.lock().unwrap().instance.clone().unwrap();
     let mut cx = std::task::Context::from_waker(Waker::noop());
     match instance.snapshot(1, &mut cx) {
-        CallStart::Ready(CallEnd::Reply(bytes)) => assert_eq!(&*bytes, b"null"),
+        CallStart::Reply(bytes) => assert_eq!(&*bytes, b"null"),
         _ => panic!("expected bytes"),
     }
     plugin.restore(1, &plugin.snapshot_of(1).unwrap()).unwrap();

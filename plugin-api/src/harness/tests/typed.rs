@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::{super::Harness, *};
 use crate::{
     Outcome,
-    abi::{CallEnd, probe::Probe},
+    abi::{CallEnd, ReplyForm, probe::Probe},
     subscriptions::call_end,
 };
 
@@ -121,15 +121,30 @@ fn a_payload_that_does_not_decode_fails_its_handler_with_the_path() {
 
 #[test]
 fn a_reply_is_a_value_unless_it_stands_for_none() {
-    let total = call_end(Ok(Total { total: 7 }), Probe::<Total>::giver());
+    let total = call_end(Ok(Total { total: 7 }), Probe::<Total>::giver(&ReplyForm::Any));
     let CallEnd::Value(value) = &total else { panic!("{total:?}") };
     assert_eq!(value.get::<Total>().unwrap().total, 7);
     assert!(matches!(total.encoded(), CallEnd::Reply(json) if *json == *b"{\"total\":7}"));
 
-    assert!(matches!(call_end(Ok(()), Probe::<()>::giver()), CallEnd::NoReply));
-    assert!(matches!(call_end(Ok(Nothing), Probe::<Nothing>::giver()), CallEnd::NoReply));
-    assert!(matches!(call_end(Ok(None), Probe::<Option<u8>>::giver()), CallEnd::NoReply));
-    assert!(matches!(call_end(Ok(Maybe(None)), Probe::<Maybe>::giver()), CallEnd::NoReply));
-    assert!(matches!(call_end(Ok(Maybe(Some(1))), Probe::<Maybe>::giver()), CallEnd::Reply(_)));
-    assert!(matches!(call_end(Ok(vec![1]), Probe::<Vec<u8>>::giver()), CallEnd::Reply(_)));
+    assert!(matches!(call_end(Ok(()), Probe::<()>::giver(&ReplyForm::Any)), CallEnd::NoReply));
+    assert!(matches!(
+        call_end(Ok(Nothing), Probe::<Nothing>::giver(&ReplyForm::Any)),
+        CallEnd::NoReply
+    ));
+    assert!(matches!(
+        call_end(Ok(None), Probe::<Option<u8>>::giver(&ReplyForm::Any)),
+        CallEnd::NoReply
+    ));
+    assert!(matches!(
+        call_end(Ok(Maybe(None)), Probe::<Maybe>::giver(&ReplyForm::Any)),
+        CallEnd::NoReply
+    ));
+    assert!(matches!(
+        call_end(Ok(Maybe(Some(1))), Probe::<Maybe>::giver(&ReplyForm::Any)),
+        CallEnd::Reply(_)
+    ));
+    assert!(matches!(
+        call_end(Ok(vec![1]), Probe::<Vec<u8>>::giver(&ReplyForm::Any)),
+        CallEnd::Reply(_)
+    ));
 }
