@@ -329,6 +329,38 @@ mod tests {
         drop(release);
     }
 
+    #[test]
+    fn io_is_looked_after_when_exactly_every_thread_is_stuck_and_no_task_waits() {
+        const THREADS: usize = 2;
+        let workers = Arc::new(Workers::start(THREADS, 2).unwrap());
+        let long = Duration::from_secs(60);
+        watchdog::start(&workers, long, 8, |_| ()).unwrap();
+        let (mut pipe, received) = piped(&workers);
+        pipe.write_all(&[1]).unwrap();
+        assert_eq!(received.recv_timeout(Duration::from_secs(20)), Ok(1));
+        // From here on its task waits for I/O, so that only I/O makes it ready.
+        while !workers.is_idle() {
+            thread::yield_now();
+        }
+        let (entered, inside) = mpsc::channel();
+        let stuck: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let (release, stuck) = mpsc::channel::<()>();
+                let entered = entered.clone();
+                let blocks = async move {
+                    let _ = entered.send(());
+                    let _ = stuck.recv();
+                };
+                workers.spawn(blocks).detach();
+                inside.recv_timeout(Duration::from_secs(20)).expect("it is stuck");
+                release
+            })
+            .collect();
+        pipe.write_all(&[2]).unwrap();
+        assert_eq!(received.recv_timeout(Duration::from_secs(20)), Ok(2));
+        drop(stuck);
+    }
+
     #[tokio::test]
     async fn when_every_thread_is_stuck_an_exchange_lets_the_others_go_on() {
         let workers = Workers::start(2, 2).unwrap();
