@@ -12,11 +12,12 @@ use super::memory::{ALIGN, Memory, SMALL, memory};
 /// A growable array of bytes in the host's memory.
 #[repr(transparent)]
 #[derive(StableAbi)]
-#[sabi(unsafe_opaque_fields)]
+#[sabi(unsafe_opaque_fields, phantom_field(block: Head))]
 pub struct Buffer(*mut Head);
 
 /// What a block begins with; the bytes follow.
 #[repr(C)]
+#[derive(StableAbi)]
 struct Head {
     len: usize,
     /// Of the whole block.
@@ -279,6 +280,36 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::module::check_layouts;
+
+    /// The buffer of a build whose blocks begin with this head.
+    macro_rules! buffer_of_build {
+        ($build:ident: $($field:ident: $type:ty),*) => {
+            #[allow(dead_code, unreachable_pub)]
+            mod $build {
+                use super::*;
+
+                #[repr(transparent)]
+                #[derive(StableAbi)]
+                #[sabi(unsafe_opaque_fields, phantom_field(block: Head))]
+                pub struct Buffer(*mut Head);
+
+                #[repr(C)]
+                #[derive(StableAbi)]
+                struct Head {
+                    $($field: $type),*
+                }
+            }
+        };
+    }
+    buffer_of_build!(same: len: usize, size: usize, memory: &'static Memory);
+    buffer_of_build!(other: size: usize, len: usize, memory: &'static Memory);
+
+    #[test]
+    fn a_build_with_another_head_is_refused() {
+        assert_eq!(check_layouts(Buffer::LAYOUT, same::Buffer::LAYOUT), Ok(()));
+        assert!(check_layouts(Buffer::LAYOUT, other::Buffer::LAYOUT).is_err());
+    }
 
     #[test]
     fn a_buffer_holds_what_was_written_in_pieces() {

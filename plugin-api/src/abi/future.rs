@@ -19,6 +19,7 @@ use super::{
 
 /// What one poll gave.
 #[repr(C, u64)]
+#[derive(StableAbi)]
 pub enum BoundaryPoll<T> {
     /// The result. The future is not polled again.
     Ready(T),
@@ -32,11 +33,12 @@ pub enum BoundaryPoll<T> {
 /// that whatever may be one crosses in registers.
 #[repr(transparent)]
 #[derive(StableAbi)]
-#[sabi(unsafe_opaque_fields)]
+#[sabi(unsafe_opaque_fields, phantom_field(block: Parts<T>))]
 pub struct BoundaryFuture<T>(*mut Parts<T>);
 
 /// In a block of the host's memory.
 #[repr(C)]
+#[derive(StableAbi)]
 struct Parts<T> {
     memory: &'static Memory,
     data: *mut (),
@@ -201,6 +203,51 @@ mod tests {
     };
 
     use super::*;
+    use crate::abi::module::check_layouts;
+
+    /// The future of a build whose blocks hold these parts.
+    macro_rules! future_of_build {
+        ($build:ident: $($fields:tt)*) => {
+            #[allow(dead_code, unreachable_pub)]
+            mod $build {
+                use super::*;
+
+                #[repr(transparent)]
+                #[derive(StableAbi)]
+                #[sabi(unsafe_opaque_fields, phantom_field(block: Parts<T>))]
+                pub struct BoundaryFuture<T>(*mut Parts<T>);
+
+                #[repr(C)]
+                #[derive(StableAbi)]
+                struct Parts<T> {
+                    $($fields)*
+                }
+            }
+        };
+    }
+    future_of_build! {
+        same:
+        memory: &'static Memory,
+        data: *mut (),
+        poll: unsafe extern "C" fn(*mut (), *const WakerBase) -> BoundaryPoll<T>,
+        drop: unsafe extern "C" fn(*mut ()),
+        result: PhantomData<extern "C" fn() -> T>,
+    }
+    future_of_build! {
+        other:
+        memory: &'static Memory,
+        data: *mut (),
+        drop: unsafe extern "C" fn(*mut ()),
+        poll: unsafe extern "C" fn(*mut (), *const WakerBase) -> BoundaryPoll<T>,
+        result: PhantomData<extern "C" fn() -> T>,
+    }
+
+    #[test]
+    fn a_build_with_other_parts_is_refused() {
+        let ours = BoundaryFuture::<u64>::LAYOUT;
+        assert_eq!(check_layouts(ours, same::BoundaryFuture::<u64>::LAYOUT), Ok(()));
+        assert!(check_layouts(ours, other::BoundaryFuture::<u64>::LAYOUT).is_err());
+    }
 
     fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
         std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop()))

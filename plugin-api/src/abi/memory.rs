@@ -11,7 +11,7 @@ use std::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-use abi_stable::StableAbi;
+use abi_stable::{StableAbi, rslice, type_layout::Tag};
 
 /// How blocks are aligned, which is as any allocator does it without being asked.
 pub(super) const ALIGN: usize = 16;
@@ -20,9 +20,13 @@ pub(super) const SMALL: usize = 256;
 /// How many of them a thread keeps. Further ones go back to the allocator.
 const KEPT: usize = 32;
 
+const SIZES: Tag = Tag::arr(rslice![Tag::uint(SMALL as u64), Tag::uint(ALIGN as u64)]);
+
 /// The two functions of the host that manage its memory.
 #[repr(C)]
 #[derive(StableAbi)]
+// The host keeps and gives out blocks by their size, so both sides have to mean the same by it.
+#[sabi(tag = SIZES)]
 pub struct Memory {
     /// `(pointer, old size, new size)` to the new pointer; (null, 0, n) allocates afresh. Never null.
     grow: unsafe extern "C" fn(*mut u8, usize, usize) -> *mut u8,
@@ -134,6 +138,38 @@ pub fn adopt_memory(memory: &'static Memory) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::module::check_layouts;
+
+    /// The memory of a build with these sizes.
+    macro_rules! memory_of_build {
+        ($build:ident: $small:expr, $align:expr) => {
+            #[allow(dead_code, unreachable_pub)]
+            mod $build {
+                use super::*;
+
+                const SIZES: Tag =
+                    Tag::arr(rslice![Tag::uint($small as u64), Tag::uint($align as u64)]);
+
+                #[repr(C)]
+                #[derive(StableAbi)]
+                #[sabi(tag = SIZES)]
+                pub struct Memory {
+                    grow: unsafe extern "C" fn(*mut u8, usize, usize) -> *mut u8,
+                    free: unsafe extern "C" fn(*mut u8, usize),
+                }
+            }
+        };
+    }
+    memory_of_build!(same: SMALL, ALIGN);
+    memory_of_build!(other_size: 2 * SMALL, ALIGN);
+    memory_of_build!(other_alignment: SMALL, ALIGN / 2);
+
+    #[test]
+    fn a_build_with_other_sizes_is_refused() {
+        assert_eq!(check_layouts(Memory::LAYOUT, same::Memory::LAYOUT), Ok(()));
+        assert!(check_layouts(Memory::LAYOUT, other_size::Memory::LAYOUT).is_err());
+        assert!(check_layouts(Memory::LAYOUT, other_alignment::Memory::LAYOUT).is_err());
+    }
 
     #[test]
     fn a_small_block_is_given_out_again_and_a_thread_keeps_only_some() {

@@ -52,5 +52,7 @@ pub use object::{
 pub use value::{Content, Value};
 
 /// The number of this ABI. A plugin that carries another number is refused from its manifest, before any of its
-/// code runs. Functions may be appended to [`module`] and [`host`] without a new number.
+/// code runs. Functions may be appended to [`module`] and [`host`] without a new number. Beside it the layout is compared
+/// when a library is opened: of all that crosses, of the blocks of [`memory`] that lie behind a pointer, and the sizes of
+/// blocks that both sides know. The number is for what a layout does not show, and for a message that says more.
 pub const ABI_VERSION: u32 = 3;

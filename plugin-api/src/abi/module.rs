@@ -197,11 +197,18 @@ impl RootModule for ModuleRef {
 /// # Errors
 /// What differs. It may have hundreds of lines.
 pub fn check_layout(found: &'static TypeLayout) -> Result<(), String> {
+    check_layouts(ModuleRef::LAYOUT, found)
+}
+
+/// The same for any layout that crosses.
+pub(super) fn check_layouts(
+    ours: &'static TypeLayout,
+    found: &'static TypeLayout,
+) -> Result<(), String> {
     // Fresh tables, dropped at once: abi_stable's global ones would keep pointers into the library.
     let check = |interface, implementation| {
         check_layout_compatibility_with_globals(interface, implementation, &CheckingGlobals::new())
     };
-    let ours = ModuleRef::LAYOUT;
     check(ours, found)
         .or_else(|differences| check(found, ours).map_err(|_| differences.to_string()))
 }

@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, ptr};
 
-use abi_stable::StableAbi;
+use abi_stable::{StableAbi, type_layout::Tag};
 
 use super::memory::{ALIGN, memory};
 
@@ -17,6 +17,8 @@ const KEPT: usize = 8;
 /// A block lent to a plugin for one call; null once the plugin has kept it.
 #[repr(C)]
 #[derive(StableAbi)]
+// A plugin decides by it what fits, and it frees what the host allocated.
+#[sabi(tag = Tag::uint(SIZE as u64))]
 pub struct Scratch {
     block: *mut u8,
 }
@@ -84,6 +86,36 @@ pub(super) fn lend<T>(call: impl FnOnce(&mut Scratch) -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::module::check_layouts;
+
+    /// The block of a build in which it has this size.
+    macro_rules! scratch_of_build {
+        ($build:ident: $size:expr) => {
+            #[allow(dead_code, unreachable_pub)]
+            mod $build {
+                use super::*;
+
+                const BLOCK: Tag = Tag::uint($size as u64);
+
+                #[repr(C)]
+                #[derive(StableAbi)]
+                #[sabi(tag = BLOCK)]
+                pub struct Scratch {
+                    block: *mut u8,
+                }
+            }
+        };
+    }
+    scratch_of_build!(same: SIZE);
+    scratch_of_build!(larger: SIZE + ALIGN);
+    scratch_of_build!(smaller: SIZE - ALIGN);
+
+    #[test]
+    fn a_build_with_another_size_is_refused() {
+        assert_eq!(check_layouts(Scratch::LAYOUT, same::Scratch::LAYOUT), Ok(()));
+        assert!(check_layouts(Scratch::LAYOUT, larger::Scratch::LAYOUT).is_err());
+        assert!(check_layouts(Scratch::LAYOUT, smaller::Scratch::LAYOUT).is_err());
+    }
 
     #[test]
     fn a_block_is_used_again_unless_it_was_kept() {

@@ -32,11 +32,12 @@ pub trait Encode {
 /// A value of some type.
 #[repr(transparent)]
 #[derive(StableAbi)]
-#[sabi(unsafe_opaque_fields)]
+#[sabi(unsafe_opaque_fields, phantom_field(block: Head))]
 pub struct Value(*mut Head);
 
 /// What a block begins with; the value follows, or a pointer to it if it is boxed.
 #[repr(C, align(16))]
+#[derive(StableAbi)]
 struct Head {
     print: Fingerprint,
     /// Lies in the maker's library, so it is looked at only where the maker is needed.
@@ -54,6 +55,7 @@ const _: () = assert!(align_of::<Head>() == ALIGN && HEAD.is_multiple_of(ALIGN))
 
 /// Functions of a value's maker; each gets the pointer to the value.
 #[repr(C)]
+#[derive(StableAbi)]
 struct ValueTable {
     encode: unsafe extern "C" fn(*const ()) -> Encoded,
     /// Called once, unless nothing has to be done.
@@ -61,6 +63,7 @@ struct ValueTable {
 }
 
 #[repr(C, u64)]
+#[derive(StableAbi)]
 enum Encoded {
     Done(Buffer),
     Failed(Failure),
@@ -252,7 +255,44 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
-    use crate::abi::layout::{Cached, Description};
+    use crate::abi::{
+        layout::{Cached, Description},
+        module::check_layouts,
+    };
+
+    /// The value of a build whose blocks begin with a head that has these last fields.
+    macro_rules! value_of_build {
+        ($build:ident: $($field:ident),*) => {
+            #[allow(dead_code, unreachable_pub)]
+            mod $build {
+                use super::*;
+
+                #[repr(transparent)]
+                #[derive(StableAbi)]
+                #[sabi(unsafe_opaque_fields, phantom_field(block: Head))]
+                pub struct Value(*mut Head);
+
+                #[repr(C, align(16))]
+                #[derive(StableAbi)]
+                struct Head {
+                    print: Fingerprint,
+                    table: *const ValueTable,
+                    memory: &'static Memory,
+                    size: usize,
+                    $($field: bool),*
+                }
+            }
+        };
+    }
+    value_of_build!(same: boxed, needs_maker_to_drop);
+    // As large as the head of this build.
+    value_of_build!(other: boxed, needs_maker_to_drop, needs_maker_to_encode);
+
+    #[test]
+    fn a_build_with_another_head_is_refused() {
+        assert_eq!(check_layouts(Value::LAYOUT, same::Value::LAYOUT), Ok(()));
+        assert!(check_layouts(Value::LAYOUT, other::Value::LAYOUT).is_err());
+    }
 
     /// Makes a type of this test one that is proved, as the attributes do.
     macro_rules! proved {

@@ -18,12 +18,12 @@ use abi_stable::StableAbi;
 /// The head of a waker that crosses. Behind it lies what `table` knows about.
 #[repr(C)]
 #[derive(StableAbi)]
-#[sabi(unsafe_opaque_fields)]
 pub struct WakerBase {
     table: *const WakerTable,
 }
 
 #[repr(C)]
+#[derive(StableAbi)]
 struct WakerTable {
     clone: unsafe extern "C" fn(*const WakerBase) -> *const WakerBase,
     wake: unsafe extern "C" fn(*const WakerBase),
