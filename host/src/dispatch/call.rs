@@ -195,10 +195,11 @@ pub(crate) fn begin(
     site: &CallSite,
     cx: &mut Context<'_>,
 ) -> Begun {
-    entry.info.counts.begin();
+    let beginning = Beginning::of(&entry.info);
     let since = entry.cancel.now();
     if entry.blocking {
         let call = Call::new(held(), inside, None);
+        beginning.goes_on();
         return Begun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
     }
     let (key, number, deadline) = (entry.info.key, event.id().number(), event.deadline());
@@ -207,13 +208,14 @@ pub(crate) fn begin(
         Started::Ready(ended) => {
             // In this order: a reply that cannot become what is wanted is a failure of the handler.
             let ended = ended.of(entry, form);
-            entry.info.counts.end(&ended);
+            beginning.end(&ended);
             return Begun::Ended(ended);
         }
         Started::Plugin(future) => Going::Plugin(future),
         Started::Host(future) => Going::Host(future),
     };
     let call = Call::new(held(), inside, Some(going));
+    beginning.goes_on();
     // Most calls are ready at once, so the timer is armed only here.
     let limit = Limit::of(entry, deadline, site);
     Begun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
@@ -402,6 +404,35 @@ impl Drop for Waiting {
     }
 }
 
+/// What [`Accounted`] is for a call that goes on, while it begins: without a count of the handler's, which others write too.
+struct Beginning<'a> {
+    info: &'a HandlerInfo,
+}
+
+impl<'a> Beginning<'a> {
+    fn of(info: &'a HandlerInfo) -> Self {
+        info.counts.begin();
+        Beginning { info }
+    }
+
+    fn end(self, how: &Ended) {
+        self.info.counts.end(how);
+        std::mem::forget(self);
+    }
+
+    /// It is accounted for elsewhere from here on.
+    fn goes_on(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        // The host's own code has panicked, which tells nothing of the handler.
+        self.info.counts.end(&Ended::Rejected { reason: "".into() });
+    }
+}
+
 /// A call that was counted as begun: it counts as ended in exactly one way, also when its emitter gives it up.
 struct Accounted {
     info: Arc<HandlerInfo>,
@@ -446,3 +477,6 @@ impl Drop for Active {
         self.info.active.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,26 +51,57 @@ pub(crate) fn may_poll_here() -> bool {
     with_slot(|slot| slot.nested.load(Ordering::Relaxed) < NESTED) == Some(true)
 }
 
-/// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an event's number.
-///
-/// Only the worker itself writes to its slot, so plain loads and stores will do.
+/// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an event's number. Afterwards it
+/// says what it said before, also if the poll unwinds.
 #[inline]
 pub(crate) fn polling<T>(handler: u64, event: u64, poll: impl FnOnce() -> T) -> T {
     SLOT.with(|slot| {
         let slot = slot.borrow();
         let Some(slot) = slot.as_deref() else { return poll() };
-        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        let write = |number: &AtomicU64, value| number.store(value, Ordering::Relaxed);
-        let outer = (read(&slot.handler), read(&slot.event), read(&slot.nested));
-        write(&slot.handler, handler);
-        write(&slot.event, event);
-        write(&slot.nested, outer.2 + 1);
-        let result = poll();
-        write(&slot.handler, outer.0);
-        write(&slot.event, outer.1);
-        write(&slot.nested, outer.2);
-        result
+        let outer = slot.polled();
+        let _restored = Restored { slot, outer };
+        slot.set_polled(Polled { handler, event, nested: outer.nested + 1 });
+        poll()
     })
+}
+
+/// Whose call is being polled, and how deep inside others.
+#[derive(Clone, Copy)]
+struct Polled {
+    handler: u64,
+    event: u64,
+    nested: u64,
+}
+
+/// Only the worker itself writes to its slot, so plain loads and stores will do.
+impl Slot {
+    fn polled(&self) -> Polled {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        Polled {
+            handler: read(&self.handler),
+            event: read(&self.event),
+            nested: read(&self.nested),
+        }
+    }
+
+    fn set_polled(&self, polled: Polled) {
+        let write = |number: &AtomicU64, value| number.store(value, Ordering::Relaxed);
+        write(&self.handler, polled.handler);
+        write(&self.event, polled.event);
+        write(&self.nested, polled.nested);
+    }
+}
+
+/// Has the slot say again, in the end, what it said before.
+struct Restored<'a> {
+    slot: &'a Slot,
+    outer: Polled,
+}
+
+impl Drop for Restored<'_> {
+    fn drop(&mut self) {
+        self.slot.set_polled(self.outer);
+    }
 }
 
 /// Looks at what this thread is doing, if it is a dispatch worker.
@@ -81,4 +112,43 @@ pub(crate) fn with_slot<T>(look: impl FnOnce(&Slot) -> T) -> Option<T> {
 /// This thread becomes a worker, with this slot.
 pub(super) fn enter(slot: Arc<Slot>) {
     SLOT.with(|own| *own.borrow_mut() = Some(slot));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        thread,
+    };
+
+    use super::*;
+
+    fn present() -> Option<[u64; 3]> {
+        with_slot(|slot| {
+            [&slot.handler, &slot.event, &slot.nested].map(|number| number.load(Ordering::Relaxed))
+        })
+    }
+
+    #[test]
+    fn a_slot_says_what_is_polled_and_then_what_was_polled_before_also_when_that_unwinds() {
+        // A thread of its own becomes the worker.
+        let worker = thread::spawn(|| {
+            enter(Arc::new(Slot::new(true)));
+            polling(1, 10, || {
+                assert_eq!(present(), Some([1, 10, 1]));
+                assert_eq!(polling(2, 20, present), Some([2, 20, 2]));
+                assert_eq!(present(), Some([1, 10, 1]));
+                let unwound = catch_unwind(AssertUnwindSafe(|| polling(3, 30, || panic!("host"))));
+                assert!(unwound.is_err());
+                assert_eq!(present(), Some([1, 10, 1]));
+            });
+            assert_eq!(present(), Some([0, 0, 0]));
+            for _ in 0..=NESTED {
+                let unwound = catch_unwind(AssertUnwindSafe(|| polling(3, 30, || panic!("host"))));
+                assert!(unwound.is_err());
+            }
+            assert!(may_poll_here());
+        });
+        worker.join().unwrap();
+    }
 }
