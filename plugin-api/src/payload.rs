@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    abi::{Buffer, Content, Failure, Layout, buffer::Writer, layout::Description, value::Encode},
+    abi::{Buffer, Content, Failure, buffer::Writer, layout::crosses_as_bytes, value::Encode},
     error::{Error, Result},
 };
 
@@ -28,17 +28,7 @@ impl<T: Serialize> Encode for T {
 }
 
 // Its features change what it is made of, so JSON crosses as JSON.
-impl Layout for serde_json::Value {
-    fn describe(to: &mut Description) {
-        to.unproved();
-    }
-}
-
-impl Layout for serde_json::Map<String, serde_json::Value> {
-    fn describe(to: &mut Description) {
-        to.unproved();
-    }
-}
+crosses_as_bytes!(serde_json::Value, serde_json::Map<String, serde_json::Value>);
 
 /// The encoding of what an emitter hands over.
 pub(crate) fn bytes_of(content: Content) -> Result<Buffer> {

@@ -2,6 +2,9 @@
 //!
 //! It is a derive of its own, and not part of those attributes, because a derive sees the definition with its `cfg`s
 //! decided. Whatever cannot be proved is no mistake: the type then travels as JSON.
+//!
+//! The implementation that it writes is an unsafe one, which this module answers for. The lint `unsafe_code` does not look
+//! into what a derive of another crate writes, so a plugin may forbid unsafe code all the same.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
@@ -44,7 +47,7 @@ pub(crate) fn derive(input: TokenStream, package: &Package) -> TokenStream {
     quote! {
         #[automatically_derived]
         #[allow(deprecated, unused_imports)]
-        impl #generics ::ksi_plugin_api::__private::Layout for #ident #arguments #condition {
+        unsafe impl #generics ::ksi_plugin_api::__private::Layout for #ident #arguments #condition {
             const MAY_BE_NOTHING: bool = #may_be_nothing;
 
             fn describe(to: &mut ::ksi_plugin_api::__private::Description) {
@@ -335,7 +338,7 @@ mod tests {
         contains(
             &expansion,
             &[
-                "impl ::ksi_plugin_api::__private::Layout for Greet {",
+                "unsafe impl ::ksi_plugin_api::__private::Layout for Greet {",
                 "to.text(\"greeter\"); to.text(\"0.3.1\"); to.text(::core::module_path!());",
                 "to.number(::core::mem::offset_of!(Self, r#type) as u128);",
                 "to.text(\"name\"); ::ksi_plugin_api::__private::Probe::<String>::describe(to);",
@@ -354,7 +357,7 @@ mod tests {
         contains(
             &expansion,
             &[
-                "impl<T: Copy + ::ksi_plugin_api::__private::Layout, const N: usize> \
+                "unsafe impl<T: Copy + ::ksi_plugin_api::__private::Layout, const N: usize> \
                  ::ksi_plugin_api::__private::Layout for Page<T, N> where T: Eq {",
                 "::ksi_plugin_api::__private::Probe::<T>::describe(to);",
                 "to.text(&::std::string::ToString::to_string(&N));",

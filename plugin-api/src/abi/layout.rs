@@ -30,12 +30,18 @@ pub struct Fingerprint([u64; 2]);
 ///
 /// Implementing it makes no type cross as a value: that takes a fingerprint, and a type with a field of a type that
 /// is not known here has none.
+///
+/// # Safety
+/// Where fingerprints are equal, a binary reads as its own `Self` what another one has stored as its own. So `describe`
+/// either calls [`Description::unproved`], or it says all that two builds of `Self` can differ in: its definition, and each
+/// field with its place and its type; and whoever has a `&Self` cannot change anything in it, nor share it by a count,
+/// nor call it. `fingerprint` gives nothing, or what [`Cached::of`] gives for `Self`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no payload type",
     note = "write #[payload] on it; of the standard library's types the owned ones are payloads, such as String, Vec, \
             Option and HashMap"
 )]
-pub trait Layout: 'static {
+pub unsafe trait Layout: 'static {
     /// Whether a value, once it is encoded, may be what stands for "no reply". Asked of types with a fingerprint alone.
     #[doc(hidden)]
     const MAY_BE_NOTHING: bool = false;
@@ -50,6 +56,20 @@ pub trait Layout: 'static {
         None
     }
 }
+
+/// Makes payload types of types that cross as bytes, also as parts of others.
+macro_rules! crosses_as_bytes {
+    ($($type:ty),*) => { $(
+        // SAFETY: the type has no fingerprint, and nor has any that it is a part of.
+        #[allow(unsafe_code)]
+        unsafe impl $crate::abi::layout::Layout for $type {
+            fn describe(to: &mut $crate::abi::layout::Description) {
+                to.unproved();
+            }
+        }
+    )* };
+}
+pub(crate) use crosses_as_bytes;
 
 /// A fingerprint that is computed once a binary, at its first use.
 #[doc(hidden)]

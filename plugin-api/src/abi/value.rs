@@ -297,7 +297,8 @@ mod tests {
     /// Makes a type of this test one that is proved, as the attributes do.
     macro_rules! proved {
         ($type:ty) => {
-            impl Layout for $type {
+            // SAFETY: the types of this test are of one build, and own plain data alone.
+            unsafe impl Layout for $type {
                 fn describe(to: &mut Description) {
                     to.text(stringify!($type));
                 }

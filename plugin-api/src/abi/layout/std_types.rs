@@ -11,7 +11,8 @@ use super::{Cached, Description, Fingerprint, Layout};
 
 macro_rules! plain {
     ($($type:ty)*) => { $(
-        impl Layout for $type {
+        // SAFETY: the module says why, and `plain!` names no other types.
+        unsafe impl Layout for $type {
             fn describe(to: &mut Description) {
                 to.text(stringify!($type));
             }
@@ -28,7 +29,8 @@ plain!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize bool char String);
 /// Those that are known as parts, and cross as bytes by themselves: a float that is no number has no encoding.
 macro_rules! part {
     ($($type:ty),*) => { $(
-        impl Layout for $type {
+        // SAFETY: as above.
+        unsafe impl Layout for $type {
             fn describe(to: &mut Description) {
                 to.text(stringify!($type));
             }
@@ -38,7 +40,8 @@ macro_rules! part {
 part!(f32, f64, (), Duration);
 
 /// A reply may be a text of the library's own. It is a reference, so it goes as bytes.
-impl Layout for &'static str {
+// SAFETY: it is unproved.
+unsafe impl Layout for &'static str {
     fn describe(to: &mut Description) {
         to.unproved();
     }
@@ -46,7 +49,8 @@ impl Layout for &'static str {
 
 macro_rules! generic {
     ($($type:ident<$($parameter:ident),*>)*) => { $(
-        impl<$($parameter: Layout),*> Layout for $type<$($parameter),*> {
+        // SAFETY: it owns its items and nothing else, and lays them out by their type alone.
+        unsafe impl<$($parameter: Layout),*> Layout for $type<$($parameter),*> {
             fn describe(to: &mut Description) {
                 to.text(stringify!($type));
                 $( to.part::<$parameter>(); )*
@@ -56,7 +60,8 @@ macro_rules! generic {
 }
 generic!(Vec<T> VecDeque<T> Option<T> Box<T> HashMap<K, V> HashSet<T> BTreeMap<K, V> BTreeSet<T>);
 
-impl<T: Layout, const N: usize> Layout for [T; N] {
+// SAFETY: an array is so many items, one behind the other.
+unsafe impl<T: Layout, const N: usize> Layout for [T; N] {
     fn describe(to: &mut Description) {
         to.text("array");
         to.number(N as u128);
@@ -66,7 +71,8 @@ impl<T: Layout, const N: usize> Layout for [T; N] {
 
 macro_rules! tuple {
     ($($parameter:ident . $index:tt),*) => {
-        impl<$($parameter: Layout),*> Layout for ($($parameter,)*) {
+        // SAFETY: the place and the type of each field is described.
+        unsafe impl<$($parameter: Layout),*> Layout for ($($parameter,)*) {
             fn describe(to: &mut Description) {
                 to.text(concat!("tuple" $(, " ", $index)*));
                 $(
