@@ -350,6 +350,7 @@ fn to<'a>(route: Option<&'a RouteRef>, name: &'a str) -> To<'a, RouteRef> {
 
 /// The one reply that a request wants.
 #[inline]
+#[expect(clippy::ptr_arg, reason = "a report takes it as it is, mostly without a copy")]
 fn reply<R>(end: ReplyEnd, name: &Cow<'static, str>) -> Result<R>
 where
     R: DeserializeOwned + Layout + Clone,
