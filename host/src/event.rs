@@ -1,6 +1,7 @@
 //! An event on its way: what was emitted, by whom, and because of what.
 
 mod ids;
+mod lane;
 mod payload;
 
 use std::{
@@ -26,6 +27,7 @@ use ksi_plugin_api::{
 
 pub use ids::EventId;
 pub(crate) use ids::EventIds;
+pub(crate) use lane::Lane;
 pub use payload::Payload;
 
 /// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id` and the like.
@@ -93,25 +95,14 @@ pub(crate) struct Emitter {
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
     /// Bytes that a value may have as JSON.
     pub(crate) limit: usize,
-    /// Whether the last value was looked at by nobody, and became JSON: the next one is better given as bytes.
-    pub(crate) wants_bytes: Option<Arc<AtomicBool>>,
+    /// Where it is noted what became of its values.
+    pub(crate) lane: Option<Arc<Lane>>,
 }
 
 impl Emitter {
     /// One whose events are JSON, or nothing.
     pub(crate) fn plain(name: Arc<str>, source: Arc<str>) -> Self {
-        Emitter { name, source, keeper: None, limit: 0, wants_bytes: None }
-    }
-
-    /// Notes what became of a value.
-    fn learn(&self, viewed: bool, encoded: bool) {
-        if let Some(wants_bytes) = &self.wants_bytes {
-            let wanted = encoded && !viewed;
-            // Mostly it is as before, and then nobody else's cache line is taken.
-            if wants_bytes.load(Relaxed) != wanted {
-                wants_bytes.store(wanted, Relaxed);
-            }
-        }
+        Emitter { name, source, keeper: None, limit: 0, lane: None }
     }
 }
 
@@ -133,6 +124,8 @@ struct Carriage {
     json: OnceLock<Encoded>,
     /// Whether somebody looked at it as a value.
     viewed: AtomicBool,
+    /// The state of the routes when it was emitted; see [`Lane`].
+    routes: u64,
 }
 
 /// An emitted event.
@@ -155,7 +148,9 @@ impl Drop for Event {
     fn drop(&mut self) {
         if let Carried::Value(carriage) = &mut self.carried {
             let encoded = carriage.json.get().is_some_and(|json| json.get().is_ok());
-            self.emitter.learn(*carriage.viewed.get_mut(), encoded);
+            if let Some(lane) = &self.emitter.lane {
+                lane.learn(carriage.routes, *carriage.viewed.get_mut(), encoded);
+            }
             let carried = std::mem::replace(&mut self.carried, Carried::Nothing);
             if let Carried::Value(Carriage { value, .. }) = carried {
                 let_go(ManuallyDrop::into_inner(value), self.emitter.keeper.as_ref());
@@ -216,6 +211,7 @@ impl Event {
             value: ManuallyDrop::new(value),
             json: OnceLock::new(),
             viewed: AtomicBool::new(false),
+            routes: emitter.lane.as_ref().map_or(0, |lane| lane.state()),
         });
         Event::child(emitter, carried, parent, ids)
     }

@@ -168,7 +168,7 @@ impl Context {
     pub fn emit<E: Emit>(&self, event: E) -> impl Future<Output = Report> {
         let (mut name, slot) = (event.owned_name(), event.slot());
         let route = self.route(&name, slot);
-        let as_bytes = route.is_some_and(RouteRef::next_as_bytes);
+        let as_bytes = route.is_some_and(RouteRef::wants_bytes);
         let mut asked = Asked::with(event.into_content(as_bytes));
         poll_fn(move |cx| {
             let polled = asked.poll(cx, |content, cx| {
@@ -190,7 +190,7 @@ impl Context {
     {
         let (name, slot) = (event.owned_name(), event.slot());
         let route = self.route(&name, slot);
-        let as_bytes = route.is_some_and(RouteRef::next_as_bytes);
+        let as_bytes = route.is_some_and(RouteRef::wants_bytes);
         let mut asked = Asked::with(event.into_content(as_bytes));
         poll_fn(move |cx| {
             let polled = asked.poll(cx, |content, cx| {
@@ -208,7 +208,7 @@ impl Context {
     pub fn send(&self, event: impl Emit) -> Result<()> {
         let (name, slot) = (event.owned_name(), event.slot());
         let route = self.route(&name, slot);
-        let content = event.into_content(route.is_some_and(RouteRef::next_as_bytes))?;
+        let content = event.into_content(route.is_some_and(RouteRef::wants_bytes))?;
         let sent = self.scope.host.send(self.event.as_ref(), to(route, &name), content);
         sent.map_err(|refusal| Error::new("rejected", refusal))
     }

@@ -102,7 +102,7 @@ pub trait Emit {
         None
     }
 
-    /// What is handed over; as bytes in any case if nobody takes it as a value.
+    /// What is handed over; as bytes, if it can be, when nobody takes it as a value.
     #[doc(hidden)]
     fn into_content(self, as_bytes: bool) -> Result<Content>
     where
@@ -124,8 +124,9 @@ impl<E: Event + Serialize> Emit for E {
 
     #[inline]
     fn into_content(self, as_bytes: bool) -> Result<Content> {
-        if as_bytes {
-            return payload::encode(&self).map(Content::Bytes);
+        // What cannot become JSON is for those who take values, if there are any after all.
+        if as_bytes && let Ok(bytes) = payload::encode(&self) {
+            return Ok(Content::Bytes(bytes));
         }
         match self.into_value() {
             Ok(value) => Ok(Content::Value(value)),

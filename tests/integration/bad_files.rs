@@ -59,7 +59,7 @@ fn every_kind_of_file_that_is_no_plugin_is_refused_with_what_it_is() {
         ("machine", chaos.clone().machine(other_machine), "build the plugin for"),
         ("bits", bits32, "64-bit"),
         ("program", Library(fs::read("/bin/true").unwrap()), "shared library"),
-        ("abi", chaos.clone().with("\"abi\":2,", "\"abi\":9,"), "ABI version 9"),
+        ("abi", chaos.clone().of_abi_9(), "ABI version 9"),
         ("format", chaos.clone().with("{\"format\":1,", "{\"format\":7,"), "format 7"),
         ("magic", chaos.clone().with("KSIM1\n{", "KSIM8\n{"), "KSIM8"),
         (

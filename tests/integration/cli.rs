@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kit::{Library, Running, TestHost, ksi, ksi_command};
+use crate::kit::{ABI, Library, Running, TestHost, ksi, ksi_command};
 
 /// A host on which `chaos:answer` is answered by one plugin and fails in the other.
 fn half_broken() -> TestHost {
@@ -131,7 +131,7 @@ fn inspect_describes_a_file_from_its_bytes_without_a_host() {
         serde_json::from_str(&ksi(&socket, &["inspect", file, "--json"], "").ok()).unwrap();
     assert_eq!(
         (&json["name"], &json["abi"], &json["runtime"]),
-        (&json!("chaos"), &json!(2), &json!(false))
+        (&json!("chaos"), &json!(ABI), &json!(false))
     );
 
     let letter = dir.path().join("letter.so");

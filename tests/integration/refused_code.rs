@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::kit::{Library, OutsideCrate, TestHost, until, workspace};
+use crate::kit::{ABI, Library, OutsideCrate, TestHost, until, workspace};
 
 /// A library whose constructor does something, compiled from `fixtures/constructor.rs`.
 fn with_constructor(host: &TestHost, name: &str, does: &[&str], manifest: Option<&str>) -> PathBuf {
@@ -48,14 +48,15 @@ fn a_library_that_crashes_hangs_or_is_empty_when_it_is_opened_ends_a_probe_and_n
         .plugin("chaos.so", &Library::chaos())
         .config("[timeouts]\nprobe = '400ms'")
         .start();
-    let manifest = r#"{"format":1,"name":"mine","version":"1","abi":2,"rustc":"","target":"","panic":"unwind",
+    let manifest = r#"{"format":1,"name":"mine","version":"1","abi":ABI,"rustc":"","target":"","panic":"unwind",
         "state":false,"runtime":false,"handlers":[],"emits":[]}"#;
+    let manifest = manifest.replace("ABI", &ABI.to_string());
     for (name, does, words) in [
         ("crash.so", &["crash"][..], "ended a probe process"),
         ("hang.so", &["hang"], "did not end within 400ms"),
         ("hollow.so", &[], "exports no plugin"),
     ] {
-        let library = with_constructor(&host, name, does, Some(manifest));
+        let library = with_constructor(&host, name, does, Some(&manifest));
         host.drop_in(name, &Library(fs::read(&library).unwrap()));
         let reason = host.until_refused(name);
         assert!(reason.contains(words) && reason.contains(name), "{name}: {reason}");

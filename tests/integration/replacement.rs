@@ -215,7 +215,7 @@ fn a_bad_file_leaves_the_old_generation_live_with_the_reason_beside_it() {
     for (bytes, words) in [
         (b"no library at all".to_vec(), "no ELF shared library"),
         (good.0[..good.0.len() / 2].to_vec(), "torn"),
-        (good.clone().with("\"abi\":2,", "\"abi\":9,").0, "ABI version 9"),
+        (good.clone().of_abi_9().0, "ABI version 9"),
     ] {
         host.drop_in("chaos.so", &Library(bytes));
         let failed = watcher.push_of("module:reload_failed");

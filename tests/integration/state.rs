@@ -270,7 +270,7 @@ fn bad_files_that_are_dropped_under_load_change_nothing() {
         (vec![0; 100_000], "no ELF shared library"),
         (good.0[..good.0.len() / 3].to_vec(), "torn"),
         (good.0[..good.0.len() - 1].to_vec(), "torn"),
-        (good.clone().with("\"abi\":2,", "\"abi\":9,").0, "ABI version 9"),
+        (good.clone().of_abi_9().0, "ABI version 9"),
         (good.clone().with("\"panic\":\"unwind\"", "\"panic\": \"abort\"").0, "panic"),
         (good.clone().with("KSIM1\n{", "KSIM8\n{").0, "KSIM8"),
         (good.clone().keeping("[1,2]", "[1,2]").0, "the highest first"),

@@ -1,14 +1,11 @@
 //! An event name as a plugin holds it that emits it often: with everything that an emit would have to look up.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, OnceLock};
 
 use super::names::HeldName;
 use crate::{
     dispatch::stripe::{Count, Striped},
-    event::Emitter,
+    event::{Emitter, Lane},
 };
 
 /// A plugin's way to emit one event name.
@@ -16,8 +13,7 @@ pub(crate) struct Resolved {
     /// By which the routing table finds it.
     pub(crate) held: Arc<HeldName>,
     emitter: Emitter,
-    /// See [`Emitter`].
-    wants_bytes: Arc<AtomicBool>,
+    lane: Arc<Lane>,
     /// How often it was emitted; shared with the statistics.
     pub(crate) emitted: Arc<Count>,
     /// The emitter once more for each dispatch worker: every event counts a reference to it, and workers that emit at the
@@ -34,10 +30,15 @@ pub(crate) struct Emitters {
 }
 
 impl Resolved {
-    pub(crate) fn new(held: Arc<HeldName>, mut emitter: Emitter, emitted: Arc<Count>) -> Self {
-        let wants_bytes = Arc::new(AtomicBool::new(false));
-        emitter.wants_bytes = Some(wants_bytes.clone());
-        Resolved { held, emitter, wants_bytes, emitted, own: Striped::default() }
+    pub(crate) fn new(
+        held: Arc<HeldName>,
+        emitter: Emitter,
+        lane: Lane,
+        emitted: Arc<Count>,
+    ) -> Self {
+        let lane = Arc::new(lane);
+        let emitter = Emitter { lane: Some(lane.clone()), ..emitter };
+        Resolved { held, emitter, lane, emitted, own: Striped::default() }
     }
 
     #[inline]
@@ -51,7 +52,7 @@ impl Resolved {
     /// Whether the next event is better given as bytes than as a value.
     #[inline]
     pub(crate) fn wants_bytes(&self) -> bool {
-        self.wants_bytes.load(Ordering::Relaxed)
+        self.lane.wants_bytes()
     }
 
     pub(crate) fn name(&self) -> &str {

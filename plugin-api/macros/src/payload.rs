@@ -120,35 +120,33 @@ mod tests {
             (
                 "&Greet",
                 "Greet",
-                "call.run_ref::<Greet, (), _, _>( \
-                 ::ksi_plugin_api::__private::Probe::<Greet>::viewer(), \
-                 ::ksi_plugin_api::__private::Probe::<()>::giver, \
-                 |plugin: ::ksi_plugin_api::PluginRef<Self>, ctx: ::ksi_plugin_api::Context, \
-                 data: ::ksi_plugin_api::__private::Lended<Greet>, \
-                 give: ::ksi_plugin_api::__private::Give<()>| async move { \
-                 let result = match data.get(&ctx) { \
-                 Ok(data) => Self::h(&plugin, &ctx, data).await, Err(error) => Err(error), }; \
-                 ::ksi_plugin_api::__private::call_end(result, give) })",
+                "let decoded: Greet; let data = match ctx.view_payload::<Greet>( \
+                 ::ksi_plugin_api::__private::Probe::<Greet>::viewer()) { \
+                 ::core::option::Option::Some(data) => ::core::result::Result::Ok(data), \
+                 ::core::option::Option::None => match ctx.borrow_payload::<Greet>() { \
+                 ::core::result::Result::Ok(data) => { \
+                 decoded = data; ::core::result::Result::Ok(&decoded) } \
+                 ::core::result::Result::Err(error) => ::core::result::Result::Err(error), }, }; \
+                 let result = match data { \
+                 ::core::result::Result::Ok(data) => Self::h(&plugin, &ctx, data).await,",
             ),
             (
                 "Line<'_>",
                 "Line<'static>",
-                "match ctx.borrow_payload::<Line<'_>>() { Ok(data) => Self::h(&plugin, &ctx, data).await,",
+                "let data = ctx.borrow_payload::<Line<'_>>(); let result = match data { \
+                 ::core::result::Result::Ok(data) => Self::h(&plugin, &ctx, data).await,",
             ),
             (
                 "&Line<'_>",
                 "Line<'static>",
-                "match ctx.borrow_payload::<Line<'_>>() { Ok(data) => Self::h(&plugin, &ctx, &data).await,",
+                "let data = ctx.borrow_payload::<Line<'_>>(); let result = match data { \
+                 ::core::result::Result::Ok(data) => Self::h(&plugin, &ctx, &data).await,",
             ),
-            (
-                "&str",
-                "&'static str",
-                "match ctx.borrow_payload::<&str>() { Ok(data) => Self::h(&plugin, &ctx, data).await,",
-            ),
+            ("&str", "&'static str", "let data = ctx.borrow_payload::<&str>();"),
             (
                 "Option<&RawValue>",
                 "Option<&'static RawValue>",
-                "match ctx.borrow_payload::<Option<&RawValue>>() {",
+                "let data = ctx.borrow_payload::<Option<&RawValue>>();",
             ),
         ] {
             let block = format!(

@@ -247,14 +247,17 @@ mod tests {
              priority: 0, timeout_ms: 0, blocking: false,",
             "name: \"type\", summary: \"\", subscriptions: &[\"a:b\", \"c:*\"], \
              priority: -2, timeout_ms: 5000, blocking: true,",
-            "use ::ksi_plugin_api::__private::Unproved as _; call.run::<Greet, Greeted, _, _>( \
-             ::ksi_plugin_api::__private::Probe::<Greet>::taker(), \
+            "use ::ksi_plugin_api::__private::Unproved as _; call.run::<Greeted, _, _>( \
              ::ksi_plugin_api::__private::Probe::<Greeted>::giver, \
              |plugin: ::ksi_plugin_api::PluginRef<Self>, \
-             ctx: ::ksi_plugin_api::Context, data: Greet, \
+             ctx: ::ksi_plugin_api::Context, \
              give: ::ksi_plugin_api::__private::Give<Greeted>| async move { \
-             ::ksi_plugin_api::__private::call_end( \
-             Self::greet(&plugin, &ctx, data).await, give) })",
+             let data = ctx.own_payload::<Greet>( \
+             ::ksi_plugin_api::__private::Probe::<Greet>::taker()); \
+             let result = match data { \
+             ::core::result::Result::Ok(data) => Self::greet(&plugin, &ctx, data).await, \
+             ::core::result::Result::Err(error) => ::core::result::Result::Err(error), }; \
+             ::ksi_plugin_api::__private::call_end(result, give) })",
             "reply_schema: ::ksi_plugin_api::__private::schema::<Greeted>",
             "Self::start(&ctx, config.decode::<Config>()?).await",
             "::ksi_plugin_api::__private::export_plugin!(Greeter, name = \"greeter\", \

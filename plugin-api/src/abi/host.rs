@@ -157,8 +157,8 @@ pub trait HostApi: Send + Sync + 'static {
     /// Finds out once what an emit of this name would find out each time.
     fn resolve(self: &Arc<Self>, name: &str) -> Result<Self::Route, String>;
 
-    /// Whether an event that goes this way is better given as bytes: the last value that did was looked at by nobody, and
-    /// became JSON all the same.
+    /// Whether an event that goes this way is better given as bytes: by what became of the last value, nobody looks at it, and
+    /// it becomes JSON all the same.
     fn wants_bytes(_: &Self::Route) -> bool {
         false
     }

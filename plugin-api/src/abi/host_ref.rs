@@ -1,14 +1,6 @@
 //! A plugin's reference to its host.
 
-use std::{
-    ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    task::Context,
-    time::Duration,
-};
+use std::{ptr, sync::Arc, task::Context, time::Duration};
 
 use abi_stable::{StableAbi, std_types::RStr};
 
@@ -48,11 +40,7 @@ impl HostRef {
     pub fn resolve(&self, name: &str) -> Option<RouteRef> {
         // SAFETY: `self` holds the object.
         let route = unsafe { (self.table.resolve())(self.object, RStr::from_str(name)) };
-        (!route.is_null()).then(|| RouteRef {
-            route,
-            as_bytes: AtomicU32::new(0),
-            table: self.table,
-        })
+        (!route.is_null()).then(|| RouteRef { route, table: self.table })
     }
 
     /// See [`HostApi::emit`].
@@ -70,9 +58,7 @@ impl HostRef {
         let (mut emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         // SAFETY: `self` holds the object; what the emission and the waker point to is alive during the call.
-        let started = unsafe { (self.table.emit())(self.object, &mut emission, base) };
-        learn(&to, &emission);
-        started.into_result()
+        unsafe { (self.table.emit())(self.object, &mut emission, base) }.into_result()
     }
 
     /// See [`HostApi::request`].
@@ -91,9 +77,7 @@ impl HostRef {
         let (mut emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         // SAFETY: as in `emit`.
-        let started = unsafe { (self.table.request())(self.object, &mut emission, wants, base) };
-        learn(&to, &emission);
-        started.into_result()
+        unsafe { (self.table.request())(self.object, &mut emission, wants, base) }.into_result()
     }
 
     /// See [`HostApi::send`].
@@ -201,33 +185,15 @@ impl HostRef {
 /// An event name that the host has resolved for this plugin.
 pub struct RouteRef {
     route: *const (),
-    /// How many more events go as bytes before one goes as a value again.
-    as_bytes: AtomicU32,
     table: HostTableRef,
 }
 
-/// How many events go as bytes, once a value was of no use to anybody, before it is tried again: a handler may have come
-/// that takes it, and a value for nothing costs a tenth of what becomes of it.
-const AS_BYTES: u32 = 255;
-
 impl RouteRef {
-    /// Whether the next event is to go as bytes. Asked once an event.
+    /// See [`HostApi::wants_bytes`].
     #[inline]
-    pub fn next_as_bytes(&self) -> bool {
-        let left = self.as_bytes.load(Ordering::Relaxed);
-        if left > 0 {
-            // Two threads that count the same event are no harm.
-            self.as_bytes.store(left - 1, Ordering::Relaxed);
-        }
-        left > 0
-    }
-}
-
-/// Remembers what the host noted about the way that an event went.
-#[inline]
-fn learn(to: &To<'_, RouteRef>, emission: &Emission<'_>) {
-    if let (To::Route(route), true) = (to, emission.wants_bytes) {
-        route.as_bytes.store(AS_BYTES, Ordering::Relaxed);
+    pub fn wants_bytes(&self) -> bool {
+        // SAFETY: the route came from `resolve` of a host with this table, and is not released yet.
+        unsafe { (self.table.wants_bytes())(self.route) }
     }
 }
 
@@ -252,13 +218,7 @@ fn emission<'a>(
         To::Route(route) => (route.route, RStr::from_str("")),
         To::Name(name) => (ptr::null(), RStr::from_str(name)),
     };
-    Emission {
-        parent: parent.map_or(ptr::null(), EventHandle::object),
-        route,
-        name,
-        content,
-        wants_bytes: false,
-    }
+    Emission { parent: parent.map_or(ptr::null(), EventHandle::object), route, name, content }
 }
 
 impl Clone for HostRef {

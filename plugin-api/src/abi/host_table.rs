@@ -31,8 +31,7 @@ pub(super) enum Started<T> {
     Panicked(Buffer),
 }
 
-/// Name and content of what is emitted. The name is looked at when the route is null. After a value with a route, the host
-/// notes whether the next event is better given as bytes.
+/// Name and content of what is emitted. The name is looked at when the route is null.
 #[repr(C)]
 #[derive(StableAbi)]
 pub(super) struct Emission<'a> {
@@ -41,7 +40,6 @@ pub(super) struct Emission<'a> {
     pub(super) name: RStr<'a>,
     /// Taken out by who emits it.
     pub(super) content: Content,
-    pub(super) wants_bytes: bool,
 }
 
 /// How a request began: a [`ReplyEnd`] with two cases more, flat, so that it comes back in two registers.
@@ -105,6 +103,8 @@ pub struct HostTable {
     /// Null when there is no such name.
     pub(super) resolve: unsafe extern "C" fn(*const (), RStr<'_>) -> *const (),
     pub(super) release_route: unsafe extern "C" fn(*const ()),
+    /// Whether an event that takes this route is better given as bytes.
+    pub(super) wants_bytes: unsafe extern "C" fn(*const ()) -> bool,
     pub(super) emit: unsafe extern "C" fn(
         *const (),
         &mut Emission<'_>,
@@ -224,18 +224,6 @@ impl<H: HostApi> Shims<H> {
         }
     }
 
-    /// Notes what the emitter should know of its route, if it has just tried a value.
-    ///
-    /// # Safety
-    /// As in [`emitted`](Self::emitted).
-    #[inline]
-    unsafe fn note(emission: &mut Emission<'_>, was_value: bool) {
-        // SAFETY: as in `emitted`.
-        if let Some(route) = unsafe { emission.route.cast::<H::Route>().as_ref() } {
-            emission.wants_bytes = was_value && H::wants_bytes(route);
-        }
-    }
-
     unsafe extern "C" fn resolve(object: *const (), name: RStr<'_>) -> *const () {
         // SAFETY: see above.
         let host = unsafe { Self::host(object) };
@@ -251,6 +239,11 @@ impl<H: HostApi> Shims<H> {
         discard(route);
     }
 
+    unsafe extern "C" fn wants_bytes(route: *const ()) -> bool {
+        // SAFETY: the route came from the box in `resolve`, and is not released yet.
+        H::wants_bytes(unsafe { &*route.cast::<H::Route>() })
+    }
+
     unsafe extern "C" fn emit(
         object: *const (),
         emission: &mut Emission<'_>,
@@ -259,12 +252,9 @@ impl<H: HostApi> Shims<H> {
         // SAFETY: see above; `base` is valid during the call.
         unsafe {
             let (host, (parent, to)) = (Self::host(object), Self::emitted(emission));
-            let was_value = matches!(emission.content, Content::Value(_));
-            let started = Self::start(&host, base, |cx| {
+            Self::start(&host, base, |cx| {
                 host.emit(parent.as_deref(), to, emission.content.take(), cx)
-            });
-            Self::note(emission, was_value);
-            started
+            })
         }
     }
 
@@ -277,12 +267,10 @@ impl<H: HostApi> Shims<H> {
         // SAFETY: as in `emit`.
         unsafe {
             let (host, (parent, to)) = (Self::host(object), Self::emitted(emission));
-            let was_value = matches!(emission.content, Content::Value(_));
-            let started = Self::start(&host, base, |cx| {
+            Self::start(&host, base, |cx| {
                 host.request(parent.as_deref(), to, emission.content.take(), wants, cx)
-            });
-            Self::note(emission, was_value);
-            started.into()
+            })
+            .into()
         }
     }
 
@@ -386,6 +374,7 @@ impl<H: HostApi> Shims<H> {
             release: Self::release,
             resolve: Self::resolve,
             release_route: Self::release_route,
+            wants_bytes: Self::wants_bytes,
             emit: Self::emit,
             request: Self::request,
             send: Self::send,

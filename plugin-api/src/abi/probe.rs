@@ -120,6 +120,10 @@ mod tests {
         assert!(Probe::<u64>::into_value(7).is_ok() && Probe::<u64>::to_value(&7).is_some());
         assert!(Probe::<Arc<u64>>::taker().is_none() && Probe::<Cell<u8>>::viewer().is_none());
         assert_eq!(Probe::<&str>::into_value("text").unwrap_err(), "text");
+        let gives = |form| Probe::<String>::giver(&form).is_some();
+        let of = |print| gives(ReplyForm::of(print));
+        assert!(gives(ReplyForm::Any) && of(String::fingerprint()));
+        assert!(!gives(ReplyForm::Json) && !of(u64::fingerprint()) && !of(None));
         // A payload type by itself, but one that crosses as bytes.
         assert!(Probe::<Vec<u8>>::into_value(vec![1]).is_err());
     }

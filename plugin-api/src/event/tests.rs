@@ -294,6 +294,19 @@ fn an_event_that_is_proved_goes_as_a_value_given_or_lent() {
     assert_eq!(emitted(known), (true, json));
 }
 
+#[event("order:grid")]
+struct Grid {
+    cells: std::collections::BTreeMap<(u8, u8), u8>,
+}
+
+#[test]
+fn where_nobody_takes_values_an_event_goes_as_bytes_if_it_can() {
+    let known = Known { count: 7 }.into_content(true).unwrap();
+    assert!(matches!(known, Content::Bytes(json) if *json == *br#"{"count":7}"#));
+    let grid = Grid { cells: [((1, 2), 3)].into() }.into_content(true).unwrap();
+    assert!(matches!(grid, Content::Value(value) if value.get::<Grid>().is_some()));
+}
+
 fn three() -> Vec<u64> {
     vec![3]
 }

@@ -10,6 +10,9 @@ use std::{
 
 use super::build::artifacts;
 
+/// The number of the ABI that the plugins of the workspace are built for.
+pub(crate) const ABI: u32 = 3;
+
 /// The bytes of a plugin's library.
 #[derive(Clone)]
 pub(crate) struct Library(pub(crate) Vec<u8>);
@@ -56,6 +59,12 @@ impl Library {
     /// The same code under the name `chao0` to `chao9`: another plugin.
     pub(crate) fn named(self, name: &str) -> Library {
         self.with(r#""name":"chaos","version""#, &format!(r#""name":"{name}","version""#))
+    }
+
+    /// The same, said to be built for ABI number 9.
+    #[track_caller]
+    pub(crate) fn of_abi_9(self) -> Library {
+        self.with(&format!("\"abi\":{ABI},"), "\"abi\":9,")
     }
 
     /// With each `old` replaced by a `new` of the same length.

@@ -19,7 +19,7 @@ use std::{
 pub(crate) use build::{OutsideCrate, artifacts, for_outside_crates, workspace};
 pub(crate) use client::{Client, error_of};
 pub(crate) use command::{Ran, Running, ksi, ksi_command};
-pub(crate) use files::{Library, put, put_in_place};
+pub(crate) use files::{ABI, Library, put, put_in_place};
 pub(crate) use host::{HostBuilder, TestHost};
 pub(crate) use load::{Ends, counters, under_load};
 pub(crate) use process::Resources;
