@@ -1,17 +1,13 @@
 //! An event on its way: what was emitted, by whom, and because of what.
 
 mod ids;
-mod lane;
 mod payload;
 
 use std::{
     collections::BTreeMap,
     fmt,
     mem::ManuallyDrop,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -21,13 +17,12 @@ use crate::{
 };
 use ksi_plugin_api::{
     NameError,
-    abi::{Buffer, Counted, EventObject, EventView, Fingerprint, Value},
+    abi::{Buffer, Counted, Encoding, EventObject, EventView, Fingerprint, Value},
     validate_event_name,
 };
 
 pub use ids::EventId;
 pub(crate) use ids::EventIds;
-pub(crate) use lane::Lane;
 pub use payload::Payload;
 
 /// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id` and the like.
@@ -95,14 +90,12 @@ pub(crate) struct Emitter {
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
     /// Bytes that a value may have as JSON.
     pub(crate) limit: usize,
-    /// Where it is noted what became of its values.
-    pub(crate) lane: Option<Arc<Lane>>,
 }
 
 impl Emitter {
     /// One whose events are JSON, or nothing.
     pub(crate) fn plain(name: Arc<str>, source: Arc<str>) -> Self {
-        Emitter { name, source, keeper: None, limit: 0, lane: None }
+        Emitter { name, source, keeper: None, limit: 0 }
     }
 }
 
@@ -111,21 +104,10 @@ enum Carried {
     Json(Payload),
     /// JSON that a plugin emitted, which most often goes to plugins alone; and the payload for others, once there are any.
     Bytes(Buffer, OnceLock<Payload>),
-    /// A value of the emitter's library, which the emitter keeps mapped.
-    Value(Carriage),
+    /// A value of the emitter's library, which the emitter keeps mapped; and its JSON, once somebody needed it.
+    Value(ManuallyDrop<Value>, OnceLock<Encoded>),
     /// Nothing any more: it is an ancestor, and known by its names alone.
     Nothing,
-}
-
-/// A value with what became of it.
-struct Carriage {
-    value: ManuallyDrop<Value>,
-    /// Its JSON, once somebody needed it.
-    json: OnceLock<Encoded>,
-    /// Whether somebody looked at it as a value.
-    viewed: AtomicBool,
-    /// The state of the routes when it was emitted; see [`Lane`].
-    routes: u64,
 }
 
 /// An emitted event.
@@ -146,15 +128,8 @@ pub struct Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        if let Carried::Value(carriage) = &mut self.carried {
-            let encoded = carriage.json.get().is_some_and(|json| json.get().is_ok());
-            if let Some(lane) = &self.emitter.lane {
-                lane.learn(carriage.routes, *carriage.viewed.get_mut(), encoded);
-            }
-            let carried = std::mem::replace(&mut self.carried, Carried::Nothing);
-            if let Carried::Value(Carriage { value, .. }) = carried {
-                let_go(ManuallyDrop::into_inner(value), self.emitter.keeper.as_ref());
-            }
+        if let Carried::Value(value, _) = std::mem::replace(&mut self.carried, Carried::Nothing) {
+            let_go(ManuallyDrop::into_inner(value), self.emitter.keeper.as_ref());
         }
     }
 }
@@ -207,12 +182,7 @@ impl Event {
         parent: Option<Counted<Event>>,
         ids: &EventIds,
     ) -> Self {
-        let carried = Carried::Value(Carriage {
-            value: ManuallyDrop::new(value),
-            json: OnceLock::new(),
-            viewed: AtomicBool::new(false),
-            routes: emitter.lane.as_ref().map_or(0, |lane| lane.state()),
-        });
+        let carried = Carried::Value(ManuallyDrop::new(value), OnceLock::new());
         Event::child(emitter, carried, parent, ids)
     }
 
@@ -255,9 +225,9 @@ impl Event {
     /// The value cannot become JSON.
     pub(crate) fn to_json(this: &Counted<Self>) -> Result<Counted<Event>, Unencodable> {
         match &this.carried {
-            Carried::Value(carriage) => {
-                let json = this.encoded(carriage).get().map_err(Clone::clone)?;
-                let json = Payload::from(Buffer::from(json));
+            Carried::Value(value, json) => {
+                let json = this.encoded(value, json).get().map_err(Clone::clone)?;
+                let json = Payload::copied(json);
                 Ok(Counted::new(this.with(Carried::Json(json))))
             }
             _ => Ok(this.clone()),
@@ -280,8 +250,8 @@ impl Event {
         }
     }
 
-    fn encoded<'a>(&self, carriage: &'a Carriage) -> &'a Encoded {
-        carriage.json.get_or_init(|| Encoded::within(&carriage.value, self.emitter.limit))
+    fn encoded<'a>(&self, value: &Value, json: &'a OnceLock<Encoded>) -> &'a Encoded {
+        json.get_or_init(|| Encoded::within(value, self.emitter.limit))
     }
 
     /// Its number.
@@ -302,7 +272,7 @@ impl Event {
     pub fn payload(&self) -> &Payload {
         match &self.carried {
             Carried::Json(payload) => payload,
-            Carried::Bytes(json, payload) => payload.get_or_init(|| Buffer::from(&**json).into()),
+            Carried::Bytes(json, payload) => payload.get_or_init(|| Payload::copied(json)),
             // Whoever sees it from outside has one with JSON; see `to_json`.
             Carried::Value(..) | Carried::Nothing => Payload::nothing(),
         }
@@ -389,20 +359,20 @@ impl EventObject for Event {
         }
     }
 
-    fn payload(&self) -> Result<&[u8], (&str, &str)> {
+    fn payload(&self) -> Result<Encoding<'_>, (&str, &str)> {
         match &self.carried {
-            Carried::Value(carriage) => self.encoded(carriage).get().map_err(Unencodable::texts),
-            Carried::Bytes(json, _) => Ok(json),
-            _ => Ok(self.payload().as_json()),
+            Carried::Value(value, json) => {
+                let json = self.encoded(value, json).get();
+                json.map(Encoding::of).map_err(Unencodable::texts)
+            }
+            Carried::Bytes(json, _) => Ok(Encoding::of(json)),
+            _ => Ok(self.payload().encoding()),
         }
     }
 
     fn value(&self, print: &Fingerprint) -> Option<&Value> {
         match &self.carried {
-            Carried::Value(carriage) if carriage.value.fingerprint() == *print => {
-                carriage.viewed.store(true, Relaxed);
-                Some(&carriage.value)
-            }
+            Carried::Value(value, _) if value.fingerprint() == *print => Some(value),
             _ => None,
         }
     }

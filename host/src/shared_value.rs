@@ -77,8 +77,8 @@ impl Encoded {
         }
     }
 
-    pub(crate) fn get(&self) -> Result<&[u8], &Unencodable> {
-        self.0.as_deref().map_err(|failure| &**failure)
+    pub(crate) fn get(&self) -> Result<&Buffer, &Unencodable> {
+        self.0.as_ref().map_err(|failure| &**failure)
     }
 }
 

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     abi::{
-        BoundaryFuture, Buffer, Content, EventHandle, HostRef, Layout, ReplyEnd, ReplyForm, Start,
-        SubscribeOptions, To,
+        BoundaryFuture, Buffer, Content, Encoding, EventHandle, HostRef, Layout, ReplyEnd,
+        ReplyForm, Start, SubscribeOptions, To,
         export::Lent,
         host::{RouteRef, WaitEnd},
         probe::{Taker, Viewer},
@@ -38,9 +38,9 @@ pub(crate) struct Scope {
     pub(crate) routes: Routes,
 }
 
-/// Something that the host is asked for at the first poll, and that is often done then.
+/// Something that the host is asked for at the first poll, and that is often done then. What it is to get is there before.
 ///
-/// No `async` block: its state is small, so that an emitter in a loop moves little, and it is made where it is awaited.
+/// No `async` block: that would hold the event itself, and move it twice.
 enum Asked<T> {
     /// Not yet: this is what it is to get.
     Content(Content),
@@ -82,7 +82,8 @@ impl<T> Asked<T> {
                 }
             },
             Asked::Failed(error) => return Poll::Ready(Err(*error)),
-            Asked::Done => return Poll::Pending,
+            // As an `async` block does.
+            Asked::Done => panic!("polled after it had ended"),
         };
         Poll::Ready(ended.map_err(|panic| Error::new("host_panicked", panic.to_text())))
     }
@@ -122,10 +123,10 @@ impl Context {
         &self.scope
     }
 
-    pub(crate) fn payload(&self) -> Result<&[u8]> {
+    pub(crate) fn payload(&self) -> Result<Encoding<'_>> {
         match &self.event {
             Some(event) => event.payload().map_err(|(code, message)| Error::new(code, message)),
-            None => Ok(b"null"),
+            None => Ok(Encoding::Text("null")),
         }
     }
 
@@ -153,7 +154,7 @@ impl Context {
     /// `invalid_payload`, with the path inside it.
     #[doc(hidden)]
     pub fn borrow_payload<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        payload::decode(self.payload()?)
+        payload::decode_lent(self.payload()?)
     }
 
     /// The event of this call. `None` in `initialize`, in snapshots and restores, and in tasks that were spawned there.
@@ -168,8 +169,7 @@ impl Context {
     pub fn emit<E: Emit>(&self, event: E) -> impl Future<Output = Report> {
         let (mut name, slot) = (event.owned_name(), event.slot());
         let route = self.route(&name, slot);
-        let as_bytes = route.is_some_and(RouteRef::wants_bytes);
-        let mut asked = Asked::with(event.into_content(as_bytes));
+        let mut asked = Asked::with(event.into_content());
         poll_fn(move |cx| {
             let polled = asked.poll(cx, |content, cx| {
                 self.scope.host.emit(self.event.as_ref(), to(route, &name), content, cx)
@@ -190,8 +190,7 @@ impl Context {
     {
         let (name, slot) = (event.owned_name(), event.slot());
         let route = self.route(&name, slot);
-        let as_bytes = route.is_some_and(RouteRef::wants_bytes);
-        let mut asked = Asked::with(event.into_content(as_bytes));
+        let mut asked = Asked::with(event.into_content());
         poll_fn(move |cx| {
             let polled = asked.poll(cx, |content, cx| {
                 let (form, to) = (ReplyForm::of(R::fingerprint()), to(route, &name));
@@ -208,7 +207,7 @@ impl Context {
     pub fn send(&self, event: impl Emit) -> Result<()> {
         let (name, slot) = (event.owned_name(), event.slot());
         let route = self.route(&name, slot);
-        let content = event.into_content(route.is_some_and(RouteRef::wants_bytes))?;
+        let content = event.into_content()?;
         let sent = self.scope.host.send(self.event.as_ref(), to(route, &name), content);
         sent.map_err(|refusal| Error::new("rejected", refusal))
     }
@@ -360,7 +359,7 @@ where
         ReplyEnd::Value(value) => value.take().map_err(|_| {
             Error::new("invalid_reply", format_args!("the reply to {name} is of another type"))
         }),
-        ReplyEnd::Bytes(reply) => decode_reply(name, &reply),
+        ReplyEnd::Bytes(reply) => decode_reply(name, Encoding::of(&reply)),
         ReplyEnd::Report(handle) => Report::new(handle, name.clone()).into_reply(),
     }
 }
@@ -442,7 +441,7 @@ impl Received {
     /// `invalid_payload`, with the path inside it.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T> {
         let payload = self.handle.payload();
-        payload::decode(payload.map_err(|(code, message)| Error::new(code, message))?)
+        payload::decode_lent(payload.map_err(|(code, message)| Error::new(code, message))?)
     }
 }
 

@@ -102,9 +102,9 @@ pub trait Emit {
         None
     }
 
-    /// What is handed over; as bytes, if it can be, when nobody takes it as a value.
+    /// What is handed over.
     #[doc(hidden)]
-    fn into_content(self, as_bytes: bool) -> Result<Content>
+    fn into_content(self) -> Result<Content>
     where
         Self: Sized;
 }
@@ -123,11 +123,7 @@ impl<E: Event + Serialize> Emit for E {
     }
 
     #[inline]
-    fn into_content(self, as_bytes: bool) -> Result<Content> {
-        // What cannot become JSON is for those who take values, if there are any after all.
-        if as_bytes && let Ok(bytes) = payload::encode(&self) {
-            return Ok(Content::Bytes(bytes));
-        }
+    fn into_content(self) -> Result<Content> {
         match self.into_value() {
             Ok(value) => Ok(Content::Value(value)),
             Err(event) => payload::encode(&event).map(Content::Bytes),
@@ -159,7 +155,7 @@ impl<T: Serialize + ?Sized> Emit for Named<'_, T> {
         self.name
     }
 
-    fn into_content(self, _: bool) -> Result<Content> {
+    fn into_content(self) -> Result<Content> {
         payload::encode(self.payload).map(Content::Bytes)
     }
 }
@@ -169,7 +165,7 @@ impl<T: Serialize + ?Sized> Emit for &Named<'_, T> {
         self.name
     }
 
-    fn into_content(self, _: bool) -> Result<Content> {
+    fn into_content(self) -> Result<Content> {
         payload::encode(self.payload).map(Content::Bytes)
     }
 }

@@ -3,19 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    abi::{Buffer, Content, Failure, buffer::Writer, layout::crosses_as_bytes, value::Encode},
+    abi::{Buffer, Content, Encoding, Failure, json, layout::crosses_as_bytes, value::Encode},
     error::{Error, Result},
 };
 
 /// Encodes into memory of the host.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer> {
-    let mut writer = Writer::new();
-    match serde_json::to_writer(&mut writer, value) {
-        Ok(()) => Ok(writer.finish()),
-        Err(error) => {
-            Err(Error::new("encode", format_args!("the value cannot become JSON: {error}")))
-        }
-    }
+    json::encode(value).map_err(|error| {
+        Error::new("encode", format_args!("the value cannot become JSON: {error}"))
+    })
 }
 
 impl<T: Serialize> Encode for T {
@@ -38,7 +34,19 @@ pub(crate) fn bytes_of(content: Content) -> Result<Buffer> {
     })
 }
 
-/// Decodes; an error names the path inside the payload.
+/// Decodes what is lent; an error names the path inside the payload.
+#[inline]
+pub(crate) fn decode_lent<'a, T: Deserialize<'a>>(encoding: Encoding<'a>) -> Result<T> {
+    match encoding {
+        Encoding::Text(text) => match serde_json::from_str(text) {
+            Ok(value) => Ok(value),
+            Err(_) => decode_with_path(text.as_bytes()),
+        },
+        Encoding::Bytes(bytes) => decode(bytes),
+    }
+}
+
+/// The same for bytes that nothing is known of.
 #[inline]
 pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     match serde_json::from_slice(bytes) {
@@ -93,6 +101,23 @@ mod tests {
         assert!(error.message().contains("inner[1].count"), "{error}");
         let error = decode::<Outer>(b"[").unwrap_err();
         assert_eq!(error.code(), "invalid_payload");
+    }
+
+    #[test]
+    fn a_float_comes_back_as_it_went() {
+        let floats = [0.904_216_945_489_337_1, 1e-7, f64::MIN_POSITIVE, f64::MAX, 5e-324];
+        let json = encode(&floats).unwrap();
+        assert_eq!(decode::<[f64; 5]>(&json).unwrap(), floats);
+        assert_eq!(decode_lent::<[f64; 5]>(Encoding::of(&json)).unwrap(), floats);
+    }
+
+    #[test]
+    fn a_decode_error_names_the_path_however_the_bytes_came() {
+        let json = Buffer::from(r#"{"inner":[{"count":"x"}]}"#);
+        for encoding in [Encoding::of(&json), Encoding::Bytes(&json)] {
+            let error = decode_lent::<Outer>(encoding).unwrap_err();
+            assert!(error.message().contains("inner[0].count"), "{error}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    abi::{Layout, OutcomeCode, OutcomeView, ReportHandle},
+    abi::{Encoding, Layout, OutcomeCode, OutcomeView, ReportHandle},
     error::{Error, Result},
     payload,
 };
@@ -80,7 +80,9 @@ impl Report {
 
     /// Just the replies.
     pub fn results(&self) -> Vec<Value> {
-        self.replies().filter_map(|place| payload::decode(self.reply(place).ok()?).ok()).collect()
+        self.replies()
+            .filter_map(|place| payload::decode_lent(self.reply(place).ok()?).ok())
+            .collect()
     }
 
     /// Just the replies, decoded.
@@ -90,7 +92,7 @@ impl Report {
     pub fn results_as<T: DeserializeOwned + Layout + Clone>(&self) -> Result<Vec<T>> {
         let replies = self.replies().map(|place| match self.value(place) {
             Some(reply) => Ok(T::clone(reply)),
-            None => payload::decode(self.reply(place)?),
+            None => payload::decode_lent(self.reply(place)?),
         });
         replies.collect()
     }
@@ -140,14 +142,14 @@ impl Report {
         self.handle.value(place)?.get()
     }
 
-    fn reply(&self, place: usize) -> Result<&[u8]> {
+    fn reply(&self, place: usize) -> Result<Encoding<'_>> {
         self.handle.reply(place).map_err(|(code, message)| Error::new(code, message))
     }
 }
 
 /// The reply to a request, which came encoded.
-pub(crate) fn decode_reply<T: DeserializeOwned>(event: &str, reply: &[u8]) -> Result<T> {
-    payload::decode(reply).map_err(|error| {
+pub(crate) fn decode_reply<T: DeserializeOwned>(event: &str, reply: Encoding<'_>) -> Result<T> {
+    payload::decode_lent(reply).map_err(|error| {
         let text = format!("the reply to {event} is not what was expected: {error}");
         Error::new("invalid_reply", text)
     })
@@ -168,10 +170,10 @@ fn failure(event: &str, view: &OutcomeView<'_>) -> Error {
     Error::new(code, format_args!("{event}, handled by {plugin}: {message}"))
 }
 
-fn outcome(view: &OutcomeView<'_>, reply: Result<&[u8]>) -> Outcome {
+fn outcome(view: &OutcomeView<'_>, reply: Result<Encoding<'_>>) -> Outcome {
     let message = || view.message.as_str().to_owned();
     let result = match view.kind {
-        OutcomeCode::Replied => match reply.and_then(payload::decode) {
+        OutcomeCode::Replied => match reply.and_then(payload::decode_lent) {
             Ok(value) => OutcomeKind::Replied(value),
             Err(error) => {
                 OutcomeKind::Failed { code: "invalid_reply".to_owned(), message: error.to_string() }

@@ -13,7 +13,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     abi::{
-        CallEnd, CallStart, Failure, Layout, OutcomeCode, OutcomeView, ReportHandle, ReportObject,
+        CallEnd, CallStart, Encoding, Failure, Layout, OutcomeCode, OutcomeView, ReportHandle,
+        ReportObject,
         export::FirstPoll,
         probe::{Give, Probe, Taker},
     },
@@ -137,8 +138,8 @@ pub(crate) fn refused(error: Error) -> ReportHandle {
             OutcomeCode::Failed
         }
 
-        fn reply(&self, _: usize) -> Result<&[u8], (&str, &str)> {
-            Ok(b"null")
+        fn reply(&self, _: usize) -> Result<Encoding<'_>, (&str, &str)> {
+            Ok(Encoding::Text("null"))
         }
 
         fn outcome(&self, _: usize) -> OutcomeView<'_> {

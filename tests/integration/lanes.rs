@@ -56,37 +56,6 @@ fn each_handler_gets_the_event_as_it_can_take_it() {
     assert_eq!(answer["json"], answer["seen"], "replies read as JSON say the same");
 }
 
-/// Whether the handler of this kind saw the emitter's own text.
-fn is_shared(answer: &Value, by: &str) -> Option<bool> {
-    let seen = answer["seen"].as_array()?.iter().find(|one| one["by"] == by)?;
-    Some(seen["text_at"] == answer["text_at"])
-}
-
-#[test]
-fn a_handler_that_comes_where_nobody_took_values_gets_them_from_its_first_event_on() {
-    let host = with(&["stray"]);
-    for _ in 0..3 {
-        // From the second one on they go as bytes.
-        let answer = host.client().reply("alpha:sum", json!({"text": ""}));
-        assert!(error_of(&answer).contains("replied"), "{answer:#}");
-    }
-    host.drop_in("gamma.so", &Library::lanes("gamma", &["reads"]));
-    host.until_live("gamma", 1);
-    for _ in 0..3 {
-        assert_eq!(ask(&host, "alpha:sum", ""), true, "JSON has nothing for what is no number");
-    }
-}
-
-#[test]
-fn one_handler_that_takes_values_is_enough_for_them() {
-    let host = with(&["reads", "stray"]);
-    let mut client = host.client();
-    for _ in 0..10 {
-        let answer = client.emit("alpha:note", json!({"text": "a note"}));
-        assert_eq!(is_shared(&answer, "reads"), Some(true), "{answer:#}");
-    }
-}
-
 #[test]
 fn handlers_that_are_subscribed_at_run_time_take_values_too() {
     let host = with(&[]);

@@ -122,6 +122,10 @@ const RULES: &[Rule] = &[
     },
 ];
 
+/// Files that may know a name although they lie where it must not be known, because they say why.
+const ALLOWED: &[(&str, &str)] =
+    &[("plugin-api/src/abi/json.rs", "serde_json"), ("plugin-api/src/abi/mod.rs", "json")];
+
 #[test]
 fn no_part_knows_what_it_must_not_know() {
     let mut found = Vec::new();
@@ -135,7 +139,8 @@ fn no_part_knows_what_it_must_not_know() {
                 }
             }
             let code = without_strings(&code);
-            for name in names.iter().filter(|name| has_word(&code, name)) {
+            let allowed = |name| ALLOWED.contains(&(file.to_str().unwrap_or_default(), name));
+            for name in names.iter().filter(|name| has_word(&code, name) && !allowed(name)) {
                 found.push(format!("{}: {name}", file.display()));
             }
         }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use ksi_plugin_api::abi::Buffer;
+use ksi_plugin_api::abi::{Buffer, Encoding, json};
 use serde::Serialize;
 
 /// An encoded value that may be shared: a payload, or a reply.
@@ -23,9 +23,7 @@ impl Payload {
     /// # Errors
     /// The value cannot become JSON, a map with keys that are no strings for instance.
     pub fn encode(value: &(impl Serialize + ?Sized)) -> Result<Self, serde_json::Error> {
-        let mut buffer = Buffer::new();
-        serde_json::to_writer(&mut buffer, value)?;
-        Ok(Payload(Arc::new(buffer)))
+        Ok(Payload(Arc::new(json::encode(value)?)))
     }
 
     /// The encoded bytes.
@@ -43,6 +41,17 @@ impl Payload {
 }
 
 impl Payload {
+    /// What is in a buffer of somebody else.
+    pub(crate) fn copied(buffer: &Buffer) -> Self {
+        let copy = buffer.as_text().map_or_else(|| Buffer::from(&**buffer), Buffer::from);
+        Payload(Arc::new(copy))
+    }
+
+    /// The bytes for a plugin.
+    pub(crate) fn encoding(&self) -> Encoding<'_> {
+        Encoding::of(&self.0)
+    }
+
     /// `null`.
     pub(crate) fn nothing() -> &'static Payload {
         static NOTHING: OnceLock<Payload> = OnceLock::new();

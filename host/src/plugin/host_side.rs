@@ -265,11 +265,6 @@ impl HostApi for HostSide {
     type Emitting = Map<Gathering, fn(Gathered) -> ReportHandle>;
     type Requesting = Map<Gathering, fn(Gathered) -> ReplyEnd>;
 
-    #[inline]
-    fn wants_bytes(route: &Resolved) -> bool {
-        route.wants_bytes()
-    }
-
     fn resolve(self: &Arc<Self>, name: &str) -> Result<Resolved, String> {
         let resolved = self.router.resolve(name, &self.plugin, self.clone());
         resolved.map_err(|error| error.to_string())

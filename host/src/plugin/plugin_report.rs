@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ksi_plugin_api::abi::{OutcomeCode, OutcomeView, ReportObject, Value};
+use ksi_plugin_api::abi::{Encoding, OutcomeCode, OutcomeView, ReportObject, Value};
 use smallvec::SmallVec;
 
 use crate::{
@@ -71,19 +71,19 @@ impl ReportObject for PluginReport {
         }
     }
 
-    fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
+    fn reply(&self, index: usize) -> Result<Encoding<'_>, (&str, &str)> {
         let encode = || match &self.ended[index] {
             Ended::Replied(Reply::Shared(shared)) => shared.encode().into(),
             // What lies there without its library is read as the value that was wanted, and nobody can encode it.
             _ => Encoded::from(Ok("null".into())),
         };
         match &self.ended[index] {
-            Ended::Replied(Reply::Bytes(bytes)) => Ok(bytes),
+            Ended::Replied(Reply::Bytes(bytes)) => Ok(Encoding::of(bytes)),
             Ended::Replied(_) => match self.made(index).reply.get_or_init(encode).get() {
-                Ok(json) => Ok(json),
+                Ok(json) => Ok(Encoding::of(json)),
                 Err(failure) => Err(failure.texts()),
             },
-            _ => Ok(b"null"),
+            _ => Ok(Encoding::Text("null")),
         }
     }
 

@@ -38,7 +38,7 @@ use crate::{
         slot::may_poll_here,
         tally::{Counts, Tally},
     },
-    event::{Emitter, Event, EventIds, Lane, NewEvent},
+    event::{Emitter, Event, EventIds, NewEvent},
     report::Report,
     shared_value::Keeper,
 };
@@ -82,8 +82,6 @@ pub(crate) struct Router {
     pub(crate) site: CallSite,
     limits: RouterLimits,
     pub(super) table: ArcSwap<RoutingTable>,
-    /// How often it was replaced, from 1 on.
-    changes: Arc<AtomicU64>,
     /// Writers of the table stand in line here, so that none overwrites another's change.
     writers: Mutex<()>,
     ids: EventIds,
@@ -122,7 +120,6 @@ impl Router {
             queue: Arc::new(Semaphore::new(limits.queued_events)),
             limits,
             table: ArcSwap::default(),
-            changes: Arc::new(AtomicU64::new(1)),
             writers: Mutex::default(),
             ids: EventIds::new(),
             taps: Arc::default(),
@@ -309,7 +306,7 @@ impl Router {
         let limit = self.limits.payload_bytes;
         let emitter =
             Emitter { keeper: Some(keeper), limit, ..Emitter::plain(name, source.clone()) };
-        Ok(Resolved::new(held, emitter, Lane::new(self.changes.clone()), emitted))
+        Ok(Resolved::new(held, emitter, emitted))
     }
 
     /// An event that goes to one handler past the routing table.
@@ -379,8 +376,6 @@ impl Router {
         let _turn = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         let next = Arc::new(change(&self.table.load()));
         self.table.store(next);
-        // After it: whoever sees the new number meets the new table.
-        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// The table as it is now.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::names::HeldName;
 use crate::{
     dispatch::stripe::{Count, Striped},
-    event::{Emitter, Lane},
+    event::Emitter,
 };
 
 /// A plugin's way to emit one event name.
@@ -13,7 +13,6 @@ pub(crate) struct Resolved {
     /// By which the routing table finds it.
     pub(crate) held: Arc<HeldName>,
     emitter: Emitter,
-    lane: Arc<Lane>,
     /// How often it was emitted; shared with the statistics.
     pub(crate) emitted: Arc<Count>,
     /// The emitter once more for each dispatch worker: every event counts a reference to it, and workers that emit at the
@@ -30,15 +29,8 @@ pub(crate) struct Emitters {
 }
 
 impl Resolved {
-    pub(crate) fn new(
-        held: Arc<HeldName>,
-        emitter: Emitter,
-        lane: Lane,
-        emitted: Arc<Count>,
-    ) -> Self {
-        let lane = Arc::new(lane);
-        let emitter = Emitter { lane: Some(lane.clone()), ..emitter };
-        Resolved { held, emitter, lane, emitted, own: Striped::default() }
+    pub(crate) fn new(held: Arc<HeldName>, emitter: Emitter, emitted: Arc<Count>) -> Self {
+        Resolved { held, emitter, emitted, own: Striped::default() }
     }
 
     #[inline]
@@ -47,12 +39,6 @@ impl Resolved {
             keeping: Arc::new(self.emitter.clone()),
             plain: Arc::new(Emitter::plain(self.emitter.name.clone(), self.emitter.source.clone())),
         })
-    }
-
-    /// Whether the next event is better given as bytes than as a value.
-    #[inline]
-    pub(crate) fn wants_bytes(&self) -> bool {
-        self.lane.wants_bytes()
     }
 
     pub(crate) fn name(&self) -> &str {

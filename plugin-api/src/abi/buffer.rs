@@ -23,6 +23,8 @@ struct Head {
     /// Of the whole block.
     size: usize,
     memory: &'static Memory,
+    /// Whether the bytes are known to be UTF-8.
+    is_text: bool,
 }
 
 const HEAD: usize = size_of::<Head>();
@@ -62,6 +64,23 @@ impl Buffer {
             let end = self.0.cast::<u8>().add(HEAD + (*self.0).len);
             ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len());
             (*self.0).len += bytes.len();
+            (*self.0).is_text = false;
+        }
+    }
+
+    /// What is in it, if it is known to be text without a look at it.
+    #[inline]
+    pub fn as_text(&self) -> Option<&str> {
+        // SAFETY: only `mark_text` says so, whose caller promised it, and every change of the bytes takes it back.
+        self.head()?.is_text.then(|| unsafe { str::from_utf8_unchecked(self) })
+    }
+
+    /// # Safety
+    /// The bytes are UTF-8.
+    unsafe fn mark_text(&mut self) {
+        // SAFETY: a pointer that is not null is that of a block that begins with a head.
+        if let Some(head) = unsafe { self.0.as_mut() } {
+            head.is_text = true;
         }
     }
 
@@ -98,7 +117,7 @@ impl Buffer {
                 None => {
                     let memory = memory();
                     self.0 = memory.block(size).cast();
-                    self.0.write(Head { len: 0, size, memory });
+                    self.0.write(Head { len: 0, size, memory, is_text: false });
                 }
             }
         }
@@ -111,7 +130,7 @@ impl Buffer {
 }
 
 /// Writes many small pieces into a buffer: where the next one goes is at hand, and not behind a pointer.
-pub struct Writer {
+pub(super) struct Writer {
     buffer: Buffer,
     /// Where the next piece goes; the buffer knows nothing of those that were written since it was told.
     end: *mut u8,
@@ -121,8 +140,7 @@ pub struct Writer {
 
 impl Writer {
     /// Into a buffer of its own.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let buffer = Buffer::with_capacity(1);
         let mut writer = Writer { buffer, end: ptr::null_mut(), left: 0 };
         writer.look();
@@ -130,7 +148,17 @@ impl Writer {
     }
 
     /// What was written.
-    pub fn finish(mut self) -> Buffer {
+    ///
+    /// # Safety
+    /// It is UTF-8.
+    pub(super) unsafe fn finish_text(self) -> Buffer {
+        let mut buffer = self.finish();
+        // SAFETY: promised by the caller.
+        unsafe { buffer.mark_text() };
+        buffer
+    }
+
+    fn finish(mut self) -> Buffer {
         self.tell();
         std::mem::take(&mut self.buffer)
     }
@@ -211,7 +239,10 @@ impl From<&[u8]> for Buffer {
 
 impl From<&str> for Buffer {
     fn from(text: &str) -> Self {
-        text.as_bytes().into()
+        let mut buffer = Buffer::from(text.as_bytes());
+        // SAFETY: it was made of a text.
+        unsafe { buffer.mark_text() };
+        buffer
     }
 }
 
@@ -302,8 +333,20 @@ mod tests {
             }
         };
     }
-    buffer_of_build!(same: len: usize, size: usize, memory: &'static Memory);
-    buffer_of_build!(other: size: usize, len: usize, memory: &'static Memory);
+    buffer_of_build!(same: len: usize, size: usize, memory: &'static Memory, is_text: bool);
+    buffer_of_build!(other: size: usize, len: usize, memory: &'static Memory, is_text: bool);
+
+    #[test]
+    fn a_buffer_is_known_to_be_text_until_something_is_added() {
+        let mut buffer = Buffer::from("ä");
+        assert_eq!(buffer.as_text(), Some("ä"));
+        buffer.extend(b"\xff");
+        assert_eq!(buffer.as_text(), None);
+        assert_eq!((Buffer::from(&b"a"[..]).as_text(), Buffer::new().as_text()), (None, None));
+        let mut grown = Buffer::from("a");
+        grown.extend(&[b'b'; 10_000]);
+        assert_eq!(grown.as_text(), None);
+    }
 
     #[test]
     fn a_build_with_another_head_is_refused() {

@@ -157,12 +157,6 @@ pub trait HostApi: Send + Sync + 'static {
     /// Finds out once what an emit of this name would find out each time.
     fn resolve(self: &Arc<Self>, name: &str) -> Result<Self::Route, String>;
 
-    /// Whether an event that goes this way is better given as bytes: by what became of the last value, nobody looks at it, and
-    /// it becomes JSON all the same.
-    fn wants_bytes(_: &Self::Route) -> bool {
-        false
-    }
-
     /// Runs every handler of an event, all up to their first await before this returns.
     fn emit(
         self: &Arc<Self>,

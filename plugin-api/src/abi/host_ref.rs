@@ -188,15 +188,6 @@ pub struct RouteRef {
     table: HostTableRef,
 }
 
-impl RouteRef {
-    /// See [`HostApi::wants_bytes`].
-    #[inline]
-    pub fn wants_bytes(&self) -> bool {
-        // SAFETY: the route came from `resolve` of a host with this table, and is not released yet.
-        unsafe { (self.table.wants_bytes())(self.route) }
-    }
-}
-
 // SAFETY: a route of the host is `Send + Sync`.
 unsafe impl Send for RouteRef {}
 // SAFETY: as above.

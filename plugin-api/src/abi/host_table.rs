@@ -103,8 +103,6 @@ pub struct HostTable {
     /// Null when there is no such name.
     pub(super) resolve: unsafe extern "C" fn(*const (), RStr<'_>) -> *const (),
     pub(super) release_route: unsafe extern "C" fn(*const ()),
-    /// Whether an event that takes this route is better given as bytes.
-    pub(super) wants_bytes: unsafe extern "C" fn(*const ()) -> bool,
     pub(super) emit: unsafe extern "C" fn(
         *const (),
         &mut Emission<'_>,
@@ -239,11 +237,6 @@ impl<H: HostApi> Shims<H> {
         discard(route);
     }
 
-    unsafe extern "C" fn wants_bytes(route: *const ()) -> bool {
-        // SAFETY: the route came from the box in `resolve`, and is not released yet.
-        H::wants_bytes(unsafe { &*route.cast::<H::Route>() })
-    }
-
     unsafe extern "C" fn emit(
         object: *const (),
         emission: &mut Emission<'_>,
@@ -374,7 +367,6 @@ impl<H: HostApi> Shims<H> {
             release: Self::release,
             resolve: Self::resolve,
             release_route: Self::release_route,
-            wants_bytes: Self::wants_bytes,
             emit: Self::emit,
             request: Self::request,
             send: Self::send,

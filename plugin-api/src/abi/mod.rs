@@ -27,6 +27,7 @@ pub mod future;
 pub mod host;
 mod host_ref;
 mod host_table;
+pub mod json;
 pub mod keyfix;
 pub mod layout;
 pub mod memory;
@@ -47,7 +48,8 @@ pub use host::{
 pub use layout::{Fingerprint, Layout};
 pub use module::{CallEnd, CallStart, Instance, ModuleRef};
 pub use object::{
-    EventHandle, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle, ReportObject,
+    Encoding, EventHandle, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle,
+    ReportObject,
 };
 pub use value::{Content, Value};
 

@@ -1,6 +1,7 @@
 //! The host's objects that a plugin sees: an event, and the report of an emitted event.
 //!
-//! A plugin holds them as handles: a pointer that only the host understands, and a table of the host's functions.
+//! A plugin holds them as handles: a pointer that only the host understands, and a table of the host's functions, which stands
+//! beside an event's pointer and at the beginning of a report.
 
 use std::{marker::PhantomData, mem, mem::ManuallyDrop, ptr};
 
@@ -10,7 +11,7 @@ use abi_stable::{
     std_types::{RSlice, RStr},
 };
 
-use super::{Counted, Fingerprint, Layout, Value};
+use super::{Buffer, Counted, Fingerprint, Layout, Value};
 
 /// What an event is, borrowed from the host.
 #[repr(C)]
@@ -32,6 +33,32 @@ pub struct EventView<'a> {
     pub timestamp: u64,
 }
 
+/// Encoded bytes that are lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding<'a> {
+    /// They are known to be text.
+    Text(&'a str),
+    /// Nothing is known of them.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Encoding<'a> {
+    /// What is in a buffer.
+    #[inline]
+    pub fn of(buffer: &'a Buffer) -> Self {
+        buffer.as_text().map_or(Encoding::Bytes(buffer), Encoding::Text)
+    }
+
+    /// As bytes.
+    #[inline]
+    pub fn as_bytes(self) -> &'a [u8] {
+        match self {
+            Encoding::Text(text) => text.as_bytes(),
+            Encoding::Bytes(bytes) => bytes,
+        }
+    }
+}
+
 /// The host's side of an event.
 pub trait EventObject: Send + Sync + 'static {
     /// What the event is.
@@ -40,7 +67,7 @@ pub trait EventObject: Send + Sync + 'static {
     ///
     /// # Errors
     /// Code and message of an encoding that failed.
-    fn payload(&self) -> Result<&[u8], (&str, &str)>;
+    fn payload(&self) -> Result<Encoding<'_>, (&str, &str)>;
     /// Its payload as the value that was emitted, for somebody who knows this layout; none if it came as bytes, or is of
     /// another layout.
     fn value(&self, _: &Fingerprint) -> Option<&Value> {
@@ -79,25 +106,29 @@ pub struct EventTable {
 #[repr(C, u64)]
 #[derive(StableAbi, Clone, Copy)]
 pub enum Lent<'a> {
+    /// Text.
+    Text(RStr<'a>),
     /// The bytes.
     Bytes(RSlice<'a, u8>),
     /// A code and a message.
     Failed(RStr<'a>, RStr<'a>),
 }
 
-impl<'a> From<Result<&'a [u8], (&'a str, &'a str)>> for Lent<'a> {
-    fn from(result: Result<&'a [u8], (&'a str, &'a str)>) -> Self {
+impl<'a> From<Result<Encoding<'a>, (&'a str, &'a str)>> for Lent<'a> {
+    fn from(result: Result<Encoding<'a>, (&'a str, &'a str)>) -> Self {
         match result {
-            Ok(bytes) => Lent::Bytes(bytes.into()),
+            Ok(Encoding::Text(text)) => Lent::Text(text.into()),
+            Ok(Encoding::Bytes(bytes)) => Lent::Bytes(bytes.into()),
             Err((code, message)) => Lent::Failed(code.into(), message.into()),
         }
     }
 }
 
-impl<'a> From<Lent<'a>> for Result<&'a [u8], (&'a str, &'a str)> {
+impl<'a> From<Lent<'a>> for Result<Encoding<'a>, (&'a str, &'a str)> {
     fn from(lent: Lent<'a>) -> Self {
         match lent {
-            Lent::Bytes(bytes) => Ok(bytes.as_slice()),
+            Lent::Text(text) => Ok(Encoding::Text(text.as_str())),
+            Lent::Bytes(bytes) => Ok(Encoding::Bytes(bytes.as_slice())),
             Lent::Failed(code, message) => Err((code.as_str(), message.as_str())),
         }
     }
@@ -194,7 +225,7 @@ impl EventHandle {
     ///
     /// # Errors
     /// Code and message of an encoding that failed.
-    pub fn payload(&self) -> Result<&[u8], (&str, &str)> {
+    pub fn payload(&self) -> Result<Encoding<'_>, (&str, &str)> {
         // SAFETY: as in `view`.
         unsafe { (self.table.payload())(self.object) }.into()
     }
@@ -293,7 +324,7 @@ pub trait ReportObject: Send + Sync + 'static {
     ///
     /// # Errors
     /// Code and message of an encoding that failed.
-    fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)>;
+    fn reply(&self, index: usize) -> Result<Encoding<'_>, (&str, &str)>;
     /// A reply as the value that the handler gave; none if it came as bytes, or there is none.
     fn value(&self, _: usize) -> Option<&Value> {
         None
@@ -429,7 +460,7 @@ impl ReportHandle {
     ///
     /// # Errors
     /// Code and message of an encoding that failed.
-    pub fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
+    pub fn reply(&self, index: usize) -> Result<Encoding<'_>, (&str, &str)> {
         assert!(index < self.len(), "outcome {index} of {}", self.len());
         // SAFETY: the handle owns the object, which outlives what it lends; the index is in range.
         unsafe { (self.table().reply())(self.object(), index) }.into()

@@ -262,7 +262,7 @@ struct Known {
 
 /// Whether the event goes as a value, and what its bytes are.
 fn emitted(event: impl Emit) -> (bool, String) {
-    let content = event.into_content(false).unwrap();
+    let content = event.into_content().unwrap();
     let is_value = matches!(content, Content::Value(_));
     (is_value, as_json::bytes_of(content).unwrap().to_text())
 }
@@ -292,19 +292,6 @@ fn an_event_that_is_proved_goes_as_a_value_given_or_lent() {
     assert_eq!(Emit::owned_name(lent), "order:known");
     assert_eq!(Emit::slot(lent).map(EventSlot::number), known.slot().map(EventSlot::number));
     assert_eq!(emitted(known), (true, json));
-}
-
-#[event("order:grid")]
-struct Grid {
-    cells: std::collections::BTreeMap<(u8, u8), u8>,
-}
-
-#[test]
-fn where_nobody_takes_values_an_event_goes_as_bytes_if_it_can() {
-    let known = Known { count: 7 }.into_content(true).unwrap();
-    assert!(matches!(known, Content::Bytes(json) if *json == *br#"{"count":7}"#));
-    let grid = Grid { cells: [((1, 2), 3)].into() }.into_content(true).unwrap();
-    assert!(matches!(grid, Content::Value(value) if value.get::<Grid>().is_some()));
 }
 
 fn three() -> Vec<u64> {

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     abi::{
-        Buffer, CallEnd, Counted, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle,
-        ReportObject,
+        Buffer, CallEnd, Counted, Encoding, EventObject, EventView, OutcomeCode, OutcomeView,
+        ReportHandle, ReportObject,
     },
     report::Report,
 };
@@ -69,8 +69,8 @@ impl EventObject for HarnessEvent {
         }
     }
 
-    fn payload(&self) -> Result<&[u8], (&str, &str)> {
-        Ok(&self.payload)
+    fn payload(&self) -> Result<Encoding<'_>, (&str, &str)> {
+        Ok(Encoding::of(&self.payload))
     }
 
     fn attribute(&self, key: &str) -> Option<&str> {
@@ -148,8 +148,8 @@ impl ReportObject for Outcomes {
         self.0[index].kind
     }
 
-    fn reply(&self, index: usize) -> Result<&[u8], (&str, &str)> {
-        Ok(&self.0[index].reply)
+    fn reply(&self, index: usize) -> Result<Encoding<'_>, (&str, &str)> {
+        Ok(Encoding::Bytes(&self.0[index].reply))
     }
 
     fn outcome(&self, index: usize) -> OutcomeView<'_> {

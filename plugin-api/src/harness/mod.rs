@@ -206,7 +206,7 @@ impl Harness {
     #[track_caller]
     pub fn begin_event(&self, event: impl Emit) -> Call {
         let name = event.owned_name();
-        let payload = match event.into_content(true).and_then(payload::bytes_of) {
+        let payload = match event.into_content().and_then(payload::bytes_of) {
             Ok(payload) => payload,
             Err(error) => panic!("the payload of {name}: {error:?}"),
         };
