@@ -1,13 +1,14 @@
 //! What crosses the boundary between the host and a plugin's library, and nothing else.
 //!
 //! Both sides compile this module, each into its own binary. It moves bytes, handles and futures; it knows
-//! neither JSON nor the names of events. Together with the host's loader it is the only place with `unsafe`
+//! no names of events, and of JSON only how to write it ([`json`]). Together with the host's loader it is the only place with `unsafe`
 //! code, and the only one that names types of `abi_stable`.
 //!
-//! In reading order: [`memory`] and [`buffer`] (memory of the host that both sides write), [`waker`] and [`future`] (polling
-//! over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call is polled first), [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask of
-//! the host; `host_table` and `host_ref` carry it over), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type becomes a module) and
-//! [`keyfix`] (what makes its library unloadable).
+//! In reading order: [`memory`], [`buffer`] and [`json`] (memory of the host that both sides write), [`waker`] and [`future`]
+//! (polling over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call
+//! is polled first), [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask
+//! of the host; `host_table` and `host_ref` carry it over), [`module`] (what the host may ask of a plugin), [`export`] (how a
+//! plugin type becomes a module) and [`keyfix`] (what makes its library unloadable).
 //!
 //! # Invariants
 //! * Nothing that a plugin allocated is owned by the host beyond the plugin's instance: payloads, replies and error
