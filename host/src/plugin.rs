@@ -4,7 +4,8 @@
 //! what it is from its bytes, [`probe`] lets a child process open it, and [`trial`] restore a copy of its state there
 //! ([`prepare`] puts these together, [`probed`] remembers what was found, [`aside`] has them give way to events); [`load`] opens it here, and [`generation`] is what it becomes ([`activate`]);
 //! [`hand_over`] brings it the state of the live one ([`state`]); [`transaction`] runs the whole and swaps, as the folders
-//! ([`follow`]) or people ([`supervisor`], on [`own_thread`]) ask for it; [`retire`] lets the old generation go ([`letting_go`]).
+//! ([`follow`]) or people ([`supervisor`], on [`own_thread`]) ask for it; [`retire`] lets the old generation go ([`letting_go`]),
+//! once nothing needs its library any more ([`leftovers`]).
 //!
 //! What else may happen: [`rollback`] goes back to an earlier version, [`setback`] tries again what did not work,
 //! [`requirements`] says who has to be there first, [`persistence`] keeps state on disk ([`kept_state`]). [`policy`] is what
@@ -24,6 +25,7 @@ pub(crate) mod generation;
 pub(crate) mod hand_over;
 pub(crate) mod host_side;
 pub(crate) mod kept_state;
+mod leftovers;
 mod letting_go;
 pub(crate) mod load;
 pub(crate) mod manifest;

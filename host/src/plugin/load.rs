@@ -6,7 +6,10 @@
 
 #![allow(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME_WITH_NUL};
 use ksi_plugin_api::abi::{ModuleRef, module::check_layout};
@@ -74,6 +77,11 @@ impl PluginLibrary {
             .map_err(|source| LoadError::Open { path: path.to_owned(), source })?;
         let module = root_module(&library, path)?;
         Ok(PluginLibrary { library: Some(library), module, path: path.to_owned() })
+    }
+
+    /// The addresses that it lies at, from its first byte to its last, or nothing where the system does not tell.
+    pub(crate) fn memory(&self) -> Range<usize> {
+        memory_of(&self.path).unwrap_or_default()
     }
 
     /// Closes it, and looks whether it is gone.
@@ -150,6 +158,52 @@ fn still_mapped(path: &Path) -> Closed {
 fn still_mapped(path: &Path) -> Closed {
     let cause = "whether it left memory is not looked into on this system".to_owned();
     Closed::Mapped { cause, path: path.to_owned() }
+}
+
+/// Where the library that was opened by this path lies, with what is no part of its file (`.bss`).
+#[cfg(target_os = "linux")]
+fn memory_of(path: &Path) -> Option<Range<usize>> {
+    use std::{ffi::CStr, os::unix::ffi::OsStrExt, slice};
+
+    struct Search<'a> {
+        path: &'a [u8],
+        found: Option<Range<usize>>,
+    }
+
+    unsafe extern "C" fn look(
+        info: *mut libc::dl_phdr_info,
+        _size: usize,
+        search: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the loader passes a valid entry, and on what `dl_iterate_phdr` got below: nobody else has either.
+        let (info, search) = unsafe { (&*info, &mut *search.cast::<Search<'_>>()) };
+        // SAFETY: the loader's names end with a zero byte, and its entries have so many headers.
+        let (name, headers) = unsafe {
+            let headers = slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+            (CStr::from_ptr(info.dlpi_name), headers)
+        };
+        if name.to_bytes() != search.path {
+            return 0;
+        }
+        let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        search.found = loaded
+            .map(|header| {
+                let start = info.dlpi_addr.wrapping_add(header.p_vaddr) as usize;
+                start..start + header.p_memsz as usize
+            })
+            .reduce(|all, part| all.start.min(part.start)..all.end.max(part.end));
+        1
+    }
+
+    let mut search = Search { path: path.as_os_str().as_bytes(), found: None };
+    // SAFETY: `look` has the type that is asked for, and gets the search, which outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut search).cast()) };
+    search.found
+}
+
+#[cfg(not(target_os = "linux"))]
+fn memory_of(_path: &Path) -> Option<Range<usize>> {
+    None
 }
 
 /// # Safety

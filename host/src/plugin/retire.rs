@@ -3,7 +3,8 @@
 //! In this order, because each step relies on the one before: no route leads to it any more (the swap saw to that);
 //! the calls in flight end; its tasks are dropped, its shutdown handlers run and its instance is dropped, all on
 //! dispatch workers; the workers are exchanged and the old threads joined, because their thread-locals may hold the
-//! library; nothing of the plugin refers to the host any more; dlclose; and a look into the memory map.
+//! library; nothing of the plugin refers to the host any more; nothing else in the process needs the library
+//! ([`leftovers`](super::leftovers)); dlclose; and a look into the memory map.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -21,7 +22,8 @@ use tokio::{
 use super::{
     announce::Announcer,
     generation::{Facts, Generation, SHUTDOWN_EVENT, Timings},
-    load::{self, Closed},
+    leftovers::{self, Remaining},
+    load::{self, Closed, PluginLibrary},
     ongoing::One,
     persistence::Persistence,
     policy::Policies,
@@ -37,6 +39,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What the last snapshot gets, and the file that it goes to.
 const LAST_SNAPSHOT: Duration = Duration::from_secs(15);
+/// What something that needs a library is waited for before the second look, and, growing, before each further one.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_secs(1);
 /// What a library that is still mapped after dlclose waits before each further attempt; after the last one it stays.
 const RETRIES: [Duration; 8] = [
     Duration::from_millis(100),
@@ -310,7 +315,7 @@ impl Retirer {
             // Whatever let go of the last reference may have run code of the plugin on the new threads.
             self.threads_gone(&facts, retired).await;
         }
-        let mut closed = on_own_thread(move || library.close()).await;
+        let mut closed = self.closed(library, &facts, retired).await;
         for retry in RETRIES {
             let Some(Closed::Mapped { cause, path }) = closed else { break };
             self.pin(&facts, retired, cause);
@@ -333,6 +338,38 @@ impl Retirer {
                 std::mem::forget(copy);
                 self.pin(&facts, retired, "no thread could be started to close it".to_owned());
             }
+        }
+    }
+
+    /// Closes the library as soon as nothing needs it. `None` if there is no thread to do so.
+    async fn closed(
+        &self,
+        mut library: PluginLibrary,
+        facts: &Facts,
+        retired: &Retired,
+    ) -> Option<Closed> {
+        let (began, mut wait) = (Instant::now(), FIRST_LOOK);
+        let mut told = Vec::new();
+        loop {
+            let remaining = match on_own_thread(move || leftovers::close(library)).await? {
+                Ok(closed) => return Some(closed),
+                Err((back, remaining)) => {
+                    library = back;
+                    remaining
+                }
+            };
+            if began.elapsed() >= PATIENCE && remaining != told {
+                let causes: Vec<String> = remaining.iter().map(Remaining::to_string).collect();
+                let cause = causes.join("; ");
+                match told.is_empty() {
+                    true => self.pin(facts, retired, cause),
+                    // Said once; what changes is for whoever asks.
+                    false => retired.set(RetiredState::Pinned(cause)),
+                }
+                told = remaining;
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LAST_LOOK);
         }
     }
 
