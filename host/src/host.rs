@@ -255,10 +255,10 @@ fn state_folder(config: &Config) -> Result<Option<Arc<Persistence>>, StartError>
 fn policies(config: &Config) -> Policies {
     let config = config.clone();
     Arc::new(move |plugin: &str| {
-        let ReloadPolicy { drain, hold, after_drain, probation, margin, min_calls } =
+        let ReloadPolicy { drain, hold, after_drain, probation, margin, min_calls, exclusive } =
             config.reload_policy(plugin);
         let keep_calls = after_drain == AfterDrain::Keep;
-        Policy { drain, hold, keep_calls, probation, margin, min_calls }
+        Policy { drain, hold, keep_calls, probation, margin, min_calls, exclusive }
     })
 }
 

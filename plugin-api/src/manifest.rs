@@ -95,6 +95,7 @@ const fn same(a: &str, b: &str) -> bool {
 #[macro_export]
 macro_rules! __export_plugin {
     ($plugin:ty, name = $name:expr, version = $version:expr, runtime = $runtime:literal,
+     exclusive = $exclusive:literal,
      handlers = [$({ name = $handler:literal, subscriptions = [$($subscription:expr),* $(,)?],
                      priority = $priority:literal, timeout_ms = $timeout:literal,
                      blocking = $blocking:literal }),* $(,)?],
@@ -119,6 +120,7 @@ macro_rules! __export_plugin {
                 "\",\"state\":", with_state("{\"writes\":[", "null"), $($writes, ",",)*
                 with_state("],\"restores\":[", ""), $($restores, ",",)* with_state("]}", ""),
                 ",\"runtime\":", stringify!($runtime),
+                ",\"exclusive\":", stringify!($exclusive),
                 ",\"handlers\":[",
                 $("{\"name\":\"", $handler, "\",\"subscriptions\":[", $("\"", $subscription, "\",",)*
                   "],\"priority\":", $priority, ",\"timeout_ms\":", $timeout,

@@ -110,6 +110,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
         "earlier_unmapped": plugin.earlier_unmapped,
         "last_error": plugin.last_error,
     });
+    overview["exclusive"] = json!(host.inner().supervisor.is_exclusive(&facts.manifest));
     overview["keeps_state"] = json!(facts.writes());
     overview["persisted"] = persisted(host, name);
     overview["held"] = json!(held.unwrap_or(0));

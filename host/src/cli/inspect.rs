@@ -86,6 +86,7 @@ fn of_manifest(manifest: &Value) -> String {
         ("on panic", text("panic")),
         ("keeps state", state(manifest.get("state"))),
         ("own runtime", flag("runtime").into()),
+        ("exclusive", flag("exclusive").into()),
         ("requires", text("requires")),
     ])
 }

@@ -47,6 +47,10 @@ pub struct ReloadOf {
     pub margin: Option<f64>,
     /// In place of [`Reload::min_calls`].
     pub min_calls: Option<u64>,
+    /// Whether its old generation is shut down and dropped before the new one is initialized, because both hold
+    /// something that only one may hold: a database file, a device, a port. A plugin that asks for it itself
+    /// (`#[plugin(exclusive)]`) always is replaced that way. Default: false.
+    pub exclusive: bool,
 }
 
 /// What becomes of calls that outlast the deadline of a replacement. In TOML, `"cancel"` or `"keep"`.
@@ -76,6 +80,9 @@ pub struct ReloadPolicy {
     pub margin: f64,
     /// How many calls must have ended before that is judged.
     pub min_calls: u64,
+    /// Whether the operator wants the old generation released before the new one is initialized. That the plugin
+    /// itself asks for it stands in its manifest.
+    pub exclusive: bool,
 }
 
 impl Default for Reload {
@@ -113,6 +120,7 @@ impl Config {
             probation: own.probation.unwrap_or(all.probation),
             margin: own.margin.unwrap_or(all.margin),
             min_calls: own.min_calls.unwrap_or(all.min_calls),
+            exclusive: own.exclusive,
         }
     }
 }
@@ -137,7 +145,8 @@ impl ReloadOf {
             return Err(Problem::NoPluginName { table: "reload.plugins", name: name.to_owned() });
         }
         let table = format!("reload.plugins.{name}");
-        let Self { drain, hold, after_drain: _, probation, margin, min_calls } = *self;
+        let Self { drain, hold, after_drain: _, probation, margin, min_calls, exclusive: _ } =
+            *self;
         for (key, value) in [("drain", drain), ("hold", hold)] {
             value.map_or(Ok(()), |value| range::durations(&table, &[(key, value)]))?;
         }

@@ -187,6 +187,7 @@ fn a_plugin_is_replaced_as_all_are_save_for_what_its_own_table_says() {
         probation = "1h"
         margin = 0.5
         min_calls = 3
+        exclusive = true
         [reload.plugins.strict]
         margin = 0.0
         "#,
@@ -199,6 +200,7 @@ fn a_plugin_is_replaced_as_all_are_save_for_what_its_own_table_says() {
         probation: Duration::from_secs(30),
         margin: 0.2,
         min_calls: 10,
+        exclusive: false,
     };
     let slow = ReloadPolicy {
         drain: Duration::from_secs(120),
@@ -207,6 +209,7 @@ fn a_plugin_is_replaced_as_all_are_save_for_what_its_own_table_says() {
         probation: Duration::from_secs(3600),
         margin: 0.5,
         min_calls: 3,
+        exclusive: true,
     };
     assert_eq!(config.reload_policy("anybody"), usual);
     assert_eq!(config.reload_policy("slow"), slow);

@@ -17,6 +17,8 @@ pub(crate) struct Policy {
     pub(crate) margin: f64,
     /// How many calls must have ended before it is judged.
     pub(crate) min_calls: u64,
+    /// Whether the operator wants the old generation released before the new one is initialized.
+    pub(crate) exclusive: bool,
 }
 
 /// The policy of each plugin, by name.

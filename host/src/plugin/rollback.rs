@@ -230,6 +230,7 @@ mod tests {
         probation: Duration::ZERO,
         margin: 0.1,
         min_calls: 10,
+        exclusive: false,
     };
 
     fn counts(replied: u64, failed: u64, panicked: u64) -> Counts {

@@ -20,6 +20,7 @@ use super::{
     generation::{Facts, Generation},
     hand_over::HandOver,
     letting_go::Leaving,
+    manifest::Manifest,
     ongoing::Ongoing,
     own_thread::OwnThread,
     persistence::Persistence,
@@ -269,6 +270,11 @@ impl Supervisor {
         if timeout_at(soon, self.leaving.retirements.none()).await.is_err() {
             tracing::info!("not every library could be unmapped; see the causes above");
         }
+    }
+
+    /// Whether an old generation is to be released before this one is initialized.
+    pub(crate) fn is_exclusive(&self, manifest: &Manifest) -> bool {
+        manifest.exclusive || (self.policies)(&manifest.name).exclusive
     }
 
     /// Nothing is loaded any more once the host stops.

@@ -112,6 +112,10 @@ impl Supervisor {
         let config = self.activation.config_of(&manifest.name);
         let limit = self.activation.init_timeout;
         if let Some(giver) = self.giver(&manifest.name) {
+            if self.is_exclusive(manifest) || self.is_exclusive(&giver.facts.manifest) {
+                // Its `initialize` would take what the live generation holds.
+                return None;
+            }
             let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
             let workers = &self.router.site.workers;
             let taken = giver.snapshot(workers, version, TRIAL_SNAPSHOT).await;

@@ -62,6 +62,9 @@ use package::Package;
 /// - `version = "1.2"`: without it, the package's version.
 /// - `runtime`: the plugin gets a tokio runtime of its own, entered around each poll of its
 ///   handlers. It needs the feature `runtime` of `ksi-plugin-api`.
+/// - `exclusive`: the plugin holds something that two instances of it cannot hold at a time: a
+///   database file, a device, a lock. When it is replaced, its events wait, its old instance is
+///   shut down and dropped, and only then the new one is initialized.
 /// - `emits("a:b", Greeted)`: the events that the plugin emits, by name or by type. They are shown
 ///   to whoever inspects the plugin; emitting others is not refused.
 /// - `requires("state:set", Get)`: the events that somebody must handle for the plugin to be of

@@ -10,7 +10,7 @@ use crate::duration::parse_timeout;
 use crate::errors::Errors;
 use crate::name::{check_event_name, check_subscription, plugin_name_mistake};
 
-const KNOWN_TO_PLUGIN: &str = "#[plugin] knows `name = \"..\"`, `version = \"..\"`, `runtime`, `emits(..)` and `requires(..)`";
+const KNOWN_TO_PLUGIN: &str = "#[plugin] knows `name = \"..\"`, `version = \"..\"`, `runtime`, `exclusive`, `emits(..)` and `requires(..)`";
 
 const KNOWN_TO_HANDLER: &str = "#[event_handler] knows event names in quotes, \
      `priority = 10`, `timeout = \"5s\"` and `blocking`";
@@ -20,6 +20,8 @@ pub(crate) struct PluginOptions {
     pub(crate) name: Option<LitStr>,
     pub(crate) version: Option<LitStr>,
     pub(crate) runtime: bool,
+    /// It holds something that two generations cannot hold at a time.
+    pub(crate) exclusive: bool,
     pub(crate) emits: Vec<EventRef>,
     pub(crate) requires: Vec<EventRef>,
 }
@@ -43,7 +45,8 @@ pub(crate) struct HandlerOptions {
 impl PluginOptions {
     pub(crate) fn read(tokens: TokenStream, errors: &mut Errors) -> Self {
         let mut options = Self::default();
-        let (mut runtime, mut emits, mut requires) = (None, None, None);
+        let (mut runtime, mut exclusive) = (None, None);
+        let (mut emits, mut requires) = (None, None);
         for arg in errors.take(args::of_tokens(tokens)).unwrap_or_default() {
             let read = match arg {
                 Arg::Value(option, value) if option == "name" => plugin_name(&option, &value)
@@ -51,6 +54,9 @@ impl PluginOptions {
                 Arg::Value(option, value) if option == "version" => plugin_version(&option, &value)
                     .and_then(|version| args::set(&mut options.version, &option, version)),
                 Arg::Flag(option) if option == "runtime" => args::set(&mut runtime, &option, ()),
+                Arg::Flag(option) if option == "exclusive" => {
+                    args::set(&mut exclusive, &option, ())
+                }
                 Arg::List(option, list) if option == "emits" => {
                     listed(list, errors).and_then(|events| args::set(&mut emits, &option, events))
                 }
@@ -61,6 +67,7 @@ impl PluginOptions {
             errors.take(read);
         }
         options.runtime = runtime.is_some();
+        options.exclusive = exclusive.is_some();
         options.emits = emits.unwrap_or_default();
         options.requires = requires.unwrap_or_default();
         options
@@ -210,13 +217,13 @@ mod tests {
     #[test]
     fn reads_all_options_of_a_plugin() {
         let (options, errors) = of_plugin(quote! {
-            name = "greeter", version = "1.2.0-rc.1", runtime, emits("a:b", events::Greeted),
+            name = "greeter", version = "1.2.0-rc.1", runtime, exclusive, emits("a:b", events::Greeted),
             requires(Get, "c:d"),
         });
         errors.finish().unwrap();
         assert_eq!(options.name.unwrap().value(), "greeter");
         assert_eq!(options.version.unwrap().value(), "1.2.0-rc.1");
-        assert!(options.runtime);
+        assert!(options.runtime && options.exclusive);
         assert!(matches!(options.emits.as_slice(), [EventRef::Name(_), EventRef::Type(_)]));
         assert!(matches!(options.requires.as_slice(), [EventRef::Type(_), EventRef::Name(_)]));
     }

@@ -20,6 +20,7 @@ pub(crate) struct Plugin {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) runtime: bool,
+    pub(crate) exclusive: bool,
     pub(crate) emits: Vec<EventRef>,
     pub(crate) requires: Vec<EventRef>,
     pub(crate) handlers: Vec<Handler>,
@@ -87,6 +88,7 @@ fn read(args: TokenStream, block: &mut ItemImpl, package: &Package) -> Result<Pl
         name: name.unwrap_or_default(),
         version: version.unwrap_or_default(),
         runtime: options.runtime,
+        exclusive: options.exclusive,
         emits: options.emits,
         requires: options.requires,
         handlers,
@@ -234,7 +236,8 @@ mod tests {
              #[event_handler(\"a:b\", \"c:*\", priority = -2, timeout = \"5s\", blocking)] \
              async fn r#type(&self, ctx: &Context, _: Value) -> Result<()> {{ x }} }}"
         );
-        let expansion = expand_str("runtime, emits(\"x:y\", Greeted), requires(Get)", &block);
+        let expansion =
+            expand_str("runtime, exclusive, emits(\"x:y\", Greeted), requires(Get)", &block);
         for part in [
             "impl ::ksi_plugin_api::Plugin for Greeter",
             "const NAME: &'static str = \"greeter\";",
@@ -261,7 +264,7 @@ mod tests {
             "reply_schema: ::ksi_plugin_api::__private::schema::<Greeted>",
             "Self::start(&ctx, config.decode::<Config>()?).await",
             "::ksi_plugin_api::__private::export_plugin!(Greeter, name = \"greeter\", \
-             version = \"0.3.1\", runtime = true, handlers = [",
+             version = \"0.3.1\", runtime = true, exclusive = true, handlers = [",
             "{ name = \"type\", subscriptions = [\"a:b\", \"c:*\"], priority = \"-2\", \
              timeout_ms = \"5000\", blocking = \"true\" }",
             "const _: () = ::ksi_plugin_api::__private::assert_distinct(&[\

@@ -53,6 +53,10 @@ pub struct Manifest {
     pub state: Option<StateManifest>,
     /// Whether it brings a tokio runtime of its own.
     pub runtime: bool,
+    /// Whether it holds something that two generations cannot hold at a time, so that the old one has to be released
+    /// before the new one is initialized.
+    #[serde(default)]
+    pub exclusive: bool,
 }
 
 /// The versions of a plugin's snapshots, in a [`Manifest`]. Both lists have the highest first, each version once, and

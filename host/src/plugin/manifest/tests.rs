@@ -12,7 +12,7 @@ const ROOM: usize = 2048;
 const GOOD: &str = r#"{"format":1,"name":"hello","version":"0.3.0","abi":1,"rustc":"rustc 1.95.0",
     "target":"any-triple","panic":"unwind","handlers":[{"name":"greet","subscriptions":["greet:request"],
     "priority":-3,"timeout_ms":5000,"blocking":true}],"emits":["greet:done"],"requires":["state:set"],
-    "state":{"writes":[3,1],"restores":[3,2,1]},"runtime":false,
+    "state":{"writes":[3,1],"restores":[3,2,1]},"runtime":false,"exclusive":true,
     "added_later":{"x":1}}"#;
 
 /// What [`GOOD`] says of its state.
@@ -107,7 +107,7 @@ fn a_plugin_is_read_whole() {
     assert_eq!(manifest.emits, ["greet:done"]);
     assert_eq!(manifest.requires, ["state:set"]);
     assert_eq!(manifest.state, Some(StateManifest { writes: vec![3, 1], restores: vec![3, 2, 1] }));
-    assert!(!manifest.runtime);
+    assert!(!manifest.runtime && manifest.exclusive);
 
     let text = serde_json::to_string(&manifest).unwrap();
     assert_eq!(with_json(&format!("{text}\n\n")).unwrap(), manifest);
@@ -122,6 +122,12 @@ fn a_plugin_without_state_says_so_in_either_form() {
     // As plugins were built before anything could be required.
     let manifest = with_json(&GOOD.replacen("\"requires\":[\"state:set\"],", "", 1)).unwrap();
     assert!(manifest.requires.is_empty());
+}
+
+#[test]
+fn a_plugin_that_says_nothing_of_it_is_not_exclusive() {
+    let manifest = with_json(&GOOD.replacen("\"exclusive\":true,", "", 1)).unwrap();
+    assert!(!manifest.exclusive);
 }
 
 #[test]
