@@ -58,7 +58,7 @@ pub fn manifest_of(file: &std::path::Path) -> Result<Manifest, InspectError> {
     let path = || file.to_owned();
     let bytes =
         std::fs::read(file).map_err(|source| InspectError::Read { path: path(), source })?;
-    plugin::manifest::read_manifest(&bytes, ksi_plugin_api::abi::ABI_VERSION)
+    plugin::manifest::read_manifest(&bytes, ksi_plugin_api::abi::ABI_VERSION, file)
         .map_err(|source| InspectError::Manifest { path: path(), source })
 }
 

@@ -2,6 +2,11 @@
 //!
 //! It is JSON behind a magic, in a section of its own, joined from constants when the plugin is compiled, because an
 //! event's name may come from a type.
+//!
+//! A library holds a manifest for each plugin crate that is linked into it. Nothing that a crate knows when it is compiled
+//! says whether it is the one that the library is made of or one that this depends on: cargo compiles it once for both. So
+//! every manifest names its crate, by which the host finds the one that belongs to the library's file name, and the
+//! symbol of its root module, which has the crate's name and version in it.
 
 /// The bytes before the JSON: a name and the version of the format.
 pub const MAGIC: &str = "KSIM1\n";
@@ -94,7 +99,8 @@ const fn same(a: &str, b: &str) -> bool {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_plugin {
-    ($plugin:ty, name = $name:expr, version = $version:expr, runtime = $runtime:literal,
+    ($plugin:ty, name = $name:expr, version = $version:expr, crate_name = $crate_name:literal,
+     header = $header:literal, runtime = $runtime:literal,
      exclusive = $exclusive:literal,
      handlers = [$({ name = $handler:literal, subscriptions = [$($subscription:expr),* $(,)?],
                      priority = $priority:literal, timeout_ms = $timeout:literal,
@@ -113,6 +119,7 @@ macro_rules! __export_plugin {
             const PARTS: &[&str] = &[
                 $crate::manifest::MAGIC,
                 "{\"format\":1,\"name\":\"", $name, "\",\"version\":\"", $version,
+                "\",\"crate\":\"", $crate_name, "\",\"header\":\"", $header,
                 "\",\"abi\":", $crate::manifest::ABI,
                 ",\"rustc\":\"", $crate::manifest::RUSTC,
                 "\",\"target\":\"", $crate::manifest::TARGET,
@@ -137,10 +144,11 @@ macro_rules! __export_plugin {
             #[cfg_attr(windows, unsafe(link_section = ".ksiman"))]
             static MANIFEST: [u8; $crate::manifest::total(PARTS)] = $crate::manifest::join(PARTS);
 
-            // `abi::export` asserts that this is the name that abi_stable looks for. A test executable may hold several
-            // plugins, so it does not export them; it makes them all the same, or else all of a plugin counted as unused.
+            // The name is the crate's own, because a link may hold several plugin crates, and is found in the manifest. The
+            // tests of a crate may hold several plugins, so they do not export them; they make them all the same, or else all
+            // of a plugin counted as unused.
             #[used]
-            #[cfg_attr(not(test), unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader"))]
+            #[cfg_attr(not(test), unsafe(export_name = $header))]
             static HEADER: $crate::__private::LibHeader =
                 $crate::__private::header::<$crate::__private::Running<$plugin>>();
         };

@@ -24,6 +24,7 @@ mod layering;
 mod lifecycle;
 mod monitor;
 mod persistence;
+mod plugin_crates;
 mod plugins;
 mod quarantine;
 mod recovery;

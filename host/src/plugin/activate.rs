@@ -66,8 +66,10 @@ impl Activation {
     ) -> Result<PluginLibrary, DeployError> {
         let started = Instant::now();
         let path = candidate.copy.path().to_owned();
+        let header = candidate.manifest.header.clone();
         let workers = &self.router.site.workers;
-        let opened = workers.spawn_life_cycle(async move { PluginLibrary::open(&path) }).await;
+        let opening = async move { PluginLibrary::open(&path, header.as_deref()) };
+        let opened = workers.spawn_life_cycle(opening).await;
         let refused = |source| DeployError::Load { file: candidate.file.clone(), source };
         let library = opened.map_err(refused)?;
         candidate.timings.note("load", started.elapsed());

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME_WITH_NUL};
+use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
 use ksi_plugin_api::abi::{ModuleRef, module::check_layout};
 use thiserror::Error;
 
@@ -68,14 +68,14 @@ pub(crate) struct PluginLibrary {
 }
 
 impl PluginLibrary {
-    /// Opens the library at `path`, which runs its constructors. Only after its manifest was read, and where plugin
-    /// code may run.
-    pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
+    /// Opens the library at `path`, which runs its constructors, and takes the root module that its manifest calls
+    /// `header`. Only after that was read, and where plugin code may run.
+    pub(crate) fn open(path: &Path, header: Option<&str>) -> Result<Self, LoadError> {
         // SAFETY: the file's bytes were found to be those of a plugin, and a child process has opened the same bytes
         // before (or the operator has switched that off). Its constructors are those of a Rust library.
         let library = unsafe { open(path) }
             .map_err(|source| LoadError::Open { path: path.to_owned(), source })?;
-        let module = root_module(&library, path)?;
+        let module = root_module(&library, path, header)?;
         Ok(PluginLibrary { library: Some(library), module, path: path.to_owned() })
     }
 
@@ -223,17 +223,22 @@ unsafe fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
     unsafe { libloading::Library::new(path) }
 }
 
-fn root_module(library: &libloading::Library, path: &Path) -> Result<ModuleRef, LoadError> {
-    let header = |error: &dyn std::fmt::Display| LoadError::Header {
+fn root_module(
+    library: &libloading::Library,
+    path: &Path,
+    header: Option<&str>,
+) -> Result<ModuleRef, LoadError> {
+    // Libraries that were built before each crate had a symbol of its own have abi_stable's.
+    let symbol = header.unwrap_or(ROOT_MODULE_LOADER_NAME);
+    let refused = |error: &dyn std::fmt::Display| LoadError::Header {
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    // SAFETY: abi_stable's name for a static of the type that `AbiHeaderRef` refers to. The first thing that is read
-    // of it is a magic, in `upgrade`.
-    let erased =
-        unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) }
-            .map_err(|source| LoadError::NoHeader { path: path.to_owned(), source })?;
-    let found = (*erased).upgrade().map_err(|error| header(&error))?;
+    // SAFETY: the name of a static of the type that `AbiHeaderRef` refers to, by which only that is exported. The first
+    // thing that is read of it is a magic, in `upgrade`.
+    let erased = unsafe { library.get::<AbiHeaderRef>(symbol.as_bytes()) }
+        .map_err(|source| LoadError::NoHeader { path: path.to_owned(), source })?;
+    let found = (*erased).upgrade().map_err(|error| refused(&error))?;
     let layout = found.layout().ok_or_else(|| LoadError::NoLayout { path: path.to_owned() })?;
     check_layout(layout).map_err(|differences| LoadError::Layout {
         path: path.to_owned(),
@@ -241,7 +246,7 @@ fn root_module(library: &libloading::Library, path: &Path) -> Result<ModuleRef, 
     })?;
     // SAFETY: the layout was checked just now.
     unsafe { found.init_root_module_with_unchecked_layout::<ModuleRef>() }
-        .map_err(|error| header(&error))
+        .map_err(|error| refused(&error))
 }
 
 /// abi_stable's report of a difference may have hundreds of lines.

@@ -122,7 +122,7 @@ impl Preparation {
     pub(crate) fn examine(&self, copied: Copied) -> Result<Examined, DeployError> {
         let Copied { file, copy, bytes, mut timings, place } = copied;
         let started = Instant::now();
-        let manifest = read_manifest(&bytes, ABI_VERSION)
+        let manifest = read_manifest(&bytes, ABI_VERSION, &file)
             .map_err(|source| DeployError::Manifest { file: file.clone(), source })?;
         timings.note("manifest", started.elapsed());
         Ok(Examined { file, copy, manifest, timings, place })
@@ -141,7 +141,7 @@ impl Preparation {
             (Some(known), _) => Some(known),
             (None, Some(prober)) => {
                 let started = Instant::now();
-                let probed = prober.probe(copy.path(), trial).await;
+                let probed = prober.probe(copy.path(), manifest.header.as_deref(), trial).await;
                 let description =
                     probed.map_err(|source| DeployError::Probe { file: file.clone(), source })?;
                 self.probed.remember(copy.hash(), &description);

@@ -53,6 +53,8 @@ static ANSWERS: AtomicBool = AtomicBool::new(false);
 #[derive(Serialize, Deserialize)]
 struct Request {
     path: PathBytes,
+    /// The symbol of the root module, if it has a name of its own.
+    header: Option<String>,
     with_trial: bool,
 }
 
@@ -127,7 +129,9 @@ pub fn answer_probe() {
     }
     // A request that is none is the end of a host that does not need this child any more.
     let answer = match (request(), private_stdout()) {
-        (Some((path, trial)), Ok(out)) => Some((describe(&path, trial), out)),
+        (Some((path, header, trial)), Ok(out)) => {
+            Some((describe(&path, header.as_deref(), trial), out))
+        }
         _ => None,
     };
     let sent = answer.is_some_and(|(answer, mut out)| {
@@ -152,17 +156,17 @@ fn private_stdout() -> std::io::Result<File> {
 
 /// What the host wants, when it wants it. All of it is read before any code of the file runs, so the host never waits for
 /// a child that does not read.
-fn request() -> Option<(PathBuf, Option<std::io::Result<Trial>>)> {
+fn request() -> Option<(PathBuf, Option<String>, Option<std::io::Result<Trial>>)> {
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();
     input.read_until(b'\n', &mut line).ok()?;
     let request: Request = serde_json::from_slice(&line).ok()?;
     let trial = request.with_trial.then(|| Trial::read(input));
-    Some((OsString::from_vec(request.path).into(), trial))
+    Some((OsString::from_vec(request.path).into(), request.header, trial))
 }
 
-fn describe(path: &Path, trial: Option<std::io::Result<Trial>>) -> Answer {
-    let library = match PluginLibrary::open(path) {
+fn describe(path: &Path, header: Option<&str>, trial: Option<std::io::Result<Trial>>) -> Answer {
+    let library = match PluginLibrary::open(path, header) {
         Ok(library) => library,
         Err(error) => return Answer::Refused(error.to_string()),
     };
@@ -231,14 +235,16 @@ impl Prober {
     pub(crate) async fn probe(
         &self,
         path: &Path,
+        header: Option<&str>,
         trial: Option<Trial>,
     ) -> Result<Description, ProbeError> {
         let (prober, path, path_here) = (self.clone(), path.to_owned(), path.to_owned());
+        let header = header.map(str::to_owned);
         let (answered, answer) = oneshot::channel();
         let begun = aside::begin("ksi-probe", move || {
             let mut child = None;
             // Nobody waits any more when the host is ending.
-            let _ = answered.send(prober.run(&path, trial.as_ref(), &mut child));
+            let _ = answered.send(prober.run(&path, header, trial.as_ref(), &mut child));
             // Its end takes a moment longer than its answer, which need not wait for it. Nor for the next one's beginning.
             drop(child);
             prober.refill();
@@ -254,6 +260,7 @@ impl Prober {
     fn run(
         &self,
         path: &Path,
+        header: Option<String>,
         trial: Option<&Trial>,
         started: &mut Option<Child>,
     ) -> Result<Description, ProbeError> {
@@ -262,7 +269,7 @@ impl Prober {
             program: self.program.clone(),
             source,
         };
-        let Asked { child, out } = self.ask(path, trial).map_err(failed)?;
+        let Asked { child, out } = self.ask(path, header, trial).map_err(failed)?;
         let child = started.insert(child);
         let (what, limit) = match trial {
             // The child itself ends an `initialize` that takes too long; a restore gets as much.
@@ -296,12 +303,17 @@ impl Prober {
     }
 
     /// Asks the child that waits, or one that is started for it.
-    fn ask(&self, path: &Path, trial: Option<&Trial>) -> std::io::Result<Asked> {
+    fn ask(
+        &self,
+        path: &Path,
+        header: Option<String>,
+        trial: Option<&Trial>,
+    ) -> std::io::Result<Asked> {
         let spare = self.spare().take();
         // Somebody may have ended it while it waited.
-        match spare.map(|spare| spare.ask(path, trial)) {
+        match spare.map(|spare| spare.ask(path, header.clone(), trial)) {
             Some(Ok(asked)) => Ok(asked),
-            Some(Err(_)) | None => self.start()?.ask(path, trial),
+            Some(Err(_)) | None => self.start()?.ask(path, header, trial),
         }
     }
 
@@ -384,11 +396,16 @@ struct Asked {
 }
 
 impl Waiting {
-    fn ask(self, path: &Path, trial: Option<&Trial>) -> std::io::Result<Asked> {
+    fn ask(
+        self,
+        path: &Path,
+        header: Option<String>,
+        trial: Option<&Trial>,
+    ) -> std::io::Result<Asked> {
         let Waiting { input, out, child } = self;
         let mut input = BufWriter::new(input);
         let path = path.as_os_str().as_bytes().to_vec();
-        serde_json::to_writer(&mut input, &Request { path, with_trial: trial.is_some() })?;
+        serde_json::to_writer(&mut input, &Request { path, header, with_trial: trial.is_some() })?;
         input.write_all(b"\n")?;
         if let Some(trial) = trial {
             trial.write(&mut input)?;

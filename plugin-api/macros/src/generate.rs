@@ -172,8 +172,20 @@ fn initialize(plugin: &Plugin) -> TokenStream {
 
 /// Numbers go as strings here, because the manifest is joined from pieces of text.
 fn export(plugin: &Plugin) -> TokenStream {
-    let Plugin { ty, name, version, runtime, exclusive, emits, requires, handlers, state, .. } =
-        plugin;
+    let Plugin {
+        ty,
+        name,
+        version,
+        crate_name,
+        header,
+        runtime,
+        exclusive,
+        emits,
+        requires,
+        handlers,
+        state,
+        ..
+    } = plugin;
     let writes = state.snapshots.iter().map(|snapshot| snapshot.version.to_string());
     let restores = state.restores.iter().map(|restore| restore.version.to_string());
     let handlers = handlers.iter().map(|handler| {
@@ -197,6 +209,8 @@ fn export(plugin: &Plugin) -> TokenStream {
             #ty,
             name = #name,
             version = #version,
+            crate_name = #crate_name,
+            header = #header,
             runtime = #runtime,
             exclusive = #exclusive,
             handlers = [#(#handlers),*],

@@ -319,7 +319,11 @@ mod tests {
     use crate::testing::squeezed;
 
     fn derived(item: &str) -> String {
-        let package = Package { name: Some("greeter".into()), version: Some("0.3.1".into()) };
+        let package = Package {
+            name: Some("greeter".into()),
+            version: Some("0.3.1".into()),
+            crate_name: None,
+        };
         let expansion = derive(item.parse().unwrap(), &package);
         syn::parse2::<syn::File>(expansion.clone()).expect("the expansion is valid Rust");
         squeezed(expansion)

@@ -107,7 +107,11 @@ mod tests {
     use crate::testing::squeezed;
 
     fn written_out(block: &str) -> String {
-        let package = Package { name: Some("greeter".into()), version: Some("1.0.0".into()) };
+        let package = Package {
+            name: Some("greeter".into()),
+            version: Some("1.0.0".into()),
+            crate_name: None,
+        };
         let expansion = expand(TokenStream::new(), block.parse().unwrap(), &package);
         syn::parse2::<syn::File>(expansion.clone()).expect("the expansion is valid Rust");
         squeezed(expansion)

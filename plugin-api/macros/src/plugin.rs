@@ -19,6 +19,9 @@ pub(crate) struct Plugin {
     pub(crate) ty: Type,
     pub(crate) name: String,
     pub(crate) version: String,
+    pub(crate) crate_name: String,
+    /// The symbol of its root module.
+    pub(crate) header: String,
     pub(crate) runtime: bool,
     pub(crate) exclusive: bool,
     pub(crate) emits: Vec<EventRef>,
@@ -83,9 +86,12 @@ fn read(args: TokenStream, block: &mut ItemImpl, package: &Package) -> Result<Pl
     let version = errors.take(or_lent(options.version, || package.plugin_version()));
     let Methods { handlers, initialize, state } = read_methods(block, &mut errors);
     errors.finish()?;
+    let name = name.unwrap_or_default();
     Ok(Plugin {
         ty: (*block.self_ty).clone(),
-        name: name.unwrap_or_default(),
+        crate_name: package.crate_name(&name),
+        header: package.header(&name),
+        name,
         version: version.unwrap_or_default(),
         runtime: options.runtime,
         exclusive: options.exclusive,
@@ -196,7 +202,11 @@ mod tests {
     use crate::testing::{messages, squeezed};
 
     fn package() -> Package {
-        Package { name: Some("ksi-plugin-greeter".into()), version: Some("0.3.1".into()) }
+        Package {
+            name: Some("ksi-plugin-greeter".into()),
+            version: Some("0.3.1".into()),
+            crate_name: Some("ksi_plugin_greeter".into()),
+        }
     }
 
     fn expand_str(args: &str, item: &str) -> String {
@@ -264,7 +274,9 @@ mod tests {
             "reply_schema: ::ksi_plugin_api::__private::schema::<Greeted>",
             "Self::start(&ctx, config.decode::<Config>()?).await",
             "::ksi_plugin_api::__private::export_plugin!(Greeter, name = \"greeter\", \
-             version = \"0.3.1\", runtime = true, exclusive = true, handlers = [",
+             version = \"0.3.1\", crate_name = \"ksi_plugin_greeter\", \
+             header = \"ksi_plugin_ksi_plugin_greeter_ksi_plugin_greeter_0_3_1\", \
+             runtime = true, exclusive = true, handlers = [",
             "{ name = \"type\", subscriptions = [\"a:b\", \"c:*\"], priority = \"-2\", \
              timeout_ms = \"5000\", blocking = \"true\" }",
             "const _: () = ::ksi_plugin_api::__private::assert_distinct(&[\
@@ -389,7 +401,8 @@ mod tests {
 
     #[test]
     fn a_package_without_a_usable_name_must_be_named() {
-        let nameless = Package { name: Some("ksi-plugin-".into()), version: None };
+        let nameless =
+            Package { name: Some("ksi-plugin-".into()), version: None, crate_name: None };
         let found = messages(expand(TokenStream::new(), quote!(impl A {}), &nameless));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("write `#[plugin(name = \"greeter\")]`"), "{found:?}");

@@ -10,9 +10,7 @@ use std::{
 };
 
 use abi_stable::{
-    library::{
-        __call_root_module_loader, CheckTypeLayout, ROOT_MODULE_LOADER_NAME, RootModuleResult,
-    },
+    library::{__call_root_module_loader, CheckTypeLayout, RootModuleResult},
     prefix_type::WithMetadata,
     std_types::RSlice,
 };
@@ -353,19 +351,7 @@ pub fn module<P: Exported>() -> ModuleRef {
     ModuleRef(Shims::<P>::MODULE.as_prefix())
 }
 
-/// The name under which `export_plugin!` exports the header; a macro cannot take it from a constant.
-const HEADER_NAME: &str = "_1as_0lib_1header_0root_bmodule_bloader";
-const _: () = {
-    let (ours, theirs) = (HEADER_NAME.as_bytes(), ROOT_MODULE_LOADER_NAME.as_bytes());
-    assert!(ours.len() == theirs.len());
-    let mut i = 0;
-    while i < ours.len() {
-        assert!(ours[i] == theirs[i], "abi_stable looks for another name");
-        i += 1;
-    }
-};
-
-/// The header of a library that exports `P`; the macro makes it the library's only symbol.
+/// The header of a library that exports `P`; the macro makes it a symbol of the library.
 pub const fn header<P: Exported>() -> LibHeader {
     // SAFETY: `construct` gives a `ModuleRef`.
     unsafe { LibHeader::from_constructor::<ModuleRef>(Shims::<P>::construct, CheckTypeLayout::Yes) }

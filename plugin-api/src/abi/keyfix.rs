@@ -8,6 +8,10 @@
 //! at link time. They note the keys that glibc gives, and an entry in `.fini_array` deletes them when the library is closed. Only
 //! libraries get the symbols (through `export_plugin!`); the host keeps glibc's.
 //!
+//! A link may hold several plugin crates: a test of two plugins, or a plugin that uses another one's event type. So the
+//! symbols are weak, and the first definition is taken for all. Link-time optimization puts the assembly of all crates into
+//! one piece, where a weak symbol too may be defined only once: hence the `.ifndef`. Deleting the keys twice does no harm.
+//!
 //! Linux with glibc on x86-64 and aarch64 only. Elsewhere a replaced library stays mapped, and the host says so.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -101,36 +105,46 @@ macro_rules! __key_fix {
             target_env = "gnu",
             any(target_arch = "x86_64", target_arch = "aarch64")
         ))]
-        mod __ksi_key_fix {
-            #[cfg(target_arch = "x86_64")]
-            ::core::arch::global_asm!(
-                ".globl pthread_key_create",
-                ".hidden pthread_key_create",
-                ".type pthread_key_create,@function",
-                "pthread_key_create: jmp {create}",
-                ".globl pthread_key_delete",
-                ".hidden pthread_key_delete",
-                ".type pthread_key_delete,@function",
-                "pthread_key_delete: jmp {delete}",
-                create = sym $crate::abi::keyfix::create,
-                delete = sym $crate::abi::keyfix::delete,
-            );
-            #[cfg(target_arch = "aarch64")]
-            ::core::arch::global_asm!(
-                ".globl pthread_key_create",
-                ".hidden pthread_key_create",
-                ".type pthread_key_create,%function",
-                "pthread_key_create: b {create}",
-                ".globl pthread_key_delete",
-                ".hidden pthread_key_delete",
-                ".type pthread_key_delete,%function",
-                "pthread_key_delete: b {delete}",
-                create = sym $crate::abi::keyfix::create,
-                delete = sym $crate::abi::keyfix::delete,
-            );
-            #[used]
-            #[unsafe(link_section = ".fini_array")]
-            static DELETE_KEYS: extern "C" fn() = $crate::abi::keyfix::delete_keys;
-        }
+        const _: () = {
+            mod key_fix {
+                #[cfg(target_arch = "x86_64")]
+                ::core::arch::global_asm!(
+                    ".ifndef pthread_key_create",
+                    ".weak pthread_key_create",
+                    ".hidden pthread_key_create",
+                    ".type pthread_key_create,@function",
+                    "pthread_key_create: jmp {create}",
+                    ".endif",
+                    ".ifndef pthread_key_delete",
+                    ".weak pthread_key_delete",
+                    ".hidden pthread_key_delete",
+                    ".type pthread_key_delete,@function",
+                    "pthread_key_delete: jmp {delete}",
+                    ".endif",
+                    create = sym $crate::abi::keyfix::create,
+                    delete = sym $crate::abi::keyfix::delete,
+                );
+                #[cfg(target_arch = "aarch64")]
+                ::core::arch::global_asm!(
+                    ".ifndef pthread_key_create",
+                    ".weak pthread_key_create",
+                    ".hidden pthread_key_create",
+                    ".type pthread_key_create,%function",
+                    "pthread_key_create: b {create}",
+                    ".endif",
+                    ".ifndef pthread_key_delete",
+                    ".weak pthread_key_delete",
+                    ".hidden pthread_key_delete",
+                    ".type pthread_key_delete,%function",
+                    "pthread_key_delete: b {delete}",
+                    ".endif",
+                    create = sym $crate::abi::keyfix::create,
+                    delete = sym $crate::abi::keyfix::delete,
+                );
+                #[used]
+                #[unsafe(link_section = ".fini_array")]
+                static DELETE_KEYS: extern "C" fn() = $crate::abi::keyfix::delete_keys;
+            }
+        };
     };
 }

@@ -48,10 +48,21 @@ pub(crate) struct OutsideCrate {
 impl OutsideCrate {
     /// Makes a package of this source, which depends on the plugin API alone.
     pub(crate) fn new(name: &'static str, source: &str) -> Self {
-        let api = workspace().join("plugin-api");
+        let api = format!("ksi-plugin-api = {{ path = {:?} }}", plugin_api());
+        Self::with(name, &["cdylib"], &[&api], source)
+    }
+
+    /// Makes a package of these crate types, with these lines for its dependencies.
+    pub(crate) fn with(
+        name: &'static str,
+        types: &[&str],
+        dependencies: &[&str],
+        source: &str,
+    ) -> Self {
+        let dependencies = dependencies.join("\n");
         let manifest = format!(
             "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
-             [lib]\ncrate-type = [\"cdylib\"]\n\n[dependencies]\nksi-plugin-api = {{ path = {api:?} }}\n"
+             [lib]\ncrate-type = {types:?}\n\n[dependencies]\n{dependencies}\n"
         );
         let package = OutsideCrate { folder: author_folder(), name };
         std::fs::create_dir_all(package.path().join("src")).unwrap();
@@ -83,6 +94,17 @@ impl OutsideCrate {
         std::fs::write(self.path().join("src/lib.rs"), source).unwrap();
     }
 
+    /// Runs a command of cargo in it, like `test`: what that prints, and whether it went well.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> (bool, String) {
+        let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut cargo = Command::new(program);
+        cargo.args(arguments).current_dir(self.path()).stdin(Stdio::null());
+        for_outside_crates(&mut cargo);
+        let output = cargo.output().unwrap();
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&printed).into_owned())
+    }
+
     /// Builds its library, with further arguments for the compiler, and gives the library's bytes.
     pub(crate) fn build(&self, rustc: &[&str]) -> Vec<u8> {
         let arguments = [&["--lib", "--"], rustc].concat();
@@ -100,6 +122,11 @@ impl OutsideCrate {
 
 fn author_folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("ksi-author-").tempdir().unwrap()
+}
+
+/// The crate that plugins are written with.
+pub(crate) fn plugin_api() -> PathBuf {
+    workspace().join("plugin-api")
 }
 
 /// The workspace's folder.

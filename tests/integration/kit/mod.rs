@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use build::{OutsideCrate, artifacts, for_outside_crates, workspace};
+pub(crate) use build::{OutsideCrate, artifacts, for_outside_crates, plugin_api, workspace};
 pub(crate) use client::{Client, error_of};
 pub(crate) use command::{Ran, Running, ksi, ksi_command};
 pub(crate) use files::{ABI, Library, put, put_in_place};

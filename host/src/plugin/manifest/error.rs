@@ -126,12 +126,29 @@ pub enum ManifestError {
         count: usize,
     },
 
-    /// Two plugins were linked into one library.
+    /// Several plugins were linked into one library, and its file is named after none of them.
     #[error(
-        "the library holds the manifests of several plugins: one of them depends on the crate of \
-         another; move the types that they share into a crate without #[plugin]"
+        "the library holds several plugins ({}), because one of them depends on the crate of another, and \
+         the file's name does not tell which one it is: name it libCRATE.so after its crate, as cargo \
+         does, or move what the plugins share into a crate without #[plugin]",
+        crates.join(", ")
     )]
-    SeveralPlugins,
+    SeveralPlugins {
+        /// The crates of the plugins.
+        crates: Vec<String>,
+    },
+
+    /// A symbol that no plugin has.
+    #[error(
+        "the manifest of plugin `{name}` names the symbol {found:?} for its root module, which is none of \
+         a plugin; rebuild it against this host's ksi-plugin-api"
+    )]
+    BadHeader {
+        /// The plugin's name.
+        name: String,
+        /// The symbol found.
+        found: String,
+    },
 
     /// A manifest of a later format.
     #[error(

@@ -9,6 +9,9 @@
 
 mod elf;
 mod error;
+mod own;
+
+use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
@@ -35,6 +38,12 @@ pub struct Manifest {
     pub version: String,
     /// Version of the boundary between host and plugin that it was built for.
     pub abi: u32,
+    /// The crate that it was built from. Without one it was built before libraries could hold several plugins.
+    #[serde(default, rename = "crate")]
+    pub crate_name: Option<String>,
+    /// The symbol of the library's root module; `None` for abi_stable's own.
+    #[serde(default)]
+    pub header: Option<String>,
     /// The compiler that built it, as `rustc --version` prints it.
     pub rustc: String,
     /// The target triple it was built for.
@@ -84,29 +93,33 @@ pub struct HandlerManifest {
     pub blocking: bool,
 }
 
-/// The fields that decide whether the others can be read at all.
+/// The fields that decide whether the others can be read at all, and which of several manifests is meant.
 #[derive(Deserialize)]
 struct Preamble {
     format: u64,
     abi: Option<u64>,
+    name: Option<String>,
+    #[serde(rename = "crate")]
+    crate_name: Option<String>,
 }
 
-/// Reads the manifest out of `bytes`, the whole of a candidate, for a host that speaks `host_abi`.
+/// Reads the manifest out of `bytes`, the whole of a candidate, for a host that speaks `host_abi`. Of several plugins in one
+/// library it is that of the one that `file` is named after.
 ///
 /// A manifest that is returned describes a complete shared library for this machine, built for
 /// `host_abi` and with unwinding panics, and has a well-formed plugin name.
 ///
 /// # Errors
 /// The first reason why the file is no plugin for this host, worded for an operator. The messages do
-/// not name the file: this function does not know it.
-pub(crate) fn read_manifest(bytes: &[u8], host_abi: u32) -> Result<Manifest, ManifestError> {
+/// not name the file, save where its name matters.
+pub(crate) fn read_manifest(
+    bytes: &[u8],
+    host_abi: u32,
+    file: &Path,
+) -> Result<Manifest, ManifestError> {
     let section = elf::manifest_section(bytes)?;
-    let json = section.strip_prefix(MAGIC).ok_or_else(|| ManifestError::BadMagic {
-        found: section[..section.len().min(MAGIC.len())].escape_ascii().to_string(),
-    })?;
-    let json = without_padding(json);
-
-    let preamble: Preamble = only_value(json)?;
+    let manifests = own::manifests(section)?;
+    let (json, preamble) = own::named_after(file, manifests)?;
     if preamble.format != FORMAT {
         return Err(ManifestError::UnsupportedFormat { found: preamble.format, supported: FORMAT });
     }
@@ -117,9 +130,12 @@ pub(crate) fn read_manifest(bytes: &[u8], host_abi: u32) -> Result<Manifest, Man
         _ => {}
     }
 
-    let manifest: Manifest = only_value(json)?;
+    let manifest: Manifest = serde_json::from_slice(json).map_err(ManifestError::BadJson)?;
     if !is_plugin_name(&manifest.name) {
         return Err(ManifestError::BadName { found: manifest.name });
+    }
+    if let Some(found) = manifest.header.as_ref().filter(|header| !is_symbol(header)) {
+        return Err(ManifestError::BadHeader { name: manifest.name, found: found.clone() });
     }
     if let Some(reason) = manifest.state.as_ref().and_then(StateManifest::mistake) {
         return Err(ManifestError::BadState { name: manifest.name, reason });
@@ -163,31 +179,15 @@ fn state<'de, D: Deserializer<'de>>(value: D) -> Result<Option<StateManifest>, D
     }
 }
 
-/// Linkers and linked-in neighbours may leave zeroes behind the manifest, and people newlines.
-fn without_padding(section: &[u8]) -> &[u8] {
-    let is_padding = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
-    let end = section.iter().rposition(|byte| !is_padding(byte)).map_or(0, |last| last + 1);
-    &section[..end]
-}
-
-/// Decodes the one value that `json` is.
-fn only_value<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, ManifestError> {
-    let mut values = serde_json::Deserializer::from_slice(json).into_iter::<T>();
-    let value = values.next().ok_or(ManifestError::NoJson)?.map_err(ManifestError::BadJson)?;
-    let rest = json.get(values.byte_offset()..).unwrap_or_default();
-    if rest.is_empty() {
-        Ok(value)
-    } else if rest.windows(MAGIC.len()).any(|window| window == MAGIC) {
-        Err(ManifestError::SeveralPlugins)
-    } else {
-        Err(ManifestError::TrailingBytes { count: rest.len() })
-    }
-}
-
 fn is_plugin_name(name: &str) -> bool {
     name.len() <= MAX_NAME
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+fn is_symbol(header: &str) -> bool {
+    header.starts_with("ksi_plugin_")
+        && header.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]

@@ -64,13 +64,13 @@ fn with_section(content: &[u8]) -> Vec<u8> {
 }
 
 fn with_json(json: &str) -> Result<Manifest, ManifestError> {
-    read_manifest(&with_section(&section(MAGIC, json.as_bytes())), ABI)
+    read_manifest(&with_section(&section(MAGIC, json.as_bytes())), ABI, Path::new("libhello.so"))
 }
 
 fn with_bytes(at: usize, patch: &[u8]) -> Result<Manifest, ManifestError> {
     let mut bytes = library().to_vec();
     bytes[at..][..patch.len()].copy_from_slice(patch);
-    read_manifest(&bytes, ABI)
+    read_manifest(&bytes, ABI, Path::new("libhello.so"))
 }
 
 /// Offset of the header of the section called `name`, found the way a reader with a hex dump would.
@@ -90,7 +90,7 @@ fn section_header(name: &str) -> usize {
 
 #[test]
 fn a_plugin_is_read_whole() {
-    let manifest = read_manifest(library(), ABI).unwrap();
+    let manifest = read_manifest(library(), ABI, Path::new("libhello.so")).unwrap();
     assert_eq!((manifest.name.as_str(), manifest.version.as_str()), ("hello", "0.3.0"));
     assert_eq!((manifest.format, manifest.abi), (1, 1));
     assert_eq!(manifest.target, "any-triple");
@@ -136,7 +136,7 @@ fn every_cut_is_refused() {
     let step = (bytes.len() / 500).max(1);
     let lengths = (0..300).chain((300..bytes.len()).step_by(step));
     for length in lengths.chain(bytes.len() - 300..bytes.len()) {
-        let error = read_manifest(&bytes[..length], ABI).unwrap_err();
+        let error = read_manifest(&bytes[..length], ABI, Path::new("libhello.so")).unwrap_err();
         match (length, &error) {
             (0, ManifestError::Empty) => {}
             (1..4, ManifestError::NotElf { .. }) => {}
@@ -173,7 +173,7 @@ fn hostile_bytes_never_panic() {
             })
             .collect();
         flips.iter().for_each(|(at, bit)| bytes[*at] ^= bit);
-        refused += usize::from(read_manifest(&bytes, ABI).is_err());
+        refused += usize::from(read_manifest(&bytes, ABI, Path::new("libhello.so")).is_err());
         flips.iter().for_each(|(at, bit)| bytes[*at] ^= bit);
     }
     assert!((500..3000).contains(&refused), "{refused} of 3000 refused");
@@ -213,7 +213,7 @@ fn other_kinds_of_elf_are_refused() {
         assert!(error.to_string().contains(says), "{error}");
     }
     let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-    let error = read_manifest(&program, ABI).unwrap_err();
+    let error = read_manifest(&program, ABI, Path::new("libhello.so")).unwrap_err();
     assert!(matches!(error, ManifestError::NotSharedLibrary { .. }), "{error}");
 }
 
@@ -231,11 +231,11 @@ fn files_that_are_not_elf_are_named() {
         (b"\x7fEL", "unknown"),
     ];
     for (bytes, says) in cases {
-        let error = read_manifest(bytes, ABI).unwrap_err();
+        let error = read_manifest(bytes, ABI, Path::new("libhello.so")).unwrap_err();
         assert!(matches!(error, ManifestError::NotElf { .. }), "{error}");
         assert!(error.to_string().contains(says), "{error}");
     }
-    assert!(matches!(read_manifest(b"", ABI), Err(ManifestError::Empty)));
+    assert!(matches!(read_manifest(b"", ABI, Path::new("libhello.so")), Err(ManifestError::Empty)));
 }
 
 #[cfg(target_env = "gnu")]
@@ -247,7 +247,10 @@ fn the_c_library_is_no_plugin() {
         path.contains("libc.so.6").then_some(path)
     });
     let libc = std::fs::read(path.unwrap()).unwrap();
-    assert!(matches!(read_manifest(&libc, ABI), Err(ManifestError::NoManifest)));
+    assert!(matches!(
+        read_manifest(&libc, ABI, Path::new("libhello.so")),
+        Err(ManifestError::NoManifest)
+    ));
 }
 
 #[test]
@@ -265,7 +268,7 @@ fn a_section_of_more_than_a_mebibyte_is_refused() {
     let source = format!(
         "#[used]\n#[unsafe(link_section = \"{SECTION}\")]\nstatic M: [u8; 1 << 21] = [b'x'; 1 << 21];\n"
     );
-    let error = read_manifest(&build(&source), ABI).unwrap_err();
+    let error = read_manifest(&build(&source), ABI, Path::new("libhello.so")).unwrap_err();
     assert!(matches!(error, ManifestError::TooLarge { found, .. } if found == 1 << 21), "{error}");
 }
 
@@ -275,14 +278,16 @@ fn bad_manifests_are_told_apart() {
         assert!(GOOD.contains(from));
         with_json(&GOOD.replacen(from, to, 1)).unwrap_err()
     };
-    let magic = read_manifest(&with_section(&section(b"KSIM2\n", b"{}")), ABI).unwrap_err();
+    let magic =
+        read_manifest(&with_section(&section(b"KSIM2\n", b"{}")), ABI, Path::new("libhello.so"))
+            .unwrap_err();
     assert!(matches!(&magic, ManifestError::BadMagic { found } if found == "KSIM2\\n"), "{magic}");
     assert!(matches!(with_json("{\"format\":1,"), Err(ManifestError::BadJson(_))));
     assert!(matches!(with_json("{\"format\":1}"), Err(ManifestError::BadJson(_))));
     assert!(matches!(with_json("\n"), Err(ManifestError::NoJson)));
     assert!(matches!(with_json(&format!("{GOOD} {{}}")), Err(ManifestError::TrailingBytes { .. })));
     let twice = format!("{GOOD}\0\0KSIM1\n{GOOD}");
-    assert!(matches!(with_json(&twice), Err(ManifestError::SeveralPlugins)));
+    assert!(matches!(with_json(&twice), Err(ManifestError::SeveralPlugins { .. })));
 
     let format = changed("\"format\":1", "\"format\":2");
     assert!(matches!(format, ManifestError::UnsupportedFormat { found: 2, supported: 1 }));

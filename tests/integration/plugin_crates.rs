@@ -1,0 +1,134 @@
+//! Several plugin crates in one link: a plugin that uses another one's event type, and a test of both.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::kit::{Library, OutsideCrate, TestHost, plugin_api};
+
+const SHOP: &str = r#"
+use ksi_plugin_api::prelude::*;
+
+#[event("shop:order")]
+pub struct Order { pub item: String }
+
+#[derive(Default)]
+pub struct Shop;
+
+#[plugin]
+impl Shop {
+    #[event_handler]
+    async fn order(&self, _: &Context, order: Order) -> Result<String> {
+        Ok(format!("one {}", order.item))
+    }
+}
+"#;
+
+/// Sorts behind the crate that it depends on, as a name and as code: neither order may matter.
+const WAREHOUSE: &str = r#"
+use ksi_plugin_api::prelude::*;
+use shop::Order;
+
+#[derive(Default)]
+pub struct Warehouse;
+
+#[plugin]
+impl Warehouse {
+    #[event_handler("warehouse:fill")]
+    async fn fill(&self, ctx: &Context, item: String) -> Result<String> {
+        // A thread-local with a destructor, so that std takes a key of this library.
+        thread_local!(static SEEN: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) });
+        SEEN.with_borrow_mut(|seen| seen.push(1));
+        ctx.request(Order { item }).await
+    }
+}
+"#;
+
+const TEST_OF_BOTH: &str = r#"
+use ksi_plugin_api::{harness::Harness, prelude::*};
+
+#[test]
+fn the_warehouse_orders_in_the_shop() {
+    let shop = Harness::start::<shop::Shop>();
+    let warehouse = Harness::start::<tested_warehouse::Warehouse>();
+    warehouse.on("shop:order", move |order: shop::Order| shop.request::<String>(order));
+    let filled = warehouse.emit("warehouse:fill", "pen");
+    assert_eq!(filled.results(), [json!("one pen")]);
+}
+"#;
+
+/// The shop, and the warehouse that depends on it. All packages are built into one folder, so each test has its own names.
+fn both(shop: &'static str, warehouse: &'static str) -> (OutsideCrate, OutsideCrate) {
+    let api = format!("ksi-plugin-api = {{ path = {:?} }}", plugin_api());
+    let types = ["cdylib", "rlib"];
+    let shop_crate = OutsideCrate::with(shop, &types, &[&api], SHOP);
+    let on_shop = format!("shop = {{ package = {shop:?}, path = {:?} }}", shop_crate.path());
+    let warehouse = OutsideCrate::with(warehouse, &types, &[&api, &on_shop], WAREHOUSE);
+    (shop_crate, warehouse)
+}
+
+#[test]
+fn a_plugin_that_uses_the_event_type_of_another_exports_itself_alone() {
+    let (shop, warehouse) = both("shop", "warehouse");
+    let library = Library(warehouse.build(&[]));
+    let host = TestHost::builder().plugin("libwarehouse.so", &library).start();
+    host.until_live("warehouse", 1);
+    assert_eq!(host.modules().len(), 1);
+    host.drop_in("libshop.so", &Library(shop.build(&[])));
+    host.until_live("shop", 1);
+    assert_eq!(host.client().emit("warehouse:fill", json!("pen")), json!("one pen"));
+
+    // Its name decides which plugin a library is, so a name that says nothing is refused, and says what to do.
+    host.drop_in("plugin.so", &library);
+    let refused = host.until_refused("plugin.so");
+    assert!(refused.contains("several plugins") && refused.contains("libCRATE.so"), "{refused}");
+
+    host.ksi(&["reload", "warehouse"]).ok();
+    host.until_unmapped("warehouse");
+    assert_eq!(host.client().emit("warehouse:fill", json!("cup")), json!("one cup"));
+}
+
+#[test]
+fn one_test_links_several_plugin_crates() {
+    let (_shop, warehouse) = both("tested-shop", "tested-warehouse");
+    fs::create_dir(warehouse.path().join("tests")).unwrap();
+    fs::write(warehouse.path().join("tests/both.rs"), TEST_OF_BOTH).unwrap();
+    let (passed, printed) = warehouse.cargo(&["test", "--test", "both"]);
+    assert!(passed && printed.contains("1 passed"), "{printed}");
+}
+
+/// As `#[plugin]` wrote it out before each crate had a symbol of its own.
+const BUILT_BEFORE: &str = r#"
+use ksi_plugin_api::{__private as api, Context, Handler, Plugin, Result};
+
+struct Old;
+
+impl Plugin for Old {
+    const NAME: &'static str = "old";
+    const VERSION: &'static str = "0.1.0";
+    const RUNTIME: bool = false;
+    const EMITS: &'static [&'static str] = &[];
+    const REQUIRES: &'static [&'static str] = &[];
+    const SNAPSHOTS: &'static [api::Snapshot<Self>] = &[];
+    const RESTORES: &'static [api::Restore<Self>] = &[];
+    const HANDLERS: &'static [Handler<Self>] = &[];
+    async fn initialize(_: Context, _: api::RawConfig) -> Result<Self> { Ok(Old) }
+}
+
+const TEXT: &[u8] = b"KSIM1
+{\"format\":1,\"name\":\"old\",\"version\":\"0.1.0\",\"abi\":3,\"rustc\":\"rustc\",\"target\":\"any\",
+\"panic\":\"unwind\",\"state\":null,\"runtime\":false,\"handlers\":[],\"emits\":[],\"requires\":[]}";
+#[used]
+#[unsafe(link_section = ".ksi.manifest")]
+static MANIFEST: [u8; TEXT.len()] = *TEXT.first_chunk().unwrap();
+#[used]
+#[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
+static HEADER: api::LibHeader = api::header::<api::Running<Old>>();
+"#;
+
+#[test]
+fn a_plugin_that_was_built_before_crates_had_symbols_of_their_own_still_loads() {
+    let old = OutsideCrate::new("built-before", BUILT_BEFORE);
+    let host = TestHost::builder().plugin("any-name.so", &Library(old.build(&[]))).start();
+    host.until_live("old", 1);
+}
