@@ -30,7 +30,8 @@ pub(crate) fn register(host: &Host) {
     metrics::register(host);
 }
 
-/// Registers one: what it is for the catalogue, and what it does.
+/// Registers one: what it is for the catalogue, and what it does. It alone answers its event: a plugin that subscribes to
+/// it, or to everything, must not stand between an operator and the host.
 fn handle<F, Fut, P>(host: &Host, described: Described, handler: F)
 where
     F: Fn(Host, P) -> Fut + Send + Sync + Clone + 'static,
@@ -48,10 +49,11 @@ where
     host.describe([described]);
     // The router belongs to the host, so its handlers must not keep the host alive.
     let weak = host.downgrade();
-    host.inner().router.add_native(name, &[pattern], move |event: Counted<Event>| {
+    host.inner().router.add_native(name, &[pattern], true, move |event: Counted<Event>| {
         let (host, handler) = (weak.upgrade().map(Host::from_inner), handler.clone());
         async move {
             let host = host.ok_or_else(|| Failure::new("stopping", "the host is stopping"))?;
+            host.inner().router.show_onlookers(&event);
             let payload =
                 event.payload().decode().map_err(|error| Failure::new("invalid_payload", error))?;
             handler(host, payload).await

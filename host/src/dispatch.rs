@@ -6,6 +6,7 @@
 //! its state moves, [`watchdog`] sees calls that do not return.
 //! This layer knows nothing of files, libraries and sockets.
 
+pub(crate) mod apart;
 pub(crate) mod call;
 pub(crate) mod ended;
 pub(crate) mod hold;

@@ -5,10 +5,12 @@ use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -25,7 +27,7 @@ use tokio::{
 use crate::{
     builtin,
     config::{AfterDrain, Config, Problem, ReloadPolicy},
-    dispatch::{call::CallSite, tally::Counts, watchdog, workers::Workers},
+    dispatch::{apart::apart, call::CallSite, tally::Counts, watchdog, workers::Workers},
     event::{Event, NewEvent, Payload},
     plugin::{
         activate::Activation,
@@ -49,6 +51,7 @@ use crate::{
         Router,
         emit::{RouterLimits, SendError},
         native::Failure,
+        progress::Progress,
         taps::Watch,
     },
     socket::{self, ControlSocket, SocketError, SocketLimits},
@@ -79,6 +82,20 @@ use ksi_plugin_api::abi::Counted;
 /// ```
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
+
+/// An event on its way to its report. To be polled on dispatch workers.
+pub(crate) struct Emission {
+    report: Pin<Box<dyn Future<Output = Report> + Send>>,
+    progress: Arc<Progress>,
+}
+
+impl Future for Emission {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+        self.report.as_mut().poll(cx)
+    }
+}
 
 pub(crate) struct Inner {
     pub(crate) router: Arc<Router>,
@@ -229,9 +246,8 @@ impl HostBuilder {
             shut_down: AtomicBool::new(false),
         };
         let host = Host(Arc::new(inner));
-        let weak = Arc::downgrade(&host.0);
-        let report = move |call| report_stuck(&weak, call);
-        watchdog::start(&workers, stuck, abandoned, report).map_err(StartError::Threads)?;
+        let overseer = Overseer(Arc::downgrade(&host.0));
+        watchdog::start(&workers, stuck, abandoned, overseer).map_err(StartError::Threads)?;
         builtin::register(&host);
         let (folders, changes) = folders?;
         host.announce("system:startup").await;
@@ -270,8 +286,22 @@ fn encoded(config: &Config) -> Result<HashMap<String, Vec<u8>>, StartError> {
     each.collect()
 }
 
-fn report_stuck(host: &Weak<Inner>, call: watchdog::StuckCall) {
-    let Some(host) = host.upgrade().map(Host) else { return };
+/// Who is told of calls that do not return.
+struct Overseer(Weak<Inner>);
+
+impl watchdog::Overseer for Overseer {
+    fn timeout_of(&self, handler: u64) -> Option<Duration> {
+        Some(self.0.upgrade()?.router.info(handler)?.timeout)
+    }
+
+    fn stuck(&self, call: watchdog::StuckCall) {
+        if let Some(host) = self.0.upgrade() {
+            report_stuck(&Host(host), call);
+        }
+    }
+}
+
+fn report_stuck(host: &Host, call: watchdog::StuckCall) {
     let event = format!("evt_{:x}", call.event);
     let seconds = call.since.as_secs_f64();
     let info = host.0.router.info(call.handler);
@@ -331,7 +361,7 @@ impl Host {
         R: Serialize,
     {
         let parsed = Pattern::parse(pattern)?;
-        let number = self.0.router.add_native(pattern, &[parsed], handler);
+        let number = self.0.router.add_native(pattern, &[parsed], false, handler);
         self.0.supervisor.wake_waiting();
         Ok(number)
     }
@@ -479,6 +509,31 @@ impl Host {
         F::Output: Send + 'static,
     {
         self.0.router.site.workers.spawn(future)
+    }
+
+    /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before it has ended.
+    pub(crate) fn emission(&self, event: NewEvent) -> Emission {
+        let (router, progress) = (self.0.router.clone(), Arc::<Progress>::default());
+        let seen = progress.clone();
+        let report = Box::pin(async move { router.emit_followed(event, seen).await });
+        Emission { report, progress }
+    }
+
+    /// Has an emission polled by a task of its own, as `polled` does; what that gives, or `instead` of it once a handler
+    /// has not returned within its timeout, with what is known by then. `None` if the host ends.
+    pub(crate) async fn answered<T, F>(
+        &self,
+        emission: Emission,
+        polled: impl FnOnce(Emission) -> F,
+        instead: impl Fn(Report) -> T + Send + Sync + 'static,
+    ) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let progress = emission.progress.clone();
+        let instead = move |after| instead(Report::from(progress.given_up(after)));
+        apart(&self.0.router.site.workers, polled(emission), instead).await.ok()
     }
 
     /// With what to register a socket that is served by [such](Self::spawn) a future.

@@ -34,7 +34,8 @@ pub enum OutcomeKind {
         /// Message and place of the panic.
         message: String,
     },
-    /// It took longer than it may, and was cancelled at its next await.
+    /// It took longer than it may. It was cancelled at its next await; one that does not get there goes on, and counts as
+    /// timed out when it ends.
     TimedOut {
         /// What it was given.
         after: Duration,

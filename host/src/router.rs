@@ -12,6 +12,7 @@ pub(crate) mod gathering;
 pub(crate) mod matcher;
 pub(crate) mod names;
 pub(crate) mod native;
+pub(crate) mod progress;
 pub(crate) mod resolved;
 mod shared_map;
 mod slots;

@@ -224,3 +224,24 @@ fn what_was_accepted_is_the_sum_of_all_outcomes() {
         host.until_module("all have ended", "chaos", |module| module["counts"]["in_flight"] == 0);
     is_balanced(&after["counts"]);
 }
+
+#[test]
+fn the_host_alone_answers_its_own_events_and_a_plugin_that_subscribes_to_all_sees_them() {
+    let everything = "[plugin.chaos]\nsubscribe = ['**']";
+    let host = TestHost::builder().plugin("chaos.so", &Library::chaos()).config(everything).start();
+    let mut client = host.client();
+    for event in ["module:list", "module:events", "router:graph", "system:health", "metrics:get"] {
+        let reply = client.reply(event, json!({}));
+        assert_eq!((&reply["count"], &reply["errors"]), (&json!(1), &Value::Null), "{reply}");
+        crate::kit::until(
+            "the plugin has seen it",
+            || client.emit("chaos:heard", json!({})),
+            |heard| heard[0].as_array().unwrap().contains(&json!(event)),
+        );
+    }
+    for command in [&["list"][..], &["events"], &["graph"], &["inspect", "chaos"]] {
+        host.ksi(command).ok();
+    }
+    host.ksi(&["stop"]).ok();
+    host.has_stopped();
+}

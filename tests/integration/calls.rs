@@ -164,3 +164,34 @@ fn a_watcher_with_overlapping_patterns_sees_each_event_once() {
     let twice: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "seen more than once: {twice:?}");
 }
+
+#[test]
+fn a_client_is_answered_in_time_although_the_call_does_not_return_and_its_late_end_counts_as_late()
+{
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    // Nothing releases the call before the answer is there.
+    let reply = client.reply("chaos:held", json!({}));
+    assert_eq!((&reply["failed"], &reply["data"]["code"]), (&json!(true), &json!("timed_out")));
+    assert_eq!(host.module("chaos")["counts"]["in_flight"], 1, "the call is still there");
+    client.emit("chaos:release", json!({}));
+    let after = host
+        .until_module("the call has ended", "chaos", |module| module["counts"]["in_flight"] == 0);
+    assert_eq!(
+        (&after["counts"]["timed_out"], &after["counts"]["replied"]),
+        (&json!(1), &json!(0))
+    );
+}
+
+#[test]
+fn of_several_handlers_those_that_have_ended_are_told_when_one_does_not_return() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    let reply = client.reply("several:one", json!({}));
+    assert_eq!((&reply["data"], &reply["count"]), (&json!("in time"), &json!(1)), "{reply}");
+    let errors = reply["errors"].as_array().unwrap();
+    let failed: Vec<_> = errors.iter().map(|error| (&error["handler"], &error["code"])).collect();
+    let late = json!("timed_out");
+    assert_eq!(failed, [(&json!("held"), &late), (&json!("behind_held"), &late)], "{reply}");
+    client.emit("chaos:release", json!({}));
+}

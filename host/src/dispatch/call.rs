@@ -63,6 +63,8 @@ pub(crate) struct HandlerInfo {
     pub(crate) counts: Arc<CallCounts>,
     /// Calls of this generation that have not ended, of those that did not end at once.
     pub(crate) active: AtomicI64,
+    /// What each of its calls may take.
+    pub(crate) timeout: Duration,
 }
 
 impl HandlerInfo {
@@ -74,6 +76,7 @@ impl HandlerInfo {
             key: 0,
             counts: Arc::default(),
             active: AtomicI64::new(0),
+            timeout: Duration::MAX,
         })
     }
 }
@@ -128,6 +131,8 @@ pub(crate) struct Target {
     pub(crate) order: u64,
     /// Of a generation that keeps state.
     pub(crate) gate: Option<Arc<Gate>>,
+    /// Whoever else subscribes to an event of this handler sees it, and has no part in the answer.
+    pub(crate) answers_alone: bool,
     pub(crate) entry: Entry,
     /// The entry once more for each dispatch worker: calls hold it, and workers that call one handler at the same time
     /// would meet at one count.
@@ -148,8 +153,14 @@ pub(crate) struct Entry {
 }
 
 impl Target {
-    pub(crate) fn new(priority: i32, order: u64, gate: Option<Arc<Gate>>, entry: Entry) -> Self {
-        Target { priority, order, gate, entry, own: Striped::default() }
+    pub(crate) fn new(
+        priority: i32,
+        order: u64,
+        gate: Option<Arc<Gate>>,
+        answers_alone: bool,
+        entry: Entry,
+    ) -> Self {
+        Target { priority, order, gate, answers_alone, entry, own: Striped::default() }
     }
 
     /// What is known of the handler without holding its generation.
@@ -203,11 +214,15 @@ pub(crate) fn begin(
         return Begun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
     }
     let (key, number, deadline) = (entry.info.key, event.id().number(), event.deadline());
-    let started = polling(key, number, || entry.callee.start(entry.number, event, form, cx));
+    let (started, late) =
+        polling(key, number, deadline, || entry.callee.start(entry.number, event, form, cx));
     let going = match started {
         Started::Ready(ended) => {
             // In this order: a reply that cannot become what is wanted is a failure of the handler.
-            let ended = ended.of(entry, form);
+            let ended = match late {
+                false => ended.of(entry, form),
+                true => Ended::TimedOut { after: entry.timeout },
+            };
             beginning.end(&ended);
             return Begun::Ended(ended);
         }
@@ -258,8 +273,9 @@ impl Call {
     async fn go_on(mut self, number: u64, since: u64, form: ReplyForm, limit: Limit) -> Ended {
         let key = self.entry.info.key;
         let going = &mut self.going;
+        let due = limit.timer.deadline().into_std();
         let call = poll_fn(|cx| match going {
-            Some(going) => polling(key, number, || going.poll(cx)),
+            Some(going) => polling(key, number, Some(due), || going.poll(cx)).0,
             None => Poll::Pending,
         });
         let ended = limit.hold(&self.entry, since, call).await;
@@ -305,7 +321,8 @@ async fn run(
     let mut event = Some(event);
     let started = poll_fn(|cx| match event.take() {
         Some(event) => {
-            Poll::Ready(polling(key, number, || entry.callee.start(entry.number, event, form, cx)))
+            let start = || entry.callee.start(entry.number, event, form, cx);
+            Poll::Ready(polling(key, number, None, start).0)
         }
         None => Poll::Pending,
     })
@@ -315,7 +332,7 @@ async fn run(
         Started::Host(future) => Going::Host(future),
         Started::Plugin(future) => Going::Plugin(future),
     };
-    let call = poll_fn(|cx| polling(key, number, || going.poll(cx)));
+    let call = poll_fn(|cx| polling(key, number, None, || going.poll(cx)).0);
     limit.hold(entry, since, call).await
 }
 
@@ -338,11 +355,13 @@ impl Limit {
         let (mut timer, mut cancelled) = (pin!(timer), pin!(entry.cancel.wait(since)));
         let mut call = pin!(call);
         poll_fn(|cx| {
-            if let Poll::Ready(kind) = call.as_mut().poll(cx) {
-                return Poll::Ready(kind);
-            }
-            if timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ended::TimedOut { after });
+            let polled = call.as_mut().poll(cx);
+            // Looked at before the timer is polled, which costs more: it is late too if it held up its thread.
+            let late = tokio::time::Instant::now() >= timer.deadline();
+            match polled {
+                Poll::Ready(kind) if !late => return Poll::Ready(kind),
+                Poll::Pending if !timer.as_mut().poll(cx).is_ready() => {}
+                Poll::Ready(_) | Poll::Pending => return Poll::Ready(Ended::TimedOut { after }),
             }
             let reason = || Ended::Rejected { reason: CANCELLED.into() };
             cancelled.as_mut().poll(cx).map(|()| reason())

@@ -3,11 +3,18 @@
 
 use std::{
     cell::RefCell,
+    fmt,
     sync::{
-        Arc,
+        Arc, LazyLock, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
+
+use super::apart::Waits;
+
+/// What times are counted from where they stand in a number.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 thread_local! {
     /// What this thread is doing, if it is a dispatch worker.
@@ -15,7 +22,7 @@ thread_local! {
 }
 
 /// What a worker is doing at the moment, for the watchdog and for log lines.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Slot {
     /// The key of the handler whose call is being polled; 0 for none.
     pub(crate) handler: AtomicU64,
@@ -25,15 +32,72 @@ pub(crate) struct Slot {
     pub(crate) polls: AtomicU64,
     /// How many calls are being polled inside one another.
     nested: AtomicU64,
+    /// The first of them: its handler and its event, and until when it may take, in nanoseconds since this host's
+    /// [`EPOCH`]; 0 if it is polled for the first time and has its whole timeout.
+    outermost: [AtomicU64; 2],
+    due: AtomicU64,
     /// Whether it is a thread for calls, and not one that may be blocked.
     pub(super) for_calls: bool,
     /// It has taken its last task.
     pub(super) left: AtomicBool,
+    /// The call that the watchdog found to be late: its handler and its event. Written by the watchdog alone.
+    late: [AtomicU64; 2],
+    /// Who waits for what is being polled, if it is somebody whom the watchdog can answer.
+    waits: Mutex<Option<Weak<dyn Waits>>>,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (handler, event) = (&self.handler, &self.event);
+        f.debug_struct("Slot")
+            .field("handler", handler)
+            .field("event", event)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Slot {
     pub(super) fn new(for_calls: bool) -> Self {
         Slot { for_calls, ..Slot::default() }
+    }
+
+    /// Somebody else waits for what is polled from here on; who did before.
+    pub(super) fn replace_waits(&self, by: Option<Weak<dyn Waits>>) -> Option<Weak<dyn Waits>> {
+        std::mem::replace(&mut *self.waits.lock().unwrap_or_else(PoisonError::into_inner), by)
+    }
+
+    /// The call of this handler and event is late: it counts as timed out when it returns. For the watchdog.
+    pub(super) fn is_late(&self, [handler, event]: [u64; 2]) {
+        self.late[0].store(handler, Ordering::Relaxed);
+        self.late[1].store(event, Ordering::Relaxed);
+    }
+
+    /// The outermost call is late: it had `after`, and whoever waits for it is answered now. For the watchdog.
+    pub(super) fn give_up(&self, after: Duration) {
+        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waits) = waits.and_then(|waits| waits.upgrade()) {
+            waits.give_up(after);
+        }
+    }
+
+    /// The call that is being polled: handler and event.
+    pub(super) fn polled_call(&self) -> [u64; 2] {
+        [&self.handler, &self.event].map(|number| number.load(Ordering::Relaxed))
+    }
+
+    /// The call that all others are polled inside of, and until when it may take if that is known.
+    pub(super) fn outermost_call(&self) -> ([u64; 2], Option<Instant>) {
+        let [handler, event] = &self.outermost;
+        let call = [handler, event].map(|number| number.load(Ordering::Relaxed));
+        let due = self.due.load(Ordering::Relaxed);
+        (call, (due > 0).then(|| *EPOCH + Duration::from_nanos(due)))
+    }
+
+    fn was_late(&self, handler: u64, event: u64) -> bool {
+        // An event has one number for good, so an old note is no note of another call but one of the same handler and
+        // event, whose emitter is late as well.
+        self.late[1].load(Ordering::Relaxed) == event
+            && self.late[0].load(Ordering::Relaxed) == handler
     }
 }
 
@@ -52,16 +116,26 @@ pub(crate) fn may_poll_here() -> bool {
 }
 
 /// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an event's number. Afterwards it
-/// says what it said before, also if the poll unwinds.
+/// says what it said before, also if the poll unwinds. Whether the poll took longer than the call may, as far as the
+/// watchdog has seen.
 #[inline]
-pub(crate) fn polling<T>(handler: u64, event: u64, poll: impl FnOnce() -> T) -> T {
+pub(crate) fn polling<T>(
+    handler: u64,
+    event: u64,
+    due: Option<Instant>,
+    poll: impl FnOnce() -> T,
+) -> (T, bool) {
     SLOT.with(|slot| {
         let slot = slot.borrow();
-        let Some(slot) = slot.as_deref() else { return poll() };
+        let Some(slot) = slot.as_deref() else { return (poll(), false) };
         let outer = slot.polled();
         let _restored = Restored { slot, outer };
+        if outer.nested == 0 {
+            slot.set_outermost(handler, event, due);
+        }
         slot.set_polled(Polled { handler, event, nested: outer.nested + 1 });
-        poll()
+        let polled = poll();
+        (polled, slot.was_late(handler, event))
     })
 }
 
@@ -82,6 +156,17 @@ impl Slot {
             event: read(&self.event),
             nested: read(&self.nested),
         }
+    }
+
+    #[inline]
+    fn set_outermost(&self, handler: u64, event: u64, due: Option<Instant>) {
+        self.outermost[0].store(handler, Ordering::Relaxed);
+        self.outermost[1].store(event, Ordering::Relaxed);
+        let due = due.map_or(0, |due| {
+            let since = due.saturating_duration_since(*EPOCH).as_nanos();
+            u64::try_from(since).unwrap_or(u64::MAX).max(1)
+        });
+        self.due.store(due, Ordering::Relaxed);
     }
 
     fn set_polled(&self, polled: Polled) {
@@ -134,17 +219,19 @@ mod tests {
         // A thread of its own becomes the worker.
         let worker = thread::spawn(|| {
             enter(Arc::new(Slot::new(true)));
-            polling(1, 10, || {
+            polling(1, 10, None, || {
                 assert_eq!(present(), Some([1, 10, 1]));
-                assert_eq!(polling(2, 20, present), Some([2, 20, 2]));
+                assert_eq!(polling(2, 20, None, present), (Some([2, 20, 2]), false));
                 assert_eq!(present(), Some([1, 10, 1]));
-                let unwound = catch_unwind(AssertUnwindSafe(|| polling(3, 30, || panic!("host"))));
+                let unwound =
+                    catch_unwind(AssertUnwindSafe(|| polling(3, 30, None, || panic!("host"))));
                 assert!(unwound.is_err());
                 assert_eq!(present(), Some([1, 10, 1]));
             });
             assert_eq!(present(), Some([0, 0, 0]));
             for _ in 0..=NESTED {
-                let unwound = catch_unwind(AssertUnwindSafe(|| polling(3, 30, || panic!("host"))));
+                let unwound =
+                    catch_unwind(AssertUnwindSafe(|| polling(3, 30, None, || panic!("host"))));
                 assert!(unwound.is_err());
             }
             assert!(may_poll_here());

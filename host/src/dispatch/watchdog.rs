@@ -1,5 +1,5 @@
-//! Sees calls that do not return from a poll. They can't be ended inside a process: they are reported, and when they
-//! hold every call thread, new threads take over.
+//! Sees calls that do not return from a poll. They can't be ended inside a process: they are reported, whoever waits for
+//! one is answered when it is late ([`apart`](super::apart)), and when they hold every call thread, new threads take over.
 
 use std::{
     collections::HashMap,
@@ -27,22 +27,41 @@ pub(crate) struct StuckCall {
     pub(crate) since: Duration,
 }
 
-/// Starts the watchdog's thread, which ends with the workers. `report` is told once of every call that has been stuck
+/// What the watchdog asks, and whom it tells.
+pub(crate) trait Overseer: Send + 'static {
+    /// What a call of the handler with this key may take, if there is such a handler.
+    fn timeout_of(&self, handler: u64) -> Option<Duration>;
+    /// A call has not returned for long. Told once.
+    fn stuck(&self, call: StuckCall);
+}
+
+#[cfg(test)]
+impl<F: Fn(StuckCall) + Send + 'static> Overseer for F {
+    fn timeout_of(&self, _: u64) -> Option<Duration> {
+        None
+    }
+
+    fn stuck(&self, call: StuckCall) {
+        self(call);
+    }
+}
+
+/// Starts the watchdog's thread, which ends with the workers. `overseer` is told once of every call that has been stuck
 /// for `stuck`; at most `abandoned` threads are given up on.
 pub(crate) fn start(
     workers: &Arc<Workers>,
     stuck: Duration,
     abandoned: usize,
-    report: impl Fn(StuckCall) + Send + 'static,
+    overseer: impl Overseer,
 ) -> io::Result<()> {
     let weak = Arc::downgrade(workers);
     let thread = thread::Builder::new().name("ksi-watchdog".to_owned());
-    let handle = thread.spawn(move || watch(&weak, stuck, abandoned, &report))?;
+    let handle = thread.spawn(move || watch(&weak, stuck, abandoned, &overseer))?;
     workers.set_watchdog(handle.thread().clone());
     Ok(())
 }
 
-fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, report: &dyn Fn(StuckCall)) {
+fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, overseer: &dyn Overseer) {
     let mut watched: HashMap<*const Slot, Watched> = HashMap::new();
     loop {
         let Some(workers) = workers.upgrade() else { return };
@@ -51,7 +70,7 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, report: &dy
         let mut exchanged = 0;
         watched.retain(|known, seen| {
             let at_work = slots.iter().any(|slot| Arc::as_ptr(slot) == *known);
-            let stuck = !at_work && !seen.reported && !seen.look(now).is_zero();
+            let stuck = !at_work && !seen.is_done_with() && !seen.look(now).is_zero();
             exchanged += usize::from(stuck);
             at_work || stuck
         });
@@ -70,15 +89,13 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, report: &dy
             let seen = watched.entry(Arc::as_ptr(slot)).or_insert_with(|| Watched::new(slot, now));
             still += usize::from(seen.look(now) >= ALL_STUCK);
         }
-        for seen in watched.values_mut().filter(|seen| !seen.reported) {
+        for seen in watched.values_mut() {
             let since = seen.look(now);
-            if since >= stuck {
+            seen.look_at_calls(now, |handler| overseer.timeout_of(handler));
+            if since >= stuck && !seen.reported {
                 seen.reported = true;
-                report(StuckCall {
-                    handler: seen.slot.handler.load(Ordering::Relaxed),
-                    event: seen.slot.event.load(Ordering::Relaxed),
-                    since,
-                });
+                let [handler, event] = seen.slot.polled_call();
+                overseer.stuck(StuckCall { handler, event, since });
             }
         }
         let given_up = workers.leaving() * slots.len();
@@ -98,11 +115,30 @@ struct Watched {
     polls: u64,
     since: Instant,
     reported: bool,
+    /// The call that is being polled, and the one that it is polled inside of, if it is another.
+    call: WatchedCall,
+    outermost: WatchedCall,
+}
+
+/// The call that is being polled inside a poll of its thread: handler and event.
+struct WatchedCall {
+    call: [u64; 2],
+    since: Instant,
+    /// What it may take, once it was asked for.
+    timeout: Option<Duration>,
+    late: bool,
+}
+
+impl WatchedCall {
+    fn new(call: [u64; 2], since: Instant) -> Self {
+        WatchedCall { call, since, timeout: None, late: false }
+    }
 }
 
 impl Watched {
     fn new(slot: &Arc<Slot>, now: Instant) -> Self {
-        Watched { slot: slot.clone(), polls: 0, since: now, reported: false }
+        let [call, outermost] = [(); 2].map(|()| WatchedCall::new([0; 2], now));
+        Watched { slot: slot.clone(), polls: 0, since: now, reported: false, call, outermost }
     }
 
     /// For how long the thread has been in one and the same poll.
@@ -110,8 +146,57 @@ impl Watched {
         let polls = self.slot.polls.load(Ordering::Relaxed);
         if polls != self.polls {
             (self.polls, self.since, self.reported) = (polls, now, false);
+            self.call = WatchedCall::new(self.slot.polled_call(), now);
+            self.outermost = WatchedCall::new(self.slot.outermost_call().0, now);
         }
         if polls.is_multiple_of(2) { Duration::ZERO } else { now - self.since }
+    }
+
+    /// Looks at the calls that are being polled, after [`look`](Self::look): are they late?
+    fn look_at_calls(&mut self, now: Instant, timeout_of: impl Fn(u64) -> Option<Duration>) {
+        let Self { slot, call, outermost, .. } = self;
+        let polled = slot.polled_call();
+        if polled[0] == 0 {
+            // Not in a call: between two of them, or in a task of the host.
+            return;
+        }
+        let (first, due) = slot.outermost_call();
+        if call.is_late(polled, None, now, &timeout_of) {
+            slot.is_late(polled);
+        }
+        if outermost.is_late(first, due, now, &timeout_of) {
+            slot.give_up(outermost.timeout.unwrap_or_default());
+        }
+    }
+
+    /// Whether there is nothing more to tell of the poll that its thread is in.
+    fn is_done_with(&self) -> bool {
+        let in_call = self.slot.polled_call()[0] != 0;
+        self.reported && (!in_call || self.call.late && self.outermost.late)
+    }
+}
+
+impl WatchedCall {
+    /// Whether this is the moment at which it is late: told once of each call.
+    fn is_late(
+        &mut self,
+        call: [u64; 2],
+        due: Option<Instant>,
+        now: Instant,
+        timeout_of: impl Fn(u64) -> Option<Duration>,
+    ) -> bool {
+        if call != self.call {
+            *self = WatchedCall::new(call, now);
+        }
+        let since = now - self.since;
+        // Most calls have ended by the second look.
+        if self.late || since < TICK {
+            return false;
+        }
+        let timeout =
+            *self.timeout.get_or_insert_with(|| timeout_of(call[0]).unwrap_or(Duration::MAX));
+        self.late = since >= timeout || due.is_some_and(|due| now >= due);
+        self.late
     }
 }
 

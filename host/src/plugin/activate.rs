@@ -197,6 +197,7 @@ impl Activation {
                 order,
                 timeout: (*timeout_ms > 0).then(|| Duration::from_millis(*timeout_ms)),
                 blocking: *blocking,
+                answers_alone: false,
                 cancel: generation.host_side.cancel_calls().clone(),
                 gate: generation.host_side.gate().cloned(),
                 keeper: Some(generation.host_side.clone()),

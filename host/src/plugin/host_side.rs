@@ -158,6 +158,7 @@ impl HostSide {
             order: (1 << 32) + number,
             timeout: (options.timeout_ms > 0).then(|| Duration::from_millis(options.timeout_ms)),
             blocking: false,
+            answers_alone: false,
             cancel: self.cancel.clone(),
             gate: self.gate.clone(),
             keeper: Some(self.clone()),
@@ -209,7 +210,7 @@ fn how<'a>(form: &'a ReplyForm, to: &To<'a, Resolved>) -> How<'a> {
         To::Route(resolved) => Some(&*resolved.held),
         To::Name(_) => None,
     };
-    How { form, held }
+    How { form, held, progress: None }
 }
 
 fn report(gathered: Gathered) -> ReportHandle {

@@ -26,6 +26,7 @@ use super::{
     gather::{Gathered, How, Place},
     gathering::Begun,
     native::{Failure, Native},
+    progress::Progress,
     resolved::Resolved,
     table::{Owner, Route, RoutingTable},
     taps::{Taps, Watch},
@@ -150,6 +151,22 @@ impl Router {
         }
     }
 
+    /// The same from a task whose client is answered also when a handler does not return: `progress` is filled meanwhile.
+    pub(crate) fn emit_followed(
+        self: &Arc<Self>,
+        event: NewEvent,
+        progress: Arc<Progress>,
+    ) -> impl Future<Output = Report> + Send + use<> {
+        let router = self.clone();
+        let accepted = self.accept(event, None);
+        async move {
+            match accepted {
+                Ok(event) => Report::from(router.gathered_as(event, None, Some(&progress)).await),
+                Err(refusal) => Report::refused(refusal),
+            }
+        }
+    }
+
     /// Accepts an event without waiting for its handlers, or refuses it.
     pub(crate) fn send(
         self: &Arc<Self>,
@@ -162,32 +179,55 @@ impl Router {
         };
         let sent = accept().map_err(SendError::Refused)?;
         let (router, event) = (self.clone(), Event::to_keep(&sent));
-        let task = self.site.workers.spawn(async move {
+        self.spawn_detached(async move {
             let report = Report::from(router.gathered(sent, Some(place)).await);
-            if let Some(outcome) = report.error() {
-                // Nobody reads this report, so its failure must not vanish.
-                tracing::warn!(
-                    event = event.name(), plugin = %outcome.plugin, handler = %outcome.handler,
-                    "a sent event was not handled well: {}", outcome.result.message()
-                );
-            }
+            tell_of_failure(&event, &report, "a sent event was not handled well");
         });
-        task.detach();
         Ok(())
+    }
+
+    /// Has those handlers called who see an event that the host answers alone. Nobody waits for them, and what they reply
+    /// goes nowhere.
+    pub(crate) fn show_onlookers(self: &Arc<Self>, event: &Counted<Event>) {
+        let onlookers = self.table.load().onlookers(event.name());
+        if onlookers.is_empty() {
+            return;
+        }
+        let Ok(place) = self.queue.clone().try_acquire_owned() else {
+            let limit = self.limits.queued_events;
+            tracing::warn!(
+                event = event.name(),
+                "plugins that subscribe to it do not see it: {limit} sent events are not handled yet"
+            );
+            return;
+        };
+        let (router, event) = (self.clone(), event.clone());
+        self.spawn_detached(async move {
+            let report = Report::from(router.seen(onlookers, event.clone(), Some(place)).await);
+            tell_of_failure(&event, &report, "an event of the host was not handled well");
+        });
     }
 
     /// Runs every handler of an accepted event.
     async fn gathered(self: &Arc<Self>, event: Counted<Event>, place: Place) -> Gathered {
+        self.gathered_as(event, place, None).await
+    }
+
+    async fn gathered_as(
+        self: &Arc<Self>,
+        event: Counted<Event>,
+        place: Place,
+        progress: Option<&Arc<Progress>>,
+    ) -> Gathered {
         let mut given = Some((event, place));
         let begun = poll_fn(|cx| match given.take() {
-            Some((event, place)) => Poll::Ready(self.begin(event, place, &How::PLAIN, cx)),
+            Some((event, place)) => {
+                let how = How { progress, ..How::PLAIN };
+                Poll::Ready(self.begin(event, place, &how, cx))
+            }
             None => Poll::Pending,
         });
-        match begun.await {
-            Begun::One(entry, ended) => Gathered::one(entry, ended),
-            Begun::Done(gathered) => gathered,
-            Begun::GoesOn(gathering) => gathering.await,
-        }
+        begun.await.ended().await
     }
 
     /// Begins to run every handler of an accepted event: here, if this is a dispatch worker and not too deep inside other
@@ -204,19 +244,18 @@ impl Router {
             return self.dispatch(event, place, how, cx);
         }
         let (router, form) = (self.clone(), *how.form);
-        let mut there = self.moved(async move {
+        let progress = how.progress.cloned().unwrap_or_default();
+        let seen = progress.clone();
+        let there = async move {
             let mut given = Some((event, place));
-            let how = How { form: &form, held: None };
+            let how = How { form: &form, held: None, progress: Some(&progress) };
             let begun = poll_fn(|cx| match given.take() {
                 Some((event, place)) => Poll::Ready(router.dispatch(event, place, &how, cx)),
                 None => Poll::Pending,
             });
-            match begun.await {
-                Begun::One(entry, ended) => Gathered::one(entry, ended),
-                Begun::Done(gathered) => gathered,
-                Begun::GoesOn(gathering) => gathering.await,
-            }
-        });
+            begun.await.ended().await
+        };
+        let mut there = self.moved(there, seen);
         match Pin::new(&mut there).poll(cx) {
             Poll::Ready(gathered) => Begun::Done(gathered),
             Poll::Pending => Begun::GoesOn(there),
@@ -338,6 +377,7 @@ impl Router {
             order,
             timeout,
             blocking,
+            answers_alone,
             cancel,
             gate,
             keeper,
@@ -348,11 +388,11 @@ impl Router {
             counts.entry((plugin.clone(), counted_as)).or_default().generation()
         };
         let active = AtomicI64::new(0);
-        let info = Arc::new(HandlerInfo { plugin, handler, key, counts, active });
-        self.infos.lock().unwrap_or_else(PoisonError::into_inner).add(&info);
         let timeout = timeout.unwrap_or(self.limits.timeout);
+        let info = Arc::new(HandlerInfo { plugin, handler, key, counts, active, timeout });
+        self.infos.lock().unwrap_or_else(PoisonError::into_inner).add(&info);
         let entry = Entry { info, callee, number, timeout, blocking, cancel, keeper };
-        Arc::new(Target::new(priority, order, gate, entry))
+        Arc::new(Target::new(priority, order, gate, answers_alone, entry))
     }
 
     /// Forgets the counters of a plugin. They stay part of those of all handlers together.
@@ -383,8 +423,15 @@ impl Router {
         self.table.load_full()
     }
 
-    /// Adds a handler of the host; the number it can be removed by.
-    pub(crate) fn add_native<F, Fut, R>(&self, name: &str, patterns: &[Pattern], handler: F) -> u64
+    /// Adds a handler of the host; the number it can be removed by. With `answers_alone`, whoever else subscribes to its
+    /// events only [sees them](Self::show_onlookers).
+    pub(crate) fn add_native<F, Fut, R>(
+        &self,
+        name: &str,
+        patterns: &[Pattern],
+        answers_alone: bool,
+        handler: F,
+    ) -> u64
     where
         F: Fn(Counted<Event>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, Failure>> + Send + 'static,
@@ -401,6 +448,7 @@ impl Router {
             order: number,
             timeout: None,
             blocking: false,
+            answers_alone,
             cancel: Arc::default(),
             gate: None,
             keeper: None,
@@ -453,12 +501,24 @@ pub(crate) struct NewTarget {
     /// `None` for the host's default.
     pub(crate) timeout: Option<Duration>,
     pub(crate) blocking: bool,
+    /// See [`Target::answers_alone`].
+    pub(crate) answers_alone: bool,
     /// Shared by all targets of a generation.
     pub(crate) cancel: Arc<call::Cancel>,
     /// The same; `None` for a generation that keeps no state.
     pub(crate) gate: Option<Arc<Gate>>,
     /// The same; `None` for the host.
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
+}
+
+/// Nobody reads this report, so its failure must not vanish.
+fn tell_of_failure(event: &Event, report: &Report, what: &str) {
+    if let Some(outcome) = report.error() {
+        tracing::warn!(
+            event = event.name(), plugin = %outcome.plugin, handler = %outcome.handler,
+            "{what}: {}", outcome.result.message()
+        );
+    }
 }
 
 fn too_large(event: &str, bytes: usize, limit: usize) -> String {

@@ -8,7 +8,7 @@
 use std::{
     cmp::Reverse,
     collections::HashMap,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -28,7 +28,8 @@ use super::{
     Router,
     gathering::{Begun, Gathering},
     names::HeldName,
-    table::Called,
+    progress::Progress,
+    table::{Called, Targets},
 };
 use crate::{
     dispatch::{
@@ -108,11 +109,14 @@ pub(crate) struct How<'a> {
     pub(crate) form: &'a ReplyForm,
     /// The name, if it holds it: then its handlers are found without a look-up.
     pub(crate) held: Option<&'a HeldName>,
+    /// Where it is noted how far they have come, for somebody who may have to be answered before they have ended.
+    pub(crate) progress: Option<&'a Arc<Progress>>,
 }
 
 impl How<'_> {
     /// For somebody who holds nothing, and wants a report in JSON.
-    pub(crate) const PLAIN: How<'static> = How { form: &ReplyForm::Json, held: None };
+    pub(crate) const PLAIN: How<'static> =
+        How { form: &ReplyForm::Json, held: None, progress: None };
 }
 
 /// An event's place in the queue of what was sent. One that waits for a plugin's state gives it up, as it counts among those
@@ -175,11 +179,31 @@ impl Router {
         {
             let entry = target.enter_by();
             drop(table);
+            if let Some(progress) = how.progress {
+                progress.begins(Arc::new([entry.info.clone()]));
+            }
             return self.dispatch_one(entry, inside, event, place, how, cx);
         }
         let called = called.clone();
         drop(table);
         self.dispatch_all(called, event, place, how, cx)
+    }
+
+    /// Calls these handlers of an event and no others, on a dispatch worker.
+    pub(super) async fn seen(
+        self: &Arc<Self>,
+        targets: Targets,
+        event: Counted<Event>,
+        place: Place,
+    ) -> Gathered {
+        let mut given = Some((Called::from(targets), event, place));
+        let begun = poll_fn(|cx| match given.take() {
+            Some((called, event, place)) => {
+                Poll::Ready(self.dispatch_all(called, event, place, &How::PLAIN, cx))
+            }
+            None => Poll::Pending,
+        });
+        begun.await.ended().await
     }
 
     /// Calls the only handler.
@@ -197,11 +221,11 @@ impl Router {
         match call::begin(&entry, held, event, inside, how.form, &self.site, cx) {
             call::Begun::Ended(ended) => Begun::One(entry, ended),
             call::Begun::GoesOn(call) => {
-                let handlers = Handlers::Known(Arc::new([entry.info.clone()]));
-                self.begun(cx, async move {
+                let known: Arc<[_]> = Arc::new([entry.info.clone()]);
+                self.begun(cx, known.clone(), async move {
                     let ended = smallvec![call.await];
                     drop(place);
-                    Gathered { handlers, ended }
+                    Gathered { handlers: Handlers::Known(known), ended }
                 })
             }
         }
@@ -216,6 +240,9 @@ impl Router {
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> Begun {
+        if let Some(progress) = how.progress {
+            progress.begins(called.handlers.clone());
+        }
         match called.targets.iter().any(|target| target.gate.is_some()) {
             true => self.dispatch_held(&called, event, place, how, cx),
             false => self.dispatch_ungated(called, event, place, how, cx),
@@ -236,7 +263,12 @@ impl Router {
         for (index, target) in called.targets.iter().enumerate() {
             let held = || target.enter_by();
             match call::begin(&target.entry, held, event.clone(), None, how.form, &self.site, cx) {
-                call::Begun::Ended(how) => ended.push(how),
+                call::Begun::Ended(end) => {
+                    if let Some(progress) = how.progress {
+                        progress.ended(target.info(), &end);
+                    }
+                    ended.push(end);
+                }
                 call::Begun::GoesOn(call) => {
                     // Stands for the outcome that is to come.
                     ended.push(Ended::NoReply);
@@ -244,20 +276,24 @@ impl Router {
                 }
             }
         }
-        let handlers = Handlers::Known(called.handlers);
+        let known = called.handlers;
         // What is not called any more is not held.
         drop(called.targets);
         if pending.is_empty() {
-            return Begun::Done(Gathered { handlers, ended });
+            return Begun::Done(Gathered { handlers: Handlers::Known(known), ended });
         }
-        self.begun(cx, async move {
+        let progress = how.progress.cloned();
+        self.begun(cx, known.clone(), async move {
             let calls = pending.into_iter().map(async |(index, call)| (index, call.await));
             let mut calls: FuturesUnordered<_> = calls.collect();
-            while let Some((index, how)) = calls.next().await {
-                ended[index] = how;
+            while let Some((index, end)) = calls.next().await {
+                if let Some(progress) = &progress {
+                    progress.ended(&known[index], &end);
+                }
+                ended[index] = end;
             }
             drop(place);
-            Gathered { handlers, ended }
+            Gathered { handlers: Handlers::Known(known), ended }
         })
     }
 
@@ -275,7 +311,7 @@ impl Router {
         let place = place.filter(|_| held.is_empty());
         let calls = self.begin_all(admitted, &event, &form, cx);
         let router = self.clone();
-        self.begun(cx, async move {
+        self.begun(cx, called.handlers.clone(), async move {
             let later = held.into_iter().map(|held| router.call_later(held, &event, &form));
             let (mut outcomes, later) = join(calls, join_all(later)).await;
             outcomes.extend(later.into_iter().flatten());
@@ -298,12 +334,13 @@ impl Router {
     fn begun(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
+        handlers: Arc<[Arc<HandlerInfo>]>,
         gathering: impl Future<Output = Gathered> + Send + 'static,
     ) -> Begun {
         let mut gathering: GatheringFuture = Box::pin(gathering);
         match gathering.as_mut().poll(cx) {
             Poll::Ready(gathered) => Begun::Done(gathered),
-            Poll::Pending => Begun::GoesOn(Gathering::here(gathering, self.clone())),
+            Poll::Pending => Begun::GoesOn(Gathering::here(gathering, handlers, self.clone())),
         }
     }
 
@@ -373,7 +410,7 @@ impl Router {
                         own.into_iter().map(|target| (target, inside.clone())).collect();
                     drop(inside);
                     let mut own = Some(own);
-                    let calls = std::future::poll_fn(|cx| {
+                    let calls = poll_fn(|cx| {
                         let own = own.take().unwrap_or_default();
                         Poll::Ready(self.begin_all(own, event, form, cx))
                     });

@@ -12,9 +12,11 @@ use tokio::sync::oneshot;
 use super::{
     Router,
     gather::{Gathered, GatheringFuture},
+    progress::Progress,
 };
 use crate::dispatch::{
-    call::Entry,
+    apart::apart,
+    call::{Entry, HandlerInfo},
     ended::Ended,
     slot::{may_poll_here, on_worker},
 };
@@ -27,6 +29,17 @@ pub(crate) enum Begun {
     Done(Gathered),
     /// Some go on.
     GoesOn(Gathering),
+}
+
+impl Begun {
+    /// Waits for those that go on.
+    pub(super) async fn ended(self) -> Gathered {
+        match self {
+            Begun::One(entry, ended) => Gathered::one(entry, ended),
+            Begun::Done(gathered) => gathered,
+            Begun::GoesOn(gathering) => gathering.await,
+        }
+    }
 }
 
 /// A future that holds calls into plugins. It is polled and dropped on dispatch workers only: wherever else somebody
@@ -42,26 +55,30 @@ impl Router {
     pub(super) fn moved(
         self: &Arc<Self>,
         gathering: impl Future<Output = Gathered> + Send + 'static,
+        progress: Arc<Progress>,
     ) -> Gathering {
-        let (sender, receiver) = oneshot::channel();
-        self.spawn_detached(async move {
-            // Replies become JSON here, because code of those who replied must not run elsewhere. If nobody waits any
-            // more, the event was accepted and has been handled all the same.
-            let _ = sender.send(gathering.await.without_code());
-        });
+        // Replies become JSON there, because code of those who replied must not run elsewhere.
+        let there = async move { gathering.await.without_code() };
+        let instead = move |after| progress.given_up(after);
+        let receiver = apart(&self.site.workers, there, instead);
         Gathering { state: State::There(receiver), router: self.clone() }
     }
 }
 
 impl Gathering {
     /// One that is polled here, on a dispatch worker, for as long as it stays on one.
-    pub(super) fn here(gathering: GatheringFuture, router: Arc<Router>) -> Self {
-        Gathering { state: State::Here(gathering), router }
+    pub(super) fn here(
+        gathering: GatheringFuture,
+        handlers: Arc<[Arc<HandlerInfo>]>,
+        router: Arc<Router>,
+    ) -> Self {
+        Gathering { state: State::Here(gathering, handlers), router }
     }
 }
 
 enum State {
-    Here(GatheringFuture),
+    /// With the handlers that are called.
+    Here(GatheringFuture, Arc<[Arc<HandlerInfo>]>),
     There(oneshot::Receiver<Gathered>),
     Done,
 }
@@ -71,13 +88,14 @@ impl Future for Gathering {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gathered> {
         if !may_poll_here()
-            && let State::Here(_) = self.state
-            && let State::Here(gathering) = std::mem::replace(&mut self.state, State::Done)
+            && let State::Here(..) = self.state
+            && let State::Here(gathering, handlers) =
+                std::mem::replace(&mut self.state, State::Done)
         {
-            *self = self.router.moved(gathering);
+            *self = self.router.moved(gathering, Progress::of(handlers));
         }
         let polled = match &mut self.state {
-            State::Here(gathering) => gathering.as_mut().poll(cx),
+            State::Here(gathering, _) => gathering.as_mut().poll(cx),
             State::There(receiver) => Pin::new(receiver).poll(cx).map(|gathered| {
                 gathered.unwrap_or_else(|_| Gathered::refused("the host is stopping".to_owned()))
             }),
@@ -92,7 +110,7 @@ impl Future for Gathering {
 
 impl Drop for Gathering {
     fn drop(&mut self) {
-        if let State::Here(gathering) = std::mem::replace(&mut self.state, State::Done)
+        if let State::Here(gathering, _) = std::mem::replace(&mut self.state, State::Done)
             && !on_worker()
         {
             self.router.spawn_detached(async move { drop(gathering) });

@@ -98,6 +98,12 @@ impl RoutingTable {
         slot.map(|slot| &slot.called)
     }
 
+    /// Who sees an event that the host answers alone, without a part in the answer.
+    pub(crate) fn onlookers(&self, name: &str) -> Targets {
+        let slot = self.numbers.get(name).and_then(|id| self.slots.get(*id));
+        slot.map_or_else(|| self.nobody.clone(), |slot| slot.onlookers.clone())
+    }
+
     /// The handlers of an event whose name is held, found by its number. `None` if this table was not told of the name
     /// (see [`RoutingTable::with_names`]).
     #[inline]
@@ -175,6 +181,16 @@ impl RoutingTable {
             }
         }
     }
+}
+
+/// Those who answer an event, and those who only see it.
+fn answering(targets: Targets, nobody: &Targets) -> (Targets, Targets) {
+    if !targets.iter().any(|target| target.answers_alone) {
+        return (targets, nobody.clone());
+    }
+    let (alone, others): (Vec<_>, Vec<_>) =
+        targets.iter().cloned().partition(|target| target.answers_alone);
+    (alone.into(), others.into())
 }
 
 /// What decides the order: priority, plugin, declaration. The rest only keeps apart what has the same.
@@ -282,7 +298,8 @@ impl Change {
         let holder = Holder::Others(Arc::downgrade(held));
         self.table.numbers_by_segment.change_name(&name, |id| *id = Some(held.id()));
         self.table.numbers.insert(name.clone(), held.id());
-        let slot = Slot { name, called: Called::default(), exact: nobody, holder };
+        let onlookers = nobody.clone();
+        let slot = Slot { name, called: Called::default(), onlookers, exact: nobody, holder };
         self.table.slots.put(held.id(), slot);
         self.touched.insert(held.id());
     }
@@ -318,8 +335,10 @@ impl Change {
             }
             let exact = (!slot.exact.is_empty()).then_some(&slot.exact);
             let targets = self.table.put_together(&slot.name, exact);
+            let (called, onlookers) = answering(targets, &self.table.nobody);
             if let Some(slot) = self.table.slots.get_mut(id) {
-                slot.called = targets.into();
+                slot.called = called.into();
+                slot.onlookers = onlookers;
             }
             #[cfg(test)]
             {

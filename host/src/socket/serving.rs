@@ -4,7 +4,8 @@
 //! costs no task, no channel and no thread to wake. All others get a task of their own on the dispatch workers, so
 //! that a connection is read on, and uses more than one core, whatever its handlers do: an event that is new to the
 //! connection, one whose handlers wait for something, and one whose handlers take long or even hold up their thread.
-//! Only an event whose handlers suddenly do the latter holds up its own connection, once.
+//! Only an event whose handlers suddenly do the latter holds up its own connection, once. A request in a task of its own is
+//! answered within its handlers' timeouts, whether they return or not.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -23,7 +24,7 @@ use super::request::{CorrelationId, Malformed, Request};
 use super::turn::Turn;
 use super::unix_now;
 use super::writer::{Batch, Line};
-use crate::{Host, NewEvent, Payload, Report};
+use crate::{Emission, Host, NewEvent, Payload, Report};
 
 /// What one slot holds of a request, in bytes.
 const SLOT: usize = 64 * 1024;
@@ -60,7 +61,7 @@ struct Ordered {
 struct Emitting<'a> {
     event: Cow<'a, str>,
     correlation_id: CorrelationId<'a>,
-    report: Pin<Box<dyn Future<Output = Report> + Send>>,
+    emission: Emission,
     /// It has been polled.
     begun: bool,
 }
@@ -118,7 +119,9 @@ impl Client {
                         self.quick.forget(&emitting.event);
                     }
                     if let Some(report) = report {
-                        return self.answer(&emitting, &report, turn.unix(), replies.lines());
+                        let Emitting { event, correlation_id, .. } = emitting;
+                        let (at, lines) = (turn.unix(), replies.lines());
+                        return self.answer(&event, &correlation_id, &report, at, lines);
                     }
                 }
                 self.serve_in_task(emitting.into_owned(), slots, ordered.then_some(replies));
@@ -207,20 +210,24 @@ impl Client {
     }
 
     /// Serves a request in a task of its own, and remembers its event if that was not needed.
-    async fn serve_to_the_end(&self, mut emitting: Emitting<'static>) {
-        let begin = Instant::now();
-        let fresh = !emitting.begun;
-        let report = match emitting.first_poll().await {
-            Some(report) => {
-                if fresh && begin.elapsed() < QUICK {
-                    self.quick.remember(&emitting.event);
-                }
-                report
+    ///
+    /// The task waits for another one, so that the client is answered also when a handler does not return.
+    async fn serve_to_the_end(&self, emitting: Emitting<'static>) {
+        let Emitting { event, correlation_id, emission, begun } = emitting;
+        let polled = move |mut emission: Emission| async move {
+            let begin = Instant::now();
+            match first_poll(&mut emission).await {
+                Some(report) => (report, !begun && begin.elapsed() < QUICK),
+                None => (emission.await, false),
             }
-            None => emitting.report.as_mut().await,
         };
+        let answered = self.host.answered(emission, polled, |report| (report, false)).await;
+        let Some((report, quick)) = answered else { return };
+        if quick {
+            self.quick.remember(&event);
+        }
         let mut line = Vec::new();
-        self.answer(&emitting, &report, unix_now(), &mut line);
+        self.answer(&event, &correlation_id, &report, unix_now(), &mut line);
         self.send(line).await;
     }
 
@@ -235,9 +242,8 @@ impl Client {
                 let new = attributes
                     .into_iter()
                     .fold(new.source("socket"), |new, (key, value)| new.attribute(key, &value));
-                let host = self.host.clone();
-                let report = Box::pin(async move { host.emit(new).await });
-                Some(Emitting { event, correlation_id, begun: false, report })
+                let emission = self.host.emission(new);
+                Some(Emitting { event, correlation_id, begun: false, emission })
             }
             Err(error) => {
                 let reply =
@@ -248,8 +254,14 @@ impl Client {
         }
     }
 
-    fn answer(&self, emitting: &Emitting<'_>, report: &Report, at: f64, lines: &mut Vec<u8>) {
-        let Emitting { event, correlation_id, .. } = emitting;
+    fn answer(
+        &self,
+        event: &str,
+        correlation_id: &CorrelationId<'_>,
+        report: &Report,
+        at: f64,
+        lines: &mut Vec<u8>,
+    ) {
         Reply { event, correlation_id, at }.report(report, || self.event_names(), lines);
     }
 
@@ -283,20 +295,24 @@ impl Client {
     }
 }
 
+async fn first_poll(emission: &mut Emission) -> Option<Report> {
+    match poll_fn(|cx| Poll::Ready(Pin::new(&mut *emission).poll(cx))).await {
+        Poll::Ready(report) => Some(report),
+        Poll::Pending => None,
+    }
+}
+
 impl Emitting<'_> {
     async fn first_poll(&mut self) -> Option<Report> {
         self.begun = true;
-        match poll_fn(|cx| Poll::Ready(self.report.as_mut().poll(cx))).await {
-            Poll::Ready(report) => Some(report),
-            Poll::Pending => None,
-        }
+        first_poll(&mut self.emission).await
     }
 
     fn into_owned(self) -> Emitting<'static> {
         Emitting {
             event: Cow::Owned(self.event.into_owned()),
             correlation_id: self.correlation_id.into_owned(),
-            report: self.report,
+            emission: self.emission,
             begun: self.begun,
         }
     }

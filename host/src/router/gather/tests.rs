@@ -5,8 +5,9 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
-    dispatch::{call::CallSite, hold::Gate, workers::Workers},
+    dispatch::{call::CallSite, hold::Gate, watchdog, workers::Workers},
     event::{NewEvent, Payload},
+    report::OutcomeKind,
     router::{
         emit::{NewTarget, RouterLimits},
         native::{Failure, Native},
@@ -38,6 +39,7 @@ fn handles(router: &Router, gate: &Arc<Gate>, handled: &Arc<AtomicUsize>) {
         order: 0,
         timeout: None,
         blocking: false,
+        answers_alone: false,
         cancel: Arc::default(),
         gate: Some(gate.clone()),
         keeper: None,
@@ -74,4 +76,36 @@ async fn sent_events_that_wait_for_a_hand_over_take_no_place_in_the_queue() {
     assert_eq!(router.all_counts().no_reply, 3);
     router.forget_plugin("p");
     assert_eq!(router.all_counts().no_reply, 3, "the sum of all never falls");
+}
+
+/// Times out at once whatever does not return.
+struct Impatient(Arc<Router>);
+
+impl watchdog::Overseer for Impatient {
+    fn timeout_of(&self, handler: u64) -> Option<Duration> {
+        self.0.info(handler).map(|_| Duration::from_millis(1))
+    }
+
+    fn stuck(&self, _: watchdog::StuckCall) {}
+}
+
+#[tokio::test]
+async fn whoever_emits_from_outside_is_answered_although_the_call_does_not_return() {
+    let router = router(1);
+    let overseer = Impatient(router.clone());
+    watchdog::start(&router.site.workers, Duration::from_secs(20), 8, overseer).unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let pattern = Pattern::parse("a:b").unwrap();
+    router.add_native("held", &[pattern], false, move |_| {
+        // Ends with the other end, which is after the answer.
+        let _ = held.lock().unwrap().recv();
+        std::future::ready(Ok::<_, Failure>("late"))
+    });
+    let report = router.emit(event(), None).await;
+    assert!(matches!(report.outcomes()[0].result, OutcomeKind::TimedOut { .. }), "{report:?}");
+    assert_eq!(router.all_counts().in_flight, 1);
+    drop(release);
+    until(|| router.all_counts().timed_out == 1).await;
+    assert_eq!(router.all_counts().replied, 0, "its late end is no success");
 }

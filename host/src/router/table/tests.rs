@@ -30,6 +30,7 @@ fn target(plugin: &str, priority: i32, order: u64) -> Arc<Target> {
         key: 0,
         counts: Arc::default(),
         active: AtomicI64::new(0),
+        timeout: Duration::ZERO,
     };
     let entry = Entry {
         info: Arc::new(info),
@@ -40,7 +41,7 @@ fn target(plugin: &str, priority: i32, order: u64) -> Arc<Target> {
         cancel: Arc::default(),
         keeper: None,
     };
-    Arc::new(Target::new(priority, order, None, entry))
+    Arc::new(Target::new(priority, order, None, false, entry))
 }
 
 fn routes(patterns: &[&str], target: &Arc<Target>) -> Vec<Route> {

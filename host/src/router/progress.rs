@@ -1,0 +1,82 @@
+//! How far the handlers of an event have come, for somebody who may have to be answered before all of them have ended.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ksi_plugin_api::abi::Buffer;
+
+use super::gather::{Gathered, Handlers};
+use crate::dispatch::{
+    call::HandlerInfo,
+    ended::{Ended, Reply},
+};
+
+/// Of a reply that is a value, which stays with those that are stuck.
+const UNTOLD: &str =
+    "it replied, and its reply cannot be told: another handler of the event does not return";
+
+/// Filled while the handlers of one event are called.
+#[derive(Default)]
+pub(crate) struct Progress(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    handlers: Arc<[Arc<HandlerInfo>]>,
+    /// Those that have ended, by the keys of their handlers.
+    ended: Vec<(u64, Ended)>,
+}
+
+impl Progress {
+    /// Of these handlers, of which none is known to have ended.
+    pub(super) fn of(handlers: Arc<[Arc<HandlerInfo>]>) -> Arc<Self> {
+        Arc::new(Progress(Mutex::new(State { handlers, ended: Vec::new() })))
+    }
+
+    /// These handlers are called.
+    pub(super) fn begins(&self, handlers: Arc<[Arc<HandlerInfo>]>) {
+        self.state().handlers = handlers;
+    }
+
+    /// One of several handlers has ended so.
+    pub(super) fn ended(&self, handler: &HandlerInfo, how: &Ended) {
+        let copy = copied(how);
+        self.state().ended.push((handler.key, copy));
+    }
+
+    /// What is known when one of them has not returned in `after`, and no other can go on because of that.
+    pub(crate) fn given_up(&self, after: Duration) -> Gathered {
+        let mut state = self.state();
+        let State { handlers, ended } = std::mem::take(&mut *state);
+        drop(state);
+        let mut ended: HashMap<u64, Ended> = ended.into_iter().collect();
+        let all = handlers
+            .iter()
+            .map(|handler| ended.remove(&handler.key).unwrap_or(Ended::TimedOut { after }));
+        Gathered { ended: all.collect(), handlers: Handlers::Known(handlers) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The same end once more, as far as it can be told twice.
+fn copied(how: &Ended) -> Ended {
+    match how {
+        Ended::Replied(Reply::Bytes(json)) => Ended::Replied(Reply::Bytes(Buffer::from(&**json))),
+        Ended::Replied(Reply::Loose(_) | Reply::Shared(_)) => {
+            Ended::Rejected { reason: UNTOLD.into() }
+        }
+        Ended::NoReply => Ended::NoReply,
+        Ended::Failed(failure) => {
+            let (code, message) = failure.to_texts();
+            Ended::Failed(ksi_plugin_api::abi::Failure::new(&code, &message))
+        }
+        Ended::Panicked { message } => Ended::Panicked { message: Buffer::from(&**message) },
+        Ended::TimedOut { after } => Ended::TimedOut { after: *after },
+        Ended::Rejected { reason } => Ended::Rejected { reason: reason.clone() },
+    }
+}
