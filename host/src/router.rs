@@ -7,6 +7,7 @@
 //! embeds it, [`traffic`] counts who emits what. This layer knows nothing of files, libraries and sockets.
 
 pub(crate) mod emit;
+mod failures;
 pub(crate) mod gather;
 pub(crate) mod gathering;
 pub(crate) mod matcher;

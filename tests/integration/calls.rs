@@ -195,3 +195,32 @@ fn of_several_handlers_those_that_have_ended_are_told_when_one_does_not_return()
     assert_eq!(failed, [(&json!("held"), &late), (&json!("behind_held"), &late)], "{reply}");
     client.emit("chaos:release", json!({}));
 }
+
+#[test]
+fn a_call_that_fails_leaves_a_line_and_an_event_and_a_thousand_like_it_do_not_leave_a_thousand() {
+    let host = TestHost::chaos();
+    let (mut client, mut watcher) = (host.client(), host.client());
+    watcher.subscribe(&["module:call_failed"]);
+    for number in 0..1_000 {
+        let failing = json!({"code": "no_stock", "message": format!("sku {number}: none left")});
+        client.reply("chaos:fail", failing);
+    }
+    client.reply("chaos:panic", json!({}));
+    client.reply("chaos:late", json!({}));
+    let told = ["no_stock", "panicked", "timed_out"].map(|code| {
+        let data = watcher.push_of("module:call_failed");
+        assert_eq!((&data["name"], &data["code"]), (&json!("chaos"), &json!(code)), "{data}");
+        assert_eq!(data["count"], 1, "{data}");
+        data
+    });
+    assert_eq!(
+        (&told[0]["handler"], &told[0]["event"], &told[0]["message"]),
+        (&json!("fail"), &json!("chaos:fail"), &json!("sku 0: none left"))
+    );
+    let stderr = host.stop().stderr;
+    let lines: Vec<&str> = stderr.lines().filter(|line| line.contains("a call failed")).collect();
+    assert_eq!(lines.len(), 3, "{stderr}");
+    for word in ["plugin=\"chaos\"", "handler=\"fail\"", "event=\"chaos:fail\"", "sku 0"] {
+        assert!(lines[0].contains(word), "{word}: {}", lines[0]);
+    }
+}

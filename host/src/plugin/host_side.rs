@@ -171,6 +171,22 @@ impl HostSide {
         Owner::Subscription { plugin: self.plugin.clone(), generation: self.generation, number }
     }
 
+    /// Has the handlers of an event of this generation called.
+    #[inline]
+    fn begin(
+        &self,
+        event: Counted<Event>,
+        form: &ReplyForm,
+        to: &To<'_, Resolved>,
+        cx: &mut Context<'_>,
+    ) -> Begun {
+        let name = match to {
+            To::Route(resolved) => resolved.name(),
+            To::Name(name) => name,
+        };
+        self.router.begin(event, None, &how(form, to), cx).noted(name, &self.router)
+    }
+
     /// Accepts an event of this generation.
     #[inline]
     fn accept(
@@ -280,7 +296,7 @@ impl HostApi for HostSide {
     ) -> Start<ReportHandle, Self::Emitting> {
         match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(report(Gathered::refused(reason))),
-            Ok(event) => match self.router.begin(event, None, &how(&ReplyForm::Any, &to), cx) {
+            Ok(event) => match self.begin(event, &ReplyForm::Any, &to, cx) {
                 Begun::One(entry, ended) => Start::Ready(report(Gathered::one(entry, ended))),
                 Begun::Done(gathered) => Start::Ready(report(gathered)),
                 Begun::GoesOn(gathering) => Start::Pending(gathering.map(report as fn(_) -> _)),
@@ -298,7 +314,7 @@ impl HostApi for HostSide {
     ) -> Start<ReplyEnd, Self::Requesting> {
         match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
-            Ok(event) => match self.router.begin(event, None, &how(form, &to), cx) {
+            Ok(event) => match self.begin(event, form, &to, cx) {
                 Begun::One(entry, ended) => Start::Ready(only_reply(entry, ended)),
                 Begun::Done(gathered) => Start::Ready(reply(gathered)),
                 Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply as fn(_) -> _)),

@@ -23,6 +23,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::{
+    failures::Failures,
     gather::{Gathered, How, Place},
     gathering::Begun,
     native::{Failure, Native},
@@ -35,6 +36,7 @@ use super::{
 use crate::{
     dispatch::{
         call::{self, CallSite, Entry, HandlerInfo, Target},
+        ended::Ended,
         hold::Gate,
         slot::may_poll_here,
         tally::{Counts, Tally},
@@ -88,6 +90,7 @@ pub(crate) struct Router {
     ids: EventIds,
     taps: Arc<Taps>,
     pub(crate) traffic: Traffic,
+    pub(super) failures: Failures,
     queue: Arc<Semaphore>,
     counts: Mutex<HashMap<HandlerName, Tally>>,
     /// Of plugins that are forgotten: the host's own sums never fall.
@@ -125,6 +128,7 @@ impl Router {
             ids: EventIds::new(),
             taps: Arc::default(),
             traffic: Traffic::default(),
+            failures: Failures::default(),
             counts: Mutex::default(),
             forgotten: Mutex::default(),
             keys: AtomicU64::new(1),
@@ -178,10 +182,10 @@ impl Router {
             return Err(SendError::QueueFull { event: name.to_owned(), limit });
         };
         let sent = accept().map_err(SendError::Refused)?;
-        let (router, event) = (self.clone(), Event::to_keep(&sent));
+        let (router, event) = (self.clone(), sent.shared_name().clone());
         self.spawn_detached(async move {
-            let report = Report::from(router.gathered(sent, Some(place)).await);
-            tell_of_failure(&event, &report, "a sent event was not handled well");
+            let gathered = router.gathered(sent, Some(place)).await;
+            tell_of_rejection(&event, &gathered, "a sent event was not handled");
         });
         Ok(())
     }
@@ -203,8 +207,9 @@ impl Router {
         };
         let (router, event) = (self.clone(), event.clone());
         self.spawn_detached(async move {
-            let report = Report::from(router.seen(onlookers, event.clone(), Some(place)).await);
-            tell_of_failure(&event, &report, "an event of the host was not handled well");
+            let name = event.shared_name().clone();
+            let gathered = router.seen(onlookers, event, Some(place)).await;
+            tell_of_rejection(&name, &gathered, "an event of the host was not seen");
         });
     }
 
@@ -219,11 +224,12 @@ impl Router {
         place: Place,
         progress: Option<&Arc<Progress>>,
     ) -> Gathered {
+        let name = event.shared_name().clone();
         let mut given = Some((event, place));
         let begun = poll_fn(|cx| match given.take() {
             Some((event, place)) => {
                 let how = How { progress, ..How::PLAIN };
-                Poll::Ready(self.begin(event, place, &how, cx))
+                Poll::Ready(self.begin(event, place, &how, cx).noted(&name, self))
             }
             None => Poll::Pending,
         });
@@ -247,10 +253,13 @@ impl Router {
         let progress = how.progress.cloned().unwrap_or_default();
         let seen = progress.clone();
         let there = async move {
+            let name = event.shared_name().clone();
             let mut given = Some((event, place));
             let how = How { form: &form, held: None, progress: Some(&progress) };
             let begun = poll_fn(|cx| match given.take() {
-                Some((event, place)) => Poll::Ready(router.dispatch(event, place, &how, cx)),
+                Some((event, place)) => {
+                    Poll::Ready(router.dispatch(event, place, &how, cx).noted(&name, &router))
+                }
                 None => Poll::Pending,
             });
             begun.await.ended().await
@@ -511,13 +520,12 @@ pub(crate) struct NewTarget {
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
 }
 
-/// Nobody reads this report, so its failure must not vanish.
-fn tell_of_failure(event: &Event, report: &Report, what: &str) {
-    if let Some(outcome) = report.error() {
-        tracing::warn!(
-            event = event.name(), plugin = %outcome.plugin, handler = %outcome.handler,
-            "{what}: {}", outcome.result.message()
-        );
+/// Nobody reads this, so what was not handled must not vanish. What was handled and failed has left its trace.
+fn tell_of_rejection(event: &str, gathered: &Gathered, what: &str) {
+    for ended in &gathered.ended {
+        if let Ended::Rejected { reason } = ended {
+            tracing::warn!(event, "{what}: {reason}");
+        }
     }
 }
 

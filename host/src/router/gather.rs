@@ -217,14 +217,19 @@ impl Router {
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> Begun {
+        // Who holds the name need not count another reference to it for every event.
+        let name = how.held.is_none().then(|| event.shared_name().clone());
         let held = || entry.clone();
         match call::begin(&entry, held, event, inside, how.form, &self.site, cx) {
             call::Begun::Ended(ended) => Begun::One(entry, ended),
             call::Begun::GoesOn(call) => {
                 let known: Arc<[_]> = Arc::new([entry.info.clone()]);
+                let name = name.or_else(|| how.held.map(|held| held.name().clone()));
+                let (router, name) = (self.clone(), name.unwrap_or_default());
                 self.begun(cx, known.clone(), async move {
-                    let ended = smallvec![call.await];
+                    let ended: SmallVec<_> = smallvec![call.await];
                     drop(place);
+                    router.note_all(&name, &known, &ended);
                     Gathered { handlers: Handlers::Known(known), ended }
                 })
             }
@@ -280,8 +285,10 @@ impl Router {
         // What is not called any more is not held.
         drop(called.targets);
         if pending.is_empty() {
+            self.note_all(event.name(), &known, &ended);
             return Begun::Done(Gathered { handlers: Handlers::Known(known), ended });
         }
+        let (router, name) = (self.clone(), event.shared_name().clone());
         let progress = how.progress.cloned();
         self.begun(cx, known.clone(), async move {
             let calls = pending.into_iter().map(async |(index, call)| (index, call.await));
@@ -293,6 +300,7 @@ impl Router {
                 ended[index] = end;
             }
             drop(place);
+            router.note_all(&name, &known, &ended);
             Gathered { handlers: Handlers::Known(known), ended }
         })
     }
@@ -326,6 +334,7 @@ impl Router {
                 handlers.push(outcome.handler);
                 ended.push(outcome.ended);
             }
+            router.note_all(event.name(), &handlers, &ended);
             Gathered { handlers: Handlers::Known(handlers.into()), ended }
         })
     }

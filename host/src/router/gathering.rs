@@ -32,6 +32,16 @@ pub(crate) enum Begun {
 }
 
 impl Begun {
+    /// The same, with a trace left of the only handler's failure. Those of several, and of what goes on, leave theirs when
+    /// they end.
+    #[inline]
+    pub(crate) fn noted(self, event: &str, router: &Arc<Router>) -> Self {
+        if let Begun::One(entry, ended) = &self {
+            router.note(event, &entry.info, ended);
+        }
+        self
+    }
+
     /// Waits for those that go on.
     pub(super) async fn ended(self) -> Gathered {
         match self {
