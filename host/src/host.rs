@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_task::Task;
@@ -31,6 +31,7 @@ use crate::{
     event::{Event, NewEvent, Payload},
     plugin::{
         activate::Activation,
+        announce::Announcer,
         deploy_error::DeployError,
         host_side::HostSideLimits,
         kept_state::{StateDir, StateDirError},
@@ -139,6 +140,18 @@ pub enum StartError {
     },
 }
 
+/// A plugin whose state could not be kept on the disk. An earlier snapshot of it, if there is one, is there still.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct UnkeptState {
+    /// The plugin.
+    pub plugin: String,
+    /// Why the last attempt failed.
+    pub reason: String,
+    /// When it failed for the first time since it last succeeded.
+    pub since: SystemTime,
+}
+
 /// Says what a host is to be like before it starts.
 #[derive(Debug, Default)]
 pub struct HostBuilder {
@@ -198,7 +211,7 @@ impl HostBuilder {
                 "plugin files are loaded without a probe: this program does not call ksi_host::answer_probe"
             );
         }
-        let persistence = state_folder(&config)?;
+        let persistence = state_folder(&config, &router)?;
         let policies = policies(&config);
         let thread = OwnThread::start().map_err(StartError::Threads)?;
         let supervisor = Arc::new(Supervisor::new(Parts {
@@ -259,10 +272,14 @@ impl HostBuilder {
     }
 }
 
-fn state_folder(config: &Config) -> Result<Option<Arc<Persistence>>, StartError> {
+fn state_folder(
+    config: &Config,
+    router: &Arc<Router>,
+) -> Result<Option<Arc<Persistence>>, StartError> {
     match &config.state.dir {
         Some(dir) if config.state.persist => {
-            Ok(Some(Arc::new(Persistence::new(StateDir::open(dir.clone(), LARGEST_SNAPSHOT)?))))
+            let dir = StateDir::open(dir.clone(), LARGEST_SNAPSHOT)?;
+            Ok(Some(Arc::new(Persistence::new(dir, Announcer::new(router.clone())))))
         }
         _ => Ok(None),
     }
@@ -478,6 +495,19 @@ impl Host {
             tracing::warn!("the supervisor's thread does not end");
         }
         self.request_stop();
+    }
+
+    /// The plugins whose state is not on the disk as it is, and why; none where all is well, or where no state is kept. After
+    /// [`shutdown`](Self::shutdown), those whose last changes are lost.
+    pub fn unkept_state(&self) -> Vec<UnkeptState> {
+        let persistence = self.0.supervisor.persistence.iter();
+        let troubles = persistence.flat_map(|persistence| persistence.troubles.all());
+        let unkept = troubles.map(|(plugin, trouble)| UnkeptState {
+            plugin: plugin.to_string(),
+            reason: trouble.reason,
+            since: trouble.since,
+        });
+        unkept.collect()
     }
 
     /// Loads what is in the folders and follows their changes, on the supervisor's thread.

@@ -28,7 +28,7 @@ pub use config::{
 pub use dispatch::tally::Counts;
 pub use event::{Event, EventId, NewEvent, Payload};
 pub(crate) use host::Emission;
-pub use host::{Host, HostBuilder, StartError};
+pub use host::{Host, HostBuilder, StartError, UnkeptState};
 pub use ksi_plugin_api::{NameError, Pattern, abi::Counted, validate_event_name};
 pub use plugin::{
     deploy_error::DeployError,

@@ -261,7 +261,7 @@ pub mod __private {
         event::EventSlot,
         manifest::assert_distinct,
         plugin::{Call, RawConfig, Running, schema},
-        state::{Restore, Snapshot},
+        state::{Restore, Snapshot, read_as},
         subscriptions::call_end,
     };
 

@@ -225,6 +225,10 @@ impl<P: Plugin> Exported for Running<P> {
         let ctx = Context::of_instance(Lent::of(this, |running| &running.scope));
         state::restore(this.part(|running| &running.plugin), ctx, version, state, first)
     }
+
+    fn read_back(version: u32, state: &[u8]) -> Result<(), Failure> {
+        state::read_back::<P>(version, state).map_err(Error::into_parts)
+    }
 }
 
 fn call_dynamic(handler: u64, ctx: &Context, first: FirstPoll<'_>) -> CallStart {

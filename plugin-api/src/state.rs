@@ -1,7 +1,10 @@
 //! The state of a plugin on its way out of one instance and into another, of the same version or of another one.
 //!
 //! The version of a snapshot is that of its shape, not that of the plugin. This module knows which ones a plugin writes
-//! and restores; it knows neither where snapshots are kept nor when they are taken.
+//! and restores, and that nothing is given away that could not be read back ([`carried`]); it knows neither where snapshots
+//! are kept nor when they are taken.
+
+mod carried;
 
 use std::future::Future;
 
@@ -30,6 +33,8 @@ pub struct Restore<P> {
     pub version: u32,
     /// Starts to restore one.
     pub call: fn(Restoring<'_, P>) -> CallStart,
+    /// Reads one and lets it go: [`read_as`] of its type.
+    pub read: fn(&[u8]) -> Result<()>,
 }
 
 /// A snapshot that is about to be taken.
@@ -40,7 +45,7 @@ pub struct Taking<'a, P> {
 }
 
 impl<P> Taking<'_, P> {
-    /// Polls the method once; what it gives is encoded.
+    /// Polls the method once; what it gives is encoded, unless some of it would not come back as it is.
     pub fn run<S, F, Fut>(self, method: F) -> CallStart
     where
         S: Serialize,
@@ -51,7 +56,7 @@ impl<P> Taking<'_, P> {
         let state = method(self.plugin, self.ctx);
         let ended = async move {
             // Not as replies are: a snapshot that encodes as `null` is one.
-            match state.await.and_then(|state| payload::encode(&state)) {
+            match state.await.and_then(|state| carried::encode(&state)) {
                 Ok(snapshot) => CallEnd::Reply(snapshot),
                 Err(error) => failed(error),
             }
@@ -79,16 +84,33 @@ impl<P> Restoring<'_, P> {
     {
         let state = match payload::decode(self.state) {
             Ok(state) => state,
-            Err(error) => {
-                let version = self.version;
-                let text = format!("the snapshot is not one of version {version}: {error}");
-                return failed(Error::new("invalid_snapshot", text)).into();
-            }
+            Err(error) => return failed(invalid(self.version, &error)).into(),
         };
         let scope = self.ctx.lent_scope();
         let restored = method(self.plugin, self.ctx, state);
         scope.runtime.start(self.first, || async move { call_end(restored.await, None) })
     }
+}
+
+/// Reads a snapshot of type `S`.
+///
+/// # Errors
+/// Where in it the type does not fit.
+pub fn read_as<S: DeserializeOwned>(state: &[u8]) -> Result<()> {
+    payload::decode::<S>(state).map(drop)
+}
+
+/// Reads a snapshot of `version` as it is read to restore it, and changes nothing.
+pub(crate) fn read_back<P: Plugin>(version: u32, state: &[u8]) -> Result<()> {
+    match P::RESTORES.iter().find(|known| known.version == version) {
+        Some(known) => (known.read)(state).map_err(|error| invalid(version, &error)),
+        None => Err(not_restored::<P>(version)),
+    }
+}
+
+fn invalid(version: u32, error: &Error) -> Error {
+    let text = format_args!("the snapshot is not one of version {version}: {error}");
+    Error::new("invalid_snapshot", text)
 }
 
 /// Starts to take a snapshot of `version`.
@@ -117,12 +139,16 @@ pub(crate) fn restore<P: Plugin>(
     if let Some(known) = P::RESTORES.iter().find(|known| known.version == version) {
         return (known.call)(Restoring { plugin, ctx, version, state, first });
     }
+    failed(not_restored::<P>(version)).into()
+}
+
+fn not_restored<P: Plugin>(version: u32) -> Error {
     let restored: Vec<u32> = P::RESTORES.iter().map(|known| known.version).collect();
     let what = format_args!(
         "and this one is of version {version}: load a version of the plugin that wrote it, or give this one a \
          #[restore(version = {version})]"
     );
-    failed(unknown("restores", &restored, what)).into()
+    unknown("restores", &restored, what)
 }
 
 fn unknown(does: &str, versions: &[u32], what: std::fmt::Arguments<'_>) -> Error {

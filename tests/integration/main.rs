@@ -27,6 +27,7 @@ mod persistence;
 mod plugin_crates;
 mod plugins;
 mod quarantine;
+mod readable_state;
 mod recovery;
 mod refused_code;
 mod replacement;

@@ -113,6 +113,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
     overview["exclusive"] = json!(host.inner().supervisor.is_exclusive(&facts.manifest));
     overview["keeps_state"] = json!(facts.writes());
     overview["persisted"] = persisted(host, name);
+    overview["state_not_kept"] = not_kept(host, name);
     overview["held"] = json!(held.unwrap_or(0));
     overview["requires"] = json!(facts.manifest.requires);
     overview["missing"] =
@@ -145,6 +146,16 @@ fn persisted(host: &Host, name: &str) -> Value {
     kept.map_or(Value::Null, |kept| {
         let written = kept.written.duration_since(UNIX_EPOCH).unwrap_or_default();
         json!({ "version": kept.version, "bytes": kept.bytes, "written": written.as_secs_f64() })
+    })
+}
+
+/// Why the state of a plugin is not kept as it is.
+fn not_kept(host: &Host, name: &str) -> Value {
+    let persistence = host.inner().supervisor.persistence.as_ref();
+    let trouble = persistence.and_then(|persistence| persistence.troubles.of(name));
+    trouble.map_or(Value::Null, |trouble| {
+        let since = trouble.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        json!({ "reason": trouble.reason, "since": since.as_secs_f64(), "times": trouble.times })
     })
 }
 

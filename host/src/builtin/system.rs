@@ -1,5 +1,7 @@
 //! `system:*`: how the host is, what events it knows, and its end.
 
+use std::time::UNIX_EPOCH;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -38,9 +40,16 @@ struct Nothing {}
 
 async fn health(host: Host, _: Nothing) -> Result<Value, Failure> {
     let inner = host.inner();
-    let plugins = inner.supervisor.registry().last_started_first().len();
+    let live = inner.supervisor.registry().last_started_first();
+    let unkept = host.unkept_state().into_iter().map(|unkept| {
+        let since = unkept.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let live = live.iter().any(|name| **name == *unkept.plugin);
+        json!({ "name": unkept.plugin, "reason": unkept.reason, "since": since, "live": live })
+    });
+    let (plugins, unkept) = (live.len(), unkept.collect::<Vec<_>>());
     Ok(json!({
-        "status": "healthy",
+        "status": if unkept.is_empty() { "healthy" } else { "degraded" },
+        "state_not_kept": unkept,
         "version": env!("CARGO_PKG_VERSION"),
         "uptime": inner.started.elapsed().as_secs_f64(),
         "pid": std::process::id(),

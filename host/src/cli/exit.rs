@@ -34,8 +34,21 @@ pub(crate) enum Failure {
     Dev(#[from] DevError),
     #[error("a host is running on {} already: stop it with `ksi stop`, or name another place with --socket", .0.display())]
     AlreadyRunning(PathBuf),
+    /// Of the plugins of these names, with the reasons.
+    #[error("stopped, but {}", unkept(.0))]
+    StateNotKept(Vec<(String, String)>),
     #[error("{what}: {source}")]
     Host { what: &'static str, source: Box<dyn Error> },
+}
+
+/// `the last state of counter is not kept: the disk is full; what was kept before is there still`
+fn unkept(plugins: &[(String, String)]) -> String {
+    let each = plugins.iter().map(|(name, reason)| {
+        format!(
+            "the last state of {name} is not kept: {reason}; what was kept before is there still"
+        )
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 impl Failure {

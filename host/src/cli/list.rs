@@ -1,6 +1,8 @@
 //! `ksi list`: every plugin and every refused file, in a line each; below it what somebody should read, and the totals of
 //! the host.
 
+use std::time::SystemTime;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -34,7 +36,7 @@ pub(crate) fn list(common: &Common, args: Args) -> Result<(), Failure> {
         output::remark("no plugins");
     }
     let width = terminal_width();
-    let mut below = notes(&modules, width);
+    let mut below = notes(&modules, SystemTime::now(), width);
     below.extend(counts.iter().flat_map(|counts| totals(counts, width)));
     below.iter().try_for_each(|line| output::text(line))
 }
@@ -79,13 +81,21 @@ fn table(plugins: &[Plugin]) -> Table {
 }
 
 /// What does not fit into a row and somebody should read, a paragraph each.
-fn notes(plugins: &[Plugin], width: Option<usize>) -> Vec<String> {
+fn notes(plugins: &[Plugin], now: SystemTime, width: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     for plugin in plugins {
         let name = output::plain(&plugin.name);
         let quarantined = plugin.quarantined().map(|it| format!("quarantined {it}"));
         let last_error = plugin.last_error().map(str::to_owned);
-        let all = [last_error, quarantined, plugin.missing(), plugin.held(), plugin.rollbacks()];
+        let not_kept = plugin.not_kept(now).map(|it| format!("its state is {it}"));
+        let all = [
+            last_error,
+            quarantined,
+            plugin.missing(),
+            not_kept,
+            plugin.held(),
+            plugin.rollbacks(),
+        ];
         lines.extend(all.iter().flatten().map(|note| hanging(&format!("{name}: "), note, width)));
         for old in &plugin.retired {
             if let Some(cause) = &old.cause {
@@ -145,7 +155,7 @@ mod tests {
     #[test]
     fn what_somebody_should_read_is_told_below() {
         assert_eq!(
-            notes(&plugins(), None),
+            notes(&plugins(), SystemTime::now(), None),
             [
                 "",
                 "hello: the new file is torn",
@@ -157,7 +167,7 @@ mod tests {
                 "notes.so: is no library",
             ]
         );
-        assert!(notes(&[], None).is_empty());
+        assert!(notes(&[], SystemTime::now(), None).is_empty());
     }
 
     #[test]

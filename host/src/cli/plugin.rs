@@ -30,6 +30,7 @@ pub(crate) struct Plugin {
     /// The version of the snapshots that it writes.
     pub(crate) keeps_state: Option<u64>,
     pub(crate) persisted: Option<Persisted>,
+    state_not_kept: Option<NotKept>,
     /// Events that it requires and nobody handles.
     missing: Vec<String>,
     quarantined: Option<Quarantined>,
@@ -78,6 +79,16 @@ pub(crate) struct Persisted {
     written: f64,
 }
 
+/// Why its state is not on the disk as it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct NotKept {
+    reason: String,
+    /// Seconds since 1970.
+    since: f64,
+    times: u64,
+}
+
 /// A version that the host does not try again by itself, or not yet.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -97,14 +108,18 @@ struct Previous {
 
 impl Plugin {
     pub(crate) fn state(&self) -> String {
-        match self.on_probation {
-            true => format!("{} (probation)", self.state),
-            false => self.state.clone(),
+        let unkept = self.state_not_kept.as_ref().map(|_| "state not kept");
+        let marks = [self.on_probation.then_some("probation"), unkept];
+        let marks: Vec<&str> = marks.into_iter().flatten().collect();
+        match marks.is_empty() {
+            true => self.state.clone(),
+            false => format!("{} ({})", self.state, marks.join(", ")),
         }
     }
 
     pub(crate) fn tone(&self) -> Tone {
         match self.state.as_str() {
+            _ if self.state_not_kept.is_some() => Tone::Bad,
             "live" if self.on_probation => Tone::Doubtful,
             "live" => Tone::Good,
             "refused" | "failed" => Tone::Bad,
@@ -130,6 +145,13 @@ impl Plugin {
             None => format!("none until its file changes or `ksi reload {}`", self.name),
         };
         Some(format!("{version}{reason}; {attempts}, {next}"))
+    }
+
+    /// `not since 5m ago: the disk is full; 3 attempts failed`
+    pub(crate) fn not_kept(&self, now: SystemTime) -> Option<String> {
+        let NotKept { reason, since, times } = self.state_not_kept.as_ref()?;
+        let since = ago(*since, now).map(|ago| format!(" since {ago}")).unwrap_or_default();
+        Some(format!("not kept{since}: {reason}; {} failed", several(*times, "attempt")))
     }
 
     pub(crate) fn missing(&self) -> Option<String> {
@@ -181,13 +203,7 @@ impl Plugin {
 impl Persisted {
     /// `version 2, 4.1 KiB, written 12s ago`
     pub(crate) fn shown(&self, now: SystemTime) -> String {
-        let written = Duration::try_from_secs_f64(self.written)
-            .ok()
-            .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-        // A clock that was set back makes it the future.
-        let age = written.map(|at| now.duration_since(at).unwrap_or_default());
-        let age = age.map(|age| format!(", written {} ago", seconds(age.as_secs())));
-        let age = age.unwrap_or_default();
+        let age = ago(self.written, now).map(|ago| format!(", written {ago}")).unwrap_or_default();
         format!("version {}, {}{age}", self.version, size(self.bytes))
     }
 }
@@ -215,6 +231,15 @@ impl Counts {
              + {timed_out} timed out + {rejected} rejected + {in_flight} in flight"
         )
     }
+}
+
+/// `12s ago`, of seconds since 1970.
+pub(crate) fn ago(at: f64, now: SystemTime) -> Option<String> {
+    let since = Duration::try_from_secs_f64(at).ok()?;
+    let at = SystemTime::UNIX_EPOCH.checked_add(since)?;
+    // A clock that was set back makes it the future.
+    let age = now.duration_since(at).unwrap_or_default();
+    Some(format!("{} ago", seconds(age.as_secs())))
 }
 
 fn several(count: u64, what: &str) -> String {
@@ -305,6 +330,19 @@ mod tests {
         assert_eq!(told(4_200, 999.9), "version 2, 4.1 KiB, written 0s ago");
         assert_eq!(told(3 << 20, 2_000.0), "version 2, 3.0 MiB, written 0s ago");
         assert_eq!(told(1 << 30, -1.0), "version 2, 1.0 GiB");
+    }
+
+    #[test]
+    fn state_that_is_not_kept_is_marked_and_told_with_the_reason() {
+        let trouble = json!({"reason": "the disk is full", "since": 940.2, "times": 3});
+        let plugin =
+            plugin(json!({"state": "live", "on_probation": true, "state_not_kept": trouble}));
+        assert_eq!(plugin.state(), "live (probation, state not kept)");
+        assert_eq!(plugin.tone(), Tone::Bad);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let told = plugin.not_kept(now);
+        let expected = "not kept since 59s ago: the disk is full; 3 attempts failed";
+        assert_eq!(told.as_deref(), Some(expected));
     }
 
     #[test]

@@ -84,7 +84,11 @@ async fn until_stopped(config: Config, socket: PathBuf) -> Result<(), Failure> {
     host.shutdown().await;
     // Clients watch the host go down over the socket, and `ksi stop` takes its end for the host's.
     control.close().await;
-    Ok(())
+    let unkept = host.unkept_state().into_iter().map(|it| (it.plugin, it.reason));
+    match unkept.collect::<Vec<_>>() {
+        all_well if all_well.is_empty() => Ok(()),
+        unkept => Err(Failure::StateNotKept(unkept)),
+    }
 }
 
 /// The line that scripts wait for. A host goes on when nobody reads it.

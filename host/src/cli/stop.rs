@@ -1,31 +1,87 @@
-//! `ksi stop`: asks the host to stop, and waits until it has let go of its socket.
+//! `ksi stop`: asks the host to stop, waits until it has let go of its socket, and tells what it could not keep.
 
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::args::Common;
-use super::client::{Client, ClientError, PATIENT};
+use super::client::{Client, ClientError, PATIENT, SOON};
 use super::exit::Failure;
 
 pub(crate) fn stop(common: &Common) -> Result<(), Failure> {
     let mut client = common.client()?;
+    let mut unkept = unkept_so_far(&mut client);
     match client.ask::<Value>("system:shutdown_request", &json!({}), PATIENT) {
         // A host that went down before its answer was written has done what was asked.
         Ok(_) | Err(Failure::Client(ClientError::HungUp { .. })) => (),
         Err(failure) => return Err(failure),
     }
     let deadline = Instant::now() + PATIENT;
-    until_closed(&mut client, deadline)?;
-    until_gone(client.path(), deadline)
+    until_closed(&mut client, &mut unkept, deadline)?;
+    until_gone(client.path(), deadline)?;
+    match unkept.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::StateNotKept(unkept.into_iter().collect())),
+    }
+}
+
+/// Plugins whose last state is lost, with the reasons.
+type Unkept = BTreeMap<String, String>;
+
+/// Those that are gone already; the host is asked to tell of others. One that does neither is stopped all the same.
+fn unkept_so_far(client: &mut Client) -> Unkept {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Health {
+        state_not_kept: Vec<Told>,
+    }
+    let question = json!({
+        "client_id": format!("ksi-stop-{}", std::process::id()),
+        "event_patterns": ["module:state_not_kept"],
+    });
+    // What it says to that is of no interest, only what it pushes later.
+    let _ = client.ask::<Value>("monitor:subscribe", &question, SOON);
+    let health: Health = client.ask("system:health", &json!({}), SOON).unwrap_or_default();
+    let gone = health.state_not_kept.into_iter().filter(|told| !told.live);
+    gone.map(|told| (told.name, told.reason)).collect()
+}
+
+/// What the host tells of state that it did not keep.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    name: String,
+    reason: String,
+    live: bool,
+    /// There will be no further attempt.
+    last: bool,
 }
 
 /// The host ends its connections when its plugins are down.
-fn until_closed(client: &mut Client, deadline: Instant) -> Result<(), ClientError> {
-    while client.next_push(Some(deadline))?.is_some() {}
+fn until_closed(
+    client: &mut Client,
+    unkept: &mut Unkept,
+    deadline: Instant,
+) -> Result<(), ClientError> {
+    while let Some(push) = client.next_push(Some(deadline))? {
+        unkept.extend(last_state_of(&push));
+    }
     Ok(())
+}
+
+/// The plugin whose last state is lost, if that is what was pushed.
+fn last_state_of(push: &str) -> Option<(String, String)> {
+    #[derive(Deserialize)]
+    struct Push {
+        event: String,
+        data: Told,
+    }
+    let Push { event, data } = serde_json::from_str(push).ok()?;
+    (event == "module:state_not_kept" && data.last).then_some((data.name, data.reason))
 }
 
 /// Nothing tells of a listener's end but that nobody listens any more; it follows the connections' end at once.

@@ -40,6 +40,12 @@ impl Leaving {
         legacies.entry(plugin.clone()).or_insert_with(Ongoing::new).begin()
     }
 
+    /// Whether no earlier generation of a plugin has state that is still to be kept.
+    pub(super) fn legacies_are_kept(&self, plugin: &str) -> bool {
+        let legacies = self.legacies.lock().unwrap_or_else(PoisonError::into_inner);
+        legacies.get(plugin).is_none_or(Ongoing::is_none)
+    }
+
     /// Waits until the state of every earlier generation of a plugin is kept.
     pub(super) async fn legacy_is_kept(&self, plugin: &str) {
         let ongoing = {

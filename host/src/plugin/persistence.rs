@@ -1,4 +1,8 @@
 //! Keeps snapshots on disk: at an interval, and when a plugin is unloaded or the host stops.
+//!
+//! What is kept was read back before, and whatever is not kept is remembered and told ([`trouble`]).
+
+mod trouble;
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +15,10 @@ use ksi_plugin_api::abi::Instance;
 use thiserror::Error;
 use tokio::time::timeout;
 
+use trouble::Troubles;
+
 use super::{
+    announce::Announcer,
     generation::{Facts, LiveInstance},
     kept_state::{Kept, KeptStateError, NewState, StateDir},
     manifest::StateManifest,
@@ -53,6 +60,12 @@ pub enum PersistError {
         /// What the new version restores.
         restores: Vec<u32>,
     },
+    /// The plugin did not come to the point where its last snapshot is taken.
+    #[error("it did not end in time, so its last snapshot was not taken: {running} did not return")]
+    NotInTime {
+        /// What it still did.
+        running: String,
+    },
     /// The system gives no thread to work with files.
     #[error("the file was not worked on: {0}")]
     NotDone(#[source] io::Error),
@@ -64,6 +77,7 @@ pub(crate) struct Persistence {
     /// One snapshot of a plugin at a time, from its beginning to its file, so that a later one is never overwritten by an
     /// earlier. No plugin waits for the snapshot of another, which may never return.
     turns: Arc<Turns>,
+    pub(crate) troubles: Troubles,
 }
 
 /// The only place where a snapshot can come from when there is no live generation.
@@ -86,8 +100,9 @@ impl KeptSnapshot {
 }
 
 impl Persistence {
-    pub(crate) fn new(dir: StateDir) -> Self {
-        Persistence { dir: Arc::new(dir), turns: Arc::default() }
+    pub(crate) fn new(dir: StateDir, announcer: Announcer) -> Self {
+        let troubles = Troubles::new(announcer);
+        Persistence { dir: Arc::new(dir), turns: Arc::default(), troubles }
     }
 
     /// The last complete snapshot of a plugin.
@@ -119,23 +134,44 @@ impl Persistence {
         stored.await?.map(drop).map_err(PersistError::File)
     }
 
-    /// Keeps what a live generation has now. `is_live` says whether it still is that.
+    /// Keeps what a live generation has now. `is_live` says whether it still is that. Whether it has answered.
     async fn keep_live(
         &self,
         workers: &Workers,
         facts: &Facts,
         live: &Weak<LiveInstance>,
         is_live: impl FnOnce() -> bool,
-    ) -> Result<(), PersistError> {
-        let Some(version) = facts.writes() else { return Ok(()) };
+    ) -> bool {
+        let Some(version) = facts.writes() else { return true };
         let turn = self.turns.take(Turn::Plugin(facts.plugin.clone()));
         // Whoever has it for longer has a snapshot that does not return, and says so.
-        let Ok(_turn) = timeout(LIMIT, turn).await else { return Ok(()) };
+        let Ok(_turn) = timeout(LIMIT, turn).await else { return true };
         // If it went while its turn came, whoever lets it go keeps what it had, or the next generation has that. A call
         // that does not return may still hold it.
-        let Some(live) = live.upgrade().filter(|_| is_live()) else { return Ok(()) };
-        let snapshot = state::snapshot(workers, live, version, LIMIT).await?;
-        self.store(facts, snapshot).await
+        let Some(live) = live.upgrade().filter(|_| is_live()) else { return true };
+        let stored = match state::snapshot_to_keep(workers, live, version, LIMIT).await {
+            Ok(snapshot) => self.store(facts, snapshot).await,
+            Err(error) => Err(error.into()),
+        };
+        let answered = !matches!(stored, Err(PersistError::State(StateError::TimedOut { .. })));
+        self.note(facts, stored, false);
+        answered
+    }
+
+    /// Notes whether the state of a generation was kept.
+    fn note(&self, facts: &Facts, stored: Result<(), PersistError>, last: bool) {
+        match stored {
+            Ok(()) => self.troubles.kept(facts),
+            Err(error) => self.troubles.not_kept(facts, &error, last),
+        }
+    }
+
+    /// A generation did not come to its last snapshot, and the host does not wait any longer.
+    pub(crate) fn gave_up(&self, facts: &Facts) {
+        if facts.writes().is_some() {
+            let running = facts.running();
+            self.troubles.not_kept(facts, &PersistError::NotInTime { running }, true);
+        }
     }
 
     /// Keeps what a generation has at its end, and gives its instance back. No call of it runs any more.
@@ -149,7 +185,7 @@ impl Persistence {
         let turn = self.turns.take(Turn::Plugin(facts.plugin.clone())).await;
         let runtime = site.runtime.clone();
         let mut task = site.workers.spawn_life_cycle(async move {
-            let snapshot = state::snapshot_of(&instance, version);
+            let snapshot = state::proved_snapshot_of(&instance, version);
             let timed = {
                 let _inside = runtime.enter();
                 timeout(LIMIT, snapshot)
@@ -160,6 +196,8 @@ impl Persistence {
         let (instance, taken) = match timeout(LIMIT + GRACE, &mut task).await {
             Ok(ended) => ended,
             Err(_) => {
+                let late = StateError::TimedOut { step: "snapshot", after: LIMIT };
+                self.note(facts, Err(late.into()), true);
                 // What it gives much later is older than what others have kept by then.
                 drop(turn);
                 let (instance, _) = task.await;
@@ -171,12 +209,7 @@ impl Persistence {
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(StateError::TimedOut { step: "snapshot", after: LIMIT }.into()),
         };
-        if let Err(error) = stored {
-            tracing::error!(
-                plugin = %facts.plugin, generation = facts.number,
-                "its last state is not kept, and an earlier snapshot stays the newest: {error}"
-            );
-        }
+        self.note(facts, stored, true);
         instance
     }
 }
@@ -194,9 +227,7 @@ impl Supervisor {
         self.thread.runtime().spawn(async move {
             let workers = &supervisor.router.site.workers;
             let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
-            if let Err(error) = persistence.keep_live(workers, &facts, &live, is_live).await {
-                tracing::error!(plugin = %facts.plugin, "its state is not kept: {error}");
-            }
+            persistence.keep_live(workers, &facts, &live, is_live).await;
         });
     }
 
@@ -253,14 +284,7 @@ impl Supervisor {
     ) -> bool {
         let workers = &self.router.site.workers;
         let is_live = || self.registry().is_live(&facts.plugin, facts.number);
-        let Err(error) = persistence.keep_live(workers, facts, live, is_live).await else {
-            return true;
-        };
-        tracing::error!(
-            plugin = %facts.plugin, generation = facts.number,
-            "its state is not kept, and an earlier snapshot stays the newest: {error}"
-        );
-        !matches!(error, PersistError::State(StateError::TimedOut { .. }))
+        persistence.keep_live(workers, facts, live, is_live).await
     }
 }
 
@@ -295,6 +319,7 @@ mod tests {
 
     use super::*;
     use crate::plugin::{generation::Timings, manifest::Manifest, trial::Nobody};
+    use crate::router::{Router, emit::RouterLimits};
 
     /// Its snapshot does not return before this says so.
     static RELEASED: AtomicBool = AtomicBool::new(false);
@@ -323,6 +348,9 @@ mod tests {
         }
         fn restore(_: Shared<Self>, _: u32, _: &[u8], _: FirstPoll<'_>) -> CallStart {
             CallStart::NoReply
+        }
+        fn read_back(_: u32, _: &[u8]) -> Result<(), Failure> {
+            Ok(())
         }
     }
 
@@ -355,9 +383,16 @@ mod tests {
     async fn a_snapshot_that_does_not_return_keeps_no_other_plugin_from_keeping_its_state() {
         let folder = tempfile::tempdir().unwrap();
         let dir = StateDir::open(folder.path().join("state"), 1 << 20).unwrap();
-        let persistence = Arc::new(Persistence::new(dir));
         let workers = Arc::new(Workers::start(1, 1).unwrap());
-        let site = CallSite { workers, runtime: Handle::current() };
+        let site = CallSite { workers: workers.clone(), runtime: Handle::current() };
+        let limits = RouterLimits {
+            queued_events: 1,
+            event_depth: 1,
+            payload_bytes: 1 << 20,
+            timeout: Duration::from_secs(1),
+        };
+        let router = Router::new(CallSite { workers, runtime: Handle::current() }, limits);
+        let persistence = Arc::new(Persistence::new(dir, Announcer::new(router)));
         let hangs = {
             let (persistence, site, stuck) =
                 (persistence.clone(), site.clone(), instance(b"stuck").await);

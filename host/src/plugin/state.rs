@@ -1,7 +1,9 @@
 //! Snapshots of an instance's state, and restoring them.
 //!
 //! What a snapshot holds is the plugin's affair. The host carries its bytes and the number of their version, and picks a
-//! version that both sides know.
+//! version that both sides know. What is to be kept on disk is read back first, by the plugin's own type.
+
+mod readable;
 
 use std::{
     future::poll_fn,
@@ -27,6 +29,9 @@ use crate::{
 /// The largest snapshot that is carried, in bytes.
 pub(crate) const LARGEST_SNAPSHOT: u64 = 1 << 30;
 
+/// With this code a library's restore fails whose type does not fit the snapshot.
+const UNREADABLE: &str = "invalid_snapshot";
+
 /// A plugin's state as bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
@@ -42,6 +47,25 @@ pub enum StateError {
     #[error("its snapshot failed: {reason}")]
     Snapshot {
         /// The error or the panic.
+        reason: String,
+    },
+    /// What it gave is not a snapshot that it could be restored from.
+    #[error(
+        "its snapshot of version {version} cannot be read back, so it is not kept: {reason}. Its #[snapshot] and #[restore] \
+         have to agree"
+    )]
+    NotReadBack {
+        /// Of the snapshot.
+        version: u32,
+        /// What reading it back said.
+        reason: String,
+    },
+    /// The plugin's restore cannot read the snapshot. It has changed nothing.
+    #[error("it cannot read the snapshot of version {version}: {reason}")]
+    Unreadable {
+        /// Of the snapshot.
+        version: u32,
+        /// Where it does not fit.
         reason: String,
     },
     /// The plugin's restore failed or panicked.
@@ -71,6 +95,23 @@ pub enum StateError {
 /// The highest version that the one writes and the other restores.
 pub(crate) fn common_version(writes: &StateManifest, restores: &StateManifest) -> Option<u32> {
     writes.writes.iter().copied().filter(|version| restores.restores.contains(version)).max()
+}
+
+/// Takes a snapshot of a live instance that is to be kept, and proves that it can be read back; on threads that may be
+/// blocked.
+pub(crate) async fn snapshot_to_keep(
+    workers: &Workers,
+    live: Arc<LiveInstance>,
+    version: u32,
+    limit: Duration,
+) -> Result<Snapshot, StateError> {
+    let task = workers.spawn_life_cycle(async move {
+        match live.instance() {
+            Some(instance) => proved_snapshot_of(instance, version).await,
+            None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
+        }
+    });
+    within("snapshot", limit, task).await
 }
 
 /// Takes a snapshot of a live instance, on threads that may be blocked.
@@ -188,6 +229,25 @@ pub(crate) async fn snapshot_of(instance: &Instance, version: u32) -> Result<Sna
     }
 }
 
+/// Takes a snapshot and proves that it can be read back. Where plugin code may run.
+pub(crate) async fn proved_snapshot_of(
+    instance: &Instance,
+    version: u32,
+) -> Result<Snapshot, StateError> {
+    let snapshot = snapshot_of(instance, version).await?;
+    let bytes = snapshot.bytes.as_json();
+    let read = match instance.read_back(version, bytes) {
+        Some(end) => match OutcomeKind::from(Ended::from(end)) {
+            OutcomeKind::NoReply | OutcomeKind::Replied(_) => Ok(()),
+            bad => Err(bad.message()),
+        },
+        // It was built before it could tell. That it is JSON which can be read at all is seen from here.
+        None => readable::check(bytes).map_err(|error| error.to_string()),
+    };
+    read.map_err(|reason| StateError::NotReadBack { version, reason })?;
+    Ok(snapshot)
+}
+
 /// Restores a snapshot. Where plugin code may run.
 pub(crate) async fn restore_in(
     instance: &Instance,
@@ -197,6 +257,9 @@ pub(crate) async fn restore_in(
     let started = poll_fn(|cx| Poll::Ready(instance.restore(version, bytes, cx))).await;
     match ended(started).await {
         OutcomeKind::Replied(_) | OutcomeKind::NoReply => Ok(()),
+        OutcomeKind::Failed { code, message } if &*code == UNREADABLE => {
+            Err(StateError::Unreadable { version, reason: message.to_string() })
+        }
         bad => Err(StateError::Restore { version, reason: bad.message() }),
     }
 }

@@ -11,7 +11,11 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::{sync::watch, task::JoinHandle, time::timeout_at};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{timeout, timeout_at},
+};
 
 use super::{
     activate::Activation,
@@ -34,6 +38,8 @@ use super::{
 };
 use crate::router::Router;
 
+/// How long a host that stops waits beyond its time until the state of plugins that are late is kept.
+const LAST_STATES: Duration = Duration::from_secs(2);
 /// How long a host that stops waits for libraries to leave memory, once nothing of them runs any more.
 const UNMAP: Duration = Duration::from_secs(2);
 
@@ -252,6 +258,7 @@ impl Supervisor {
         }
         // One after the other, because a plugin may need those that were started before it.
         let names = self.registry().last_started_first();
+        let mut late = Vec::new();
         for name in names {
             // Without its turn, which a generation that never gets started has for ever. Nothing is swapped any more.
             let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
@@ -259,9 +266,11 @@ impl Supervisor {
             let quiet = self.let_go(generation, retired, Legacy::Kept);
             if timeout_at(deadline, quiet).await.is_err() {
                 tracing::warn!(plugin = %name, "it did not shut down in time");
+                late.push(facts.clone());
             }
             self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
         }
+        self.last_states(&late).await;
         if timeout_at(deadline, self.leaving.drains.none()).await.is_err() {
             tracing::warn!("not every call on a replaced generation ended in time");
         }
@@ -275,6 +284,21 @@ impl Supervisor {
     /// Whether an old generation is to be released before this one is initialized.
     pub(crate) fn is_exclusive(&self, manifest: &Manifest) -> bool {
         manifest.exclusive || (self.policies)(&manifest.name).exclusive
+    }
+
+    /// Gives the state of those that were not gone in time a little longer, side by side: the time may have been over
+    /// before their turn came. What is not kept then is told.
+    async fn last_states(&self, late: &[Arc<Facts>]) {
+        let Some(persistence) = &self.persistence else { return };
+        let kept = async {
+            for facts in late {
+                self.leaving.legacy_is_kept(&facts.plugin).await;
+            }
+        };
+        if timeout(LAST_STATES, kept).await.is_err() {
+            let lost = late.iter().filter(|facts| !self.leaving.legacies_are_kept(&facts.plugin));
+            lost.for_each(|facts| persistence.gave_up(facts));
+        }
     }
 
     /// Nothing is loaded any more once the host stops.

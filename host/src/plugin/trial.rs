@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 
 use super::{
     plugin_report::PluginReport,
-    state::{self, Snapshot},
+    state::{self, Snapshot, StateError},
 };
 use crate::{
     event::{Event, Payload},
@@ -108,6 +108,8 @@ impl Trial {
             std::mem::forget(instance);
             match restored {
                 Ok(()) => Verdict::Restored,
+                // Nothing of the plugin has run but its type, and an older snapshot may be one that it can read.
+                Err(error @ StateError::Unreadable { .. }) => Verdict::Unsure(error.to_string()),
                 Err(error) => Verdict::Refused(error.to_string()),
             }
         })

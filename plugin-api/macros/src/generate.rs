@@ -143,7 +143,13 @@ fn restore(Versioned { method, version, ty }: &Versioned) -> TokenStream {
              saved: #ty| async move { Self::#method(&plugin, &ctx, saved).await }
         )
     };
-    quote!(::ksi_plugin_api::__private::Restore { version: #version, call: #call })
+    quote! {
+        ::ksi_plugin_api::__private::Restore {
+            version: #version,
+            call: #call,
+            read: ::ksi_plugin_api::__private::read_as::<#ty>
+        }
+    }
 }
 
 fn initialize(plugin: &Plugin) -> TokenStream {

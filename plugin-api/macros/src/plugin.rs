@@ -321,7 +321,8 @@ mod tests {
              &[::ksi_plugin_api::__private::Restore { version: 2, \
              call: |restoring| restoring.run::<Saved, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
              ctx: ::ksi_plugin_api::Context, saved: Saved| async move { \
-             Self::from_new(&plugin, &ctx, saved).await }) }, \
+             Self::from_new(&plugin, &ctx, saved).await }), \
+             read: ::ksi_plugin_api::__private::read_as::<Saved> }, \
              ::ksi_plugin_api::__private::Restore { version: 1,",
             "writes = [\"2\", \"1\"], restores = [\"2\", \"1\"]",
         ] {

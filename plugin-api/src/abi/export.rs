@@ -54,6 +54,11 @@ pub trait Exported: Sized + Send + Sync + 'static {
     fn snapshot(this: Shared<Self>, version: u32, first: FirstPoll<'_>) -> CallStart;
     /// Starts to restore a snapshot of this version. What it gives does not borrow from `state`.
     fn restore(this: Shared<Self>, version: u32, state: &[u8], first: FirstPoll<'_>) -> CallStart;
+    /// Reads a snapshot of this version as `restore` does, and lets go of what it read.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn read_back(version: u32, state: &[u8]) -> Result<(), Failure>;
 }
 
 /// A reference to a plugin's instance that a call may keep until it ends.
@@ -324,6 +329,14 @@ impl<P: Exported> Shims<P> {
         entered(&waker, &mut Scratch::none(), form, |first| P::restore(this, version, state, first))
     }
 
+    extern "C" fn read_back(version: u32, state: RSlice<'_, u8>) -> CallEnd {
+        match guarded(|| P::read_back(version, state.as_slice())) {
+            Ok(Ok(())) => CallEnd::NoReply,
+            Ok(Err((code, message))) => CallEnd::Failed(super::Failure::new(&code, &message)),
+            Err(message) => CallEnd::Panicked(message),
+        }
+    }
+
     unsafe extern "C" fn destroy(instance: *mut ()) {
         // SAFETY: the host passes the pointer that `create` gave, once, and no call is left.
         discard(unsafe { Box::from_raw(instance.cast::<P>()) });
@@ -338,6 +351,7 @@ impl<P: Exported> Shims<P> {
             Self::destroy,
             Self::snapshot,
             Self::restore,
+            Self::read_back,
         ));
     }
 

@@ -148,6 +148,10 @@ pub struct PluginModule {
     /// the future that it may give.
     #[sabi(missing_field(option))]
     restore: unsafe extern "C" fn(*const (), u32, RSlice<'_, u8>, *const WakerBase) -> CallStart,
+    /// Reads a snapshot of this version as `restore` does, and changes nothing. The bytes are lent for this call alone.
+    /// Needs no instance, but the library must have made one before.
+    #[sabi(missing_field(option))]
+    read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
 }
 
 impl PluginModule {
@@ -174,8 +178,9 @@ impl PluginModule {
             RSlice<'_, u8>,
             *const WakerBase,
         ) -> CallStart,
+        read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
     ) -> Self {
-        PluginModule { describe, create, call, destroy, snapshot, restore }
+        PluginModule { describe, create, call, destroy, snapshot, restore, read_back }
     }
 }
 
@@ -279,6 +284,12 @@ impl Instance {
         // SAFETY: the pointer is that of a live instance; `lent` and `state` outlive the call, and what the call gives
         // does not borrow from `state`.
         unsafe { restore(self.pointer.0, version, RSlice::from_slice(state), lent.as_base()) }
+    }
+
+    /// Reads a snapshot of this version as [`restore`](Self::restore) does, and changes nothing. It ends without a reply
+    /// when the library can read it; `None` when the library was built before it could tell.
+    pub fn read_back(&self, version: u32, state: &[u8]) -> Option<CallEnd> {
+        self.module.read_back().map(|read_back| read_back(version, RSlice::from_slice(state)))
     }
 }
 

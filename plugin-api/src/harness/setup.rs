@@ -184,4 +184,8 @@ impl<P: Plugin> Exported for InProcess<P> {
     fn restore(this: Shared<Self>, version: u32, state: &[u8], first: FirstPoll<'_>) -> CallStart {
         Running::restore(this.part(|this| &this.0), version, state, first)
     }
+
+    fn read_back(version: u32, state: &[u8]) -> Result<(), Failure> {
+        Running::<P>::read_back(version, state)
+    }
 }

@@ -83,10 +83,17 @@ impl Harness {
     /// Takes a snapshot of this version: of one that an older version of the plugin can read, say.
     ///
     /// # Errors
-    /// `unknown_snapshot_version`, `encode`, `panicked`, `timed_out`, the plugin's own, or `gone` after a shutdown.
+    /// `unknown_snapshot_version`, `encode`, `panicked`, `timed_out`, the plugin's own, or `gone` after a shutdown;
+    /// `invalid_snapshot` when the `#[restore]` of that version cannot read it back.
     pub fn snapshot_of(&self, version: u32) -> Result<Value> {
         let taken = self.of_instance(move |instance, cx| instance.snapshot(version, cx))?;
-        taken.map_or(Ok(Value::Null), |snapshot| payload::decode(&snapshot))
+        let Some(snapshot) = taken else { return Ok(Value::Null) };
+        let decoded = payload::decode(&snapshot);
+        // As a host does before it keeps one.
+        self.of_instance(move |instance, _| {
+            instance.read_back(version, &snapshot).unwrap_or(CallEnd::NoReply).into()
+        })?;
+        decoded
     }
 
     /// Restores a snapshot in the plugin as it is. A host does so with a fresh instance alone, before its first event;

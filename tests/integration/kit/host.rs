@@ -227,6 +227,14 @@ impl TestHost {
         self.has_stopped()
     }
 
+    /// The same for a host that cannot keep some state, and says so.
+    #[track_caller]
+    pub(crate) fn stopped_without_all_state(self) -> (HostBuilder, String) {
+        let TestHost { mut process, setup, .. } = self;
+        process.signal(Signal::TERM);
+        (setup, process.ended().fails(1))
+    }
+
     /// The same for a host that was asked to stop.
     #[track_caller]
     pub(crate) fn has_stopped(self) -> HostBuilder {

@@ -25,6 +25,7 @@ pub(super) fn running(plugin: &Plugin, timings: &Timings, now: SystemTime) -> St
         ("since swap", of_generation),
         ("replaced", plugin.replaced()),
         ("persisted", persisted),
+        ("state", plugin.not_kept(now)),
         ("held", plugin.held()),
         ("missing", plugin.missing()),
         ("quarantined", plugin.quarantined()),

@@ -1,0 +1,92 @@
+//! Which plugins' state is not kept, and why: for the list, for health, for the exit code, and told when it begins and ends.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use serde_json::json;
+
+use super::PersistError;
+use crate::plugin::{announce::Announcer, generation::Facts};
+
+/// How many plugins are remembered; beyond it, the first by name are forgotten.
+const REMEMBERED: usize = 1_024;
+
+/// Why a plugin's state is not kept as it is now. What was kept before is there still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) reason: String,
+    /// Of the first failure after the last success.
+    pub(crate) since: SystemTime,
+    /// How often it has failed since.
+    pub(crate) times: u64,
+}
+
+/// The plugins with trouble, by name.
+pub(crate) struct Troubles {
+    announcer: Announcer,
+    now: Mutex<BTreeMap<Arc<str>, Trouble>>,
+}
+
+impl Troubles {
+    pub(super) fn new(announcer: Announcer) -> Self {
+        Troubles { announcer, now: Mutex::default() }
+    }
+
+    pub(crate) fn of(&self, plugin: &str) -> Option<Trouble> {
+        self.lock().get(plugin).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<(Arc<str>, Trouble)> {
+        self.lock().iter().map(|(plugin, trouble)| (plugin.clone(), trouble.clone())).collect()
+    }
+
+    /// The state of a generation was kept.
+    pub(super) fn kept(&self, facts: &Facts) {
+        let before = self.lock().remove(&facts.plugin);
+        if let Some(before) = before {
+            tracing::info!(
+                plugin = %facts.plugin, generation = facts.number,
+                "its state is kept again, after {} failures", before.times
+            );
+            let more = json!({ "failures": before.times });
+            self.announcer.generation("module:state_kept", facts, "its state is kept again", more);
+        }
+    }
+
+    /// It was not, and there is no further attempt if that was the `last`.
+    pub(super) fn not_kept(&self, facts: &Facts, error: &PersistError, last: bool) {
+        let which = if last { "its last state" } else { "its state" };
+        tracing::error!(
+            plugin = %facts.plugin, generation = facts.number,
+            "{which} is not kept, and an earlier snapshot stays the newest: {error}"
+        );
+        let reason = error.to_string();
+        let news = {
+            let mut now = self.lock();
+            let trouble = now.entry(facts.plugin.clone()).or_insert_with(|| Trouble {
+                reason: String::new(),
+                since: SystemTime::now(),
+                times: 0,
+            });
+            let news = last || trouble.reason != reason;
+            trouble.reason.clone_from(&reason);
+            trouble.times += 1;
+            if now.len() > REMEMBERED {
+                now.pop_first();
+            }
+            news
+        };
+        // The same at every interval is told once.
+        if news {
+            let more = json!({ "last": last });
+            self.announcer.generation("module:state_not_kept", facts, &reason, more);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Trouble>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
