@@ -34,6 +34,7 @@ mod replacement;
 mod rollback;
 mod rotation;
 mod soak;
+mod standard_error;
 mod start_stop;
 mod state;
 mod threads;

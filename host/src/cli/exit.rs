@@ -17,6 +17,9 @@ pub(crate) enum Failure {
     /// What failed has been printed already, as a handler's failure is while other replies go on.
     #[error("")]
     Told,
+    /// The same, for what a command that owns a host has failed with.
+    #[error("{0}")]
+    Logged(Box<Failure>),
     /// Whoever read our output has read enough.
     #[error("")]
     OutputClosed,
@@ -54,6 +57,7 @@ fn unkept(plugins: &[(String, String)]) -> String {
 impl Failure {
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
+            Self::Logged(failure) => return failure.code(),
             Self::OutputClosed => 0,
             Self::Usage(_)
             | Self::Config(_)
@@ -65,7 +69,7 @@ impl Failure {
 
     /// Nothing is left to say about it.
     pub(crate) fn is_told(&self) -> bool {
-        matches!(self, Self::Told | Self::OutputClosed)
+        matches!(self, Self::Told | Self::Logged(_) | Self::OutputClosed)
     }
 
     /// To be used with `map_err` on a step of the host.

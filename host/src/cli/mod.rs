@@ -51,8 +51,8 @@ pub(crate) fn run() -> ExitCode {
 
 fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(args) => run::run(common, args),
-        Command::Dev(args) => dev::dev(common, args),
+        Command::Run(args) => logging::during(|| run::run(common, args)),
+        Command::Dev(args) => logging::during(|| dev::dev(common, args)),
         Command::Emit(args) => emit::emit(common, args),
         Command::List(args) => list::list(common, args),
         Command::Inspect(args) => inspect::inspect(common, args),

@@ -22,8 +22,16 @@ pub(crate) fn json(line: &str) -> Result<(), Failure> {
 
 /// Prints a failure to standard error. When that is closed too, there is nobody left to tell.
 pub(crate) fn error(message: &str) {
+    let _ = write!(anstream::stderr(), "{}", error_line(message, true));
+}
+
+/// A failure as a line for standard error, with its end.
+pub(crate) fn error_line(message: &str, colours: bool) -> String {
     let message = plain(message);
-    let _ = writeln!(anstream::stderr(), "{} {message}", "error:".red().bold());
+    match colours {
+        true => format!("{} {message}\n", "error:".red().bold()),
+        false => format!("error: {message}\n"),
+    }
 }
 
 /// Prints a remark to standard error, which is no part of the answer.

@@ -1,6 +1,5 @@
 //! `ksi run`: a host on folders of plugins, until it is told to stop.
 
-use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +19,6 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(common: &Common, args: Run) -> Result<(), Failure> {
     let mut config = common.configuration()?;
-    logging::start()?;
     let socket = common.socket_path(&config);
     claim(&socket)?;
     let default = Home::of_process().folder_for(socket.path())?;
@@ -91,11 +89,12 @@ async fn until_stopped(config: Config, socket: PathBuf) -> Result<(), Failure> {
     }
 }
 
-/// The line that scripts wait for. A host goes on when nobody reads it.
+/// The line that scripts wait for.
 fn announce(socket: &Path, folders: &[PathBuf]) {
     let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
-    let mut out = std::io::stdout().lock();
-    let _ =
-        writeln!(out, "ready on {}, with plugins from {}", socket.display(), folders.join(", "))
-            .and_then(|()| out.flush());
+    logging::announce(format!(
+        "ready on {}, with plugins from {}",
+        socket.display(),
+        folders.join(", ")
+    ));
 }

@@ -71,14 +71,22 @@ pub(crate) struct Running {
 impl Running {
     #[track_caller]
     pub(crate) fn start(command: &mut Command) -> Running {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Running::start_with(command, Stdio::piped())
+    }
+
+    /// Starts it with another standard error than one that is read.
+    #[track_caller]
+    pub(crate) fn start_with(command: &mut Command, stderr: Stdio) -> Running {
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let (stdout, stderr) = (Arc::<Mutex<String>>::default(), Arc::<Mutex<String>>::default());
         let (sender, lines) = channel();
         collect(child.stdout.take().unwrap(), &stdout, move |line| {
             // Nobody may be waiting for lines.
             let _ = sender.send(line);
         });
-        collect(child.stderr.take().unwrap(), &stderr, |_| ());
+        if let Some(from) = child.stderr.take() {
+            collect(from, &stderr, |_| ());
+        }
         Running { child, lines: Mutex::new(lines), stdout, stderr, ended: None }
     }
 

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use rustix::process::Signal;
@@ -62,7 +62,13 @@ impl HostBuilder {
     /// Starts the host and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(self) -> TestHost {
-        let process = Running::start(&mut self.command());
+        self.start_with(Stdio::piped())
+    }
+
+    /// The same with another standard error than one that is read.
+    #[track_caller]
+    pub(crate) fn start_with(self, stderr: Stdio) -> TestHost {
+        let process = Running::start_with(&mut self.command(), stderr);
         let ready = process.line();
         assert!(ready.starts_with("ready on "), "{ready}");
         TestHost { process, setup: self, ready }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::args::{Common, Dev};
 use super::exit::Failure;
+use super::run;
 use super::state_folder::{self, Home};
-use super::{logging, run};
 use build::Cargo;
 use drop_folder::DropFolder;
 use packages::{Workspace, discover};
@@ -23,7 +23,6 @@ mod sources;
 
 pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
     let mut config = common.configuration()?;
-    logging::start()?;
     let socket = common.socket_path(&config);
     run::claim(&socket)?;
     let workspaces = discover(&args.paths)?;
