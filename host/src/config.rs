@@ -132,6 +132,8 @@ pub struct Limits {
     pub event_depth: usize,
     /// Bytes of one event's payload, encoded. Default: 10 MiB.
     pub payload_bytes: usize,
+    /// Bytes of one plugin file. Default: 256 MiB.
+    pub plugin_bytes: usize,
     /// Bytes of one line on the control socket. Default: 10 MiB.
     pub line_bytes: usize,
     /// Clients connected to the control socket at a time. Default: 256.
@@ -159,6 +161,7 @@ impl Default for Limits {
             held_events: 4096,
             event_depth: 64,
             payload_bytes: 10 * MIB,
+            plugin_bytes: 256 * MIB,
             line_bytes: 10 * MIB,
             connections: 256,
             requests_per_connection: 256,
@@ -247,6 +250,7 @@ impl Limits {
             held_events,
             event_depth,
             payload_bytes,
+            plugin_bytes,
             line_bytes,
             connections,
             requests_per_connection,
@@ -265,6 +269,7 @@ impl Limits {
             ("held_events", held_events, COUNT),
             ("event_depth", event_depth, 1..=4096),
             ("payload_bytes", payload_bytes, BYTES),
+            ("plugin_bytes", plugin_bytes, BYTES),
             ("line_bytes", line_bytes, BYTES),
             ("connections", connections, COUNT),
             ("requests_per_connection", requests_per_connection, COUNT),

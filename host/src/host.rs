@@ -216,7 +216,7 @@ impl HostBuilder {
         let thread = OwnThread::start().map_err(StartError::Threads)?;
         let supervisor = Arc::new(Supervisor::new(Parts {
             thread,
-            preparation: Preparation::new(PrivateDir::create()?, prober),
+            preparation: Preparation::new(PrivateDir::create()?, prober, limits.plugin_bytes),
             activation: Activation {
                 router: router.clone(),
                 init_timeout: timeouts.init,

@@ -51,29 +51,27 @@ pub use router::{
 pub use socket::{ControlSocket, SocketError, SocketLimits};
 pub use socket_path::{Environment, SocketPath, SocketPathError};
 
-/// Reads what a plugin file is from its bytes. Nothing of it is loaded or run.
+/// Reads what a plugin file is from its bytes. Nothing of it is loaded or run. A file of more than 256 MiB, the default of
+/// [`Limits::plugin_bytes`], is not read, and neither is what is no regular file.
 ///
 /// # Errors
 /// The file cannot be read, or is no plugin for this host.
 pub fn manifest_of(file: &std::path::Path) -> Result<Manifest, InspectError> {
     let path = || file.to_owned();
-    let bytes =
-        std::fs::read(file).map_err(|source| InspectError::Read { path: path(), source })?;
-    plugin::manifest::read_manifest(&bytes, ksi_plugin_api::abi::ABI_VERSION, file)
-        .map_err(|source| InspectError::Manifest { path: path(), source })
+    let no_plugin = |source| InspectError::Manifest { path: path(), source };
+    let mut source =
+        plugin::private_copy::Source::open(file, Limits::default().plugin_bytes as u64)?;
+    plugin::manifest::check_head(&source.head()?, source.len()).map_err(no_plugin)?;
+    plugin::manifest::read_manifest(&source.read()?, ksi_plugin_api::abi::ABI_VERSION, file)
+        .map_err(no_plugin)
 }
 
 /// Why [`manifest_of`] gives no manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// The file cannot be read.
-    #[error("{path} cannot be read: {source}", path = .path.display())]
-    Read {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] CopyError),
     /// It is no plugin for this host.
     #[error("{path} is no plugin for this host: {source}", path = .path.display())]
     Manifest {

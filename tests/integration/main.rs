@@ -22,6 +22,7 @@ mod held;
 mod lanes;
 mod layering;
 mod lifecycle;
+mod limits;
 mod monitor;
 mod persistence;
 mod plugin_crates;

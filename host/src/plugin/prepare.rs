@@ -18,8 +18,8 @@ use super::{
     deploy_error::DeployError,
     generation::Timings,
     load::PluginLibrary,
-    manifest::{Manifest, read_manifest},
-    private_copy::{Content, CopyError, PrivateCopy, PrivateDir},
+    manifest::{Manifest, check_head, read_manifest},
+    private_copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
     probe::Prober,
     probed::Probed,
     trial::Trial,
@@ -33,6 +33,8 @@ pub(crate) struct Preparation {
     probed: Probed,
     /// Bounds how many files are copied or probed at a time.
     places: Arc<Semaphore>,
+    /// Bytes that a file may have.
+    limit: u64,
 }
 
 /// A file that was copied.
@@ -66,13 +68,14 @@ pub(crate) struct Candidate {
 }
 
 impl Preparation {
-    pub(crate) fn new(dir: PrivateDir, prober: Option<Prober>) -> Self {
+    pub(crate) fn new(dir: PrivateDir, prober: Option<Prober>, limit: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Preparation {
             dir,
             prober,
             probed: Probed::default(),
             places: Arc::new(Semaphore::new(cores * 2)),
+            limit: limit as u64,
         }
     }
 
@@ -108,7 +111,7 @@ impl Preparation {
         let copied = aside::done("ksi-copy", move || {
             let stem = file_there.file_stem();
             let label = stem.map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
-            preparation.dir.copy(&path, &label)
+            preparation.copied(&path, &file_there, &label)
         });
         let copied = copied.await;
         let no_thread = |error| CopyError::NoThread { path: source.to_owned(), source: error };
@@ -116,6 +119,22 @@ impl Preparation {
         let mut timings = Timings::default();
         timings.note("copy", started.elapsed());
         Ok(Copied { file: file.to_owned(), copy, bytes, timings, place })
+    }
+
+    /// What begins like no plugin, or is longer than one may be, is not copied at all.
+    fn copied(
+        &self,
+        path: &Path,
+        file: &Path,
+        label: &str,
+    ) -> Result<(PrivateCopy, Content), DeployError> {
+        let mut source = Source::open(path, self.limit)?;
+        if let Err(refusal) = check_head(&source.head()?, source.len()) {
+            // Of a file that is being written this says nothing.
+            source.check()?;
+            return Err(DeployError::Manifest { file: file.to_owned(), source: refusal });
+        }
+        Ok(self.dir.copy(&source, label)?)
     }
 
     /// Reads what a copy is from its bytes.

@@ -15,17 +15,29 @@ use super::{MAX_SECTION, ManifestError, SECTION};
 type Header = FileHeader64<Endianness>;
 type Segment = ProgramHeader64<Endianness>;
 
+/// Whether a file of `len` bytes that begins like this may be a shared library for this machine. The head must have all
+/// of the file's header.
+pub(super) fn check_head(head: &[u8], len: u64) -> Result<(), ManifestError> {
+    let (header, endian) = header(head)?;
+    check_machine(header, endian)?;
+    check_type(header, endian)?;
+    let table = |count: u16, size: u16| u64::from(count) * u64::from(size);
+    let segments = table(header.e_phnum(endian), header.e_phentsize(endian));
+    inside(len, "program header table", header.e_phoff(endian), segments)?;
+    let sections = table(header.e_shnum(endian), header.e_shentsize(endian));
+    inside(len, "section table", header.e_shoff(endian), sections)
+}
+
 /// The content of the manifest section of `bytes`, which is a complete shared library for this machine.
 pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], ManifestError> {
-    let header = header(bytes)?;
-    let endian = header.endian().map_err(damaged("header"))?;
+    let (header, endian) = header(bytes)?;
     check_machine(header, endian)?;
     let segments = segments(header, endian, bytes)?;
     check_shared(header, endian, bytes, segments)?;
     find_section(header, endian, bytes, segments)
 }
 
-fn header(bytes: &[u8]) -> Result<&Header, ManifestError> {
+fn header(bytes: &[u8]) -> Result<(&Header, Endianness), ManifestError> {
     if bytes.is_empty() {
         return Err(ManifestError::Empty);
     }
@@ -44,8 +56,9 @@ fn header(bytes: &[u8]) -> Result<&Header, ManifestError> {
         }
         _ => {}
     }
-    inside(bytes, "ELF header", 0, size_of::<Header>() as u64)?;
-    Header::parse(bytes).map_err(damaged("header"))
+    inside(bytes.len() as u64, "ELF header", 0, size_of::<Header>() as u64)?;
+    let header = Header::parse(bytes).map_err(damaged("header"))?;
+    Ok((header, header.endian().map_err(damaged("header"))?))
 }
 
 fn check_machine(header: &Header, endian: Endianness) -> Result<(), ManifestError> {
@@ -70,12 +83,12 @@ fn segments<'data>(
     bytes: &'data [u8],
 ) -> Result<&'data [Segment], ManifestError> {
     let table = u64::from(header.e_phnum(endian)) * u64::from(header.e_phentsize(endian));
-    inside(bytes, "program header table", header.e_phoff(endian), table)?;
+    inside(bytes.len() as u64, "program header table", header.e_phoff(endian), table)?;
     let segments =
         header.program_headers(endian, bytes).map_err(damaged("program header table"))?;
     for (index, segment) in segments.iter().enumerate() {
         let (offset, size) = segment.file_range(endian);
-        inside(bytes, format_args!("segment {index}"), offset, size)?;
+        inside(bytes.len() as u64, format_args!("segment {index}"), offset, size)?;
     }
     Ok(segments)
 }
@@ -86,14 +99,8 @@ fn check_shared(
     bytes: &[u8],
     segments: &[Segment],
 ) -> Result<(), ManifestError> {
+    check_type(header, endian)?;
     let not_shared = |found: String| Err(ManifestError::NotSharedLibrary { found });
-    match header.e_type(endian) {
-        elf::ET_DYN => {}
-        elf::ET_REL => return not_shared("an object file (.o)".to_owned()),
-        elf::ET_EXEC => return not_shared("an executable".to_owned()),
-        elf::ET_CORE => return not_shared("a core dump".to_owned()),
-        other => return not_shared(format!("an ELF file of type {}", other.0)),
-    }
     if !segments.iter().any(|segment| segment.p_type(endian) == elf::PT_LOAD) {
         return not_shared("an ELF file without anything to load".to_owned());
     }
@@ -110,6 +117,17 @@ fn check_shared(
     Ok(())
 }
 
+fn check_type(header: &Header, endian: Endianness) -> Result<(), ManifestError> {
+    let found = match header.e_type(endian) {
+        elf::ET_DYN => return Ok(()),
+        elf::ET_REL => "an object file (.o)".to_owned(),
+        elf::ET_EXEC => "an executable".to_owned(),
+        elf::ET_CORE => "a core dump".to_owned(),
+        other => format!("an ELF file of type {}", other.0),
+    };
+    Err(ManifestError::NotSharedLibrary { found })
+}
+
 fn find_section<'data>(
     header: &Header,
     endian: Endianness,
@@ -117,11 +135,11 @@ fn find_section<'data>(
     segments: &[Segment],
 ) -> Result<&'data [u8], ManifestError> {
     let table = u64::from(header.e_shnum(endian)) * u64::from(header.e_shentsize(endian));
-    inside(bytes, "section table", header.e_shoff(endian), table)?;
+    inside(bytes.len() as u64, "section table", header.e_shoff(endian), table)?;
     let sections = header.section_headers(endian, bytes).map_err(damaged("section table"))?;
     for (index, section) in sections.iter().enumerate() {
         if let Some((offset, size)) = section.file_range(endian) {
-            inside(bytes, format_args!("section {index}"), offset, size)?;
+            inside(bytes.len() as u64, format_args!("section {index}"), offset, size)?;
         }
     }
 
@@ -145,12 +163,11 @@ fn find_section<'data>(
 }
 
 fn inside(
-    bytes: &[u8],
+    len: u64,
     part: impl std::fmt::Display,
     offset: u64,
     size: u64,
 ) -> Result<(), ManifestError> {
-    let len = bytes.len() as u64;
     // An end beyond u64 is outside all the more; the message may show the largest number instead.
     let end = offset.saturating_add(size);
     if end <= len { Ok(()) } else { Err(ManifestError::Torn { part: part.to_string(), end, len }) }

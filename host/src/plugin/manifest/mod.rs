@@ -103,6 +103,15 @@ struct Preamble {
     crate_name: Option<String>,
 }
 
+/// Whether a file of `len` bytes may be a plugin for this host, by how it begins. `head` is its first 512 bytes, or all of
+/// a shorter one.
+///
+/// # Errors
+/// As for [`read_manifest`], which says the same of the whole file.
+pub(crate) fn check_head(head: &[u8], len: u64) -> Result<(), ManifestError> {
+    elf::check_head(head, len)
+}
+
 /// Reads the manifest out of `bytes`, the whole of a candidate, for a host that speaks `host_abi`. Of several plugins in one
 /// library it is that of the one that `file` is named after.
 ///

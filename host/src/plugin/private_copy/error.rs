@@ -57,7 +57,7 @@ pub enum CopyError {
     },
 
     /// Not a file with content.
-    #[error("{} is {found}, not a regular file: move it out of the plugin folder", path.display())]
+    #[error("{} is {found}, not a regular file: if it is in a plugin folder, move it out", path.display())]
     NotRegular {
         /// What was to be copied.
         path: PathBuf,
@@ -67,15 +67,15 @@ pub enum CopyError {
 
     /// Too big to be a plugin.
     #[error(
-        "{} has {found} bytes, and at most {limit} are read: build the plugin with \
-         strip = \"debuginfo\" or without debug = true", path.display()
+        "{} has {found} bytes, and {limit} are allowed (limits.plugin_bytes): build the plugin with \
+         strip = \"debuginfo\" or without debug = true, or raise the limit", path.display()
     )]
     TooLarge {
         /// The file that was to be copied.
         path: PathBuf,
         /// Its length.
         found: u64,
-        /// The largest length that is read.
+        /// The largest length that is allowed.
         limit: u64,
     },
 

@@ -1,7 +1,9 @@
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::time::{Duration, SystemTime};
 
 use super::*;
+
+const LIMIT: u64 = 1 << 20;
 
 struct Place {
     folder: tempfile::TempDir,
@@ -21,12 +23,16 @@ impl Place {
         path
     }
 
+    fn copy(&self, path: &Path, label: &str) -> Result<(PrivateCopy, Content), CopyError> {
+        self.own.copy(&Source::open(path, LIMIT)?, label)
+    }
+
     fn copies(&self) -> usize {
         fs::read_dir(self.own.path()).unwrap().count() - 1
     }
 
     fn refusal(&self, path: &Path) -> CopyError {
-        let error = self.own.copy(path, "x").unwrap_err();
+        let error = self.copy(path, "x").unwrap_err();
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         assert_eq!(self.copies(), 0);
         error
@@ -37,7 +43,7 @@ impl Place {
 fn a_copy_has_the_content_and_an_inode_of_its_own() {
     let place = Place::new();
     let source = place.file("a.so", b"content");
-    let (copy, bytes) = place.own.copy(&source, "hello").unwrap();
+    let (copy, bytes) = place.copy(&source, "hello").unwrap();
     assert_eq!(&*bytes, b"content");
     assert_eq!(fs::read(copy.path()).unwrap(), b"content");
     assert_eq!(copy.hash().to_string(), blake3::hash(b"content").to_hex().as_str());
@@ -46,7 +52,7 @@ fn a_copy_has_the_content_and_an_inode_of_its_own() {
         format!("hello-1.{}", std::env::consts::DLL_EXTENSION).as_str()
     );
 
-    let (again, _) = place.own.copy(&source, "hello").unwrap();
+    let (again, _) = place.copy(&source, "hello").unwrap();
     let inode = |path: &Path| fs::metadata(path).unwrap().ino();
     let inodes = [inode(&source), inode(copy.path()), inode(again.path())];
     assert!(inodes[0] != inodes[1] && inodes[1] != inodes[2] && inodes[0] != inodes[2]);
@@ -64,7 +70,7 @@ fn a_label_stays_one_plain_file_name() {
     let place = Place::new();
     let source = place.file("a.so", b"content");
     for label in ["../../up", "", "ä b\n\0", &"long".repeat(100)] {
-        let (copy, _) = place.own.copy(&source, label).unwrap();
+        let (copy, _) = place.copy(&source, label).unwrap();
         assert_eq!(copy.path().parent().unwrap(), place.own.path());
     }
 }
@@ -75,7 +81,7 @@ fn links_are_followed() {
     let target = place.file("library", b"content");
     let link = place.folder.path().join("a.so");
     symlink(&target, &link).unwrap();
-    assert_eq!(place.own.copy(&link, "a").unwrap().1[..], *b"content");
+    assert_eq!(place.copy(&link, "a").unwrap().1[..], *b"content");
 }
 
 #[test]
@@ -117,11 +123,9 @@ fn what_is_no_file_is_refused_by_name() {
 fn a_huge_file_is_refused_unread() {
     let place = Place::new();
     let path = place.folder.path().join("huge.so");
-    fs::File::create(&path).unwrap().set_len(MAX_LEN + 1).unwrap();
+    fs::File::create(&path).unwrap().set_len(LIMIT + 1).unwrap();
     let error = place.refusal(&path);
-    assert!(
-        matches!(error, CopyError::TooLarge { found, limit: MAX_LEN, .. } if found == MAX_LEN + 1)
-    );
+    assert!(matches!(error, CopyError::TooLarge { found, limit: LIMIT, .. } if found == LIMIT + 1));
 }
 
 #[test]
@@ -143,7 +147,7 @@ fn a_source_that_never_rests_is_copied_whole_or_not_at_all() {
         });
         let started = std::time::Instant::now();
         while (whole < 50 || changed < 5) && started.elapsed() < Duration::from_secs(20) {
-            match place.own.copy(&source, "a") {
+            match place.copy(&source, "a") {
                 Ok((copy, bytes)) => {
                     assert!(*bytes == *generation(bytes[0]));
                     assert_eq!(copy.hash(), blake3::hash(&bytes));
@@ -165,7 +169,7 @@ fn the_directory_is_private_and_goes_with_its_owner() {
     let metadata = fs::metadata(&path).unwrap();
     assert_eq!(metadata.mode() & 0o777, 0o700);
     let source = place.file("a.so", b"content");
-    let (copy, _) = place.own.copy(&source, "a").unwrap();
+    let (copy, _) = place.copy(&source, "a").unwrap();
     drop(place.own);
     assert!(!path.exists());
     drop(copy);
@@ -205,4 +209,21 @@ fn only_directories_of_dead_hosts_are_removed() {
     {
         assert!(kept.exists(), "{}", kept.display());
     }
+}
+
+#[test]
+fn holes_are_not_filled() {
+    let place = Place::new();
+    let path = place.folder.path().join("sparse.so");
+    let file = fs::File::create(&path).unwrap();
+    file.write_all_at(b"begin", 0).unwrap();
+    file.write_all_at(b"middle", 400_000).unwrap();
+    file.set_len(LIMIT).unwrap();
+    let (copy, bytes) = place.copy(&path, "a").unwrap();
+    assert_eq!(bytes.len() as u64, LIMIT);
+    assert_eq!((&bytes[..5], &bytes[400_000..400_006]), (&b"begin"[..], &b"middle"[..]));
+    assert!(fs::read(&path).unwrap() == *bytes);
+    assert_eq!(copy.hash(), blake3::hash(&bytes));
+    let blocks = |path: &Path| fs::metadata(path).unwrap().blocks();
+    assert!(blocks(copy.path()) <= blocks(&path) + 8, "{}", blocks(copy.path()));
 }
