@@ -125,9 +125,17 @@ impl Default for Timeouts {
 pub struct Limits {
     /// Events accepted by `send` whose handlers have not all ended. Default: 1024.
     pub queued_events: usize,
+    /// Their bytes. With one that does not fit, it is refused, as it is at the count. Default: 64 MiB.
+    pub queued_bytes: usize,
+    /// Bytes that may wait in the whole host: events that were sent, that are held or wait for subscribers, and what was
+    /// read from clients and waits to be written to them. Beyond it, the subscriber or client that holds the most is
+    /// dropped; an event that was sent is refused when that does not help. Default: 128 MiB.
+    pub waiting_bytes: usize,
     /// Events of one plugin that wait while its state is handed over. At the limit the replacement is given up and the
     /// old generation gets them; none is refused. Default: 4096.
     pub held_events: usize,
+    /// Their bytes, with the same consequence. Default: 64 MiB.
+    pub held_bytes: usize,
     /// Events caused by events: how long a chain may grow before it counts as a loop. Default: 64.
     pub event_depth: usize,
     /// Bytes of one event's payload, encoded. Default: 10 MiB.
@@ -142,6 +150,13 @@ pub struct Limits {
     pub requests_per_connection: usize,
     /// Events waiting for one slow subscriber before it is dropped. Default: 1024.
     pub subscriber_queue: usize,
+    /// Their bytes; one event may always wait. Default: 32 MiB.
+    pub subscriber_bytes: usize,
+    /// Bytes of replies and events that wait to be written to one client; one line may always wait. At the limit its
+    /// requests wait. Default: 16 MiB.
+    pub unread_bytes: usize,
+    /// Patterns that all clients together are subscribed to. Default: 16384.
+    pub subscribed_patterns: usize,
     /// Threads that run plugin code. Default: 0, which means one a processor core and at least two.
     pub workers: usize,
     /// Threads for handlers that block. Default: 64.
@@ -158,7 +173,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             queued_events: 1024,
+            queued_bytes: 64 * MIB,
+            waiting_bytes: 128 * MIB,
             held_events: 4096,
+            held_bytes: 64 * MIB,
             event_depth: 64,
             payload_bytes: 10 * MIB,
             plugin_bytes: 256 * MIB,
@@ -166,6 +184,9 @@ impl Default for Limits {
             connections: 256,
             requests_per_connection: 256,
             subscriber_queue: 1024,
+            subscriber_bytes: 32 * MIB,
+            unread_bytes: 16 * MIB,
+            subscribed_patterns: 16384,
             workers: 0,
             blocking_threads: 64,
             background_tasks: 1024,
@@ -247,7 +268,10 @@ impl Limits {
     fn check(&self) -> Result<(), Problem> {
         let Self {
             queued_events,
+            queued_bytes,
+            waiting_bytes,
             held_events,
+            held_bytes,
             event_depth,
             payload_bytes,
             plugin_bytes,
@@ -255,6 +279,9 @@ impl Limits {
             connections,
             requests_per_connection,
             subscriber_queue,
+            subscriber_bytes,
+            unread_bytes,
+            subscribed_patterns,
             workers,
             blocking_threads,
             background_tasks,
@@ -266,7 +293,10 @@ impl Limits {
         const THREADS: RangeInclusive<usize> = 1..=4096;
         let all = [
             ("queued_events", queued_events, COUNT),
+            ("queued_bytes", queued_bytes, BYTES),
+            ("waiting_bytes", waiting_bytes, BYTES),
             ("held_events", held_events, COUNT),
+            ("held_bytes", held_bytes, BYTES),
             ("event_depth", event_depth, 1..=4096),
             ("payload_bytes", payload_bytes, BYTES),
             ("plugin_bytes", plugin_bytes, BYTES),
@@ -274,6 +304,9 @@ impl Limits {
             ("connections", connections, COUNT),
             ("requests_per_connection", requests_per_connection, COUNT),
             ("subscriber_queue", subscriber_queue, COUNT),
+            ("subscriber_bytes", subscriber_bytes, BYTES),
+            ("unread_bytes", unread_bytes, BYTES),
+            ("subscribed_patterns", subscribed_patterns, COUNT),
             ("workers", workers, 0..=1024),
             ("blocking_threads", blocking_threads, THREADS),
             ("background_tasks", background_tasks, COUNT),

@@ -278,6 +278,17 @@ impl Event {
         }
     }
 
+    /// About how much memory it keeps: what it carries as JSON, and its own size. Of a plugin's value only the latter is
+    /// known.
+    pub(crate) fn bytes(&self) -> usize {
+        let json = match &self.carried {
+            Carried::Json(payload) => payload.as_json().len(),
+            Carried::Bytes(json, _) => json.len(),
+            Carried::Value(..) | Carried::Nothing => 0,
+        };
+        size_of::<Event>() + self.name().len() + json
+    }
+
     /// The plugin that emitted it; empty for the host and its clients.
     pub fn source(&self) -> &str {
         self.shared_source()

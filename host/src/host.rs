@@ -29,6 +29,7 @@ use crate::{
     config::{AfterDrain, Config, Problem, ReloadPolicy},
     dispatch::{apart::apart, call::CallSite, tally::Counts, watchdog, workers::Workers},
     event::{Event, NewEvent, Payload},
+    memory::Budget,
     plugin::{
         activate::Activation,
         announce::Announcer,
@@ -200,10 +201,13 @@ impl HostBuilder {
             site,
             RouterLimits {
                 queued_events: limits.queued_events,
+                queued_bytes: limits.queued_bytes,
+                subscriber_bytes: limits.subscriber_bytes,
                 event_depth: limits.event_depth,
                 payload_bytes: limits.payload_bytes,
                 timeout: timeouts.handler,
             },
+            Budget::new(limits.waiting_bytes),
         );
         let prober = Prober::new(probe, timeouts.probe, timeouts.init);
         if prober.is_none() {
@@ -224,6 +228,7 @@ impl HostBuilder {
                     background_tasks: limits.background_tasks,
                     subscriptions: limits.subscriptions,
                     held_events: limits.held_events,
+                    held_bytes: limits.held_bytes,
                 },
                 epoch: started,
                 configs: encoded(&config)?,
@@ -357,7 +362,8 @@ impl Host {
     /// The queue is full, or the event is too large: it was not accepted then.
     pub fn send(&self, event: NewEvent) -> Result<(), SendError> {
         let (router, name) = (&self.0.router, event.name.clone());
-        router.send(&name, || router.accept(event, None))
+        let bytes = event.payload.as_json().len();
+        router.send(&name, bytes, || router.accept(event, None))
     }
 
     /// Lets the caller see every event that matches one of the patterns, beside its handlers. At most `capacity` wait to
@@ -451,6 +457,8 @@ impl Host {
             connections: limits.connections,
             requests_per_connection: limits.requests_per_connection,
             subscriber_queue: limits.subscriber_queue,
+            unread_bytes: limits.unread_bytes,
+            subscribed_patterns: limits.subscribed_patterns,
         };
         let control = ControlSocket::bind(self.clone(), path.as_ref(), limits)?;
         self.describe(socket::EVENTS.iter().map(|event| {
@@ -595,6 +603,11 @@ impl Host {
 
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
         Host(inner)
+    }
+
+    /// What all that waits is charged to.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.0.router.budget
     }
 
     pub(crate) fn inner(&self) -> &Inner {

@@ -14,6 +14,7 @@ mod config;
 mod dispatch;
 mod event;
 mod host;
+mod memory;
 mod plugin;
 mod report;
 mod router;
@@ -30,6 +31,7 @@ pub use event::{Event, EventId, NewEvent, Payload};
 pub(crate) use host::Emission;
 pub use host::{Host, HostBuilder, StartError, UnkeptState};
 pub use ksi_plugin_api::{NameError, Pattern, abi::Counted, validate_event_name};
+pub(crate) use memory::{Account, Charge};
 pub use plugin::{
     deploy_error::DeployError,
     hand_over::HandOverError,

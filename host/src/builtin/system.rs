@@ -47,6 +47,7 @@ async fn health(host: Host, _: Nothing) -> Result<Value, Failure> {
         json!({ "name": unkept.plugin, "reason": unkept.reason, "since": since, "live": live })
     });
     let (plugins, unkept) = (live.len(), unkept.collect::<Vec<_>>());
+    let budget = host.budget();
     Ok(json!({
         "status": if unkept.is_empty() { "healthy" } else { "degraded" },
         "state_not_kept": unkept,
@@ -57,6 +58,11 @@ async fn health(host: Host, _: Nothing) -> Result<Value, Failure> {
         "events": host.event_names().len(),
         "events_emitted": inner.router.traffic.total(),
         "counts": inner.router.all_counts(),
+        "memory": {
+            "waiting_bytes": budget.used(),
+            "limit": budget.limit(),
+            "given_up": budget.given_up(),
+        },
     }))
 }
 

@@ -8,6 +8,7 @@
 //! Nothing here knows what state is or where events go afterwards.
 
 use std::{
+    fmt,
     future::Future,
     pin::pin,
     sync::{
@@ -19,6 +20,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::event::Event;
+use crate::memory::{Account, Charge};
 
 /// Events go in and out of different shards without meeting.
 const SHARDS: usize = 8;
@@ -45,24 +47,35 @@ pub(crate) struct Gate {
     left: Notify,
 }
 
-/// How many events wait, and how many may.
+/// How many events wait, and how many may; of how many bytes, and of how many they may be.
 #[derive(Debug)]
 struct Waiting {
     count: AtomicUsize,
     limit: usize,
+    account: Arc<Account>,
     full: Notify,
 }
 
 impl Waiting {
     /// Waits until as many wait as may.
-    async fn is_full(&self) {
+    async fn is_full(&self) -> Overfull {
         loop {
             let mut full = pin!(self.full.notified());
             full.as_mut().enable();
-            if self.count.load(Ordering::Acquire) >= self.limit {
-                return;
+            if let Some(overfull) = self.overfull() {
+                return overfull;
             }
             full.await;
+        }
+    }
+
+    fn overfull(&self) -> Option<Overfull> {
+        if self.count.load(Ordering::Acquire) >= self.limit {
+            Some(Overfull::Events(self.limit))
+        } else if self.account.bytes() > self.account.limit() {
+            Some(Overfull::Bytes(self.account.limit()))
+        } else {
+            None
         }
     }
 }
@@ -76,19 +89,36 @@ pub(crate) struct Inside {
 
 /// An event did not get in: it is to wait, then to be routed anew.
 #[derive(Debug)]
-pub(crate) struct Outside(Arc<Gate>);
+pub(crate) struct Outside {
+    gate: Arc<Gate>,
+    bytes: usize,
+}
 
-/// As many events wait as may, and what they wait for is not done.
+/// As much waits as may, and what it waits for is not done.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Overfull {
-    /// How many that is.
-    pub(crate) limit: usize,
+pub(crate) enum Overfull {
+    /// So many events.
+    Events(usize),
+    /// More than so many bytes of them.
+    Bytes(usize),
+}
+
+impl fmt::Display for Overfull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Overfull::Events(limit) => write!(f, "{limit} events (limits.held_events)"),
+            Overfull::Bytes(limit) => {
+                write!(f, "events of more than {limit} bytes (limits.held_bytes)")
+            }
+        }
+    }
 }
 
 impl Gate {
-    /// An open gate. When it is held, `limit` events wait at the most.
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
-        let waiting = Waiting { count: AtomicUsize::new(0), limit, full: Notify::new() };
+    /// An open gate. When it is held, `limit` events wait at the most, of as many bytes as the account allows.
+    pub(crate) fn new(limit: usize, account: Arc<Account>) -> Arc<Self> {
+        let (count, full) = (AtomicUsize::new(0), Notify::new());
+        let waiting = Waiting { count, limit, account, full };
         Arc::new(Gate {
             state: AtomicU8::new(OPEN),
             inside: Default::default(),
@@ -122,7 +152,7 @@ impl Gate {
                 return Ok(Inside { gate: self.clone(), event: number });
             }
         }
-        Err(Outside(self.clone()))
+        Err(Outside { gate: self.clone(), bytes: event.bytes() })
     }
 
     /// Whether the event, or one that it comes from, is inside.
@@ -190,8 +220,8 @@ impl Drop for Inside {
 impl Outside {
     /// Waits until the event may be routed again.
     pub(crate) async fn wait(&self) {
-        let gate = &*self.0;
-        let _waiting = Waits::begin(&gate.waiting);
+        let gate = &*self.gate;
+        let _waiting = Waits::begin(&gate.waiting, self.bytes);
         loop {
             let mut changed = pin!(gate.changed.notified());
             changed.as_mut().enable();
@@ -203,15 +233,16 @@ impl Outside {
     }
 }
 
-struct Waits<'a>(&'a Waiting);
+struct Waits<'a>(&'a Waiting, #[allow(dead_code)] Charge);
 
 impl<'a> Waits<'a> {
-    fn begin(waiting: &'a Waiting) -> Self {
-        let before = waiting.count.fetch_add(1, Ordering::AcqRel);
-        if before + 1 >= waiting.limit {
+    fn begin(waiting: &'a Waiting, bytes: usize) -> Self {
+        waiting.count.fetch_add(1, Ordering::AcqRel);
+        let charge = waiting.account.charge(bytes);
+        if waiting.overfull().is_some() {
             waiting.full.notify_waiters();
         }
-        Waits(waiting)
+        Waits(waiting, charge)
     }
 }
 
@@ -241,7 +272,7 @@ impl Hold {
             }
             tokio::select! {
                 () = left => {}
-                () = &mut full => return Err(Overfull { limit: gate.waiting.limit }),
+                overfull = &mut full => return Err(overfull),
             }
         }
     }
@@ -254,7 +285,7 @@ impl Hold {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            () = self.0.waiting.is_full() => Err(Overfull { limit: self.0.waiting.limit }),
+            overfull = self.0.waiting.is_full() => Err(overfull),
         }
     }
 
@@ -280,6 +311,7 @@ mod tests {
 
     use super::*;
     use crate::event::{EventIds, NewEvent, Payload};
+    use crate::memory::Budget;
 
     fn event(parent: Option<&Counted<Event>>, ids: &EventIds) -> Counted<Event> {
         let new = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
@@ -292,7 +324,7 @@ mod tests {
     }
 
     fn gate(limit: usize) -> Arc<Gate> {
-        Gate::new(limit)
+        Gate::new(limit, Budget::new(1 << 20).limited(10_000))
     }
 
     #[tokio::test]
@@ -353,9 +385,27 @@ mod tests {
         assert!(pending(&mut waits[0]));
         assert!(pending(&mut quiet));
         assert!(pending(&mut waits[1]));
-        assert_eq!(quiet.await, Err(Overfull { limit: 2 }));
+        assert_eq!(quiet.await, Err(Overfull::Events(2)));
         let snapshot = hold.while_waiting(std::future::pending::<()>());
-        assert_eq!(snapshot.await, Err(Overfull { limit: 2 }));
+        assert_eq!(snapshot.await, Err(Overfull::Events(2)));
         assert_eq!(hold.while_waiting(async { 7 }).await, Ok(7), "what is done is done");
+    }
+
+    #[tokio::test]
+    async fn a_hold_ends_when_what_waits_is_too_large() {
+        let (gate, ids) = (gate(100), EventIds::new());
+        let _inside = gate.enter(&event(None, &ids)).unwrap();
+        let hold = gate.hold();
+        let payload = Payload::from_json_bytes(vec![b' '; 6_000]);
+        let large = NewEvent::valid("a:b", payload);
+        let outside = |_| gate.enter(&Event::new(large.clone(), None, &ids)).unwrap_err();
+        let waiting: Vec<_> = (0..2).map(outside).collect();
+        let mut waits: Vec<_> = waiting.iter().map(|outside| Box::pin(outside.wait())).collect();
+        let mut quiet = Box::pin(hold.quiet());
+        assert!(pending(&mut waits[0]) && pending(&mut quiet));
+        assert!(pending(&mut waits[1]));
+        assert_eq!(quiet.await, Err(Overfull::Bytes(10_000)));
+        drop(waits);
+        assert_eq!(gate.waiting.account.bytes(), 0);
     }
 }

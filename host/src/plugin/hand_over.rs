@@ -77,12 +77,12 @@ pub enum HandOverError {
     },
     /// Too many events wait.
     #[error(
-        "its state cannot be handed over: {limit} events waited for it (limits.held_events) before {step}. The file is \
+        "its state cannot be handed over: {limit} waited for it before {step}. The file is \
          tried again"
     )]
     TooManyHeld {
-        /// How many may wait.
-        limit: usize,
+        /// How many may wait, and which setting says so.
+        limit: String,
         /// What had not come to its end.
         step: String,
     },
@@ -187,8 +187,8 @@ impl HandOver {
         timings.note("quiet", started.elapsed());
         let rest = || policy.hold.saturating_sub(started.elapsed()).max(LEAST);
         let workers = &self.router.site.workers;
-        let overfull = |step: &str, Overfull { limit }| HandOverError::TooManyHeld {
-            limit,
+        let overfull = |step: &str, full: Overfull| HandOverError::TooManyHeld {
+            limit: full.to_string(),
             step: step.to_owned(),
         };
         let snapshot = match wanted {
@@ -236,8 +236,8 @@ impl HandOver {
         policy: Policy,
         bad: bool,
     ) -> Result<(), HandOverError> {
-        let overfull = |Overfull { limit }| HandOverError::TooManyHeld {
-            limit,
+        let overfull = |full: Overfull| HandOverError::TooManyHeld {
+            limit: full.to_string(),
             step: format!("its calls had ended: {}", giver.facts.running()),
         };
         if let Ok(quiet) = timeout(policy.hold, hold.quiet()).await {

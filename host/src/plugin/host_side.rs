@@ -54,6 +54,8 @@ pub(crate) struct HostSideLimits {
     pub(crate) subscriptions: usize,
     /// Events that wait while the plugin's state is handed over.
     pub(crate) held_events: usize,
+    /// Their bytes.
+    pub(crate) held_bytes: usize,
 }
 
 /// The host, for one generation. Each reference that the plugin holds to it, and each waker of the plugin that the
@@ -80,7 +82,8 @@ impl HostSide {
         epoch: Instant,
         keeps_state: bool,
     ) -> Arc<Self> {
-        let gate = keeps_state.then(|| Gate::new(limits.held_events));
+        let gate = keeps_state
+            .then(|| Gate::new(limits.held_events, router.budget.limited(limits.held_bytes)));
         let tasks = BackgroundTasks::new(limits.background_tasks);
         Arc::new(HostSide {
             plugin,
@@ -332,8 +335,13 @@ impl HostApi for HostSide {
             To::Route(resolved) => resolved.name(),
             To::Name(name) => name,
         };
+        // What a value keeps beside itself is memory of its plugin's own, and how much that is nobody knows.
+        let bytes = match &content {
+            Content::Bytes(json) => json.len(),
+            Content::Value(_) => 0,
+        };
         let accept = || self.accept(parent, &to, content);
-        self.router.send(name, accept).map_err(|error| error.to_string())
+        self.router.send(name, bytes, accept).map_err(|error| error.to_string())
     }
 
     fn wait_for(

@@ -42,6 +42,7 @@ use crate::{
         tally::{Counts, Tally},
     },
     event::{Emitter, Event, EventIds, NewEvent},
+    memory::{Account, Budget},
     report::Report,
     shared_value::Keeper,
 };
@@ -51,6 +52,10 @@ use crate::{
 pub(crate) struct RouterLimits {
     /// Events that were sent and have not been handled.
     pub(crate) queued_events: usize,
+    /// Their bytes.
+    pub(crate) queued_bytes: usize,
+    /// Bytes of events that wait for one watcher.
+    pub(crate) subscriber_bytes: usize,
     /// Events between an event and the first one of its chain.
     pub(crate) event_depth: usize,
     /// Bytes of a payload.
@@ -69,6 +74,20 @@ pub enum SendError {
     QueueFull {
         /// The event.
         event: String,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// Those that are waiting are too large.
+    #[error(
+        "{event} is not accepted: with its {bytes} bytes, sent events that are not handled yet would have more than the \
+         {limit} that are allowed (limits.queued_bytes), or all that waits in the host more than limits.waiting_bytes; send \
+         fewer, or use emit, which waits"
+    )]
+    QueueBytes {
+        /// The event.
+        event: String,
+        /// How many bytes it has.
+        bytes: usize,
         /// How many there may be.
         limit: usize,
     },
@@ -92,6 +111,10 @@ pub(crate) struct Router {
     pub(crate) traffic: Traffic,
     pub(super) failures: Failures,
     queue: Arc<Semaphore>,
+    /// The bytes of what is in it.
+    sent: Arc<Account>,
+    /// Bytes that wait anywhere.
+    pub(crate) budget: Arc<Budget>,
     counts: Mutex<HashMap<HandlerName, Tally>>,
     /// Of plugins that are forgotten: the host's own sums never fall.
     forgotten: Mutex<Counts>,
@@ -118,15 +141,17 @@ impl Infos {
 }
 
 impl Router {
-    pub(crate) fn new(site: CallSite, limits: RouterLimits) -> Arc<Self> {
+    pub(crate) fn new(site: CallSite, limits: RouterLimits, budget: Arc<Budget>) -> Arc<Self> {
         Arc::new(Router {
             site,
             queue: Arc::new(Semaphore::new(limits.queued_events)),
+            sent: budget.limited(limits.queued_bytes),
+            taps: Taps::new(budget.clone(), limits.subscriber_bytes),
+            budget,
             limits,
             table: ArcSwap::default(),
             writers: Mutex::default(),
             ids: EventIds::new(),
-            taps: Arc::default(),
             traffic: Traffic::default(),
             failures: Failures::default(),
             counts: Mutex::default(),
@@ -171,20 +196,27 @@ impl Router {
         }
     }
 
-    /// Accepts an event without waiting for its handlers, or refuses it.
+    /// Accepts an event of about so many bytes without waiting for its handlers, or refuses it.
     pub(crate) fn send(
         self: &Arc<Self>,
         name: &str,
+        bytes: usize,
         accept: impl FnOnce() -> Result<Counted<Event>, String>,
     ) -> Result<(), SendError> {
         let Ok(place) = self.queue.clone().try_acquire_owned() else {
             let limit = self.limits.queued_events;
             return Err(SendError::QueueFull { event: name.to_owned(), limit });
         };
+        let bytes = bytes + size_of::<Event>();
+        let Some(charge) = self.sent.try_charge(bytes) else {
+            let limit = self.limits.queued_bytes;
+            return Err(SendError::QueueBytes { event: name.to_owned(), bytes, limit });
+        };
+        let place = Some((place, charge));
         let sent = accept().map_err(SendError::Refused)?;
         let (router, event) = (self.clone(), sent.shared_name().clone());
         self.spawn_detached(async move {
-            let gathered = router.gathered(sent, Some(place)).await;
+            let gathered = router.gathered(sent, place).await;
             tell_of_rejection(&event, &gathered, "a sent event was not handled");
         });
         Ok(())

@@ -38,6 +38,7 @@ use crate::{
         hold::{Inside, Outside},
     },
     event::Event,
+    memory::Charge,
     report::{Outcome, Report},
 };
 
@@ -119,9 +120,9 @@ impl How<'_> {
         How { form: &ReplyForm::Json, held: None, progress: None };
 }
 
-/// An event's place in the queue of what was sent. One that waits for a plugin's state gives it up, as it counts among those
+/// An event's place in the queue of what was sent, and its bytes. One that waits for a plugin's state gives it up, as it counts among those
 /// that wait for that plugin: other plugins' events would be refused for it otherwise.
-pub(crate) type Place = Option<OwnedSemaphorePermit>;
+pub(crate) type Place = Option<(OwnedSemaphorePermit, Charge)>;
 
 pub(crate) type GatheringFuture = Pin<Box<dyn Future<Output = Gathered> + Send>>;
 

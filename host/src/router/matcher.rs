@@ -219,9 +219,15 @@ fn skip_many(pattern: &[PatternSegment], places: &mut Vec<usize>) {
     places.dedup();
 }
 
-/// Any number of values by pattern. Built once, then only read.
+/// Any number of values by pattern. A change costs the way to what it changes, and the values that stand there.
 #[derive(Debug)]
 pub(crate) struct Matcher<T>(Tree<Vec<T>>);
+
+impl<T> Clone for Matcher<T> {
+    fn clone(&self) -> Self {
+        Matcher(Tree { root: self.0.root.clone() })
+    }
+}
 
 impl<T> Default for Matcher<T> {
     fn default() -> Self {
@@ -233,6 +239,23 @@ impl<T: Clone> Matcher<T> {
     /// Adds `value` under `pattern`.
     pub(crate) fn insert(&mut self, pattern: &Pattern, value: T) {
         self.0.change_pattern(pattern, |values| values.get_or_insert_default().push(value));
+    }
+
+    /// Takes the values under `pattern` out that are meant.
+    pub(crate) fn remove(&mut self, pattern: &Pattern, is_meant: impl Fn(&T) -> bool) {
+        self.0.change_pattern(pattern, |values| {
+            if let Some(there) = values {
+                there.retain(|value| !is_meant(value));
+                if there.is_empty() {
+                    *values = None;
+                }
+            }
+        });
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.root.is_empty()
     }
 
     /// Every value whose pattern matches `name`, in no order; one that stands under several patterns comes several

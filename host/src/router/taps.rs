@@ -1,40 +1,62 @@
 //! Taps: watchers that see events pass without handling them.
 //!
-//! A tap never slows an emitter down. Its queue is bounded; when it is full the tap is closed, and its reader learns
-//! how many events it has missed by then.
+//! A tap never slows an emitter down. Its queue is bounded, by a count and in bytes; when it is full the tap is closed, and
+//! its reader learns how many events it has missed by then. When all that waits in the host is too much, the tap that
+//! holds the most is given up: what waits in it is missed, too.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
 use ksi_plugin_api::Pattern;
-use tokio::sync::{
-    Notify,
-    mpsc::{self, error::TrySendError},
-};
+use tokio::sync::Notify;
 
 use super::matcher::Matcher;
 use crate::event::Event;
+use crate::memory::{Account, Budget, Shared};
 use ksi_plugin_api::abi::Counted;
 
 /// All taps of a router.
-#[derive(Default)]
 pub(crate) struct Taps {
-    list: Mutex<Vec<(Vec<Pattern>, Arc<Tap>)>>,
+    budget: Arc<Budget>,
+    /// Bytes that may wait in one of them.
+    queue_bytes: usize,
+    /// One who changes it holds the lock.
     matcher: ArcSwap<Matcher<Arc<Tap>>>,
+    writers: Mutex<()>,
     /// Spares emitters the look-up while nobody watches.
     any: AtomicBool,
 }
 
 struct Tap {
-    /// `None` once it was full: then the reader comes to the end of what fitted.
-    sender: Mutex<Option<mpsc::Sender<Counted<Event>>>>,
-    /// Events that did not fit.
-    missed: AtomicU64,
-    overflowed: Notify,
+    patterns: Vec<Pattern>,
+    /// Events that may wait.
+    capacity: usize,
+    /// Their bytes.
+    limit: usize,
+    account: Arc<Account>,
+    queue: Mutex<Queue>,
+    arrived: Notify,
+    closed: Notify,
 }
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Shown>,
+    /// Nothing is added any more: the reader comes to the end of what fitted.
+    closed: bool,
+    /// Events that did not fit.
+    missed: u64,
+}
+
+/// An event, and what it takes for as long as it waits for anybody.
+type Shown = Arc<(Counted<Event>, Shared)>;
 
 /// What a watcher reads.
 #[derive(Debug)]
@@ -47,23 +69,41 @@ pub enum Watched {
 
 /// A watcher's end of a tap. Dropping it ends the watch.
 pub struct Watch {
-    receiver: mpsc::Receiver<Counted<Event>>,
     tap: Arc<Tap>,
     taps: Arc<Taps>,
     over: bool,
 }
 
 impl Taps {
+    pub(crate) fn new(budget: Arc<Budget>, queue_bytes: usize) -> Arc<Taps> {
+        let (matcher, writers, any) = (ArcSwap::default(), Mutex::default(), AtomicBool::default());
+        Arc::new(Taps { budget, queue_bytes, matcher, writers, any })
+    }
+
     pub(crate) fn watch(self: &Arc<Self>, patterns: &[Pattern], capacity: usize) -> Watch {
-        let (sender, receiver) = mpsc::channel(capacity.max(1));
-        let sender = Mutex::new(Some(sender));
-        let tap = Tap { sender, missed: AtomicU64::new(0), overflowed: Notify::new() };
-        let tap = Arc::new(tap);
-        let mut list = self.lock();
-        list.push((patterns.to_vec(), tap.clone()));
-        self.publish_list(&list);
-        drop(list);
-        Watch { receiver, tap, taps: self.clone(), over: false }
+        let tap = Arc::new_cyclic(|tap: &Weak<Tap>| {
+            let tap = tap.clone();
+            let give_up = move || {
+                if let Some(tap) = tap.upgrade() {
+                    tap.give_up();
+                }
+            };
+            Tap {
+                patterns: patterns.to_vec(),
+                capacity: capacity.max(1),
+                limit: self.queue_bytes,
+                account: self.budget.account(give_up),
+                queue: Mutex::default(),
+                arrived: Notify::new(),
+                closed: Notify::new(),
+            }
+        });
+        self.change(|matcher| {
+            for pattern in &tap.patterns {
+                matcher.insert(pattern, tap.clone());
+            }
+        });
+        Watch { tap, taps: self.clone(), over: false }
     }
 
     /// Whether anybody watches events of this name.
@@ -93,46 +133,70 @@ impl Taps {
                 return;
             }
         };
+        let bytes = event.bytes();
+        // Before any queue is locked: this may give up any tap.
+        let shown = Arc::new((event, self.budget.share(bytes)));
         for tap in taps {
-            tap.show(&event);
+            tap.show(&shown, bytes);
         }
     }
 
     fn remove(&self, tap: &Arc<Tap>) {
-        let mut list = self.lock();
-        list.retain(|(_, known)| !Arc::ptr_eq(known, tap));
-        self.publish_list(&list);
-    }
-
-    fn publish_list(&self, list: &[(Vec<Pattern>, Arc<Tap>)]) {
-        let mut matcher = Matcher::default();
-        for (patterns, tap) in list {
-            for pattern in patterns {
-                matcher.insert(pattern, tap.clone());
+        self.change(|matcher| {
+            for pattern in &tap.patterns {
+                matcher.remove(pattern, |known| Arc::ptr_eq(known, tap));
             }
-        }
-        self.matcher.store(Arc::new(matcher));
-        self.any.store(!list.is_empty(), Ordering::Relaxed);
+        });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Vec<Pattern>, Arc<Tap>)>> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what is touched, and shares all else with the one before.
+    fn change(&self, change: impl FnOnce(&mut Matcher<Arc<Tap>>)) {
+        let _turn = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut matcher = Matcher::clone(&self.matcher.load());
+        change(&mut matcher);
+        self.any.store(!matcher.is_empty(), Ordering::Relaxed);
+        self.matcher.store(Arc::new(matcher));
     }
 }
 
 impl Tap {
-    fn show(&self, event: &Counted<Event>) {
-        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = match &*sender {
-            Some(open) => matches!(open.try_send(event.clone()), Err(TrySendError::Full(_))),
-            None => true,
-        };
-        if full {
-            // In this order, because the reader looks at the number when it has come to the end.
-            self.missed.fetch_add(1, Ordering::AcqRel);
-            *sender = None;
-            self.overflowed.notify_waiters();
+    fn show(&self, event: &Shown, bytes: usize) {
+        let mut queue = self.queue();
+        // One event is taken however large it is.
+        let fits = queue.waiting.is_empty()
+            || (queue.waiting.len() < self.capacity && self.account.bytes() + bytes <= self.limit);
+        if fits && !queue.closed && !self.account.is_over() {
+            self.account.hold(bytes);
+            queue.waiting.push_back(event.clone());
+            let first = queue.waiting.len() == 1;
+            drop(queue);
+            if first {
+                self.arrived.notify_one();
+            }
+        } else {
+            queue.missed += 1;
+            self.close(queue);
         }
+    }
+
+    fn close(&self, mut queue: MutexGuard<'_, Queue>) {
+        queue.closed = true;
+        drop(queue);
+        self.arrived.notify_one();
+        self.closed.notify_waiters();
+    }
+
+    /// Lets go of all that waits, which counts as missed.
+    fn give_up(&self) {
+        let mut queue = self.queue();
+        let waiting = std::mem::take(&mut queue.waiting);
+        queue.missed += waiting.len() as u64;
+        self.account.let_go(waiting.iter().map(|shown| shown.0.bytes()).sum());
+        self.close(queue);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,39 +206,45 @@ impl Watch {
         if self.over {
             return None;
         }
-        match self.receiver.recv().await {
-            Some(event) => Some(Watched::Event(event)),
-            None => {
-                self.over = true;
-                self.taps.remove(&self.tap);
-                Some(Watched::Missed(self.tap.missed.load(Ordering::Acquire)))
+        loop {
+            {
+                let mut queue = self.tap.queue();
+                if let Some(shown) = queue.waiting.pop_front() {
+                    self.tap.account.let_go(shown.0.bytes());
+                    drop(queue);
+                    return Some(Watched::Event(shown.0.clone()));
+                }
+                if queue.closed {
+                    self.over = true;
+                    let missed = queue.missed;
+                    drop(queue);
+                    self.taps.remove(&self.tap);
+                    return Some(Watched::Missed(missed));
+                }
             }
+            self.tap.arrived.notified().await;
         }
     }
 
     /// How many events did not fit so far.
     pub fn missed(&self) -> u64 {
-        self.tap.missed.load(Ordering::Acquire)
+        self.tap.queue().missed
     }
 
-    /// Gives up what waits to be read; how many events that were.
-    pub fn discard(&mut self) -> u64 {
-        let mut discarded = 0;
-        while self.receiver.try_recv().is_ok() {
-            discarded += 1;
-        }
-        discarded
+    /// Gives up what waits to be read, which counts as missed from then on, and what comes.
+    pub fn discard(&mut self) {
+        self.tap.give_up();
     }
 
     /// Resolves when an event did not fit. What fitted can still be read; nothing is added to it.
     pub async fn overflowed(&self) {
         loop {
-            let mut overflowed = std::pin::pin!(self.tap.overflowed.notified());
-            overflowed.as_mut().enable();
-            if self.tap.missed.load(Ordering::Acquire) > 0 {
+            let mut closed = pin!(self.tap.closed.notified());
+            closed.as_mut().enable();
+            if self.tap.queue().closed {
                 return;
             }
-            overflowed.await;
+            closed.await;
         }
     }
 }
@@ -197,13 +267,17 @@ mod tests {
         Counted::new(Event::new(new, None, ids))
     }
 
+    fn taps() -> Arc<Taps> {
+        Taps::new(Budget::new(1 << 20), 1 << 19)
+    }
+
     fn patterns(texts: &[&str]) -> Vec<Pattern> {
         texts.iter().map(|text| Pattern::parse(text).unwrap()).collect()
     }
 
     #[tokio::test]
     async fn a_watcher_sees_each_matching_event_once() {
-        let (taps, ids) = (Arc::new(Taps::default()), EventIds::new());
+        let (taps, ids) = (taps(), EventIds::new());
         let mut watch = taps.watch(&patterns(&["a:*", "a:b", "*:b"]), 8);
         for name in ["a:b", "c:d", "a:c"] {
             taps.show(&event(&ids, name));
@@ -220,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_watcher_gets_what_fitted_and_then_the_number_it_missed() {
-        let (taps, ids) = (Arc::new(Taps::default()), EventIds::new());
+        let (taps, ids) = (taps(), EventIds::new());
         let mut watch = taps.watch(&patterns(&["*"]), 2);
         for _ in 0..5 {
             taps.show(&event(&ids, "a:b"));
@@ -233,7 +307,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_watcher_that_reads_while_its_queue_overflows_learns_of_the_end() {
-        let (taps, ids) = (Arc::new(Taps::default()), EventIds::new());
+        let (taps, ids) = (taps(), EventIds::new());
         let event = event(&ids, "a:b");
         for _ in 0..3_000 {
             let mut watch = taps.watch(&patterns(&["*"]), 1);
@@ -250,5 +324,64 @@ mod tests {
             }
             emitting.await.unwrap();
         }
+    }
+
+    fn large(ids: &EventIds, bytes: usize) -> Counted<Event> {
+        let payload = Payload::from_json_bytes(vec![b' '; bytes]);
+        Counted::new(Event::new(NewEvent::new("a:b", payload).unwrap(), None, ids))
+    }
+
+    #[tokio::test]
+    async fn a_queue_is_full_of_few_events_when_they_are_large() {
+        let (taps, ids) = (taps(), EventIds::new());
+        let mut watch = taps.watch(&patterns(&["*"]), 1000);
+        for _ in 0..5 {
+            taps.show(&large(&ids, 200_000));
+        }
+        for _ in 0..2 {
+            assert!(matches!(watch.next().await, Some(Watched::Event(_))));
+        }
+        assert!(matches!(watch.next().await, Some(Watched::Missed(3))));
+        assert_eq!(taps.budget.used(), 0);
+        let mut watch = taps.watch(&patterns(&["*"]), 1000);
+        taps.show(&large(&ids, 900_000));
+        assert!(matches!(watch.next().await, Some(Watched::Event(_))), "one is taken all the same");
+    }
+
+    #[tokio::test]
+    async fn many_that_do_not_read_hold_no_more_than_the_budget_and_one_that_reads_misses_nothing()
+    {
+        let (taps, ids) = (Taps::new(Budget::new(1 << 20), 1 << 22), EventIds::new());
+        let idle: Vec<_> = (0..20).map(|_| taps.watch(&patterns(&["a:*"]), 1000)).collect();
+        let mut reading = taps.watch(&patterns(&["a:b"]), 1000);
+        for _ in 0..100 {
+            taps.show(&large(&ids, 30_000));
+            assert!(taps.budget.used() <= taps.budget.limit(), "{}", taps.budget.used());
+            assert!(matches!(reading.next().await, Some(Watched::Event(_))));
+        }
+        assert!(idle.iter().all(|idle| idle.missed() > 0));
+        assert!(taps.budget.given_up() > 0);
+        drop(idle);
+        assert_eq!(taps.budget.used(), 0);
+    }
+
+    #[test]
+    fn a_watch_costs_its_own_patterns_however_many_others_there_are() {
+        let taps = taps();
+        let own = |number: usize| {
+            let texts: Vec<String> = (0..64).map(|n| format!("n{number}:e{n}:*")).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            taps.watch(&patterns(&texts), 8)
+        };
+        let others: Vec<_> = (0..500).map(own).collect();
+        let begin = std::time::Instant::now();
+        for number in 0..20 {
+            drop(own(1_000 + number));
+        }
+        // Building all of it anew, as was done once, takes a second in an unoptimized test.
+        let took = begin.elapsed();
+        assert!(took < std::time::Duration::from_millis(500), "{took:?}");
+        drop(others);
+        assert!(taps.matcher.load().is_empty() && !taps.any.load(Ordering::Relaxed));
     }
 }

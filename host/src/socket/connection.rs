@@ -19,7 +19,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -29,7 +29,7 @@ use super::request::{self, Reason};
 use super::serving::{Client, Work};
 use super::turn::Turn;
 use super::writer::{self, Batch};
-use crate::Host;
+use crate::{Charge, Host};
 
 /// How often a subscriber that sends no more is looked at: has it hung up?
 const HANG_UP_CHECK: Duration = Duration::from_secs(1);
@@ -42,18 +42,35 @@ pub(super) async fn serve(
     limits: SocketLimits,
     stopping: watch::Receiver<bool>,
     timers: Handle,
+    patterns: Arc<Semaphore>,
 ) {
     let (read, write) = stream.into_split();
-    let (lines, queue) = mpsc::channel(writer::QUEUE);
-    let reader =
-        Reader { socket: read, lines: Lines::new(limits.line_bytes), replies: Batch::default() };
-    let client = Client::new(host, lines, &limits);
+    let given_up = Arc::new(Notify::new());
+    let give_up = given_up.clone();
+    let account = host.budget().account(move || give_up.notify_one());
+    let (lines, queue) = writer::outbox(limits.unread_bytes, account.clone());
+    let reader = Reader {
+        socket: read,
+        lines: Lines::new(limits.line_bytes),
+        held: account.charge(0),
+        replies: Batch::default(),
+    };
+    let client = Client::new(host, lines, account.clone(), &limits, patterns);
     // In this order, so that what is served in a poll is written at the end of it.
-    tokio::join!(
-        biased;
-        converse(client, reader, stopping, timers),
-        writer::run(write, queue),
-    );
+    let served = async {
+        tokio::join!(
+            biased;
+            converse(client, reader, stopping, timers),
+            writer::run(write, queue),
+        );
+    };
+    tokio::select! {
+        () = served => {}
+        () = given_up.notified() => tracing::warn!(
+            bytes = account.bytes(),
+            "cut off the client that most of what waits in the host belongs to (limits.waiting_bytes)"
+        ),
+    }
 }
 
 /// Reads and serves until there is no more to do for this client.
@@ -94,6 +111,8 @@ async fn converse(
 struct Reader {
     socket: OwnedReadHalf,
     lines: Lines,
+    /// What it has of lines, beyond a little.
+    held: Charge,
     /// Of requests that were served in place.
     replies: Batch,
 }
@@ -102,7 +121,7 @@ impl Reader {
     /// Serves requests until the client hangs up. Dropping this loses no event that was emitted and no reply; all
     /// that is cut short is a request that still waits for its slots, or an answer about a subscription.
     async fn serve_all(&mut self, client: &Arc<Client>) {
-        let Reader { socket, lines, replies } = self;
+        let Reader { socket, lines, held, replies } = self;
         let limit = lines.limit();
         let mut turn = Turn::begin();
         loop {
@@ -131,6 +150,7 @@ impl Reader {
                     }
                 }
             };
+            held.set(lines.bytes());
             // An error is a hang-up too: a client that left with replies unread resets the connection.
             if !filled.unwrap_or(false) {
                 return;

@@ -69,6 +69,11 @@ impl Lines {
         Ok(source.read_buf(&mut self.buffer).await? > 0)
     }
 
+    /// Bytes that it takes, beyond those that every client has.
+    pub(super) fn bytes(&self) -> usize {
+        self.buffer.capacity().saturating_sub(KEPT)
+    }
+
     pub(super) fn limit(&self) -> usize {
         self.limit
     }

@@ -46,6 +46,11 @@ pub struct SocketLimits {
     pub requests_per_connection: usize,
     /// Events that may wait for one subscriber. With one more it is dropped.
     pub subscriber_queue: usize,
+    /// Bytes of lines that may wait to be written to one client. At the limit its requests wait; one line may always
+    /// wait, however long it is.
+    pub unread_bytes: usize,
+    /// Patterns that all clients together may be subscribed to.
+    pub subscribed_patterns: usize,
 }
 
 /// A control socket that is being served.
@@ -109,6 +114,8 @@ impl SocketLimits {
             connections: self.connections.clamp(1, MOST),
             requests_per_connection: self.requests_per_connection.clamp(1, MOST),
             subscriber_queue: self.subscriber_queue.clamp(1, MOST),
+            unread_bytes: self.unread_bytes.max(1),
+            subscribed_patterns: self.subscribed_patterns.clamp(1, MOST),
         }
     }
 }

@@ -5,23 +5,27 @@
 //! host's side of the queue is bounded, and whoever emits never waits for it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use async_task::FallibleTask;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 
 use super::reply::{self, Failure, Reply};
 use super::request::Request;
 use super::unix_now;
-use super::writer::Line;
+use super::writer::Outbox;
 use crate::{Host, NameError, Pattern, Watch, Watched};
 
 /// Subscriptions that one connection may have.
 const MOST_SUBSCRIPTIONS: usize = 16;
 /// Patterns that one subscription may have: every event of the host is compared with each of them.
 const MOST_PATTERNS: usize = 64;
+
+/// What the last line of a subscriber takes, in bytes.
+const LAST: usize = 512;
 
 /// So many events are pushed before others have their turn.
 const TURN: usize = 64;
@@ -82,15 +86,22 @@ pub(crate) const EVENTS: &[SocketEvent] = &[
 /// What a connection is subscribed to.
 pub(super) struct Monitor {
     host: Host,
-    lines: mpsc::Sender<Line>,
+    lines: Outbox,
     queue: usize,
+    /// Patterns that may be subscribed to, of all clients together.
+    patterns: Arc<Semaphore>,
     /// Held over a whole request, so that two of them about one subscription cannot mix.
     subscriptions: Mutex<HashMap<String, Subscription>>,
 }
 
 impl Monitor {
-    pub(super) fn new(host: Host, lines: mpsc::Sender<Line>, queue: usize) -> Monitor {
-        Monitor { host, lines, queue, subscriptions: Mutex::default() }
+    pub(super) fn new(
+        host: Host,
+        lines: Outbox,
+        queue: usize,
+        patterns: Arc<Semaphore>,
+    ) -> Monitor {
+        Monitor { host, lines, queue, patterns, subscriptions: Mutex::default() }
     }
 
     /// Whether the request is one that [`answer`](Monitor::answer) answers.
@@ -138,6 +149,9 @@ impl Monitor {
                 most: MOST_SUBSCRIPTIONS,
             });
         }
+        let number = u32::try_from(patterns.len()).unwrap_or(u32::MAX);
+        let places = self.patterns.clone().try_acquire_many_owned(number);
+        let places = places.map_err(|_| Refusal::TooManyPatterns)?;
         // The new one listens before the old one ends, so that between the two no event is lost.
         let watch = self.host.watch(&patterns, self.queue);
         if let Some(replaced) = subscriptions.remove(&client_id) {
@@ -154,7 +168,7 @@ impl Monitor {
             queue: self.queue,
         };
         let task = self.host.spawn(pushes.run(ended)).fallible();
-        subscriptions.insert(client_id, Subscription { end, task });
+        subscriptions.insert(client_id, Subscription { end, task, _places: places });
         Ok(())
     }
 
@@ -174,7 +188,7 @@ impl Monitor {
 
     /// To a connection that has just ended nothing needs to be sent any more.
     async fn send(&self, line: Vec<u8>) {
-        let _ = self.lines.send(Line::Next(line)).await;
+        let _ = self.lines.send(line).await;
     }
 }
 
@@ -182,6 +196,7 @@ impl Monitor {
 struct Subscription {
     end: oneshot::Sender<()>,
     task: FallibleTask<()>,
+    _places: OwnedSemaphorePermit,
 }
 
 impl Subscription {
@@ -200,7 +215,7 @@ impl Subscription {
 /// The task of a subscription.
 struct Pushes {
     watch: Watch,
-    lines: mpsc::Sender<Line>,
+    lines: Outbox,
     client_id: String,
     queue: usize,
 }
@@ -232,13 +247,13 @@ impl Pushes {
         let event = match watched {
             None => return false,
             Some(Watched::Event(event)) => event,
-            Some(Watched::Missed(missed)) => {
-                // A client that is gone needs none.
-                let _ = self.lines.send(self.last(missed)).await;
+            Some(Watched::Missed(_)) => {
+                self.send_last(0).await;
                 return false;
             }
         };
-        let line = Line::Next(reply::push(&event));
+        let line = reply::push(&event);
+        drop(event);
         let sent = tokio::select! {
             biased;
             sent = self.lines.send(line) => Some(sent.is_ok()),
@@ -249,19 +264,21 @@ impl Pushes {
         match sent {
             Some(sent) => sent,
             None => {
-                let given_up = 1 + self.watch.discard();
-                // It is told when there is room for it, with what it has missed by then.
-                let Ok(room) = self.lines.reserve().await else { return false };
-                room.send(self.last(given_up + self.watch.missed()));
+                self.watch.discard();
+                self.send_last(1).await;
                 false
             }
         }
     }
 
-    /// The last line, which closes the connection.
-    fn last(&self, missed: u64) -> Line {
-        tracing::info!(client_id = %self.client_id, missed, "dropped a slow subscriber");
-        Line::Last(reply::dropped(&self.client_id, missed, self.queue))
+    /// Sends the last line, which closes the connection, when there is room for it, with what was missed by then: so many
+    /// and what found no room. A client that is gone needs none.
+    async fn send_last(&self, missed: u64) {
+        if let Ok(room) = self.lines.room_for(LAST).await {
+            let missed = missed + self.watch.missed();
+            tracing::info!(client_id = %self.client_id, missed, "dropped a slow subscriber");
+            room.send_last(reply::dropped(&self.client_id, missed, self.queue));
+        }
     }
 }
 
@@ -278,6 +295,11 @@ enum Refusal {
     PatternNotText { found: String },
     #[error("too many {what}: at most {most}")]
     TooMany { what: &'static str, most: usize },
+    #[error(
+        "too many patterns: all clients together are subscribed to as many as may be \
+         (limits.subscribed_patterns)"
+    )]
+    TooManyPatterns,
 }
 
 impl Refusal {
@@ -285,7 +307,7 @@ impl Refusal {
         match self {
             Refusal::NotAnObject | Refusal::Parameter { .. } => "invalid_data",
             Refusal::Pattern(_) | Refusal::PatternNotText { .. } => "invalid_pattern",
-            Refusal::TooMany { .. } => "too_many",
+            Refusal::TooMany { .. } | Refusal::TooManyPatterns => "too_many",
         }
     }
 }

@@ -158,8 +158,9 @@ pub(super) fn push(event: &Event) -> Vec<u8> {
 
 /// The last line for a subscriber that did not keep up.
 pub(super) fn dropped(client_id: &str, missed: u64, queue: usize) -> Vec<u8> {
-    let reason =
-        format!("more than {queue} events waited for this subscriber; the connection is closed");
+    let reason = format!(
+        "more than {queue} events waited for this subscriber, or too many bytes; the connection is closed"
+    );
     let data = json!({ "client_id": client_id, "missed": missed, "reason": reason });
     push_line("monitor:dropped", &encode(&data), unix_now(), |_| ())
 }

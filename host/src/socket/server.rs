@@ -1,11 +1,12 @@
 //! Accepting clients, up to a number of them, and ending with all of them answered.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -25,6 +26,7 @@ pub(super) async fn run(
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut clients = JoinSet::new();
+    let patterns = Arc::new(Semaphore::new(limits.subscribed_patterns));
     let stop = stopping.clone();
     loop {
         let accepted = tokio::select! {
@@ -44,7 +46,9 @@ pub(super) async fn run(
                     }
                 };
                 let (limits, stop, timers) = (limits.clone(), stop.clone(), Handle::current());
-                let served = connection::serve(client, host.clone(), limits, stop, timers);
+                let patterns = patterns.clone();
+                let served =
+                    connection::serve(client, host.clone(), limits, stop, timers, patterns);
                 // When this one is dropped, the other one is, there.
                 clients.spawn(host.spawn(served).fallible());
             }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::SocketLimits;
 use super::monitor::{EVENTS, Monitor};
@@ -23,8 +23,8 @@ use super::reply::{self, Reply};
 use super::request::{CorrelationId, Malformed, Request};
 use super::turn::Turn;
 use super::unix_now;
-use super::writer::{Batch, Line};
-use crate::{Emission, Host, NewEvent, Payload, Report};
+use super::writer::{Batch, Outbox};
+use crate::{Account, Charge, Emission, Host, NewEvent, Payload, Report};
 
 /// What one slot holds of a request, in bytes.
 const SLOT: usize = 64 * 1024;
@@ -36,7 +36,8 @@ const REMEMBERED: usize = 16;
 /// What all requests of a connection share.
 pub(super) struct Client {
     host: Host,
-    pub(super) lines: mpsc::Sender<Line>,
+    pub(super) lines: Outbox,
+    account: Arc<Account>,
     pub(super) monitor: Monitor,
     slots: usize,
     free: Arc<Semaphore>,
@@ -54,7 +55,13 @@ pub(super) enum Work<'a> {
 /// What is served in order, with its slots.
 struct Ordered {
     work: Work<'static>,
-    slots: Option<OwnedSemaphorePermit>,
+    slots: Slots,
+}
+
+/// What a request takes until it is answered: slots, and its bytes.
+struct Slots {
+    _taken: Option<OwnedSemaphorePermit>,
+    _charge: Charge,
 }
 
 /// A request whose event is being emitted.
@@ -67,12 +74,19 @@ struct Emitting<'a> {
 }
 
 impl Client {
-    pub(super) fn new(host: Host, lines: mpsc::Sender<Line>, limits: &SocketLimits) -> Arc<Client> {
+    pub(super) fn new(
+        host: Host,
+        lines: Outbox,
+        account: Arc<Account>,
+        limits: &SocketLimits,
+        patterns: Arc<Semaphore>,
+    ) -> Arc<Client> {
         let slots = limits.requests_per_connection;
         Arc::new(Client {
-            monitor: Monitor::new(host.clone(), lines.clone(), limits.subscriber_queue),
+            monitor: Monitor::new(host.clone(), lines.clone(), limits.subscriber_queue, patterns),
             host,
             lines,
+            account,
             slots,
             free: Arc::new(Semaphore::new(slots)),
             quick: Quick::default(),
@@ -90,15 +104,16 @@ impl Client {
         turn: &mut Turn,
     ) {
         let slots = u32::try_from(1 + (bytes / SLOT).min(self.slots - 1)).unwrap_or(u32::MAX);
-        if self.free.available_permits() < slots as usize {
+        if self.free.available_permits() < slots as usize || !self.lines.has_room() {
             replies.hand_over(&self.lines).await;
             self.until_free(slots).await;
+            self.lines.until_room().await;
             *turn = Turn::begin();
         }
         let ordered = !work.is_correlated();
         match work {
             work if ordered && (work.is_subscription() || self.in_order().is_some()) => {
-                self.serve_in_order(work.into_owned(), slots, replies);
+                self.serve_in_order(work.into_owned(), slots, bytes, replies);
             }
             Work::Malformed(malformed) => reply::malformed(&malformed, replies.lines()),
             Work::Request(request) if Monitor::is_for(&request) => {
@@ -124,6 +139,7 @@ impl Client {
                         return self.answer(&event, &correlation_id, &report, at, lines);
                     }
                 }
+                let slots = self.take(slots, bytes);
                 self.serve_in_task(emitting.into_owned(), slots, ordered.then_some(replies));
             }
         }
@@ -144,10 +160,10 @@ impl Client {
     fn serve_in_task(
         self: &Arc<Self>,
         emitting: Emitting<'static>,
-        slots: u32,
+        slots: Slots,
         before: Option<&mut Batch>,
     ) {
-        let (slots, client, ordered) = (self.take(slots), self.clone(), before.is_some());
+        let (client, ordered) = (self.clone(), before.is_some());
         if ordered {
             *self.in_order() = Some(VecDeque::new());
         }
@@ -163,8 +179,14 @@ impl Client {
     }
 
     /// Puts a request in line, behind the replies that there are.
-    fn serve_in_order(self: &Arc<Self>, work: Work<'static>, slots: u32, before: &mut Batch) {
-        let next = Ordered { work, slots: self.take(slots) };
+    fn serve_in_order(
+        self: &Arc<Self>,
+        work: Work<'static>,
+        slots: u32,
+        bytes: usize,
+        before: &mut Batch,
+    ) {
+        let next = Ordered { work, slots: self.take(slots, bytes) };
         let mut in_order = self.in_order();
         // No bound of its own: all that is in it holds a slot.
         if let Some(waiting) = &mut *in_order {
@@ -228,6 +250,8 @@ impl Client {
         }
         let mut line = Vec::new();
         self.answer(&event, &correlation_id, &report, unix_now(), &mut line);
+        // It holds the reply, and the client may take long to read it.
+        drop(report);
         self.send(line).await;
     }
 
@@ -268,13 +292,14 @@ impl Client {
     async fn send(&self, line: Vec<u8>) {
         if !line.is_empty() {
             // A client that is gone misses its reply; the event had its outcome all the same.
-            let _ = self.lines.send(Line::Next(line)).await;
+            let _ = self.lines.send(line).await;
         }
     }
 
-    /// Takes slots that are known to be free.
-    fn take(&self, slots: u32) -> Option<OwnedSemaphorePermit> {
-        self.free.clone().try_acquire_many_owned(slots).ok()
+    /// Takes slots that are known to be free, for a request of so many bytes.
+    fn take(&self, slots: u32, bytes: usize) -> Slots {
+        let taken = self.free.clone().try_acquire_many_owned(slots).ok();
+        Slots { _taken: taken, _charge: self.account.charge(bytes) }
     }
 
     /// Not part of the connection's task: what was begun is served also when the connection is cut off.

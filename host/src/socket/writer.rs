@@ -1,11 +1,16 @@
-//! The writing end of a connection: one task's work, one bounded queue.
+//! The writing end of a connection: one task's work, one queue that is bounded by a count and in bytes.
 //!
 //! Whoever has a line for the client puts it into the queue and waits while it is full; that is how a
 //! client that does not read comes to hold up its own requests and nothing else.
 
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::yield_now;
+
+use crate::{Account, Charge};
 
 /// Lines that wait for the writer.
 pub(super) const QUEUE: usize = 32;
@@ -16,12 +21,96 @@ const BATCH: usize = 64 * 1024;
 /// So many batches are written before others have their turn.
 const TURN: usize = 16;
 
-/// A line for the client, with its line end.
-pub(super) enum Line {
-    /// One among others, or several at once.
-    Next(Vec<u8>),
+/// The unit in which a client's unread bytes are bounded.
+const UNIT: usize = 1024;
+
+/// What is written at once, with its line ends.
+pub(super) struct Line {
+    bytes: Vec<u8>,
     /// After this one the connection is closed.
-    Last(Vec<u8>),
+    last: bool,
+    waits: Waits,
+}
+
+/// What a line takes until it is written.
+struct Waits {
+    _charge: Charge,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Where lines for a client are put. Clones share it.
+#[derive(Clone)]
+pub(super) struct Outbox {
+    queue: mpsc::Sender<Line>,
+    room: Arc<Semaphore>,
+    most: u32,
+    account: Arc<Account>,
+}
+
+/// There is room for a line.
+pub(super) struct Room<'a> {
+    place: mpsc::Permit<'a, Line>,
+    waits: Waits,
+}
+
+/// The client is gone, or was told its last line.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+/// An outbox for so many bytes, and what the writer takes out of it.
+pub(super) fn outbox(bytes: usize, account: Arc<Account>) -> (Outbox, mpsc::Receiver<Line>) {
+    let (queue, lines) = mpsc::channel(QUEUE);
+    let most = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 3);
+    let room = Arc::new(Semaphore::new(most as usize));
+    (Outbox { queue, room, most, account }, lines)
+}
+
+impl Outbox {
+    /// Puts a line in once there is room for it. It is charged to the client from here on.
+    pub(super) async fn send(&self, line: Vec<u8>) -> Result<(), Closed> {
+        self.room_for(line.len()).await?.send(line);
+        Ok(())
+    }
+
+    /// Waits for room for a line of so many bytes. A line that is larger than all there may be has it when nothing else
+    /// waits.
+    pub(super) async fn room_for(&self, bytes: usize) -> Result<Room<'_>, Closed> {
+        let charge = self.account.charge(bytes);
+        let units = u32::try_from(bytes / UNIT + 1).unwrap_or(u32::MAX).min(self.most);
+        let room = self.room.clone().acquire_many_owned(units).await.map_err(|_| Closed)?;
+        let place = self.queue.reserve().await.map_err(|_| Closed)?;
+        Ok(Room { place, waits: Waits { _charge: charge, _room: room } })
+    }
+
+    /// Whether more bytes may wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.room.available_permits() > 0
+    }
+
+    /// Waits until more bytes may wait, behind those who wait for the same.
+    pub(super) async fn until_room(&self) {
+        let _ = self.room.acquire().await;
+    }
+
+    /// Resolves when no more lines are taken.
+    pub(super) async fn closed(&self) {
+        self.queue.closed().await;
+    }
+}
+
+impl Room<'_> {
+    pub(super) fn send(self, bytes: Vec<u8>) {
+        self.put(bytes, false);
+    }
+
+    /// Puts in the last line, after which the connection is closed.
+    pub(super) fn send_last(self, bytes: Vec<u8>) {
+        self.put(bytes, true);
+    }
+
+    fn put(self, bytes: Vec<u8>, last: bool) {
+        self.place.send(Line { bytes, last, waits: self.waits });
+    }
 }
 
 /// Replies that go to the writer together.
@@ -45,16 +134,16 @@ impl Batch {
     }
 
     /// Hands them to the writer. They are still here when this future is dropped before it is done.
-    pub(super) async fn hand_over(&mut self, queue: &mpsc::Sender<Line>) {
+    pub(super) async fn hand_over(&mut self, outbox: &Outbox) {
         if self.0.is_empty() {
             return;
         }
-        let room = queue.reserve().await;
+        let room = outbox.room_for(self.0.len()).await;
         let next = Vec::with_capacity(self.0.len().min(BATCH));
         let lines = std::mem::replace(&mut self.0, next);
         // To a client that is gone nothing needs to be sent; its events had their outcomes all the same.
         if let Ok(room) = room {
-            room.send(Line::Next(lines));
+            room.send(lines);
         }
     }
 }
@@ -68,17 +157,21 @@ pub(super) async fn run(mut socket: impl AsyncWrite + Unpin, mut queue: mpsc::Re
     let mut last = false;
     let mut written = 0_usize;
     while !last && let Some(line) = queue.recv().await {
-        let mut batch = Vec::new();
-        last = gather(&mut batch, line);
+        let (mut batch, mut waiting) = (line.bytes, SmallVec::<[Waits; QUEUE]>::new());
+        waiting.push(line.waits);
+        last = line.last;
         while !last
             && batch.len() < BATCH
             && let Ok(line) = queue.try_recv()
         {
-            last = gather(&mut batch, line);
+            batch.extend_from_slice(&line.bytes);
+            waiting.push(line.waits);
+            last = line.last;
         }
         if listening {
             listening = socket.write_all(&batch).await.is_ok();
         }
+        drop((batch, waiting));
         written += 1;
         if written.is_multiple_of(TURN) {
             yield_now().await;
@@ -88,20 +181,6 @@ pub(super) async fn run(mut socket: impl AsyncWrite + Unpin, mut queue: mpsc::Re
     let _ = socket.shutdown().await;
 }
 
-/// Adds `line` to `batch`, without a copy when it is the first. Whether it is the last one.
-fn gather(batch: &mut Vec<u8>, line: Line) -> bool {
-    let (bytes, last) = match line {
-        Line::Next(bytes) => (bytes, false),
-        Line::Last(bytes) => (bytes, true),
-    };
-    if batch.is_empty() {
-        *batch = bytes;
-    } else {
-        batch.extend_from_slice(&bytes);
-    }
-    last
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -109,48 +188,73 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+    use crate::memory::Budget;
+
+    /// An outbox for so many bytes, with what it is charged to.
+    fn boxed(bytes: usize) -> (Outbox, mpsc::Receiver<Line>, Arc<Budget>) {
+        let budget = Budget::new(1 << 20);
+        let (outbox, queue) = outbox(bytes, budget.account(|| {}));
+        (outbox, queue, budget)
+    }
+
+    fn fits(outbox: &Outbox, line: &[u8]) -> bool {
+        outbox.send(line.to_vec()).now_or_never().is_some_and(|sent| sent.is_ok())
+    }
 
     #[tokio::test]
     async fn lines_are_written_in_order_up_to_the_last() {
         let (mut client, socket) = tokio::io::duplex(8);
-        let (lines, queue) = mpsc::channel(8);
-        for line in [Line::Next(b"one\n".into()), Line::Next(b"two\n".into())] {
-            assert!(lines.try_send(line).is_ok());
-        }
-        assert!(lines.try_send(Line::Last(b"end\n".into())).is_ok());
-        assert!(lines.try_send(Line::Next(b"late\n".into())).is_ok());
+        let (outbox, queue, budget) = boxed(1 << 20);
+        assert!(fits(&outbox, b"one\n") && fits(&outbox, b"two\n"));
+        outbox.room_for(4).await.unwrap().send_last(b"end\n".into());
+        assert!(fits(&outbox, b"late\n"));
         let mut seen = String::new();
         tokio::join!(run(socket, queue), async {
             client.read_to_string(&mut seen).await.unwrap();
         });
         assert_eq!(seen, "one\ntwo\nend\n");
-        assert!(lines.is_closed());
+        assert!(outbox.send(b"no more\n".into()).await.is_err());
+        assert_eq!(budget.used(), 0);
     }
 
     #[tokio::test]
     async fn replies_that_found_no_room_in_the_queue_are_kept() {
-        let (lines, mut queue) = mpsc::channel(1);
-        assert!(lines.try_send(Line::Next(b"first\n".into())).is_ok());
+        let (outbox, mut queue, _) = boxed(UNIT);
+        assert!(fits(&outbox, b"first\n"));
         let mut batch = Batch::default();
         batch.lines().extend_from_slice(b"one\n");
-        assert!(batch.hand_over(&lines).now_or_never().is_none());
+        assert!(batch.hand_over(&outbox).now_or_never().is_none());
         batch.lines().extend_from_slice(b"two\n");
         assert!(queue.try_recv().is_ok());
-        assert!(batch.hand_over(&lines).now_or_never().is_some());
-        assert!(matches!(queue.try_recv(), Ok(Line::Next(bytes)) if bytes == b"one\ntwo\n"));
+        assert!(batch.hand_over(&outbox).now_or_never().is_some());
+        assert!(queue.try_recv().is_ok_and(|line| line.bytes == b"one\ntwo\n"));
         assert!(batch.lines().is_empty());
+    }
+
+    #[tokio::test]
+    async fn few_large_lines_fill_the_queue_and_one_fits_always() {
+        let (outbox, mut queue, budget) = boxed(8 * UNIT);
+        let large = vec![b'x'; 3 * UNIT];
+        assert!(fits(&outbox, &large) && fits(&outbox, &large));
+        assert!(!fits(&outbox, &large), "a third one is too much");
+        assert_eq!(budget.used(), 2 * large.len());
+        while queue.try_recv().is_ok() {}
+        assert_eq!(budget.used(), 0);
+        assert!(fits(&outbox, &vec![b'x'; 100 * UNIT]));
+        assert!(!fits(&outbox, b"small\n"));
     }
 
     #[tokio::test]
     async fn lines_for_a_client_that_is_gone_are_dropped() {
         let (client, socket) = tokio::io::duplex(8);
         drop(client);
-        let (lines, queue) = mpsc::channel(1);
+        let (outbox, queue, budget) = boxed(UNIT);
         tokio::join!(run(socket, queue), async {
             for _ in 0..10 {
-                assert!(lines.send(Line::Next(b"line\n".into())).await.is_ok());
+                assert!(outbox.send(b"line\n".into()).await.is_ok());
             }
-            drop(lines);
+            drop(outbox);
         });
+        assert_eq!(budget.used(), 0);
     }
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     dispatch::{call::CallSite, hold::Gate, watchdog, workers::Workers},
     event::{NewEvent, Payload},
+    memory::Budget,
     report::OutcomeKind,
     router::{
         emit::{NewTarget, RouterLimits},
@@ -15,11 +16,24 @@ use crate::{
     },
 };
 
+const QUEUED_BYTES: usize = 8 << 10;
+
+fn gate(router: &Router) -> Arc<Gate> {
+    Gate::new(9, router.budget.limited(1 << 20))
+}
+
 fn router(queued_events: usize) -> Arc<Router> {
     let workers = Arc::new(Workers::start(1, 1).unwrap());
     let timeout = Duration::from_secs(20);
-    let limits = RouterLimits { queued_events, event_depth: 9, payload_bytes: 1 << 10, timeout };
-    Router::new(CallSite { workers, runtime: Handle::current() }, limits)
+    let limits = RouterLimits {
+        queued_events,
+        queued_bytes: QUEUED_BYTES,
+        subscriber_bytes: 1 << 20,
+        event_depth: 9,
+        payload_bytes: 1 << 10,
+        timeout,
+    };
+    Router::new(CallSite { workers, runtime: Handle::current() }, limits, Budget::new(1 << 20))
 }
 
 /// Makes `handled` count the events `a:b` of a plugin behind this gate.
@@ -63,12 +77,13 @@ async fn until(what: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn sent_events_that_wait_for_a_hand_over_take_no_place_in_the_queue() {
-    let (router, gate, handled) = (router(1), Gate::new(9), Arc::default());
+    let router = router(1);
+    let (gate, handled) = (gate(&router), Arc::default());
     handles(&router, &gate, &handled);
     let hold = gate.hold();
     for sent in 1..=3 {
         let accept = || router.accept(event(), None);
-        router.send("a:b", accept).expect("those before it only wait");
+        router.send("a:b", 2, accept).expect("those before it only wait");
         until(|| gate.waiting() == sent).await;
     }
     drop(hold);
@@ -108,4 +123,24 @@ async fn whoever_emits_from_outside_is_answered_although_the_call_does_not_retur
     drop(release);
     until(|| router.all_counts().timed_out == 1).await;
     assert_eq!(router.all_counts().replied, 0, "its late end is no success");
+}
+
+#[tokio::test]
+async fn sent_events_are_refused_when_those_that_wait_are_too_large_and_taken_again_afterwards() {
+    let (router, never) = (router(100), Arc::new(tokio::sync::Semaphore::new(0)));
+    let waiting = never.clone();
+    router.add_native("waits", &[Pattern::parse("a:b").unwrap()], false, move |_| {
+        let waiting = waiting.clone();
+        async move {
+            let _ = waiting.acquire().await;
+            Ok::<_, Failure>(())
+        }
+    });
+    let send = || router.send("a:b", 3_000, || router.accept(event(), None));
+    let taken = (0..100).take_while(|_| send().is_ok()).count();
+    assert!((1..=QUEUED_BYTES / 3_000).contains(&taken), "{taken}");
+    let refused = send().unwrap_err().to_string();
+    assert!(refused.contains("limits.queued_bytes"), "{refused}");
+    never.close();
+    until(|| send().is_ok()).await;
 }
