@@ -100,6 +100,10 @@ pub struct Timeouts {
     /// old generation gets them. Default: 5 s.
     #[serde(deserialize_with = "file::duration")]
     pub hold: Duration,
+    /// A client of the control socket that nothing was heard of for this long, and that waits for nothing, gives way when
+    /// there are as many as may be and another one comes. Default: 10 s.
+    #[serde(deserialize_with = "file::duration")]
+    pub idle: Duration,
     /// A call that has not returned from one poll for this long is reported as stuck. Default: 1 s.
     #[serde(deserialize_with = "file::duration")]
     pub stuck: Duration,
@@ -114,6 +118,7 @@ impl Default for Timeouts {
             shutdown: Duration::from_secs(5),
             drain: Duration::from_secs(30),
             hold: Duration::from_secs(5),
+            idle: Duration::from_secs(10),
             stuck: Duration::from_secs(1),
         }
     }
@@ -146,6 +151,8 @@ pub struct Limits {
     pub line_bytes: usize,
     /// Clients connected to the control socket at a time. Default: 256.
     pub connections: usize,
+    /// Clients beyond those, for the host's own events alone, so that an operator always gets in. Default: 8.
+    pub management_connections: usize,
     /// Requests of one connection that are being served at a time. Default: 256.
     pub requests_per_connection: usize,
     /// Events waiting for one slow subscriber before it is dropped. Default: 1024.
@@ -182,6 +189,7 @@ impl Default for Limits {
             plugin_bytes: 256 * MIB,
             line_bytes: 10 * MIB,
             connections: 256,
+            management_connections: 8,
             requests_per_connection: 256,
             subscriber_queue: 1024,
             subscriber_bytes: 32 * MIB,
@@ -249,7 +257,7 @@ const LONGEST_FILE: u64 = 1 << 20;
 impl Timeouts {
     fn check(&self) -> Result<(), Problem> {
         // Taken apart without `..`, so that a new field cannot be left out.
-        let Self { handler, probe, init, shutdown, drain, hold, stuck } = *self;
+        let Self { handler, probe, init, shutdown, drain, hold, idle, stuck } = *self;
         let all = [
             ("handler", handler),
             ("probe", probe),
@@ -257,6 +265,7 @@ impl Timeouts {
             ("shutdown", shutdown),
             ("drain", drain),
             ("hold", hold),
+            ("idle", idle),
             ("stuck", stuck),
         ];
         range::durations("timeouts", &all)
@@ -277,6 +286,7 @@ impl Limits {
             plugin_bytes,
             line_bytes,
             connections,
+            management_connections,
             requests_per_connection,
             subscriber_queue,
             subscriber_bytes,
@@ -302,6 +312,7 @@ impl Limits {
             ("plugin_bytes", plugin_bytes, BYTES),
             ("line_bytes", line_bytes, BYTES),
             ("connections", connections, COUNT),
+            ("management_connections", management_connections, COUNT),
             ("requests_per_connection", requests_per_connection, COUNT),
             ("subscriber_queue", subscriber_queue, COUNT),
             ("subscriber_bytes", subscriber_bytes, BYTES),

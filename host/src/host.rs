@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     builtin,
+    clients::Clients,
     config::{AfterDrain, Config, Problem, ReloadPolicy},
     dispatch::{apart::apart, call::CallSite, tally::Counts, watchdog, workers::Workers},
     event::{Event, NewEvent, Payload},
@@ -106,6 +107,7 @@ pub(crate) struct Inner {
     pub(crate) started: Instant,
     /// Events that somebody answers without a handler: the control socket.
     pub(crate) described: Mutex<Vec<builtin::Described>>,
+    pub(crate) clients: Arc<Clients>,
     stop: watch_channel::Sender<bool>,
     shut_down: AtomicBool,
 }
@@ -260,6 +262,7 @@ impl HostBuilder {
             config,
             started,
             described: Mutex::default(),
+            clients: Arc::default(),
             stop: watch_channel::Sender::new(false),
             shut_down: AtomicBool::new(false),
         };
@@ -459,6 +462,8 @@ impl Host {
             subscriber_queue: limits.subscriber_queue,
             unread_bytes: limits.unread_bytes,
             subscribed_patterns: limits.subscribed_patterns,
+            management_connections: limits.management_connections,
+            idle: self.0.config.timeouts.idle,
         };
         let control = ControlSocket::bind(self.clone(), path.as_ref(), limits)?;
         self.describe(socket::EVENTS.iter().map(|event| {
@@ -603,6 +608,11 @@ impl Host {
 
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
         Host(inner)
+    }
+
+    /// Who is connected to the control sockets.
+    pub(crate) fn clients(&self) -> &Arc<Clients> {
+        &self.0.clients
     }
 
     /// What all that waits is charged to.

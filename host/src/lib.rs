@@ -9,6 +9,7 @@
 //! repository is the map.
 
 mod builtin;
+mod clients;
 mod clock;
 mod config;
 mod dispatch;
@@ -22,6 +23,7 @@ mod shared_value;
 mod socket;
 mod socket_path;
 
+pub(crate) use clients::{ClientEntry, Ended, Peer};
 pub use config::{
     AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
     ReloadPolicy, StateFiles, Timeouts,

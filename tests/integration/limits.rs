@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, TestHost, error_of, ksi};
+use crate::kit::{Client, Library, TestHost, error_of, ksi, until};
 
 const MIB: u64 = 1 << 20;
 
@@ -112,7 +112,7 @@ fn subscribers_that_do_not_read_hold_no_more_than_the_budget_and_one_that_reads_
         client.subscribe(&["chaos:*"]);
         client
     };
-    let idle: Vec<Client> = (0..20).map(|_| subscribed()).collect();
+    let idle: Vec<Client> = (0..10).map(|_| subscribed()).collect();
     let mut reading = subscribed();
     let large = large();
     for _ in 0..100 {
@@ -217,4 +217,86 @@ fn patterns_of_all_clients_together_are_bounded_and_come_free_again() {
     assert!(error_of(&refused).contains("limits.subscribed_patterns"), "{refused}");
     first.emit("monitor:unsubscribe", json!({"client_id": "c"}));
     assert_eq!(subscribe(&mut second)["data"]["status"], "subscribed");
+}
+
+/// A host with four places, six more for management, and subscribers or idle clients on all four.
+fn full(subscribed: bool) -> (TestHost, Vec<Client>) {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[limits]\nconnections = 4\nmanagement_connections = 6\n[timeouts]\nidle = '300ms'")
+        .start();
+    // The connections that the kit has made meanwhile are gone.
+    let clients: Vec<Client> = (0..4)
+        .map(|_| {
+            let mut client = host.client();
+            client.emit("system:health", json!({}));
+            if subscribed {
+                client.subscribe(&["chaos:*"]);
+            }
+            client
+        })
+        .collect();
+    (host, clients)
+}
+
+/// What another client is answered, if it finds a place at all.
+fn echoed(host: &TestHost) -> Value {
+    let mut client = host.client();
+    // It may be refused while it writes.
+    let _ = client.stream.write_all(b"{\"event\":\"chaos:echo\",\"data\":{\"a\":1}}\n");
+    client.read()
+}
+
+#[test]
+fn an_operator_gets_in_when_all_places_are_taken_and_can_end_somebody() {
+    let (host, mut clients) = full(true);
+    let mut operator = host.client();
+    let refused = operator.reply("chaos:echo", json!({}));
+    assert!(error_of(&refused).contains("limits.connections"), "{refused}");
+    let subscribe = json!({"client_id": "c", "event_patterns": ["*"]});
+    let refused = operator.reply("monitor:subscribe", subscribe);
+    assert!(error_of(&refused).contains("limits.connections"), "{refused}");
+    let listed = operator.emit("system:clients", json!({}));
+    let all = listed["clients"].as_array().unwrap();
+    let subscribers: Vec<&Value> = all.iter().filter(|it| it["subscriptions"] == 1).collect();
+    assert_eq!((subscribers.len(), &listed["limit"]), (4, &json!(4)), "{listed}");
+    assert_eq!(subscribers[0]["pid"], std::process::id(), "{listed}");
+    let table = host.ksi(&["clients"]).ok();
+    assert!(table.contains("SUBSCRIPTIONS") && table.contains("of 4 clients"), "{table}");
+    let id = subscribers[0]["id"].to_string();
+    assert_eq!(host.ksi(&["clients", "--end", &id]).ok(), format!("ended client {id}\n"));
+    let last = clients[0].read();
+    assert!(error_of(&last).contains("system:disconnect"), "{last}");
+    assert_eq!(clients[0].raw(), None);
+    let error = host.ksi(&["clients", "--end", &id]).fails(1);
+    assert!(error.contains("no client"), "{error}");
+    // There is a place for somebody else now.
+    until("a place is free", || echoed(&host), |reply| reply["data"]["a"] == 1);
+}
+
+#[test]
+fn an_idle_client_gives_way_when_its_place_is_needed() {
+    let (host, mut clients) = full(false);
+    until("somebody gives way", || echoed(&host), |reply| reply["data"]["a"] == 1);
+    let last = clients[0].read();
+    assert!(error_of(&last).contains("timeouts.idle"), "{last}");
+    assert_eq!(clients[0].raw(), None);
+}
+
+#[test]
+fn names_that_nobody_handles_are_counted_and_leave_nothing() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    let emitted = |client: &mut Client| {
+        client.emit("system:health", json!({}))["events_emitted"].as_u64().unwrap()
+    };
+    let before = emitted(&mut client);
+    for number in 0..3_000 {
+        client.send(&json!({"event": format!("made:up{number}"), "data": {}}).to_string());
+        client.read();
+    }
+    client.emit("chaos:echo", json!({}));
+    assert_eq!(emitted(&mut client), before + 3_002);
+    let graph = host.ksi(&["graph", "--format", "json"]).ok();
+    assert!(graph.contains("chaos:echo") && !graph.contains("made:up"), "{graph}");
 }

@@ -31,6 +31,15 @@ pub(super) fn register(host: &Host) {
     let help = Described::new("system:help", "What an event takes, with an example.")
         .takes("event", "str", true, "Its name");
     handle(host, help, explain);
+    let clients = Described::new("system:clients", "Who is connected to the control socket.");
+    handle(host, clients, clients_connected);
+    let disconnect = Described::new("system:disconnect", "Ends a client's connection.").takes(
+        "id",
+        "int",
+        true,
+        "Its number, as system:clients has it",
+    );
+    handle(host, disconnect, disconnect_client);
     let stop = Described::new("system:shutdown_request", "Asks the host to stop in order.");
     handle(host, stop, shutdown_request);
 }
@@ -160,6 +169,27 @@ async fn explain(host: Host, ask: Help) -> Result<Value, Failure> {
     let mut help = full(entry);
     help["examples"] = json!([example]);
     Ok(help)
+}
+
+async fn clients_connected(host: Host, _: Nothing) -> Result<Value, Failure> {
+    let clients = host.clients().facts(crate::clock::unix_time().as_secs_f64());
+    let limit = host.inner().config.limits.connections;
+    Ok(json!({ "count": clients.len(), "limit": limit, "clients": clients }))
+}
+
+#[derive(Deserialize)]
+struct Disconnect {
+    id: u64,
+}
+
+async fn disconnect_client(host: Host, Disconnect { id }: Disconnect) -> Result<Value, Failure> {
+    match host.clients().end(id) {
+        true => Ok(json!({ "status": "disconnected", "id": id })),
+        false => Err(Failure::new(
+            "unknown_client",
+            format_args!("there is no client {id}; `system:clients` lists those that there are"),
+        )),
+    }
 }
 
 async fn shutdown_request(host: Host, _: Nothing) -> Result<Value, Failure> {

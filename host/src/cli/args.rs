@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Rollback(Rollback),
     /// Unload a plugin; its file stays where it is
     Unload(Named),
+    /// List the clients of the host, or end some of them
+    Clients(Clients),
     /// Draw who emits and who handles which event, with the counts seen so far
     Graph(Graph),
     /// Stop the host and wait until it is gone
@@ -210,6 +212,20 @@ versions are kept.")]
 pub(crate) struct Rollback {
     #[command(flatten)]
     pub(crate) named: Named,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  ksi clients                 who is connected, and what waits for whom
+  ksi clients --end 7 --end 9")]
+pub(crate) struct Clients {
+    /// End this client's connection; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub(crate) end: Vec<u64>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "end")]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

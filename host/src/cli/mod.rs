@@ -18,6 +18,7 @@ mod run;
 mod signals;
 mod state_folder;
 // Commands that speak to one.
+mod clients;
 mod emit;
 mod events;
 mod graph;
@@ -62,6 +63,7 @@ fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Reload(args) => replace::reload(common, args),
         Command::Rollback(args) => replace::rollback(common, args),
         Command::Unload(args) => replace::unload(common, args),
+        Command::Clients(args) => clients::clients(common, args),
         Command::Graph(args) => graph::graph(common, args),
         Command::Stop => stop::stop(common),
     }

@@ -229,11 +229,12 @@ impl Router {
         if onlookers.is_empty() {
             return;
         }
-        let Ok(place) = self.queue.clone().try_acquire_owned() else {
-            let limit = self.limits.queued_events;
+        let place = self.queue.clone().try_acquire_owned().ok();
+        let Some(place) = place.zip(self.sent.try_charge(event.bytes())) else {
+            let (limit, bytes) = (self.limits.queued_events, self.limits.queued_bytes);
             tracing::warn!(
                 event = event.name(),
-                "plugins that subscribe to it do not see it: {limit} sent events are not handled yet"
+                "plugins that subscribe to it do not see it: {limit} sent events or {bytes} bytes of them are not handled yet"
             );
             return;
         };
@@ -313,7 +314,8 @@ impl Router {
         if bytes > limit {
             return Err(too_large(&event.name, bytes, limit));
         }
-        self.traffic.count(&event.source, &event.name, !event.of_plugin);
+        let is_handled = || !self.table.load().targets(&event.name).is_empty();
+        self.traffic.count(&event.source, &event.name, !event.of_plugin, is_handled);
         let event = Counted::new(Event::new(event, parent, &self.ids));
         if event.depth() as usize > self.limits.event_depth {
             return Err(self.too_deep(&event));

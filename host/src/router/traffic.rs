@@ -9,7 +9,8 @@ use crate::dispatch::stripe::Count;
 
 /// How many pairs of source and event are told apart. Beyond it, events still count in the total.
 const LIMIT: usize = 10_000;
-/// The same for events from outside, whose names anybody can make up: they must not crowd out those of plugins.
+/// The same for events from outside: they must not crowd out those of plugins. Those that nobody handles are not told apart:
+/// anybody can make up names, and what is kept of each, between memory that comes and goes, costs many times its size.
 const FROM_OUTSIDE: usize = 2_000;
 
 /// Counts by event, then by source.
@@ -32,12 +33,18 @@ fn limit(outside: bool) -> usize {
 
 impl Traffic {
     /// Counts an event; `outside` for one that no plugin has emitted.
-    pub(crate) fn count(&self, source: &Arc<str>, event: &Arc<str>, outside: bool) {
+    pub(crate) fn count(
+        &self,
+        source: &Arc<str>,
+        event: &Arc<str>,
+        outside: bool,
+        is_handled: impl FnOnce() -> bool,
+    ) {
         let pairs = self.pairs.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = pairs.events.get(&**event).and_then(|sources| sources.get(source)) {
             return count.up();
         }
-        if pairs.number >= limit(outside) {
+        if pairs.number >= limit(outside) || (outside && !is_handled()) {
             return self.others.up();
         }
         drop(pairs);

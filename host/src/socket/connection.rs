@@ -15,39 +15,67 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::SocketLimits;
 use super::lines::{Lines, Read};
 use super::request::{self, Reason};
 use super::serving::{Client, Work};
 use super::turn::Turn;
 use super::writer::{self, Batch};
-use crate::{Charge, Host};
+use super::{SocketLimits, reply, unix_now};
+use crate::{Charge, Ended, Host, Peer};
 
+/// What the line takes that tells a client why it is ended, in bytes.
+const LAST: usize = 256;
+/// How long a client has to take it.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How often a subscriber that sends no more is looked at: has it hung up?
 const HANG_UP_CHECK: Duration = Duration::from_secs(1);
 
-/// Serves a client until it hangs up, is dropped as a subscriber, or the socket closes. On a dispatch worker; `timers`
-/// is the runtime whose timers it uses.
+/// What all clients of a socket share.
+pub(super) struct Shared {
+    pub(super) limits: SocketLimits,
+    pub(super) stopping: watch::Receiver<bool>,
+    /// The runtime whose timers are used.
+    pub(super) timers: Handle,
+    /// Patterns that may be subscribed to.
+    pub(super) patterns: Arc<Semaphore>,
+}
+
+/// What a client may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Any,
+    /// The host's own events alone: all other places are taken.
+    Management,
+}
+
+/// Serves a client until it hangs up, is dropped as a subscriber or ended, or the socket closes. On a dispatch worker.
 pub(super) async fn serve(
     stream: UnixStream,
+    peer: Peer,
+    place: Place,
     host: Host,
-    limits: SocketLimits,
-    stopping: watch::Receiver<bool>,
-    timers: Handle,
-    patterns: Arc<Semaphore>,
+    shared: Shared,
 ) {
+    let Shared { limits, stopping, timers, patterns } = shared;
     let (read, write) = stream.into_split();
-    let given_up = Arc::new(Notify::new());
-    let give_up = given_up.clone();
-    let account = host.budget().account(move || give_up.notify_one());
+    let free = Arc::new(Semaphore::new(limits.requests_per_connection));
+    let entry = host.clients().enter(peer, unix_now(), free.clone(), |entry| {
+        host.budget().account(move || {
+            if let Some(entry) = entry.upgrade() {
+                entry.end(Ended::Greedy);
+            }
+        })
+    });
+    let account = entry.account();
     let (lines, queue) = writer::outbox(limits.unread_bytes, account.clone());
     let reader = Reader {
         socket: read,
@@ -55,21 +83,39 @@ pub(super) async fn serve(
         held: account.charge(0),
         replies: Batch::default(),
     };
-    let client = Client::new(host, lines, account.clone(), &limits, patterns);
+    let last = lines.downgrade();
+    let client = Client::new(host, lines, entry.clone(), free, &limits, patterns, place);
     // In this order, so that what is served in a poll is written at the end of it.
-    let served = async {
+    let mut served = pin!(async {
         tokio::join!(
             biased;
-            converse(client, reader, stopping, timers),
+            converse(client, reader, stopping, timers.clone()),
             writer::run(write, queue),
         );
+    });
+    let why = tokio::select! {
+        biased;
+        () = &mut served => return,
+        why = entry.ended() => why,
     };
-    tokio::select! {
-        () = served => {}
-        () = given_up.notified() => tracing::warn!(
-            bytes = account.bytes(),
-            "cut off the client that most of what waits in the host belongs to (limits.waiting_bytes)"
-        ),
+    tracing::info!(client = entry.number(), bytes = account.bytes(), "ending a client: {why}");
+    // Whoever reads learns why. Others are cut off.
+    let told = last.upgrade().is_some_and(|lines| match lines.room_for(LAST).now_or_never() {
+        Some(Ok(room)) => {
+            room.send_last(reply::ended(why));
+            true
+        }
+        _ => false,
+    });
+    if told {
+        let wait = {
+            let _inside = timers.enter();
+            sleep(LAST_WAIT)
+        };
+        tokio::select! {
+            () = &mut served => {}
+            () = wait => {}
+        }
     }
 }
 
@@ -125,7 +171,9 @@ impl Reader {
         let limit = lines.limit();
         let mut turn = Turn::begin();
         loop {
+            let mut served = 0;
             while let Some(read) = lines.next() {
+                served += 1;
                 let (bytes, work) = match read {
                     Read::Line(line) if request::is_blank(line) => continue,
                     Read::Line(line) => (line.len(), request::parse(line).into()),
@@ -138,6 +186,9 @@ impl Reader {
                     turn = Turn::begin();
                 }
             }
+            client.entry.heard(turn.unix(), served);
+            lines.tidy();
+            held.set(lines.bytes());
             replies.hand_over(&client.lines).await;
             let filled = {
                 let mut fill = pin!(lines.fill(socket));

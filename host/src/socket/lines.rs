@@ -54,15 +54,19 @@ impl Lines {
         Some(if too_long { Read::TooLong } else { Read::Line(&self.buffer[line]) })
     }
 
-    /// Reads what there is, or waits for it; whether there may be more. Nothing is lost when this future is dropped
-    /// before it is done.
-    pub(super) async fn fill(&mut self, source: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
+    /// Gives memory back that the next line does not need, as far as is known of it.
+    pub(super) fn tidy(&mut self) {
         self.buffer.drain(..self.start);
         self.searched -= self.start;
         self.start = 0;
         if self.buffer.capacity() > KEPT && self.buffer.len() < READ {
             self.buffer.shrink_to(READ);
         }
+    }
+
+    /// Reads what there is, or waits for it; whether there may be more. Nothing is lost when this future is dropped
+    /// before it is done.
+    pub(super) async fn fill(&mut self, source: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
         if self.buffer.capacity() - self.buffer.len() < READ / 2 {
             self.buffer.reserve(READ);
         }
@@ -111,6 +115,7 @@ mod tests {
                     Read::TooLong => "too long".to_owned(),
                 });
             }
+            lines.tidy();
         }
         seen
     }
@@ -143,6 +148,7 @@ mod tests {
         let (mut source, mut lines) = (Dripping(&input, 1 << 14), Lines::new(1 << 21));
         while lines.fill(&mut source).await.unwrap() {
             while lines.next().is_some() {}
+            lines.tidy();
         }
         assert!(lines.buffer.capacity() <= KEPT, "{} are kept", lines.buffer.capacity());
     }

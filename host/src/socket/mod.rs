@@ -22,6 +22,7 @@ mod turn;
 mod writer;
 
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -39,8 +40,13 @@ pub struct SocketLimits {
     /// The longest line that is read, in bytes, without its line end. A longer one is answered with an
     /// error line.
     pub line_bytes: usize,
-    /// Clients connected at once. One more is told so and disconnected.
+    /// Clients connected at once. For one more, one that is idle gives way; if there is none, it gets a place for
+    /// management.
     pub connections: usize,
+    /// Clients beyond those, which may ask for the host's own events alone. One more is told so and disconnected.
+    pub management_connections: usize,
+    /// For how long nothing must have been heard of a client that gives way.
+    pub idle: Duration,
     /// Requests of one connection that are served at once. At the limit the connection is not read
     /// until one of them is answered. A request counts once, and once more for each 64 KiB it has.
     pub requests_per_connection: usize,
@@ -112,6 +118,8 @@ impl SocketLimits {
         SocketLimits {
             line_bytes: self.line_bytes.max(1),
             connections: self.connections.clamp(1, MOST),
+            management_connections: self.management_connections.clamp(1, MOST),
+            idle: self.idle,
             requests_per_connection: self.requests_per_connection.clamp(1, MOST),
             subscriber_queue: self.subscriber_queue.clamp(1, MOST),
             unread_bytes: self.unread_bytes.max(1),

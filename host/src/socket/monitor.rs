@@ -17,7 +17,7 @@ use super::reply::{self, Failure, Reply};
 use super::request::Request;
 use super::unix_now;
 use super::writer::Outbox;
-use crate::{Host, NameError, Pattern, Watch, Watched};
+use crate::{ClientEntry, Host, NameError, Pattern, Watch, Watched};
 
 /// Subscriptions that one connection may have.
 const MOST_SUBSCRIPTIONS: usize = 16;
@@ -83,25 +83,28 @@ pub(crate) const EVENTS: &[SocketEvent] = &[
     },
 ];
 
+/// What subscriptions of a client may take.
+pub(super) struct Subscribing {
+    /// Events that may wait for one.
+    pub(super) queue: usize,
+    /// Patterns of all clients together; `None` for a client that may have none.
+    pub(super) patterns: Option<Arc<Semaphore>>,
+    /// Where it is entered how many there are.
+    pub(super) entry: Arc<ClientEntry>,
+}
+
 /// What a connection is subscribed to.
 pub(super) struct Monitor {
     host: Host,
     lines: Outbox,
-    queue: usize,
-    /// Patterns that may be subscribed to, of all clients together.
-    patterns: Arc<Semaphore>,
+    subscribing: Subscribing,
     /// Held over a whole request, so that two of them about one subscription cannot mix.
     subscriptions: Mutex<HashMap<String, Subscription>>,
 }
 
 impl Monitor {
-    pub(super) fn new(
-        host: Host,
-        lines: Outbox,
-        queue: usize,
-        patterns: Arc<Semaphore>,
-    ) -> Monitor {
-        Monitor { host, lines, queue, patterns, subscriptions: Mutex::default() }
+    pub(super) fn new(host: Host, lines: Outbox, subscribing: Subscribing) -> Monitor {
+        Monitor { host, lines, subscribing, subscriptions: Mutex::default() }
     }
 
     /// Whether the request is one that [`answer`](Monitor::answer) answers.
@@ -150,10 +153,11 @@ impl Monitor {
             });
         }
         let number = u32::try_from(patterns.len()).unwrap_or(u32::MAX);
-        let places = self.patterns.clone().try_acquire_many_owned(number);
+        let free = self.subscribing.patterns.clone().ok_or(Refusal::Management)?;
+        let places = free.try_acquire_many_owned(number);
         let places = places.map_err(|_| Refusal::TooManyPatterns)?;
         // The new one listens before the old one ends, so that between the two no event is lost.
-        let watch = self.host.watch(&patterns, self.queue);
+        let watch = self.host.watch(&patterns, self.subscribing.queue);
         if let Some(replaced) = subscriptions.remove(&client_id) {
             replaced.finish().await;
         }
@@ -165,10 +169,11 @@ impl Monitor {
             watch,
             lines: self.lines.clone(),
             client_id: client_id.clone(),
-            queue: self.queue,
+            queue: self.subscribing.queue,
         };
         let task = self.host.spawn(pushes.run(ended)).fallible();
         subscriptions.insert(client_id, Subscription { end, task, _places: places });
+        self.subscribing.entry.subscribed(subscriptions.len());
         Ok(())
     }
 
@@ -182,6 +187,7 @@ impl Monitor {
             }
             None => "not_subscribed",
         };
+        self.subscribing.entry.subscribed(subscriptions.len());
         self.send(reply.result(&json!({ "status": status, "client_id": client_id }))).await;
         Ok(())
     }
@@ -300,6 +306,8 @@ enum Refusal {
          (limits.subscribed_patterns)"
     )]
     TooManyPatterns,
+    #[error("all places for clients that subscribe are taken (limits.connections)")]
+    Management,
 }
 
 impl Refusal {
@@ -308,6 +316,7 @@ impl Refusal {
             Refusal::NotAnObject | Refusal::Parameter { .. } => "invalid_data",
             Refusal::Pattern(_) | Refusal::PatternNotText { .. } => "invalid_pattern",
             Refusal::TooMany { .. } | Refusal::TooManyPatterns => "too_many",
+            Refusal::Management => "too_many_clients",
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::request::{CorrelationId, Malformed};
 use super::unix_now;
-use crate::{Event, Outcome, OutcomeKind, Report};
+use crate::{Ended, Event, Outcome, OutcomeKind, Report};
 
 /// Where a failure of the host's own comes from.
 const HOST: &str = "host";
@@ -136,6 +136,13 @@ pub(super) fn malformed(malformed: &Malformed<'_>, lines: &mut Vec<u8>) {
 pub(super) fn too_many_clients(limit: usize) -> Vec<u8> {
     let error = format!("Too many connections: this host serves {limit} at once; try again later");
     let mut line = encode(&json!({ "error": error }));
+    line.push(b'\n');
+    line
+}
+
+/// The last line for a client that is ended.
+pub(super) fn ended(why: Ended) -> Vec<u8> {
+    let mut line = encode(&json!({ "error": format!("This connection is ended: {why}") }));
     line.push(b'\n');
     line
 }

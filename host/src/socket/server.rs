@@ -10,11 +10,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::{SocketLimits, connection, reply};
-use crate::Host;
+use super::connection::{Place, Shared};
+use super::{SocketLimits, connection, reply, unix_now};
+use crate::{Host, Peer};
 
 /// How long clients have to take the replies that are due when the socket closes.
 const GRACE: Duration = Duration::from_secs(2);
+/// After how long without a word a client gives way when not even a place for management is left.
+const MANAGEMENT_IDLE: Duration = Duration::from_secs(1);
 /// How long nobody is accepted after that failed: most likely this process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -37,7 +40,8 @@ pub(super) async fn run(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((client, _)) if clients.len() < limits.connections => {
+            Ok((client, _)) if let Some(place) = place(clients.len(), &limits, &host) => {
+                let peer = peer(&client);
                 let client = match for_workers(client, &host) {
                     Ok(client) => client,
                     Err(error) => {
@@ -47,8 +51,8 @@ pub(super) async fn run(
                 };
                 let (limits, stop, timers) = (limits.clone(), stop.clone(), Handle::current());
                 let patterns = patterns.clone();
-                let served =
-                    connection::serve(client, host.clone(), limits, stop, timers, patterns);
+                let shared = Shared { limits, stopping: stop, timers, patterns };
+                let served = connection::serve(client, peer, place, host.clone(), shared);
                 // When this one is dropped, the other one is, there.
                 clients.spawn(host.spawn(served).fallible());
             }
@@ -65,6 +69,30 @@ pub(super) async fn run(
         tracing::warn!(clients = clients.len(), "cut off clients that did not take their replies");
         clients.shutdown().await;
     }
+}
+
+/// Which place there is for one more client, if any.
+fn place(taken: usize, limits: &SocketLimits, host: &Host) -> Option<Place> {
+    let all = limits.connections + limits.management_connections;
+    if taken < limits.connections {
+        Some(Place::Any)
+    } else if taken < all && host.clients().end_idle(unix_now(), limits.idle) {
+        // Its own is free in a moment.
+        Some(Place::Any)
+    } else if taken < all {
+        Some(Place::Management)
+    } else {
+        // The next one finds a place, if anybody lets go of his.
+        host.clients().end_idle(unix_now(), limits.idle.min(MANAGEMENT_IDLE));
+        None
+    }
+}
+
+fn peer(client: &UnixStream) -> Peer {
+    client.peer_cred().map_or_else(
+        |_| Peer::default(),
+        |peer| Peer { process: peer.pid(), user: Some(peer.uid()) },
+    )
 }
 
 /// The same client for a task on the dispatch workers, which wait for its requests themselves.

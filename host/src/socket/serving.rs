@@ -18,13 +18,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::SocketLimits;
-use super::monitor::{EVENTS, Monitor};
-use super::reply::{self, Reply};
+use super::connection::Place;
+use super::monitor::{EVENTS, Monitor, Subscribing};
+use super::reply::{self, Failure, Reply};
 use super::request::{CorrelationId, Malformed, Request};
 use super::turn::Turn;
 use super::unix_now;
 use super::writer::{Batch, Outbox};
-use crate::{Account, Charge, Emission, Host, NewEvent, Payload, Report};
+use crate::{Charge, ClientEntry, Emission, Host, NewEvent, Payload, Report};
 
 /// What one slot holds of a request, in bytes.
 const SLOT: usize = 64 * 1024;
@@ -37,13 +38,20 @@ const REMEMBERED: usize = 16;
 pub(super) struct Client {
     host: Host,
     pub(super) lines: Outbox,
-    account: Arc<Account>,
+    pub(super) entry: Arc<ClientEntry>,
+    place: Place,
     pub(super) monitor: Monitor,
     slots: usize,
     free: Arc<Semaphore>,
     quick: Quick,
     /// What waits to be served in order; `None` while nothing is being served so.
     in_order: Mutex<Option<VecDeque<Ordered>>>,
+}
+
+/// Whether an event is the host's own, by which it is managed.
+fn is_management(event: &str) -> bool {
+    let namespace = event.split(':').next().unwrap_or_default();
+    ["system", "module", "router", "metrics"].contains(&namespace)
 }
 
 /// What one line asks for.
@@ -77,18 +85,25 @@ impl Client {
     pub(super) fn new(
         host: Host,
         lines: Outbox,
-        account: Arc<Account>,
+        entry: Arc<ClientEntry>,
+        free: Arc<Semaphore>,
         limits: &SocketLimits,
         patterns: Arc<Semaphore>,
+        place: Place,
     ) -> Arc<Client> {
-        let slots = limits.requests_per_connection;
+        let subscribing = Subscribing {
+            queue: limits.subscriber_queue,
+            patterns: (place == Place::Any).then_some(patterns),
+            entry: entry.clone(),
+        };
         Arc::new(Client {
-            monitor: Monitor::new(host.clone(), lines.clone(), limits.subscriber_queue, patterns),
+            monitor: Monitor::new(host.clone(), lines.clone(), subscribing),
             host,
             lines,
-            account,
-            slots,
-            free: Arc::new(Semaphore::new(slots)),
+            entry,
+            place,
+            slots: limits.requests_per_connection,
+            free,
             quick: Quick::default(),
             in_order: Mutex::default(),
         })
@@ -258,6 +273,14 @@ impl Client {
     /// Begins to emit; `None` if the event is none, which was answered.
     fn emit<'a>(&self, request: Request<'a>, lines: &mut Vec<u8>) -> Option<Emitting<'a>> {
         let Request { event, data, correlation_id, attributes } = request;
+        if self.place == Place::Management && !is_management(&event) {
+            let text = "all other places for clients are taken, and this one is for the host's own events alone \
+                        (limits.connections); `ksi clients` tells who has them";
+            let failure = Failure::of_host(&event, "too_many_clients", text.to_owned());
+            let reply = Reply { event: &event, correlation_id: &correlation_id, at: unix_now() };
+            lines.extend_from_slice(&reply.failed(&failure));
+            return None;
+        }
         let new = Payload::encode(&data)
             .map_err(|error| error.to_string())
             .and_then(|data| NewEvent::new(&event, data).map_err(|error| error.to_string()));
@@ -299,7 +322,7 @@ impl Client {
     /// Takes slots that are known to be free, for a request of so many bytes.
     fn take(&self, slots: u32, bytes: usize) -> Slots {
         let taken = self.free.clone().try_acquire_many_owned(slots).ok();
-        Slots { _taken: taken, _charge: self.account.charge(bytes) }
+        Slots { _taken: taken, _charge: self.entry.account().charge(bytes) }
     }
 
     /// Not part of the connection's task: what was begun is served also when the connection is cut off.

@@ -47,6 +47,22 @@ pub(super) struct Outbox {
     account: Arc<Account>,
 }
 
+/// An outbox that does not keep the writer from ending.
+pub(super) struct WeakOutbox {
+    queue: mpsc::WeakSender<Line>,
+    room: Arc<Semaphore>,
+    most: u32,
+    account: Arc<Account>,
+}
+
+impl WeakOutbox {
+    /// The outbox, if somebody else has it too.
+    pub(super) fn upgrade(&self) -> Option<Outbox> {
+        let (room, account) = (self.room.clone(), self.account.clone());
+        Some(Outbox { queue: self.queue.upgrade()?, room, most: self.most, account })
+    }
+}
+
 /// There is room for a line.
 pub(super) struct Room<'a> {
     place: mpsc::Permit<'a, Line>,
@@ -90,6 +106,11 @@ impl Outbox {
     /// Waits until more bytes may wait, behind those who wait for the same.
     pub(super) async fn until_room(&self) {
         let _ = self.room.acquire().await;
+    }
+
+    pub(super) fn downgrade(&self) -> WeakOutbox {
+        let (room, account) = (self.room.clone(), self.account.clone());
+        WeakOutbox { queue: self.queue.downgrade(), room, most: self.most, account }
     }
 
     /// Resolves when no more lines are taken.
