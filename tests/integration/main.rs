@@ -23,6 +23,7 @@ mod lanes;
 mod layering;
 mod lifecycle;
 mod limits;
+mod memory_limit;
 mod monitor;
 mod persistence;
 mod plugin_crates;

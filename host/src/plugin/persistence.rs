@@ -387,11 +387,14 @@ mod tests {
         let site = CallSite { workers: workers.clone(), runtime: Handle::current() };
         let limits = RouterLimits {
             queued_events: 1,
+            queued_bytes: 1 << 20,
+            subscriber_bytes: 1 << 20,
             event_depth: 1,
             payload_bytes: 1 << 20,
             timeout: Duration::from_secs(1),
         };
-        let router = Router::new(CallSite { workers, runtime: Handle::current() }, limits);
+        let budget = crate::memory::Budget::new(1 << 20);
+        let router = Router::new(CallSite { workers, runtime: Handle::current() }, limits, budget);
         let persistence = Arc::new(Persistence::new(dir, Announcer::new(router)));
         let hangs = {
             let (persistence, site, stuck) =

@@ -69,6 +69,18 @@ impl HostBuilder {
     #[track_caller]
     pub(crate) fn start_with(self, stderr: Stdio) -> TestHost {
         let process = Running::start_with(&mut self.command(), stderr);
+        self.ready(process)
+    }
+
+    /// Starts it by another command, which has to run the host's.
+    #[track_caller]
+    pub(crate) fn start_as(self, around: impl FnOnce(&Command) -> Command) -> TestHost {
+        let process = Running::start(&mut around(&self.command()));
+        self.ready(process)
+    }
+
+    #[track_caller]
+    fn ready(self, process: Running) -> TestHost {
         let ready = process.line();
         assert!(ready.starts_with("ready on "), "{ready}");
         TestHost { process, setup: self, ready }
