@@ -212,7 +212,8 @@ impl Account {
 
     /// Adds to what it holds of something that is [shared](Shared).
     pub(crate) fn hold(&self, bytes: usize) {
-        if self.bytes.fetch_add(bytes, Ordering::Relaxed) == 0 {
+        // Only what can be given up is ever asked how long it has held what it holds.
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) == 0 && self.give_up.is_some() {
             self.since.store(self.budget.now(), Ordering::Relaxed);
         }
     }
@@ -220,7 +221,9 @@ impl Account {
     /// Takes from it.
     pub(crate) fn let_go(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.since.store(self.budget.now(), Ordering::Relaxed);
+        if self.give_up.is_some() {
+            self.since.store(self.budget.now(), Ordering::Relaxed);
+        }
     }
 
     /// How much it weighs that this account holds what it holds, and how long it has done so.

@@ -4,14 +4,22 @@ use std::{fs::File, io::Write, os::fd::OwnedFd, os::unix::net::UnixStream, proce
 
 use serde_json::json;
 
-use crate::kit::{Library, Ran, Running, TestHost, counters, ksi_command};
+use rustix::process::Signal;
+
+use crate::kit::{Client, Library, Ran, Running, TestHost, counters, ksi_command, until};
+
+/// What takes nothing more, and its other end, which nobody reads from.
+fn full() -> (UnixStream, UnixStream) {
+    let (mut full, reader) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.write(b"x").is_ok() {}
+    full.set_nonblocking(false).unwrap();
+    (full, reader)
+}
 
 /// What cannot be written to, and what must live as long as that shall be so.
 fn unwritable() -> [(&'static str, Stdio, Option<UnixStream>); 3] {
-    let (mut full, reader) = UnixStream::pair().unwrap();
-    full.set_nonblocking(true).unwrap();
-    while full.write(&[b'x'; 1]).is_ok() {}
-    full.set_nonblocking(false).unwrap();
+    let (full, reader) = full();
     let (closed, gone) = UnixStream::pair().unwrap();
     drop(gone);
     let no_space = File::options().write(true).open("/dev/full").unwrap();
@@ -44,6 +52,22 @@ fn a_host_that_cannot_log_serves_lists_what_it_refused_and_keeps_state_when_it_s
         assert_eq!(counters(&mut host.client()).get("a"), Some(&3), "{what}");
         drop(reader);
     }
+}
+
+#[test]
+fn a_host_whose_standard_output_nobody_reads_either_serves_and_stops() {
+    let builder = TestHost::builder().plugin("counter.so", &Library::counter(1));
+    let (full, _reader) = full();
+    let both = [full.try_clone().unwrap(), full].map(|end| Stdio::from(OwnedFd::from(end)));
+    let [stdout, stderr] = both;
+    let mut host = builder.command().stdout(stdout).stderr(stderr).spawn().unwrap();
+    until("it serves", || UnixStream::connect(builder.socket()).is_ok(), |serves| *serves);
+    let counted =
+        Client::connect(&builder.socket()).emit("counter:increment", json!({"name": "a"}));
+    assert_eq!(counted["value"], 1);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&host), Signal::TERM).unwrap();
+    let ended = until("it ends", || host.try_wait().unwrap(), Option::is_some);
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }
 
 #[test]

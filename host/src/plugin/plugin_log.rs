@@ -1,6 +1,7 @@
 //! A plugin's log lines and spans, on their way into the host's subscriber.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, hash_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
@@ -12,6 +13,8 @@ use crate::dispatch::slot::with_slot;
 
 /// How many spans of one plugin may be open at a time. Further ones are not followed.
 const OPEN_SPANS: usize = 4_096;
+/// Bytes of a line's message, and of its fields, that are logged.
+const LONGEST: usize = 64 << 10;
 
 /// The most detailed level that anybody listens to, as a number that crosses.
 pub(crate) fn max_level() -> u8 {
@@ -30,7 +33,7 @@ pub(crate) fn line(plugin: &str, record: &LogRecord<'_>) {
     let event = with_slot(|slot| slot.event.load(Ordering::Relaxed)).filter(|&event| event != 0);
     let event = event.map(|event| format!("evt_{event:x}"));
     let (event, at) = (event.as_deref(), record.target.as_str());
-    let (message, fields) = (record.message.as_str(), record.fields.as_str());
+    let (message, fields) = (cut(record.message.as_str()), cut(record.fields.as_str()));
     let space = if fields.is_empty() { "" } else { " " };
     // The level of a callsite is fixed, so there is one for each.
     macro_rules! write {
@@ -44,6 +47,17 @@ pub(crate) fn line(plugin: &str, record: &LogRecord<'_>) {
         3 => write!(Level::INFO),
         4 => write!(Level::DEBUG),
         _ => write!(Level::TRACE),
+    }
+}
+
+/// A text of bounded length: what formats a line keeps as much memory as its longest one took, on each thread.
+fn cut(text: &str) -> Cow<'_, str> {
+    match text.len().checked_sub(LONGEST) {
+        None | Some(0) => Cow::Borrowed(text),
+        Some(_) => {
+            let kept = &text[..text.floor_char_boundary(LONGEST)];
+            Cow::Owned(format!("{kept}… ({} bytes more)", text.len() - kept.len()))
+        }
     }
 }
 
@@ -117,5 +131,18 @@ impl Spans {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_two_characters_and_says_so() {
+        assert!(matches!(cut("short"), Cow::Borrowed("short")));
+        let long = format!("{}ä{}", "x".repeat(LONGEST - 1), "y".repeat(100));
+        let text = cut(&long);
+        assert!(text.starts_with("xxx") && text.ends_with("x… (102 bytes more)"), "{}", text.len());
     }
 }
