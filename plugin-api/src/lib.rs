@@ -200,6 +200,9 @@
 //!   `module:shutdown`. Otherwise the library stays mapped, and the host says so.
 //! * tokio's features `signal` and `process` keep two file descriptors of each generation that starts a runtime: leave
 //!   them off in a plugin that is replaced often, and in crates that are built together with it.
+//! * While a plugin is replaced, its old and its new version are alive at once for a moment. One that holds what two cannot
+//!   hold (a SQLite file, a device, a lock) says `#[plugin(exclusive)]`; a listening socket is kept by the host
+//!   ([`Context::listener`]). The host's documentation has a page on it, `docs/replacement.md`.
 //! * `panic = "abort"` is refused: a panic is an outcome, not the end of the host.
 
 // The attributes name this crate by its own name, in its tests too.
@@ -217,6 +220,7 @@ pub mod plugin;
 pub mod report;
 pub mod state;
 
+mod kept;
 mod log;
 mod payload;
 mod routes;

@@ -1,5 +1,7 @@
 //! What a plugin may ask of the host.
 
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
 use std::{
     future::Future,
     sync::Arc,
@@ -17,6 +19,9 @@ pub use super::{
     host_ref::{HostRef, RouteRef},
     host_table::HostTable,
 };
+
+#[cfg(unix)]
+const KEEPS_NOTHING: &str = "this host keeps no resources";
 
 /// A line of a plugin's log.
 #[repr(C)]
@@ -232,6 +237,30 @@ pub trait HostApi: Send + Sync + 'static {
 
     /// Whether the plugin is only tried out: it reaches nobody, and is dropped again.
     fn is_trial(&self) -> bool {
+        false
+    }
+
+    /// A duplicate of the socket that is kept for this plugin and listens at this address; bound at the first time.
+    #[cfg(unix)]
+    fn listener(&self, _address: &str) -> Result<OwnedFd, String> {
+        Err(KEEPS_NOTHING.to_owned())
+    }
+
+    /// Keeps a descriptor for this plugin, in place of one that was kept by the same name.
+    #[cfg(unix)]
+    fn keep(&self, _name: &str, _descriptor: OwnedFd) -> Result<(), String> {
+        Err(KEEPS_NOTHING.to_owned())
+    }
+
+    /// A duplicate of the descriptor that is kept by this name.
+    #[cfg(unix)]
+    fn kept(&self, _name: &str) -> Result<Option<OwnedFd>, String> {
+        Ok(None)
+    }
+
+    /// Keeps a descriptor no longer; whether there was one.
+    #[cfg(unix)]
+    fn stop_keeping(&self, _name: &str) -> bool {
         false
     }
 }

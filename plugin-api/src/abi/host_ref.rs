@@ -1,5 +1,7 @@
 //! A plugin's reference to its host.
 
+#[cfg(unix)]
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::{ptr, sync::Arc, task::Context, time::Duration};
 
 use abi_stable::{StableAbi, std_types::RStr};
@@ -11,8 +13,12 @@ use super::{
         WaitEnd,
     },
     host_table::{Emission, HostTableRef, Shims, nanos},
+    kept,
     waker::{self, Lent},
 };
+
+#[cfg(unix)]
+const OLD_HOST: &str = "this host was built before there were kept resources";
 
 /// A counted reference to the host, for one generation of a plugin. As long as one exists, the library stays.
 #[repr(C)]
@@ -179,6 +185,45 @@ impl HostRef {
     pub fn is_trial(&self) -> bool {
         // SAFETY: `self` holds the object.
         self.table.is_trial().is_some_and(|is_trial| unsafe { is_trial(self.object) })
+    }
+
+    /// See [`HostApi::listener`].
+    #[cfg(unix)]
+    pub fn listener(&self, address: &str) -> Result<OwnedFd, String> {
+        let listener = self.table.listener().ok_or(OLD_HOST)?;
+        // SAFETY: `self` holds the object.
+        let end = unsafe { listener(self.object, RStr::from_str(address)) };
+        // SAFETY: the host gives the descriptor away.
+        end.into_result().map(|it| unsafe { kept::owned(it) }).map_err(|why| why.to_text())
+    }
+
+    /// See [`HostApi::keep`].
+    #[cfg(unix)]
+    pub fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), String> {
+        let keep = self.table.keep().ok_or(OLD_HOST)?;
+        // SAFETY: `self` holds the object; the descriptor is given away.
+        let end = unsafe { keep(self.object, RStr::from_str(name), descriptor.into_raw_fd()) };
+        end.into_result().map(drop).map_err(|why| why.to_text())
+    }
+
+    /// See [`HostApi::kept`].
+    #[cfg(unix)]
+    pub fn kept(&self, name: &str) -> Result<Option<OwnedFd>, String> {
+        let kept = self.table.kept().ok_or(OLD_HOST)?;
+        // SAFETY: `self` holds the object.
+        let end = unsafe { kept(self.object, RStr::from_str(name)) };
+        // SAFETY: the host gives the descriptor away, if there is one.
+        end.into_result().map(|it| unsafe { kept::owned_if_any(it) }).map_err(|why| why.to_text())
+    }
+
+    /// See [`HostApi::stop_keeping`].
+    #[cfg(unix)]
+    pub fn stop_keeping(&self, name: &str) -> bool {
+        // SAFETY: `self` holds the object.
+        let stop = |stop: unsafe extern "C" fn(*const (), RStr<'_>) -> bool| unsafe {
+            stop(self.object, RStr::from_str(name))
+        };
+        self.table.stop_keeping().is_some_and(stop)
     }
 }
 

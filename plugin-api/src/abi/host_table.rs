@@ -17,6 +17,7 @@ use super::{
         HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start, SubscribeOptions, To,
         WaitEnd,
     },
+    kept,
     object::event_of,
     panic::{discard, guarded},
     waker::{self, WakerBase},
@@ -130,6 +131,17 @@ pub struct HostTable {
     pub(super) span_step: unsafe extern "C" fn(*const (), u64, SpanStep),
     #[sabi(missing_field(option))]
     pub(super) is_trial: unsafe extern "C" fn(*const ()) -> bool,
+    /// A descriptor that the caller owns from then on.
+    #[sabi(missing_field(option))]
+    pub(super) listener: unsafe extern "C" fn(*const (), RStr<'_>) -> RResult<i32, Buffer>,
+    /// Takes over a descriptor that the caller owned.
+    #[sabi(missing_field(option))]
+    pub(super) keep: unsafe extern "C" fn(*const (), RStr<'_>, i32) -> RResult<u64, Buffer>,
+    /// As `listener`; -1 when there is none of that name.
+    #[sabi(missing_field(option))]
+    pub(super) kept: unsafe extern "C" fn(*const (), RStr<'_>) -> RResult<i32, Buffer>,
+    #[sabi(missing_field(option))]
+    pub(super) stop_keeping: unsafe extern "C" fn(*const (), RStr<'_>) -> bool,
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {
@@ -141,7 +153,7 @@ pub(super) struct Shims<H>(PhantomData<H>);
 /// The event in whose handler something is emitted; its count stays with the plugin's handle.
 type Parent<H> = Option<ManuallyDrop<Counted<<H as HostApi>::Event>>>;
 
-fn answer(result: Result<Result<u64, String>, Buffer>) -> RResult<u64, Buffer> {
+fn answer<T>(result: Result<Result<T, String>, Buffer>) -> RResult<T, Buffer> {
     match result {
         Ok(Ok(value)) => ROk(value),
         Ok(Err(refusal)) => RErr(Buffer::from(&*refusal)),
@@ -361,6 +373,36 @@ impl<H: HostApi> Shims<H> {
         guarded(|| host.is_trial()).unwrap_or(false)
     }
 
+    unsafe extern "C" fn listener(object: *const (), address: RStr<'_>) -> RResult<i32, Buffer> {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        answer(guarded(|| kept::listener(&**host, address.as_str())))
+    }
+
+    unsafe extern "C" fn keep(
+        object: *const (),
+        name: RStr<'_>,
+        descriptor: i32,
+    ) -> RResult<u64, Buffer> {
+        // SAFETY: see above; the caller gives the descriptor away.
+        unsafe {
+            let host = Self::host(object);
+            answer(guarded(|| kept::keep(&**host, name.as_str(), descriptor).map(|()| 0)))
+        }
+    }
+
+    unsafe extern "C" fn kept(object: *const (), name: RStr<'_>) -> RResult<i32, Buffer> {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        answer(guarded(|| kept::kept(&**host, name.as_str())))
+    }
+
+    unsafe extern "C" fn stop_keeping(object: *const (), name: RStr<'_>) -> bool {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        guarded(|| kept::stop_keeping(&**host, name.as_str())).unwrap_or(false)
+    }
+
     abi_stable::staticref! {
         pub(super) const TABLE: WithMetadata<HostTable> = WithMetadata::new(HostTable {
             retain: Self::retain,
@@ -382,6 +424,10 @@ impl<H: HostApi> Shims<H> {
             span: Self::span,
             span_step: Self::span_step,
             is_trial: Self::is_trial,
+            listener: Self::listener,
+            keep: Self::keep,
+            kept: Self::kept,
+            stop_keeping: Self::stop_keeping,
         });
     }
 }

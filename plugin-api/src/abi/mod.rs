@@ -7,7 +7,7 @@
 //! In reading order: [`memory`], [`buffer`] and [`json`] (memory of the host that both sides write), [`waker`] and [`future`]
 //! (polling over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call
 //! is polled first), [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask
-//! of the host; `host_table` and `host_ref` carry it over), [`module`] (what the host may ask of a plugin), [`export`] (how a
+//! of the host; `host_table` and `host_ref` carry it over, `kept` the descriptors), [`module`] (what the host may ask of a plugin), [`export`] (how a
 //! plugin type becomes a module) and [`keyfix`] (what makes its library unloadable).
 //!
 //! # Invariants
@@ -29,6 +29,7 @@ pub mod host;
 mod host_ref;
 mod host_table;
 pub mod json;
+mod kept;
 pub mod keyfix;
 pub mod layout;
 pub mod memory;

@@ -1,5 +1,7 @@
 //! What the plugin under test may ask of its host.
 
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -231,6 +233,27 @@ impl HostApi for World {
 
     fn is_trial(&self) -> bool {
         self.trial
+    }
+
+    #[cfg(unix)]
+    fn listener(&self, address: &str) -> Result<OwnedFd, String> {
+        self.listener_at(address)
+    }
+
+    #[cfg(unix)]
+    fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), String> {
+        self.keep_by(name, descriptor);
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn kept(&self, name: &str) -> Result<Option<OwnedFd>, String> {
+        self.kept_by(name)
+    }
+
+    #[cfg(unix)]
+    fn stop_keeping(&self, name: &str) -> bool {
+        lock(&self.state).kept.remove(name).is_some()
     }
 }
 

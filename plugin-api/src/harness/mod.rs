@@ -108,6 +108,8 @@ mod state;
 mod emission;
 mod event;
 mod host_side;
+#[cfg(unix)]
+mod kept;
 mod routes;
 mod world;
 

@@ -35,6 +35,8 @@ pub struct Setup<P> {
     stand_ins: Vec<Result<Route>>,
     snapshot: Option<(u32, Value)>,
     trial: bool,
+    #[cfg(unix)]
+    pub(super) kept: std::collections::BTreeMap<String, std::os::fd::OwnedFd>,
     plugin: PhantomData<fn() -> P>,
 }
 
@@ -42,7 +44,15 @@ impl<P: Plugin> Setup<P> {
     pub(super) fn new() -> Self {
         let config = Value::Object(serde_json::Map::new());
         let stand_ins = Vec::new();
-        Setup { config, stand_ins, snapshot: None, trial: false, plugin: PhantomData }
+        Setup {
+            config,
+            stand_ins,
+            snapshot: None,
+            trial: false,
+            #[cfg(unix)]
+            kept: std::collections::BTreeMap::new(),
+            plugin: PhantomData,
+        }
     }
 
     /// The plugin's configuration. Default: `{}`.
@@ -109,6 +119,10 @@ impl<P: Plugin> Setup<P> {
         let world = World::new(P::NAME, self.trial);
         let stand_ins = self.stand_ins.into_iter().collect::<Result<Vec<_>>>()?;
         lock(&world.state).routes.extend(stand_ins);
+        #[cfg(unix)]
+        {
+            lock(&world.state).kept = self.kept;
+        }
         let harness = Harness {
             world: world.clone(),
             runtime: P::RUNTIME,

@@ -46,6 +46,9 @@ pub(super) struct State {
     pub(super) emitted: Vec<Counted<HarnessEvent>>,
     /// Events that were sent and are not handled yet.
     pub(super) queued: usize,
+    /// What it has the host keep.
+    #[cfg(unix)]
+    pub(super) kept: BTreeMap<String, std::os::fd::OwnedFd>,
     /// What the test attaches to the events that it emits.
     pub(super) attributes: Arc<Attributes>,
     emissions: Vec<Weak<Emission>>,

@@ -1,0 +1,126 @@
+//! What the host of a plugin under test keeps for it.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+};
+
+use super::{Harness, Setup, tasks::lock, world::World};
+use crate::plugin::Plugin;
+
+impl<P: Plugin> Setup<P> {
+    /// Something that an earlier generation has had the host keep: what the plugin gets by
+    /// [`Context::kept`](crate::Context::kept), or a listening socket by its address as it was given.
+    pub fn kept(mut self, name: &str, descriptor: impl Into<OwnedFd>) -> Self {
+        self.kept.insert(name.to_owned(), descriptor.into());
+        self
+    }
+}
+
+impl Harness {
+    /// A duplicate of what the plugin has had the host keep by this name.
+    pub fn kept(&self, name: &str) -> Option<OwnedFd> {
+        self.world.kept_by(name).ok().flatten()
+    }
+}
+
+impl World {
+    pub(super) fn listener_at(&self, address: &str) -> Result<OwnedFd, String> {
+        let listen = || match address.strip_prefix("unix:") {
+            Some(path) => Ok(OwnedFd::from(UnixListener::bind(path)?)),
+            None => {
+                let address: SocketAddr = address.parse().map_err(std::io::Error::other)?;
+                // The live generation may listen there.
+                let port = if self.trial { 0 } else { address.port() };
+                Ok(TcpListener::bind((address.ip(), port))?.into())
+            }
+        };
+        if let Some(kept) = self.kept_by(address)? {
+            return Ok(kept);
+        }
+        let listening: std::io::Result<OwnedFd> = listen();
+        let listening =
+            listening.map_err(|error| format!("{address} cannot be listened at: {error}"))?;
+        self.keep_by(address, listening.as_fd().try_clone_to_owned().map_err(|e| e.to_string())?);
+        Ok(listening)
+    }
+
+    pub(super) fn keep_by(&self, name: &str, descriptor: OwnedFd) {
+        if !self.trial {
+            lock(&self.state).kept.insert(name.to_owned(), descriptor);
+        }
+    }
+
+    pub(super) fn kept_by(&self, name: &str) -> Result<Option<OwnedFd>, String> {
+        let state = lock(&self.state);
+        let kept = state.kept.get(name).filter(|_| !self.trial);
+        let duplicate = kept.map(|kept| kept.as_fd().try_clone_to_owned()).transpose();
+        duplicate.map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+// What exports a plugin is an attribute that counts as unsafe.
+#[allow(unsafe_code)]
+mod tests {
+    use std::{io::Read, net::TcpStream, os::unix::net::UnixStream};
+
+    use crate::{Context, Result, Value, harness::Harness, json};
+
+    struct Web {
+        listener: std::net::TcpListener,
+        line: Option<std::os::fd::OwnedFd>,
+    }
+
+    #[crate::plugin(name = "web", version = "1")]
+    impl Web {
+        #[crate::initialize]
+        async fn initialize(ctx: &Context, _: Value) -> Result<Self> {
+            let (listener, line) = (ctx.listener("127.0.0.1:0")?, ctx.kept("line")?);
+            if line.is_none() {
+                ctx.keep("line", UnixStream::pair()?.0)?;
+            }
+            Ok(Web { listener, line })
+        }
+
+        #[crate::event_handler("web:had")]
+        async fn had(&self, _: &Context, _: Value) -> Result<(u16, bool)> {
+            Ok((self.listener.local_addr()?.port(), self.line.is_some()))
+        }
+    }
+
+    fn had(web: &Harness) -> (u16, bool) {
+        let had = web.emit("web:had", ()).results().remove(0);
+        serde_json::from_value(had).unwrap()
+    }
+
+    #[test]
+    fn what_one_generation_keeps_the_next_one_gets() {
+        let first = Harness::start::<Web>();
+        let (port, line) = had(&first);
+        assert!(!line);
+        let listener = first.kept("127.0.0.1:0").expect("it is kept");
+        let line = first.kept("line").expect("it is kept");
+        drop(first);
+        let next = Harness::setup::<Web>().kept("127.0.0.1:0", listener).kept("line", line);
+        let next = next.start().unwrap();
+        assert_eq!(had(&next), (port, true));
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
+    }
+
+    #[test]
+    fn who_is_tried_out_gets_another_socket_and_keeps_nothing() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let trial = Harness::setup::<Web>().trial().kept("127.0.0.1:0", listener);
+        let trial = trial.kept("line", near).start().unwrap();
+        let (other, line) = had(&trial);
+        assert!(other != port && !line, "{}", json!([other, line]));
+        drop(trial);
+        assert_eq!(far.read(&mut [0]).unwrap(), 0, "what it was given is closed");
+    }
+}
