@@ -172,6 +172,8 @@ pub struct Limits {
     pub background_tasks: usize,
     /// Subscriptions that one plugin makes at run time. Default: 1024.
     pub subscriptions: usize,
+    /// Sockets and other descriptors that are kept for one plugin over its generations. Default: 64.
+    pub kept_resources: usize,
     /// Workers given up on because a call never returned to them. Default: 64.
     pub abandoned_workers: usize,
 }
@@ -199,6 +201,7 @@ impl Default for Limits {
             blocking_threads: 64,
             background_tasks: 1024,
             subscriptions: 1024,
+            kept_resources: 64,
             abandoned_workers: 64,
         }
     }
@@ -296,6 +299,7 @@ impl Limits {
             blocking_threads,
             background_tasks,
             subscriptions,
+            kept_resources,
             abandoned_workers,
         } = *self;
         const COUNT: RangeInclusive<usize> = 1..=1 << 20;
@@ -322,6 +326,7 @@ impl Limits {
             ("blocking_threads", blocking_threads, THREADS),
             ("background_tasks", background_tasks, COUNT),
             ("subscriptions", subscriptions, COUNT),
+            ("kept_resources", kept_resources, 1..=4096),
             ("abandoned_workers", abandoned_workers, THREADS),
         ];
         all.into_iter()

@@ -36,6 +36,7 @@ use crate::{
         announce::Announcer,
         deploy_error::DeployError,
         host_side::HostSideLimits,
+        kept_resources::KeptResources,
         kept_state::{StateDir, StateDirError},
         own_thread::OwnThread,
         persistence::Persistence,
@@ -232,8 +233,10 @@ impl HostBuilder {
                     held_events: limits.held_events,
                     held_bytes: limits.held_bytes,
                 },
+                resources: KeptResources::new(limits.kept_resources),
                 epoch: started,
                 configs: encoded(&config)?,
+                policies: policies.clone(),
             },
             retirer: Retirer::new(
                 router.clone(),

@@ -79,6 +79,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
     let facts = &plugin.facts;
     let lingering = plugin.retired.iter().any(|old| old.state() == RetiredState::Draining);
     let state = match plugin.live {
+        Some(_) if plugin.released => "replacing",
         Some(_) => "live",
         None if lingering => "draining",
         None => "unloaded",
@@ -121,6 +122,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
     overview["on_probation"] = json!(plugin.compared_with(facts.number).is_some());
     overview["reloads"] = json!(plugin.reloads);
     overview["rollbacks"] = json!(plugin.rollbacks);
+    overview["reinstated"] = json!(plugin.reinstated);
     overview["previous"] = previous.into();
     overview["quarantined"] = quarantined(registry, &facts.file);
     overview["retry_in_ms"] = json!(retry_in(registry, &facts.file));
@@ -214,6 +216,9 @@ async fn inspect(host: Host, ask: Named) -> Result<Value, Failure> {
     whole["emits"] = json!(facts.manifest.emits);
     whole["hash"] = json!(facts.hash.to_hex().as_str());
     whole["background_tasks"] = json!(tasks);
+    let kept = host.inner().supervisor.activation.resources.names(name);
+    let kept = kept.into_iter().map(|(name, address)| json!({ "name": name, "address": address }));
+    whole["kept_resources"] = kept.collect::<Vec<_>>().into();
     whole["generation_counts"] = json!(facts.counts());
     whole["timings_ms"] = json!(timings);
     Ok(whole)

@@ -40,6 +40,21 @@ pub(crate) struct Plugin {
     rollbacks: u64,
     /// Events that wait for its state to be handed over.
     held: u64,
+    /// Its old instance goes before the new one is made.
+    pub(crate) exclusive: bool,
+    /// How often an instance of a version was made again.
+    reinstated: u64,
+    /// What the host keeps for it over its generations.
+    kept_resources: Vec<KeptResource>,
+}
+
+/// A descriptor that the host keeps.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct KeptResource {
+    name: String,
+    /// Where it listens.
+    address: Option<String>,
 }
 
 /// How the calls of a plugin, a handler or the host ended.
@@ -163,6 +178,22 @@ impl Plugin {
         let wait = if self.held == 1 { "waits" } else { "wait" };
         let events = several(self.held, "event");
         (self.held > 0).then(|| format!("{events} {wait} for the hand-over of its state"))
+    }
+
+    /// How often its replacement failed when it had no instance any more.
+    pub(crate) fn reinstated(&self) -> Option<String> {
+        let times = several(self.reinstated, "time");
+        (self.reinstated > 0).then(|| format!("{times}, when a replacement failed"))
+    }
+
+    /// `127.0.0.1:0 (127.0.0.1:41233), port`
+    pub(crate) fn kept_resources(&self) -> Option<String> {
+        let kept = self.kept_resources.iter().map(|kept| match &kept.address {
+            Some(address) if *address != kept.name => format!("{} ({address})", kept.name),
+            _ => kept.name.clone(),
+        });
+        let kept = kept.collect::<Vec<_>>().join(", ");
+        (!kept.is_empty()).then_some(kept)
     }
 
     pub(crate) fn rollbacks(&self) -> Option<String> {
@@ -343,6 +374,19 @@ mod tests {
         let told = plugin.not_kept(now);
         let expected = "not kept since 59s ago: the disk is full; 3 attempts failed";
         assert_eq!(told.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_is_kept_is_told_with_where_it_listens() {
+        let kept =
+            |kept: serde_json::Value| plugin(json!({"kept_resources": kept})).kept_resources();
+        assert_eq!(kept(json!([])), None);
+        let told = kept(json!([
+            {"name": "127.0.0.1:0", "address": "127.0.0.1:41233"},
+            {"name": "127.0.0.1:80", "address": "127.0.0.1:80"},
+            {"name": "serial", "address": null},
+        ]));
+        assert_eq!(told.as_deref(), Some("127.0.0.1:0 (127.0.0.1:41233), 127.0.0.1:80, serial"));
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub(crate) struct Target {
     pub(crate) priority: i32,
     /// Its place among the plugin's declarations; run-time subscriptions come after them.
     pub(crate) order: u64,
-    /// Of a generation that keeps state.
+    /// Of a generation that keeps state, or is replaced exclusively.
     pub(crate) gate: Option<Arc<Gate>>,
     /// Whoever else subscribes to an event of this handler sees it, and has no part in the answer.
     pub(crate) answers_alone: bool,
@@ -161,6 +161,11 @@ impl Target {
         entry: Entry,
     ) -> Self {
         Target { priority, order, gate, answers_alone, entry, own: Striped::default() }
+    }
+
+    /// The same handler behind another gate and with another entry.
+    pub(crate) fn remade(&self, gate: Option<Arc<Gate>>, entry: Entry) -> Self {
+        Target::new(self.priority, self.order, gate, self.answers_alone, entry)
     }
 
     /// What is known of the handler without holding its generation.

@@ -1,7 +1,7 @@
 //! Holding a plugin's events while its state moves from one generation to the next.
 //!
-//! Each generation that keeps state has a [`Gate`], and every event enters it before that generation's handlers are
-//! called. While the gate is held, new events wait outside, and those that are inside end. An event that comes from one
+//! Each generation that keeps state, or is exclusive, has a [`Gate`], and every event enters it before that generation's
+//! handlers are called. While the gate is held, new events wait outside, and those that are inside end. An event that comes from one
 //! that is inside (a handler emits, and the event reaches the same plugin again, directly or through others) is let in
 //! all the same: the call that emitted it would otherwise wait for its own plugin for ever.
 //!
@@ -287,6 +287,11 @@ impl Hold {
             done = work => Ok(done),
             overfull = self.0.waiting.is_full() => Err(overfull),
         }
+    }
+
+    /// Waits until as much waits as may.
+    pub(crate) async fn full(&self) -> Overfull {
+        self.0.waiting.is_full().await
     }
 
     /// The next generation has taken over: what waits goes there, and nothing enters this gate any more.

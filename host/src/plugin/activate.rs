@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
     sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
@@ -18,8 +19,10 @@ use super::{
     deploy_error::DeployError,
     generation::{Facts, Generation, LiveInstance, SHUTDOWN_EVENT},
     host_side::{HostSide, HostSideLimits},
+    kept_resources::KeptResources,
     load::PluginLibrary,
-    manifest::HandlerManifest,
+    manifest::{HandlerManifest, Manifest},
+    policy::Policies,
     prepare::Candidate,
     probe::describe_module,
 };
@@ -30,10 +33,12 @@ pub(crate) struct Activation {
     pub(crate) router: Arc<Router>,
     pub(crate) init_timeout: Duration,
     pub(crate) limits: HostSideLimits,
+    pub(crate) resources: Arc<KeptResources>,
     /// When the host started.
     pub(crate) epoch: Instant,
     /// Each plugin's configuration, encoded.
     pub(crate) configs: HashMap<String, Vec<u8>>,
+    pub(crate) policies: Policies,
 }
 
 /// A candidate did not become callable; its library may be open by then and has to be closed in order.
@@ -52,7 +57,8 @@ pub(crate) struct Leftover {
 /// An `initialize` on its way.
 pub(crate) type Creating = Task<Result<Instance, CallEnd>>;
 
-enum NotCreated {
+/// Why there is no instance.
+pub(super) enum NotCreated {
     Undescribed(String),
     Failed(String),
     TimedOut(Creating),
@@ -76,11 +82,13 @@ impl Activation {
         Ok(library)
     }
 
-    /// Opens the library, if nobody has yet, and makes the instance.
+    /// Opens the library, if nobody has yet, and makes the instance within this time, or until it is given up.
     pub(crate) async fn initialize(
         &self,
         number: u64,
         mut candidate: Candidate,
+        limit: Duration,
+        given_up: impl Future<Output = ()>,
     ) -> Result<(Generation, Instance), NotActivated> {
         let library = match candidate.library.take() {
             Some(library) => library,
@@ -89,11 +97,19 @@ impl Activation {
                 opened.map_err(|error| NotActivated { error, leftover: None })?
             }
         };
-        let host_side = self.host_side(number, &candidate);
+        let host_side = self.host_side(number, &candidate.manifest);
         let started = Instant::now();
         let description = candidate.description.take();
         let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
-        let (library, created) = self.create(library, description, &plugin, &host_side).await;
+        let (library, described) = self.describe(library, description).await;
+        let created = match described {
+            Ok(description) => {
+                let instance =
+                    self.instance(library.module, &plugin, &host_side, limit, given_up).await;
+                instance.map(|instance| (description, instance))
+            }
+            Err(reason) => Err(NotCreated::Undescribed(reason)),
+        };
         candidate.timings.note("init", started.elapsed());
         let (description, created) = match created {
             Ok((description, instance)) => (description, Ok(instance)),
@@ -110,7 +126,7 @@ impl Activation {
             NotCreated::Undescribed(reason) => (DeployError::Describe { file, reason }, None),
             NotCreated::Failed(reason) => (DeployError::Init { plugin, file, reason }, None),
             NotCreated::TimedOut(creating) => {
-                let after = self.init_timeout;
+                let after = limit;
                 (DeployError::InitTimedOut { plugin, file, after }, Some(creating))
             }
         };
@@ -124,16 +140,24 @@ impl Activation {
         candidate: Candidate,
         library: PluginLibrary,
     ) -> Leftover {
-        let host_side = self.host_side(number, &candidate);
+        let host_side = self.host_side(number, &candidate.manifest);
         host_side.detach();
         let generation = generation(number, candidate, host_side, library);
         Leftover { generation, creating: None }
     }
 
-    fn host_side(&self, number: u64, candidate: &Candidate) -> Arc<HostSide> {
-        let (router, limits) = (self.router.clone(), self.limits.clone());
-        let keeps_state = candidate.manifest.state.is_some();
-        HostSide::new(plugin_of(candidate), number, router, limits, self.epoch, keeps_state)
+    /// A way to the host for a generation.
+    pub(super) fn host_side(&self, number: u64, manifest: &Manifest) -> Arc<HostSide> {
+        let (router, limits, resources) =
+            (self.router.clone(), self.limits.clone(), &self.resources);
+        let gated = manifest.state.is_some() || self.is_exclusive(manifest);
+        let plugin = manifest.name.as_str().into();
+        HostSide::new(plugin, number, router, limits, resources, self.epoch, gated)
+    }
+
+    /// Whether an old generation is to be released before this one is initialized.
+    pub(crate) fn is_exclusive(&self, manifest: &Manifest) -> bool {
+        manifest.exclusive || (self.policies)(&manifest.name).exclusive
     }
 
     /// A plugin's configuration, encoded.
@@ -141,40 +165,50 @@ impl Activation {
         self.configs.get(plugin).cloned().unwrap_or_else(|| b"{}".to_vec())
     }
 
-    async fn create(
+    /// Has the library describe itself, if no probe has.
+    async fn describe(
         &self,
         library: PluginLibrary,
         description: Option<Description>,
-        plugin: &str,
-        host_side: &Arc<HostSide>,
-    ) -> (PluginLibrary, Result<(Description, Instance), NotCreated>) {
-        let workers = &self.router.site.workers;
-        let (library, description) = match description {
-            Some(description) => (library, description),
+    ) -> (PluginLibrary, Result<Description, String>) {
+        match description {
+            Some(description) => (library, Ok(description)),
             None => {
+                let workers = &self.router.site.workers;
                 let describing = workers.spawn_life_cycle(async move {
                     let described = describe_module(&library);
                     (library, described)
                 });
-                let (library, described) = describing.await;
-                match described {
-                    Ok(description) => (library, description),
-                    Err(reason) => return (library, Err(NotCreated::Undescribed(reason))),
-                }
+                describing.await
             }
-        };
-        let module: ModuleRef = library.module;
+        }
+    }
+
+    /// Makes an instance of an open library.
+    pub(super) async fn instance(
+        &self,
+        module: ModuleRef,
+        plugin: &str,
+        host_side: &Arc<HostSide>,
+        limit: Duration,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Instance, NotCreated> {
         let config = self.config_of(plugin);
         let host = HostRef::new(host_side.clone());
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
-        let mut creating =
-            workers.spawn_life_cycle(async move { module::create(module, host, &config).await });
-        let created = match tokio::time::timeout(self.init_timeout, &mut creating).await {
-            Ok(Ok(instance)) => Ok((description, instance)),
-            Ok(Err(end)) => Err(NotCreated::Failed(reason_of(end))),
-            Err(_) => Err(NotCreated::TimedOut(creating)),
+        let create = async move { module::create(module, host, &config).await };
+        let mut creating = self.router.site.workers.spawn_life_cycle(create);
+        let created = tokio::select! {
+            biased;
+            created = &mut creating => Some(created),
+            () = tokio::time::sleep(limit) => None,
+            () = given_up => None,
         };
-        (library, created)
+        match created {
+            Some(Ok(instance)) => Ok(instance),
+            Some(Err(end)) => Err(NotCreated::Failed(reason_of(end))),
+            None => Err(NotCreated::TimedOut(creating)),
+        }
     }
 
     /// The routes of the declared handlers.
@@ -241,7 +275,7 @@ fn generation(
         hand_over: OnceLock::new(),
     };
     let (facts, live, copy) = (Arc::new(facts), Weak::new(), Arc::new(copy));
-    Generation { facts, host_side, live, unused: None, library, copy }
+    Generation { facts, host_side, others: Vec::new(), live, unused: None, library, copy }
 }
 
 fn reason_of(end: CallEnd) -> String {

@@ -164,24 +164,63 @@ pub enum DeployError {
         /// The name.
         plugin: String,
     },
+    /// An exclusive plugin's new version failed when the old instance was gone; another one of the old version is there.
+    #[error(
+        "{source}. The instance before was released by then: one of version {version} was made again, with its state, and \
+         goes on"
+    )]
+    Reinstated {
+        /// The version that is live again.
+        version: String,
+        /// What failed.
+        source: Box<DeployError>,
+    },
+    /// An exclusive plugin's new version failed when the old instance was gone, and no other could be made.
+    #[error(
+        "{source}. The instance before was released by then, and none of version {version} could be made again: {reason}. \
+         {plugin} is not live; its file is tried again, and `ksi load` or `ksi reload` try at once"
+    )]
+    Down {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// The version that was live.
+        version: String,
+        /// Why it is not live again.
+        reason: String,
+        /// What failed.
+        source: Box<DeployError>,
+    },
     /// The host is stopping.
     #[error("the host is stopping and loads nothing any more")]
     Stopping,
 }
 
 impl DeployError {
+    /// Whether the live generation did not give its state away, or the new one did not take it.
+    pub(crate) fn is_of_state(&self) -> bool {
+        match self {
+            DeployError::HandOver { .. } => true,
+            DeployError::Reinstated { source, .. } => source.is_of_state(),
+            _ => false,
+        }
+    }
+
     /// Whether the same file may become a plugin at another time.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             DeployError::Init { .. }
             | DeployError::InitTimedOut { .. }
-            | DeployError::TooManyPinned { .. } => true,
+            | DeployError::TooManyPinned { .. }
+            | DeployError::Down { .. } => true,
+            DeployError::Reinstated { source, .. } => source.may_pass(),
             DeployError::Probe { source, .. } => {
                 matches!(source, ProbeError::Spawn { .. } | ProbeError::TimedOut { .. })
             }
             DeployError::HandOver { source, .. } => match source {
                 HandOverError::Busy { .. }
                 | HandOverError::Leaving { .. }
+                | HandOverError::NotReleased { .. }
+                | HandOverError::NotReady { .. }
                 | HandOverError::TooManyHeld { .. } => true,
                 HandOverError::Snapshot(error) | HandOverError::Restore(error) => {
                     matches!(error, StateError::TimedOut { .. })

@@ -145,6 +145,8 @@ impl Facts {
 pub(crate) struct Generation {
     pub(crate) facts: Arc<Facts>,
     pub(crate) host_side: Arc<HostSide>,
+    /// The ways to the host of further instances that were made of its library. It is needed until they are gone, too.
+    pub(crate) others: Vec<Weak<HostSide>>,
     /// The instance for whoever asks it for its state, without keeping it.
     pub(crate) live: Weak<LiveInstance>,
     /// The instance, once no route and no call uses it any more; `None` when it was never made.

@@ -7,6 +7,7 @@
 
 use std::{
     fmt,
+    future::Future,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -22,14 +23,14 @@ use super::{
 };
 use crate::{
     dispatch::{
-        hold::{Hold, Overfull},
+        hold::{Gate, Hold, Overfull},
         workers::Workers,
     },
     router::Router,
 };
 
 /// What cancelled calls get to end. A call that does not return from a poll cannot be ended.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// What a snapshot and a restore get at least, however long the calls took to end.
 const LEAST: Duration = Duration::from_secs(1);
 
@@ -75,6 +76,25 @@ pub enum HandOverError {
         /// How long it was waited for.
         after: Duration,
     },
+    /// An earlier instance is not gone, and two must not be there at a time.
+    #[error(
+        "it is exclusive, and an earlier instance of it is not gone after {}: it does not end, or its initialize or its \
+         shutdown does not return. `ksi inspect` tells what holds it. The file is tried again",
+        humantime::format_duration(*.after)
+    )]
+    NotReleased {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The new version of an exclusive plugin did not initialize in time.
+    #[error(
+        "the new version did not initialize within {}, while the events of the plugin waited (timeouts.hold; \
+         timeouts.init)", humantime::format_duration(*.after)
+    )]
+    NotReady {
+        /// What it was given.
+        after: Duration,
+    },
     /// Too many events wait.
     #[error(
         "its state cannot be handed over: {limit} waited for it before {step}. The file is \
@@ -114,6 +134,20 @@ pub(crate) struct Giver {
 }
 
 impl Giver {
+    /// Its calls that have not ended hold the hand-over up.
+    pub(super) fn busy(&self, after: Duration) -> HandOverError {
+        HandOverError::Busy { calls: self.facts.running(), after }
+    }
+
+    /// Has those calls end at their next await.
+    pub(super) fn cancel_calls(&self) {
+        tracing::warn!(
+            plugin = %self.facts.plugin, generation = self.facts.number,
+            "cancelling calls that hold up the hand-over of its state: {}", self.facts.running()
+        );
+        self.host_side.cancel_calls().cancel_present();
+    }
+
     /// Takes a snapshot of what it has now.
     pub(crate) async fn snapshot(
         &self,
@@ -143,29 +177,94 @@ pub(crate) struct HandOver {
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// State that has arrived, with the plugin's events still held.
-pub(crate) struct HandedOver {
+/// A plugin's events, held until what they wait for is there. When this is dropped, the old generation gets them.
+pub(crate) struct Held {
     hold: Hold,
+    policy: Policy,
     started: Instant,
     timings: Timings,
-    /// What was taken over.
-    pub(crate) snapshot: Option<Snapshot>,
     _turn: tokio::sync::OwnedMutexGuard<()>,
 }
 
-impl HandedOver {
+/// State that has arrived, with the plugin's events still held.
+pub(crate) struct HandedOver {
+    pub(crate) held: Held,
+    /// What was taken over.
+    pub(crate) snapshot: Option<Snapshot>,
+}
+
+impl Held {
     /// Right after the swap: lets the events go on. How long each step took.
     pub(crate) fn commit(self) -> Timings {
-        let HandedOver { hold, started, mut timings, .. } = self;
+        let Held { hold, started, mut timings, .. } = self;
         hold.moved();
         timings.note("hold", started.elapsed());
         timings
     }
+
+    /// Notes how long a step took.
+    pub(super) fn note(&mut self, step: &'static str, since: Instant) {
+        self.timings.note(step, since.elapsed());
+    }
+
+    /// What is left until the deadline of the hold, and what each step gets at least.
+    pub(super) fn rest(&self) -> Duration {
+        self.policy.hold.saturating_sub(self.started.elapsed()).max(LEAST)
+    }
+
+    /// Does what is to be done while events wait, unless as many wait as may before it is done.
+    pub(super) async fn while_waiting<T>(
+        &self,
+        step: &str,
+        work: impl Future<Output = T>,
+    ) -> Result<T, HandOverError> {
+        let done = self.hold.while_waiting(work).await;
+        done.map_err(|full| overfull(step.to_owned(), full))
+    }
+
+    /// Waits until as many events wait as may before `step`.
+    pub(super) async fn full(&self, step: &str) -> HandOverError {
+        overfull(step.to_owned(), self.hold.full().await)
+    }
+
+    /// Waits for the calls that are inside, as the policy says.
+    pub(super) async fn quiet(&mut self, giver: &Giver, bad: bool) -> Result<(), HandOverError> {
+        let quiet = self.calls_end(giver, bad).await;
+        self.timings.note("quiet", self.started.elapsed());
+        quiet
+    }
+
+    async fn calls_end(&self, giver: &Giver, bad: bool) -> Result<(), HandOverError> {
+        let Held { hold, policy, .. } = self;
+        let full = |full| overfull(format!("its calls had ended: {}", giver.facts.running()), full);
+        if let Ok(quiet) = timeout(policy.hold, hold.quiet()).await {
+            return quiet.map_err(full);
+        }
+        if policy.keep_calls && !bad {
+            return Err(giver.busy(policy.hold));
+        }
+        giver.cancel_calls();
+        match timeout(PATIENCE, hold.quiet()).await {
+            Ok(quiet) => quiet.map_err(full),
+            Err(_) => Err(giver.busy(policy.hold)),
+        }
+    }
+}
+
+fn overfull(step: String, full: Overfull) -> HandOverError {
+    HandOverError::TooManyHeld { limit: full.to_string(), step }
 }
 
 impl HandOver {
     pub(crate) fn new(router: Arc<Router>) -> Self {
         HandOver { router, turn: Arc::default() }
+    }
+
+    /// Holds a plugin's events from here on.
+    pub(super) async fn hold(&self, gate: &Arc<Gate>, policy: Policy) -> Held {
+        let turn = self.turn.clone().lock_owned().await;
+        let started = Instant::now();
+        Held { hold: gate.hold(), policy, started, timings: Timings::default(), _turn: turn }
     }
 
     /// From the first held event to the restored state. `None` when the giver holds no events, as it keeps no state.
@@ -177,84 +276,44 @@ impl HandOver {
         policy: Policy,
     ) -> Result<Option<HandedOver>, HandOverError> {
         let Some(gate) = giver.host_side.gate() else { return Ok(None) };
-        let turn = self.turn.clone().lock_owned().await;
-        let mut timings = Timings::default();
-        let started = Instant::now();
-        let hold = gate.hold();
+        let mut held = self.hold(gate, policy).await;
         // However many events wait for somebody who is bad, going on with it is no better.
         let bad = matches!(wanted, Wanted::Instead(_));
-        let quiet = self.quiet(giver, &hold, policy, bad).await;
-        timings.note("quiet", started.elapsed());
-        let rest = || policy.hold.saturating_sub(started.elapsed()).max(LEAST);
+        let quiet = held.quiet(giver, bad).await;
         let workers = &self.router.site.workers;
-        let overfull = |step: &str, full: Overfull| HandOverError::TooManyHeld {
-            limit: full.to_string(),
-            step: step.to_owned(),
-        };
         let snapshot = match wanted {
             Wanted::Version(version) => {
                 quiet?;
                 let gone = StateError::Snapshot { reason: "the plugin is gone".to_owned() };
                 let live = giver.live.upgrade().ok_or(HandOverError::Snapshot(gone))?;
-                let progress = Progress::default();
-                let transfer =
-                    state::transfer(workers, live, new.clone(), version, rest(), progress.clone());
-                let transferred = hold.while_waiting(transfer).await.map_err(|full| {
+                let (new, rest, progress) = (new.clone(), held.rest(), Progress::default());
+                let transfer = state::transfer(workers, live, new, version, rest, progress.clone());
+                let transferred = held.hold.while_waiting(transfer).await.map_err(|full| {
                     let step = match progress.is_restoring() {
                         true => "its snapshot was restored",
                         false => "its snapshot was taken",
                     };
-                    overfull(step, full)
+                    overfull(step.to_owned(), full)
                 })?;
                 let Transferred { snapshot, taking, restoring } =
                     transferred.map_err(|error| match progress.is_restoring() {
                         true => HandOverError::Restore(error),
                         false => HandOverError::Snapshot(error),
                     })?;
-                timings.note("snapshot", taking);
-                timings.note("restore", restoring);
+                held.timings.note("snapshot", taking);
+                held.timings.note("restore", restoring);
                 Some(snapshot)
             }
             // Whatever it still does, it is not asked.
             Wanted::Instead(Some(snapshot)) => {
                 let began = Instant::now();
-                let restore = state::restore(workers, new.clone(), snapshot.clone(), rest());
+                let restore = state::restore(workers, new.clone(), snapshot.clone(), held.rest());
                 restore.await.map_err(HandOverError::Restore)?;
-                timings.note("restore", began.elapsed());
+                held.note("restore", began);
                 Some(snapshot)
             }
             Wanted::Instead(None) => None,
         };
-        Ok(Some(HandedOver { hold, started, timings, snapshot, _turn: turn }))
-    }
-
-    /// Waits for the calls that are inside, as the policy says.
-    async fn quiet(
-        &self,
-        giver: &Giver,
-        hold: &Hold,
-        policy: Policy,
-        bad: bool,
-    ) -> Result<(), HandOverError> {
-        let overfull = |full: Overfull| HandOverError::TooManyHeld {
-            limit: full.to_string(),
-            step: format!("its calls had ended: {}", giver.facts.running()),
-        };
-        if let Ok(quiet) = timeout(policy.hold, hold.quiet()).await {
-            return quiet.map_err(overfull);
-        }
-        let busy = || HandOverError::Busy { calls: giver.facts.running(), after: policy.hold };
-        if policy.keep_calls && !bad {
-            return Err(busy());
-        }
-        tracing::warn!(
-            plugin = %giver.facts.plugin, generation = giver.facts.number,
-            "cancelling calls that hold up the hand-over of its state: {}", giver.facts.running()
-        );
-        giver.host_side.cancel_calls().cancel_present();
-        match timeout(PATIENCE, hold.quiet()).await {
-            Ok(quiet) => quiet.map_err(overfull),
-            Err(_) => Err(busy()),
-        }
+        Ok(Some(HandedOver { held, snapshot }))
     }
 }

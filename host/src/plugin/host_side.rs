@@ -3,7 +3,8 @@
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::{Context, Waker},
     time::{Duration, Instant},
 };
@@ -22,12 +23,13 @@ use super::{
     adopted_waker,
     background::{BackgroundTasks, Refusal},
     generation::LiveInstance,
+    kept_resources::{KeptResources, PluginResources},
     plugin_log::{self, Spans},
     plugin_report::PluginReport,
 };
 use crate::{
     dispatch::{
-        call::{Cancel, Entry, HandlerInfo},
+        call::{Cancel, Entry, HandlerInfo, Target},
         ended::{Ended, Reply},
         hold::Gate,
     },
@@ -65,9 +67,11 @@ pub(crate) struct HostSide {
     generation: u64,
     router: Arc<Router>,
     limits: HostSideLimits,
+    resources: PluginResources,
     epoch: Instant,
     cancel: Arc<Cancel>,
-    gate: Option<Arc<Gate>>,
+    /// Made at once, or when its events are held for the first time.
+    gate: OnceLock<Arc<Gate>>,
     tasks: BackgroundTasks,
     subscriptions: Mutex<Subscriptions>,
     spans: Spans,
@@ -79,13 +83,17 @@ impl HostSide {
         generation: u64,
         router: Arc<Router>,
         limits: HostSideLimits,
+        resources: &Arc<KeptResources>,
         epoch: Instant,
-        keeps_state: bool,
+        gated: bool,
     ) -> Arc<Self> {
-        let gate = keeps_state
-            .then(|| Gate::new(limits.held_events, router.budget.limited(limits.held_bytes)));
+        let gate = OnceLock::new();
+        if gated {
+            gate.get_or_init(|| new_gate(&router, &limits));
+        }
         let tasks = BackgroundTasks::new(limits.background_tasks);
         Arc::new(HostSide {
+            resources: resources.of(plugin.clone()),
             plugin,
             generation,
             router,
@@ -119,9 +127,37 @@ impl HostSide {
         &self.cancel
     }
 
-    /// What the events of this generation pass through, if it keeps state.
+    /// What the events of this generation pass through, if it has a gate.
     pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
-        self.gate.as_ref()
+        self.gate.get()
+    }
+
+    /// The same; it is put before the handlers of this live generation now, if there was none. Events that entered before
+    /// it was there are not inside it.
+    pub(crate) fn gate_now(&self) -> Arc<Gate> {
+        // No route is added meanwhile.
+        let _subscriptions = lock(&self.subscriptions);
+        if let Some(gate) = self.gate.get() {
+            return gate.clone();
+        }
+        let gate = self.gate.get_or_init(|| new_gate(&self.router, &self.limits)).clone();
+        self.router.change(|table| {
+            let gated = |_: &Owner, target: &Target| {
+                Some(target.remade(Some(gate.clone()), target.entry.clone()))
+            };
+            table.swapped(&self.plugin, table.remade(&self.plugin, gated))
+        });
+        gate
+    }
+
+    /// No subscription is accepted for now: nothing may lead to the instance any more.
+    pub(crate) fn suspend(&self) {
+        lock(&self.subscriptions).live = Weak::new();
+    }
+
+    /// The instance goes on.
+    pub(crate) fn resume(&self, live: &Arc<LiveInstance>) {
+        lock(&self.subscriptions).live = Arc::downgrade(live);
     }
 
     /// No subscription is accepted any more. Called right before this generation loses its routes.
@@ -163,7 +199,7 @@ impl HostSide {
             blocking: false,
             answers_alone: false,
             cancel: self.cancel.clone(),
-            gate: self.gate.clone(),
+            gate: self.gate.get().cloned(),
             keeper: Some(self.clone()),
         });
         subscriptions.infos.insert(number, target.info().clone());
@@ -256,6 +292,10 @@ fn reply(mut gathered: Gathered) -> ReplyEnd {
         }
     }
     ReplyEnd::Report(report(gathered))
+}
+
+fn new_gate(router: &Router, limits: &HostSideLimits) -> Arc<Gate> {
+    Gate::new(limits.held_events, router.budget.limited(limits.held_bytes))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -467,6 +507,22 @@ impl HostApi for HostSide {
 
     fn adopt_waker(self: &Arc<Self>, waker: Waker) -> Waker {
         adopted_waker::adopt(waker, self.clone(), self.router.clone())
+    }
+
+    fn listener(&self, address: &str) -> Result<OwnedFd, String> {
+        self.resources.listener(address)
+    }
+
+    fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), String> {
+        self.resources.keep(name, descriptor)
+    }
+
+    fn kept(&self, name: &str) -> Result<Option<OwnedFd>, String> {
+        self.resources.kept(name)
+    }
+
+    fn stop_keeping(&self, name: &str) -> bool {
+        self.resources.stop_keeping(name)
     }
 }
 

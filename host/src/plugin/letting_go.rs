@@ -25,32 +25,31 @@ pub(super) struct Leaving {
     /// Those whose instance is not gone.
     pub(super) drains: Ongoing,
     /// Of each plugin, those whose state is being kept for the next start.
-    legacies: Mutex<BTreeMap<Arc<str>, Ongoing>>,
+    legacies: OfPlugins,
+    /// Of each plugin, those whose instance is not gone.
+    instances: OfPlugins,
 }
 
-impl Leaving {
-    pub(super) fn new() -> Self {
-        let legacies = Mutex::default();
-        Leaving { retirements: Ongoing::new(), drains: Ongoing::new(), legacies }
+/// What is on its way, by plugin.
+#[derive(Default)]
+struct OfPlugins(Mutex<BTreeMap<Arc<str>, Ongoing>>);
+
+impl OfPlugins {
+    fn begin(&self, plugin: &Arc<str>) -> One {
+        let mut ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ongoing.retain(|_, ongoing| !ongoing.is_none());
+        ongoing.entry(plugin.clone()).or_insert_with(Ongoing::new).begin()
     }
 
-    fn begin_legacy(&self, plugin: &Arc<str>) -> One {
-        let mut legacies = self.legacies.lock().unwrap_or_else(PoisonError::into_inner);
-        legacies.retain(|_, ongoing| !ongoing.is_none());
-        legacies.entry(plugin.clone()).or_insert_with(Ongoing::new).begin()
+    fn is_none(&self, plugin: &str) -> bool {
+        let ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ongoing.get(plugin).is_none_or(Ongoing::is_none)
     }
 
-    /// Whether no earlier generation of a plugin has state that is still to be kept.
-    pub(super) fn legacies_are_kept(&self, plugin: &str) -> bool {
-        let legacies = self.legacies.lock().unwrap_or_else(PoisonError::into_inner);
-        legacies.get(plugin).is_none_or(Ongoing::is_none)
-    }
-
-    /// Waits until the state of every earlier generation of a plugin is kept.
-    pub(super) async fn legacy_is_kept(&self, plugin: &str) {
+    async fn none(&self, plugin: &str) {
         let ongoing = {
-            let legacies = self.legacies.lock().unwrap_or_else(PoisonError::into_inner);
-            legacies.get(plugin).cloned()
+            let ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            ongoing.get(plugin).cloned()
         };
         if let Some(ongoing) = ongoing {
             ongoing.none().await;
@@ -58,10 +57,42 @@ impl Leaving {
     }
 }
 
+impl Leaving {
+    pub(super) fn new() -> Self {
+        Leaving {
+            retirements: Ongoing::new(),
+            drains: Ongoing::new(),
+            legacies: OfPlugins::default(),
+            instances: OfPlugins::default(),
+        }
+    }
+
+    /// Whether no earlier generation of a plugin has state that is still to be kept.
+    pub(super) fn legacies_are_kept(&self, plugin: &str) -> bool {
+        self.legacies.is_none(plugin)
+    }
+
+    /// Waits until the state of every earlier generation of a plugin is kept.
+    pub(super) async fn legacy_is_kept(&self, plugin: &str) {
+        self.legacies.none(plugin).await;
+    }
+
+    /// An instance of a plugin is on its way out, until the result is dropped.
+    pub(super) fn begin_instance(&self, plugin: &Arc<str>) -> One {
+        self.instances.begin(plugin)
+    }
+
+    /// Waits until every instance of a plugin is gone, but for a live one.
+    pub(super) async fn instances_are_gone(&self, plugin: &str) {
+        self.instances.none(plugin).await;
+    }
+}
+
 /// A generation's way out, as far as others wait for it.
 struct OnItsWay {
     quiet: oneshot::Sender<()>,
     drain: One,
+    instance: One,
     legacy: Option<One>,
     retirement: One,
 }
@@ -78,8 +109,9 @@ impl Supervisor {
         let on_its_way = OnItsWay {
             quiet,
             drain: self.leaving.drains.begin(),
+            instance: self.leaving.begin_instance(&generation.facts.plugin),
             legacy: (legacy == Legacy::Kept)
-                .then(|| self.leaving.begin_legacy(&generation.facts.plugin)),
+                .then(|| self.leaving.legacies.begin(&generation.facts.plugin)),
             retirement: self.leaving.retirements.begin(),
         };
         let supervisor = self.clone();
@@ -98,6 +130,7 @@ impl Supervisor {
         let on_its_way = OnItsWay {
             quiet,
             drain: self.leaving.drains.begin(),
+            instance: self.leaving.begin_instance(name),
             legacy: None,
             retirement: self.leaving.retirements.begin(),
         };
@@ -119,13 +152,13 @@ impl Supervisor {
     /// turn.
     pub(super) fn let_go_unused(
         self: &Arc<Self>,
-        name: &Arc<str>,
         mut candidate: Candidate,
         reason: DeployError,
     ) -> DeployError {
         if let Some(library) = candidate.library.take() {
-            let number = self.registry().take_generation(name);
-            self.let_go_leftover(name, self.activation.unused(number, candidate, library));
+            let name: Arc<str> = candidate.manifest.name.as_str().into();
+            let number = self.registry().take_generation(&name);
+            self.let_go_leftover(&name, self.activation.unused(number, candidate, library));
         }
         reason
     }
@@ -137,12 +170,12 @@ impl Supervisor {
         on_its_way: OnItsWay,
         was_live: bool,
     ) {
-        let OnItsWay { quiet, drain, legacy, retirement } = on_its_way;
+        let OnItsWay { quiet, drain, instance, legacy, retirement } = on_its_way;
         let facts = generation.facts.clone();
         let quieted = self.retirer.quiesce(generation, retired, legacy, was_live).await;
         // Only a host that stops waits for this.
         let _ = quiet.send(());
-        drop(drain);
+        drop((drain, instance));
         self.retirer.close(quieted, retired).await;
         let (unmapped, cause) = match retired.state() {
             RetiredState::Pinned(cause) => (false, Some(cause)),

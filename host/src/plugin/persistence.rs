@@ -122,7 +122,11 @@ impl Persistence {
         self.dir.last(plugin)
     }
 
-    async fn store(&self, facts: &Facts, snapshot: Snapshot) -> Result<(), PersistError> {
+    pub(super) async fn store(
+        &self,
+        facts: &Facts,
+        snapshot: Snapshot,
+    ) -> Result<(), PersistError> {
         let (dir, name) = (self.dir.clone(), facts.plugin.clone());
         let plugin_version = facts.manifest.version.clone();
         let stored = on_files(move || {

@@ -45,6 +45,12 @@ pub(crate) struct Plugin {
     /// How often it was replaced, and how often by an earlier version.
     pub(crate) reloads: u64,
     pub(crate) rollbacks: u64,
+    /// The live generation has no instance for now: it was released for another one, which is not there yet.
+    pub(crate) released: bool,
+    /// How often an instance of a live generation was made again, because its replacement failed after its release.
+    pub(crate) reinstated: u64,
+    /// The state of a generation that went without a successor.
+    pub(crate) orphaned: Option<Snapshot>,
 }
 
 /// A generation that is watched.
@@ -196,6 +202,8 @@ impl Registry {
                 }
                 plugin.facts = facts;
                 plugin.last_error = None;
+                plugin.released = false;
+                plugin.orphaned = None;
                 plugin.live.replace(generation)
             }
             None => {
@@ -211,6 +219,9 @@ impl Registry {
                     probation: None,
                     reloads: 0,
                     rollbacks: 0,
+                    released: false,
+                    reinstated: 0,
+                    orphaned: None,
                 };
                 self.plugins.insert(facts.plugin.clone(), plugin);
                 None

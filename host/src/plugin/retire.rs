@@ -7,11 +7,12 @@
 //! ([`leftovers`](super::leftovers)); dlclose; and a look into the memory map.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     task::Poll,
     time::{Duration, Instant},
 };
 
+use async_task::Task;
 use ksi_plugin_api::abi::{EventHandle, Instance, ReplyForm, Start};
 use serde_json::json;
 use tokio::{
@@ -22,6 +23,7 @@ use tokio::{
 use super::{
     announce::Announcer,
     generation::{Facts, Generation, SHUTDOWN_EVENT, Timings},
+    host_side::HostSide,
     leftovers::{self, Remaining},
     load::{self, Closed, PluginLibrary},
     ongoing::One,
@@ -249,6 +251,39 @@ impl Retirer {
     }
 
     /// Ends the tasks, runs the shutdown handlers if it was live, and drops the instance.
+    pub(crate) fn release(
+        &self,
+        facts: &Arc<Facts>,
+        host_side: &Arc<HostSide>,
+        instance: Option<Instance>,
+        was_live: bool,
+    ) -> Task<()> {
+        let (facts, host_side) = (facts.clone(), host_side.clone());
+        let (router, limit) = (self.router.clone(), self.shutdown);
+        // On threads that may block: a plugin's own runtime waits for its tasks when it is dropped.
+        self.router.site.workers.spawn_life_cycle(async move {
+            host_side.end_tasks();
+            let Some(instance) = instance else { return };
+            for handler in facts.at_shutdown().filter(|_| was_live) {
+                let result = shutdown_handler(&instance, handler, limit, &router).await;
+                if !result.is_ok() {
+                    tracing::warn!(
+                        plugin = %facts.plugin, generation = facts.number,
+                        "its handler of {SHUTDOWN_EVENT} did not end well: {}", result.message()
+                    );
+                }
+            }
+            host_side.end_tasks();
+            drop(instance);
+        })
+    }
+
+    /// How long a [`release`](Self::release) takes at the most, if it returns.
+    pub(crate) fn release_limit(&self, facts: &Facts) -> Duration {
+        let handlers = u32::try_from(facts.at_shutdown().count()).unwrap_or(u32::MAX);
+        self.shutdown.saturating_mul(handlers.max(1)) + PATIENCE
+    }
+
     async fn shut_down(
         &self,
         facts: &Arc<Facts>,
@@ -257,27 +292,8 @@ impl Retirer {
         retired: &Retired,
         was_live: bool,
     ) {
-        let (facts_there, host_side) = (facts.clone(), generation.host_side.clone());
-        let (router, limit) = (self.router.clone(), self.shutdown);
-        // On threads that may block: a plugin's own runtime waits for its tasks when it is dropped.
-        let mut task = self.router.site.workers.spawn_life_cycle(async move {
-            host_side.end_tasks();
-            let Some(instance) = instance else { return };
-            for handler in facts_there.at_shutdown().filter(|_| was_live) {
-                let result = shutdown_handler(&instance, handler, limit, &router).await;
-                if !result.is_ok() {
-                    tracing::warn!(
-                        plugin = %facts_there.plugin, generation = facts_there.number,
-                        "its handler of {SHUTDOWN_EVENT} did not end well: {}", result.message()
-                    );
-                }
-            }
-            host_side.end_tasks();
-            drop(instance);
-        });
-        let handlers = u32::try_from(facts.at_shutdown().count()).unwrap_or(u32::MAX);
-        let limit = self.shutdown.saturating_mul(handlers.max(1)) + PATIENCE;
-        if timeout(limit, &mut task).await.is_err() {
+        let mut task = self.release(facts, &generation.host_side, instance, was_live);
+        if timeout(self.release_limit(facts), &mut task).await.is_err() {
             self.pin(
                 facts,
                 retired,
@@ -290,17 +306,18 @@ impl Retirer {
     /// The second half: until the library is unmapped, or given up on.
     pub(crate) async fn close(&self, quiet: Quiet, retired: &Retired) {
         let Quiet(generation) = quiet;
-        let Generation { facts, host_side, live: _, unused: _, library, copy } = generation;
+        let Generation { facts, host_side, others, live: _, unused: _, library, copy } = generation;
         let began = Instant::now();
         // Looked at first: what is let go of while threads end may run code of the plugin on those that follow.
-        let held = Arc::strong_count(&host_side) > 1;
+        let others = || others.iter().map(Weak::strong_count).sum::<usize>();
+        let held = Arc::strong_count(&host_side) + others() > 1;
         self.threads_gone(&facts, retired).await;
         let mut wait = Duration::from_micros(100);
         let mut waited = Duration::ZERO;
         // What counts are references of the plugin, its values that others have, and this one.
-        while Arc::strong_count(&host_side) > 1 {
+        while Arc::strong_count(&host_side) + others() > 1 {
             if waited < PATIENCE && waited + wait >= PATIENCE {
-                let held = Arc::strong_count(&host_side) - 1;
+                let held = Arc::strong_count(&host_side) + others() - 1;
                 let cause = format!(
                     "{held} reference(s) still need it: a thread or a static of its own keeps a Context, or another plugin works on a value that it gave"
                 );

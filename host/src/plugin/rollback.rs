@@ -11,6 +11,7 @@ use super::{
     generation::Facts,
     policy::Policy,
     registry::Earlier,
+    setback::Why,
     state::Snapshot,
     supervisor::{Deployed, Supervisor},
     transaction::{Origin, Prepared},
@@ -91,9 +92,17 @@ impl Supervisor {
         };
         let deployed = match self.deploy_earlier(&file, back(false)).await {
             // The bad version does not give its state away. What its predecessor gave to it is still there.
-            Err(error @ DeployError::HandOver { .. }) if earlier.state.is_some() => {
+            Err(error) if error.is_of_state() && earlier.state.is_some() => {
                 tracing::warn!(plugin = name, "taking the state as of the swap, because: {error}");
-                self.deploy_earlier(&file, back(true)).await?
+                self.deploy_earlier(&file, back(true)).await
+            }
+            deployed => deployed,
+        };
+        let deployed = match deployed {
+            Err(error @ DeployError::Down { .. }) => {
+                // Neither version is there any more: the file is tried again, like any that did not work.
+                let _ = self.registry().setbacks.begin(&file, bad.hash, Why::Asked);
+                return self.note(&file, Err(error));
             }
             deployed => deployed?,
         };

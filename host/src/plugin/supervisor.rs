@@ -57,7 +57,7 @@ pub(crate) struct Supervisor {
     pub(crate) thread: OwnThread,
     pub(super) router: Arc<Router>,
     pub(super) preparation: Arc<Preparation>,
-    pub(super) activation: Activation,
+    pub(crate) activation: Activation,
     pub(super) retirer: Retirer,
     pub(super) hand_over: HandOver,
     pub(crate) persistence: Option<Arc<Persistence>>,
@@ -200,6 +200,7 @@ impl Supervisor {
         let turn = self.turns.take(Turn::Plugin(name.clone())).await;
         let (generation, retired) = self.disconnect(&name, expected)?;
         let facts = generation.facts.clone();
+        self.activation.resources.give_back(&name);
         tracing::info!(plugin = %name, generation = facts.number, "unloaded: {reason}");
         self.announcer.generation("module:unloaded", &facts, reason, json!({}));
         // Its end is not waited for here: whoever asked may be a call that it still has to finish.
@@ -219,7 +220,7 @@ impl Supervisor {
     }
 
     /// Leaves a plugin without a route. Under its turn, or when the host stops.
-    fn disconnect(
+    pub(super) fn disconnect(
         &self,
         name: &Arc<str>,
         expected: Option<u64>,
@@ -230,6 +231,8 @@ impl Supervisor {
                 return Err(DeployError::NoSuchPlugin { plugin: name.to_string() });
             };
             let is_expected = expected.is_none_or(|number| number == plugin.facts.number);
+            // One that was released has nothing to be shut down; whoever released it sees to the rest.
+            let is_expected = is_expected && !plugin.released;
             let Some(generation) = plugin.live.take_if(|_| is_expected) else {
                 return Err(DeployError::NotLive { plugin: name.to_string() });
             };
@@ -283,7 +286,7 @@ impl Supervisor {
 
     /// Whether an old generation is to be released before this one is initialized.
     pub(crate) fn is_exclusive(&self, manifest: &Manifest) -> bool {
-        manifest.exclusive || (self.policies)(&manifest.name).exclusive
+        self.activation.is_exclusive(manifest)
     }
 
     /// Gives the state of those that were not gone in time a little longer, side by side: the time may have been over

@@ -4,6 +4,7 @@
 //! failure means that nothing happened: the live generation goes on, with all events that waited for its state.
 
 use std::{
+    future::Future,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,7 +16,7 @@ use super::{
     activate::Leftover,
     deploy_error::DeployError,
     generation::{Facts, Generation, LiveInstance, Timings},
-    hand_over::{Giver, HandOverError, HandedOver, Wanted},
+    hand_over::{Giver, HandOverError, HandedOver, Held, Wanted},
     manifest::Manifest,
     prepare::Candidate,
     private_copy::{CopyError, PrivateCopy},
@@ -29,7 +30,7 @@ use super::{
     trial::Trial,
     turns::Turn,
 };
-use crate::router::table::Owner;
+use crate::router::table::{Owner, Route};
 
 /// What a live generation's state gets for the copy that a candidate is tried with.
 const TRIAL_SNAPSHOT: Duration = Duration::from_secs(2);
@@ -51,7 +52,7 @@ pub(super) enum Origin {
 }
 
 /// Where the new generation's state comes from.
-enum Source {
+pub(super) enum Source {
     /// It keeps none, or there is none.
     Nowhere,
     /// The live generation.
@@ -112,7 +113,7 @@ impl Supervisor {
         let config = self.activation.config_of(&manifest.name);
         let limit = self.activation.init_timeout;
         if let Some(giver) = self.giver(&manifest.name) {
-            if self.is_exclusive(manifest) || self.is_exclusive(&giver.facts.manifest) {
+            if self.exclude_each_other(&giver.facts.manifest, manifest) {
                 // Its `initialize` would take what the live generation holds.
                 return None;
             }
@@ -148,38 +149,19 @@ impl Supervisor {
         let turn = self.turns.take(Turn::Plugin(name.clone())).await;
         let admitted = match self.admit(&name, &candidate, &origin).await {
             Ok(admitted) => admitted,
-            Err(error) => return Err(self.let_go_unused(&name, candidate, error)),
+            Err(error) => return Err(self.let_go_unused(candidate, error)),
         };
         let Admitted { number, before, giver, source } = admitted;
         let file = candidate.file.clone();
 
-        let (generation, instance) = match self.activation.initialize(number, candidate).await {
-            Ok(activated) => activated,
-            Err(failed) => {
-                if let Some(leftover) = failed.leftover {
-                    self.let_go_leftover(&name, leftover);
-                }
-                return Err(failed.error);
+        let made = match &giver {
+            Some(giver) if self.exclude_each_other(&giver.facts.manifest, &candidate.manifest) => {
+                self.make_in_place_of(giver, number, candidate, source).await?
             }
+            giver => self.make_beside(giver.as_ref(), number, candidate, source).await?,
         };
+        let (Ready { generation, live, declared }, arrived) = made;
         let facts = generation.facts.clone();
-        let (live, unused) = LiveInstance::new(instance);
-        let generation =
-            Generation { live: Arc::downgrade(&live), unused: Some(unused), ..generation };
-        let arrived = self.state_arrives(&facts, &live, giver.as_ref(), source).await;
-        let declared = arrived.and_then(|arrived| {
-            let declared = self.activation.routes(&generation, &live)?;
-            // The host may have begun to stop meanwhile.
-            self.go_on().map(|()| (arrived, declared))
-        });
-        let (arrived, declared) = match declared {
-            Ok(declared) => declared,
-            Err(error) => {
-                drop(live);
-                self.let_go_leftover(&name, Leftover { generation, creating: None });
-                return Err(error);
-            }
-        };
         if let Some(giver) = &giver {
             // What it subscribed to at run time goes with the swap, and nothing may be added after it.
             giver.host_side.detach();
@@ -191,9 +173,9 @@ impl Supervisor {
         });
         drop((live, giver));
         let handed_over = arrived.snapshot;
-        if let Some(hold) = arrived.hold {
+        if let Some(held) = arrived.held {
             // It is noted once, here.
-            let _ = facts.hand_over.set(hold.commit());
+            let _ = facts.hand_over.set(held.commit());
         }
 
         let predecessor = self.install(&name, generation, &origin, handed_over);
@@ -213,6 +195,68 @@ impl Supervisor {
         Ok(deployed(&facts))
     }
 
+    /// Makes the next generation while the live one, if there is one, goes on; events wait for the state alone.
+    async fn make_beside(
+        self: &Arc<Self>,
+        giver: Option<&Giver>,
+        number: u64,
+        candidate: Candidate,
+        source: Source,
+    ) -> Result<(Ready, Arrived), DeployError> {
+        let limit = self.activation.init_timeout;
+        let (generation, live) =
+            self.initialized(number, candidate, limit, std::future::pending()).await?;
+        let arrived = self.state_arrives(&generation.facts, &live, giver, source).await;
+        self.ready(generation, live, arrived)
+    }
+
+    /// An instance of a candidate, which nothing leads to yet.
+    pub(super) async fn initialized(
+        self: &Arc<Self>,
+        number: u64,
+        candidate: Candidate,
+        limit: Duration,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<(Generation, Arc<LiveInstance>), DeployError> {
+        let name: Arc<str> = candidate.manifest.name.as_str().into();
+        match self.activation.initialize(number, candidate, limit, given_up).await {
+            Ok((generation, instance)) => {
+                let (live, unused) = LiveInstance::new(instance);
+                let weak = Arc::downgrade(&live);
+                Ok((Generation { live: weak, unused: Some(unused), ..generation }, live))
+            }
+            Err(failed) => {
+                if let Some(leftover) = failed.leftover {
+                    self.let_go_leftover(&name, leftover);
+                }
+                Err(failed.error)
+            }
+        }
+    }
+
+    /// What can be swapped in, once its state has arrived; or else it is let go.
+    pub(super) fn ready<T>(
+        self: &Arc<Self>,
+        generation: Generation,
+        live: Arc<LiveInstance>,
+        arrived: Result<T, DeployError>,
+    ) -> Result<(Ready, T), DeployError> {
+        let ready = arrived.and_then(|arrived| {
+            let declared = self.activation.routes(&generation, &live)?;
+            // The host may have begun to stop meanwhile.
+            self.go_on().map(|()| (arrived, declared))
+        });
+        match ready {
+            Ok((arrived, declared)) => Ok((Ready { generation, live, declared }, arrived)),
+            Err(error) => {
+                drop(live);
+                let name = generation.facts.plugin.clone();
+                self.let_go_leftover(&name, Leftover { generation, creating: None });
+                Err(error)
+            }
+        }
+    }
+
     /// Whether a candidate may become the next generation of `name`, and what is needed for that.
     async fn admit(
         &self,
@@ -223,6 +267,9 @@ impl Supervisor {
         self.go_on()?;
         let (number, before) = self.number(name, candidate, origin)?;
         let giver = self.giver(name);
+        if giver.is_none() && self.is_exclusive(&candidate.manifest) {
+            self.instances_are_gone(name, candidate).await?;
+        }
         let source = self.source(candidate, giver.as_ref(), origin).await?;
         Ok(Admitted { number, before, giver, source })
     }
@@ -270,10 +317,18 @@ impl Supervisor {
         let restores = candidate.manifest.state.as_ref();
         let refused = |source| DeployError::HandOver { file: candidate.file.clone(), source };
         let Some(writes) = giver.and_then(|giver| giver.facts.manifest.state.as_ref()) else {
-            let (Some(restores), Some(persistence)) = (restores, &self.persistence) else {
-                return Ok(Source::Nowhere);
-            };
+            let Some(restores) = restores else { return Ok(Source::Nowhere) };
             let name = &*candidate.manifest.name;
+            if let Some(orphaned) = self.orphaned(name) {
+                return match restores.restores.contains(&orphaned.version) {
+                    true => Ok(Source::Kept(orphaned)),
+                    false => Err(refused(HandOverError::NoCommonVersion {
+                        writes: vec![orphaned.version],
+                        restores: restores.restores.clone(),
+                    })),
+                };
+            }
+            let Some(persistence) = &self.persistence else { return Ok(Source::Nowhere) };
             let patience = (self.policies)(name).drain + LEGACY;
             if tokio::time::timeout(patience, self.leaving.legacy_is_kept(name)).await.is_err() {
                 return Err(refused(HandOverError::Leaving { after: patience }));
@@ -326,9 +381,12 @@ impl Supervisor {
                     Wanted::Instead(Some(_)) => "as_of_the_swap",
                     Wanted::Instead(None) => "none",
                 };
-                let hold = self.hand_over.run(giver, new, wanted, policy).await.map_err(refused)?;
-                let snapshot = hold.as_ref().and_then(|hold| hold.snapshot.clone());
-                Ok(Arrived { hold, snapshot, how })
+                let handed = self.hand_over.run(giver, new, wanted, policy).await;
+                let (held, snapshot) = match handed.map_err(refused)? {
+                    Some(HandedOver { held, snapshot }) => (Some(held), snapshot),
+                    None => (None, None),
+                };
+                Ok(Arrived { held, snapshot, how })
             }
             (Source::Kept(snapshot), _) => {
                 let workers = &self.router.site.workers;
@@ -342,10 +400,10 @@ impl Supervisor {
                 let mut timings = Timings::default();
                 timings.note("restore", began.elapsed());
                 let _ = facts.hand_over.set(timings);
-                Ok(Arrived { hold: None, snapshot: None, how: "kept" })
+                Ok(Arrived { held: None, snapshot: None, how: "kept" })
             }
             (Source::Nowhere | Source::Live(_), _) => {
-                Ok(Arrived { hold: None, snapshot: None, how: "none" })
+                Ok(Arrived { held: None, snapshot: None, how: "none" })
             }
         }
     }
@@ -439,11 +497,18 @@ struct Admitted {
 }
 
 /// State that has arrived in a new generation.
-struct Arrived {
+pub(super) struct Arrived {
     /// The events that wait for the swap.
-    hold: Option<HandedOver>,
+    pub(super) held: Option<Held>,
     /// What was taken over from the live generation.
-    snapshot: Option<Snapshot>,
+    pub(super) snapshot: Option<Snapshot>,
     /// For people and programs.
-    how: &'static str,
+    pub(super) how: &'static str,
+}
+
+/// A generation that can be swapped in.
+pub(super) struct Ready {
+    generation: Generation,
+    live: Arc<LiveInstance>,
+    declared: Vec<Route>,
 }

@@ -7,6 +7,7 @@
 use std::{
     future::{Future, Pending},
     io::{self, BufRead, Read, Write},
+    os::fd::OwnedFd,
     sync::Arc,
     task::{Context, Waker},
     time::{Duration, Instant},
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::{
+    kept_resources::Address,
     plugin_report::PluginReport,
     state::{self, Snapshot, StateError},
 };
@@ -233,6 +235,16 @@ impl HostApi for Nobody {
 
     fn is_trial(&self) -> bool {
         true
+    }
+
+    fn listener(&self, address: &str) -> Result<OwnedFd, String> {
+        // The live generation may listen there.
+        let stand_in = Address::parse(address)?.stand_in();
+        stand_in.map_err(|error| format!("{address} has no stand-in: {error}"))
+    }
+
+    fn keep(&self, _: &str, _: OwnedFd) -> Result<(), String> {
+        Ok(())
     }
 }
 

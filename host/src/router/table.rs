@@ -144,6 +144,33 @@ impl RoutingTable {
         })
     }
 
+    /// The routes of a plugin with other targets, each made once; without those of which `other` makes none.
+    pub(crate) fn remade(
+        &self,
+        plugin: &str,
+        mut other: impl FnMut(&Owner, &Target) -> Option<Target>,
+    ) -> Vec<(Owner, Vec<Route>)> {
+        let Some(owners) = self.routes.get(plugin) else { return Vec::new() };
+        let remade = owners.iter().map(|(owner, routes)| {
+            // A handler of several patterns has several routes to one target.
+            let mut made: Vec<(&Arc<Target>, Option<Arc<Target>>)> = Vec::new();
+            let routes = routes.iter().filter_map(|Route { pattern, target }| {
+                let known = made.iter().find(|(of, _)| Arc::ptr_eq(of, target));
+                let target = match known {
+                    Some((_, known)) => known.clone(),
+                    None => {
+                        let new = other(owner, target).map(Arc::new);
+                        made.push((target, new.clone()));
+                        new
+                    }
+                };
+                Some(Route { pattern: pattern.clone(), target: target? })
+            });
+            (owner.clone(), routes.collect())
+        });
+        remade.collect()
+    }
+
     /// The same table without a plugin.
     pub(crate) fn without(&self, plugin: &str) -> Self {
         self.changed(|change| change.remove_group(plugin))

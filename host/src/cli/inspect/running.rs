@@ -8,7 +8,7 @@ use crate::cli::plugin::{Plugin, Retired, Timings};
 /// The steps of a replacement, as they follow one another. What the host names otherwise comes behind them.
 const STEPS: [&str; 6] = ["settle", "copy", "manifest", "probe", "load", "init"];
 /// The steps of a hand-over; all but the first are parts of the first.
-const HAND_OVER: [&str; 4] = ["hold", "quiet", "snapshot", "restore"];
+const HAND_OVER: [&str; 5] = ["hold", "quiet", "snapshot", "release", "restore"];
 
 pub(super) fn running(plugin: &Plugin, timings: &Timings, now: SystemTime) -> String {
     let counts = plugin.counts.unwrap_or_default();
@@ -26,6 +26,9 @@ pub(super) fn running(plugin: &Plugin, timings: &Timings, now: SystemTime) -> St
         ("replaced", plugin.replaced()),
         ("persisted", persisted),
         ("state", plugin.not_kept(now)),
+        ("replacement", plugin.exclusive.then(|| "exclusive".to_owned())),
+        ("made again", plugin.reinstated()),
+        ("keeps", plugin.kept_resources()),
         ("held", plugin.held()),
         ("missing", plugin.missing()),
         ("quarantined", plugin.quarantined()),

@@ -1,0 +1,501 @@
+//! Exclusive replacement: the old instance is released before the new one is made.
+//!
+//! A plugin that holds what two cannot hold (a database file, a device, a port) asks for it in its manifest, or its
+//! operator does. Its events are held, the calls inside end, the old instance gives its snapshot and is *released*: its
+//! tasks and subscriptions end, its shutdown handlers run, and it is dropped. Only then the new one is initialized and
+//! restored. The swap is that of every other replacement.
+//!
+//! Invariant: no two instances of such a plugin are alive at a time. Before the release, a failure means that nothing has
+//! happened. After it, an instance of the old library is made again, of the same generation: number, counters, probation
+//! and the versions to go back to are as they were, and only what an instance is (tasks, subscriptions) is new. It gets
+//! the snapshot, and the held events. If even that fails, the plugin is not live any more: every event that waits gets an
+//! outcome, the snapshot is kept for whoever comes next, and the file is tried again.
+//!
+//! Nothing here knows what the instances hold.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    task::Context,
+    time::{Duration, Instant},
+};
+
+use ksi_plugin_api::abi::{Counted, Instance, ReplyForm};
+use serde_json::json;
+use tokio::{
+    sync::oneshot,
+    time::{error::Elapsed, timeout},
+};
+
+use super::{
+    activate::NotCreated,
+    deploy_error::DeployError,
+    generation::{Facts, LiveInstance},
+    hand_over::{Giver, HandOverError, Held, PATIENCE, Wanted},
+    host_side::HostSide,
+    manifest::Manifest,
+    prepare::Candidate,
+    retire::Legacy,
+    state::{self, Snapshot, StateError},
+    supervisor::Supervisor,
+    transaction::{Arrived, Ready, Source},
+};
+use crate::{
+    dispatch::{
+        call::{Callee, Entry, Started, Target},
+        ended::Ended,
+    },
+    event::Event,
+    router::table::{Owner, Route},
+};
+
+/// What an earlier instance gets to be gone, beyond the drain timeout, before a new one is made.
+const GONE: Duration = Duration::from_secs(20);
+
+/// The snapshots of a replacement.
+struct Snapshots {
+    /// For the new version.
+    next: Option<Snapshot>,
+    /// For the old one, if it has to be made again.
+    own: Option<Snapshot>,
+    /// For people and programs: what the new version gets.
+    how: &'static str,
+}
+
+/// What stands behind the routes of a plugin while there is no instance of it. Its gate is closed, so nobody calls it.
+struct Nobody;
+
+impl Callee for Nobody {
+    fn start(&self, _: u64, _: Counted<Event>, _: &ReplyForm, _: &mut Context<'_>) -> Started {
+        Started::Ready(Ended::Rejected { reason: "the plugin is being replaced".into() })
+    }
+}
+
+impl Supervisor {
+    /// Whether two generations of a plugin must not be alive at a time, because one of them says so.
+    pub(super) fn exclude_each_other(&self, old: &Manifest, new: &Manifest) -> bool {
+        self.is_exclusive(old) || self.is_exclusive(new)
+    }
+
+    /// Waits until no instance of a plugin that is not live is there any more.
+    pub(super) async fn instances_are_gone(
+        &self,
+        name: &str,
+        candidate: &Candidate,
+    ) -> Result<(), DeployError> {
+        let after = (self.policies)(name).drain + GONE;
+        timeout(after, self.leaving.instances_are_gone(name)).await.map_err(|_: Elapsed| {
+            let source = HandOverError::NotReleased { after };
+            DeployError::HandOver { file: candidate.file.clone(), source }
+        })
+    }
+
+    /// Makes the next generation in the place of the live one, which gives up its instance for it.
+    pub(super) async fn make_in_place_of(
+        self: &Arc<Self>,
+        giver: &Giver,
+        number: u64,
+        mut candidate: Candidate,
+        source: Source,
+    ) -> Result<(Ready, Arrived), DeployError> {
+        // All that can be done while the old instance works.
+        if candidate.library.is_none() {
+            candidate.library = Some(self.activation.open(&mut candidate).await?);
+        }
+        let file = candidate.file.clone();
+        let policy = (self.policies)(&giver.facts.plugin);
+        let mut held = self.hand_over.hold(&giver.host_side.gate_now(), policy).await;
+        let released = async {
+            let bad = matches!(source, Source::Live(Wanted::Instead(_)));
+            held.quiet(giver, bad).await?;
+            let snapshots = self.snapshots(giver, source, &mut held).await?;
+            let instance = self.reclaim(giver, &held, bad).await?;
+            Ok((snapshots, instance))
+        };
+        let (snapshots, instance) = match released.await {
+            Ok(released) => released,
+            Err(source) => {
+                let error = DeployError::HandOver { file, source };
+                return Err(self.let_go_unused(candidate, error));
+            }
+        };
+        let Snapshots { next, own, how } = snapshots;
+        let ready = match self.release(giver, instance, &mut held).await {
+            Ok(()) => self.successor(number, candidate, next, &mut held).await,
+            Err(source) => {
+                Err(self.let_go_unused(candidate, DeployError::HandOver { file, source }))
+            }
+        };
+        match ready {
+            Ok(ready) => Ok((ready, Arrived { held: Some(held), snapshot: own, how })),
+            Err(error) => Err(self.reinstate(giver, own, held, error).await),
+        }
+    }
+
+    /// What the old instance has, and what the new one is to get.
+    async fn snapshots(
+        &self,
+        giver: &Giver,
+        source: Source,
+        held: &mut Held,
+    ) -> Result<Snapshots, HandOverError> {
+        let began = Instant::now();
+        let snapshots = match source {
+            Source::Nowhere => Snapshots { next: None, own: None, how: "none" },
+            Source::Kept(kept) => Snapshots { next: Some(kept), own: None, how: "kept" },
+            Source::Live(Wanted::Version(version)) => {
+                let next = self.snapshot(giver, version, held).await?;
+                let own = match giver.facts.writes().filter(|own| *own != version) {
+                    Some(own) => self.snapshot(giver, own, held).await?,
+                    None => next.clone(),
+                };
+                Snapshots { next: Some(next), own: Some(own), how: "handed_over" }
+            }
+            // It is not relied upon, but it may have to go on.
+            Source::Live(Wanted::Instead(next)) => {
+                let own = match giver.facts.writes() {
+                    Some(version) => self.snapshot(giver, version, held).await.ok(),
+                    None => None,
+                };
+                let how = if next.is_some() { "as_of_the_swap" } else { "none" };
+                Snapshots { own: own.or_else(|| next.clone()), next, how }
+            }
+        };
+        held.note("snapshot", began);
+        Ok(snapshots)
+    }
+
+    async fn snapshot(
+        &self,
+        giver: &Giver,
+        version: u32,
+        held: &Held,
+    ) -> Result<Snapshot, HandOverError> {
+        let taken = giver.snapshot(&self.router.site.workers, version, held.rest());
+        let taken = held.while_waiting("its snapshot was taken", taken).await?;
+        taken.map_err(HandOverError::Snapshot)
+    }
+
+    /// Takes the instance out of everybody's reach, and gives it. On an error it is where it was.
+    async fn reclaim(
+        &self,
+        giver: &Giver,
+        held: &Held,
+        bad: bool,
+    ) -> Result<Instance, HandOverError> {
+        let facts = &giver.facts;
+        let unused = {
+            let mut registry = self.registry();
+            let plugin = registry.plugins.get_mut(&facts.plugin);
+            let live = plugin.filter(|plugin| plugin.facts.number == facts.number);
+            live.and_then(|plugin| {
+                let unused = plugin.live.as_mut()?.unused.take()?;
+                plugin.released = true;
+                Some(unused)
+            })
+        };
+        // A host that stops has let it go meanwhile.
+        let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
+        let mut unused = unused.ok_or_else(|| HandOverError::Snapshot(gone()))?;
+        giver.host_side.suspend();
+        self.put_behind_routes(facts, Arc::new(Nobody));
+        let busy = match self.comes_free(giver, held, bad, &mut unused).await {
+            Ok(instance) => return Ok(instance),
+            Err(busy) => busy,
+        };
+        let Some(live) = giver.live.upgrade() else {
+            // It has come free just now.
+            return unused.await.map_err(|_| HandOverError::Snapshot(gone()));
+        };
+        giver.host_side.resume(&live);
+        self.put_behind_routes(facts, live);
+        let mut registry = self.registry();
+        if let Some(plugin) = registry.plugins.get_mut(&facts.plugin) {
+            plugin.released = false;
+            if let Some(generation) = &mut plugin.live {
+                generation.unused = Some(unused);
+            }
+        }
+        Err(busy)
+    }
+
+    /// Waits until nobody uses the instance. Calls have ended by then, save those that entered before there was a gate;
+    /// whoever keeps its state at this moment still has it.
+    async fn comes_free(
+        &self,
+        giver: &Giver,
+        held: &Held,
+        bad: bool,
+        unused: &mut oneshot::Receiver<Instance>,
+    ) -> Result<Instance, HandOverError> {
+        let after = held.rest();
+        if let Ok(Ok(instance)) = timeout(after, &mut *unused).await {
+            return Ok(instance);
+        }
+        if (self.policies)(&giver.facts.plugin).keep_calls && !bad {
+            return Err(giver.busy(after));
+        }
+        giver.cancel_calls();
+        match timeout(PATIENCE, unused).await {
+            Ok(Ok(instance)) => Ok(instance),
+            _ => Err(giver.busy(after)),
+        }
+    }
+
+    fn put_behind_routes(&self, facts: &Facts, callee: Arc<dyn Callee>) {
+        let plugin = &facts.plugin;
+        self.router.change(|table| {
+            let other = |_: &Owner, target: &Target| {
+                let entry = Entry { callee: callee.clone(), ..target.entry.clone() };
+                Some(target.remade(target.gate.clone(), entry))
+            };
+            table.swapped(plugin, table.remade(plugin, other))
+        });
+    }
+
+    /// Ends all that the old instance does, shuts it down and drops it. From here on there is no way back to it.
+    async fn release(
+        &self,
+        giver: &Giver,
+        instance: Instance,
+        held: &mut Held,
+    ) -> Result<(), HandOverError> {
+        let (facts, began) = (&giver.facts, Instant::now());
+        giver.host_side.detach();
+        let leaving = self.leaving.begin_instance(&facts.plugin);
+        let release = self.retirer.release(facts, &giver.host_side, Some(instance), true);
+        self.thread.runtime().spawn(async move {
+            release.await;
+            drop(leaving);
+        });
+        let after = self.retirer.release_limit(facts);
+        // Those of earlier attempts have to be gone as well.
+        let gone = timeout(after, self.leaving.instances_are_gone(&facts.plugin)).await;
+        held.note("release", began);
+        gone.map_err(|_: Elapsed| HandOverError::NotReleased { after })
+    }
+
+    /// Initializes the new version and gives it its state.
+    async fn successor(
+        self: &Arc<Self>,
+        number: u64,
+        candidate: Candidate,
+        state: Option<Snapshot>,
+        held: &mut Held,
+    ) -> Result<Ready, DeployError> {
+        let file = candidate.file.clone();
+        let refused = |source| DeployError::HandOver { file: file.clone(), source };
+        let step = "the new version was initialized";
+        let limit = held.rest().min(self.activation.init_timeout);
+        let mut full = None;
+        let given_up = async { full = Some(held.full(step).await) };
+        let initialized = self.initialized(number, candidate, limit, given_up).await;
+        let (generation, live) = initialized.map_err(|error| match (error, full) {
+            (DeployError::InitTimedOut { .. }, Some(full)) => refused(full),
+            (DeployError::InitTimedOut { after, .. }, None) => {
+                refused(HandOverError::NotReady { after })
+            }
+            (error, _) => error,
+        })?;
+        let began = Instant::now();
+        let restored = match state {
+            Some(state) => {
+                let workers = &self.router.site.workers;
+                let restore = state::restore(workers, live.clone(), state, held.rest());
+                let restored = held.while_waiting("its snapshot was restored", restore).await;
+                restored.and_then(|restored| restored.map_err(HandOverError::Restore))
+            }
+            None => Ok(()),
+        };
+        held.note("restore", began);
+        let (ready, ()) = self.ready(generation, live, restored.map_err(refused))?;
+        Ok(ready)
+    }
+
+    /// The new version has failed: makes an instance of the old one again, which gets the held events. What is to be told.
+    async fn reinstate(
+        self: &Arc<Self>,
+        giver: &Giver,
+        own: Option<Snapshot>,
+        held: Held,
+        failed: DeployError,
+    ) -> DeployError {
+        let (facts, source) = (&giver.facts, Box::new(failed));
+        tracing::error!(
+            plugin = %facts.plugin, generation = facts.number,
+            "making an instance of version {} again, because: {source}", facts.manifest.version
+        );
+        if self.go_on().is_err() {
+            // The host may end before there is an instance again.
+            self.keep_state_of(facts, own.clone()).await;
+        }
+        let version = facts.manifest.version.clone();
+        match self.again(giver, own.clone()).await {
+            Ok(()) => {
+                held.commit();
+                DeployError::Reinstated { version, source }
+            }
+            Err(reason) => {
+                self.is_down(facts, own, held, &format!("{source}; {reason}")).await;
+                DeployError::Down { plugin: facts.plugin.clone(), version, reason, source }
+            }
+        }
+    }
+
+    /// Makes an instance of a live generation again, in place of the one that was released.
+    async fn again(self: &Arc<Self>, giver: &Giver, own: Option<Snapshot>) -> Result<(), String> {
+        let (facts, limit) = (&giver.facts, self.activation.init_timeout);
+        let name = &facts.plugin;
+        if timeout(PATIENCE, self.leaving.instances_are_gone(name)).await.is_err() {
+            return Err("another instance of it does not end".to_owned());
+        }
+        let host_side = self.activation.host_side(facts.number, &facts.manifest);
+        let module = {
+            let mut registry = self.registry();
+            let plugin = registry.plugins.get_mut(name);
+            let generation = plugin.and_then(|plugin| plugin.live.as_mut());
+            let generation = generation.ok_or_else(|| "the host has let it go".to_owned())?;
+            generation.others.retain(|other| other.strong_count() > 0);
+            generation.others.push(Arc::downgrade(&host_side));
+            generation.library.module
+        };
+        let never = std::future::pending();
+        let instance = match self.activation.instance(module, name, &host_side, limit, never).await
+        {
+            Ok(instance) => instance,
+            Err(not_created) => return Err(self.not_again(facts, &host_side, not_created)),
+        };
+        let (live, unused) = LiveInstance::new(instance);
+        if let Some(own) = own {
+            let workers = &self.router.site.workers;
+            if let Err(error) = state::restore(workers, live.clone(), own, limit).await {
+                drop(live);
+                self.let_go_failed(facts, &host_side, async { unused.await.ok() });
+                return Err(error.to_string());
+            }
+        }
+        let declared = self.declared_again(name, &live, &host_side);
+        {
+            let mut registry = self.registry();
+            let Some(plugin) = registry.plugins.get_mut(name) else {
+                return Err("the host has let it go".to_owned());
+            };
+            plugin.released = false;
+            plugin.reinstated += 1;
+            if let Some(generation) = &mut plugin.live {
+                let before = std::mem::replace(&mut generation.host_side, host_side.clone());
+                // It is no other any more; the one before is.
+                let own = Arc::downgrade(&host_side);
+                generation.others.retain(|other| !other.ptr_eq(&own));
+                generation.others.push(Arc::downgrade(&before));
+                generation.live = Arc::downgrade(&live);
+                generation.unused = Some(unused);
+            }
+        }
+        host_side.attach(&live, |mut routes| {
+            routes.push((Owner::Plugin(name.clone()), declared));
+            self.router.change(|table| table.swapped(name, routes));
+        });
+        Ok(())
+    }
+
+    /// The declared routes of a generation, to another instance of it; they are counted as before.
+    fn declared_again(
+        &self,
+        name: &Arc<str>,
+        live: &Arc<LiveInstance>,
+        host_side: &Arc<HostSide>,
+    ) -> Vec<Route> {
+        let remade = self.router.table().remade(name, |owner, target| {
+            let entry = Entry {
+                callee: live.clone(),
+                cancel: host_side.cancel_calls().clone(),
+                keeper: Some(host_side.clone()),
+                ..target.entry.clone()
+            };
+            let declared = matches!(owner, Owner::Plugin(_));
+            declared.then(|| target.remade(host_side.gate().cloned(), entry))
+        });
+        remade.into_iter().flat_map(|(_, routes)| routes).collect()
+    }
+
+    /// Why an instance was not made again. What there is of it goes.
+    fn not_again(
+        self: &Arc<Self>,
+        facts: &Arc<Facts>,
+        host_side: &Arc<HostSide>,
+        not_created: NotCreated,
+    ) -> String {
+        match not_created {
+            NotCreated::Undescribed(reason) | NotCreated::Failed(reason) => {
+                self.let_go_failed(facts, host_side, async { None });
+                reason
+            }
+            NotCreated::TimedOut(creating) => {
+                self.let_go_failed(facts, host_side, async {
+                    creating.cancel().await.and_then(Result::ok)
+                });
+                let limit = humantime::format_duration(self.activation.init_timeout);
+                format!("its initialize did not end within {limit} (timeouts.init)")
+            }
+        }
+    }
+
+    /// Lets go of an instance that was never live, once it is there.
+    fn let_go_failed(
+        self: &Arc<Self>,
+        facts: &Arc<Facts>,
+        host_side: &Arc<HostSide>,
+        instance: impl Future<Output = Option<Instance>> + Send + 'static,
+    ) {
+        host_side.detach();
+        let leaving = self.leaving.begin_instance(&facts.plugin);
+        let (supervisor, facts, host_side) = (self.clone(), facts.clone(), host_side.clone());
+        self.thread.runtime().spawn(async move {
+            let instance = instance.await;
+            supervisor.retirer.release(&facts, &host_side, instance, false).await;
+            drop(leaving);
+        });
+    }
+
+    /// There is no instance of a plugin any more, nor will there be one for now.
+    async fn is_down(
+        self: &Arc<Self>,
+        facts: &Arc<Facts>,
+        own: Option<Snapshot>,
+        held: Held,
+        reason: &str,
+    ) {
+        let name = &facts.plugin;
+        tracing::error!(plugin = %name, generation = facts.number, "it is not live any more: {reason}");
+        self.keep_state_of(facts, own.clone()).await;
+        if let Some(plugin) = self.registry().plugins.get_mut(name) {
+            plugin.released = false;
+            plugin.orphaned = own;
+        }
+        let disconnected = self.disconnect(name, Some(facts.number));
+        // Its events find nobody, and are told so.
+        held.commit();
+        if let Ok((generation, retired)) = disconnected {
+            drop(self.let_go(generation, retired, Legacy::Left));
+        }
+        if let Some(plugin) = self.registry().plugins.get_mut(name) {
+            plugin.last_error = Some(reason.to_owned());
+        }
+        self.announcer.generation("module:unloaded", facts, reason, json!({}));
+    }
+
+    /// Keeps the state of a released instance for the next start.
+    async fn keep_state_of(&self, facts: &Facts, own: Option<Snapshot>) {
+        if let (Some(own), Some(persistence)) = (own, &self.persistence)
+            && let Err(error) = persistence.store(facts, own).await
+        {
+            tracing::error!(plugin = %facts.plugin, "its state is kept in memory alone: {error}");
+        }
+    }
+
+    /// The state of a generation of a plugin that went without a successor.
+    pub(super) fn orphaned(&self, name: &str) -> Option<Snapshot> {
+        self.registry().plugins.get(name)?.orphaned.clone()
+    }
+}

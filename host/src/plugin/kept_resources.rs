@@ -1,0 +1,345 @@
+//! Descriptors that the host keeps for its plugins, by name: listening sockets and whatever else outlives a generation,
+//! as systemd's descriptor store does for a service.
+//!
+//! They belong to a plugin and not to a generation of it. Invariant: they are there as long as anything of the plugin is
+//! that may ask for them, each plugin has a bounded number, and all are closed when it is unloaded.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{fs::FileTypeExt, net::UnixListener},
+    },
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+/// The longest name of a resource, in bytes.
+const LONGEST_NAME: usize = 255;
+
+/// The resources of all plugins.
+pub(crate) struct KeptResources {
+    /// How many each plugin may have.
+    limit: usize,
+    plugins: Mutex<BTreeMap<Arc<str>, OfPlugin>>,
+}
+
+#[derive(Default)]
+struct OfPlugin {
+    /// Those who may ask for them.
+    users: usize,
+    /// They were given back, and nothing is kept before the plugin is loaded again.
+    unloaded: bool,
+    kept: BTreeMap<String, Kept>,
+}
+
+struct Kept {
+    descriptor: OwnedFd,
+    /// Where a listener listens, for people.
+    address: Option<String>,
+    /// The socket's file, which goes with it.
+    _file: Option<SocketFile>,
+}
+
+/// The way of one generation to the resources of its plugin.
+pub(crate) struct PluginResources {
+    all: Arc<KeptResources>,
+    plugin: Arc<str>,
+}
+
+/// Where a socket is to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// The file of a Unix socket, removed when this is dropped.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Address {
+    /// An IP address with a port, or `unix:` and a path.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match Path::new(path).is_absolute() {
+                true => Ok(Address::Unix(path.into())),
+                false => Err(format!("{path:?} is no absolute path: write \"/run/web.sock\"")),
+            };
+        }
+        text.parse().map(Address::Tcp).map_err(|_| {
+            format!(
+                "{text:?} is no IP address with a port: write \"127.0.0.1:8080\" or \"[::1]:8080\" (names are not \
+                 looked up)"
+            )
+        })
+    }
+
+    fn listen(&self) -> io::Result<Kept> {
+        match self {
+            Address::Tcp(address) => {
+                let listener = TcpListener::bind(address)?;
+                let address = Some(listener.local_addr()?.to_string());
+                Ok(Kept { descriptor: listener.into(), address, _file: None })
+            }
+            Address::Unix(path) => {
+                remove_stale(path)?;
+                let descriptor = UnixListener::bind(path)?.into();
+                let _file = Some(SocketFile(path.clone()));
+                Ok(Kept { descriptor, address: Some(path.display().to_string()), _file })
+            }
+        }
+    }
+
+    /// Another socket like the one at this address, for somebody who is only tried out.
+    pub(crate) fn stand_in(&self) -> io::Result<OwnedFd> {
+        match self {
+            Address::Tcp(address) => {
+                Ok(TcpListener::bind(SocketAddr::new(address.ip(), 0))?.into())
+            }
+            Address::Unix(_) => {
+                let name = format!("ksi-trial-{}.sock", std::process::id());
+                let path = std::env::temp_dir().join(name);
+                remove_stale(&path)?;
+                let listener = UnixListener::bind(&path)?;
+                fs::remove_file(path)?;
+                Ok(listener.into())
+            }
+        }
+    }
+}
+
+/// Removes the file of a socket that nobody listens at any more.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {}
+        // Whatever else is there makes the bind fail.
+        Ok(_) | Err(_) => return Ok(()),
+    }
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+impl KeptResources {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(KeptResources { limit, plugins: Mutex::default() })
+    }
+
+    /// For a generation of a plugin, which is loaded.
+    pub(crate) fn of(self: &Arc<Self>, plugin: Arc<str>) -> PluginResources {
+        let mut plugins = self.lock();
+        let own = plugins.entry(plugin.clone()).or_default();
+        own.users += 1;
+        own.unloaded = false;
+        PluginResources { all: self.clone(), plugin }
+    }
+
+    /// Closes all that is kept for a plugin: it is unloaded.
+    pub(crate) fn give_back(&self, plugin: &str) {
+        let mut plugins = self.lock();
+        if let Some(own) = plugins.get_mut(plugin) {
+            own.unloaded = true;
+            own.kept.clear();
+        }
+    }
+
+    /// What is kept for a plugin: names, and where listeners listen.
+    pub(crate) fn names(&self, plugin: &str) -> Vec<(String, Option<String>)> {
+        let plugins = self.lock();
+        let kept = plugins.get(plugin).into_iter().flat_map(|own| &own.kept);
+        kept.map(|(name, kept)| (name.clone(), kept.address.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, OfPlugin>> {
+        self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PluginResources {
+    /// A duplicate of the socket that listens at an address, which is bound at the first time.
+    pub(crate) fn listener(&self, text: &str) -> Result<OwnedFd, String> {
+        let address = Address::parse(text)?;
+        self.with(|own, limit| {
+            if !own.kept.contains_key(text) {
+                self.has_room(own, limit, text)?;
+                let listening = address.listen();
+                let kept =
+                    listening.map_err(|error| format!("{text} cannot be listened at: {error}"))?;
+                own.kept.insert(text.to_owned(), kept);
+            }
+            let kept = own.kept.get(text).ok_or("it is not kept")?;
+            duplicate(&kept.descriptor)
+        })
+    }
+
+    /// Keeps a descriptor, in place of the one of this name.
+    pub(crate) fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), String> {
+        let visible = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+        if name.is_empty() || name.len() > LONGEST_NAME || !visible {
+            return Err(format!(
+                "{name:?} is no name of a resource: it has 1 to {LONGEST_NAME} visible ASCII characters, and no colon"
+            ));
+        }
+        self.with(|own, limit| {
+            if !own.kept.contains_key(name) {
+                self.has_room(own, limit, name)?;
+            }
+            own.kept.insert(name.to_owned(), Kept { descriptor, address: None, _file: None });
+            Ok(())
+        })
+    }
+
+    /// A duplicate of the descriptor of this name.
+    pub(crate) fn kept(&self, name: &str) -> Result<Option<OwnedFd>, String> {
+        let plugins = self.all.lock();
+        let kept = plugins.get(&self.plugin).and_then(|own| own.kept.get(name));
+        kept.map(|kept| duplicate(&kept.descriptor)).transpose()
+    }
+
+    /// Closes what is kept by this name; whether there was something.
+    pub(crate) fn stop_keeping(&self, name: &str) -> bool {
+        let mut plugins = self.all.lock();
+        plugins.get_mut(&self.plugin).is_some_and(|own| own.kept.remove(name).is_some())
+    }
+
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&mut OfPlugin, usize) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let mut plugins = self.all.lock();
+        match plugins.get_mut(&self.plugin) {
+            Some(own) if !own.unloaded => work(own, self.all.limit),
+            _ => Err(format!("{} is unloaded, and nothing is kept for it", self.plugin)),
+        }
+    }
+
+    fn has_room(&self, own: &OfPlugin, limit: usize, name: &str) -> Result<(), String> {
+        match own.kept.len() < limit {
+            true => Ok(()),
+            false => Err(format!(
+                "{name} is not kept: {} has {limit} resources already, and no more are allowed (limits.kept_resources)",
+                self.plugin
+            )),
+        }
+    }
+}
+
+impl Drop for PluginResources {
+    fn drop(&mut self) {
+        let mut plugins = self.all.lock();
+        if let Some(own) = plugins.get_mut(&self.plugin) {
+            own.users -= 1;
+            if own.users == 0 {
+                plugins.remove(&self.plugin);
+            }
+        }
+    }
+}
+
+fn duplicate(descriptor: &OwnedFd) -> Result<OwnedFd, String> {
+    let duplicate = descriptor.as_fd().try_clone_to_owned();
+    duplicate.map_err(|error| format!("no further descriptor of it can be had: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+        os::unix::net::UnixStream,
+    };
+
+    use super::*;
+
+    fn local_address(descriptor: OwnedFd) -> SocketAddr {
+        TcpListener::from(descriptor).local_addr().unwrap()
+    }
+
+    #[test]
+    fn every_generation_gets_the_same_socket_until_the_plugin_is_unloaded() {
+        let all = KeptResources::new(4);
+        let first = all.of("web".into());
+        let address = local_address(first.listener("127.0.0.1:0").unwrap());
+        let second = all.of("web".into());
+        drop(first);
+        assert_eq!(local_address(second.listener("127.0.0.1:0").unwrap()), address);
+        TcpStream::connect(address).expect("it listens while nobody has a duplicate");
+        assert_eq!(all.names("web"), [("127.0.0.1:0".to_owned(), Some(address.to_string()))]);
+        all.give_back("web");
+        assert!(TcpStream::connect(address).is_err(), "it is closed");
+        assert!(second.listener("127.0.0.1:0").unwrap_err().contains("unloaded"));
+        assert!(all.of("web".into()).listener("127.0.0.1:0").is_ok(), "it is loaded again");
+    }
+
+    #[test]
+    fn nothing_is_kept_when_nothing_of_the_plugin_is_there_any_more() {
+        let all = KeptResources::new(4);
+        let only = all.of("web".into());
+        let address = local_address(only.listener("127.0.0.1:0").unwrap());
+        drop(only);
+        assert!(TcpStream::connect(address).is_err());
+        assert!(all.lock().is_empty());
+    }
+
+    #[test]
+    fn any_descriptor_is_kept_by_name_and_replaced_by_the_next_of_that_name() {
+        let all = KeptResources::new(1);
+        let own = all.of("serial".into());
+        assert!(own.kept("port").unwrap().is_none());
+        let (mut far, near) = UnixStream::pair().unwrap();
+        own.keep("port", near.into()).unwrap();
+        let mut kept = UnixStream::from(own.kept("port").unwrap().expect("it is kept"));
+        kept.write_all(b"x").unwrap();
+        far.read_exact(&mut [0]).unwrap();
+        let (other, _) = UnixStream::pair().unwrap();
+        own.keep("port", other.try_clone().unwrap().into()).expect("it takes no more room");
+        assert!(own.keep("second", other.into()).unwrap_err().contains("limits.kept_resources"));
+        assert!(own.stop_keeping("port") && !own.stop_keeping("port"));
+    }
+
+    #[test]
+    fn names_and_addresses_that_are_none_are_refused_with_an_example() {
+        let all = KeptResources::new(9);
+        let own = all.of("a".into());
+        for bad in ["", "a b", "a:b", "ä", &"x".repeat(LONGEST_NAME + 1)] {
+            let (one, _) = UnixStream::pair().unwrap();
+            assert!(own.keep(bad, one.into()).unwrap_err().contains("no colon"), "{bad}");
+        }
+        for bad in ["", "8080", "localhost:8080", "unix:web.sock"] {
+            assert!(own.listener(bad).unwrap_err().contains("write \""), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_that_is_stale_is_bound_again_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let address = format!("unix:{}", path.display());
+        drop(UnixListener::bind(&path).unwrap());
+        let all = KeptResources::new(9);
+        let own = all.of("a".into());
+        let _listener = own.listener(&address).expect("nobody listens there");
+        UnixStream::connect(&path).unwrap();
+        let other = all.of("b".into());
+        assert!(other.listener(&address).unwrap_err().contains("cannot be listened at"));
+        all.give_back("a");
+        assert!(!path.exists(), "its file goes with it");
+        fs::write(&path, "a file").unwrap();
+        assert!(other.listener(&address).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
+    }
+}
