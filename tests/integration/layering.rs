@@ -123,8 +123,16 @@ const RULES: &[Rule] = &[
 ];
 
 /// Files that may know a name although they lie where it must not be known, because they say why.
-const ALLOWED: &[(&str, &str)] =
-    &[("plugin-api/src/abi/json.rs", "serde_json"), ("plugin-api/src/abi/mod.rs", "json")];
+const ALLOWED: &[(&str, &str)] = &[
+    ("plugin-api/src/abi/json.rs", "serde_json"),
+    ("plugin-api/src/abi/mod.rs", "json"),
+    // Sockets that the host keeps for its plugins, which is not how anybody speaks to the host.
+    ("host/src/plugin/kept_resources.rs", "UnixListener"),
+    ("host/src/plugin/kept_resources.rs", "UnixStream"),
+    ("plugin-api/src/kept.rs", "UnixListener"),
+    ("plugin-api/src/harness/kept.rs", "UnixListener"),
+    ("plugin-api/src/harness/kept.rs", "UnixStream"),
+];
 
 #[test]
 fn no_part_knows_what_it_must_not_know() {

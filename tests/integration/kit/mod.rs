@@ -4,6 +4,7 @@ mod build;
 mod client;
 mod command;
 mod counter;
+mod field;
 mod files;
 mod host;
 pub(crate) mod lanes;
