@@ -299,10 +299,18 @@ fn state_folder(
 fn policies(config: &Config) -> Policies {
     let config = config.clone();
     Arc::new(move |plugin: &str| {
-        let ReloadPolicy { drain, hold, after_drain, probation, margin, min_calls, exclusive } =
-            config.reload_policy(plugin);
+        let ReloadPolicy {
+            drain,
+            hold,
+            after_drain,
+            probation,
+            margin,
+            min_calls,
+            exclusive,
+            trial,
+        } = config.reload_policy(plugin);
         let keep_calls = after_drain == AfterDrain::Keep;
-        Policy { drain, hold, keep_calls, probation, margin, min_calls, exclusive }
+        Policy { drain, hold, keep_calls, probation, margin, min_calls, exclusive, trial }
     })
 }
 

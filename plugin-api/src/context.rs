@@ -328,10 +328,45 @@ impl Context {
         Context { scope: self.scope, event: None }
     }
 
-    /// Whether this instance is only tried out: made, in a process of its own, to see whether it initializes and
-    /// restores the state of the version that it is to replace, and then dropped. In a trial nobody is reached:
-    /// events are refused, background tasks do not run. Leave out there what others would notice, such as opening a
-    /// port or taking a lock.
+    /// Whether this instance is only tried out: made, in a process of its own, to see whether it initializes and, if
+    /// there is state for it, restores a copy of that, and then given up with the process. Every plugin is tried before
+    /// it is loaded or replaced, unless it ([`plugin`](crate::plugin) with `trial = false`) or the operator says no.
+    ///
+    /// In a trial nobody is reached: events are refused, background tasks do not run. An `#[initialize]` that fails or
+    /// waits for somebody there is not refused for that; one that ends the process, or never returns from a poll, is.
+    /// Leave out what others would notice, such as opening a port, taking a lock or changing a file.
+    ///
+    /// ```
+    /// use ksi_plugin_api::{harness::Harness, prelude::*};
+    ///
+    /// struct Ledger {
+    ///     /// None in a trial: the file is the running version's.
+    ///     file: Option<std::fs::File>,
+    /// }
+    ///
+    /// #[plugin]
+    /// impl Ledger {
+    ///     #[initialize]
+    ///     async fn open(ctx: &Context, _: Value) -> Result<Self> {
+    ///         let path = std::env::temp_dir().join("ledger");
+    ///         let file = match ctx.is_trial() {
+    ///             true => None,
+    ///             false => Some(std::fs::File::create(path)?),
+    ///         };
+    ///         Ok(Ledger { file })
+    ///     }
+    ///
+    ///     #[event_handler("ledger:is_open")]
+    ///     async fn is_open(&self, _: &Context, _: Value) -> Result<bool> {
+    ///         Ok(self.file.is_some())
+    ///     }
+    /// }
+    ///
+    /// # fn main() {
+    /// let ledger = Harness::start::<Ledger>();
+    /// assert_eq!(ledger.emit("ledger:is_open", json!({})).results(), [json!(true)]);
+    /// # }
+    /// ```
     pub fn is_trial(&self) -> bool {
         self.scope.host.is_trial()
     }

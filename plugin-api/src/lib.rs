@@ -119,9 +119,10 @@
 //!   [`send`](Context::send) the plugin an event that makes the change: events wait.
 //! * Thread-locals, background tasks, subscriptions made at run time and open connections are no state. Make them anew in
 //!   `#[initialize]` or `#[restore]`.
-//! * `#[initialize]` and `#[restore]` are run twice: before a plugin with state is replaced, the new one is tried out in a
-//!   process of its own, with a copy of the state. [`Context::is_trial`] is true there, events are refused and background
-//!   tasks do not run: whoever needs a reply there must do without it, or the trial fails.
+//! * `#[initialize]` and `#[restore]` are run twice: before a plugin is loaded or replaced, it is tried out in a process of
+//!   its own, with a copy of the state if there is some. [`Context::is_trial`] is true there, events are refused and
+//!   background tasks do not run. An `#[initialize]` that fails there for want of a reply is not refused for it, but no
+//!   `#[restore]` is tried then.
 //! * All three may emit. But an event for the plugin itself waits, like all others, for the end of the hand-over: do not
 //!   await it in `#[snapshot]` or `#[restore]`.
 //!

@@ -102,6 +102,7 @@ macro_rules! __export_plugin {
     ($plugin:ty, name = $name:expr, version = $version:expr, crate_name = $crate_name:literal,
      header = $header:literal, runtime = $runtime:literal,
      exclusive = $exclusive:literal,
+     trial = $trial:literal,
      handlers = [$({ name = $handler:literal, subscriptions = [$($subscription:expr),* $(,)?],
                      priority = $priority:literal, timeout_ms = $timeout:literal,
                      blocking = $blocking:literal }),* $(,)?],
@@ -128,6 +129,8 @@ macro_rules! __export_plugin {
                 with_state("],\"restores\":[", ""), $($restores, ",",)* with_state("]}", ""),
                 ",\"runtime\":", stringify!($runtime),
                 ",\"exclusive\":", stringify!($exclusive),
+                // Of one length, as the version and the name of a built plugin can be changed in its bytes.
+                ",\"trial\":", if $trial { " true" } else { "false" },
                 ",\"handlers\":[",
                 $("{\"name\":\"", $handler, "\",\"subscriptions\":[", $("\"", $subscription, "\",",)*
                   "],\"priority\":", $priority, ",\"timeout_ms\":", $timeout,

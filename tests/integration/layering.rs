@@ -208,6 +208,8 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         "host/src/plugin/leftovers",
         // It maps a private copy.
         "host/src/plugin/private_copy/content.rs",
+        // It crashes on purpose.
+        "tests/fixtures/chaos/src/crash.rs",
     ];
     let fixtures = ["tests/fixtures/chaos", "tests/fixtures/counter", "tests/fixtures/lanes"];
     for file in ["host", "plugin-api", "plugins", "examples", "soak", "bench"]

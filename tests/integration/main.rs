@@ -42,6 +42,7 @@ mod standard_error;
 mod start_stop;
 mod state;
 mod threads;
+mod trial;
 mod unloading;
 mod upgrade;
 mod values;

@@ -220,6 +220,7 @@ async fn inspect(host: Host, ask: Named) -> Result<Value, Failure> {
     let kept = kept.into_iter().map(|(name, address)| json!({ "name": name, "address": address }));
     whole["kept_resources"] = kept.collect::<Vec<_>>().into();
     whole["generation_counts"] = json!(facts.counts());
+    whole["trial"] = json!(facts.tried);
     whole["timings_ms"] = json!(timings);
     Ok(whole)
 }

@@ -34,6 +34,8 @@ pub(crate) struct Plugin {
     /// Events that it requires and nobody handles.
     missing: Vec<String>,
     quarantined: Option<Quarantined>,
+    /// What an instance in a process of its own told before this one was made.
+    trial: Option<Trial>,
     /// What a rollback can go back to, the next first.
     previous: Vec<Previous>,
     reloads: u64,
@@ -116,6 +118,13 @@ struct Quarantined {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+struct Trial {
+    result: String,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Previous {
     version: Option<String>,
     generation: u64,
@@ -167,6 +176,12 @@ impl Plugin {
         let NotKept { reason, since, times } = self.state_not_kept.as_ref()?;
         let since = ago(*since, now).map(|ago| format!(" since {ago}")).unwrap_or_default();
         Some(format!("not kept{since}: {reason}; {} failed", several(*times, "attempt")))
+    }
+
+    /// `unsure: its initialize fails in a trial`, or `passed`.
+    pub(crate) fn trial(&self) -> Option<String> {
+        let Trial { result, reason } = self.trial.as_ref()?;
+        Some(reason.as_ref().map_or_else(|| result.clone(), |reason| format!("{result}: {reason}")))
     }
 
     pub(crate) fn missing(&self) -> Option<String> {

@@ -22,6 +22,9 @@ pub struct Reload {
     pub margin: f64,
     /// How many calls of the new version must have ended before it is judged. Default: 10.
     pub min_calls: u64,
+    /// Whether an instance of a new version is made in a process of its own first, so that an `initialize` that ends the
+    /// process ends that one. A plugin may refuse that too. Default: yes.
+    pub trial: bool,
     /// How many copies of a plugin's earlier versions are kept for going back; at most 16. Default: 3.
     pub kept_versions: usize,
     /// What differs for single plugins, by name. TOML: `[reload.plugins.NAME]`. Default: nothing.
@@ -51,6 +54,8 @@ pub struct ReloadOf {
     /// something that only one may hold: a database file, a device, a port. A plugin that asks for it itself
     /// (`#[plugin(exclusive)]`) always is replaced that way. Default: false.
     pub exclusive: bool,
+    /// In place of [`Reload::trial`].
+    pub trial: Option<bool>,
 }
 
 /// What becomes of calls that outlast the deadline of a replacement. In TOML, `"cancel"` or `"keep"`.
@@ -83,6 +88,8 @@ pub struct ReloadPolicy {
     /// Whether the operator wants the old generation released before the new one is initialized. That the plugin
     /// itself asks for it stands in its manifest.
     pub exclusive: bool,
+    /// Whether an instance of the new version is tried in a process of its own first.
+    pub trial: bool,
 }
 
 impl Default for Reload {
@@ -92,6 +99,7 @@ impl Default for Reload {
             probation: Duration::from_secs(30),
             margin: 0.1,
             min_calls: 10,
+            trial: true,
             kept_versions: 3,
             plugins: BTreeMap::new(),
         }
@@ -121,6 +129,7 @@ impl Config {
             margin: own.margin.unwrap_or(all.margin),
             min_calls: own.min_calls.unwrap_or(all.min_calls),
             exclusive: own.exclusive,
+            trial: own.trial.unwrap_or(all.trial),
         }
     }
 }
@@ -130,7 +139,8 @@ const MOST_CALLS: u64 = 1 << 20;
 
 impl Reload {
     pub(super) fn check(&self) -> Result<(), Problem> {
-        let Self { after_drain: _, probation, margin, min_calls, kept_versions, plugins } = self;
+        let Self { after_drain: _, trial: _, probation, margin, min_calls, kept_versions, plugins } =
+            self;
         range::zero_or_duration("reload", "probation", *probation)?;
         range::count("reload", "margin", *margin, 0.0..=1.0)?;
         range::count("reload", "min_calls", *min_calls, 1..=MOST_CALLS)?;
@@ -145,8 +155,16 @@ impl ReloadOf {
             return Err(Problem::NoPluginName { table: "reload.plugins", name: name.to_owned() });
         }
         let table = format!("reload.plugins.{name}");
-        let Self { drain, hold, after_drain: _, probation, margin, min_calls, exclusive: _ } =
-            *self;
+        let Self {
+            drain,
+            hold,
+            after_drain: _,
+            trial: _,
+            exclusive: _,
+            probation,
+            margin,
+            min_calls,
+        } = *self;
         for (key, value) in [("drain", drain), ("hold", hold)] {
             value.map_or(Ok(()), |value| range::durations(&table, &[(key, value)]))?;
         }

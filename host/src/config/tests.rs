@@ -188,6 +188,7 @@ fn a_plugin_is_replaced_as_all_are_save_for_what_its_own_table_says() {
         margin = 0.5
         min_calls = 3
         exclusive = true
+        trial = false
         [reload.plugins.strict]
         margin = 0.0
         "#,
@@ -201,6 +202,7 @@ fn a_plugin_is_replaced_as_all_are_save_for_what_its_own_table_says() {
         margin: 0.2,
         min_calls: 10,
         exclusive: false,
+        trial: true,
     };
     let slow = ReloadPolicy {
         drain: Duration::from_secs(120),
@@ -210,6 +212,7 @@ fn a_plugin_is_replaced_as_all_are_save_for_what_its_own_table_says() {
         margin: 0.5,
         min_calls: 3,
         exclusive: true,
+        trial: false,
     };
     assert_eq!(config.reload_policy("anybody"), usual);
     assert_eq!(config.reload_policy("slow"), slow);

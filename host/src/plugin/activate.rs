@@ -262,12 +262,13 @@ fn generation(
     library: PluginLibrary,
 ) -> Generation {
     let plugin = plugin_of(&candidate);
-    let Candidate { file, copy, manifest, description, library: _, timings } = candidate;
+    let Candidate { file, copy, manifest, description, tried, library: _, timings } = candidate;
     let facts = Facts {
         plugin,
         number,
         manifest,
         description: description.unwrap_or_default(),
+        tried,
         file,
         hash: copy.hash(),
         handlers: OnceLock::new(),
@@ -278,7 +279,8 @@ fn generation(
     Generation { facts, host_side, others: Vec::new(), live, unused: None, library, copy }
 }
 
-fn reason_of(end: CallEnd) -> String {
+/// Why an instance was not made, for people.
+pub(super) fn reason_of(end: CallEnd) -> String {
     match end {
         CallEnd::Failed(failure) => failure.to_texts().1,
         CallEnd::Panicked(message) => format!("it panicked: {}", message.to_text()),

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{
     host_side::HostSide, load::PluginLibrary, manifest::Manifest, private_copy::PrivateCopy,
+    trial::Tried,
 };
 use crate::{
     dispatch::{
@@ -88,6 +89,8 @@ pub(crate) struct Facts {
     pub(crate) number: u64,
     pub(crate) manifest: Manifest,
     pub(crate) description: Description,
+    /// What its trial told.
+    pub(crate) tried: Tried,
     /// The file that it was copied from, and the hash of its bytes.
     pub(crate) file: PathBuf,
     pub(crate) hash: blake3::Hash,

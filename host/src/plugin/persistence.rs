@@ -322,7 +322,11 @@ mod tests {
     use tokio::runtime::Handle;
 
     use super::*;
-    use crate::plugin::{generation::Timings, manifest::Manifest, trial::Nobody};
+    use crate::plugin::{
+        generation::Timings,
+        manifest::Manifest,
+        trial::{Nobody, Tried},
+    };
     use crate::router::{Router, emit::RouterLimits};
 
     /// Its snapshot does not return before this says so.
@@ -375,6 +379,7 @@ mod tests {
             number: 1,
             manifest,
             description: Description::default(),
+            tried: Tried::Passed,
             file: "a.so".into(),
             hash: blake3::hash(b""),
             handlers: Default::default(),

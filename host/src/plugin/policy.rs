@@ -19,6 +19,8 @@ pub(crate) struct Policy {
     pub(crate) min_calls: u64,
     /// Whether the operator wants the old generation released before the new one is initialized.
     pub(crate) exclusive: bool,
+    /// Whether an instance of it is tried in a process of its own first.
+    pub(crate) trial: bool,
 }
 
 /// The policy of each plugin, by name.

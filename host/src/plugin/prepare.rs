@@ -1,7 +1,7 @@
 //! From a settled file to a candidate: private copy, manifest, probe. No code of the file runs in the host here.
 //!
-//! Whoever runs these steps may look at the manifest before the probe, and send state along that the candidate is tried
-//! with.
+//! Whoever runs these steps may look at the manifest before the probe, and says what the candidate is tried with, or why
+//! it is not tried.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -22,7 +22,7 @@ use super::{
     private_copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
     probe::Prober,
     probed::Probed,
-    trial::Trial,
+    trial::{Trial, Tried},
 };
 
 /// Where copies go, and who probes them.
@@ -62,6 +62,8 @@ pub(crate) struct Candidate {
     pub(crate) manifest: Manifest,
     /// `None` when there was no probe.
     pub(crate) description: Option<Description>,
+    /// What its trial told.
+    pub(crate) tried: Tried,
     /// If it was opened before its turn. Whoever does not use it has it closed.
     pub(crate) library: Option<PluginLibrary>,
     pub(crate) timings: Timings,
@@ -147,29 +149,39 @@ impl Preparation {
         Ok(Examined { file, copy, manifest, timings, place })
     }
 
-    /// Lets a child process open it, and restore state in an instance of it if there is some. Without state to try, what
-    /// an earlier probe of the same bytes has found is taken.
+    /// Lets a child process open it and try an instance of it, or only open it, for the reason that there is none to be
+    /// tried. What an earlier probe of the same bytes has found is taken, unless there is state to restore.
     pub(crate) async fn probe(
         &self,
         examined: Examined,
-        trial: Option<Trial>,
+        trial: Result<Trial, String>,
     ) -> Result<Candidate, DeployError> {
         let Examined { file, copy, manifest, mut timings, place: _place } = examined;
-        let known = if trial.is_none() { self.probed.get(copy.hash()) } else { None };
-        let description = match (known, &self.prober) {
-            (Some(known), _) => Some(known),
+        let known = self.probed.get(copy.hash(), trial.as_ref().ok());
+        let (description, tried) = match (known, &self.prober) {
+            (Some(known), _) => {
+                let tried = trial.map_or_else(Tried::Skipped, |_| Tried::Passed);
+                (Some(known), tried)
+            }
             (None, Some(prober)) => {
                 let started = Instant::now();
-                let probed = prober.probe(copy.path(), manifest.header.as_deref(), trial).await;
-                let description =
+                let (trial, skipped) = match trial {
+                    Ok(trial) => (Some(Arc::new(trial)), None),
+                    Err(reason) => (None, Some(Tried::Skipped(reason))),
+                };
+                let probed = prober.probe(copy.path(), manifest.header.as_deref(), trial.clone());
+                let probed = probed.await;
+                let (description, unsure) =
                     probed.map_err(|source| DeployError::Probe { file: file.clone(), source })?;
-                self.probed.remember(copy.hash(), &description);
+                let passed = trial.as_deref().filter(|_| unsure.is_none());
+                self.probed.remember(copy.hash(), &description, passed);
                 timings.note("probe", started.elapsed());
-                Some(description)
+                let told = || unsure.map_or(Tried::Passed, Tried::Unsure);
+                (Some(description), skipped.unwrap_or_else(told))
             }
-            (None, None) => None,
+            (None, None) => (None, Tried::Skipped("the host has no probe process".to_owned())),
         };
-        Ok(Candidate { file, copy, manifest, description, library: None, timings })
+        Ok(Candidate { file, copy, manifest, description, tried, library: None, timings })
     }
 }
 

@@ -36,7 +36,7 @@ use tokio::sync::oneshot;
 use super::{
     aside,
     load::PluginLibrary,
-    trial::{Trial, Verdict},
+    trial::{Step, Trial, Verdict},
 };
 
 /// The one argument of a child that is to answer a probe.
@@ -86,7 +86,7 @@ pub enum ProbeError {
         /// What it says.
         reason: String,
     },
-    /// It does not restore the state that it would get.
+    /// It does not restore the state that it would get, tried with a copy.
     #[error("tried in a probe process, {reason}")]
     Trial {
         /// What the child says.
@@ -130,7 +130,7 @@ pub fn answer_probe() {
     // A request that is none is the end of a host that does not need this child any more.
     let answer = match (request(), private_stdout()) {
         (Some((path, header, trial)), Ok(out)) => {
-            Some((describe(&path, header.as_deref(), trial), out))
+            Some((describe(&path, header.as_deref(), trial, &out), out))
         }
         _ => None,
     };
@@ -165,7 +165,17 @@ fn request() -> Option<(PathBuf, Option<String>, Option<std::io::Result<Trial>>)
     Some((OsString::from_vec(request.path).into(), request.header, trial))
 }
 
-fn describe(path: &Path, header: Option<&str>, trial: Option<std::io::Result<Trial>>) -> Answer {
+/// The step that begins stands before the answer, a byte each. A host that does not read it is gone.
+fn describe(
+    path: &Path,
+    header: Option<&str>,
+    trial: Option<std::io::Result<Trial>>,
+    mut out: &File,
+) -> Answer {
+    let mut begin = |step: Step| {
+        let _ = out.write_all(&[step.mark()]);
+    };
+    begin(Step::Open);
     let library = match PluginLibrary::open(path, header) {
         Ok(library) => library,
         Err(error) => return Answer::Refused(error.to_string()),
@@ -175,8 +185,8 @@ fn describe(path: &Path, header: Option<&str>, trial: Option<std::io::Result<Tri
         Err(reason) => return Answer::Refused(reason),
     };
     let verdict = trial.map(|trial| match trial {
-        Ok(trial) => trial.run(library.module),
-        Err(error) => Verdict::Unsure(format!("the state for it cannot be read: {error}")),
+        Ok(trial) => trial.run(library.module, begin),
+        Err(error) => Verdict::Unsure(format!("what it is tried with cannot be read: {error}")),
     });
     Answer::Described(description, verdict)
 }
@@ -231,20 +241,21 @@ impl Prober {
         program.map(|program| Prober { spare, program, timeout, init_timeout })
     }
 
-    /// Lets a child open the library at `path`, describe it, and restore state in an instance of it if there is some.
+    /// Lets a child open the library at `path`, describe it, and try an instance of it. The description, and why the
+    /// trial told nothing if it did not.
     pub(crate) async fn probe(
         &self,
         path: &Path,
         header: Option<&str>,
-        trial: Option<Trial>,
-    ) -> Result<Description, ProbeError> {
+        trial: Option<Arc<Trial>>,
+    ) -> Result<(Description, Option<String>), ProbeError> {
         let (prober, path, path_here) = (self.clone(), path.to_owned(), path.to_owned());
         let header = header.map(str::to_owned);
         let (answered, answer) = oneshot::channel();
         let begun = aside::begin("ksi-probe", move || {
             let mut child = None;
             // Nobody waits any more when the host is ending.
-            let _ = answered.send(prober.run(&path, header, trial.as_ref(), &mut child));
+            let _ = answered.send(prober.run(&path, header, trial.as_deref(), &mut child));
             // Its end takes a moment longer than its answer, which need not wait for it. Nor for the next one's beginning.
             drop(child);
             prober.refill();
@@ -263,7 +274,7 @@ impl Prober {
         header: Option<String>,
         trial: Option<&Trial>,
         started: &mut Option<Child>,
-    ) -> Result<Description, ProbeError> {
+    ) -> Result<(Description, Option<String>), ProbeError> {
         let failed = |source| ProbeError::Spawn {
             path: path.to_owned(),
             program: self.program.clone(),
@@ -271,30 +282,26 @@ impl Prober {
         };
         let Asked { child, out } = self.ask(path, header, trial).map_err(failed)?;
         let child = started.insert(child);
-        let (what, limit) = match trial {
-            // The child itself ends an `initialize` that takes too long; a restore gets as much.
-            Some(_) => (
-                "restoring the state in",
-                self.timeout.saturating_add(self.init_timeout.saturating_mul(2)),
-            ),
-            None => ("opening", self.timeout),
-        };
-        let answer = self.answer(child, out, limit).map_err(failed)?;
-        let Some(answer) = answer else { return Err(ProbeError::TimedOut { what, after: limit }) };
-        match serde_json::from_slice(&answer) {
+        let (answer, in_time) = self.answer(child, out).map_err(failed)?;
+        let steps = begun(&answer);
+        let step = steps.last().copied();
+        let what = step.unwrap_or(Step::Open).told();
+        if !in_time {
+            return Err(ProbeError::TimedOut { what, after: self.limit(&steps) });
+        }
+        match serde_json::from_slice(&answer[steps.len()..]) {
             Ok(Answer::Described(_, Some(Verdict::Refused(reason)))) => {
                 Err(ProbeError::Trial { reason })
             }
-            Ok(Answer::Described(description, verdict)) => {
-                if let Some(Verdict::Unsure(reason)) = verdict {
-                    tracing::debug!(path = %path.display(), "its state was not tried: {reason}");
-                }
-                Ok(description)
-            }
+            Ok(Answer::Described(description, verdict)) => Ok(match verdict {
+                Some(Verdict::Unsure(reason)) => (description, Some(reason)),
+                _ => (description, None),
+            }),
             Ok(Answer::Refused(reason)) => Err(ProbeError::Refused { reason }),
-            // An exit status of its own says more than an answer that is none.
+            // An exit status of its own says more than an answer that is none. A child that has begun and says nothing
+            // was ended by the file, whatever the status.
             Err(_) => Err(match child.end(Duration::from_secs(1)) {
-                Some(status) if !status.success() => {
+                Some(status) if !status.success() || step.is_some() => {
                     ProbeError::Died { what, status: told(status) }
                 }
                 _ => ProbeError::Answer { program: self.program.clone() },
@@ -318,12 +325,10 @@ impl Prober {
     }
 
     fn start(&self) -> std::io::Result<Waiting> {
-        // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. No variable of the host's reaches the
-        // plugin's constructors, save those that the system's loader needs.
+        // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. With the environment of the host: an
+        // `initialize` that is tried reads there what it will read in the host.
         let child = Command::new(&self.program)
             .arg(ARGUMENT)
-            .env_clear()
-            .envs(std::env::var_os("LD_LIBRARY_PATH").map(|value| ("LD_LIBRARY_PATH", value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -349,21 +354,24 @@ impl Prober {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads to the newline and not to the end of the pipe, which a grandchild may keep open for ever; `None` when that
-    /// takes too long.
-    fn answer(
-        &self,
-        child: &mut Child,
-        mut out: ChildStdout,
-        limit: Duration,
-    ) -> std::io::Result<Option<Vec<u8>>> {
-        let deadline = Instant::now() + limit;
+    /// What a child gets that has begun these steps. It ends an `initialize` that waits for too long itself; a restore gets
+    /// as much.
+    fn limit(&self, begun: &[Step]) -> Duration {
+        let trial = begun.iter().filter(|step| **step != Step::Open).count();
+        let trial = self.init_timeout.saturating_mul(u32::try_from(trial).unwrap_or(u32::MAX));
+        self.timeout.saturating_add(trial)
+    }
+
+    /// Reads to the newline and not to the end of the pipe, which a grandchild may keep open for ever. What came, and
+    /// whether it was all in time.
+    fn answer(&self, child: &mut Child, mut out: ChildStdout) -> std::io::Result<(Vec<u8>, bool)> {
+        let began = Instant::now();
         let (mut answer, mut ended) = (Vec::new(), false);
         let mut chunk = vec![0; 64 << 10];
         while !answer.ends_with(b"\n") && answer.len() <= LONGEST_ANSWER {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = self.limit(&begun(&answer)).saturating_sub(began.elapsed());
             if left.is_zero() {
-                return Ok(None);
+                return Ok((answer, false));
             }
             let look = Timespec::try_from(left.min(LOOK)).map_err(std::io::Error::other)?;
             match poll(&mut [PollFd::new(&out, PollFlags::IN)], Some(&look)) {
@@ -378,8 +386,13 @@ impl Prober {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Some(answer))
+        Ok((answer, true))
     }
+}
+
+/// The steps that a child has begun, which stand before its answer.
+fn begun(answer: &[u8]) -> Vec<Step> {
+    answer.iter().map_while(|mark| Step::of(*mark)).collect()
 }
 
 /// A child that was not asked anything. It ends when its input does, so that goes first.

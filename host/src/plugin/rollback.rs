@@ -240,6 +240,7 @@ mod tests {
         margin: 0.1,
         min_calls: 10,
         exclusive: false,
+        trial: true,
     };
 
     fn counts(replied: u64, failed: u64, panicked: u64) -> Counts {

@@ -32,6 +32,9 @@ use super::{
 };
 use crate::router::table::{Owner, Route};
 
+/// What an `initialize` may wait in a trial, where nobody is there that it could wait for. Work that keeps its thread busy
+/// is not bounded by it.
+const TRIAL_WAIT: Duration = Duration::from_secs(2);
 /// What a live generation's state gets for the copy that a candidate is tried with.
 const TRIAL_SNAPSHOT: Duration = Duration::from_secs(2);
 /// What is waited for beyond the drain timeout until an earlier generation's state is kept.
@@ -106,12 +109,33 @@ impl Supervisor {
         (plugin.facts.hash == copy.hash()).then(|| deployed(&plugin.facts))
     }
 
-    /// A copy of the state that a candidate would get, if there is some and a process to try it in. What goes wrong here
-    /// goes wrong again when it counts, and is told then.
-    pub(super) async fn trial(&self, manifest: &Manifest) -> Option<Trial> {
-        let restores = manifest.state.as_ref().filter(|_| self.preparation.tries())?;
-        let config = self.activation.config_of(&manifest.name);
-        let limit = self.activation.init_timeout;
+    /// What a candidate is tried with, or why it is not tried.
+    pub(super) async fn trial(&self, manifest: &Manifest) -> Result<Trial, String> {
+        let name = &*manifest.name;
+        if !self.preparation.tries() {
+            return Err("the host has no probe process".to_owned());
+        }
+        if !manifest.trial {
+            return Err("the plugin says so: #[plugin(trial = false)]".to_owned());
+        }
+        if !(self.policies)(name).trial {
+            return Err(format!(
+                "the configuration says so: reload.plugins.{name}.trial or reload.trial is false"
+            ));
+        }
+        let exclusive = manifest.exclusive || (self.policies)(name).exclusive;
+        if exclusive && self.giver(name).is_some() {
+            return Err("it is exclusive, and a generation of it is live".to_owned());
+        }
+        let config = self.activation.config_of(name);
+        let snapshot = self.trial_snapshot(manifest).await;
+        Ok(Trial { config, limit: self.activation.init_timeout.min(TRIAL_WAIT), snapshot })
+    }
+
+    /// A copy of the state that a candidate would get, if there is some. What goes wrong here goes wrong again when it
+    /// counts, and is told then.
+    async fn trial_snapshot(&self, manifest: &Manifest) -> Option<Snapshot> {
+        let restores = manifest.state.as_ref()?;
         if let Some(giver) = self.giver(&manifest.name) {
             if self.exclude_each_other(&giver.facts.manifest, manifest) {
                 // Its `initialize` would take what the live generation holds.
@@ -119,11 +143,10 @@ impl Supervisor {
             }
             let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
             let workers = &self.router.site.workers;
-            let taken = giver.snapshot(workers, version, TRIAL_SNAPSHOT).await;
-            return taken.ok().map(|snapshot| Trial { config, limit, snapshot });
+            return giver.snapshot(workers, version, TRIAL_SNAPSHOT).await.ok();
         }
         let kept = self.persistence.as_ref()?.load(&manifest.name).await.ok()??;
-        kept.for_version(restores).ok().map(|snapshot| Trial { config, limit, snapshot })
+        kept.for_version(restores).ok()
     }
 
     /// The live generation of a plugin.

@@ -1,8 +1,10 @@
-//! A candidate's `initialize` and `restore`, tried in a probe's process with a copy of the state that it would get.
+//! A candidate's `initialize` and `restore`, tried in a probe's process: with its configuration, and with a copy of the
+//! state that it would get if there is some.
 //!
 //! What kills or hangs that process is an error message in the host. There is no router in it: whatever the plugin emits
-//! is refused, its tasks never run, and `Context::is_trial` tells it so. An `initialize` that fails there, or waits, is no
-//! verdict, as it may need somebody.
+//! is refused, its tasks never run, and `Context::is_trial` tells it so. So three things are final, for these bytes: the
+//! process dies (a signal, `exit`), a poll in it does not return, and a snapshot that is restored badly. An `initialize`
+//! that fails, panics or awaits something there is no verdict, because it may need somebody: it counts in the host.
 
 use std::{
     future::{Future, Pending},
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::{
+    activate::reason_of,
     kept_resources::Address,
     plugin_report::PluginReport,
     state::{self, Snapshot, StateError},
@@ -39,55 +42,106 @@ pub(crate) struct Trial {
     pub(crate) config: Vec<u8>,
     /// What its `initialize` gets.
     pub(crate) limit: Duration,
-    /// What it is to restore.
-    pub(crate) snapshot: Snapshot,
+    /// What it is to restore, if there is state for it.
+    pub(crate) snapshot: Option<Snapshot>,
 }
 
 /// How it went.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Verdict {
-    /// It restored the snapshot.
-    Restored,
-    /// It could not be tried, for this reason.
+    /// It initialized, and restored the snapshot if there was one.
+    Passed,
+    /// It could not be tried to the end, for this reason.
     Unsure(String),
     /// It does not restore it, for this reason.
     Refused(String),
 }
 
+/// What is known of a generation from its trial, for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", content = "reason", rename_all = "lowercase")]
+pub(crate) enum Tried {
+    /// It went well.
+    Passed,
+    /// It told nothing, for this reason.
+    Unsure(String),
+    /// There was none, for this reason.
+    Skipped(String),
+}
+
+/// The steps of a trial that the host is told of, so that it can say at which one the process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Open,
+    Initialize,
+    Restore,
+}
+
+impl Step {
+    const ALL: [Step; 3] = [Step::Open, Step::Initialize, Step::Restore];
+
+    /// What stands for it before the answer.
+    pub(super) fn mark(self) -> u8 {
+        match self {
+            Step::Open => b'o',
+            Step::Initialize => b'i',
+            Step::Restore => b'r',
+        }
+    }
+
+    pub(super) fn of(mark: u8) -> Option<Step> {
+        Step::ALL.into_iter().find(|step| step.mark() == mark)
+    }
+
+    /// For people, before "it".
+    pub(super) fn told(self) -> &'static str {
+        match self {
+            Step::Open => "opening",
+            Step::Initialize => "initializing an instance of",
+            Step::Restore => "restoring the state in",
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Header {
-    version: u32,
     limit: Duration,
     config: usize,
-    state: usize,
+    /// Version and length of the snapshot.
+    state: Option<(u32, usize)>,
 }
 
 impl Trial {
     /// Writes it for a process that reads it.
     pub(crate) fn write(&self, mut to: impl Write) -> io::Result<()> {
-        let state = self.snapshot.bytes.as_json();
-        let (version, limit) = (self.snapshot.version, self.limit);
-        let (config, length) = (self.config.len(), state.len());
-        serde_json::to_writer(&mut to, &Header { version, limit, config, state: length })?;
+        let snapshot = self.snapshot.as_ref();
+        let state = snapshot.map(|snapshot| (snapshot.version, snapshot.bytes.as_json().len()));
+        let header = Header { limit: self.limit, config: self.config.len(), state };
+        serde_json::to_writer(&mut to, &header)?;
         to.write_all(b"\n")?;
         to.write_all(&self.config)?;
-        to.write_all(state)
+        snapshot.map_or(Ok(()), |snapshot| to.write_all(snapshot.bytes.as_json()))
     }
 
     /// Reads what was written.
     pub(crate) fn read(mut from: impl BufRead) -> io::Result<Self> {
         let mut line = String::new();
         (&mut from).take(1 << 10).read_line(&mut line)?;
-        let Header { version, limit, config, state } = serde_json::from_str(&line)?;
-        let (mut config, mut bytes) = (vec![0; config], vec![0; state]);
+        let Header { limit, config, state } = serde_json::from_str(&line)?;
+        let mut config = vec![0; config];
         from.read_exact(&mut config)?;
+        let Some((version, length)) = state else {
+            return Ok(Trial { config, limit, snapshot: None });
+        };
+        let mut bytes = vec![0; length];
         from.read_exact(&mut bytes)?;
         let bytes = Payload::from_json_bytes(bytes);
-        Ok(Trial { config, limit, snapshot: Snapshot { version, bytes } })
+        Ok(Trial { config, limit, snapshot: Some(Snapshot { version, bytes }) })
     }
 
-    /// Makes an instance and lets it restore the snapshot. In a process that ends right after.
-    pub(crate) fn run(&self, module: ModuleRef) -> Verdict {
+    /// Makes an instance and lets it restore the snapshot, if there is one. `begin` is told of each step. In a process
+    /// that ends right after.
+    pub(super) fn run(&self, module: ModuleRef, mut begin: impl FnMut(Step)) -> Verdict {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = match runtime {
             Ok(runtime) => runtime,
@@ -95,21 +149,29 @@ impl Trial {
         };
         let host = Nobody::host(runtime.handle().clone());
         runtime.block_on(async {
+            begin(Step::Initialize);
             let creating = module::create(module, host, &self.config);
             let instance = match tokio::time::timeout(self.limit, creating).await {
                 Ok(Ok(instance)) => instance,
-                Ok(Err(_)) => return Verdict::Unsure("its initialize fails in a trial".to_owned()),
+                Ok(Err(end)) => {
+                    let reason = reason_of(end);
+                    return Verdict::Unsure(format!("its initialize fails in a trial: {reason}"));
+                }
                 // It may wait for somebody.
                 Err(_) => {
                     return Verdict::Unsure("its initialize does not end in a trial".to_owned());
                 }
             };
-            let Snapshot { version, bytes } = &self.snapshot;
+            let Some(Snapshot { version, bytes }) = &self.snapshot else {
+                std::mem::forget(instance);
+                return Verdict::Passed;
+            };
+            begin(Step::Restore);
             let restored = state::restore_in(&instance, *version, bytes.as_json()).await;
             // The process ends with all that the plugin started, and its end is none of the trial's business.
             std::mem::forget(instance);
             match restored {
-                Ok(()) => Verdict::Restored,
+                Ok(()) => Verdict::Passed,
                 // Nothing of the plugin has run but its type, and an older snapshot may be one that it can read.
                 Err(error @ StateError::Unreadable { .. }) => Verdict::Unsure(error.to_string()),
                 Err(error) => Verdict::Refused(error.to_string()),
@@ -265,14 +327,17 @@ mod tests {
         let bytes = Payload::from_json_bytes(b"[1,\n2]".to_vec());
         let snapshot = Snapshot { version: 7, bytes };
         let limit = Duration::from_millis(1_500);
-        let trial = Trial { config: b"{\"a\":\n1}".to_vec(), limit, snapshot };
-        let mut written = Vec::new();
-        trial.write(&mut written).unwrap();
-        let read = Trial::read(&*written).unwrap();
-        assert_eq!((read.config, read.limit, read.snapshot.version), (trial.config, limit, 7));
-        assert_eq!(read.snapshot.bytes.as_json(), b"[1,\n2]");
-        for end in 0..written.len() {
-            assert!(Trial::read(&written[..end]).is_err(), "{end}");
+        for snapshot in [Some(snapshot), None] {
+            let trial = Trial { config: b"{\"a\":\n1}".to_vec(), limit, snapshot };
+            let mut written = Vec::new();
+            trial.write(&mut written).unwrap();
+            let read = Trial::read(&*written).unwrap();
+            assert_eq!((read.config, read.limit), (trial.config, limit));
+            let state = |it: &Snapshot| (it.version, it.bytes.as_json().to_vec());
+            assert_eq!(read.snapshot.as_ref().map(state), trial.snapshot.as_ref().map(state));
+            for end in 0..written.len() {
+                assert!(Trial::read(&written[..end]).is_err(), "{end}");
+            }
         }
     }
 }

@@ -65,6 +65,9 @@ use package::Package;
 /// - `exclusive`: the plugin holds something that two instances of it cannot hold at a time: a
 ///   database file, a device, a lock. When it is replaced, its events wait, its old instance is
 ///   shut down and dropped, and only then the new one is initialized.
+/// - `trial = false`: the host makes no instance in a process of its own before it makes one. For
+///   a plugin whose `#[initialize]` does what may not be done twice, and cannot leave it out where
+///   `Context::is_trial` is true. An `#[initialize]` that crashes then ends the host.
 /// - `emits("a:b", Greeted)`: the events that the plugin emits, by name or by type. They are shown
 ///   to whoever inspects the plugin; emitting others is not refused.
 /// - `requires("state:set", Get)`: the events that somebody must handle for the plugin to be of

@@ -3,14 +3,15 @@
 use proc_macro2::{Ident, TokenStream};
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
-use syn::{Error, Expr, ExprLit, ExprUnary, Lit, LitStr, Result, Token, Type, UnOp};
+use syn::{Error, Expr, ExprLit, ExprUnary, Lit, LitBool, LitStr, Result, Token, Type, UnOp};
 
 use crate::args::{self, Arg};
 use crate::duration::parse_timeout;
 use crate::errors::Errors;
 use crate::name::{check_event_name, check_subscription, plugin_name_mistake};
 
-const KNOWN_TO_PLUGIN: &str = "#[plugin] knows `name = \"..\"`, `version = \"..\"`, `runtime`, `exclusive`, `emits(..)` and `requires(..)`";
+const KNOWN_TO_PLUGIN: &str = "#[plugin] knows `name = \"..\"`, `version = \"..\"`, `runtime`, `exclusive`, \
+     `trial = false`, `emits(..)` and `requires(..)`";
 
 const KNOWN_TO_HANDLER: &str = "#[event_handler] knows event names in quotes, \
      `priority = 10`, `timeout = \"5s\"` and `blocking`";
@@ -22,6 +23,8 @@ pub(crate) struct PluginOptions {
     pub(crate) runtime: bool,
     /// It holds something that two generations cannot hold at a time.
     pub(crate) exclusive: bool,
+    /// Whether the host may make an instance elsewhere first.
+    pub(crate) trial: Option<LitBool>,
     pub(crate) emits: Vec<EventRef>,
     pub(crate) requires: Vec<EventRef>,
 }
@@ -56,6 +59,9 @@ impl PluginOptions {
                 Arg::Flag(option) if option == "runtime" => args::set(&mut runtime, &option, ()),
                 Arg::Flag(option) if option == "exclusive" => {
                     args::set(&mut exclusive, &option, ())
+                }
+                Arg::Value(option, value) if option == "trial" => {
+                    bool(&value).and_then(|value| args::set(&mut options.trial, &option, value))
                 }
                 Arg::List(option, list) if option == "emits" => {
                     listed(list, errors).and_then(|events| args::set(&mut emits, &option, events))
@@ -150,6 +156,13 @@ impl Parse for EventRef {
     }
 }
 
+fn bool(value: &Expr) -> Result<LitBool> {
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Bool(value), .. }) => Ok(value.clone()),
+        other => Err(Error::new_spanned(other, "`trial` takes `true` or `false`")),
+    }
+}
+
 fn integer(value: &Expr) -> Result<i32> {
     let (sign, digits) = match value {
         Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) => ("-", &**expr),
@@ -217,13 +230,15 @@ mod tests {
     #[test]
     fn reads_all_options_of_a_plugin() {
         let (options, errors) = of_plugin(quote! {
-            name = "greeter", version = "1.2.0-rc.1", runtime, exclusive, emits("a:b", events::Greeted),
+            name = "greeter", version = "1.2.0-rc.1", runtime, exclusive, trial = false,
+            emits("a:b", events::Greeted),
             requires(Get, "c:d"),
         });
         errors.finish().unwrap();
         assert_eq!(options.name.unwrap().value(), "greeter");
         assert_eq!(options.version.unwrap().value(), "1.2.0-rc.1");
         assert!(options.runtime && options.exclusive);
+        assert!(options.trial.is_some_and(|trial| !trial.value));
         assert!(matches!(options.emits.as_slice(), [EventRef::Name(_), EventRef::Type(_)]));
         assert!(matches!(options.requires.as_slice(), [EventRef::Type(_), EventRef::Name(_)]));
     }
@@ -287,6 +302,13 @@ mod tests {
                 "a version is made of ASCII letters, digits, `.`, `-`, `+` and `_`, like \"1.0.0\"",
             ]
         );
+    }
+
+    #[test]
+    fn a_trial_is_allowed_or_not() {
+        assert_eq!(mistakes_of_plugin(quote!(trial = 1)), ["`trial` takes `true` or `false`"]);
+        let found = mistakes_of_plugin(quote!(trial));
+        assert_eq!(found, [format!("`trial` is not written like this: {KNOWN_TO_PLUGIN}")]);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Plugin {
     pub(crate) header: String,
     pub(crate) runtime: bool,
     pub(crate) exclusive: bool,
+    /// Whether an instance may be made elsewhere first.
+    pub(crate) trial: bool,
     pub(crate) emits: Vec<EventRef>,
     pub(crate) requires: Vec<EventRef>,
     pub(crate) handlers: Vec<Handler>,
@@ -95,6 +97,7 @@ fn read(args: TokenStream, block: &mut ItemImpl, package: &Package) -> Result<Pl
         version: version.unwrap_or_default(),
         runtime: options.runtime,
         exclusive: options.exclusive,
+        trial: options.trial.is_none_or(|trial| trial.value),
         emits: options.emits,
         requires: options.requires,
         handlers,
@@ -246,8 +249,10 @@ mod tests {
              #[event_handler(\"a:b\", \"c:*\", priority = -2, timeout = \"5s\", blocking)] \
              async fn r#type(&self, ctx: &Context, _: Value) -> Result<()> {{ x }} }}"
         );
-        let expansion =
-            expand_str("runtime, exclusive, emits(\"x:y\", Greeted), requires(Get)", &block);
+        let expansion = expand_str(
+            "runtime, exclusive, trial = false, emits(\"x:y\", Greeted), requires(Get)",
+            &block,
+        );
         for part in [
             "impl ::ksi_plugin_api::Plugin for Greeter",
             "const NAME: &'static str = \"greeter\";",
@@ -276,7 +281,7 @@ mod tests {
             "::ksi_plugin_api::__private::export_plugin!(Greeter, name = \"greeter\", \
              version = \"0.3.1\", crate_name = \"ksi_plugin_greeter\", \
              header = \"ksi_plugin_ksi_plugin_greeter_ksi_plugin_greeter_0_3_1\", \
-             runtime = true, exclusive = true, handlers = [",
+             runtime = true, exclusive = true, trial = false, handlers = [",
             "{ name = \"type\", subscriptions = [\"a:b\", \"c:*\"], priority = \"-2\", \
              timeout_ms = \"5000\", blocking = \"true\" }",
             "const _: () = ::ksi_plugin_api::__private::assert_distinct(&[\

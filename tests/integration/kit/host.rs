@@ -79,6 +79,13 @@ impl HostBuilder {
         self.ready(process)
     }
 
+    /// Starts it by its own command, after that was changed.
+    #[track_caller]
+    pub(crate) fn start_by(self, command: &mut Command) -> TestHost {
+        let process = Running::start(command);
+        self.ready(process)
+    }
+
     #[track_caller]
     fn ready(self, process: Running) -> TestHost {
         let ready = process.line();

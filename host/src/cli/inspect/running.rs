@@ -34,6 +34,7 @@ pub(super) fn running(plugin: &Plugin, timings: &Timings, now: SystemTime) -> St
         ("quarantined", plugin.quarantined()),
         ("last error", plugin.last_error().map(str::to_owned)),
         ("previous", Some(plugin.previous())),
+        ("trial", plugin.trial()),
     ];
     lines.extend(plugin.retired.iter().map(|old| ("old", Some(retired(old)))));
     lines.push(("took", Some(steps(timings))));
@@ -104,6 +105,7 @@ mod tests {
             "file": "/p/libhello.so", "counts": counts, "generation_counts": own, "reloads": 2, "rollbacks": 0,
             "keeps_state": 2, "persisted": {"version": 2, "bytes": 2048, "written": 88.0}, "held": 0,
             "requires": ["state:set", "a:b"], "missing": ["a:b"], "quarantined": null, "last_error": null,
+            "trial": {"result": "skipped", "reason": "the plugin says so"},
             "previous": [{"version": "0.2.0", "generation": 2}, {"version": "0.1.0", "generation": 1}],
             "retired": [
                 {"generation": 1, "version": "0.1.0", "state": "unmapped", "cause": null,
@@ -126,6 +128,7 @@ mod tests {
              persisted   version 2, 2.0 KiB, written 12s ago\n\
              missing     nobody handles a:b, which it requires\n\
              previous    0.2.0 (generation 2), 0.1.0 (generation 1)\n\
+             trial       skipped: the plugin says so\n\
              old         generation 1, 0.1.0, unmapped (drain 0.20 ms, unmap 0.31 ms)\n\
              old         generation 2, 0.2.0, pinned (drain 1.00 ms): a thread of its own\n\
              took        settle 0.05 ms, copy 0.90 ms, manifest 0.02 ms, probe 1.90 ms, load 0.40 ms, init 0.10 ms, swap 0.00 ms\n\

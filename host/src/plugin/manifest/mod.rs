@@ -66,6 +66,9 @@ pub struct Manifest {
     /// before the new one is initialized.
     #[serde(default)]
     pub exclusive: bool,
+    /// Whether an instance of it may be made in a process of its own before the host makes one.
+    #[serde(default = "yes")]
+    pub trial: bool,
 }
 
 /// The versions of a plugin's snapshots, in a [`Manifest`]. Both lists have the highest first, each version once, and
@@ -169,6 +172,11 @@ impl StateManifest {
             None
         }
     }
+}
+
+/// Plugins that were built before they could say no.
+fn yes() -> bool {
+    true
 }
 
 /// Plugins that were built before there were snapshots say `false`.
