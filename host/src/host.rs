@@ -28,6 +28,7 @@ use crate::{
     builtin,
     clients::Clients,
     config::{AfterDrain, Config, Problem, ReloadPolicy},
+    crash::{Journal, JournalError},
     dispatch::{apart::apart, call::CallSite, tally::Counts, watchdog, workers::Workers},
     event::{Event, NewEvent, Payload},
     memory::Budget,
@@ -44,6 +45,7 @@ use crate::{
         prepare::Preparation,
         private_copy::{PrivateDir, PrivateDirError},
         probe::Prober,
+        quarantine::{Entry, Judged, Quarantine},
         retire::Retirer,
         setback::Recovery,
         state::LARGEST_SNAPSHOT,
@@ -131,6 +133,9 @@ pub enum StartError {
     /// The folder for plugins' state cannot be used.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
+    /// The crash journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The plugin folders cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
@@ -219,6 +224,7 @@ impl HostBuilder {
             );
         }
         let persistence = state_folder(&config, &router)?;
+        let (journal, quarantine) = crash_journal(&config)?;
         let policies = policies(&config);
         let thread = OwnThread::start().map_err(StartError::Threads)?;
         let supervisor = Arc::new(Supervisor::new(Parts {
@@ -237,7 +243,9 @@ impl HostBuilder {
                 epoch: started,
                 configs: encoded(&config)?,
                 policies: policies.clone(),
+                journal,
             },
+            quarantine,
             retirer: Retirer::new(
                 router.clone(),
                 policies.clone(),
@@ -294,6 +302,36 @@ fn state_folder(
         }
         _ => Ok(None),
     }
+}
+
+/// Reads what an earlier host has died of, says so, and begins to note what this one may die of.
+fn crash_journal(config: &Config) -> Result<(Option<Arc<Journal>>, Quarantine), StartError> {
+    let Some(dir) = &config.recovery.dir else { return Ok((None, Quarantine::default())) };
+    let (journal, left) = Journal::open(dir)?;
+    let quarantine = Quarantine::open(dir);
+    if let Some(words) = &left.last_words {
+        tracing::error!("the last words of the host before this one: {words}");
+    }
+    for Entry { file, plugin, version, reason, verdict, .. } in quarantine.judge(&left) {
+        match verdict {
+            Judged::Suspected => tracing::warn!(
+                plugin,
+                version,
+                file,
+                "{reason}: this may be by chance, so these bytes are tried once more, in a process of their own first"
+            ),
+            _ => tracing::error!(
+                plugin,
+                version,
+                file,
+                "{reason}: these bytes are quarantined; `ksi load` tries them again"
+            ),
+        }
+    }
+    // What was judged is remembered by now.
+    let path = dir.join("crashes");
+    journal.begin().map_err(|source| JournalError::File { path, source })?;
+    Ok((Some(journal), quarantine))
 }
 
 fn policies(config: &Config) -> Policies {
@@ -514,6 +552,7 @@ impl Host {
         }
         self.0.supervisor.stop(timeouts.drain, limit).await;
         // After this, the supervisor is this host's alone, and so are its private copies.
+        self.0.supervisor.quarantine.forget_suspects();
         let ended = self.0.supervisor.thread.end();
         if tokio::time::timeout(Duration::from_secs(2), ended).await.is_err() {
             tracing::warn!("the supervisor's thread does not end");

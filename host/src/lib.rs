@@ -12,6 +12,7 @@ mod builtin;
 mod clients;
 mod clock;
 mod config;
+mod crash;
 mod dispatch;
 mod event;
 mod host;
@@ -28,6 +29,7 @@ pub use config::{
     AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
     ReloadPolicy, StateFiles, Timeouts,
 };
+pub use crash::{JournalError, LastWords, expect_exit, last_words};
 pub use dispatch::tally::Counts;
 pub use event::{Event, EventId, NewEvent, Payload};
 pub(crate) use host::Emission;

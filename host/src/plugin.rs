@@ -8,6 +8,7 @@
 //! once nothing needs its library any more ([`leftovers`]).
 //!
 //! What else may happen: [`rollback`] goes back to an earlier version, [`setback`] tries again what did not work,
+//! [`quarantine`] remembers over restarts what is not tried again,
 //! [`requirements`] says who has to be there first, [`persistence`] keeps state on disk ([`kept_state`]). [`policy`] is what
 //! the operator decides of that. [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
 //!
@@ -41,6 +42,7 @@ pub(crate) mod prepare;
 pub(crate) mod private_copy;
 pub(crate) mod probe;
 mod probed;
+pub(crate) mod quarantine;
 pub(crate) mod registry;
 pub(crate) mod requirements;
 pub(crate) mod retire;

@@ -61,6 +61,12 @@ const RULES: &[Rule] = &[
         modules: &["router", "dispatch", "event", "report", "host", "socket", "builtin"],
         names: &["libloading", "UnixListener", "UnixStream", "Router"],
     },
+    // Who was at work when the host dies is known without knowing what follows from it.
+    Rule {
+        part: &["host/src/crash.rs", "host/src/crash"],
+        modules: &["plugin", "socket", "builtin", "host", "router", "event", "report", "config"],
+        names: &["libloading", "object::", "UnixListener", "UnixStream", "Router"],
+    },
     // The loader does not route.
     Rule {
         part: &["host/src/plugin/load.rs", "host/src/plugin/probe.rs"],
@@ -208,6 +214,8 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         "host/src/plugin/leftovers",
         // It maps a private copy.
         "host/src/plugin/private_copy/content.rs",
+        // The host's own handlers of the signals that a process dies of.
+        "host/src/crash/handler.rs",
         // It crashes on purpose.
         "tests/fixtures/chaos/src/crash.rs",
     ];

@@ -15,6 +15,7 @@ mod builtin;
 mod calls;
 mod cli;
 mod connection;
+mod crash;
 mod dev;
 mod events;
 mod exclusive;

@@ -64,11 +64,17 @@ async fn list(host: Host, _: Nothing) -> Result<Value, Failure> {
         let name =
             file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let missing = registry.waiting.get(file);
-        let state = if missing.is_some() { "waiting" } else { "refused" };
+        let quarantined = quarantined(&registry, file);
+        let state = match missing {
+            Some(_) => "waiting",
+            None if quarantined.is_null() => "refused",
+            None => "quarantined",
+        };
         json!({
             "name": name, "version": null, "generation": null, "state": state, "file": shown(file),
             "events": [], "counts": Counts::default(), "retired": [], "last_error": refused.reason,
-            "missing": missing.cloned().unwrap_or_default(), "quarantined": null, "retry_in_ms": retry_in(&registry, file),
+            "missing": missing.cloned().unwrap_or_default(), "quarantined": quarantined,
+            "retry_in_ms": retry_in(&registry, file),
         })
     }));
     drop(registry);

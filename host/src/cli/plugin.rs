@@ -146,7 +146,7 @@ impl Plugin {
             _ if self.state_not_kept.is_some() => Tone::Bad,
             "live" if self.on_probation => Tone::Doubtful,
             "live" => Tone::Good,
-            "refused" | "failed" => Tone::Bad,
+            "refused" | "failed" | "quarantined" => Tone::Bad,
             "waiting" | "draining" | "unloaded" | "pinned" => Tone::Doubtful,
             _ => Tone::Usual,
         }
@@ -166,7 +166,7 @@ impl Plugin {
         let attempts = several(*attempts, "attempt");
         let next = match retry_in_ms {
             Some(ms) => format!("the next in {}", seconds(ms.div_ceil(1000))),
-            None => format!("none until its file changes or `ksi reload {}`", self.name),
+            None => format!("none until its file changes or `ksi {}`", self.ask()),
         };
         Some(format!("{version}{reason}; {attempts}, {next}"))
     }
@@ -176,6 +176,14 @@ impl Plugin {
         let NotKept { reason, since, times } = self.state_not_kept.as_ref()?;
         let since = ago(*since, now).map(|ago| format!(" since {ago}")).unwrap_or_default();
         Some(format!("not kept{since}: {reason}; {} failed", several(*times, "attempt")))
+    }
+
+    /// What has the host try its file again.
+    fn ask(&self) -> String {
+        match (&self.file, self.generation) {
+            (Some(file), None) => format!("load {file}"),
+            _ => format!("reload {}", self.name),
+        }
     }
 
     /// `unsure: its initialize fails in a trial`, or `passed`.

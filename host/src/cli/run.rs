@@ -23,6 +23,7 @@ pub(crate) fn run(common: &Common, args: Run) -> Result<(), Failure> {
     claim(&socket)?;
     let default = Home::of_process().folder_for(socket.path())?;
     state_folder::settle(&mut config, args.kept_state, default)?;
+    state_folder::settle_recovery(&mut config, socket.path());
     if !args.plugins.is_empty() {
         config.plugin_dirs = args.plugins;
     }
@@ -56,8 +57,11 @@ pub(crate) fn serve(config: Config, socket: &SocketPath) -> Result<(), Failure> 
         .thread_name("ksi-host")
         .build()
         .map_err(Failure::host("cannot start the host's threads"))?;
+    let last_words = ksi_host::last_words()
+        .map_err(Failure::host("cannot listen for the signals that a process dies of"))?;
     let ended = runtime.block_on(until_stopped(config, socket.path().to_owned()));
     runtime.shutdown_timeout(LAST_WAIT);
+    drop(last_words);
     ended
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn listen() -> io::Result<oneshot::Receiver<()>> {
             let _ = first.send(());
         }
         if signals.next().is_some() {
+            ksi_host::expect_exit();
             std::process::exit(SIGNALLED_TWICE);
         }
     };

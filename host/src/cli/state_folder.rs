@@ -76,6 +76,30 @@ pub(crate) fn settle(
     Ok(())
 }
 
+/// Settles in the configuration where the crash journal lies: what is configured, else a folder in that of the state, else
+/// one beside the socket. A host that cannot have it runs without.
+pub(crate) fn settle_recovery(config: &mut Config, socket: &Path) {
+    if config.recovery.dir.is_some() {
+        return;
+    }
+    // No plugin has such a name, so no snapshot is called like that.
+    let folder = match config.state.dir.as_ref().filter(|_| config.state.persist) {
+        Some(state) => state.join(".recovery"),
+        None => {
+            let mut beside = socket.as_os_str().to_owned();
+            beside.push(".recovery");
+            beside.into()
+        }
+    };
+    match DirBuilder::new().recursive(true).mode(0o700).create(&folder) {
+        Ok(()) => config.recovery.dir = Some(folder),
+        Err(error) => tracing::warn!(
+            "the next start will not know what this host died of, if it does: the folder {} cannot be made: {error}",
+            folder.display()
+        ),
+    }
+}
+
 fn choose(config: &Config, wanted: KeptState, default: Option<PathBuf>) -> Result<Chosen, Failure> {
     if wanted.no_state {
         return Ok(Chosen::Nothing("--no-state"));
@@ -205,6 +229,24 @@ mod tests {
             settle(&mut config, nothing_said(), default).expect("no reason to stop");
             assert_eq!((config.state.persist, config.state.dir), (false, None));
         }
+    }
+
+    #[test]
+    fn the_crash_journal_is_where_the_state_is_or_else_beside_the_socket() {
+        let there = tempfile::tempdir().expect("a folder");
+        let socket = there.path().join("s");
+        let settled = |mut config: Config| {
+            settle_recovery(&mut config, &socket);
+            config.recovery.dir
+        };
+        let mut config = Config::default();
+        assert_eq!(settled(config.clone()), Some(there.path().join("s.recovery")));
+        config.state.dir = Some(there.path().join("state"));
+        assert_eq!(settled(config.clone()), Some(there.path().join("state/.recovery")));
+        config.state.persist = false;
+        assert_eq!(settled(config.clone()), Some(there.path().join("s.recovery")));
+        config.recovery.dir = Some("/named".into());
+        assert_eq!(settled(config), Some("/named".into()));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
     no_empty_paths(&file.host)?;
     // An empty one is found by the check, which is why it is not made one with the folder before.
     file.state.check()?;
+    file.recovery.check()?;
     let config = Config {
         plugin_dirs: file.host.plugin_dirs.iter().map(|dir| folder.join(dir)).collect(),
         socket: file.host.socket.map(|socket| folder.join(socket)),
@@ -28,7 +29,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
         limits: file.limits,
         reload: file.reload,
         state: StateFiles { dir: file.state.dir.map(|dir| folder.join(dir)), ..file.state },
-        recovery: file.recovery,
+        recovery: Recovery { dir: file.recovery.dir.map(|dir| folder.join(dir)), ..file.recovery },
         metrics: file.metrics,
         plugins: plugins.collect::<Result<_, Problem>>()?,
     };

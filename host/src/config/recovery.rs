@@ -1,5 +1,6 @@
-//! `[recovery]`: how often a plugin that did not come up is tried again.
+//! `[recovery]`: how often a plugin that did not come up is tried again, and where it is noted that the host died of one.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -24,6 +25,10 @@ pub struct Recovery {
     /// Default: 1 min.
     #[serde(deserialize_with = "file::duration")]
     pub after_rollback: Duration,
+    /// The folder of the crash journal and of what is quarantined, for one host alone. What code is about to run for the
+    /// first time is noted there; if the host dies of it, the next start names it and does not run it again. Default:
+    /// none, so nothing is noted; `ksi run` and `ksi dev` choose one.
+    pub dir: Option<PathBuf>,
 }
 
 impl Default for Recovery {
@@ -33,6 +38,7 @@ impl Default for Recovery {
             longest: Duration::from_secs(300),
             attempts: 5,
             after_rollback: Duration::from_secs(60),
+            dir: None,
         }
     }
 }
@@ -42,7 +48,10 @@ const MOST_ATTEMPTS: u32 = 1_000_000;
 
 impl Recovery {
     pub(super) fn check(&self) -> Result<(), Problem> {
-        let Self { first, longest, attempts, after_rollback } = *self;
+        let Self { first, longest, attempts, after_rollback, ref dir } = *self;
+        if dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+            return Err(range::outside("recovery", "dir", "\"\"", "a path"));
+        }
         let all = [("first", first), ("longest", longest), ("after_rollback", after_rollback)];
         range::durations("recovery", &all)?;
         if first > longest {

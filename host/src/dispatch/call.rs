@@ -1,11 +1,13 @@
-//! One guarded call: from the first poll of a handler to its one outcome.
+//! One guarded call: from the first poll of a handler to its one outcome. A handler's first one is noted.
+
+mod first;
 
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -22,7 +24,11 @@ use super::{
     tally::CallCounts,
     workers::Workers,
 };
-use crate::{event::Event, shared_value::Keeper};
+use crate::{
+    crash::{Noted, Words},
+    event::Event,
+    shared_value::Keeper,
+};
 
 /// Something whose handlers can be called: a generation of a plugin, or the host itself.
 ///
@@ -38,6 +44,11 @@ pub(crate) trait Callee: Send + Sync + 'static {
         form: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Started;
+
+    /// A call of a handler that was never called before, with an event of this name: how that is noted, if at all.
+    fn note(&self, _handler: u64, _event: &str) -> Option<Noted> {
+        None
+    }
 }
 
 /// How a call began.
@@ -58,13 +69,17 @@ const CANCELLED: &str = "cancelled: the plugin is being replaced or unloaded, an
 pub(crate) struct HandlerInfo {
     pub(crate) plugin: Arc<str>,
     pub(crate) handler: Arc<str>,
-    /// Stands for this handler in a worker's slot.
+    /// Stands for this handler in a worker's slot; that of the words, or zero for nobody.
     pub(crate) key: u64,
+    /// Whether no call of it was seen to come back from its first poll.
+    pub(crate) untried: AtomicBool,
     pub(crate) counts: Arc<CallCounts>,
     /// Calls of this generation that have not ended, of those that did not end at once.
     pub(crate) active: AtomicI64,
     /// What each of its calls may take.
     pub(crate) timeout: Duration,
+    /// What its key stands for if the host dies of it.
+    pub(crate) _words: Option<Words>,
 }
 
 impl HandlerInfo {
@@ -74,9 +89,11 @@ impl HandlerInfo {
             plugin: "".into(),
             handler: "".into(),
             key: 0,
+            untried: AtomicBool::new(false),
             counts: Arc::default(),
             active: AtomicI64::new(0),
             timeout: Duration::MAX,
+            _words: None,
         })
     }
 }
@@ -218,9 +235,8 @@ pub(crate) fn begin(
         beginning.goes_on();
         return Begun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
     }
-    let (key, number, deadline) = (entry.info.key, event.id().number(), event.deadline());
-    let (started, late) =
-        polling(key, number, deadline, || entry.callee.start(entry.number, event, form, cx));
+    let (number, deadline) = (event.id().number(), event.deadline());
+    let (started, late) = start(entry, event, deadline, form, cx);
     let going = match started {
         Started::Ready(ended) => {
             // In this order: a reply that cannot become what is wanted is a failure of the handler.
@@ -241,6 +257,29 @@ pub(crate) fn begin(
     Begun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
 }
 
+/// The first poll of a call, and whether it took longer than it may.
+#[inline]
+fn start(
+    entry: &Entry,
+    event: Counted<Event>,
+    due: Option<Instant>,
+    form: &ReplyForm,
+    cx: &mut Context<'_>,
+) -> (Started, bool) {
+    if entry.info.untried.load(Ordering::Relaxed) {
+        return first::start(entry, event, due, form, cx);
+    }
+    let (key, number) = (entry.info.key, event.id().number());
+    polling(key, number, due, || entry.callee.start(entry.number, event, form, cx))
+}
+
+fn ended_in_plugin(end: <BoundaryFuture<CallEnd> as Future>::Output) -> Ended {
+    match end {
+        Ok(end) => end.into(),
+        Err(message) => Ended::Panicked { message },
+    }
+}
+
 /// What goes on after the first poll.
 enum Going {
     Plugin(BoundaryFuture<CallEnd>),
@@ -250,10 +289,7 @@ enum Going {
 impl Going {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         match self {
-            Going::Plugin(future) => Pin::new(future).poll(cx).map(|end| match end {
-                Ok(end) => end.into(),
-                Err(message) => Ended::Panicked { message },
-            }),
+            Going::Plugin(future) => Pin::new(future).poll(cx).map(ended_in_plugin),
             Going::Host(future) => future.as_mut().poll(cx),
         }
     }
@@ -325,10 +361,7 @@ async fn run(
     let limit = Limit::of(entry, event.deadline(), site);
     let mut event = Some(event);
     let started = poll_fn(|cx| match event.take() {
-        Some(event) => {
-            let start = || entry.callee.start(entry.number, event, form, cx);
-            Poll::Ready(polling(key, number, None, start).0)
-        }
+        Some(event) => Poll::Ready(start(entry, event, None, form, cx).0),
         None => Poll::Pending,
     })
     .await;

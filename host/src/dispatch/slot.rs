@@ -2,7 +2,7 @@
 //! are nested on its stack.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     sync::{
         Arc, LazyLock, Mutex, PoisonError, Weak,
@@ -18,7 +18,23 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 thread_local! {
     /// What this thread is doing, if it is a dispatch worker.
-    static SLOT: RefCell<Option<Arc<Slot>>> = const { RefCell::new(None) };
+    static SLOT: RefCell<Own> = const { RefCell::new(Own(None)) };
+    /// Whether the slot was set: looking at it on another thread allocates, which a signal handler must not.
+    static HAS_SLOT: Cell<bool> = const { Cell::new(false) };
+    /// The call that this thread was in when its slot was dropped: handler and event.
+    static LEFT_INSIDE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+/// A thread's own slot. An `exit` inside a call drops it while that call is polled, and runs exit handlers after that.
+struct Own(Option<Arc<Slot>>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let [handler, event] = self.0.as_ref().map_or([0, 0], |slot| slot.polled_call());
+        if handler != 0 {
+            LEFT_INSIDE.set(Some((handler, event)));
+        }
+    }
 }
 
 /// What a worker is doing at the moment, for the watchdog and for log lines.
@@ -107,7 +123,7 @@ const NESTED: u64 = 8;
 
 /// Whether this thread is a dispatch worker.
 pub(crate) fn on_worker() -> bool {
-    SLOT.with(|slot| slot.borrow().is_some())
+    SLOT.with(|slot| slot.borrow().0.is_some())
 }
 
 /// Whether a call may be polled here and now: on a dispatch worker, and not too deep inside others.
@@ -127,7 +143,7 @@ pub(crate) fn polling<T>(
 ) -> (T, bool) {
     SLOT.with(|slot| {
         let slot = slot.borrow();
-        let Some(slot) = slot.as_deref() else { return (poll(), false) };
+        let Some(slot) = slot.0.as_deref() else { return (poll(), false) };
         let outer = slot.polled();
         let _restored = Restored { slot, outer };
         if outer.nested == 0 {
@@ -191,12 +207,26 @@ impl Drop for Restored<'_> {
 
 /// Looks at what this thread is doing, if it is a dispatch worker.
 pub(crate) fn with_slot<T>(look: impl FnOnce(&Slot) -> T) -> Option<T> {
-    SLOT.with(|slot| slot.borrow().as_deref().map(look))
+    SLOT.with(|slot| slot.borrow().0.as_deref().map(look))
+}
+
+/// The key of the handler whose call this thread polls, and the number of its event. A signal handler may ask.
+pub(crate) fn current_call() -> Option<(u64, u64)> {
+    if !HAS_SLOT.get() {
+        return None;
+    }
+    let look = |slot: &RefCell<Own>| {
+        let slot = slot.try_borrow().ok()?;
+        let [handler, event] = slot.0.as_deref()?.polled_call();
+        (handler != 0).then_some((handler, event))
+    };
+    SLOT.try_with(look).unwrap_or_else(|_| LEFT_INSIDE.get())
 }
 
 /// This thread becomes a worker, with this slot.
 pub(super) fn enter(slot: Arc<Slot>) {
-    SLOT.with(|own| *own.borrow_mut() = Some(slot));
+    SLOT.with(|own| own.borrow_mut().0 = Some(slot));
+    HAS_SLOT.set(true);
 }
 
 #[cfg(test)]
@@ -220,7 +250,7 @@ mod tests {
         let worker = thread::spawn(|| {
             enter(Arc::new(Slot::new(true)));
             polling(1, 10, None, || {
-                assert_eq!(present(), Some([1, 10, 1]));
+                assert_eq!((present(), current_call()), (Some([1, 10, 1]), Some((1, 10))));
                 assert_eq!(polling(2, 20, None, present), (Some([2, 20, 2]), false));
                 assert_eq!(present(), Some([1, 10, 1]));
                 let unwound =
@@ -228,7 +258,7 @@ mod tests {
                 assert!(unwound.is_err());
                 assert_eq!(present(), Some([1, 10, 1]));
             });
-            assert_eq!(present(), Some([0, 0, 0]));
+            assert_eq!((present(), current_call()), (Some([0, 0, 0]), None));
             for _ in 0..=NESTED {
                 let unwound =
                     catch_unwind(AssertUnwindSafe(|| polling(3, 30, None, || panic!("host"))));

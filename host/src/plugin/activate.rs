@@ -26,7 +26,10 @@ use super::{
     prepare::Candidate,
     probe::describe_module,
 };
-use crate::router::{Router, emit::NewTarget, table::Route};
+use crate::{
+    crash::{self, About, Journal, Noted, Words},
+    router::{Router, emit::NewTarget, table::Route},
+};
 
 /// What instances are made with.
 pub(crate) struct Activation {
@@ -39,6 +42,8 @@ pub(crate) struct Activation {
     /// Each plugin's configuration, encoded.
     pub(crate) configs: HashMap<String, Vec<u8>>,
     pub(crate) policies: Policies,
+    /// Where it is noted that code runs for the first time.
+    pub(crate) journal: Option<Arc<Journal>>,
 }
 
 /// A candidate did not become callable; its library may be open by then and has to be closed in order.
@@ -74,8 +79,11 @@ impl Activation {
         let path = candidate.copy.path().to_owned();
         let header = candidate.manifest.header.clone();
         let workers = &self.router.site.workers;
-        let opening = async move { PluginLibrary::open(&path, header.as_deref()) };
-        let opened = workers.spawn_life_cycle(opening).await;
+        let noted = crash::note(self.journal.as_ref(), &about(candidate, "its opening"));
+        let opened = workers.spawn_life_cycle(async move {
+            noted.during(|| PluginLibrary::open(&path, header.as_deref()))
+        });
+        let opened = opened.await;
         let refused = |source| DeployError::Load { file: candidate.file.clone(), source };
         let library = opened.map_err(refused)?;
         candidate.timings.note("load", started.elapsed());
@@ -101,11 +109,13 @@ impl Activation {
         let started = Instant::now();
         let description = candidate.description.take();
         let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
+        let noted = crash::note(self.journal.as_ref(), &about(&candidate, "its initialize"));
         let (library, described) = self.describe(library, description).await;
         let created = match described {
             Ok(description) => {
+                let module = library.module;
                 let instance =
-                    self.instance(library.module, &plugin, &host_side, limit, given_up).await;
+                    self.instance(module, &plugin, &host_side, limit, given_up, noted).await;
                 instance.map(|instance| (description, instance))
             }
             Err(reason) => Err(NotCreated::Undescribed(reason)),
@@ -192,12 +202,13 @@ impl Activation {
         host_side: &Arc<HostSide>,
         limit: Duration,
         given_up: impl Future<Output = ()>,
+        noted: Noted,
     ) -> Result<Instance, NotCreated> {
         let config = self.config_of(plugin);
         let host = HostRef::new(host_side.clone());
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
         let create = async move { module::create(module, host, &config).await };
-        let mut creating = self.router.site.workers.spawn_life_cycle(create);
+        let mut creating = self.router.site.workers.spawn_life_cycle(noted.through(create));
         let created = tokio::select! {
             biased;
             created = &mut creating => Some(created),
@@ -224,6 +235,7 @@ impl Activation {
             let target = self.router.target(NewTarget {
                 plugin: facts.plugin.clone(),
                 handler: name.as_str().into(),
+                words: Some(words_of(facts, handler)),
                 counted_as: name.as_str().into(),
                 callee: live.clone(),
                 number: order,
@@ -248,6 +260,28 @@ impl Activation {
         }
         facts.handlers.get_or_init(|| infos);
         Ok(routes)
+    }
+}
+
+/// What is told of a handler if the host dies of it.
+fn words_of(facts: &Facts, handler: &HandlerManifest) -> Words {
+    let Facts { plugin, number, manifest, .. } = facts;
+    let HandlerManifest { name, subscriptions, .. } = handler;
+    let (version, events) = (&manifest.version, subscriptions.join(" and "));
+    Words::new(&format!(
+        "plugin {plugin} {version} (generation {number}), handler {name} of {events}"
+    ))
+}
+
+/// What is noted when code of a candidate runs for the first time.
+fn about(candidate: &Candidate, step: &str) -> About {
+    let Candidate { file, copy, manifest, .. } = candidate;
+    About {
+        hash: copy.hash().to_hex().to_string(),
+        file: file.to_string_lossy().into_owned(),
+        plugin: manifest.name.clone(),
+        version: manifest.version.clone(),
+        step: step.to_owned(),
     }
 }
 

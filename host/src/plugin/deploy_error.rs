@@ -123,14 +123,14 @@ pub enum DeployError {
         /// At which step it failed.
         source: PersistError,
     },
-    /// The host went back from these very bytes.
+    /// The host went back from these very bytes, or died of them.
     #[error(
-        "{file} is quarantined until it changes, or `ksi reload` asks for it: {reason}", file = .file.display()
+        "{file} is quarantined until it changes, or `ksi load {file}` asks for it: {reason}", file = .file.display()
     )]
     Quarantined {
         /// The file.
         file: PathBuf,
-        /// Why the host went back.
+        /// What happened.
         reason: String,
     },
     /// There is no earlier version.

@@ -30,7 +30,7 @@ use tokio::{
 use super::{
     activate::NotCreated,
     deploy_error::DeployError,
-    generation::{Facts, LiveInstance},
+    generation::{Facts, FirstCalls, LiveInstance},
     hand_over::{Giver, HandOverError, Held, PATIENCE, Wanted},
     host_side::HostSide,
     manifest::Manifest,
@@ -41,6 +41,7 @@ use super::{
     transaction::{Arrived, Ready, Source},
 };
 use crate::{
+    crash,
     dispatch::{
         call::{Callee, Entry, Started, Target},
         ended::Ended,
@@ -360,12 +361,15 @@ impl Supervisor {
             generation.library.module
         };
         let never = std::future::pending();
-        let instance = match self.activation.instance(module, name, &host_side, limit, never).await
-        {
+        // The version is trusted: what is told of it, if the host dies of it after all, is not noted.
+        let noted = crash::note(None, &facts.about("its initialize".to_owned()));
+        let instance = self.activation.instance(module, name, &host_side, limit, never, noted);
+        let instance = match instance.await {
             Ok(instance) => instance,
             Err(not_created) => return Err(self.not_again(facts, &host_side, not_created)),
         };
-        let (live, unused) = LiveInstance::new(instance);
+        let first_calls = FirstCalls { facts: facts.clone(), journal: None };
+        let (live, unused) = LiveInstance::new(instance, first_calls);
         if let Some(own) = own {
             let workers = &self.router.site.workers;
             if let Err(error) = state::restore(workers, live.clone(), own, limit).await {

@@ -166,6 +166,7 @@ impl Supervisor {
             registry.setbacks.forget(file);
             registry.live_of(file)
         };
+        self.quarantine.forget_rollback(file);
         if let Some(live) = live {
             // A rename is told as a new file first. If that is this plugin, it takes over, with the state.
             let _ = tokio::time::timeout(RENAMED, self.tries.none()).await;

@@ -19,6 +19,7 @@ use super::{
     trial::Tried,
 };
 use crate::{
+    crash::{self, About, Journal, Noted},
     dispatch::{
         call::{Callee, HandlerInfo, Started},
         ended::Ended,
@@ -37,13 +38,24 @@ pub(crate) const SHUTDOWN_EVENT: &str = "module:shutdown";
 pub(crate) struct LiveInstance {
     instance: Option<Instance>,
     unused: Option<oneshot::Sender<Instance>>,
+    first_calls: FirstCalls,
+}
+
+/// How first calls of its handlers are noted.
+pub(crate) struct FirstCalls {
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) journal: Option<Arc<Journal>>,
 }
 
 impl LiveInstance {
     /// The instance, and where it comes out again when nobody uses it any more.
-    pub(crate) fn new(instance: Instance) -> (Arc<Self>, oneshot::Receiver<Instance>) {
-        let (unused, receiver) = oneshot::channel();
-        (Arc::new(LiveInstance { instance: Some(instance), unused: Some(unused) }), receiver)
+    pub(crate) fn new(
+        instance: Instance,
+        first_calls: FirstCalls,
+    ) -> (Arc<Self>, oneshot::Receiver<Instance>) {
+        let (sender, receiver) = oneshot::channel();
+        let (instance, unused) = (Some(instance), Some(sender));
+        (Arc::new(LiveInstance { instance, unused, first_calls }), receiver)
     }
 }
 
@@ -69,6 +81,18 @@ impl Callee for LiveInstance {
             Start::Ready(end) => Started::Ready(end.into()),
             Start::Pending(future) => Started::Plugin(future),
         }
+    }
+
+    fn note(&self, handler: u64, event: &str) -> Option<Noted> {
+        let FirstCalls { facts, journal } = &self.first_calls;
+        let journal = journal.as_ref()?;
+        let handlers = &facts.manifest.handlers;
+        let declared = usize::try_from(handler).ok().and_then(|number| handlers.get(number));
+        let step = match declared {
+            Some(declared) => format!("the first call of {}, with event {event}", declared.name),
+            None => format!("the first call of a subscription, with event {event}"),
+        };
+        Some(crash::note(Some(journal), &facts.about(step)))
     }
 }
 
@@ -102,6 +126,17 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// What is noted, or remembered, of its bytes.
+    pub(crate) fn about(&self, step: String) -> About {
+        About {
+            hash: self.hash.to_hex().to_string(),
+            file: self.file.to_string_lossy().into_owned(),
+            plugin: self.plugin.to_string(),
+            version: self.manifest.version.clone(),
+            step,
+        }
+    }
+
     /// Its declared handlers.
     pub(crate) fn handlers(&self) -> &[Arc<HandlerInfo>] {
         self.handlers.get().map_or(&[], Vec::as_slice)

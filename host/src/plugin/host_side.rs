@@ -28,6 +28,7 @@ use super::{
     plugin_report::PluginReport,
 };
 use crate::{
+    crash::Words,
     dispatch::{
         call::{Cancel, Entry, HandlerInfo, Target},
         ended::{Ended, Reply},
@@ -189,6 +190,10 @@ impl HostSide {
         let target = self.router.target(NewTarget {
             plugin: self.plugin.clone(),
             handler: format!("subscription {number} ({pattern})").into(),
+            words: Some(Words::new(&format!(
+                "plugin {} (generation {}), subscription {number} to {pattern}",
+                self.plugin, self.generation
+            ))),
             counted_as: SUBSCRIPTIONS.into(),
             callee: live.clone(),
             number: handler,

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{
     activate::Leftover,
     deploy_error::DeployError,
-    generation::{Generation, LiveInstance},
+    generation::{FirstCalls, Generation, LiveInstance},
     ongoing::{One, Ongoing},
     prepare::Candidate,
     retire::{Legacy, Retired, RetiredState},
@@ -140,7 +140,8 @@ impl Supervisor {
             if let Some(creating) = creating
                 && let Some(Ok(instance)) = creating.cancel().await
             {
-                let (live, unused) = LiveInstance::new(instance);
+                let first_calls = FirstCalls { facts: generation.facts.clone(), journal: None };
+                let (live, unused) = LiveInstance::new(instance, first_calls);
                 drop(live);
                 generation.unused = Some(unused);
             }

@@ -48,8 +48,8 @@ pub(crate) struct Copied {
 
 /// A copy whose manifest was read.
 pub(crate) struct Examined {
-    file: PathBuf,
-    copy: PrivateCopy,
+    pub(crate) file: PathBuf,
+    pub(crate) copy: PrivateCopy,
     pub(crate) manifest: Manifest,
     timings: Timings,
     place: Option<OwnedSemaphorePermit>,

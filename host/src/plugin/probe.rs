@@ -46,6 +46,9 @@ const LONGEST_ANSWER: usize = 8 << 20;
 /// How often the host looks whether a silent child is still there.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// What a child gets to end after a trial.
+const ENDS: Duration = Duration::from_secs(1);
+
 /// Whether this executable answers probes: it has called [`answer_probe`].
 static ANSWERS: AtomicBool = AtomicBool::new(false);
 
@@ -293,10 +296,16 @@ impl Prober {
             Ok(Answer::Described(_, Some(Verdict::Refused(reason)))) => {
                 Err(ProbeError::Trial { reason })
             }
-            Ok(Answer::Described(description, verdict)) => Ok(match verdict {
-                Some(Verdict::Unsure(reason)) => (description, Some(reason)),
-                _ => (description, None),
-            }),
+            Ok(Answer::Described(description, verdict)) => {
+                if verdict.is_some() {
+                    // Whatever its instance holds, a port or a lock, is free when the host makes one.
+                    let _ = child.end(ENDS);
+                }
+                Ok(match verdict {
+                    Some(Verdict::Unsure(reason)) => (description, Some(reason)),
+                    _ => (description, None),
+                })
+            }
             Ok(Answer::Refused(reason)) => Err(ProbeError::Refused { reason }),
             // An exit status of its own says more than an answer that is none. A child that has begun and says nothing
             // was ended by the file, whatever the status.

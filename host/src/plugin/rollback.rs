@@ -119,7 +119,7 @@ impl Supervisor {
         // A copy of the copy: a path that may still be mapped gives the library that is mapped.
         let copied = self.preparation.copy_from(back.earlier.copy.path(), file).await?;
         let examined = self.preparation.examine(copied)?;
-        let trial = self.trial(&examined.manifest).await;
+        let trial = self.trial(&examined).await;
         let candidate = self.preparation.probe(examined, trial).await?;
         let prepared = Prepared::Candidate(Box::new(candidate));
         self.finish(prepared, Origin::Earlier(back)).await
@@ -159,6 +159,8 @@ impl Supervisor {
         // What its predecessor handed over is out of date by now.
         plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
         registry.setbacks.forget(&facts.file);
+        drop(registry);
+        self.quarantine.forget_rollback(&facts.file);
     }
 }
 

@@ -17,7 +17,9 @@ use serde_json::json;
 use super::{
     deploy_error::DeployError,
     generation::Facts,
+    prepare::Examined,
     private_copy::CopyError,
+    quarantine::{Entry, Judged},
     registry::RefusedFile,
     requirements::is_handled,
     supervisor::{Deployed, Supervisor},
@@ -164,6 +166,91 @@ impl Setbacks {
 }
 
 impl Supervisor {
+    /// A file is about to be tried. Whether it is to be: not if it is quarantined, and what is tried again must be what
+    /// was tried before.
+    pub(super) fn begin_try(
+        self: &Arc<Self>,
+        file: &Path,
+        hash: blake3::Hash,
+        why: Why,
+    ) -> Result<bool, DeployError> {
+        if why == Why::Asked {
+            self.quarantine.lift(hash.to_hex().as_str());
+        } else if let Some(entry) = self.quarantine.of(file, hash.to_hex().as_str()) {
+            self.stay_away(file, hash, why, entry)?;
+        }
+        let (begun, is_another) = {
+            let mut registry = self.registry();
+            let is_another = registry.setbacks.of(file).is_some_and(|(known, _)| known != hash);
+            (registry.setbacks.begin(file, hash, why), is_another)
+        };
+        if is_another {
+            self.quarantine.forget_rollback(file);
+        }
+        begun
+    }
+
+    /// It has worked, is another file, or is gone.
+    pub(super) fn forget_setback(&self, file: &Path) {
+        self.registry().setbacks.forget(file);
+        self.quarantine.forget_rollback(file);
+    }
+
+    /// Whether a host may have died of a candidate's bytes.
+    pub(super) fn is_suspected(&self, examined: &Examined) -> bool {
+        let known = self.quarantine.of(&examined.file, examined.copy.hash().to_hex().as_str());
+        known.is_some_and(|entry| entry.verdict == Judged::Suspected)
+    }
+
+    /// Does not try bytes that are quarantined from an earlier host's time, and shows that where people look for it.
+    fn stay_away(
+        self: &Arc<Self>,
+        file: &Path,
+        hash: blake3::Hash,
+        why: Why,
+        entry: Entry,
+    ) -> Result<(), DeployError> {
+        let (attempts, due) = match entry.verdict {
+            Judged::Suspected => return Ok(()),
+            Judged::Died => (0, None),
+            // This host knows it already, or it is its turn.
+            Judged::RolledBack { .. } if self.registry().setbacks.of(file).is_some() => {
+                return Ok(());
+            }
+            Judged::RolledBack { attempts, automatic } => {
+                let wait = self.recovery.wait(attempts, true).filter(|_| automatic);
+                (attempts, wait.map(|wait| Instant::now() + wait))
+            }
+        };
+        let reason = entry.reason;
+        {
+            let version = Some(entry.version);
+            let failure = SetbackFailure {
+                version,
+                reason: reason.clone(),
+                attempts,
+                due,
+                quarantined: true,
+            };
+            let mut registry = self.registry();
+            registry.setbacks.put(file, Setback { hash, failure: Some(failure) });
+            let live = registry.live_of(file);
+            match live.and_then(|(name, _)| registry.plugins.get_mut(&name)) {
+                Some(plugin) => plugin.last_error = Some(reason.clone()),
+                None => {
+                    let refused = RefusedFile { reason: reason.clone(), duplicate_of: None };
+                    registry.refuse(file, refused);
+                }
+            }
+        }
+        if why.is_folder() {
+            tracing::error!(file = %file.display(), "it is quarantined and stays so: {reason}");
+            self.announcer.refused(file, &reason);
+        }
+        self.try_again(file, due);
+        Err(DeployError::Quarantined { file: file.to_owned(), reason })
+    }
+
     /// Writes down and announces why a file did not become live, and tries it again later if that may help.
     pub(super) fn note(
         self: &Arc<Self>,
@@ -248,7 +335,7 @@ impl Supervisor {
 
     /// The host went back from a version: its file is not loaded again until it changes, it is due, or somebody asks.
     pub(super) fn quarantine(self: &Arc<Self>, bad: &Facts, reason: &str, automatic: bool) {
-        let due = {
+        let (due, attempts) = {
             let mut registry = self.registry();
             let known = registry.setbacks.0.get(&bad.file).filter(|known| known.hash == bad.hash);
             let failure = known.and_then(|known| known.failure.as_ref());
@@ -269,8 +356,9 @@ impl Supervisor {
                 let version = &bad.manifest.version;
                 plugin.last_error = Some(format!("went back from version {version}: {reason}"));
             }
-            due
+            (due, attempts)
         };
+        self.quarantine.rolled_back(bad.about(String::new()), reason, attempts, automatic);
         self.try_again(&bad.file, due);
         let hash = bad.hash.to_hex();
         self.announcer.generation(

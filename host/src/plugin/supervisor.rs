@@ -30,6 +30,7 @@ use super::{
     persistence::Persistence,
     policy::Policies,
     prepare::Preparation,
+    quarantine::Quarantine,
     registry::Registry,
     retire::{Legacy, Retired, Retirer},
     setback::{Recovery, Why},
@@ -63,6 +64,7 @@ pub(crate) struct Supervisor {
     pub(crate) persistence: Option<Arc<Persistence>>,
     pub(super) policies: Policies,
     pub(super) recovery: Recovery,
+    pub(crate) quarantine: Quarantine,
     /// How many earlier versions of a plugin can be gone back to.
     pub(super) kept_versions: usize,
     registry: Mutex<Registry>,
@@ -86,6 +88,7 @@ pub(crate) struct Parts {
     pub(crate) persistence: Option<Arc<Persistence>>,
     pub(crate) policies: Policies,
     pub(crate) recovery: Recovery,
+    pub(crate) quarantine: Quarantine,
     pub(crate) kept_versions: usize,
 }
 
@@ -99,6 +102,7 @@ impl Supervisor {
             persistence,
             policies,
             recovery,
+            quarantine,
             kept_versions,
         } = parts;
         Supervisor {
@@ -112,6 +116,7 @@ impl Supervisor {
             persistence,
             policies,
             recovery,
+            quarantine,
             kept_versions,
             registry: Mutex::default(),
             turns: Arc::default(),

@@ -15,10 +15,10 @@ use serde_json::json;
 use super::{
     activate::Leftover,
     deploy_error::DeployError,
-    generation::{Facts, Generation, LiveInstance, Timings},
+    generation::{Facts, FirstCalls, Generation, LiveInstance, Timings},
     hand_over::{Giver, HandOverError, HandedOver, Held, Wanted},
     manifest::Manifest,
-    prepare::Candidate,
+    prepare::{Candidate, Examined},
     private_copy::{CopyError, PrivateCopy},
     registry::{Earlier, LiveGeneration, OnProbation},
     requirements,
@@ -78,7 +78,11 @@ impl Supervisor {
     }
 
     /// Copies a file, reads what it is and lets it be tried. Several files at a time.
-    pub(super) async fn prepare(&self, file: &Path, why: Why) -> Result<Prepared, DeployError> {
+    pub(super) async fn prepare(
+        self: &Arc<Self>,
+        file: &Path,
+        why: Why,
+    ) -> Result<Prepared, DeployError> {
         let copied = self.preparation.copy(file, why == Why::Changed).await?;
         if why != Why::Asked
             && let Some(live) = self.unchanged(file, &copied.copy)
@@ -90,15 +94,16 @@ impl Supervisor {
             if let Some(plugin) = registry.plugins.get_mut(&live.plugin) {
                 plugin.last_error = None;
             }
+            drop(registry);
+            self.quarantine.forget_rollback(file);
             return Ok(Prepared::Unchanged(live));
         }
-        let begun = self.registry().setbacks.begin(file, copied.copy.hash(), why);
         // Nobody has looked whether the new content stands still.
-        if !begun? {
+        if !self.begin_try(file, copied.copy.hash(), why)? {
             return Err(CopyError::ChangedWhileCopying { path: file.to_owned() }.into());
         }
         let examined = self.preparation.examine(copied)?;
-        let trial = self.trial(&examined.manifest).await;
+        let trial = self.trial(&examined).await;
         Ok(Prepared::Candidate(Box::new(self.preparation.probe(examined, trial).await?)))
     }
 
@@ -110,7 +115,8 @@ impl Supervisor {
     }
 
     /// What a candidate is tried with, or why it is not tried.
-    pub(super) async fn trial(&self, manifest: &Manifest) -> Result<Trial, String> {
+    pub(super) async fn trial(&self, examined: &Examined) -> Result<Trial, String> {
+        let manifest = &examined.manifest;
         let name = &*manifest.name;
         if !self.preparation.tries() {
             return Err("the host has no probe process".to_owned());
@@ -118,13 +124,14 @@ impl Supervisor {
         if !manifest.trial {
             return Err("the plugin says so: #[plugin(trial = false)]".to_owned());
         }
-        if !(self.policies)(name).trial {
+        // Those that the host may have died of are tried all the same.
+        if !(self.policies)(name).trial && !self.is_suspected(examined) {
             return Err(format!(
                 "the configuration says so: reload.plugins.{name}.trial or reload.trial is false"
             ));
         }
-        let exclusive = manifest.exclusive || (self.policies)(name).exclusive;
-        if exclusive && self.giver(name).is_some() {
+        let giver = self.giver(name);
+        if giver.is_some_and(|live| self.exclude_each_other(&live.facts.manifest, manifest)) {
             return Err("it is exclusive, and a generation of it is live".to_owned());
         }
         let config = self.activation.config_of(name);
@@ -211,7 +218,7 @@ impl Supervisor {
         self.tell(&facts, predecessor.as_deref(), &origin, arrived.how);
         match (origin, predecessor) {
             (Origin::File, Some(_)) => self.watch_over(&facts),
-            (Origin::File, None) => self.registry().setbacks.forget(&file),
+            (Origin::File, None) => self.forget_setback(&file),
             (Origin::Earlier(_), _) => {}
         }
         self.wake_waiting();
@@ -244,7 +251,9 @@ impl Supervisor {
         let name: Arc<str> = candidate.manifest.name.as_str().into();
         match self.activation.initialize(number, candidate, limit, given_up).await {
             Ok((generation, instance)) => {
-                let (live, unused) = LiveInstance::new(instance);
+                let journal = self.activation.journal.clone();
+                let first_calls = FirstCalls { facts: generation.facts.clone(), journal };
+                let (live, unused) = LiveInstance::new(instance, first_calls);
                 let weak = Arc::downgrade(&live);
                 Ok((Generation { live: weak, unused: Some(unused), ..generation }, live))
             }

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -34,6 +34,7 @@ use super::{
     traffic::Traffic,
 };
 use crate::{
+    crash::Words,
     dispatch::{
         call::{self, CallSite, Entry, HandlerInfo, Target},
         ended::Ended,
@@ -413,6 +414,7 @@ impl Router {
         let NewTarget {
             plugin,
             handler,
+            words,
             counted_as,
             callee,
             number,
@@ -425,14 +427,25 @@ impl Router {
             gate,
             keeper,
         } = new;
-        let key = self.keys.fetch_add(1, Ordering::Relaxed);
+        let words = words.unwrap_or_else(Words::none);
+        let (key, untried) = (words.key(), AtomicBool::new(keeper.is_some()));
         let counts = {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             counts.entry((plugin.clone(), counted_as)).or_default().generation()
         };
         let active = AtomicI64::new(0);
         let timeout = timeout.unwrap_or(self.limits.timeout);
-        let info = Arc::new(HandlerInfo { plugin, handler, key, counts, active, timeout });
+        let info = HandlerInfo {
+            plugin,
+            handler,
+            key,
+            untried,
+            counts,
+            active,
+            timeout,
+            _words: Some(words),
+        };
+        let info = Arc::new(info);
         self.infos.lock().unwrap_or_else(PoisonError::into_inner).add(&info);
         let entry = Entry { info, callee, number, timeout, blocking, cancel, keeper };
         Arc::new(Target::new(priority, order, gate, answers_alone, entry))
@@ -484,6 +497,7 @@ impl Router {
         let target = self.target(NewTarget {
             plugin: "".into(),
             handler: name.into(),
+            words: None,
             counted_as: name.into(),
             callee: Arc::new(Native::new(self.site.runtime.clone(), handler)),
             number,
@@ -534,6 +548,8 @@ impl Router {
 pub(crate) struct NewTarget {
     pub(crate) plugin: Arc<str>,
     pub(crate) handler: Arc<str>,
+    /// What is told of it if the host dies of it; `None` for the host's own.
+    pub(crate) words: Option<Words>,
     /// Under which name its calls are counted, over all generations.
     pub(crate) counted_as: Arc<str>,
     pub(crate) callee: Arc<dyn call::Callee>,

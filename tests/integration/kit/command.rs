@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -17,6 +18,8 @@ use super::{PATIENCE, artifacts, until};
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
+    /// What it was ended by.
+    pub(crate) signal: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
@@ -134,6 +137,7 @@ impl Running {
         }
         Ran {
             code: status.and_then(|status| status.code()),
+            signal: status.and_then(|status| status.signal()),
             stdout: self.stdout.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             stderr: self.stderr(),
         }

@@ -268,6 +268,13 @@ impl TestHost {
         setup
     }
 
+    /// Waits for the end of a process that a plugin ends. What it leaves behind is there for the next host.
+    #[track_caller]
+    pub(crate) fn died(self) -> (Ran, HostBuilder) {
+        let TestHost { mut process, setup, .. } = self;
+        (process.ended(), setup)
+    }
+
     /// Ends its process without any warning. What it leaves behind is there for the next host.
     #[track_caller]
     pub(crate) fn crash(self) -> HostBuilder {

@@ -36,6 +36,7 @@ pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
         }
     };
     state_folder::settle(&mut config, args.kept_state, state)?;
+    state_folder::settle_recovery(&mut config, socket.path());
     config.plugin_dirs.insert(0, drop_folder.path().to_owned());
 
     // Watched before the first build, so that what is saved during it counts.

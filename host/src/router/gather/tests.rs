@@ -46,6 +46,7 @@ fn handles(router: &Router, gate: &Arc<Gate>, handled: &Arc<AtomicUsize>) {
     let target = router.target(NewTarget {
         plugin: "p".into(),
         handler: "h".into(),
+        words: None,
         counted_as: "h".into(),
         callee: Arc::new(callee),
         number: 0,

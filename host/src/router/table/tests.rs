@@ -1,5 +1,5 @@
 use std::{
-    sync::atomic::AtomicI64,
+    sync::atomic::{AtomicBool, AtomicI64},
     task::Context,
     time::{Duration, Instant},
 };
@@ -28,9 +28,11 @@ fn target(plugin: &str, priority: i32, order: u64) -> Arc<Target> {
         plugin: plugin.into(),
         handler: "h".into(),
         key: 0,
+        untried: AtomicBool::new(false),
         counts: Arc::default(),
         active: AtomicI64::new(0),
         timeout: Duration::ZERO,
+        _words: None,
     };
     let entry = Entry {
         info: Arc::new(info),

@@ -1,0 +1,101 @@
+//! What this thread runs for the first time, and the note of it.
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    journal::{Journal, Place},
+    words::Words,
+};
+
+thread_local! {
+    /// Without a destructor, so that a signal handler can look at any time.
+    static NOW: Cell<Now> = const { Cell::new(Now { words: 0, place: None }) };
+}
+
+/// Whose code runs here, and where that is noted.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    /// The number of a text; zero for nothing.
+    pub(super) words: u64,
+    pub(super) place: Option<Place>,
+}
+
+impl Now {
+    /// What this thread is at. For signal handlers.
+    #[cfg(target_os = "linux")]
+    pub(super) fn here() -> Option<Now> {
+        NOW.try_with(Cell::get).ok()
+    }
+}
+
+/// What is run for the first time, and of which file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct About {
+    /// Of the file's bytes, in hexadecimal.
+    pub(crate) hash: String,
+    /// Its path, as text.
+    pub(crate) file: String,
+    pub(crate) plugin: String,
+    pub(crate) version: String,
+    /// For people: `initializing`.
+    pub(crate) step: String,
+}
+
+/// A note that code is about to run for the first time, until this is dropped.
+pub(crate) struct Noted {
+    words: Words,
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    journal: Arc<Journal>,
+    place: Place,
+}
+
+/// Notes it: in the journal, if there is one and it has room.
+pub(crate) fn note(journal: Option<&Arc<Journal>>, about: &About) -> Noted {
+    let About { plugin, version, step, file, .. } = about;
+    let words = Words::new(&format!("plugin {plugin} {version}, {step}, of {file}"));
+    let kept = journal.and_then(|journal| {
+        let place = journal.write(about)?;
+        Some(Kept { journal: journal.clone(), place })
+    });
+    Noted { words, kept }
+}
+
+impl Noted {
+    /// Runs a piece of that code on this thread.
+    pub(crate) fn during<T>(&self, run: impl FnOnce() -> T) -> T {
+        let place = self.kept.as_ref().map(|kept| kept.place);
+        let _restored = Restored(NOW.replace(Now { words: self.words.key(), place }));
+        run()
+    }
+
+    /// Polls a future that runs it, and keeps the note until it is done.
+    pub(crate) async fn through<F: Future>(self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| self.during(|| future.as_mut().poll(cx))).await
+    }
+}
+
+/// Says in the end what was said before, also when what was run unwinds.
+struct Restored(Now);
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        NOW.set(self.0);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.journal.clear(self.place);
+    }
+}

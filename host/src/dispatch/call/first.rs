@@ -1,0 +1,83 @@
+//! The first call of a handler of a generation: noted while it is polled, so that whoever looks at what is left of a host
+//! knows whose call it was that the host died of.
+//!
+//! A handler counts as tried once a first poll of it has come back. From then on its calls cost one look at a flag. The
+//! first call itself, if it goes on, is noted for some more polls.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use ksi_plugin_api::abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
+
+use super::{Callee, Entry, Started, ended_in_plugin};
+use crate::{
+    dispatch::{ended::Ended, slot::polling},
+    event::Event,
+};
+
+/// How many polls of a first call are noted. One that goes on for longer is a loop that has gone round often.
+const POLLS: u32 = 64;
+
+/// Starts a call of a handler that is not tried yet.
+#[cold]
+#[inline(never)]
+pub(super) fn start(
+    entry: &Entry,
+    event: Counted<Event>,
+    due: Option<Instant>,
+    form: &ReplyForm,
+    cx: &mut Context<'_>,
+) -> (Started, bool) {
+    let (key, number) = (entry.info.key, event.id().number());
+    let event_name: Arc<str> = event.name().into();
+    let first = FirstCall { callee: entry.callee.clone(), handler: entry.number, event_name };
+    let start = || entry.callee.start(entry.number, event, form, cx);
+    let (started, late) = first.during(|| polling(key, number, due, start));
+    entry.info.untried.store(false, Ordering::Relaxed);
+    let started = match started {
+        Started::Plugin(future) => Started::Host(Box::pin(GoesOn { future, first, polls: 0 })),
+        ended => ended,
+    };
+    (started, late)
+}
+
+struct FirstCall {
+    callee: Arc<dyn Callee>,
+    handler: u64,
+    event_name: Arc<str>,
+}
+
+impl FirstCall {
+    fn during<T>(&self, poll: impl FnOnce() -> T) -> T {
+        match self.callee.note(self.handler, &self.event_name) {
+            Some(noted) => noted.during(poll),
+            None => poll(),
+        }
+    }
+}
+
+/// The plugin's future goes before what keeps the plugin.
+struct GoesOn {
+    future: BoundaryFuture<CallEnd>,
+    first: FirstCall,
+    polls: u32,
+}
+
+impl Future for GoesOn {
+    type Output = Ended;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let GoesOn { future, first, polls } = self.get_mut();
+        let poll = || Pin::new(future).poll(cx).map(ended_in_plugin);
+        *polls += 1;
+        match *polls <= POLLS {
+            true => first.during(poll),
+            false => poll(),
+        }
+    }
+}

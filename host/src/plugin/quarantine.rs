@@ -1,0 +1,307 @@
+//! Bytes that the host does not run again by itself, remembered over restarts: those that it died of, and those that it
+//! went back from.
+//!
+//! What an earlier host left in its crash journal is judged here. Code that was at work on the very thread that died is
+//! guilty. Where no thread told (the process was killed, or a thread of the plugin's own died), whoever was at work is
+//! suspected: a suspect is tried in a process of its own, and quarantined if the next death finds it at work again. Beside
+//! somebody who is guilty, nobody else is suspected. A host that ends in order forgets its suspects.
+//!
+//! This module knows neither files nor plugins beyond their names: it is told what to remember.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::crash::{About, Left};
+
+const NAME: &str = "quarantine.json";
+/// How many are remembered; beyond it, the oldest are forgotten.
+const REMEMBERED: usize = 256;
+/// A longer file is not one of this module's.
+const LONGEST: u64 = 4 << 20;
+/// How long a reason may be.
+const LONGEST_REASON: usize = 2048;
+
+/// What is remembered of a file's bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// In hexadecimal.
+    pub(crate) hash: String,
+    /// Where they were, as text.
+    pub(crate) file: String,
+    pub(crate) plugin: String,
+    pub(crate) version: String,
+    pub(crate) reason: String,
+    pub(crate) verdict: Judged,
+    /// Seconds since 1970.
+    at: u64,
+}
+
+/// What is thought of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Judged {
+    /// A host died while they were at work, and may have died of something else.
+    Suspected,
+    /// A host died of them.
+    Died,
+    /// A host went back from them: after so many retries, and by itself or not. Only in their own file.
+    RolledBack { attempts: u32, automatic: bool },
+}
+
+/// What is remembered, and where. Nothing is written for a host without a folder for it.
+#[derive(Debug, Default)]
+pub(crate) struct Quarantine {
+    path: Option<PathBuf>,
+    entries: Mutex<Vec<Entry>>,
+}
+
+impl Quarantine {
+    /// What is remembered in a folder, which is there.
+    pub(crate) fn open(dir: &Path) -> Self {
+        let path = dir.join(NAME);
+        let entries = match read(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                tracing::error!(
+                    "{} is not read, so nothing is quarantined: {error}",
+                    path.display()
+                );
+                Vec::new()
+            }
+        };
+        Quarantine { path: Some(path), entries: Mutex::new(entries) }
+    }
+
+    /// Judges what an earlier host left behind, and gives what is new.
+    pub(crate) fn judge(&self, left: &Left) -> Vec<Entry> {
+        let is_told = left.notes.iter().any(|(_, mark)| mark.is_some());
+        let mut entries = self.lock();
+        let judged = left.notes.iter().filter_map(|(about, mark)| {
+            let before = entries
+                .iter()
+                .any(|entry| entry.hash == about.hash && entry.verdict == Judged::Suspected);
+            let verdict = match mark {
+                Some(_) => Judged::Died,
+                None if is_told => return None,
+                None if before => Judged::Died,
+                None => Judged::Suspected,
+            };
+            Some(Entry::of(about, *mark, verdict))
+        });
+        let judged: Vec<Entry> = judged.collect();
+        for entry in &judged {
+            put(&mut entries, entry.clone());
+        }
+        if !judged.is_empty() {
+            self.write(&entries);
+        }
+        judged
+    }
+
+    /// What is remembered of these bytes in this file.
+    pub(crate) fn of(&self, file: &Path, hash: &str) -> Option<Entry> {
+        let entries = self.lock();
+        entries.iter().find(|entry| entry.is_of(file, hash)).cloned()
+    }
+
+    /// A host went back from a version.
+    pub(crate) fn rolled_back(&self, about: About, reason: &str, attempts: u32, automatic: bool) {
+        let verdict = Judged::RolledBack { attempts, automatic };
+        let mut entry = Entry::of(&about, None, verdict);
+        entry.reason = shortened(reason);
+        let mut entries = self.lock();
+        put(&mut entries, entry);
+        self.write(&entries);
+    }
+
+    /// Somebody asks for these bytes: whatever they did is forgotten.
+    pub(crate) fn lift(&self, hash: &str) {
+        self.keep(|entry| entry.hash != hash);
+    }
+
+    /// The file is another one, is gone, or its version has stood its probation: that there was a way back is forgotten.
+    pub(crate) fn forget_rollback(&self, file: &Path) {
+        let file = file.to_string_lossy();
+        self.keep(|entry| {
+            entry.file != file || !matches!(entry.verdict, Judged::RolledBack { .. })
+        });
+    }
+
+    /// The host ends in order.
+    pub(crate) fn forget_suspects(&self) {
+        self.keep(|entry| entry.verdict != Judged::Suspected);
+    }
+
+    fn keep(&self, which: impl Fn(&Entry) -> bool) {
+        let mut entries = self.lock();
+        let before = entries.len();
+        entries.retain(which);
+        if entries.len() < before {
+            self.write(&entries);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In the place of the file, whole. Under the lock, so that no write overtakes another.
+    fn write(&self, entries: &[Entry]) {
+        let Some(path) = &self.path else { return };
+        let written = || -> io::Result<()> {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let mut draft = tempfile::NamedTempFile::new_in(folder)?;
+            draft.write_all(&serde_json::to_vec_pretty(entries)?)?;
+            draft.as_file().sync_data()?;
+            draft.persist(path)?;
+            Ok(())
+        };
+        if let Err(error) = written() {
+            tracing::error!("{} is not written: {error}", path.display());
+        }
+    }
+}
+
+impl Entry {
+    fn of(about: &About, mark: Option<u8>, verdict: Judged) -> Self {
+        let About { hash, file, plugin, version, step } = about.clone();
+        let how = match (mark, verdict) {
+            (Some(Left::EXIT), _) => "the host before this one was ended by exit()".to_owned(),
+            (Some(signal), _) => format!("the host before this one died of {}", name_of(signal)),
+            (None, Judged::Died) => "two hosts in a row ended without a word".to_owned(),
+            (None, _) => "the host before this one ended without a word".to_owned(),
+        };
+        let reason = shortened(&format!("{how} in {step}"));
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Entry { hash, file, plugin, version, reason, verdict, at }
+    }
+
+    fn is_of(&self, file: &Path, hash: &str) -> bool {
+        let anywhere = !matches!(self.verdict, Judged::RolledBack { .. });
+        self.hash == hash && (anywhere || self.file == file.to_string_lossy())
+    }
+}
+
+/// One entry for the same bytes, the latest.
+fn put(entries: &mut Vec<Entry>, new: Entry) {
+    entries.retain(|entry| entry.hash != new.hash);
+    entries.push(new);
+    let excess = entries.len().saturating_sub(REMEMBERED);
+    entries.drain(..excess);
+}
+
+fn read(path: &Path) -> io::Result<Vec<Entry>> {
+    if fs::metadata(path)?.len() > LONGEST {
+        return Err(io::Error::other("it is far too long"));
+    }
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+fn shortened(reason: &str) -> String {
+    reason[..reason.floor_char_boundary(LONGEST_REASON)].to_owned()
+}
+
+fn name_of(signal: u8) -> String {
+    match i32::from(signal) {
+        libc::SIGSEGV => "SIGSEGV".to_owned(),
+        libc::SIGBUS => "SIGBUS".to_owned(),
+        libc::SIGFPE => "SIGFPE".to_owned(),
+        libc::SIGILL => "SIGILL".to_owned(),
+        libc::SIGABRT => "SIGABRT".to_owned(),
+        other => format!("signal {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(plugin: &str) -> About {
+        About {
+            hash: format!("hash of {plugin}"),
+            file: format!("/p/{plugin}.so"),
+            plugin: plugin.to_owned(),
+            version: "1.0.0".to_owned(),
+            step: "initializing".to_owned(),
+        }
+    }
+
+    fn left(notes: &[(&str, Option<u8>)]) -> Left {
+        let notes = notes.iter().map(|(plugin, mark)| (about(plugin), *mark)).collect();
+        Left { notes, last_words: None }
+    }
+
+    fn verdict(quarantine: &Quarantine, plugin: &str) -> Option<Judged> {
+        let About { hash, file, .. } = about(plugin);
+        quarantine.of(Path::new(&file), &hash).map(|entry| entry.verdict)
+    }
+
+    #[test]
+    fn who_was_at_work_on_the_thread_that_died_is_guilty_and_nobody_beside_it() {
+        let quarantine = Quarantine::default();
+        let judged = quarantine.judge(&left(&[("a", None), ("b", Some(11)), ("c", None)]));
+        assert_eq!(judged.len(), 1);
+        assert!(judged[0].reason.contains("died of SIGSEGV in initializing"), "{judged:?}");
+        assert_eq!(verdict(&quarantine, "b"), Some(Judged::Died));
+        assert_eq!((verdict(&quarantine, "a"), verdict(&quarantine, "c")), (None, None));
+    }
+
+    #[test]
+    fn a_death_without_a_word_is_a_suspicion_and_a_second_one_in_a_row_a_quarantine() {
+        let quarantine = Quarantine::default();
+        quarantine.judge(&left(&[("a", None), ("b", None)]));
+        assert_eq!(verdict(&quarantine, "a"), Some(Judged::Suspected));
+        quarantine.judge(&left(&[("a", None)]));
+        assert_eq!(verdict(&quarantine, "a"), Some(Judged::Died));
+        assert_eq!(verdict(&quarantine, "b"), Some(Judged::Suspected));
+        quarantine.forget_suspects();
+        assert_eq!(verdict(&quarantine, "a"), Some(Judged::Died));
+        quarantine.judge(&left(&[("b", None)]));
+        assert_eq!(verdict(&quarantine, "b"), Some(Judged::Suspected), "a host ended in order");
+    }
+
+    #[test]
+    fn it_is_remembered_over_restarts_until_somebody_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = Quarantine::open(dir.path());
+        quarantine.judge(&left(&[("a", Some(6))]));
+        quarantine.rolled_back(about("b"), "it panics", 2, true);
+        let again = Quarantine::open(dir.path());
+        assert_eq!(verdict(&again, "a"), Some(Judged::Died));
+        let rolled_back = Judged::RolledBack { attempts: 2, automatic: true };
+        assert_eq!(verdict(&again, "b"), Some(rolled_back));
+        let elsewhere = |plugin: &str| again.of(Path::new("/q"), &about(plugin).hash).is_some();
+        assert!(elsewhere("a") && !elsewhere("b"));
+        again.lift(&about("a").hash);
+        again.forget_rollback(Path::new("/p/b.so"));
+        let last = Quarantine::open(dir.path());
+        assert_eq!((verdict(&last, "a"), verdict(&last, "b")), (None, None));
+    }
+
+    #[test]
+    fn there_is_a_bound_and_a_file_that_cannot_be_read_is_no_reason_to_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = Quarantine::open(dir.path());
+        for number in 0..REMEMBERED + 3 {
+            put(
+                &mut quarantine.lock(),
+                Entry::of(&about(&number.to_string()), Some(6), Judged::Died),
+            );
+        }
+        assert_eq!(quarantine.lock().len(), REMEMBERED);
+        assert_eq!(
+            (verdict(&quarantine, "2"), verdict(&quarantine, "3")),
+            (None, Some(Judged::Died))
+        );
+        fs::write(dir.path().join(NAME), "torn").unwrap();
+        assert!(Quarantine::open(dir.path()).lock().is_empty());
+    }
+}
