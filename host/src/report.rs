@@ -112,6 +112,12 @@ impl Report {
         })
     }
 
+    /// Whether somebody handled the event, and every handler ended well. For an event that need not have a handler, ask
+    /// for the first [`error`](Self::error).
+    pub fn is_ok(&self) -> bool {
+        !self.unhandled() && self.error().is_none()
+    }
+
     /// The first outcome that is not well.
     pub fn error(&self) -> Option<&Outcome> {
         self.outcomes.iter().find(|outcome| !outcome.result.is_ok())
@@ -125,5 +131,21 @@ impl Report {
     /// Whether the event was not accepted: too large, too deep, or the host is stopping.
     pub fn was_refused(&self) -> bool {
         self.refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_nobody_handled_is_not_ok() {
+        let outcome = |result| Outcome { plugin: "p".into(), handler: "h".into(), result };
+        assert!(!Report::default().is_ok());
+        assert!(Report::default().error().is_none());
+        assert!(Report::new(vec![outcome(OutcomeKind::NoReply)]).is_ok());
+        let bad = OutcomeKind::Panicked { message: "no".into() };
+        assert!(!Report::new(vec![outcome(OutcomeKind::NoReply), outcome(bad)]).is_ok());
+        assert!(!Report::refused("too deep".into()).is_ok());
     }
 }

@@ -8,7 +8,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A failure: a code for programs and a message for people. It becomes a failed outcome in the emitter's report.
 ///
 /// Every `std::error::Error` converts into it (with code `error`, and its sources in the message), so `?` works in a
-/// handler. For that reason it is itself no `std::error::Error`.
+/// handler. For that reason it is itself no `std::error::Error`. An error that is none either, like `anyhow::Error`, becomes
+/// one by [`map_err(Error::other)`](Error::other).
 ///
 /// ```
 /// use ksi_plugin_api::{Error, Result};
@@ -31,6 +32,22 @@ impl Error {
     /// An error of this code and message.
     pub fn new(code: impl Into<String>, message: impl fmt::Display) -> Self {
         Error { code: code.into(), message: message.to_string() }
+    }
+
+    /// An error of the code `error`, with the message of what is no `std::error::Error` itself: an `anyhow::Error`, a
+    /// `Box<dyn Error>`, a text. Of an `anyhow::Error` the message has all causes.
+    ///
+    /// ```
+    /// use ksi_plugin_api::{Error, Result};
+    /// fn parse(text: &str) -> Result<u32> {
+    ///     let parsed: std::result::Result<u32, Box<dyn std::error::Error>> = text.parse().map_err(Into::into);
+    ///     parsed.map_err(Error::other)
+    /// }
+    /// assert_eq!(parse("x").unwrap_err().message(), "invalid digit found in string");
+    /// ```
+    pub fn other(error: impl fmt::Display) -> Self {
+        // The alternate form is the one with the causes.
+        Error::new("error", format_args!("{error:#}"))
     }
 
     /// For programs: short, stable, in snake case.

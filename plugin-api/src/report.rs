@@ -1,6 +1,6 @@
 //! What became of an emitted event.
 
-use std::{borrow::Cow, fmt};
+use std::{any::TypeId, borrow::Cow, fmt};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -97,9 +97,16 @@ impl Report {
         replies.collect()
     }
 
-    /// Whether no handler failed, panicked, timed out or was rejected.
+    /// Whether somebody handled the event, and no handler failed, panicked, timed out or was rejected.
+    ///
+    /// For an event that need not have a handler, ask [`failed`](Self::failed).
     pub fn is_ok(&self) -> bool {
-        self.handle.codes().all(is_ok)
+        self.handled() && !self.failed()
+    }
+
+    /// Whether a handler failed, panicked, timed out or was rejected, or the event was refused.
+    pub fn failed(&self) -> bool {
+        !self.handle.codes().all(is_ok)
     }
 
     /// Whether there was a handler at all.
@@ -123,9 +130,7 @@ impl Report {
             }
             (None, _) => Err(match self.handle.outcomes().find(|view| !is_ok(view.kind)) {
                 Some(view) => failure(event, &view),
-                None if self.handled() => {
-                    Error::new("no_reply", format_args!("no handler of {event} replied"))
-                }
+                None if self.handled() => return nothing(event),
                 None => Error::new("no_handler", format_args!("nobody handles {event}")),
             }),
         }
@@ -145,6 +150,16 @@ impl Report {
     fn reply(&self, place: usize) -> Result<Encoding<'_>> {
         self.handle.reply(place).map_err(|(code, message)| Error::new(code, message))
     }
+}
+
+/// What stands for a reply where there was none, if it is awaited as one that there need not be: `()` or an `Option`. A
+/// [`Value`] would do as well, but whoever takes any reply wants one.
+fn nothing<T: DeserializeOwned + 'static>(event: &str) -> Result<T> {
+    let none = match TypeId::of::<T>() == TypeId::of::<Value>() {
+        true => None,
+        false => serde_json::from_str("null").ok(),
+    };
+    none.ok_or_else(|| Error::new("no_reply", format_args!("no handler of {event} replied")))
 }
 
 /// The reply to a request, which came encoded.

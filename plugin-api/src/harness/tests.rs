@@ -231,6 +231,34 @@ fn what_is_not_well_is_an_outcome() {
 }
 
 #[test]
+fn a_request_that_needs_no_reply_takes_none() {
+    let plugin = probe();
+    plugin.on("note:take", |_: Value| Ok(()));
+    plugin.on("note:refuse", |_: Value| Err::<(), _>(Error::new("full", "no room")));
+    plugin.on("note:count", |_: Value| Ok(3));
+    let none = named("note:take", &1);
+    assert_eq!(plugin.request::<()>(&none), Ok(()));
+    assert_eq!(plugin.request::<Option<u64>>(&none), Ok(None));
+    // Whoever wants a value, also any value, gets the reason why there is none.
+    assert_eq!(plugin.request::<u64>(&none).unwrap_err().code(), "no_reply");
+    assert_eq!(plugin.request::<Value>(&none).unwrap_err().code(), "no_reply");
+    assert_eq!(plugin.request::<Option<u64>>(named("note:count", &1)), Ok(Some(3)));
+    assert_eq!(plugin.request::<()>(named("note:refuse", &1)).unwrap_err().code(), "full");
+    assert_eq!(plugin.request::<()>(named("note:lost", &1)).unwrap_err().code(), "no_handler");
+}
+
+#[test]
+fn an_event_that_nobody_handled_is_neither_ok_nor_failed() {
+    let plugin = probe();
+    let unheard = plugin.emit("probe:unknown", json!({}));
+    assert!(!unheard.handled() && !unheard.is_ok() && !unheard.failed());
+    let bad = plugin.emit("probe:add", json!({"by": "x"}));
+    assert!(bad.handled() && !bad.is_ok() && bad.failed());
+    let good = plugin.emit("probe:add", json!({"by": 1}));
+    assert!(good.is_ok() && !good.failed());
+}
+
+#[test]
 fn an_initialisation_may_ask_and_its_failure_is_an_error() {
     let plugin = Harness::setup::<Probe>()
         .config(json!({"ask": true}))

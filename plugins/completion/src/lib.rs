@@ -110,7 +110,7 @@ impl Completion {
 
 async fn tell<E: Event + Emit>(ctx: &Context, event: E) {
     let report = ctx.emit(event).await;
-    if !report.is_ok() {
+    if report.failed() {
         tracing::warn!("{} was not handled well: {report:?}", E::NAME);
     }
 }

@@ -31,7 +31,7 @@ impl<'a> Sink<'a> {
         }
         let chunk = Chunk { request_id: self.request_id.to_owned(), index, text: text.to_owned() };
         let report = self.ctx.emit(&chunk).await;
-        if !report.is_ok() {
+        if report.failed() {
             tracing::warn!("chunk {index} of {} was not handled well: {report:?}", self.request_id);
         }
     }

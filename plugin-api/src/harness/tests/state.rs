@@ -200,7 +200,7 @@ fn a_snapshot_may_wait_and_emit_beside_a_call() {
         true => Ok(()),
         false => Err(Error::new("event", "a snapshot belongs to no event")),
     });
-    assert_eq!(plugin.snapshot().unwrap_err().code(), "no_reply");
+    assert!(plugin.snapshot().is_ok());
     assert!(call.finished().is_none());
     plugin.emit("counter:trick", "sleep");
     assert!(plugin.snapshot().is_ok());
