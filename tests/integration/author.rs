@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use serde_json::json;
 
-use crate::kit::{Library, OutsideCrate, Running, TestHost, artifacts, put, workspace};
+use crate::kit::{Library, OutsideCrate, Running, TestHost, artifacts, plugin_api, put, workspace};
 
 #[test]
 fn the_example_works_copied_out_of_the_workspace() {
@@ -63,4 +63,48 @@ fn a_program_with_a_host_inside_talks_to_plugins() {
     ] {
         assert!(output.contains(line), "{line} is missing:\n{output}");
     }
+}
+
+const RENAMED: &str = r#"
+use api::prelude::*;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+#[event("count:add", crate = api)]
+struct Add { by: u64 }
+
+#[payload(crate = "api")]
+struct Count { count: u64 }
+
+#[derive(Default)]
+struct Counter { count: AtomicU64 }
+
+#[plugin(crate = ::api, emits(Add))]
+impl Counter {
+    #[event_handler]
+    async fn add(&self, _: &Context, add: &Add) -> Result<Count> {
+        Ok(Count { count: self.count.fetch_add(add.by, Relaxed) + add.by })
+    }
+
+    #[snapshot]
+    async fn take(&self, _: &Context) -> Result<Count> {
+        Ok(Count { count: self.count.load(Relaxed) })
+    }
+
+    #[restore]
+    async fn put(&self, _: &Context, saved: Count) -> Result<()> {
+        self.count.store(saved.count, Relaxed);
+        Ok(())
+    }
+}
+"#;
+
+#[test]
+fn a_renamed_dependency_works_in_all_attributes() {
+    let api = format!("api = {{ package = \"ksi-plugin-api\", path = {:?} }}", plugin_api());
+    let package = OutsideCrate::with("renamed", &["cdylib"], &[&api], RENAMED);
+    let host = TestHost::builder().plugin("renamed.so", &Library(package.build(&[]))).start();
+    host.until_live("renamed", 1);
+    assert_eq!(host.client().emit("count:add", json!({"by": 2})), json!({"count": 2}));
+    host.ksi(&["reload", "renamed"]).ok();
+    assert_eq!(host.client().emit("count:add", json!({"by": 3})), json!({"count": 5}));
 }

@@ -9,11 +9,16 @@ use crate::args::{self, Arg};
 use crate::errors::Errors;
 use crate::name::check_event_name;
 use crate::plugin::with_error;
+use crate::renamed::{self, renamed};
 
 /// The whole work of `#[event(args)] item`.
 pub(crate) fn event(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    let name = errors.take(event_name(args));
+    let (name, api) = match errors.take(event_name(args)) {
+        Some((name, api)) => (Some(name), api),
+        None => (None, None),
+    };
+    let api = api.as_ref();
     let data = errors.take(data(&item, "#[event]"));
     if let Some(Data { generics, .. }) = &data {
         check_not_generic(generics, &mut errors);
@@ -21,12 +26,12 @@ pub(crate) fn event(args: TokenStream, item: TokenStream) -> TokenStream {
     let expansion = match (name, data) {
         (Some(name), Some(data)) if has_one_form(&data.generics) => {
             errors.take(check_event_name(&name));
-            let derives = derives(&data.attrs);
-            let implementation = implementation(&name, &data);
+            let derives = derives(&data.attrs, api);
+            let implementation = renamed(implementation(&name, &data), api);
             quote!(#derives #item #implementation)
         }
         (_, Some(data)) => {
-            let derives = derives(&data.attrs);
+            let derives = derives(&data.attrs, api);
             quote!(#derives #item)
         }
         (_, None) => item,
@@ -37,12 +42,9 @@ pub(crate) fn event(args: TokenStream, item: TokenStream) -> TokenStream {
 /// The whole work of `#[payload] item`.
 pub(crate) fn payload(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    if !args.is_empty() {
-        let message = "#[payload] takes no arguments; a payload with a name is an event: write \
-                       `#[event(\"greet:request\")]`";
-        errors.at(&args, message);
-    }
-    let derives = errors.take(data(&item, "#[payload]")).map(|data| derives(&data.attrs));
+    let api = errors.take(only_crate(args)).flatten();
+    let derives =
+        errors.take(data(&item, "#[payload]")).map(|data| derives(&data.attrs, api.as_ref()));
     finish(quote!(#derives #item), errors)
 }
 
@@ -83,17 +85,41 @@ fn finish(expansion: TokenStream, errors: Errors) -> TokenStream {
     }
 }
 
-fn event_name(args: TokenStream) -> Result<LitStr> {
+/// The name of an event, and what `ksi_plugin_api` is called, if not so.
+fn event_name(args: TokenStream) -> Result<(LitStr, Option<Path>)> {
     let expected = "an event has one name in quotes: write `#[event(\"greet:request\")]`";
-    let mut args = args::of_tokens(args)?.into_iter();
-    match (args.next(), args.next()) {
-        (Some(Arg::Text(name)), None) => Ok(name),
-        (_, Some(Arg::Text(second))) => Err(Error::new(second.span(), expected)),
-        (Some(Arg::Flag(option) | Arg::Value(option, _) | Arg::List(option, _)), _)
-        | (_, Some(Arg::Flag(option) | Arg::Value(option, _) | Arg::List(option, _))) => {
-            Err(Error::new(option.span(), format!("`{option}` is no option: {expected}")))
+    let (mut name, mut api) = (None, None);
+    for arg in args::of_tokens(args)? {
+        match arg {
+            Arg::Text(text) if name.is_none() => name = Some(text),
+            Arg::Text(second) => return Err(Error::new(second.span(), expected)),
+            Arg::Value(option, value) if option == "crate" => {
+                args::set(&mut api, &option, renamed::path(&value)?)?;
+            }
+            Arg::Flag(option) | Arg::Value(option, _) | Arg::List(option, _) => {
+                return Err(Error::new(
+                    option.span(),
+                    format!("`{option}` is no option: {expected}"),
+                ));
+            }
         }
-        (None, _) => Err(Error::new(Span::call_site(), expected)),
+    }
+    let name = name.ok_or_else(|| Error::new(Span::call_site(), expected))?;
+    Ok((name, api))
+}
+
+/// What `ksi_plugin_api` is called, if not so: the one argument of a payload.
+fn only_crate(args: TokenStream) -> Result<Option<Path>> {
+    if args.is_empty() {
+        return Ok(None);
+    }
+    match args::of_tokens(args.clone()).as_deref() {
+        Ok([Arg::Value(option, value)]) if option == "crate" => renamed::path(value).map(Some),
+        _ => {
+            let message = "#[payload] takes no arguments but `crate = path`; a payload with a name \
+                           is an event: write `#[event(\"greet:request\")]`";
+            Err(Error::new_spanned(args, message))
+        }
     }
 }
 
@@ -135,7 +161,7 @@ fn check_not_generic(generics: &Generics, errors: &mut Errors) {
 ///
 /// They come before the author's attributes, because `#[serde(..)]` is only known once a derive
 /// that understands it has been seen.
-fn derives(attrs: &[Attribute]) -> TokenStream {
+fn derives(attrs: &[Attribute], api: Option<&Path>) -> TokenStream {
     let derived = already_derived(attrs);
     let wanted = [
         ("Debug", quote!(::core::fmt::Debug)),
@@ -154,7 +180,9 @@ fn derives(attrs: &[Attribute]) -> TokenStream {
         .then(|| quote!(#[schemars(crate = "::ksi_plugin_api::__private::schemars")]));
     // Nobody else's derive of this name is ours.
     let layout = quote!(::ksi_plugin_api::__private::Layout);
-    quote!(#[derive(#(#missing,)* #layout)] #serde #schemars)
+    // A derive has no arguments, but attributes of its own.
+    let ksi = api.map(|api| quote!(#[ksi(crate = #api)]));
+    renamed(quote!(#[derive(#(#missing,)* #layout)] #serde #schemars #ksi), api)
 }
 
 /// The last segments of everything in `#[derive(..)]` below our own attribute.
@@ -240,6 +268,32 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_dependency_is_called_by_its_name() {
+        let payload = payload(
+            quote!(crate = my::api),
+            quote!(
+                struct A;
+            ),
+        );
+        let event = event(
+            quote!("a:b", crate = "my::api"),
+            quote!(
+                struct A;
+            ),
+        );
+        for expansion in [valid(payload), valid(event)].map(squeezed) {
+            assert!(!expansion.contains("ksi_plugin_api"), "{expansion}");
+            for part in [
+                "my::api::__private::Layout",
+                "#[serde(crate = \"my::api::__private::serde\")]",
+                "#[ksi(crate = my::api)]",
+            ] {
+                assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_derived_already_is_left_out() {
         let item: TokenStream =
             "#[derive(PartialEq, Debug)] #[derive(serde::Serialize, Clone)] struct A;"
@@ -316,6 +370,9 @@ mod tests {
             ),
         )));
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("#[payload] takes no arguments"), "{found:?}");
+        assert!(
+            found[0].starts_with("#[payload] takes no arguments but `crate = path`"),
+            "{found:?}"
+        );
     }
 }

@@ -11,10 +11,11 @@ use quote::{ToTokens, format_ident, quote};
 use syn::punctuated::Punctuated;
 use syn::{
     Attribute, Data, DeriveInput, Expr, ExprLit, Field, Fields, GenericParam, Ident, Index, Lit,
-    Member, Meta, Token, Variant, parse_quote,
+    Member, Meta, MetaNameValue, Path, Token, Variant, parse_quote,
 };
 
 use crate::package::Package;
+use crate::renamed::{self, renamed};
 
 /// The whole work of the derive. A type with lifetimes gets nothing: what it borrows from is JSON.
 pub(crate) fn derive(input: TokenStream, package: &Package) -> TokenStream {
@@ -25,6 +26,7 @@ pub(crate) fn derive(input: TokenStream, package: &Package) -> TokenStream {
     if input.generics.lifetimes().next().is_some() {
         return TokenStream::new();
     }
+    let api = take_crate(&mut input.attrs);
     let description = match is_provable(&input) {
         true => description(&input, package),
         false => quote!(to.unproved();),
@@ -44,7 +46,7 @@ pub(crate) fn derive(input: TokenStream, package: &Package) -> TokenStream {
     let may_be_nothing = may_be_nothing(&input);
     let ident = &input.ident;
     let (generics, arguments, condition) = input.generics.split_for_impl();
-    quote! {
+    let implementation = quote! {
         #[automatically_derived]
         #[allow(deprecated, unused_imports)]
         unsafe impl #generics ::ksi_plugin_api::__private::Layout for #ident #arguments #condition {
@@ -57,7 +59,15 @@ pub(crate) fn derive(input: TokenStream, package: &Package) -> TokenStream {
 
             #fingerprint
         }
-    }
+    };
+    renamed(implementation, api.as_ref())
+}
+
+/// What `ksi_plugin_api` is called, if not so. That is no part of the definition.
+fn take_crate(attrs: &mut Vec<Attribute>) -> Option<Path> {
+    let place = attrs.iter().position(|attr| attr.path().is_ident("ksi"))?;
+    let pair: MetaNameValue = attrs.remove(place).parse_args().ok()?;
+    renamed::path(&pair.value).ok()
 }
 
 fn description(input: &DeriveInput, package: &Package) -> TokenStream {

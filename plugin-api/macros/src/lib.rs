@@ -29,6 +29,7 @@ mod doc;
 mod duration;
 mod errors;
 mod name;
+mod renamed;
 #[cfg(test)]
 mod testing;
 
@@ -72,6 +73,9 @@ use package::Package;
 ///   to whoever inspects the plugin; emitting others is not refused.
 /// - `requires("state:set", Get)`: the events that somebody must handle for the plugin to be of
 ///   use. The host does not start it before that, and says what is missing.
+///
+/// - `crate = my_api`: what the crate calls `ksi-plugin-api`, if that is renamed in its Cargo.toml or
+///   comes by way of another crate. The attributes [`macro@event`] and [`macro@payload`] take it too.
 ///
 /// # Errors
 /// The build fails when the block is a trait's or generic, when two handlers have one name or
@@ -187,7 +191,7 @@ pub fn event(args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// What [`macro@event`] and [`macro@payload`] derive beside the traits of serde.
 #[doc(hidden)]
-#[proc_macro_derive(Layout)]
+#[proc_macro_derive(Layout, attributes(ksi))]
 pub fn layout(item: TokenStream) -> TokenStream {
     layout::derive(item.into(), &Package::being_built()).into()
 }

@@ -3,21 +3,24 @@
 use proc_macro2::{Ident, TokenStream};
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
-use syn::{Error, Expr, ExprLit, ExprUnary, Lit, LitBool, LitStr, Result, Token, Type, UnOp};
+use syn::{Error, Expr, ExprLit, ExprUnary, Lit, LitBool, LitStr, Path, Result, Token, Type, UnOp};
 
 use crate::args::{self, Arg};
 use crate::duration::parse_timeout;
 use crate::errors::Errors;
 use crate::name::{check_event_name, check_subscription, plugin_name_mistake};
+use crate::renamed;
 
 const KNOWN_TO_PLUGIN: &str = "#[plugin] knows `name = \"..\"`, `version = \"..\"`, `runtime`, `exclusive`, \
-     `trial = false`, `emits(..)` and `requires(..)`";
+     `trial = false`, `emits(..)`, `requires(..)` and `crate = path`";
 
 const KNOWN_TO_HANDLER: &str = "#[event_handler] knows event names in quotes, \
      `priority = 10`, `timeout = \"5s\"` and `blocking`";
 
 #[derive(Default)]
 pub(crate) struct PluginOptions {
+    /// What `ksi_plugin_api` is called here.
+    pub(crate) api: Option<Path>,
     pub(crate) name: Option<LitStr>,
     pub(crate) version: Option<LitStr>,
     pub(crate) runtime: bool,
@@ -56,6 +59,8 @@ impl PluginOptions {
                     .and_then(|name| args::set(&mut options.name, &option, name)),
                 Arg::Value(option, value) if option == "version" => plugin_version(&option, &value)
                     .and_then(|version| args::set(&mut options.version, &option, version)),
+                Arg::Value(option, value) if option == "crate" => renamed::path(&value)
+                    .and_then(|path| args::set(&mut options.api, &option, path)),
                 Arg::Flag(option) if option == "runtime" => args::set(&mut runtime, &option, ()),
                 Arg::Flag(option) if option == "exclusive" => {
                     args::set(&mut exclusive, &option, ())

@@ -3,7 +3,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
-use syn::{Attribute, Error, ImplItem, Item, ItemImpl, LitStr, Result, Type};
+use syn::{Attribute, Error, ImplItem, Item, ItemImpl, LitStr, Path, Result, Type};
 
 use crate::errors::Errors;
 use crate::generate;
@@ -11,6 +11,7 @@ use crate::handler::{self, Handler, Subscribed};
 use crate::initialize::{self, Initialize};
 use crate::options::{EventRef, PluginOptions};
 use crate::package::Package;
+use crate::renamed::renamed;
 use crate::signature::bare;
 use crate::state::{self, Kind, State};
 
@@ -19,6 +20,8 @@ pub(crate) struct Plugin {
     pub(crate) ty: Type,
     pub(crate) name: String,
     pub(crate) version: String,
+    /// What `ksi_plugin_api` is called here, if not so.
+    pub(crate) api: Option<Path>,
     pub(crate) crate_name: String,
     /// The symbol of its root module.
     pub(crate) header: String,
@@ -49,7 +52,7 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream, package: &Package) ->
     };
     match read(args, &mut block, package) {
         Ok(plugin) => {
-            let generated = generate::plugin(&plugin);
+            let generated = renamed(generate::plugin(&plugin), plugin.api.as_ref());
             quote!(#block #generated)
         }
         // Nothing calls the methods then, and warnings of that would bury the message.
@@ -91,6 +94,7 @@ fn read(args: TokenStream, block: &mut ItemImpl, package: &Package) -> Result<Pl
     let name = name.unwrap_or_default();
     Ok(Plugin {
         ty: (*block.self_ty).clone(),
+        api: options.api,
         crate_name: package.crate_name(&name),
         header: package.header(&name),
         name,
@@ -289,6 +293,19 @@ mod tests {
         ] {
             assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
         }
+    }
+
+    #[test]
+    fn a_renamed_dependency_is_called_by_its_name() {
+        let block = format!("impl Greeter {{ #[event_handler] {GREET} }}");
+        for path in ["api", "::api", "some::place::api", "\"api\""] {
+            let expansion = expand_str(&format!("crate = {path}"), &block);
+            assert!(!expansion.contains("ksi_plugin_api"), "{expansion}");
+            let plugin = format!("impl {}::Plugin for Greeter", path.trim_matches('"'));
+            assert!(expansion.contains(&squeezed(plugin)), "{expansion}");
+        }
+        let found = mistakes("crate = 5", &block);
+        assert_eq!(found, ["`crate` takes a path: write `crate = my_ksi_plugin_api`"]);
     }
 
     #[test]
