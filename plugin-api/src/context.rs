@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     abi::{
@@ -28,6 +28,7 @@ use crate::{
     routes::Routes,
     runtime::RuntimeHandle,
     subscriptions::{self, Subscriptions},
+    types::{AwaitedReply, HandlerPayload, LentPayload},
 };
 
 /// What all contexts of one instance share.
@@ -135,10 +136,15 @@ impl Context {
     /// # Errors
     /// `invalid_payload`, with the path inside it.
     #[doc(hidden)]
-    pub fn own_payload<T: DeserializeOwned>(&self, take: Option<Taker<T>>) -> Result<T> {
+    pub fn own_payload<T: HandlerPayload>(&self, take: Option<Taker<T>>) -> Result<T> {
+        self.take_payload(take)
+    }
+
+    /// The same for a handler whose payload need have no schema.
+    pub(crate) fn take_payload<T: DeserializeOwned>(&self, take: Option<Taker<T>>) -> Result<T> {
         match take.zip(self.event.as_ref()).and_then(|(take, event)| take(event)) {
             Some(data) => Ok(data),
-            None => self.borrow_payload(),
+            None => payload::decode_lent(self.payload()?),
         }
     }
 
@@ -153,7 +159,7 @@ impl Context {
     /// # Errors
     /// `invalid_payload`, with the path inside it.
     #[doc(hidden)]
-    pub fn borrow_payload<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+    pub fn borrow_payload<'a, T: LentPayload<'a>>(&'a self) -> Result<T> {
         payload::decode_lent(self.payload()?)
     }
 
@@ -180,13 +186,13 @@ impl Context {
         })
     }
 
-    /// Emits, and wants exactly one reply.
+    /// Emits, and wants exactly one reply; at most one, if it is awaited as `()` or an `Option`.
     ///
     /// # Errors
     /// `no_handler`, `no_reply`, `several_replies`, `invalid_reply`, or the first failure, with its own code.
     pub fn request<R>(&self, event: impl Emit) -> impl Future<Output = Result<R>>
     where
-        R: DeserializeOwned + Layout + Clone,
+        R: AwaitedReply,
     {
         let (name, slot) = (event.owned_name(), event.slot());
         let route = self.route(&name, slot);

@@ -19,7 +19,9 @@ use crate::{
 /// A payload type that belongs to one event name. The `#[event("ns:name")]` attribute implements it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` carries no event name",
-    note = "write #[event_handler(\"ns:name\")], or make it an event with #[event(\"ns:name\")]"
+    label = "no event type",
+    note = "write #[event(\"ns:name\")] on `{Self}`; or name the event where a handler is declared, \
+            #[event_handler(\"ns:name\")], or where it is emitted, named(\"ns:name\", &value)"
 )]
 pub trait Event {
     /// The event's name.
@@ -47,6 +49,7 @@ pub trait Event {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E: Event + ?Sized> Event for &E {
     const NAME: &'static str = E::NAME;
 
@@ -83,6 +86,11 @@ impl EventSlot {
     }
 }
 
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be emitted, because it carries no event name",
+    label = "no event type",
+    note = "write #[event(\"ns:name\")] on its type, or emit it as named(\"ns:name\", &value)"
+)]
 /// What can be emitted: a value of an [`Event`] type, or a [`named`] payload, or a reference to one of them.
 ///
 /// An event that is given away goes to its handlers as it is; of one that is lent, a copy does.
@@ -109,6 +117,7 @@ pub trait Emit {
         Self: Sized;
 }
 
+#[diagnostic::do_not_recommend]
 impl<E: Event + Serialize> Emit for E {
     fn event_name(&self) -> &str {
         E::NAME

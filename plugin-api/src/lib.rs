@@ -220,6 +220,7 @@ pub mod name;
 pub mod plugin;
 pub mod report;
 pub mod state;
+pub mod types;
 
 mod kept;
 mod log;
@@ -265,9 +266,9 @@ pub mod __private {
         },
         event::EventSlot,
         manifest::assert_distinct,
-        plugin::{Call, RawConfig, Running, schema},
+        plugin::{Call, RawConfig, Running, lent_schema, payload_schema, reply_schema},
         state::{Restore, Snapshot, read_as},
-        subscriptions::call_end,
+        subscriptions::handler_end,
     };
 
     pub const HAS_RUNTIME: bool = cfg!(feature = "runtime");

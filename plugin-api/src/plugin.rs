@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     runtime::OwnRuntime,
     state::{self, Restore, Snapshot},
     subscriptions::{FIRST_DYNAMIC, Subscriptions, failed},
+    types::{Configuration, HandlerPayload, HandlerReply, LentPayload},
 };
 
 /// A reference to the plugin that a call may keep until it ends.
@@ -81,7 +82,6 @@ impl<P> Call<'_, P> {
     #[inline]
     pub fn run<R, F, Fut>(self, give: Giving<R>, handler: F) -> CallStart
     where
-        R: Serialize,
         F: FnOnce(PluginRef<P>, Context, Give<R>) -> Fut,
         Fut: Future<Output = CallEnd> + Send + 'static,
     {
@@ -103,7 +103,7 @@ impl RawConfig {
     ///
     /// # Errors
     /// `invalid_config`, with the path inside it.
-    pub fn decode<C: DeserializeOwned>(self) -> Result<C> {
+    pub fn decode<C: Configuration>(self) -> Result<C> {
         payload::decode(&self.0).map_err(|error| {
             Error::new("invalid_config", format_args!("in its configuration: {error}"))
         })
@@ -246,7 +246,21 @@ fn unknown(handler: u64) -> CallEnd {
     ))
 }
 
-/// The JSON Schema of a type, for [`Handler`].
-pub fn schema<T: schemars::JsonSchema>() -> Value {
+/// The JSON Schema of a payload, for [`Handler`].
+pub fn payload_schema<T: HandlerPayload>() -> Value {
+    schema::<T>()
+}
+
+/// The same for one that may borrow.
+pub fn lent_schema<T: LentPayload<'static>>() -> Value {
+    schema::<T>()
+}
+
+/// The JSON Schema of a reply, for [`Handler`].
+pub fn reply_schema<T: HandlerReply>() -> Value {
+    schema::<T>()
+}
+
+fn schema<T: schemars::JsonSchema>() -> Value {
     schemars::schema_for!(T).to_value()
 }

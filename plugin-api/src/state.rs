@@ -8,8 +8,6 @@ mod carried;
 
 use std::future::Future;
 
-use serde::{Serialize, de::DeserializeOwned};
-
 use crate::{
     abi::{CallEnd, CallStart, export::FirstPoll},
     context::Context,
@@ -17,6 +15,7 @@ use crate::{
     payload,
     plugin::{Plugin, PluginRef},
     subscriptions::{call_end, failed},
+    types::{RestoredSnapshot, TakenSnapshot},
 };
 
 /// One version of snapshots that a plugin writes.
@@ -48,7 +47,7 @@ impl<P> Taking<'_, P> {
     /// Polls the method once; what it gives is encoded, unless some of it would not come back as it is.
     pub fn run<S, F, Fut>(self, method: F) -> CallStart
     where
-        S: Serialize,
+        S: TakenSnapshot,
         F: FnOnce(PluginRef<P>, Context) -> Fut,
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
@@ -78,7 +77,7 @@ impl<P> Restoring<'_, P> {
     /// Decodes the snapshot, whose bytes are not kept, and polls the method once.
     pub fn run<S, F, Fut>(self, method: F) -> CallStart
     where
-        S: DeserializeOwned,
+        S: RestoredSnapshot,
         F: FnOnce(PluginRef<P>, Context, S) -> Fut,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
@@ -96,7 +95,7 @@ impl<P> Restoring<'_, P> {
 ///
 /// # Errors
 /// Where in it the type does not fit.
-pub fn read_as<S: DeserializeOwned>(state: &[u8]) -> Result<()> {
+pub fn read_as<S: RestoredSnapshot>(state: &[u8]) -> Result<()> {
     payload::decode::<S>(state).map(drop)
 }
 

@@ -21,6 +21,7 @@ use crate::{
     context::Context,
     error::{Error, Result},
     payload,
+    types::HandlerReply,
 };
 
 /// Numbers from here on are handlers of this table; below are the declared ones.
@@ -52,7 +53,7 @@ impl Subscriptions {
     {
         let number = FIRST_DYNAMIC + self.next.fetch_add(1, Ordering::Relaxed);
         let take: Taker<D> = |event| event.value::<D>().cloned();
-        let handler: Handler = Arc::new(move |ctx, first| match ctx.own_payload(Some(take)) {
+        let handler: Handler = Arc::new(move |ctx, first| match ctx.take_payload(Some(take)) {
             Ok(data) => {
                 // A clone, because the handler takes it by value and may keep it: it must count.
                 let future = handler(Context::clone(ctx), data);
@@ -102,9 +103,15 @@ impl Subscriptions {
     }
 }
 
-/// How a handler's result crosses the boundary.
+/// How the result of a declared handler crosses the boundary.
 #[inline]
-pub fn call_end<R: Serialize>(result: Result<R>, give: Give<R>) -> CallEnd {
+pub fn handler_end<R: HandlerReply>(result: Result<R>, give: Give<R>) -> CallEnd {
+    call_end(result, give)
+}
+
+/// The same for a handler whose reply need have no schema.
+#[inline]
+pub(crate) fn call_end<R: Serialize>(result: Result<R>, give: Give<R>) -> CallEnd {
     let given = result.map(|reply| match give {
         Some(give) => give(reply),
         None => Err(reply),

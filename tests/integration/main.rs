@@ -27,6 +27,7 @@ mod layering;
 mod lifecycle;
 mod limits;
 mod memory_limit;
+mod messages;
 mod monitor;
 mod persistence;
 mod plugin_crates;

@@ -4,7 +4,7 @@
 //! that what the compiler says about a payload or a future points into the author's code.
 
 use proc_macro2::{Ident, Literal, Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::Type;
 
 use crate::handler::Handler;
@@ -18,7 +18,8 @@ pub(crate) fn plugin(plugin: &Plugin) -> TokenStream {
     let implementation = implementation(plugin);
     let export = export(plugin);
     let distinct = assert_distinct(plugin);
-    quote!(#implementation #export #distinct)
+    let only = only_plugin();
+    quote!(#implementation #export #distinct #only)
 }
 
 fn implementation(plugin: &Plugin) -> TokenStream {
@@ -52,6 +53,10 @@ fn handler(handler: &Handler) -> TokenStream {
     let priority = signed(handler.priority);
     let timeout_ms = Literal::u64_unsuffixed(*timeout_ms);
     let call = call(method, payload, reply);
+    let schema = match payload {
+        Payload::Owned(_) => quote!(payload_schema),
+        Payload::Lent(_) | Payload::Borrowed(_) | Payload::BorrowedLent(_) => quote!(lent_schema),
+    };
     let payload = payload.lasting();
     quote! {
         ::ksi_plugin_api::Handler {
@@ -61,8 +66,8 @@ fn handler(handler: &Handler) -> TokenStream {
             priority: #priority,
             timeout_ms: #timeout_ms,
             blocking: #blocking,
-            payload_schema: ::ksi_plugin_api::__private::schema::<#payload>,
-            reply_schema: ::ksi_plugin_api::__private::schema::<#reply>,
+            payload_schema: ::ksi_plugin_api::__private::#schema::<#payload>,
+            reply_schema: ::ksi_plugin_api::__private::reply_schema::<#reply>,
             call: #call,
         }
     }
@@ -110,7 +115,7 @@ fn call(method: &Ident, payload: &Payload, reply: &Type) -> TokenStream {
                     ::core::result::Result::Ok(data) => Self::#method(&plugin, &ctx, #data).await,
                     ::core::result::Result::Err(error) => ::core::result::Result::Err(error),
                 };
-                ::ksi_plugin_api::__private::call_end(result, give)
+                ::ksi_plugin_api::__private::handler_end::<#reply>(result, give)
             }
         )
     };
@@ -176,6 +181,20 @@ fn initialize(plugin: &Plugin) -> TokenStream {
     }
 }
 
+/// A name that a crate has room for once, wherever its plugin stands: what the compiler says of two is the message. The tests
+/// of a crate may hold several plugins.
+fn only_plugin() -> TokenStream {
+    quote! {
+        #[cfg(not(test))]
+        #[doc(hidden)]
+        #[macro_export]
+        #[allow(non_local_definitions)]
+        macro_rules! a_crate_has_one_plugin_so_put_the_other_into_a_crate_of_its_own {
+            () => {};
+        }
+    }
+}
+
 /// Numbers go as strings here, because the manifest is joined from pieces of text.
 fn export(plugin: &Plugin) -> TokenStream {
     let Plugin {
@@ -195,9 +214,10 @@ fn export(plugin: &Plugin) -> TokenStream {
     } = plugin;
     let writes = state.snapshots.iter().map(|snapshot| snapshot.version.to_string());
     let restores = state.restores.iter().map(|restore| restore.version.to_string());
-    let handlers = handlers.iter().map(|handler| {
+    // A type's event name is asked for once, in `implementation`: a type that has none is one mistake.
+    let handlers = handlers.iter().enumerate().map(|(index, handler)| {
         let name = handler.name();
-        let subscriptions = &handler.subscriptions;
+        let subscriptions = subscriptions(ty, index, handler);
         let priority = handler.priority.to_string();
         let timeout_ms = handler.timeout_ms.to_string();
         let blocking = handler.blocking.to_string();
@@ -211,6 +231,8 @@ fn export(plugin: &Plugin) -> TokenStream {
             }
         }
     });
+    let emits = listed(ty, &format_ident!("EMITS"), emits);
+    let requires = listed(ty, &format_ident!("REQUIRES"), requires);
     quote! {
         ::ksi_plugin_api::__private::export_plugin!(
             #ty,
@@ -233,10 +255,32 @@ fn export(plugin: &Plugin) -> TokenStream {
 /// Literals were compared while the block was read; names that come with types are only known to
 /// the compiler.
 fn assert_distinct(plugin: &Plugin) -> TokenStream {
-    let subscriptions = plugin.handlers.iter().flat_map(|handler| &handler.subscriptions);
+    let handlers = plugin.handlers.iter().enumerate();
+    let subscriptions =
+        handlers.flat_map(|(index, handler)| subscriptions(&plugin.ty, index, handler));
     quote! {
         const _: () = ::ksi_plugin_api::__private::assert_distinct(&[#(#subscriptions),*]);
     }
+}
+
+/// The names that the handler at this place subscribes to, by way of the implementation where they come with types.
+fn subscriptions(plugin: &Type, index: usize, handler: &Handler) -> Vec<TokenStream> {
+    let named = handler.subscriptions.iter().enumerate().map(|(place, event)| match event {
+        EventRef::Name(name) => name.to_token_stream(),
+        EventRef::Type(_) => quote! {
+            <#plugin as ::ksi_plugin_api::Plugin>::HANDLERS[#index].subscriptions[#place]
+        },
+    });
+    named.collect()
+}
+
+/// The same for a list of the implementation.
+fn listed(plugin: &Type, list: &Ident, events: &[EventRef]) -> Vec<TokenStream> {
+    let named = events.iter().enumerate().map(|(place, event)| match event {
+        EventRef::Name(name) => name.to_token_stream(),
+        EventRef::Type(_) => quote!(<#plugin as ::ksi_plugin_api::Plugin>::#list[#place]),
+    });
+    named.collect()
 }
 
 fn signed(number: i32) -> TokenStream {

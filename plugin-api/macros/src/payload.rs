@@ -160,7 +160,7 @@ mod tests {
             let expansion = written_out(&block);
             for part in [
                 call.to_owned(),
-                format!("::ksi_plugin_api::__private::schema::<{name}>"),
+                format!("::ksi_plugin_api::__private::lent_schema::<{name}>"),
                 format!("<{name} as ::ksi_plugin_api::Event>::NAME"),
             ] {
                 assert!(expansion.contains(&squeezed(&part)), "{part}\nis missing in\n{expansion}");

@@ -279,8 +279,8 @@ mod tests {
              let result = match data { \
              ::core::result::Result::Ok(data) => Self::greet(&plugin, &ctx, data).await, \
              ::core::result::Result::Err(error) => ::core::result::Result::Err(error), }; \
-             ::ksi_plugin_api::__private::call_end(result, give) })",
-            "reply_schema: ::ksi_plugin_api::__private::schema::<Greeted>",
+             ::ksi_plugin_api::__private::handler_end::<Greeted>(result, give) })",
+            "reply_schema: ::ksi_plugin_api::__private::reply_schema::<Greeted>",
             "Self::start(&ctx, config.decode::<Config>()?).await",
             "::ksi_plugin_api::__private::export_plugin!(Greeter, name = \"greeter\", \
              version = \"0.3.1\", crate_name = \"ksi_plugin_greeter\", \
@@ -289,7 +289,9 @@ mod tests {
             "{ name = \"type\", subscriptions = [\"a:b\", \"c:*\"], priority = \"-2\", \
              timeout_ms = \"5000\", blocking = \"true\" }",
             "const _: () = ::ksi_plugin_api::__private::assert_distinct(&[\
-             <Greet as ::ksi_plugin_api::Event>::NAME, \"a:b\", \"c:*\"]);",
+             <Greeter as ::ksi_plugin_api::Plugin>::HANDLERS[0usize].subscriptions[0usize], \
+             \"a:b\", \"c:*\"]);",
+            "emits = [\"x:y\", <Greeter as ::ksi_plugin_api::Plugin>::EMITS[1usize]]",
         ] {
             assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");
         }

@@ -92,12 +92,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    abi::{Layout, panic},
-    error::Result,
-    event::Emit,
-    payload,
-    plugin::Plugin,
-    report::Report,
+    abi::panic, error::Result, event::Emit, payload, plugin::Plugin, report::Report,
+    types::AwaitedReply,
 };
 
 mod call;
@@ -193,7 +189,7 @@ impl Harness {
     #[track_caller]
     pub fn request<R>(&self, event: impl Emit) -> Result<R>
     where
-        R: DeserializeOwned + Layout + Clone,
+        R: AwaitedReply,
     {
         self.emit_event(event).into_reply()
     }

@@ -99,6 +99,9 @@ impl OutsideCrate {
         let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut cargo = Command::new(program);
         cargo.args(arguments).current_dir(self.path()).stdin(Stdio::null());
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
         for_outside_crates(&mut cargo);
         let output = cargo.output().unwrap();
         let printed = [output.stdout, output.stderr].concat();

@@ -1,0 +1,90 @@
+//! What the types of an author have to be, and what is said when one is not.
+//!
+//! Each of these traits stands for what its place asks of a type, and is there for every type that has that. The compiler
+//! would name the first thing that is missing, which is a trait of some crate that the author need not know; so it is told
+//! to name the place and what to write instead.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::abi::Layout;
+
+/// The payload of a handler.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the payload of a handler",
+    label = "no payload type",
+    note = "write #[payload] or #[event(\"ns:name\")] on `{Self}`, which derive what it takes: `Deserialize` and `JsonSchema`",
+    note = "for types of common crates, such as chrono's and uuid's, ksi-plugin-api has features of these names"
+)]
+pub trait HandlerPayload: DeserializeOwned + JsonSchema {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned + JsonSchema> HandlerPayload for T {}
+
+/// The payload of a handler, if it may borrow.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the payload of a handler",
+    label = "no payload type",
+    note = "write #[payload] or #[event(\"ns:name\")] on `{Self}`, which derive what it takes: `Deserialize` and `JsonSchema`",
+    note = "for types of common crates, such as chrono's and uuid's, ksi-plugin-api has features of these names"
+)]
+pub trait LentPayload<'a>: Deserialize<'a> + JsonSchema {}
+
+#[diagnostic::do_not_recommend]
+impl<'a, T: Deserialize<'a> + JsonSchema> LentPayload<'a> for T {}
+
+/// The reply of a handler.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the reply of a handler",
+    label = "no reply type",
+    note = "write #[payload] on `{Self}`, which derives what it takes: `Serialize` and `JsonSchema`",
+    note = "for types of common crates, such as chrono's and uuid's, ksi-plugin-api has features of these names"
+)]
+pub trait HandlerReply: Serialize + JsonSchema {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + JsonSchema> HandlerReply for T {}
+
+/// What a request awaits.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be awaited as a reply",
+    label = "no reply type",
+    note = "write #[payload] on `{Self}`, or await a type of the standard library or a `Value`"
+)]
+pub trait AwaitedReply: DeserializeOwned + Layout + Clone {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned + Layout + Clone> AwaitedReply for T {}
+
+/// A plugin's configuration.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the configuration of a plugin",
+    label = "no configuration type",
+    note = "write #[payload] on `{Self}`, which derives what it takes: `Deserialize`"
+)]
+pub trait Configuration: DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned> Configuration for T {}
+
+/// What a `#[snapshot]` gives.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a snapshot",
+    label = "no snapshot type",
+    note = "write #[payload] on `{Self}`, which derives what it takes: `Serialize`, and `Deserialize` to restore it"
+)]
+pub trait TakenSnapshot: Serialize {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize> TakenSnapshot for T {}
+
+/// What a `#[restore]` takes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be restored from a snapshot",
+    label = "no snapshot type",
+    note = "write #[payload] on `{Self}`, which derives what it takes: `Deserialize`"
+)]
+pub trait RestoredSnapshot: DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned> RestoredSnapshot for T {}
