@@ -1,7 +1,8 @@
-//! `tracing` in a plugin: its events and spans go to the host's subscriber.
+//! `tracing` and `log` in a plugin: events, spans and lines go to the host's subscriber.
 //!
-//! A library has a `tracing` of its own, so it gets a subscriber of its own, which keeps nothing and forwards
-//! everything. The host attaches plugin and event.
+//! A library has a `tracing` and a `log` of its own, so it gets a subscriber and a logger of its own, which keep nothing and
+//! forward everything. The host attaches plugin and event. Both stay for the life of the library, because neither can be taken
+//! back; between two instances they forward to nobody.
 
 use std::{
     fmt::{Debug, Write},
@@ -35,11 +36,15 @@ pub(crate) fn forward_to(host: &HostRef) {
     // Fails when the library was entered before, and then it is set already.
     let _ = tracing::dispatcher::set_global_default(Dispatch::new(Forward));
     tracing::callsite::rebuild_interest_cache();
+    // As above. The author may have set another one before, which then stays.
+    let _ = ::log::set_logger(&Forward);
+    ::log::set_max_level(filter(host.max_level()));
 }
 
 /// Gives up the host.
 pub(crate) fn stop_forwarding() {
     MAX_LEVEL.store(0, Ordering::Relaxed);
+    ::log::set_max_level(::log::LevelFilter::Off);
     let _last = HOST.write().unwrap_or_else(PoisonError::into_inner).take();
 }
 
@@ -62,7 +67,31 @@ fn number(level: &Level) -> u8 {
     }
 }
 
+/// What `log` calls the levels up to this one.
+fn filter(level: u8) -> ::log::LevelFilter {
+    use ::log::LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
+    *[Off, Error, Warn, Info, Debug].get(usize::from(level)).unwrap_or(&Trace)
+}
+
 struct Forward;
+
+impl ::log::Log for Forward {
+    fn enabled(&self, metadata: &::log::Metadata<'_>) -> bool {
+        metadata.level() as usize <= usize::from(MAX_LEVEL.load(Ordering::Relaxed))
+    }
+
+    fn log(&self, record: &::log::Record<'_>) {
+        if !::log::Log::enabled(self, record.metadata()) {
+            return;
+        }
+        // Before the host is looked for: what is formatted may log itself, and the lock does not let it in twice.
+        let message = record.args().to_string();
+        let level = u8::try_from(record.level() as usize).unwrap_or(u8::MAX);
+        with_host(|host| host.log(level, record.target(), &message, ""));
+    }
+
+    fn flush(&self) {}
+}
 
 impl Subscriber for Forward {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -144,5 +173,25 @@ impl Visit for Text {
                 write!(self.fields, "{space}{name}={value:?}")
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_levels_of_both_crates_are_the_same_numbers() {
+        for (level, of_log) in [
+            (Level::ERROR, ::log::Level::Error),
+            (Level::WARN, ::log::Level::Warn),
+            (Level::INFO, ::log::Level::Info),
+            (Level::DEBUG, ::log::Level::Debug),
+            (Level::TRACE, ::log::Level::Trace),
+        ] {
+            assert_eq!(usize::from(number(&level)), of_log as usize);
+            assert_eq!(filter(number(&level)), of_log.to_level_filter());
+        }
+        assert_eq!(filter(0), ::log::LevelFilter::Off);
     }
 }

@@ -108,3 +108,48 @@ fn a_renamed_dependency_works_in_all_attributes() {
     host.ksi(&["reload", "renamed"]).ok();
     assert_eq!(host.client().emit("count:add", json!({"by": 3})), json!({"count": 5}));
 }
+
+const OF_OTHER_CRATES: &str = r#"
+use ksi_plugin_api::prelude::*;
+
+#[event("note:add")]
+struct Note {
+    id: uuid::Uuid,
+    at: chrono::DateTime<chrono::Utc>,
+    link: Option<url::Url>,
+}
+
+#[derive(Default)]
+struct Notes;
+
+#[plugin]
+impl Notes {
+    #[event_handler]
+    async fn add(&self, _: &Context, note: Note) -> Result<Note> { Ok(note) }
+}
+"#;
+
+#[test]
+fn types_of_common_crates_have_schemas_by_features() {
+    let api = format!(
+        "ksi-plugin-api = {{ path = {:?}, features = [\"chrono\", \"url\", \"uuid\"] }}",
+        plugin_api()
+    );
+    let dependencies = [
+        api.as_str(),
+        "chrono = { version = \"0.4\", default-features = false, features = [\"serde\"] }",
+        "uuid = { version = \"1\", features = [\"serde\"] }",
+        "url = { version = \"2\", features = [\"serde\"] }",
+    ];
+    let package = OutsideCrate::with("of-others", &["cdylib"], &dependencies, OF_OTHER_CRATES);
+    let host = TestHost::builder().plugin("of-others.so", &Library(package.build(&[]))).start();
+    host.until_live("of-others", 1);
+    let note = json!({"id": "67e55044-10b1-426f-9247-bb680e5fe0c8", "at": "2026-11-27T09:00:00Z",
+                      "link": "https://example.org/"});
+    assert_eq!(host.client().emit("note:add", note.clone()), note);
+    let inspected = host.client().emit("module:inspect", json!({"module_name": "of-others"}));
+    let schema = &inspected["handlers"][0]["payload_schema"]["properties"];
+    for (field, format) in [("id", "uuid"), ("at", "date-time"), ("link", "uri")] {
+        assert_eq!(schema[field]["format"], format, "{field}: {inspected}");
+    }
+}

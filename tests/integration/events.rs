@@ -241,6 +241,24 @@ fn what_a_plugin_logs_stands_in_the_hosts_log_with_the_plugins_name() {
 }
 
 #[test]
+fn what_a_plugin_logs_with_the_crate_log_is_forwarded_up_to_the_hosts_level_in_every_generation() {
+    let host = TestHost::chaos();
+    for generation in 1..=2 {
+        host.until_live("chaos", generation);
+        host.client().emit("chaos:log", json!(generation));
+        let words = ["WARN", "chaos::log", &format!("crate log: {generation}"), "plugin", "chaos"];
+        let logged = until(
+            "it is logged",
+            || host.process.stderr(),
+            |text| text.lines().any(|line| words.iter().all(|word| line.contains(word))),
+        );
+        assert!(!logged.contains("more detailed"), "{logged}");
+        host.ksi(&["reload", "chaos"]).ok();
+    }
+    host.until_unmapped("chaos");
+}
+
+#[test]
 fn what_a_call_was_waiting_for_ends_with_its_own_timeout() {
     let host = TestHost::builder()
         .plugin("chaos.so", &Library::chaos())
