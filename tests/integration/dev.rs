@@ -1,8 +1,12 @@
 //! `ksi dev`: from saved source to a live plugin.
 
+use std::{fs, path::Path};
+
 use serde_json::json;
 
-use crate::kit::{Client, OutsideCrate, Running, for_outside_crates, ksi_command, until};
+use crate::kit::{
+    Client, OutsideCrate, Running, for_outside_crates, ksi_command, plugin_api, until, workspace,
+};
 
 fn source(text: &str) -> String {
     format!(
@@ -43,4 +47,50 @@ fn an_edit_goes_live_a_mistake_keeps_the_old_code_and_its_correction_goes_live_t
     until("the correction is live", || client.emit("saved:say", json!({})), |said| said == "four");
     let module = client.emit("module:list", json!({}))["modules"][0].take();
     assert_eq!((&module["name"], &module["generation"]), (&json!("saved"), &json!(3)));
+}
+
+/// A package in a folder that holds several.
+fn package(folder: &Path, name: &str, lib: &str) {
+    let source =
+        source(&format!("{name:?}.to_owned()")).replace("saved:say", &format!("{name}:say"));
+    let manifest = format!(
+        "[package]\nname = {name:?}\nversion = \"0.1.0\"\nedition = \"2024\"\n\n{lib}\n\n\
+         [dependencies]\nksi-plugin-api = {{ path = {:?} }}\n",
+        plugin_api()
+    );
+    fs::create_dir_all(folder.join(name).join("src")).unwrap();
+    fs::write(folder.join(name).join("src/lib.rs"), source).unwrap();
+    fs::write(folder.join(name).join("Cargo.toml"), manifest).unwrap();
+    fs::copy(workspace().join("Cargo.lock"), folder.join(name).join("Cargo.lock")).unwrap();
+}
+
+#[test]
+fn a_plugin_without_a_library_is_named_and_one_that_is_gone_is_unloaded() {
+    let dir = tempfile::Builder::new().prefix("ksi-author-").tempdir().unwrap();
+    let crates = dir.path().join("crates");
+    package(&crates, "goes", "[lib]\ncrate-type = [\"cdylib\"]");
+    package(&crates, "stays", "[lib]\ncrate-type = [\"cdylib\"]");
+    package(&crates, "forgotten", "");
+    let socket = dir.path().join("s");
+    let mut command = ksi_command(&["dev", "--plugins"]);
+    command.arg(dir.path().join("drop")).arg("--socket").arg(&socket).arg(&crates);
+    command.env("TMPDIR", dir.path()).env("XDG_STATE_HOME", dir.path()).current_dir(dir.path());
+    for_outside_crates(&mut command);
+    let dev = Running::start(&mut command);
+    until("it is ready", || dev.line_soon(), Option::is_some);
+    let told = dev.stderr();
+    assert!(told.contains("forgotten has a #[plugin]"), "{told}");
+    assert!(told.contains("crate-type = [\"cdylib\"]"), "{told}");
+
+    let mut client = Client::connect(&socket);
+    assert_eq!(client.emit("goes:say", json!({})), "goes");
+    fs::remove_dir_all(crates.join("goes")).unwrap();
+    let state = || {
+        let modules = client.emit("module:list", json!({}))["modules"].take();
+        let modules = modules.as_array().expect("a list").clone();
+        modules.into_iter().find(|module| module["name"] == "goes").unwrap_or_default()["state"]
+            .take()
+    };
+    until("it is unloaded", state, |state| state != "live");
+    assert_eq!(client.emit("stays:say", json!({})), "stays");
 }

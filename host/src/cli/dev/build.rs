@@ -176,8 +176,12 @@ mod tests {
 
     #[test]
     fn nothing_is_built_once_it_was_stopped() {
-        let workspace =
-            Workspace { root: "/nowhere".into(), target: "/nowhere".into(), plugins: Vec::new() };
+        let workspace = Workspace {
+            root: "/nowhere".into(),
+            target: "/nowhere".into(),
+            plugins: Vec::new(),
+            overlooked: Vec::new(),
+        };
         let cargo = Cargo::new(false);
         cargo.stop();
         cargo.build(&workspace, |_, _| panic!("a build")).expect("no attempt");

@@ -1,6 +1,7 @@
 //! The folder that built plugins are put into. A file comes into it whole, by a rename, and only when it is another one
 //! than before, so that the host sees exactly the changes there are.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ const LOCK: &str = ".lock";
 
 pub(super) struct DropFolder {
     path: PathBuf,
+    /// The names of the files that were put into it, and may be taken out again.
+    put: BTreeSet<String>,
     _lock: Option<File>,
 }
 
@@ -21,7 +24,7 @@ impl DropFolder {
     pub(super) fn shared(path: PathBuf) -> Result<Self, DevError> {
         std::fs::create_dir_all(&path)
             .map_err(|source| DevError::Drop { path: path.clone(), source })?;
-        Ok(Self { path, _lock: None })
+        Ok(Self { path, put: BTreeSet::new(), _lock: None })
     }
 
     /// A folder of our own. Plugins of an earlier time that are not among these packages are taken out; those of
@@ -59,9 +62,26 @@ impl DropFolder {
     }
 
     /// Puts a built file into the folder. Says whether it is another one than before.
-    pub(super) fn put(&self, artifact: &Path) -> Result<bool, DevError> {
-        self.try_put(artifact)
-            .map_err(|source| DevError::Drop { path: artifact.to_owned(), source })
+    pub(super) fn put(&mut self, artifact: &Path) -> Result<bool, DevError> {
+        let put = self.try_put(artifact);
+        if let (Ok(_), Some(name)) = (&put, artifact.file_name()) {
+            self.put.insert(name.to_string_lossy().into_owned());
+        }
+        put.map_err(|source| DevError::Drop { path: artifact.to_owned(), source })
+    }
+
+    /// Takes out a file that was put into the folder, so that the host unloads its plugin. Says whether there was one.
+    pub(super) fn take_out(&mut self, name: &str) -> Result<bool, DevError> {
+        if !self.put.contains(name) {
+            return Ok(false);
+        }
+        let path = self.path.join(name);
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(DevError::TakeOut { path, source }),
+        }
+        Ok(self.put.remove(name))
     }
 
     fn try_put(&self, artifact: &Path) -> io::Result<bool> {
@@ -108,7 +128,8 @@ mod tests {
         let built = tempfile::tempdir().expect("a folder");
         let target = tempfile::tempdir().expect("a folder");
         let artifact = built.path().join("libone.so");
-        let folder = DropFolder::shared(target.path().join("ksi/plugins")).expect("a new folder");
+        let mut folder =
+            DropFolder::shared(target.path().join("ksi/plugins")).expect("a new folder");
         std::fs::write(&artifact, "first").expect("a file");
         assert!(folder.put(&artifact).expect("put"));
         assert!(!folder.put(&artifact).expect("the same"));
@@ -119,9 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn only_what_was_put_into_the_folder_is_taken_out() {
+        let built = tempfile::tempdir().expect("a folder");
+        let target = tempfile::tempdir().expect("a folder");
+        let artifact = built.path().join("libone.so");
+        std::fs::write(&artifact, "").expect("a file");
+        std::fs::write(target.path().join("libother.so"), "").expect("a file");
+        let mut folder = DropFolder::shared(target.path().to_owned()).expect("a folder");
+        folder.put(&artifact).expect("put");
+        assert!(folder.take_out("libone.so").expect("taken out"));
+        assert!(!folder.take_out("libone.so").expect("nothing to take out"));
+        assert!(!folder.take_out("libother.so").expect("not ours"));
+        assert_eq!(names(target.path()), ["libother.so"]);
+    }
+
+    #[test]
     fn a_file_that_is_gone_again_is_an_error_that_names_it() {
         let target = tempfile::tempdir().expect("a folder");
-        let folder = DropFolder::shared(target.path().to_owned()).expect("a folder");
+        let mut folder = DropFolder::shared(target.path().to_owned()).expect("a folder");
         let error = folder.put(Path::new("/nowhere/libone.so")).expect_err("no file").to_string();
         assert!(error.contains("/nowhere/libone.so"), "{error}");
     }

@@ -3,6 +3,7 @@
 //! Packages are found, built by cargo and dropped into a folder that an ordinary host watches. From there on it is the
 //! host that replaces plugins and says so; nothing here knows that one is running.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::run;
 use super::state_folder::{self, Home};
 use build::Cargo;
 use drop_folder::DropFolder;
-use packages::{Workspace, discover};
+use packages::{NoLibrary, Workspace, discover};
 use sources::Sources;
 
 mod build;
@@ -39,6 +40,8 @@ pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
     state_folder::settle_recovery(&mut config, socket.path());
     config.plugin_dirs.insert(0, drop_folder.path().to_owned());
 
+    tell_overlooked(&workspaces);
+
     // Watched before the first build, so that what is saved during it counts.
     let sources = Sources::watch(&workspaces)?;
     let cargo = Arc::new(Cargo::new(args.release));
@@ -58,9 +61,10 @@ pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DevError {
     #[error(
-        "no plugin packages {0}: a plugin's Cargo.toml says `crate-type = [\"cdylib\"]` under [lib]"
+        "no plugin packages {place}: a plugin's Cargo.toml says `crate-type = [\"cdylib\"]` under [lib]{}",
+        overlooked.iter().map(|it| format!("\n{it}")).collect::<String>()
     )]
-    NoPackages(String),
+    NoPackages { place: String, overlooked: Vec<NoLibrary> },
     #[error("cargo does not understand the packages in {}: {source}", folder.display())]
     Metadata { folder: PathBuf, source: Box<cargo_metadata::Error> },
     #[error("{} cannot be searched for packages: {source}", folder.display())]
@@ -71,6 +75,8 @@ pub(crate) enum DevError {
     Cargo { source: io::Error },
     #[error("{} cannot be put into place: {source}", path.display())]
     Drop { path: PathBuf, source: io::Error },
+    #[error("{} cannot be taken out of its folder: {source}", path.display())]
+    TakeOut { path: PathBuf, source: io::Error },
     #[error(
         "another `ksi dev` puts its plugins into {}: end it, or name another folder with --plugins",
         .0.display()
@@ -133,15 +139,55 @@ impl Workshop {
         }
     }
 
-    /// A Cargo.toml changed: packages and what they depend on may be others now.
+    /// The plugins there are now. A path that is gone has none.
+    fn packages(&self) -> Result<Vec<Workspace>, DevError> {
+        let there: Vec<PathBuf> = self.paths.iter().filter(|path| path.exists()).cloned().collect();
+        if there.is_empty() && !self.paths.is_empty() {
+            let place = "any more: all paths are gone".to_owned();
+            return Err(DevError::NoPackages { place, overlooked: Vec::new() });
+        }
+        discover(&there)
+    }
+
+    /// A Cargo.toml changed: packages and what they depend on may be others now. The plugin of a package that is gone, or
+    /// that builds another file now, is taken out of the folder.
     fn look_again(&mut self) {
-        let watched = discover(&self.paths).and_then(|workspaces| {
+        let before = files(&self.workspaces);
+        let watched = self.packages().or_else(|error| match error {
+            DevError::NoPackages { .. } => {
+                tracing::warn!("{error}");
+                let without = |it: &Workspace| Workspace { plugins: Vec::new(), ..it.clone() };
+                Ok(self.workspaces.iter().map(without).collect())
+            }
+            other => Err(other),
+        });
+        let watched = watched.and_then(|workspaces| {
             self.sources.follow(&workspaces)?;
+            tell_overlooked(&workspaces);
             self.workspaces = workspaces;
             Ok(())
         });
         if let Err(error) = watched {
             tracing::warn!("going on with the packages known so far: {error}");
         }
+        for file in before.difference(&files(&self.workspaces)) {
+            match self.drop_folder.take_out(file) {
+                Ok(true) => tracing::info!("no package builds {file} any more: taken out"),
+                Ok(false) => {}
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+    }
+}
+
+/// The files of all plugins.
+fn files(workspaces: &[Workspace]) -> BTreeSet<String> {
+    workspaces.iter().flat_map(|it| &it.plugins).map(|plugin| plugin.file.clone()).collect()
+}
+
+/// Somebody who forgot a line would wait for the plugin in vain.
+fn tell_overlooked(workspaces: &[Workspace]) {
+    for overlooked in workspaces.iter().flat_map(|it| &it.overlooked) {
+        tracing::warn!("{overlooked}");
     }
 }

@@ -11,15 +11,31 @@ use super::DevError;
 const DEEPEST: usize = 8;
 
 /// A cargo workspace with plugins in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Workspace {
     pub(super) root: PathBuf,
     pub(super) target: PathBuf,
     pub(super) plugins: Vec<Plugin>,
+    /// Packages that are plugins by their source, and build none.
+    pub(super) overlooked: Vec<NoLibrary>,
+}
+
+/// A package with `#[plugin]` in its source that builds no library for a host.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "{name} has a #[plugin] and is left out, because it builds no shared library: add \
+     `crate-type = [{types}]` under [lib] in {manifest}",
+    manifest = manifest.display()
+)]
+pub(crate) struct NoLibrary {
+    name: String,
+    /// What its crate type should be.
+    types: String,
+    manifest: PathBuf,
 }
 
 /// A package that builds a plugin.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plugin {
     pub(super) id: PackageId,
     pub(super) name: String,
@@ -60,14 +76,19 @@ pub(super) fn discover(paths: &[PathBuf]) -> Result<Vec<Workspace>, DevError> {
             }
         }
     }
-    workspaces.retain(|workspace| !workspace.plugins.is_empty());
-    if workspaces.is_empty() {
+    if workspaces.iter().all(|workspace| workspace.plugins.is_empty()) {
         let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-        return Err(DevError::NoPackages(match paths {
+        let place = match paths {
             [] => "in this workspace".into(),
             _ => format!("below {}", shown.join(", ")),
-        }));
+        };
+        let overlooked = workspaces.into_iter().flat_map(|workspace| workspace.overlooked);
+        return Err(DevError::NoPackages { place, overlooked: overlooked.collect() });
     }
+    workspaces
+        .retain(|workspace| !workspace.plugins.is_empty() || !workspace.overlooked.is_empty());
+    // The folder for the plugins is that of the first.
+    workspaces.sort_by_key(|workspace| workspace.plugins.is_empty());
     distinct(&workspaces)?;
     Ok(workspaces)
 }
@@ -79,13 +100,19 @@ fn select(metadata: &Metadata, below: Option<&[PathBuf]>) -> Workspace {
     let packages = metadata.workspace_packages();
     let folders: BTreeMap<PathBuf, &Package> =
         packages.iter().map(|package| (folder_of(package), *package)).collect();
-    let plugins = packages.iter().filter_map(|package| {
-        let target = package.targets.iter().find(|target| target.is_cdylib())?;
+    let wanted = |package: &Package| {
         let folder = folder_of(package);
         let wanted =
             below.as_ref().is_none_or(|paths| paths.iter().any(|path| folder.starts_with(path)));
         let refused = package.metadata.pointer("/ksi/dev") == Some(&serde_json::Value::Bool(false));
-        (wanted && !refused).then(|| Plugin {
+        wanted && !refused
+    };
+    let overlooked =
+        packages.iter().filter(|it| wanted(it)).filter_map(|it| no_library(it, &packages));
+    let plugins = packages.iter().filter_map(|package| {
+        let target = package.targets.iter().find(|target| target.is_cdylib())?;
+        let folder = folder_of(package);
+        wanted(package).then(|| Plugin {
             id: package.id.clone(),
             name: package.name.to_string(),
             file: format!(
@@ -101,7 +128,56 @@ fn select(metadata: &Metadata, below: Option<&[PathBuf]>) -> Workspace {
         root: metadata.workspace_root.clone().into(),
         target: metadata.target_directory.clone().into(),
         plugins: plugins.collect(),
+        overlooked: overlooked.collect(),
     }
+}
+
+/// A package that depends on the plugin API and has a `#[plugin]` in its library's source, but builds no `cdylib`. A
+/// crate of shared event types has none, and is no mistake.
+fn no_library(package: &Package, packages: &[&Package]) -> Option<NoLibrary> {
+    if package.targets.iter().any(|target| target.is_cdylib())
+        || !package.dependencies.iter().any(|it| it.name == "ksi-plugin-api")
+    {
+        return None;
+    }
+    let library = package.targets.iter().find(|target| target.is_lib() || target.is_rlib())?;
+    if !has_plugin(library.src_path.parent()?.as_std_path()) {
+        return None;
+    }
+    // For others that depend on it, it has to stay a Rust library.
+    let used = packages.iter().flat_map(|it| &it.dependencies).any(|it| it.name == *package.name);
+    let types = if used { "\"cdylib\", \"rlib\"" } else { "\"cdylib\"" };
+    Some(NoLibrary {
+        name: package.name.to_string(),
+        types: types.to_owned(),
+        manifest: package.manifest_path.clone().into(),
+    })
+}
+
+/// Whether a source file in the folder or below it has a line that begins with the attribute.
+fn has_plugin(folder: &Path) -> bool {
+    let mut open = vec![(folder.to_owned(), 0)];
+    while let Some((folder, depth)) = open.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let kind = entry.file_type();
+            if kind.as_ref().is_ok_and(|kind| kind.is_dir()) && depth < DEEPEST {
+                open.push((path, depth + 1));
+            } else if kind.is_ok_and(|kind| kind.is_file())
+                && path.extension().is_some_and(|it| it == "rs")
+                && std::fs::read_to_string(&path).is_ok_and(|text| {
+                    text.lines().map(str::trim_start).any(|line| {
+                        ["#[plugin]", "#[plugin(", "#[ksi_plugin_api::plugin"]
+                            .iter()
+                            .any(|attribute| line.starts_with(attribute))
+                    })
+                })
+            {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// The folder of a package and of every package that it is built from by path, however indirectly. Of one outside
@@ -249,6 +325,25 @@ mod tests {
         let found = discover(&[root.join("work/plugins/one")]).expect("plugins");
         let expected = ["base", "common", "plugins/one"].map(|it| root.join("work").join(it));
         assert_eq!(found[0].plugins[0].sources, BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn a_plugin_that_builds_no_library_is_named_with_the_line_that_is_missing() {
+        let (_folder, root) = fixture();
+        let api = "[dependencies]\nksi-plugin-api = { path = \"../../../api\" }\n";
+        package(&root.join("api"), "ksi-plugin-api", "");
+        package(&root.join("work/plugins/events"), "shared-events", api);
+        package(&root.join("work/plugins/forgotten"), "forgotten", api);
+        let source = "mod inner {\n    #[plugin(runtime)]\n    impl It {}\n}\n";
+        std::fs::write(root.join("work/plugins/forgotten/src/lib.rs"), source).expect("a file");
+        let found = discover(&[root.join("work")]).expect("plugins");
+        let told: Vec<String> = found[0].overlooked.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        for part in ["forgotten has a #[plugin]", "crate-type = [\"cdylib\"]", "Cargo.toml"] {
+            assert!(told[0].contains(part), "{told:?}");
+        }
+        let alone = discover(&[root.join("work/plugins/forgotten")]).expect_err("no plugin");
+        assert!(alone.to_string().contains("forgotten has a #[plugin]"), "{alone}");
     }
 
     #[test]

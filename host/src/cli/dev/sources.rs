@@ -248,8 +248,12 @@ mod tests {
             file: "libone.so".into(),
             sources: BTreeSet::from([package.clone()]),
         };
-        let workspace =
-            Workspace { root: root.clone(), target: root.join("target"), plugins: vec![plugin] };
+        let workspace = Workspace {
+            root: root.clone(),
+            target: root.join("target"),
+            plugins: vec![plugin],
+            overlooked: Vec::new(),
+        };
         let mut sources = Sources::watch(&[workspace]).expect("a watch");
 
         std::fs::write(package.join("src/lib.rs"), "// new").expect("a file");
