@@ -144,7 +144,7 @@ impl Context {
     pub(crate) fn take_payload<T: DeserializeOwned>(&self, take: Option<Taker<T>>) -> Result<T> {
         match take.zip(self.event.as_ref()).and_then(|(take, event)| take(event)) {
             Some(data) => Ok(data),
-            None => payload::decode_lent(self.payload()?),
+            None => payload::decode_payload(self.payload()?),
         }
     }
 
@@ -160,7 +160,7 @@ impl Context {
     /// `invalid_payload`, with the path inside it.
     #[doc(hidden)]
     pub fn borrow_payload<'a, T: LentPayload<'a>>(&'a self) -> Result<T> {
-        payload::decode_lent(self.payload()?)
+        payload::decode_payload(self.payload()?)
     }
 
     /// The event of this call. `None` in `initialize`, in snapshots and restores, and in tasks that were spawned there.

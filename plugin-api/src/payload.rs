@@ -46,6 +46,16 @@ pub(crate) fn decode_lent<'a, T: Deserialize<'a>>(encoding: Encoding<'a>) -> Res
     }
 }
 
+/// The same for the payload of a handler. A client that has nothing to say sends an empty object: where nothing is expected,
+/// `()` or perhaps an `Option`, that is what it stands for.
+#[inline]
+pub(crate) fn decode_payload<'a, T: Deserialize<'a>>(encoding: Encoding<'a>) -> Result<T> {
+    decode_lent(encoding).or_else(|error| match encoding.as_bytes() {
+        b"{}" => serde_json::from_str("null").map_err(|_| error),
+        _ => Err(error),
+    })
+}
+
 /// The same for bytes that nothing is known of.
 #[inline]
 pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
@@ -118,6 +128,17 @@ mod tests {
             let error = decode_lent::<Outer>(encoding).unwrap_err();
             assert!(error.message().contains("inner[0].count"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_empty_object_is_nothing_for_a_handler_that_takes_nothing() {
+        let empty = Encoding::Text("{}");
+        assert_eq!(decode_payload::<()>(empty), Ok(()));
+        assert_eq!(decode_payload::<Option<u32>>(Encoding::Bytes(b"{}")), Ok(None));
+        assert_eq!(decode_payload::<serde_json::Value>(empty), Ok(serde_json::json!({})));
+        let error = decode_payload::<u32>(empty).unwrap_err();
+        assert!(error.message().contains("expected u32"), "{error}");
+        assert!(decode_payload::<()>(Encoding::Text(r#"{"a":1}"#)).is_err());
     }
 
     #[test]
