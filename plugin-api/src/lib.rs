@@ -222,6 +222,7 @@ pub mod report;
 pub mod state;
 pub mod types;
 
+mod call;
 mod kept;
 mod log;
 mod payload;
@@ -260,13 +261,14 @@ pub mod __private {
         __export_plugin as export_plugin,
         abi::{
             Fingerprint, Layout, Value,
-            export::{LibHeader, header},
+            export::LibHeader,
             layout::{Cached, Description},
             probe::{Give, Probe, Unproved},
         },
+        call::{Call, Restoring, Taking},
         event::EventSlot,
         manifest::assert_distinct,
-        plugin::{Call, RawConfig, Running, lent_schema, payload_schema, reply_schema},
+        plugin::{RawConfig, header, lent_schema, payload_schema, reply_schema},
         state::{Restore, Snapshot, read_as},
         subscriptions::handler_end,
     };

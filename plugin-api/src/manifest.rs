@@ -153,7 +153,7 @@ macro_rules! __export_plugin {
             #[used]
             #[cfg_attr(not(test), unsafe(export_name = $header))]
             static HEADER: $crate::__private::LibHeader =
-                $crate::__private::header::<$crate::__private::Running<$plugin>>();
+                $crate::__private::header::<$plugin>();
         };
         $crate::__key_fix!();
     };

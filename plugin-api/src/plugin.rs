@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::{
     abi::{
         Buffer, CallEnd, CallStart, EventHandle, HostRef,
-        export::{Exported, Failure, FirstPoll, Lent, Shared},
+        export::{self, Exported, Failure, FirstPoll, Lent, LibHeader, Shared},
         panic,
-        probe::{Give, Giving},
     },
+    call::Call,
     context::{Context, Scope},
     error::{Error, Result},
     log, payload,
@@ -70,27 +70,6 @@ pub struct Handler<P> {
     pub call: fn(Call<'_, P>) -> CallStart,
 }
 
-/// A call that is about to start.
-pub struct Call<'a, P> {
-    plugin: PluginRef<P>,
-    ctx: Context,
-    first: FirstPoll<'a>,
-}
-
-impl<P> Call<'_, P> {
-    /// Makes the future of a handler, which takes its payload from the context, and polls it once.
-    #[inline]
-    pub fn run<R, F, Fut>(self, give: Giving<R>, handler: F) -> CallStart
-    where
-        F: FnOnce(PluginRef<P>, Context, Give<R>) -> Fut,
-        Fut: Future<Output = CallEnd> + Send + 'static,
-    {
-        let Call { plugin, ctx, first } = self;
-        let (scope, give) = (ctx.lent_scope(), give(first.form()));
-        scope.runtime.start(first, || handler(plugin, ctx, give))
-    }
-}
-
 /// A plugin's configuration as the host gives it: the plugin's table of the host's configuration.
 pub struct RawConfig(Vec<u8>);
 
@@ -147,7 +126,7 @@ pub struct HandlerDescription {
 
 /// A plugin with what belongs to it. The order of the fields is the order in which they go: the plugin first, then its
 /// runtime with all tasks on it, and the way to the host last.
-pub struct Running<P> {
+pub(crate) struct Running<P> {
     plugin: P,
     _runtime: OwnRuntime,
     scope: Arc<Scope>,
@@ -244,6 +223,11 @@ fn unknown(handler: u64) -> CallEnd {
         "no_such_handler",
         format_args!("this plugin has no handler number {handler}"),
     ))
+}
+
+/// The header of a library that exports `P`; the macro makes it the library's only symbol.
+pub const fn header<P: Plugin>() -> LibHeader {
+    export::header::<Running<P>>()
 }
 
 /// The JSON Schema of a payload, for [`Handler`].

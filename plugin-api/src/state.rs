@@ -6,17 +6,18 @@
 
 mod carried;
 
-use std::future::Future;
-
 use crate::{
-    abi::{CallEnd, CallStart, export::FirstPoll},
+    abi::{CallStart, export::FirstPoll},
+    call::{Restoring, Taking},
     context::Context,
     error::{Error, Result},
     payload,
     plugin::{Plugin, PluginRef},
-    subscriptions::{call_end, failed},
-    types::{RestoredSnapshot, TakenSnapshot},
+    subscriptions::failed,
+    types::RestoredSnapshot,
 };
+
+pub(crate) use carried::encode;
 
 /// One version of snapshots that a plugin writes.
 pub struct Snapshot<P> {
@@ -36,61 +37,6 @@ pub struct Restore<P> {
     pub read: fn(&[u8]) -> Result<()>,
 }
 
-/// A snapshot that is about to be taken.
-pub struct Taking<'a, P> {
-    plugin: PluginRef<P>,
-    ctx: Context,
-    first: FirstPoll<'a>,
-}
-
-impl<P> Taking<'_, P> {
-    /// Polls the method once; what it gives is encoded, unless some of it would not come back as it is.
-    pub fn run<S, F, Fut>(self, method: F) -> CallStart
-    where
-        S: TakenSnapshot,
-        F: FnOnce(PluginRef<P>, Context) -> Fut,
-        Fut: Future<Output = Result<S>> + Send + 'static,
-    {
-        let scope = self.ctx.lent_scope();
-        let state = method(self.plugin, self.ctx);
-        let ended = async move {
-            // Not as replies are: a snapshot that encodes as `null` is one.
-            match state.await.and_then(|state| carried::encode(&state)) {
-                Ok(snapshot) => CallEnd::Reply(snapshot),
-                Err(error) => failed(error),
-            }
-        };
-        scope.runtime.start(self.first, || ended)
-    }
-}
-
-/// A snapshot that is about to be restored.
-pub struct Restoring<'a, P> {
-    plugin: PluginRef<P>,
-    ctx: Context,
-    version: u32,
-    state: &'a [u8],
-    first: FirstPoll<'a>,
-}
-
-impl<P> Restoring<'_, P> {
-    /// Decodes the snapshot, whose bytes are not kept, and polls the method once.
-    pub fn run<S, F, Fut>(self, method: F) -> CallStart
-    where
-        S: RestoredSnapshot,
-        F: FnOnce(PluginRef<P>, Context, S) -> Fut,
-        Fut: Future<Output = Result<()>> + Send + 'static,
-    {
-        let state = match payload::decode(self.state) {
-            Ok(state) => state,
-            Err(error) => return failed(invalid(self.version, &error)).into(),
-        };
-        let scope = self.ctx.lent_scope();
-        let restored = method(self.plugin, self.ctx, state);
-        scope.runtime.start(self.first, || async move { call_end(restored.await, None) })
-    }
-}
-
 /// Reads a snapshot of type `S`.
 ///
 /// # Errors
@@ -107,7 +53,7 @@ pub(crate) fn read_back<P: Plugin>(version: u32, state: &[u8]) -> Result<()> {
     }
 }
 
-fn invalid(version: u32, error: &Error) -> Error {
+pub(crate) fn invalid(version: u32, error: &Error) -> Error {
     let text = format_args!("the snapshot is not one of version {version}: {error}");
     Error::new("invalid_snapshot", text)
 }

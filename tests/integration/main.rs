@@ -39,6 +39,7 @@ mod refused_code;
 mod replacement;
 mod rollback;
 mod rotation;
+mod safe_code;
 mod soak;
 mod standard_error;
 mod start_stop;

@@ -123,7 +123,7 @@ const TEXT: &[u8] = b"KSIM1
 static MANIFEST: [u8; TEXT.len()] = *TEXT.first_chunk().unwrap();
 #[used]
 #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
-static HEADER: api::LibHeader = api::header::<api::Running<Old>>();
+static HEADER: api::LibHeader = api::header::<Old>();
 "#;
 
 #[test]

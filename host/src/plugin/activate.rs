@@ -12,7 +12,7 @@ use std::{
 use async_task::Task;
 use ksi_plugin_api::{
     Description, Pattern,
-    abi::{CallEnd, HostRef, Instance, ModuleRef, module},
+    abi::{CallEnd, HostRef, Instance, ModuleRef},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     generation::{Facts, Generation, LiveInstance, SHUTDOWN_EVENT},
     host_side::{HostSide, HostSideLimits},
     kept_resources::KeptResources,
-    load::PluginLibrary,
+    load::{self, PluginLibrary},
     manifest::{HandlerManifest, Manifest},
     policy::Policies,
     prepare::Candidate,
@@ -207,7 +207,7 @@ impl Activation {
         let config = self.config_of(plugin);
         let host = HostRef::new(host_side.clone());
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
-        let create = async move { module::create(module, host, &config).await };
+        let create = async move { load::create(module, host, &config).await };
         let mut creating = self.router.site.workers.spawn_life_cycle(noted.through(create));
         let created = tokio::select! {
             biased;

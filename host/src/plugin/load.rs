@@ -7,12 +7,16 @@
 #![allow(unsafe_code)]
 
 use std::{
+    future::Future,
     ops::Range,
     path::{Path, PathBuf},
 };
 
 use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
-use ksi_plugin_api::abi::{ModuleRef, module::check_layout};
+use ksi_plugin_api::abi::{
+    CallEnd, HostRef, Instance, ModuleRef,
+    module::{self, check_layout},
+};
 use thiserror::Error;
 
 /// Why a library could not be loaded.
@@ -105,6 +109,19 @@ impl Drop for PluginLibrary {
             std::mem::forget(library);
         }
     }
+}
+
+/// Makes an instance of a library that is open. To be called, polled and dropped on dispatch workers.
+pub(crate) fn create(
+    module: ModuleRef,
+    host: HostRef,
+    config: &[u8],
+) -> impl Future<Output = Result<Instance, CallEnd>> + Send + use<> {
+    // SAFETY: what goes on of a call lies before the entry that holds the instance (`Call` in `dispatch/call.rs`), and a
+    // snapshot, a restore or a shutdown borrows it; only then it comes out of its `LiveInstance`, and is dropped before
+    // its library is closed (`retire.rs`), which waits for the plugin's values too. There is one type of events in this
+    // host, and all hosts that are shown to plugins have it.
+    unsafe { module::create(module, host, config) }
 }
 
 /// Whether a closed library has left memory.

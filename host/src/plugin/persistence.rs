@@ -311,19 +311,13 @@ mod tests {
         thread,
     };
 
-    use ksi_plugin_api::{
-        Description,
-        abi::{
-            Buffer, CallStart, EventHandle, HostRef,
-            export::{self, Exported, Failure, FirstPoll, Shared},
-            module,
-        },
-    };
+    use ksi_plugin_api::{Context, Description, Result, harness, plugin};
     use tokio::runtime::Handle;
 
     use super::*;
     use crate::plugin::{
         generation::Timings,
+        load,
         manifest::Manifest,
         trial::{Nobody, Tried},
     };
@@ -336,35 +330,30 @@ mod tests {
         stuck: bool,
     }
 
-    impl Exported for Fake {
-        fn describe() -> Result<Buffer, Failure> {
-            Ok(Buffer::new())
+    #[plugin(name = "fake")]
+    impl Fake {
+        #[initialize]
+        async fn initialize(_: &Context, stuck: bool) -> Result<Self> {
+            Ok(Fake { stuck })
         }
-        fn enter_library(_: &HostRef) {}
-        fn leave_library() {}
-        async fn create(_: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
-            Ok(Fake { stuck: config == b"stuck" })
-        }
-        fn call(_: Shared<Self>, _: u64, _: EventHandle, _: FirstPoll<'_>) -> CallStart {
-            CallStart::NoReply
-        }
-        fn snapshot(this: Shared<Self>, _: u32, _: FirstPoll<'_>) -> CallStart {
-            while this.stuck && !RELEASED.load(Ordering::SeqCst) {
+
+        #[snapshot]
+        async fn snapshot(&self, _: &Context) -> Result<u32> {
+            while self.stuck && !RELEASED.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(1));
             }
-            CallStart::Reply("1".into())
+            Ok(1)
         }
-        fn restore(_: Shared<Self>, _: u32, _: &[u8], _: FirstPoll<'_>) -> CallStart {
-            CallStart::NoReply
-        }
-        fn read_back(_: u32, _: &[u8]) -> Result<(), Failure> {
+
+        #[restore]
+        async fn restore(&self, _: &Context, _: u32) -> Result<()> {
             Ok(())
         }
     }
 
     async fn instance(config: &[u8]) -> Instance {
         let host = Nobody::host(Handle::current());
-        let created = module::create(export::module::<Fake>(), host, config).await;
+        let created = load::create(harness::module::<Fake>(), host, config).await;
         created.unwrap_or_else(|_| panic!("it is made"))
     }
 
@@ -407,12 +396,12 @@ mod tests {
         let persistence = Arc::new(Persistence::new(dir, Announcer::new(router)));
         let hangs = {
             let (persistence, site, stuck) =
-                (persistence.clone(), site.clone(), instance(b"stuck").await);
+                (persistence.clone(), site.clone(), instance(b"true").await);
             tokio::spawn(async move { persistence.keep_last(&site, &facts("a"), stuck).await })
         };
         // It has its turn by then.
         tokio::task::yield_now().await;
-        let good = instance(b"").await;
+        let good = instance(b"false").await;
         let (a, b) = (facts("a"), facts("b"));
         let kept = persistence.keep_last(&site, &b, good);
         let good = timeout(Duration::from_secs(5), kept).await;

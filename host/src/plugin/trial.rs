@@ -19,7 +19,6 @@ use ksi_plugin_api::abi::{
     BoundaryFuture, Content, Counted, HostApi, HostRef, LogRecord, ModuleRef, ReplyEnd, ReplyForm,
     ReportHandle, SpanRecord, Start, SubscribeOptions, To,
     host::{SpanStep, WaitEnd},
-    module,
 };
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -27,6 +26,7 @@ use tokio::runtime::Handle;
 use super::{
     activate::reason_of,
     kept_resources::Address,
+    load,
     plugin_report::PluginReport,
     state::{self, Snapshot, StateError},
 };
@@ -150,7 +150,7 @@ impl Trial {
         let host = Nobody::host(runtime.handle().clone());
         runtime.block_on(async {
             begin(Step::Initialize);
-            let creating = module::create(module, host, &self.config);
+            let creating = load::create(module, host, &self.config);
             let instance = match tokio::time::timeout(self.limit, creating).await {
                 Ok(Ok(instance)) => instance,
                 Ok(Err(end)) => {

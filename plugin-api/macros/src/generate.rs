@@ -2,6 +2,9 @@
 //!
 //! Types keep the author's spans, and the call of a handler has the span of the method's name, so
 //! that what the compiler says about a payload or a future points into the author's code.
+//!
+//! A call is run by an unsafe function, whose condition this module answers for: what it gets (the plugin, the context)
+//! stays in the future. A plugin may forbid unsafe code all the same; see `layout`.
 
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -123,31 +126,33 @@ fn call(method: &Ident, payload: &Payload, reply: &Type) -> TokenStream {
         |call| {
             #[allow(unused_imports)]
             use ::ksi_plugin_api::__private::Unproved as _;
-            #run
+            unsafe { #run }
         }
     }
 }
 
 fn snapshot(Versioned { method, version, ty }: &Versioned) -> TokenStream {
     let version = Literal::u32_unsuffixed(*version);
-    let call = quote_spanned! { method.span().resolved_at(Span::call_site())=>
-        |taking| taking.run::<#ty, _, _>(
+    let run = quote_spanned! { method.span().resolved_at(Span::call_site())=>
+        taking.run::<#ty, _, _>(
             |plugin: ::ksi_plugin_api::PluginRef<Self>,
              ctx: ::ksi_plugin_api::Context| async move { Self::#method(&plugin, &ctx).await }
         )
     };
+    let call = quote!(|taking| unsafe { #run });
     quote!(::ksi_plugin_api::__private::Snapshot { version: #version, call: #call })
 }
 
 fn restore(Versioned { method, version, ty }: &Versioned) -> TokenStream {
     let version = Literal::u32_unsuffixed(*version);
-    let call = quote_spanned! { method.span().resolved_at(Span::call_site())=>
-        |restoring| restoring.run::<#ty, _, _>(
+    let run = quote_spanned! { method.span().resolved_at(Span::call_site())=>
+        restoring.run::<#ty, _, _>(
             |plugin: ::ksi_plugin_api::PluginRef<Self>,
              ctx: ::ksi_plugin_api::Context,
              saved: #ty| async move { Self::#method(&plugin, &ctx, saved).await }
         )
     };
+    let call = quote!(|restoring| unsafe { #run });
     quote! {
         ::ksi_plugin_api::__private::Restore {
             version: #version,

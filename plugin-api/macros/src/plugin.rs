@@ -269,7 +269,7 @@ mod tests {
              priority: 0, timeout_ms: 0, blocking: false,",
             "name: \"type\", summary: \"\", subscriptions: &[\"a:b\", \"c:*\"], \
              priority: -2, timeout_ms: 5000, blocking: true,",
-            "use ::ksi_plugin_api::__private::Unproved as _; call.run::<Greeted, _, _>( \
+            "use ::ksi_plugin_api::__private::Unproved as _; unsafe { call.run::<Greeted, _, _>( \
              ::ksi_plugin_api::__private::Probe::<Greeted>::giver, \
              |plugin: ::ksi_plugin_api::PluginRef<Self>, \
              ctx: ::ksi_plugin_api::Context, \
@@ -279,7 +279,7 @@ mod tests {
              let result = match data { \
              ::core::result::Result::Ok(data) => Self::greet(&plugin, &ctx, data).await, \
              ::core::result::Result::Err(error) => ::core::result::Result::Err(error), }; \
-             ::ksi_plugin_api::__private::handler_end::<Greeted>(result, give) })",
+             ::ksi_plugin_api::__private::handler_end::<Greeted>(result, give) }) }",
             "reply_schema: ::ksi_plugin_api::__private::reply_schema::<Greeted>",
             "Self::start(&ctx, config.decode::<Config>()?).await",
             "::ksi_plugin_api::__private::export_plugin!(Greeter, name = \"greeter\", \
@@ -338,14 +338,14 @@ mod tests {
             "impl Greeter { async fn old(&self, _: &Context) -> Result<Old> { x }",
             "const SNAPSHOTS: &'static [::ksi_plugin_api::__private::Snapshot<Self>] = \
              &[::ksi_plugin_api::__private::Snapshot { version: 2, \
-             call: |taking| taking.run::<Saved, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
-             ctx: ::ksi_plugin_api::Context| async move { Self::r#new(&plugin, &ctx).await }) }, \
+             call: |taking| unsafe { taking.run::<Saved, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
+             ctx: ::ksi_plugin_api::Context| async move { Self::r#new(&plugin, &ctx).await }) } }, \
              ::ksi_plugin_api::__private::Snapshot { version: 1,",
             "const RESTORES: &'static [::ksi_plugin_api::__private::Restore<Self>] = \
              &[::ksi_plugin_api::__private::Restore { version: 2, \
-             call: |restoring| restoring.run::<Saved, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
+             call: |restoring| unsafe { restoring.run::<Saved, _, _>(|plugin: ::ksi_plugin_api::PluginRef<Self>, \
              ctx: ::ksi_plugin_api::Context, saved: Saved| async move { \
-             Self::from_new(&plugin, &ctx, saved).await }), \
+             Self::from_new(&plugin, &ctx, saved).await }) }, \
              read: ::ksi_plugin_api::__private::read_as::<Saved> }, \
              ::ksi_plugin_api::__private::Restore { version: 1,",
             "writes = [\"2\", \"1\"], restores = [\"2\", \"1\"]",

@@ -28,10 +28,11 @@ use super::{
 };
 
 /// A code and a message.
-pub type Failure = (String, String);
+pub(crate) type Failure = (String, String);
 
-/// What a plugin's library exports, seen from Rust.
-pub trait Exported: Sized + Send + Sync + 'static {
+/// What a plugin's library exports, seen from Rust. For this crate alone: what a call gets (the instance, the event) is of
+/// use as long as the instance, whose owner it does not ask.
+pub(crate) trait Exported: Sized + Send + Sync + 'static {
     /// What the plugin says of itself, encoded.
     fn describe() -> Result<Buffer, Failure>;
     /// The library is entered for the first time.
@@ -101,7 +102,7 @@ impl<T> Shared<T> {
 
 /// A reference to something that the instance keeps in an `Arc`: without a count of its own inside a call, with one
 /// once it is cloned.
-pub struct Lent<T> {
+pub(crate) struct Lent<T> {
     value: *const T,
     counted: bool,
 }
@@ -113,7 +114,7 @@ unsafe impl<T: Send + Sync> Sync for Lent<T> {}
 
 impl<T> Lent<T> {
     /// With a count of its own.
-    pub fn counted(value: Arc<T>) -> Self {
+    pub(crate) fn counted(value: Arc<T>) -> Self {
         Lent { value: Arc::into_raw(value), counted: true }
     }
 
@@ -125,7 +126,7 @@ impl<T> Lent<T> {
     }
 
     /// Without one, for a call of `this`, whose instance keeps the selected `Arc` for its whole life.
-    pub fn of<P>(this: Shared<P>, select: impl FnOnce(&P) -> &Arc<T>) -> Self {
+    pub(crate) fn of<P>(this: Shared<P>, select: impl FnOnce(&P) -> &Arc<T>) -> Self {
         Lent { value: Arc::as_ptr(select(&this)), counted: false }
     }
 }
@@ -157,7 +158,7 @@ impl<T> Drop for Lent<T> {
 }
 
 /// What the first poll of a call needs. It is made where the host's call enters, below a guard.
-pub struct FirstPoll<'a> {
+pub(crate) struct FirstPoll<'a> {
     waker: &'a Waker,
     scratch: &'a mut Scratch,
     form: &'a ReplyForm,
@@ -166,13 +167,13 @@ pub struct FirstPoll<'a> {
 impl FirstPoll<'_> {
     /// In which form the emitter takes the reply.
     #[inline]
-    pub fn form(&self) -> &ReplyForm {
+    pub(crate) fn form(&self) -> &ReplyForm {
         self.form
     }
 
     /// Starts a call: makes its future and polls it once, in the host's block if it fits there, and in a box otherwise.
     #[inline]
-    pub fn start<F>(self, make: impl FnOnce() -> F) -> CallStart
+    pub(crate) fn start<F>(self, make: impl FnOnce() -> F) -> CallStart
     where
         F: Future<Output = CallEnd> + Send + 'static,
     {
@@ -361,12 +362,12 @@ impl<P: Exported> Shims<P> {
 }
 
 /// The module of a plugin that is compiled into this very binary, for tests without a library.
-pub fn module<P: Exported>() -> ModuleRef {
+pub(crate) fn module<P: Exported>() -> ModuleRef {
     ModuleRef(Shims::<P>::MODULE.as_prefix())
 }
 
 /// The header of a library that exports `P`; the macro makes it a symbol of the library.
-pub const fn header<P: Exported>() -> LibHeader {
+pub(crate) const fn header<P: Exported>() -> LibHeader {
     // SAFETY: `construct` gives a `ModuleRef`.
     unsafe { LibHeader::from_constructor::<ModuleRef>(Shims::<P>::construct, CheckTypeLayout::Yes) }
 }

@@ -21,6 +21,8 @@ use super::{
 const OLD_HOST: &str = "this host was built before there were kept resources";
 
 /// A counted reference to the host, for one generation of a plugin. As long as one exists, the library stays.
+///
+/// Ways to emit are for this crate alone: the event and the route that they are given are taken for those of this host.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct HostRef {
@@ -49,12 +51,13 @@ impl HostRef {
         (!route.is_null()).then(|| RouteRef { route, table: self.table })
     }
 
-    /// See [`HostApi::emit`].
+    /// See [`HostApi::emit`]. The parent is an event that this host gave, and the route one that it resolved; so in
+    /// [`request`](Self::request) and [`send`](Self::send).
     ///
     /// # Errors
     /// The message of a panic in the host.
     #[inline]
-    pub fn emit(
+    pub(crate) fn emit(
         &self,
         parent: Option<&EventHandle>,
         to: To<'_, RouteRef>,
@@ -72,7 +75,7 @@ impl HostRef {
     /// # Errors
     /// As in [`emit`](Self::emit).
     #[inline]
-    pub fn request(
+    pub(crate) fn request(
         &self,
         parent: Option<&EventHandle>,
         to: To<'_, RouteRef>,
@@ -87,7 +90,7 @@ impl HostRef {
     }
 
     /// See [`HostApi::send`].
-    pub fn send(
+    pub(crate) fn send(
         &self,
         parent: Option<&EventHandle>,
         to: To<'_, RouteRef>,

@@ -81,7 +81,10 @@ mod glibc {
     }
 
     /// Runs when the library is closed.
-    pub extern "C" fn delete_keys() {
+    ///
+    /// # Safety
+    /// Nothing of this library runs any more: its std would go on using a key that is somebody else's by then.
+    pub unsafe extern "C" fn delete_keys() {
         for slot in &KEYS {
             if let Some(key) = slot.load(SeqCst).checked_sub(1) {
                 // SAFETY: glibc gave this key to this library, which has not deleted it.
@@ -143,7 +146,7 @@ macro_rules! __key_fix {
                 );
                 #[used]
                 #[unsafe(link_section = ".fini_array")]
-                static DELETE_KEYS: extern "C" fn() = $crate::abi::keyfix::delete_keys;
+                static DELETE_KEYS: unsafe extern "C" fn() = $crate::abi::keyfix::delete_keys;
             }
         };
     };

@@ -7,13 +7,17 @@
 //! In reading order: [`memory`], [`buffer`] and [`json`] (memory of the host that both sides write), [`waker`] and [`future`]
 //! (polling over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call
 //! is polled first), [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask
-//! of the host; `host_table` and `host_ref` carry it over, `kept` the descriptors), [`module`] (what the host may ask of a plugin), [`export`] (how a
-//! plugin type becomes a module) and [`keyfix`] (what makes its library unloadable).
+//! of the host; `host_table` and `host_ref` carry it over, `kept` the descriptors), [`module`] (what the host may ask of a
+//! plugin), [`export`] (how a plugin type becomes a module), [`local`] (an instance without a library) and [`keyfix`] (what
+//! makes a library unloadable).
 //!
 //! # Invariants
 //! * Nothing that a plugin allocated is owned by the host beyond the plugin's instance: payloads, replies and error
 //!   texts are [`Buffer`]s, whose memory belongs to the host.
 //! * No panic crosses: every function that is entered from the other side catches unwinding.
+//! * Safe code outside of this crate cannot break any of this. What relies on a promise is unsafe ([`module::create`]), or
+//!   for this crate alone: what a plugin does with its host, its events and its instance it does through
+//!   [`Context`](crate::Context), which has all of them from one call.
 //! * A waker that the host hands out comes back to it as its own; any other is wrapped by the host
 //!   ([`HostApi::adopt_waker`]) before it is kept.
 
@@ -23,7 +27,7 @@
 
 pub mod buffer;
 pub mod counted;
-pub mod export;
+pub(crate) mod export;
 pub mod future;
 pub mod host;
 mod host_ref;
@@ -32,6 +36,7 @@ pub mod json;
 mod kept;
 pub mod keyfix;
 pub mod layout;
+pub(crate) mod local;
 pub mod memory;
 pub mod module;
 pub mod object;

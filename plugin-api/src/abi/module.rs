@@ -224,7 +224,15 @@ pub fn describe(module: ModuleRef) -> CallEnd {
 }
 
 /// Makes an instance. To be called, polled and dropped where plugin code may run.
-pub fn create(
+///
+/// # Safety
+/// Whoever owns the instance
+/// * drops every [`CallStart::Pending`] future of it before it, and the value of every reply before its library is closed;
+/// * drops it, and this future, before the library of `module` is closed;
+/// * passes events to it alone that are those of the host that `host` was made of ([`HostApi::Event`]).
+///
+/// [`HostApi::Event`]: super::HostApi::Event
+pub unsafe fn create(
     module: ModuleRef,
     host: HostRef,
     config: &[u8],
@@ -241,8 +249,8 @@ pub fn create(
 
 /// A live instance of a plugin. Dropping it runs plugin code.
 ///
-/// Its owner keeps three promises, which the types cannot hold: every [`CallStart::Pending`] future of an instance is
-/// dropped before the instance, the instance before the library, and all of them where plugin code may run.
+/// Its owner keeps the promises of [`create`], which the types cannot hold, and drops it and what comes of it where plugin
+/// code may run.
 pub struct Instance {
     module: ModuleRef,
     pointer: InstancePointer,

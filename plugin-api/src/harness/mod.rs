@@ -117,6 +117,8 @@ mod tests;
 
 pub use call::{Call, Emitted};
 pub use setup::Setup;
+#[doc(hidden)]
+pub use setup::module;
 
 use routes::{Handler, Route};
 use tasks::lock;

@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     abi::{
-        Buffer, CallStart, EventHandle, HostRef,
+        Buffer, CallStart, EventHandle, HostRef, ModuleRef,
         export::{self, Exported, Failure, FirstPoll, Shared},
-        module,
+        local::Local,
     },
     error::{Error, Result},
     plugin::{Plugin, Running},
@@ -133,8 +133,7 @@ impl<P: Plugin> Setup<P> {
         let made = Arc::new(Mutex::new(None));
         let making = {
             let config = serde_json::to_vec(&self.config)?;
-            let module = export::module::<InProcess<P>>();
-            let instance = module::create(module, HostRef::new(world.clone()), &config);
+            let instance = Local::create::<InProcess<P>>(world.clone(), &config);
             let made = made.clone();
             world.tasks.spawn(async move {
                 let result = instance.await;
@@ -154,7 +153,7 @@ impl<P: Plugin> Setup<P> {
                 return Err(Error::new("timed_out", text));
             }
         };
-        lock(&world.state).instance = Some(Arc::new(instance));
+        lock(&world.state).instance = Some(instance);
         if let Some((version, snapshot)) = self.snapshot
             && let Err(error) = harness.restore(version, &snapshot)
         {
@@ -164,6 +163,12 @@ impl<P: Plugin> Setup<P> {
         lock(&world.state).routes.extend(routes);
         Ok(harness)
     }
+}
+
+/// The module of a plugin that is compiled into this binary, for tests of hosts.
+#[doc(hidden)]
+pub fn module<P: Plugin>() -> ModuleRef {
+    export::module::<InProcess<P>>()
 }
 
 /// The plugin without what it would do to a library of its own: the test keeps its panic hook and its `tracing`.

@@ -9,9 +9,12 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Harness, tasks::lock};
+use super::{Harness, tasks::lock, world::World};
 use crate::{
-    abi::{Buffer, CallEnd, CallStart, Instance, Start},
+    abi::{
+        Buffer, CallEnd, Start,
+        local::{GoesOn, Local},
+    },
     error::{Error, Result},
     payload,
 };
@@ -91,7 +94,7 @@ impl Harness {
         let decoded = payload::decode(&snapshot);
         // As a host does before it keeps one.
         self.of_instance(move |instance, _| {
-            instance.read_back(version, &snapshot).unwrap_or(CallEnd::NoReply).into()
+            Start::Ready(instance.read_back(version, &snapshot).unwrap_or(CallEnd::NoReply))
         })?;
         decoded
     }
@@ -110,7 +113,9 @@ impl Harness {
     /// Runs what a host asks of an instance beside calls; its reply, if there is one.
     fn of_instance(
         &self,
-        mut start: impl FnMut(&Instance, &mut Context<'_>) -> CallStart + Send + 'static,
+        mut start: impl FnMut(&Local<World>, &mut Context<'_>) -> Start<CallEnd, GoesOn>
+        + Send
+        + 'static,
     ) -> Result<Option<Buffer>> {
         let Some(instance) = lock(&self.world.state).instance.clone() else {
             return Err(Error::new("gone", "the plugin was shut down"));
@@ -120,9 +125,9 @@ impl Harness {
             let ended = ended.clone();
             self.world.tasks.spawn(async move {
                 let started = poll_fn(|cx| Poll::Ready(start(&instance, cx))).await;
-                let end = match started.into_start() {
+                let end = match started {
                     Start::Ready(end) => end,
-                    Start::Pending(future) => future.await.unwrap_or_else(CallEnd::Panicked),
+                    Start::Pending(future) => future.await,
                 };
                 *lock(&ended) = Some(end);
             })

@@ -16,7 +16,7 @@ use super::{
     tasks::{Task, Tasks, lock},
 };
 use crate::{
-    abi::{Buffer, CallEnd, Counted, EventHandle, Instance, ReplyForm, Start},
+    abi::{Buffer, Counted, ReplyForm, Start, local::Local},
     name::{Pattern, validate_event_name},
 };
 
@@ -36,7 +36,7 @@ pub(super) struct World {
 #[derive(Default)]
 pub(super) struct State {
     /// `None` until it is made, and from its retirement on.
-    pub(super) instance: Option<Arc<Instance>>,
+    pub(super) instance: Option<Local<World>>,
     pub(super) retired: bool,
     pub(super) routes: Vec<Route>,
     /// Background tasks of the plugin.
@@ -176,7 +176,7 @@ impl World {
 /// Calls one handler. `instance` is there for every handler of the plugin.
 async fn call(
     clock: &Arc<Clock>,
-    instance: Option<Arc<Instance>>,
+    instance: Option<Local<World>>,
     handler: &Handler,
     event: Counted<HarnessEvent>,
 ) -> Ended {
@@ -188,13 +188,9 @@ async fn call(
     let Some(instance) = instance else {
         return Ended::rejected(handler.plugin, &handler.name, "the plugin is gone");
     };
-    let started = poll_fn(|cx| {
-        Poll::Ready({
-            instance.call(number, EventHandle::new(event.clone()), &ReplyForm::Json, cx)
-        })
-    });
-    // Declared after `instance` and so dropped before it, as every call must be.
-    let future = match started.await.into_start() {
+    let started =
+        poll_fn(|cx| Poll::Ready(instance.call(number, event.clone(), &ReplyForm::Json, cx)));
+    let future = match started.await {
         Start::Pending(future) => future,
         Start::Ready(end) => return ended(end),
     };
@@ -202,7 +198,7 @@ async fn call(
     let mut alarm = pin!(clock.alarm(handler.timeout, Purpose::HandlerTimeout));
     poll_fn(|cx| {
         if let Poll::Ready(end) = future.as_mut().poll(cx) {
-            return Poll::Ready(ended(end.unwrap_or_else(CallEnd::Panicked)));
+            return Poll::Ready(ended(end));
         }
         alarm
             .as_mut()

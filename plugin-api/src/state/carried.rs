@@ -34,7 +34,7 @@ const LONGEST_PATH: usize = 240;
 ///
 /// # Errors
 /// `encode`, with the path of the first value that cannot be carried.
-pub(super) fn encode<T: Serialize>(state: &T) -> Result<Buffer> {
+pub(crate) fn encode<T: Serialize>(state: &T) -> Result<Buffer> {
     match json::encode(&Checked { value: state, place: Place::ROOT }) {
         Ok(snapshot) => Ok(snapshot),
         // Noting the path costs, so it is done for those that fail alone.

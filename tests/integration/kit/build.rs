@@ -117,6 +117,17 @@ impl OutsideCrate {
         std::fs::read(files.get(self.name).expect("its library is built")).unwrap()
     }
 
+    /// What the compiler has against its source, each in one line.
+    pub(crate) fn mistakes(&self) -> Vec<String> {
+        let mut cargo = cargo(&self.path(), "check", &["--lib"]);
+        for_outside_crates(&mut cargo);
+        let output = cargo.output().unwrap();
+        assert!(!output.status.success(), "it compiles");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let errors = said.lines().filter(|line| line.starts_with("error"));
+        errors.filter(|line| !line.contains("could not compile")).map(str::to_owned).collect()
+    }
+
     /// The same versions of everything as in the workspace; cargo strikes out what is not needed.
     fn share_versions(&self) {
         std::fs::copy(workspace().join("Cargo.lock"), self.path().join("Cargo.lock")).unwrap();

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::*;
-use crate::abi::{CallEnd, CallStart};
+use crate::abi::{CallEnd, Start};
 
 #[payload]
 struct Saved {
@@ -219,10 +219,10 @@ fn a_restore_keeps_none_of_the_bytes_that_it_was_given() {
     let mut bytes = json!({"count": 7, "trick": "sleep"}).to_string().into_bytes();
     let started = instance.restore(2, &bytes, &mut cx);
     bytes.fill(b'?');
-    let CallStart::Pending(future) = started else { panic!("it waits") };
+    let Start::Pending(future) = started else { panic!("it waits") };
     let mut future = pin!(future);
     plugin.advance(SECOND);
-    assert!(matches!(future.as_mut().poll(&mut cx), Poll::Ready(Ok(CallEnd::NoReply))));
+    assert!(matches!(future.as_mut().poll(&mut cx), Poll::Ready(CallEnd::NoReply)));
     assert_eq!(count(&plugin), 7);
 }
 
@@ -286,7 +286,7 @@ fn a_snapshot_without_content_is_one() {
     let instance = plugin.world.state.lock().unwrap().instance.clone().unwrap();
     let mut cx = std::task::Context::from_waker(Waker::noop());
     match instance.snapshot(1, &mut cx) {
-        CallStart::Reply(bytes) => assert_eq!(&*bytes, b"null"),
+        Start::Ready(CallEnd::Reply(bytes)) => assert_eq!(&*bytes, b"null"),
         _ => panic!("expected bytes"),
     }
     plugin.restore(1, &plugin.snapshot_of(1).unwrap()).unwrap();

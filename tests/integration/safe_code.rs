@@ -1,0 +1,99 @@
+//! That safe code cannot do what breaks the host: programs that did, and that the compiler refuses.
+
+use crate::kit::OutsideCrate;
+
+/// What each of these programs keeps, mixes up or ends too early was a crash of the host, or memory that is used after it
+/// was freed. A program comes with all that the compiler has against it.
+const PROGRAMS: &[(&str, &str, &[&str])] = &[
+    (
+        "a plugin written by hand keeps itself and its context beyond its instance",
+        "use std::sync::Mutex;
+         use ksi_plugin_api::{Handler, Plugin, PluginRef, prelude::*, __private::{RawConfig, Restore, Snapshot}};
+         pub struct Kept;
+         static KEPT: Mutex<Option<(PluginRef<Kept>, Context)>> = Mutex::new(None);
+         impl Plugin for Kept {
+             const NAME: &'static str = \"kept\";
+             const VERSION: &'static str = \"1.0.0\";
+             const RUNTIME: bool = false;
+             const EMITS: &'static [&'static str] = &[];
+             const REQUIRES: &'static [&'static str] = &[];
+             const SNAPSHOTS: &'static [Snapshot<Self>] = &[Snapshot {
+                 version: 1,
+                 call: |taking| taking.run::<u8, _, _>(|plugin, ctx| {
+                     *KEPT.lock().unwrap() = Some((plugin, ctx));
+                     async { Ok(1) }
+                 }),
+             }];
+             const RESTORES: &'static [Restore<Self>] = &[Restore {
+                 version: 1,
+                 call: |restoring| restoring.run::<u8, _, _>(|plugin, ctx, _| {
+                     *KEPT.lock().unwrap() = Some((plugin, ctx));
+                     async { Ok(()) }
+                 }),
+                 read: |_| Ok(()),
+             }];
+             const HANDLERS: &'static [Handler<Self>] = &[Handler {
+                 name: \"keep\", summary: \"\", subscriptions: &[\"a:keep\"], priority: 0, timeout_ms: 0,
+                 blocking: false, payload_schema: || json!(null), reply_schema: || json!(null),
+                 call: |call| call.run::<u8, _, _>(|_| None, |plugin, ctx, give| {
+                     *KEPT.lock().unwrap() = Some((plugin, ctx));
+                     async move { ksi_plugin_api::__private::call_end(Ok(1), give) }
+                 }),
+             }];
+             async fn initialize(_: Context, _: RawConfig) -> Result<Self> { Ok(Kept) }
+         }",
+        &["Call::<'_, P>::run` is unsafe", "Restoring::<'_, P>::run` is unsafe", "Taking::<'_, P>::run` is unsafe"],
+    ),
+    (
+        "an instance is dropped while a call of it is pending",
+        "use ksi_plugin_api::abi::{HostRef, Instance, ModuleRef, module};
+         pub async fn make(plugin: ModuleRef, host: HostRef) -> Option<Instance> {
+             module::create(plugin, host, b\"{}\").await.ok()
+         }",
+        &["create` is unsafe"],
+    ),
+    (
+        "an event of one host is given to another one",
+        "use ksi_plugin_api::abi::{Content, EventHandle, HostRef, To};
+         pub fn send(host: &HostRef, other: &EventHandle) {
+             let _ = host.send(Some(other), To::Name(\"a:b\"), Content::Bytes(\"1\".into()));
+         }",
+        &["method `send` is private"],
+    ),
+    (
+        "a route of one host is given to another one",
+        "use std::task::Context;
+         use ksi_plugin_api::abi::{Content, HostRef, ReplyForm, To};
+         pub fn ask(host: &HostRef, other: &HostRef, cx: &mut Context<'_>) {
+             let route = other.resolve(\"a:b\").unwrap();
+             let _ = host.emit(None, To::Route(&route), Content::Bytes(\"1\".into()), cx);
+             let content = Content::Bytes(\"1\".into());
+             let _ = host.request(None, To::Route(&route), content, &ReplyForm::Json, cx);
+         }",
+        &["method `emit` is private", "method `request` is private"],
+    ),
+    (
+        "a library of its own kind hands out its instance",
+        "use ksi_plugin_api::abi::export::Exported;",
+        &["module `export` is private"],
+    ),
+    (
+        "the keys of a library that runs are given back",
+        "pub fn give_back() { ksi_plugin_api::abi::keyfix::delete_keys() }",
+        &["delete_keys` is unsafe"],
+    ),
+];
+
+#[test]
+fn what_would_break_the_host_takes_unsafe_code() {
+    let package = OutsideCrate::new("broken", "");
+    for (what, program, expected) in PROGRAMS {
+        package.write(program);
+        let mut said = package.mistakes();
+        said.sort();
+        assert_eq!(said.len(), expected.len(), "{what}: {said:#?}");
+        for (mistake, words) in said.iter().zip(*expected) {
+            assert!(mistake.contains(words), "{what}: {mistake}");
+        }
+    }
+}
