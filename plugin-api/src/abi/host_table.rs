@@ -1,7 +1,13 @@
 //! The functions by which a plugin reaches its host, and what stands behind them in the host.
 
 use std::{
-    future::Future, marker::PhantomData, mem::ManuallyDrop, ptr, sync::Arc, task::Context,
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    panic::resume_unwind,
+    ptr,
+    sync::Arc,
+    task::Context,
     time::Duration,
 };
 
@@ -190,6 +196,20 @@ impl<H: HostApi> Shims<H> {
         BoundaryFuture::of_host(future, move |waker| host.adopt_waker(waker))
     }
 
+    /// The same for a future that the host makes: on a thread that is about to end, it may have no more timers.
+    fn made_by_host<T, F>(host: &Arc<H>, make: impl FnOnce() -> F) -> BoundaryFuture<T>
+    where
+        T: 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        match guarded(make) {
+            Ok(future) => Self::of_host(host, future),
+            Err(message) => {
+                Self::of_host(host, poll_fn(move |_| resume_unwind(Box::new(message.to_text()))))
+            }
+        }
+    }
+
     /// Lets `begin` begin something with a waker that the host may keep, and makes what goes on a future that does the
     /// same.
     ///
@@ -296,7 +316,7 @@ impl<H: HostApi> Shims<H> {
     ) -> BoundaryFuture<WaitEnd> {
         // SAFETY: see above.
         let host = unsafe { Self::host(object) };
-        Self::of_host(&host, host.wait_for(pattern.as_str(), Duration::from_nanos(timeout)))
+        Self::made_by_host(&host, || host.wait_for(pattern.as_str(), Duration::from_nanos(timeout)))
     }
 
     unsafe extern "C" fn subscribe(
@@ -319,7 +339,7 @@ impl<H: HostApi> Shims<H> {
     unsafe extern "C" fn sleep(object: *const (), duration: u64) -> BoundaryFuture<u8> {
         // SAFETY: see above.
         let host = unsafe { Self::host(object) };
-        Self::of_host(&host, host.sleep(Duration::from_nanos(duration)))
+        Self::made_by_host(&host, || host.sleep(Duration::from_nanos(duration)))
     }
 
     unsafe extern "C" fn spawn(

@@ -35,10 +35,21 @@ pub(super) fn guarded_again<T>(body: impl FnOnce() -> T) -> Result<T, Buffer> {
 
 #[cold]
 fn message_of(payload: Box<dyn Any + Send>) -> Buffer {
-    let noted = LAST.with(|last| last.borrow_mut().take());
+    // A destructor of another thread-local may run after that of this one.
+    let noted = LAST.try_with(|last| last.borrow_mut().take()).ok().flatten();
     let text = noted.unwrap_or_else(|| payload_text(&*payload).to_owned());
     discard(payload);
     Buffer::from(&*text)
+}
+
+/// Runs `body` for somebody who has no way to hear of a panic in it: the hook tells it, as one on a thread of its own.
+pub(super) fn contained<T>(body: impl FnOnce() -> T) -> Option<T> {
+    GUARDS.with(|guards| {
+        let surround = guards.replace(0);
+        let result = catch_unwind(AssertUnwindSafe(body));
+        guards.set(surround);
+        result.map_err(discard).ok()
+    })
 }
 
 /// Drops a value whose own drop may panic.
@@ -55,7 +66,9 @@ pub fn install_hook(uncaught: impl Fn(&str) + Send + Sync + 'static) {
         let text = describe(info);
         match GUARDS.try_with(Cell::get) {
             Ok(0) | Err(_) => uncaught(&text),
-            Ok(_) => LAST.with(|last| *last.borrow_mut() = Some(text)),
+            Ok(_) => {
+                let _ = LAST.try_with(|last| *last.borrow_mut() = Some(text));
+            }
         }
     }));
 }
@@ -100,6 +113,16 @@ mod tests {
         assert_eq!(guarded(|| 7).ok(), Some(7));
         let message = guarded(|| panic!("boom {}", 1)).expect_err("it panics");
         assert!(message.to_text().contains("boom 1"), "{message:?}");
+    }
+
+    #[test]
+    fn what_is_contained_panics_for_nobody_and_the_guards_are_as_before() {
+        assert_eq!(contained(|| 7), Some(7));
+        let inside = guarded(|| {
+            assert_eq!(contained(|| std::panic::panic_any(Bomb)).map(drop), None);
+            GUARDS.get()
+        });
+        assert_eq!((inside.ok(), GUARDS.get()), (Some(1), 0));
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! The host must not keep a waker whose code lies in a plugin as if it were its own (waking it after the library is
 //! gone is a crash). Therefore both directions can recognise a waker that merely comes back: `unwrapped` finds the
 //! boundary waker inside a std waker, `own` finds this binary's std waker inside a boundary waker.
+//!
+//! A waker may be an author's own, which panics when it is woken, cloned or dropped. Nobody can be told: the panic goes to
+//! the log, and whoever was to be woken is not.
 
 use std::{
     mem::ManuallyDrop,
@@ -14,6 +17,8 @@ use std::{
 };
 
 use abi_stable::StableAbi;
+
+use super::panic::contained;
 
 /// The head of a waker that crosses. Behind it lies what `table` knows about.
 #[repr(C)]
@@ -57,6 +62,11 @@ impl<'a> Lent<'a> {
     }
 }
 
+/// A clone of `waker` for the other side; if that panics, one that wakes nobody.
+fn clone_of(waker: &Waker) -> *const WakerBase {
+    owned(contained(|| waker.clone()).unwrap_or_else(|| Waker::noop().clone()))
+}
+
 fn owned(waker: Waker) -> *const WakerBase {
     Box::into_raw(Box::new(Owned { base: WakerBase { table: &OWNED }, waker })).cast()
 }
@@ -64,11 +74,12 @@ fn owned(waker: Waker) -> *const WakerBase {
 static LENT: WakerTable = {
     unsafe extern "C" fn clone(base: *const WakerBase) -> *const WakerBase {
         // SAFETY: this table stands only in a `Lent`, which is alive during the poll that it was made for.
-        owned(unsafe { &*base.cast::<Lent<'_>>() }.waker.clone())
+        clone_of(unsafe { &*base.cast::<Lent<'_>>() }.waker)
     }
     unsafe extern "C" fn wake_by_ref(base: *const WakerBase) {
         // SAFETY: as in `clone`.
-        unsafe { &*base.cast::<Lent<'_>>() }.waker.wake_by_ref()
+        let lent = unsafe { &*base.cast::<Lent<'_>>() };
+        contained(|| lent.waker.wake_by_ref());
     }
     /// A lent waker is never owned by the other side, which wraps it in `ManuallyDrop`.
     unsafe extern "C" fn unreachable(_: *const WakerBase) {
@@ -80,19 +91,22 @@ static LENT: WakerTable = {
 static OWNED: WakerTable = {
     unsafe extern "C" fn clone(base: *const WakerBase) -> *const WakerBase {
         // SAFETY: this table stands only in an `Owned` that has not been dropped yet.
-        owned(unsafe { &*base.cast::<Owned>() }.waker.clone())
+        clone_of(&unsafe { &*base.cast::<Owned>() }.waker)
     }
     unsafe extern "C" fn wake(base: *const WakerBase) {
         // SAFETY: as in `clone`; `wake` consumes, so this is the last use.
-        unsafe { Box::from_raw(base.cast::<Owned>().cast_mut()) }.waker.wake()
+        let owned = unsafe { Box::from_raw(base.cast::<Owned>().cast_mut()) };
+        contained(|| owned.waker.wake());
     }
     unsafe extern "C" fn wake_by_ref(base: *const WakerBase) {
         // SAFETY: as in `clone`.
-        unsafe { &*base.cast::<Owned>() }.waker.wake_by_ref()
+        let owned = unsafe { &*base.cast::<Owned>() };
+        contained(|| owned.waker.wake_by_ref());
     }
     unsafe extern "C" fn drop(base: *const WakerBase) {
         // SAFETY: as in `wake`.
-        std::mem::drop(unsafe { Box::from_raw(base.cast::<Owned>().cast_mut()) })
+        let owned = unsafe { Box::from_raw(base.cast::<Owned>().cast_mut()) };
+        contained(|| std::mem::drop(owned));
     }
     WakerTable { clone, wake, wake_by_ref, drop }
 };
@@ -203,6 +217,37 @@ mod tests {
         assert_eq!(count.0.load(Ordering::SeqCst), 3);
         drop(ours);
         assert_eq!(Arc::strong_count(&count), 1);
+    }
+
+    struct Bomb;
+
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("in wake");
+        }
+    }
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_does_so_for_nobody_on_the_other_side() {
+        let lent = |waker: Waker, use_it: fn(Waker)| {
+            let lent = Lent::new(&waker);
+            // SAFETY: `lent` outlives each use.
+            let theirs = unsafe { borrowed(lent.as_base()) };
+            theirs.wake_by_ref();
+            use_it(Waker::clone(&theirs));
+            // The last reference is dropped on the other side.
+            let last = Waker::clone(&theirs);
+            std::mem::drop(waker);
+            std::mem::drop(last);
+        };
+        lent(Waker::from(Arc::new(Bomb)), Waker::wake);
+        lent(Waker::from(Arc::new(Bomb)), |waker| waker.wake_by_ref());
     }
 
     #[test]
