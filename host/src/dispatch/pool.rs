@@ -17,6 +17,7 @@ use async_task::{Runnable, Task};
 
 use super::{
     idle_io::IdleIo,
+    leaving::Sets,
     slot::{self, Slot, with_slot},
     stripe::Lease,
 };
@@ -47,6 +48,7 @@ pub(super) struct Pool {
     queue: Mutex<Queue>,
     more: Condvar,
     crew: Mutex<Crew>,
+    sets: Arc<Sets>,
 }
 
 #[derive(Default)]
@@ -97,6 +99,8 @@ impl Queue {
 /// The threads that are at work.
 #[derive(Default)]
 pub(super) struct Crew {
+    /// The number of its set.
+    set: u64,
     stop: Arc<AtomicBool>,
     pub(super) threads: Vec<WorkerThread>,
 }
@@ -108,12 +112,17 @@ pub(super) struct WorkerThread {
 
 impl Pool {
     /// A pool whose threads stay. One of them waits for I/O while it is idle.
-    pub(super) fn lasting(name: &'static str, limit: usize, io: IdleIo) -> Self {
-        Pool { io: Some(io), patience: None, ..Pool::new(name, limit, Duration::ZERO) }
+    pub(super) fn lasting(name: &'static str, limit: usize, io: IdleIo, sets: &Arc<Sets>) -> Self {
+        Pool { io: Some(io), patience: None, ..Pool::new(name, limit, Duration::ZERO, sets) }
     }
 
     /// A pool whose threads come when they are needed.
-    pub(super) fn new(name: &'static str, limit: usize, patience: Duration) -> Self {
+    pub(super) fn new(
+        name: &'static str,
+        limit: usize,
+        patience: Duration,
+        sets: &Arc<Sets>,
+    ) -> Self {
         Pool {
             name,
             limit,
@@ -122,6 +131,7 @@ impl Pool {
             queue: Mutex::default(),
             more: Condvar::new(),
             crew: Mutex::default(),
+            sets: sets.clone(),
         }
     }
 
@@ -171,11 +181,8 @@ impl Pool {
 
     /// Adds a thread, within the limit, if there is more work than threads that wait for it.
     fn add_missing(self: &Arc<Self>) {
+        self.let_go_of_those_that_left();
         let mut crew = self.crew();
-        // Those that left are joined and not forgotten: they count as ended only when their thread-locals are gone.
-        for thread in crew.threads.extract_if(.., |thread| thread.handle.is_finished()) {
-            let _ = thread.handle.join();
-        }
         let (missing, present) = {
             // Threads say that they leave under this lock.
             let queue = self.lock();
@@ -188,6 +195,29 @@ impl Pool {
             && let Err(error) = self.add_thread(&mut crew)
         {
             tracing::error!(%error, "no thread can be started for a blocking handler; it waits for one");
+        }
+    }
+
+    /// Has those joined that left by themselves. They are not forgotten: they have ended only when their thread-locals are
+    /// gone. And they are not waited for: this may be one of them.
+    fn let_go_of_those_that_left(&self) {
+        let (mut left, leaving) = {
+            let mut crew = self.crew();
+            let finished = |thread: &mut WorkerThread| thread.handle.is_finished();
+            let left: Vec<WorkerThread> = crew.threads.extract_if(.., finished).collect();
+            if left.is_empty() {
+                return;
+            }
+            // Under the lock: from here on the set has not ended, and who replaces it comes later.
+            (left, self.sets.leave_early(crew.set))
+        };
+        let slots: Vec<_> = left.iter().map(|thread| thread.slot.clone()).collect();
+        let handles = left.drain(..).map(|thread| thread.handle).collect();
+        if let Err((error, (_, handles))) = leaving.join(handles) {
+            tracing::warn!(%error, "threads that have left are joined later");
+            let back = handles.into_iter().zip(slots);
+            let back = back.map(|(handle, slot)| WorkerThread { handle, slot });
+            self.crew().threads.extend(back);
         }
     }
 
@@ -248,7 +278,7 @@ impl Pool {
 
     /// Starts `count` new threads and tells the old ones to leave, which are returned to be joined.
     pub(super) fn replace_crew(self: &Arc<Self>, count: usize) -> io::Result<Vec<JoinHandle<()>>> {
-        let mut fresh = Crew::default();
+        let mut fresh = Crew { set: self.sets.current(), ..Crew::default() };
         for _ in 0..count {
             if let Err(error) = self.add_thread(&mut fresh) {
                 self.dismiss(&fresh.stop);
@@ -363,5 +393,52 @@ impl Pool {
         queue.asleep -= 1;
         queue.waking = false;
         (queue, timed_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, sync::mpsc};
+
+    use super::*;
+
+    /// Waits for a task of its pool when its thread ends, as a plugin's thread-local may that emits to a blocking handler.
+    struct AsksAtTheEnd {
+        pool: Arc<Pool>,
+        answered: mpsc::Sender<u32>,
+    }
+
+    impl Drop for AsksAtTheEnd {
+        fn drop(&mut self) {
+            let (sender, receiver) = mpsc::channel();
+            Pool::spawn(&self.pool, async move {
+                let _ = sender.send(7);
+            })
+            .detach();
+            let answer = receiver.recv_timeout(Duration::from_secs(20));
+            let _ = self.answered.send(answer.unwrap_or_default());
+        }
+    }
+
+    thread_local! {
+        static ASKS: RefCell<Option<AsksAtTheEnd>> = const { RefCell::new(None) };
+    }
+
+    #[test]
+    fn a_thread_that_ends_may_ask_its_pool_for_more_and_waits_for_no_other_that_ends() {
+        let sets = Arc::new(Sets::default());
+        let pool = Arc::new(Pool::new("test", 4, Duration::from_millis(1), &sets));
+        let (answered, answers) = mpsc::channel();
+        for _ in 0..50 {
+            let asks = AsksAtTheEnd { pool: pool.clone(), answered: answered.clone() };
+            Pool::spawn(&pool, async move { ASKS.set(Some(asks)) }).detach();
+            // Whoever pushes now finds the thread at its end.
+            while !pool.crew().threads.iter().any(|thread| thread.handle.is_finished()) {
+                thread::yield_now();
+            }
+            Pool::spawn(&pool, async {}).detach();
+            assert_eq!(answers.recv_timeout(Duration::from_secs(30)), Ok(7));
+        }
+        drop(pool.replace_crew(0));
     }
 }

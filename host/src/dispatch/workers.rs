@@ -12,18 +12,22 @@
 //! where the limits are.
 
 use std::{
-    collections::BTreeSet,
     future::Future,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::{self, Thread},
+    sync::{Arc, Mutex, PoisonError},
+    thread::Thread,
     time::Duration,
 };
 
 use async_task::Task;
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::runtime::Handle;
 
-use super::{idle_io::IdleIo, pool::Pool, slot::Slot};
+use super::{
+    idle_io::IdleIo,
+    leaving::{NotJoined, Sets},
+    pool::Pool,
+    slot::Slot,
+};
 
 /// Plugins that begin or end at the same time; further ones wait.
 const LIFE_CYCLE: usize = 32;
@@ -37,6 +41,8 @@ pub(crate) struct Workers {
     blocking: Arc<Pool>,
     life_cycle: Arc<Pool>,
     sets: Arc<Sets>,
+    /// Threads that the system gave no thread to wait for. The lock makes exchanges happen one at a time.
+    not_joined: Mutex<Vec<NotJoined>>,
 }
 
 impl Workers {
@@ -45,13 +51,14 @@ impl Workers {
     /// # Errors
     /// The system gives no thread, or no descriptors to wait for I/O with.
     pub(crate) fn start(calls: usize, blocking: usize) -> io::Result<Self> {
-        let idle_io = IdleIo::new()?;
+        let (idle_io, sets) = (IdleIo::new()?, Arc::default());
         let workers = Workers {
             io: idle_io.handle().clone(),
-            calls: Arc::new(Pool::lasting("ksi-dispatch", calls, idle_io)),
-            blocking: Arc::new(Pool::new("ksi-blocking", blocking, IDLE)),
-            life_cycle: Arc::new(Pool::new("ksi-life-cycle", LIFE_CYCLE, IDLE)),
-            sets: Arc::default(),
+            calls: Arc::new(Pool::lasting("ksi-dispatch", calls, idle_io, &sets)),
+            blocking: Arc::new(Pool::new("ksi-blocking", blocking, IDLE, &sets)),
+            life_cycle: Arc::new(Pool::new("ksi-life-cycle", LIFE_CYCLE, IDLE, &sets)),
+            sets,
+            not_joined: Mutex::default(),
         };
         let mut crew = workers.calls.crew();
         for _ in 0..calls {
@@ -100,55 +107,41 @@ impl Workers {
     /// # Errors
     /// The system gives no thread; then the old ones stay at work.
     pub(crate) fn exchange(&self) -> io::Result<u64> {
+        let mut not_joined = self.not_joined.lock().unwrap_or_else(PoisonError::into_inner);
         // Counted first: whoever reads the number from here on knows that he needs an exchange after this one.
-        let set = self.sets.begin();
-        let exchanged = self.begin_exchange(set);
-        if exchanged.is_err() {
-            self.sets.end(set);
-        }
-        exchanged.map(|()| set)
-    }
-
-    fn begin_exchange(&self, set: u64) -> io::Result<()> {
-        let mut leaving = self.calls.replace_crew(self.calls.limit)?;
+        let leaving = self.sets.replace();
+        let set = leaving.set;
+        let mut threads = self.calls.replace_crew(self.calls.limit)?;
         for pool in [&self.blocking, &self.life_cycle] {
             // What waits there has lost its threads, and nobody may push again.
             let waiting = pool.lock().ready.len();
             let replaced = pool.replace_crew(waiting.min(pool.limit));
-            leaving.extend(replaced.or_else(|_| pool.replace_crew(0))?);
+            threads.extend(replaced.or_else(|_| pool.replace_crew(0))?);
         }
-        let sets = self.sets.clone();
-        // A thread of its own, because one of those that leave may be stuck in plugin code for ever.
-        thread::Builder::new().name("ksi-join".to_owned()).spawn(move || {
-            for thread in leaving {
-                // Workers catch what panics in a task, so there is no result to look at.
-                let _ = thread.join();
+        // By a thread of its own, because one of those that leave may be stuck in plugin code for ever.
+        not_joined.push((leaving, threads));
+        for (leaving, threads) in std::mem::take(&mut *not_joined) {
+            if let Err((error, threads)) = leaving.join(threads) {
+                tracing::error!(%error, "threads that leave are joined at the next exchange");
+                not_joined.push(threads);
             }
-            sets.end(set);
-        })?;
-        Ok(())
+        }
+        Ok(set)
     }
 
     /// The number of the set that is at work.
     pub(crate) fn current_set(&self) -> u64 {
-        self.sets.lock().next
+        self.sets.current()
     }
 
     /// Waits until every set up to number `set` has ended.
     pub(crate) async fn joined(&self, set: u64) {
-        loop {
-            let mut changed = std::pin::pin!(self.sets.changed.notified());
-            changed.as_mut().enable();
-            if self.sets.lock().leaving.first().is_none_or(|&first| first > set) {
-                return;
-            }
-            changed.await;
-        }
+        self.sets.joined(set).await;
     }
 
     /// How many sets have not ended although others have taken over.
     pub(crate) fn leaving(&self) -> usize {
-        self.sets.lock().leaving.len()
+        self.sets.left()
     }
 
     /// What the call threads that are at work are doing.
@@ -190,41 +183,9 @@ impl Drop for Workers {
     }
 }
 
-/// The sets of threads that have been told to leave and may still be there.
-#[derive(Default)]
-struct Sets {
-    state: Mutex<SetState>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct SetState {
-    next: u64,
-    leaving: BTreeSet<u64>,
-}
-
-impl Sets {
-    fn lock(&self) -> MutexGuard<'_, SetState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin(&self) -> u64 {
-        let mut state = self.lock();
-        let set = state.next;
-        state.next += 1;
-        state.leaving.insert(set);
-        set
-    }
-
-    fn end(&self, set: u64) {
-        self.lock().leaving.remove(&set);
-        self.changed.notify_waiters();
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, sync::mpsc};
+    use std::{io::Write, sync::mpsc, thread};
 
     use tokio::io::AsyncReadExt;
 

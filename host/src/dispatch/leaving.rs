@@ -1,0 +1,126 @@
+//! Threads that leave, until they are joined.
+//!
+//! A thread has ended only when its thread-locals are gone. Their destructors are plugin code, which may take any time and
+//! ask for further threads: so a thread of its own waits for them, which holds no lock meanwhile.
+//!
+//! Threads come in sets, one at work at a time. Some of a set leave early, because they have nothing to do; the rest leave
+//! together, when the next set takes over.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::Notify;
+
+/// The sets of threads, of which some threads may still be there.
+#[derive(Default)]
+pub(super) struct Sets {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// The number of the set that is at work.
+    current: u64,
+    /// By set, how many times threads of it are being joined.
+    joining: BTreeMap<u64, usize>,
+}
+
+/// Threads of a set that are to be joined; until this is dropped, the set has not ended.
+pub(super) struct Leaving {
+    sets: Arc<Sets>,
+    pub(super) set: u64,
+}
+
+/// Threads that nobody waits for yet.
+pub(super) type NotJoined = (Leaving, Vec<JoinHandle<()>>);
+
+impl Sets {
+    /// The set at work leaves, and the next one is at work from here on.
+    pub(super) fn replace(self: &Arc<Self>) -> Leaving {
+        let mut state = self.lock();
+        let set = state.current;
+        state.current += 1;
+        Self::leave(self, &mut state, set)
+    }
+
+    /// Threads of a set leave that has not ended.
+    pub(super) fn leave_early(self: &Arc<Self>, set: u64) -> Leaving {
+        Self::leave(self, &mut self.lock(), set)
+    }
+
+    fn leave(this: &Arc<Self>, state: &mut State, set: u64) -> Leaving {
+        *state.joining.entry(set).or_default() += 1;
+        Leaving { sets: this.clone(), set }
+    }
+
+    /// The number of the set that is at work.
+    pub(super) fn current(&self) -> u64 {
+        self.lock().current
+    }
+
+    /// How many sets have not ended although others have taken over.
+    pub(super) fn left(&self) -> usize {
+        let state = self.lock();
+        state.joining.range(..state.current).count()
+    }
+
+    /// Waits until every set up to number `set` has ended.
+    pub(super) async fn joined(&self, set: u64) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.lock().joining.first_key_value().is_none_or(|(&first, _)| first > set) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Leaving {
+    /// Joins the threads.
+    ///
+    /// # Errors
+    /// The system gives no thread that waits for them: here they are, not joined, with what says so.
+    pub(super) fn join(self, threads: Vec<JoinHandle<()>>) -> Result<(), (io::Error, NotJoined)> {
+        let (sender, receiver) = mpsc::channel::<NotJoined>();
+        let joins = thread::Builder::new().name("ksi-join".to_owned()).spawn(move || {
+            for (leaving, threads) in receiver {
+                for thread in threads {
+                    // Workers catch what panics in a task, so there is no result to look at.
+                    let _ = thread.join();
+                }
+                drop(leaving);
+            }
+        });
+        match joins {
+            Ok(_) => sender
+                .send((self, threads))
+                .map_err(|lost| (io::ErrorKind::BrokenPipe.into(), lost.0)),
+            Err(error) => Err((error, (self, threads))),
+        }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let mut state = self.sets.lock();
+        if let Some(joins) = state.joining.get_mut(&self.set) {
+            *joins -= 1;
+            if *joins == 0 {
+                state.joining.remove(&self.set);
+            }
+        }
+        drop(state);
+        self.sets.changed.notify_waiters();
+    }
+}
