@@ -251,7 +251,7 @@ impl Event {
     }
 
     fn encoded<'a>(&self, value: &Value, json: &'a OnceLock<Encoded>) -> &'a Encoded {
-        json.get_or_init(|| Encoded::within(value, self.emitter.limit))
+        Encoded::once(json, || Encoded::within(value, self.emitter.limit))
     }
 
     /// Its number.

@@ -1,9 +1,15 @@
 //! Rust values of a plugin that the host carries for it, without knowing what they are.
 //!
 //! A value's code (how it is dropped, how it becomes JSON) lies in the library of the plugin that made it. So a value goes
-//! with a [`Keeper`] that keeps that library mapped, and both things happen on dispatch workers alone.
+//! with a [`Keeper`] that keeps that library mapped, and both things happen where plugin code may run: on dispatch workers,
+//! and what cannot wait for one on a thread that ends with it. Anywhere else (a thread of another plugin, of the embedding
+//! program) that code could leave a thread-local, and so the library, for as long as the thread lives.
 
-use std::sync::Arc;
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    thread,
+};
 
 use ksi_plugin_api::abi::{Buffer, Failure, Value};
 
@@ -25,6 +31,27 @@ pub(crate) fn let_go(value: Value, keeper: Option<&Arc<dyn Keeper>>) {
     }
 }
 
+/// The value as JSON, by code of its maker.
+fn encode(value: &Value) -> Result<Buffer, Failure> {
+    if on_worker() {
+        return value.encode();
+    }
+    encode_elsewhere(value).unwrap_or_else(|error| {
+        let text = format!("no thread can be started that turns it into JSON: {error}");
+        Err(Failure::new("no_thread", &text))
+    })
+}
+
+/// The same on a thread of its own, which has ended with all its thread-locals when this returns.
+#[cold]
+fn encode_elsewhere(value: &Value) -> io::Result<Result<Buffer, Failure>> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("ksi-encode".to_owned());
+        let encoded = thread.spawn_scoped(scope, || value.encode())?.join();
+        Ok(encoded.unwrap_or_else(|_| Err(Failure::new("host_panicked", "it did not become JSON"))))
+    })
+}
+
 /// A value with what keeps its library.
 pub(crate) struct SharedValue {
     /// `None` only while it is dropped.
@@ -42,9 +69,9 @@ impl SharedValue {
         self.value.as_ref()
     }
 
-    /// The value as JSON. Where plugin code may run.
+    /// The value as JSON.
     pub(crate) fn encode(&self) -> Result<Buffer, Failure> {
-        self.value.as_ref().map_or_else(|| Ok("null".into()), Value::encode)
+        self.value.as_ref().map_or_else(|| Ok("null".into()), encode)
     }
 }
 
@@ -61,9 +88,21 @@ impl Drop for SharedValue {
 pub(crate) struct Encoded(Result<Buffer, Box<Unencodable>>);
 
 impl Encoded {
-    /// The value as JSON of `limit` bytes at the most. Runs the code of the value's maker.
+    /// What `cell` has, or else what is made now. Not by the cell: nobody is to wait for the code of a plugin, least of all
+    /// that code itself.
+    pub(crate) fn once(cell: &OnceLock<Encoded>, make: impl FnOnce() -> Encoded) -> &Encoded {
+        match cell.get() {
+            Some(encoded) => encoded,
+            None => {
+                let made = make();
+                cell.get_or_init(|| made)
+            }
+        }
+    }
+
+    /// The value as JSON of `limit` bytes at the most.
     pub(crate) fn within(value: &Value, limit: usize) -> Self {
-        match value.encode() {
+        match encode(value) {
             Ok(json) if json.len() <= limit => Encoded(Ok(json)),
             Ok(json) => {
                 let bytes = json.len();

@@ -121,9 +121,9 @@ impl Slot {
 /// place, which is cheap; a long chain of events would fill the stack.
 const NESTED: u64 = 8;
 
-/// Whether this thread is a dispatch worker.
+/// Whether this thread is a dispatch worker. Not any more when its thread-locals are going.
 pub(crate) fn on_worker() -> bool {
-    SLOT.with(|slot| slot.borrow().0.is_some())
+    SLOT.try_with(|slot| slot.borrow().0.is_some()).unwrap_or(false)
 }
 
 /// Whether a call may be polled here and now: on a dispatch worker, and not too deep inside others.
@@ -207,7 +207,7 @@ impl Drop for Restored<'_> {
 
 /// Looks at what this thread is doing, if it is a dispatch worker.
 pub(crate) fn with_slot<T>(look: impl FnOnce(&Slot) -> T) -> Option<T> {
-    SLOT.with(|slot| slot.borrow().0.as_deref().map(look))
+    SLOT.try_with(|slot| slot.borrow().0.as_deref().map(look)).ok().flatten()
 }
 
 /// The key of the handler whose call this thread polls, and the number of its event. A signal handler may ask.

@@ -79,7 +79,7 @@ impl ReportObject for PluginReport {
         };
         match &self.ended[index] {
             Ended::Replied(Reply::Bytes(bytes)) => Ok(Encoding::of(bytes)),
-            Ended::Replied(_) => match self.made(index).reply.get_or_init(encode).get() {
+            Ended::Replied(_) => match Encoded::once(&self.made(index).reply, encode).get() {
                 Ok(json) => Ok(Encoding::of(json)),
                 Err(failure) => Err(failure.texts()),
             },

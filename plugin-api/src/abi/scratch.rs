@@ -66,14 +66,15 @@ thread_local! {
 
 /// Lends a block to `call`. In the host.
 pub(super) fn lend<T>(call: impl FnOnce(&mut Scratch) -> T) -> T {
-    let block = BLOCKS.with(|blocks| blocks.borrow_mut().pop());
+    // A thread that ends has none: destructors of other thread-locals may call.
+    let block = BLOCKS.try_with(|blocks| blocks.borrow_mut().pop()).ok().flatten();
     let block = block.unwrap_or_else(|| Block(memory().block(SIZE)));
     let mut scratch = Scratch { block: block.0 };
     std::mem::forget(block);
     let result = call(&mut scratch);
     if !scratch.block.is_null() {
         let block = Block(scratch.block);
-        BLOCKS.with(|blocks| {
+        let _ = BLOCKS.try_with(|blocks| {
             let mut blocks = blocks.borrow_mut();
             if blocks.len() < KEPT {
                 blocks.push(block);
