@@ -150,3 +150,65 @@ impl Unencodable {
         (&self.code, &self.message)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::RefCell,
+        sync::{
+            Mutex, PoisonError,
+            atomic::{AtomicUsize, Ordering::SeqCst},
+        },
+    };
+
+    use ksi_plugin_api::__private::Layout;
+    use serde::{Serialize, Serializer};
+
+    use super::*;
+
+    /// The threads that turned a value into JSON, by their names, and how many thread-locals of theirs have gone.
+    static THERE: Mutex<Vec<Option<String>>> = Mutex::new(Vec::new());
+    static GONE: AtomicUsize = AtomicUsize::new(0);
+
+    struct CountsAtTheEnd;
+
+    impl Drop for CountsAtTheEnd {
+        fn drop(&mut self) {
+            GONE.fetch_add(1, SeqCst);
+        }
+    }
+
+    thread_local! {
+        static LEFT: RefCell<Option<CountsAtTheEnd>> = const { RefCell::new(None) };
+    }
+
+    #[derive(Clone, Layout)]
+    struct Note;
+
+    impl Serialize for Note {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let name = thread::current().name().map(str::to_owned);
+            THERE.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+            LEFT.set(Some(CountsAtTheEnd));
+            serializer.serialize_u8(7)
+        }
+    }
+
+    struct Keeps;
+
+    impl Keeper for Keeps {
+        fn drop_later(self: Arc<Self>, _: Value) {}
+    }
+
+    #[test]
+    fn code_of_a_plugin_leaves_nothing_on_a_thread_that_is_no_dispatch_worker() {
+        let value = Value::new(Note).unwrap_or_else(|_| panic!("its layout is proved"));
+        let shared = SharedValue::new(value, Arc::new(Keeps));
+        for read in 1..=3 {
+            assert_eq!(shared.encode().unwrap().to_text(), "7");
+            assert_eq!(GONE.load(SeqCst), read, "it has ended with its thread-locals");
+        }
+        let there = THERE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        assert_eq!(there, vec![Some("ksi-encode".to_owned()); 3]);
+    }
+}

@@ -6,6 +6,7 @@
 
 use std::{
     fmt::{Debug, Write},
+    io::{self, Write as _},
     sync::{
         PoisonError, RwLock,
         atomic::{AtomicU8, Ordering},
@@ -48,9 +49,11 @@ pub(crate) fn stop_forwarding() {
     let _last = HOST.write().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// Tells the host of a panic that nobody catches.
+/// Tells the host of a panic that nobody catches. Once the plugin has ended there is none to be told.
 pub(crate) fn uncaught_panic(message: &str) {
-    with_host(|host| host.log(1, "panic", message, ""));
+    if with_host(|host| host.log(1, "panic", message, "")).is_none() {
+        let _ = writeln!(io::stderr(), "a plugin that has ended panicked: {message}");
+    }
 }
 
 fn with_host<T>(use_it: impl FnOnce(&HostRef) -> T) -> Option<T> {

@@ -156,8 +156,8 @@ impl<P: Plugin> Exported for Running<P> {
     }
 
     fn leave_library() {
+        // The panic hook stays: thread-locals and threads of the plugin may panic after its end.
         log::stop_forwarding();
-        panic::remove_hook();
     }
 
     async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {

@@ -88,6 +88,21 @@ fn a_plugins_own_threads_and_wakers_work() {
 }
 
 #[test]
+fn a_waker_that_panics_is_logged_and_the_host_goes_on() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    client.emit("chaos:rude_wakers", json!({"millis": 5}));
+    for words in ["a waker panics on purpose", "the last of a waker panics on purpose"] {
+        until(
+            "it is logged",
+            || host.process.stderr(),
+            |text| text.lines().any(|line| line.contains(words) && line.contains("chaos")),
+        );
+    }
+    assert_eq!(client.emit("chaos:echo", json!(1)), 1);
+}
+
+#[test]
 fn background_tasks_run_on_and_are_bounded() {
     let host = TestHost::builder()
         .plugin("chaos.so", &Library::chaos())

@@ -114,6 +114,22 @@ fn a_context_that_is_kept_pins_the_generation_with_the_cause_until_it_is_let_go(
 }
 
 #[test]
+fn a_generation_leaves_memory_whatever_its_thread_locals_do_with_a_context_at_the_end() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    let words = ["emit", "pending", "blocking", "send", "sleep", "log", "spawn"];
+    for (generation, words) in (2..).zip(words) {
+        client.emit("chaos:last_words", json!(words));
+        client.emit("chaos:last_words_blocking", json!(words));
+        host.drop_in("chaos.so", &Library::chaos().version(generation));
+        host.until_live("chaos", generation as u64);
+        let module = host.until_unmapped("chaos");
+        assert_eq!(host.resources().libraries.len(), 1, "{words}: {module:#}");
+    }
+    host.stop().ok();
+}
+
+#[test]
 fn a_slow_or_failing_shutdown_holds_up_neither_the_new_generation_nor_the_unmapping() {
     for (how, millis) in [("sleep", 300), ("block", 300), ("panic", 0), ("hang", 0)] {
         let host = TestHost::builder()

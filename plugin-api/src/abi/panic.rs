@@ -1,7 +1,8 @@
 //! Catching a panic, and keeping its message and place.
 //!
 //! std in each library has a hook of its own. The default one prints a symbolised backtrace, which leaks tens of
-//! megabytes a time in a library that is later unmapped. So a plugin's hook only notes the message and the place.
+//! megabytes a time in a library that is later unmapped, and keeps that library's file mapped. So a plugin's hook only notes
+//! the message and the place, also when the plugin has ended.
 
 use std::{
     any::Any,
@@ -60,7 +61,8 @@ pub fn discard<T>(value: T) {
     }
 }
 
-/// Installs the hook of a plugin's library. `uncaught` is told of a panic on a thread of the plugin's own.
+/// Installs the hook of a plugin's library, for as long as the library is there. `uncaught` is told of a panic on a thread of
+/// the plugin's own, or in a destructor of a thread-local.
 pub fn install_hook(uncaught: impl Fn(&str) + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |info| {
         let text = describe(info);
@@ -71,11 +73,6 @@ pub fn install_hook(uncaught: impl Fn(&str) + Send + Sync + 'static) {
             }
         }
     }));
-}
-
-/// Gives up the hook, and with it what `uncaught` holds.
-pub fn remove_hook() {
-    drop(std::panic::take_hook());
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> String {
