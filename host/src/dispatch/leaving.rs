@@ -10,10 +10,15 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
-    thread::{self, JoinHandle},
+    thread,
 };
 
 use tokio::sync::Notify;
+
+use super::{
+    pool::WorkerThread,
+    slot::{Slot, Unreturned},
+};
 
 /// The sets of threads, of which some threads may still be there.
 #[derive(Default)]
@@ -26,8 +31,16 @@ pub(super) struct Sets {
 struct State {
     /// The number of the set that is at work.
     current: u64,
-    /// By set, how many times threads of it are being joined.
-    joining: BTreeMap<u64, usize>,
+    joining: BTreeMap<u64, Joining>,
+}
+
+/// Threads of a set that are being joined.
+#[derive(Default)]
+struct Joining {
+    /// How many times; with none left, all of them have ended.
+    times: usize,
+    /// What they are doing.
+    slots: Vec<Arc<Slot>>,
 }
 
 /// Threads of a set that are to be joined; until this is dropped, the set has not ended.
@@ -37,7 +50,7 @@ pub(super) struct Leaving {
 }
 
 /// Threads that nobody waits for yet.
-pub(super) type NotJoined = (Leaving, Vec<JoinHandle<()>>);
+pub(super) type NotJoined = (Leaving, Vec<WorkerThread>);
 
 impl Sets {
     /// The set at work leaves, and the next one is at work from here on.
@@ -54,7 +67,7 @@ impl Sets {
     }
 
     fn leave(this: &Arc<Self>, state: &mut State, set: u64) -> Leaving {
-        *state.joining.entry(set).or_default() += 1;
+        state.joining.entry(set).or_default().times += 1;
         Leaving { sets: this.clone(), set }
     }
 
@@ -67,6 +80,13 @@ impl Sets {
     pub(super) fn left(&self) -> usize {
         let state = self.lock();
         state.joining.range(..state.current).count()
+    }
+
+    /// What threads of the sets up to number `set` have not returned from.
+    pub(super) fn unreturned(&self, set: u64) -> Vec<Unreturned> {
+        let state = self.lock();
+        let slots = state.joining.range(..=set).flat_map(|(_, joining)| &joining.slots);
+        slots.filter_map(|slot| slot.unreturned()).collect()
     }
 
     /// Waits until every set up to number `set` has ended.
@@ -91,13 +111,14 @@ impl Leaving {
     ///
     /// # Errors
     /// The system gives no thread that waits for them: here they are, not joined, with what says so.
-    pub(super) fn join(self, threads: Vec<JoinHandle<()>>) -> Result<(), (io::Error, NotJoined)> {
+    pub(super) fn join(self, threads: Vec<WorkerThread>) -> Result<(), (io::Error, NotJoined)> {
+        self.note(&threads);
         let (sender, receiver) = mpsc::channel::<NotJoined>();
         let joins = thread::Builder::new().name("ksi-join".to_owned()).spawn(move || {
             for (leaving, threads) in receiver {
                 for thread in threads {
                     // Workers catch what panics in a task, so there is no result to look at.
-                    let _ = thread.join();
+                    let _ = thread.handle.join();
                 }
                 drop(leaving);
             }
@@ -111,12 +132,25 @@ impl Leaving {
     }
 }
 
+impl Leaving {
+    /// Remembers what the threads do, each once.
+    fn note(&self, threads: &[WorkerThread]) {
+        let mut state = self.sets.lock();
+        let Some(joining) = state.joining.get_mut(&self.set) else { return };
+        for WorkerThread { slot, .. } in threads {
+            if !joining.slots.iter().any(|known| Arc::ptr_eq(known, slot)) {
+                joining.slots.push(slot.clone());
+            }
+        }
+    }
+}
+
 impl Drop for Leaving {
     fn drop(&mut self) {
         let mut state = self.sets.lock();
-        if let Some(joins) = state.joining.get_mut(&self.set) {
-            *joins -= 1;
-            if *joins == 0 {
+        if let Some(joining) = state.joining.get_mut(&self.set) {
+            joining.times -= 1;
+            if joining.times == 0 {
                 state.joining.remove(&self.set);
             }
         }

@@ -106,7 +106,7 @@ pub(super) struct Crew {
 }
 
 pub(super) struct WorkerThread {
-    handle: JoinHandle<()>,
+    pub(super) handle: JoinHandle<()>,
     pub(super) slot: Arc<Slot>,
 }
 
@@ -201,7 +201,7 @@ impl Pool {
     /// Has those joined that left by themselves. They are not forgotten: they have ended only when their thread-locals are
     /// gone. And they are not waited for: this may be one of them.
     fn let_go_of_those_that_left(&self) {
-        let (mut left, leaving) = {
+        let (left, leaving) = {
             let mut crew = self.crew();
             let finished = |thread: &mut WorkerThread| thread.handle.is_finished();
             let left: Vec<WorkerThread> = crew.threads.extract_if(.., finished).collect();
@@ -211,13 +211,9 @@ impl Pool {
             // Under the lock: from here on the set has not ended, and who replaces it comes later.
             (left, self.sets.leave_early(crew.set))
         };
-        let slots: Vec<_> = left.iter().map(|thread| thread.slot.clone()).collect();
-        let handles = left.drain(..).map(|thread| thread.handle).collect();
-        if let Err((error, (_, handles))) = leaving.join(handles) {
+        if let Err((error, (_, left))) = leaving.join(left) {
             tracing::warn!(%error, "threads that have left are joined later");
-            let back = handles.into_iter().zip(slots);
-            let back = back.map(|(handle, slot)| WorkerThread { handle, slot });
-            self.crew().threads.extend(back);
+            self.crew().threads.extend(left);
         }
     }
 
@@ -268,7 +264,7 @@ impl Pool {
     }
 
     pub(super) fn add_thread(self: &Arc<Self>, crew: &mut Crew) -> io::Result<()> {
-        let slot = Arc::new(Slot::new(self.patience.is_none()));
+        let slot = Arc::new(Slot::new(self.name, self.patience.is_none()));
         let (pool, stop, own) = (self.clone(), crew.stop.clone(), slot.clone());
         let thread = thread::Builder::new().name(self.name.to_owned()).stack_size(STACK);
         let handle = thread.spawn(move || pool.work(&stop, own))?;
@@ -277,7 +273,7 @@ impl Pool {
     }
 
     /// Starts `count` new threads and tells the old ones to leave, which are returned to be joined.
-    pub(super) fn replace_crew(self: &Arc<Self>, count: usize) -> io::Result<Vec<JoinHandle<()>>> {
+    pub(super) fn replace_crew(self: &Arc<Self>, count: usize) -> io::Result<Vec<WorkerThread>> {
         let mut fresh = Crew { set: self.sets.current(), ..Crew::default() };
         for _ in 0..count {
             if let Err(error) = self.add_thread(&mut fresh) {
@@ -287,7 +283,7 @@ impl Pool {
         }
         let old = std::mem::replace(&mut *self.crew(), fresh);
         self.dismiss(&old.stop);
-        Ok(old.threads.into_iter().map(|thread| thread.handle).collect())
+        Ok(old.threads)
     }
 
     fn dismiss(&self, stop: &AtomicBool) {

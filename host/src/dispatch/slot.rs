@@ -52,6 +52,8 @@ pub(crate) struct Slot {
     /// [`EPOCH`]; 0 if it is polled for the first time and has its whole timeout.
     outermost: [AtomicU64; 2],
     due: AtomicU64,
+    /// What the thread is called.
+    pub(super) thread: &'static str,
     /// Whether it is a thread for calls, and not one that may be blocked.
     pub(super) for_calls: bool,
     /// It has taken its last task.
@@ -73,8 +75,8 @@ impl fmt::Debug for Slot {
 }
 
 impl Slot {
-    pub(super) fn new(for_calls: bool) -> Self {
-        Slot { for_calls, ..Slot::default() }
+    pub(super) fn new(thread: &'static str, for_calls: bool) -> Self {
+        Slot { thread, for_calls, ..Slot::default() }
     }
 
     /// Somebody else waits for what is polled from here on; who did before.
@@ -115,6 +117,24 @@ impl Slot {
         self.late[1].load(Ordering::Relaxed) == event
             && self.late[0].load(Ordering::Relaxed) == handler
     }
+
+    /// What the thread has not returned from, if it is in a poll; the numbers are 0 when that is no call.
+    pub(super) fn unreturned(&self) -> Option<Unreturned> {
+        let polls = self.polls.load(Ordering::Relaxed);
+        let Polled { handler, event, .. } = self.polled();
+        (!polls.is_multiple_of(2)).then_some(Unreturned { thread: self.thread, handler, event })
+    }
+}
+
+/// A poll that a thread has not returned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unreturned {
+    /// What the thread is called, like the others of its pool.
+    pub(crate) thread: &'static str,
+    /// The key of the handler whose call it is; 0 when it is no call but a task.
+    pub(crate) handler: u64,
+    /// The number of its event.
+    pub(crate) event: u64,
 }
 
 /// How many calls may be polled inside one another on one stack. A handler's emit polls the handlers of that event in
@@ -248,7 +268,7 @@ mod tests {
     fn a_slot_says_what_is_polled_and_then_what_was_polled_before_also_when_that_unwinds() {
         // A thread of its own becomes the worker.
         let worker = thread::spawn(|| {
-            enter(Arc::new(Slot::new(true)));
+            enter(Arc::new(Slot::new("worker", true)));
             polling(1, 10, None, || {
                 assert_eq!((present(), current_call()), (Some([1, 10, 1]), Some((1, 10))));
                 assert_eq!(polling(2, 20, None, present), (Some([2, 20, 2]), false));

@@ -26,7 +26,7 @@ use super::{
     idle_io::IdleIo,
     leaving::{NotJoined, Sets},
     pool::Pool,
-    slot::Slot,
+    slot::{Slot, Unreturned},
 };
 
 /// Plugins that begin or end at the same time; further ones wait.
@@ -139,6 +139,11 @@ impl Workers {
         self.sets.joined(set).await;
     }
 
+    /// What threads of the sets up to number `set` have not returned from.
+    pub(crate) fn unreturned(&self, set: u64) -> Vec<Unreturned> {
+        self.sets.unreturned(set)
+    }
+
     /// How many sets have not ended although others have taken over.
     pub(crate) fn leaving(&self) -> usize {
         self.sets.left()
@@ -190,7 +195,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::dispatch::watchdog;
+    use crate::dispatch::{slot, watchdog};
 
     fn block_on<T: Send + 'static>(
         workers: &Workers,
@@ -203,6 +208,27 @@ mod tests {
             })
             .detach();
         receiver.recv_timeout(Duration::from_secs(20)).expect("the task ends")
+    }
+
+    #[tokio::test]
+    async fn what_a_thread_that_is_to_leave_has_not_returned_from_is_told_until_it_returns() {
+        let workers = Workers::start(1, 1).unwrap();
+        let (release, stuck) = mpsc::channel::<()>();
+        let (entered, inside) = mpsc::channel();
+        let blocked = workers.spawn(async move {
+            slot::polling(7, 42, None, || {
+                let _ = entered.send(());
+                let _ = stuck.recv();
+            });
+        });
+        inside.recv_timeout(Duration::from_secs(20)).expect("it is stuck");
+        let set = workers.exchange().unwrap();
+        let call = Unreturned { thread: "ksi-dispatch", handler: 7, event: 42 };
+        assert_eq!(workers.unreturned(set), [call]);
+        drop(release);
+        blocked.await;
+        workers.joined(set).await;
+        assert_eq!(workers.unreturned(set), []);
     }
 
     #[tokio::test]

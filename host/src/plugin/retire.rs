@@ -31,7 +31,7 @@ use super::{
     policy::Policies,
 };
 use crate::{
-    dispatch::{ended::Ended, workers::Workers},
+    dispatch::{ended::Ended, slot::Unreturned, workers::Workers},
     event::{NewEvent, Payload},
     report::OutcomeKind,
     router::Router,
@@ -55,6 +55,9 @@ const RETRIES: [Duration; 8] = [
     Duration::from_secs(60),
     Duration::from_secs(300),
 ];
+
+/// How many stuck calls are named.
+const CALLS_TOLD: usize = 8;
 
 /// How far a generation has come on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -407,11 +410,42 @@ impl Retirer {
                 }
             }
         }
-        if timeout(PATIENCE, workers.joined(last)).await.is_err() {
-            let cause =
-                "a thread that may have run it is stuck in a call, of this plugin or of another";
-            self.pin(facts, retired, cause.to_owned());
-            workers.joined(last).await;
+        let mut told = None;
+        while timeout(PATIENCE, workers.joined(last)).await.is_err() {
+            let cause = self.stuck(workers.unreturned(last));
+            match &told {
+                None => self.pin(facts, retired, cause.clone()),
+                // Said once; what changes is for whoever asks.
+                Some(told) if *told != cause => retired.set(RetiredState::Pinned(cause.clone())),
+                Some(_) => (),
+            }
+            told = Some(cause);
+        }
+    }
+
+    /// What the threads that are waited for have not returned from, by name.
+    fn stuck(&self, unreturned: Vec<Unreturned>) -> String {
+        let named = |poll: &Unreturned| match self.router.info(poll.handler) {
+            Some(info) => format!("{}.{} with evt_{:x}", info.plugin, info.handler, poll.event),
+            None => format!("a task on a thread {}", poll.thread),
+        };
+        let mut names: Vec<String> = unreturned.iter().map(named).collect();
+        names.sort_unstable();
+        names.dedup();
+        let more = names.len().saturating_sub(CALLS_TOLD);
+        names.truncate(CALLS_TOLD);
+        if more > 0 {
+            names.push(format!("{more} more"));
+        }
+        match names.is_empty() {
+            true => "a thread that may have run it does not end: a destructor of a thread-local \
+                     keeps it"
+                .to_owned(),
+            false => format!(
+                "a thread that may have run it is stuck in a call, which cannot be ended from \
+                 outside: {}",
+                names.join(", ")
+            ),
         }
     }
 }
