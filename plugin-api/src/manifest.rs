@@ -155,7 +155,7 @@ macro_rules! __export_plugin {
             static HEADER: $crate::__private::LibHeader =
                 $crate::__private::header::<$plugin>();
         };
-        $crate::__key_fix!();
+        $crate::__unloadable!();
     };
 }
 

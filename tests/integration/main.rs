@@ -24,6 +24,7 @@ mod held;
 mod kept;
 mod lanes;
 mod layering;
+mod leftovers;
 mod lifecycle;
 mod limits;
 mod memory_limit;

@@ -6,10 +6,16 @@
 //! and the cause is told. A look puts back what can be put back, and runs again before each further attempt.
 
 mod environment;
+mod threads;
 
 use std::fmt;
 
+use ksi_plugin_api::abi::{module, unload::StartedThread};
+
 use super::load::{Closed, PluginLibrary};
+
+/// How many threads are asked for by name.
+const THREADS: usize = 256;
 
 /// Something in the process that needs a library's memory. Its text goes on from "its library stays in memory: ".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +37,31 @@ impl fmt::Display for Remaining {
 /// All that needs a library, each by name. Called when no code of the plugin runs on the host's threads any more, and
 /// again before each attempt to close it.
 pub(crate) fn before_close(library: &PluginLibrary) -> Vec<Remaining> {
-    let memory = library.memory();
-    // Each way to leave something behind adds what it finds.
-    environment::look(&memory)
+    let mut remaining = noted_by(library);
+    remaining.extend(environment::look(&library.memory()));
+    remaining
+}
+
+/// What the library itself has noted; one that was built before there were notes has none.
+fn noted_by(library: &PluginLibrary) -> Vec<Remaining> {
+    let mut threads = vec![StartedThread::default(); THREADS];
+    let Some(remains) = module::before_close(library.module, &mut threads) else {
+        return Vec::new();
+    };
+    let known = usize::try_from(remains.threads).unwrap_or(THREADS).min(THREADS);
+    let mut remaining = Vec::from_iter(threads::look(remains.threads, &threads[..known]));
+    if remains.exit_functions > 0 {
+        remaining.push(Remaining::new(
+            "the C library will call a function of it at the end of the process: it was registered with `on_exit`. Use `atexit`",
+        ));
+    }
+    if remains.timers > 0 {
+        remaining.push(Remaining::new(format!(
+            "{} timer(s) still call a function of it (`timer_create` with SIGEV_THREAD): end them with `timer_delete`",
+            remains.timers
+        )));
+    }
+    remaining
 }
 
 /// Closes a library that nothing needs; otherwise gives it back, with the reasons.

@@ -353,6 +353,7 @@ impl<P: Exported> Shims<P> {
             Self::snapshot,
             Self::restore,
             Self::read_back,
+            super::unload::before_close,
         ));
     }
 

@@ -8,7 +8,7 @@
 //! (polling over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call
 //! is polled first), [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask
 //! of the host; `host_table` and `host_ref` carry it over, `kept` the descriptors), [`module`] (what the host may ask of a
-//! plugin), [`export`] (how a plugin type becomes a module), [`local`] (an instance without a library) and [`keyfix`] (what
+//! plugin), [`export`] (how a plugin type becomes a module), [`local`] (an instance without a library) and [`unload`] (what
 //! makes a library unloadable).
 //!
 //! # Invariants
@@ -34,7 +34,6 @@ mod host_ref;
 mod host_table;
 pub mod json;
 mod kept;
-pub mod keyfix;
 pub mod layout;
 pub(crate) mod local;
 pub mod memory;
@@ -43,6 +42,7 @@ pub mod object;
 pub mod panic;
 pub mod probe;
 pub mod scratch;
+pub mod unload;
 pub mod value;
 pub mod waker;
 

@@ -8,7 +8,7 @@ use abi_stable::{
     library::RootModule,
     package_version_strings,
     sabi_types::VersionStrings,
-    std_types::RSlice,
+    std_types::{RSlice, RSliceMut},
     type_layout::TypeLayout,
 };
 
@@ -16,6 +16,7 @@ use super::{
     BoundaryFuture, Buffer, EventHandle, Failure, HostRef, ReplyForm, Start, Value,
     memory::Memory,
     scratch::{self, Scratch},
+    unload::{Remains, StartedThread},
     waker::{Lent, WakerBase, unwrapped},
 };
 
@@ -152,6 +153,10 @@ pub struct PluginModule {
     /// Needs no instance, but the library must have made one before.
     #[sabi(missing_field(option))]
     read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
+    /// What the C library and the kernel still have of the library, which is about to be closed; the threads among it, as far
+    /// as there is room.
+    #[sabi(missing_field(option))]
+    before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
 }
 
 impl PluginModule {
@@ -179,8 +184,18 @@ impl PluginModule {
             *const WakerBase,
         ) -> CallStart,
         read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
+        before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
     ) -> Self {
-        PluginModule { describe, create, call, destroy, snapshot, restore, read_back }
+        PluginModule {
+            describe,
+            create,
+            call,
+            destroy,
+            snapshot,
+            restore,
+            read_back,
+            before_close,
+        }
     }
 }
 
@@ -221,6 +236,16 @@ pub(super) fn check_layouts(
 /// The description that a library gives of itself.
 pub fn describe(module: ModuleRef) -> CallEnd {
     (module.describe())(super::memory::memory())
+}
+
+/// What the C library and the kernel still have of a library, and its threads as far as `threads` has room. `None` if the
+/// library was built before it could tell.
+///
+/// To be called before the library is closed, when no code of it runs any more but on threads that it started itself, and
+/// where its code may run.
+pub fn before_close(module: ModuleRef, threads: &mut [StartedThread]) -> Option<Remains> {
+    let before_close = module.before_close()?;
+    Some(before_close(RSliceMut::from_mut_slice(threads)))
 }
 
 /// Makes an instance. To be called, polled and dropped where plugin code may run.
