@@ -2,7 +2,7 @@
 //!
 //! In the order of the story: [`watch`] waits until a file has settled, [`private_copy`] copies it, [`manifest`] reads
 //! what it is from its bytes, [`probe`] lets a child process open it, and [`trial`] restore a copy of its state there
-//! ([`prepare`] puts these together, [`probed`] remembers what was found, [`aside`] has them give way to events); [`load`] opens it here, and [`generation`] is what it becomes ([`activate`]);
+//! ([`prepare`] puts these together, [`probed`] remembers what was found, [`aside`] has them give way to events); [`load`] opens it here, on a thread that stays ([`library_thread`]), and [`generation`] is what it becomes ([`activate`]);
 //! [`hand_over`] brings it the state of the live one ([`state`]); [`transaction`] runs the whole and swaps, as the folders
 //! ([`follow`]) or people ([`supervisor`], on [`own_thread`]) ask for it; [`retire`] lets the old generation go ([`letting_go`]),
 //! once nothing needs its library any more ([`leftovers`]).
@@ -30,6 +30,7 @@ pub(crate) mod kept_resources;
 pub(crate) mod kept_state;
 mod leftovers;
 mod letting_go;
+mod library_thread;
 pub(crate) mod load;
 pub(crate) mod manifest;
 mod ongoing;

@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     future::Future,
+    path::Path,
     sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
@@ -78,12 +79,9 @@ impl Activation {
         let started = Instant::now();
         let path = candidate.copy.path().to_owned();
         let header = candidate.manifest.header.clone();
-        let workers = &self.router.site.workers;
         let noted = crash::note(self.journal.as_ref(), &about(candidate, "its opening"));
-        let opened = workers.spawn_life_cycle(async move {
-            noted.during(|| PluginLibrary::open(&path, header.as_deref()))
-        });
-        let opened = opened.await;
+        let open = move |path: &Path| noted.during(|| PluginLibrary::open(path, header.as_deref()));
+        let opened = PluginLibrary::open_on_its_own_thread(path, open).await;
         let refused = |source| DeployError::Load { file: candidate.file.clone(), source };
         let library = opened.map_err(refused)?;
         candidate.timings.note("load", started.elapsed());

@@ -65,8 +65,12 @@ fn noted_by(library: &PluginLibrary) -> Vec<Remaining> {
 }
 
 /// Closes a library that nothing needs; otherwise gives it back, with the reasons.
-pub(super) fn close(library: PluginLibrary) -> Result<Closed, (PluginLibrary, Vec<Remaining>)> {
-    let remaining = before_close(&library);
+pub(super) fn close(mut library: PluginLibrary) -> Result<Closed, (PluginLibrary, Vec<Remaining>)> {
+    let mut remaining = before_close(&library);
+    // Not earlier: threads that are left may rely on that one.
+    if remaining.is_empty() && library.end_thread() {
+        remaining = before_close(&library);
+    }
     match remaining.is_empty() {
         true => Ok(library.close()),
         false => Err((library, remaining)),

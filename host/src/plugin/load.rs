@@ -8,6 +8,7 @@
 
 use std::{
     future::Future,
+    io,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -19,6 +20,8 @@ use ksi_plugin_api::abi::{
 };
 use thiserror::Error;
 
+use super::library_thread::LibraryThread;
+
 /// Why a library could not be loaded.
 #[derive(Debug, Error)]
 pub enum LoadError {
@@ -29,6 +32,14 @@ pub enum LoadError {
         path: PathBuf,
         /// What the loader says.
         source: libloading::Error,
+    },
+    /// There is no thread to open it on.
+    #[error("no thread can be started to open {path}: {source}", path = .path.display())]
+    Thread {
+        /// The private copy.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
     },
     /// It has no root module.
     #[error("{path} exports no plugin: {source}. Is the #[plugin] attribute there?", path = .path.display())]
@@ -69,6 +80,8 @@ pub(crate) struct PluginLibrary {
     library: Option<libloading::Library>,
     pub(crate) module: ModuleRef,
     path: PathBuf,
+    /// The thread that it was opened on.
+    thread: Option<LibraryThread>,
 }
 
 impl PluginLibrary {
@@ -80,7 +93,27 @@ impl PluginLibrary {
         let library = unsafe { open(path) }
             .map_err(|source| LoadError::Open { path: path.to_owned(), source })?;
         let module = root_module(&library, path, header)?;
-        Ok(PluginLibrary { library: Some(library), module, path: path.to_owned() })
+        Ok(PluginLibrary { library: Some(library), module, path: path.to_owned(), thread: None })
+    }
+
+    /// Has `open` open the library at `path` on a thread that stays until the library is about to be closed.
+    pub(crate) async fn open_on_its_own_thread(
+        path: PathBuf,
+        open: impl FnOnce(&Path) -> Result<Self, LoadError> + Send + 'static,
+    ) -> Result<Self, LoadError> {
+        let file = path.clone();
+        let no_thread = |source| LoadError::Thread { path: path.clone(), source };
+        let started = LibraryThread::start(move || open(&file));
+        let (opened, thread) = started.map_err(no_thread)?;
+        let ended = |_| no_thread(io::Error::other("the thread has ended"));
+        let mut library = opened.await.map_err(ended)??;
+        library.thread = Some(thread);
+        Ok(library)
+    }
+
+    /// Ends the thread that it was opened on; whether there was one.
+    pub(crate) fn end_thread(&mut self) -> bool {
+        self.thread.take().map(LibraryThread::end).is_some()
     }
 
     /// The addresses that it lies at, from its first byte to its last, or nothing where the system does not tell.

@@ -93,6 +93,10 @@ impl Original {
 }
 
 /// Emits the hidden functions, and the entry in `.fini_array`, into the library that is being compiled.
+///
+/// A link may hold several plugin crates: a test of two plugins, or a plugin that uses another one's event type. So the
+/// symbols are weak, and the first definition is taken for all. Link-time optimization puts the assembly of all crates into
+/// one piece, where a weak symbol too may be defined only once: hence the `.ifndef`. Deleting the keys twice does no harm.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __unloadable {
@@ -103,21 +107,23 @@ macro_rules! __unloadable {
             target_env = "gnu",
             any(target_arch = "x86_64", target_arch = "aarch64")
         ))]
-        mod __ksi_unloadable {
-            $crate::__hidden! {
-                "pthread_key_create" => $crate::abi::unload::keys::create,
-                "pthread_key_delete" => $crate::abi::unload::keys::delete,
-                "pthread_create" => $crate::abi::unload::threads::create,
-                "putenv" => $crate::abi::unload::strings::putenv,
-                "openlog" => $crate::abi::unload::strings::openlog,
-                "on_exit" => $crate::abi::unload::functions::on_exit,
-                "timer_create" => $crate::abi::unload::functions::timer_create,
-                "timer_delete" => $crate::abi::unload::functions::timer_delete,
+        const _: () = {
+            mod unloadable {
+                $crate::__hidden! {
+                    "pthread_key_create" => $crate::abi::unload::keys::create,
+                    "pthread_key_delete" => $crate::abi::unload::keys::delete,
+                    "pthread_create" => $crate::abi::unload::threads::create,
+                    "putenv" => $crate::abi::unload::strings::putenv,
+                    "openlog" => $crate::abi::unload::strings::openlog,
+                    "on_exit" => $crate::abi::unload::functions::on_exit,
+                    "timer_create" => $crate::abi::unload::functions::timer_create,
+                    "timer_delete" => $crate::abi::unload::functions::timer_delete,
+                }
+                #[used]
+                #[unsafe(link_section = ".fini_array")]
+                static DELETE_KEYS: extern "C" fn() = $crate::abi::unload::keys::delete_keys;
             }
-            #[used]
-            #[unsafe(link_section = ".fini_array")]
-            static DELETE_KEYS: extern "C" fn() = $crate::abi::unload::keys::delete_keys;
-        }
+        };
     };
 }
 
@@ -133,10 +139,12 @@ macro_rules! __hidden {
     )*};
     (@jump $jump:literal, $name:literal, $function:path) => {
         ::core::arch::global_asm!(
-            ::core::concat!(".globl ", $name),
+            ::core::concat!(".ifndef ", $name),
+            ::core::concat!(".weak ", $name),
             ::core::concat!(".hidden ", $name),
             ::core::concat!(".type ", $name, ",%function"),
             ::core::concat!($name, ": ", $jump, " {function}"),
+            ".endif",
             function = sym $function,
         );
     };
