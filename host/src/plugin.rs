@@ -46,6 +46,7 @@ mod probed;
 pub(crate) mod quarantine;
 pub(crate) mod registry;
 pub(crate) mod requirements;
+mod resident;
 pub(crate) mod retire;
 mod rollback;
 pub(crate) mod setback;

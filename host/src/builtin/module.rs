@@ -145,6 +145,7 @@ fn retired(old: &Retired) -> Value {
     let timings = old.timings().millis();
     json!({
         "generation": old.generation, "version": old.version, "state": state, "cause": cause, "timings_ms": timings,
+        "resident_kib": old.resident_kib(),
     })
 }
 

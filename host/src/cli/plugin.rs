@@ -81,6 +81,8 @@ pub(crate) struct Retired {
     pub(crate) state: String,
     pub(crate) cause: Option<String>,
     pub(crate) timings_ms: Option<Timings>,
+    /// What the host's process held when the generation had left memory.
+    pub(crate) resident_kib: Option<u64>,
 }
 
 /// How long steps took, in milliseconds, by their names.

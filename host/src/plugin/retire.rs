@@ -7,7 +7,7 @@
 //! ([`leftovers`](super::leftovers)); dlclose; and a look into the memory map.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -29,6 +29,7 @@ use super::{
     ongoing::One,
     persistence::Persistence,
     policy::Policies,
+    resident::resident_kib,
 };
 use crate::{
     dispatch::{ended::Ended, slot::Unreturned, workers::Workers},
@@ -77,6 +78,8 @@ pub(crate) struct Retired {
     pub(crate) version: String,
     state: Mutex<RetiredState>,
     timings: Mutex<Timings>,
+    /// What the process held when its code had left memory.
+    resident_kib: OnceLock<u64>,
 }
 
 impl Retired {
@@ -86,12 +89,18 @@ impl Retired {
             version: facts.manifest.version.clone(),
             state: Mutex::new(RetiredState::Draining),
             timings: Mutex::default(),
+            resident_kib: OnceLock::new(),
         })
     }
 
     /// How long the steps of its end took.
     pub(crate) fn timings(&self) -> Timings {
         self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the process held when this generation's code had left memory, in KiB.
+    pub(crate) fn resident_kib(&self) -> Option<u64> {
+        self.resident_kib.get().copied()
     }
 
     fn note(&self, step: &'static str, since: Instant) {
@@ -347,6 +356,9 @@ impl Retirer {
             Some(Closed::Unmapped) => {
                 drop(copy);
                 retired.note("unmap", began);
+                if let Some(kib) = resident_kib() {
+                    retired.resident_kib.get_or_init(|| kib);
+                }
                 retired.set(RetiredState::Unmapped);
             }
             Some(Closed::Mapped { cause, .. }) => {

@@ -37,6 +37,7 @@ pub(super) fn running(plugin: &Plugin, timings: &Timings, now: SystemTime) -> St
         ("trial", plugin.trial()),
     ];
     lines.extend(plugin.retired.iter().map(|old| ("old", Some(retired(old)))));
+    lines.push(("memory", growth(&plugin.retired)));
     lines.push(("took", Some(steps(timings))));
     lines.push(("hand-over", hand_over(timings)));
     let lines: Vec<(&str, String)> =
@@ -51,6 +52,23 @@ fn retired(old: &Retired) -> String {
     let took = if took.is_empty() { took } else { format!(" ({took})") };
     let cause = old.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
     format!("generation {}{version}, {}{took}{cause}", old.generation, old.state)
+}
+
+/// How much more the host's process holds with each replacement, by those that are remembered. Of fewer than four it says nothing:
+/// the first ones fill what later ones use again.
+fn growth(retired: &[Retired]) -> Option<String> {
+    let held: Vec<u64> = retired.iter().filter_map(|old| old.resident_kib).collect();
+    let (&[first, .., last], replacements @ 3..) = (held.as_slice(), held.len().saturating_sub(1))
+    else {
+        return None;
+    };
+    let each = last.saturating_sub(first) / u64::try_from(replacements).ok()?;
+    Some(match each {
+        0 => format!("the host did not grow with the last {replacements} replacements"),
+        kib => format!(
+            "the host grew by {kib} KiB with each of the last {replacements} replacements, from whatever cause"
+        ),
+    })
 }
 
 fn steps(timings: &Timings) -> String {
@@ -134,6 +152,20 @@ mod tests {
              took        settle 0.05 ms, copy 0.90 ms, manifest 0.02 ms, probe 1.90 ms, load 0.40 ms, init 0.10 ms, swap 0.00 ms\n\
              hand-over   hold 4.10 ms: quiet 1.00 ms, snapshot 0.50 ms, restore 0.70 ms\n"
         );
+    }
+
+    #[test]
+    fn what_replacements_leave_in_memory_is_told_once_there_were_some() {
+        let after = |held: &[u64]| {
+            let one = |(number, kib): (usize, &u64)| json!({"generation": number + 1, "state": "unmapped", "resident_kib": kib});
+            let retired: Vec<_> = held.iter().enumerate().map(one).collect();
+            told(json!({"name": "hello", "state": "live", "retired": retired}))
+        };
+        assert!(!after(&[]).contains("the host"));
+        assert!(!after(&[1, 2, 3]).contains("the host"));
+        let grown = "memory      the host grew by 1024 KiB with each of the last 3 replacements";
+        assert!(after(&[20_000, 21_000, 22_500, 23_072]).contains(grown));
+        assert!(after(&[20_000, 21_000, 19_000, 20_000]).contains("the host did not grow"));
     }
 
     #[test]
