@@ -5,6 +5,7 @@ use std::{
     fs,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -108,9 +109,29 @@ fn survives(host: &TestHost, plugin: &str, event: &str, data: &Value, replacemen
     answered
 }
 
+/// For a minute of it: `KSI_FIELD_SECONDS=60 cargo test -p ksi-tests --test integration started_for_each -- --nocapture`
 #[test]
 fn threads_that_are_started_for_each_event_and_not_waited_for_survive_replacement() {
-    survives(&host(), "leftovers", "leave:thread", &json!({}), 300);
+    let host = host();
+    survives(&host, "leftovers", "leave:thread", &json!({}), 300);
+    let seconds = std::env::var("KSI_FIELD_SECONDS").unwrap_or_default();
+    let Ok(seconds) = seconds.parse().map(Duration::from_secs) else { return };
+    let (began, mut replaced) = (Instant::now(), 0);
+    let before = host.resources();
+    let answered = while_emitting(&host, 3, "leave:thread", &json!({}), || {
+        while began.elapsed() < seconds {
+            reload(&host, "leftovers", 50);
+            replaced += 50;
+        }
+    });
+    host.until_unmapped("leftovers");
+    let after = host.resources();
+    println!(
+        "{answered} events, each with a thread, and {replaced} replacements in {:?}",
+        began.elapsed()
+    );
+    println!("{before:?}\n{after:?}");
+    assert_eq!(after.libraries.len(), 1, "{:?}", after.libraries);
 }
 
 #[test]

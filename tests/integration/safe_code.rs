@@ -79,7 +79,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "the keys of a library that runs are given back",
-        "pub fn give_back() { ksi_plugin_api::abi::keyfix::delete_keys() }",
+        "pub fn give_back() { ksi_plugin_api::abi::unload::keys::delete_keys() }",
         &["delete_keys` is unsafe"],
     ),
 ];

@@ -10,7 +10,7 @@ mod threads;
 
 use std::fmt;
 
-use ksi_plugin_api::abi::{module, unload::StartedThread};
+use ksi_plugin_api::abi::unload::StartedThread;
 
 use super::load::{Closed, PluginLibrary};
 
@@ -45,7 +45,7 @@ pub(crate) fn before_close(library: &PluginLibrary) -> Vec<Remaining> {
 /// What the library itself has noted; one that was built before there were notes has none.
 fn noted_by(library: &PluginLibrary) -> Vec<Remaining> {
     let mut threads = vec![StartedThread::default(); THREADS];
-    let Some(remains) = module::before_close(library.module, &mut threads) else {
+    let Some(remains) = library.remains(&mut threads) else {
         return Vec::new();
     };
     let known = usize::try_from(remains.threads).unwrap_or(THREADS).min(THREADS);

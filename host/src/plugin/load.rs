@@ -17,6 +17,7 @@ use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
 use ksi_plugin_api::abi::{
     CallEnd, HostRef, Instance, ModuleRef,
     module::{self, check_layout},
+    unload::{Remains, StartedThread},
 };
 use thiserror::Error;
 
@@ -114,6 +115,14 @@ impl PluginLibrary {
     /// Ends the thread that it was opened on; whether there was one.
     pub(crate) fn end_thread(&mut self) -> bool {
         self.thread.take().map(LibraryThread::end).is_some()
+    }
+
+    /// What the library has noted of itself that must not be there when it is closed; `None` if it was built before there were
+    /// notes. For whoever is about to close it.
+    pub(crate) fn remains(&self, threads: &mut [StartedThread]) -> Option<Remains> {
+        // SAFETY: whoever closes a library has seen to it that its code does not run any more (see `retire`), and asks
+        // for nothing else of it from here on.
+        unsafe { module::before_close(self.module, threads) }
     }
 
     /// The addresses that it lies at, from its first byte to its last, or nothing where the system does not tell.

@@ -160,6 +160,7 @@ pub struct PluginModule {
 }
 
 impl PluginModule {
+    #[expect(clippy::too_many_arguments, reason = "it takes one for each function of the table")]
     pub(super) const fn new(
         describe: extern "C" fn(&'static Memory) -> CallEnd,
         create: extern "C" fn(
@@ -186,16 +187,7 @@ impl PluginModule {
         read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
         before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
     ) -> Self {
-        PluginModule {
-            describe,
-            create,
-            call,
-            destroy,
-            snapshot,
-            restore,
-            read_back,
-            before_close,
-        }
+        PluginModule { describe, create, call, destroy, snapshot, restore, read_back, before_close }
     }
 }
 
@@ -241,9 +233,10 @@ pub fn describe(module: ModuleRef) -> CallEnd {
 /// What the C library and the kernel still have of a library, and its threads as far as `threads` has room. `None` if the
 /// library was built before it could tell.
 ///
-/// To be called before the library is closed, when no code of it runs any more but on threads that it started itself, and
-/// where its code may run.
-pub fn before_close(module: ModuleRef, threads: &mut [StartedThread]) -> Option<Remains> {
+/// # Safety
+/// No code of the library runs any more but on threads that it started itself: its instance is dropped, and the threads
+/// that polled it have ended. From here on it is only closed.
+pub unsafe fn before_close(module: ModuleRef, threads: &mut [StartedThread]) -> Option<Remains> {
     let before_close = module.before_close()?;
     Some(before_close(RSliceMut::from_mut_slice(threads)))
 }

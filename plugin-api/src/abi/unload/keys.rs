@@ -64,7 +64,10 @@ pub unsafe extern "C" fn delete(key: libc::pthread_key_t) -> libc::c_int {
 }
 
 /// Runs when the library is closed.
-pub extern "C" fn delete_keys() {
+///
+/// # Safety
+/// Nothing of this library runs any more: its std would go on using a key that is somebody else's by then.
+pub unsafe extern "C" fn delete_keys() {
     for slot in &KEYS {
         if let Some(key) = slot.load(SeqCst).checked_sub(1) {
             // SAFETY: glibc gave this key to this library, which has not deleted it.

@@ -14,13 +14,29 @@
 //!
 //! Linux with glibc on x86-64 and aarch64 only. Elsewhere the functions are not there, and nothing is noted.
 
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 pub mod functions;
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 pub mod keys;
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 pub mod strings;
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 pub mod threads;
 
 use abi_stable::{StableAbi, std_types::RSliceMut};
@@ -52,13 +68,21 @@ pub struct Remains {
 ///
 /// No code of the library may run meanwhile but on the threads that this finds.
 pub(super) extern "C" fn before_close(threads: RSliceMut<'_, StartedThread>) -> Remains {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[cfg(all(
+        target_os = "linux",
+        target_env = "gnu",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    ))]
     return Remains {
         threads: threads::before_close(threads.into_mut_slice()),
         exit_functions: functions::exit_functions(),
         timers: functions::timers(),
     };
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    #[cfg(not(all(
+        target_os = "linux",
+        target_env = "gnu",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )))]
     {
         let _ = threads;
         Remains::default()
@@ -66,13 +90,21 @@ pub(super) extern "C" fn before_close(threads: RSliceMut<'_, StartedThread>) -> 
 }
 
 /// A function of the C library, looked up once.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 struct Original {
     name: &'static std::ffi::CStr,
     found: std::sync::atomic::AtomicPtr<libc::c_void>,
 }
 
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 impl Original {
     const fn new(name: &'static std::ffi::CStr) -> Self {
         Original { name, found: std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()) }
@@ -121,7 +153,7 @@ macro_rules! __unloadable {
                 }
                 #[used]
                 #[unsafe(link_section = ".fini_array")]
-                static DELETE_KEYS: extern "C" fn() = $crate::abi::unload::keys::delete_keys;
+                static DELETE_KEYS: unsafe extern "C" fn() = $crate::abi::unload::keys::delete_keys;
             }
         };
     };

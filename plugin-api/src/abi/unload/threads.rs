@@ -13,14 +13,14 @@ use std::{
     ptr,
     sync::atomic::{
         AtomicPtr, AtomicU64, AtomicUsize,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     },
 };
 
 use super::{Original, StartedThread};
 
-/// What a thread begins with. It may be unwound: `pthread_exit` does so.
-type Start = extern "C-unwind" fn(*mut libc::c_void) -> *mut libc::c_void;
+/// What a thread begins with.
+type Start = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
 type Create = unsafe extern "C" fn(
     *mut libc::pthread_t,
     *const libc::pthread_attr_t,
@@ -51,6 +51,8 @@ static FIRST_BLOCK: [Slot; FIRST] = [const { Slot::new() }; FIRST];
 /// The blocks after the first, so many of them as are there.
 static FURTHER: [AtomicPtr<Slot>; BLOCKS - 1] =
     [const { AtomicPtr::new(ptr::null_mut()) }; BLOCKS - 1];
+/// How many threads have been started.
+static STARTED: AtomicU64 = AtomicU64::new(0);
 /// Where the next free slot may be.
 static HINT: AtomicUsize = AtomicUsize::new(0);
 
@@ -134,6 +136,7 @@ fn take() -> Option<&'static Slot> {
             if slot.state.load(Relaxed) == FREE
                 && slot.state.compare_exchange(FREE, BEGUN, AcqRel, Relaxed).is_ok()
             {
+                STARTED.fetch_add(1, SeqCst);
                 HINT.store((number + 1) % all, Relaxed);
                 return Some(slot);
             }
@@ -193,21 +196,82 @@ pub unsafe extern "C" fn create(
     result
 }
 
-extern "C-unwind" fn begin(slot: *mut libc::c_void) -> *mut libc::c_void {
+/// What a new thread runs: [`enter`], and then, in its own place, what it was started for.
+///
+/// `pthread_exit` unwinds a thread's whole stack. A function of Rust must not be unwound where it does not expect it, so none
+/// may be below: this one is gone when the other begins.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+extern "C" fn begin(slot: *mut libc::c_void) -> *mut libc::c_void {
+    core::arch::naked_asm!(
+        "sub rsp, 8",
+        "call {enter}",
+        "add rsp, 8",
+        "mov rdi, rdx",
+        "jmp rax",
+        enter = sym enter,
+    )
+}
+
+/// As above.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+extern "C" fn begin(slot: *mut libc::c_void) -> *mut libc::c_void {
+    core::arch::naked_asm!(
+        "stp x29, x30, [sp, #-16]!",
+        "bl {enter}",
+        "ldp x29, x30, [sp], #16",
+        "mov x16, x0",
+        "mov x0, x1",
+        "br x16",
+        enter = sym enter,
+    )
+}
+
+/// What a thread was started for, in the two registers that such a pair is returned in.
+#[repr(C)]
+struct Work {
+    start: *mut (),
+    argument: *mut libc::c_void,
+}
+
+/// The thread notes itself in the slot that was taken for it.
+extern "C" fn enter(slot: *mut libc::c_void) -> Work {
     // SAFETY: `create` passes this, a slot of the table that was taken for this thread.
     let slot = unsafe { &*slot.cast::<Slot>() };
-    let (start, argument) = (slot.start.load(Relaxed), slot.argument.load(Relaxed));
+    let work = Work { start: slot.start.load(Relaxed), argument: slot.argument.load(Relaxed) };
     // From here on the slot is the table's: it is freed when the kernel has no such thread.
     slot.state.store(packed(this_thread()), Release);
-    // SAFETY: `create` has stored a function of this type.
-    let start = unsafe { std::mem::transmute::<*mut (), Start>(start) };
-    start(argument)
+    work
 }
 
 /// How many threads of this library have not ended; the first of them are written to `found`.
 ///
 /// If there is none, the table gives up its memory: to be called when no other code of the library runs.
 pub(super) fn before_close(found: &mut [StartedThread]) -> u64 {
+    loop {
+        let started = STARTED.load(SeqCst);
+        let count = running(found);
+        if count > 0 {
+            return count;
+        }
+        // One that ended just now may have started another before, in a slot that had been looked at.
+        if STARTED.load(SeqCst) == started {
+            break;
+        }
+    }
+    for (number, block) in (1..).zip(&FURTHER) {
+        let slots = block.swap(ptr::null_mut(), AcqRel);
+        if !slots.is_null() {
+            // SAFETY: mapped by `add_block` with this size; no thread has a slot, and nobody takes one.
+            unsafe { libc::munmap(slots.cast(), size_of_block(number)) };
+        }
+    }
+    0
+}
+
+/// Looks at each slot once.
+fn running(found: &mut [StartedThread]) -> u64 {
     let mut places = found.iter_mut();
     let mut count = 0;
     for slot in blocks().flatten().filter(|slot| !slot.purge()) {
@@ -219,14 +283,51 @@ pub(super) fn before_close(found: &mut [StartedThread]) -> u64 {
             };
         }
     }
-    if count == 0 {
-        for (number, block) in (1..).zip(&FURTHER) {
-            let slots = block.swap(ptr::null_mut(), AcqRel);
-            if !slots.is_null() {
-                // SAFETY: mapped by `add_block` with this size; no thread has a slot, and nobody takes one.
-                unsafe { libc::munmap(slots.cast(), size_of_block(number)) };
-            }
-        }
-    }
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::mpsc::{Receiver, channel},
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    extern "C" fn wait(receiver: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: `start` passes a receiver that it has leaked for this.
+        let receiver = unsafe { Box::from_raw(receiver.cast::<Receiver<()>>()) };
+        let _ = receiver.recv();
+        ptr::null_mut()
+    }
+
+    /// More threads than the first block has slots, which end when what is returned is dropped.
+    #[test]
+    fn every_thread_has_a_slot_until_it_has_ended_and_then_all_are_free_again() {
+        assert_eq!(before_close(&mut []), 0);
+        let mut keep = Vec::new();
+        for _ in 0..2 * FIRST {
+            let (sender, receiver) = channel::<()>();
+            let (mut thread, argument) = (0, Box::into_raw(Box::new(receiver)).cast());
+            // SAFETY: `wait` takes what is passed, and every thread is joined or ends by itself.
+            let started = unsafe { create(&raw mut thread, ptr::null(), wait, argument) };
+            assert_eq!(started, 0);
+            keep.push((sender, thread));
+        }
+        let mut found = [StartedThread::default(); 3 * FIRST];
+        let count = before_close(&mut found);
+        assert_eq!(count, 2 * FIRST as u64);
+        assert!(blocks().count() > 1, "there are more threads than the first block has slots");
+        for (sender, thread) in keep {
+            drop(sender);
+            // SAFETY: it was started above, and is joined once.
+            unsafe { libc::pthread_join(thread, ptr::null_mut()) };
+        }
+        let began = Instant::now();
+        while before_close(&mut found) > 0 {
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", &found[..4]);
+        }
+        assert_eq!(blocks().count(), 1, "the table has given up its memory");
+    }
 }
