@@ -1,7 +1,7 @@
 //! The host's own handlers. They are registered with the router like any plugin's: there is no second mechanism
 //! beside events.
 //!
-//! [`system`] speaks of the host, [`module`] of its plugins, [`flow`] of the events between them, [`metrics`] of
+//! [`system`] speaks of the host, [`module`] of its plugins, [`state`] of what is kept of them, [`flow`] of the events between them, [`metrics`] of
 //! how calls ended, [`catalog`] gathers what
 //! events there are and what they take.
 
@@ -9,6 +9,7 @@ mod catalog;
 mod flow;
 mod metrics;
 mod module;
+mod state;
 mod system;
 
 use std::future::Future;
@@ -26,6 +27,7 @@ use ksi_plugin_api::abi::Counted;
 pub(crate) fn register(host: &Host) {
     system::register(host);
     module::register(host);
+    state::register(host);
     flow::register(host);
     metrics::register(host);
 }

@@ -486,8 +486,18 @@ impl Host {
     ///
     /// # Errors
     /// There is no such plugin or no earlier version, or it does not load, or cannot take the state over.
+    /// [`DeployError::LosesState`] if it can only go on from older state: then nothing has happened, and
+    /// [`rollback_forced`](Self::rollback_forced) goes back all the same.
     pub async fn rollback(&self, plugin: &str) -> Result<u64, DeployError> {
-        Ok(self.0.supervisor.rollback(plugin).await?.generation)
+        Ok(self.0.supervisor.rollback(plugin, false).await?.generation)
+    }
+
+    /// The same also if that gives up what the live version has done to the state. That is kept aside on the disk first.
+    ///
+    /// # Errors
+    /// As for [`rollback`](Self::rollback), or it cannot be kept aside.
+    pub async fn rollback_forced(&self, plugin: &str) -> Result<u64, DeployError> {
+        Ok(self.0.supervisor.rollback(plugin, true).await?.generation)
     }
 
     /// Unloads a plugin.

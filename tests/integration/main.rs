@@ -22,6 +22,7 @@ mod exclusive;
 mod folder;
 mod held;
 mod kept;
+mod kept_snapshots;
 mod lanes;
 mod layering;
 mod leftovers;

@@ -175,7 +175,7 @@ fn a_broken_snapshot_gives_way_to_the_one_before_and_is_kept_aside() {
         let host = builder.start();
         assert_eq!(value(&host), Some(3), "the last good one");
         let log = host.process.stderr();
-        assert!(log.contains("an earlier snapshot of its state is taken"), "{log}");
+        assert!(log.contains("it was started from an older snapshot"), "{log}");
         let builder = host.stopped();
         assert!(kept(&builder, "broken").exists(), "somebody may want to look at it");
         assert_eq!(value(&builder.start()), Some(3));
@@ -185,15 +185,17 @@ fn a_broken_snapshot_gives_way_to_the_one_before_and_is_kept_aside() {
 #[test]
 fn without_a_whole_snapshot_a_plugin_does_not_start_empty_and_it_says_what_to_do() {
     let builder = stopped_after(3, 4);
-    for kind in ["snapshot", "previous"] {
+    for kind in ["snapshot", "previous", "good"] {
         fs::write(kept(&builder, kind), "half of").unwrap();
     }
     let host = builder.start();
     let reason = host.until_refused("counter.so");
-    for words in ["counter.snapshot", "counter.previous", "move them away to start empty"] {
+    for words in
+        ["counter.snapshot", "counter.previous", "counter.good", "`ksi state drop counter`"]
+    {
         assert!(reason.contains(words), "{words}: {reason}");
     }
-    for kind in ["snapshot", "previous"] {
+    for kind in ["snapshot", "previous", "good"] {
         fs::remove_file(host.dir().join(format!("state/counter.{kind}"))).unwrap();
     }
     host.client().emit("module:load", json!({"path": host.file("counter.so")}));
@@ -206,7 +208,7 @@ fn a_kept_snapshot_that_is_newer_than_the_plugin_is_not_lost() {
     let old = Library::counter(1).keeping("[2,1]", "[2,1]");
     let host = builder.plugin("counter.so", &old).start();
     let reason = host.until_refused("counter.so");
-    for words in ["counter.snapshot", "of version 3", "restores [2, 1]", "move the snapshot away"] {
+    for words in ["counter.snapshot", "of version 3", "restores [2, 1]", "ksi state drop counter"] {
         assert!(reason.contains(words), "{words}: {reason}");
     }
     host.drop_in("counter.so", &Library::counter(2));

@@ -23,7 +23,7 @@ use crate::{
         registry::{Plugin, Registry},
         requirements,
         retire::{Retired, RetiredState},
-        supervisor::Deployed,
+        supervisor::{Aside, Deployed},
     },
     router::native::Failure,
 };
@@ -42,7 +42,13 @@ pub(super) fn register(host: &Host) {
     handle(host, named("module:reload", "Replaces a plugin by what its file holds now."), reload);
     handle(host, named("module:unload", "Unloads a plugin."), unload);
     let back = "Goes back to the version before the live one, with the plugin's state.";
-    handle(host, named("module:rollback", back), rollback);
+    let back = named("module:rollback", back).takes(
+        "force",
+        "bool",
+        false,
+        "Also if that gives up what the live version has done to its state",
+    );
+    handle(host, back, rollback);
 }
 
 #[derive(Deserialize)]
@@ -121,6 +127,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
     overview["keeps_state"] = json!(facts.writes());
     overview["persisted"] = persisted(host, name);
     overview["state_not_kept"] = not_kept(host, name);
+    overview["state_notice"] = json!(plugin.state_notice);
     overview["held"] = json!(held.unwrap_or(0));
     overview["requires"] = json!(facts.manifest.requires);
     overview["missing"] =
@@ -263,20 +270,46 @@ async fn unload(host: Host, ask: Named) -> Result<Value, Failure> {
     done("unloaded", host.inner().supervisor.unload(&ask.module_name).await)
 }
 
-async fn rollback(host: Host, ask: Named) -> Result<Value, Failure> {
-    done("rolled_back", host.inner().supervisor.rollback(&ask.module_name).await)
+#[derive(Deserialize)]
+struct Back {
+    module_name: String,
+    #[serde(default)]
+    force: bool,
+}
+
+async fn rollback(host: Host, ask: Back) -> Result<Value, Failure> {
+    done("rolled_back", host.inner().supervisor.rollback(&ask.module_name, ask.force).await)
 }
 
 fn done(status: &str, deployed: Result<Deployed, DeployError>) -> Result<Value, Failure> {
-    let Deployed { plugin, version, generation } = deployed.map_err(failure)?;
-    Ok(json!({ "status": status, "name": *plugin, "version": version, "generation": generation }))
+    let Deployed { plugin, version, generation, aside, lost } = deployed.map_err(failure)?;
+    let mut done =
+        json!({ "status": status, "name": *plugin, "version": version, "generation": generation });
+    if let Some(lost) = lost {
+        let (aside, not_aside) = told_aside(aside);
+        done["cost"] = lost.to_string().into();
+        done["lost"] = json!(lost);
+        done["kept_aside"] = aside;
+        done["not_kept_aside"] = not_aside;
+    }
+    Ok(done)
 }
 
-fn failure(error: DeployError) -> Failure {
+/// What people call the snapshot of what was given up, and why there is none.
+pub(super) fn told_aside(aside: Option<Aside>) -> (Value, Value) {
+    match aside {
+        Some(Ok(which)) => (which.into(), Value::Null),
+        Some(Err(reason)) => (Value::Null, reason.into()),
+        None => (Value::Null, Value::Null),
+    }
+}
+
+pub(super) fn failure(error: DeployError) -> Failure {
     let code = match &error {
         DeployError::NoSuchPlugin { .. } => "no_such_module",
         DeployError::NotLive { .. } => "not_live",
         DeployError::NothingBefore { .. } => "nothing_before",
+        DeployError::LosesState { .. } => "loses_state",
         DeployError::Stopping => "stopping",
         DeployError::Init { .. } | DeployError::InitTimedOut { .. } => "init_failed",
         _ => "refused",

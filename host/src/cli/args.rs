@@ -64,6 +64,9 @@ pub(crate) enum Command {
     Unload(Named),
     /// List the clients of the host, or end some of them
     Clients(Clients),
+    /// See, choose or give up what is kept of the plugins' state
+    #[command(subcommand)]
+    State(State),
     /// Draw who emits and who handles which event, with the counts seen so far
     Graph(Graph),
     /// Stop the host and wait until it is gone
@@ -206,12 +209,56 @@ pub(crate) struct Named {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The host goes back to its own copy of that version, with the state as it is, or as it was when that version was replaced.
+The host goes back to its own copy of that version, with the state as it is. If that version cannot read it, the state is as
+it was when that version was replaced: that gives up what was done since, so it is refused, with the cost, unless --force is
+given. What is given up is kept aside: see `ksi state list`.
 The file stays as it is, and is not loaded again until it changes or `ksi reload` asks for it. `ksi inspect` shows which
 versions are kept.")]
 pub(crate) struct Rollback {
     #[command(flatten)]
     pub(crate) named: Named,
+    /// Also if that gives up what the live version has done to its state
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A plugin's state is kept in --state of `ksi run`, a file for each snapshot, called:
+  newest     what the plugin starts from next
+  previous   the one before
+  good       the last one that the plugin was restored from; newer ones do not push it out
+  broken     what was the newest and is damaged
+  aside-1..  what was given up for an older one, by a rollback, `ksi state restore` or a start")]
+pub(crate) enum State {
+    /// List what is kept, of all plugins or of one
+    List(StateList),
+    /// Print a snapshot [default: the newest]
+    Show(StateOf),
+    /// Let a plugin go on from a snapshot [default: good, else previous]; what it has now is kept aside
+    Restore(StateOf),
+    /// Remove a snapshot [default: all that the plugin would start from, so that it starts empty]
+    Drop(StateOf),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StateList {
+    /// Only of this plugin
+    pub(crate) name: Option<String>,
+    /// Print the host's answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StateOf {
+    /// The plugin's name
+    pub(crate) name: String,
+    /// Which snapshot, as `ksi state list` calls it
+    pub(crate) which: Option<String>,
+    /// Print the host's answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -93,6 +93,7 @@ fn notes(plugins: &[Plugin], now: SystemTime, width: Option<usize>) -> Vec<Strin
             quarantined,
             plugin.missing(),
             not_kept,
+            plugin.state_notice.clone(),
             plugin.held(),
             plugin.rollbacks(),
         ];

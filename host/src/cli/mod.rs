@@ -25,6 +25,7 @@ mod graph;
 mod inspect;
 mod list;
 mod replace;
+mod state;
 mod stop;
 mod watch;
 // What those are made of.
@@ -64,6 +65,7 @@ fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Rollback(args) => replace::rollback(common, args),
         Command::Unload(args) => replace::unload(common, args),
         Command::Clients(args) => clients::clients(common, args),
+        Command::State(args) => state::state(common, args),
         Command::Graph(args) => graph::graph(common, args),
         Command::Stop => stop::stop(common),
     }

@@ -31,6 +31,8 @@ pub(crate) struct Plugin {
     pub(crate) keeps_state: Option<u64>,
     pub(crate) persisted: Option<Persisted>,
     state_not_kept: Option<NotKept>,
+    /// What somebody should know of the state that it has.
+    pub(crate) state_notice: Option<String>,
     /// Events that it requires and nobody handles.
     missing: Vec<String>,
     quarantined: Option<Quarantined>,
@@ -306,7 +308,7 @@ fn seconds(seconds: u64) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit as f64),

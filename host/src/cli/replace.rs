@@ -24,8 +24,12 @@ pub(crate) fn reload(common: &Common, args: Named) -> Result<(), Failure> {
     ask(common, "module:reload", &json!({"module_name": args.name}), args.json)
 }
 
-pub(crate) fn rollback(common: &Common, Rollback { named }: Rollback) -> Result<(), Failure> {
-    ask(common, "module:rollback", &json!({"module_name": named.name}), named.json)
+pub(crate) fn rollback(
+    common: &Common,
+    Rollback { named, force }: Rollback,
+) -> Result<(), Failure> {
+    let question = json!({"module_name": named.name, "force": force});
+    ask(common, "module:rollback", &question, named.json)
 }
 
 pub(crate) fn unload(common: &Common, args: Named) -> Result<(), Failure> {
@@ -54,6 +58,14 @@ fn sentence(answer: &Value) -> String {
     if let Some(generation) = answer.get("generation").and_then(Value::as_u64) {
         words.push_str(&format!(", generation {generation}"));
     }
+    if let Some(cost) = text("cost") {
+        words.push_str(&format!("; this gave up {cost}"));
+        match (text("kept_aside"), text("not_kept_aside")) {
+            (Some(aside), _) => words.push_str(&format!("; it is kept as {aside}")),
+            (None, Some(why)) => words.push_str(&format!("; it is not kept: {why}")),
+            (None, None) => {}
+        }
+    }
     words
 }
 
@@ -69,6 +81,10 @@ mod tests {
         let answer =
             json!({"status": "rolled_back", "name": "hello", "version": "0.1.0", "generation": 3});
         assert_eq!(sentence(&answer), "rolled back hello to 0.1.0, generation 3");
+        let answer = json!({"status": "rolled_back", "name": "hello", "version": "0.1.0", "generation": 3,
+            "cost": "what 4 calls did", "kept_aside": "aside-1"});
+        let expected = "rolled back hello to 0.1.0, generation 3; this gave up what 4 calls did; it is kept as aside-1";
+        assert_eq!(sentence(&answer), expected);
         let answer = json!({"status": "unloaded", "name": "hello", "generation": 2});
         assert_eq!(sentence(&answer), "unloaded hello, generation 2");
     }

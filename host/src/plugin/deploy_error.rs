@@ -121,7 +121,20 @@ pub enum DeployError {
         /// The file.
         file: PathBuf,
         /// At which step it failed.
-        source: PersistError,
+        source: Box<PersistError>,
+    },
+    /// Going back would give up state, and nobody has agreed to that.
+    #[error(
+        "going back to {to} of {plugin} would give up {cost}. To do it all the same, ask again with `--force` (\"force\": \
+         true): the state as it is now is kept aside then, and `ksi state list {plugin}` shows it"
+    )]
+    LosesState {
+        /// The plugin.
+        plugin: String,
+        /// The version to go back to.
+        to: String,
+        /// What it costs, and why.
+        cost: String,
     },
     /// The host went back from these very bytes, or died of them.
     #[error(
@@ -196,12 +209,14 @@ pub enum DeployError {
 }
 
 impl DeployError {
-    /// Whether the live generation did not give its state away, or the new one did not take it.
-    pub(crate) fn is_of_state(&self) -> bool {
+    /// Why the live generation did not give its state away, or the new one did not take it, if that was it.
+    pub(crate) fn of_state(&self) -> Option<&HandOverError> {
         match self {
-            DeployError::HandOver { .. } => true,
-            DeployError::Reinstated { source, .. } => source.is_of_state(),
-            _ => false,
+            // Nothing is wrong with the state.
+            DeployError::HandOver { source: HandOverError::NotAside { .. }, .. } => None,
+            DeployError::HandOver { source, .. } => Some(source),
+            DeployError::Reinstated { source, .. } => source.of_state(),
+            _ => None,
         }
     }
 
@@ -225,10 +240,12 @@ impl DeployError {
                 HandOverError::Snapshot(error) | HandOverError::Restore(error) => {
                     matches!(error, StateError::TimedOut { .. })
                 }
-                HandOverError::NoState | HandOverError::NoCommonVersion { .. } => false,
+                HandOverError::NoState
+                | HandOverError::NotAside { .. }
+                | HandOverError::NoCommonVersion { .. } => false,
             },
             DeployError::Persist { source, .. } => matches!(
-                source,
+                **source,
                 PersistError::State(StateError::TimedOut { .. }) | PersistError::NotDone(_)
             ),
             _ => false,

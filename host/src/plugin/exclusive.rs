@@ -31,9 +31,10 @@ use super::{
     activate::NotCreated,
     deploy_error::DeployError,
     generation::{Facts, FirstCalls, LiveInstance},
-    hand_over::{Giver, HandOverError, Held, PATIENCE, Wanted},
+    hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted},
     host_side::HostSide,
     manifest::Manifest,
+    persistence::KeptSnapshot,
     prepare::Candidate,
     retire::Legacy,
     state::{self, Snapshot, StateError},
@@ -59,6 +60,8 @@ struct Snapshots {
     next: Option<Snapshot>,
     /// For the old one, if it has to be made again.
     own: Option<Snapshot>,
+    /// What is given up, if that is asked for.
+    given_up: Option<GivenUp>,
     /// For people and programs: what the new version gets.
     how: &'static str,
 }
@@ -107,20 +110,25 @@ impl Supervisor {
         let policy = (self.policies)(&giver.facts.plugin);
         let mut held = self.hand_over.hold(&giver.host_side.gate_now(), policy).await;
         let released = async {
-            let bad = matches!(source, Source::Live(Wanted::Instead(_)));
+            let bad = matches!(source, Source::Live(Wanted::Instead { .. }));
             held.quiet(giver, bad).await?;
-            let snapshots = self.snapshots(giver, source, &mut held).await?;
+            let mut snapshots = self.snapshots(giver, source, &mut held).await?;
+            let aside = match snapshots.given_up.take() {
+                Some(given_up) => Some(self.keep_aside(&giver.facts, given_up).await?),
+                None => None,
+            };
             let instance = self.reclaim(giver, &held, bad).await?;
-            Ok((snapshots, instance))
+            Ok((snapshots, aside, instance))
         };
-        let (snapshots, instance) = match released.await {
+        let (snapshots, aside, instance) = match released.await {
             Ok(released) => released,
             Err(source) => {
                 let error = DeployError::HandOver { file, source };
                 return Err(self.let_go_unused(candidate, error));
             }
         };
-        let Snapshots { next, own, how } = snapshots;
+        let Snapshots { next, own, how, .. } = snapshots;
+        let restored = next.clone();
         let ready = match self.release(giver, instance, &mut held).await {
             Ok(()) => self.successor(number, candidate, next, &mut held).await,
             Err(source) => {
@@ -128,7 +136,12 @@ impl Supervisor {
             }
         };
         match ready {
-            Ok(ready) => Ok((ready, Arrived { held: Some(held), snapshot: own, how })),
+            Ok(ready) => {
+                let held = Some(held);
+                let arrived =
+                    Arrived { held, snapshot: own, restored, aside, ..Arrived::nothing(how) };
+                Ok((ready, arrived))
+            }
             Err(error) => Err(self.reinstate(giver, own, held, error).await),
         }
     }
@@ -142,24 +155,34 @@ impl Supervisor {
     ) -> Result<Snapshots, HandOverError> {
         let began = Instant::now();
         let snapshots = match source {
-            Source::Nowhere => Snapshots { next: None, own: None, how: "none" },
-            Source::Kept(kept) => Snapshots { next: Some(kept), own: None, how: "kept" },
+            Source::Nowhere => Snapshots { next: None, own: None, given_up: None, how: "none" },
+            Source::Kept(KeptSnapshot { snapshot, .. }) | Source::Orphaned(snapshot) => {
+                Snapshots { next: Some(snapshot), own: None, given_up: None, how: "kept" }
+            }
             Source::Live(Wanted::Version(version)) => {
                 let next = self.snapshot(giver, version, held).await?;
                 let own = match giver.facts.writes().filter(|own| *own != version) {
                     Some(own) => self.snapshot(giver, own, held).await?,
                     None => next.clone(),
                 };
-                Snapshots { next: Some(next), own: Some(own), how: "handed_over" }
+                let (next, own) = (Some(next), Some(own));
+                Snapshots { next, own, given_up: None, how: "handed_over" }
             }
             // It is not relied upon, but it may have to go on.
-            Source::Live(Wanted::Instead(next)) => {
-                let own = match giver.facts.writes() {
-                    Some(version) => self.snapshot(giver, version, held).await.ok(),
+            Source::Live(Wanted::Instead { state: next, aside }) => {
+                let taken = match giver.facts.writes() {
+                    Some(version) => {
+                        let taken = giver.snapshot(&self.router.site.workers, version, held.rest());
+                        Some(held.while_waiting("its snapshot was taken", taken).await?)
+                    }
                     None => None,
                 };
+                let own = taken.clone().and_then(Result::ok).or_else(|| next.clone());
+                let given_up = aside.zip(taken);
+                let given_up =
+                    given_up.map(|(aside, taken)| GivenUp { taken, required: aside.required });
                 let how = if next.is_some() { "as_of_the_swap" } else { "none" };
-                Snapshots { own: own.or_else(|| next.clone()), next, how }
+                Snapshots { next, own, given_up, how }
             }
         };
         held.note("snapshot", began);

@@ -106,6 +106,14 @@ pub enum HandOverError {
         /// What had not come to its end.
         step: String,
     },
+    /// The state that is to be given up could not be kept aside.
+    #[error(
+        "the state that it has now would be lost, and cannot be kept aside: {reason}. Nothing was changed"
+    )]
+    NotAside {
+        /// Why.
+        reason: String,
+    },
     /// The old generation gives no snapshot.
     #[error("the live generation cannot hand its state over: {0}")]
     Snapshot(#[source] StateError),
@@ -166,9 +174,27 @@ impl Giver {
 pub(crate) enum Wanted {
     /// A snapshot of this version.
     Version(u32),
-    /// Not what the giver has now, but an earlier snapshot; or nothing. For a giver that is bad: it is not asked, and
-    /// its calls are not waited for beyond the deadline.
-    Instead(Option<Snapshot>),
+    /// Not what the giver has now, but another snapshot; or nothing. Its calls are not waited for beyond the deadline.
+    Instead {
+        state: Option<Snapshot>,
+        /// What is kept of that which the giver has now. `None` for a giver that is bad: it is not asked.
+        aside: Option<AsideOf>,
+    },
+}
+
+/// A snapshot that is taken to be kept aside.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsideOf {
+    pub(crate) version: u32,
+    /// Without it, nothing is given up.
+    pub(crate) required: bool,
+}
+
+/// State that is given up.
+pub(crate) struct GivenUp {
+    pub(crate) taken: Result<Snapshot, StateError>,
+    /// It has to be on the disk before.
+    pub(crate) required: bool,
 }
 
 /// Hands state over, for one plugin at a time: two that hold their events could wait for each other.
@@ -191,6 +217,8 @@ pub(crate) struct HandedOver {
     pub(crate) held: Held,
     /// What was taken over.
     pub(crate) snapshot: Option<Snapshot>,
+    /// What was given up for it, if that was asked for.
+    pub(crate) aside: Option<GivenUp>,
 }
 
 impl Held {
@@ -278,9 +306,10 @@ impl HandOver {
         let Some(gate) = giver.host_side.gate() else { return Ok(None) };
         let mut held = self.hold(gate, policy).await;
         // However many events wait for somebody who is bad, going on with it is no better.
-        let bad = matches!(wanted, Wanted::Instead(_));
+        let bad = matches!(wanted, Wanted::Instead { .. });
         let quiet = held.quiet(giver, bad).await;
         let workers = &self.router.site.workers;
+        let mut aside = None;
         let snapshot = match wanted {
             Wanted::Version(version) => {
                 quiet?;
@@ -304,16 +333,23 @@ impl HandOver {
                 held.timings.note("restore", restoring);
                 Some(snapshot)
             }
-            // Whatever it still does, it is not asked.
-            Wanted::Instead(Some(snapshot)) => {
-                let began = Instant::now();
-                let restore = state::restore(workers, new.clone(), snapshot.clone(), held.rest());
-                restore.await.map_err(HandOverError::Restore)?;
-                held.note("restore", began);
-                Some(snapshot)
+            // Whatever it still does: it is given up.
+            Wanted::Instead { state, aside: wanted } => {
+                if let Some(AsideOf { version, required }) = wanted {
+                    let taken = giver.snapshot(workers, version, held.rest());
+                    let taken = held.while_waiting("its snapshot was taken", taken).await?;
+                    aside = Some(GivenUp { taken, required });
+                }
+                if let Some(snapshot) = &state {
+                    let began = Instant::now();
+                    let restore =
+                        state::restore(workers, new.clone(), snapshot.clone(), held.rest());
+                    restore.await.map_err(HandOverError::Restore)?;
+                    held.note("restore", began);
+                }
+                state
             }
-            Wanted::Instead(None) => None,
         };
-        Ok(Some(HandedOver { held, snapshot }))
+        Ok(Some(HandedOver { held, snapshot, aside }))
     }
 }

@@ -7,8 +7,9 @@ mod trouble;
 use std::{
     collections::BTreeMap,
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use ksi_plugin_api::abi::Instance;
@@ -20,7 +21,7 @@ use trouble::Troubles;
 use super::{
     announce::Announcer,
     generation::{Facts, LiveInstance},
-    kept_state::{Kept, KeptStateError, NewState, StateDir},
+    kept_state::{Kept, KeptState, KeptStateError, Listed, NewState, Place, StateDir},
     manifest::StateManifest,
     state::{self, Snapshot, StateError},
     supervisor::Supervisor,
@@ -48,17 +49,44 @@ pub enum PersistError {
     /// This version of the plugin cannot read it.
     #[error(
         "the kept snapshot {path} is of version {found}, written by version {by} of the plugin, and this file restores \
-         {restores:?}. Load a version that restores it, or move the snapshot away to start empty", path = .path.display()
+         {restores:?}. Load a version that restores it; {}", ways_out(plugin), path = .path.display()
     )]
     Version {
+        /// The plugin.
+        plugin: String,
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Its version.
         found: u32,
         /// The version of the plugin that wrote it.
         by: String,
         /// What the new version restores.
         restores: Vec<u32>,
+    },
+    /// It can be read, and was not restored.
+    #[error(
+        "the kept snapshot {} was not restored: {source}. Load a version that restores it; {}", .path.display(),
+        ways_out(plugin)
+    )]
+    NotRestored {
+        /// The plugin.
+        plugin: String,
+        /// The file.
+        path: PathBuf,
+        /// What its restore said.
+        source: StateError,
+    },
+    /// Of all that is kept, nothing can be read by this version of the plugin.
+    #[error(
+        "none of the kept snapshots can be read by this file: {}. Load a version that reads them; {}",
+        unread(snapshots),
+        ways_out(plugin)
+    )]
+    NoneReadable {
+        /// The plugin.
+        plugin: String,
+        /// The files, the newest first, and where in each the plugin's type does not fit.
+        snapshots: Vec<(PathBuf, String)>,
     },
     /// The plugin did not come to the point where its last snapshot is taken.
     #[error("it did not end in time, so its last snapshot was not taken: {running} did not return")]
@@ -69,6 +97,18 @@ pub enum PersistError {
     /// The system gives no thread to work with files.
     #[error("the file was not worked on: {0}")]
     NotDone(#[source] io::Error),
+}
+
+fn ways_out(plugin: &str) -> String {
+    format!(
+        "or see what there is with `ksi state list {plugin}`, choose another with `ksi state restore {plugin}`, or start \
+         empty after `ksi state drop {plugin}`"
+    )
+}
+
+fn unread(snapshots: &[(PathBuf, String)]) -> String {
+    let each = snapshots.iter().map(|(path, reason)| format!("{} ({reason})", path.display()));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// The snapshots on disk.
@@ -83,19 +123,33 @@ pub(crate) struct Persistence {
 /// The only place where a snapshot can come from when there is no live generation.
 pub(crate) struct KeptSnapshot {
     pub(crate) snapshot: Snapshot,
-    path: std::path::PathBuf,
+    pub(crate) path: PathBuf,
+    pub(crate) place: Place,
+    pub(crate) written: SystemTime,
+    /// Why it is not the newest, if it is not.
+    pub(crate) fallback: Option<String>,
     by: String,
 }
 
 impl KeptSnapshot {
-    /// The snapshot, if a version of the plugin restores it.
-    pub(crate) fn for_version(self, restores: &StateManifest) -> Result<Snapshot, PersistError> {
+    fn new(kept: KeptState) -> Self {
+        let KeptState { version, bytes, plugin_version, written, path, place, fallback } = kept;
+        let snapshot = Snapshot { version, bytes: Payload::from_json_bytes(bytes) };
+        KeptSnapshot { snapshot, path, place, written, fallback, by: plugin_version }
+    }
+
+    /// The same, if a version of the plugin restores it.
+    pub(crate) fn for_version(
+        self,
+        plugin: &str,
+        restores: &StateManifest,
+    ) -> Result<Self, PersistError> {
         let found = self.snapshot.version;
         if restores.restores.contains(&found) {
-            return Ok(self.snapshot);
+            return Ok(self);
         }
         let (path, by, restores) = (self.path, self.by, restores.restores.clone());
-        Err(PersistError::Version { path, found, by, restores })
+        Err(PersistError::Version { plugin: plugin.to_owned(), path, found, by, restores })
     }
 }
 
@@ -105,16 +159,109 @@ impl Persistence {
         Persistence { dir: Arc::new(dir), turns: Arc::default(), troubles }
     }
 
-    /// The last complete snapshot of a plugin.
-    pub(crate) async fn load(&self, plugin: &str) -> Result<Option<KeptSnapshot>, PersistError> {
+    /// The last complete snapshot of a plugin, beyond those that were tried.
+    pub(crate) async fn load(
+        &self,
+        plugin: &str,
+        tried: &[Place],
+    ) -> Result<Option<KeptSnapshot>, PersistError> {
+        let (dir, name, tried) = (self.dir.clone(), plugin.to_owned(), tried.to_owned());
+        let kept = on_files(move || dir.load_beyond(&name, &tried)).await??;
+        Ok(kept.map(KeptSnapshot::new))
+    }
+
+    /// One of the snapshots of a plugin.
+    pub(crate) async fn load_from(
+        &self,
+        plugin: &str,
+        place: Place,
+    ) -> Result<KeptSnapshot, PersistError> {
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
-        let Some(kept) = on_files(move || dir.load(&name)).await?? else { return Ok(None) };
-        if let Some(reason) = kept.fallback {
-            tracing::warn!(plugin, "an earlier snapshot of its state is taken: {reason}");
+        let kept = on_files(move || dir.load_from(&name, place)).await??;
+        Ok(KeptSnapshot::new(kept))
+    }
+
+    /// All that is kept, of one plugin or of all.
+    pub(crate) async fn list(&self, plugin: Option<&str>) -> Result<Vec<Listed>, PersistError> {
+        let (dir, name) = (self.dir.clone(), plugin.map(str::to_owned));
+        Ok(on_files(move || dir.list(name.as_deref())).await??)
+    }
+
+    /// Keeps a snapshot aside that is given up for another one. Which one it is then.
+    pub(crate) async fn store_aside(
+        &self,
+        facts: &Facts,
+        snapshot: Snapshot,
+    ) -> Result<Place, PersistError> {
+        let _turn = self.turns.take(Turn::Plugin(facts.plugin.clone())).await;
+        self.work(facts, snapshot, |dir, name, state| dir.store_aside(name, state)).await
+    }
+
+    /// Sets a kept snapshot aside, if it is there. Which one it is then.
+    pub(crate) async fn set_aside(
+        &self,
+        plugin: &str,
+        place: Place,
+    ) -> Result<Option<Place>, PersistError> {
+        let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
+        let (dir, name) = (self.dir.clone(), plugin.to_owned());
+        Ok(on_files(move || dir.set_aside(&name, place)).await??)
+    }
+
+    /// Sets the newest kept snapshot aside if it was written after this moment.
+    pub(crate) async fn set_aside_since(&self, plugin: &str, since: SystemTime) -> Option<Place> {
+        self.kept(plugin).filter(|kept| kept.written > since)?;
+        match self.set_aside(plugin, Place::Snapshot).await {
+            Ok(aside) => aside,
+            Err(error) => {
+                tracing::error!(plugin, "its newest snapshot is not kept aside: {error}");
+                None
+            }
         }
-        let bytes = Payload::from_json_bytes(kept.bytes);
-        let snapshot = Snapshot { version: kept.version, bytes };
-        Ok(Some(KeptSnapshot { snapshot, path: kept.path, by: kept.plugin_version }))
+    }
+
+    /// Makes one of the kept snapshots the newest, and sets the newest until now aside. Where that is then.
+    pub(crate) async fn make_newest(
+        &self,
+        plugin: &str,
+        kept: KeptSnapshot,
+    ) -> Result<Option<Place>, PersistError> {
+        let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
+        let (dir, name) = (self.dir.clone(), plugin.to_owned());
+        let made = on_files(move || {
+            let (bytes, plugin_version) = (kept.snapshot.bytes.as_json(), &*kept.by);
+            let state = NewState { version: kept.snapshot.version, bytes, plugin_version };
+            let aside = match kept.place {
+                Place::Snapshot => None,
+                _ => dir.set_aside(&name, Place::Snapshot)?,
+            };
+            // Written by a process that ended just before it was done: it would come before the one that is chosen.
+            if kept.place != Place::New {
+                dir.remove(&name, Place::New)?;
+            }
+            dir.store(&name, &state).map(|_| aside)
+        });
+        Ok(made.await??)
+    }
+
+    /// Removes kept snapshots of a plugin. Those that were there.
+    pub(crate) async fn remove(
+        &self,
+        plugin: &str,
+        places: Vec<Place>,
+    ) -> Result<Vec<Place>, PersistError> {
+        let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
+        let (dir, name) = (self.dir.clone(), plugin.to_owned());
+        let removed = on_files(move || {
+            let mut removed = Vec::new();
+            for place in places {
+                if dir.remove(&name, place)? {
+                    removed.push(place);
+                }
+            }
+            Ok::<_, KeptStateError>(removed)
+        });
+        Ok(removed.await??)
     }
 
     /// What is kept of a plugin, as far as that is known without a look at files.
@@ -127,15 +274,25 @@ impl Persistence {
         facts: &Facts,
         snapshot: Snapshot,
     ) -> Result<(), PersistError> {
+        self.work(facts, snapshot, |dir, name, state| dir.store(name, state).map(drop)).await
+    }
+
+    /// Works with files for a snapshot of this generation.
+    async fn work<T: Send + 'static>(
+        &self,
+        facts: &Facts,
+        snapshot: Snapshot,
+        work: impl FnOnce(&StateDir, &str, &NewState<'_>) -> Result<T, KeptStateError> + Send + 'static,
+    ) -> Result<T, PersistError> {
         let (dir, name) = (self.dir.clone(), facts.plugin.clone());
         let plugin_version = facts.manifest.version.clone();
-        let stored = on_files(move || {
+        let worked = on_files(move || {
             let bytes = snapshot.bytes.as_json();
             let state =
                 NewState { version: snapshot.version, bytes, plugin_version: &plugin_version };
-            dir.store(&name, &state)
+            work(&dir, &name, &state)
         });
-        stored.await?.map(drop).map_err(PersistError::File)
+        Ok(worked.await??)
     }
 
     /// Keeps what a live generation has now. `is_live` says whether it still is that. Whether it has answered.
@@ -232,6 +389,27 @@ impl Supervisor {
             let workers = &supervisor.router.site.workers;
             let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
             persistence.keep_live(workers, &facts, &live, is_live).await;
+        });
+    }
+
+    /// A live generation was restored from this snapshot: it is kept as the last good one, in the background.
+    pub(super) fn keep_restored(self: &Arc<Self>, facts: &Arc<Facts>, snapshot: Snapshot) {
+        let Some(persistence) = self.persistence.clone() else { return };
+        let (supervisor, facts) = (self.clone(), facts.clone());
+        self.thread.runtime().spawn(async move {
+            let _turn = persistence.turns.take(Turn::Plugin(facts.plugin.clone())).await;
+            // A later one was restored from something later.
+            if !supervisor.registry().is_live(&facts.plugin, facts.number) {
+                return;
+            }
+            let good =
+                persistence.work(&facts, snapshot, |dir, name, state| dir.store_good(name, state));
+            if let Err(error) = good.await {
+                tracing::error!(
+                    plugin = %facts.plugin, generation = facts.number,
+                    "what it was restored from is not kept beside the newest snapshots: {error}"
+                );
+            }
         });
     }
 

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use super::{
@@ -35,6 +36,8 @@ pub(crate) struct Plugin {
     /// Of the live generation, or of the last one there was.
     pub(crate) facts: Arc<Facts>,
     pub(crate) last_error: Option<String>,
+    /// What somebody should know of the state that the live generation has.
+    pub(crate) state_notice: Option<String>,
     pub(crate) retired: VecDeque<Arc<Retired>>,
     /// Generations that have left memory and the history.
     pub(crate) earlier_unmapped: usize,
@@ -75,6 +78,8 @@ pub(crate) struct Earlier {
     pub(crate) copy: Arc<PrivateCopy>,
     /// What it handed over to its successor, as long as that is on probation.
     pub(crate) state: Option<Snapshot>,
+    /// When that was.
+    pub(crate) replaced: SystemTime,
 }
 
 impl Plugin {
@@ -204,6 +209,7 @@ impl Registry {
                 plugin.last_error = None;
                 plugin.released = false;
                 plugin.orphaned = None;
+                plugin.state_notice = None;
                 plugin.live.replace(generation)
             }
             None => {
@@ -213,6 +219,7 @@ impl Registry {
                     live: Some(generation),
                     facts: facts.clone(),
                     last_error: None,
+                    state_notice: None,
                     retired: VecDeque::new(),
                     earlier_unmapped: 0,
                     previous: VecDeque::new(),

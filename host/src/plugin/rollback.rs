@@ -1,18 +1,26 @@
 //! Probation of a new version, and the way back to the one before it.
+//!
+//! Going back takes the state along. Where the earlier version cannot read it, what it had when it was replaced is taken
+//! instead, and what was done since is given up: by hand only with `force`, and either way told, with the newer state kept
+//! aside on the disk.
 
 use std::{
+    fmt,
     path::Path,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
+
+use serde::Serialize;
 
 use super::{
     deploy_error::DeployError,
     generation::Facts,
+    hand_over::HandOverError,
     policy::Policy,
     registry::Earlier,
     setback::Why,
-    state::Snapshot,
+    state::{Snapshot, common_version},
     supervisor::{Deployed, Supervisor},
     transaction::{Origin, Prepared},
     turns::Turn,
@@ -22,6 +30,41 @@ use crate::dispatch::tally::Counts;
 /// How often a version on probation is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Who wants to go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Somebody; with `force` also if that gives up state.
+    ByHand { force: bool },
+    /// The host itself, and only from this generation.
+    Automatic { from: u64 },
+}
+
+/// What going back gives up: what the later version has done to the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Cost {
+    /// Calls that were answered since the later version took over.
+    pub(crate) calls: u64,
+    /// For so many seconds it has been live.
+    pub(crate) seconds: u64,
+    /// Why the state as it is now cannot go on.
+    pub(crate) because: String,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = humantime::format_duration(Duration::from_secs(self.seconds));
+        let calls = match self.calls {
+            1 => "1 call that was".to_owned(),
+            calls => format!("{calls} calls that were"),
+        };
+        write!(
+            f,
+            "what {calls} answered in the last {since} did to its state, because {}",
+            self.because
+        )
+    }
+}
+
 /// An earlier version that the host goes back to, and why.
 pub(super) struct Return {
     earlier: Earlier,
@@ -29,8 +72,13 @@ pub(super) struct Return {
     bad: u64,
     reason: String,
     automatic: bool,
-    /// The bad version is not asked for its state: what its predecessor gave to it is taken.
+    /// The state of the bad version does not go on: what its predecessor gave to it is taken.
     as_of_the_swap: bool,
+    /// What the bad version has is kept aside.
+    asks_the_bad_one: bool,
+    cost: Option<Cost>,
+    /// What people call the newest snapshot of the bad version, where that was set aside.
+    aside: Option<String>,
 }
 
 impl Return {
@@ -50,6 +98,10 @@ impl Return {
         self.as_of_the_swap
     }
 
+    pub(super) fn asks_the_bad_one(&self) -> bool {
+        self.asks_the_bad_one
+    }
+
     pub(super) fn reason(&self) -> &str {
         &self.reason
     }
@@ -57,14 +109,22 @@ impl Return {
     pub(super) fn automatic(&self) -> bool {
         self.automatic
     }
+
+    pub(super) fn cost(&self) -> Option<&Cost> {
+        self.cost.as_ref()
+    }
+
+    pub(super) fn aside(&self) -> Option<&str> {
+        self.aside.as_deref()
+    }
 }
 
 impl Supervisor {
-    /// Goes back to the version before the live one; if `expected` is given, only from that generation, and by itself.
+    /// Goes back to the version before the live one.
     pub(super) async fn go_back(
         self: &Arc<Self>,
         name: &str,
-        expected: Option<u64>,
+        asked: Asked,
         reason: &str,
     ) -> Result<Deployed, DeployError> {
         let no_such = || DeployError::NoSuchPlugin { plugin: name.to_owned() };
@@ -74,7 +134,10 @@ impl Supervisor {
         let (bad, earlier) = {
             let registry = self.registry();
             let plugin = registry.plugins.get(name).ok_or_else(no_such)?;
-            let is_expected = expected.is_none_or(|number| number == plugin.facts.number);
+            let is_expected = match asked {
+                Asked::ByHand { .. } => true,
+                Asked::Automatic { from } => from == plugin.facts.number,
+            };
             if plugin.live.is_none() || !is_expected {
                 return Err(DeployError::NotLive { plugin: name.to_owned() });
             }
@@ -83,20 +146,46 @@ impl Supervisor {
             };
             (plugin.facts.clone(), earlier.clone())
         };
-        let back = |as_of_the_swap| Return {
+        let automatic = matches!(asked, Asked::Automatic { .. });
+        let back = |cost| Return {
             earlier: earlier.clone(),
-            as_of_the_swap,
             bad: bad.number,
             reason: reason.to_owned(),
-            automatic: expected.is_some(),
+            automatic,
+            as_of_the_swap: false,
+            asks_the_bad_one: true,
+            cost,
+            aside: None,
         };
-        let deployed = match self.deploy_earlier(&file, back(false)).await {
-            // The bad version does not give its state away. What its predecessor gave to it is still there.
-            Err(error) if error.is_of_state() && earlier.state.is_some() => {
+        let cost = unreadable(&bad, &earlier).map(|because| cost(&bad, &earlier, because));
+        agreed(asked, &bad, &earlier, cost.as_ref())?;
+        let deployed = match self.deploy_earlier(&file, back(cost.clone())).await {
+            // The bad version does not give its state away, or the earlier one does not take it. What the earlier one gave
+            // to it is still there.
+            Err(error) if error.of_state().is_some() && earlier.state.is_some() => {
+                let cost = cost.unwrap_or_else(|| self::cost(&bad, &earlier, error.to_string()));
+                agreed(asked, &bad, &earlier, Some(&cost))?;
                 tracing::warn!(plugin = name, "taking the state as of the swap, because: {error}");
-                self.deploy_earlier(&file, back(true)).await
+                let asks_the_bad_one = matches!(error.of_state(), Some(HandOverError::Restore(_)));
+                let aside = match &self.persistence {
+                    Some(persistence) if !asks_the_bad_one => {
+                        persistence.set_aside_since(name, earlier.replaced).await
+                    }
+                    _ => None,
+                };
+                let aside = aside.map(|place| place.to_string());
+                let back = Return {
+                    as_of_the_swap: true,
+                    asks_the_bad_one,
+                    aside: aside.clone(),
+                    ..back(Some(cost.clone()))
+                };
+                self.deploy_earlier(&file, back).await.map(|deployed| {
+                    let aside = deployed.aside.clone().or(aside.map(Ok));
+                    Deployed { aside, lost: Some(cost), ..deployed }
+                })
             }
-            deployed => deployed,
+            deployed => deployed.map(|deployed| Deployed { lost: cost, ..deployed }),
         };
         let deployed = match deployed {
             Err(error @ DeployError::Down { .. }) => {
@@ -106,7 +195,7 @@ impl Supervisor {
             }
             deployed => deployed?,
         };
-        self.quarantine(&bad, reason, expected.is_some());
+        self.quarantine(&bad, reason, automatic);
         self.keep_now(name);
         Ok(deployed)
     }
@@ -164,6 +253,44 @@ impl Supervisor {
     }
 }
 
+/// Why the earlier version cannot go on with the state as it is now, if that can be seen without trying.
+fn unreadable(bad: &Facts, earlier: &Earlier) -> Option<String> {
+    let writes = bad.manifest.state.as_ref()?;
+    let (new, old) = (&bad.manifest.version, &earlier.facts.manifest.version);
+    let Some(restores) = &earlier.facts.manifest.state else {
+        return Some(format!("{old} keeps no state"));
+    };
+    // Without any state to go back to, it is refused for that.
+    let older = earlier.state.is_some() && common_version(writes, restores).is_none();
+    older.then(|| {
+        let (writes, restores) = (&writes.writes, &restores.restores);
+        format!("{new} writes snapshots of versions {writes:?}, and {old} restores {restores:?}")
+    })
+}
+
+fn cost(bad: &Facts, earlier: &Earlier, because: String) -> Cost {
+    let counts = bad.counts();
+    let seconds = SystemTime::now().duration_since(earlier.replaced).unwrap_or_default().as_secs();
+    Cost { calls: counts.replied + counts.no_reply, seconds, because }
+}
+
+/// Nobody gives up state by hand without saying so.
+fn agreed(
+    asked: Asked,
+    bad: &Facts,
+    earlier: &Earlier,
+    cost: Option<&Cost>,
+) -> Result<(), DeployError> {
+    match (asked, cost) {
+        (Asked::ByHand { force: false }, Some(cost)) => Err(DeployError::LosesState {
+            plugin: bad.plugin.to_string(),
+            to: earlier.facts.manifest.version.clone(),
+            cost: cost.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 struct Probation {
     supervisor: Weak<Supervisor>,
     facts: Arc<Facts>,
@@ -191,7 +318,9 @@ impl Probation {
                     plugin = %facts.plugin, version = %facts.manifest.version, generation = facts.number,
                     "going back to the version before: {reason}"
                 );
-                let back = supervisor.go_back(&facts.plugin, Some(facts.number), &reason).await;
+                let back = supervisor
+                    .go_back(&facts.plugin, Asked::Automatic { from: facts.number }, &reason)
+                    .await;
                 match back {
                     // It went, or was replaced, before its turn came: whoever did that has decided. Or the host stops.
                     Ok(_)

@@ -33,6 +33,7 @@ use super::{
     quarantine::Quarantine,
     registry::Registry,
     retire::{Legacy, Retired, Retirer},
+    rollback::{Asked, Cost},
     setback::{Recovery, Why},
     turns::{Turn, Turns},
     watch::FolderWatch,
@@ -50,7 +51,14 @@ pub(crate) struct Deployed {
     pub(crate) plugin: Arc<str>,
     pub(crate) version: String,
     pub(crate) generation: u64,
+    /// What people call the snapshot of state that was given up, or why there is none; `None` if none was.
+    pub(crate) aside: Option<Aside>,
+    /// What the change has cost.
+    pub(crate) lost: Option<Cost>,
 }
+
+/// What people call the snapshot of state that was given up, or why there is none.
+pub(crate) type Aside = Result<String, String>;
 
 /// Runs load, reload and unload.
 pub(crate) struct Supervisor {
@@ -174,16 +182,21 @@ impl Supervisor {
     }
 
     /// Goes back to the version of a plugin before the live one because somebody asked for it.
-    pub(crate) async fn rollback(self: &Arc<Self>, name: &str) -> Result<Deployed, DeployError> {
+    /// If that gives up some of its state, only with `force`.
+    pub(crate) async fn rollback(
+        self: &Arc<Self>,
+        name: &str,
+        force: bool,
+    ) -> Result<Deployed, DeployError> {
         let name = name.to_owned();
         self.to_the_end(|supervisor| async move {
-            supervisor.go_back(&name, None, "it was asked for").await
+            supervisor.go_back(&name, Asked::ByHand { force }, "it was asked for").await
         })
         .await
     }
 
     /// Runs a transaction in a task of its own, so that it is not given up half-way when whoever asked goes away.
-    async fn to_the_end<F>(
+    pub(super) async fn to_the_end<F>(
         self: &Arc<Self>,
         transaction: impl FnOnce(Arc<Self>) -> F,
     ) -> Result<Deployed, DeployError>
@@ -320,5 +333,5 @@ impl Supervisor {
 
 pub(super) fn deployed(facts: &Facts) -> Deployed {
     let (plugin, version) = (facts.plugin.clone(), facts.manifest.version.clone());
-    Deployed { plugin, version, generation: facts.number }
+    Deployed { plugin, version, generation: facts.number, aside: None, lost: None }
 }

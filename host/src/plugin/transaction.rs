@@ -7,7 +7,7 @@ use std::{
     future::Future,
     path::Path,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::json;
@@ -15,9 +15,11 @@ use serde_json::json;
 use super::{
     activate::Leftover,
     deploy_error::DeployError,
+    from_disk::Restored,
     generation::{Facts, FirstCalls, Generation, LiveInstance, Timings},
-    hand_over::{Giver, HandOverError, HandedOver, Held, Wanted},
+    hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Held, Wanted},
     manifest::Manifest,
+    persistence::KeptSnapshot,
     prepare::{Candidate, Examined},
     private_copy::{CopyError, PrivateCopy},
     registry::{Earlier, LiveGeneration, OnProbation},
@@ -26,7 +28,7 @@ use super::{
     rollback::Return,
     setback::Why,
     state::{self, Snapshot, common_version},
-    supervisor::{Deployed, Supervisor, deployed},
+    supervisor::{Aside, Deployed, Supervisor, deployed},
     trial::Trial,
     turns::Turn,
 };
@@ -37,6 +39,8 @@ use crate::router::table::{Owner, Route};
 const TRIAL_WAIT: Duration = Duration::from_secs(2);
 /// What a live generation's state gets for the copy that a candidate is tried with.
 const TRIAL_SNAPSHOT: Duration = Duration::from_secs(2);
+/// What it may take to write down the state that is given up, with the plugin's events held.
+const ASIDE: Duration = Duration::from_secs(10);
 /// What is waited for beyond the drain timeout until an earlier generation's state is kept.
 const LEGACY: Duration = Duration::from_secs(20);
 
@@ -52,6 +56,8 @@ pub(super) enum Origin {
     File,
     /// An earlier version that the host goes back to.
     Earlier(Return),
+    /// The live version once more, with state that somebody has chosen.
+    Chosen(Chosen),
 }
 
 /// Where the new generation's state comes from.
@@ -61,7 +67,9 @@ pub(super) enum Source {
     /// The live generation.
     Live(Wanted),
     /// The last one that was kept on disk.
-    Kept(Snapshot),
+    Kept(KeptSnapshot),
+    /// That of a generation that went without a successor.
+    Orphaned(Snapshot),
 }
 
 impl Supervisor {
@@ -116,6 +124,19 @@ impl Supervisor {
 
     /// What a candidate is tried with, or why it is not tried.
     pub(super) async fn trial(&self, examined: &Examined) -> Result<Trial, String> {
+        self.is_tried(examined)?;
+        let snapshot = self.trial_snapshot(&examined.manifest).await;
+        Ok(self.trial_with(examined, snapshot))
+    }
+
+    /// What a candidate is tried with that gets this state.
+    pub(super) fn trial_with(&self, examined: &Examined, snapshot: Option<Snapshot>) -> Trial {
+        let config = self.activation.config_of(&examined.manifest.name);
+        Trial { config, limit: self.activation.init_timeout.min(TRIAL_WAIT), snapshot }
+    }
+
+    /// Whether a candidate is tried, or why not.
+    pub(super) fn is_tried(&self, examined: &Examined) -> Result<(), String> {
         let manifest = &examined.manifest;
         let name = &*manifest.name;
         if !self.preparation.tries() {
@@ -134,9 +155,7 @@ impl Supervisor {
         if giver.is_some_and(|live| self.exclude_each_other(&live.facts.manifest, manifest)) {
             return Err("it is exclusive, and a generation of it is live".to_owned());
         }
-        let config = self.activation.config_of(name);
-        let snapshot = self.trial_snapshot(manifest).await;
-        Ok(Trial { config, limit: self.activation.init_timeout.min(TRIAL_WAIT), snapshot })
+        Ok(())
     }
 
     /// A copy of the state that a candidate would get, if there is some. What goes wrong here goes wrong again when it
@@ -152,8 +171,9 @@ impl Supervisor {
             let workers = &self.router.site.workers;
             return giver.snapshot(workers, version, TRIAL_SNAPSHOT).await.ok();
         }
-        let kept = self.persistence.as_ref()?.load(&manifest.name).await.ok()??;
-        kept.for_version(restores).ok()
+        let kept = self.persistence.as_ref()?.load(&manifest.name, &[]).await.ok()??;
+        let kept = kept.for_version(&manifest.name, restores).ok()?;
+        Some(kept.snapshot)
     }
 
     /// The live generation of a plugin.
@@ -208,21 +228,28 @@ impl Supervisor {
             let _ = facts.hand_over.set(held.commit());
         }
 
+        let restored = arrived.restored;
         let predecessor = self.install(&name, generation, &origin, handed_over);
+        if let Some(snapshot) = restored {
+            self.keep_restored(&facts, snapshot);
+        }
+        if let Some(plugin) = self.registry().plugins.get_mut(&name) {
+            plugin.state_notice = arrived.notice;
+        }
         drop(turn);
         // The file was another plugin before: that one has no file any more.
         if let Some((before, number)) = before.filter(|(before, _)| *before != name) {
             // It may have been replaced from another file meanwhile.
             let _ = self.take_out(&before, Some(number), "its file is another plugin now").await;
         }
-        self.tell(&facts, predecessor.as_deref(), &origin, arrived.how);
+        self.tell(&facts, predecessor.as_deref(), &origin, arrived.how, arrived.aside.as_ref());
         match (origin, predecessor) {
             (Origin::File, Some(_)) => self.watch_over(&facts),
             (Origin::File, None) => self.forget_setback(&file),
-            (Origin::Earlier(_), _) => {}
+            (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
         }
         self.wake_waiting();
-        Ok(deployed(&facts))
+        Ok(Deployed { aside: arrived.aside, ..deployed(&facts) })
     }
 
     /// Makes the next generation while the live one, if there is one, goes on; events wait for the state alone.
@@ -315,8 +342,8 @@ impl Supervisor {
     ) -> Result<(u64, Option<LiveGeneration>), DeployError> {
         let file = || candidate.file.clone();
         let mut registry = self.registry();
-        if let Origin::Earlier(back) = origin
-            && !registry.is_live(name, back.bad())
+        if let Some(number) = origin.replaces()
+            && !registry.is_live(name, number)
         {
             // It was unloaded or replaced meanwhile, and whoever did that is not to find an earlier version instead.
             return Err(DeployError::NotLive { plugin: name.to_string() });
@@ -353,7 +380,7 @@ impl Supervisor {
             let name = &*candidate.manifest.name;
             if let Some(orphaned) = self.orphaned(name) {
                 return match restores.restores.contains(&orphaned.version) {
-                    true => Ok(Source::Kept(orphaned)),
+                    true => Ok(Source::Orphaned(orphaned)),
                     false => Err(refused(HandOverError::NoCommonVersion {
                         writes: vec![orphaned.version],
                         restores: restores.restores.clone(),
@@ -366,27 +393,38 @@ impl Supervisor {
                 return Err(refused(HandOverError::Leaving { after: patience }));
             }
             let kept = persistence
-                .load(name)
+                .load(name, &[])
                 .await
-                .and_then(|kept| kept.map(|kept| kept.for_version(restores)).transpose());
-            let kept = kept
-                .map_err(|source| DeployError::Persist { file: candidate.file.clone(), source })?;
+                .and_then(|kept| kept.map(|kept| kept.for_version(name, restores)).transpose());
+            let kept = kept.map_err(|source| DeployError::Persist {
+                file: candidate.file.clone(),
+                source: Box::new(source),
+            })?;
             return Ok(kept.map_or(Source::Nowhere, Source::Kept));
+        };
+        let aside = || {
+            let version = writes.writes.iter().copied().max()?;
+            Some(AsideOf { version, required: origin.keeps_aside() })
         };
         let back = match origin {
             Origin::File => None,
             Origin::Earlier(back) => Some(back),
+            Origin::Chosen(chosen) => {
+                let (state, aside) = (Some(chosen.state.clone()), aside());
+                return Ok(Source::Live(Wanted::Instead { state, aside }));
+            }
         };
         let version = restores.and_then(|restores| common_version(writes, restores));
         let wanted = match (restores, version, back) {
             (None, _, None) => return Err(refused(HandOverError::NoState)),
-            (None, _, Some(_)) => Wanted::Instead(None),
+            (None, _, Some(_)) => Wanted::Instead { state: None, aside: aside() },
             (Some(_), _, Some(back)) if back.as_of_the_swap() => {
-                Wanted::Instead(back.state().cloned())
+                let aside = aside().filter(|_| back.asks_the_bad_one());
+                Wanted::Instead { state: back.state().cloned(), aside }
             }
             (Some(_), Some(version), _) => Wanted::Version(version),
             (Some(restores), None, back) => match back.and_then(Return::state) {
-                Some(state) => Wanted::Instead(Some(state.clone())),
+                Some(state) => Wanted::Instead { state: Some(state.clone()), aside: aside() },
                 None => {
                     let (writes, restores) = (writes.writes.clone(), restores.restores.clone());
                     return Err(refused(HandOverError::NoCommonVersion { writes, restores }));
@@ -410,33 +448,80 @@ impl Supervisor {
             (Source::Live(wanted), Some(giver)) => {
                 let how = match &wanted {
                     Wanted::Version(_) => "handed_over",
-                    Wanted::Instead(Some(_)) => "as_of_the_swap",
-                    Wanted::Instead(None) => "none",
+                    Wanted::Instead { state: Some(_), .. } => "as_of_the_swap",
+                    Wanted::Instead { state: None, .. } => "none",
                 };
                 let handed = self.hand_over.run(giver, new, wanted, policy).await;
-                let (held, snapshot) = match handed.map_err(refused)? {
-                    Some(HandedOver { held, snapshot }) => (Some(held), snapshot),
-                    None => (None, None),
+                let Some(handed) = handed.map_err(refused)? else {
+                    return Ok(Arrived::nothing(how));
                 };
-                Ok(Arrived { held, snapshot, how })
+                let HandedOver { held, snapshot, aside } = handed;
+                let aside = match aside {
+                    Some(given_up) => {
+                        Some(self.keep_aside(&giver.facts, given_up).await.map_err(refused)?)
+                    }
+                    None => None,
+                };
+                let restored = snapshot.clone();
+                Ok(Arrived { held: Some(held), snapshot, restored, aside, ..Arrived::nothing(how) })
             }
-            (Source::Kept(snapshot), _) => {
+            (Source::Kept(kept), _) => {
+                let refused = |source| DeployError::Persist {
+                    file: facts.file.clone(),
+                    source: Box::new(source),
+                };
+                let Some(persistence) = &self.persistence else {
+                    return Ok(Arrived::nothing("none"));
+                };
+                let began = Instant::now();
+                let restored = self.restore_kept(facts, new, persistence, kept).await;
+                let Restored { snapshot, notice } = restored.map_err(refused)?;
+                let mut timings = Timings::default();
+                timings.note("restore", began.elapsed());
+                let _ = facts.hand_over.set(timings);
+                let how = if notice.is_some() { "older" } else { "kept" };
+                Ok(Arrived { restored: Some(snapshot), notice, ..Arrived::nothing(how) })
+            }
+            (Source::Orphaned(snapshot), _) => {
                 let workers = &self.router.site.workers;
                 let (limit, live) = (self.activation.init_timeout, new.clone());
                 let began = Instant::now();
-                let restored = state::restore(workers, live, snapshot, limit).await;
+                let restored = state::restore(workers, live, snapshot.clone(), limit).await;
                 restored.map_err(|source| DeployError::Persist {
                     file: facts.file.clone(),
-                    source: source.into(),
+                    source: Box::new(source.into()),
                 })?;
                 let mut timings = Timings::default();
                 timings.note("restore", began.elapsed());
                 let _ = facts.hand_over.set(timings);
-                Ok(Arrived { held: None, snapshot: None, how: "kept" })
+                Ok(Arrived { restored: Some(snapshot), ..Arrived::nothing("kept") })
             }
-            (Source::Nowhere | Source::Live(_), _) => {
-                Ok(Arrived { held: None, snapshot: None, how: "none" })
-            }
+            (Source::Nowhere | Source::Live(_), _) => Ok(Arrived::nothing("none")),
+        }
+    }
+
+    /// Keeps on the disk what the live generation is about to lose. Where it is then, or why it is nowhere.
+    pub(super) async fn keep_aside(
+        &self,
+        giver: &Facts,
+        given_up: GivenUp,
+    ) -> Result<Aside, HandOverError> {
+        let GivenUp { taken, required } = given_up;
+        let Some(persistence) = &self.persistence else {
+            return Ok(Err("no state is kept on disk (state.dir)".to_owned()));
+        };
+        let snapshot = match taken {
+            Ok(snapshot) => snapshot,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let storing = persistence.store_aside(giver, snapshot);
+        let stored = match tokio::time::timeout(ASIDE, storing).await {
+            Ok(stored) => stored.map(|place| place.to_string()).map_err(|error| error.to_string()),
+            Err(_) => Err(format!("it was not written within {ASIDE:?}")),
+        };
+        match stored {
+            Err(reason) if required => Err(HandOverError::NotAside { reason }),
+            stored => Ok(stored),
         }
     }
 
@@ -473,9 +558,19 @@ impl Supervisor {
                 if !same {
                     plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
                     let (facts, copy) = (old.facts.clone(), old.copy.clone());
-                    plugin.previous.push_front(Earlier { facts, copy, state: handed_over });
+                    let (state, replaced) = (handed_over, SystemTime::now());
+                    plugin.previous.push_front(Earlier { facts, copy, state, replaced });
                     plugin.previous.truncate(self.kept_versions);
                 }
+            }
+            // The same version goes on, watched or not, with what it can be gone back to.
+            Origin::Chosen(_) => {
+                plugin.reloads += 1;
+                let generation = plugin.facts.number;
+                plugin.probation = was_on_probation
+                    .filter(|on| on.generation == old.facts.number)
+                    .map(|on| OnProbation { generation, before: on.before });
+                plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
             }
             Origin::Earlier(back) => {
                 plugin.rollbacks += 1;
@@ -490,16 +585,33 @@ impl Supervisor {
     }
 
     /// Logs and announces a new generation.
-    fn tell(&self, facts: &Facts, predecessor: Option<&Facts>, origin: &Origin, state: &str) {
+    fn tell(
+        &self,
+        facts: &Facts,
+        predecessor: Option<&Facts>,
+        origin: &Origin,
+        state: &str,
+        aside: Option<&Aside>,
+    ) {
+        let kept_aside = aside.and_then(|aside| aside.as_ref().ok());
         let (event, reason, more) = match (origin, predecessor) {
             (Origin::Earlier(back), predecessor) => {
-                let more = json!({
+                let mut more = json!({
                     "from_version": predecessor.map(|from| from.manifest.version.clone()),
                     "from_generation": predecessor.map(|from| from.number),
                     "automatic": back.automatic(),
                     "state": state,
                 });
+                if let Some(cost) = back.cost() {
+                    more["lost"] = json!(cost);
+                    more["kept_aside"] = json!(kept_aside.map(String::as_str).or(back.aside()));
+                }
                 ("module:rolled_back", back.reason(), more)
+            }
+            (Origin::Chosen(chosen), _) => {
+                let more =
+                    json!({ "state": "restored", "which": chosen.which, "kept_aside": kept_aside });
+                ("module:reloaded", "restored from a kept snapshot", more)
             }
             (Origin::File, Some(_)) => {
                 ("module:reloaded", "replaced by a new generation", json!({ "state": state }))
@@ -508,13 +620,55 @@ impl Supervisor {
         };
         let told = match origin {
             Origin::Earlier(_) => format!("went back to an earlier version: {reason}"),
-            Origin::File => reason.to_owned(),
+            Origin::File | Origin::Chosen(_) => reason.to_owned(),
         };
         tracing::info!(
             plugin = %facts.plugin, version = %facts.manifest.version, generation = facts.number,
             file = %facts.file.display(), "{told}"
         );
+        if let Origin::Earlier(back) = origin
+            && let Some(cost) = back.cost()
+        {
+            let kept = match (kept_aside.map(String::as_str).or(back.aside()), aside) {
+                (Some(place), _) => format!("they are in the snapshot that is kept as {place}"),
+                (None, Some(Err(why))) => format!("no snapshot has them: {why}"),
+                (None, _) => "no snapshot has them".to_owned(),
+            };
+            tracing::error!(
+                plugin = %facts.plugin, generation = facts.number,
+                "going back has given up {cost}; {kept}"
+            );
+        }
         self.announcer.generation(event, facts, reason, more);
+    }
+}
+
+/// State that somebody has chosen for a live plugin.
+pub(super) struct Chosen {
+    pub(super) state: Snapshot,
+    /// What people call it.
+    pub(super) which: String,
+    /// The generation that has other state.
+    pub(super) instead_of: u64,
+}
+
+impl Origin {
+    /// The generation that must be live still.
+    fn replaces(&self) -> Option<u64> {
+        match self {
+            Origin::File => None,
+            Origin::Earlier(back) => Some(back.bad()),
+            Origin::Chosen(chosen) => Some(chosen.instead_of),
+        }
+    }
+
+    /// Whether state that is given up has to be on the disk first: somebody who asked can see to it that it can be.
+    fn keeps_aside(&self) -> bool {
+        match self {
+            Origin::File => false,
+            Origin::Earlier(back) => !back.automatic(),
+            Origin::Chosen(_) => true,
+        }
     }
 }
 
@@ -532,8 +686,14 @@ struct Admitted {
 pub(super) struct Arrived {
     /// The events that wait for the swap.
     pub(super) held: Option<Held>,
-    /// What was taken over from the live generation.
+    /// What was taken over from the live generation, or in place of what that had.
     pub(super) snapshot: Option<Snapshot>,
+    /// What the new one was restored from.
+    pub(super) restored: Option<Snapshot>,
+    /// What somebody should know of that.
+    pub(super) notice: Option<String>,
+    /// Where that is which was given up.
+    pub(super) aside: Option<Aside>,
     /// For people and programs.
     pub(super) how: &'static str,
 }
@@ -543,4 +703,10 @@ pub(super) struct Ready {
     generation: Generation,
     live: Arc<LiveInstance>,
     declared: Vec<Route>,
+}
+
+impl Arrived {
+    pub(super) fn nothing(how: &'static str) -> Self {
+        Arrived { held: None, snapshot: None, restored: None, notice: None, aside: None, how }
+    }
 }

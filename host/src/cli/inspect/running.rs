@@ -26,6 +26,7 @@ pub(super) fn running(plugin: &Plugin, timings: &Timings, now: SystemTime) -> St
         ("replaced", plugin.replaced()),
         ("persisted", persisted),
         ("state", plugin.not_kept(now)),
+        ("state", plugin.state_notice.clone()),
         ("replacement", plugin.exclusive.then(|| "exclusive".to_owned())),
         ("made again", plugin.reinstated()),
         ("keeps", plugin.kept_resources()),

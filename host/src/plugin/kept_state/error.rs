@@ -166,7 +166,8 @@ pub enum KeptStateError {
     },
     /// There are snapshots, and none of them is complete.
     #[error(
-        "no complete snapshot of {plugin} is left: {}; put a good copy in place, or move them away to start empty",
+        "no complete snapshot of {plugin} is left: {}; put a good copy in place, or `ksi state drop {plugin}` to start \
+         empty",
         all(damaged)
     )]
     NothingComplete {
@@ -174,6 +175,40 @@ pub enum KeptStateError {
         plugin: String,
         /// The files, the newest first, and what is wrong with each.
         damaged: Vec<(PathBuf, Damage)>,
+    },
+    /// There is none of this name.
+    #[error("nothing of {plugin} is kept as {which:?}: {}", there(plugin, kept))]
+    NotThere {
+        /// The plugin.
+        plugin: String,
+        /// What was asked for.
+        which: String,
+        /// What there is.
+        kept: Vec<String>,
+    },
+    /// One that is there is not as it was written.
+    #[error("{} cannot be used: {damage}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        damage: Damage,
+    },
+    /// The names of the files could not be read.
+    #[error("the files in {} cannot be listed: {source}", dir.display())]
+    List {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file could not be removed.
+    #[error("{} cannot be removed: {source}; move it away", path.display())]
+    Remove {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
     },
     /// What an earlier attempt left could not be removed.
     #[error(
@@ -273,6 +308,13 @@ fn length(expected: u64, found: u64) -> String {
         format!("it ends after {found} of the {expected} bytes of the snapshot")
     } else {
         format!("it goes on after the {expected} bytes of the snapshot")
+    }
+}
+
+fn there(plugin: &str, kept: &[String]) -> String {
+    match kept {
+        [] => "there is none of it; `ksi state list` shows of which plugins there is".to_owned(),
+        kept => format!("there is {}; `ksi state list {plugin}` tells more", kept.join(", ")),
     }
 }
 

@@ -98,6 +98,15 @@ impl Folder {
         Ok(rustix::fs::renameat(&self.open, from, &self.open, to)?)
     }
 
+    /// The names of all files, as far as they are text.
+    pub(super) fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.open)? {
+            names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
+        }
+        Ok(names)
+    }
+
     /// Removes a file; one that is not there is fine.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.open, name, AtFlags::empty()) {

@@ -11,8 +11,10 @@
 //! |---|---|
 //! | `NAME.snapshot` | the newest |
 //! | `NAME.new` | being written; complete only if a process ended just before it became `NAME.snapshot` |
-//! | `NAME.previous` | the last good one before |
+//! | `NAME.previous` | the last complete one before |
+//! | `NAME.good` | the last one that a plugin was restored from, however many newer ones there are |
 //! | `NAME.broken` | what was `NAME.snapshot` and is damaged; kept for people, never read, replaced by the next one |
+//! | `NAME.aside-1`, `-2`, ... | what was given up for an older one; kept for people, at most [`beside::MAX_ASIDE`] of a plugin |
 //!
 //! Damage is what falls back to the file before: a file that ends early, goes on too long or has other bytes than were
 //! written. Everything else that is wrong with a file (it may not be read, is of another plugin, is larger than the
@@ -21,6 +23,7 @@
 //! Nothing here knows what the bytes mean, or what a plugin is beyond its name. Everything here blocks: call it where
 //! blocking is allowed. One call at a time is served, so that of several stores of one plugin the last one stays.
 
+mod beside;
 mod error;
 mod file;
 mod folder;
@@ -34,11 +37,13 @@ use std::{
     time::SystemTime,
 };
 
+pub(crate) use beside::Listed;
 pub use error::{Damage, KeptStateError, StateDirError};
+pub(crate) use plan::Place;
 
 use file::{Header, ReadError};
 use folder::Folder;
-use plan::{Found, Place, Step};
+use plan::{Found, Step};
 
 /// The longest name that a plugin may have.
 const MAX_NAME: usize = 64;
@@ -79,6 +84,8 @@ pub(crate) struct KeptState {
     pub(crate) written: SystemTime,
     /// The file that it comes from.
     pub(crate) path: PathBuf,
+    /// Which of the plugin's files that is.
+    pub(crate) place: Place,
     /// Why it is not the newest, if it is not.
     pub(crate) fallback: Option<String>,
 }
@@ -130,12 +137,27 @@ impl StateDir {
     ///
     /// # Errors
     /// Says which file is the obstacle and why. [`KeptStateError::NothingComplete`] if there are snapshots, all damaged.
-    pub(crate) fn load(&self, plugin: &str) -> Result<Option<KeptState>, KeptStateError> {
+    #[cfg(test)]
+    fn load(&self, plugin: &str) -> Result<Option<KeptState>, KeptStateError> {
+        self.load_beyond(plugin, &[])
+    }
+
+    /// The newest complete snapshot of a plugin beyond those that were `tried`; none if none was ever stored. Changes
+    /// nothing in the folder.
+    ///
+    /// # Errors
+    /// Says which file is the obstacle and why. [`KeptStateError::NothingComplete`] if there are snapshots, all damaged.
+    pub(crate) fn load_beyond(
+        &self,
+        plugin: &str,
+        tried: &[Place],
+    ) -> Result<Option<KeptState>, KeptStateError> {
         check_name(plugin)?;
         let _alone = lock(&self.one_at_a_time);
         let mut damaged = Vec::new();
         let mut fallback = None;
-        for place in [Place::Snapshot, Place::New, Place::Previous] {
+        let places = [Place::Snapshot, Place::New, Place::Previous, Place::Good];
+        for place in places.into_iter().filter(|place| !tried.contains(place)) {
             let mut bytes = Vec::new();
             match self.read(plugin, place, &mut bytes)? {
                 Found::Complete(header) => {
@@ -148,6 +170,7 @@ impl StateDir {
                         plugin_version: header.plugin_version,
                         written: header.written,
                         path: self.path(plugin, place),
+                        place,
                         fallback: fallback.filter(|_| !newest),
                     }));
                 }
@@ -256,7 +279,18 @@ impl StateDir {
     }
 
     fn write_new(&self, plugin: &str, header: &Header, bytes: &[u8]) -> Result<(), KeptStateError> {
-        let (name, path) = (Place::New.file_name(plugin), self.path(plugin, Place::New));
+        self.write(plugin, Place::New, header, bytes)
+    }
+
+    /// Writes a file that is not there, whole or not at all, and waits until it is on the disk.
+    fn write(
+        &self,
+        plugin: &str,
+        place: Place,
+        header: &Header,
+        bytes: &[u8],
+    ) -> Result<(), KeptStateError> {
+        let (name, path) = (place.file_name(plugin), self.path(plugin, place));
         let mut file = match self.folder.create(&name) {
             Ok(file) => file,
             Err(source) => return Err(KeptStateError::CreateNew { path, source }),

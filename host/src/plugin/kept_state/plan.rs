@@ -5,17 +5,61 @@
 //! snapshot that was stored last, or the one that was just being stored. What would be loaded at one moment is never
 //! given up for something older.
 //!
+//! Beside these three lie files that storing a newest one does not touch: `NAME.good`, the last snapshot that a plugin was
+//! restored from, and those that were set aside.
+//!
 //! Nothing here touches a file.
+
+use std::{fmt, str::FromStr};
 
 use super::{error::Damage, file::Header};
 
 /// A file of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Snapshot,
     New,
     Previous,
+    /// The last one that a plugin was restored from.
+    Good,
     Broken,
+    /// Given up for another one, and kept for people.
+    Aside(u32),
+    /// Being written, to become a good one or one that is aside.
+    Beside,
+}
+
+/// What people call it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Place::Snapshot => "newest",
+            Place::New => "unfinished",
+            Place::Previous => "previous",
+            Place::Good => "good",
+            Place::Broken => "broken",
+            Place::Beside => "beside",
+            Place::Aside(number) => return write!(f, "aside-{number}"),
+        })
+    }
+}
+
+/// Of what people call it.
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(which: &str) -> Result<Self, ()> {
+        let fixed = [Place::Snapshot, Place::New, Place::Previous, Place::Good, Place::Broken];
+        let named = fixed.into_iter().find(|place| place.to_string() == which);
+        named.or_else(|| aside(which)).ok_or(())
+    }
+}
+
+fn aside(which: &str) -> Option<Place> {
+    let number: u32 = which.strip_prefix("aside-")?.parse().ok()?;
+    let place = Place::Aside(number);
+    // No other way to write it.
+    (place.to_string() == which).then_some(place)
 }
 
 /// What a file turned out to be.
@@ -45,13 +89,23 @@ pub(super) enum Step {
 impl Place {
     /// The file's name. A plugin's name has no dot, so two plugins never share a file.
     pub(super) fn file_name(self, plugin: &str) -> String {
-        let kind = match self {
-            Place::Snapshot => "snapshot",
-            Place::New => "new",
-            Place::Previous => "previous",
-            Place::Broken => "broken",
+        match self {
+            Place::Snapshot => format!("{plugin}.snapshot"),
+            Place::New => format!("{plugin}.new"),
+            // As people call it.
+            other => format!("{plugin}.{other}"),
+        }
+    }
+
+    /// The plugin and the place of a file of this name.
+    pub(super) fn of_file(name: &str) -> Option<(&str, Place)> {
+        let (plugin, kind) = name.split_once('.')?;
+        let place = match kind {
+            "snapshot" => Place::Snapshot,
+            "new" => Place::New,
+            other => other.parse().ok()?,
         };
-        format!("{plugin}.{kind}")
+        (place.file_name(plugin) == name).then_some((plugin, place))
     }
 }
 

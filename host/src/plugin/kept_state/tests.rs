@@ -87,6 +87,7 @@ fn what_is_stored_is_loaded() {
         plugin_version: "0.3.1".to_owned(),
         written,
         path: dir.folder.path().join("state/counter.snapshot"),
+        place: Place::Snapshot,
         fallback: None,
     };
     assert_eq!(kept, expected);
@@ -186,8 +187,11 @@ fn with_nothing_complete_left_the_error_names_every_file() {
     let error = dir.own.load(NAME).unwrap_err();
     let said = error.to_string();
     assert!(matches!(error, KeptStateError::NothingComplete { .. }), "{said}");
-    for part in ["counter.snapshot (its", "counter.previous (its", "move them away to start empty"]
-    {
+    for part in [
+        "counter.snapshot (its",
+        "counter.previous (its",
+        "`ksi state drop counter` to start empty",
+    ] {
         assert!(said.contains(part), "{said}");
     }
     for place in [Place::Snapshot, Place::Previous] {

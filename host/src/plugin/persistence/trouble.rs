@@ -43,6 +43,11 @@ impl Troubles {
         self.lock().iter().map(|(plugin, trouble)| (plugin.clone(), trouble.clone())).collect()
     }
 
+    /// What was kept of a plugin was chosen or given up by hand.
+    pub(crate) fn forget(&self, plugin: &str) {
+        self.lock().remove(plugin);
+    }
+
     /// The state of a generation was kept.
     pub(super) fn kept(&self, facts: &Facts) {
         let before = self.lock().remove(&facts.plugin);

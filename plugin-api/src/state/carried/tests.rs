@@ -164,3 +164,36 @@ fn what_fails_by_itself_has_its_path_too() {
     let path = PathBuf::from(std::ffi::OsString::from_vec(vec![0xff]));
     refused(&BTreeMap::from([("paths", [path])]), &["at \"paths[0]\"", "UTF-8"]);
 }
+
+/// `cargo test --release -p ksi-plugin-api --lib figures -- --ignored --nocapture`
+#[test]
+#[ignore = "prints figures of the machine it runs on"]
+fn figures() {
+    use std::time::Instant;
+    let entries = 50_000_u32;
+    let state: BTreeMap<String, (f64, Vec<u64>, Option<String>)> = (0..entries)
+        .map(|number| {
+            let name = format!("sensor number {number}");
+            (name.clone(), (f64::from(number) / 7.0, vec![u64::from(number); 8], Some(name)))
+        })
+        .collect();
+    let best = |mut work: Box<dyn FnMut()>| {
+        let once = |work: &mut Box<dyn FnMut()>| {
+            let start = Instant::now();
+            work();
+            start.elapsed()
+        };
+        (0..15).map(|_| once(&mut work)).min().unwrap()
+    };
+    let snapshot = encode(&state).unwrap();
+    let (plain, strict, copy) = (state.clone(), state.clone(), snapshot[..].to_vec());
+    let plain = best(Box::new(move || drop(json::encode(&plain).unwrap())));
+    let strict = best(Box::new(move || drop(encode(&strict).unwrap())));
+    let read = best(Box::new(move || {
+        drop(decode::<BTreeMap<String, (f64, Vec<u64>, Option<String>)>>(&copy).unwrap());
+    }));
+    println!(
+        "{} bytes: encoded as an event {plain:?}, as a snapshot {strict:?}, read back {read:?}",
+        snapshot.len()
+    );
+}

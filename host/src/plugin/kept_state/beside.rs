@@ -1,0 +1,259 @@
+//! What is kept beside the newest snapshots: the one that a plugin was last restored from, and those that were given up for
+//! another one. And what people do with any of them.
+//!
+//! A file comes here whole, by its name: it is written beside the others first. So a process that ends at any
+//! moment leaves what was there, and at most a `NAME.beside`, which the next one removes.
+
+use std::{io, path::PathBuf, time::SystemTime};
+
+use super::{
+    KeptState, KeptStateError, NewState, Place, StateDir, check_name, file::Header, lock,
+    plan::Found,
+};
+
+/// How many snapshots of a plugin are kept aside; beyond it, the first of them go.
+pub(super) const MAX_ASIDE: usize = 8;
+
+/// A file with a snapshot, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) plugin: String,
+    pub(crate) place: Place,
+    pub(crate) path: PathBuf,
+    /// What its header says, or why it cannot be used.
+    pub(crate) content: Result<About, String>,
+}
+
+/// What is known of a snapshot without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) version: u32,
+    pub(crate) plugin_version: String,
+    pub(crate) bytes: u64,
+    pub(crate) written: SystemTime,
+    /// Of two with the same content, this is the same.
+    pub(crate) hash: String,
+}
+
+impl StateDir {
+    /// Every file with a snapshot, of one plugin or of all, by plugin; the newest first, those aside last.
+    ///
+    /// # Errors
+    /// The folder cannot be read. What is wrong with a file is said of that file.
+    pub(crate) fn list(&self, plugin: Option<&str>) -> Result<Vec<Listed>, KeptStateError> {
+        let _alone = lock(&self.one_at_a_time);
+        let mut found: Vec<Listed> = Vec::new();
+        for name in self.names()? {
+            let Some((owner, place)) = Place::of_file(&name) else { continue };
+            let hidden = place == Place::Beside || check_name(owner).is_err();
+            if hidden || plugin.is_some_and(|plugin| plugin != owner) {
+                continue;
+            }
+            let content = match self.read(owner, place, &mut io::sink()) {
+                Ok(Found::Complete(header)) => Ok(About {
+                    version: header.version,
+                    plugin_version: header.plugin_version,
+                    bytes: header.bytes,
+                    written: header.written,
+                    hash: header.hash.to_hex().to_string(),
+                }),
+                Ok(Found::Damaged(damage)) => Err(damage.to_string()),
+                Ok(Found::Absent) => continue,
+                Err(error) => Err(error.to_string()),
+            };
+            let (plugin, path) = (owner.to_owned(), self.path(owner, place));
+            found.push(Listed { plugin, place, path, content });
+        }
+        found.sort_by(|a, b| (&a.plugin, order(a.place)).cmp(&(&b.plugin, order(b.place))));
+        Ok(found)
+    }
+
+    /// One snapshot of a plugin.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be used.
+    pub(crate) fn load_from(
+        &self,
+        plugin: &str,
+        place: Place,
+    ) -> Result<KeptState, KeptStateError> {
+        check_name(plugin)?;
+        let _alone = lock(&self.one_at_a_time);
+        let (mut bytes, path) = (Vec::new(), self.path(plugin, place));
+        match self.read(plugin, place, &mut bytes)? {
+            Found::Complete(Header { version, plugin_version, written, .. }) => Ok(KeptState {
+                version,
+                bytes,
+                plugin_version,
+                written,
+                path,
+                place,
+                fallback: None,
+            }),
+            Found::Damaged(damage) => Err(KeptStateError::Damaged { path, damage }),
+            Found::Absent => Err(self.not_there(plugin, place)),
+        }
+    }
+
+    /// A plugin was restored from this: it stays, however many newer ones are stored.
+    ///
+    /// # Errors
+    /// Says at which step it failed. The good one before is there still.
+    pub(crate) fn store_good(
+        &self,
+        plugin: &str,
+        state: &NewState<'_>,
+    ) -> Result<(), KeptStateError> {
+        check_name(plugin)?;
+        let _alone = lock(&self.one_at_a_time);
+        let header = Header::of(plugin, state, SystemTime::now());
+        let same = |found: Found| matches!(found, Found::Complete(it) if it.same_content(&header));
+        if same(self.read(plugin, Place::Good, &mut io::sink())?) {
+            return Ok(());
+        }
+        self.remove_file(plugin, Place::Beside)?;
+        // Written once more, and no second name of the newest: what damages one of them spares the other.
+        self.write(plugin, Place::Beside, &header, state.bytes)?;
+        self.rename(plugin, Place::Beside, Place::Good)
+    }
+
+    /// Keeps a snapshot for people that nothing is started from by itself. Which one it is.
+    ///
+    /// # Errors
+    /// Says at which step it failed.
+    pub(crate) fn store_aside(
+        &self,
+        plugin: &str,
+        state: &NewState<'_>,
+    ) -> Result<Place, KeptStateError> {
+        check_name(plugin)?;
+        let _alone = lock(&self.one_at_a_time);
+        self.remove_file(plugin, Place::Beside)?;
+        let header = Header::of(plugin, state, SystemTime::now());
+        self.write(plugin, Place::Beside, &header, state.bytes)?;
+        self.rename_aside(plugin, Place::Beside)
+    }
+
+    /// The same with one that is kept already, if it is there, whatever it is.
+    ///
+    /// # Errors
+    /// Says at which step it failed.
+    pub(crate) fn set_aside(
+        &self,
+        plugin: &str,
+        place: Place,
+    ) -> Result<Option<Place>, KeptStateError> {
+        check_name(plugin)?;
+        let _alone = lock(&self.one_at_a_time);
+        match self.names()?.contains(&place.file_name(plugin)) {
+            true => self.rename_aside(plugin, place).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Removes one. Whether it was there.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub(crate) fn remove(&self, plugin: &str, place: Place) -> Result<bool, KeptStateError> {
+        check_name(plugin)?;
+        let _alone = lock(&self.one_at_a_time);
+        let name = place.file_name(plugin);
+        if !self.names()?.contains(&name) {
+            return Ok(false);
+        }
+        self.remove_file(plugin, place)?;
+        self.sync_names()?;
+        if place == Place::Snapshot {
+            lock(&self.last).remove(plugin);
+        }
+        Ok(true)
+    }
+
+    /// What people are told of one that is not there.
+    fn not_there(&self, plugin: &str, place: Place) -> KeptStateError {
+        let mut kept = self.places(plugin).unwrap_or_default();
+        kept.retain(|place| *place != Place::Beside);
+        kept.sort_by_key(|place| order(*place));
+        KeptStateError::NotThere {
+            plugin: plugin.to_owned(),
+            which: place.to_string(),
+            kept: kept.iter().map(Place::to_string).collect(),
+        }
+    }
+
+    fn rename_aside(&self, plugin: &str, from: Place) -> Result<Place, KeptStateError> {
+        let mut numbers: Vec<u32> = self.places(plugin)?.into_iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        let aside = Place::Aside(numbers.last().map_or(1, |last| last.saturating_add(1)));
+        self.rename(plugin, from, aside)?;
+        let excess = (numbers.len() + 1).saturating_sub(MAX_ASIDE);
+        for number in numbers.into_iter().take(excess) {
+            let path = self.path(plugin, Place::Aside(number));
+            tracing::warn!(
+                plugin,
+                "{} goes: at most {MAX_ASIDE} snapshots of a plugin are kept aside",
+                path.display()
+            );
+            self.remove_file(plugin, Place::Aside(number))?;
+        }
+        if from == Place::Snapshot {
+            lock(&self.last).remove(plugin);
+        }
+        Ok(aside)
+    }
+
+    fn rename(&self, plugin: &str, from: Place, to: Place) -> Result<(), KeptStateError> {
+        let renamed = self.folder.rename(&from.file_name(plugin), &to.file_name(plugin));
+        renamed.map_err(|source| KeptStateError::Rename {
+            from: self.path(plugin, from),
+            to: self.path(plugin, to),
+            source,
+        })?;
+        self.sync_names()
+    }
+
+    fn remove_file(&self, plugin: &str, place: Place) -> Result<(), KeptStateError> {
+        let removed = self.folder.remove(&place.file_name(plugin));
+        removed.map_err(|source| KeptStateError::Remove { path: self.path(plugin, place), source })
+    }
+
+    fn sync_names(&self) -> Result<(), KeptStateError> {
+        let dir = || self.folder.path().to_owned();
+        self.folder.sync().map_err(|source| KeptStateError::SyncFolder { dir: dir(), source })
+    }
+
+    fn names(&self) -> Result<Vec<String>, KeptStateError> {
+        let dir = || self.folder.path().to_owned();
+        self.folder.names().map_err(|source| KeptStateError::List { dir: dir(), source })
+    }
+
+    fn places(&self, plugin: &str) -> Result<Vec<Place>, KeptStateError> {
+        let names = self.names()?;
+        let files = names.iter().filter_map(|name| Place::of_file(name));
+        Ok(files.filter(|(owner, _)| *owner == plugin).map(|(_, place)| place).collect())
+    }
+}
+
+fn number(place: Place) -> Option<u32> {
+    match place {
+        Place::Aside(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// In which they are listed.
+fn order(place: Place) -> (u8, u32) {
+    match place {
+        Place::Snapshot => (0, 0),
+        Place::New => (1, 0),
+        Place::Previous => (2, 0),
+        Place::Good => (3, 0),
+        Place::Broken => (4, 0),
+        Place::Beside => (5, 0),
+        Place::Aside(number) => (6, number),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+use std::{fs, os::unix::fs::MetadataExt};
+
+use super::*;
+use crate::plugin::kept_state::tests::{Dir, NAME, broken, file_of, state};
+
+fn kept(dir: &Dir) -> Vec<String> {
+    dir.own.list(Some(NAME)).unwrap().iter().map(|it| it.place.to_string()).collect()
+}
+
+fn bytes(dir: &Dir, place: Place) -> Vec<u8> {
+    dir.own.load_from(NAME, place).unwrap().bytes
+}
+
+#[test]
+fn the_one_that_a_plugin_was_restored_from_stays_however_many_newer_ones_come() {
+    let dir = Dir::new();
+    dir.store(b"restored");
+    dir.own.store_good(NAME, &state(b"restored")).unwrap();
+    let inode = |place| fs::metadata(dir.path(place)).unwrap().ino();
+    assert_ne!(inode(Place::Good), inode(Place::Snapshot), "it is a copy of its own");
+    for bytes in [b"one", b"two", b"six"] {
+        dir.store(bytes);
+    }
+    assert_eq!(bytes(&dir, Place::Good), b"restored");
+    // And it is what is left when the newer ones are not there, or damaged.
+    fs::remove_file(dir.path(Place::Snapshot)).unwrap();
+    dir.put(Place::Previous, broken(b"two"));
+    let (bytes_of, name, fallback) = dir.loaded();
+    assert_eq!((&bytes_of[..], &name[..]), (&b"restored"[..], "counter.good"));
+    assert!(fallback.unwrap().ends_with("counter.snapshot is not there"));
+
+    // One that is no file yet is written.
+    dir.own.store_good(NAME, &state(b"handed over")).unwrap();
+    assert_eq!(bytes(&dir, Place::Good), b"handed over");
+    let before = inode(Place::Good);
+    dir.own.store_good(NAME, &state(b"handed over")).unwrap();
+    assert_eq!(inode(Place::Good), before, "the same is not written again");
+}
+
+#[test]
+fn what_was_tried_is_passed_over() {
+    let dir = Dir::new();
+    for bytes in [b"one", b"two", b"six"] {
+        dir.store(bytes);
+    }
+    dir.own.store_good(NAME, &state(b"old")).unwrap();
+    let beyond = |tried: &[Place]| dir.own.load_beyond(NAME, tried).unwrap().map(|it| it.bytes);
+    assert_eq!(beyond(&[]).unwrap(), b"six");
+    assert_eq!(beyond(&[Place::Snapshot]).unwrap(), b"two");
+    assert_eq!(beyond(&[Place::Snapshot, Place::Previous]).unwrap(), b"old");
+    assert_eq!(beyond(&[Place::Snapshot, Place::Previous, Place::Good]), None);
+}
+
+#[test]
+fn what_is_set_aside_is_kept_and_nothing_is_started_from_it() {
+    let dir = Dir::new();
+    dir.store(b"one");
+    dir.store(b"two");
+    assert_eq!(dir.own.set_aside(NAME, Place::Snapshot).unwrap(), Some(Place::Aside(1)));
+    assert_eq!(dir.own.last(NAME), None);
+    assert_eq!(dir.own.store_aside(NAME, &state(b"live")).unwrap(), Place::Aside(2));
+    assert_eq!(dir.own.set_aside(NAME, Place::Good).unwrap(), None);
+    fs::create_dir(dir.path(Place::Broken)).unwrap();
+    assert_eq!(dir.own.set_aside(NAME, Place::Broken).unwrap(), Some(Place::Aside(3)));
+    fs::remove_dir(dir.path(Place::Aside(3))).unwrap();
+    assert_eq!(kept(&dir), ["previous", "aside-1", "aside-2"]);
+    assert_eq!(dir.loaded().0, b"one");
+    assert_eq!(
+        (bytes(&dir, Place::Aside(1)), bytes(&dir, Place::Aside(2))),
+        (b"two".to_vec(), b"live".to_vec())
+    );
+    dir.store(b"six");
+    dir.store(b"ten");
+    assert_eq!(bytes(&dir, Place::Aside(1)), b"two");
+    for _ in 0..20 {
+        dir.own.store_aside(NAME, &state(b"more")).unwrap();
+    }
+    let aside = kept(&dir).into_iter().filter(|which| which.starts_with("aside")).count();
+    assert_eq!(aside, MAX_ASIDE);
+    assert_eq!(kept(&dir).last().unwrap(), "aside-22", "no number means two snapshots");
+}
+
+#[test]
+fn a_list_shows_every_file_and_what_is_wrong_with_it() {
+    let dir = Dir::new();
+    dir.store(b"one");
+    dir.store(b"two");
+    dir.put(Place::Previous, broken(b"one"));
+    dir.put(Place::Aside(3), file_of("other", b"x"));
+    dir.put(Place::Beside, b"half");
+    fs::write(dir.folder.path().join("state/notes.txt"), "not one").unwrap();
+    fs::write(dir.folder.path().join("state/counter.aside-007"), "not one").unwrap();
+    dir.own.store("another", &state(b"it")).unwrap();
+    let list = dir.own.list(None).unwrap();
+    let found: Vec<_> = list.iter().map(|it| (&*it.plugin, it.place, it.content.is_ok())).collect();
+    let expected = [
+        ("another", Place::Snapshot, true),
+        (NAME, Place::Snapshot, true),
+        (NAME, Place::Previous, false),
+        (NAME, Place::Aside(3), false),
+    ];
+    assert_eq!(found, expected);
+    assert!(list[2].content.as_ref().unwrap_err().contains("checksum"));
+    let about = list[1].content.as_ref().unwrap();
+    assert_eq!((about.version, &*about.plugin_version, about.bytes), (2, "0.3.1", 3));
+}
+
+#[test]
+fn one_that_is_not_there_or_damaged_is_told_with_those_that_there_are() {
+    let dir = Dir::new();
+    dir.store(b"one");
+    let error = dir.own.load_from(NAME, Place::Aside(1)).unwrap_err().to_string();
+    assert!(error.contains("\"aside-1\"") && error.contains("there is newest"), "{error}");
+    let error = dir.own.load_from("other", Place::Good).unwrap_err().to_string();
+    assert!(error.contains("there is none of it"), "{error}");
+    dir.put(Place::Snapshot, broken(b"one"));
+    let error = dir.own.load_from(NAME, Place::Snapshot).unwrap_err().to_string();
+    assert!(error.contains("counter.snapshot cannot be used"), "{error}");
+    assert!(dir.own.remove(NAME, Place::Snapshot).unwrap());
+    assert!(!dir.own.remove(NAME, Place::Snapshot).unwrap());
+    assert!(dir.own.load("../x").is_err() && dir.own.remove("a/b", Place::Good).is_err());
+    assert!(kept(&dir).is_empty());
+}
+
+#[test]
+fn names_that_people_use_are_told_apart() {
+    for which in ["newest", "previous", "good", "broken", "aside-1", "aside-12"] {
+        let place: Place = which.parse().unwrap();
+        assert_eq!(place.to_string(), which);
+        assert_eq!(Place::of_file(&place.file_name(NAME)), Some((NAME, place)));
+    }
+    for which in ["", "snapshot", "aside", "aside-", "aside-01", "aside-+1", "beside", "../x"] {
+        assert!(which.parse::<Place>().is_err(), "{which}");
+    }
+    for file in ["counter", "counter.", ".lock", "counter.newest", "a.b.snapshot", "x.txt"] {
+        assert_eq!(Place::of_file(file), None, "{file}");
+    }
+}

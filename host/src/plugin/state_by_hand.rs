@@ -1,0 +1,210 @@
+//! What people do with the kept state of a plugin: look at it, choose another snapshot, give some up.
+//!
+//! Choosing one for a live plugin is a replacement of it by itself, with that state in place of its own, which is kept
+//! aside first. For a plugin that is not live, it becomes the newest, which the next start begins with.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::{
+    deploy_error::DeployError,
+    hand_over::HandOverError,
+    kept_state::{Listed, Place},
+    persistence::{KeptSnapshot, PersistError, Persistence},
+    supervisor::{Aside, Deployed, Supervisor},
+    transaction::{Chosen, Origin, Prepared},
+    turns::Turn,
+};
+
+/// Why nothing was done with kept state.
+#[derive(Debug, Error)]
+pub(crate) enum StateByHandError {
+    /// There is no folder for it.
+    #[error(
+        "this host keeps no state on disk: start it with `--state DIR`, or set state.dir in its configuration"
+    )]
+    NoFolder,
+    /// There is no such kind of file.
+    #[error(
+        "{found:?} is none of the snapshots that a plugin can have, which are newest, previous, good, broken and aside-1, \
+         aside-2 and so on; `ksi state list` shows those there are"
+    )]
+    NoSuchPlace {
+        /// What was asked for.
+        found: String,
+    },
+    /// None was named, and there is none to take by itself.
+    #[error(
+        "there is no older snapshot of {plugin} to choose; `ksi state list {plugin}` shows what there is"
+    )]
+    NothingOlder {
+        /// The plugin.
+        plugin: String,
+    },
+    /// It is live.
+    #[error(
+        "{plugin} is live and would keep its state anew: `ksi unload {plugin}` first, or name one of its older snapshots"
+    )]
+    Live {
+        /// The plugin.
+        plugin: String,
+    },
+    /// Nothing of it is there.
+    #[error(
+        "nothing is kept of {plugin}; `ksi state list` shows of which plugins there is something"
+    )]
+    NothingKept {
+        /// The plugin.
+        plugin: String,
+    },
+    /// The files.
+    #[error(transparent)]
+    Files(#[from] PersistError),
+    /// The replacement.
+    #[error(transparent)]
+    Deploy(Box<DeployError>),
+}
+
+impl From<DeployError> for StateByHandError {
+    fn from(error: DeployError) -> Self {
+        StateByHandError::Deploy(Box::new(error))
+    }
+}
+
+/// A snapshot was chosen.
+pub(crate) struct Restored {
+    pub(crate) which: Place,
+    /// The new generation, if the plugin is live.
+    pub(crate) deployed: Option<Deployed>,
+    /// What was the state before.
+    pub(crate) aside: Option<Aside>,
+}
+
+/// What a name of people means.
+pub(crate) fn place_of(which: &str) -> Result<Place, StateByHandError> {
+    which.parse().map_err(|()| StateByHandError::NoSuchPlace { found: which.to_owned() })
+}
+
+impl Supervisor {
+    fn kept_on_disk(&self) -> Result<&Arc<Persistence>, StateByHandError> {
+        self.persistence.as_ref().ok_or(StateByHandError::NoFolder)
+    }
+
+    /// What is kept, of one plugin or of all.
+    pub(crate) async fn kept_states(
+        &self,
+        plugin: Option<&str>,
+    ) -> Result<Vec<Listed>, StateByHandError> {
+        Ok(self.kept_on_disk()?.list(plugin).await?)
+    }
+
+    /// One snapshot with its bytes.
+    pub(crate) async fn kept_state(
+        &self,
+        plugin: &str,
+        place: Place,
+    ) -> Result<KeptSnapshot, StateByHandError> {
+        Ok(self.kept_on_disk()?.load_from(plugin, place).await?)
+    }
+
+    /// Lets a plugin go on from a kept snapshot: the last good one, else the previous one, if none is named.
+    pub(crate) async fn restore_state(
+        self: &Arc<Self>,
+        plugin: &str,
+        place: Option<Place>,
+    ) -> Result<Restored, StateByHandError> {
+        let persistence = self.kept_on_disk()?.clone();
+        self.leaving.legacy_is_kept(plugin).await;
+        let which = match place {
+            Some(place) => place,
+            None => older(&persistence.list(Some(plugin)).await?)
+                .ok_or_else(|| StateByHandError::NothingOlder { plugin: plugin.to_owned() })?,
+        };
+        let kept = persistence.load_from(plugin, which).await?;
+        let live = self.registry().plugins.get(plugin).and_then(|plugin| {
+            plugin.live.as_ref().map(|live| (live.facts.clone(), live.copy.clone()))
+        });
+        let Some((facts, copy)) = live else {
+            let aside = persistence.make_newest(plugin, kept).await?;
+            persistence.troubles.forget(plugin);
+            return Ok(Restored {
+                which,
+                deployed: None,
+                aside: aside.map(|it| Ok(it.to_string())),
+            });
+        };
+        let restores = facts.manifest.state.clone().ok_or(DeployError::HandOver {
+            file: facts.file.clone(),
+            source: HandOverError::NoState,
+        })?;
+        let kept = kept.for_version(plugin, &restores)?;
+        let name = facts.plugin.clone();
+        let deployed = self
+            .to_the_end(|supervisor| async move {
+                let file = facts.file.clone();
+                let _turn = supervisor.turns.take(Turn::File(file.clone())).await;
+                supervisor.go_on()?;
+                // A copy of the copy: a path that may still be mapped gives the library that is mapped.
+                let copied = supervisor.preparation.copy_from(copy.path(), &file).await?;
+                let examined = supervisor.preparation.examine(copied)?;
+                let trial = supervisor.is_tried(&examined);
+                let trial =
+                    trial.map(|()| supervisor.trial_with(&examined, Some(kept.snapshot.clone())));
+                let candidate = supervisor.preparation.probe(examined, trial).await?;
+                let origin = Origin::Chosen(Chosen {
+                    state: kept.snapshot,
+                    which: which.to_string(),
+                    instead_of: facts.number,
+                });
+                supervisor.finish(Prepared::Candidate(Box::new(candidate)), origin).await
+            })
+            .await?;
+        self.keep_now(&name);
+        let aside = deployed.aside.clone();
+        Ok(Restored { which, deployed: Some(deployed), aside })
+    }
+
+    /// Gives up kept snapshots: one, or all that the plugin would be started from. Those that were there.
+    pub(crate) async fn drop_state(
+        &self,
+        plugin: &str,
+        place: Option<Place>,
+    ) -> Result<Vec<Place>, StateByHandError> {
+        let persistence = self.kept_on_disk()?;
+        self.leaving.legacy_is_kept(plugin).await;
+        let is_live =
+            self.registry().plugins.get(plugin).is_some_and(|plugin| plugin.live.is_some());
+        if is_live && place.is_none_or(|place| place == Place::Snapshot) {
+            return Err(StateByHandError::Live { plugin: plugin.to_owned() });
+        }
+        if let Some(place) = place {
+            // Says what there is, if this is not.
+            let listed = persistence.list(Some(plugin)).await?;
+            if !listed.iter().any(|it| it.place == place) {
+                persistence.load_from(plugin, place).await?;
+            }
+        }
+        let all = [Place::Snapshot, Place::New, Place::Previous, Place::Good, Place::Broken];
+        let places = place.map_or_else(|| all.to_vec(), |place| vec![place]);
+        let removed = persistence.remove(plugin, places).await?;
+        if removed.is_empty() {
+            return Err(StateByHandError::NothingKept { plugin: plugin.to_owned() });
+        }
+        if !is_live {
+            persistence.troubles.forget(plugin);
+        }
+        Ok(removed)
+    }
+}
+
+/// The one to go back to when none is named.
+fn older(listed: &[Listed]) -> Option<Place> {
+    let hash = |place: Place| {
+        let found = listed.iter().find(|it| it.place == place)?;
+        found.content.as_ref().ok().map(|about| about.hash.as_str())
+    };
+    let newest = hash(Place::Snapshot);
+    let older = [Place::Good, Place::Previous].into_iter();
+    older.into_iter().find(|place| hash(*place).is_some_and(|found| Some(found) != newest))
+}

@@ -1,0 +1,310 @@
+//! The last good snapshot is never the one that is given up: what a plugin starts from, what going back costs, and what
+//! people can do with what is kept.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::kit::{HostBuilder, Library, TestHost, counters, error_of, until};
+
+const HERE: &str = "[state]\ndir = 'state'";
+const OFTEN: &str = "[state]\ndir = 'state'\ninterval = '20ms'";
+
+/// The last value.
+#[track_caller]
+fn increment(host: &TestHost, times: u64) -> u64 {
+    let mut client = host.client();
+    let mut one = || client.emit("counter:increment", json!({"name": "a"}))["value"].as_u64();
+    (0..times).map(|_| one().unwrap()).last().unwrap()
+}
+
+#[track_caller]
+fn value(host: &TestHost) -> Option<u64> {
+    counters(&mut host.client()).get("a").copied()
+}
+
+/// A host with the counter that has counted to 3, was stopped and started, counted on to 7 and was stopped.
+#[track_caller]
+fn counted_in_two_runs() -> HostBuilder {
+    let builder = TestHost::builder().plugin("counter.so", &Library::counter(1)).config(HERE);
+    let host = builder.start();
+    increment(&host, 3);
+    let host = host.stopped().start();
+    assert_eq!(increment(&host, 4), 7);
+    let is_good = || fs::read_to_string(host.dir().join("state/counter.good")).unwrap_or_default();
+    until("what it was restored from is kept", is_good, |text| text.contains(r#"["a",3]"#));
+    host.stopped()
+}
+
+/// Writes a complete snapshot with this content, as a host would.
+fn put_snapshot(dir: &Path, which: &str, version: u32, content: &str) {
+    let (bytes, hash) = (content.len(), blake3::hash(content.as_bytes()).to_hex());
+    let checked = format!(
+        "{{\"ksi_snapshot\":1,\"plugin\":\"counter\",\"version\":{version},\"plugin_version\":\"1.0.0\",\
+         \"written_ms\":1760000000000,\"bytes\":{bytes},\"blake3\":\"{hash}\",\"check\":\""
+    );
+    let check = blake3::hash(checked.as_bytes()).to_hex();
+    let file = format!("{checked}{check}\"}}\n{content}");
+    fs::write(dir.join("state").join(format!("counter.{which}")), file).unwrap();
+}
+
+/// What is kept of the counter.
+#[track_caller]
+fn kept(host: &TestHost) -> Vec<String> {
+    let answer = host.client().emit("module:state_list", json!({"module_name": "counter"}));
+    let snapshots = answer["snapshots"].as_array().unwrap();
+    snapshots.iter().map(|it| it["which"].as_str().unwrap().to_owned()).collect()
+}
+
+#[track_caller]
+fn shown(host: &TestHost, which: &str) -> Value {
+    serde_json::from_str(&host.ksi(&["state", "show", "counter", which]).ok()).unwrap()
+}
+
+#[test]
+fn a_plugin_starts_from_the_newest_snapshot_that_it_can_read_and_the_others_are_kept() {
+    let builder = counted_in_two_runs();
+    // What a host before this one wrote of a NaN: complete, and with a null where a number is read.
+    put_snapshot(builder.dir(), "snapshot", 3, r#"{"counters":[["a",null]],"passed":[]}"#);
+    put_snapshot(builder.dir(), "previous", 3, r#"{"counters":[["a",null]],"passed":["x"]}"#);
+    let host = builder.start();
+    assert_eq!(value(&host), Some(3), "from the one that it was restored from before");
+    let module = host.module("counter");
+    let notice = module["state_notice"].as_str().unwrap();
+    for words in ["counter.good", "counter.snapshot cannot be read by it", "aside-1", "aside-2"] {
+        assert!(notice.contains(words), "{words}: {notice}");
+    }
+    for command in [&["list"][..], &["inspect", "counter"]] {
+        assert!(host.ksi(command).ok().contains("started from an older snapshot"));
+    }
+    assert_eq!(kept(&host)[..1], ["good"]);
+    assert!(kept(&host).ends_with(&["aside-1".to_owned(), "aside-2".to_owned()]));
+    assert_eq!(shown(&host, "aside-1")["counters"][0][1], Value::Null);
+
+    assert_eq!(increment(&host, 1), 4);
+    let host = host.stopped().start();
+    assert_eq!((value(&host), &host.module("counter")["state_notice"]), (Some(4), &Value::Null));
+}
+
+#[test]
+fn where_nothing_can_be_read_the_message_names_the_files_and_the_ways_out() {
+    let builder = counted_in_two_runs();
+    for which in ["snapshot", "previous", "good"] {
+        put_snapshot(builder.dir(), which, 3, r#"{"counters":7}"#);
+    }
+    let before = fs::read(builder.dir().join("state/counter.snapshot")).unwrap();
+    let host = builder.start();
+    let reason = host.until_refused("counter.so");
+    let ways = ["ksi state list counter", "ksi state restore counter", "ksi state drop counter"];
+    let files = ["counter.snapshot (", "counter.previous (", "counter.good (", "invalid type"];
+    for words in files.into_iter().chain(ways) {
+        assert!(reason.contains(words), "{words}: {reason}");
+    }
+    assert_eq!(fs::read(host.dir().join("state/counter.snapshot")).unwrap(), before);
+    let file = host.file("counter.so");
+    host.ksi(&["load", file.to_str().unwrap()]).fails(1);
+    let dropped = host.ksi(&["state", "drop", "counter"]).ok();
+    assert_eq!(dropped, "dropped newest, previous, good of counter\n");
+    host.ksi(&["load", file.to_str().unwrap()]).ok();
+    assert_eq!(value(&host), None);
+}
+
+#[test]
+fn a_restore_that_fails_is_not_gone_round_with_older_state() {
+    let builder = counted_in_two_runs();
+    let failing = Library::counter(2).does("restore_in_host=fail");
+    let host = builder.plugin("counter.so", &failing).start();
+    let reason = host.until_refused("counter.so");
+    for words in ["counter.snapshot was not restored", "fails on purpose", "ksi state list counter"]
+    {
+        assert!(reason.contains(words), "{words}: {reason}");
+    }
+    host.drop_in("counter.so", &Library::counter(3));
+    host.until_version("counter", "3.0.0");
+    assert_eq!(value(&host), Some(7));
+}
+
+#[test]
+fn what_a_plugin_was_restored_from_outlives_the_newer_snapshots() {
+    let builder = TestHost::builder().plugin("counter.so", &Library::counter(1)).config(OFTEN);
+    let host = builder.start();
+    increment(&host, 3);
+    let host = host.stopped().start();
+    let content = |kind: &str| {
+        fs::read_to_string(host.dir().join(format!("state/counter.{kind}"))).unwrap_or_default()
+    };
+    for count in 4..=8 {
+        increment(&host, 1);
+        let newest = || content("snapshot");
+        until("it is kept", newest, |text| text.contains(&format!(r#"["a",{count}]"#)));
+        assert!(content("good").contains(r#"["a",3]"#));
+    }
+    // What was handed over to a new generation was restored as well.
+    host.drop_in("counter.so", &Library::counter(2));
+    host.until_version("counter", "2.0.0");
+    until("it is the good one", || content("good"), |text| text.contains(r#"["a",8]"#));
+}
+
+/// A version that the state goes on in, and one whose snapshots the first one cannot read.
+fn old_and_new() -> [Library; 2] {
+    [Library::counter(1).keeping("[2,1]", "[2,1]"), Library::counter(2).keeping("[3]", "[3,2,1]")]
+}
+
+#[test]
+fn a_rollback_that_gives_up_state_says_what_it_costs_and_asks_for_force() {
+    let [old, new] = old_and_new();
+    let host = TestHost::builder().plugin("counter.so", &old).config(HERE).start();
+    increment(&host, 2);
+    host.drop_in("counter.so", &new);
+    host.until_version("counter", "2.0.0");
+    assert_eq!(increment(&host, 4), 6);
+
+    let refused = host.ksi(&["rollback", "counter"]).fails(1);
+    for words in
+        ["would give up what 4 calls", "[3]", "[2, 1]", "--force", "ksi state list counter"]
+    {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+    let reply = host.client().reply("module:rollback", json!({"module_name": "counter"}));
+    assert_eq!(reply["data"]["code"], "loses_state", "{reply}");
+    let module = host.module("counter");
+    assert_eq!((&module["version"], &module["quarantined"]), (&json!("2.0.0"), &Value::Null));
+    assert_eq!(value(&host), Some(6), "nothing has happened, but for one more call");
+
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:rolled_back"]);
+    let said = host.ksi(&["rollback", "counter", "--force"]).ok();
+    for words in ["rolled back counter to 1.0.0", "gave up what 5 calls", "kept as aside-1"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let told = watcher.push_of("module:rolled_back");
+    assert_eq!((&told["state"], &told["lost"]["calls"]), (&json!("as_of_the_swap"), &json!(5)));
+    assert_eq!(told["kept_aside"], "aside-1");
+    assert_eq!(value(&host), Some(2));
+    assert_eq!(shown(&host, "aside-1")["counters"], json!([["a", 6]]));
+
+    // The version that reads it goes on from there.
+    host.ksi(&["reload", "counter"]).ok();
+    assert_eq!(value(&host), Some(2));
+    host.ksi(&["state", "restore", "counter", "aside-1"]).ok();
+    assert_eq!(value(&host), Some(6));
+}
+
+#[test]
+fn a_rollback_from_a_version_that_gives_no_snapshot_asks_for_force_as_well() {
+    let old = Library::counter(1).keeping("[2,1]", "[2,1]");
+    let host = TestHost::builder().plugin("counter.so", &old).config(HERE).start();
+    increment(&host, 2);
+    host.drop_in("counter.so", &Library::counter(2).does("snapshot=fail"));
+    host.until_version("counter", "2.0.0");
+    assert_eq!(increment(&host, 3), 5);
+    let refused = host.ksi(&["rollback", "counter"]).fails(1);
+    for words in ["3 calls", "snapshot fails on purpose", "--force"] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+    assert_eq!(
+        (value(&host), host.module("counter")["version"].clone()),
+        (Some(5), json!("2.0.0"))
+    );
+    let said = host.ksi(&["rollback", "counter", "--force"]).ok();
+    assert!(said.contains("rolled back counter to 1.0.0"), "{said}");
+    assert_eq!(value(&host), Some(2));
+}
+
+#[test]
+fn a_host_that_goes_back_by_itself_keeps_the_newer_state_and_tells_what_it_cost() {
+    let [old, new] = old_and_new();
+    let host = TestHost::builder().plugin("counter.so", &old).config(HERE).start();
+    let (mut client, mut watcher) = (host.client(), host.client());
+    watcher.subscribe(&["module:rolled_back"]);
+    increment(&host, 20);
+    host.drop_in("counter.so", &new.does("calls=fail"));
+    host.until_version("counter", "2.0.0");
+    for _ in 0..4 {
+        client.emit("counter:again", json!({"name": "late", "more": 0}));
+    }
+    let rolled_back = || {
+        client.reply("counter:increment", json!({"name": "a"}));
+        host.module("counter")["rollbacks"].clone()
+    };
+    until("it is rolled back", rolled_back, |rollbacks| *rollbacks == 1);
+    let told = watcher.push_of("module:rolled_back");
+    assert_eq!((&told["automatic"], &told["kept_aside"]), (&json!(true), &json!("aside-1")));
+    assert!(told["lost"]["calls"].as_u64() >= Some(4), "{told}");
+    assert_eq!(shown(&host, "aside-1")["counters"], json!([["a", 20], ["late", 4]]));
+    let now = counters(&mut client);
+    assert!(now["a"] >= 20 && !now.contains_key("late"), "{now:?}");
+    let ran = host.stop();
+    assert!(ran.stderr.contains("going back has given up what"), "{}", ran.stderr);
+}
+
+#[test]
+fn state_that_is_restored_by_hand_takes_the_place_of_a_live_plugins_own_which_is_kept() {
+    let host = counted_in_two_runs().start();
+    assert_eq!(increment(&host, 1), 8);
+    let said = host.ksi(&["state", "restore", "counter", "previous"]).ok();
+    for words in ["restored previous of counter", "generation 2", "kept as aside-1"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(value(&host), Some(3));
+    let module = host.module("counter");
+    assert_eq!((&module["version"], &module["state"]), (&json!("1.0.0"), &json!("live")));
+    let restored = host
+        .client()
+        .emit("module:state_restore", json!({"module_name": "counter", "which": "aside-1"}));
+    assert_eq!((&restored["live"], &restored["kept_aside"]), (&json!(true), &json!("aside-2")));
+    assert_eq!(value(&host), Some(8));
+    assert_eq!(value(&host.stopped().start()), Some(8));
+}
+
+#[test]
+fn state_that_is_restored_by_hand_is_what_a_plugin_starts_from_that_is_not_live() {
+    let host = counted_in_two_runs().start();
+    host.ksi(&["state", "restore", "counter", "previous"]).ok();
+    assert_eq!(value(&host), Some(3));
+    host.ksi(&["unload", "counter"]).ok();
+    let said = host.ksi(&["state", "restore", "counter", "aside-1"]).ok();
+    assert!(said.contains("it is not live") && said.contains("kept as aside-2"), "{said}");
+    let file = host.file("counter.so");
+    host.ksi(&["load", file.to_str().unwrap()]).ok();
+    assert_eq!(value(&host), Some(7));
+    assert_eq!(shown(&host, "aside-2")["counters"], json!([["a", 3]]));
+    host.ksi(&["state", "drop", "counter", "aside-1"]).ok();
+    assert!(!kept(&host).contains(&"aside-1".to_owned()));
+}
+
+#[test]
+fn what_cannot_be_done_with_kept_state_is_said() {
+    let host = counted_in_two_runs().start();
+    let refused = |command: &[&str]| host.ksi(&[&["state"], command].concat()).fails(1);
+    assert!(refused(&["show", "counter", "oldest"]).contains("newest, previous, good"));
+    assert!(refused(&["show", "counter", "aside-4"]).contains("there is newest"));
+    assert!(refused(&["show", "nobody"]).contains("there is none of it"));
+    assert!(refused(&["drop", "counter"]).contains("ksi unload counter"));
+    assert!(refused(&["drop", "nobody"]).contains("nothing is kept of nobody"));
+    assert_eq!(value(&host), Some(7));
+    let list = host.ksi(&["state", "list"]).ok();
+    for words in ["NAME", "counter", "newest", "good", "1.0.0"] {
+        assert!(list.contains(words), "{words}: {list}");
+    }
+    let host = TestHost::builder().config("[state]\npersist = false").start();
+    assert!(host.ksi(&["state", "list"]).fails(1).contains("keeps no state on disk"));
+    let reply = host.client().reply("module:state_drop", json!({"module_name": "x"}));
+    assert!(error_of(&reply).contains("state.dir"), "{reply}");
+}
+
+#[test]
+fn state_that_cannot_be_written_shows_until_it_can_be() {
+    let host = TestHost::builder().plugin("counter.so", &Library::counter(1)).config(OFTEN).start();
+    let obstacle = host.dir().join("state/counter.new");
+    fs::create_dir(&obstacle).unwrap();
+    increment(&host, 1);
+    let unkept = |module: &Value| module["state_not_kept"].is_object();
+    let module = host.until_module("it is not kept", "counter", unkept);
+    let reason = module["state_not_kept"]["reason"].as_str().unwrap();
+    assert!(reason.contains("counter.new"), "{reason}");
+    assert!(host.ksi(&["list"]).ok().contains("live (state not kept)"));
+    fs::remove_dir(&obstacle).unwrap();
+    host.until_module("it is kept", "counter", |module| !unkept(module));
+    assert_eq!(value(&host.crash().start()), Some(1));
+}
