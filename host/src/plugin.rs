@@ -12,7 +12,7 @@
 //! [`requirements`] says who has to be there first, [`persistence`] keeps state on disk ([`kept_state`]). [`policy`] is what
 //! the operator decides of that. [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
 //!
-//! What a live plugin has of the host is [`host_side`], with [`background`], [`adopted_waker`], [`plugin_log`] and [`plugin_report`] behind
+//! [`signals`] shares the process's signals among libraries. What a live plugin has of the host is [`host_side`], with [`background`], [`adopted_waker`], [`plugin_log`] and [`plugin_report`] behind
 //! it.
 
 pub(crate) mod activate;
@@ -51,6 +51,11 @@ mod resident;
 pub(crate) mod retire;
 mod rollback;
 pub(crate) mod setback;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
+mod signals;
+#[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]
+#[path = "plugin/signals/elsewhere.rs"]
+mod signals;
 pub(crate) mod state;
 pub(crate) mod state_by_hand;
 pub(crate) mod supervisor;

@@ -156,6 +156,7 @@ macro_rules! __export_plugin {
                 $crate::__private::header::<$plugin>();
         };
         $crate::__unloadable!();
+        $crate::__own_signals!();
     };
 }
 

@@ -221,6 +221,7 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         "host/src/crash/handler.rs",
         // It crashes on purpose.
         "tests/fixtures/chaos/src/crash.rs",
+        "host/src/plugin/signals",
     ];
     let fixtures = ["tests/fixtures/chaos", "tests/fixtures/counter", "tests/fixtures/lanes"];
     for file in ["host", "plugin-api", "plugins", "examples", "soak", "bench"]

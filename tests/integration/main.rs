@@ -42,6 +42,7 @@ mod replacement;
 mod rollback;
 mod rotation;
 mod safe_code;
+mod signals;
 mod soak;
 mod standard_error;
 mod start_stop;

@@ -136,6 +136,8 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
     overview["reloads"] = json!(plugin.reloads);
     overview["rollbacks"] = json!(plugin.rollbacks);
     overview["reinstated"] = json!(plugin.reinstated);
+    overview["signals"] =
+        json!(plugin.live.as_ref().map(|live| live.library.signals()).unwrap_or_default());
     overview["previous"] = previous.into();
     overview["quarantined"] = quarantined(registry, &facts.file);
     overview["retry_in_ms"] = json!(retry_in(registry, &facts.file));

@@ -96,6 +96,7 @@ fn notes(plugins: &[Plugin], now: SystemTime, width: Option<usize>) -> Vec<Strin
             plugin.state_notice.clone(),
             plugin.held(),
             plugin.rollbacks(),
+            plugin.signals(),
         ];
         lines.extend(all.iter().flatten().map(|note| hanging(&format!("{name}: "), note, width)));
         for old in &plugin.retired {

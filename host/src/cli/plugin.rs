@@ -44,6 +44,8 @@ pub(crate) struct Plugin {
     rollbacks: u64,
     /// Events that wait for its state to be handed over.
     held: u64,
+    /// The signals that its live generation wants something of.
+    signals: Vec<Handled>,
     /// Its old instance goes before the new one is made.
     pub(crate) exclusive: bool,
     /// How often an instance of a version was made again.
@@ -59,6 +61,14 @@ struct KeptResource {
     name: String,
     /// Where it listens.
     address: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Handled {
+    signal: String,
+    ignored: bool,
+    host_too: bool,
 }
 
 /// How the calls of a plugin, a handler or the host ended.
@@ -221,6 +231,23 @@ impl Plugin {
         });
         let kept = kept.collect::<Vec<_>>().join(", ");
         (!kept.is_empty()).then_some(kept)
+    }
+
+    /// `has handlers for SIGUSR1, SIGINT (so has the host); asks to ignore SIGPIPE`
+    pub(crate) fn signals(&self) -> Option<String> {
+        let named = |ignored: bool, title: &str| {
+            let of = self.signals.iter().filter(|it| it.ignored == ignored);
+            let names = of.map(|it| match it.host_too {
+                true if ignored => format!("{} (the host handles it)", it.signal),
+                true => format!("{} (so has the host)", it.signal),
+                false => it.signal.clone(),
+            });
+            let names = names.collect::<Vec<_>>().join(", ");
+            (!names.is_empty()).then(|| format!("{title} {names}"))
+        };
+        let all = [named(false, "has handlers for"), named(true, "asks to ignore")];
+        let all = all.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        (!all.is_empty()).then_some(all)
     }
 
     pub(crate) fn rollbacks(&self) -> Option<String> {
@@ -414,6 +441,21 @@ mod tests {
             {"name": "serial", "address": null},
         ]));
         assert_eq!(told.as_deref(), Some("127.0.0.1:0 (127.0.0.1:41233), 127.0.0.1:80, serial"));
+    }
+
+    #[test]
+    fn signals_are_told_with_whether_the_host_gets_them_too() {
+        let plugin = plugin(json!({"signals": [
+            {"signal": "SIGINT", "ignored": false, "host_too": true},
+            {"signal": "SIGUSR1", "ignored": false, "host_too": false},
+            {"signal": "SIGTERM", "ignored": true, "host_too": true},
+        ]}));
+        assert_eq!(
+            plugin.signals().as_deref(),
+            Some(
+                "has handlers for SIGINT (so has the host), SIGUSR1; asks to ignore SIGTERM (the host handles it)"
+            )
+        );
     }
 
     #[test]

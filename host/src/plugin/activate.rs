@@ -107,6 +107,9 @@ impl Activation {
         let started = Instant::now();
         let description = candidate.description.take();
         let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
+        if let Some(signals) = library.signals {
+            signals.belong_to(plugin.clone(), number);
+        }
         let noted = crash::note(self.journal.as_ref(), &about(&candidate, "its initialize"));
         let (library, described) = self.describe(library, description).await;
         let created = match described {

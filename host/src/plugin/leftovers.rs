@@ -5,7 +5,9 @@
 //! way to leave something behind has a look of its own here, and as long as one finds anything, the library stays open
 //! and the cause is told. A look puts back what can be put back, and runs again before each further attempt.
 
+mod dependencies;
 mod environment;
+mod signal_handlers;
 mod threads;
 
 use std::fmt;
@@ -37,8 +39,12 @@ impl fmt::Display for Remaining {
 /// All that needs a library, each by name. Called when no code of the plugin runs on the host's threads any more, and
 /// again before each attempt to close it.
 pub(crate) fn before_close(library: &PluginLibrary) -> Vec<Remaining> {
+    let memory = library.memory();
+    let dependencies = dependencies::going_with(&memory);
+    // Each way to leave something behind adds what it finds.
     let mut remaining = noted_by(library);
-    remaining.extend(environment::look(&library.memory()));
+    remaining.extend(environment::look(&memory));
+    remaining.extend(signal_handlers::look(library, &memory, &dependencies));
     remaining
 }
 

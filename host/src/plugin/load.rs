@@ -11,6 +11,7 @@ use std::{
     io,
     ops::Range,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
@@ -21,7 +22,10 @@ use ksi_plugin_api::abi::{
 };
 use thiserror::Error;
 
-use super::library_thread::LibraryThread;
+use super::{
+    library_thread::LibraryThread,
+    signals::{Handled, LibrarySignals},
+};
 
 /// Why a library could not be loaded.
 #[derive(Debug, Error)]
@@ -80,21 +84,28 @@ pub enum LoadError {
 pub(crate) struct PluginLibrary {
     library: Option<libloading::Library>,
     pub(crate) module: ModuleRef,
+    /// Its part in the process's signals, unless it was built before it could have one.
+    pub(crate) signals: Option<LibrarySignals>,
     path: PathBuf,
     /// The thread that it was opened on.
     thread: Option<LibraryThread>,
 }
 
+/// One library is opened at a time: what its constructors do to signals is to be told from what others' do.
+static OPENING: Mutex<()> = Mutex::new(());
+
 impl PluginLibrary {
     /// Opens the library at `path`, which runs its constructors, and takes the root module that its manifest calls
     /// `header`. Only after that was read, and where plugin code may run.
     pub(crate) fn open(path: &Path, header: Option<&str>) -> Result<Self, LoadError> {
+        let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the file's bytes were found to be those of a plugin, and a child process has opened the same bytes
         // before (or the operator has switched that off). Its constructors are those of a Rust library.
         let library = unsafe { open(path) }
             .map_err(|source| LoadError::Open { path: path.to_owned(), source })?;
         let module = root_module(&library, path, header)?;
-        Ok(PluginLibrary { library: Some(library), module, path: path.to_owned(), thread: None })
+        let (path, signals) = (path.to_owned(), LibrarySignals::bind(module));
+        Ok(PluginLibrary { library: Some(library), module, signals, path, thread: None })
     }
 
     /// Has `open` open the library at `path` on a thread that stays until the library is about to be closed.
@@ -123,6 +134,16 @@ impl PluginLibrary {
         // SAFETY: whoever closes a library has seen to it that its code does not run any more (see `retire`), and asks
         // for nothing else of it from here on.
         unsafe { module::before_close(self.module, threads) }
+    }
+
+    /// The signals that its code handles or wants ignored.
+    pub(crate) fn signals(&self) -> Vec<Handled> {
+        self.signals.map(LibrarySignals::handled).unwrap_or_default()
+    }
+
+    /// The signals whose handlers of it are running.
+    pub(crate) fn signals_inside(&self) -> Vec<String> {
+        self.signals.map(LibrarySignals::inside).unwrap_or_default()
     }
 
     /// The addresses that it lies at, from its first byte to its last, or nothing where the system does not tell.

@@ -2,7 +2,7 @@
 //!
 //! In this order, because each step relies on the one before: no route leads to it any more (the swap saw to that);
 //! the calls in flight end; its tasks are dropped, its shutdown handlers run and its instance is dropped, all on
-//! dispatch workers; the workers are exchanged and the old threads joined, because their thread-locals may hold the
+//! dispatch workers; its signal handlers are taken out; the workers are exchanged and the old threads joined, because their thread-locals may hold the
 //! library; nothing of the plugin refers to the host any more; nothing else in the process needs the library
 //! ([`leftovers`](super::leftovers)); dlclose; and a look into the memory map.
 
@@ -30,6 +30,7 @@ use super::{
     persistence::Persistence,
     policy::Policies,
     resident::resident_kib,
+    signals::LibrarySignals,
 };
 use crate::{
     dispatch::{ended::Ended, slot::Unreturned, workers::Workers},
@@ -320,6 +321,11 @@ impl Retirer {
         let Quiet(generation) = quiet;
         let Generation { facts, host_side, others, live: _, unused: _, library, copy } = generation;
         let began = Instant::now();
+        // Before anything that may take long: nobody is to be called whose instance is gone.
+        let signals = library.signals;
+        if let Some(signals) = signals {
+            signals.withdraw();
+        }
         // Looked at first: what is let go of while threads end may run code of the plugin on those that follow.
         let others = || others.iter().map(Weak::strong_count).sum::<usize>();
         let held = Arc::strong_count(&host_side) + others() > 1;
@@ -354,6 +360,7 @@ impl Retirer {
         }
         match closed {
             Some(Closed::Unmapped) => {
+                signals.into_iter().for_each(LibrarySignals::gone);
                 drop(copy);
                 retired.note("unmap", began);
                 if let Some(kib) = resident_kib() {

@@ -257,6 +257,7 @@ struct Shims<P>(PhantomData<P>);
 impl<P: Exported> Shims<P> {
     extern "C" fn describe(memory: &'static Memory) -> CallEnd {
         adopt_memory(memory);
+        super::signals::library::entered();
         match guarded(P::describe) {
             Ok(Ok(text)) => CallEnd::Reply(text),
             Ok(Err((code, message))) => CallEnd::Failed(super::Failure::new(&code, &message)),
@@ -270,6 +271,7 @@ impl<P: Exported> Shims<P> {
         config: RSlice<'_, u8>,
     ) -> BoundaryFuture<CreateEnd> {
         adopt_memory(memory);
+        super::signals::library::entered();
         let visit = Visit::<P>(PhantomData);
         let entered = guarded(|| P::enter_library(&host));
         let config = config.to_vec();
@@ -345,16 +347,17 @@ impl<P: Exported> Shims<P> {
     }
 
     abi_stable::staticref! {
-        const MODULE: WithMetadata<PluginModule> = WithMetadata::new(PluginModule::new(
-            Self::describe,
-            Self::create,
-            Self::call,
-            Self::destroy,
-            Self::snapshot,
-            Self::restore,
-            Self::read_back,
-            super::unload::before_close,
-        ));
+        const MODULE: WithMetadata<PluginModule> = WithMetadata::new(PluginModule {
+            describe: Self::describe,
+            create: Self::create,
+            call: Self::call,
+            destroy: Self::destroy,
+            snapshot: Self::snapshot,
+            restore: Self::restore,
+            read_back: Self::read_back,
+            before_close: super::unload::before_close,
+            bind_signals: super::signals::library::bind,
+        });
     }
 
     extern "C" fn construct() -> RootModuleResult {

@@ -16,6 +16,7 @@ use super::{
     BoundaryFuture, Buffer, EventHandle, Failure, HostRef, ReplyForm, Start, Value,
     memory::Memory,
     scratch::{self, Scratch},
+    signals::SignalHost,
     unload::{Remains, StartedThread},
     waker::{Lent, WakerBase, unwrapped},
 };
@@ -127,11 +128,12 @@ unsafe impl Sync for InstancePointer {}
 #[sabi(missing_field(panic))]
 pub struct PluginModule {
     /// A description for people and programs, encoded. Needs no instance.
-    describe: extern "C" fn(&'static Memory) -> CallEnd,
+    pub(super) describe: extern "C" fn(&'static Memory) -> CallEnd,
     /// Makes the instance from the plugin's configuration, encoded.
-    create: extern "C" fn(&'static Memory, HostRef, RSlice<'_, u8>) -> BoundaryFuture<CreateEnd>,
+    pub(super) create:
+        extern "C" fn(&'static Memory, HostRef, RSlice<'_, u8>) -> BoundaryFuture<CreateEnd>,
     /// Calls a handler: instance, number of the handler, event, waker, a block for the first poll, and the form of the reply.
-    call: unsafe extern "C" fn(
+    pub(super) call: unsafe extern "C" fn(
         *const (),
         u64,
         EventHandle,
@@ -141,54 +143,26 @@ pub struct PluginModule {
     ) -> CallStart,
     /// Drops an instance and what the library keeps beside it.
     #[sabi(last_prefix_field)]
-    destroy: unsafe extern "C" fn(*mut ()),
+    pub(super) destroy: unsafe extern "C" fn(*mut ()),
     /// Takes a snapshot of an instance's state, of this version.
     #[sabi(missing_field(option))]
-    snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
+    pub(super) snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
     /// Restores an instance's state from a snapshot of this version. The bytes are lent for this call alone, not for
     /// the future that it may give.
     #[sabi(missing_field(option))]
-    restore: unsafe extern "C" fn(*const (), u32, RSlice<'_, u8>, *const WakerBase) -> CallStart,
+    pub(super) restore:
+        unsafe extern "C" fn(*const (), u32, RSlice<'_, u8>, *const WakerBase) -> CallStart,
     /// Reads a snapshot of this version as `restore` does, and changes nothing. The bytes are lent for this call alone.
     /// Needs no instance, but the library must have made one before.
     #[sabi(missing_field(option))]
-    read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
+    pub(super) read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
     /// What the C library and the kernel still have of the library, which is about to be closed; the threads among it, as far
     /// as there is room.
     #[sabi(missing_field(option))]
-    before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
-}
-
-impl PluginModule {
-    #[expect(clippy::too_many_arguments, reason = "it takes one for each function of the table")]
-    pub(super) const fn new(
-        describe: extern "C" fn(&'static Memory) -> CallEnd,
-        create: extern "C" fn(
-            &'static Memory,
-            HostRef,
-            RSlice<'_, u8>,
-        ) -> BoundaryFuture<CreateEnd>,
-        call: unsafe extern "C" fn(
-            *const (),
-            u64,
-            EventHandle,
-            *const WakerBase,
-            &mut Scratch,
-            &ReplyForm,
-        ) -> CallStart,
-        destroy: unsafe extern "C" fn(*mut ()),
-        snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
-        restore: unsafe extern "C" fn(
-            *const (),
-            u32,
-            RSlice<'_, u8>,
-            *const WakerBase,
-        ) -> CallStart,
-        read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
-        before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
-    ) -> Self {
-        PluginModule { describe, create, call, destroy, snapshot, restore, read_back, before_close }
-    }
+    pub(super) before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
+    /// Makes known whom the library asks when its code installs a signal handler.
+    #[sabi(missing_field(option))]
+    pub(super) bind_signals: extern "C" fn(&'static SignalHost),
 }
 
 impl RootModule for ModuleRef {
@@ -239,6 +213,11 @@ pub fn describe(module: ModuleRef) -> CallEnd {
 pub unsafe fn before_close(module: ModuleRef, threads: &mut [StartedThread]) -> Option<Remains> {
     let before_close = module.before_close()?;
     Some(before_close(RSliceMut::from_mut_slice(threads)))
+}
+
+/// Makes known whom a library asks when its code installs a signal handler; `false` if it was built before it could ask.
+pub fn bind_signals(module: ModuleRef, host: &'static SignalHost) -> bool {
+    module.bind_signals().map(|bind| bind(host)).is_some()
 }
 
 /// Makes an instance. To be called, polled and dropped where plugin code may run.

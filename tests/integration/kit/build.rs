@@ -1,10 +1,10 @@
 //! Building what the tests run: in the workspace's own target folder, by the cargo that runs the tests.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use serde_json::Value;
@@ -37,6 +37,21 @@ pub(crate) fn artifacts() -> &'static Artifacts {
         with_cargo_environment(&mut cargo);
         Artifacts(built_by(cargo))
     })
+}
+
+/// A package below `tests/fixtures/field` that is a workspace of its own, because features of what it depends on are not
+/// to be everybody's. Built once a run.
+pub(crate) fn field_library(name: &'static str) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let build = || {
+        let folder = workspace().join("tests/fixtures/field").join(name);
+        let mut cargo = cargo(&folder, "build", &["--lib"]);
+        with_cargo_environment(&mut cargo);
+        let package = format!("ksi-fixture-{name}");
+        built_by(cargo).remove(&package).expect("its library is built")
+    };
+    built.entry(name).or_insert_with(build).clone()
 }
 
 /// A package of its own, outside the workspace, as an author would have it.

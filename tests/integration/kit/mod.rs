@@ -17,7 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use build::{OutsideCrate, artifacts, for_outside_crates, plugin_api, workspace};
+pub(crate) use build::{
+    OutsideCrate, artifacts, field_library, for_outside_crates, plugin_api, workspace,
+};
 pub(crate) use client::{Client, error_of};
 pub(crate) use command::{Ran, Running, ksi, ksi_command};
 pub(crate) use files::{ABI, Library, put, put_in_place};

@@ -9,6 +9,8 @@ pub(crate) struct Resources {
     pub(crate) resident_kib: u64,
     pub(crate) threads: usize,
     pub(crate) descriptors: usize,
+    /// The signals that it has a handler for, bit 0 for signal 1.
+    pub(crate) signals_caught: u64,
 }
 
 impl Resources {
@@ -21,12 +23,13 @@ impl Resources {
             .filter_map(|line| line.find(private).map(|at| line[at..].to_owned()))
             .collect();
         let status = fs::read_to_string(of("status")).unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
         Resources {
             libraries,
-            resident_kib: resident.trim().trim_end_matches(" kB").parse().unwrap(),
+            resident_kib: field("VmRSS:").trim_end_matches(" kB").parse().unwrap(),
             threads: fs::read_dir(of("task")).unwrap().count(),
             descriptors: fs::read_dir(of("fd")).unwrap().count(),
+            signals_caught: u64::from_str_radix(field("SigCgt:"), 16).unwrap(),
         }
     }
 }

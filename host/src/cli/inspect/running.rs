@@ -32,6 +32,7 @@ pub(super) fn running(plugin: &Plugin, timings: &Timings, now: SystemTime) -> St
         ("keeps", plugin.kept_resources()),
         ("held", plugin.held()),
         ("missing", plugin.missing()),
+        ("signals", plugin.signals()),
         ("quarantined", plugin.quarantined()),
         ("last error", plugin.last_error().map(str::to_owned)),
         ("previous", Some(plugin.previous())),
