@@ -37,7 +37,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
                  blocking: false, payload_schema: || json!(null), reply_schema: || json!(null),
                  call: |call| call.run::<u8, _, _>(|_| None, |plugin, ctx, give| {
                      *KEPT.lock().unwrap() = Some((plugin, ctx));
-                     async move { ksi_plugin_api::__private::call_end(Ok(1), give) }
+                     async move { ksi_plugin_api::__private::handler_end::<u8>(Ok(1), give) }
                  }),
              }];
              async fn initialize(_: Context, _: RawConfig) -> Result<Self> { Ok(Kept) }
