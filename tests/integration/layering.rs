@@ -212,6 +212,8 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         "host/src/plugin/load.rs",
         "host/src/plugin/probe.rs",
         "host/src/plugin/leftovers",
+        // It calls the C library.
+        "host/src/cli/allocator.rs",
         // It maps a private copy.
         "host/src/plugin/private_copy/content.rs",
         // The host's own handlers of the signals that a process dies of.

@@ -120,7 +120,8 @@ fn subscribers_that_do_not_read_hold_no_more_than_the_budget_and_one_that_reads_
         assert_eq!(reading.push()["event"], "chaos:echo");
     }
     let (peak, _) = peak_and_now(&host);
-    assert!(peak < before + 128 * 1024, "{before} KiB became {peak} KiB");
+    // What is given up takes a moment to go, on a machine that is busy.
+    assert!(peak < before + 192 * 1024, "{before} KiB became {peak} KiB");
     let memory = client.emit("system:health", json!({}))["memory"].take();
     assert!(memory["waiting_bytes"].as_u64() <= Some(32 * MIB), "{memory}");
     assert!(memory["given_up"].as_u64() > Some(0), "{memory}");
@@ -145,8 +146,11 @@ fn half_lines_hold_no_more_than_the_budget() {
         .collect();
     assert_eq!(client.emit("system:health", json!({}))["status"], "healthy");
     let (peak, _) = peak_and_now(&host);
-    assert!(peak < before + 128 * 1024, "{before} KiB became {peak} KiB");
+    assert!(peak < before + 192 * 1024, "{before} KiB became {peak} KiB");
     drop(half);
+    // Not kept for the next flood either.
+    let gone = |(_, now): &(u64, u64)| *now < before + 24 * 1024;
+    until("the memory is the system's again", || peak_and_now(&host), gone);
 }
 
 #[test]
@@ -169,7 +173,7 @@ fn a_client_that_does_not_read_its_replies_holds_a_bounded_part_of_them() {
         client.emit("chaos:echo", json!({"small": true}));
     }
     let (peak, _) = peak_and_now(&host);
-    assert!(peak < before + 128 * 1024, "{before} KiB became {peak} KiB");
+    assert!(peak < before + 192 * 1024, "{before} KiB became {peak} KiB");
 }
 
 fn patterns(of: usize) -> Vec<String> {

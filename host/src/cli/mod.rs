@@ -10,6 +10,7 @@ use self::args::{Args, Command, Common};
 use self::client::Client;
 use self::exit::Failure;
 
+mod allocator;
 mod args;
 // Commands that own a host.
 mod dev;
@@ -38,6 +39,7 @@ mod table;
 
 /// Does what the arguments say. The only place that turns a failure into an exit code.
 pub(crate) fn run() -> ExitCode {
+    allocator::settle();
     let Args { common, command } = Args::parse();
     match dispatch(&common, command) {
         Ok(()) => ExitCode::SUCCESS,
