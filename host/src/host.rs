@@ -58,6 +58,7 @@ use crate::{
         emit::{RouterLimits, SendError},
         native::Failure,
         progress::Progress,
+        table::Called,
         taps::Watch,
     },
     socket::{self, ControlSocket, SocketError, SocketLimits},
@@ -92,7 +93,7 @@ pub struct Host(Arc<Inner>);
 /// An event on its way to its report. To be polled on dispatch workers.
 pub(crate) struct Emission {
     report: Pin<Box<dyn Future<Output = Report> + Send>>,
-    progress: Arc<Progress>,
+    progress: Option<Arc<Progress>>,
 }
 
 impl Future for Emission {
@@ -614,11 +615,17 @@ impl Host {
         self.0.router.site.workers.spawn(future)
     }
 
-    /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before it has ended.
-    pub(crate) fn emission(&self, event: NewEvent) -> Emission {
-        let (router, progress) = (self.0.router.clone(), Arc::<Progress>::default());
+    /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before it has ended. What has
+    /// ended by then is known if it is `followed`, which costs something.
+    pub(crate) fn emission(&self, event: NewEvent, followed: bool) -> Emission {
+        let (router, progress) = (self.0.router.clone(), followed.then(Arc::<Progress>::default));
         let seen = progress.clone();
-        let report = Box::pin(async move { router.emit_followed(event, seen).await });
+        let report = Box::pin(async move {
+            match seen {
+                Some(seen) => router.emit_followed(event, seen).await,
+                None => router.emit(event, None).await,
+            }
+        });
         Emission { report, progress }
     }
 
@@ -626,6 +633,7 @@ impl Host {
     /// has not returned within its timeout, with what is known by then. `None` if the host ends.
     pub(crate) async fn answered<T, F>(
         &self,
+        event: &str,
         emission: Emission,
         polled: impl FnOnce(Emission) -> F,
         instead: impl Fn(Report) -> T + Send + Sync + 'static,
@@ -634,8 +642,10 @@ impl Host {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let progress = emission.progress.clone();
-        let instead = move |after| instead(Report::from(progress.given_up(after)));
+        let progress = emission.progress.clone().unwrap_or_default();
+        let (router, name) = (self.0.router.clone(), event.to_owned());
+        let called = move || Called::from(router.table().targets(&name)).handlers;
+        let instead = move |after| instead(Report::from(progress.given_up(after, &called)));
         apart(&self.0.router.site.workers, polled(emission), instead).await.ok()
     }
 

@@ -185,15 +185,20 @@ fn a_client_is_answered_in_time_although_the_call_does_not_return_and_its_late_e
 
 #[test]
 fn of_several_handlers_those_that_have_ended_are_told_when_one_does_not_return() {
-    let host = TestHost::chaos();
-    let mut client = host.client();
-    let reply = client.reply("several:one", json!({}));
-    assert_eq!((&reply["data"], &reply["count"]), (&json!("in time"), &json!(1)), "{reply}");
-    let errors = reply["errors"].as_array().unwrap();
-    let failed: Vec<_> = errors.iter().map(|error| (&error["handler"], &error["code"])).collect();
-    let late = json!("timed_out");
-    assert_eq!(failed, [(&json!("held"), &late), (&json!("behind_held"), &late)], "{reply}");
-    client.emit("chaos:release", json!({}));
+    // With a gate, through which its events pass, and without.
+    for config in ["", "[reload.plugins.chaos]\nexclusive = true"] {
+        let host = TestHost::builder().plugin("chaos.so", &Library::chaos()).config(config).start();
+        let mut client = host.client();
+        let reply = client.reply("several:one", json!({}));
+        assert_eq!((&reply["data"], &reply["count"]), (&json!("in time"), &json!(1)), "{reply}");
+        let errors = reply["errors"].as_array().unwrap();
+        let failed: Vec<_> =
+            errors.iter().map(|error| (&error["handler"], &error["code"])).collect();
+        let late = json!("timed_out");
+        let expected = [(&json!("held"), &late), (&json!("behind_held"), &late)];
+        assert_eq!(failed, expected, "{reply}");
+        client.emit("chaos:release", json!({}));
+    }
 }
 
 #[test]

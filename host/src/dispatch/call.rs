@@ -236,7 +236,8 @@ pub(crate) fn begin(
         return Begun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
     }
     let (number, deadline) = (event.id().number(), event.deadline());
-    let (started, late) = start(entry, event, deadline, form, cx);
+    let mut late = false;
+    let started = start(entry, event, deadline, form, &mut late, cx);
     let going = match started {
         Started::Ready(ended) => {
             // In this order: a reply that cannot become what is wanted is a failure of the handler.
@@ -257,20 +258,21 @@ pub(crate) fn begin(
     Begun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
 }
 
-/// The first poll of a call, and whether it took longer than it may.
+/// The first poll of a call; `late` becomes whether it took longer than it may.
 #[inline]
 fn start(
     entry: &Entry,
     event: Counted<Event>,
     due: Option<Instant>,
     form: &ReplyForm,
+    late: &mut bool,
     cx: &mut Context<'_>,
-) -> (Started, bool) {
+) -> Started {
     if entry.info.untried.load(Ordering::Relaxed) {
-        return first::start(entry, event, due, form, cx);
+        return first::start(entry, event, due, form, late, cx);
     }
     let (key, number) = (entry.info.key, event.id().number());
-    polling(key, number, due, || entry.callee.start(entry.number, event, form, cx))
+    polling(key, number, due, late, || entry.callee.start(entry.number, event, form, cx))
 }
 
 fn ended_in_plugin(end: <BoundaryFuture<CallEnd> as Future>::Output) -> Ended {
@@ -316,7 +318,7 @@ impl Call {
         let going = &mut self.going;
         let due = limit.timer.deadline().into_std();
         let call = poll_fn(|cx| match going {
-            Some(going) => polling(key, number, Some(due), || going.poll(cx)).0,
+            Some(going) => polling(key, number, Some(due), &mut false, || going.poll(cx)),
             None => Poll::Pending,
         });
         let ended = limit.hold(&self.entry, since, call).await;
@@ -361,7 +363,7 @@ async fn run(
     let limit = Limit::of(entry, event.deadline(), site);
     let mut event = Some(event);
     let started = poll_fn(|cx| match event.take() {
-        Some(event) => Poll::Ready(start(entry, event, None, form, cx).0),
+        Some(event) => Poll::Ready(start(entry, event, None, form, &mut false, cx)),
         None => Poll::Pending,
     })
     .await;
@@ -370,7 +372,7 @@ async fn run(
         Started::Host(future) => Going::Host(future),
         Started::Plugin(future) => Going::Plugin(future),
     };
-    let call = poll_fn(|cx| polling(key, number, None, || going.poll(cx)).0);
+    let call = poll_fn(|cx| polling(key, number, None, &mut false, || going.poll(cx)));
     limit.hold(entry, since, call).await
 }
 

@@ -90,9 +90,14 @@ impl Slot {
         self.late[1].store(event, Ordering::Relaxed);
     }
 
-    /// The outermost call is late: it had `after`, and whoever waits for it is answered now. For the watchdog.
-    pub(super) fn give_up(&self, after: Duration) {
-        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    /// The outermost call of this poll is late: it had `after`, and whoever waits for it is answered now. For the watchdog.
+    pub(super) fn give_up(&self, polls: u64, after: Duration) {
+        let waits = {
+            let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever waits for a later poll has come after that was counted, and is not meant.
+            let is_meant = self.polls.load(Ordering::Relaxed) == polls;
+            waits.clone().filter(|_| is_meant)
+        };
         if let Some(waits) = waits.and_then(|waits| waits.upgrade()) {
             waits.give_up(after);
         }
@@ -152,18 +157,19 @@ pub(crate) fn may_poll_here() -> bool {
 }
 
 /// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an event's number. Afterwards it
-/// says what it said before, also if the poll unwinds. Whether the poll took longer than the call may, as far as the
-/// watchdog has seen.
+/// says what it said before, also if the poll unwinds. `late` becomes whether the poll took longer than the call may, as far
+/// as the watchdog has seen.
 #[inline]
 pub(crate) fn polling<T>(
     handler: u64,
     event: u64,
     due: Option<Instant>,
+    late: &mut bool,
     poll: impl FnOnce() -> T,
-) -> (T, bool) {
+) -> T {
     SLOT.with(|slot| {
         let slot = slot.borrow();
-        let Some(slot) = slot.0.as_deref() else { return (poll(), false) };
+        let Some(slot) = slot.0.as_deref() else { return poll() };
         let outer = slot.polled();
         let _restored = Restored { slot, outer };
         if outer.nested == 0 {
@@ -171,7 +177,8 @@ pub(crate) fn polling<T>(
         }
         slot.set_polled(Polled { handler, event, nested: outer.nested + 1 });
         let polled = poll();
-        (polled, slot.was_late(handler, event))
+        *late = slot.was_late(handler, event);
+        polled
     })
 }
 
@@ -269,19 +276,21 @@ mod tests {
         // A thread of its own becomes the worker.
         let worker = thread::spawn(|| {
             enter(Arc::new(Slot::new("worker", true)));
-            polling(1, 10, None, || {
+            polling(1, 10, None, &mut false, || {
                 assert_eq!((present(), current_call()), (Some([1, 10, 1]), Some((1, 10))));
-                assert_eq!(polling(2, 20, None, present), (Some([2, 20, 2]), false));
+                assert_eq!(polling(2, 20, None, &mut false, present), Some([2, 20, 2]));
                 assert_eq!(present(), Some([1, 10, 1]));
-                let unwound =
-                    catch_unwind(AssertUnwindSafe(|| polling(3, 30, None, || panic!("host"))));
+                let unwound = catch_unwind(AssertUnwindSafe(|| {
+                    polling(3, 30, None, &mut false, || panic!("host"))
+                }));
                 assert!(unwound.is_err());
                 assert_eq!(present(), Some([1, 10, 1]));
             });
             assert_eq!((present(), current_call()), (Some([0, 0, 0]), None));
             for _ in 0..=NESTED {
-                let unwound =
-                    catch_unwind(AssertUnwindSafe(|| polling(3, 30, None, || panic!("host"))));
+                let unwound = catch_unwind(AssertUnwindSafe(|| {
+                    polling(3, 30, None, &mut false, || panic!("host"))
+                }));
                 assert!(unwound.is_err());
             }
             assert!(may_poll_here());

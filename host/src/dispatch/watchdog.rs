@@ -154,18 +154,18 @@ impl Watched {
 
     /// Looks at the calls that are being polled, after [`look`](Self::look): are they late?
     fn look_at_calls(&mut self, now: Instant, timeout_of: impl Fn(u64) -> Option<Duration>) {
-        let Self { slot, call, outermost, .. } = self;
+        let Self { slot, call, outermost, polls, .. } = self;
         let polled = slot.polled_call();
         if polled[0] == 0 {
             // Not in a call: between two of them, or in a task of the host.
             return;
         }
         let (first, due) = slot.outermost_call();
-        if call.is_late(polled, None, now, &timeout_of) {
+        if call.is_late(polled, None, now, &timeout_of).is_some() {
             slot.is_late(polled);
         }
-        if outermost.is_late(first, due, now, &timeout_of) {
-            slot.give_up(outermost.timeout.unwrap_or_default());
+        if let Some(after) = outermost.is_late(first, due, now, &timeout_of) {
+            slot.give_up(*polls, after);
         }
     }
 
@@ -177,26 +177,28 @@ impl Watched {
 }
 
 impl WatchedCall {
-    /// Whether this is the moment at which it is late: told once of each call.
+    /// What it had, if this is the moment at which it is late: told once of each call.
     fn is_late(
         &mut self,
         call: [u64; 2],
         due: Option<Instant>,
         now: Instant,
         timeout_of: impl Fn(u64) -> Option<Duration>,
-    ) -> bool {
+    ) -> Option<Duration> {
         if call != self.call {
             *self = WatchedCall::new(call, now);
         }
         let since = now - self.since;
         // Most calls have ended by the second look.
         if self.late || since < TICK {
-            return false;
+            return None;
         }
-        let timeout =
-            *self.timeout.get_or_insert_with(|| timeout_of(call[0]).unwrap_or(Duration::MAX));
-        self.late = since >= timeout || due.is_some_and(|due| now >= due);
-        self.late
+        let of_call = || timeout_of(call[0]).unwrap_or(Duration::MAX);
+        let timeout = *self.timeout.get_or_insert_with(of_call);
+        let is_due = due.is_some_and(|due| now >= due);
+        self.late = since >= timeout || is_due;
+        // Of an event with a deadline of its own, nobody knows here when it was emitted.
+        self.late.then(|| timeout.min(Duration::from_millis(since.as_millis() as u64)))
     }
 }
 

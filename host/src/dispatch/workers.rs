@@ -216,7 +216,7 @@ mod tests {
         let (release, stuck) = mpsc::channel::<()>();
         let (entered, inside) = mpsc::channel();
         let blocked = workers.spawn(async move {
-            slot::polling(7, 42, None, || {
+            slot::polling(7, 42, None, &mut false, || {
                 let _ = entered.send(());
                 let _ = stuck.recv();
             });

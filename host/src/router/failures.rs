@@ -23,61 +23,93 @@ use crate::{
 pub(crate) const CALL_FAILED: &str = "module:call_failed";
 /// How long failures of one handler with one code are counted after they were told of.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How many handlers and codes are told apart at a time; of any further ones, nothing is told until one of these is
-/// quiet. They count in the statistics all the same.
-const KINDS: usize = 1_024;
+/// How many codes of one handler are told apart; further ones count as one. A plugin may make them up.
+const CODES: usize = 16;
+/// How many handlers are told apart at a time. Failures of any further ones are counted in the statistics alone, until one of
+/// these is quiet.
+const HANDLERS: usize = 1_024;
 /// How much of a message is told, in characters.
 const SHOWN: usize = 1_000;
 
-/// Which failures are alike: those of one handler, with one code.
-type Kind = (u64, String);
-
-/// What was told of lately.
+/// What was told of lately, by the keys of handlers.
 #[derive(Default)]
-pub(crate) struct Failures(Mutex<HashMap<Kind, Untold>>);
+pub(crate) struct Failures(Mutex<Told>);
 
-/// Failures of one kind since the last that was told of.
+#[derive(Default)]
+struct Told {
+    handlers: HashMap<u64, Vec<Untold>>,
+    swept: Option<Instant>,
+}
+
+/// Failures of one handler with one code since the last that was told of.
 struct Untold {
+    /// `None` for all codes beyond those that are told apart.
+    code: Option<String>,
     since: Instant,
     count: u64,
 }
 
+impl Untold {
+    fn is_quiet(&self) -> bool {
+        self.count == 0 && self.since.elapsed() >= INTERVAL
+    }
+}
+
 impl Failures {
-    /// One more of this kind: whether it is to be told of now, or is counted. The first that is counted has somebody look
-    /// again after the interval.
-    fn one_more(&self, kind: &Kind) -> Verdict {
-        let mut kinds = self.lock();
-        if let Some(untold) = kinds.get_mut(kind) {
-            if untold.count == 0 && untold.since.elapsed() >= INTERVAL {
-                untold.since = Instant::now();
-                return Verdict::Told;
+    /// One more of this handler with this code: whether it is to be told of now, or is counted. The first that is counted
+    /// has somebody look again after the interval.
+    fn one_more(&self, handler: u64, code: &str) -> Verdict {
+        let mut told = self.lock();
+        if !told.handlers.contains_key(&handler) && told.handlers.len() >= HANDLERS {
+            // Not for each one more: it looks at all of them.
+            if told.swept.is_some_and(|swept| swept.elapsed() < INTERVAL) {
+                return Verdict::Counted;
             }
-            untold.count += 1;
-            return if untold.count == 1 { Verdict::FirstCounted } else { Verdict::Counted };
-        }
-        if kinds.len() >= KINDS {
-            kinds.retain(|_, untold| untold.count > 0 || untold.since.elapsed() < INTERVAL);
-            if kinds.len() >= KINDS {
+            told.swept = Some(Instant::now());
+            told.handlers.retain(|_, kinds| !kinds.iter().all(Untold::is_quiet));
+            if told.handlers.len() >= HANDLERS {
                 return Verdict::Counted;
             }
         }
-        kinds.insert(kind.clone(), Untold { since: Instant::now(), count: 0 });
-        Verdict::Told
+        let kinds = told.handlers.entry(handler).or_default();
+        let is_known = kinds.iter().any(|kind| kind.code.as_deref() == Some(code));
+        let code = Some(code).filter(|_| is_known || kinds.len() < CODES);
+        let Some(kind) = kinds.iter_mut().find(|kind| kind.code.as_deref() == code) else {
+            kinds.push(Untold { code: code.map(str::to_owned), since: Instant::now(), count: 0 });
+            return Verdict::Told;
+        };
+        if kind.is_quiet() {
+            kind.since = Instant::now();
+            return Verdict::Told;
+        }
+        kind.count += 1;
+        match kind.count {
+            1 => Verdict::FirstCounted(kind.code.clone()),
+            _ => Verdict::Counted,
+        }
     }
 
     /// After the interval: how many there were meanwhile. The next one is told of at once.
-    fn over(&self, kind: &Kind) -> u64 {
-        self.lock().remove(kind).map_or(0, |untold| untold.count)
+    fn over(&self, handler: u64, code: Option<&str>) -> u64 {
+        let mut told = self.lock();
+        let Some(kinds) = told.handlers.get_mut(&handler) else { return 0 };
+        let Some(at) = kinds.iter().position(|kind| kind.code.as_deref() == code) else { return 0 };
+        let count = kinds.swap_remove(at).count;
+        if kinds.is_empty() {
+            told.handlers.remove(&handler);
+        }
+        count
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Untold>> {
+    fn lock(&self) -> MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 enum Verdict {
     Told,
-    FirstCounted,
+    /// With what to look for it.
+    FirstCounted(Option<String>),
     Counted,
 }
 
@@ -113,20 +145,26 @@ impl Router {
 
     #[cold]
     fn note_failure(self: &Arc<Self>, event: &str, handler: &Arc<HandlerInfo>, ended: &Ended) {
-        let Some(kind) = ended.failure() else { return };
-        let (code, message) = (kind.code().to_owned(), shortened(&kind));
-        let (event, handler) = (event.to_owned(), handler.clone());
-        let alike = (handler.key, code.clone());
-        let failed = Failed { event, handler, code, message };
-        match self.failures.one_more(&alike) {
-            Verdict::Told => self.tell(&failed, 1),
+        let Some(failure) = ended.failure() else { return };
+        let verdict = self.failures.one_more(handler.key, failure.code());
+        if let Verdict::Counted = verdict {
+            return;
+        }
+        let failed = Failed {
+            event: event.to_owned(),
+            handler: handler.clone(),
+            code: failure.code().to_owned(),
+            message: shortened(&failure),
+        };
+        match verdict {
             Verdict::Counted => {}
-            Verdict::FirstCounted => {
+            Verdict::Told => self.tell(&failed, 1),
+            Verdict::FirstCounted(alike) => {
                 let router = Arc::downgrade(self);
                 self.site.runtime.spawn(async move {
                     tokio::time::sleep(INTERVAL).await;
                     let Some(router) = router.upgrade() else { return };
-                    let count = router.failures.over(&alike);
+                    let count = router.failures.over(failed.handler.key, alike.as_deref());
                     router.tell(&failed, count);
                 });
             }
@@ -180,25 +218,35 @@ mod tests {
     #[test]
     fn of_failures_that_are_alike_the_first_is_told_and_the_others_are_counted() {
         let failures = Failures::default();
-        let kind = (1, "broken".to_owned());
-        assert!(matches!(failures.one_more(&kind), Verdict::Told));
-        assert!(matches!(failures.one_more(&kind), Verdict::FirstCounted));
+        assert!(matches!(failures.one_more(1, "broken"), Verdict::Told));
+        assert!(matches!(failures.one_more(1, "broken"), Verdict::FirstCounted(Some(_))));
         for _ in 0..9 {
-            assert!(matches!(failures.one_more(&kind), Verdict::Counted));
+            assert!(matches!(failures.one_more(1, "broken"), Verdict::Counted));
         }
-        for other in [(1, "other".to_owned()), (2, "broken".to_owned())] {
-            assert!(matches!(failures.one_more(&other), Verdict::Told));
+        for (handler, code) in [(1, "other"), (2, "broken")] {
+            assert!(matches!(failures.one_more(handler, code), Verdict::Told));
         }
-        assert_eq!(failures.over(&kind), 10);
-        assert!(matches!(failures.one_more(&kind), Verdict::Told), "the interval is over");
+        assert_eq!(failures.over(1, Some("broken")), 10);
+        assert!(matches!(failures.one_more(1, "broken"), Verdict::Told), "the interval is over");
     }
 
     #[test]
-    fn no_more_kinds_are_remembered_than_there_is_room_for() {
+    fn codes_that_a_plugin_makes_up_take_no_room_and_hide_no_other_plugin() {
         let failures = Failures::default();
-        for handler in 0..2 * KINDS as u64 {
-            failures.one_more(&(handler, String::new()));
+        for number in 0..10_000 {
+            failures.one_more(1, &format!("code {number}"));
         }
-        assert_eq!(failures.lock().len(), KINDS);
+        assert_eq!(failures.lock().handlers[&1].len(), CODES + 1);
+        assert_eq!(failures.over(1, None), (10_000 - CODES - 1) as u64);
+        assert!(matches!(failures.one_more(2, "broken"), Verdict::Told));
+    }
+
+    #[test]
+    fn no_more_handlers_are_remembered_than_there_is_room_for() {
+        let failures = Failures::default();
+        for handler in 0..2 * HANDLERS as u64 {
+            failures.one_more(handler, "");
+        }
+        assert_eq!(failures.lock().handlers.len(), HANDLERS);
     }
 }

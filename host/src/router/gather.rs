@@ -318,10 +318,12 @@ impl Router {
         let form = *how.form;
         let (admitted, held) = admit(&called.targets, &event);
         let place = place.filter(|_| held.is_empty());
-        let calls = self.begin_all(admitted, &event, &form, cx);
-        let router = self.clone();
+        let calls = self.begin_all(admitted, &event, &form, how.progress, cx);
+        let (router, progress) = (self.clone(), how.progress.cloned());
         self.begun(cx, called.handlers.clone(), async move {
-            let later = held.into_iter().map(|held| router.call_later(held, &event, &form));
+            let progress = progress.as_ref();
+            let later =
+                held.into_iter().map(|held| router.call_later(held, &event, &form, progress));
             let (mut outcomes, later) = join(calls, join_all(later)).await;
             outcomes.extend(later.into_iter().flatten());
             drop(place);
@@ -360,6 +362,7 @@ impl Router {
         admitted: Vec<Admitted>,
         event: &Counted<Event>,
         form: &ReplyForm,
+        progress: Option<&Arc<Progress>>,
         cx: &mut Context<'_>,
     ) -> impl Future<Output = Vec<Ranked>> + Send + use<> {
         let calls: FuturesUnordered<_> = admitted
@@ -368,10 +371,25 @@ impl Router {
                 let (rank, handler) = (rank(&target), target.info().clone());
                 let (entry, held, event) = (&target.entry, || target.enter_by(), event.clone());
                 let begun = call::begin(entry, held, event, inside, form, &self.site, cx);
+                let progress = progress.cloned();
+                let note =
+                    |handler: &HandlerInfo, ended: &Ended, progress: Option<Arc<Progress>>| {
+                        if let Some(progress) = progress {
+                            progress.ended(handler, ended);
+                        }
+                    };
+                if let call::Begun::Ended(ended) = &begun {
+                    // Before the next one is called, which may not return.
+                    note(&handler, ended, progress.clone());
+                }
                 async move {
                     let ended = match begun {
                         call::Begun::Ended(ended) => ended,
-                        call::Begun::GoesOn(call) => call.await,
+                        call::Begun::GoesOn(call) => {
+                            let ended = call.await;
+                            note(&handler, &ended, progress);
+                            ended
+                        }
                     };
                     Ranked { rank, handler, ended }
                 }
@@ -386,6 +404,7 @@ impl Router {
         held: HeldBack,
         event: &Counted<Event>,
         form: &ReplyForm,
+        progress: Option<&Arc<Progress>>,
     ) -> Vec<Ranked> {
         let HeldBack { mut outside, plugin, handlers, rank } = held;
         let waiting = Waiting::begin(handlers);
@@ -422,7 +441,7 @@ impl Router {
                     let mut own = Some(own);
                     let calls = poll_fn(|cx| {
                         let own = own.take().unwrap_or_default();
-                        Poll::Ready(self.begin_all(own, event, form, cx))
+                        Poll::Ready(self.begin_all(own, event, form, progress, cx))
                     });
                     return calls.await.await;
                 }

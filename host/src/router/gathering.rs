@@ -69,7 +69,7 @@ impl Router {
     ) -> Gathering {
         // Replies become JSON there, because code of those who replied must not run elsewhere.
         let there = async move { gathering.await.without_code() };
-        let instead = move |after| progress.given_up(after);
+        let instead = move |after| progress.given_up(after, Arc::default);
         let receiver = apart(&self.site.workers, there, instead);
         Gathering { state: State::There(receiver), router: self.clone() }
     }

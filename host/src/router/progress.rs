@@ -14,9 +14,11 @@ use crate::dispatch::{
     ended::{Ended, Reply},
 };
 
-/// Of a reply that is a value, which stays with those that are stuck.
+/// Of a reply that stays with those that are stuck: a value, or one that is too large to be there twice.
 const UNTOLD: &str =
     "it replied, and its reply cannot be told: another handler of the event does not return";
+/// Up to how many bytes a reply is there twice.
+const LARGEST: usize = 64 << 10;
 
 /// Filled while the handlers of one event are called.
 #[derive(Default)]
@@ -46,11 +48,17 @@ impl Progress {
         self.state().ended.push((handler.key, copy));
     }
 
-    /// What is known when one of them has not returned in `after`, and no other can go on because of that.
-    pub(crate) fn given_up(&self, after: Duration) -> Gathered {
-        let mut state = self.state();
-        let State { handlers, ended } = std::mem::take(&mut *state);
-        drop(state);
+    /// What is known when one of them has not returned in `after`, and no other can go on because of that. `called` are
+    /// those that are called, as far as anybody knows, if it was not noted.
+    pub(crate) fn given_up(
+        &self,
+        after: Duration,
+        called: impl FnOnce() -> Arc<[Arc<HandlerInfo>]>,
+    ) -> Gathered {
+        let State { mut handlers, ended } = std::mem::take(&mut *self.state());
+        if handlers.is_empty() {
+            handlers = called();
+        }
         let mut ended: HashMap<u64, Ended> = ended.into_iter().collect();
         let all = handlers
             .iter()
@@ -66,10 +74,10 @@ impl Progress {
 /// The same end once more, as far as it can be told twice.
 fn copied(how: &Ended) -> Ended {
     match how {
-        Ended::Replied(Reply::Bytes(json)) => Ended::Replied(Reply::Bytes(Buffer::from(&**json))),
-        Ended::Replied(Reply::Loose(_) | Reply::Shared(_)) => {
-            Ended::Rejected { reason: UNTOLD.into() }
+        Ended::Replied(Reply::Bytes(json)) if json.len() <= LARGEST => {
+            Ended::Replied(Reply::Bytes(Buffer::from(&**json)))
         }
+        Ended::Replied(_) => Ended::Rejected { reason: UNTOLD.into() },
         Ended::NoReply => Ended::NoReply,
         Ended::Failed(failure) => {
             let (code, message) = failure.to_texts();

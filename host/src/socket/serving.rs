@@ -258,7 +258,8 @@ impl Client {
                 None => (emission.await, false),
             }
         };
-        let answered = self.host.answered(emission, polled, |report| (report, false)).await;
+        let instead = |report| (report, false);
+        let answered = self.host.answered(&event, emission, polled, instead).await;
         let Some((report, quick)) = answered else { return };
         if quick {
             self.quick.remember(&event);
@@ -289,7 +290,7 @@ impl Client {
                 let new = attributes
                     .into_iter()
                     .fold(new.source("socket"), |new, (key, value)| new.attribute(key, &value));
-                let emission = self.host.emission(new);
+                let emission = self.host.emission(new, !self.quick.is(&event));
                 Some(Emitting { event, correlation_id, begun: false, emission })
             }
             Err(error) => {

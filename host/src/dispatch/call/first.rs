@@ -31,19 +31,19 @@ pub(super) fn start(
     event: Counted<Event>,
     due: Option<Instant>,
     form: &ReplyForm,
+    late: &mut bool,
     cx: &mut Context<'_>,
-) -> (Started, bool) {
+) -> Started {
     let (key, number) = (entry.info.key, event.id().number());
     let event_name: Arc<str> = event.name().into();
     let first = FirstCall { callee: entry.callee.clone(), handler: entry.number, event_name };
     let start = || entry.callee.start(entry.number, event, form, cx);
-    let (started, late) = first.during(|| polling(key, number, due, start));
+    let started = first.during(|| polling(key, number, due, late, start));
     entry.info.untried.store(false, Ordering::Relaxed);
-    let started = match started {
+    match started {
         Started::Plugin(future) => Started::Host(Box::pin(GoesOn { future, first, polls: 0 })),
         ended => ended,
-    };
-    (started, late)
+    }
 }
 
 struct FirstCall {
