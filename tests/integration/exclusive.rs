@@ -308,3 +308,38 @@ fn a_host_that_stops_while_an_exclusive_plugin_has_no_instance_keeps_its_state()
     let host = stopped.plugin("counter.so", &Library::counter(3).exclusive(true)).start();
     assert_eq!(counters(&mut host.client())["a"], 3);
 }
+
+/// A host whose exclusive counter has counted to 3 and was released for a version that does not come up soon.
+#[track_caller]
+fn released_for_long(folder: &Path) -> TestHost {
+    let timeouts = "[timeouts]\ninit = '60s'\nhold = '60s'\ndrain = '500ms'\nshutdown = '500ms'";
+    let host = TestHost::builder()
+        .plugin("counter.so", &Library::counter(1).exclusive(true))
+        .config(&format!("{timeouts}\n[state]\ndir = {folder:?}"))
+        .start();
+    let mut client = host.client();
+    for _ in 0..3 {
+        client.emit("counter:increment", json!({"name": "a"}));
+    }
+    host.drop_in("counter.so", &Library::counter(2).exclusive(true).does("init=hang"));
+    host.until_module("it is released", "counter", |module| module["state"] == "replacing");
+    host
+}
+
+#[test]
+fn a_host_that_stops_does_not_wait_for_a_replacement_to_keep_the_state_of_a_released_instance() {
+    let folder = tempfile::tempdir().unwrap();
+    let stopped = released_for_long(folder.path()).stopped();
+    fs::remove_file(stopped.plugins().join("counter.so")).unwrap();
+    let host = stopped.plugin("counter.so", &Library::counter(3).exclusive(true)).start();
+    assert_eq!(counters(&mut host.client())["a"], 3);
+}
+
+#[test]
+fn a_host_that_cannot_keep_the_state_of_a_released_instance_says_so_when_it_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = released_for_long(folder.path());
+    fs::create_dir(folder.path().join("counter.new")).unwrap();
+    let (_, said) = host.stopped_without_all_state();
+    assert!(said.contains("counter") && said.contains("counter.new"), "{said}");
+}

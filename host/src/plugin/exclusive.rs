@@ -34,7 +34,7 @@ use super::{
     hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted},
     host_side::HostSide,
     manifest::Manifest,
-    persistence::KeptSnapshot,
+    persistence::{KeptSnapshot, LIMIT},
     prepare::Candidate,
     retire::Legacy,
     state::{self, Snapshot, StateError},
@@ -109,31 +109,33 @@ impl Supervisor {
         let file = candidate.file.clone();
         let policy = (self.policies)(&giver.facts.plugin);
         let mut held = self.hand_over.hold(&giver.host_side.gate_now(), policy).await;
+        let refused = |source| DeployError::HandOver { file: file.clone(), source };
         let released = async {
             let bad = matches!(source, Source::Live(Wanted::Instead { .. }));
-            held.quiet(giver, bad).await?;
-            let mut snapshots = self.snapshots(giver, source, &mut held).await?;
+            held.quiet(giver, bad).await.map_err(refused)?;
+            let snapshots = self.snapshots(giver, source, &mut held).await;
+            let mut snapshots = snapshots.map_err(refused)?;
             let aside = match snapshots.given_up.take() {
-                Some(given_up) => Some(self.keep_aside(&giver.facts, given_up).await?),
+                Some(given_up) => {
+                    Some(self.keep_aside(&giver.facts, given_up).await.map_err(refused)?)
+                }
                 None => None,
             };
-            let instance = self.reclaim(giver, &held, bad).await?;
+            // There is no way back from here, and a host that stops goes no further.
+            self.go_on()?;
+            let own = snapshots.own.clone();
+            let instance = self.reclaim(giver, &held, bad, own).await.map_err(refused)?;
             Ok((snapshots, aside, instance))
         };
         let (snapshots, aside, instance) = match released.await {
             Ok(released) => released,
-            Err(source) => {
-                let error = DeployError::HandOver { file, source };
-                return Err(self.let_go_unused(candidate, error));
-            }
+            Err(error) => return Err(self.let_go_unused(candidate, error)),
         };
         let Snapshots { next, own, how, .. } = snapshots;
         let restored = next.clone();
         let ready = match self.release(giver, instance, &mut held).await {
             Ok(()) => self.successor(number, candidate, next, &mut held).await,
-            Err(source) => {
-                Err(self.let_go_unused(candidate, DeployError::HandOver { file, source }))
-            }
+            Err(source) => Err(self.let_go_unused(candidate, refused(source))),
         };
         match ready {
             Ok(ready) => {
@@ -200,12 +202,14 @@ impl Supervisor {
         taken.map_err(HandOverError::Snapshot)
     }
 
-    /// Takes the instance out of everybody's reach, and gives it. On an error it is where it was.
+    /// Takes the instance out of everybody's reach, and gives it. On an error it is where it was. A host that stops finds
+    /// its state in the registry as long as there is no other instance.
     async fn reclaim(
         &self,
         giver: &Giver,
         held: &Held,
         bad: bool,
+        own: Option<Snapshot>,
     ) -> Result<Instance, HandOverError> {
         let facts = &giver.facts;
         let unused = {
@@ -215,6 +219,7 @@ impl Supervisor {
             live.and_then(|plugin| {
                 let unused = plugin.live.as_mut()?.unused.take()?;
                 plugin.released = true;
+                plugin.released_with = own;
                 Some(unused)
             })
         };
@@ -236,6 +241,7 @@ impl Supervisor {
         let mut registry = self.registry();
         if let Some(plugin) = registry.plugins.get_mut(&facts.plugin) {
             plugin.released = false;
+            plugin.released_with = None;
             if let Some(generation) = &mut plugin.live {
                 generation.unused = Some(unused);
             }
@@ -402,22 +408,25 @@ impl Supervisor {
             }
         }
         let declared = self.declared_again(name, &live, &host_side);
+        let mut unused = Some(unused);
+        if let Some(plugin) = self.registry().plugins.get_mut(name)
+            && let Some(generation) = &mut plugin.live
         {
-            let mut registry = self.registry();
-            let Some(plugin) = registry.plugins.get_mut(name) else {
-                return Err("the host has let it go".to_owned());
-            };
             plugin.released = false;
+            plugin.released_with = None;
             plugin.reinstated += 1;
-            if let Some(generation) = &mut plugin.live {
-                let before = std::mem::replace(&mut generation.host_side, host_side.clone());
-                // It is no other any more; the one before is.
-                let own = Arc::downgrade(&host_side);
-                generation.others.retain(|other| !other.ptr_eq(&own));
-                generation.others.push(Arc::downgrade(&before));
-                generation.live = Arc::downgrade(&live);
-                generation.unused = Some(unused);
-            }
+            let before = std::mem::replace(&mut generation.host_side, host_side.clone());
+            // It is no other any more; the one before is.
+            let own = Arc::downgrade(&host_side);
+            generation.others.retain(|other| !other.ptr_eq(&own));
+            generation.others.push(Arc::downgrade(&before));
+            generation.live = Arc::downgrade(&live);
+            generation.unused = unused.take();
+        }
+        if let Some(unused) = unused {
+            drop((declared, live));
+            self.let_go_failed(facts, &host_side, async { unused.await.ok() });
+            return Err("the host has let it go".to_owned());
         }
         host_side.attach(&live, |mut routes| {
             routes.push((Owner::Plugin(name.clone()), declared));
@@ -498,6 +507,7 @@ impl Supervisor {
         self.keep_state_of(facts, own.clone()).await;
         if let Some(plugin) = self.registry().plugins.get_mut(name) {
             plugin.released = false;
+            plugin.released_with = None;
             plugin.orphaned = own;
         }
         let disconnected = self.disconnect(name, Some(facts.number));
@@ -514,10 +524,8 @@ impl Supervisor {
 
     /// Keeps the state of a released instance for the next start.
     async fn keep_state_of(&self, facts: &Facts, own: Option<Snapshot>) {
-        if let (Some(own), Some(persistence)) = (own, &self.persistence)
-            && let Err(error) = persistence.store(facts, own).await
-        {
-            tracing::error!(plugin = %facts.plugin, "its state is kept in memory alone: {error}");
+        if let Some(persistence) = &self.persistence {
+            persistence.keep_released(facts, own, LIMIT).await;
         }
     }
 

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// What a snapshot gets at an interval, and the last one of a generation.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// After this long beyond it, a snapshot is in a poll that does not return.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -93,6 +93,12 @@ pub enum PersistError {
     NotInTime {
         /// What it still did.
         running: String,
+    },
+    /// An earlier snapshot, or the disk, did not get done.
+    #[error("its last snapshot was not written within {}", humantime::format_duration(*.after))]
+    NotWritten {
+        /// What it was given.
+        after: Duration,
     },
     /// The system gives no thread to work with files.
     #[error("the file was not worked on: {0}")]
@@ -269,11 +275,29 @@ impl Persistence {
         self.dir.last(plugin)
     }
 
-    pub(super) async fn store(
+    /// Keeps the last state of an instance that is not there any more, if it gave it.
+    pub(super) async fn keep_released(
         &self,
         facts: &Facts,
-        snapshot: Snapshot,
-    ) -> Result<(), PersistError> {
+        snapshot: Option<Snapshot>,
+        after: Duration,
+    ) {
+        if facts.writes().is_none() {
+            return;
+        }
+        let stored = async {
+            let Some(snapshot) = snapshot else {
+                let reason = "it was released without one".to_owned();
+                return Err(StateError::Snapshot { reason }.into());
+            };
+            let _turn = self.turns.take(Turn::Plugin(facts.plugin.clone())).await;
+            self.store(facts, snapshot).await
+        };
+        let stored = timeout(after, stored).await;
+        self.note(facts, stored.unwrap_or(Err(PersistError::NotWritten { after })), true);
+    }
+
+    async fn store(&self, facts: &Facts, snapshot: Snapshot) -> Result<(), PersistError> {
         self.work(facts, snapshot, |dir, name, state| dir.store(name, state).map(drop)).await
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Plugin {
     pub(crate) rollbacks: u64,
     /// The live generation has no instance for now: it was released for another one, which is not there yet.
     pub(crate) released: bool,
+    /// What that instance had, as long as there is no other.
+    pub(crate) released_with: Option<Snapshot>,
     /// How often an instance of a live generation was made again, because its replacement failed after its release.
     pub(crate) reinstated: u64,
     /// The state of a generation that went without a successor.
@@ -208,6 +210,7 @@ impl Registry {
                 plugin.facts = facts;
                 plugin.last_error = None;
                 plugin.released = false;
+                plugin.released_with = None;
                 plugin.orphaned = None;
                 plugin.state_notice = None;
                 plugin.live.replace(generation)
@@ -227,6 +230,7 @@ impl Registry {
                     reloads: 0,
                     rollbacks: 0,
                     released: false,
+                    released_with: None,
                     reinstated: 0,
                     orphaned: None,
                 };

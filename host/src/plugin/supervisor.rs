@@ -282,6 +282,7 @@ impl Supervisor {
         let mut late = Vec::new();
         for name in names {
             // Without its turn, which a generation that never gets started has for ever. Nothing is swapped any more.
+            self.keep_of_released(&name, deadline).await;
             let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
             let facts = generation.facts.clone();
             let quiet = self.let_go(generation, retired, Legacy::Kept);
@@ -305,6 +306,37 @@ impl Supervisor {
     /// Whether an old generation is to be released before this one is initialized.
     pub(crate) fn is_exclusive(&self, manifest: &Manifest) -> bool {
         self.activation.is_exclusive(manifest)
+    }
+
+    /// Keeps the state of a plugin whose instance was released, and which gets no other any more. Whoever released it finds
+    /// that its generation was let go.
+    async fn keep_of_released(self: &Arc<Self>, name: &Arc<str>, deadline: tokio::time::Instant) {
+        let (generation, own, retired) = {
+            let mut registry = self.registry();
+            let Some(plugin) = registry.plugins.get_mut(name) else { return };
+            if !plugin.released {
+                return;
+            }
+            let own = plugin.released_with.take();
+            let Some(generation) = plugin.live.take() else { return };
+            plugin.released = false;
+            let retired = Retired::new(&generation.facts);
+            plugin.remember(retired.clone());
+            (generation, own, retired)
+        };
+        let facts = generation.facts.clone();
+        tracing::warn!(
+            plugin = %name, generation = facts.number,
+            "its replacement does not get done; the state of the instance that was released for it is kept"
+        );
+        generation.host_side.detach();
+        self.router.change(|table| table.without(name));
+        if let Some(persistence) = &self.persistence {
+            let rest = deadline.saturating_duration_since(tokio::time::Instant::now());
+            persistence.keep_released(&facts, own, rest.max(LAST_STATES)).await;
+        }
+        drop(self.let_go(generation, retired, Legacy::Left));
+        self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
     }
 
     /// Gives the state of those that were not gone in time a little longer, side by side: the time may have been over
