@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Client, Ends, HostBuilder, Library, TestHost, counters, error_of, under_load, until,
+    Client, Ends, HostBuilder, Library, TestHost, counters, error_of, put, under_load, until,
 };
 
 /// Reloads and rollbacks under load.
@@ -342,4 +342,32 @@ fn a_host_that_cannot_keep_the_state_of_a_released_instance_says_so_when_it_stop
     fs::create_dir(folder.path().join("counter.new")).unwrap();
     let (_, said) = host.stopped_without_all_state();
     assert!(said.contains("counter") && said.contains("counter.new"), "{said}");
+}
+
+#[test]
+fn no_trial_of_an_exclusive_plugin_runs_beside_an_instance_that_is_on_its_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = folder.path().join("held");
+    let config = format!("[plugin.counter]\nfails_while = {held:?}");
+    // The version before says so; the next one need not.
+    let host = counter_host(&config).start();
+    let (mut caller, mut client, mut loader) = (host.client(), host.client(), host.client());
+    let inside = caller.begin("counter:wait", json!({"event": "gate:open"}));
+    let waiting = || client.emit("counter:values", json!({}))["waiting"].clone();
+    until("a call is inside", waiting, |waiting| *waiting == 1);
+    client.emit("module:unload", named("counter"));
+    // What it holds until it is gone.
+    fs::write(&held, "").unwrap();
+    let other = folder.path().join("counter.so");
+    put(&other, &Library::counter(2).0);
+    let loading = loader.begin("module:load", json!({"path": other}));
+    // Another file goes all the way meanwhile.
+    let apart = folder.path().join("apart.so");
+    put(&apart, &Library::counter(9).called("another").0);
+    client.emit("module:load", json!({"path": apart}));
+    fs::remove_file(&held).unwrap();
+    client.reply("gate:open", json!({}));
+    assert_eq!(caller.end(&inside)["data"], "counter-version-0001");
+    let loaded = loader.end(&loading);
+    assert_eq!(loaded["data"]["version"], "2.0.0", "{loaded}");
 }

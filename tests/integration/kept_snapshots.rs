@@ -308,3 +308,86 @@ fn state_that_cannot_be_written_shows_until_it_can_be() {
     host.until_module("it is kept", "counter", |module| !unkept(module));
     assert_eq!(value(&host.crash().start()), Some(1));
 }
+
+#[test]
+fn state_that_is_not_given_in_time_is_not_given_up_by_hand() {
+    let hold = "[timeouts]\nhold = '300ms'";
+    let hangs = Library::counter(1).does("snapshot=hang");
+    let host = counted_in_two_runs().plugin("counter.so", &hangs).config(hold).start();
+    assert_eq!(increment(&host, 1), 8);
+    let said = host.ksi(&["state", "restore", "counter", "previous"]).fails(1);
+    for words in ["cannot be kept aside", "snapshot did not end within", "Nothing was changed"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!((value(&host), &host.module("counter")["generation"]), (Some(8), &json!(1)));
+}
+
+#[test]
+fn an_exclusive_plugin_that_begins_to_keep_state_starts_from_what_it_can_read() {
+    let builder = counted_in_two_runs();
+    put_snapshot(builder.dir(), "snapshot", 3, r#"{"counters":[["a",null]],"passed":[]}"#);
+    let exclusive = |number| Library::counter(number).exclusive(true);
+    let host = builder.plugin("counter.so", &exclusive(2).stateless()).start();
+    host.drop_in("counter.so", &exclusive(3));
+    host.until_version("counter", "3.0.0");
+    assert_eq!(value(&host), Some(3), "that of the previous file");
+    let module = host.module("counter");
+    let notice = module["state_notice"].as_str().unwrap();
+    assert!(notice.contains("counter.snapshot cannot be read by it"), "{notice}");
+}
+
+/// A host with an exclusive counter that has counted to 8, whose replacement by itself fails as long as the file is
+/// there, and is tried again after `first`.
+#[track_caller]
+fn down(first: &str) -> (TestHost, std::path::PathBuf) {
+    let builder = counted_in_two_runs();
+    let broken = builder.dir().join("broken");
+    let recovery = format!("[recovery]\nfirst = '{first}'\nlongest = '{first}'\nattempts = 1000");
+    let config = format!("{recovery}\n[plugin.counter]\nfails_while = {broken:?}");
+    let exclusive = Library::counter(1).exclusive(true);
+    let host = builder.plugin("counter.so", &exclusive).config(&config).start();
+    assert_eq!(increment(&host, 1), 8);
+    fs::write(&broken, "").unwrap();
+    let said = host.ksi(&["state", "restore", "counter", "previous"]).fails(1);
+    assert!(said.contains("counter is not live; its file is tried again"), "{said}");
+    (host, broken)
+}
+
+#[test]
+fn an_exclusive_plugin_that_goes_down_when_state_is_chosen_is_tried_again() {
+    let (host, broken) = down("100ms");
+    fs::remove_file(broken).unwrap();
+    host.until_module("it is live again", "counter", |module| module["state"] == "live");
+    assert_eq!(value(&host), Some(8), "with what it had");
+}
+
+#[test]
+fn state_that_is_chosen_or_dropped_by_hand_is_that_of_a_plugin_that_went_down() {
+    for (command, expected) in [("restore", Some(7)), ("drop", None)] {
+        let (host, broken) = down("1h");
+        let which: &[&str] = if command == "restore" { &["good"] } else { &[] };
+        // What it was when it went down is the newest on the disk.
+        assert_eq!(shown(&host, "newest")["counters"], json!([["a", 8]]));
+        host.ksi(&[&["state", command, "counter"], which].concat()).ok();
+        fs::remove_file(broken).unwrap();
+        host.ksi(&["load", host.file("counter.so").to_str().unwrap()]).ok();
+        assert_eq!(value(&host), expected, "{command}");
+    }
+}
+
+#[test]
+fn an_instance_that_is_made_again_with_other_state_is_told_as_such() {
+    let builder = counted_in_two_runs();
+    let log = builder.dir().join("inits");
+    fs::write(&log, "one\n").unwrap();
+    let config = format!("[plugin.counter]\ninit_log = {log:?}\ninit_failures = 1");
+    let silent = Library::counter(1).exclusive(true).does("snapshot=fail");
+    let host = builder.plugin("counter.so", &silent).config(&config).start();
+    fs::write(&log, "").unwrap();
+    let said = host.ksi(&["state", "restore", "counter", "previous"]).fails(1);
+    for words in ["attempt 1 fails on purpose", "with the state that was to take the place of its"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(value(&host), Some(3));
+}

@@ -150,6 +150,7 @@ fn failure(error: StateByHandError) -> Failure {
         StateByHandError::NothingOlder { .. } | StateByHandError::NothingKept { .. } => {
             "nothing_kept"
         }
+        StateByHandError::Leaving { .. } => "busy",
         StateByHandError::Files(_) => "refused",
     };
     Failure::new(code, error)

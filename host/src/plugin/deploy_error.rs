@@ -179,12 +179,14 @@ pub enum DeployError {
     },
     /// An exclusive plugin's new version failed when the old instance was gone; another one of the old version is there.
     #[error(
-        "{source}. The instance before was released by then: one of version {version} was made again, with its state, and \
+        "{source}. The instance before was released by then: one of version {version} was made again, {state}, and \
          goes on"
     )]
     Reinstated {
         /// The version that is live again.
         version: String,
+        /// With which state.
+        state: &'static str,
         /// What failed.
         source: Box<DeployError>,
     },

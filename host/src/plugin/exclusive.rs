@@ -15,6 +15,7 @@
 
 use std::{
     future::Future,
+    path::Path,
     sync::Arc,
     task::Context,
     time::{Duration, Instant},
@@ -30,8 +31,9 @@ use tokio::{
 use super::{
     activate::NotCreated,
     deploy_error::DeployError,
+    from_disk::Restored,
     generation::{Facts, FirstCalls, LiveInstance},
-    hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted},
+    hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
     host_side::HostSide,
     manifest::Manifest,
     persistence::{KeptSnapshot, LIMIT},
@@ -57,14 +59,31 @@ const GONE: Duration = Duration::from_secs(20);
 /// The snapshots of a replacement.
 struct Snapshots {
     /// For the new version.
-    next: Option<Snapshot>,
+    next: Next,
     /// For the old one, if it has to be made again.
     own: Option<Snapshot>,
+    /// For people: what that is.
+    own_is: &'static str,
     /// What is given up, if that is asked for.
     given_up: Option<GivenUp>,
     /// For people and programs: what the new version gets.
     how: &'static str,
 }
+
+/// What a new version is restored from.
+enum Next {
+    Nothing,
+    Snapshot(Snapshot),
+    /// What is kept on the disk, where there may be older ones as well.
+    Kept(KeptSnapshot),
+}
+
+const RESTORED: &str = "its snapshot was restored";
+const ITS_STATE: &str = "with its state";
+const NO_STATE: &str = "which keeps no state";
+const OTHER_STATE: &str =
+    "with the state that was to take the place of its own, of which it gave no snapshot";
+const LOST_STATE: &str = "without its state, of which it gave no snapshot";
 
 /// What stands behind the routes of a plugin while there is no instance of it. Its gate is closed, so nobody calls it.
 struct Nobody;
@@ -81,16 +100,22 @@ impl Supervisor {
         self.is_exclusive(old) || self.is_exclusive(new)
     }
 
-    /// Waits until no instance of a plugin that is not live is there any more.
+    /// Whether a generation of a plugin that is not live has to wait for those before it: either of them says so.
+    pub(super) fn waits_for_instances(&self, name: &str, new: &Manifest) -> bool {
+        let before = self.registry().plugins.get(name).map(|plugin| plugin.facts.clone());
+        self.is_exclusive(new) || before.is_some_and(|facts| self.is_exclusive(&facts.manifest))
+    }
+
+    /// Waits until no instance of a plugin is there any more, but for a live one.
     pub(super) async fn instances_are_gone(
         &self,
         name: &str,
-        candidate: &Candidate,
+        file: &Path,
     ) -> Result<(), DeployError> {
         let after = (self.policies)(name).drain + GONE;
         timeout(after, self.leaving.instances_are_gone(name)).await.map_err(|_: Elapsed| {
             let source = HandOverError::NotReleased { after };
-            DeployError::HandOver { file: candidate.file.clone(), source }
+            DeployError::HandOver { file: file.to_owned(), source }
         })
     }
 
@@ -112,7 +137,9 @@ impl Supervisor {
         let refused = |source| DeployError::HandOver { file: file.clone(), source };
         let released = async {
             let bad = matches!(source, Source::Live(Wanted::Instead { .. }));
-            held.quiet(giver, bad).await.map_err(refused)?;
+            let required = matches!(&source, Source::Live(wanted) if wanted.requires_aside());
+            let quiet = held.quiet(giver, bad).await;
+            quiet.map_err(|error| refused(not_aside(required, error)))?;
             let snapshots = self.snapshots(giver, source, &mut held).await;
             let mut snapshots = snapshots.map_err(refused)?;
             let aside = match snapshots.given_up.take() {
@@ -131,20 +158,22 @@ impl Supervisor {
             Ok(released) => released,
             Err(error) => return Err(self.let_go_unused(candidate, error)),
         };
-        let Snapshots { next, own, how, .. } = snapshots;
-        let restored = next.clone();
+        let Snapshots { next, own, own_is, how, .. } = snapshots;
         let ready = match self.release(giver, instance, &mut held).await {
             Ok(()) => self.successor(number, candidate, next, &mut held).await,
             Err(source) => Err(self.let_go_unused(candidate, refused(source))),
         };
         match ready {
-            Ok(ready) => {
-                let held = Some(held);
-                let arrived =
-                    Arrived { held, snapshot: own, restored, aside, ..Arrived::nothing(how) };
-                Ok((ready, arrived))
+            Ok((ready, restored)) => {
+                let (restored, notice) = match restored {
+                    Some(Restored { snapshot, notice }) => (Some(snapshot), notice),
+                    None => (None, None),
+                };
+                let how = if notice.is_some() { "older" } else { how };
+                let (held, snapshot) = (Some(held), own);
+                Ok((ready, Arrived { held, snapshot, restored, notice, aside, how }))
             }
-            Err(error) => Err(self.reinstate(giver, own, held, error).await),
+            Err(error) => Err(self.reinstate(giver, (own, own_is), held, error).await),
         }
     }
 
@@ -157,34 +186,42 @@ impl Supervisor {
     ) -> Result<Snapshots, HandOverError> {
         let began = Instant::now();
         let snapshots = match source {
-            Source::Nowhere => Snapshots { next: None, own: None, given_up: None, how: "none" },
-            Source::Kept(KeptSnapshot { snapshot, .. }) | Source::Orphaned(snapshot) => {
-                Snapshots { next: Some(snapshot), own: None, given_up: None, how: "kept" }
-            }
+            Source::Nowhere => without_own(Next::Nothing, "none"),
+            Source::Kept(kept) => without_own(Next::Kept(kept), "kept"),
+            Source::Orphaned(snapshot) => without_own(Next::Snapshot(snapshot), "kept"),
             Source::Live(Wanted::Version(version)) => {
                 let next = self.snapshot(giver, version, held).await?;
                 let own = match giver.facts.writes().filter(|own| *own != version) {
                     Some(own) => self.snapshot(giver, own, held).await?,
                     None => next.clone(),
                 };
-                let (next, own) = (Some(next), Some(own));
-                Snapshots { next, own, given_up: None, how: "handed_over" }
+                let (next, own, own_is) = (Next::Snapshot(next), Some(own), ITS_STATE);
+                Snapshots { next, own, own_is, given_up: None, how: "handed_over" }
             }
             // It is not relied upon, but it may have to go on.
             Source::Live(Wanted::Instead { state: next, aside }) => {
                 let taken = match giver.facts.writes() {
                     Some(version) => {
                         let taken = giver.snapshot(&self.router.site.workers, version, held.rest());
-                        Some(held.while_waiting("its snapshot was taken", taken).await?)
+                        let required = aside.is_some_and(|aside| aside.required);
+                        let taken = held.while_waiting("its snapshot was taken", taken).await;
+                        Some(taken.map_err(|error| not_aside(required, error))?)
                     }
                     None => None,
                 };
+                let is_own = matches!(taken, Some(Ok(_)));
                 let own = taken.clone().and_then(Result::ok).or_else(|| next.clone());
                 let given_up = aside.zip(taken);
                 let given_up =
                     given_up.map(|(aside, taken)| GivenUp { taken, required: aside.required });
+                let own_is = match (&own, is_own) {
+                    (Some(_), true) => ITS_STATE,
+                    (Some(_), false) => OTHER_STATE,
+                    (None, _) => LOST_STATE,
+                };
                 let how = if next.is_some() { "as_of_the_swap" } else { "none" };
-                Snapshots { next, own, given_up, how }
+                let next = next.map_or(Next::Nothing, Next::Snapshot);
+                Snapshots { next, own, own_is, given_up, how }
             }
         };
         held.note("snapshot", began);
@@ -310,9 +347,9 @@ impl Supervisor {
         self: &Arc<Self>,
         number: u64,
         candidate: Candidate,
-        state: Option<Snapshot>,
+        next: Next,
         held: &mut Held,
-    ) -> Result<Ready, DeployError> {
+    ) -> Result<(Ready, Option<Restored>), DeployError> {
         let file = candidate.file.clone();
         let refused = |source| DeployError::HandOver { file: file.clone(), source };
         let step = "the new version was initialized";
@@ -328,25 +365,35 @@ impl Supervisor {
             (error, _) => error,
         })?;
         let began = Instant::now();
-        let restored = match state {
-            Some(state) => {
+        let restored = match (next, &self.persistence) {
+            (Next::Snapshot(snapshot), _) => {
                 let workers = &self.router.site.workers;
-                let restore = state::restore(workers, live.clone(), state, held.rest());
-                let restored = held.while_waiting("its snapshot was restored", restore).await;
-                restored.and_then(|restored| restored.map_err(HandOverError::Restore))
+                let restore = state::restore(workers, live.clone(), snapshot.clone(), held.rest());
+                let restored = held.while_waiting(RESTORED, restore).await;
+                let restored = restored.and_then(|it| it.map_err(HandOverError::Restore));
+                restored.map(|()| Some(Restored { snapshot, notice: None })).map_err(refused)
             }
-            None => Ok(()),
+            (Next::Kept(kept), Some(persistence)) => {
+                let restore = self.restore_kept(&generation.facts, &live, persistence, kept);
+                match held.while_waiting(RESTORED, restore).await {
+                    Ok(Ok(restored)) => Ok(Some(restored)),
+                    Ok(Err(source)) => {
+                        Err(DeployError::Persist { file: file.clone(), source: Box::new(source) })
+                    }
+                    Err(full) => Err(refused(full)),
+                }
+            }
+            (Next::Nothing | Next::Kept(_), _) => Ok(None),
         };
         held.note("restore", began);
-        let (ready, ()) = self.ready(generation, live, restored.map_err(refused))?;
-        Ok(ready)
+        self.ready(generation, live, restored)
     }
 
     /// The new version has failed: makes an instance of the old one again, which gets the held events. What is to be told.
     async fn reinstate(
         self: &Arc<Self>,
         giver: &Giver,
-        own: Option<Snapshot>,
+        (own, state): (Option<Snapshot>, &'static str),
         held: Held,
         failed: DeployError,
     ) -> DeployError {
@@ -363,7 +410,7 @@ impl Supervisor {
         match self.again(giver, own.clone()).await {
             Ok(()) => {
                 held.commit();
-                DeployError::Reinstated { version, source }
+                DeployError::Reinstated { version, state, source }
             }
             Err(reason) => {
                 self.is_down(facts, own, held, &format!("{source}; {reason}")).await;
@@ -533,4 +580,15 @@ impl Supervisor {
     pub(super) fn orphaned(&self, name: &str) -> Option<Snapshot> {
         self.registry().plugins.get(name)?.orphaned.clone()
     }
+
+    /// Forgets it. Whether there was some.
+    pub(super) fn forget_orphaned(&self, name: &str) -> bool {
+        let mut registry = self.registry();
+        registry.plugins.get_mut(name).is_some_and(|plugin| plugin.orphaned.take().is_some())
+    }
+}
+
+/// The old instance keeps no state.
+fn without_own(next: Next, how: &'static str) -> Snapshots {
+    Snapshots { next, own: None, own_is: NO_STATE, given_up: None, how }
 }

@@ -182,11 +182,18 @@ pub(crate) enum Wanted {
     },
 }
 
+impl Wanted {
+    /// Whether nothing is given up that could be kept aside.
+    pub(super) fn requires_aside(&self) -> bool {
+        matches!(self, Wanted::Instead { aside: Some(AsideOf { required: true, .. }), .. })
+    }
+}
+
 /// A snapshot that is taken to be kept aside.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AsideOf {
     pub(crate) version: u32,
-    /// Without it, nothing is given up.
+    /// Without it, nothing is given up, unless the giver itself fails to give one.
     pub(crate) required: bool,
 }
 
@@ -279,6 +286,26 @@ impl Held {
     }
 }
 
+/// State that is to be kept aside before it is given up is not to be had for now.
+pub(super) fn not_aside(required: bool, error: HandOverError) -> HandOverError {
+    if !required {
+        return error;
+    }
+    let reason = match error {
+        HandOverError::Busy { calls, after } => {
+            format!(
+                "{calls} did not end within {} (timeouts.hold)",
+                humantime::format_duration(after)
+            )
+        }
+        HandOverError::TooManyHeld { limit, step } => {
+            format!("{limit} waited for it before {step}")
+        }
+        other => other.to_string(),
+    };
+    HandOverError::NotAside { reason }
+}
+
 fn overfull(step: String, full: Overfull) -> HandOverError {
     HandOverError::TooManyHeld { limit: full.to_string(), step }
 }
@@ -307,6 +334,7 @@ impl HandOver {
         let mut held = self.hold(gate, policy).await;
         // However many events wait for somebody who is bad, going on with it is no better.
         let bad = matches!(wanted, Wanted::Instead { .. });
+        let required = wanted.requires_aside();
         let quiet = held.quiet(giver, bad).await;
         let workers = &self.router.site.workers;
         let mut aside = None;
@@ -333,11 +361,15 @@ impl HandOver {
                 held.timings.note("restore", restoring);
                 Some(snapshot)
             }
-            // Whatever it still does: it is given up.
+            // Whatever it still does: it is given up, unless what it has is to be kept first.
             Wanted::Instead { state, aside: wanted } => {
+                if required {
+                    quiet.map_err(|error| not_aside(required, error))?;
+                }
                 if let Some(AsideOf { version, required }) = wanted {
                     let taken = giver.snapshot(workers, version, held.rest());
-                    let taken = held.while_waiting("its snapshot was taken", taken).await?;
+                    let taken = held.while_waiting("its snapshot was taken", taken).await;
+                    let taken = taken.map_err(|error| not_aside(required, error))?;
                     aside = Some(GivenUp { taken, required });
                 }
                 if let Some(snapshot) = &state {

@@ -82,6 +82,11 @@ impl Leaving {
         self.instances.begin(plugin)
     }
 
+    /// Whether every instance of a plugin is gone, but for a live one.
+    pub(super) fn are_instances_gone(&self, plugin: &str) -> bool {
+        self.instances.is_none(plugin)
+    }
+
     /// Waits until every instance of a plugin is gone, but for a live one.
     pub(super) async fn instances_are_gone(&self, plugin: &str) {
         self.instances.none(plugin).await;

@@ -3,7 +3,7 @@
 //! Choosing one for a live plugin is a replacement of it by itself, with that state in place of its own, which is kept
 //! aside first. For a plugin that is not live, it becomes the newest, which the next start begins with.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -12,6 +12,9 @@ use super::{
     hand_over::HandOverError,
     kept_state::{Listed, Place},
     persistence::{KeptSnapshot, PersistError, Persistence},
+    private_copy::PrivateCopy,
+    setback::Why,
+    state::Snapshot,
     supervisor::{Aside, Deployed, Supervisor},
     transaction::{Chosen, Origin, Prepared},
     turns::Turn,
@@ -57,6 +60,17 @@ pub(crate) enum StateByHandError {
     NothingKept {
         /// The plugin.
         plugin: String,
+    },
+    /// An earlier generation still has the newest.
+    #[error(
+        "the generation of {plugin} that was unloaded before has not ended within {}, so its state is not kept yet. \
+         `ksi inspect` tells what holds it; ask again when it is gone", humantime::format_duration(*.after)
+    )]
+    Leaving {
+        /// The plugin.
+        plugin: String,
+        /// How long it was waited for.
+        after: Duration,
     },
     /// The files.
     #[error(transparent)]
@@ -114,8 +128,18 @@ impl Supervisor {
         plugin: &str,
         place: Option<Place>,
     ) -> Result<Restored, StateByHandError> {
+        let plugin = plugin.to_owned();
+        self.to_the_end(|supervisor| async move { supervisor.choose_state(&plugin, place).await })
+            .await
+    }
+
+    async fn choose_state(
+        self: &Arc<Self>,
+        plugin: &str,
+        place: Option<Place>,
+    ) -> Result<Restored, StateByHandError> {
         let persistence = self.kept_on_disk()?.clone();
-        self.leaving.legacy_is_kept(plugin).await;
+        self.state_is_kept(plugin).await?;
         let which = match place {
             Some(place) => place,
             None => older(&persistence.list(Some(plugin)).await?)
@@ -126,7 +150,10 @@ impl Supervisor {
             plugin.live.as_ref().map(|live| (live.facts.clone(), live.copy.clone()))
         });
         let Some((facts, copy)) = live else {
+            let orphaned = self.keep_orphaned_aside(&persistence, plugin).await?;
             let aside = persistence.make_newest(plugin, kept).await?;
+            let aside = orphaned.or(aside);
+            self.forget_orphaned(plugin);
             persistence.troubles.forget(plugin);
             return Ok(Restored {
                 which,
@@ -140,29 +167,67 @@ impl Supervisor {
         })?;
         let kept = kept.for_version(plugin, &restores)?;
         let name = facts.plugin.clone();
-        let deployed = self
-            .to_the_end(|supervisor| async move {
-                let file = facts.file.clone();
-                let _turn = supervisor.turns.take(Turn::File(file.clone())).await;
-                supervisor.go_on()?;
-                // A copy of the copy: a path that may still be mapped gives the library that is mapped.
-                let copied = supervisor.preparation.copy_from(copy.path(), &file).await?;
-                let examined = supervisor.preparation.examine(copied)?;
-                let trial = supervisor.is_tried(&examined);
-                let trial =
-                    trial.map(|()| supervisor.trial_with(&examined, Some(kept.snapshot.clone())));
-                let candidate = supervisor.preparation.probe(examined, trial).await?;
-                let origin = Origin::Chosen(Chosen {
-                    state: kept.snapshot,
-                    which: which.to_string(),
-                    instead_of: facts.number,
-                });
-                supervisor.finish(Prepared::Candidate(Box::new(candidate)), origin).await
-            })
-            .await?;
+        let chosen =
+            Chosen { state: kept.snapshot, which: which.to_string(), instead_of: facts.number };
+        let deployed = match self.replace_by_itself(&facts.file, &copy, chosen).await {
+            // There is nothing live of the file any more: it is tried again.
+            Err(error @ DeployError::Down { .. }) => {
+                let _ = self.registry().setbacks.begin(&facts.file, facts.hash, Why::Asked);
+                self.note(&facts.file, Err(error))
+            }
+            deployed => deployed,
+        };
+        let deployed = deployed?;
         self.keep_now(&name);
         let aside = deployed.aside.clone();
         Ok(Restored { which, deployed: Some(deployed), aside })
+    }
+
+    /// Replaces the live version by the same once more, with state that somebody has chosen.
+    async fn replace_by_itself(
+        self: &Arc<Self>,
+        file: &Path,
+        copy: &PrivateCopy,
+        chosen: Chosen,
+    ) -> Result<Deployed, DeployError> {
+        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
+        self.go_on()?;
+        // A copy of the copy: a path that may still be mapped gives the library that is mapped.
+        let copied = self.preparation.copy_from(copy.path(), file).await?;
+        let examined = self.preparation.examine(copied)?;
+        let trial = self.is_tried(&examined);
+        let trial = trial.map(|()| self.trial_with(&examined, Some(chosen.state.clone())));
+        let candidate = self.preparation.probe(examined, trial).await?;
+        let candidate = Prepared::Candidate(Box::new(candidate));
+        self.finish(candidate, Origin::Chosen(chosen)).await
+    }
+
+    async fn state_is_kept(&self, plugin: &str) -> Result<(), StateByHandError> {
+        let kept = self.legacy_is_kept(plugin).await;
+        kept.map_err(|after| StateByHandError::Leaving { plugin: plugin.to_owned(), after })
+    }
+
+    /// Keeps the state of a generation that went without a successor, if it is in memory alone. Where it is then.
+    async fn keep_orphaned_aside(
+        &self,
+        persistence: &Persistence,
+        plugin: &str,
+    ) -> Result<Option<Place>, StateByHandError> {
+        let orphaned = {
+            let registry = self.registry();
+            let plugin = registry.plugins.get(plugin);
+            plugin.and_then(|plugin| Some((plugin.facts.clone(), plugin.orphaned.clone()?)))
+        };
+        let Some((facts, orphaned)) = orphaned else { return Ok(None) };
+        let newest = persistence.load_from(plugin, Place::Snapshot).await;
+        let is_newest = |kept: KeptSnapshot| {
+            let Snapshot { version, bytes } = kept.snapshot;
+            version == orphaned.version && bytes.as_json() == orphaned.bytes.as_json()
+        };
+        if newest.is_ok_and(is_newest) {
+            return Ok(None);
+        }
+        Ok(Some(persistence.store_aside(&facts, orphaned).await?))
     }
 
     /// Gives up kept snapshots: one, or all that the plugin would be started from. Those that were there.
@@ -172,7 +237,7 @@ impl Supervisor {
         place: Option<Place>,
     ) -> Result<Vec<Place>, StateByHandError> {
         let persistence = self.kept_on_disk()?;
-        self.leaving.legacy_is_kept(plugin).await;
+        self.state_is_kept(plugin).await?;
         let is_live =
             self.registry().plugins.get(plugin).is_some_and(|plugin| plugin.live.is_some());
         if is_live && place.is_none_or(|place| place == Place::Snapshot) {
@@ -187,7 +252,12 @@ impl Supervisor {
         }
         let all = [Place::Snapshot, Place::New, Place::Previous, Place::Good, Place::Broken];
         let places = place.map_or_else(|| all.to_vec(), |place| vec![place]);
-        let removed = persistence.remove(plugin, places).await?;
+        let is_newest = places.contains(&Place::Snapshot);
+        let mut removed = persistence.remove(plugin, places).await?;
+        // What the next start would begin with, whatever is on the disk.
+        if is_newest && self.forget_orphaned(plugin) && removed.is_empty() {
+            removed.push(Place::Snapshot);
+        }
         if removed.is_empty() {
             return Err(StateByHandError::NothingKept { plugin: plugin.to_owned() });
         }

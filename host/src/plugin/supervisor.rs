@@ -196,15 +196,17 @@ impl Supervisor {
     }
 
     /// Runs a transaction in a task of its own, so that it is not given up half-way when whoever asked goes away.
-    pub(super) async fn to_the_end<F>(
+    pub(super) async fn to_the_end<T, E, F>(
         self: &Arc<Self>,
         transaction: impl FnOnce(Arc<Self>) -> F,
-    ) -> Result<Deployed, DeployError>
+    ) -> Result<T, E>
     where
-        F: Future<Output = Result<Deployed, DeployError>> + Send + 'static,
+        T: Send + 'static,
+        E: From<DeployError> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let task: JoinHandle<_> = self.thread.runtime().spawn(transaction(self.clone()));
-        task.await.unwrap_or(Err(DeployError::Stopping))
+        task.await.unwrap_or_else(|_| Err(DeployError::Stopping.into()))
     }
 
     /// Takes a plugin out of the routing table and lets it go; if `expected` is given, only that generation.

@@ -27,7 +27,7 @@ use super::{
     retire::{Legacy, Retired},
     rollback::Return,
     setback::Why,
-    state::{self, Snapshot, common_version},
+    state::{self, Snapshot, StateError, common_version},
     supervisor::{Aside, Deployed, Supervisor, deployed},
     trial::Trial,
     turns::Turn,
@@ -155,6 +155,10 @@ impl Supervisor {
         if giver.is_some_and(|live| self.exclude_each_other(&live.facts.manifest, manifest)) {
             return Err("it is exclusive, and a generation of it is live".to_owned());
         }
+        // It would take what an instance that is on its way out still holds.
+        if self.waits_for_instances(name, manifest) && !self.leaving.are_instances_gone(name) {
+            return Err("it is exclusive, and an earlier instance of it is not gone".to_owned());
+        }
         Ok(())
     }
 
@@ -170,6 +174,9 @@ impl Supervisor {
             let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
             let workers = &self.router.site.workers;
             return giver.snapshot(workers, version, TRIAL_SNAPSHOT).await.ok();
+        }
+        if let Some(orphaned) = self.orphaned(&manifest.name) {
+            return restores.restores.contains(&orphaned.version).then_some(orphaned);
         }
         let kept = self.persistence.as_ref()?.load(&manifest.name, &[]).await.ok()??;
         let kept = kept.for_version(&manifest.name, restores).ok()?;
@@ -326,8 +333,8 @@ impl Supervisor {
         self.go_on()?;
         let (number, before) = self.number(name, candidate, origin)?;
         let giver = self.giver(name);
-        if giver.is_none() && self.is_exclusive(&candidate.manifest) {
-            self.instances_are_gone(name, candidate).await?;
+        if giver.is_none() && self.waits_for_instances(name, &candidate.manifest) {
+            self.instances_are_gone(name, &candidate.file).await?;
         }
         let source = self.source(candidate, giver.as_ref(), origin).await?;
         Ok(Admitted { number, before, giver, source })
@@ -388,10 +395,9 @@ impl Supervisor {
                 };
             }
             let Some(persistence) = &self.persistence else { return Ok(Source::Nowhere) };
-            let patience = (self.policies)(name).drain + LEGACY;
-            if tokio::time::timeout(patience, self.leaving.legacy_is_kept(name)).await.is_err() {
-                return Err(refused(HandOverError::Leaving { after: patience }));
-            }
+            self.legacy_is_kept(name)
+                .await
+                .map_err(|after| refused(HandOverError::Leaving { after }))?;
             let kept = persistence
                 .load(name, &[])
                 .await
@@ -432,6 +438,13 @@ impl Supervisor {
             },
         };
         Ok(Source::Live(wanted))
+    }
+
+    /// Waits until the state of every earlier generation of a plugin is kept; or else how long it has waited.
+    pub(super) async fn legacy_is_kept(&self, name: &str) -> Result<(), Duration> {
+        let patience = (self.policies)(name).drain + LEGACY;
+        let kept = tokio::time::timeout(patience, self.leaving.legacy_is_kept(name));
+        kept.await.map_err(|_| patience)
     }
 
     /// Restores the new generation's state, with the plugin's events held if it comes from the live generation.
@@ -512,6 +525,10 @@ impl Supervisor {
         };
         let snapshot = match taken {
             Ok(snapshot) => snapshot,
+            // It may give one at another time.
+            Err(error @ StateError::TimedOut { .. }) if required => {
+                return Err(HandOverError::NotAside { reason: error.to_string() });
+            }
             Err(error) => return Ok(Err(error.to_string())),
         };
         let storing = persistence.store_aside(giver, snapshot);
