@@ -145,9 +145,18 @@ fn call_original(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void
     match original.handler {
         libc::SIG_IGN => {}
         libc::SIG_DFL if is_wanted => {}
+        libc::SIG_DFL if is_over(signal) => {}
         libc::SIG_DFL => default(signal, info),
         _ => call(&original, signal, info, context),
     }
+}
+
+/// Whether the program has put something of its own in the place of this handler, which the signal is for then: it called
+/// this one because it was there before. With a fault it cannot go on all the same.
+fn is_over(signal: c_int) -> bool {
+    !is_fault(signal)
+        && kernel::installed(signal)
+            .is_some_and(|now| now.handler != libc::SIG_DFL && !is_own(&now))
 }
 
 /// Calls a handler with those signals blocked that it wants blocked.
@@ -176,6 +185,12 @@ fn call(action: &SignalAction, signal: c_int, info: *mut libc::siginfo_t, contex
     }
 }
 
+/// Whether the instruction that the processor refused is run again when the handler returns. A trap and a refused system
+/// call are behind it then.
+fn is_run_again(signal: c_int) -> bool {
+    matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE)
+}
+
 /// What the kernel does with a signal that nobody handles.
 fn default(signal: c_int, info: *mut libc::siginfo_t) {
     match signal {
@@ -188,8 +203,9 @@ fn default(signal: c_int, info: *mut libc::siginfo_t) {
         _ => {}
     }
     kernel::install(signal, &SignalAction::default());
-    // SAFETY: what the kernel passes. A fault that it found happens again when the handler returns, where it happened.
-    let again = is_fault(signal) && unsafe { info.as_ref() }.is_some_and(|info| info.si_code > 0);
+    // SAFETY: what the kernel passes.
+    let again =
+        is_run_again(signal) && unsafe { info.as_ref() }.is_some_and(|info| info.si_code > 0);
     if !again {
         // SAFETY: the signal is pending until the handler returns, and ends the process then.
         unsafe { libc::raise(signal) };

@@ -346,6 +346,10 @@ fn a_handler_that_the_program_installs_later_stays_and_may_chain_to_the_librarie
     assert_eq!((Counter::<10>::now(), Counter::<11>::now()), (1, 1));
     leave(library);
     assert_eq!(kernel::installed(signal), Some(later));
+    // The default action, which this host found, would end this process.
+    raise(signal);
+    assert_eq!((Counter::<10>::now(), Counter::<11>::now()), (1, 2));
+    assert_eq!(kernel::installed(signal), Some(later));
     kernel::install(signal, &SignalAction { handler: libc::SIG_IGN, ..SignalAction::default() });
 }
 
