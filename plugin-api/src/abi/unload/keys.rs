@@ -54,9 +54,12 @@ pub unsafe extern "C" fn create(
 /// # Safety
 /// As for the function of POSIX.
 pub unsafe extern "C" fn delete(key: libc::pthread_key_t) -> libc::c_int {
-    for slot in &KEYS {
-        // Noted once at the most.
-        let _ = slot.compare_exchange(key + 1, 0, SeqCst, SeqCst);
+    // The greatest number is no key, which glibc says.
+    if let Some(noted) = key.checked_add(1) {
+        for slot in &KEYS {
+            // Noted once at the most.
+            let _ = slot.compare_exchange(noted, 0, SeqCst, SeqCst);
+        }
     }
     let Some(found) = DELETE.find() else { return libc::ENOSYS };
     // SAFETY: the name is that of glibc's function, whose type `KeyDelete` is.
@@ -73,5 +76,17 @@ pub unsafe extern "C" fn delete_keys() {
             // SAFETY: glibc gave this key to this library, which has not deleted it.
             unsafe { delete(key) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_no_key_is_refused_by_glibc() {
+        // SAFETY: there is no such key.
+        let refused = unsafe { delete(libc::pthread_key_t::MAX) };
+        assert_eq!(refused, libc::EINVAL);
     }
 }
