@@ -249,6 +249,14 @@ mod glibc {
         )
     }
 
+    /// For the functions that take a handler alone: what tells of an error is none.
+    fn set_handler(signal: c_int, new: SignalAction) -> Result<SignalAction, c_int> {
+        match new.handler {
+            ERROR => Err(libc::EINVAL),
+            _ => set(signal, Some(&new)),
+        }
+    }
+
     fn bit(signal: c_int) -> u64 {
         match signal {
             1..=64 => 1 << (signal - 1),
@@ -289,7 +297,7 @@ mod glibc {
     pub unsafe extern "C" fn signal(signal: c_int, handler: usize) -> usize {
         let interrupts = INTERRUPTING.load(SeqCst) & bit(signal) != 0;
         let flags = if interrupts { 0 } else { libc::SA_RESTART };
-        handler_or_error(set(signal, Some(&SignalAction { handler, flags, mask: bit(signal) })))
+        handler_or_error(set_handler(signal, SignalAction { handler, flags, mask: bit(signal) }))
     }
 
     /// `signal` as System V has it: the handler is called once.
@@ -298,7 +306,7 @@ mod glibc {
     /// As for the function of POSIX.
     pub unsafe extern "C" fn sysv_signal(signal: c_int, handler: usize) -> usize {
         let flags = libc::SA_RESETHAND | libc::SA_NODEFER;
-        handler_or_error(set(signal, Some(&SignalAction { handler, flags, mask: 0 })))
+        handler_or_error(set_handler(signal, SignalAction { handler, flags, mask: 0 }))
     }
 
     /// The library's own `sigset`.
@@ -307,8 +315,8 @@ mod glibc {
     /// As for the function of POSIX.
     pub unsafe extern "C" fn sigset(signal: c_int, handler: usize) -> usize {
         let new = SignalAction { handler, ..SignalAction::default() };
-        let new = (handler != HOLD).then_some(&new);
-        let old = match set(signal, new) {
+        let set = if handler == HOLD { set(signal, None) } else { set_handler(signal, new) };
+        let old = match set {
             Ok(old) => old,
             failed => return handler_or_error(failed),
         };
@@ -354,6 +362,22 @@ mod glibc {
         match handler_or_error(changed) {
             ERROR => -1,
             _ => 0,
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn what_tells_of_an_error_is_not_taken_for_a_handler() {
+            for install in [signal, sysv_signal, sigset] {
+                // SAFETY: it is refused; nothing else uses the signal.
+                let refused = unsafe { install(libc::SIGXFSZ, ERROR) };
+                let error = std::io::Error::last_os_error().raw_os_error();
+                assert_eq!((refused, error), (ERROR, Some(libc::EINVAL)));
+                assert_ne!(ask_system(libc::SIGXFSZ, None).unwrap().handler, ERROR);
+            }
         }
     }
 }
