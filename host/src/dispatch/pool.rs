@@ -6,7 +6,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle, Thread},
@@ -49,6 +49,9 @@ pub(super) struct Pool {
     more: Condvar,
     crew: Mutex<Crew>,
     sets: Arc<Sets>,
+    /// A crew gets no more threads than this.
+    #[cfg(test)]
+    pub(super) refused_from: std::sync::atomic::AtomicUsize,
 }
 
 #[derive(Default)]
@@ -102,12 +105,22 @@ pub(super) struct Crew {
     /// The number of its set.
     set: u64,
     stop: Arc<AtomicBool>,
+    /// What the threads wait for before they begin, if they are not to do so at once.
+    held_back: Option<Arc<OnceLock<()>>>,
     pub(super) threads: Vec<WorkerThread>,
 }
 
 pub(super) struct WorkerThread {
     pub(super) handle: JoinHandle<()>,
     pub(super) slot: Arc<Slot>,
+}
+
+impl Crew {
+    fn begin(&self) {
+        if let Some(begin) = &self.held_back {
+            let _ = begin.set(());
+        }
+    }
 }
 
 impl Pool {
@@ -132,6 +145,8 @@ impl Pool {
             more: Condvar::new(),
             crew: Mutex::default(),
             sets: sets.clone(),
+            #[cfg(test)]
+            refused_from: usize::MAX.into(),
         }
     }
 
@@ -264,26 +279,63 @@ impl Pool {
     }
 
     pub(super) fn add_thread(self: &Arc<Self>, crew: &mut Crew) -> io::Result<()> {
+        #[cfg(test)]
+        if crew.threads.len() >= self.refused_from.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let slot = Arc::new(Slot::new(self.name, self.patience.is_none()));
         let (pool, stop, own) = (self.clone(), crew.stop.clone(), slot.clone());
+        let held_back = crew.held_back.clone();
         let thread = thread::Builder::new().name(self.name.to_owned()).stack_size(STACK);
-        let handle = thread.spawn(move || pool.work(&stop, own))?;
+        let handle = thread.spawn(move || {
+            if let Some(begin) = held_back {
+                begin.wait();
+            }
+            if !stop.load(Ordering::Relaxed) {
+                pool.work(&stop, own);
+            }
+        })?;
         crew.threads.push(WorkerThread { handle, slot });
         Ok(())
     }
 
-    /// Starts `count` new threads and tells the old ones to leave, which are returned to be joined.
-    pub(super) fn replace_crew(self: &Arc<Self>, count: usize) -> io::Result<Vec<WorkerThread>> {
-        let mut fresh = Crew { set: self.sets.current(), ..Crew::default() };
+    /// Starts `count` new threads, which do nothing until they [take over](Self::hand_over).
+    ///
+    /// # Errors
+    /// The system gives no further thread. Those that it gave have ended.
+    pub(super) fn new_crew(self: &Arc<Self>, count: usize) -> io::Result<Crew> {
+        let mut fresh = Crew { held_back: Some(Arc::default()), ..Crew::default() };
         for _ in 0..count {
             if let Err(error) = self.add_thread(&mut fresh) {
-                self.dismiss(&fresh.stop);
+                fresh.stop.store(true, Ordering::Relaxed);
+                fresh.begin();
+                for thread in fresh.threads {
+                    // It has run nothing, so this does not take long.
+                    let _ = thread.handle.join();
+                }
                 return Err(error);
             }
         }
-        let old = std::mem::replace(&mut *self.crew(), fresh);
+        Ok(fresh)
+    }
+
+    /// Has new threads take over, and tells the old ones to leave, which are returned to be joined.
+    pub(super) fn hand_over(&self, mut fresh: Crew) -> Vec<WorkerThread> {
+        fresh.set = self.sets.current();
+        let old = {
+            let mut crew = self.crew();
+            let old = std::mem::replace(&mut *crew, fresh);
+            crew.begin();
+            old
+        };
         self.dismiss(&old.stop);
-        Ok(old.threads)
+        old.threads
+    }
+
+    /// Both at once.
+    pub(super) fn replace_crew(self: &Arc<Self>, count: usize) -> io::Result<Vec<WorkerThread>> {
+        let fresh = self.new_crew(count)?;
+        Ok(self.hand_over(fresh))
     }
 
     fn dismiss(&self, stop: &AtomicBool) {

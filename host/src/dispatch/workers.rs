@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 use super::{
     idle_io::IdleIo,
     leaving::{NotJoined, Sets},
-    pool::Pool,
+    pool::{Crew, Pool},
     slot::{Slot, Unreturned},
 };
 
@@ -60,11 +60,7 @@ impl Workers {
             sets,
             not_joined: Mutex::default(),
         };
-        let mut crew = workers.calls.crew();
-        for _ in 0..calls {
-            workers.calls.add_thread(&mut crew)?;
-        }
-        drop(crew);
+        workers.calls.replace_crew(calls)?;
         Ok(workers)
     }
 
@@ -108,15 +104,19 @@ impl Workers {
     /// The system gives no thread; then the old ones stay at work.
     pub(crate) fn exchange(&self) -> io::Result<u64> {
         let mut not_joined = self.not_joined.lock().unwrap_or_else(PoisonError::into_inner);
-        // Counted first: whoever reads the number from here on knows that he needs an exchange after this one.
+        // Without them nothing is exchanged, and nothing counted: the old ones have not left.
+        let fresh = self.calls.new_crew(self.calls.limit)?;
+        // Counted before the new ones begin: whoever reads the number from here on knows that he needs an exchange after
+        // this one.
         let leaving = self.sets.replace();
         let set = leaving.set;
-        let mut threads = self.calls.replace_crew(self.calls.limit)?;
+        let mut threads = self.calls.hand_over(fresh);
         for pool in [&self.blocking, &self.life_cycle] {
             // What waits there has lost its threads, and nobody may push again.
             let waiting = pool.lock().ready.len();
             let replaced = pool.replace_crew(waiting.min(pool.limit));
-            threads.extend(replaced.or_else(|_| pool.replace_crew(0))?);
+            // No thread is none that could fail.
+            threads.extend(replaced.unwrap_or_else(|_| pool.hand_over(Crew::default())));
         }
         // By a thread of its own, because one of those that leave may be stuck in plugin code for ever.
         not_joined.push((leaving, threads));
@@ -190,7 +190,11 @@ impl Drop for Workers {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, sync::mpsc, thread};
+    use std::{
+        io::Write,
+        sync::{atomic::Ordering, mpsc},
+        thread,
+    };
 
     use tokio::io::AsyncReadExt;
 
@@ -229,6 +233,23 @@ mod tests {
         blocked.await;
         workers.joined(set).await;
         assert_eq!(workers.unreturned(set), []);
+    }
+
+    #[tokio::test]
+    async fn an_exchange_that_fails_counts_for_nothing_and_leaves_the_threads_at_work() {
+        let workers = Workers::start(2, 2).unwrap();
+        let before: Vec<_> = workers.slots().iter().map(Arc::as_ptr).collect();
+        let set = workers.current_set();
+        // The first of the new threads is started, the second one is not.
+        workers.calls.refused_from.store(1, Ordering::Relaxed);
+        workers.exchange().unwrap_err();
+        assert_eq!((workers.current_set(), workers.leaving()), (set, 0));
+        assert_eq!(workers.slots().iter().map(Arc::as_ptr).collect::<Vec<_>>(), before);
+        assert_eq!(workers.spawn(async { 7 }).await, 7);
+        workers.calls.refused_from.store(usize::MAX, Ordering::Relaxed);
+        assert_eq!(workers.exchange().unwrap(), set);
+        workers.joined(set).await;
+        assert_eq!(workers.spawn(async { 8 }).await, 8);
     }
 
     #[tokio::test]
