@@ -141,6 +141,17 @@ fn a_death_in_a_thread_of_the_plugins_own_names_the_file_that_was_at_work() {
     assert!(line.ends_with(".so") && line.contains("/chaos-"), "{line}");
 }
 
+#[test]
+fn a_child_that_a_plugin_forks_and_that_exits_is_not_taken_for_the_host() {
+    let host = two().start();
+    let mut client = host.client();
+    client.emit("chaos:crash", json!({"how": "child"}));
+    assert!(!host.process.stderr().contains("this host dies"), "{}", host.process.stderr());
+    let host = host.crash().start();
+    host.until_live("chaos", 1);
+    assert!(!host.process.stderr().contains("this host dies"), "{}", host.process.stderr());
+}
+
 /// Begins a first call that does not end soon, and waits until it is noted.
 #[track_caller]
 fn at_work(host: &TestHost) -> Client {

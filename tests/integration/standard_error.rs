@@ -55,6 +55,22 @@ fn a_host_that_cannot_log_serves_lists_what_it_refused_and_keeps_state_when_it_s
 }
 
 #[test]
+fn the_last_words_of_a_host_whose_standard_error_nobody_reads_are_told_by_the_next_one() {
+    let (stderr, _reader) = full();
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .start_with(OwnedFd::from(stderr).into());
+    let mut client = host.client();
+    client.begin("chaos:crash", json!({"how": "segfault"}));
+    let (ran, setup) = host.died();
+    assert_eq!(ran.signal, Some(11));
+    let host = setup.start();
+    assert_eq!(host.module("chaos.so")["state"], "quarantined");
+    let told = host.process.stderr();
+    assert!(told.contains("ksi: this host dies: SIGSEGV"), "{told}");
+}
+
+#[test]
 fn a_host_whose_standard_output_nobody_reads_either_serves_and_stops() {
     let builder = TestHost::builder().plugin("counter.so", &Library::counter(1));
     let (full, _reader) = full();

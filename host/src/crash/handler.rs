@@ -38,14 +38,22 @@ const NEAR: u64 = 64 << 10;
 
 /// Who had the signals before, in the order of [`SIGNALS`].
 static BEFORE: OnceLock<[libc::sigaction; SIGNALS.len()]> = OnceLock::new();
+/// The thread that has written the line, or does so now; zero for none.
+static TELLER: AtomicI32 = AtomicI32::new(0);
 /// The line was written.
 static TOLD: AtomicBool = AtomicBool::new(false);
+/// How long a thread that faults meanwhile waits for that, in milliseconds.
+const TELLING: u32 = 1000;
+/// The process that this was installed in. One that was forked off it tells nothing: the journal is not its own.
+static PROCESS: AtomicI32 = AtomicI32::new(0);
 /// An exit would be somebody else's than the program's own.
 static IN_USE: AtomicBool = AtomicBool::new(false);
 /// The descriptor of the journal that gets the line; negative for none.
 static JOURNAL: AtomicI32 = AtomicI32::new(-1);
 
 pub(super) fn install() -> io::Result<()> {
+    // SAFETY: it only gives a number.
+    PROCESS.store(unsafe { libc::getpid() }, Ordering::Release);
     IN_USE.store(true, Ordering::Release);
     if BEFORE.get().is_some() {
         return Ok(());
@@ -125,6 +133,10 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     let default = unsafe { std::mem::zeroed::<libc::sigaction>() };
     let next = match (BEFORE.get(), place) {
         (Some(before), Some(place)) if code > 0 => &before[place],
+        // `abort` ends the process after any handler.
+        (Some(before), Some(place)) if signal == libc::SIGABRT && is_handler(&before[place]) => {
+            &before[place]
+        }
         // Rust's runtime takes a fault that it does not know for one that comes again, and this one does not.
         _ => &default,
     };
@@ -137,6 +149,10 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
         }
         *libc::__errno_location() = errno;
     }
+}
+
+fn is_handler(action: &libc::sigaction) -> bool {
+    action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN
 }
 
 /// Where the interrupted code was, and its stack pointer; zeroes where that is not known.
@@ -161,9 +177,33 @@ fn registers(_: *mut c_void) -> (u64, u64) {
 
 /// Writes the line, once a process, and marks the note of what this thread was at.
 fn tell(mark: u8, at: u64, cause: impl FnOnce(&mut Line)) {
-    if TOLD.swap(true, Ordering::AcqRel) {
-        return;
+    if is_ours_to_tell() {
+        write_line(mark, at, cause);
     }
+}
+
+/// Whether this thread is the first one. Another waits until that one is done. Apart from [`write_line`], which needs far more
+/// of the small stack: an overflow ends in `abort`, whose signal comes on top of that of the fault.
+#[inline(never)]
+fn is_ours_to_tell() -> bool {
+    // SAFETY: both only give a number.
+    let (process, thread) = unsafe { (libc::getpid(), libc::gettid()) };
+    if PROCESS.load(Ordering::Acquire) != process {
+        return false;
+    }
+    match TELLER.compare_exchange(0, thread, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => true,
+        Err(teller) => {
+            if teller != thread {
+                wait_until_told();
+            }
+            false
+        }
+    }
+}
+
+#[inline(never)]
+fn write_line(mark: u8, at: u64, cause: impl FnOnce(&mut Line)) {
     let mut line = Line::new();
     line.push(b"ksi: this host dies: ");
     cause(&mut line);
@@ -172,13 +212,27 @@ fn tell(mark: u8, at: u64, cause: impl FnOnce(&mut Line)) {
         code(&mut line, at);
     }
     let line = line.ended();
-    write(libc::STDERR_FILENO, line);
     let journal = JOURNAL.load(Ordering::Acquire);
     if journal >= 0 {
         write_at(journal, line, LAST_WORDS);
     }
     if let Some(place) = place {
         write_at(place.file, &[mark], place.mark());
+    }
+    // Last, because somebody else may be who does not read it.
+    write_if_it_fits(libc::STDERR_FILENO, line);
+    TOLD.store(true, Ordering::Release);
+}
+
+/// Another thread writes the line: this one would end the process before it is done.
+fn wait_until_told() {
+    let pause = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    for _ in 0..TELLING {
+        if TOLD.load(Ordering::Acquire) {
+            return;
+        }
+        // SAFETY: the time is valid, and the rest of it may be told to nobody.
+        unsafe { libc::nanosleep(&pause, std::ptr::null_mut()) };
     }
 }
 
@@ -213,7 +267,7 @@ fn who(line: &mut Line) -> Option<super::journal::Place> {
 /// Room for [`code`], away from the small stack that a signal handler has.
 struct Room(UnsafeCell<([u8; 4096], [u8; 512])>);
 
-// SAFETY: `tell` runs once a process, and it alone uses this.
+// SAFETY: `write_line` runs once a process, and it alone uses this.
 unsafe impl Sync for Room {}
 
 static ROOM: Room = Room(UnsafeCell::new(([0; 4096], [0; 512])));
@@ -275,9 +329,15 @@ fn hex(text: &[u8]) -> (u64, &[u8]) {
     (number, rest)
 }
 
-fn write(file: c_int, bytes: &[u8]) {
-    // SAFETY: the bytes are there. What becomes of them, nobody is left to ask.
-    let _ = unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) };
+/// A pipe that can be written to at all has room for 4,096 bytes, which is more than a line has.
+fn write_if_it_fits(file: c_int, bytes: &[u8]) {
+    let mut poll = libc::pollfd { fd: file, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: there is one entry, and the bytes are there. What becomes of them, nobody is left to ask.
+    unsafe {
+        if libc::poll(&mut poll, 1, 0) == 1 && poll.revents & libc::POLLOUT != 0 {
+            libc::write(file, bytes.as_ptr().cast(), bytes.len());
+        }
+    }
 }
 
 fn write_at(file: c_int, bytes: &[u8], at: u64) {
