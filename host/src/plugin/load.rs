@@ -9,6 +9,7 @@
 use std::{
     future::Future,
     io,
+    mem::ManuallyDrop,
     ops::Range,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -103,7 +104,10 @@ impl PluginLibrary {
         // before (or the operator has switched that off). Its constructors are those of a Rust library.
         let library = unsafe { open(path) }
             .map_err(|source| LoadError::Open { path: path.to_owned(), source })?;
+        // Its constructors have run, and what they left behind was not looked at: one that is refused stays mapped.
+        let library = ManuallyDrop::new(library);
         let module = root_module(&library, path, header)?;
+        let library = ManuallyDrop::into_inner(library);
         let (path, signals) = (path.to_owned(), LibrarySignals::bind(module));
         Ok(PluginLibrary { library: Some(library), module, signals, path, thread: None })
     }
@@ -336,5 +340,20 @@ fn shortened(text: &str) -> String {
     match lines.len() {
         0..=LINES => lines.join("\n"),
         more => format!("{}\n… and {} lines more", lines[..LINES].join("\n"), more - LINES),
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_refused_after_its_constructors_ran_stays_mapped() {
+        // Of the C library, and used by nobody.
+        let path = Path::new("libBrokenLocale.so.1");
+        assert!(matches!(still_mapped(path), Closed::Unmapped), "it is there already");
+        let refused = PluginLibrary::open(path, None).err();
+        assert!(matches!(refused, Some(LoadError::NoHeader { .. })), "{refused:?}");
+        assert!(matches!(still_mapped(path), Closed::Mapped { .. }));
     }
 }
