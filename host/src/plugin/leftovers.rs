@@ -10,7 +10,7 @@ mod environment;
 mod signal_handlers;
 mod threads;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use ksi_plugin_api::abi::unload::StartedThread;
 
@@ -18,6 +18,8 @@ use super::load::{Closed, PluginLibrary};
 
 /// How many threads are asked for by name.
 const THREADS: usize = 256;
+/// How long one look waits for the end of the thread that a library was opened on.
+const THREAD_ENDS: Duration = Duration::from_millis(250);
 
 /// Something in the process that needs a library's memory. Its text goes on from "its library stays in memory: ".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +76,14 @@ fn noted_by(library: &PluginLibrary) -> Vec<Remaining> {
 pub(super) fn close(mut library: PluginLibrary) -> Result<Closed, (PluginLibrary, Vec<Remaining>)> {
     let mut remaining = before_close(&library);
     // Not earlier: threads that are left may rely on that one.
-    if remaining.is_empty() && library.end_thread() {
-        remaining = before_close(&library);
+    if remaining.is_empty() {
+        match library.end_thread(THREAD_ENDS) {
+            Some(true) => remaining = before_close(&library),
+            Some(false) => remaining.push(Remaining::new(
+                "the thread that it was opened on does not end: a destructor of a thread-local keeps it",
+            )),
+            None => {}
+        }
     }
     match remaining.is_empty() {
         true => Ok(library.close()),

@@ -7,8 +7,12 @@
 
 use std::{
     io,
-    sync::mpsc::{Sender, channel},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread::{Builder, JoinHandle},
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -16,8 +20,11 @@ use tokio::sync::oneshot;
 /// A thread that has opened something. It stays until this is dropped or [ended](Self::end).
 pub(crate) struct LibraryThread {
     /// Nothing is sent; that it is dropped ends the thread.
-    keep: Sender<()>,
-    thread: JoinHandle<()>,
+    keep: Option<Sender<()>>,
+    /// Until another thread waits for it.
+    thread: Option<JoinHandle<()>>,
+    /// Nothing comes; the other end is gone when the thread has ended. The lock is there to make this `Sync`.
+    ended: Option<Mutex<Receiver<()>>>,
 }
 
 impl LibraryThread {
@@ -36,14 +43,35 @@ impl LibraryThread {
             // An error is what it waits for: the other end is gone.
             let _ = kept.recv();
         })?;
-        Ok((opened, LibraryThread { keep, thread }))
+        Ok((opened, LibraryThread { keep: Some(keep), thread: Some(thread), ended: None }))
     }
 
-    /// Ends the thread, which runs the destructors that constructors left there, and waits for it.
-    pub(crate) fn end(self) {
-        drop(self.keep);
-        // It gives nothing; a destructor that panics there ends the process.
-        let _ = self.thread.join();
+    /// Ends the thread, which runs the destructors that constructors left there, and waits so long for it; whether it has
+    /// ended. To be called again if not.
+    pub(crate) fn end(&mut self, limit: Duration) -> bool {
+        self.keep = None;
+        if let Some(thread) = self.thread.take() {
+            let (sender, ended) = channel::<()>();
+            let (give, take) = channel::<JoinHandle<()>>();
+            let joins = Builder::new().name("ksi-join".to_owned()).spawn(move || {
+                let _sender = sender;
+                if let Ok(thread) = take.recv() {
+                    // It gives nothing; a destructor that panics there ends the process.
+                    let _ = thread.join();
+                }
+            });
+            if joins.is_err() {
+                self.thread = Some(thread);
+                return false;
+            }
+            // It takes it: nothing ends it before.
+            let _ = give.send(thread);
+            self.ended = Some(Mutex::new(ended));
+        }
+        let ended = self.ended.as_mut().map(|ended| {
+            ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(limit)
+        });
+        ended != Some(Err(RecvTimeoutError::Timeout))
     }
 }
 
@@ -80,10 +108,34 @@ mod tests {
             LEFT.set(Some(left));
             thread::current().id()
         });
-        let (opened, thread) = started.unwrap();
+        let (opened, mut thread) = started.unwrap();
         assert_ne!(opened.await.unwrap(), thread::current().id());
         assert!(!ended.load(SeqCst));
-        thread.end();
+        assert!(thread.end(Duration::from_secs(20)));
         assert!(ended.load(SeqCst), "the destructors of its thread-locals have run");
+    }
+
+    struct Waits(Receiver<()>);
+
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+
+    thread_local! {
+        static STUCK: RefCell<Option<Waits>> = const { RefCell::new(None) };
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_end_is_not_waited_for_longer_than_that() {
+        let (release, stuck) = channel();
+        let started = LibraryThread::start(move || STUCK.set(Some(Waits(stuck))));
+        let (opened, mut thread) = started.unwrap();
+        opened.await.unwrap();
+        assert!(!thread.end(Duration::from_millis(20)));
+        assert!(!thread.end(Duration::from_millis(20)));
+        drop(release);
+        assert!(thread.end(Duration::from_secs(20)));
     }
 }

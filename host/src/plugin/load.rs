@@ -13,6 +13,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
@@ -89,7 +90,7 @@ pub(crate) struct PluginLibrary {
     pub(crate) signals: Option<LibrarySignals>,
     path: PathBuf,
     /// The thread that it was opened on.
-    thread: Option<LibraryThread>,
+    thread: Option<Box<LibraryThread>>,
 }
 
 /// One library is opened at a time: what its constructors do to signals is to be told from what others' do.
@@ -123,13 +124,17 @@ impl PluginLibrary {
         let (opened, thread) = started.map_err(no_thread)?;
         let ended = |_| no_thread(io::Error::other("the thread has ended"));
         let mut library = opened.await.map_err(ended)??;
-        library.thread = Some(thread);
+        library.thread = Some(Box::new(thread));
         Ok(library)
     }
 
-    /// Ends the thread that it was opened on; whether there was one.
-    pub(crate) fn end_thread(&mut self) -> bool {
-        self.thread.take().map(LibraryThread::end).is_some()
+    /// Ends the thread that it was opened on, if it has not before, and waits so long for it; whether it has ended.
+    pub(crate) fn end_thread(&mut self, limit: Duration) -> Option<bool> {
+        let ended = self.thread.as_mut()?.end(limit);
+        if ended {
+            self.thread = None;
+        }
+        Some(ended)
     }
 
     /// What the library has noted of itself that must not be there when it is closed; `None` if it was built before there were

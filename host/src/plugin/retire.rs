@@ -7,7 +7,8 @@
 //! ([`leftovers`](super::leftovers)); dlclose; and a look into the memory map.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    io,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, mpsc},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -186,6 +187,11 @@ impl Retirer {
         retired.set(RetiredState::Pinned(cause));
     }
 
+    fn no_thread(&self, facts: &Facts, retired: &Retired, error: &io::Error) {
+        let cause = format!("no thread can be started to close it, which is tried again: {error}");
+        self.pin(facts, retired, cause);
+    }
+
     /// The first half: until the instance is dropped. No route may lead to the generation any more. With a `legacy`, its
     /// state is kept for the next start, which waits for that to be dropped. One that never was live is not told that it
     /// goes: it might write its empty state where the live generation has its own.
@@ -356,7 +362,11 @@ impl Retirer {
             self.pin(&facts, retired, cause);
             sleep(retry).await;
             self.threads_gone(&facts, retired).await;
-            closed = on_own_thread(move || load::close_again(&path)).await;
+            closed = on_own_thread(
+                move || load::close_again(&path),
+                |error| self.no_thread(&facts, retired, &error),
+            )
+            .await;
         }
         match closed {
             Some(Closed::Unmapped) => {
@@ -375,12 +385,12 @@ impl Retirer {
             }
             None => {
                 std::mem::forget(copy);
-                self.pin(&facts, retired, "no thread could be started to close it".to_owned());
+                self.pin(&facts, retired, "the host panicked while it closed it".to_owned());
             }
         }
     }
 
-    /// Closes the library as soon as nothing needs it. `None` if there is no thread to do so.
+    /// Closes the library as soon as nothing needs it. `None` if that has panicked.
     async fn closed(
         &self,
         mut library: PluginLibrary,
@@ -390,7 +400,11 @@ impl Retirer {
         let (began, mut wait) = (Instant::now(), FIRST_LOOK);
         let mut told = Vec::new();
         loop {
-            let remaining = match on_own_thread(move || leftovers::close(library)).await? {
+            let attempt = on_own_thread(
+                move || leftovers::close(library),
+                |error| self.no_thread(facts, retired, &error),
+            );
+            let remaining = match attempt.await? {
                 Ok(closed) => return Some(closed),
                 Err((back, remaining)) => {
                     library = back;
@@ -495,19 +509,35 @@ async fn shutdown_handler(
     }
 }
 
-/// Runs something that may run a library's destructors, on a thread that ends right after.
-async fn on_own_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (sender, receiver) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("ksi-close".to_owned());
-    let started = thread.spawn(move || {
-        // The other end waits for as long as this takes.
-        let _ = sender.send(work());
-    });
-    match started {
-        Ok(_) => receiver.await.ok(),
-        Err(error) => {
-            tracing::error!(%error, "no thread can be started to close a library");
-            None
+/// Runs something that may run a library's destructors, on a thread that ends right after. As long as there is no thread it
+/// is tried again, which `no_thread` is told of once. `None` if it has panicked.
+async fn on_own_thread<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
+    work: W,
+    no_thread: impl FnOnce(io::Error),
+) -> Option<T> {
+    let mut no_thread = Some(no_thread);
+    loop {
+        let (sender, receiver) = oneshot::channel();
+        // What is given to a thread that is not started would be lost.
+        let (give, take) = mpsc::channel::<W>();
+        let thread = std::thread::Builder::new().name("ksi-close".to_owned());
+        let started = thread.spawn(move || {
+            if let Ok(work) = take.recv() {
+                // The other end waits for as long as this takes.
+                let _ = sender.send(work());
+            }
+        });
+        match started {
+            Ok(_) => {
+                let _ = give.send(work);
+                return receiver.await.ok();
+            }
+            Err(error) => {
+                if let Some(no_thread) = no_thread.take() {
+                    no_thread(error);
+                }
+                sleep(PATIENCE).await;
+            }
         }
     }
 }
