@@ -361,13 +361,18 @@ fn no_trial_of_an_exclusive_plugin_runs_beside_an_instance_that_is_on_its_way_ou
     let other = folder.path().join("counter.so");
     put(&other, &Library::counter(2).0);
     let loading = loader.begin("module:load", json!({"path": other}));
-    // Another file goes all the way meanwhile.
+    // Another file goes all the way meanwhile, again and again.
     let apart = folder.path().join("apart.so");
     put(&apart, &Library::counter(9).called("another").0);
-    client.emit("module:load", json!({"path": apart}));
+    for _ in 0..4 {
+        client.emit("module:load", json!({"path": apart}));
+    }
     fs::remove_file(&held).unwrap();
     client.reply("gate:open", json!({}));
     assert_eq!(caller.end(&inside)["data"], "counter-version-0001");
     let loaded = loader.end(&loading);
     assert_eq!(loaded["data"]["version"], "2.0.0", "{loaded}");
+    let inspected = client.emit("module:inspect", named("counter"));
+    let trial = inspected["trial"].to_string();
+    assert!(trial.contains("an earlier instance of it is not gone"), "{inspected}");
 }
