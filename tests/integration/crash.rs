@@ -134,6 +134,23 @@ fn a_version_that_has_stood_its_first_calls_is_named_and_comes_up_again() {
 }
 
 #[test]
+fn a_first_call_that_asks_somebody_who_ends_the_process_is_not_taken_for_guilty() {
+    for late in [false, true] {
+        let host = two().start();
+        let mut client = host.client();
+        client.emit("chaos:crash", json!({}));
+        let crashing = json!({"how": "segfault", "late": late});
+        client.begin("counter:relay", json!({"event": "chaos:crash", "data": crashing}));
+        let (ran, setup) = host.died();
+        assert!(last_words(&ran).contains("handler crash of chaos:crash"), "{ran:#?}");
+        let host = setup.start();
+        host.until_live("counter", 1);
+        host.until_live("chaos", 1);
+        assert!(!host.process.stderr().contains("by chance"), "{}", host.process.stderr());
+    }
+}
+
+#[test]
 fn a_death_in_a_thread_of_the_plugins_own_names_the_file_that_was_at_work() {
     let (ran, _) = crash(two().start(), &json!({"how": "segfault", "in_a_thread": true}));
     let line = last_words(&ran);

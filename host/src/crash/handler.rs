@@ -19,7 +19,7 @@ use std::{
 use libc::{c_int, c_void, siginfo_t};
 
 use super::{
-    journal::{LAST_WORDS, Left},
+    journal::{LAST_WORDS, Left, Place},
     line::Line,
     now::Now,
     words,
@@ -216,7 +216,8 @@ fn write_line(mark: u8, at: u64, cause: impl FnOnce(&mut Line)) {
     if journal >= 0 {
         write_at(journal, line, LAST_WORDS);
     }
-    if let Some(place) = place {
+    if let Some((place, is_guilty)) = place {
+        let mark = if is_guilty { mark } else { Left::ANOTHER };
         write_at(place.file, &[mark], place.mark());
     }
     // Last, because somebody else may be who does not read it.
@@ -236,10 +237,12 @@ fn wait_until_told() {
     }
 }
 
-/// Who was at work on this thread, as far as that is known, and where it is noted.
-fn who(line: &mut Line) -> Option<super::journal::Place> {
+/// Who was at work on this thread, as far as that is known, and where this thread's note is, with whether it is of the
+/// same code: a call inside what is noted may be of a handler that has none any more.
+fn who(line: &mut Line) -> Option<(Place, bool)> {
     let now = Now::here();
-    match slot::current_call() {
+    let call = slot::current_call();
+    match call {
         Some((handler, event)) => {
             line.push(b", in a call of ");
             if !words::read(handler, |piece| line.push(piece)) {
@@ -261,7 +264,8 @@ fn who(line: &mut Line) -> Option<super::journal::Place> {
     // SAFETY: the system writes at most sixteen bytes there.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
     line.push(name.split(|byte| *byte == 0).next().unwrap_or_default());
-    now.and_then(|now| now.place)
+    let now = now?;
+    Some((now.place?, call.is_none() || call == now.call))
 }
 
 /// Room for [`code`], away from the small stack that a signal handler has.

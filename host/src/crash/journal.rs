@@ -110,6 +110,8 @@ pub(crate) struct Left {
 impl Left {
     /// In place of a signal.
     pub(crate) const EXIT: u8 = 255;
+    /// In place of a signal: it was in a call of somebody else's, who has no note, that the host died.
+    pub(crate) const ANOTHER: u8 = 254;
 }
 
 impl Journal {

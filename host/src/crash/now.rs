@@ -16,7 +16,7 @@ use super::{
 
 thread_local! {
     /// Without a destructor, so that a signal handler can look at any time.
-    static NOW: Cell<Now> = const { Cell::new(Now { words: 0, place: None }) };
+    static NOW: Cell<Now> = const { Cell::new(Now { words: 0, place: None, call: None }) };
 }
 
 /// Whose code runs here, and where that is noted.
@@ -25,6 +25,8 @@ pub(super) struct Now {
     /// The number of a text; zero for nothing.
     pub(super) words: u64,
     pub(super) place: Option<Place>,
+    /// The call that it is, by handler and event; none for another step.
+    pub(super) call: Option<(u64, u64)>,
 }
 
 impl Now {
@@ -73,8 +75,17 @@ pub(crate) fn note(journal: Option<&Arc<Journal>>, about: &About) -> Noted {
 impl Noted {
     /// Runs a piece of that code on this thread.
     pub(crate) fn during<T>(&self, run: impl FnOnce() -> T) -> T {
+        self.run(None, run)
+    }
+
+    /// The same for a call: a handler's key and an event's number. What is called from inside it is not meant.
+    pub(crate) fn during_call<T>(&self, call: (u64, u64), run: impl FnOnce() -> T) -> T {
+        self.run(Some(call), run)
+    }
+
+    fn run<T>(&self, call: Option<(u64, u64)>, run: impl FnOnce() -> T) -> T {
         let place = self.kept.as_ref().map(|kept| kept.place);
-        let _restored = Restored(NOW.replace(Now { words: self.words.key(), place }));
+        let _restored = Restored(NOW.replace(Now { words: self.words.key(), place, call }));
         run()
     }
 

@@ -89,6 +89,7 @@ impl Quarantine {
                 .iter()
                 .any(|entry| entry.hash == about.hash && entry.verdict == Judged::Suspected);
             let verdict = match mark {
+                Some(Left::ANOTHER) => return None,
                 Some(_) => Judged::Died,
                 None if is_told => return None,
                 None if before => Judged::Died,
@@ -252,6 +253,13 @@ mod tests {
         assert!(judged[0].reason.contains("died of SIGSEGV in initializing"), "{judged:?}");
         assert_eq!(verdict(&quarantine, "b"), Some(Judged::Died));
         assert_eq!((verdict(&quarantine, "a"), verdict(&quarantine, "c")), (None, None));
+    }
+
+    #[test]
+    fn who_had_called_somebody_else_that_the_host_died_of_is_not_guilty_nor_is_anybody_beside_it() {
+        let quarantine = Quarantine::default();
+        let judged = quarantine.judge(&left(&[("a", None), ("b", Some(Left::ANOTHER))]));
+        assert!(judged.is_empty(), "{judged:?}");
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub(super) fn start(
 ) -> Started {
     let (key, number) = (entry.info.key, event.id().number());
     let event_name: Arc<str> = event.name().into();
-    let first = FirstCall { callee: entry.callee.clone(), handler: entry.number, event_name };
+    let callee = entry.callee.clone();
+    let first = FirstCall { callee, handler: entry.number, call: (key, number), event_name };
     let start = || entry.callee.start(entry.number, event, form, cx);
     let started = first.during(|| polling(key, number, due, late, start));
     entry.info.untried.store(false, Ordering::Relaxed);
@@ -49,13 +50,15 @@ pub(super) fn start(
 struct FirstCall {
     callee: Arc<dyn Callee>,
     handler: u64,
+    /// The handler's key and the event's number.
+    call: (u64, u64),
     event_name: Arc<str>,
 }
 
 impl FirstCall {
     fn during<T>(&self, poll: impl FnOnce() -> T) -> T {
         match self.callee.note(self.handler, &self.event_name) {
-            Some(noted) => noted.during(poll),
+            Some(noted) => noted.during_call(self.call, poll),
             None => poll(),
         }
     }
