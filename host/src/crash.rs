@@ -48,7 +48,8 @@ pub fn last_words() -> std::io::Result<LastWords> {
     Ok(LastWords(()))
 }
 
-/// From here on an exit of the process is the program's own.
+/// From here on an exit of the process is the program's own, and what plugins are at work on is not what it ends of: the
+/// notes in the crash journal are gone.
 pub fn expect_exit() {
     #[cfg(target_os = "linux")]
     handler::expect_exit();

@@ -134,7 +134,7 @@ pub enum StartError {
     /// The folder for plugins' state cannot be used.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
-    /// The crash journal cannot be used.
+    /// Another host has the crash journal. One that cannot be used for another reason is a warning.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The plugin folders cannot be watched.
@@ -308,7 +308,19 @@ fn state_folder(
 /// Reads what an earlier host has died of, says so, and begins to note what this one may die of.
 fn crash_journal(config: &Config) -> Result<(Option<Arc<Journal>>, Quarantine), StartError> {
     let Some(dir) = &config.recovery.dir else { return Ok((None, Quarantine::default())) };
-    let (journal, left) = Journal::open(dir)?;
+    let unusable = |error: &JournalError| {
+        tracing::warn!("going on without a crash journal: {error}");
+    };
+    let (journal, left) = match Journal::open(dir) {
+        Ok(opened) => opened,
+        // Two hosts would take each other's notes for those of a dead one.
+        Err(error @ JournalError::InUse { .. }) => return Err(error.into()),
+        Err(error) => {
+            unusable(&error);
+            // What is quarantined may be readable all the same.
+            return Ok((None, Quarantine::open(dir)));
+        }
+    };
     let quarantine = Quarantine::open(dir);
     if let Some(words) = &left.last_words {
         tracing::error!("the last words of the host before this one: {words}");
@@ -331,8 +343,13 @@ fn crash_journal(config: &Config) -> Result<(Option<Arc<Journal>>, Quarantine), 
     }
     // What was judged is remembered by now.
     let path = dir.join("crashes");
-    journal.begin().map_err(|source| JournalError::File { path, source })?;
-    Ok((Some(journal), quarantine))
+    match journal.begin() {
+        Ok(()) => Ok((Some(journal), quarantine)),
+        Err(source) => {
+            unusable(&JournalError::File { path, source });
+            Ok((None, quarantine))
+        }
+    }
 }
 
 fn policies(config: &Config) -> Policies {
@@ -564,6 +581,9 @@ impl Host {
         self.0.supervisor.stop(timeouts.drain, limit).await;
         // After this, the supervisor is this host's alone, and so are its private copies.
         self.0.supervisor.quarantine.forget_suspects();
+        if let Some(Err(error)) = self.0.supervisor.forget_notes() {
+            tracing::warn!("the crash journal is not emptied: {error}");
+        }
         let ended = self.0.supervisor.thread.end();
         if tokio::time::timeout(Duration::from_secs(2), ended).await.is_err() {
             tracing::warn!("the supervisor's thread does not end");

@@ -1,6 +1,6 @@
 //! A plugin that ends the process: the host says who it was, and the next one comes up without it.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -169,13 +169,18 @@ fn a_child_that_a_plugin_forks_and_that_exits_is_not_taken_for_the_host() {
     assert!(!host.process.stderr().contains("this host dies"), "{}", host.process.stderr());
 }
 
+/// Where a host keeps its plugins' state.
+fn state_of(host: &TestHost) -> PathBuf {
+    let states = host.dir().join("state-home/ksi");
+    fs::read_dir(states).unwrap().next().unwrap().unwrap().path()
+}
+
 /// Begins a first call that does not end soon, and waits until it is noted.
 #[track_caller]
 fn at_work(host: &TestHost) -> Client {
     let mut client = host.client();
     client.begin("chaos:block_well", json!({"millis": 60_000}));
-    let states = host.dir().join("state-home/ksi");
-    let state = fs::read_dir(states).unwrap().next().unwrap().unwrap().path();
+    let state = state_of(host);
     let journal = || fs::read(state.join(".recovery/crashes")).unwrap();
     let is_noted = |journal: &Vec<u8>| {
         String::from_utf8_lossy(journal).contains("the first call of block_well")
@@ -202,6 +207,41 @@ fn one_kill_by_an_operator_quarantines_nobody_and_a_second_in_a_row_whoever_was_
     host.until_live("chaos", 1);
     let (_, told) = comes_up_without(killed_at_work(host));
     assert!(told.contains("two hosts in a row ended without a word"), "{told}");
+}
+
+#[test]
+fn a_suspect_that_a_host_did_not_find_at_work_when_it_died_is_none_any_more() {
+    let host = killed_at_work(two().start()).start();
+    host.until_live("chaos", 1);
+    let host = killed_at_work(host.crash().start()).start();
+    host.until_live("chaos", 1);
+}
+
+#[test]
+fn a_host_that_is_told_to_stop_twice_suspects_nobody() {
+    let host = two().start();
+    let _client = at_work(&host);
+    host.process.signal(Signal::TERM);
+    until("it stops", || host.process.stderr(), |told| told.contains("a second signal ends"));
+    host.process.signal(Signal::TERM);
+    let (ran, setup) = host.died();
+    assert_eq!(ran.code, Some(130), "{ran:#?}");
+    let host = setup.start();
+    host.until_live("chaos", 1);
+    assert!(!host.process.stderr().contains("by chance"), "{}", host.process.stderr());
+}
+
+#[test]
+fn a_crash_journal_that_cannot_be_used_keeps_no_host_from_starting() {
+    let host = two().start();
+    let journal = state_of(&host).join(".recovery/crashes");
+    let setup = host.stopped();
+    fs::remove_file(&journal).unwrap();
+    fs::create_dir(&journal).unwrap();
+    let host = setup.start();
+    host.until_live("chaos", 1);
+    let told = host.process.stderr();
+    assert!(told.contains("going on without a crash journal"), "{told}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use std::{
 use libc::{c_int, c_void, siginfo_t};
 
 use super::{
-    journal::{LAST_WORDS, Left, Place},
+    journal::{LAST_WORDS, Left, MAGIC, Place},
     line::Line,
     now::Now,
     words,
@@ -88,6 +88,13 @@ pub(super) fn install() -> io::Result<()> {
 
 pub(super) fn expect_exit() {
     IN_USE.store(false, Ordering::Release);
+    let journal = JOURNAL.load(Ordering::Acquire);
+    if journal >= 0 {
+        // What is at work still is not what this process ends of.
+        // SAFETY: a file of this process, or one that is closed.
+        let _ = unsafe { libc::ftruncate(journal, 0) };
+        write_at(journal, MAGIC, 0);
+    }
 }
 
 /// The line goes to this file as well.

@@ -26,7 +26,7 @@ use thiserror::Error;
 use super::now::About;
 
 const NAME: &str = "crashes";
-const MAGIC: &[u8] = b"KSI crash journal 1\n";
+pub(super) const MAGIC: &[u8] = b"KSI crash journal 1\n";
 /// Where the last words stand, and how long they may be.
 pub(super) const LAST_WORDS: u64 = 64;
 const LONGEST_WORDS: usize = 1024;
@@ -141,11 +141,16 @@ impl Journal {
 
     /// Forgets what an earlier host left, and tells the last words of this one where to go.
     pub(crate) fn begin(&self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.write_all_at(MAGIC, 0)?;
+        self.empty()?;
         #[cfg(target_os = "linux")]
         super::handler::write_to(self.file.as_raw_fd());
         Ok(())
+    }
+
+    /// Forgets what is noted: whatever is at work still, the host ends in order.
+    pub(crate) fn empty(&self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(MAGIC, 0)
     }
 
     /// Writes a record, if there is room.

@@ -4,7 +4,8 @@
 //! What an earlier host left in its crash journal is judged here. Code that was at work on the very thread that died is
 //! guilty. Where no thread told (the process was killed, or a thread of the plugin's own died), whoever was at work is
 //! suspected: a suspect is tried in a process of its own, and quarantined if the next death finds it at work again. Beside
-//! somebody who is guilty, nobody else is suspected. A host that ends in order forgets its suspects.
+//! somebody who is guilty, nobody else is suspected. A host that ends in order forgets its suspects, and so does a death
+//! that does not find them at work.
 //!
 //! This module knows neither files nor plugins beyond their names: it is told what to remember.
 
@@ -98,10 +99,17 @@ impl Quarantine {
             Some(Entry::of(about, *mark, verdict))
         });
         let judged: Vec<Entry> = judged.collect();
+        let before = entries.len();
+        // A suspect that was not at work at this death has been at work in vain, or not at all.
+        entries.retain(|entry| {
+            entry.verdict != Judged::Suspected
+                || left.notes.iter().any(|(about, _)| about.hash == entry.hash)
+        });
+        let acquitted = before - entries.len();
         for entry in &judged {
             put(&mut entries, entry.clone());
         }
-        if !judged.is_empty() {
+        if acquitted > 0 || !judged.is_empty() {
             self.write(&entries);
         }
         judged
@@ -269,11 +277,15 @@ mod tests {
         assert_eq!(verdict(&quarantine, "a"), Some(Judged::Suspected));
         quarantine.judge(&left(&[("a", None)]));
         assert_eq!(verdict(&quarantine, "a"), Some(Judged::Died));
-        assert_eq!(verdict(&quarantine, "b"), Some(Judged::Suspected));
+        assert_eq!(verdict(&quarantine, "b"), None, "it was not at work the second time");
+        quarantine.judge(&left(&[("b", None)]));
+        assert_eq!(verdict(&quarantine, "b"), Some(Judged::Suspected), "not in a row");
         quarantine.forget_suspects();
         assert_eq!(verdict(&quarantine, "a"), Some(Judged::Died));
         quarantine.judge(&left(&[("b", None)]));
         assert_eq!(verdict(&quarantine, "b"), Some(Judged::Suspected), "a host ended in order");
+        quarantine.judge(&left(&[]));
+        assert_eq!(verdict(&quarantine, "b"), None);
     }
 
     #[test]

@@ -196,6 +196,11 @@ impl Supervisor {
         self.quarantine.forget_rollback(file);
     }
 
+    /// The host ends in order: whoever is at work still has not ended it.
+    pub(crate) fn forget_notes(&self) -> Option<std::io::Result<()>> {
+        self.activation.journal.as_ref().map(|journal| journal.empty())
+    }
+
     /// Whether a host may have died of a candidate's bytes.
     pub(super) fn is_suspected(&self, examined: &Examined) -> bool {
         let known = self.quarantine.of(&examined.file, examined.copy.hash().to_hex().as_str());
