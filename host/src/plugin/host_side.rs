@@ -119,6 +119,7 @@ impl HostSide {
         let mut subscriptions = lock(&self.subscriptions);
         subscriptions.live = Arc::downgrade(live);
         subscriptions.attached = true;
+        self.resources.is_live();
         let early = std::mem::take(&mut subscriptions.early);
         swap(early.into_iter().map(|early| self.route(&mut subscriptions, live, early)).collect());
     }
@@ -168,6 +169,7 @@ impl HostSide {
         subscriptions.attached = true;
         subscriptions.early.clear();
         subscriptions.infos.clear();
+        self.resources.leaves();
     }
 
     /// Drops all background tasks and refuses further ones. On a dispatch worker.

@@ -13,7 +13,10 @@ use std::{
         unix::{fs::FileTypeExt, net::UnixListener},
     },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -26,6 +29,8 @@ pub(crate) struct KeptResources {
     /// How many each plugin may have.
     limit: usize,
     plugins: Mutex<BTreeMap<Arc<str>, OfPlugin>>,
+    /// How many generations there were.
+    generations: AtomicU64,
 }
 
 #[derive(Default)]
@@ -41,6 +46,8 @@ struct Kept {
     descriptor: OwnedFd,
     /// Where a listener listens, for people.
     address: Option<String>,
+    /// The generation that added it, until that is live or another one asks for it.
+    candidate: Option<u64>,
     /// The socket's file, which goes with it.
     _file: Option<SocketFile>,
 }
@@ -49,6 +56,10 @@ struct Kept {
 pub(crate) struct PluginResources {
     all: Arc<KeptResources>,
     plugin: Arc<str>,
+    /// Which of all that ever were.
+    number: u64,
+    /// It is, or was, the live one.
+    live: AtomicBool,
 }
 
 /// Where a socket is to listen.
@@ -90,13 +101,14 @@ impl Address {
             Address::Tcp(address) => {
                 let listener = TcpListener::bind(address)?;
                 let address = Some(listener.local_addr()?.to_string());
-                Ok(Kept { descriptor: listener.into(), address, _file: None })
+                Ok(Kept { descriptor: listener.into(), address, candidate: None, _file: None })
             }
             Address::Unix(path) => {
                 remove_stale(path)?;
                 let descriptor = UnixListener::bind(path)?.into();
+                let address = Some(path.display().to_string());
                 let _file = Some(SocketFile(path.clone()));
-                Ok(Kept { descriptor, address: Some(path.display().to_string()), _file })
+                Ok(Kept { descriptor, address, candidate: None, _file })
             }
         }
     }
@@ -136,7 +148,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 impl KeptResources {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(KeptResources { limit, plugins: Mutex::default() })
+        Arc::new(KeptResources { limit, plugins: Mutex::default(), generations: AtomicU64::new(0) })
     }
 
     /// For a generation of a plugin, which is loaded.
@@ -145,7 +157,8 @@ impl KeptResources {
         let own = plugins.entry(plugin.clone()).or_default();
         own.users += 1;
         own.unloaded = false;
-        PluginResources { all: self.clone(), plugin }
+        let number = self.generations.fetch_add(1, Ordering::Relaxed);
+        PluginResources { all: self.clone(), plugin, number, live: AtomicBool::new(false) }
     }
 
     /// Closes all that is kept for a plugin: it is unloaded.
@@ -179,9 +192,10 @@ impl PluginResources {
                 let listening = address.listen();
                 let kept =
                     listening.map_err(|error| format!("{text} cannot be listened at: {error}"))?;
-                own.kept.insert(text.to_owned(), kept);
+                own.kept.insert(text.to_owned(), Kept { candidate: self.as_candidate(), ..kept });
             }
-            let kept = own.kept.get(text).ok_or("it is not kept")?;
+            let kept = own.kept.get_mut(text).ok_or("it is not kept")?;
+            kept.candidate = kept.candidate.filter(|candidate| *candidate == self.number);
             duplicate(&kept.descriptor)
         })
     }
@@ -198,16 +212,39 @@ impl PluginResources {
             if !own.kept.contains_key(name) {
                 self.has_room(own, limit, name)?;
             }
-            own.kept.insert(name.to_owned(), Kept { descriptor, address: None, _file: None });
+            // What it takes the place of is nothing that could be gone back to.
+            let before = own.kept.get(name).map(|kept| kept.candidate);
+            let candidate = before.unwrap_or(self.as_candidate());
+            let kept = Kept { descriptor, address: None, candidate, _file: None };
+            own.kept.insert(name.to_owned(), kept);
             Ok(())
         })
     }
 
     /// A duplicate of the descriptor of this name.
     pub(crate) fn kept(&self, name: &str) -> Result<Option<OwnedFd>, String> {
-        let plugins = self.all.lock();
-        let kept = plugins.get(&self.plugin).and_then(|own| own.kept.get(name));
-        kept.map(|kept| duplicate(&kept.descriptor)).transpose()
+        let mut plugins = self.all.lock();
+        let kept = plugins.get_mut(&self.plugin).and_then(|own| own.kept.get_mut(name));
+        let Some(kept) = kept else { return Ok(None) };
+        kept.candidate = kept.candidate.filter(|candidate| *candidate == self.number);
+        duplicate(&kept.descriptor).map(Some)
+    }
+
+    /// The generation is live: what it added stays after it.
+    pub(crate) fn is_live(&self) {
+        let mut plugins = self.all.lock();
+        self.live.store(true, Ordering::Relaxed);
+        let kept = plugins.get_mut(&self.plugin).into_iter().flat_map(|own| own.kept.values_mut());
+        kept.filter(|kept| kept.candidate == Some(self.number))
+            .for_each(|kept| kept.candidate = None);
+    }
+
+    /// The generation goes. Nobody would accept at a listener that it alone has asked for, without ever having been live.
+    pub(crate) fn leaves(&self) {
+        let mut plugins = self.all.lock();
+        if let Some(own) = plugins.get_mut(&self.plugin) {
+            own.kept.retain(|_, kept| kept.candidate != Some(self.number));
+        }
     }
 
     /// Closes what is kept by this name; whether there was something.
@@ -227,6 +264,11 @@ impl PluginResources {
         }
     }
 
+    /// Whose it is that is added now. Under the lock.
+    fn as_candidate(&self) -> Option<u64> {
+        (!self.live.load(Ordering::Relaxed)).then_some(self.number)
+    }
+
     fn has_room(&self, own: &OfPlugin, limit: usize, name: &str) -> Result<(), String> {
         match own.kept.len() < limit {
             true => Ok(()),
@@ -240,6 +282,7 @@ impl PluginResources {
 
 impl Drop for PluginResources {
     fn drop(&mut self) {
+        self.leaves();
         let mut plugins = self.all.lock();
         if let Some(own) = plugins.get_mut(&self.plugin) {
             own.users -= 1;
@@ -273,6 +316,7 @@ mod tests {
     fn every_generation_gets_the_same_socket_until_the_plugin_is_unloaded() {
         let all = KeptResources::new(4);
         let first = all.of("web".into());
+        first.is_live();
         let address = local_address(first.listener("127.0.0.1:0").unwrap());
         let second = all.of("web".into());
         drop(first);
@@ -283,6 +327,27 @@ mod tests {
         assert!(TcpStream::connect(address).is_err(), "it is closed");
         assert!(second.listener("127.0.0.1:0").unwrap_err().contains("unloaded"));
         assert!(all.of("web".into()).listener("127.0.0.1:0").is_ok(), "it is loaded again");
+    }
+
+    #[test]
+    fn what_only_a_generation_that_was_never_live_has_asked_for_goes_with_it() {
+        let all = KeptResources::new(4);
+        let live = all.of("web".into());
+        let candidate = all.of("web".into());
+        let added = local_address(candidate.listener("127.0.0.1:0").unwrap());
+        let shared = local_address(candidate.listener("[::1]:0").unwrap());
+        assert_eq!(local_address(live.listener("[::1]:0").unwrap()), shared);
+        let (_far, near) = UnixStream::pair().unwrap();
+        candidate.keep("port", near.into()).unwrap();
+        drop(candidate);
+        assert!(TcpStream::connect(added).is_err(), "nobody would accept there");
+        assert!(live.kept("port").unwrap().is_none());
+        TcpStream::connect(shared).expect("the live one has it too");
+        let next = all.of("web".into());
+        let added = local_address(next.listener("127.0.0.1:0").unwrap());
+        next.is_live();
+        drop(next);
+        TcpStream::connect(added).expect("it was live");
     }
 
     #[test]
