@@ -233,7 +233,10 @@ fn a_restore_that_fails_at_the_start_keeps_the_snapshot() {
         let builder = stopped_after(3, 4).plugin("counter.so", &Library::counter(2).does(how));
         let before = fs::read(kept(&builder, "snapshot")).unwrap();
         let host = builder.start();
-        host.until_refused("counter.so");
+        let reason = host.until_refused("counter.so");
+        for words in ["counter.snapshot was not restored", "`ksi state drop counter`"] {
+            assert!(reason.contains(words), "{how}, {words}: {reason}");
+        }
         until("nothing of it stays", || host.resources().libraries, |mapped| mapped.is_empty());
         let builder = host.stopped().plugin("counter.so", &Library::counter(3));
         assert_eq!(fs::read(kept(&builder, "snapshot")).unwrap(), before, "{how}");

@@ -229,3 +229,61 @@ fn a_bad_version_stays_and_says_why_when_the_one_before_does_not_come_up_any_mor
     host.until_version("counter", "3.0.0");
     assert_eq!(increment(&mut host.client()), 2);
 }
+
+#[test]
+fn an_earlier_version_that_does_not_take_the_state_in_its_trial_gets_that_of_the_swap() {
+    for how in ["abort", "panic", "fail"] {
+        let first = Library::counter(1).keeping("[1]", "[3,1]").does(&format!("restore_3={how}"));
+        let host = TestHost::builder().plugin("counter.so", &first).start();
+        assert_eq!(increment(&mut host.client()), 1);
+        host.drop_in("counter.so", &Library::counter(2));
+        host.until_version("counter", "2.0.0");
+        assert_eq!(increment(&mut host.client()), 2);
+        let reason = refused(&host);
+        assert!(reason.contains("would give up what 1 call"), "{how}: {reason}");
+        host.ksi(&["rollback", "counter", "--force"]).ok();
+        assert_eq!(host.module("counter")["version"], "1.0.0");
+        assert_eq!(increment(&mut host.client()), 2, "{how}: the state as of the swap");
+        let kept = host.ksi(&["state", "list", "counter"]).ok();
+        assert!(kept.contains("aside-1"), "{how}: {kept}");
+    }
+}
+
+#[test]
+fn state_that_a_call_held_up_is_kept_aside_by_an_automatic_rollback() {
+    let host = TestHost::builder()
+        .plugin("counter.so", &Library::counter(1))
+        .config("[reload]\nafter_drain = 'keep'\n[timeouts]\nhold = '200ms'")
+        .start();
+    increment(&mut host.client());
+    let (mut watcher, mut caller) = (host.client(), host.client());
+    watcher.subscribe(&["module:rolled_back"]);
+    host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
+    host.until_version("counter", "2.0.0");
+    caller.begin("counter:wait_inside", json!({}));
+    let waiting = || host.client().emit("counter:values", json!({}))["waiting"].clone();
+    until("it waits", waiting, |waiting| *waiting == 1);
+    let answer = || {
+        host.client().reply("counter:increment", json!({"name": "bad"}));
+        host.module("counter")["rollbacks"].clone()
+    };
+    until("it is rolled back", answer, |rollbacks| *rollbacks == 1);
+    let told = watcher.push_of("module:rolled_back");
+    assert_eq!(
+        (&told["state"], &told["kept_aside"]),
+        (&json!("as_of_the_swap"), &json!("aside-1"))
+    );
+}
+
+#[test]
+fn a_rollback_with_force_says_so_when_nothing_of_the_state_could_be_kept_aside() {
+    let host = TestHost::counter();
+    assert_eq!(increment(&mut host.client()), 1);
+    host.drop_in("counter.so", &Library::counter(2).does("snapshot=fail"));
+    host.until_version("counter", "2.0.0");
+    assert_eq!(increment(&mut host.client()), 2);
+    assert!(refused(&host).contains("snapshot fails on purpose"));
+    let said = host.ksi(&["rollback", "counter", "--force"]).ok();
+    assert!(said.contains("it is not kept: 2.0.0 gave none"), "{said}");
+    assert_eq!(increment(&mut host.client()), 2);
+}

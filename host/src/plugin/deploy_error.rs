@@ -210,13 +210,36 @@ pub enum DeployError {
     Stopping,
 }
 
+/// Why state did not go from one version to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OfState {
+    /// The live version does not give it.
+    NotGiven,
+    /// The next one does not take it.
+    NotTaken,
+    /// Something else was in the way. The state may be as good as ever.
+    HeldUp,
+}
+
 impl DeployError {
-    /// Why the live generation did not give its state away, or the new one did not take it, if that was it.
-    pub(crate) fn of_state(&self) -> Option<&HandOverError> {
+    /// Whether the live generation did not give its state away, or the new one did not take it, in its trial or in the
+    /// host; or whether it did not come to that.
+    pub(crate) fn of_state(&self) -> Option<OfState> {
         match self {
-            // Nothing is wrong with the state.
-            DeployError::HandOver { source: HandOverError::NotAside { .. }, .. } => None,
-            DeployError::HandOver { source, .. } => Some(source),
+            DeployError::HandOver { source, .. } => match source {
+                HandOverError::Snapshot(_) => Some(OfState::NotGiven),
+                HandOverError::Restore(_) | HandOverError::NoCommonVersion { .. } => {
+                    Some(OfState::NotTaken)
+                }
+                HandOverError::Busy { .. }
+                | HandOverError::Leaving { .. }
+                | HandOverError::NotReleased { .. }
+                | HandOverError::NotReady { .. }
+                | HandOverError::TooManyHeld { .. } => Some(OfState::HeldUp),
+                // Nothing is wrong with the state.
+                HandOverError::NoState | HandOverError::NotAside { .. } => None,
+            },
+            DeployError::Probe { source, .. } if source.is_of_state() => Some(OfState::NotTaken),
             DeployError::Reinstated { source, .. } => source.of_state(),
             _ => None,
         }
@@ -248,7 +271,9 @@ impl DeployError {
             },
             DeployError::Persist { source, .. } => matches!(
                 **source,
-                PersistError::State(StateError::TimedOut { .. }) | PersistError::NotDone(_)
+                PersistError::State(StateError::TimedOut { .. })
+                    | PersistError::NotDone(_)
+                    | PersistError::NotRestoredInTrial { source: ProbeError::TimedOut { .. }, .. }
             ),
             _ => false,
         }

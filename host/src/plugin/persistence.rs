@@ -23,6 +23,7 @@ use super::{
     generation::{Facts, LiveInstance},
     kept_state::{Kept, KeptState, KeptStateError, Listed, NewState, Place, StateDir},
     manifest::StateManifest,
+    probe::ProbeError,
     state::{self, Snapshot, StateError},
     supervisor::Supervisor,
     turns::{Turn, Turns},
@@ -75,6 +76,19 @@ pub enum PersistError {
         path: PathBuf,
         /// What its restore said.
         source: StateError,
+    },
+    /// It can be read, and a copy of it was not restored in a trial.
+    #[error(
+        "the kept snapshot {} was not restored: {source}. Load a version that restores it; {}", .path.display(),
+        ways_out(plugin)
+    )]
+    NotRestoredInTrial {
+        /// The plugin.
+        plugin: String,
+        /// The file.
+        path: PathBuf,
+        /// What the trial found.
+        source: ProbeError,
     },
     /// Of all that is kept, nothing can be read by this version of the plugin.
     #[error(
@@ -214,11 +228,14 @@ impl Persistence {
         Ok(on_files(move || dir.set_aside(&name, place)).await??)
     }
 
-    /// Sets the newest kept snapshot aside if it was written after this moment.
-    pub(crate) async fn set_aside_since(&self, plugin: &str, since: SystemTime) -> Option<Place> {
+    /// Copies the newest kept snapshot aside if it was written after this moment.
+    pub(crate) async fn copy_aside_since(&self, plugin: &str, since: SystemTime) -> Option<Place> {
         self.kept(plugin).filter(|kept| kept.written > since)?;
-        match self.set_aside(plugin, Place::Snapshot).await {
-            Ok(aside) => aside,
+        let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
+        let (dir, name) = (self.dir.clone(), plugin.to_owned());
+        let copied = on_files(move || dir.copy_aside(&name)).await;
+        match copied.and_then(|copied| copied.map_err(PersistError::from)) {
+            Ok(aside) => Some(aside),
             Err(error) => {
                 tracing::error!(plugin, "its newest snapshot is not kept aside: {error}");
                 None
@@ -237,15 +254,10 @@ impl Persistence {
         let made = on_files(move || {
             let (bytes, plugin_version) = (kept.snapshot.bytes.as_json(), &*kept.by);
             let state = NewState { version: kept.snapshot.version, bytes, plugin_version };
-            let aside = match kept.place {
-                Place::Snapshot => None,
-                _ => dir.set_aside(&name, Place::Snapshot)?,
-            };
-            // Written by a process that ended just before it was done: it would come before the one that is chosen.
-            if kept.place != Place::New {
-                dir.remove(&name, Place::New)?;
+            match kept.place {
+                Place::Snapshot => dir.store(&name, &state).map(|_| None),
+                _ => dir.replace_newest(&name, &state),
             }
-            dir.store(&name, &state).map(|_| aside)
         });
         Ok(made.await??)
     }

@@ -19,6 +19,7 @@ use super::{
     generation::Timings,
     load::PluginLibrary,
     manifest::{Manifest, check_head, read_manifest},
+    persistence::PersistError,
     private_copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
     probe::Prober,
     probed::Probed,
@@ -171,8 +172,18 @@ impl Preparation {
                 };
                 let probed = prober.probe(copy.path(), manifest.header.as_deref(), trial.clone());
                 let probed = probed.await;
-                let (description, unsure) =
-                    probed.map_err(|source| DeployError::Probe { file: file.clone(), source })?;
+                let (description, unsure) = probed.map_err(|source| {
+                    let kept = trial.as_deref().and_then(|trial| trial.kept.clone());
+                    let file = file.clone();
+                    match kept.filter(|_| source.is_of_state()) {
+                        Some(path) => {
+                            let plugin = manifest.name.clone();
+                            let source = PersistError::NotRestoredInTrial { plugin, path, source };
+                            DeployError::Persist { file, source: Box::new(source) }
+                        }
+                        None => DeployError::Probe { file, source },
+                    }
+                })?;
                 let passed = trial.as_deref().filter(|_| unsure.is_none());
                 self.probed.remember(copy.hash(), &description, passed);
                 timings.note("probe", started.elapsed());

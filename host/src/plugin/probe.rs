@@ -119,6 +119,19 @@ pub enum ProbeError {
     },
 }
 
+impl ProbeError {
+    /// Whether it was the state that it got in which it failed.
+    pub(crate) fn is_of_state(&self) -> bool {
+        match self {
+            ProbeError::Trial { .. } => true,
+            ProbeError::Died { what, .. } | ProbeError::TimedOut { what, .. } => {
+                *what == Step::Restore.told()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Answers if this process was started as a probe, and does not return then.
 ///
 /// To be called first thing in `main` of a program that embeds a host: before argument parsing, threads and runtimes.

@@ -14,9 +14,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    deploy_error::DeployError,
+    deploy_error::{DeployError, OfState},
     generation::Facts,
-    hand_over::HandOverError,
     policy::Policy,
     registry::Earlier,
     setback::Why,
@@ -27,6 +26,8 @@ use super::{
 };
 use crate::dispatch::tally::Counts;
 
+/// When something other than the state was in the way of an automatic rollback, it is tried once more after this.
+const AGAIN: Duration = Duration::from_millis(500);
 /// How often a version on probation is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -98,6 +99,11 @@ impl Return {
         self.as_of_the_swap
     }
 
+    /// Whether the earlier version gets other state than the bad one has.
+    fn gives_up_the_present(&self) -> bool {
+        self.as_of_the_swap || self.cost.is_some()
+    }
+
     pub(super) fn asks_the_bad_one(&self) -> bool {
         self.asks_the_bad_one
     }
@@ -159,29 +165,49 @@ impl Supervisor {
         };
         let cost = unreadable(&bad, &earlier).map(|because| cost(&bad, &earlier, because));
         agreed(asked, &bad, &earlier, cost.as_ref())?;
-        let deployed = match self.deploy_earlier(&file, back(cost.clone())).await {
+        let mut deployed = self.deploy_earlier(&file, back(cost.clone())).await;
+        let held_up = |deployed: &Result<_, DeployError>| {
+            deployed.as_ref().err().and_then(DeployError::of_state) == Some(OfState::HeldUp)
+        };
+        if automatic && held_up(&deployed) {
+            tokio::time::sleep(AGAIN).await;
+            deployed = self.deploy_earlier(&file, back(cost.clone())).await;
+        }
+        let deployed = match deployed {
             // The bad version does not give its state away, or the earlier one does not take it. What the earlier one gave
             // to it is still there.
             Err(error) if error.of_state().is_some() && earlier.state.is_some() => {
                 let cost = cost.unwrap_or_else(|| self::cost(&bad, &earlier, error.to_string()));
                 agreed(asked, &bad, &earlier, Some(&cost))?;
                 tracing::warn!(plugin = name, "taking the state as of the swap, because: {error}");
-                let asks_the_bad_one = matches!(error.of_state(), Some(HandOverError::Restore(_)));
-                let aside = match &self.persistence {
+                let asks_the_bad_one = error.of_state() != Some(OfState::NotGiven);
+                let copied = match &self.persistence {
                     Some(persistence) if !asks_the_bad_one => {
-                        persistence.set_aside_since(name, earlier.replaced).await
+                        persistence.copy_aside_since(name, earlier.replaced).await
                     }
                     _ => None,
                 };
-                let aside = aside.map(|place| place.to_string());
+                let aside = copied.map(|place| place.to_string());
                 let back = Return {
                     as_of_the_swap: true,
                     asks_the_bad_one,
                     aside: aside.clone(),
                     ..back(Some(cost.clone()))
                 };
-                self.deploy_earlier(&file, back).await.map(|deployed| {
-                    let aside = deployed.aside.clone().or(aside.map(Ok));
+                let deployed = self.deploy_earlier(&file, back).await;
+                if let (Err(_), Some(place), Some(persistence)) =
+                    (&deployed, copied, &self.persistence)
+                {
+                    // Nothing was given up.
+                    let _ = persistence.remove(name, vec![place]).await;
+                }
+                deployed.map(|deployed| {
+                    let none_given = || {
+                        let version = &bad.manifest.version;
+                        Err(format!("{version} gave none, and none was kept since it took over"))
+                    };
+                    let aside = aside.map(Ok).or_else(|| (!asks_the_bad_one).then(none_given));
+                    let aside = deployed.aside.clone().or(aside);
                     Deployed { aside, lost: Some(cost), ..deployed }
                 })
             }
@@ -208,7 +234,16 @@ impl Supervisor {
         // A copy of the copy: a path that may still be mapped gives the library that is mapped.
         let copied = self.preparation.copy_from(back.earlier.copy.path(), file).await?;
         let examined = self.preparation.examine(copied)?;
-        let trial = self.trial(&examined).await;
+        let trial = match back.gives_up_the_present() {
+            true => {
+                let restores = examined.manifest.state.as_ref();
+                let state = back.state().filter(|state| {
+                    restores.is_some_and(|restores| restores.restores.contains(&state.version))
+                });
+                self.is_tried(&examined).map(|()| self.trial_with(&examined, state.cloned()))
+            }
+            false => self.trial(&examined).await,
+        };
         let candidate = self.preparation.probe(examined, trial).await?;
         let prepared = Prepared::Candidate(Box::new(candidate));
         self.finish(prepared, Origin::Earlier(back)).await

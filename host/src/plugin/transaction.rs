@@ -5,7 +5,7 @@
 
 use std::{
     future::Future,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -125,14 +125,14 @@ impl Supervisor {
     /// What a candidate is tried with, or why it is not tried.
     pub(super) async fn trial(&self, examined: &Examined) -> Result<Trial, String> {
         self.is_tried(examined)?;
-        let snapshot = self.trial_snapshot(&examined.manifest).await;
-        Ok(self.trial_with(examined, snapshot))
+        let (snapshot, kept) = self.trial_snapshot(&examined.manifest).await.unzip();
+        Ok(Trial { kept: kept.flatten(), ..self.trial_with(examined, snapshot) })
     }
 
     /// What a candidate is tried with that gets this state.
     pub(super) fn trial_with(&self, examined: &Examined, snapshot: Option<Snapshot>) -> Trial {
         let config = self.activation.config_of(&examined.manifest.name);
-        Trial { config, limit: self.activation.init_timeout.min(TRIAL_WAIT), snapshot }
+        Trial { config, limit: self.activation.init_timeout.min(TRIAL_WAIT), snapshot, kept: None }
     }
 
     /// Whether a candidate is tried, or why not.
@@ -162,9 +162,9 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A copy of the state that a candidate would get, if there is some. What goes wrong here goes wrong again when it
-    /// counts, and is told then.
-    async fn trial_snapshot(&self, manifest: &Manifest) -> Option<Snapshot> {
+    /// A copy of the state that a candidate would get, if there is some, and its file if it is from the disk. What goes
+    /// wrong here goes wrong again when it counts, and is told then.
+    async fn trial_snapshot(&self, manifest: &Manifest) -> Option<(Snapshot, Option<PathBuf>)> {
         let restores = manifest.state.as_ref()?;
         if let Some(giver) = self.giver(&manifest.name) {
             if self.exclude_each_other(&giver.facts.manifest, manifest) {
@@ -173,14 +173,15 @@ impl Supervisor {
             }
             let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
             let workers = &self.router.site.workers;
-            return giver.snapshot(workers, version, TRIAL_SNAPSHOT).await.ok();
+            let snapshot = giver.snapshot(workers, version, TRIAL_SNAPSHOT).await.ok()?;
+            return Some((snapshot, None));
         }
         if let Some(orphaned) = self.orphaned(&manifest.name) {
-            return restores.restores.contains(&orphaned.version).then_some(orphaned);
+            return restores.restores.contains(&orphaned.version).then_some((orphaned, None));
         }
         let kept = self.persistence.as_ref()?.load(&manifest.name, &[]).await.ok()??;
         let kept = kept.for_version(&manifest.name, restores).ok()?;
-        Some(kept.snapshot)
+        Some((kept.snapshot, Some(kept.path)))
     }
 
     /// The live generation of a plugin.

@@ -10,6 +10,7 @@ use std::{
     future::{Future, Pending},
     io::{self, BufRead, Read, Write},
     os::fd::OwnedFd,
+    path::PathBuf,
     sync::Arc,
     task::{Context, Waker},
     time::{Duration, Instant},
@@ -44,6 +45,8 @@ pub(crate) struct Trial {
     pub(crate) limit: Duration,
     /// What it is to restore, if there is state for it.
     pub(crate) snapshot: Option<Snapshot>,
+    /// The file that this is from, if it is from the disk. The process that tries it does not know.
+    pub(crate) kept: Option<PathBuf>,
 }
 
 /// How it went.
@@ -131,12 +134,12 @@ impl Trial {
         let mut config = vec![0; config];
         from.read_exact(&mut config)?;
         let Some((version, length)) = state else {
-            return Ok(Trial { config, limit, snapshot: None });
+            return Ok(Trial { config, limit, snapshot: None, kept: None });
         };
         let mut bytes = vec![0; length];
         from.read_exact(&mut bytes)?;
         let bytes = Payload::from_json_bytes(bytes);
-        Ok(Trial { config, limit, snapshot: Some(Snapshot { version, bytes }) })
+        Ok(Trial { config, limit, snapshot: Some(Snapshot { version, bytes }), kept: None })
     }
 
     /// Makes an instance and lets it restore the snapshot, if there is one. `begin` is told of each step. In a process
@@ -328,7 +331,7 @@ mod tests {
         let snapshot = Snapshot { version: 7, bytes };
         let limit = Duration::from_millis(1_500);
         for snapshot in [Some(snapshot), None] {
-            let trial = Trial { config: b"{\"a\":\n1}".to_vec(), limit, snapshot };
+            let trial = Trial { config: b"{\"a\":\n1}".to_vec(), limit, snapshot, kept: None };
             let mut written = Vec::new();
             trial.write(&mut written).unwrap();
             let read = Trial::read(&*written).unwrap();

@@ -151,6 +151,57 @@ impl StateDir {
         }
     }
 
+    /// Keeps a copy of the newest one aside. Which one it is.
+    ///
+    /// # Errors
+    /// There is no newest one that is complete, or it says at which step it failed.
+    pub(crate) fn copy_aside(&self, plugin: &str) -> Result<Place, KeptStateError> {
+        check_name(plugin)?;
+        let _alone = lock(&self.one_at_a_time);
+        let (mut bytes, path) = (Vec::new(), self.path(plugin, Place::Snapshot));
+        let header = match self.read(plugin, Place::Snapshot, &mut bytes)? {
+            Found::Complete(header) => header,
+            Found::Damaged(damage) => return Err(KeptStateError::Damaged { path, damage }),
+            Found::Absent => return Err(self.not_there(plugin, Place::Snapshot)),
+        };
+        self.remove_file(plugin, Place::Beside)?;
+        self.write(plugin, Place::Beside, &header, &bytes)?;
+        self.rename_aside(plugin, Place::Beside)
+    }
+
+    /// Makes this the newest one, and sets the newest until now aside, whatever it is. Which one that is then, if there was
+    /// one.
+    ///
+    /// # Errors
+    /// Says at which step it failed. The newest one is what it was.
+    pub(crate) fn replace_newest(
+        &self,
+        plugin: &str,
+        state: &NewState<'_>,
+    ) -> Result<Option<Place>, KeptStateError> {
+        check_name(plugin)?;
+        let _alone = lock(&self.one_at_a_time);
+        self.remove_file(plugin, Place::Beside)?;
+        let header = Header::of(plugin, state, SystemTime::now());
+        // A full disk shows here, before any other file has another name.
+        self.write(plugin, Place::Beside, &header, state.bytes)?;
+        let aside = match self.names()?.contains(&Place::Snapshot.file_name(plugin)) {
+            true => Some(self.rename_aside(plugin, Place::Snapshot)?),
+            false => None,
+        };
+        if let Err(error) = self.rename(plugin, Place::Beside, Place::Snapshot) {
+            if let Some(aside) = aside {
+                self.rename(plugin, aside, Place::Snapshot)?;
+            }
+            return Err(error);
+        }
+        self.remember(plugin, &header);
+        // Written by a process that ended just before it was done, and older than this.
+        self.remove_file(plugin, Place::New)?;
+        self.sync_names()?;
+        Ok(aside)
+    }
+
     /// Removes one. Whether it was there.
     ///
     /// # Errors

@@ -136,3 +136,29 @@ fn names_that_people_use_are_told_apart() {
         assert_eq!(Place::of_file(file), None, "{file}");
     }
 }
+
+#[test]
+fn another_one_becomes_the_newest_at_once_or_the_newest_stays_what_it_was() {
+    let dir = Dir::new();
+    dir.store(b"one");
+    dir.store(b"two");
+    // Nothing can be written beside a folder of that name.
+    fs::create_dir(dir.path(Place::Beside)).unwrap();
+    assert!(dir.own.replace_newest(NAME, &state(b"old")).is_err());
+    assert!(dir.own.copy_aside(NAME).is_err());
+    assert_eq!(kept(&dir), ["newest", "previous"]);
+    assert_eq!(bytes(&dir, Place::Snapshot), b"two");
+    fs::remove_dir(dir.path(Place::Beside)).unwrap();
+    let before = dir.own.last(NAME);
+    assert_eq!(dir.own.copy_aside(NAME).unwrap(), Place::Aside(1));
+    assert_eq!((bytes(&dir, Place::Snapshot), dir.own.last(NAME)), (b"two".to_vec(), before));
+    assert_eq!(bytes(&dir, Place::Aside(1)), b"two");
+    let aside = dir.own.replace_newest(NAME, &state(b"older")).unwrap();
+    assert_eq!(aside, Some(Place::Aside(2)));
+    assert_eq!(bytes(&dir, Place::Snapshot), b"older");
+    assert_eq!(
+        (bytes(&dir, Place::Previous), bytes(&dir, Place::Aside(2))),
+        (b"one".to_vec(), b"two".to_vec())
+    );
+    assert_eq!(dir.own.last(NAME).map(|kept| kept.bytes), Some(5));
+}
