@@ -186,7 +186,8 @@ impl Context {
         })
     }
 
-    /// Emits, and wants exactly one reply; at most one, if it is awaited as `()` or an `Option`.
+    /// Emits, and wants exactly one reply; at most one, if it is awaited as `()`, an `Option` or another type that
+    /// reads `null` (but for a `Value`).
     ///
     /// # Errors
     /// `no_handler`, `no_reply`, `several_replies`, `invalid_reply`, or the first failure, with its own code.

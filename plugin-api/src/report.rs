@@ -152,8 +152,8 @@ impl Report {
     }
 }
 
-/// What stands for a reply where there was none, if it is awaited as one that there need not be: `()` or an `Option`. A
-/// [`Value`] would do as well, but whoever takes any reply wants one.
+/// What stands for a reply where there was none, if it is awaited as one that there need not be: `()`, an `Option`, or any
+/// other type that reads `null`. A [`Value`] would do as well, but whoever takes any reply wants one.
 fn nothing<T: DeserializeOwned + 'static>(event: &str) -> Result<T> {
     let none = match TypeId::of::<T>() == TypeId::of::<Value>() {
         true => None,
