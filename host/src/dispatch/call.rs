@@ -258,8 +258,9 @@ pub(crate) fn begin(
     Begun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
 }
 
-/// The first poll of a call; `late` becomes whether it took longer than it may.
-#[inline]
+/// The first poll of a call; `late` becomes whether it took longer than it may. Inlined, so that what the callee gives is
+/// not moved.
+#[inline(always)]
 fn start(
     entry: &Entry,
     event: Counted<Event>,

@@ -159,7 +159,7 @@ pub(crate) fn may_poll_here() -> bool {
 /// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an event's number. Afterwards it
 /// says what it said before, also if the poll unwinds. `late` becomes whether the poll took longer than the call may, as far
 /// as the watchdog has seen.
-#[inline]
+#[inline(always)]
 pub(crate) fn polling<T>(
     handler: u64,
     event: u64,
@@ -171,14 +171,13 @@ pub(crate) fn polling<T>(
         let slot = slot.borrow();
         let Some(slot) = slot.0.as_deref() else { return poll() };
         let outer = slot.polled();
-        let _restored = Restored { slot, outer };
+        let _restored = Restored { slot, outer, call: [handler, event], late };
         if outer.nested == 0 {
             slot.set_outermost(handler, event, due);
         }
         slot.set_polled(Polled { handler, event, nested: outer.nested + 1 });
-        let polled = poll();
-        *late = slot.was_late(handler, event);
-        polled
+        // Given back as it comes: what it gives is large, and to move it once more costs as much as all of this.
+        poll()
     })
 }
 
@@ -220,14 +219,18 @@ impl Slot {
     }
 }
 
-/// Has the slot say again, in the end, what it said before.
+/// Has the slot say again, in the end, what it said before; and whether the call was late.
 struct Restored<'a> {
     slot: &'a Slot,
     outer: Polled,
+    call: [u64; 2],
+    late: &'a mut bool,
 }
 
 impl Drop for Restored<'_> {
     fn drop(&mut self) {
+        let [handler, event] = self.call;
+        *self.late = self.slot.was_late(handler, event);
         self.slot.set_polled(self.outer);
     }
 }
