@@ -337,7 +337,7 @@ impl Context {
 
     /// Whether this instance is only tried out: made, in a process of its own, to see whether it initializes and, if
     /// there is state for it, restores a copy of that, and then given up with the process. Every plugin is tried before
-    /// it is loaded or replaced, unless it ([`plugin`](crate::plugin) with `trial = false`) or the operator says no.
+    /// it is loaded or replaced, unless it ([`plugin`](macro@crate::plugin) with `trial = false`) or the operator says no.
     ///
     /// In a trial nobody is reached: events are refused, background tasks do not run. An `#[initialize]` that fails or
     /// waits for somebody there is not refused for that; one that ends the process, or never returns from a poll, is.

@@ -8,7 +8,7 @@
 //! (polling over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call
 //! is polled first), [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask
 //! of the host; `host_table` and `host_ref` carry it over, `kept` the descriptors), [`module`] (what the host may ask of a
-//! plugin), [`export`] (how a plugin type becomes a module), [`local`] (an instance without a library), [`unload`] (what
+//! plugin), `export` (how a plugin type becomes a module), `local` (an instance without a library), [`unload`] (what
 //! makes a library unloadable) and [`signals`] (whose handlers are called).
 //!
 //! # Invariants

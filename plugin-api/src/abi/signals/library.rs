@@ -1,7 +1,7 @@
 //! The library's own `sigaction`, `signal` and their relatives.
 //!
 //! They are hidden symbols, to which all that is linked into the library binds: the plugin's code, its crates, C code in
-//! it. Once the host has given itself to be known ([`bind`]) they ask the host. What the library's constructors install
+//! it. Once the host has given itself to be known (`bind`) they ask the host. What the library's constructors install
 //! before that goes to the C library, is noted, and handed over then. A library whose host does not do that, because it
 //! was built before, goes on with the C library. What was noted and not handed over is put back when the library is closed.
 //!

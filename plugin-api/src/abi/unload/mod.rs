@@ -9,7 +9,7 @@
 //! * [`strings`]: what the C library keeps a pointer to is copied;
 //! * [`functions`]: functions that the C library calls later, and would call in a library that is gone, are counted.
 //!
-//! The host asks for what is noted before it closes the library ([`before_close`]). What a library does through *another* library
+//! The host asks for what is noted before it closes the library (`before_close`). What a library does through *another* library
 //! that it depends on is not seen here.
 //!
 //! Linux with glibc on x86-64 and aarch64 only. Elsewhere the functions are not there, and nothing is noted.
