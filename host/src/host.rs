@@ -61,7 +61,7 @@ use crate::{
         table::Called,
         taps::Watch,
     },
-    socket::{self, ControlSocket, SocketError, SocketLimits},
+    socket::{self, ClaimedSocket, ControlSocket, SocketError, SocketLimits},
 };
 use ksi_plugin_api::abi::Counted;
 
@@ -531,6 +531,12 @@ impl Host {
     /// # Errors
     /// Another host serves it, or it cannot be bound.
     pub async fn serve(&self, path: impl AsRef<Path>) -> Result<ControlSocket, SocketError> {
+        ClaimedSocket::take(path).map(|claimed| self.serve_on(claimed))
+    }
+
+    /// Serves clients on a socket that was [taken](ClaimedSocket::take) before this host was started, with the limits of
+    /// the configuration. Clients that have connected since then are served now. To be called inside a tokio runtime.
+    pub fn serve_on(&self, socket: ClaimedSocket) -> ControlSocket {
         let limits = &self.0.config.limits;
         let limits = SocketLimits {
             line_bytes: limits.line_bytes,
@@ -542,7 +548,7 @@ impl Host {
             management_connections: limits.management_connections,
             idle: self.0.config.timeouts.idle,
         };
-        let control = ControlSocket::bind(self.clone(), path.as_ref(), limits)?;
+        let control = ControlSocket::serve(self.clone(), socket, limits);
         self.describe(socket::EVENTS.iter().map(|event| {
             event.parameters.iter().fold(
                 builtin::Described::new(event.event, event.summary),
@@ -552,7 +558,7 @@ impl Host {
                 },
             )
         }));
-        Ok(control)
+        control
     }
 
     /// Waits until somebody asks the host to stop, by `system:shutdown_request` or [`request_stop`](Self::request_stop).

@@ -54,7 +54,7 @@ pub use router::{
     native::Failure,
     taps::{Watch, Watched},
 };
-pub use socket::{ControlSocket, SocketError, SocketLimits};
+pub use socket::{ClaimedSocket, ControlSocket, SocketError, SocketLimits};
 pub use socket_path::{Environment, SocketPath, SocketPathError};
 
 /// Reads what a plugin file is from its bytes. Nothing of it is loaded or run. A file of more than 256 MiB, the default of

@@ -47,6 +47,7 @@ mod soak;
 mod standard_error;
 mod start_stop;
 mod state;
+mod surroundings;
 mod threads;
 mod trial;
 mod unloading;

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ksi_host::{Config, Host, SocketPath};
+use ksi_host::{ClaimedSocket, Config, Host, SocketPath};
 
 use super::args::{Common, Run};
 use super::exit::Failure;
@@ -69,15 +69,12 @@ async fn until_stopped(config: Config, socket: PathBuf) -> Result<(), Failure> {
     // Before the host: a signal that comes while plugins start is kept until they have.
     let mut signal = signals::listen().map_err(Failure::host("cannot listen for signals"))?;
     let folders = config.plugin_dirs.clone();
+    // Of two hosts, the second finds out before it loads anything. Clients wait until plugins have started.
+    let socket = ClaimedSocket::take(socket)
+        .map_err(Failure::host("the host cannot open its control socket"))?;
     let host = Host::builder().config(config).start().await;
     let host = host.map_err(Failure::host("the host cannot start"))?;
-    let control = match host.serve(socket).await {
-        Ok(control) => control,
-        Err(error) => {
-            host.shutdown().await;
-            return Err(Failure::host("the host cannot open its control socket")(error));
-        }
-    };
+    let control = host.serve_on(socket);
     announce(control.path(), &folders);
     tokio::select! {
         _ = &mut signal => tracing::info!("stopping; a second signal ends at once"),

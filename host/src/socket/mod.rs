@@ -24,6 +24,7 @@ mod writer;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -69,24 +70,56 @@ pub struct ControlSocket {
     server: JoinHandle<()>,
 }
 
-impl ControlSocket {
-    /// Takes `path`, readable and writable for this user alone, and starts to serve clients.
+/// The path of a control socket, taken before there is a host to serve it: no other host can have it from here on.
+///
+/// Clients that connect wait until [`Host::serve_on`] serves them. Dropping it cuts them off and removes the socket.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("ksi.sock");
+/// let claimed = ksi_host::ClaimedSocket::take(&path)?; // or another host is running on it
+/// let host = ksi_host::Host::builder().start().await?; // loads plugins
+/// let control = host.serve_on(claimed);
+/// # control.close().await;
+/// # host.shutdown().await;
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+pub struct ClaimedSocket {
+    claim: Claim,
+    listener: UnixListener,
+}
+
+impl ClaimedSocket {
+    /// Takes `path`, readable and writable for this user alone. To be called inside a tokio runtime.
     ///
     /// A socket that nobody serves any more is replaced. A missing folder is made, for this user alone.
     ///
     /// # Errors
-    /// When another host serves the path or is just starting on it, when something there is not a
-    /// socket (it is left alone), and when a step of the binding fails.
-    pub fn bind(
-        host: Host,
-        path: &Path,
-        limits: SocketLimits,
-    ) -> Result<ControlSocket, SocketError> {
-        let runtime = Handle::try_current().map_err(|_| SocketError::NoRuntime)?;
-        let (claim, listener) = Claim::take(path)?;
+    /// When another host has the path, when something there is not a socket (it is left alone), and when a step of the
+    /// binding fails.
+    pub fn take(path: impl AsRef<Path>) -> Result<ClaimedSocket, SocketError> {
+        Handle::try_current().map_err(|_| SocketError::NoRuntime)?;
+        let (claim, listener) = Claim::take(path.as_ref())?;
+        Ok(ClaimedSocket { claim, listener })
+    }
+
+    /// Where clients find the socket.
+    pub fn path(&self) -> &Path {
+        self.claim.path()
+    }
+}
+
+impl ControlSocket {
+    /// Starts to serve the clients of a socket, those who wait already first. To be called inside a tokio runtime.
+    pub(crate) fn serve(host: Host, socket: ClaimedSocket, limits: SocketLimits) -> ControlSocket {
+        let ClaimedSocket { claim, listener } = socket;
         let (stop, stopping) = watch::channel(false);
-        let server = runtime.spawn(server::run(listener, host, limits.within_reason(), stopping));
-        Ok(ControlSocket { claim, stop, server })
+        let served = server::run(listener, host, limits.within_reason(), stopping);
+        ControlSocket { claim, stop, server: tokio::spawn(served) }
     }
 
     /// Where clients find the socket.
