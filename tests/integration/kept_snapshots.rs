@@ -211,6 +211,90 @@ fn a_rollback_from_a_version_that_gives_no_snapshot_asks_for_force_as_well() {
     assert_eq!(value(&host), Some(2));
 }
 
+/// A host whose counter has counted to 6, the last 4 in a version that has stood its probation.
+#[track_caller]
+fn after_probation(config: &str) -> TestHost {
+    let [old, new] = old_and_new();
+    let short = format!("{config}\n[reload]\nprobation = '50ms'");
+    let host = TestHost::builder().plugin("counter.so", &old).config(&short).start();
+    increment(&host, 2);
+    host.drop_in("counter.so", &new);
+    host.until_module("it is trusted", "counter", |module| {
+        module["version"] == "2.0.0" && module["on_probation"] == false
+    });
+    assert_eq!(increment(&host, 4), 6);
+    host
+}
+
+#[test]
+fn after_its_probation_a_version_is_gone_back_from_with_force_to_the_newest_snapshot_that_can_be_read()
+ {
+    let host = after_probation(HERE);
+    let good = || fs::read_to_string(host.dir().join("state/counter.good")).unwrap_or_default();
+    until("what it was restored from is kept", good, |text| {
+        text.contains(r#"["a",2]"#) || text.contains(r#""a":2"#)
+    });
+    let refused = host.ksi(&["rollback", "counter"]).fails(1);
+    let words = ["would give up what 4 calls", "starts from the snapshot good", "--force"];
+    for words in words {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:rolled_back"]);
+    let said = host.ksi(&["rollback", "counter", "--force"]).ok();
+    for words in ["rolled back counter to 1.0.0", "gave up what", "kept as aside-1"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let told = watcher.push_of("module:rolled_back");
+    assert_eq!((&told["state"], &told["kept_aside"]), (&json!("older"), &json!("aside-1")));
+    assert_eq!(value(&host), Some(2));
+    assert_eq!(shown(&host, "aside-1")["counters"], json!([["a", 6]]));
+}
+
+#[test]
+fn with_force_a_version_starts_empty_if_nothing_that_it_reads_is_kept() {
+    let host = after_probation(HERE);
+    let good = || host.dir().join("state/counter.good").exists();
+    until("what it was restored from is kept", good, |there| *there);
+    host.ksi(&["state", "drop", "counter", "good"]).ok();
+    let refused = host.ksi(&["rollback", "counter"]).fails(1);
+    assert!(refused.contains("starts empty") && refused.contains("--force"), "{refused}");
+    let said = host.ksi(&["rollback", "counter", "--force"]).ok();
+    assert!(said.contains("kept as aside-1"), "{said}");
+    assert_eq!(value(&host), None);
+    assert_eq!(shown(&host, "aside-1")["counters"], json!([["a", 6]]));
+}
+
+#[test]
+fn state_is_not_given_up_by_hand_where_it_cannot_be_kept_aside() {
+    let host = after_probation("[state]\npersist = false");
+    let refused = host.ksi(&["rollback", "counter"]).fails(1);
+    for words in ["keeps no state on disk", "`--force` is refused", "ksi unload counter"] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+    let refused = host.ksi(&["rollback", "counter", "--force"]).fails(1);
+    for words in ["cannot be kept aside", "state.dir", "Nothing was changed"] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+    assert_eq!((value(&host), &host.module("counter")["version"]), (Some(6), &json!("2.0.0")));
+}
+
+#[test]
+fn a_version_that_fails_to_write_the_older_snapshot_is_asked_for_its_own_before_state_is_given_up()
+{
+    let old = Library::counter(1).keeping("[2,1]", "[2,1]");
+    let new = Library::counter(2).keeping("[3,2]", "[3,2]").does("snapshot_2=fail");
+    let host = TestHost::builder().plugin("counter.so", &old).config(HERE).start();
+    increment(&host, 2);
+    host.drop_in("counter.so", &new);
+    host.until_version("counter", "2.0.0");
+    assert_eq!(increment(&host, 4), 6);
+    let said = host.ksi(&["rollback", "counter", "--force"]).ok();
+    assert!(said.contains("kept as aside-1"), "{said}");
+    assert_eq!(value(&host), Some(2));
+    assert_eq!(shown(&host, "aside-1")["counters"], json!([["a", 6]]));
+}
+
 #[test]
 fn a_host_that_goes_back_by_itself_keeps_the_newer_state_and_tells_what_it_cost() {
     let [old, new] = old_and_new();

@@ -125,8 +125,7 @@ pub enum DeployError {
     },
     /// Going back would give up state, and nobody has agreed to that.
     #[error(
-        "going back to {to} of {plugin} would give up {cost}. To do it all the same, ask again with `--force` (\"force\": \
-         true): the state as it is now is kept aside then, and `ksi state list {plugin}` shows it"
+        "going back to {to} of {plugin} would give up {cost}. {}", agreement(plugin, to, *.has_folder)
     )]
     LosesState {
         /// The plugin.
@@ -135,6 +134,8 @@ pub enum DeployError {
         to: String,
         /// What it costs, and why.
         cost: String,
+        /// Whether the host keeps state on disk, so that what is given up can be kept aside.
+        has_folder: bool,
     },
     /// The host went back from these very bytes, or died of them.
     #[error(
@@ -208,6 +209,21 @@ pub enum DeployError {
     /// The host is stopping.
     #[error("the host is stopping and loads nothing any more")]
     Stopping,
+}
+
+/// What somebody can do who wants to go back at the cost of state.
+fn agreement(plugin: &str, to: &str, has_folder: bool) -> String {
+    match has_folder {
+        true => format!(
+            "To do it all the same, ask again with `--force` (\"force\": true): the state as it is now is kept aside then, and \
+             `ksi state list {plugin}` shows it"
+        ),
+        false => format!(
+            "This host keeps no state on disk, so there is nowhere to keep it aside, and `--force` is refused as long as \
+             {plugin} gives its state: start the host with `--state DIR`; or give the state up with `ksi unload {plugin}`, \
+             and load the file of {to} then"
+        ),
+    }
 }
 
 /// Why state did not go from one version to the next.

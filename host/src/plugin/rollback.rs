@@ -1,17 +1,21 @@
 //! Probation of a new version, and the way back to the one before it.
 //!
-//! Going back takes the state along. Where the earlier version cannot read it, what it had when it was replaced is taken
-//! instead, and what was done since is given up: by hand only with `force`, and either way told, with the newer state kept
-//! aside on the disk.
+//! Going back takes the state along. Where the earlier version cannot read it, older state is taken ([`instead`]), and what
+//! was done since is given up: by hand only with `force`, and either way told ([`cost`]), with the newer state kept aside on
+//! the disk.
+
+mod cost;
+mod instead;
 
 use std::{
-    fmt,
     path::Path,
     sync::{Arc, Weak},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use serde::Serialize;
+pub(crate) use cost::Cost;
+use cost::{agreed, unreadable};
+use instead::Instead;
 
 use super::{
     deploy_error::{DeployError, OfState},
@@ -40,32 +44,6 @@ pub(super) enum Asked {
     Automatic { from: u64 },
 }
 
-/// What going back gives up: what the later version has done to the state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Cost {
-    /// Calls that were answered since the later version took over.
-    pub(crate) calls: u64,
-    /// For so many seconds it has been live.
-    pub(crate) seconds: u64,
-    /// Why the state as it is now cannot go on.
-    pub(crate) because: String,
-}
-
-impl fmt::Display for Cost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = humantime::format_duration(Duration::from_secs(self.seconds));
-        let calls = match self.calls {
-            1 => "1 call that was".to_owned(),
-            calls => format!("{calls} calls that were"),
-        };
-        write!(
-            f,
-            "what {calls} answered in the last {since} did to its state, because {}",
-            self.because
-        )
-    }
-}
-
 /// An earlier version that the host goes back to, and why.
 pub(super) struct Return {
     earlier: Earlier,
@@ -73,9 +51,11 @@ pub(super) struct Return {
     bad: u64,
     reason: String,
     automatic: bool,
-    /// The state of the bad version does not go on: what its predecessor gave to it is taken.
-    as_of_the_swap: bool,
-    /// What the bad version has is kept aside.
+    /// What the earlier version gets if it does not get the state of the bad one.
+    instead: Option<Instead>,
+    /// It does not, although it could read it.
+    takes_instead: bool,
+    /// The bad version is asked for a snapshot of what it has, to be kept aside.
     asks_the_bad_one: bool,
     cost: Option<Cost>,
     /// What people call the newest snapshot of the bad version, where that was set aside.
@@ -91,17 +71,23 @@ impl Return {
         self.bad
     }
 
+    /// What the earlier version gets if it does not get the state of the bad one.
     pub(super) fn state(&self) -> Option<&Snapshot> {
-        self.earlier.state.as_ref()
+        self.instead.as_ref()?.state.as_ref()
     }
 
-    pub(super) fn as_of_the_swap(&self) -> bool {
-        self.as_of_the_swap
+    pub(super) fn takes_instead(&self) -> bool {
+        self.takes_instead
     }
 
     /// Whether the earlier version gets other state than the bad one has.
-    fn gives_up_the_present(&self) -> bool {
-        self.as_of_the_swap || self.cost.is_some()
+    pub(super) fn gives_up_the_present(&self) -> bool {
+        self.cost.is_some()
+    }
+
+    /// What programs are told where the state comes from, if it is not known from how it went.
+    pub(super) fn how(&self) -> Option<&'static str> {
+        self.instead.as_ref().filter(|_| self.gives_up_the_present())?.how()
     }
 
     pub(super) fn asks_the_bad_one(&self) -> bool {
@@ -153,52 +139,68 @@ impl Supervisor {
             (plugin.facts.clone(), earlier.clone())
         };
         let automatic = matches!(asked, Asked::Automatic { .. });
-        let back = |cost| Return {
+        let has_folder = self.persistence.is_some();
+        let back = |instead: Option<&Instead>, cost: Option<&Cost>| Return {
             earlier: earlier.clone(),
             bad: bad.number,
             reason: reason.to_owned(),
             automatic,
-            as_of_the_swap: false,
+            instead: instead.cloned(),
+            takes_instead: false,
             asks_the_bad_one: true,
-            cost,
+            cost: cost.cloned(),
             aside: None,
         };
-        let cost = unreadable(&bad, &earlier).map(|because| cost(&bad, &earlier, because));
-        agreed(asked, &bad, &earlier, cost.as_ref())?;
-        let mut deployed = self.deploy_earlier(&file, back(cost.clone())).await;
+        let unread = unreadable(&bad, &earlier);
+        let mut instead = Instead::of_the_swap(&earlier);
+        if instead.is_none() && unread.is_some() && !automatic {
+            instead = Some(self.kept_instead(name, &earlier).await);
+        }
+        let cost_of =
+            |because, instead: &Instead| Cost::of(&bad, &earlier, format!("{because}{instead}"));
+        // Without anything to go on from, it is refused for that.
+        let cost = unread.zip(instead.as_ref()).map(|(why, instead)| cost_of(why, instead));
+        agreed(asked, &bad, &earlier, cost.as_ref(), has_folder)?;
+        let mut deployed = self.deploy_earlier(&file, back(instead.as_ref(), cost.as_ref())).await;
         let held_up = |deployed: &Result<_, DeployError>| {
             deployed.as_ref().err().and_then(DeployError::of_state) == Some(OfState::HeldUp)
         };
         if automatic && held_up(&deployed) {
             tokio::time::sleep(AGAIN).await;
-            deployed = self.deploy_earlier(&file, back(cost.clone())).await;
+            deployed = self.deploy_earlier(&file, back(instead.as_ref(), cost.as_ref())).await;
         }
         let deployed = match deployed {
-            // The bad version does not give its state away, or the earlier one does not take it. What the earlier one gave
-            // to it is still there.
-            Err(error) if error.of_state().is_some() && earlier.state.is_some() => {
-                let cost = cost.unwrap_or_else(|| self::cost(&bad, &earlier, error.to_string()));
-                agreed(asked, &bad, &earlier, Some(&cost))?;
-                tracing::warn!(plugin = name, "taking the state as of the swap, because: {error}");
-                let asks_the_bad_one = error.of_state() != Some(OfState::NotGiven);
+            // The bad version does not give its state away, or the earlier one does not take it.
+            Err(error) if error.of_state().is_some() => {
+                if instead.is_none() && !automatic {
+                    instead = Some(self.kept_instead(name, &earlier).await);
+                }
+                let Some(instead) = instead else { return Err(error) };
+                let cost = cost.unwrap_or_else(|| cost_of(error.to_string(), &instead));
+                agreed(asked, &bad, &earlier, Some(&cost), has_folder)?;
+                tracing::warn!(plugin = name, "taking older state, because: {error}");
+                let not_given = error.of_state() == Some(OfState::NotGiven);
                 let copied = match &self.persistence {
-                    Some(persistence) if !asks_the_bad_one => {
+                    Some(persistence) if not_given => {
                         persistence.copy_aside_since(name, earlier.replaced).await
                     }
                     _ => None,
                 };
                 let aside = copied.map(|place| place.to_string());
+                let asks_the_bad_one = !not_given || gives_another(&bad, &earlier, &error);
                 let back = Return {
-                    as_of_the_swap: true,
+                    takes_instead: true,
                     asks_the_bad_one,
                     aside: aside.clone(),
-                    ..back(Some(cost.clone()))
+                    ..back(Some(&instead), Some(&cost))
                 };
                 let deployed = self.deploy_earlier(&file, back).await;
-                if let (Err(_), Some(place), Some(persistence)) =
-                    (&deployed, copied, &self.persistence)
+                let given = |deployed: &Deployed| matches!(deployed.aside, Some(Ok(_)));
+                // Nothing was given up, or what was is kept as the bad version had it in the end.
+                let is_spare = deployed.as_ref().map_or(true, given);
+                if let (true, Some(place), Some(persistence)) =
+                    (is_spare, copied, &self.persistence)
                 {
-                    // Nothing was given up.
                     let _ = persistence.remove(name, vec![place]).await;
                 }
                 deployed.map(|deployed| {
@@ -206,8 +208,11 @@ impl Supervisor {
                         let version = &bad.manifest.version;
                         Err(format!("{version} gave none, and none was kept since it took over"))
                     };
-                    let aside = aside.map(Ok).or_else(|| (!asks_the_bad_one).then(none_given));
-                    let aside = deployed.aside.clone().or(aside);
+                    let aside = match (&deployed.aside, aside) {
+                        (Some(Ok(_)), _) | (Some(Err(_)), None) => deployed.aside.clone(),
+                        (_, Some(copied)) => Some(Ok(copied)),
+                        (None, None) => (!asks_the_bad_one).then(none_given),
+                    };
                     Deployed { aside, lost: Some(cost), ..deployed }
                 })
             }
@@ -288,42 +293,13 @@ impl Supervisor {
     }
 }
 
-/// Why the earlier version cannot go on with the state as it is now, if that can be seen without trying.
-fn unreadable(bad: &Facts, earlier: &Earlier) -> Option<String> {
-    let writes = bad.manifest.state.as_ref()?;
-    let (new, old) = (&bad.manifest.version, &earlier.facts.manifest.version);
-    let Some(restores) = &earlier.facts.manifest.state else {
-        return Some(format!("{old} keeps no state"));
-    };
-    // Without any state to go back to, it is refused for that.
-    let older = earlier.state.is_some() && common_version(writes, restores).is_none();
-    older.then(|| {
-        let (writes, restores) = (&writes.writes, &restores.restores);
-        format!("{new} writes snapshots of versions {writes:?}, and {old} restores {restores:?}")
-    })
-}
-
-fn cost(bad: &Facts, earlier: &Earlier, because: String) -> Cost {
-    let counts = bad.counts();
-    let seconds = SystemTime::now().duration_since(earlier.replaced).unwrap_or_default().as_secs();
-    Cost { calls: counts.replied + counts.no_reply, seconds, because }
-}
-
-/// Nobody gives up state by hand without saying so.
-fn agreed(
-    asked: Asked,
-    bad: &Facts,
-    earlier: &Earlier,
-    cost: Option<&Cost>,
-) -> Result<(), DeployError> {
-    match (asked, cost) {
-        (Asked::ByHand { force: false }, Some(cost)) => Err(DeployError::LosesState {
-            plugin: bad.plugin.to_string(),
-            to: earlier.facts.manifest.version.clone(),
-            cost: cost.to_string(),
-        }),
-        _ => Ok(()),
-    }
+/// Whether the bad version may give a snapshot of its own version to keep aside, although it did not give the one that
+/// the earlier version reads. One that did not come in time is not waited for again.
+fn gives_another(bad: &Facts, earlier: &Earlier, error: &DeployError) -> bool {
+    let (writes, restores) = (&bad.manifest.state, &earlier.facts.manifest.state);
+    let asked = writes.as_ref().zip(restores.as_ref());
+    let asked = asked.and_then(|(writes, restores)| common_version(writes, restores));
+    !error.may_pass() && asked.is_some() && asked != bad.writes()
 }
 
 struct Probation {

@@ -425,13 +425,13 @@ impl Supervisor {
         let wanted = match (restores, version, back) {
             (None, _, None) => return Err(refused(HandOverError::NoState)),
             (None, _, Some(_)) => Wanted::Instead { state: None, aside: aside() },
-            (Some(_), _, Some(back)) if back.as_of_the_swap() => {
+            (Some(_), _, Some(back)) if back.takes_instead() => {
                 let aside = aside().filter(|_| back.asks_the_bad_one());
                 Wanted::Instead { state: back.state().cloned(), aside }
             }
             (Some(_), Some(version), _) => Wanted::Version(version),
-            (Some(restores), None, back) => match back.and_then(Return::state) {
-                Some(state) => Wanted::Instead { state: Some(state.clone()), aside: aside() },
+            (Some(restores), None, back) => match back.filter(|it| it.gives_up_the_present()) {
+                Some(back) => Wanted::Instead { state: back.state().cloned(), aside: aside() },
                 None => {
                     let (writes, restores) = (writes.writes.clone(), restores.restores.clone());
                     return Err(refused(HandOverError::NoCommonVersion { writes, restores }));
@@ -521,9 +521,6 @@ impl Supervisor {
         given_up: GivenUp,
     ) -> Result<Aside, HandOverError> {
         let GivenUp { taken, required } = given_up;
-        let Some(persistence) = &self.persistence else {
-            return Ok(Err("no state is kept on disk (state.dir)".to_owned()));
-        };
         let snapshot = match taken {
             Ok(snapshot) => snapshot,
             // It may give one at another time.
@@ -531,6 +528,13 @@ impl Supervisor {
                 return Err(HandOverError::NotAside { reason: error.to_string() });
             }
             Err(error) => return Ok(Err(error.to_string())),
+        };
+        let Some(persistence) = &self.persistence else {
+            let reason = "this host keeps no state on disk (`--state DIR`, state.dir)".to_owned();
+            return match required {
+                true => Err(HandOverError::NotAside { reason }),
+                false => Ok(Err(reason)),
+            };
         };
         let storing = persistence.store_aside(giver, snapshot);
         let stored = match tokio::time::timeout(ASIDE, storing).await {
@@ -618,7 +622,7 @@ impl Supervisor {
                     "from_version": predecessor.map(|from| from.manifest.version.clone()),
                     "from_generation": predecessor.map(|from| from.number),
                     "automatic": back.automatic(),
-                    "state": state,
+                    "state": back.how().unwrap_or(state),
                 });
                 if let Some(cost) = back.cost() {
                     more["lost"] = json!(cost);
