@@ -2,13 +2,16 @@
 //! another one. And what people do with any of them.
 //!
 //! A file comes here whole, by its name: it is written beside the others first. So a process that ends at any
-//! moment leaves what was there, and at most a `NAME.beside`, which the next one removes.
+//! moment leaves what was there, and at most a `NAME.beside`, which the next one removes. What is to be the newest is
+//! written as `NAME.new`, which takes the place of a newest one that is not there, so that there always is one.
 
 use std::{io, path::PathBuf, time::SystemTime};
 
 use super::{
-    KeptState, KeptStateError, NewState, Place, StateDir, check_name, file::Header, lock,
-    plan::Found,
+    KeptState, KeptStateError, NewState, Place, StateDir, check_name,
+    file::Header,
+    lock,
+    plan::{self, Found, Step},
 };
 
 /// How many snapshots of a plugin are kept aside; beyond it, the first of them go.
@@ -181,25 +184,50 @@ impl StateDir {
     ) -> Result<Option<Place>, KeptStateError> {
         check_name(plugin)?;
         let _alone = lock(&self.one_at_a_time);
-        self.remove_file(plugin, Place::Beside)?;
         let header = Header::of(plugin, state, SystemTime::now());
-        // A full disk shows here, before any other file has another name.
-        self.write(plugin, Place::Beside, &header, state.bytes)?;
-        let aside = match self.names()?.contains(&Place::Snapshot.file_name(plugin)) {
-            true => Some(self.rename_aside(plugin, Place::Snapshot)?),
-            false => None,
-        };
-        if let Err(error) = self.rename(plugin, Place::Beside, Place::Snapshot) {
-            if let Some(aside) = aside {
-                self.rename(plugin, aside, Place::Snapshot)?;
+        let aside = self.next_aside(plugin)?;
+        let steps = self.replacing(plugin, aside)?;
+        for (number, step) in steps.iter().enumerate() {
+            if let Err(error) = self.perform(plugin, *step, &header, state.bytes) {
+                self.undo(plugin, &steps[..number], aside)?;
+                return Err(error);
             }
-            return Err(error);
         }
         self.remember(plugin, &header);
-        // Written by a process that ended just before it was done, and older than this.
-        self.remove_file(plugin, Place::New)?;
-        self.sync_names()?;
-        Ok(aside)
+        let set_aside = steps.iter().any(|step| is_to(*step, aside));
+        if set_aside {
+            self.forget_excess(plugin)?;
+        }
+        Ok(set_aside.then_some(aside))
+    }
+
+    /// The steps of [`replace_newest`](Self::replace_newest).
+    pub(super) fn replacing(
+        &self,
+        plugin: &str,
+        aside: Place,
+    ) -> Result<Vec<Step>, KeptStateError> {
+        let current = match self.read(plugin, Place::Snapshot, &mut io::sink()) {
+            Ok(current) => current,
+            // Whatever it is, it is set aside.
+            Err(_) => return Ok(plan::replacing(None, Found::Absent, aside)),
+        };
+        let left = match current {
+            Found::Complete(_) => Found::Absent,
+            _ => self.read(plugin, Place::New, &mut io::sink())?,
+        };
+        Ok(plan::replacing(Some(current), left, aside))
+    }
+
+    /// Gives the newest its name back, if it has lost it, and removes what was to take its place.
+    fn undo(&self, plugin: &str, done: &[Step], aside: Place) -> Result<(), KeptStateError> {
+        if done.iter().any(|step| is_to(*step, aside)) {
+            self.rename(plugin, aside, Place::Snapshot)?;
+        }
+        if done.contains(&Step::WriteNew) {
+            self.remove_file(plugin, Place::New)?;
+        }
+        Ok(())
     }
 
     /// Removes one. Whether it was there.
@@ -234,11 +262,30 @@ impl StateDir {
     }
 
     fn rename_aside(&self, plugin: &str, from: Place) -> Result<Place, KeptStateError> {
+        let aside = self.next_aside(plugin)?;
+        self.rename(plugin, from, aside)?;
+        self.forget_excess(plugin)?;
+        if from == Place::Snapshot {
+            lock(&self.last).remove(plugin);
+        }
+        Ok(aside)
+    }
+
+    /// Those that are aside, the oldest first.
+    fn aside(&self, plugin: &str) -> Result<Vec<u32>, KeptStateError> {
         let mut numbers: Vec<u32> = self.places(plugin)?.into_iter().filter_map(number).collect();
         numbers.sort_unstable();
-        let aside = Place::Aside(numbers.last().map_or(1, |last| last.saturating_add(1)));
-        self.rename(plugin, from, aside)?;
-        let excess = (numbers.len() + 1).saturating_sub(MAX_ASIDE);
+        Ok(numbers)
+    }
+
+    pub(super) fn next_aside(&self, plugin: &str) -> Result<Place, KeptStateError> {
+        let last = self.aside(plugin)?.last().copied();
+        Ok(Place::Aside(last.map_or(1, |last| last.saturating_add(1))))
+    }
+
+    fn forget_excess(&self, plugin: &str) -> Result<(), KeptStateError> {
+        let numbers = self.aside(plugin)?;
+        let excess = numbers.len().saturating_sub(MAX_ASIDE);
         for number in numbers.into_iter().take(excess) {
             let path = self.path(plugin, Place::Aside(number));
             tracing::warn!(
@@ -248,10 +295,7 @@ impl StateDir {
             );
             self.remove_file(plugin, Place::Aside(number))?;
         }
-        if from == Place::Snapshot {
-            lock(&self.last).remove(plugin);
-        }
-        Ok(aside)
+        Ok(())
     }
 
     fn rename(&self, plugin: &str, from: Place, to: Place) -> Result<(), KeptStateError> {
@@ -284,6 +328,10 @@ impl StateDir {
         let files = names.iter().filter_map(|name| Place::of_file(name));
         Ok(files.filter(|(owner, _)| *owner == plugin).map(|(_, place)| place).collect())
     }
+}
+
+fn is_to(step: Step, place: Place) -> bool {
+    matches!(step, Step::Rename { to, .. } if to == place)
 }
 
 fn number(place: Place) -> Option<u32> {

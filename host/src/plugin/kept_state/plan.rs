@@ -115,19 +115,7 @@ impl Place {
 /// `current` is what `NAME.snapshot` is, and `left` what `NAME.new` is, which matters if `current` is not complete.
 pub(super) fn steps(current: Found, left: Found, new: &Header) -> (Vec<Step>, Option<Header>) {
     let mut steps = Vec::new();
-    let current = match (current, left) {
-        // An earlier process ended before it could rename what it had written. That comes first: written over, it
-        // would be lost if this process ends as well.
-        (current @ (Found::Absent | Found::Damaged(_)), Found::Complete(left)) => {
-            steps.push(Step::SyncNew);
-            replace(&current, &mut steps);
-            Found::Complete(left)
-        }
-        (current, _) => current,
-    };
-    // Not what would be loaded, now.
-    steps.push(Step::RemoveNew);
-    match current {
+    match finished(current, left, &mut steps) {
         Found::Complete(header) if header.same_content(new) => {
             // The process that wrote it may have ended before this step.
             steps.push(Step::SyncFolder);
@@ -139,6 +127,44 @@ pub(super) fn steps(current: Found, left: Found, new: &Header) -> (Vec<Step>, Op
             (steps, None)
         }
     }
+}
+
+/// The steps that make what is written the newest snapshot, and set the one until now aside as `aside`.
+///
+/// `current` is what `NAME.snapshot` is, `None` if it is there and cannot be read, and `left` what `NAME.new` is.
+pub(super) fn replacing(current: Option<Found>, left: Found, aside: Place) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let is_there = match current {
+        Some(current) => !matches!(finished(current, left, &mut steps), Found::Absent),
+        None => {
+            steps.push(Step::RemoveNew);
+            true
+        }
+    };
+    // A full disk shows here, before any other file has another name. From the first rename on, this is what is loaded.
+    steps.push(Step::WriteNew);
+    if is_there {
+        steps.push(Step::Rename { from: Place::Snapshot, to: aside });
+    }
+    steps.extend([Step::Rename { from: Place::New, to: Place::Snapshot }, Step::SyncFolder]);
+    steps
+}
+
+/// Makes room for a `NAME.new`, and says what `NAME.snapshot` is then.
+fn finished(current: Found, left: Found, steps: &mut Vec<Step>) -> Found {
+    let current = match (current, left) {
+        // An earlier process ended before it could rename what it had written. That comes first: written over, it
+        // would be lost if this process ends as well.
+        (current @ (Found::Absent | Found::Damaged(_)), Found::Complete(left)) => {
+            steps.push(Step::SyncNew);
+            replace(&current, steps);
+            Found::Complete(left)
+        }
+        (current, _) => current,
+    };
+    // Not what would be loaded, now.
+    steps.push(Step::RemoveNew);
+    current
 }
 
 /// `NAME.new` becomes `NAME.snapshot`, and what has that name becomes what it is good for.

@@ -142,13 +142,15 @@ fn another_one_becomes_the_newest_at_once_or_the_newest_stays_what_it_was() {
     let dir = Dir::new();
     dir.store(b"one");
     dir.store(b"two");
-    // Nothing can be written beside a folder of that name.
-    fs::create_dir(dir.path(Place::Beside)).unwrap();
+    // Nothing can be written where a folder has that name.
+    fs::create_dir(dir.path(Place::New)).unwrap();
     assert!(dir.own.replace_newest(NAME, &state(b"old")).is_err());
+    fs::remove_dir(dir.path(Place::New)).unwrap();
+    fs::create_dir(dir.path(Place::Beside)).unwrap();
     assert!(dir.own.copy_aside(NAME).is_err());
+    fs::remove_dir(dir.path(Place::Beside)).unwrap();
     assert_eq!(kept(&dir), ["newest", "previous"]);
     assert_eq!(bytes(&dir, Place::Snapshot), b"two");
-    fs::remove_dir(dir.path(Place::Beside)).unwrap();
     let before = dir.own.last(NAME);
     assert_eq!(dir.own.copy_aside(NAME).unwrap(), Place::Aside(1));
     assert_eq!((bytes(&dir, Place::Snapshot), dir.own.last(NAME)), (b"two".to_vec(), before));
@@ -161,4 +163,36 @@ fn another_one_becomes_the_newest_at_once_or_the_newest_stays_what_it_was() {
         (b"one".to_vec(), b"two".to_vec())
     );
     assert_eq!(dir.own.last(NAME).map(|kept| kept.bytes), Some(5));
+}
+
+#[test]
+fn a_process_that_ends_while_another_one_becomes_the_newest_leaves_either_and_nothing_older() {
+    let whole = |dir: &Dir, bytes: &[u8]| dir.put(Place::Snapshot, file_of(NAME, bytes));
+    type Situation<'a> = (&'a str, &'a dyn Fn(&Dir), &'a [u8]);
+    let situations: [Situation<'_>; 4] = [
+        ("complete", &|dir| whole(dir, b"newest"), b"newest"),
+        ("damaged", &|dir| dir.put(Place::Snapshot, broken(b"newest")), b"older"),
+        ("not there", &|_| {}, b"older"),
+        ("not renamed", &|dir| dir.put(Place::New, file_of(NAME, b"unfinished")), b"unfinished"),
+    ];
+    for (situation, arrange, before) in situations {
+        for count in 0..10 {
+            let dir = Dir::new();
+            dir.put(Place::Previous, file_of(NAME, b"older"));
+            arrange(&dir);
+            let (new, aside) = (state(b"chosen"), dir.own.next_aside(NAME).unwrap());
+            let header = Header::of(NAME, &new, SystemTime::now());
+            let steps = dir.own.replacing(NAME, aside).unwrap();
+            for step in steps.iter().take(count) {
+                dir.own.perform(NAME, *step, &header, new.bytes).unwrap();
+            }
+            let loaded = dir.loaded().0;
+            let whole = loaded == b"chosen" || count < steps.len() && loaded == before;
+            let loaded = String::from_utf8_lossy(&loaded);
+            assert!(whole, "{situation}, {count} of {steps:?}: {loaded}");
+            // And the next one goes on from there.
+            dir.store(b"next");
+            assert_eq!(dir.loaded().0, b"next", "{situation}, {count}");
+        }
+    }
 }
