@@ -1,18 +1,22 @@
 //! The host's own handlers. They are registered with the router like any plugin's: there is no second mechanism
 //! beside events.
 //!
-//! [`system`] speaks of the host, [`module`] of its plugins, [`state`] of what is kept of them, [`flow`] of the events between them, [`metrics`] of
-//! how calls ended, [`catalog`] gathers what
-//! events there are and what they take.
+//! They are the operator's way to a host that does not do well, so `timeouts.handler`, which is for plugins, does not hold for
+//! them.
+//!
+//! [`system`] speaks of the host, [`module`] of its plugins, [`state`] of what is kept of them, [`config`] of the configuration,
+//! [`flow`] of the events between them, [`metrics`] of how calls ended, [`catalog`] gathers what events there are and what they
+//! take.
 
 mod catalog;
+mod config;
 mod flow;
 mod metrics;
 mod module;
 mod state;
 mod system;
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use ksi_plugin_api::Pattern;
 use serde::de::DeserializeOwned;
@@ -28,13 +32,40 @@ pub(crate) fn register(host: &Host) {
     system::register(host);
     module::register(host);
     state::register(host);
+    config::register(host);
     flow::register(host);
     metrics::register(host);
 }
 
+/// What an answer may take that needs nobody else.
+const SOON: Duration = Duration::from_secs(30);
+/// The same where plugins are changed. Each step of that has a limit of its own, which says more than this one would; this
+/// is only so that there is one.
+const IN_ITS_TIME: Duration = Duration::from_secs(24 * 3_600);
+
+/// Registers one that changes plugins.
+fn handle_change<F, Fut, P>(host: &Host, described: Described, handler: F)
+where
+    F: Fn(Host, P) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
+    P: DeserializeOwned + Send + 'static,
+{
+    handle_within(IN_ITS_TIME, host, described, handler);
+}
+
+/// Registers one that answers soon.
+fn handle<F, Fut, P>(host: &Host, described: Described, handler: F)
+where
+    F: Fn(Host, P) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
+    P: DeserializeOwned + Send + 'static,
+{
+    handle_within(SOON, host, described, handler);
+}
+
 /// Registers one: what it is for the catalogue, and what it does. It alone answers its event: a plugin that subscribes to
 /// it, or to everything, must not stand between an operator and the host.
-fn handle<F, Fut, P>(host: &Host, described: Described, handler: F)
+fn handle_within<F, Fut, P>(timeout: Duration, host: &Host, described: Described, handler: F)
 where
     F: Fn(Host, P) -> Fut + Send + Sync + Clone + 'static,
     Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
@@ -51,14 +82,21 @@ where
     host.describe([described]);
     // The router belongs to the host, so its handlers must not keep the host alive.
     let weak = host.downgrade();
-    host.inner().router.add_native(name, &[pattern], true, move |event: Counted<Event>| {
-        let (host, handler) = (weak.upgrade().map(Host::from_inner), handler.clone());
-        async move {
-            let host = host.ok_or_else(|| Failure::new("stopping", "the host is stopping"))?;
-            host.inner().router.show_onlookers(&event);
-            let payload =
-                event.payload().decode().map_err(|error| Failure::new("invalid_payload", error))?;
-            handler(host, payload).await
-        }
-    });
+    host.inner().router.add_native(
+        name,
+        &[pattern],
+        Some(timeout),
+        move |event: Counted<Event>| {
+            let (host, handler) = (weak.upgrade().map(Host::from_inner), handler.clone());
+            async move {
+                let host = host.ok_or_else(|| Failure::new("stopping", "the host is stopping"))?;
+                host.inner().router.show_onlookers(&event);
+                let payload = event
+                    .payload()
+                    .decode()
+                    .map_err(|error| Failure::new("invalid_payload", error))?;
+                handler(host, payload).await
+            }
+        },
+    );
 }

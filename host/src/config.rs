@@ -37,12 +37,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(crate) use self::changes::Changes;
 pub use self::metrics::Metrics;
 pub use self::problem::{ConfigError, Problem};
 pub use self::recovery::Recovery;
 pub use self::reload::{AfterDrain, Reload, ReloadOf, ReloadPolicy};
 pub use self::state::StateFiles;
 
+mod changes;
 mod file;
 mod metrics;
 mod problem;
@@ -258,10 +260,11 @@ const MIB: usize = 1 << 20;
 const LONGEST_FILE: u64 = 1 << 20;
 
 impl Timeouts {
-    fn check(&self) -> Result<(), Problem> {
+    /// All of them, by key.
+    fn all(&self) -> [(&'static str, Duration); 8] {
         // Taken apart without `..`, so that a new field cannot be left out.
         let Self { handler, probe, init, shutdown, drain, hold, idle, stuck } = *self;
-        let all = [
+        [
             ("handler", handler),
             ("probe", probe),
             ("init", init),
@@ -270,14 +273,18 @@ impl Timeouts {
             ("hold", hold),
             ("idle", idle),
             ("stuck", stuck),
-        ];
-        range::durations("timeouts", &all)
+        ]
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        range::durations("timeouts", &self.all())
     }
 }
 
 impl Limits {
-    /// The upper bounds are far above use and below what a machine or a queue's own arithmetic stands.
-    fn check(&self) -> Result<(), Problem> {
+    /// All of them, by key, with their ranges. The upper bounds are far above use and below what a machine or a queue's
+    /// own arithmetic stands.
+    fn all(&self) -> [(&'static str, usize, RangeInclusive<usize>); 22] {
         let Self {
             queued_events,
             queued_bytes,
@@ -305,7 +312,7 @@ impl Limits {
         const COUNT: RangeInclusive<usize> = 1..=1 << 20;
         const BYTES: RangeInclusive<usize> = 1024..=1 << 30;
         const THREADS: RangeInclusive<usize> = 1..=4096;
-        let all = [
+        [
             ("queued_events", queued_events, COUNT),
             ("queued_bytes", queued_bytes, BYTES),
             ("waiting_bytes", waiting_bytes, BYTES),
@@ -328,8 +335,12 @@ impl Limits {
             ("subscriptions", subscriptions, COUNT),
             ("kept_resources", kept_resources, 1..=4096),
             ("abandoned_workers", abandoned_workers, THREADS),
-        ];
-        all.into_iter()
+        ]
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        self.all()
+            .into_iter()
             .try_for_each(|(key, value, range)| range::count("limits", key, value, range))
     }
 }

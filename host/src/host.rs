@@ -1,7 +1,6 @@
 //! The host: what an embedding program, the control socket and the built-in handlers hold.
 
 use std::{
-    collections::HashMap,
     future::Future,
     io,
     path::{Path, PathBuf},
@@ -27,7 +26,7 @@ use tokio::{
 use crate::{
     builtin,
     clients::Clients,
-    config::{AfterDrain, Config, Problem, ReloadPolicy},
+    config::{Config, Problem},
     crash::{Journal, JournalError},
     dispatch::{apart::apart, call::CallSite, tally::Counts, watchdog, workers::Workers},
     event::{Event, NewEvent, Payload},
@@ -35,13 +34,13 @@ use crate::{
     plugin::{
         activate::Activation,
         announce::Announcer,
+        configs::Configs,
         deploy_error::DeployError,
         host_side::HostSideLimits,
         kept_resources::KeptResources,
         kept_state::{StateDir, StateDirError},
         own_thread::OwnThread,
         persistence::Persistence,
-        policy::{Policies, Policy},
         prepare::Preparation,
         private_copy::{PrivateDir, PrivateDirError},
         probe::Prober,
@@ -61,6 +60,7 @@ use crate::{
         table::Called,
         taps::Watch,
     },
+    settings::{Settings, encoded_all},
     socket::{self, ClaimedSocket, ControlSocket, SocketError, SocketLimits},
 };
 use ksi_plugin_api::abi::Counted;
@@ -107,7 +107,9 @@ impl Future for Emission {
 pub(crate) struct Inner {
     pub(crate) router: Arc<Router>,
     pub(crate) supervisor: Arc<Supervisor>,
+    /// What it was started with. Some of it may have changed since: see `settings`.
     pub(crate) config: Config,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) started: Instant,
     /// Events that somebody answers without a handler: the control socket.
     pub(crate) described: Mutex<Vec<builtin::Described>>,
@@ -140,14 +142,6 @@ pub enum StartError {
     /// The plugin folders cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
-    /// A plugin's configuration cannot become JSON.
-    #[error("the configuration of plugin {plugin:?} cannot become JSON: {source}")]
-    PluginConfig {
-        /// The plugin.
-        plugin: String,
-        /// Why.
-        source: serde_json::Error,
-    },
 }
 
 /// A plugin whose state could not be kept on the disk. An earlier snapshot of it, if there is one, is there still.
@@ -166,6 +160,7 @@ pub struct UnkeptState {
 #[derive(Debug, Default)]
 pub struct HostBuilder {
     config: Config,
+    file: Option<(PathBuf, Config)>,
     probe: Option<PathBuf>,
 }
 
@@ -173,6 +168,13 @@ impl HostBuilder {
     /// The whole configuration, in place of what was said before.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// The file that the configuration was read from, and what that held, before anything was changed in it: what
+    /// [`Host::reload_config`] reads again and compares with.
+    pub fn config_file(mut self, path: impl Into<PathBuf>, held: Config) -> Self {
+        self.file = Some((path.into(), held));
         self
     }
 
@@ -195,7 +197,7 @@ impl HostBuilder {
     /// # Errors
     /// The configuration is wrong, or the system does not give what a host needs.
     pub async fn start(self) -> Result<Host, StartError> {
-        let HostBuilder { config, probe } = self;
+        let HostBuilder { config, file, probe } = self;
         config.check()?;
         let runtime = Handle::try_current()?;
         let started = Instant::now();
@@ -226,7 +228,8 @@ impl HostBuilder {
         }
         let persistence = state_folder(&config, &router)?;
         let (journal, quarantine) = crash_journal(&config)?;
-        let policies = policies(&config);
+        let settings = Settings::new(&config, file);
+        let policies = settings.policies();
         let thread = OwnThread::start().map_err(StartError::Threads)?;
         let supervisor = Arc::new(Supervisor::new(Parts {
             thread,
@@ -242,7 +245,7 @@ impl HostBuilder {
                 },
                 resources: KeptResources::new(limits.kept_resources),
                 epoch: started,
-                configs: encoded(&config)?,
+                configs: Configs::new(encoded_all(&config)),
                 policies: policies.clone(),
                 journal,
             },
@@ -272,6 +275,7 @@ impl HostBuilder {
             router,
             supervisor,
             config,
+            settings,
             started,
             described: Mutex::default(),
             clients: Arc::default(),
@@ -352,32 +356,6 @@ fn crash_journal(config: &Config) -> Result<(Option<Arc<Journal>>, Quarantine), 
     }
 }
 
-fn policies(config: &Config) -> Policies {
-    let config = config.clone();
-    Arc::new(move |plugin: &str| {
-        let ReloadPolicy {
-            drain,
-            hold,
-            after_drain,
-            probation,
-            margin,
-            min_calls,
-            exclusive,
-            trial,
-        } = config.reload_policy(plugin);
-        let keep_calls = after_drain == AfterDrain::Keep;
-        Policy { drain, hold, keep_calls, probation, margin, min_calls, exclusive, trial }
-    })
-}
-
-fn encoded(config: &Config) -> Result<HashMap<String, Vec<u8>>, StartError> {
-    let each = config.plugins.iter().map(|(plugin, value)| match serde_json::to_vec(value) {
-        Ok(json) => Ok((plugin.clone(), json)),
-        Err(source) => Err(StartError::PluginConfig { plugin: plugin.clone(), source }),
-    });
-    each.collect()
-}
-
 /// Who is told of calls that do not return.
 struct Overseer(Weak<Inner>);
 
@@ -454,7 +432,7 @@ impl Host {
         R: Serialize,
     {
         let parsed = Pattern::parse(pattern)?;
-        let number = self.0.router.add_native(pattern, &[parsed], false, handler);
+        let number = self.0.router.add_native(pattern, &[parsed], None, handler);
         self.0.supervisor.wake_waiting();
         Ok(number)
     }
@@ -578,7 +556,7 @@ impl Host {
         if self.0.shut_down.swap(true, Ordering::AcqRel) {
             return;
         }
-        let timeouts = &self.0.config.timeouts;
+        let timeouts = self.0.settings.in_effect().timeouts;
         let limit = timeouts.drain + timeouts.shutdown + Duration::from_secs(3);
         if tokio::time::timeout(timeouts.shutdown, self.announce("system:shutdown")).await.is_err()
         {

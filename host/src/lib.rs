@@ -9,6 +9,7 @@
 //! repository is the map.
 
 mod builtin;
+mod causes;
 mod clients;
 mod clock;
 mod config;
@@ -20,10 +21,12 @@ mod memory;
 mod plugin;
 mod report;
 mod router;
+mod settings;
 mod shared_value;
 mod socket;
 mod socket_path;
 
+pub use causes::with_causes;
 pub(crate) use clients::{ClientEntry, Ended, Peer};
 pub use config::{
     AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
@@ -54,6 +57,7 @@ pub use router::{
     native::Failure,
     taps::{Watch, Watched},
 };
+pub use settings::{ConfigReloaded, Reconfigured, ReconfiguredOutcome, ReloadConfigError};
 pub use socket::{ClaimedSocket, ControlSocket, SocketError, SocketLimits};
 pub use socket_path::{Environment, SocketPath, SocketPathError};
 

@@ -10,7 +10,7 @@
 //! What else may happen: [`rollback`] goes back to an earlier version, [`setback`] tries again what did not work,
 //! [`quarantine`] remembers over restarts what is not tried again,
 //! [`requirements`] says who has to be there first, [`persistence`] keeps state on disk ([`kept_state`]). [`policy`] is what
-//! the operator decides of that. [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
+//! the operator decides of that, [`configs`] what plugins get of the configuration, and [`configured`] changes it. [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
 //!
 //! [`signals`] shares the process's signals among libraries. What a live plugin has of the host is [`host_side`], with [`background`], [`adopted_waker`], [`plugin_log`] and [`plugin_report`] behind
 //! it.
@@ -20,6 +20,8 @@ mod adopted_waker;
 pub(crate) mod announce;
 mod aside;
 mod background;
+pub(crate) mod configs;
+pub(crate) mod configured;
 pub(crate) mod deploy_error;
 mod exclusive;
 mod follow;

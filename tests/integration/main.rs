@@ -14,6 +14,7 @@ mod bad_files;
 mod builtin;
 mod calls;
 mod cli;
+mod configuration;
 mod connection;
 mod crash;
 mod dev;

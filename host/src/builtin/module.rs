@@ -12,9 +12,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     catalog::{self, Described},
-    handle,
+    handle, handle_change,
 };
 use crate::{
+    causes::with_causes,
     dispatch::tally::Counts,
     host::Host,
     plugin::{
@@ -26,6 +27,7 @@ use crate::{
         supervisor::{Aside, Deployed},
     },
     router::native::Failure,
+    settings::Reread,
 };
 
 pub(super) fn register(host: &Host) {
@@ -38,9 +40,10 @@ pub(super) fn register(host: &Host) {
     let load =
         Described::new("module:load", "Loads a plugin file, or replaces the plugin that it is.")
             .takes("path", "str", true, "The file");
-    handle(host, load, load_file);
-    handle(host, named("module:reload", "Replaces a plugin by what its file holds now."), reload);
-    handle(host, named("module:unload", "Unloads a plugin."), unload);
+    handle_change(host, load, load_file);
+    let again = "Replaces a plugin by what its file holds now, with its configuration as the file of that has it now.";
+    handle_change(host, named("module:reload", again), reload);
+    handle_change(host, named("module:unload", "Unloads a plugin."), unload);
     let back = "Goes back to the version before the live one, with the plugin's state.";
     let back = named("module:rollback", back).takes(
         "force",
@@ -48,7 +51,7 @@ pub(super) fn register(host: &Host) {
         false,
         "Also if that gives up what the live version has done to its state",
     );
-    handle(host, back, rollback);
+    handle_change(host, back, rollback);
 }
 
 #[derive(Deserialize)]
@@ -265,7 +268,17 @@ async fn load_file(host: Host, ask: Load) -> Result<Value, Failure> {
 }
 
 async fn reload(host: Host, ask: Named) -> Result<Value, Failure> {
-    done("reloaded", host.inner().supervisor.reload(&ask.module_name).await)
+    let (config, deployed) = host.reload_with_its_config(&ask.module_name).await;
+    let mut done = done("reloaded", deployed)?;
+    match config {
+        Reread::AsBefore => {}
+        Reread::Changed => done["config"] = "changed".into(),
+        Reread::Invalid(error) => {
+            done["config"] = "as_before".into();
+            done["config_error"] = with_causes(&error).to_string().into();
+        }
+    }
+    Ok(done)
 }
 
 async fn unload(host: Host, ask: Named) -> Result<Value, Failure> {

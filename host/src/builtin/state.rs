@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{catalog::Described, handle, module};
+use super::{catalog::Described, handle, handle_change, module};
 use crate::{
     host::Host,
     plugin::{
@@ -39,13 +39,13 @@ pub(super) fn register(host: &Host) {
         "Lets a plugin go on from a kept snapshot. What it has now is kept aside.",
         "Which one; the last good one, else the previous one, if it is not said",
     );
-    handle(host, restore, restore_kept);
+    handle_change(host, restore, restore_kept);
     let give_up = which(
         "module:state_drop",
         "Removes kept snapshots of a plugin.",
         "Which one; all that it would be started from if it is not said",
     );
-    handle(host, give_up, drop_kept);
+    handle_change(host, give_up, drop_kept);
 }
 
 #[derive(Deserialize)]

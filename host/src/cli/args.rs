@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Watch(Watch),
     /// Load a plugin file, from any folder
     Load(Load),
-    /// Load a plugin's file anew, as if it had changed
+    /// Load a plugin's file anew, as if it had changed, with its configuration as that is now
     Reload(Named),
     /// Go back to the version of a plugin that was live before this one
     Rollback(Rollback),
@@ -64,6 +64,9 @@ pub(crate) enum Command {
     Unload(Named),
     /// List the clients of the host, or end some of them
     Clients(Clients),
+    /// Have the host read its configuration file again
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// See, choose or give up what is kept of the plugins' state
     #[command(subcommand)]
     State(State),
@@ -259,6 +262,13 @@ pub(crate) struct StateOf {
     /// Print the host's answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read the file again: plugins whose own tables have changed are reloaded with them, [reload] holds from now on,
+    /// and what needs a restart is named
+    Reload(Table),
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,7 @@
 //! The command line. `run` and `dev` own a host; every other command is a client that sends events to one over its
 //! control socket and knows nothing of what is inside it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -20,6 +21,7 @@ mod signals;
 mod state_folder;
 // Commands that speak to one.
 mod clients;
+mod configuration;
 mod emit;
 mod events;
 mod graph;
@@ -67,6 +69,7 @@ fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Rollback(args) => replace::rollback(common, args),
         Command::Unload(args) => replace::unload(common, args),
         Command::Clients(args) => clients::clients(common, args),
+        Command::Config(args) => configuration::config(common, args),
         Command::State(args) => state::state(common, args),
         Command::Graph(args) => graph::graph(common, args),
         Command::Stop => stop::stop(common),
@@ -76,6 +79,11 @@ fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
 impl Common {
     fn configuration(&self) -> Result<Config, Failure> {
         Ok(self.config.as_deref().map(Config::from_file).transpose()?.unwrap_or_default())
+    }
+
+    /// The configuration file and what it holds, before a command changes anything in it.
+    fn held(&self, config: &Config) -> Option<(PathBuf, Config)> {
+        self.config.clone().map(|file| (file, config.clone()))
     }
 
     fn socket_path(&self, config: &Config) -> SocketPath {

@@ -58,6 +58,13 @@ fn sentence(answer: &Value) -> String {
     if let Some(generation) = answer.get("generation").and_then(Value::as_u64) {
         words.push_str(&format!(", generation {generation}"));
     }
+    match (text("config"), text("config_error")) {
+        (Some("changed"), _) => words.push_str(", with its changed configuration"),
+        (_, Some(error)) => {
+            words.push_str(&format!(", with the configuration as it was before: {error}"));
+        }
+        _ => {}
+    }
     if let Some(cost) = text("cost") {
         words.push_str(&format!("; this gave up {cost}"));
         match (text("kept_aside"), text("not_kept_aside")) {
@@ -84,6 +91,15 @@ mod tests {
         let answer = json!({"status": "rolled_back", "name": "hello", "version": "0.1.0", "generation": 3,
             "cost": "what 4 calls did", "kept_aside": "aside-1"});
         let expected = "rolled back hello to 0.1.0, generation 3; this gave up what 4 calls did; it is kept as aside-1";
+        assert_eq!(sentence(&answer), expected);
+        let answer =
+            json!({"status": "reloaded", "name": "hello", "generation": 2, "config": "changed"});
+        let expected = "reloaded hello, generation 2, with its changed configuration";
+        assert_eq!(sentence(&answer), expected);
+        let answer = json!({"status": "reloaded", "name": "hello", "generation": 2, "config": "as_before",
+            "config_error": "no TOML"});
+        let expected =
+            "reloaded hello, generation 2, with the configuration as it was before: no TOML";
         assert_eq!(sentence(&answer), expected);
         let answer = json!({"status": "unloaded", "name": "hello", "generation": 2});
         assert_eq!(sentence(&answer), "unloaded hello, generation 2");

@@ -19,6 +19,7 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(common: &Common, args: Run) -> Result<(), Failure> {
     let mut config = common.configuration()?;
+    let held = common.held(&config);
     let socket = common.socket_path(&config);
     claim(&socket)?;
     let default = Home::of_process().folder_for(socket.path())?;
@@ -36,7 +37,7 @@ pub(crate) fn run(common: &Common, args: Run) -> Result<(), Failure> {
     for folder in config.plugin_dirs.iter().filter(|folder| !folder.is_dir()) {
         tracing::warn!("the plugin folder {} is not there yet: waiting for it", folder.display());
     }
-    serve(config, &socket)
+    serve(config, held, &socket)
 }
 
 /// Looks whether a host can have this socket, before work is put into one. That two hosts cannot win it at once is seen
@@ -50,7 +51,11 @@ pub(crate) fn claim(socket: &SocketPath) -> Result<(), Failure> {
 }
 
 /// Runs a host until a signal or a client stops it.
-pub(crate) fn serve(config: Config, socket: &SocketPath) -> Result<(), Failure> {
+pub(crate) fn serve(
+    config: Config,
+    held: Option<(PathBuf, Config)>,
+    socket: &SocketPath,
+) -> Result<(), Failure> {
     claim(socket)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -59,20 +64,28 @@ pub(crate) fn serve(config: Config, socket: &SocketPath) -> Result<(), Failure> 
         .map_err(Failure::host("cannot start the host's threads"))?;
     let last_words = ksi_host::last_words()
         .map_err(Failure::host("cannot listen for the signals that a process dies of"))?;
-    let ended = runtime.block_on(until_stopped(config, socket.path().to_owned()));
+    let ended = runtime.block_on(until_stopped(config, held, socket.path().to_owned()));
     runtime.shutdown_timeout(LAST_WAIT);
     drop(last_words);
     ended
 }
 
-async fn until_stopped(config: Config, socket: PathBuf) -> Result<(), Failure> {
+async fn until_stopped(
+    config: Config,
+    held: Option<(PathBuf, Config)>,
+    socket: PathBuf,
+) -> Result<(), Failure> {
     // Before the host: a signal that comes while plugins start is kept until they have.
     let mut signal = signals::listen().map_err(Failure::host("cannot listen for signals"))?;
     let folders = config.plugin_dirs.clone();
     // Of two hosts, the second finds out before it loads anything. Clients wait until plugins have started.
     let socket = ClaimedSocket::take(socket)
         .map_err(Failure::host("the host cannot open its control socket"))?;
-    let host = Host::builder().config(config).start().await;
+    let mut host = Host::builder().config(config);
+    if let Some((file, held)) = held {
+        host = host.config_file(file, held);
+    }
+    let host = host.start().await;
     let host = host.map_err(Failure::host("the host cannot start"))?;
     let control = host.serve_on(socket);
     announce(control.path(), &folders);

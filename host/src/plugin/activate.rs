@@ -3,7 +3,6 @@
 //! All plugin code that this runs, it runs on dispatch workers. Nothing is committed here.
 
 use std::{
-    collections::HashMap,
     future::Future,
     path::Path,
     sync::{Arc, OnceLock, Weak},
@@ -17,6 +16,7 @@ use ksi_plugin_api::{
 };
 
 use super::{
+    configs::{Configs, PluginConfig},
     deploy_error::DeployError,
     generation::{Facts, Generation, LiveInstance, SHUTDOWN_EVENT},
     host_side::{HostSide, HostSideLimits},
@@ -40,8 +40,7 @@ pub(crate) struct Activation {
     pub(crate) resources: Arc<KeptResources>,
     /// When the host started.
     pub(crate) epoch: Instant,
-    /// Each plugin's configuration, encoded.
-    pub(crate) configs: HashMap<String, Vec<u8>>,
+    pub(crate) configs: Configs,
     pub(crate) policies: Policies,
     /// Where it is noted that code runs for the first time.
     pub(crate) journal: Option<Arc<Journal>>,
@@ -107,6 +106,7 @@ impl Activation {
         let started = Instant::now();
         let description = candidate.description.take();
         let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
+        let config = self.configs.of(&plugin);
         if let Some(signals) = library.signals {
             signals.belong_to(plugin.clone(), number);
         }
@@ -115,8 +115,9 @@ impl Activation {
         let created = match described {
             Ok(description) => {
                 let module = library.module;
+                let config = config.clone();
                 let instance =
-                    self.instance(module, &plugin, &host_side, limit, given_up, noted).await;
+                    self.instance(module, config, &host_side, limit, given_up, noted).await;
                 instance.map(|instance| (description, instance))
             }
             Err(reason) => Err(NotCreated::Undescribed(reason)),
@@ -127,7 +128,7 @@ impl Activation {
             Err(failure) => (Description::default(), Err(failure)),
         };
         candidate.description = Some(description);
-        let generation = generation(number, candidate, host_side, library);
+        let generation = generation(number, candidate, config, host_side, library);
         let failure = match created {
             Ok(instance) => return Ok((generation, instance)),
             Err(failure) => failure,
@@ -153,7 +154,8 @@ impl Activation {
     ) -> Leftover {
         let host_side = self.host_side(number, &candidate.manifest);
         host_side.detach();
-        let generation = generation(number, candidate, host_side, library);
+        let config = self.configs.of(&candidate.manifest.name);
+        let generation = generation(number, candidate, config, host_side, library);
         Leftover { generation, creating: None }
     }
 
@@ -169,11 +171,6 @@ impl Activation {
     /// Whether an old generation is to be released before this one is initialized.
     pub(crate) fn is_exclusive(&self, manifest: &Manifest) -> bool {
         manifest.exclusive || (self.policies)(&manifest.name).exclusive
-    }
-
-    /// A plugin's configuration, encoded.
-    pub(crate) fn config_of(&self, plugin: &str) -> Vec<u8> {
-        self.configs.get(plugin).cloned().unwrap_or_else(|| b"{}".to_vec())
     }
 
     /// Has the library describe itself, if no probe has.
@@ -199,13 +196,12 @@ impl Activation {
     pub(super) async fn instance(
         &self,
         module: ModuleRef,
-        plugin: &str,
+        config: PluginConfig,
         host_side: &Arc<HostSide>,
         limit: Duration,
         given_up: impl Future<Output = ()>,
         noted: Noted,
     ) -> Result<Instance, NotCreated> {
-        let config = self.config_of(plugin);
         let host = HostRef::new(host_side.clone());
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
         let create = async move { load::create(module, host, &config).await };
@@ -293,6 +289,7 @@ fn plugin_of(candidate: &Candidate) -> Arc<str> {
 fn generation(
     number: u64,
     candidate: Candidate,
+    config: PluginConfig,
     host_side: Arc<HostSide>,
     library: PluginLibrary,
 ) -> Generation {
@@ -303,6 +300,7 @@ fn generation(
         number,
         manifest,
         description: description.unwrap_or_default(),
+        config,
         tried,
         file,
         hash: copy.hash(),

@@ -439,7 +439,8 @@ impl Supervisor {
         let never = std::future::pending();
         // The version is trusted: what is told of it, if the host dies of it after all, is not noted.
         let noted = crash::note(None, &facts.about("its initialize".to_owned()));
-        let instance = self.activation.instance(module, name, &host_side, limit, never, noted);
+        let config = facts.config.clone();
+        let instance = self.activation.instance(module, config, &host_side, limit, never, noted);
         let instance = match instance.await {
             Ok(instance) => instance,
             Err(not_created) => return Err(self.not_again(facts, &host_side, not_created)),

@@ -15,8 +15,8 @@ use ksi_plugin_api::{
 use tokio::sync::oneshot;
 
 use super::{
-    host_side::HostSide, load::PluginLibrary, manifest::Manifest, private_copy::PrivateCopy,
-    trial::Tried,
+    configs::PluginConfig, host_side::HostSide, load::PluginLibrary, manifest::Manifest,
+    private_copy::PrivateCopy, trial::Tried,
 };
 use crate::{
     crash::{self, About, Journal, Noted},
@@ -113,6 +113,8 @@ pub(crate) struct Facts {
     pub(crate) number: u64,
     pub(crate) manifest: Manifest,
     pub(crate) description: Description,
+    /// The configuration that its instances are made with.
+    pub(crate) config: PluginConfig,
     /// What its trial told.
     pub(crate) tried: Tried,
     /// The file that it was copied from, and the hash of its bytes.

@@ -582,6 +582,7 @@ mod tests {
             number: 1,
             manifest,
             description: Description::default(),
+            config: Arc::from(*b"{}"),
             tried: Tried::Passed,
             file: "a.so".into(),
             hash: blake3::hash(b""),

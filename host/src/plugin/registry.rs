@@ -101,11 +101,13 @@ impl Plugin {
 pub(crate) type LiveGeneration = (Arc<str>, u64);
 
 /// A file that did not become a plugin.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RefusedFile {
     pub(crate) reason: String,
     /// It would have become this plugin, which another file is.
     pub(crate) duplicate_of: Option<Arc<str>>,
+    /// It is this plugin, whose `initialize` did not give an instance.
+    pub(crate) not_initialized: Option<Arc<str>>,
 }
 
 /// Plugins by name, refused files by path, and the numbers of generations.
@@ -260,6 +262,13 @@ impl Registry {
             .filter(|(_, refused)| refused.duplicate_of.as_deref() == Some(name))
             .map(|(path, _)| path.clone())
             .collect()
+    }
+
+    /// A file that would be the plugin `name`, had it initialized.
+    pub(crate) fn not_initialized(&self, name: &str) -> Option<PathBuf> {
+        let mut refused = self.refused.iter();
+        let found = refused.find(|(_, it)| it.not_initialized.as_deref() == Some(name));
+        found.map(|(file, _)| file.clone())
     }
 
     /// Names of the live plugins, the last started first.

@@ -243,7 +243,7 @@ impl Supervisor {
             match live.and_then(|(name, _)| registry.plugins.get_mut(&name)) {
                 Some(plugin) => plugin.last_error = Some(reason.clone()),
                 None => {
-                    let refused = RefusedFile { reason: reason.clone(), duplicate_of: None };
+                    let refused = RefusedFile { reason: reason.clone(), ..RefusedFile::default() };
                     registry.refuse(file, refused);
                 }
             }
@@ -312,7 +312,13 @@ impl Supervisor {
                 DeployError::Duplicate { plugin, .. } => Some(plugin.clone()),
                 _ => None,
             };
-            let refused = RefusedFile { reason: reason.to_owned(), duplicate_of };
+            let not_initialized = match error {
+                DeployError::Init { plugin, .. } | DeployError::InitTimedOut { plugin, .. } => {
+                    Some(plugin.clone())
+                }
+                _ => None,
+            };
+            let refused = RefusedFile { reason: reason.to_owned(), duplicate_of, not_initialized };
             registry.refuse(file, refused);
         }
         facts

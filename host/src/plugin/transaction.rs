@@ -131,7 +131,7 @@ impl Supervisor {
 
     /// What a candidate is tried with that gets this state.
     pub(super) fn trial_with(&self, examined: &Examined, snapshot: Option<Snapshot>) -> Trial {
-        let config = self.activation.config_of(&examined.manifest.name);
+        let config = self.activation.configs.of(&examined.manifest.name).to_vec();
         Trial { config, limit: self.activation.init_timeout.min(TRIAL_WAIT), snapshot, kept: None }
     }
 

@@ -479,13 +479,13 @@ impl Router {
         self.table.load_full()
     }
 
-    /// Adds a handler of the host; the number it can be removed by. With `answers_alone`, whoever else subscribes to its
-    /// events only [sees them](Self::show_onlookers).
+    /// Adds a handler; the number it can be removed by. One of the host's `own` has a timeout of its own, and answers alone:
+    /// whoever else subscribes to its events only [sees them](Self::show_onlookers).
     pub(crate) fn add_native<F, Fut, R>(
         &self,
         name: &str,
         patterns: &[Pattern],
-        answers_alone: bool,
+        own: Option<Duration>,
         handler: F,
     ) -> u64
     where
@@ -503,9 +503,9 @@ impl Router {
             number,
             priority: 0,
             order: number,
-            timeout: None,
+            timeout: own,
             blocking: false,
-            answers_alone,
+            answers_alone: own.is_some(),
             cancel: Arc::default(),
             gate: None,
             keeper: None,

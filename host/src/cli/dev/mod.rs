@@ -24,6 +24,7 @@ mod sources;
 
 pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
     let mut config = common.configuration()?;
+    let held = common.held(&config);
     let socket = common.socket_path(&config);
     run::claim(&socket)?;
     let workspaces = discover(&args.paths)?;
@@ -52,7 +53,7 @@ pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
         .name("ksi-dev".into())
         .spawn(move || workshop.follow())
         .map_err(Failure::host("cannot start the thread that rebuilds"))?;
-    let ended = run::serve(config, &socket);
+    let ended = run::serve(config, held, &socket);
     cargo.stop();
     ended
 }

@@ -113,7 +113,7 @@ async fn whoever_emits_from_outside_is_answered_although_the_call_does_not_retur
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     let pattern = Pattern::parse("a:b").unwrap();
-    router.add_native("held", &[pattern], false, move |_| {
+    router.add_native("held", &[pattern], None, move |_| {
         // Ends with the other end, which is after the answer.
         let _ = held.lock().unwrap().recv();
         std::future::ready(Ok::<_, Failure>("late"))
@@ -130,7 +130,7 @@ async fn whoever_emits_from_outside_is_answered_although_the_call_does_not_retur
 async fn sent_events_are_refused_when_those_that_wait_are_too_large_and_taken_again_afterwards() {
     let (router, never) = (router(100), Arc::new(tokio::sync::Semaphore::new(0)));
     let waiting = never.clone();
-    router.add_native("waits", &[Pattern::parse("a:b").unwrap()], false, move |_| {
+    router.add_native("waits", &[Pattern::parse("a:b").unwrap()], None, move |_| {
         let waiting = waiting.clone();
         async move {
             let _ = waiting.acquire().await;

@@ -1,0 +1,153 @@
+//! What differs between two configurations, by key: what a host that runs can take over, and what a restart is for.
+//!
+//! Everything is taken apart without `..`, so that a new key cannot be forgotten here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Config, Metrics, Recovery, Reload, StateFiles};
+
+/// The keys whose values differ, as `limits.connections` or `plugin.hello`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// Plugins whose own tables differ, by name.
+    pub(crate) plugins: Vec<String>,
+    /// What holds from the next replacement on.
+    pub(crate) at_once: Vec<String>,
+    /// What the host was built with.
+    pub(crate) at_restart: Vec<String>,
+}
+
+impl Changes {
+    pub(crate) fn between(old: &Config, new: &Config) -> Self {
+        let mut changes = Changes::default();
+        let Config {
+            plugin_dirs,
+            socket,
+            timeouts,
+            limits,
+            reload,
+            state,
+            recovery,
+            metrics,
+            plugins,
+        } = new;
+        changes.restart("host.plugin_dirs", *plugin_dirs != old.plugin_dirs);
+        changes.restart("host.socket", *socket != old.socket);
+        for ((key, new), (_, old)) in timeouts.all().into_iter().zip(old.timeouts.all()) {
+            let key = format!("timeouts.{key}");
+            match key.as_str() {
+                // Of the policy of every plugin, as `reload` is.
+                "timeouts.drain" | "timeouts.hold" => changes.now(&key, new != old),
+                _ => changes.restart(&key, new != old),
+            }
+        }
+        for ((key, new, _), (_, old, _)) in limits.all().into_iter().zip(old.limits.all()) {
+            changes.restart(&format!("limits.{key}"), new != old);
+        }
+        changes.of_reload(&old.reload, reload);
+        let StateFiles { persist, dir, interval } = state;
+        changes.restart("state.persist", *persist != old.state.persist);
+        changes.restart("state.dir", *dir != old.state.dir);
+        changes.restart("state.interval", *interval != old.state.interval);
+        let Recovery { first, longest, attempts, after_rollback, dir } = recovery;
+        changes.restart("recovery.first", *first != old.recovery.first);
+        changes.restart("recovery.longest", *longest != old.recovery.longest);
+        changes.restart("recovery.attempts", *attempts != old.recovery.attempts);
+        changes.restart("recovery.after_rollback", *after_rollback != old.recovery.after_rollback);
+        changes.restart("recovery.dir", *dir != old.recovery.dir);
+        let Metrics { interval } = metrics;
+        changes.restart("metrics.interval", *interval != old.metrics.interval);
+        changes.plugins = differing(&old.plugins, plugins);
+        changes
+    }
+
+    fn of_reload(&mut self, old: &Reload, new: &Reload) {
+        let Reload { after_drain, probation, margin, min_calls, trial, kept_versions, plugins } =
+            new;
+        self.now("reload.after_drain", *after_drain != old.after_drain);
+        self.now("reload.probation", *probation != old.probation);
+        self.now("reload.margin", *margin != old.margin);
+        self.now("reload.min_calls", *min_calls != old.min_calls);
+        self.now("reload.trial", *trial != old.trial);
+        self.restart("reload.kept_versions", *kept_versions != old.kept_versions);
+        for plugin in differing(&old.plugins, plugins) {
+            self.now(&format!("reload.plugins.{plugin}"), true);
+        }
+    }
+
+    fn now(&mut self, key: &str, differs: bool) {
+        self.at_once.extend(differs.then(|| key.to_owned()));
+    }
+
+    fn restart(&mut self, key: &str, differs: bool) {
+        self.at_restart.extend(differs.then(|| key.to_owned()));
+    }
+}
+
+/// Keys that have different values in two maps, or are in one of them alone.
+fn differing<T: PartialEq>(old: &BTreeMap<String, T>, new: &BTreeMap<String, T>) -> Vec<String> {
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn changes(old: &str, new: &str) -> Changes {
+        let read = |text: &str| Config::from_toml(text, "/".as_ref()).unwrap();
+        Changes::between(&read(old), &read(new))
+    }
+
+    #[test]
+    fn every_key_that_differs_is_named_with_when_it_counts() {
+        let old = "[plugin.same]\na = 1\n[plugin.gone]\n[plugin.other]\na = 1";
+        let new = "
+            [host]
+            socket = 's'
+            [timeouts]
+            handler = '1s'
+            hold = '1s'
+            [limits]
+            connections = 7
+            workers = 3
+            [reload]
+            margin = 0.5
+            kept_versions = 1
+            [reload.plugins.slow]
+            drain = '1m'
+            [state]
+            interval = '1m'
+            [recovery]
+            attempts = 1
+            [metrics]
+            interval = '1m'
+            [plugin.same]
+            a = 1
+            [plugin.other]
+            a = 2
+            [plugin.new]
+        ";
+        let changes = changes(old, new);
+        assert_eq!(changes.plugins, ["gone", "new", "other"]);
+        assert_eq!(changes.at_once, ["timeouts.hold", "reload.margin", "reload.plugins.slow"]);
+        let restart = [
+            "host.socket",
+            "timeouts.handler",
+            "limits.connections",
+            "limits.workers",
+            "reload.kept_versions",
+            "state.interval",
+            "recovery.attempts",
+            "metrics.interval",
+        ];
+        assert_eq!(changes.at_restart, restart);
+    }
+
+    #[test]
+    fn of_the_same_configuration_nothing_is_named() {
+        let text = "[limits]\nworkers = 2\n[plugin.a]\nx = [1, 2]";
+        assert_eq!(changes(text, text), Changes::default());
+    }
+}

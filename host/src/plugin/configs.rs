@@ -1,0 +1,36 @@
+//! The configuration of each plugin, encoded, as its next instance gets it.
+//!
+//! An instance that is made again for a generation gets what that generation began with, which is in its `Facts`.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// The encoded configuration of one plugin.
+pub(crate) type PluginConfig = Arc<[u8]>;
+
+pub(crate) struct Configs(Mutex<HashMap<String, PluginConfig>>);
+
+impl Configs {
+    pub(crate) fn new(configs: HashMap<String, PluginConfig>) -> Self {
+        Configs(Mutex::new(configs))
+    }
+
+    /// What the next instance of a plugin gets.
+    pub(crate) fn of(&self, plugin: &str) -> PluginConfig {
+        self.lock().get(plugin).cloned().unwrap_or_else(|| PluginConfig::from(*b"{}"))
+    }
+
+    /// Changes that; what it was before.
+    pub(super) fn set(&self, plugin: &str, config: Option<PluginConfig>) -> Option<PluginConfig> {
+        match config {
+            Some(config) => self.lock().insert(plugin.to_owned(), config),
+            None => self.lock().remove(plugin),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, PluginConfig>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

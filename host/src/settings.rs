@@ -1,0 +1,318 @@
+//! The configuration as it is in effect, and reading it anew while the host runs.
+//!
+//! What a plugin is given, and how plugins are replaced, changes at once: plugins whose own tables differ are reloaded one
+//! after the other, everything else holds from the next replacement on. What the host was built with (folders, limits,
+//! most timeouts) needs a restart, and is named. Nothing of a file that is not valid is taken.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use thiserror::Error;
+use tokio::sync;
+
+use crate::{
+    causes::with_causes,
+    config::{AfterDrain, Changes, Config, ConfigError, Reload, ReloadPolicy},
+    host::Host,
+    plugin::{
+        configs::PluginConfig,
+        configured::Configured,
+        deploy_error::DeployError,
+        policy::{Policies, Policy},
+        supervisor::Deployed,
+    },
+};
+
+/// What became of a configuration that was read anew.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConfigReloaded {
+    /// The file.
+    pub file: PathBuf,
+    /// Keys whose new values hold from now on, as in `reload.margin`.
+    pub applied: Vec<String>,
+    /// Keys whose new values need a restart of the host, as in `limits.connections`.
+    pub needs_restart: Vec<String>,
+    /// The plugins whose own configuration has changed.
+    pub plugins: Vec<Reconfigured>,
+}
+
+/// A plugin whose configuration has changed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Reconfigured {
+    /// The plugin.
+    pub plugin: String,
+    /// What became of it.
+    pub outcome: ReconfiguredOutcome,
+}
+
+/// What became of a plugin whose configuration has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReconfiguredOutcome {
+    /// It goes on with the new one, in this generation.
+    Reloaded {
+        /// The generation.
+        generation: u64,
+    },
+    /// It is not live, and gets the new one when it is loaded.
+    NotLive {
+        /// Why it could not be, if that was tried.
+        reason: Option<String>,
+    },
+    /// It goes on with the configuration before.
+    Refused {
+        /// Why it could not be reloaded with the new one.
+        reason: String,
+    },
+}
+
+/// Why a configuration was not read anew.
+#[derive(Debug, Error)]
+pub enum ReloadConfigError {
+    /// The host was started without one.
+    #[error(
+        "this host was started without a configuration file, so there is none to read again: start it with --config FILE \
+         (KSI_CONFIG), or HostBuilder::config_file"
+    )]
+    NoFile,
+    /// It cannot be read, or is not valid. Nothing of it was taken.
+    #[error("nothing has changed: {0}")]
+    Config(#[from] ConfigError),
+    /// The host is stopping.
+    #[error("the host is stopping")]
+    Stopping,
+}
+
+/// What a plugin is reloaded with.
+pub(crate) enum Reread {
+    /// What it had: there is no file, or it says the same.
+    AsBefore,
+    /// It was to be reloaded with what the file says of it now.
+    Changed,
+    /// What it had: the file is not valid.
+    Invalid(ConfigError),
+}
+
+/// See the [module](self).
+pub(crate) struct Settings {
+    file: Option<PathBuf>,
+    known: Mutex<Arc<Known>>,
+    /// Held while a file is read and applied.
+    turn: sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Known {
+    /// What the file held, as far as it was taken. The command line may have said otherwise in places.
+    held: Config,
+    in_effect: Config,
+}
+
+impl Settings {
+    /// For a host that starts with `config`, which was made of what the file held.
+    pub(crate) fn new(config: &Config, file: Option<(PathBuf, Config)>) -> Arc<Self> {
+        let (file, held) = file.unzip();
+        // The current folder may change.
+        let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
+        let held = held.unwrap_or_else(|| config.clone());
+        let known = Mutex::new(Arc::new(Known { held, in_effect: config.clone() }));
+        Arc::new(Settings { file, known, turn: sync::Mutex::default() })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Arc<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The configuration as it is in effect.
+    pub(crate) fn in_effect(&self) -> Config {
+        self.known().in_effect.clone()
+    }
+
+    /// The policy of each plugin, as it is in effect when it is asked for.
+    pub(crate) fn policies(self: &Arc<Self>) -> Policies {
+        let settings = self.clone();
+        Arc::new(move |plugin: &str| {
+            let known = settings.known().clone();
+            policy(known.in_effect.reload_policy(plugin))
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        let mut known = self.known();
+        change(Arc::make_mut(&mut known));
+    }
+
+    fn take_plugin(&self, plugin: &str, new: &Config) {
+        self.change(|known| {
+            for config in [&mut known.held, &mut known.in_effect] {
+                match new.plugins.get(plugin) {
+                    Some(own) => config.plugins.insert(plugin.to_owned(), own.clone()),
+                    None => config.plugins.remove(plugin),
+                };
+            }
+        });
+    }
+}
+
+impl Host {
+    /// Reads the configuration file anew, gives plugins their own tables of it by reloading those that have another one
+    /// than before, and applies what else can be while the host runs.
+    ///
+    /// # Errors
+    /// There is no file, or it is not valid; then nothing has changed. That a plugin does not take its new configuration is
+    /// no error: see [`ConfigReloaded::plugins`].
+    pub async fn reload_config(&self) -> Result<ConfigReloaded, ReloadConfigError> {
+        // Whoever asks may go away, and what is half applied must not be left by that.
+        let host = self.clone();
+        let reloading = async move { host.take_config().await };
+        let reloaded = self.inner().supervisor.thread.runtime().spawn(reloading).await;
+        reloaded.unwrap_or(Err(ReloadConfigError::Stopping))
+    }
+
+    async fn take_config(&self) -> Result<ConfigReloaded, ReloadConfigError> {
+        let settings = &self.inner().settings;
+        let _turn = settings.turn.lock().await;
+        let file = settings.file.clone().ok_or(ReloadConfigError::NoFile)?;
+        let new = read(file.clone()).await.inspect_err(|error| {
+            tracing::error!("the configuration stays as it is: {}", with_causes(error));
+        })?;
+        let changes = Changes::between(&settings.known().held, &new);
+        settings.change(|known| {
+            let Known { held, in_effect } = known;
+            for config in [&mut *held, in_effect] {
+                let kept_versions = config.reload.kept_versions;
+                config.reload = Reload { kept_versions, ..new.reload.clone() };
+                (config.timeouts.drain, config.timeouts.hold) =
+                    (new.timeouts.drain, new.timeouts.hold);
+            }
+        });
+        let mut reloaded = ConfigReloaded {
+            file,
+            applied: changes.at_once,
+            needs_restart: changes.at_restart,
+            plugins: Vec::new(),
+        };
+        for plugin in changes.plugins {
+            let outcome = self.configure(&plugin, &new).await.into();
+            reloaded.plugins.push(Reconfigured { plugin, outcome });
+        }
+        reloaded.log();
+        Ok(reloaded)
+    }
+
+    /// Reloads a plugin, with what the configuration file says of it now.
+    pub(crate) async fn reload_with_its_config(
+        &self,
+        plugin: &str,
+    ) -> (Reread, Result<Deployed, DeployError>) {
+        let settings = &self.inner().settings;
+        let _turn = settings.turn.lock().await;
+        let reload = || self.inner().supervisor.reload(plugin);
+        let Some(file) = settings.file.clone() else { return (Reread::AsBefore, reload().await) };
+        let new = match read(file).await {
+            Ok(new) => new,
+            Err(error) => return (Reread::Invalid(error), reload().await),
+        };
+        if settings.known().held.plugins.get(plugin) == new.plugins.get(plugin) {
+            return (Reread::AsBefore, reload().await);
+        }
+        let deployed = match self.configure(plugin, &new).await {
+            Configured::Live(deployed) => Ok(deployed),
+            Configured::Refused(error) | Configured::NotLive(Some(error)) => Err(error),
+            // As for every plugin that is not live, its file is loaded.
+            Configured::NotLive(None) => reload().await,
+        };
+        (Reread::Changed, deployed)
+    }
+
+    /// Gives a plugin what a configuration says of it.
+    async fn configure(&self, plugin: &str, new: &Config) -> Configured {
+        let own = new.plugins.get(plugin).map(encoded);
+        let configured = self.inner().supervisor.configure(plugin, own).await;
+        if !matches!(configured, Configured::Refused(_)) {
+            self.inner().settings.take_plugin(plugin, new);
+        }
+        configured
+    }
+}
+
+impl ConfigReloaded {
+    fn log(&self) {
+        let ConfigReloaded { file, applied, needs_restart, plugins } = self;
+        let file = file.display();
+        if applied.is_empty() && needs_restart.is_empty() && plugins.is_empty() {
+            tracing::info!("the configuration {file} was read again; nothing in it has changed");
+            return;
+        }
+        tracing::info!("the configuration {file} was read again");
+        if !applied.is_empty() {
+            tracing::info!("from now on: {}", applied.join(", "));
+        }
+        for Reconfigured { plugin, outcome } in plugins {
+            match outcome {
+                ReconfiguredOutcome::Reloaded { generation } => {
+                    tracing::info!(plugin, generation, "it has its new configuration");
+                }
+                ReconfiguredOutcome::NotLive { reason: None } => {
+                    tracing::info!(
+                        plugin,
+                        "it is not live; it gets its new configuration when it is loaded"
+                    );
+                }
+                ReconfiguredOutcome::NotLive { reason: Some(reason) } => {
+                    tracing::warn!(plugin, "its new configuration did not help: {reason}");
+                }
+                ReconfiguredOutcome::Refused { reason } => {
+                    tracing::warn!(plugin, "it goes on with the configuration before: {reason}");
+                }
+            }
+        }
+        if !needs_restart.is_empty() {
+            let keys = needs_restart.join(", ");
+            tracing::warn!(
+                "changed in the configuration, and in effect after a restart of the host alone: {keys}"
+            );
+        }
+    }
+}
+
+impl From<Configured> for ReconfiguredOutcome {
+    fn from(configured: Configured) -> Self {
+        let reason = |error: DeployError| with_causes(&error).to_string();
+        match configured {
+            Configured::Live(Deployed { generation, .. }) => Self::Reloaded { generation },
+            Configured::NotLive(error) => Self::NotLive { reason: error.map(reason) },
+            Configured::Refused(error) => Self::Refused { reason: reason(error) },
+        }
+    }
+}
+
+/// The configurations of all plugins, as they are handed to them.
+pub(crate) fn encoded_all(config: &Config) -> HashMap<String, PluginConfig> {
+    config.plugins.iter().map(|(plugin, own)| (plugin.clone(), encoded(own))).collect()
+}
+
+fn encoded(own: &serde_json::Value) -> PluginConfig {
+    own.to_string().into_bytes().into()
+}
+
+/// Reads it where a file that gives nothing, as a pipe, holds up nobody.
+async fn read(file: PathBuf) -> Result<Config, ConfigError> {
+    let path = file.clone();
+    let reading = tokio::task::spawn_blocking(move || Config::from_file(&path));
+    reading.await.unwrap_or_else(|error| {
+        Err(ConfigError::Read { path: file, source: std::io::Error::other(error) })
+    })
+}
+
+fn policy(policy: ReloadPolicy) -> Policy {
+    let ReloadPolicy { drain, hold, after_drain, probation, margin, min_calls, exclusive, trial } =
+        policy;
+    let keep_calls = after_drain == AfterDrain::Keep;
+    Policy { drain, hold, keep_calls, probation, margin, min_calls, exclusive, trial }
+}

@@ -1,0 +1,146 @@
+//! A configuration that changes while the host runs: what takes it, and what says that it does not.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::kit::{Library, TestHost, error_of, until};
+
+/// Writes the configuration file of a host anew.
+fn configure(host: &TestHost, toml: &str) {
+    fs::write(host.dir().join("ksi.toml"), toml).unwrap();
+}
+
+fn label(host: &TestHost) -> String {
+    let answer = host.client().emit("chaos:version", json!({}));
+    answer["label"].as_str().expect("a label").to_owned()
+}
+
+fn labelled() -> TestHost {
+    TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[plugin.chaos]\nlabel = 'before'")
+        .start()
+}
+
+#[test]
+fn a_plugin_that_is_reloaded_gets_its_configuration_as_the_file_has_it_now() {
+    let host = labelled();
+    assert_eq!(label(&host), "before");
+    configure(&host, "[plugin.chaos]\nlabel = 'after'");
+    let said = host.ksi(&["reload", "chaos"]).ok();
+    assert_eq!(said, "reloaded chaos 0.1.0, generation 2, with its changed configuration\n");
+    assert_eq!(label(&host), "after");
+    let said = host.ksi(&["reload", "chaos"]).ok();
+    assert_eq!(said, "reloaded chaos 0.1.0, generation 3\n");
+}
+
+#[test]
+fn a_reload_says_why_it_did_not_take_the_changed_configuration() {
+    let host = labelled();
+    configure(&host, "[plugin.chaos]\nlabel = ");
+    let said = host.ksi(&["reload", "chaos"]).ok();
+    assert!(
+        said.starts_with(
+            "reloaded chaos 0.1.0, generation 2, with the configuration as it was before: "
+        ),
+        "{said}"
+    );
+    assert!(said.contains("ksi.toml"), "{said}");
+    assert_eq!(label(&host), "before");
+}
+
+#[test]
+fn a_configuration_that_a_plugin_does_not_start_with_changes_nothing() {
+    let host = labelled();
+    let bad = "[plugin.chaos]\nlabel = 'bad'\ninit = 'fail'";
+    configure(&host, bad);
+    let refused = host.ksi(&["reload", "chaos"]).fails(1);
+    assert!(refused.contains("init fails on purpose"), "{refused}");
+    let refused = host.ksi(&["config", "reload"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stdout.contains("chaos goes on with the configuration before: "),
+        "{refused:?}"
+    );
+    assert_eq!(label(&host), "before");
+    // A new version is not to fail for what the old one was not given.
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    let version = || host.client().emit("chaos:version", json!({}))["version"].clone();
+    until("the new version is live", version, |version| *version == "chaos-version-0002");
+    assert_eq!(label(&host), "before");
+}
+
+#[test]
+fn an_exclusive_plugin_that_its_new_configuration_fails_is_made_again_with_the_old_one() {
+    let exclusive = "[reload.plugins.chaos]\nexclusive = true\n[plugin.chaos]\n";
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config(&format!("{exclusive}label = 'before'"))
+        .start();
+    configure(&host, &format!("{exclusive}label = 'bad'\ninit = 'fail'"));
+    let refused = host.ksi(&["reload", "chaos"]).fails(1);
+    assert!(refused.contains("was made again"), "{refused}");
+    assert_eq!(label(&host), "before");
+}
+
+#[test]
+fn config_reload_reloads_the_plugins_that_have_changed_and_names_what_needs_a_restart() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("other.so", &Library::chaos().named("chao1"))
+        .config("[plugin.chaos]\nlabel = 'before'\n[plugin.chao1]\nlabel = 'same'")
+        .start();
+    let changed = "[plugin.chaos]\nlabel = 'after'\n[plugin.chao1]\nlabel = 'same'\n[plugin.absent]\n\
+                   [reload]\nmargin = 0.5\n[limits]\nconnections = 7";
+    configure(&host, changed);
+    let said = host.ksi(&["config", "reload"]).ok();
+    let lines: Vec<&str> = said.lines().skip(1).collect();
+    let expected = [
+        "from now on: reload.margin",
+        "absent is not live; it gets its changed configuration when it is loaded",
+        "reloaded chaos, generation 2, with its changed configuration",
+        "after a restart of the host alone: limits.connections",
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!(host.module("chaos")["generation"], 2);
+    assert_eq!(host.module("chao1")["generation"], 1);
+    // What needs a restart still does; the rest is done.
+    let said = host.ksi(&["config", "reload"]).ok();
+    assert_eq!(said.lines().skip(1).collect::<Vec<_>>(), [expected[3]]);
+}
+
+#[test]
+fn a_plugin_that_failed_for_its_configuration_is_tried_again_when_that_changes() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[recovery]\nattempts = 0\n[plugin.chaos]\ninit = 'fail'")
+        .start();
+    assert!(host.until_refused("chaos.so").contains("init fails on purpose"));
+    configure(&host, "[recovery]\nattempts = 0\n[plugin.chaos]\nlabel = 'well'");
+    host.ksi(&["config", "reload"]).ok();
+    assert_eq!(label(&host), "well");
+}
+
+#[test]
+fn a_configuration_that_is_not_valid_is_refused_whole() {
+    let host = labelled();
+    configure(&host, "[plugin.chaos]\nlabel = 'after'\n[limits]\nconections = 7");
+    let reply = host.client().reply("config:reload", json!({}));
+    let error = error_of(&reply);
+    assert!(error.starts_with("nothing has changed: "), "{error}");
+    assert!(error.contains("conections") && error.contains("did you mean"), "{error}");
+    assert_eq!(label(&host), "before");
+    assert_eq!(host.module("chaos")["generation"], 1);
+}
+
+#[test]
+fn what_the_operator_asks_of_the_host_is_not_cut_off_by_the_timeout_of_handlers() {
+    let host = TestHost::builder()
+        .config("[timeouts]\nhandler = '100ms'\n[plugin.chaos]\ninit = 'sleep'\ninit_millis = 700")
+        .start();
+    let file = host.dir().join("chaos.so");
+    fs::write(&file, &Library::chaos().0).unwrap();
+    let reply = host.client().reply("module:load", json!({"path": file}));
+    assert_eq!(reply["data"]["status"], "loaded", "{reply:#}");
+}
