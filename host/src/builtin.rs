@@ -63,11 +63,20 @@ where
     handle_within(SOON, host, described, handler);
 }
 
-/// Registers one: what it is for the catalogue, and what it does. It alone answers its event: a plugin that subscribes to
-/// it, or to everything, must not stand between an operator and the host.
 fn handle_within<F, Fut, P>(timeout: Duration, host: &Host, described: Described, handler: F)
 where
     F: Fn(Host, P) -> Fut + Send + Sync + Clone + 'static,
+    Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
+    P: DeserializeOwned + Send + 'static,
+{
+    handle_event(timeout, host, described, move |host, _, payload| handler(host, payload));
+}
+
+/// Registers one: what it is for the catalogue, and what it does. It alone answers its event: a plugin that subscribes to
+/// it, or to everything, must not stand between an operator and the host.
+fn handle_event<F, Fut, P>(timeout: Duration, host: &Host, described: Described, handler: F)
+where
+    F: Fn(Host, &Event, P) -> Fut + Send + Sync + Clone + 'static,
     Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
     P: DeserializeOwned + Send + 'static,
 {
@@ -95,7 +104,7 @@ where
                     .payload()
                     .decode()
                     .map_err(|error| Failure::new("invalid_payload", error))?;
-                handler(host, payload).await
+                handler(host, &event, payload).await
             }
         },
     );

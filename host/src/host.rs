@@ -18,10 +18,7 @@ use ksi_plugin_api::{NameError, Pattern};
 use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, watch as watch_channel},
-};
+use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
     builtin,
@@ -62,6 +59,7 @@ use crate::{
     },
     settings::{Settings, encoded_all},
     socket::{self, ClaimedSocket, ControlSocket, SocketError, SocketLimits},
+    stopping::{Inside, Refused, StopHandle, StopStage, drain::drained},
 };
 use ksi_plugin_api::abi::Counted;
 
@@ -94,6 +92,8 @@ pub struct Host(Arc<Inner>);
 pub(crate) struct Emission {
     report: Pin<Box<dyn Future<Output = Report> + Send>>,
     progress: Option<Arc<Progress>>,
+    /// Until its report is there, a host that stops waits for it.
+    _inside: Option<Inside>,
 }
 
 impl Future for Emission {
@@ -114,7 +114,7 @@ pub(crate) struct Inner {
     /// Events that somebody answers without a handler: the control socket.
     pub(crate) described: Mutex<Vec<builtin::Described>>,
     pub(crate) clients: Arc<Clients>,
-    stop: watch_channel::Sender<bool>,
+    pub(crate) stop: StopHandle,
     shut_down: AtomicBool,
 }
 
@@ -162,6 +162,7 @@ pub struct HostBuilder {
     config: Config,
     file: Option<(PathBuf, Config)>,
     probe: Option<PathBuf>,
+    stop: StopHandle,
 }
 
 impl HostBuilder {
@@ -191,13 +192,22 @@ impl HostBuilder {
         self
     }
 
+    /// Has this handle ask the host to stop, from before it is started.
+    pub fn stopped_by(mut self, stop: &StopHandle) -> Self {
+        self.stop = stop.clone();
+        self
+    }
+
     /// Starts the host on the tokio runtime around it, and loads what is in its folders. A plugin that does not load is
     /// no error of the host: see `module:list` and the log.
+    ///
+    /// A host that is asked to stop meanwhile comes back at once, with what is live by then, to be
+    /// [shut down](Host::shutdown).
     ///
     /// # Errors
     /// The configuration is wrong, or the system does not give what a host needs.
     pub async fn start(self) -> Result<Host, StartError> {
-        let HostBuilder { config, file, probe } = self;
+        let HostBuilder { config, file, probe, stop } = self;
         config.check()?;
         let runtime = Handle::try_current()?;
         let started = Instant::now();
@@ -265,6 +275,7 @@ impl HostBuilder {
                 after_rollback: config.recovery.after_rollback,
             },
             kept_versions: config.reload.kept_versions,
+            stop: stop.clone(),
         }));
         let folders = {
             let _there = supervisor.thread.runtime().enter();
@@ -279,7 +290,7 @@ impl HostBuilder {
             started,
             described: Mutex::default(),
             clients: Arc::default(),
-            stop: watch_channel::Sender::new(false),
+            stop,
             shut_down: AtomicBool::new(false),
         };
         let host = Host(Arc::new(inner));
@@ -291,7 +302,9 @@ impl HostBuilder {
         host.follow(folders, changes).await;
         host.0.supervisor.keep_state_every(host.0.config.state.interval);
         host.warn_of_strange_tables();
-        host.announce("system:ready").await;
+        if !host.0.stop.is_requested() {
+            host.announce("system:ready").await;
+        }
         Ok(host)
     }
 }
@@ -539,40 +552,59 @@ impl Host {
         control
     }
 
-    /// Waits until somebody asks the host to stop, by `system:shutdown_request` or [`request_stop`](Self::request_stop).
+    /// Waits until somebody asks the host to stop, by `system:shutdown_request`, [`request_stop`](Self::request_stop) or
+    /// its [handle](HostBuilder::stopped_by).
     pub async fn wait_stopped(&self) {
-        // The sender lives as long as this host, so there is no other end.
-        let _ = self.0.stop.subscribe().wait_for(|stop| *stop).await;
+        self.0.stop.requested().await;
     }
 
-    /// Asks whoever waits in [`wait_stopped`](Self::wait_stopped) to shut the host down.
+    /// Asks whoever waits in [`wait_stopped`](Self::wait_stopped) to shut the host down. From here on the events of clients
+    /// of the control socket are refused, save the host's own, and no plugin is loaded or replaced any more. A further
+    /// request has the host go on to the next stage of its end, whatever that waits for.
     pub fn request_stop(&self) {
-        self.0.stop.send_replace(true);
+        self.0.stop.request();
     }
 
-    /// Tells everybody by `system:shutdown`, then lets every plugin go, the last started first. Takes at most the drain
-    /// and the shutdown timeout of the configuration together, and a little.
+    /// How far the host has come with its end.
+    pub fn stop_stage(&self) -> StopStage {
+        self.0.stop.stage()
+    }
+
+    /// Tells everybody by `system:shutdown`, lets what is inside end, with all plugins there to answer each other, and then
+    /// lets every plugin go, the last started first. Takes at most the drain and the shutdown timeout of the configuration
+    /// together, and a little; less if it is asked [once more](Self::request_stop) to stop.
     pub async fn shutdown(&self) {
         if self.0.shut_down.swap(true, Ordering::AcqRel) {
             return;
         }
-        let timeouts = self.0.settings.in_effect().timeouts;
-        let limit = timeouts.drain + timeouts.shutdown + Duration::from_secs(3);
-        if tokio::time::timeout(timeouts.shutdown, self.announce("system:shutdown")).await.is_err()
-        {
+        let Inner { stop, router, supervisor, settings, .. } = &*self.0;
+        let timeouts = settings.in_effect().timeouts;
+        stop.reach(StopStage::Draining);
+        supervisor.begin_to_stop();
+        let until = Instant::now() + timeouts.drain;
+        let told = tokio::select! {
+            biased;
+            told = tokio::time::timeout(timeouts.shutdown, self.announce("system:shutdown")) => told.is_ok(),
+            () = stop.reached(StopStage::Unloading) => false,
+        };
+        if !told {
             tracing::warn!("not every listener of system:shutdown ended in time");
         }
-        self.0.supervisor.stop(timeouts.drain, limit).await;
+        drained(stop, router, supervisor, until.into()).await;
+        // Whoever asked for the next stage already does not wait for calls.
+        let until = if stop.stage() > StopStage::Draining { Instant::now() } else { until };
+        stop.reach(StopStage::Unloading);
+        let rest = until.saturating_duration_since(Instant::now());
+        supervisor.stop(until, rest + timeouts.shutdown + Duration::from_secs(3)).await;
         // After this, the supervisor is this host's alone, and so are its private copies.
-        self.0.supervisor.quarantine.forget_suspects();
-        if let Some(Err(error)) = self.0.supervisor.forget_notes() {
+        supervisor.quarantine.forget_suspects();
+        if let Some(Err(error)) = supervisor.forget_notes() {
             tracing::warn!("the crash journal is not emptied: {error}");
         }
-        let ended = self.0.supervisor.thread.end();
+        let ended = supervisor.thread.end();
         if tokio::time::timeout(Duration::from_secs(2), ended).await.is_err() {
             tracing::warn!("the supervisor's thread does not end");
         }
-        self.request_stop();
     }
 
     /// The plugins whose state is not on the disk as it is, and why; none where all is well, or where no state is kept. After
@@ -621,7 +653,18 @@ impl Host {
 
     /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before it has ended. What has
     /// ended by then is known if it is `followed`, which costs something.
+    ///
+    /// It comes from outside: a host that is stopping refuses it, unless it is one of its own.
     pub(crate) fn emission(&self, event: NewEvent, followed: bool) -> Emission {
+        let inside = match self.0.stop.enter() {
+            Ok(inside) => Some(inside),
+            Err(Refused) if self.answers_itself(&event.name) => None,
+            Err(Refused) => {
+                let refused = Report::not_let_in(Refused::CODE, Refused::MESSAGE);
+                let report = Box::pin(std::future::ready(refused));
+                return Emission { report, progress: None, _inside: None };
+            }
+        };
         let (router, progress) = (self.0.router.clone(), followed.then(Arc::<Progress>::default));
         let seen = progress.clone();
         let report = Box::pin(async move {
@@ -630,7 +673,12 @@ impl Host {
                 None => router.emit(event, None).await,
             }
         });
-        Emission { report, progress }
+        Emission { report, progress, _inside: inside }
+    }
+
+    /// Whether an event is one that the host itself answers.
+    fn answers_itself(&self, event: &str) -> bool {
+        self.0.router.table().targets(event).iter().any(|target| target.answers_alone)
     }
 
     /// Has an emission polled by a task of its own, as `polled` does; what that gives, or `instead` of it once a handler

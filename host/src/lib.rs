@@ -25,6 +25,7 @@ mod settings;
 mod shared_value;
 mod socket;
 mod socket_path;
+mod stopping;
 
 pub use causes::with_causes;
 pub(crate) use clients::{ClientEntry, Ended, Peer};
@@ -60,6 +61,7 @@ pub use router::{
 pub use settings::{ConfigReloaded, Reconfigured, ReconfiguredOutcome, ReloadConfigError};
 pub use socket::{ClaimedSocket, ControlSocket, SocketError, SocketLimits};
 pub use socket_path::{Environment, SocketPath, SocketPathError};
+pub use stopping::{StopHandle, StopStage};
 
 /// Reads what a plugin file is from its bytes. Nothing of it is loaded or run. A file of more than 256 MiB, the default of
 /// [`Limits::plugin_bytes`], is not read, and neither is what is no regular file.

@@ -5,7 +5,7 @@
 //! ([`prepare`] puts these together, [`probed`] remembers what was found, [`aside`] has them give way to events); [`load`] opens it here, on a thread that stays ([`library_thread`]), and [`generation`] is what it becomes ([`activate`]);
 //! [`hand_over`] brings it the state of the live one ([`state`]); [`transaction`] runs the whole and swaps, as the folders
 //! ([`follow`]) or people ([`supervisor`], on [`own_thread`]) ask for it; [`retire`] lets the old generation go ([`letting_go`]),
-//! once nothing needs its library any more ([`leftovers`]).
+//! once nothing needs its library any more ([`leftovers`]), and [`stop`] all of them when the host ends.
 //!
 //! What else may happen: [`rollback`] goes back to an earlier version, [`setback`] tries again what did not work,
 //! [`quarantine`] remembers over restarts what is not tried again,
@@ -60,6 +60,7 @@ mod signals;
 mod signals;
 pub(crate) mod state;
 pub(crate) mod state_by_hand;
+mod stop;
 pub(crate) mod supervisor;
 mod transaction;
 mod trial;

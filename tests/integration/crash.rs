@@ -218,14 +218,12 @@ fn a_suspect_that_a_host_did_not_find_at_work_when_it_died_is_none_any_more() {
 }
 
 #[test]
-fn a_host_that_is_told_to_stop_twice_suspects_nobody() {
+fn a_host_that_is_told_again_and_again_to_stop_suspects_nobody() {
     let host = two().start();
     let _client = at_work(&host);
-    host.process.signal(Signal::TERM);
-    until("it stops", || host.process.stderr(), |told| told.contains("a second signal ends"));
-    host.process.signal(Signal::TERM);
-    let (ran, setup) = host.died();
-    assert_eq!(ran.code, Some(130), "{ran:#?}");
+    let (ran, setup) = host.insisted();
+    // In order, or by one signal more than there are ways to stop.
+    assert!(matches!(ran.code, Some(0 | 130)), "{ran:#?}");
     let host = setup.start();
     host.until_live("chaos", 1);
     assert!(!host.process.stderr().contains("by chance"), "{}", host.process.stderr());

@@ -48,6 +48,7 @@ mod soak;
 mod standard_error;
 mod start_stop;
 mod state;
+mod stopping;
 mod surroundings;
 mod threads;
 mod trial;

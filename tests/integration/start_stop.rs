@@ -11,7 +11,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::kit::{Library, Running, TestHost, ksi, ksi_command, until};
+use crate::kit::{Library, Running, TestHost, ksi, ksi_command};
 
 #[test]
 fn the_ready_line_names_the_socket_and_the_folders() {
@@ -74,37 +74,6 @@ fn sigterm_and_ksi_stop_shut_the_plugins_down_in_reverse_order_and_exit_with_0()
             "its private copies are gone"
         );
     }
-}
-
-#[test]
-fn calls_in_flight_are_answered_before_the_host_ends() {
-    let mut host = TestHost::chaos();
-    let (mut caller, mut other) = (host.client(), host.client());
-    let waiting = caller.begin("gate:wait", json!("patient"));
-    until("it waits", || other.emit("gate:stats", json!({}))["waiting"].clone(), |n| *n == 1);
-    let mut watcher = host.client();
-    watcher.subscribe(&["system:shutdown"]);
-    host.process.signal(Signal::TERM);
-    watcher.push_of("system:shutdown");
-    other.send(&json!({"event": "gate:open", "data": {}}).to_string());
-    assert_eq!(caller.end(&waiting)["data"]["data"], "patient");
-    assert_eq!(host.process.ended().code, Some(0));
-}
-
-#[test]
-fn a_second_signal_ends_a_host_at_once_that_is_held_up_by_a_plugin() {
-    let mut host = TestHost::builder()
-        .plugin("chaos.so", &Library::chaos())
-        .config("[timeouts]\nshutdown = '10m'\ndrain = '10m'\n[plugin.chaos]\nshutdown = 'hang'")
-        .start();
-    host.process.signal(Signal::TERM);
-    until(
-        "it stops",
-        || host.process.stderr(),
-        |text| text.contains("a second signal ends at once"),
-    );
-    host.process.signal(Signal::TERM);
-    assert_eq!(host.process.ended().code, Some(130));
 }
 
 #[test]

@@ -1,15 +1,21 @@
 //! `system:*`: how the host is, what events it knows, and its end.
 
-use std::time::UNIX_EPOCH;
+use std::{future::Future, time::UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
+    SOON,
     catalog::{self, Described, Entry},
-    handle,
+    handle, handle_event,
 };
-use crate::{host::Host, router::native::Failure};
+use crate::{
+    event::Event,
+    host::Host,
+    router::native::Failure,
+    stopping::{StopStage, drain::Inside},
+};
 
 pub(super) fn register(host: &Host) {
     handle(
@@ -41,7 +47,7 @@ pub(super) fn register(host: &Host) {
     );
     handle(host, disconnect, disconnect_client);
     let stop = Described::new("system:shutdown_request", "Asks the host to stop in order.");
-    handle(host, stop, shutdown_request);
+    handle_event(SOON, host, stop, shutdown_request);
 }
 
 #[derive(Deserialize)]
@@ -57,8 +63,14 @@ async fn health(host: Host, _: Nothing) -> Result<Value, Failure> {
     });
     let (plugins, unkept) = (live.len(), unkept.collect::<Vec<_>>());
     let budget = host.budget();
-    Ok(json!({
-        "status": if unkept.is_empty() { "healthy" } else { "degraded" },
+    let stage = inner.stop.stage();
+    let status = match stage {
+        StopStage::Running if unkept.is_empty() => "healthy",
+        StopStage::Running => "degraded",
+        _ => "stopping",
+    };
+    let mut health = json!({
+        "status": status,
         "state_not_kept": unkept,
         "version": env!("CARGO_PKG_VERSION"),
         "uptime": inner.started.elapsed().as_secs_f64(),
@@ -72,7 +84,13 @@ async fn health(host: Host, _: Nothing) -> Result<Value, Failure> {
             "limit": budget.limit(),
             "given_up": budget.given_up(),
         },
-    }))
+    });
+    if let Some(since) = inner.stop.since() {
+        let waits_for = Inside::now(&inner.stop, &inner.router, &inner.supervisor);
+        let seconds = since.elapsed().as_secs_f64();
+        health["stopping"] = json!({ "stage": stage, "seconds": seconds, "waits_for": waits_for });
+    }
+    Ok(health)
 }
 
 #[derive(Deserialize)]
@@ -192,7 +210,26 @@ async fn disconnect_client(host: Host, Disconnect { id }: Disconnect) -> Result<
     }
 }
 
-async fn shutdown_request(host: Host, _: Nothing) -> Result<Value, Failure> {
-    host.request_stop();
-    Ok(json!({ "status": "stopping" }))
+/// Of clients and of the program, each request counts: the second one has the host go on to its next stage. A plugin can
+/// only have it begin, because several may ask for one and the same reason.
+fn shutdown_request(
+    host: Host,
+    event: &Event,
+    _: Nothing,
+) -> impl Future<Output = Result<Value, Failure>> + Send + use<> {
+    let is_from_outside = event.parent().is_none() && matches!(event.source(), "" | "socket");
+    let stop = &host.inner().stop;
+    let next = match is_from_outside || stop.stage() == StopStage::Running {
+        true => stop.request(),
+        false => None,
+    };
+    match next {
+        Some(StopStage::Draining) => tracing::info!(
+            "stopping, as a client or a plugin asked: what is inside may end; a further request does not wait for it"
+        ),
+        Some(stage) => tracing::warn!(%stage, "stopping: going on, as a client asked once more"),
+        None => {}
+    }
+    let answer = json!({ "status": "stopping", "stage": stop.stage() });
+    std::future::ready(Ok(answer))
 }

@@ -9,8 +9,8 @@ use ksi_host::{ConfigError, SocketPathError};
 use super::client::ClientError;
 use super::dev::DevError;
 
-/// The exit code of a host that a second signal ended.
-pub(crate) const SIGNALLED_TWICE: i32 = 130;
+/// The exit code of a command that was ended by one signal more than it has ways to end in order.
+pub(crate) const SIGNALLED_TOO_OFTEN: i32 = 130;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ksi_host::{ClaimedSocket, Config, Host, SocketPath};
+use ksi_host::{ClaimedSocket, Config, Host, SocketPath, StopHandle, StopStage};
 
 use super::args::{Common, Run};
 use super::exit::Failure;
@@ -75,24 +75,24 @@ async fn until_stopped(
     held: Option<(PathBuf, Config)>,
     socket: PathBuf,
 ) -> Result<(), Failure> {
-    // Before the host: a signal that comes while plugins start is kept until they have.
-    let mut signal = signals::listen().map_err(Failure::host("cannot listen for signals"))?;
+    let stop = StopHandle::new();
+    signals::listen(stop.clone()).map_err(Failure::host("cannot listen for signals"))?;
     let folders = config.plugin_dirs.clone();
     // Of two hosts, the second finds out before it loads anything. Clients wait until plugins have started.
     let socket = ClaimedSocket::take(socket)
         .map_err(Failure::host("the host cannot open its control socket"))?;
-    let mut host = Host::builder().config(config);
+    let mut host = Host::builder().config(config).stopped_by(&stop);
     if let Some((file, held)) = held {
         host = host.config_file(file, held);
     }
     let host = host.start().await;
     let host = host.map_err(Failure::host("the host cannot start"))?;
     let control = host.serve_on(socket);
-    announce(control.path(), &folders);
-    tokio::select! {
-        _ = &mut signal => tracing::info!("stopping; a second signal ends at once"),
-        () = host.wait_stopped() => tracing::info!("stopping, as a client asked"),
+    // One that was asked to stop meanwhile is not ready.
+    if stop.stage() == StopStage::Running {
+        announce(control.path(), &folders);
     }
+    host.wait_stopped().await;
     host.shutdown().await;
     // Clients watch the host go down over the socket, and `ksi stop` takes its end for the host's.
     control.close().await;

@@ -355,7 +355,13 @@ impl Supervisor {
         let step = "the new version was initialized";
         let limit = held.rest().min(self.activation.init_timeout);
         let mut full = None;
-        let given_up = async { full = Some(held.full(step).await) };
+        let given_up = async {
+            tokio::select! {
+                overfull = held.full(step) => full = Some(overfull),
+                // What is not live by now never will be.
+                () = self.stop.requested() => {}
+            }
+        };
         let initialized = self.initialized(number, candidate, limit, given_up).await;
         let (generation, live) = initialized.map_err(|error| match (error, full) {
             (DeployError::InitTimedOut { .. }, Some(full)) => refused(full),

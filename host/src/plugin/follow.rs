@@ -46,7 +46,8 @@ impl Opening {
 }
 
 impl Supervisor {
-    /// Loads what is in the folders, then follows their changes until the host stops.
+    /// Loads what is in the folders, then follows their changes until the host stops. Returns when all are loaded, or when
+    /// the host is to stop.
     pub(crate) async fn follow(
         self: &Arc<Self>,
         folders: FolderWatch,
@@ -54,7 +55,16 @@ impl Supervisor {
     ) {
         let found = folders.found().to_vec();
         *self.watch() = Some(folders);
-        self.load_all(found).await;
+        let supervisor = self.clone();
+        let loading = tokio::spawn(async move { supervisor.load_all(found).await });
+        tokio::select! {
+            biased;
+            loaded = loading => if let Err(error) = loaded {
+                tracing::error!(%error, "not every plugin file was loaded");
+            },
+            // What is on its way finds that out by itself, and lets go of what it has.
+            () = self.stop.requested() => return,
+        }
         // The task ends with the watch, which belongs to the supervisor.
         let supervisor = Arc::downgrade(self);
         tokio::spawn(async move {

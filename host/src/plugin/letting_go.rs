@@ -96,7 +96,7 @@ impl Leaving {
 /// A generation's way out, as far as others wait for it.
 struct OnItsWay {
     quiet: oneshot::Sender<()>,
-    drain: One,
+    drain: Option<One>,
     instance: One,
     legacy: Option<One>,
     retirement: One,
@@ -113,7 +113,7 @@ impl Supervisor {
         let (quiet, is_quiet) = oneshot::channel();
         let on_its_way = OnItsWay {
             quiet,
-            drain: self.leaving.drains.begin(),
+            drain: Some(self.leaving.drains.begin()),
             instance: self.leaving.begin_instance(&generation.facts.plugin),
             legacy: (legacy == Legacy::Kept)
                 .then(|| self.leaving.legacies.begin(&generation.facts.plugin)),
@@ -134,7 +134,8 @@ impl Supervisor {
         let (quiet, _) = oneshot::channel();
         let on_its_way = OnItsWay {
             quiet,
-            drain: self.leaving.drains.begin(),
+            // It never was live, so no call is waited for, and no state: a host that stops does not wait for its end.
+            drain: None,
             instance: self.leaving.begin_instance(name),
             legacy: None,
             retirement: self.leaving.retirements.begin(),

@@ -163,18 +163,35 @@ impl Retirer {
         }
     }
 
-    /// The host stops: no call is waited for beyond `drain` from now, and those that were let go on beyond their own drain
-    /// timeout are not any more. Otherwise the host would have ended before the state of their plugin is kept.
-    pub(crate) fn end_all(&self, drain: Duration) {
-        self.ending.send_replace(Some(Instant::now() + drain));
+    /// The host stops: no call is waited for beyond `until`, and those that were let go on beyond their own drain
+    /// timeout are not any more. Otherwise the host would have ended before the state of their plugin is kept. It may be
+    /// said once more, with an earlier moment.
+    pub(crate) fn end_all(&self, until: Instant) {
+        self.ending.send_replace(Some(until));
     }
 
-    /// Waits until the host stops; until when calls are waited for then.
-    async fn ending(&self) -> Instant {
-        let mut ending = self.ending.subscribe();
+    /// Waits until the host stops.
+    async fn ending(&self) {
         // The sender lives in `self`, so there is no other end.
-        let until = ending.wait_for(Option::is_some).await.ok().and_then(|until| *until);
-        until.unwrap_or_else(Instant::now)
+        let _ = self.ending.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Waits until the host stops and waits for no call any more.
+    async fn ended(&self) {
+        let mut ending = self.ending.subscribe();
+        loop {
+            let until = *ending.borrow_and_update();
+            let ended = async {
+                match until {
+                    Some(until) => sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = ended => return,
+                _ = ending.changed() => {}
+            }
+        }
     }
 
     /// A generation stays in memory for now.
@@ -238,19 +255,18 @@ impl Retirer {
         retired: &Retired,
     ) -> Option<Instance> {
         let policy = (self.policies)(&facts.plugin);
-        let ended = async { sleep_until(self.ending().await.into()).await };
         tokio::select! {
             biased;
             instance = &mut unused => return instance.ok(),
             () = sleep(policy.drain) => {}
-            () = ended => {}
+            () = self.ended() => {}
         }
         if policy.keep_calls && self.ending.borrow().is_none() {
             let cause = format!("calls in flight are let go on: {}", facts.running());
             self.pin(facts, retired, cause);
             tokio::select! {
                 instance = &mut unused => return instance.ok(),
-                _ = self.ending() => {}
+                () = self.ending() => {}
             }
         }
         tracing::warn!(

@@ -2,20 +2,16 @@
 //!
 //! What people ask for is here. The transaction that loads and replaces is [`transaction`](super::transaction), how a
 //! generation is let go [`letting_go`](super::letting_go), going back to an earlier version [`rollback`](super::rollback),
-//! and what becomes of files that did not become a plugin [`setback`](super::setback).
+//! what becomes of files that did not become a plugin [`setback`](super::setback), and how all of them go when the host
+//! stops [`stop`](super::stop).
 
 use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use serde_json::json;
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{timeout, timeout_at},
-};
+use tokio::task::JoinHandle;
 
 use super::{
     activate::Activation,
@@ -38,12 +34,7 @@ use super::{
     turns::{Turn, Turns},
     watch::FolderWatch,
 };
-use crate::router::Router;
-
-/// How long a host that stops waits beyond its time until the state of plugins that are late is kept.
-const LAST_STATES: Duration = Duration::from_secs(2);
-/// How long a host that stops waits for libraries to leave memory, once nothing of them runs any more.
-const UNMAP: Duration = Duration::from_secs(2);
+use crate::{router::Router, stopping::StopHandle};
 
 /// What became of a file.
 #[derive(Debug, Clone)]
@@ -84,7 +75,7 @@ pub(crate) struct Supervisor {
     /// Transactions behind the probe, which a host waits for when it stops.
     pub(super) transactions: Ongoing,
     pub(super) leaving: Leaving,
-    stopping: watch::Sender<bool>,
+    pub(super) stop: StopHandle,
 }
 
 /// What a supervisor is made of.
@@ -98,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) recovery: Recovery,
     pub(crate) quarantine: Quarantine,
     pub(crate) kept_versions: usize,
+    pub(crate) stop: StopHandle,
 }
 
 impl Supervisor {
@@ -112,6 +104,7 @@ impl Supervisor {
             recovery,
             quarantine,
             kept_versions,
+            stop,
         } = parts;
         Supervisor {
             thread,
@@ -132,7 +125,7 @@ impl Supervisor {
             tries: Ongoing::new(),
             transactions: Ongoing::new(),
             leaving: Leaving::new(),
-            stopping: watch::Sender::new(false),
+            stop,
         }
     }
 
@@ -267,98 +260,14 @@ impl Supervisor {
         Ok((generation, retired))
     }
 
-    /// Lets every plugin go, the last started first, and waits until they are gone or `limit` is over. Calls
-    /// get `drain` of it to end.
-    pub(crate) async fn stop(self: &Arc<Self>, drain: Duration, limit: Duration) {
-        let deadline = tokio::time::Instant::now() + limit;
-        self.stopping.send_replace(true);
-        self.retirer.end_all(drain);
-        drop(self.watch().take());
-        // What is on its way becomes live, or finds out that it may not any more. It gets half of the time: the rest is
-        // for those that are live.
-        if timeout_at(deadline - limit / 2, self.transactions.none()).await.is_err() {
-            tracing::warn!("a plugin that is just being loaded does not get done");
-        }
-        // One after the other, because a plugin may need those that were started before it.
-        let names = self.registry().last_started_first();
-        let mut late = Vec::new();
-        for name in names {
-            // Without its turn, which a generation that never gets started has for ever. Nothing is swapped any more.
-            self.keep_of_released(&name, deadline).await;
-            let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
-            let facts = generation.facts.clone();
-            let quiet = self.let_go(generation, retired, Legacy::Kept);
-            if timeout_at(deadline, quiet).await.is_err() {
-                tracing::warn!(plugin = %name, "it did not shut down in time");
-                late.push(facts.clone());
-            }
-            self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
-        }
-        self.last_states(&late).await;
-        if timeout_at(deadline, self.leaving.drains.none()).await.is_err() {
-            tracing::warn!("not every call on a replaced generation ended in time");
-        }
-        // What is left is unmapping, which the end of a process does as well.
-        let soon = deadline.min(tokio::time::Instant::now() + UNMAP);
-        if timeout_at(soon, self.leaving.retirements.none()).await.is_err() {
-            tracing::info!("not every library could be unmapped; see the causes above");
-        }
-    }
-
     /// Whether an old generation is to be released before this one is initialized.
     pub(crate) fn is_exclusive(&self, manifest: &Manifest) -> bool {
         self.activation.is_exclusive(manifest)
     }
 
-    /// Keeps the state of a plugin whose instance was released, and which gets no other any more. Whoever released it finds
-    /// that its generation was let go.
-    async fn keep_of_released(self: &Arc<Self>, name: &Arc<str>, deadline: tokio::time::Instant) {
-        let (generation, own, retired) = {
-            let mut registry = self.registry();
-            let Some(plugin) = registry.plugins.get_mut(name) else { return };
-            if !plugin.released {
-                return;
-            }
-            let own = plugin.released_with.take();
-            let Some(generation) = plugin.live.take() else { return };
-            plugin.released = false;
-            let retired = Retired::new(&generation.facts);
-            plugin.remember(retired.clone());
-            (generation, own, retired)
-        };
-        let facts = generation.facts.clone();
-        tracing::warn!(
-            plugin = %name, generation = facts.number,
-            "its replacement does not get done; the state of the instance that was released for it is kept"
-        );
-        generation.host_side.detach();
-        self.router.change(|table| table.without(name));
-        if let Some(persistence) = &self.persistence {
-            let rest = deadline.saturating_duration_since(tokio::time::Instant::now());
-            persistence.keep_released(&facts, own, rest.max(LAST_STATES)).await;
-        }
-        drop(self.let_go(generation, retired, Legacy::Left));
-        self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
-    }
-
-    /// Gives the state of those that were not gone in time a little longer, side by side: the time may have been over
-    /// before their turn came. What is not kept then is told.
-    async fn last_states(&self, late: &[Arc<Facts>]) {
-        let Some(persistence) = &self.persistence else { return };
-        let kept = async {
-            for facts in late {
-                self.leaving.legacy_is_kept(&facts.plugin).await;
-            }
-        };
-        if timeout(LAST_STATES, kept).await.is_err() {
-            let lost = late.iter().filter(|facts| !self.leaving.legacies_are_kept(&facts.plugin));
-            lost.for_each(|facts| persistence.gave_up(facts));
-        }
-    }
-
     /// Nothing is loaded any more once the host stops.
     pub(super) fn go_on(&self) -> Result<(), DeployError> {
-        match *self.stopping.borrow() {
+        match self.stop.is_requested() {
             true => Err(DeployError::Stopping),
             false => Ok(()),
         }

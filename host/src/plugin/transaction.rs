@@ -269,9 +269,18 @@ impl Supervisor {
         source: Source,
     ) -> Result<(Ready, Arrived), DeployError> {
         let limit = self.activation.init_timeout;
-        let (generation, live) =
-            self.initialized(number, candidate, limit, std::future::pending()).await?;
-        let arrived = self.state_arrives(&generation.facts, &live, giver, source).await;
+        // A host that stops swaps nothing any more, so nobody needs what is not there yet.
+        let stopped = self.stop.requested();
+        let (generation, live) = self.initialized(number, candidate, limit, stopped).await?;
+        let arrived = match &source {
+            Source::Live(_) => self.state_arrives(&generation.facts, &live, giver, source).await,
+            // What it reads stays on the disk.
+            Source::Nowhere | Source::Kept(_) | Source::Orphaned(_) => tokio::select! {
+                biased;
+                arrived = self.state_arrives(&generation.facts, &live, giver, source) => arrived,
+                () = self.stop.requested() => Err(DeployError::Stopping),
+            },
+        };
         self.ready(generation, live, arrived)
     }
 
@@ -296,7 +305,13 @@ impl Supervisor {
                 if let Some(leftover) = failed.leftover {
                     self.let_go_leftover(&name, leftover);
                 }
-                Err(failed.error)
+                Err(match failed.error {
+                    // It was given up, and may be well.
+                    DeployError::InitTimedOut { .. } if self.go_on().is_err() => {
+                        DeployError::Stopping
+                    }
+                    error => error,
+                })
             }
         }
     }

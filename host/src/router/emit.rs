@@ -223,6 +223,11 @@ impl Router {
         Ok(())
     }
 
+    /// How many events were sent and are not handled yet.
+    pub(crate) fn sent_events(&self) -> usize {
+        self.limits.queued_events.saturating_sub(self.queue.available_permits())
+    }
+
     /// Has those handlers called who see an event that the host answers alone. Nobody waits for them, and what they reply
     /// goes nowhere.
     pub(crate) fn show_onlookers(self: &Arc<Self>, event: &Counted<Event>) {

@@ -120,8 +120,17 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        self.try_signal(signal).unwrap();
+    }
+
+    /// The same for one that may have ended.
+    pub(crate) fn try_signal(&self, signal: rustix::process::Signal) -> rustix::io::Result<()> {
         let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, signal).unwrap();
+        rustix::process::kill_process(id, signal)
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.status().is_some()
     }
 
     /// Waits for its end.

@@ -268,6 +268,19 @@ impl TestHost {
         setup
     }
 
+    /// Asks it to stop again and again, and waits for the end of its process.
+    #[track_caller]
+    pub(crate) fn insisted(self) -> (Ran, HostBuilder) {
+        let TestHost { mut process, setup, .. } = self;
+        let ask = || {
+            // It may have ended in this moment.
+            let _ = process.try_signal(Signal::TERM);
+            process.has_ended()
+        };
+        super::until("it ends", ask, |ended| *ended);
+        (process.ended(), setup)
+    }
+
     /// Waits for the end of a process that a plugin ends. What it leaves behind is there for the next host.
     #[track_caller]
     pub(crate) fn died(self) -> (Ran, HostBuilder) {

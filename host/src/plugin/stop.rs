@@ -1,0 +1,151 @@
+//! How all plugins go when the host stops: the last started first, each with its state kept.
+//!
+//! When this begins, what was inside has ended, or is not waited for any more: see [`stopping`](crate::stopping).
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::time::{error::Elapsed, timeout, timeout_at};
+
+use super::{
+    generation::Facts,
+    retire::{Legacy, Retired},
+    supervisor::Supervisor,
+};
+use crate::stopping::StopStage;
+
+/// How long a host that stops waits beyond its time until the state of plugins that are late is kept.
+const LAST_STATES: Duration = Duration::from_secs(2);
+/// The same when somebody asked not to wait for plugins any longer: their state still is to be kept.
+const STATES_IN_A_HURRY: Duration = Duration::from_secs(15);
+/// How long a host that stops waits for libraries to leave memory, once nothing of them runs any more.
+const UNMAP: Duration = Duration::from_secs(2);
+
+impl Supervisor {
+    /// Begins no transaction any more, and does not look at the folders any more.
+    pub(crate) fn begin_to_stop(&self) {
+        drop(self.watch().take());
+    }
+
+    /// Lets every plugin go, the last started first, and waits until they are gone, `limit` is over, or somebody asks to
+    /// leave. Calls get until `drain` to end.
+    pub(crate) async fn stop(self: &Arc<Self>, drain: Instant, limit: Duration) {
+        let deadline = tokio::time::Instant::now() + limit;
+        self.retirer.end_all(drain);
+        // Calls that are waited for are not any more.
+        let hurried = async {
+            self.stop.reached(StopStage::Leaving).await;
+            tracing::warn!(
+                "stopping: plugins are not waited for any longer, as somebody asked; their state is kept"
+            );
+            self.retirer.end_all(Instant::now());
+            std::future::pending().await
+        };
+        let late = tokio::select! {
+            biased;
+            () = hurried => Vec::new(),
+            late = self.let_all_go(deadline) => late,
+        };
+        let in_a_hurry = self.stop.stage() == StopStage::Leaving;
+        self.last_states(&late, if in_a_hurry { STATES_IN_A_HURRY } else { LAST_STATES }).await;
+        let left = async {
+            if timeout_at(deadline, self.leaving.drains.none()).await.is_err() {
+                tracing::warn!("not every call on a replaced generation ended in time");
+            }
+            // What is left is unmapping, which the end of a process does as well.
+            let soon = deadline.min(tokio::time::Instant::now() + UNMAP);
+            if timeout_at(soon, self.leaving.retirements.none()).await.is_err() {
+                tracing::info!("not every library could be unmapped; see the causes above");
+            }
+        };
+        tokio::select! {
+            biased;
+            () = left => {}
+            () = self.stop.reached(StopStage::Leaving) => {}
+        }
+    }
+
+    /// One after the other, because a plugin may need those that were started before it; all that are left at once, when
+    /// somebody asks to leave. Gives those that are not gone in time.
+    async fn let_all_go(self: &Arc<Self>, deadline: tokio::time::Instant) -> Vec<Arc<Facts>> {
+        // What is on its way finds out that it may not become live any more. It gets half of the time: the rest is for
+        // those that are live.
+        let half = deadline.saturating_duration_since(tokio::time::Instant::now()) / 2;
+        if !self.unless_leaving(timeout(half, self.transactions.none())).await {
+            tracing::warn!("a plugin that is just being loaded does not get done");
+        }
+        let names = self.registry().last_started_first();
+        let mut late = Vec::new();
+        for name in names {
+            // Without its turn, which a generation that never gets started has for ever. Nothing is swapped any more.
+            self.keep_of_released(&name, deadline).await;
+            let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
+            let facts = generation.facts.clone();
+            let quiet = self.let_go(generation, retired, Legacy::Kept);
+            if !self.unless_leaving(timeout_at(deadline, quiet)).await {
+                tracing::warn!(plugin = %name, "it did not shut down in time");
+                late.push(facts.clone());
+            }
+            self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
+        }
+        late
+    }
+
+    /// Whether something is done in its time, and before somebody asks to leave.
+    async fn unless_leaving<T>(&self, timed: impl Future<Output = Result<T, Elapsed>>) -> bool {
+        tokio::select! {
+            biased;
+            timed = timed => timed.is_ok(),
+            () = self.stop.reached(StopStage::Leaving) => false,
+        }
+    }
+
+    /// Keeps the state of a plugin whose instance was released, and which gets no other any more. Whoever released it finds
+    /// that its generation was let go.
+    async fn keep_of_released(self: &Arc<Self>, name: &Arc<str>, deadline: tokio::time::Instant) {
+        let (generation, own, retired) = {
+            let mut registry = self.registry();
+            let Some(plugin) = registry.plugins.get_mut(name) else { return };
+            if !plugin.released {
+                return;
+            }
+            let own = plugin.released_with.take();
+            let Some(generation) = plugin.live.take() else { return };
+            plugin.released = false;
+            let retired = Retired::new(&generation.facts);
+            plugin.remember(retired.clone());
+            (generation, own, retired)
+        };
+        let facts = generation.facts.clone();
+        tracing::warn!(
+            plugin = %name, generation = facts.number,
+            "its replacement does not get done; the state of the instance that was released for it is kept"
+        );
+        generation.host_side.detach();
+        self.router.change(|table| table.without(name));
+        if let Some(persistence) = &self.persistence {
+            let rest = deadline.saturating_duration_since(tokio::time::Instant::now());
+            persistence.keep_released(&facts, own, rest.max(LAST_STATES)).await;
+        }
+        drop(self.let_go(generation, retired, Legacy::Left));
+        self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
+    }
+
+    /// Gives the state of those that were not gone in time a little longer, side by side: the time may have been over
+    /// before their turn came. What is not kept then is told.
+    async fn last_states(&self, late: &[Arc<Facts>], limit: Duration) {
+        let Some(persistence) = &self.persistence else { return };
+        let kept = async {
+            for facts in late {
+                self.leaving.legacy_is_kept(&facts.plugin).await;
+            }
+        };
+        if timeout(limit, kept).await.is_err() {
+            let lost = late.iter().filter(|facts| !self.leaving.legacies_are_kept(&facts.plugin));
+            lost.for_each(|facts| persistence.gave_up(facts));
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! How a host stops: what ends first, who is answered until when, and what a further request changes.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::kit::{Client, HostBuilder, Library, Running, TestHost, counters, until};
+
+/// A plugin that asks, which is started first and so would go last, and one that is asked.
+fn asker_and_asked() -> HostBuilder {
+    TestHost::builder()
+        .plugin("a.so", &Library::counter(1))
+        .plugin("b.so", &Library::chaos())
+        .config("[timeouts]\ndrain = '10m'")
+}
+
+/// Begins a call that asks the other plugin, once the host was asked for `system:help`: the only way left to speak to a
+/// plugin while the host stops.
+#[track_caller]
+fn ask_later(host: &TestHost, client: &mut Client) -> String {
+    let relay = json!({"after": "system:help", "event": "chaos:echo", "data": "answered"});
+    let asked = client.begin("counter:relay", relay);
+    let waiting = || host.client().emit("counter:values", json!({}))["waiting"].clone();
+    until("the call is inside", waiting, |waiting| *waiting == 1);
+    asked
+}
+
+/// Waits until the host says that it is at this stage of its end.
+#[track_caller]
+fn until_stage(client: &mut Client, stage: &str) -> Value {
+    let health = || client.emit("system:health", json!({}));
+    until(&format!("it is {stage}"), health, |health| health["stopping"]["stage"] == stage)
+}
+
+#[test]
+fn plugins_answer_each_other_until_what_is_inside_has_ended_while_clients_are_refused() {
+    let mut host = asker_and_asked().start();
+    let (mut caller, mut other) = (host.client(), host.client());
+    let asked = ask_later(&host, &mut caller);
+    host.process.signal(Signal::TERM);
+    let health = until_stage(&mut other, "draining");
+    assert_eq!(health["status"], "stopping");
+    let waits_for = &health["stopping"]["waits_for"];
+    assert_eq!(waits_for["events_of_clients"], 1, "{health:#}");
+    let call =
+        json!({"plugin": "counter", "handler": "relay", "events": ["counter:relay"], "calls": 1});
+    assert_eq!(waits_for["calls"], json!([call]), "{health:#}");
+    let refused = other.reply("chaos:echo", json!(1));
+    assert_eq!((&refused["failed"], &refused["data"]["code"]), (&json!(true), &json!("stopping")));
+    let words = "waiting for plugin counter, handler relay of counter:relay (1 call)";
+    until("the log tells it", || host.process.stderr(), |log| log.contains(words));
+    other.begin("system:help", json!({"event": "system:help"}));
+    assert_eq!(caller.end(&asked)["data"], "answered");
+    assert_eq!(host.process.ended().code, Some(0));
+    assert!(!host.socket().exists());
+}
+
+#[test]
+fn calls_that_do_not_end_are_cancelled_by_a_second_request_and_their_clients_are_answered() {
+    for by_signal in [true, false] {
+        let mut host = asker_and_asked().start();
+        let (mut caller, mut other) = (host.client(), host.client());
+        let asked = ask_later(&host, &mut caller);
+        other.emit("counter:increment", json!({"name": "kept"}));
+        host.process.signal(Signal::TERM);
+        until_stage(&mut other, "draining");
+        match by_signal {
+            true => host.process.signal(Signal::TERM),
+            false => drop(host.ksi(&["stop"]).ok()),
+        }
+        let answer = caller.end(&asked);
+        assert_eq!(answer["data"]["code"], "rejected", "{answer:#}");
+        assert_eq!(host.process.ended().code, Some(0));
+        let host = host.has_stopped().start();
+        assert_eq!(counters(&mut host.client())["kept"], 1);
+    }
+}
+
+/// A host with state that waits for another plugin's shutdown, which does not end.
+fn held_up() -> TestHost {
+    let host =
+        asker_and_asked().config("shutdown = '10m'\n[plugin.chaos]\nshutdown = 'hang'").start();
+    host.client().emit("counter:increment", json!({"name": "kept"}));
+    host.process.signal(Signal::TERM);
+    until_stage(&mut host.client(), "unloading");
+    host
+}
+
+#[test]
+fn a_second_request_waits_for_no_shutdown_any_more_and_keeps_the_state_of_all_plugins() {
+    let host = held_up();
+    host.process.signal(Signal::TERM);
+    let host = host.has_stopped().start();
+    assert_eq!(counters(&mut host.client())["kept"], 1);
+}
+
+#[test]
+fn a_signal_when_there_is_nothing_left_to_hurry_ends_the_host_at_once() {
+    let mut host = TestHost::builder()
+        .plugin("a.so", &Library::counter(1).does("snapshot=hang"))
+        .config("[reload]\ntrial = false")
+        .start();
+    let mut client = host.client();
+    for stage in ["unloading", "leaving"] {
+        host.process.signal(Signal::TERM);
+        until_stage(&mut client, stage);
+    }
+    host.process.signal(Signal::TERM);
+    assert_eq!(host.process.ended().code, Some(130));
+}
+
+#[test]
+fn every_signal_that_tells_a_program_to_end_has_the_host_stop_in_order() {
+    for signal in
+        [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP, Signal::XCPU, Signal::POWER]
+    {
+        let host = TestHost::counter();
+        host.client().emit("counter:increment", json!({"name": "kept"}));
+        host.process.signal(signal);
+        let host = host.has_stopped().start();
+        assert_eq!(counters(&mut host.client())["kept"], 1, "{signal:?}");
+    }
+}
+
+#[test]
+fn signals_that_mean_nothing_to_a_host_do_not_end_it() {
+    let host = TestHost::counter();
+    let nothing = [
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::USR2, "SIGUSR2"),
+        (Signal::ALARM, "SIGALRM"),
+        (Signal::VTALARM, "SIGVTALRM"),
+        (Signal::PROF, "SIGPROF"),
+        (Signal::IO, "SIGIO"),
+        (Signal::XFSZ, "SIGXFSZ"),
+    ];
+    for (signal, name) in nothing {
+        host.process.signal(signal);
+        let told = format!("{name} came, which means nothing");
+        until(&told, || host.process.stderr(), |log| log.contains(&told));
+    }
+    host.process.signal(Signal::PIPE);
+    assert_eq!(host.client().emit("counter:increment", json!({"name": "a"}))["value"], 1);
+    host.stop().ok();
+}
+
+#[test]
+fn a_signal_that_a_shell_has_the_host_ignore_stays_ignored() {
+    let shell = |host: &Command| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]).arg(host.get_program());
+        shell.args(host.get_args());
+        for (key, value) in host.get_envs() {
+            match value {
+                Some(value) => shell.env(key, value),
+                None => shell.env_remove(key),
+            };
+        }
+        shell.current_dir(host.get_current_dir().unwrap());
+        shell
+    };
+    let host = TestHost::builder().plugin("a.so", &Library::counter(1)).start_as(shell);
+    let caught = host.resources().signals_caught;
+    for signal in [Signal::HUP, Signal::INT] {
+        assert_eq!(caught & (1 << (signal.as_raw() - 1)), 0, "{signal:?}");
+        host.process.signal(signal);
+    }
+    assert_eq!(host.client().emit("counter:increment", json!({"name": "a"}))["value"], 1);
+    host.stop().ok();
+}
+
+/// What a crash journal says of what is at work.
+fn journal(setup: &HostBuilder) -> String {
+    let states = setup.dir().join("state-home/ksi");
+    let Ok(mut found) = std::fs::read_dir(states) else { return String::new() };
+    let journal = found.next().map(|it| it.unwrap().path().join(".recovery/crashes"));
+    let bytes = journal.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn a_host_that_is_only_starting_obeys_a_signal_at_once_whatever_a_plugin_does_meanwhile() {
+    for how in ["hang", "block"] {
+        let setup = TestHost::builder()
+            .plugin("a.so", &Library::counter(1))
+            .plugin("b.so", &Library::chaos())
+            .config("[reload]\ntrial = false\n[timeouts]\ninit = '10m'")
+            .config(&format!("[plugin.chaos]\ninit = '{how}'\ninit_millis = 600000"));
+        let mut host = Running::start(&mut setup.command());
+        until("it initializes", || journal(&setup), |notes| notes.contains("its initialize"));
+        host.signal(Signal::TERM);
+        let ran = host.ended();
+        assert_eq!((ran.code, &*ran.stdout), (Some(0), ""), "{how}: {ran:#?}");
+        assert!(!setup.socket().exists(), "{how}");
+        let left = std::fs::read_dir(setup.temporary()).unwrap().count();
+        assert_eq!(left, 0, "{how}: its private copies are gone");
+        assert!(!journal(&setup).contains("its initialize"), "{how}: nobody is suspected");
+    }
+}
