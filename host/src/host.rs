@@ -389,7 +389,7 @@ fn report_stuck(host: &Host, call: watchdog::StuckCall) {
     let seconds = call.since.as_secs_f64();
     let info = host.0.router.info(call.handler);
     let (plugin, handler) = match &info {
-        Some(info) => (&*info.plugin, &*info.handler),
+        Some(info) => (info.owner(), &*info.handler),
         None => ("", "a background task"),
     };
     tracing::warn!(

@@ -13,6 +13,7 @@ mod author;
 mod bad_files;
 mod builtin;
 mod calls;
+mod causes;
 mod cli;
 mod configuration;
 mod connection;

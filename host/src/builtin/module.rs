@@ -329,5 +329,5 @@ pub(super) fn failure(error: DeployError) -> Failure {
         DeployError::Init { .. } | DeployError::InitTimedOut { .. } => "init_failed",
         _ => "refused",
     };
-    Failure::new(code, error)
+    Failure::new(code, with_causes(&error))
 }

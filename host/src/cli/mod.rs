@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ksi_host::{Config, Environment, SocketPath};
+use ksi_host::{Config, Environment, SocketPath, with_causes};
 
 use self::args::{Args, Command, Common};
 use self::client::Client;
@@ -48,7 +48,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.is_told() {
-                output::error(&failure.to_string());
+                output::error(&with_causes(&failure).to_string());
             }
             failure.code()
         }

@@ -83,6 +83,11 @@ pub(crate) struct HandlerInfo {
 }
 
 impl HandlerInfo {
+    /// Whose it is, for people: handlers of the host and of the program around it are no plugin's.
+    pub(crate) fn owner(&self) -> &str {
+        if self.plugin.is_empty() { "host" } else { &self.plugin }
+    }
+
     /// Stands for the host where it answers in place of a handler.
     pub(crate) fn nobody() -> Arc<Self> {
         Arc::new(HandlerInfo {

@@ -26,14 +26,16 @@ use thiserror::Error;
 
 use super::{
     library_thread::LibraryThread,
+    loader_says,
     signals::{Handled, LibrarySignals},
 };
+use crate::causes::with_causes;
 
 /// Why a library could not be loaded.
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// The system's loader refuses it: a missing dependency, an undefined symbol.
-    #[error("{path} cannot be opened as a library: {source}", path = .path.display())]
+    #[error("{path} cannot be opened as a library: {}{}", with_causes(source), way_out(source), path = .path.display())]
     Open {
         /// The private copy.
         path: PathBuf,
@@ -49,7 +51,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// It has no root module.
-    #[error("{path} exports no plugin: {source}. Is the #[plugin] attribute there?", path = .path.display())]
+    #[error("{path} exports no plugin: {}. Is the #[plugin] attribute there?", with_causes(source), path = .path.display())]
     NoHeader {
         /// The private copy.
         path: PathBuf,
@@ -71,13 +73,19 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// Its types differ from the host's.
-    #[error("{path} was built against an incompatible ksi-plugin-api: {reason}", path = .path.display())]
+    #[error(
+        "{path} was built against a ksi-plugin-api of the same ABI number and with other types: rebuild it with \
+         ksi-plugin-api {} (`cargo tree -i abi_stable` shows whether there are two of that)",
+        env!("CARGO_PKG_VERSION"), path = .path.display()
+    )]
     Layout {
         /// The private copy.
         path: PathBuf,
-        /// The first difference.
-        reason: String,
     },
+}
+
+fn way_out(error: &libloading::Error) -> String {
+    loader_says::way_out(&with_causes(error).to_string())
 }
 
 /// An open library of a plugin, and its root module.
@@ -166,7 +174,7 @@ impl PluginLibrary {
             && let Err(error) = library.close()
         {
             return Closed::Mapped {
-                cause: format!("it could not be closed: {error}"),
+                cause: format!("it could not be closed: {}", with_causes(&error)),
                 path: self.path.clone(),
             };
         }
@@ -217,7 +225,7 @@ pub(crate) fn close_again(path: &Path) -> Closed {
             && let Err(error) = library.close()
         {
             return Closed::Mapped {
-                cause: format!("it could not be closed: {error}"),
+                cause: format!("it could not be closed: {}", with_causes(&error)),
                 path: path.to_owned(),
             };
         }
@@ -329,23 +337,14 @@ fn root_module(
         .map_err(|source| LoadError::NoHeader { path: path.to_owned(), source })?;
     let found = (*erased).upgrade().map_err(|error| refused(&error))?;
     let layout = found.layout().ok_or_else(|| LoadError::NoLayout { path: path.to_owned() })?;
-    check_layout(layout).map_err(|differences| LoadError::Layout {
-        path: path.to_owned(),
-        reason: shortened(&differences),
+    check_layout(layout).map_err(|differences| {
+        // Pages, for whoever works on the boundary.
+        tracing::debug!(path = %path.display(), "its types differ: {differences}");
+        LoadError::Layout { path: path.to_owned() }
     })?;
     // SAFETY: the layout was checked just now.
     unsafe { found.init_root_module_with_unchecked_layout::<ModuleRef>() }
         .map_err(|error| refused(&error))
-}
-
-/// abi_stable's report of a difference may have hundreds of lines.
-fn shortened(text: &str) -> String {
-    const LINES: usize = 12;
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    match lines.len() {
-        0..=LINES => lines.join("\n"),
-        more => format!("{}\n… and {} lines more", lines[..LINES].join("\n"), more - LINES),
-    }
 }
 
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]

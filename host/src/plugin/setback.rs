@@ -24,6 +24,7 @@ use super::{
     requirements::is_handled,
     supervisor::{Deployed, Supervisor},
 };
+use crate::causes::with_causes;
 
 /// How many files are remembered; beyond it, the first by path are forgotten.
 const REMEMBERED: usize = 1_024;
@@ -275,7 +276,7 @@ impl Supervisor {
             }
             Err(error) => error,
         };
-        let reason = error.to_string();
+        let reason = with_causes(&error).to_string();
         tracing::error!(file = %file.display(), "{reason}");
         let facts = self.write_down(file, &error, &reason);
         if error.may_pass() {

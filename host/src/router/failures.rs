@@ -146,6 +146,12 @@ impl Router {
     #[cold]
     fn note_failure(self: &Arc<Self>, event: &str, handler: &Arc<HandlerInfo>, ended: &Ended) {
         let Some(failure) = ended.failure() else { return };
+        if matches!(ended, Ended::Failed(_)) && self.is_of_the_host(event, handler) {
+            // It refuses what somebody asks for, and tells them why: nothing has failed.
+            let (code, message) = (failure.code(), shortened(&failure));
+            tracing::debug!(handler = &*handler.handler, code, "refused: {message}");
+            return;
+        }
         let verdict = self.failures.one_more(handler.key, failure.code());
         if let Verdict::Counted = verdict {
             return;
@@ -171,9 +177,16 @@ impl Router {
         }
     }
 
+    /// Whether this is a handler of the host itself, and not of a plugin or the program around it.
+    fn is_of_the_host(&self, event: &str, handler: &HandlerInfo) -> bool {
+        let table = self.table();
+        let targets = table.targets(event);
+        targets.iter().any(|target| target.answers_alone && target.info().key == handler.key)
+    }
+
     fn tell(self: &Arc<Self>, failed: &Failed, count: u64) {
         let Failed { event, handler, code, message } = failed;
-        let (plugin, name) = (&*handler.plugin, &*handler.handler);
+        let (plugin, name) = (handler.owner(), &*handler.handler);
         match count {
             1 => tracing::warn!(plugin, handler = name, event, code, "a call failed: {message}"),
             more => tracing::warn!(

@@ -50,7 +50,7 @@ pub enum SocketError {
         found: &'static str,
     },
     /// The folder of the socket could not be made.
-    #[error("{}: making this folder for the control socket failed", path.display())]
+    #[error("{}: making this folder for the control socket failed: {source}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum SocketError {
         source: io::Error,
     },
     /// The lock file beside the socket could not be opened or locked.
-    #[error("{}: locking this file, which keeps a second host away, failed", path.display())]
+    #[error("{}: locking this file, which keeps a second host away, failed: {source}", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum SocketError {
         source: io::Error,
     },
     /// It could not be found out what stands at the path, or whether somebody serves it.
-    #[error("{}: finding out whether a host serves this socket failed", path.display())]
+    #[error("{}: finding out whether a host serves this socket failed: {source}", path.display())]
     Inspect {
         /// The socket's path.
         path: PathBuf,
@@ -74,7 +74,7 @@ pub enum SocketError {
         source: io::Error,
     },
     /// A socket that nobody serves could not be removed.
-    #[error("{}: nobody serves this socket, and removing it failed", path.display())]
+    #[error("{}: nobody serves this socket, and removing it failed: {source}", path.display())]
     RemoveStale {
         /// The socket's path.
         path: PathBuf,
@@ -83,7 +83,7 @@ pub enum SocketError {
     },
     /// Binding or listening failed.
     #[error(
-        "{}: opening a socket at this path ({} bytes; systems allow about 100) failed",
+        "{}: opening a socket at this path ({} bytes; systems allow about 100) failed: {source}",
         path.display(), path.as_os_str().len()
     )]
     Open {

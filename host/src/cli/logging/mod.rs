@@ -7,6 +7,8 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use ksi_host::with_causes;
+
 use super::exit::Failure;
 use super::output;
 use queue::Queue;
@@ -38,7 +40,7 @@ pub(crate) fn during(command: impl FnOnce() -> Result<(), Failure>) -> Result<()
     std::panic::set_hook(Box::new(move |panic| lines.put(told(panic).as_bytes())));
     let ended = command().map_err(|failure| {
         if !failure.is_told() {
-            queue.put(output::error_line(&failure.to_string(), colours).as_bytes());
+            queue.put(output::error_line(&with_causes(&failure).to_string(), colours).as_bytes());
         }
         Failure::Logged(Box::new(failure))
     });

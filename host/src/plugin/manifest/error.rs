@@ -164,8 +164,8 @@ pub enum ManifestError {
 
     /// A plugin for another boundary.
     #[error(
-        "the plugin was built for ABI version {found}, and this host speaks {host}: rebuild it \
-         against this host's ksi-plugin-api"
+        "the plugin was built for ABI version {found}, and this host speaks {host}: {}rebuild it with \
+         ksi-plugin-api {}", or_the_host(*found, *host), env!("CARGO_PKG_VERSION")
     )]
     OtherAbi {
         /// The plugin's ABI version.
@@ -208,4 +208,9 @@ pub enum ManifestError {
         /// The name found.
         found: String,
     },
+}
+
+/// A plugin that is ahead of its host has two ways out.
+fn or_the_host(found: u64, host: u32) -> &'static str {
+    if found > u64::from(host) { "use a newer host, or " } else { "" }
 }
