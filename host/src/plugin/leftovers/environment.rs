@@ -5,40 +5,79 @@
 //! this finds what came another way: through a library that the plugin depends on, or written into `environ` directly.
 //!
 //! Such a variable is not put back here: somebody may have got it from `getenv`, for as long as he likes.
+//!
+//! Nobody can keep the environment from changing meanwhile. The C library's lock is its own, and Rust's standard library has
+//! one for each copy of it, of which every plugin has another. Before glibc 2.41 a `setenv` even frees the list that is read.
+//! So the list is copied by the kernel ([`peek`]), which says that there is nothing where there is nothing, and counts when it
+//! is the same twice. What remains: a variable that is put there later than this look is not seen. Only code of the library
+//! had its address, and that has ended.
 
 #![allow(unsafe_code)]
 
-use std::{
-    ffi::{CStr, c_char},
-    ops::Range,
-};
+mod peek;
+
+use std::ops::Range;
 
 use super::Remaining;
+
+/// How often the list is read again when it has changed meanwhile.
+#[cfg(unix)]
+const ATTEMPTS: usize = 16;
+/// How many variables are looked at.
+#[cfg(unix)]
+const VARIABLES: usize = 1 << 20;
+/// How much is shown of a variable's name.
+#[cfg(unix)]
+const NAME: usize = 256;
 
 /// The variables that lie there.
 #[cfg(unix)]
 pub(super) fn look(memory: &Range<usize>) -> Vec<Remaining> {
+    let peek = match peek::Peek::new() {
+        Ok(peek) => peek,
+        Err(error) => {
+            let cause =
+                format!("whether an environment variable lies in it cannot be seen: {error}");
+            return vec![Remaining::new(cause)];
+        }
+    };
+    let Some((list, variables)) = (0..ATTEMPTS).find_map(|_| environment(&peek)) else {
+        return vec![Remaining::new(
+            "whether an environment variable lies in it cannot be seen: the environment changes all the time",
+        )];
+    };
+    let list = memory
+        .contains(&list)
+        .then(|| Remaining::new("the list of all environment variables (`environ`) lies in it"));
+    let inside = variables.into_iter().filter(|variable| memory.contains(variable));
+    list.into_iter().chain(inside.map(|variable| named(&peek.text(variable, NAME)))).collect()
+}
+
+/// Where the list lies, and where each variable does; nothing if the list has changed meanwhile.
+#[cfg(unix)]
+fn environment(peek: &peek::Peek) -> Option<(usize, Vec<usize>)> {
+    let list = list();
+    if list == 0 {
+        return Some((list, Vec::new()));
+    }
+    let variables = peek.words(list, VARIABLES)?;
+    let again = peek.words(list, VARIABLES)?;
+    (variables == again && self::list() == list).then_some((list, variables))
+}
+
+/// Where the list lies now.
+#[cfg(unix)]
+fn list() -> usize {
+    use std::{
+        ptr::addr_of_mut,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
     unsafe extern "C" {
-        static environ: *const *const c_char;
+        static mut environ: *mut libc::c_char;
     }
-    let mut found = Vec::new();
-    // SAFETY: read as `getenv` reads it: a pointer to pointers up to a null one, to strings that end with a zero byte.
-    // Whoever changes the environment while others read it breaks that rule for every reader of the process alike.
-    unsafe {
-        let mut entry = environ;
-        if memory.contains(&(entry as usize)) {
-            found.push(Remaining::new(
-                "the list of all environment variables (`environ`) lies in it",
-            ));
-        }
-        while !entry.is_null() && !(*entry).is_null() {
-            if memory.contains(&(*entry as usize)) {
-                found.push(named(CStr::from_ptr(*entry)));
-            }
-            entry = entry.add(1);
-        }
-    }
-    found
+    // SAFETY: a pointer that lies in the process for as long as it runs, aligned as such. Others may write it meanwhile.
+    unsafe { AtomicUsize::from_ptr(addr_of_mut!(environ).cast()) }.load(Ordering::Acquire)
 }
 
 #[cfg(not(unix))]
@@ -46,31 +85,14 @@ pub(super) fn look(_memory: &Range<usize>) -> Vec<Remaining> {
     Vec::new()
 }
 
-fn named(variable: &CStr) -> Remaining {
-    let text = variable.to_string_lossy();
+#[cfg(unix)]
+fn named(variable: &[u8]) -> Remaining {
+    let text = String::from_utf8_lossy(variable);
     let name = text.split('=').next().unwrap_or_default();
     Remaining::new(format!(
         "the environment variable `{name}` lies in it: it was set with `putenv`, which does not copy. Set it with `setenv`"
     ))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_variable_that_was_put_from_a_place_is_found_there_by_name_until_it_is_gone() {
-        let place = c"KSI_TEST_PUT=1".to_owned();
-        let start = place.as_ptr() as usize;
-        let memory = start..start + place.as_bytes_with_nul().len();
-        assert_eq!(look(&memory), []);
-        // SAFETY: the string outlives its place in the environment. Tests of this process read no other variable.
-        unsafe { libc::putenv(place.as_ptr().cast_mut()) };
-        let found = look(&memory);
-        // SAFETY: as above.
-        unsafe { libc::unsetenv(c"KSI_TEST_PUT".as_ptr()) };
-        assert_eq!(found.len(), 1);
-        assert!(found[0].to_string().contains("`KSI_TEST_PUT`"), "{}", found[0]);
-        assert_eq!(look(&memory), []);
-    }
-}
+#[cfg(all(test, unix))]
+mod tests;
