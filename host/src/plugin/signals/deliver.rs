@@ -20,7 +20,7 @@ use ksi_plugin_api::abi::signals::SignalAction;
 
 use super::{
     kernel,
-    table::{self, Entered},
+    table::{self, Entered, Library},
 };
 
 type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
@@ -92,12 +92,37 @@ extern "C" fn deliver(signal: c_int, info: *mut libc::siginfo_t, context: *mut c
 }
 
 fn call_all(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    let wanted = table::libraries().any(|library| library.want(signal).now().is_some());
-    call_original(signal, info, context, wanted);
-    for library in table::libraries() {
-        if let Some(entered) = library.want(signal).enter() {
-            call_entered(&entered, signal, info, context);
+    call_each(table::libraries, signal, info, context);
+}
+
+/// The default action follows when nobody was there to be called, whatever was wanted a moment ago: libraries come and go
+/// meanwhile, and a signal that none of them got is not lost.
+pub(super) fn call_each<L: Iterator<Item = &'static Library>>(
+    libraries: impl Fn() -> L,
+    signal: c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut c_void,
+) {
+    let original = kernel::original_to_call(signal);
+    if original.is_handler() {
+        call(&original, signal, info, context);
+    }
+    let mut is_dealt_with = original.handler != libc::SIG_DFL;
+    loop {
+        for library in libraries() {
+            if let Some(entered) = library.want(signal).enter() {
+                is_dealt_with = true;
+                call_entered(&entered, signal, info, context);
+            }
         }
+        // One that came meanwhile may be in a place that was passed by then.
+        let is_wanted = || libraries().any(|library| library.want(signal).now().is_some());
+        if is_dealt_with || !is_wanted() {
+            break;
+        }
+    }
+    if !is_dealt_with && !is_over(signal) {
+        default(signal, info);
     }
 }
 
@@ -113,9 +138,7 @@ extern "C" fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c
             });
             let Some((order, want)) = wants.max_by_key(|(order, _)| *order) else { break };
             // It may have been taken out, or replaced by a later one.
-            if let Some(entered) = want.enter()
-                && entered.order == order
-            {
+            if let Some(entered) = want.enter_at(order) {
                 reached[fault].set(order);
                 call_entered(&entered, signal, info, context);
                 return;

@@ -108,7 +108,6 @@ pub(super) struct Want {
 
 /// A handler that is about to be called. Its library stays as long as this does.
 pub(super) struct Entered<'a> {
-    pub(super) order: u64,
     pub(super) action: SignalAction,
     want: &'a Want,
 }
@@ -141,13 +140,24 @@ impl Want {
     /// Either whoever takes the action out sees this one running, or this one sees that the action is gone: all four
     /// accesses are in one order.
     pub(super) fn enter(&self) -> Option<Entered<'_>> {
+        self.enter_if(|_| true)
+    }
+
+    /// The same, if it is the action of this number still.
+    pub(super) fn enter_at(&self, order: u64) -> Option<Entered<'_>> {
+        self.enter_if(|now| now == order)
+    }
+
+    fn enter_if(&self, is_meant: impl Fn(u64) -> bool) -> Option<Entered<'_>> {
         self.action.read()?;
         self.running.fetch_add(1, SeqCst);
-        while let Some((order, action)) = self.action.read() {
+        while let Some((order, action)) = self.action.read()
+            && is_meant(order)
+        {
             let once = action.flags & libc::SA_RESETHAND != 0;
             // Another thread may have been given it, or it was replaced.
             if !once || self.action.use_up(order) {
-                return Some(Entered { order, action, want: self });
+                return Some(Entered { action, want: self });
             }
         }
         self.running.fetch_sub(1, SeqCst);

@@ -389,3 +389,39 @@ fn nothing_can_be_installed_for_signals_that_do_not_allow_it() {
     assert_eq!(library.handled(), []);
     library.gone();
 }
+
+#[test]
+fn a_signal_whose_only_handler_goes_at_that_moment_is_handled_or_has_its_default_action() {
+    let signal = realtime(10);
+    for goes_at_look in 0..3 {
+        let library = library();
+        set(library, signal, &with(Counter::<13>::handler(), 0)).unwrap();
+        // SAFETY: the child calls nothing but functions that may be called after a fork of a program with threads.
+        let status = unsafe {
+            match libc::fork() {
+                0 => {
+                    let looks = AtomicUsize::new(0);
+                    let libraries = || {
+                        let look = looks.fetch_add(1, SeqCst);
+                        let goes = move |_: &_| {
+                            if look == goes_at_look {
+                                library.withdraw();
+                            }
+                        };
+                        std::iter::once(library.0).inspect(goes)
+                    };
+                    deliver::call_each(libraries, signal, ptr::null_mut(), ptr::null_mut());
+                    libc::_exit(if Counter::<13>::now() == 1 { 0 } else { 1 })
+                }
+                child => {
+                    let mut status = 0;
+                    libc::waitpid(child, &mut status, 0);
+                    status
+                }
+            }
+        };
+        let has_ended_it = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == signal;
+        assert!(has_ended_it || status == 0, "gone at look {goes_at_look}: {status}");
+        leave(library);
+    }
+}
