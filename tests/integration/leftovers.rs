@@ -198,6 +198,25 @@ fn a_variable_that_still_lies_in_a_library_pins_it_with_its_name_until_it_is_tak
 }
 
 #[test]
+fn what_a_library_leaves_behind_when_it_was_closed_and_could_not_go_keeps_it_as_well() {
+    let host = host();
+    let (mut client, flag) = (host.client(), host.dir().join("flag"));
+    fs::write(&flag, "").unwrap();
+    client.emit("leave:thread_of_another_library", json!({"while_exists": flag}));
+    reload(&host, "leftovers", 1);
+    pinned(&host, "leftovers", "keeps a thread-local of it");
+    // It ends, and leaves something that was not there when the library was closed.
+    fs::remove_file(&flag).unwrap();
+    let cause = pinned(&host, "leftovers", "environment");
+    assert!(cause.contains("`KSI_OF_ANOTHER`"), "{cause}");
+    client.emit("leave:read_environment", json!({}));
+    client.emit("leave:variable_of_another_library", json!({}));
+    host.until_module("only the second is there", "leftovers", |module| {
+        module["retired"][0]["state"] == "unmapped"
+    });
+}
+
+#[test]
 fn functions_that_the_c_library_forgets_with_their_library_are_no_reason_to_keep_it() {
     let host = host();
     let mut client = host.client();

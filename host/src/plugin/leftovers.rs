@@ -74,6 +74,9 @@ fn noted_by(library: &PluginLibrary) -> Vec<Remaining> {
 
 /// Closes a library that nothing needs; otherwise gives it back, with the reasons.
 pub(super) fn close(mut library: PluginLibrary) -> Result<Closed, (PluginLibrary, Vec<Remaining>)> {
+    if !library.is_held() {
+        return Ok(library.close());
+    }
     let mut remaining = before_close(&library);
     // Not earlier: threads that are left may rely on that one.
     if remaining.is_empty() {

@@ -168,17 +168,29 @@ impl PluginLibrary {
         memory_of(&self.path).unwrap_or_default()
     }
 
-    /// Closes it, and looks whether it is gone.
+    /// Whether the loader keeps it in memory for this one: otherwise none of its code may be called any more.
+    pub(crate) fn is_held(&self) -> bool {
+        self.library.is_some()
+    }
+
+    /// Closes it, and looks whether it is gone. One that is not is held again at once: as long as it is not, the loader
+    /// may let go of it whenever any other library is closed, whatever has come to need it by then.
     pub(crate) fn close(mut self) -> Closed {
         if let Some(library) = self.library.take()
             && let Err(error) = library.close()
         {
-            return Closed::Mapped {
-                cause: format!("it could not be closed: {}", with_causes(&error)),
-                path: self.path.clone(),
-            };
+            let cause = format!("it could not be closed: {}", with_causes(&error));
+            return Closed::Mapped { cause, library: Box::new(self) };
         }
-        still_mapped(&self.path)
+        self.library = held_again(&self.path);
+        let cause = match &self.library {
+            Some(_) => Some(KEPT.to_owned()),
+            None => still_mapped(&self.path),
+        };
+        match cause {
+            Some(cause) => Closed::Mapped { cause, library: Box::new(self) },
+            None => Closed::Unmapped,
+        }
     }
 }
 
@@ -205,56 +217,48 @@ pub(crate) fn create(
 }
 
 /// Whether a closed library has left memory.
-#[derive(Debug)]
 pub(crate) enum Closed {
     /// It has.
     Unmapped,
-    /// It has not, because of `cause`; [`close_again`] may succeed later.
-    Mapped { cause: String, path: PathBuf },
+    /// It has not, because of `cause`. To close it once more may succeed later.
+    Mapped { cause: String, library: Box<PluginLibrary> },
 }
 
-/// Tries once more to get rid of a library that was closed and is still mapped: a thread that kept it may have ended.
-pub(crate) fn close_again(path: &Path) -> Closed {
-    #[cfg(unix)]
-    {
-        use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-        // SAFETY: with RTLD_NOLOAD nothing is opened and no constructor runs; a library that is still mapped is only
-        // counted once more.
-        let found = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | libc::RTLD_NOLOAD) };
-        if let Ok(library) = found
-            && let Err(error) = library.close()
-        {
-            return Closed::Mapped {
-                cause: format!("it could not be closed: {}", with_causes(&error)),
-                path: path.to_owned(),
-            };
-        }
-    }
-    still_mapped(path)
+const KEPT: &str = "a thread that it started, or that keeps a thread-local of it, has not ended";
+
+/// A library that was closed and that the loader still has: a thread that keeps it has not ended.
+#[cfg(unix)]
+fn held_again(path: &Path) -> Option<libloading::Library> {
+    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+    // SAFETY: with RTLD_NOLOAD nothing is opened and no constructor runs; a library that is still mapped is only
+    // counted once more.
+    let found = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | libc::RTLD_NOLOAD) };
+    found.ok().map(Into::into)
 }
 
+#[cfg(not(unix))]
+fn held_again(_path: &Path) -> Option<libloading::Library> {
+    None
+}
+
+/// Why a library is still in memory that the loader does not have any more, if it is.
 #[cfg(target_os = "linux")]
-fn still_mapped(path: &Path) -> Closed {
-    let mapped = |cause: String| Closed::Mapped { cause, path: path.to_owned() };
+fn still_mapped(path: &Path) -> Option<String> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return mapped("its name cannot be looked for in /proc/self/maps".to_owned());
+        return Some("its name cannot be looked for in /proc/self/maps".to_owned());
     };
     match std::fs::read("/proc/self/maps") {
-        Ok(maps) => match String::from_utf8_lossy(&maps).lines().any(|line| line.contains(name)) {
-            true => mapped(
-                "a thread that it started, or that keeps a thread-local of it, has not ended"
-                    .to_owned(),
-            ),
-            false => Closed::Unmapped,
-        },
-        Err(error) => mapped(format!("/proc/self/maps cannot be read: {error}")),
+        Ok(maps) => {
+            let is_there = String::from_utf8_lossy(&maps).lines().any(|line| line.contains(name));
+            is_there.then(|| KEPT.to_owned())
+        }
+        Err(error) => Some(format!("/proc/self/maps cannot be read: {error}")),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn still_mapped(path: &Path) -> Closed {
-    let cause = "whether it left memory is not looked into on this system".to_owned();
-    Closed::Mapped { cause, path: path.to_owned() }
+fn still_mapped(_path: &Path) -> Option<String> {
+    Some("whether it left memory is not looked into on this system".to_owned())
 }
 
 /// Where the library that was opened by this path lies, with what is no part of its file (`.bss`).
@@ -355,9 +359,9 @@ mod tests {
     fn a_library_that_is_refused_after_its_constructors_ran_stays_mapped() {
         // Of the C library, and used by nobody.
         let path = Path::new("libBrokenLocale.so.1");
-        assert!(matches!(still_mapped(path), Closed::Unmapped), "it is there already");
+        assert_eq!(still_mapped(path), None, "it is there already");
         let refused = PluginLibrary::open(path, None).err();
         assert!(matches!(refused, Some(LoadError::NoHeader { .. })), "{refused:?}");
-        assert!(matches!(still_mapped(path), Closed::Mapped { .. }));
+        assert!(still_mapped(path).is_some());
     }
 }

@@ -26,7 +26,7 @@ use super::{
     generation::{Facts, Generation, SHUTDOWN_EVENT, Timings},
     host_side::HostSide,
     leftovers::{self, Remaining},
-    load::{self, Closed, PluginLibrary},
+    load::{Closed, PluginLibrary},
     ongoing::One,
     persistence::Persistence,
     policy::Policies,
@@ -374,15 +374,12 @@ impl Retirer {
         }
         let mut closed = self.closed(library, &facts, retired).await;
         for retry in RETRIES {
-            let Some(Closed::Mapped { cause, path }) = closed else { break };
+            let Some(Closed::Mapped { cause, library }) = closed else { break };
             self.pin(&facts, retired, cause);
             sleep(retry).await;
             self.threads_gone(&facts, retired).await;
-            closed = on_own_thread(
-                move || load::close_again(&path),
-                |error| self.no_thread(&facts, retired, &error),
-            )
-            .await;
+            // Whatever kept it has run its code since.
+            closed = self.closed(*library, &facts, retired).await;
         }
         match closed {
             Some(Closed::Unmapped) => {
