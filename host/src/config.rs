@@ -9,6 +9,7 @@
 //! [host]
 //! plugin_dirs = ["plugins"]       # relative to this file
 //! socket = "ksi.sock"
+//! private_dir = "/run/ksi"        # of private copies of plugin files
 //!
 //! [timeouts]
 //! handler = "30s"
@@ -62,6 +63,9 @@ pub struct Config {
     pub plugin_dirs: Vec<PathBuf>,
     /// The path of the control socket. TOML: `[host] socket`. Default: none, so the environment decides.
     pub socket: Option<PathBuf>,
+    /// The folder that the host makes its directory for private copies of plugin files in; it has to allow execution. TOML:
+    /// `[host] private_dir`. Default: none, so it is `$XDG_RUNTIME_DIR`, or else the folder for temporary files.
+    pub private_dir: Option<PathBuf>,
     /// How long things may take. TOML: `[timeouts]`.
     pub timeouts: Timeouts,
     /// How much there may be of anything. TOML: `[limits]`.

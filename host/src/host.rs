@@ -39,7 +39,7 @@ use crate::{
         own_thread::OwnThread,
         persistence::Persistence,
         prepare::Preparation,
-        private_copy::{PrivateDir, PrivateDirError},
+        private_copy::{Places, PrivateDir, PrivateDirError},
         probe::Prober,
         quarantine::{Entry, Judged, Quarantine},
         retire::Retirer,
@@ -240,10 +240,11 @@ impl HostBuilder {
         let (journal, quarantine) = crash_journal(&config)?;
         let settings = Settings::new(&config, file);
         let policies = settings.policies();
+        let private = PrivateDir::create(Places::of_process(config.private_dir.clone()))?;
         let thread = OwnThread::start().map_err(StartError::Threads)?;
         let supervisor = Arc::new(Supervisor::new(Parts {
             thread,
-            preparation: Preparation::new(PrivateDir::create()?, prober, limits.plugin_bytes),
+            preparation: Preparation::new(private, prober, limits.plugin_bytes),
             activation: Activation {
                 router: router.clone(),
                 init_timeout: timeouts.init,

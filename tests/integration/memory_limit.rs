@@ -14,14 +14,14 @@ use std::{
     io::Write,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, TestHost, until};
+use crate::kit::{Client, Library, TestHost, until, wrapped};
 
 const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 512 * MIB;
@@ -68,7 +68,7 @@ impl Drop for Group {
 
 /// The command, with the limit around it.
 fn limited(command: &Command, group: Option<&Group>) -> Command {
-    let mut around = match group {
+    let around = match group {
         Some(group) => {
             let mut shell = Command::new("sh");
             shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]);
@@ -81,15 +81,7 @@ fn limited(command: &Command, group: Option<&Group>) -> Command {
             prlimit
         }
     };
-    around.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => around.env(name, value),
-            None => around.env_remove(name),
-        };
-    }
-    around.current_dir(command.get_current_dir().unwrap());
-    around
+    wrapped(around, command)
 }
 
 /// One bad file, each kind in turn: of any size, and with any beginning.

@@ -1,13 +1,18 @@
 //! What changes around a host while it runs, and what it does about that.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
+use rustix::process::Signal;
 use serde_json::json;
 
-use crate::kit::{Client, Library, Running, TestHost, ksi_command, until};
+use crate::kit::{Client, Library, Running, TestHost, after_mounts, ksi_command, until};
 
 /// A folder beside its own, for what a second host would keep.
-fn second_host(socket: &std::path::Path, dir: &std::path::Path) -> std::process::Command {
+fn second_host(socket: &Path, dir: &Path) -> Command {
     let mut second = ksi_command(&["run", "--plugins"]);
     second.arg(dir).arg("--socket").arg(socket);
     second.env("TMPDIR", dir).env("XDG_STATE_HOME", dir);
@@ -36,4 +41,118 @@ fn a_second_host_is_refused_and_clients_wait_while_the_first_one_still_loads_its
     fs::write(&gate, "").unwrap();
     assert!(first.line().starts_with("ready on "));
     assert_eq!(early.read()["data"], 7, "a request from before is answered by the plugin");
+}
+
+/// What lies in a folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_host_whose_private_folder_was_removed_replaces_plugins_and_goes_back_to_earlier_versions() {
+    let host = TestHost::builder()
+        .plugin("counter.so", &Library::counter(1))
+        .plugin("chaos.so", &Library::chaos())
+        .start();
+    let temporary = host.dir().join("tmp");
+    host.drop_in("counter.so", &Library::counter(2));
+    host.until_version("counter", "2.0.0");
+    let before = entries(&temporary);
+    assert_eq!(before.len(), 1);
+    fs::remove_dir_all(&before[0]).unwrap();
+
+    // Nothing but its open file is left of the first version.
+    let said = host.ksi(&["rollback", "counter"]).ok();
+    assert!(said.contains("1.0.0"), "{said}");
+    host.until_version("counter", "1.0.0");
+    host.ksi(&["reload", "chaos"]).ok();
+    host.until_live("chaos", 2);
+    let after = entries(&temporary);
+    assert!(after.len() == 1 && after != before, "{after:?}");
+    let told = host.process.stderr();
+    assert!(told.contains("host.private_dir") && told.contains("is gone"), "{told}");
+    host.until_unmapped("counter");
+    let setup = host.stopped();
+    assert_eq!(entries(&setup.temporary()), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn systemds_cleaner_leaves_the_private_folder_of_a_running_host_alone() {
+    let host = TestHost::chaos();
+    let (tmp, rules) = (host.dir().join("tmp"), host.dir().join("tmpfiles.conf"));
+    fs::write(tmp.join("old"), "").unwrap();
+    // Whatever lies there is old.
+    fs::write(&rules, format!("d {} - - - 0\n", tmp.display())).unwrap();
+    let mut cleaner = Command::new("systemd-tmpfiles");
+    let Ok(ran) = cleaner.arg("--clean").arg(&rules).output() else {
+        eprintln!("SKIPPED: there is no systemd-tmpfiles here");
+        return;
+    };
+    if tmp.join("old").exists() {
+        eprintln!("SKIPPED: systemd-tmpfiles does not clean here: {ran:?}");
+        return;
+    }
+    let left = entries(&tmp);
+    assert_eq!(left.len(), 1, "the private folder stays");
+    assert!(
+        entries(&left[0]).len() >= 2,
+        "with the lock file and the copy: {:?}",
+        entries(&left[0])
+    );
+    host.ksi(&["reload", "chaos"]).ok();
+}
+
+#[test]
+fn a_plugin_that_a_full_disk_kept_out_comes_when_there_is_room_again() {
+    let builder =
+        TestHost::builder().config("[recovery]\nfirst = '50ms'\nlongest = '50ms'\nattempts = 600");
+    let tmp = builder.temporary();
+    let script = format!(
+        "mount -t tmpfs -o size=16m none {0} && head -c 15m /dev/zero >{0}/filler",
+        tmp.display()
+    );
+    let Some(mut command) = after_mounts(&script, &builder.command()) else { return };
+    let host = builder.start_by(&mut command);
+    host.drop_in("chaos.so", &Library::chaos());
+    let reason = host.until_refused("chaos.so");
+    assert!(reason.contains("No space left") && reason.contains("host.private_dir"), "{reason}");
+    let filler = format!("/proc/{}/root{}/filler", host.process.id(), tmp.display());
+    fs::remove_file(filler).unwrap();
+    host.until_live("chaos", 1);
+    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
+}
+
+#[test]
+fn a_folder_that_is_mounted_noexec_is_named_with_the_setting_to_change() {
+    let builder = TestHost::builder().plugin("chaos.so", &Library::chaos());
+    let (dir, tmp) = (builder.dir().to_owned(), builder.temporary());
+    let noexec = format!("mount -t tmpfs -o noexec none {}", tmp.display());
+    let Some(mut command) = after_mounts(&noexec, &builder.command()) else { return };
+    let refused = Running::start(&mut command).ended().fails(1);
+    for word in ["noexec", "host.private_dir", tmp.to_str().unwrap()] {
+        assert!(refused.contains(word), "{word} is missing: {refused}");
+    }
+    assert!(!builder.socket().exists());
+
+    let builder = builder.config(&format!("[host]\nprivate_dir = '{}/private'", dir.display()));
+    let mut command = after_mounts(&noexec, &builder.command()).unwrap();
+    let host = builder.start_by(&mut command);
+    host.until_live("chaos", 1);
+    assert_eq!(entries(&dir.join("private")).len(), 1);
+    let _setup = host.stopped();
+    assert_eq!(entries(&dir.join("private")), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_stop_during_a_copy_leaves_nothing_behind() {
+    let mut host = TestHost::builder().start();
+    let tmp = host.dir().join("tmp");
+    let mut huge = Library::chaos();
+    huge.0.resize(240 << 20, 7);
+    host.drop_in("huge.so", &huge);
+    let copies = || entries(&tmp).iter().map(|dir| entries(dir).len()).sum::<usize>();
+    until("it is being copied", copies, |files| *files == 2);
+    host.process.signal(Signal::TERM);
+    assert_eq!(host.process.ended().code, Some(0));
+    assert_eq!(entries(&tmp), [] as [PathBuf; 0]);
 }

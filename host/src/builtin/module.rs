@@ -183,7 +183,7 @@ fn not_kept(host: &Host, name: &str) -> Value {
 fn quarantined(registry: &Registry, file: &Path) -> Value {
     match registry.setbacks.of(file) {
         Some((hash, failure)) if failure.quarantined => json!({
-            "version": failure.version, "hash": hash.to_hex().as_str(), "reason": failure.reason,
+            "version": failure.version, "hash": hash.map(|hash| hash.to_hex().to_string()), "reason": failure.reason,
             "attempts": failure.attempts, "retry_in_ms": retry_in(registry, file),
         }),
         _ => Value::Null,

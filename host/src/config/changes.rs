@@ -23,6 +23,7 @@ impl Changes {
         let Config {
             plugin_dirs,
             socket,
+            private_dir,
             timeouts,
             limits,
             reload,
@@ -33,6 +34,7 @@ impl Changes {
         } = new;
         changes.restart("host.plugin_dirs", *plugin_dirs != old.plugin_dirs);
         changes.restart("host.socket", *socket != old.socket);
+        changes.restart("host.private_dir", *private_dir != old.private_dir);
         for ((key, new), (_, old)) in timeouts.all().into_iter().zip(old.timeouts.all()) {
             let key = format!("timeouts.{key}");
             match key.as_str() {

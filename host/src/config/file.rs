@@ -25,6 +25,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
     let config = Config {
         plugin_dirs: file.host.plugin_dirs.iter().map(|dir| folder.join(dir)).collect(),
         socket: file.host.socket.map(|socket| folder.join(socket)),
+        private_dir: file.host.private_dir.map(|dir| folder.join(dir)),
         timeouts: file.timeouts,
         limits: file.limits,
         reload: file.reload,
@@ -40,7 +41,9 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
 /// An empty path would be the folder of the file itself.
 fn no_empty_paths(host: &HostTable) -> Result<(), Problem> {
     let sockets = host.socket.iter().map(|path| ("socket", path));
-    let mut paths = sockets.chain(host.plugin_dirs.iter().map(|path| ("plugin_dirs", path)));
+    let private = host.private_dir.iter().map(|path| ("private_dir", path));
+    let mut paths =
+        sockets.chain(private).chain(host.plugin_dirs.iter().map(|path| ("plugin_dirs", path)));
     match paths.find(|(_, path)| path.as_os_str().is_empty()) {
         Some((key, _)) => Err(range::outside("host", key, "\"\"", "a path")),
         None => Ok(()),
@@ -66,6 +69,7 @@ struct File {
 struct HostTable {
     plugin_dirs: Vec<PathBuf>,
     socket: Option<PathBuf>,
+    private_dir: Option<PathBuf>,
 }
 
 /// A duration in words, such as `"500ms"` or `"5s"`.

@@ -76,6 +76,7 @@ impl Activation {
         candidate: &mut Candidate,
     ) -> Result<PluginLibrary, DeployError> {
         let started = Instant::now();
+        candidate.copy.check_in_place()?;
         let path = candidate.copy.path().to_owned();
         let header = candidate.manifest.header.clone();
         let noted = crash::note(self.journal.as_ref(), &about(candidate, "its opening"));

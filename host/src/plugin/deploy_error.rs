@@ -264,6 +264,8 @@ impl DeployError {
     /// Whether the same file may become a plugin at another time.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
+            DeployError::Copy(error) => error.may_pass(),
+            DeployError::Load { source, .. } => matches!(source, LoadError::Thread { .. }),
             DeployError::Init { .. }
             | DeployError::InitTimedOut { .. }
             | DeployError::TooManyPinned { .. }

@@ -11,7 +11,10 @@ use std::{
 };
 
 use ksi_plugin_api::{Description, abi::ABI_VERSION};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 use super::{
     aside,
@@ -25,6 +28,9 @@ use super::{
     probed::Probed,
     trial::{Trial, Tried},
 };
+
+/// How often private copies are made to look used: cleaners go by days.
+const FRESHEN: Duration = Duration::from_secs(3600);
 
 /// Where copies go, and who probes them.
 pub(crate) struct Preparation {
@@ -94,44 +100,72 @@ impl Preparation {
         settled: bool,
     ) -> Result<Copied, DeployError> {
         let took = settled.then(|| since_last_change(file)).flatten();
-        let mut copied = self.copy_from(file, file).await?;
+        let (preparation, path) = (self.clone(), file.to_owned());
+        let copy = move |label: &str| preparation.copied(&path, label);
+        let mut copied = self.copy_aside(file, copy).await?;
         if let Some(took) = took {
             copied.timings.note("settle", took);
         }
         Ok(copied)
     }
 
-    /// Copies `source`, which stands for `file`: the copy of an earlier version of it.
-    pub(crate) async fn copy_from(
+    /// Copies the copy of an earlier version of a file, which need not be where it was any more.
+    pub(crate) async fn copy_again(
         self: &Arc<Self>,
-        source: &Path,
+        earlier: &Arc<PrivateCopy>,
         file: &Path,
+    ) -> Result<Copied, DeployError> {
+        let (preparation, earlier) = (self.clone(), earlier.clone());
+        let copy = move |label: &str| {
+            let copied = preparation.dir.copy_again(&earlier, preparation.limit, label);
+            Ok(copied?)
+        };
+        self.copy_aside(file, copy).await
+    }
+
+    async fn copy_aside(
+        self: &Arc<Self>,
+        file: &Path,
+        copy: impl FnOnce(&str) -> Result<(PrivateCopy, Content), DeployError> + Send + 'static,
     ) -> Result<Copied, DeployError> {
         // Never closed, so there is always a place to wait for.
         let place = self.places.clone().acquire_owned().await.ok();
         let started = Instant::now();
-        let (preparation, path, file_there) = (self.clone(), source.to_owned(), file.to_owned());
-        let copied = aside::done("ksi-copy", move || {
-            let stem = file_there.file_stem();
-            let label = stem.map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
-            preparation.copied(&path, &file_there, &label)
-        });
-        let copied = copied.await;
-        let no_thread = |error| CopyError::NoThread { path: source.to_owned(), source: error };
-        let (copy, bytes) = copied.map_err(no_thread)??;
+        let stem = file.file_stem();
+        let label =
+            stem.map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
+        let copied = aside::done("ksi-copy", move || copy(&label)).await;
+        let no_thread = |error| CopyError::NoThread { path: file.to_owned(), source: error };
+        let (copy, bytes) = match copied.map_err(no_thread)? {
+            Err(DeployError::Copy(CopyError::Closed)) => return Err(DeployError::Stopping),
+            copied => copied?,
+        };
         let mut timings = Timings::default();
         timings.note("copy", started.elapsed());
         Ok(Copied { file: file.to_owned(), copy, bytes, timings, place })
     }
 
+    /// Keeps the private copies from cleaners for as long as this is there.
+    pub(crate) fn keep_fresh(self: &Arc<Self>, runtime: &Handle) {
+        let preparation = Arc::downgrade(self);
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(FRESHEN).await;
+                let Some(preparation) = preparation.upgrade() else { return };
+                // For want of a thread, it is done the next time.
+                let _ = aside::done("ksi-freshen", move || preparation.dir.freshen()).await;
+            }
+        });
+    }
+
+    /// Removes the private copies. Nothing is copied from here on.
+    pub(crate) fn close(&self) {
+        self.dir.close();
+    }
+
     /// What begins like no plugin, or is longer than one may be, is not copied at all.
-    fn copied(
-        &self,
-        path: &Path,
-        file: &Path,
-        label: &str,
-    ) -> Result<(PrivateCopy, Content), DeployError> {
-        let mut source = Source::open(path, self.limit)?;
+    fn copied(&self, file: &Path, label: &str) -> Result<(PrivateCopy, Content), DeployError> {
+        let mut source = Source::open(file, self.limit)?;
         if let Err(refusal) = check_head(&source.head()?, source.len()) {
             // Of a file that is being written this says nothing.
             source.check()?;
@@ -170,6 +204,7 @@ impl Preparation {
                     Ok(trial) => (Some(Arc::new(trial)), None),
                     Err(reason) => (None, Some(Tried::Skipped(reason))),
                 };
+                copy.check_in_place()?;
                 let probed = prober.probe(copy.path(), manifest.header.as_deref(), trial.clone());
                 let probed = probed.await;
                 let (description, unsure) = probed.map_err(|source| {

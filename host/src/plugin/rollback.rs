@@ -237,7 +237,7 @@ impl Supervisor {
         back: Return,
     ) -> Result<Deployed, DeployError> {
         // A copy of the copy: a path that may still be mapped gives the library that is mapped.
-        let copied = self.preparation.copy_from(back.earlier.copy.path(), file).await?;
+        let copied = self.preparation.copy_again(&back.earlier.copy, file).await?;
         let examined = self.preparation.examine(copied)?;
         let trial = match back.gives_up_the_present() {
             true => {

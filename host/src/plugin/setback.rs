@@ -74,7 +74,8 @@ impl Why {
 /// What is remembered of a file that did not work.
 #[derive(Debug)]
 pub(crate) struct Setback {
-    hash: blake3::Hash,
+    /// Of its bytes; `None` if they could not be read yet.
+    hash: Option<blake3::Hash>,
     /// `None` as long as it is only being tried.
     pub(crate) failure: Option<SetbackFailure>,
 }
@@ -103,7 +104,13 @@ impl Setbacks {
         hash: blake3::Hash,
         why: Why,
     ) -> Result<bool, DeployError> {
-        let known = self.0.get(file).filter(|known| known.hash == hash && why != Why::Asked);
+        if let Some(unread) = self.0.get_mut(file).filter(|known| known.hash.is_none())
+            && why == Why::Retried
+        {
+            // What was tried before is whatever lay there.
+            unread.hash = Some(hash);
+        }
+        let known = self.0.get(file).filter(|known| known.hash == Some(hash) && why != Why::Asked);
         let failure = known.and_then(|known| known.failure.as_ref());
         if let Some(failure) = failure.filter(|failure| failure.quarantined && why.is_folder()) {
             let reason = failure.reason.clone();
@@ -111,7 +118,7 @@ impl Setbacks {
         }
         let as_before = known.is_some();
         if !as_before {
-            self.put(file, Setback { hash, failure: None });
+            self.put(file, Setback { hash: Some(hash), failure: None });
         }
         Ok(as_before || why != Why::Retried)
     }
@@ -136,7 +143,7 @@ impl Setbacks {
     }
 
     /// What did not work with this file.
-    pub(crate) fn of(&self, file: &Path) -> Option<(blake3::Hash, &SetbackFailure)> {
+    pub(crate) fn of(&self, file: &Path) -> Option<(Option<blake3::Hash>, &SetbackFailure)> {
         let setback = self.0.get(file)?;
         Some((setback.hash, setback.failure.as_ref()?))
     }
@@ -155,6 +162,10 @@ impl Setbacks {
 
     /// It did not work. When it is to be tried again.
     fn failed(&mut self, file: &Path, reason: &str, recovery: &Recovery) -> Option<Instant> {
+        if !self.0.contains_key(file) {
+            // It did not come to its bytes.
+            self.put(file, Setback { hash: None, failure: None });
+        }
         let setback = self.0.get_mut(file)?;
         let attempts = setback.failure.as_ref().map_or(0, |before| before.attempts + 1);
         let quarantined = setback.failure.as_ref().is_some_and(|before| before.quarantined);
@@ -182,7 +193,8 @@ impl Supervisor {
         }
         let (begun, is_another) = {
             let mut registry = self.registry();
-            let is_another = registry.setbacks.of(file).is_some_and(|(known, _)| known != hash);
+            let is_another =
+                registry.setbacks.of(file).is_some_and(|(known, _)| known != Some(hash));
             (registry.setbacks.begin(file, hash, why), is_another)
         };
         if is_another {
@@ -239,7 +251,7 @@ impl Supervisor {
                 quarantined: true,
             };
             let mut registry = self.registry();
-            registry.setbacks.put(file, Setback { hash, failure: Some(failure) });
+            registry.setbacks.put(file, Setback { hash: Some(hash), failure: Some(failure) });
             let live = registry.live_of(file);
             match live.and_then(|(name, _)| registry.plugins.get_mut(&name)) {
                 Some(plugin) => plugin.last_error = Some(reason.clone()),
@@ -349,7 +361,8 @@ impl Supervisor {
     pub(super) fn quarantine(self: &Arc<Self>, bad: &Facts, reason: &str, automatic: bool) {
         let (due, attempts) = {
             let mut registry = self.registry();
-            let known = registry.setbacks.0.get(&bad.file).filter(|known| known.hash == bad.hash);
+            let known = registry.setbacks.0.get(&bad.file);
+            let known = known.filter(|known| known.hash == Some(bad.hash));
             let failure = known.and_then(|known| known.failure.as_ref());
             let attempts = failure.map_or(0, |failure| failure.attempts + 1);
             // Whoever went back by hand does not want it to come again by itself.
@@ -362,7 +375,7 @@ impl Supervisor {
                 due,
                 quarantined: true,
             };
-            let setback = Setback { hash: bad.hash, failure: Some(failure) };
+            let setback = Setback { hash: Some(bad.hash), failure: Some(failure) };
             registry.setbacks.put(&bad.file, setback);
             if let Some(plugin) = registry.plugins.get_mut(&bad.plugin) {
                 let version = &bad.manifest.version;
@@ -457,7 +470,7 @@ mod tests {
             (bad, Why::Asked, true),
             (good, Why::Found, true),
         ] {
-            setbacks.put(file, Setback { hash: bad, failure: Some(quarantined()) });
+            setbacks.put(file, Setback { hash: Some(bad), failure: Some(quarantined()) });
             assert_eq!(setbacks.begin(file, hash, why).is_ok(), taken, "{why:?}");
         }
     }
@@ -481,6 +494,17 @@ mod tests {
             setbacks.of(file).unwrap().1.attempts
         };
         assert_eq!((fail(b"a"), fail(b"a"), fail(b"b")), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_copied_is_due_and_taken_whatever_it_holds_by_then() {
+        let (mut setbacks, file) = (Setbacks::default(), Path::new("a.so"));
+        let fail = |setbacks: &mut Setbacks| setbacks.failed(file, "the disk is full", &RECOVERY);
+        assert!(fail(&mut setbacks).is_some());
+        assert!(fail(&mut setbacks).is_some());
+        assert_eq!(setbacks.of(file).unwrap().1.attempts, 1, "these add up");
+        assert!(setbacks.begin(file, blake3::hash(b"a"), Why::Retried).unwrap());
+        assert!(!setbacks.begin(file, blake3::hash(b"b"), Why::Retried).unwrap());
     }
 
     #[test]

@@ -187,13 +187,13 @@ impl Supervisor {
     async fn replace_by_itself(
         self: &Arc<Self>,
         file: &Path,
-        copy: &PrivateCopy,
+        copy: &Arc<PrivateCopy>,
         chosen: Chosen,
     ) -> Result<Deployed, DeployError> {
         let _turn = self.turns.take(Turn::File(file.to_owned())).await;
         self.go_on()?;
         // A copy of the copy: a path that may still be mapped gives the library that is mapped.
-        let copied = self.preparation.copy_from(copy.path(), file).await?;
+        let copied = self.preparation.copy_again(copy, file).await?;
         let examined = self.preparation.examine(copied)?;
         let trial = self.is_tried(&examined);
         let trial = trial.map(|()| self.trial_with(&examined, Some(chosen.state.clone())));

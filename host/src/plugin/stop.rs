@@ -66,6 +66,8 @@ impl Supervisor {
             () = left => {}
             () = self.stop.reached(StopStage::Leaving) => {}
         }
+        // Somebody may be copying still. However the process ends from here on, it leaves no copy behind.
+        self.preparation.close();
     }
 
     /// One after the other, because a plugin may need those that were started before it; all that are left at once, when

@@ -106,12 +106,14 @@ impl Supervisor {
             kept_versions,
             stop,
         } = parts;
+        let preparation = Arc::new(preparation);
+        preparation.keep_fresh(thread.runtime());
         Supervisor {
             thread,
             announcer: Announcer::new(activation.router.clone()),
             hand_over: HandOver::new(activation.router.clone()),
             router: activation.router.clone(),
-            preparation: Arc::new(preparation),
+            preparation,
             activation,
             retirer,
             persistence,

@@ -48,6 +48,33 @@ pub(crate) fn ksi_command(arguments: &[&str]) -> Command {
     command
 }
 
+/// The command as the last arguments of another one, which has to run it, with the same surroundings.
+pub(crate) fn wrapped(mut around: Command, command: &Command) -> Command {
+    around.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => around.env(name, value),
+            None => around.env_remove(name),
+        };
+    }
+    around.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
+    around
+}
+
+/// The command after a script of the shell, in a mount namespace of its own: what is mounted there is seen by nobody else.
+/// `None` where that is not allowed, as it is to the superuser alone: then a test that needs it says that it was skipped.
+pub(crate) fn after_mounts(script: &str, command: &Command) -> Option<Command> {
+    let allowed =
+        Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    if !allowed.is_ok_and(|ran| ran.status.success()) {
+        eprintln!("SKIPPED: this test mounts file systems, which only the superuser may");
+        return None;
+    }
+    let mut around = Command::new("unshare");
+    around.args(["-m", "sh", "-c", &format!("{script} && exec \"$@\""), "sh"]);
+    Some(wrapped(around, command))
+}
+
 /// Runs the command to its end, with a socket, and with text on its standard input.
 #[track_caller]
 pub(crate) fn ksi(socket: &Path, arguments: &[&str], input: &str) -> Ran {

@@ -21,7 +21,7 @@ pub(crate) use build::{
     OutsideCrate, artifacts, field_library, for_outside_crates, plugin_api, workspace,
 };
 pub(crate) use client::{Client, error_of};
-pub(crate) use command::{Ran, Running, ksi, ksi_command};
+pub(crate) use command::{Ran, Running, after_mounts, ksi, ksi_command, wrapped};
 pub(crate) use files::{ABI, Library, put, put_in_place};
 pub(crate) use host::{HostBuilder, TestHost};
 pub(crate) use load::{Ends, counters, under_load};

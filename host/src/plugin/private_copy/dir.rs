@@ -1,4 +1,4 @@
-//! The host's own directory, and the ones that crashed hosts left behind.
+//! A directory of the host's own, and the ones that crashed hosts left behind.
 //!
 //! A lock on a file inside tells a directory in use from a left-over one: the system releases the
 //! lock when its host ends, however it ends.
@@ -7,7 +7,6 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// The lock file of a directory in use.
@@ -17,16 +16,19 @@ const LOCK_BEFORE: &str = "ksi-host.lock.new";
 /// For how long a directory may be without a lock file while its host starts.
 const STARTING: Duration = Duration::from_secs(60);
 
+/// How often a directory is tried to be locked against cleaners, and the time between two tries.
+const TRIES: u32 = 10;
+const BETWEEN: Duration = Duration::from_millis(20);
+
 /// A directory that this host alone uses; dropping it removes it with everything inside.
-///
-/// It lies in [`std::env::temp_dir`], which must allow execution: libraries are loaded from it.
 #[derive(Debug)]
-pub(crate) struct PrivateDir {
-    /// Number of the next copy.
-    pub(super) copies: AtomicU64,
+pub(super) struct OwnDir {
+    /// Open and locked: cleaners such as systemd-tmpfiles leave a locked directory alone, with all that is in it.
+    open: File,
     // Removed before the lock is released, so that no starting host takes it for a left-over one.
-    dir: tempfile::TempDir,
-    _lock: File,
+    dir: Option<tempfile::TempDir>,
+    path: PathBuf,
+    lock: File,
 }
 
 /// The step at which the host's directory failed.
@@ -34,14 +36,25 @@ pub(crate) struct PrivateDir {
 pub enum PrivateDirError {
     /// The directory could not be made.
     #[error(
-        "a directory for private copies cannot be created in {}: {source}; make that folder \
-         writable, or set TMPDIR to another one", parent.display()
+        "a directory for private copies of plugins cannot be created in {}: {source}; make that folder writable, or name \
+         another one (host.private_dir)", parent.display()
     )]
     Create {
-        /// The folder for temporary files.
+        /// The folder that it was to lie in.
         parent: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+
+    /// Nothing can be loaded from there.
+    #[error(
+        "private copies of plugins cannot lie in {}: it is mounted noexec, so no library can be loaded from there. Name a \
+         folder on a file system that allows execution (host.private_dir), or mount this one without noexec",
+        parent.display()
+    )]
+    NoExec {
+        /// The folder.
+        parent: PathBuf,
     },
 
     /// The lock file could not be made.
@@ -55,7 +68,7 @@ pub enum PrivateDirError {
 
     /// The lock file could not be locked.
     #[error(
-        "{} cannot be locked: {source}; set TMPDIR to a folder on a local file system",
+        "{} cannot be locked: {source}; name a folder on a local file system (host.private_dir)",
         path.display()
     )]
     Lock {
@@ -66,30 +79,83 @@ pub enum PrivateDirError {
     },
 }
 
-impl PrivateDir {
-    /// Creates the directory, after removing those of this user whose host is gone.
+impl OwnDir {
+    /// Creates a directory in `parent`, after removing those of this user there whose host is gone.
     ///
     /// # Errors
     /// Says at which step it failed. A left-over directory that cannot be removed is no failure.
-    pub(crate) fn create() -> Result<PrivateDir, PrivateDirError> {
-        PrivateDir::create_in(&std::env::temp_dir())
-    }
-
-    pub(super) fn create_in(parent: &Path) -> Result<PrivateDir, PrivateDirError> {
+    pub(super) fn create_in(parent: &Path) -> Result<OwnDir, PrivateDirError> {
+        let create_error = |source| PrivateDirError::Create { parent: parent.to_owned(), source };
         let prefix = format!("ksi-{}-", rustix::process::geteuid().as_raw());
         remove_left_over(parent, &prefix);
         let dir = tempfile::Builder::new()
             .prefix(&prefix)
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(parent)
-            .map_err(|source| PrivateDirError::Create { parent: parent.to_owned(), source })?;
+            .map_err(create_error)?;
+        let open = File::open(dir.path()).map_err(create_error)?;
+        keep_cleaners_out(&open, dir.path());
         let lock = lock(dir.path())?;
-        Ok(PrivateDir { copies: AtomicU64::new(1), dir, _lock: lock })
+        Ok(OwnDir { open, path: dir.path().to_owned(), dir: Some(dir), lock })
     }
 
     /// Where the directory lies.
-    pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it still lies there, and not another one or none.
+    pub(super) fn is_in_place(&self) -> bool {
+        is_at(&self.open, &self.path)
+    }
+
+    /// Makes it and what is in it look as if it had just been used, for cleaners that go by times and know no locks.
+    pub(super) fn freshen(&mut self) {
+        use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW, utimensat};
+        let now = || Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now(), last_modification: now() };
+        if !is_at(&self.lock, &self.path.join(LOCK)) {
+            // Without it, nobody clears up behind this host if it is killed.
+            let _ = lock(&self.path).map(|lock| self.lock = lock);
+        }
+        let names = rustix::fs::Dir::read_from(&self.open).into_iter().flatten().flatten();
+        for entry in names.filter(|entry| entry.file_name() != c"..") {
+            // One that is being deleted is no loss.
+            let _ = utimensat(&self.open, entry.file_name(), &times, AtFlags::SYMLINK_NOFOLLOW);
+        }
+    }
+}
+
+impl Drop for OwnDir {
+    fn drop(&mut self) {
+        // What has taken its place is not this host's to remove.
+        let in_place = self.is_in_place();
+        if let Some(dir) = self.dir.take().filter(|_| !in_place) {
+            let _ = dir.keep();
+        }
+    }
+}
+
+/// Whether this is the file that has the path.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |found: &fs::Metadata| (found.dev(), found.ino());
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(own), Ok(found)) => identity(&own) == identity(&found),
+        _ => false,
+    }
+}
+
+/// A cleaner that is just looking through the directory has the lock for a moment. Without the lock, it is as it was.
+fn keep_cleaners_out(dir: &File, path: &Path) {
+    for _ in 1..TRIES {
+        match dir.try_lock() {
+            Ok(()) => return,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN),
+            Err(TryLockError::Error(_)) => break,
+        }
+    }
+    if let Err(error) = dir.try_lock() {
+        tracing::debug!(path = %path.display(), %error, "the private directory is not locked against cleaners");
     }
 }
 

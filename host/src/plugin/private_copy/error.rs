@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use super::PrivateDirError;
+
 /// The step at which a private copy failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
@@ -106,10 +108,28 @@ pub enum CopyError {
         path: PathBuf,
     },
 
+    /// There is no place for copies any more, and none can be made.
+    #[error("the host's private folder is gone, and no other can be made: {0}")]
+    NoDir(#[source] PrivateDirError),
+
+    /// The host is stopping, and copies nothing any more.
+    #[error("the host is stopping and copies nothing any more")]
+    Closed,
+
+    /// The copy was made, and is gone again.
+    #[error(
+        "the private copy {} was removed by somebody else before it was loaded: it is made anew. Keep cleaners out of that \
+         folder, or name another one (host.private_dir)", path.display()
+    )]
+    Cleaned {
+        /// The copy.
+        path: PathBuf,
+    },
+
     /// The new file could not be made.
     #[error(
-        "the private copy {} cannot be created: {source}; the host's directory must stay as it is \
-         while the host runs", path.display()
+        "the private copy {} cannot be created: {source}; see to room in that folder, or name another one \
+         (host.private_dir)", path.display()
     )]
     Create {
         /// The new file.
@@ -120,8 +140,8 @@ pub enum CopyError {
 
     /// The new file could not be filled.
     #[error(
-        "the private copy {} cannot be written: {source}; check the space left there, or set TMPDIR \
-         to another place", path.display()
+        "the private copy {} cannot be written: {source}; see to room in that folder, or name another one \
+         (host.private_dir)", path.display()
     )]
     Write {
         /// The new file.
@@ -132,6 +152,27 @@ pub enum CopyError {
 }
 
 impl CopyError {
+    /// Whether the same file may be copied at another time, without anything being done to it.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            // These are about the host's own folder and threads, and not about the file.
+            CopyError::NoThread { .. }
+            | CopyError::NoDir(_)
+            | CopyError::Cleaned { .. }
+            | CopyError::Create { .. }
+            | CopyError::Write { .. } => true,
+            CopyError::Open { source, .. } | CopyError::Read { source, .. } => passes(source),
+            CopyError::Closed
+            | CopyError::Vanished { .. }
+            | CopyError::BrokenLink { .. }
+            | CopyError::LinkLoop { .. }
+            | CopyError::PermissionDenied { .. }
+            | CopyError::NotRegular { .. }
+            | CopyError::TooLarge { .. }
+            | CopyError::ChangedWhileCopying { .. } => false,
+        }
+    }
+
     /// The failure to open `path`, told apart as far as an operator can do something about it.
     pub(super) fn open(path: &Path, source: io::Error) -> CopyError {
         let path = path.to_owned();
@@ -160,4 +201,23 @@ impl CopyError {
         };
         CopyError::NotRegular { path: path.to_owned(), found }
     }
+}
+
+/// Whether a file that cannot be opened or read for this may be well: the process or the system is short of something, or
+/// a disk elsewhere does not answer.
+fn passes(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const PASSING: [Errno; 10] = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::AGAIN,
+        Errno::BUSY,
+        Errno::INTR,
+        Errno::IO,
+        Errno::STALE,
+        Errno::TIMEDOUT,
+    ];
+    Errno::from_io_error(error).is_some_and(|error| PASSING.contains(&error))
 }

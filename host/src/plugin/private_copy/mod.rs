@@ -12,20 +12,23 @@
 //! Nothing here knows what the bytes mean. Everything here blocks: call it where blocking is allowed.
 
 mod content;
+mod current;
 mod dir;
 mod error;
+mod place;
 mod source;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) use content::Content;
-pub(crate) use dir::PrivateDir;
+pub(crate) use current::PrivateDir;
 pub use dir::PrivateDirError;
 pub use error::CopyError;
+pub(crate) use place::Places;
 pub(crate) use source::Source;
 
 /// Longer labels are cut, so that a copy's name fits every file system.
@@ -33,11 +36,14 @@ const MAX_LABEL: usize = 100;
 
 /// A copy of a candidate that nobody else writes to; dropping it deletes the file.
 ///
-/// Keep it until the library that was loaded from it is unmapped.
+/// Keep it until the library that was loaded from it is unmapped. Its bytes are there for as long as it is, also when
+/// somebody removes the file.
 #[derive(Debug)]
 pub(crate) struct PrivateCopy {
     path: PathBuf,
     hash: blake3::Hash,
+    /// In a mutex, because whoever reads it moves the place that it is read from.
+    held: Mutex<File>,
 }
 
 impl PrivateDir {
@@ -54,19 +60,10 @@ impl PrivateDir {
         source: &Source,
         label: &str,
     ) -> Result<(PrivateCopy, Content), CopyError> {
-        let number = self.copies.fetch_add(1, Ordering::Relaxed);
-        let path = self.path().join(file_name(label, number));
-        let create_error = |source| CopyError::Create { path: path.clone(), source };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o700)
-            .open(&path)
-            .map_err(create_error)?;
-        // From here on the new file belongs to the copy, which deletes it if anything fails.
-        let mut copy = PrivateCopy { path: path.clone(), hash: blake3::Hash::from_bytes([0; 32]) };
+        let (path, file) = self.new_file(label)?;
         let write_error = |source| CopyError::Write { path: path.clone(), source };
+        // From here on the new file is deleted if anything fails.
+        let unfinished = Unfinished(&path);
         let copied =
             content::copy(&source.file, &file, source.len()).map_err(|step| match step {
                 content::Step::Read(error) => source.unreadable(error),
@@ -76,9 +73,54 @@ impl PrivateDir {
             return Err(source.changed());
         }
         source.check()?;
-        copy.hash = hash_of(file.try_clone().map_err(write_error)?).map_err(write_error)?;
+        let hash = hash_of(file.try_clone().map_err(write_error)?).map_err(write_error)?;
         let content = Content::of_copy(&file).map_err(write_error)?;
-        Ok((copy, content))
+        // Nobody here writes to it any more.
+        let held = for_reading(&path, &file)
+            .map_err(|error| if self.is_closed() { CopyError::Closed } else { error })?;
+        std::mem::forget(unfinished);
+        Ok((PrivateCopy { path, hash, held: Mutex::new(held) }, content))
+    }
+
+    /// Copies a copy, which is a new file with the same bytes then.
+    ///
+    /// # Errors
+    /// As for [`copy`](Self::copy).
+    pub(crate) fn copy_again(
+        &self,
+        copy: &PrivateCopy,
+        limit: u64,
+        label: &str,
+    ) -> Result<(PrivateCopy, Content), CopyError> {
+        let held = copy.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let unreadable = |source| CopyError::Read { path: copy.path.clone(), source };
+        let file = held.try_clone().map_err(unreadable)?;
+        self.copy(&Source::held(&copy.path, file, limit)?, label)
+    }
+}
+
+/// A file that is not a whole copy yet.
+struct Unfinished<'a>(&'a Path);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        delete(self.0);
+    }
+}
+
+/// Opens the file that was made at `path` once more.
+fn for_reading(path: &Path, made: &File) -> Result<File, CopyError> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path);
+    match opened {
+        Ok(file) if dir::is_at(made, path) => Ok(file),
+        Ok(_) => Err(CopyError::Cleaned { path: path.to_owned() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(CopyError::Cleaned { path: path.to_owned() })
+        }
+        Err(source) => Err(CopyError::Write { path: path.to_owned(), source }),
     }
 }
 
@@ -100,14 +142,36 @@ impl PrivateCopy {
     pub(crate) fn hash(&self) -> blake3::Hash {
         self.hash
     }
+
+    /// Looks whether the file still lies at its path, for whoever is about to open it by that.
+    ///
+    /// # Errors
+    /// It does not: a cleaner has removed it.
+    pub(crate) fn check_in_place(&self) -> Result<(), CopyError> {
+        match self.is_in_place() {
+            true => Ok(()),
+            false => Err(CopyError::Cleaned { path: self.path.clone() }),
+        }
+    }
+
+    fn is_in_place(&self) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        dir::is_at(&held, &self.path)
+    }
 }
 
 impl Drop for PrivateCopy {
     fn drop(&mut self) {
-        // The directory goes with the host, and the copies in it: a failure here is no loss.
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "a private copy could not be deleted");
+        if self.is_in_place() {
+            delete(&self.path);
         }
+    }
+}
+
+fn delete(path: &Path) {
+    // The directory goes with the host, and the copies in it: a failure here is no loss.
+    if let Err(error) = fs::remove_file(path) {
+        tracing::debug!(path = %path.display(), %error, "a private copy could not be deleted");
     }
 }
 

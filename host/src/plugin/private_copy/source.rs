@@ -16,6 +16,8 @@ pub(crate) struct Source {
     path: PathBuf,
     pub(super) file: File,
     opened: Metadata,
+    /// Whether it is to be what lies at the path.
+    is_at_path: bool,
 }
 
 impl Source {
@@ -36,7 +38,18 @@ impl Source {
         let opened = file.metadata();
         let opened = opened.map_err(|source| CopyError::Read { path: path.to_owned(), source })?;
         check_regular(path, &opened, limit)?;
-        Ok(Source { path: path.to_owned(), file, opened })
+        Ok(Source { path: path.to_owned(), file, opened, is_at_path: true })
+    }
+
+    /// A file that is open already, whatever has become of its path.
+    ///
+    /// # Errors
+    /// It can't be looked at.
+    pub(super) fn held(path: &Path, file: File, limit: u64) -> Result<Source, CopyError> {
+        let opened = file.metadata();
+        let opened = opened.map_err(|source| CopyError::Read { path: path.to_owned(), source })?;
+        check_regular(path, &opened, limit)?;
+        Ok(Source { path: path.to_owned(), file, opened, is_at_path: false })
     }
 
     /// Its length in bytes.
@@ -70,7 +83,8 @@ impl Source {
             || fs::metadata(&self.path).map_err(|error| CopyError::open(&self.path, error));
         let now = self.file.metadata().map_err(|error| self.unreadable(error))?;
         let is_same = |other: &Metadata| identity(other) == identity(&self.opened);
-        if is_same(&now) && is_same(&at_path()?) { Ok(()) } else { Err(self.changed()) }
+        let is_same = is_same(&now) && (!self.is_at_path || is_same(&at_path()?));
+        if is_same { Ok(()) } else { Err(self.changed()) }
     }
 
     pub(super) fn changed(&self) -> CopyError {

@@ -1,9 +1,15 @@
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::*;
 
 const LIMIT: u64 = 1 << 20;
+
+fn own_dir(parent: &Path) -> PrivateDir {
+    let places = Places { named: Some(parent.to_owned()), runtime: None, temporary: "/".into() };
+    PrivateDir::create(places).unwrap()
+}
 
 struct Place {
     folder: tempfile::TempDir,
@@ -13,7 +19,7 @@ struct Place {
 impl Place {
     fn new() -> Place {
         let folder = tempfile::tempdir().unwrap();
-        let own = PrivateDir::create_in(folder.path()).unwrap();
+        let own = own_dir(folder.path());
         Place { folder, own }
     }
 
@@ -179,7 +185,8 @@ fn the_directory_is_private_and_goes_with_its_owner() {
 fn only_directories_of_dead_hosts_are_removed() {
     let place = Place::new();
     let parent = place.folder.path();
-    let name = place.own.path().file_name().unwrap().to_str().unwrap();
+    let own = place.own.path();
+    let name = own.file_name().unwrap().to_str().unwrap();
     let prefix = &name[..name.rfind('-').unwrap() + 1];
     let old = SystemTime::now() - Duration::from_secs(3600);
     let dir = |name: &str, files: &[&str]| {
@@ -199,13 +206,13 @@ fn only_directories_of_dead_hosts_are_removed() {
     let starting = parent.join(format!("{prefix}starting"));
     fs::create_dir(&starting).unwrap();
 
-    let second = PrivateDir::create_in(parent).unwrap();
+    let second = own_dir(parent);
     assert_ne!(second.path(), place.own.path());
     for gone in [&crashed, &never_started] {
         assert!(!gone.exists(), "{}", gone.display());
     }
     for kept in
-        [place.own.path(), second.path(), &somebody_s, &other_name, &target, &link, &starting]
+        [&place.own.path(), &second.path(), &somebody_s, &other_name, &target, &link, &starting]
     {
         assert!(kept.exists(), "{}", kept.display());
     }
@@ -226,4 +233,91 @@ fn holes_are_not_filled() {
     assert_eq!(copy.hash(), blake3::hash(&bytes));
     let blocks = |path: &Path| fs::metadata(path).unwrap().blocks();
     assert!(blocks(copy.path()) <= blocks(&path) + 8, "{}", blocks(copy.path()));
+}
+
+#[test]
+fn a_directory_that_a_cleaner_removed_is_made_anew_and_what_was_copied_before_is_held() {
+    let place = Place::new();
+    let source = place.file("a.so", b"content");
+    let (copy, bytes) = place.copy(&source, "a").unwrap();
+    let before = place.own.path();
+    fs::remove_dir_all(&before).unwrap();
+    assert!(matches!(copy.check_in_place(), Err(CopyError::Cleaned { .. })));
+
+    let (again, _) = place.copy(&source, "a").unwrap();
+    assert_ne!(place.own.path(), before);
+    again.check_in_place().unwrap();
+    let (held, its_bytes) = place.own.copy_again(&copy, LIMIT, "a").unwrap();
+    assert_eq!((&*its_bytes, held.hash()), (&*bytes, copy.hash()));
+    assert_eq!(fs::read(held.path()).unwrap(), b"content");
+    assert_ne!(held.path().file_name(), copy.path().file_name(), "a name comes once");
+}
+
+#[test]
+fn a_directory_that_somebody_else_puts_in_its_place_is_not_used() {
+    let place = Place::new();
+    let source = place.file("a.so", b"content");
+    let (copy, _) = place.copy(&source, "a").unwrap();
+    let path = place.own.path();
+    // Moved, not removed: a freed inode number could be given to the next folder.
+    fs::rename(&path, place.folder.path().join("moved")).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::write(copy.path(), b"evil").unwrap();
+    assert!(matches!(copy.check_in_place(), Err(CopyError::Cleaned { .. })));
+    let other = copy.path().to_owned();
+    drop(copy);
+    assert!(other.exists(), "it is not this host's to remove");
+    let (again, _) = place.copy(&source, "a").unwrap();
+    assert_ne!(again.path().parent().unwrap(), path);
+    drop((again, place.own));
+    assert!(path.exists());
+}
+
+#[test]
+fn what_is_in_use_looks_used_and_its_lock_file_comes_again() {
+    let place = Place::new();
+    let (copy, _) = place.copy(&place.file("a.so", b"content"), "a").unwrap();
+    let old = SystemTime::now() - Duration::from_secs(90 * 86_400);
+    let times = fs::FileTimes::new().set_accessed(old).set_modified(old);
+    let lock = place.own.path().join("ksi-host.lock");
+    fs::remove_file(&lock).unwrap();
+    let all = [place.own.path(), copy.path().to_owned()];
+    for path in &all {
+        fs::File::open(path).unwrap().set_times(times).unwrap();
+    }
+    place.own.freshen();
+    for path in &all {
+        let found = fs::metadata(path).unwrap();
+        assert!(found.accessed().unwrap() > old && found.modified().unwrap() > old);
+    }
+    assert!(fs::File::open(&lock).unwrap().try_lock().is_err(), "it is locked again");
+}
+
+#[test]
+fn closing_leaves_nothing_behind_whoever_is_still_copying() {
+    let place = Place::new();
+    let source = place.file("a.so", &vec![7; 300_000]);
+    let copied = std::sync::atomic::AtomicU32::new(0);
+    let path = place.own.path();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    match place.copy(&source, "a") {
+                        Err(CopyError::Closed) => return,
+                        // Not loaded from any more.
+                        Err(CopyError::Cleaned { .. }) => (),
+                        copy => drop(copy.unwrap()),
+                    }
+                    copied.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        while copied.load(Ordering::Relaxed) < 20 {
+            std::thread::yield_now();
+        }
+        place.own.close();
+        assert!(!path.exists());
+    });
+    assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 1, "the source alone is there");
 }
