@@ -15,23 +15,33 @@ thread_local! {
     static LAST: Cell<(u64, Tick)> = const { Cell::new((0, Tick::NONE)) };
 }
 
-/// A step of the system's coarse clock, mostly 4 ms long. Reading it takes 3 ns, the exact time 23.
+/// A step of the system's coarse clock, mostly 4 ms long and never more than [`Tick::LONGEST`]. Reading it takes 3 ns, the
+/// exact time 23.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Tick(i64, i64);
+pub(crate) struct Tick(i64, i64);
 
 impl Tick {
+    /// At a hundred ticks a second, the fewest that Linux is built for.
+    pub(crate) const LONGEST: Duration = Duration::from_millis(10);
+
     const NONE: Tick = Tick(i64::MIN, 0);
 
     #[cfg(target_os = "linux")]
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
         Tick(now.tv_sec, now.tv_nsec)
     }
 
     /// No tick is the same as another, so every time is exact.
     #[cfg(not(target_os = "linux"))]
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Tick::NONE
+    }
+
+    /// Whether it is still this one.
+    #[inline]
+    pub(crate) fn lasts(self) -> bool {
+        self != Tick::NONE && self == Tick::now()
     }
 }
 
@@ -42,10 +52,10 @@ impl Tick {
 #[inline]
 pub(crate) fn event_time() -> u64 {
     let (time, tick) = LAST.get();
-    let now = Tick::now();
-    if now == tick && tick != Tick::NONE {
+    if tick.lasts() {
         return time;
     }
+    let now = Tick::now();
     let time = u64::try_from(unix_time().as_nanos()).unwrap_or(u64::MAX);
     LAST.set((time, now));
     time

@@ -25,6 +25,7 @@ use super::{
     workers::Workers,
 };
 use crate::{
+    clock::Tick,
     crash::{Noted, Words},
     event::Event,
     shared_value::Keeper,
@@ -244,12 +245,14 @@ pub(crate) fn begin(
     let mut late = false;
     let started = start(entry, event, deadline, form, &mut late, cx);
     let going = match started {
+        Started::Ready(_) if late => {
+            let ended = Ended::TimedOut { after: entry.timeout };
+            beginning.end(&ended);
+            return Begun::Ended(ended);
+        }
         Started::Ready(ended) => {
             // In this order: a reply that cannot become what is wanted is a failure of the handler.
-            let ended = match late {
-                false => ended.of(entry, form),
-                true => Ended::TimedOut { after: entry.timeout },
-            };
+            let ended = ended.of(entry, form);
             beginning.end(&ended);
             return Begun::Ended(ended);
         }
@@ -386,24 +389,28 @@ async fn run(
 struct Limit {
     timer: tokio::time::Sleep,
     after: Duration,
+    /// When the time began to run; `None` if it may run out within one tick.
+    began: Option<Tick>,
 }
 
 impl Limit {
     fn of(entry: &Entry, deadline: Option<Instant>, site: &CallSite) -> Self {
         let (deadline, after) = limit(entry.timeout, deadline);
+        let began = (after > Tick::LONGEST).then(Tick::now);
         let _inside = site.runtime.enter();
-        Limit { timer: tokio::time::sleep_until(deadline.into()), after }
+        Limit { timer: tokio::time::sleep_until(deadline.into()), after, began }
     }
 
     /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any longer.
     async fn hold(self, entry: &Entry, since: u64, call: impl Future<Output = Ended>) -> Ended {
-        let Limit { timer, after } = self;
+        let Limit { timer, after, began } = self;
         let (mut timer, mut cancelled) = (pin!(timer), pin!(entry.cancel.wait(since)));
         let mut call = pin!(call);
         poll_fn(|cx| {
             let polled = call.as_mut().poll(cx);
             // Looked at before the timer is polled, which costs more: it is late too if it held up its thread.
-            let late = tokio::time::Instant::now() >= timer.deadline();
+            let late =
+                !began.is_some_and(Tick::lasts) && tokio::time::Instant::now() >= timer.deadline();
             match polled {
                 Poll::Ready(kind) if !late => return Poll::Ready(kind),
                 Poll::Pending if !timer.as_mut().poll(cx).is_ready() => {}

@@ -48,22 +48,30 @@ impl From<Unencodable> for Ended {
     }
 }
 
+/// A reply that is a value, with what keeps its library if it is taken, and as JSON otherwise.
+#[cold]
+#[inline(never)]
+fn kept(value: Value, taken: bool, entry: &Entry) -> Ended {
+    match &entry.keeper {
+        Some(keeper) if taken => {
+            Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone())))
+        }
+        _ => Ended::Replied(Reply::Loose(value)).encoded(),
+    }
+}
+
 impl Ended {
     /// What may leave a call that entered by `entry`. Plain data of the layout that the emitter wants stays as it is, because
     /// letting it go runs no code of the callee; a value of another layout than the wanted one becomes JSON; and what the
     /// emitter may look at in any way keeps the callee's library from here on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(self, entry: &Entry, form: &ReplyForm) -> Self {
         let Ended::Replied(Reply::Loose(value)) = self else { return self };
         let taken = form.takes(Some(value.fingerprint()));
-        match &entry.keeper {
-            _ if taken && *form != ReplyForm::Any && !value.needs_maker_to_drop() => {
-                Ended::Replied(Reply::Loose(value))
-            }
-            Some(keeper) if taken => {
-                Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone())))
-            }
-            _ => Ended::Replied(Reply::Loose(value)).encoded(),
+        // Taken apart and put together again, so that it is not moved as a whole.
+        match taken && *form != ReplyForm::Any && !value.needs_maker_to_drop() {
+            true => Ended::Replied(Reply::Loose(value)),
+            false => kept(value, taken, entry),
         }
     }
 

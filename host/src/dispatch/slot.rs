@@ -19,21 +19,19 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 thread_local! {
     /// What this thread is doing, if it is a dispatch worker.
     static SLOT: RefCell<Own> = const { RefCell::new(Own(None)) };
-    /// Whether the slot was set: looking at it on another thread allocates, which a signal handler must not.
-    static HAS_SLOT: Cell<bool> = const { Cell::new(false) };
-    /// The call that this thread was in when its slot was dropped: handler and event.
-    static LEFT_INSIDE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+    /// Whether it is one.
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+    /// Whose call this thread polls. Unlike the slot it costs nothing to look at, is still there when an `exit` inside of a
+    /// call runs exit handlers, and may be looked at in a signal handler.
+    static POLLED: Cell<Polled> = const { Cell::new(Polled { handler: 0, event: 0, nested: 0 }) };
 }
 
-/// A thread's own slot. An `exit` inside a call drops it while that call is polled, and runs exit handlers after that.
+/// A thread's own slot.
 struct Own(Option<Arc<Slot>>);
 
 impl Drop for Own {
     fn drop(&mut self) {
-        let [handler, event] = self.0.as_ref().map_or([0, 0], |slot| slot.polled_call());
-        if handler != 0 {
-            LEFT_INSIDE.set(Some((handler, event)));
-        }
+        IS_WORKER.set(false);
     }
 }
 
@@ -46,8 +44,6 @@ pub(crate) struct Slot {
     pub(crate) event: AtomicU64,
     /// Counts begun and ended polls: odd while one runs.
     pub(crate) polls: AtomicU64,
-    /// How many calls are being polled inside one another.
-    nested: AtomicU64,
     /// The first of them: its handler and its event, and until when it may take, in nanoseconds since this host's
     /// [`EPOCH`]; 0 if it is polled for the first time and has its whole timeout.
     outermost: [AtomicU64; 2],
@@ -126,7 +122,7 @@ impl Slot {
     /// What the thread has not returned from, if it is in a poll; the numbers are 0 when that is no call.
     pub(super) fn unreturned(&self) -> Option<Unreturned> {
         let polls = self.polls.load(Ordering::Relaxed);
-        let Polled { handler, event, .. } = self.polled();
+        let [handler, event] = self.polled_call();
         (!polls.is_multiple_of(2)).then_some(Unreturned { thread: self.thread, handler, event })
     }
 }
@@ -147,13 +143,15 @@ pub(crate) struct Unreturned {
 const NESTED: u64 = 8;
 
 /// Whether this thread is a dispatch worker. Not any more when its thread-locals are going.
+#[inline]
 pub(crate) fn on_worker() -> bool {
-    SLOT.try_with(|slot| slot.borrow().0.is_some()).unwrap_or(false)
+    IS_WORKER.get()
 }
 
 /// Whether a call may be polled here and now: on a dispatch worker, and not too deep inside others.
+#[inline]
 pub(crate) fn may_poll_here() -> bool {
-    with_slot(|slot| slot.nested.load(Ordering::Relaxed) < NESTED) == Some(true)
+    on_worker() && POLLED.get().nested < NESTED
 }
 
 /// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an event's number. Afterwards it
@@ -167,21 +165,22 @@ pub(crate) fn polling<T>(
     late: &mut bool,
     poll: impl FnOnce() -> T,
 ) -> T {
-    SLOT.with(|slot| {
-        let slot = slot.borrow();
-        let Some(slot) = slot.0.as_deref() else { return poll() };
-        let outer = slot.polled();
-        let _restored = Restored { slot, outer, call: [handler, event], late };
+    let outer = POLLED.get();
+    let polled = Polled { handler, event, nested: outer.nested + 1 };
+    POLLED.set(polled);
+    with_slot(|slot| {
         if outer.nested == 0 {
             slot.set_outermost(handler, event, due);
         }
-        slot.set_polled(Polled { handler, event, nested: outer.nested + 1 });
-        // Given back as it comes: what it gives is large, and to move it once more costs as much as all of this.
-        poll()
-    })
+        slot.set_polled(polled);
+    });
+    let _restored = Restored { outer, call: [handler, event], late };
+    // Not inside of a closure that has the slot: what it gives is large, and to move it once more costs more than to look
+    // for the slot again.
+    poll()
 }
 
-/// Whose call is being polled, and how deep inside others.
+/// Whose call is being polled, 0 for nobody's, and how deep inside others.
 #[derive(Clone, Copy)]
 struct Polled {
     handler: u64,
@@ -191,15 +190,6 @@ struct Polled {
 
 /// Only the worker itself writes to its slot, so plain loads and stores will do.
 impl Slot {
-    fn polled(&self) -> Polled {
-        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        Polled {
-            handler: read(&self.handler),
-            event: read(&self.event),
-            nested: read(&self.nested),
-        }
-    }
-
     #[inline]
     fn set_outermost(&self, handler: u64, event: u64, due: Option<Instant>) {
         self.outermost[0].store(handler, Ordering::Relaxed);
@@ -215,48 +205,44 @@ impl Slot {
         let write = |number: &AtomicU64, value| number.store(value, Ordering::Relaxed);
         write(&self.handler, polled.handler);
         write(&self.event, polled.event);
-        write(&self.nested, polled.nested);
     }
 }
 
 /// Has the slot say again, in the end, what it said before; and whether the call was late.
 struct Restored<'a> {
-    slot: &'a Slot,
     outer: Polled,
     call: [u64; 2],
     late: &'a mut bool,
 }
 
 impl Drop for Restored<'_> {
+    #[inline]
     fn drop(&mut self) {
         let [handler, event] = self.call;
-        *self.late = self.slot.was_late(handler, event);
-        self.slot.set_polled(self.outer);
+        POLLED.set(self.outer);
+        with_slot(|slot| {
+            *self.late = slot.was_late(handler, event);
+            slot.set_polled(self.outer);
+        });
     }
 }
 
 /// Looks at what this thread is doing, if it is a dispatch worker.
+#[inline]
 pub(crate) fn with_slot<T>(look: impl FnOnce(&Slot) -> T) -> Option<T> {
     SLOT.try_with(|slot| slot.borrow().0.as_deref().map(look)).ok().flatten()
 }
 
 /// The key of the handler whose call this thread polls, and the number of its event. A signal handler may ask.
 pub(crate) fn current_call() -> Option<(u64, u64)> {
-    if !HAS_SLOT.get() {
-        return None;
-    }
-    let look = |slot: &RefCell<Own>| {
-        let slot = slot.try_borrow().ok()?;
-        let [handler, event] = slot.0.as_deref()?.polled_call();
-        (handler != 0).then_some((handler, event))
-    };
-    SLOT.try_with(look).unwrap_or_else(|_| LEFT_INSIDE.get())
+    let Polled { handler, event, .. } = POLLED.get();
+    (handler != 0).then_some((handler, event))
 }
 
 /// This thread becomes a worker, with this slot.
 pub(super) fn enter(slot: Arc<Slot>) {
     SLOT.with(|own| own.borrow_mut().0 = Some(slot));
-    HAS_SLOT.set(true);
+    IS_WORKER.set(true);
 }
 
 #[cfg(test)]
@@ -269,9 +255,10 @@ mod tests {
     use super::*;
 
     fn present() -> Option<[u64; 3]> {
-        with_slot(|slot| {
-            [&slot.handler, &slot.event, &slot.nested].map(|number| number.load(Ordering::Relaxed))
-        })
+        let told = with_slot(|slot| slot.polled_call())?;
+        let Polled { handler, event, nested } = POLLED.get();
+        assert_eq!(told, [handler, event], "the watchdog sees what the thread knows");
+        Some([handler, event, nested])
     }
 
     #[test]

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     crash::Words,
     dispatch::{
-        call::{Cancel, Entry, HandlerInfo, Target},
+        call::{Cancel, HandlerInfo, Target},
         ended::{Ended, Reply},
         hold::Gate,
     },
@@ -217,22 +217,6 @@ impl HostSide {
         Owner::Subscription { plugin: self.plugin.clone(), generation: self.generation, number }
     }
 
-    /// Has the handlers of an event of this generation called.
-    #[inline]
-    fn begin(
-        &self,
-        event: Counted<Event>,
-        form: &ReplyForm,
-        to: &To<'_, Resolved>,
-        cx: &mut Context<'_>,
-    ) -> Begun {
-        let name = match to {
-            To::Route(resolved) => resolved.name(),
-            To::Name(name) => name,
-        };
-        self.router.begin(event, None, &how(form, to), cx).noted(name, &self.router)
-    }
-
     /// Accepts an event of this generation.
     #[inline]
     fn accept(
@@ -275,21 +259,18 @@ fn how<'a>(form: &'a ReplyForm, to: &To<'a, Resolved>) -> How<'a> {
     How { form, held, progress: None }
 }
 
+fn name_of<'a>(to: &'a To<'_, Resolved>) -> &'a str {
+    match to {
+        To::Route(resolved) => resolved.name(),
+        To::Name(name) => name,
+    }
+}
+
 fn report(gathered: Gathered) -> ReportHandle {
     ReportHandle::new(PluginReport::from(gathered))
 }
 
 /// The only handler's reply, if it may go without its library.
-#[inline]
-fn only_reply(entry: Arc<Entry>, ended: Ended) -> ReplyEnd {
-    match ended {
-        Ended::Replied(Reply::Loose(value)) => ReplyEnd::Value(value),
-        Ended::Replied(Reply::Bytes(bytes)) => ReplyEnd::Bytes(bytes),
-        other => ReplyEnd::Report(report(Gathered::one(entry, other))),
-    }
-}
-
-/// The same for any number of handlers.
 fn reply(mut gathered: Gathered) -> ReplyEnd {
     if gathered.ended.len() == 1 {
         match gathered.ended.pop() {
@@ -346,8 +327,11 @@ impl HostApi for HostSide {
     ) -> Start<ReportHandle, Self::Emitting> {
         match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(report(Gathered::refused(reason))),
-            Ok(event) => match self.begin(event, &ReplyForm::Any, &to, cx) {
-                Begun::One(entry, ended) => Start::Ready(report(Gathered::one(entry, ended))),
+            Ok(event) => match self.router.begin(event, None, &how(&ReplyForm::Any, &to), cx) {
+                Begun::One(entry, ended) => {
+                    self.router.note(name_of(&to), &entry.info, &ended);
+                    Start::Ready(report(Gathered::one(entry, ended)))
+                }
                 Begun::Done(gathered) => Start::Ready(report(gathered)),
                 Begun::GoesOn(gathering) => Start::Pending(gathering.map(report as fn(_) -> _)),
             },
@@ -364,8 +348,17 @@ impl HostApi for HostSide {
     ) -> Start<ReplyEnd, Self::Requesting> {
         match self.accept(parent, &to, content) {
             Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
-            Ok(event) => match self.begin(event, form, &to, cx) {
-                Begun::One(entry, ended) => Start::Ready(only_reply(entry, ended)),
+            Ok(event) => match self.router.begin(event, None, &how(form, &to), cx) {
+                Begun::One(_, Ended::Replied(Reply::Loose(value))) => {
+                    Start::Ready(ReplyEnd::Value(value))
+                }
+                Begun::One(_, Ended::Replied(Reply::Bytes(bytes))) => {
+                    Start::Ready(ReplyEnd::Bytes(bytes))
+                }
+                Begun::One(entry, ended) => {
+                    self.router.note(name_of(&to), &entry.info, &ended);
+                    Start::Ready(ReplyEnd::Report(report(Gathered::one(entry, ended))))
+                }
                 Begun::Done(gathered) => Start::Ready(reply(gathered)),
                 Begun::GoesOn(gathering) => Start::Pending(gathering.map(reply as fn(_) -> _)),
             },
@@ -378,10 +371,7 @@ impl HostApi for HostSide {
         to: To<'_, Resolved>,
         content: Content,
     ) -> Result<(), String> {
-        let name = match &to {
-            To::Route(resolved) => resolved.name(),
-            To::Name(name) => name,
-        };
+        let name = name_of(&to);
         // What a value keeps beside itself is memory of its plugin's own, and how much that is nobody knows.
         let bytes = match &content {
             Content::Bytes(json) => json.len(),

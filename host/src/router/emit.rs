@@ -268,7 +268,9 @@ impl Router {
         let begun = poll_fn(|cx| match given.take() {
             Some((event, place)) => {
                 let how = How { progress, ..How::PLAIN };
-                Poll::Ready(self.begin(event, place, &how, cx).noted(&name, self))
+                let begun = self.begin(event, place, &how, cx);
+                begun.note(&name, self);
+                Poll::Ready(begun)
             }
             None => Poll::Pending,
         });
@@ -297,7 +299,9 @@ impl Router {
             let how = How { form: &form, held: None, progress: Some(&progress) };
             let begun = poll_fn(|cx| match given.take() {
                 Some((event, place)) => {
-                    Poll::Ready(router.dispatch(event, place, &how, cx).noted(&name, &router))
+                    let begun = router.dispatch(event, place, &how, cx);
+                    begun.note(&name, &router);
+                    Poll::Ready(begun)
                 }
                 None => Poll::Pending,
             });

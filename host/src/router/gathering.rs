@@ -32,14 +32,14 @@ pub(crate) enum Begun {
 }
 
 impl Begun {
-    /// The same, with a trace left of the only handler's failure. Those of several, and of what goes on, leave theirs when
-    /// they end.
+    /// Leaves a trace of the only handler's failure. Those of several, and of what goes on, leave theirs when they end.
+    ///
+    /// It looks and takes nothing: what a call gave is too large to be moved once more.
     #[inline]
-    pub(crate) fn noted(self, event: &str, router: &Arc<Router>) -> Self {
-        if let Begun::One(entry, ended) = &self {
+    pub(crate) fn note(&self, event: &str, router: &Arc<Router>) {
+        if let Begun::One(entry, ended) = self {
             router.note(event, &entry.info, ended);
         }
-        self
     }
 
     /// Waits for those that go on.
