@@ -116,6 +116,8 @@ pub(crate) struct Inner {
     pub(crate) clients: Arc<Clients>,
     pub(crate) stop: StopHandle,
     shut_down: AtomicBool,
+    /// Clients can connect to its socket also when it has ended.
+    pub(crate) socket_stays: AtomicBool,
 }
 
 /// Why a host does not start.
@@ -293,6 +295,7 @@ impl HostBuilder {
             clients: Arc::default(),
             stop,
             shut_down: AtomicBool::new(false),
+            socket_stays: AtomicBool::new(false),
         };
         let host = Host(Arc::new(inner));
         let overseer = Overseer(Arc::downgrade(&host.0));
@@ -540,6 +543,9 @@ impl Host {
             management_connections: limits.management_connections,
             idle: self.0.config.timeouts.idle,
         };
+        if socket.is_given() {
+            self.0.socket_stays.store(true, Ordering::Release);
+        }
         let control = ControlSocket::serve(self.clone(), socket, limits);
         self.describe(socket::EVENTS.iter().map(|event| {
             event.parameters.iter().fold(
@@ -605,6 +611,15 @@ impl Host {
         let ended = supervisor.thread.end();
         if tokio::time::timeout(Duration::from_secs(2), ended).await.is_err() {
             tracing::warn!("the supervisor's thread does not end");
+        }
+    }
+
+    /// Resolves when a dispatch worker has done something for whoever asks, which is what a watchdog wants to know: a host
+    /// whose workers do not answer is not well, although its process is there.
+    pub async fn responds(&self) {
+        // A host that ends answers nobody any more.
+        if self.spawn(async {}).fallible().await.is_none() {
+            std::future::pending().await
         }
     }
 

@@ -44,6 +44,7 @@ mod replacement;
 mod rollback;
 mod rotation;
 mod safe_code;
+mod service;
 mod signals;
 mod soak;
 mod standard_error;

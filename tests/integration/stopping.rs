@@ -5,7 +5,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, HostBuilder, Library, Running, TestHost, counters, until};
+use crate::kit::{Client, HostBuilder, Library, Running, TestHost, counters, ksi_command, until};
 
 /// A plugin that asks, which is started first and so would go last, and one that is asked.
 fn asker_and_asked() -> HostBuilder {
@@ -112,15 +112,27 @@ fn a_signal_when_there_is_nothing_left_to_hurry_ends_the_host_at_once() {
 
 #[test]
 fn every_signal_that_tells_a_program_to_end_has_the_host_stop_in_order() {
-    for signal in
-        [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP, Signal::XCPU, Signal::POWER]
-    {
+    for signal in [Signal::INT, Signal::TERM, Signal::QUIT, Signal::XCPU, Signal::POWER] {
         let host = TestHost::counter();
         host.client().emit("counter:increment", json!({"name": "kept"}));
         host.process.signal(signal);
         let host = host.has_stopped().start();
         assert_eq!(counters(&mut host.client())["kept"], 1, "{signal:?}");
     }
+}
+
+#[test]
+fn sighup_has_a_host_without_a_configuration_file_stop_in_order() {
+    let setup = TestHost::builder().plugin("a.so", &Library::counter(1));
+    let mut command = ksi_command(&["run", "--plugins"]);
+    command.arg(setup.plugins()).arg("--socket").arg(setup.socket());
+    command.env("TMPDIR", setup.temporary()).current_dir(setup.dir());
+    command.env("XDG_STATE_HOME", setup.dir().join("state-home"));
+    let host = setup.start_by(&mut command);
+    host.client().emit("counter:increment", json!({"name": "kept"}));
+    host.process.signal(Signal::HUP);
+    let host = host.has_stopped().start_by(&mut command);
+    assert_eq!(counters(&mut host.client())["kept"], 1);
 }
 
 #[test]

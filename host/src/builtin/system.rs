@@ -1,6 +1,6 @@
 //! `system:*`: how the host is, what events it knows, and its end.
 
-use std::{future::Future, time::UNIX_EPOCH};
+use std::{future::Future, sync::atomic::Ordering, time::UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -230,6 +230,7 @@ fn shutdown_request(
         Some(stage) => tracing::warn!(%stage, "stopping: going on, as a client asked once more"),
         None => {}
     }
-    let answer = json!({ "status": "stopping", "stage": stop.stage() });
+    let stays = host.inner().socket_stays.load(Ordering::Acquire);
+    let answer = json!({ "status": "stopping", "stage": stop.stage(), "socket_stays": stays });
     std::future::ready(Ok(answer))
 }

@@ -82,7 +82,8 @@ Without --plugins and without folders in the configuration, plugins are taken fr
 The state of plugins is kept in --state, else where the configuration says, else in a folder of this socket's own
 below $XDG_STATE_HOME/ksi or ~/.local/state/ksi.
 SIGTERM, SIGINT, SIGQUIT, SIGHUP and `ksi stop` let calls finish and shut the plugins down; each further one goes on to the
-next stage of that: cancel calls, keep state and wait for nobody, end at once.
+next stage of that: cancel calls, keep state and wait for nobody, end at once. With --config and without a terminal, SIGHUP
+reads the configuration again.
 KSI_LOG sets what is logged to standard error, as in KSI_LOG=debug or, for the lines of plugins alone,
 KSI_LOG=warn,ksi_plugin=trace.
 

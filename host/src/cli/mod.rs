@@ -17,6 +17,7 @@ mod args;
 mod dev;
 mod logging;
 mod run;
+mod service;
 mod signals;
 mod state_folder;
 // Commands that speak to one.
@@ -57,7 +58,10 @@ pub(crate) fn run() -> ExitCode {
 
 fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(args) => logging::during(|| run::run(common, args)),
+        Command::Run(args) => {
+            let given = service::given_socket()?;
+            logging::during(|| run::run(common, args, given))
+        }
         Command::Dev(args) => logging::during(|| dev::dev(common, args)),
         Command::Emit(args) => emit::emit(common, args),
         Command::List(args) => list::list(common, args),

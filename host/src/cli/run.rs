@@ -1,27 +1,93 @@
 //! `ksi run`: a host on folders of plugins, until it is told to stop.
 
+use std::io::{self, IsTerminal};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ksi_host::{ClaimedSocket, Config, Host, SocketPath, StopHandle, StopStage};
+use ksi_host::{ClaimedSocket, Config, Host, SocketError, SocketPath, StopHandle, StopStage};
+use tokio::sync::Notify;
 
 use super::args::{Common, Run};
 use super::exit::Failure;
+use super::service::{GivenSocket, ServiceManager};
 use super::state_folder::{self, Home};
 use super::{logging, signals};
 
 /// Where plugins are when nobody says where.
 const DEFAULT_FOLDER: &str = "ksi-plugins";
 
+/// How a service manager shows a host that is well.
+const READY: &str = "ready";
+
 /// How long threads that never came back may hold up the end of the process.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(common: &Common, args: Run) -> Result<(), Failure> {
+/// Where clients find a host.
+pub(crate) enum Socket {
+    /// It is to be taken.
+    Path(SocketPath),
+    /// Whoever has started this process has bound it.
+    Given(GivenSocket),
+}
+
+impl Socket {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Socket::Path(path) => path.path(),
+            Socket::Given(given) => &given.path,
+        }
+    }
+
+    /// Looks whether a host can have this socket, before work is put into one. That two hosts cannot win it at once is seen
+    /// to where it is bound.
+    pub(crate) fn look(&self) -> Result<(), Failure> {
+        let Socket::Path(socket) = self else { return Ok(()) };
+        socket.prepare()?;
+        match UnixStream::connect(socket.path()) {
+            Ok(_) => Err(Failure::AlreadyRunning(socket.path().to_owned())),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn claim(self) -> Result<ClaimedSocket, SocketError> {
+        match self {
+            Socket::Path(path) => ClaimedSocket::take(path.path()),
+            Socket::Given(GivenSocket { listener, .. }) => ClaimedSocket::given(listener),
+        }
+    }
+}
+
+/// What SIGHUP asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HangUp {
+    Stop,
+    /// To read the configuration file again.
+    Reload,
+}
+
+impl HangUp {
+    /// A service manager sends it for a reload. Where there is a terminal, it tells that this is gone, and without a file
+    /// there is nothing to read.
+    fn of_service(has_file: bool) -> Self {
+        let on_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
+        match has_file && !on_terminal {
+            true => HangUp::Reload,
+            false => HangUp::Stop,
+        }
+    }
+}
+
+pub(crate) fn run(common: &Common, args: Run, given: Option<GivenSocket>) -> Result<(), Failure> {
     let mut config = common.configuration()?;
     let held = common.held(&config);
-    let socket = common.socket_path(&config);
-    claim(&socket)?;
+    let hang_up = HangUp::of_service(held.is_some());
+    let socket = match given {
+        Some(given) => Socket::Given(given),
+        None => Socket::Path(common.socket_path(&config)),
+    };
+    socket.look()?;
     let default = Home::of_process().folder_for(socket.path())?;
     state_folder::settle(&mut config, args.kept_state, default)?;
     state_folder::settle_recovery(&mut config, socket.path());
@@ -37,26 +103,17 @@ pub(crate) fn run(common: &Common, args: Run) -> Result<(), Failure> {
     for folder in config.plugin_dirs.iter().filter(|folder| !folder.is_dir()) {
         tracing::warn!("the plugin folder {} is not there yet: waiting for it", folder.display());
     }
-    serve(config, held, &socket)
-}
-
-/// Looks whether a host can have this socket, before work is put into one. That two hosts cannot win it at once is seen
-/// to where it is bound.
-pub(crate) fn claim(socket: &SocketPath) -> Result<(), Failure> {
-    socket.prepare()?;
-    match UnixStream::connect(socket.path()) {
-        Ok(_) => Err(Failure::AlreadyRunning(socket.path().to_owned())),
-        Err(_) => Ok(()),
-    }
+    serve(config, held, socket, hang_up)
 }
 
 /// Runs a host until a signal or a client stops it.
 pub(crate) fn serve(
     config: Config,
     held: Option<(PathBuf, Config)>,
-    socket: &SocketPath,
+    socket: Socket,
+    hang_up: HangUp,
 ) -> Result<(), Failure> {
-    claim(socket)?;
+    socket.look()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("ksi-host")
@@ -64,7 +121,7 @@ pub(crate) fn serve(
         .map_err(Failure::host("cannot start the host's threads"))?;
     let last_words = ksi_host::last_words()
         .map_err(Failure::host("cannot listen for the signals that a process dies of"))?;
-    let ended = runtime.block_on(until_stopped(config, held, socket.path().to_owned()));
+    let ended = runtime.block_on(until_stopped(config, held, socket, hang_up));
     runtime.shutdown_timeout(LAST_WAIT);
     drop(last_words);
     ended
@@ -73,14 +130,18 @@ pub(crate) fn serve(
 async fn until_stopped(
     config: Config,
     held: Option<(PathBuf, Config)>,
-    socket: PathBuf,
+    socket: Socket,
+    hang_up: HangUp,
 ) -> Result<(), Failure> {
-    let stop = StopHandle::new();
-    signals::listen(stop.clone()).map_err(Failure::host("cannot listen for signals"))?;
+    let (stop, reload) = (StopHandle::new(), Arc::new(Notify::new()));
+    let reloads = (hang_up == HangUp::Reload).then(|| reload.clone());
+    signals::listen(stop.clone(), reloads).map_err(Failure::host("cannot listen for signals"))?;
+    let manager = ServiceManager::of_process();
+    manager.status("loading plugins");
     let folders = config.plugin_dirs.clone();
     // Of two hosts, the second finds out before it loads anything. Clients wait until plugins have started.
-    let socket = ClaimedSocket::take(socket)
-        .map_err(Failure::host("the host cannot open its control socket"))?;
+    let socket =
+        socket.claim().map_err(Failure::host("the host cannot open its control socket"))?;
     let mut host = Host::builder().config(config).stopped_by(&stop);
     if let Some((file, held)) = held {
         host = host.config_file(file, held);
@@ -91,15 +152,45 @@ async fn until_stopped(
     // One that was asked to stop meanwhile is not ready.
     if stop.stage() == StopStage::Running {
         announce(control.path(), &folders);
+        manager.ready(READY);
     }
-    host.wait_stopped().await;
-    host.shutdown().await;
+    let served = async {
+        until_asked_to_stop(&host, &reload, &manager).await;
+        manager.stopping();
+        host.shutdown().await;
+    };
+    tokio::select! {
+        () = served => {}
+        () = manager.keep_watched(&host) => {}
+    }
     // Clients watch the host go down over the socket, and `ksi stop` takes its end for the host's.
     control.close().await;
     let unkept = host.unkept_state().into_iter().map(|it| (it.plugin, it.reason));
     match unkept.collect::<Vec<_>>() {
         all_well if all_well.is_empty() => Ok(()),
         unkept => Err(Failure::StateNotKept(unkept)),
+    }
+}
+
+/// Reads the configuration again whenever somebody asks for it.
+async fn until_asked_to_stop(host: &Host, reload: &Notify, manager: &ServiceManager) {
+    loop {
+        tokio::select! {
+            biased;
+            () = host.wait_stopped() => return,
+            () = reload.notified() => {}
+        }
+        manager.reloading();
+        let status = tokio::select! {
+            biased;
+            () = host.wait_stopped() => return,
+            // What became of it is in the log.
+            reloaded = host.reload_config() => match reloaded {
+                Ok(_) => READY,
+                Err(_) => "ready, with the configuration before: the file cannot be used; see the log",
+            },
+        };
+        manager.ready(status);
     }
 }
 

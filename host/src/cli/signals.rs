@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::c_int;
+use std::sync::Arc;
 use std::{io, thread};
 
 use ksi_host::{StopHandle, StopStage};
@@ -19,6 +20,7 @@ use signal_hook::consts::{
 };
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
+use tokio::sync::Notify;
 
 use super::exit::SIGNALLED_TOO_OFTEN;
 
@@ -34,8 +36,9 @@ const NOTHING: &[c_int] = &[SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO
 /// Those that shells have programs ignore.
 const LEFT_IGNORED: &[c_int] = &[SIGHUP, SIGINT, SIGQUIT];
 
-/// Has signals ask the host to stop, from now on. One more than there are stages ends the process.
-pub(crate) fn listen(stop: StopHandle) -> io::Result<()> {
+/// Has signals ask the host to stop, from now on. One more than there are stages ends the process. If there is somebody who
+/// reads the configuration again, SIGHUP wakes him instead.
+pub(crate) fn listen(stop: StopHandle, reload: Option<Arc<Notify>>) -> io::Result<()> {
     let ignored = ignored();
     let heard = STOP.iter().chain(RUNNING_OUT).chain(NOTHING).copied();
     let heard = heard
@@ -44,7 +47,10 @@ pub(crate) fn listen(stop: StopHandle) -> io::Result<()> {
     let mut told = BTreeSet::new();
     let obey = move || {
         for signal in signals.forever() {
-            if STOP.contains(&signal) {
+            if let (SIGHUP, Some(reload)) = (signal, &reload) {
+                tracing::info!("SIGHUP came: reading the configuration again");
+                reload.notify_one();
+            } else if STOP.contains(&signal) {
                 ask(&stop, signal);
             } else if RUNNING_OUT.contains(&signal) {
                 if stop.stage() == StopStage::Running {

@@ -15,14 +15,18 @@ use super::exit::Failure;
 pub(crate) fn stop(common: &Common) -> Result<(), Failure> {
     let mut client = common.client()?;
     let mut unkept = unkept_so_far(&mut client);
-    match client.ask::<Value>("system:shutdown_request", &json!({}), PATIENT) {
+    let socket_stays = match client.ask::<Value>("system:shutdown_request", &json!({}), PATIENT) {
+        Ok(answer) => answer["socket_stays"] == true,
         // A host that went down before its answer was written has done what was asked.
-        Ok(_) | Err(Failure::Client(ClientError::HungUp { .. })) => (),
+        Err(Failure::Client(ClientError::HungUp { .. })) => false,
         Err(failure) => return Err(failure),
-    }
+    };
     let deadline = Instant::now() + PATIENT;
     until_closed(&mut client, &mut unkept, deadline)?;
-    until_gone(client.path(), deadline)?;
+    // Whoever else listens on the socket would take a connection for a reason to start the host again.
+    if !socket_stays {
+        until_gone(client.path(), deadline)?;
+    }
     match unkept.is_empty() {
         true => Ok(()),
         false => Err(Failure::StateNotKept(unkept.into_iter().collect())),

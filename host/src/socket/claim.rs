@@ -14,6 +14,7 @@
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt;
@@ -81,6 +82,12 @@ pub enum SocketError {
         /// Why.
         source: io::Error,
     },
+    /// A socket that somebody else has bound cannot be served.
+    #[error("serving the socket that this process was started with failed")]
+    Given {
+        /// Why.
+        source: io::Error,
+    },
     /// Binding or listening failed.
     #[error(
         "{}: opening a socket at this path ({} bytes; systems allow about 100) failed: {source}",
@@ -99,8 +106,8 @@ pub(super) struct Claim {
     path: PathBuf,
     /// Device and inode of the socket file made here, until it is removed.
     file: Option<(u64, u64)>,
-    /// Last, so that the lock outlives the removal of the file.
-    _lock: File,
+    /// Last, so that the lock outlives the removal of the file. Whoever gives a socket sees to it that one host has it.
+    lock: Option<File>,
 }
 
 impl Claim {
@@ -115,7 +122,25 @@ impl Claim {
         };
         let (listener, file) = open_private(path).map_err(open)?;
         let file = Some((file.dev(), file.ino()));
-        Ok((Claim { path: path.to_owned(), file, _lock: lock }, listener))
+        Ok((Claim { path: path.to_owned(), file, lock: Some(lock) }, listener))
+    }
+
+    /// For a socket that somebody else has bound, and goes on to listen on: its file is not this host's.
+    pub(super) fn given(listener: StdListener) -> Result<(Claim, UnixListener), SocketError> {
+        let unusable = |source| SocketError::Given { source };
+        let address = listener.local_addr().map_err(unusable)?;
+        let path = address.as_pathname().ok_or_else(|| {
+            let reason = "it has no path by which clients would find it";
+            unusable(io::Error::new(ErrorKind::InvalidInput, reason))
+        })?;
+        let claim = Claim { path: path.to_owned(), file: None, lock: None };
+        listener.set_nonblocking(true).map_err(unusable)?;
+        Ok((claim, UnixListener::from_std(listener).map_err(unusable)?))
+    }
+
+    /// Whether the socket is somebody else's, and stays when this host ends.
+    pub(super) fn is_given(&self) -> bool {
+        self.lock.is_none()
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -107,6 +107,22 @@ impl ClaimedSocket {
         Ok(ClaimedSocket { claim, listener })
     }
 
+    /// A socket that somebody else has bound and listens on, as a service manager does. Its file stays when it is closed,
+    /// and who may connect is up to whoever has bound it. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// It has no path, or the system does not let it be served.
+    pub fn given(listener: std::os::unix::net::UnixListener) -> Result<ClaimedSocket, SocketError> {
+        Handle::try_current().map_err(|_| SocketError::NoRuntime)?;
+        let (claim, listener) = Claim::given(listener)?;
+        Ok(ClaimedSocket { claim, listener })
+    }
+
+    /// Whether somebody else has bound it, and it stays when the host ends.
+    pub(crate) fn is_given(&self) -> bool {
+        self.claim.is_given()
+    }
+
     /// Where clients find the socket.
     pub fn path(&self) -> &Path {
         self.claim.path()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::args::{Common, Dev};
 use super::exit::Failure;
-use super::run;
+use super::run::{self, HangUp, Socket};
 use super::state_folder::{self, Home};
 use build::Cargo;
 use drop_folder::DropFolder;
@@ -25,8 +25,8 @@ mod sources;
 pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
     let mut config = common.configuration()?;
     let held = common.held(&config);
-    let socket = common.socket_path(&config);
-    run::claim(&socket)?;
+    let socket = Socket::Path(common.socket_path(&config));
+    socket.look()?;
     let workspaces = discover(&args.paths)?;
     let (drop_folder, state) = match args.plugins {
         Some(folder) => {
@@ -53,7 +53,7 @@ pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
         .name("ksi-dev".into())
         .spawn(move || workshop.follow())
         .map_err(Failure::host("cannot start the thread that rebuilds"))?;
-    let ended = run::serve(config, held, &socket);
+    let ended = run::serve(config, held, socket, HangUp::Stop);
     cargo.stop();
     ended
 }
