@@ -233,10 +233,8 @@ impl HostBuilder {
             Budget::new(limits.waiting_bytes),
         );
         let prober = Prober::new(probe, timeouts.probe, timeouts.init);
-        if prober.is_none() {
-            tracing::warn!(
-                "plugin files are loaded without a probe: this program does not call ksi_host::answer_probe"
-            );
+        if let Err(reason) = &prober {
+            tracing::warn!("plugin files are loaded without a probe: {reason}");
         }
         let persistence = state_folder(&config, &router)?;
         let (journal, quarantine) = crash_journal(&config)?;

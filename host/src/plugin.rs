@@ -47,6 +47,7 @@ pub(crate) mod prepare;
 pub(crate) mod private_copy;
 pub(crate) mod probe;
 mod probed;
+mod proc_fs;
 pub(crate) mod quarantine;
 pub(crate) mod registry;
 pub(crate) mod requirements;

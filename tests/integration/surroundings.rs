@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kit::{Client, Library, Running, TestHost, after_mounts, ksi_command, until};
 
@@ -139,6 +139,17 @@ fn a_folder_that_is_mounted_noexec_is_named_with_the_setting_to_change() {
     let host = builder.start_by(&mut command);
     host.until_live("chaos", 1);
     assert_eq!(entries(&dir.join("private")).len(), 1);
+    // It may become so later, which shows when a library is opened.
+    let process = host.process.id().to_string();
+    let mut remount = Command::new("nsenter");
+    remount.args(["-t", &process, "-m", "sh", "-euc"]);
+    remount.arg("mount --bind \"$0\" \"$0\" && mount -o remount,bind,noexec \"$0\"");
+    assert!(remount.arg(dir.join("private")).status().unwrap().success());
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    let failed = |module: &Value| module["last_error"].is_string();
+    let module = host.until_module("it is not replaced", "chaos", failed);
+    let error = module["last_error"].to_string();
+    assert!(error.contains("host.private_dir") && error.contains("noexec"), "{error}");
     let _setup = host.stopped();
     assert_eq!(entries(&dir.join("private")), [] as [PathBuf; 0]);
 }
@@ -155,4 +166,39 @@ fn a_stop_during_a_copy_leaves_nothing_behind() {
     host.process.signal(Signal::TERM);
     assert_eq!(host.process.ended().code, Some(0));
     assert_eq!(entries(&tmp), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn without_proc_a_host_says_what_it_cannot_know_and_closes_no_library_that_may_be_in_use() {
+    let leftovers = Library::of("ksi-fixture-leftovers");
+    let builder = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("leftovers.so", &leftovers);
+    let Some(mut command) = after_mounts("mount -t tmpfs none /proc", &builder.command()) else {
+        return;
+    };
+    let host = builder.start_by(&mut command);
+    let told = host.process.stderr();
+    assert!(told.contains("without a probe") && told.contains("/proc is not mounted"), "{told}");
+    assert!(!told.contains("does not call"), "{told}");
+    let inspected = host.ksi(&["inspect", "chaos"]).ok();
+    assert!(inspected.contains("skipped: the host has no probe process"), "{inspected}");
+    assert!(inspected.contains("/proc is not mounted"), "{inspected}");
+
+    let flag = host.dir().join("runs");
+    fs::write(&flag, "").unwrap();
+    let mut client = host.client();
+    client.emit("leave:thread", json!({"name": "reader", "while_exists": flag}));
+    for (plugin, cause) in [
+        ("leftovers", "a thread that it started still runs"),
+        ("chaos", "cannot be told: /proc is not mounted"),
+    ] {
+        host.ksi(&["reload", plugin]).ok();
+        let pinned = |module: &Value| {
+            module["retired"][0]["cause"].as_str().is_some_and(|told| told.contains(cause))
+        };
+        host.until_module(&format!("the old generation is pinned: {cause}"), plugin, pinned);
+    }
+    fs::remove_file(&flag).unwrap();
+    assert_eq!(client.emit("chaos:echo", json!(1)), 1);
 }

@@ -26,7 +26,7 @@ use thiserror::Error;
 
 use super::{
     library_thread::LibraryThread,
-    loader_says,
+    loader_says, proc_fs,
     signals::{Handled, LibrarySignals},
 };
 use crate::causes::with_causes;
@@ -251,6 +251,9 @@ fn still_mapped(path: &Path) -> Option<String> {
         Ok(maps) => {
             let is_there = String::from_utf8_lossy(&maps).lines().any(|line| line.contains(name));
             is_there.then(|| KEPT.to_owned())
+        }
+        Err(_) if !proc_fs::is_there() => {
+            Some(format!("whether it has left memory cannot be told: {}", proc_fs::ADVICE))
         }
         Err(error) => Some(format!("/proc/self/maps cannot be read: {error}")),
     }

@@ -26,6 +26,11 @@ const WAYS_OUT: &[(&str, &str)] = &[
         "it was built on a newer system than this one: build it on one that is as old as this one, or older",
     ),
     (
+        "failed to map segment from shared object",
+        "nothing may be executed from the folder of the host's private copies, or there is no memory: if that folder is \
+         mounted noexec, or a security policy is about it, name another one (host.private_dir)",
+    ),
+    (
         "wrong ELF class",
         "a library that it needs is for another kind of processor: install the one for this system",
     ),
@@ -51,6 +56,7 @@ mod tests {
             ("/t/a.so: cannot allocate memory in static TLS block", "local_dynamic_tls"),
             ("/t/a.so: undefined symbol: missing_one", "rustc-link-lib"),
             ("libc.so.6: version `GLIBC_2.99' not found (required by /t/a.so)", "newer system"),
+            ("/t/a.so: failed to map segment from shared object", "host.private_dir"),
             ("/t/a.so: wrong ELF class: ELFCLASS32", "another kind of processor"),
         ] {
             assert!(way_out(said).contains(advice), "{said}");

@@ -24,7 +24,7 @@ use super::{
     manifest::{Manifest, check_head, read_manifest},
     persistence::PersistError,
     private_copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
-    probe::Prober,
+    probe::{NoProber, Prober},
     probed::Probed,
     trial::{Trial, Tried},
 };
@@ -35,8 +35,7 @@ const FRESHEN: Duration = Duration::from_secs(3600);
 /// Where copies go, and who probes them.
 pub(crate) struct Preparation {
     dir: PrivateDir,
-    /// `None` for a host that has no executable to probe with.
-    prober: Option<Prober>,
+    prober: Result<Prober, NoProber>,
     probed: Probed,
     /// Bounds how many files are copied or probed at a time.
     places: Arc<Semaphore>,
@@ -77,7 +76,7 @@ pub(crate) struct Candidate {
 }
 
 impl Preparation {
-    pub(crate) fn new(dir: PrivateDir, prober: Option<Prober>, limit: usize) -> Self {
+    pub(crate) fn new(dir: PrivateDir, prober: Result<Prober, NoProber>, limit: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Preparation {
             dir,
@@ -89,8 +88,12 @@ impl Preparation {
     }
 
     /// Whether there is a process to try a candidate in.
-    pub(crate) fn tries(&self) -> bool {
-        self.prober.is_some()
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn tries(&self) -> Result<(), String> {
+        let prober = self.prober.as_ref();
+        prober.map(drop).map_err(|reason| format!("the host has no probe process: {reason}"))
     }
 
     /// Copies a file. `settled` says that it has just settled: how long that took is noted.
@@ -198,7 +201,7 @@ impl Preparation {
                 let tried = trial.map_or_else(Tried::Skipped, |_| Tried::Passed);
                 (Some(known), tried)
             }
-            (None, Some(prober)) => {
+            (None, Ok(prober)) => {
                 let started = Instant::now();
                 let (trial, skipped) = match trial {
                     Ok(trial) => (Some(Arc::new(trial)), None),
@@ -225,7 +228,7 @@ impl Preparation {
                 let told = || unsure.map_or(Tried::Passed, Tried::Unsure);
                 (Some(description), skipped.unwrap_or_else(told))
             }
-            (None, None) => (None, Tried::Skipped("the host has no probe process".to_owned())),
+            (None, Err(_)) => (None, Tried::Skipped(self.tries().err().unwrap_or_default())),
         };
         Ok(Candidate { file, copy, manifest, description, tried, library: None, timings })
     }

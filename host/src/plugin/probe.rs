@@ -36,6 +36,7 @@ use tokio::sync::oneshot;
 use super::{
     aside,
     load::PluginLibrary,
+    proc_fs,
     trial::{Step, Trial, Verdict},
 };
 
@@ -222,6 +223,32 @@ pub(crate) fn describe_module(library: &PluginLibrary) -> Result<Description, St
     }
 }
 
+/// Why nobody answers probes.
+#[derive(Debug, Error)]
+pub(crate) enum NoProber {
+    /// An embedding program need not.
+    #[error("this program does not call ksi_host::answer_probe")]
+    DoesNotAnswer,
+    /// It would, and its file is not known.
+    #[error(
+        "this program would answer, but cannot find its own file ({}): {advice}", .source,
+        advice = if proc_fs::is_there() { "name one that answers (HostBuilder::probe_with)" } else { proc_fs::ADVICE }
+    )]
+    NoOwnFile {
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+fn own_program() -> Result<PathBuf, NoProber> {
+    // The link still leads to the running executable when its file was replaced on disk.
+    let link = Path::new("/proc/self/exe");
+    match link.exists() {
+        true => Ok(link.to_owned()),
+        false => std::env::current_exe().map_err(|source| NoProber::NoOwnFile { source }),
+    }
+}
+
 /// Which executable answers probes.
 #[derive(Clone)]
 pub(crate) struct Prober {
@@ -235,26 +262,20 @@ pub(crate) struct Prober {
 
 impl Prober {
     /// `named`, or this very executable if it answers probes.
+    ///
+    /// # Errors
+    /// There is nobody to answer.
     pub(crate) fn new(
         named: Option<PathBuf>,
         timeout: Duration,
         init_timeout: Duration,
-    ) -> Option<Self> {
-        let own = || {
-            // The link still leads to the running executable when its file was replaced on disk.
-            let link = Path::new("/proc/self/exe");
-            match link.exists() {
-                true => Some(link.to_owned()),
-                false => std::env::current_exe().ok(),
-            }
-        };
+    ) -> Result<Self, NoProber> {
         let program = match named {
-            Some(program) => Some(program),
-            None if ANSWERS.load(Ordering::Relaxed) => own(),
-            None => None,
+            Some(program) => program,
+            None if ANSWERS.load(Ordering::Relaxed) => own_program()?,
+            None => return Err(NoProber::DoesNotAnswer),
         };
-        let spare = Arc::default();
-        program.map(|program| Prober { spare, program, timeout, init_timeout })
+        Ok(Prober { spare: Arc::default(), program, timeout, init_timeout })
     }
 
     /// Lets a child open the library at `path`, describe it, and try an instance of it. The description, and why the

@@ -139,9 +139,7 @@ impl Supervisor {
     pub(super) fn is_tried(&self, examined: &Examined) -> Result<(), String> {
         let manifest = &examined.manifest;
         let name = &*manifest.name;
-        if !self.preparation.tries() {
-            return Err("the host has no probe process".to_owned());
-        }
+        self.preparation.tries()?;
         if !manifest.trial {
             return Err("the plugin says so: #[plugin(trial = false)]".to_owned());
         }

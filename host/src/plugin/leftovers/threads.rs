@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use ksi_plugin_api::abi::unload::StartedThread;
 
-use super::Remaining;
+use super::{super::proc_fs, Remaining};
 
 /// How many different names are told.
 const NAMES: usize = 8;
@@ -26,7 +26,8 @@ pub(super) fn look(count: u64, known: &[StartedThread]) -> Option<Remaining> {
 
 /// The name of a thread, if it has one of its own, as long as there is such a thread.
 fn name(thread: &StartedThread) -> Option<Option<String>> {
-    if thread.id == 0 {
+    // Without /proc, one that has ended cannot be told from one that runs.
+    if thread.id == 0 || !proc_fs::is_there() {
         return Some(None);
     }
     let of_thread = |file| fs::read_to_string(format!("/proc/self/task/{}/{file}", thread.id));
