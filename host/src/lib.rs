@@ -19,6 +19,7 @@ mod event;
 mod host;
 mod memory;
 mod plugin;
+mod printable;
 mod report;
 mod router;
 mod settings;
@@ -52,6 +53,7 @@ pub use plugin::{
     state::StateError,
     watch::WatchError,
 };
+pub use printable::{is_unprintable, printable};
 pub use report::{Outcome, OutcomeKind, Report};
 pub use router::{
     emit::SendError,

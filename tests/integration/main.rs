@@ -45,6 +45,7 @@ mod rollback;
 mod rotation;
 mod safe_code;
 mod service;
+mod shown;
 mod signals;
 mod soak;
 mod standard_error;

@@ -126,7 +126,7 @@ impl Client {
             serde_json::value::to_raw_value(data).map_err(|error| self.unsent(error.into()))?;
         let reply = self.request(event, &data, timeout)?;
         reply.one().map_err(|failures| {
-            failures.lines().for_each(super::output::error);
+            failures.iter().for_each(|failure| super::output::error(failure));
             Failure::Told
         })
     }

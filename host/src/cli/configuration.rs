@@ -15,7 +15,9 @@ pub(crate) fn config(common: &Common, command: ConfigCommand) -> Result<(), Fail
     let understood = understood(&answer)?;
     match args.json {
         true => output::json(answer.get())?,
-        false => output::text(&output::plain(&told(&understood).join("\n")))?,
+        false => {
+            told(&understood).iter().try_for_each(|line| output::text(&output::plain(line)))?
+        }
     }
     // Scripts look at the exit code alone.
     match all(&understood, "plugins").any(|plugin| plugin["status"] == "refused") {

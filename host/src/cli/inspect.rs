@@ -123,7 +123,7 @@ fn facts(facts: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (title, fact) in facts.iter().filter(|(_, fact)| !fact.trim().is_empty()) {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{title:<12}{}", output::plain(fact).replace('\n', " "));
+        let _ = writeln!(text, "{title:<12}{}", output::plain(&fact.replace('\n', " ")));
     }
     text
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal, Write};
 
+use ksi_host::{is_unprintable, printable};
 use owo_colors::OwoColorize;
 
 use super::exit::Failure;
@@ -14,10 +15,28 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     put(anstream::stdout().lock(), text)
 }
 
-/// Prints one line of JSON, byte for byte, save that control characters are written as escapes. They can only stand
-/// inside strings there, where both spellings mean the same.
+/// Prints one line of JSON, byte for byte, save that control and format characters are written as escapes. They can only
+/// stand inside strings there, where both spellings mean the same.
 pub(crate) fn json(line: &str) -> Result<(), Failure> {
-    put(std::io::stdout().lock(), &escaped(line, |out, c| write!(out, "\\u{:04x}", c as u32)))
+    put(std::io::stdout().lock(), &json_line(line))
+}
+
+fn json_line(line: &str) -> Cow<'_, str> {
+    if !line.contains(is_unprintable) {
+        return Cow::Borrowed(line);
+    }
+    let mut out = String::with_capacity(line.len() + 16);
+    for c in line.chars() {
+        let mut units = [0; 2];
+        match is_unprintable(c) {
+            // Writing to a String cannot fail.
+            true => c.encode_utf16(&mut units).iter().for_each(|unit| {
+                let _ = write!(out, "\\u{unit:04x}");
+            }),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Prints a failure to standard error. When that is closed too, there is nobody left to tell.
@@ -27,7 +46,7 @@ pub(crate) fn error(message: &str) {
 
 /// A failure as a line for standard error, with its end.
 pub(crate) fn error_line(message: &str, colours: bool) -> String {
-    let message = plain(message);
+    let message = paragraph(message);
     match colours {
         true => format!("{} {message}\n", "error:".red().bold()),
         false => format!("error: {message}\n"),
@@ -36,15 +55,18 @@ pub(crate) fn error_line(message: &str, colours: bool) -> String {
 
 /// Prints a remark to standard error, which is no part of the answer.
 pub(crate) fn remark(message: &str) {
-    let _ = writeln!(anstream::stderr(), "{}", plain(message).dimmed());
+    let _ = writeln!(anstream::stderr(), "{}", paragraph(message).dimmed());
 }
 
-/// Text from outside, such as a file's name or a plugin's error, without what would steer a terminal. Line breaks stay.
+/// Text from outside, such as a file's name or a plugin's error, on one line, without what would steer a terminal.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
-    escaped(text, |out, c| match c {
-        '\n' => out.write_char(c),
-        _ => write!(out, "{}", c.escape_default()),
-    })
+    printable(text)
+}
+
+/// The same for text that may have several lines. Those behind the first are set in: none of them looks like one of ours.
+pub(crate) fn paragraph(text: &str) -> String {
+    let lines: Vec<Cow<'_, str>> = text.lines().map(plain).collect();
+    lines.join("\n  ")
 }
 
 /// Whether a terminal reads standard output.
@@ -59,26 +81,24 @@ fn put(mut out: impl Write, line: &str) -> Result<(), Failure> {
     })
 }
 
-fn escaped(text: &str, escape: impl Fn(&mut String, char) -> std::fmt::Result) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        // Writing to a String cannot fail.
-        let _ = if c.is_control() { escape(&mut out, c) } else { out.write_char(c) };
-    }
-    Cow::Owned(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_terminal_is_never_steered_by_text_from_outside() {
-        assert_eq!(plain("a\u{1b}[2Jb\r\nc\u{9b}31m"), "a\\u{1b}[2Jb\\r\nc\\u{9b}31m");
+        assert_eq!(plain("a\u{1b}[2Jb\r\nc\u{9b}31m"), "a\\u{1b}[2Jb\\r\\nc\\u{9b}31m");
         assert!(matches!(plain("nothing to do"), Cow::Borrowed(_)));
+        assert_eq!(paragraph("a\nerror: b\u{202e}"), "a\n  error: b\\u{202e}");
+    }
+
+    #[test]
+    fn json_means_the_same_with_its_characters_escaped() {
+        let text = "\"a\u{202e}\u{e0041}ä\"";
+        let line = json_line(text);
+        assert_eq!(line, "\"a\\u202e\\udb40\\udc41ä\"");
+        let parse = |text: &str| serde_json::from_str::<String>(text).expect("a string");
+        assert_eq!(parse(&line), parse(text));
     }
 
     #[test]

@@ -72,14 +72,16 @@ impl Reply {
         Ok(Self { results, failures })
     }
 
-    /// The only result, as a value of `T`; whatever else came back is the failure.
-    pub(crate) fn one<T: DeserializeOwned>(&self) -> Result<T, String> {
+    /// The only result, as a value of `T`; or whatever went wrong.
+    pub(crate) fn one<T: DeserializeOwned>(&self) -> Result<T, Vec<String>> {
         match (self.results.as_slice(), self.failures.as_slice()) {
             ([result], []) => serde_json::from_str(result)
-                .map_err(|error| format!("the host's answer is not understood: {error}")),
-            ([], []) => Err("the host did not answer this".into()),
-            (results, []) => Err(format!("one answer was expected, and {} came", results.len())),
-            (_, failures) => Err(failures.join("\n")),
+                .map_err(|error| vec![format!("the host's answer is not understood: {error}")]),
+            ([], []) => Err(vec!["the host did not answer this".into()]),
+            (results, []) => {
+                Err(vec![format!("one answer was expected, and {} came", results.len())])
+            }
+            (_, failures) => Err(failures.to_vec()),
         }
     }
 }
@@ -175,8 +177,10 @@ mod tests {
         let one = |line: &str| Reply::parse(line).expect(line).one::<Vec<u8>>();
         assert_eq!(one(r#"{"data":[1],"count":1}"#), Ok(vec![1]));
         assert!(one(r#"{"data":[],"count":0}"#).is_err());
-        assert!(one(r#"{"data":[1,2],"count":2}"#).expect_err("two").contains("2 came"));
-        assert!(one(r#"{"data":{},"count":1}"#).expect_err("no list").contains("not understood"));
-        assert_eq!(one(r#"{"data":[1],"count":1,"errors":["no"]}"#), Err("no".into()));
+        assert!(one(r#"{"data":[1,2],"count":2}"#).expect_err("two")[0].contains("2 came"));
+        assert!(
+            one(r#"{"data":{},"count":1}"#).expect_err("no list")[0].contains("not understood")
+        );
+        assert_eq!(one(r#"{"data":[1],"count":1,"errors":["no"]}"#), Err(vec!["no".into()]));
     }
 }

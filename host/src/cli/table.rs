@@ -59,7 +59,7 @@ impl Table {
 
     pub(crate) fn row<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = (S, Tone)>) {
         self.inner.add_row(cells.into_iter().map(|(text, tone)| {
-            let cell = Cell::new(output::plain(text.as_ref()).replace('\n', " "));
+            let cell = Cell::new(output::plain(&text.as_ref().replace('\n', " ")));
             match tone {
                 Tone::Usual => cell,
                 Tone::Good => cell.fg(Color::Green),
@@ -81,7 +81,7 @@ impl Table {
 
 /// A paragraph that hangs below its first line: `text`, wrapped at words to a width, or on one line without a width.
 pub(crate) fn hanging(title: &str, text: &str, width: Option<usize>) -> String {
-    let text = output::plain(text).into_owned();
+    let text = output::paragraph(text);
     let Some(width) = width else {
         return format!("{title}{}", text.split_whitespace().collect::<Vec<_>>().join(" "));
     };

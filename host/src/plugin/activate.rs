@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     crash::{self, About, Journal, Noted, Words},
+    printable::printable,
     router::{Router, emit::NewTarget, table::Route},
 };
 
@@ -266,9 +267,10 @@ fn words_of(facts: &Facts, handler: &HandlerManifest) -> Words {
     let Facts { plugin, number, manifest, .. } = facts;
     let HandlerManifest { name, subscriptions, .. } = handler;
     let (version, events) = (&manifest.version, subscriptions.join(" and "));
-    Words::new(&format!(
+    // They are written as they are when the host dies.
+    Words::new(&printable(&format!(
         "plugin {plugin} {version} (generation {number}), handler {name} of {events}"
-    ))
+    )))
 }
 
 /// What is noted when code of a candidate runs for the first time.

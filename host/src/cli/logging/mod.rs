@@ -11,9 +11,12 @@ use ksi_host::with_causes;
 
 use super::exit::Failure;
 use super::output;
+use fields::Harmless;
 use queue::Queue;
 
+mod fields;
 mod queue;
+mod repeats;
 
 const VARIABLE: &str = "KSI_LOG";
 
@@ -33,6 +36,7 @@ pub(crate) fn during(command: impl FnOnce() -> Result<(), Failure>) -> Result<()
         // It would tell them with a macro that panics where standard error is closed.
         .log_internal_errors(false)
         .with_ansi(colours)
+        .fmt_fields(Harmless)
         .with_env_filter(filter)
         .try_init()
         .map_err(|source| Failure::Host { what: "cannot begin to log", source })?;
@@ -54,7 +58,7 @@ pub(crate) fn announce(line: String) {
         use io::Write;
         let mut out = io::stdout().lock();
         // A host goes on when nobody reads it.
-        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        let _ = writeln!(out, "{}", output::plain(&line)).and_then(|()| out.flush());
     };
     if let Err(error) = std::thread::Builder::new().name("ksi-announce".into()).spawn(print) {
         tracing::warn!(%error, "there is no thread to write to standard output on");
@@ -64,7 +68,7 @@ pub(crate) fn announce(line: String) {
 fn told(panic: &PanicHookInfo<'_>) -> String {
     let thread = std::thread::current();
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let message = panic.payload_as_str().unwrap_or("a value that is no text");
+    let message = output::paragraph(panic.payload_as_str().unwrap_or("a value that is no text"));
     let trace = match std::backtrace::Backtrace::capture() {
         trace if trace.status() == std::backtrace::BacktraceStatus::Captured => format!("{trace}"),
         _ => String::new(),

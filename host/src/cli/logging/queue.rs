@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
+use super::repeats::Repeats;
+
 /// Bytes that may wait to be written, or be written at the moment.
 pub(super) const BYTES: usize = 1 << 20;
 
@@ -38,6 +40,8 @@ struct State {
     in_writing: usize,
     /// What found no room since the last look.
     overflowed: Lost,
+    /// Lines that were there lately.
+    repeats: Repeats,
 }
 
 /// Lines that nobody will read.
@@ -69,20 +73,30 @@ impl Queue {
 
     /// Puts a line in, with its line end; or counts it as lost if there is no room for it.
     pub(crate) fn put(&self, line: &[u8]) {
-        let mut state = self.0.lock();
-        if state.lines.len() + state.in_writing + line.len() > self.0.limit {
-            state.overflowed.add(line);
-        } else {
-            state.lines.extend_from_slice(line);
-        }
-        drop(state);
+        self.0.lock().add(line, self.0.limit);
         self.0.waiting.notify_one();
     }
 
-    /// Waits until all that was put in is written or lost, for so long at most.
+    /// Puts a line of the log in, unless it is like one that was there lately: then it is counted.
+    fn put_unless_repeated(&self, line: &[u8]) {
+        let mut state = self.0.lock();
+        let is_first_counted = state.repeats.due().is_none();
+        let is_one_more = state.repeats.is_one_more(line, Instant::now());
+        drop(state);
+        match is_one_more {
+            false => self.put(line),
+            // Somebody has to look at the time from now on.
+            true if is_first_counted => self.0.waiting.notify_one(),
+            true => {}
+        }
+    }
+
+    /// Waits until all that was put in is written or lost, for so long at most. What was counted is told.
     pub(crate) fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
         let mut state = self.0.lock();
+        state.tell_counts(self.0.limit, true);
+        self.0.waiting.notify_one();
         while !state.is_empty() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -97,7 +111,7 @@ impl Queue {
 /// A line of the log is one write.
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.put(line);
+        self.put_unless_repeated(line);
         Ok(line.len())
     }
 
@@ -116,8 +130,9 @@ impl Shared {
                 state.in_writing = 0;
                 while state.is_empty() {
                     self.done.notify_all();
-                    state = self.waiting.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state = self.wait(state);
                 }
+                state.tell_counts(self.limit, false);
                 // Memory that one flood took is not kept for the next one.
                 let lines = std::mem::take(&mut state.lines);
                 state.in_writing = lines.len().max(1);
@@ -133,12 +148,41 @@ impl Shared {
         }
     }
 
+    /// Waits until there is something to write, as a count whose time is over is.
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let Some(due) = state.repeats.due() else {
+            return self.waiting.wait(state).unwrap_or_else(PoisonError::into_inner);
+        };
+        let left = due.saturating_duration_since(Instant::now());
+        let waited = self.waiting.wait_timeout(state, left);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.tell_counts(self.limit, false);
+        state
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    fn add(&mut self, line: &[u8], limit: usize) {
+        if self.lines.len() + self.in_writing + line.len() > limit {
+            self.overflowed.add(line);
+        } else {
+            self.lines.extend_from_slice(line);
+        }
+    }
+
+    /// Adds the counts of lines that were left out, if their time is over, or all of them.
+    fn tell_counts(&mut self, limit: usize, all: bool) {
+        let now = Instant::now();
+        if self.repeats.due().is_some_and(|due| all || due <= now) {
+            let counts = self.repeats.told(now, all);
+            self.add(&counts, limit);
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.in_writing == 0 && self.overflowed.lines == 0
     }
@@ -302,6 +346,21 @@ mod tests {
         assert!(told.contains("1 lines") && told.contains("could not be written"), "{told}");
         assert_eq!(read.recv_timeout(PATIENCE).unwrap(), "next\n");
         queue.flush(PATIENCE);
+    }
+
+    #[test]
+    fn lines_that_are_alike_are_written_once_and_counted() {
+        let (mut queue, read, answer) = queue(1000);
+        for _ in 0..1_000 {
+            queue.write_all(b"alike\n").unwrap();
+        }
+        queue.write_all(b"another\n").unwrap();
+        (0..3).for_each(|_| answer.send(None).unwrap());
+        queue.flush(PATIENCE);
+        let told: String = read.try_iter().collect();
+        assert_eq!(told.matches("alike").count(), 2, "{told}");
+        assert!(told.contains("alike (999 more times within 5s)\n"), "{told}");
+        assert!(told.contains("another\n"), "{told}");
     }
 
     #[test]
