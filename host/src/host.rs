@@ -60,8 +60,13 @@ use crate::{
     settings::{Settings, encoded_all},
     socket::{self, ClaimedSocket, ControlSocket, SocketError, SocketLimits},
     stopping::{Inside, Refused, StopHandle, StopStage, drain::drained},
+    threads::{TooFewThreads, check_threads},
 };
 use ksi_plugin_api::abi::Counted;
+
+/// What a host needs beside the workers, to start with: the supervisor, the watchdog, the watch of the folders, files, a probe
+/// and its process, a library, the beginning and the end of a plugin.
+const OWN_THREADS: usize = 10;
 
 /// A host of plugins. A clone is another reference to the same host.
 ///
@@ -129,6 +134,9 @@ pub enum StartError {
     /// It was not started inside a tokio runtime.
     #[error("a host needs a tokio runtime with time and I/O enabled around it: {0}")]
     NoRuntime(#[from] tokio::runtime::TryCurrentError),
+    /// The system gives fewer threads than a host needs.
+    #[error(transparent)]
+    TooFewThreads(#[from] TooFewThreads),
     /// The system gives no threads.
     #[error("the host's threads cannot be started: {0}")]
     Threads(#[source] io::Error),
@@ -216,6 +224,7 @@ impl HostBuilder {
         let (timeouts, limits) = (&config.timeouts, &config.limits);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let calls = if limits.workers == 0 { cores.max(2) } else { limits.workers };
+        check_threads(calls + OWN_THREADS)?;
         let workers =
             Workers::start(calls, limits.blocking_threads).map_err(StartError::Threads)?;
         let workers = Arc::new(workers);

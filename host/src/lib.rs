@@ -27,6 +27,7 @@ mod shared_value;
 mod socket;
 mod socket_path;
 mod stopping;
+mod threads;
 
 pub use causes::with_causes;
 pub(crate) use clients::{ClientEntry, Ended, Peer};
@@ -64,6 +65,7 @@ pub use settings::{ConfigReloaded, Reconfigured, ReconfiguredOutcome, ReloadConf
 pub use socket::{ClaimedSocket, ControlSocket, SocketError, SocketLimits};
 pub use socket_path::{Environment, SocketPath, SocketPathError};
 pub use stopping::{StopHandle, StopStage};
+pub use threads::{TooFewThreads, check_threads};
 
 /// Reads what a plugin file is from its bytes. Nothing of it is loaded or run. A file of more than 256 MiB, the default of
 /// [`Limits::plugin_bytes`], is not read, and neither is what is no regular file.

@@ -44,6 +44,7 @@ mod replacement;
 mod rollback;
 mod rotation;
 mod safe_code;
+mod scarce;
 mod service;
 mod shown;
 mod signals;

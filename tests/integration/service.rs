@@ -12,7 +12,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::kit::{HostBuilder, Library, PATIENCE, Running, TestHost, ksi, until};
+use crate::kit::{HostBuilder, Library, PATIENCE, Running, TestHost, ksi, until, wrapped};
 
 /// Whoever is told.
 struct Manager {
@@ -160,14 +160,8 @@ fn a_watchdog_that_is_another_process_s_is_not_fed() {
 fn activated(host: &Command, socket: UnixListener, pid: &str) -> Command {
     let mut shell = Command::new("sh");
     let script = format!("export LISTEN_FDS=1 LISTEN_PID={pid}; exec \"$@\" 3<&0 </dev/null");
-    shell.args(["-c", &script, "sh"]).arg(host.get_program()).args(host.get_args());
-    for (key, value) in host.get_envs() {
-        match value {
-            Some(value) => shell.env(key, value),
-            None => shell.env_remove(key),
-        };
-    }
-    shell.current_dir(host.get_current_dir().unwrap());
+    shell.args(["-c", &script, "sh"]);
+    let mut shell = wrapped(shell, host);
     shell.stdin(Stdio::from(OwnedFd::from(socket)));
     shell
 }

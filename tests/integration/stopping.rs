@@ -5,7 +5,9 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, HostBuilder, Library, Running, TestHost, counters, ksi_command, until};
+use crate::kit::{
+    Client, HostBuilder, Library, Running, TestHost, counters, ksi_command, until, wrapped,
+};
 
 /// A plugin that asks, which is started first and so would go last, and one that is asked.
 fn asker_and_asked() -> HostBuilder {
@@ -161,16 +163,8 @@ fn signals_that_mean_nothing_to_a_host_do_not_end_it() {
 fn a_signal_that_a_shell_has_the_host_ignore_stays_ignored() {
     let shell = |host: &Command| {
         let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]).arg(host.get_program());
-        shell.args(host.get_args());
-        for (key, value) in host.get_envs() {
-            match value {
-                Some(value) => shell.env(key, value),
-                None => shell.env_remove(key),
-            };
-        }
-        shell.current_dir(host.get_current_dir().unwrap());
-        shell
+        shell.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]);
+        wrapped(shell, host)
     };
     let host = TestHost::builder().plugin("a.so", &Library::counter(1)).start_as(shell);
     let caught = host.resources().signals_caught;

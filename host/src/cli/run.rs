@@ -21,6 +21,9 @@ const DEFAULT_FOLDER: &str = "ksi-plugins";
 /// How a service manager shows a host that is well.
 const READY: &str = "ready";
 
+/// Threads beside the runtime's: for signals, and for the line that the host is ready.
+const OTHER_THREADS: usize = 2;
+
 /// How long threads that never came back may hold up the end of the process.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -114,7 +117,12 @@ pub(crate) fn serve(
     hang_up: HangUp,
 ) -> Result<(), Failure> {
     socket.look()?;
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    // It panics if it gets no threads.
+    ksi_host::check_threads(workers + OTHER_THREADS)
+        .map_err(Failure::host("cannot start the host's threads"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
         .enable_all()
         .thread_name("ksi-host")
         .build()
