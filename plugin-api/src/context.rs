@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     mem,
+    path::PathBuf,
     pin::{Pin, pin},
     sync::Arc,
     task::{self, Poll},
@@ -376,6 +377,49 @@ impl Context {
     /// ```
     pub fn is_trial(&self) -> bool {
         self.scope.host.is_trial()
+    }
+
+    /// The plugin's own file, where the host found it: in its folder, under the name that it was dropped in by. What is
+    /// mapped is a private copy of it elsewhere, so `$ORIGIN` and `dladdr` lead there. Files that belong to a plugin
+    /// are found beside this one.
+    ///
+    /// The file may have changed since, or be gone. `None` under a host that was built before it told this, and in a
+    /// [`Harness`](crate::harness::Harness) without [`Setup::file`](crate::harness::Setup::file).
+    ///
+    /// ```
+    /// use ksi_plugin_api::{harness::Harness, prelude::*};
+    ///
+    /// struct Templates {
+    ///     page: String,
+    /// }
+    ///
+    /// #[plugin]
+    /// impl Templates {
+    ///     #[initialize]
+    ///     async fn load(ctx: &Context, _: Value) -> Result<Self> {
+    ///         let file = ctx.file().ok_or_else(|| Error::other("the host does not tell where this plugin is"))?;
+    ///         Ok(Templates { page: std::fs::read_to_string(file.with_file_name("page.html"))? })
+    ///     }
+    ///
+    ///     #[event_handler("templates:page")]
+    ///     async fn page(&self, _: &Context, _: Value) -> Result<String> {
+    ///         Ok(self.page.clone())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// # let folder = std::env::temp_dir().join(format!("ksi-doc-file-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # std::fs::write(folder.join("page.html"), "<p>")?;
+    /// let plugin = Harness::setup::<Templates>().file(folder.join("libtemplates.so")).start().unwrap();
+    /// assert_eq!(plugin.emit("templates:page", json!({})).results(), [json!("<p>")]);
+    /// # std::fs::remove_dir_all(folder)
+    /// # }
+    /// ```
+    #[cfg(unix)]
+    pub fn file(&self) -> Option<PathBuf> {
+        use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+        self.scope.host.file().map(|path| OsString::from_vec(path).into())
     }
 
     /// The host's monotonic clock, since an arbitrary start.

@@ -15,6 +15,14 @@ fn state() -> TestHost {
 }
 
 #[test]
+fn a_plugin_is_told_where_its_own_file_is_and_not_where_its_copy_lies() {
+    let host = TestHost::builder().plugin("other name.so", &Library::chaos()).start();
+    let told = host.client().emit("chaos:file", json!({}));
+    let file = host.file("other name.so");
+    assert_eq!(told, json!({"at_start": file, "now": file}));
+}
+
+#[test]
 fn state_is_set_read_listed_and_deleted_from_the_command_line() {
     let host = state();
     let update = |operation: &str| {

@@ -19,7 +19,7 @@ use super::{
     configs::{Configs, PluginConfig},
     deploy_error::DeployError,
     generation::{Facts, Generation, LiveInstance, SHUTDOWN_EVENT},
-    host_side::{HostSide, HostSideLimits},
+    host_side::{HostSide, HostSideLimits, Identity},
     kept_resources::KeptResources,
     load::{self, PluginLibrary},
     manifest::{HandlerManifest, Manifest},
@@ -104,7 +104,7 @@ impl Activation {
                 opened.map_err(|error| NotActivated { error, leftover: None })?
             }
         };
-        let host_side = self.host_side(number, &candidate.manifest);
+        let host_side = self.host_side(number, &candidate.manifest, &candidate.file);
         let started = Instant::now();
         let description = candidate.description.take();
         let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
@@ -154,7 +154,7 @@ impl Activation {
         candidate: Candidate,
         library: PluginLibrary,
     ) -> Leftover {
-        let host_side = self.host_side(number, &candidate.manifest);
+        let host_side = self.host_side(number, &candidate.manifest, &candidate.file);
         host_side.detach();
         let config = self.configs.of(&candidate.manifest.name);
         let generation = generation(number, candidate, config, host_side, library);
@@ -162,12 +162,18 @@ impl Activation {
     }
 
     /// A way to the host for a generation.
-    pub(super) fn host_side(&self, number: u64, manifest: &Manifest) -> Arc<HostSide> {
+    pub(super) fn host_side(
+        &self,
+        generation: u64,
+        manifest: &Manifest,
+        file: &Path,
+    ) -> Arc<HostSide> {
         let (router, limits, resources) =
             (self.router.clone(), self.limits.clone(), &self.resources);
         let gated = manifest.state.is_some() || self.is_exclusive(manifest);
         let plugin = manifest.name.as_str().into();
-        HostSide::new(plugin, number, router, limits, resources, self.epoch, gated)
+        let identity = Identity { plugin, generation, file: file.to_owned() };
+        HostSide::new(identity, router, limits, resources, self.epoch, gated)
     }
 
     /// Whether an old generation is to be released before this one is initialized.

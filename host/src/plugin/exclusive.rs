@@ -432,7 +432,7 @@ impl Supervisor {
         if timeout(PATIENCE, self.leaving.instances_are_gone(name)).await.is_err() {
             return Err("another instance of it does not end".to_owned());
         }
-        let host_side = self.activation.host_side(facts.number, &facts.manifest);
+        let host_side = self.activation.host_side(facts.number, &facts.manifest, &facts.file);
         let module = {
             let mut registry = self.registry();
             let plugin = registry.plugins.get_mut(name);

@@ -3,7 +3,8 @@
 use std::{
     collections::HashMap,
     future::Future,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::{Context, Waker},
     time::{Duration, Instant},
@@ -61,11 +62,20 @@ pub(crate) struct HostSideLimits {
     pub(crate) held_bytes: usize,
 }
 
+/// Who is on the plugin's side.
+pub(crate) struct Identity {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) generation: u64,
+    /// Where it was copied from.
+    pub(crate) file: PathBuf,
+}
+
 /// The host, for one generation. Each reference that the plugin holds to it, and each waker of the plugin that the
 /// host keeps, counts: while there is one, the library must stay.
 pub(crate) struct HostSide {
     plugin: Arc<str>,
     generation: u64,
+    file: PathBuf,
     router: Arc<Router>,
     limits: HostSideLimits,
     resources: PluginResources,
@@ -80,8 +90,7 @@ pub(crate) struct HostSide {
 
 impl HostSide {
     pub(crate) fn new(
-        plugin: Arc<str>,
-        generation: u64,
+        Identity { plugin, generation, file }: Identity,
         router: Arc<Router>,
         limits: HostSideLimits,
         resources: &Arc<KeptResources>,
@@ -97,6 +106,7 @@ impl HostSide {
             resources: resources.of(plugin.clone()),
             plugin,
             generation,
+            file,
             router,
             limits,
             epoch,
@@ -504,6 +514,10 @@ impl HostApi for HostSide {
 
     fn adopt_waker(self: &Arc<Self>, waker: Waker) -> Waker {
         adopted_waker::adopt(waker, self.clone(), self.router.clone())
+    }
+
+    fn file(&self) -> Option<Vec<u8>> {
+        Some(self.file.as_os_str().as_bytes().to_vec())
     }
 
     fn listener(&self, address: &str) -> Result<OwnedFd, String> {

@@ -566,7 +566,7 @@ mod tests {
     }
 
     async fn instance(config: &[u8]) -> Instance {
-        let host = Nobody::host(Handle::current());
+        let host = Nobody::host("a.so".into(), Handle::current());
         let created = load::create(harness::module::<Fake>(), host, config).await;
         created.unwrap_or_else(|_| panic!("it is made"))
     }

@@ -109,7 +109,13 @@ mod tests {
     }
 
     fn trial(config: &str, snapshot: Option<Snapshot>) -> Trial {
-        Trial { config: config.as_bytes().to_vec(), limit: Duration::ZERO, snapshot, kept: None }
+        Trial {
+            file: "a.so".into(),
+            config: config.as_bytes().to_vec(),
+            limit: Duration::ZERO,
+            snapshot,
+            kept: None,
+        }
     }
 
     #[test]

@@ -132,7 +132,8 @@ impl Supervisor {
     /// What a candidate is tried with that gets this state.
     pub(super) fn trial_with(&self, examined: &Examined, snapshot: Option<Snapshot>) -> Trial {
         let config = self.activation.configs.of(&examined.manifest.name).to_vec();
-        Trial { config, limit: self.activation.init_timeout.min(TRIAL_WAIT), snapshot, kept: None }
+        let limit = self.activation.init_timeout.min(TRIAL_WAIT);
+        Trial { file: examined.file.clone(), config, limit, snapshot, kept: None }
     }
 
     /// Whether a candidate is tried, or why not.

@@ -7,9 +7,13 @@
 //! that fails, panics or awaits something there is no verdict, because it may need somebody: it counts in the host.
 
 use std::{
+    ffi::OsString,
     future::{Future, Pending},
     io::{self, BufRead, Read, Write},
-    os::fd::OwnedFd,
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::PathBuf,
     sync::Arc,
     task::{Context, Waker},
@@ -39,6 +43,8 @@ use crate::{
 /// What a candidate is tried with.
 #[derive(Debug, Clone)]
 pub(crate) struct Trial {
+    /// Where the plugin was copied from.
+    pub(crate) file: PathBuf,
     /// The plugin's configuration, encoded.
     pub(crate) config: Vec<u8>,
     /// What its `initialize` gets.
@@ -106,8 +112,13 @@ impl Step {
     }
 }
 
+/// Bytes of the header: a path has up to 4,096, each of which may take four here.
+const HEADER: u64 = 32 << 10;
+
 #[derive(Serialize, Deserialize)]
 struct Header {
+    /// The bytes of a path.
+    file: Vec<u8>,
     limit: Duration,
     config: usize,
     /// Version and length of the snapshot.
@@ -119,7 +130,8 @@ impl Trial {
     pub(crate) fn write(&self, mut to: impl Write) -> io::Result<()> {
         let snapshot = self.snapshot.as_ref();
         let state = snapshot.map(|snapshot| (snapshot.version, snapshot.bytes.as_json().len()));
-        let header = Header { limit: self.limit, config: self.config.len(), state };
+        let file = self.file.as_os_str().as_bytes().to_vec();
+        let header = Header { file, limit: self.limit, config: self.config.len(), state };
         serde_json::to_writer(&mut to, &header)?;
         to.write_all(b"\n")?;
         to.write_all(&self.config)?;
@@ -129,17 +141,19 @@ impl Trial {
     /// Reads what was written.
     pub(crate) fn read(mut from: impl BufRead) -> io::Result<Self> {
         let mut line = String::new();
-        (&mut from).take(1 << 10).read_line(&mut line)?;
-        let Header { limit, config, state } = serde_json::from_str(&line)?;
+        (&mut from).take(HEADER).read_line(&mut line)?;
+        let Header { file, limit, config, state } = serde_json::from_str(&line)?;
+        let file = OsString::from_vec(file).into();
         let mut config = vec![0; config];
         from.read_exact(&mut config)?;
         let Some((version, length)) = state else {
-            return Ok(Trial { config, limit, snapshot: None, kept: None });
+            return Ok(Trial { file, config, limit, snapshot: None, kept: None });
         };
         let mut bytes = vec![0; length];
         from.read_exact(&mut bytes)?;
         let bytes = Payload::from_json_bytes(bytes);
-        Ok(Trial { config, limit, snapshot: Some(Snapshot { version, bytes }), kept: None })
+        let snapshot = Some(Snapshot { version, bytes });
+        Ok(Trial { file, config, limit, snapshot, kept: None })
     }
 
     /// Makes an instance and lets it restore the snapshot, if there is one. `begin` is told of each step. In a process
@@ -150,7 +164,7 @@ impl Trial {
             Ok(runtime) => runtime,
             Err(error) => return Verdict::Unsure(format!("no runtime can be started: {error}")),
         };
-        let host = Nobody::host(runtime.handle().clone());
+        let host = Nobody::host(self.file.clone(), runtime.handle().clone());
         runtime.block_on(async {
             begin(Step::Initialize);
             let creating = load::create(module, host, &self.config);
@@ -185,14 +199,15 @@ impl Trial {
 
 /// A host in which nobody else is.
 pub(super) struct Nobody {
+    file: PathBuf,
     began: Instant,
     /// Whose timers its sleeps use: a plugin may ask for one on a thread of its own.
     runtime: Handle,
 }
 
 impl Nobody {
-    pub(super) fn host(runtime: Handle) -> HostRef {
-        HostRef::new(Arc::new(Nobody { began: Instant::now(), runtime }))
+    pub(super) fn host(file: PathBuf, runtime: Handle) -> HostRef {
+        HostRef::new(Arc::new(Nobody { file, began: Instant::now(), runtime }))
     }
 }
 
@@ -302,6 +317,10 @@ impl HostApi for Nobody {
         true
     }
 
+    fn file(&self) -> Option<Vec<u8>> {
+        Some(self.file.as_os_str().as_bytes().to_vec())
+    }
+
     fn listener(&self, address: &str) -> Result<OwnedFd, String> {
         // The live generation may listen there.
         let stand_in = Address::parse(address)?.stand_in();
@@ -320,7 +339,7 @@ mod tests {
     #[test]
     fn a_plugin_may_sleep_on_a_thread_of_its_own() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let host = Nobody::host(runtime.handle().clone());
+        let host = Nobody::host("a.so".into(), runtime.handle().clone());
         let asked = std::thread::spawn(move || host.sleep(Duration::from_millis(1)));
         assert!(runtime.block_on(asked.join().unwrap()).is_ok());
     }
@@ -331,11 +350,15 @@ mod tests {
         let snapshot = Snapshot { version: 7, bytes };
         let limit = Duration::from_millis(1_500);
         for snapshot in [Some(snapshot), None] {
-            let trial = Trial { config: b"{\"a\":\n1}".to_vec(), limit, snapshot, kept: None };
+            // The longest path that there can be.
+            let file = PathBuf::from(OsString::from_vec(vec![0xff; 4_095]));
+            let config = b"{\"a\":\n1}".to_vec();
+            let trial = Trial { file, config, limit, snapshot, kept: None };
             let mut written = Vec::new();
             trial.write(&mut written).unwrap();
             let read = Trial::read(&*written).unwrap();
-            assert_eq!((read.config, read.limit), (trial.config, limit));
+            assert_eq!((read.file, read.config), (trial.file, trial.config));
+            assert_eq!(read.limit, limit);
             let state = |it: &Snapshot| (it.version, it.bytes.as_json().to_vec());
             assert_eq!(read.snapshot.as_ref().map(state), trial.snapshot.as_ref().map(state));
             for end in 0..written.len() {

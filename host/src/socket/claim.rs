@@ -83,7 +83,7 @@ pub enum SocketError {
         source: io::Error,
     },
     /// A socket that somebody else has bound cannot be served.
-    #[error("serving the socket that this process was started with failed")]
+    #[error("serving the socket that this process was started with failed: {source}")]
     Given {
         /// Why.
         source: io::Error,

@@ -240,6 +240,11 @@ pub trait HostApi: Send + Sync + 'static {
         false
     }
 
+    /// Where the plugin was loaded from, in the system's bytes, and not the copy of it that is mapped.
+    fn file(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// A duplicate of the socket that is kept for this plugin and listens at this address; bound at the first time.
     #[cfg(unix)]
     fn listener(&self, _address: &str) -> Result<OwnedFd, String> {

@@ -190,6 +190,13 @@ impl HostRef {
         self.table.is_trial().is_some_and(|is_trial| unsafe { is_trial(self.object) })
     }
 
+    /// See [`HostApi::file`]. A host that was built before does not tell.
+    pub fn file(&self) -> Option<Vec<u8>> {
+        // SAFETY: `self` holds the object.
+        let path = self.table.file().map(|file| unsafe { file(self.object) })?;
+        (!path.is_empty()).then(|| path.to_vec())
+    }
+
     /// See [`HostApi::listener`].
     #[cfg(unix)]
     pub fn listener(&self, address: &str) -> Result<OwnedFd, String> {

@@ -148,6 +148,9 @@ pub struct HostTable {
     pub(super) kept: unsafe extern "C" fn(*const (), RStr<'_>) -> RResult<i32, Buffer>,
     #[sabi(missing_field(option))]
     pub(super) stop_keeping: unsafe extern "C" fn(*const (), RStr<'_>) -> bool,
+    /// The bytes of a path, or nothing.
+    #[sabi(missing_field(option))]
+    pub(super) file: unsafe extern "C" fn(*const ()) -> Buffer,
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {
@@ -423,6 +426,13 @@ impl<H: HostApi> Shims<H> {
         guarded(|| kept::stop_keeping(&**host, name.as_str())).unwrap_or(false)
     }
 
+    unsafe extern "C" fn file(object: *const ()) -> Buffer {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        let file = guarded(|| host.file()).unwrap_or_default();
+        file.map(|file| Buffer::from(&*file)).unwrap_or_default()
+    }
+
     abi_stable::staticref! {
         pub(super) const TABLE: WithMetadata<HostTable> = WithMetadata::new(HostTable {
             retain: Self::retain,
@@ -448,6 +458,7 @@ impl<H: HostApi> Shims<H> {
             keep: Self::keep,
             kept: Self::kept,
             stop_keeping: Self::stop_keeping,
+            file: Self::file,
         });
     }
 }

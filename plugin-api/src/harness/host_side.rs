@@ -235,6 +235,11 @@ impl HostApi for World {
         self.trial
     }
 
+    fn file(&self) -> Option<Vec<u8>> {
+        let file = self.file.as_ref()?;
+        Some(file.as_os_str().as_encoded_bytes().to_vec())
+    }
+
     #[cfg(unix)]
     fn listener(&self, address: &str) -> Result<OwnedFd, String> {
         self.listener_at(address)

@@ -2,6 +2,7 @@
 
 use std::{
     marker::PhantomData,
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -35,6 +36,7 @@ pub struct Setup<P> {
     stand_ins: Vec<Result<Route>>,
     snapshot: Option<(u32, Value)>,
     trial: bool,
+    file: Option<PathBuf>,
     #[cfg(unix)]
     pub(super) kept: std::collections::BTreeMap<String, std::os::fd::OwnedFd>,
     plugin: PhantomData<fn() -> P>,
@@ -49,6 +51,7 @@ impl<P: Plugin> Setup<P> {
             stand_ins,
             snapshot: None,
             trial: false,
+            file: None,
             #[cfg(unix)]
             kept: std::collections::BTreeMap::new(),
             plugin: PhantomData,
@@ -109,6 +112,12 @@ impl<P: Plugin> Setup<P> {
         self
     }
 
+    /// What [`Context::file`](crate::Context::file) gives. Nothing need be there.
+    pub fn file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.file = Some(file.into());
+        self
+    }
+
     /// Makes the plugin. Time passes as its initialisation needs it.
     ///
     /// # Errors
@@ -116,7 +125,7 @@ impl<P: Plugin> Setup<P> {
     /// [`Harness::restore`]. In no case does the plugin see `module:shutdown`.
     pub fn start(self) -> Result<Harness> {
         let Declared { routes, at_shutdown } = Declared::of::<P>()?;
-        let world = World::new(P::NAME, self.trial);
+        let world = World::new(P::NAME, self.trial, self.file);
         let stand_ins = self.stand_ins.into_iter().collect::<Result<Vec<_>>>()?;
         lock(&world.state).routes.extend(stand_ins);
         #[cfg(unix)]

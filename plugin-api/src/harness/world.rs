@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::poll_fn,
+    path::PathBuf,
     pin::pin,
     sync::{Arc, Mutex, Weak},
     task::{Poll, Waker},
@@ -28,6 +29,8 @@ pub(super) struct World {
     pub(super) plugin: &'static str,
     /// The plugin is only tried out, and reaches nobody.
     pub(super) trial: bool,
+    /// Where the plugin is said to be.
+    pub(super) file: Option<PathBuf>,
     pub(super) tasks: Arc<Tasks>,
     pub(super) clock: Arc<Clock>,
     pub(super) state: Mutex<State>,
@@ -71,10 +74,11 @@ pub(super) struct Waiting {
 }
 
 impl World {
-    pub(super) fn new(plugin: &'static str, trial: bool) -> Arc<Self> {
+    pub(super) fn new(plugin: &'static str, trial: bool, file: Option<PathBuf>) -> Arc<Self> {
         Arc::new(World {
             plugin,
             trial,
+            file,
             tasks: Arc::default(),
             clock: Arc::default(),
             state: Mutex::default(),
