@@ -132,6 +132,10 @@ const RULES: &[Rule] = &[
 const ALLOWED: &[(&str, &str)] = &[
     ("plugin-api/src/abi/json.rs", "serde_json"),
     ("plugin-api/src/abi/mod.rs", "json"),
+    // What a plugin is told of its own file, which nothing here opens.
+    ("plugin-api/src/context.rs", "PathBuf"),
+    ("plugin-api/src/harness/setup.rs", "PathBuf"),
+    ("plugin-api/src/harness/world.rs", "PathBuf"),
     // Sockets that the host keeps for its plugins, which is not how anybody speaks to the host.
     ("host/src/plugin/kept_resources.rs", "UnixListener"),
     ("host/src/plugin/kept_resources.rs", "UnixStream"),
