@@ -10,6 +10,7 @@
 //! plugin_dirs = ["plugins"]       # relative to this file
 //! socket = "ksi.sock"
 //! private_dir = "/run/ksi"        # of private copies of plugin files
+//! untrusted_plugins = "warn"      # those that others may write to; or "refuse", "allow"
 //!
 //! [timeouts]
 //! handler = "30s"
@@ -44,6 +45,7 @@ pub use self::problem::{ConfigError, Problem};
 pub use self::recovery::Recovery;
 pub use self::reload::{AfterDrain, Reload, ReloadOf, ReloadPolicy};
 pub use self::state::StateFiles;
+pub use self::untrusted::UntrustedPlugins;
 
 mod changes;
 mod file;
@@ -55,6 +57,7 @@ mod reload;
 mod state;
 #[cfg(test)]
 mod tests;
+mod untrusted;
 
 /// Everything that can be configured. `Config::default()` is what a host without a file runs with.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -66,6 +69,9 @@ pub struct Config {
     /// The folder that the host makes its directory for private copies of plugin files in; it has to allow execution. TOML:
     /// `[host] private_dir`. Default: none, so it is `$XDG_RUNTIME_DIR`, or else the folder for temporary files.
     pub private_dir: Option<PathBuf>,
+    /// What is done with a plugin file that others may write to, by its own mode and owner or those of the folders on the way
+    /// to it. TOML: `[host] untrusted_plugins`. Default: none, so a host of the superuser refuses it, and any other warns.
+    pub untrusted_plugins: Option<UntrustedPlugins>,
     /// How long things may take. TOML: `[timeouts]`.
     pub timeouts: Timeouts,
     /// How much there may be of anything. TOML: `[limits]`.

@@ -23,7 +23,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use crate::{
     builtin,
     clients::Clients,
-    config::{Config, Problem},
+    config::{Config, Problem, UntrustedPlugins},
     crash::{Journal, JournalError},
     dispatch::{apart::apart, call::CallSite, tally::Counts, watchdog, workers::Workers},
     event::{Event, NewEvent, Payload},
@@ -46,6 +46,7 @@ use crate::{
         setback::Recovery,
         state::LARGEST_SNAPSHOT,
         supervisor::{Parts, Supervisor},
+        trust::{OnDistrust, Trust},
         watch::{Change, FolderWatch, WatchError},
     },
     report::Report,
@@ -250,10 +251,16 @@ impl HostBuilder {
         let settings = Settings::new(&config, file);
         let policies = settings.policies();
         let private = PrivateDir::create(Places::of_process(config.private_dir.clone()))?;
+        let on_distrust = config.untrusted_plugins.map(|untrusted| match untrusted {
+            UntrustedPlugins::Refuse => OnDistrust::Refuse,
+            UntrustedPlugins::Warn => OnDistrust::Warn,
+            UntrustedPlugins::Allow => OnDistrust::Allow,
+        });
+        let trust = Trust::new(&config.plugin_dirs, on_distrust);
         let thread = OwnThread::start().map_err(StartError::Threads)?;
         let supervisor = Arc::new(Supervisor::new(Parts {
             thread,
-            preparation: Preparation::new(private, prober, limits.plugin_bytes),
+            preparation: Preparation::new(private, prober, trust, limits.plugin_bytes),
             activation: Activation {
                 router: router.clone(),
                 init_timeout: timeouts.init,

@@ -18,6 +18,7 @@ mod dispatch;
 mod event;
 mod host;
 mod memory;
+mod ownership;
 mod plugin;
 mod printable;
 mod report;
@@ -33,7 +34,7 @@ pub use causes::with_causes;
 pub(crate) use clients::{ClientEntry, Ended, Peer};
 pub use config::{
     AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
-    ReloadPolicy, StateFiles, Timeouts,
+    ReloadPolicy, StateFiles, Timeouts, UntrustedPlugins,
 };
 pub use crash::{JournalError, LastWords, expect_exit, last_words};
 pub use dispatch::tally::Counts;
@@ -52,6 +53,7 @@ pub use plugin::{
     private_copy::{CopyError, PrivateDirError},
     probe::{ProbeError, answer_probe},
     state::StateError,
+    trust::TrustError,
     watch::WatchError,
 };
 pub use printable::{is_unprintable, printable};

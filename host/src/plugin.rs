@@ -66,5 +66,6 @@ mod stop;
 pub(crate) mod supervisor;
 mod transaction;
 mod trial;
+pub(crate) mod trust;
 mod turns;
 pub(crate) mod watch;

@@ -2,6 +2,10 @@
 
 use std::{
     fs,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::Command,
 };
@@ -9,7 +13,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, Running, TestHost, after_mounts, ksi_command, until};
+use crate::kit::{Client, Library, Running, TestHost, after_mounts, artifacts, ksi_command, until};
 
 /// A folder beside its own, for what a second host would keep.
 fn second_host(socket: &Path, dir: &Path) -> Command {
@@ -201,4 +205,63 @@ fn without_proc_a_host_says_what_it_cannot_know_and_closes_no_library_that_may_b
     }
     fs::remove_file(&flag).unwrap();
     assert_eq!(client.emit("chaos:echo", json!(1)), 1);
+}
+
+const NOBODY: u32 = 65534;
+
+/// Whether the tests are run by the superuser; a test that needs that says that it was skipped.
+fn is_superuser() -> bool {
+    let is = rustix::process::geteuid().is_root();
+    if !is {
+        eprintln!("SKIPPED: only the superuser may give files away and be others");
+    }
+    is
+}
+
+#[test]
+fn the_superusers_host_loads_no_plugin_that_others_may_write_to_unless_it_is_told_to() {
+    if !is_superuser() {
+        return;
+    }
+    let builder = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("counter.so", &Library::counter(1));
+    chown(builder.plugins().join("counter.so"), Some(NOBODY), None).unwrap();
+    let host = builder.start();
+    host.until_live("chaos", 1);
+    let reason = host.until_refused("counter.so");
+    for words in ["belongs to user 65534", "host.untrusted_plugins", "chown"] {
+        assert!(reason.contains(words), "{words} is missing: {reason}");
+    }
+    fs::set_permissions(host.plugins(), fs::Permissions::from_mode(0o777)).unwrap();
+    host.drop_in("late.so", &Library::chaos().named("chao1"));
+    let reason = host.until_refused("late.so");
+    assert!(reason.contains("the plugin folder") && reason.contains("every user"), "{reason}");
+    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "what is live goes on");
+
+    let builder = host.stopped().config("[host]\nuntrusted_plugins = 'warn'");
+    let host = builder.start();
+    for plugin in ["chaos", "chao1", "counter"] {
+        host.until_live(plugin, 1);
+    }
+    let told = host.process.stderr();
+    assert_eq!(told.matches("the plugin folder").count(), 1, "a folder is told once: {told}");
+    assert!(told.contains("belongs to user 65534"), "{told}");
+}
+
+#[test]
+fn another_users_host_loads_a_plugin_that_others_may_write_to_and_says_so() {
+    if !is_superuser() {
+        return;
+    }
+    if let Err(error) = Command::new(artifacts().ksi()).arg("--version").uid(NOBODY).output() {
+        eprintln!("SKIPPED: another user cannot run what was built here ({error})");
+        return;
+    }
+    let builder = TestHost::builder().plugin("chaos.so", &Library::chaos()).user(NOBODY);
+    fs::set_permissions(builder.plugins(), fs::Permissions::from_mode(0o777)).unwrap();
+    let host = builder.start();
+    host.until_live("chaos", 1);
+    let told = host.process.stderr();
+    assert!(told.contains("the plugin folder") && told.contains("every user"), "{told}");
 }

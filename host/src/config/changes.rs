@@ -24,6 +24,7 @@ impl Changes {
             plugin_dirs,
             socket,
             private_dir,
+            untrusted_plugins,
             timeouts,
             limits,
             reload,
@@ -35,6 +36,8 @@ impl Changes {
         changes.restart("host.plugin_dirs", *plugin_dirs != old.plugin_dirs);
         changes.restart("host.socket", *socket != old.socket);
         changes.restart("host.private_dir", *private_dir != old.private_dir);
+        let trust = *untrusted_plugins != old.untrusted_plugins;
+        changes.restart("host.untrusted_plugins", trust);
         for ((key, new), (_, old)) in timeouts.all().into_iter().zip(old.timeouts.all()) {
             let key = format!("timeouts.{key}");
             match key.as_str() {

@@ -7,7 +7,10 @@ use std::time::Duration;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::{Config, Limits, Metrics, Problem, Recovery, Reload, StateFiles, Timeouts, range};
+use super::{
+    Config, Limits, Metrics, Problem, Recovery, Reload, StateFiles, Timeouts, UntrustedPlugins,
+    range,
+};
 
 pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
     let file: File = toml::from_str(text).map_err(|source| Problem::Toml {
@@ -26,6 +29,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
         plugin_dirs: file.host.plugin_dirs.iter().map(|dir| folder.join(dir)).collect(),
         socket: file.host.socket.map(|socket| folder.join(socket)),
         private_dir: file.host.private_dir.map(|dir| folder.join(dir)),
+        untrusted_plugins: file.host.untrusted_plugins,
         timeouts: file.timeouts,
         limits: file.limits,
         reload: file.reload,
@@ -70,6 +74,7 @@ struct HostTable {
     plugin_dirs: Vec<PathBuf>,
     socket: Option<PathBuf>,
     private_dir: Option<PathBuf>,
+    untrusted_plugins: Option<UntrustedPlugins>,
 }
 
 /// A duration in words, such as `"500ms"` or `"5s"`.

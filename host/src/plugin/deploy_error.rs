@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::{
     hand_over::HandOverError, load::LoadError, manifest::ManifestError, persistence::PersistError,
-    private_copy::CopyError, probe::ProbeError, state::StateError,
+    private_copy::CopyError, probe::ProbeError, state::StateError, trust::TrustError,
 };
 
 /// Why a file did not become the live generation of a plugin.
@@ -16,6 +16,14 @@ pub enum DeployError {
     /// The file could not be copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// Somebody else could have written it.
+    #[error("{file} is refused: {source}", file = .file.display())]
+    Untrusted {
+        /// The file.
+        file: PathBuf,
+        /// Who could, and where.
+        source: TrustError,
+    },
     /// Its bytes are not those of a plugin for this host.
     #[error("{file} is refused: {source}", file = .file.display())]
     Manifest {

@@ -27,6 +27,7 @@ use super::{
     probe::{NoProber, Prober},
     probed::Probed,
     trial::{Trial, Tried},
+    trust::Trust,
 };
 
 /// How often private copies are made to look used: cleaners go by days.
@@ -36,6 +37,7 @@ const FRESHEN: Duration = Duration::from_secs(3600);
 pub(crate) struct Preparation {
     dir: PrivateDir,
     prober: Result<Prober, NoProber>,
+    trust: Trust,
     probed: Probed,
     /// Bounds how many files are copied or probed at a time.
     places: Arc<Semaphore>,
@@ -76,11 +78,17 @@ pub(crate) struct Candidate {
 }
 
 impl Preparation {
-    pub(crate) fn new(dir: PrivateDir, prober: Result<Prober, NoProber>, limit: usize) -> Self {
+    pub(crate) fn new(
+        dir: PrivateDir,
+        prober: Result<Prober, NoProber>,
+        trust: Trust,
+        limit: usize,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Preparation {
             dir,
             prober,
+            trust,
             probed: Probed::default(),
             places: Arc::new(Semaphore::new(cores * 2)),
             limit: limit as u64,
@@ -169,6 +177,8 @@ impl Preparation {
     /// What begins like no plugin, or is longer than one may be, is not copied at all.
     fn copied(&self, file: &Path, label: &str) -> Result<(PrivateCopy, Content), DeployError> {
         let mut source = Source::open(file, self.limit)?;
+        let untrusted = |source| DeployError::Untrusted { file: file.to_owned(), source };
+        self.trust.check(file, source.opened()).map_err(untrusted)?;
         if let Err(refusal) = check_head(&source.head()?, source.len()) {
             // Of a file that is being written this says nothing.
             source.check()?;

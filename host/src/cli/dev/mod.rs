@@ -8,6 +8,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ksi_host::UntrustedPlugins;
+
 use super::args::{Common, Dev};
 use super::exit::Failure;
 use super::run::{self, HangUp, Socket};
@@ -39,6 +41,8 @@ pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
     };
     state_folder::settle(&mut config, args.kept_state, state)?;
     state_folder::settle_recovery(&mut config, socket.path());
+    // Whoever develops in a container is its superuser, on files of the user outside.
+    config.untrusted_plugins.get_or_insert(UntrustedPlugins::Warn);
     config.plugin_dirs.insert(0, drop_folder.path().to_owned());
 
     tell_overlooked(&workspaces);

@@ -6,7 +6,7 @@
 use std::{
     fs::{DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -18,6 +18,7 @@ use rustix::{
 };
 
 use super::error::StateDirError;
+use crate::ownership::{self, Stranger};
 
 /// The lock file. No plugin has an empty name, so no snapshot has this one.
 const LOCK: &str = ".lock";
@@ -59,8 +60,8 @@ impl Folder {
             Ok(open) => open,
             Err(source) => return Err(StateDirError::Open { dir, source }),
         };
-        match open.metadata().map(|it| it.permissions().mode() & 0o777) {
-            Ok(mode) if mode & 0o002 != 0 => {
+        match open.metadata().map(|found| ownership::everybody(&found)) {
+            Ok(Some(Stranger::Everybody { mode })) => {
                 return Err(StateDirError::WritableByAll { dir, mode });
             }
             Ok(_) => {}

@@ -52,6 +52,11 @@ impl Source {
         Ok(Source { path: path.to_owned(), file, opened, is_at_path: false })
     }
 
+    /// What the system said of it when it was opened.
+    pub(crate) fn opened(&self) -> &Metadata {
+        &self.opened
+    }
+
     /// Its length in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.opened.len()

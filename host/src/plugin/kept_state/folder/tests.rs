@@ -3,6 +3,8 @@ use std::{
     os::unix::fs::{MetadataExt, symlink},
 };
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 use crate::plugin::kept_state::{
     StateDir,
