@@ -26,7 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Router,
-    gathering::{Begun, Gathering},
+    gathering::{Begun, Gathering, Known},
     names::HeldName,
     progress::Progress,
     table::{Called, Targets},
@@ -224,10 +224,11 @@ impl Router {
         match call::begin(&entry, held, event, inside, how.form, &self.site, cx) {
             call::Begun::Ended(ended) => Begun::One(entry, ended),
             call::Begun::GoesOn(call) => {
+                let only = Known::Only(entry.info.clone());
                 let known: Arc<[_]> = Arc::new([entry.info.clone()]);
                 let name = name.or_else(|| how.held.map(|held| held.name().clone()));
                 let (router, name) = (self.clone(), name.unwrap_or_default());
-                self.begun(cx, known.clone(), async move {
+                self.begun(cx, only, async move {
                     let ended: SmallVec<_> = smallvec![call.await];
                     drop(place);
                     router.note_all(&name, &known, &ended);
@@ -290,14 +291,22 @@ impl Router {
             return Begun::Done(Gathered { handlers: Handlers::Known(known), ended });
         }
         let (router, name) = (self.clone(), event.shared_name().clone());
-        let progress = how.progress.cloned();
-        self.begun(cx, known.clone(), async move {
+        // Whoever waits for the others may do so on a thread that is stuck in one of them, or move there.
+        let progress = how.progress.cloned().unwrap_or_else(|| {
+            let progress = Progress::of(known.clone());
+            let mut going_on = pending.iter().map(|(index, _)| *index).peekable();
+            for (index, end) in ended.iter().enumerate() {
+                if going_on.next_if_eq(&index).is_none() {
+                    progress.ended(&known[index], end);
+                }
+            }
+            progress
+        });
+        self.begun(cx, Known::All(progress.clone()), async move {
             let calls = pending.into_iter().map(async |(index, call)| (index, call.await));
             let mut calls: FuturesUnordered<_> = calls.collect();
             while let Some((index, end)) = calls.next().await {
-                if let Some(progress) = &progress {
-                    progress.ended(&known[index], &end);
-                }
+                progress.ended(&known[index], &end);
                 ended[index] = end;
             }
             drop(place);
@@ -318,12 +327,13 @@ impl Router {
         let form = *how.form;
         let (admitted, held) = admit(&called.targets, &event);
         let place = place.filter(|_| held.is_empty());
-        let calls = self.begin_all(admitted, &event, &form, how.progress, cx);
-        let (router, progress) = (self.clone(), how.progress.cloned());
-        self.begun(cx, called.handlers.clone(), async move {
-            let progress = progress.as_ref();
+        let progress = how.progress.cloned();
+        let progress = progress.unwrap_or_else(|| Progress::of(called.handlers.clone()));
+        let calls = self.begin_all(admitted, &event, &form, &progress, cx);
+        let router = self.clone();
+        self.begun(cx, Known::All(progress.clone()), async move {
             let later =
-                held.into_iter().map(|held| router.call_later(held, &event, &form, progress));
+                held.into_iter().map(|held| router.call_later(held, &event, &form, &progress));
             let (mut outcomes, later) = join(calls, join_all(later)).await;
             outcomes.extend(later.into_iter().flatten());
             drop(place);
@@ -346,13 +356,13 @@ impl Router {
     fn begun(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
-        handlers: Arc<[Arc<HandlerInfo>]>,
+        known: Known,
         gathering: impl Future<Output = Gathered> + Send + 'static,
     ) -> Begun {
         let mut gathering: GatheringFuture = Box::pin(gathering);
         match gathering.as_mut().poll(cx) {
             Poll::Ready(gathered) => Begun::Done(gathered),
-            Poll::Pending => Begun::GoesOn(Gathering::here(gathering, handlers, self.clone())),
+            Poll::Pending => Begun::GoesOn(Gathering::here(gathering, known, self.clone())),
         }
     }
 
@@ -362,7 +372,7 @@ impl Router {
         admitted: Vec<Admitted>,
         event: &Counted<Event>,
         form: &ReplyForm,
-        progress: Option<&Arc<Progress>>,
+        progress: &Arc<Progress>,
         cx: &mut Context<'_>,
     ) -> impl Future<Output = Vec<Ranked>> + Send + use<> {
         let calls: FuturesUnordered<_> = admitted
@@ -371,23 +381,17 @@ impl Router {
                 let (rank, handler) = (rank(&target), target.info().clone());
                 let (entry, held, event) = (&target.entry, || target.enter_by(), event.clone());
                 let begun = call::begin(entry, held, event, inside, form, &self.site, cx);
-                let progress = progress.cloned();
-                let note =
-                    |handler: &HandlerInfo, ended: &Ended, progress: Option<Arc<Progress>>| {
-                        if let Some(progress) = progress {
-                            progress.ended(handler, ended);
-                        }
-                    };
+                let progress = progress.clone();
                 if let call::Begun::Ended(ended) = &begun {
                     // Before the next one is called, which may not return.
-                    note(&handler, ended, progress.clone());
+                    progress.ended(&handler, ended);
                 }
                 async move {
                     let ended = match begun {
                         call::Begun::Ended(ended) => ended,
                         call::Begun::GoesOn(call) => {
                             let ended = call.await;
-                            note(&handler, &ended, progress);
+                            progress.ended(&handler, &ended);
                             ended
                         }
                     };
@@ -404,7 +408,7 @@ impl Router {
         held: HeldBack,
         event: &Counted<Event>,
         form: &ReplyForm,
-        progress: Option<&Arc<Progress>>,
+        progress: &Arc<Progress>,
     ) -> Vec<Ranked> {
         let HeldBack { mut outside, plugin, handlers, rank } = held;
         let waiting = Waiting::begin(handlers);

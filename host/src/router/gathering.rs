@@ -77,18 +77,30 @@ impl Router {
 
 impl Gathering {
     /// One that is polled here, on a dispatch worker, for as long as it stays on one.
-    pub(super) fn here(
-        gathering: GatheringFuture,
-        handlers: Arc<[Arc<HandlerInfo>]>,
-        router: Arc<Router>,
-    ) -> Self {
-        Gathering { state: State::Here(gathering, handlers), router }
+    pub(super) fn here(gathering: GatheringFuture, known: Known, router: Arc<Router>) -> Self {
+        Gathering { state: State::Here(gathering, known), router }
+    }
+}
+
+/// What is known of the handlers that are called, by whoever has to answer in their place.
+pub(super) enum Known {
+    /// There is one.
+    Only(Arc<HandlerInfo>),
+    /// There may be several: how far they have come.
+    All(Arc<Progress>),
+}
+
+impl Known {
+    fn progress(self) -> Arc<Progress> {
+        match self {
+            Known::Only(handler) => Progress::of(Arc::new([handler])),
+            Known::All(progress) => progress,
+        }
     }
 }
 
 enum State {
-    /// With the handlers that are called.
-    Here(GatheringFuture, Arc<[Arc<HandlerInfo>]>),
+    Here(GatheringFuture, Known),
     There(oneshot::Receiver<Gathered>),
     Done,
 }
@@ -99,10 +111,9 @@ impl Future for Gathering {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gathered> {
         if !may_poll_here()
             && let State::Here(..) = self.state
-            && let State::Here(gathering, handlers) =
-                std::mem::replace(&mut self.state, State::Done)
+            && let State::Here(gathering, known) = std::mem::replace(&mut self.state, State::Done)
         {
-            *self = self.router.moved(gathering, Progress::of(handlers));
+            *self = self.router.moved(gathering, known.progress());
         }
         let polled = match &mut self.state {
             State::Here(gathering, _) => gathering.as_mut().poll(cx),

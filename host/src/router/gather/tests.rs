@@ -127,6 +127,46 @@ async fn whoever_emits_from_outside_is_answered_although_the_call_does_not_retur
 }
 
 #[tokio::test]
+async fn whoever_goes_on_to_wait_elsewhere_is_told_what_had_ended_before() {
+    let router = router(1);
+    let overseer = Impatient(router.clone());
+    watchdog::start(&router.site.workers, Duration::from_secs(20), 8, overseer).unwrap();
+    let pattern = || [Pattern::parse("a:b").unwrap()];
+    let at_once = |_| std::future::ready(Ok::<_, Failure>("at once"));
+    router.add_native("quick", &pattern(), None, at_once);
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(held));
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let goes = go.clone();
+    router.add_native("stuck", &pattern(), None, move |_| {
+        let (held, goes) = (held.clone(), goes.clone());
+        async move {
+            let _ = goes.acquire().await;
+            let _ = held.lock().unwrap().recv();
+            Ok::<_, Failure>("late")
+        }
+    });
+    // Begun on a worker, and waited for here.
+    let (emitter, event) = (router.clone(), router.accept(event(), None).unwrap());
+    let (begun, taken) = tokio::sync::oneshot::channel();
+    let begins = async move {
+        let begins = poll_fn(|cx| Poll::Ready(emitter.begin(event.clone(), None, &How::PLAIN, cx)));
+        let _ = begun.send(begins.await);
+    };
+    router.site.workers.spawn(begins).detach();
+    let Ok(Begun::GoesOn(gathering)) = taken.await else { panic!("one of them goes on") };
+    go.close();
+    let report = Report::from(gathering.await);
+    let of = |handler: &str| {
+        let outcome = report.outcomes().iter().find(|outcome| &*outcome.handler == handler);
+        &outcome.unwrap().result
+    };
+    assert!(matches!(of("stuck"), OutcomeKind::TimedOut { .. }), "{report:?}");
+    assert!(matches!(of("quick"), OutcomeKind::Replied(_)), "{report:?}");
+    drop(release);
+}
+
+#[tokio::test]
 async fn sent_events_are_refused_when_those_that_wait_are_too_large_and_taken_again_afterwards() {
     let (router, never) = (router(100), Arc::new(tokio::sync::Semaphore::new(0)));
     let waiting = never.clone();
