@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -64,6 +65,8 @@ pub(crate) enum Ended {
     Idle,
     /// Most of what waits in the host belongs to it.
     Greedy,
+    /// A handler does not return to the task that reads its requests.
+    Stuck,
 }
 
 impl std::fmt::Display for Ended {
@@ -75,6 +78,9 @@ impl std::fmt::Display for Ended {
             }
             Ended::Greedy => {
                 "most of what waited in the host for the longest time was its own (limits.waiting_bytes)"
+            }
+            Ended::Stuck => {
+                "a handler that was called for it does not return, and no more requests can be read: connect again"
             }
         })
     }
@@ -184,16 +190,19 @@ impl ClientEntry {
     pub(crate) fn end(&self, why: Ended) {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         self.over.store(true, Ordering::Release);
-        self.told.notify_one();
+        self.told.notify_waiters();
     }
 
-    /// Resolves when it is to be ended. For the one who serves it.
+    /// Resolves when it is to be ended. For those who serve it.
     pub(crate) async fn ended(&self) -> Ended {
         loop {
+            let mut told = pin!(self.told.notified());
+            // From here on it is not missed.
+            told.as_mut().enable();
             if let Some(why) = *self.ended.lock().unwrap_or_else(PoisonError::into_inner) {
                 return why;
             }
-            self.told.notified().await;
+            told.await;
         }
     }
 

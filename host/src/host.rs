@@ -1,5 +1,7 @@
 //! The host: what an embedding program, the control socket and the built-in handlers hold.
 
+mod late;
+
 use std::{
     future::Future,
     io,
@@ -64,6 +66,8 @@ use crate::{
     threads::{TooFewThreads, check_threads},
 };
 use ksi_plugin_api::abi::Counted;
+
+pub(crate) use late::OnLate;
 
 /// What a host needs beside the workers, to start with: the supervisor, the watchdog, the watch of the folders, files, a probe
 /// and its process, a library, the beginning and the end of a plugin.

@@ -37,9 +37,10 @@ pub use config::{
     ReloadPolicy, StateFiles, Timeouts, UntrustedPlugins,
 };
 pub use crash::{JournalError, LastWords, expect_exit, last_words};
+pub(crate) use dispatch::apart::Late;
 pub use dispatch::tally::Counts;
 pub use event::{Event, EventId, NewEvent, Payload};
-pub(crate) use host::Emission;
+pub(crate) use host::{Emission, OnLate};
 pub use host::{Host, HostBuilder, StartError, UnkeptState};
 pub use ksi_plugin_api::{NameError, Pattern, abi::Counted, validate_event_name};
 pub(crate) use memory::{Account, Charge};

@@ -230,3 +230,54 @@ fn one_client_too_many_is_told_so() {
     };
     until("there is room again", again, |line| line.get("error").is_none());
 }
+
+/// Has a request that was quick so far not return, behind one that is answered and before one more; whether its connection
+/// was ended for it. Otherwise it had a task of its own.
+fn ended_by_a_stuck_request(host: &TestHost) -> bool {
+    let (mut client, mut other) = (host.client(), host.client());
+    let flag = host.dir().join("stuck");
+    std::fs::write(&flag, "").unwrap();
+    // Served in place from the second time on, if the machine lets it be quick.
+    for _ in 0..20 {
+        client.emit("leave:stuck", json!({}));
+        client.emit("leave:version", json!({}));
+    }
+    let waiting = client.begin("gate:wait", json!({}));
+    until_waiting(&mut other, 1);
+    let line = |id: &str, event: &str, data: Value| {
+        json!({ "event": event, "data": data, "correlation_id": id }).to_string()
+    };
+    let lines = [
+        line("before", "leave:version", json!({})),
+        line("stuck", "leave:stuck", json!({ "while_exists": flag })),
+        line("after", "leave:version", json!({})),
+    ];
+    client.send(&lines.join("\n"));
+    assert!(client.end("before")["data"].is_string());
+    let stuck = client.end("stuck");
+    assert!(error_of(&stuck).contains("200ms"), "{stuck}");
+    // What is being served in tasks of its own is answered before the end.
+    other.emit("gate:open", json!({}));
+    client.end(&waiting);
+    let last = client.read();
+    let is_ended = last["correlation_id"] != "after";
+    if is_ended {
+        assert!(last["error"].as_str().unwrap().contains("does not return"), "{last}");
+        assert_eq!(client.raw(), None);
+    }
+    std::fs::remove_file(&flag).unwrap();
+    drop(client);
+    let clients = || other.emit("system:clients", json!({}))["clients"].as_array().map(Vec::len);
+    until("its late end is no trouble", clients, |count| *count == Some(1));
+    is_ended
+}
+
+#[test]
+fn a_quick_request_that_suddenly_does_not_return_is_answered_and_its_connection_ended_with_the_reason()
+ {
+    let host = TestHost::builder()
+        .plugin("leftovers.so", &Library::of("ksi-fixture-leftovers"))
+        .plugin("chaos.so", &Library::chaos())
+        .start();
+    assert!((0..10).any(|_| ended_by_a_stuck_request(&host)), "none was served in place");
+}

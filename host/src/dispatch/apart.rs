@@ -15,12 +15,31 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{slot::with_slot, workers::Workers};
+use super::{
+    slot::{Slot, with_slot},
+    workers::Workers,
+};
 
 /// Somebody who waits for what a worker polls.
 pub(crate) trait Waits: Send + Sync {
-    /// A call that is being polled for it is late: it had `after`. On the watchdog's thread, so this must not block.
-    fn give_up(&self, after: Duration);
+    /// A call that is being polled for it is late. On the watchdog's thread, so this must not block.
+    fn give_up(&self, late: &Late<'_>);
+}
+
+/// A call that has not returned in time.
+pub(crate) struct Late<'a> {
+    /// What it had.
+    pub(crate) after: Duration,
+    pub(super) slot: &'a Slot,
+    pub(super) call: [u64; 2],
+}
+
+impl Late<'_> {
+    /// Whether its thread is still in it. For somebody for whom several calls are polled one after another: under a lock that
+    /// its thread takes between two of them, the answer is right, or it has returned just now.
+    pub(crate) fn is_going_on(&self) -> bool {
+        self.slot.is_inside(self.call)
+    }
 }
 
 /// What is waited for: given by the task, or, if that is stuck in a late call, made by `instead`.
@@ -41,8 +60,8 @@ impl<T, I> Answer<T, I> {
 }
 
 impl<T: Send, I: Fn(Duration) -> T + Send + Sync> Waits for Answer<T, I> {
-    fn give_up(&self, after: Duration) {
-        self.answer(|| (self.instead)(after));
+    fn give_up(&self, late: &Late<'_>) {
+        self.answer(|| (self.instead)(late.after));
     }
 }
 
@@ -63,6 +82,14 @@ pub(crate) fn apart<T: Send + 'static>(
     });
     task.detach();
     answered
+}
+
+/// Polls a future for somebody who waits for it.
+pub(crate) fn waited_for<F: Future>(
+    waits: Weak<dyn Waits>,
+    future: Pin<&mut F>,
+) -> impl Future<Output = F::Output> + Unpin {
+    WaitedFor { waits, future }
 }
 
 /// A future with somebody who waits for it, which the worker's slot says while it is polled.

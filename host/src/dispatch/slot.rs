@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::apart::Waits;
+use super::apart::{Late, Waits};
 
 /// What times are counted from where they stand in a number.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -87,7 +87,7 @@ impl Slot {
     }
 
     /// The outermost call of this poll is late: it had `after`, and whoever waits for it is answered now. For the watchdog.
-    pub(super) fn give_up(&self, polls: u64, after: Duration) {
+    pub(super) fn give_up(&self, polls: u64, call: [u64; 2], after: Duration) {
         let waits = {
             let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever waits for a later poll has come after that was counted, and is not meant.
@@ -95,8 +95,14 @@ impl Slot {
             waits.clone().filter(|_| is_meant)
         };
         if let Some(waits) = waits.and_then(|waits| waits.upgrade()) {
-            waits.give_up(after);
+            waits.give_up(&Late { after, slot: self, call });
         }
+    }
+
+    /// Whether a call is being polled, inside of this one or that one itself.
+    pub(super) fn is_inside(&self, outermost: [u64; 2]) -> bool {
+        // In this order: the outermost one is written before.
+        self.handler.load(Ordering::Acquire) != 0 && self.outermost_call().0 == outermost
     }
 
     /// The call that is being polled: handler and event.
@@ -203,7 +209,7 @@ impl Slot {
 
     fn set_polled(&self, polled: Polled) {
         let write = |number: &AtomicU64, value| number.store(value, Ordering::Relaxed);
-        write(&self.handler, polled.handler);
+        self.handler.store(polled.handler, Ordering::Release);
         write(&self.event, polled.event);
     }
 }

@@ -165,7 +165,7 @@ impl Watched {
             slot.is_late(polled);
         }
         if let Some(after) = outermost.is_late(first, due, now, &timeout_of) {
-            slot.give_up(*polls, after);
+            slot.give_up(*polls, first, after);
         }
     }
 

@@ -28,12 +28,12 @@ use super::lines::{Lines, Read};
 use super::request::{self, Reason};
 use super::serving::{Client, Work};
 use super::turn::Turn;
-use super::writer::{self, Batch};
+use super::writer::{self, Batch, Writer};
 use super::{SocketLimits, reply, unix_now};
-use crate::{Charge, Ended, Host, Peer};
+use crate::{Charge, Ended, Host, OnLate, Peer};
 
 /// What the line takes that tells a client why it is ended, in bytes.
-const LAST: usize = 256;
+pub(super) const LAST: usize = 256;
 /// How long a client has to take it.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How often a subscriber that sends no more is looked at: has it hung up?
@@ -84,15 +84,26 @@ pub(super) async fn serve(
         replies: Batch::default(),
     };
     let last = lines.downgrade();
-    let client = Client::new(host, lines, entry.clone(), free, &limits, patterns, place);
+    let writer = Writer::new(write, queue);
+    let client =
+        Client::new(host, (lines, writer.clone()), entry.clone(), free, &limits, patterns, place);
+    let on_late = {
+        let client = Arc::downgrade(&client);
+        OnLate::new(move |late| {
+            if let Some(client) = client.upgrade() {
+                client.is_late(late);
+            }
+        })
+    };
     // In this order, so that what is served in a poll is written at the end of it.
-    let mut served = pin!(async {
+    let served = pin!(async {
         tokio::join!(
             biased;
             converse(client, reader, stopping, timers.clone()),
-            writer::run(write, queue),
+            writer.run(),
         );
     });
+    let mut served = on_late.while_polled(served);
     let why = tokio::select! {
         biased;
         () = &mut served => return,

@@ -12,6 +12,7 @@
 
 mod claim;
 mod connection;
+mod in_place;
 mod lines;
 mod monitor;
 mod reply;

@@ -63,6 +63,11 @@ impl CorrelationId<'_> {
         self.0.as_deref().map_or("null", RawValue::get)
     }
 
+    /// Of what [`as_json`](Self::as_json) gives.
+    pub(super) fn of_json(json: String) -> CorrelationId<'static> {
+        CorrelationId(RawValue::from_string(json).ok().map(Cow::Owned))
+    }
+
     pub(super) fn into_owned(self) -> CorrelationId<'static> {
         CorrelationId(self.0.map(|id| Cow::Owned(id.into_owned())))
     }

@@ -4,8 +4,11 @@
 //! costs no task, no channel and no thread to wake. All others get a task of their own on the dispatch workers, so
 //! that a connection is read on, and uses more than one core, whatever its handlers do: an event that is new to the
 //! connection, one whose handlers wait for something, and one whose handlers take long or even hold up their thread.
-//! Only an event whose handlers suddenly do the latter holds up its own connection, once. A request in a task of its own is
-//! answered within its handlers' timeouts, whether they return or not.
+//! Only an event whose handlers suddenly do the latter holds up its own connection, once.
+//!
+//! Every request is answered within its handlers' timeouts, whether they return or not. One that was served in place has
+//! the task that reads: if it does not return, another task answers it and those that are being served, says why, and ends
+//! the connection.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -15,22 +18,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::SocketLimits;
-use super::connection::Place;
+use super::connection::{LAST, Place};
+use super::in_place::{GivenUp, InPlace};
 use super::monitor::{EVENTS, Monitor, Subscribing};
 use super::reply::{self, Failure, Reply};
 use super::request::{CorrelationId, Malformed, Request};
 use super::turn::Turn;
 use super::unix_now;
-use super::writer::{Batch, Outbox};
-use crate::{Charge, ClientEntry, Emission, Host, NewEvent, Payload, Report};
+use super::writer::{Batch, Outbox, Writer};
+use crate::{Charge, ClientEntry, Emission, Ended, Host, Late, NewEvent, Payload, Report};
 
 /// What one slot holds of a request, in bytes.
 const SLOT: usize = 64 * 1024;
-/// A request that takes longer than this to emit is better off with a task of its own, which costs a tenth of it.
-const QUICK: Duration = Duration::from_micros(20);
+/// A request that takes longer than this to emit is better off with a task of its own, which costs a tenth of it. Without
+/// optimizations everything takes longer.
+const QUICK: Duration = Duration::from_micros(if cfg!(debug_assertions) { 500 } else { 20 });
 /// Names of quick events that a connection remembers.
 const REMEMBERED: usize = 16;
 
@@ -38,6 +44,8 @@ const REMEMBERED: usize = 16;
 pub(super) struct Client {
     host: Host,
     pub(super) lines: Outbox,
+    writer: Writer,
+    in_place: InPlace,
     pub(super) entry: Arc<ClientEntry>,
     place: Place,
     pub(super) monitor: Monitor,
@@ -84,7 +92,7 @@ struct Emitting<'a> {
 impl Client {
     pub(super) fn new(
         host: Host,
-        lines: Outbox,
+        (lines, writer): (Outbox, Writer),
         entry: Arc<ClientEntry>,
         free: Arc<Semaphore>,
         limits: &SocketLimits,
@@ -100,6 +108,8 @@ impl Client {
             monitor: Monitor::new(host.clone(), lines.clone(), subscribing),
             host,
             lines,
+            writer,
+            in_place: InPlace::default(),
             entry,
             place,
             slots: limits.requests_per_connection,
@@ -143,7 +153,11 @@ impl Client {
                     return;
                 };
                 if self.quick.is(&emitting.event) {
+                    self.in_place.begin(&emitting.event, &emitting.correlation_id, replies);
                     let report = emitting.first_poll().await;
+                    if !self.in_place.end(replies) {
+                        return self.is_answered(emitting, report).await;
+                    }
                     let quick = turn.lap() < QUICK;
                     if !quick || report.is_none() {
                         self.quick.forget(&emitting.event);
@@ -159,6 +173,51 @@ impl Client {
             }
         }
         turn.lap();
+    }
+
+    /// A request that was served in place was answered by somebody else meanwhile, who ends the connection.
+    async fn is_answered(&self, emitting: Emitting<'_>, report: Option<Report>) {
+        self.quick.forget(&emitting.event);
+        if report.is_none() {
+            let emission = emitting.emission;
+            self.spawn(async move { drop(emission.await) });
+        }
+        std::future::pending().await
+    }
+
+    /// A call that is polled in the connection's own task does not return. On the watchdog's thread.
+    pub(super) fn is_late(self: &Arc<Self>, late: &Late<'_>) {
+        if let Some(given_up) = self.in_place.give_up(late) {
+            self.spawn(self.clone().take_over(given_up));
+        }
+    }
+
+    /// Answers the request that does not return, waits for those in tasks of their own, and ends the connection: what was
+    /// read of further requests is with the task that is stuck.
+    async fn take_over(self: Arc<Self>, given_up: GivenUp) {
+        let Some(writing) = self.writer.take_over() else { return };
+        let entry = self.entry.clone();
+        tracing::warn!(
+            client = entry.number(),
+            event = %given_up.event,
+            "ending a client: {}", Ended::Stuck
+        );
+        let rest = async move {
+            let GivenUp { event, correlation_id, before: mut lines, after } = given_up;
+            let report = self.host.late_report(&event, after);
+            self.answer(&event, &correlation_id, &report, unix_now(), &mut lines);
+            drop(report);
+            self.send(lines).await;
+            self.all_served().await;
+            self.monitor.finish().await;
+            if let Ok(room) = self.lines.room_for(LAST).await {
+                room.send_last(reply::ended(Ended::Stuck));
+            }
+        };
+        tokio::select! {
+            _ = join(writing, rest) => {}
+            _ = entry.ended() => {}
+        }
     }
 
     /// Waits until every request has been answered.

@@ -3,7 +3,10 @@
 //! Whoever has a line for the client puts it into the queue and waits while it is full; that is how a
 //! client that does not read comes to hold up its own requests and nothing else.
 
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use smallvec::SmallVec;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -169,11 +172,44 @@ impl Batch {
     }
 }
 
+/// The writing end, which is polled in the connection's own task until somebody takes it over.
+#[derive(Clone)]
+pub(super) struct Writer(Arc<Mutex<Option<Writing>>>);
+
+pub(super) type Writing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Writer {
+    pub(super) fn new(
+        socket: impl AsyncWrite + Unpin + Send + 'static,
+        queue: mpsc::Receiver<Line>,
+    ) -> Writer {
+        Writer(Arc::new(Mutex::new(Some(Box::pin(run(socket, queue))))))
+    }
+
+    /// Writes until there is no more to write, or until somebody else does.
+    pub(super) async fn run(self) {
+        poll_fn(|cx| {
+            let mut writing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let polled = writing.as_mut().map_or(Poll::Ready(()), |it| it.as_mut().poll(cx));
+            if polled.is_ready() {
+                *writing = None;
+            }
+            polled
+        })
+        .await;
+    }
+
+    /// What is to be polled instead; nothing if all is written.
+    pub(super) fn take_over(&self) -> Option<Writing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// Writes until every sender is gone or the last line was written; then the client sees the end.
 ///
 /// When the client stops to listen, lines go on being taken and are dropped: what it still sends is
 /// served, as it is for a client that listens.
-pub(super) async fn run(mut socket: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Line>) {
+async fn run(mut socket: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Line>) {
     let mut listening = true;
     let mut last = false;
     let mut written = 0_usize;
