@@ -9,6 +9,7 @@
 //! [host]
 //! plugin_dirs = ["plugins"]       # relative to this file
 //! socket = "ksi.sock"
+//! pid_file = "ksi_daemon.pid"     # KSI's own command line wants it beside the socket
 //! private_dir = "/run/ksi"        # of private copies of plugin files
 //! untrusted_plugins = "warn"      # those that others may write to; or "refuse", "allow"
 //!
@@ -66,6 +67,8 @@ pub struct Config {
     pub plugin_dirs: Vec<PathBuf>,
     /// The path of the control socket. TOML: `[host] socket`. Default: none, so the environment decides.
     pub socket: Option<PathBuf>,
+    /// The file that `ksi run` writes the number of its process to while it runs. TOML: `[host] pid_file`. Default: none.
+    pub pid_file: Option<PathBuf>,
     /// The folder that the host makes its directory for private copies of plugin files in; it has to allow execution. TOML:
     /// `[host] private_dir`. Default: none, so it is `$XDG_RUNTIME_DIR`, or else the folder for temporary files.
     pub private_dir: Option<PathBuf>,

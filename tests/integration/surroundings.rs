@@ -265,3 +265,46 @@ fn another_users_host_loads_a_plugin_that_others_may_write_to_and_says_so() {
     let told = host.process.stderr();
     assert!(told.contains("the plugin folder") && told.contains("every user"), "{told}");
 }
+
+#[test]
+fn a_control_socket_whose_file_was_removed_is_there_again_and_its_clients_go_on() {
+    let host = TestHost::chaos();
+    let mut early = host.client();
+    early.subscribe(&["chaos:echo"]);
+    for round in 1..=3 {
+        fs::remove_file(host.socket()).unwrap();
+        until("it is there again", || host.socket().exists(), |there| *there);
+        assert_eq!(host.client().emit("chaos:echo", json!(round)), round);
+        assert_eq!(early.push_of("chaos:echo"), round, "who was connected still is");
+    }
+    assert!(host.process.stderr().contains("it was made again"), "it is told");
+    host.ksi(&["stop"]).ok();
+    assert!(!host.socket().exists());
+}
+
+#[test]
+fn the_number_of_the_process_is_where_ksis_own_command_line_looks_for_it() {
+    let builder = TestHost::builder();
+    let pid_file = builder.dir().join("ksi_daemon.pid");
+    let host = builder.config("[host]\npid_file = 'ksi_daemon.pid'").start();
+    let says =
+        || fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    assert_eq!(says(), Some(host.process.id()));
+    // A second host does not take it.
+    let dir = tempfile::tempdir().unwrap();
+    let mut second = second_host(&host.socket(), dir.path());
+    Running::start(second.arg("--pid-file").arg(&pid_file)).ended().fails(1);
+    assert_eq!(says(), Some(host.process.id()));
+    fs::remove_file(&pid_file).unwrap();
+    until("it is there again", says, |says| *says == Some(host.process.id()));
+    let setup = host.stopped();
+    assert!(!pid_file.exists());
+
+    let mut command = setup.command();
+    let named = setup.dir().join("named.pid");
+    let host = setup.start_by(command.arg("--pid-file").arg(&named));
+    let id = host.process.id();
+    assert_eq!(fs::read_to_string(&named).unwrap(), format!("{id}\n"), "the flag comes first");
+    assert!(!pid_file.exists());
+    drop(host);
+}

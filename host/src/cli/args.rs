@@ -93,6 +93,9 @@ pub(crate) struct Run {
     /// A folder of plugins, loaded and watched; may be given several times
     #[arg(long, value_name = "DIR")]
     pub(crate) plugins: Vec<PathBuf>,
+    /// A file to write the process's number to while the host runs; KSI's own command line needs ksi_daemon.pid beside the socket
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) kept_state: KeptState,
 }

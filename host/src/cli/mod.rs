@@ -37,6 +37,7 @@ mod client;
 mod exit;
 mod lines;
 mod output;
+mod pid_file;
 mod plugin;
 mod reply;
 mod table;

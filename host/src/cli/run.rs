@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::args::{Common, Run};
 use super::exit::Failure;
+use super::pid_file::PidFile;
 use super::service::{GivenSocket, ServiceManager};
 use super::state_folder::{self, Home};
 use super::{logging, signals};
@@ -94,6 +95,7 @@ pub(crate) fn run(common: &Common, args: Run, given: Option<GivenSocket>) -> Res
     let default = Home::of_process().folder_for(socket.path())?;
     state_folder::settle(&mut config, args.kept_state, default)?;
     state_folder::settle_recovery(&mut config, socket.path());
+    config.pid_file = args.pid_file.or(config.pid_file);
     if !args.plugins.is_empty() {
         config.plugin_dirs = args.plugins;
     }
@@ -146,10 +148,13 @@ async fn until_stopped(
     signals::listen(stop.clone(), reloads).map_err(Failure::host("cannot listen for signals"))?;
     let manager = ServiceManager::of_process();
     manager.status("loading plugins");
-    let folders = config.plugin_dirs.clone();
+    let (folders, pid_file) = (config.plugin_dirs.clone(), config.pid_file.clone());
     // Of two hosts, the second finds out before it loads anything. Clients wait until plugins have started.
     let socket =
         socket.claim().map_err(Failure::host("the host cannot open its control socket"))?;
+    let pid_file = pid_file.map(PidFile::write).transpose();
+    let pid_file =
+        pid_file.map_err(Failure::host("the file for the process's number cannot be written"))?;
     let mut host = Host::builder().config(config).stopped_by(&stop);
     if let Some((file, held)) = held {
         host = host.config_file(file, held);
@@ -170,6 +175,7 @@ async fn until_stopped(
     tokio::select! {
         () = served => {}
         () = manager.keep_watched(&host) => {}
+        () = kept(pid_file.as_ref()) => {}
     }
     // Clients watch the host go down over the socket, and `ksi stop` takes its end for the host's.
     control.close().await;
@@ -199,6 +205,13 @@ async fn until_asked_to_stop(host: &Host, reload: &Notify, manager: &ServiceMana
             },
         };
         manager.ready(status);
+    }
+}
+
+async fn kept(pid_file: Option<&PidFile>) {
+    match pid_file {
+        Some(pid_file) => pid_file.keep().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -23,6 +23,7 @@ impl Changes {
         let Config {
             plugin_dirs,
             socket,
+            pid_file,
             private_dir,
             untrusted_plugins,
             timeouts,
@@ -35,6 +36,7 @@ impl Changes {
         } = new;
         changes.restart("host.plugin_dirs", *plugin_dirs != old.plugin_dirs);
         changes.restart("host.socket", *socket != old.socket);
+        changes.restart("host.pid_file", *pid_file != old.pid_file);
         changes.restart("host.private_dir", *private_dir != old.private_dir);
         let trust = *untrusted_plugins != old.untrusted_plugins;
         changes.restart("host.untrusted_plugins", trust);

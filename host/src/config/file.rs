@@ -28,6 +28,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
     let config = Config {
         plugin_dirs: file.host.plugin_dirs.iter().map(|dir| folder.join(dir)).collect(),
         socket: file.host.socket.map(|socket| folder.join(socket)),
+        pid_file: file.host.pid_file.map(|file| folder.join(file)),
         private_dir: file.host.private_dir.map(|dir| folder.join(dir)),
         untrusted_plugins: file.host.untrusted_plugins,
         timeouts: file.timeouts,
@@ -45,9 +46,12 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
 /// An empty path would be the folder of the file itself.
 fn no_empty_paths(host: &HostTable) -> Result<(), Problem> {
     let sockets = host.socket.iter().map(|path| ("socket", path));
+    let pid_file = host.pid_file.iter().map(|path| ("pid_file", path));
     let private = host.private_dir.iter().map(|path| ("private_dir", path));
-    let mut paths =
-        sockets.chain(private).chain(host.plugin_dirs.iter().map(|path| ("plugin_dirs", path)));
+    let mut paths = sockets
+        .chain(pid_file)
+        .chain(private)
+        .chain(host.plugin_dirs.iter().map(|path| ("plugin_dirs", path)));
     match paths.find(|(_, path)| path.as_os_str().is_empty()) {
         Some((key, _)) => Err(range::outside("host", key, "\"\"", "a path")),
         None => Ok(()),
@@ -73,6 +77,7 @@ struct File {
 struct HostTable {
     plugin_dirs: Vec<PathBuf>,
     socket: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
     private_dir: Option<PathBuf>,
     untrusted_plugins: Option<UntrustedPlugins>,
 }

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use futures_util::FutureExt;
 use tokio::net::{UnixListener, UnixSocket};
 
+use super::restore::stranger_in_folder;
+
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -88,6 +90,17 @@ pub enum SocketError {
         /// Why.
         source: io::Error,
     },
+    /// The socket was removed, and its folder is not what it was.
+    #[error(
+        "{}: the folder of this socket {stranger}, which it did not when the host started; put that right, or restart the \
+         host with another path (--socket)", path.display()
+    )]
+    NotTrusted {
+        /// The socket's path.
+        path: PathBuf,
+        /// Who else may write there.
+        stranger: String,
+    },
     /// Binding or listening failed.
     #[error(
         "{}: opening a socket at this path ({} bytes; systems allow about 100) failed: {source}",
@@ -103,11 +116,15 @@ pub enum SocketError {
 
 /// The right to serve a path. Dropping it removes the socket file, if it is still the one made here.
 pub(super) struct Claim {
-    path: PathBuf,
-    /// Device and inode of the socket file made here, until it is removed.
-    file: Option<(u64, u64)>,
+    pub(super) path: PathBuf,
+    /// Device and inode of the socket file made here, until it is removed for good.
+    pub(super) file: Option<(u64, u64)>,
+    /// Whether others could put something into the socket's folder when it was taken.
+    pub(super) open_to_others: bool,
+    /// Why it is not made again, if that was told.
+    pub(super) told: Option<String>,
     /// Last, so that the lock outlives the removal of the file. Whoever gives a socket sees to it that one host has it.
-    lock: Option<File>,
+    pub(super) lock: Option<File>,
 }
 
 impl Claim {
@@ -121,8 +138,9 @@ impl Claim {
             _ => SocketError::Open { path: path.to_owned(), source },
         };
         let (listener, file) = open_private(path).map_err(open)?;
-        let file = Some((file.dev(), file.ino()));
-        Ok((Claim { path: path.to_owned(), file, lock: Some(lock) }, listener))
+        let (path, file) = (path.to_owned(), Some(identity(&file)));
+        let open_to_others = stranger_in_folder(&path).is_some();
+        Ok((Claim { path, file, open_to_others, told: None, lock: Some(lock) }, listener))
     }
 
     /// For a socket that somebody else has bound, and goes on to listen on: its file is not this host's.
@@ -133,7 +151,8 @@ impl Claim {
             let reason = "it has no path by which clients would find it";
             unusable(io::Error::new(ErrorKind::InvalidInput, reason))
         })?;
-        let claim = Claim { path: path.to_owned(), file: None, lock: None };
+        let path = path.to_owned();
+        let claim = Claim { path, file: None, open_to_others: false, told: None, lock: None };
         listener.set_nonblocking(true).map_err(unusable)?;
         Ok((claim, UnixListener::from_std(listener).map_err(unusable)?))
     }
@@ -147,11 +166,16 @@ impl Claim {
         &self.path
     }
 
+    pub(super) fn is_in_place(&self) -> bool {
+        let found = std::fs::symlink_metadata(&self.path);
+        found.is_ok_and(|found| self.file == Some(identity(&found)))
+    }
+
     /// Removes the socket file, unless another one stands in its place.
     pub(super) fn remove_socket(&mut self) {
-        let Some(file) = self.file.take() else { return };
-        let ours = |found: Metadata| (found.dev(), found.ino()) == file;
-        if std::fs::symlink_metadata(&self.path).is_ok_and(ours)
+        let is_in_place = self.is_in_place();
+        if self.file.take().is_some()
+            && is_in_place
             && let Err(error) = std::fs::remove_file(&self.path)
         {
             tracing::warn!(socket = %self.path.display(), %error, "removing the socket file failed");
@@ -165,7 +189,7 @@ impl Drop for Claim {
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), SocketError> {
+pub(super) fn make_folder(path: &Path) -> Result<(), SocketError> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
     };
@@ -176,10 +200,18 @@ fn make_folder(path: &Path) -> Result<(), SocketError> {
         .map_err(|source| SocketError::Folder { path: folder.to_owned(), source })
 }
 
-fn lock_beside(path: &Path) -> Result<File, SocketError> {
+pub(super) fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
+}
+
+pub(super) fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let lock_path = PathBuf::from(name);
+    PathBuf::from(name)
+}
+
+pub(super) fn lock_beside(path: &Path) -> Result<File, SocketError> {
+    let lock_path = lock_path(path);
     let opened =
         OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&lock_path);
     let source = match opened {
@@ -196,7 +228,7 @@ fn lock_beside(path: &Path) -> Result<File, SocketError> {
 }
 
 /// Makes room at `path`: nothing there, or a socket that refuses connections, which is removed.
-fn remove_stale(path: &Path) -> Result<(), SocketError> {
+pub(super) fn remove_stale(path: &Path) -> Result<(), SocketError> {
     let inspect = |source| SocketError::Inspect { path: path.to_owned(), source };
     let found = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -239,7 +271,7 @@ fn is_served(path: &Path) -> io::Result<bool> {
 }
 
 /// Listens at `path` with mode 0600 from the first instant (see the top of this file).
-fn open_private(path: &Path) -> io::Result<(UnixListener, Metadata)> {
+pub(super) fn open_private(path: &Path) -> io::Result<(UnixListener, Metadata)> {
     let socket = UnixSocket::new_stream()?;
     // An error only means that this system knows the second way alone.
     let _ = rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);

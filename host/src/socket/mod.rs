@@ -1,6 +1,6 @@
 //! The control socket: clients on this machine send events and watch them, one JSON object a line.
 //!
-//! In reading order: [`claim`] takes the path, so that one host at most serves it; [`server`] accepts
+//! In reading order: [`claim`] takes the path, so that one host at most serves it, and [`restore`] makes its file again; [`server`] accepts
 //! clients; [`connection`] reads from one of them, with [`lines`] at its reading end and [`writer`] at its
 //! writing end; [`serving`] has its requests handled, [`turn`] says for how long at a time; [`request`] and [`reply`] are the wire format; [`monitor`]
 //! pushes events to a connection that asked for them.
@@ -17,12 +17,14 @@ mod lines;
 mod monitor;
 mod reply;
 mod request;
+mod restore;
 mod server;
 mod serving;
 mod turn;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::UnixListener;
@@ -35,6 +37,7 @@ pub(crate) use monitor::{EVENTS, SocketParameter};
 
 use crate::Host;
 use claim::Claim;
+use server::Listening;
 
 /// How much one client, and all of them together, may ask of the host. A limit of 0 counts as 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +69,9 @@ pub struct SocketLimits {
 /// Clients are accepted by a task on the tokio runtime it was bound on and served on the host's dispatch workers, until [`close`](ControlSocket::close) or
 /// until it is dropped. Dropping it cuts the clients off where they are; their requests still end.
 pub struct ControlSocket {
-    claim: Claim,
+    path: PathBuf,
+    /// Shared with the server, which makes the socket file again if somebody removes it.
+    claim: Arc<Mutex<Claim>>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -135,28 +140,35 @@ impl ControlSocket {
     pub(crate) fn serve(host: Host, socket: ClaimedSocket, limits: SocketLimits) -> ControlSocket {
         let ClaimedSocket { claim, listener } = socket;
         let (stop, stopping) = watch::channel(false);
-        let served = server::run(listener, host, limits.within_reason(), stopping);
-        ControlSocket { claim, stop, server: tokio::spawn(served) }
+        let (path, claim) = (claim.path().to_owned(), Arc::new(Mutex::new(claim)));
+        let listening = Listening { listener, claim: Arc::downgrade(&claim) };
+        let served = server::run(listening, host, limits.within_reason(), stopping);
+        ControlSocket { path, claim, stop, server: tokio::spawn(served) }
     }
 
     /// Where clients find the socket.
     pub fn path(&self) -> &Path {
-        self.claim.path()
+        &self.path
     }
 
     /// Stops to accept clients and requests, writes the replies that are due (for two seconds at most),
     /// and removes the socket file if it is still this one.
     pub async fn close(mut self) {
-        self.claim.remove_socket();
+        self.remove_socket();
         self.stop.send_replace(true);
         if let Err(error) = (&mut self.server).await {
             tracing::error!(%error, "the control socket's task ended badly");
         }
     }
+
+    fn remove_socket(&self) {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner).remove_socket();
+    }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
+        self.remove_socket();
         self.server.abort();
     }
 }

@@ -1,15 +1,16 @@
 //! Accepting clients, up to a number of them, and ending with all of them answered.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, sleep, timeout};
 
+use super::claim::Claim;
 use super::connection::{Place, Shared};
 use super::{SocketLimits, connection, reply, unix_now};
 use crate::{Host, Peer};
@@ -21,9 +22,29 @@ const MANAGEMENT_IDLE: Duration = Duration::from_secs(1);
 /// How long nobody is accepted after that failed: most likely this process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How often somebody looks whether clients find the socket.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A socket that listens, for as long as its path is claimed.
+pub(super) struct Listening {
+    pub(super) listener: UnixListener,
+    pub(super) claim: Weak<Mutex<Claim>>,
+}
+
+impl Listening {
+    /// Listens on a new socket, if somebody has removed the file of this one.
+    fn restore(&mut self) {
+        let Some(claim) = self.claim.upgrade() else { return };
+        let restored = claim.lock().unwrap_or_else(PoisonError::into_inner).restore();
+        if let Some(listener) = restored {
+            self.listener = listener;
+        }
+    }
+}
+
 /// Serves clients until `stopping` says so.
 pub(super) async fn run(
-    listener: UnixListener,
+    mut listening: Listening,
     host: Host,
     limits: SocketLimits,
     mut stopping: watch::Receiver<bool>,
@@ -31,13 +52,20 @@ pub(super) async fn run(
     let mut clients = JoinSet::new();
     let patterns = Arc::new(Semaphore::new(limits.subscribed_patterns));
     let stop = stopping.clone();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             // In this order, so that a client that has left makes room before the next is counted.
             biased;
             _ = stopping.wait_for(|stop| *stop) => break,
             Some(_) = clients.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = listening.listener.accept() => accepted,
+            // When nobody waits at the socket that may have lost its file.
+            _ = look.tick() => {
+                listening.restore();
+                continue;
+            }
         };
         match accepted {
             Ok((client, _)) if let Some(place) = place(clients.len(), &limits, &host) => {
@@ -63,7 +91,7 @@ pub(super) async fn run(
             }
         }
     }
-    drop(listener);
+    drop(listening);
     let all_served = async { while clients.join_next().await.is_some() {} };
     if timeout(GRACE, all_served).await.is_err() {
         tracing::warn!(clients = clients.len(), "cut off clients that did not take their replies");
