@@ -26,7 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Router,
-    gathering::{Begun, Gathering, Known},
+    gathering::{Begun, Gathering, OnlyCall},
     names::HeldName,
     progress::Progress,
     table::{Called, Targets},
@@ -223,18 +223,15 @@ impl Router {
         let held = || entry.clone();
         match call::begin(&entry, held, event, inside, how.form, &self.site, cx) {
             call::Begun::Ended(ended) => Begun::One(entry, ended),
-            call::Begun::GoesOn(call) => {
-                let only = Known::Only(entry.info.clone());
-                let known: Arc<[_]> = Arc::new([entry.info.clone()]);
-                let name = name.or_else(|| how.held.map(|held| held.name().clone()));
-                let (router, name) = (self.clone(), name.unwrap_or_default());
-                self.begun(cx, only, async move {
-                    let ended: SmallVec<_> = smallvec![call.await];
-                    drop(place);
-                    router.note_all(&name, &known, &ended);
-                    Gathered { handlers: Handlers::Known(known), ended }
-                })
-            }
+            call::Begun::GoesOn(mut call) => match call.as_mut().poll(cx) {
+                Poll::Ready(ended) => Begun::One(entry, ended),
+                Poll::Pending => {
+                    let name = name.or_else(|| how.held.map(|held| held.name().clone()));
+                    let event = name.unwrap_or_default();
+                    let call = OnlyCall { call, handler: entry.info.clone(), event, place };
+                    Begun::GoesOn(Gathering::one(call, self.clone()))
+                }
+            },
         }
     }
 
@@ -302,7 +299,7 @@ impl Router {
             }
             progress
         });
-        self.begun(cx, Known::All(progress.clone()), async move {
+        self.begun(cx, progress.clone(), async move {
             let calls = pending.into_iter().map(async |(index, call)| (index, call.await));
             let mut calls: FuturesUnordered<_> = calls.collect();
             while let Some((index, end)) = calls.next().await {
@@ -331,7 +328,7 @@ impl Router {
         let progress = progress.unwrap_or_else(|| Progress::of(called.handlers.clone()));
         let calls = self.begin_all(admitted, &event, &form, &progress, cx);
         let router = self.clone();
-        self.begun(cx, Known::All(progress.clone()), async move {
+        self.begun(cx, progress.clone(), async move {
             let later =
                 held.into_iter().map(|held| router.call_later(held, &event, &form, &progress));
             let (mut outcomes, later) = join(calls, join_all(later)).await;
@@ -356,13 +353,13 @@ impl Router {
     fn begun(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
-        known: Known,
+        progress: Arc<Progress>,
         gathering: impl Future<Output = Gathered> + Send + 'static,
     ) -> Begun {
         let mut gathering: GatheringFuture = Box::pin(gathering);
         match gathering.as_mut().poll(cx) {
             Poll::Ready(gathered) => Begun::Done(gathered),
-            Poll::Pending => Begun::GoesOn(Gathering::here(gathering, known, self.clone())),
+            Poll::Pending => Begun::GoesOn(Gathering::several(gathering, progress, self.clone())),
         }
     }
 

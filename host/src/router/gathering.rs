@@ -1,17 +1,18 @@
 //! What goes on of an emit after its first poll, wherever it is polled.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
+use smallvec::smallvec;
 use tokio::sync::oneshot;
 
 use super::{
     Router,
-    gather::{Gathered, GatheringFuture},
+    gather::{Gathered, GatheringFuture, Handlers, Place},
     progress::Progress,
 };
 use crate::dispatch::{
@@ -76,47 +77,75 @@ impl Router {
 }
 
 impl Gathering {
-    /// One that is polled here, on a dispatch worker, for as long as it stays on one.
-    pub(super) fn here(gathering: GatheringFuture, known: Known, router: Arc<Router>) -> Self {
-        Gathering { state: State::Here(gathering, known), router }
+    /// Of the only handler, whose call goes on. It is polled here, on a dispatch worker, for as long as it stays on one.
+    #[inline]
+    pub(super) fn one(call: OnlyCall, router: Arc<Router>) -> Self {
+        Gathering { state: State::One(call), router }
+    }
+
+    /// Of several, which tell how far they have come; polled likewise.
+    pub(super) fn several(
+        gathering: GatheringFuture,
+        progress: Arc<Progress>,
+        router: Arc<Router>,
+    ) -> Self {
+        Gathering { state: State::Several(gathering, progress), router }
     }
 }
 
-/// What is known of the handlers that are called, by whoever has to answer in their place.
-pub(super) enum Known {
-    /// There is one.
-    Only(Arc<HandlerInfo>),
-    /// There may be several: how far they have come.
-    All(Arc<Progress>),
+/// The call of an event's only handler, after its first poll.
+pub(super) struct OnlyCall {
+    pub(super) call: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    pub(super) handler: Arc<HandlerInfo>,
+    /// The name of the event.
+    pub(super) event: Arc<str>,
+    pub(super) place: Place,
 }
 
-impl Known {
-    fn progress(self) -> Arc<Progress> {
-        match self {
-            Known::Only(handler) => Progress::of(Arc::new([handler])),
-            Known::All(progress) => progress,
-        }
+impl OnlyCall {
+    fn poll(&mut self, router: &Arc<Router>, cx: &mut Context<'_>) -> Poll<Gathered> {
+        let ended = ready!(self.call.as_mut().poll(cx));
+        self.place = None;
+        router.note(&self.event, &self.handler, &ended);
+        let handlers = Handlers::Known(Arc::new([self.handler.clone()]));
+        Poll::Ready(Gathered { handlers, ended: smallvec![ended] })
     }
 }
 
 enum State {
-    Here(GatheringFuture, Known),
+    One(OnlyCall),
+    Several(GatheringFuture, Arc<Progress>),
     There(oneshot::Receiver<Gathered>),
     Done,
+}
+
+impl Gathering {
+    /// Goes on in a task on the workers.
+    fn moves(&mut self) {
+        *self = match std::mem::replace(&mut self.state, State::Done) {
+            State::One(mut call) => {
+                let progress = Progress::of(Arc::new([call.handler.clone()]));
+                let router = self.router.clone();
+                let there = async move { poll_fn(|cx| call.poll(&router, cx)).await };
+                self.router.moved(there, progress)
+            }
+            State::Several(gathering, progress) => self.router.moved(gathering, progress),
+            State::There(_) | State::Done => return,
+        };
+    }
 }
 
 impl Future for Gathering {
     type Output = Gathered;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gathered> {
-        if !may_poll_here()
-            && let State::Here(..) = self.state
-            && let State::Here(gathering, known) = std::mem::replace(&mut self.state, State::Done)
-        {
-            *self = self.router.moved(gathering, known.progress());
+        if !may_poll_here() && matches!(self.state, State::One(_) | State::Several(..)) {
+            self.moves();
         }
-        let polled = match &mut self.state {
-            State::Here(gathering, _) => gathering.as_mut().poll(cx),
+        let Gathering { state, router } = &mut *self;
+        let polled = match state {
+            State::One(call) => call.poll(router, cx),
+            State::Several(gathering, _) => gathering.as_mut().poll(cx),
             State::There(receiver) => Pin::new(receiver).poll(cx).map(|gathered| {
                 gathered.unwrap_or_else(|_| Gathered::refused("the host is stopping".to_owned()))
             }),
@@ -131,10 +160,9 @@ impl Future for Gathering {
 
 impl Drop for Gathering {
     fn drop(&mut self) {
-        if let State::Here(gathering, _) = std::mem::replace(&mut self.state, State::Done)
-            && !on_worker()
-        {
-            self.router.spawn_detached(async move { drop(gathering) });
+        if matches!(self.state, State::One(_) | State::Several(..)) && !on_worker() {
+            let state = std::mem::replace(&mut self.state, State::Done);
+            self.router.spawn_detached(async move { drop(state) });
         }
     }
 }

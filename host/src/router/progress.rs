@@ -27,8 +27,8 @@ pub(crate) struct Progress(Mutex<State>);
 #[derive(Default)]
 struct State {
     handlers: Arc<[Arc<HandlerInfo>]>,
-    /// Those that have ended, by the keys of their handlers.
-    ended: Vec<(u64, Ended)>,
+    /// Those that have ended, by the keys of their handlers; `None` where that cannot be told twice.
+    ended: Vec<(u64, Option<Ended>)>,
 }
 
 impl Progress {
@@ -59,10 +59,12 @@ impl Progress {
         if handlers.is_empty() {
             handlers = called();
         }
-        let mut ended: HashMap<u64, Ended> = ended.into_iter().collect();
-        let all = handlers
-            .iter()
-            .map(|handler| ended.remove(&handler.key).unwrap_or(Ended::TimedOut { after }));
+        let mut ended: HashMap<u64, Option<Ended>> = ended.into_iter().collect();
+        let all = handlers.iter().map(|handler| match ended.remove(&handler.key) {
+            Some(Some(ended)) => ended,
+            Some(None) => Ended::Rejected { reason: UNTOLD.into() },
+            None => Ended::TimedOut { after },
+        });
         Gathered { ended: all.collect(), handlers: Handlers::Known(handlers) }
     }
 
@@ -71,13 +73,13 @@ impl Progress {
     }
 }
 
-/// The same end once more, as far as it can be told twice.
-fn copied(how: &Ended) -> Ended {
-    match how {
+/// The same end once more, if it can be told twice.
+fn copied(how: &Ended) -> Option<Ended> {
+    Some(match how {
         Ended::Replied(Reply::Bytes(json)) if json.len() <= LARGEST => {
             Ended::Replied(Reply::Bytes(Buffer::from(&**json)))
         }
-        Ended::Replied(_) => Ended::Rejected { reason: UNTOLD.into() },
+        Ended::Replied(_) => return None,
         Ended::NoReply => Ended::NoReply,
         Ended::Failed(failure) => {
             let (code, message) = failure.to_texts();
@@ -86,5 +88,5 @@ fn copied(how: &Ended) -> Ended {
         Ended::Panicked { message } => Ended::Panicked { message: Buffer::from(&**message) },
         Ended::TimedOut { after } => Ended::TimedOut { after: *after },
         Ended::Rejected { reason } => Ended::Rejected { reason: reason.clone() },
-    }
+    })
 }
