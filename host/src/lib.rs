@@ -17,6 +17,7 @@ mod crash;
 mod dispatch;
 mod event;
 mod host;
+mod lock_holder;
 mod memory;
 mod ownership;
 mod plugin;
@@ -43,6 +44,7 @@ pub use event::{Event, EventId, NewEvent, Payload};
 pub(crate) use host::{Emission, OnLate};
 pub use host::{Host, HostBuilder, StartError, UnkeptState};
 pub use ksi_plugin_api::{NameError, Pattern, abi::Counted, validate_event_name};
+pub use lock_holder::LockHolder;
 pub(crate) use memory::{Account, Charge};
 pub use plugin::{
     deploy_error::DeployError,

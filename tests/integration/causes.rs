@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
 use crate::kit::{
     Library, Ran, Running, TestHost, ksi_command,
     sources::{code, sources},
@@ -118,4 +121,23 @@ fn a_plugin_of_another_abi_is_refused_in_one_sentence_with_advice() {
     let expected = "the plugin was built for ABI version 9, and this host speaks 3: use a newer host, or rebuild it with \
                     ksi-plugin-api 0.1.0";
     assert!(said.ends_with(expected), "{said}");
+}
+
+#[test]
+fn a_process_that_a_plugin_has_forked_and_that_keeps_the_next_host_away_is_named() {
+    let host = TestHost::builder().plugin("chaos.so", &Library::chaos()).start();
+    let dead = host.process.id();
+    let forked = host.client().emit("chaos:fork", json!({}))["process"].as_i64().unwrap();
+    let setup = host.crash();
+    let Ran { code, stderr, .. } = Running::start(&mut setup.command()).ended();
+    let forked_process = Pid::from_raw(i32::try_from(forked).unwrap()).unwrap();
+    kill_process(forked_process, Signal::KILL).unwrap();
+    assert_eq!(code, Some(1));
+    let words = [format!("process {dead}, is gone"), format!("process {forked} (`")];
+    assert!(words.iter().all(|it| stderr.contains(it)), "{stderr}");
+    assert!(stderr.contains(&format!("`kill {forked}`")), "{stderr}");
+    let lock = fs::File::open(setup.dir().join("s.lock")).unwrap();
+    until("its lock is free", || lock.try_lock().is_ok(), |free| *free);
+    drop(lock);
+    setup.start();
 }

@@ -15,6 +15,23 @@ fn state() -> TestHost {
 }
 
 #[test]
+fn what_is_unloaded_is_said_to_come_back_and_does_so_at_the_next_start() {
+    let host = TestHost::builder().plugin("chaos.so", &Library::chaos()).start();
+    let said = host.ksi(&["unload", "chaos"]).ok();
+    let file = host.file("chaos.so");
+    assert!(said.contains("until its file changes or the host starts again"), "{said}");
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
+    let host = host.stopped().start();
+    host.until_live("chaos", 1);
+    // Elsewhere nothing loads it again.
+    let elsewhere = host.dir().join("other.so");
+    std::fs::write(&elsewhere, &Library::chaos().named("chao1").0).unwrap();
+    host.ksi(&["load", elsewhere.to_str().unwrap()]).ok();
+    let said = host.ksi(&["unload", "chao1"]).ok();
+    assert!(!said.contains("until"), "{said}");
+}
+
+#[test]
 fn a_plugin_is_told_where_its_own_file_is_and_not_where_its_copy_lies() {
     let host = TestHost::builder().plugin("other name.so", &Library::chaos()).start();
     let told = host.client().emit("chaos:file", json!({}));

@@ -43,7 +43,14 @@ pub(super) fn register(host: &Host) {
     handle_change(host, load, load_file);
     let again = "Replaces a plugin by what its file holds now, with its configuration as the file of that has it now.";
     handle_change(host, named("module:reload", again), reload);
-    handle_change(host, named("module:unload", "Unloads a plugin."), unload);
+    handle_change(
+        host,
+        named(
+            "module:unload",
+            "Unloads a plugin, until its file changes or the host starts again.",
+        ),
+        unload,
+    );
     let back = "Goes back to the version before the live one, with the plugin's state.";
     let back = named("module:rollback", back).takes(
         "force",
@@ -282,7 +289,23 @@ async fn reload(host: Host, ask: Named) -> Result<Value, Failure> {
 }
 
 async fn unload(host: Host, ask: Named) -> Result<Value, Failure> {
-    done("unloaded", host.inner().supervisor.unload(&ask.module_name).await)
+    let mut done = done("unloaded", host.inner().supervisor.unload(&ask.module_name).await)?;
+    let file = {
+        let registry = host.inner().supervisor.registry();
+        registry.plugins.get(&*ask.module_name).map(|plugin| plugin.facts.file.clone())
+    };
+    // Nothing remembers that it was unloaded: what lies in a folder is what there is to be.
+    if let Some(file) = file.filter(|file| is_in_a_folder(&host, file)) {
+        done["stays_in_folder"] = shown(&file).into();
+    }
+    Ok(done)
+}
+
+/// Whether a host that starts finds this file.
+fn is_in_a_folder(host: &Host, file: &Path) -> bool {
+    let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
+    let mut folders = host.inner().config.plugin_dirs.iter();
+    file.exists() && folders.any(|known| known.canonicalize().ok() == folder)
 }
 
 #[derive(Deserialize)]

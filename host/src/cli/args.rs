@@ -60,7 +60,7 @@ pub(crate) enum Command {
     Reload(Named),
     /// Go back to the version of a plugin that was live before this one
     Rollback(Rollback),
-    /// Unload a plugin; its file stays where it is
+    /// Unload a plugin until its file changes or the host starts again; the file stays where it is
     Unload(Named),
     /// List the clients of the host, or end some of them
     Clients(Clients),

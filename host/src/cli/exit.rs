@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ksi_host::{ConfigError, SocketPathError};
+use ksi_host::{ConfigError, LockHolder, SocketPathError};
 
 use super::client::ClientError;
 use super::dev::DevError;
@@ -37,6 +37,9 @@ pub(crate) enum Failure {
     Dev(#[from] DevError),
     #[error("a host is running on {} already: stop it with `ksi stop`, or name another place with --socket", .0.display())]
     AlreadyRunning(PathBuf),
+    /// Nobody serves it, and somebody has it.
+    #[error("no host can have {}: {holder}", path.display())]
+    LeftBehind { path: PathBuf, holder: LockHolder },
     /// Of the plugins of these names, with the reasons.
     #[error("stopped, but {}", unkept(.0))]
     StateNotKept(Vec<(String, String)>),

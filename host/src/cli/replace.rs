@@ -65,6 +65,11 @@ fn sentence(answer: &Value) -> String {
         }
         _ => {}
     }
+    if let Some(file) = text("stays_in_folder") {
+        words.push_str(&format!(
+            ", until its file changes or the host starts again; to keep it away, move {file} out of its folder"
+        ));
+    }
     if let Some(cost) = text("cost") {
         words.push_str(&format!("; this gave up {cost}"));
         match (text("kept_aside"), text("not_kept_aside")) {
@@ -103,5 +108,9 @@ mod tests {
         assert_eq!(sentence(&answer), expected);
         let answer = json!({"status": "unloaded", "name": "hello", "generation": 2});
         assert_eq!(sentence(&answer), "unloaded hello, generation 2");
+        let answer = json!({"status": "unloaded", "name": "hello", "generation": 2, "stays_in_folder": "/p/a.so"});
+        let expected = "unloaded hello, generation 2, until its file changes or the host starts again; to keep it away, \
+                        move /p/a.so out of its folder";
+        assert_eq!(sentence(&answer), expected);
     }
 }

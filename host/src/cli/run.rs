@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ksi_host::{ClaimedSocket, Config, Host, SocketError, SocketPath, StopHandle, StopStage};
+use ksi_host::{
+    ClaimedSocket, Config, Host, LockHolder, SocketError, SocketPath, StopHandle, StopStage,
+};
 use tokio::sync::Notify;
 
 use super::args::{Common, Run};
@@ -50,7 +52,15 @@ impl Socket {
         let Socket::Path(socket) = self else { return Ok(()) };
         socket.prepare()?;
         match UnixStream::connect(socket.path()) {
-            Ok(_) => Err(Failure::AlreadyRunning(socket.path().to_owned())),
+            Ok(_) => {
+                let path = socket.path().to_owned();
+                // Who was forked from a host has the socket as well, and answers nobody.
+                let holder = LockHolder::of(&LockHolder::file_beside(&path));
+                Err(match holder.filter(LockHolder::is_left_behind) {
+                    Some(holder) => Failure::LeftBehind { path, holder },
+                    None => Failure::AlreadyRunning(path),
+                })
+            }
             Err(_) => Ok(()),
         }
     }

@@ -24,6 +24,7 @@ use std::{
 use thiserror::Error;
 
 use super::now::About;
+use crate::lock_holder::{LockHolder, by};
 
 const NAME: &str = "crashes";
 pub(super) const MAGIC: &[u8] = b"KSI crash journal 1\n";
@@ -64,12 +65,14 @@ pub enum JournalError {
     },
     /// Another host has it.
     #[error(
-        "the crash journal {} belongs to another host that runs: give each host a recovery.dir of its own",
-        path.display()
+        "the crash journal {} is in use{}. Or give each host a recovery.dir of its own",
+        path.display(), by(.holder.as_ref())
     )]
     InUse {
         /// The file.
         path: PathBuf,
+        /// Who has it, as far as the system tells.
+        holder: Option<LockHolder>,
     },
 }
 
@@ -130,7 +133,10 @@ impl Journal {
         let mut file = options.open(&path).map_err(failed)?;
         match try_lock(&file) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { path }),
+            Err(TryLockError::WouldBlock) => {
+                let holder = LockHolder::of(&path);
+                return Err(JournalError::InUse { path, holder });
+            }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         let mut bytes = Vec::new();

@@ -21,6 +21,7 @@ use futures_util::FutureExt;
 use tokio::net::{UnixListener, UnixSocket};
 
 use super::restore::stranger_in_folder;
+use crate::LockHolder;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -33,13 +34,12 @@ pub enum SocketError {
     #[error("the control socket needs a tokio runtime: bind it from inside one")]
     NoRuntime,
     /// Another host has the path.
-    #[error(
-        "{}: another host serves this socket already, or is just starting on it; \
-         stop that one with `ksi stop`, or give this one another path with --socket", path.display()
-    )]
+    #[error("{}: {}, or give this one another path with --socket", path.display(), in_use(.holder.as_ref()))]
     InUse {
         /// The socket's path.
         path: PathBuf,
+        /// Who has it, as far as the system tells.
+        holder: Option<LockHolder>,
     },
     /// Something that is no socket stands at the path.
     #[error(
@@ -114,6 +114,17 @@ pub enum SocketError {
     },
 }
 
+fn in_use(holder: Option<&LockHolder>) -> String {
+    match holder {
+        Some(holder) if holder.is_left_behind() => holder.to_string(),
+        Some(holder) => format!(
+            "another host serves this socket already, or is just starting on it ({holder}); stop that one with `ksi stop`"
+        ),
+        None => "another host serves this socket already, or is just starting on it; stop that one with `ksi stop`"
+            .to_owned(),
+    }
+}
+
 /// The right to serve a path. Dropping it removes the socket file, if it is still the one made here.
 pub(super) struct Claim {
     pub(super) path: PathBuf,
@@ -134,7 +145,7 @@ impl Claim {
         let lock = lock_beside(path)?;
         remove_stale(path)?;
         let open = |source: io::Error| match source.kind() {
-            ErrorKind::AddrInUse => SocketError::InUse { path: path.to_owned() },
+            ErrorKind::AddrInUse => SocketError::InUse { path: path.to_owned(), holder: None },
             _ => SocketError::Open { path: path.to_owned(), source },
         };
         let (listener, file) = open_private(path).map_err(open)?;
@@ -205,9 +216,7 @@ pub(super) fn identity(found: &Metadata) -> (u64, u64) {
 }
 
 pub(super) fn lock_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
+    LockHolder::file_beside(path)
 }
 
 pub(super) fn lock_beside(path: &Path) -> Result<File, SocketError> {
@@ -218,7 +227,8 @@ pub(super) fn lock_beside(path: &Path) -> Result<File, SocketError> {
         Ok(file) => match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => {
-                return Err(SocketError::InUse { path: path.to_owned() });
+                let holder = LockHolder::of(&lock_path);
+                return Err(SocketError::InUse { path: path.to_owned(), holder });
             }
             Err(TryLockError::Error(source)) => source,
         },
@@ -245,7 +255,7 @@ pub(super) fn remove_stale(path: &Path) -> Result<(), SocketError> {
         return Err(SocketError::NotASocket { path: path.to_owned(), found });
     }
     if is_served(path).map_err(inspect)? {
-        return Err(SocketError::InUse { path: path.to_owned() });
+        return Err(SocketError::InUse { path: path.to_owned(), holder: None });
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -294,7 +304,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
         let second = Claim::take(&path).err().unwrap();
-        assert!(matches!(second, SocketError::InUse { path: named } if named == path));
+        assert!(matches!(second, SocketError::InUse { path: named, .. } if named == path));
         drop((claim, listener));
         assert!(!path.exists());
         Claim::take(&path).unwrap();

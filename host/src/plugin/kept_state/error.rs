@@ -4,6 +4,8 @@ use std::{fs::TryLockError, io, path::PathBuf};
 
 use thiserror::Error;
 
+use crate::lock_holder::{LockHolder, by};
+
 /// The step at which the folder could not be taken.
 #[derive(Debug, Error)]
 pub enum StateDirError {
@@ -53,12 +55,14 @@ pub enum StateDirError {
     },
     /// Another host has it.
     #[error(
-        "the folder {} for snapshots of plugins' state is in use by another host: stop that one, or give this one a \
-         folder of its own (state.dir)", dir.display()
+        "the folder {} for snapshots of plugins' state is in use{}. Or give this host a folder of its own (state.dir)",
+        dir.display(), by(.holder.as_ref())
     )]
     InUse {
         /// The folder.
         dir: PathBuf,
+        /// Who has it, as far as the system tells.
+        holder: Option<LockHolder>,
     },
     /// Whether another host has it cannot be told.
     #[error(

@@ -18,6 +18,7 @@ use rustix::{
 };
 
 use super::error::StateDirError;
+use crate::LockHolder;
 use crate::ownership::{self, Stranger};
 
 /// The lock file. No plugin has an empty name, so no snapshot has this one.
@@ -74,7 +75,10 @@ impl Folder {
         };
         match try_lock(&lock) {
             Ok(()) => Ok(Folder { path: dir, open, lock }),
-            Err(TryLockError::WouldBlock) => Err(StateDirError::InUse { dir }),
+            Err(TryLockError::WouldBlock) => {
+                let holder = LockHolder::of(&path);
+                Err(StateDirError::InUse { dir, holder })
+            }
             Err(source) => Err(StateDirError::Lock { path, source }),
         }
     }

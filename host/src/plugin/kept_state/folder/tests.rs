@@ -42,7 +42,7 @@ fn one_host_at_a_time_has_a_folder() {
     let link = dir.folder.path().join("link");
     symlink(&path, &link).unwrap();
     let error = StateDir::open(link.clone(), LIMIT).unwrap_err();
-    assert!(matches!(&error, StateDirError::InUse { dir } if *dir == link), "{error}");
+    assert!(matches!(&error, StateDirError::InUse { dir, .. } if *dir == link), "{error}");
     assert!(error.to_string().contains("stop that one"), "{error}");
     dir.store(b"one");
     drop(dir.own);
