@@ -13,6 +13,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    thread::Builder,
     time::Duration,
 };
 
@@ -344,11 +345,22 @@ fn root_module(
         .map_err(|source| LoadError::NoHeader { path: path.to_owned(), source })?;
     let found = (*erased).upgrade().map_err(|error| refused(&error))?;
     let layout = found.layout().ok_or_else(|| LoadError::NoLayout { path: path.to_owned() })?;
-    check_layout(layout).map_err(|differences| {
+    // It goes deep, and the thread that opens a library stays: its stack would keep what was needed once.
+    let check = || check_layout(layout);
+    let checked = std::thread::scope(|scope| {
+        let thread = Builder::new().name("ksi-layout".to_owned());
+        thread.spawn_scoped(scope, check).map(|checking| checking.join())
+    });
+    let checked = checked.map_err(|source| LoadError::Thread { path: path.to_owned(), source })?;
+    let differences = match checked {
+        Ok(checked) => checked.err(),
+        Err(_) => Some("the check panicked".to_owned()),
+    };
+    if let Some(differences) = differences {
         // Pages, for whoever works on the boundary.
         tracing::debug!(path = %path.display(), "its types differ: {differences}");
-        LoadError::Layout { path: path.to_owned() }
-    })?;
+        return Err(LoadError::Layout { path: path.to_owned() });
+    }
     // SAFETY: the layout was checked just now.
     unsafe { found.init_root_module_with_unchecked_layout::<ModuleRef>() }
         .map_err(|error| refused(&error))
