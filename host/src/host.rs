@@ -685,6 +685,11 @@ impl Host {
         self.0.router.site.workers.spawn(future)
     }
 
+    /// Runs something that takes its time on threads that may be blocked.
+    pub(crate) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        self.0.router.site.workers.spawn_life_cycle(async move { work() }).detach();
+    }
+
     /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before it has ended. What has
     /// ended by then is known if it is `followed`, which costs something.
     ///

@@ -61,6 +61,7 @@ pub use plugin::{
 };
 pub use printable::{is_unprintable, printable};
 pub use report::{Outcome, OutcomeKind, Report};
+pub(crate) use router::taps::WatchEnd;
 pub use router::{
     emit::SendError,
     native::Failure,

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Write,
     os::unix::fs::FileExt,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -303,4 +303,38 @@ fn names_that_nobody_handles_are_counted_and_leave_nothing() {
     assert_eq!(emitted(&mut client), before + 3_002);
     let graph = host.ksi(&["graph", "--format", "json"]).ok();
     assert!(graph.contains("chaos:echo") && !graph.contains("made:up"), "{graph}");
+}
+
+/// For people: what others wait while clients with many subscriptions hang up.
+#[test]
+#[ignore = "it measures, and takes a while to subscribe"]
+fn how_long_a_request_waits_while_clients_with_many_subscriptions_hang_up() {
+    let config = "[limits]\nsubscribed_patterns = 32768";
+    let host = TestHost::builder().plugin("chaos.so", &Library::chaos()).config(config).start();
+    let subscribed = |number: usize| {
+        let mut client = host.client();
+        for own in 0..16 {
+            let patterns: Vec<String> =
+                (0..64).map(|n| format!("n{number}:s{own}:e{n}:*")).collect();
+            let ask = json!({ "client_id": own.to_string(), "event_patterns": patterns });
+            client.emit("monitor:subscribe", ask);
+        }
+        client
+    };
+    let clients: Vec<Client> = (0..28).map(subscribed).collect();
+    let mut other = host.client();
+    let mut asked = || {
+        let begin = Instant::now();
+        other.emit("chaos:echo", json!({}));
+        begin.elapsed()
+    };
+    let usual = (0..200).map(|_| asked()).max();
+    drop(clients);
+    let (begin, mut waits) = (Instant::now(), Vec::new());
+    while begin.elapsed() < Duration::from_secs(5) {
+        waits.push(asked());
+    }
+    println!("at most {usual:?} before; {:?} while they hang up", waits.iter().max());
+    let clients = || other.emit("system:clients", json!({}))["clients"].as_array().map(Vec::len);
+    until("they are gone", clients, |count| *count == Some(1));
 }

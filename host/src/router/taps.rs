@@ -44,6 +44,8 @@ struct Tap {
     queue: Mutex<Queue>,
     arrived: Notify,
     closed: Notify,
+    /// It is shown nothing any more. Whoever has set this takes it out.
+    removed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -74,6 +76,37 @@ pub struct Watch {
     over: bool,
 }
 
+/// Ends a watch that somebody else reads: nothing more is shown to it.
+pub(crate) struct WatchEnd {
+    tap: Arc<Tap>,
+    taps: Arc<Taps>,
+}
+
+/// Watches that have ended, and are still to be taken out.
+pub(crate) struct Ended {
+    watches: Vec<Arc<Tap>>,
+    taps: Option<Arc<Taps>>,
+}
+
+impl WatchEnd {
+    /// Ends watches of one host. What waits in them can still be read.
+    pub(crate) fn all<'a>(ends: impl Iterator<Item = &'a WatchEnd>) -> Ended {
+        let mut ends = ends.peekable();
+        let taps = ends.peek().map(|end| end.taps.clone());
+        let ended = ends.filter(|end| end.tap.is_removed_by_this());
+        Ended { watches: ended.map(|end| end.tap.clone()).collect(), taps }
+    }
+}
+
+impl Ended {
+    /// With one change, however many they are; it takes its time where they have many patterns.
+    pub(crate) fn take_out(self) {
+        if let Some(taps) = self.taps {
+            taps.take_out(&self.watches);
+        }
+    }
+}
+
 impl Taps {
     pub(crate) fn new(budget: Arc<Budget>, queue_bytes: usize) -> Arc<Taps> {
         let (matcher, writers, any) = (ArcSwap::default(), Mutex::default(), AtomicBool::default());
@@ -96,6 +129,7 @@ impl Taps {
                 queue: Mutex::default(),
                 arrived: Notify::new(),
                 closed: Notify::new(),
+                removed: AtomicBool::new(false),
             }
         });
         self.change(|matcher| {
@@ -141,10 +175,22 @@ impl Taps {
         }
     }
 
+    /// Removes it, if nobody has done so.
     fn remove(&self, tap: &Arc<Tap>) {
+        if tap.is_removed_by_this() {
+            self.take_out(std::slice::from_ref(tap));
+        }
+    }
+
+    fn take_out(&self, taps: &[Arc<Tap>]) {
+        if taps.is_empty() {
+            return;
+        }
         self.change(|matcher| {
-            for pattern in &tap.patterns {
-                matcher.remove(pattern, |known| Arc::ptr_eq(known, tap));
+            for tap in taps {
+                for pattern in &tap.patterns {
+                    matcher.remove(pattern, |known| Arc::ptr_eq(known, tap));
+                }
             }
         });
     }
@@ -160,7 +206,14 @@ impl Taps {
 }
 
 impl Tap {
+    fn is_removed_by_this(&self) -> bool {
+        !self.removed.swap(true, Ordering::Relaxed)
+    }
+
     fn show(&self, event: &Shown, bytes: usize) {
+        if self.removed.load(Ordering::Relaxed) {
+            return;
+        }
         let mut queue = self.queue();
         // One event is taken however large it is.
         let fits = queue.waiting.is_empty()
@@ -226,6 +279,11 @@ impl Watch {
         }
     }
 
+    /// Ends it from elsewhere.
+    pub(crate) fn end(&self) -> WatchEnd {
+        WatchEnd { tap: self.tap.clone(), taps: self.taps.clone() }
+    }
+
     /// How many events did not fit so far.
     pub fn missed(&self) -> u64 {
         self.tap.queue().missed
@@ -251,9 +309,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if !self.over {
-            self.taps.remove(&self.tap);
-        }
+        self.taps.remove(&self.tap);
     }
 }
 
@@ -363,6 +419,28 @@ mod tests {
         assert!(taps.budget.given_up() > 0);
         drop(idle);
         assert_eq!(taps.budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn watches_that_end_together_are_one_change_and_what_waits_in_them_can_be_read() {
+        let (taps, ids) = (taps(), EventIds::new());
+        let mut watches: Vec<_> =
+            (0..16).map(|_| taps.watch(&patterns(&["a:b", "*"]), 8)).collect();
+        taps.show(&event(&ids, "a:b"));
+        let ends: Vec<_> = watches.iter().map(Watch::end).collect();
+        let ended = WatchEnd::all(ends.iter());
+        taps.show(&event(&ids, "a:b"));
+        ended.take_out();
+        let changed = taps.matcher.load_full();
+        assert!(changed.is_empty() && !taps.any.load(Ordering::Relaxed));
+        taps.show(&event(&ids, "a:b"));
+        assert!(matches!(watches[3].next().await, Some(Watched::Event(_))));
+        assert_eq!(watches[3].tap.queue().waiting.len(), 0, "one was shown before the end");
+        drop(watches);
+        assert!(
+            Arc::ptr_eq(&changed, &taps.matcher.load_full()),
+            "there is nothing left to change"
+        );
     }
 
     #[test]

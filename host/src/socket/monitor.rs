@@ -17,7 +17,7 @@ use super::reply::{self, Failure, Reply};
 use super::request::Request;
 use super::unix_now;
 use super::writer::Outbox;
-use crate::{ClientEntry, Host, NameError, Pattern, Watch, Watched};
+use crate::{ClientEntry, Host, NameError, Pattern, Watch, WatchEnd, Watched};
 
 /// Subscriptions that one connection may have.
 const MOST_SUBSCRIPTIONS: usize = 16;
@@ -136,8 +136,17 @@ impl Monitor {
     /// Ends every subscription once what waits for it was handed to the writer.
     pub(super) async fn finish(&self) {
         let subscriptions = std::mem::take(&mut *self.subscriptions.lock().await);
+        self.end_all(&subscriptions);
         for subscription in subscriptions.into_values() {
             subscription.finish().await;
+        }
+    }
+
+    /// All at once, and not on the workers, which others wait for.
+    fn end_all(&self, subscriptions: &HashMap<String, Subscription>) {
+        if !subscriptions.is_empty() {
+            let ended = WatchEnd::all(subscriptions.values().map(|it| &it.watched));
+            self.host.spawn_blocking(|| ended.take_out());
         }
     }
 
@@ -165,6 +174,7 @@ impl Monitor {
             json!({ "status": "subscribed", "client_id": client_id, "event_patterns": texts });
         self.send(reply.result(&data)).await;
         let (end, ended) = oneshot::channel();
+        let watched = watch.end();
         let pushes = Pushes {
             watch,
             lines: self.lines.clone(),
@@ -172,7 +182,7 @@ impl Monitor {
             queue: self.subscribing.queue,
         };
         let task = self.host.spawn(pushes.run(ended)).fallible();
-        subscriptions.insert(client_id, Subscription { end, task, _places: places });
+        subscriptions.insert(client_id, Subscription { end, task, watched, _places: places });
         self.subscribing.entry.subscribed(subscriptions.len());
         Ok(())
     }
@@ -198,10 +208,19 @@ impl Monitor {
     }
 }
 
+/// At a hang-up, all of them are one change for those who emit.
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let subscriptions = std::mem::take(self.subscriptions.get_mut());
+        self.end_all(&subscriptions);
+    }
+}
+
 /// A running subscription. Dropping it ends it at once.
 struct Subscription {
     end: oneshot::Sender<()>,
     task: FallibleTask<()>,
+    watched: WatchEnd,
     _places: OwnedSemaphorePermit,
 }
 
