@@ -4,7 +4,8 @@
 //! [`Charge`] on an [`Account`], and all accounts together are one [`Budget`]. Where somebody can be told no, an account
 //! has a limit of its own and refuses. Where nobody can, because an emitter never waits for those who look on and
 //! a client's bytes have come already, the budget is kept by giving up accounts: first the one with the most bytes for the
-//! longest time without anything being taken from it, which is a subscriber or a client that does not read.
+//! longest time without progress, which is a subscriber or a client that does not read, or sends half a line and no more.
+//! Progress is that something is taken from what waits, that a part of it is written, or that more of a line is read.
 //!
 //! What several accounts share, as subscribers share an event, counts as what each of them [has](Account::hold), and
 //! once in the budget ([`Shared`]).
@@ -35,11 +36,15 @@ struct Accounts {
     sweep_at: usize,
 }
 
+/// Waiting longer than this makes nobody more of a burden, in milliseconds: else little that has waited for a day would be
+/// given up before much that is stuck since a minute.
+const LONGEST: u64 = 60_000;
+
 /// What one subscriber, one client or one queue holds.
 pub(crate) struct Account {
     budget: Arc<Budget>,
     bytes: AtomicUsize,
-    /// Since when nothing was taken from what it holds, in milliseconds of the budget's life.
+    /// Since when there was no progress with what it holds, in milliseconds of the budget's life.
     since: AtomicU64,
     /// What [`try_charge`](Account::try_charge) goes up to.
     limit: usize,
@@ -221,14 +226,19 @@ impl Account {
     /// Takes from it.
     pub(crate) fn let_go(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.progressed();
+    }
+
+    /// Somebody is at work with what it holds.
+    pub(crate) fn progressed(&self) {
         if self.give_up.is_some() {
             self.since.store(self.budget.now(), Ordering::Relaxed);
         }
     }
 
-    /// How much it weighs that this account holds what it holds, and how long it has done so.
+    /// How much it weighs that this account holds what it holds, and how long it has done so without progress.
     fn weight(&self, now: u64) -> u128 {
-        let held_for = now.saturating_sub(self.since.load(Ordering::Relaxed));
+        let held_for = now.saturating_sub(self.since.load(Ordering::Relaxed)).min(LONGEST);
         self.bytes() as u128 * (u128::from(held_for) + 1)
     }
 
@@ -249,9 +259,12 @@ impl Account {
 }
 
 impl Charge {
-    /// Adds to what waits, or takes from it.
+    /// Adds to what waits, or takes from it. Either way somebody is at work with it.
     pub(crate) fn set(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes);
+        if bytes > 0 {
+            self.account.progressed();
+        }
         if bytes == before {
             return;
         }
@@ -360,6 +373,25 @@ mod tests {
         }
         let _more = busy.charge(80);
         assert!(idle_told.load(Ordering::Relaxed) && !busy_told.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn who_makes_progress_is_given_up_after_who_does_not() {
+        let budget = Budget::new(100);
+        let (reading, reading_told) = account(&budget);
+        let (writing, writing_told) = account(&budget);
+        let (stalled, stalled_told) = account(&budget);
+        let (mut read, _written) = (reading.charge(40), writing.charge(40));
+        let _held = stalled.charge(15);
+        let begin = budget.now();
+        while budget.now() < begin + 50 {
+            // As much as before: the buffer is that large already.
+            read.set(40);
+            writing.progressed();
+        }
+        let (_other, _more) = (account(&budget), reading.charge(6));
+        assert!(stalled_told.load(Ordering::Relaxed));
+        assert!(!reading_told.load(Ordering::Relaxed) && !writing_told.load(Ordering::Relaxed));
     }
 
     #[test]

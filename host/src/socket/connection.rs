@@ -84,7 +84,7 @@ pub(super) async fn serve(
         replies: Batch::default(),
     };
     let last = lines.downgrade();
-    let writer = Writer::new(write, queue);
+    let writer = Writer::new(write, queue, account.clone());
     let client =
         Client::new(host, (lines, writer.clone()), entry.clone(), free, &limits, patterns, place);
     let on_late = {

@@ -4,6 +4,7 @@
 //! client that does not read comes to hold up its own requests and nothing else.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -182,8 +183,9 @@ impl Writer {
     pub(super) fn new(
         socket: impl AsyncWrite + Unpin + Send + 'static,
         queue: mpsc::Receiver<Line>,
+        account: Arc<Account>,
     ) -> Writer {
-        Writer(Arc::new(Mutex::new(Some(Box::pin(run(socket, queue))))))
+        Writer(Arc::new(Mutex::new(Some(Box::pin(run(socket, queue, account))))))
     }
 
     /// Writes until there is no more to write, or until somebody else does.
@@ -209,7 +211,11 @@ impl Writer {
 ///
 /// When the client stops to listen, lines go on being taken and are dropped: what it still sends is
 /// served, as it is for a client that listens.
-async fn run(mut socket: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Line>) {
+async fn run(
+    mut socket: impl AsyncWrite + Unpin,
+    mut queue: mpsc::Receiver<Line>,
+    account: Arc<Account>,
+) {
     let mut listening = true;
     let mut last = false;
     let mut written = 0_usize;
@@ -226,7 +232,7 @@ async fn run(mut socket: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Line
             last = line.last;
         }
         if listening {
-            listening = socket.write_all(&batch).await.is_ok();
+            listening = write(&mut socket, &batch, &account).await.is_ok();
         }
         drop((batch, waiting));
         written += 1;
@@ -236,6 +242,25 @@ async fn run(mut socket: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Line
     }
     // A client that is gone already needs no end.
     let _ = socket.shutdown().await;
+}
+
+/// A client that takes a large line in parts makes progress with each.
+async fn write(
+    socket: &mut (impl AsyncWrite + Unpin),
+    mut bytes: &[u8],
+    account: &Account,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = socket.write(bytes).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[written..];
+        if !bytes.is_empty() {
+            account.progressed();
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -266,7 +291,7 @@ mod tests {
         outbox.room_for(4).await.unwrap().send_last(b"end\n".into());
         assert!(fits(&outbox, b"late\n"));
         let mut seen = String::new();
-        tokio::join!(run(socket, queue), async {
+        tokio::join!(run(socket, queue, budget.account(|| {})), async {
             client.read_to_string(&mut seen).await.unwrap();
         });
         assert_eq!(seen, "one\ntwo\nend\n");
@@ -289,6 +314,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_reads_a_large_line_slowly_is_given_up_after_one_that_reads_nothing() {
+        let budget = Budget::new(4000);
+        let told = Arc::new(std::sync::atomic::AtomicU8::new(0));
+        let account = |who: u8| {
+            let told = told.clone();
+            budget.account(move || {
+                told.fetch_or(who, std::sync::atomic::Ordering::Relaxed);
+            })
+        };
+        let (slow, idle) = (account(1), account(2));
+        let (outbox, queue) = super::outbox(1 << 20, slow.clone());
+        let (mut client, socket) = tokio::io::duplex(8);
+        assert!(fits(&outbox, &[b'x'; 2000]));
+        let _held = idle.charge(1000);
+        let mut read = [0; 8];
+        let reading = async {
+            let begin = std::time::Instant::now();
+            while begin.elapsed() < std::time::Duration::from_millis(100) {
+                client.read_exact(&mut read).await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        let mut writing = std::pin::pin!(run(socket, queue, slow.clone()));
+        tokio::select! {
+            () = &mut writing => panic!("it is not written by now"),
+            () = reading => {}
+        }
+        let _more = idle.charge(1001);
+        assert_eq!(told.load(std::sync::atomic::Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
     async fn few_large_lines_fill_the_queue_and_one_fits_always() {
         let (outbox, mut queue, budget) = boxed(8 * UNIT);
         let large = vec![b'x'; 3 * UNIT];
@@ -306,7 +363,7 @@ mod tests {
         let (client, socket) = tokio::io::duplex(8);
         drop(client);
         let (outbox, queue, budget) = boxed(UNIT);
-        tokio::join!(run(socket, queue), async {
+        tokio::join!(run(socket, queue, budget.account(|| {})), async {
             for _ in 0..10 {
                 assert!(outbox.send(b"line\n".into()).await.is_ok());
             }
