@@ -23,8 +23,14 @@ struct Held {
 impl Held {
     #[track_caller]
     fn begin(host: TestHost) -> Held {
+        Held::begin_until(host, "gate:open")
+    }
+
+    /// The same; the call that is inside waits for this event.
+    #[track_caller]
+    fn begin_until(host: TestHost, event: &str) -> Held {
         let (mut caller, mut other) = (host.client(), host.client());
-        let inside = caller.begin("counter:wait", json!({"event": "gate:open"}));
+        let inside = caller.begin("counter:wait", json!({"event": event}));
         let waiting = || other.emit("counter:values", json!({}))["waiting"].clone();
         until("it waits", waiting, |waiting| *waiting == 1);
         host.drop_in("counter.so", &Library::counter(2));
@@ -49,14 +55,15 @@ impl Held {
 
 #[test]
 fn a_host_that_stops_while_events_are_held_answers_them_and_keeps_what_it_acknowledged() {
-    let mut held = Held::begin(TestHost::counter());
+    // One of the events that a client may ask of a host that stops.
+    let mut held = Held::begin_until(TestHost::counter(), "system:help");
     held.host.process.signal(rustix::process::Signal::TERM);
     until(
         "it is stopping",
         || held.host.client().reply("module:load", json!({"path": "/nowhere.so"})).to_string(),
         |reply| reply.contains("stopping"),
     );
-    held.host.client().reply("gate:open", json!({}));
+    held.host.client().begin("system:help", json!({"event": "system:help"}));
     assert_eq!(held.inside.0.end(&held.inside.1)["data"], "counter-version-0001");
     let (mut client, sent) = held.outside;
     let replies: Vec<Value> = sent.iter().map(|id| client.end(id)).collect();

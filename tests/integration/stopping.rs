@@ -44,7 +44,9 @@ fn plugins_answer_each_other_until_what_is_inside_has_ended_while_clients_are_re
     let health = until_stage(&mut other, "draining");
     assert_eq!(health["status"], "stopping");
     let waits_for = &health["stopping"]["waits_for"];
-    assert_eq!(waits_for["events_of_clients"], 1, "{health:#}");
+    // One that was answered just now may be counted for a moment longer.
+    let others = || other.emit("system:health", json!({}))["stopping"]["waits_for"].clone();
+    until("its call alone is left", others, |waits_for| waits_for["events_of_clients"] == 1);
     let call =
         json!({"plugin": "counter", "handler": "relay", "events": ["counter:relay"], "calls": 1});
     assert_eq!(waits_for["calls"], json!([call]), "{health:#}");
