@@ -79,6 +79,19 @@
 //! [`Harness::snapshot`] and [`Setup::restore`] hand the state of one instance to another, as a reload does, and
 //! [`Setup::trial`] makes the plugin as a host does that only tries it out.
 //!
+//! # Several plugins
+//! A harness holds one plugin. A test of two, each of a crate of its own, has a harness for each, and a stand-in that hands
+//! events from one to the other ([`Harness::on`]); the second harness is driven from inside the first:
+//!
+//! ```ignore
+//! // In the tests of a crate that depends on both; `shop::Order` is the event type of the shop.
+//! let shop = Harness::start::<shop::Shop>();
+//! let warehouse = Harness::start::<warehouse::Warehouse>();
+//! warehouse.on("shop:order", move |order: shop::Order| shop.request::<String>(order));
+//! let filled = warehouse.emit("warehouse:fill", "pen");
+//! assert_eq!(filled.results(), [json!("one pen")]);
+//! ```
+//!
 //! # What differs from a host
 //! Blocking handlers run on the thread of the test too. The `tracing` of the plugin is that of the test. A panic of
 //! the plugin is an outcome, as in a host, but it also prints its message; a panic in a stand-in fails the test.
