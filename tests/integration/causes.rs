@@ -3,7 +3,7 @@
 use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kit::{
     Library, Ran, Running, TestHost, ksi_command,
@@ -140,4 +140,53 @@ fn a_process_that_a_plugin_has_forked_and_that_keeps_the_next_host_away_is_named
     until("its lock is free", || lock.try_lock().is_ok(), |free| *free);
     drop(lock);
     setup.start();
+}
+
+/// The chaos plugin with more bits in an entry of its dynamic section.
+fn linked(tag: u64, bits: u64, version: usize) -> Library {
+    let mut library = Library::chaos().version(version);
+    // How it is linked here: BIND_NOW in both, and nothing else.
+    let old = if tag == FLAGS { 8_u64 } else { 1 };
+    let entry = [tag.to_le_bytes(), old.to_le_bytes()].concat();
+    let places = library.0.windows(16).enumerate().filter(|(_, bytes)| *bytes == entry);
+    let places: Vec<usize> = places.map(|(at, _)| at).collect();
+    assert_eq!(places.len(), 1, "the entry stands in one place");
+    library.0[places[0] + 8..places[0] + 16].copy_from_slice(&(old | bits).to_le_bytes());
+    library
+}
+
+const FLAGS: u64 = 0x1e;
+const FLAGS_1: u64 = 0x6fff_fffb;
+
+#[test]
+fn a_library_that_is_linked_never_to_leave_memory_is_told_before_and_after_it_is_replaced() {
+    const NODELETE: u64 = 8;
+    let host = TestHost::builder().plugin("chaos.so", &linked(FLAGS_1, NODELETE, 1)).start();
+    let file = host.file("chaos.so");
+    let inspected = host.ksi(&["inspect", file.to_str().unwrap()]).ok();
+    let listed = host.ksi(&["list"]).ok();
+    for (place, text) in [("inspect", inspected), ("list", listed), ("log", host.process.stderr())]
+    {
+        assert!(
+            text.contains("`-z nodelete`") && text.contains("link it without"),
+            "{place}: {text}"
+        );
+    }
+    host.drop_in("chaos.so", &linked(FLAGS_1, NODELETE, 2));
+    let cause = |module: &Value| module["retired"][0]["cause"].as_str().map(str::to_owned);
+    let pinned = host.until_module("the old one is pinned", "chaos", |it| cause(it).is_some());
+    assert!(cause(&pinned).unwrap().contains("`-z nodelete`"), "{pinned:#}");
+}
+
+#[test]
+fn a_library_with_static_thread_locals_is_told_before_there_is_no_room_for_another() {
+    let library = linked(FLAGS, 0x10, 1);
+    let host = TestHost::builder().plugin("chaos.so", &library).start();
+    host.until_live("chaos", 1);
+    let listed = host.ksi(&["list"]).ok();
+    for word in ["bytes of static TLS", "local_dynamic_tls", "disable_initial_exec_tls"] {
+        assert!(listed.contains(word), "{listed}");
+    }
+    let well = TestHost::chaos();
+    assert_eq!(well.module("chaos")["notices"], json!([]));
 }

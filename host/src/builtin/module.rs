@@ -137,6 +137,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
     overview["keeps_state"] = json!(facts.writes());
     overview["persisted"] = persisted(host, name);
     overview["state_not_kept"] = not_kept(host, name);
+    overview["notices"] = json!(facts.manifest.notices);
     overview["state_notice"] = json!(plugin.state_notice);
     overview["held"] = json!(held.unwrap_or(0));
     overview["requires"] = json!(facts.manifest.requires);

@@ -88,6 +88,7 @@ fn of_manifest(manifest: &Value) -> String {
         ("own runtime", flag("runtime").into()),
         ("exclusive", flag("exclusive").into()),
         ("requires", text("requires")),
+        ("mind", text("notices")),
     ])
 }
 

@@ -88,6 +88,7 @@ fn notes(plugins: &[Plugin], now: SystemTime, width: Option<usize>) -> Vec<Strin
         let quarantined = plugin.quarantined().map(|it| format!("quarantined {it}"));
         let last_error = plugin.last_error().map(str::to_owned);
         let not_kept = plugin.not_kept(now).map(|it| format!("its state is {it}"));
+        let notices = plugin.notices.iter().cloned().map(Some);
         let all = [
             last_error,
             quarantined,
@@ -98,7 +99,12 @@ fn notes(plugins: &[Plugin], now: SystemTime, width: Option<usize>) -> Vec<Strin
             plugin.rollbacks(),
             plugin.signals(),
         ];
-        lines.extend(all.iter().flatten().map(|note| hanging(&format!("{name}: "), note, width)));
+        lines.extend(
+            all.into_iter()
+                .chain(notices)
+                .flatten()
+                .map(|note| hanging(&format!("{name}: "), &note, width)),
+        );
         for old in &plugin.retired {
             if let Some(cause) = &old.cause {
                 let title = format!(

@@ -33,6 +33,8 @@ pub(crate) struct Plugin {
     state_not_kept: Option<NotKept>,
     /// What somebody should know of the state that it has.
     pub(crate) state_notice: Option<String>,
+    /// What somebody should know of how its library is linked.
+    pub(crate) notices: Vec<String>,
     /// Events that it requires and nobody handles.
     missing: Vec<String>,
     quarantined: Option<Quarantined>,

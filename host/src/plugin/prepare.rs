@@ -194,6 +194,9 @@ impl Preparation {
         let manifest = read_manifest(&bytes, ABI_VERSION, &file)
             .map_err(|source| DeployError::Manifest { file: file.clone(), source })?;
         timings.note("manifest", started.elapsed());
+        for notice in &manifest.notices {
+            tracing::warn!(file = %file.display(), plugin = manifest.name, "{notice}");
+        }
         Ok(Examined { file, copy, manifest, timings, place })
     }
 

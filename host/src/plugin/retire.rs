@@ -27,6 +27,7 @@ use super::{
     host_side::HostSide,
     leftovers::{self, Remaining},
     load::{Closed, PluginLibrary},
+    manifest::NO_DELETE,
     ongoing::One,
     persistence::Persistence,
     policy::Policies,
@@ -375,7 +376,7 @@ impl Retirer {
         let mut closed = self.closed(library, &facts, retired).await;
         for retry in RETRIES {
             let Some(Closed::Mapped { cause, library }) = closed else { break };
-            self.pin(&facts, retired, cause);
+            self.pin(&facts, retired, why_mapped(&facts, cause));
             sleep(retry).await;
             self.threads_gone(&facts, retired).await;
             // Whatever kept it has run its code since.
@@ -394,7 +395,7 @@ impl Retirer {
             Some(Closed::Mapped { cause, .. }) => {
                 // Debuggers and backtraces need the file as long as it is mapped.
                 std::mem::forget(copy);
-                self.pin(&facts, retired, cause);
+                self.pin(&facts, retired, why_mapped(&facts, cause));
             }
             None => {
                 std::mem::forget(copy);
@@ -553,4 +554,8 @@ async fn on_own_thread<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
             }
         }
     }
+}
+/// Why a library is mapped after it was closed: what its file says of that is certain, and anything else a guess.
+fn why_mapped(facts: &Facts, guess: String) -> String {
+    if facts.manifest.linkage.no_delete { NO_DELETE.to_owned() } else { guess }
 }

@@ -12,7 +12,7 @@ use object::{Endian, Endianness};
 
 use super::{MAX_SECTION, ManifestError, SECTION};
 
-type Header = FileHeader64<Endianness>;
+pub(super) type Header = FileHeader64<Endianness>;
 type Segment = ProgramHeader64<Endianness>;
 
 /// Whether a file of `len` bytes that begins like this may be a shared library for this machine. The head must have all

@@ -9,6 +9,7 @@
 
 mod elf;
 mod error;
+mod linkage;
 mod own;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 pub use error::ManifestError;
+pub(crate) use linkage::{Linkage, NO_DELETE};
 
 /// The section of a shared library that holds the manifest.
 const SECTION: &str = ".ksi.manifest";
@@ -69,6 +71,13 @@ pub struct Manifest {
     /// Whether an instance of it may be made in a process of its own before the host makes one.
     #[serde(default = "yes")]
     pub trial: bool,
+    /// What somebody should know of how its library is linked, with the way out; mostly nothing. Not of the manifest itself:
+    /// read off the library around it.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// What that is told from.
+    #[serde(skip)]
+    pub(crate) linkage: Linkage,
 }
 
 /// The versions of a plugin's snapshots, in a [`Manifest`]. Both lists have the highest first, each version once, and
@@ -142,7 +151,7 @@ pub(crate) fn read_manifest(
         _ => {}
     }
 
-    let manifest: Manifest = serde_json::from_slice(json).map_err(ManifestError::BadJson)?;
+    let mut manifest: Manifest = serde_json::from_slice(json).map_err(ManifestError::BadJson)?;
     if !is_plugin_name(&manifest.name) {
         return Err(ManifestError::BadName { found: manifest.name });
     }
@@ -155,6 +164,8 @@ pub(crate) fn read_manifest(
     if manifest.panic != "unwind" {
         return Err(ManifestError::PanicStrategy { name: manifest.name, found: manifest.panic });
     }
+    manifest.linkage = Linkage::of(bytes);
+    manifest.notices = manifest.linkage.notices();
     Ok(manifest)
 }
 
