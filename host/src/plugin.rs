@@ -2,7 +2,7 @@
 //!
 //! In the order of the story: [`watch`] waits until a file has settled, [`private_copy`] copies it, [`manifest`] reads
 //! what it is from its bytes, [`probe`] lets a child process open it, and [`trial`] restore a copy of its state there
-//! ([`prepare`] puts these together, [`probed`] remembers what was found, [`aside`] has them give way to events); [`load`] opens it here ([`loader_says`] what to do if that fails), on a thread that stays ([`library_thread`]), and [`generation`] is what it becomes ([`activate`]);
+//! ([`prepare`] puts these together, [`probed`] remembers what was found, [`own_libraries`] brings what it needs beside it, [`aside`] has them give way to events); [`load`] opens it here ([`loader_says`] what to do if that fails), on a thread that stays ([`library_thread`]), and [`generation`] is what it becomes ([`activate`]);
 //! [`hand_over`] brings it the state of the live one ([`state`]); [`transaction`] runs the whole and swaps, as the folders
 //! ([`follow`]) or people ([`supervisor`], on [`own_thread`]) ask for it; [`retire`] lets the old generation go ([`letting_go`]),
 //! once nothing needs its library any more ([`leftovers`]), and [`stop`] all of them when the host ends.
@@ -38,6 +38,7 @@ pub(crate) mod load;
 mod loader_says;
 pub(crate) mod manifest;
 mod ongoing;
+mod own_libraries;
 pub(crate) mod own_thread;
 pub(crate) mod persistence;
 mod plugin_log;

@@ -33,6 +33,8 @@ mod limits;
 mod memory_limit;
 mod messages;
 mod monitor;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod own_libraries;
 mod persistence;
 mod plugin_crates;
 mod plugins;

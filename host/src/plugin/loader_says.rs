@@ -7,8 +7,9 @@
 const WAYS_OUT: &[(&str, &str)] = &[
     (
         "cannot open shared object file",
-        "install that library, or set LD_LIBRARY_PATH for the host to the folder where it is (`ldd` on the plugin file \
-         shows which others are missing)",
+        "install that library, put it into a folder `lib` beside the plugin and link the plugin with \
+         `-C link-arg=-Wl,-rpath,$ORIGIN/lib`, or set LD_LIBRARY_PATH for the host (`ldd` on the plugin file shows which \
+         others are missing)",
     ),
     (
         "cannot allocate memory in static TLS block",

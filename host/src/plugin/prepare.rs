@@ -22,6 +22,7 @@ use super::{
     generation::Timings,
     load::PluginLibrary,
     manifest::{Manifest, check_head, read_manifest},
+    own_libraries::OwnLibraries,
     persistence::PersistError,
     private_copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
     probe::{NoProber, Prober},
@@ -37,7 +38,8 @@ const FRESHEN: Duration = Duration::from_secs(3600);
 pub(crate) struct Preparation {
     dir: PrivateDir,
     prober: Result<Prober, NoProber>,
-    trust: Trust,
+    trust: Arc<Trust>,
+    own_libraries: Arc<OwnLibraries>,
     probed: Probed,
     /// Bounds how many files are copied or probed at a time.
     places: Arc<Semaphore>,
@@ -88,7 +90,8 @@ impl Preparation {
         Preparation {
             dir,
             prober,
-            trust,
+            trust: Arc::new(trust),
+            own_libraries: Arc::default(),
             probed: Probed::default(),
             places: Arc::new(Semaphore::new(cores * 2)),
             limit: limit as u64,
@@ -200,6 +203,30 @@ impl Preparation {
         Ok(Examined { file, copy, manifest, timings, place })
     }
 
+    /// Copies the libraries that it needs and that lie beside it.
+    async fn with_own_libraries(&self, mut examined: Examined) -> Result<Examined, DeployError> {
+        let (own, trust, limit) = (self.own_libraries.clone(), self.trust.clone(), self.limit);
+        let (file, copy) = (examined.file.clone(), examined.copy.path().to_owned());
+        let linkage = examined.manifest.linkage.clone();
+        let bring = move || {
+            own.bring(&file, &linkage, &copy, |path| {
+                let source = Source::open(path, limit)?;
+                let untrusted = |source| DeployError::Untrusted { file: path.to_owned(), source };
+                trust.check(path, source.opened()).map_err(untrusted)?;
+                Ok::<_, DeployError>(source)
+            })
+        };
+        let brought = aside::done("ksi-copy", bring).await;
+        let no_thread = |source| CopyError::NoThread { path: examined.file.clone(), source };
+        let notices = brought.map_err(no_thread)??;
+        for notice in &notices {
+            let plugin = &*examined.manifest.name;
+            tracing::warn!(file = %examined.file.display(), plugin, "{notice}");
+        }
+        examined.manifest.notices.extend(notices);
+        Ok(examined)
+    }
+
     /// Lets a child process open it and try an instance of it, or only open it, for the reason that there is none to be
     /// tried. What an earlier probe of the same bytes has found is taken, unless there is state to restore.
     pub(crate) async fn probe(
@@ -207,6 +234,10 @@ impl Preparation {
         examined: Examined,
         trial: Result<Trial, String>,
     ) -> Result<Candidate, DeployError> {
+        let examined = match OwnLibraries::may_have(&examined.manifest.linkage) {
+            true => self.with_own_libraries(examined).await?,
+            false => examined,
+        };
         let Examined { file, copy, manifest, mut timings, place: _place } = examined;
         let known = self.probed.get(copy.hash(), trial.as_ref().ok());
         let (description, tried) = match (known, &self.prober) {

@@ -29,7 +29,7 @@ const MOST: usize = 256;
 
 impl Linkage {
     /// Of the bytes of a shared library.
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         read(bytes).unwrap_or_default()
     }
 
@@ -70,8 +70,8 @@ fn read(bytes: &[u8]) -> Option<Linkage> {
             elf::DT_NEEDED if linkage.needed.len() < MOST => linkage.needed.extend(text(entry)),
             elf::DT_RUNPATH => run_path = text(entry),
             elf::DT_RPATH => r_path = text(entry),
-            elf::DT_FLAGS => static_tls = value & u64::from(elf::DF_STATIC_TLS.0) != 0,
-            elf::DT_FLAGS_1 => linkage.no_delete = value & u64::from(elf::DF_1_NODELETE.0) != 0,
+            elf::DT_FLAGS => static_tls = value & elf::DF_STATIC_TLS.0 != 0,
+            elf::DT_FLAGS_1 => linkage.no_delete = value & elf::DF_1_NODELETE.0 != 0,
             elf::DT_NULL => break,
             _ => {}
         }
