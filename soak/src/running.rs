@@ -61,7 +61,9 @@ impl Running {
             let written = drafts.write(&path, (role, 0), first[role.index()], Defect::None);
             written.map_err(|source| SoakError::File { path, source })?;
         }
-        let config = Config::from_toml(&toml(inside), dir.path())?;
+        let mut config = Config::from_toml(&toml(inside), dir.path())?;
+        // Where `mapped_libraries` looks for them.
+        config.private_dir = Some(std::env::temp_dir());
         let host = Host::builder().config(config);
         let host = probe.into_iter().fold(host, HostBuilder::probe_with).start().await?;
         let announced = Announced::follow(&host)?;

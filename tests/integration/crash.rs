@@ -279,7 +279,7 @@ fn a_suspect_is_tried_elsewhere_first_although_the_operator_wants_no_trial() {
 fn a_version_that_the_host_went_back_from_stays_quarantined_over_a_restart() {
     let host = TestHost::builder()
         .plugin("counter.so", &Library::counter(1))
-        .config("[recovery]\nafter_rollback = '1h'")
+        .config("[recovery]\ndir = 'recovery'\nafter_rollback = '1h'")
         .start();
     host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
     let answer = || {
@@ -288,7 +288,13 @@ fn a_version_that_the_host_went_back_from_stays_quarantined_over_a_restart() {
     };
     until("it is rolled back", answer, |rollbacks| *rollbacks == 1);
     until("and quarantined", || host.module("counter")["quarantined"].clone(), Value::is_object);
-    let host = host.stopped().start();
+    let good = host.dir().join("recovery/good");
+    let kept = || fs::read_dir(&good).map_or(0, Iterator::count);
+    until("and the good one is kept", kept, |kept| *kept == 1);
+    let setup = host.stopped();
+    // As if it had not been.
+    fs::remove_dir_all(&good).unwrap();
+    let host = setup.start();
     let module = host.module("counter.so");
     assert_eq!(module["state"], "quarantined", "{module}");
     assert!(module["retry_in_ms"].as_u64() > Some(3_000_000), "{module}");

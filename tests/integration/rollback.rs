@@ -309,3 +309,41 @@ fn no_version_is_kept_for_going_back_where_none_is_to_be() {
     let unknown = host.client().reply("module:rollback", json!({"module_name": "nobody"}));
     assert_eq!(unknown["data"]["code"], "no_such_module");
 }
+
+#[test]
+fn the_version_that_the_host_went_back_to_is_what_the_next_host_starts() {
+    let host = TestHost::builder()
+        .plugin("counter.so", &Library::counter(1))
+        .config("[recovery]\ndir = 'recovery'\nafter_rollback = '1h'\nlongest = '1h'")
+        .start();
+    increment_often(&host, 20);
+    host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
+    host.until_version("counter", "2.0.0");
+    until_rolled_back(&host);
+    let good = host.dir().join("recovery/good");
+    let kept = || std::fs::read_dir(&good).map_or(0, Iterator::count);
+    until("the good version is kept", kept, |kept| *kept == 1);
+    let before = increment(&mut host.client());
+
+    let host = host.stopped().start();
+    host.until_version("counter", "1.0.0");
+    assert_eq!(increment(&mut host.client()), before + 1, "with its state");
+    let list = host.ksi(&["list"]).ok();
+    assert!(list.contains("quarantined version 2.0.0"), "{list}");
+    let told = host.process.stderr();
+    assert!(told.contains("version 2.0.0, which is quarantined: version 1.0.0"), "{told}");
+
+    // What is kept is what was kept.
+    let file = std::fs::read_dir(&good).unwrap().next().unwrap().unwrap().path();
+    let setup = host.stopped();
+    std::fs::write(&file, &Library::counter(3).0).unwrap();
+    let host = setup.start();
+    assert_eq!(host.module("counter"), Value::Null);
+    let told = host.process.stderr();
+    assert!(told.contains("is not the file that was kept there"), "{told}");
+
+    host.drop_in("counter.so", &Library::counter(4));
+    host.until_version("counter", "4.0.0");
+    let _host = host.stopped().start();
+    until("nothing needs it any more", kept, |kept| *kept == 0);
+}

@@ -16,6 +16,12 @@ pub enum DeployError {
     /// The file could not be copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// An earlier version that was kept is not what it was.
+    #[error("{path} is not the file that was kept there: its bytes have another hash", path = .path.display())]
+    NotAsKept {
+        /// The file.
+        path: PathBuf,
+    },
     /// Somebody else could have written it.
     #[error("{file} is refused: {source}", file = .file.display())]
     Untrusted {

@@ -65,6 +65,7 @@ impl Supervisor {
             // What is on its way finds that out by itself, and lets go of what it has.
             () = self.stop.requested() => return,
         }
+        self.sweep_good();
         // The task ends with the watch, which belongs to the supervisor.
         let supervisor = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -155,7 +156,9 @@ impl Supervisor {
             Err(error) => Err(error),
         };
         // What went wrong is written down, logged and announced by then.
-        let _ = self.note(file, deployed);
+        if let Err(DeployError::Quarantined { .. }) = self.note(file, deployed) {
+            self.start_kept_good(file).await;
+        }
     }
 
     async fn file_settled(self: &Arc<Self>, file: &Path) {

@@ -114,13 +114,21 @@ impl Preparation {
         settled: bool,
     ) -> Result<Copied, DeployError> {
         let took = settled.then(|| since_last_change(file)).flatten();
-        let (preparation, path) = (self.clone(), file.to_owned());
-        let copy = move |label: &str| preparation.copied(&path, label);
-        let mut copied = self.copy_aside(file, copy).await?;
+        let mut copied = self.copy_for(file, file).await?;
         if let Some(took) = took {
             copied.timings.note("settle", took);
         }
         Ok(copied)
+    }
+
+    /// Copies a file that stands for another one.
+    pub(crate) async fn copy_for(
+        self: &Arc<Self>,
+        source: &Path,
+        file: &Path,
+    ) -> Result<Copied, DeployError> {
+        let (preparation, path) = (self.clone(), source.to_owned());
+        self.copy_aside(file, move |label: &str| preparation.copied(&path, label)).await
     }
 
     /// Copies the copy of an earlier version of a file, which need not be where it was any more.

@@ -40,8 +40,19 @@ pub(crate) struct Entry {
     pub(crate) version: String,
     pub(crate) reason: String,
     pub(crate) verdict: Judged,
+    /// The version that the host went back to, if its bytes are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) good: Option<Good>,
     /// Seconds since 1970.
     at: u64,
+}
+
+/// A version that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Good {
+    /// In hexadecimal.
+    pub(crate) hash: String,
+    pub(crate) version: String,
 }
 
 /// What is thought of them.
@@ -131,6 +142,26 @@ impl Quarantine {
         self.write(&entries);
     }
 
+    /// What the host went back to from these bytes is kept.
+    pub(crate) fn went_back_to(&self, hash: &str, good: Good) {
+        let mut entries = self.lock();
+        let Some(entry) = entries.iter_mut().find(|entry| entry.hash == hash) else { return };
+        entry.good = Some(good);
+        self.write(&entries);
+    }
+
+    /// The hashes of what is kept, the latest first.
+    pub(crate) fn goods(&self) -> Vec<String> {
+        let entries = self.lock();
+        let goods = entries.iter().rev().filter_map(|entry| entry.good.as_ref());
+        goods.map(|good| good.hash.clone()).collect()
+    }
+
+    /// Where it is remembered, if it is.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.path.as_deref()?.parent()
+    }
+
     /// Somebody asks for these bytes: whatever they did is forgotten.
     pub(crate) fn lift(&self, hash: &str) {
         self.keep(|entry| entry.hash != hash);
@@ -190,7 +221,7 @@ impl Entry {
         };
         let reason = shortened(&format!("{how} in {step}"));
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Entry { hash, file, plugin, version, reason, verdict, at }
+        Entry { hash, file, plugin, version, reason, verdict, good: None, at }
     }
 
     fn is_of(&self, file: &Path, hash: &str) -> bool {
@@ -199,8 +230,10 @@ impl Entry {
     }
 }
 
-/// One entry for the same bytes, the latest.
-fn put(entries: &mut Vec<Entry>, new: Entry) {
+/// One entry for the same bytes, the latest. What was good instead of them still is.
+fn put(entries: &mut Vec<Entry>, mut new: Entry) {
+    let before = entries.iter().find(|entry| entry.hash == new.hash);
+    new.good = new.good.or_else(|| before?.good.clone());
     entries.retain(|entry| entry.hash != new.hash);
     entries.push(new);
     let excess = entries.len().saturating_sub(REMEMBERED);
@@ -304,6 +337,28 @@ mod tests {
         again.forget_rollback(Path::new("/p/b.so"));
         let last = Quarantine::open(dir.path());
         assert_eq!((verdict(&last, "a"), verdict(&last, "b")), (None, None));
+    }
+
+    #[test]
+    fn what_the_host_went_back_to_is_remembered_also_when_it_dies_of_the_same_bytes_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = Quarantine::open(dir.path());
+        let good = Good { hash: "hash of 1".to_owned(), version: "1.0.0".to_owned() };
+        quarantine.went_back_to(&about("b").hash, good.clone());
+        assert_eq!(quarantine.goods(), [] as [String; 0], "of bytes that are not quarantined");
+        quarantine.rolled_back(about("b"), "it panics", 0, true);
+        quarantine.went_back_to(&about("b").hash, good.clone());
+        quarantine.judge(&left(&[("b", Some(6))]));
+        let again = Quarantine::open(dir.path());
+        let About { hash, file, .. } = about("b");
+        let entry = again.of(Path::new(&file), &hash).unwrap();
+        assert_eq!((entry.verdict, entry.good), (Judged::Died, Some(good)));
+        assert_eq!(
+            (again.goods(), again.folder()),
+            (vec!["hash of 1".to_owned()], Some(dir.path()))
+        );
+        again.lift(&hash);
+        assert_eq!(again.goods(), [] as [String; 0]);
     }
 
     #[test]

@@ -227,6 +227,7 @@ impl Supervisor {
             deployed => deployed?,
         };
         self.quarantine(&bad, reason, automatic);
+        self.keep_good(&bad).await;
         self.keep_now(name);
         Ok(deployed)
     }

@@ -54,6 +54,8 @@ pub(super) enum Prepared {
 pub(super) enum Origin {
     /// What a file holds now.
     File,
+    /// What was kept of the version before the one that the file holds, which is quarantined and stays so.
+    KeptGood,
     /// An earlier version that the host goes back to.
     Earlier(Return),
     /// The live version once more, with state that somebody has chosen.
@@ -251,9 +253,9 @@ impl Supervisor {
         }
         self.tell(&facts, predecessor.as_deref(), &origin, arrived.how, arrived.aside.as_ref());
         match (origin, predecessor) {
-            (Origin::File, Some(_)) => self.watch_over(&facts),
+            (Origin::File | Origin::KeptGood, Some(_)) => self.watch_over(&facts),
             (Origin::File, None) => self.forget_setback(&file),
-            (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
+            (Origin::KeptGood, None) | (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
         }
         self.wake_waiting();
         Ok(Deployed { aside: arrived.aside, ..deployed(&facts) })
@@ -382,7 +384,7 @@ impl Supervisor {
         }
         let missing = requirements::missing(&candidate.manifest, &self.router.table());
         // What was live before is not refused: without it there would be even less.
-        if !missing.is_empty() && matches!(origin, Origin::File) {
+        if !missing.is_empty() && matches!(origin, Origin::File | Origin::KeptGood) {
             return Err(DeployError::Missing { plugin: name.clone(), file: file(), missing });
         }
         Ok((registry.take_generation(name), registry.live_of(&candidate.file)))
@@ -428,7 +430,7 @@ impl Supervisor {
             Some(AsideOf { version, required: origin.keeps_aside() })
         };
         let back = match origin {
-            Origin::File => None,
+            Origin::File | Origin::KeptGood => None,
             Origin::Earlier(back) => Some(back),
             Origin::Chosen(chosen) => {
                 let (state, aside) = (Some(chosen.state.clone()), aside());
@@ -577,7 +579,7 @@ impl Supervisor {
         let retired = Retired::new(&old.facts);
         plugin.remember(retired.clone());
         match origin {
-            Origin::File => {
+            Origin::File | Origin::KeptGood => {
                 plugin.reloads += 1;
                 let same = plugin.facts.hash == old.facts.hash;
                 // A version that was not trusted yet is nothing to be compared with.
@@ -649,14 +651,16 @@ impl Supervisor {
                     json!({ "state": "restored", "which": chosen.which, "kept_aside": kept_aside });
                 ("module:reloaded", "restored from a kept snapshot", more)
             }
-            (Origin::File, Some(_)) => {
+            (Origin::File | Origin::KeptGood, Some(_)) => {
                 ("module:reloaded", "replaced by a new generation", json!({ "state": state }))
             }
-            (Origin::File, None) => ("module:loaded", "loaded", json!({ "state": state })),
+            (Origin::File | Origin::KeptGood, None) => {
+                ("module:loaded", "loaded", json!({ "state": state }))
+            }
         };
         let told = match origin {
             Origin::Earlier(_) => format!("went back to an earlier version: {reason}"),
-            Origin::File | Origin::Chosen(_) => reason.to_owned(),
+            Origin::File | Origin::KeptGood | Origin::Chosen(_) => reason.to_owned(),
         };
         tracing::info!(
             plugin = %facts.plugin, version = %facts.manifest.version, generation = facts.number,
@@ -692,7 +696,7 @@ impl Origin {
     /// The generation that must be live still.
     fn replaces(&self) -> Option<u64> {
         match self {
-            Origin::File => None,
+            Origin::File | Origin::KeptGood => None,
             Origin::Earlier(back) => Some(back.bad()),
             Origin::Chosen(chosen) => Some(chosen.instead_of),
         }
@@ -701,7 +705,7 @@ impl Origin {
     /// Whether state that is given up has to be on the disk first: somebody who asked can see to it that it can be.
     fn keeps_aside(&self) -> bool {
         match self {
-            Origin::File => false,
+            Origin::File | Origin::KeptGood => false,
             Origin::Earlier(back) => !back.automatic(),
             Origin::Chosen(_) => true,
         }

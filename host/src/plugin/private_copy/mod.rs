@@ -143,6 +143,19 @@ impl PrivateCopy {
         self.hash
     }
 
+    /// Writes its bytes to a file at `to`, whole or not at all, in place of one that is there.
+    ///
+    /// # Errors
+    /// They cannot be written there.
+    pub(crate) fn save(&self, to: &Path) -> std::io::Result<()> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let draft = tempfile::NamedTempFile::new_in(to.parent().unwrap_or(Path::new(".")))?;
+        let copied = content::copy(&held, draft.as_file(), held.metadata()?.len());
+        copied.map_err(|(content::Step::Read(error) | content::Step::Write(error))| error)?;
+        draft.as_file().sync_data()?;
+        draft.persist(to).map(drop).map_err(|error| error.error)
+    }
+
     /// Looks whether the file still lies at its path, for whoever is about to open it by that.
     ///
     /// # Errors
