@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::{
         fs::{PermissionsExt, chown},
+        net::UnixStream,
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -32,7 +33,7 @@ fn a_second_host_is_refused_and_clients_wait_while_the_first_one_still_loads_its
     let builder = builder.config(&format!("init_file = '{}'", gate.display()));
     let socket = builder.socket();
     let first = Running::start(&mut builder.command());
-    until("it has the socket", || socket.exists(), |there| *there);
+    until_listening(&socket);
     let mut early = Client::connect(&socket);
     early.send(&json!({"event": "chaos:echo", "data": 7}).to_string());
 
@@ -45,6 +46,13 @@ fn a_second_host_is_refused_and_clients_wait_while_the_first_one_still_loads_its
     fs::write(&gate, "").unwrap();
     assert!(first.line().starts_with("ready on "));
     assert_eq!(early.read()["data"], 7, "a request from before is answered by the plugin");
+}
+
+/// Waits until somebody listens on a socket: its file is there a moment before.
+#[track_caller]
+fn until_listening(socket: &Path) {
+    let connected = || UnixStream::connect(socket).is_ok();
+    until("somebody listens there", connected, |connected| *connected);
 }
 
 /// What lies in a folder.
@@ -273,7 +281,7 @@ fn a_control_socket_whose_file_was_removed_is_there_again_and_its_clients_go_on(
     early.subscribe(&["chaos:echo"]);
     for round in 1..=3 {
         fs::remove_file(host.socket()).unwrap();
-        until("it is there again", || host.socket().exists(), |there| *there);
+        until_listening(&host.socket());
         assert_eq!(host.client().emit("chaos:echo", json!(round)), round);
         assert_eq!(early.push_of("chaos:echo"), round, "who was connected still is");
     }
