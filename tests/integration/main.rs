@@ -55,6 +55,7 @@ mod standard_error;
 mod start_stop;
 mod state;
 mod stopping;
+mod stops;
 mod surroundings;
 mod threads;
 mod trial;
