@@ -15,10 +15,12 @@ use std::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, HostBuilder, Library, Ran, Running, TestHost, counters, until};
+use crate::kit::{Client, Ends, HostBuilder, Library, Ran, Running, TestHost, counters, until};
 
 /// Rows of hosts beside one another.
 const ROWS: usize = 4;
+/// What the plugin that asks others emits again and again.
+const BEAT: &str = "beat:now";
 /// Clients that count.
 const CLIENTS: usize = 3;
 
@@ -70,7 +72,9 @@ enum End {
     Unanswered,
 }
 
-fn request(client: &mut Client, event: &str, data: Value) -> End {
+/// `hurried` says that the host was told more than once, so that it waits for no call: any of them may fail then, and counts
+/// for nothing.
+fn request(client: &mut Client, event: &str, data: Value, hurried: &AtomicBool) -> End {
     let line = json!({"event": event, "data": data}).to_string() + "\n";
     if std::io::Write::write_all(&mut client.stream, line.as_bytes()).is_err() {
         return End::Unanswered;
@@ -79,9 +83,7 @@ fn request(client: &mut Client, event: &str, data: Value) -> End {
     let reply: Value = serde_json::from_str(&line).unwrap();
     let code = &reply["data"]["code"];
     match reply.get("failed").is_some() {
-        true if code == "stopping" => End::Refused,
-        // A second request to stop does not wait for calls.
-        true if code == "rejected" => End::Refused,
+        true if code == "stopping" || hurried.load(SeqCst) => End::Refused,
         _ => {
             assert!(reply.get("failed").is_none(), "{event}: {reply:#}");
             End::Answered(reply["data"].clone())
@@ -99,13 +101,13 @@ fn note(end: &End, met: &Met) {
 }
 
 /// Counts until the host is gone; how often that was acknowledged in all.
-fn count(setup: &HostBuilder, name: &str, before: u64, met: &Met) -> u64 {
+fn count(setup: &HostBuilder, name: &str, before: u64, hurried: &AtomicBool, met: &Met) -> u64 {
     let mut client = Client::connect(&setup.socket());
     let mut last = before;
     loop {
-        let millis = if last % 4 == 0 { 3 } else { 0 };
-        let end =
-            request(&mut client, "counter:increment", json!({"name": name, "millis": millis}));
+        let millis = if last.is_multiple_of(4) { 3 } else { 0 };
+        let one = json!({"name": name, "millis": millis});
+        let end = request(&mut client, "counter:increment", one, hurried);
         note(&end, met);
         match end {
             End::Answered(answer) => {
@@ -117,15 +119,17 @@ fn count(setup: &HostBuilder, name: &str, before: u64, met: &Met) -> u64 {
     }
 }
 
-/// Has one plugin ask the other until the host is gone.
-fn ask(setup: &HostBuilder, met: &Met) {
+/// Has one plugin ask the other, a moment after it was asked itself, until the host is gone.
+fn ask(setup: &HostBuilder, hurried: &AtomicBool, met: &Met) {
     let mut client = Client::connect(&setup.socket());
     for number in 0.. {
-        let relay = json!({"event": "chaos:echo", "data": number});
-        let end = request(&mut client, "counter:relay", relay);
+        let event = if number % 2 == 0 { "chaos:echo" } else { "counter:values" };
+        let relay = json!({"after": BEAT, "event": event, "data": number});
+        let end = request(&mut client, "inquire:relay", relay, hurried);
         note(&end, met);
         match end {
-            End::Answered(answer) => assert_eq!(answer, number, "the other plugin answers"),
+            End::Answered(answer) if number % 2 == 0 => assert_eq!(answer, number),
+            End::Answered(answer) => assert!(answer["counters"].is_object(), "{answer:#}"),
             End::Refused | End::Unanswered => return,
         }
     }
@@ -134,10 +138,13 @@ fn ask(setup: &HostBuilder, met: &Met) {
 /// One host after the other on the same folders, each stopped at a random moment.
 fn row(seed: u64, stops: usize, met: &Met) {
     let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (seed + 1).wrapping_mul(0xD134_2543_DE82_EF95));
-    // Either may be started first.
-    let (counter, chaos) = if seed % 2 == 0 { ("a.so", "b.so") } else { ("b.so", "a.so") };
-    let setup =
-        TestHost::builder().plugin(counter, &Library::counter(1)).plugin(chaos, &Library::chaos());
+    // Whoever asks is started first, and would be the last one to go, or the other way round.
+    let (asker, counter) = if seed.is_multiple_of(2) { ("a.so", "b.so") } else { ("b.so", "a.so") };
+    let setup = TestHost::builder()
+        .plugin(asker, &Library::counter(1).called("inquire").stateless())
+        .plugin(counter, &Library::counter(1))
+        .plugin("c.so", &Library::chaos())
+        .config(&format!("[plugin.inquire]\nbackground = '{BEAT}'"));
     let mut acknowledged: BTreeMap<String, u64> = BTreeMap::new();
     for stop in 0..stops {
         let host = Running::start(&mut setup.command());
@@ -184,22 +191,23 @@ fn stopped_under_load(
     assert!(host.line().starts_with("ready on "));
     let mut client = Client::connect(&setup.socket());
     assert_eq!(counters(&mut client), *acknowledged, "each acknowledged call is kept");
-    let gone = AtomicBool::new(false);
+    let (gone, hurried) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
+        let (gone, hurried) = (&gone, &hurried);
         let load: Vec<_> = (0..CLIENTS)
             .map(|number| {
                 let name = format!("client {number}");
                 let before = acknowledged.get(&name).copied().unwrap_or_default();
                 scope.spawn(move || {
-                    let last = count(setup, &name, before, met);
+                    let last = count(setup, &name, before, hurried, met);
                     (name, last)
                 })
             })
             .collect();
-        scope.spawn(|| ask(setup, met));
+        scope.spawn(|| ask(setup, hurried, met));
         let first = random.below(8);
         let wait = random.up_to(Duration::from_millis(60));
-        let gone = &gone;
+        let ends = Ends(gone);
         let replacing = scope.spawn(move || {
             for version in first.. {
                 thread::sleep(wait);
@@ -216,16 +224,19 @@ fn stopped_under_load(
         thread::sleep(random.up_to(Duration::from_millis(400)));
         match random.one_in(4) {
             // The answer may be lost with the host.
-            true => drop(request(&mut client, "system:shutdown_request", json!({}))),
+            true => {
+                drop(request(&mut client, "system:shutdown_request", json!({}), hurried));
+            }
             false => host.signal(Signal::TERM),
         }
         if random.one_in(4) {
             thread::sleep(random.up_to(Duration::from_millis(10)));
+            hurried.store(true, SeqCst);
             let _ = host.try_signal(Signal::TERM);
             met.again.fetch_add(1, SeqCst);
         }
         until("it ends", || host.has_ended(), |ended| *ended);
-        gone.store(true, SeqCst);
+        drop(ends);
         acknowledged.extend(load.into_iter().map(|client| client.join().unwrap()));
         replacing.join().unwrap();
     });

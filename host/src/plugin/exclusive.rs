@@ -138,7 +138,12 @@ impl Supervisor {
         let released = async {
             let bad = matches!(source, Source::Live(Wanted::Instead { .. }));
             let required = matches!(&source, Source::Live(wanted) if wanted.requires_aside());
-            let quiet = held.quiet(giver, bad).await;
+            let quiet = tokio::select! {
+                biased;
+                quiet = held.quiet(giver, bad) => quiet,
+                // Nobody is to be cancelled for what does not happen any more.
+                () = self.stop.requested() => return Err(DeployError::Stopping),
+            };
             quiet.map_err(|error| refused(not_aside(required, error)))?;
             let snapshots = self.snapshots(giver, source, &mut held).await;
             let mut snapshots = snapshots.map_err(refused)?;

@@ -273,14 +273,11 @@ impl Supervisor {
         // A host that stops swaps nothing any more, so nobody needs what is not there yet.
         let stopped = self.stop.requested();
         let (generation, live) = self.initialized(number, candidate, limit, stopped).await?;
-        let arrived = match &source {
-            Source::Live(_) => self.state_arrives(&generation.facts, &live, giver, source).await,
-            // What it reads stays on the disk.
-            Source::Nowhere | Source::Kept(_) | Source::Orphaned(_) => tokio::select! {
-                biased;
-                arrived = self.state_arrives(&generation.facts, &live, giver, source) => arrived,
-                () = self.stop.requested() => Err(DeployError::Stopping),
-            },
+        // Events that are held for it go on to the generation that stays; what it reads from the disk stays there.
+        let arrived = tokio::select! {
+            biased;
+            arrived = self.state_arrives(&generation.facts, &live, giver, source) => arrived,
+            () = self.stop.requested() => Err(DeployError::Stopping),
         };
         self.ready(generation, live, arrived)
     }
