@@ -187,7 +187,7 @@ impl Plugin {
         Some(format!("{version}{reason}; {attempts}, {next}"))
     }
 
-    /// `not since 5m ago: the disk is full; 3 attempts failed`
+    /// `not kept since 5m ago: the disk is full; 3 attempts failed`
     pub(crate) fn not_kept(&self, now: SystemTime) -> Option<String> {
         let NotKept { reason, since, times } = self.state_not_kept.as_ref()?;
         let since = ago(*since, now).map(|ago| format!(" since {ago}")).unwrap_or_default();
@@ -320,13 +320,16 @@ impl Counts {
     }
 }
 
-/// `12s ago`, of seconds since 1970.
+/// `12s ago` or `just now`, of seconds since 1970.
 pub(crate) fn ago(at: f64, now: SystemTime) -> Option<String> {
     let since = Duration::try_from_secs_f64(at).ok()?;
     let at = SystemTime::UNIX_EPOCH.checked_add(since)?;
     // A clock that was set back makes it the future.
     let age = now.duration_since(at).unwrap_or_default();
-    Some(format!("{} ago", seconds(age.as_secs())))
+    Some(match age.as_secs() {
+        0 => "just now".to_owned(),
+        age => format!("{} ago", seconds(age)),
+    })
 }
 
 fn several(count: u64, what: &str) -> String {
@@ -414,8 +417,8 @@ mod tests {
             persisted.shown(now)
         };
         assert_eq!(told(812, 939.5), "version 2, 812 B, written 1m ago");
-        assert_eq!(told(4_200, 999.9), "version 2, 4.1 KiB, written 0s ago");
-        assert_eq!(told(3 << 20, 2_000.0), "version 2, 3.0 MiB, written 0s ago");
+        assert_eq!(told(4_200, 999.9), "version 2, 4.1 KiB, written just now");
+        assert_eq!(told(3 << 20, 2_000.0), "version 2, 3.0 MiB, written just now");
         assert_eq!(told(1 << 30, -1.0), "version 2, 1.0 GiB");
     }
 

@@ -27,7 +27,7 @@ pub(crate) struct Cost {
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = humantime::format_duration(Duration::from_secs(self.seconds));
+        let since = humantime::format_duration(Duration::from_secs(self.seconds.max(1)));
         let calls = match self.calls {
             1 => "1 call that was".to_owned(),
             calls => format!("{calls} calls that were"),

@@ -4,7 +4,10 @@
 //! for it gets the newest snapshot on the disk that the earlier version restores, or a start without state. What was set
 //! aside by hand is not taken: somebody has given it up.
 
-use std::{fmt, time::SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use super::super::{
     kept_state::{Listed, Place},
@@ -55,11 +58,14 @@ impl fmt::Display for Instead {
             Whence::Swap | Whence::NotNeeded => Ok(()),
             Whence::Kept { place, written } => {
                 let age = SystemTime::now().duration_since(*written).unwrap_or_default();
-                let age = humantime::format_duration(std::time::Duration::from_secs(age.as_secs()));
+                let age = match age.as_secs() {
+                    0 => "just now".to_owned(),
+                    age => format!("{} ago", humantime::format_duration(Duration::from_secs(age))),
+                };
                 write!(
                     f,
                     "; its state as of its replacement is not kept any more, and it starts from the snapshot {place}, \
-                     written {age} ago"
+                     written {age}"
                 )
             }
             Whence::Nowhere => {
