@@ -232,9 +232,16 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         "host/src/crash/handler.rs",
         // It crashes on purpose.
         "tests/fixtures/chaos/src/crash.rs",
+        // It races on purpose.
+        "tests/fixtures/race",
         "host/src/plugin/signals",
     ];
-    let fixtures = ["tests/fixtures/chaos", "tests/fixtures/counter", "tests/fixtures/lanes"];
+    let fixtures = [
+        "tests/fixtures/chaos",
+        "tests/fixtures/counter",
+        "tests/fixtures/lanes",
+        "tests/fixtures/race",
+    ];
     for file in ["host", "plugin-api", "plugins", "examples", "soak", "bench"]
         .iter()
         .chain(&fixtures)
