@@ -38,6 +38,7 @@ mod own_libraries;
 mod persistence;
 mod plugin_crates;
 mod plugins;
+mod process_1;
 mod quarantine;
 mod readable_state;
 mod recovery;

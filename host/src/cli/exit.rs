@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     /// The same, for what a command that owns a host has failed with.
     #[error("{0}")]
     Logged(Box<Failure>),
+    /// A child that had the command to itself has ended so, and has told why.
+    #[error("")]
+    Exited(u8),
     /// Whoever read our output has read enough.
     #[error("")]
     OutputClosed,
@@ -62,6 +65,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Logged(failure) => return failure.code(),
             Self::OutputClosed => 0,
+            Self::Exited(code) => *code,
             Self::Usage(_)
             | Self::Config(_)
             | Self::SocketPath(SocketPathError::TooLong { .. }) => 2,
@@ -72,7 +76,7 @@ impl Failure {
 
     /// Nothing is left to say about it.
     pub(crate) fn is_told(&self) -> bool {
-        matches!(self, Self::Told | Self::Logged(_) | Self::OutputClosed)
+        matches!(self, Self::Told | Self::Logged(_) | Self::Exited(_) | Self::OutputClosed)
     }
 
     /// To be used with `map_err` on a step of the host.

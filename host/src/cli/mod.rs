@@ -16,6 +16,7 @@ mod args;
 // Commands that own a host.
 mod dev;
 mod logging;
+mod reaper;
 mod run;
 mod service;
 mod signals;
@@ -60,6 +61,9 @@ pub(crate) fn run() -> ExitCode {
 fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
+            if let Some(code) = reaper::run_in_child() {
+                return if code == 0 { Ok(()) } else { Err(Failure::Exited(code)) };
+            }
             let given = service::given_socket()?;
             logging::during(|| run::run(common, args, given))
         }
