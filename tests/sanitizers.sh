@@ -5,7 +5,6 @@
 #   tests/sanitizers.sh address all        every integration test
 #   tests/sanitizers.sh address unloading::  the integration tests of these names
 #   RELOADS=3000 tests/sanitizers.sh address soak
-#   tests/sanitizers.sh thread             whether a race is found, the same tests, and a short soak
 #   tests/sanitizers.sh thread soak        whether a race is found, and a short soak
 #   tests/sanitizers.sh thread race        whether a race is found, and nothing else
 #
@@ -101,6 +100,7 @@ soak() {
 # sanitizer needs many times as much, and what replaces a plugin a thousand times.
 short() {
     cargo test -p ksi-tests --test integration -- threads:: unloading:: values:: \
+        leftovers:: signals:: exclusive:: kept:: rollback:: \
         --skip two_hundred_replacements --skip more_replacements_than_the_system_has_keys \
         --skip cannot_be_unmapped_is_in_the_end_replaced_no_more
 }
