@@ -111,6 +111,20 @@ fn survives(host: &TestHost, plugin: &str, event: &str, data: &Value, replacemen
 
 /// For a minute of it: `KSI_FIELD_SECONDS=60 cargo test -p ksi-tests --test integration started_for_each -- --nocapture`
 #[test]
+fn a_backtrace_that_keeps_the_bytes_of_the_file_mapped_does_not_count_as_its_library() {
+    let host = host();
+    let printed = host.client().emit("leave:backtrace", json!({}));
+    assert!(printed.as_u64().is_some_and(|length| length > 0), "{printed}");
+    reload(&host, "leftovers", 1);
+    host.until_unmapped("leftovers");
+    let maps = host.maps();
+    let of_the_first: Vec<_> =
+        maps.lines().filter(|line| line.contains("leftovers-1.so")).collect();
+    assert!(!of_the_first.is_empty(), "std keeps no file mapped any more: this test shows nothing");
+    assert!(of_the_first.iter().all(|line| line.contains(" r--p ")), "{of_the_first:#?}");
+}
+
+#[test]
 fn threads_that_are_started_for_each_event_and_not_waited_for_survive_replacement() {
     let host = host();
     survives(&host, "leftovers", "leave:thread", &json!({}), 300);

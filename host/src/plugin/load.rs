@@ -250,7 +250,8 @@ fn still_mapped(path: &Path) -> Option<String> {
     };
     match std::fs::read("/proc/self/maps") {
         Ok(maps) => {
-            let is_there = String::from_utf8_lossy(&maps).lines().any(|line| line.contains(name));
+            let maps = String::from_utf8_lossy(&maps);
+            let is_there = proc_fs::code(&maps).any(|line| line.contains(name));
             is_there.then(|| KEPT.to_owned())
         }
         Err(_) if !proc_fs::is_there() => {

@@ -13,9 +13,9 @@ const WAYS_OUT: &[(&str, &str)] = &[
     ),
     (
         "cannot allocate memory in static TLS block",
-        "it takes its thread-locals from a place of which a process has little, and which earlier generations have used \
-         up: build it without (mimalloc: feature `local_dynamic_tls`; tikv-jemallocator: feature \
-         `disable_initial_exec_tls`; C code: without `-ftls-model=initial-exec`), and restart the host",
+        "it takes its thread-locals from a place of which a process has little: it needs more than there is, or others, \
+         earlier generations too, have used it up. Build it without that (mimalloc: feature `local_dynamic_tls`; \
+         tikv-jemallocator: feature `disable_initial_exec_tls`; C code: without `-ftls-model=initial-exec`)",
     ),
     (
         "undefined symbol",

@@ -14,7 +14,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{manifest::Linkage, private_copy::CopyError, private_copy::Source};
+use super::{manifest::Linkage, private_copy::CopyError, private_copy::Source, proc_fs};
 
 /// More than any plugin has.
 const MOST: usize = 64;
@@ -126,7 +126,7 @@ fn below_origin(folder: &str) -> Option<PathBuf> {
 /// Whether a file that was at this place before is mapped.
 fn another_is_mapped(maps: &str, at: &Path) -> bool {
     let (Some(path), Ok(now)) = (at.to_str(), fs::metadata(at)) else { return false };
-    maps.lines().any(|line| {
+    proc_fs::code(maps).any(|line| {
         let line = line.strip_suffix(" (deleted)").unwrap_or(line);
         // Address, rights, offset, device, inode, path.
         let inode = line.split_whitespace().nth(4).and_then(|inode| inode.parse::<u64>().ok());

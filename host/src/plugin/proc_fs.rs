@@ -11,3 +11,10 @@ pub(super) fn is_there() -> bool {
     // Elsewhere than on Linux nobody asks it for anything.
     !cfg!(target_os = "linux") || Path::new("/proc/self/stat").exists()
 }
+
+/// The lines of `/proc/self/maps` that are of code. A file whose bytes alone are mapped is no library: whoever prints a
+/// backtrace maps the files of all that it goes through, to read names and lines, and keeps them.
+pub(super) fn code(maps: &str) -> impl Iterator<Item = &str> {
+    // Address, rights, offset, device, inode, path.
+    maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.contains('x')))
+}

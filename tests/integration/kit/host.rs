@@ -238,6 +238,11 @@ impl TestHost {
         Resources::of(self.process.id(), &self.setup.temporary())
     }
 
+    /// What is mapped in its process.
+    pub(crate) fn maps(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/maps", self.process.id())).unwrap()
+    }
+
     /// Asks it to stop, and waits for the end of its process.
     #[track_caller]
     pub(crate) fn stop(mut self) -> Ran {
