@@ -597,7 +597,8 @@ impl Host {
 
     /// Tells everybody by `system:shutdown`, lets what is inside end, with all plugins there to answer each other, and then
     /// lets every plugin go, the last started first. Takes at most the drain and the shutdown timeout of the configuration
-    /// together, and a little; less if it is asked [once more](Self::request_stop) to stop.
+    /// together, and some ten seconds for state that is still being written; less if it is asked
+    /// [once more](Self::request_stop) to stop.
     pub async fn shutdown(&self) {
         if self.0.shut_down.swap(true, Ordering::AcqRel) {
             return;
@@ -609,7 +610,7 @@ impl Host {
         let until = Instant::now() + timeouts.drain;
         let told = tokio::select! {
             biased;
-            told = tokio::time::timeout(timeouts.shutdown, self.announce("system:shutdown")) => told.is_ok(),
+            told = tokio::time::timeout_at(until.into(), self.announce("system:shutdown")) => told.is_ok(),
             () = stop.reached(StopStage::Unloading) => false,
         };
         if !told {

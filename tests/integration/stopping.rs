@@ -102,6 +102,28 @@ fn a_second_request_waits_for_no_shutdown_any_more_and_keeps_the_state_of_all_pl
 }
 
 #[test]
+fn the_state_of_a_plugin_that_was_just_being_unloaded_is_kept_however_often_one_asks() {
+    for signals in [2, 3] {
+        let mut host = asker_and_asked().start();
+        let (mut caller, mut other) = (host.client(), host.client());
+        other.emit("counter:increment", json!({"name": "kept"}));
+        let asked = ask_later(&host, &mut caller);
+        other.begin("module:unload", json!({"module_name": "counter"}));
+        until("it is unloaded", || host.module("counter"), |module| module["state"] != "live");
+        host.process.signal(Signal::TERM);
+        until_stage(&mut other, "draining");
+        // Not the same again, of which two may become one.
+        for signal in [Signal::INT, Signal::QUIT].into_iter().take(signals - 1) {
+            host.process.signal(signal);
+        }
+        assert_eq!(caller.end(&asked)["data"]["code"], "rejected");
+        assert_eq!(host.process.ended().code, Some(0));
+        let host = host.has_stopped().start();
+        assert_eq!(counters(&mut host.client())["kept"], 1, "after {signals} signals");
+    }
+}
+
+#[test]
 fn a_signal_when_there_is_nothing_left_to_hurry_ends_the_host_at_once() {
     let mut host = TestHost::builder()
         .plugin("a.so", &Library::counter(1).does("snapshot=hang"))
@@ -129,7 +151,8 @@ fn every_signal_that_tells_a_program_to_end_has_the_host_stop_in_order() {
 
 #[test]
 fn sighup_has_a_host_without_a_configuration_file_stop_in_order() {
-    let setup = TestHost::builder().plugin("a.so", &Library::counter(1));
+    let setup =
+        TestHost::builder().plugin("a.so", &Library::counter(1)).plugin("b.so", &Library::chaos());
     let mut command = ksi_command(&["run", "--plugins"]);
     command.arg(setup.plugins()).arg("--socket").arg(setup.socket());
     command.env("TMPDIR", setup.temporary()).current_dir(setup.dir());
@@ -139,6 +162,17 @@ fn sighup_has_a_host_without_a_configuration_file_stop_in_order() {
     host.process.signal(Signal::HUP);
     let host = host.has_stopped().start_by(&mut command);
     assert_eq!(counters(&mut host.client())["kept"], 1);
+
+    // A shell passes on what the system sends as well, when a terminal is closed: that is one request.
+    let (mut caller, mut other) = (host.client(), host.client());
+    let asked = ask_later(&host, &mut caller);
+    host.process.signal(Signal::HUP);
+    until_stage(&mut other, "draining");
+    host.process.signal(Signal::HUP);
+    host.process.signal(Signal::USR1);
+    until("both have come", || host.process.stderr(), |log| log.contains("SIGUSR1 came"));
+    other.begin("system:help", json!({"event": "system:help"}));
+    assert_eq!(caller.end(&asked)["data"], "answered");
 }
 
 #[test]

@@ -25,12 +25,13 @@ use tokio::sync::Notify;
 use super::exit::SIGNALLED_TOO_OFTEN;
 
 /// Each asks the host to stop, or to go on to its next stage.
-const STOP: &[c_int] = &[SIGINT, SIGTERM, SIGQUIT, SIGHUP];
-/// Time or power runs out. Asks the host to stop, and nothing more: the system sends them again and again.
+const STOP: &[c_int] = &[SIGINT, SIGTERM, SIGQUIT];
+/// A terminal is gone, or time or power runs out. Asks the host to stop, and nothing more: a shell passes on what the system
+/// sends as well, and some the system sends again and again.
 #[cfg(target_os = "linux")]
-const RUNNING_OUT: &[c_int] = &[SIGXCPU, libc::SIGPWR];
+const STOP_ONCE: &[c_int] = &[SIGHUP, SIGXCPU, libc::SIGPWR];
 #[cfg(not(target_os = "linux"))]
-const RUNNING_OUT: &[c_int] = &[SIGXCPU];
+const STOP_ONCE: &[c_int] = &[SIGHUP, SIGXCPU];
 /// Mean nothing. SIGXFSZ has the write fail that was too much, which is told where it happens.
 const NOTHING: &[c_int] = &[SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGXFSZ];
 /// Those that shells have programs ignore.
@@ -40,7 +41,7 @@ const LEFT_IGNORED: &[c_int] = &[SIGHUP, SIGINT, SIGQUIT];
 /// reads the configuration again, SIGHUP wakes him instead.
 pub(crate) fn listen(stop: StopHandle, reload: Option<Arc<Notify>>) -> io::Result<()> {
     let ignored = ignored();
-    let heard = STOP.iter().chain(RUNNING_OUT).chain(NOTHING).copied();
+    let heard = STOP.iter().chain(STOP_ONCE).chain(NOTHING).copied();
     let heard = heard
         .filter(|signal| !(LEFT_IGNORED.contains(signal) && ignored & (1 << (signal - 1)) != 0));
     let mut signals = Signals::new(heard)?;
@@ -52,7 +53,7 @@ pub(crate) fn listen(stop: StopHandle, reload: Option<Arc<Notify>>) -> io::Resul
                 reload.notify_one();
             } else if STOP.contains(&signal) {
                 ask(&stop, signal);
-            } else if RUNNING_OUT.contains(&signal) {
+            } else if STOP_ONCE.contains(&signal) {
                 if stop.stage() == StopStage::Running {
                     ask(&stop, signal);
                 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{
     activate::Leftover,
     deploy_error::DeployError,
-    generation::{FirstCalls, Generation, LiveInstance},
+    generation::{Facts, FirstCalls, Generation, LiveInstance},
     ongoing::{One, Ongoing},
     prepare::Candidate,
     retire::{Legacy, Retired, RetiredState},
@@ -26,6 +26,8 @@ pub(super) struct Leaving {
     pub(super) drains: Ongoing,
     /// Of each plugin, those whose state is being kept for the next start.
     legacies: OfPlugins,
+    /// Whose they are; some of them may be kept by now.
+    of_legacies: Mutex<Vec<Arc<Facts>>>,
     /// Of each plugin, those whose instance is not gone.
     instances: OfPlugins,
 }
@@ -63,13 +65,24 @@ impl Leaving {
             retirements: Ongoing::new(),
             drains: Ongoing::new(),
             legacies: OfPlugins::default(),
+            of_legacies: Mutex::default(),
             instances: OfPlugins::default(),
         }
     }
 
-    /// Whether no earlier generation of a plugin has state that is still to be kept.
-    pub(super) fn legacies_are_kept(&self, plugin: &str) -> bool {
-        self.legacies.is_none(plugin)
+    /// The state of a generation is being kept, until the result is dropped.
+    fn begin_legacy(&self, facts: &Arc<Facts>) -> One {
+        let mut of_legacies = self.of_legacies.lock().unwrap_or_else(PoisonError::into_inner);
+        of_legacies.retain(|facts| !self.legacies.is_none(&facts.plugin));
+        of_legacies.push(facts.clone());
+        self.legacies.begin(&facts.plugin)
+    }
+
+    /// The generations whose state is still to be kept.
+    pub(super) fn pending_legacies(&self) -> Vec<Arc<Facts>> {
+        let of_legacies = self.of_legacies.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = of_legacies.iter().filter(|facts| !self.legacies.is_none(&facts.plugin));
+        pending.cloned().collect()
     }
 
     /// Waits until the state of every earlier generation of a plugin is kept.
@@ -115,8 +128,7 @@ impl Supervisor {
             quiet,
             drain: Some(self.leaving.drains.begin()),
             instance: self.leaving.begin_instance(&generation.facts.plugin),
-            legacy: (legacy == Legacy::Kept)
-                .then(|| self.leaving.legacies.begin(&generation.facts.plugin)),
+            legacy: (legacy == Legacy::Kept).then(|| self.leaving.begin_legacy(&generation.facts)),
             retirement: self.leaving.retirements.begin(),
         };
         let supervisor = self.clone();

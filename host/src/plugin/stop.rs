@@ -3,6 +3,7 @@
 //! When this begins, what was inside has ended, or is not waited for any more: see [`stopping`](crate::stopping).
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +12,6 @@ use serde_json::json;
 use tokio::time::{error::Elapsed, timeout, timeout_at};
 
 use super::{
-    generation::Facts,
     retire::{Legacy, Retired},
     supervisor::Supervisor,
 };
@@ -44,13 +44,12 @@ impl Supervisor {
             self.retirer.end_all(Instant::now());
             std::future::pending().await
         };
-        let late = tokio::select! {
+        tokio::select! {
             biased;
-            () = hurried => Vec::new(),
-            late = self.let_all_go(deadline) => late,
-        };
-        let in_a_hurry = self.stop.stage() == StopStage::Leaving;
-        self.last_states(&late, if in_a_hurry { STATES_IN_A_HURRY } else { LAST_STATES }).await;
+            () = hurried => {}
+            () = self.let_all_go(deadline) => {}
+        }
+        self.last_states(deadline).await;
         let left = async {
             if timeout_at(deadline, self.leaving.drains.none()).await.is_err() {
                 tracing::warn!("not every call on a replaced generation ended in time");
@@ -71,8 +70,8 @@ impl Supervisor {
     }
 
     /// One after the other, because a plugin may need those that were started before it; all that are left at once, when
-    /// somebody asks to leave. Gives those that are not gone in time.
-    async fn let_all_go(self: &Arc<Self>, deadline: tokio::time::Instant) -> Vec<Arc<Facts>> {
+    /// somebody asks to leave.
+    async fn let_all_go(self: &Arc<Self>, deadline: tokio::time::Instant) {
         // What is on its way finds out that it may not become live any more. It gets half of the time: the rest is for
         // those that are live.
         let half = deadline.saturating_duration_since(tokio::time::Instant::now()) / 2;
@@ -80,20 +79,19 @@ impl Supervisor {
             tracing::warn!("a plugin that is just being loaded does not get done");
         }
         let names = self.registry().last_started_first();
-        let mut late = Vec::new();
         for name in names {
             // Without its turn, which a generation that never gets started has for ever. Nothing is swapped any more.
             self.keep_of_released(&name, deadline).await;
             let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
             let facts = generation.facts.clone();
             let quiet = self.let_go(generation, retired, Legacy::Kept);
-            if !self.unless_leaving(timeout_at(deadline, quiet)).await {
+            if !self.unless_leaving(timeout_at(deadline, quiet)).await
+                && self.stop.stage() < StopStage::Leaving
+            {
                 tracing::warn!(plugin = %name, "it did not shut down in time");
-                late.push(facts.clone());
             }
             self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
         }
-        late
     }
 
     /// Whether something is done in its time, and before somebody asks to leave.
@@ -136,18 +134,28 @@ impl Supervisor {
         self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
     }
 
-    /// Gives the state of those that were not gone in time a little longer, side by side: the time may have been over
-    /// before their turn came. What is not kept then is told.
-    async fn last_states(&self, late: &[Arc<Facts>], limit: Duration) {
+    /// Gives the state of those that are not gone a little longer, side by side: the time may have been over before their
+    /// turn came, and who was unloaded before had none. What is not kept then is told.
+    async fn last_states(&self, deadline: tokio::time::Instant) {
         let Some(persistence) = &self.persistence else { return };
         let kept = async {
-            for facts in late {
+            for facts in self.leaving.pending_legacies() {
                 self.leaving.legacy_is_kept(&facts.plugin).await;
             }
         };
-        if timeout(limit, kept).await.is_err() {
-            let lost = late.iter().filter(|facts| !self.leaving.legacies_are_kept(&facts.plugin));
-            lost.for_each(|facts| persistence.gave_up(facts));
+        let mut kept = pin!(kept);
+        let patience = deadline.max(tokio::time::Instant::now() + LAST_STATES);
+        let are_kept = tokio::select! {
+            biased;
+            kept = timeout_at(patience, &mut kept) => kept.is_ok(),
+            () = self.stop.reached(StopStage::Leaving) => {
+                // Those that were unloaded before have calls that were still waited for.
+                self.retirer.end_all(Instant::now());
+                timeout(STATES_IN_A_HURRY, kept).await.is_ok()
+            }
+        };
+        if !are_kept {
+            self.leaving.pending_legacies().iter().for_each(|facts| persistence.gave_up(facts));
         }
     }
 }

@@ -13,6 +13,7 @@
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::mem::Discriminant;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
@@ -132,8 +133,8 @@ pub(super) struct Claim {
     pub(super) file: Option<(u64, u64)>,
     /// Whether others could put something into the socket's folder when it was taken.
     pub(super) open_to_others: bool,
-    /// Why it is not made again, if that was told.
-    pub(super) told: Option<String>,
+    /// Why it is not made again, if that was told: the kind, and the text.
+    pub(super) told: Option<(Discriminant<SocketError>, String)>,
     /// Last, so that the lock outlives the removal of the file. Whoever gives a socket sees to it that one host has it.
     pub(super) lock: Option<File>,
 }
@@ -142,7 +143,7 @@ impl Claim {
     /// Must run inside a tokio runtime, as every tokio socket must.
     pub(super) fn take(path: &Path) -> Result<(Claim, UnixListener), SocketError> {
         make_folder(path)?;
-        let lock = lock_beside(path)?;
+        let lock = lock_beside(path, true)?;
         remove_stale(path)?;
         let open = |source: io::Error| match source.kind() {
             ErrorKind::AddrInUse => SocketError::InUse { path: path.to_owned(), holder: None },
@@ -219,7 +220,8 @@ pub(super) fn lock_path(path: &Path) -> PathBuf {
     LockHolder::file_beside(path)
 }
 
-pub(super) fn lock_beside(path: &Path) -> Result<File, SocketError> {
+/// Takes the lock, so that one host has the socket. With `names_holder`, who has it is found for the message.
+pub(super) fn lock_beside(path: &Path, names_holder: bool) -> Result<File, SocketError> {
     let lock_path = lock_path(path);
     let opened =
         OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&lock_path);
@@ -227,7 +229,7 @@ pub(super) fn lock_beside(path: &Path) -> Result<File, SocketError> {
         Ok(file) => match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => {
-                let holder = LockHolder::of(&lock_path);
+                let holder = names_holder.then(|| LockHolder::of(&lock_path)).flatten();
                 return Err(SocketError::InUse { path: path.to_owned(), holder });
             }
             Err(TryLockError::Error(source)) => source,

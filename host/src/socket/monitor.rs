@@ -146,7 +146,12 @@ impl Monitor {
     fn end_all(&self, subscriptions: &HashMap<String, Subscription>) {
         if !subscriptions.is_empty() {
             let ended = WatchEnd::all(subscriptions.values().map(|it| &it.watched));
-            self.host.spawn_blocking(|| ended.take_out());
+            // Their places are taken until they are out: a client that comes and goes would have more of them otherwise.
+            let places: Vec<_> = subscriptions.values().map(|it| it.places.clone()).collect();
+            self.host.spawn_blocking(move || {
+                ended.take_out();
+                drop(places);
+            });
         }
     }
 
@@ -182,7 +187,8 @@ impl Monitor {
             queue: self.subscribing.queue,
         };
         let task = self.host.spawn(pushes.run(ended)).fallible();
-        subscriptions.insert(client_id, Subscription { end, task, watched, _places: places });
+        subscriptions
+            .insert(client_id, Subscription { end, task, watched, places: Arc::new(places) });
         self.subscribing.entry.subscribed(subscriptions.len());
         Ok(())
     }
@@ -221,7 +227,7 @@ struct Subscription {
     end: oneshot::Sender<()>,
     task: FallibleTask<()>,
     watched: WatchEnd,
-    _places: OwnedSemaphorePermit,
+    places: Arc<OwnedSemaphorePermit>,
 }
 
 impl Subscription {

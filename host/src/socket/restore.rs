@@ -5,6 +5,7 @@
 //! has put in their place is left alone, and so is a folder that others may put something into now.
 
 use std::fs::File;
+use std::mem::discriminant;
 use std::path::Path;
 
 use tokio::net::UnixListener;
@@ -33,12 +34,13 @@ impl Claim {
                 Some(listener)
             }
             Err(error) => {
-                let text = with_causes(&error).to_string();
-                if self.told.as_ref() != Some(&text) {
+                let kind = discriminant(&error);
+                if self.told.as_ref().is_none_or(|(told, _)| *told != kind) {
+                    let text = with_causes(&error).to_string();
                     tracing::error!(
                         "clients do not find the control socket any more, and it cannot be made again: {text}"
                     );
-                    self.told = Some(text);
+                    self.told = Some((kind, text));
                 }
                 None
             }
@@ -54,7 +56,8 @@ impl Claim {
         }
         let locked = |lock: &File| is_at(lock, &lock_path(&self.path));
         if !self.lock.as_ref().is_some_and(locked) {
-            self.lock = Some(lock_beside(&self.path)?);
+            // Who has it is looked for in all processes, and so once, for the message.
+            self.lock = Some(lock_beside(&self.path, self.told.is_none())?);
         }
         remove_stale(&self.path)?;
         let open = |source| SocketError::Open { path: self.path.clone(), source };
@@ -126,7 +129,7 @@ mod tests {
         let open = Permissions::from_mode(0o777);
         std::fs::set_permissions(path.parent().unwrap(), open).unwrap();
         assert!(claim.restore().is_none());
-        let told = claim.told.clone().unwrap();
+        let (_, told) = claim.told.as_ref().unwrap();
         assert!(told.contains("every user") && told.contains("--socket"), "{told}");
     }
 }

@@ -12,8 +12,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{StopHandle, StopStage};
 use crate::{plugin::supervisor::Supervisor, router::Router};
 
-/// How soon it is looked again whether something is inside.
-const LOOK: Duration = Duration::from_millis(1);
+/// How soon it is looked again whether something is inside: soon at first, and then less often, because to look takes what
+/// is waited for some of its time.
+const LOOK_SOON: Duration = Duration::from_millis(1);
+const LOOK_LATER: Duration = Duration::from_millis(20);
 /// When it is told for the first time what is waited for, and how often later.
 const TOLD_FIRST: Duration = Duration::from_secs(1);
 const TOLD_AGAIN: Duration = Duration::from_secs(10);
@@ -115,6 +117,7 @@ pub(crate) async fn drained(
 ) {
     let inside = || Inside::now(stop, router, supervisor);
     let mut tell_at = Instant::now() + TOLD_FIRST;
+    let mut look_in = LOOK_SOON;
     let nothing_is_inside = async {
         loop {
             let inside = inside();
@@ -126,7 +129,8 @@ pub(crate) async fn drained(
                 tracing::info!("stopping: waiting for {inside}, for {rest} s at the most");
                 tell_at = Instant::now() + TOLD_AGAIN;
             }
-            sleep(LOOK).await;
+            sleep(look_in).await;
+            look_in = LOOK_LATER.min(look_in.mul_f32(1.25));
         }
     };
     tokio::select! {
