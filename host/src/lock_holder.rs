@@ -23,6 +23,8 @@ pub struct LockHolder {
     pub name: String,
     /// Who took the lock: itself, or a process that it was forked from.
     pub taken_by: u32,
+    /// Whether there is a process of that number still. It may be another one, that has got the number since.
+    pub taker_is_there: bool,
 }
 
 impl LockHolder {
@@ -34,7 +36,9 @@ impl LockHolder {
         for process in processes() {
             let Some(taken_by) = taken_by(process, (file.dev(), file.ino())) else { continue };
             let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-            let holder = LockHolder { process, name: name.trim().to_owned(), taken_by };
+            let name = name.trim().to_owned();
+            let taker_is_there = Path::new(&format!("/proc/{taken_by}")).exists();
+            let holder = LockHolder { process, name, taken_by, taker_is_there };
             if !holder.is_left_behind() {
                 return Some(holder);
             }
@@ -59,10 +63,16 @@ impl LockHolder {
 /// A whole sentence without its end.
 impl fmt::Display for LockHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LockHolder { process, name, taken_by } = self;
+        let LockHolder { process, name, taken_by, taker_is_there } = self;
         let name = printable(name);
         match self.is_left_behind() {
             false => write!(f, "process {process} (`{name}`) holds its lock"),
+            true if *taker_is_there => write!(
+                f,
+                "process {process} (`{name}`) holds its lock, which process {taken_by} has taken, from which a plugin has \
+                 forked it. There is a process {taken_by}: if that is a host, stop it, and in any case end the other one \
+                 (`kill {process}`), and start programs with std::process::Command"
+            ),
             true => write!(
                 f,
                 "its host, process {taken_by}, is gone, but process {process} (`{name}`), which a plugin of that has \
@@ -124,6 +134,20 @@ mod tests {
         assert!(!holder.is_left_behind() && !holder.name.is_empty());
         drop(file);
         assert_eq!(LockHolder::of(&path), None);
+    }
+
+    #[test]
+    fn a_host_is_said_to_be_gone_only_if_it_is() {
+        let holder = |taker_is_there| LockHolder {
+            process: 7,
+            name: "sleep".to_owned(),
+            taken_by: 4711,
+            taker_is_there,
+        };
+        let (gone, there) = (holder(false).to_string(), holder(true).to_string());
+        assert!(gone.contains("process 4711, is gone"), "{gone}");
+        assert!(!there.contains("gone") && there.contains("There is a process 4711"), "{there}");
+        assert!(there.contains("`kill 7`"), "{there}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod exclusive;
 mod folder;
 mod held;
 mod kept;
+mod kept_good;
 mod kept_snapshots;
 mod lanes;
 mod layering;

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     deploy_error::DeployError,
+    kept_good::StandIn,
     manifest::Manifest,
     requirements::missing,
     setback::Why,
@@ -45,6 +46,14 @@ impl Opening {
     }
 }
 
+/// A file that is to be started, or what is kept for it.
+struct Starting {
+    file: PathBuf,
+    prepared: Result<Prepared, DeployError>,
+    /// If this is what is kept for the file, which is quarantined.
+    stand_in: Option<StandIn>,
+}
+
 impl Supervisor {
     /// Loads what is in the folders, then follows their changes until the host stops. Returns when all are loaded, or when
     /// the host is to stop.
@@ -65,7 +74,7 @@ impl Supervisor {
             // What is on its way finds that out by itself, and lets go of what it has.
             () = self.stop.requested() => return,
         }
-        self.sweep_good();
+        self.sweep_good().await;
         // The task ends with the watch, which belongs to the supervisor.
         let supervisor = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -96,27 +105,31 @@ impl Supervisor {
             .map(|file| {
                 let (supervisor, opening) = (self.clone(), opening.clone());
                 tokio::spawn(async move {
-                    let prepared = supervisor.prepare(&file, Why::Found).await;
-                    (file, supervisor.open_ahead(prepared, &opening).await)
+                    let mut prepared = supervisor.prepare(&file, Why::Found).await;
+                    let mut stand_in = None;
+                    if let Err(DeployError::Quarantined { .. }) = prepared
+                        && let Some((kept, instead)) = supervisor.prepare_kept_good(&file).await
+                    {
+                        (prepared, stand_in) = (instead, Some(kept));
+                    }
+                    let prepared = supervisor.open_ahead(prepared, &opening).await;
+                    Starting { file, prepared, stand_in }
                 })
             })
             .collect();
         let mut waiting = Vec::new();
         for prepared in preparing {
             match prepared.await {
-                Ok((file, prepared)) if self.misses_somebody(&prepared) => {
-                    waiting.push((file, prepared));
-                }
-                Ok((file, prepared)) => self.start(&file, prepared).await,
+                Ok(starting) if self.misses_somebody(&starting.prepared) => waiting.push(starting),
+                Ok(starting) => self.start(starting).await,
                 Err(error) => tracing::error!(%error, "a plugin file could not be prepared"),
             }
         }
         loop {
-            let next = waiting.iter().position(|(_, prepared)| !self.misses_somebody(prepared));
+            let next = waiting.iter().position(|it| !self.misses_somebody(&it.prepared));
             // When none of them can start, each is told what it misses.
             let Some(next) = next.or((!waiting.is_empty()).then_some(0)) else { return };
-            let (file, prepared) = waiting.remove(next);
-            self.start(&file, prepared).await;
+            self.start(waiting.remove(next)).await;
         }
     }
 
@@ -149,21 +162,23 @@ impl Supervisor {
         }
     }
 
-    async fn start(self: &Arc<Self>, file: &Path, prepared: Result<Prepared, DeployError>) {
-        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
+    async fn start(self: &Arc<Self>, starting: Starting) {
+        let Starting { file, prepared, stand_in } = starting;
+        let _turn = self.turns.take(Turn::File(file.clone())).await;
+        if let Some(stand_in) = stand_in {
+            return self.start_stand_in(&file, stand_in, prepared).await;
+        }
         let deployed = match prepared {
             Ok(prepared) => self.finish(prepared, Origin::File).await,
             Err(error) => Err(error),
         };
         // What went wrong is written down, logged and announced by then.
-        if let Err(DeployError::Quarantined { .. }) = self.note(file, deployed) {
-            self.start_kept_good(file).await;
-        }
+        let _ = self.note(&file, deployed);
     }
 
     async fn file_settled(self: &Arc<Self>, file: &Path) {
         let deployed = self.deploy(file, Why::Changed).await;
-        let _ = self.note(file, deployed);
+        self.settle(file, deployed).await;
     }
 
     async fn file_removed(self: &Arc<Self>, file: &Path) {

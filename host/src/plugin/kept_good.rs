@@ -14,9 +14,10 @@ use super::{
     aside,
     deploy_error::DeployError,
     generation::Facts,
-    quarantine::Good,
-    supervisor::{Deployed, Supervisor},
+    quarantine::{Entry, Good, Quarantine},
+    supervisor::Supervisor,
     transaction::{Origin, Prepared},
+    turns::Turn,
 };
 
 /// Below the folder of the quarantine.
@@ -24,6 +25,56 @@ const FOLDER: &str = "good";
 /// How many versions are kept, and how many bytes of them; beyond it, the earliest are given up.
 const COUNT: usize = 16;
 const BYTES: u64 = 512 << 20;
+
+/// What is kept in place of what a file holds.
+pub(super) struct StandIn {
+    /// The version in the file.
+    bad: String,
+    good: Good,
+}
+
+/// Lets nobody remove what somebody else is just keeping.
+#[derive(Default)]
+pub(super) struct Keeping(tokio::sync::Mutex<()>);
+
+impl Keeping {
+    /// Saves what the host went back to from the bytes with the hash `bad`, and remembers that it is there.
+    async fn keep(
+        &self,
+        quarantine: &Quarantine,
+        folder: &Path,
+        bad: &str,
+        good: Good,
+        bytes: u64,
+        save: impl Future<Output = io::Result<()>>,
+    ) -> io::Result<()> {
+        if bytes > BYTES {
+            return Err(io::Error::other(format!(
+                "it has {bytes} bytes, and no more than {BYTES} are kept of all versions together"
+            )));
+        }
+        let _alone = self.0.lock().await;
+        save.await?;
+        quarantine.went_back_to(bad, good);
+        swept(quarantine, folder);
+        Ok(())
+    }
+
+    /// Removes what no quarantine needs any more, and what is too much.
+    async fn sweep(&self, quarantine: &Quarantine, folder: &Path) {
+        let _alone = self.0.lock().await;
+        swept(quarantine, folder);
+    }
+}
+
+fn swept(quarantine: &Quarantine, folder: &Path) {
+    match sweep(folder, &quarantine.goods()) {
+        Ok(given_up) => quarantine.gave_up(&given_up),
+        Err(error) => {
+            tracing::debug!(folder = %folder.display(), %error, "what was kept is not looked through");
+        }
+    }
+}
 
 impl Supervisor {
     /// Keeps the live version of a plugin for as long as the one that the host went back from is quarantined.
@@ -36,50 +87,64 @@ impl Supervisor {
         };
         let Some((facts, copy)) = live else { return };
         let (hash, version) = (facts.hash.to_hex().to_string(), facts.manifest.version.clone());
-        let path = place(&folder, &hash);
-        let saved = move || {
-            fs::create_dir_all(&folder)?;
-            copy.save(&path)
+        let good = Good { hash: hash.clone(), version: version.clone() };
+        let bytes = copy.bytes().unwrap_or_default();
+        let (made, path) = (folder.clone(), place(&folder, &hash));
+        let save = async move {
+            let saved = move || {
+                fs::create_dir_all(&made)?;
+                copy.save(&path)
+            };
+            aside::done("ksi-keep-good", saved).await?
         };
-        match aside::done("ksi-keep-good", saved).await.and_then(|saved| saved) {
-            Ok(()) => {
-                self.quarantine.went_back_to(bad.hash.to_hex().as_str(), Good { hash, version });
-                self.sweep_good();
-            }
-            Err(error) => tracing::warn!(
+        let bad_hash = bad.hash.to_hex();
+        let kept = self.keeping.keep(&self.quarantine, &folder, &bad_hash, good, bytes, save).await;
+        if let Err(error) = kept {
+            tracing::warn!(
                 plugin = %bad.plugin, version,
                 "the version that the host went back to is not kept, so the next host will start without it: {error}"
-            ),
+            );
         }
     }
 
     /// Starts what is kept for a file that is quarantined, if something is and nothing is live of the file.
     pub(super) async fn start_kept_good(self: &Arc<Self>, file: &Path) {
-        let bad = self.registry().setbacks.of(file).and_then(|(hash, _)| hash);
-        let entry = bad.and_then(|bad| self.quarantine.of(file, bad.to_hex().as_str()));
-        let Some((entry, good)) = entry.and_then(|entry| Some((entry.clone(), entry.good?))) else {
-            return;
-        };
-        match self.deploy_kept_good(file, &good).await {
-            Ok(started) => tracing::error!(
-                plugin = %started.plugin, file = %file.display(),
-                "the file holds version {}, which is quarantined: version {}, which was kept, is started instead of it",
-                entry.version, good.version
-            ),
-            Err(DeployError::Stopping) => {}
-            Err(error) => tracing::error!(
-                file = %file.display(),
-                "version {}, which was kept for this file, is not started: {}",
-                good.version, crate::with_causes(&error)
-            ),
+        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
+        if self.go_on().is_ok()
+            && self.registry().live_of(file).is_none()
+            && let Some((stand_in, prepared)) = self.prepare_kept_good(file).await
+        {
+            self.start_stand_in(file, stand_in, prepared).await;
         }
     }
 
-    async fn deploy_kept_good(
+    /// What is kept for a file that is quarantined, as far as its candidate.
+    pub(super) async fn prepare_kept_good(
+        self: &Arc<Self>,
+        file: &Path,
+    ) -> Option<(StandIn, Result<Prepared, DeployError>)> {
+        let bad = self.registry().setbacks.of(file).and_then(|(hash, _)| hash)?.to_hex();
+        let Entry { version: bad_version, good: first, .. } = self.quarantine.of(file, &bad)?;
+        let Some(good) = self.quarantine.good_for(file, &bad) else {
+            if let Some(first) = first {
+                tracing::error!(
+                    file = %file.display(),
+                    "the file holds version {bad_version}, which is quarantined, and so is version {}, which was kept: \
+                     nothing is started instead of it",
+                    first.version
+                );
+            }
+            return None;
+        };
+        let prepared = self.kept_candidate(file, &good).await;
+        Some((StandIn { bad: bad_version, good }, prepared))
+    }
+
+    async fn kept_candidate(
         self: &Arc<Self>,
         file: &Path,
         good: &Good,
-    ) -> Result<Deployed, DeployError> {
+    ) -> Result<Prepared, DeployError> {
         let folder = self.good_folder().unwrap_or_default();
         let path = place(&folder, &good.hash);
         let copied = self.preparation.copy_for(&path, file).await?;
@@ -88,15 +153,36 @@ impl Supervisor {
         }
         let examined = self.preparation.examine(copied)?;
         let trial = self.trial(&examined).await;
-        let candidate = self.preparation.probe(examined, trial).await?;
-        self.finish(Prepared::Candidate(Box::new(candidate)), Origin::KeptGood).await
+        Ok(Prepared::Candidate(Box::new(self.preparation.probe(examined, trial).await?)))
+    }
+
+    /// Starts what is kept for a file. Under the file's turn.
+    pub(super) async fn start_stand_in(
+        self: &Arc<Self>,
+        file: &Path,
+        stand_in: StandIn,
+        prepared: Result<Prepared, DeployError>,
+    ) {
+        let StandIn { bad, good } = stand_in;
+        let started = match prepared {
+            Ok(prepared) => self.finish(prepared, Origin::KeptGood).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(started) => tracing::error!(
+                plugin = %started.plugin, file = %file.display(),
+                "the file holds version {bad}, which is quarantined: version {}, which was kept, is started instead of it",
+                good.version
+            ),
+            Err(DeployError::Stopping) => {}
+            Err(error) => self.note_kept_good(file, &good.version, &error),
+        }
     }
 
     /// Removes what no quarantine needs any more, and what is too much.
-    pub(super) fn sweep_good(&self) {
-        let Some(folder) = self.good_folder() else { return };
-        if let Err(error) = sweep(&folder, &self.quarantine.goods()) {
-            tracing::debug!(folder = %folder.display(), %error, "what was kept is not looked through");
+    pub(super) async fn sweep_good(&self) {
+        if let Some(folder) = self.good_folder() {
+            self.keeping.sweep(&self.quarantine, &folder).await;
         }
     }
 
@@ -109,18 +195,22 @@ fn place(folder: &Path, hash: &str) -> PathBuf {
     folder.join(format!("{hash}.so"))
 }
 
-/// Keeps the files of these hashes, the latest first, up to the limits.
-fn sweep(folder: &Path, wanted: &[String]) -> io::Result<()> {
+/// Keeps the files of these hashes, the latest first, up to the limits. Those that it gives up for the limits.
+fn sweep(folder: &Path, wanted: &[String]) -> io::Result<Vec<String>> {
     let (mut count, mut bytes) = (0, 0);
-    let kept = wanted.iter().filter_map(|hash| {
+    let (mut kept, mut given_up) = (Vec::new(), Vec::new());
+    for hash in wanted {
         let path = place(folder, hash);
+        let Ok(found) = fs::metadata(&path) else { continue };
         count += 1;
-        bytes += fs::metadata(&path).ok()?.len();
-        (count <= COUNT && bytes <= BYTES).then_some(path)
-    });
-    let kept: Vec<PathBuf> = kept.collect();
+        bytes += found.len();
+        match count <= COUNT && bytes <= BYTES {
+            true => kept.push(path),
+            false => given_up.push(hash.clone()),
+        }
+    }
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(given_up),
         entries => entries?,
     };
     for entry in entries {
@@ -129,12 +219,15 @@ fn sweep(folder: &Path, wanted: &[String]) -> io::Result<()> {
             fs::remove_file(path)?;
         }
     }
-    Ok(())
+    Ok(given_up)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::crash::About;
 
     #[test]
     fn what_no_quarantine_needs_goes_and_the_latest_stay_up_to_the_limits() {
@@ -147,12 +240,56 @@ mod tests {
         let many: Vec<String> = (0..COUNT + 3).map(|number| number.to_string()).collect();
         many.iter().for_each(|hash| file(hash, 1));
         let is_there = |hash: &str| place(folder.path(), hash).exists();
-        sweep(folder.path(), &[&many[..2], &["huge".to_owned()]].concat()).unwrap();
+        let given_up = sweep(folder.path(), &[&many[..2], &["huge".to_owned()]].concat()).unwrap();
+        assert_eq!(given_up, ["huge"]);
         assert!(is_there("0") && is_there("1") && !is_there("2"));
         assert!(!is_there("huge") && !is_there("forgotten"));
         many.iter().for_each(|hash| file(hash, 1));
-        sweep(folder.path(), &many).unwrap();
+        assert_eq!(sweep(folder.path(), &many).unwrap(), many[COUNT..]);
         assert!(is_there("0") && is_there(&many[COUNT - 1]) && !is_there(&many[COUNT]));
         sweep(&folder.path().join("none"), &many).unwrap();
+    }
+
+    fn quarantine_of_2() -> (tempfile::TempDir, Quarantine) {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = Quarantine::open(dir.path());
+        let about = About {
+            hash: "2".to_owned(),
+            file: "/p/a.so".to_owned(),
+            plugin: "a".to_owned(),
+            version: "2.0.0".to_owned(),
+            step: String::new(),
+        };
+        quarantine.rolled_back(about, "it panics", 0, true);
+        (dir, quarantine)
+    }
+
+    #[tokio::test]
+    async fn what_is_just_being_kept_is_not_removed_by_somebody_who_clears_up() {
+        let (dir, quarantine) = quarantine_of_2();
+        let keeping = Keeping::default();
+        let good = Good { hash: "1".to_owned(), version: "1.0.0".to_owned() };
+        let path = place(dir.path(), "1");
+        let save = async {
+            fs::write(&path, "its bytes")?;
+            // It is looked at once at least.
+            let other = keeping.sweep(&quarantine, dir.path());
+            let _ = tokio::time::timeout(Duration::ZERO, other).await;
+            Ok(())
+        };
+        keeping.keep(&quarantine, dir.path(), "2", good.clone(), 9, save).await.unwrap();
+        assert!(path.exists());
+        assert_eq!(quarantine.good_for(Path::new("/p/a.so"), "2"), Some(good));
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_to_be_kept_is_not_saved_and_not_said_to_be_there() {
+        let (dir, quarantine) = quarantine_of_2();
+        let good = Good { hash: "1".to_owned(), version: "1.0.0".to_owned() };
+        let save = async { Err(io::Error::other("it is saved")) };
+        let keeping = Keeping::default();
+        let kept = keeping.keep(&quarantine, dir.path(), "2", good, BYTES + 1, save).await;
+        assert!(kept.unwrap_err().to_string().contains("no more than 536870912 are kept"));
+        assert_eq!(quarantine.good_for(Path::new("/p/a.so"), "2"), None);
     }
 }

@@ -150,11 +150,48 @@ impl Quarantine {
         self.write(&entries);
     }
 
+    /// What is kept for these bytes of this file. What has become bad as well is passed over for what the host went back
+    /// to from that.
+    pub(crate) fn good_for(&self, file: &Path, hash: &str) -> Option<Good> {
+        let entries = self.lock();
+        let quarantined = |hash: &str| {
+            let mut of = entries.iter().filter(|entry| entry.is_of(file, hash));
+            of.find(|entry| entry.verdict != Judged::Suspected)
+        };
+        let mut good = quarantined(hash)?.good.as_ref()?;
+        // Each entry is passed at most once, also where they lead in a circle.
+        for _ in 0..entries.len() {
+            let Some(bad) = quarantined(&good.hash) else { return Some(good.clone()) };
+            good = bad.good.as_ref()?;
+        }
+        None
+    }
+
     /// The hashes of what is kept, the latest first.
     pub(crate) fn goods(&self) -> Vec<String> {
         let entries = self.lock();
-        let goods = entries.iter().rev().filter_map(|entry| entry.good.as_ref());
-        goods.map(|good| good.hash.clone()).collect()
+        let mut goods: Vec<String> = Vec::new();
+        for good in entries.iter().rev().filter_map(|entry| entry.good.as_ref()) {
+            if !goods.contains(&good.hash) {
+                goods.push(good.hash.clone());
+            }
+        }
+        goods
+    }
+
+    /// These are not kept any more.
+    pub(crate) fn gave_up(&self, goods: &[String]) {
+        let mut entries = self.lock();
+        let mut changed = false;
+        for entry in entries.iter_mut() {
+            if entry.good.as_ref().is_some_and(|good| goods.contains(&good.hash)) {
+                entry.good = None;
+                changed = true;
+            }
+        }
+        if changed {
+            self.write(&entries);
+        }
     }
 
     /// Where it is remembered, if it is.
@@ -359,6 +396,51 @@ mod tests {
         );
         again.lift(&hash);
         assert_eq!(again.goods(), [] as [String; 0]);
+    }
+
+    #[test]
+    fn what_is_kept_is_not_given_for_a_file_if_it_is_quarantined_itself() {
+        let quarantine = Quarantine::default();
+        let good = |name: &str| Good { hash: about(name).hash, version: name.to_owned() };
+        let back = |from: &str, to: &str| {
+            let about = About { file: "/p/a.so".to_owned(), ..about(from) };
+            quarantine.rolled_back(about.clone(), "it panics", 0, true);
+            quarantine.went_back_to(&about.hash, good(to));
+        };
+        let given = |bad: &str| quarantine.good_for(Path::new("/p/a.so"), &about(bad).hash);
+        back("3", "2");
+        assert_eq!(given("3"), Some(good("2")));
+        // A host died of it.
+        quarantine.judge(&left(&[("2", Some(11))]));
+        assert_eq!(given("3"), None);
+        quarantine.lift(&about("2").hash);
+        // It has been gone back from.
+        back("2", "1");
+        assert_eq!((given("3"), given("2")), (Some(good("1")), Some(good("1"))));
+        quarantine.judge(&left(&[("2", Some(11))]));
+        assert_eq!(given("3"), Some(good("1")), "what was good instead of it still is");
+        quarantine.judge(&left(&[("1", None)]));
+        assert_eq!(given("3"), Some(good("1")), "a suspicion is no verdict");
+        back("1", "3");
+        assert_eq!(given("3"), None, "there is no end to a circle");
+        assert_eq!(given("4"), None);
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_said_to_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = Quarantine::open(dir.path());
+        let good = |name: &str| Good { hash: about(name).hash, version: name.to_owned() };
+        for (bad, kept) in [("4", "1"), ("3", "1"), ("6", "2")] {
+            quarantine.rolled_back(about(bad), "it panics", 0, true);
+            quarantine.went_back_to(&about(bad).hash, good(kept));
+        }
+        assert_eq!(quarantine.goods(), [about("2").hash, about("1").hash], "each once");
+        quarantine.gave_up(&[about("1").hash]);
+        let again = Quarantine::open(dir.path());
+        assert_eq!(again.goods(), [about("2").hash]);
+        let given = |bad: &str| again.good_for(Path::new(&about(bad).file), &about(bad).hash);
+        assert_eq!((given("3"), given("6")), (None, Some(good("2"))));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! A file whose plugin did not come up for a reason that may pass is retried, each time after a longer wait. One that the
 //! host went back from is quarantined by the hash of its bytes: its folder does not load it again until it changes, but it
-//! is retried as well, later. After the last retry, only a change of the file or somebody who asks tries again. A plugin
-//! that requires an event which nobody handles waits until another plugin comes.
+//! is retried as well, later. After the last retry, only a change of the file or somebody who asks tries again. Where such a
+//! file cannot be read, or what is kept for it does not start, that says nothing of the quarantined bytes: the file is
+//! looked at again as its folder looks at it. A plugin that requires an event which nobody handles waits until another
+//! plugin comes.
 
 use std::{
     collections::BTreeMap,
@@ -78,6 +80,16 @@ pub(crate) struct Setback {
     hash: Option<blake3::Hash>,
     /// `None` as long as it is only being tried.
     pub(crate) failure: Option<SetbackFailure>,
+    /// When it is looked at again, whatever is known of its bytes.
+    look: Option<Look>,
+}
+
+/// A file that is to be looked at again.
+#[derive(Debug)]
+struct Look {
+    /// Times that it has been looked at again.
+    attempts: u32,
+    due: Option<Instant>,
 }
 
 /// Why it did not work, and when it is tried again.
@@ -118,12 +130,42 @@ impl Setbacks {
         }
         let as_before = known.is_some();
         if !as_before {
-            self.put(file, Setback { hash: Some(hash), failure: None });
+            self.put(file, Setback { hash: Some(hash), failure: None, look: None });
         }
         Ok(as_before || why != Why::Retried)
     }
 
-    fn put(&mut self, file: &Path, setback: Setback) {
+    /// Whether these are the bytes that are known of a file.
+    fn knows(&self, file: &Path, hash: blake3::Hash) -> bool {
+        self.of(file).is_some_and(|(known, _)| known == Some(hash))
+    }
+
+    /// Whether these are other bytes than those that are known of a file. Of one that could not be read, none are.
+    fn is_another(&self, file: &Path, hash: blake3::Hash) -> bool {
+        self.of(file).is_some_and(|(known, _)| known.is_some_and(|known| known != hash))
+    }
+
+    /// Why a file is looked at now, if it is due since then.
+    fn due(&self, file: &Path, since: Instant) -> Option<Why> {
+        let setback = self.0.get(file)?;
+        if setback.look.as_ref().is_some_and(|look| look.due == Some(since)) {
+            return Some(Why::Found);
+        }
+        let failure = setback.failure.as_ref();
+        failure.filter(|failure| failure.due == Some(since)).map(|_| Why::Retried)
+    }
+
+    /// A file has changed: it is looked at again as often as any.
+    fn changed(&mut self, file: &Path) {
+        if let Some(setback) = self.0.get_mut(file) {
+            setback.look = None;
+        }
+    }
+
+    fn put(&mut self, file: &Path, mut setback: Setback) {
+        if let Some(known) = self.0.get_mut(file).filter(|known| known.hash == setback.hash) {
+            setback.look = setback.look.or(known.look.take());
+        }
         self.0.insert(file.to_owned(), setback);
         if self.0.len() > REMEMBERED {
             self.0.pop_first();
@@ -137,6 +179,7 @@ impl Setbacks {
 
     /// It is not tried again by itself.
     pub(super) fn give_up(&mut self, file: &Path) {
+        self.changed(file);
         if let Some(failure) = self.0.get_mut(file).and_then(|setback| setback.failure.as_mut()) {
             failure.due = None;
         }
@@ -164,12 +207,24 @@ impl Setbacks {
     fn failed(&mut self, file: &Path, reason: &str, recovery: &Recovery) -> Option<Instant> {
         if !self.0.contains_key(file) {
             // It did not come to its bytes.
-            self.put(file, Setback { hash: None, failure: None });
+            self.put(file, Setback { hash: None, failure: None, look: None });
         }
         let setback = self.0.get_mut(file)?;
+        let now = Instant::now();
+        let stands = setback
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.quarantined && failure.due.is_none_or(|due| due > now));
+        if stands {
+            // These bytes were not to be tried, so what went wrong says nothing of them.
+            let attempts = setback.look.as_ref().map_or(0, |before| before.attempts + 1);
+            let due = recovery.wait(attempts, false).map(|wait| now + wait);
+            setback.look = Some(Look { attempts, due });
+            return due;
+        }
         let attempts = setback.failure.as_ref().map_or(0, |before| before.attempts + 1);
         let quarantined = setback.failure.as_ref().is_some_and(|before| before.quarantined);
-        let due = recovery.wait(attempts, quarantined).map(|wait| Instant::now() + wait);
+        let due = recovery.wait(attempts, quarantined).map(|wait| now + wait);
         let version = setback.failure.take().and_then(|before| before.version);
         let reason = reason.to_owned();
         setback.failure = Some(SetbackFailure { version, reason, attempts, due, quarantined });
@@ -186,6 +241,9 @@ impl Supervisor {
         hash: blake3::Hash,
         why: Why,
     ) -> Result<bool, DeployError> {
+        if why == Why::Changed {
+            self.registry().setbacks.changed(file);
+        }
         if why == Why::Asked {
             self.quarantine.lift(hash.to_hex().as_str());
         } else if let Some(entry) = self.quarantine.of(file, hash.to_hex().as_str()) {
@@ -193,8 +251,7 @@ impl Supervisor {
         }
         let (begun, is_another) = {
             let mut registry = self.registry();
-            let is_another =
-                registry.setbacks.of(file).is_some_and(|(known, _)| known != Some(hash));
+            let is_another = registry.setbacks.is_another(file, hash);
             (registry.setbacks.begin(file, hash, why), is_another)
         };
         if is_another {
@@ -232,7 +289,7 @@ impl Supervisor {
             Judged::Suspected => return Ok(()),
             Judged::Died => (0, None),
             // This host knows it already, or it is its turn.
-            Judged::RolledBack { .. } if self.registry().setbacks.of(file).is_some() => {
+            Judged::RolledBack { .. } if self.registry().setbacks.knows(file, hash) => {
                 return Ok(());
             }
             Judged::RolledBack { attempts, automatic } => {
@@ -251,7 +308,8 @@ impl Supervisor {
                 quarantined: true,
             };
             let mut registry = self.registry();
-            registry.setbacks.put(file, Setback { hash: Some(hash), failure: Some(failure) });
+            let setback = Setback { hash: Some(hash), failure: Some(failure), look: None };
+            registry.setbacks.put(file, setback);
             let live = registry.live_of(file);
             match live.and_then(|(name, _)| registry.plugins.get_mut(&name)) {
                 Some(plugin) => plugin.last_error = Some(reason.clone()),
@@ -306,6 +364,38 @@ impl Supervisor {
         Err(error)
     }
 
+    /// The same for what was kept for a file that is quarantined, which the file stays.
+    pub(super) fn note_kept_good(
+        self: &Arc<Self>,
+        file: &Path,
+        version: &str,
+        error: &DeployError,
+    ) {
+        let reason = format!(
+            "version {version}, which was kept for this file, is not started: {}",
+            with_causes(error)
+        );
+        tracing::error!(file = %file.display(), "{reason}");
+        self.write_down(file, error, &reason);
+        if error.may_pass() {
+            let due = self.registry().setbacks.failed(file, &reason, &self.recovery);
+            self.try_again(file, due);
+        }
+        self.announcer.refused(file, &reason);
+    }
+
+    /// Notes what became of a file, and if that is quarantined, starts what is kept for it.
+    pub(super) async fn settle(
+        self: &Arc<Self>,
+        file: &Path,
+        deployed: Result<Deployed, DeployError>,
+    ) {
+        // What went wrong is written down, logged and announced by then.
+        if let Err(DeployError::Quarantined { .. }) = self.note(file, deployed) {
+            self.start_kept_good(file).await;
+        }
+    }
+
     /// Remembers the reason where people look for it. What is known of the plugin, if it is live from this file.
     fn write_down(&self, file: &Path, error: &DeployError, reason: &str) -> Option<Arc<Facts>> {
         let mut registry = self.registry();
@@ -344,15 +434,11 @@ impl Supervisor {
         self.thread.runtime().spawn(async move {
             tokio::time::sleep_until(due.into()).await;
             let Some(supervisor) = supervisor.upgrade() else { return };
-            let still_due = {
-                let registry = supervisor.registry();
-                registry.setbacks.of(&file).is_some_and(|(_, failure)| failure.due == Some(due))
-            };
-            if still_due {
+            let why = supervisor.registry().setbacks.due(&file, due);
+            if let Some(why) = why {
                 tracing::info!(file = %file.display(), "trying again");
-                let deployed = supervisor.deploy(&file, Why::Retried).await;
-                // What went wrong is written down, logged and announced by then.
-                let _ = supervisor.note(&file, deployed);
+                let deployed = supervisor.deploy(&file, why).await;
+                supervisor.settle(&file, deployed).await;
             }
         });
     }
@@ -375,7 +461,7 @@ impl Supervisor {
                 due,
                 quarantined: true,
             };
-            let setback = Setback { hash: Some(bad.hash), failure: Some(failure) };
+            let setback = Setback { hash: Some(bad.hash), failure: Some(failure), look: None };
             registry.setbacks.put(&bad.file, setback);
             if let Some(plugin) = registry.plugins.get_mut(&bad.plugin) {
                 let version = &bad.manifest.version;
@@ -470,7 +556,8 @@ mod tests {
             (bad, Why::Asked, true),
             (good, Why::Found, true),
         ] {
-            setbacks.put(file, Setback { hash: Some(bad), failure: Some(quarantined()) });
+            setbacks
+                .put(file, Setback { hash: Some(bad), failure: Some(quarantined()), look: None });
             assert_eq!(setbacks.begin(file, hash, why).is_ok(), taken, "{why:?}");
         }
     }
@@ -505,6 +592,47 @@ mod tests {
         assert_eq!(setbacks.of(file).unwrap().1.attempts, 1, "these add up");
         assert!(setbacks.begin(file, blake3::hash(b"a"), Why::Retried).unwrap());
         assert!(!setbacks.begin(file, blake3::hash(b"b"), Why::Retried).unwrap());
+    }
+
+    #[test]
+    fn of_a_file_that_could_not_be_read_nothing_is_known() {
+        let (mut setbacks, file) = (Setbacks::default(), Path::new("a.so"));
+        let (bad, other) = (blake3::hash(b"bad"), blake3::hash(b"other"));
+        setbacks.failed(file, "the disk is full", &RECOVERY);
+        assert!(!setbacks.knows(file, bad) && !setbacks.is_another(file, bad));
+        setbacks.begin(file, bad, Why::Changed).unwrap();
+        setbacks.failed(file, "no", &RECOVERY);
+        assert!(setbacks.knows(file, bad) && !setbacks.is_another(file, bad));
+        assert!(!setbacks.knows(file, other) && setbacks.is_another(file, other));
+    }
+
+    #[test]
+    fn a_quarantined_file_that_cannot_be_read_is_looked_at_again_and_its_bytes_are_not_tried() {
+        let (mut setbacks, file) = (Setbacks::default(), Path::new("a.so"));
+        let (bad, other) = (blake3::hash(b"bad"), blake3::hash(b"other"));
+        let later = Instant::now() + Duration::from_secs(3600);
+        for due in [None, Some(later)] {
+            let failure = SetbackFailure {
+                version: None,
+                reason: "it is bad".to_owned(),
+                attempts: 0,
+                due,
+                quarantined: true,
+            };
+            let setback = Setback { hash: Some(bad), failure: Some(failure), look: None };
+            setbacks.forget(file);
+            setbacks.put(file, setback);
+            let again = setbacks.failed(file, "the disk is full", &RECOVERY).unwrap();
+            let known = setbacks.of(file).unwrap().1;
+            assert_eq!((known.due, known.attempts, &known.reason[..]), (due, 0, "it is bad"));
+            assert_eq!(setbacks.due(file, again), Some(Why::Found));
+            assert!(setbacks.begin(file, bad, Why::Found).is_err(), "they stay quarantined");
+            let times = (0..9).filter(|_| setbacks.failed(file, "no", &RECOVERY).is_some()).count();
+            assert_eq!(times, 3, "there is an end");
+            setbacks.changed(file);
+            assert!(setbacks.failed(file, "no", &RECOVERY).is_some());
+            assert!(setbacks.begin(file, other, Why::Found).unwrap(), "others are taken");
+        }
     }
 
     #[test]

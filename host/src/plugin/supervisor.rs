@@ -19,6 +19,7 @@ use super::{
     deploy_error::DeployError,
     generation::{Facts, Generation},
     hand_over::HandOver,
+    kept_good::Keeping,
     letting_go::Leaving,
     manifest::Manifest,
     ongoing::Ongoing,
@@ -64,6 +65,7 @@ pub(crate) struct Supervisor {
     pub(super) policies: Policies,
     pub(super) recovery: Recovery,
     pub(crate) quarantine: Quarantine,
+    pub(super) keeping: Keeping,
     /// How many earlier versions of a plugin can be gone back to.
     pub(super) kept_versions: usize,
     registry: Mutex<Registry>,
@@ -120,6 +122,7 @@ impl Supervisor {
             policies,
             recovery,
             quarantine,
+            keeping: Keeping::default(),
             kept_versions,
             registry: Mutex::default(),
             turns: Arc::default(),

@@ -143,6 +143,15 @@ impl PrivateCopy {
         self.hash
     }
 
+    /// How many bytes it has.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub(crate) fn bytes(&self) -> std::io::Result<u64> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(held.metadata()?.len())
+    }
+
     /// Writes its bytes to a file at `to`, whole or not at all, in place of one that is there.
     ///
     /// # Errors
