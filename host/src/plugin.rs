@@ -69,5 +69,5 @@ pub(crate) mod supervisor;
 mod transaction;
 mod trial;
 pub(crate) mod trust;
-mod turns;
+pub(crate) mod turns;
 pub(crate) mod watch;

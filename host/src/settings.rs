@@ -6,12 +6,12 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use thiserror::Error;
-use tokio::sync;
+use tokio::{sync, task::JoinError};
 
 use crate::{
     causes::with_causes,
@@ -23,6 +23,7 @@ use crate::{
         deploy_error::DeployError,
         policy::{Policies, Policy},
         supervisor::Deployed,
+        turns::{Taken, Turn, Turns},
     },
 };
 
@@ -86,6 +87,18 @@ pub enum ReloadConfigError {
     /// The host is stopping.
     #[error("the host is stopping")]
     Stopping,
+    /// The host's own code panicked. Some of it may have been taken.
+    #[error(
+        "the host failed at it, and not the configuration: {0}; some of it may be in effect. The log says where it \
+         panicked: please report that"
+    )]
+    Panicked(#[source] JoinError),
+}
+
+impl From<JoinError> for ReloadConfigError {
+    fn from(error: JoinError) -> Self {
+        if error.is_panic() { Self::Panicked(error) } else { Self::Stopping }
+    }
 }
 
 /// What a plugin is reloaded with.
@@ -102,8 +115,11 @@ pub(crate) enum Reread {
 pub(crate) struct Settings {
     file: Option<PathBuf>,
     known: Mutex<Arc<Known>>,
-    /// Held while a file is read and applied.
-    turn: sync::Mutex<()>,
+    /// Held while the file is read and what it says is noted, and not while a plugin is replaced: that may wait for a call
+    /// which asks for another plugin.
+    reading: sync::Mutex<()>,
+    /// Who has the turn of a plugin gives it its configuration. Taken before `reading`.
+    turns: Arc<Turns>,
 }
 
 #[derive(Clone)]
@@ -111,6 +127,8 @@ struct Known {
     /// What the file held, as far as it was taken. The command line may have said otherwise in places.
     held: Config,
     in_effect: Config,
+    /// What the file held when it was last read.
+    newest: Arc<Config>,
 }
 
 impl Settings {
@@ -120,8 +138,9 @@ impl Settings {
         // The current folder may change.
         let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
         let held = held.unwrap_or_else(|| config.clone());
-        let known = Mutex::new(Arc::new(Known { held, in_effect: config.clone() }));
-        Arc::new(Settings { file, known, turn: sync::Mutex::default() })
+        let newest = Arc::new(held.clone());
+        let known = Mutex::new(Arc::new(Known { held, in_effect: config.clone(), newest }));
+        Arc::new(Settings { file, known, reading: sync::Mutex::default(), turns: Arc::default() })
     }
 
     fn known(&self) -> MutexGuard<'_, Arc<Known>> {
@@ -147,10 +166,28 @@ impl Settings {
         change(Arc::make_mut(&mut known));
     }
 
-    fn take_plugin(&self, plugin: &str, new: &Config) {
+    /// Reads the file, and has the plugins get what it says from here on. Under `reading`.
+    async fn read(&self, file: &Path) -> Result<Arc<Config>, ConfigError> {
+        let new = Arc::new(read(file.to_owned()).await?);
+        self.change(|known| known.newest = new.clone());
+        Ok(new)
+    }
+
+    async fn turn_of(&self, plugin: &str) -> Taken {
+        self.turns.take(Turn::Plugin(plugin.into())).await
+    }
+
+    /// What the file says of a plugin, if the plugin has not got that. Under its turn.
+    fn changed(&self, plugin: &str) -> Option<Own> {
+        let known = self.known();
+        let own = known.newest.plugins.get(plugin);
+        (own != known.held.plugins.get(plugin)).then(|| own.cloned())
+    }
+
+    fn take_plugin(&self, plugin: &str, own: &Own) {
         self.change(|known| {
             for config in [&mut known.held, &mut known.in_effect] {
-                match new.plugins.get(plugin) {
+                match own {
                     Some(own) => config.plugins.insert(plugin.to_owned(), own.clone()),
                     None => config.plugins.remove(plugin),
                 };
@@ -158,6 +195,9 @@ impl Settings {
         });
     }
 }
+
+/// What the file says of a plugin, if it says anything.
+type Own = Option<serde_json::Value>;
 
 impl Host {
     /// Reads the configuration file anew, gives plugins their own tables of it by reloading those that have another one
@@ -171,26 +211,29 @@ impl Host {
         let host = self.clone();
         let reloading = async move { host.take_config().await };
         let reloaded = self.inner().supervisor.thread.runtime().spawn(reloading).await;
-        reloaded.unwrap_or(Err(ReloadConfigError::Stopping))
+        reloaded.unwrap_or_else(|error| Err(error.into()))
     }
 
     async fn take_config(&self) -> Result<ConfigReloaded, ReloadConfigError> {
         let settings = &self.inner().settings;
-        let _turn = settings.turn.lock().await;
         let file = settings.file.clone().ok_or(ReloadConfigError::NoFile)?;
-        let new = read(file.clone()).await.inspect_err(|error| {
-            tracing::error!("the configuration stays as it is: {}", with_causes(error));
-        })?;
-        let changes = Changes::between(&settings.known().held, &new);
-        settings.change(|known| {
-            let Known { held, in_effect } = known;
-            for config in [&mut *held, in_effect] {
-                let kept_versions = config.reload.kept_versions;
-                config.reload = Reload { kept_versions, ..new.reload.clone() };
-                (config.timeouts.drain, config.timeouts.hold) =
-                    (new.timeouts.drain, new.timeouts.hold);
-            }
-        });
+        let changes = {
+            let _reading = settings.reading.lock().await;
+            let new = settings.read(&file).await.inspect_err(|error| {
+                tracing::error!("the configuration stays as it is: {}", with_causes(error));
+            })?;
+            let changes = Changes::between(&settings.known().held, &new);
+            settings.change(|known| {
+                let Known { held, in_effect, .. } = known;
+                for config in [&mut *held, in_effect] {
+                    let kept_versions = config.reload.kept_versions;
+                    config.reload = Reload { kept_versions, ..new.reload.clone() };
+                    (config.timeouts.drain, config.timeouts.hold) =
+                        (new.timeouts.drain, new.timeouts.hold);
+                }
+            });
+            changes
+        };
         let mut reloaded = ConfigReloaded {
             file,
             applied: changes.at_once,
@@ -198,8 +241,13 @@ impl Host {
             plugins: Vec::new(),
         };
         for plugin in changes.plugins {
-            let outcome = self.configure(&plugin, &new).await.into();
-            reloaded.plugins.push(Reconfigured { plugin, outcome });
+            let _turn = settings.turn_of(&plugin).await;
+            let configured = match settings.changed(&plugin) {
+                Some(own) => self.configure(&plugin, own).await,
+                // Somebody else has asked for the plugin meanwhile.
+                None => self.inner().supervisor.as_configured(&plugin),
+            };
+            reloaded.plugins.push(Reconfigured { plugin, outcome: configured.into() });
         }
         reloaded.log();
         Ok(reloaded)
@@ -210,18 +258,29 @@ impl Host {
         &self,
         plugin: &str,
     ) -> (Reread, Result<Deployed, DeployError>) {
+        // Whoever asks may be a call that is cancelled, and what is refused is to be taken back all the same.
+        let (host, plugin) = (self.clone(), plugin.to_owned());
+        let reloading = async move { host.reload_reread(&plugin).await };
+        let reloaded = self.inner().supervisor.thread.runtime().spawn(reloading).await;
+        reloaded.unwrap_or_else(|error| (Reread::AsBefore, Err(error.into())))
+    }
+
+    async fn reload_reread(&self, plugin: &str) -> (Reread, Result<Deployed, DeployError>) {
         let settings = &self.inner().settings;
-        let _turn = settings.turn.lock().await;
         let reload = || self.inner().supervisor.reload(plugin);
-        let Some(file) = settings.file.clone() else { return (Reread::AsBefore, reload().await) };
-        let new = match read(file).await {
-            Ok(new) => new,
-            Err(error) => return (Reread::Invalid(error), reload().await),
+        let Some(file) = &settings.file else { return (Reread::AsBefore, reload().await) };
+        let _turn = settings.turn_of(plugin).await;
+        let read = {
+            let _reading = settings.reading.lock().await;
+            settings.read(file).await
         };
-        if settings.known().held.plugins.get(plugin) == new.plugins.get(plugin) {
-            return (Reread::AsBefore, reload().await);
+        if let Err(error) = read {
+            return (Reread::Invalid(error), reload().await);
         }
-        let deployed = match self.configure(plugin, &new).await {
+        let Some(own) = settings.changed(plugin) else {
+            return (Reread::AsBefore, reload().await);
+        };
+        let deployed = match self.configure(plugin, own).await {
             Configured::Live(deployed) => Ok(deployed),
             Configured::Refused(error) | Configured::NotLive(Some(error)) => Err(error),
             // As for every plugin that is not live, its file is loaded.
@@ -230,12 +289,12 @@ impl Host {
         (Reread::Changed, deployed)
     }
 
-    /// Gives a plugin what a configuration says of it.
-    async fn configure(&self, plugin: &str, new: &Config) -> Configured {
-        let own = new.plugins.get(plugin).map(encoded);
-        let configured = self.inner().supervisor.configure(plugin, own).await;
+    /// Gives a plugin what the configuration says of it. Under its turn.
+    async fn configure(&self, plugin: &str, own: Own) -> Configured {
+        let config = own.as_ref().map(encoded);
+        let configured = self.inner().supervisor.configure(plugin, config).await;
         if !matches!(configured, Configured::Refused(_)) {
-            self.inner().settings.take_plugin(plugin, new);
+            self.inner().settings.take_plugin(plugin, &own);
         }
         configured
     }
@@ -315,4 +374,23 @@ fn policy(policy: ReloadPolicy) -> Policy {
         policy;
     let keep_calls = after_drain == AfterDrain::Keep;
     Policy { drain, hold, keep_calls, probation, margin, min_calls, exclusive, trial }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_the_host_is_not_told_as_its_stop() {
+        let panicked = async || tokio::spawn(async { panic!("as a defect would") }).await;
+        let (config, plugin): (ReloadConfigError, DeployError) =
+            (panicked().await.unwrap_err().into(), panicked().await.unwrap_err().into());
+        for told in [with_causes(&config).to_string(), with_causes(&plugin).to_string()] {
+            assert!(told.contains("as a defect would") && !told.contains("stopping"), "{told}");
+        }
+        let task = tokio::spawn(std::future::pending::<()>());
+        task.abort();
+        let stopped: ReloadConfigError = task.await.unwrap_err().into();
+        assert!(matches!(stopped, ReloadConfigError::Stopping));
+    }
 }

@@ -1,6 +1,6 @@
 //! A configuration that changes while the host runs: what takes it, and what says that it does not.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use serde_json::json;
 
@@ -143,4 +143,76 @@ fn what_the_operator_asks_of_the_host_is_not_cut_off_by_the_timeout_of_handlers(
     fs::write(&file, &Library::chaos().0).unwrap();
     let reply = host.client().reply("module:load", json!({"path": file}));
     assert_eq!(reply["data"]["status"], "loaded", "{reply:#}");
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn a_plugin_that_takes_its_time_to_start_holds_up_no_reload_of_another_one() {
+    let builder = TestHost::builder();
+    let file = builder.dir().join("go");
+    fs::write(&file, "").unwrap();
+    let waits = format!(
+        "[timeouts]\ninit = '10m'\n[plugin.chaos]\ninit = 'file'\ninit_file = '{}'\n\
+         init_in_earnest = true",
+        file.display()
+    );
+    let host = builder
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("other.so", &Library::chaos().named("chao1"))
+        .config(&waits)
+        .start();
+    fs::remove_file(&file).unwrap();
+    std::thread::scope(|scope| {
+        // Also if this fails: nobody is left waiting for it.
+        let go = OnDrop(|| fs::write(&file, "").unwrap());
+        let slow = scope.spawn(|| host.ksi(&["reload", "chaos"]).ok());
+        let copies = || {
+            let mapped = host.resources().libraries.into_iter();
+            let names = mapped.filter_map(|it| it.rsplit('/').next().map(str::to_owned));
+            names.filter(|name| name.starts_with("chaos-")).collect::<BTreeSet<_>>().len()
+        };
+        until("the next generation is on its way", copies, |copies| *copies == 2);
+        let quick = scope.spawn(|| {
+            let reloaded = host.ksi(&["reload", "chao1"]).ok();
+            configure(&host, &format!("{waits}\n[plugin.chao1]\nlabel = 'after'"));
+            (reloaded, host.ksi(&["config", "reload"]).ok())
+        });
+        let other = || host.module("chao1")["generation"].clone();
+        until("the other one is reloaded and configured", other, |generation| *generation == 3);
+        drop(go);
+        let (reloaded, config) = quick.join().unwrap();
+        assert_eq!(reloaded, "reloaded chao1 0.1.0, generation 2\n");
+        assert!(config.contains("reloaded chao1, generation 3"), "{config}");
+        assert_eq!(slow.join().unwrap(), "reloaded chaos 0.1.0, generation 2\n");
+    });
+}
+
+#[test]
+fn a_refused_configuration_is_taken_back_though_the_call_that_asked_for_it_was_cancelled() {
+    let builder = TestHost::builder();
+    let never = builder.dir().join("never");
+    let well = "[timeouts]\nhandler = '300ms'\ninit = '2s'\n[plugin.chaos]\n";
+    let host = builder
+        .plugin("chaos.so", &Library::chaos())
+        .config(&format!("{well}label = 'before'"))
+        .start();
+    let waits = format!("init = 'file'\ninit_file = '{}'\ninit_in_earnest = true", never.display());
+    configure(&host, &format!("{well}label = 'bad'\n{waits}"));
+    let ask = json!({"event": "module:reload", "data": {"module_name": "chaos"}});
+    let reply = host.client().reply("chaos:request", ask);
+    assert!(!error_of(&reply).is_empty(), "its call was cancelled");
+    host.until_module("the configuration is refused", "chaos", |module| {
+        module["last_error"].is_string()
+    });
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    let version = || host.client().emit("chaos:version", json!({}))["version"].clone();
+    until("the new version is live", version, |version| *version == "chaos-version-0002");
+    assert_eq!(label(&host), "before");
 }

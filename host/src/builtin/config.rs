@@ -29,6 +29,7 @@ async fn reload_config(host: Host, _: Nothing) -> Result<Value, Failure> {
             ReloadConfigError::NoFile => "no_config_file",
             ReloadConfigError::Config(_) => "invalid_config",
             ReloadConfigError::Stopping => "stopping",
+            ReloadConfigError::Panicked(_) => "host_panicked",
         };
         Failure::new(code, with_causes(&error))
     })?;

@@ -350,6 +350,7 @@ pub(super) fn failure(error: DeployError) -> Failure {
         DeployError::NothingBefore { .. } => "nothing_before",
         DeployError::LosesState { .. } => "loses_state",
         DeployError::Stopping => "stopping",
+        DeployError::Panicked(_) => "host_panicked",
         DeployError::Init { .. } | DeployError::InitTimedOut { .. } => "init_failed",
         _ => "refused",
     };

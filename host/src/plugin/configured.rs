@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     configs::PluginConfig,
     deploy_error::DeployError,
-    supervisor::{Deployed, Supervisor},
+    supervisor::{Deployed, Supervisor, deployed},
 };
 
 /// What became of a plugin whose configuration was changed.
@@ -38,6 +38,13 @@ impl Supervisor {
                 Configured::Refused(error)
             }
         }
+    }
+
+    /// A plugin that has its configuration already.
+    pub(crate) fn as_configured(&self, name: &str) -> Configured {
+        let registry = self.registry();
+        let live = registry.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
+        live.map_or(Configured::NotLive(None), |live| Configured::Live(deployed(&live.facts)))
     }
 
     fn file_if_live(&self, name: &str) -> Option<PathBuf> {

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ksi_plugin_api::NameError;
 use thiserror::Error;
+use tokio::task::JoinError;
 
 use super::{
     hand_over::HandOverError, load::LoadError, manifest::ManifestError, persistence::PersistError,
@@ -223,6 +224,18 @@ pub enum DeployError {
     /// The host is stopping.
     #[error("the host is stopping and loads nothing any more")]
     Stopping,
+    /// The host's own code panicked.
+    #[error(
+        "the host failed at it, and not the plugin: {0}. The log says where it panicked: please report that; `ksi list` shows \
+         what is live"
+    )]
+    Panicked(#[source] JoinError),
+}
+
+impl From<JoinError> for DeployError {
+    fn from(error: JoinError) -> Self {
+        if error.is_panic() { Self::Panicked(error) } else { Self::Stopping }
+    }
 }
 
 /// What somebody can do who wants to go back at the cost of state.

@@ -204,7 +204,7 @@ impl Supervisor {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let task: JoinHandle<_> = self.thread.runtime().spawn(transaction(self.clone()));
-        task.await.unwrap_or_else(|_| Err(DeployError::Stopping.into()))
+        task.await.unwrap_or_else(|error| Err(DeployError::from(error).into()))
     }
 
     /// Takes a plugin out of the routing table and lets it go; if `expected` is given, only that generation.
