@@ -11,6 +11,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     ffi::OsString,
     fs::{self, Metadata},
+    io,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -25,18 +26,25 @@ const LINKS: u32 = 40;
 /// So many warnings are remembered, so that each comes once.
 const TOLD: usize = 256;
 
-/// Somebody else could have written a plugin file.
+/// Somebody else could have written a plugin file, or who could is not known.
 #[derive(Debug, Error)]
-#[error(
-    "{what} {path} {who}, and what is loaded can do all that the host's user (user {user}) can. Give it to that user or the \
-     superuser and take the right to write from all others (`chown`, `chmod go-w`), and then `ksi load` the file; or set \
-     host.untrusted_plugins to \"warn\"", path = .path.display()
-)]
-pub struct TrustError {
-    what: &'static str,
-    path: PathBuf,
-    who: Stranger,
-    user: u32,
+#[error(transparent)]
+pub struct TrustError(Distrust);
+
+#[derive(Debug, Error)]
+enum Distrust {
+    #[error(
+        "{what} {path} {who}, and what is loaded can do all that the host's user (user {user}) can. Give it to that user or \
+         the superuser and take the right to write from all others (`chown`, `chmod go-w`), and then `ksi load` the file; or \
+         set host.untrusted_plugins to \"warn\"", path = .path.display()
+    )]
+    Stranger { what: &'static str, path: PathBuf, who: Stranger, user: u32 },
+    #[error(
+        "{path}, which is on the way to it, cannot be looked at: {source}; so who could have written it is not known. See to \
+         it that the host's user (user {user}) may look at every folder and link on that way, and then `ksi load` the file; \
+         or set host.untrusted_plugins to \"warn\"", path = .path.display()
+    )]
+    Unknown { path: PathBuf, source: io::Error, user: u32 },
 }
 
 /// What follows.
@@ -102,23 +110,40 @@ impl Trust {
 
     fn distrust(&self, file: &Path, opened: &Metadata) -> Option<TrustError> {
         let user = self.user;
-        let error = |what, path: &Path, who| TrustError { what, path: path.to_owned(), who, user };
+        let found = self
+            .strangers(file, opened)
+            .unwrap_or_else(|(path, source)| Some(Distrust::Unknown { path, source, user }));
+        found.map(TrustError)
+    }
+
+    /// Whoever could have written it, or what cannot be looked at.
+    fn strangers(&self, file: &Path, opened: &Metadata) -> Result<Option<Distrust>, Unseen> {
+        let user = self.user;
+        let found = |what, path: &Path, who| {
+            Ok(Some(Distrust::Stranger { what, path: path.to_owned(), who, user }))
+        };
         if let Some(who) = stranger(opened, user) {
-            return Some(error("the file", file, who));
+            return found("the file", file, who);
         }
-        let folder = file.parent()?;
-        if self.folders.iter().any(|watched| watched == folder)
-            && let Ok(found) = fs::metadata(folder)
-            && let Some(who) = stranger(&found, user)
-        {
-            return Some(error("the plugin folder", folder, who));
+        let watched = file.parent().filter(|folder| self.folders.iter().any(|it| it == folder));
+        if let Some(folder) = watched {
+            let metadata = fs::metadata(folder).map_err(|error| (folder.to_owned(), error))?;
+            if let Some(who) = stranger(&metadata, user) {
+                return found("the plugin folder", folder, who);
+            }
         }
-        on_the_way(file, user).map(|(what, path, who)| error(what, &path, who))
+        match on_the_way(file, user)? {
+            Some((what, path, who)) => found(what, &path, who),
+            None => Ok(None),
+        }
     }
 }
 
-/// Whoever may change where the path leads. What cannot be looked at is no way for anybody: the file is open already.
-fn on_the_way(path: &Path, user: u32) -> Option<(&'static str, PathBuf, Stranger)> {
+/// What cannot be looked at, and why.
+type Unseen = (PathBuf, io::Error);
+
+/// Whoever may change where the path leads. That the file is open says nothing of the way: it may be another one by now.
+fn on_the_way(path: &Path, user: u32) -> Result<Option<(&'static str, PathBuf, Stranger)>, Unseen> {
     let mut at = PathBuf::from("/");
     let mut rest: VecDeque<OsString> = parts(path).collect();
     let mut links = 0;
@@ -128,21 +153,24 @@ fn on_the_way(path: &Path, user: u32) -> Option<(&'static str, PathBuf, Stranger
             continue;
         }
         let next = at.join(&part);
-        let found = fs::symlink_metadata(&next).ok()?;
+        let found = fs::symlink_metadata(&next).map_err(|error| (next.clone(), error))?;
         if found.is_dir() {
             let sticky = found.mode() & 0o1000 != 0;
             match stranger(&found, user) {
                 Some(Stranger::Group { .. } | Stranger::Everybody { .. }) if sticky => {}
-                Some(who) => return Some(("the folder", next, who)),
+                Some(who) => return Ok(Some(("the folder", next, who))),
                 None => {}
             }
             at = next;
         } else if found.is_symlink() {
             if let Some(who) = stranger(&found, user) {
-                return Some(("the symbolic link", next, who));
+                return Ok(Some(("the symbolic link", next, who)));
             }
             links += 1;
-            let target = fs::read_link(&next).ok().filter(|_| links <= LINKS)?;
+            if links > LINKS {
+                return Err((next, rustix::io::Errno::LOOP.into()));
+            }
+            let target = fs::read_link(&next).map_err(|error| (next, error))?;
             if target.is_absolute() {
                 at = PathBuf::from("/");
             }
@@ -150,7 +178,7 @@ fn on_the_way(path: &Path, user: u32) -> Option<(&'static str, PathBuf, Stranger
         }
         // The file itself was looked at where it is open.
     }
-    None
+    Ok(None)
 }
 
 /// Its segments, without those that stay where one is.
@@ -265,6 +293,36 @@ mod tests {
         assert_eq!(place.distrust("plugins/b.so"), None);
         assert!(give("plugins", true));
         names(place.distrust("plugins/b.so"), &["the plugin folder", "belongs to user 7"]);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_trusted() {
+        let place = Place::new();
+        let opened = fs::metadata(place.at("plugins/a.so")).unwrap();
+        fs::create_dir(place.at("other")).unwrap();
+        fs::rename(place.at("plugins/a.so"), place.at("other/a.so")).unwrap();
+        let link = |number| place.at(&format!("link{number}"));
+        symlink("other/a.so", link(0)).unwrap();
+        for number in 0..LINKS {
+            symlink(link(number), link(number + 1)).unwrap();
+        }
+        let (refuse, warn) = (OnDistrust::Refuse, OnDistrust::Warn);
+        for (file, reason) in [
+            (place.at("plugins/a.so"), "No such file"),
+            (place.at("other/gone/a.so"), "No such file"),
+            (link(LINKS), "symbolic links"),
+        ] {
+            let trust = |policy| Trust::new(&[place.at("plugins")], Some(policy));
+            let error = trust(refuse).check(&file, &opened).unwrap_err().to_string();
+            names(Some(error), &["cannot be looked at", reason, "host.untrusted_plugins"]);
+            let trust = trust(warn);
+            assert!(trust.check(&file, &opened).is_ok());
+            assert_eq!(trust.told.lock().unwrap().len(), 1, "and it is told");
+        }
+        // The watched folder itself.
+        fs::remove_dir(place.at("plugins")).unwrap();
+        let trust = Trust::new(&[place.at("plugins")], Some(refuse));
+        assert!(trust.check(&place.at("plugins/a.so"), &opened).is_err());
     }
 
     #[test]
