@@ -1,29 +1,34 @@
 //! A plugin's own libraries: those that it needs and that lie beside its file, where `$ORIGIN` leads.
 //!
 //! What is mapped is a private copy of the plugin, and `$ORIGIN` leads from that; so they are copied as well, to where it
-//! leads then. Nobody else writes to those, so that a library which is overwritten while it is mapped ends no host.
+//! leads then: into the folder of that copy, which goes with it. Nobody writes to those, so that a library which is
+//! overwritten while it is mapped ends no host; and a version that is gone back to has those that it had.
 //!
-//! What this can't do: the loader takes a library that is in memory for any other of that name. A new one is not loaded
-//! before the old one is gone, and whoever replaces it is told so.
+//! What this can't do: the loader takes a library that is in memory for any other of that name. Another one is not loaded
+//! before that is gone, and whoever needs it is told so.
 
 use std::{
     collections::HashMap,
     fs,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{manifest::Linkage, private_copy::CopyError, private_copy::Source, proc_fs};
+use super::{
+    manifest::Linkage,
+    private_copy::{CopyError, PrivateCopy, PrivateDir, Source},
+    proc_fs,
+};
 
 /// More than any plugin has.
 const MOST: usize = 64;
 
-/// What was put where.
+/// Where libraries lie that were brought along, so that one with the same bytes need not be there twice.
 #[derive(Default)]
 pub(super) struct OwnLibraries(Mutex<HashMap<PathBuf, blake3::Hash>>);
 
-/// An object and where it lies, in truth and as a copy.
+/// An object, where it lies in truth, and where below the folder of the copy.
 struct Object {
     linkage: Linkage,
     folder: PathBuf,
@@ -36,26 +41,53 @@ impl OwnLibraries {
         linkage.run_path.iter().any(|folder| below_origin(folder).is_some())
     }
 
-    /// Copies the libraries of the plugin that was copied from `file` to beside that copy. What somebody should know.
+    /// Copies the libraries of the plugin that was copied from `file` to beside that copy, unless it has brought those
+    /// that it had before. What somebody should know.
     ///
     /// # Errors
     /// One can't be copied.
     pub(super) fn bring<E: From<CopyError>>(
         &self,
+        dir: &PrivateDir,
+        copy: &mut PrivateCopy,
         file: &Path,
         linkage: &Linkage,
-        copy: &Path,
         open: impl Fn(&Path) -> Result<Source, E>,
     ) -> Result<Vec<String>, E> {
-        let (Some(folder), Some(copied_to)) = (file.parent(), copy.parent()) else {
-            return Ok(Vec::new());
-        };
-        let mut placed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of a private folder that is gone.
-        placed.retain(|at, _| at.exists());
-        let (folder, copied_to) = (folder.to_owned(), copied_to.to_owned());
+        let mut notices = Vec::new();
+        if !copy.has_folder() {
+            dir.give_folder(copy)?;
+            self.copy_from(dir, copy, file, linkage, open, &mut notices)?;
+        }
+        let brought = copy.brought();
+        self.placed().extend(brought.iter().cloned());
+        let maps = fs::read("/proc/self/maps").unwrap_or_default();
+        let maps = String::from_utf8_lossy(&maps);
+        let others = brought.iter().filter(|(at, _)| another_is_mapped(&maps, at));
+        notices.extend(others.map(|(at, _)| {
+            let name = at.file_name().unwrap_or_default().to_string_lossy();
+            format!(
+                "{name}, which it needs, is in memory already, with another content, from an earlier generation or another \
+                 plugin: the system's loader takes that in place of its own. Reload the plugin once whoever uses that has \
+                 left memory, restart the host, or give each version of the library a name of its own"
+            )
+        }));
+        Ok(notices)
+    }
+
+    fn copy_from<E: From<CopyError>>(
+        &self,
+        dir: &PrivateDir,
+        copy: &PrivateCopy,
+        file: &Path,
+        linkage: &Linkage,
+        open: impl Fn(&Path) -> Result<Source, E>,
+        notices: &mut Vec<String>,
+    ) -> Result<(), E> {
+        let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+        let copied_to = PathBuf::new();
         let mut objects = vec![Object { linkage: linkage.clone(), folder, copied_to }];
-        let (mut brought, mut notices) = (Vec::new(), Vec::new());
+        let mut brought = Vec::new();
         while let Some(object) = objects.pop() {
             for (name, below) in object.candidates() {
                 let (from, at) = (object.folder.join(&below), object.copied_to.join(&below));
@@ -71,35 +103,36 @@ impl OwnLibraries {
                     continue;
                 }
                 let (from, at) = (from.join(name), at.join(name));
-                let before = placed.get(&at).copied();
-                if brought.len() >= MOST || (before.is_none() && at.exists()) {
+                if brought.len() >= MOST || copy.is_taken(&at) {
                     notices.push(format!(
                         "{} is not copied: too many, or its name is taken",
                         from.display()
                     ));
                     continue;
                 }
-                let (hash, content) = open(&from)?.place(&at, before)?;
-                placed.insert(at.clone(), hash);
-                brought.push(at.clone());
+                let content = dir.bring(copy, &open(&from)?, &at, |hash| self.known(hash))?;
                 objects.push(Object {
                     linkage: Linkage::of(&content),
                     folder: from.parent().unwrap_or(Path::new("/")).to_owned(),
-                    copied_to: at.parent().unwrap_or(Path::new("/")).to_owned(),
+                    copied_to: at.parent().unwrap_or(Path::new("")).to_owned(),
                 });
+                brought.push(at);
             }
         }
-        let maps = fs::read("/proc/self/maps").unwrap_or_default();
-        let maps = String::from_utf8_lossy(&maps);
-        notices.extend(brought.iter().filter(|at| another_is_mapped(&maps, at)).map(|at| {
-            let name = at.file_name().unwrap_or_default().to_string_lossy();
-            format!(
-                "{name}, which it needs, has changed, and what it was before is still in memory: the system's loader takes \
-                 that in place of the new one. Reload the plugin once its earlier generations have left memory, restart \
-                 the host, or give each version of the library a name of its own"
-            )
-        }));
-        Ok(notices)
+        Ok(())
+    }
+
+    /// Where one with these bytes lies.
+    fn known(&self, hash: blake3::Hash) -> Option<PathBuf> {
+        let placed = self.placed();
+        placed.iter().find(|(_, other)| **other == hash).map(|(at, _)| at.clone())
+    }
+
+    /// Those that are still there.
+    fn placed(&self) -> MutexGuard<'_, HashMap<PathBuf, blake3::Hash>> {
+        let mut placed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        placed.retain(|at, _| at.exists());
+        placed
     }
 }
 
@@ -123,14 +156,15 @@ fn below_origin(folder: &str) -> Option<PathBuf> {
     })
 }
 
-/// Whether a file that was at this place before is mapped.
+/// Whether another file of this name is mapped.
 fn another_is_mapped(maps: &str, at: &Path) -> bool {
-    let (Some(path), Ok(now)) = (at.to_str(), fs::metadata(at)) else { return false };
+    let (Some(name), Ok(now)) = (at.file_name(), fs::metadata(at)) else { return false };
     proc_fs::code(maps).any(|line| {
-        let line = line.strip_suffix(" (deleted)").unwrap_or(line);
         // Address, rights, offset, device, inode, path.
         let inode = line.split_whitespace().nth(4).and_then(|inode| inode.parse::<u64>().ok());
-        line.ends_with(path) && inode.is_some_and(|inode| inode != now.ino())
+        let path = line.find('/').map(|begin| &line[begin..]).unwrap_or_default();
+        let path = Path::new(path.strip_suffix(" (deleted)").unwrap_or(path));
+        path.file_name() == Some(name) && inode.is_some_and(|inode| inode != now.ino())
     })
 }
 

@@ -36,7 +36,7 @@ const FRESHEN: Duration = Duration::from_secs(3600);
 
 /// Where copies go, and who probes them.
 pub(crate) struct Preparation {
-    dir: PrivateDir,
+    dir: Arc<PrivateDir>,
     prober: Result<Prober, NoProber>,
     trust: Arc<Trust>,
     own_libraries: Arc<OwnLibraries>,
@@ -88,7 +88,7 @@ impl Preparation {
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Preparation {
-            dir,
+            dir: Arc::new(dir),
             prober,
             trust: Arc::new(trust),
             own_libraries: Arc::default(),
@@ -211,28 +211,32 @@ impl Preparation {
         Ok(Examined { file, copy, manifest, timings, place })
     }
 
-    /// Copies the libraries that it needs and that lie beside it.
-    async fn with_own_libraries(&self, mut examined: Examined) -> Result<Examined, DeployError> {
-        let (own, trust, limit) = (self.own_libraries.clone(), self.trust.clone(), self.limit);
-        let (file, copy) = (examined.file.clone(), examined.copy.path().to_owned());
-        let linkage = examined.manifest.linkage.clone();
+    /// Copies the libraries that it needs and that lie beside it. A copy of an earlier version has those that it had.
+    async fn with_own_libraries(&self, examined: Examined) -> Result<Examined, DeployError> {
+        let Examined { file, mut copy, mut manifest, timings, place } = examined;
+        let (own, dir) = (self.own_libraries.clone(), self.dir.clone());
+        let (trust, limit) = (self.trust.clone(), self.limit);
+        let (from, linkage) = (file.clone(), manifest.linkage.clone());
         let bring = move || {
-            own.bring(&file, &linkage, &copy, |path| {
+            let notices = own.bring(&dir, &mut copy, &from, &linkage, |path| {
                 let source = Source::open(path, limit)?;
                 let untrusted = |source| DeployError::Untrusted { file: path.to_owned(), source };
                 trust.check(path, source.opened()).map_err(untrusted)?;
                 Ok::<_, DeployError>(source)
-            })
+            })?;
+            Ok((copy, notices))
         };
         let brought = aside::done("ksi-copy", bring).await;
-        let no_thread = |source| CopyError::NoThread { path: examined.file.clone(), source };
-        let notices = brought.map_err(no_thread)??;
+        let no_thread = |source| CopyError::NoThread { path: file.clone(), source };
+        let (copy, notices) = match brought.map_err(no_thread)? {
+            Err(DeployError::Copy(CopyError::Closed)) => return Err(DeployError::Stopping),
+            brought => brought?,
+        };
         for notice in &notices {
-            let plugin = &*examined.manifest.name;
-            tracing::warn!(file = %examined.file.display(), plugin, "{notice}");
+            tracing::warn!(file = %file.display(), plugin = &*manifest.name, "{notice}");
         }
-        examined.manifest.notices.extend(notices);
-        Ok(examined)
+        manifest.notices.extend(notices);
+        Ok(Examined { file, copy, manifest, timings, place })
     }
 
     /// Lets a child process open it and try an instance of it, or only open it, for the reason that there is none to be
@@ -247,7 +251,7 @@ impl Preparation {
             false => examined,
         };
         let Examined { file, copy, manifest, mut timings, place: _place } = examined;
-        let known = self.probed.get(copy.hash(), trial.as_ref().ok());
+        let known = self.probed.get(copy.hash_of_all(), trial.as_ref().ok());
         let (description, tried) = match (known, &self.prober) {
             (Some(known), _) => {
                 let tried = trial.map_or_else(Tried::Skipped, |_| Tried::Passed);
@@ -275,7 +279,7 @@ impl Preparation {
                     }
                 })?;
                 let passed = trial.as_deref().filter(|_| unsure.is_none());
-                self.probed.remember(copy.hash(), &description, passed);
+                self.probed.remember(copy.hash_of_all(), &description, passed);
                 timings.note("probe", started.elapsed());
                 let told = || unsure.map_or(Tried::Passed, Tried::Unsure);
                 (Some(description), skipped.unwrap_or_else(told))

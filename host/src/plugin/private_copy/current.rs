@@ -61,6 +61,18 @@ impl PrivateDir {
         drop(closed);
     }
 
+    /// Does something in the directory, unless that is closed; it is not closed meanwhile, so nothing is left behind.
+    pub(super) fn while_open<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, CopyError>,
+    ) -> Result<T, CopyError> {
+        let current = self.current();
+        if current.is_none() {
+            return Err(CopyError::Closed);
+        }
+        work()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.current().is_none()
     }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -111,17 +112,29 @@ impl OwnDir {
 
     /// Makes it and what is in it look as if it had just been used, for cleaners that go by times and know no locks.
     pub(super) fn freshen(&mut self) {
-        use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW, utimensat};
+        use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
         let now = || Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now(), last_modification: now() };
         if !is_at(&self.lock, &self.path.join(LOCK)) {
             // Without it, nobody clears up behind this host if it is killed.
             let _ = lock(&self.path).map(|lock| self.lock = lock);
         }
-        let names = rustix::fs::Dir::read_from(&self.open).into_iter().flatten().flatten();
-        for entry in names.filter(|entry| entry.file_name() != c"..") {
-            // One that is being deleted is no loss.
-            let _ = utimensat(&self.open, entry.file_name(), &times, AtFlags::SYMLINK_NOFOLLOW);
+        freshen(&self.open, &times);
+    }
+}
+
+/// Gives a folder these times, with all that is in it and below it.
+fn freshen(folder: impl AsFd, times: &rustix::fs::Timestamps) {
+    use rustix::fs::{AtFlags, Mode, OFlags, openat, utimensat};
+    let names = rustix::fs::Dir::read_from(&folder).into_iter().flatten().flatten();
+    for entry in names.filter(|entry| entry.file_name() != c"..") {
+        // One that is being deleted is no loss.
+        let _ = utimensat(&folder, entry.file_name(), times, AtFlags::SYMLINK_NOFOLLOW);
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if entry.file_name() != c"."
+            && let Ok(below) = openat(&folder, entry.file_name(), flags, Mode::empty())
+        {
+            freshen(below, times);
         }
     }
 }

@@ -15,6 +15,7 @@ mod content;
 mod current;
 mod dir;
 mod error;
+mod own_folder;
 mod place;
 mod source;
 
@@ -28,6 +29,7 @@ pub(crate) use content::Content;
 pub(crate) use current::PrivateDir;
 pub use dir::PrivateDirError;
 pub use error::CopyError;
+use own_folder::OwnFolder;
 pub(crate) use place::Places;
 pub(crate) use source::Source;
 
@@ -44,6 +46,8 @@ pub(crate) struct PrivateCopy {
     hash: blake3::Hash,
     /// In a mutex, because whoever reads it moves the place that it is read from.
     held: Mutex<File>,
+    /// For what it brings along. Behind the file, which is deleted first.
+    folder: Option<OwnFolder>,
 }
 
 impl PrivateDir {
@@ -64,25 +68,17 @@ impl PrivateDir {
         let write_error = |source| CopyError::Write { path: path.clone(), source };
         // From here on the new file is deleted if anything fails.
         let unfinished = Unfinished(&path);
-        let copied =
-            content::copy(&source.file, &file, source.len()).map_err(|step| match step {
-                content::Step::Read(error) => source.unreadable(error),
-                content::Step::Write(error) => write_error(error),
-            })?;
-        if copied < source.len() {
-            return Err(source.changed());
-        }
-        source.check()?;
+        source.copy_to(&file, &path)?;
         let hash = hash_of(file.try_clone().map_err(write_error)?).map_err(write_error)?;
         let content = Content::of_copy(&file).map_err(write_error)?;
         // Nobody here writes to it any more.
         let held = for_reading(&path, &file)
             .map_err(|error| if self.is_closed() { CopyError::Closed } else { error })?;
         std::mem::forget(unfinished);
-        Ok((PrivateCopy { path, hash, held: Mutex::new(held) }, content))
+        Ok((PrivateCopy { path, hash, held: Mutex::new(held), folder: None }, content))
     }
 
-    /// Copies a copy, which is a new file with the same bytes then.
+    /// Copies a copy, which is a new file with the same bytes then, and with the same beside it.
     ///
     /// # Errors
     /// As for [`copy`](Self::copy).
@@ -95,7 +91,9 @@ impl PrivateDir {
         let held = copy.held.lock().unwrap_or_else(PoisonError::into_inner);
         let unreadable = |source| CopyError::Read { path: copy.path.clone(), source };
         let file = held.try_clone().map_err(unreadable)?;
-        self.copy(&Source::held(&copy.path, file, limit)?, label)
+        let (mut again, content) = self.copy(&Source::held(&copy.path, file, limit)?, label)?;
+        self.bring_again(&mut again, copy, limit)?;
+        Ok((again, content))
     }
 }
 

@@ -1,11 +1,11 @@
 //! A candidate that was opened and not yet read: how long it is and how it begins.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Content, CopyError, content, hash_of};
+use super::{CopyError, content};
 
 /// So many bytes of the beginning are looked at before anything else is done with a file.
 pub(crate) const HEAD: usize = 512;
@@ -79,44 +79,19 @@ impl Source {
         self.check().map(|()| bytes)
     }
 
-    /// Copies it to a file of this very name, in place of what was put there before; what is mapped of that stays as it
-    /// is. Does nothing if that has the hash `before` as well.
+    /// Copies it to the empty file `to`, which lies at `path`.
     ///
     /// # Errors
-    /// As for a [private copy](super::PrivateDir::copy).
-    pub(crate) fn place(
-        &self,
-        at: &Path,
-        before: Option<blake3::Hash>,
-    ) -> Result<(blake3::Hash, Content), CopyError> {
-        let failed = |source| CopyError::Write { path: at.to_owned(), source };
-        let unreadable = |source| self.unreadable(source);
-        let hash = hash_of(self.file.try_clone().map_err(unreadable)?).map_err(unreadable)?;
-        if before != Some(hash) {
-            let folder = at.parent().unwrap_or(Path::new("/"));
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-            let mut name = std::ffi::OsString::from(".");
-            name.push(at.file_name().unwrap_or_default());
-            name.push(".new");
-            let draft = at.with_file_name(name);
-            let mut create = OpenOptions::new();
-            let create = create.read(true).write(true).create_new(true).mode(0o700);
-            // One is left by a copy that did not come to its end.
-            let _ = fs::remove_file(&draft);
-            let file = create.open(&draft).map_err(failed)?;
-            let copied =
-                content::copy(&self.file, &file, self.len()).map_err(|step| match step {
-                    content::Step::Read(error) => self.unreadable(error),
-                    content::Step::Write(error) => failed(error),
-                })?;
-            if copied < self.len() {
-                return Err(self.changed());
-            }
-            self.check()?;
-            fs::rename(&draft, at).map_err(failed)?;
+    /// It can't be read or written, or has changed meanwhile.
+    pub(super) fn copy_to(&self, to: &File, path: &Path) -> Result<(), CopyError> {
+        let copied = content::copy(&self.file, to, self.len()).map_err(|step| match step {
+            content::Step::Read(error) => self.unreadable(error),
+            content::Step::Write(source) => CopyError::Write { path: path.to_owned(), source },
+        })?;
+        if copied < self.len() {
+            return Err(self.changed());
         }
-        let placed = File::open(at).map_err(failed)?;
-        Ok((hash, Content::of_copy(&placed).map_err(failed)?))
+        self.check()
     }
 
     /// Whether it is still the file that was opened, with the content that it had.

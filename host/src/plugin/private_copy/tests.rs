@@ -253,6 +253,66 @@ fn a_directory_that_a_cleaner_removed_is_made_anew_and_what_was_copied_before_is
     assert_ne!(held.path().file_name(), copy.path().file_name(), "a name comes once");
 }
 
+/// A copy that has brought a file along.
+fn bringing(place: &Place, content: &[u8]) -> PrivateCopy {
+    let (mut copy, _) = place.copy(&place.file("a.so", b"content"), "a").unwrap();
+    place.own.give_folder(&mut copy).unwrap();
+    let source = Source::open(&place.file("own", content), LIMIT).unwrap();
+    let brought = place.own.bring(&copy, &source, "lib/own".as_ref(), |_| None).unwrap();
+    assert_eq!(*brought, *content);
+    copy
+}
+
+fn beside(copy: &PrivateCopy) -> PathBuf {
+    copy.path().with_file_name("lib/own")
+}
+
+#[test]
+fn what_copies_bring_along_is_each_ones_own_and_goes_with_it() {
+    let place = Place::new();
+    let (first, second) = (bringing(&place, b"first"), bringing(&place, b"second"));
+    first.check_in_place().unwrap();
+    assert_eq!(fs::read(beside(&first)).unwrap(), b"first");
+    assert_eq!(fs::read(beside(&second)).unwrap(), b"second");
+    assert_ne!(first.hash_of_all(), second.hash_of_all());
+    drop(first);
+    assert_eq!(place.copies(), 1);
+    drop(second);
+    assert_eq!(place.copies(), 0);
+}
+
+#[test]
+fn a_copy_of_a_copy_has_the_same_beside_it_also_when_a_cleaner_has_removed_that() {
+    let place = Place::new();
+    let copy = bringing(&place, b"own");
+    let (again, _) = place.own.copy_again(&copy, LIMIT, "a").unwrap();
+    let inode = |copy| fs::metadata(beside(copy)).unwrap().ino();
+    assert_eq!(inode(&copy), inode(&again), "one file with two names");
+    assert_eq!(again.hash_of_all(), copy.hash_of_all());
+    drop(again);
+    fs::remove_dir_all(place.own.path()).unwrap();
+    let (again, _) = place.own.copy_again(&copy, LIMIT, "a").unwrap();
+    assert_eq!(fs::read(beside(&again)).unwrap(), b"own");
+    drop((copy, again));
+    assert_eq!(place.copies(), 0);
+}
+
+#[test]
+fn what_is_brought_along_while_the_host_stops_leaves_nothing_behind() {
+    let place = Place::new();
+    let source = place.file("a.so", b"content");
+    let own = Source::open(&source, LIMIT).unwrap();
+    let copied = |place: &Place| place.copy(&source, "a").unwrap().0;
+    let (mut early, mut late, path) = (copied(&place), copied(&place), place.own.path());
+    place.own.give_folder(&mut early).unwrap();
+    place.own.close();
+    let brought = place.own.bring(&early, &own, "lib/own".as_ref(), |_| None);
+    assert!(matches!(brought, Err(CopyError::Closed)));
+    assert!(matches!(place.own.give_folder(&mut late), Err(CopyError::Closed)));
+    drop((early, late));
+    assert!(!path.exists());
+}
+
 #[test]
 fn a_directory_that_somebody_else_puts_in_its_place_is_not_used() {
     let place = Place::new();
@@ -281,7 +341,14 @@ fn what_is_in_use_looks_used_and_its_lock_file_comes_again() {
     let times = fs::FileTimes::new().set_accessed(old).set_modified(old);
     let lock = place.own.path().join("ksi-host.lock");
     fs::remove_file(&lock).unwrap();
-    let all = [place.own.path(), copy.path().to_owned()];
+    let brings = bringing(&place, b"own");
+    let all = [
+        place.own.path(),
+        copy.path().to_owned(),
+        brings.path().to_owned(),
+        beside(&brings).parent().unwrap().to_owned(),
+        beside(&brings),
+    ];
     for path in &all {
         fs::File::open(path).unwrap().set_times(times).unwrap();
     }
