@@ -252,6 +252,32 @@ fn after_its_probation_a_version_is_gone_back_from_with_force_to_the_newest_snap
 }
 
 #[test]
+fn with_force_a_version_starts_from_an_older_snapshot_if_it_does_not_take_the_newest() {
+    let old = Library::counter(1).keeping("[1]", "[3,1]").does("restore_3=fail");
+    let short = format!("{OFTEN}\n[reload]\nprobation = '50ms'");
+    let host = TestHost::builder().plugin("counter.so", &old).config(&short).start();
+    increment(&host, 2);
+    host.drop_in("counter.so", &Library::counter(2));
+    host.until_module("it is trusted", "counter", |module| {
+        module["version"] == "2.0.0" && module["on_probation"] == false
+    });
+    assert_eq!(increment(&host, 4), 6);
+    let good = || fs::read_to_string(host.dir().join("state/counter.good")).unwrap_or_default();
+    until("what it was restored from is kept", good, |text| {
+        text.contains(r#"["a",2]"#) || text.contains(r#""a":2"#)
+    });
+    let listed = || host.ksi(&["state", "list", "counter"]).ok();
+    until("the newest is of the later version", listed, |listed| {
+        listed.lines().any(|line| line.contains("newest") && line.contains("2.0.0"))
+    });
+    let said = host.ksi(&["rollback", "counter", "--force"]).ok();
+    for words in ["rolled back counter to 1.0.0", "starts from the snapshot good"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(value(&host), Some(2));
+}
+
+#[test]
 fn with_force_a_version_starts_empty_if_nothing_that_it_reads_is_kept() {
     let host = after_probation(HERE);
     let good = || host.dir().join("state/counter.good").exists();

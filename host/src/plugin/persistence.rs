@@ -228,7 +228,8 @@ impl Persistence {
         Ok(on_files(move || dir.set_aside(&name, place)).await??)
     }
 
-    /// Copies the newest kept snapshot aside if it was written after this moment.
+    /// Copies the newest kept snapshot aside if it was written after this moment. Nothing goes for it until it is settled
+    /// whether it stays.
     pub(crate) async fn copy_aside_since(&self, plugin: &str, since: SystemTime) -> Option<Place> {
         self.kept(plugin).filter(|kept| kept.written > since)?;
         let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
@@ -240,6 +241,16 @@ impl Persistence {
                 tracing::error!(plugin, "its newest snapshot is not kept aside: {error}");
                 None
             }
+        }
+    }
+
+    /// Settles what becomes of a copy that was made with [`copy_aside_since`](Self::copy_aside_since).
+    pub(crate) async fn settle_copy(&self, plugin: &str, copy: Place, stays: bool) {
+        let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
+        let (dir, name) = (self.dir.clone(), plugin.to_owned());
+        let settled = on_files(move || dir.settle_copy(&name, copy, stays)).await;
+        if let Err(error) = settled.and_then(|settled| settled.map_err(PersistError::from)) {
+            tracing::warn!(plugin, "the snapshots that are kept aside are not cleared up: {error}");
         }
     }
 

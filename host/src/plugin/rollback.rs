@@ -20,6 +20,7 @@ use instead::Instead;
 use super::{
     deploy_error::{DeployError, OfState},
     generation::Facts,
+    kept_state::Place,
     policy::Policy,
     registry::Earlier,
     setback::Why,
@@ -154,8 +155,9 @@ impl Supervisor {
         let unread = unreadable(&bad, &earlier);
         let mut instead = Instead::of_the_swap(&earlier);
         if instead.is_none() && unread.is_some() && !automatic {
-            instead = Some(self.kept_instead(name, &earlier).await);
+            instead = self.kept_instead(name, &earlier, &[]).await;
         }
+        let is_unread = unread.is_some();
         let cost_of =
             |because, instead: &Instead| Cost::of(&bad, &earlier, format!("{because}{instead}"));
         // Without anything to go on from, it is refused for that.
@@ -172,11 +174,20 @@ impl Supervisor {
         let deployed = match deployed {
             // The bad version does not give its state away, or the earlier one does not take it.
             Err(error) if error.of_state().is_some() => {
-                if instead.is_none() && !automatic {
-                    instead = Some(self.kept_instead(name, &earlier).await);
+                let mut cost = cost;
+                let mut passed: Vec<Place> = Vec::new();
+                if is_unread && error.of_state() == Some(OfState::NotTaken) {
+                    // It has just been offered, and is not taken the second time.
+                    passed.extend(instead.as_ref().and_then(Instead::place));
+                    if !passed.is_empty() {
+                        (instead, cost) = (None, None);
+                    }
                 }
-                let Some(instead) = instead else { return Err(error) };
-                let cost = cost.unwrap_or_else(|| cost_of(error.to_string(), &instead));
+                if instead.is_none() && !automatic {
+                    instead = self.kept_instead(name, &earlier, &passed).await;
+                }
+                let Some(mut instead) = instead else { return Err(error) };
+                let mut cost = cost.unwrap_or_else(|| cost_of(error.to_string(), &instead));
                 agreed(asked, &bad, &earlier, Some(&cost), has_folder)?;
                 tracing::warn!(plugin = name, "taking older state, because: {error}");
                 let not_given = error.of_state() == Some(OfState::NotGiven);
@@ -188,20 +199,36 @@ impl Supervisor {
                 };
                 let aside = copied.map(|place| place.to_string());
                 let asks_the_bad_one = !not_given || gives_another(&bad, &earlier, &error);
-                let back = Return {
-                    takes_instead: true,
-                    asks_the_bad_one,
-                    aside: aside.clone(),
-                    ..back(Some(&instead), Some(&cost))
+                let deployed = loop {
+                    let back = Return {
+                        takes_instead: true,
+                        asks_the_bad_one,
+                        aside: aside.clone(),
+                        ..back(Some(&instead), Some(&cost))
+                    };
+                    let deployed = self.deploy_earlier(&file, back).await;
+                    let (Err(refused), Some(place)) = (&deployed, instead.place()) else {
+                        break deployed;
+                    };
+                    if refused.of_state() != Some(OfState::NotTaken) {
+                        break deployed;
+                    }
+                    passed.push(place);
+                    let Some(older) = self.kept_instead(name, &earlier, &passed).await else {
+                        break deployed;
+                    };
+                    tracing::warn!(
+                        plugin = name,
+                        "passing over the snapshot {place}, because: {refused}"
+                    );
+                    instead = older;
+                    cost = cost_of(error.to_string(), &instead);
                 };
-                let deployed = self.deploy_earlier(&file, back).await;
                 let given = |deployed: &Deployed| matches!(deployed.aside, Some(Ok(_)));
                 // Nothing was given up, or what was is kept as the bad version had it in the end.
                 let is_spare = deployed.as_ref().map_or(true, given);
-                if let (true, Some(place), Some(persistence)) =
-                    (is_spare, copied, &self.persistence)
-                {
-                    let _ = persistence.remove(name, vec![place]).await;
+                if let (Some(place), Some(persistence)) = (copied, &self.persistence) {
+                    persistence.settle_copy(name, place, !is_spare).await;
                 }
                 deployed.map(|deployed| {
                     let none_given = || {

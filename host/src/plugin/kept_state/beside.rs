@@ -154,7 +154,8 @@ impl StateDir {
         }
     }
 
-    /// Keeps a copy of the newest one aside. Which one it is.
+    /// Keeps a copy of the newest one aside, until [`settle_copy`](Self::settle_copy) says whether it stays. Which one it
+    /// is. No other one goes for it before.
     ///
     /// # Errors
     /// There is no newest one that is complete, or it says at which step it failed.
@@ -169,7 +170,32 @@ impl StateDir {
         };
         self.remove_file(plugin, Place::Beside)?;
         self.write(plugin, Place::Beside, &header, &bytes)?;
-        self.rename_aside(plugin, Place::Beside)
+        let aside = self.next_aside(plugin)?;
+        self.rename(plugin, Place::Beside, aside)?;
+        lock(&self.unsettled).insert(plugin.to_owned(), aside);
+        Ok(aside)
+    }
+
+    /// Keeps a copy that was made by [`copy_aside`](Self::copy_aside), or removes it.
+    ///
+    /// # Errors
+    /// It cannot be removed, or the first ones cannot, which go for it.
+    pub(crate) fn settle_copy(
+        &self,
+        plugin: &str,
+        copy: Place,
+        stays: bool,
+    ) -> Result<(), KeptStateError> {
+        check_name(plugin)?;
+        let _alone = lock(&self.one_at_a_time);
+        lock(&self.unsettled).remove(plugin);
+        match stays {
+            true => self.forget_excess(plugin),
+            false => {
+                self.remove_file(plugin, copy)?;
+                self.sync_names()
+            }
+        }
     }
 
     /// Makes this the newest one, and sets the newest until now aside, whatever it is. Which one that is then, if there was
@@ -284,7 +310,9 @@ impl StateDir {
     }
 
     fn forget_excess(&self, plugin: &str) -> Result<(), KeptStateError> {
-        let numbers = self.aside(plugin)?;
+        let mut numbers = self.aside(plugin)?;
+        let unsettled = lock(&self.unsettled).get(plugin).copied();
+        numbers.retain(|number| Some(Place::Aside(*number)) != unsettled);
         let excess = numbers.len().saturating_sub(MAX_ASIDE);
         for number in numbers.into_iter().take(excess) {
             let path = self.path(plugin, Place::Aside(number));

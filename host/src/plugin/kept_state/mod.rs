@@ -58,6 +58,8 @@ pub(crate) struct StateDir {
     one_at_a_time: Mutex<()>,
     /// What each plugin's newest file holds, as far as it was loaded or stored. One entry a file.
     last: Mutex<BTreeMap<String, Kept>>,
+    /// Copies that are aside and of which it is not settled whether they stay. One at a time for a plugin.
+    unsettled: Mutex<BTreeMap<String, Place>>,
 }
 
 /// A snapshot that is to be stored.
@@ -130,6 +132,7 @@ impl StateDir {
             limit,
             one_at_a_time: Mutex::default(),
             last: Mutex::default(),
+            unsettled: Mutex::default(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! What an earlier version goes on from when it does not get the state that the live one has.
 //!
 //! While the live version is on probation, that is the state as of the swap. Later on that is forgotten, and whoever asks
-//! for it gets the newest snapshot on the disk that the earlier version restores, or a start without state. What was set
+//! for it gets the newest snapshot on the disk that the earlier version restores: what it does not take is passed over for an
+//! older one. Where none is kept of a version that it restores, it starts without state. What was set
 //! aside by hand is not taken: somebody has given it up.
 
 use std::{
@@ -45,6 +46,14 @@ impl Instead {
         Some(Instead { state: Some(state), from: Whence::Swap })
     }
 
+    /// Which of the kept snapshots it is.
+    pub(super) fn place(&self) -> Option<Place> {
+        match self.from {
+            Whence::Kept { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+
     /// What programs are told where the state comes from, if it is not known from how it went.
     pub(super) fn how(&self) -> Option<&'static str> {
         matches!(self.from, Whence::Kept { .. }).then_some("older")
@@ -76,9 +85,15 @@ impl fmt::Display for Instead {
 }
 
 impl Supervisor {
-    /// The newest snapshot on the disk that the earlier version restores, or nothing.
-    pub(super) async fn kept_instead(&self, name: &str, earlier: &Earlier) -> Instead {
-        let nothing = Instead { state: None, from: Whence::Nowhere };
+    /// The newest snapshot on the disk that the earlier version says it restores, beyond those that it did not take; or a
+    /// start without state if there is no such snapshot. `None` if there are, and it took none of them.
+    pub(super) async fn kept_instead(
+        &self,
+        name: &str,
+        earlier: &Earlier,
+        passed: &[Place],
+    ) -> Option<Instead> {
+        let nothing = passed.is_empty().then_some(Instead { state: None, from: Whence::Nowhere });
         let (Some(persistence), Some(state)) = (&self.persistence, &earlier.facts.manifest.state)
         else {
             return nothing;
@@ -89,12 +104,13 @@ impl Supervisor {
         });
         let mut readable: Vec<(SystemTime, Place)> =
             listed.iter().filter_map(|it| readable(it, &state.restores)).collect();
+        readable.retain(|(_, place)| !passed.contains(place));
         readable.sort_by_key(|(written, _)| *written);
         while let Some((written, place)) = readable.pop() {
             match persistence.load_from(name, place).await {
                 Ok(kept) if state.restores.contains(&kept.snapshot.version) => {
                     let from = Whence::Kept { place, written };
-                    return Instead { state: Some(kept.snapshot), from };
+                    return Some(Instead { state: Some(kept.snapshot), from });
                 }
                 // Another one was written there meanwhile.
                 Ok(_) => {}

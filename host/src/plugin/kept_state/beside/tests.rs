@@ -138,6 +138,33 @@ fn names_that_people_use_are_told_apart() {
 }
 
 #[test]
+fn nothing_goes_for_a_copy_before_it_is_settled_that_it_stays() {
+    let dir = Dir::new();
+    dir.store(b"newest");
+    for number in 1..=MAX_ASIDE {
+        dir.own.store_aside(NAME, &state(format!("{number}").as_bytes())).unwrap();
+    }
+    let first = || dir.content(Place::Aside(1)).is_some();
+    // As when going back fails.
+    let copy = dir.own.copy_aside(NAME).unwrap();
+    assert!(first());
+    dir.own.settle_copy(NAME, copy, false).unwrap();
+    assert!(first() && dir.content(copy).is_none());
+    // As when the other version gives its own: one goes, and not two.
+    let copy = dir.own.copy_aside(NAME).unwrap();
+    dir.own.store_aside(NAME, &state(b"its own")).unwrap();
+    assert!(!first() && dir.content(Place::Aside(2)).is_some());
+    dir.own.settle_copy(NAME, copy, false).unwrap();
+    assert_eq!(kept(&dir).len(), 1 + MAX_ASIDE);
+    // As when it does not.
+    let copy = dir.own.copy_aside(NAME).unwrap();
+    dir.own.settle_copy(NAME, copy, true).unwrap();
+    assert!(dir.content(Place::Aside(2)).is_none());
+    assert_eq!(bytes(&dir, copy), b"newest");
+    assert_eq!(kept(&dir).len(), 1 + MAX_ASIDE);
+}
+
+#[test]
 fn another_one_becomes_the_newest_at_once_or_the_newest_stays_what_it_was() {
     let dir = Dir::new();
     dir.store(b"one");
