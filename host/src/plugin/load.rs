@@ -245,19 +245,30 @@ fn held_again(_path: &Path) -> Option<libloading::Library> {
 /// Why a library is still in memory that the loader does not have any more, if it is.
 #[cfg(target_os = "linux")]
 fn still_mapped(path: &Path) -> Option<String> {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+    let Some(tail) = tail(path) else {
         return Some("its name cannot be looked for in /proc/self/maps".to_owned());
     };
     match std::fs::read("/proc/self/maps") {
         Ok(maps) => {
             let maps = String::from_utf8_lossy(&maps);
-            let is_there = proc_fs::code(&maps).any(|line| line.contains(name));
+            let is_there = proc_fs::code(&maps).any(|line| line.contains(&tail));
             is_there.then(|| KEPT.to_owned())
         }
         Err(_) if !proc_fs::is_there() => {
             Some(format!("whether it has left memory cannot be told: {}", proc_fs::ADVICE))
         }
         Err(error) => Some(format!("/proc/self/maps cannot be read: {error}")),
+    }
+}
+
+/// The file's name with that of its folder, by which a private copy is known in a list of what is mapped: a library that
+/// a plugin brings along may have any name, and lies in another folder. The folders above may be told otherwise there.
+#[cfg(target_os = "linux")]
+fn tail(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    match path.parent().and_then(Path::file_name) {
+        Some(folder) => Some(format!("/{}/{name}", folder.to_str()?)),
+        None => Some(format!("/{name}")),
     }
 }
 
@@ -379,5 +390,15 @@ mod tests {
         let refused = PluginLibrary::open(path, None).err();
         assert!(matches!(refused, Some(LoadError::NoHeader { .. })), "{refused:?}");
         assert!(still_mapped(path).is_some());
+    }
+
+    #[test]
+    fn another_library_of_the_same_name_is_no_reason_to_say_that_one_is_mapped() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mapped = proc_fs::code(&maps).find_map(|line| line.find('/').map(|at| &line[at..]));
+        let mapped = Path::new(mapped.expect("this test"));
+        assert!(still_mapped(mapped).is_some());
+        let other = Path::new("/private/plugin-1").join(mapped.file_name().unwrap());
+        assert_eq!(still_mapped(&other), None);
     }
 }

@@ -232,6 +232,17 @@ impl Supervisor {
 
     /// Gives up kept snapshots: one, or all that the plugin would be started from. Those that were there.
     pub(crate) async fn drop_state(
+        self: &Arc<Self>,
+        plugin: &str,
+        place: Option<Place>,
+    ) -> Result<Vec<Place>, StateByHandError> {
+        let plugin = plugin.to_owned();
+        // What is gone from the disk must not stay in memory because whoever asked goes away.
+        self.to_the_end(|supervisor| async move { supervisor.drop_kept(&plugin, place).await })
+            .await
+    }
+
+    async fn drop_kept(
         &self,
         plugin: &str,
         place: Option<Place>,
