@@ -6,8 +6,10 @@
 
 use std::{
     collections::HashMap,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -101,6 +103,9 @@ impl From<JoinError> for ReloadConfigError {
     }
 }
 
+/// A file that is not read by then is not waited for: whoever reloads something would wait as long.
+const READ: Duration = Duration::from_secs(10);
+
 /// What a plugin is reloaded with.
 pub(crate) enum Reread {
     /// What it had: there is no file, or it says the same.
@@ -118,6 +123,8 @@ pub(crate) struct Settings {
     /// Held while the file is read and what it says is noted, and not while a plugin is replaced: that may wait for a call
     /// which asks for another plugin.
     reading: sync::Mutex<()>,
+    /// Who has the file open.
+    opened: Arc<sync::Mutex<()>>,
     /// Who has the turn of a plugin gives it its configuration. Taken before `reading`.
     turns: Arc<Turns>,
 }
@@ -140,7 +147,8 @@ impl Settings {
         let held = held.unwrap_or_else(|| config.clone());
         let newest = Arc::new(held.clone());
         let known = Mutex::new(Arc::new(Known { held, in_effect: config.clone(), newest }));
-        Arc::new(Settings { file, known, reading: sync::Mutex::default(), turns: Arc::default() })
+        let (reading, opened, turns) = Default::default();
+        Arc::new(Settings { file, known, reading, opened, turns })
     }
 
     fn known(&self) -> MutexGuard<'_, Arc<Known>> {
@@ -168,7 +176,7 @@ impl Settings {
 
     /// Reads the file, and has the plugins get what it says from here on. Under `reading`.
     async fn read(&self, file: &Path) -> Result<Arc<Config>, ConfigError> {
-        let new = Arc::new(read(file.to_owned()).await?);
+        let new = Arc::new(read(file.to_owned(), self.opened.clone(), READ).await?);
         self.change(|known| known.newest = new.clone());
         Ok(new)
     }
@@ -360,13 +368,31 @@ fn encoded(own: &serde_json::Value) -> PluginConfig {
     own.to_string().into_bytes().into()
 }
 
-/// Reads it where a file that gives nothing, as a pipe, holds up nobody.
-async fn read(file: PathBuf) -> Result<Config, ConfigError> {
+/// Reads it where a file that gives nothing, as a pipe or one of a server that is gone, holds up one thread at most, and
+/// everybody else no longer than `limit`.
+async fn read(
+    file: PathBuf,
+    opened: Arc<sync::Mutex<()>>,
+    limit: Duration,
+) -> Result<Config, ConfigError> {
     let path = file.clone();
-    let reading = tokio::task::spawn_blocking(move || Config::from_file(&path));
-    reading.await.unwrap_or_else(|error| {
-        Err(ConfigError::Read { path: file, source: std::io::Error::other(error) })
-    })
+    let reading = async {
+        let alone = opened.lock_owned().await;
+        let read = move || {
+            let _alone = alone;
+            Config::from_file(&path)
+        };
+        tokio::task::spawn_blocking(read).await
+    };
+    let error = match tokio::time::timeout(limit, reading).await {
+        Ok(Ok(read)) => return read,
+        Ok(Err(error)) => io::Error::other(error),
+        Err(_) => {
+            let why = format!("it gave nothing within {}", humantime::format_duration(limit));
+            io::Error::new(io::ErrorKind::TimedOut, why)
+        }
+    };
+    Err(ConfigError::Read { path: file, source: error })
 }
 
 fn policy(policy: ReloadPolicy) -> Policy {
@@ -379,6 +405,29 @@ fn policy(policy: ReloadPolicy) -> Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_gives_nothing_is_given_up_and_holds_one_thread() {
+        use std::fs;
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ksi.toml");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RWXU).unwrap();
+        let opened: Arc<sync::Mutex<()>> = Arc::default();
+        for _ in 0..2 {
+            let given_up = read(file.clone(), opened.clone(), Duration::from_millis(20)).await;
+            let told = with_causes(&given_up.unwrap_err()).to_string();
+            assert!(told.contains("ksi.toml") && told.contains("nothing within 20ms"), "{told}");
+        }
+        assert_eq!(Arc::strong_count(&opened), 2, "one thread has it");
+        // Somebody writes to it at last.
+        drop(fs::File::options().read(true).write(true).open(&file).unwrap());
+        let ended = opened.lock().await;
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, "").unwrap();
+        drop(ended);
+        assert!(read(file, opened, READ).await.is_ok());
+    }
 
     #[tokio::test]
     async fn a_panic_of_the_host_is_not_told_as_its_stop() {
