@@ -57,7 +57,9 @@ fn segment_fault(segment: &str) -> Option<String> {
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let stranger = segment.chars().find(|&c| !allowed(c))?;
-    Some(format!("{stranger:?} is not allowed in it (letters, digits, '_', '-' and '.' are)"))
+    Some(format!(
+        "{stranger:?} is not allowed in it (letters, digits, '_', '-' and '.' are, and ':' between its parts)"
+    ))
 }
 
 /// One segment of a pattern.

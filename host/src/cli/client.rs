@@ -32,7 +32,7 @@ pub(crate) struct Client {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    #[error("no host is listening on {} ({source}): start one with `ksi run`, or say where it is with --socket or KSI_SOCKET", path.display())]
+    #[error("no host is listening on {} ({source}): start one with `ksi run`, or say where it is with --socket or KSI_SOCKET, or with the --config that it was started with", path.display())]
     NoHost { path: PathBuf, source: io::Error },
     #[error("cannot connect to {}: {source}", path.display())]
     Connect { path: PathBuf, source: io::Error },

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ksi_host::{ConfigError, LockHolder, SocketPathError};
+use ksi_host::{ConfigError, LockHolder, SocketPathError, with_causes};
 
 use super::client::ClientError;
 use super::dev::DevError;
@@ -38,7 +38,10 @@ pub(crate) enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     Dev(#[from] DevError),
-    #[error("a host is running on {} already: stop it with `ksi stop`, or name another place with --socket", .0.display())]
+    /// The file says where the host is, and cannot be used.
+    #[error("{}; with --socket PATH the configuration is not needed to ask a host", with_causes(.0))]
+    NowhereToAsk(ConfigError),
+    #[error("a host is running on {path} already: stop it with `ksi --socket {path} stop`, or name another place with --socket", path = .0.display())]
     AlreadyRunning(PathBuf),
     /// Nobody serves it, and somebody has it.
     #[error("no host can have {}: {holder}", path.display())]
@@ -68,6 +71,7 @@ impl Failure {
             Self::Exited(code) => *code,
             Self::Usage(_)
             | Self::Config(_)
+            | Self::NowhereToAsk(_)
             | Self::SocketPath(SocketPathError::TooLong { .. }) => 2,
             Self::Client(ClientError::NoHost { .. }) => 3,
             _ => 1,

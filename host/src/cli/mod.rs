@@ -101,7 +101,15 @@ impl Common {
     }
 
     fn client(&self) -> Result<Client, Failure> {
-        let config = self.configuration()?;
+        // Whoever says where the host is can ask it, whatever its configuration file has become.
+        let is_known = self.socket.is_some() || Environment::of_process().ksi_socket.is_some();
+        let config = match is_known {
+            true => Config::default(),
+            false => self.configuration().map_err(|failure| match failure {
+                Failure::Config(error) => Failure::NowhereToAsk(error),
+                failure => failure,
+            })?,
+        };
         Client::connect(&self.socket_path(&config))
     }
 }

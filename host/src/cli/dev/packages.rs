@@ -154,7 +154,8 @@ fn no_library(package: &Package, packages: &[&Package]) -> Option<NoLibrary> {
     })
 }
 
-/// Whether a source file in the folder or below it has a line that begins with the attribute.
+/// Whether a source file in the folder or below it has a line that begins with the attribute, before what is there for its
+/// tests alone.
 fn has_plugin(folder: &Path) -> bool {
     let mut open = vec![(folder.to_owned(), 0)];
     while let Some((folder, depth)) = open.pop() {
@@ -166,7 +167,8 @@ fn has_plugin(folder: &Path) -> bool {
             } else if kind.is_ok_and(|kind| kind.is_file())
                 && path.extension().is_some_and(|it| it == "rs")
                 && std::fs::read_to_string(&path).is_ok_and(|text| {
-                    text.lines().map(str::trim_start).any(|line| {
+                    let lines = text.lines().map(str::trim_start);
+                    lines.take_while(|line| !line.starts_with("#[cfg(test)]")).any(|line| {
                         ["#[plugin]", "#[plugin(", "#[ksi_plugin_api::plugin"]
                             .iter()
                             .any(|attribute| line.starts_with(attribute))
@@ -334,6 +336,9 @@ mod tests {
         package(&root.join("api"), "ksi-plugin-api", "");
         package(&root.join("work/plugins/events"), "shared-events", api);
         package(&root.join("work/plugins/forgotten"), "forgotten", api);
+        package(&root.join("work/plugins/tested"), "tested", api);
+        let tests = "#[cfg(test)]\nmod tests {\n    #[plugin]\n    impl It {}\n}\n";
+        std::fs::write(root.join("work/plugins/tested/src/lib.rs"), tests).expect("a file");
         let source = "mod inner {\n    #[plugin(runtime)]\n    impl It {}\n}\n";
         std::fs::write(root.join("work/plugins/forgotten/src/lib.rs"), source).expect("a file");
         let found = discover(&[root.join("work")]).expect("plugins");
