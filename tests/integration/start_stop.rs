@@ -97,7 +97,8 @@ fn a_second_host_on_a_live_socket_refuses_to_start() {
     second.arg(dir.path()).arg("--socket").arg(host.socket()).env("TMPDIR", dir.path());
     let refused = Running::start(&mut second).ended().fails(1);
     assert!(refused.contains(host.socket().to_str().unwrap()), "{refused}");
-    assert!(refused.contains("ksi stop"), "it says what to do: {refused}");
+    let way_out = format!("ksi --socket {} stop", host.socket().display());
+    assert!(refused.contains(&way_out), "it says what to do: {refused}");
     assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "the first one goes on");
 }
 

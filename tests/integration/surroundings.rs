@@ -40,7 +40,7 @@ fn a_second_host_is_refused_and_clients_wait_while_the_first_one_still_loads_its
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.so"), &Library::chaos().0).unwrap();
     let refused = Running::start(&mut second_host(&socket, dir.path())).ended().fails(1);
-    assert!(refused.contains("ksi stop"), "{refused}");
+    assert!(refused.contains(&format!("ksi --socket {} stop", socket.display())), "{refused}");
     assert_eq!(first.line_soon(), None, "the first one is not ready yet");
 
     fs::write(&gate, "").unwrap();
