@@ -271,7 +271,7 @@ pub(crate) struct StateOf {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Read the file again: plugins whose own tables have changed are reloaded with them, [reload] holds from now on,
+    /// Read the file again: plugins whose own tables have changed are reloaded with them, `reload` holds from now on,
     /// and what needs a restart is named
     Reload(Table),
 }
