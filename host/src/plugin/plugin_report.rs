@@ -1,22 +1,19 @@
 //! A report as a plugin sees it that emitted the event.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use ksi_plugin_api::abi::{Encoding, OutcomeCode, OutcomeView, ReportObject, Value};
 use smallvec::SmallVec;
 
 use crate::{
-    dispatch::{
-        call::HandlerInfo,
-        ended::{Ended, Reply},
-    },
-    router::gather::Gathered,
+    dispatch::ended::{Ended, Reply},
+    router::gather::{Gathered, Handlers},
     shared_value::Encoded,
 };
 
 /// How each handler ended, with the texts that the view lends out.
 pub(crate) struct PluginReport {
-    handlers: Arc<[Arc<HandlerInfo>]>,
+    handlers: Handlers,
     ended: SmallVec<[Ended; 1]>,
     /// What is made when it is asked for: texts of failures, and replies that are values as JSON.
     made: OnceLock<Box<[Made]>>,
@@ -30,7 +27,7 @@ struct Made {
 
 impl From<Gathered> for PluginReport {
     fn from(Gathered { handlers, ended }: Gathered) -> Self {
-        PluginReport { handlers: handlers.known(), ended, made: OnceLock::new() }
+        PluginReport { handlers: handlers.without_generation(), ended, made: OnceLock::new() }
     }
 }
 
@@ -54,7 +51,7 @@ impl ReportObject for PluginReport {
     }
 
     fn outcome(&self, index: usize) -> OutcomeView<'_> {
-        let (handler, ended) = (&self.handlers[index], &self.ended[index]);
+        let (handler, ended) = (&self.handlers.infos()[index], &self.ended[index]);
         let (code, message) = match ended.is_ok() {
             true => ("", ""),
             false => match &self.made(index).failure {

@@ -10,6 +10,7 @@ use std::{
     collections::HashMap,
     future::{Future, poll_fn},
     pin::Pin,
+    slice,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -26,7 +27,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Router,
-    gathering::{Begun, Gathering, OnlyCall},
+    gathering::{Begun, Gathering, GoingOn, OnlyCall, SeveralCalls},
     names::HeldName,
     progress::Progress,
     table::{Called, Targets},
@@ -53,16 +54,27 @@ pub(crate) struct Gathered {
 pub(crate) enum Handlers {
     /// The one that was called, with its generation: for those who let go of it at once.
     Called(Arc<Entry>),
+    /// The only one, without its generation.
+    One(Arc<HandlerInfo>),
     /// Those of a name.
     Known(Arc<[Arc<HandlerInfo>]>),
 }
 
 impl Handlers {
-    /// What is known of each, without holding a generation.
-    pub(crate) fn known(self) -> Arc<[Arc<HandlerInfo>]> {
+    /// What is known of each.
+    pub(crate) fn infos(&self) -> &[Arc<HandlerInfo>] {
         match self {
-            Handlers::Called(entry) => Arc::new([entry.info.clone()]),
+            Handlers::Called(entry) => slice::from_ref(&entry.info),
+            Handlers::One(info) => slice::from_ref(info),
             Handlers::Known(known) => known,
+        }
+    }
+
+    /// The same handlers, without holding a generation.
+    pub(crate) fn without_generation(self) -> Self {
+        match self {
+            Handlers::Called(entry) => Handlers::One(entry.info.clone()),
+            other => other,
         }
     }
 }
@@ -77,7 +89,7 @@ impl Gathered {
     pub(crate) fn without_code(mut self) -> Self {
         self.ended = self.ended.into_iter().map(Ended::without_code).collect();
         // Nor does it keep the generation that was called.
-        self.handlers = Handlers::Known(self.handlers.known());
+        self.handlers = self.handlers.without_generation();
         self
     }
 
@@ -85,7 +97,7 @@ impl Gathered {
     pub(crate) fn refused(reason: String) -> Self {
         let reason = reason.into();
         Gathered {
-            handlers: Handlers::Known(Arc::new([HandlerInfo::nobody()])),
+            handlers: Handlers::One(HandlerInfo::nobody()),
             ended: smallvec![Ended::Rejected { reason }],
         }
     }
@@ -94,8 +106,7 @@ impl Gathered {
 impl From<Gathered> for Report {
     /// Replies that are values become JSON. Where plugin code may run.
     fn from(Gathered { handlers, ended }: Gathered) -> Self {
-        let handlers = handlers.known();
-        let outcomes = handlers.iter().zip(ended).map(|(handler, ended)| Outcome {
+        let outcomes = handlers.infos().iter().zip(ended).map(|(handler, ended)| Outcome {
             plugin: handler.plugin.clone(),
             handler: handler.handler.clone(),
             result: ended.into(),
@@ -125,9 +136,6 @@ impl How<'_> {
 pub(crate) type Place = Option<(OwnedSemaphorePermit, Charge)>;
 
 pub(crate) type GatheringFuture = Pin<Box<dyn Future<Output = Gathered> + Send>>;
-
-/// A call that goes on, with its place in the report.
-type Pending = (usize, Pin<Box<dyn Future<Output = Ended> + Send>>);
 
 /// An outcome with what its place in the report follows from: priority, plugin, order of declaration.
 struct Ranked {
@@ -263,7 +271,8 @@ impl Router {
         cx: &mut Context<'_>,
     ) -> Begun {
         let mut ended = SmallVec::with_capacity(called.targets.len());
-        let mut pending: Vec<Pending> = Vec::new();
+        // Made for the first call that goes on: most events have none.
+        let mut going_on: Option<FuturesUnordered<GoingOn>> = None;
         for (index, target) in called.targets.iter().enumerate() {
             let held = || target.enter_by();
             match call::begin(&target.entry, held, event.clone(), None, how.form, &self.site, cx) {
@@ -276,40 +285,30 @@ impl Router {
                 call::Begun::GoesOn(call) => {
                     // Stands for the outcome that is to come.
                     ended.push(Ended::NoReply);
-                    pending.push((index, call));
+                    going_on.get_or_insert_default().push(GoingOn { index, call });
                 }
             }
         }
         let known = called.handlers;
         // What is not called any more is not held.
         drop(called.targets);
-        if pending.is_empty() {
+        let Some(calls) = going_on else {
             self.note_all(event.name(), &known, &ended);
             return Begun::Done(Gathered { handlers: Handlers::Known(known), ended });
+        };
+        let mut calls = SeveralCalls {
+            calls,
+            handlers: known,
+            ended,
+            event: event.shared_name().clone(),
+            place,
+            progress: how.progress.cloned(),
+        };
+        // Its timers are armed now, and whatever wakes it from here on finds it waiting.
+        match calls.poll(self, cx) {
+            Poll::Ready(gathered) => Begun::Done(gathered),
+            Poll::Pending => Begun::GoesOn(Gathering::several(calls, self.clone())),
         }
-        let (router, name) = (self.clone(), event.shared_name().clone());
-        // Whoever waits for the others may do so on a thread that is stuck in one of them, or move there.
-        let progress = how.progress.cloned().unwrap_or_else(|| {
-            let progress = Progress::of(known.clone());
-            let mut going_on = pending.iter().map(|(index, _)| *index).peekable();
-            for (index, end) in ended.iter().enumerate() {
-                if going_on.next_if_eq(&index).is_none() {
-                    progress.ended(&known[index], end);
-                }
-            }
-            progress
-        });
-        self.begun(cx, progress.clone(), async move {
-            let calls = pending.into_iter().map(async |(index, call)| (index, call.await));
-            let mut calls: FuturesUnordered<_> = calls.collect();
-            while let Some((index, end)) = calls.next().await {
-                progress.ended(&known[index], &end);
-                ended[index] = end;
-            }
-            drop(place);
-            router.note_all(&name, &known, &ended);
-            Gathered { handlers: Handlers::Known(known), ended }
-        })
     }
 
     /// Calls handlers of which some may have to wait.
@@ -327,10 +326,9 @@ impl Router {
         let progress = how.progress.cloned();
         let progress = progress.unwrap_or_else(|| Progress::of(called.handlers.clone()));
         let calls = self.begin_all(admitted, &event, &form, &progress, cx);
-        let router = self.clone();
-        self.begun(cx, progress.clone(), async move {
-            let later =
-                held.into_iter().map(|held| router.call_later(held, &event, &form, &progress));
+        let (router, noted) = (self.clone(), progress.clone());
+        let gathering = async move {
+            let later = held.into_iter().map(|held| router.call_later(held, &event, &form, &noted));
             let (mut outcomes, later) = join(calls, join_all(later)).await;
             outcomes.extend(later.into_iter().flatten());
             drop(place);
@@ -346,20 +344,11 @@ impl Router {
             }
             router.note_all(event.name(), &handlers, &ended);
             Gathered { handlers: Handlers::Known(handlers.into()), ended }
-        })
-    }
-
-    /// What goes on, polled once: its timers are armed now, and whatever wakes it from here on finds it waiting.
-    fn begun(
-        self: &Arc<Self>,
-        cx: &mut Context<'_>,
-        progress: Arc<Progress>,
-        gathering: impl Future<Output = Gathered> + Send + 'static,
-    ) -> Begun {
+        };
         let mut gathering: GatheringFuture = Box::pin(gathering);
         match gathering.as_mut().poll(cx) {
             Poll::Ready(gathered) => Begun::Done(gathered),
-            Poll::Pending => Begun::GoesOn(Gathering::several(gathering, progress, self.clone())),
+            Poll::Pending => Begun::GoesOn(Gathering::held(gathering, progress, self.clone())),
         }
     }
 
