@@ -226,7 +226,22 @@ impl Context {
         slot.and_then(|slot| self.scope.routes.get(slot, name, &self.scope.host))
     }
 
-    /// Awaits the next event that matches `pattern`. It starts to listen when it is called, not when it is polled.
+    /// Awaits the next event that matches `pattern`. It starts to listen when it is called, not when it is polled. What
+    /// came is a [`Received`]: its name is in [`info`](Received::info), its payload in [`data`](Received::data).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ksi_plugin_api::prelude::*;
+    /// #[payload]
+    /// struct Built {
+    ///     target: String,
+    /// }
+    ///
+    /// async fn next_target(ctx: &Context) -> Result<String> {
+    ///     let done = ctx.wait_for("build:done", Duration::from_secs(60)).await?;
+    ///     Ok(done.data::<Built>()?.target)
+    /// }
+    /// ```
     ///
     /// # Errors
     /// `timed_out`, or `rejected` when the pattern is none.
@@ -521,7 +536,9 @@ impl Received {
         EventInfo { handle: &self.handle }
     }
 
-    /// Its payload, decoded.
+    /// Its payload, decoded as `T`: any type that implements serde's `Deserialize`, such as an event or a `#[payload]`, and
+    /// `Value` for whatever came. Where the type is not plain from what follows, name it: `received.data::<Built>()?`.
+    /// Each call decodes anew.
     ///
     /// # Errors
     /// `invalid_payload`, with the path inside it.

@@ -48,6 +48,31 @@ fn the_plugin_in_the_readme_builds_outside_the_workspace_and_answers_as_it_says(
     assert_eq!(answer.trim_end(), console[asked + 1]);
 }
 
+/// Of what the document shows, nothing is left out: neither the dependency nor the code.
+#[test]
+fn the_ledger_in_the_document_on_replacement_builds_and_loses_no_line_when_it_is_replaced() {
+    let document = fs::read_to_string(workspace().join("docs/replacement.md")).unwrap();
+    let section = document.split("### SQLite").nth(1).unwrap();
+    let block = |language: &str| {
+        let rest = section.split(&format!("```{language}\n")).nth(1).unwrap();
+        rest.split("```").next().unwrap()
+    };
+    let dependency = block("toml").lines().find(|line| line.starts_with("rusqlite")).unwrap();
+    // The features of the workspace's own, so that it is compiled already.
+    let dependency = dependency.replace("{ ", "{ default-features = false, ");
+    let api = format!("ksi-plugin-api = {{ path = {:?} }}", plugin_api());
+    let package = OutsideCrate::with("ledger", &["cdylib"], &[&api, &dependency], block("rust"));
+    let library = Library(package.build(&[]));
+    let host = TestHost::builder()
+        .plugin("libledger.so", &library)
+        .config("[plugin.ledger]\npath = 'ledger.sqlite'")
+        .start();
+    let add = || host.client().emit("ledger:add", json!({"what": "a line"}));
+    assert_eq!(add(), json!({"lines": 1}));
+    host.ksi(&["reload", "ledger"]).ok();
+    assert_eq!(add(), json!({"lines": 2}));
+}
+
 #[test]
 fn a_program_with_a_host_inside_talks_to_plugins() {
     let dir = tempfile::tempdir().unwrap();
