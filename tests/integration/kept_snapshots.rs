@@ -234,6 +234,12 @@ fn after_its_probation_a_version_is_gone_back_from_with_force_to_the_newest_snap
     until("what it was restored from is kept", good, |text| {
         text.contains(r#"["a",2]"#) || text.contains(r#""a":2"#)
     });
+    let by = |which: &str| {
+        let kept = host.client().emit("module:state_list", json!({"module_name": "counter"}));
+        let of = kept["snapshots"].as_array().unwrap().iter().find(|it| it["which"] == which);
+        of.unwrap()["plugin_version"].clone()
+    };
+    assert_eq!(by("good"), "1.0.0", "who gave it, and not who was restored from it");
     let refused = host.ksi(&["rollback", "counter"]).fails(1);
     let words = ["would give up what 4 calls", "starts from the snapshot good", "--force"];
     for words in words {

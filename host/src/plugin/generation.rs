@@ -64,6 +64,11 @@ impl LiveInstance {
     pub(super) fn instance(&self) -> Option<&Instance> {
         self.instance.as_ref()
     }
+
+    /// The version of the plugin that it is of.
+    pub(super) fn version(&self) -> &str {
+        &self.first_calls.facts.manifest.version
+    }
 }
 
 impl Callee for LiveInstance {

@@ -148,14 +148,14 @@ pub(crate) struct KeptSnapshot {
     pub(crate) written: SystemTime,
     /// Why it is not the newest, if it is not.
     pub(crate) fallback: Option<String>,
-    by: String,
 }
 
 impl KeptSnapshot {
     fn new(kept: KeptState) -> Self {
         let KeptState { version, bytes, plugin_version, written, path, place, fallback } = kept;
-        let snapshot = Snapshot { version, bytes: Payload::from_json_bytes(bytes) };
-        KeptSnapshot { snapshot, path, place, written, fallback, by: plugin_version }
+        let bytes = Payload::from_json_bytes(bytes);
+        let snapshot = Snapshot { version, bytes, by: Some(plugin_version) };
+        KeptSnapshot { snapshot, path, place, written, fallback }
     }
 
     /// The same, if a version of the plugin restores it.
@@ -168,7 +168,8 @@ impl KeptSnapshot {
         if restores.restores.contains(&found) {
             return Ok(self);
         }
-        let (path, by, restores) = (self.path, self.by, restores.restores.clone());
+        let (path, restores) = (self.path, restores.restores.clone());
+        let by = self.snapshot.by.unwrap_or_default();
         Err(PersistError::Version { plugin: plugin.to_owned(), path, found, by, restores })
     }
 }
@@ -263,8 +264,9 @@ impl Persistence {
         let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         let made = on_files(move || {
-            let (bytes, plugin_version) = (kept.snapshot.bytes.as_json(), &*kept.by);
-            let state = NewState { version: kept.snapshot.version, bytes, plugin_version };
+            let Snapshot { version, bytes, by } = &kept.snapshot;
+            let plugin_version = by.as_deref().unwrap_or_default();
+            let state = NewState { version: *version, bytes: bytes.as_json(), plugin_version };
             match kept.place {
                 Place::Snapshot => dir.store(&name, &state).map(|_| None),
                 _ => dir.replace_newest(&name, &state),
@@ -324,7 +326,7 @@ impl Persistence {
         self.work(facts, snapshot, |dir, name, state| dir.store(name, state).map(drop)).await
     }
 
-    /// Works with files for a snapshot of this generation.
+    /// Works with files for a snapshot of this generation, or one that it was restored from.
     async fn work<T: Send + 'static>(
         &self,
         facts: &Facts,
@@ -332,7 +334,8 @@ impl Persistence {
         work: impl FnOnce(&StateDir, &str, &NewState<'_>) -> Result<T, KeptStateError> + Send + 'static,
     ) -> Result<T, PersistError> {
         let (dir, name) = (self.dir.clone(), facts.plugin.clone());
-        let plugin_version = facts.manifest.version.clone();
+        let plugin_version = snapshot.by.clone();
+        let plugin_version = plugin_version.unwrap_or_else(|| facts.manifest.version.clone());
         let worked = on_files(move || {
             let bytes = snapshot.bytes.as_json();
             let state =

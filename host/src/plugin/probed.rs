@@ -127,7 +127,8 @@ mod tests {
         assert!(!passed(&one), "it was only opened");
         probed.remember(hash(1), &description("one"), Some(&one));
         assert!(passed(&one) && !passed(&other));
-        let snapshot = Snapshot { version: 1, bytes: Payload::from_json_bytes(b"1".to_vec()) };
+        let snapshot =
+            Snapshot { version: 1, bytes: Payload::from_json_bytes(b"1".to_vec()), by: None };
         assert!(!passed(&trial("1", Some(snapshot))));
         assert!(probed.get(hash(1), None).is_some());
     }

@@ -38,6 +38,14 @@ pub(crate) struct Snapshot {
     /// Of the format, as the plugin counts it.
     pub(crate) version: u32,
     pub(crate) bytes: Payload,
+    /// The version of the plugin that gave it, for people, where that is known.
+    pub(crate) by: Option<String>,
+}
+
+impl Snapshot {
+    fn given_by(self, giver: &LiveInstance) -> Self {
+        Snapshot { by: Some(giver.version().to_owned()), ..self }
+    }
 }
 
 /// Why there is no snapshot, or why it was not restored.
@@ -123,7 +131,7 @@ pub(crate) async fn snapshot(
 ) -> Result<Snapshot, StateError> {
     let task = workers.spawn_life_cycle(async move {
         match live.instance() {
-            Some(instance) => snapshot_of(instance, version).await,
+            Some(instance) => snapshot_of(instance, version).await.map(|it| it.given_by(&live)),
             None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
         }
     });
@@ -185,6 +193,7 @@ pub(crate) async fn transfer(
         let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
         let began = Instant::now();
         let snapshot = snapshot_of(from.instance().ok_or_else(gone)?, version).await?;
+        let snapshot = snapshot.given_by(&from);
         let taking = began.elapsed();
         // A restore that does not return must not hold the old generation.
         drop(from);
@@ -221,7 +230,7 @@ pub(crate) async fn snapshot_of(instance: &Instance, version: u32) -> Result<Sna
         OutcomeKind::Replied(bytes) if bytes.as_json().len() as u64 > LARGEST_SNAPSHOT => {
             Err(StateError::TooLarge { bytes: bytes.as_json().len() })
         }
-        OutcomeKind::Replied(bytes) => Ok(Snapshot { version, bytes }),
+        OutcomeKind::Replied(bytes) => Ok(Snapshot { version, bytes, by: None }),
         OutcomeKind::NoReply => {
             Err(StateError::Snapshot { reason: "it gave no snapshot".to_owned() })
         }

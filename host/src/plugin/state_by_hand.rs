@@ -221,7 +221,7 @@ impl Supervisor {
         let Some((facts, orphaned)) = orphaned else { return Ok(None) };
         let newest = persistence.load_from(plugin, Place::Snapshot).await;
         let is_newest = |kept: KeptSnapshot| {
-            let Snapshot { version, bytes } = kept.snapshot;
+            let Snapshot { version, bytes, .. } = kept.snapshot;
             version == orphaned.version && bytes.as_json() == orphaned.bytes.as_json()
         };
         if newest.is_ok_and(is_newest) {

@@ -152,7 +152,7 @@ impl Trial {
         let mut bytes = vec![0; length];
         from.read_exact(&mut bytes)?;
         let bytes = Payload::from_json_bytes(bytes);
-        let snapshot = Some(Snapshot { version, bytes });
+        let snapshot = Some(Snapshot { version, bytes, by: None });
         Ok(Trial { file, config, limit, snapshot, kept: None })
     }
 
@@ -179,7 +179,7 @@ impl Trial {
                     return Verdict::Unsure("its initialize does not end in a trial".to_owned());
                 }
             };
-            let Some(Snapshot { version, bytes }) = &self.snapshot else {
+            let Some(Snapshot { version, bytes, .. }) = &self.snapshot else {
                 std::mem::forget(instance);
                 return Verdict::Passed;
             };
@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn a_trial_is_read_as_it_was_written_and_half_of_one_is_none() {
         let bytes = Payload::from_json_bytes(b"[1,\n2]".to_vec());
-        let snapshot = Snapshot { version: 7, bytes };
+        let snapshot = Snapshot { version: 7, bytes, by: None };
         let limit = Duration::from_millis(1_500);
         for snapshot in [Some(snapshot), None] {
             // The longest path that there can be.
