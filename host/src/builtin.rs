@@ -43,13 +43,30 @@ const SOON: Duration = Duration::from_secs(30);
 /// is only so that there is one.
 const IN_ITS_TIME: Duration = Duration::from_secs(24 * 3_600);
 
-/// Registers one that changes plugins.
+/// The host's own events that change plugins, or what is kept of them.
+const CHANGES: &[&str] = &[
+    "module:load",
+    "module:reload",
+    "module:unload",
+    "module:rollback",
+    "module:state_restore",
+    "module:state_drop",
+    "config:reload",
+];
+
+/// Whether this is an event of the host's own by which plugins are changed.
+pub(crate) fn changes_plugins(event: &str) -> bool {
+    CHANGES.contains(&event)
+}
+
+/// Registers one that [changes plugins](changes_plugins).
 fn handle_change<F, Fut, P>(host: &Host, described: Described, handler: F)
 where
     F: Fn(Host, P) -> Fut + Send + Sync + Clone + 'static,
     Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
     P: DeserializeOwned + Send + 'static,
 {
+    debug_assert!(changes_plugins(described.event), "{} is to be listed", described.event);
     handle_within(IN_ITS_TIME, host, described, handler);
 }
 

@@ -1,17 +1,17 @@
 //! The host: what an embedding program, the control socket and the built-in handlers hold.
 
+mod emission;
 mod late;
+mod starting;
 
 use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -20,7 +20,7 @@ use ksi_plugin_api::{NameError, Pattern};
 use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::runtime::Handle;
 
 use crate::{
     builtin,
@@ -49,25 +49,27 @@ use crate::{
         state::LARGEST_SNAPSHOT,
         supervisor::{Parts, Supervisor},
         trust::{OnDistrust, Trust},
-        watch::{Change, FolderWatch, WatchError},
+        watch::{FolderWatch, WatchError},
     },
     report::Report,
     router::{
         Router,
         emit::{RouterLimits, SendError},
         native::Failure,
-        progress::Progress,
         table::Called,
         taps::Watch,
     },
     settings::{Settings, encoded_all},
     socket::{self, ClaimedSocket, ControlSocket, SocketError, SocketLimits},
-    stopping::{Inside, Refused, StopHandle, StopStage, drain::drained},
+    start_up::StartUp,
+    stopping::{StopHandle, StopStage, drain::drained},
     threads::{TooFewThreads, check_threads},
 };
 use ksi_plugin_api::abi::Counted;
 
+pub(crate) use emission::Emission;
 pub(crate) use late::OnLate;
+pub use starting::StartingHost;
 
 /// What a host needs beside the workers, to start with: the supervisor, the watchdog, the watch of the folders, files, a probe
 /// and its process, a library, the beginning and the end of a plugin.
@@ -98,22 +100,6 @@ const OWN_THREADS: usize = 10;
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
 
-/// An event on its way to its report. To be polled on dispatch workers.
-pub(crate) struct Emission {
-    report: Pin<Box<dyn Future<Output = Report> + Send>>,
-    progress: Option<Arc<Progress>>,
-    /// Until its report is there, a host that stops waits for it.
-    _inside: Option<Inside>,
-}
-
-impl Future for Emission {
-    type Output = Report;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
-        self.report.as_mut().poll(cx)
-    }
-}
-
 pub(crate) struct Inner {
     pub(crate) router: Arc<Router>,
     pub(crate) supervisor: Arc<Supervisor>,
@@ -125,6 +111,7 @@ pub(crate) struct Inner {
     pub(crate) described: Mutex<Vec<builtin::Described>>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) stop: StopHandle,
+    pub(crate) start_up: StartUp,
     shut_down: AtomicBool,
     /// Clients can connect to its socket also when it has ended.
     pub(crate) socket_stays: AtomicBool,
@@ -222,10 +209,19 @@ impl HostBuilder {
     /// # Errors
     /// The configuration is wrong, or the system does not give what a host needs.
     pub async fn start(self) -> Result<Host, StartError> {
+        Ok(self.prepare()?.load().await)
+    }
+
+    /// Does all of it but loading plugins, so that clients can be served while that goes on. To be called inside a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn prepare(self) -> Result<StartingHost, StartError> {
         let HostBuilder { config, file, probe, stop } = self;
         config.check()?;
         let runtime = Handle::try_current()?;
-        let started = Instant::now();
+        let (started, start_up) = (Instant::now(), StartUp::begin());
         let (timeouts, limits) = (&config.timeouts, &config.limits);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let calls = if limits.workers == 0 { cores.max(2) } else { limits.workers };
@@ -297,6 +293,7 @@ impl HostBuilder {
             },
             kept_versions: config.reload.kept_versions,
             stop: stop.clone(),
+            start_up: start_up.clone(),
         }));
         let folders = {
             let _there = supervisor.thread.runtime().enter();
@@ -312,6 +309,7 @@ impl HostBuilder {
             described: Mutex::default(),
             clients: Arc::default(),
             stop,
+            start_up,
             shut_down: AtomicBool::new(false),
             socket_stays: AtomicBool::new(false),
         };
@@ -320,14 +318,7 @@ impl HostBuilder {
         watchdog::start(&workers, stuck, abandoned, overseer).map_err(StartError::Threads)?;
         builtin::register(&host);
         let (folders, changes) = folders?;
-        host.announce("system:startup").await;
-        host.follow(folders, changes).await;
-        host.0.supervisor.keep_state_every(host.0.config.state.interval);
-        host.warn_of_strange_tables();
-        if !host.0.stop.is_requested() {
-            host.announce("system:ready").await;
-        }
-        Ok(host)
+        Ok(StartingHost { host, folders, changes })
     }
 }
 
@@ -655,27 +646,6 @@ impl Host {
         unkept.collect()
     }
 
-    /// Loads what is in the folders and follows their changes, on the supervisor's thread.
-    async fn follow(&self, folders: FolderWatch, changes: mpsc::Receiver<Change>) {
-        let supervisor = self.0.supervisor.clone();
-        let following = async move { supervisor.follow(folders, changes).await };
-        if let Err(error) = self.0.supervisor.thread.runtime().spawn(following).await {
-            tracing::error!(%error, "the plugin folders are not followed");
-        }
-    }
-
-    /// A misspelt `[plugin.NAME]` would go unnoticed otherwise.
-    fn warn_of_strange_tables(&self) {
-        let registry = self.0.supervisor.registry();
-        for name in self.0.config.plugins.keys() {
-            if !registry.plugins.contains_key(name.as_str()) {
-                tracing::warn!(
-                    "there is a configuration for plugin {name:?}, and no such plugin is loaded yet"
-                );
-            }
-        }
-    }
-
     /// Runs a future on the dispatch workers, where an event that it emits is handled in place. Whatever it holds is
     /// polled and dropped there alone.
     pub(crate) fn spawn<F>(&self, future: F) -> Task<F::Output>
@@ -689,36 +659,6 @@ impl Host {
     /// Runs something that takes its time on threads that may be blocked.
     pub(crate) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
         self.0.router.site.workers.spawn_life_cycle(async move { work() }).detach();
-    }
-
-    /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before it has ended. What has
-    /// ended by then is known if it is `followed`, which costs something.
-    ///
-    /// It comes from outside: a host that is stopping refuses it, unless it is one of its own.
-    pub(crate) fn emission(&self, event: NewEvent, followed: bool) -> Emission {
-        let inside = match self.0.stop.enter() {
-            Ok(inside) => Some(inside),
-            Err(Refused) if self.answers_itself(&event.name) => None,
-            Err(Refused) => {
-                let refused = Report::not_let_in(Refused::CODE, Refused::MESSAGE);
-                let report = Box::pin(std::future::ready(refused));
-                return Emission { report, progress: None, _inside: None };
-            }
-        };
-        let (router, progress) = (self.0.router.clone(), followed.then(Arc::<Progress>::default));
-        let seen = progress.clone();
-        let report = Box::pin(async move {
-            match seen {
-                Some(seen) => router.emit_followed(event, seen).await,
-                None => router.emit(event, None).await,
-            }
-        });
-        Emission { report, progress, _inside: inside }
-    }
-
-    /// Whether an event is one that the host itself answers.
-    fn answers_itself(&self, event: &str) -> bool {
-        self.0.router.table().targets(event).iter().any(|target| target.answers_alone)
     }
 
     /// Has an emission polled by a task of its own, as `polled` does; what that gives, or `instead` of it once a handler

@@ -28,6 +28,7 @@ mod settings;
 mod shared_value;
 mod socket;
 mod socket_path;
+mod start_up;
 mod stopping;
 mod threads;
 
@@ -42,7 +43,7 @@ pub(crate) use dispatch::apart::Late;
 pub use dispatch::tally::Counts;
 pub use event::{Event, EventId, NewEvent, Payload};
 pub(crate) use host::{Emission, OnLate};
-pub use host::{Host, HostBuilder, StartError, UnkeptState};
+pub use host::{Host, HostBuilder, StartError, StartingHost, UnkeptState};
 pub use ksi_plugin_api::{NameError, Pattern, abi::Counted, validate_event_name};
 pub use lock_holder::LockHolder;
 pub(crate) use memory::{Account, Charge};

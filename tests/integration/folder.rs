@@ -165,3 +165,18 @@ fn a_folder_that_is_not_there_yet_is_waited_for() {
     host.drop_in("chaos.so", &Library::chaos());
     host.until_live("chaos", 1);
 }
+
+#[test]
+fn a_file_in_the_place_of_a_plugin_folder_is_told_once_with_what_to_do() {
+    let builder = TestHost::builder();
+    fs::remove_dir(builder.plugins()).unwrap();
+    fs::write(builder.plugins(), "a plugin").unwrap();
+    let host = builder.start();
+    let told = until(
+        "it is said",
+        || host.process.stderr(),
+        |text| text.contains("it is a file: name the folder that it lies in"),
+    );
+    let of_it = told.lines().filter(|line| line.contains(host.plugins().to_str().unwrap()));
+    assert_eq!(of_it.count(), 1, "{told}");
+}

@@ -55,6 +55,7 @@ mod signals;
 mod soak;
 mod standard_error;
 mod start_stop;
+mod starting;
 mod state;
 mod stopping;
 mod stops;

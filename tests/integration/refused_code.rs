@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::kit::{ABI, Library, OutsideCrate, TestHost, until, workspace};
+use crate::kit::{ABI, Library, OutsideCrate, TestHost, children, until, workspace};
 
 /// A library whose constructor does something, compiled from `fixtures/constructor.rs`.
 fn with_constructor(host: &TestHost, name: &str, does: &[&str], manifest: Option<&str>) -> PathBuf {
@@ -63,26 +63,14 @@ fn a_library_that_crashes_hangs_or_is_empty_when_it_is_opened_ends_a_probe_and_n
         assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
     }
     assert_eq!(host.resources().libraries.len(), 1);
-    let own = host.process.id().to_string();
+    let own = host.process.id();
     // One waits for the next probe.
-    let waiting = || children(&own);
+    let waiting = || children(own);
     until("no probe is left behind", waiting, |children| children.len() == 1);
     let child = waiting().remove(0);
     host.stop();
     let gone = |there: &bool| !there;
-    until("it ends with the host", || Path::new("/proc").join(&child).exists(), gone);
-}
-
-/// The processes that this one has started and not seen the end of.
-fn children(process: &str) -> Vec<String> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
-    let of_task =
-        |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
-    tasks
-        .flat_map(|task| {
-            of_task(task.unwrap()).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-        })
-        .collect()
+    until("it ends with the host", || Path::new("/proc").join(child.to_string()).exists(), gone);
 }
 
 #[test]

@@ -99,6 +99,8 @@ fn a_second_host_on_a_live_socket_refuses_to_start() {
     assert!(refused.contains(host.socket().to_str().unwrap()), "{refused}");
     let way_out = format!("ksi --socket {} stop", host.socket().display());
     assert!(refused.contains(&way_out), "it says what to do: {refused}");
+    let process = format!("(process {})", host.process.id());
+    assert!(refused.contains(&process), "and which process it is: {refused}");
     assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "the first one goes on");
 }
 
@@ -154,6 +156,28 @@ fn a_plugin_gets_its_own_table_of_the_configuration() {
     assert_eq!(labels, ["", "one"], "in the order of the plugins' names");
     let reason = host.until_refused("c.so");
     assert!(reason.contains("chao2") && reason.contains("lable"), "{reason}");
+}
+
+#[test]
+fn a_configuration_whose_plugin_was_refused_is_not_called_one_for_an_unknown_plugin() {
+    let host = TestHost::builder()
+        .plugin("libchaos.so", &Library::chaos())
+        .config("[plugin.chaos]\ninit_crash = 'abort'\n[plugin.chaso]\nlabel = 'misspelt'")
+        .start();
+    let log = host.process.stderr();
+    let file = host.file("libchaos.so").display().to_string();
+    let refused =
+        format!("plugin \"chaos\" has its configuration, and is not live: {file} was refused");
+    assert!(log.contains(&refused), "{log}");
+    assert!(!log.contains("configuration for plugin \"chaos\""), "{log}");
+    assert!(log.contains("configuration for plugin \"chaso\", and no such plugin"), "{log}");
+    // The message of its trial says what can be done, and whether it is tried again.
+    for words in ["`Harness`", "trial = false", "it is not tried again until it changes"] {
+        assert!(log.contains(words), "{words} is missing: {log}");
+    }
+    let list = host.ksi(&["list"]).ok();
+    let again = format!("not tried again until it changes or `ksi load {file}`");
+    assert!(list.split_whitespace().collect::<Vec<_>>().join(" ").contains(&again), "{list}");
 }
 
 #[test]

@@ -64,7 +64,9 @@ async fn health(host: Host, _: Nothing) -> Result<Value, Failure> {
     let (plugins, unkept) = (live.len(), unkept.collect::<Vec<_>>());
     let budget = host.budget();
     let stage = inner.stop.stage();
+    let starting = inner.start_up.told().filter(|_| stage == StopStage::Running);
     let status = match stage {
+        StopStage::Running if starting.is_some() => "starting",
         StopStage::Running if unkept.is_empty() => "healthy",
         StopStage::Running => "degraded",
         _ => "stopping",
@@ -85,6 +87,9 @@ async fn health(host: Host, _: Nothing) -> Result<Value, Failure> {
             "given_up": budget.given_up(),
         },
     });
+    if let Some(starting) = starting {
+        health["starting"] = starting;
+    }
     if let Some(since) = inner.stop.since() {
         let waits_for = Inside::now(&inner.stop, &inner.router, &inner.supervisor);
         let seconds = since.elapsed().as_secs_f64();

@@ -41,8 +41,8 @@ pub(crate) enum Failure {
     /// The file says where the host is, and cannot be used.
     #[error("{}; with --socket PATH the configuration is not needed to ask a host", with_causes(.0))]
     NowhereToAsk(ConfigError),
-    #[error("a host is running on {path} already: stop it with `ksi --socket {path} stop`, or name another place with --socket", path = .0.display())]
-    AlreadyRunning(PathBuf),
+    #[error("a host is running on {path} already{}: stop it with `ksi --socket {path} stop`, or name another place with --socket", in_process(.holder.as_ref()), path = .path.display())]
+    AlreadyRunning { path: PathBuf, holder: Option<LockHolder> },
     /// Nobody serves it, and somebody has it.
     #[error("no host can have {}: {holder}", path.display())]
     LeftBehind { path: PathBuf, holder: LockHolder },
@@ -51,6 +51,11 @@ pub(crate) enum Failure {
     StateNotKept(Vec<(String, String)>),
     #[error("{what}: {source}")]
     Host { what: &'static str, source: Box<dyn Error> },
+}
+
+/// ` (process 4711)`, where the system tells.
+fn in_process(holder: Option<&LockHolder>) -> String {
+    holder.map_or_else(String::new, |holder| format!(" (process {})", holder.process))
 }
 
 /// `the last state of counter is not kept: the disk is full; what was kept before is there still`
@@ -103,7 +108,7 @@ mod tests {
         assert_eq!(code(Failure::OutputClosed), expect(0));
         assert_eq!(code(Failure::Told), expect(1));
         assert_eq!(code(gone.into()), expect(1));
-        assert_eq!(code(Failure::AlreadyRunning("/s".into())), expect(1));
+        assert_eq!(code(Failure::AlreadyRunning { path: "/s".into(), holder: None }), expect(1));
         assert_eq!(code(Failure::Usage("no JSON".into())), expect(2));
         assert_eq!(code(none.into()), expect(3));
     }

@@ -23,6 +23,7 @@ pub(crate) fn list(common: &Common, args: Args) -> Result<(), Failure> {
     #[derive(Deserialize)]
     struct Health {
         counts: Option<Counts>,
+        starting: Option<Starting>,
     }
     let mut client = common.client()?;
     let answer: Box<RawValue> = client.ask("module:list", &json!({}), SOON)?;
@@ -30,15 +31,45 @@ pub(crate) fn list(common: &Common, args: Args) -> Result<(), Failure> {
         return output::json(answer.get());
     }
     let Answer { modules } = understood(&answer)?;
-    let Health { counts } = client.ask("system:health", &json!({}), SOON)?;
+    let Health { counts, starting } = client.ask("system:health", &json!({}), SOON)?;
     output::text(&table(&modules).render())?;
-    if modules.is_empty() {
-        output::remark("no plugins");
+    match starting {
+        Some(starting) => output::remark(&starting.told()),
+        None if modules.is_empty() => output::remark("no plugins"),
+        None => {}
     }
     let width = terminal_width();
     let mut below = notes(&modules, SystemTime::now(), width);
     below.extend(counts.iter().flat_map(|counts| totals(counts, width)));
     below.iter().try_for_each(|line| output::text(line))
+}
+
+/// How far a host is that loads its plugins still.
+#[derive(Deserialize)]
+struct Starting {
+    loading: Option<String>,
+    #[serde(default)]
+    number: u64,
+    #[serde(default)]
+    of: u64,
+    #[serde(default)]
+    seconds: f64,
+}
+
+impl Starting {
+    /// `starting, for 4s: loading liba.so (3 of 12)`
+    fn told(&self) -> String {
+        let Starting { loading, number, of, seconds } = self;
+        match loading {
+            Some(file) => {
+                format!(
+                    "starting, for {seconds:.0}s: loading {} ({number} of {of})",
+                    output::plain(file)
+                )
+            }
+            None => "starting: no plugin is loaded yet".to_owned(),
+        }
+    }
 }
 
 /// The typed form of the host's answer.
@@ -86,7 +117,7 @@ fn notes(plugins: &[Plugin], now: SystemTime, width: Option<usize>) -> Vec<Strin
     for plugin in plugins {
         let name = output::plain(&plugin.name);
         let quarantined = plugin.quarantined().map(|it| format!("quarantined {it}"));
-        let last_error = plugin.last_error().map(str::to_owned);
+        let last_error = plugin.last_error();
         let not_kept = plugin.not_kept(now).map(|it| format!("its state is {it}"));
         let notices = plugin.notices.iter().cloned().map(Some);
         let all = [
@@ -172,7 +203,7 @@ mod tests {
                 "hello: 1 rollback, 2 reloads",
                 "hello: generation 2 is pinned: a thread of its own",
                 "later.so: nobody handles a:b, c:d, which it requires",
-                "notes.so: is no library",
+                "notes.so: is no library; not tried again until it changes or `ksi load notes.so`",
             ]
         );
         assert!(notes(&[], SystemTime::now(), None).is_empty());

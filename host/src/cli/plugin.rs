@@ -38,6 +38,8 @@ pub(crate) struct Plugin {
     /// Events that it requires and nobody handles.
     missing: Vec<String>,
     quarantined: Option<Quarantined>,
+    /// When its file is tried again.
+    retry_in_ms: Option<u64>,
     /// What an instance in a process of its own told before this one was made.
     trial: Option<Trial>,
     /// What a rollback can go back to, the next first.
@@ -168,10 +170,19 @@ impl Plugin {
         }
     }
 
-    /// The last error, unless the quarantine says the same.
-    pub(crate) fn last_error(&self) -> Option<&str> {
+    /// The last error and when its file is tried again, unless the quarantine says the same.
+    pub(crate) fn last_error(&self) -> Option<String> {
         let said = self.quarantined.as_ref().and_then(|it| it.reason.as_ref());
-        self.last_error.as_ref().filter(|error| Some(*error) != said).map(String::as_str)
+        let error = self.last_error.as_ref().filter(|error| Some(*error) != said)?;
+        // What is quarantined, or waits for another plugin, has words of its own for it.
+        Some(match (self.retry_in_ms, self.state.as_str()) {
+            _ if self.quarantined.is_some() => error.clone(),
+            (Some(ms), _) => format!("{error}; tried again in {}", seconds(ms.div_ceil(1000))),
+            (None, "refused") => {
+                format!("{error}; not tried again until it changes or `ksi {}`", self.ask())
+            }
+            (None, _) => error.clone(),
+        })
     }
 
     /// `version 0.2.0: it panics; 2 attempts, the next in 12s`
@@ -405,7 +416,21 @@ mod tests {
             plugin(json!({"last_error": "it panics", "quarantined": {"reason": reason}}))
         };
         assert_eq!(with("it panics").last_error(), None);
-        assert_eq!(with("it fails").last_error(), Some("it panics"));
+        assert_eq!(with("it fails").last_error().as_deref(), Some("it panics"));
+    }
+
+    #[test]
+    fn what_was_refused_says_whether_it_is_tried_again() {
+        let told = |state: &str, retry: serde_json::Value| {
+            let file = json!({"name": "a.so", "state": state, "file": "/p/a.so", "last_error": "it is torn",
+                              "retry_in_ms": retry});
+            plugin(file).last_error()
+        };
+        assert_eq!(told("refused", json!(1_001)).as_deref(), Some("it is torn; tried again in 2s"));
+        let never = told("refused", json!(null));
+        let words = "it is torn; not tried again until it changes or `ksi load /p/a.so`";
+        assert_eq!(never.as_deref(), Some(words));
+        assert_eq!(told("waiting", json!(null)).as_deref(), Some("it is torn"));
     }
 
     #[test]

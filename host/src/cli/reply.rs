@@ -109,6 +109,10 @@ fn failure(value: &Value) -> String {
     if !similar.is_empty() {
         line.push_str(&format!(" (similar: {})", similar.join(", ")));
     }
+    // What the host tells of an event that nobody handles, and of nothing else.
+    if value.pointer("/details/namespaces").is_some() {
+        line.push_str("; `ksi events` lists those that somebody handles");
+    }
     line
 }
 
@@ -145,7 +149,12 @@ mod tests {
     #[test]
     fn an_unknown_event_names_those_like_it() {
         let line = r#"{"data":{"status":"error","error":"Unknown event: a:c","details":{"similar":["a:b","a:d"],"namespaces":["a"]}},"count":1,"failed":true}"#;
-        assert_eq!(parse(line).1, lines(&["Unknown event: a:c (similar: a:b, a:d)"]));
+        assert_eq!(
+            parse(line).1,
+            lines(&[
+                "Unknown event: a:c (similar: a:b, a:d); `ksi events` lists those that somebody handles"
+            ])
+        );
     }
 
     #[test]

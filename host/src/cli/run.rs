@@ -56,9 +56,9 @@ impl Socket {
                 let path = socket.path().to_owned();
                 // Who was forked from a host has the socket as well, and answers nobody.
                 let holder = LockHolder::of(&LockHolder::file_beside(&path));
-                Err(match holder.filter(LockHolder::is_left_behind) {
-                    Some(holder) => Failure::LeftBehind { path, holder },
-                    None => Failure::AlreadyRunning(path),
+                Err(match holder {
+                    Some(holder) if holder.is_left_behind() => Failure::LeftBehind { path, holder },
+                    holder => Failure::AlreadyRunning { path, holder },
                 })
             }
             Err(_) => Ok(()),
@@ -115,9 +115,6 @@ pub(crate) fn run(common: &Common, args: Run, given: Option<GivenSocket>) -> Res
         ))?;
         config.plugin_dirs = vec![DEFAULT_FOLDER.into()];
     }
-    for folder in config.plugin_dirs.iter().filter(|folder| !folder.is_dir()) {
-        tracing::warn!("the plugin folder {} is not there yet: waiting for it", folder.display());
-    }
     serve(config, held, socket, hang_up)
 }
 
@@ -159,7 +156,7 @@ async fn until_stopped(
     let manager = ServiceManager::of_process();
     manager.status("loading plugins");
     let (folders, pid_file) = (config.plugin_dirs.clone(), config.pid_file.clone());
-    // Of two hosts, the second finds out before it loads anything. Clients wait until plugins have started.
+    // Of two hosts, the second finds out before it loads anything.
     let socket =
         socket.claim().map_err(Failure::host("the host cannot open its control socket"))?;
     let pid_file = pid_file.map(PidFile::write).transpose();
@@ -169,9 +166,10 @@ async fn until_stopped(
     if let Some((file, held)) = held {
         host = host.config_file(file, held);
     }
-    let host = host.start().await;
-    let host = host.map_err(Failure::host("the host cannot start"))?;
-    let control = host.serve_on(socket);
+    let starting = host.prepare().map_err(Failure::host("the host cannot start"))?;
+    // Clients can ask how far it is, and stop it, whatever a plugin does meanwhile.
+    let control = starting.serve_on(socket);
+    let host = starting.load().await;
     // One that was asked to stop meanwhile is not ready.
     if stop.stage() == StopStage::Running {
         announce(control.path(), &folders);

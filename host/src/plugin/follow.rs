@@ -100,11 +100,13 @@ impl Supervisor {
     /// name, but none before those that handle what it requires.
     async fn load_all(self: &Arc<Self>, files: Vec<PathBuf>) {
         let opening = Arc::new(Opening::default());
+        let (all, mut done) = (files.len(), 0);
         let preparing: Vec<_> = files
             .into_iter()
             .map(|file| {
                 let (supervisor, opening) = (self.clone(), opening.clone());
-                tokio::spawn(async move {
+                let told = file.clone();
+                let prepared = tokio::spawn(async move {
                     let mut prepared = supervisor.prepare(&file, Why::Found).await;
                     let mut stand_in = None;
                     if let Err(DeployError::Quarantined { .. }) = prepared
@@ -114,22 +116,31 @@ impl Supervisor {
                     }
                     let prepared = supervisor.open_ahead(prepared, &opening).await;
                     Starting { file, prepared, stand_in }
-                })
+                });
+                (told, prepared)
             })
             .collect();
         let mut waiting = Vec::new();
-        for prepared in preparing {
+        for (file, prepared) in preparing {
+            self.start_up.loads(&file, done + 1, all);
             match prepared.await {
-                Ok(starting) if self.misses_somebody(&starting.prepared) => waiting.push(starting),
+                Ok(starting) if self.misses_somebody(&starting.prepared) => {
+                    waiting.push(starting);
+                    continue;
+                }
                 Ok(starting) => self.start(starting).await,
                 Err(error) => tracing::error!(%error, "a plugin file could not be prepared"),
             }
+            done += 1;
         }
         loop {
             let next = waiting.iter().position(|it| !self.misses_somebody(&it.prepared));
             // When none of them can start, each is told what it misses.
             let Some(next) = next.or((!waiting.is_empty()).then_some(0)) else { return };
-            self.start(waiting.remove(next)).await;
+            let starting = waiting.remove(next);
+            done += 1;
+            self.start_up.loads(&starting.file, done, all);
+            self.start(starting).await;
         }
     }
 

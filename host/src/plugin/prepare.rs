@@ -98,6 +98,13 @@ impl Preparation {
         }
     }
 
+    /// Ends what is being probed: it is not loaded any more.
+    pub(crate) fn end_probes(&self) {
+        if let Ok(prober) = &self.prober {
+            prober.end();
+        }
+    }
+
     /// Whether there is a process to try a candidate in.
     ///
     /// # Errors
@@ -266,6 +273,9 @@ impl Preparation {
                 copy.check_in_place()?;
                 let probed = prober.probe(copy.path(), manifest.header.as_deref(), trial.clone());
                 let probed = probed.await;
+                if prober.has_ended() {
+                    return Err(DeployError::Stopping);
+                }
                 let (description, unsure) = probed.map_err(|source| {
                     let kept = trial.as_deref().and_then(|trial| trial.kept.clone());
                     let file = file.clone();

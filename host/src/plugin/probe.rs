@@ -6,13 +6,15 @@
 
 #![allow(unsafe_code)]
 
+mod child;
+
 use std::{
     ffi::OsString,
     fs::File,
-    io::{BufRead, BufWriter, Read, Write},
+    io::{BufRead, BufWriter, ErrorKind, Read, Write},
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
-    process::{self, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    process::{ChildStdin, ChildStdout, Command, ExitStatus},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -33,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use self::child::{Asked, Child, Children, Waiting};
 use super::{
     aside,
     load::PluginLibrary,
@@ -46,6 +49,9 @@ const ARGUMENT: &str = "__ksi-probe";
 const LONGEST_ANSWER: usize = 8 << 20;
 /// How often the host looks whether a silent child is still there.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// A thread that only waits.
+const WATCH_STACK: usize = 64 << 10;
 
 /// What a child gets to end after a trial.
 const ENDS: Duration = Duration::from_secs(1);
@@ -97,7 +103,7 @@ pub enum ProbeError {
         reason: String,
     },
     /// The child died.
-    #[error("{what} it ended a probe process ({status})")]
+    #[error("{what} it ended a probe process ({status}); {}", where_to_look(.what))]
     Died {
         /// What the child was doing.
         what: &'static str,
@@ -105,7 +111,9 @@ pub enum ProbeError {
         status: String,
     },
     /// The child hangs.
-    #[error("{what} it did not end within {} in a probe process", humantime::format_duration(*.after))]
+    #[error(
+        "{what} it did not end within {} in a probe process; {}", humantime::format_duration(*.after), where_to_look(.what)
+    )]
     TimedOut {
         /// What the child was doing.
         what: &'static str,
@@ -118,6 +126,20 @@ pub enum ProbeError {
         /// The executable that was to answer.
         program: PathBuf,
     },
+}
+
+/// What somebody can do whose plugin has ended a probe, or held it up.
+fn where_to_look(what: &str) -> &'static str {
+    match what == Step::Open.told() {
+        true => {
+            "what runs there are constructors of the library and of those that it needs: see what they do, with a debugger \
+             and `dlopen`"
+        }
+        false => {
+            "the plugin's own tests run the same code (`Harness`), and a debugger stops there; what cannot be tried apart \
+             from the host is not with `trial = false` in [reload.plugins.NAME]"
+        }
+    }
 }
 
 impl ProbeError {
@@ -147,6 +169,7 @@ pub fn answer_probe() {
     // A request that is none is the end of a host that does not need this child any more.
     let answer = match (request(), private_stdout()) {
         (Some((path, header, trial)), Ok(out)) => {
+            end_with_host();
             Some((describe(&path, header.as_deref(), trial, &out), out))
         }
         _ => None,
@@ -169,6 +192,37 @@ fn private_stdout() -> std::io::Result<File> {
     // A crash here is expected, and its core file would be of use to nobody. Failing to say so is no reason to stop.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     Ok(File::from(answer))
+}
+
+/// From here on this process ends when the host does, whatever the file's code is doing. The host holds the other end of
+/// the standard input for as long as it waits for the answer, and sends nothing more; the kernel closes it when the host was
+/// killed. (`PR_SET_PDEATHSIG` would not do: it is about the thread that started this process, which ends soon.)
+///
+/// Where the system does not give what this takes, the file is probed all the same.
+fn end_with_host() {
+    let watched = || -> std::io::Result<()> {
+        let host = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+        // What a file's code reads from its standard input is not the host's.
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        let mut host = File::from(host);
+        let watch = move || {
+            let mut nothing = [0];
+            loop {
+                match host.read(&mut nothing) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    // The file's code has closed what is not its own.
+                    Err(_) => return,
+                }
+            }
+            // SAFETY: ends the process at once, and runs nothing of the file's. Nobody reads the answer any more.
+            unsafe { libc::_exit(1) }
+        };
+        thread::Builder::new().name("ksi-end".to_owned()).stack_size(WATCH_STACK).spawn(watch)?;
+        Ok(())
+    };
+    let _ = watched();
 }
 
 /// What the host wants, when it wants it. All of it is read before any code of the file runs, so the host never waits for
@@ -252,6 +306,7 @@ fn own_program() -> Result<PathBuf, NoProber> {
 /// Which executable answers probes.
 #[derive(Clone)]
 pub(crate) struct Prober {
+    children: Arc<Children>,
     /// A child that waits for a request.
     spare: Arc<Mutex<Option<Waiting>>>,
     program: PathBuf,
@@ -275,7 +330,13 @@ impl Prober {
             None if ANSWERS.load(Ordering::Relaxed) => own_program()?,
             None => return Err(NoProber::DoesNotAnswer),
         };
-        Ok(Prober { spare: Arc::default(), program, timeout, init_timeout })
+        Ok(Prober {
+            children: Arc::default(),
+            spare: Arc::default(),
+            program,
+            timeout,
+            init_timeout,
+        })
     }
 
     /// Lets a child open the library at `path`, describe it, and try an instance of it. The description, and why the
@@ -352,6 +413,16 @@ impl Prober {
         }
     }
 
+    /// Ends all children. None is started any more, so that no file is probed.
+    pub(crate) fn end(&self) {
+        self.children.end();
+    }
+
+    /// Whether they were ended, so that what became of a probe says nothing about its file.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.children.has_ended()
+    }
+
     /// Asks the child that waits, or one that is started for it.
     fn ask(
         &self,
@@ -359,28 +430,23 @@ impl Prober {
         header: Option<String>,
         trial: Option<&Trial>,
     ) -> std::io::Result<Asked> {
+        let path = path.as_os_str().as_bytes().to_vec();
+        let request = Request { path, header, with_trial: trial.is_some() };
+        let write = |input: &mut BufWriter<&mut ChildStdin>| {
+            serde_json::to_writer(&mut *input, &request)?;
+            input.write_all(b"\n")?;
+            trial.map_or(Ok(()), |trial| trial.write(input))
+        };
         let spare = self.spare().take();
         // Somebody may have ended it while it waited.
-        match spare.map(|spare| spare.ask(path, header.clone(), trial)) {
+        match spare.map(|spare| spare.ask(write)) {
             Some(Ok(asked)) => Ok(asked),
-            Some(Err(_)) | None => self.start()?.ask(path, header, trial),
+            Some(Err(_)) | None => self.start()?.ask(write),
         }
     }
 
     fn start(&self) -> std::io::Result<Waiting> {
-        // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. With the environment of the host: an
-        // `initialize` that is tried reads there what it will read in the host.
-        let child = Command::new(&self.program)
-            .arg(ARGUMENT)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut child = Child(child);
-        match (child.0.stdin.take(), child.0.stdout.take()) {
-            (Some(input), Some(out)) => Ok(Waiting { input, out, child }),
-            _ => Err(std::io::Error::other("it has no standard input or output")),
-        }
+        self.children.start(Command::new(&self.program).arg(ARGUMENT))
     }
 
     /// Has a child wait for the next probe. If none can be started now, that one starts its own.
@@ -407,7 +473,7 @@ impl Prober {
 
     /// Reads to the newline and not to the end of the pipe, which a grandchild may keep open for ever. What came, and
     /// whether it was all in time.
-    fn answer(&self, child: &mut Child, mut out: ChildStdout) -> std::io::Result<(Vec<u8>, bool)> {
+    fn answer(&self, child: &Child, mut out: ChildStdout) -> std::io::Result<(Vec<u8>, bool)> {
         let began = Instant::now();
         let (mut answer, mut ended) = (Vec::new(), false);
         let mut chunk = vec![0; 64 << 10];
@@ -420,7 +486,7 @@ impl Prober {
             match poll(&mut [PollFd::new(&out, PollFlags::IN)], Some(&look)) {
                 // It ended a look ago, and nothing came since.
                 Ok(0) if ended => break,
-                Ok(0) => ended = child.0.try_wait()?.is_some(),
+                Ok(0) => ended = child.has_ended()?,
                 Ok(_) => match out.read(&mut chunk)? {
                     0 => break,
                     read => answer.extend_from_slice(&chunk[..read]),
@@ -436,67 +502,6 @@ impl Prober {
 /// The steps that a child has begun, which stand before its answer.
 fn begun(answer: &[u8]) -> Vec<Step> {
     answer.iter().map_while(|mark| Step::of(*mark)).collect()
-}
-
-/// A child that was not asked anything. It ends when its input does, so that goes first.
-struct Waiting {
-    input: ChildStdin,
-    out: ChildStdout,
-    child: Child,
-}
-
-/// A child that was.
-struct Asked {
-    child: Child,
-    out: ChildStdout,
-}
-
-impl Waiting {
-    fn ask(
-        self,
-        path: &Path,
-        header: Option<String>,
-        trial: Option<&Trial>,
-    ) -> std::io::Result<Asked> {
-        let Waiting { input, out, child } = self;
-        let mut input = BufWriter::new(input);
-        let path = path.as_os_str().as_bytes().to_vec();
-        serde_json::to_writer(&mut input, &Request { path, header, with_trial: trial.is_some() })?;
-        input.write_all(b"\n")?;
-        if let Some(trial) = trial {
-            trial.write(&mut input)?;
-        }
-        input.flush()?;
-        Ok(Asked { child, out })
-    }
-}
-
-/// A probe's process, which does not outlive this value.
-struct Child(process::Child);
-
-impl Child {
-    /// Waits for its end, for as long as `limit`.
-    fn end(&mut self, limit: Duration) -> Option<ExitStatus> {
-        let deadline = Instant::now() + limit;
-        loop {
-            match self.0.try_wait() {
-                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_micros(200)),
-                Ok(ended) => return ended,
-                Err(_) => return None,
-            }
-        }
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        // After its answer it ends by itself within a moment.
-        if self.end(Duration::from_millis(20)).is_none() {
-            // It cannot be killed only if it has ended meanwhile, and then there is just as little to wait for.
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
 }
 
 fn told(status: ExitStatus) -> String {

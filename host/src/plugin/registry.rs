@@ -271,6 +271,16 @@ impl Registry {
         found.map(|(file, _)| file.clone())
     }
 
+    /// A file that was refused, or waits, and is this plugin as far as can be told: it said so, or is named like it.
+    pub(crate) fn refused_as(&self, name: &str) -> Option<PathBuf> {
+        let named = |file: &&PathBuf| {
+            let stem = file.file_stem().map(|stem| stem.to_string_lossy().replace('-', "_"));
+            let own = name.replace('-', "_");
+            stem.is_some_and(|stem| stem.strip_prefix("lib").unwrap_or(&stem) == own || stem == own)
+        };
+        self.not_initialized(name).or_else(|| self.refused.keys().find(named).cloned())
+    }
+
     /// Names of the live plugins, the last started first.
     pub(crate) fn last_started_first(&self) -> Vec<Arc<str>> {
         let live = self.plugins.iter().filter(|(_, plugin)| plugin.live.is_some());

@@ -347,14 +347,18 @@ impl Supervisor {
             Err(error) => error,
         };
         let reason = with_causes(&error).to_string();
-        tracing::error!(file = %file.display(), "{reason}");
+        let due = {
+            let setbacks = &mut self.registry().setbacks;
+            if error.may_pass() {
+                setbacks.failed(file, &reason, &self.recovery)
+            } else {
+                setbacks.failed_for_good(file, &reason);
+                None
+            }
+        };
+        tracing::error!(file = %file.display(), "{reason}{}", what_next(&error, due));
         let facts = self.write_down(file, &error, &reason);
-        if error.may_pass() {
-            let due = self.registry().setbacks.failed(file, &reason, &self.recovery);
-            self.try_again(file, due);
-        } else {
-            self.registry().setbacks.failed_for_good(file, &reason);
-        }
+        self.try_again(file, due);
         match facts {
             Some(facts) => {
                 self.announcer.generation("module:reload_failed", &facts, &reason, json!({}));
@@ -512,6 +516,22 @@ impl Supervisor {
         if let Some(watch) = &*self.watch() {
             waiting.into_iter().for_each(|file| watch.settle_again(file));
         }
+    }
+}
+
+/// What follows, behind the reason.
+fn what_next(error: &DeployError, due: Option<Instant>) -> String {
+    match due {
+        Some(due) => {
+            let rest = due.saturating_duration_since(Instant::now());
+            // To the tenth: what has passed since it was due is of no interest.
+            let tenths = u64::try_from(rest.as_millis().div_ceil(100)).unwrap_or(u64::MAX);
+            let rest = Duration::from_millis(tenths.saturating_mul(100));
+            format!("; it is tried again in {}", humantime::format_duration(rest))
+        }
+        // It says itself what it waits for.
+        None if matches!(error, DeployError::Missing { .. }) => String::new(),
+        None => "; it is not tried again until it changes, or `ksi load` names it".to_owned(),
     }
 }
 

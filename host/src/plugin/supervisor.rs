@@ -35,7 +35,7 @@ use super::{
     turns::{Turn, Turns},
     watch::FolderWatch,
 };
-use crate::{router::Router, stopping::StopHandle};
+use crate::{router::Router, start_up::StartUp, stopping::StopHandle};
 
 /// What became of a file.
 #[derive(Debug, Clone)]
@@ -78,6 +78,7 @@ pub(crate) struct Supervisor {
     pub(super) transactions: Ongoing,
     pub(super) leaving: Leaving,
     pub(super) stop: StopHandle,
+    pub(super) start_up: StartUp,
 }
 
 /// What a supervisor is made of.
@@ -92,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) quarantine: Quarantine,
     pub(crate) kept_versions: usize,
     pub(crate) stop: StopHandle,
+    pub(crate) start_up: StartUp,
 }
 
 impl Supervisor {
@@ -107,6 +109,7 @@ impl Supervisor {
             quarantine,
             kept_versions,
             stop,
+            start_up,
         } = parts;
         let preparation = Arc::new(preparation);
         preparation.keep_fresh(thread.runtime());
@@ -131,6 +134,7 @@ impl Supervisor {
             transactions: Ongoing::new(),
             leaving: Leaving::new(),
             stop,
+            start_up,
         }
     }
 

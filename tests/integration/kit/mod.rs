@@ -25,7 +25,7 @@ pub(crate) use command::{Ran, Running, after_mounts, ksi, ksi_command, wrapped};
 pub(crate) use files::{ABI, Library, put, put_in_place};
 pub(crate) use host::{HostBuilder, TestHost};
 pub(crate) use load::{Ends, counters, under_load};
-pub(crate) use process::Resources;
+pub(crate) use process::{Resources, children};
 
 /// How long anything that must happen may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

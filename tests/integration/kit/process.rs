@@ -33,3 +33,16 @@ impl Resources {
         }
     }
 }
+
+/// The processes that this one has started and not seen the end of.
+pub(crate) fn children(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of_task =
+        |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    tasks
+        .flat_map(|task| {
+            let of_task = of_task(task.unwrap());
+            of_task.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()
+        })
+        .collect()
+}

@@ -34,7 +34,7 @@ pub(super) fn running(plugin: &Plugin, timings: &Timings, now: SystemTime) -> St
         ("missing", plugin.missing()),
         ("signals", plugin.signals()),
         ("quarantined", plugin.quarantined()),
-        ("last error", plugin.last_error().map(str::to_owned)),
+        ("last error", plugin.last_error()),
         ("previous", Some(plugin.previous())),
         ("trial", plugin.trial()),
     ];

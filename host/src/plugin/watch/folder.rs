@@ -64,7 +64,7 @@ impl Folder {
     ) -> Option<Vec<PathBuf>> {
         let (listing, trouble) = match self.list(notifier) {
             Ok((paths, trouble)) => (Some(paths), trouble),
-            Err(error) => (is_missing(&error).then(Vec::new), Some(error.to_string())),
+            Err(error) => (is_missing(&error).then(Vec::new), Some(self.cause(&error))),
         };
         match &trouble {
             Some(cause) if self.trouble != trouble => {
@@ -80,6 +80,18 @@ impl Folder {
         }
         self.trouble = trouble;
         listing
+    }
+
+    /// What is wrong, and what to do where that is known.
+    fn cause(&self, error: &io::Error) -> String {
+        match error.kind() {
+            io::ErrorKind::NotFound => "it is not there yet".to_owned(),
+            io::ErrorKind::NotADirectory if self.path.is_file() => {
+                "it is a file: name the folder that it lies in, or load it by itself with `ksi load`"
+                    .to_owned()
+            }
+            _ => error.to_string(),
+        }
     }
 
     /// Lists after arming: what comes after the listing is notified, what came before is listed.

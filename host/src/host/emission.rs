@@ -1,0 +1,85 @@
+//! An event of a client on its way in: let in at once, when the start is over, or not at all.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::Host;
+use crate::{
+    builtin,
+    event::NewEvent,
+    report::Report,
+    router::progress::Progress,
+    stopping::{Inside, Refused},
+};
+
+/// An event on its way to its report. To be polled on dispatch workers.
+pub(crate) struct Emission {
+    report: Pin<Box<dyn Future<Output = Report> + Send>>,
+    pub(super) progress: Option<Arc<Progress>>,
+    /// Until its report is there, a host that stops waits for it.
+    _inside: Option<Inside>,
+}
+
+impl Future for Emission {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+        self.report.as_mut().poll(cx)
+    }
+}
+
+impl Host {
+    /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before it has ended. What has
+    /// ended by then is known if it is `followed`, which costs something.
+    ///
+    /// It comes from outside: a host that is stopping refuses it, unless it is one of its own; and while the host starts, it
+    /// waits, because the plugin that it is for may come still.
+    pub(crate) fn emission(&self, event: NewEvent, followed: bool) -> Emission {
+        let progress = followed.then(Arc::<Progress>::default);
+        if self.0.start_up.is_over() || self.answers_while_starting(&event.name) {
+            return self.let_in(event, progress);
+        }
+        let (host, seen) = (self.clone(), progress.clone());
+        let report = Box::pin(async move {
+            tokio::select! {
+                () = host.0.start_up.ended() => {}
+                () = host.0.stop.requested() => {}
+            }
+            host.let_in(event, seen).await
+        });
+        Emission { report, progress, _inside: None }
+    }
+
+    fn let_in(&self, event: NewEvent, progress: Option<Arc<Progress>>) -> Emission {
+        let inside = match self.0.stop.enter() {
+            Ok(inside) => Some(inside),
+            Err(Refused) if self.answers_itself(&event.name) => None,
+            Err(Refused) => {
+                let refused = Report::not_let_in(Refused::CODE, Refused::MESSAGE);
+                let report = Box::pin(std::future::ready(refused));
+                return Emission { report, progress: None, _inside: None };
+            }
+        };
+        let (router, seen) = (self.0.router.clone(), progress.clone());
+        let report = Box::pin(async move {
+            match seen {
+                Some(seen) => router.emit_followed(event, seen).await,
+                None => router.emit(event, None).await,
+            }
+        });
+        Emission { report, progress, _inside: inside }
+    }
+
+    /// Whether an event is one that the host itself answers.
+    fn answers_itself(&self, event: &str) -> bool {
+        self.0.router.table().targets(event).iter().any(|target| target.answers_alone)
+    }
+
+    fn answers_while_starting(&self, event: &str) -> bool {
+        self.answers_itself(event) && !builtin::changes_plugins(event)
+    }
+}

@@ -1,0 +1,140 @@
+//! A probe's process as the host holds it: one that waits to be asked, one that was, and all that run.
+//!
+//! Promises that no child outlives the host. When the value that holds one is dropped, it is killed and reaped; an orderly
+//! stop does that to all of them at once ([`Children::end`]); and of a host that is killed the kernel closes the pipes, at
+//! whose end each child ends (`end_with_host` in `probe.rs`).
+//!
+//! Does not know what is asked and answered.
+
+use std::{
+    io::{self, BufWriter, Write},
+    process::{self, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The children of one host.
+#[derive(Default)]
+pub(super) struct Children {
+    running: Mutex<Vec<Weak<Mutex<process::Child>>>>,
+    /// There are to be none any more.
+    ended: AtomicBool,
+}
+
+impl Children {
+    /// Starts one. It is to read what it is asked from its standard input.
+    pub(super) fn start(&self, command: &mut Command) -> io::Result<Waiting> {
+        // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. With the environment of the host: an
+        // `initialize` that is tried reads there what it will read in the host.
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut running = locked(&self.running);
+        if self.has_ended() {
+            return Err(io::Error::other("the host is stopping"));
+        }
+        let mut child = command.spawn()?;
+        let (input, out) = (child.stdin.take(), child.stdout.take());
+        let process = Arc::new(Mutex::new(child));
+        running.retain(|child| child.strong_count() > 0);
+        running.push(Arc::downgrade(&process));
+        let child = Child { process, _input: None };
+        match (input, out) {
+            (Some(input), Some(out)) => Ok(Waiting { input, out, child }),
+            _ => Err(io::Error::other("it has no standard input or output")),
+        }
+    }
+
+    /// Ends those that there are. None is started any more.
+    pub(super) fn end(&self) {
+        // Under the lock, so that none is started behind this.
+        let running = {
+            let mut running = locked(&self.running);
+            self.ended.store(true, Ordering::Release);
+            std::mem::take(&mut *running)
+        };
+        running.iter().filter_map(Weak::upgrade).for_each(|child| kill(&child));
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// A child that was not asked anything. It ends when its input does, so that goes first.
+pub(super) struct Waiting {
+    input: ChildStdin,
+    out: ChildStdout,
+    child: Child,
+}
+
+/// A child that was.
+pub(super) struct Asked {
+    pub(super) child: Child,
+    pub(super) out: ChildStdout,
+}
+
+impl Waiting {
+    /// Sends it what `write` writes.
+    pub(super) fn ask(
+        self,
+        write: impl FnOnce(&mut BufWriter<&mut ChildStdin>) -> io::Result<()>,
+    ) -> io::Result<Asked> {
+        let Waiting { mut input, out, mut child } = self;
+        let mut buffer = BufWriter::new(&mut input);
+        write(&mut buffer)?;
+        buffer.flush()?;
+        drop(buffer);
+        child._input = Some(input);
+        Ok(Asked { child, out })
+    }
+}
+
+/// A probe's process, which does not outlive this value.
+pub(super) struct Child {
+    process: Arc<Mutex<process::Child>>,
+    /// Open for as long as it may run, because it ends with the end of this. Closed when its process has ended.
+    _input: Option<ChildStdin>,
+}
+
+impl Child {
+    /// Whether it has ended.
+    pub(super) fn has_ended(&self) -> io::Result<bool> {
+        Ok(locked(&self.process).try_wait()?.is_some())
+    }
+
+    /// Waits for its end, for as long as `limit`.
+    pub(super) fn end(&self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let ended = locked(&self.process).try_wait();
+            match ended {
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_micros(200)),
+                Ok(ended) => return ended,
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // After its answer it ends by itself within a moment.
+        if self.end(Duration::from_millis(20)).is_none() {
+            kill(&self.process);
+        }
+    }
+}
+
+/// It cannot be killed only if it has ended meanwhile, and then there is just as little to wait for.
+fn kill(child: &Mutex<process::Child>) {
+    let mut child = locked(child);
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
