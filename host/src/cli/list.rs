@@ -174,7 +174,8 @@ mod tests {
                          {"generation": 2, "state": "pinned", "cause": "a thread of its own"}]},
             {"name": "later.so", "version": "0.1.0", "state": "waiting", "generation": null, "keeps_state": null,
              "requires": ["a:b", "c:d"], "missing": ["a:b", "c:d"], "quarantined": null, "persisted": null},
-            {"name": "notes.so", "version": null, "state": "refused", "last_error": "is no library"},
+            {"name": "notes.so", "version": null, "state": "refused", "last_error": "is no library",
+             "file": "/p/notes.so"},
         ]))
         .expect("plugins as the host sends them")
     }
@@ -203,7 +204,7 @@ mod tests {
                 "hello: 1 rollback, 2 reloads",
                 "hello: generation 2 is pinned: a thread of its own",
                 "later.so: nobody handles a:b, c:d, which it requires",
-                "notes.so: is no library; not tried again until it changes or `ksi load notes.so`",
+                "notes.so: is no library; not tried again until it changes or `ksi load /p/notes.so`",
             ]
         );
         assert!(notes(&[], SystemTime::now(), None).is_empty());
