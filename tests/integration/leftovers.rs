@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::kit::{Ends, Library, TestHost};
 
-fn library() -> Library {
+pub(crate) fn library() -> Library {
     Library::of("ksi-fixture-leftovers")
 }
 
-fn host() -> TestHost {
+pub(crate) fn host() -> TestHost {
     TestHost::builder().plugin("leftovers.so", &library()).start()
 }
 
@@ -47,7 +47,7 @@ fn while_emitting(
     answered.into_inner()
 }
 
-fn reload(host: &TestHost, plugin: &str, times: usize) {
+pub(crate) fn reload(host: &TestHost, plugin: &str, times: usize) {
     let mut client = host.client();
     for _ in 0..times {
         client.emit("module:reload", json!({"module_name": plugin}));
@@ -76,7 +76,7 @@ fn roll_back(host: &TestHost, plugin: &str, times: u64) {
 
 /// The cause that the only older generation is pinned with, once there is one that says `what`.
 #[track_caller]
-fn pinned(host: &TestHost, plugin: &str, what: &str) -> String {
+pub(crate) fn pinned(host: &TestHost, plugin: &str, what: &str) -> String {
     let cause = |module: &Value| {
         let all = module["retired"].as_array()?;
         all.iter().find_map(|old| old["cause"].as_str()).map(str::to_owned)
@@ -89,7 +89,13 @@ fn pinned(host: &TestHost, plugin: &str, what: &str) -> String {
 /// Emits an event all the while, from three clients, while the plugin is replaced, removed and rolled back; then nothing of it
 /// may be left but the live library. Gives the number of events.
 #[track_caller]
-fn survives(host: &TestHost, plugin: &str, event: &str, data: &Value, replacements: usize) -> u64 {
+pub(crate) fn survives(
+    host: &TestHost,
+    plugin: &str,
+    event: &str,
+    data: &Value,
+    replacements: usize,
+) -> u64 {
     let answered = while_emitting(host, 3, event, data, || {
         reload(host, plugin, replacements);
         roll_back(host, plugin, 5);
@@ -214,13 +220,12 @@ fn a_variable_that_still_lies_in_a_library_pins_it_with_its_name_until_it_is_tak
 #[test]
 fn what_a_library_leaves_behind_when_it_was_closed_and_could_not_go_keeps_it_as_well() {
     let host = host();
-    let (mut client, flag) = (host.client(), host.dir().join("flag"));
-    fs::write(&flag, "").unwrap();
-    client.emit("leave:thread_of_another_library", json!({"while_exists": flag}));
+    let mut client = host.client();
+    let opened = client.emit("leave:opened_again", json!({}));
     reload(&host, "leftovers", 1);
     pinned(&host, "leftovers", "keeps a thread-local of it");
-    // It ends, and leaves something that was not there when the library was closed.
-    fs::remove_file(&flag).unwrap();
+    // Nothing holds it any more but what was not there when it was closed.
+    assert_eq!(client.emit("leave:variable_of_another_generation", opened), true);
     let cause = pinned(&host, "leftovers", "environment");
     assert!(cause.contains("`KSI_OF_ANOTHER`"), "{cause}");
     client.emit("leave:read_environment", json!({}));

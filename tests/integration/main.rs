@@ -28,6 +28,8 @@ mod kept_good;
 mod kept_snapshots;
 mod lanes;
 mod layering;
+#[cfg(target_os = "linux")]
+mod leftover_threads;
 mod leftovers;
 mod lifecycle;
 mod limits;

@@ -7,6 +7,8 @@
 
 mod dependencies;
 mod environment;
+#[cfg(unix)]
+mod peek;
 mod signal_handlers;
 mod threads;
 
@@ -14,6 +16,7 @@ use std::{fmt, time::Duration};
 
 use ksi_plugin_api::abi::unload::StartedThread;
 
+use self::threads::{Memory, Others};
 use super::load::{Closed, PluginLibrary};
 
 /// How many threads are asked for by name.
@@ -42,22 +45,26 @@ impl fmt::Display for Remaining {
 /// again before each attempt to close it.
 pub(crate) fn before_close(library: &PluginLibrary) -> Vec<Remaining> {
     let memory = library.memory();
-    let dependencies = dependencies::going_with(&memory);
+    let objects = dependencies::objects();
+    let dependencies = dependencies::going_with(&objects, &memory);
+    let threads =
+        threads::search(&Memory::around(&memory, &dependencies, &objects), library.opened);
     // Each way to leave something behind adds what it finds.
-    let mut remaining = noted_by(library);
+    let mut remaining = noted_by(library, threads);
     remaining.extend(environment::look(&memory));
     remaining.extend(signal_handlers::look(library, &memory, &dependencies));
     remaining
 }
 
-/// What the library itself has noted; one that was built before there were notes has none.
-fn noted_by(library: &PluginLibrary) -> Vec<Remaining> {
+/// What the library itself has noted, with the threads that were found besides; one that was built before there were notes
+/// has none.
+fn noted_by(library: &PluginLibrary, others: Others) -> Vec<Remaining> {
     let mut threads = vec![StartedThread::default(); THREADS];
     let Some(remains) = library.remains(&mut threads) else {
-        return Vec::new();
+        return threads::look(0, &[], others);
     };
     let known = usize::try_from(remains.threads).unwrap_or(THREADS).min(THREADS);
-    let mut remaining = Vec::from_iter(threads::look(remains.threads, &threads[..known]));
+    let mut remaining = threads::look(remains.threads, &threads[..known], others);
     if remains.exit_functions > 0 {
         remaining.push(Remaining::new(
             "the C library will call a function of it at the end of the process: it was registered with `on_exit`. Use `atexit`",

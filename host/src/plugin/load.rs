@@ -7,12 +7,13 @@
 #![allow(unsafe_code)]
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     io,
     mem::ManuallyDrop,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread::Builder,
     time::Duration,
 };
@@ -97,6 +98,8 @@ pub(crate) struct PluginLibrary {
     pub(crate) module: ModuleRef,
     /// Its part in the process's signals, unless it was built before it could have one.
     pub(crate) signals: Option<LibrarySignals>,
+    /// When it was opened, at the earliest: in ticks since the system was booted.
+    pub(crate) opened: Option<u64>,
     path: PathBuf,
     /// The thread that it was opened on.
     thread: Option<Box<LibraryThread>>,
@@ -105,10 +108,24 @@ pub(crate) struct PluginLibrary {
 /// One library is opened at a time: what its constructors do to signals is to be told from what others' do.
 static OPENING: Mutex<()> = Mutex::new(());
 
+/// Those that are open, by their files.
+static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn open_now() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether what was loaded from this file is the library of a plugin.
+pub(super) fn is_open(path: &Path) -> bool {
+    open_now().contains(path)
+}
+
 impl PluginLibrary {
     /// Opens the library at `path`, which runs its constructors, and takes the root module that its manifest calls
     /// `header`. Only after that was read, and where plugin code may run.
     pub(crate) fn open(path: &Path, header: Option<&str>) -> Result<Self, LoadError> {
+        // What is no earlier than this thread.
+        let opened = proc_fs::this_thread_began();
         let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the file's bytes were found to be those of a plugin, and a child process has opened the same bytes
         // before (or the operator has switched that off). Its constructors are those of a Rust library.
@@ -119,7 +136,8 @@ impl PluginLibrary {
         let module = root_module(&library, path, header)?;
         let library = ManuallyDrop::into_inner(library);
         let (path, signals) = (path.to_owned(), LibrarySignals::bind(module));
-        Ok(PluginLibrary { library: Some(library), module, signals, path, thread: None })
+        open_now().insert(path.clone());
+        Ok(PluginLibrary { library: Some(library), module, signals, opened, path, thread: None })
     }
 
     /// Has `open` open the library at `path` on a thread that stays until the library is about to be closed.
@@ -190,7 +208,10 @@ impl PluginLibrary {
         };
         match cause {
             Some(cause) => Closed::Mapped { cause, library: Box::new(self) },
-            None => Closed::Unmapped,
+            None => {
+                open_now().remove(&self.path);
+                Closed::Unmapped
+            }
         }
     }
 }

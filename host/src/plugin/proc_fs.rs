@@ -1,7 +1,7 @@
 //! Whether there is a `/proc`: in some containers and chroots there is none. The host runs without it, and knows less of
 //! itself then; what it does not know is never taken for the better case.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 /// What to do about it.
 pub(super) const ADVICE: &str = "/proc is not mounted here; mount it where the host runs";
@@ -17,4 +17,33 @@ pub(super) fn is_there() -> bool {
 pub(super) fn code(maps: &str) -> impl Iterator<Item = &str> {
     // Address, rights, offset, device, inode, path.
     maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.contains('x')))
+}
+
+/// When the thread of this number began, in ticks since the system was booted, if this process has one.
+pub(super) fn began(thread: u32) -> Option<u64> {
+    began_by(&fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?)
+}
+
+/// When this thread began, in ticks since the system was booted.
+pub(super) fn this_thread_began() -> Option<u64> {
+    began_by(&fs::read_to_string("/proc/thread-self/stat").ok()?)
+}
+
+/// The 22nd field. The second is a name in brackets, which may contain anything.
+fn began_by(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_a_thread_began_is_read_past_any_name() {
+        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        assert_eq!(began_by(stat), Some(4711));
+        assert!(this_thread_began() >= began(std::process::id()));
+        assert_eq!(began(u32::MAX / 2), None);
+    }
 }

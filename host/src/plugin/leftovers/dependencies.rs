@@ -5,29 +5,31 @@
 
 #![allow(unsafe_code)]
 
-use std::ops::Range;
+use std::{ops::Range, path::PathBuf};
 
 /// A library in memory, or the program itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Object {
     /// What others name it by.
     pub(super) name: String,
+    /// The file that it was loaded from; nothing for the program.
+    pub(super) path: PathBuf,
     pub(super) memory: Range<usize>,
+    /// Where its code lies in that.
+    pub(super) code: Range<usize>,
     needs: Vec<String>,
+    /// It was linked so that it never leaves memory.
+    stays: bool,
 }
 
-/// Those that go with the library that lies there.
-pub(super) fn going_with(memory: &Range<usize>) -> Vec<Object> {
-    going_with_in(objects(), memory)
-}
-
-fn going_with_in(objects: Vec<Object>, memory: &Range<usize>) -> Vec<Object> {
+/// Those that go with the library that lies there, among `objects`.
+pub(super) fn going_with(objects: &[Object], memory: &Range<usize>) -> Vec<Object> {
     let Some(library) = objects.iter().position(|object| object.memory == *memory) else {
         return Vec::new();
     };
-    let all = closure(&objects, vec![library]);
-    let others = (0..objects.len()).filter(|index| !all.contains(index)).collect();
-    let stay = closure(&objects, others);
+    let all = closure(objects, vec![library]);
+    let kept = |index: &usize| objects[*index].stays || !all.contains(index);
+    let stay = closure(objects, (0..objects.len()).filter(kept).collect());
     let goes = |index: &usize| *index != library && !stay.contains(index);
     all.into_iter().filter(goes).map(|index| objects[index].clone()).collect()
 }
@@ -47,8 +49,9 @@ fn closure(objects: &[Object], mut found: Vec<usize>) -> Vec<usize> {
     found
 }
 
+/// All that the loader has in memory; nothing where it does not tell.
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
-fn objects() -> Vec<Object> {
+pub(super) fn objects() -> Vec<Object> {
     let mut objects: Vec<Object> = Vec::new();
     // SAFETY: `loader::note` has the type that is asked for, and gets the list, which outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(loader::note), (&raw mut objects).cast()) };
@@ -56,14 +59,16 @@ fn objects() -> Vec<Object> {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]
-fn objects() -> Vec<Object> {
+pub(super) fn objects() -> Vec<Object> {
     Vec::new()
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 mod loader {
     use std::{
-        ffi::{CStr, c_int, c_void},
+        ffi::{CStr, OsStr, c_int, c_void},
+        os::unix::ffi::OsStrExt,
+        path::Path,
         slice,
     };
 
@@ -72,6 +77,8 @@ mod loader {
     const NEEDED: i64 = 1;
     const TEXTS: i64 = 5;
     const NAME: i64 = 14;
+    const FLAGS_1: i64 = 0x6fff_fffb;
+    const NO_DELETE: u64 = 8;
 
     /// An entry of an object's dynamic section.
     #[repr(C)]
@@ -93,10 +100,16 @@ mod loader {
         };
         let base = info.dlpi_addr;
         let place = |header: &libc::Elf64_Phdr| base.wrapping_add(header.p_vaddr) as usize;
-        let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
-        let memory = loaded
-            .map(|header| place(header)..place(header) + header.p_memsz as usize)
-            .reduce(|all, part| all.start.min(part.start)..all.end.max(part.end));
+        let lies = |rights: u32| {
+            headers
+                .iter()
+                .filter(|header| {
+                    header.p_type == libc::PT_LOAD && header.p_flags & rights == rights
+                })
+                .map(|header| place(header)..place(header) + header.p_memsz as usize)
+                .reduce(|all, part| all.start.min(part.start)..all.end.max(part.end))
+        };
+        let (memory, code) = (lies(0), lies(libc::PF_X).unwrap_or_default());
         let section = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC);
         let (Some(memory), Some(section)) = (memory, section) else { return 0 };
         let mut entries = Vec::new();
@@ -120,10 +133,13 @@ mod loader {
             })
         };
         // SAFETY: as above.
-        let path = unsafe { CStr::from_ptr(info.dlpi_name) }.to_string_lossy();
-        let file = path.rsplit('/').next().unwrap_or_default().to_owned();
-        let name = with(NAME).next().unwrap_or(file);
-        list.push(Object { name, memory, needs: with(NEEDED).collect() });
+        let path = unsafe { CStr::from_ptr(info.dlpi_name) };
+        let path = Path::new(OsStr::from_bytes(path.to_bytes())).to_owned();
+        let file = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = with(NAME).next().unwrap_or_else(file);
+        let flags = entries.iter().find(|(tag, _)| *tag == FLAGS_1);
+        let stays = flags.is_some_and(|(_, flags)| flags & NO_DELETE != 0);
+        list.push(Object { name, path, memory, code, needs: with(NEEDED).collect(), stays });
         0
     }
 }
@@ -134,12 +150,14 @@ mod tests {
 
     fn object(name: &str, start: usize, needs: &[&str]) -> Object {
         let needs = needs.iter().map(|name| (*name).to_owned()).collect();
-        Object { name: name.to_owned(), memory: start..start + 10, needs }
+        let memory = start..start + 10;
+        let code = memory.clone();
+        Object { name: name.to_owned(), path: PathBuf::new(), memory, code, needs, stays: false }
     }
 
     #[test]
     fn a_library_takes_along_what_it_alone_needs() {
-        let objects = vec![
+        let mut objects = vec![
             object("", 0, &["libc"]),
             object("libc", 10, &["loader"]),
             object("loader", 20, &[]),
@@ -149,13 +167,16 @@ mod tests {
             object("shared", 60, &["libc"]),
             object("another", 70, &["shared"]),
         ];
-        let names = |memory| {
-            let going = going_with_in(objects.clone(), &memory);
+        let names = |objects: &[Object], memory| {
+            let going = going_with(objects, &memory);
             going.into_iter().map(|object| object.name).collect::<Vec<_>>()
         };
-        assert_eq!(names(30..40), ["own", "deeper"]);
-        assert_eq!(names(70..80), [""; 0]);
-        assert_eq!(names(31..40), [""; 0]);
+        assert_eq!(names(&objects, 30..40), ["own", "deeper"]);
+        assert_eq!(names(&objects, 70..80), [""; 0]);
+        assert_eq!(names(&objects, 31..40), [""; 0]);
+        // What needs it never goes.
+        objects[5].stays = true;
+        assert_eq!(names(&objects, 30..40), [""; 0]);
     }
 
     #[test]
@@ -165,6 +186,8 @@ mod tests {
         let libc = objects.iter().find(|object| object.name == "libc.so.6").expect("glibc");
         assert!(libc.memory.contains(&(libc::sigaction as *const () as usize)));
         assert!(objects[0].needs.contains(&libc.name), "{:?}", objects[0]);
-        assert_eq!(going_with(&libc.memory), []);
+        let function = libc::sigaction as *const () as usize;
+        assert!(libc.code.contains(&function) && libc.path.is_absolute(), "{libc:?}");
+        assert_eq!(going_with(&objects, &libc.memory), []);
     }
 }

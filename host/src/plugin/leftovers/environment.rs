@@ -8,17 +8,17 @@
 //!
 //! Nobody can keep the environment from changing meanwhile. The C library's lock is its own, and Rust's standard library has
 //! one for each copy of it, of which every plugin has another. Before glibc 2.41 a `setenv` even frees the list that is read.
-//! So the list is copied by the kernel ([`peek`]), which says that there is nothing where there is nothing, and counts when it
+//! So the list is copied by the kernel ([`peek`](super::peek)), which says that there is nothing where there is nothing, and counts when it
 //! is the same twice. What remains: a variable that is put there later than this look is not seen. Only code of the library
 //! had its address, and that has ended.
 
 #![allow(unsafe_code)]
 
-mod peek;
-
 use std::ops::Range;
 
 use super::Remaining;
+#[cfg(unix)]
+use super::peek;
 
 /// How often the list is read again when it has changed meanwhile.
 #[cfg(unix)]

@@ -124,11 +124,11 @@ impl Original {
     }
 }
 
-/// Emits the hidden functions, and the entry in `.fini_array`, into the library that is being compiled.
+/// Emits the hidden functions, and the entries in `.fini_array`, into the library that is being compiled.
 ///
 /// A link may hold several plugin crates: a test of two plugins, or a plugin that uses another one's event type. So the
 /// symbols are weak, and the first definition is taken for all. Link-time optimization puts the assembly of all crates into
-/// one piece, where a weak symbol too may be defined only once: hence the `.ifndef`. Deleting the keys twice does no harm.
+/// one piece, where a weak symbol too may be defined only once: hence the `.ifndef`. What runs at the end may run twice.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __unloadable {
@@ -154,6 +154,9 @@ macro_rules! __unloadable {
                 #[used]
                 #[unsafe(link_section = ".fini_array")]
                 static DELETE_KEYS: unsafe extern "C" fn() = $crate::abi::unload::keys::delete_keys;
+                #[used]
+                #[unsafe(link_section = ".fini_array")]
+                static GIVE_BACK: unsafe extern "C" fn() = $crate::abi::unload::threads::give_back;
             }
         };
     };

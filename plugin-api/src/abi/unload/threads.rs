@@ -246,8 +246,6 @@ extern "C" fn enter(slot: *mut libc::c_void) -> Work {
 }
 
 /// How many threads of this library have not ended; the first of them are written to `found`.
-///
-/// If there is none, the table gives up its memory: to be called when no other code of the library runs.
 pub(super) fn before_close(found: &mut [StartedThread]) -> u64 {
     loop {
         let started = STARTED.load(SeqCst);
@@ -257,8 +255,19 @@ pub(super) fn before_close(found: &mut [StartedThread]) -> u64 {
         }
         // One that ended just now may have started another before, in a slot that had been looked at.
         if STARTED.load(SeqCst) == started {
-            break;
+            return 0;
         }
+    }
+}
+
+/// Gives the table's memory back when the library is closed: not before, since a thread that is not in it may start others.
+///
+/// # Safety
+/// No thread of this library runs any more, but for those that are in the table: an executable that a plugin's crate is linked
+/// into ends while its threads run.
+pub unsafe extern "C" fn give_back() {
+    if before_close(&mut []) > 0 {
+        return;
     }
     for (number, block) in (1..).zip(&FURTHER) {
         let slots = block.swap(ptr::null_mut(), AcqRel);
@@ -267,7 +276,6 @@ pub(super) fn before_close(found: &mut [StartedThread]) -> u64 {
             unsafe { libc::munmap(slots.cast(), size_of_block(number)) };
         }
     }
-    0
 }
 
 /// Looks at each slot once.
@@ -328,6 +336,8 @@ mod tests {
         while before_close(&mut found) > 0 {
             assert!(began.elapsed() < Duration::from_secs(20), "{:?}", &found[..4]);
         }
+        // SAFETY: all have ended.
+        unsafe { give_back() };
         assert_eq!(blocks().count(), 1, "the table has given up its memory");
     }
 }

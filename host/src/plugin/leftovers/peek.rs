@@ -26,6 +26,26 @@ impl Peek {
         Ok(Peek { pipe: RefCell::new(io::pipe()?) })
     }
 
+    /// The words from this address on, so many or as many as can be read before the first page that cannot.
+    pub(super) fn some_words(&self, address: usize, count: usize) -> Vec<usize> {
+        let bytes = self.bytes(address, count.saturating_mul(WORD));
+        let (whole, _) = bytes.as_chunks::<WORD>();
+        whole.iter().map(|word| usize::from_ne_bytes(*word)).collect()
+    }
+
+    /// The bytes from this address on, so many or as many as can be read before the first page that cannot.
+    pub(super) fn bytes(&self, mut address: usize, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut copied = [0; PAGE];
+        while bytes.len() < count {
+            let Some(copied) = self.copy(address, &mut copied) else { break };
+            bytes.extend_from_slice(copied);
+            address = address.wrapping_add(copied.len());
+        }
+        bytes.truncate(count);
+        bytes
+    }
+
     /// The words from this address on, up to one that is null. Nothing if there is none among `most`, or if some of them
     /// cannot be read.
     pub(super) fn words(&self, mut address: usize, most: usize) -> Option<Vec<usize>> {
