@@ -129,6 +129,31 @@ fn subscribers_that_do_not_read_hold_no_more_than_the_budget_and_one_that_reads_
 }
 
 #[test]
+fn subscribers_that_do_not_read_share_the_memory_of_what_waits_for_them() {
+    let host = TestHost::chaos();
+    let mut client = host.client();
+    client.emit("chaos:echo", large());
+    let (_, before) = peak_and_now(&host);
+    let idle: Vec<Client> = (0..10)
+        .map(|_| {
+            let mut client = host.client();
+            client.subscribe(&["chaos:*"]);
+            client
+        })
+        .collect();
+    for _ in 0..5 {
+        client.emit("chaos:echo", large());
+    }
+    // Each is charged all that waits for it, and it is there once.
+    let waiting = |memory: &Value| memory["waiting_bytes"].as_u64() > Some(90_000_000);
+    let memory = || client.emit("system:health", json!({}))["memory"].take();
+    until("all of it waits to be written", memory, waiting);
+    let (_, now) = peak_and_now(&host);
+    assert!(now < before + 48 * 1024, "{before} KiB became {now} KiB");
+    drop(idle);
+}
+
+#[test]
 fn half_lines_hold_no_more_than_the_budget() {
     let host = small();
     let mut client = host.client();

@@ -25,6 +25,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::lines::{Lines, Read};
+use super::push_lines::PushLines;
 use super::request::{self, Reason};
 use super::serving::{Client, Work};
 use super::turn::Turn;
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) timers: Handle,
     /// Patterns that may be subscribed to.
     pub(super) patterns: Arc<Semaphore>,
+    /// What is pushed to several clients.
+    pub(super) push_lines: Arc<PushLines>,
 }
 
 /// What a client may ask for.
@@ -65,7 +68,7 @@ pub(super) async fn serve(
     host: Host,
     shared: Shared,
 ) {
-    let Shared { limits, stopping, timers, patterns } = shared;
+    let Shared { limits, stopping, timers, patterns, push_lines } = shared;
     let (read, write) = stream.into_split();
     let free = Arc::new(Semaphore::new(limits.requests_per_connection));
     let entry = host.clients().enter(peer, unix_now(), free.clone(), |entry| {
@@ -85,8 +88,15 @@ pub(super) async fn serve(
     };
     let last = lines.downgrade();
     let writer = Writer::new(write, queue, account.clone());
-    let client =
-        Client::new(host, (lines, writer.clone()), entry.clone(), free, &limits, patterns, place);
+    let client = Client::new(
+        host,
+        (lines, writer.clone()),
+        entry.clone(),
+        free,
+        &limits,
+        (patterns, push_lines),
+        place,
+    );
     let on_late = {
         let client = Arc::downgrade(&client);
         OnLate::new(move |late| {

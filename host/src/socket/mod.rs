@@ -15,6 +15,7 @@ mod connection;
 mod in_place;
 mod lines;
 mod monitor;
+mod push_lines;
 mod reply;
 mod request;
 mod restore;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 
+use super::push_lines::PushLines;
 use super::reply::{self, Failure, Reply};
 use super::request::Request;
 use super::unix_now;
@@ -89,6 +90,8 @@ pub(super) struct Subscribing {
     pub(super) queue: usize,
     /// Patterns of all clients together; `None` for a client that may have none.
     pub(super) patterns: Option<Arc<Semaphore>>,
+    /// What is pushed to several clients.
+    pub(super) push_lines: Arc<PushLines>,
     /// Where it is entered how many there are.
     pub(super) entry: Arc<ClientEntry>,
 }
@@ -183,6 +186,7 @@ impl Monitor {
         let pushes = Pushes {
             watch,
             lines: self.lines.clone(),
+            push_lines: self.subscribing.push_lines.clone(),
             client_id: client_id.clone(),
             queue: self.subscribing.queue,
         };
@@ -247,6 +251,7 @@ impl Subscription {
 struct Pushes {
     watch: Watch,
     lines: Outbox,
+    push_lines: Arc<PushLines>,
     client_id: String,
     queue: usize,
 }
@@ -283,7 +288,7 @@ impl Pushes {
                 return false;
             }
         };
-        let line = reply::push(&event);
+        let line = self.push_lines.of(&event);
         drop(event);
         let sent = tokio::select! {
             biased;

@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, sleep, timeout};
 
 use super::claim::Claim;
 use super::connection::{Place, Shared};
+use super::push_lines::PushLines;
 use super::{SocketLimits, connection, reply, unix_now};
 use crate::{Host, Peer};
 
@@ -51,6 +52,7 @@ pub(super) async fn run(
 ) {
     let mut clients = JoinSet::new();
     let patterns = Arc::new(Semaphore::new(limits.subscribed_patterns));
+    let push_lines = Arc::<PushLines>::default();
     let stop = stopping.clone();
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -78,8 +80,8 @@ pub(super) async fn run(
                     }
                 };
                 let (limits, stop, timers) = (limits.clone(), stop.clone(), Handle::current());
-                let patterns = patterns.clone();
-                let shared = Shared { limits, stopping: stop, timers, patterns };
+                let (patterns, push_lines) = (patterns.clone(), push_lines.clone());
+                let shared = Shared { limits, stopping: stop, timers, patterns, push_lines };
                 let served = connection::serve(client, peer, place, host.clone(), shared);
                 // When this one is dropped, the other one is, there.
                 clients.spawn(host.spawn(served).fallible());

@@ -25,6 +25,7 @@ use super::SocketLimits;
 use super::connection::{LAST, Place};
 use super::in_place::{GivenUp, InPlace};
 use super::monitor::{EVENTS, Monitor, Subscribing};
+use super::push_lines::PushLines;
 use super::reply::{self, Failure, Reply};
 use super::request::{CorrelationId, Malformed, Request};
 use super::turn::Turn;
@@ -96,12 +97,13 @@ impl Client {
         entry: Arc<ClientEntry>,
         free: Arc<Semaphore>,
         limits: &SocketLimits,
-        patterns: Arc<Semaphore>,
+        (patterns, push_lines): (Arc<Semaphore>, Arc<PushLines>),
         place: Place,
     ) -> Arc<Client> {
         let subscribing = Subscribing {
             queue: limits.subscriber_queue,
             patterns: (place == Place::Any).then_some(patterns),
+            push_lines,
             entry: entry.clone(),
         };
         Arc::new(Client {

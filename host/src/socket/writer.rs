@@ -14,6 +14,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::yield_now;
 
+use super::push_lines::Bytes;
 use crate::{Account, Charge};
 
 /// Lines that wait for the writer.
@@ -30,7 +31,7 @@ const UNIT: usize = 1024;
 
 /// What is written at once, with its line ends.
 pub(super) struct Line {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// After this one the connection is closed.
     last: bool,
     waits: Waits,
@@ -87,7 +88,8 @@ pub(super) fn outbox(bytes: usize, account: Arc<Account>) -> (Outbox, mpsc::Rece
 
 impl Outbox {
     /// Puts a line in once there is room for it. It is charged to the client from here on.
-    pub(super) async fn send(&self, line: Vec<u8>) -> Result<(), Closed> {
+    pub(super) async fn send(&self, line: impl Into<Bytes>) -> Result<(), Closed> {
+        let line = line.into();
         self.room_for(line.len()).await?.send(line);
         Ok(())
     }
@@ -124,16 +126,16 @@ impl Outbox {
 }
 
 impl Room<'_> {
-    pub(super) fn send(self, bytes: Vec<u8>) {
-        self.put(bytes, false);
+    pub(super) fn send(self, bytes: impl Into<Bytes>) {
+        self.put(bytes.into(), false);
     }
 
     /// Puts in the last line, after which the connection is closed.
     pub(super) fn send_last(self, bytes: Vec<u8>) {
-        self.put(bytes, true);
+        self.put(bytes.into(), true);
     }
 
-    fn put(self, bytes: Vec<u8>, last: bool) {
+    fn put(self, bytes: Bytes, last: bool) {
         self.place.send(Line { bytes, last, waits: self.waits });
     }
 }
@@ -227,7 +229,7 @@ async fn run(
             && batch.len() < BATCH
             && let Ok(line) = queue.try_recv()
         {
-            batch.extend_from_slice(&line.bytes);
+            batch.append(&line.bytes);
             waiting.push(line.waits);
             last = line.last;
         }
@@ -295,7 +297,7 @@ mod tests {
             client.read_to_string(&mut seen).await.unwrap();
         });
         assert_eq!(seen, "one\ntwo\nend\n");
-        assert!(outbox.send(b"no more\n".into()).await.is_err());
+        assert!(outbox.send(b"no more\n".to_vec()).await.is_err());
         assert_eq!(budget.used(), 0);
     }
 
@@ -309,7 +311,7 @@ mod tests {
         batch.lines().extend_from_slice(b"two\n");
         assert!(queue.try_recv().is_ok());
         assert!(batch.hand_over(&outbox).now_or_never().is_some());
-        assert!(queue.try_recv().is_ok_and(|line| line.bytes == b"one\ntwo\n"));
+        assert!(queue.try_recv().is_ok_and(|line| *line.bytes == *b"one\ntwo\n"));
         assert!(batch.lines().is_empty());
     }
 
@@ -365,7 +367,7 @@ mod tests {
         let (outbox, queue, budget) = boxed(UNIT);
         tokio::join!(run(socket, queue, budget.account(|| {})), async {
             for _ in 0..10 {
-                assert!(outbox.send(b"line\n".into()).await.is_ok());
+                assert!(outbox.send(b"line\n".to_vec()).await.is_ok());
             }
             drop(outbox);
         });
