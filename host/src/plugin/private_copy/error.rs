@@ -221,3 +221,21 @@ fn passes(error: &io::Error) -> bool {
     ];
     Errno::from_io_error(error).is_some_and(|error| PASSING.contains(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_quota_that_is_used_up_passes_like_a_disk_that_is_full() {
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            let path = || PathBuf::from("a.so");
+            let source = || io::Error::from(errno);
+            assert!(CopyError::Create { path: path(), source: source() }.may_pass(), "{errno:?}");
+            assert!(CopyError::Write { path: path(), source: source() }.may_pass(), "{errno:?}");
+        }
+        assert!(!CopyError::Vanished { path: PathBuf::from("a.so") }.may_pass());
+    }
+}
