@@ -290,6 +290,32 @@ fn a_plugin_with_an_allocator_of_its_own_is_replaced_under_requests_that_allocat
 }
 
 #[test]
+fn unloading_a_plugin_that_cannot_be_loaded_again_for_now_says_so() {
+    let host = host();
+    let flag = host.dir().join("runs");
+    fs::write(&flag, "").unwrap();
+    for _ in 0..16 {
+        host.client().emit("leave:thread", json!({"name": "reader", "while_exists": flag}));
+        reload(&host, "leftovers", 1);
+    }
+    host.until_module("16 are pinned", "leftovers", |module| {
+        module["retired"]
+            .as_array()
+            .is_some_and(|all| all.iter().all(|old| old["state"] == "pinned"))
+    });
+    let told = host.ksi(&["unload", "leftovers"]).ok();
+    assert!(told.contains("; it is not loaded again for now: 1"), "{told}");
+    assert!(told.contains("`ksi inspect` tells what pins them"), "{told}");
+    let file = host.file("leftovers.so");
+    let refused = host.client().reply("module:load", json!({"path": file}));
+    assert_eq!(refused["failed"], true, "{refused}");
+    fs::remove_file(&flag).unwrap();
+    host.until_unmapped("leftovers");
+    host.ksi(&["load", file.to_str().unwrap()]).ok();
+    assert!(!host.ksi(&["unload", "leftovers"]).ok().contains("for now"));
+}
+
+#[test]
 fn a_stuck_call_is_named_where_its_thread_keeps_the_library_of_another_plugin() {
     let host = TestHost::builder()
         .plugin("leftovers.so", &library())

@@ -291,10 +291,15 @@ async fn reload(host: Host, ask: Named) -> Result<Value, Failure> {
 
 async fn unload(host: Host, ask: Named) -> Result<Value, Failure> {
     let mut done = done("unloaded", host.inner().supervisor.unload(&ask.module_name).await)?;
-    let file = {
+    let (file, too_many) = {
         let registry = host.inner().supervisor.registry();
-        registry.plugins.get(&*ask.module_name).map(|plugin| plugin.facts.file.clone())
+        let plugin = registry.plugins.get(&*ask.module_name);
+        (plugin.map(|plugin| plugin.facts.file.clone()), registry.too_many(&ask.module_name))
     };
+    // Whoever unloads a plugin to load it again is told that before he tries.
+    if let Some(count) = too_many {
+        done["still_in_memory"] = count.into();
+    }
     // Nothing remembers that it was unloaded: what lies in a folder is what there is to be.
     if let Some(file) = file.filter(|file| is_in_a_folder(&host, file)) {
         done["stays_in_folder"] = shown(&file).into();

@@ -70,6 +70,12 @@ fn sentence(answer: &Value) -> String {
             ", until its file changes or the host starts again; to keep it away, move {file} out of its folder"
         ));
     }
+    if let Some(count) = answer.get("still_in_memory").and_then(Value::as_u64) {
+        words.push_str(&format!(
+            "; it is not loaded again for now: {count} generations of it are still in memory. `ksi inspect` tells what pins \
+             them; end that, or restart the host"
+        ));
+    }
     if let Some(cost) = text("cost") {
         words.push_str(&format!("; this gave up {cost}"));
         match (text("kept_aside"), text("not_kept_aside")) {
@@ -111,6 +117,11 @@ mod tests {
         let answer = json!({"status": "unloaded", "name": "hello", "generation": 2, "stays_in_folder": "/p/a.so"});
         let expected = "unloaded hello, generation 2, until its file changes or the host starts again; to keep it away, \
                         move /p/a.so out of its folder";
+        assert_eq!(sentence(&answer), expected);
+        let answer =
+            json!({"status": "unloaded", "name": "hello", "generation": 17, "still_in_memory": 17});
+        let expected = "unloaded hello, generation 17; it is not loaded again for now: 17 generations of it are still in \
+                        memory. `ksi inspect` tells what pins them; end that, or restart the host";
         assert_eq!(sentence(&answer), expected);
     }
 }
