@@ -36,6 +36,11 @@ fn a_thread_by_a_function_that_was_looked_up_pins_its_generation_by_name_until_i
 }
 
 #[test]
+fn a_function_that_is_looked_up_is_the_librarys_own_and_any_other_the_systems() {
+    assert_eq!(host().client().emit("leave:finds_its_own", json!({})), json!([true, true]));
+}
+
+#[test]
 fn threads_by_a_function_that_was_looked_up_survive_replacement() {
     survives(&host(), "leftovers", "leave:thread_by_next", &json!({"millis": 3}), 60);
     survives(&host(), "leftovers", "leave:thread_by_version", &json!({"millis": 3}), 60);

@@ -19,9 +19,9 @@ type TimerCreate =
     unsafe extern "C" fn(libc::clockid_t, *mut libc::sigevent, *mut libc::timer_t) -> libc::c_int;
 type TimerDelete = unsafe extern "C" fn(libc::timer_t) -> libc::c_int;
 
-static ON_EXIT: Original = Original::new(c"on_exit");
-static TIMER_CREATE: Original = Original::new(c"timer_create");
-static TIMER_DELETE: Original = Original::new(c"timer_delete");
+pub(super) static ON_EXIT: Original = Original::new(c"on_exit");
+pub(super) static TIMER_CREATE: Original = Original::new(c"timer_create");
+pub(super) static TIMER_DELETE: Original = Original::new(c"timer_delete");
 
 /// How many functions were registered with `on_exit`. There is no way to take one back.
 static EXIT_FUNCTIONS: AtomicU64 = AtomicU64::new(0);

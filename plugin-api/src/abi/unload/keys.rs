@@ -13,8 +13,8 @@ type Destructor = Option<unsafe extern "C" fn(*mut libc::c_void)>;
 type KeyCreate = unsafe extern "C" fn(*mut libc::pthread_key_t, Destructor) -> libc::c_int;
 type KeyDelete = unsafe extern "C" fn(libc::pthread_key_t) -> libc::c_int;
 
-static CREATE: Original = Original::new(c"pthread_key_create");
-static DELETE: Original = Original::new(c"pthread_key_delete");
+pub(super) static CREATE: Original = Original::new(c"pthread_key_create");
+pub(super) static DELETE: Original = Original::new(c"pthread_key_delete");
 
 /// How many keys a library may have at a time. std takes one; C code in a plugin may take a few.
 const LIMIT: usize = 64;

@@ -7,7 +7,8 @@
 //! * [`keys`]: pthread keys are noted, and deleted when the library is closed;
 //! * [`threads`]: threads that the library starts are noted until the kernel has no such thread any more;
 //! * [`strings`]: what the C library keeps a pointer to is copied;
-//! * [`functions`]: functions that the C library calls later, and would call in a library that is gone, are counted.
+//! * [`functions`]: functions that the C library calls later, and would call in a library that is gone, are counted;
+//! * [`lookup`]: whoever looks one of these functions up by its name gets the library's own.
 //!
 //! The host asks for what is noted before it closes the library (`before_close`). What a library does through *another* library
 //! that it depends on is not seen here.
@@ -26,6 +27,12 @@ pub mod functions;
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 pub mod keys;
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+pub mod lookup;
 #[cfg(all(
     target_os = "linux",
     target_env = "gnu",
@@ -117,7 +124,7 @@ impl Original {
         let mut found = self.found.load(Relaxed);
         if found.is_null() {
             // SAFETY: the name ends with a zero byte.
-            found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, self.name.as_ptr()) };
+            found = unsafe { lookup::system(libc::RTLD_DEFAULT, self.name.as_ptr()) };
             self.found.store(found, Relaxed);
         }
         (!found.is_null()).then_some(found)
@@ -145,6 +152,7 @@ macro_rules! __unloadable {
                     "pthread_key_create" => $crate::abi::unload::keys::create,
                     "pthread_key_delete" => $crate::abi::unload::keys::delete,
                     "pthread_create" => $crate::abi::unload::threads::create,
+                    "dlsym" => $crate::abi::unload::lookup::dlsym,
                     "putenv" => $crate::abi::unload::strings::putenv,
                     "openlog" => $crate::abi::unload::strings::openlog,
                     "on_exit" => $crate::abi::unload::functions::on_exit,

@@ -9,8 +9,8 @@ use super::Original;
 type PutEnv = unsafe extern "C" fn(*mut c_char) -> libc::c_int;
 type OpenLog = unsafe extern "C" fn(*const c_char, libc::c_int, libc::c_int);
 
-static PUTENV: Original = Original::new(c"putenv");
-static OPENLOG: Original = Original::new(c"openlog");
+pub(super) static PUTENV: Original = Original::new(c"putenv");
+pub(super) static OPENLOG: Original = Original::new(c"openlog");
 
 /// The library's own `putenv`: `setenv`, which copies. A later change of the text is therefore no change of the
 /// environment. The C library keeps its copy for ever, as with `setenv`.

@@ -28,7 +28,7 @@ type Create = unsafe extern "C" fn(
     *mut libc::c_void,
 ) -> libc::c_int;
 
-static CREATE: Original = Original::new(c"pthread_create");
+pub(super) static CREATE: Original = Original::new(c"pthread_create");
 
 /// A place for one thread. While it is taken and the thread has not begun, it also carries what the thread is to run.
 struct Slot {
