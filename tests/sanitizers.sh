@@ -67,7 +67,7 @@ tell_of_std() {
 # A host with a plugin that has a race must end with a report of it: else nothing that is not reported means anything.
 finds_a_race() {
     local folder host status=0 built=$CARGO_TARGET_DIR/$CARGO_BUILD_TARGET/debug
-    cargo build -p ksi-host -p ksi-fixture-race
+    cargo build -p ksi -p ksi-fixture-race
     folder=$(mktemp -d)
     mkdir "$folder/plugins"
     cp "$built/libksi_fixture_race.so" "$folder/plugins/"
@@ -114,6 +114,6 @@ case $what in
     short) short && soak ;;
     soak) soak ;;
     race) ;;
-    all) cargo test -p ksi-plugin-api -p ksi-host -p ksi-tests ;;
+    all) cargo test -p ksi-plugin-api -p ksi-host -p ksi -p ksi-tests ;;
     *) cargo test -p ksi-tests --test integration -- "${@:2}" ;;
 esac

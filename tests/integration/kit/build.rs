@@ -15,7 +15,7 @@ pub(crate) struct Artifacts(HashMap<String, PathBuf>);
 impl Artifacts {
     /// The `ksi` executable.
     pub(crate) fn ksi(&self) -> &Path {
-        self.of("ksi-host")
+        self.of("ksi")
     }
 
     /// The library, or else the executable, of a package.

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::facts;
-use crate::cli::plugin::{Plugin, Retired, Timings};
+use crate::plugin::{Plugin, Retired, Timings};
 
 /// The steps of a replacement, as they follow one another. What the host names otherwise comes behind them.
 const STEPS: [&str; 6] = ["settle", "copy", "manifest", "probe", "load", "init"];

@@ -1,4 +1,4 @@
-//! The command line. `run` and `dev` own a host; every other command is a client that sends events to one over its
+//! `ksi`: the command line. `run` and `dev` own a host; every other command is a client that sends events to one over its
 //! control socket and knows nothing of what is inside it.
 
 use std::path::PathBuf;
@@ -44,7 +44,9 @@ mod reply;
 mod table;
 
 /// Does what the arguments say. The only place that turns a failure into an exit code.
-pub(crate) fn run() -> ExitCode {
+fn main() -> ExitCode {
+    // The host starts this very executable to try a plugin file in; that child goes no further.
+    ksi_host::answer_probe();
     allocator::settle();
     let Args { common, command } = Args::parse();
     match dispatch(&common, command) {
