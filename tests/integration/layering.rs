@@ -107,7 +107,7 @@ const RULES: &[Rule] = &[
     },
     // What is measured is what an author writes.
     Rule {
-        part: &["bench/events", "bench/emitter", "bench/handlers"],
+        part: &["tests/bench/events", "tests/bench/emitter", "tests/bench/handlers"],
         modules: &[],
         names: &["ksi_host"],
     },
@@ -116,8 +116,8 @@ const RULES: &[Rule] = &[
         part: &[
             "plugins",
             "examples",
-            "soak",
-            "bench",
+            "tests/soak",
+            "tests/bench",
             "host/src/router",
             "host/src/dispatch",
             "host/src/socket",
@@ -231,7 +231,7 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         "tests/fixtures/lanes",
         "tests/fixtures/race",
     ];
-    for file in ["host", "plugin-api", "plugins", "examples", "soak", "bench"]
+    for file in ["host", "plugin-api", "plugins", "examples", "tests/soak", "tests/bench"]
         .iter()
         .chain(&fixtures)
         .flat_map(|part| sources(part))

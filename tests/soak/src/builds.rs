@@ -43,7 +43,7 @@ fn workspace() -> PathBuf {
     // What cargo says now comes first: the folder may have been moved with all that was built in it.
     let own = std::env::var_os("CARGO_MANIFEST_DIR");
     let own = PathBuf::from(own.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()));
-    own.parent().map_or(own.clone(), Path::to_owned)
+    own.ancestors().nth(2).map_or(own.clone(), Path::to_owned)
 }
 
 /// Builds the library. The next build writes over its file.
