@@ -29,6 +29,7 @@ mod from_disk;
 pub(crate) mod generation;
 pub(crate) mod hand_over;
 pub(crate) mod host_side;
+mod keep_state;
 mod kept_good;
 pub(crate) mod kept_resources;
 pub(crate) mod kept_state;

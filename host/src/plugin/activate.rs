@@ -25,7 +25,6 @@ use super::{
     manifest::{HandlerManifest, Manifest},
     policy::Policies,
     prepare::Candidate,
-    probe::describe_module,
 };
 use crate::{
     crash::{self, About, Journal, Noted, Words},
@@ -192,7 +191,7 @@ impl Activation {
             None => {
                 let workers = &self.router.site.workers;
                 let describing = workers.spawn_life_cycle(async move {
-                    let described = describe_module(&library);
+                    let described = library.describe();
                     (library, described)
                 });
                 describing.await
@@ -222,7 +221,7 @@ impl Activation {
         };
         match created {
             Some(Ok(instance)) => Ok(instance),
-            Some(Err(end)) => Err(NotCreated::Failed(reason_of(end))),
+            Some(Err(end)) => Err(NotCreated::Failed(load::reason_of(end))),
             None => Err(NotCreated::TimedOut(creating)),
         }
     }
@@ -319,15 +318,4 @@ fn generation(
     };
     let (facts, live, copy) = (Arc::new(facts), Weak::new(), Arc::new(copy));
     Generation { facts, host_side, others: Vec::new(), live, unused: None, library, copy }
-}
-
-/// Why an instance was not made, for people.
-pub(super) fn reason_of(end: CallEnd) -> String {
-    match end {
-        CallEnd::Failed(failure) => failure.to_texts().1,
-        CallEnd::Panicked(message) => format!("it panicked: {}", message.to_text()),
-        CallEnd::Reply(_) | CallEnd::Value(_) | CallEnd::NoReply => {
-            "it gave an answer that makes no sense".to_owned()
-        }
-    }
 }

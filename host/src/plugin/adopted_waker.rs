@@ -5,18 +5,17 @@ use std::{
     task::{Wake, Waker},
 };
 
-use super::host_side::HostSide;
-use crate::router::Router;
+use crate::{router::Router, shared_value::Keeper};
 
 /// Wraps a waker whose code lies in a plugin. A timer or channel of the host may keep it for any time and wake it on
-/// any thread; so it holds the library through the host's side, and is woken and dropped on the dispatch workers.
-pub(crate) fn adopt(waker: Waker, host: Arc<HostSide>, router: Arc<Router>) -> Waker {
-    Waker::from(Arc::new(AdoptedWaker(Mutex::new(Some(Adopted { waker, host, router })))))
+/// any thread; so it holds the library through its `keeper`, and is woken and dropped on the dispatch workers.
+pub(crate) fn adopt(waker: Waker, keeper: Arc<dyn Keeper>, router: Arc<Router>) -> Waker {
+    Waker::from(Arc::new(AdoptedWaker(Mutex::new(Some(Adopted { waker, keeper, router })))))
 }
 
 struct Adopted {
     waker: Waker,
-    host: Arc<HostSide>,
+    keeper: Arc<dyn Keeper>,
     router: Arc<Router>,
 }
 
@@ -26,10 +25,10 @@ struct AdoptedWaker(Mutex<Option<Adopted>>);
 impl AdoptedWaker {
     fn finish(&self, how: impl FnOnce(Waker) + Send + 'static) {
         let adopted = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Adopted { waker, host, router }) = adopted {
+        if let Some(Adopted { waker, keeper, router }) = adopted {
             router.spawn_detached(async move {
                 how(waker);
-                drop(host);
+                drop(keeper);
             });
         }
     }

@@ -7,8 +7,14 @@ use thiserror::Error;
 use tokio::task::JoinError;
 
 use super::{
-    hand_over::HandOverError, load::LoadError, manifest::ManifestError, persistence::PersistError,
-    private_copy::CopyError, probe::ProbeError, state::StateError, trust::TrustError,
+    hand_over::HandOverError,
+    load::LoadError,
+    manifest::ManifestError,
+    persistence::{PersistError, ways_out},
+    private_copy::CopyError,
+    probe::ProbeError,
+    state::StateError,
+    trust::TrustError,
 };
 
 /// Why a file did not become the live generation of a plugin.
@@ -137,6 +143,21 @@ pub enum DeployError {
         file: PathBuf,
         /// At which step it failed.
         source: Box<PersistError>,
+    },
+    /// The state that was kept on disk can be read, and a copy of it was not restored in a trial.
+    #[error(
+        "{} is not started, so that its kept state is not lost: the kept snapshot {} was not restored: {source}. Load a \
+         version that restores it; {}", .file.display(), .path.display(), ways_out(plugin)
+    )]
+    NotRestoredInTrial {
+        /// The file.
+        file: PathBuf,
+        /// The plugin.
+        plugin: String,
+        /// The snapshot's file.
+        path: PathBuf,
+        /// What the trial found.
+        source: ProbeError,
     },
     /// Going back would give up state, and nobody has agreed to that.
     #[error(
@@ -316,10 +337,11 @@ impl DeployError {
             },
             DeployError::Persist { source, .. } => matches!(
                 **source,
-                PersistError::State(StateError::TimedOut { .. })
-                    | PersistError::NotDone(_)
-                    | PersistError::NotRestoredInTrial { source: ProbeError::TimedOut { .. }, .. }
+                PersistError::State(StateError::TimedOut { .. }) | PersistError::NotDone(_)
             ),
+            DeployError::NotRestoredInTrial { source, .. } => {
+                matches!(source, ProbeError::TimedOut { .. })
+            }
             _ => false,
         }
     }

@@ -31,7 +31,7 @@ use tokio::{
 use super::{
     activate::NotCreated,
     deploy_error::DeployError,
-    from_disk::Restored,
+    from_disk::{self, Restored},
     generation::{Facts, FirstCalls, LiveInstance},
     hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
     host_side::HostSide,
@@ -385,7 +385,10 @@ impl Supervisor {
                 restored.map(|()| Some(Restored { snapshot, notice: None })).map_err(refused)
             }
             (Next::Kept(kept), Some(persistence)) => {
-                let restore = self.restore_kept(&generation.facts, &live, persistence, kept);
+                let (workers, limit) = (&self.router.site.workers, self.activation.init_timeout);
+                let facts = &generation.facts;
+                let restore =
+                    from_disk::restore_kept(workers, limit, facts, &live, persistence, kept);
                 match held.while_waiting(RESTORED, restore).await {
                     Ok(Ok(restored)) => Ok(Some(restored)),
                     Ok(Err(source)) => {

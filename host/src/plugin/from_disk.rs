@@ -15,8 +15,8 @@ use super::{
     kept_state::Place,
     persistence::{KeptSnapshot, PersistError, Persistence},
     state::{self, Snapshot, StateError},
-    supervisor::Supervisor,
 };
+use crate::dispatch::workers::Workers;
 
 /// What a plugin was restored from.
 pub(super) struct Restored {
@@ -31,34 +31,32 @@ struct Unread {
     reason: String,
 }
 
-impl Supervisor {
-    /// Restores what is kept in a new instance, beginning with this snapshot.
-    pub(super) async fn restore_kept(
-        &self,
-        facts: &Facts,
-        new: &Arc<LiveInstance>,
-        persistence: &Persistence,
-        first: KeptSnapshot,
-    ) -> Result<Restored, PersistError> {
-        let plugin = || facts.plugin.to_string();
-        let (workers, limit) = (&self.router.site.workers, self.activation.init_timeout);
-        let mut unread: Vec<Unread> = Vec::new();
-        let mut next = Some(first);
-        while let Some(kept) = next {
-            let restore = state::restore(workers, new.clone(), kept.snapshot.clone(), limit).await;
-            match restore {
-                Ok(()) => return Ok(settled(facts, persistence, kept, unread).await),
-                Err(StateError::Unreadable { reason, .. }) => unread.push(Unread { kept, reason }),
-                Err(source) => {
-                    let (plugin, path) = (plugin(), kept.path);
-                    return Err(PersistError::NotRestored { plugin, path, source });
-                }
+/// Restores what is kept in a new instance within this time, beginning with this snapshot.
+pub(super) async fn restore_kept(
+    workers: &Workers,
+    limit: Duration,
+    facts: &Facts,
+    new: &Arc<LiveInstance>,
+    persistence: &Persistence,
+    first: KeptSnapshot,
+) -> Result<Restored, PersistError> {
+    let plugin = || facts.plugin.to_string();
+    let mut unread: Vec<Unread> = Vec::new();
+    let mut next = Some(first);
+    while let Some(kept) = next {
+        let restore = state::restore(workers, new.clone(), kept.snapshot.clone(), limit).await;
+        match restore {
+            Ok(()) => return Ok(settled(facts, persistence, kept, unread).await),
+            Err(StateError::Unreadable { reason, .. }) => unread.push(Unread { kept, reason }),
+            Err(source) => {
+                let (plugin, path) = (plugin(), kept.path);
+                return Err(PersistError::NotRestored { plugin, path, source });
             }
-            next = older(facts, persistence, &unread).await;
         }
-        let snapshots = unread.into_iter().map(|it| (it.kept.path, it.reason)).collect();
-        Err(PersistError::NoneReadable { plugin: plugin(), snapshots })
+        next = older(facts, persistence, &unread).await;
     }
+    let snapshots = unread.into_iter().map(|it| (it.kept.path, it.reason)).collect();
+    Err(PersistError::NoneReadable { plugin: plugin(), snapshots })
 }
 
 /// The next older snapshot whose version is restored.

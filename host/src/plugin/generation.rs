@@ -12,11 +12,12 @@ use ksi_plugin_api::{
     Description,
     abi::{Counted, EventHandle, Instance, ReplyForm, Start},
 };
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::{
     configs::PluginConfig, host_side::HostSide, load::PluginLibrary, manifest::Manifest,
-    private_copy::PrivateCopy, trial::Tried,
+    private_copy::PrivateCopy,
 };
 use crate::{
     crash::{self, About, Journal, Noted},
@@ -110,6 +111,18 @@ impl Drop for LiveInstance {
             std::mem::forget(instance);
         }
     }
+}
+
+/// What is known of a generation from its trial, for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", content = "reason", rename_all = "lowercase")]
+pub(crate) enum Tried {
+    /// It went well.
+    Passed,
+    /// It told nothing, for this reason.
+    Unsure(String),
+    /// There was none, for this reason.
+    Skipped(String),
 }
 
 /// What is known of a generation, without holding it.

@@ -19,10 +19,13 @@ use std::{
 };
 
 use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
-use ksi_plugin_api::abi::{
-    CallEnd, HostRef, Instance, ModuleRef,
-    module::{self, check_layout},
-    unload::{Remains, StartedThread},
+use ksi_plugin_api::{
+    Description,
+    abi::{
+        CallEnd, HostRef, Instance, ModuleRef,
+        module::{self, check_layout},
+        unload::{Remains, StartedThread},
+    },
 };
 use thiserror::Error;
 
@@ -140,6 +143,21 @@ impl PluginLibrary {
         Ok(PluginLibrary { library: Some(library), module, signals, opened, path, thread: None })
     }
 
+    /// Asks it for its description. Where plugin code may run.
+    pub(crate) fn describe(&self) -> Result<Description, String> {
+        match module::describe(self.module) {
+            CallEnd::Reply(text) => serde_json::from_slice(&text)
+                .map_err(|error| format!("its description cannot be read: {error}")),
+            CallEnd::NoReply | CallEnd::Value(_) => Err("it gives no description".to_owned()),
+            CallEnd::Failed(failure) => {
+                Err(format!("it cannot describe itself: {}", failure.to_texts().1))
+            }
+            CallEnd::Panicked(message) => {
+                Err(format!("it panics when it is asked to describe itself: {}", message.to_text()))
+            }
+        }
+    }
+
     /// Has `open` open the library at `path` on a thread that stays until the library is about to be closed.
     pub(crate) async fn open_on_its_own_thread(
         path: PathBuf,
@@ -236,6 +254,17 @@ pub(crate) fn create(
     // its library is closed (`retire.rs`), which waits for the plugin's values too. There is one type of events in this
     // host, and all hosts that are shown to plugins have it.
     unsafe { module::create(module, host, config) }
+}
+
+/// Why an instance was not made, for people.
+pub(super) fn reason_of(end: CallEnd) -> String {
+    match end {
+        CallEnd::Failed(failure) => failure.to_texts().1,
+        CallEnd::Panicked(message) => format!("it panicked: {}", message.to_text()),
+        CallEnd::Reply(_) | CallEnd::Value(_) | CallEnd::NoReply => {
+            "it gave an answer that makes no sense".to_owned()
+        }
+    }
 }
 
 /// Whether a closed library has left memory.

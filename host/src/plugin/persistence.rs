@@ -5,10 +5,9 @@
 mod trouble;
 
 use std::{
-    collections::BTreeMap,
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
 
@@ -23,9 +22,7 @@ use super::{
     generation::{Facts, LiveInstance},
     kept_state::{Kept, KeptState, KeptStateError, Listed, NewState, Place, StateDir},
     manifest::StateManifest,
-    probe::ProbeError,
     state::{self, Snapshot, StateError},
-    supervisor::Supervisor,
     turns::{Turn, Turns},
 };
 use crate::{
@@ -77,19 +74,6 @@ pub enum PersistError {
         /// What its restore said.
         source: StateError,
     },
-    /// It can be read, and a copy of it was not restored in a trial.
-    #[error(
-        "the kept snapshot {} was not restored: {source}. Load a version that restores it; {}", .path.display(),
-        ways_out(plugin)
-    )]
-    NotRestoredInTrial {
-        /// The plugin.
-        plugin: String,
-        /// The file.
-        path: PathBuf,
-        /// What the trial found.
-        source: ProbeError,
-    },
     /// Of all that is kept, nothing can be read by this version of the plugin.
     #[error(
         "none of the kept snapshots can be read by this file: {}. Load a version that reads them; {}",
@@ -119,7 +103,8 @@ pub enum PersistError {
     NotDone(#[source] io::Error),
 }
 
-fn ways_out(plugin: &str) -> String {
+/// What people can do whose plugin does not read what is kept of its state.
+pub(super) fn ways_out(plugin: &str) -> String {
     format!(
         "or see what there is with `ksi state list {plugin}`, choose another with `ksi state restore {plugin}`, or start \
          empty after `ksi state drop {plugin}`"
@@ -136,7 +121,7 @@ pub(crate) struct Persistence {
     dir: Arc<StateDir>,
     /// One snapshot of a plugin at a time, from its beginning to its file, so that a later one is never overwritten by an
     /// earlier. No plugin waits for the snapshot of another, which may never return.
-    turns: Arc<Turns>,
+    pub(super) turns: Arc<Turns>,
     pub(crate) troubles: Troubles,
 }
 
@@ -327,7 +312,7 @@ impl Persistence {
     }
 
     /// Works with files for a snapshot of this generation, or one that it was restored from.
-    async fn work<T: Send + 'static>(
+    pub(super) async fn work<T: Send + 'static>(
         &self,
         facts: &Facts,
         snapshot: Snapshot,
@@ -346,7 +331,7 @@ impl Persistence {
     }
 
     /// Keeps what a live generation has now. `is_live` says whether it still is that. Whether it has answered.
-    async fn keep_live(
+    pub(super) async fn keep_live(
         &self,
         workers: &Workers,
         facts: &Facts,
@@ -425,105 +410,6 @@ impl Persistence {
     }
 }
 
-impl Supervisor {
-    /// Keeps the state of a live plugin as it is now, in the background.
-    pub(super) fn keep_now(self: &Arc<Self>, name: &str) {
-        let Some(persistence) = self.persistence.clone() else { return };
-        let live = {
-            let registry = self.registry();
-            let live = registry.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
-            live.map(|generation| (generation.facts.clone(), generation.live.clone()))
-        };
-        let (Some((facts, live)), supervisor) = (live, self.clone()) else { return };
-        self.thread.runtime().spawn(async move {
-            let workers = &supervisor.router.site.workers;
-            let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
-            persistence.keep_live(workers, &facts, &live, is_live).await;
-        });
-    }
-
-    /// A live generation was restored from this snapshot: it is kept as the last good one, in the background.
-    pub(super) fn keep_restored(self: &Arc<Self>, facts: &Arc<Facts>, snapshot: Snapshot) {
-        let Some(persistence) = self.persistence.clone() else { return };
-        let (supervisor, facts) = (self.clone(), facts.clone());
-        self.thread.runtime().spawn(async move {
-            let _turn = persistence.turns.take(Turn::Plugin(facts.plugin.clone())).await;
-            // A later one was restored from something later.
-            if !supervisor.registry().is_live(&facts.plugin, facts.number) {
-                return;
-            }
-            let good =
-                persistence.work(&facts, snapshot, |dir, name, state| dir.store_good(name, state));
-            if let Err(error) = good.await {
-                tracing::error!(
-                    plugin = %facts.plugin, generation = facts.number,
-                    "what it was restored from is not kept beside the newest snapshots: {error}"
-                );
-            }
-        });
-    }
-
-    /// Keeps the state of every live plugin, again and again until the host is gone.
-    pub(crate) fn keep_state_every(self: &Arc<Self>, interval: Duration) {
-        let Some(persistence) = self.persistence.clone() else { return };
-        let supervisor = Arc::downgrade(self);
-        self.thread.runtime().spawn(async move {
-            // Generations that were asked for a snapshot and have not answered. One whose snapshot never returns holds up
-            // no other, and is not asked again: each time would cost another thread.
-            let asked: Arc<Mutex<BTreeMap<Arc<str>, u64>>> = Arc::default();
-            loop {
-                tokio::time::sleep(interval).await;
-                let Some(supervisor) = supervisor.upgrade() else { return };
-                for (facts, live) in supervisor.to_keep(&asked) {
-                    let (supervisor, persistence) = (supervisor.clone(), persistence.clone());
-                    let asked = asked.clone();
-                    tokio::spawn(async move {
-                        if supervisor.keep(&persistence, &facts, &live).await {
-                            let answered = |plugin: &Arc<str>, number: &mut u64| {
-                                *plugin == facts.plugin && *number == facts.number
-                            };
-                            lock(&asked).retain(|plugin, number| !answered(plugin, number));
-                        }
-                    });
-                }
-            }
-        });
-    }
-
-    /// The live generations but for those that were asked already; all of them are from here on.
-    fn to_keep(
-        &self,
-        asked: &Mutex<BTreeMap<Arc<str>, u64>>,
-    ) -> Vec<(Arc<Facts>, Weak<LiveInstance>)> {
-        let registry = self.registry();
-        let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
-        let live: Vec<_> = live.filter(|generation| generation.facts.writes().is_some()).collect();
-        let mut asked = lock(asked);
-        asked.retain(|plugin, number| registry.is_live(plugin, *number));
-        let new = live.into_iter().filter(|generation| {
-            let facts = &generation.facts;
-            asked.insert(facts.plugin.clone(), facts.number) != Some(facts.number)
-        });
-        new.map(|generation| (generation.facts.clone(), generation.live.clone())).collect()
-    }
-
-    /// Keeps what a generation has now. Whether it has answered.
-    async fn keep(
-        &self,
-        persistence: &Persistence,
-        facts: &Facts,
-        live: &Weak<LiveInstance>,
-    ) -> bool {
-        let workers = &self.router.site.workers;
-        let is_live = || self.registry().is_live(&facts.plugin, facts.number);
-        persistence.keep_live(workers, facts, live, is_live).await
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Works with files where that may take as long as it likes.
 async fn on_files<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
@@ -544,10 +430,10 @@ mod tests {
 
     use super::*;
     use crate::plugin::{
-        generation::Timings,
+        generation::{Timings, Tried},
         load,
         manifest::Manifest,
-        trial::{Nobody, Tried},
+        trial::Nobody,
     };
     use crate::router::{Router, emit::RouterLimits};
 

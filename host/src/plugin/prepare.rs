@@ -19,15 +19,14 @@ use tokio::{
 use super::{
     aside,
     deploy_error::DeployError,
-    generation::Timings,
+    generation::{Timings, Tried},
     load::PluginLibrary,
     manifest::{Manifest, check_head, read_manifest},
     own_libraries::OwnLibraries,
-    persistence::PersistError,
     private_copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
     probe::{NoProber, Prober},
     probed::Probed,
-    trial::{Trial, Tried},
+    trial::Trial,
     trust::Trust,
 };
 
@@ -282,8 +281,7 @@ impl Preparation {
                     match kept.filter(|_| source.is_of_state()) {
                         Some(path) => {
                             let plugin = manifest.name.clone();
-                            let source = PersistError::NotRestoredInTrial { plugin, path, source };
-                            DeployError::Persist { file, source: Box::new(source) }
+                            DeployError::NotRestoredInTrial { file, plugin, path, source }
                         }
                         None => DeployError::Probe { file, source },
                     }

@@ -23,10 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::{
-    Description,
-    abi::{CallEnd, module},
-};
+use ksi_plugin_api::Description;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -251,7 +248,7 @@ fn describe(
         Ok(library) => library,
         Err(error) => return Answer::Refused(error.to_string()),
     };
-    let description = match describe_module(&library) {
+    let description = match library.describe() {
         Ok(description) => description,
         Err(reason) => return Answer::Refused(reason),
     };
@@ -260,21 +257,6 @@ fn describe(
         Err(error) => Verdict::Unsure(format!("what it is tried with cannot be read: {error}")),
     });
     Answer::Described(description, verdict)
-}
-
-/// Asks an open library for its description.
-pub(crate) fn describe_module(library: &PluginLibrary) -> Result<Description, String> {
-    match module::describe(library.module) {
-        CallEnd::Reply(text) => serde_json::from_slice(&text)
-            .map_err(|error| format!("its description cannot be read: {error}")),
-        CallEnd::NoReply | CallEnd::Value(_) => Err("it gives no description".to_owned()),
-        CallEnd::Failed(failure) => {
-            Err(format!("it cannot describe itself: {}", failure.to_texts().1))
-        }
-        CallEnd::Panicked(message) => {
-            Err(format!("it panics when it is asked to describe itself: {}", message.to_text()))
-        }
-    }
 }
 
 /// Why nobody answers probes.

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{
     activate::Leftover,
     deploy_error::DeployError,
-    from_disk::Restored,
+    from_disk::{self, Restored},
     generation::{Facts, FirstCalls, Generation, LiveInstance, Timings},
     hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Held, Wanted},
     manifest::Manifest,
@@ -501,7 +501,9 @@ impl Supervisor {
                     return Ok(Arrived::nothing("none"));
                 };
                 let began = Instant::now();
-                let restored = self.restore_kept(facts, new, persistence, kept).await;
+                let (workers, limit) = (&self.router.site.workers, self.activation.init_timeout);
+                let restored =
+                    from_disk::restore_kept(workers, limit, facts, new, persistence, kept).await;
                 let Restored { snapshot, notice } = restored.map_err(refused)?;
                 let mut timings = Timings::default();
                 timings.note("restore", began.elapsed());

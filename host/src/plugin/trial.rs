@@ -29,9 +29,8 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::{
-    activate::reason_of,
     kept_resources::Address,
-    load,
+    load::{self, reason_of},
     plugin_report::PluginReport,
     state::{self, Snapshot, StateError},
 };
@@ -64,18 +63,6 @@ pub(crate) enum Verdict {
     Unsure(String),
     /// It does not restore it, for this reason.
     Refused(String),
-}
-
-/// What is known of a generation from its trial, for people and programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "result", content = "reason", rename_all = "lowercase")]
-pub(crate) enum Tried {
-    /// It went well.
-    Passed,
-    /// It told nothing, for this reason.
-    Unsure(String),
-    /// There was none, for this reason.
-    Skipped(String),
 }
 
 /// The steps of a trial that the host is told of, so that it can say at which one the process ended.

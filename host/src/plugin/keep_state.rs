@@ -1,0 +1,115 @@
+//! When the state of live plugins is kept on the disk: at the operator's interval, and right after it was restored or handed
+//! over.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use super::{
+    generation::{Facts, LiveInstance},
+    persistence::Persistence,
+    state::Snapshot,
+    supervisor::Supervisor,
+    turns::Turn,
+};
+
+impl Supervisor {
+    /// Keeps the state of a live plugin as it is now, in the background.
+    pub(super) fn keep_now(self: &Arc<Self>, name: &str) {
+        let Some(persistence) = self.persistence.clone() else { return };
+        let live = {
+            let registry = self.registry();
+            let live = registry.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
+            live.map(|generation| (generation.facts.clone(), generation.live.clone()))
+        };
+        let (Some((facts, live)), supervisor) = (live, self.clone()) else { return };
+        self.thread.runtime().spawn(async move {
+            let workers = &supervisor.router.site.workers;
+            let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
+            persistence.keep_live(workers, &facts, &live, is_live).await;
+        });
+    }
+
+    /// A live generation was restored from this snapshot: it is kept as the last good one, in the background.
+    pub(super) fn keep_restored(self: &Arc<Self>, facts: &Arc<Facts>, snapshot: Snapshot) {
+        let Some(persistence) = self.persistence.clone() else { return };
+        let (supervisor, facts) = (self.clone(), facts.clone());
+        self.thread.runtime().spawn(async move {
+            let _turn = persistence.turns.take(Turn::Plugin(facts.plugin.clone())).await;
+            // A later one was restored from something later.
+            if !supervisor.registry().is_live(&facts.plugin, facts.number) {
+                return;
+            }
+            let good =
+                persistence.work(&facts, snapshot, |dir, name, state| dir.store_good(name, state));
+            if let Err(error) = good.await {
+                tracing::error!(
+                    plugin = %facts.plugin, generation = facts.number,
+                    "what it was restored from is not kept beside the newest snapshots: {error}"
+                );
+            }
+        });
+    }
+
+    /// Keeps the state of every live plugin, again and again until the host is gone.
+    pub(crate) fn keep_state_every(self: &Arc<Self>, interval: Duration) {
+        let Some(persistence) = self.persistence.clone() else { return };
+        let supervisor = Arc::downgrade(self);
+        self.thread.runtime().spawn(async move {
+            // Generations that were asked for a snapshot and have not answered. One whose snapshot never returns holds up
+            // no other, and is not asked again: each time would cost another thread.
+            let asked: Arc<Mutex<BTreeMap<Arc<str>, u64>>> = Arc::default();
+            loop {
+                tokio::time::sleep(interval).await;
+                let Some(supervisor) = supervisor.upgrade() else { return };
+                for (facts, live) in supervisor.to_keep(&asked) {
+                    let (supervisor, persistence) = (supervisor.clone(), persistence.clone());
+                    let asked = asked.clone();
+                    tokio::spawn(async move {
+                        if supervisor.keep(&persistence, &facts, &live).await {
+                            let answered = |plugin: &Arc<str>, number: &mut u64| {
+                                *plugin == facts.plugin && *number == facts.number
+                            };
+                            lock(&asked).retain(|plugin, number| !answered(plugin, number));
+                        }
+                    });
+                }
+            }
+        });
+    }
+
+    /// The live generations but for those that were asked already; all of them are from here on.
+    fn to_keep(
+        &self,
+        asked: &Mutex<BTreeMap<Arc<str>, u64>>,
+    ) -> Vec<(Arc<Facts>, Weak<LiveInstance>)> {
+        let registry = self.registry();
+        let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
+        let live: Vec<_> = live.filter(|generation| generation.facts.writes().is_some()).collect();
+        let mut asked = lock(asked);
+        asked.retain(|plugin, number| registry.is_live(plugin, *number));
+        let new = live.into_iter().filter(|generation| {
+            let facts = &generation.facts;
+            asked.insert(facts.plugin.clone(), facts.number) != Some(facts.number)
+        });
+        new.map(|generation| (generation.facts.clone(), generation.live.clone())).collect()
+    }
+
+    /// Keeps what a generation has now. Whether it has answered.
+    async fn keep(
+        &self,
+        persistence: &Persistence,
+        facts: &Facts,
+        live: &Weak<LiveInstance>,
+    ) -> bool {
+        let workers = &self.router.site.workers;
+        let is_live = || self.registry().is_live(&facts.plugin, facts.number);
+        persistence.keep_live(workers, facts, live, is_live).await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
