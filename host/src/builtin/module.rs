@@ -23,7 +23,7 @@ use crate::{
         deploy_error::DeployError,
         registry::{Plugin, Registry},
         requirements,
-        retire::{Retired, RetiredState},
+        retired::{Retired, RetiredState},
         supervisor::{Aside, Deployed},
     },
     router::native::Failure,

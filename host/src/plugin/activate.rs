@@ -18,9 +18,11 @@ use ksi_plugin_api::{
 use super::{
     configs::{Configs, PluginConfig},
     deploy_error::DeployError,
-    generation::{Facts, Generation, LiveInstance, SHUTDOWN_EVENT},
+    facts::{Facts, SHUTDOWN_EVENT},
+    generation::Generation,
     host_side::{HostSide, HostSideLimits, Identity},
     kept_resources::KeptResources,
+    live::LiveInstance,
     load::{self, PluginLibrary},
     manifest::{HandlerManifest, Manifest},
     policy::Policies,

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::generation::Facts;
+use super::facts::Facts;
 use crate::{
     event::{NewEvent, Payload},
     router::Router,

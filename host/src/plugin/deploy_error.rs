@@ -157,7 +157,7 @@ pub enum DeployError {
         /// The snapshot's file.
         path: PathBuf,
         /// What the trial found.
-        source: ProbeError,
+        source: Box<ProbeError>,
     },
     /// Going back would give up state, and nobody has agreed to that.
     #[error(
@@ -340,7 +340,7 @@ impl DeployError {
                 PersistError::State(StateError::TimedOut { .. }) | PersistError::NotDone(_)
             ),
             DeployError::NotRestoredInTrial { source, .. } => {
-                matches!(source, ProbeError::TimedOut { .. })
+                matches!(**source, ProbeError::TimedOut { .. })
             }
             _ => false,
         }

@@ -31,17 +31,18 @@ use tokio::{
 use super::{
     activate::NotCreated,
     deploy_error::DeployError,
+    facts::Facts,
     from_disk::{self, Restored},
-    generation::{Facts, FirstCalls, LiveInstance},
     hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
     host_side::HostSide,
+    live::{FirstCalls, LiveInstance},
     manifest::Manifest,
+    origin::{Arrived, Ready, Source},
     persistence::{KeptSnapshot, LIMIT},
     prepare::Candidate,
     retire::Legacy,
     state::{self, Snapshot, StateError},
     supervisor::Supervisor,
-    transaction::{Arrived, Ready, Source},
 };
 use crate::{
     crash,

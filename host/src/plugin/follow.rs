@@ -13,10 +13,10 @@ use super::{
     deploy_error::DeployError,
     kept_good::StandIn,
     manifest::Manifest,
+    origin::{Origin, Prepared},
     requirements::missing,
     setback::Why,
     supervisor::Supervisor,
-    transaction::{Origin, Prepared},
     turns::Turn,
     watch::{Change, FolderWatch},
 };

@@ -11,8 +11,9 @@ use std::{
 };
 
 use super::{
-    generation::{Facts, LiveInstance},
+    facts::Facts,
     kept_state::Place,
+    live::LiveInstance,
     persistence::{KeptSnapshot, PersistError, Persistence},
     state::{self, Snapshot, StateError},
 };

@@ -16,8 +16,9 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::{
-    generation::{Facts, LiveInstance, Timings},
+    facts::{Facts, Timings},
     host_side::HostSide,
+    live::LiveInstance,
     policy::Policy,
     state::{self, Progress, Snapshot, StateError, Transferred},
 };

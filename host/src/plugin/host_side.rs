@@ -23,8 +23,8 @@ use ksi_plugin_api::{
 use super::{
     adopted_waker,
     background::{BackgroundTasks, Refusal},
-    generation::LiveInstance,
     kept_resources::{KeptResources, PluginResources},
+    live::LiveInstance,
     plugin_log::{self, Spans},
     plugin_report::PluginReport,
 };

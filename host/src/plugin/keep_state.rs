@@ -8,11 +8,8 @@ use std::{
 };
 
 use super::{
-    generation::{Facts, LiveInstance},
-    persistence::Persistence,
-    state::Snapshot,
-    supervisor::Supervisor,
-    turns::Turn,
+    facts::Facts, live::LiveInstance, persistence::Persistence, state::Snapshot,
+    supervisor::Supervisor, turns::Turn,
 };
 
 impl Supervisor {

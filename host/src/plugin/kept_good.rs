@@ -13,10 +13,10 @@ use std::{
 use super::{
     aside,
     deploy_error::DeployError,
-    generation::Facts,
+    facts::Facts,
+    origin::{Origin, Prepared},
     quarantine::{Entry, Good, Quarantine},
     supervisor::Supervisor,
-    transaction::{Origin, Prepared},
     turns::Turn,
 };
 

@@ -1,9 +1,6 @@
 //! Lets generations go in the background, and tells what became of them.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -11,100 +8,14 @@ use tokio::sync::oneshot;
 use super::{
     activate::Leftover,
     deploy_error::DeployError,
-    generation::{Facts, FirstCalls, Generation, LiveInstance},
-    ongoing::{One, Ongoing},
+    generation::Generation,
+    live::{FirstCalls, LiveInstance},
+    ongoing::One,
     prepare::Candidate,
-    retire::{Legacy, Retired, RetiredState},
+    retire::Legacy,
+    retired::{Retired, RetiredState},
     supervisor::Supervisor,
 };
-
-/// Generations on their way out.
-pub(super) struct Leaving {
-    /// All of them.
-    pub(super) retirements: Ongoing,
-    /// Those whose instance is not gone.
-    pub(super) drains: Ongoing,
-    /// Of each plugin, those whose state is being kept for the next start.
-    legacies: OfPlugins,
-    /// Whose they are; some of them may be kept by now.
-    of_legacies: Mutex<Vec<Arc<Facts>>>,
-    /// Of each plugin, those whose instance is not gone.
-    instances: OfPlugins,
-}
-
-/// What is on its way, by plugin.
-#[derive(Default)]
-struct OfPlugins(Mutex<BTreeMap<Arc<str>, Ongoing>>);
-
-impl OfPlugins {
-    fn begin(&self, plugin: &Arc<str>) -> One {
-        let mut ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ongoing.retain(|_, ongoing| !ongoing.is_none());
-        ongoing.entry(plugin.clone()).or_insert_with(Ongoing::new).begin()
-    }
-
-    fn is_none(&self, plugin: &str) -> bool {
-        let ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ongoing.get(plugin).is_none_or(Ongoing::is_none)
-    }
-
-    async fn none(&self, plugin: &str) {
-        let ongoing = {
-            let ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            ongoing.get(plugin).cloned()
-        };
-        if let Some(ongoing) = ongoing {
-            ongoing.none().await;
-        }
-    }
-}
-
-impl Leaving {
-    pub(super) fn new() -> Self {
-        Leaving {
-            retirements: Ongoing::new(),
-            drains: Ongoing::new(),
-            legacies: OfPlugins::default(),
-            of_legacies: Mutex::default(),
-            instances: OfPlugins::default(),
-        }
-    }
-
-    /// The state of a generation is being kept, until the result is dropped.
-    fn begin_legacy(&self, facts: &Arc<Facts>) -> One {
-        let mut of_legacies = self.of_legacies.lock().unwrap_or_else(PoisonError::into_inner);
-        of_legacies.retain(|facts| !self.legacies.is_none(&facts.plugin));
-        of_legacies.push(facts.clone());
-        self.legacies.begin(&facts.plugin)
-    }
-
-    /// The generations whose state is still to be kept.
-    pub(super) fn pending_legacies(&self) -> Vec<Arc<Facts>> {
-        let of_legacies = self.of_legacies.lock().unwrap_or_else(PoisonError::into_inner);
-        let pending = of_legacies.iter().filter(|facts| !self.legacies.is_none(&facts.plugin));
-        pending.cloned().collect()
-    }
-
-    /// Waits until the state of every earlier generation of a plugin is kept.
-    pub(super) async fn legacy_is_kept(&self, plugin: &str) {
-        self.legacies.none(plugin).await;
-    }
-
-    /// An instance of a plugin is on its way out, until the result is dropped.
-    pub(super) fn begin_instance(&self, plugin: &Arc<str>) -> One {
-        self.instances.begin(plugin)
-    }
-
-    /// Whether every instance of a plugin is gone, but for a live one.
-    pub(super) fn are_instances_gone(&self, plugin: &str) -> bool {
-        self.instances.is_none(plugin)
-    }
-
-    /// Waits until every instance of a plugin is gone, but for a live one.
-    pub(super) async fn instances_are_gone(&self, plugin: &str) {
-        self.instances.none(plugin).await;
-    }
-}
 
 /// A generation's way out, as far as others wait for it.
 struct OnItsWay {

@@ -19,8 +19,9 @@ use trouble::Troubles;
 
 use super::{
     announce::Announcer,
-    generation::{Facts, LiveInstance},
+    facts::Facts,
     kept_state::{Kept, KeptState, KeptStateError, Listed, NewState, Place, StateDir},
+    live::LiveInstance,
     manifest::StateManifest,
     state::{self, Snapshot, StateError},
     turns::{Turn, Turns},
@@ -430,7 +431,7 @@ mod tests {
 
     use super::*;
     use crate::plugin::{
-        generation::{Timings, Tried},
+        facts::{Timings, Tried},
         load,
         manifest::Manifest,
         trial::Nobody,

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     aside,
     deploy_error::DeployError,
-    generation::{Timings, Tried},
+    facts::{Timings, Tried},
     load::PluginLibrary,
     manifest::{Manifest, check_head, read_manifest},
     own_libraries::OwnLibraries,
@@ -281,6 +281,7 @@ impl Preparation {
                     match kept.filter(|_| source.is_of_state()) {
                         Some(path) => {
                             let plugin = manifest.name.clone();
+                            let source = Box::new(source);
                             DeployError::NotRestoredInTrial { file, plugin, path, source }
                         }
                         None => DeployError::Probe { file, source },

@@ -8,9 +8,10 @@ use std::{
 };
 
 use super::{
-    generation::{Facts, Generation},
+    facts::Facts,
+    generation::Generation,
     private_copy::PrivateCopy,
-    retire::{Retired, RetiredState},
+    retired::{Retired, RetiredState},
     setback::Setbacks,
     state::Snapshot,
 };

@@ -8,7 +8,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, mpsc},
+    sync::{Arc, Weak, mpsc},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -23,7 +23,8 @@ use tokio::{
 
 use super::{
     announce::Announcer,
-    generation::{Facts, Generation, SHUTDOWN_EVENT, Timings},
+    facts::{Facts, SHUTDOWN_EVENT},
+    generation::Generation,
     host_side::HostSide,
     leftovers::{self, Remaining},
     load::{Closed, PluginLibrary},
@@ -32,6 +33,7 @@ use super::{
     persistence::Persistence,
     policy::Policies,
     resident::resident_kib,
+    retired::{Retired, RetiredState},
     signals::LibrarySignals,
 };
 use crate::{
@@ -62,63 +64,6 @@ const RETRIES: [Duration; 8] = [
 
 /// How many stuck calls are named.
 const CALLS_TOLD: usize = 8;
-
-/// How far a generation has come on its way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RetiredState {
-    /// It is on its way.
-    Draining,
-    /// Its code has left memory.
-    Unmapped,
-    /// Its code is still in memory, for this reason. It may yet go.
-    Pinned(String),
-}
-
-/// What the registry shows of a retired generation.
-#[derive(Debug)]
-pub(crate) struct Retired {
-    pub(crate) generation: u64,
-    pub(crate) version: String,
-    state: Mutex<RetiredState>,
-    timings: Mutex<Timings>,
-    /// What the process held when its code had left memory.
-    resident_kib: OnceLock<u64>,
-}
-
-impl Retired {
-    pub(crate) fn new(facts: &Facts) -> Arc<Self> {
-        Arc::new(Retired {
-            generation: facts.number,
-            version: facts.manifest.version.clone(),
-            state: Mutex::new(RetiredState::Draining),
-            timings: Mutex::default(),
-            resident_kib: OnceLock::new(),
-        })
-    }
-
-    /// How long the steps of its end took.
-    pub(crate) fn timings(&self) -> Timings {
-        self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What the process held when this generation's code had left memory, in KiB.
-    pub(crate) fn resident_kib(&self) -> Option<u64> {
-        self.resident_kib.get().copied()
-    }
-
-    fn note(&self, step: &'static str, since: Instant) {
-        let mut timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
-        timings.note(step, since.elapsed());
-    }
-
-    pub(crate) fn state(&self) -> RetiredState {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, state: RetiredState) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
-    }
-}
 
 /// Lets generations go.
 pub(crate) struct Retirer {

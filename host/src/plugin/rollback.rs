@@ -4,6 +4,7 @@
 //! was done since is given up: by hand only with `force`, and either way told ([`cost`]), with the newer state kept aside on
 //! the disk.
 
+mod back;
 mod cost;
 mod instead;
 
@@ -13,20 +14,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(super) use back::{Asked, Return};
 pub(crate) use cost::Cost;
 use cost::{agreed, unreadable};
 use instead::Instead;
 
 use super::{
     deploy_error::{DeployError, OfState},
-    generation::Facts,
+    facts::Facts,
     kept_state::Place,
+    origin::{Origin, Prepared},
     policy::Policy,
     registry::Earlier,
     setback::Why,
-    state::{Snapshot, common_version},
+    state::common_version,
     supervisor::{Deployed, Supervisor},
-    transaction::{Origin, Prepared},
     turns::Turn,
 };
 use crate::dispatch::tally::Counts;
@@ -35,82 +37,6 @@ use crate::dispatch::tally::Counts;
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often a version on probation is looked at.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// Who wants to go back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// Somebody; with `force` also if that gives up state.
-    ByHand { force: bool },
-    /// The host itself, and only from this generation.
-    Automatic { from: u64 },
-}
-
-/// An earlier version that the host goes back to, and why.
-pub(super) struct Return {
-    earlier: Earlier,
-    /// The generation that it takes the place of.
-    bad: u64,
-    reason: String,
-    automatic: bool,
-    /// What the earlier version gets if it does not get the state of the bad one.
-    instead: Option<Instead>,
-    /// It does not, although it could read it.
-    takes_instead: bool,
-    /// The bad version is asked for a snapshot of what it has, to be kept aside.
-    asks_the_bad_one: bool,
-    cost: Option<Cost>,
-    /// What people call the newest snapshot of the bad version, where that was set aside.
-    aside: Option<String>,
-}
-
-impl Return {
-    pub(super) fn number(&self) -> u64 {
-        self.earlier.facts.number
-    }
-
-    pub(super) fn bad(&self) -> u64 {
-        self.bad
-    }
-
-    /// What the earlier version gets if it does not get the state of the bad one.
-    pub(super) fn state(&self) -> Option<&Snapshot> {
-        self.instead.as_ref()?.state.as_ref()
-    }
-
-    pub(super) fn takes_instead(&self) -> bool {
-        self.takes_instead
-    }
-
-    /// Whether the earlier version gets other state than the bad one has.
-    pub(super) fn gives_up_the_present(&self) -> bool {
-        self.cost.is_some()
-    }
-
-    /// What programs are told where the state comes from, if it is not known from how it went.
-    pub(super) fn how(&self) -> Option<&'static str> {
-        self.instead.as_ref().filter(|_| self.gives_up_the_present())?.how()
-    }
-
-    pub(super) fn asks_the_bad_one(&self) -> bool {
-        self.asks_the_bad_one
-    }
-
-    pub(super) fn reason(&self) -> &str {
-        &self.reason
-    }
-
-    pub(super) fn automatic(&self) -> bool {
-        self.automatic
-    }
-
-    pub(super) fn cost(&self) -> Option<&Cost> {
-        self.cost.as_ref()
-    }
-
-    pub(super) fn aside(&self) -> Option<&str> {
-        self.aside.as_deref()
-    }
-}
 
 impl Supervisor {
     /// Goes back to the version before the live one.

@@ -11,12 +11,12 @@ use super::{
     deploy_error::DeployError,
     hand_over::HandOverError,
     kept_state::{Listed, Place},
+    origin::{Chosen, Origin, Prepared},
     persistence::{KeptSnapshot, PersistError, Persistence},
     private_copy::PrivateCopy,
     setback::Why,
     state::Snapshot,
     supervisor::{Aside, Deployed, Supervisor},
-    transaction::{Chosen, Origin, Prepared},
     turns::Turn,
 };
 

@@ -15,24 +15,26 @@ use serde_json::json;
 use super::{
     activate::Leftover,
     deploy_error::DeployError,
+    facts::{Facts, Timings},
     from_disk::{self, Restored},
-    generation::{Facts, FirstCalls, Generation, LiveInstance, Timings},
-    hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Held, Wanted},
+    generation::Generation,
+    hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Wanted},
+    live::{FirstCalls, LiveInstance},
     manifest::Manifest,
-    persistence::KeptSnapshot,
+    origin::{Admitted, Arrived, Origin, Prepared, Ready, Source},
     prepare::{Candidate, Examined},
     private_copy::{CopyError, PrivateCopy},
     registry::{Earlier, LiveGeneration, OnProbation},
     requirements,
-    retire::{Legacy, Retired},
-    rollback::Return,
+    retire::Legacy,
+    retired::Retired,
     setback::Why,
     state::{self, Snapshot, StateError, common_version},
     supervisor::{Aside, Deployed, Supervisor, deployed},
     trial::Trial,
     turns::Turn,
 };
-use crate::router::table::{Owner, Route};
+use crate::router::table::Owner;
 
 /// What an `initialize` may wait in a trial, where nobody is there that it could wait for. Work that keeps its thread busy
 /// is not bounded by it.
@@ -43,36 +45,6 @@ const TRIAL_SNAPSHOT: Duration = Duration::from_secs(2);
 const ASIDE: Duration = Duration::from_secs(10);
 /// What is waited for beyond the drain timeout until an earlier generation's state is kept.
 const LEGACY: Duration = Duration::from_secs(20);
-
-pub(super) enum Prepared {
-    Candidate(Box<Candidate>),
-    /// The live generation has the same bytes.
-    Unchanged(Deployed),
-}
-
-/// Where a generation comes from.
-pub(super) enum Origin {
-    /// What a file holds now.
-    File,
-    /// What was kept of the version before the one that the file holds, which is quarantined and stays so.
-    KeptGood,
-    /// An earlier version that the host goes back to.
-    Earlier(Return),
-    /// The live version once more, with state that somebody has chosen.
-    Chosen(Chosen),
-}
-
-/// Where the new generation's state comes from.
-pub(super) enum Source {
-    /// It keeps none, or there is none.
-    Nowhere,
-    /// The live generation.
-    Live(Wanted),
-    /// The last one that was kept on disk.
-    Kept(KeptSnapshot),
-    /// That of a generation that went without a successor.
-    Orphaned(Snapshot),
-}
 
 impl Supervisor {
     pub(super) async fn deploy(
@@ -679,73 +651,5 @@ impl Supervisor {
             );
         }
         self.announcer.generation(event, facts, reason, more);
-    }
-}
-
-/// State that somebody has chosen for a live plugin.
-pub(super) struct Chosen {
-    pub(super) state: Snapshot,
-    /// What people call it.
-    pub(super) which: String,
-    /// The generation that has other state.
-    pub(super) instead_of: u64,
-}
-
-impl Origin {
-    /// The generation that must be live still.
-    fn replaces(&self) -> Option<u64> {
-        match self {
-            Origin::File | Origin::KeptGood => None,
-            Origin::Earlier(back) => Some(back.bad()),
-            Origin::Chosen(chosen) => Some(chosen.instead_of),
-        }
-    }
-
-    /// Whether state that is given up has to be on the disk first: somebody who asked can see to it that it can be.
-    fn keeps_aside(&self) -> bool {
-        match self {
-            Origin::File | Origin::KeptGood => false,
-            Origin::Earlier(back) => !back.automatic(),
-            Origin::Chosen(_) => true,
-        }
-    }
-}
-
-/// What a candidate becomes a generation with.
-struct Admitted {
-    number: u64,
-    /// What is live from its file.
-    before: Option<LiveGeneration>,
-    /// The live generation of the same plugin.
-    giver: Option<Giver>,
-    source: Source,
-}
-
-/// State that has arrived in a new generation.
-pub(super) struct Arrived {
-    /// The events that wait for the swap.
-    pub(super) held: Option<Held>,
-    /// What was taken over from the live generation, or in place of what that had.
-    pub(super) snapshot: Option<Snapshot>,
-    /// What the new one was restored from.
-    pub(super) restored: Option<Snapshot>,
-    /// What somebody should know of that.
-    pub(super) notice: Option<String>,
-    /// Where that is which was given up.
-    pub(super) aside: Option<Aside>,
-    /// For people and programs.
-    pub(super) how: &'static str,
-}
-
-/// A generation that can be swapped in.
-pub(super) struct Ready {
-    generation: Generation,
-    live: Arc<LiveInstance>,
-    declared: Vec<Route>,
-}
-
-impl Arrived {
-    pub(super) fn nothing(how: &'static str) -> Self {
-        Arrived { held: None, snapshot: None, restored: None, notice: None, aside: None, how }
     }
 }

@@ -8,9 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    super::{
-        deploy_error::DeployError, generation::Facts, registry::Earlier, state::common_version,
-    },
+    super::{deploy_error::DeployError, facts::Facts, registry::Earlier, state::common_version},
     Asked,
 };
 

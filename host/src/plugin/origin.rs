@@ -1,0 +1,115 @@
+//! What goes through a deployment: where a generation comes from, and its state.
+
+use std::sync::Arc;
+
+use super::{
+    generation::Generation,
+    hand_over::{Giver, Held, Wanted},
+    live::LiveInstance,
+    persistence::KeptSnapshot,
+    prepare::Candidate,
+    registry::LiveGeneration,
+    rollback::Return,
+    state::Snapshot,
+    supervisor::{Aside, Deployed},
+};
+use crate::router::table::Route;
+
+/// A file after all that can be done before anything changes.
+pub(super) enum Prepared {
+    Candidate(Box<Candidate>),
+    /// The live generation has the same bytes.
+    Unchanged(Deployed),
+}
+
+/// Where a generation comes from.
+pub(super) enum Origin {
+    /// What a file holds now.
+    File,
+    /// What was kept of the version before the one that the file holds, which is quarantined and stays so.
+    KeptGood,
+    /// An earlier version that the host goes back to.
+    Earlier(Return),
+    /// The live version once more, with state that somebody has chosen.
+    Chosen(Chosen),
+}
+
+/// Where the new generation's state comes from.
+pub(super) enum Source {
+    /// It keeps none, or there is none.
+    Nowhere,
+    /// The live generation.
+    Live(Wanted),
+    /// The last one that was kept on disk.
+    Kept(KeptSnapshot),
+    /// That of a generation that went without a successor.
+    Orphaned(Snapshot),
+}
+
+/// State that somebody has chosen for a live plugin.
+pub(super) struct Chosen {
+    pub(super) state: Snapshot,
+    /// What people call it.
+    pub(super) which: String,
+    /// The generation that has other state.
+    pub(super) instead_of: u64,
+}
+
+impl Origin {
+    /// The generation that must be live still.
+    pub(super) fn replaces(&self) -> Option<u64> {
+        match self {
+            Origin::File | Origin::KeptGood => None,
+            Origin::Earlier(back) => Some(back.bad()),
+            Origin::Chosen(chosen) => Some(chosen.instead_of),
+        }
+    }
+
+    /// Whether state that is given up has to be on the disk first: somebody who asked can see to it that it can be.
+    pub(super) fn keeps_aside(&self) -> bool {
+        match self {
+            Origin::File | Origin::KeptGood => false,
+            Origin::Earlier(back) => !back.automatic(),
+            Origin::Chosen(_) => true,
+        }
+    }
+}
+
+/// What a candidate becomes a generation with.
+pub(super) struct Admitted {
+    pub(super) number: u64,
+    /// What is live from its file.
+    pub(super) before: Option<LiveGeneration>,
+    /// The live generation of the same plugin.
+    pub(super) giver: Option<Giver>,
+    pub(super) source: Source,
+}
+
+/// State that has arrived in a new generation.
+pub(super) struct Arrived {
+    /// The events that wait for the swap.
+    pub(super) held: Option<Held>,
+    /// What was taken over from the live generation, or in place of what that had.
+    pub(super) snapshot: Option<Snapshot>,
+    /// What the new one was restored from.
+    pub(super) restored: Option<Snapshot>,
+    /// What somebody should know of that.
+    pub(super) notice: Option<String>,
+    /// Where that is which was given up.
+    pub(super) aside: Option<Aside>,
+    /// For people and programs.
+    pub(super) how: &'static str,
+}
+
+/// A generation that can be swapped in.
+pub(super) struct Ready {
+    pub(super) generation: Generation,
+    pub(super) live: Arc<LiveInstance>,
+    pub(super) declared: Vec<Route>,
+}
+
+impl Arrived {
+    pub(super) fn nothing(how: &'static str) -> Self {
+        Arrived { held: None, snapshot: None, restored: None, notice: None, aside: None, how }
+    }
+}

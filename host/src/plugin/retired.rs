@@ -1,0 +1,65 @@
+//! What is known of a generation that was let go.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
+};
+
+use super::facts::{Facts, Timings};
+
+/// How far a generation has come on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RetiredState {
+    /// It is on its way.
+    Draining,
+    /// Its code has left memory.
+    Unmapped,
+    /// Its code is still in memory, for this reason. It may yet go.
+    Pinned(String),
+}
+
+/// What the registry shows of a retired generation.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    pub(crate) generation: u64,
+    pub(crate) version: String,
+    state: Mutex<RetiredState>,
+    timings: Mutex<Timings>,
+    /// What the process held when its code had left memory.
+    pub(super) resident_kib: OnceLock<u64>,
+}
+
+impl Retired {
+    pub(crate) fn new(facts: &Facts) -> Arc<Self> {
+        Arc::new(Retired {
+            generation: facts.number,
+            version: facts.manifest.version.clone(),
+            state: Mutex::new(RetiredState::Draining),
+            timings: Mutex::default(),
+            resident_kib: OnceLock::new(),
+        })
+    }
+
+    /// How long the steps of its end took.
+    pub(crate) fn timings(&self) -> Timings {
+        self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the process held when this generation's code had left memory, in KiB.
+    pub(crate) fn resident_kib(&self) -> Option<u64> {
+        self.resident_kib.get().copied()
+    }
+
+    pub(super) fn note(&self, step: &'static str, since: Instant) {
+        let mut timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
+        timings.note(step, since.elapsed());
+    }
+
+    pub(crate) fn state(&self) -> RetiredState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set(&self, state: RetiredState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
