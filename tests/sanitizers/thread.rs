@@ -8,7 +8,7 @@
 //! (`--wrap`). The names of std's differ from compiler to compiler; it passes them in the environment.
 //!
 //! No report is suppressed by this: what no lock orders is found, be there a slow path or not. One thing is taken as stronger
-//! than it is: a `fetch_sub` with `Release` for one with `AcqRel`.
+//! than it is: a `fetch_sub` with `Release` that comes to zero, as if the fence that belongs behind it were there.
 #![no_std]
 
 use core::{
@@ -125,13 +125,19 @@ unsafe fn wrap_once_call(once: Lock, poisoned: bool, run: Run<'_>, caller: Lock)
     }
 }
 
-/// `Arc` and all that is made like it count down with `Release`, and the last one has a fence before it drops the value.
-/// ThreadSanitizer knows no fences.
+/// `Arc` and all that is made like it count down with `Release`, and whoever comes to zero has a fence before it drops the value.
+/// ThreadSanitizer knows no fences. Only who comes to zero gets an order: all others go on with none, as they do without this.
 #[unsafe(export_name = "__wrap___tsan_atomic64_fetch_sub")]
 unsafe extern "C" fn wrap_fetch_sub(number: *mut u64, less: u64, order: c_int) -> u64 {
     const RELEASE: c_int = 3;
-    const ACQ_REL: c_int = 4;
-    unsafe { fetch_sub(number, less, if order == RELEASE { ACQ_REL } else { order }) }
+    unsafe {
+        let before = fetch_sub(number, less, order);
+        if order == RELEASE && before == less {
+            // The place is a name here: nothing is read of it.
+            __tsan_acquire(number.cast_const().cast());
+        }
+        before
+    }
 }
 
 /// What epoll is told with a descriptor, and tells when there is something to it.
