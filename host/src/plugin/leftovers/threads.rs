@@ -91,11 +91,14 @@ fn name(thread: &StartedThread) -> Option<Option<String>> {
     if thread.id == 0 || !proc_fs::is_there() {
         return Some(None);
     }
-    if proc_fs::began(thread.id)? > thread.noted {
-        // Another one, that got the number after this one had ended.
-        return None;
+    match proc_fs::began(thread.id) {
+        // The second is another one, that got the number after this one had ended.
+        Ok(None) => None,
+        Ok(Some(began)) if began > thread.noted => None,
+        Ok(Some(_)) => Some(name_of(thread.id)),
+        // Whether it has ended cannot be seen now.
+        Err(_) => Some(None),
     }
-    Some(name_of(thread.id))
 }
 
 /// The name that a thread of this number has of its own.
@@ -146,7 +149,7 @@ mod tests {
     #[test]
     fn a_thread_that_began_after_it_was_noted_is_another_one() {
         let id = std::process::id();
-        let noted = proc_fs::began(id).unwrap();
+        let noted = proc_fs::began(id).unwrap().unwrap();
         assert_eq!(look(1, &[StartedThread { id, noted }], none()).len(), 1);
         assert_eq!(look(1, &[StartedThread { id, noted: noted - 1 }], none()), []);
         // Not all could be asked for.
@@ -162,7 +165,7 @@ mod tests {
             told.iter().map(Remaining::to_string).collect::<Vec<_>>().join("; ")
         };
         let id = std::process::id();
-        let known = StartedThread { id, noted: proc_fs::began(id).unwrap() };
+        let known = StartedThread { id, noted: proc_fs::began(id).unwrap().unwrap() };
         // No thread has such a number.
         let other = u32::MAX / 2;
         let one = told(1, &[known], &[]);

@@ -10,7 +10,7 @@
 use std::{
     io, mem, ptr,
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
@@ -44,13 +44,13 @@ impl Descriptors {
     /// As they are in this process, if that can be found out.
     ///
     /// # Errors
-    /// The system gives no thread to find it out with: it may later.
+    /// The system gives no descriptor or thread to find it out with: it may later.
     pub(super) fn known() -> io::Result<Option<Descriptors>> {
         static KNOWN: OnceLock<Option<Descriptors>> = OnceLock::new();
         match KNOWN.get() {
             Some(known) => Ok(*known),
             None => {
-                let measured = measure()?;
+                let measured = measure(Peek::new()?)?;
                 Ok(*KNOWN.get_or_init(|| measured))
             }
         }
@@ -77,15 +77,21 @@ fn list_of(thread: u32, peek: &Peek) -> Option<usize> {
     (number as u32 == thread).then_some(list)
 }
 
-/// Starts a thread that looks for itself.
-fn measure() -> io::Result<Option<Descriptors>> {
-    extern "C" fn look(place: *mut libc::c_void) -> *mut libc::c_void {
+/// Starts a thread that looks for itself. What it needs for that is there before: what it says is kept for good.
+fn measure(peek: Peek) -> io::Result<Option<Descriptors>> {
+    struct Place {
+        peek: Mutex<Peek>,
+        found: AtomicUsize,
+    }
+    extern "C" fn look(argument: *mut libc::c_void) -> *mut libc::c_void {
         // SAFETY: `measure` passes a place that is there until this thread is joined.
-        let found = unsafe { &*place.cast::<AtomicUsize>() };
-        found.store(distance(look as *const () as usize, place as usize).unwrap_or(0), SeqCst);
+        let place = unsafe { &*argument.cast::<Place>() };
+        let peek = place.peek.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = distance(look as *const () as usize, argument as usize, &peek);
+        place.found.store(found.unwrap_or(0), SeqCst);
         ptr::null_mut()
     }
-    let place = AtomicUsize::new(0);
+    let place = Place { peek: Mutex::new(peek), found: AtomicUsize::new(0) };
     // SAFETY: `look` gets the place, which outlives the thread, since that is joined.
     let result = unsafe {
         let mut thread = mem::zeroed();
@@ -96,7 +102,7 @@ fn measure() -> io::Result<Option<Descriptors>> {
         }
     };
     match result {
-        0 => Ok(Some(place.into_inner())
+        0 => Ok(Some(place.found.into_inner())
             .filter(|found| *found != 0)
             .map(|start| Descriptors { start })),
         error => Err(io::Error::from_raw_os_error(error)),
@@ -104,11 +110,10 @@ fn measure() -> io::Result<Option<Descriptors>> {
 }
 
 /// How many words after this thread's list the two lie, if they do in one place.
-fn distance(start: usize, argument: usize) -> Option<usize> {
-    let peek = Peek::new().ok()?;
+fn distance(start: usize, argument: usize, peek: &Peek) -> Option<usize> {
     // SAFETY: a thread may ask for its number.
     let this = unsafe { libc::syscall(libc::SYS_gettid) };
-    let list = list_of(u32::try_from(this).ok()?, &peek)?;
+    let list = list_of(u32::try_from(this).ok()?, peek)?;
     let words = peek.some_words(list, REACH);
     let mut places = (0..words.len()).filter(|at| words[*at..].starts_with(&[start, argument]));
     let place = places.next()?;

@@ -2,9 +2,10 @@
 //!
 //! What a thread was started with tells whose it is ([`origin`](super::origin)): a function of the library, of one that is
 //! closed with it, or a function of another library that was given something of it, as `libstdc++` is given an object of the
-//! program's own type. Where it was started by the host or by another plugin it is theirs: none of their threads runs code of
-//! this library by the time that it is closed. Only threads of which that does not tell, those of the C library and of libraries that
-//! are there for several, have their stacks looked at.
+//! program's own type. Where it was started with a function of the host or of another plugin it is theirs: none of their threads
+//! runs code of this library by the time that it is closed. All others, those that were started with a function of the C library or
+//! of a library that is there for several, have their stacks looked at. That such a thread was given something of the host is no
+//! reason not to: what it was given is often freed by then, and its memory holds whatever came after it.
 
 use std::{collections::BTreeSet, fs, io, ops::Range, thread, time::Duration};
 
@@ -58,13 +59,12 @@ impl Memory {
         }
     }
 
-    fn whose(&self, address: usize) -> Whose {
-        let within = |places: &[Range<usize>]| places.iter().any(|place| place.contains(&address));
-        match () {
-            () if within(&self.going) => Whose::Own,
-            () if within(&self.elsewhere) => Whose::Others,
-            () => Whose::Unknown,
-        }
+    fn is_going(&self, address: usize) -> bool {
+        self.going.iter().any(|place| place.contains(&address))
+    }
+
+    fn is_elsewhere(&self, address: usize) -> bool {
+        self.elsewhere.iter().any(|place| place.contains(&address))
     }
 }
 
@@ -72,6 +72,8 @@ impl Memory {
 enum Whose {
     Own,
     Others,
+    /// What it was given, or what is there now, is the host's or another plugin's.
+    OthersPerhaps,
     Unknown,
 }
 
@@ -103,38 +105,53 @@ pub(super) fn search(memory: &Memory, opened: Option<u64>) -> io::Result<Vec<Fou
     let look = Look { memory, descriptors, peek: Peek::new()? };
     let (mut decided, mut found, mut open) = (BTreeSet::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let new: Vec<u32> = threads().filter(|id| !decided.contains(id)).collect();
+        let mut new = threads()?;
+        new.retain(|id| !decided.contains(id));
+        open.clear();
         if new.is_empty() {
-            open.clear();
             break;
         }
-        open = new;
-        open.retain(|id| match look.decide(*id) {
-            Some(why) => {
-                decided.insert(*id);
-                found.extend(why.map(|why| Found { id: *id, why }));
-                false
+        for id in new {
+            match look.decide(id)? {
+                Some(why) => {
+                    decided.insert(id);
+                    found.extend(why.map(|why| Found { id, why }));
+                }
+                None => open.push(id),
             }
-            None => true,
-        });
+        }
         // Not without need: a library that nothing needs is closed at once.
         if !open.is_empty() {
             thread::sleep(PAUSE);
         }
     }
-    let later = |id: &u32| {
-        let began = proc_fs::began(*id);
-        began.is_some_and(|began| opened.is_none_or(|opened| began >= opened))
-    };
-    let unknown = open.into_iter().filter(later);
+    // Of one that runs all the time there is nothing better to go by than what it was given.
+    open.retain(|id| look.whose_is(*id) == Whose::Unknown);
+    let unknown = open.into_iter().filter(|id| is_later(&proc_fs::began(*id), opened));
     found.extend(unknown.map(|id| Found { id, why: Why::Unknown }));
     Ok(found)
 }
 
+/// Whether a thread that began then may have begun after the library was opened. One that has ended has not.
+fn is_later(began: &io::Result<Option<u64>>, opened: Option<u64>) -> bool {
+    match began {
+        Ok(began) => began.is_some_and(|began| opened.is_none_or(|opened| began >= opened)),
+        Err(_) => true,
+    }
+}
+
 /// The threads that the kernel has of this process; none without `/proc`.
-fn threads() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+fn threads() -> io::Result<Vec<u32>> {
+    let entries = match fs::read_dir("/proc/self/task") {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut threads = Vec::new();
+    for entry in entries {
+        threads.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(threads)
 }
 
 struct Look<'a> {
@@ -145,14 +162,14 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// Why the library is to be kept for a thread, if it is; `None` as long as that is not known.
-    fn decide(&self, id: u32) -> Option<Option<Why>> {
+    fn decide(&self, id: u32) -> io::Result<Option<Option<Why>>> {
         let origin = self.descriptors.origin(id, &self.peek);
         match origin.map_or(Whose::Unknown, |origin| self.whose(&origin)) {
-            Whose::Own => return Some(Some(Why::Started)),
-            Whose::Others => return Some(None),
-            Whose::Unknown => {}
+            Whose::Own => return Ok(Some(Some(Why::Started))),
+            Whose::Others => return Ok(Some(None)),
+            Whose::OthersPerhaps | Whose::Unknown => {}
         }
-        match stack::whereabouts(id) {
+        Ok(match stack::whereabouts(id)? {
             Whereabouts::Untold => Some(None),
             Whereabouts::Running => None,
             Whereabouts::Waiting { stack, code } => {
@@ -162,101 +179,32 @@ impl Look<'_> {
                     || stack::returns_to(places, stack, top, &self.peek);
                 Some(inside.then_some(Why::Inside))
             }
-        }
+        })
+    }
+
+    fn whose_is(&self, id: u32) -> Whose {
+        let origin = self.descriptors.origin(id, &self.peek);
+        origin.map_or(Whose::Unknown, |origin| self.whose(&origin))
     }
 
     fn whose(&self, origin: &Origin) -> Whose {
-        if origin.start == 0 {
-            // The first thread is the program's.
+        let memory = self.memory;
+        // The first thread, which was started with nothing, is the program's.
+        if origin.start == 0 || memory.is_elsewhere(origin.start) {
             return Whose::Others;
         }
         let given = self.peek.some_words(origin.argument, GIVEN);
-        let words = [origin.start, origin.argument].into_iter().chain(given);
-        let mut known = words.map(|word| self.memory.whose(word));
-        known.find(|whose| *whose != Whose::Unknown).unwrap_or(Whose::Unknown)
+        let is_any = |is: fn(&Memory, usize) -> bool| {
+            is(memory, origin.argument) || given.iter().any(|word| is(memory, *word))
+        };
+        match () {
+            () if memory.is_going(origin.start) || is_any(Memory::is_going) => Whose::Own,
+            () if is_any(Memory::is_elsewhere) => Whose::OthersPerhaps,
+            () => Whose::Unknown,
+        }
     }
 }
 
 #[cfg(test)]
 #[allow(unsafe_code)]
-mod tests {
-    use std::{
-        ffi::c_void,
-        mem, ptr,
-        sync::mpsc::{Receiver, Sender, channel},
-    };
-
-    use super::*;
-
-    struct Ends(Sender<u32>, Receiver<()>);
-
-    #[inline(never)]
-    fn inside(ends: &Ends) {
-        // SAFETY: a thread may ask for its number.
-        let _ = ends.0.send(unsafe { libc::syscall(libc::SYS_gettid) } as u32);
-        let _ = ends.1.recv();
-    }
-
-    extern "C" fn start(argument: *mut c_void) -> *mut c_void {
-        // SAFETY: it is what is given below. From here on what was given is gone.
-        let ends = *unsafe { Box::from_raw(argument.cast::<Ends>()) };
-        inside(&ends);
-        ptr::null_mut()
-    }
-
-    /// Why a thread is found that was started with `start`, and waits in `inside`.
-    fn found_in(memory: &Memory) -> Option<Why> {
-        let ((sender, id), (end, ended)) = (channel(), channel());
-        let argument = Box::into_raw(Box::new(Ends(sender, ended)));
-        // SAFETY: `start` takes what it is given, and the thread is joined.
-        unsafe {
-            let mut thread = mem::zeroed();
-            let result = libc::pthread_create(&raw mut thread, ptr::null(), start, argument.cast());
-            assert_eq!(result, 0);
-            let id = id.recv().unwrap();
-            let found = search(memory, None).unwrap().into_iter().find(|found| found.id == id);
-            drop(end);
-            libc::pthread_join(thread, ptr::null_mut());
-            found.map(|found| found.why)
-        }
-    }
-
-    fn from(start: usize, length: usize) -> Vec<Range<usize>> {
-        Vec::from_iter(std::iter::once(start..start + length))
-    }
-
-    #[test]
-    fn a_thread_is_found_by_what_it_was_started_with_or_by_where_it_is() {
-        let started = from(start as *const () as usize, 1);
-        let code = from(inside as *const () as usize, 4096);
-        let memory = |going: &Vec<_>, code: &Vec<_>, elsewhere: &Vec<_>| Memory {
-            going: going.clone(),
-            code: code.clone(),
-            elsewhere: elsewhere.clone(),
-        };
-        let none = Vec::new();
-        assert_eq!(found_in(&memory(&started, &none, &none)), Some(Why::Started));
-        assert_eq!(found_in(&memory(&none, &code, &none)), Some(Why::Inside));
-        // What others start is theirs, wherever it is.
-        assert_eq!(found_in(&memory(&none, &code, &started)), None);
-    }
-
-    #[test]
-    fn what_a_function_of_a_third_library_is_given_tells_whose_thread_it_is() {
-        let [own, other, third] = [1_usize, 2, 3].map(|number| number << 20);
-        let memory =
-            Memory { going: from(own, 100), code: Vec::new(), elsewhere: from(other, 100) };
-        let descriptors = Descriptors::known().unwrap().unwrap();
-        let look = Look { memory: &memory, descriptors, peek: Peek::new().unwrap() };
-        let whose = |start, argument| look.whose(&Origin { start, argument, descriptor: 0 });
-        let given = |words: [usize; GIVEN]| whose(third, words.as_ptr() as usize);
-        assert_eq!(whose(own + 1, 0), Whose::Own);
-        assert_eq!(whose(other + 1, own), Whose::Others);
-        assert_eq!(whose(third, own), Whose::Own);
-        assert_eq!(whose(third, 0), Whose::Unknown);
-        assert_eq!(given([third, 7, own + 5, other]), Whose::Own);
-        assert_eq!(given([other, own, 0, 0]), Whose::Others);
-        assert_eq!(given([0, 1, 2, third]), Whose::Unknown);
-        assert_eq!(whose(0, own), Whose::Others, "the first thread");
-    }
-}
+mod tests;

@@ -4,9 +4,15 @@
 //! between them what was left there before: one that a call had put there once may stay for as long as the thread waits in that
 //! place. So this is for threads of which nothing better is known, and says yes too often rather than not often enough.
 
-use std::{fs, ops::Range};
+use std::{
+    io::{
+        self,
+        ErrorKind::{PermissionDenied, Unsupported},
+    },
+    ops::Range,
+};
 
-use super::super::peek::Peek;
+use super::super::{super::proc_fs, peek::Peek};
 
 /// What the kernel tells of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +33,16 @@ const MOST_WITHOUT: usize = 1 << 16;
 /// The longest instruction that calls something.
 const CALL: usize = 7;
 
-pub(super) fn whereabouts(thread: u32) -> Whereabouts {
-    match fs::read_to_string(format!("/proc/self/task/{thread}/syscall")) {
-        Ok(text) => parsed(&text),
-        Err(_) => Whereabouts::Untold,
+/// # Errors
+/// The system gives no descriptor to find it out with: it may later.
+pub(super) fn whereabouts(thread: u32) -> io::Result<Whereabouts> {
+    match proc_fs::of_thread(thread, "syscall") {
+        Ok(text) => Ok(text.map_or(Whereabouts::Untold, |text| parsed(&text))),
+        // So it will be the next time.
+        Err(error) if matches!(error.kind(), PermissionDenied | Unsupported) => {
+            Ok(Whereabouts::Untold)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -105,7 +117,7 @@ mod tests {
         for text in ["", "0", "0x1", "x y z"] {
             assert_eq!(parsed(text), Whereabouts::Untold, "{text}");
         }
-        assert_eq!(whereabouts(u32::MAX / 2), Whereabouts::Untold);
+        assert_eq!(whereabouts(u32::MAX / 2).unwrap(), Whereabouts::Untold);
     }
 
     #[test]
