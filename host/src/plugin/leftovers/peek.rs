@@ -33,6 +33,23 @@ impl Peek {
         whole.iter().map(|word| usize::from_ne_bytes(*word)).collect()
     }
 
+    /// The words before this address, so many or as many as can be read after the last page that cannot, and not in order.
+    pub(super) fn words_before(&self, mut address: usize, count: usize) -> Vec<usize> {
+        let mut words = Vec::new();
+        while let Some(last) = address.checked_sub(1).filter(|_| words.len() < count) {
+            let page = last - last % PAGE;
+            let missing = (count - words.len()).saturating_mul(WORD);
+            let from = address.saturating_sub(missing).max(page);
+            let some = self.some_words(from, (address - from) / WORD);
+            if some.len() < (address - from) / WORD {
+                break;
+            }
+            words.extend(some);
+            address = from;
+        }
+        words
+    }
+
     /// The bytes from this address on, so many or as many as can be read before the first page that cannot.
     pub(super) fn bytes(&self, mut address: usize, count: usize) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -40,12 +40,17 @@ pub(super) fn look(count: u64, known: &[StartedThread], others: Others) -> Vec<R
         Ok(found) => (found, None),
         Err(error) => (Vec::new(), Some(error)),
     };
+    // A noted one that the search has found counts, also if it has ended since then: it may have started another meanwhile,
+    // in a way that is not noted. That is so for all that were found.
+    let was_found = |thread: &StartedThread| others.iter().any(|found| found.id == thread.id);
+    let with_name =
+        |thread: &StartedThread| name(thread).or_else(|| was_found(thread).then_some(None));
+    let mut names: Vec<Option<String>> = known.iter().filter_map(with_name).collect();
+    let gone = known.len() - names.len();
+
     let noted = |found: &&Found| !known.iter().any(|thread| thread.id == found.id);
     let others: Vec<Found> = others.iter().filter(noted).copied().collect();
     let of = |why: Why| others.iter().filter(move |found| found.why == why).map(|found| found.id);
-
-    let mut names: Vec<Option<String>> = known.iter().filter_map(name).collect();
-    let gone = known.len() - names.len();
     // Those that have noted no number yet are among those that were found, or will be. So are those that no number was
     // asked of.
     let without = known.iter().filter(|thread| thread.id == 0).count();
@@ -53,7 +58,6 @@ pub(super) fn look(count: u64, known: &[StartedThread], others: Others) -> Vec<R
     let count = count.saturating_sub(u64::try_from(gone).unwrap_or(u64::MAX));
     let started: Vec<u32> = of(Why::Started).collect();
     let count = count + (started.len() as u64).saturating_sub(without);
-    // One that has ended since then may have started another.
     let more = started.into_iter().map(name_of);
     names.extend(
         more.take(usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(names.len())),
@@ -173,6 +177,11 @@ mod tests {
         assert_eq!(told(1, &[known], &[(id, Why::Started)]), one);
         let two = told(1, &[known], &[(id, Why::Started), (other, Why::Started)]);
         assert!(two.starts_with("2 threads that it started still run: "), "{two}");
+        // It was there when all were looked at, and has ended since then.
+        let ended = StartedThread { id: other, noted: 1 };
+        assert_eq!(told(1, &[ended], &[]), "");
+        let one = "a thread that it started still runs: without a name";
+        assert_eq!(told(1, &[ended], &[(other, Why::Started)]), one);
         // It has only begun, and what was found may be it.
         let begun = StartedThread::default();
         assert!(told(1, &[begun], &[(other, Why::Started)]).starts_with("a thread that it"));

@@ -26,10 +26,8 @@ pub(super) enum Whereabouts {
 }
 
 const WORD: usize = size_of::<usize>();
-/// How many bytes of a stack are looked at: the outermost ones.
+/// How many bytes are looked at from where the thread is, and how many from where its own stack begins.
 const MOST: usize = 1 << 20;
-/// How many if it is not known where the stack begins.
-const MOST_WITHOUT: usize = 1 << 16;
 /// The longest instruction that calls something.
 const CALL: usize = 7;
 
@@ -57,24 +55,31 @@ fn parsed(text: &str) -> Whereabouts {
     }
 }
 
-/// Whether a stack from here on up, to `top` if that is known, holds an address to return to in one of these places.
+/// Whether a stack from here on up holds an address to return to in one of these places. `top` is where the thread's own stack
+/// begins, if that is known. It may be on another one: a coroutine's, one for signals.
+///
+/// What is not looked at: the middle of what is deeper than twice [`MOST`], and a stack between those two.
 pub(super) fn returns_to(
     places: &[Range<usize>],
     stack: usize,
     top: Option<usize>,
     peek: &Peek,
 ) -> bool {
-    let stack = stack.next_multiple_of(WORD);
-    let (from, bytes) = match top.and_then(|top| top.checked_sub(stack)) {
-        Some(bytes) if bytes <= MOST => (stack, bytes),
-        // A stack of this kind has no end that far away.
-        Some(bytes) if bytes <= u32::MAX as usize => (stack + bytes - MOST, MOST),
-        _ => (stack, MOST_WITHOUT),
-    };
-    let from = from.next_multiple_of(WORD);
-    peek.some_words(from, bytes / WORD).into_iter().map(address).any(|address| {
+    let is_return = |word: &usize| {
+        let address = address(*word);
         places.iter().any(|place| place.contains(&address)) && follows_a_call(address, peek)
-    })
+    };
+    let stack = stack.next_multiple_of(WORD);
+    let up_to = top.and_then(|top| top.checked_sub(stack));
+    let wanted = up_to.unwrap_or(MOST).min(MOST) / WORD;
+    let innermost = peek.some_words(stack, wanted);
+    // All of it in one piece.
+    let is_whole = up_to.is_some_and(|bytes| bytes / WORD == innermost.len());
+    innermost.iter().any(is_return)
+        || top.filter(|_| !is_whole).is_some_and(|top| {
+            let top = top - top % WORD;
+            peek.words_before(top, MOST / WORD).iter().any(is_return)
+        })
 }
 
 /// An address on a stack. A processor may have signed it in the bits that no address has.
@@ -104,7 +109,10 @@ fn follows_a_call(address: usize, peek: &Peek) -> bool {
 }
 
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests {
+    use std::ptr;
+
     use super::*;
 
     #[test]
@@ -139,5 +147,73 @@ mod tests {
         assert!(follows([0, 0xff, 0x15, 1, 2, 3, 4]), "call through memory");
         assert!(!follows([0x90; CALL]), "nop");
         assert!(!follows([0, 0, 0, 0, 0, 0xff, 0xe0]), "jmp rax");
+    }
+
+    /// Memory of which some pages cannot be read.
+    struct Region {
+        start: usize,
+        bytes: usize,
+    }
+
+    impl Region {
+        fn new(bytes: usize) -> Region {
+            let (protection, kind) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: fresh memory, of no file.
+            let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, kind, -1, 0) };
+            assert_ne!(start, libc::MAP_FAILED);
+            Region { start: start as usize, bytes }
+        }
+
+        fn guard(&self, at: usize) {
+            let page = (self.start + at) as *mut libc::c_void;
+            // SAFETY: a page of the region, which nobody refers to.
+            assert_eq!(unsafe { libc::mprotect(page, 4096, libc::PROT_NONE) }, 0);
+        }
+
+        /// Whether an address to return to that lies there is found from where the stack is.
+        fn finds(&self, address: usize, at: usize, stack: usize) -> bool {
+            let place = (self.start + at) as *mut usize;
+            let places = Vec::from_iter(std::iter::once(address..address + 1));
+            let peek = Peek::new().unwrap();
+            // SAFETY: a word of the region that can be written.
+            unsafe { place.write(address) };
+            let top = Some(self.start + self.bytes);
+            let found = returns_to(&places, self.start + stack, top, &peek);
+            // SAFETY: as above.
+            unsafe { place.write(0) };
+            found
+        }
+    }
+
+    impl Drop for Region {
+        fn drop(&mut self) {
+            // SAFETY: mapped above with this size.
+            unsafe { libc::munmap(self.start as *mut libc::c_void, self.bytes) };
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn both_ends_of_a_stack_are_looked_at_also_if_the_thread_is_on_another_one() {
+        let call: [u8; CALL] = [0, 0, 0xe8, 1, 2, 3, 4];
+        let address = call.as_ptr() as usize + CALL;
+        let deep = Region::new(4 * MOST);
+        assert!(deep.finds(address, 64, 0), "where it is");
+        assert!(deep.finds(address, MOST - WORD, 0));
+        assert!(deep.finds(address, 4 * MOST - WORD, 0), "where it began");
+        assert!(deep.finds(address, 3 * MOST, 0));
+        assert!(!deep.finds(address, 2 * MOST, 0), "in between");
+
+        // A stack of its own of 64 KiB, with a page below it that cannot be read.
+        let own = deep.bytes - (64 << 10);
+        deep.guard(own - 4096);
+        for stack in [0, own - (128 << 10)] {
+            assert!(deep.finds(address, own, stack), "the own one's last page");
+            assert!(deep.finds(address, deep.bytes - 64, stack));
+            assert!(deep.finds(address, stack + 4096, stack), "the one it is on");
+        }
+        // One that lies above its own.
+        assert!(deep.finds(address, deep.bytes - 64, deep.bytes + (1 << 20)));
     }
 }
