@@ -10,7 +10,7 @@
 use std::{
     collections::VecDeque,
     ops::Deref,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
 use super::reply;
@@ -21,17 +21,21 @@ const LARGE: usize = 64 * 1024;
 /// Lines that are remembered: of events that are pushed at the same time.
 const REMEMBERED: usize = 16;
 
+/// A line, for all who are to write it. Whoever needs it first makes it.
+type Line = OnceLock<Vec<u8>>;
+
 /// Bytes that are written to clients.
 #[derive(Debug)]
 pub(super) enum Bytes {
     Own(Vec<u8>),
-    Shared(Arc<Vec<u8>>),
+    /// One that was made.
+    Shared(Arc<Line>),
 }
 
 impl Bytes {
     pub(super) fn append(&mut self, more: &[u8]) {
         if let Bytes::Shared(shared) = self {
-            *self = Bytes::Own(shared.to_vec());
+            *self = Bytes::Own(written(shared).to_vec());
         }
         if let Bytes::Own(own) = self {
             own.extend_from_slice(more);
@@ -45,9 +49,13 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         match self {
             Bytes::Own(bytes) => bytes,
-            Bytes::Shared(bytes) => bytes,
+            Bytes::Shared(line) => written(line),
         }
     }
+}
+
+fn written(line: &Line) -> &[u8] {
+    line.get().map(Vec::as_slice).unwrap_or_default()
 }
 
 impl From<Vec<u8>> for Bytes {
@@ -57,7 +65,7 @@ impl From<Vec<u8>> for Bytes {
 }
 
 /// The lines of the large events that were pushed last, for all clients of a socket.
-pub(super) struct PushLines<Id = EventId>(Mutex<VecDeque<(Id, Weak<Vec<u8>>)>>);
+pub(super) struct PushLines<Id = EventId>(Mutex<VecDeque<(Id, Weak<Line>)>>);
 
 impl<Id> Default for PushLines<Id> {
     fn default() -> Self {
@@ -77,17 +85,24 @@ impl PushLines {
 
 impl<Id: PartialEq> PushLines<Id> {
     fn shared(&self, id: Id, make: impl FnOnce() -> Vec<u8>) -> Bytes {
+        let line = self.line(id);
+        // Whoever needs the same one waits, which takes less time than to make it; nobody else does.
+        line.get_or_init(make);
+        Bytes::Shared(line)
+    }
+
+    /// The one of an event, which may have to be made.
+    fn line(&self, id: Id) -> Arc<Line> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lines.iter().find(|(known, _)| *known == id);
         if let Some(line) = known.and_then(|(_, line)| line.upgrade()) {
-            return Bytes::Shared(line);
+            return line;
         }
-        // Under the lock: whoever needs it too would make it at the same time, and take longer than to wait.
-        let line = Arc::new(make());
+        let line = Arc::<Line>::default();
         lines.retain(|(_, line)| line.strong_count() > 0);
         lines.truncate(REMEMBERED - 1);
         lines.push_front((id, Arc::downgrade(&line)));
-        Bytes::Shared(line)
+        line
     }
 }
 
@@ -110,6 +125,16 @@ mod tests {
     }
 
     #[test]
+    fn whoever_needs_another_line_does_not_wait_for_one_that_is_made() {
+        let lines = PushLines::<u64>::default();
+        let held = lines.shared(1, || {
+            assert_eq!(*lines.shared(2, || b"other\n".to_vec()), *b"other\n");
+            b"line\n".to_vec()
+        });
+        assert_eq!(*held, *b"line\n");
+    }
+
+    #[test]
     fn few_are_remembered() {
         let lines = PushLines::<u64>::default();
         let held: Vec<_> = (0..40).map(|id| lines.shared(id, || b"line\n".to_vec())).collect();
@@ -119,9 +144,9 @@ mod tests {
 
     #[test]
     fn what_is_appended_to_a_shared_line_is_seen_by_nobody_else() {
-        let shared = Arc::new(b"one\n".to_vec());
+        let shared = Arc::new(Line::from(b"one\n".to_vec()));
         let mut bytes = Bytes::Shared(shared.clone());
         bytes.append(b"two\n");
-        assert_eq!((&*bytes, &shared[..]), (&b"one\ntwo\n"[..], &b"one\n"[..]));
+        assert_eq!((&*bytes, written(&shared)), (&b"one\ntwo\n"[..], &b"one\n"[..]));
     }
 }
