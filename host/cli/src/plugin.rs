@@ -40,6 +40,8 @@ pub(crate) struct Plugin {
     quarantined: Option<Quarantined>,
     /// When its file is tried again.
     retry_in_ms: Option<u64>,
+    /// The plugin that another file is already. It is tried again when that one goes.
+    duplicate_of: Option<String>,
     /// What an instance in a process of its own told before this one was made.
     trial: Option<Trial>,
     /// What a rollback can go back to, the next first.
@@ -178,6 +180,9 @@ impl Plugin {
         Some(match (self.retry_in_ms, self.state.as_str()) {
             _ if self.quarantined.is_some() => error.clone(),
             (Some(ms), _) => format!("{error}; tried again in {}", seconds(ms.div_ceil(1000))),
+            (None, "refused") if self.duplicate_of.is_some() => {
+                format!("{error}; tried again when that one goes")
+            }
             (None, "refused") => {
                 format!("{error}; not tried again until it changes or `ksi {}`", self.ask())
             }
@@ -431,6 +436,10 @@ mod tests {
         let words = "it is torn; not tried again until it changes or `ksi load /p/a.so`";
         assert_eq!(never.as_deref(), Some(words));
         assert_eq!(told("waiting", json!(null)).as_deref(), Some("it is torn"));
+        let duplicate = plugin(json!({"name": "b.so", "state": "refused", "file": "/p/b.so",
+                                      "last_error": "so is a.so", "duplicate_of": "a"}));
+        let words = "so is a.so; tried again when that one goes";
+        assert_eq!(duplicate.last_error().as_deref(), Some(words));
     }
 
     #[test]

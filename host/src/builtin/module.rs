@@ -90,7 +90,7 @@ async fn list(host: Host, _: Nothing) -> Result<Value, Failure> {
             "name": name, "version": null, "generation": null, "state": state, "file": shown(file),
             "events": [], "counts": Counts::default(), "retired": [], "last_error": refused.reason,
             "missing": missing.cloned().unwrap_or_default(), "quarantined": quarantined,
-            "retry_in_ms": retry_in(&registry, file),
+            "retry_in_ms": retry_in(&registry, file), "duplicate_of": refused.duplicate_of,
         })
     }));
     drop(registry);

@@ -331,6 +331,9 @@ fn what_next(error: &DeployError, due: Option<Instant>) -> String {
         }
         // It says itself what it waits for.
         None if matches!(error, DeployError::Missing { .. }) => String::new(),
+        None if matches!(error, DeployError::Duplicate { .. }) => {
+            "; it is tried again when that one goes".to_owned()
+        }
         None => "; it is not tried again until it changes, or `ksi load` names it".to_owned(),
     }
 }
@@ -338,6 +341,17 @@ fn what_next(error: &DeployError, due: Option<Instant>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_told_what_a_duplicate_waits_for_and_that_another_file_is_left_alone() {
+        let file = PathBuf::from("b.so");
+        let duplicate =
+            DeployError::Duplicate { file: file.clone(), plugin: "a".into(), other: "a.so".into() };
+        assert_eq!(what_next(&duplicate, None), "; it is tried again when that one goes");
+        let words = "; it is not tried again until it changes, or `ksi load` names it";
+        let other = DeployError::NotAsKept { path: file };
+        assert_eq!(what_next(&other, None), words);
+    }
 
     const RECOVERY: Recovery = Recovery {
         first: Duration::from_secs(1),
