@@ -2,7 +2,8 @@
 //!
 //! Promises that no child outlives the host. When the value that holds one is dropped, it is killed and reaped; an orderly
 //! stop does that to all of them at once ([`Children::end`]); and of a host that is killed the kernel closes the pipes, at
-//! whose end each child ends (`end_with_host` in `probe.rs`).
+//! whose end each child ends (`end_with_host` in `probe.rs`). Nobody waits for longer than a moment for one that cannot be
+//! killed, because it waits for a disk that does not answer: it is reaped when the next one is started, or by the system.
 //!
 //! Does not know what is asked and answered.
 
@@ -10,17 +11,21 @@ use std::{
     io::{self, BufWriter, Write},
     process::{self, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
+/// What one that was killed gets to be gone.
+const GONE: Duration = Duration::from_secs(1);
+
 /// The children of one host.
 #[derive(Default)]
 pub(super) struct Children {
-    running: Mutex<Vec<Weak<Mutex<process::Child>>>>,
+    /// Those that are not reaped, and some that are.
+    running: Mutex<Vec<Arc<Mutex<process::Child>>>>,
     /// There are to be none any more.
     ended: AtomicBool,
 }
@@ -31,16 +36,24 @@ impl Children {
         // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. With the environment of the host: an
         // `initialize` that is tried reads there what it will read in the host.
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut running = locked(&self.running);
+        let stopping = || io::Error::other("the host is stopping");
         if self.has_ended() {
-            return Err(io::Error::other("the host is stopping"));
+            return Err(stopping());
         }
+        // Not under the lock: the program may lie on a disk that does not answer.
         let mut child = command.spawn()?;
         let (input, out) = (child.stdin.take(), child.stdout.take());
         let process = Arc::new(Mutex::new(child));
-        running.retain(|child| child.strong_count() > 0);
-        running.push(Arc::downgrade(&process));
-        let child = Child { process, _input: None };
+        let child = Child { process: process.clone(), _input: None };
+        {
+            let mut running = locked(&self.running);
+            running.retain(|child| matches!(locked(child).try_wait(), Ok(None)));
+            running.push(process);
+            if self.has_ended() {
+                kill(&child.process);
+                return Err(stopping());
+            }
+        }
         match (input, out) {
             (Some(input), Some(out)) => Ok(Waiting { input, out, child }),
             _ => Err(io::Error::other("it has no standard input or output")),
@@ -49,13 +62,17 @@ impl Children {
 
     /// Ends those that there are. None is started any more.
     pub(super) fn end(&self) {
-        // Under the lock, so that none is started behind this.
+        // Under the lock: whoever starts one at this moment finds it out behind this.
         let running = {
             let mut running = locked(&self.running);
             self.ended.store(true, Ordering::Release);
             std::mem::take(&mut *running)
         };
-        running.iter().filter_map(Weak::upgrade).for_each(|child| kill(&child));
+        running.iter().for_each(|child| kill(child));
+        let deadline = Instant::now() + GONE;
+        for child in &running {
+            let _ = ended(child, deadline);
+        }
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -107,15 +124,7 @@ impl Child {
 
     /// Waits for its end, for as long as `limit`.
     pub(super) fn end(&self, limit: Duration) -> Option<ExitStatus> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let ended = locked(&self.process).try_wait();
-            match ended {
-                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_micros(200)),
-                Ok(ended) => return ended,
-                Err(_) => return None,
-            }
-        }
+        ended(&self.process, Instant::now() + limit)
     }
 }
 
@@ -124,17 +133,47 @@ impl Drop for Child {
         // After its answer it ends by itself within a moment.
         if self.end(Duration::from_millis(20)).is_none() {
             kill(&self.process);
+            let _ = self.end(GONE);
         }
     }
 }
 
-/// It cannot be killed only if it has ended meanwhile, and then there is just as little to wait for.
+/// It cannot be signalled only if it has ended meanwhile.
 fn kill(child: &Mutex<process::Child>) {
-    let mut child = locked(child);
-    let _ = child.kill();
-    let _ = child.wait();
+    let _ = locked(child).kill();
+}
+
+/// Waits for the end of one, without holding up those who ask for it meanwhile.
+fn ended(child: &Mutex<process::Child>, deadline: Instant) -> Option<ExitStatus> {
+    loop {
+        let ended = locked(child).try_wait();
+        match ended {
+            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_micros(200)),
+            Ok(ended) => return ended,
+            Err(_) => return None,
+        }
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_have_ended_are_forgotten_and_the_others_end_with_the_host() {
+        let children = Children::default();
+        let start = || children.start(Command::new("sleep").arg("1000")).expect("it is started");
+        for _ in 0..4 {
+            drop(start());
+        }
+        let hang = [start(), start()];
+        assert_eq!(locked(&children.running).len(), 2);
+        children.end();
+        assert!(hang.iter().all(|it| it.child.has_ended().expect("it is a child")));
+        assert!(children.start(&mut Command::new("sleep")).is_err());
+    }
 }
