@@ -318,7 +318,7 @@ impl HostBuilder {
         watchdog::start(&workers, stuck, abandoned, overseer).map_err(StartError::Threads)?;
         builtin::register(&host);
         let (folders, changes) = folders?;
-        Ok(StartingHost { host, folders, changes })
+        Ok(StartingHost::new(host, folders, changes))
     }
 }
 

@@ -71,6 +71,22 @@ fn what_needs_plugins_waits_for_the_end_of_the_start() {
 }
 
 #[test]
+fn while_the_end_of_the_start_is_told_clients_are_answered() {
+    let setup = TestHost::builder();
+    let file = setup.dir().join("go");
+    let setup = setup
+        .plugin("chaos.so", &Library::chaos())
+        .config(&format!("[timeouts]\nhandler = '10m'\n[plugin.chaos]\nready_file = {file:?}"));
+    let host = Running::start(&mut setup.command());
+    until("the socket is there", || setup.socket().exists(), |there| *there);
+    let mut client = Client::connect(&setup.socket());
+    assert_eq!(client.emit("chaos:echo", json!("during")), "during");
+    assert_eq!(client.emit("system:health", json!({}))["status"], "healthy");
+    std::fs::write(&file, "").unwrap();
+    assert!(host.line().starts_with("ready on "));
+}
+
+#[test]
 fn what_waits_for_a_start_that_ends_in_a_stop_is_refused() {
     let setup = stuck(WAYS[0]);
     let mut host = Running::start(&mut setup.command());

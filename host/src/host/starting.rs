@@ -10,6 +10,7 @@ use super::Host;
 use crate::{
     plugin::watch::{Change, FolderWatch},
     socket::{ClaimedSocket, ControlSocket},
+    stopping::StopStage,
 };
 
 /// A host that has not loaded its plugins yet: what [`HostBuilder::prepare`](crate::HostBuilder::prepare) makes.
@@ -27,19 +28,40 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A start that is given up, because this or the future of [`load`](Self::load) is dropped, is a stop: clients that are
+/// served are told so, and nothing more is loaded.
 #[must_use = "its plugins are not loaded before `load` is called"]
 pub struct StartingHost {
-    pub(super) host: Host,
-    pub(super) folders: FolderWatch,
-    pub(super) changes: mpsc::Receiver<Change>,
+    start: Start,
+    folders: FolderWatch,
+    changes: mpsc::Receiver<Change>,
+}
+
+/// Drops as a stop unless the start is over: nobody could shut that host down, and whoever waits for its start would wait
+/// for ever.
+struct Start(Host);
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        let inner = &self.0.0;
+        if !inner.start_up.is_over() {
+            inner.stop.reach(StopStage::Draining);
+            inner.start_up.end();
+        }
+    }
 }
 
 impl StartingHost {
+    pub(super) fn new(host: Host, folders: FolderWatch, changes: mpsc::Receiver<Change>) -> Self {
+        StartingHost { start: Start(host), folders, changes }
+    }
+
     /// Serves clients from now on, as [`Host::serve_on`] does. While plugins are being loaded, `system:health`,
     /// `module:list`, a request to stop and whatever else the host answers by itself are answered at once. All other events,
     /// and those that change plugins, wait until the start is over; if it ends in a stop, they are refused.
     pub fn serve_on(&self, socket: ClaimedSocket) -> ControlSocket {
-        self.host.serve_on(socket)
+        self.start.0.serve_on(socket)
     }
 
     /// Loads what is in the folders. A plugin that does not load is no error of the host: see `module:list` and the log.
@@ -47,22 +69,24 @@ impl StartingHost {
     /// A host that is asked to stop meanwhile comes back at once, with what is live by then, to be
     /// [shut down](Host::shutdown).
     pub async fn load(self) -> Host {
-        let StartingHost { host, folders, changes } = self;
+        let StartingHost { start, folders, changes } = self;
+        let host = start.0.clone();
         host.announce("system:startup").await;
         host.follow(folders, changes).await;
         host.0.supervisor.keep_state_every(host.0.config.state.interval);
         host.warn_of_strange_tables();
+        // Before anybody is told: who sends an event then is answered, and may be waited for by those who are told.
+        host.0.start_up.end();
         if !host.0.stop.is_requested() {
             host.announce("system:ready").await;
         }
-        host.0.start_up.end();
         host
     }
 }
 
 impl std::fmt::Debug for StartingHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("StartingHost").field(&self.host).finish()
+        f.debug_tuple("StartingHost").field(&self.start.0).finish()
     }
 }
 
@@ -92,6 +116,50 @@ impl Host {
                     "there is a configuration for plugin {name:?}, and no such plugin is loaded yet"
                 ),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, time::Duration};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{
+        event::{NewEvent, Payload},
+        report::{OutcomeKind, Report},
+    };
+
+    /// What becomes of a client's event that waits for a start, which is given up by dropping what `begin` makes of it.
+    async fn given_up<T>(begin: impl FnOnce(StartingHost) -> T) -> Report {
+        let starting = Host::builder().prepare().expect("it is prepared");
+        let host = starting.start.0.clone();
+        let mut waits = pin!(host.emission(
+            NewEvent::valid("shop:order", Payload::from_json_bytes(b"null".to_vec())),
+            false
+        ));
+        assert!(waits.as_mut().now_or_never().is_none(), "it does not wait");
+        drop(begin(starting));
+        let end = tokio::time::timeout(Duration::from_secs(60), waits).await;
+        end.expect("it waits still")
+    }
+
+    #[tokio::test]
+    async fn a_start_that_is_given_up_leaves_nobody_waiting_for_it() {
+        let dropped = given_up(|starting| starting).await;
+        let cancelled = given_up(|starting| {
+            let mut load = Box::pin(starting.load());
+            assert!(load.as_mut().now_or_never().is_none(), "it has loaded all");
+            load
+        });
+        for report in [dropped, cancelled.await] {
+            let stopping = matches!(
+                &report.outcomes()[0].result,
+                OutcomeKind::Failed { code, .. } if code == "stopping"
+            );
+            assert!(stopping, "{report:?}");
         }
     }
 }
