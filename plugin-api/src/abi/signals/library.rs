@@ -19,6 +19,11 @@ mod glibc {
     };
 
     use crate::abi::signals::{SignalAction, SignalHost};
+    // Not the library's own `dlsym`, which gives functions that note what they are called for.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    use crate::abi::unload::lookup::system as look_up;
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    use libc::dlsym as look_up;
 
     type Sigaction =
         unsafe extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
@@ -86,7 +91,7 @@ mod glibc {
         let mut found = FOUND.load(SeqCst);
         if found.is_null() {
             // SAFETY: the name ends with a zero byte.
-            found = unsafe { libc::dlsym(libc::RTLD_NEXT, c"sigaction".as_ptr()) };
+            found = unsafe { look_up(libc::RTLD_NEXT, c"sigaction".as_ptr()) };
             FOUND.store(found, SeqCst);
         }
         // SAFETY: the name is that of the function whose type `Sigaction` is.

@@ -1,8 +1,12 @@
-//! Functions that are looked up by name: whoever looks for one that this library has of its own gets that.
+//! Functions that are looked up by name: whoever looks for one of those that note what a library leaves behind gets the
+//! library's own.
 //!
 //! jemalloc looks for the `pthread_create` that comes after its own, and would start threads past the one that notes them. So
 //! a library has a `dlsym` too. It asks the system's, and only what that finds to be the C library's function becomes the
 //! library's own. Where a search begins depends on who calls (`RTLD_NEXT`): this is a part of the library that asks.
+//!
+//! What is looked up with a version (`dlvsym`) is the system's. So are the functions for signals that a library has of its own
+//! ([`signals`](crate::abi::signals)): who looks for the next `sigaction` means to call that one.
 
 use std::{
     ffi::{CStr, c_char, c_void},
@@ -21,7 +25,7 @@ const VERSIONS: [&CStr; 3] = [c"GLIBC_2.34", c"GLIBC_2.17", c"GLIBC_2.2.5"];
 ///
 /// # Safety
 /// As for the function of POSIX.
-pub(super) unsafe fn system(handle: *mut c_void, name: *const c_char) -> *mut c_void {
+pub(in crate::abi) unsafe fn system(handle: *mut c_void, name: *const c_char) -> *mut c_void {
     static FOUND: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
     let mut look = FOUND.load(Relaxed);
     if look.is_null() {
@@ -78,6 +82,14 @@ fn own(name: &CStr) -> Option<(&'static Original, *mut c_void)> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        env,
+        ffi::CString,
+        fs,
+        os::unix::ffi::OsStrExt,
+        process::{self, Command},
+    };
+
     use super::*;
 
     #[test]
@@ -92,10 +104,41 @@ mod tests {
                 assert!(dlsym(handle, c"ksi_no_such_function".as_ptr()).is_null());
             }
             assert!(!libc::dlerror().is_null(), "what the system says of it is there");
-            // One of another library: the loader's, which has no such function.
-            let of_this = libc::dlopen(ptr::null(), libc::RTLD_NOW);
-            assert_eq!(dlsym(of_this, c"pthread_create".as_ptr()), own);
-            libc::dlclose(of_this);
+            // The handle of the whole process, not of a library.
+            let all = libc::dlopen(ptr::null(), libc::RTLD_NOW);
+            assert_eq!(dlsym(all, c"pthread_create".as_ptr()), own);
+            libc::dlclose(all);
+        }
+    }
+
+    /// A library that has a `putenv`, as a wrapper of the C library's would.
+    fn another_library() -> *mut c_void {
+        let folder = env::temp_dir().join(format!("ksi-lookup-{}", process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (source, library) = (folder.join("wraps.c"), folder.join("wraps.so"));
+        fs::write(&source, "int putenv(char *text) { return text == 0; }\n").unwrap();
+        let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
+        let made = cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let path = CString::new(library.as_os_str().as_bytes()).unwrap();
+        // SAFETY: it has no code that runs when it is opened.
+        let opened = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(!opened.is_null());
+        opened
+    }
+
+    #[test]
+    fn another_librarys_function_is_not_replaced_by_one_of_the_same_name() {
+        let (library, name) = (another_library(), c"putenv".as_ptr());
+        // SAFETY: the name ends with a zero byte.
+        unsafe {
+            let its = libc::dlsym(library, name);
+            assert_eq!(dlsym(library, name), its);
+            let own = strings::putenv as *mut c_void;
+            assert_ne!(its, own);
+            assert_eq!(dlsym(libc::RTLD_DEFAULT, name), own);
+            libc::dlclose(library);
         }
     }
 }

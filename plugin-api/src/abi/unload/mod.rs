@@ -8,7 +8,7 @@
 //! * [`threads`]: threads that the library starts are noted until the kernel has no such thread any more;
 //! * [`strings`]: what the C library keeps a pointer to is copied;
 //! * [`functions`]: functions that the C library calls later, and would call in a library that is gone, are counted;
-//! * [`lookup`]: whoever looks one of these functions up by its name gets the library's own.
+//! * [`lookup`]: whoever looks one of these functions up by its name (`dlsym`) gets the library's own.
 //!
 //! The host asks for what is noted before it closes the library (`before_close`). What a library does through *another* library
 //! that it depends on is not seen here.

@@ -55,6 +55,24 @@ static FURTHER: [AtomicPtr<Slot>; BLOCKS - 1] =
 static STARTED: AtomicU64 = AtomicU64::new(0);
 /// Where the next free slot may be.
 static HINT: AtomicUsize = AtomicUsize::new(0);
+/// How many threads go through the table.
+static USERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whoever goes through the blocks of the table has one of these meanwhile: the blocks that it finds stay.
+struct User;
+
+impl User {
+    fn new() -> User {
+        USERS.fetch_add(1, SeqCst);
+        User
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        USERS.fetch_sub(1, SeqCst);
+    }
+}
 
 impl Slot {
     const fn new() -> Self {
@@ -106,18 +124,19 @@ fn this_thread() -> StartedThread {
 }
 
 /// The blocks that are there.
-fn blocks() -> impl Iterator<Item = &'static [Slot]> {
+fn blocks(_user: &User) -> impl Iterator<Item = &[Slot]> {
+    // In one order with the user's count and with `give_back`: either this finds no block any more, or that finds the user.
     let further = (1..).zip(&FURTHER).map_while(|(number, block)| {
-        let slots = block.load(Acquire);
-        // SAFETY: a block of this number has so many slots, which were zeroed, and is there until the library is closed.
+        let slots = block.load(SeqCst);
+        // SAFETY: a block of this number has so many slots, which were zeroed, and stays as long as there is a user.
         (!slots.is_null()).then(|| unsafe { std::slice::from_raw_parts(slots, FIRST << number) })
     });
     std::iter::once(FIRST_BLOCK.as_slice()).chain(further)
 }
 
 /// The slot of this number among all.
-fn slot(mut number: usize) -> Option<&'static Slot> {
-    for block in blocks() {
+fn slot(user: &User, mut number: usize) -> Option<&Slot> {
+    for block in blocks(user) {
         match block.get(number) {
             Some(slot) => return Some(slot),
             None => number -= block.len(),
@@ -127,12 +146,12 @@ fn slot(mut number: usize) -> Option<&'static Slot> {
 }
 
 /// Takes a free slot. None if there is no memory for more of them.
-fn take() -> Option<&'static Slot> {
+fn take(user: &User) -> Option<&Slot> {
     loop {
-        let all: usize = blocks().map(<[Slot]>::len).sum();
+        let all: usize = blocks(user).map(<[Slot]>::len).sum();
         let first = HINT.load(Relaxed);
         for number in (0..all).map(|next| (first + next) % all) {
-            let slot = slot(number)?;
+            let slot = slot(user, number)?;
             if slot.state.load(Relaxed) == FREE
                 && slot.state.compare_exchange(FREE, BEGUN, AcqRel, Relaxed).is_ok()
             {
@@ -142,7 +161,7 @@ fn take() -> Option<&'static Slot> {
             }
         }
         // Not for a few: it would be done again for the next thread.
-        if blocks().flatten().filter(|slot| slot.purge()).count() < all / 4 {
+        if blocks(user).flatten().filter(|slot| slot.purge()).count() < all / 4 {
             add_block()?;
         }
     }
@@ -181,7 +200,8 @@ pub unsafe extern "C" fn create(
     argument: *mut libc::c_void,
 ) -> libc::c_int {
     let Some(found) = CREATE.find() else { return libc::ENOSYS };
-    let Some(slot) = take() else { return libc::EAGAIN };
+    let user = User::new();
+    let Some(slot) = take(&user) else { return libc::EAGAIN };
     slot.start.store(start as *mut (), Relaxed);
     slot.argument.store(argument, Relaxed);
     // SAFETY: the type is that of the function; the other arguments are the caller's. Starting a thread orders what was
@@ -249,7 +269,7 @@ extern "C" fn enter(slot: *mut libc::c_void) -> Work {
 pub(super) fn before_close(found: &mut [StartedThread]) -> u64 {
     loop {
         let started = STARTED.load(SeqCst);
-        let count = running(found);
+        let count = running(&User::new(), found);
         if count > 0 {
             return count;
         }
@@ -262,27 +282,35 @@ pub(super) fn before_close(found: &mut [StartedThread]) -> u64 {
 
 /// Gives the table's memory back when the library is closed: not before, since a thread that is not in it may start others.
 ///
+/// It is also called at the end of the process, when threads of this library may run and start others: what they need then
+/// stays.
+///
 /// # Safety
-/// No thread of this library runs any more, but for those that are in the table: an executable that a plugin's crate is linked
-/// into ends while its threads run.
+/// Nobody starts threads with a slot of a block that was found without a [`User`].
 pub unsafe extern "C" fn give_back() {
     if before_close(&mut []) > 0 {
         return;
     }
-    for (number, block) in (1..).zip(&FURTHER) {
-        let slots = block.swap(ptr::null_mut(), AcqRel);
-        if !slots.is_null() {
-            // SAFETY: mapped by `add_block` with this size; no thread has a slot, and nobody takes one.
+    // Nobody finds these from here on.
+    let further = FURTHER.each_ref().map(|block| block.swap(ptr::null_mut(), SeqCst));
+    if USERS.load(SeqCst) > 0 {
+        return;
+    }
+    for (number, slots) in (1..).zip(further).filter(|(_, slots)| !slots.is_null()) {
+        // SAFETY: a block of this number has so many slots, which were zeroed, and it is unmapped here alone.
+        let block = unsafe { std::slice::from_raw_parts(slots, FIRST << number) };
+        if block.iter().all(Slot::purge) {
+            // SAFETY: mapped by `add_block` with this size. No thread has a slot of it, and nobody that takes one has found it.
             unsafe { libc::munmap(slots.cast(), size_of_block(number)) };
         }
     }
 }
 
 /// Looks at each slot once.
-fn running(found: &mut [StartedThread]) -> u64 {
+fn running(user: &User, found: &mut [StartedThread]) -> u64 {
     let mut places = found.iter_mut();
     let mut count = 0;
-    for slot in blocks().flatten().filter(|slot| !slot.purge()) {
+    for slot in blocks(user).flatten().filter(|slot| !slot.purge()) {
         count += 1;
         if let Some(place) = places.next() {
             *place = match slot.state.load(Acquire) {
@@ -297,7 +325,10 @@ fn running(found: &mut [StartedThread]) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::mpsc::{Receiver, channel},
+        sync::{
+            Mutex, PoisonError,
+            mpsc::{Receiver, channel},
+        },
         time::{Duration, Instant},
     };
 
@@ -310,9 +341,40 @@ mod tests {
         ptr::null_mut()
     }
 
+    /// For tests that count the blocks there are.
+    static TABLE: Mutex<()> = Mutex::new(());
+
+    /// Whether something is mapped at this address, at which a page begins.
+    fn is_mapped(address: usize) -> bool {
+        let mut resident = 0;
+        // SAFETY: the kernel writes one byte, of one page, or says that there is none.
+        unsafe { libc::mincore(address as *mut libc::c_void, 1, &raw mut resident) == 0 }
+    }
+
+    #[test]
+    fn the_tables_memory_stays_while_a_thread_goes_through_it() {
+        let _table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let block = |user: &User| blocks(user).nth(1).unwrap().as_ptr() as usize;
+        // At the end of the process a thread of the library may be about to take a slot.
+        let user = User::new();
+        add_block().unwrap();
+        let found = block(&user);
+        // SAFETY: every slot is found with a user.
+        unsafe { give_back() };
+        assert!(is_mapped(found));
+        assert_eq!(blocks(&user).count(), 1, "whoever comes later does not find it");
+        add_block().unwrap();
+        let found = block(&user);
+        drop(user);
+        // SAFETY: as above.
+        unsafe { give_back() };
+        assert!(!is_mapped(found), "nobody goes through it");
+    }
+
     /// More threads than the first block has slots, which end when what is returned is dropped.
     #[test]
     fn every_thread_has_a_slot_until_it_has_ended_and_then_all_are_free_again() {
+        let _table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
         assert_eq!(before_close(&mut []), 0);
         let mut keep = Vec::new();
         for _ in 0..2 * FIRST {
@@ -326,7 +388,10 @@ mod tests {
         let mut found = [StartedThread::default(); 3 * FIRST];
         let count = before_close(&mut found);
         assert_eq!(count, 2 * FIRST as u64);
-        assert!(blocks().count() > 1, "there are more threads than the first block has slots");
+        assert!(
+            blocks(&User::new()).count() > 1,
+            "there are more threads than the first block has slots"
+        );
         for (sender, thread) in keep {
             drop(sender);
             // SAFETY: it was started above, and is joined once.
@@ -338,6 +403,6 @@ mod tests {
         }
         // SAFETY: all have ended.
         unsafe { give_back() };
-        assert_eq!(blocks().count(), 1, "the table has given up its memory");
+        assert_eq!(blocks(&User::new()).count(), 1, "the table has given up its memory");
     }
 }
