@@ -7,7 +7,7 @@
 //! ([`follow`]) or people ([`supervisor`], on [`own_thread`]) ask for it; [`retire`] lets the old generation go ([`letting_go`]),
 //! once nothing needs its library any more ([`leftovers`]), and [`stop`] all of them when the host ends.
 //!
-//! What else may happen: [`rollback`] goes back to an earlier version, [`setback`] tries again what did not work,
+//! What else may happen: [`rollback`] goes back to an earlier version, [`reinstate`] makes an instance of the old one again, [`setback`] tries again what did not work,
 //! [`quarantine`] remembers over restarts what is not tried again,
 //! [`requirements`] says who has to be there first, [`persistence`] keeps state on disk ([`kept_state`]). [`policy`] is what
 //! the operator decides of that, [`configs`] what plugins get of the configuration, and [`configured`] changes it. [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
@@ -57,6 +57,7 @@ mod probed;
 mod proc_fs;
 pub(crate) mod quarantine;
 pub(crate) mod registry;
+mod reinstate;
 pub(crate) mod requirements;
 mod resident;
 pub(crate) mod retire;

@@ -203,6 +203,33 @@ fn an_exclusive_plugin_whose_new_version_does_not_initialize_goes_on_with_its_st
 }
 
 #[test]
+fn an_old_version_that_cannot_start_for_a_moment_is_made_again_a_moment_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    // The new version's, and the first two of the old one.
+    let fails = format!(
+        "[recovery]\nattempts = 0\n[plugin.counter]\ninit_log = {log:?}\ninit_fails_at = [2, 3, 4]"
+    );
+    let host = counter_host(&fails).start();
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:reload_failed"]);
+    let (reason, _) = under_load(&host, 3, || {
+        host.drop_in("counter.so", &Library::counter(2).exclusive(true));
+        watcher.push_of("module:reload_failed")["reason"].take()
+    });
+    let reason = reason.as_str().unwrap();
+    for words in ["attempt 2 fails on purpose", "one of version 1.0.0 was made again"] {
+        assert!(reason.contains(words), "{reason}");
+    }
+    let module = host.module("counter");
+    let (generation, counts) = (&module["generation"], &module["counts"]);
+    assert_eq!((generation, &module["reinstated"]), (&json!(1), &json!(1)));
+    assert_eq!(counts["accepted"], counts["replied"], "every event waited for it: {module}");
+    let versions = [1, 2, 1, 1, 1].map(|it| format!("counter-version-000{it}\n")).concat();
+    assert_eq!(fs::read_to_string(&log).unwrap(), versions);
+}
+
+#[test]
 fn an_exclusive_plugin_whose_new_version_does_not_restore_goes_on_with_its_state() {
     goes_on_with_the_old_version("restore_in_host=fail", "restore_in_host fails on purpose");
     goes_on_with_the_old_version("restore_in_host=hang", "its restore did not end within");

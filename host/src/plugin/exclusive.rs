@@ -8,13 +8,12 @@
 //! Invariant: no two instances of such a plugin are alive at a time. Before the release, a failure means that nothing has
 //! happened. After it, an instance of the old library is made again, of the same generation: number, counters, probation
 //! and the versions to go back to are as they were, and only what an instance is (tasks, subscriptions) is new. It gets
-//! the snapshot, and the held events. If even that fails, the plugin is not live any more: every event that waits gets an
-//! outcome, the snapshot is kept for whoever comes next, and the file is tried again.
+//! the snapshot, and the held events (`reinstate.rs`). If even that fails, the plugin is not live any more: every event that
+//! waits gets an outcome, the snapshot is kept for whoever comes next, and the file is tried again.
 //!
 //! Nothing here knows what the instances hold.
 
 use std::{
-    future::Future,
     path::Path,
     sync::Arc,
     task::Context,
@@ -22,36 +21,30 @@ use std::{
 };
 
 use ksi_plugin_api::abi::{Counted, Instance, ReplyForm};
-use serde_json::json;
 use tokio::{
     sync::oneshot,
     time::{error::Elapsed, timeout},
 };
 
 use super::{
-    activate::NotCreated,
     deploy_error::DeployError,
     facts::Facts,
     from_disk::{self, Restored},
     hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
-    host_side::HostSide,
-    live::{FirstCalls, LiveInstance},
     manifest::Manifest,
     origin::{Arrived, Ready, Source},
-    persistence::{KeptSnapshot, LIMIT},
+    persistence::KeptSnapshot,
     prepare::Candidate,
-    retire::Legacy,
     state::{self, Snapshot, StateError},
     supervisor::Supervisor,
 };
 use crate::{
-    crash,
     dispatch::{
         call::{Callee, Entry, Started, Target},
         ended::Ended,
     },
     event::Event,
-    router::table::{Owner, Route},
+    router::table::Owner,
 };
 
 /// What an earlier instance gets to be gone, beyond the drain timeout, before a new one is made.
@@ -402,194 +395,6 @@ impl Supervisor {
         };
         held.note("restore", began);
         self.ready(generation, live, restored)
-    }
-
-    /// The new version has failed: makes an instance of the old one again, which gets the held events. What is to be told.
-    async fn reinstate(
-        self: &Arc<Self>,
-        giver: &Giver,
-        (own, state): (Option<Snapshot>, &'static str),
-        held: Held,
-        failed: DeployError,
-    ) -> DeployError {
-        let (facts, source) = (&giver.facts, Box::new(failed));
-        tracing::error!(
-            plugin = %facts.plugin, generation = facts.number,
-            "making an instance of version {} again, because: {source}", facts.manifest.version
-        );
-        if self.go_on().is_err() {
-            // The host may end before there is an instance again.
-            self.keep_state_of(facts, own.clone()).await;
-        }
-        let version = facts.manifest.version.clone();
-        match self.again(giver, own.clone()).await {
-            Ok(()) => {
-                held.commit();
-                DeployError::Reinstated { version, state, source }
-            }
-            Err(reason) => {
-                self.is_down(facts, own, held, &format!("{source}; {reason}")).await;
-                DeployError::Down { plugin: facts.plugin.clone(), version, reason, source }
-            }
-        }
-    }
-
-    /// Makes an instance of a live generation again, in place of the one that was released.
-    async fn again(self: &Arc<Self>, giver: &Giver, own: Option<Snapshot>) -> Result<(), String> {
-        let (facts, limit) = (&giver.facts, self.activation.init_timeout);
-        let name = &facts.plugin;
-        if timeout(PATIENCE, self.leaving.instances_are_gone(name)).await.is_err() {
-            return Err("another instance of it does not end".to_owned());
-        }
-        let host_side = self.activation.host_side(facts.number, &facts.manifest, &facts.file);
-        let module = {
-            let mut registry = self.registry();
-            let plugin = registry.plugins.get_mut(name);
-            let generation = plugin.and_then(|plugin| plugin.live.as_mut());
-            let generation = generation.ok_or_else(|| "the host has let it go".to_owned())?;
-            generation.others.retain(|other| other.strong_count() > 0);
-            generation.others.push(Arc::downgrade(&host_side));
-            generation.library.module
-        };
-        let never = std::future::pending();
-        // The version is trusted: what is told of it, if the host dies of it after all, is not noted.
-        let noted = crash::note(None, &facts.about("its initialize".to_owned()));
-        let config = facts.config.clone();
-        let instance = self.activation.instance(module, config, &host_side, limit, never, noted);
-        let instance = match instance.await {
-            Ok(instance) => instance,
-            Err(not_created) => return Err(self.not_again(facts, &host_side, not_created)),
-        };
-        let first_calls = FirstCalls { facts: facts.clone(), journal: None };
-        let (live, unused) = LiveInstance::new(instance, first_calls);
-        if let Some(own) = own {
-            let workers = &self.router.site.workers;
-            if let Err(error) = state::restore(workers, live.clone(), own, limit).await {
-                drop(live);
-                self.let_go_failed(facts, &host_side, async { unused.await.ok() });
-                return Err(error.to_string());
-            }
-        }
-        let declared = self.declared_again(name, &live, &host_side);
-        let mut unused = Some(unused);
-        if let Some(plugin) = self.registry().plugins.get_mut(name)
-            && let Some(generation) = &mut plugin.live
-        {
-            plugin.released = false;
-            plugin.released_with = None;
-            plugin.reinstated += 1;
-            let before = std::mem::replace(&mut generation.host_side, host_side.clone());
-            // It is no other any more; the one before is.
-            let own = Arc::downgrade(&host_side);
-            generation.others.retain(|other| !other.ptr_eq(&own));
-            generation.others.push(Arc::downgrade(&before));
-            generation.live = Arc::downgrade(&live);
-            generation.unused = unused.take();
-        }
-        if let Some(unused) = unused {
-            drop((declared, live));
-            self.let_go_failed(facts, &host_side, async { unused.await.ok() });
-            return Err("the host has let it go".to_owned());
-        }
-        host_side.attach(&live, |mut routes| {
-            routes.push((Owner::Plugin(name.clone()), declared));
-            self.router.change(|table| table.swapped(name, routes));
-        });
-        Ok(())
-    }
-
-    /// The declared routes of a generation, to another instance of it; they are counted as before.
-    fn declared_again(
-        &self,
-        name: &Arc<str>,
-        live: &Arc<LiveInstance>,
-        host_side: &Arc<HostSide>,
-    ) -> Vec<Route> {
-        let remade = self.router.table().remade(name, |owner, target| {
-            let entry = Entry {
-                callee: live.clone(),
-                cancel: host_side.cancel_calls().clone(),
-                keeper: Some(host_side.clone()),
-                ..target.entry.clone()
-            };
-            let declared = matches!(owner, Owner::Plugin(_));
-            declared.then(|| target.remade(host_side.gate().cloned(), entry))
-        });
-        remade.into_iter().flat_map(|(_, routes)| routes).collect()
-    }
-
-    /// Why an instance was not made again. What there is of it goes.
-    fn not_again(
-        self: &Arc<Self>,
-        facts: &Arc<Facts>,
-        host_side: &Arc<HostSide>,
-        not_created: NotCreated,
-    ) -> String {
-        match not_created {
-            NotCreated::Undescribed(reason) | NotCreated::Failed(reason) => {
-                self.let_go_failed(facts, host_side, async { None });
-                reason
-            }
-            NotCreated::TimedOut(creating) => {
-                self.let_go_failed(facts, host_side, async {
-                    creating.cancel().await.and_then(Result::ok)
-                });
-                let limit = humantime::format_duration(self.activation.init_timeout);
-                format!("its initialize did not end within {limit} (timeouts.init)")
-            }
-        }
-    }
-
-    /// Lets go of an instance that was never live, once it is there.
-    fn let_go_failed(
-        self: &Arc<Self>,
-        facts: &Arc<Facts>,
-        host_side: &Arc<HostSide>,
-        instance: impl Future<Output = Option<Instance>> + Send + 'static,
-    ) {
-        host_side.detach();
-        let leaving = self.leaving.begin_instance(&facts.plugin);
-        let (supervisor, facts, host_side) = (self.clone(), facts.clone(), host_side.clone());
-        self.thread.runtime().spawn(async move {
-            let instance = instance.await;
-            supervisor.retirer.release(&facts, &host_side, instance, false).await;
-            drop(leaving);
-        });
-    }
-
-    /// There is no instance of a plugin any more, nor will there be one for now.
-    async fn is_down(
-        self: &Arc<Self>,
-        facts: &Arc<Facts>,
-        own: Option<Snapshot>,
-        held: Held,
-        reason: &str,
-    ) {
-        let name = &facts.plugin;
-        tracing::error!(plugin = %name, generation = facts.number, "it is not live any more: {reason}");
-        self.keep_state_of(facts, own.clone()).await;
-        if let Some(plugin) = self.registry().plugins.get_mut(name) {
-            plugin.released = false;
-            plugin.released_with = None;
-            plugin.orphaned = own;
-        }
-        let disconnected = self.disconnect(name, Some(facts.number));
-        // Its events find nobody, and are told so.
-        held.commit();
-        if let Ok((generation, retired)) = disconnected {
-            drop(self.let_go(generation, retired, Legacy::Left));
-        }
-        if let Some(plugin) = self.registry().plugins.get_mut(name) {
-            plugin.last_error = Some(reason.to_owned());
-        }
-        self.announcer.generation("module:unloaded", facts, reason, json!({}));
-    }
-
-    /// Keeps the state of a released instance for the next start.
-    async fn keep_state_of(&self, facts: &Facts, own: Option<Snapshot>) {
-        if let Some(persistence) = &self.persistence {
-            persistence.keep_released(facts, own, LIMIT).await;
-        }
     }
 
     /// The state of a generation of a plugin that went without a successor.

@@ -1,0 +1,284 @@
+//! What follows when the new version of an exclusive plugin has failed: an instance of the old one is made again.
+//!
+//! The old version is known to start, so an `initialize` of it that fails has found something that is not as it was: mostly
+//! that what the instance before held is not free yet, because threads of its own let go of it a moment after the instance
+//! has. So it is tried a few times within a second, which is what each step of a hold gets at least. What does not end, and
+//! a snapshot that it does not take, would be no different a moment later.
+//!
+//! Promises that every held event gets its outcome: from the instance that was made again, or as rejected when the plugin is
+//! down. Does not know why the new version has failed.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ksi_plugin_api::abi::Instance;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{
+    activate::NotCreated,
+    deploy_error::DeployError,
+    facts::Facts,
+    hand_over::{Giver, Held, PATIENCE},
+    host_side::HostSide,
+    live::{FirstCalls, LiveInstance},
+    persistence::LIMIT,
+    retire::Legacy,
+    state::{self, Snapshot},
+    supervisor::Supervisor,
+};
+use crate::{
+    crash,
+    dispatch::call::Entry,
+    router::table::{Owner, Route},
+};
+
+/// The wait before the second try; it doubles with each.
+const FIRST: Duration = Duration::from_millis(50);
+/// How long after the first try another one begins at most.
+const TRIES: Duration = Duration::from_secs(1);
+
+/// Why there is no instance again.
+struct NotAgain {
+    reason: String,
+    /// Whether another try may do better.
+    may_pass: bool,
+}
+
+impl NotAgain {
+    fn for_good(reason: &str) -> Self {
+        NotAgain { reason: reason.to_owned(), may_pass: false }
+    }
+}
+
+impl Supervisor {
+    /// The new version has failed: makes an instance of the old one again, which gets the held events. What is to be told.
+    pub(super) async fn reinstate(
+        self: &Arc<Self>,
+        giver: &Giver,
+        (own, state): (Option<Snapshot>, &'static str),
+        held: Held,
+        failed: DeployError,
+    ) -> DeployError {
+        let (facts, source) = (&giver.facts, Box::new(failed));
+        tracing::error!(
+            plugin = %facts.plugin, generation = facts.number,
+            "making an instance of version {} again, because: {source}", facts.manifest.version
+        );
+        if self.go_on().is_err() {
+            // The host may end before there is an instance again.
+            self.keep_state_of(facts, own.clone()).await;
+        }
+        let version = facts.manifest.version.clone();
+        match self.again_in_time(giver, own.clone(), &held).await {
+            Ok(()) => {
+                held.commit();
+                DeployError::Reinstated { version, state, source }
+            }
+            Err(reason) => {
+                self.is_down(facts, own, held, &format!("{source}; {reason}")).await;
+                DeployError::Down { plugin: facts.plugin.clone(), version, reason, source }
+            }
+        }
+    }
+
+    /// Makes an instance again, and tries it a few times if its `initialize` fails: while its events wait anyway, as many as
+    /// may, and nobody wants the host to stop.
+    async fn again_in_time(
+        self: &Arc<Self>,
+        giver: &Giver,
+        own: Option<Snapshot>,
+        held: &Held,
+    ) -> Result<(), String> {
+        let (deadline, mut wait) = (Instant::now() + TRIES, FIRST);
+        loop {
+            let reason = match self.again(giver, own.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(NotAgain { reason, may_pass: false }) => return Err(reason),
+                Err(NotAgain { reason, .. }) => reason,
+            };
+            if Instant::now() + wait > deadline {
+                return Err(reason);
+            }
+            let facts = &giver.facts;
+            tracing::warn!(
+                plugin = %facts.plugin, generation = facts.number,
+                "no instance of version {} was made; it is tried once more in {}: {reason}",
+                facts.manifest.version, humantime::format_duration(wait)
+            );
+            let waited = async {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => true,
+                    () = self.stop.requested() => false,
+                }
+            };
+            match held.while_waiting("an instance was made again", waited).await {
+                Ok(true) => wait *= 2,
+                Ok(false) | Err(_) => return Err(reason),
+            }
+        }
+    }
+
+    /// Makes an instance of a live generation again, in place of the one that was released.
+    async fn again(self: &Arc<Self>, giver: &Giver, own: Option<Snapshot>) -> Result<(), NotAgain> {
+        let (facts, limit) = (&giver.facts, self.activation.init_timeout);
+        let name = &facts.plugin;
+        if timeout(PATIENCE, self.leaving.instances_are_gone(name)).await.is_err() {
+            return Err(NotAgain::for_good("another instance of it does not end"));
+        }
+        let host_side = self.activation.host_side(facts.number, &facts.manifest, &facts.file);
+        let module = {
+            let mut registry = self.registry();
+            let plugin = registry.plugins.get_mut(name);
+            let generation = plugin.and_then(|plugin| plugin.live.as_mut());
+            let generation =
+                generation.ok_or_else(|| NotAgain::for_good("the host has let it go"))?;
+            generation.others.retain(|other| other.strong_count() > 0);
+            generation.others.push(Arc::downgrade(&host_side));
+            generation.library.module
+        };
+        let never = std::future::pending();
+        // The version is trusted: what is told of it, if the host dies of it after all, is not noted.
+        let noted = crash::note(None, &facts.about("its initialize".to_owned()));
+        let config = facts.config.clone();
+        let instance = self.activation.instance(module, config, &host_side, limit, never, noted);
+        let instance = match instance.await {
+            Ok(instance) => instance,
+            Err(not_created) => return Err(self.not_again(facts, &host_side, not_created)),
+        };
+        let first_calls = FirstCalls { facts: facts.clone(), journal: None };
+        let (live, unused) = LiveInstance::new(instance, first_calls);
+        if let Some(own) = own {
+            let workers = &self.router.site.workers;
+            if let Err(error) = state::restore(workers, live.clone(), own, limit).await {
+                drop(live);
+                self.let_go_failed(facts, &host_side, async { unused.await.ok() });
+                return Err(NotAgain::for_good(&error.to_string()));
+            }
+        }
+        let declared = self.declared_again(name, &live, &host_side);
+        let mut unused = Some(unused);
+        if let Some(plugin) = self.registry().plugins.get_mut(name)
+            && let Some(generation) = &mut plugin.live
+        {
+            plugin.released = false;
+            plugin.released_with = None;
+            plugin.reinstated += 1;
+            let before = std::mem::replace(&mut generation.host_side, host_side.clone());
+            // It is no other any more; the one before is.
+            let own = Arc::downgrade(&host_side);
+            generation.others.retain(|other| !other.ptr_eq(&own));
+            generation.others.push(Arc::downgrade(&before));
+            generation.live = Arc::downgrade(&live);
+            generation.unused = unused.take();
+        }
+        if let Some(unused) = unused {
+            drop((declared, live));
+            self.let_go_failed(facts, &host_side, async { unused.await.ok() });
+            return Err(NotAgain::for_good("the host has let it go"));
+        }
+        host_side.attach(&live, |mut routes| {
+            routes.push((Owner::Plugin(name.clone()), declared));
+            self.router.change(|table| table.swapped(name, routes));
+        });
+        Ok(())
+    }
+
+    /// The declared routes of a generation, to another instance of it; they are counted as before.
+    fn declared_again(
+        &self,
+        name: &Arc<str>,
+        live: &Arc<LiveInstance>,
+        host_side: &Arc<HostSide>,
+    ) -> Vec<Route> {
+        let remade = self.router.table().remade(name, |owner, target| {
+            let entry = Entry {
+                callee: live.clone(),
+                cancel: host_side.cancel_calls().clone(),
+                keeper: Some(host_side.clone()),
+                ..target.entry.clone()
+            };
+            let declared = matches!(owner, Owner::Plugin(_));
+            declared.then(|| target.remade(host_side.gate().cloned(), entry))
+        });
+        remade.into_iter().flat_map(|(_, routes)| routes).collect()
+    }
+
+    /// Why an instance was not made again. What there is of it goes.
+    fn not_again(
+        self: &Arc<Self>,
+        facts: &Arc<Facts>,
+        host_side: &Arc<HostSide>,
+        not_created: NotCreated,
+    ) -> NotAgain {
+        match not_created {
+            NotCreated::Undescribed(reason) | NotCreated::Failed(reason) => {
+                self.let_go_failed(facts, host_side, async { None });
+                NotAgain { reason, may_pass: true }
+            }
+            NotCreated::TimedOut(creating) => {
+                self.let_go_failed(facts, host_side, async {
+                    creating.cancel().await.and_then(Result::ok)
+                });
+                let limit = humantime::format_duration(self.activation.init_timeout);
+                let reason = format!("its initialize did not end within {limit} (timeouts.init)");
+                NotAgain { reason, may_pass: false }
+            }
+        }
+    }
+
+    /// Lets go of an instance that was never live, once it is there.
+    fn let_go_failed(
+        self: &Arc<Self>,
+        facts: &Arc<Facts>,
+        host_side: &Arc<HostSide>,
+        instance: impl Future<Output = Option<Instance>> + Send + 'static,
+    ) {
+        host_side.detach();
+        let leaving = self.leaving.begin_instance(&facts.plugin);
+        let (supervisor, facts, host_side) = (self.clone(), facts.clone(), host_side.clone());
+        self.thread.runtime().spawn(async move {
+            let instance = instance.await;
+            supervisor.retirer.release(&facts, &host_side, instance, false).await;
+            drop(leaving);
+        });
+    }
+
+    /// There is no instance of a plugin any more, nor will there be one for now.
+    async fn is_down(
+        self: &Arc<Self>,
+        facts: &Arc<Facts>,
+        own: Option<Snapshot>,
+        held: Held,
+        reason: &str,
+    ) {
+        let name = &facts.plugin;
+        tracing::error!(plugin = %name, generation = facts.number, "it is not live any more: {reason}");
+        self.keep_state_of(facts, own.clone()).await;
+        if let Some(plugin) = self.registry().plugins.get_mut(name) {
+            plugin.released = false;
+            plugin.released_with = None;
+            plugin.orphaned = own;
+        }
+        let disconnected = self.disconnect(name, Some(facts.number));
+        // Its events find nobody, and are told so.
+        held.commit();
+        if let Ok((generation, retired)) = disconnected {
+            drop(self.let_go(generation, retired, Legacy::Left));
+        }
+        if let Some(plugin) = self.registry().plugins.get_mut(name) {
+            plugin.last_error = Some(reason.to_owned());
+        }
+        self.announcer.generation("module:unloaded", facts, reason, json!({}));
+    }
+
+    /// Keeps the state of a released instance for the next start.
+    async fn keep_state_of(&self, facts: &Facts, own: Option<Snapshot>) {
+        if let Some(persistence) = &self.persistence {
+            persistence.keep_released(facts, own, LIMIT).await;
+        }
+    }
+}
