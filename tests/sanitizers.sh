@@ -2,7 +2,7 @@
 # Builds host and plugins with a sanitizer of LLVM, and runs them: a short soak, and tests in which plugins are replaced.
 #
 #   tests/sanitizers.sh address            tests in which plugins are replaced, and a short soak
-#   tests/sanitizers.sh address all        every integration test
+#   tests/sanitizers.sh address all        the tests of host, API and integration
 #   tests/sanitizers.sh address unloading::  the integration tests of these names
 #   RELOADS=3000 tests/sanitizers.sh address soak
 #   tests/sanitizers.sh thread soak        whether a race is found, and a short soak
@@ -105,6 +105,15 @@ short() {
         --skip cannot_be_unmapped_is_in_the_end_replaced_no_more
 }
 
+# Left out is what cannot be where a sanitizer is put before functions of the C library: threads that were started past what a
+# library notes are not found, and a function that is looked up is not the one that the program would call.
+all() {
+    cargo test -p ksi-plugin-api -p ksi-host -p ksi -p ksi-tests -- \
+        --skip leftover_threads:: --skip threads::origin:: --skip threads::search:: \
+        --skip only_the_c_librarys_function_of_a_name_is_replaced \
+        --skip the_c_library_is_needed_by_this_program
+}
+
 if [[ $sanitizer == thread ]]; then
     tell_of_std
     finds_a_race
@@ -114,6 +123,6 @@ case $what in
     short) short && soak ;;
     soak) soak ;;
     race) ;;
-    all) cargo test -p ksi-plugin-api -p ksi-host -p ksi -p ksi-tests ;;
+    all) all ;;
     *) cargo test -p ksi-tests --test integration -- "${@:2}" ;;
 esac
