@@ -179,7 +179,8 @@ pub struct Limits {
     pub unread_bytes: usize,
     /// Patterns that all clients together are subscribed to. Default: 16384.
     pub subscribed_patterns: usize,
-    /// Threads that run plugin code. Default: 0, which means one a processor core and at least two.
+    /// Threads that run plugin code. Default: 0, which means one more than there are processor cores,
+    /// and at least three.
     pub workers: usize,
     /// Threads for handlers that block. Default: 64.
     pub blocking_threads: usize,

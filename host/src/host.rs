@@ -225,7 +225,10 @@ impl HostBuilder {
         let (started, start_up) = (Instant::now(), StartUp::begin());
         let (timeouts, limits) = (&config.timeouts, &config.limits);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let calls = if limits.workers == 0 { cores.max(2) } else { limits.workers };
+        // One more than there are cores: when each of those has a call that takes milliseconds, a short one waits for the
+        // system's scheduler in place of them. With as many as cores, `system:health` took 16 ms at p99 under events of 2 MB,
+        // with one more 9, and with two more no less.
+        let calls = if limits.workers == 0 { cores.max(2) + 1 } else { limits.workers };
         check_threads(calls + OWN_THREADS)?;
         let workers =
             Workers::start(calls, limits.blocking_threads).map_err(StartError::Threads)?;

@@ -165,7 +165,12 @@ fn load<'scope>(
             let next = Instant::now() + EVENT;
             emitter.send(&line);
             let reply = emitter.raw().expect("a reply");
-            assert!(reply.len() > 2_000_000, "{reply}");
+            if reply.contains("limits.waiting_bytes") {
+                // On a busy machine it may be this one that has kept most bytes waiting for the longest time.
+                emitter = host.client();
+            } else {
+                assert!(reply.len() > 2_000_000, "{reply}");
+            }
             sleep(next.saturating_duration_since(Instant::now()));
         }
     });
