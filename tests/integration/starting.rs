@@ -1,5 +1,7 @@
 //! A host that loads its plugins still, and those who ask it something meanwhile.
 
+use std::os::unix::net::UnixStream;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -23,7 +25,9 @@ const WAYS: [&str; 2] = [
 /// Waits until clients are answered, and the first plugin is live.
 #[track_caller]
 fn until_stuck(setup: &HostBuilder) -> Client {
-    until("the socket is there", || setup.socket().exists(), |there| *there);
+    // Its file is there a moment before anybody listens.
+    let connects = || UnixStream::connect(setup.socket()).is_ok();
+    until("somebody listens", connects, |listens| *listens);
     let mut client = Client::connect(&setup.socket());
     let loads_b = |health: &Value| health["starting"]["loading"] == "b.so";
     until("it loads the second one", || client.emit("system:health", json!({})), loads_b);
