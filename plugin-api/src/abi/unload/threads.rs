@@ -286,7 +286,7 @@ pub(super) fn before_close(found: &mut [StartedThread]) -> u64 {
 /// stays.
 ///
 /// # Safety
-/// Nobody starts threads with a slot of a block that was found without a [`User`].
+/// Nobody starts threads with a slot of a block that was found without a `User`.
 pub unsafe extern "C" fn give_back() {
     if before_close(&mut []) > 0 {
         return;
