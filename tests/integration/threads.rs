@@ -48,6 +48,16 @@ fn a_client_that_is_connected_is_read_although_exactly_every_worker_is_stuck() {
 }
 
 #[test]
+fn a_host_that_is_told_no_number_has_one_more_worker_than_there_are_cores() {
+    let host = TestHost::chaos();
+    let threads = std::fs::read_dir(format!("/proc/{}/task", host.process.id())).unwrap();
+    let names =
+        threads.filter_map(|it| std::fs::read_to_string(it.unwrap().path().join("comm")).ok());
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(names.filter(|name| name == "ksi-dispatch\n").count(), cores.max(2) + 1);
+}
+
+#[test]
 fn when_every_worker_is_stuck_new_ones_take_over_and_the_stuck_call_is_named() {
     let host = TestHost::builder()
         .plugin("chaos.so", &Library::chaos())
