@@ -11,22 +11,24 @@ use std::future::Future;
 use crate::{
     abi::{
         CallEnd, CallStart,
-        export::FirstPoll,
+        export::{FirstPoll, Shared},
         probe::{Give, Giving},
     },
     context::Context,
     error::Result,
     payload,
     plugin::PluginRef,
+    runtime::RuntimeHandle,
     state,
     subscriptions::{call_end, failed},
     types::{RestoredSnapshot, TakenSnapshot},
 };
 
-/// A call of a handler that is about to start.
+/// A call of a handler that is about to start, or another one that the host makes.
 pub struct Call<'a, P> {
     pub(crate) plugin: PluginRef<P>,
     pub(crate) ctx: Context,
+    pub(crate) runtime: Shared<RuntimeHandle>,
     pub(crate) first: FirstPoll<'a>,
 }
 
@@ -41,18 +43,14 @@ impl<P> Call<'_, P> {
         F: FnOnce(PluginRef<P>, Context, Give<R>) -> Fut,
         Fut: Future<Output = CallEnd> + Send + 'static,
     {
-        let Call { plugin, ctx, first } = self;
-        let (scope, give) = (ctx.lent_scope(), give(first.form()));
-        scope.runtime.start(first, || handler(plugin, ctx, give))
+        let Call { plugin, ctx, runtime, first } = self;
+        let give = give(first.form());
+        runtime.start(first, || handler(plugin, ctx, give))
     }
 }
 
 /// A snapshot that is about to be taken.
-pub struct Taking<'a, P> {
-    pub(crate) plugin: PluginRef<P>,
-    pub(crate) ctx: Context,
-    pub(crate) first: FirstPoll<'a>,
-}
+pub struct Taking<'a, P>(pub(crate) Call<'a, P>);
 
 impl<P> Taking<'_, P> {
     /// Polls the method once; what it gives is encoded, unless some of it would not come back as it is.
@@ -65,8 +63,8 @@ impl<P> Taking<'_, P> {
         F: FnOnce(PluginRef<P>, Context) -> Fut,
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
-        let scope = self.ctx.lent_scope();
-        let state = method(self.plugin, self.ctx);
+        let Call { plugin, ctx, runtime, first } = self.0;
+        let state = method(plugin, ctx);
         let ended = async move {
             // Not as replies are: a snapshot that encodes as `null` is one.
             match state.await.and_then(|state| state::encode(&state)) {
@@ -74,17 +72,15 @@ impl<P> Taking<'_, P> {
                 Err(error) => failed(error),
             }
         };
-        scope.runtime.start(self.first, || ended)
+        runtime.start(first, || ended)
     }
 }
 
 /// A snapshot that is about to be restored.
 pub struct Restoring<'a, P> {
-    pub(crate) plugin: PluginRef<P>,
-    pub(crate) ctx: Context,
+    pub(crate) call: Call<'a, P>,
     pub(crate) version: u32,
     pub(crate) state: &'a [u8],
-    pub(crate) first: FirstPoll<'a>,
 }
 
 impl<P> Restoring<'_, P> {
@@ -102,8 +98,8 @@ impl<P> Restoring<'_, P> {
             Ok(state) => state,
             Err(error) => return failed(state::invalid(self.version, &error)).into(),
         };
-        let scope = self.ctx.lent_scope();
-        let restored = method(self.plugin, self.ctx, state);
-        scope.runtime.start(self.first, || async move { call_end(restored.await, None) })
+        let Call { plugin, ctx, runtime, first } = self.call;
+        let restored = method(plugin, ctx, state);
+        runtime.start(first, || async move { call_end(restored.await, None) })
     }
 }

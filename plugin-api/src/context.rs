@@ -7,7 +7,6 @@ use std::{
     mem,
     path::PathBuf,
     pin::{Pin, pin},
-    sync::Arc,
     task::{self, Poll},
     time::Duration,
 };
@@ -17,28 +16,18 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     abi::{
         BoundaryFuture, Buffer, Content, Encoding, EventHandle, HostRef, Layout, ReplyEnd,
-        ReplyForm, Start, SubscribeOptions, To,
-        export::Lent,
-        host::{RouteRef, WaitEnd},
+        ReplyForm, Start, SubscribeOptions,
+        host::WaitEnd,
         probe::{Taker, Viewer},
     },
     error::{Error, Result},
-    event::{Emit, EventSlot},
+    event::Emit,
     payload,
     report::{Report, decode_reply},
-    routes::Routes,
-    runtime::RuntimeHandle,
-    subscriptions::{self, Subscriptions},
+    scope::{Caller, Scope},
+    subscriptions,
     types::{AwaitedReply, HandlerPayload, LentPayload},
 };
-
-/// What all contexts of one instance share.
-pub(crate) struct Scope {
-    pub(crate) host: HostRef,
-    pub(crate) subscriptions: Subscriptions,
-    pub(crate) runtime: RuntimeHandle,
-    pub(crate) routes: Routes,
-}
 
 /// Something that the host is asked for at the first poll, and that is often done then. What it is to get is there before.
 ///
@@ -98,35 +87,24 @@ impl<T> Asked<T> {
 /// plugin's shutdown keeps the library mapped, so tasks and threads of the plugin must end with it.
 #[derive(Clone)]
 pub struct Context {
-    scope: Lent<Scope>,
-    event: Option<EventHandle>,
+    caller: Caller,
 }
 
 impl Context {
-    pub(crate) fn new(scope: Arc<Scope>) -> Self {
-        Context { scope: Lent::counted(scope), event: None }
-    }
-
-    pub(crate) fn of_call(scope: Lent<Scope>, event: EventHandle) -> Self {
-        Context { scope, event: Some(event) }
-    }
-
-    /// For a call of the host itself, without an event.
-    pub(crate) fn of_instance(scope: Lent<Scope>) -> Self {
-        Context { scope, event: None }
-    }
-
-    /// The scope for somebody who gives this context away, within the same call.
-    pub(crate) fn lent_scope(&self) -> Lent<Scope> {
-        self.scope.again()
+    pub(crate) fn of(caller: Caller) -> Self {
+        Context { caller }
     }
 
     pub(crate) fn scope(&self) -> &Scope {
-        &self.scope
+        self.caller.scope()
+    }
+
+    fn host(&self) -> &HostRef {
+        &self.scope().host
     }
 
     pub(crate) fn payload(&self) -> Result<Encoding<'_>> {
-        match &self.event {
+        match self.caller.event() {
             Some(event) => event.payload().map_err(|(code, message)| Error::new(code, message)),
             None => Ok(Encoding::Text("null")),
         }
@@ -143,7 +121,7 @@ impl Context {
 
     /// The same for a handler whose payload need have no schema.
     pub(crate) fn take_payload<T: DeserializeOwned>(&self, take: Option<Taker<T>>) -> Result<T> {
-        match take.zip(self.event.as_ref()).and_then(|(take, event)| take(event)) {
+        match take.zip(self.caller.event()).and_then(|(take, event)| take(event)) {
             Some(data) => Ok(data),
             None => payload::decode_payload(self.payload()?),
         }
@@ -152,7 +130,7 @@ impl Context {
     /// The event's value itself, for somebody who only looks at it.
     #[doc(hidden)]
     pub fn view_payload<T>(&self, view: Option<Viewer<T>>) -> Option<&T> {
-        view.zip(self.event.as_ref()).and_then(|(view, event)| view(event))
+        view.zip(self.caller.event()).and_then(|(view, event)| view(event))
     }
 
     /// The payload, decoded, with what it can borrow from its encoding.
@@ -166,7 +144,7 @@ impl Context {
 
     /// The event of this call. `None` in `initialize`, in snapshots and restores, and in tasks that were spawned there.
     pub fn event(&self) -> Option<EventInfo<'_>> {
-        self.event.as_ref().map(|handle| EventInfo { handle })
+        self.caller.event().map(|handle| EventInfo { handle })
     }
 
     /// Runs every handler of the event, all at once, and gathers their outcomes.
@@ -175,12 +153,9 @@ impl Context {
     /// cannot be encoded. An event that is given away, and not lent, is not copied.
     pub fn emit<E: Emit>(&self, event: E) -> impl Future<Output = Report> {
         let (mut name, slot) = (event.owned_name(), event.slot());
-        let route = self.route(&name, slot);
         let mut asked = Asked::with(event.into_content());
         poll_fn(move |cx| {
-            let polled = asked.poll(cx, |content, cx| {
-                self.scope.host.emit(self.event.as_ref(), to(route, &name), content, cx)
-            });
+            let polled = asked.poll(cx, |content, cx| self.caller.emit(&name, slot, content, cx));
             polled.map(|ended| {
                 Report::new(ended.unwrap_or_else(subscriptions::refused), mem::take(&mut name))
             })
@@ -197,12 +172,11 @@ impl Context {
         R: AwaitedReply,
     {
         let (name, slot) = (event.owned_name(), event.slot());
-        let route = self.route(&name, slot);
         let mut asked = Asked::with(event.into_content());
         poll_fn(move |cx| {
             let polled = asked.poll(cx, |content, cx| {
-                let (form, to) = (ReplyForm::of(R::fingerprint()), to(route, &name));
-                self.scope.host.request(self.event.as_ref(), to, content, &form, cx)
+                let form = ReplyForm::of(R::fingerprint());
+                self.caller.request(&name, slot, content, &form, cx)
             });
             polled.map(|end| reply(end?, &name))
         })
@@ -214,16 +188,8 @@ impl Context {
     /// `rejected` when the host's queue is full or the event is none: it was not accepted then.
     pub fn send(&self, event: impl Emit) -> Result<()> {
         let (name, slot) = (event.owned_name(), event.slot());
-        let route = self.route(&name, slot);
-        let content = event.into_content()?;
-        let sent = self.scope.host.send(self.event.as_ref(), to(route, &name), content);
+        let sent = self.caller.send(&name, slot, event.into_content()?);
         sent.map_err(|refusal| Error::new("rejected", refusal))
-    }
-
-    /// The way of events of a type, if there is one that the host has found before.
-    #[inline]
-    fn route(&self, name: &str, slot: Option<&'static EventSlot>) -> Option<&RouteRef> {
-        slot.and_then(|slot| self.scope.routes.get(slot, name, &self.scope.host))
     }
 
     /// Awaits the next event that matches `pattern`. It starts to listen when it is called, not when it is polled. What
@@ -250,7 +216,7 @@ impl Context {
         pattern: &str,
         timeout: Duration,
     ) -> impl Future<Output = Result<Received>> + Send + 'static {
-        let waiting = self.scope.host.wait_for(pattern, timeout);
+        let waiting = self.host().wait_for(pattern, timeout);
         let pattern = pattern.to_owned();
         async move {
             match waiting.await {
@@ -277,15 +243,15 @@ impl Context {
         F: Fn(Context, D) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
-        let number = self.scope.subscriptions.add(handler);
+        let number = self.scope().subscriptions.add(handler);
         let options = SubscribeOptions::default();
-        match self.scope.host.subscribe(pattern, number, options) {
+        match self.host().subscribe(pattern, number, options) {
             Ok(subscription) => {
-                self.scope.subscriptions.name(number, subscription);
+                self.scope().subscriptions.name(number, subscription);
                 Ok(SubscriptionId(subscription))
             }
             Err(refusal) => {
-                self.scope.subscriptions.remove(number);
+                self.scope().subscriptions.remove(number);
                 Err(Error::new("rejected", refusal))
             }
         }
@@ -293,14 +259,14 @@ impl Context {
 
     /// Ends a subscription. Calls that have begun go on. Tells whether there was one.
     pub fn unsubscribe(&self, subscription: SubscriptionId) -> bool {
-        let known = self.scope.host.unsubscribe(subscription.0);
-        self.scope.subscriptions.remove_named(subscription.0);
+        let known = self.host().unsubscribe(subscription.0);
+        self.scope().subscriptions.remove_named(subscription.0);
         known
     }
 
     /// Waits.
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + 'static {
-        let sleep = self.scope.host.sleep(duration);
+        let sleep = self.host().sleep(duration);
         async move {
             let _ = sleep.await;
         }
@@ -318,7 +284,7 @@ impl Context {
                 return Poll::Ready(Ok(value));
             }
             // Armed at the first poll that has to wait: most have not.
-            let sleep = sleep.get_or_insert_with(|| self.scope.host.sleep(limit));
+            let sleep = sleep.get_or_insert_with(|| self.host().sleep(limit));
             Pin::new(sleep).poll(cx).map(|_| {
                 Err(Error::new("timed_out", format_args!("it took longer than {limit:?}")))
             })
@@ -337,18 +303,18 @@ impl Context {
     /// # Errors
     /// `rejected` when the plugin has too many tasks or is being retired.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<Task> {
-        let entered = self.scope.runtime.enter(async move {
+        let entered = self.scope().runtime.enter(async move {
             future.await;
             0
         });
-        match self.scope.host.spawn(BoundaryFuture::of_plugin(entered)) {
+        match self.host().spawn(BoundaryFuture::of_plugin(entered)) {
             Ok(number) => Ok(Task { ctx: Context::clone(self).detached(), number }),
             Err(refusal) => Err(Error::new("rejected", refusal)),
         }
     }
 
     fn detached(self) -> Self {
-        Context { scope: self.scope, event: None }
+        Context { caller: self.caller.detached() }
     }
 
     /// Whether this instance is only tried out: made, in a process of its own, to see whether it initializes and, if
@@ -391,7 +357,7 @@ impl Context {
     /// # }
     /// ```
     pub fn is_trial(&self) -> bool {
-        self.scope.host.is_trial()
+        self.host().is_trial()
     }
 
     /// The plugin's own file, where the host found it: in its folder, under the name that it was dropped in by. What is
@@ -434,18 +400,13 @@ impl Context {
     #[cfg(unix)]
     pub fn file(&self) -> Option<PathBuf> {
         use std::{ffi::OsString, os::unix::ffi::OsStringExt};
-        self.scope.host.file().map(|path| OsString::from_vec(path).into())
+        self.host().file().map(|path| OsString::from_vec(path).into())
     }
 
     /// The host's monotonic clock, since an arbitrary start.
     pub fn now(&self) -> Duration {
-        self.scope.host.now()
+        self.host().now()
     }
-}
-
-#[inline]
-fn to<'a>(route: Option<&'a RouteRef>, name: &'a str) -> To<'a, RouteRef> {
-    route.map_or(To::Name(name), To::Route)
 }
 
 /// The one reply that a request wants.
@@ -568,7 +529,7 @@ pub struct Task {
 impl Task {
     /// Drops the task's future at once, or after its present poll.
     pub fn cancel(self) {
-        self.ctx.scope.host.cancel(self.number);
+        self.ctx.host().cancel(self.number);
     }
 }
 

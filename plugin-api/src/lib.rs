@@ -227,7 +227,9 @@ mod kept;
 mod log;
 mod payload;
 mod routes;
+mod running;
 mod runtime;
+mod scope;
 mod subscriptions;
 
 pub use abi::Layout;
@@ -268,7 +270,8 @@ pub mod __private {
         call::{Call, Restoring, Taking},
         event::EventSlot,
         manifest::assert_distinct,
-        plugin::{RawConfig, header, lent_schema, payload_schema, reply_schema},
+        plugin::{RawConfig, lent_schema, payload_schema, reply_schema},
+        running::header,
         state::{Restore, Snapshot, read_as},
         subscriptions::handler_end,
     };

@@ -1,24 +1,17 @@
 //! What the `#[plugin]` attribute implements, and how it becomes an instance that a host can call.
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    abi::{
-        Buffer, CallEnd, CallStart, EventHandle, HostRef,
-        export::{self, Exported, Failure, FirstPoll, Lent, LibHeader, Shared},
-        panic,
-    },
+    abi::{CallStart, export::Shared},
     call::Call,
-    context::{Context, Scope},
+    context::Context,
     error::{Error, Result},
-    log, payload,
-    routes::Routes,
-    runtime::OwnRuntime,
-    state::{self, Restore, Snapshot},
-    subscriptions::{FIRST_DYNAMIC, Subscriptions, failed},
+    payload,
+    state::{Restore, Snapshot},
     types::{Configuration, HandlerPayload, HandlerReply, LentPayload},
 };
 
@@ -122,112 +115,6 @@ pub struct HandlerDescription {
     pub payload: Value,
     /// JSON Schema of its reply.
     pub reply: Value,
-}
-
-/// A plugin with what belongs to it. The order of the fields is the order in which they go: the plugin first, then its
-/// runtime with all tasks on it, and the way to the host last.
-pub(crate) struct Running<P> {
-    plugin: P,
-    _runtime: OwnRuntime,
-    scope: Arc<Scope>,
-}
-
-impl<P> Drop for Running<P> {
-    fn drop(&mut self) {
-        // A handler that was subscribed at run time may hold a context, and with it the scope that holds the handler.
-        self.scope.subscriptions.clear();
-    }
-}
-
-impl<P: Plugin> Exported for Running<P> {
-    fn describe() -> Result<Buffer, Failure> {
-        let handlers = P::HANDLERS.iter().map(|handler| HandlerDescription {
-            name: handler.name.to_owned(),
-            summary: handler.summary.to_owned(),
-            payload: (handler.payload_schema)(),
-            reply: (handler.reply_schema)(),
-        });
-        payload::encode(&Description { handlers: handlers.collect() }).map_err(Error::into_parts)
-    }
-
-    fn enter_library(host: &HostRef) {
-        panic::install_hook(log::uncaught_panic);
-        log::forward_to(host);
-    }
-
-    fn leave_library() {
-        // The panic hook stays: thread-locals and threads of the plugin may panic after its end.
-        log::stop_forwarding();
-    }
-
-    async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
-        let (runtime, handle) = OwnRuntime::start(P::RUNTIME).map_err(Error::into_parts)?;
-        let (subscriptions, routes) = (Subscriptions::default(), Routes::default());
-        let scope = Scope { host, subscriptions, runtime: handle, routes };
-        let scope = Arc::new(scope);
-        let made = P::initialize(Context::new(scope.clone()), RawConfig::new(config));
-        match scope.runtime.enter(made).await {
-            Ok(plugin) => Ok(Running { plugin, _runtime: runtime, scope }),
-            Err(error) => {
-                scope.subscriptions.clear();
-                Err(error.into_parts())
-            }
-        }
-    }
-
-    fn call(
-        this: Shared<Self>,
-        handler: u64,
-        event: EventHandle,
-        first: FirstPoll<'_>,
-    ) -> CallStart {
-        let scope = Lent::of(this, |running| &running.scope);
-        let ctx = Context::of_call(scope, event);
-        if handler >= FIRST_DYNAMIC {
-            return call_dynamic(handler, &ctx, first);
-        }
-        match usize::try_from(handler).ok().and_then(|index| P::HANDLERS.get(index)) {
-            Some(handler) => {
-                let plugin = this.part(|running| &running.plugin);
-                (handler.call)(Call { plugin, ctx, first })
-            }
-            None => unknown(handler).into(),
-        }
-    }
-
-    fn snapshot(this: Shared<Self>, version: u32, first: FirstPoll<'_>) -> CallStart {
-        let ctx = Context::of_instance(Lent::of(this, |running| &running.scope));
-        state::snapshot(this.part(|running| &running.plugin), ctx, version, first)
-    }
-
-    fn restore(this: Shared<Self>, version: u32, state: &[u8], first: FirstPoll<'_>) -> CallStart {
-        let ctx = Context::of_instance(Lent::of(this, |running| &running.scope));
-        state::restore(this.part(|running| &running.plugin), ctx, version, state, first)
-    }
-
-    fn read_back(version: u32, state: &[u8]) -> Result<(), Failure> {
-        state::read_back::<P>(version, state).map_err(Error::into_parts)
-    }
-}
-
-fn call_dynamic(handler: u64, ctx: &Context, first: FirstPoll<'_>) -> CallStart {
-    match ctx.scope().subscriptions.get(handler) {
-        Some(subscribed) => subscribed(ctx, first),
-        // It was unsubscribed between the router's look-up and this call.
-        None => CallStart::NoReply,
-    }
-}
-
-fn unknown(handler: u64) -> CallEnd {
-    failed(Error::new(
-        "no_such_handler",
-        format_args!("this plugin has no handler number {handler}"),
-    ))
-}
-
-/// The header of a library that exports `P`; the macro makes it the library's only symbol.
-pub const fn header<P: Plugin>() -> LibHeader {
-    export::header::<Running<P>>()
 }
 
 /// The JSON Schema of a payload, for [`Handler`].

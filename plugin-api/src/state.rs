@@ -7,12 +7,11 @@
 mod carried;
 
 use crate::{
-    abi::{CallStart, export::FirstPoll},
-    call::{Restoring, Taking},
-    context::Context,
+    abi::CallStart,
+    call::{Call, Restoring, Taking},
     error::{Error, Result},
     payload,
-    plugin::{Plugin, PluginRef},
+    plugin::Plugin,
     subscriptions::failed,
     types::RestoredSnapshot,
 };
@@ -59,14 +58,9 @@ pub(crate) fn invalid(version: u32, error: &Error) -> Error {
 }
 
 /// Starts to take a snapshot of `version`.
-pub(crate) fn snapshot<P: Plugin>(
-    plugin: PluginRef<P>,
-    ctx: Context,
-    version: u32,
-    first: FirstPoll<'_>,
-) -> CallStart {
+pub(crate) fn snapshot<P: Plugin>(call: Call<'_, P>, version: u32) -> CallStart {
     if let Some(known) = P::SNAPSHOTS.iter().find(|known| known.version == version) {
-        return (known.call)(Taking { plugin, ctx, first });
+        return (known.call)(Taking(call));
     }
     let written: Vec<u32> = P::SNAPSHOTS.iter().map(|known| known.version).collect();
     let what = format_args!("and one of version {version} was asked for");
@@ -74,15 +68,9 @@ pub(crate) fn snapshot<P: Plugin>(
 }
 
 /// Starts to restore a snapshot of `version`.
-pub(crate) fn restore<P: Plugin>(
-    plugin: PluginRef<P>,
-    ctx: Context,
-    version: u32,
-    state: &[u8],
-    first: FirstPoll<'_>,
-) -> CallStart {
+pub(crate) fn restore<P: Plugin>(call: Call<'_, P>, version: u32, state: &[u8]) -> CallStart {
     if let Some(known) = P::RESTORES.iter().find(|known| known.version == version) {
-        return (known.call)(Restoring { plugin, ctx, version, state, first });
+        return (known.call)(Restoring { call, version, state });
     }
     failed(not_restored::<P>(version)).into()
 }

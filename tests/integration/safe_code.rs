@@ -58,7 +58,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
          pub fn send(host: &HostRef, other: &EventHandle) {
              let _ = host.send(Some(other), To::Name(\"a:b\"), Content::Bytes(\"1\".into()));
          }",
-        &["method `send` is private"],
+        &["HostRef::send` is unsafe"],
     ),
     (
         "a route of one host is given to another one",
@@ -70,12 +70,38 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
              let content = Content::Bytes(\"1\".into());
              let _ = host.request(None, To::Route(&route), content, &ReplyForm::Json, cx);
          }",
-        &["method `emit` is private", "method `request` is private"],
+        &["HostRef::emit` is unsafe", "HostRef::request` is unsafe"],
     ),
     (
         "a library of its own kind hands out its instance",
-        "use ksi_plugin_api::abi::export::Exported;",
-        &["module `export` is private"],
+        "use std::sync::Mutex;
+         use ksi_plugin_api::abi::{Buffer, CallEnd, CallStart, EventHandle, HostRef,
+             export::{Exported, Failure, FirstPoll, Shared}};
+         static KEPT: Mutex<Option<Shared<Kept>>> = Mutex::new(None);
+         pub struct Kept;
+         impl Exported for Kept {
+             fn describe() -> Result<Buffer, Failure> { Ok(\"{}\".into()) }
+             fn enter_library(_: &HostRef) {}
+             fn leave_library() {}
+             async fn create(_: HostRef, _: Vec<u8>) -> Result<Self, Failure> { Ok(Kept) }
+             unsafe fn call(this: Shared<Self>, _: u64, _: EventHandle, _: FirstPoll<'_>) -> CallStart {
+                 *KEPT.lock().unwrap() = Some(this);
+                 CallEnd::NoReply.into()
+             }
+             fn snapshot(_: Shared<Self>, _: u32, _: FirstPoll<'_>) -> CallStart { CallEnd::NoReply.into() }
+             fn restore(_: Shared<Self>, _: u32, _: &[u8], _: FirstPoll<'_>) -> CallStart {
+                 CallEnd::NoReply.into()
+             }
+             fn read_back(_: u32, _: &[u8]) -> Result<(), Failure> { Ok(()) }
+         }",
+        &["the trait `Exported` requires an `unsafe impl` declaration"],
+    ),
+    (
+        "what an instance keeps is held without a count",
+        "use std::sync::Arc;
+         use ksi_plugin_api::abi::export::{Lent, Shared};
+         pub fn held(instance: &Arc<u8>) -> Lent<u8> { Lent::of(Shared::new(instance), |it| it) }",
+        &["Shared::<T>::new` is unsafe", "Lent::<T>::of` is unsafe"],
     ),
     (
         "the keys of a library that runs are given back",

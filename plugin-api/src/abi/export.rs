@@ -28,11 +28,14 @@ use super::{
 };
 
 /// A code and a message.
-pub(crate) type Failure = (String, String);
+pub type Failure = (String, String);
 
-/// What a plugin's library exports, seen from Rust. For this crate alone: what a call gets (the instance, the event) is of
-/// use as long as the instance, whose owner it does not ask.
-pub(crate) trait Exported: Sized + Send + Sync + 'static {
+/// What a plugin's library exports, seen from Rust.
+///
+/// # Safety
+/// What a call gets is of use as long as the instance, whose owner it does not ask: `this` goes into what the call gives,
+/// and nowhere else.
+pub unsafe trait Exported: Sized + Send + Sync + 'static {
     /// What the plugin says of itself, encoded.
     fn describe() -> Result<Buffer, Failure>;
     /// The library is entered for the first time.
@@ -45,7 +48,10 @@ pub(crate) trait Exported: Sized + Send + Sync + 'static {
         config: Vec<u8>,
     ) -> impl Future<Output = Result<Self, Failure>> + Send + 'static;
     /// Starts a call.
-    fn call(
+    ///
+    /// # Safety
+    /// The event is one of the host that `create` got.
+    unsafe fn call(
         this: Shared<Self>,
         handler: u64,
         event: EventHandle,
@@ -102,7 +108,7 @@ impl<T> Shared<T> {
 
 /// A reference to something that the instance keeps in an `Arc`: without a count of its own inside a call, with one
 /// once it is cloned.
-pub(crate) struct Lent<T> {
+pub struct Lent<T> {
     value: *const T,
     counted: bool,
 }
@@ -114,19 +120,15 @@ unsafe impl<T: Send + Sync> Sync for Lent<T> {}
 
 impl<T> Lent<T> {
     /// With a count of its own.
-    pub(crate) fn counted(value: Arc<T>) -> Self {
+    pub fn counted(value: Arc<T>) -> Self {
         Lent { value: Arc::into_raw(value), counted: true }
     }
 
-    /// The same reference without a count of its own.
+    /// Without one, for a call of `this`.
     ///
-    /// Whoever has `self` also has it for as long as this is used: inside one call, whose instance keeps the value.
-    pub(crate) fn again(&self) -> Self {
-        Lent { value: self.value, counted: false }
-    }
-
-    /// Without one, for a call of `this`, whose instance keeps the selected `Arc` for its whole life.
-    pub(crate) fn of<P>(this: Shared<P>, select: impl FnOnce(&P) -> &Arc<T>) -> Self {
+    /// # Safety
+    /// The instance keeps the selected `Arc` for its whole life, and what this gives is dropped with the call.
+    pub unsafe fn of<P>(this: Shared<P>, select: impl FnOnce(&P) -> &Arc<T>) -> Self {
         Lent { value: Arc::as_ptr(select(&this)), counted: false }
     }
 }
@@ -158,7 +160,7 @@ impl<T> Drop for Lent<T> {
 }
 
 /// What the first poll of a call needs. It is made where the host's call enters, below a guard.
-pub(crate) struct FirstPoll<'a> {
+pub struct FirstPoll<'a> {
     waker: &'a Waker,
     scratch: &'a mut Scratch,
     form: &'a ReplyForm,
@@ -167,13 +169,13 @@ pub(crate) struct FirstPoll<'a> {
 impl FirstPoll<'_> {
     /// In which form the emitter takes the reply.
     #[inline]
-    pub(crate) fn form(&self) -> &ReplyForm {
+    pub fn form(&self) -> &ReplyForm {
         self.form
     }
 
     /// Starts a call: makes its future and polls it once, in the host's block if it fits there, and in a box otherwise.
     #[inline]
-    pub(crate) fn start<F>(self, make: impl FnOnce() -> F) -> CallStart
+    pub fn start<F>(self, make: impl FnOnce() -> F) -> CallStart
     where
         F: Future<Output = CallEnd> + Send + 'static,
     {
@@ -305,7 +307,10 @@ impl<P: Exported> Shims<P> {
         // SAFETY: the host passes the pointer that `create` gave, of an instance that it has not destroyed, and
         // drops every call before the instance (see `Instance`). `waker` is valid for this call.
         let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
-        entered(&waker, scratch, form, |first| P::call(this, handler, event, first))
+        entered(&waker, scratch, form, |first| {
+            // SAFETY: the host passes its own events (see `module::create`).
+            unsafe { P::call(this, handler, event, first) }
+        })
     }
 
     unsafe extern "C" fn snapshot(
@@ -366,12 +371,12 @@ impl<P: Exported> Shims<P> {
 }
 
 /// The module of a plugin that is compiled into this very binary, for tests without a library.
-pub(crate) fn module<P: Exported>() -> ModuleRef {
+pub fn module<P: Exported>() -> ModuleRef {
     ModuleRef(Shims::<P>::MODULE.as_prefix())
 }
 
 /// The header of a library that exports `P`; the macro makes it a symbol of the library.
-pub(crate) const fn header<P: Exported>() -> LibHeader {
+pub const fn header<P: Exported>() -> LibHeader {
     // SAFETY: `construct` gives a `ModuleRef`.
     unsafe { LibHeader::from_constructor::<ModuleRef>(Shims::<P>::construct, CheckTypeLayout::Yes) }
 }

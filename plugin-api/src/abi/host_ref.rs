@@ -21,8 +21,6 @@ use super::{
 const OLD_HOST: &str = "this host was built before there were kept resources";
 
 /// A counted reference to the host, for one generation of a plugin. As long as one exists, the library stays.
-///
-/// Ways to emit are for this crate alone: the event and the route that they are given are taken for those of this host.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct HostRef {
@@ -51,13 +49,15 @@ impl HostRef {
         (!route.is_null()).then(|| RouteRef { route, table: self.table })
     }
 
-    /// See [`HostApi::emit`]. The parent is an event that this host gave, and the route one that it resolved; so in
-    /// [`request`](Self::request) and [`send`](Self::send).
+    /// See [`HostApi::emit`].
     ///
     /// # Errors
     /// The message of a panic in the host.
+    ///
+    /// # Safety
+    /// The parent is an event that this host gave, and the route one that it resolved.
     #[inline]
-    pub(crate) fn emit(
+    pub unsafe fn emit(
         &self,
         parent: Option<&EventHandle>,
         to: To<'_, RouteRef>,
@@ -66,7 +66,8 @@ impl HostRef {
     ) -> Result<Start<ReportHandle, BoundaryFuture<ReportHandle>>, Buffer> {
         let (mut emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
-        // SAFETY: `self` holds the object; what the emission and the waker point to is alive during the call.
+        // SAFETY: `self` holds the object; what the emission and the waker point to is alive during the call, and of this
+        // host, as the caller promises.
         unsafe { (self.table.emit())(self.object, &mut emission, base) }.into_result()
     }
 
@@ -74,8 +75,11 @@ impl HostRef {
     ///
     /// # Errors
     /// As in [`emit`](Self::emit).
+    ///
+    /// # Safety
+    /// As in [`emit`](Self::emit).
     #[inline]
-    pub(crate) fn request(
+    pub unsafe fn request(
         &self,
         parent: Option<&EventHandle>,
         to: To<'_, RouteRef>,
@@ -90,7 +94,10 @@ impl HostRef {
     }
 
     /// See [`HostApi::send`].
-    pub(crate) fn send(
+    ///
+    /// # Safety
+    /// As in [`emit`](Self::emit).
+    pub unsafe fn send(
         &self,
         parent: Option<&EventHandle>,
         to: To<'_, RouteRef>,

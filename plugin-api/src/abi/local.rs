@@ -19,7 +19,7 @@ use super::{
 };
 
 /// An instance in this binary, which has `H` for its host.
-pub(crate) struct Local<H> {
+pub struct Local<H> {
     instance: Arc<Instance>,
     host: PhantomData<fn(H)>,
 }
@@ -32,7 +32,7 @@ impl<H> Clone for Local<H> {
 
 impl<H: HostApi> Local<H> {
     /// Makes an instance of `P`.
-    pub(crate) fn create<P: Exported>(
+    pub fn create<P: Exported>(
         host: Arc<H>,
         config: &[u8],
     ) -> impl Future<Output = Result<Self, CallEnd>> + Send + use<P, H> {
@@ -42,7 +42,7 @@ impl<H: HostApi> Local<H> {
     }
 
     /// See [`Instance::call`].
-    pub(crate) fn call(
+    pub fn call(
         &self,
         handler: u64,
         event: Counted<H::Event>,
@@ -53,12 +53,12 @@ impl<H: HostApi> Local<H> {
     }
 
     /// See [`Instance::snapshot`].
-    pub(crate) fn snapshot(&self, version: u32, cx: &mut Context<'_>) -> Start<CallEnd, GoesOn> {
+    pub fn snapshot(&self, version: u32, cx: &mut Context<'_>) -> Start<CallEnd, GoesOn> {
         self.held(self.instance.snapshot(version, cx))
     }
 
     /// See [`Instance::restore`].
-    pub(crate) fn restore(
+    pub fn restore(
         &self,
         version: u32,
         state: &[u8],
@@ -68,7 +68,7 @@ impl<H: HostApi> Local<H> {
     }
 
     /// See [`Instance::read_back`].
-    pub(crate) fn read_back(&self, version: u32, state: &[u8]) -> Option<CallEnd> {
+    pub fn read_back(&self, version: u32, state: &[u8]) -> Option<CallEnd> {
         self.instance.read_back(version, state)
     }
 
@@ -83,7 +83,7 @@ impl<H: HostApi> Local<H> {
 }
 
 /// The rest of a call. The order of the fields is the order in which they go: the call before its instance.
-pub(crate) struct GoesOn {
+pub struct GoesOn {
     future: BoundaryFuture<CallEnd>,
     _instance: Arc<Instance>,
 }

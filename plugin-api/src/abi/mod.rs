@@ -8,16 +8,17 @@
 //! (polling over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call
 //! is polled first), [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask
 //! of the host; `host_table` and `host_ref` carry it over, `kept` the descriptors), [`module`] (what the host may ask of a
-//! plugin), `export` (how a plugin type becomes a module), `local` (an instance without a library), [`unload`] (what
+//! plugin), [`export`] (how a plugin type becomes a module), [`local`] (an instance without a library), [`unload`] (what
 //! makes a library unloadable) and [`signals`] (whose handlers are called).
 //!
 //! # Invariants
 //! * Nothing that a plugin allocated is owned by the host beyond the plugin's instance: payloads, replies and error
 //!   texts are [`Buffer`]s, whose memory belongs to the host.
 //! * No panic crosses: every function that is entered from the other side catches unwinding.
-//! * Safe code outside of this crate cannot break any of this. What relies on a promise is unsafe ([`module::create`]), or
-//!   for this crate alone: what a plugin does with its host, its events and its instance it does through
-//!   [`Context`](crate::Context), which has all of them from one call.
+//! * Safe code outside of this module cannot break any of this. What relies on a promise is unsafe: [`module::create`] for
+//!   hosts, [`export::Exported`] and ways to emit ([`HostRef::emit`]) for those who make plugins. Authors do what they do
+//!   with their host, their events and their instance through [`Context`](crate::Context), which has all of them from one
+//!   call.
 //! * A waker that the host hands out comes back to it as its own; any other is wrapped by the host
 //!   ([`HostApi::adopt_waker`]) before it is kept.
 
@@ -27,7 +28,7 @@
 
 pub mod buffer;
 pub mod counted;
-pub(crate) mod export;
+pub mod export;
 pub mod future;
 pub mod host;
 mod host_ref;
@@ -35,7 +36,7 @@ mod host_table;
 pub mod json;
 mod kept;
 pub mod layout;
-pub(crate) mod local;
+pub mod local;
 pub mod memory;
 pub mod module;
 pub mod object;

@@ -128,10 +128,10 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
+#[doc(hidden)]
+pub use crate::running::module;
 pub use call::{Call, Emitted};
 pub use setup::Setup;
-#[doc(hidden)]
-pub use setup::module;
 
 use routes::{Handler, Route};
 use tasks::lock;

@@ -18,13 +18,10 @@ use super::{
     world::World,
 };
 use crate::{
-    abi::{
-        Buffer, CallStart, EventHandle, HostRef, ModuleRef,
-        export::{self, Exported, Failure, FirstPoll, Shared},
-        local::Local,
-    },
+    abi::local::Local,
     error::{Error, Result},
-    plugin::{Plugin, Running},
+    plugin::Plugin,
+    running::InProcess,
 };
 
 /// What an initialisation may take, on the clock of the harness. As in a host.
@@ -171,49 +168,5 @@ impl<P: Plugin> Setup<P> {
         }
         lock(&world.state).routes.extend(routes);
         Ok(harness)
-    }
-}
-
-/// The module of a plugin that is compiled into this binary, for tests of hosts.
-#[doc(hidden)]
-pub fn module<P: Plugin>() -> ModuleRef {
-    export::module::<InProcess<P>>()
-}
-
-/// The plugin without what it would do to a library of its own: the test keeps its panic hook and its `tracing`.
-struct InProcess<P>(Running<P>);
-
-impl<P: Plugin> Exported for InProcess<P> {
-    fn describe() -> Result<Buffer, Failure> {
-        Running::<P>::describe()
-    }
-
-    fn enter_library(_: &HostRef) {}
-
-    fn leave_library() {}
-
-    async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
-        Running::<P>::create(host, config).await.map(InProcess)
-    }
-
-    fn call(
-        this: Shared<Self>,
-        handler: u64,
-        event: EventHandle,
-        first: FirstPoll<'_>,
-    ) -> CallStart {
-        Running::call(this.part(|this| &this.0), handler, event, first)
-    }
-
-    fn snapshot(this: Shared<Self>, version: u32, first: FirstPoll<'_>) -> CallStart {
-        Running::snapshot(this.part(|this| &this.0), version, first)
-    }
-
-    fn restore(this: Shared<Self>, version: u32, state: &[u8], first: FirstPoll<'_>) -> CallStart {
-        Running::restore(this.part(|this| &this.0), version, state, first)
-    }
-
-    fn read_back(version: u32, state: &[u8]) -> Result<(), Failure> {
-        Running::<P>::read_back(version, state)
     }
 }

@@ -1,0 +1,199 @@
+//! How a plugin becomes what its library exports.
+//!
+//! A call gets the instance, its scope and its runtime without counts, because counting costs each call a locked instruction.
+//! All of them are there until the instance ends, which waits for the futures of its calls and for nothing else.
+
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::{
+    abi::{
+        Buffer, CallEnd, CallStart, EventHandle, HostRef, ModuleRef,
+        export::{self, Exported, Failure, FirstPoll, LibHeader, Shared},
+        panic,
+    },
+    call::Call,
+    context::Context,
+    error::{Error, Result},
+    log, payload,
+    plugin::{Description, HandlerDescription, Plugin, RawConfig},
+    runtime::OwnRuntime,
+    scope::{Caller, Scope},
+    state,
+    subscriptions::{FIRST_DYNAMIC, failed},
+};
+
+/// A plugin with what belongs to it. The order of the fields is the order in which they go: the plugin first, then its
+/// runtime with all tasks on it, and the way to the host last.
+struct Running<P> {
+    plugin: P,
+    _runtime: OwnRuntime,
+    scope: Arc<Scope>,
+}
+
+impl<P> Drop for Running<P> {
+    fn drop(&mut self) {
+        // A handler that was subscribed at run time may hold a context, and with it the scope that holds the handler.
+        self.scope.subscriptions.clear();
+    }
+}
+
+impl<P> Running<P> {
+    /// What a call gets: the plugin and a context without counts of their own. They go into the call's future, which the
+    /// unsafe functions of [`Call`] see to, or nowhere.
+    ///
+    /// # Safety
+    /// The event is of the host that the instance was made with.
+    #[inline]
+    unsafe fn begun(
+        this: Shared<Self>,
+        event: Option<EventHandle>,
+        first: FirstPoll<'_>,
+    ) -> Call<'_, P> {
+        // SAFETY: an instance keeps the scope that it was made with for its whole life. The context goes into the call's
+        // future or nowhere. The event is the caller's promise.
+        let caller = unsafe { Caller::of_call(this, |running| &running.scope, event) };
+        Call {
+            plugin: this.part(|running| &running.plugin),
+            ctx: Context::of(caller),
+            runtime: this.part(|running| &running.scope.runtime),
+            first,
+        }
+    }
+}
+
+// SAFETY: what a call gets goes into its future alone; see `begun`.
+unsafe impl<P: Plugin> Exported for Running<P> {
+    fn describe() -> Result<Buffer, Failure> {
+        let handlers = P::HANDLERS.iter().map(|handler| HandlerDescription {
+            name: handler.name.to_owned(),
+            summary: handler.summary.to_owned(),
+            payload: (handler.payload_schema)(),
+            reply: (handler.reply_schema)(),
+        });
+        payload::encode(&Description { handlers: handlers.collect() }).map_err(Error::into_parts)
+    }
+
+    fn enter_library(host: &HostRef) {
+        panic::install_hook(log::uncaught_panic);
+        log::forward_to(host);
+    }
+
+    fn leave_library() {
+        // The panic hook stays: thread-locals and threads of the plugin may panic after its end.
+        log::stop_forwarding();
+    }
+
+    async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
+        let (runtime, handle) = OwnRuntime::start(P::RUNTIME).map_err(Error::into_parts)?;
+        let scope = Arc::new(Scope::new(host, handle));
+        let ctx = Context::of(Caller::new(scope.clone()));
+        let made = P::initialize(ctx, RawConfig::new(config));
+        match scope.runtime.enter(made).await {
+            Ok(plugin) => Ok(Running { plugin, _runtime: runtime, scope }),
+            Err(error) => {
+                scope.subscriptions.clear();
+                Err(error.into_parts())
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn call(
+        this: Shared<Self>,
+        handler: u64,
+        event: EventHandle,
+        first: FirstPoll<'_>,
+    ) -> CallStart {
+        // SAFETY: the event is of the host that the instance was made with, as the caller promises.
+        let call = unsafe { Self::begun(this, Some(event), first) };
+        if handler >= FIRST_DYNAMIC {
+            return call_dynamic(handler, &call.ctx, call.first);
+        }
+        match usize::try_from(handler).ok().and_then(|index| P::HANDLERS.get(index)) {
+            Some(handler) => (handler.call)(call),
+            None => unknown(handler).into(),
+        }
+    }
+
+    fn snapshot(this: Shared<Self>, version: u32, first: FirstPoll<'_>) -> CallStart {
+        // SAFETY: there is no event.
+        state::snapshot(unsafe { Self::begun(this, None, first) }, version)
+    }
+
+    fn restore(this: Shared<Self>, version: u32, state: &[u8], first: FirstPoll<'_>) -> CallStart {
+        // SAFETY: as above.
+        state::restore(unsafe { Self::begun(this, None, first) }, version, state)
+    }
+
+    fn read_back(version: u32, state: &[u8]) -> Result<(), Failure> {
+        state::read_back::<P>(version, state).map_err(Error::into_parts)
+    }
+}
+
+fn call_dynamic(handler: u64, ctx: &Context, first: FirstPoll<'_>) -> CallStart {
+    match ctx.scope().subscriptions.get(handler) {
+        Some(subscribed) => subscribed(ctx, first),
+        // It was unsubscribed between the router's look-up and this call.
+        None => CallStart::NoReply,
+    }
+}
+
+fn unknown(handler: u64) -> CallEnd {
+    failed(Error::new(
+        "no_such_handler",
+        format_args!("this plugin has no handler number {handler}"),
+    ))
+}
+
+/// The header of a library that exports `P`; the macro makes it the library's only symbol.
+pub const fn header<P: Plugin>() -> LibHeader {
+    export::header::<Running<P>>()
+}
+
+/// The module of a plugin that is compiled into this binary, for tests of hosts.
+#[doc(hidden)]
+pub fn module<P: Plugin>() -> ModuleRef {
+    export::module::<InProcess<P>>()
+}
+
+/// The plugin without what it would do to a library of its own: the test keeps its panic hook and its `tracing`.
+pub(crate) struct InProcess<P>(Running<P>);
+
+// SAFETY: all goes to `Running`, for which it holds.
+unsafe impl<P: Plugin> Exported for InProcess<P> {
+    fn describe() -> Result<Buffer, Failure> {
+        Running::<P>::describe()
+    }
+
+    fn enter_library(_: &HostRef) {}
+
+    fn leave_library() {}
+
+    async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
+        Running::<P>::create(host, config).await.map(InProcess)
+    }
+
+    unsafe fn call(
+        this: Shared<Self>,
+        handler: u64,
+        event: EventHandle,
+        first: FirstPoll<'_>,
+    ) -> CallStart {
+        // SAFETY: promised by the caller.
+        unsafe { Running::call(this.part(|this| &this.0), handler, event, first) }
+    }
+
+    fn snapshot(this: Shared<Self>, version: u32, first: FirstPoll<'_>) -> CallStart {
+        Running::snapshot(this.part(|this| &this.0), version, first)
+    }
+
+    fn restore(this: Shared<Self>, version: u32, state: &[u8], first: FirstPoll<'_>) -> CallStart {
+        Running::restore(this.part(|this| &this.0), version, state, first)
+    }
+
+    fn read_back(version: u32, state: &[u8]) -> Result<(), Failure> {
+        Running::<P>::read_back(version, state)
+    }
+}
