@@ -27,8 +27,9 @@ use crate::{
     clients::Clients,
     config::{Config, Problem, UntrustedPlugins},
     crash::{Journal, JournalError},
-    dispatch::{apart::apart, call::CallSite, tally::Counts, watchdog, workers::Workers},
+    dispatch::tally::Counts,
     event::{Event, NewEvent, Payload},
+    kernel::{Kernel, KernelLimits, StuckCall},
     memory::Budget,
     plugin::{
         activate::Activation,
@@ -56,7 +57,6 @@ use crate::{
         Router,
         emit::{RouterLimits, SendError},
         native::Failure,
-        table::Called,
         taps::Watch,
     },
     settings::{Settings, encoded_all},
@@ -230,13 +230,11 @@ impl HostBuilder {
         // with one more 9, and with two more no less.
         let calls = if limits.workers == 0 { cores.max(2) + 1 } else { limits.workers };
         check_threads(calls + OWN_THREADS)?;
-        let workers =
-            Workers::start(calls, limits.blocking_threads).map_err(StartError::Threads)?;
-        let workers = Arc::new(workers);
-        let site = CallSite { workers: workers.clone(), runtime };
-        let router = Router::new(
-            site,
-            RouterLimits {
+        let kernel_limits = KernelLimits {
+            workers: calls,
+            blocking_threads: limits.blocking_threads,
+            waiting_bytes: limits.waiting_bytes,
+            router: RouterLimits {
                 queued_events: limits.queued_events,
                 queued_bytes: limits.queued_bytes,
                 subscriber_bytes: limits.subscriber_bytes,
@@ -244,8 +242,9 @@ impl HostBuilder {
                 payload_bytes: limits.payload_bytes,
                 timeout: timeouts.handler,
             },
-            Budget::new(limits.waiting_bytes),
-        );
+        };
+        let kernel = Kernel::start(kernel_limits, runtime).map_err(StartError::Threads)?;
+        let router = kernel.router.clone();
         let prober = Prober::new(probe, timeouts.probe, timeouts.init);
         if let Err(reason) = &prober {
             tracing::warn!("plugin files are loaded without a probe: {reason}");
@@ -318,8 +317,13 @@ impl HostBuilder {
             socket_stays: AtomicBool::new(false),
         };
         let host = Host(Arc::new(inner));
-        let overseer = Overseer(Arc::downgrade(&host.0));
-        watchdog::start(&workers, stuck, abandoned, overseer).map_err(StartError::Threads)?;
+        let weak = host.downgrade();
+        let told = move |call| {
+            if let Some(inner) = weak.upgrade() {
+                report_stuck(&Host(inner), call);
+            }
+        };
+        kernel.watch_over(stuck, abandoned, told).map_err(StartError::Threads)?;
         builtin::register(&host);
         let (folders, changes) = folders?;
         Ok(StartingHost::new(host, folders, changes))
@@ -386,26 +390,10 @@ fn crash_journal(config: &Config) -> Result<(Option<Arc<Journal>>, Quarantine), 
     }
 }
 
-/// Who is told of calls that do not return.
-struct Overseer(Weak<Inner>);
-
-impl watchdog::Overseer for Overseer {
-    fn timeout_of(&self, handler: u64) -> Option<Duration> {
-        Some(self.0.upgrade()?.router.info(handler)?.timeout)
-    }
-
-    fn stuck(&self, call: watchdog::StuckCall) {
-        if let Some(host) = self.0.upgrade() {
-            report_stuck(&Host(host), call);
-        }
-    }
-}
-
-fn report_stuck(host: &Host, call: watchdog::StuckCall) {
+fn report_stuck(host: &Host, call: StuckCall) {
     let event = format!("evt_{:x}", call.event);
     let seconds = call.since.as_secs_f64();
-    let info = host.0.router.info(call.handler);
-    let (plugin, handler) = match &info {
+    let (plugin, handler) = match &call.handler {
         Some(info) => (info.owner(), &*info.handler),
         None => ("", "a background task"),
     };
@@ -474,13 +462,12 @@ impl Host {
 
     /// Whether anybody handles an event of this name.
     pub fn has_handler(&self, name: &str) -> bool {
-        !self.0.router.table().targets(name).is_empty()
+        self.0.router.is_handled(name)
     }
 
     /// The names that somebody handles, sorted. Patterns are left out.
     pub fn event_names(&self) -> Vec<String> {
-        let table = self.0.router.table();
-        let mut names: Vec<String> = table.names().map(str::to_owned).collect();
+        let mut names = self.0.router.event_names();
         names.sort_unstable();
         names
     }
@@ -657,12 +644,12 @@ impl Host {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.0.router.site.workers.spawn(future)
+        self.0.router.workers().spawn(future)
     }
 
     /// Runs something that takes its time on threads that may be blocked.
     pub(crate) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
-        self.0.router.site.workers.spawn_life_cycle(async move { work() }).detach();
+        self.0.router.workers().spawn_life_cycle(async move { work() }).detach();
     }
 
     /// Has an emission polled by a task of its own, as `polled` does; what that gives, or `instead` of it once a handler
@@ -679,15 +666,12 @@ impl Host {
         F: Future<Output = T> + Send + 'static,
     {
         let progress = emission.progress.clone().unwrap_or_default();
-        let (router, name) = (self.0.router.clone(), event.to_owned());
-        let called = move || Called::from(router.table().targets(&name)).handlers;
-        let instead = move |after| instead(Report::from(progress.given_up(after, &called)));
-        apart(&self.0.router.site.workers, polled(emission), instead).await.ok()
+        self.0.router.answered(event, progress, polled(emission), instead).await
     }
 
     /// With what to register a socket that is served by [such](Self::spawn) a future.
     pub(crate) fn io(&self) -> &Handle {
-        self.0.router.site.workers.io()
+        self.0.router.workers().io()
     }
 
     async fn announce(&self, event: &str) {

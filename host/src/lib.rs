@@ -17,6 +17,7 @@ mod crash;
 mod dispatch;
 mod event;
 mod host;
+mod kernel;
 mod lock_holder;
 mod memory;
 mod ownership;

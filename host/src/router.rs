@@ -4,8 +4,10 @@
 //! that a swap replaces (made of [`slots`] and [`shared_map`]s), [`resolved`] is a name as a plugin
 //! holds it that emits it often, [`emit`] accepts an event, [`gather`] runs its handlers and
 //! makes the report ([`gathering`] is what goes on of that), [`taps`] lets watchers see what passes, [`native`] are handlers of the host and of the program that
-//! embeds it, [`traffic`] counts who emits what. This layer knows nothing of files, libraries and sockets.
+//! embeds it, [`traffic`] counts who emits what.
+//! [`routes`] and [`answered`] are for those outside, who know no table. This layer knows nothing of files, libraries and sockets.
 
+mod answered;
 pub(crate) mod emit;
 mod failures;
 pub(crate) mod gather;
@@ -15,6 +17,7 @@ pub(crate) mod names;
 pub(crate) mod native;
 pub(crate) mod progress;
 pub(crate) mod resolved;
+pub(crate) mod routes;
 mod shared_map;
 mod slots;
 pub(crate) mod table;

@@ -58,14 +58,14 @@ async fn draw(host: Host, _: Nothing) -> Result<Value, Failure> {
         events.insert(event.to_string());
         edges.entry((source, event.to_string(), "emits")).or_default().count += count;
     }
-    for route in inner.router.table().routes() {
-        let pattern = route.pattern.to_string();
+    for subscriber in inner.router.subscribers().iter() {
+        let pattern = subscriber.pattern.to_string();
         events.insert(pattern.clone());
-        let handler = node(&route.target.info().plugin, &plugins);
+        let handler = node(&subscriber.handler.plugin, &plugins);
         let edge = edges.entry((pattern, handler, "handles")).or_default();
         edge.declared = true;
         // Several handlers of one plugin each get the event once.
-        let matching = emitted.iter().filter(|(event, _)| route.pattern.matches(event));
+        let matching = emitted.iter().filter(|(event, _)| subscriber.pattern.matches(event));
         edge.count = edge.count.max(matching.map(|(_, count)| count).sum());
     }
     let kinds = plugins.iter().map(|id| (id.as_str(), "plugin"));

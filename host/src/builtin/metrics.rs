@@ -52,7 +52,7 @@ fn report_every(host: Weak<Inner>, interval: Duration) {
             tokio::time::sleep(interval).await;
             let Some(host) = host.upgrade().map(Host::from_inner) else { return };
             let router = &host.inner().router;
-            if router.table().targets(REPORT).is_empty() && !router.is_watched(REPORT) {
+            if !router.is_handled(REPORT) && !router.is_watched(REPORT) {
                 continue;
             }
             if let Ok(payload) = Payload::encode(&all(&host)) {

@@ -26,7 +26,7 @@ use crate::{
         retired::{Retired, RetiredState},
         supervisor::{Aside, Deployed},
     },
-    router::native::Failure,
+    router::{native::Failure, routes::Subscriber},
     settings::Reread,
 };
 
@@ -142,7 +142,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
     overview["held"] = json!(held.unwrap_or(0));
     overview["requires"] = json!(facts.manifest.requires);
     overview["missing"] =
-        json!(requirements::missing(&facts.manifest, &host.inner().router.table()));
+        json!(requirements::missing(&facts.manifest, &host.inner().router.subscribers()));
     overview["on_probation"] = json!(plugin.compared_with(facts.number).is_some());
     overview["reloads"] = json!(plugin.reloads);
     overview["rollbacks"] = json!(plugin.rollbacks);
@@ -253,13 +253,12 @@ async fn inspect(host: Host, ask: Named) -> Result<Value, Failure> {
 }
 
 async fn events(host: Host, _: Nothing) -> Result<Value, Failure> {
-    let table = host.inner().router.table();
+    let subscribers = host.inner().router.subscribers();
     let mut events: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for route in table.routes() {
-        let info = route.target.info();
-        let module = if info.plugin.is_empty() { "host" } else { &*info.plugin };
-        let handler = json!({ "module": module, "handler": *info.handler, "priority": route.target.priority });
-        events.entry(route.pattern.to_string()).or_default().push(handler);
+    for Subscriber { pattern, handler, priority } in subscribers.iter() {
+        let (module, handler) = (handler.owner(), &*handler.handler);
+        let handler = json!({ "module": module, "handler": handler, "priority": priority });
+        events.entry(pattern.to_string()).or_default().push(handler);
     }
     let events: Map<String, Value> =
         events.into_iter().map(|(event, handlers)| (event, handlers.into())).collect();

@@ -76,7 +76,7 @@ impl Host {
 
     /// Whether an event is one that the host itself answers.
     fn answers_itself(&self, event: &str) -> bool {
-        self.0.router.table().targets(event).iter().any(|target| target.answers_alone)
+        self.0.router.answers_alone(event)
     }
 
     fn answers_while_starting(&self, event: &str) -> bool {

@@ -14,7 +14,7 @@ use super::Host;
 use crate::{
     dispatch::apart::{Late, Waits, waited_for},
     report::Report,
-    router::{progress::Progress, table::Called},
+    router::progress::Progress,
 };
 
 /// Told of a call that is late.
@@ -47,7 +47,6 @@ impl OnLate {
 impl Host {
     /// What is known of an event whose handlers were called in place, and one of them has not returned in `after`.
     pub(crate) fn late_report(&self, event: &str, after: Duration) -> Report {
-        let called = || Called::from(self.inner().router.table().targets(event)).handlers;
-        Report::from(Progress::default().given_up(after, called))
+        self.inner().router.late_report(event, after, &Progress::default())
     }
 }

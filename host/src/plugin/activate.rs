@@ -191,7 +191,7 @@ impl Activation {
         match description {
             Some(description) => (library, Ok(description)),
             None => {
-                let workers = &self.router.site.workers;
+                let workers = self.router.workers();
                 let describing = workers.spawn_life_cycle(async move {
                     let described = library.describe();
                     (library, described)
@@ -214,7 +214,7 @@ impl Activation {
         let host = HostRef::new(host_side.clone());
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
         let create = async move { load::create(module, host, &config).await };
-        let mut creating = self.router.site.workers.spawn_life_cycle(noted.through(create));
+        let mut creating = self.router.workers().spawn_life_cycle(noted.through(create));
         let created = tokio::select! {
             biased;
             created = &mut creating => Some(created),

@@ -28,7 +28,6 @@ use tokio::{
 
 use super::{
     deploy_error::DeployError,
-    facts::Facts,
     from_disk::{self, Restored},
     hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
     manifest::Manifest,
@@ -40,11 +39,10 @@ use super::{
 };
 use crate::{
     dispatch::{
-        call::{Callee, Entry, Started, Target},
+        call::{Callee, Started},
         ended::Ended,
     },
     event::Event,
-    router::table::Owner,
 };
 
 /// What an earlier instance gets to be gone, beyond the drain timeout, before a new one is made.
@@ -201,7 +199,7 @@ impl Supervisor {
             Source::Live(Wanted::Instead { state: next, aside }) => {
                 let taken = match giver.facts.writes() {
                     Some(version) => {
-                        let taken = giver.snapshot(&self.router.site.workers, version, held.rest());
+                        let taken = giver.snapshot(self.router.workers(), version, held.rest());
                         let required = aside.is_some_and(|aside| aside.required);
                         let taken = held.while_waiting("its snapshot was taken", taken).await;
                         Some(taken.map_err(|error| not_aside(required, error))?)
@@ -233,7 +231,7 @@ impl Supervisor {
         version: u32,
         held: &Held,
     ) -> Result<Snapshot, HandOverError> {
-        let taken = giver.snapshot(&self.router.site.workers, version, held.rest());
+        let taken = giver.snapshot(self.router.workers(), version, held.rest());
         let taken = held.while_waiting("its snapshot was taken", taken).await?;
         taken.map_err(HandOverError::Snapshot)
     }
@@ -263,7 +261,7 @@ impl Supervisor {
         let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
         let mut unused = unused.ok_or_else(|| HandOverError::Snapshot(gone()))?;
         giver.host_side.suspend();
-        self.put_behind_routes(facts, Arc::new(Nobody));
+        self.router.redirect(&facts.plugin, Arc::new(Nobody));
         let busy = match self.comes_free(giver, held, bad, &mut unused).await {
             Ok(instance) => return Ok(instance),
             Err(busy) => busy,
@@ -273,7 +271,7 @@ impl Supervisor {
             return unused.await.map_err(|_| HandOverError::Snapshot(gone()));
         };
         giver.host_side.resume(&live);
-        self.put_behind_routes(facts, live);
+        self.router.redirect(&facts.plugin, live);
         let mut registry = self.registry();
         if let Some(plugin) = registry.plugins.get_mut(&facts.plugin) {
             plugin.released = false;
@@ -306,17 +304,6 @@ impl Supervisor {
             Ok(Ok(instance)) => Ok(instance),
             _ => Err(giver.busy(after)),
         }
-    }
-
-    fn put_behind_routes(&self, facts: &Facts, callee: Arc<dyn Callee>) {
-        let plugin = &facts.plugin;
-        self.router.change(|table| {
-            let other = |_: &Owner, target: &Target| {
-                let entry = Entry { callee: callee.clone(), ..target.entry.clone() };
-                Some(target.remade(target.gate.clone(), entry))
-            };
-            table.swapped(plugin, table.remade(plugin, other))
-        });
     }
 
     /// Ends all that the old instance does, shuts it down and drops it. From here on there is no way back to it.
@@ -372,14 +359,14 @@ impl Supervisor {
         let began = Instant::now();
         let restored = match (next, &self.persistence) {
             (Next::Snapshot(snapshot), _) => {
-                let workers = &self.router.site.workers;
+                let workers = self.router.workers();
                 let restore = state::restore(workers, live.clone(), snapshot.clone(), held.rest());
                 let restored = held.while_waiting(RESTORED, restore).await;
                 let restored = restored.and_then(|it| it.map_err(HandOverError::Restore));
                 restored.map(|()| Some(Restored { snapshot, notice: None })).map_err(refused)
             }
             (Next::Kept(kept), Some(persistence)) => {
-                let (workers, limit) = (&self.router.site.workers, self.activation.init_timeout);
+                let (workers, limit) = (self.router.workers(), self.activation.init_timeout);
                 let facts = &generation.facts;
                 let restore =
                     from_disk::restore_kept(workers, limit, facts, &live, persistence, kept);

@@ -337,7 +337,7 @@ impl HandOver {
         let bad = matches!(wanted, Wanted::Instead { .. });
         let required = wanted.requires_aside();
         let quiet = held.quiet(giver, bad).await;
-        let workers = &self.router.site.workers;
+        let workers = self.router.workers();
         let mut aside = None;
         let snapshot = match wanted {
             Wanted::Version(version) => {

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     crash::Words,
     dispatch::{
-        call::{Cancel, HandlerInfo, Target},
+        call::{Cancel, HandlerInfo},
         ended::{Ended, Reply},
         hold::Gate,
     },
@@ -153,12 +153,7 @@ impl HostSide {
             return gate.clone();
         }
         let gate = self.gate.get_or_init(|| new_gate(&self.router, &self.limits)).clone();
-        self.router.change(|table| {
-            let gated = |_: &Owner, target: &Target| {
-                Some(target.remade(Some(gate.clone()), target.entry.clone()))
-            };
-            table.swapped(&self.plugin, table.remade(&self.plugin, gated))
-        });
+        self.router.put_behind(&self.plugin, &gate);
         gate
     }
 
@@ -539,6 +534,6 @@ impl HostApi for HostSide {
 
 fn timer(router: &Router, duration: Duration) -> tokio::time::Sleep {
     // A timer belongs to the host's runtime, whoever polls it.
-    let _inside = router.site.runtime.enter();
+    let _inside = router.runtime().enter();
     tokio::time::sleep(duration)
 }

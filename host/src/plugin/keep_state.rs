@@ -23,7 +23,7 @@ impl Supervisor {
         };
         let (Some((facts, live)), supervisor) = (live, self.clone()) else { return };
         self.thread.runtime().spawn(async move {
-            let workers = &supervisor.router.site.workers;
+            let workers = supervisor.router.workers();
             let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
             persistence.keep_live(workers, &facts, &live, is_live).await;
         });
@@ -101,7 +101,7 @@ impl Supervisor {
         facts: &Facts,
         live: &Weak<LiveInstance>,
     ) -> bool {
-        let workers = &self.router.site.workers;
+        let workers = self.router.workers();
         let is_live = || self.registry().is_live(&facts.plugin, facts.number);
         persistence.keep_live(workers, facts, live, is_live).await
     }

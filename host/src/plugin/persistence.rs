@@ -26,10 +26,7 @@ use super::{
     state::{self, Snapshot, StateError},
     turns::{Turn, Turns},
 };
-use crate::{
-    dispatch::{call::CallSite, workers::Workers},
-    event::Payload,
-};
+use crate::{dispatch::workers::Workers, event::Payload, router::Router};
 
 /// What a snapshot gets at an interval, and the last one of a generation.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -374,14 +371,14 @@ impl Persistence {
     /// Keeps what a generation has at its end, and gives its instance back. No call of it runs any more.
     pub(crate) async fn keep_last(
         &self,
-        site: &CallSite,
+        router: &Router,
         facts: &Facts,
         instance: Instance,
     ) -> Instance {
         let Some(version) = facts.writes() else { return instance };
         let turn = self.turns.take(Turn::Plugin(facts.plugin.clone())).await;
-        let runtime = site.runtime.clone();
-        let mut task = site.workers.spawn_life_cycle(async move {
+        let runtime = router.runtime().clone();
+        let mut task = router.workers().spawn_life_cycle(async move {
             let snapshot = state::proved_snapshot_of(&instance, version);
             let timed = {
                 let _inside = runtime.enter();
@@ -436,7 +433,10 @@ mod tests {
         manifest::Manifest,
         trial::Nobody,
     };
-    use crate::router::{Router, emit::RouterLimits};
+    use crate::{
+        kernel::{Kernel, KernelLimits},
+        router::emit::RouterLimits,
+    };
 
     /// Its snapshot does not return before this says so.
     static RELEASED: AtomicBool = AtomicBool::new(false);
@@ -497,8 +497,6 @@ mod tests {
     async fn a_snapshot_that_does_not_return_keeps_no_other_plugin_from_keeping_its_state() {
         let folder = tempfile::tempdir().unwrap();
         let dir = StateDir::open(folder.path().join("state"), 1 << 20).unwrap();
-        let workers = Arc::new(Workers::start(1, 1).unwrap());
-        let site = CallSite { workers: workers.clone(), runtime: Handle::current() };
         let limits = RouterLimits {
             queued_events: 1,
             queued_bytes: 1 << 20,
@@ -507,19 +505,20 @@ mod tests {
             payload_bytes: 1 << 20,
             timeout: Duration::from_secs(1),
         };
-        let budget = crate::memory::Budget::new(1 << 20);
-        let router = Router::new(CallSite { workers, runtime: Handle::current() }, limits, budget);
-        let persistence = Arc::new(Persistence::new(dir, Announcer::new(router)));
+        let (workers, blocking_threads, waiting_bytes) = (1, 1, 1 << 20);
+        let limits = KernelLimits { workers, blocking_threads, waiting_bytes, router: limits };
+        let router = Kernel::start(limits, Handle::current()).unwrap().router;
+        let persistence = Arc::new(Persistence::new(dir, Announcer::new(router.clone())));
         let hangs = {
-            let (persistence, site, stuck) =
-                (persistence.clone(), site.clone(), instance(b"true").await);
-            tokio::spawn(async move { persistence.keep_last(&site, &facts("a"), stuck).await })
+            let (persistence, router, stuck) =
+                (persistence.clone(), router.clone(), instance(b"true").await);
+            tokio::spawn(async move { persistence.keep_last(&router, &facts("a"), stuck).await })
         };
         // It has its turn by then.
         tokio::task::yield_now().await;
         let good = instance(b"false").await;
         let (a, b) = (facts("a"), facts("b"));
-        let kept = persistence.keep_last(&site, &b, good);
+        let kept = persistence.keep_last(&router, &b, good);
         let good = timeout(Duration::from_secs(5), kept).await;
         assert!(good.is_ok() && !hangs.is_finished());
         assert!(persistence.kept("b").is_some() && persistence.kept("a").is_none());

@@ -32,8 +32,9 @@ use super::{
 };
 use crate::{
     crash,
-    dispatch::call::Entry,
+    dispatch::call::Callee,
     router::table::{Owner, Route},
+    shared_value::Keeper,
 };
 
 /// The wait before the second try; it doubles with each.
@@ -152,7 +153,7 @@ impl Supervisor {
         let first_calls = FirstCalls { facts: facts.clone(), journal: None };
         let (live, unused) = LiveInstance::new(instance, first_calls);
         if let Some(own) = own {
-            let workers = &self.router.site.workers;
+            let workers = self.router.workers();
             if let Err(error) = state::restore(workers, live.clone(), own, limit).await {
                 drop(live);
                 self.let_go_failed(facts, &host_side, async { unused.await.ok() });
@@ -182,7 +183,7 @@ impl Supervisor {
         }
         host_side.attach(&live, |mut routes| {
             routes.push((Owner::Plugin(name.clone()), declared));
-            self.router.change(|table| table.swapped(name, routes));
+            self.router.swap(name, routes);
         });
         Ok(())
     }
@@ -194,17 +195,10 @@ impl Supervisor {
         live: &Arc<LiveInstance>,
         host_side: &Arc<HostSide>,
     ) -> Vec<Route> {
-        let remade = self.router.table().remade(name, |owner, target| {
-            let entry = Entry {
-                callee: live.clone(),
-                cancel: host_side.cancel_calls().clone(),
-                keeper: Some(host_side.clone()),
-                ..target.entry.clone()
-            };
-            let declared = matches!(owner, Owner::Plugin(_));
-            declared.then(|| target.remade(host_side.gate().cloned(), entry))
-        });
-        remade.into_iter().flat_map(|(_, routes)| routes).collect()
+        let (callee, keeper): (Arc<dyn Callee>, Arc<dyn Keeper>) =
+            (live.clone(), host_side.clone());
+        let (cancel, gate) = (host_side.cancel_calls(), host_side.gate());
+        self.router.redeclared(name, &callee, cancel, gate, &keeper)
     }
 
     /// Why an instance was not made again. What there is of it goes.

@@ -5,27 +5,30 @@ use std::sync::Arc;
 use ksi_plugin_api::Pattern;
 
 use super::manifest::Manifest;
-use crate::router::table::RoutingTable;
+use crate::router::routes::Subscribers;
 
 /// The events that a plugin requires and that neither somebody else nor itself handles.
-pub(crate) fn missing(manifest: &Manifest, table: &RoutingTable) -> Vec<String> {
+pub(crate) fn missing(manifest: &Manifest, subscribers: &Subscribers) -> Vec<String> {
     // What the generation before it handles goes with that.
-    let by_others = |event: &str| handlers(event, table).any(|plugin| **plugin != *manifest.name);
+    let by_others =
+        |event: &str| handlers(event, subscribers).any(|plugin| **plugin != *manifest.name);
     let handled = |event: &str| declares(manifest, event) || by_others(event);
     manifest.requires.iter().filter(|event| !handled(event)).cloned().collect()
 }
 
 /// Whether somebody handles an event, and not just everything.
-pub(crate) fn is_handled(event: &str, table: &RoutingTable) -> bool {
-    handlers(event, table).next().is_some()
+pub(crate) fn is_handled(event: &str, subscribers: &Subscribers) -> bool {
+    handlers(event, subscribers).next().is_some()
 }
 
 /// The plugins that handle an event, and not just everything.
-fn handlers<'a>(event: &'a str, table: &'a RoutingTable) -> impl Iterator<Item = &'a Arc<str>> {
-    let routes = table.routes();
+fn handlers<'a>(
+    event: &'a str,
+    subscribers: &'a Subscribers,
+) -> impl Iterator<Item = &'a Arc<str>> {
     let named =
-        routes.filter(|route| names_something(&route.pattern) && route.pattern.matches(event));
-    named.map(|route| &route.target.info().plugin)
+        subscribers.iter().filter(|it| names_something(it.pattern) && it.pattern.matches(event));
+    named.map(|subscriber| &subscriber.handler.plugin)
 }
 
 /// Whether a plugin declares a handler of an event.

@@ -37,7 +37,7 @@ use super::{
     signals::LibrarySignals,
 };
 use crate::{
-    dispatch::{ended::Ended, slot::Unreturned, workers::Workers},
+    dispatch::{ended::Ended, slot::Unreturned},
     event::{NewEvent, Payload},
     report::OutcomeKind,
     router::Router,
@@ -175,8 +175,7 @@ impl Retirer {
         if let (Some(_), Some(persistence)) = (&legacy, &self.persistence)
             && let Some(last) = instance.take()
         {
-            let site = &self.router.site;
-            let mut keeping = std::pin::pin!(persistence.keep_last(site, &facts, last));
+            let mut keeping = std::pin::pin!(persistence.keep_last(&self.router, &facts, last));
             instance = match timeout(LAST_SNAPSHOT, &mut keeping).await {
                 Ok(instance) => Some(instance),
                 Err(_) => {
@@ -242,7 +241,7 @@ impl Retirer {
         let (facts, host_side) = (facts.clone(), host_side.clone());
         let (router, limit) = (self.router.clone(), self.shutdown);
         // On threads that may block: a plugin's own runtime waits for its tasks when it is dropped.
-        self.router.site.workers.spawn_life_cycle(async move {
+        self.router.workers().spawn_life_cycle(async move {
             host_side.end_tasks();
             let Some(instance) = instance else { return };
             for handler in facts.at_shutdown().filter(|_| was_live) {
@@ -387,7 +386,7 @@ impl Retirer {
 
     /// Waits until every thread that may have run the generation has ended.
     async fn threads_gone(&self, facts: &Facts, retired: &Retired) {
-        let workers: &Workers = &self.router.site.workers;
+        let workers = self.router.workers();
         let last = workers.current_set();
         {
             let _turn = self.turn.lock().await;
@@ -458,7 +457,7 @@ async fn shutdown_handler(
         Start::Pending(future) => future,
     };
     let ended = {
-        let _inside = router.site.runtime.enter();
+        let _inside = router.runtime().enter();
         timeout(limit, pending)
     };
     match ended.await {

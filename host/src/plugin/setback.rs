@@ -304,12 +304,12 @@ impl Supervisor {
 
     /// Tries the files again that wait for somebody who handles what they require.
     pub(crate) fn wake_waiting(&self) {
-        let table = self.router.table();
+        let subscribers = self.router.subscribers();
         let waiting: Vec<PathBuf> = {
             let registry = self.registry();
             let waiting = registry.waiting.iter();
             waiting
-                .filter(|(_, missing)| missing.iter().all(|event| is_handled(event, &table)))
+                .filter(|(_, missing)| missing.iter().all(|event| is_handled(event, &subscribers)))
                 .map(|(file, _)| file.clone())
                 .collect()
         };

@@ -123,7 +123,7 @@ impl Supervisor {
             "its replacement does not get done; the state of the instance that was released for it is kept"
         );
         generation.host_side.detach();
-        self.router.change(|table| table.without(name));
+        self.router.withdraw(name);
         if let Some(persistence) = &self.persistence {
             let rest = deadline.saturating_duration_since(tokio::time::Instant::now());
             persistence.keep_released(&facts, own, rest.max(LAST_STATES)).await;

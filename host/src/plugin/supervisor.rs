@@ -267,7 +267,7 @@ impl Supervisor {
             (generation, retired)
         };
         generation.host_side.detach();
-        self.router.change(|table| table.without(name));
+        self.router.withdraw(name);
         Ok((generation, retired))
     }
 

@@ -145,7 +145,7 @@ impl Supervisor {
                 return None;
             }
             let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
-            let workers = &self.router.site.workers;
+            let workers = self.router.workers();
             let snapshot = giver.snapshot(workers, version, TRIAL_SNAPSHOT).await.ok()?;
             return Some((snapshot, None));
         }
@@ -200,7 +200,7 @@ impl Supervisor {
         generation.host_side.attach(&live, |mut routes| {
             routes.push((Owner::Plugin(name.clone()), declared));
             // The commit point.
-            self.router.change(|table| table.swapped(&name, routes));
+            self.router.swap(&name, routes);
         });
         drop((live, giver));
         let handed_over = arrived.snapshot;
@@ -351,7 +351,7 @@ impl Supervisor {
         if let Some(count) = registry.too_many(name) {
             return Err(DeployError::TooManyPinned { plugin: name.clone(), count });
         }
-        let missing = requirements::missing(&candidate.manifest, &self.router.table());
+        let missing = requirements::missing(&candidate.manifest, &self.router.subscribers());
         // What was live before is not refused: without it there would be even less.
         if !missing.is_empty() && matches!(origin, Origin::File | Origin::KeptGood) {
             return Err(DeployError::Missing { plugin: name.clone(), file: file(), missing });
@@ -473,7 +473,7 @@ impl Supervisor {
                     return Ok(Arrived::nothing("none"));
                 };
                 let began = Instant::now();
-                let (workers, limit) = (&self.router.site.workers, self.activation.init_timeout);
+                let (workers, limit) = (self.router.workers(), self.activation.init_timeout);
                 let restored =
                     from_disk::restore_kept(workers, limit, facts, new, persistence, kept).await;
                 let Restored { snapshot, notice } = restored.map_err(refused)?;
@@ -484,7 +484,7 @@ impl Supervisor {
                 Ok(Arrived { restored: Some(snapshot), notice, ..Arrived::nothing(how) })
             }
             (Source::Orphaned(snapshot), _) => {
-                let workers = &self.router.site.workers;
+                let workers = self.router.workers();
                 let (limit, live) = (self.activation.init_timeout, new.clone());
                 let began = Instant::now();
                 let restored = state::restore(workers, live, snapshot.clone(), limit).await;

@@ -20,7 +20,7 @@ use ksi_plugin_api::{
 };
 use serde::Serialize;
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     failures::Failures,
@@ -41,6 +41,7 @@ use crate::{
         hold::Gate,
         slot::may_poll_here,
         tally::{Counts, Tally},
+        workers::Workers,
     },
     event::{Emitter, Event, EventIds, NewEvent},
     memory::{Account, Budget},
@@ -102,7 +103,7 @@ type HandlerName = (Arc<str>, Arc<str>);
 
 /// Accepts events and runs their handlers.
 pub(crate) struct Router {
-    pub(crate) site: CallSite,
+    pub(super) site: CallSite,
     limits: RouterLimits,
     pub(super) table: ArcSwap<RoutingTable>,
     /// Writers of the table stand in line here, so that none overwrites another's change.
@@ -483,11 +484,6 @@ impl Router {
         self.table.store(next);
     }
 
-    /// The table as it is now.
-    pub(crate) fn table(&self) -> Arc<RoutingTable> {
-        self.table.load_full()
-    }
-
     /// Adds a handler; the number it can be removed by. One of the host's `own` has a timeout of its own, and answers alone:
     /// whoever else subscribes to its events only [sees them](Self::show_onlookers).
     pub(crate) fn add_native<F, Fut, R>(
@@ -545,6 +541,16 @@ impl Router {
         let mut sum = *self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
         counts.values().for_each(|counts| sum.add(counts.now()));
         sum
+    }
+
+    /// Where plugin code runs.
+    pub(crate) fn workers(&self) -> &Arc<Workers> {
+        &self.site.workers
+    }
+
+    /// The host's own runtime, whose timers whoever is polled on the workers may use.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.site.runtime
     }
 
     /// Runs something on the dispatch workers that nobody waits for.

@@ -179,7 +179,7 @@ impl Router {
 
     /// Whether this is a handler of the host itself, and not of a plugin or the program around it.
     fn is_of_the_host(&self, event: &str, handler: &HandlerInfo) -> bool {
-        let table = self.table();
+        let table = self.table.load();
         let targets = table.targets(event);
         targets.iter().any(|target| target.answers_alone && target.info().key == handler.key)
     }
@@ -199,8 +199,7 @@ impl Router {
             ),
         }
         // Whoever fails over a failure is told of in the log alone, or it would go round for ever.
-        let somebody =
-            !self.table().targets(CALL_FAILED).is_empty() || self.is_watched(CALL_FAILED);
+        let somebody = self.is_handled(CALL_FAILED) || self.is_watched(CALL_FAILED);
         if event == CALL_FAILED || !somebody {
             return;
         }
