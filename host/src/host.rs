@@ -39,7 +39,6 @@ use crate::{
         host_side::HostSideLimits,
         kept_resources::KeptResources,
         kept_state::{StateDir, StateDirError},
-        own_thread::OwnThread,
         persistence::Persistence,
         prepare::Preparation,
         private_copy::{Places, PrivateDir, PrivateDirError},
@@ -63,7 +62,10 @@ use crate::{
     socket::{self, ClaimedSocket, ControlSocket, SocketError, SocketLimits},
     start_up::StartUp,
     stopping::{StopHandle, StopStage, drain::drained},
-    threads::{TooFewThreads, check_threads},
+    system::{
+        own_thread::OwnThread,
+        threads::{TooFewThreads, check_threads},
+    },
 };
 use ksi_plugin_api::abi::Counted;
 

@@ -9,7 +9,6 @@
 //! repository is the map.
 
 mod builtin;
-mod causes;
 mod clients;
 mod clock;
 mod config;
@@ -18,11 +17,8 @@ mod dispatch;
 mod event;
 mod host;
 mod kernel;
-mod lock_holder;
 mod memory;
-mod ownership;
 mod plugin;
-mod printable;
 mod report;
 mod router;
 mod settings;
@@ -31,9 +27,10 @@ mod socket;
 mod socket_path;
 mod start_up;
 mod stopping;
-mod threads;
+mod sync;
+mod system;
+mod text;
 
-pub use causes::with_causes;
 pub(crate) use clients::{ClientEntry, Ended, Peer};
 pub use config::{
     AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
@@ -46,7 +43,6 @@ pub use event::{Event, EventId, NewEvent, Payload};
 pub(crate) use host::{Emission, OnLate};
 pub use host::{Host, HostBuilder, StartError, StartingHost, UnkeptState};
 pub use ksi_plugin_api::{NameError, Pattern, abi::Counted, validate_event_name};
-pub use lock_holder::LockHolder;
 pub(crate) use memory::{Account, Charge};
 pub use plugin::{
     deploy_error::DeployError,
@@ -61,7 +57,6 @@ pub use plugin::{
     trust::TrustError,
     watch::WatchError,
 };
-pub use printable::{is_unprintable, printable};
 pub use report::{Outcome, OutcomeKind, Report};
 pub(crate) use router::taps::WatchEnd;
 pub use router::{
@@ -73,7 +68,14 @@ pub use settings::{ConfigReloaded, Reconfigured, ReconfiguredOutcome, ReloadConf
 pub use socket::{ClaimedSocket, ControlSocket, SocketError, SocketLimits};
 pub use socket_path::{Environment, SocketPath, SocketPathError};
 pub use stopping::{StopHandle, StopStage};
-pub use threads::{TooFewThreads, check_threads};
+pub use system::{
+    lock_holder::LockHolder,
+    threads::{TooFewThreads, check_threads},
+};
+pub use text::{
+    causes::with_causes,
+    printable::{is_unprintable, printable},
+};
 
 /// Reads what a plugin file is from its bytes. Nothing of it is loaded or run. A file of more than 256 MiB, the default of
 /// [`Limits::plugin_bytes`], is not read, and neither is what is no regular file.

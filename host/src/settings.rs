@@ -16,7 +16,6 @@ use thiserror::Error;
 use tokio::{sync, task::JoinError};
 
 use crate::{
-    causes::with_causes,
     config::{AfterDrain, Changes, Config, ConfigError, Reload, ReloadPolicy},
     host::Host,
     plugin::{
@@ -25,8 +24,9 @@ use crate::{
         deploy_error::DeployError,
         policy::{Policies, Policy},
         supervisor::Deployed,
-        turns::{Taken, Turn, Turns},
     },
+    sync::keyed_lock::{Taken, Turn, Turns},
+    text::causes::with_causes,
 };
 
 /// What became of a configuration that was read anew.

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use super::{catalog::Described, handle_change};
 use crate::{
-    causes::with_causes,
     host::Host,
     plugin::announce::shown,
     router::native::Failure,
     settings::{ReconfiguredOutcome, ReloadConfigError},
+    text::causes::with_causes,
 };
 
 pub(super) fn register(host: &Host) {

@@ -15,7 +15,6 @@ use super::{
     handle, handle_change,
 };
 use crate::{
-    causes::with_causes,
     dispatch::tally::Counts,
     host::Host,
     plugin::{
@@ -28,6 +27,7 @@ use crate::{
     },
     router::{native::Failure, routes::Subscriber},
     settings::Reread,
+    text::causes::with_causes,
 };
 
 pub(super) fn register(host: &Host) {

@@ -24,7 +24,7 @@ use std::{
 use thiserror::Error;
 
 use super::now::About;
-use crate::lock_holder::{LockHolder, by};
+use crate::system::lock_holder::{LockHolder, by};
 
 const NAME: &str = "crashes";
 pub(super) const MAGIC: &[u8] = b"KSI crash journal 1\n";

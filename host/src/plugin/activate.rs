@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{
     crash::{self, About, Journal, Noted, Words},
-    printable::printable,
     router::{Router, emit::NewTarget, table::Route},
+    text::printable::printable,
 };
 
 /// What instances are made with.

@@ -5,10 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{
-    facts::Facts,
-    ongoing::{One, Ongoing},
-};
+use super::facts::Facts;
+use crate::sync::task_tracker::{One, Ongoing};
 
 /// Generations on their way out.
 pub(super) struct Leaving {

@@ -17,9 +17,9 @@ use super::{
     requirements::missing,
     setback::Why,
     supervisor::Supervisor,
-    turns::Turn,
     watch::{Change, FolderWatch},
 };
+use crate::sync::keyed_lock::Turn;
 
 /// How long a plugin whose file is gone stays for the sake of other files that are being tried: one of them may be it.
 /// Behind its probe, such a file is waited for in any case.

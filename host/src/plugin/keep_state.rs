@@ -9,8 +9,9 @@ use std::{
 
 use super::{
     facts::Facts, live::LiveInstance, persistence::Persistence, state::Snapshot,
-    supervisor::Supervisor, turns::Turn,
+    supervisor::Supervisor,
 };
+use crate::sync::keyed_lock::Turn;
 
 impl Supervisor {
     /// Keeps the state of a live plugin as it is now, in the background.

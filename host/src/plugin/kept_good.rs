@@ -11,14 +11,13 @@ use std::{
 };
 
 use super::{
-    aside,
     deploy_error::DeployError,
     facts::Facts,
     origin::{Origin, Prepared},
     quarantine::{Entry, Good, Quarantine},
     supervisor::Supervisor,
-    turns::Turn,
 };
+use crate::{sync::keyed_lock::Turn, system::low_priority};
 
 /// Below the folder of the quarantine.
 const FOLDER: &str = "good";
@@ -95,7 +94,7 @@ impl Supervisor {
                 fs::create_dir_all(&made)?;
                 copy.save(&path)
             };
-            aside::done("ksi-keep-good", saved).await?
+            low_priority::done("ksi-keep-good", saved).await?
         };
         let bad_hash = bad.hash.to_hex();
         let kept = self.keeping.keep(&self.quarantine, &folder, &bad_hash, good, bytes, save).await;

@@ -10,12 +10,12 @@ use super::{
     deploy_error::DeployError,
     generation::Generation,
     live::{FirstCalls, LiveInstance},
-    ongoing::One,
     prepare::Candidate,
     retire::Legacy,
     retired::{Retired, RetiredState},
     supervisor::Supervisor,
 };
+use crate::sync::task_tracker::One;
 
 /// A generation's way out, as far as others wait for it.
 struct OnItsWay {

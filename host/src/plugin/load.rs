@@ -31,10 +31,10 @@ use thiserror::Error;
 
 use super::{
     library_thread::LibraryThread,
-    loader_says, proc_fs,
+    loader_says,
     signals::{Handled, LibrarySignals},
 };
-use crate::causes::with_causes;
+use crate::{system::proc_fs, text::causes::with_causes};
 
 /// Why a library could not be loaded.
 #[derive(Debug, Error)]

@@ -18,8 +18,8 @@ use std::{
 use super::{
     manifest::Linkage,
     private_copy::{CopyError, PrivateCopy, PrivateDir, Source},
-    proc_fs,
 };
+use crate::system::proc_fs;
 
 /// More than any plugin has.
 const MOST: usize = 64;

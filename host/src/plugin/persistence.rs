@@ -24,9 +24,13 @@ use super::{
     live::LiveInstance,
     manifest::StateManifest,
     state::{self, Snapshot, StateError},
-    turns::{Turn, Turns},
 };
-use crate::{dispatch::workers::Workers, event::Payload, router::Router};
+use crate::{
+    dispatch::workers::Workers,
+    event::Payload,
+    router::Router,
+    sync::keyed_lock::{Turn, Turns},
+};
 
 /// What a snapshot gets at an interval, and the last one of a generation.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);

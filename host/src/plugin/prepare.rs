@@ -17,7 +17,6 @@ use tokio::{
 };
 
 use super::{
-    aside,
     deploy_error::DeployError,
     facts::{Timings, Tried},
     load::PluginLibrary,
@@ -29,6 +28,7 @@ use super::{
     trial::Trial,
     trust::Trust,
 };
+use crate::system::low_priority;
 
 /// How often private copies are made to look used: cleaners go by days.
 const FRESHEN: Duration = Duration::from_secs(3600);
@@ -162,7 +162,7 @@ impl Preparation {
         let stem = file.file_stem();
         let label =
             stem.map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
-        let copied = aside::done("ksi-copy", move || copy(&label)).await;
+        let copied = low_priority::done("ksi-copy", move || copy(&label)).await;
         let no_thread = |error| CopyError::NoThread { path: file.to_owned(), source: error };
         let (copy, bytes) = match copied.map_err(no_thread)? {
             Err(DeployError::Copy(CopyError::Closed)) => return Err(DeployError::Stopping),
@@ -181,7 +181,7 @@ impl Preparation {
                 tokio::time::sleep(FRESHEN).await;
                 let Some(preparation) = preparation.upgrade() else { return };
                 // For want of a thread, it is done the next time.
-                let _ = aside::done("ksi-freshen", move || preparation.dir.freshen()).await;
+                let _ = low_priority::done("ksi-freshen", move || preparation.dir.freshen()).await;
             }
         });
     }
@@ -232,7 +232,7 @@ impl Preparation {
             })?;
             Ok((copy, notices))
         };
-        let brought = aside::done("ksi-copy", bring).await;
+        let brought = low_priority::done("ksi-copy", bring).await;
         let no_thread = |source| CopyError::NoThread { path: file.clone(), source };
         let (copy, notices) = match brought.map_err(no_thread)? {
             Err(DeployError::Copy(CopyError::Closed)) => return Err(DeployError::Stopping),

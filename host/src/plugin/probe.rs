@@ -34,11 +34,10 @@ use tokio::sync::oneshot;
 
 use self::child::{Asked, Child, Children, Waiting};
 use super::{
-    aside,
     load::PluginLibrary,
-    proc_fs,
     trial::{Step, Trial, Verdict},
 };
+use crate::system::{low_priority, proc_fs};
 
 /// The one argument of a child that is to answer a probe.
 const ARGUMENT: &str = "__ksi-probe";
@@ -332,7 +331,7 @@ impl Prober {
         let (prober, path, path_here) = (self.clone(), path.to_owned(), path.to_owned());
         let header = header.map(str::to_owned);
         let (answered, answer) = oneshot::channel();
-        let begun = aside::begin("ksi-probe", move || {
+        let begun = low_priority::begin("ksi-probe", move || {
             let mut child = None;
             // Nobody waits any more when the host is ending.
             let _ = answered.send(prober.run(&path, header, trial.as_deref(), &mut child));

@@ -29,10 +29,8 @@ use super::{
     leftovers::{self, Remaining},
     load::{Closed, PluginLibrary},
     manifest::NO_DELETE,
-    ongoing::One,
     persistence::Persistence,
     policy::Policies,
-    resident::resident_kib,
     retired::{Retired, RetiredState},
     signals::LibrarySignals,
 };
@@ -41,6 +39,8 @@ use crate::{
     event::{NewEvent, Payload},
     report::OutcomeKind,
     router::Router,
+    sync::task_tracker::One,
+    system::resident::resident_kib,
 };
 
 /// After this long in one step of its end, a generation counts as pinned, with what it waits for as the cause.

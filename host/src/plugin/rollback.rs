@@ -29,9 +29,8 @@ use super::{
     setback::Why,
     state::common_version,
     supervisor::{Deployed, Supervisor},
-    turns::Turn,
 };
-use crate::dispatch::tally::Counts;
+use crate::{dispatch::tally::Counts, sync::keyed_lock::Turn};
 
 /// When something other than the state was in the way of an automatic rollback, it is tried once more after this.
 const AGAIN: Duration = Duration::from_millis(500);

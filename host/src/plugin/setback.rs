@@ -30,7 +30,7 @@ use super::{
     requirements::is_handled,
     supervisor::{Deployed, Supervisor},
 };
-use crate::causes::with_causes;
+use crate::text::causes::with_causes;
 
 impl Supervisor {
     /// A file is about to be tried. Whether it is to be: not if it is quarantined, and what is tried again must be what

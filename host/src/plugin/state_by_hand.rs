@@ -17,8 +17,8 @@ use super::{
     setback::Why,
     state::Snapshot,
     supervisor::{Aside, Deployed, Supervisor},
-    turns::Turn,
 };
+use crate::sync::keyed_lock::Turn;
 
 /// Why nothing was done with kept state.
 #[derive(Debug, Error)]

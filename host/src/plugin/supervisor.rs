@@ -23,8 +23,6 @@ use super::{
     hand_over::HandOver,
     kept_good::Keeping,
     manifest::Manifest,
-    ongoing::Ongoing,
-    own_thread::OwnThread,
     persistence::Persistence,
     policy::Policies,
     prepare::Preparation,
@@ -34,10 +32,18 @@ use super::{
     retired::Retired,
     rollback::{Asked, Cost},
     setback::{Recovery, Why},
-    turns::{Turn, Turns},
     watch::FolderWatch,
 };
-use crate::{router::Router, start_up::StartUp, stopping::StopHandle};
+use crate::{
+    router::Router,
+    start_up::StartUp,
+    stopping::StopHandle,
+    sync::{
+        keyed_lock::{Turn, Turns},
+        task_tracker::Ongoing,
+    },
+    system::own_thread::OwnThread,
+};
 
 /// What became of a file.
 #[derive(Debug, Clone)]

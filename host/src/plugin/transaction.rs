@@ -32,9 +32,8 @@ use super::{
     state::{self, Snapshot, StateError, common_version},
     supervisor::{Aside, Deployed, Supervisor, deployed},
     trial::Trial,
-    turns::Turn,
 };
-use crate::router::table::Owner;
+use crate::{router::table::Owner, sync::keyed_lock::Turn};
 
 /// What an `initialize` may wait in a trial, where nobody is there that it could wait for. Work that keeps its thread busy
 /// is not bounded by it.

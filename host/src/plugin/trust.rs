@@ -19,7 +19,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::ownership::{Stranger, stranger};
+use crate::system::ownership::{Stranger, stranger};
 
 /// As many links the system follows as well.
 const LINKS: u32 = 40;

@@ -10,12 +10,14 @@ use std::path::Path;
 
 use tokio::net::UnixListener;
 
-use super::SocketError;
-use super::claim::{
-    Claim, identity, lock_beside, lock_path, make_folder, open_private, remove_stale,
+use super::{
+    SocketError,
+    claim::{Claim, identity, lock_beside, lock_path, make_folder, open_private, remove_stale},
 };
-use crate::ownership::{Stranger, stranger};
-use crate::with_causes;
+use crate::{
+    system::ownership::{Stranger, stranger},
+    with_causes,
+};
 
 impl Claim {
     /// Looks whether the socket file is still there, and makes another one if somebody has removed it: clients connect to

@@ -4,7 +4,7 @@ use std::{fs::TryLockError, io, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::lock_holder::{LockHolder, by};
+use crate::system::lock_holder::{LockHolder, by};
 
 /// The step at which the folder could not be taken.
 #[derive(Debug, Error)]

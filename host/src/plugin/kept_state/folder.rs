@@ -18,8 +18,10 @@ use rustix::{
 };
 
 use super::error::StateDirError;
-use crate::LockHolder;
-use crate::ownership::{self, Stranger};
+use crate::{
+    LockHolder,
+    system::ownership::{self, Stranger},
+};
 
 /// The lock file. No plugin has an empty name, so no snapshot has this one.
 const LOCK: &str = ".lock";

@@ -19,7 +19,8 @@ use ksi_plugin_api::abi::unload::StartedThread;
 
 pub(super) use self::search::Memory;
 use self::search::{Found, Why};
-use super::{super::proc_fs, Remaining};
+use super::Remaining;
+use crate::system::proc_fs;
 
 /// How many different names are told.
 const NAMES: usize = 8;

@@ -10,14 +10,11 @@
 use std::{collections::BTreeSet, fs, io, ops::Range, thread, time::Duration};
 
 use super::{
-    super::{
-        super::{load, proc_fs},
-        dependencies::Object,
-        peek::Peek,
-    },
+    super::{super::load, dependencies::Object, peek::Peek},
     origin::{Descriptors, Origin},
     stack::{self, Whereabouts},
 };
+use crate::system::proc_fs;
 
 /// How often the list of threads is read, until it has no new one and of each it is known whose it is.
 const ROUNDS: usize = 20;

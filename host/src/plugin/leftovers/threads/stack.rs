@@ -12,7 +12,8 @@ use std::{
     ops::Range,
 };
 
-use super::super::{super::proc_fs, peek::Peek};
+use super::super::peek::Peek;
+use crate::system::proc_fs;
 
 /// What the kernel tells of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

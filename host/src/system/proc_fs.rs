@@ -8,17 +8,17 @@ use std::{
 };
 
 /// What to do about it.
-pub(super) const ADVICE: &str = "/proc is not mounted here; mount it where the host runs";
+pub(crate) const ADVICE: &str = "/proc is not mounted here; mount it where the host runs";
 
 /// Whether this process can be looked up in it.
-pub(super) fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     // Elsewhere than on Linux nobody asks it for anything.
     !cfg!(target_os = "linux") || Path::new("/proc/self/stat").exists()
 }
 
 /// The lines of `/proc/self/maps` that are of code. A file whose bytes alone are mapped is no library: whoever prints a
 /// backtrace maps the files of all that it goes through, to read names and lines, and keeps them.
-pub(super) fn code(maps: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn code(maps: &str) -> impl Iterator<Item = &str> {
     // Address, rights, offset, device, inode, path.
     maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.contains('x')))
 }
@@ -27,7 +27,7 @@ pub(super) fn code(maps: &str) -> impl Iterator<Item = &str> {
 ///
 /// # Errors
 /// It cannot be read now, for want of a descriptor for instance: that says nothing of the thread.
-pub(super) fn of_thread(thread: u32, file: &str) -> io::Result<Option<String>> {
+pub(crate) fn of_thread(thread: u32, file: &str) -> io::Result<Option<String>> {
     match fs::read_to_string(format!("/proc/self/task/{thread}/{file}")) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound || has_ended(&error) => Ok(None),
@@ -46,14 +46,14 @@ fn has_ended(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// As for [`of_thread`].
-pub(super) fn began(thread: u32) -> io::Result<Option<u64>> {
+pub(crate) fn began(thread: u32) -> io::Result<Option<u64>> {
     let Some(stat) = of_thread(thread, "stat")? else { return Ok(None) };
     let unknown = || io::Error::new(ErrorKind::InvalidData, format!("it does not tell: {stat}"));
     began_by(&stat).map(Some).ok_or_else(unknown)
 }
 
 /// When this thread began, in ticks since the system was booted.
-pub(super) fn this_thread_began() -> Option<u64> {
+pub(crate) fn this_thread_began() -> Option<u64> {
     began_by(&fs::read_to_string("/proc/thread-self/stat").ok()?)
 }
 

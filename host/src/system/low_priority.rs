@@ -15,7 +15,7 @@ const NICENESS: i32 = 2;
 ///
 /// # Errors
 /// The system gives no thread.
-pub(super) fn begin(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn begin(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
         // Where the system does not let it, the work is done all the same.
         let _ = lower_priority();
@@ -28,7 +28,7 @@ pub(super) fn begin(name: &str, work: impl FnOnce() + Send + 'static) -> io::Res
 ///
 /// # Errors
 /// The system gives no thread.
-pub(super) async fn done<T: Send + 'static>(
+pub(crate) async fn done<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {

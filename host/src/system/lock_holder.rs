@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::printable::printable;
+use crate::text::printable::printable;
 
 /// A process that holds the lock of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

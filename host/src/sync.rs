@@ -1,0 +1,4 @@
+//! Waiting for one another, of whatever: locks by key, and tasks that are waited for.
+
+pub(crate) mod keyed_lock;
+pub(crate) mod task_tracker;
