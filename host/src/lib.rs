@@ -46,16 +46,18 @@ pub use ksi_plugin_api::{NameError, Pattern, abi::Counted, validate_event_name};
 pub(crate) use memory::{Account, Charge};
 pub use plugin::{
     deploy_error::DeployError,
+    file::{
+        copy::{CopyError, PrivateDirError},
+        manifest::{HandlerManifest, Manifest, ManifestError, StateManifest},
+        trust::TrustError,
+        watch::WatchError,
+    },
     hand_over::HandOverError,
     kept_state::{Damage, KeptStateError, StateDirError},
     load::LoadError,
-    manifest::{HandlerManifest, Manifest, ManifestError, StateManifest},
     persistence::PersistError,
-    private_copy::{CopyError, PrivateDirError},
     probe::{ProbeError, answer_probe},
     state::StateError,
-    trust::TrustError,
-    watch::WatchError,
 };
 pub use report::{Outcome, OutcomeKind, Report};
 pub(crate) use router::taps::WatchEnd;
@@ -85,10 +87,9 @@ pub use text::{
 pub fn manifest_of(file: &std::path::Path) -> Result<Manifest, InspectError> {
     let path = || file.to_owned();
     let no_plugin = |source| InspectError::Manifest { path: path(), source };
-    let mut source =
-        plugin::private_copy::Source::open(file, Limits::default().plugin_bytes as u64)?;
-    plugin::manifest::check_head(&source.head()?, source.len()).map_err(no_plugin)?;
-    plugin::manifest::read_manifest(&source.read()?, ksi_plugin_api::abi::ABI_VERSION, file)
+    let mut source = plugin::file::copy::Source::open(file, Limits::default().plugin_bytes as u64)?;
+    plugin::file::manifest::check_head(&source.head()?, source.len()).map_err(no_plugin)?;
+    plugin::file::manifest::read_manifest(&source.read()?, ksi_plugin_api::abi::ABI_VERSION, file)
         .map_err(no_plugin)
 }
 

@@ -1,8 +1,8 @@
 //! From a file in a folder to a live plugin, and on to the next one.
 //!
-//! In the order of the story: [`watch`] waits until a file has settled, [`private_copy`] copies it, [`manifest`] reads
+//! In the order of the story: [`file::watch`] waits until a file has settled, [`file::copy`] copies it, [`file::manifest`] reads
 //! what it is from its bytes, [`probe`] lets a child process open it, and [`trial`] restore a copy of its state there
-//! ([`prepare`] puts these together, [`probed`] remembers what was found, [`own_libraries`] brings what it needs beside it, [`aside`] has them give way to events); [`load`] opens it here ([`loader_says`] what to do if that fails), on a thread that stays ([`library_thread`]), and [`generation`] is what it becomes ([`activate`]);
+//! ([`prepare`] puts these together, [`probed`] remembers what was found, [`file::own_libraries`] brings what it needs beside it, [`aside`] has them give way to events); [`load`] opens it here ([`loader_says`] what to do if that fails), on a thread that stays ([`library_thread`]), and [`generation`] is what it becomes ([`activate`]);
 //! [`hand_over`] brings it the state of the live one ([`state`]); [`transaction`] runs the whole and swaps, as the folders
 //! ([`follow`]) or people ([`supervisor`], on [`own_thread`]) ask for it; [`retire`] lets the old generation go ([`letting_go`]),
 //! once nothing needs its library any more ([`leftovers`]), and [`stop`] all of them when the host ends.
@@ -25,6 +25,7 @@ mod departures;
 pub(crate) mod deploy_error;
 mod exclusive;
 pub(crate) mod facts;
+pub(crate) mod file;
 mod follow;
 mod from_disk;
 pub(crate) mod generation;
@@ -40,15 +41,12 @@ mod library_thread;
 mod live;
 pub(crate) mod load;
 mod loader_says;
-pub(crate) mod manifest;
 mod origin;
-mod own_libraries;
 pub(crate) mod persistence;
 mod plugin_log;
 mod plugin_report;
 pub(crate) mod policy;
 pub(crate) mod prepare;
-pub(crate) mod private_copy;
 pub(crate) mod probe;
 mod probed;
 pub(crate) mod quarantine;
@@ -70,5 +68,3 @@ mod stop;
 pub(crate) mod supervisor;
 mod transaction;
 mod trial;
-pub(crate) mod trust;
-pub(crate) mod watch;

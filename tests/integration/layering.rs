@@ -52,12 +52,7 @@ const RULES: &[Rule] = &[
     },
     // Files are watched, copied and read, and snapshots kept in them, without knowing what events mean.
     Rule {
-        part: &[
-            "host/src/plugin/watch",
-            "host/src/plugin/private_copy",
-            "host/src/plugin/manifest",
-            "host/src/plugin/kept_state",
-        ],
+        part: &["host/src/plugin/file.rs", "host/src/plugin/file", "host/src/plugin/kept_state"],
         modules: &["router", "dispatch", "event", "report", "host", "socket", "builtin"],
         names: &["libloading", "UnixListener", "UnixStream", "Router"],
     },
@@ -219,7 +214,7 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         // It calls the C library.
         "host/cli/src/allocator.rs",
         // It maps a private copy.
-        "host/src/plugin/private_copy/content.rs",
+        "host/src/plugin/file/copy/content.rs",
         // The host's own handlers of the signals that a process dies of.
         "host/src/crash/handler.rs",
         // It crashes on purpose.
@@ -277,6 +272,9 @@ fn the_check_sees_paths_however_they_are_written() {
         has_word("let x = notify::Watcher;", "notify::") && !has_word("an object here", "object::")
     );
     assert!(has_word("File::open", "File") && !has_word("PluginFile::open(Files)", "File"));
-    assert_eq!(module_of(Path::new("host/src/plugin/watch/mod.rs")), ["plugin", "watch"]);
+    assert_eq!(
+        module_of(Path::new("host/src/plugin/file/watch/mod.rs")),
+        ["plugin", "file", "watch"]
+    );
     assert!(sources("host/src/router").len() > 3 && sources("host/src/router.rs").len() == 1);
 }

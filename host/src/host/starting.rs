@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Host;
 use crate::{
-    plugin::watch::{Change, FolderWatch},
+    plugin::file::watch::{Change, FolderWatch},
     socket::{ClaimedSocket, ControlSocket},
     stopping::StopStage,
 };

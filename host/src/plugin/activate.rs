@@ -19,12 +19,12 @@ use super::{
     configs::{Configs, PluginConfig},
     deploy_error::DeployError,
     facts::{Facts, SHUTDOWN_EVENT},
+    file::manifest::{HandlerManifest, Manifest},
     generation::Generation,
     host_side::{HostSide, HostSideLimits, Identity},
     kept_resources::KeptResources,
     live::LiveInstance,
     load::{self, PluginLibrary},
-    manifest::{HandlerManifest, Manifest},
     policy::Policies,
     prepare::Candidate,
 };

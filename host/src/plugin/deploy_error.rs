@@ -7,14 +7,12 @@ use thiserror::Error;
 use tokio::task::JoinError;
 
 use super::{
+    file::{copy::CopyError, manifest::ManifestError, trust::TrustError},
     hand_over::HandOverError,
     load::LoadError,
-    manifest::ManifestError,
     persistence::{PersistError, ways_out},
-    private_copy::CopyError,
     probe::ProbeError,
     state::StateError,
-    trust::TrustError,
 };
 
 /// Why a file did not become the live generation of a plugin.

@@ -28,9 +28,9 @@ use tokio::{
 
 use super::{
     deploy_error::DeployError,
+    file::manifest::Manifest,
     from_disk::{self, Restored},
     hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
-    manifest::Manifest,
     origin::{Arrived, Ready, Source},
     persistence::KeptSnapshot,
     prepare::Candidate,

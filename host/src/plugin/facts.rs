@@ -10,7 +10,7 @@ use std::{
 use ksi_plugin_api::Description;
 use serde::Serialize;
 
-use super::{configs::PluginConfig, manifest::Manifest};
+use super::{configs::PluginConfig, file::manifest::Manifest};
 use crate::{
     crash::About,
     dispatch::{call::HandlerInfo, tally::Counts},

@@ -11,13 +11,15 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     deploy_error::DeployError,
+    file::{
+        manifest::Manifest,
+        watch::{Change, FolderWatch},
+    },
     kept_good::StandIn,
-    manifest::Manifest,
     origin::{Origin, Prepared},
     requirements::missing,
     setback::Why,
     supervisor::Supervisor,
-    watch::{Change, FolderWatch},
 };
 use crate::sync::keyed_lock::Turn;
 

@@ -6,8 +6,8 @@ use ksi_plugin_api::abi::Instance;
 use tokio::sync::oneshot;
 
 use super::{
-    facts::Facts, host_side::HostSide, live::LiveInstance, load::PluginLibrary,
-    private_copy::PrivateCopy,
+    facts::Facts, file::copy::PrivateCopy, host_side::HostSide, live::LiveInstance,
+    load::PluginLibrary,
 };
 
 /// A generation with all that it holds. The order of the fields is the order in which they may go: the way to the host

@@ -20,9 +20,9 @@ use trouble::Troubles;
 use super::{
     announce::Announcer,
     facts::Facts,
+    file::manifest::StateManifest,
     kept_state::{Kept, KeptState, KeptStateError, Listed, NewState, Place, StateDir},
     live::LiveInstance,
-    manifest::StateManifest,
     state::{self, Snapshot, StateError},
 };
 use crate::{
@@ -433,8 +433,8 @@ mod tests {
     use super::*;
     use crate::plugin::{
         facts::{Timings, Tried},
+        file::manifest::Manifest,
         load,
-        manifest::Manifest,
         trial::Nobody,
     };
     use crate::{

@@ -19,14 +19,16 @@ use tokio::{
 use super::{
     deploy_error::DeployError,
     facts::{Timings, Tried},
+    file::{
+        copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
+        manifest::{Manifest, check_head, read_manifest},
+        own_libraries::OwnLibraries,
+        trust::Trust,
+    },
     load::PluginLibrary,
-    manifest::{Manifest, check_head, read_manifest},
-    own_libraries::OwnLibraries,
-    private_copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
     probe::{NoProber, Prober},
     probed::Probed,
     trial::Trial,
-    trust::Trust,
 };
 use crate::system::low_priority;
 

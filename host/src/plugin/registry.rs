@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     facts::Facts,
+    file::copy::PrivateCopy,
     generation::Generation,
-    private_copy::PrivateCopy,
     retired::{Retired, RetiredState},
     setback::Setbacks,
     state::Snapshot,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ksi_plugin_api::Pattern;
 
-use super::manifest::Manifest;
+use super::file::manifest::Manifest;
 use crate::router::routes::Subscribers;
 
 /// The events that a plugin requires and that neither somebody else nor itself handles.

@@ -24,11 +24,11 @@ use tokio::{
 use super::{
     announce::Announcer,
     facts::{Facts, SHUTDOWN_EVENT},
+    file::manifest::NO_DELETE,
     generation::Generation,
     host_side::HostSide,
     leftovers::{self, Remaining},
     load::{Closed, PluginLibrary},
-    manifest::NO_DELETE,
     persistence::Persistence,
     policy::Policies,
     retired::{Retired, RetiredState},

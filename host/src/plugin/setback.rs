@@ -23,8 +23,8 @@ pub(crate) use schedule::{Recovery, Setback, SetbackFailure, Setbacks};
 use super::{
     deploy_error::DeployError,
     facts::Facts,
+    file::copy::CopyError,
     prepare::Examined,
-    private_copy::CopyError,
     quarantine::{Entry, Judged},
     registry::RefusedFile,
     requirements::is_handled,

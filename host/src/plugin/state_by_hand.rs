@@ -9,11 +9,11 @@ use thiserror::Error;
 
 use super::{
     deploy_error::DeployError,
+    file::copy::PrivateCopy,
     hand_over::HandOverError,
     kept_state::{Listed, Place},
     origin::{Chosen, Origin, Prepared},
     persistence::{KeptSnapshot, PersistError, Persistence},
-    private_copy::PrivateCopy,
     setback::Why,
     state::Snapshot,
     supervisor::{Aside, Deployed, Supervisor},

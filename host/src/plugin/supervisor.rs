@@ -19,10 +19,10 @@ use super::{
     departures::Leaving,
     deploy_error::DeployError,
     facts::Facts,
+    file::{manifest::Manifest, watch::FolderWatch},
     generation::Generation,
     hand_over::HandOver,
     kept_good::Keeping,
-    manifest::Manifest,
     persistence::Persistence,
     policy::Policies,
     prepare::Preparation,
@@ -32,7 +32,6 @@ use super::{
     retired::Retired,
     rollback::{Asked, Cost},
     setback::{Recovery, Why},
-    watch::FolderWatch,
 };
 use crate::{
     router::Router,

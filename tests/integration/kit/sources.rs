@@ -24,7 +24,7 @@ pub(crate) fn sources(part: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The module that a file is, as segments: `host/src/plugin/watch/mod.rs` is `plugin`, `watch`.
+/// The module that a file is, as segments: `host/src/plugin/file/watch/mod.rs` is `plugin`, `file`, `watch`.
 pub(crate) fn module_of(file: &Path) -> Vec<String> {
     let below = file.iter().skip_while(|part| *part != "src").skip(1);
     let mut segments: Vec<String> = below.map(|part| part.to_str().unwrap().to_owned()).collect();

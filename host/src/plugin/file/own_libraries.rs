@@ -16,8 +16,8 @@ use std::{
 };
 
 use super::{
+    copy::{CopyError, PrivateCopy, PrivateDir, Source},
     manifest::Linkage,
-    private_copy::{CopyError, PrivateCopy, PrivateDir, Source},
 };
 use crate::system::proc_fs;
 
@@ -26,7 +26,7 @@ const MOST: usize = 64;
 
 /// Where libraries lie that were brought along, so that one with the same bytes need not be there twice.
 #[derive(Default)]
-pub(super) struct OwnLibraries(Mutex<HashMap<PathBuf, blake3::Hash>>);
+pub(in crate::plugin) struct OwnLibraries(Mutex<HashMap<PathBuf, blake3::Hash>>);
 
 /// An object, where it lies in truth, and where below the folder of the copy.
 struct Object {
@@ -37,7 +37,7 @@ struct Object {
 
 impl OwnLibraries {
     /// Whether a plugin may have any.
-    pub(super) fn may_have(linkage: &Linkage) -> bool {
+    pub(in crate::plugin) fn may_have(linkage: &Linkage) -> bool {
         linkage.run_path.iter().any(|folder| below_origin(folder).is_some())
     }
 
@@ -46,7 +46,7 @@ impl OwnLibraries {
     ///
     /// # Errors
     /// One can't be copied.
-    pub(super) fn bring<E: From<CopyError>>(
+    pub(in crate::plugin) fn bring<E: From<CopyError>>(
         &self,
         dir: &PrivateDir,
         copy: &mut PrivateCopy,
