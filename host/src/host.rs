@@ -34,7 +34,6 @@ use crate::{
     plugin::{
         activate::Activation,
         announce::Announcer,
-        configs::Configs,
         deploy_error::DeployError,
         file::{
             copy::{Places, PrivateDir, PrivateDirError},
@@ -42,7 +41,7 @@ use crate::{
             watch::{FolderWatch, WatchError},
         },
         host_side::HostSideLimits,
-        kept_resources::KeptResources,
+        instance::{configs::Configs, kept_resources::KeptResources},
         kept_state::{StateDir, StateDirError},
         persistence::Persistence,
         prepare::Preparation,

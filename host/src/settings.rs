@@ -19,9 +19,9 @@ use crate::{
     config::{AfterDrain, Changes, Config, ConfigError, Reload, ReloadPolicy},
     host::Host,
     plugin::{
-        configs::PluginConfig,
         configured::Configured,
         deploy_error::DeployError,
+        instance::configs::PluginConfig,
         policy::{Policies, Policy},
         supervisor::Deployed,
     },

@@ -64,7 +64,11 @@ const RULES: &[Rule] = &[
     },
     // The loader does not route.
     Rule {
-        part: &["host/src/plugin/load.rs", "host/src/plugin/probe.rs"],
+        part: &[
+            "host/src/plugin/instance/library",
+            "host/src/plugin/instance/library.rs",
+            "host/src/plugin/probe.rs",
+        ],
         modules: &["router", "dispatch", "event", "report", "host", "socket", "builtin"],
         names: &["Router", "RoutingTable"],
     },
@@ -132,8 +136,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("plugin-api/src/harness/setup.rs", "PathBuf"),
     ("plugin-api/src/harness/world.rs", "PathBuf"),
     // Sockets that the host keeps for its plugins, which is not how anybody speaks to the host.
-    ("host/src/plugin/kept_resources.rs", "UnixListener"),
-    ("host/src/plugin/kept_resources.rs", "UnixStream"),
+    ("host/src/plugin/instance/kept_resources.rs", "UnixListener"),
+    ("host/src/plugin/instance/kept_resources.rs", "UnixStream"),
     ("plugin-api/src/kept.rs", "UnixListener"),
     ("plugin-api/src/harness/kept.rs", "UnixListener"),
     ("plugin-api/src/harness/kept.rs", "UnixStream"),
@@ -208,9 +212,9 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         // They write an `unsafe impl` and calls of those functions, and have no unsafe code themselves.
         "plugin-api/macros/src/layout.rs",
         "plugin-api/macros/src/generate.rs",
-        "host/src/plugin/load.rs",
+        "host/src/plugin/instance/library.rs",
         "host/src/plugin/probe.rs",
-        "host/src/plugin/leftovers",
+        "host/src/plugin/instance/leftovers",
         // It calls the C library.
         "host/cli/src/allocator.rs",
         // It maps a private copy.
@@ -221,7 +225,7 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         "tests/fixtures/chaos/src/crash.rs",
         // It races on purpose.
         "tests/fixtures/race",
-        "host/src/plugin/signals",
+        "host/src/plugin/instance/signals",
     ];
     let fixtures = [
         "tests/fixtures/chaos",

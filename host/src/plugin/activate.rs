@@ -16,15 +16,17 @@ use ksi_plugin_api::{
 };
 
 use super::{
-    configs::{Configs, PluginConfig},
     deploy_error::DeployError,
-    facts::{Facts, SHUTDOWN_EVENT},
     file::manifest::{HandlerManifest, Manifest},
-    generation::Generation,
     host_side::{HostSide, HostSideLimits, Identity},
-    kept_resources::KeptResources,
-    live::LiveInstance,
-    load::{self, PluginLibrary},
+    instance::{
+        configs::{Configs, PluginConfig},
+        generation::Generation,
+        info::{Facts, SHUTDOWN_EVENT},
+        kept_resources::KeptResources,
+        library::{self, PluginLibrary},
+        live::LiveInstance,
+    },
     policy::Policies,
     prepare::Candidate,
 };
@@ -213,7 +215,7 @@ impl Activation {
     ) -> Result<Instance, NotCreated> {
         let host = HostRef::new(host_side.clone());
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
-        let create = async move { load::create(module, host, &config).await };
+        let create = async move { library::create(module, host, &config).await };
         let mut creating = self.router.workers().spawn_life_cycle(noted.through(create));
         let created = tokio::select! {
             biased;
@@ -223,7 +225,7 @@ impl Activation {
         };
         match created {
             Some(Ok(instance)) => Ok(instance),
-            Some(Err(end)) => Err(NotCreated::Failed(load::reason_of(end))),
+            Some(Err(end)) => Err(NotCreated::Failed(library::reason_of(end))),
             None => Err(NotCreated::TimedOut(creating)),
         }
     }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::facts::Facts;
+use super::instance::info::Facts;
 use crate::{
     event::{NewEvent, Payload},
     router::Router,

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    configs::PluginConfig,
     deploy_error::DeployError,
+    instance::configs::PluginConfig,
     supervisor::{Deployed, Supervisor, deployed},
 };
 

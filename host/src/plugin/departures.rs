@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::facts::Facts;
+use super::instance::info::Facts;
 use crate::sync::task_tracker::{One, Ongoing};
 
 /// Generations on their way out.

@@ -9,7 +9,7 @@ use tokio::task::JoinError;
 use super::{
     file::{copy::CopyError, manifest::ManifestError, trust::TrustError},
     hand_over::HandOverError,
-    load::LoadError,
+    instance::library::LoadError,
     persistence::{PersistError, ways_out},
     probe::ProbeError,
     state::StateError,

@@ -11,9 +11,8 @@ use std::{
 };
 
 use super::{
-    facts::Facts,
+    instance::{info::Facts, live::LiveInstance},
     kept_state::Place,
-    live::LiveInstance,
     persistence::{KeptSnapshot, PersistError, Persistence},
     state::{self, Snapshot, StateError},
 };

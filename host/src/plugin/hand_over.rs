@@ -16,9 +16,11 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::{
-    facts::{Facts, Timings},
     host_side::HostSide,
-    live::LiveInstance,
+    instance::{
+        info::{Facts, Timings},
+        live::LiveInstance,
+    },
     policy::Policy,
     state::{self, Progress, Snapshot, StateError, Transferred},
 };

@@ -21,11 +21,13 @@ use ksi_plugin_api::{
 };
 
 use super::{
-    adopted_waker,
     background::{BackgroundTasks, Refusal},
-    kept_resources::{KeptResources, PluginResources},
-    live::LiveInstance,
-    plugin_log::{self, Spans},
+    instance::{
+        kept_resources::{KeptResources, PluginResources},
+        live::LiveInstance,
+        log::{self, Spans},
+        waker,
+    },
     plugin_report::PluginReport,
 };
 use crate::{
@@ -492,11 +494,11 @@ impl HostApi for HostSide {
     }
 
     fn max_level(&self) -> u8 {
-        plugin_log::max_level()
+        log::max_level()
     }
 
     fn log(&self, record: &LogRecord<'_>) {
-        plugin_log::line(&self.plugin, record);
+        log::line(&self.plugin, record);
     }
 
     fn span(&self, record: &SpanRecord<'_>) -> u64 {
@@ -508,7 +510,7 @@ impl HostApi for HostSide {
     }
 
     fn adopt_waker(self: &Arc<Self>, waker: Waker) -> Waker {
-        adopted_waker::adopt(waker, self.clone(), self.router.clone())
+        waker::adopt(waker, self.clone(), self.router.clone())
     }
 
     fn file(&self) -> Option<Vec<u8>> {

@@ -8,7 +8,9 @@ use std::{
 };
 
 use super::{
-    facts::Facts, live::LiveInstance, persistence::Persistence, state::Snapshot,
+    instance::{info::Facts, live::LiveInstance},
+    persistence::Persistence,
+    state::Snapshot,
     supervisor::Supervisor,
 };
 use crate::sync::keyed_lock::Turn;

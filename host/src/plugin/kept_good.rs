@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     deploy_error::DeployError,
-    facts::Facts,
+    instance::info::Facts,
     origin::{Origin, Prepared},
     quarantine::{Entry, Good, Quarantine},
     supervisor::Supervisor,

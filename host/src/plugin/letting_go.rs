@@ -8,8 +8,10 @@ use tokio::sync::oneshot;
 use super::{
     activate::Leftover,
     deploy_error::DeployError,
-    generation::Generation,
-    live::{FirstCalls, LiveInstance},
+    instance::{
+        generation::Generation,
+        live::{FirstCalls, LiveInstance},
+    },
     prepare::Candidate,
     retire::Legacy,
     retired::{Retired, RetiredState},

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    generation::Generation,
     hand_over::{Giver, Held, Wanted},
-    live::LiveInstance,
+    instance::{generation::Generation, live::LiveInstance},
     persistence::KeptSnapshot,
     prepare::Candidate,
     registry::LiveGeneration,

@@ -19,10 +19,9 @@ use trouble::Troubles;
 
 use super::{
     announce::Announcer,
-    facts::Facts,
     file::manifest::StateManifest,
+    instance::{info::Facts, live::LiveInstance},
     kept_state::{Kept, KeptState, KeptStateError, Listed, NewState, Place, StateDir},
-    live::LiveInstance,
     state::{self, Snapshot, StateError},
 };
 use crate::{
@@ -432,9 +431,11 @@ mod tests {
 
     use super::*;
     use crate::plugin::{
-        facts::{Timings, Tried},
         file::manifest::Manifest,
-        load,
+        instance::{
+            info::{Timings, Tried},
+            library,
+        },
         trial::Nobody,
     };
     use crate::{
@@ -472,7 +473,7 @@ mod tests {
 
     async fn instance(config: &[u8]) -> Instance {
         let host = Nobody::host("a.so".into(), Handle::current());
-        let created = load::create(harness::module::<Fake>(), host, config).await;
+        let created = library::create(harness::module::<Fake>(), host, config).await;
         created.unwrap_or_else(|_| panic!("it is made"))
     }
 

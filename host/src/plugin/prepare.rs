@@ -18,14 +18,16 @@ use tokio::{
 
 use super::{
     deploy_error::DeployError,
-    facts::{Timings, Tried},
     file::{
         copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
         manifest::{Manifest, check_head, read_manifest},
         own_libraries::OwnLibraries,
         trust::Trust,
     },
-    load::PluginLibrary,
+    instance::{
+        info::{Timings, Tried},
+        library::PluginLibrary,
+    },
     probe::{NoProber, Prober},
     probed::Probed,
     trial::Trial,

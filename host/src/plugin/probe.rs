@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 
 use self::child::{Asked, Child, Children, Waiting};
 use super::{
-    load::PluginLibrary,
+    instance::library::PluginLibrary,
     trial::{Step, Trial, Verdict},
 };
 use crate::system::{low_priority, proc_fs};

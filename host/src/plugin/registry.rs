@@ -8,9 +8,8 @@ use std::{
 };
 
 use super::{
-    facts::Facts,
     file::copy::PrivateCopy,
-    generation::Generation,
+    instance::{generation::Generation, info::Facts},
     retired::{Retired, RetiredState},
     setback::Setbacks,
     state::Snapshot,

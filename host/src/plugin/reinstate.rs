@@ -21,10 +21,12 @@ use tokio::time::timeout;
 use super::{
     activate::NotCreated,
     deploy_error::DeployError,
-    facts::Facts,
     hand_over::{Giver, Held, PATIENCE},
     host_side::HostSide,
-    live::{FirstCalls, LiveInstance},
+    instance::{
+        info::Facts,
+        live::{FirstCalls, LiveInstance},
+    },
     persistence::LIMIT,
     retire::Legacy,
     state::{self, Snapshot},

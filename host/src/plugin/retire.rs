@@ -4,7 +4,7 @@
 //! the calls in flight end; its tasks are dropped, its shutdown handlers run and its instance is dropped, all on
 //! dispatch workers; its signal handlers are taken out; the workers are exchanged and the old threads joined, because their thread-locals may hold the
 //! library; nothing of the plugin refers to the host any more; nothing else in the process needs the library
-//! ([`leftovers`](super::leftovers)); dlclose; and a look into the memory map.
+//! ([`leftovers`](super::instance::leftovers)); dlclose; and a look into the memory map.
 
 use std::{
     io,
@@ -23,16 +23,18 @@ use tokio::{
 
 use super::{
     announce::Announcer,
-    facts::{Facts, SHUTDOWN_EVENT},
     file::manifest::NO_DELETE,
-    generation::Generation,
     host_side::HostSide,
-    leftovers::{self, Remaining},
-    load::{Closed, PluginLibrary},
+    instance::{
+        generation::Generation,
+        info::{Facts, SHUTDOWN_EVENT},
+        leftovers::{self, Remaining},
+        library::{Closed, PluginLibrary},
+        signals::LibrarySignals,
+    },
     persistence::Persistence,
     policy::Policies,
     retired::{Retired, RetiredState},
-    signals::LibrarySignals,
 };
 use crate::{
     dispatch::{ended::Ended, slot::Unreturned},

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::facts::{Facts, Timings};
+use super::instance::info::{Facts, Timings};
 
 /// How far a generation has come on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use instead::Instead;
 
 use super::{
     deploy_error::{DeployError, OfState},
-    facts::Facts,
+    instance::info::Facts,
     kept_state::Place,
     origin::{Origin, Prepared},
     policy::Policy,

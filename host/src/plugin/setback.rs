@@ -22,8 +22,8 @@ pub(crate) use schedule::{Recovery, Setback, SetbackFailure, Setbacks};
 
 use super::{
     deploy_error::DeployError,
-    facts::Facts,
     file::copy::CopyError,
+    instance::info::Facts,
     prepare::Examined,
     quarantine::{Entry, Judged},
     registry::RefusedFile,

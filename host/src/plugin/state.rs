@@ -19,7 +19,7 @@ use async_task::Task;
 use ksi_plugin_api::abi::{CallStart, Instance, Start};
 use thiserror::Error;
 
-use super::{file::manifest::StateManifest, live::LiveInstance};
+use super::{file::manifest::StateManifest, instance::live::LiveInstance};
 use crate::{
     dispatch::{ended::Ended, workers::Workers},
     event::Payload,

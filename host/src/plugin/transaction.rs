@@ -15,15 +15,17 @@ use serde_json::json;
 use super::{
     activate::Leftover,
     deploy_error::DeployError,
-    facts::{Facts, Timings},
     file::{
         copy::{CopyError, PrivateCopy},
         manifest::Manifest,
     },
     from_disk::{self, Restored},
-    generation::Generation,
     hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Wanted},
-    live::{FirstCalls, LiveInstance},
+    instance::{
+        generation::Generation,
+        info::{Facts, Timings},
+        live::{FirstCalls, LiveInstance},
+    },
     origin::{Admitted, Arrived, Origin, Prepared, Ready, Source},
     prepare::{Candidate, Examined},
     registry::{Earlier, LiveGeneration, OnProbation},

@@ -29,8 +29,10 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::{
-    kept_resources::Address,
-    load::{self, reason_of},
+    instance::{
+        kept_resources::Address,
+        library::{self, reason_of},
+    },
     plugin_report::PluginReport,
     state::{self, Snapshot, StateError},
 };
@@ -154,7 +156,7 @@ impl Trial {
         let host = Nobody::host(self.file.clone(), runtime.handle().clone());
         runtime.block_on(async {
             begin(Step::Initialize);
-            let creating = load::create(module, host, &self.config);
+            let creating = library::create(module, host, &self.config);
             let instance = match tokio::time::timeout(self.limit, creating).await {
                 Ok(Ok(instance)) => instance,
                 Ok(Err(end)) => {

@@ -9,7 +9,7 @@ use std::{
 use serde_json::json;
 
 use super::PersistError;
-use crate::plugin::{announce::Announcer, facts::Facts};
+use crate::plugin::{announce::Announcer, instance::info::Facts};
 
 /// How many plugins are remembered; beyond it, the first by name are forgotten.
 const REMEMBERED: usize = 1_024;

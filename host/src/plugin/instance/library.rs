@@ -6,6 +6,9 @@
 
 #![allow(unsafe_code)]
 
+mod loader_says;
+mod thread;
+
 use std::{
     collections::BTreeSet,
     future::Future,
@@ -29,12 +32,9 @@ use ksi_plugin_api::{
 };
 use thiserror::Error;
 
-use super::{
-    library_thread::LibraryThread,
-    loader_says,
-    signals::{Handled, LibrarySignals},
-};
+use super::signals::{Handled, LibrarySignals};
 use crate::{system::proc_fs, text::causes::with_causes};
+use thread::LibraryThread;
 
 /// Why a library could not be loaded.
 #[derive(Debug, Error)]
@@ -119,7 +119,7 @@ fn open_now() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 }
 
 /// Whether what was loaded from this file is the library of a plugin.
-pub(super) fn is_open(path: &Path) -> bool {
+pub(in crate::plugin) fn is_open(path: &Path) -> bool {
     open_now().contains(path)
 }
 
@@ -257,7 +257,7 @@ pub(crate) fn create(
 }
 
 /// Why an instance was not made, for people.
-pub(super) fn reason_of(end: CallEnd) -> String {
+pub(in crate::plugin) fn reason_of(end: CallEnd) -> String {
     match end {
         CallEnd::Failed(failure) => failure.to_texts().1,
         CallEnd::Panicked(message) => format!("it panicked: {}", message.to_text()),

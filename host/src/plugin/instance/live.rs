@@ -5,7 +5,7 @@ use std::{sync::Arc, task::Context};
 use ksi_plugin_api::abi::{Counted, EventHandle, Instance, ReplyForm, Start};
 use tokio::sync::oneshot;
 
-use super::facts::Facts;
+use super::info::Facts;
 use crate::{
     crash::{self, Journal, Noted},
     dispatch::{
@@ -45,12 +45,12 @@ impl LiveInstance {
 
 impl LiveInstance {
     /// The instance, which is there for as long as somebody holds this.
-    pub(super) fn instance(&self) -> Option<&Instance> {
+    pub(in crate::plugin) fn instance(&self) -> Option<&Instance> {
         self.instance.as_ref()
     }
 
     /// The version of the plugin that it is of.
-    pub(super) fn version(&self) -> &str {
+    pub(in crate::plugin) fn version(&self) -> &str {
         &self.first_calls.facts.manifest.version
     }
 }

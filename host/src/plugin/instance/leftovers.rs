@@ -17,7 +17,7 @@ use std::{fmt, time::Duration};
 use ksi_plugin_api::abi::unload::StartedThread;
 
 use self::threads::{Memory, Others};
-use super::load::{Closed, PluginLibrary};
+use super::library::{Closed, PluginLibrary};
 
 /// How many threads are asked for by name.
 const THREADS: usize = 256;
@@ -80,7 +80,9 @@ fn noted_by(library: &PluginLibrary, others: Others) -> Vec<Remaining> {
 }
 
 /// Closes a library that nothing needs; otherwise gives it back, with the reasons.
-pub(super) fn close(mut library: PluginLibrary) -> Result<Closed, (PluginLibrary, Vec<Remaining>)> {
+pub(in crate::plugin) fn close(
+    mut library: PluginLibrary,
+) -> Result<Closed, (PluginLibrary, Vec<Remaining>)> {
     if !library.is_held() {
         return Ok(library.close());
     }

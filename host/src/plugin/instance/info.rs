@@ -10,10 +10,11 @@ use std::{
 use ksi_plugin_api::Description;
 use serde::Serialize;
 
-use super::{configs::PluginConfig, file::manifest::Manifest};
+use super::configs::PluginConfig;
 use crate::{
     crash::About,
     dispatch::{call::HandlerInfo, tally::Counts},
+    plugin::file::manifest::Manifest,
 };
 
 /// An event that goes to one plugin alone, when it is retired. It is never routed.

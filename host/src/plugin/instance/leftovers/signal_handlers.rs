@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::{Remaining, dependencies::Object};
-use crate::plugin::{load::PluginLibrary, signals};
+use crate::plugin::instance::{library::PluginLibrary, signals};
 
 pub(super) fn look(
     library: &PluginLibrary,

@@ -10,11 +10,11 @@
 use std::{collections::BTreeSet, fs, io, ops::Range, thread, time::Duration};
 
 use super::{
-    super::{super::load, dependencies::Object, peek::Peek},
+    super::{dependencies::Object, peek::Peek},
     origin::{Descriptors, Origin},
     stack::{self, Whereabouts},
 };
-use crate::system::proc_fs;
+use crate::{plugin::instance::library, system::proc_fs};
 
 /// How often the list of threads is read, until it has no new one and of each it is known whose it is.
 const ROUNDS: usize = 20;
@@ -47,7 +47,7 @@ impl Memory {
         let elsewhere = objects.iter().filter(|object| {
             object.path.as_os_str().is_empty()
                 || object.memory.contains(&this)
-                || (object.memory != *library && load::is_open(&object.path))
+                || (object.memory != *library && library::is_open(&object.path))
         });
         Memory {
             elsewhere: elsewhere.map(|object| object.memory.clone()).collect(),

@@ -23,7 +23,11 @@ impl Configs {
     }
 
     /// Changes that; what it was before.
-    pub(super) fn set(&self, plugin: &str, config: Option<PluginConfig>) -> Option<PluginConfig> {
+    pub(in crate::plugin) fn set(
+        &self,
+        plugin: &str,
+        config: Option<PluginConfig>,
+    ) -> Option<PluginConfig> {
         match config {
             Some(config) => self.lock().insert(plugin.to_owned(), config),
             None => self.lock().remove(plugin),

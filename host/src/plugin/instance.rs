@@ -1,0 +1,22 @@
+//! A live plugin: its [`library`], opened here, the instance that is made of it ([`live`]), and what both
+//! are to the host, a [`generation`], with what is known of it ([`info`]).
+//!
+//! What it is given meanwhile: its configuration ([`configs`]), descriptors that outlive it
+//! ([`kept_resources`]), a way into the log ([`log`]), wakers that hold its library ([`waker`]), a share of
+//! the process's signals ([`signals`]). Once it is done, [`leftovers`] looks for what still needs the
+//! library. Who decides that it comes and goes is not known here.
+
+pub(crate) mod configs;
+pub(crate) mod generation;
+pub(crate) mod info;
+pub(crate) mod kept_resources;
+pub(in crate::plugin) mod leftovers;
+pub(crate) mod library;
+pub(in crate::plugin) mod live;
+pub(in crate::plugin) mod log;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
+pub(in crate::plugin) mod signals;
+#[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]
+#[path = "instance/signals/elsewhere.rs"]
+pub(in crate::plugin) mod signals;
+pub(in crate::plugin) mod waker;
