@@ -18,14 +18,14 @@ mod system;
 
 use std::{future::Future, time::Duration};
 
-use ksi_plugin_api::Pattern;
+use ksi_abi::Pattern;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub(crate) use catalog::Described;
 
 use crate::{event::Event, host::Host, router::native::Failure};
-use ksi_plugin_api::abi::Counted;
+use ksi_abi::Counted;
 
 /// Registers all of them.
 pub(crate) fn register(host: &Host) {

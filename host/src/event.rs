@@ -15,9 +15,8 @@ use crate::{
     clock,
     shared_value::{Encoded, Keeper, Unencodable, let_go},
 };
-use ksi_plugin_api::{
-    NameError,
-    abi::{Buffer, Counted, Encoding, EventObject, EventView, Fingerprint, Value},
+use ksi_abi::{
+    Buffer, Counted, Encoding, EventObject, EventView, Fingerprint, NameError, Value,
     validate_event_name,
 };
 

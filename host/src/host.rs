@@ -16,7 +16,7 @@ use std::{
 };
 
 use async_task::Task;
-use ksi_plugin_api::{NameError, Pattern};
+use ksi_abi::{NameError, Pattern};
 use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
@@ -68,7 +68,7 @@ use crate::{
         threads::{TooFewThreads, check_threads},
     },
 };
-use ksi_plugin_api::abi::Counted;
+use ksi_abi::Counted;
 
 pub(crate) use emission::Emission;
 pub(crate) use late::OnLate;

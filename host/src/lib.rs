@@ -42,7 +42,7 @@ pub use dispatch::tally::Counts;
 pub use event::{Event, EventId, NewEvent, Payload};
 pub(crate) use host::{Emission, OnLate};
 pub use host::{Host, HostBuilder, StartError, StartingHost, UnkeptState};
-pub use ksi_plugin_api::{NameError, Pattern, abi::Counted, validate_event_name};
+pub use ksi_abi::{Counted, NameError, Pattern, validate_event_name};
 pub(crate) use memory::{Account, Charge};
 pub use plugin::{
     deploy_error::DeployError,
@@ -89,7 +89,7 @@ pub fn manifest_of(file: &std::path::Path) -> Result<Manifest, InspectError> {
     let no_plugin = |source| InspectError::Manifest { path: path(), source };
     let mut source = plugin::file::copy::Source::open(file, Limits::default().plugin_bytes as u64)?;
     plugin::file::manifest::check_head(&source.head()?, source.len()).map_err(no_plugin)?;
-    plugin::file::manifest::read_manifest(&source.read()?, ksi_plugin_api::abi::ABI_VERSION, file)
+    plugin::file::manifest::read_manifest(&source.read()?, ksi_abi::ABI_VERSION, file)
         .map_err(no_plugin)
 }
 

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use ksi_plugin_api::abi::{Buffer, Failure, Value};
+use ksi_abi::{Buffer, Failure, Value};
 
 use crate::dispatch::slot::on_worker;
 

@@ -8,12 +8,13 @@
 
 use std::future::Future;
 
+use ksi_abi::{
+    CallEnd, CallStart,
+    export::{FirstPoll, Shared},
+    probe::{Give, Giving},
+};
+
 use crate::{
-    abi::{
-        CallEnd, CallStart,
-        export::{FirstPoll, Shared},
-        probe::{Give, Giving},
-    },
     context::Context,
     error::Result,
     payload,

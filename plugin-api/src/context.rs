@@ -11,15 +11,15 @@ use std::{
     time::Duration,
 };
 
+use ksi_abi::{
+    BoundaryFuture, Buffer, Content, Encoding, EventHandle, HostRef, Layout, ReplyEnd, ReplyForm,
+    Start, SubscribeOptions,
+    host::WaitEnd,
+    probe::{Taker, Viewer},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    abi::{
-        BoundaryFuture, Buffer, Content, Encoding, EventHandle, HostRef, Layout, ReplyEnd,
-        ReplyForm, Start, SubscribeOptions,
-        host::WaitEnd,
-        probe::{Taker, Viewer},
-    },
     error::{Error, Result},
     event::Emit,
     payload,

@@ -8,13 +8,10 @@ use std::{
     },
 };
 
+use ksi_abi::{Content, Value};
 use serde::Serialize;
 
-use crate::{
-    abi::{Content, Value},
-    error::Result,
-    payload,
-};
+use crate::{error::Result, payload};
 
 /// A payload type that belongs to one event name. The `#[event("ns:name")]` attribute implements it.
 #[diagnostic::on_unimplemented(

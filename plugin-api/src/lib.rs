@@ -189,8 +189,8 @@
 //! of its package, has both meanings take each other's values.
 //!
 //! # Reading order
-//! [`mod@event`] and [`name`] (what is emitted), [`context`] (what a handler has of the host), [`report`]
-//! and [`error`] (what comes back), [`mod@plugin`], [`state`] and [`manifest`] (what the `#[plugin]` attribute makes of the
+//! [`mod@event`] (what is emitted), [`context`] (what a handler has of the host), [`report`]
+//! and [`error`] (what comes back), [`mod@plugin`] and [`state`] (what the `#[plugin]` attribute makes of the
 //! impl block), [`harness`] (tests without a library and without a host).
 //!
 //! # What an author has to know
@@ -210,19 +210,17 @@
 #[cfg(test)]
 extern crate self as ksi_plugin_api;
 
-pub mod abi;
 pub mod context;
 pub mod error;
 pub mod event;
 pub mod harness;
-pub mod manifest;
-pub mod name;
 pub mod plugin;
 pub mod report;
 pub mod state;
 pub mod types;
 
 mod call;
+mod export;
 mod kept;
 mod log;
 mod payload;
@@ -232,13 +230,12 @@ mod runtime;
 mod scope;
 mod subscriptions;
 
-pub use abi::Layout;
 pub use context::{Context, EventInfo, Interval, Received, SubscriptionId, Task};
 pub use error::{Error, Result};
 pub use event::{Emit, Event, Named, named};
+pub use ksi_abi::{Layout, NameError, Pattern, PatternSegment, validate_event_name};
 pub use ksi_plugin_macros::{event, event_handler, initialize, payload, plugin, restore, snapshot};
-pub use name::{NameError, Pattern, PatternSegment, validate_event_name};
-pub use plugin::{Description, Handler, HandlerDescription, Plugin, PluginRef};
+pub use plugin::{Handler, Plugin, PluginRef};
 pub use report::{Outcome, OutcomeKind, Report};
 pub use serde_json::{Value, json, value::RawValue};
 pub use tracing;
@@ -254,6 +251,14 @@ pub mod prelude {
 /// What the macros expand to. Not for authors; it may change without notice.
 #[doc(hidden)]
 pub mod __private {
+    pub use ksi_abi::{
+        __own_signals as own_signals, __unloadable as unloadable, Fingerprint, Layout, Value,
+        export::LibHeader,
+        layout::{Cached, Description},
+        manifest,
+        manifest::assert_distinct,
+        probe::{Give, Probe, Unproved},
+    };
     pub use ksi_plugin_macros::Layout;
     pub use schemars;
     pub use serde;
@@ -261,15 +266,8 @@ pub mod __private {
 
     pub use crate::{
         __export_plugin as export_plugin,
-        abi::{
-            Fingerprint, Layout, Value,
-            export::LibHeader,
-            layout::{Cached, Description},
-            probe::{Give, Probe, Unproved},
-        },
         call::{Call, Restoring, Taking},
         event::EventSlot,
-        manifest::assert_distinct,
         plugin::{RawConfig, lent_schema, payload_schema, reply_schema},
         running::header,
         state::{Restore, Snapshot, read_as},

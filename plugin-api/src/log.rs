@@ -13,14 +13,13 @@ use std::{
     },
 };
 
+use ksi_abi::{HostRef, host::SpanStep};
 use tracing::{
     Dispatch, Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
     span,
 };
-
-use crate::abi::{HostRef, host::SpanStep};
 
 /// Where to, while the plugin is live.
 static HOST: RwLock<Option<HostRef>> = RwLock::new(None);

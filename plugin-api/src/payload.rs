@@ -1,11 +1,9 @@
 //! How values become bytes and back. The only module of the crate that knows that payloads are JSON.
 
+use ksi_abi::{Buffer, Content, Encoding, json};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    abi::{Buffer, Content, Encoding, Failure, json, layout::crosses_as_bytes, value::Encode},
-    error::{Error, Result},
-};
+use crate::error::{Error, Result};
 
 /// Encodes into memory of the host.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer> {
@@ -13,18 +11,6 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer> {
         Error::new("encode", format_args!("the value cannot become JSON: {error}"))
     })
 }
-
-impl<T: Serialize> Encode for T {
-    fn encode(&self) -> Result<Buffer, Failure> {
-        encode(self).map_err(|error| {
-            let (code, message) = error.into_parts();
-            Failure::new(&code, &message)
-        })
-    }
-}
-
-// Its features change what it is made of, so JSON crosses as JSON.
-crosses_as_bytes!(serde_json::Value, serde_json::Map<String, serde_json::Value>);
 
 /// The encoding of what an emitter hands over.
 pub(crate) fn bytes_of(content: Content) -> Result<Buffer> {

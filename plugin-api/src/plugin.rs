@@ -2,11 +2,10 @@
 
 use std::future::Future;
 
-use serde::{Deserialize, Serialize};
+use ksi_abi::{CallStart, export::Shared};
 use serde_json::Value;
 
 use crate::{
-    abi::{CallStart, export::Shared},
     call::Call,
     context::Context,
     error::{Error, Result},
@@ -95,26 +94,6 @@ impl RawConfig {
             None => Ok(()),
         }
     }
-}
-
-/// What a library says of itself beyond its manifest, for discovery and help.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Description {
-    /// One entry a handler, in order of declaration.
-    pub handlers: Vec<HandlerDescription>,
-}
-
-/// See [`Description`].
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct HandlerDescription {
-    /// The method's name.
-    pub name: String,
-    /// The first paragraph of its documentation.
-    pub summary: String,
-    /// JSON Schema of its payload.
-    pub payload: Value,
-    /// JSON Schema of its reply.
-    pub reply: Value,
 }
 
 /// The JSON Schema of a payload, for [`Handler`].

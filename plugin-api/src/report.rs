@@ -2,11 +2,11 @@
 
 use std::{any::TypeId, borrow::Cow, fmt};
 
+use ksi_abi::{Encoding, Layout, OutcomeCode, OutcomeView, ReportHandle};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    abi::{Encoding, Layout, OutcomeCode, OutcomeView, ReportHandle},
     error::{Error, Result},
     payload,
 };

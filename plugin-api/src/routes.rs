@@ -2,10 +2,9 @@
 
 use std::sync::OnceLock;
 
-use crate::{
-    abi::{HostRef, host::RouteRef},
-    event::EventSlot,
-};
+use ksi_abi::{HostRef, host::RouteRef};
+
+use crate::event::EventSlot;
 
 /// How many event types of a library have a place here. The others are emitted by name.
 const PLACES: usize = 64;

@@ -7,17 +7,18 @@
 
 use std::sync::Arc;
 
+use ksi_abi::{
+    Buffer, CallEnd, CallStart, Description, EventHandle, HandlerDescription, HostRef, ModuleRef,
+    export::{self, Exported, Failure, FirstPoll, LibHeader, Shared},
+    panic,
+};
+
 use crate::{
-    abi::{
-        Buffer, CallEnd, CallStart, EventHandle, HostRef, ModuleRef,
-        export::{self, Exported, Failure, FirstPoll, LibHeader, Shared},
-        panic,
-    },
     call::Call,
     context::Context,
     error::{Error, Result},
     log, payload,
-    plugin::{Description, HandlerDescription, Plugin, RawConfig},
+    plugin::{Plugin, RawConfig},
     runtime::OwnRuntime,
     scope::{Caller, Scope},
     state,

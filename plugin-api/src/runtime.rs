@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::abi::{CallEnd, CallStart, export::FirstPoll};
+use ksi_abi::{CallEnd, CallStart, export::FirstPoll};
 
 #[cfg(feature = "runtime")]
 mod tokio_runtime {

@@ -7,17 +7,15 @@
 
 use std::{sync::Arc, task};
 
+use ksi_abi::{
+    BoundaryFuture, Buffer, Content, EventHandle, HostRef, ReplyEnd, ReplyForm, ReportHandle,
+    Start, To,
+    export::{Lent, Shared},
+    host::RouteRef,
+};
+
 use crate::{
-    abi::{
-        BoundaryFuture, Buffer, Content, EventHandle, HostRef, ReplyEnd, ReplyForm, ReportHandle,
-        Start, To,
-        export::{Lent, Shared},
-        host::RouteRef,
-    },
-    event::EventSlot,
-    routes::Routes,
-    runtime::RuntimeHandle,
-    subscriptions::Subscriptions,
+    event::EventSlot, routes::Routes, runtime::RuntimeHandle, subscriptions::Subscriptions,
 };
 
 /// What all contexts of one instance share.
@@ -78,7 +76,7 @@ impl Caller {
         self.event.as_ref()
     }
 
-    /// See [`HostApi::emit`](crate::abi::HostApi::emit).
+    /// See [`HostApi::emit`](ksi_abi::HostApi::emit).
     #[inline]
     pub(crate) fn emit(
         &self,
@@ -91,7 +89,7 @@ impl Caller {
         unsafe { self.scope.host.emit(self.event(), self.to(name, slot), content, cx) }
     }
 
-    /// See [`HostApi::request`](crate::abi::HostApi::request).
+    /// See [`HostApi::request`](ksi_abi::HostApi::request).
     #[inline]
     pub(crate) fn request(
         &self,
@@ -105,7 +103,7 @@ impl Caller {
         unsafe { self.scope.host.request(self.event(), self.to(name, slot), content, wants, cx) }
     }
 
-    /// See [`HostApi::send`](crate::abi::HostApi::send).
+    /// See [`HostApi::send`](ksi_abi::HostApi::send).
     pub(crate) fn send(
         &self,
         name: &str,

@@ -6,8 +6,9 @@
 
 mod carried;
 
+use ksi_abi::CallStart;
+
 use crate::{
-    abi::CallStart,
     call::{Call, Restoring, Taking},
     error::{Error, Result},
     payload,

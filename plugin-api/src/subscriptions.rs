@@ -9,15 +9,15 @@ use std::{
     },
 };
 
+use ksi_abi::{
+    CallEnd, CallStart, Encoding, Failure, Layout, OutcomeCode, OutcomeView, ReportHandle,
+    ReportObject,
+    export::FirstPoll,
+    probe::{Give, Probe, Taker},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    abi::{
-        CallEnd, CallStart, Encoding, Failure, Layout, OutcomeCode, OutcomeView, ReportHandle,
-        ReportObject,
-        export::FirstPoll,
-        probe::{Give, Probe, Taker},
-    },
     context::Context,
     error::{Error, Result},
     payload,

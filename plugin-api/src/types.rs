@@ -4,10 +4,9 @@
 //! would name the first thing that is missing, which is a trait of some crate that the author need not know; so it is told
 //! to name the place and what to write instead.
 
+use ksi_abi::Layout;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-
-use crate::abi::Layout;
 
 /// The payload of a handler.
 #[diagnostic::on_unimplemented(

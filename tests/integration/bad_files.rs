@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
-use crate::kit::{HostBuilder, Library, TestHost, artifacts, under_load, until};
+use crate::kit::{ABI, HostBuilder, Library, TestHost, artifacts, under_load, until};
 
 /// Starts a host on what was put into its folder beside a good plugin, and gives the refused files with their reasons.
 #[track_caller]
@@ -81,6 +81,19 @@ fn every_kind_of_file_that_is_no_plugin_is_refused_with_what_it_is() {
             refused.iter().find(|(file, _)| *file == format!("{name}.so")).expect(name);
         assert!(reason.contains(words), "{name}: {reason}");
     }
+}
+
+#[test]
+fn a_plugin_of_the_abi_before_is_to_be_built_anew() {
+    let plugin = Library::chaos().of_abi(ABI - 1);
+    let (_host, refused) = refused(TestHost::builder().plugin("older.so", &plugin));
+    let reason = &refused[0].1;
+    let why = format!(
+        "the plugin was built for ABI version {}, and this host speaks {ABI}: rebuild it with ksi-plugin-api {}",
+        ABI - 1,
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(reason.ends_with(&why), "{reason}");
 }
 
 #[test]

@@ -100,9 +100,9 @@ const RULES: &[Rule] = &[
     },
     // The boundary moves bytes, and values that it cannot read.
     Rule {
-        part: &["plugin-api/src/abi"],
-        modules: &["name", "payload", "event", "context"],
-        names: &["serde_json", "json"],
+        part: &["plugin-api/abi/src"],
+        modules: &[],
+        names: &["serde_json", "json", "ksi_plugin_api", "PathBuf", "File", "UnixStream"],
     },
     // What is measured is what an author writes.
     Rule {
@@ -112,16 +112,7 @@ const RULES: &[Rule] = &[
     },
     // abi_stable stays behind it.
     Rule {
-        part: &[
-            "plugins",
-            "examples",
-            "tests/soak",
-            "tests/bench",
-            "host/src/router",
-            "host/src/dispatch",
-            "host/src/socket",
-            "host/src/builtin",
-        ],
+        part: &["plugins", "examples", "tests/soak", "tests/bench", "plugin-api/src"],
         modules: &[],
         names: &["abi_stable"],
     },
@@ -129,8 +120,10 @@ const RULES: &[Rule] = &[
 
 /// Files that may know a name although they lie where it must not be known, because they say why.
 const ALLOWED: &[(&str, &str)] = &[
-    ("plugin-api/src/abi/json.rs", "serde_json"),
-    ("plugin-api/src/abi/mod.rs", "json"),
+    ("plugin-api/abi/src/json.rs", "serde_json"),
+    ("plugin-api/abi/src/lib.rs", "json"),
+    // What a library says of itself beyond its manifest is JSON, with schemas inside.
+    ("plugin-api/abi/src/description.rs", "serde_json"),
     // What a plugin is told of its own file, which nothing here opens.
     ("plugin-api/src/context.rs", "PathBuf"),
     ("plugin-api/src/harness/setup.rs", "PathBuf"),
@@ -184,7 +177,9 @@ fn the_control_socket_knows_only_the_crates_api_and_itself() {
 
 #[test]
 fn event_names_stand_nowhere_in_the_boundary() {
-    for file in sources("plugin-api/src/abi") {
+    // What a name is, is told with names.
+    let boundary = sources("plugin-api/abi/src").into_iter();
+    for file in boundary.filter(|file| !file.ends_with("name.rs")) {
         let code = code(&fs::read_to_string(workspace().join(&file)).unwrap());
         for literal in code.split('"').skip(1).step_by(2) {
             let (namespace, name) = literal.split_once(':').unwrap_or_default();
@@ -203,7 +198,7 @@ fn event_names_stand_nowhere_in_the_boundary() {
 #[test]
 fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_closing_alone() {
     let allowed = [
-        "plugin-api/src/abi",
+        "plugin-api/abi/src",
         // What an instance, its calls and its host ask of one another.
         "plugin-api/src/running.rs",
         "plugin-api/src/scope.rs",

@@ -1,6 +1,6 @@
 //! That safe code cannot do what breaks the host: programs that did, and that the compiler refuses.
 
-use crate::kit::OutsideCrate;
+use crate::kit::{OutsideCrate, plugin_api};
 
 /// What each of these programs keeps, mixes up or ends too early was a crash of the host, or memory that is used after it
 /// was freed. A program comes with all that the compiler has against it.
@@ -46,7 +46,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "an instance is dropped while a call of it is pending",
-        "use ksi_plugin_api::abi::{HostRef, Instance, ModuleRef, module};
+        "use ksi_abi::{HostRef, Instance, ModuleRef, module};
          pub async fn make(plugin: ModuleRef, host: HostRef) -> Option<Instance> {
              module::create(plugin, host, b\"{}\").await.ok()
          }",
@@ -54,7 +54,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "an event of one host is given to another one",
-        "use ksi_plugin_api::abi::{Content, EventHandle, HostRef, To};
+        "use ksi_abi::{Content, EventHandle, HostRef, To};
          pub fn send(host: &HostRef, other: &EventHandle) {
              let _ = host.send(Some(other), To::Name(\"a:b\"), Content::Bytes(\"1\".into()));
          }",
@@ -63,7 +63,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
     (
         "a route of one host is given to another one",
         "use std::task::Context;
-         use ksi_plugin_api::abi::{Content, HostRef, ReplyForm, To};
+         use ksi_abi::{Content, HostRef, ReplyForm, To};
          pub fn ask(host: &HostRef, other: &HostRef, cx: &mut Context<'_>) {
              let route = other.resolve(\"a:b\").unwrap();
              let _ = host.emit(None, To::Route(&route), Content::Bytes(\"1\".into()), cx);
@@ -75,7 +75,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
     (
         "a library of its own kind hands out its instance",
         "use std::sync::Mutex;
-         use ksi_plugin_api::abi::{Buffer, CallEnd, CallStart, EventHandle, HostRef,
+         use ksi_abi::{Buffer, CallEnd, CallStart, EventHandle, HostRef,
              export::{Exported, Failure, FirstPoll, Shared}};
          static KEPT: Mutex<Option<Shared<Kept>>> = Mutex::new(None);
          pub struct Kept;
@@ -99,20 +99,26 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
     (
         "what an instance keeps is held without a count",
         "use std::sync::Arc;
-         use ksi_plugin_api::abi::export::{Lent, Shared};
+         use ksi_abi::export::{Lent, Shared};
          pub fn held(instance: &Arc<u8>) -> Lent<u8> { Lent::of(Shared::new(instance), |it| it) }",
         &["Shared::<T>::new` is unsafe", "Lent::<T>::of` is unsafe"],
     ),
     (
         "the keys of a library that runs are given back",
-        "pub fn give_back() { ksi_plugin_api::abi::unload::keys::delete_keys() }",
+        "pub fn give_back() { ksi_abi::unload::keys::delete_keys() }",
         &["delete_keys` is unsafe"],
     ),
 ];
 
 #[test]
 fn what_would_break_the_host_takes_unsafe_code() {
-    let package = OutsideCrate::new("broken", "");
+    let (api, abi) = (plugin_api(), plugin_api().join("abi"));
+    let dependencies = [
+        format!("ksi-plugin-api = {{ path = {api:?} }}"),
+        format!("ksi-abi = {{ path = {abi:?} }}"),
+    ];
+    let package =
+        OutsideCrate::with("broken", &["cdylib"], &dependencies.each_ref().map(String::as_str), "");
     for (what, program, expected) in PROGRAMS {
         package.write(program);
         let mut said = package.mistakes();

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
+use ksi_abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
 use tokio::{runtime::Handle, sync::Notify};
 
 use super::{

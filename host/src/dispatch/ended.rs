@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ksi_plugin_api::abi::{Buffer, CallEnd, Failure, OutcomeCode, ReplyForm, Value};
+use ksi_abi::{Buffer, CallEnd, Failure, OutcomeCode, ReplyForm, Value};
 
 use super::call::Entry;
 use crate::{

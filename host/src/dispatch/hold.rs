@@ -312,7 +312,7 @@ impl Drop for Hold {
 mod tests {
     use std::task;
 
-    use ksi_plugin_api::abi::Counted;
+    use ksi_abi::Counted;
 
     use super::*;
     use crate::event::{EventIds, NewEvent, Payload};

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use ksi_plugin_api::abi::{Buffer, Encoding, json};
+use ksi_abi::{Buffer, Encoding, json};
 use serde::Serialize;
 
 /// An encoded value that may be shared: a payload, or a reply.

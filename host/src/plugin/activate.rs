@@ -10,10 +10,7 @@ use std::{
 };
 
 use async_task::Task;
-use ksi_plugin_api::{
-    Description, Pattern,
-    abi::{CallEnd, HostRef, Instance, ModuleRef},
-};
+use ksi_abi::{CallEnd, Description, HostRef, Instance, ModuleRef, Pattern};
 
 use super::{
     deploy_error::DeployError,

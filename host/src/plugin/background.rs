@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use ksi_plugin_api::abi::{BoundaryFuture, Buffer};
+use ksi_abi::{BoundaryFuture, Buffer};
 
 /// The tasks that run, up to a limit.
 pub(crate) struct BackgroundTasks {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use ksi_plugin_api::NameError;
+use ksi_abi::NameError;
 use thiserror::Error;
 use tokio::task::JoinError;
 

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::abi::{Counted, Instance, ReplyForm};
+use ksi_abi::{Counted, Instance, ReplyForm};
 use tokio::{
     sync::oneshot,
     time::{error::Elapsed, timeout},

@@ -11,13 +11,10 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::Map};
-use ksi_plugin_api::{
-    Pattern,
-    abi::{
-        BoundaryFuture, Buffer, Content, Counted, EventHandle, HostApi, LogRecord, ReplyEnd,
-        ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
-        host::{SpanStep, WaitEnd},
-    },
+use ksi_abi::{
+    BoundaryFuture, Buffer, Content, Counted, EventHandle, HostApi, LogRecord, Pattern, ReplyEnd,
+    ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
+    host::{SpanStep, WaitEnd},
 };
 
 use super::{

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ksi_plugin_api::abi::Instance;
+use ksi_abi::Instance;
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -426,7 +426,8 @@ mod tests {
         thread,
     };
 
-    use ksi_plugin_api::{Context, Description, Result, harness, plugin};
+    use ksi_abi::Description;
+    use ksi_plugin_api::{Context, Result, harness, plugin};
     use tokio::runtime::Handle;
 
     use super::*;
@@ -479,7 +480,7 @@ mod tests {
 
     fn facts(plugin: &str) -> Facts {
         let manifest: Manifest = serde_json::from_value(serde_json::json!({
-            "format": 1, "name": plugin, "version": "1", "abi": 3, "rustc": "", "target": "", "panic": "unwind",
+            "format": 1, "name": plugin, "version": "1", "abi": 4, "rustc": "", "target": "", "panic": "unwind",
             "handlers": [], "emits": [], "runtime": false, "state": { "writes": [1], "restores": [1] },
         }))
         .unwrap();

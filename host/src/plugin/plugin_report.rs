@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use ksi_plugin_api::abi::{Encoding, OutcomeCode, OutcomeView, ReportObject, Value};
+use ksi_abi::{Encoding, OutcomeCode, OutcomeView, ReportObject, Value};
 use smallvec::SmallVec;
 
 use crate::{

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use ksi_plugin_api::{Description, abi::ABI_VERSION};
+use ksi_abi::{ABI_VERSION, Description};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},

@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::Description;
+use ksi_abi::Description;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,

@@ -11,7 +11,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use ksi_plugin_api::Description;
+use ksi_abi::Description;
 
 use super::trial::Trial;
 
@@ -81,7 +81,7 @@ impl Probed {
 mod tests {
     use std::time::Duration;
 
-    use ksi_plugin_api::HandlerDescription;
+    use ksi_abi::HandlerDescription;
 
     use super::*;
     use crate::{event::Payload, plugin::state::Snapshot};

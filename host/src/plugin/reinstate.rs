@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::abi::Instance;
+use ksi_abi::Instance;
 use serde_json::json;
 use tokio::time::timeout;
 

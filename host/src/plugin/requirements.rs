@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ksi_plugin_api::Pattern;
+use ksi_abi::Pattern;
 
 use super::file::manifest::Manifest;
 use crate::router::routes::Subscribers;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use async_task::Task;
-use ksi_plugin_api::abi::{EventHandle, Instance, ReplyForm, Start};
+use ksi_abi::{EventHandle, Instance, ReplyForm, Start};
 use serde_json::json;
 use tokio::{
     sync::{oneshot, watch},

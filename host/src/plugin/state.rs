@@ -16,7 +16,7 @@ use std::{
 };
 
 use async_task::Task;
-use ksi_plugin_api::abi::{CallStart, Instance, Start};
+use ksi_abi::{CallStart, Instance, Start};
 use thiserror::Error;
 
 use super::{file::manifest::StateManifest, instance::live::LiveInstance};

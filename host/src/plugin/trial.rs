@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::abi::{
+use ksi_abi::{
     BoundaryFuture, Content, Counted, HostApi, HostRef, LogRecord, ModuleRef, ReplyEnd, ReplyForm,
     ReportHandle, SpanRecord, Start, SubscribeOptions, To,
     host::{SpanStep, WaitEnd},

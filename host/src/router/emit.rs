@@ -13,11 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use ksi_plugin_api::{
-    NameError, Pattern,
-    abi::{Buffer, Content, Counted},
-    validate_event_name,
-};
+use ksi_abi::{Buffer, Content, Counted, NameError, Pattern, validate_event_name};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::Semaphore};

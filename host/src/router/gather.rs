@@ -21,7 +21,7 @@ use futures_util::{
     future::{join, join_all},
     stream::FuturesUnordered,
 };
-use ksi_plugin_api::abi::{Counted, ReplyForm};
+use ksi_abi::{Counted, ReplyForm};
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::OwnedSemaphorePermit;
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ksi_plugin_api::{Pattern, PatternSegment};
+use ksi_abi::{Pattern, PatternSegment};
 use smallvec::SmallVec;
 
 use super::shared_map::SharedMap;

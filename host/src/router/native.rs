@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use ksi_plugin_api::abi::{self, Buffer, Counted, ReplyForm, panic::guarded};
+use ksi_abi::{Buffer, Counted, ReplyForm, panic::guarded};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -59,7 +59,7 @@ impl Native {
 }
 
 fn outcome<R: Serialize>(result: Result<R, Failure>) -> Ended {
-    let failed = |code: &str, message: &str| Ended::Failed(abi::Failure::new(code, message));
+    let failed = |code: &str, message: &str| Ended::Failed(ksi_abi::Failure::new(code, message));
     match result {
         Ok(reply) => {
             let mut json = Buffer::with_capacity(128);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ksi_plugin_api::abi::Buffer;
+use ksi_abi::Buffer;
 
 use super::gather::{Gathered, Handlers};
 use crate::dispatch::{
@@ -83,7 +83,7 @@ fn copied(how: &Ended) -> Option<Ended> {
         Ended::NoReply => Ended::NoReply,
         Ended::Failed(failure) => {
             let (code, message) = failure.to_texts();
-            Ended::Failed(ksi_plugin_api::abi::Failure::new(&code, &message))
+            Ended::Failed(ksi_abi::Failure::new(&code, &message))
         }
         Ended::Panicked { message } => Ended::Panicked { message: Buffer::from(&**message) },
         Ended::TimedOut { after } => Ended::TimedOut { after: *after },

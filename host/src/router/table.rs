@@ -5,7 +5,7 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
-use ksi_plugin_api::Pattern;
+use ksi_abi::Pattern;
 use smallvec::SmallVec;
 
 use super::{

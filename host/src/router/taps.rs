@@ -14,13 +14,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use ksi_plugin_api::Pattern;
+use ksi_abi::Pattern;
 use tokio::sync::Notify;
 
 use super::matcher::Matcher;
 use crate::event::Event;
 use crate::memory::{Account, Budget, Shared};
-use ksi_plugin_api::abi::Counted;
+use ksi_abi::Counted;
 
 /// All taps of a router.
 pub(crate) struct Taps {

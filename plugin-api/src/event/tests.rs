@@ -8,11 +8,9 @@ use std::{
 };
 
 use super::*;
-use crate::{
-    abi::{Fingerprint, Layout},
-    payload as as_json,
-    prelude::*,
-};
+use ksi_abi::{Fingerprint, Layout};
+
+use crate::{payload as as_json, prelude::*};
 
 /// The fingerprint of the `Order` that is defined. All of them are defined in this module, so that they differ by
 /// nothing but their definitions.
@@ -108,7 +106,7 @@ fn another_definition_has_another_fingerprint() {
 #[test]
 fn what_lies_inside_counts() {
     fn order<T: Layout>() -> Option<Fingerprint> {
-        crate::abi::layout::Description::fingerprint_of::<Page<T>>()
+        ksi_abi::layout::Description::fingerprint_of::<Page<T>>()
     }
     #[payload]
     struct Page<T> {

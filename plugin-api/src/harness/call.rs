@@ -9,11 +9,9 @@ use super::{
     event::{HarnessEvent, Outcomes},
     world::World,
 };
-use crate::{
-    abi::{Buffer, Counted},
-    payload,
-    report::Report,
-};
+use ksi_abi::{Buffer, Counted};
+
+use crate::{payload, report::Report};
 
 /// An event that the test has emitted and whose handlers may still run; see
 /// [`Harness::begin`](super::Harness::begin).

@@ -16,7 +16,9 @@ use super::{
     routes::SHUTDOWN_EVENT,
     tasks::{Tasks, lock},
 };
-use crate::{abi::Buffer, report::Report};
+use ksi_abi::Buffer;
+
+use crate::report::Report;
 
 /// How long the handlers of `module:shutdown` may take, on the clock of the harness.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(60);

@@ -6,13 +6,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{
-    abi::{
-        Buffer, CallEnd, Counted, Encoding, EventObject, EventView, OutcomeCode, OutcomeView,
-        ReportHandle, ReportObject,
-    },
-    report::Report,
+use ksi_abi::{
+    Buffer, CallEnd, Counted, Encoding, EventObject, EventView, OutcomeCode, OutcomeView,
+    ReportHandle, ReportObject,
 };
+
+use crate::report::Report;
 
 /// What the test attaches to events, and their children inherit.
 pub(super) type Attributes = BTreeMap<String, String>;

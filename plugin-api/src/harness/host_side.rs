@@ -18,13 +18,10 @@ use super::{
     tasks::lock,
     world::{Waiting, World},
 };
-use crate::{
-    abi::{
-        BoundaryFuture, Buffer, Content, Counted, EventHandle, HostApi, LogRecord, ReplyEnd,
-        ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
-        host::{SpanStep, WaitEnd},
-    },
-    name::Pattern,
+use ksi_abi::{
+    BoundaryFuture, Buffer, Content, Counted, EventHandle, HostApi, LogRecord, Pattern, ReplyEnd,
+    ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
+    host::{SpanStep, WaitEnd},
 };
 
 /// Bounds as in a host: of background tasks, of run-time subscriptions, and of sent events that are not handled yet.

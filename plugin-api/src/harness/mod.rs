@@ -101,12 +101,12 @@ use std::{
     time::Duration,
 };
 
+use ksi_abi::panic;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    abi::panic, error::Result, event::Emit, payload, plugin::Plugin, report::Report,
-    types::AwaitedReply,
+    error::Result, event::Emit, payload, plugin::Plugin, report::Report, types::AwaitedReply,
 };
 
 mod call;

@@ -2,12 +2,11 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
+use ksi_abi::{CallEnd, Pattern};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    abi::CallEnd,
     error::Result,
-    name::Pattern,
     payload,
     plugin::Plugin,
     subscriptions::{call_end, failed},

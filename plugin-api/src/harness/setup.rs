@@ -17,8 +17,9 @@ use super::{
     tasks::lock,
     world::World,
 };
+use ksi_abi::local::Local;
+
 use crate::{
-    abi::local::Local,
     error::{Error, Result},
     plugin::Plugin,
     running::InProcess,

@@ -10,11 +10,12 @@ use std::{
 use serde_json::Value;
 
 use super::{Harness, tasks::lock, world::World};
+use ksi_abi::{
+    Buffer, CallEnd, Start,
+    local::{GoesOn, Local},
+};
+
 use crate::{
-    abi::{
-        Buffer, CallEnd, Start,
-        local::{GoesOn, Local},
-    },
     error::{Error, Result},
     payload,
 };

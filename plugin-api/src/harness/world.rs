@@ -16,10 +16,7 @@ use super::{
     routes::{Handler, Route, Target, matching},
     tasks::{Task, Tasks, lock},
 };
-use crate::{
-    abi::{Buffer, Counted, ReplyForm, Start, local::Local},
-    name::{Pattern, validate_event_name},
-};
+use ksi_abi::{Buffer, Counted, Pattern, ReplyForm, Start, local::Local, validate_event_name};
 
 /// As in a host with its default configuration.
 const MAX_DEPTH: u32 = 64;

@@ -18,12 +18,10 @@ use std::{
 
 use serde::ser::{Error as _, Serialize, Serializer};
 
+use ksi_abi::{Buffer, json};
 use nested::Nested;
 
-use crate::{
-    abi::{Buffer, json},
-    error::{Error, Result},
-};
+use crate::error::{Error, Result};
 
 /// So many arrays and objects may lie in one another: serde_json reads no more.
 const DEEPEST: u32 = 127;

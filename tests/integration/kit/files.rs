@@ -11,7 +11,7 @@ use std::{
 use super::build::artifacts;
 
 /// The number of the ABI that the plugins of the workspace are built for.
-pub(crate) const ABI: u32 = 3;
+pub(crate) const ABI: u32 = 4;
 
 /// The bytes of a plugin's library.
 #[derive(Clone)]
@@ -64,7 +64,12 @@ impl Library {
     /// The same, said to be built for ABI number 9.
     #[track_caller]
     pub(crate) fn of_abi_9(self) -> Library {
-        self.with(&format!("\"abi\":{ABI},"), "\"abi\":9,")
+        self.of_abi(9)
+    }
+
+    /// The same with another number, of one digit.
+    pub(crate) fn of_abi(self, number: u32) -> Library {
+        self.with(&format!("\"abi\":{ABI},"), &format!("\"abi\":{number},"))
     }
 
     /// With each `old` replaced by a `new` of the same length.

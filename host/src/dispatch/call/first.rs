@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use ksi_plugin_api::abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
+use ksi_abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
 
 use super::{Callee, Entry, Started, ended_in_plugin};
 use crate::{

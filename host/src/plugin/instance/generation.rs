@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use ksi_plugin_api::abi::Instance;
+use ksi_abi::Instance;
 use tokio::sync::oneshot;
 
 use super::{info::Facts, library::PluginLibrary, live::LiveInstance};

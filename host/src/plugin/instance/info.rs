@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ksi_plugin_api::Description;
+use ksi_abi::Description;
 use serde::Serialize;
 
 use super::configs::PluginConfig;

@@ -14,7 +14,7 @@ mod threads;
 
 use std::{fmt, time::Duration};
 
-use ksi_plugin_api::abi::unload::StartedThread;
+use ksi_abi::unload::StartedThread;
 
 use self::threads::{Memory, Others};
 use super::library::{Closed, PluginLibrary};

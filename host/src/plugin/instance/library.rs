@@ -21,14 +21,10 @@ use std::{
     time::Duration,
 };
 
-use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
-use ksi_plugin_api::{
-    Description,
-    abi::{
-        CallEnd, HostRef, Instance, ModuleRef,
-        module::{self, check_layout},
-        unload::{Remains, StartedThread},
-    },
+use ksi_abi::{
+    CallEnd, Description, HostRef, Instance, ModuleRef,
+    module::{self, AbiHeaderRef, ROOT_MODULE_LOADER_NAME, check_layout},
+    unload::{Remains, StartedThread},
 };
 use thiserror::Error;
 
@@ -95,7 +91,7 @@ fn way_out(error: &libloading::Error) -> String {
 
 /// An open library of a plugin, and its root module.
 ///
-/// Nothing that the library made may exist any more when this is closed or dropped; see `ksi_plugin_api::abi`.
+/// Nothing that the library made may exist any more when this is closed or dropped; see `ksi_abi`.
 pub(crate) struct PluginLibrary {
     library: Option<libloading::Library>,
     pub(crate) module: ModuleRef,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Context};
 
-use ksi_plugin_api::abi::{Counted, EventHandle, Instance, ReplyForm, Start};
+use ksi_abi::{Counted, EventHandle, Instance, ReplyForm, Start};
 use tokio::sync::oneshot;
 
 use super::info::Facts;

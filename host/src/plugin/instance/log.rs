@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
 
-use ksi_plugin_api::abi::{LogRecord, SpanRecord, host::SpanStep};
+use ksi_abi::{LogRecord, SpanRecord, host::SpanStep};
 use tracing::{Level, Span, level_filters::LevelFilter};
 
 use crate::dispatch::slot::with_slot;

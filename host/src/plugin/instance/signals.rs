@@ -1,6 +1,6 @@
 //! Signal handlers that plugins install, and how one process has those of all of them and its own.
 //!
-//! The code of a library never has a handler in the kernel: its own `sigaction` asks here (`ksi_plugin_api::abi::signals`).
+//! The code of a library never has a handler in the kernel: its own `sigaction` asks here (`ksi_abi::signals`).
 //! [`table`] holds what each library wants of each signal. [`kernel`] puts one handler of the host's in front of the
 //! process's original action as long as any library wants one, and that action back after. [`deliver`] is that handler:
 //! it calls the original and those of the libraries. [`asked`] is what `sigaction` means to a library, and [`told`] what
@@ -23,8 +23,8 @@ mod told;
 use std::{ffi::c_int, ops::Range, sync::Arc};
 
 #[cfg(test)]
-use ksi_plugin_api::abi::signals::SignalAction;
-use ksi_plugin_api::abi::{ModuleRef, module};
+use ksi_abi::signals::SignalAction;
+use ksi_abi::{ModuleRef, module};
 use table::Library;
 pub(crate) use told::Handled;
 

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ksi_plugin_api::Pattern;
+use ksi_abi::Pattern;
 use tokio::runtime::Handle;
 
 use super::*;

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_plugin_api::abi::{Counted, ReplyForm};
+use ksi_abi::{Counted, ReplyForm};
 
 use super::*;
 use crate::{

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::*;
-use crate::abi::{CallEnd, Start};
+use ksi_abi::{CallEnd, Start};
 
 #[payload]
 struct Saved {

@@ -4,11 +4,9 @@
 use std::borrow::Cow;
 
 use super::{super::Harness, *};
-use crate::{
-    Outcome,
-    abi::{CallEnd, ReplyForm, probe::Probe},
-    subscriptions::call_end,
-};
+use ksi_abi::{CallEnd, ReplyForm, probe::Probe};
+
+use crate::{Outcome, subscriptions::call_end};
 
 #[event("typed:note")]
 struct Note {

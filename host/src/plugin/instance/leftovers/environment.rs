@@ -1,7 +1,7 @@
 //! Environment variables that lie in a library's memory.
 //!
 //! `putenv` does not copy: from a string literal of a plugin it makes a part of the process's environment, and after the
-//! library is closed the next look for any variable is a crash. A plugin's own `putenv` copies (`ksi_plugin_api::abi::unload`);
+//! library is closed the next look for any variable is a crash. A plugin's own `putenv` copies (`ksi_abi::unload`);
 //! this finds what came another way: through a library that the plugin depends on, or written into `environ` directly.
 //!
 //! Such a variable is not put back here: somebody may have got it from `getenv`, for as long as he likes.

@@ -15,7 +15,7 @@ mod stack;
 
 use std::{collections::BTreeMap, fs};
 
-use ksi_plugin_api::abi::unload::StartedThread;
+use ksi_abi::unload::StartedThread;
 
 pub(super) use self::search::Memory;
 use self::search::{Found, Why};

@@ -8,7 +8,7 @@
 
 use std::ffi::c_int;
 
-use ksi_plugin_api::abi::signals::SignalAction;
+use ksi_abi::signals::SignalAction;
 
 use super::{
     deliver,

@@ -16,7 +16,7 @@ use std::{
     mem, ptr,
 };
 
-use ksi_plugin_api::abi::signals::SignalAction;
+use ksi_abi::signals::SignalAction;
 
 use super::{
     kernel,

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use ksi_plugin_api::abi::ModuleRef;
+use ksi_abi::ModuleRef;
 use serde::Serialize;
 
 /// There is none.

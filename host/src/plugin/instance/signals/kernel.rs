@@ -11,7 +11,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst},
 };
 
-use ksi_plugin_api::abi::signals::SignalAction;
+use ksi_abi::signals::SignalAction;
 
 use super::{
     deliver,

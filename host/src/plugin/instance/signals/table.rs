@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use ksi_plugin_api::abi::signals::{SignalAction, SignalHost};
+use ksi_abi::signals::{SignalAction, SignalHost};
 
 use super::asked;
 

@@ -8,7 +8,7 @@ use std::{
     sync::mpsc::{Receiver, Sender, TryRecvError, channel},
 };
 
-use ksi_plugin_api::abi::unload::StartedThread;
+use ksi_abi::unload::StartedThread;
 
 use super::*;
 

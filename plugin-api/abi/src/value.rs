@@ -255,7 +255,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
-    use crate::abi::{
+    use crate::{
         layout::{Cached, Description},
         module::check_layouts,
     };

@@ -138,7 +138,7 @@ pub fn adopt_memory(memory: &'static Memory) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::module::check_layouts;
+    use crate::module::check_layouts;
 
     /// The memory of a build with these sizes.
     macro_rules! memory_of_build {

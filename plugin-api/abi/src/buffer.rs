@@ -311,7 +311,7 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::module::check_layouts;
+    use crate::module::check_layouts;
 
     /// The buffer of a build whose blocks begin with this head.
     macro_rules! buffer_of_build {

@@ -203,7 +203,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::abi::module::check_layouts;
+    use crate::module::check_layouts;
 
     /// The future of a build whose blocks hold these parts.
     macro_rules! future_of_build {

@@ -5,7 +5,11 @@
 
 use serde::Serialize;
 
-use super::buffer::{Buffer, Writer};
+use super::{
+    buffer::{Buffer, Failure, Writer},
+    layout::crosses_as_bytes,
+    value::Encode,
+};
 
 /// A value as JSON, in a buffer that is known to be text.
 ///
@@ -18,6 +22,17 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer, serde_json::Er
     // the writer.
     Ok(unsafe { writer.finish_text() })
 }
+
+impl<T: Serialize> Encode for T {
+    fn encode(&self) -> Result<Buffer, Failure> {
+        encode(self).map_err(|error| {
+            Failure::new("encode", &format!("the value cannot become JSON: {error}"))
+        })
+    }
+}
+
+// Its features change what it is made of, so JSON crosses as JSON.
+crosses_as_bytes!(serde_json::Value, serde_json::Map<String, serde_json::Value>);
 
 #[cfg(test)]
 mod tests {

@@ -61,9 +61,8 @@ pub unsafe trait Layout: 'static {
 macro_rules! crosses_as_bytes {
     ($($type:ty),*) => { $(
         // SAFETY: the type has no fingerprint, and nor has any that it is a part of.
-        #[allow(unsafe_code)]
-        unsafe impl $crate::abi::layout::Layout for $type {
-            fn describe(to: &mut $crate::abi::layout::Description) {
+        unsafe impl $crate::layout::Layout for $type {
+            fn describe(to: &mut $crate::layout::Description) {
                 to.unproved();
             }
         }

@@ -87,7 +87,7 @@ pub(super) fn lend<T>(call: impl FnOnce(&mut Scratch) -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::module::check_layouts;
+    use crate::module::check_layouts;
 
     /// The block of a build in which it has this size.
     macro_rules! scratch_of_build {

@@ -1,6 +1,6 @@
 //! What crosses the boundary between the host and a plugin's library, and nothing else.
 //!
-//! Both sides compile this module, each into its own binary. It moves bytes, handles and futures; it knows
+//! Both sides compile this crate, each into its own binary. It moves bytes, handles and futures; it knows
 //! no names of events, and of JSON only how to write it ([`json`]). Together with the host's loader it is the only place with `unsafe`
 //! code, and the only one that names types of `abi_stable`.
 //!
@@ -28,6 +28,7 @@
 
 pub mod buffer;
 pub mod counted;
+mod description;
 pub mod export;
 pub mod future;
 pub mod host;
@@ -37,8 +38,10 @@ pub mod json;
 mod kept;
 pub mod layout;
 pub mod local;
+pub mod manifest;
 pub mod memory;
 pub mod module;
+pub mod name;
 pub mod object;
 pub mod panic;
 pub mod probe;
@@ -50,12 +53,14 @@ pub mod waker;
 
 pub use buffer::{Buffer, Failure};
 pub use counted::Counted;
+pub use description::{Description, HandlerDescription};
 pub use future::BoundaryFuture;
 pub use host::{
     HostApi, HostRef, LogRecord, ReplyEnd, ReplyForm, SpanRecord, Start, SubscribeOptions, To,
 };
 pub use layout::{Fingerprint, Layout};
 pub use module::{CallEnd, CallStart, Instance, ModuleRef};
+pub use name::{NameError, Pattern, PatternSegment, validate_event_name};
 pub use object::{
     Encoding, EventHandle, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle,
     ReportObject,
@@ -66,4 +71,4 @@ pub use value::{Content, Value};
 /// code runs. Functions may be appended to [`module`] and [`host`] without a new number. Beside it the layout is compared
 /// when a library is opened: of all that crosses, of the blocks of [`memory`] that lie behind a pointer, and the sizes of
 /// blocks that both sides know. The number is for what a layout does not show, and for a message that says more.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;

@@ -18,10 +18,10 @@ mod glibc {
         sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::SeqCst},
     };
 
-    use crate::abi::signals::{SignalAction, SignalHost};
+    use crate::signals::{SignalAction, SignalHost};
     // Not the library's own `dlsym`, which gives functions that note what they are called for.
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    use crate::abi::unload::lookup::system as look_up;
+    use crate::unload::lookup::system as look_up;
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     use libc::dlsym as look_up;
 
@@ -205,7 +205,7 @@ mod glibc {
     }
 
     /// Makes the host known, and hands over what constructors have installed.
-    pub(in crate::abi) extern "C" fn bind(host: &'static SignalHost) {
+    pub(crate) extern "C" fn bind(host: &'static SignalHost) {
         let mut turn = Turn::take();
         HOST.store(ptr::from_ref(host).cast_mut(), SeqCst);
         for signal in 1..SIGNALS {
@@ -217,7 +217,7 @@ mod glibc {
     }
 
     /// The library is entered. A host that is not known by now will not be.
-    pub(in crate::abi) fn entered() {
+    pub(crate) fn entered() {
         if HOST.load(SeqCst).is_null() {
             ALONE.store(true, SeqCst);
         }
@@ -388,14 +388,14 @@ mod glibc {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(in crate::abi) use glibc::{bind, entered};
+pub(crate) use glibc::{bind, entered};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub use glibc::{put_back, sigaction, sigignore, siginterrupt, signal, sigset, sysv_signal};
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(in crate::abi) extern "C" fn bind(_host: &'static super::SignalHost) {}
+pub(crate) extern "C" fn bind(_host: &'static super::SignalHost) {}
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(in crate::abi) fn entered() {}
+pub(crate) fn entered() {}
 
 /// Emits the hidden symbols and the entry in `.fini_array` into the library that is being compiled.
 #[doc(hidden)]
@@ -410,53 +410,22 @@ macro_rules! __own_signals {
         ))]
         const _: () = {
             mod signals {
-                $crate::__hidden_functions! {
-                    "sigaction" => $crate::abi::signals::library::sigaction,
-                    "__sigaction" => $crate::abi::signals::library::sigaction,
-                    "signal" => $crate::abi::signals::library::signal,
-                    "ssignal" => $crate::abi::signals::library::signal,
-                    "bsd_signal" => $crate::abi::signals::library::signal,
-                    "sysv_signal" => $crate::abi::signals::library::sysv_signal,
-                    "__sysv_signal" => $crate::abi::signals::library::sysv_signal,
-                    "sigset" => $crate::abi::signals::library::sigset,
-                    "sigignore" => $crate::abi::signals::library::sigignore,
-                    "siginterrupt" => $crate::abi::signals::library::siginterrupt,
+                $crate::__hidden! {
+                    "sigaction" => $crate::signals::library::sigaction,
+                    "__sigaction" => $crate::signals::library::sigaction,
+                    "signal" => $crate::signals::library::signal,
+                    "ssignal" => $crate::signals::library::signal,
+                    "bsd_signal" => $crate::signals::library::signal,
+                    "sysv_signal" => $crate::signals::library::sysv_signal,
+                    "__sysv_signal" => $crate::signals::library::sysv_signal,
+                    "sigset" => $crate::signals::library::sigset,
+                    "sigignore" => $crate::signals::library::sigignore,
+                    "siginterrupt" => $crate::signals::library::siginterrupt,
                 }
                 #[used]
                 #[unsafe(link_section = ".fini_array")]
-                static PUT_BACK: extern "C" fn() = $crate::abi::signals::library::put_back;
+                static PUT_BACK: extern "C" fn() = $crate::signals::library::put_back;
             }
         };
-    };
-}
-
-/// Functions of the library that is being compiled which nobody outside of it sees, each a jump to another function. A link
-/// may hold several plugin crates: the first definition is taken for all, also where optimization makes one piece of them.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __hidden_functions {
-    ($($name:literal => $function:path),* $(,)?) => {
-        $(
-            #[cfg(target_arch = "x86_64")]
-            ::core::arch::global_asm!(
-                concat!(".ifndef ", $name),
-                concat!(".weak ", $name),
-                concat!(".hidden ", $name),
-                concat!(".type ", $name, ",@function"),
-                concat!($name, ": jmp {function}"),
-                ".endif",
-                function = sym $function,
-            );
-            #[cfg(target_arch = "aarch64")]
-            ::core::arch::global_asm!(
-                concat!(".ifndef ", $name),
-                concat!(".weak ", $name),
-                concat!(".hidden ", $name),
-                concat!(".type ", $name, ",%function"),
-                concat!($name, ": b {function}"),
-                ".endif",
-                function = sym $function,
-            );
-        )*
     };
 }

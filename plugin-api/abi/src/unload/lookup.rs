@@ -6,7 +6,7 @@
 //! library's own. Where a search begins depends on who calls (`RTLD_NEXT`): this is a part of the library that asks.
 //!
 //! What is looked up with a version (`dlvsym`) is the system's. So are the functions for signals that a library has of its own
-//! ([`signals`](crate::abi::signals)): who looks for the next `sigaction` means to call that one.
+//! ([`signals`](crate::signals)): who looks for the next `sigaction` means to call that one.
 
 use std::{
     ffi::{CStr, c_char, c_void},
@@ -25,7 +25,7 @@ const VERSIONS: [&CStr; 3] = [c"GLIBC_2.34", c"GLIBC_2.17", c"GLIBC_2.2.5"];
 ///
 /// # Safety
 /// As for the function of POSIX.
-pub(in crate::abi) unsafe fn system(handle: *mut c_void, name: *const c_char) -> *mut c_void {
+pub(crate) unsafe fn system(handle: *mut c_void, name: *const c_char) -> *mut c_void {
     static FOUND: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
     let mut look = FOUND.load(Relaxed);
     if look.is_null() {

@@ -149,22 +149,22 @@ macro_rules! __unloadable {
         const _: () = {
             mod unloadable {
                 $crate::__hidden! {
-                    "pthread_key_create" => $crate::abi::unload::keys::create,
-                    "pthread_key_delete" => $crate::abi::unload::keys::delete,
-                    "pthread_create" => $crate::abi::unload::threads::create,
-                    "dlsym" => $crate::abi::unload::lookup::dlsym,
-                    "putenv" => $crate::abi::unload::strings::putenv,
-                    "openlog" => $crate::abi::unload::strings::openlog,
-                    "on_exit" => $crate::abi::unload::functions::on_exit,
-                    "timer_create" => $crate::abi::unload::functions::timer_create,
-                    "timer_delete" => $crate::abi::unload::functions::timer_delete,
+                    "pthread_key_create" => $crate::unload::keys::create,
+                    "pthread_key_delete" => $crate::unload::keys::delete,
+                    "pthread_create" => $crate::unload::threads::create,
+                    "dlsym" => $crate::unload::lookup::dlsym,
+                    "putenv" => $crate::unload::strings::putenv,
+                    "openlog" => $crate::unload::strings::openlog,
+                    "on_exit" => $crate::unload::functions::on_exit,
+                    "timer_create" => $crate::unload::functions::timer_create,
+                    "timer_delete" => $crate::unload::functions::timer_delete,
                 }
                 #[used]
                 #[unsafe(link_section = ".fini_array")]
-                static DELETE_KEYS: unsafe extern "C" fn() = $crate::abi::unload::keys::delete_keys;
+                static DELETE_KEYS: unsafe extern "C" fn() = $crate::unload::keys::delete_keys;
                 #[used]
                 #[unsafe(link_section = ".fini_array")]
-                static GIVE_BACK: unsafe extern "C" fn() = $crate::abi::unload::threads::give_back;
+                static GIVE_BACK: unsafe extern "C" fn() = $crate::unload::threads::give_back;
             }
         };
     };

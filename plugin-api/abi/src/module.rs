@@ -2,6 +2,8 @@
 
 use std::{future::Future, task::Context};
 
+// What a library's symbol is, for whoever opens it.
+pub use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
 use abi_stable::{
     StableAbi,
     abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
