@@ -54,10 +54,12 @@ pub use plugin::{
     },
     hand_over::HandOverError,
     instance::library::LoadError,
-    kept_state::{Damage, KeptStateError, StateDirError},
-    persistence::PersistError,
     probe::{ProbeError, answer_probe},
-    state::StateError,
+    state::{
+        persistence::PersistError,
+        snapshot::StateError,
+        store::{Damage, KeptStateError, StateDirError},
+    },
 };
 pub use report::{Outcome, OutcomeKind, Report};
 pub(crate) use router::taps::WatchEnd;

@@ -9,7 +9,7 @@
 //!
 //! What else may happen: [`rollback`] goes back to an earlier version, [`reinstate`] makes an instance of the old one again, [`setback`] tries again what did not work,
 //! [`quarantine`] remembers over restarts what is not tried again,
-//! [`requirements`] says who has to be there first, [`persistence`] keeps state on disk ([`kept_state`]). [`policy`] is what
+//! [`requirements`] says who has to be there first, [`state::persistence`] keeps state on disk ([`state::store`]). [`policy`] is what
 //! the operator decides of that, [`instance::configs`] what plugins get of the configuration, and [`configured`] changes it. [`registry`] remembers all of it for whoever asks, and [`announce`] tells whoever listens.
 //!
 //! [`instance::signals`] shares the process's signals among libraries. What a live plugin has of the host is [`host_side`], with [`background`], [`instance::waker`], [`instance::log`] and [`plugin_report`] behind
@@ -30,10 +30,8 @@ pub(crate) mod host_side;
 pub(crate) mod instance;
 mod keep_state;
 mod kept_good;
-pub(crate) mod kept_state;
 mod letting_go;
 mod origin;
-pub(crate) mod persistence;
 mod plugin_report;
 pub(crate) mod policy;
 pub(crate) mod prepare;

@@ -52,7 +52,7 @@ const RULES: &[Rule] = &[
     },
     // Files are watched, copied and read, and snapshots kept in them, without knowing what events mean.
     Rule {
-        part: &["host/src/plugin/file.rs", "host/src/plugin/file", "host/src/plugin/kept_state"],
+        part: &["host/src/plugin/file.rs", "host/src/plugin/file", "host/src/plugin/state/store"],
         modules: &["router", "dispatch", "event", "report", "host", "socket", "builtin"],
         names: &["libloading", "UnixListener", "UnixStream", "Router"],
     },

@@ -10,7 +10,7 @@ use crate::{
     host::Host,
     plugin::{
         announce::shown,
-        kept_state::{Listed, Place},
+        state::store::{Listed, Place},
         state_by_hand::{Restored, StateByHandError, place_of},
     },
     router::native::Failure,

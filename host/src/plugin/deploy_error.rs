@@ -10,9 +10,11 @@ use super::{
     file::{copy::CopyError, manifest::ManifestError, trust::TrustError},
     hand_over::HandOverError,
     instance::library::LoadError,
-    persistence::{PersistError, ways_out},
     probe::ProbeError,
-    state::StateError,
+    state::{
+        persistence::{PersistError, ways_out},
+        snapshot::StateError,
+    },
 };
 
 /// Why a file did not become the live generation of a plugin.

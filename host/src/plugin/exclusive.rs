@@ -32,9 +32,11 @@ use super::{
     from_disk::{self, Restored},
     hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
     origin::{Arrived, Ready, Source},
-    persistence::KeptSnapshot,
     prepare::Candidate,
-    state::{self, Snapshot, StateError},
+    state::{
+        persistence::KeptSnapshot,
+        snapshot::{self, Snapshot, StateError},
+    },
     supervisor::Supervisor,
 };
 use crate::{
@@ -360,7 +362,8 @@ impl Supervisor {
         let restored = match (next, &self.persistence) {
             (Next::Snapshot(snapshot), _) => {
                 let workers = self.router.workers();
-                let restore = state::restore(workers, live.clone(), snapshot.clone(), held.rest());
+                let restore =
+                    snapshot::restore(workers, live.clone(), snapshot.clone(), held.rest());
                 let restored = held.while_waiting(RESTORED, restore).await;
                 let restored = restored.and_then(|it| it.map_err(HandOverError::Restore));
                 restored.map(|()| Some(Restored { snapshot, notice: None })).map_err(refused)

@@ -12,9 +12,11 @@ use std::{
 
 use super::{
     instance::{info::Facts, live::LiveInstance},
-    kept_state::Place,
-    persistence::{KeptSnapshot, PersistError, Persistence},
-    state::{self, Snapshot, StateError},
+    state::{
+        persistence::{KeptSnapshot, PersistError, Persistence},
+        snapshot::{self, Snapshot, StateError},
+        store::Place,
+    },
 };
 use crate::dispatch::workers::Workers;
 
@@ -44,7 +46,7 @@ pub(super) async fn restore_kept(
     let mut unread: Vec<Unread> = Vec::new();
     let mut next = Some(first);
     while let Some(kept) = next {
-        let restore = state::restore(workers, new.clone(), kept.snapshot.clone(), limit).await;
+        let restore = snapshot::restore(workers, new.clone(), kept.snapshot.clone(), limit).await;
         match restore {
             Ok(()) => return Ok(settled(facts, persistence, kept, unread).await),
             Err(StateError::Unreadable { reason, .. }) => unread.push(Unread { kept, reason }),

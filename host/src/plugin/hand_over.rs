@@ -22,7 +22,7 @@ use super::{
         live::LiveInstance,
     },
     policy::Policy,
-    state::{self, Progress, Snapshot, StateError, Transferred},
+    state::snapshot::{self, Progress, Snapshot, StateError, Transferred},
 };
 use crate::{
     dispatch::{
@@ -167,7 +167,7 @@ impl Giver {
         limit: Duration,
     ) -> Result<Snapshot, StateError> {
         match self.live.upgrade() {
-            Some(live) => state::snapshot(workers, live, version, limit).await,
+            Some(live) => snapshot::snapshot(workers, live, version, limit).await,
             None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
         }
     }
@@ -347,7 +347,8 @@ impl HandOver {
                 let gone = StateError::Snapshot { reason: "the plugin is gone".to_owned() };
                 let live = giver.live.upgrade().ok_or(HandOverError::Snapshot(gone))?;
                 let (new, rest, progress) = (new.clone(), held.rest(), Progress::default());
-                let transfer = state::transfer(workers, live, new, version, rest, progress.clone());
+                let transfer =
+                    snapshot::transfer(workers, live, new, version, rest, progress.clone());
                 let transferred = held.hold.while_waiting(transfer).await.map_err(|full| {
                     let step = match progress.is_restoring() {
                         true => "its snapshot was restored",
@@ -378,7 +379,7 @@ impl HandOver {
                 if let Some(snapshot) = &state {
                     let began = Instant::now();
                     let restore =
-                        state::restore(workers, new.clone(), snapshot.clone(), held.rest());
+                        snapshot::restore(workers, new.clone(), snapshot.clone(), held.rest());
                     restore.await.map_err(HandOverError::Restore)?;
                     held.note("restore", began);
                 }

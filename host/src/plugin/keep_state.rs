@@ -9,8 +9,7 @@ use std::{
 
 use super::{
     instance::{info::Facts, live::LiveInstance},
-    persistence::Persistence,
-    state::Snapshot,
+    state::{persistence::Persistence, snapshot::Snapshot},
     supervisor::Supervisor,
 };
 use crate::sync::keyed_lock::Turn;

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use super::{
     hand_over::{Giver, Held, Wanted},
     instance::{generation::Generation, live::LiveInstance},
-    persistence::KeptSnapshot,
     prepare::Candidate,
     registry::LiveGeneration,
     rollback::Return,
-    state::Snapshot,
+    state::{persistence::KeptSnapshot, snapshot::Snapshot},
     supervisor::{Aside, Deployed},
 };
 use crate::router::table::Route;

@@ -84,7 +84,7 @@ mod tests {
     use ksi_abi::HandlerDescription;
 
     use super::*;
-    use crate::{event::Payload, plugin::state::Snapshot};
+    use crate::{event::Payload, plugin::state::snapshot::Snapshot};
 
     fn description(name: &str) -> Description {
         let handler = HandlerDescription { name: name.to_owned(), ..HandlerDescription::default() };

@@ -12,7 +12,7 @@ use super::{
     instance::{generation::Generation, info::Facts},
     retired::{Retired, RetiredState},
     setback::Setbacks,
-    state::Snapshot,
+    state::snapshot::Snapshot,
 };
 use crate::dispatch::tally::Counts;
 

@@ -27,9 +27,11 @@ use super::{
         info::Facts,
         live::{FirstCalls, LiveInstance},
     },
-    persistence::LIMIT,
     retire::Legacy,
-    state::{self, Snapshot},
+    state::{
+        persistence::LIMIT,
+        snapshot::{self, Snapshot},
+    },
     supervisor::Supervisor,
 };
 use crate::{
@@ -156,7 +158,7 @@ impl Supervisor {
         let (live, unused) = LiveInstance::new(instance, first_calls);
         if let Some(own) = own {
             let workers = self.router.workers();
-            if let Err(error) = state::restore(workers, live.clone(), own, limit).await {
+            if let Err(error) = snapshot::restore(workers, live.clone(), own, limit).await {
                 drop(live);
                 self.let_go_failed(facts, &host_side, async { unused.await.ok() });
                 return Err(NotAgain::for_good(&error.to_string()));

@@ -32,9 +32,9 @@ use super::{
         library::{Closed, PluginLibrary},
         signals::LibrarySignals,
     },
-    persistence::Persistence,
     policy::Policies,
     retired::{Retired, RetiredState},
+    state::persistence::Persistence,
 };
 use crate::{
     dispatch::{ended::Ended, slot::Unreturned},

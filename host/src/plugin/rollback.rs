@@ -22,12 +22,11 @@ use instead::Instead;
 use super::{
     deploy_error::{DeployError, OfState},
     instance::info::Facts,
-    kept_state::Place,
     origin::{Origin, Prepared},
     policy::Policy,
     registry::Earlier,
     setback::Why,
-    state::common_version,
+    state::{snapshot::common_version, store::Place},
     supervisor::{Deployed, Supervisor},
 };
 use crate::{dispatch::tally::Counts, sync::keyed_lock::Turn};

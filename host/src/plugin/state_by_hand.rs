@@ -11,11 +11,13 @@ use super::{
     deploy_error::DeployError,
     file::copy::PrivateCopy,
     hand_over::HandOverError,
-    kept_state::{Listed, Place},
     origin::{Chosen, Origin, Prepared},
-    persistence::{KeptSnapshot, PersistError, Persistence},
     setback::Why,
-    state::Snapshot,
+    state::{
+        persistence::{KeptSnapshot, PersistError, Persistence},
+        snapshot::Snapshot,
+        store::{Listed, Place},
+    },
     supervisor::{Aside, Deployed, Supervisor},
 };
 use crate::sync::keyed_lock::Turn;

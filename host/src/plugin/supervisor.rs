@@ -22,7 +22,6 @@ use super::{
     hand_over::HandOver,
     instance::{generation::Generation, info::Facts},
     kept_good::Keeping,
-    persistence::Persistence,
     policy::Policies,
     prepare::Preparation,
     quarantine::Quarantine,
@@ -31,6 +30,7 @@ use super::{
     retired::Retired,
     rollback::{Asked, Cost},
     setback::{Recovery, Why},
+    state::persistence::Persistence,
 };
 use crate::{
     router::Router,

@@ -33,7 +33,7 @@ use super::{
     retire::Legacy,
     retired::Retired,
     setback::Why,
-    state::{self, Snapshot, StateError, common_version},
+    state::snapshot::{self, Snapshot, StateError, common_version},
     supervisor::{Aside, Deployed, Supervisor, deployed},
     trial::Trial,
 };
@@ -490,7 +490,7 @@ impl Supervisor {
                 let workers = self.router.workers();
                 let (limit, live) = (self.activation.init_timeout, new.clone());
                 let began = Instant::now();
-                let restored = state::restore(workers, live, snapshot.clone(), limit).await;
+                let restored = snapshot::restore(workers, live, snapshot.clone(), limit).await;
                 restored.map_err(|source| DeployError::Persist {
                     file: facts.file.clone(),
                     source: Box::new(source.into()),

@@ -34,7 +34,7 @@ use super::{
         library::{self, reason_of},
     },
     plugin_report::PluginReport,
-    state::{self, Snapshot, StateError},
+    state::snapshot::{self, Snapshot, StateError},
 };
 use crate::{
     event::{Event, Payload},
@@ -173,7 +173,7 @@ impl Trial {
                 return Verdict::Passed;
             };
             begin(Step::Restore);
-            let restored = state::restore_in(&instance, *version, bytes.as_json()).await;
+            let restored = snapshot::restore_in(&instance, *version, bytes.as_json()).await;
             // The process ends with all that the plugin started, and its end is none of the trial's business.
             std::mem::forget(instance);
             match restored {

@@ -10,11 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::super::{
-    kept_state::{Listed, Place},
-    registry::Earlier,
-    state::Snapshot,
-    supervisor::Supervisor,
+use super::super::{registry::Earlier, supervisor::Supervisor};
+use crate::plugin::state::{
+    snapshot::Snapshot,
+    store::{Listed, Place},
 };
 
 /// State in place of what the live version has.

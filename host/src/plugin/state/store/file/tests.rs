@@ -1,7 +1,7 @@
 use std::io::{self, Read};
 
 use super::*;
-use crate::plugin::kept_state::tests::{LIMIT, NAME, file_of};
+use crate::plugin::state::store::tests::{LIMIT, NAME, file_of};
 
 #[test]
 fn no_changed_or_missing_byte_goes_unseen() {

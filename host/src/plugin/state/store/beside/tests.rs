@@ -1,7 +1,7 @@
 use std::{fs, os::unix::fs::MetadataExt};
 
 use super::*;
-use crate::plugin::kept_state::tests::{Dir, NAME, broken, file_of, state};
+use crate::plugin::state::store::tests::{Dir, NAME, broken, file_of, state};
 
 fn kept(dir: &Dir) -> Vec<String> {
     dir.own.list(Some(NAME)).unwrap().iter().map(|it| it.place.to_string()).collect()

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use super::PersistError;
+use super::persistence::PersistError;
 use crate::plugin::{announce::Announcer, instance::info::Facts};
 
 /// How many plugins are remembered; beyond it, the first by name are forgotten.

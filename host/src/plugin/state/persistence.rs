@@ -1,8 +1,6 @@
 //! Keeps snapshots on disk: at an interval, and when a plugin is unloaded or the host stops.
 //!
-//! What is kept was read back before, and whatever is not kept is remembered and told ([`trouble`]).
-
-mod trouble;
+//! What is kept was read back before, and whatever is not kept is remembered and told ([`trouble`](super::trouble)).
 
 use std::{
     io,
@@ -15,24 +13,26 @@ use ksi_abi::Instance;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use trouble::Troubles;
-
 use super::{
-    announce::Announcer,
-    file::manifest::StateManifest,
-    instance::{info::Facts, live::LiveInstance},
-    kept_state::{Kept, KeptState, KeptStateError, Listed, NewState, Place, StateDir},
-    state::{self, Snapshot, StateError},
+    snapshot::{self, Snapshot, StateError},
+    store::{Kept, KeptState, KeptStateError, Listed, NewState, Place, StateDir},
+    trouble::Troubles,
 };
+
 use crate::{
     dispatch::workers::Workers,
     event::Payload,
+    plugin::{
+        announce::Announcer,
+        file::manifest::StateManifest,
+        instance::{info::Facts, live::LiveInstance},
+    },
     router::Router,
     sync::keyed_lock::{Turn, Turns},
 };
 
 /// What a snapshot gets at an interval, and the last one of a generation.
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
+pub(in crate::plugin) const LIMIT: Duration = Duration::from_secs(10);
 /// After this long beyond it, a snapshot is in a poll that does not return.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -105,7 +105,7 @@ pub enum PersistError {
 }
 
 /// What people can do whose plugin does not read what is kept of its state.
-pub(super) fn ways_out(plugin: &str) -> String {
+pub(in crate::plugin) fn ways_out(plugin: &str) -> String {
     format!(
         "or see what there is with `ksi state list {plugin}`, choose another with `ksi state restore {plugin}`, or start \
          empty after `ksi state drop {plugin}`"
@@ -122,7 +122,7 @@ pub(crate) struct Persistence {
     dir: Arc<StateDir>,
     /// One snapshot of a plugin at a time, from its beginning to its file, so that a later one is never overwritten by an
     /// earlier. No plugin waits for the snapshot of another, which may never return.
-    pub(super) turns: Arc<Turns>,
+    pub(in crate::plugin) turns: Arc<Turns>,
     pub(crate) troubles: Troubles,
 }
 
@@ -287,7 +287,7 @@ impl Persistence {
     }
 
     /// Keeps the last state of an instance that is not there any more, if it gave it.
-    pub(super) async fn keep_released(
+    pub(in crate::plugin) async fn keep_released(
         &self,
         facts: &Facts,
         snapshot: Option<Snapshot>,
@@ -313,7 +313,7 @@ impl Persistence {
     }
 
     /// Works with files for a snapshot of this generation, or one that it was restored from.
-    pub(super) async fn work<T: Send + 'static>(
+    pub(in crate::plugin) async fn work<T: Send + 'static>(
         &self,
         facts: &Facts,
         snapshot: Snapshot,
@@ -332,7 +332,7 @@ impl Persistence {
     }
 
     /// Keeps what a live generation has now. `is_live` says whether it still is that. Whether it has answered.
-    pub(super) async fn keep_live(
+    pub(in crate::plugin) async fn keep_live(
         &self,
         workers: &Workers,
         facts: &Facts,
@@ -346,7 +346,7 @@ impl Persistence {
         // If it went while its turn came, whoever lets it go keeps what it had, or the next generation has that. A call
         // that does not return may still hold it.
         let Some(live) = live.upgrade().filter(|_| is_live()) else { return true };
-        let stored = match state::snapshot_to_keep(workers, live, version, LIMIT).await {
+        let stored = match snapshot::snapshot_to_keep(workers, live, version, LIMIT).await {
             Ok(snapshot) => self.store(facts, snapshot).await,
             Err(error) => Err(error.into()),
         };
@@ -382,7 +382,7 @@ impl Persistence {
         let turn = self.turns.take(Turn::Plugin(facts.plugin.clone())).await;
         let runtime = router.runtime().clone();
         let mut task = router.workers().spawn_life_cycle(async move {
-            let snapshot = state::proved_snapshot_of(&instance, version);
+            let snapshot = snapshot::proved_snapshot_of(&instance, version);
             let timed = {
                 let _inside = runtime.enter();
                 timeout(LIMIT, snapshot)

@@ -6,7 +6,7 @@ use std::{
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::plugin::kept_state::{
+use crate::plugin::state::store::{
     StateDir,
     tests::{Dir, LIMIT, NAME, state},
 };

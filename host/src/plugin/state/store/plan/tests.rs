@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::plugin::kept_state::{
+use crate::plugin::state::store::{
     StateDir,
     tests::{Dir, LIMIT, NAME, broken, file_of, numbered, state},
 };
