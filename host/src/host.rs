@@ -43,7 +43,7 @@ use crate::{
         host_side::HostSideLimits,
         instance::{configs::Configs, kept_resources::KeptResources},
         prepare::Preparation,
-        probe::Prober,
+        probe::prober::Prober,
         quarantine::{Entry, Judged, Quarantine},
         retire::Retirer,
         setback::Recovery,

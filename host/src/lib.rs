@@ -54,7 +54,7 @@ pub use plugin::{
     },
     hand_over::HandOverError,
     instance::library::LoadError,
-    probe::{ProbeError, answer_probe},
+    probe::prober::{ProbeError, answer_probe},
     state::{
         persistence::PersistError,
         snapshot::StateError,

@@ -1,8 +1,8 @@
 //! From a file in a folder to a live plugin, and on to the next one.
 //!
 //! In the order of the story: [`file::watch`] waits until a file has settled, [`file::copy`] copies it, [`file::manifest`] reads
-//! what it is from its bytes, [`probe`] lets a child process open it, and [`trial`] restore a copy of its state there
-//! ([`prepare`] puts these together, [`probed`] remembers what was found, [`file::own_libraries`] brings what it needs beside it, [`low_priority`](crate::system::low_priority) has them give way to events); [`instance::library`] opens it here (`loader_says` what to do if that fails), on a thread that stays (`instance/library/thread.rs`), and [`instance::generation`] is what it becomes ([`activate`]);
+//! what it is from its bytes, [`probe`] lets a child process open it, and [`probe::trial`] restore a copy of its state there
+//! ([`prepare`] puts these together, [`probe::cache`] remembers what was found, [`file::own_libraries`] brings what it needs beside it, [`low_priority`](crate::system::low_priority) has them give way to events); [`instance::library`] opens it here (`loader_says` what to do if that fails), on a thread that stays (`instance/library/thread.rs`), and [`instance::generation`] is what it becomes ([`activate`]);
 //! [`hand_over`] brings it the state of the live one ([`state`]); [`transaction`] runs the whole and swaps, as the folders
 //! ([`follow`]) or people ([`supervisor`], on [`own_thread`](crate::system::own_thread)) ask for it; [`retire`] lets the old generation go ([`letting_go`]),
 //! once nothing needs its library any more ([`instance::leftovers`]), and [`stop`] all of them when the host ends.
@@ -36,7 +36,6 @@ mod plugin_report;
 pub(crate) mod policy;
 pub(crate) mod prepare;
 pub(crate) mod probe;
-mod probed;
 pub(crate) mod quarantine;
 pub(crate) mod registry;
 mod reinstate;
@@ -50,4 +49,3 @@ pub(crate) mod state_by_hand;
 mod stop;
 pub(crate) mod supervisor;
 mod transaction;
-mod trial;

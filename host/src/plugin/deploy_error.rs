@@ -10,7 +10,7 @@ use super::{
     file::{copy::CopyError, manifest::ManifestError, trust::TrustError},
     hand_over::HandOverError,
     instance::library::LoadError,
-    probe::ProbeError,
+    probe::prober::ProbeError,
     state::{
         persistence::{PersistError, ways_out},
         snapshot::StateError,

@@ -28,9 +28,11 @@ use super::{
         info::{Timings, Tried},
         library::PluginLibrary,
     },
-    probe::{NoProber, Prober},
-    probed::Probed,
-    trial::Trial,
+    probe::{
+        cache::Probed,
+        prober::{NoProber, Prober},
+        trial::Trial,
+    },
 };
 use crate::system::low_priority;
 

@@ -28,6 +28,7 @@ use super::{
     },
     origin::{Admitted, Arrived, Origin, Prepared, Ready, Source},
     prepare::{Candidate, Examined},
+    probe::trial::Trial,
     registry::{Earlier, LiveGeneration, OnProbation},
     requirements,
     retire::Legacy,
@@ -35,7 +36,6 @@ use super::{
     setback::Why,
     state::snapshot::{self, Snapshot, StateError, common_version},
     supervisor::{Aside, Deployed, Supervisor, deployed},
-    trial::Trial,
 };
 use crate::{router::table::Owner, sync::keyed_lock::Turn};
 

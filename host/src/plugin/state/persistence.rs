@@ -437,7 +437,7 @@ mod tests {
             info::{Timings, Tried},
             library,
         },
-        trial::Nobody,
+        probe::trial::Nobody,
     };
     use crate::{
         kernel::{Kernel, KernelLimits},

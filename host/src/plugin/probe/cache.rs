@@ -21,7 +21,7 @@ const BYTES: usize = 2 << 20;
 
 /// Descriptions of files that a probe has opened.
 #[derive(Default)]
-pub(super) struct Probed(Mutex<Known>);
+pub(in crate::plugin) struct Probed(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -38,7 +38,11 @@ struct Found {
 
 impl Probed {
     /// What these bytes said of themselves in a probe, if they have passed this trial there as well, or need not.
-    pub(super) fn get(&self, hash: blake3::Hash, trial: Option<&Trial>) -> Option<Description> {
+    pub(in crate::plugin) fn get(
+        &self,
+        hash: blake3::Hash,
+        trial: Option<&Trial>,
+    ) -> Option<Description> {
         let mut known = self.lock();
         let at = known.by_use.iter().position(|(other, _)| *other == hash)?;
         let found = known.by_use.remove(at)?;
@@ -51,7 +55,7 @@ impl Probed {
     }
 
     /// A probe has opened these bytes, and they describe themselves like this; `passed` is the trial that went well.
-    pub(super) fn remember(
+    pub(in crate::plugin) fn remember(
         &self,
         hash: blake3::Hash,
         description: &Description,
