@@ -32,9 +32,7 @@ use crate::{
     kernel::{Kernel, KernelLimits, StuckCall},
     memory::Budget,
     plugin::{
-        activate::Activation,
         announce::Announcer,
-        deploy_error::DeployError,
         file::{
             copy::{Places, PrivateDir, PrivateDirError},
             trust::{OnDistrust, Trust},
@@ -42,10 +40,11 @@ use crate::{
         },
         host_side::HostSideLimits,
         instance::{configs::Configs, kept_resources::KeptResources},
-        prepare::Preparation,
+        lifecycle::{
+            activate::Activation, error::DeployError, prepare::Preparation, retire::Retirer,
+        },
         probe::prober::Prober,
         quarantine::{Entry, Judged, Quarantine},
-        retire::Retirer,
         setback::Recovery,
         state::{
             persistence::Persistence,

@@ -45,15 +45,14 @@ pub use host::{Host, HostBuilder, StartError, StartingHost, UnkeptState};
 pub use ksi_abi::{Counted, NameError, Pattern, validate_event_name};
 pub(crate) use memory::{Account, Charge};
 pub use plugin::{
-    deploy_error::DeployError,
     file::{
         copy::{CopyError, PrivateDirError},
         manifest::{HandlerManifest, Manifest, ManifestError, StateManifest},
         trust::TrustError,
         watch::WatchError,
     },
-    hand_over::HandOverError,
     instance::library::LoadError,
+    lifecycle::{error::DeployError, hand_over::HandOverError},
     probe::prober::{ProbeError, answer_probe},
     state::{
         persistence::PersistError,

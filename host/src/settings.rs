@@ -20,9 +20,11 @@ use crate::{
     host::Host,
     plugin::{
         configured::Configured,
-        deploy_error::DeployError,
         instance::configs::PluginConfig,
-        policy::{Policies, Policy},
+        lifecycle::{
+            error::DeployError,
+            policy::{Policies, Policy},
+        },
         supervisor::Deployed,
     },
     sync::keyed_lock::{Taken, Turn, Turns},

@@ -19,10 +19,12 @@ use crate::{
     host::Host,
     plugin::{
         announce::shown,
-        deploy_error::DeployError,
+        lifecycle::{
+            error::DeployError,
+            requirements,
+            retired::{Retired, RetiredState},
+        },
         registry::{Plugin, Registry},
-        requirements,
-        retired::{Retired, RetiredState},
         supervisor::{Aside, Deployed},
     },
     router::{native::Failure, routes::Subscriber},

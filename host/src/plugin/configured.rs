@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    deploy_error::DeployError,
     instance::configs::PluginConfig,
+    lifecycle::error::DeployError,
     supervisor::{Deployed, Supervisor, deployed},
 };
 

@@ -27,12 +27,14 @@ use tokio::{
 };
 
 use super::{
-    deploy_error::DeployError,
     file::manifest::Manifest,
-    from_disk::{self, Restored},
-    hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
+    lifecycle::{
+        error::DeployError,
+        from_disk::{self, Restored},
+        hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
+        prepare::Candidate,
+    },
     origin::{Arrived, Ready, Source},
-    prepare::Candidate,
     state::{
         persistence::KeptSnapshot,
         snapshot::{self, Snapshot, StateError},

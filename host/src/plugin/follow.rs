@@ -10,14 +10,13 @@ use std::{
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
-    deploy_error::DeployError,
     file::{
         manifest::Manifest,
         watch::{Change, FolderWatch},
     },
     kept_good::StandIn,
+    lifecycle::{error::DeployError, requirements::missing},
     origin::{Origin, Prepared},
-    requirements::missing,
     setback::Why,
     supervisor::Supervisor,
 };

@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    deploy_error::DeployError,
     instance::info::Facts,
+    lifecycle::error::DeployError,
     origin::{Origin, Prepared},
     quarantine::{Entry, Good, Quarantine},
     supervisor::Supervisor,

@@ -6,15 +6,17 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{
-    activate::Leftover,
-    deploy_error::DeployError,
     instance::{
         generation::Generation,
         live::{FirstCalls, LiveInstance},
     },
-    prepare::Candidate,
-    retire::Legacy,
-    retired::{Retired, RetiredState},
+    lifecycle::{
+        activate::Leftover,
+        error::DeployError,
+        prepare::Candidate,
+        retire::Legacy,
+        retired::{Retired, RetiredState},
+    },
     supervisor::Supervisor,
 };
 use crate::sync::task_tracker::One;

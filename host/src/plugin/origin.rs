@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    hand_over::{Giver, Held, Wanted},
     instance::{generation::Generation, live::LiveInstance},
-    prepare::Candidate,
+    lifecycle::{
+        hand_over::{Giver, Held, Wanted},
+        prepare::Candidate,
+    },
     registry::LiveGeneration,
     rollback::Return,
     state::{persistence::KeptSnapshot, snapshot::Snapshot},

@@ -10,7 +10,7 @@ use std::{
 use super::{
     file::copy::PrivateCopy,
     instance::{generation::Generation, info::Facts},
-    retired::{Retired, RetiredState},
+    lifecycle::retired::{Retired, RetiredState},
     setback::Setbacks,
     state::snapshot::Snapshot,
 };

@@ -19,15 +19,17 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
-    activate::NotCreated,
-    deploy_error::DeployError,
-    hand_over::{Giver, Held, PATIENCE},
     host_side::HostSide,
     instance::{
         info::Facts,
         live::{FirstCalls, LiveInstance},
     },
-    retire::Legacy,
+    lifecycle::{
+        activate::NotCreated,
+        error::DeployError,
+        hand_over::{Giver, Held, PATIENCE},
+        retire::Legacy,
+    },
     state::{
         persistence::LIMIT,
         snapshot::{self, Snapshot},

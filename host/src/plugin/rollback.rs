@@ -20,10 +20,12 @@ use cost::{agreed, unreadable};
 use instead::Instead;
 
 use super::{
-    deploy_error::{DeployError, OfState},
     instance::info::Facts,
+    lifecycle::{
+        error::{DeployError, OfState},
+        policy::Policy,
+    },
     origin::{Origin, Prepared},
-    policy::Policy,
     registry::Earlier,
     setback::Why,
     state::{snapshot::common_version, store::Place},

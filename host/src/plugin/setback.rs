@@ -21,13 +21,11 @@ pub(super) use schedule::Why;
 pub(crate) use schedule::{Recovery, Setback, SetbackFailure, Setbacks};
 
 use super::{
-    deploy_error::DeployError,
     file::copy::CopyError,
     instance::info::Facts,
-    prepare::Examined,
+    lifecycle::{error::DeployError, prepare::Examined, requirements::is_handled},
     quarantine::{Entry, Judged},
     registry::RefusedFile,
-    requirements::is_handled,
     supervisor::{Deployed, Supervisor},
 };
 use crate::text::causes::with_causes;

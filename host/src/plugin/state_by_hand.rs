@@ -8,9 +8,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
-    deploy_error::DeployError,
     file::copy::PrivateCopy,
-    hand_over::HandOverError,
+    lifecycle::{error::DeployError, hand_over::HandOverError},
     origin::{Chosen, Origin, Prepared},
     setback::Why,
     state::{

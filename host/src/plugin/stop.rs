@@ -11,7 +11,10 @@ use std::{
 use serde_json::json;
 use tokio::time::{error::Elapsed, timeout, timeout_at};
 
-use super::{retire::Legacy, retired::Retired, supervisor::Supervisor};
+use super::{
+    lifecycle::{retire::Legacy, retired::Retired},
+    supervisor::Supervisor,
+};
 use crate::stopping::StopStage;
 
 /// How long a host that stops waits beyond its time until the state of plugins that are late is kept.

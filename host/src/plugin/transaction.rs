@@ -13,26 +13,28 @@ use std::{
 use serde_json::json;
 
 use super::{
-    activate::Leftover,
-    deploy_error::DeployError,
     file::{
         copy::{CopyError, PrivateCopy},
         manifest::Manifest,
     },
-    from_disk::{self, Restored},
-    hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Wanted},
     instance::{
         generation::Generation,
         info::{Facts, Timings},
         live::{FirstCalls, LiveInstance},
     },
+    lifecycle::{
+        activate::Leftover,
+        error::DeployError,
+        from_disk::{self, Restored},
+        hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Wanted},
+        prepare::{Candidate, Examined},
+        requirements,
+        retire::Legacy,
+        retired::Retired,
+    },
     origin::{Admitted, Arrived, Origin, Prepared, Ready, Source},
-    prepare::{Candidate, Examined},
     probe::trial::Trial,
     registry::{Earlier, LiveGeneration, OnProbation},
-    requirements,
-    retire::Legacy,
-    retired::Retired,
     setback::Why,
     state::snapshot::{self, Snapshot, StateError, common_version},
     supervisor::{Aside, Deployed, Supervisor, deployed},

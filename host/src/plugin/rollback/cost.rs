@@ -7,11 +7,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    super::{deploy_error::DeployError, registry::Earlier},
-    Asked,
+use super::{super::registry::Earlier, Asked};
+use crate::plugin::{
+    instance::info::Facts, lifecycle::error::DeployError, state::snapshot::common_version,
 };
-use crate::plugin::{instance::info::Facts, state::snapshot::common_version};
 
 /// What going back gives up: what the later version has done to the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

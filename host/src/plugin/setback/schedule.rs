@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::plugin::deploy_error::DeployError;
+use crate::plugin::lifecycle::error::DeployError;
 
 /// How many files are remembered; beyond it, the first by path are forgotten.
 const REMEMBERED: usize = 1_024;

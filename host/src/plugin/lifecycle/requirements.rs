@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use ksi_abi::Pattern;
 
-use super::file::manifest::Manifest;
-use crate::router::routes::Subscribers;
+use crate::{plugin::file::manifest::Manifest, router::routes::Subscribers};
 
 /// The events that a plugin requires and that neither somebody else nor itself handles.
 pub(crate) fn missing(manifest: &Manifest, subscribers: &Subscribers) -> Vec<String> {

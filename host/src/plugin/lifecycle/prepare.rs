@@ -16,25 +16,27 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use super::{
-    deploy_error::DeployError,
-    file::{
-        copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
-        manifest::{Manifest, check_head, read_manifest},
-        own_libraries::OwnLibraries,
-        trust::Trust,
+use super::error::DeployError;
+use crate::{
+    plugin::{
+        file::{
+            copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
+            manifest::{Manifest, check_head, read_manifest},
+            own_libraries::OwnLibraries,
+            trust::Trust,
+        },
+        instance::{
+            info::{Timings, Tried},
+            library::PluginLibrary,
+        },
+        probe::{
+            cache::Probed,
+            prober::{NoProber, Prober},
+            trial::Trial,
+        },
     },
-    instance::{
-        info::{Timings, Tried},
-        library::PluginLibrary,
-    },
-    probe::{
-        cache::Probed,
-        prober::{NoProber, Prober},
-        trial::Trial,
-    },
+    system::low_priority,
 };
-use crate::system::low_priority;
 
 /// How often private copies are made to look used: cleaners go by days.
 const FRESHEN: Duration = Duration::from_secs(3600);

@@ -10,21 +10,23 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{
-    instance::{info::Facts, live::LiveInstance},
-    state::{
-        persistence::{KeptSnapshot, PersistError, Persistence},
-        snapshot::{self, Snapshot, StateError},
-        store::Place,
+use crate::{
+    dispatch::workers::Workers,
+    plugin::{
+        instance::{info::Facts, live::LiveInstance},
+        state::{
+            persistence::{KeptSnapshot, PersistError, Persistence},
+            snapshot::{self, Snapshot, StateError},
+            store::Place,
+        },
     },
 };
-use crate::dispatch::workers::Workers;
 
 /// What a plugin was restored from.
-pub(super) struct Restored {
-    pub(super) snapshot: Snapshot,
+pub(in crate::plugin) struct Restored {
+    pub(in crate::plugin) snapshot: Snapshot,
     /// Why that is not the newest, if it is not.
-    pub(super) notice: Option<String>,
+    pub(in crate::plugin) notice: Option<String>,
 }
 
 /// A snapshot that was passed over.
@@ -34,7 +36,7 @@ struct Unread {
 }
 
 /// Restores what is kept in a new instance within this time, beginning with this snapshot.
-pub(super) async fn restore_kept(
+pub(in crate::plugin) async fn restore_kept(
     workers: &Workers,
     limit: Duration,
     facts: &Facts,

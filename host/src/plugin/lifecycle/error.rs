@@ -6,9 +6,9 @@ use ksi_abi::NameError;
 use thiserror::Error;
 use tokio::task::JoinError;
 
-use super::{
+use super::hand_over::HandOverError;
+use crate::plugin::{
     file::{copy::CopyError, manifest::ManifestError, trust::TrustError},
-    hand_over::HandOverError,
     instance::library::LoadError,
     probe::prober::ProbeError,
     state::{

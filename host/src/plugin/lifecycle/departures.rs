@@ -5,15 +5,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::instance::info::Facts;
-use crate::sync::task_tracker::{One, Ongoing};
+use crate::{
+    plugin::instance::info::Facts,
+    sync::task_tracker::{One, Ongoing},
+};
 
 /// Generations on their way out.
-pub(super) struct Leaving {
+pub(in crate::plugin) struct Leaving {
     /// All of them.
-    pub(super) retirements: Ongoing,
+    pub(in crate::plugin) retirements: Ongoing,
     /// Those whose instance is not gone.
-    pub(super) drains: Ongoing,
+    pub(in crate::plugin) drains: Ongoing,
     /// Of each plugin, those whose state is being kept for the next start.
     legacies: OfPlugins,
     /// Whose they are; some of them may be kept by now.
@@ -50,7 +52,7 @@ impl OfPlugins {
 }
 
 impl Leaving {
-    pub(super) fn new() -> Self {
+    pub(in crate::plugin) fn new() -> Self {
         Leaving {
             retirements: Ongoing::new(),
             drains: Ongoing::new(),
@@ -61,7 +63,7 @@ impl Leaving {
     }
 
     /// The state of a generation is being kept, until the result is dropped.
-    pub(super) fn begin_legacy(&self, facts: &Arc<Facts>) -> One {
+    pub(in crate::plugin) fn begin_legacy(&self, facts: &Arc<Facts>) -> One {
         let mut of_legacies = self.of_legacies.lock().unwrap_or_else(PoisonError::into_inner);
         of_legacies.retain(|facts| !self.legacies.is_none(&facts.plugin));
         of_legacies.push(facts.clone());
@@ -69,29 +71,29 @@ impl Leaving {
     }
 
     /// The generations whose state is still to be kept.
-    pub(super) fn pending_legacies(&self) -> Vec<Arc<Facts>> {
+    pub(in crate::plugin) fn pending_legacies(&self) -> Vec<Arc<Facts>> {
         let of_legacies = self.of_legacies.lock().unwrap_or_else(PoisonError::into_inner);
         let pending = of_legacies.iter().filter(|facts| !self.legacies.is_none(&facts.plugin));
         pending.cloned().collect()
     }
 
     /// Waits until the state of every earlier generation of a plugin is kept.
-    pub(super) async fn legacy_is_kept(&self, plugin: &str) {
+    pub(in crate::plugin) async fn legacy_is_kept(&self, plugin: &str) {
         self.legacies.none(plugin).await;
     }
 
     /// An instance of a plugin is on its way out, until the result is dropped.
-    pub(super) fn begin_instance(&self, plugin: &Arc<str>) -> One {
+    pub(in crate::plugin) fn begin_instance(&self, plugin: &Arc<str>) -> One {
         self.instances.begin(plugin)
     }
 
     /// Whether every instance of a plugin is gone, but for a live one.
-    pub(super) fn are_instances_gone(&self, plugin: &str) -> bool {
+    pub(in crate::plugin) fn are_instances_gone(&self, plugin: &str) -> bool {
         self.instances.is_none(plugin)
     }
 
     /// Waits until every instance of a plugin is gone, but for a live one.
-    pub(super) async fn instances_are_gone(&self, plugin: &str) {
+    pub(in crate::plugin) async fn instances_are_gone(&self, plugin: &str) {
         self.instances.none(plugin).await;
     }
 }

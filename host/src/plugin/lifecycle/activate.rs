@@ -12,23 +12,21 @@ use std::{
 use async_task::Task;
 use ksi_abi::{CallEnd, Description, HostRef, Instance, ModuleRef, Pattern};
 
-use super::{
-    deploy_error::DeployError,
-    file::manifest::{HandlerManifest, Manifest},
-    host_side::{HostSide, HostSideLimits, Identity},
-    instance::{
-        configs::{Configs, PluginConfig},
-        generation::Generation,
-        info::{Facts, SHUTDOWN_EVENT},
-        kept_resources::KeptResources,
-        library::{self, PluginLibrary},
-        live::LiveInstance,
-    },
-    policy::Policies,
-    prepare::Candidate,
-};
+use super::{error::DeployError, policy::Policies, prepare::Candidate};
 use crate::{
     crash::{self, About, Journal, Noted, Words},
+    plugin::{
+        file::manifest::{HandlerManifest, Manifest},
+        host_side::{HostSide, HostSideLimits, Identity},
+        instance::{
+            configs::{Configs, PluginConfig},
+            generation::Generation,
+            info::{Facts, SHUTDOWN_EVENT},
+            kept_resources::KeptResources,
+            library::{self, PluginLibrary},
+            live::LiveInstance,
+        },
+    },
     router::{Router, emit::NewTarget, table::Route},
     text::printable::printable,
 };
@@ -64,7 +62,7 @@ pub(crate) struct Leftover {
 pub(crate) type Creating = Task<Result<Instance, CallEnd>>;
 
 /// Why there is no instance.
-pub(super) enum NotCreated {
+pub(in crate::plugin) enum NotCreated {
     Undescribed(String),
     Failed(String),
     TimedOut(Creating),
@@ -162,7 +160,7 @@ impl Activation {
     }
 
     /// A way to the host for a generation.
-    pub(super) fn host_side(
+    pub(in crate::plugin) fn host_side(
         &self,
         generation: u64,
         manifest: &Manifest,
@@ -201,7 +199,7 @@ impl Activation {
     }
 
     /// Makes an instance of an open library.
-    pub(super) async fn instance(
+    pub(in crate::plugin) async fn instance(
         &self,
         module: ModuleRef,
         config: PluginConfig,

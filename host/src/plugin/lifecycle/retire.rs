@@ -4,7 +4,7 @@
 //! the calls in flight end; its tasks are dropped, its shutdown handlers run and its instance is dropped, all on
 //! dispatch workers; its signal handlers are taken out; the workers are exchanged and the old threads joined, because their thread-locals may hold the
 //! library; nothing of the plugin refers to the host any more; nothing else in the process needs the library
-//! ([`leftovers`](super::instance::leftovers)); dlclose; and a look into the memory map.
+//! ([`leftovers`](crate::plugin::instance::leftovers)); dlclose; and a look into the memory map.
 
 use std::{
     io,
@@ -22,23 +22,25 @@ use tokio::{
 };
 
 use super::{
-    announce::Announcer,
-    file::manifest::NO_DELETE,
-    host_side::HostSide,
-    instance::{
-        generation::Generation,
-        info::{Facts, SHUTDOWN_EVENT},
-        leftovers::{self, Remaining},
-        library::{Closed, PluginLibrary},
-        signals::LibrarySignals,
-    },
     policy::Policies,
     retired::{Retired, RetiredState},
-    state::persistence::Persistence,
 };
 use crate::{
     dispatch::{ended::Ended, slot::Unreturned},
     event::{NewEvent, Payload},
+    plugin::{
+        announce::Announcer,
+        file::manifest::NO_DELETE,
+        host_side::HostSide,
+        instance::{
+            generation::Generation,
+            info::{Facts, SHUTDOWN_EVENT},
+            leftovers::{self, Remaining},
+            library::{Closed, PluginLibrary},
+            signals::LibrarySignals,
+        },
+        state::persistence::Persistence,
+    },
     report::OutcomeKind,
     router::Router,
     sync::task_tracker::One,

@@ -15,25 +15,25 @@ use std::{
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::{
-    host_side::HostSide,
-    instance::{
-        info::{Facts, Timings},
-        live::LiveInstance,
-    },
-    policy::Policy,
-    state::snapshot::{self, Progress, Snapshot, StateError, Transferred},
-};
+use super::policy::Policy;
 use crate::{
     dispatch::{
         hold::{Gate, Hold, Overfull},
         workers::Workers,
     },
+    plugin::{
+        host_side::HostSide,
+        instance::{
+            info::{Facts, Timings},
+            live::LiveInstance,
+        },
+        state::snapshot::{self, Progress, Snapshot, StateError, Transferred},
+    },
     router::Router,
 };
 
 /// What cancelled calls get to end. A call that does not return from a poll cannot be ended.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(in crate::plugin) const PATIENCE: Duration = Duration::from_secs(2);
 /// What a snapshot and a restore get at least, however long the calls took to end.
 const LEAST: Duration = Duration::from_secs(1);
 
@@ -146,12 +146,12 @@ pub(crate) struct Giver {
 
 impl Giver {
     /// Its calls that have not ended hold the hand-over up.
-    pub(super) fn busy(&self, after: Duration) -> HandOverError {
+    pub(in crate::plugin) fn busy(&self, after: Duration) -> HandOverError {
         HandOverError::Busy { calls: self.facts.running(), after }
     }
 
     /// Has those calls end at their next await.
-    pub(super) fn cancel_calls(&self) {
+    pub(in crate::plugin) fn cancel_calls(&self) {
         tracing::warn!(
             plugin = %self.facts.plugin, generation = self.facts.number,
             "cancelling calls that hold up the hand-over of its state: {}", self.facts.running()
@@ -187,7 +187,7 @@ pub(crate) enum Wanted {
 
 impl Wanted {
     /// Whether nothing is given up that could be kept aside.
-    pub(super) fn requires_aside(&self) -> bool {
+    pub(in crate::plugin) fn requires_aside(&self) -> bool {
         matches!(self, Wanted::Instead { aside: Some(AsideOf { required: true, .. }), .. })
     }
 }
@@ -241,17 +241,17 @@ impl Held {
     }
 
     /// Notes how long a step took.
-    pub(super) fn note(&mut self, step: &'static str, since: Instant) {
+    pub(in crate::plugin) fn note(&mut self, step: &'static str, since: Instant) {
         self.timings.note(step, since.elapsed());
     }
 
     /// What is left until the deadline of the hold, and what each step gets at least.
-    pub(super) fn rest(&self) -> Duration {
+    pub(in crate::plugin) fn rest(&self) -> Duration {
         self.policy.hold.saturating_sub(self.started.elapsed()).max(LEAST)
     }
 
     /// Does what is to be done while events wait, unless as many wait as may before it is done.
-    pub(super) async fn while_waiting<T>(
+    pub(in crate::plugin) async fn while_waiting<T>(
         &self,
         step: &str,
         work: impl Future<Output = T>,
@@ -261,12 +261,16 @@ impl Held {
     }
 
     /// Waits until as many events wait as may before `step`.
-    pub(super) async fn full(&self, step: &str) -> HandOverError {
+    pub(in crate::plugin) async fn full(&self, step: &str) -> HandOverError {
         overfull(step.to_owned(), self.hold.full().await)
     }
 
     /// Waits for the calls that are inside, as the policy says.
-    pub(super) async fn quiet(&mut self, giver: &Giver, bad: bool) -> Result<(), HandOverError> {
+    pub(in crate::plugin) async fn quiet(
+        &mut self,
+        giver: &Giver,
+        bad: bool,
+    ) -> Result<(), HandOverError> {
         let quiet = self.calls_end(giver, bad).await;
         self.timings.note("quiet", self.started.elapsed());
         quiet
@@ -290,7 +294,7 @@ impl Held {
 }
 
 /// State that is to be kept aside before it is given up is not to be had for now.
-pub(super) fn not_aside(required: bool, error: HandOverError) -> HandOverError {
+pub(in crate::plugin) fn not_aside(required: bool, error: HandOverError) -> HandOverError {
     if !required {
         return error;
     }
@@ -319,7 +323,7 @@ impl HandOver {
     }
 
     /// Holds a plugin's events from here on.
-    pub(super) async fn hold(&self, gate: &Arc<Gate>, policy: Policy) -> Held {
+    pub(in crate::plugin) async fn hold(&self, gate: &Arc<Gate>, policy: Policy) -> Held {
         let turn = self.turn.clone().lock_owned().await;
         let started = Instant::now();
         Held { hold: gate.hold(), policy, started, timings: Timings::default(), _turn: turn }

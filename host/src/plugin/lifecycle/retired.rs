@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::instance::info::{Facts, Timings};
+use crate::plugin::instance::info::{Facts, Timings};
 
 /// How far a generation has come on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(crate) struct Retired {
     state: Mutex<RetiredState>,
     timings: Mutex<Timings>,
     /// What the process held when its code had left memory.
-    pub(super) resident_kib: OnceLock<u64>,
+    pub(in crate::plugin) resident_kib: OnceLock<u64>,
 }
 
 impl Retired {
@@ -50,7 +50,7 @@ impl Retired {
         self.resident_kib.get().copied()
     }
 
-    pub(super) fn note(&self, step: &'static str, since: Instant) {
+    pub(in crate::plugin) fn note(&self, step: &'static str, since: Instant) {
         let mut timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
         timings.note(step, since.elapsed());
     }
@@ -59,7 +59,7 @@ impl Retired {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set(&self, state: RetiredState) {
+    pub(in crate::plugin) fn set(&self, state: RetiredState) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }

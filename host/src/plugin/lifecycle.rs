@@ -1,0 +1,18 @@
+//! The steps of a generation's life, each by itself: [`prepare`] makes a candidate of a file, [`activate`] an
+//! instance of that, which gets the state of the live one ([`hand_over`]) or what is kept of it
+//! ([`from_disk`]); [`retire`] lets it go, and what is known of it then is [`retired`].
+//!
+//! Beside them what steps share: why one fails ([`error`]), what the operator decides ([`policy`]), what a
+//! plugin needs others for ([`requirements`]), who is on the way out ([`departures`]). Which step is taken,
+//! and when, is not known here.
+
+pub(crate) mod activate;
+pub(in crate::plugin) mod departures;
+pub(crate) mod error;
+pub(in crate::plugin) mod from_disk;
+pub(crate) mod hand_over;
+pub(crate) mod policy;
+pub(crate) mod prepare;
+pub(crate) mod requirements;
+pub(crate) mod retire;
+pub(crate) mod retired;
