@@ -44,14 +44,16 @@ use crate::{
             activate::Activation, error::DeployError, prepare::Preparation, retire::Retirer,
         },
         probe::prober::Prober,
-        quarantine::{Entry, Judged, Quarantine},
-        setback::Recovery,
         state::{
             persistence::Persistence,
             snapshot::LARGEST_SNAPSHOT,
             store::{StateDir, StateDirError},
         },
-        supervisor::{Parts, Supervisor},
+        supervisor::{
+            Parts, Supervisor,
+            quarantine::{Entry, Judged, Quarantine},
+            retry::Recovery,
+        },
     },
     report::Report,
     router::{

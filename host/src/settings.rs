@@ -19,13 +19,12 @@ use crate::{
     config::{AfterDrain, Changes, Config, ConfigError, Reload, ReloadPolicy},
     host::Host,
     plugin::{
-        configured::Configured,
         instance::configs::PluginConfig,
         lifecycle::{
             error::DeployError,
             policy::{Policies, Policy},
         },
-        supervisor::Deployed,
+        supervisor::{Deployed, configure::Configured},
     },
     sync::keyed_lock::{Taken, Turn, Turns},
     text::causes::with_causes,

@@ -24,8 +24,10 @@ use crate::{
             requirements,
             retired::{Retired, RetiredState},
         },
-        registry::{Plugin, Registry},
-        supervisor::{Aside, Deployed},
+        supervisor::{
+            Aside, Deployed,
+            registry::{Plugin, Registry},
+        },
     },
     router::{native::Failure, routes::Subscriber},
     settings::Reread,

@@ -11,7 +11,7 @@ use crate::{
     plugin::{
         announce::shown,
         state::store::{Listed, Place},
-        state_by_hand::{Restored, StateByHandError, place_of},
+        supervisor::state_by_hand::{Restored, StateByHandError, place_of},
     },
     router::native::Failure,
 };

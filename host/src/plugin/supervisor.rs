@@ -1,9 +1,25 @@
 //! The supervisor: takes files through all steps to live generations, and replaces or unloads generations.
 //!
-//! What people ask for is here. The transaction that loads and replaces is [`transaction`](super::transaction), how a
-//! generation is let go [`letting_go`](super::letting_go), going back to an earlier version [`rollback`](super::rollback),
-//! what becomes of files that did not become a plugin [`setback`](super::setback), and how all of them go when the host
-//! stops [`stop`](super::stop).
+//! What people ask for is here. The transaction that loads and replaces is [`deploy`], how a
+//! generation is let go [`letting_go`], going back to an earlier version [`rollback`],
+//! what becomes of files that did not become a plugin [`retry`], and how all of them go when the host
+//! stops [`stop`].
+
+pub(crate) mod configure;
+pub(in crate::plugin) mod deploy;
+pub(in crate::plugin) mod exclusive;
+pub(in crate::plugin) mod follow;
+pub(in crate::plugin) mod keep_state;
+pub(in crate::plugin) mod kept_good;
+pub(in crate::plugin) mod letting_go;
+pub(in crate::plugin) mod origin;
+pub(crate) mod quarantine;
+pub(crate) mod registry;
+pub(in crate::plugin) mod reinstate;
+pub(crate) mod retry;
+pub(in crate::plugin) mod rollback;
+pub(crate) mod state_by_hand;
+pub(in crate::plugin) mod stop;
 
 use std::{
     path::Path,
@@ -17,7 +33,6 @@ use super::{
     announce::Announcer,
     file::{manifest::Manifest, watch::FolderWatch},
     instance::{generation::Generation, info::Facts},
-    kept_good::Keeping,
     lifecycle::{
         activate::Activation,
         departures::Leaving,
@@ -28,10 +43,6 @@ use super::{
         retire::{Legacy, Retirer},
         retired::Retired,
     },
-    quarantine::Quarantine,
-    registry::Registry,
-    rollback::{Asked, Cost},
-    setback::{Recovery, Why},
     state::persistence::Persistence,
 };
 use crate::{
@@ -44,6 +55,11 @@ use crate::{
     },
     system::own_thread::OwnThread,
 };
+use kept_good::Keeping;
+use quarantine::Quarantine;
+use registry::Registry;
+use retry::{Recovery, Why};
+use rollback::{Asked, Cost};
 
 /// What became of a file.
 #[derive(Debug, Clone)]

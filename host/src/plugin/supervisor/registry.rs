@@ -7,14 +7,16 @@ use std::{
     time::SystemTime,
 };
 
-use super::{
-    file::copy::PrivateCopy,
-    instance::{generation::Generation, info::Facts},
-    lifecycle::retired::{Retired, RetiredState},
-    setback::Setbacks,
-    state::snapshot::Snapshot,
+use super::retry::Setbacks;
+use crate::{
+    dispatch::tally::Counts,
+    plugin::{
+        file::copy::PrivateCopy,
+        instance::{generation::Generation, info::Facts},
+        lifecycle::retired::{Retired, RetiredState},
+        state::snapshot::Snapshot,
+    },
 };
-use crate::dispatch::tally::Counts;
 
 /// How many retired generations of a plugin are remembered, beside those that are still in memory.
 const HISTORY: usize = 8;

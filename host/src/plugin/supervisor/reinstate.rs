@@ -18,27 +18,27 @@ use ksi_abi::Instance;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{
-    host_side::HostSide,
-    instance::{
-        info::Facts,
-        live::{FirstCalls, LiveInstance},
-    },
-    lifecycle::{
-        activate::NotCreated,
-        error::DeployError,
-        hand_over::{Giver, Held, PATIENCE},
-        retire::Legacy,
-    },
-    state::{
-        persistence::LIMIT,
-        snapshot::{self, Snapshot},
-    },
-    supervisor::Supervisor,
-};
+use super::Supervisor;
 use crate::{
     crash,
     dispatch::call::Callee,
+    plugin::{
+        host_side::HostSide,
+        instance::{
+            info::Facts,
+            live::{FirstCalls, LiveInstance},
+        },
+        lifecycle::{
+            activate::NotCreated,
+            error::DeployError,
+            hand_over::{Giver, Held, PATIENCE},
+            retire::Legacy,
+        },
+        state::{
+            persistence::LIMIT,
+            snapshot::{self, Snapshot},
+        },
+    },
     router::table::{Owner, Route},
     shared_value::Keeper,
 };
@@ -63,7 +63,7 @@ impl NotAgain {
 
 impl Supervisor {
     /// The new version has failed: makes an instance of the old one again, which gets the held events. What is to be told.
-    pub(super) async fn reinstate(
+    pub(in crate::plugin) async fn reinstate(
         self: &Arc<Self>,
         giver: &Giver,
         (own, state): (Option<Snapshot>, &'static str),

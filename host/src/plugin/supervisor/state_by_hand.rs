@@ -8,18 +8,22 @@ use std::{path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
-    file::copy::PrivateCopy,
-    lifecycle::{error::DeployError, hand_over::HandOverError},
+    Aside, Deployed, Supervisor,
     origin::{Chosen, Origin, Prepared},
-    setback::Why,
-    state::{
-        persistence::{KeptSnapshot, PersistError, Persistence},
-        snapshot::Snapshot,
-        store::{Listed, Place},
-    },
-    supervisor::{Aside, Deployed, Supervisor},
+    retry::Why,
 };
-use crate::sync::keyed_lock::Turn;
+use crate::{
+    plugin::{
+        file::copy::PrivateCopy,
+        lifecycle::{error::DeployError, hand_over::HandOverError},
+        state::{
+            persistence::{KeptSnapshot, PersistError, Persistence},
+            snapshot::Snapshot,
+            store::{Listed, Place},
+        },
+    },
+    sync::keyed_lock::Turn,
+};
 
 /// Why nothing was done with kept state.
 #[derive(Debug, Error)]

@@ -13,33 +13,38 @@ use std::{
 use serde_json::json;
 
 use super::{
-    file::{
-        copy::{CopyError, PrivateCopy},
-        manifest::Manifest,
-    },
-    instance::{
-        generation::Generation,
-        info::{Facts, Timings},
-        live::{FirstCalls, LiveInstance},
-    },
-    lifecycle::{
-        activate::Leftover,
-        error::DeployError,
-        from_disk::{self, Restored},
-        hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Wanted},
-        prepare::{Candidate, Examined},
-        requirements,
-        retire::Legacy,
-        retired::Retired,
-    },
+    Aside, Deployed, Supervisor, deployed,
     origin::{Admitted, Arrived, Origin, Prepared, Ready, Source},
-    probe::trial::Trial,
     registry::{Earlier, LiveGeneration, OnProbation},
-    setback::Why,
-    state::snapshot::{self, Snapshot, StateError, common_version},
-    supervisor::{Aside, Deployed, Supervisor, deployed},
+    retry::Why,
 };
-use crate::{router::table::Owner, sync::keyed_lock::Turn};
+use crate::{
+    plugin::{
+        file::{
+            copy::{CopyError, PrivateCopy},
+            manifest::Manifest,
+        },
+        instance::{
+            generation::Generation,
+            info::{Facts, Timings},
+            live::{FirstCalls, LiveInstance},
+        },
+        lifecycle::{
+            activate::Leftover,
+            error::DeployError,
+            from_disk::{self, Restored},
+            hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Wanted},
+            prepare::{Candidate, Examined},
+            requirements,
+            retire::Legacy,
+            retired::Retired,
+        },
+        probe::trial::Trial,
+        state::snapshot::{self, Snapshot, StateError, common_version},
+    },
+    router::table::Owner,
+    sync::keyed_lock::Turn,
+};
 
 /// What an `initialize` may wait in a trial, where nobody is there that it could wait for. Work that keeps its thread busy
 /// is not bounded by it.
@@ -52,7 +57,7 @@ const ASIDE: Duration = Duration::from_secs(10);
 const LEGACY: Duration = Duration::from_secs(20);
 
 impl Supervisor {
-    pub(super) async fn deploy(
+    pub(in crate::plugin) async fn deploy(
         self: &Arc<Self>,
         file: &Path,
         why: Why,
@@ -65,7 +70,7 @@ impl Supervisor {
     }
 
     /// Copies a file, reads what it is and lets it be tried. Several files at a time.
-    pub(super) async fn prepare(
+    pub(in crate::plugin) async fn prepare(
         self: &Arc<Self>,
         file: &Path,
         why: Why,
@@ -102,21 +107,25 @@ impl Supervisor {
     }
 
     /// What a candidate is tried with, or why it is not tried.
-    pub(super) async fn trial(&self, examined: &Examined) -> Result<Trial, String> {
+    pub(in crate::plugin) async fn trial(&self, examined: &Examined) -> Result<Trial, String> {
         self.is_tried(examined)?;
         let (snapshot, kept) = self.trial_snapshot(&examined.manifest).await.unzip();
         Ok(Trial { kept: kept.flatten(), ..self.trial_with(examined, snapshot) })
     }
 
     /// What a candidate is tried with that gets this state.
-    pub(super) fn trial_with(&self, examined: &Examined, snapshot: Option<Snapshot>) -> Trial {
+    pub(in crate::plugin) fn trial_with(
+        &self,
+        examined: &Examined,
+        snapshot: Option<Snapshot>,
+    ) -> Trial {
         let config = self.activation.configs.of(&examined.manifest.name).to_vec();
         let limit = self.activation.init_timeout.min(TRIAL_WAIT);
         Trial { file: examined.file.clone(), config, limit, snapshot, kept: None }
     }
 
     /// Whether a candidate is tried, or why not.
-    pub(super) fn is_tried(&self, examined: &Examined) -> Result<(), String> {
+    pub(in crate::plugin) fn is_tried(&self, examined: &Examined) -> Result<(), String> {
         let manifest = &examined.manifest;
         let name = &*manifest.name;
         self.preparation.tries()?;
@@ -171,7 +180,7 @@ impl Supervisor {
     }
 
     /// From a candidate to the live generation: load, initialize, hand state over, swap; then the old one goes.
-    pub(super) async fn finish(
+    pub(in crate::plugin) async fn finish(
         self: &Arc<Self>,
         prepared: Prepared,
         origin: Origin,
@@ -260,7 +269,7 @@ impl Supervisor {
     }
 
     /// An instance of a candidate, which nothing leads to yet.
-    pub(super) async fn initialized(
+    pub(in crate::plugin) async fn initialized(
         self: &Arc<Self>,
         number: u64,
         candidate: Candidate,
@@ -292,7 +301,7 @@ impl Supervisor {
     }
 
     /// What can be swapped in, once its state has arrived; or else it is let go.
-    pub(super) fn ready<T>(
+    pub(in crate::plugin) fn ready<T>(
         self: &Arc<Self>,
         generation: Generation,
         live: Arc<LiveInstance>,
@@ -432,7 +441,7 @@ impl Supervisor {
     }
 
     /// Waits until the state of every earlier generation of a plugin is kept; or else how long it has waited.
-    pub(super) async fn legacy_is_kept(&self, name: &str) -> Result<(), Duration> {
+    pub(in crate::plugin) async fn legacy_is_kept(&self, name: &str) -> Result<(), Duration> {
         let patience = (self.policies)(name).drain + LEGACY;
         let kept = tokio::time::timeout(patience, self.leaving.legacy_is_kept(name));
         kept.await.map_err(|_| patience)
@@ -507,7 +516,7 @@ impl Supervisor {
     }
 
     /// Keeps on the disk what the live generation is about to lose. Where it is then, or why it is nowhere.
-    pub(super) async fn keep_aside(
+    pub(in crate::plugin) async fn keep_aside(
         &self,
         giver: &Facts,
         given_up: GivenUp,

@@ -11,11 +11,11 @@ use std::{
 use serde_json::json;
 use tokio::time::{error::Elapsed, timeout, timeout_at};
 
-use super::{
-    lifecycle::{retire::Legacy, retired::Retired},
-    supervisor::Supervisor,
+use super::Supervisor;
+use crate::{
+    plugin::lifecycle::{retire::Legacy, retired::Retired},
+    stopping::StopStage,
 };
-use crate::stopping::StopStage;
 
 /// How long a host that stops waits beyond its time until the state of plugins that are late is kept.
 const LAST_STATES: Duration = Duration::from_secs(2);

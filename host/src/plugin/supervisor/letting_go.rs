@@ -5,21 +5,23 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{
-    instance::{
-        generation::Generation,
-        live::{FirstCalls, LiveInstance},
+use super::Supervisor;
+use crate::{
+    plugin::{
+        instance::{
+            generation::Generation,
+            live::{FirstCalls, LiveInstance},
+        },
+        lifecycle::{
+            activate::Leftover,
+            error::DeployError,
+            prepare::Candidate,
+            retire::Legacy,
+            retired::{Retired, RetiredState},
+        },
     },
-    lifecycle::{
-        activate::Leftover,
-        error::DeployError,
-        prepare::Candidate,
-        retire::Legacy,
-        retired::{Retired, RetiredState},
-    },
-    supervisor::Supervisor,
+    sync::task_tracker::One,
 };
-use crate::sync::task_tracker::One;
 
 /// A generation's way out, as far as others wait for it.
 struct OnItsWay {
@@ -32,7 +34,7 @@ struct OnItsWay {
 
 impl Supervisor {
     /// Lets a generation go. What is returned resolves when its instance is gone.
-    pub(super) fn let_go(
+    pub(in crate::plugin) fn let_go(
         self: &Arc<Self>,
         generation: Generation,
         retired: Arc<Retired>,
@@ -54,7 +56,11 @@ impl Supervisor {
     }
 
     /// Lets a generation go that was never live; if its `initialize` has not ended, once it has.
-    pub(super) fn let_go_leftover(self: &Arc<Self>, name: &Arc<str>, leftover: Leftover) {
+    pub(in crate::plugin) fn let_go_leftover(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        leftover: Leftover,
+    ) {
         let Leftover { mut generation, creating } = leftover;
         let retired = Retired::new(&generation.facts);
         self.registry().remember(name, retired.clone());
@@ -84,7 +90,7 @@ impl Supervisor {
 
     /// Closes the library of a candidate that does not become a generation for this reason, if it was opened before its
     /// turn.
-    pub(super) fn let_go_unused(
+    pub(in crate::plugin) fn let_go_unused(
         self: &Arc<Self>,
         mut candidate: Candidate,
         reason: DeployError,

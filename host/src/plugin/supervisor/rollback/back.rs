@@ -1,7 +1,7 @@
 //! An earlier version that the host goes back to, as those see it who deploy it.
 
 use super::{Cost, instead::Instead};
-use crate::plugin::{registry::Earlier, state::snapshot::Snapshot};
+use crate::plugin::{state::snapshot::Snapshot, supervisor::registry::Earlier};
 
 /// Who wants to go back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

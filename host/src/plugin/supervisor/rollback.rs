@@ -14,24 +14,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) use back::{Asked, Return};
+pub(in crate::plugin) use back::{Asked, Return};
 pub(crate) use cost::Cost;
 use cost::{agreed, unreadable};
 use instead::Instead;
 
 use super::{
-    instance::info::Facts,
-    lifecycle::{
-        error::{DeployError, OfState},
-        policy::Policy,
-    },
+    Deployed, Supervisor,
     origin::{Origin, Prepared},
     registry::Earlier,
-    setback::Why,
-    state::{snapshot::common_version, store::Place},
-    supervisor::{Deployed, Supervisor},
+    retry::Why,
 };
-use crate::{dispatch::tally::Counts, sync::keyed_lock::Turn};
+use crate::{
+    dispatch::tally::Counts,
+    plugin::{
+        instance::info::Facts,
+        lifecycle::{
+            error::{DeployError, OfState},
+            policy::Policy,
+        },
+        state::{snapshot::common_version, store::Place},
+    },
+    sync::keyed_lock::Turn,
+};
 
 /// When something other than the state was in the way of an automatic rollback, it is tried once more after this.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -40,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 impl Supervisor {
     /// Goes back to the version before the live one.
-    pub(super) async fn go_back(
+    pub(in crate::plugin) async fn go_back(
         self: &Arc<Self>,
         name: &str,
         asked: Asked,
@@ -210,7 +215,7 @@ impl Supervisor {
 
     /// Watches a version that is on probation for as long as the policy says, and goes back if it does worse than the
     /// one before.
-    pub(super) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>) {
+    pub(in crate::plugin) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>) {
         let policy = (self.policies)(&facts.plugin);
         let before = {
             let registry = self.registry();

@@ -11,13 +11,15 @@ use std::{
 };
 
 use super::{
-    instance::info::Facts,
-    lifecycle::error::DeployError,
+    Supervisor,
     origin::{Origin, Prepared},
     quarantine::{Entry, Good, Quarantine},
-    supervisor::Supervisor,
 };
-use crate::{sync::keyed_lock::Turn, system::low_priority};
+use crate::{
+    plugin::{instance::info::Facts, lifecycle::error::DeployError},
+    sync::keyed_lock::Turn,
+    system::low_priority,
+};
 
 /// Below the folder of the quarantine.
 const FOLDER: &str = "good";
@@ -26,7 +28,7 @@ const COUNT: usize = 16;
 const BYTES: u64 = 512 << 20;
 
 /// What is kept in place of what a file holds.
-pub(super) struct StandIn {
+pub(in crate::plugin) struct StandIn {
     /// The version in the file.
     bad: String,
     good: Good,
@@ -34,7 +36,7 @@ pub(super) struct StandIn {
 
 /// Lets nobody remove what somebody else is just keeping.
 #[derive(Default)]
-pub(super) struct Keeping(tokio::sync::Mutex<()>);
+pub(in crate::plugin) struct Keeping(tokio::sync::Mutex<()>);
 
 impl Keeping {
     /// Saves what the host went back to from the bytes with the hash `bad`, and remembers that it is there.
@@ -77,7 +79,7 @@ fn swept(quarantine: &Quarantine, folder: &Path) {
 
 impl Supervisor {
     /// Keeps the live version of a plugin for as long as the one that the host went back from is quarantined.
-    pub(super) async fn keep_good(&self, bad: &Facts) {
+    pub(in crate::plugin) async fn keep_good(&self, bad: &Facts) {
         let Some(folder) = self.good_folder() else { return };
         let live = {
             let registry = self.registry();
@@ -107,7 +109,7 @@ impl Supervisor {
     }
 
     /// Starts what is kept for a file that is quarantined, if something is and nothing is live of the file.
-    pub(super) async fn start_kept_good(self: &Arc<Self>, file: &Path) {
+    pub(in crate::plugin) async fn start_kept_good(self: &Arc<Self>, file: &Path) {
         let _turn = self.turns.take(Turn::File(file.to_owned())).await;
         if self.go_on().is_ok()
             && self.registry().live_of(file).is_none()
@@ -118,7 +120,7 @@ impl Supervisor {
     }
 
     /// What is kept for a file that is quarantined, as far as its candidate.
-    pub(super) async fn prepare_kept_good(
+    pub(in crate::plugin) async fn prepare_kept_good(
         self: &Arc<Self>,
         file: &Path,
     ) -> Option<(StandIn, Result<Prepared, DeployError>)> {
@@ -156,7 +158,7 @@ impl Supervisor {
     }
 
     /// Starts what is kept for a file. Under the file's turn.
-    pub(super) async fn start_stand_in(
+    pub(in crate::plugin) async fn start_stand_in(
         self: &Arc<Self>,
         file: &Path,
         stand_in: StandIn,
@@ -179,7 +181,7 @@ impl Supervisor {
     }
 
     /// Removes what no quarantine needs any more, and what is too much.
-    pub(super) async fn sweep_good(&self) {
+    pub(in crate::plugin) async fn sweep_good(&self) {
         if let Some(folder) = self.good_folder() {
             self.keeping.sweep(&self.quarantine, &folder).await;
         }

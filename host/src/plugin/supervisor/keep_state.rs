@@ -7,16 +7,18 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    instance::{info::Facts, live::LiveInstance},
-    state::{persistence::Persistence, snapshot::Snapshot},
-    supervisor::Supervisor,
+use super::Supervisor;
+use crate::{
+    plugin::{
+        instance::{info::Facts, live::LiveInstance},
+        state::{persistence::Persistence, snapshot::Snapshot},
+    },
+    sync::keyed_lock::Turn,
 };
-use crate::sync::keyed_lock::Turn;
 
 impl Supervisor {
     /// Keeps the state of a live plugin as it is now, in the background.
-    pub(super) fn keep_now(self: &Arc<Self>, name: &str) {
+    pub(in crate::plugin) fn keep_now(self: &Arc<Self>, name: &str) {
         let Some(persistence) = self.persistence.clone() else { return };
         let live = {
             let registry = self.registry();
@@ -32,7 +34,11 @@ impl Supervisor {
     }
 
     /// A live generation was restored from this snapshot: it is kept as the last good one, in the background.
-    pub(super) fn keep_restored(self: &Arc<Self>, facts: &Arc<Facts>, snapshot: Snapshot) {
+    pub(in crate::plugin) fn keep_restored(
+        self: &Arc<Self>,
+        facts: &Arc<Facts>,
+        snapshot: Snapshot,
+    ) {
         let Some(persistence) = self.persistence.clone() else { return };
         let (supervisor, facts) = (self.clone(), facts.clone());
         self.thread.runtime().spawn(async move {

@@ -2,11 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{
-    instance::configs::PluginConfig,
-    lifecycle::error::DeployError,
-    supervisor::{Deployed, Supervisor, deployed},
-};
+use super::{Deployed, Supervisor, deployed};
+use crate::plugin::{instance::configs::PluginConfig, lifecycle::error::DeployError};
 
 /// What became of a plugin whose configuration was changed.
 pub(crate) enum Configured {

@@ -10,17 +10,21 @@ use std::{
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
-    file::{
-        manifest::Manifest,
-        watch::{Change, FolderWatch},
-    },
+    Supervisor,
     kept_good::StandIn,
-    lifecycle::{error::DeployError, requirements::missing},
     origin::{Origin, Prepared},
-    setback::Why,
-    supervisor::Supervisor,
+    retry::Why,
 };
-use crate::sync::keyed_lock::Turn;
+use crate::{
+    plugin::{
+        file::{
+            manifest::Manifest,
+            watch::{Change, FolderWatch},
+        },
+        lifecycle::{error::DeployError, requirements::missing},
+    },
+    sync::keyed_lock::Turn,
+};
 
 /// How long a plugin whose file is gone stays for the sake of other files that are being tried: one of them may be it.
 /// Behind its probe, such a file is waited for in any case.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::super::{registry::Earlier, supervisor::Supervisor};
+use super::super::{Supervisor, registry::Earlier};
 use crate::plugin::state::{
     snapshot::Snapshot,
     store::{Listed, Place},

@@ -27,19 +27,8 @@ use tokio::{
 };
 
 use super::{
-    file::manifest::Manifest,
-    lifecycle::{
-        error::DeployError,
-        from_disk::{self, Restored},
-        hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
-        prepare::Candidate,
-    },
+    Supervisor,
     origin::{Arrived, Ready, Source},
-    state::{
-        persistence::KeptSnapshot,
-        snapshot::{self, Snapshot, StateError},
-    },
-    supervisor::Supervisor,
 };
 use crate::{
     dispatch::{
@@ -47,6 +36,19 @@ use crate::{
         ended::Ended,
     },
     event::Event,
+    plugin::{
+        file::manifest::Manifest,
+        lifecycle::{
+            error::DeployError,
+            from_disk::{self, Restored},
+            hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
+            prepare::Candidate,
+        },
+        state::{
+            persistence::KeptSnapshot,
+            snapshot::{self, Snapshot, StateError},
+        },
+    },
 };
 
 /// What an earlier instance gets to be gone, beyond the drain timeout, before a new one is made.
@@ -92,18 +94,18 @@ impl Callee for Nobody {
 
 impl Supervisor {
     /// Whether two generations of a plugin must not be alive at a time, because one of them says so.
-    pub(super) fn exclude_each_other(&self, old: &Manifest, new: &Manifest) -> bool {
+    pub(in crate::plugin) fn exclude_each_other(&self, old: &Manifest, new: &Manifest) -> bool {
         self.is_exclusive(old) || self.is_exclusive(new)
     }
 
     /// Whether a generation of a plugin that is not live has to wait for those before it: either of them says so.
-    pub(super) fn waits_for_instances(&self, name: &str, new: &Manifest) -> bool {
+    pub(in crate::plugin) fn waits_for_instances(&self, name: &str, new: &Manifest) -> bool {
         let before = self.registry().plugins.get(name).map(|plugin| plugin.facts.clone());
         self.is_exclusive(new) || before.is_some_and(|facts| self.is_exclusive(&facts.manifest))
     }
 
     /// Waits until no instance of a plugin is there any more, but for a live one.
-    pub(super) async fn instances_are_gone(
+    pub(in crate::plugin) async fn instances_are_gone(
         &self,
         name: &str,
         file: &Path,
@@ -116,7 +118,7 @@ impl Supervisor {
     }
 
     /// Makes the next generation in the place of the live one, which gives up its instance for it.
-    pub(super) async fn make_in_place_of(
+    pub(in crate::plugin) async fn make_in_place_of(
         self: &Arc<Self>,
         giver: &Giver,
         number: u64,
@@ -390,12 +392,12 @@ impl Supervisor {
     }
 
     /// The state of a generation of a plugin that went without a successor.
-    pub(super) fn orphaned(&self, name: &str) -> Option<Snapshot> {
+    pub(in crate::plugin) fn orphaned(&self, name: &str) -> Option<Snapshot> {
         self.registry().plugins.get(name)?.orphaned.clone()
     }
 
     /// Forgets it. Whether there was some.
-    pub(super) fn forget_orphaned(&self, name: &str) -> bool {
+    pub(in crate::plugin) fn forget_orphaned(&self, name: &str) -> bool {
         let mut registry = self.registry();
         registry.plugins.get_mut(name).is_some_and(|plugin| plugin.orphaned.take().is_some())
     }

@@ -2,28 +2,28 @@
 
 use std::sync::Arc;
 
-use super::{
-    instance::{generation::Generation, live::LiveInstance},
-    lifecycle::{
-        hand_over::{Giver, Held, Wanted},
-        prepare::Candidate,
+use super::{Aside, Deployed, registry::LiveGeneration, rollback::Return};
+use crate::{
+    plugin::{
+        instance::{generation::Generation, live::LiveInstance},
+        lifecycle::{
+            hand_over::{Giver, Held, Wanted},
+            prepare::Candidate,
+        },
+        state::{persistence::KeptSnapshot, snapshot::Snapshot},
     },
-    registry::LiveGeneration,
-    rollback::Return,
-    state::{persistence::KeptSnapshot, snapshot::Snapshot},
-    supervisor::{Aside, Deployed},
+    router::table::Route,
 };
-use crate::router::table::Route;
 
 /// A file after all that can be done before anything changes.
-pub(super) enum Prepared {
+pub(in crate::plugin) enum Prepared {
     Candidate(Box<Candidate>),
     /// The live generation has the same bytes.
     Unchanged(Deployed),
 }
 
 /// Where a generation comes from.
-pub(super) enum Origin {
+pub(in crate::plugin) enum Origin {
     /// What a file holds now.
     File,
     /// What was kept of the version before the one that the file holds, which is quarantined and stays so.
@@ -35,7 +35,7 @@ pub(super) enum Origin {
 }
 
 /// Where the new generation's state comes from.
-pub(super) enum Source {
+pub(in crate::plugin) enum Source {
     /// It keeps none, or there is none.
     Nowhere,
     /// The live generation.
@@ -47,17 +47,17 @@ pub(super) enum Source {
 }
 
 /// State that somebody has chosen for a live plugin.
-pub(super) struct Chosen {
-    pub(super) state: Snapshot,
+pub(in crate::plugin) struct Chosen {
+    pub(in crate::plugin) state: Snapshot,
     /// What people call it.
-    pub(super) which: String,
+    pub(in crate::plugin) which: String,
     /// The generation that has other state.
-    pub(super) instead_of: u64,
+    pub(in crate::plugin) instead_of: u64,
 }
 
 impl Origin {
     /// The generation that must be live still.
-    pub(super) fn replaces(&self) -> Option<u64> {
+    pub(in crate::plugin) fn replaces(&self) -> Option<u64> {
         match self {
             Origin::File | Origin::KeptGood => None,
             Origin::Earlier(back) => Some(back.bad()),
@@ -66,7 +66,7 @@ impl Origin {
     }
 
     /// Whether state that is given up has to be on the disk first: somebody who asked can see to it that it can be.
-    pub(super) fn keeps_aside(&self) -> bool {
+    pub(in crate::plugin) fn keeps_aside(&self) -> bool {
         match self {
             Origin::File | Origin::KeptGood => false,
             Origin::Earlier(back) => !back.automatic(),
@@ -76,40 +76,40 @@ impl Origin {
 }
 
 /// What a candidate becomes a generation with.
-pub(super) struct Admitted {
-    pub(super) number: u64,
+pub(in crate::plugin) struct Admitted {
+    pub(in crate::plugin) number: u64,
     /// What is live from its file.
-    pub(super) before: Option<LiveGeneration>,
+    pub(in crate::plugin) before: Option<LiveGeneration>,
     /// The live generation of the same plugin.
-    pub(super) giver: Option<Giver>,
-    pub(super) source: Source,
+    pub(in crate::plugin) giver: Option<Giver>,
+    pub(in crate::plugin) source: Source,
 }
 
 /// State that has arrived in a new generation.
-pub(super) struct Arrived {
+pub(in crate::plugin) struct Arrived {
     /// The events that wait for the swap.
-    pub(super) held: Option<Held>,
+    pub(in crate::plugin) held: Option<Held>,
     /// What was taken over from the live generation, or in place of what that had.
-    pub(super) snapshot: Option<Snapshot>,
+    pub(in crate::plugin) snapshot: Option<Snapshot>,
     /// What the new one was restored from.
-    pub(super) restored: Option<Snapshot>,
+    pub(in crate::plugin) restored: Option<Snapshot>,
     /// What somebody should know of that.
-    pub(super) notice: Option<String>,
+    pub(in crate::plugin) notice: Option<String>,
     /// Where that is which was given up.
-    pub(super) aside: Option<Aside>,
+    pub(in crate::plugin) aside: Option<Aside>,
     /// For people and programs.
-    pub(super) how: &'static str,
+    pub(in crate::plugin) how: &'static str,
 }
 
 /// A generation that can be swapped in.
-pub(super) struct Ready {
-    pub(super) generation: Generation,
-    pub(super) live: Arc<LiveInstance>,
-    pub(super) declared: Vec<Route>,
+pub(in crate::plugin) struct Ready {
+    pub(in crate::plugin) generation: Generation,
+    pub(in crate::plugin) live: Arc<LiveInstance>,
+    pub(in crate::plugin) declared: Vec<Route>,
 }
 
 impl Arrived {
-    pub(super) fn nothing(how: &'static str) -> Self {
+    pub(in crate::plugin) fn nothing(how: &'static str) -> Self {
         Arrived { held: None, snapshot: None, restored: None, notice: None, aside: None, how }
     }
 }
