@@ -6,7 +6,7 @@
 //! or of an `exit` that is not the host's own, writes one line on standard error and in the journal, and marks the
 //! note of the step that this thread was at. The next start reads what is left.
 //!
-//! What a signal handler reads is made for that: numbers and texts of fixed size in atomics ([`words`]).
+//! What a signal handler reads is made for that: numbers and texts of fixed size in atomics ([`label`](crate::label)).
 //!
 //! This module does not know what follows from a death: see `plugin/quarantine.rs`.
 
@@ -16,12 +16,10 @@ mod journal;
 #[cfg(target_os = "linux")]
 mod line;
 mod now;
-mod words;
 
 pub use journal::JournalError;
 pub(crate) use journal::{Journal, Left};
 pub(crate) use now::{About, Noted, note};
-pub(crate) use words::Words;
 
 /// As long as this lives, a death of the process by a plugin leaves one line on standard error. See [`last_words`].
 #[derive(Debug)]

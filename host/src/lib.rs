@@ -17,6 +17,7 @@ mod dispatch;
 mod event;
 mod host;
 mod kernel;
+mod label;
 mod memory;
 mod plugin;
 mod report;

@@ -22,9 +22,8 @@ use super::{
     journal::{LAST_WORDS, Left, MAGIC, Place},
     line::Line,
     now::Now,
-    words,
 };
-use crate::dispatch::slot;
+use crate::{dispatch::slot, label};
 
 const SIGNALS: [(c_int, &[u8]); 5] = [
     (libc::SIGSEGV, b"SIGSEGV"),
@@ -252,16 +251,16 @@ fn who(line: &mut Line) -> Option<(Place, bool)> {
     match call {
         Some((handler, event)) => {
             line.push(b", in a call of ");
-            if !words::read(handler, |piece| line.push(piece)) {
+            if !label::read(handler, |piece| line.push(piece)) {
                 line.push(b"a handler of the host");
             }
             line.push(b" with event evt_");
             line.hex(event);
         }
-        None => match now.filter(|now| now.words != 0) {
+        None => match now.filter(|now| now.label != 0) {
             Some(now) => {
                 line.push(b", in ");
-                words::read(now.words, |piece| line.push(piece));
+                label::read(now.label, |piece| line.push(piece));
             }
             None => line.push(b", outside of calls"),
         },

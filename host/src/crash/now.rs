@@ -9,21 +9,19 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    journal::{Journal, Place},
-    words::Words,
-};
+use super::journal::{Journal, Place};
+use crate::label::Label;
 
 thread_local! {
     /// Without a destructor, so that a signal handler can look at any time.
-    static NOW: Cell<Now> = const { Cell::new(Now { words: 0, place: None, call: None }) };
+    static NOW: Cell<Now> = const { Cell::new(Now { label: 0, place: None, call: None }) };
 }
 
 /// Whose code runs here, and where that is noted.
 #[derive(Clone, Copy)]
 pub(super) struct Now {
     /// The number of a text; zero for nothing.
-    pub(super) words: u64,
+    pub(super) label: u64,
     pub(super) place: Option<Place>,
     /// The call that it is, by handler and event; none for another step.
     pub(super) call: Option<(u64, u64)>,
@@ -52,7 +50,7 @@ pub(crate) struct About {
 
 /// A note that code is about to run for the first time, until this is dropped.
 pub(crate) struct Noted {
-    words: Words,
+    label: Label,
     kept: Option<Kept>,
 }
 
@@ -64,12 +62,12 @@ struct Kept {
 /// Notes it: in the journal, if there is one and it has room.
 pub(crate) fn note(journal: Option<&Arc<Journal>>, about: &About) -> Noted {
     let About { plugin, version, step, file, .. } = about;
-    let words = Words::new(&format!("plugin {plugin} {version}, {step}, of {file}"));
+    let label = Label::new(&format!("plugin {plugin} {version}, {step}, of {file}"));
     let kept = journal.and_then(|journal| {
         let place = journal.write(about)?;
         Some(Kept { journal: journal.clone(), place })
     });
-    Noted { words, kept }
+    Noted { label, kept }
 }
 
 impl Noted {
@@ -85,7 +83,7 @@ impl Noted {
 
     fn run<T>(&self, call: Option<(u64, u64)>, run: impl FnOnce() -> T) -> T {
         let place = self.kept.as_ref().map(|kept| kept.place);
-        let _restored = Restored(NOW.replace(Now { words: self.words.key(), place, call }));
+        let _restored = Restored(NOW.replace(Now { label: self.label.key(), place, call }));
         run()
     }
 

@@ -24,12 +24,7 @@ use super::{
     tally::CallCounts,
     workers::Workers,
 };
-use crate::{
-    clock::Tick,
-    crash::{Noted, Words},
-    event::Event,
-    shared_value::Keeper,
-};
+use crate::{clock::Tick, event::Event, label::Label, shared_value::Keeper};
 
 /// Something whose handlers can be called: a generation of a plugin, or the host itself.
 ///
@@ -46,9 +41,10 @@ pub(crate) trait Callee: Send + Sync + 'static {
         cx: &mut Context<'_>,
     ) -> Started;
 
-    /// A call of a handler that was never called before, with an event of this name: how that is noted, if at all.
-    fn note(&self, _handler: u64, _event: &str) -> Option<Noted> {
-        None
+    /// Runs `poll`, a poll of the first call of a handler, with an event of this name. `call` is the handler's key and the
+    /// event's number. Whoever does not run it has it run all the same, right after.
+    fn first_call(&self, _handler: u64, _event: &str, _call: (u64, u64), poll: &mut dyn FnMut()) {
+        poll();
     }
 }
 
@@ -70,7 +66,7 @@ const CANCELLED: &str = "cancelled: the plugin is being replaced or unloaded, an
 pub(crate) struct HandlerInfo {
     pub(crate) plugin: Arc<str>,
     pub(crate) handler: Arc<str>,
-    /// Stands for this handler in a worker's slot; that of the words, or zero for nobody.
+    /// Stands for this handler in a worker's slot; that of the label, or zero for nobody.
     pub(crate) key: u64,
     /// Whether no call of it was seen to come back from its first poll.
     pub(crate) untried: AtomicBool,
@@ -80,7 +76,7 @@ pub(crate) struct HandlerInfo {
     /// What each of its calls may take.
     pub(crate) timeout: Duration,
     /// What its key stands for if the host dies of it.
-    pub(crate) _words: Option<Words>,
+    pub(crate) _label: Option<Label>,
 }
 
 impl HandlerInfo {
@@ -99,7 +95,7 @@ impl HandlerInfo {
             counts: Arc::default(),
             active: AtomicI64::new(0),
             timeout: Duration::MAX,
-            _words: None,
+            _label: None,
         })
     }
 }

@@ -28,13 +28,13 @@ use super::{
     plugin_report::PluginReport,
 };
 use crate::{
-    crash::Words,
     dispatch::{
         call::{Cancel, HandlerInfo},
         ended::{Ended, Reply},
         hold::Gate,
     },
     event::{Event, NewEvent},
+    label::Label,
     router::{
         Router,
         emit::NewTarget,
@@ -196,7 +196,7 @@ impl HostSide {
         let target = self.router.target(NewTarget {
             plugin: self.plugin.clone(),
             handler: format!("subscription {number} ({pattern})").into(),
-            words: Some(Words::new(&format!(
+            label: Some(Label::new(&format!(
                 "plugin {} (generation {}), subscription {number} to {pattern}",
                 self.plugin, self.generation
             ))),

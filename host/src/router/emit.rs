@@ -30,7 +30,6 @@ use super::{
     traffic::Traffic,
 };
 use crate::{
-    crash::Words,
     dispatch::{
         call::{self, CallSite, Entry, HandlerInfo, Target},
         ended::Ended,
@@ -40,6 +39,7 @@ use crate::{
         workers::Workers,
     },
     event::{Emitter, Event, EventIds, NewEvent},
+    label::Label,
     memory::{Account, Budget},
     report::Report,
     shared_value::Keeper,
@@ -420,7 +420,7 @@ impl Router {
         let NewTarget {
             plugin,
             handler,
-            words,
+            label,
             counted_as,
             callee,
             number,
@@ -433,8 +433,8 @@ impl Router {
             gate,
             keeper,
         } = new;
-        let words = words.unwrap_or_else(Words::none);
-        let (key, untried) = (words.key(), AtomicBool::new(keeper.is_some()));
+        let label = label.unwrap_or_else(Label::blank);
+        let (key, untried) = (label.key(), AtomicBool::new(keeper.is_some()));
         let counts = {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             counts.entry((plugin.clone(), counted_as)).or_default().generation()
@@ -449,7 +449,7 @@ impl Router {
             counts,
             active,
             timeout,
-            _words: Some(words),
+            _label: Some(label),
         };
         let info = Arc::new(info);
         self.infos.lock().unwrap_or_else(PoisonError::into_inner).add(&info);
@@ -498,7 +498,7 @@ impl Router {
         let target = self.target(NewTarget {
             plugin: "".into(),
             handler: name.into(),
-            words: None,
+            label: None,
             counted_as: name.into(),
             callee: Arc::new(Native::new(self.site.runtime.clone(), handler)),
             number,
@@ -560,7 +560,7 @@ pub(crate) struct NewTarget {
     pub(crate) plugin: Arc<str>,
     pub(crate) handler: Arc<str>,
     /// What is told of it if the host dies of it; `None` for the host's own.
-    pub(crate) words: Option<Words>,
+    pub(crate) label: Option<Label>,
     /// Under which name its calls are counted, over all generations.
     pub(crate) counted_as: Arc<str>,
     pub(crate) callee: Arc<dyn call::Callee>,

@@ -57,9 +57,32 @@ struct FirstCall {
 
 impl FirstCall {
     fn during<T>(&self, poll: impl FnOnce() -> T) -> T {
-        match self.callee.note(self.handler, &self.event_name) {
-            Some(noted) => noted.during_call(self.call, poll),
-            None => poll(),
+        let mut poll = Once::Before(poll);
+        self.callee.first_call(self.handler, &self.event_name, self.call, &mut || poll.run());
+        poll.into_result()
+    }
+}
+
+/// Something that is run once, and what it gave.
+enum Once<F, T> {
+    Before(F),
+    Runs,
+    After(T),
+}
+
+impl<F: FnOnce() -> T, T> Once<F, T> {
+    fn run(&mut self) {
+        *self = match std::mem::replace(self, Once::Runs) {
+            Once::Before(run) => Once::After(run()),
+            ran => ran,
+        };
+    }
+
+    fn into_result(self) -> T {
+        match self {
+            Once::Before(run) => run(),
+            Once::After(result) => result,
+            Once::Runs => unreachable!("a poll that has unwound is not asked for its result"),
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::info::Facts;
 use crate::{
-    crash::{self, Journal, Noted},
+    crash::{self, Journal},
     dispatch::{
         call::{Callee, Started},
         ended::Ended,
@@ -72,16 +72,16 @@ impl Callee for LiveInstance {
         }
     }
 
-    fn note(&self, handler: u64, event: &str) -> Option<Noted> {
+    fn first_call(&self, handler: u64, event: &str, call: (u64, u64), poll: &mut dyn FnMut()) {
         let FirstCalls { facts, journal } = &self.first_calls;
-        let journal = journal.as_ref()?;
+        let Some(journal) = journal else { return poll() };
         let handlers = &facts.manifest.handlers;
         let declared = usize::try_from(handler).ok().and_then(|number| handlers.get(number));
         let step = match declared {
             Some(declared) => format!("the first call of {}, with event {event}", declared.name),
             None => format!("the first call of a subscription, with event {event}"),
         };
-        Some(crash::note(Some(journal), &facts.about(step)))
+        crash::note(Some(journal), &facts.about(step)).during_call(call, poll);
     }
 }
 

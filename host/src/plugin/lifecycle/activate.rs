@@ -14,7 +14,8 @@ use ksi_abi::{CallEnd, Description, HostRef, Instance, ModuleRef, Pattern};
 
 use super::{error::DeployError, policy::Policies, prepare::Candidate};
 use crate::{
-    crash::{self, About, Journal, Noted, Words},
+    crash::{self, About, Journal, Noted},
+    label::Label,
     plugin::{
         file::manifest::{HandlerManifest, Manifest},
         host_side::{HostSide, HostSideLimits, Identity},
@@ -238,7 +239,7 @@ impl Activation {
             let target = self.router.target(NewTarget {
                 plugin: facts.plugin.clone(),
                 handler: name.as_str().into(),
-                words: Some(words_of(facts, handler)),
+                label: Some(label_of(facts, handler)),
                 counted_as: name.as_str().into(),
                 callee: live.clone(),
                 number: order,
@@ -267,12 +268,12 @@ impl Activation {
 }
 
 /// What is told of a handler if the host dies of it.
-fn words_of(facts: &Facts, handler: &HandlerManifest) -> Words {
+fn label_of(facts: &Facts, handler: &HandlerManifest) -> Label {
     let Facts { plugin, number, manifest, .. } = facts;
     let HandlerManifest { name, subscriptions, .. } = handler;
     let (version, events) = (&manifest.version, subscriptions.join(" and "));
     // They are written as they are when the host dies.
-    Words::new(&printable(&format!(
+    Label::new(&printable(&format!(
         "plugin {plugin} {version} (generation {number}), handler {name} of {events}"
     )))
 }

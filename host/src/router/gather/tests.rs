@@ -46,7 +46,7 @@ fn handles(router: &Router, gate: &Arc<Gate>, handled: &Arc<AtomicUsize>) {
     let target = router.target(NewTarget {
         plugin: "p".into(),
         handler: "h".into(),
-        words: None,
+        label: None,
         counted_as: "h".into(),
         callee: Arc::new(callee),
         number: 0,

@@ -32,7 +32,7 @@ fn target(plugin: &str, priority: i32, order: u64) -> Arc<Target> {
         counts: Arc::default(),
         active: AtomicI64::new(0),
         timeout: Duration::ZERO,
-        _words: None,
+        _label: None,
     };
     let entry = Entry {
         info: Arc::new(info),

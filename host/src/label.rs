@@ -1,6 +1,7 @@
 //! Texts that a signal handler can read: of fixed size, in atomics, found by a number.
 //!
-//! A text stays for as long as its [`Words`] do. When there is no room, a number simply has no text.
+//! A text stays for as long as its [`Label`] does. When there is no room, a number simply has no text. What the texts say,
+//! nobody here knows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -41,12 +42,12 @@ impl Entry {
 
 /// A number, unique in this process and never zero, and a text that stands for it.
 #[derive(Debug)]
-pub(crate) struct Words {
+pub(crate) struct Label {
     key: u64,
     at: Option<usize>,
 }
 
-impl Words {
+impl Label {
     /// The text is cut after 224 bytes.
     pub(crate) fn new(text: &str) -> Self {
         let key = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -64,12 +65,12 @@ impl Words {
             TABLE[at].write(text);
             TABLE[at].key.store(key, Ordering::Release);
         }
-        Words { key, at }
+        Label { key, at }
     }
 
     /// A number alone.
-    pub(crate) fn none() -> Self {
-        Words { key: NEXT.fetch_add(1, Ordering::Relaxed), at: None }
+    pub(crate) fn blank() -> Self {
+        Label { key: NEXT.fetch_add(1, Ordering::Relaxed), at: None }
     }
 
     pub(crate) fn key(&self) -> u64 {
@@ -77,7 +78,7 @@ impl Words {
     }
 }
 
-impl Drop for Words {
+impl Drop for Label {
     fn drop(&mut self) {
         if let Some(at) = self.at {
             TABLE[at].key.store(0, Ordering::Release);
@@ -86,7 +87,7 @@ impl Drop for Words {
 }
 
 /// Hands over the text of a number in pieces, if it has one. For signal handlers.
-pub(super) fn read(key: u64, mut piece: impl FnMut(&[u8])) -> bool {
+pub(crate) fn read(key: u64, mut piece: impl FnMut(&[u8])) -> bool {
     let Some(at) = places(key).find(|at| TABLE[*at].key.load(Ordering::Acquire) == key) else {
         return false;
     };
@@ -115,10 +116,10 @@ mod tests {
     #[test]
     fn a_text_is_read_by_its_number_for_as_long_as_it_is_kept() {
         let long = "ä".repeat(LENGTH * 8);
-        let [short, cut] = ["plugin \"chaos\"", &long].map(Words::new);
+        let [short, cut] = ["plugin \"chaos\"", &long].map(Label::new);
         assert_eq!(text(short.key()).as_deref(), Some("plugin \"chaos\""));
         assert_eq!(text(cut.key()), Some("ä".repeat(LENGTH * 4)));
-        assert_eq!(text(Words::none().key()), None);
+        assert_eq!(text(Label::blank().key()), None);
         let key = short.key();
         drop(short);
         assert_eq!(text(key), None);
