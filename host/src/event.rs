@@ -80,6 +80,16 @@ impl NewEvent {
     }
 }
 
+/// An event of the host: its name is known to be one.
+pub(crate) fn of_host(name: &str, payload: Payload) -> NewEvent {
+    NewEvent::valid(name, payload)
+}
+
+/// The name of an event that is about to be emitted.
+pub(crate) fn name_of(event: &NewEvent) -> &str {
+    &event.name
+}
+
 /// Under which name an event is emitted, and by whom; the same for all events of one name that a plugin emits.
 #[derive(Clone)]
 pub(crate) struct Emitter {

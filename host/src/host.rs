@@ -28,7 +28,7 @@ use crate::{
     config::{Config, Problem, UntrustedPlugins},
     crash::{Journal, JournalError},
     dispatch::tally::Counts,
-    event::{Event, NewEvent, Payload},
+    event::{self, Event, NewEvent, Payload},
     kernel::{Kernel, KernelLimits, StuckCall},
     memory::Budget,
     plugin::{
@@ -412,7 +412,7 @@ fn report_stuck(host: &Host, call: StuckCall) {
     );
     let data = json!({ "name": plugin, "handler": handler, "event_id": event, "seconds": seconds });
     if let Ok(payload) = Payload::encode(&data) {
-        let report = host.0.router.emit(NewEvent::valid("module:call_stuck", payload), None);
+        let report = host.0.router.emit(event::of_host("module:call_stuck", payload), None);
         host.0.router.spawn_detached(async move { drop(report.await) });
     }
 }
@@ -433,9 +433,7 @@ impl Host {
     /// # Errors
     /// The queue is full, or the event is too large: it was not accepted then.
     pub fn send(&self, event: NewEvent) -> Result<(), SendError> {
-        let (router, name) = (&self.0.router, event.name.clone());
-        let bytes = event.payload.as_json().len();
-        router.send(&name, bytes, || router.accept(event, None))
+        self.0.router.send(event)
     }
 
     /// Lets the caller see every event that matches one of the patterns, beside its handlers. At most `capacity` wait to
@@ -684,7 +682,7 @@ impl Host {
         let plugins = self.0.supervisor.registry().last_started_first().len();
         let data = json!({ "version": env!("CARGO_PKG_VERSION"), "plugins": plugins, "pid": std::process::id() });
         if let Ok(payload) = Payload::encode(&data) {
-            self.emit(NewEvent::valid(event, payload)).await;
+            self.emit(event::of_host(event, payload)).await;
         }
     }
 

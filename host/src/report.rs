@@ -99,13 +99,6 @@ impl Report {
         Report { outcomes: vec![outcome], refused: true }
     }
 
-    /// The report of an event that was not let in, with a code for programs.
-    pub(crate) fn not_let_in(code: &str, message: &str) -> Self {
-        let result = OutcomeKind::Failed { code: code.to_owned(), message: message.to_owned() };
-        let outcome = Outcome { plugin: "".into(), handler: "".into(), result };
-        Report { outcomes: vec![outcome], refused: true }
-    }
-
     /// Every outcome.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
@@ -139,6 +132,13 @@ impl Report {
     pub fn was_refused(&self) -> bool {
         self.refused
     }
+}
+
+/// The report of an event that was not let in, with a code for programs.
+pub(crate) fn not_let_in(code: &str, message: &str) -> Report {
+    let result = OutcomeKind::Failed { code: code.to_owned(), message: message.to_owned() };
+    let outcome = Outcome { plugin: "".into(), handler: "".into(), result };
+    Report { outcomes: vec![outcome], refused: true }
 }
 
 #[cfg(test)]

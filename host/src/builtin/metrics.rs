@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{catalog::Described, handle};
 use crate::{
     dispatch::tally::Counts,
-    event::{NewEvent, Payload},
+    event::{self, Payload},
     host::{Host, Inner},
     router::native::Failure,
 };
@@ -38,7 +38,7 @@ fn all(host: &Host) -> Value {
         .map(|(name, plugin)| {
             let handlers: BTreeMap<_, _> = router.counts_of(name).into_iter().collect();
             let mut counts = Counts::default();
-            handlers.values().for_each(|own| counts.add(*own));
+            handlers.values().for_each(|own| counts += *own);
             let generation = plugin.facts.number;
             (&**name, json!({ "counts": counts, "generation": generation, "handlers": handlers }))
         })
@@ -56,7 +56,7 @@ fn report_every(host: Weak<Inner>, interval: Duration) {
                 continue;
             }
             if let Ok(payload) = Payload::encode(&all(&host)) {
-                let report = router.emit(NewEvent::valid(REPORT, payload), None);
+                let report = router.emit(event::of_host(REPORT, payload), None);
                 router.spawn_detached(async move { drop(report.await) });
             }
         }

@@ -119,7 +119,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
     events.sort_unstable();
     events.dedup();
     let mut counts = Counts::default();
-    host.inner().router.counts_of(name).into_iter().for_each(|(_, own)| counts.add(own));
+    host.inner().router.counts_of(name).into_iter().for_each(|(_, own)| counts += own);
     let held =
         plugin.live.as_ref().and_then(|live| live.host_side.gate()).map(|gate| gate.waiting());
     let previous: Vec<Value> = plugin.previous.iter().map(|earlier| {

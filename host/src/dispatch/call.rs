@@ -21,7 +21,7 @@ use super::{
     hold::{Gate, Inside},
     slot::polling,
     stripe::Striped,
-    tally::CallCounts,
+    tally::{CallCounts, Counts},
     workers::Workers,
 };
 use crate::{clock::Tick, event::Event, label::Label, shared_value::Keeper};
@@ -83,6 +83,16 @@ impl HandlerInfo {
     /// Whose it is, for people: handlers of the host and of the program around it are no plugin's.
     pub(crate) fn owner(&self) -> &str {
         if self.plugin.is_empty() { "host" } else { &self.plugin }
+    }
+
+    /// How its calls ended so far.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts.now()
+    }
+
+    /// Its calls that have not ended, of those that did not end at once.
+    pub(crate) fn active(&self) -> i64 {
+        self.active.load(Ordering::Acquire)
     }
 
     /// Stands for the host where it answers in place of a handler.
@@ -248,7 +258,7 @@ pub(crate) fn begin(
         }
         Started::Ready(ended) => {
             // In this order: a reply that cannot become what is wanted is a failure of the handler.
-            let ended = ended.of(entry, form);
+            let ended = ended.of(entry.keeper.as_ref(), form);
             beginning.end(&ended);
             return Begun::Ended(ended);
         }
@@ -328,7 +338,7 @@ impl Call {
         });
         let ended = limit.hold(&self.entry, since, call).await;
         self.going = None;
-        let ended = ended.of(&self.entry, &form);
+        let ended = ended.of(self.entry.keeper.as_ref(), &form);
         self.active = None;
         self.accounted.end(&ended);
         ended
@@ -349,7 +359,7 @@ impl Call {
         let task = site.workers.spawn_blocking(async move {
             let ended = run(&entry, event, &form, &site_there, since).await;
             drop(active);
-            ended.of(&entry, &form)
+            ended.of(entry.keeper.as_ref(), &form)
         });
         let ended = limit.hold(&self.entry, since, task).await;
         self.accounted.end(&ended);

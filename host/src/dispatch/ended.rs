@@ -1,13 +1,12 @@
 //! How a call ended, as it came from the callee: nothing is copied, decoded or encoded before somebody asks for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ksi_abi::{Buffer, CallEnd, Failure, OutcomeCode, ReplyForm, Value};
 
-use super::call::Entry;
 use crate::{
     report::OutcomeKind,
-    shared_value::{SharedValue, Unencodable},
+    shared_value::{Keeper, SharedValue, Unencodable},
 };
 
 /// See [`OutcomeKind`], which is what it is outside of the host's core.
@@ -51,8 +50,8 @@ impl From<Unencodable> for Ended {
 /// A reply that is a value, with what keeps its library if it is taken, and as JSON otherwise.
 #[cold]
 #[inline(never)]
-fn kept(value: Value, taken: bool, entry: &Entry) -> Ended {
-    match &entry.keeper {
+fn kept(value: Value, taken: bool, keeper: Option<&Arc<dyn Keeper>>) -> Ended {
+    match keeper {
         Some(keeper) if taken => {
             Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone())))
         }
@@ -61,17 +60,17 @@ fn kept(value: Value, taken: bool, entry: &Entry) -> Ended {
 }
 
 impl Ended {
-    /// What may leave a call that entered by `entry`. Plain data of the layout that the emitter wants stays as it is, because
+    /// What may leave a call of somebody whose library this keeps. Plain data of the layout that the emitter wants stays as it is, because
     /// letting it go runs no code of the callee; a value of another layout than the wanted one becomes JSON; and what the
     /// emitter may look at in any way keeps the callee's library from here on.
     #[inline(always)]
-    pub(super) fn of(self, entry: &Entry, form: &ReplyForm) -> Self {
+    pub(super) fn of(self, keeper: Option<&Arc<dyn Keeper>>, form: &ReplyForm) -> Self {
         let Ended::Replied(Reply::Loose(value)) = self else { return self };
         let taken = form.takes(Some(value.fingerprint()));
         // Taken apart and put together again, so that it is not moved as a whole.
         match taken && *form != ReplyForm::Any && !value.needs_maker_to_drop() {
             true => Ended::Replied(Reply::Loose(value)),
-            false => kept(value, taken, entry),
+            false => kept(value, taken, keeper),
         }
     }
 

@@ -3,9 +3,12 @@
 //! The calls of a generation count in a [`CallCounts`] of its own, so that generations can be compared. A [`Tally`] adds
 //! those that have gone to those that are there, so nothing is counted twice and no sum ever falls.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    ops::AddAssign,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use serde::Serialize;
@@ -48,9 +51,8 @@ pub struct Counts {
     pub in_flight: u64,
 }
 
-impl Counts {
-    /// Adds up.
-    pub(crate) fn add(&mut self, other: Counts) {
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
         self.accepted += other.accepted;
         self.replied += other.replied;
         self.no_reply += other.no_reply;
@@ -59,16 +61,6 @@ impl Counts {
         self.timed_out += other.timed_out;
         self.rejected += other.rejected;
         self.in_flight += other.in_flight;
-    }
-
-    /// Calls that have ended, but for those that were not run to their end.
-    pub(crate) fn judged(&self) -> u64 {
-        self.replied + self.no_reply + self.bad()
-    }
-
-    /// Calls that the handler did not end well.
-    pub(crate) fn bad(&self) -> u64 {
-        self.failed + self.panicked + self.timed_out
     }
 }
 
@@ -106,7 +98,8 @@ impl CallCounts {
             rejected: sum(|counters| &counters.rejected),
             ..Counts::default()
         };
-        let ended = counts.judged() + counts.rejected;
+        let Counts { replied, no_reply, failed, panicked, timed_out, rejected, .. } = counts;
+        let ended = replied + no_reply + failed + panicked + timed_out + rejected;
         counts.accepted = sum(|counters| &counters.accepted);
         counts.in_flight = counts.accepted.saturating_sub(ended);
         counts
@@ -131,7 +124,7 @@ impl Parts {
             // Not the mere count of references: this also makes what the last holder counted visible here.
             let alone = Arc::get_mut(counts).is_some();
             if alone {
-                gone.add(counts.now());
+                *gone += counts.now();
             }
             !alone
         });
@@ -153,7 +146,7 @@ impl Tally {
         let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         parts.settle();
         let mut sum = parts.gone;
-        parts.present.iter().for_each(|counts| sum.add(counts.now()));
+        parts.present.iter().for_each(|counts| sum += counts.now());
         sum
     }
 }

@@ -10,8 +10,8 @@ use std::{
 use super::Host;
 use crate::{
     builtin,
-    event::NewEvent,
-    report::Report,
+    event::{self, NewEvent},
+    report::{self, Report},
     router::progress::Progress,
     stopping::{Inside, Refused},
 };
@@ -40,7 +40,7 @@ impl Host {
     /// waits, because the plugin that it is for may come still.
     pub(crate) fn emission(&self, event: NewEvent, followed: bool) -> Emission {
         let progress = followed.then(Arc::<Progress>::default);
-        if self.0.start_up.is_over() || self.answers_while_starting(&event.name) {
+        if self.0.start_up.is_over() || self.answers_while_starting(event::name_of(&event)) {
             return self.let_in(event, progress);
         }
         let (host, seen) = (self.clone(), progress.clone());
@@ -57,9 +57,9 @@ impl Host {
     fn let_in(&self, event: NewEvent, progress: Option<Arc<Progress>>) -> Emission {
         let inside = match self.0.stop.enter() {
             Ok(inside) => Some(inside),
-            Err(Refused) if self.answers_itself(&event.name) => None,
+            Err(Refused) if self.answers_itself(event::name_of(&event)) => None,
             Err(Refused) => {
-                let refused = Report::not_let_in(Refused::CODE, Refused::MESSAGE);
+                let refused = report::not_let_in(Refused::CODE, Refused::MESSAGE);
                 let report = Box::pin(std::future::ready(refused));
                 return Emission { report, progress: None, _inside: None };
             }

@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{NewEvent, Payload},
+        event::{self, Payload},
         report::{OutcomeKind, Report},
     };
 
@@ -137,7 +137,7 @@ mod tests {
         let starting = Host::builder().prepare().expect("it is prepared");
         let host = starting.start.0.clone();
         let mut waits = pin!(host.emission(
-            NewEvent::valid("shop:order", Payload::from_json_bytes(b"null".to_vec())),
+            event::of_host("shop:order", Payload::from_json_bytes(b"null".to_vec())),
             false
         ));
         assert!(waits.as_mut().now_or_never().is_none(), "it does not wait");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::instance::info::Facts;
 use crate::{
-    event::{NewEvent, Payload},
+    event::{self, Payload},
     router::Router,
 };
 
@@ -48,7 +48,7 @@ impl Announcer {
                 return;
             }
         };
-        let report = self.router.emit(NewEvent::valid(event, payload), None);
+        let report = self.router.emit(event::of_host(event, payload), None);
         let event = event.to_owned();
         self.router.spawn_detached(async move {
             let report = report.await;

@@ -382,7 +382,7 @@ impl HostApi for HostSide {
             Content::Value(_) => 0,
         };
         let accept = || self.accept(parent, &to, content);
-        self.router.send(name, bytes, accept).map_err(|error| error.to_string())
+        self.router.send_once_accepted(name, bytes, accept).map_err(|error| error.to_string())
     }
 
     fn wait_for(

@@ -194,8 +194,14 @@ impl Router {
         }
     }
 
-    /// Accepts an event of about so many bytes without waiting for its handlers, or refuses it.
-    pub(crate) fn send(
+    /// Accepts an event without waiting for its handlers, or refuses it.
+    pub(crate) fn send(self: &Arc<Self>, event: NewEvent) -> Result<(), SendError> {
+        let (name, bytes) = (event.name.clone(), event.payload.as_json().len());
+        self.send_once_accepted(&name, bytes, || self.accept(event, None))
+    }
+
+    /// The same for an event of about so many bytes that `accept` accepts, once there is a place for it.
+    pub(crate) fn send_once_accepted(
         self: &Arc<Self>,
         name: &str,
         bytes: usize,
@@ -462,7 +468,7 @@ impl Router {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, counts) in counts.extract_if(|(owner, _), _| **owner == *plugin) {
-            forgotten.add(counts.now());
+            *forgotten += counts.now();
         }
     }
 
@@ -535,7 +541,7 @@ impl Router {
     pub(crate) fn all_counts(&self) -> Counts {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sum = *self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.values().for_each(|counts| sum.add(counts.now()));
+        counts.values().for_each(|counts| sum += counts.now());
         sum
     }
 

@@ -89,6 +89,11 @@ pub(crate) struct Ended {
 }
 
 impl WatchEnd {
+    /// What ends this watch from elsewhere.
+    pub(crate) fn of(watch: &Watch) -> Self {
+        WatchEnd { tap: watch.tap.clone(), taps: watch.taps.clone() }
+    }
+
     /// Ends watches of one host. What waits in them can still be read.
     pub(crate) fn all<'a>(ends: impl Iterator<Item = &'a WatchEnd>) -> Ended {
         let mut ends = ends.peekable();
@@ -279,11 +284,6 @@ impl Watch {
         }
     }
 
-    /// Ends it from elsewhere.
-    pub(crate) fn end(&self) -> WatchEnd {
-        WatchEnd { tap: self.tap.clone(), taps: self.taps.clone() }
-    }
-
     /// How many events did not fit so far.
     pub fn missed(&self) -> u64 {
         self.tap.queue().missed
@@ -427,7 +427,7 @@ mod tests {
         let mut watches: Vec<_> =
             (0..16).map(|_| taps.watch(&patterns(&["a:b", "*"]), 8)).collect();
         taps.show(&event(&ids, "a:b"));
-        let ends: Vec<_> = watches.iter().map(Watch::end).collect();
+        let ends: Vec<_> = watches.iter().map(WatchEnd::of).collect();
         let ended = WatchEnd::all(ends.iter());
         taps.show(&event(&ids, "a:b"));
         ended.take_out();

@@ -182,7 +182,7 @@ impl Monitor {
             json!({ "status": "subscribed", "client_id": client_id, "event_patterns": texts });
         self.send(reply.result(&data)).await;
         let (end, ended) = oneshot::channel();
-        let watched = watch.end();
+        let watched = WatchEnd::of(&watch);
         let pushes = Pushes {
             watch,
             lines: self.lines.clone(),

@@ -4,7 +4,7 @@
 //! plugins' handlers, whoever they are made for: a call may wait for others that it causes, so all are looked at in one
 //! moment. What they are is told in the log while they are waited for, and by `system:health`.
 
-use std::{fmt, sync::atomic::Ordering, time::Duration};
+use std::{fmt, time::Duration};
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -56,7 +56,7 @@ impl Inside {
             let calls = counts.into_iter().filter_map(move |(handler, counts)| {
                 let info = facts.handlers().iter().find(|info| info.handler == handler);
                 // A call that nobody waits for any more counts as active alone.
-                let active = info.map_or(0, |info| info.active.load(Ordering::Acquire));
+                let active = info.map_or(0, |info| info.active());
                 let calls = counts.in_flight.max(u64::try_from(active).unwrap_or(0));
                 let declared = facts.manifest.handlers.iter().find(|it| *it.name == *handler);
                 let events = declared.map(|it| it.subscriptions.clone()).unwrap_or_default();

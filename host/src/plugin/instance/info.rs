@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -77,7 +77,7 @@ impl Facts {
     /// How the calls of its declared handlers ended.
     pub(crate) fn counts(&self) -> Counts {
         let mut sum = Counts::default();
-        self.handlers().iter().for_each(|info| sum.add(info.counts.now()));
+        self.handlers().iter().for_each(|info| sum += info.counts());
         sum
     }
 
@@ -85,8 +85,8 @@ impl Facts {
     pub(crate) fn running(&self) -> String {
         let active = self.handlers().iter().filter_map(|info| {
             // A call that is stuck in its first poll counts as in flight alone, and one that was given up on as active.
-            let in_flight = i64::try_from(info.counts.now().in_flight).unwrap_or(i64::MAX);
-            let calls = info.active.load(Ordering::Acquire).max(in_flight);
+            let in_flight = i64::try_from(info.counts().in_flight).unwrap_or(i64::MAX);
+            let calls = info.active().max(in_flight);
             (calls > 0).then(|| format!("{calls} of {}", info.handler))
         });
         let active: Vec<String> = active.collect();

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     dispatch::{ended::Ended, slot::Unreturned},
-    event::{NewEvent, Payload},
+    event::{self, Payload},
     plugin::{
         announce::Announcer,
         file::manifest::NO_DELETE,
@@ -451,7 +451,7 @@ async fn shutdown_handler(
     limit: Duration,
     router: &Router,
 ) -> OutcomeKind {
-    let event = NewEvent::valid(SHUTDOWN_EVENT, Payload::from_json_bytes(b"{}".to_vec()));
+    let event = event::of_host(SHUTDOWN_EVENT, Payload::from_json_bytes(b"{}".to_vec()));
     let event = router.directed(event);
     let started = std::future::poll_fn(|cx| {
         Poll::Ready(instance.call(handler, EventHandle::new(event.clone()), &ReplyForm::Json, cx))

@@ -309,24 +309,34 @@ impl Probation {
 
 /// Why a version counts as worse than the one before it, if it does.
 fn regressed(before: Counts, now: Counts, policy: Policy) -> Option<String> {
-    if now.judged() < policy.min_calls || now.bad() == 0 {
+    if judged(now) < policy.min_calls || bad(now) == 0 {
         return None;
     }
-    let share = |counts: Counts| match counts.judged() {
+    let share = |counts: Counts| match judged(counts) {
         0 => 0.0,
         // Far below what a float holds exactly.
-        judged => counts.bad() as f64 / judged as f64,
+        judged => bad(counts) as f64 / judged as f64,
     };
     let (was, is) = (share(before), share(now));
     (is > was + policy.margin).then(|| {
         format!(
             "{} of its first {} calls failed, panicked or timed out ({:.0} %), and {:.0} % of its predecessor's",
-            now.bad(),
-            now.judged(),
+            bad(now),
+            judged(now),
             is * 100.0,
             was * 100.0
         )
     })
+}
+
+/// Calls that have ended, but for those that were not run to their end.
+fn judged(counts: Counts) -> u64 {
+    counts.replied + counts.no_reply + bad(counts)
+}
+
+/// Calls that the handler did not end well.
+fn bad(counts: Counts) -> u64 {
+    counts.failed + counts.panicked + counts.timed_out
 }
 
 #[cfg(test)]

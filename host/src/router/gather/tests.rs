@@ -84,7 +84,7 @@ async fn sent_events_that_wait_for_a_hand_over_take_no_place_in_the_queue() {
     let hold = gate.hold();
     for sent in 1..=3 {
         let accept = || router.accept(event(), None);
-        router.send("a:b", 2, accept).expect("those before it only wait");
+        router.send_once_accepted("a:b", 2, accept).expect("those before it only wait");
         until(|| gate.waiting() == sent).await;
     }
     drop(hold);
@@ -177,7 +177,7 @@ async fn sent_events_are_refused_when_those_that_wait_are_too_large_and_taken_ag
             Ok::<_, Failure>(())
         }
     });
-    let send = || router.send("a:b", 3_000, || router.accept(event(), None));
+    let send = || router.send_once_accepted("a:b", 3_000, || router.accept(event(), None));
     let taken = (0..100).take_while(|_| send().is_ok()).count();
     assert!((1..=QUEUED_BYTES / 3_000).contains(&taken), "{taken}");
     let refused = send().unwrap_err().to_string();
