@@ -210,8 +210,8 @@ impl HostBuilder {
     /// no error of the host: see `module:list` and the log.
     ///
     /// A host that is asked to stop meanwhile comes back at once, with what is live by then, to be
-    /// [shut down](Host::shutdown). One whose start is given up, because this future is dropped, is asked to stop, and so is
-    /// its [handle](Self::stopped_by): for another attempt, take another one.
+    /// [shut down](Host::shutdown). One whose start is given up, because this future is dropped, is shut down in the
+    /// background, and its [handle](Self::stopped_by) is asked to stop: see [`StartingHost`].
     ///
     /// # Errors
     /// The configuration is wrong, or the system does not give what a host needs.

@@ -22,13 +22,18 @@ const WAYS: [&str; 2] = [
     "[reload]\ntrial = false\n[plugin.chaos]\ninit = 'block'\ninit_millis = 600000",
 ];
 
+/// Waits until somebody listens: the socket's file is there a moment before.
+#[track_caller]
+fn until_served(setup: &HostBuilder) -> Client {
+    let connects = || UnixStream::connect(setup.socket()).is_ok();
+    until("somebody listens", connects, |listens| *listens);
+    Client::connect(&setup.socket())
+}
+
 /// Waits until clients are answered, and the first plugin is live.
 #[track_caller]
 fn until_stuck(setup: &HostBuilder) -> Client {
-    // Its file is there a moment before anybody listens.
-    let connects = || UnixStream::connect(setup.socket()).is_ok();
-    until("somebody listens", connects, |listens| *listens);
-    let mut client = Client::connect(&setup.socket());
+    let mut client = until_served(setup);
     let loads_b = |health: &Value| health["starting"]["loading"] == "b.so";
     until("it loads the second one", || client.emit("system:health", json!({})), loads_b);
     client
@@ -82,8 +87,7 @@ fn while_the_end_of_the_start_is_told_clients_are_answered() {
         .plugin("chaos.so", &Library::chaos())
         .config(&format!("[timeouts]\nhandler = '10m'\n[plugin.chaos]\nready_file = {file:?}"));
     let host = Running::start(&mut setup.command());
-    until("the socket is there", || setup.socket().exists(), |there| *there);
-    let mut client = Client::connect(&setup.socket());
+    let mut client = until_served(&setup);
     assert_eq!(client.emit("chaos:echo", json!("during")), "during");
     assert_eq!(client.emit("system:health", json!({}))["status"], "healthy");
     std::fs::write(&file, "").unwrap();

@@ -30,7 +30,8 @@ use crate::{
 /// ```
 ///
 /// A start that is given up, because this or the future of [`load`](Self::load) is dropped, is a stop: clients that are
-/// served are told so, and nothing more is loaded.
+/// served are told so, nothing more is loaded, and the host is shut down on the runtime that it was made on, which may take
+/// as long as [`Host::shutdown`]. Until it has ended, another host must not be given the same folders.
 #[must_use = "its plugins are not loaded before `load` is called"]
 pub struct StartingHost {
     start: Start,
@@ -38,30 +39,44 @@ pub struct StartingHost {
     changes: mpsc::Receiver<Change>,
 }
 
-/// Drops as a stop unless the start is over: nobody could shut that host down, and whoever waits for its start would wait
-/// for ever.
-struct Start(Host);
+/// Drops as a stop unless the host was [handed over](Self::hand_over): nobody else could shut it down, and whoever waits for
+/// its start would wait for ever.
+struct Start {
+    host: Host,
+    handed_over: bool,
+}
+
+impl Start {
+    /// From here on it is for others to shut it down.
+    fn hand_over(mut self) -> Host {
+        self.handed_over = true;
+        self.host.clone()
+    }
+}
 
 impl Drop for Start {
     fn drop(&mut self) {
-        let inner = &self.0.0;
-        if !inner.start_up.is_over() {
-            inner.stop.reach(StopStage::Draining);
-            inner.start_up.end();
+        if self.handed_over {
+            return;
         }
+        let host = self.host.clone();
+        host.0.stop.reach(StopStage::Draining);
+        host.0.start_up.end();
+        let runtime = host.0.router.runtime().clone();
+        runtime.spawn(async move { host.shutdown().await });
     }
 }
 
 impl StartingHost {
     pub(super) fn new(host: Host, folders: FolderWatch, changes: mpsc::Receiver<Change>) -> Self {
-        StartingHost { start: Start(host), folders, changes }
+        StartingHost { start: Start { host, handed_over: false }, folders, changes }
     }
 
     /// Serves clients from now on, as [`Host::serve_on`] does. While plugins are being loaded, `system:health`,
     /// `module:list`, a request to stop and whatever else the host answers by itself are answered at once. All other events,
     /// and those that change plugins, wait until the start is over; if it ends in a stop, they are refused.
     pub fn serve_on(&self, socket: ClaimedSocket) -> ControlSocket {
-        self.start.0.serve_on(socket)
+        self.start.host.serve_on(socket)
     }
 
     /// Loads what is in the folders. A plugin that does not load is no error of the host: see `module:list` and the log.
@@ -70,27 +85,34 @@ impl StartingHost {
     /// [shut down](Host::shutdown).
     pub async fn load(self) -> Host {
         let StartingHost { start, folders, changes } = self;
-        let host = start.0.clone();
-        host.announce("system:startup").await;
+        let host = start.host.clone();
+        host.unless_stopped(host.announce("system:startup")).await;
         host.follow(folders, changes).await;
         host.0.supervisor.keep_state_every(host.0.config.state.interval);
         host.warn_of_strange_tables();
         // Before anybody is told: who sends an event then is answered, and may be waited for by those who are told.
         host.0.start_up.end();
-        if !host.0.stop.is_requested() {
-            host.announce("system:ready").await;
-        }
-        host
+        host.unless_stopped(host.announce("system:ready")).await;
+        start.hand_over()
     }
 }
 
 impl std::fmt::Debug for StartingHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("StartingHost").field(&self.start.0).finish()
+        f.debug_tuple("StartingHost").field(&self.start.host).finish()
     }
 }
 
 impl Host {
+    /// Waits for those who are told of the start, but not when the host is to stop.
+    async fn unless_stopped(&self, told: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = self.0.stop.requested() => {}
+            () = told => {}
+        }
+    }
+
     /// Loads what is in the folders and follows their changes, on the supervisor's thread.
     async fn follow(&self, folders: FolderWatch, changes: mpsc::Receiver<Change>) {
         let supervisor = self.0.supervisor.clone();
@@ -135,7 +157,7 @@ mod tests {
     /// What becomes of a client's event that waits for a start, which is given up by dropping what `begin` makes of it.
     async fn given_up<T>(begin: impl FnOnce(StartingHost) -> T) -> Report {
         let starting = Host::builder().prepare().expect("it is prepared");
-        let host = starting.start.0.clone();
+        let host = starting.start.host.clone();
         let mut waits = pin!(host.emission(
             event::of_host("shop:order", Payload::from_json_bytes(b"null".to_vec())),
             false
@@ -161,5 +183,48 @@ mod tests {
             );
             assert!(stopping, "{report:?}");
         }
+    }
+
+    /// Whoever is told that the host is ready never ends.
+    fn told_for_ever(host: &Host) {
+        host.on("system:ready", |_| std::future::pending::<Result<(), crate::Failure>>())
+            .expect("the name is one");
+    }
+
+    async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), future).await.expect(what)
+    }
+
+    #[tokio::test]
+    async fn a_start_that_is_given_up_at_any_time_shuts_the_host_down() {
+        for told in [false, true] {
+            let starting = Host::builder().prepare().expect("it is prepared");
+            let host = starting.start.host.clone();
+            let mut load = Box::pin(starting.load());
+            if told {
+                told_for_ever(&host);
+                tokio::select! {
+                    _ = &mut load => panic!("nobody has told the last one"),
+                    () = in_time("the start ends", host.0.start_up.ended()) => {}
+                }
+            }
+            drop(load);
+            in_time("it is shut down", host.0.stop.reached(StopStage::Unloading)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_does_not_wait_for_those_who_are_told_that_the_host_is_ready() {
+        let stop = crate::StopHandle::default();
+        let starting = Host::builder().stopped_by(&stop).prepare().expect("it is prepared");
+        let host = starting.start.host.clone();
+        told_for_ever(&host);
+        let mut load = pin!(starting.load());
+        tokio::select! {
+            _ = &mut load => panic!("somebody is told still"),
+            () = in_time("the start ends", host.0.start_up.ended()) => {}
+        }
+        stop.request();
+        in_time("it comes back", load).await;
     }
 }
