@@ -6,20 +6,20 @@
 //! stops [`stop`].
 
 pub(crate) mod configure;
-pub(in crate::plugin) mod deploy;
-pub(in crate::plugin) mod exclusive;
-pub(in crate::plugin) mod follow;
-pub(in crate::plugin) mod keep_state;
-pub(in crate::plugin) mod kept_good;
-pub(in crate::plugin) mod letting_go;
-pub(in crate::plugin) mod origin;
+mod deploy;
+mod exclusive;
+mod follow;
+mod keep_state;
+mod kept_good;
+mod letting_go;
+mod origin;
 pub(crate) mod quarantine;
 pub(crate) mod registry;
-pub(in crate::plugin) mod reinstate;
+mod reinstate;
 pub(crate) mod retry;
-pub(in crate::plugin) mod rollback;
+mod rollback;
 pub(crate) mod state_by_hand;
-pub(in crate::plugin) mod stop;
+mod stop;
 
 use std::{
     path::Path,
@@ -80,29 +80,29 @@ pub(crate) type Aside = Result<String, String>;
 pub(crate) struct Supervisor {
     /// Where transactions and retirements run.
     pub(crate) thread: OwnThread,
-    pub(super) router: Arc<Router>,
-    pub(super) preparation: Arc<Preparation>,
+    router: Arc<Router>,
+    preparation: Arc<Preparation>,
     pub(crate) activation: Activation,
-    pub(super) retirer: Retirer,
-    pub(super) hand_over: HandOver,
+    retirer: Retirer,
+    hand_over: HandOver,
     pub(crate) persistence: Option<Arc<Persistence>>,
-    pub(super) policies: Policies,
-    pub(super) recovery: Recovery,
+    policies: Policies,
+    recovery: Recovery,
     pub(crate) quarantine: Quarantine,
-    pub(super) keeping: Keeping,
+    keeping: Keeping,
     /// How many earlier versions of a plugin can be gone back to.
-    pub(super) kept_versions: usize,
+    kept_versions: usize,
     registry: Mutex<Registry>,
-    pub(super) announcer: Announcer,
-    pub(super) turns: Arc<Turns>,
+    announcer: Announcer,
+    turns: Arc<Turns>,
     watch: Mutex<Option<FolderWatch>>,
     /// Files that are being tried, from their copy on.
-    pub(super) tries: Ongoing,
+    tries: Ongoing,
     /// Transactions behind the probe, which a host waits for when it stops.
-    pub(super) transactions: Ongoing,
-    pub(super) leaving: Leaving,
-    pub(super) stop: StopHandle,
-    pub(super) start_up: StartUp,
+    transactions: Ongoing,
+    leaving: Leaving,
+    stop: StopHandle,
+    start_up: StartUp,
 }
 
 /// What a supervisor is made of.
@@ -166,7 +166,7 @@ impl Supervisor {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn watch(&self) -> MutexGuard<'_, Option<FolderWatch>> {
+    fn watch(&self) -> MutexGuard<'_, Option<FolderWatch>> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -222,7 +222,7 @@ impl Supervisor {
     }
 
     /// Runs a transaction in a task of its own, so that it is not given up half-way when whoever asked goes away.
-    pub(super) async fn to_the_end<T, E, F>(
+    async fn to_the_end<T, E, F>(
         self: &Arc<Self>,
         transaction: impl FnOnce(Arc<Self>) -> F,
     ) -> Result<T, E>
@@ -236,7 +236,7 @@ impl Supervisor {
     }
 
     /// Takes a plugin out of the routing table and lets it go; if `expected` is given, only that generation.
-    pub(super) async fn take_out(
+    async fn take_out(
         self: &Arc<Self>,
         name: &str,
         expected: Option<u64>,
@@ -266,7 +266,7 @@ impl Supervisor {
     }
 
     /// Leaves a plugin without a route. Under its turn, or when the host stops.
-    pub(super) fn disconnect(
+    fn disconnect(
         &self,
         name: &Arc<str>,
         expected: Option<u64>,
@@ -299,7 +299,7 @@ impl Supervisor {
     }
 
     /// Nothing is loaded any more once the host stops.
-    pub(super) fn go_on(&self) -> Result<(), DeployError> {
+    fn go_on(&self) -> Result<(), DeployError> {
         match self.stop.is_requested() {
             true => Err(DeployError::Stopping),
             false => Ok(()),
@@ -307,7 +307,7 @@ impl Supervisor {
     }
 }
 
-pub(super) fn deployed(facts: &Facts) -> Deployed {
+fn deployed(facts: &Facts) -> Deployed {
     let (plugin, version) = (facts.plugin.clone(), facts.manifest.version.clone());
     Deployed { plugin, version, generation: facts.number, aside: None, lost: None }
 }

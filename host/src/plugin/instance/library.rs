@@ -115,7 +115,7 @@ fn open_now() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 }
 
 /// Whether what was loaded from this file is the library of a plugin.
-pub(in crate::plugin) fn is_open(path: &Path) -> bool {
+pub(super) fn is_open(path: &Path) -> bool {
     open_now().contains(path)
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Retired {
     state: Mutex<RetiredState>,
     timings: Mutex<Timings>,
     /// What the process held when its code had left memory.
-    pub(in crate::plugin) resident_kib: OnceLock<u64>,
+    pub(super) resident_kib: OnceLock<u64>,
 }
 
 impl Retired {

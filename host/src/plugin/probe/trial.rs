@@ -69,7 +69,7 @@ pub(crate) enum Verdict {
 
 /// The steps of a trial that the host is told of, so that it can say at which one the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::plugin) enum Step {
+pub(super) enum Step {
     Open,
     Initialize,
     Restore,
@@ -79,7 +79,7 @@ impl Step {
     const ALL: [Step; 3] = [Step::Open, Step::Initialize, Step::Restore];
 
     /// What stands for it before the answer.
-    pub(in crate::plugin) fn mark(self) -> u8 {
+    pub(super) fn mark(self) -> u8 {
         match self {
             Step::Open => b'o',
             Step::Initialize => b'i',
@@ -87,12 +87,12 @@ impl Step {
         }
     }
 
-    pub(in crate::plugin) fn of(mark: u8) -> Option<Step> {
+    pub(super) fn of(mark: u8) -> Option<Step> {
         Step::ALL.into_iter().find(|step| step.mark() == mark)
     }
 
     /// For people, before "it".
-    pub(in crate::plugin) fn told(self) -> &'static str {
+    pub(super) fn told(self) -> &'static str {
         match self {
             Step::Open => "opening",
             Step::Initialize => "initializing an instance of",
@@ -147,7 +147,7 @@ impl Trial {
 
     /// Makes an instance and lets it restore the snapshot, if there is one. `begin` is told of each step. In a process
     /// that ends right after.
-    pub(in crate::plugin) fn run(&self, module: ModuleRef, mut begin: impl FnMut(Step)) -> Verdict {
+    pub(super) fn run(&self, module: ModuleRef, mut begin: impl FnMut(Step)) -> Verdict {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = match runtime {
             Ok(runtime) => runtime,

@@ -57,7 +57,7 @@ const ASIDE: Duration = Duration::from_secs(10);
 const LEGACY: Duration = Duration::from_secs(20);
 
 impl Supervisor {
-    pub(in crate::plugin) async fn deploy(
+    pub(super) async fn deploy(
         self: &Arc<Self>,
         file: &Path,
         why: Why,
@@ -70,7 +70,7 @@ impl Supervisor {
     }
 
     /// Copies a file, reads what it is and lets it be tried. Several files at a time.
-    pub(in crate::plugin) async fn prepare(
+    pub(super) async fn prepare(
         self: &Arc<Self>,
         file: &Path,
         why: Why,
@@ -107,25 +107,21 @@ impl Supervisor {
     }
 
     /// What a candidate is tried with, or why it is not tried.
-    pub(in crate::plugin) async fn trial(&self, examined: &Examined) -> Result<Trial, String> {
+    pub(super) async fn trial(&self, examined: &Examined) -> Result<Trial, String> {
         self.is_tried(examined)?;
         let (snapshot, kept) = self.trial_snapshot(&examined.manifest).await.unzip();
         Ok(Trial { kept: kept.flatten(), ..self.trial_with(examined, snapshot) })
     }
 
     /// What a candidate is tried with that gets this state.
-    pub(in crate::plugin) fn trial_with(
-        &self,
-        examined: &Examined,
-        snapshot: Option<Snapshot>,
-    ) -> Trial {
+    pub(super) fn trial_with(&self, examined: &Examined, snapshot: Option<Snapshot>) -> Trial {
         let config = self.activation.configs.of(&examined.manifest.name).to_vec();
         let limit = self.activation.init_timeout.min(TRIAL_WAIT);
         Trial { file: examined.file.clone(), config, limit, snapshot, kept: None }
     }
 
     /// Whether a candidate is tried, or why not.
-    pub(in crate::plugin) fn is_tried(&self, examined: &Examined) -> Result<(), String> {
+    pub(super) fn is_tried(&self, examined: &Examined) -> Result<(), String> {
         let manifest = &examined.manifest;
         let name = &*manifest.name;
         self.preparation.tries()?;
@@ -180,7 +176,7 @@ impl Supervisor {
     }
 
     /// From a candidate to the live generation: load, initialize, hand state over, swap; then the old one goes.
-    pub(in crate::plugin) async fn finish(
+    pub(super) async fn finish(
         self: &Arc<Self>,
         prepared: Prepared,
         origin: Origin,
@@ -269,7 +265,7 @@ impl Supervisor {
     }
 
     /// An instance of a candidate, which nothing leads to yet.
-    pub(in crate::plugin) async fn initialized(
+    pub(super) async fn initialized(
         self: &Arc<Self>,
         number: u64,
         candidate: Candidate,
@@ -301,7 +297,7 @@ impl Supervisor {
     }
 
     /// What can be swapped in, once its state has arrived; or else it is let go.
-    pub(in crate::plugin) fn ready<T>(
+    pub(super) fn ready<T>(
         self: &Arc<Self>,
         generation: Generation,
         live: Arc<LiveInstance>,
@@ -516,7 +512,7 @@ impl Supervisor {
     }
 
     /// Keeps on the disk what the live generation is about to lose. Where it is then, or why it is nowhere.
-    pub(in crate::plugin) async fn keep_aside(
+    pub(super) async fn keep_aside(
         &self,
         giver: &Facts,
         given_up: GivenUp,

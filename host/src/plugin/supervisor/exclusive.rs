@@ -94,12 +94,12 @@ impl Callee for Nobody {
 
 impl Supervisor {
     /// Whether two generations of a plugin must not be alive at a time, because one of them says so.
-    pub(in crate::plugin) fn exclude_each_other(&self, old: &Manifest, new: &Manifest) -> bool {
+    pub(super) fn exclude_each_other(&self, old: &Manifest, new: &Manifest) -> bool {
         self.is_exclusive(old) || self.is_exclusive(new)
     }
 
     /// Whether a generation of a plugin that is not live has to wait for those before it: either of them says so.
-    pub(in crate::plugin) fn waits_for_instances(&self, name: &str, new: &Manifest) -> bool {
+    pub(super) fn waits_for_instances(&self, name: &str, new: &Manifest) -> bool {
         let before = self.registry().plugins.get(name).map(|plugin| plugin.facts.clone());
         self.is_exclusive(new) || before.is_some_and(|facts| self.is_exclusive(&facts.manifest))
     }
@@ -118,7 +118,7 @@ impl Supervisor {
     }
 
     /// Makes the next generation in the place of the live one, which gives up its instance for it.
-    pub(in crate::plugin) async fn make_in_place_of(
+    pub(super) async fn make_in_place_of(
         self: &Arc<Self>,
         giver: &Giver,
         number: u64,
@@ -392,12 +392,12 @@ impl Supervisor {
     }
 
     /// The state of a generation of a plugin that went without a successor.
-    pub(in crate::plugin) fn orphaned(&self, name: &str) -> Option<Snapshot> {
+    pub(super) fn orphaned(&self, name: &str) -> Option<Snapshot> {
         self.registry().plugins.get(name)?.orphaned.clone()
     }
 
     /// Forgets it. Whether there was some.
-    pub(in crate::plugin) fn forget_orphaned(&self, name: &str) -> bool {
+    pub(super) fn forget_orphaned(&self, name: &str) -> bool {
         let mut registry = self.registry();
         registry.plugins.get_mut(name).is_some_and(|plugin| plugin.orphaned.take().is_some())
     }

@@ -18,7 +18,7 @@ use crate::{
 
 impl Supervisor {
     /// Keeps the state of a live plugin as it is now, in the background.
-    pub(in crate::plugin) fn keep_now(self: &Arc<Self>, name: &str) {
+    pub(super) fn keep_now(self: &Arc<Self>, name: &str) {
         let Some(persistence) = self.persistence.clone() else { return };
         let live = {
             let registry = self.registry();
@@ -34,11 +34,7 @@ impl Supervisor {
     }
 
     /// A live generation was restored from this snapshot: it is kept as the last good one, in the background.
-    pub(in crate::plugin) fn keep_restored(
-        self: &Arc<Self>,
-        facts: &Arc<Facts>,
-        snapshot: Snapshot,
-    ) {
+    pub(super) fn keep_restored(self: &Arc<Self>, facts: &Arc<Facts>, snapshot: Snapshot) {
         let Some(persistence) = self.persistence.clone() else { return };
         let (supervisor, facts) = (self.clone(), facts.clone());
         self.thread.runtime().spawn(async move {

@@ -28,7 +28,7 @@ const COUNT: usize = 16;
 const BYTES: u64 = 512 << 20;
 
 /// What is kept in place of what a file holds.
-pub(in crate::plugin) struct StandIn {
+pub(super) struct StandIn {
     /// The version in the file.
     bad: String,
     good: Good,
@@ -79,7 +79,7 @@ fn swept(quarantine: &Quarantine, folder: &Path) {
 
 impl Supervisor {
     /// Keeps the live version of a plugin for as long as the one that the host went back from is quarantined.
-    pub(in crate::plugin) async fn keep_good(&self, bad: &Facts) {
+    pub(super) async fn keep_good(&self, bad: &Facts) {
         let Some(folder) = self.good_folder() else { return };
         let live = {
             let registry = self.registry();
@@ -109,7 +109,7 @@ impl Supervisor {
     }
 
     /// Starts what is kept for a file that is quarantined, if something is and nothing is live of the file.
-    pub(in crate::plugin) async fn start_kept_good(self: &Arc<Self>, file: &Path) {
+    pub(super) async fn start_kept_good(self: &Arc<Self>, file: &Path) {
         let _turn = self.turns.take(Turn::File(file.to_owned())).await;
         if self.go_on().is_ok()
             && self.registry().live_of(file).is_none()
@@ -120,7 +120,7 @@ impl Supervisor {
     }
 
     /// What is kept for a file that is quarantined, as far as its candidate.
-    pub(in crate::plugin) async fn prepare_kept_good(
+    pub(super) async fn prepare_kept_good(
         self: &Arc<Self>,
         file: &Path,
     ) -> Option<(StandIn, Result<Prepared, DeployError>)> {
@@ -158,7 +158,7 @@ impl Supervisor {
     }
 
     /// Starts what is kept for a file. Under the file's turn.
-    pub(in crate::plugin) async fn start_stand_in(
+    pub(super) async fn start_stand_in(
         self: &Arc<Self>,
         file: &Path,
         stand_in: StandIn,
@@ -181,7 +181,7 @@ impl Supervisor {
     }
 
     /// Removes what no quarantine needs any more, and what is too much.
-    pub(in crate::plugin) async fn sweep_good(&self) {
+    pub(super) async fn sweep_good(&self) {
         if let Some(folder) = self.good_folder() {
             self.keeping.sweep(&self.quarantine, &folder).await;
         }

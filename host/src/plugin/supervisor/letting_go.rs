@@ -34,7 +34,7 @@ struct OnItsWay {
 
 impl Supervisor {
     /// Lets a generation go. What is returned resolves when its instance is gone.
-    pub(in crate::plugin) fn let_go(
+    pub(super) fn let_go(
         self: &Arc<Self>,
         generation: Generation,
         retired: Arc<Retired>,
@@ -56,11 +56,7 @@ impl Supervisor {
     }
 
     /// Lets a generation go that was never live; if its `initialize` has not ended, once it has.
-    pub(in crate::plugin) fn let_go_leftover(
-        self: &Arc<Self>,
-        name: &Arc<str>,
-        leftover: Leftover,
-    ) {
+    pub(super) fn let_go_leftover(self: &Arc<Self>, name: &Arc<str>, leftover: Leftover) {
         let Leftover { mut generation, creating } = leftover;
         let retired = Retired::new(&generation.facts);
         self.registry().remember(name, retired.clone());
@@ -90,7 +86,7 @@ impl Supervisor {
 
     /// Closes the library of a candidate that does not become a generation for this reason, if it was opened before its
     /// turn.
-    pub(in crate::plugin) fn let_go_unused(
+    pub(super) fn let_go_unused(
         self: &Arc<Self>,
         mut candidate: Candidate,
         reason: DeployError,

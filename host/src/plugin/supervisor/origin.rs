@@ -16,14 +16,14 @@ use crate::{
 };
 
 /// A file after all that can be done before anything changes.
-pub(in crate::plugin) enum Prepared {
+pub(super) enum Prepared {
     Candidate(Box<Candidate>),
     /// The live generation has the same bytes.
     Unchanged(Deployed),
 }
 
 /// Where a generation comes from.
-pub(in crate::plugin) enum Origin {
+pub(super) enum Origin {
     /// What a file holds now.
     File,
     /// What was kept of the version before the one that the file holds, which is quarantined and stays so.
@@ -35,7 +35,7 @@ pub(in crate::plugin) enum Origin {
 }
 
 /// Where the new generation's state comes from.
-pub(in crate::plugin) enum Source {
+pub(super) enum Source {
     /// It keeps none, or there is none.
     Nowhere,
     /// The live generation.
@@ -47,17 +47,17 @@ pub(in crate::plugin) enum Source {
 }
 
 /// State that somebody has chosen for a live plugin.
-pub(in crate::plugin) struct Chosen {
-    pub(in crate::plugin) state: Snapshot,
+pub(super) struct Chosen {
+    pub(super) state: Snapshot,
     /// What people call it.
-    pub(in crate::plugin) which: String,
+    pub(super) which: String,
     /// The generation that has other state.
-    pub(in crate::plugin) instead_of: u64,
+    pub(super) instead_of: u64,
 }
 
 impl Origin {
     /// The generation that must be live still.
-    pub(in crate::plugin) fn replaces(&self) -> Option<u64> {
+    pub(super) fn replaces(&self) -> Option<u64> {
         match self {
             Origin::File | Origin::KeptGood => None,
             Origin::Earlier(back) => Some(back.bad()),
@@ -66,7 +66,7 @@ impl Origin {
     }
 
     /// Whether state that is given up has to be on the disk first: somebody who asked can see to it that it can be.
-    pub(in crate::plugin) fn keeps_aside(&self) -> bool {
+    pub(super) fn keeps_aside(&self) -> bool {
         match self {
             Origin::File | Origin::KeptGood => false,
             Origin::Earlier(back) => !back.automatic(),
@@ -76,40 +76,40 @@ impl Origin {
 }
 
 /// What a candidate becomes a generation with.
-pub(in crate::plugin) struct Admitted {
-    pub(in crate::plugin) number: u64,
+pub(super) struct Admitted {
+    pub(super) number: u64,
     /// What is live from its file.
-    pub(in crate::plugin) before: Option<LiveGeneration>,
+    pub(super) before: Option<LiveGeneration>,
     /// The live generation of the same plugin.
-    pub(in crate::plugin) giver: Option<Giver>,
-    pub(in crate::plugin) source: Source,
+    pub(super) giver: Option<Giver>,
+    pub(super) source: Source,
 }
 
 /// State that has arrived in a new generation.
-pub(in crate::plugin) struct Arrived {
+pub(super) struct Arrived {
     /// The events that wait for the swap.
-    pub(in crate::plugin) held: Option<Held>,
+    pub(super) held: Option<Held>,
     /// What was taken over from the live generation, or in place of what that had.
     pub(in crate::plugin) snapshot: Option<Snapshot>,
     /// What the new one was restored from.
-    pub(in crate::plugin) restored: Option<Snapshot>,
+    pub(super) restored: Option<Snapshot>,
     /// What somebody should know of that.
     pub(in crate::plugin) notice: Option<String>,
     /// Where that is which was given up.
-    pub(in crate::plugin) aside: Option<Aside>,
+    pub(super) aside: Option<Aside>,
     /// For people and programs.
-    pub(in crate::plugin) how: &'static str,
+    pub(super) how: &'static str,
 }
 
 /// A generation that can be swapped in.
-pub(in crate::plugin) struct Ready {
-    pub(in crate::plugin) generation: Generation,
-    pub(in crate::plugin) live: Arc<LiveInstance>,
-    pub(in crate::plugin) declared: Vec<Route>,
+pub(super) struct Ready {
+    pub(super) generation: Generation,
+    pub(super) live: Arc<LiveInstance>,
+    pub(super) declared: Vec<Route>,
 }
 
 impl Arrived {
-    pub(in crate::plugin) fn nothing(how: &'static str) -> Self {
+    pub(super) fn nothing(how: &'static str) -> Self {
         Arrived { held: None, snapshot: None, restored: None, notice: None, aside: None, how }
     }
 }

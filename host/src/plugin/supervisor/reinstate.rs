@@ -63,7 +63,7 @@ impl NotAgain {
 
 impl Supervisor {
     /// The new version has failed: makes an instance of the old one again, which gets the held events. What is to be told.
-    pub(in crate::plugin) async fn reinstate(
+    pub(super) async fn reinstate(
         self: &Arc<Self>,
         giver: &Giver,
         (own, state): (Option<Snapshot>, &'static str),

@@ -17,7 +17,7 @@ use std::{
 
 use serde_json::json;
 
-pub(in crate::plugin) use schedule::Why;
+pub(super) use schedule::Why;
 pub(crate) use schedule::{Recovery, Setback, SetbackFailure, Setbacks};
 
 use super::{
@@ -37,7 +37,7 @@ use crate::{
 impl Supervisor {
     /// A file is about to be tried. Whether it is to be: not if it is quarantined, and what is tried again must be what
     /// was tried before.
-    pub(in crate::plugin) fn begin_try(
+    pub(super) fn begin_try(
         self: &Arc<Self>,
         file: &Path,
         hash: blake3::Hash,
@@ -63,7 +63,7 @@ impl Supervisor {
     }
 
     /// It has worked, is another file, or is gone.
-    pub(in crate::plugin) fn forget_setback(&self, file: &Path) {
+    pub(super) fn forget_setback(&self, file: &Path) {
         self.registry().setbacks.forget(file);
         self.quarantine.forget_rollback(file);
     }
@@ -74,7 +74,7 @@ impl Supervisor {
     }
 
     /// Whether a host may have died of a candidate's bytes.
-    pub(in crate::plugin) fn is_suspected(&self, examined: &Examined) -> bool {
+    pub(super) fn is_suspected(&self, examined: &Examined) -> bool {
         let known = self.quarantine.of(&examined.file, examined.copy.hash().to_hex().as_str());
         known.is_some_and(|entry| entry.verdict == Judged::Suspected)
     }
@@ -171,7 +171,7 @@ impl Supervisor {
     }
 
     /// The same for what was kept for a file that is quarantined, which the file stays.
-    pub(in crate::plugin) fn note_kept_good(
+    pub(super) fn note_kept_good(
         self: &Arc<Self>,
         file: &Path,
         version: &str,
@@ -191,7 +191,7 @@ impl Supervisor {
     }
 
     /// Notes what became of a file, and if that is quarantined, starts what is kept for it.
-    pub(in crate::plugin) async fn settle(
+    pub(super) async fn settle(
         self: &Arc<Self>,
         file: &Path,
         deployed: Result<Deployed, DeployError>,
@@ -250,12 +250,7 @@ impl Supervisor {
     }
 
     /// The host went back from a version: its file is not loaded again until it changes, it is due, or somebody asks.
-    pub(in crate::plugin) fn quarantine(
-        self: &Arc<Self>,
-        bad: &Facts,
-        reason: &str,
-        automatic: bool,
-    ) {
+    pub(super) fn quarantine(self: &Arc<Self>, bad: &Facts, reason: &str, automatic: bool) {
         let (due, attempts) = {
             let mut registry = self.registry();
             let known = registry.setbacks.0.get(&bad.file);
@@ -292,7 +287,7 @@ impl Supervisor {
     }
 
     /// A version that does worse than the one before it stays, because the way back failed.
-    pub(in crate::plugin) fn cannot_go_back(&self, bad: &Facts, reason: &str, error: &DeployError) {
+    pub(super) fn cannot_go_back(&self, bad: &Facts, reason: &str, error: &DeployError) {
         let text =
             format!("it should go back to the version before ({reason}), and cannot: {error}");
         {

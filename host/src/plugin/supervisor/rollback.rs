@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(in crate::plugin) use back::{Asked, Return};
+pub(super) use back::{Asked, Return};
 pub(crate) use cost::Cost;
 use cost::{agreed, unreadable};
 use instead::Instead;
@@ -45,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 impl Supervisor {
     /// Goes back to the version before the live one.
-    pub(in crate::plugin) async fn go_back(
+    pub(super) async fn go_back(
         self: &Arc<Self>,
         name: &str,
         asked: Asked,
@@ -215,7 +215,7 @@ impl Supervisor {
 
     /// Watches a version that is on probation for as long as the policy says, and goes back if it does worse than the
     /// one before.
-    pub(in crate::plugin) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>) {
+    pub(super) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>) {
         let policy = (self.policies)(&facts.plugin);
         let before = {
             let registry = self.registry();

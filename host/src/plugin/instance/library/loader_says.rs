@@ -38,7 +38,7 @@ const WAYS_OUT: &[(&str, &str)] = &[
 ];
 
 /// The way out, after a colon, or nothing.
-pub(in crate::plugin) fn way_out(said: &str) -> String {
+pub(in crate::plugin::instance) fn way_out(said: &str) -> String {
     let known = WAYS_OUT.iter().find(|(text, _)| said.contains(text));
     known.map_or_else(String::new, |(_, way_out)| format!(": {way_out}"))
 }

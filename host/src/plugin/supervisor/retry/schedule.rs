@@ -35,7 +35,7 @@ impl Recovery {
 
 /// Why a file is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::plugin) enum Why {
+pub(in crate::plugin::supervisor) enum Why {
     /// It was there at the start.
     Found,
     /// It is new, or has changed.
@@ -90,7 +90,7 @@ pub(crate) struct Setbacks(pub(super) BTreeMap<PathBuf, Setback>);
 
 impl Setbacks {
     /// A file is about to be tried. Whether it is to be: what is tried again must be what was tried before.
-    pub(in crate::plugin) fn begin(
+    pub(in crate::plugin::supervisor) fn begin(
         &mut self,
         file: &Path,
         hash: blake3::Hash,
@@ -153,12 +153,12 @@ impl Setbacks {
     }
 
     /// It has worked, or is gone.
-    pub(in crate::plugin) fn forget(&mut self, file: &Path) {
+    pub(in crate::plugin::supervisor) fn forget(&mut self, file: &Path) {
         self.0.remove(file);
     }
 
     /// It is not tried again by itself.
-    pub(in crate::plugin) fn give_up(&mut self, file: &Path) {
+    pub(in crate::plugin::supervisor) fn give_up(&mut self, file: &Path) {
         self.changed(file);
         if let Some(failure) = self.0.get_mut(file).and_then(|setback| setback.failure.as_mut()) {
             failure.due = None;

@@ -5,7 +5,7 @@ use crate::plugin::{state::snapshot::Snapshot, supervisor::registry::Earlier};
 
 /// Who wants to go back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::plugin) enum Asked {
+pub(in crate::plugin::supervisor) enum Asked {
     /// Somebody; with `force` also if that gives up state.
     ByHand { force: bool },
     /// The host itself, and only from this generation.
@@ -13,7 +13,7 @@ pub(in crate::plugin) enum Asked {
 }
 
 /// An earlier version that the host goes back to, and why.
-pub(in crate::plugin) struct Return {
+pub(in crate::plugin::supervisor) struct Return {
     pub(super) earlier: Earlier,
     /// The generation that it takes the place of.
     pub(super) bad: u64,
@@ -31,50 +31,50 @@ pub(in crate::plugin) struct Return {
 }
 
 impl Return {
-    pub(in crate::plugin) fn number(&self) -> u64 {
+    pub(in crate::plugin::supervisor) fn number(&self) -> u64 {
         self.earlier.facts.number
     }
 
-    pub(in crate::plugin) fn bad(&self) -> u64 {
+    pub(in crate::plugin::supervisor) fn bad(&self) -> u64 {
         self.bad
     }
 
     /// What the earlier version gets if it does not get the state of the bad one.
-    pub(in crate::plugin) fn state(&self) -> Option<&Snapshot> {
+    pub(in crate::plugin::supervisor) fn state(&self) -> Option<&Snapshot> {
         self.instead.as_ref()?.state.as_ref()
     }
 
-    pub(in crate::plugin) fn takes_instead(&self) -> bool {
+    pub(in crate::plugin::supervisor) fn takes_instead(&self) -> bool {
         self.takes_instead
     }
 
     /// Whether the earlier version gets other state than the bad one has.
-    pub(in crate::plugin) fn gives_up_the_present(&self) -> bool {
+    pub(in crate::plugin::supervisor) fn gives_up_the_present(&self) -> bool {
         self.cost.is_some()
     }
 
     /// What programs are told where the state comes from, if it is not known from how it went.
-    pub(in crate::plugin) fn how(&self) -> Option<&'static str> {
+    pub(in crate::plugin::supervisor) fn how(&self) -> Option<&'static str> {
         self.instead.as_ref().filter(|_| self.gives_up_the_present())?.how()
     }
 
-    pub(in crate::plugin) fn asks_the_bad_one(&self) -> bool {
+    pub(in crate::plugin::supervisor) fn asks_the_bad_one(&self) -> bool {
         self.asks_the_bad_one
     }
 
-    pub(in crate::plugin) fn reason(&self) -> &str {
+    pub(in crate::plugin::supervisor) fn reason(&self) -> &str {
         &self.reason
     }
 
-    pub(in crate::plugin) fn automatic(&self) -> bool {
+    pub(in crate::plugin::supervisor) fn automatic(&self) -> bool {
         self.automatic
     }
 
-    pub(in crate::plugin) fn cost(&self) -> Option<&Cost> {
+    pub(in crate::plugin::supervisor) fn cost(&self) -> Option<&Cost> {
         self.cost.as_ref()
     }
 
-    pub(in crate::plugin) fn aside(&self) -> Option<&str> {
+    pub(in crate::plugin::supervisor) fn aside(&self) -> Option<&str> {
         self.aside.as_deref()
     }
 }
