@@ -68,6 +68,7 @@ const RULES: &[Rule] = &[
             "host/src/plugin/instance/library",
             "host/src/plugin/instance/library.rs",
             "host/src/plugin/probe/prober.rs",
+            "host/src/plugin/probe/child.rs",
         ],
         modules: &["router", "dispatch", "event", "report", "host", "socket", "builtin"],
         names: &["Router", "RoutingTable"],
