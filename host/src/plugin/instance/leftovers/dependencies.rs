@@ -34,6 +34,21 @@ pub(super) fn going_with(objects: &[Object], memory: &Range<usize>) -> Vec<Objec
     all.into_iter().filter(goes).map(|index| objects[index].clone()).collect()
 }
 
+/// What the library that lies there needs, directly or not, and the program itself does not.
+pub(super) fn needed_without_the_program<'a>(
+    objects: &'a [Object],
+    memory: &Range<usize>,
+) -> impl Iterator<Item = &'a Object> {
+    let at = |is: &dyn Fn(&Object) -> bool| objects.iter().position(is);
+    let library = at(&|object| object.memory == *memory);
+    let program = at(&|object| object.path.as_os_str().is_empty());
+    let not = closure(objects, Vec::from_iter(program));
+    let all = closure(objects, Vec::from_iter(library));
+    all.into_iter()
+        .filter(move |index| Some(*index) != library && !not.contains(index))
+        .map(|index| &objects[index])
+}
+
 /// These, and all that they need.
 fn closure(objects: &[Object], mut found: Vec<usize>) -> Vec<usize> {
     let mut next = 0;
@@ -177,6 +192,24 @@ mod tests {
         // What needs it never goes.
         objects[5].stays = true;
         assert_eq!(names(&objects, 30..40), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_library_needs_is_told_without_what_the_program_needs_as_well() {
+        let mut objects = vec![
+            object("", 0, &["libc"]),
+            object("libc", 10, &["loader"]),
+            object("loader", 20, &[]),
+            object("plugin", 30, &["pool", "libc"]),
+            object("pool", 40, &["deeper", "libc"]),
+            object("deeper", 50, &[]),
+        ];
+        objects.iter_mut().skip(1).for_each(|it| it.path = PathBuf::from(&it.name));
+        let names = |memory| -> Vec<&str> {
+            needed_without_the_program(&objects, &memory).map(|it| &*it.name).collect()
+        };
+        assert_eq!(names(30..40), ["pool", "deeper"]);
+        assert_eq!(names(31..40), [""; 0]);
     }
 
     #[test]

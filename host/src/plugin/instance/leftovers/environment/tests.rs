@@ -69,9 +69,10 @@ fn a_process_whose_environment_is_freed() {
 
 #[test]
 fn a_list_that_somebody_frees_meanwhile_is_no_crash() {
-    let name = "plugin::leftovers::environment::tests::a_process_whose_environment_is_freed";
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let name = format!("{module}::a_process_whose_environment_is_freed");
     let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
+    child.args(["--exact", &name, "--ignored", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
     let ran = child.output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success() && said.contains("was read"), "{}: {said}", ran.status);

@@ -10,7 +10,10 @@
 use std::{collections::BTreeSet, fs, io, ops::Range, thread, time::Duration};
 
 use super::{
-    super::{dependencies::Object, peek::Peek},
+    super::{
+        dependencies::{self, Object},
+        peek::Peek,
+    },
     origin::{Descriptors, Origin},
     stack::{self, Whereabouts},
 };
@@ -32,6 +35,8 @@ pub(in super::super) struct Memory {
     code: Vec<Range<usize>>,
     /// The host and other plugins.
     elsewhere: Vec<Range<usize>>,
+    /// What the library needs, and the program does not: there may be threads that do the work of whoever asks.
+    needed: Vec<Range<usize>>,
 }
 
 impl Memory {
@@ -49,7 +54,9 @@ impl Memory {
                 || object.memory.contains(&this)
                 || (object.memory != *library && library::is_open(&object.path))
         });
+        let needed = dependencies::needed_without_the_program(objects, library);
         Memory {
+            needed: needed.map(|object| object.memory.clone()).collect(),
             elsewhere: elsewhere.map(|object| object.memory.clone()).collect(),
             code: going.iter().map(|object| object.code.clone()).collect(),
             going: going.iter().map(|object| object.memory.clone()).collect(),
@@ -58,6 +65,10 @@ impl Memory {
 
     fn is_going(&self, address: usize) -> bool {
         self.going.iter().any(|place| place.contains(&address))
+    }
+
+    fn is_needed(&self, address: usize) -> bool {
+        self.needed.iter().any(|place| place.contains(&address))
     }
 
     fn is_elsewhere(&self, address: usize) -> bool {
@@ -93,7 +104,7 @@ pub(super) enum Why {
 }
 
 /// All of them. `opened` is when the library was opened, in ticks since the system was booted: a thread that runs all the time,
-/// and began before, is none of it.
+/// and began before, is none of it, but for those of a library that this one needs, which may have given them work.
 ///
 /// # Errors
 /// The system gives no descriptor or thread for the search.
@@ -122,10 +133,9 @@ pub(super) fn search(memory: &Memory, opened: Option<u64>) -> io::Result<Vec<Fou
             thread::sleep(PAUSE);
         }
     }
-    // Of one that runs all the time there is nothing better to go by than what it was given.
-    open.retain(|id| look.whose_is(*id) == Whose::Unknown);
-    let unknown = open.into_iter().filter(|id| is_later(&proc_fs::began(*id), opened));
-    found.extend(unknown.map(|id| Found { id, why: Why::Unknown }));
+    for id in open {
+        found.extend(look.at_last(id, opened)?.map(|why| Found { id, why }));
+    }
     Ok(found)
 }
 
@@ -161,7 +171,7 @@ impl Look<'_> {
     /// Why the library is to be kept for a thread, if it is; `None` as long as that is not known.
     fn decide(&self, id: u32) -> io::Result<Option<Option<Why>>> {
         let origin = self.descriptors.origin(id, &self.peek);
-        match origin.map_or(Whose::Unknown, |origin| self.whose(&origin)) {
+        match self.whose_is(origin.as_ref()) {
             Whose::Own => return Ok(Some(Some(Why::Started))),
             Whose::Others => return Ok(Some(None)),
             Whose::OthersPerhaps | Whose::Unknown => {}
@@ -170,18 +180,41 @@ impl Look<'_> {
             Whereabouts::Untold => Some(None),
             Whereabouts::Running => None,
             Whereabouts::Waiting { stack, code } => {
-                let top = origin.map(|origin| origin.descriptor);
-                let places = &self.memory.code;
-                let inside = places.iter().any(|place| place.contains(&code))
-                    || stack::returns_to(places, stack, top, &self.peek);
-                Some(inside.then_some(Why::Inside))
+                let inside = self.is_inside(stack, code, origin);
+                // One that waits before it has a descriptor is perhaps only beginning.
+                (inside || origin.is_some()).then_some(inside.then_some(Why::Inside))
             }
         })
     }
 
-    fn whose_is(&self, id: u32) -> Whose {
+    /// The same of a thread that never said, by what there is to go by then.
+    fn at_last(&self, id: u32, opened: Option<u64>) -> io::Result<Option<Why>> {
         let origin = self.descriptors.origin(id, &self.peek);
-        origin.map_or(Whose::Unknown, |origin| self.whose(&origin))
+        Ok(match self.whose_is(origin.as_ref()) {
+            Whose::Own => Some(Why::Started),
+            Whose::Others | Whose::OthersPerhaps => None,
+            Whose::Unknown => match stack::whereabouts(id)? {
+                Whereabouts::Untold => None,
+                Whereabouts::Waiting { stack, code } => {
+                    self.is_inside(stack, code, origin).then_some(Why::Inside)
+                }
+                Whereabouts::Running => {
+                    let works_for_it = origin.is_some_and(|it| self.memory.is_needed(it.start));
+                    let may_be = works_for_it || is_later(&proc_fs::began(id), opened);
+                    may_be.then_some(Why::Unknown)
+                }
+            },
+        })
+    }
+
+    fn is_inside(&self, stack: usize, code: usize, origin: Option<Origin>) -> bool {
+        let (places, top) = (&self.memory.code, origin.map(|origin| origin.descriptor));
+        places.iter().any(|place| place.contains(&code))
+            || stack::returns_to(places, stack, top, &self.peek)
+    }
+
+    fn whose_is(&self, origin: Option<&Origin>) -> Whose {
+        origin.map_or(Whose::Unknown, |origin| self.whose(origin))
     }
 
     fn whose(&self, origin: &Origin) -> Whose {

@@ -109,6 +109,7 @@ fn a_thread_is_found_by_what_it_was_started_with_or_by_where_it_is() {
         going: going.clone(),
         code: code.clone(),
         elsewhere: elsewhere.clone(),
+        needed: Vec::new(),
     };
     let none = Vec::new();
     assert_eq!(found_in(&memory(&started, &none, &none)), Some(Why::Started));
@@ -120,7 +121,7 @@ fn a_thread_is_found_by_what_it_was_started_with_or_by_where_it_is() {
 #[test]
 fn what_a_function_of_a_third_library_is_given_tells_whose_thread_it_is() {
     let [own, other, third] = [1_usize, 2, 3].map(|number| number << 20);
-    let memory = Memory { going: from(own, 100), code: Vec::new(), elsewhere: from(other, 100) };
+    let memory = Memory { going: from(own, 100), elsewhere: from(other, 100), ..Memory::default() };
     let descriptors = Descriptors::known().unwrap().unwrap();
     let look = Look { memory: &memory, descriptors, peek: Peek::new().unwrap() };
     let whose = |start, argument| look.whose(&Origin { start, argument, descriptor: 0 });
@@ -147,6 +148,29 @@ fn a_thread_that_was_given_what_is_the_hosts_now_is_found_where_it_waits() {
     // Where it is cannot be seen of one that runs all the time.
     assert_eq!(found(&Other::start([other, 0, 0, 0], true), &memory), None);
     assert_eq!(found(&Other::start([0; GIVEN], true), &memory), Some(Why::Unknown));
+}
+
+#[test]
+fn a_thread_that_works_for_whoever_asks_is_not_excused_by_its_age() {
+    let thread = Other::start([0; GIVEN], true);
+    let later = proc_fs::began(thread.id).unwrap().unwrap() + 1;
+    let why = |memory: &Memory| {
+        let found = search(memory, Some(later)).unwrap().into_iter();
+        found.filter(|found| found.id == thread.id).map(|found| found.why).next()
+    };
+    let needed = from(start as *const () as usize, 1);
+    assert_eq!(why(&Memory { needed, ..Memory::default() }), Some(Why::Unknown));
+    assert_eq!(why(&Memory::default()), None);
+}
+
+#[test]
+fn a_thread_of_the_library_that_could_not_be_read_before_is_found_at_last() {
+    let thread = Other::start([0; GIVEN], true);
+    let going = from(start as *const () as usize, 1);
+    let memory = Memory { going, ..Memory::default() };
+    let descriptors = Descriptors::known().unwrap().unwrap();
+    let look = Look { memory: &memory, descriptors, peek: Peek::new().unwrap() };
+    assert_eq!(look.at_last(thread.id, None).unwrap(), Some(Why::Started));
 }
 
 /// As many descriptors as the process may have but for this many.
@@ -186,9 +210,10 @@ fn a_process_without_descriptors() {
 
 #[test]
 fn a_search_that_gets_too_few_descriptors_is_an_error_and_finds_all_once_there_are_enough() {
-    let name = "plugin::leftovers::threads::search::tests::a_process_without_descriptors";
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let name = format!("{module}::a_process_without_descriptors");
     let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
+    child.args(["--exact", &name, "--ignored", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
     let ran = child.output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
     let error = String::from_utf8_lossy(&ran.stderr);
