@@ -410,11 +410,8 @@ fn report_stuck(host: &Host, call: StuckCall) {
         seconds,
         "a call has not returned from one poll; it can't be ended, and should be a blocking handler or await"
     );
-    let data = json!({ "name": plugin, "handler": handler, "event_id": event, "seconds": seconds });
-    if let Ok(payload) = Payload::encode(&data) {
-        let report = host.0.router.emit(event::of_host("module:call_stuck", payload), None);
-        host.0.router.spawn_detached(async move { drop(report.await) });
-    }
+    let announcer = Announcer::new(host.0.router.clone());
+    announcer.call_stuck(plugin, handler, &event, seconds);
 }
 
 impl Host {

@@ -26,7 +26,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::{
@@ -248,7 +247,7 @@ impl Supervisor {
         let facts = generation.facts.clone();
         self.activation.resources.give_back(&name);
         tracing::info!(plugin = %name, generation = facts.number, "unloaded: {reason}");
-        self.announcer.generation("module:unloaded", &facts, reason, json!({}));
+        self.announcer.unloaded(&facts, reason);
         // Its end is not waited for here: whoever asked may be a call that it still has to finish.
         drop(self.let_go(generation, retired, Legacy::Kept));
         drop(turn);

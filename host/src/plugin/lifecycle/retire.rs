@@ -15,7 +15,6 @@ use std::{
 
 use async_task::Task;
 use ksi_abi::{EventHandle, Instance, ReplyForm, Start};
-use serde_json::json;
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, sleep_until, timeout},
@@ -150,7 +149,7 @@ impl Retirer {
             plugin = %facts.plugin, generation = facts.number,
             "its library stays in memory for now: {cause}"
         );
-        self.announcer.generation("module:pinned", facts, &cause, json!({}));
+        self.announcer.pinned(facts, &cause);
         retired.set(RetiredState::Pinned(cause));
     }
 

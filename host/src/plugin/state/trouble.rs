@@ -6,8 +6,6 @@ use std::{
     time::SystemTime,
 };
 
-use serde_json::json;
-
 use super::persistence::PersistError;
 use crate::plugin::{announce::Announcer, instance::info::Facts};
 
@@ -56,8 +54,7 @@ impl Troubles {
                 plugin = %facts.plugin, generation = facts.number,
                 "its state is kept again, after {} failures", before.times
             );
-            let more = json!({ "failures": before.times });
-            self.announcer.generation("module:state_kept", facts, "its state is kept again", more);
+            self.announcer.state_kept(facts, before.times);
         }
     }
 
@@ -86,8 +83,7 @@ impl Troubles {
         };
         // The same at every interval is told once.
         if news {
-            let more = json!({ "last": last });
-            self.announcer.generation("module:state_not_kept", facts, &reason, more);
+            self.announcer.state_not_kept(facts, &reason, last);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The transaction: from a file to the live generation of a plugin, in place of the one before.
 //!
-//! It has one commit point, [`Router::change`](crate::router::Router::change) in [`Supervisor::finish`]. Before it, a
+//! It has one commit point, [`Router::swap`](crate::router::Router::swap) in [`Supervisor::finish`]. Before it, a
 //! failure means that nothing happened: the live generation goes on, with all events that waited for its state.
 
 use std::{
@@ -10,8 +10,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use serde_json::json;
-
 use super::{
     Aside, Deployed, Supervisor, deployed,
     origin::{Admitted, Arrived, Origin, Prepared, Ready, Source},
@@ -20,6 +18,7 @@ use super::{
 };
 use crate::{
     plugin::{
+        announce::WentBack,
         file::{
             copy::{CopyError, PrivateCopy},
             manifest::Manifest,
@@ -612,32 +611,12 @@ impl Supervisor {
         state: &str,
         aside: Option<&Aside>,
     ) {
-        let kept_aside = aside.and_then(|aside| aside.as_ref().ok());
-        let (event, reason, more) = match (origin, predecessor) {
-            (Origin::Earlier(back), predecessor) => {
-                let mut more = json!({
-                    "from_version": predecessor.map(|from| from.manifest.version.clone()),
-                    "from_generation": predecessor.map(|from| from.number),
-                    "automatic": back.automatic(),
-                    "state": back.how().unwrap_or(state),
-                });
-                if let Some(cost) = back.cost() {
-                    more["lost"] = json!(cost);
-                    more["kept_aside"] = json!(kept_aside.map(String::as_str).or(back.aside()));
-                }
-                ("module:rolled_back", back.reason(), more)
-            }
-            (Origin::Chosen(chosen), _) => {
-                let more =
-                    json!({ "state": "restored", "which": chosen.which, "kept_aside": kept_aside });
-                ("module:reloaded", "restored from a kept snapshot", more)
-            }
-            (Origin::File | Origin::KeptGood, Some(_)) => {
-                ("module:reloaded", "replaced by a new generation", json!({ "state": state }))
-            }
-            (Origin::File | Origin::KeptGood, None) => {
-                ("module:loaded", "loaded", json!({ "state": state }))
-            }
+        let kept_aside = aside.and_then(|aside| aside.as_deref().ok());
+        let reason = match (origin, predecessor) {
+            (Origin::Earlier(back), _) => back.reason(),
+            (Origin::Chosen(_), _) => "restored from a kept snapshot",
+            (Origin::File | Origin::KeptGood, Some(_)) => "replaced by a new generation",
+            (Origin::File | Origin::KeptGood, None) => "loaded",
         };
         let told = match origin {
             Origin::Earlier(_) => format!("went back to an earlier version: {reason}"),
@@ -650,7 +629,7 @@ impl Supervisor {
         if let Origin::Earlier(back) = origin
             && let Some(cost) = back.cost()
         {
-            let kept = match (kept_aside.map(String::as_str).or(back.aside()), aside) {
+            let kept = match (kept_aside.or(back.aside()), aside) {
                 (Some(place), _) => format!("they are in the snapshot that is kept as {place}"),
                 (None, Some(Err(why))) => format!("no snapshot has them: {why}"),
                 (None, _) => "no snapshot has them".to_owned(),
@@ -660,6 +639,20 @@ impl Supervisor {
                 "going back has given up {cost}; {kept}"
             );
         }
-        self.announcer.generation(event, facts, reason, more);
+        match (origin, predecessor) {
+            (Origin::Earlier(back), from) => {
+                let state = back.how().unwrap_or(state);
+                let lost = back.cost().map(|cost| (cost, kept_aside.or(back.aside())));
+                let back = WentBack { from, automatic: back.automatic(), state, lost };
+                self.announcer.rolled_back(facts, reason, &back);
+            }
+            (Origin::Chosen(chosen), _) => {
+                self.announcer.restored(facts, reason, &chosen.which, kept_aside);
+            }
+            (Origin::File | Origin::KeptGood, Some(_)) => {
+                self.announcer.reloaded(facts, reason, state);
+            }
+            (Origin::File | Origin::KeptGood, None) => self.announcer.loaded(facts, reason, state),
+        }
     }
 }

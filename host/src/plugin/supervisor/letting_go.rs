@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::Supervisor;
@@ -113,14 +112,13 @@ impl Supervisor {
         let _ = quiet.send(());
         drop((drain, instance));
         self.retirer.close(quieted, retired).await;
-        let (unmapped, cause) = match retired.state() {
-            RetiredState::Pinned(cause) => (false, Some(cause)),
-            _ => (true, None),
+        let cause = match retired.state() {
+            RetiredState::Pinned(cause) => Some(cause),
+            _ => None,
         };
+        let unmapped = cause.is_none();
         tracing::debug!(plugin = %facts.plugin, generation = facts.number, unmapped, "retired");
-        let timings = retired.timings().millis();
-        let more = json!({ "unmapped": unmapped, "cause": cause, "timings_ms": timings });
-        self.announcer.generation("module:retired", &facts, "retired", more);
+        self.announcer.retired(&facts, cause.as_deref(), retired.timings().millis());
         drop(retirement);
     }
 }

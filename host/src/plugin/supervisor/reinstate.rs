@@ -15,7 +15,6 @@ use std::{
 };
 
 use ksi_abi::Instance;
-use serde_json::json;
 use tokio::time::timeout;
 
 use super::Supervisor;
@@ -272,7 +271,7 @@ impl Supervisor {
         if let Some(plugin) = self.registry().plugins.get_mut(name) {
             plugin.last_error = Some(reason.to_owned());
         }
-        self.announcer.generation("module:unloaded", facts, reason, json!({}));
+        self.announcer.unloaded(facts, reason);
     }
 
     /// Keeps the state of a released instance for the next start.

@@ -15,8 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
-
 pub(super) use schedule::Why;
 pub(crate) use schedule::{Recovery, Setback, SetbackFailure, Setbacks};
 
@@ -123,7 +121,7 @@ impl Supervisor {
         }
         if why.is_folder() {
             tracing::error!(file = %file.display(), "it is quarantined and stays so: {reason}");
-            self.announcer.refused(file, &reason);
+            self.announcer.load_failed(file, &reason);
         }
         self.try_again(file, due);
         Err(DeployError::Quarantined { file: file.to_owned(), reason })
@@ -162,10 +160,8 @@ impl Supervisor {
         let facts = self.write_down(file, &error, &reason);
         self.try_again(file, due);
         match facts {
-            Some(facts) => {
-                self.announcer.generation("module:reload_failed", &facts, &reason, json!({}));
-            }
-            None => self.announcer.refused(file, &reason),
+            Some(facts) => self.announcer.reload_failed(&facts, &reason),
+            None => self.announcer.load_failed(file, &reason),
         }
         Err(error)
     }
@@ -187,7 +183,7 @@ impl Supervisor {
             let due = self.registry().setbacks.failed(file, &reason, &self.recovery);
             self.try_again(file, due);
         }
-        self.announcer.refused(file, &reason);
+        self.announcer.load_failed(file, &reason);
     }
 
     /// Notes what became of a file, and if that is quarantined, starts what is kept for it.
@@ -277,13 +273,7 @@ impl Supervisor {
         };
         self.quarantine.rolled_back(bad.about(String::new()), reason, attempts, automatic);
         self.try_again(&bad.file, due);
-        let hash = bad.hash.to_hex();
-        self.announcer.generation(
-            "module:quarantined",
-            bad,
-            reason,
-            json!({ "hash": hash.as_str() }),
-        );
+        self.announcer.quarantined(bad, reason);
     }
 
     /// A version that does worse than the one before it stays, because the way back failed.
@@ -301,7 +291,7 @@ impl Supervisor {
             plugin.probation = None;
         }
         tracing::error!(plugin = %bad.plugin, generation = bad.number, "{text}");
-        self.announcer.generation("module:reload_failed", bad, &text, json!({}));
+        self.announcer.reload_failed(bad, &text);
     }
 
     /// Tries the files again that wait for somebody who handles what they require.

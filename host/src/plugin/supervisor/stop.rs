@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
 use tokio::time::{error::Elapsed, timeout, timeout_at};
 
 use super::Supervisor;
@@ -91,7 +90,7 @@ impl Supervisor {
             {
                 tracing::warn!(plugin = %name, "it did not shut down in time");
             }
-            self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
+            self.announcer.unloaded(&facts, "the host is stopping");
         }
     }
 
@@ -132,7 +131,7 @@ impl Supervisor {
             persistence.keep_released(&facts, own, rest.max(LAST_STATES)).await;
         }
         drop(self.let_go(generation, retired, Legacy::Left));
-        self.announcer.generation("module:unloaded", &facts, "the host is stopping", json!({}));
+        self.announcer.unloaded(&facts, "the host is stopping");
     }
 
     /// Gives the state of those that are not gone a little longer, side by side: the time may have been over before their
