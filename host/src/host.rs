@@ -38,7 +38,7 @@ use crate::{
             trust::{OnDistrust, Trust},
             watch::{FolderWatch, WatchError},
         },
-        host_side::HostSideLimits,
+        instance::host_api::HostSideLimits,
         instance::{configs::Configs, kept_resources::KeptResources},
         lifecycle::{
             activate::Activation, error::DeployError, prepare::Preparation, retire::Retirer,

@@ -22,6 +22,7 @@ mod memory;
 mod plugin;
 mod report;
 mod router;
+mod session;
 mod settings;
 mod shared_value;
 mod socket;

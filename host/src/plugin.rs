@@ -9,15 +9,12 @@
 //! - [`lifecycle`]: the steps of a generation, each by itself: prepare, activate, hand over, retire.
 //! - [`supervisor`]: who decides: deploy, roll back, retry, quarantine, stop; and the registry of what there is.
 //!
-//! What a live plugin has of the host is [`host_side`], with [`background`] and [`plugin_report`] behind it.
+//! What a live plugin has of the host is [`instance::host_api`], with a [`session`](crate::session) behind it.
 
 pub(crate) mod announce;
-mod background;
 pub(crate) mod file;
-pub(crate) mod host_side;
 pub(crate) mod instance;
 pub(crate) mod lifecycle;
-mod plugin_report;
 pub(crate) mod probe;
 pub(crate) mod state;
 pub(crate) mod supervisor;

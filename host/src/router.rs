@@ -15,6 +15,7 @@ pub(crate) mod gathering;
 pub(crate) mod matcher;
 pub(crate) mod names;
 pub(crate) mod native;
+pub(crate) mod plugin_report;
 pub(crate) mod progress;
 pub(crate) mod resolved;
 pub(crate) mod routes;

@@ -2,12 +2,13 @@
 //! are to the host, a [`generation`], with what is known of it ([`info`]).
 //!
 //! What it is given meanwhile: its configuration ([`configs`]), descriptors that outlive it
-//! ([`kept_resources`]), a way into the log ([`log`]), wakers that hold its library ([`waker`]), a share of
+//! ([`kept_resources`]), a way to the host ([`host_api`]), into the log ([`log`]), wakers that hold its library ([`waker`]), a share of
 //! the process's signals ([`signals`]). Once it is done, [`leftovers`] looks for what still needs the
 //! library. Who decides that it comes and goes is not known here.
 
 pub(crate) mod configs;
 pub(crate) mod generation;
+pub(crate) mod host_api;
 pub(crate) mod info;
 pub(crate) mod kept_resources;
 pub(in crate::plugin) mod leftovers;

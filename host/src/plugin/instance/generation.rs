@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use ksi_abi::Instance;
 use tokio::sync::oneshot;
 
-use super::{info::Facts, library::PluginLibrary, live::LiveInstance};
-use crate::plugin::{file::copy::PrivateCopy, host_side::HostSide};
+use super::{host_api::HostSide, info::Facts, library::PluginLibrary, live::LiveInstance};
+use crate::plugin::file::copy::PrivateCopy;
 
 /// A generation with all that it holds. The order of the fields is the order in which they may go: the way to the host
 /// (the plugin's references to it are counted), the library, then the file that it is mapped from.

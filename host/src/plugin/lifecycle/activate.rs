@@ -18,7 +18,7 @@ use crate::{
     label::Label,
     plugin::{
         file::manifest::{HandlerManifest, Manifest},
-        host_side::{HostSide, HostSideLimits, Identity},
+        instance::host_api::{HostSide, HostSideLimits, Identity},
         instance::{
             configs::{Configs, PluginConfig},
             generation::Generation,

@@ -22,7 +22,7 @@ use crate::{
         workers::Workers,
     },
     plugin::{
-        host_side::HostSide,
+        instance::host_api::HostSide,
         instance::{
             info::{Facts, Timings},
             live::LiveInstance,

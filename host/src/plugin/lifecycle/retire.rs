@@ -30,7 +30,7 @@ use crate::{
     plugin::{
         announce::Announcer,
         file::manifest::NO_DELETE,
-        host_side::HostSide,
+        instance::host_api::HostSide,
         instance::{
             generation::Generation,
             info::{Facts, SHUTDOWN_EVENT},

@@ -35,10 +35,9 @@ use crate::{
             kept_resources::Address,
             library::{self, reason_of},
         },
-        plugin_report::PluginReport,
         state::snapshot::{self, Snapshot, StateError},
     },
-    router::gather::Gathered,
+    router::plugin_report::PluginReport,
 };
 
 /// What a candidate is tried with.
@@ -201,7 +200,7 @@ impl Nobody {
 }
 
 fn nobodys_report() -> ReportHandle {
-    ReportHandle::new(PluginReport::from(Gathered::refused(NOBODY.to_owned())))
+    ReportHandle::new(PluginReport::refused(NOBODY.to_owned()))
 }
 
 const NOBODY: &str = "this is a trial in a probe's process: nobody else is there";

@@ -22,7 +22,7 @@ use crate::{
     crash,
     dispatch::call::Callee,
     plugin::{
-        host_side::HostSide,
+        instance::host_api::HostSide,
         instance::{
             info::Facts,
             live::{FirstCalls, LiveInstance},

@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 use ksi_abi::{Encoding, OutcomeCode, OutcomeView, ReportObject, Value};
 use smallvec::SmallVec;
 
+use super::gather::{Gathered, Handlers};
 use crate::{
     dispatch::ended::{Ended, Reply},
-    router::gather::{Gathered, Handlers},
     shared_value::Encoded,
 };
 
@@ -32,6 +32,11 @@ impl From<Gathered> for PluginReport {
 }
 
 impl PluginReport {
+    /// Of an event that was not accepted.
+    pub(crate) fn refused(reason: String) -> Self {
+        Gathered::refused(reason).into()
+    }
+
     fn made(&self, index: usize) -> &Made {
         let all = self.ended.iter().map(|ended| Made {
             failure: ended.failure().map(|kind| (kind.code().to_owned(), kind.message())),

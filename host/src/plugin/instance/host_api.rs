@@ -18,14 +18,10 @@ use ksi_abi::{
 };
 
 use super::{
-    background::{BackgroundTasks, Refusal},
-    instance::{
-        kept_resources::{KeptResources, PluginResources},
-        live::LiveInstance,
-        log::{self, Spans},
-        waker,
-    },
-    plugin_report::PluginReport,
+    kept_resources::{KeptResources, PluginResources},
+    live::LiveInstance,
+    log::{self, Spans},
+    waker,
 };
 use crate::{
     dispatch::{
@@ -40,10 +36,12 @@ use crate::{
         emit::NewTarget,
         gather::{Gathered, How},
         gathering::{Begun, Gathering},
+        plugin_report::PluginReport,
         resolved::Resolved,
         table::{Owner, Route},
         taps::Watched,
     },
+    session::tasks::{BackgroundTasks, Refusal},
     shared_value::Keeper,
 };
 

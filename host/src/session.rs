@@ -1,0 +1,3 @@
+//! What one generation of a plugin has of the kernel.
+
+pub(crate) mod tasks;
