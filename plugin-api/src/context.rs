@@ -364,7 +364,7 @@ impl Context {
     /// mapped is a private copy of it elsewhere, so `$ORIGIN` and `dladdr` lead there. Files that belong to a plugin
     /// are found beside this one.
     ///
-    /// The file may have changed since, or be gone. `None` under a host that was built before it told this, and in a
+    /// The file may have changed since, or be gone. `None` in a
     /// [`Harness`](crate::harness::Harness) without [`Setup::file`](crate::harness::Setup::file).
     ///
     /// ```

@@ -96,39 +96,3 @@ fn one_test_links_several_plugin_crates() {
     let (passed, printed) = warehouse.cargo(&["test", "--test", "both"]);
     assert!(passed && printed.contains("1 passed"), "{printed}");
 }
-
-/// As `#[plugin]` wrote it out before each crate had a symbol of its own.
-const BUILT_BEFORE: &str = r#"
-use ksi_plugin_api::{__private as api, Context, Handler, Plugin, Result};
-
-struct Old;
-
-impl Plugin for Old {
-    const NAME: &'static str = "old";
-    const VERSION: &'static str = "0.1.0";
-    const RUNTIME: bool = false;
-    const EMITS: &'static [&'static str] = &[];
-    const REQUIRES: &'static [&'static str] = &[];
-    const SNAPSHOTS: &'static [api::Snapshot<Self>] = &[];
-    const RESTORES: &'static [api::Restore<Self>] = &[];
-    const HANDLERS: &'static [Handler<Self>] = &[];
-    async fn initialize(_: Context, _: api::RawConfig) -> Result<Self> { Ok(Old) }
-}
-
-const TEXT: &[u8] = b"KSIM1
-{\"format\":1,\"name\":\"old\",\"version\":\"0.1.0\",\"abi\":3,\"rustc\":\"rustc\",\"target\":\"any\",
-\"panic\":\"unwind\",\"state\":null,\"runtime\":false,\"handlers\":[],\"emits\":[],\"requires\":[]}";
-#[used]
-#[unsafe(link_section = ".ksi.manifest")]
-static MANIFEST: [u8; TEXT.len()] = *TEXT.first_chunk().unwrap();
-#[used]
-#[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
-static HEADER: api::LibHeader = api::header::<Old>();
-"#;
-
-#[test]
-fn a_plugin_that_was_built_before_crates_had_symbols_of_their_own_still_loads() {
-    let old = OutsideCrate::new("built-before", BUILT_BEFORE);
-    let host = TestHost::builder().plugin("any-name.so", &Library(old.build(&[]))).start();
-    host.until_live("old", 1);
-}

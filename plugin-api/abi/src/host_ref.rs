@@ -17,9 +17,6 @@ use super::{
     waker::{self, Lent},
 };
 
-#[cfg(unix)]
-const OLD_HOST: &str = "this host was built before there were kept resources";
-
 /// A counted reference to the host, for one generation of a plugin. As long as one exists, the library stays.
 #[repr(C)]
 #[derive(StableAbi)]
@@ -191,25 +188,24 @@ impl HostRef {
         unsafe { (self.table.span_step())(self.object, span, step) }
     }
 
-    /// See [`HostApi::is_trial`]. A host that was built before there were trials makes none.
+    /// See [`HostApi::is_trial`].
     pub fn is_trial(&self) -> bool {
         // SAFETY: `self` holds the object.
-        self.table.is_trial().is_some_and(|is_trial| unsafe { is_trial(self.object) })
+        unsafe { (self.table.is_trial())(self.object) }
     }
 
-    /// See [`HostApi::file`]. A host that was built before does not tell.
+    /// See [`HostApi::file`].
     pub fn file(&self) -> Option<Vec<u8>> {
         // SAFETY: `self` holds the object.
-        let path = self.table.file().map(|file| unsafe { file(self.object) })?;
+        let path = unsafe { (self.table.file())(self.object) };
         (!path.is_empty()).then(|| path.to_vec())
     }
 
     /// See [`HostApi::listener`].
     #[cfg(unix)]
     pub fn listener(&self, address: &str) -> Result<OwnedFd, String> {
-        let listener = self.table.listener().ok_or(OLD_HOST)?;
         // SAFETY: `self` holds the object.
-        let end = unsafe { listener(self.object, RStr::from_str(address)) };
+        let end = unsafe { (self.table.listener())(self.object, RStr::from_str(address)) };
         // SAFETY: the host gives the descriptor away.
         end.into_result().map(|it| unsafe { kept::owned(it) }).map_err(|why| why.to_text())
     }
@@ -217,18 +213,17 @@ impl HostRef {
     /// See [`HostApi::keep`].
     #[cfg(unix)]
     pub fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), String> {
-        let keep = self.table.keep().ok_or(OLD_HOST)?;
+        let (name, descriptor) = (RStr::from_str(name), descriptor.into_raw_fd());
         // SAFETY: `self` holds the object; the descriptor is given away.
-        let end = unsafe { keep(self.object, RStr::from_str(name), descriptor.into_raw_fd()) };
+        let end = unsafe { (self.table.keep())(self.object, name, descriptor) };
         end.into_result().map(drop).map_err(|why| why.to_text())
     }
 
     /// See [`HostApi::kept`].
     #[cfg(unix)]
     pub fn kept(&self, name: &str) -> Result<Option<OwnedFd>, String> {
-        let kept = self.table.kept().ok_or(OLD_HOST)?;
         // SAFETY: `self` holds the object.
-        let end = unsafe { kept(self.object, RStr::from_str(name)) };
+        let end = unsafe { (self.table.kept())(self.object, RStr::from_str(name)) };
         // SAFETY: the host gives the descriptor away, if there is one.
         end.into_result().map(|it| unsafe { kept::owned_if_any(it) }).map_err(|why| why.to_text())
     }
@@ -237,10 +232,7 @@ impl HostRef {
     #[cfg(unix)]
     pub fn stop_keeping(&self, name: &str) -> bool {
         // SAFETY: `self` holds the object.
-        let stop = |stop: unsafe extern "C" fn(*const (), RStr<'_>) -> bool| unsafe {
-            stop(self.object, RStr::from_str(name))
-        };
-        self.table.stop_keeping().is_some_and(stop)
+        unsafe { (self.table.stop_keeping())(self.object, RStr::from_str(name)) }
     }
 }
 

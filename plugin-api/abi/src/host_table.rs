@@ -97,9 +97,9 @@ impl<T> Started<T> {
     }
 }
 
-/// Functions of the host that a plugin calls.
+/// Functions of the host that a plugin calls, all of which every host has.
 ///
-/// A function that is appended later goes behind `span_step`, so that plugins and hosts built before still meet.
+/// One that is appended without a new number of the ABI goes behind the last, and is one that may be missing.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = HostTableRef)))]
@@ -133,23 +133,17 @@ pub struct HostTable {
     pub(super) max_level: unsafe extern "C" fn(*const ()) -> u8,
     pub(super) log: unsafe extern "C" fn(*const (), &LogRecord<'_>),
     pub(super) span: unsafe extern "C" fn(*const (), &SpanRecord<'_>) -> u64,
-    #[sabi(last_prefix_field)]
     pub(super) span_step: unsafe extern "C" fn(*const (), u64, SpanStep),
-    #[sabi(missing_field(option))]
     pub(super) is_trial: unsafe extern "C" fn(*const ()) -> bool,
     /// A descriptor that the caller owns from then on.
-    #[sabi(missing_field(option))]
     pub(super) listener: unsafe extern "C" fn(*const (), RStr<'_>) -> RResult<i32, Buffer>,
     /// Takes over a descriptor that the caller owned.
-    #[sabi(missing_field(option))]
     pub(super) keep: unsafe extern "C" fn(*const (), RStr<'_>, i32) -> RResult<u64, Buffer>,
     /// As `listener`; -1 when there is none of that name.
-    #[sabi(missing_field(option))]
     pub(super) kept: unsafe extern "C" fn(*const (), RStr<'_>) -> RResult<i32, Buffer>,
-    #[sabi(missing_field(option))]
     pub(super) stop_keeping: unsafe extern "C" fn(*const (), RStr<'_>) -> bool,
     /// The bytes of a path, or nothing.
-    #[sabi(missing_field(option))]
+    #[sabi(last_prefix_field)]
     pub(super) file: unsafe extern "C" fn(*const ()) -> Buffer,
 }
 

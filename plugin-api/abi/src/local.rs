@@ -68,7 +68,7 @@ impl<H: HostApi> Local<H> {
     }
 
     /// See [`Instance::read_back`].
-    pub fn read_back(&self, version: u32, state: &[u8]) -> Option<CallEnd> {
+    pub fn read_back(&self, version: u32, state: &[u8]) -> CallEnd {
         self.instance.read_back(version, state)
     }
 

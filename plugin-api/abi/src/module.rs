@@ -3,7 +3,7 @@
 use std::{future::Future, task::Context};
 
 // What a library's symbol is, for whoever opens it.
-pub use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
+pub use abi_stable::library::AbiHeaderRef;
 use abi_stable::{
     StableAbi,
     abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
@@ -121,9 +121,9 @@ unsafe impl Send for InstancePointer {}
 // SAFETY: as above.
 unsafe impl Sync for InstancePointer {}
 
-/// The functions of a plugin's library.
+/// The functions of a plugin's library, all of which every library has.
 ///
-/// A function that is appended later goes behind `destroy`, so that libraries built before still load.
+/// One that is appended without a new number of the ABI goes behind `bind_signals`, and is one that may be missing.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = ModuleRef)))]
@@ -144,26 +144,21 @@ pub struct PluginModule {
         &ReplyForm,
     ) -> CallStart,
     /// Drops an instance and what the library keeps beside it.
-    #[sabi(last_prefix_field)]
     pub(super) destroy: unsafe extern "C" fn(*mut ()),
     /// Takes a snapshot of an instance's state, of this version.
-    #[sabi(missing_field(option))]
     pub(super) snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
     /// Restores an instance's state from a snapshot of this version. The bytes are lent for this call alone, not for
     /// the future that it may give.
-    #[sabi(missing_field(option))]
     pub(super) restore:
         unsafe extern "C" fn(*const (), u32, RSlice<'_, u8>, *const WakerBase) -> CallStart,
     /// Reads a snapshot of this version as `restore` does, and changes nothing. The bytes are lent for this call alone.
     /// Needs no instance, but the library must have made one before.
-    #[sabi(missing_field(option))]
     pub(super) read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
     /// What the C library and the kernel still have of the library, which is about to be closed; the threads among it, as far
     /// as there is room.
-    #[sabi(missing_field(option))]
     pub(super) before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
     /// Makes known whom the library asks when its code installs a signal handler.
-    #[sabi(missing_field(option))]
+    #[sabi(last_prefix_field)]
     pub(super) bind_signals: extern "C" fn(&'static SignalHost),
 }
 
@@ -206,20 +201,18 @@ pub fn describe(module: ModuleRef) -> CallEnd {
     (module.describe())(super::memory::memory())
 }
 
-/// What the C library and the kernel still have of a library, and its threads as far as `threads` has room. `None` if the
-/// library was built before it could tell.
+/// What the C library and the kernel still have of a library, and its threads as far as `threads` has room.
 ///
 /// # Safety
 /// No code of the library runs any more but on threads that it started itself: its instance is dropped, and the threads
 /// that polled it have ended. From here on it is only closed.
-pub unsafe fn before_close(module: ModuleRef, threads: &mut [StartedThread]) -> Option<Remains> {
-    let before_close = module.before_close()?;
-    Some(before_close(RSliceMut::from_mut_slice(threads)))
+pub unsafe fn before_close(module: ModuleRef, threads: &mut [StartedThread]) -> Remains {
+    (module.before_close())(RSliceMut::from_mut_slice(threads))
 }
 
-/// Makes known whom a library asks when its code installs a signal handler; `false` if it was built before it could ask.
-pub fn bind_signals(module: ModuleRef, host: &'static SignalHost) -> bool {
-    module.bind_signals().map(|bind| bind(host)).is_some()
+/// Makes known whom a library asks when its code installs a signal handler.
+pub fn bind_signals(module: ModuleRef, host: &'static SignalHost) {
+    (module.bind_signals())(host);
 }
 
 /// Makes an instance. To be called, polled and dropped where plugin code may run.
@@ -275,34 +268,27 @@ impl Instance {
     }
 
     /// Starts to take a snapshot of this version, with its first poll. It ends with a reply, which is the snapshot,
-    /// or else as a call does; a library that was built before there were snapshots fails with `no_state`.
+    /// or else as a call does.
     pub fn snapshot(&self, version: u32, cx: &mut Context<'_>) -> CallStart {
-        let Some(snapshot) = self.module.snapshot() else { return without_state() };
         let lent = Lent::new(cx.waker());
         // SAFETY: the pointer is that of a live instance; `lent` outlives the call.
-        unsafe { snapshot(self.pointer.0, version, lent.as_base()) }
+        unsafe { (self.module.snapshot())(self.pointer.0, version, lent.as_base()) }
     }
 
     /// Starts to restore a snapshot of this version, with its first poll. It ends without a reply when all is well.
     /// `state` is decoded before this returns, and not kept.
     pub fn restore(&self, version: u32, state: &[u8], cx: &mut Context<'_>) -> CallStart {
-        let Some(restore) = self.module.restore() else { return without_state() };
-        let lent = Lent::new(cx.waker());
+        let (lent, state) = (Lent::new(cx.waker()), RSlice::from_slice(state));
         // SAFETY: the pointer is that of a live instance; `lent` and `state` outlive the call, and what the call gives
         // does not borrow from `state`.
-        unsafe { restore(self.pointer.0, version, RSlice::from_slice(state), lent.as_base()) }
+        unsafe { (self.module.restore())(self.pointer.0, version, state, lent.as_base()) }
     }
 
     /// Reads a snapshot of this version as [`restore`](Self::restore) does, and changes nothing. It ends without a reply
-    /// when the library can read it; `None` when the library was built before it could tell.
-    pub fn read_back(&self, version: u32, state: &[u8]) -> Option<CallEnd> {
-        self.module.read_back().map(|read_back| read_back(version, RSlice::from_slice(state)))
+    /// when the library can read it.
+    pub fn read_back(&self, version: u32, state: &[u8]) -> CallEnd {
+        (self.module.read_back())(version, RSlice::from_slice(state))
     }
-}
-
-fn without_state() -> CallStart {
-    let message = "this plugin was built before plugins could keep state: build it anew";
-    CallStart::Failed(Failure::new("no_state", message))
 }
 
 impl Drop for Instance {
@@ -316,61 +302,67 @@ impl Drop for Instance {
 mod tests {
     use super::*;
 
-    /// The module as it was before there were snapshots.
-    #[allow(dead_code, unreachable_pub)]
-    mod before {
-        use super::*;
+    /// The module of a build, with what this one calls and with these functions behind `read_back`.
+    macro_rules! module_of_build {
+        ($build:ident: { $($call:tt)* }, { $($behind:tt)* }) => {
+            #[allow(dead_code, unreachable_pub)]
+            mod $build {
+                use super::*;
 
-        #[repr(C)]
-        #[derive(StableAbi)]
-        #[sabi(kind(Prefix(prefix_ref = ModuleRef)))]
-        #[sabi(missing_field(panic))]
-        pub struct PluginModule {
-            describe: extern "C" fn(&'static Memory) -> CallEnd,
-            create: extern "C" fn(
-                &'static Memory,
-                HostRef,
-                RSlice<'_, u8>,
-            ) -> BoundaryFuture<CreateEnd>,
-            call: unsafe extern "C" fn(
-                *const (),
-                u64,
-                EventHandle,
-                *const WakerBase,
-                &mut Scratch,
-                &ReplyForm,
-            ) -> CallStart,
+                #[repr(C)]
+                #[derive(StableAbi)]
+                #[sabi(kind(Prefix(prefix_ref = ModuleRef)))]
+                #[sabi(missing_field(panic))]
+                pub struct PluginModule {
+                    describe: extern "C" fn(&'static Memory) -> CallEnd,
+                    create: extern "C" fn(
+                        &'static Memory,
+                        HostRef,
+                        RSlice<'_, u8>,
+                    ) -> BoundaryFuture<CreateEnd>,
+                    call: unsafe extern "C" fn($($call)*) -> CallStart,
+                    destroy: unsafe extern "C" fn(*mut ()),
+                    snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
+                    restore: unsafe extern "C" fn(
+                        *const (),
+                        u32,
+                        RSlice<'_, u8>,
+                        *const WakerBase,
+                    ) -> CallStart,
+                    read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
+                    $($behind)*
+                }
+            }
+        };
+    }
+    module_of_build! {
+        fewer: { *const (), u64, EventHandle, *const WakerBase, &mut Scratch, &ReplyForm }, {
             #[sabi(last_prefix_field)]
-            destroy: unsafe extern "C" fn(*mut ()),
+            before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
         }
     }
-
-    /// One of its functions is another one.
-    #[allow(dead_code, unreachable_pub)]
-    mod different {
-        use super::*;
-
-        #[repr(C)]
-        #[derive(StableAbi)]
-        #[sabi(kind(Prefix(prefix_ref = ModuleRef)))]
-        #[sabi(missing_field(panic))]
-        pub struct PluginModule {
-            describe: extern "C" fn(&'static Memory) -> CallEnd,
-            create: extern "C" fn(
-                &'static Memory,
-                HostRef,
-                RSlice<'_, u8>,
-            ) -> BoundaryFuture<CreateEnd>,
-            call: unsafe extern "C" fn(*const (), u64, EventHandle) -> CallStart,
+    module_of_build! {
+        different: { *const (), u64, EventHandle }, {
+            before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
             #[sabi(last_prefix_field)]
-            destroy: unsafe extern "C" fn(*mut ()),
+            bind_signals: extern "C" fn(&'static SignalHost),
+        }
+    }
+    module_of_build! {
+        more: { *const (), u64, EventHandle, *const WakerBase, &mut Scratch, &ReplyForm }, {
+            before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
+            #[sabi(last_prefix_field)]
+            bind_signals: extern "C" fn(&'static SignalHost),
+            #[sabi(missing_field(option))]
+            appended: extern "C" fn(&'static Memory) -> CallEnd,
         }
     }
 
     #[test]
-    fn a_module_with_fewer_functions_is_good_and_one_with_others_is_not() {
+    fn a_module_with_more_functions_is_good_and_one_with_fewer_or_others_is_not() {
         assert_eq!(check_layout(ModuleRef::LAYOUT), Ok(()));
-        assert_eq!(check_layout(before::ModuleRef::LAYOUT), Ok(()));
+        assert_eq!(check_layout(more::ModuleRef::LAYOUT), Ok(()));
+        assert!(check_layout(fewer::ModuleRef::LAYOUT).is_err());
         let differences = check_layout(different::ModuleRef::LAYOUT).expect_err("it differs");
         assert!(differences.contains("call"), "{differences}");
     }

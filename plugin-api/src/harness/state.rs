@@ -94,9 +94,7 @@ impl Harness {
         let Some(snapshot) = taken else { return Ok(Value::Null) };
         let decoded = payload::decode(&snapshot);
         // As a host does before it keeps one.
-        self.of_instance(move |instance, _| {
-            Start::Ready(instance.read_back(version, &snapshot).unwrap_or(CallEnd::NoReply))
-        })?;
+        self.of_instance(move |instance, _| Start::Ready(instance.read_back(version, &snapshot)))?;
         decoded
     }
 

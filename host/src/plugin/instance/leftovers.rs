@@ -56,13 +56,10 @@ pub(crate) fn before_close(library: &PluginLibrary) -> Vec<Remaining> {
     remaining
 }
 
-/// What the library itself has noted, with the threads that were found besides; one that was built before there were notes
-/// has none.
+/// What the library itself has noted, with the threads that were found besides.
 fn noted_by(library: &PluginLibrary, others: Others) -> Vec<Remaining> {
     let mut threads = vec![StartedThread::default(); THREADS];
-    let Some(remains) = library.remains(&mut threads) else {
-        return threads::look(0, &[], others);
-    };
+    let remains = library.remains(&mut threads);
     let known = usize::try_from(remains.threads).unwrap_or(THREADS).min(THREADS);
     let mut remaining = threads::look(remains.threads, &threads[..known], others);
     if remains.exit_functions > 0 {

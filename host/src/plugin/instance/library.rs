@@ -23,7 +23,7 @@ use std::{
 
 use ksi_abi::{
     CallEnd, Description, HostRef, Instance, ModuleRef,
-    module::{self, AbiHeaderRef, ROOT_MODULE_LOADER_NAME, check_layout},
+    module::{self, AbiHeaderRef, check_layout},
     unload::{Remains, StartedThread},
 };
 use thiserror::Error;
@@ -95,8 +95,8 @@ fn way_out(error: &libloading::Error) -> String {
 pub(crate) struct PluginLibrary {
     library: Option<libloading::Library>,
     pub(crate) module: ModuleRef,
-    /// Its part in the process's signals, unless it was built before it could have one.
-    pub(crate) signals: Option<LibrarySignals>,
+    /// Its part in the process's signals.
+    pub(crate) signals: LibrarySignals,
     /// When it was opened, at the earliest: in ticks since the system was booted.
     pub(crate) opened: Option<u64>,
     path: PathBuf,
@@ -122,7 +122,7 @@ pub(super) fn is_open(path: &Path) -> bool {
 impl PluginLibrary {
     /// Opens the library at `path`, which runs its constructors, and takes the root module that its manifest calls
     /// `header`. Only after that was read, and where plugin code may run.
-    pub(crate) fn open(path: &Path, header: Option<&str>) -> Result<Self, LoadError> {
+    pub(crate) fn open(path: &Path, header: &str) -> Result<Self, LoadError> {
         // What is no earlier than this thread.
         let opened = proc_fs::this_thread_began();
         let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,9 +178,8 @@ impl PluginLibrary {
         Some(ended)
     }
 
-    /// What the library has noted of itself that must not be there when it is closed; `None` if it was built before there were
-    /// notes. For whoever is about to close it.
-    pub(crate) fn remains(&self, threads: &mut [StartedThread]) -> Option<Remains> {
+    /// What the library has noted of itself that must not be there when it is closed. For whoever is about to close it.
+    pub(crate) fn remains(&self, threads: &mut [StartedThread]) -> Remains {
         // SAFETY: whoever closes a library has seen to it that its code does not run any more (see `retire`), and asks
         // for nothing else of it from here on.
         unsafe { module::before_close(self.module, threads) }
@@ -188,12 +187,12 @@ impl PluginLibrary {
 
     /// The signals that its code handles or wants ignored.
     pub(crate) fn signals(&self) -> Vec<Handled> {
-        self.signals.map(LibrarySignals::handled).unwrap_or_default()
+        self.signals.handled()
     }
 
     /// The signals whose handlers of it are running.
     pub(crate) fn signals_inside(&self) -> Vec<String> {
-        self.signals.map(LibrarySignals::inside).unwrap_or_default()
+        self.signals.inside()
     }
 
     /// The addresses that it lies at, from its first byte to its last, or nothing where the system does not tell.
@@ -389,17 +388,15 @@ unsafe fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
 fn root_module(
     library: &libloading::Library,
     path: &Path,
-    header: Option<&str>,
+    header: &str,
 ) -> Result<ModuleRef, LoadError> {
-    // Libraries that were built before each crate had a symbol of its own have abi_stable's.
-    let symbol = header.unwrap_or(ROOT_MODULE_LOADER_NAME);
     let refused = |error: &dyn std::fmt::Display| LoadError::Header {
         path: path.to_owned(),
         reason: error.to_string(),
     };
     // SAFETY: the name of a static of the type that `AbiHeaderRef` refers to, by which only that is exported. The first
     // thing that is read of it is a magic, in `upgrade`.
-    let erased = unsafe { library.get::<AbiHeaderRef>(symbol.as_bytes()) }
+    let erased = unsafe { library.get::<AbiHeaderRef>(header.as_bytes()) }
         .map_err(|source| LoadError::NoHeader { path: path.to_owned(), source })?;
     let found = (*erased).upgrade().map_err(|error| refused(&error))?;
     let layout = found.layout().ok_or_else(|| LoadError::NoLayout { path: path.to_owned() })?;
@@ -433,7 +430,7 @@ mod tests {
         // Of the C library, and used by nobody.
         let path = Path::new("libBrokenLocale.so.1");
         assert_eq!(still_mapped(path), None, "it is there already");
-        let refused = PluginLibrary::open(path, None).err();
+        let refused = PluginLibrary::open(path, "ksi_plugin_none").err();
         assert!(matches!(refused, Some(LoadError::NoHeader { .. })), "{refused:?}");
         assert!(still_mapped(path).is_some());
     }

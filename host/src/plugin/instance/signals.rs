@@ -33,15 +33,12 @@ pub(crate) use told::Handled;
 pub(crate) struct LibrarySignals(&'static Library);
 
 impl LibrarySignals {
-    /// Makes this known to a library that was just opened; `None` if it was built before it could ask.
-    pub(crate) fn bind(module: ModuleRef) -> Option<Self> {
+    /// Makes this known to a library that was just opened.
+    pub(crate) fn bind(module: ModuleRef) -> Self {
         kernel::remember_process();
         let library = table::take();
-        if module::bind_signals(module, library.host()) {
-            return Some(LibrarySignals(library));
-        }
-        library.give_back();
-        None
+        module::bind_signals(module, library.host());
+        LibrarySignals(library)
     }
 
     /// Whose library it is. What happened so far is told now, and what happens from now on when it does.

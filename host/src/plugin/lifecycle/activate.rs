@@ -80,7 +80,7 @@ impl Activation {
         let path = candidate.copy.path().to_owned();
         let header = candidate.manifest.header.clone();
         let noted = crash::note(self.journal.as_ref(), &about(candidate, "its opening"));
-        let open = move |path: &Path| noted.during(|| PluginLibrary::open(path, header.as_deref()));
+        let open = move |path: &Path| noted.during(|| PluginLibrary::open(path, &header));
         let opened = PluginLibrary::open_on_its_own_thread(path, open).await;
         let refused = |source| DeployError::Load { file: candidate.file.clone(), source };
         let library = opened.map_err(refused)?;
@@ -108,9 +108,7 @@ impl Activation {
         let description = candidate.description.take();
         let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
         let config = self.configs.of(&plugin);
-        if let Some(signals) = library.signals {
-            signals.belong_to(plugin.clone(), number);
-        }
+        library.signals.belong_to(plugin.clone(), number);
         let noted = crash::note(self.journal.as_ref(), &about(&candidate, "its initialize"));
         let (library, described) = self.describe(library, description).await;
         let created = match described {

@@ -278,7 +278,7 @@ impl Preparation {
                     Err(reason) => (None, Some(Tried::Skipped(reason))),
                 };
                 copy.check_in_place()?;
-                let probed = prober.probe(copy.path(), manifest.header.as_deref(), trial.clone());
+                let probed = prober.probe(copy.path(), &manifest.header, trial.clone());
                 let probed = probed.await;
                 if prober.has_ended() {
                     return Err(DeployError::Stopping);

@@ -36,7 +36,6 @@ use crate::{
             info::{Facts, SHUTDOWN_EVENT},
             leftovers::{self, Remaining},
             library::{Closed, PluginLibrary},
-            signals::LibrarySignals,
         },
         state::persistence::Persistence,
     },
@@ -293,9 +292,7 @@ impl Retirer {
         let began = Instant::now();
         // Before anything that may take long: nobody is to be called whose instance is gone.
         let signals = library.signals;
-        if let Some(signals) = signals {
-            signals.withdraw();
-        }
+        signals.withdraw();
         // Looked at first: what is let go of while threads end may run code of the plugin on those that follow.
         let others = || others.iter().map(Weak::strong_count).sum::<usize>();
         let held = Arc::strong_count(&host_side) + others() > 1;
@@ -331,7 +328,7 @@ impl Retirer {
         }
         match closed {
             Some(Closed::Unmapped) => {
-                signals.into_iter().for_each(LibrarySignals::gone);
+                signals.gone();
                 drop(copy);
                 retired.note("unmap", began);
                 if let Some(kib) = resident_kib() {

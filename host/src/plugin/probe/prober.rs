@@ -60,7 +60,7 @@ static ANSWERS: AtomicBool = AtomicBool::new(false);
 struct Request {
     path: PathBytes,
     /// The symbol of the root module, if it has a name of its own.
-    header: Option<String>,
+    header: String,
     with_trial: bool,
 }
 
@@ -166,7 +166,7 @@ pub fn answer_probe() {
     let answer = match (request(), private_stdout()) {
         (Some((path, header, trial)), Ok(out)) => {
             end_with_host();
-            Some((describe(&path, header.as_deref(), trial, &out), out))
+            Some((describe(&path, &header, trial, &out), out))
         }
         _ => None,
     };
@@ -223,7 +223,7 @@ fn end_with_host() {
 
 /// What the host wants, when it wants it. All of it is read before any code of the file runs, so the host never waits for
 /// a child that does not read.
-fn request() -> Option<(PathBuf, Option<String>, Option<std::io::Result<Trial>>)> {
+fn request() -> Option<(PathBuf, String, Option<std::io::Result<Trial>>)> {
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();
     input.read_until(b'\n', &mut line).ok()?;
@@ -235,7 +235,7 @@ fn request() -> Option<(PathBuf, Option<String>, Option<std::io::Result<Trial>>)
 /// The step that begins stands before the answer, a byte each. A host that does not read it is gone.
 fn describe(
     path: &Path,
-    header: Option<&str>,
+    header: &str,
     trial: Option<std::io::Result<Trial>>,
     mut out: &File,
 ) -> Answer {
@@ -325,11 +325,11 @@ impl Prober {
     pub(crate) async fn probe(
         &self,
         path: &Path,
-        header: Option<&str>,
+        header: &str,
         trial: Option<Arc<Trial>>,
     ) -> Result<(Description, Option<String>), ProbeError> {
         let (prober, path, path_here) = (self.clone(), path.to_owned(), path.to_owned());
-        let header = header.map(str::to_owned);
+        let header = header.to_owned();
         let (answered, answer) = oneshot::channel();
         let begun = low_priority::begin("ksi-probe", move || {
             let mut child = None;
@@ -350,7 +350,7 @@ impl Prober {
     fn run(
         &self,
         path: &Path,
-        header: Option<String>,
+        header: String,
         trial: Option<&Trial>,
         started: &mut Option<Child>,
     ) -> Result<(Description, Option<String>), ProbeError> {
@@ -405,12 +405,7 @@ impl Prober {
     }
 
     /// Asks the child that waits, or one that is started for it.
-    fn ask(
-        &self,
-        path: &Path,
-        header: Option<String>,
-        trial: Option<&Trial>,
-    ) -> std::io::Result<Asked> {
+    fn ask(&self, path: &Path, header: String, trial: Option<&Trial>) -> std::io::Result<Asked> {
         let path = path.as_os_str().as_bytes().to_vec();
         let request = Request { path, header, with_trial: trial.is_some() };
         let write = |input: &mut BufWriter<&mut ChildStdin>| {

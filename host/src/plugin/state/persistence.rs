@@ -480,8 +480,8 @@ mod tests {
 
     fn facts(plugin: &str) -> Facts {
         let manifest: Manifest = serde_json::from_value(serde_json::json!({
-            "format": 1, "name": plugin, "version": "1", "abi": 4, "rustc": "", "target": "", "panic": "unwind",
-            "handlers": [], "emits": [], "runtime": false, "state": { "writes": [1], "restores": [1] },
+            "format": 1, "name": plugin, "version": "1", "crate": plugin, "header": "ksi_plugin_fake", "abi": 4, "rustc": "", "target": "", "panic": "unwind",
+            "handlers": [], "emits": [], "requires": [], "runtime": false, "exclusive": false, "trial": true, "state": { "writes": [1], "restores": [1] },
         }))
         .unwrap();
         Facts {

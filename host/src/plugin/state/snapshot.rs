@@ -3,8 +3,6 @@
 //! What a snapshot holds is the plugin's affair. The host carries its bytes and the number of their version, and picks a
 //! version that both sides know. What is to be kept on disk is read back first, by the plugin's own type.
 
-mod readable;
-
 use std::{
     future::poll_fn,
     sync::{
@@ -245,16 +243,10 @@ pub(crate) async fn proved_snapshot_of(
 ) -> Result<Snapshot, StateError> {
     let snapshot = snapshot_of(instance, version).await?;
     let bytes = snapshot.bytes.as_json();
-    let read = match instance.read_back(version, bytes) {
-        Some(end) => match OutcomeKind::from(Ended::from(end)) {
-            OutcomeKind::NoReply | OutcomeKind::Replied(_) => Ok(()),
-            bad => Err(bad.message()),
-        },
-        // It was built before it could tell. That it is JSON which can be read at all is seen from here.
-        None => readable::check(bytes).map_err(|error| error.to_string()),
-    };
-    read.map_err(|reason| StateError::NotReadBack { version, reason })?;
-    Ok(snapshot)
+    match OutcomeKind::from(Ended::from(instance.read_back(version, bytes))) {
+        OutcomeKind::NoReply | OutcomeKind::Replied(_) => Ok(snapshot),
+        bad => Err(StateError::NotReadBack { version, reason: bad.message() }),
+    }
 }
 
 /// Restores a snapshot. Where plugin code may run.

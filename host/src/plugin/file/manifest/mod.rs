@@ -14,7 +14,7 @@ mod own;
 
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde::{Deserialize, Serialize};
 
 pub use error::ManifestError;
 pub(crate) use linkage::{Linkage, NO_DELETE};
@@ -40,12 +40,11 @@ pub struct Manifest {
     pub version: String,
     /// Version of the boundary between host and plugin that it was built for.
     pub abi: u32,
-    /// The crate that it was built from. Without one it was built before libraries could hold several plugins.
-    #[serde(default, rename = "crate")]
-    pub crate_name: Option<String>,
-    /// The symbol of the library's root module; `None` for abi_stable's own.
-    #[serde(default)]
-    pub header: Option<String>,
+    /// The crate that it was built from.
+    #[serde(rename = "crate")]
+    pub crate_name: String,
+    /// The symbol of the library's root module.
+    pub header: String,
     /// The compiler that built it, as `rustc --version` prints it.
     pub rustc: String,
     /// The target triple it was built for.
@@ -57,19 +56,15 @@ pub struct Manifest {
     /// Names of the events it declares to emit.
     pub emits: Vec<String>,
     /// Names of the events that somebody must handle for it to be of use.
-    #[serde(default)]
     pub requires: Vec<String>,
     /// What its snapshots are like; `None` when it keeps no state.
-    #[serde(deserialize_with = "state")]
     pub state: Option<StateManifest>,
     /// Whether it brings a tokio runtime of its own.
     pub runtime: bool,
     /// Whether it holds something that two generations cannot hold at a time, so that the old one has to be released
     /// before the new one is initialized.
-    #[serde(default)]
     pub exclusive: bool,
     /// Whether an instance of it may be made in a process of its own before the host makes one.
-    #[serde(default = "yes")]
     pub trial: bool,
     /// What somebody should know of how its library is linked, with the way out; mostly nothing. Not of the manifest itself:
     /// read off the library around it.
@@ -155,8 +150,8 @@ pub(crate) fn read_manifest(
     if !is_plugin_name(&manifest.name) {
         return Err(ManifestError::BadName { found: manifest.name });
     }
-    if let Some(found) = manifest.header.as_ref().filter(|header| !is_symbol(header)) {
-        return Err(ManifestError::BadHeader { name: manifest.name, found: found.clone() });
+    if !is_symbol(&manifest.header) {
+        return Err(ManifestError::BadHeader { name: manifest.name, found: manifest.header });
     }
     if let Some(reason) = manifest.state.as_ref().and_then(StateManifest::mistake) {
         return Err(ManifestError::BadState { name: manifest.name, reason });
@@ -181,28 +176,6 @@ impl StateManifest {
             Some("the versions do not stand in order, the highest first and each once")
         } else {
             None
-        }
-    }
-}
-
-/// Plugins that were built before they could say no.
-fn yes() -> bool {
-    true
-}
-
-/// Plugins that were built before there were snapshots say `false`.
-fn state<'de, D: Deserializer<'de>>(value: D) -> Result<Option<StateManifest>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Declared {
-        Snapshots(StateManifest),
-        Flag(bool),
-    }
-    match Option::<Declared>::deserialize(value)? {
-        Some(Declared::Snapshots(state)) => Ok(Some(state)),
-        None | Some(Declared::Flag(false)) => Ok(None),
-        Some(Declared::Flag(true)) => {
-            Err(D::Error::custom("it keeps state and names no snapshots"))
         }
     }
 }

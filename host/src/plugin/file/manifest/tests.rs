@@ -9,10 +9,10 @@ const ABI: u32 = 1;
 /// Room for the manifests that the tests patch in.
 const ROOM: usize = 2048;
 
-const GOOD: &str = r#"{"format":1,"name":"hello","version":"0.3.0","abi":1,"rustc":"rustc 1.95.0",
+const GOOD: &str = r#"{"format":1,"name":"hello","version":"0.3.0","crate":"hello","header":"ksi_plugin_hello","abi":1,"rustc":"rustc 1.95.0",
     "target":"any-triple","panic":"unwind","handlers":[{"name":"greet","subscriptions":["greet:request"],
     "priority":-3,"timeout_ms":5000,"blocking":true}],"emits":["greet:done"],"requires":["state:set"],
-    "state":{"writes":[3,1],"restores":[3,2,1]},"runtime":false,"exclusive":true,
+    "state":{"writes":[3,1],"restores":[3,2,1]},"runtime":false,"exclusive":true,"trial":false,
     "added_later":{"x":1}}"#;
 
 /// What [`GOOD`] says of its state.
@@ -107,27 +107,32 @@ fn a_plugin_is_read_whole() {
     assert_eq!(manifest.emits, ["greet:done"]);
     assert_eq!(manifest.requires, ["state:set"]);
     assert_eq!(manifest.state, Some(StateManifest { writes: vec![3, 1], restores: vec![3, 2, 1] }));
-    assert!(!manifest.runtime && manifest.exclusive);
+    assert!(!manifest.runtime && manifest.exclusive && !manifest.trial);
+    assert_eq!((&*manifest.crate_name, &*manifest.header), ("hello", "ksi_plugin_hello"));
 
     let text = serde_json::to_string(&manifest).unwrap();
     assert_eq!(with_json(&format!("{text}\n\n")).unwrap(), manifest);
 }
 
 #[test]
-fn a_plugin_without_state_says_so_in_either_form() {
-    for without in ["null", "false"] {
-        let manifest = with_json(&GOOD.replacen(STATE, without, 1)).unwrap();
-        assert_eq!(manifest.state, None, "{without}");
-    }
-    // As plugins were built before anything could be required.
-    let manifest = with_json(&GOOD.replacen("\"requires\":[\"state:set\"],", "", 1)).unwrap();
-    assert!(manifest.requires.is_empty());
+fn a_plugin_without_state_says_so() {
+    let manifest = with_json(&GOOD.replacen(STATE, "null", 1)).unwrap();
+    assert_eq!(manifest.state, None);
 }
 
 #[test]
-fn a_plugin_that_says_nothing_of_it_is_not_exclusive() {
-    let manifest = with_json(&GOOD.replacen("\"exclusive\":true,", "", 1)).unwrap();
-    assert!(!manifest.exclusive);
+fn what_a_manifest_leaves_out_is_named() {
+    let all: serde_json::Value = serde_json::from_str(GOOD).unwrap();
+    for (field, _) in all.as_object().unwrap() {
+        // Without a state it keeps none.
+        if ["format", "added_later", "state"].contains(&field.as_str()) {
+            continue;
+        }
+        let mut without = all.clone();
+        without.as_object_mut().unwrap().remove(field);
+        let error = with_json(&without.to_string()).unwrap_err().to_string();
+        assert!(error.contains(&format!("missing field `{field}`")), "{field}: {error}");
+    }
 }
 
 #[test]

@@ -5,38 +5,32 @@ use std::{ops::Range, sync::Arc};
 use ksi_abi::ModuleRef;
 use serde::Serialize;
 
-/// There is none.
+/// Nothing is known of them.
 #[derive(Clone, Copy)]
-pub(crate) enum LibrarySignals {}
+pub(crate) struct LibrarySignals;
 
 /// There is none.
 #[derive(Debug, Serialize)]
 pub(crate) enum Handled {}
 
 impl LibrarySignals {
-    pub(crate) fn bind(_module: ModuleRef) -> Option<Self> {
-        None
+    pub(crate) fn bind(_module: ModuleRef) -> Self {
+        LibrarySignals
     }
 
-    pub(crate) fn belong_to(self, _plugin: Arc<str>, _generation: u64) {
-        match self {}
-    }
+    pub(crate) fn belong_to(self, _plugin: Arc<str>, _generation: u64) {}
 
-    pub(crate) fn withdraw(self) {
-        match self {}
-    }
+    pub(crate) fn withdraw(self) {}
 
     pub(crate) fn inside(self) -> Vec<String> {
-        match self {}
+        Vec::new()
     }
 
     pub(crate) fn handled(self) -> Vec<Handled> {
-        match self {}
+        Vec::new()
     }
 
-    pub(crate) fn gone(self) {
-        match self {}
-    }
+    pub(crate) fn gone(self) {}
 }
 
 pub(crate) fn installed_in(_memory: &Range<usize>) -> Vec<String> {
