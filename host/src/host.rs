@@ -38,7 +38,6 @@ use crate::{
             trust::{OnDistrust, Trust},
             watch::{FolderWatch, WatchError},
         },
-        instance::host_api::HostSideLimits,
         instance::{configs::Configs, kept_resources::KeptResources},
         lifecycle::{
             activate::Activation, error::DeployError, prepare::Preparation, retire::Retirer,
@@ -62,6 +61,7 @@ use crate::{
         native::Failure,
         taps::Watch,
     },
+    session::SessionLimits,
     settings::{Settings, encoded_all},
     socket::{self, ClaimedSocket, ControlSocket, SocketError, SocketLimits},
     start_up::StartUp,
@@ -273,7 +273,7 @@ impl HostBuilder {
             activation: Activation {
                 router: router.clone(),
                 init_timeout: timeouts.init,
-                limits: HostSideLimits {
+                limits: SessionLimits {
                     background_tasks: limits.background_tasks,
                     subscriptions: limits.subscriptions,
                     held_events: limits.held_events,

@@ -121,7 +121,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Va
     let mut counts = Counts::default();
     host.inner().router.counts_of(name).into_iter().for_each(|(_, own)| counts += own);
     let held =
-        plugin.live.as_ref().and_then(|live| live.host_side.gate()).map(|gate| gate.waiting());
+        plugin.live.as_ref().and_then(|live| live.shim.session().gate()).map(|gate| gate.waiting());
     let previous: Vec<Value> = plugin.previous.iter().map(|earlier| {
         json!({ "version": earlier.facts.manifest.version, "generation": earlier.facts.number })
     }).collect();
@@ -240,7 +240,7 @@ async fn inspect(host: Host, ask: Named) -> Result<Value, Failure> {
         .collect();
     let mut timings = facts.timings.millis();
     timings.extend(facts.hand_over.get().map(|timings| timings.millis()).unwrap_or_default());
-    let tasks = plugin.live.as_ref().map(|live| live.host_side.task_count());
+    let tasks = plugin.live.as_ref().map(|live| live.shim.session().task_count());
     let mut whole = overview(&host, &registry, name, plugin);
     whole["manifest"] = json!(facts.manifest);
     whole["handlers"] = handlers.into();

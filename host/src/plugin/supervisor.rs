@@ -287,7 +287,7 @@ impl Supervisor {
             plugin.probation = None;
             (generation, retired)
         };
-        generation.host_side.detach();
+        generation.shim.detach();
         self.router.withdraw(name);
         Ok((generation, retired))
     }

@@ -18,7 +18,7 @@ use crate::{
     label::Label,
     plugin::{
         file::manifest::{HandlerManifest, Manifest},
-        instance::host_api::{HostSide, HostSideLimits, Identity},
+        instance::host_api::HostApiShim,
         instance::{
             configs::{Configs, PluginConfig},
             generation::Generation,
@@ -28,7 +28,8 @@ use crate::{
             live::LiveInstance,
         },
     },
-    router::{Router, emit::NewTarget, table::Route},
+    router::Router,
+    session::{DeclaredRoutes, HandlerSpec, Session, SessionLimits},
     text::printable::printable,
 };
 
@@ -36,7 +37,7 @@ use crate::{
 pub(crate) struct Activation {
     pub(crate) router: Arc<Router>,
     pub(crate) init_timeout: Duration,
-    pub(crate) limits: HostSideLimits,
+    pub(crate) limits: SessionLimits,
     pub(crate) resources: Arc<KeptResources>,
     /// When the host started.
     pub(crate) epoch: Instant,
@@ -103,7 +104,7 @@ impl Activation {
                 opened.map_err(|error| NotActivated { error, leftover: None })?
             }
         };
-        let host_side = self.host_side(number, &candidate.manifest, &candidate.file);
+        let shim = self.shim(number, &candidate.manifest, &candidate.file);
         let started = Instant::now();
         let description = candidate.description.take();
         let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
@@ -115,8 +116,7 @@ impl Activation {
             Ok(description) => {
                 let module = library.module;
                 let config = config.clone();
-                let instance =
-                    self.instance(module, config, &host_side, limit, given_up, noted).await;
+                let instance = self.instance(module, config, &shim, limit, given_up, noted).await;
                 instance.map(|instance| (description, instance))
             }
             Err(reason) => Err(NotCreated::Undescribed(reason)),
@@ -127,12 +127,12 @@ impl Activation {
             Err(failure) => (Description::default(), Err(failure)),
         };
         candidate.description = Some(description);
-        let generation = generation(number, candidate, config, host_side, library);
+        let generation = generation(number, candidate, config, shim, library);
         let failure = match created {
             Ok(instance) => return Ok((generation, instance)),
             Err(failure) => failure,
         };
-        generation.host_side.detach();
+        generation.shim.detach();
         let (error, creating) = match failure {
             NotCreated::Undescribed(reason) => (DeployError::Describe { file, reason }, None),
             NotCreated::Failed(reason) => (DeployError::Init { plugin, file, reason }, None),
@@ -151,26 +151,25 @@ impl Activation {
         candidate: Candidate,
         library: PluginLibrary,
     ) -> Leftover {
-        let host_side = self.host_side(number, &candidate.manifest, &candidate.file);
-        host_side.detach();
+        let shim = self.shim(number, &candidate.manifest, &candidate.file);
+        shim.detach();
         let config = self.configs.of(&candidate.manifest.name);
-        let generation = generation(number, candidate, config, host_side, library);
+        let generation = generation(number, candidate, config, shim, library);
         Leftover { generation, creating: None }
     }
 
     /// A way to the host for a generation.
-    pub(in crate::plugin) fn host_side(
+    pub(in crate::plugin) fn shim(
         &self,
         generation: u64,
         manifest: &Manifest,
         file: &Path,
-    ) -> Arc<HostSide> {
-        let (router, limits, resources) =
-            (self.router.clone(), self.limits.clone(), &self.resources);
+    ) -> Arc<HostApiShim> {
         let gated = manifest.state.is_some() || self.is_exclusive(manifest);
+        let (router, limits) = (self.router.clone(), self.limits.clone());
         let plugin = manifest.name.as_str().into();
-        let identity = Identity { plugin, generation, file: file.to_owned() };
-        HostSide::new(identity, router, limits, resources, self.epoch, gated)
+        let session = Session::new(plugin, generation, router, limits, gated);
+        HostApiShim::new(session, file.to_owned(), &self.resources, self.epoch)
     }
 
     /// Whether an old generation is to be released before this one is initialized.
@@ -202,12 +201,12 @@ impl Activation {
         &self,
         module: ModuleRef,
         config: PluginConfig,
-        host_side: &Arc<HostSide>,
+        shim: &Arc<HostApiShim>,
         limit: Duration,
         given_up: impl Future<Output = ()>,
         noted: Noted,
     ) -> Result<Instance, NotCreated> {
-        let host = HostRef::new(host_side.clone());
+        let host = HostRef::new(shim.clone());
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
         let create = async move { library::create(module, host, &config).await };
         let mut creating = self.router.workers().spawn_life_cycle(noted.through(create));
@@ -229,40 +228,33 @@ impl Activation {
         &self,
         generation: &Generation,
         live: &Arc<LiveInstance>,
-    ) -> Result<Vec<Route>, DeployError> {
+    ) -> Result<DeclaredRoutes, DeployError> {
         let facts = &generation.facts;
-        let (mut routes, mut infos) = (Vec::new(), Vec::new());
-        for (order, handler) in (0..).zip(&facts.manifest.handlers) {
-            let HandlerManifest { name, subscriptions, priority, timeout_ms, blocking } = handler;
-            let target = self.router.target(NewTarget {
-                plugin: facts.plugin.clone(),
-                handler: name.as_str().into(),
-                label: Some(label_of(facts, handler)),
-                counted_as: name.as_str().into(),
-                callee: live.clone(),
-                number: order,
-                priority: *priority,
-                order,
-                timeout: (*timeout_ms > 0).then(|| Duration::from_millis(*timeout_ms)),
-                blocking: *blocking,
-                answers_alone: false,
-                cancel: generation.host_side.cancel_calls().clone(),
-                gate: generation.host_side.gate().cloned(),
-                keeper: Some(generation.host_side.clone()),
-            });
-            infos.push(target.info().clone());
-            for subscription in subscriptions.iter().filter(|name| *name != SHUTDOWN_EVENT) {
-                let pattern = Pattern::parse(subscription).map_err(|source| {
-                    let (file, handler) = (facts.file.clone(), name.clone());
-                    DeployError::Subscription { file, handler, source }
-                })?;
-                let target = target.clone();
-                routes.push(Route { pattern, target });
-            }
-        }
-        facts.handlers.get_or_init(|| infos);
-        Ok(routes)
+        let specs = facts.manifest.handlers.iter().map(|handler| spec_of(facts, handler));
+        let specs = specs.collect::<Result<Vec<_>, _>>()?;
+        let (session, keeper) = (generation.shim.session(), generation.shim.keeper());
+        let declared = session.declared(specs, live.clone(), &keeper);
+        facts.handlers.get_or_init(|| declared.handlers().to_vec());
+        Ok(declared)
     }
+}
+
+/// A declared handler, as it is to be called and by which events.
+fn spec_of(facts: &Facts, handler: &HandlerManifest) -> Result<HandlerSpec, DeployError> {
+    let HandlerManifest { name, subscriptions, priority, timeout_ms, blocking } = handler;
+    let routed = subscriptions.iter().filter(|event| *event != SHUTDOWN_EVENT);
+    let patterns = routed.map(|text| Pattern::parse(text)).collect::<Result<_, _>>();
+    Ok(HandlerSpec {
+        name: name.as_str().into(),
+        label: label_of(facts, handler),
+        patterns: patterns.map_err(|source| {
+            let (file, handler) = (facts.file.clone(), name.clone());
+            DeployError::Subscription { file, handler, source }
+        })?,
+        priority: *priority,
+        timeout: (*timeout_ms > 0).then(|| Duration::from_millis(*timeout_ms)),
+        blocking: *blocking,
+    })
 }
 
 /// What is told of a handler if the host dies of it.
@@ -296,7 +288,7 @@ fn generation(
     number: u64,
     candidate: Candidate,
     config: PluginConfig,
-    host_side: Arc<HostSide>,
+    shim: Arc<HostApiShim>,
     library: PluginLibrary,
 ) -> Generation {
     let plugin = plugin_of(&candidate);
@@ -315,5 +307,5 @@ fn generation(
         hand_over: OnceLock::new(),
     };
     let (facts, live, copy) = (Arc::new(facts), Weak::new(), Arc::new(copy));
-    Generation { facts, host_side, others: Vec::new(), live, unused: None, library, copy }
+    Generation { facts, shim, others: Vec::new(), live, unused: None, library, copy }
 }

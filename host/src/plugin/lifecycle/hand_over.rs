@@ -22,7 +22,7 @@ use crate::{
         workers::Workers,
     },
     plugin::{
-        instance::host_api::HostSide,
+        instance::host_api::HostApiShim,
         instance::{
             info::{Facts, Timings},
             live::LiveInstance,
@@ -140,7 +140,7 @@ impl fmt::Display for Versions<'_> {
 /// The generation that gives its state away. It is not held: a host that stops must be able to let it go meanwhile.
 pub(crate) struct Giver {
     pub(crate) facts: Arc<Facts>,
-    pub(crate) host_side: Arc<HostSide>,
+    pub(crate) shim: Arc<HostApiShim>,
     pub(crate) live: Weak<LiveInstance>,
 }
 
@@ -156,7 +156,7 @@ impl Giver {
             plugin = %self.facts.plugin, generation = self.facts.number,
             "cancelling calls that hold up the hand-over of its state: {}", self.facts.running()
         );
-        self.host_side.cancel_calls().cancel_present();
+        self.shim.session().cancel_calls().cancel_present();
     }
 
     /// Takes a snapshot of what it has now.
@@ -337,7 +337,7 @@ impl HandOver {
         wanted: Wanted,
         policy: Policy,
     ) -> Result<Option<HandedOver>, HandOverError> {
-        let Some(gate) = giver.host_side.gate() else { return Ok(None) };
+        let Some(gate) = giver.shim.session().gate() else { return Ok(None) };
         let mut held = self.hold(gate, policy).await;
         // However many events wait for somebody who is bad, going on with it is no better.
         let bad = matches!(wanted, Wanted::Instead { .. });

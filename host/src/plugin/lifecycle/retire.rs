@@ -30,7 +30,7 @@ use crate::{
     plugin::{
         announce::Announcer,
         file::manifest::NO_DELETE,
-        instance::host_api::HostSide,
+        instance::host_api::HostApiShim,
         instance::{
             generation::Generation,
             info::{Facts, SHUTDOWN_EVENT},
@@ -220,7 +220,7 @@ impl Retirer {
             plugin = %facts.plugin, generation = facts.number,
             "cancelling calls that have not ended within the drain timeout: {}", facts.running()
         );
-        generation.host_side.cancel_calls().cancel();
+        generation.shim.session().cancel_calls().cancel();
         if let Ok(instance) = timeout(PATIENCE, &mut unused).await {
             return instance.ok();
         }
@@ -236,15 +236,15 @@ impl Retirer {
     pub(crate) fn release(
         &self,
         facts: &Arc<Facts>,
-        host_side: &Arc<HostSide>,
+        shim: &Arc<HostApiShim>,
         instance: Option<Instance>,
         was_live: bool,
     ) -> Task<()> {
-        let (facts, host_side) = (facts.clone(), host_side.clone());
+        let (facts, shim) = (facts.clone(), shim.clone());
         let (router, limit) = (self.router.clone(), self.shutdown);
         // On threads that may block: a plugin's own runtime waits for its tasks when it is dropped.
         self.router.workers().spawn_life_cycle(async move {
-            host_side.end_tasks();
+            shim.session().end_tasks();
             let Some(instance) = instance else { return };
             for handler in facts.at_shutdown().filter(|_| was_live) {
                 let result = shutdown_handler(&instance, handler, limit, &router).await;
@@ -255,7 +255,7 @@ impl Retirer {
                     );
                 }
             }
-            host_side.end_tasks();
+            shim.session().end_tasks();
             drop(instance);
         })
     }
@@ -274,7 +274,7 @@ impl Retirer {
         retired: &Retired,
         was_live: bool,
     ) {
-        let mut task = self.release(facts, &generation.host_side, instance, was_live);
+        let mut task = self.release(facts, &generation.shim, instance, was_live);
         if timeout(self.release_limit(facts), &mut task).await.is_err() {
             self.pin(
                 facts,
@@ -288,21 +288,21 @@ impl Retirer {
     /// The second half: until the library is unmapped, or given up on.
     pub(crate) async fn close(&self, quiet: Quiet, retired: &Retired) {
         let Quiet(generation) = quiet;
-        let Generation { facts, host_side, others, live: _, unused: _, library, copy } = generation;
+        let Generation { facts, shim, others, live: _, unused: _, library, copy } = generation;
         let began = Instant::now();
         // Before anything that may take long: nobody is to be called whose instance is gone.
         let signals = library.signals;
         signals.withdraw();
         // Looked at first: what is let go of while threads end may run code of the plugin on those that follow.
         let others = || others.iter().map(Weak::strong_count).sum::<usize>();
-        let held = Arc::strong_count(&host_side) + others() > 1;
+        let held = Arc::strong_count(&shim) + others() > 1;
         self.threads_gone(&facts, retired).await;
         let mut wait = Duration::from_micros(100);
         let mut waited = Duration::ZERO;
         // What counts are references of the plugin, its values that others have, and this one.
-        while Arc::strong_count(&host_side) + others() > 1 {
+        while Arc::strong_count(&shim) + others() > 1 {
             if waited < PATIENCE && waited + wait >= PATIENCE {
-                let held = Arc::strong_count(&host_side) + others() - 1;
+                let held = Arc::strong_count(&shim) + others() - 1;
                 let cause = format!(
                     "{held} reference(s) still need it: a thread or a static of its own keeps a Context, or another plugin works on a value that it gave"
                 );
@@ -312,7 +312,7 @@ impl Retirer {
             waited += wait;
             wait = (wait * 2).min(Duration::from_millis(250));
         }
-        drop(host_side);
+        drop(shim);
         if held {
             // Whatever let go of the last reference may have run code of the plugin on the new threads.
             self.threads_gone(&facts, retired).await;

@@ -41,7 +41,6 @@ use crate::{
         probe::trial::Trial,
         state::snapshot::{self, Snapshot, StateError, common_version},
     },
-    router::table::Owner,
     sync::keyed_lock::Turn,
 };
 
@@ -170,8 +169,8 @@ impl Supervisor {
     fn giver(&self, name: &str) -> Option<Giver> {
         let registry = self.registry();
         let live = registry.plugins.get(name)?.live.as_ref()?;
-        let (facts, host_side) = (live.facts.clone(), live.host_side.clone());
-        Some(Giver { facts, host_side, live: live.live.clone() })
+        let (facts, shim) = (live.facts.clone(), live.shim.clone());
+        Some(Giver { facts, shim, live: live.live.clone() })
     }
 
     /// From a candidate to the live generation: load, initialize, hand state over, swap; then the old one goes.
@@ -204,14 +203,11 @@ impl Supervisor {
         let facts = generation.facts.clone();
         if let Some(giver) = &giver {
             // What it subscribed to at run time goes with the swap, and nothing may be added after it.
-            giver.host_side.detach();
+            giver.shim.detach();
         }
-        generation.host_side.attach(&live, |mut routes| {
-            routes.push((Owner::Plugin(name.clone()), declared));
-            // The commit point.
-            self.router.swap(&name, routes);
-        });
-        drop((live, giver));
+        // The commit point: `Router::swap`, with all that must not come between.
+        generation.shim.attach(declared, live);
+        drop(giver);
         let handed_over = arrived.snapshot;
         if let Some(held) = arrived.held {
             // It is noted once, here.

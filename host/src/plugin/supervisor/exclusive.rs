@@ -131,7 +131,7 @@ impl Supervisor {
         }
         let file = candidate.file.clone();
         let policy = (self.policies)(&giver.facts.plugin);
-        let mut held = self.hand_over.hold(&giver.host_side.gate_now(), policy).await;
+        let mut held = self.hand_over.hold(&giver.shim.session().gate_now(), policy).await;
         let refused = |source| DeployError::HandOver { file: file.clone(), source };
         let released = async {
             let bad = matches!(source, Source::Live(Wanted::Instead { .. }));
@@ -266,7 +266,7 @@ impl Supervisor {
         // A host that stops has let it go meanwhile.
         let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
         let mut unused = unused.ok_or_else(|| HandOverError::Snapshot(gone()))?;
-        giver.host_side.suspend();
+        giver.shim.session().suspend();
         self.router.redirect(&facts.plugin, Arc::new(Nobody));
         let busy = match self.comes_free(giver, held, bad, &mut unused).await {
             Ok(instance) => return Ok(instance),
@@ -276,7 +276,7 @@ impl Supervisor {
             // It has come free just now.
             return unused.await.map_err(|_| HandOverError::Snapshot(gone()));
         };
-        giver.host_side.resume(&live);
+        giver.shim.session().resume(giver.live.clone());
         self.router.redirect(&facts.plugin, live);
         let mut registry = self.registry();
         if let Some(plugin) = registry.plugins.get_mut(&facts.plugin) {
@@ -320,9 +320,9 @@ impl Supervisor {
         held: &mut Held,
     ) -> Result<(), HandOverError> {
         let (facts, began) = (&giver.facts, Instant::now());
-        giver.host_side.detach();
+        giver.shim.detach();
         let leaving = self.leaving.begin_instance(&facts.plugin);
-        let release = self.retirer.release(facts, &giver.host_side, Some(instance), true);
+        let release = self.retirer.release(facts, &giver.shim, Some(instance), true);
         self.thread.runtime().spawn(async move {
             release.await;
             drop(leaving);

@@ -12,7 +12,7 @@ use crate::{
         },
         state::{persistence::KeptSnapshot, snapshot::Snapshot},
     },
-    router::table::Route,
+    session::DeclaredRoutes,
 };
 
 /// A file after all that can be done before anything changes.
@@ -105,7 +105,7 @@ pub(super) struct Arrived {
 pub(super) struct Ready {
     pub(super) generation: Generation,
     pub(super) live: Arc<LiveInstance>,
-    pub(super) declared: Vec<Route>,
+    pub(super) declared: DeclaredRoutes,
 }
 
 impl Arrived {

@@ -20,9 +20,8 @@ use tokio::time::timeout;
 use super::Supervisor;
 use crate::{
     crash,
-    dispatch::call::Callee,
     plugin::{
-        instance::host_api::HostSide,
+        instance::host_api::HostApiShim,
         instance::{
             info::Facts,
             live::{FirstCalls, LiveInstance},
@@ -38,8 +37,6 @@ use crate::{
             snapshot::{self, Snapshot},
         },
     },
-    router::table::{Owner, Route},
-    shared_value::Keeper,
 };
 
 /// The wait before the second try; it doubles with each.
@@ -135,7 +132,7 @@ impl Supervisor {
         if timeout(PATIENCE, self.leaving.instances_are_gone(name)).await.is_err() {
             return Err(NotAgain::for_good("another instance of it does not end"));
         }
-        let host_side = self.activation.host_side(facts.number, &facts.manifest, &facts.file);
+        let shim = self.activation.shim(facts.number, &facts.manifest, &facts.file);
         let module = {
             let mut registry = self.registry();
             let plugin = registry.plugins.get_mut(name);
@@ -143,17 +140,17 @@ impl Supervisor {
             let generation =
                 generation.ok_or_else(|| NotAgain::for_good("the host has let it go"))?;
             generation.others.retain(|other| other.strong_count() > 0);
-            generation.others.push(Arc::downgrade(&host_side));
+            generation.others.push(Arc::downgrade(&shim));
             generation.library.module
         };
         let never = std::future::pending();
         // The version is trusted: what is told of it, if the host dies of it after all, is not noted.
         let noted = crash::note(None, &facts.about("its initialize".to_owned()));
         let config = facts.config.clone();
-        let instance = self.activation.instance(module, config, &host_side, limit, never, noted);
+        let instance = self.activation.instance(module, config, &shim, limit, never, noted);
         let instance = match instance.await {
             Ok(instance) => instance,
-            Err(not_created) => return Err(self.not_again(facts, &host_side, not_created)),
+            Err(not_created) => return Err(self.not_again(facts, &shim, not_created)),
         };
         let first_calls = FirstCalls { facts: facts.clone(), journal: None };
         let (live, unused) = LiveInstance::new(instance, first_calls);
@@ -161,11 +158,11 @@ impl Supervisor {
             let workers = self.router.workers();
             if let Err(error) = snapshot::restore(workers, live.clone(), own, limit).await {
                 drop(live);
-                self.let_go_failed(facts, &host_side, async { unused.await.ok() });
+                self.let_go_failed(facts, &shim, async { unused.await.ok() });
                 return Err(NotAgain::for_good(&error.to_string()));
             }
         }
-        let declared = self.declared_again(name, &live, &host_side);
+        let declared = shim.session().declared_again(live.clone(), &shim.keeper());
         let mut unused = Some(unused);
         if let Some(plugin) = self.registry().plugins.get_mut(name)
             && let Some(generation) = &mut plugin.live
@@ -173,9 +170,9 @@ impl Supervisor {
             plugin.released = false;
             plugin.released_with = None;
             plugin.reinstated += 1;
-            let before = std::mem::replace(&mut generation.host_side, host_side.clone());
+            let before = std::mem::replace(&mut generation.shim, shim.clone());
             // It is no other any more; the one before is.
-            let own = Arc::downgrade(&host_side);
+            let own = Arc::downgrade(&shim);
             generation.others.retain(|other| !other.ptr_eq(&own));
             generation.others.push(Arc::downgrade(&before));
             generation.live = Arc::downgrade(&live);
@@ -183,43 +180,27 @@ impl Supervisor {
         }
         if let Some(unused) = unused {
             drop((declared, live));
-            self.let_go_failed(facts, &host_side, async { unused.await.ok() });
+            self.let_go_failed(facts, &shim, async { unused.await.ok() });
             return Err(NotAgain::for_good("the host has let it go"));
         }
-        host_side.attach(&live, |mut routes| {
-            routes.push((Owner::Plugin(name.clone()), declared));
-            self.router.swap(name, routes);
-        });
+        shim.attach(declared, live);
         Ok(())
-    }
-
-    /// The declared routes of a generation, to another instance of it; they are counted as before.
-    fn declared_again(
-        &self,
-        name: &Arc<str>,
-        live: &Arc<LiveInstance>,
-        host_side: &Arc<HostSide>,
-    ) -> Vec<Route> {
-        let (callee, keeper): (Arc<dyn Callee>, Arc<dyn Keeper>) =
-            (live.clone(), host_side.clone());
-        let (cancel, gate) = (host_side.cancel_calls(), host_side.gate());
-        self.router.redeclared(name, &callee, cancel, gate, &keeper)
     }
 
     /// Why an instance was not made again. What there is of it goes.
     fn not_again(
         self: &Arc<Self>,
         facts: &Arc<Facts>,
-        host_side: &Arc<HostSide>,
+        shim: &Arc<HostApiShim>,
         not_created: NotCreated,
     ) -> NotAgain {
         match not_created {
             NotCreated::Undescribed(reason) | NotCreated::Failed(reason) => {
-                self.let_go_failed(facts, host_side, async { None });
+                self.let_go_failed(facts, shim, async { None });
                 NotAgain { reason, may_pass: true }
             }
             NotCreated::TimedOut(creating) => {
-                self.let_go_failed(facts, host_side, async {
+                self.let_go_failed(facts, shim, async {
                     creating.cancel().await.and_then(Result::ok)
                 });
                 let limit = humantime::format_duration(self.activation.init_timeout);
@@ -233,15 +214,15 @@ impl Supervisor {
     fn let_go_failed(
         self: &Arc<Self>,
         facts: &Arc<Facts>,
-        host_side: &Arc<HostSide>,
+        shim: &Arc<HostApiShim>,
         instance: impl Future<Output = Option<Instance>> + Send + 'static,
     ) {
-        host_side.detach();
+        shim.detach();
         let leaving = self.leaving.begin_instance(&facts.plugin);
-        let (supervisor, facts, host_side) = (self.clone(), facts.clone(), host_side.clone());
+        let (supervisor, facts, shim) = (self.clone(), facts.clone(), shim.clone());
         self.thread.runtime().spawn(async move {
             let instance = instance.await;
-            supervisor.retirer.release(&facts, &host_side, instance, false).await;
+            supervisor.retirer.release(&facts, &shim, instance, false).await;
             drop(leaving);
         });
     }

@@ -124,7 +124,7 @@ impl Supervisor {
             plugin = %name, generation = facts.number,
             "its replacement does not get done; the state of the instance that was released for it is kept"
         );
-        generation.host_side.detach();
+        generation.shim.detach();
         self.router.withdraw(name);
         if let Some(persistence) = &self.persistence {
             let rest = deadline.saturating_duration_since(tokio::time::Instant::now());
