@@ -1,0 +1,118 @@
+//! Whether a candidate may become the next generation of its plugin. A check at load has its place in [`CHECKS`].
+
+use std::{path::Path, sync::Arc};
+
+use super::super::{
+    Supervisor,
+    origin::{Admitted, Origin},
+    registry::{LiveGeneration, Registry},
+};
+use crate::{
+    plugin::{
+        file::manifest::Manifest,
+        lifecycle::{error::DeployError, prepare::Candidate, requirements},
+    },
+    router::routes::Subscribers,
+};
+
+/// A candidate on its way to become the next generation, and what it is judged by.
+struct Candidacy<'a> {
+    name: &'a Arc<str>,
+    file: &'a Path,
+    manifest: &'a Manifest,
+    origin: &'a Origin,
+    registry: &'a Registry,
+    subscribers: &'a Subscribers,
+}
+
+/// What a candidate has to pass before anything of its plugin changes, in this order. What can be told from the bytes
+/// of the file alone is checked before, where they are read.
+const CHECKS: &[fn(&Candidacy<'_>) -> Result<(), DeployError>] =
+    &[replaces_what_is_live, is_from_the_only_file, few_are_in_memory, finds_what_it_requires];
+
+/// What it is to replace may have been unloaded or replaced meanwhile, and whoever did that is not to find an earlier
+/// version instead.
+fn replaces_what_is_live(it: &Candidacy<'_>) -> Result<(), DeployError> {
+    match it.origin.replaces() {
+        Some(number) if !it.registry.is_live(it.name, number) => {
+            Err(DeployError::NotLive { plugin: it.name.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A plugin is live from one file at a time.
+fn is_from_the_only_file(it: &Candidacy<'_>) -> Result<(), DeployError> {
+    let plugin = it.registry.plugins.get(it.name).filter(|plugin| plugin.live.is_some());
+    let other = plugin.map(|plugin| &plugin.facts.file);
+    match other.filter(|other| **other != it.file && other.exists()) {
+        Some(other) => Err(DeployError::Duplicate {
+            file: it.file.to_owned(),
+            plugin: it.name.clone(),
+            other: other.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Libraries that cannot be unmapped do not pile up.
+fn few_are_in_memory(it: &Candidacy<'_>) -> Result<(), DeployError> {
+    match it.registry.too_many(it.name) {
+        Some(count) => Err(DeployError::TooManyPinned { plugin: it.name.clone(), count }),
+        None => Ok(()),
+    }
+}
+
+/// Somebody handles the events that it requires. What was live before is not refused: without it there would be even
+/// less.
+fn finds_what_it_requires(it: &Candidacy<'_>) -> Result<(), DeployError> {
+    if !matches!(it.origin, Origin::File | Origin::KeptGood) {
+        return Ok(());
+    }
+    match requirements::missing(it.manifest, it.subscribers) {
+        missing if missing.is_empty() => Ok(()),
+        missing => {
+            Err(DeployError::Missing { plugin: it.name.clone(), file: it.file.to_owned(), missing })
+        }
+    }
+}
+
+impl Supervisor {
+    /// Whether a candidate may become the next generation of `name`, and what is needed for that.
+    pub(super) async fn admit(
+        &self,
+        name: &Arc<str>,
+        candidate: &Candidate,
+        origin: &Origin,
+    ) -> Result<Admitted, DeployError> {
+        self.go_on()?;
+        let (number, before) = self.number(name, candidate, origin)?;
+        let giver = self.giver(name);
+        if giver.is_none() && self.waits_for_instances(name, &candidate.manifest) {
+            self.instances_are_gone(name, &candidate.file).await?;
+        }
+        let source = self.source(candidate, giver.as_ref(), origin).await?;
+        Ok(Admitted { number, before, giver, source })
+    }
+
+    /// The number of the next generation of `name`, if it passes all checks, and the plugin that the candidate's file is
+    /// now. Nobody changes the registry in between.
+    fn number(
+        &self,
+        name: &Arc<str>,
+        candidate: &Candidate,
+        origin: &Origin,
+    ) -> Result<(u64, Option<LiveGeneration>), DeployError> {
+        let mut registry = self.registry();
+        let candidacy = Candidacy {
+            name,
+            file: &candidate.file,
+            manifest: &candidate.manifest,
+            origin,
+            registry: &registry,
+            subscribers: &self.router.subscribers(),
+        };
+        CHECKS.iter().try_for_each(|check| check(&candidacy))?;
+        Ok((registry.take_generation(name), registry.live_of(&candidate.file)))
+    }
+}

@@ -1,0 +1,130 @@
+//! After the swap: what the registry knows of the new generation, and who is told of it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::super::{
+    Aside, Supervisor,
+    origin::Origin,
+    registry::{Earlier, OnProbation},
+};
+use crate::plugin::{
+    announce::WentBack,
+    instance::{generation::Generation, info::Facts},
+    lifecycle::{retire::Legacy, retired::Retired},
+    state::snapshot::Snapshot,
+};
+
+impl Supervisor {
+    /// Makes a generation the live one in the registry, and lets the one before go. What is known of that one.
+    pub(super) fn install(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        generation: Generation,
+        origin: &Origin,
+        handed_over: Option<Snapshot>,
+    ) -> Option<Arc<Facts>> {
+        let mut registry = self.registry();
+        let old = registry.install(generation);
+        let plugin = registry.plugins.get_mut(name)?;
+        let was_on_probation = plugin.probation.take();
+        let old = old?;
+        let retired = Retired::new(&old.facts);
+        plugin.remember(retired.clone());
+        match origin {
+            Origin::File | Origin::KeptGood => {
+                plugin.reloads += 1;
+                let same = plugin.facts.hash == old.facts.hash;
+                // A version that was not trusted yet is nothing to be compared with.
+                let untrusted = was_on_probation.filter(|on| on.generation == old.facts.number);
+                let before = match untrusted {
+                    Some(on) => Some(on.before),
+                    // The same code once more is no other version.
+                    None => (!same).then(|| old.facts.counts()),
+                };
+                let watched = !(self.policies)(name).probation.is_zero();
+                let generation = plugin.facts.number;
+                plugin.probation =
+                    before.filter(|_| watched).map(|before| OnProbation { generation, before });
+                if !same {
+                    plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
+                    let (facts, copy) = (old.facts.clone(), old.copy.clone());
+                    let (state, replaced) = (handed_over, SystemTime::now());
+                    plugin.previous.push_front(Earlier { facts, copy, state, replaced });
+                    plugin.previous.truncate(self.kept_versions);
+                }
+            }
+            // The same version goes on, watched or not, with what it can be gone back to.
+            Origin::Chosen(_) => {
+                plugin.reloads += 1;
+                let generation = plugin.facts.number;
+                plugin.probation = was_on_probation
+                    .filter(|on| on.generation == old.facts.number)
+                    .map(|on| OnProbation { generation, before: on.before });
+                plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
+            }
+            Origin::Earlier(back) => {
+                plugin.rollbacks += 1;
+                plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
+                plugin.previous.retain(|earlier| earlier.facts.number != back.number());
+            }
+        }
+        drop(registry);
+        let facts = old.facts.clone();
+        drop(self.let_go(old, retired, Legacy::Left));
+        Some(facts)
+    }
+
+    /// Logs and announces a new generation.
+    pub(super) fn tell(
+        &self,
+        facts: &Facts,
+        predecessor: Option<&Facts>,
+        origin: &Origin,
+        state: &str,
+        aside: Option<&Aside>,
+    ) {
+        let kept_aside = aside.and_then(|aside| aside.as_deref().ok());
+        let reason = match (origin, predecessor) {
+            (Origin::Earlier(back), _) => back.reason(),
+            (Origin::Chosen(_), _) => "restored from a kept snapshot",
+            (Origin::File | Origin::KeptGood, Some(_)) => "replaced by a new generation",
+            (Origin::File | Origin::KeptGood, None) => "loaded",
+        };
+        let told = match origin {
+            Origin::Earlier(_) => format!("went back to an earlier version: {reason}"),
+            Origin::File | Origin::KeptGood | Origin::Chosen(_) => reason.to_owned(),
+        };
+        tracing::info!(
+            plugin = %facts.plugin, version = %facts.manifest.version, generation = facts.number,
+            file = %facts.file.display(), "{told}"
+        );
+        if let Origin::Earlier(back) = origin
+            && let Some(cost) = back.cost()
+        {
+            let kept = match (kept_aside.or(back.aside()), aside) {
+                (Some(place), _) => format!("they are in the snapshot that is kept as {place}"),
+                (None, Some(Err(why))) => format!("no snapshot has them: {why}"),
+                (None, _) => "no snapshot has them".to_owned(),
+            };
+            tracing::error!(
+                plugin = %facts.plugin, generation = facts.number,
+                "going back has given up {cost}; {kept}"
+            );
+        }
+        match (origin, predecessor) {
+            (Origin::Earlier(back), from) => {
+                let state = back.how().unwrap_or(state);
+                let lost = back.cost().map(|cost| (cost, kept_aside.or(back.aside())));
+                let back = WentBack { from, automatic: back.automatic(), state, lost };
+                self.announcer.rolled_back(facts, reason, &back);
+            }
+            (Origin::Chosen(chosen), _) => {
+                self.announcer.restored(facts, reason, &chosen.which, kept_aside);
+            }
+            (Origin::File | Origin::KeptGood, Some(_)) => {
+                self.announcer.reloaded(facts, reason, state);
+            }
+            (Origin::File | Origin::KeptGood, None) => self.announcer.loaded(facts, reason, state),
+        }
+    }
+}

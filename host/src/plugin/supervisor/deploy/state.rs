@@ -1,0 +1,209 @@
+//! Where the state of the next generation comes from, and how it gets there.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::super::{
+    Aside, Supervisor,
+    origin::{Arrived, Origin, Source},
+};
+use crate::plugin::{
+    instance::{
+        info::{Facts, Timings},
+        live::LiveInstance,
+    },
+    lifecycle::{
+        error::DeployError,
+        from_disk::{self, Restored},
+        hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Wanted},
+        prepare::Candidate,
+    },
+    state::snapshot::{self, StateError, common_version},
+};
+
+/// What it may take to write down the state that is given up, with the plugin's events held.
+const ASIDE: Duration = Duration::from_secs(10);
+/// What is waited for beyond the drain timeout until an earlier generation's state is kept.
+const LEGACY: Duration = Duration::from_secs(20);
+
+impl Supervisor {
+    /// Where the state of the next generation comes from.
+    pub(super) async fn source(
+        &self,
+        candidate: &Candidate,
+        giver: Option<&Giver>,
+        origin: &Origin,
+    ) -> Result<Source, DeployError> {
+        let restores = candidate.manifest.state.as_ref();
+        let refused = |source| DeployError::HandOver { file: candidate.file.clone(), source };
+        let Some(writes) = giver.and_then(|giver| giver.facts.manifest.state.as_ref()) else {
+            let Some(restores) = restores else { return Ok(Source::Nowhere) };
+            let name = &*candidate.manifest.name;
+            if let Some(orphaned) = self.orphaned(name) {
+                return match restores.restores.contains(&orphaned.version) {
+                    true => Ok(Source::Orphaned(orphaned)),
+                    false => Err(refused(HandOverError::NoCommonVersion {
+                        writes: vec![orphaned.version],
+                        restores: restores.restores.clone(),
+                    })),
+                };
+            }
+            let Some(persistence) = &self.persistence else { return Ok(Source::Nowhere) };
+            self.legacy_is_kept(name)
+                .await
+                .map_err(|after| refused(HandOverError::Leaving { after }))?;
+            let kept = persistence
+                .load(name, &[])
+                .await
+                .and_then(|kept| kept.map(|kept| kept.for_version(name, restores)).transpose());
+            let kept = kept.map_err(|source| DeployError::Persist {
+                file: candidate.file.clone(),
+                source: Box::new(source),
+            })?;
+            return Ok(kept.map_or(Source::Nowhere, Source::Kept));
+        };
+        let aside = || {
+            let version = writes.writes.iter().copied().max()?;
+            Some(AsideOf { version, required: origin.keeps_aside() })
+        };
+        let back = match origin {
+            Origin::File | Origin::KeptGood => None,
+            Origin::Earlier(back) => Some(back),
+            Origin::Chosen(chosen) => {
+                let (state, aside) = (Some(chosen.state.clone()), aside());
+                return Ok(Source::Live(Wanted::Instead { state, aside }));
+            }
+        };
+        let version = restores.and_then(|restores| common_version(writes, restores));
+        let wanted = match (restores, version, back) {
+            (None, _, None) => return Err(refused(HandOverError::NoState)),
+            (None, _, Some(_)) => Wanted::Instead { state: None, aside: aside() },
+            (Some(_), _, Some(back)) if back.takes_instead() => {
+                let aside = aside().filter(|_| back.asks_the_bad_one());
+                Wanted::Instead { state: back.state().cloned(), aside }
+            }
+            (Some(_), Some(version), _) => Wanted::Version(version),
+            (Some(restores), None, back) => match back.filter(|it| it.gives_up_the_present()) {
+                Some(back) => Wanted::Instead { state: back.state().cloned(), aside: aside() },
+                None => {
+                    let (writes, restores) = (writes.writes.clone(), restores.restores.clone());
+                    return Err(refused(HandOverError::NoCommonVersion { writes, restores }));
+                }
+            },
+        };
+        Ok(Source::Live(wanted))
+    }
+
+    /// Waits until the state of every earlier generation of a plugin is kept; or else how long it has waited.
+    pub(in crate::plugin::supervisor) async fn legacy_is_kept(
+        &self,
+        name: &str,
+    ) -> Result<(), Duration> {
+        let patience = (self.policies)(name).drain + LEGACY;
+        let kept = tokio::time::timeout(patience, self.leaving.legacy_is_kept(name));
+        kept.await.map_err(|_| patience)
+    }
+
+    /// Restores the new generation's state, with the plugin's events held if it comes from the live generation.
+    pub(super) async fn state_arrives(
+        &self,
+        facts: &Facts,
+        new: &Arc<LiveInstance>,
+        giver: Option<&Giver>,
+        source: Source,
+    ) -> Result<Arrived, DeployError> {
+        let refused = |source| DeployError::HandOver { file: facts.file.clone(), source };
+        let policy = (self.policies)(&facts.plugin);
+        match (source, giver) {
+            (Source::Live(wanted), Some(giver)) => {
+                let how = match &wanted {
+                    Wanted::Version(_) => "handed_over",
+                    Wanted::Instead { state: Some(_), .. } => "as_of_the_swap",
+                    Wanted::Instead { state: None, .. } => "none",
+                };
+                let handed = self.hand_over.run(giver, new, wanted, policy).await;
+                let Some(handed) = handed.map_err(refused)? else {
+                    return Ok(Arrived::nothing(how));
+                };
+                let HandedOver { held, snapshot, aside } = handed;
+                let aside = match aside {
+                    Some(given_up) => {
+                        Some(self.keep_aside(&giver.facts, given_up).await.map_err(refused)?)
+                    }
+                    None => None,
+                };
+                let restored = snapshot.clone();
+                Ok(Arrived { held: Some(held), snapshot, restored, aside, ..Arrived::nothing(how) })
+            }
+            (Source::Kept(kept), _) => {
+                let refused = |source| DeployError::Persist {
+                    file: facts.file.clone(),
+                    source: Box::new(source),
+                };
+                let Some(persistence) = &self.persistence else {
+                    return Ok(Arrived::nothing("none"));
+                };
+                let began = Instant::now();
+                let (workers, limit) = (self.router.workers(), self.activation.init_timeout);
+                let restored =
+                    from_disk::restore_kept(workers, limit, facts, new, persistence, kept).await;
+                let Restored { snapshot, notice } = restored.map_err(refused)?;
+                let mut timings = Timings::default();
+                timings.note("restore", began.elapsed());
+                let _ = facts.hand_over.set(timings);
+                let how = if notice.is_some() { "older" } else { "kept" };
+                Ok(Arrived { restored: Some(snapshot), notice, ..Arrived::nothing(how) })
+            }
+            (Source::Orphaned(snapshot), _) => {
+                let workers = self.router.workers();
+                let (limit, live) = (self.activation.init_timeout, new.clone());
+                let began = Instant::now();
+                let restored = snapshot::restore(workers, live, snapshot.clone(), limit).await;
+                restored.map_err(|source| DeployError::Persist {
+                    file: facts.file.clone(),
+                    source: Box::new(source.into()),
+                })?;
+                let mut timings = Timings::default();
+                timings.note("restore", began.elapsed());
+                let _ = facts.hand_over.set(timings);
+                Ok(Arrived { restored: Some(snapshot), ..Arrived::nothing("kept") })
+            }
+            (Source::Nowhere | Source::Live(_), _) => Ok(Arrived::nothing("none")),
+        }
+    }
+
+    /// Keeps on the disk what the live generation is about to lose. Where it is then, or why it is nowhere.
+    pub(in crate::plugin::supervisor) async fn keep_aside(
+        &self,
+        giver: &Facts,
+        given_up: GivenUp,
+    ) -> Result<Aside, HandOverError> {
+        let GivenUp { taken, required } = given_up;
+        let snapshot = match taken {
+            Ok(snapshot) => snapshot,
+            // It may give one at another time.
+            Err(error @ StateError::TimedOut { .. }) if required => {
+                return Err(HandOverError::NotAside { reason: error.to_string() });
+            }
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let Some(persistence) = &self.persistence else {
+            let reason = "this host keeps no state on disk (`--state DIR`, state.dir)".to_owned();
+            return match required {
+                true => Err(HandOverError::NotAside { reason }),
+                false => Ok(Err(reason)),
+            };
+        };
+        let storing = persistence.store_aside(giver, snapshot);
+        let stored = match tokio::time::timeout(ASIDE, storing).await {
+            Ok(stored) => stored.map(|place| place.to_string()).map_err(|error| error.to_string()),
+            Err(_) => Err(format!("it was not written within {ASIDE:?}")),
+        };
+        match stored {
+            Err(reason) if required => Err(HandOverError::NotAside { reason }),
+            stored => Ok(stored),
+        }
+    }
+}
