@@ -55,7 +55,7 @@ pub use plugin::{
     },
     instance::library::LoadError,
     lifecycle::{error::DeployError, hand_over::HandOverError},
-    probe::prober::{ProbeError, answer_probe},
+    probe::{answer::answer_probe, error::ProbeError},
     state::{
         persistence::PersistError,
         snapshot::StateError,

@@ -67,8 +67,9 @@ const RULES: &[Rule] = &[
         part: &[
             "host/src/plugin/instance/library",
             "host/src/plugin/instance/library.rs",
-            "host/src/plugin/probe/prober.rs",
+            "host/src/plugin/probe/answer.rs",
             "host/src/plugin/probe/child.rs",
+            "host/src/plugin/probe/prober.rs",
         ],
         modules: &["router", "dispatch", "event", "report", "host", "socket", "builtin"],
         names: &["Router", "RoutingTable"],
@@ -209,7 +210,7 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         "plugin-api/macros/src/layout.rs",
         "plugin-api/macros/src/generate.rs",
         "host/src/plugin/instance/library.rs",
-        "host/src/plugin/probe/prober.rs",
+        "host/src/plugin/probe/answer.rs",
         "host/src/plugin/instance/leftovers",
         // It calls the C library.
         "host/cli/src/allocator.rs",

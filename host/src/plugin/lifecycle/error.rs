@@ -10,7 +10,7 @@ use super::hand_over::HandOverError;
 use crate::plugin::{
     file::{copy::CopyError, manifest::ManifestError, trust::TrustError},
     instance::library::LoadError,
-    probe::prober::ProbeError,
+    probe::error::ProbeError,
     state::{
         persistence::{PersistError, ways_out},
         snapshot::StateError,

@@ -2,7 +2,7 @@
 //!
 //! Promises that no child outlives the host. When the value that holds one is dropped, it is killed and reaped; an orderly
 //! stop does that to all of them at once ([`Children::end`]); and of a host that is killed the kernel closes the pipes, at
-//! whose end each child ends (`end_with_host` in `probe.rs`). Nobody waits for longer than a moment for one that cannot be
+//! whose end each child ends (`end_with_host` in `answer.rs`). Nobody waits for longer than a moment for one that cannot be
 //! killed, because it waits for a disk that does not answer: it is reaped when the next one is started, or by the system.
 //!
 //! Does not know what is asked and answered.

@@ -1,0 +1,111 @@
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use ksi_abi::Description;
+use ksi_plugin_api::{Context, Result, harness, plugin};
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::plugin::{
+    file::manifest::Manifest,
+    instance::{
+        info::{Timings, Tried},
+        library,
+    },
+    probe::trial::Nobody,
+};
+use crate::{
+    kernel::{Kernel, KernelLimits},
+    router::emit::RouterLimits,
+};
+
+/// Its snapshot does not return before this says so.
+static RELEASED: AtomicBool = AtomicBool::new(false);
+
+struct Fake {
+    stuck: bool,
+}
+
+#[plugin(name = "fake")]
+impl Fake {
+    #[initialize]
+    async fn initialize(_: &Context, stuck: bool) -> Result<Self> {
+        Ok(Fake { stuck })
+    }
+
+    #[snapshot]
+    async fn snapshot(&self, _: &Context) -> Result<u32> {
+        while self.stuck && !RELEASED.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(1)
+    }
+
+    #[restore]
+    async fn restore(&self, _: &Context, _: u32) -> Result<()> {
+        Ok(())
+    }
+}
+
+async fn instance(config: &[u8]) -> Instance {
+    let host = Nobody::host("a.so".into(), Handle::current());
+    let created = library::create(harness::module::<Fake>(), host, config).await;
+    created.unwrap_or_else(|_| panic!("it is made"))
+}
+
+fn facts(plugin: &str) -> Facts {
+    let manifest: Manifest = serde_json::from_value(serde_json::json!({
+        "format": 1, "name": plugin, "version": "1", "crate": plugin, "header": "ksi_plugin_fake", "abi": 4, "rustc": "", "target": "", "panic": "unwind",
+        "handlers": [], "emits": [], "requires": [], "runtime": false, "exclusive": false, "trial": true, "state": { "writes": [1], "restores": [1] },
+    }))
+    .unwrap();
+    Facts {
+        plugin: plugin.into(),
+        number: 1,
+        manifest,
+        description: Description::default(),
+        config: Arc::from(*b"{}"),
+        tried: Tried::Passed,
+        file: "a.so".into(),
+        hash: blake3::hash(b""),
+        handlers: Default::default(),
+        timings: Timings::default(),
+        hand_over: Default::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_does_not_return_keeps_no_other_plugin_from_keeping_its_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = StateDir::open(folder.path().join("state"), 1 << 20).unwrap();
+    let limits = RouterLimits {
+        queued_events: 1,
+        queued_bytes: 1 << 20,
+        subscriber_bytes: 1 << 20,
+        event_depth: 1,
+        payload_bytes: 1 << 20,
+        timeout: Duration::from_secs(1),
+    };
+    let (workers, blocking_threads, waiting_bytes) = (1, 1, 1 << 20);
+    let limits = KernelLimits { workers, blocking_threads, waiting_bytes, router: limits };
+    let router = Kernel::start(limits, Handle::current()).unwrap().router;
+    let persistence = Arc::new(Persistence::new(dir, Announcer::new(router.clone())));
+    let hangs = {
+        let (persistence, router, stuck) =
+            (persistence.clone(), router.clone(), instance(b"true").await);
+        tokio::spawn(async move { persistence.keep_last(&router, &facts("a"), stuck).await })
+    };
+    // It has its turn by then.
+    tokio::task::yield_now().await;
+    let good = instance(b"false").await;
+    let (a, b) = (facts("a"), facts("b"));
+    let kept = persistence.keep_last(&router, &b, good);
+    let good = timeout(Duration::from_secs(5), kept).await;
+    assert!(good.is_ok() && !hangs.is_finished());
+    assert!(persistence.kept("b").is_some() && persistence.kept("a").is_none());
+    RELEASED.store(true, Ordering::SeqCst);
+    let _ = hangs.await;
+    assert!(persistence.kept(&a.plugin).is_some());
+}
