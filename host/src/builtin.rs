@@ -19,13 +19,17 @@ mod system;
 use std::{future::Future, time::Duration};
 
 use ksi_abi::Pattern;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use ksi_wire as wire;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub(crate) use catalog::Described;
 
-use crate::{event::Event, host::Host, router::native::Failure};
+use crate::{dispatch::tally::Counts, event::Event, host::Host, router::native::Failure};
 use ksi_abi::Counted;
+
+/// What an event asks that asks nothing.
+#[derive(Deserialize)]
+struct Nothing {}
 
 /// Registers all of them.
 pub(crate) fn register(host: &Host) {
@@ -60,42 +64,46 @@ pub(crate) fn changes_plugins(event: &str) -> bool {
 }
 
 /// Registers one that [changes plugins](changes_plugins).
-fn handle_change<F, Fut, P>(host: &Host, described: Described, handler: F)
+fn handle_change<F, Fut, P, R>(host: &Host, described: Described, handler: F)
 where
     F: Fn(Host, P) -> Fut + Send + Sync + Clone + 'static,
-    Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
+    Fut: Future<Output = Result<R, Failure>> + Send + 'static,
     P: DeserializeOwned + Send + 'static,
+    R: Serialize + 'static,
 {
     debug_assert!(changes_plugins(described.event), "{} is to be listed", described.event);
     handle_within(IN_ITS_TIME, host, described, handler);
 }
 
 /// Registers one that answers soon.
-fn handle<F, Fut, P>(host: &Host, described: Described, handler: F)
+fn handle<F, Fut, P, R>(host: &Host, described: Described, handler: F)
 where
     F: Fn(Host, P) -> Fut + Send + Sync + Clone + 'static,
-    Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
+    Fut: Future<Output = Result<R, Failure>> + Send + 'static,
     P: DeserializeOwned + Send + 'static,
+    R: Serialize + 'static,
 {
     handle_within(SOON, host, described, handler);
 }
 
-fn handle_within<F, Fut, P>(timeout: Duration, host: &Host, described: Described, handler: F)
+fn handle_within<F, Fut, P, R>(timeout: Duration, host: &Host, described: Described, handler: F)
 where
     F: Fn(Host, P) -> Fut + Send + Sync + Clone + 'static,
-    Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
+    Fut: Future<Output = Result<R, Failure>> + Send + 'static,
     P: DeserializeOwned + Send + 'static,
+    R: Serialize + 'static,
 {
     handle_event(timeout, host, described, move |host, _, payload| handler(host, payload));
 }
 
 /// Registers one: what it is for the catalogue, and what it does. It alone answers its event: a plugin that subscribes to
 /// it, or to everything, must not stand between an operator and the host.
-fn handle_event<F, Fut, P>(timeout: Duration, host: &Host, described: Described, handler: F)
+fn handle_event<F, Fut, P, R>(timeout: Duration, host: &Host, described: Described, handler: F)
 where
     F: Fn(Host, &Event, P) -> Fut + Send + Sync + Clone + 'static,
-    Fut: Future<Output = Result<Value, Failure>> + Send + 'static,
+    Fut: Future<Output = Result<R, Failure>> + Send + 'static,
     P: DeserializeOwned + Send + 'static,
+    R: Serialize + 'static,
 {
     let name = described.event;
     let pattern = match Pattern::parse(name) {
@@ -125,4 +133,16 @@ where
             }
         },
     );
+}
+
+/// As they go out.
+fn counts(counts: Counts) -> wire::Counts {
+    let Counts { accepted, replied, no_reply, failed, panicked, timed_out, rejected, in_flight } =
+        counts;
+    wire::Counts { accepted, failed, in_flight, no_reply, panicked, rejected, replied, timed_out }
+}
+
+/// Of a reply that is put together from parts: its keys in order.
+fn sorted(reply: &impl Serialize) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(reply).map_err(|error| Failure::new("encode", error))
 }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use ksi_wire::system::Client;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::memory::Account;
@@ -86,24 +86,6 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// A client as others see it.
-#[derive(Debug, Serialize)]
-pub(crate) struct ClientFacts {
-    id: u64,
-    pid: Option<i32>,
-    uid: Option<u32>,
-    /// When it came, in seconds since the Unix epoch.
-    since: f64,
-    /// For how many seconds nothing was heard of it.
-    idle: f64,
-    requests: u64,
-    /// Slots of requests that are being served.
-    serving: usize,
-    subscriptions: usize,
-    /// What waits for it or because of it.
-    bytes: usize,
-}
-
 impl Clients {
     /// Enters a client, with what its requests take and what its bytes are charged to.
     pub(crate) fn enter(
@@ -133,8 +115,8 @@ impl Clients {
     }
 
     /// All of them, in the order in which they came.
-    pub(crate) fn facts(&self, now: f64) -> Vec<ClientFacts> {
-        self.list().values().map(|client| client.facts(now)).collect()
+    pub(crate) fn all(&self, now: f64) -> Vec<Client> {
+        self.list().values().map(|client| client.told(now)).collect()
     }
 
     /// Ends a client's connection; whether there is one of this number.
@@ -220,17 +202,18 @@ impl ClientEntry {
         Duration::from_millis(idle).as_secs_f64()
     }
 
-    fn facts(&self, now: f64) -> ClientFacts {
-        ClientFacts {
+    /// As others see it.
+    fn told(&self, now: f64) -> Client {
+        Client {
+            bytes: self.account.bytes(),
             id: self.number,
-            pid: self.peer.process,
-            uid: self.peer.user,
-            since: self.since,
             idle: self.idle(now),
+            pid: self.peer.process,
             requests: self.requests.load(Ordering::Relaxed),
             serving: self.slots.saturating_sub(self.free.available_permits()),
+            since: self.since,
             subscriptions: self.subscriptions.load(Ordering::Relaxed),
-            bytes: self.account.bytes(),
+            uid: self.peer.user,
         }
     }
 }
@@ -280,7 +263,7 @@ mod tests {
         assert_eq!([told(&first), told(&second), told(&third)], [None, Some(Ended::Idle), None]);
         assert!(!clients.end_idle(99.0, Duration::ZERO), "it has been told already");
         second.heard(50.0, 3);
-        assert_eq!(clients.facts(51.0)[1].idle, 1.0);
+        assert_eq!(clients.all(51.0)[1].idle, 1.0);
         drop(second);
         assert!(!clients.end(2), "it is gone");
         assert!(clients.end(3));

@@ -17,8 +17,8 @@ use std::{
 
 use async_task::Task;
 use ksi_abi::{NameError, Pattern};
+use ksi_wire::system::Announced;
 use serde::Serialize;
-use serde_json::json;
 use thiserror::Error;
 use tokio::runtime::Handle;
 
@@ -677,7 +677,8 @@ impl Host {
 
     async fn announce(&self, event: &str) {
         let plugins = self.0.supervisor.registry().last_started_first().len();
-        let data = json!({ "version": env!("CARGO_PKG_VERSION"), "plugins": plugins, "pid": std::process::id() });
+        let (pid, version) = (std::process::id(), env!("CARGO_PKG_VERSION").into());
+        let data = Announced { pid, plugins, version };
         if let Ok(payload) = Payload::encode(&data) {
             self.emit(event::of_host(event, payload)).await;
         }

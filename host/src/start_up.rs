@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use serde_json::{Value, json};
+use ksi_wire::system::Starting;
 use tokio::sync::watch;
 
 /// The start of one host. A clone is the same one.
@@ -65,13 +65,16 @@ impl StartUp {
     }
 
     /// What is being done, for programs; `None` when it is over.
-    pub(crate) fn told(&self) -> Option<Value> {
-        let seconds = self.began.elapsed().as_secs_f64();
+    pub(crate) fn told(&self) -> Option<Starting> {
+        let begun = Starting { seconds: self.began.elapsed().as_secs_f64(), ..Starting::default() };
         match &*self.stage.borrow() {
-            Stage::Begun => Some(json!({ "seconds": seconds })),
-            Stage::Loading { file, number, of } => {
-                Some(json!({ "loading": file, "number": number, "of": of, "seconds": seconds }))
-            }
+            Stage::Begun => Some(begun),
+            Stage::Loading { file, number, of } => Some(Starting {
+                loading: Some(file.clone()),
+                number: Some(*number),
+                of: Some(*of),
+                ..begun
+            }),
             Stage::Over => None,
         }
     }
@@ -97,7 +100,7 @@ mod tests {
         let start = StartUp::begin();
         start.loads(Path::new("plugins/liba.so"), 2, 3);
         let told = start.told().expect("it is not over");
-        assert_eq!((&told["loading"], &told["number"]), (&json!("liba.so"), &json!(2)));
+        assert_eq!((told.loading.as_deref(), told.number), (Some("liba.so"), Some(2)));
         let waits = tokio::spawn({
             let start = start.clone();
             async move { start.ended().await }

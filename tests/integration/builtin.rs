@@ -1,5 +1,7 @@
 //! The host's own events: what the clients of KSI ask for, and what an operator does.
 
+use ksi_wire::{config, metrics, module, router, state, system};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::kit::{Library, TestHost, error_of};
@@ -244,4 +246,53 @@ fn the_host_alone_answers_its_own_events_and_a_plugin_that_subscribes_to_all_see
     }
     host.ksi(&["stop"]).ok();
     host.has_stopped();
+}
+
+/// What a host replies has no key that the type for it does not know, and none is missing.
+#[test]
+fn what_clients_know_of_a_reply_is_all_that_is_in_it() {
+    #[track_caller]
+    fn whole<T: DeserializeOwned + Serialize>(host: &TestHost, event: &str, data: Value) -> T {
+        let reply = host.client().emit(event, data);
+        let read: T = serde_json::from_value(reply.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), reply, "{event}");
+        read
+    }
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("counter.so", &Library::counter(1))
+        .plugin("notes.so", &Library(b"no library".to_vec()))
+        .config("[state]\ndir = 'state'")
+        .start();
+    let one = json!({"module_name": "counter"});
+    let of_one = || one.clone();
+    host.client().emit("counter:increment", json!({"name": "a"}));
+    whole::<module::Changed>(&host, "module:reload", of_one());
+    let health = whole::<system::Health>(&host, "system:health", json!({}));
+    assert_eq!((&*health.status, health.plugins), ("healthy", 2));
+    whole::<system::Clients>(&host, "system:clients", json!({}));
+    whole::<system::ByNamespace>(&host, "system:discover", json!({}));
+    whole::<system::Flat>(&host, "system:discover", json!({"level": "full"}));
+    whole::<system::Summary>(&host, "system:discover", json!({"level": "summary"}));
+    whole::<system::Event>(&host, "system:help", json!({"event": "counter:increment"}));
+    let counter = whole::<module::Inspect>(&host, "module:inspect", of_one());
+    assert_eq!((counter.overview.state, counter.handlers.len()), (module::ModuleState::Live, 9));
+    whole::<module::Events>(&host, "module:events", json!({}));
+    whole::<router::Graph>(&host, "router:graph", json!({}));
+    whole::<router::Stats>(&host, "router:stats", json!({}));
+    whole::<metrics::Metrics>(&host, "metrics:get", json!({}));
+    whole::<config::Reloaded>(&host, "config:reload", json!({}));
+    let kept = whole::<state::List>(&host, "module:state_list", json!({}));
+    assert_eq!(kept.count, 1);
+    whole::<state::Restored>(&host, "module:state_restore", of_one());
+    whole::<module::Changed>(&host, "module:unload", of_one());
+    whole::<state::Dropped>(&host, "module:state_drop", of_one());
+    let list = host.client().emit("module:list", json!({}));
+    for entry in list["modules"].as_array().unwrap() {
+        let read = match entry.get("duplicate_of") {
+            Some(_) => serde_json::to_value(module::RefusedFile::deserialize(entry).unwrap()),
+            None => serde_json::to_value(module::Overview::deserialize(entry).unwrap()),
+        };
+        assert_eq!(read.unwrap(), *entry);
+    }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ksi_host::SocketPath;
+use ksi_wire::line::Request;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -48,13 +49,6 @@ pub(crate) enum ClientError {
     Reply(#[from] NoReply),
 }
 
-#[derive(Serialize)]
-struct Request<'a> {
-    event: &'a str,
-    data: &'a RawValue,
-    correlation_id: &'a str,
-}
-
 impl Client {
     pub(crate) fn connect(socket: &SocketPath) -> Result<Self, Failure> {
         socket.check()?;
@@ -87,7 +81,7 @@ impl Client {
         let id = format!("ksi-{}", self.requests);
         // A payload may be spread over lines, which would end the request early; outside of strings, where JSON has no
         // line breaks, a space means the same.
-        let request = Request { event, data, correlation_id: &id };
+        let request = Request { event, data, correlation_id: &*id };
         let text = serde_json::to_string(&request).map_err(|error| self.unsent(error.into()))?;
         let mut line = text.replace(['\n', '\r'], " ");
         line.push('\n');
@@ -119,7 +113,7 @@ impl Client {
     pub(crate) fn ask<T: serde::de::DeserializeOwned>(
         &mut self,
         event: &str,
-        data: &serde_json::Value,
+        data: &impl Serialize,
         timeout: Duration,
     ) -> Result<T, Failure> {
         let data =

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use ksi_wire::system::{Client, Clients, Disconnect, Disconnected};
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::args::{Clients as Args, Common};
 use super::client::SOON;
@@ -13,29 +13,11 @@ use super::list::understood;
 use super::output;
 use super::table::{Column, Table, Tone};
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Client {
-    id: u64,
-    pid: Option<i64>,
-    uid: Option<u64>,
-    idle: f64,
-    requests: u64,
-    serving: u64,
-    subscriptions: u64,
-    bytes: u64,
-}
-
 pub(crate) fn clients(common: &Common, args: Args) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct Answer {
-        clients: Vec<Client>,
-        limit: u64,
-    }
     let mut client = common.client()?;
     if !args.end.is_empty() {
         return args.end.iter().try_for_each(|id| {
-            client.ask::<Value>("system:disconnect", &json!({ "id": id }), SOON)?;
+            client.ask::<Disconnected>("system:disconnect", &Disconnect { id: *id }, SOON)?;
             output::text(&format!("ended client {id}"))
         });
     }
@@ -43,7 +25,7 @@ pub(crate) fn clients(common: &Common, args: Args) -> Result<(), Failure> {
     if args.json {
         return output::json(answer.get());
     }
-    let Answer { clients, limit } = understood(&answer)?;
+    let Clients { clients, limit, .. } = understood(&answer)?;
     output::text(&table(&clients).render())?;
     // This one is among them.
     output::text(&format!("{} of {limit} clients", clients.len()))

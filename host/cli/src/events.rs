@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use ksi_wire::module::{Events, Subscriber};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -13,28 +13,16 @@ use super::list::understood;
 use super::output;
 use super::table::{Column, Table, Tone};
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Handler {
-    module: String,
-    handler: String,
-    priority: i64,
-}
-
 pub(crate) fn events(common: &Common, args: Args) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct Answer {
-        events: BTreeMap<String, Vec<Handler>>,
-    }
     let answer: Box<RawValue> = common.client()?.ask("module:events", &json!({}), SOON)?;
     if args.json {
         return output::json(answer.get());
     }
-    let Answer { events } = understood(&answer)?;
+    let Events { events } = understood(&answer)?;
     output::text(&table(&events).render())
 }
 
-fn table(events: &BTreeMap<String, Vec<Handler>>) -> Table {
+fn table(events: &BTreeMap<String, Vec<Subscriber>>) -> Table {
     let mut table = Table::new(&[
         Column::Text("EVENT"),
         Column::Text("PLUGIN"),
@@ -42,7 +30,7 @@ fn table(events: &BTreeMap<String, Vec<Handler>>) -> Table {
         Column::Number("PRIORITY"),
     ]);
     for (event, handlers) in events {
-        for Handler { module, handler, priority } in handlers {
+        for Subscriber { module, handler, priority } in handlers {
             let cells = [event.as_str(), module, handler, &priority.to_string()];
             table.row(cells.map(|cell| (cell, Tone::Usual)));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use serde::Deserialize;
+use ksi_wire::router::{Edge, Graph};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -12,30 +12,6 @@ use super::client::SOON;
 use super::exit::Failure;
 use super::list::understood;
 use super::output;
-
-#[derive(Debug, Default, Deserialize)]
-struct Graph {
-    nodes: Vec<Node>,
-    edges: Vec<Edge>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Node {
-    id: String,
-    #[serde(default)]
-    kind: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Edge {
-    from: String,
-    to: String,
-    #[serde(default)]
-    kind: String,
-    /// How often it was seen so far.
-    #[serde(default)]
-    count: u64,
-}
 
 pub(crate) fn graph(common: &Common, args: Args) -> Result<(), Failure> {
     let answer: Box<RawValue> = common.client()?.ask("router:graph", &json!({}), SOON)?;
@@ -48,7 +24,7 @@ pub(crate) fn graph(common: &Common, args: Args) -> Result<(), Failure> {
 
 /// Nodes by their ids with a short name each; an end of an edge that is no node gets one.
 fn names(graph: &Graph) -> BTreeMap<&str, (String, &str)> {
-    let declared = graph.nodes.iter().map(|node| (node.id.as_str(), node.kind.as_str()));
+    let declared = graph.nodes.iter().map(|node| (node.id.as_str(), &*node.kind));
     let mentioned = graph.edges.iter().flat_map(|edge| [edge.from.as_str(), edge.to.as_str()]);
     let mut kinds: BTreeMap<&str, &str> = mentioned.map(|id| (id, "")).collect();
     kinds.extend(declared);
@@ -57,7 +33,7 @@ fn names(graph: &Graph) -> BTreeMap<&str, (String, &str)> {
 
 fn label(edge: &Edge) -> String {
     match edge.count {
-        0 => edge.kind.clone(),
+        0 => edge.kind.clone().into_owned(),
         count => format!("{} {count}", edge.kind),
     }
 }

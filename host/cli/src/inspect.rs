@@ -4,45 +4,32 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::SystemTime;
 
+use ksi_wire::Counts;
+use ksi_wire::module::{Handler, Inspect};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::args::{Common, Inspect};
+use super::args::{Common, Inspect as Args};
 use super::client::SOON;
 use super::exit::Failure;
 use super::list::understood;
 use super::output;
-use super::plugin::{Counts, Timings};
+use super::plugin;
 use super::table::{Column, Table, Tone};
 
 mod running;
-
-/// A handler, from a manifest or with a running plugin's counts.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Handler {
-    name: String,
-    summary: Option<String>,
-    subscriptions: Vec<String>,
-    priority: i64,
-    timeout_ms: u64,
-    blocking: bool,
-    counts: Option<Counts>,
-}
 
 /// What a manifest and the host's description of a running plugin have in common.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Description {
-    manifest: Value,
     handlers: Vec<Handler>,
     emits: Vec<String>,
     requires: Vec<String>,
-    timings_ms: Timings,
 }
 
-pub(crate) fn inspect(common: &Common, args: Inspect) -> Result<(), Failure> {
+pub(crate) fn inspect(common: &Common, args: Args) -> Result<(), Failure> {
     let (answer, of_file) = if names_a_file(&args.what) {
         (describe_file(Path::new(&args.what))?, true)
     } else {
@@ -52,16 +39,16 @@ pub(crate) fn inspect(common: &Common, args: Inspect) -> Result<(), Failure> {
     if args.json {
         return output::json(answer.get());
     }
-    let plugin: Description = understood(&answer)?;
+    let Description { handlers, emits, requires } = understood(&answer)?;
     let mut text = match of_file {
         true => facts(&[("file", args.what)]) + &of_manifest(&understood(&answer)?),
         false => {
-            running::running(&understood(&answer)?, &plugin.timings_ms, SystemTime::now())
-                + &of_manifest(&plugin.manifest)
+            let plugin: Inspect = understood(&answer)?;
+            running::running(&plugin, SystemTime::now()) + &of_manifest(&plugin.manifest)
         }
     };
-    text += &facts(&[("requires", plugin.requires.join(", ")), ("emits", plugin.emits.join(", "))]);
-    output::text(&format!("{text}\n{}", table(&plugin.handlers).render()))
+    text += &facts(&[("requires", requires.join(", ")), ("emits", emits.join(", "))]);
+    output::text(&format!("{text}\n{}", table(&handlers).render()))
 }
 
 /// A path, by its looks or because it is there.
@@ -154,7 +141,7 @@ fn table(handlers: &[Handler]) -> Table {
             handler.priority.to_string(),
             timeout,
             of_counts(|counts| counts.accepted),
-            of_counts(Counts::unwell),
+            of_counts(plugin::unwell),
             handler.summary.clone().unwrap_or_default(),
         ];
         table.row(cells.into_iter().map(|cell| (cell, Tone::Usual)));

@@ -3,7 +3,9 @@
 
 use std::time::SystemTime;
 
-use serde::Deserialize;
+use ksi_wire::Counts;
+use ksi_wire::module::{List, Overview};
+use ksi_wire::system::{Health, Starting};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -12,63 +14,39 @@ use super::args::{Common, Table as Args};
 use super::client::SOON;
 use super::exit::Failure;
 use super::output;
-use super::plugin::{Counts, Plugin};
+use super::plugin;
 use super::table::{Column, Table, Tone, hanging, terminal_width};
 
 pub(crate) fn list(common: &Common, args: Args) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct Answer {
-        modules: Vec<Plugin>,
-    }
-    #[derive(Deserialize)]
-    struct Health {
-        counts: Option<Counts>,
-        starting: Option<Starting>,
-    }
     let mut client = common.client()?;
     let answer: Box<RawValue> = client.ask("module:list", &json!({}), SOON)?;
     if args.json {
         return output::json(answer.get());
     }
-    let Answer { modules } = understood(&answer)?;
-    let Health { counts, starting } = client.ask("system:health", &json!({}), SOON)?;
+    let List { modules, .. } = understood::<List>(&answer)?;
+    let Health { counts, starting, .. } = client.ask("system:health", &json!({}), SOON)?;
     output::text(&table(&modules).render())?;
     match starting {
-        Some(starting) => output::remark(&starting.told()),
+        Some(starting) => output::remark(&told(&starting)),
         None if modules.is_empty() => output::remark("no plugins"),
         None => {}
     }
     let width = terminal_width();
     let mut below = notes(&modules, SystemTime::now(), width);
-    below.extend(counts.iter().flat_map(|counts| totals(counts, width)));
+    below.extend(totals(&counts, width));
     below.iter().try_for_each(|line| output::text(line))
 }
 
-/// How far a host is that loads its plugins still.
-#[derive(Deserialize)]
-struct Starting {
-    loading: Option<String>,
-    #[serde(default)]
-    number: u64,
-    #[serde(default)]
-    of: u64,
-    #[serde(default)]
-    seconds: f64,
-}
-
-impl Starting {
-    /// `starting, for 4s: loading liba.so (3 of 12)`
-    fn told(&self) -> String {
-        let Starting { loading, number, of, seconds } = self;
-        match loading {
-            Some(file) => {
-                format!(
-                    "starting, for {seconds:.0}s: loading {} ({number} of {of})",
-                    output::plain(file)
-                )
-            }
-            None => "starting: no plugin is loaded yet".to_owned(),
+/// `starting, for 4s: loading liba.so (3 of 12)`
+fn told(starting: &Starting) -> String {
+    let Starting { loading, number, of, seconds } = starting;
+    match loading {
+        Some(file) => {
+            let (number, of) = (number.unwrap_or_default(), of.unwrap_or_default());
+            let file = output::plain(file);
+            format!("starting, for {seconds:.0}s: loading {file} ({number} of {of})")
         }
+        None => "starting: no plugin is loaded yet".to_owned(),
     }
 }
 
@@ -80,7 +58,7 @@ pub(crate) fn understood<T: DeserializeOwned>(answer: &RawValue) -> Result<T, Fa
     })
 }
 
-fn table(plugins: &[Plugin]) -> Table {
+fn table(plugins: &[Overview]) -> Table {
     let mut table = Table::new(&[
         Column::Text("NAME"),
         Column::Text("VERSION"),
@@ -92,43 +70,40 @@ fn table(plugins: &[Plugin]) -> Table {
         Column::Text("OLD"),
     ]);
     for plugin in plugins {
-        let counts = plugin.counts.unwrap_or_default();
+        let (counts, unwell) = (plugin.counts, plugin::unwell(&plugin.counts));
         let usual = |text: String| (text, Tone::Usual);
         table.row([
             usual(plugin.name.clone()),
             usual(plugin.version.clone().unwrap_or_else(|| "-".into())),
             usual(plugin.generation.map_or_else(|| "-".into(), |number| number.to_string())),
-            (plugin.state(), plugin.tone()),
+            (plugin::state(plugin), plugin::tone(plugin)),
             usual(counts.accepted.to_string()),
-            (
-                counts.unwell().to_string(),
-                if counts.unwell() > 0 { Tone::Bad } else { Tone::Usual },
-            ),
+            (unwell.to_string(), if unwell > 0 { Tone::Bad } else { Tone::Usual }),
             usual(counts.in_flight.to_string()),
-            usual(plugin.old()),
+            usual(plugin::old(plugin)),
         ]);
     }
     table
 }
 
 /// What does not fit into a row and somebody should read, a paragraph each.
-fn notes(plugins: &[Plugin], now: SystemTime, width: Option<usize>) -> Vec<String> {
+fn notes(plugins: &[Overview], now: SystemTime, width: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     for plugin in plugins {
         let name = output::plain(&plugin.name);
-        let quarantined = plugin.quarantined().map(|it| format!("quarantined {it}"));
-        let last_error = plugin.last_error();
-        let not_kept = plugin.not_kept(now).map(|it| format!("its state is {it}"));
+        let quarantined = plugin::quarantined(plugin).map(|it| format!("quarantined {it}"));
+        let last_error = plugin::last_error(plugin);
+        let not_kept = plugin::not_kept(plugin, now).map(|it| format!("its state is {it}"));
         let notices = plugin.notices.iter().cloned().map(Some);
         let all = [
             last_error,
             quarantined,
-            plugin.missing(),
+            plugin::missing(plugin),
             not_kept,
             plugin.state_notice.clone(),
-            plugin.held(),
-            plugin.rollbacks(),
-            plugin.signals(),
+            plugin::held(plugin),
+            plugin::rollbacks(plugin),
+            plugin::signals(plugin),
         ];
         lines.extend(
             all.into_iter()
@@ -141,7 +116,7 @@ fn notes(plugins: &[Plugin], now: SystemTime, width: Option<usize>) -> Vec<Strin
                 let title = format!(
                     "{name}: generation {} is {}: ",
                     old.generation,
-                    output::plain(&old.state)
+                    output::plain(old.state.as_str())
                 );
                 lines.push(hanging(&title, cause, width));
             }
@@ -155,14 +130,14 @@ fn notes(plugins: &[Plugin], now: SystemTime, width: Option<usize>) -> Vec<Strin
 
 /// Over all plugins and all of their generations.
 fn totals(counts: &Counts, width: Option<usize>) -> [String; 2] {
-    [String::new(), hanging("in all: ", &counts.equation(), width)]
+    [String::new(), hanging("in all: ", &plugin::equation(counts), width)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn plugins() -> Vec<Plugin> {
+    fn plugins() -> Vec<Overview> {
         serde_json::from_value(json!([
             {"name": "hello", "version": "0.1.0", "generation": 3, "state": "live", "events": ["a:b"],
              "on_probation": true, "held": 4, "rollbacks": 1, "reloads": 2,

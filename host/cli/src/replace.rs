@@ -1,7 +1,8 @@
 //! `ksi load`, `ksi reload`, `ksi rollback` and `ksi unload`: asking the host to replace code now.
 
+use ksi_wire::module::{self, Changed, ConfigTaken};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::args::{Common, Load, Named, Rollback};
 use super::client::PATIENT;
@@ -13,30 +14,30 @@ pub(crate) fn load(common: &Common, args: Load) -> Result<(), Failure> {
     // The host's current folder is another one.
     let path = std::path::absolute(&args.file)
         .map_err(|error| Failure::Usage(format!("{}: {error}", args.file.display())))?;
-    let Some(path) = path.to_str() else {
+    if path.to_str().is_none() {
         let shown = args.file.display();
         return Err(Failure::Usage(format!("{shown} is not UTF-8, so no event can carry it")));
-    };
-    ask(common, "module:load", &json!({"path": path}), args.json)
+    }
+    ask(common, "module:load", &module::Load { path }, args.json)
 }
 
 pub(crate) fn reload(common: &Common, args: Named) -> Result<(), Failure> {
-    ask(common, "module:reload", &json!({"module_name": args.name}), args.json)
+    ask(common, "module:reload", &module::Named { module_name: args.name }, args.json)
 }
 
 pub(crate) fn rollback(
     common: &Common,
     Rollback { named, force }: Rollback,
 ) -> Result<(), Failure> {
-    let question = json!({"module_name": named.name, "force": force});
+    let question = module::Rollback { module_name: named.name, force };
     ask(common, "module:rollback", &question, named.json)
 }
 
 pub(crate) fn unload(common: &Common, args: Named) -> Result<(), Failure> {
-    ask(common, "module:unload", &json!({"module_name": args.name}), args.json)
+    ask(common, "module:unload", &module::Named { module_name: args.name }, args.json)
 }
 
-fn ask(common: &Common, event: &str, data: &Value, json: bool) -> Result<(), Failure> {
+fn ask(common: &Common, event: &str, data: &impl Serialize, json: bool) -> Result<(), Failure> {
     let answer: Box<RawValue> = common.client()?.ask(event, data, PATIENT)?;
     if json {
         return output::json(answer.get());
@@ -45,43 +46,41 @@ fn ask(common: &Common, event: &str, data: &Value, json: bool) -> Result<(), Fai
 }
 
 /// `reloaded hello 0.2.0, generation 2`
-fn sentence(answer: &Value) -> String {
-    let text = |key: &str| answer.get(key).and_then(Value::as_str);
-    let status = text("status").unwrap_or("done:");
-    let mut words = format!("{} {}", status.replace('_', " "), text("name").unwrap_or(""));
+fn sentence(answer: &Changed) -> String {
+    let Changed { status, name, version, generation, .. } = answer;
+    let mut words = format!("{} {name}", status.replace('_', " "));
     if status == "rolled_back" {
         words.push_str(" to");
     }
-    if let Some(version) = text("version") {
+    if !version.is_empty() {
         words.push_str(&format!(" {version}"));
     }
-    if let Some(generation) = answer.get("generation").and_then(Value::as_u64) {
-        words.push_str(&format!(", generation {generation}"));
-    }
-    match (text("config"), text("config_error")) {
-        (Some("changed"), _) => words.push_str(", with its changed configuration"),
+    words.push_str(&format!(", generation {generation}"));
+    match (answer.config, &answer.config_error) {
+        (Some(ConfigTaken::Changed), _) => words.push_str(", with its changed configuration"),
         (_, Some(error)) => {
             words.push_str(&format!(", with the configuration as it was before: {error}"));
         }
         _ => {}
     }
-    if let Some(file) = text("stays_in_folder") {
+    if let Some(file) = &answer.stays_in_folder {
         words.push_str(&format!(
-            ", until its file changes or the host starts again; to keep it away, move {file} out of its folder"
+            ", until its file changes or the host starts again; to keep it away, move {file} out \
+             of its folder"
         ));
     }
-    if let Some(count) = answer.get("still_in_memory").and_then(Value::as_u64) {
+    if let Some(count) = answer.still_in_memory {
         words.push_str(&format!(
-            "; it is not loaded again for now: {count} generations of it are still in memory. `ksi inspect` tells what pins \
-             them; end that, or restart the host"
+            "; it is not loaded again for now: {count} generations of it are still in memory. \
+             `ksi inspect` tells what pins them; end that, or restart the host"
         ));
     }
-    if let Some(cost) = text("cost") {
+    if let Some(cost) = &answer.cost {
         words.push_str(&format!("; this gave up {cost}"));
-        match (text("kept_aside"), text("not_kept_aside")) {
+        match (answer.kept_aside.iter().flatten().next(), &answer.not_kept_aside) {
             (Some(aside), _) => words.push_str(&format!("; it is kept as {aside}")),
-            (None, Some(why)) => words.push_str(&format!("; it is not kept: {why}")),
-            (None, None) => {}
+            (None, Some(Some(why))) => words.push_str(&format!("; it is not kept: {why}")),
+            (None, _) => {}
         }
     }
     words
@@ -89,7 +88,11 @@ fn sentence(answer: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
+
+    fn sentence(answer: &serde_json::Value) -> String {
+        super::sentence(&serde_json::from_value(answer.clone()).expect("an answer"))
+    }
 
     #[test]
     fn the_answer_is_said_in_a_sentence() {

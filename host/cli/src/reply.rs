@@ -3,7 +3,7 @@
 //! Results stay the text that the host sent, so that a number of any length and the order of keys reach the user as
 //! the plugin wrote them.
 
-use serde::Deserialize;
+use ksi_wire::line;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -24,27 +24,10 @@ pub(crate) struct NoReply {
     reason: String,
 }
 
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(default, borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(default)]
-    count: Option<usize>,
-    /// The request itself could not be served.
-    #[serde(default)]
-    error: Option<Value>,
-    /// The failures beside the answers in `data`.
-    #[serde(default)]
-    errors: Vec<Value>,
-    /// `data` is the host's own word on a failure, and no handler's answer.
-    #[serde(default)]
-    failed: bool,
-}
-
 impl Reply {
     pub(crate) fn parse(line: &str) -> Result<Self, NoReply> {
         let wrong = |reason: String| NoReply { reason };
-        let line: Line<'_> =
+        let line: line::Reply<'_> =
             serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
         let mut failures: Vec<String> = line.errors.iter().map(failure).collect();
         if let Some(error) = line.error {

@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use serde::Deserialize;
+use ksi_wire::state::{Dropped, Kept, List, OfPlugin, Restored, Shown, Which};
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::args::{Common, State, StateList, StateOf};
 use super::client::{PATIENT, SOON};
@@ -18,39 +18,18 @@ pub(crate) fn state(common: &Common, command: State) -> Result<(), Failure> {
     match command {
         State::List(args) => list(common, args),
         State::Show(args) => show(common, &args),
-        State::Restore(args) => change(common, "module:state_restore", &args),
-        State::Drop(args) => change(common, "module:state_drop", &args),
+        State::Restore(args) => change(common, "module:state_restore", &args, restored),
+        State::Drop(args) => change(common, "module:state_drop", &args, dropped),
     }
-}
-
-/// A kept snapshot, as the host tells of it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Snapshot {
-    name: String,
-    which: String,
-    file: String,
-    version: u64,
-    plugin_version: String,
-    bytes: u64,
-    /// Seconds since 1970.
-    written: f64,
-    error: Option<String>,
-    state: Option<Box<RawValue>>,
-    not_shown: Option<String>,
 }
 
 fn list(common: &Common, args: StateList) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    struct Answer {
-        snapshots: Vec<Snapshot>,
-    }
-    let question = args.name.map_or_else(|| json!({}), |name| json!({"module_name": name}));
+    let question = OfPlugin { module_name: args.name };
     let answer: Box<RawValue> = common.client()?.ask("module:state_list", &question, SOON)?;
     if args.json {
         return output::json(answer.get());
     }
-    let Answer { snapshots } = understood(&answer)?;
+    let List { snapshots, .. } = understood(&answer)?;
     if snapshots.is_empty() {
         output::remark("nothing is kept");
         return Ok(());
@@ -59,7 +38,7 @@ fn list(common: &Common, args: StateList) -> Result<(), Failure> {
     notes(&snapshots, terminal_width()).iter().try_for_each(|line| output::text(line))
 }
 
-fn table(snapshots: &[Snapshot], now: SystemTime) -> Table {
+fn table(snapshots: &[Kept], now: SystemTime) -> Table {
     let mut table = Table::new(&[
         Column::Text("NAME"),
         Column::Text("WHICH"),
@@ -69,18 +48,15 @@ fn table(snapshots: &[Snapshot], now: SystemTime) -> Table {
         Column::Text("WRITTEN"),
     ]);
     for snapshot in snapshots {
-        let (tone, unknown) = match snapshot.error {
-            Some(_) => (Tone::Bad, true),
-            None => (Tone::Usual, false),
-        };
-        let known = |text: String| if unknown { "-".to_owned() } else { text };
+        let tone = if snapshot.error.is_some() { Tone::Bad } else { Tone::Usual };
+        let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let cells = [
             snapshot.name.clone(),
             snapshot.which.clone(),
-            known(snapshot.version.to_string()),
+            known(snapshot.version.map(|version| version.to_string())),
             known(snapshot.plugin_version.clone()),
-            known(size(snapshot.bytes)),
-            known(ago(snapshot.written, now).unwrap_or_default()),
+            known(snapshot.bytes.map(size)),
+            known(snapshot.written.map(|written| ago(written, now).unwrap_or_default())),
         ];
         table.row(cells.into_iter().map(|cell| (cell, tone)));
     }
@@ -88,7 +64,7 @@ fn table(snapshots: &[Snapshot], now: SystemTime) -> Table {
 }
 
 /// What is wrong with some of them.
-fn notes(snapshots: &[Snapshot], width: Option<usize>) -> Vec<String> {
+fn notes(snapshots: &[Kept], width: Option<usize>) -> Vec<String> {
     let bad = snapshots.iter().filter_map(|it| Some((it, it.error.as_ref()?)));
     let mut lines: Vec<String> = bad
         .map(|(snapshot, error)| {
@@ -112,14 +88,14 @@ fn show(common: &Common, args: &StateOf) -> Result<(), Failure> {
     if args.json {
         return output::json(answer.get());
     }
-    let snapshot: Snapshot = understood(&answer)?;
+    let snapshot: Shown = understood(&answer)?;
     let written = ago(snapshot.written, SystemTime::now()).unwrap_or_default();
     output::remark(&format!(
         "{} of {}: version {}, {}, written {written}, in {}",
         snapshot.which,
         snapshot.name,
         snapshot.version,
-        size(snapshot.bytes),
+        size(snapshot.bytes as u64),
         snapshot.file
     ));
     match (snapshot.not_shown, snapshot.state) {
@@ -131,14 +107,16 @@ fn show(common: &Common, args: &StateOf) -> Result<(), Failure> {
     }
 }
 
-fn question(args: &StateOf) -> Value {
-    match &args.which {
-        Some(which) => json!({"module_name": args.name, "which": which}),
-        None => json!({"module_name": args.name}),
-    }
+fn question(args: &StateOf) -> Which {
+    Which { module_name: args.name.clone(), which: args.which.clone() }
 }
 
-fn change(common: &Common, event: &str, args: &StateOf) -> Result<(), Failure> {
+fn change<T: DeserializeOwned>(
+    common: &Common,
+    event: &str,
+    args: &StateOf,
+    sentence: fn(&T) -> String,
+) -> Result<(), Failure> {
     let answer: Box<RawValue> = common.client()?.ask(event, &question(args), PATIENT)?;
     if args.json {
         return output::json(answer.get());
@@ -146,23 +124,22 @@ fn change(common: &Common, event: &str, args: &StateOf) -> Result<(), Failure> {
     output::text(&output::plain(&sentence(&understood(&answer)?)))
 }
 
+/// `dropped newest, previous of counter`
+fn dropped(Dropped { dropped, name, .. }: &Dropped) -> String {
+    format!("dropped {} of {name}", dropped.join(", "))
+}
+
 /// `restored good of counter; it is live, in generation 4; what it had before is kept as aside-1`
-fn sentence(answer: &Value) -> String {
-    let text = |key: &str| answer.get(key).and_then(Value::as_str);
-    let name = text("name").unwrap_or("the plugin");
-    if let Some(dropped) = answer.get("dropped").and_then(Value::as_array) {
-        let dropped: Vec<&str> = dropped.iter().filter_map(Value::as_str).collect();
-        return format!("dropped {} of {name}", dropped.join(", "));
-    }
-    let mut words = format!("restored {} of {name}", text("which").unwrap_or("a snapshot"));
-    match answer.get("generation").and_then(Value::as_u64) {
+fn restored(answer: &Restored) -> String {
+    let mut words = format!("restored {} of {}", answer.which, answer.name);
+    match answer.generation {
         Some(generation) => words.push_str(&format!("; it goes on in generation {generation}")),
         None => words.push_str("; it is not live, and starts from that when it is loaded"),
     }
-    if let Some(aside) = text("kept_aside") {
+    if let Some(aside) = &answer.kept_aside {
         words.push_str(&format!("; what was newest before is kept as {aside}"));
     }
-    if let Some(why) = text("not_kept_aside") {
+    if let Some(why) = &answer.not_kept_aside {
         words.push_str(&format!("; what it had before is not kept: {why}"));
     }
     words
@@ -172,9 +149,11 @@ fn sentence(answer: &Value) -> String {
 mod tests {
     use std::time::Duration;
 
+    use serde_json::json;
+
     use super::*;
 
-    fn snapshots() -> Vec<Snapshot> {
+    fn snapshots() -> Vec<Kept> {
         serde_json::from_value(json!([
             {"name": "counter", "which": "newest", "file": "/s/counter.snapshot", "version": 3,
              "plugin_version": "0.2.0", "bytes": 4200, "written": 940.0, "hash": "ab", "error": null},
@@ -200,16 +179,18 @@ mod tests {
 
     #[test]
     fn the_answer_is_said_in_a_sentence() {
+        let restored_of = |json| restored(&serde_json::from_value(json).expect("an answer"));
         let live =
             json!({"name": "counter", "which": "good", "generation": 4, "kept_aside": "aside-1"});
         let expected = "restored good of counter; it goes on in generation 4; what was newest before is kept as aside-1";
-        assert_eq!(sentence(&live), expected);
+        assert_eq!(restored_of(live), expected);
         let gone =
             json!({"name": "counter", "which": "aside-2", "generation": null, "kept_aside": null});
         let expected =
             "restored aside-2 of counter; it is not live, and starts from that when it is loaded";
-        assert_eq!(sentence(&gone), expected);
+        assert_eq!(restored_of(gone), expected);
         let dropped = json!({"name": "counter", "dropped": ["newest", "previous"]});
-        assert_eq!(sentence(&dropped), "dropped newest, previous of counter");
+        let dropped = serde_json::from_value(dropped).expect("an answer");
+        assert_eq!(super::dropped(&dropped), "dropped newest, previous of counter");
     }
 }

@@ -5,8 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use ksi_wire::line::Push;
+use ksi_wire::module::announced::Announced;
+use ksi_wire::monitor::{Subscribe, Subscribed};
+use ksi_wire::system::{Health, Shutdown};
+use serde_json::json;
 
 use super::args::Common;
 use super::client::{Client, ClientError, PATIENT, SOON};
@@ -15,8 +18,9 @@ use super::exit::Failure;
 pub(crate) fn stop(common: &Common) -> Result<(), Failure> {
     let mut client = common.client()?;
     let mut unkept = unkept_so_far(&mut client);
-    let socket_stays = match client.ask::<Value>("system:shutdown_request", &json!({}), PATIENT) {
-        Ok(answer) => answer["socket_stays"] == true,
+    let socket_stays = match client.ask::<Shutdown>("system:shutdown_request", &json!({}), PATIENT)
+    {
+        Ok(answer) => answer.socket_stays,
         // A host that went down before its answer was written has done what was asked.
         Err(Failure::Client(ClientError::HungUp { .. })) => false,
         Err(failure) => return Err(failure),
@@ -38,31 +42,15 @@ type Unkept = BTreeMap<String, String>;
 
 /// Those that are gone already; the host is asked to tell of others. One that does neither is stopped all the same.
 fn unkept_so_far(client: &mut Client) -> Unkept {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Health {
-        state_not_kept: Vec<Told>,
-    }
-    let question = json!({
-        "client_id": format!("ksi-stop-{}", std::process::id()),
-        "event_patterns": ["module:state_not_kept"],
-    });
+    let question = Subscribe {
+        client_id: format!("ksi-stop-{}", std::process::id()),
+        event_patterns: vec!["module:state_not_kept".to_owned()],
+    };
     // What it says to that is of no interest, only what it pushes later.
-    let _ = client.ask::<Value>("monitor:subscribe", &question, SOON);
+    let _ = client.ask::<Subscribed>("monitor:subscribe", &question, SOON);
     let health: Health = client.ask("system:health", &json!({}), SOON).unwrap_or_default();
     let gone = health.state_not_kept.into_iter().filter(|told| !told.live);
     gone.map(|told| (told.name, told.reason)).collect()
-}
-
-/// What the host tells of state that it did not keep.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Told {
-    name: String,
-    reason: String,
-    live: bool,
-    /// There will be no further attempt.
-    last: bool,
 }
 
 /// The host ends its connections when its plugins are down.
@@ -79,13 +67,10 @@ fn until_closed(
 
 /// The plugin whose last state is lost, if that is what was pushed.
 fn last_state_of(push: &str) -> Option<(String, String)> {
-    #[derive(Deserialize)]
-    struct Push {
-        event: String,
-        data: Told,
-    }
-    let Push { event, data } = serde_json::from_str(push).ok()?;
-    (event == "module:state_not_kept" && data.last).then_some((data.name, data.reason))
+    let push: Push<'_> = serde_json::from_str(push).ok()?;
+    let Some("module:state_not_kept") = push.event.as_deref() else { return None };
+    let told: Announced = serde_json::from_str(push.data?.get()).ok()?;
+    told.last.then_some((told.name.unwrap_or_default(), told.reason))
 }
 
 /// Nothing tells of a listener's end but that nobody listens any more; it follows the connections' end at once.

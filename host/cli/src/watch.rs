@@ -5,28 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use ksi_wire::line::Push;
+use ksi_wire::monitor::{DROPPED, Dropped, Subscribe, Subscribed};
 use owo_colors::OwoColorize;
-use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::args::{Common, Watch};
 use super::client::{Client, SOON};
 use super::exit::Failure;
 use super::{output, signals};
-
-/// An event as the host pushes it.
-#[derive(Debug, Deserialize)]
-struct Push<'a> {
-    #[serde(default)]
-    event: Option<String>,
-    #[serde(default, borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(default)]
-    timestamp: Option<f64>,
-    #[serde(default, rename = "_source")]
-    source: Option<String>,
-}
 
 pub(crate) fn watch(common: &Common, args: Watch) -> Result<(), Failure> {
     for pattern in &args.patterns {
@@ -35,11 +22,11 @@ pub(crate) fn watch(common: &Common, args: Watch) -> Result<(), Failure> {
     }
     let mut client = common.client()?;
     let interrupted = end_on_signal(&client)?;
-    let question = json!({
-        "client_id": format!("ksi-watch-{}", std::process::id()),
-        "event_patterns": args.patterns,
-    });
-    client.ask::<Value>("monitor:subscribe", &question, SOON)?;
+    let question = Subscribe {
+        client_id: format!("ksi-watch-{}", std::process::id()),
+        event_patterns: args.patterns.clone(),
+    };
+    client.ask::<Subscribed>("monitor:subscribe", &question, SOON)?;
     loop {
         let line = match client.next_push(None) {
             Ok(Some(line)) => line,
@@ -77,21 +64,11 @@ fn end_on_signal(client: &Client) -> Result<Arc<AtomicBool>, Failure> {
 
 /// The last line to a subscriber that was too slow says how many events it missed.
 fn missed(line: &str) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Dropped {
-        event: String,
-        data: Missed,
-        /// Only an event has one: anybody may emit one of this name.
-        #[serde(default, rename = "_event_id")]
-        event_id: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Missed {
-        missed: u64,
-    }
-    let dropped: Dropped = serde_json::from_str(line).ok()?;
-    let is_line = dropped.event == "monitor:dropped" && dropped.event_id.is_none();
-    is_line.then_some(dropped.data.missed)
+    let push: Push<'_> = serde_json::from_str(line).ok()?;
+    // Only an event has a number: anybody may emit one of this name.
+    let is_line = push.event.as_deref() == Some(DROPPED) && push.event_id.is_none();
+    let dropped: Dropped = serde_json::from_str(push.data.filter(|_| is_line)?.get()).ok()?;
+    Some(dropped.missed)
 }
 
 fn readable(line: &str) -> String {

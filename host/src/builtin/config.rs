@@ -1,9 +1,8 @@
 //! `config:*`: the configuration while the host runs.
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use ksi_wire::config::{Plugin, Reloaded};
 
-use super::{catalog::Described, handle_change};
+use super::{Nothing, catalog::Described, handle_change};
 use crate::{
     host::Host,
     plugin::announce::shown,
@@ -20,10 +19,7 @@ pub(super) fn register(host: &Host) {
     handle_change(host, reload, reload_config);
 }
 
-#[derive(Deserialize)]
-struct Nothing {}
-
-async fn reload_config(host: Host, _: Nothing) -> Result<Value, Failure> {
+async fn reload_config(host: Host, _: Nothing) -> Result<Reloaded, Failure> {
     let reloaded = host.reload_config().await.map_err(|error| {
         let code = match error {
             ReloadConfigError::NoFile => "no_config_file",
@@ -33,22 +29,19 @@ async fn reload_config(host: Host, _: Nothing) -> Result<Value, Failure> {
         };
         Failure::new(code, with_causes(&error))
     })?;
-    let plugins = reloaded.plugins.iter().map(|plugin| match &plugin.outcome {
-        ReconfiguredOutcome::Reloaded { generation } => {
-            json!({ "name": plugin.plugin, "status": "reloaded", "generation": generation })
-        }
-        ReconfiguredOutcome::NotLive { reason } => {
-            json!({ "name": plugin.plugin, "status": "not_live", "reason": reason })
-        }
-        ReconfiguredOutcome::Refused { reason } => {
-            json!({ "name": plugin.plugin, "status": "refused", "reason": reason })
-        }
+    let plugins = reloaded.plugins.into_iter().map(|plugin| {
+        let (status, generation, reason) = match plugin.outcome {
+            ReconfiguredOutcome::Reloaded { generation } => ("reloaded", Some(generation), None),
+            ReconfiguredOutcome::NotLive { reason } => ("not_live", None, Some(reason)),
+            ReconfiguredOutcome::Refused { reason } => ("refused", None, Some(Some(reason))),
+        };
+        Plugin { generation, name: plugin.plugin, reason, status: status.into() }
     });
-    Ok(json!({
-        "status": "reloaded",
-        "file": shown(&reloaded.file),
-        "applied": reloaded.applied,
-        "needs_restart": reloaded.needs_restart,
-        "plugins": plugins.collect::<Vec<_>>(),
-    }))
+    Ok(Reloaded {
+        plugins: plugins.collect(),
+        applied: reloaded.applied,
+        file: shown(&reloaded.file),
+        needs_restart: reloaded.needs_restart,
+        status: "reloaded".into(),
+    })
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use ksi_wire::router::{Edge, Graph, Node, Stats};
+use serde_json::Value;
 
-use super::{catalog::Described, handle};
+use super::{Nothing, catalog::Described, counts, handle, sorted};
 use crate::{host::Host, router::native::Failure};
 
 pub(super) fn register(host: &Host) {
@@ -17,29 +17,21 @@ pub(super) fn register(host: &Host) {
     handle(host, Described::new("router:stats", "How all calls so far ended."), stats);
 }
 
-#[derive(Deserialize)]
-struct Nothing {}
-
 async fn stats(host: Host, _: Nothing) -> Result<Value, Failure> {
     let inner = host.inner();
-    let mut stats = json!(inner.router.all_counts());
-    stats["events_emitted"] = json!(inner.router.traffic.total());
-    stats["uptime"] = json!(inner.started.elapsed().as_secs_f64());
-    Ok(stats)
+    sorted(&Stats {
+        counts: counts(inner.router.all_counts()),
+        events_emitted: inner.router.traffic.total(),
+        uptime: inner.started.elapsed().as_secs_f64(),
+    })
 }
 
-#[derive(Default)]
-struct Edge {
-    count: u64,
-    declared: bool,
-}
-
-async fn draw(host: Host, _: Nothing) -> Result<Value, Failure> {
+async fn draw(host: Host, _: Nothing) -> Result<Graph, Failure> {
     let inner = host.inner();
     let mut plugins = BTreeSet::new();
     let mut events = BTreeSet::new();
     // By from, to and kind.
-    let mut edges: BTreeMap<(String, String, &str), Edge> = BTreeMap::new();
+    let mut edges: BTreeMap<(String, String, &'static str), Seen> = BTreeMap::new();
     for (name, plugin) in &inner.supervisor.registry().plugins {
         if plugin.live.is_none() {
             continue;
@@ -72,17 +64,25 @@ async fn draw(host: Host, _: Nothing) -> Result<Value, Failure> {
     let kinds = kinds.chain(events.iter().map(|id| (id.as_str(), "event")));
     let kinds = kinds.chain(["host", "client"].map(|id| (id, "host")));
     let used = |id: &str| edges.keys().any(|(from, to, _)| from == id || to == id);
-    let nodes: Vec<Value> = kinds
+    let nodes = kinds
         .filter(|(id, kind)| *kind != "host" || used(id))
-        .map(|(id, kind)| json!({ "id": id, "kind": kind }))
+        .map(|(id, kind)| Node { id: id.to_owned(), kind: kind.into() })
         .collect();
-    let edges: Vec<Value> = edges
-        .iter()
-        .map(|((from, to, kind), edge)| {
-            json!({ "from": from, "to": to, "kind": kind, "count": edge.count, "declared": edge.declared })
-        })
-        .collect();
-    Ok(json!({ "nodes": nodes, "edges": edges }))
+    let edges = edges.into_iter().map(|((from, to, kind), Seen { count, declared })| Edge {
+        count,
+        declared,
+        from,
+        kind: kind.into(),
+        to,
+    });
+    Ok(Graph { edges: edges.collect(), nodes })
+}
+
+/// What is known of an edge.
+#[derive(Default)]
+struct Seen {
+    count: u64,
+    declared: bool,
 }
 
 /// The node of whoever emits or handles: a plugin by its name, the host, or whatever else sends events into it.

@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Weak, time::Duration};
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use ksi_wire::metrics::{Metrics, Plugin};
 
-use super::{catalog::Described, handle};
+use super::{Nothing, catalog::Described, counts, handle};
 use crate::{
     dispatch::tally::Counts,
     event::{self, Payload},
@@ -23,27 +22,27 @@ pub(super) fn register(host: &Host) {
     report_every(host.downgrade(), host.inner().config.metrics.interval);
 }
 
-#[derive(Deserialize)]
-struct Nothing {}
-
-async fn get_all(host: Host, _: Nothing) -> Result<Value, Failure> {
+async fn get_all(host: Host, _: Nothing) -> Result<Metrics, Failure> {
     Ok(all(&host))
 }
 
-fn all(host: &Host) -> Value {
+fn all(host: &Host) -> Metrics {
     let (router, registry) = (&host.inner().router, host.inner().supervisor.registry());
-    let plugins: BTreeMap<&str, Value> = registry
+    let plugins: BTreeMap<String, Plugin> = registry
         .plugins
         .iter()
         .map(|(name, plugin)| {
-            let handlers: BTreeMap<_, _> = router.counts_of(name).into_iter().collect();
-            let mut counts = Counts::default();
-            handlers.values().for_each(|own| counts += *own);
+            let mut sum = Counts::default();
+            let own = router.counts_of(name).into_iter().map(|(handler, own)| {
+                sum += own;
+                (handler.to_string(), counts(own))
+            });
+            let handlers = own.collect();
             let generation = plugin.facts.number;
-            (&**name, json!({ "counts": counts, "generation": generation, "handlers": handlers }))
+            (name.to_string(), Plugin { counts: counts(sum), generation, handlers })
         })
         .collect();
-    json!({ "host": router.all_counts(), "plugins": plugins })
+    Metrics { host: counts(router.all_counts()), plugins }
 }
 
 fn report_every(host: Weak<Inner>, interval: Duration) {

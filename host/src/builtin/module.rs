@@ -2,23 +2,29 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Instant, UNIX_EPOCH},
 };
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use ksi_wire::module::{
+    self, Changed, ConfigTaken, Entry, Events, Handler, Inspect, KeptResource, List, Load, Lost,
+    ModuleState, Named, NotKept, Overview, Persisted, Previous, Quarantined, RefusedFile, Rollback,
+    Signal, Subscriber, Trial,
+};
+use serde_json::Value;
 
 use super::{
+    Nothing,
     catalog::{self, Described},
-    handle, handle_change,
+    counts, handle, handle_change, sorted,
 };
 use crate::{
     dispatch::tally::Counts,
     host::Host,
     plugin::{
         announce::shown,
+        instance::info::{Facts, Timings, Tried},
         lifecycle::{
             error::DeployError,
             requirements,
@@ -26,10 +32,10 @@ use crate::{
         },
         supervisor::{
             Aside, Deployed,
-            registry::{Plugin, Registry},
+            registry::{self, Earlier, Plugin, Registry},
         },
     },
-    router::{native::Failure, routes::Subscriber},
+    router::native::Failure,
     settings::Reread,
     text::causes::with_causes,
 };
@@ -65,141 +71,143 @@ pub(super) fn register(host: &Host) {
     handle_change(host, back, rollback);
 }
 
-#[derive(Deserialize)]
-struct Nothing {}
-
-#[derive(Deserialize)]
-struct Named {
-    module_name: String,
-}
-
-async fn list(host: Host, _: Nothing) -> Result<Value, Failure> {
+async fn list(host: Host, _: Nothing) -> Result<List<Entry>, Failure> {
     let registry = host.inner().supervisor.registry();
-    let mut modules: Vec<Value> = registry
-        .plugins
-        .iter()
-        .map(|(name, plugin)| overview(&host, &registry, name, plugin))
-        .collect();
-    modules.extend(registry.refused.iter().map(|(file, refused)| {
-        let name =
-            file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let missing = registry.waiting.get(file);
-        let quarantined = quarantined(&registry, file);
-        let state = match missing {
-            Some(_) => "waiting",
-            None if quarantined.is_null() => "refused",
-            None => "quarantined",
-        };
-        json!({
-            "name": name, "version": null, "generation": null, "state": state, "file": shown(file),
-            "events": [], "counts": Counts::default(), "retired": [], "last_error": refused.reason,
-            "missing": missing.cloned().unwrap_or_default(), "quarantined": quarantined,
-            "retry_in_ms": retry_in(&registry, file), "duplicate_of": refused.duplicate_of,
-        })
-    }));
+    let plugins = registry.plugins.iter();
+    let plugins = plugins.map(|(name, plugin)| overview(&host, &registry, name, plugin));
+    let mut modules: Vec<Entry> = plugins.map(|it| Entry::Plugin(Box::new(it))).collect();
+    let refused = registry.refused.iter();
+    modules.extend(refused.map(|(file, why)| Entry::File(refused_file(&registry, file, why))));
     drop(registry);
-    Ok(json!({ "count": modules.len(), "modules": modules }))
+    Ok(List { count: modules.len(), modules })
 }
 
-fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Value {
-    let facts = &plugin.facts;
+fn refused_file(registry: &Registry, file: &Path, why: &registry::RefusedFile) -> RefusedFile {
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+    let missing = registry.waiting.get(file);
+    let quarantined = quarantined(registry, file);
+    let state = match missing {
+        Some(_) => ModuleState::Waiting,
+        None if quarantined.is_none() => ModuleState::Refused,
+        None => ModuleState::Quarantined,
+    };
+    RefusedFile {
+        duplicate_of: why.duplicate_of.as_deref().map(str::to_owned),
+        file: shown(file),
+        last_error: why.reason.clone(),
+        missing: missing.cloned().unwrap_or_default(),
+        name: name.unwrap_or_default(),
+        quarantined,
+        retry_in_ms: retry_in(registry, file),
+        state,
+        ..RefusedFile::default()
+    }
+}
+
+fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Overview {
+    let (inner, facts) = (host.inner(), &plugin.facts);
     let lingering = plugin.retired.iter().any(|old| old.state() == RetiredState::Draining);
     let state = match plugin.live {
-        Some(_) if plugin.released => "replacing",
-        Some(_) => "live",
-        None if lingering => "draining",
-        None => "unloaded",
+        Some(_) if plugin.released => ModuleState::Replacing,
+        Some(_) => ModuleState::Live,
+        None if lingering => ModuleState::Draining,
+        None => ModuleState::Unloaded,
     };
-    let mut events: Vec<&str> = facts
-        .manifest
-        .handlers
-        .iter()
-        .flat_map(|handler| handler.subscriptions.iter().map(String::as_str))
-        .collect();
+    let handlers = facts.manifest.handlers.iter();
+    let mut events: Vec<String> =
+        handlers.flat_map(|handler| handler.subscriptions.iter().cloned()).collect();
     events.sort_unstable();
     events.dedup();
-    let mut counts = Counts::default();
-    host.inner().router.counts_of(name).into_iter().for_each(|(_, own)| counts += own);
-    let held =
-        plugin.live.as_ref().and_then(|live| live.shim.session().gate()).map(|gate| gate.waiting());
-    let previous: Vec<Value> = plugin.previous.iter().map(|earlier| {
-        json!({ "version": earlier.facts.manifest.version, "generation": earlier.facts.number })
-    }).collect();
-    let mut overview = json!({
-        "name": name,
-        "version": facts.manifest.version,
-        "generation": facts.number,
-        "state": state,
-        "file": shown(&facts.file),
-        "events": events,
-        "counts": counts,
-        "retired": plugin.retired.iter().map(|old| retired(old)).collect::<Vec<_>>(),
-        "earlier_unmapped": plugin.earlier_unmapped,
-        "last_error": plugin.last_error,
+    let mut sum = Counts::default();
+    inner.router.counts_of(name).into_iter().for_each(|(_, own)| sum += own);
+    let live = plugin.live.as_ref();
+    let held = live.and_then(|live| live.shim.session().gate()).map(|gate| gate.waiting());
+    let signals = live.map(|live| live.library.signals()).unwrap_or_default().into_iter();
+    let signals = signals.map(|handled| {
+        let (signal, ignored, host_too) = handled.into_parts();
+        Signal { host_too, ignored, signal }
     });
-    overview["exclusive"] = json!(host.inner().supervisor.is_exclusive(&facts.manifest));
-    overview["keeps_state"] = json!(facts.writes());
-    overview["persisted"] = persisted(host, name);
-    overview["state_not_kept"] = not_kept(host, name);
-    overview["notices"] = json!(facts.manifest.notices);
-    overview["state_notice"] = json!(plugin.state_notice);
-    overview["held"] = json!(held.unwrap_or(0));
-    overview["requires"] = json!(facts.manifest.requires);
-    overview["missing"] =
-        json!(requirements::missing(&facts.manifest, &host.inner().router.subscribers()));
-    overview["on_probation"] = json!(plugin.compared_with(facts.number).is_some());
-    overview["reloads"] = json!(plugin.reloads);
-    overview["rollbacks"] = json!(plugin.rollbacks);
-    overview["reinstated"] = json!(plugin.reinstated);
-    overview["signals"] =
-        json!(plugin.live.as_ref().map(|live| live.library.signals()).unwrap_or_default());
-    overview["previous"] = previous.into();
-    overview["quarantined"] = quarantined(registry, &facts.file);
-    overview["retry_in_ms"] = json!(retry_in(registry, &facts.file));
-    overview
+    Overview {
+        counts: counts(sum),
+        duplicate_of: None,
+        earlier_unmapped: plugin.earlier_unmapped,
+        events,
+        exclusive: inner.supervisor.is_exclusive(&facts.manifest),
+        file: Some(shown(&facts.file)),
+        generation: Some(facts.number),
+        held: held.unwrap_or(0),
+        keeps_state: facts.writes(),
+        last_error: plugin.last_error.clone(),
+        missing: requirements::missing(&facts.manifest, &inner.router.subscribers()),
+        name: name.to_owned(),
+        notices: facts.manifest.notices.clone(),
+        on_probation: plugin.compared_with(facts.number).is_some(),
+        persisted: persisted(host, name),
+        previous: plugin.previous.iter().map(previous).collect(),
+        quarantined: quarantined(registry, &facts.file),
+        reinstated: plugin.reinstated,
+        reloads: plugin.reloads,
+        requires: facts.manifest.requires.clone(),
+        retired: plugin.retired.iter().map(|old| retired(old)).collect(),
+        retry_in_ms: retry_in(registry, &facts.file),
+        rollbacks: plugin.rollbacks,
+        signals: signals.collect(),
+        state,
+        state_not_kept: not_kept(host, name),
+        state_notice: plugin.state_notice.clone(),
+        version: Some(facts.manifest.version.clone()),
+    }
+}
+
+fn previous(earlier: &Earlier) -> Previous {
+    let facts = &earlier.facts;
+    Previous { generation: facts.number, version: Some(facts.manifest.version.clone()) }
 }
 
 /// A generation that is not live any more.
-fn retired(old: &Retired) -> Value {
+fn retired(old: &Retired) -> module::Retired {
     let (state, cause) = match old.state() {
-        RetiredState::Draining => ("draining", None),
-        RetiredState::Unmapped => ("unmapped", None),
-        RetiredState::Pinned(cause) => ("pinned", Some(cause)),
+        RetiredState::Draining => (module::RetiredState::Draining, None),
+        RetiredState::Unmapped => (module::RetiredState::Unmapped, None),
+        RetiredState::Pinned(cause) => (module::RetiredState::Pinned, Some(cause)),
     };
-    let timings = old.timings().millis();
-    json!({
-        "generation": old.generation, "version": old.version, "state": state, "cause": cause, "timings_ms": timings,
-        "resident_kib": old.resident_kib(),
-    })
+    module::Retired {
+        cause,
+        generation: old.generation,
+        resident_kib: old.resident_kib(),
+        state,
+        timings_ms: told_timings(&old.timings()),
+        version: Some(old.version.clone()),
+    }
+}
+
+fn told_timings(timings: &Timings) -> module::Timings {
+    timings.millis().into_iter().map(|(step, took)| (step.to_owned(), Some(took))).collect()
 }
 
 /// What is kept on disk of a plugin's state.
-fn persisted(host: &Host, name: &str) -> Value {
-    let kept = host.inner().supervisor.persistence.as_ref().and_then(|kept| kept.kept(name));
-    kept.map_or(Value::Null, |kept| {
-        let written = kept.written.duration_since(UNIX_EPOCH).unwrap_or_default();
-        json!({ "version": kept.version, "bytes": kept.bytes, "written": written.as_secs_f64() })
-    })
+fn persisted(host: &Host, name: &str) -> Option<Persisted> {
+    let kept = host.inner().supervisor.persistence.as_ref()?.kept(name)?;
+    let written = kept.written.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Some(Persisted { bytes: kept.bytes, version: kept.version, written: written.as_secs_f64() })
 }
 
 /// Why the state of a plugin is not kept as it is.
-fn not_kept(host: &Host, name: &str) -> Value {
-    let persistence = host.inner().supervisor.persistence.as_ref();
-    let trouble = persistence.and_then(|persistence| persistence.troubles.of(name));
-    trouble.map_or(Value::Null, |trouble| {
-        let since = trouble.since.duration_since(UNIX_EPOCH).unwrap_or_default();
-        json!({ "reason": trouble.reason, "since": since.as_secs_f64(), "times": trouble.times })
-    })
+fn not_kept(host: &Host, name: &str) -> Option<NotKept> {
+    let trouble = host.inner().supervisor.persistence.as_ref()?.troubles.of(name)?;
+    let since = trouble.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    Some(NotKept { reason: trouble.reason, since, times: trouble.times })
 }
 
-fn quarantined(registry: &Registry, file: &Path) -> Value {
-    match registry.setbacks.of(file) {
-        Some((hash, failure)) if failure.quarantined => json!({
-            "version": failure.version, "hash": hash.map(|hash| hash.to_hex().to_string()), "reason": failure.reason,
-            "attempts": failure.attempts, "retry_in_ms": retry_in(registry, file),
-        }),
-        _ => Value::Null,
-    }
+fn quarantined(registry: &Registry, file: &Path) -> Option<Quarantined> {
+    let (hash, failure) = registry.setbacks.of(file)?;
+    failure.quarantined.then(|| Quarantined {
+        attempts: failure.attempts,
+        hash: hash.map(|hash| hash.to_hex().to_string()),
+        reason: Some(failure.reason.clone()),
+        retry_in_ms: retry_in(registry, file),
+        version: failure.version.clone(),
+    })
 }
 
 /// In how many milliseconds a file is tried again.
@@ -214,85 +222,87 @@ async fn inspect(host: Host, ask: Named) -> Result<Value, Failure> {
         return Err(failure(DeployError::NoSuchPlugin { plugin: ask.module_name }));
     };
     let facts = &plugin.facts;
-    let counts: BTreeMap<Arc<str>, Counts> =
-        host.inner().router.counts_of(name).into_iter().collect();
+    let mut timings_ms = told_timings(&facts.timings);
+    timings_ms.extend(facts.hand_over.get().map(told_timings).unwrap_or_default());
+    let kept = host.inner().supervisor.activation.resources.names(name).into_iter();
+    sorted(&Inspect {
+        overview: overview(&host, &registry, name, plugin),
+        background_tasks: plugin.live.as_ref().map(|live| live.shim.session().task_count()),
+        emits: facts.manifest.emits.clone(),
+        generation_counts: Some(counts(facts.counts())),
+        handlers: handlers(&host, name, facts),
+        hash: facts.hash.to_hex().to_string(),
+        kept_resources: kept.map(|(name, address)| KeptResource { address, name }).collect(),
+        manifest: sorted(&facts.manifest)?,
+        timings_ms,
+        trial: Some(trial(&facts.tried)),
+    })
+}
+
+fn handlers(host: &Host, name: &str, facts: &Facts) -> Vec<Handler> {
+    let all: BTreeMap<Arc<str>, Counts> = host.inner().router.counts_of(name).into_iter().collect();
     let described = &facts.description.handlers;
-    let handlers: Vec<Value> = facts
-        .manifest
-        .handlers
-        .iter()
-        .enumerate()
-        .map(|(index, handler)| {
-            let description = described.get(index);
-            json!({
-                "name": handler.name,
-                "summary": description.map(|known| &known.summary),
-                "subscriptions": handler.subscriptions,
-                "priority": handler.priority,
-                "timeout_ms": handler.timeout_ms,
-                "blocking": handler.blocking,
-                "counts": counts.get(handler.name.as_str()).copied().unwrap_or_default(),
-                "parameters": description.map(|known| catalog::parameters(&known.payload)),
-                "payload_schema": description.map(|known| &known.payload),
-                "reply_schema": description.map(|known| &known.reply),
-            })
-        })
-        .collect();
-    let mut timings = facts.timings.millis();
-    timings.extend(facts.hand_over.get().map(|timings| timings.millis()).unwrap_or_default());
-    let tasks = plugin.live.as_ref().map(|live| live.shim.session().task_count());
-    let mut whole = overview(&host, &registry, name, plugin);
-    whole["manifest"] = json!(facts.manifest);
-    whole["handlers"] = handlers.into();
-    whole["emits"] = json!(facts.manifest.emits);
-    whole["hash"] = json!(facts.hash.to_hex().as_str());
-    whole["background_tasks"] = json!(tasks);
-    let kept = host.inner().supervisor.activation.resources.names(name);
-    let kept = kept.into_iter().map(|(name, address)| json!({ "name": name, "address": address }));
-    whole["kept_resources"] = kept.collect::<Vec<_>>().into();
-    whole["generation_counts"] = json!(facts.counts());
-    whole["trial"] = json!(facts.tried);
-    whole["timings_ms"] = json!(timings);
-    Ok(whole)
+    let declared = facts.manifest.handlers.iter().enumerate();
+    let each = declared.map(|(index, handler)| {
+        let description = described.get(index);
+        Handler {
+            blocking: handler.blocking,
+            counts: Some(counts(all.get(handler.name.as_str()).copied().unwrap_or_default())),
+            name: handler.name.clone(),
+            parameters: description.map(|known| catalog::parameters(&known.payload)),
+            payload_schema: description.map(|known| known.payload.clone()),
+            priority: handler.priority,
+            reply_schema: description.map(|known| known.reply.clone()),
+            subscriptions: handler.subscriptions.clone(),
+            summary: description.map(|known| known.summary.clone()),
+            timeout_ms: handler.timeout_ms,
+        }
+    });
+    each.collect()
 }
 
-async fn events(host: Host, _: Nothing) -> Result<Value, Failure> {
+fn trial(tried: &Tried) -> Trial {
+    let (result, reason) = match tried {
+        Tried::Passed => ("passed", None),
+        Tried::Unsure(reason) => ("unsure", Some(reason.clone())),
+        Tried::Skipped(reason) => ("skipped", Some(reason.clone())),
+    };
+    Trial { reason, result: result.into() }
+}
+
+async fn events(host: Host, _: Nothing) -> Result<Events, Failure> {
     let subscribers = host.inner().router.subscribers();
-    let mut events: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for Subscriber { pattern, handler, priority } in subscribers.iter() {
-        let (module, handler) = (handler.owner(), &*handler.handler);
-        let handler = json!({ "module": module, "handler": handler, "priority": priority });
-        events.entry(pattern.to_string()).or_default().push(handler);
+    let mut events: BTreeMap<String, Vec<Subscriber>> = BTreeMap::new();
+    for subscriber in subscribers.iter() {
+        let info = subscriber.handler;
+        events.entry(subscriber.pattern.to_string()).or_default().push(Subscriber {
+            handler: info.handler.to_string(),
+            module: info.owner().to_owned(),
+            priority: subscriber.priority,
+        });
     }
-    let events: Map<String, Value> =
-        events.into_iter().map(|(event, handlers)| (event, handlers.into())).collect();
-    Ok(json!({ "events": events }))
+    Ok(Events { events })
 }
 
-#[derive(Deserialize)]
-struct Load {
-    path: PathBuf,
-}
-
-async fn load_file(host: Host, ask: Load) -> Result<Value, Failure> {
+async fn load_file(host: Host, ask: Load) -> Result<Changed, Failure> {
     done("loaded", host.inner().supervisor.load(&ask.path).await)
 }
 
-async fn reload(host: Host, ask: Named) -> Result<Value, Failure> {
+async fn reload(host: Host, ask: Named) -> Result<Changed, Failure> {
     let (config, deployed) = host.reload_with_its_config(&ask.module_name).await;
-    let mut done = done("reloaded", deployed)?;
-    match config {
-        Reread::AsBefore => {}
-        Reread::Changed => done["config"] = "changed".into(),
-        Reread::Invalid(error) => {
-            done["config"] = "as_before".into();
-            done["config_error"] = with_causes(&error).to_string().into();
-        }
-    }
-    Ok(done)
+    let done = done("reloaded", deployed)?;
+    Ok(match config {
+        Reread::AsBefore => done,
+        Reread::Changed => Changed { config: Some(ConfigTaken::Changed), ..done },
+        Reread::Invalid(error) => Changed {
+            config: Some(ConfigTaken::AsBefore),
+            config_error: Some(with_causes(&error).to_string()),
+            ..done
+        },
+    })
 }
 
-async fn unload(host: Host, ask: Named) -> Result<Value, Failure> {
+async fn unload(host: Host, ask: Named) -> Result<Changed, Failure> {
     let mut done = done("unloaded", host.inner().supervisor.unload(&ask.module_name).await)?;
     let (file, too_many) = {
         let registry = host.inner().supervisor.registry();
@@ -300,13 +310,10 @@ async fn unload(host: Host, ask: Named) -> Result<Value, Failure> {
         (plugin.map(|plugin| plugin.facts.file.clone()), registry.too_many(&ask.module_name))
     };
     // Whoever unloads a plugin to load it again is told that before he tries.
-    if let Some(count) = too_many {
-        done["still_in_memory"] = count.into();
-    }
+    done.still_in_memory = too_many;
     // Nothing remembers that it was unloaded: what lies in a folder is what there is to be.
-    if let Some(file) = file.filter(|file| is_in_a_folder(&host, file)) {
-        done["stays_in_folder"] = shown(&file).into();
-    }
+    let stays = file.filter(|file| is_in_a_folder(&host, file));
+    done.stays_in_folder = stays.map(|file| shown(&file));
     Ok(done)
 }
 
@@ -317,37 +324,38 @@ fn is_in_a_folder(host: &Host, file: &Path) -> bool {
     file.exists() && folders.any(|known| known.canonicalize().ok() == folder)
 }
 
-#[derive(Deserialize)]
-struct Back {
-    module_name: String,
-    #[serde(default)]
-    force: bool,
-}
-
-async fn rollback(host: Host, ask: Back) -> Result<Value, Failure> {
+async fn rollback(host: Host, ask: Rollback) -> Result<Changed, Failure> {
     done("rolled_back", host.inner().supervisor.rollback(&ask.module_name, ask.force).await)
 }
 
-fn done(status: &str, deployed: Result<Deployed, DeployError>) -> Result<Value, Failure> {
+fn done(status: &'static str, deployed: Result<Deployed, DeployError>) -> Result<Changed, Failure> {
     let Deployed { plugin, version, generation, aside, lost } = deployed.map_err(failure)?;
-    let mut done =
-        json!({ "status": status, "name": *plugin, "version": version, "generation": generation });
-    if let Some(lost) = lost {
-        let (aside, not_aside) = told_aside(aside);
-        done["cost"] = lost.to_string().into();
-        done["lost"] = json!(lost);
-        done["kept_aside"] = aside;
-        done["not_kept_aside"] = not_aside;
-    }
-    Ok(done)
+    let done = Changed {
+        generation,
+        name: plugin.to_string(),
+        status: status.into(),
+        version,
+        ..Changed::default()
+    };
+    let Some(lost) = lost else { return Ok(done) };
+    let (kept_aside, not_kept_aside) = told_aside(aside);
+    let cost = lost.to_string();
+    let lost = Lost { because: lost.because, calls: lost.calls, seconds: lost.seconds };
+    Ok(Changed {
+        cost: Some(cost),
+        kept_aside: Some(kept_aside),
+        lost: Some(lost),
+        not_kept_aside: Some(not_kept_aside),
+        ..done
+    })
 }
 
 /// What people call the snapshot of what was given up, and why there is none.
-pub(super) fn told_aside(aside: Option<Aside>) -> (Value, Value) {
+pub(super) fn told_aside(aside: Option<Aside>) -> (Option<String>, Option<String>) {
     match aside {
-        Some(Ok(which)) => (which.into(), Value::Null),
-        Some(Err(reason)) => (Value::Null, reason.into()),
-        None => (Value::Null, Value::Null),
+        Some(Ok(which)) => (Some(which), None),
+        Some(Err(reason)) => (None, Some(reason)),
+        None => (None, None),
     }
 }
 

@@ -1,9 +1,9 @@
 //! `module:state_*`: what is kept of the plugins' state, for people.
 
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use ksi_wire::state::{Dropped, Kept, List, OfPlugin, Restored, Shown, Which};
+use serde_json::{Value, value::RawValue};
 
 use super::{catalog::Described, handle, handle_change, module};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     plugin::{
         announce::shown,
         state::store::{Listed, Place},
-        supervisor::state_by_hand::{Restored, StateByHandError, place_of},
+        supervisor::state_by_hand::{self, StateByHandError, place_of},
     },
     router::native::Failure,
 };
@@ -48,97 +48,99 @@ pub(super) fn register(host: &Host) {
     handle_change(host, give_up, drop_kept);
 }
 
-#[derive(Deserialize)]
-struct Maybe {
-    #[serde(default)]
-    module_name: Option<String>,
+fn place(ask: &Which) -> Result<Option<Place>, Failure> {
+    ask.which.as_deref().map(place_of).transpose().map_err(failure)
 }
 
-#[derive(Deserialize)]
-struct Ask {
-    module_name: String,
-    #[serde(default)]
-    which: Option<String>,
-}
-
-impl Ask {
-    fn place(&self) -> Result<Option<Place>, Failure> {
-        self.which.as_deref().map(place_of).transpose().map_err(failure)
-    }
-}
-
-async fn list_kept(host: Host, ask: Maybe) -> Result<Value, Failure> {
+async fn list_kept(host: Host, ask: OfPlugin) -> Result<List, Failure> {
     let kept = host.inner().supervisor.kept_states(ask.module_name.as_deref()).await;
-    let snapshots: Vec<Value> = kept.map_err(failure)?.iter().map(listed).collect();
-    Ok(json!({ "count": snapshots.len(), "snapshots": snapshots }))
+    let snapshots: Vec<Kept> = kept.map_err(failure)?.into_iter().map(listed).collect();
+    Ok(List { count: snapshots.len(), snapshots })
 }
 
-fn listed(kept: &Listed) -> Value {
-    let mut one = json!({
-        "name": kept.plugin, "which": kept.place.to_string(), "file": shown(&kept.path), "error": null,
-    });
-    match &kept.content {
-        Ok(about) => {
-            let written = about.written.duration_since(UNIX_EPOCH).unwrap_or_default();
-            one["version"] = about.version.into();
-            one["plugin_version"] = about.plugin_version.as_str().into();
-            one["bytes"] = about.bytes.into();
-            one["written"] = written.as_secs_f64().into();
-            one["hash"] = about.hash.as_str().into();
-        }
-        Err(error) => one["error"] = error.as_str().into(),
+fn listed(kept: Listed) -> Kept {
+    let one = Kept {
+        file: shown(&kept.path),
+        name: kept.plugin,
+        which: kept.place.to_string(),
+        ..Kept::default()
+    };
+    match kept.content {
+        Ok(about) => Kept {
+            bytes: Some(about.bytes),
+            hash: Some(about.hash),
+            plugin_version: Some(about.plugin_version),
+            version: Some(about.version),
+            written: Some(unix(about.written)),
+            ..one
+        },
+        Err(error) => Kept { error: Some(error), ..one },
     }
-    one
 }
 
-async fn show_kept(host: Host, ask: Ask) -> Result<Value, Failure> {
-    let place = ask.place()?.unwrap_or(Place::Snapshot);
+/// Seconds since the Unix epoch.
+fn unix(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+async fn show_kept(host: Host, ask: Which) -> Result<Shown, Failure> {
+    let place = place(&ask)?.unwrap_or(Place::Snapshot);
     let supervisor = &host.inner().supervisor;
     let kept = supervisor.kept_state(&ask.module_name, place).await.map_err(failure)?;
     let bytes = kept.snapshot.bytes.as_json();
-    let written = kept.written.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut one = json!({
-        "name": ask.module_name, "which": place.to_string(), "file": shown(&kept.path),
-        "version": kept.snapshot.version, "bytes": bytes.len(), "written": written.as_secs_f64(),
-        "state": null, "not_shown": null,
-    });
+    let mut one = Shown {
+        bytes: bytes.len(),
+        file: shown(&kept.path),
+        name: ask.module_name,
+        not_shown: None,
+        state: None,
+        version: kept.snapshot.version,
+        which: place.to_string(),
+        written: unix(kept.written),
+    };
     if bytes.len() > LARGEST_SHOWN {
         let why =
             format!("it has {} bytes: read it in the file, behind the first line", bytes.len());
-        one["not_shown"] = why.into();
+        one.not_shown = Some(why);
         return Ok(one);
     }
     // Not by way of a `Value`, which holds neither every number nor every depth that a plugin may read.
     match serde_json::from_slice::<&RawValue>(bytes).map(serde_json::value::to_value) {
-        Ok(Ok(state)) => one["state"] = state,
-        Ok(Err(error)) | Err(error) => one["not_shown"] = error.to_string().into(),
+        Ok(Ok(state)) => one.state = as_told(&state),
+        Ok(Err(error)) | Err(error) => one.not_shown = Some(error.to_string()),
     }
     Ok(one)
 }
 
-async fn restore_kept(host: Host, ask: Ask) -> Result<Value, Failure> {
-    let place = ask.place()?;
-    let supervisor = &host.inner().supervisor;
-    let restored = supervisor.restore_state(&ask.module_name, place).await.map_err(failure)?;
-    let Restored { which, deployed, aside } = restored;
-    let (aside, not_aside) = module::told_aside(aside);
-    Ok(json!({
-        "status": "restored",
-        "name": ask.module_name,
-        "which": which.to_string(),
-        "live": deployed.is_some(),
-        "version": deployed.as_ref().map(|it| it.version.as_str()),
-        "generation": deployed.as_ref().map(|it| it.generation),
-        "kept_aside": aside,
-        "not_kept_aside": not_aside,
-    }))
+/// With its keys in order.
+fn as_told(state: &Value) -> Option<Box<RawValue>> {
+    serde_json::value::to_raw_value(state).ok()
 }
 
-async fn drop_kept(host: Host, ask: Ask) -> Result<Value, Failure> {
-    let place = ask.place()?;
+async fn restore_kept(host: Host, ask: Which) -> Result<Restored, Failure> {
+    let place = place(&ask)?;
+    let supervisor = &host.inner().supervisor;
+    let restored = supervisor.restore_state(&ask.module_name, place).await.map_err(failure)?;
+    let state_by_hand::Restored { which, deployed, aside } = restored;
+    let (kept_aside, not_kept_aside) = module::told_aside(aside);
+    let (live, generation) = (deployed.is_some(), deployed.as_ref().map(|it| it.generation));
+    Ok(Restored {
+        generation,
+        kept_aside,
+        live,
+        name: ask.module_name,
+        not_kept_aside,
+        status: "restored".into(),
+        version: deployed.map(|it| it.version),
+        which: which.to_string(),
+    })
+}
+
+async fn drop_kept(host: Host, ask: Which) -> Result<Dropped, Failure> {
+    let place = place(&ask)?;
     let dropped = host.inner().supervisor.drop_state(&ask.module_name, place).await;
     let dropped: Vec<String> = dropped.map_err(failure)?.iter().map(Place::to_string).collect();
-    Ok(json!({ "status": "dropped", "name": ask.module_name, "dropped": dropped }))
+    Ok(Dropped { dropped, name: ask.module_name, status: "dropped".into() })
 }
 
 fn failure(error: StateByHandError) -> Failure {

@@ -1,17 +1,22 @@
 //! `system:*`: how the host is, what events it knows, and its end.
 
-use std::{future::Future, sync::atomic::Ordering, time::UNIX_EPOCH};
+use std::{collections::BTreeMap, future::Future, sync::atomic::Ordering, time::UNIX_EPOCH};
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use ksi_wire::{
+    Word,
+    system::{
+        ByNamespace, Clients, Disconnect, Disconnected, Discover, Discovered, Event, Example, Flat,
+        Health, Help, Memory, Namespace, NotKept, Shutdown, Stopping, Summary,
+    },
+};
 
 use super::{
-    SOON,
+    Nothing, SOON,
     catalog::{self, Described, Entry},
-    handle, handle_event,
+    counts, handle, handle_event,
 };
 use crate::{
-    event::Event,
+    event,
     host::Host,
     router::native::Failure,
     stopping::{StopStage, drain::Inside},
@@ -50,67 +55,54 @@ pub(super) fn register(host: &Host) {
     handle_event(SOON, host, stop, shutdown_request);
 }
 
-#[derive(Deserialize)]
-struct Nothing {}
-
-async fn health(host: Host, _: Nothing) -> Result<Value, Failure> {
+async fn health(host: Host, _: Nothing) -> Result<Health, Failure> {
     let inner = host.inner();
     let live = inner.supervisor.registry().last_started_first();
     let unkept = host.unkept_state().into_iter().map(|unkept| {
         let since = unkept.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let live = live.iter().any(|name| **name == *unkept.plugin);
-        json!({ "name": unkept.plugin, "reason": unkept.reason, "since": since, "live": live })
+        NotKept { live, name: unkept.plugin, reason: unkept.reason, since }
     });
-    let (plugins, unkept) = (live.len(), unkept.collect::<Vec<_>>());
+    let (plugins, state_not_kept) = (live.len(), unkept.collect::<Vec<_>>());
     let budget = host.budget();
     let stage = inner.stop.stage();
     let starting = inner.start_up.told().filter(|_| stage == StopStage::Running);
     let status = match stage {
         StopStage::Running if starting.is_some() => "starting",
-        StopStage::Running if unkept.is_empty() => "healthy",
+        StopStage::Running if state_not_kept.is_empty() => "healthy",
         StopStage::Running => "degraded",
         _ => "stopping",
     };
-    let mut health = json!({
-        "status": status,
-        "state_not_kept": unkept,
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime": inner.started.elapsed().as_secs_f64(),
-        "pid": std::process::id(),
-        "plugins": plugins,
-        "events": host.event_names().len(),
-        "events_emitted": inner.router.traffic.total(),
-        "counts": inner.router.all_counts(),
-        "memory": {
-            "waiting_bytes": budget.used(),
-            "limit": budget.limit(),
-            "given_up": budget.given_up(),
-        },
+    let stopping = inner.stop.since().map(|since| Stopping {
+        seconds: since.elapsed().as_secs_f64(),
+        stage: word(stage),
+        waits_for: Inside::now(&inner.stop, &inner.router, &inner.supervisor).told(),
     });
-    if let Some(starting) = starting {
-        health["starting"] = starting;
-    }
-    if let Some(since) = inner.stop.since() {
-        let waits_for = Inside::now(&inner.stop, &inner.router, &inner.supervisor);
-        let seconds = since.elapsed().as_secs_f64();
-        health["stopping"] = json!({ "stage": stage, "seconds": seconds, "waits_for": waits_for });
-    }
-    Ok(health)
+    Ok(Health {
+        counts: counts(inner.router.all_counts()),
+        events: host.event_names().len(),
+        events_emitted: inner.router.traffic.total(),
+        memory: Memory {
+            given_up: budget.given_up(),
+            limit: budget.limit(),
+            waiting_bytes: budget.used(),
+        },
+        pid: std::process::id(),
+        plugins,
+        starting,
+        state_not_kept,
+        status: status.into(),
+        stopping,
+        uptime: inner.started.elapsed().as_secs_f64(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    })
 }
 
-#[derive(Deserialize)]
-struct Discover {
-    #[serde(default)]
-    level: Option<String>,
-    #[serde(default)]
-    namespace: Option<String>,
-    #[serde(default)]
-    event: Option<String>,
-    #[serde(default)]
-    module: Option<String>,
+fn word(stage: StopStage) -> Word {
+    stage.to_string().into()
 }
 
-async fn discover_events(host: Host, ask: Discover) -> Result<Value, Failure> {
+async fn discover_events(host: Host, ask: Discover) -> Result<Discovered, Failure> {
     let mut entries = catalog::entries(&host);
     let in_namespace = |entry: &Entry, space: &str| entry.event.split(':').next() == Some(space);
     entries.retain(|entry| {
@@ -121,38 +113,29 @@ async fn discover_events(host: Host, ask: Discover) -> Result<Value, Failure> {
     let spaces = catalog::by_namespace(&entries);
     match ask.level.as_deref() {
         None => {
-            let events: Map<String, Value> = spaces
-                .iter()
-                .map(|(space, entries)| {
-                    ((*space).to_owned(), entries.iter().map(|entry| brief(entry)).collect())
-                })
-                .collect();
-            Ok(json!({ "events": events }))
+            let each = spaces.into_iter();
+            let events = each.map(|(space, entries)| {
+                (space.to_owned(), entries.into_iter().map(brief).collect())
+            });
+            Ok(Discovered::ByNamespace(ByNamespace { events: events.collect() }))
         }
         Some("summary") => {
-            let namespaces: Map<String, Value> = spaces
-                .iter()
-                .map(|(space, entries)| {
-                    let names: Vec<&str> =
-                        entries.iter().map(|entry| entry.event.as_str()).collect();
-                    let value = json!({ "count": names.len(), "description": names.join(", ") });
-                    ((*space).to_owned(), value)
-                })
-                .collect();
-            Ok(json!({ "namespaces": namespaces, "_level": "summary" }))
+            let namespaces = spaces.iter().map(|(space, entries)| {
+                let names: Vec<&str> = entries.iter().map(|entry| entry.event.as_str()).collect();
+                let namespace = Namespace { count: names.len(), description: names.join(", ") };
+                ((*space).to_owned(), namespace)
+            });
+            let (level, namespaces) = ("summary".into(), namespaces.collect());
+            Ok(Discovered::Summary(Summary { level, namespaces }))
         }
         Some(level @ ("namespace" | "full")) => {
-            let names: Vec<&&str> = spaces.keys().collect();
-            let events: Map<String, Value> = spaces
-                .values()
-                .flatten()
-                .map(|entry| {
-                    (entry.event.clone(), if level == "full" { full(entry) } else { brief(entry) })
-                })
-                .collect();
-            Ok(
-                json!({ "total": events.len(), "events": events, "namespaces": names, "_level": level }),
-            )
+            let namespaces = spaces.keys().map(|&space| space.to_owned()).collect();
+            let told = if level == "full" { full } else { brief };
+            let each = spaces.values().flatten();
+            let events = each.map(|entry| (entry.event.clone(), told(entry)));
+            let events: BTreeMap<_, _> = events.collect();
+            let (level, total) = (level.to_owned().into(), events.len());
+            Ok(Discovered::Flat(Flat { level, events, namespaces, total }))
         }
         Some(level) => Err(Failure::new(
             "invalid_payload",
@@ -163,51 +146,45 @@ async fn discover_events(host: Host, ask: Discover) -> Result<Value, Failure> {
     }
 }
 
-fn brief(entry: &Entry) -> Value {
-    json!({ "event": entry.event, "summary": entry.summary, "parameters": entry.parameters })
+fn brief(entry: &Entry) -> Event {
+    Event {
+        event: entry.event.clone(),
+        parameters: entry.parameters.clone(),
+        summary: entry.summary.clone(),
+        ..Event::default()
+    }
 }
 
-fn full(entry: &Entry) -> Value {
-    json!({
-        "event": entry.event,
-        "summary": entry.summary,
-        "parameters": entry.parameters,
-        "module": entry.module,
-        "handler": entry.handler,
-    })
+fn full(entry: &Entry) -> Event {
+    Event {
+        handler: Some(entry.handler.clone()),
+        module: Some(entry.module.clone()),
+        ..brief(entry)
+    }
 }
 
-#[derive(Deserialize)]
-struct Help {
-    event: String,
-}
-
-async fn explain(host: Host, ask: Help) -> Result<Value, Failure> {
+async fn explain(host: Host, ask: Help) -> Result<Event, Failure> {
     let entries = catalog::entries(&host);
     let Some(entry) = entries.iter().find(|entry| entry.event == ask.event) else {
         let text = format!("nobody handles {}; `system:discover` shows what there is", ask.event);
         return Err(Failure::new("unknown_event", text));
     };
-    let example = json!({ "event": entry.event, "data": catalog::example(&entry.parameters) });
-    let mut help = full(entry);
-    help["examples"] = json!([example]);
-    Ok(help)
+    let (data, event) = (catalog::example(&entry.parameters), entry.event.clone());
+    Ok(Event { examples: vec![Example { data, event }], ..full(entry) })
 }
 
-async fn clients_connected(host: Host, _: Nothing) -> Result<Value, Failure> {
-    let clients = host.clients().facts(crate::clock::unix_time().as_secs_f64());
+async fn clients_connected(host: Host, _: Nothing) -> Result<Clients, Failure> {
+    let clients = host.clients().all(crate::clock::unix_time().as_secs_f64());
     let limit = host.inner().config.limits.connections;
-    Ok(json!({ "count": clients.len(), "limit": limit, "clients": clients }))
+    Ok(Clients { count: clients.len(), clients, limit })
 }
 
-#[derive(Deserialize)]
-struct Disconnect {
-    id: u64,
-}
-
-async fn disconnect_client(host: Host, Disconnect { id }: Disconnect) -> Result<Value, Failure> {
+async fn disconnect_client(
+    host: Host,
+    Disconnect { id }: Disconnect,
+) -> Result<Disconnected, Failure> {
     match host.clients().end(id) {
-        true => Ok(json!({ "status": "disconnected", "id": id })),
+        true => Ok(Disconnected { id, status: "disconnected".into() }),
         false => Err(Failure::new(
             "unknown_client",
             format_args!("there is no client {id}; `system:clients` lists those that there are"),
@@ -219,9 +196,9 @@ async fn disconnect_client(host: Host, Disconnect { id }: Disconnect) -> Result<
 /// only have it begin, because several may ask for one and the same reason.
 fn shutdown_request(
     host: Host,
-    event: &Event,
+    event: &event::Event,
     _: Nothing,
-) -> impl Future<Output = Result<Value, Failure>> + Send + use<> {
+) -> impl Future<Output = Result<Shutdown, Failure>> + Send + use<> {
     let is_from_outside = event.parent().is_none() && matches!(event.source(), "" | "socket");
     let stop = &host.inner().stop;
     let next = match is_from_outside || stop.stage() == StopStage::Running {
@@ -235,7 +212,7 @@ fn shutdown_request(
         Some(stage) => tracing::warn!(%stage, "stopping: going on, as a client asked once more"),
         None => {}
     }
-    let stays = host.inner().socket_stays.load(Ordering::Acquire);
-    let answer = json!({ "status": "stopping", "stage": stop.stage(), "socket_stays": stays });
-    std::future::ready(Ok(answer))
+    let socket_stays = host.inner().socket_stays.load(Ordering::Acquire);
+    let (stage, status) = (word(stop.stage()), "stopping".into());
+    std::future::ready(Ok(Shutdown { socket_stays, stage, status }))
 }

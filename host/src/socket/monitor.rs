@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use async_task::FallibleTask;
 use futures_util::FutureExt;
-use serde_json::{Value, json};
+use ksi_wire::monitor::{Subscribed, Unsubscribed};
+use serde_json::Value;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 
 use super::push_lines::PushLines;
-use super::reply::{self, Failure, Reply};
+use super::reply::{self, Reply, failure_of_host};
 use super::request::Request;
 use super::unix_now;
 use super::writer::Outbox;
@@ -127,7 +128,7 @@ impl Monitor {
             _ => self.subscribe(request, &reply).await,
         };
         if let Err(refusal) = answered {
-            let failure = Failure::of_host(&request.event, refusal.code(), refusal.to_string());
+            let failure = failure_of_host(&request.event, refusal.code(), refusal.to_string());
             self.send(reply.failed(&failure)).await;
         }
     }
@@ -178,9 +179,12 @@ impl Monitor {
         if let Some(replaced) = subscriptions.remove(&client_id) {
             replaced.finish().await;
         }
-        let data =
-            json!({ "status": "subscribed", "client_id": client_id, "event_patterns": texts });
-        self.send(reply.result(&data)).await;
+        let told = Subscribed {
+            client_id: client_id.clone(),
+            event_patterns: texts.to_vec(),
+            status: "subscribed".into(),
+        };
+        self.send(reply.result(&told)).await;
         let (end, ended) = oneshot::channel();
         let watched = WatchEnd::of(&watch);
         let pushes = Pushes {
@@ -208,7 +212,8 @@ impl Monitor {
             None => "not_subscribed",
         };
         self.subscribing.entry.subscribed(subscriptions.len());
-        self.send(reply.result(&json!({ "status": status, "client_id": client_id }))).await;
+        let told = Unsubscribed { client_id, status: status.into() };
+        self.send(reply.result(&told)).await;
         Ok(())
     }
 
@@ -395,6 +400,8 @@ impl Data {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use serde_json::json;
+
     use super::super::request;
     use super::*;
 

@@ -1,7 +1,8 @@
 //! The lines a client is sent. Payloads go into them as the bytes they are, without being decoded.
 
+use ksi_wire::line::{Failure, FailureBeside, Known, Refusal, UnknownEvent};
+use ksi_wire::monitor::{DROPPED, Dropped};
 use serde::Serialize;
-use serde_json::json;
 
 use super::request::{CorrelationId, Malformed};
 use super::unix_now;
@@ -43,7 +44,7 @@ impl Reply<'_> {
         if let [Outcome { result: OutcomeKind::Replied(payload), .. }] = outcomes {
             return self.line(&[payload.as_json()], false, &[], lines);
         }
-        let failures: Vec<Failure> = outcomes.iter().filter_map(Failure::of).collect();
+        let failures: Vec<Failure> = outcomes.iter().filter_map(failure_of).collect();
         if let Some(first) = failures.first()
             && failures.len() == outcomes.len()
         {
@@ -77,11 +78,10 @@ impl Reply<'_> {
 
     /// For a name that no event has, with what it could have been.
     pub(super) fn no_such_event(&self, error: &str, names: &[String], lines: &mut Vec<u8>) {
-        let details = json!({
-            "similar": similar(&shown(self.event), names),
-            "namespaces": namespaces(names),
-        });
-        let data = json!({ "status": "error", "error": error, "details": details });
+        let details =
+            Known { namespaces: namespaces(names), similar: similar(&shown(self.event), names) };
+        let (error, status) = (error.to_owned(), "error".into());
+        let data = UnknownEvent { details, error, status };
         self.line(&[&encode(&data)], true, &[], lines);
     }
 
@@ -113,7 +113,7 @@ impl Reply<'_> {
             line.extend_from_slice(b",\"failed\":true");
         }
         if !errors.is_empty() {
-            let errors: Vec<_> = errors.iter().map(Failure::as_error).collect();
+            let errors: Vec<_> = errors.iter().map(beside).collect();
             line.extend_from_slice(b",\"errors\":");
             append(line, &errors);
         }
@@ -135,14 +135,14 @@ pub(super) fn malformed(malformed: &Malformed<'_>, lines: &mut Vec<u8>) {
 /// The line for a client above the limit of connections.
 pub(super) fn too_many_clients(limit: usize) -> Vec<u8> {
     let error = format!("Too many connections: this host serves {limit} at once; try again later");
-    let mut line = encode(&json!({ "error": error }));
+    let mut line = encode(&Refusal { error });
     line.push(b'\n');
     line
 }
 
 /// The last line for a client that is ended.
 pub(super) fn ended(why: Ended) -> Vec<u8> {
-    let mut line = encode(&json!({ "error": format!("This connection is ended: {why}") }));
+    let mut line = encode(&Refusal { error: format!("This connection is ended: {why}") });
     line.push(b'\n');
     line
 }
@@ -168,8 +168,8 @@ pub(super) fn dropped(client_id: &str, missed: u64, queue: usize) -> Vec<u8> {
     let reason = format!(
         "more than {queue} events waited for this subscriber, or too many bytes; the connection is closed"
     );
-    let data = json!({ "client_id": client_id, "missed": missed, "reason": reason });
-    push_line("monitor:dropped", &encode(&data), unix_now(), |_| ())
+    let data = Dropped { client_id: client_id.to_owned(), missed, reason };
+    push_line(DROPPED, &encode(&data), unix_now(), |_| ())
 }
 
 fn push_line(name: &str, data: &[u8], timestamp: f64, ids: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -187,42 +187,31 @@ fn push_line(name: &str, data: &[u8], timestamp: f64, ids: impl FnOnce(&mut Vec<
     line
 }
 
-/// A failed call, as a client reads it.
-#[derive(Debug, Serialize)]
-pub(super) struct Failure {
-    status: &'static str,
-    error: String,
-    code: String,
-    module: String,
-    handler: String,
+/// The outcome's failure, unless it is none. What the host itself does has no plugin's name.
+fn failure_of(outcome: &Outcome) -> Option<Failure> {
+    let result = &outcome.result;
+    if result.is_ok() {
+        return None;
+    }
+    let module = if outcome.plugin.is_empty() { HOST } else { &outcome.plugin };
+    Some(Failure {
+        status: "failed".into(),
+        error: result.message(),
+        code: result.code().to_owned(),
+        module: module.to_owned(),
+        handler: outcome.handler.to_string(),
+    })
 }
 
-impl Failure {
-    /// The outcome's failure, unless it is none. What the host itself does has no plugin's name.
-    fn of(outcome: &Outcome) -> Option<Failure> {
-        let result = &outcome.result;
-        if result.is_ok() {
-            return None;
-        }
-        let module = if outcome.plugin.is_empty() { HOST } else { &outcome.plugin };
-        Some(Failure {
-            status: "failed",
-            error: result.message(),
-            code: result.code().to_owned(),
-            module: module.to_owned(),
-            handler: outcome.handler.to_string(),
-        })
-    }
+/// A failure on the host's side of the socket.
+pub(super) fn failure_of_host(handler: &str, code: &str, error: String) -> Failure {
+    let (module, handler) = (HOST.to_owned(), handler.to_owned());
+    Failure { status: "failed".into(), error, code: code.to_owned(), module, handler }
+}
 
-    /// A failure on the host's side of the socket.
-    pub(super) fn of_host(handler: &str, code: &str, error: String) -> Failure {
-        let (module, handler) = (HOST.to_owned(), handler.to_owned());
-        Failure { status: "failed", error, code: code.to_owned(), module, handler }
-    }
-
-    fn as_error(&self) -> serde_json::Value {
-        json!({ "module": self.module, "handler": self.handler, "error": self.error, "code": self.code })
-    }
+fn beside(failure: &Failure) -> FailureBeside {
+    let Failure { error, code, module, handler, .. } = failure.clone();
+    FailureBeside { code, error, handler, module }
 }
 
 fn encode(value: &impl Serialize) -> Vec<u8> {
@@ -253,22 +242,22 @@ fn append_json(line: &mut Vec<u8>, json: &[u8]) {
 }
 
 /// The names most like `event`, the most similar first.
-fn similar<'a>(event: &str, names: &'a [String]) -> Vec<&'a str> {
+fn similar(event: &str, names: &[String]) -> Vec<String> {
     let mut alike: Vec<(f64, &str)> = names
         .iter()
         .map(|name| (strsim::jaro_winkler(event, name), name.as_str()))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .collect();
     alike.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    alike.into_iter().take(SIMILAR).map(|(_, name)| name).collect()
+    alike.into_iter().take(SIMILAR).map(|(_, name)| name.to_owned()).collect()
 }
 
-fn namespaces(names: &[String]) -> Vec<&str> {
+fn namespaces(names: &[String]) -> Vec<String> {
     let mut namespaces: Vec<&str> =
         names.iter().filter_map(|name| name.split_once(':')).map(|(space, _)| space).collect();
     namespaces.sort_unstable();
     namespaces.dedup();
-    namespaces
+    namespaces.into_iter().map(str::to_owned).collect()
 }
 
 /// The beginning of a text of any length, fit for a message.
@@ -285,7 +274,8 @@ pub(super) fn shown(name: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use serde_json::Value;
+    use ksi_wire::line;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::Payload;
@@ -375,6 +365,33 @@ mod tests {
             assert_eq!(value["data"]["code"], code);
             assert!(value["data"]["error"].as_str().unwrap().contains(words), "{value}");
         }
+    }
+
+    #[test]
+    fn clients_read_every_line_with_the_types_of_the_wire() {
+        let read = |line: &str| serde_json::from_str::<line::Push<'_>>(line).is_ok();
+        let (broke, quiet) = (failed("no"), OutcomeKind::NoReply);
+        let all = [
+            vec![outcome("p", replied("[1]"))],
+            vec![outcome("p", broke.clone()), outcome("q", replied("2")), outcome("q", quiet)],
+            vec![outcome("p", broke.clone()), outcome("q", broke)],
+        ];
+        let seen = all.map(|outcomes| {
+            let line = line_of(&outcomes);
+            let reply: line::Reply<'_> = serde_json::from_str(&line).unwrap();
+            let beside = reply.errors.into_iter().map(serde_json::from_value::<FailureBeside>);
+            (
+                reply.count,
+                reply.failed,
+                beside.filter(|it| it.as_ref().unwrap().code == "broken").count(),
+            )
+        });
+        assert_eq!(seen, [(Some(1), false, 0), (Some(1), false, 1), (Some(1), true, 2)]);
+        let last = String::from_utf8(dropped("w", 3, 2)).unwrap();
+        assert!(read(&last), "{last}");
+        let told = String::from_utf8(ended(Ended::Idle)).unwrap();
+        let reply: line::Reply<'_> = serde_json::from_str(&told).unwrap();
+        assert!(reply.error.is_some_and(|error| error.is_string()), "{told}");
     }
 
     #[test]

@@ -3,20 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use ksi_wire::line::ATTRIBUTES;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
-
-/// Keys beside `event`, `data` and `correlation_id` that an event carries on as its attributes.
-pub(super) const ATTRIBUTES: [&str; 7] = [
-    "_client_id",
-    "_agent_id",
-    "_event_id",
-    "_correlation_id",
-    "_parent_event_id",
-    "_root_event_id",
-    "_event_depth",
-];
 
 /// Nesting that readers of the payload accept too: serde_json's own limit.
 const DEEPEST: usize = 127;

@@ -26,7 +26,7 @@ use super::connection::{LAST, Place};
 use super::in_place::{GivenUp, InPlace};
 use super::monitor::{EVENTS, Monitor, Subscribing};
 use super::push_lines::PushLines;
-use super::reply::{self, Failure, Reply};
+use super::reply::{self, Reply, failure_of_host};
 use super::request::{CorrelationId, Malformed, Request};
 use super::turn::Turn;
 use super::unix_now;
@@ -338,7 +338,7 @@ impl Client {
         if self.place == Place::Management && !is_management(&event) {
             let text = "all other places for clients are taken, and this one is for the host's own events alone \
                         (limits.connections); `ksi clients` tells who has them";
-            let failure = Failure::of_host(&event, "too_many_clients", text.to_owned());
+            let failure = failure_of_host(&event, "too_many_clients", text.to_owned());
             let reply = Reply { event: &event, correlation_id: &correlation_id, at: unix_now() };
             lines.extend_from_slice(&reply.failed(&failure));
             return None;

@@ -6,7 +6,7 @@
 
 use std::{fmt, time::Duration};
 
-use serde::Serialize;
+use ksi_wire::system;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{StopHandle, StopStage};
@@ -23,7 +23,7 @@ const TOLD_AGAIN: Duration = Duration::from_secs(10);
 const NAMED: usize = 16;
 
 /// What a stop waits for.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub(crate) struct Inside {
     /// Clients' events that have no report yet.
     events_of_clients: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Inside {
 }
 
 /// Calls of one handler.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Calls {
     plugin: String,
     handler: String,
@@ -68,6 +68,15 @@ impl Inside {
         let mut calls: Vec<Calls> = calls.collect();
         calls.sort_by(|a, b| (&a.plugin, &a.handler).cmp(&(&b.plugin, &b.handler)));
         Inside { events_of_clients, sent_events, calls }
+    }
+
+    /// The same for programs.
+    pub(crate) fn told(self) -> system::Inside {
+        let Inside { events_of_clients, sent_events, calls } = self;
+        let calls = calls.into_iter().map(|Calls { plugin, handler, events, calls }| {
+            system::Calls { calls, events, handler, plugin }
+        });
+        system::Inside { calls: calls.collect(), events_of_clients, sent_events }
     }
 
     fn is_nothing(&self) -> bool {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use ksi_bench_events::{Ran, Run};
 use ksi_host::{Config, Host, NewEvent, Payload, Report};
+use ksi_wire::module::{List, ModuleState};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     builds::Builds,
@@ -94,14 +95,13 @@ pub(crate) fn write_small(
 /// # Errors
 /// Not so many plugins are live.
 pub(crate) async fn all_live(host: &Host, wanted: usize) -> Result<(), BenchError> {
-    let listed: Value = ask(host, "module:list", &json!({})).await?;
-    let modules = listed["modules"].as_array().map_or(&[][..], Vec::as_slice);
-    let live = modules.iter().filter(|module| module["state"] == "live").count();
+    let List { modules, .. } = ask::<List>(host, "module:list", &json!({})).await?;
+    let live = modules.iter().filter(|module| module.state == ModuleState::Live).count();
     if live == wanted {
         return Ok(());
     }
     let errors: Vec<_> =
-        modules.iter().filter_map(|module| module["last_error"].as_str()).take(3).collect();
+        modules.into_iter().filter_map(|module| module.last_error).take(3).collect();
     Err(BenchError::NotLive { wanted, live, errors: errors.join("; ") })
 }
 

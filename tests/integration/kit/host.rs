@@ -7,7 +7,9 @@ use std::{
     process::{Command, Stdio},
 };
 
+use ksi_wire::module::{ModuleState, Overview, RetiredState};
 use rustix::process::Signal;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Client, Library, Ran, Resources, Running, ksi, ksi_command, put, until};
@@ -190,16 +192,16 @@ impl TestHost {
     /// Waits until the plugin's generation of this number is live.
     #[track_caller]
     pub(crate) fn until_live(&self, name: &str, generation: u64) -> Value {
-        self.until_module(&format!("{name} is live in generation {generation}"), name, |module| {
-            module["state"] == "live" && module["generation"] == generation
+        self.until_overview(&format!("{name} is live in generation {generation}"), name, |module| {
+            module.state == ModuleState::Live && module.generation == Some(generation)
         })
     }
 
     /// Waits until a version of a plugin is live, as its manifest has it.
     #[track_caller]
     pub(crate) fn until_version(&self, name: &str, version: &str) -> Value {
-        self.until_module(&format!("{name} {version} is live"), name, |module| {
-            module["state"] == "live" && module["version"] == version
+        self.until_overview(&format!("{name} {version} is live"), name, |module| {
+            module.state == ModuleState::Live && module.version.as_deref() == Some(version)
         })
     }
 
@@ -214,23 +216,31 @@ impl TestHost {
         until(what, || self.module(name), right)
     }
 
+    /// The same, as every client of a host reads it.
+    #[track_caller]
+    fn until_overview(&self, what: &str, name: &str, right: impl Fn(&Overview) -> bool) -> Value {
+        self.until_module(what, name, |module| {
+            // Null, if there is nothing of that name.
+            let overview = Option::<Overview>::deserialize(module);
+            overview.expect("a plugin as clients know it").is_some_and(|overview| right(&overview))
+        })
+    }
+
     /// Waits until a file was refused, and gives the reason.
     #[track_caller]
     pub(crate) fn until_refused(&self, name: &str) -> String {
-        let refused = |module: &Value| {
-            matches!(module["state"].as_str(), Some("refused" | "failed"))
-                && module["last_error"].is_string()
-        };
-        let module = self.until_module(&format!("{name} is refused"), name, refused);
+        let module = self.until_overview(&format!("{name} is refused"), name, |module| {
+            module.state == ModuleState::Refused && module.last_error.is_some()
+        });
         module["last_error"].as_str().expect("a reason").to_owned()
     }
 
     /// Waits until the old generations of a plugin have all left memory.
     #[track_caller]
     pub(crate) fn until_unmapped(&self, name: &str) -> Value {
-        self.until_module(&format!("{name}'s old generations are unmapped"), name, |module| {
-            let retired = module["retired"].as_array();
-            retired.is_some_and(|all| all.iter().all(|old| old["state"] == "unmapped"))
+        self.until_overview(&format!("{name}'s old generations are unmapped"), name, |module| {
+            *module.name == *name
+                && module.retired.iter().all(|old| old.state == RetiredState::Unmapped)
         })
     }
 

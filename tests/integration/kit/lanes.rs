@@ -3,6 +3,8 @@
 
 use std::sync::OnceLock;
 
+use ksi_wire::module::{Retired, RetiredState};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Library, TestHost, until};
@@ -107,9 +109,8 @@ pub(crate) fn leaves(host: &TestHost, name: &str, left: usize) {
 #[track_caller]
 pub(crate) fn stays(host: &TestHost, name: &str) {
     let pinned = |module: &Value| {
-        let mut retired = module["retired"].as_array()?.iter();
-        let cause = &retired.find(|old| old["state"] == "pinned")?["cause"];
-        cause.as_str().map(str::to_owned)
+        let retired = Vec::<Retired>::deserialize(module.get("retired")?).expect("as clients know");
+        retired.into_iter().find(|old| old.state == RetiredState::Pinned)?.cause
     };
     let module = host.until_module("its library stays", name, |module| pinned(module).is_some());
     let cause = pinned(&module).unwrap();

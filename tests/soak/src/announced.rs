@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ksi_host::{Host, NameError, Pattern, Watched};
-use serde_json::Value;
+use ksi_wire::module::announced;
 use tokio::sync::watch;
 
 use crate::roles::{ROLES, Role};
@@ -68,8 +68,8 @@ impl Announced {
             while let Some(watched) = watch.next().await {
                 match watched {
                     Watched::Event(event) => {
-                        let data = event.payload().decode::<Value>().unwrap_or_default();
-                        sender.send_if_modified(|all| all.note(event.name(), &data));
+                        let data = event.payload().decode().unwrap_or_default();
+                        sender.send_if_modified(|all| all.note(event.name(), data));
                     }
                     Watched::Missed(missed) => sender.send_modify(|all| all.missed = missed.max(1)),
                 }
@@ -99,28 +99,25 @@ impl Announced {
 
 impl All {
     /// Tells whether anything was counted.
-    fn note(&mut self, event: &str, data: &Value) -> bool {
-        let text = |key: &str| data[key].as_str().map(str::to_owned);
-        let name = data["name"].as_str().or_else(|| {
-            let file = std::path::Path::new(data["file"].as_str()?);
-            file.file_stem()?.to_str()
-        });
+    fn note(&mut self, event: &str, data: announced::Announced) -> bool {
+        let name = data.name.as_deref();
+        let name = name.or_else(|| std::path::Path::new(&data.file).file_stem()?.to_str());
         let Some(role) = name.and_then(Role::of_name) else { return false };
         let of = &mut self.of[role.index()];
         match event {
             "module:reloaded" => of.reloaded += 1,
             "module:reload_failed" | "module:load_failed" => {
                 of.refused += 1;
-                of.reason = text("reason");
+                of.reason = Some(data.reason);
             }
             "module:rolled_back" => {
                 of.rolled_back += 1;
-                of.state = text("state");
+                of.state = data.state;
             }
-            "module:retired" if data["unmapped"] == true => of.unmapped += 1,
+            "module:retired" if data.unmapped => of.unmapped += 1,
             "module:retired" => {
                 of.pinned += 1;
-                of.pinned_by = text("cause");
+                of.pinned_by = data.cause;
             }
             _ => return false,
         }

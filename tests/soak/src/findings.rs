@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ksi_host::Counts;
+use ksi_wire::module::{ModuleState, Overview, RetiredState};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
     announced::All,
@@ -144,14 +144,15 @@ async fn compare(running: &Running, mut lanes: Vec<Lane>, ledger: &Ledger) -> us
 }
 
 /// Retired generations that are not unmapped, and how many are live.
-fn in_memory(modules: &[Value]) -> (Vec<String>, usize) {
+fn in_memory(modules: &[Overview]) -> (Vec<String>, usize) {
     let mut still = Vec::new();
     for module in modules {
-        let retired = module["retired"].as_array().map_or(&[][..], Vec::as_slice);
-        for old in retired.iter().filter(|old| old["state"] != "unmapped") {
-            still.push(format!("{} {old}", module["name"]));
+        for old in module.retired.iter().filter(|old| old.state != RetiredState::Unmapped) {
+            let (number, state) = (old.generation, old.state.as_str());
+            let cause = old.cause.as_deref().unwrap_or("it is on its way");
+            still.push(format!("generation {number} of {} is {state}: {cause}", module.name));
         }
     }
-    let live = modules.iter().filter(|module| module["state"] == "live").count();
+    let live = modules.iter().filter(|module| module.state == ModuleState::Live).count();
     (still, live)
 }

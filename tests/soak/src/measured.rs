@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::CreationError;
+use ksi_wire::module::Timings;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
     latency::{Figures, Spread},
@@ -51,9 +51,9 @@ pub(crate) struct Steps(BTreeMap<String, Spread>);
 
 impl Steps {
     /// Adds what `module:inspect` says under `timings_ms`.
-    pub(crate) fn add(&mut self, timings: &Value) -> Result<(), CreationError> {
-        for (step, milliseconds) in timings.as_object().into_iter().flatten() {
-            let Some(milliseconds) = milliseconds.as_f64() else { continue };
+    pub(crate) fn add(&mut self, timings: &Timings) -> Result<(), CreationError> {
+        for (step, milliseconds) in timings {
+            let Some(milliseconds) = *milliseconds else { continue };
             if !self.0.contains_key(step) {
                 self.0.insert(step.clone(), Spread::new()?);
             }

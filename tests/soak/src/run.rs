@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use ksi_wire::module::{Overview, RetiredState};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
@@ -111,7 +112,7 @@ impl Run {
             if let Some(took) = reloader.replace(File::Good).await? {
                 self.measured.idle.record(took);
                 let inspected = self.running.inspect(Role::Quick).await;
-                self.measured.idle_steps.add(&inspected["timings_ms"])?;
+                self.measured.idle_steps.add(&inspected.timings_ms)?;
             }
             // So that the host has come to rest: what went before is let go after the swap.
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -151,7 +152,7 @@ impl Run {
             pace.tick().await;
             if let Some(role) = self.one().await? {
                 let inspected = self.running.inspect(role).await;
-                let timings = &inspected["timings_ms"];
+                let timings = &inspected.timings_ms;
                 match role {
                     Role::Heavy => self.measured.held_steps.add(timings)?,
                     role if !role.keeps_state() => self.measured.loaded_steps.add(timings)?,
@@ -218,9 +219,8 @@ impl Run {
 
     /// Waits until no generation is on its way out.
     async fn rest(&self) {
-        let is_out = |module: &serde_json::Value| {
-            let retired = module["retired"].as_array().map_or(&[][..], Vec::as_slice);
-            retired.iter().all(|old| old["state"] != "draining")
+        let is_out = |module: &Overview| {
+            module.retired.iter().all(|old| old.state != RetiredState::Draining)
         };
         let at_rest = || async { self.running.modules().await.iter().all(is_out) };
         if !until(SETTLED, at_rest).await {

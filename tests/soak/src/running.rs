@@ -7,7 +7,8 @@ use std::{
 };
 
 use ksi_host::{Config, ControlSocket, Host, HostBuilder};
-use serde_json::{Value, json};
+use ksi_wire::module::{Inspect, List, ModuleState, Named, Overview};
+use serde_json::json;
 
 use crate::{
     announced::Announced,
@@ -82,9 +83,9 @@ impl Running {
     async fn all_live(&self) -> Result<(), SoakError> {
         let modules = self.modules().await;
         for role in Role::ALL {
-            let module = modules.iter().find(|module| module["name"] == role.name());
-            if module.is_none_or(|module| module["state"] != "live") {
-                let errors = modules.iter().filter_map(|module| module["last_error"].as_str());
+            let module = modules.iter().find(|module| module.name == role.name());
+            if module.is_none_or(|module| module.state != ModuleState::Live) {
+                let errors = modules.into_iter().filter_map(|module| module.last_error);
                 return Err(SoakError::NotLive(role.name(), errors.collect::<Vec<_>>().join("; ")));
             }
         }
@@ -92,10 +93,10 @@ impl Running {
     }
 
     /// What the host lists.
-    pub(crate) async fn modules(&self) -> Vec<Value> {
+    pub(crate) async fn modules(&self) -> Vec<Overview> {
         let report = emit(&self.stage.host, "module:list", &json!({})).await;
-        let listed = report.replies().next().and_then(|reply| reply.decode::<Value>().ok());
-        listed.and_then(|listed| listed["modules"].as_array().cloned()).unwrap_or_default()
+        let listed = report.replies().next().and_then(|reply| reply.decode::<List>().ok());
+        listed.unwrap_or_default().modules
     }
 
     /// Everything that a plugin keeps.
@@ -105,11 +106,10 @@ impl Running {
     }
 
     /// What the host says of a plugin in full.
-    pub(crate) async fn inspect(&self, role: Role) -> Value {
-        let ask = json!({ "module_name": role.name() });
+    pub(crate) async fn inspect(&self, role: Role) -> Inspect {
+        let ask = Named { module_name: role.name().to_owned() };
         let report = emit(&self.stage.host, "module:inspect", &ask).await;
-        let inspected = report.replies().next().and_then(|reply| reply.decode::<Value>().ok());
-        inspected.unwrap_or_default()
+        report.replies().next().and_then(|reply| reply.decode().ok()).unwrap_or_default()
     }
 
     /// The watched folder.

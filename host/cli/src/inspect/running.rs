@@ -2,44 +2,46 @@
 
 use std::time::SystemTime;
 
+use ksi_wire::module::{Inspect, Retired, Timings};
+
 use super::facts;
-use crate::plugin::{Plugin, Retired, Timings};
+use crate::plugin;
 
 /// The steps of a replacement, as they follow one another. What the host names otherwise comes behind them.
 const STEPS: [&str; 6] = ["settle", "copy", "manifest", "probe", "load", "init"];
 /// The steps of a hand-over; all but the first are parts of the first.
 const HAND_OVER: [&str; 5] = ["hold", "quiet", "snapshot", "release", "restore"];
 
-pub(super) fn running(plugin: &Plugin, timings: &Timings, now: SystemTime) -> String {
-    let counts = plugin.counts.unwrap_or_default();
-    let generation = plugin.generation.map(|number| number.to_string());
-    let of_generation = plugin.generation_counts.map(|counts| counts.equation());
-    let nothing = plugin.keeps_state.map(|_| "nothing".to_owned());
-    let persisted = plugin.persisted.as_ref().map(|snapshot| snapshot.shown(now)).or(nothing);
+pub(super) fn running(inspected: &Inspect, now: SystemTime) -> String {
+    let (overview, timings) = (&inspected.overview, &inspected.timings_ms);
+    let generation = overview.generation.map(|number| number.to_string());
+    let of_generation = inspected.generation_counts.as_ref().map(plugin::equation);
+    let nothing = overview.keeps_state.map(|_| "nothing".to_owned());
+    let persisted = overview.persisted.as_ref().map(|kept| plugin::persisted(kept, now));
     let mut lines = vec![
-        ("name", Some(plugin.name.clone())),
-        ("state", Some(plugin.state())),
+        ("name", Some(overview.name.clone())),
+        ("state", Some(plugin::state(overview))),
         ("generation", generation),
-        ("file", plugin.file.clone()),
-        ("events", Some(counts.equation())),
+        ("file", overview.file.clone()),
+        ("events", Some(plugin::equation(&overview.counts))),
         ("since swap", of_generation),
-        ("replaced", plugin.replaced()),
-        ("persisted", persisted),
-        ("state", plugin.not_kept(now)),
-        ("state", plugin.state_notice.clone()),
-        ("replacement", plugin.exclusive.then(|| "exclusive".to_owned())),
-        ("made again", plugin.reinstated()),
-        ("keeps", plugin.kept_resources()),
-        ("held", plugin.held()),
-        ("missing", plugin.missing()),
-        ("signals", plugin.signals()),
-        ("quarantined", plugin.quarantined()),
-        ("last error", plugin.last_error()),
-        ("previous", Some(plugin.previous())),
-        ("trial", plugin.trial()),
+        ("replaced", plugin::replaced(overview)),
+        ("persisted", persisted.or(nothing)),
+        ("state", plugin::not_kept(overview, now)),
+        ("state", overview.state_notice.clone()),
+        ("replacement", overview.exclusive.then(|| "exclusive".to_owned())),
+        ("made again", plugin::reinstated(overview)),
+        ("keeps", plugin::kept_resources(inspected)),
+        ("held", plugin::held(overview)),
+        ("missing", plugin::missing(overview)),
+        ("signals", plugin::signals(overview)),
+        ("quarantined", plugin::quarantined(overview)),
+        ("last error", plugin::last_error(overview)),
+        ("previous", Some(plugin::previous(overview))),
+        ("trial", plugin::trial(inspected)),
     ];
-    lines.extend(plugin.retired.iter().map(|old| ("old", Some(retired(old)))));
-    lines.push(("memory", growth(&plugin.retired)));
+    lines.extend(overview.retired.iter().map(|old| ("old", Some(retired(old)))));
+    lines.push(("memory", growth(&overview.retired)));
     lines.push(("took", Some(steps(timings))));
     lines.push(("hand-over", hand_over(timings)));
     let lines: Vec<(&str, String)> =
@@ -50,10 +52,10 @@ pub(super) fn running(plugin: &Plugin, timings: &Timings, now: SystemTime) -> St
 /// `generation 1, 0.1.0, unmapped (drain 0.20 ms, unmap 0.31 ms)`
 fn retired(old: &Retired) -> String {
     let version = old.version.as_ref().map(|version| format!(", {version}")).unwrap_or_default();
-    let took = old.timings_ms.as_ref().map(|timings| named(timings, |_| true)).unwrap_or_default();
+    let took = named(&old.timings_ms, |_| true);
     let took = if took.is_empty() { took } else { format!(" ({took})") };
     let cause = old.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("generation {}{version}, {}{took}{cause}", old.generation, old.state)
+    format!("generation {}{version}, {}{took}{cause}", old.generation, old.state.as_str())
 }
 
 /// How much more the host's process holds with each replacement, by those that are remembered. Of fewer than four it says nothing:
@@ -109,11 +111,8 @@ mod tests {
     use super::*;
 
     fn told(json: serde_json::Value) -> String {
-        let timings: Timings =
-            serde_json::from_value(json.get("timings_ms").cloned().unwrap_or_else(|| json!({})))
-                .expect("timings as the host sends them");
         let plugin = serde_json::from_value(json).expect("a plugin as the host sends it");
-        running(&plugin, &timings, SystemTime::UNIX_EPOCH + Duration::from_secs(100))
+        running(&plugin, SystemTime::UNIX_EPOCH + Duration::from_secs(100))
     }
 
     #[test]

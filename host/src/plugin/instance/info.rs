@@ -8,7 +8,6 @@ use std::{
 };
 
 use ksi_abi::Description;
-use serde::Serialize;
 
 use super::configs::PluginConfig;
 use crate::{
@@ -21,8 +20,7 @@ use crate::{
 pub(crate) const SHUTDOWN_EVENT: &str = "module:shutdown";
 
 /// What is known of a generation from its trial, for people and programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "result", content = "reason", rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tried {
     /// It went well.
     Passed,

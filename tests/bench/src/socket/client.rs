@@ -10,7 +10,8 @@ use std::{
 };
 
 use ksi_bench_events::Letter;
-use serde::{Deserialize, Serialize};
+use ksi_wire::line;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::BenchError;
@@ -67,18 +68,11 @@ pub(super) fn ask(
     Ok(f64::from(connections) * f64::from(each) / seconds)
 }
 
-/// What a request says. A handler that sends the letter back encodes it in the same way, to the same bytes.
-#[derive(Serialize)]
-struct Asked<'a> {
-    event: &'a str,
-    data: &'a RawValue,
-    correlation_id: u32,
-}
-
+/// A handler that sends the letter back encodes it in the same way, to the same bytes.
 fn request(id: u32) -> Result<Request, BenchError> {
     let letter = Letter::ask(ksi_bench_events::number_of(id.into()), false);
     let data = serde_json::value::to_raw_value(&letter)?;
-    let asked = Asked { event: "bench:echo", data: &data, correlation_id: id };
+    let asked = line::Request { event: "bench:echo", data: &data, correlation_id: id };
     let mut line = serde_json::to_vec(&asked)?;
     line.push(b'\n');
     Ok(Request { line, data: data.get().to_owned(), waits: false })

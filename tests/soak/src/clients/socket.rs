@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use serde::Deserialize;
+use ksi_wire::line::{Failure, Reply};
 use serde_json::{json, value::RawValue};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -33,26 +33,6 @@ struct Connection {
     write: tokio::sync::Mutex<OwnedWriteHalf>,
     /// Requests that have no reply yet, by correlation id.
     waiting: Mutex<HashMap<u64, oneshot::Sender<Ending>>>,
-}
-
-/// A line from the host.
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    count: Option<usize>,
-    correlation_id: Option<u64>,
-    #[serde(default)]
-    failed: bool,
-    #[serde(borrow)]
-    errors: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Failed {
-    error: String,
-    #[serde(default)]
-    code: String,
 }
 
 /// Connects, and drives the lanes until it is over.
@@ -111,14 +91,15 @@ impl Connection {
     async fn read(self: Arc<Self>, read: OwnedReadHalf, ledger: Arc<Ledger>) {
         let mut lines = BufReader::with_capacity(1 << 16, read).lines();
         while let Ok(Some(text)) = lines.next_line().await {
-            let line = match serde_json::from_str::<Line<'_>>(&text) {
+            let line = match serde_json::from_str::<Reply<'_>>(&text) {
                 Ok(line) => line,
                 Err(error) => {
                     ledger.fault(Fault::Wrong, || format!("{error} in the line {text}"));
                     continue;
                 }
             };
-            let waiting = line.correlation_id.and_then(|number| self.lock().remove(&number));
+            let number = line.correlation_id.and_then(|id| id.get().parse().ok());
+            let waiting = number.and_then(|number: u64| self.lock().remove(&number));
             match waiting {
                 // Its lane may have given it up as lost.
                 Some(waiting) => drop(waiting.send(ending(&line))),
@@ -135,11 +116,11 @@ impl Connection {
 }
 
 /// The outcomes that a line tells of. A handler that ends well without a reply is not seen in it.
-fn ending(line: &Line<'_>) -> Ending {
+fn ending(line: &Reply<'_>) -> Ending {
     let data = line.data.map_or("null", RawValue::get);
     if line.failed {
-        let outcome = match serde_json::from_str::<Failed>(data) {
-            Ok(Failed { error, code }) => Outcome::Other { code, message: error },
+        let outcome = match serde_json::from_str::<Failure>(data) {
+            Ok(Failure { error, code, .. }) => Outcome::Other { code, message: error },
             Err(_) => Outcome::Other { code: "unreadable".to_owned(), message: data.to_owned() },
         };
         return Ending { outcomes: vec![outcome] };
@@ -153,9 +134,9 @@ fn ending(line: &Line<'_>) -> Ending {
             .map(Outcome::Replied)
             .collect(),
     };
-    if let Some(errors) = line.errors {
-        outcomes
-            .push(Outcome::Other { code: "several".to_owned(), message: errors.get().to_owned() });
+    if !line.errors.is_empty() {
+        let message = serde_json::Value::from(line.errors.clone()).to_string();
+        outcomes.push(Outcome::Other { code: "several".to_owned(), message });
     }
     Ending { outcomes }
 }

@@ -3,15 +3,20 @@
 use std::{ops::Range, sync::Arc};
 
 use ksi_abi::ModuleRef;
-use serde::Serialize;
 
 /// Nothing is known of them.
 #[derive(Clone, Copy)]
 pub(crate) struct LibrarySignals;
 
 /// There is none.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) enum Handled {}
+
+impl Handled {
+    pub(crate) fn into_parts(self) -> (String, bool, bool) {
+        match self {}
+    }
+}
 
 impl LibrarySignals {
     pub(crate) fn bind(_module: ModuleRef) -> Self {

@@ -2,8 +2,6 @@
 
 use std::{ffi::c_int, sync::atomic::Ordering::SeqCst};
 
-use serde::Serialize;
-
 use super::{
     kernel, name,
     table::{self, Library},
@@ -14,13 +12,20 @@ const OF_HOSTS: [c_int; 5] =
     [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGCHLD];
 
 /// What a library wants of one signal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Handled {
     pub(crate) signal: String,
     /// It wants it ignored; otherwise it has a handler.
     pub(crate) ignored: bool,
     /// The program has a handler of its own, which is called as well.
     pub(crate) host_too: bool,
+}
+
+impl Handled {
+    /// The signal, whether it wants it ignored, and whether the program handles it too.
+    pub(crate) fn into_parts(self) -> (String, bool, bool) {
+        (self.signal, self.ignored, self.host_too)
+    }
 }
 
 pub(super) fn handled(library: &Library) -> Vec<Handled> {

@@ -1,0 +1,37 @@
+//! `config:*`: the configuration while the host runs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Word;
+
+/// The reply to `config:reload`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// Keys whose new values hold from now on, as in `reload.margin`.
+    pub applied: Vec<String>,
+    /// The file that was read.
+    pub file: String,
+    /// Keys whose new values need a restart of the host.
+    pub needs_restart: Vec<String>,
+    /// The plugins whose own configuration has changed.
+    pub plugins: Vec<Plugin>,
+    /// `reloaded`.
+    pub status: Word,
+}
+
+/// A plugin whose own configuration has changed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plugin {
+    /// The generation that has the new one; missing where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// The plugin.
+    pub name: String,
+    /// Why it has not; missing where it has, and null where nothing was tried.
+    #[serde(deserialize_with = "crate::there", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Option<String>>,
+    /// `reloaded`, `not_live` or `refused`.
+    pub status: Word,
+}

@@ -1,0 +1,81 @@
+//! One plugin in full.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Overview, Timings};
+use crate::{Counts, Word};
+
+/// The reply to `module:inspect`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inspect {
+    /// What `module:list` says of it.
+    #[serde(flatten)]
+    pub overview: Overview,
+    /// Its background tasks; null if it is not live.
+    pub background_tasks: Option<usize>,
+    /// Names of the events that it declares to emit.
+    pub emits: Vec<String>,
+    /// How the calls of the live generation ended.
+    pub generation_counts: Option<Counts>,
+    /// In the order of declaration.
+    pub handlers: Vec<Handler>,
+    /// Of its file's bytes.
+    pub hash: String,
+    /// What the host keeps for it over its generations.
+    pub kept_resources: Vec<KeptResource>,
+    /// As it stands in its file.
+    pub manifest: Value,
+    /// How long the steps of its loading took.
+    pub timings_ms: Timings,
+    /// What an instance in a process of its own told before this one was made.
+    pub trial: Option<Trial>,
+}
+
+/// A handler of a plugin.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Handler {
+    /// It may block its thread.
+    pub blocking: bool,
+    /// How its calls ended, over all generations.
+    pub counts: Option<Counts>,
+    /// Its name.
+    pub name: String,
+    /// What its payload has, by name: `type`, `required`, and perhaps a `description`.
+    pub parameters: Option<Map<String, Value>>,
+    /// A JSON Schema of its payload.
+    pub payload_schema: Option<Value>,
+    /// Higher ones are called first.
+    pub priority: i32,
+    /// A JSON Schema of its reply.
+    pub reply_schema: Option<Value>,
+    /// Event names or patterns.
+    pub subscriptions: Vec<String>,
+    /// What it does, in one line.
+    pub summary: Option<String>,
+    /// Its deadline; 0 stands for the host's default.
+    pub timeout_ms: u64,
+}
+
+/// A descriptor that the host keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeptResource {
+    /// Where it listens.
+    pub address: Option<String>,
+    /// By which the plugin asks for it.
+    pub name: String,
+}
+
+/// What a trial told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trial {
+    /// Why it told nothing; missing if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// `passed`, `unsure` or `skipped`.
+    pub result: Word,
+}

@@ -1,0 +1,55 @@
+//! `router:*`: the events between plugins.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Counts, Word};
+
+/// The reply to `router:graph`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Graph {
+    /// Who emits and who handles what.
+    pub edges: Vec<Edge>,
+    /// Plugins, events, and the host itself.
+    pub nodes: Vec<Node>,
+}
+
+/// Somebody emits an event, or handles it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Edge {
+    /// How often that was seen so far.
+    #[serde(default)]
+    pub count: u64,
+    /// A manifest, or a subscription, says so.
+    #[serde(default)]
+    pub declared: bool,
+    /// A node.
+    pub from: String,
+    /// `emits` or `handles`.
+    #[serde(default)]
+    pub kind: Word,
+    /// A node.
+    pub to: String,
+}
+
+/// A plugin, an event, or the host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// By which edges name it.
+    pub id: String,
+    /// `plugin`, `event` or `host`.
+    #[serde(default)]
+    pub kind: Word,
+}
+
+/// The reply to `router:stats`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stats {
+    /// How all calls so far ended.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Events that were accepted so far.
+    pub events_emitted: u64,
+    /// Seconds since the host was started.
+    pub uptime: f64,
+}
