@@ -326,7 +326,8 @@ impl Context {
     /// Leave out what others would notice, such as opening a port, taking a lock or changing a file.
     ///
     /// ```
-    /// use ksi_plugin_api::{harness::Harness, prelude::*};
+    /// use ksi_harness::Harness;
+    /// use ksi_plugin_api::prelude::*;
     ///
     /// struct Ledger {
     ///     /// None in a trial: the file is the running version's.
@@ -365,10 +366,11 @@ impl Context {
     /// are found beside this one.
     ///
     /// The file may have changed since, or be gone. `None` in a
-    /// [`Harness`](crate::harness::Harness) without [`Setup::file`](crate::harness::Setup::file).
+    /// `Harness` without `Setup::file`.
     ///
     /// ```
-    /// use ksi_plugin_api::{harness::Harness, prelude::*};
+    /// use ksi_harness::Harness;
+    /// use ksi_plugin_api::prelude::*;
     ///
     /// struct Templates {
     ///     page: String,

@@ -8,7 +8,8 @@
 //! ```
 //! use std::net::TcpListener;
 //!
-//! use ksi_plugin_api::{harness::Harness, prelude::*};
+//! use ksi_harness::Harness;
+//! use ksi_plugin_api::prelude::*;
 //!
 //! struct Web {
 //!     listener: TcpListener,

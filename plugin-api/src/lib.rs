@@ -45,7 +45,8 @@
 //!
 //! ```
 //! use std::{collections::BTreeMap, sync::{Mutex, PoisonError}};
-//! use ksi_plugin_api::{harness::Harness, prelude::*};
+//! use ksi_harness::Harness;
+//! use ksi_plugin_api::prelude::*;
 //!
 //! /// Version 1 counted all visits together.
 //! #[payload]
@@ -132,7 +133,8 @@
 //! clock. What it takes by reference is not copied:
 //!
 //! ```
-//! use ksi_plugin_api::{harness::Harness, prelude::*};
+//! use ksi_harness::Harness;
+//! use ksi_plugin_api::prelude::*;
 //!
 //! #[event("order:placed")]
 //! struct Order {
@@ -191,7 +193,7 @@
 //! # Reading order
 //! [`mod@event`] (what is emitted), [`context`] (what a handler has of the host), [`report`]
 //! and [`error`] (what comes back), [`mod@plugin`] and [`state`] (what the `#[plugin]` attribute makes of the
-//! impl block), [`harness`] (tests without a library and without a host).
+//! impl block). Tests without a library and without a host are written with a crate of their own, `ksi-harness`.
 //!
 //! # What an author has to know
 //! * A handler runs on a thread of the host and must not block it. `#[event_handler(blocking)]` calls it on one that
@@ -213,7 +215,6 @@ extern crate self as ksi_plugin_api;
 pub mod context;
 pub mod error;
 pub mod event;
-pub mod harness;
 pub mod plugin;
 pub mod report;
 pub mod state;
@@ -275,4 +276,15 @@ pub mod __private {
     };
 
     pub const HAS_RUNTIME: bool = cfg!(feature = "runtime");
+
+    /// What `ksi-harness` is made with.
+    pub mod testing {
+        pub use crate::{
+            payload::{bytes_of, decode, encode},
+            report::{reply, report},
+            running::{InProcess, module},
+            subscriptions::{call_end, failed},
+            types::AwaitedReply,
+        };
+    }
 }

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// Encodes into memory of the host.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer> {
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer> {
     json::encode(value).map_err(|error| {
         Error::new("encode", format_args!("the value cannot become JSON: {error}"))
     })
 }
 
 /// The encoding of what an emitter hands over.
-pub(crate) fn bytes_of(content: Content) -> Result<Buffer> {
+pub fn bytes_of(content: Content) -> Result<Buffer> {
     content.into_bytes().map_err(|failure| {
         let (code, message) = failure.to_texts();
         Error::new(code, message)
@@ -44,7 +44,7 @@ pub(crate) fn decode_payload<'a, T: Deserialize<'a>>(encoding: Encoding<'a>) -> 
 
 /// The same for bytes that nothing is known of.
 #[inline]
-pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     match serde_json::from_slice(bytes) {
         Ok(value) => Ok(value),
         // Noting the path costs as much as decoding, so it is done for those that fail alone.

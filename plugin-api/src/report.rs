@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     error::{Error, Result},
     payload,
+    types::AwaitedReply,
 };
 
 /// One outcome per handler that the event reached, in the router's order: priority, then plugin name, then order of
@@ -150,6 +151,19 @@ impl Report {
     fn reply(&self, place: usize) -> Result<Encoding<'_>> {
         self.handle.reply(place).map_err(|(code, message)| Error::new(code, message))
     }
+}
+
+/// The report of an event, which the harness has no context to emit.
+pub fn report(handle: ReportHandle, event: &str) -> Report {
+    Report::new(handle, event.to_owned().into())
+}
+
+/// The one reply of an event that the harness emitted.
+///
+/// # Errors
+/// As [`Context::request`](crate::Context::request).
+pub fn reply<T: AwaitedReply>(report: Report) -> Result<T> {
+    report.into_reply()
 }
 
 /// What stands for a reply where there was none, if it is awaited as one that there need not be: `()`, an `Option`, or any

@@ -154,13 +154,12 @@ pub const fn header<P: Plugin>() -> LibHeader {
 }
 
 /// The module of a plugin that is compiled into this binary, for tests of hosts.
-#[doc(hidden)]
 pub fn module<P: Plugin>() -> ModuleRef {
     export::module::<InProcess<P>>()
 }
 
 /// The plugin without what it would do to a library of its own: the test keeps its panic hook and its `tracing`.
-pub(crate) struct InProcess<P>(Running<P>);
+pub struct InProcess<P>(Running<P>);
 
 // SAFETY: all goes to `Running`, for which it holds.
 unsafe impl<P: Plugin> Exported for InProcess<P> {

@@ -111,7 +111,7 @@ pub fn handler_end<R: HandlerReply>(result: Result<R>, give: Give<R>) -> CallEnd
 
 /// The same for a handler whose reply need have no schema.
 #[inline]
-pub(crate) fn call_end<R: Serialize>(result: Result<R>, give: Give<R>) -> CallEnd {
+pub fn call_end<R: Serialize>(result: Result<R>, give: Give<R>) -> CallEnd {
     let given = result.map(|reply| match give {
         Some(give) => give(reply),
         None => Err(reply),
@@ -128,7 +128,8 @@ pub(crate) fn call_end<R: Serialize>(result: Result<R>, give: Give<R>) -> CallEn
     }
 }
 
-pub(crate) fn failed(error: Error) -> CallEnd {
+/// An error as the end of a call.
+pub fn failed(error: Error) -> CallEnd {
     let (code, message) = error.into_parts();
     CallEnd::Failed(Failure::new(&code, &message))
 }

@@ -45,7 +45,8 @@ impl Warehouse {
 "#;
 
 const TEST_OF_BOTH: &str = r#"
-use ksi_plugin_api::{harness::Harness, prelude::*};
+use ksi_harness::Harness;
+use ksi_plugin_api::prelude::*;
 
 #[test]
 fn the_warehouse_orders_in_the_shop() {
@@ -91,6 +92,10 @@ fn a_plugin_that_uses_the_event_type_of_another_exports_itself_alone() {
 #[test]
 fn one_test_links_several_plugin_crates() {
     let (_shop, warehouse) = both("tested-shop", "tested-warehouse");
+    let harness = plugin_api().join("harness");
+    let harness = format!("[dev-dependencies]\nksi-harness = {{ path = {harness:?} }}\n");
+    let manifest = warehouse.path().join("Cargo.toml");
+    fs::write(&manifest, fs::read_to_string(&manifest).unwrap() + &harness).unwrap();
     fs::create_dir(warehouse.path().join("tests")).unwrap();
     fs::write(warehouse.path().join("tests/both.rs"), TEST_OF_BOTH).unwrap();
     let (passed, printed) = warehouse.cargo(&["test", "--test", "both"]);

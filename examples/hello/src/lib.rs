@@ -36,7 +36,7 @@ impl Greeter {
 
 #[cfg(test)]
 mod tests {
-    use ksi_plugin_api::harness::Harness;
+    use ksi_harness::Harness;
 
     use super::*;
 

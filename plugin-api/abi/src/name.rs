@@ -33,7 +33,7 @@ impl NameError {
 /// and `.`.
 ///
 /// ```
-/// use ksi_plugin_api::validate_event_name;
+/// use ksi_abi::validate_event_name;
 /// assert!(validate_event_name("state:update").is_ok());
 /// assert!(validate_event_name("state").is_err());
 /// ```
@@ -79,7 +79,7 @@ pub enum PatternSegment {
 /// every event.
 ///
 /// ```
-/// use ksi_plugin_api::Pattern;
+/// use ksi_abi::Pattern;
 /// let changes = Pattern::parse("state:*").unwrap();
 /// assert!(changes.matches("state:changed"));
 /// assert!(!changes.matches("state:changed:again"));

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::*;
 use ksi_abi::{Fingerprint, Layout};
 
+use super::*;
 use crate::{payload as as_json, prelude::*};
 
 /// The fingerprint of the `Order` that is defined. All of them are defined in this module, so that they differ by

@@ -16,10 +16,9 @@ use std::{
     hash::{DefaultHasher, Hasher},
 };
 
-use serde::ser::{Error as _, Serialize, Serializer};
-
 use ksi_abi::{Buffer, json};
 use nested::Nested;
+use serde::ser::{Error as _, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 

@@ -1,4 +1,4 @@
-use ksi_plugin_api::harness::{Emitted, Harness};
+use ksi_harness::{Emitted, Harness};
 
 use super::*;
 

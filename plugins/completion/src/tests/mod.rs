@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ksi_plugin_api::harness::Harness;
+use ksi_harness::Harness;
 
 use super::*;
 

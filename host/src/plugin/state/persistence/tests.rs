@@ -4,7 +4,7 @@ use std::{
 };
 
 use ksi_abi::Description;
-use ksi_plugin_api::{Context, Result, harness, plugin};
+use ksi_plugin_api::{__private::testing, Context, Result, plugin};
 use tokio::runtime::Handle;
 
 use super::*;
@@ -51,7 +51,7 @@ impl Fake {
 
 async fn instance(config: &[u8]) -> Instance {
     let host = Nobody::host("a.so".into(), Handle::current());
-    let created = library::create(harness::module::<Fake>(), host, config).await;
+    let created = library::create(testing::module::<Fake>(), host, config).await;
     created.unwrap_or_else(|_| panic!("it is made"))
 }
 

@@ -10,8 +10,7 @@ use ksi_abi::{
     Buffer, CallEnd, Counted, Encoding, EventObject, EventView, OutcomeCode, OutcomeView,
     ReportHandle, ReportObject,
 };
-
-use crate::report::Report;
+use ksi_plugin_api::{__private::testing, Report};
 
 /// What the test attaches to events, and their children inherit.
 pub(super) type Attributes = BTreeMap<String, String>;
@@ -134,7 +133,7 @@ impl Outcomes {
     }
 
     pub(super) fn into_report(self, event: &str) -> Report {
-        Report::new(ReportHandle::new(self), event.to_owned().into())
+        testing::report(ReportHandle::new(self), event)
     }
 }
 

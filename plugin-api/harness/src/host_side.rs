@@ -10,6 +10,12 @@ use std::{
     time::Duration,
 };
 
+use ksi_abi::{
+    BoundaryFuture, Buffer, Content, Counted, EventHandle, HostApi, LogRecord, Pattern, ReplyEnd,
+    ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
+    host::{SpanStep, WaitEnd},
+};
+
 use super::{
     clock::Purpose,
     emission::Emission,
@@ -17,11 +23,6 @@ use super::{
     routes::{Handler, Route, Target, timeout},
     tasks::lock,
     world::{Waiting, World},
-};
-use ksi_abi::{
-    BoundaryFuture, Buffer, Content, Counted, EventHandle, HostApi, LogRecord, Pattern, ReplyEnd,
-    ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
-    host::{SpanStep, WaitEnd},
 };
 
 /// Bounds as in a host: of background tasks, of run-time subscriptions, and of sent events that are not handled yet.

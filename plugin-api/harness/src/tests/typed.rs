@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use super::{super::Harness, *};
 use ksi_abi::{CallEnd, ReplyForm, probe::Probe};
+use ksi_plugin_api::{__private::testing::call_end, Outcome};
 
-use crate::{Outcome, subscriptions::call_end};
+use super::{super::Harness, *};
 
 #[event("typed:note")]
 struct Note {

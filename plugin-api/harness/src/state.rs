@@ -7,18 +7,17 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
-
-use super::{Harness, tasks::lock, world::World};
 use ksi_abi::{
     Buffer, CallEnd, Start,
     local::{GoesOn, Local},
 };
-
-use crate::{
-    error::{Error, Result},
-    payload,
+use ksi_plugin_api::{
+    __private::testing::{decode, encode},
+    Error, Result,
 };
+use serde_json::Value;
+
+use super::{Harness, tasks::lock, world::World};
 
 /// What a snapshot, or its restoration, may take, on the clock of the harness.
 const STATE_LIMIT: Duration = Duration::from_secs(10);
@@ -31,7 +30,8 @@ impl Harness {
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    /// use ksi_plugin_api::{harness::Harness, prelude::*};
+    /// use ksi_harness::Harness;
+    /// use ksi_plugin_api::prelude::*;
     ///
     /// #[payload]
     /// struct Saved {
@@ -92,7 +92,7 @@ impl Harness {
     pub fn snapshot_of(&self, version: u32) -> Result<Value> {
         let taken = self.of_instance(move |instance, cx| instance.snapshot(version, cx))?;
         let Some(snapshot) = taken else { return Ok(Value::Null) };
-        let decoded = payload::decode(&snapshot);
+        let decoded = decode(&snapshot);
         // As a host does before it keeps one.
         self.of_instance(move |instance, _| Start::Ready(instance.read_back(version, &snapshot)))?;
         decoded
@@ -105,7 +105,7 @@ impl Harness {
     /// `unknown_snapshot_version`, `invalid_snapshot`, `no_state`, `panicked`, `timed_out`, the plugin's own, or `gone`
     /// after a shutdown.
     pub fn restore(&self, version: u32, snapshot: &Value) -> Result<()> {
-        let bytes = payload::encode(snapshot)?;
+        let bytes = encode(snapshot)?;
         self.of_instance(move |instance, cx| instance.restore(version, &bytes, cx)).map(drop)
     }
 

@@ -3,14 +3,11 @@
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use ksi_abi::{CallEnd, Pattern};
-use serde::{Serialize, de::DeserializeOwned};
-
-use crate::{
-    error::Result,
-    payload,
-    plugin::Plugin,
-    subscriptions::{call_end, failed},
+use ksi_plugin_api::{
+    __private::testing::{call_end, decode, failed},
+    Plugin, Result,
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 /// What a handler may take when it does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,7 +55,7 @@ impl Route {
         D: DeserializeOwned,
         R: Serialize,
     {
-        let answer = move |data: &[u8]| match payload::decode(data) {
+        let answer = move |data: &[u8]| match decode(data) {
             Ok(data) => call_end(closure(data), None),
             Err(error) => failed(error),
         };

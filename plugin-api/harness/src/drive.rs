@@ -10,15 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ksi_abi::Buffer;
+use ksi_plugin_api::Report;
+
 use super::{
     Harness,
     event::Outcomes,
     routes::SHUTDOWN_EVENT,
     tasks::{Tasks, lock},
 };
-use ksi_abi::Buffer;
-
-use crate::report::Report;
 
 /// How long the handlers of `module:shutdown` may take, on the clock of the harness.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(60);

@@ -8,12 +8,13 @@ use std::{
     },
 };
 
+use ksi_plugin_api::Plugin;
+
 use super::{Harness, Setup, tasks::lock, world::World};
-use crate::plugin::Plugin;
 
 impl<P: Plugin> Setup<P> {
     /// Something that an earlier generation has had the host keep: what the plugin gets by
-    /// [`Context::kept`](crate::Context::kept), or a listening socket by its address as it was given.
+    /// [`Context::kept`](ksi_plugin_api::Context::kept), or a listening socket by its address as it was given.
     pub fn kept(mut self, name: &str, descriptor: impl Into<OwnedFd>) -> Self {
         self.kept.insert(name.to_owned(), descriptor.into());
         self
@@ -63,21 +64,21 @@ impl World {
 }
 
 #[cfg(test)]
-// What exports a plugin is an attribute that counts as unsafe.
-#[allow(unsafe_code)]
 mod tests {
     use std::{io::Read, net::TcpStream, os::unix::net::UnixStream};
 
-    use crate::{Context, Result, Value, harness::Harness, json};
+    use ksi_plugin_api::{Context, Result, Value, json};
+
+    use crate::Harness;
 
     struct Web {
         listener: std::net::TcpListener,
         line: Option<std::os::fd::OwnedFd>,
     }
 
-    #[crate::plugin(name = "web", version = "1")]
+    #[ksi_plugin_api::plugin(name = "web", version = "1")]
     impl Web {
-        #[crate::initialize]
+        #[ksi_plugin_api::initialize]
         async fn initialize(ctx: &Context, _: Value) -> Result<Self> {
             let (listener, line) = (ctx.listener("127.0.0.1:0")?, ctx.kept("line")?);
             if line.is_none() {
@@ -86,7 +87,7 @@ mod tests {
             Ok(Web { listener, line })
         }
 
-        #[crate::event_handler("web:had")]
+        #[ksi_plugin_api::event_handler("web:had")]
         async fn had(&self, _: &Context, _: Value) -> Result<(u16, bool)> {
             Ok((self.listener.local_addr()?.port(), self.line.is_some()))
         }

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use ksi_abi::{Buffer, Counted};
+use ksi_plugin_api::{__private::testing::decode, Report};
 use serde_json::Value;
 
 use super::{
@@ -9,9 +11,6 @@ use super::{
     event::{HarnessEvent, Outcomes},
     world::World,
 };
-use ksi_abi::{Buffer, Counted};
-
-use crate::{payload, report::Report};
 
 /// An event that the test has emitted and whose handlers may still run; see
 /// [`Harness::begin`](super::Harness::begin).
@@ -83,7 +82,7 @@ pub struct Emitted {
 impl Emitted {
     pub(super) fn of(event: &Counted<HarnessEvent>) -> Self {
         // The plugin's own encoder wrote it, so it decodes.
-        let payload = payload::decode(&event.payload).unwrap_or(Value::Null);
+        let payload = decode(&event.payload).unwrap_or(Value::Null);
         Emitted { name: event.name.clone(), payload }
     }
 }

@@ -9,6 +9,8 @@ use std::{
     task::{Poll, Waker},
 };
 
+use ksi_abi::{Buffer, Counted, Pattern, ReplyForm, Start, local::Local, validate_event_name};
+
 use super::{
     clock::{Clock, Purpose},
     emission::Emission,
@@ -16,7 +18,6 @@ use super::{
     routes::{Handler, Route, Target, matching},
     tasks::{Task, Tasks, lock},
 };
-use ksi_abi::{Buffer, Counted, Pattern, ReplyForm, Start, local::Local, validate_event_name};
 
 /// As in a host with its default configuration.
 const MAX_DEPTH: u32 = 64;

@@ -1,6 +1,3 @@
-// Here, what `#[plugin]` writes out counts as this crate's own code, and an export is `unsafe` by its attributes.
-#![allow(unsafe_code)]
-
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -10,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use ksi_plugin_api::prelude::*;
+
 use super::Harness;
-use crate::prelude::*;
 
 mod state;
 mod typed;

@@ -5,7 +5,8 @@
 //! the test, and the clock stands still until the test moves it, so nothing depends on how fast the machine is.
 //!
 //! ```
-//! use ksi_plugin_api::{harness::Harness, prelude::*};
+//! use ksi_harness::Harness;
+//! use ksi_plugin_api::prelude::*;
 //!
 //! #[event("greet:request")]
 //! struct Greet {
@@ -43,12 +44,13 @@
 //! ```
 //!
 //! # Time
-//! [`Context::sleep`](crate::Context::sleep), `timeout`, `interval`, `wait_for` and the timeouts of handlers follow the
+//! [`Context::sleep`](ksi_plugin_api::Context::sleep), `timeout`, `interval`, `wait_for` and the timeouts of handlers follow the
 //! clock of the harness. [`Harness::begin`] starts a call that waits for time, and [`Harness::advance`] lets it pass:
 //!
 //! ```
 //! use std::time::Duration;
-//! use ksi_plugin_api::{harness::Harness, prelude::*};
+//! use ksi_harness::Harness;
+//! use ksi_plugin_api::prelude::*;
 //!
 //! #[derive(Default)]
 //! struct Slow;
@@ -102,12 +104,12 @@ use std::{
 };
 
 use ksi_abi::panic;
+use ksi_plugin_api::{
+    __private::testing::{self, AwaitedReply},
+    Emit, Plugin, Report, Result, named,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-
-use crate::{
-    error::Result, event::Emit, payload, plugin::Plugin, report::Report, types::AwaitedReply,
-};
 
 mod call;
 mod drive;
@@ -128,8 +130,6 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-#[doc(hidden)]
-pub use crate::running::module;
 pub use call::{Call, Emitted};
 pub use setup::Setup;
 
@@ -197,7 +197,7 @@ impl Harness {
     /// Emits, and wants exactly one reply.
     ///
     /// # Errors
-    /// As [`Context::request`](crate::Context::request).
+    /// As [`Context::request`](ksi_plugin_api::Context::request).
     ///
     /// # Panics
     /// As [`emit`](Self::emit).
@@ -206,20 +206,20 @@ impl Harness {
     where
         R: AwaitedReply,
     {
-        self.emit_event(event).into_reply()
+        testing::reply(self.emit_event(event))
     }
 
     /// Emits an event, and runs what follows from it as far as it goes without time passing.
     #[track_caller]
     pub fn begin(&self, event: &str, payload: impl Serialize) -> Call {
-        self.begin_event(crate::named(event, &payload))
+        self.begin_event(named(event, &payload))
     }
 
     /// The same for an event with a type.
     #[track_caller]
     pub fn begin_event(&self, event: impl Emit) -> Call {
         let name = event.owned_name();
-        let payload = match event.into_content().and_then(payload::bytes_of) {
+        let payload = match event.into_content().and_then(testing::bytes_of) {
             Ok(payload) => payload,
             Err(error) => panic!("the payload of {name}: {error:?}"),
         };
@@ -256,7 +256,7 @@ impl Harness {
         }
     }
 
-    /// How much time has passed: what [`Context::now`](crate::Context::now) tells the plugin.
+    /// How much time has passed: what [`Context::now`](ksi_plugin_api::Context::now) tells the plugin.
     pub fn now(&self) -> Duration {
         self.world.clock.now()
     }
@@ -265,7 +265,8 @@ impl Harness {
     /// `null` is none. A panic in it fails the test.
     ///
     /// ```
-    /// # use ksi_plugin_api::{harness::Harness, prelude::*};
+    /// # use ksi_harness::Harness;
+    /// # use ksi_plugin_api::prelude::*;
     /// # #[derive(Default)]
     /// # struct Reader;
     /// # #[plugin]

@@ -5,10 +5,10 @@ use std::{
     task::{Poll, Waker},
 };
 
+use ksi_abi::{CallEnd, Start};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::*;
-use ksi_abi::{CallEnd, Start};
 
 #[payload]
 struct Saved {
@@ -303,7 +303,6 @@ fn a_panic_while_encoding_or_decoding_stays_in_the_plugin() {
     assert!(error.message().contains("no value of mine"), "{error}");
 }
 
-#[cfg(feature = "runtime")]
 #[test]
 fn snapshots_and_restores_run_inside_the_plugins_runtime() {
     use tokio::{runtime::Handle, time};

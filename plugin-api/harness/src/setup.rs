@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use ksi_abi::local::Local;
+use ksi_plugin_api::{__private::testing::InProcess, Error, Plugin, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -16,13 +18,6 @@ use super::{
     state::reply,
     tasks::lock,
     world::World,
-};
-use ksi_abi::local::Local;
-
-use crate::{
-    error::{Error, Result},
-    plugin::Plugin,
-    running::InProcess,
 };
 
 /// What an initialisation may take, on the clock of the harness. As in a host.
@@ -84,11 +79,12 @@ impl<P: Plugin> Setup<P> {
         self
     }
 
-    /// Makes the plugin as a host does that tries it out, with [`Context::is_trial`](crate::Context::is_trial): its events
+    /// Makes the plugin as a host does that tries it out, with [`Context::is_trial`](ksi_plugin_api::Context::is_trial): its events
     /// are refused and its background tasks do not run.
     ///
     /// ```
-    /// # use ksi_plugin_api::{harness::Harness, prelude::*};
+    /// # use ksi_harness::Harness;
+    /// # use ksi_plugin_api::prelude::*;
     /// # struct Server;
     /// # #[plugin]
     /// # impl Server {
@@ -110,7 +106,7 @@ impl<P: Plugin> Setup<P> {
         self
     }
 
-    /// What [`Context::file`](crate::Context::file) gives. Nothing need be there.
+    /// What [`Context::file`](ksi_plugin_api::Context::file) gives. Nothing need be there.
     pub fn file(mut self, file: impl Into<PathBuf>) -> Self {
         self.file = Some(file.into());
         self
