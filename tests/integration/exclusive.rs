@@ -230,6 +230,31 @@ fn an_old_version_that_cannot_start_for_a_moment_is_made_again_a_moment_later() 
 }
 
 #[test]
+fn a_duplicate_of_a_plugin_that_has_ended_is_tried_when_that_ones_file_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let attempts: Vec<usize> = (2..100).collect();
+    let host = counter_host(&format!(
+        "[recovery]\nattempts = 0\n[plugin.counter]\ninit_log = {log:?}\ninit_fails_at = {attempts:?}"
+    ));
+    let host = host.start();
+    host.drop_in("other.so", &Library::counter(1).exclusive(true));
+    let mut client = host.client();
+    let mut reason = || {
+        let listed = client.emit("module:list", json!({}));
+        let modules = listed["modules"].as_array().unwrap();
+        let file = |it: &Value| it["file"].as_str().is_some_and(|it| it.ends_with("other.so"));
+        let found = modules.iter().find(|it| file(it)).map(|it| it["last_error"].to_string());
+        found.unwrap_or_default()
+    };
+    until("it is a duplicate", &mut reason, |reason| reason.contains("and so is"));
+    host.drop_in("counter.so", &Library::counter(2).exclusive(true));
+    until("it has ended", || host.module("counter")["state"].clone(), |state| *state != "live");
+    fs::remove_file(host.file("counter.so")).unwrap();
+    until("the other one was tried", reason, |reason| reason.contains("fails on purpose"));
+}
+
+#[test]
 fn an_exclusive_plugin_whose_new_version_does_not_restore_goes_on_with_its_state() {
     goes_on_with_the_old_version("restore_in_host=fail", "restore_in_host fails on purpose");
     goes_on_with_the_old_version("restore_in_host=hang", "its restore did not end within");

@@ -22,7 +22,7 @@ pub(crate) mod state_by_hand;
 mod stop;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -257,11 +257,16 @@ impl Supervisor {
             forgotten.iter().for_each(|plugin| self.router.forget_plugin(plugin));
             registry.duplicates_of(&name)
         };
-        if let Some(watch) = &*self.watch() {
-            // One of them may be that plugin now.
-            duplicates.into_iter().for_each(|file| watch.settle_again(file));
-        }
+        // One of them may be that plugin now.
+        self.settle_again(duplicates);
         Ok(deployed(&facts))
+    }
+
+    /// Looks at files once more, although they have not changed.
+    fn settle_again(&self, files: Vec<PathBuf>) {
+        if let Some(watch) = &*self.watch() {
+            files.into_iter().for_each(|file| watch.settle_again(file));
+        }
     }
 
     /// Leaves a plugin without a route. Under its turn, or when the host stops.

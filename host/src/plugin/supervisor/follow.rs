@@ -203,12 +203,12 @@ impl Supervisor {
             // It is back already, and that change may have had its turn before this one.
             return;
         }
-        let live = {
+        let (live, others) = {
             let mut registry = self.registry();
             registry.refused.remove(file);
             registry.waiting.remove(file);
             registry.setbacks.forget(file);
-            registry.live_of(file)
+            (registry.live_of(file), registry.duplicates_of_last(file))
         };
         self.quarantine.forget_rollback(file);
         if let Some(live) = live {
@@ -216,6 +216,8 @@ impl Supervisor {
             let _ = tokio::time::timeout(RENAMED, self.tries.none()).await;
             // If it is not live any more, it was replaced from another file, as by a rename.
             let _ = self.take_out(&live.0, Some(live.1), "its file was removed").await;
+        } else {
+            self.settle_again(others);
         }
     }
 }

@@ -266,6 +266,12 @@ impl Registry {
             .collect()
     }
 
+    /// The same of a plugin that is not live any more and was last loaded from `file`: it has ended, and nobody took it out.
+    pub(crate) fn duplicates_of_last(&self, file: &Path) -> Vec<PathBuf> {
+        let last = self.plugins.iter().filter(|(_, it)| it.live.is_none() && it.facts.file == file);
+        last.flat_map(|(name, _)| self.duplicates_of(name)).collect()
+    }
+
     /// A file that would be the plugin `name`, had it initialized.
     pub(crate) fn not_initialized(&self, name: &str) -> Option<PathBuf> {
         let mut refused = self.refused.iter();

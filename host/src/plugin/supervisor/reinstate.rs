@@ -2,7 +2,7 @@
 //!
 //! The old version is known to start, so an `initialize` of it that fails has found something that is not as it was: mostly
 //! that what the instance before held is not free yet, because threads of its own let go of it a moment after the instance
-//! has. So it is tried a few times within a second, which is what each step of a hold gets at least. What does not end, and
+//! has. So it is tried a few times within a second of its first failure, which is what each step of a hold gets at least. What does not end, and
 //! a snapshot that it does not take, would be no different a moment later.
 //!
 //! Promises that every held event gets its outcome: from the instance that was made again, or as rejected when the plugin is
@@ -41,7 +41,7 @@ use crate::{
 
 /// The wait before the second try; it doubles with each.
 const FIRST: Duration = Duration::from_millis(50);
-/// How long after the first try another one begins at most.
+/// How long after the first one has failed another try begins at most.
 const TRIES: Duration = Duration::from_secs(1);
 
 /// Why there is no instance again.
@@ -88,28 +88,31 @@ impl Supervisor {
         }
     }
 
-    /// Makes an instance again, and tries it a few times if its `initialize` fails: while its events wait anyway, as many as
-    /// may, and nobody wants the host to stop.
+    /// Makes an instance again, and tries it a few times if its `initialize` fails: as long as no more events wait between
+    /// two tries than may, and nobody wants the host to stop.
     async fn again_in_time(
         self: &Arc<Self>,
         giver: &Giver,
         own: Option<Snapshot>,
         held: &Held,
     ) -> Result<(), String> {
-        let (deadline, mut wait) = (Instant::now() + TRIES, FIRST);
+        let (mut wait, mut first) = (FIRST, None);
         loop {
-            let reason = match self.again(giver, own.clone()).await {
+            let NotAgain { reason, may_pass } = match self.again(giver, own.clone()).await {
                 Ok(()) => return Ok(()),
-                Err(NotAgain { reason, may_pass: false }) => return Err(reason),
-                Err(NotAgain { reason, .. }) => reason,
+                Err(not_again) => not_again,
             };
-            if Instant::now() + wait > deadline {
-                return Err(reason);
+            // Not from the start: the new version's instance may have taken long to go.
+            let (deadline, why) =
+                first.get_or_insert_with(|| (Instant::now() + TRIES, reason.clone()));
+            let why = if *why == reason { reason } else { format!("{why}; then: {reason}") };
+            if !may_pass || Instant::now() + wait > *deadline {
+                return Err(why);
             }
             let facts = &giver.facts;
             tracing::warn!(
                 plugin = %facts.plugin, generation = facts.number,
-                "no instance of version {} was made; it is tried once more in {}: {reason}",
+                "no instance of version {} was made; it is tried once more in {}: {why}",
                 facts.manifest.version, humantime::format_duration(wait)
             );
             let waited = async {
@@ -120,7 +123,7 @@ impl Supervisor {
             };
             match held.while_waiting("an instance was made again", waited).await {
                 Ok(true) => wait *= 2,
-                Ok(false) | Err(_) => return Err(reason),
+                Ok(false) | Err(_) => return Err(why),
             }
         }
     }
