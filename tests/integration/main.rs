@@ -48,6 +48,7 @@ mod recovery;
 mod refused_code;
 mod replacement;
 mod rollback;
+mod rooms;
 mod rotation;
 mod safe_code;
 mod scarce;

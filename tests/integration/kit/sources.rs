@@ -1,7 +1,7 @@
 //! Reading the sources of the workspace, for what they name.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -90,6 +90,28 @@ pub(crate) fn paths(code: &str, module: &[String]) -> BTreeSet<String> {
         expand(rest, &base, &mut found);
     }
     found
+}
+
+/// What a module exports that is defined elsewhere in its crate: the name, and the path from the crate's root.
+pub(crate) fn re_exported(code: &str, module: &[String]) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("pub") {
+        let Some((visibility, path)) = code[at..].split_once("use ") else { break };
+        let is_one =
+            visibility == "pub " || (visibility.starts_with("pub(") && visibility.ends_with(") "));
+        if !is_one || visibility.contains('\n') {
+            continue;
+        }
+        let path = path.split(';').next().unwrap_or_default();
+        match path.starts_with("crate::") || path.starts_with("super::") {
+            true => found.extend(paths(path, module)),
+            false => {
+                expand(path, &module.join("::"), &mut found);
+            }
+        }
+    }
+    let segments = found.iter().map(|path| path.split("::").map(str::to_owned).collect::<Vec<_>>());
+    segments.filter_map(|path| Some((path.last()?.clone(), path))).collect()
 }
 
 /// Reads a path with its groups, `a::{b, c::d}`, and notes each one that it stands for. Gives what follows it.
