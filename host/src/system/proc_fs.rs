@@ -1,5 +1,6 @@
 //! Whether there is a `/proc`: in some containers and chroots there is none. The host runs without it, and knows less of
-//! itself then; what it does not know is never taken for the better case.
+//! itself then. What it asks of its own library's threads and mappings is not taken for the better case where it does not
+//! know; threads that only a search of the process would find are not found (docs/leaving-nothing-behind.md).
 
 use std::{
     fs,

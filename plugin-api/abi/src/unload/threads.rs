@@ -151,7 +151,8 @@ fn take(user: &User) -> Option<&Slot> {
         let all: usize = blocks(user).map(<[Slot]>::len).sum();
         let first = HINT.load(Relaxed);
         for number in (0..all).map(|next| (first + next) % all) {
-            let slot = slot(user, number)?;
+            // At the end of the process a block may be gone by now.
+            let Some(slot) = slot(user, number) else { break };
             if slot.state.load(Relaxed) == FREE
                 && slot.state.compare_exchange(FREE, BEGUN, AcqRel, Relaxed).is_ok()
             {
