@@ -108,7 +108,8 @@ short() {
 # Left out is what cannot be where a sanitizer is put before functions of the C library: threads that were started past what a
 # library notes are not found, and a function that is looked up is not the one that the program would call.
 all() {
-    cargo test -p ksi-abi -p ksi-plugin-api -p ksi-harness -p ksi-host -p ksi -p ksi-tests -- \
+    cargo test -p ksi-abi -p ksi-plugin-api -p ksi-harness -p ksi-kernel -p ksi-host \
+        -p ksi -p ksi-tests -- \
         --skip leftover_threads:: --skip threads::origin:: --skip threads::search:: \
         --skip only_the_c_librarys_function_of_a_name_is_replaced \
         --skip the_c_library_is_needed_by_this_program

@@ -709,7 +709,7 @@ impl Host {
 
     /// What all that waits is charged to.
     pub(crate) fn budget(&self) -> &Arc<Budget> {
-        &self.0.router.budget
+        self.0.router.budget()
     }
 
     pub(crate) fn inner(&self) -> &Inner {

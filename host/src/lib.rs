@@ -10,21 +10,11 @@
 
 mod builtin;
 mod clients;
-mod clock;
 mod config;
 mod crash;
-mod dispatch;
-mod event;
 mod host;
-mod kernel;
-mod label;
-mod memory;
 mod plugin;
-mod report;
-mod router;
-mod session;
 mod settings;
-mod shared_value;
 mod socket;
 mod socket_path;
 mod start_up;
@@ -33,19 +23,41 @@ mod sync;
 mod system;
 mod text;
 
+// What the modules here call the kernel's by.
+use ksi_kernel::{
+    event, executor::clock, kernel, label, memory, report, router, session, value as shared_value,
+};
+mod dispatch {
+    pub(crate) use ksi_kernel::{
+        call::{self, gate as hold, outcome as ended, tally},
+        executor::{apart, slot, stripe, workers},
+    };
+}
+
 pub(crate) use clients::{ClientEntry, Ended, Peer};
 pub use config::{
     AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
     ReloadPolicy, StateFiles, Timeouts, UntrustedPlugins,
 };
 pub use crash::{JournalError, LastWords, expect_exit, last_words};
-pub(crate) use dispatch::apart::Late;
-pub use dispatch::tally::Counts;
-pub use event::{Event, EventId, NewEvent, Payload};
 pub(crate) use host::{Emission, OnLate};
 pub use host::{Host, HostBuilder, StartError, StartingHost, UnkeptState};
 pub use ksi_abi::{Counted, NameError, Pattern, validate_event_name};
-pub(crate) use memory::{Account, Charge};
+pub use ksi_kernel::{
+    call::tally::Counts,
+    event::{Event, EventId, NewEvent, Payload},
+    report::{Outcome, OutcomeKind, Report},
+    router::{
+        emit::SendError,
+        native::Failure,
+        taps::{Watch, Watched},
+    },
+};
+pub(crate) use ksi_kernel::{
+    executor::apart::Late,
+    memory::{Account, Charge},
+    router::taps::WatchEnd,
+};
 pub use plugin::{
     file::{
         copy::{CopyError, PrivateDirError},
@@ -61,13 +73,6 @@ pub use plugin::{
         snapshot::StateError,
         store::{Damage, KeptStateError, StateDirError},
     },
-};
-pub use report::{Outcome, OutcomeKind, Report};
-pub(crate) use router::taps::WatchEnd;
-pub use router::{
-    emit::SendError,
-    native::Failure,
-    taps::{Watch, Watched},
 };
 pub use settings::{ConfigReloaded, Reconfigured, ReconfiguredOutcome, ReloadConfigError};
 pub use socket::{ClaimedSocket, ControlSocket, SocketError, SocketLimits};

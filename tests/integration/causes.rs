@@ -74,7 +74,7 @@ fn a_client_says_why_there_is_no_host() {
 fn every_error_tells_its_cause() {
     let telling = ["{source", ".source", "(source)", "{problem", "{0", "(.0)", "transparent"];
     let mut looked_at = 0;
-    for path in ["host/src", "plugin-api"].into_iter().flat_map(sources) {
+    for path in ["host/src", "host/kernel/src", "plugin-api"].into_iter().flat_map(sources) {
         let text = code(&fs::read_to_string(workspace().join(&path)).unwrap());
         for variant in text.split("#[error(").skip(1) {
             let Some((message, rest)) = variant.split_once(")]\n") else { continue };

@@ -18,38 +18,6 @@ struct Rule {
 }
 
 const RULES: &[Rule] = &[
-    // Events are routed and calls are made without knowing where handlers come from and where events do.
-    Rule {
-        part: &[
-            "host/src/router.rs",
-            "host/src/router",
-            "host/src/dispatch.rs",
-            "host/src/dispatch",
-        ],
-        modules: &["plugin", "socket", "socket_path", "builtin", "host", "config"],
-        names: &[
-            "libloading",
-            "object::",
-            "notify::",
-            "PathBuf",
-            "File",
-            "UnixListener",
-            "UnixStream",
-        ],
-    },
-    Rule {
-        part: &["host/src/event.rs", "host/src/event", "host/src/report.rs"],
-        modules: &["plugin", "socket", "builtin", "host", "router", "dispatch"],
-        names: &[
-            "libloading",
-            "object::",
-            "notify::",
-            "PathBuf",
-            "File",
-            "UnixListener",
-            "UnixStream",
-        ],
-    },
     // Files are watched, copied and read, and snapshots kept in them, without knowing what events mean.
     Rule {
         part: &["host/src/plugin/file.rs", "host/src/plugin/file", "host/src/plugin/state/store"],
@@ -284,5 +252,5 @@ fn the_check_sees_paths_however_they_are_written() {
         module_of(Path::new("host/src/plugin/file/watch/mod.rs")),
         ["plugin", "file", "watch"]
     );
-    assert!(sources("host/src/router").len() > 3 && sources("host/src/router.rs").len() == 1);
+    assert!(sources("host/src/plugin").len() > 3 && sources("host/src/plugin.rs").len() == 1);
 }

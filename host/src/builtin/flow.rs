@@ -21,7 +21,7 @@ async fn stats(host: Host, _: Nothing) -> Result<Value, Failure> {
     let inner = host.inner();
     sorted(&Stats {
         counts: counts(inner.router.all_counts()),
-        events_emitted: inner.router.traffic.total(),
+        events_emitted: inner.router.events_emitted(),
         uptime: inner.started.elapsed().as_secs_f64(),
     })
 }
@@ -44,7 +44,7 @@ async fn draw(host: Host, _: Nothing) -> Result<Graph, Failure> {
         }
     }
     let mut emitted: BTreeMap<String, u64> = BTreeMap::new();
-    for (source, event, count) in inner.router.traffic.pairs() {
+    for (source, event, count) in inner.router.traffic() {
         *emitted.entry(event.to_string()).or_default() += count;
         let source = node(&source, &plugins);
         events.insert(event.to_string());

@@ -81,7 +81,7 @@ async fn health(host: Host, _: Nothing) -> Result<Health, Failure> {
     Ok(Health {
         counts: counts(inner.router.all_counts()),
         events: host.event_names().len(),
-        events_emitted: inner.router.traffic.total(),
+        events_emitted: inner.router.events_emitted(),
         memory: Memory {
             given_up: budget.given_up(),
             limit: budget.limit(),

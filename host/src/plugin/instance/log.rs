@@ -3,13 +3,13 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, hash_map::Entry},
-    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use ksi_abi::{LogRecord, SpanRecord, host::SpanStep};
 use tracing::{Level, Span, level_filters::LevelFilter};
 
-use crate::dispatch::slot::with_slot;
+use crate::dispatch::slot::current_event;
 
 /// How many spans of one plugin may be open at a time. Further ones are not followed.
 const OPEN_SPANS: usize = 4_096;
@@ -30,8 +30,7 @@ pub(crate) fn max_level() -> u8 {
 
 /// Writes a line, with the plugin and the event that this worker handles at the moment.
 pub(crate) fn line(plugin: &str, record: &LogRecord<'_>) {
-    let event = with_slot(|slot| slot.event.load(Ordering::Relaxed)).filter(|&event| event != 0);
-    let event = event.map(|event| format!("evt_{event:x}"));
+    let event = current_event().map(|event| format!("evt_{event:x}"));
     let (event, at) = (event.as_deref(), record.target.as_str());
     let (message, fields) = (cut(record.message.as_str()), cut(record.fields.as_str()));
     let space = if fields.is_empty() { "" } else { " " };

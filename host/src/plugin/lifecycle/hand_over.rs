@@ -156,7 +156,7 @@ impl Giver {
             plugin = %self.facts.plugin, generation = self.facts.number,
             "cancelling calls that hold up the hand-over of its state: {}", self.facts.running()
         );
-        self.shim.session().cancel_calls().cancel_present();
+        self.shim.session().cancel_present_calls();
     }
 
     /// Takes a snapshot of what it has now.

@@ -220,7 +220,7 @@ impl Retirer {
             plugin = %facts.plugin, generation = facts.number,
             "cancelling calls that have not ended within the drain timeout: {}", facts.running()
         );
-        generation.shim.session().cancel_calls().cancel();
+        generation.shim.session().cancel_calls();
         if let Ok(instance) = timeout(PATIENCE, &mut unused).await {
             return instance.ok();
         }

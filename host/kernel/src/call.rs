@@ -1,0 +1,566 @@
+//! One guarded call: from the first poll of a handler to its one outcome. A handler's first one is noted.
+//!
+//! [`outcome`] is how it ended, [`tally`] counts how calls end, and a [`gate`] lets a plugin's events wait while its state
+//! moves.
+
+mod first;
+pub mod gate;
+pub mod outcome;
+pub mod tally;
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use ksi_abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
+use tokio::{runtime::Handle, sync::Notify};
+
+use self::{
+    gate::{Gate, Inside},
+    outcome::Ended,
+    tally::{CallCounts, Counts},
+};
+use crate::executor::{slot::polling, stripe::Striped, workers::Workers};
+use crate::{event::Event, executor::clock::Tick, label::Label, value::Keeper};
+
+/// Something whose handlers can be called: a generation of a plugin, or the host itself.
+///
+/// Whoever holds one keeps it callable, so a route and a call in flight are what an old generation waits for.
+pub trait Callee: Send + Sync + 'static {
+    /// Starts a call with its first poll. Entered and polled on dispatch workers only.
+    ///
+    /// A reply comes in this form if the callee can give it; otherwise in any.
+    fn start(
+        &self,
+        handler: u64,
+        event: Counted<Event>,
+        form: &ReplyForm,
+        cx: &mut Context<'_>,
+    ) -> Started;
+
+    /// Runs `poll`, a poll of the first call of a handler, with an event of this name. `call` is the handler's key and the
+    /// event's number. Whoever does not run it has it run all the same, right after.
+    fn first_call(&self, _handler: u64, _event: &str, _call: (u64, u64), poll: &mut dyn FnMut()) {
+        poll();
+    }
+}
+
+/// How a call began.
+pub enum Started {
+    /// It has ended already.
+    Ready(Ended),
+    /// It goes on in a plugin.
+    Plugin(BoundaryFuture<CallEnd>),
+    /// It goes on in the host.
+    Host(Pin<Box<dyn Future<Output = Ended> + Send>>),
+}
+
+/// Why a call was given up on.
+const CANCELLED: &str = "cancelled: the plugin is being replaced or unloaded, and the call did not end before the deadline of that";
+
+/// What is known of a handler of one generation, without holding that generation.
+#[derive(Debug)]
+pub struct HandlerInfo {
+    /// The plugin; empty for the host and the program around it.
+    pub plugin: Arc<str>,
+    /// Its name among those of the plugin.
+    pub handler: Arc<str>,
+    /// Stands for this handler in a worker's slot; that of the label, or zero for nobody.
+    pub(crate) key: u64,
+    /// Whether no call of it was seen to come back from its first poll.
+    pub(crate) untried: AtomicBool,
+    pub(crate) counts: Arc<CallCounts>,
+    /// Calls of this generation that have not ended, of those that did not end at once.
+    pub(crate) active: AtomicI64,
+    /// What each of its calls may take.
+    pub timeout: Duration,
+    /// What its key stands for if the host dies of it.
+    pub(crate) _label: Option<Label>,
+}
+
+impl HandlerInfo {
+    /// Whose it is, for people: handlers of the host and of the program around it are no plugin's.
+    pub fn owner(&self) -> &str {
+        if self.plugin.is_empty() { "host" } else { &self.plugin }
+    }
+
+    /// How its calls ended so far.
+    pub fn counts(&self) -> Counts {
+        self.counts.now()
+    }
+
+    /// Its calls that have not ended, of those that did not end at once.
+    pub fn active(&self) -> i64 {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// Stands for the host where it answers in place of a handler.
+    pub(crate) fn nobody() -> Arc<Self> {
+        Arc::new(HandlerInfo {
+            plugin: "".into(),
+            handler: "".into(),
+            key: 0,
+            untried: AtomicBool::new(false),
+            counts: Arc::default(),
+            active: AtomicI64::new(0),
+            timeout: Duration::MAX,
+            _label: None,
+        })
+    }
+}
+
+/// Tells the pending calls of one generation that they will not be waited for any longer.
+#[derive(Debug, Default)]
+pub(crate) struct Cancel {
+    /// How often calls were cancelled; [`FOR_GOOD`] for all that there are and will be.
+    round: AtomicU64,
+    changed: Notify,
+}
+
+const FOR_GOOD: u64 = u64::MAX;
+
+impl Cancel {
+    /// Ends every pending call at its present await, now and later; see [`call`].
+    pub(crate) fn cancel(&self) {
+        self.round.store(FOR_GOOD, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Ends the calls that have begun, and none that begins later.
+    pub(crate) fn cancel_present(&self) {
+        // In one step: a host that stops may cancel for good meanwhile, and that must stay.
+        let next = |round| (round != FOR_GOOD).then(|| round + 1);
+        let _ = self.round.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        self.changed.notify_waiters();
+    }
+
+    fn now(&self) -> u64 {
+        self.round.load(Ordering::Acquire)
+    }
+
+    /// Waits until a call that began at `since` is cancelled.
+    async fn wait(&self, since: u64) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let round = self.now();
+            if round == FOR_GOOD || round > since {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// A handler that events are routed to.
+pub(crate) struct Target {
+    pub(crate) priority: i32,
+    /// Its place among the plugin's declarations; run-time subscriptions come after them.
+    pub(crate) order: u64,
+    /// Of a generation that keeps state, or is replaced exclusively.
+    pub(crate) gate: Option<Arc<Gate>>,
+    /// Whoever else subscribes to an event of this handler sees it, and has no part in the answer.
+    pub(crate) answers_alone: bool,
+    pub(crate) entry: Entry,
+    /// The entry once more for each dispatch worker: calls hold it, and workers that call one handler at the same time
+    /// would meet at one count.
+    own: Striped<OnceLock<Arc<Entry>>>,
+}
+
+/// What a call enters by. Whoever holds it keeps the generation callable.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) info: Arc<HandlerInfo>,
+    pub(crate) callee: Arc<dyn Callee>,
+    pub(crate) number: u64,
+    pub(crate) timeout: Duration,
+    pub(crate) blocking: bool,
+    pub(crate) cancel: Arc<Cancel>,
+    /// Keeps its library mapped for replies that are values; `None` for handlers of the host.
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
+}
+
+impl Target {
+    pub(crate) fn new(
+        priority: i32,
+        order: u64,
+        gate: Option<Arc<Gate>>,
+        answers_alone: bool,
+        entry: Entry,
+    ) -> Self {
+        Target { priority, order, gate, answers_alone, entry, own: Striped::default() }
+    }
+
+    /// The same handler behind another gate and with another entry.
+    pub(crate) fn remade(&self, gate: Option<Arc<Gate>>, entry: Entry) -> Self {
+        Target::new(self.priority, self.order, gate, self.answers_alone, entry)
+    }
+
+    /// What is known of the handler without holding its generation.
+    pub(crate) fn info(&self) -> &Arc<HandlerInfo> {
+        &self.entry.info
+    }
+
+    /// The entry, held.
+    #[inline]
+    pub(crate) fn enter_by(&self) -> Arc<Entry> {
+        self.own.of_this_thread().get_or_init(|| Arc::new(self.entry.clone())).clone()
+    }
+}
+
+/// What a call needs of the host.
+#[derive(Clone)]
+pub(crate) struct CallSite {
+    pub(crate) workers: Arc<Workers>,
+    /// The host's own runtime, whose timers a call may use and which never polls one.
+    pub(crate) runtime: Handle,
+}
+
+/// What a call that has begun gives.
+pub(crate) enum Begun {
+    /// It has ended at its first poll.
+    Ended(Ended),
+    /// It goes on. To be polled and dropped on dispatch workers.
+    GoesOn(Pin<Box<dyn Future<Output = Ended> + Send>>),
+}
+
+/// Begins a call of one handler, with its first poll. On a dispatch worker.
+///
+/// A call that is ready then costs no task, no timer, no future of the host, and no count that another core writes too.
+/// `held` gives the entry to a call that goes on; `inside` is where the event has entered, if the generation has a gate; `form` is how the
+/// emitter takes replies.
+#[inline]
+pub(crate) fn begin(
+    entry: &Entry,
+    held: impl FnOnce() -> Arc<Entry>,
+    event: Counted<Event>,
+    inside: Option<Arc<Inside>>,
+    form: &ReplyForm,
+    site: &CallSite,
+    cx: &mut Context<'_>,
+) -> Begun {
+    let beginning = Beginning::of(&entry.info);
+    let since = entry.cancel.now();
+    if entry.blocking {
+        let call = Call::new(held(), inside, None);
+        beginning.goes_on();
+        return Begun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
+    }
+    let (number, deadline) = (event.id().number(), event.deadline());
+    let mut late = false;
+    let started = start(entry, event, deadline, form, &mut late, cx);
+    let going = match started {
+        Started::Ready(_) if late => {
+            let ended = Ended::TimedOut { after: entry.timeout };
+            beginning.end(&ended);
+            return Begun::Ended(ended);
+        }
+        Started::Ready(ended) => {
+            // In this order: a reply that cannot become what is wanted is a failure of the handler.
+            let ended = ended.of(entry.keeper.as_ref(), form);
+            beginning.end(&ended);
+            return Begun::Ended(ended);
+        }
+        Started::Plugin(future) => Going::Plugin(future),
+        Started::Host(future) => Going::Host(future),
+    };
+    let call = Call::new(held(), inside, Some(going));
+    beginning.goes_on();
+    // Most calls are ready at once, so the timer is armed only here.
+    let limit = Limit::of(entry, deadline, site);
+    Begun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
+}
+
+/// The first poll of a call; `late` becomes whether it took longer than it may. Inlined, so that what the callee gives is
+/// not moved.
+#[inline(always)]
+fn start(
+    entry: &Entry,
+    event: Counted<Event>,
+    due: Option<Instant>,
+    form: &ReplyForm,
+    late: &mut bool,
+    cx: &mut Context<'_>,
+) -> Started {
+    if entry.info.untried.load(Ordering::Relaxed) {
+        return first::start(entry, event, due, form, late, cx);
+    }
+    let (key, number) = (entry.info.key, event.id().number());
+    polling(key, number, due, late, || entry.callee.start(entry.number, event, form, cx))
+}
+
+fn ended_in_plugin(end: <BoundaryFuture<CallEnd> as Future>::Output) -> Ended {
+    match end {
+        Ok(end) => end.into(),
+        Err(message) => Ended::Panicked { message },
+    }
+}
+
+/// What goes on after the first poll.
+enum Going {
+    Plugin(BoundaryFuture<CallEnd>),
+    Host(Pin<Box<dyn Future<Output = Ended> + Send>>),
+}
+
+impl Going {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        match self {
+            Going::Plugin(future) => Pin::new(future).poll(cx).map(ended_in_plugin),
+            Going::Host(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+/// A call that goes on. The order of the fields is the order in which they go: the plugin's future before all that keeps
+/// the plugin.
+struct Call {
+    going: Option<Going>,
+    active: Option<Active>,
+    accounted: Accounted,
+    entry: Arc<Entry>,
+}
+
+impl Call {
+    fn new(entry: Arc<Entry>, inside: Option<Arc<Inside>>, going: Option<Going>) -> Self {
+        let accounted = Accounted::begun(entry.info.clone());
+        let active = Some(Active::begin(entry.info.clone(), inside));
+        Call { going, active, accounted, entry }
+    }
+
+    async fn go_on(mut self, number: u64, since: u64, form: ReplyForm, limit: Limit) -> Ended {
+        let key = self.entry.info.key;
+        let going = &mut self.going;
+        let due = limit.timer.deadline().into_std();
+        let call = poll_fn(|cx| match going {
+            Some(going) => polling(key, number, Some(due), &mut false, || going.poll(cx)),
+            None => Poll::Pending,
+        });
+        let ended = limit.hold(&self.entry, since, call).await;
+        self.going = None;
+        let ended = ended.of(self.entry.keeper.as_ref(), &form);
+        self.active = None;
+        self.accounted.end(&ended);
+        ended
+    }
+
+    /// On a thread that may be blocked. Its emitter waits no longer than the deadline, although the thread may.
+    async fn block(
+        mut self,
+        event: Counted<Event>,
+        since: u64,
+        form: ReplyForm,
+        site: CallSite,
+    ) -> Ended {
+        let limit = Limit::of(&self.entry, event.deadline(), &site);
+        // If it is given up on, the task is dropped: before it has begun, or after its present poll. The call counts as
+        // active until then.
+        let (active, entry, site_there) = (self.active.take(), self.entry.clone(), site.clone());
+        let task = site.workers.spawn_blocking(async move {
+            let ended = run(&entry, event, &form, &site_there, since).await;
+            drop(active);
+            ended.of(entry.keeper.as_ref(), &form)
+        });
+        let ended = limit.hold(&self.entry, since, task).await;
+        self.accounted.end(&ended);
+        ended
+    }
+}
+
+async fn run(
+    entry: &Entry,
+    event: Counted<Event>,
+    form: &ReplyForm,
+    site: &CallSite,
+    since: u64,
+) -> Ended {
+    let (key, number) = (entry.info.key, event.id().number());
+    let limit = Limit::of(entry, event.deadline(), site);
+    let mut event = Some(event);
+    let started = poll_fn(|cx| match event.take() {
+        Some(event) => Poll::Ready(start(entry, event, None, form, &mut false, cx)),
+        None => Poll::Pending,
+    })
+    .await;
+    let mut going = match started {
+        Started::Ready(ended) => return ended,
+        Started::Host(future) => Going::Host(future),
+        Started::Plugin(future) => Going::Plugin(future),
+    };
+    let call = poll_fn(|cx| polling(key, number, None, &mut false, || going.poll(cx)));
+    limit.hold(entry, since, call).await
+}
+
+/// Until when a call is waited for.
+struct Limit {
+    timer: tokio::time::Sleep,
+    after: Duration,
+    /// When the time began to run; `None` if it may run out within one tick.
+    began: Option<Tick>,
+}
+
+impl Limit {
+    fn of(entry: &Entry, deadline: Option<Instant>, site: &CallSite) -> Self {
+        let (deadline, after) = limit(entry.timeout, deadline);
+        let began = (after > Tick::LONGEST).then(Tick::now);
+        let _inside = site.runtime.enter();
+        Limit { timer: tokio::time::sleep_until(deadline.into()), after, began }
+    }
+
+    /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any longer.
+    async fn hold(self, entry: &Entry, since: u64, call: impl Future<Output = Ended>) -> Ended {
+        let Limit { timer, after, began } = self;
+        let (mut timer, mut cancelled) = (pin!(timer), pin!(entry.cancel.wait(since)));
+        let mut call = pin!(call);
+        poll_fn(|cx| {
+            let polled = call.as_mut().poll(cx);
+            // Looked at before the timer is polled, which costs more: it is late too if it held up its thread.
+            let late =
+                !began.is_some_and(Tick::lasts) && tokio::time::Instant::now() >= timer.deadline();
+            match polled {
+                Poll::Ready(kind) if !late => return Poll::Ready(kind),
+                Poll::Pending if !timer.as_mut().poll(cx).is_ready() => {}
+                Poll::Ready(_) | Poll::Pending => return Poll::Ready(Ended::TimedOut { after }),
+            }
+            let reason = || Ended::Rejected { reason: CANCELLED.into() };
+            cancelled.as_mut().poll(cx).map(|()| reason())
+        })
+        .await
+    }
+}
+
+/// When a call must be done, and how long that is from now.
+fn limit(timeout: Duration, deadline: Option<Instant>) -> (Instant, Duration) {
+    let now = Instant::now();
+    let own = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(365 * 24 * 3_600));
+    match deadline {
+        Some(deadline) if deadline < own => {
+            // To the millisecond, because people read it.
+            let left = deadline.saturating_duration_since(now);
+            (
+                deadline,
+                Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)),
+            )
+        }
+        _ => (own, timeout),
+    }
+}
+
+/// Counts a call that waits for a plugin's next generation, if it never gets there.
+pub(crate) struct Waiting(Vec<Arc<HandlerInfo>>);
+
+impl Waiting {
+    /// For these handlers of the generation that is about to go.
+    pub(crate) fn begin(handlers: Vec<Arc<HandlerInfo>>) -> Self {
+        Waiting(handlers)
+    }
+
+    /// The event has got to a generation, where its calls count.
+    pub(crate) fn arrived(mut self) {
+        self.0.clear();
+    }
+
+    /// It will not get there: how its calls end instead.
+    pub(crate) fn ended(mut self, how: impl Fn() -> Ended) -> Vec<(Arc<HandlerInfo>, Ended)> {
+        let ended = std::mem::take(&mut self.0).into_iter().map(|info| {
+            let ended = how();
+            info.counts.begin();
+            info.counts.end(&ended);
+            (info, ended)
+        });
+        ended.collect()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Whoever is dropped without its end counts as rejected.
+        self.0.drain(..).for_each(|info| {
+            info.counts.begin();
+            drop(Accounted::begun(info));
+        });
+    }
+}
+
+/// What [`Accounted`] is for a call that goes on, while it begins: without a count of the handler's, which others write too.
+struct Beginning<'a> {
+    info: &'a HandlerInfo,
+}
+
+impl<'a> Beginning<'a> {
+    fn of(info: &'a HandlerInfo) -> Self {
+        info.counts.begin();
+        Beginning { info }
+    }
+
+    fn end(self, how: &Ended) {
+        self.info.counts.end(how);
+        std::mem::forget(self);
+    }
+
+    /// It is accounted for elsewhere from here on.
+    fn goes_on(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        // The host's own code has panicked, which tells nothing of the handler.
+        self.info.counts.end(&Ended::Rejected { reason: "".into() });
+    }
+}
+
+/// A call that was counted as begun: it counts as ended in exactly one way, also when its emitter gives it up.
+struct Accounted {
+    info: Arc<HandlerInfo>,
+    ended: bool,
+}
+
+impl Accounted {
+    fn begun(info: Arc<HandlerInfo>) -> Self {
+        Accounted { info, ended: false }
+    }
+
+    fn end(&mut self, how: &Ended) {
+        self.info.counts.end(how);
+        self.ended = true;
+    }
+}
+
+impl Drop for Accounted {
+    fn drop(&mut self) {
+        if !self.ended {
+            // The emitter's future was dropped, so nobody is there to read the reason.
+            self.info.counts.end(&Ended::Rejected { reason: "".into() });
+        }
+    }
+}
+
+/// Counts a call as one that the generation still has to finish.
+struct Active {
+    info: Arc<HandlerInfo>,
+    _inside: Option<Arc<Inside>>,
+}
+
+impl Active {
+    fn begin(info: Arc<HandlerInfo>, inside: Option<Arc<Inside>>) -> Self {
+        info.active.fetch_add(1, Ordering::AcqRel);
+        Active { info, _inside: inside }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.info.active.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests;

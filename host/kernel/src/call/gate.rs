@@ -1,0 +1,413 @@
+//! Holding a plugin's events while its state moves from one generation to the next.
+//!
+//! Each generation that keeps state, or is exclusive, has a [`Gate`], and every event enters it before that generation's
+//! handlers are called. While the gate is held, new events wait outside, and those that are inside end. An event that comes from one
+//! that is inside (a handler emits, and the event reaches the same plugin again, directly or through others) is let in
+//! all the same: the call that emitted it would otherwise wait for its own plugin for ever.
+//!
+//! Nothing here knows what state is or where events go afterwards.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use crate::event::Event;
+use crate::memory::{Account, Charge};
+
+/// Events go in and out of different shards without meeting.
+const SHARDS: usize = 8;
+
+/// Everything enters.
+const OPEN: u8 = 0;
+/// What comes from inside enters.
+const HELD: u8 = 1;
+/// Nothing is inside, and nothing enters until it is known where to.
+const QUIET: u8 = 2;
+/// Nothing enters any more: there is another generation.
+const MOVED: u8 = 3;
+
+/// What the events of one generation pass through.
+#[derive(Debug)]
+pub struct Gate {
+    state: AtomicU8,
+    /// The numbers of the events that are inside, one entry for each time they entered.
+    inside: [Mutex<Vec<u64>>; SHARDS],
+    waiting: Waiting,
+    /// The state has changed.
+    changed: Notify,
+    /// An event has left while the gate was held.
+    left: Notify,
+}
+
+/// How many events wait, and how many may; of how many bytes, and of how many they may be.
+#[derive(Debug)]
+struct Waiting {
+    count: AtomicUsize,
+    limit: usize,
+    account: Arc<Account>,
+    full: Notify,
+}
+
+impl Waiting {
+    /// Waits until as many wait as may.
+    async fn is_full(&self) -> Overfull {
+        loop {
+            let mut full = pin!(self.full.notified());
+            full.as_mut().enable();
+            if let Some(overfull) = self.overfull() {
+                return overfull;
+            }
+            full.await;
+        }
+    }
+
+    fn overfull(&self) -> Option<Overfull> {
+        if self.count.load(Ordering::Acquire) >= self.limit {
+            Some(Overfull::Events(self.limit))
+        } else if self.account.bytes() > self.account.limit() {
+            Some(Overfull::Bytes(self.account.limit()))
+        } else {
+            None
+        }
+    }
+}
+
+/// An event that is inside a gate, until this is dropped: its calls hold it.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    gate: Arc<Gate>,
+    event: u64,
+}
+
+/// An event did not get in: it is to wait, then to be routed anew.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    gate: Arc<Gate>,
+    bytes: usize,
+}
+
+/// As much waits as may, and what it waits for is not done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Overfull {
+    /// So many events.
+    Events(usize),
+    /// More than so many bytes of them.
+    Bytes(usize),
+}
+
+impl fmt::Display for Overfull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Overfull::Events(limit) => write!(f, "{limit} events (limits.held_events)"),
+            Overfull::Bytes(limit) => {
+                write!(f, "events of more than {limit} bytes (limits.held_bytes)")
+            }
+        }
+    }
+}
+
+impl Gate {
+    /// An open gate. When it is held, `limit` events wait at the most, of as many bytes as the account allows.
+    pub(crate) fn new(limit: usize, account: Arc<Account>) -> Arc<Self> {
+        let (count, full) = (AtomicUsize::new(0), Notify::new());
+        let waiting = Waiting { count, limit, account, full };
+        Arc::new(Gate {
+            state: AtomicU8::new(OPEN),
+            inside: Default::default(),
+            waiting,
+            changed: Notify::new(),
+            left: Notify::new(),
+        })
+    }
+
+    /// Lets an event in, unless the gate is held or the plugin has moved on.
+    pub(crate) fn enter(self: &Arc<Self>, event: &Event) -> Result<Inside, Outside> {
+        let number = event.id().number();
+        let enter = || {
+            let mut shard = self.shard(number);
+            // Read under the shard's lock; see `hold`.
+            let open = self.state.load(Ordering::Acquire) == OPEN;
+            if open {
+                shard.push(number);
+            }
+            open
+        };
+        if enter() {
+            return Ok(Inside { gate: self.clone(), event: number });
+        }
+        if self.state.load(Ordering::Acquire) == HELD && self.comes_from_inside(event) {
+            // If its ancestor has left meanwhile, nobody waits for this event any more, and the gate may be quiet.
+            let mut shard = self.shard(number);
+            if self.state.load(Ordering::Acquire) == HELD {
+                shard.push(number);
+                drop(shard);
+                return Ok(Inside { gate: self.clone(), event: number });
+            }
+        }
+        Err(Outside { gate: self.clone(), bytes: event.bytes() })
+    }
+
+    /// Whether the event, or one that it comes from, is inside.
+    fn comes_from_inside(&self, event: &Event) -> bool {
+        event.lineage().any(|number| self.shard(number).contains(&number))
+    }
+
+    fn shard(&self, number: u64) -> MutexGuard<'_, Vec<u64>> {
+        let index = usize::try_from(number).unwrap_or(0) % SHARDS;
+        self.inside[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many events wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.count.load(Ordering::Acquire)
+    }
+
+    /// Holds new events from here on, until the result is dropped or says that the plugin has moved.
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        self.state.store(HELD, Ordering::Release);
+        // Whoever has a shard's lock after this sees the state; whoever had it before is inside.
+        self.inside.iter().for_each(|shard| {
+            drop(shard.lock().unwrap_or_else(PoisonError::into_inner));
+        });
+        Hold(self.clone())
+    }
+
+    /// Closes the gate for everything if nothing is inside.
+    fn close_if_empty(&self) -> bool {
+        // All locks at once, always in this order: nobody enters between the look and the change.
+        let shards: [_; SHARDS] = std::array::from_fn(|index| {
+            self.inside[index].lock().unwrap_or_else(PoisonError::into_inner)
+        });
+        let empty = shards.iter().all(|shard| shard.is_empty());
+        if empty {
+            self.state.store(QUIET, Ordering::Release);
+        }
+        empty
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.state.load(Ordering::Acquire), HELD | QUIET)
+    }
+
+    fn end_hold(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let mut shard = self.gate.shard(self.event);
+        if let Some(place) = shard.iter().position(|number| *number == self.event) {
+            shard.swap_remove(place);
+        }
+        let quiet = shard.is_empty();
+        drop(shard);
+        if quiet && self.gate.is_held() {
+            self.gate.left.notify_waiters();
+        }
+    }
+}
+
+impl Outside {
+    /// Waits until the event may be routed again.
+    pub(crate) async fn wait(&self) {
+        let gate = &*self.gate;
+        let _waiting = Waits::begin(&gate.waiting, self.bytes);
+        loop {
+            let mut changed = pin!(gate.changed.notified());
+            changed.as_mut().enable();
+            if !gate.is_held() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+struct Waits<'a>(&'a Waiting, #[allow(dead_code)] Charge);
+
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a Waiting, bytes: usize) -> Self {
+        waiting.count.fetch_add(1, Ordering::AcqRel);
+        let charge = waiting.account.charge(bytes);
+        if waiting.overfull().is_some() {
+            waiting.full.notify_waiters();
+        }
+        Waits(waiting, charge)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A held gate. It opens again when this is dropped, which lets the generation go on as if nothing had been.
+#[derive(Debug)]
+pub struct Hold(Arc<Gate>);
+
+impl Hold {
+    /// Waits until no event is inside; from then on none enters.
+    ///
+    /// # Errors
+    /// As many events wait as may.
+    pub async fn quiet(&self) -> Result<(), Overfull> {
+        let gate = &*self.0;
+        let mut full = pin!(gate.waiting.is_full());
+        loop {
+            let mut left = pin!(gate.left.notified());
+            left.as_mut().enable();
+            if gate.close_if_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = left => {}
+                overfull = &mut full => return Err(overfull),
+            }
+        }
+    }
+
+    /// Does what is to be done while events wait, unless as many wait as may before it is done.
+    pub async fn while_waiting<T>(&self, work: impl Future<Output = T>) -> Result<T, Overfull> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            overfull = self.0.waiting.is_full() => Err(overfull),
+        }
+    }
+
+    /// Waits until as much waits as may.
+    pub async fn full(&self) -> Overfull {
+        self.0.waiting.is_full().await
+    }
+
+    /// The next generation has taken over: what waits goes there, and nothing enters this gate any more.
+    pub fn moved(self) {
+        self.0.end_hold(MOVED);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.0.is_held() {
+            self.0.end_hold(OPEN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task;
+
+    use ksi_abi::Counted;
+
+    use super::*;
+    use crate::event::{EventIds, NewEvent, Payload};
+    use crate::memory::Budget;
+
+    fn event(parent: Option<&Counted<Event>>, ids: &EventIds) -> Counted<Event> {
+        let new = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
+        Counted::new(Event::new(new, parent.cloned(), ids))
+    }
+
+    fn pending<F: Future + Unpin>(future: &mut F) -> bool {
+        let mut cx = task::Context::from_waker(task::Waker::noop());
+        pin!(future).poll(&mut cx).is_pending()
+    }
+
+    fn gate(limit: usize) -> Arc<Gate> {
+        Gate::new(limit, Budget::new(1 << 20).limited(10_000))
+    }
+
+    #[tokio::test]
+    async fn what_is_inside_ends_and_what_is_new_waits() {
+        let (gate, ids) = (gate(9), EventIds::new());
+        let inside = gate.enter(&event(None, &ids)).unwrap();
+        let hold = gate.hold();
+        let outside = gate.enter(&event(None, &ids)).unwrap_err();
+        let mut waiting = Box::pin(outside.wait());
+        assert!(pending(&mut waiting));
+        assert_eq!(gate.waiting(), 1);
+        let mut quiet = Box::pin(hold.quiet());
+        assert!(pending(&mut quiet));
+        drop(inside);
+        assert_eq!(quiet.await, Ok(()));
+        hold.moved();
+        waiting.await;
+        assert_eq!(gate.waiting(), 0);
+        assert!(gate.enter(&event(None, &ids)).is_err(), "nothing enters what was left");
+    }
+
+    #[tokio::test]
+    async fn what_comes_from_inside_is_let_in_over_any_number_of_events() {
+        let (gate, ids) = (gate(9), EventIds::new());
+        let first = event(None, &ids);
+        let inside = gate.enter(&first).unwrap();
+        let hold = gate.hold();
+        let far = event(Some(&event(Some(&event(Some(&first), &ids)), &ids)), &ids);
+        let again = gate.enter(&far).expect("it comes from inside");
+        drop(inside);
+        let mut quiet = Box::pin(hold.quiet());
+        assert!(pending(&mut quiet));
+        drop(again);
+        assert_eq!(quiet.await, Ok(()));
+        assert!(gate.enter(&far).is_err(), "nothing enters once it is quiet");
+        let late = event(Some(&first), &ids);
+        assert!(gate.enter(&late).is_err(), "its call has ended, so nobody waits for it");
+    }
+
+    #[tokio::test]
+    async fn a_hold_that_is_given_up_lets_everything_go_on() {
+        let (gate, ids) = (gate(9), EventIds::new());
+        let hold = gate.hold();
+        let outside = gate.enter(&event(None, &ids)).unwrap_err();
+        drop(hold);
+        outside.wait().await;
+        assert!(gate.enter(&event(None, &ids)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_hold_ends_when_as_many_events_wait_as_may() {
+        let (gate, ids) = (gate(2), EventIds::new());
+        let _inside = gate.enter(&event(None, &ids)).unwrap();
+        let hold = gate.hold();
+        let waiting: Vec<_> = (0..2).map(|_| gate.enter(&event(None, &ids)).unwrap_err()).collect();
+        let mut waits: Vec<_> = waiting.iter().map(|outside| Box::pin(outside.wait())).collect();
+        let mut quiet = Box::pin(hold.quiet());
+        assert!(pending(&mut waits[0]));
+        assert!(pending(&mut quiet));
+        assert!(pending(&mut waits[1]));
+        assert_eq!(quiet.await, Err(Overfull::Events(2)));
+        let snapshot = hold.while_waiting(std::future::pending::<()>());
+        assert_eq!(snapshot.await, Err(Overfull::Events(2)));
+        assert_eq!(hold.while_waiting(async { 7 }).await, Ok(7), "what is done is done");
+    }
+
+    #[tokio::test]
+    async fn a_hold_ends_when_what_waits_is_too_large() {
+        let (gate, ids) = (gate(100), EventIds::new());
+        let _inside = gate.enter(&event(None, &ids)).unwrap();
+        let hold = gate.hold();
+        let payload = Payload::from_json_bytes(vec![b' '; 6_000]);
+        let large = NewEvent::valid("a:b", payload);
+        let outside = |_| gate.enter(&Event::new(large.clone(), None, &ids)).unwrap_err();
+        let waiting: Vec<_> = (0..2).map(outside).collect();
+        let mut waits: Vec<_> = waiting.iter().map(|outside| Box::pin(outside.wait())).collect();
+        let mut quiet = Box::pin(hold.quiet());
+        assert!(pending(&mut waits[0]) && pending(&mut quiet));
+        assert!(pending(&mut waits[1]));
+        assert_eq!(quiet.await, Err(Overfull::Bytes(10_000)));
+        drop(waits);
+        assert_eq!(gate.waiting.account.bytes(), 0);
+    }
+}

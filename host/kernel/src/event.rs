@@ -1,0 +1,452 @@
+//! An event on its way: what was emitted, by whom, and because of what.
+
+mod ids;
+mod payload;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    mem::ManuallyDrop,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    executor::clock,
+    value::{Encoded, Keeper, Unencodable, let_go},
+};
+use ksi_abi::{
+    Buffer, Counted, Encoding, EventObject, EventView, Fingerprint, NameError, Value,
+    validate_event_name,
+};
+
+pub use ids::EventId;
+pub(crate) use ids::EventIds;
+pub use payload::Payload;
+
+/// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id` and the like.
+pub(crate) type Attributes = BTreeMap<String, String>;
+
+/// An event that is about to be emitted.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    pub(crate) name: Arc<str>,
+    pub(crate) payload: Payload,
+    pub(crate) source: Arc<str>,
+    pub(crate) attributes: Attributes,
+    pub(crate) timeout: Option<Duration>,
+    /// Whether a plugin emits it.
+    pub(crate) of_plugin: bool,
+}
+
+impl NewEvent {
+    /// An event of this name and payload.
+    ///
+    /// # Errors
+    /// The name is no event name.
+    pub fn new(name: &str, payload: Payload) -> Result<Self, NameError> {
+        validate_event_name(name)?;
+        Ok(NewEvent::valid(name, payload))
+    }
+
+    /// The same for a name that is known to be one.
+    pub(crate) fn valid(name: &str, payload: Payload) -> Self {
+        NewEvent {
+            name: name.into(),
+            payload,
+            source: "".into(),
+            attributes: Attributes::new(),
+            timeout: None,
+            of_plugin: false,
+        }
+    }
+
+    /// Attaches a text that handlers, and watchers of all events that follow from this one, can read.
+    pub fn attribute(mut self, key: &str, value: &str) -> Self {
+        self.attributes.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// How long its handlers may take in all, if that is shorter than their own timeouts.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Who emits it, for watchers and the graph. Empty by default.
+    pub fn source(mut self, source: &str) -> Self {
+        self.source = source.into();
+        self
+    }
+}
+
+/// An event of the host: its name is known to be one.
+pub fn of_host(name: &str, payload: Payload) -> NewEvent {
+    NewEvent::valid(name, payload)
+}
+
+/// The name of an event that is about to be emitted.
+pub fn name_of(event: &NewEvent) -> &str {
+    &event.name
+}
+
+/// Under which name an event is emitted, and by whom; the same for all events of one name that a plugin emits.
+#[derive(Clone)]
+pub(crate) struct Emitter {
+    pub(crate) name: Arc<str>,
+    pub(crate) source: Arc<str>,
+    /// Keeps a plugin's library mapped for as long as there is a value of it on its way.
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
+    /// Bytes that a value may have as JSON.
+    pub(crate) limit: usize,
+}
+
+impl Emitter {
+    /// One whose events are JSON, or nothing.
+    pub(crate) fn plain(name: Arc<str>, source: Arc<str>) -> Self {
+        Emitter { name, source, keeper: None, limit: 0 }
+    }
+}
+
+/// What an event carries.
+enum Carried {
+    Json(Payload),
+    /// JSON that a plugin emitted, which most often goes to plugins alone; and the payload for others, once there are any.
+    Bytes(Buffer, OnceLock<Payload>),
+    /// A value of the emitter's library, which the emitter keeps mapped; and its JSON, once somebody needed it.
+    Value(ManuallyDrop<Value>, OnceLock<Encoded>),
+    /// Nothing any more: it is an ancestor, and known by its names alone.
+    Nothing,
+}
+
+/// An emitted event.
+pub struct Event {
+    id: EventId,
+    emitter: Arc<Emitter>,
+    carried: Carried,
+    parent: Option<Counted<Event>>,
+    root: EventId,
+    depth: u32,
+    /// In nanoseconds since the Unix epoch.
+    timestamp: u64,
+    deadline: Option<Instant>,
+    attributes: Option<Arc<Attributes>>,
+    /// This event without what it carries, for those who keep it longer than its handlers run.
+    kept: OnceLock<Counted<Event>>,
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if let Carried::Value(value, _) = std::mem::replace(&mut self.carried, Carried::Nothing) {
+            let_go(ManuallyDrop::into_inner(value), self.emitter.keeper.as_ref());
+        }
+    }
+}
+
+impl Event {
+    /// The event, as a child of `parent` if there is one: with its root, one deeper, with its deadline at the latest,
+    /// and with its attributes.
+    pub(crate) fn new(new: NewEvent, parent: Option<Counted<Event>>, ids: &EventIds) -> Self {
+        let own = new.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        // A client that answers an event by another one says so, and a loop through it is a loop all the same.
+        let depth_outside = new.attributes.get("_event_depth");
+        let depth_outside = depth_outside.and_then(|depth| depth.parse().ok()).unwrap_or(0);
+        let emitter = Emitter::plain(new.name, new.source);
+        let mut event = Event::child(Arc::new(emitter), Carried::Json(new.payload), parent, ids);
+        event.deadline = match (own, event.deadline) {
+            (Some(own), Some(inherited)) => Some(own.min(inherited)),
+            (own, inherited) => own.or(inherited),
+        };
+        if event.parent.is_none() {
+            event.depth = depth_outside;
+        }
+        if !new.attributes.is_empty() {
+            event.attributes = Some(match &event.attributes {
+                None => Arc::new(new.attributes),
+                Some(inherited) => {
+                    let mut all = (**inherited).clone();
+                    all.extend(new.attributes);
+                    Arc::new(all)
+                }
+            });
+        }
+        event
+    }
+
+    /// An event of a plugin, as JSON.
+    pub(crate) fn of_emitter(
+        emitter: Arc<Emitter>,
+        json: Buffer,
+        parent: Option<Counted<Event>>,
+        ids: &EventIds,
+    ) -> Self {
+        Event::child(emitter, Carried::Bytes(json, OnceLock::new()), parent, ids)
+    }
+
+    /// An event of a plugin that carries a value.
+    #[inline(always)]
+    pub(crate) fn with_value(
+        emitter: Arc<Emitter>,
+        value: Value,
+        parent: Option<Counted<Event>>,
+        ids: &EventIds,
+    ) -> Self {
+        let carried = Carried::Value(ManuallyDrop::new(value), OnceLock::new());
+        Event::child(emitter, carried, parent, ids)
+    }
+
+    #[inline(always)]
+    fn child(
+        emitter: Arc<Emitter>,
+        carried: Carried,
+        parent: Option<Counted<Event>>,
+        ids: &EventIds,
+    ) -> Self {
+        let id = ids.next();
+        let (root, depth, deadline, attributes) = match &parent {
+            None => (id, 0, None, None),
+            Some(parent) => (
+                parent.root,
+                parent.depth.saturating_add(1),
+                parent.deadline,
+                parent.attributes.clone(),
+            ),
+        };
+        let (timestamp, kept) = (clock::event_time(), OnceLock::new());
+        Event { id, emitter, carried, parent, root, depth, timestamp, deadline, attributes, kept }
+    }
+
+    /// The same event for whoever keeps it: without its value, if it carries one, lest that keeps the emitter's library
+    /// mapped.
+    pub(crate) fn to_keep(this: &Counted<Self>) -> Counted<Event> {
+        match this.carried {
+            Carried::Value(..) => {
+                let nothing = || Counted::new(this.with(Carried::Nothing));
+                this.kept.get_or_init(nothing).clone()
+            }
+            _ => this.clone(),
+        }
+    }
+
+    /// The same event with its payload as JSON, for those who know nothing else. Where plugin code may run.
+    ///
+    /// # Errors
+    /// The value cannot become JSON.
+    pub(crate) fn to_json(this: &Counted<Self>) -> Result<Counted<Event>, Unencodable> {
+        match &this.carried {
+            Carried::Value(value, json) => {
+                let json = this.encoded(value, json).get().map_err(Clone::clone)?;
+                let json = Payload::copied(json);
+                Ok(Counted::new(this.with(Carried::Json(json))))
+            }
+            _ => Ok(this.clone()),
+        }
+    }
+
+    fn with(&self, carried: Carried) -> Event {
+        let (name, source) = (self.shared_name().clone(), self.shared_source().clone());
+        Event {
+            id: self.id,
+            emitter: Arc::new(Emitter::plain(name, source)),
+            carried,
+            parent: self.parent.clone(),
+            root: self.root,
+            depth: self.depth,
+            timestamp: self.timestamp,
+            deadline: self.deadline,
+            attributes: self.attributes.clone(),
+            kept: OnceLock::new(),
+        }
+    }
+
+    fn encoded<'a>(&self, value: &Value, json: &'a OnceLock<Encoded>) -> &'a Encoded {
+        Encoded::once(json, || Encoded::within(value, self.emitter.limit))
+    }
+
+    /// Its number.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.shared_name()
+    }
+
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
+        &self.emitter.name
+    }
+
+    /// Its payload.
+    pub fn payload(&self) -> &Payload {
+        match &self.carried {
+            Carried::Json(payload) => payload,
+            Carried::Bytes(json, payload) => payload.get_or_init(|| Payload::copied(json)),
+            // Whoever sees it from outside has one with JSON; see `to_json`.
+            Carried::Value(..) | Carried::Nothing => Payload::nothing(),
+        }
+    }
+
+    /// About how much memory it keeps: what it carries as JSON, and its own size. Of a plugin's value only the latter is
+    /// known.
+    pub(crate) fn bytes(&self) -> usize {
+        let json = match &self.carried {
+            Carried::Json(payload) => payload.as_json().len(),
+            Carried::Bytes(json, _) => json.len(),
+            Carried::Value(..) | Carried::Nothing => 0,
+        };
+        size_of::<Event>() + self.name().len() + json
+    }
+
+    /// The plugin that emitted it; empty for the host and its clients.
+    pub fn source(&self) -> &str {
+        self.shared_source()
+    }
+
+    fn shared_source(&self) -> &Arc<str> {
+        &self.emitter.source
+    }
+
+    /// The event in whose handler it was emitted.
+    pub fn parent(&self) -> Option<EventId> {
+        self.parent.as_ref().map(|parent| parent.id)
+    }
+
+    /// The first event of the chain; itself, when it is the first.
+    pub fn root(&self) -> EventId {
+        self.root
+    }
+
+    /// How many events lie between it and the first one.
+    pub fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// When it was emitted, in seconds since the Unix epoch.
+    pub fn timestamp(&self) -> f64 {
+        Duration::from_nanos(self.timestamp).as_secs_f64()
+    }
+
+    /// When its handlers must be done at the latest.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What a client attached to it, or to an event that it comes from.
+    pub fn attribute(&self, key: &str) -> Option<&str> {
+        self.attributes.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// The numbers of this event and of all it comes from, itself first.
+    pub(crate) fn lineage(&self) -> impl Iterator<Item = u64> {
+        std::iter::successors(Some(self), |event| event.parent.as_deref())
+            .map(|event| event.id.number())
+    }
+
+    /// The names from the first event to this one, the middle left out when there are many.
+    pub(crate) fn chain(&self) -> String {
+        const SHOWN: usize = 12;
+        let mut names = vec![self.name()];
+        let mut event = self;
+        while let Some(parent) = &event.parent {
+            names.push(parent.name());
+            event = parent;
+        }
+        names.reverse();
+        if names.len() > SHOWN {
+            names.splice(SHOWN / 2..names.len() - SHOWN / 2, ["…"]);
+        }
+        names.join(" -> ")
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("id", &self.id).field("name", &self.name()).finish()
+    }
+}
+
+impl EventObject for Event {
+    fn view(&self) -> EventView<'_> {
+        EventView {
+            name: self.name().into(),
+            source: self.source().into(),
+            id: self.id.number(),
+            parent: self.parent().map_or(0, EventId::number),
+            root: self.root.number(),
+            depth: self.depth,
+            timestamp: self.timestamp,
+        }
+    }
+
+    fn payload(&self) -> Result<Encoding<'_>, (&str, &str)> {
+        match &self.carried {
+            Carried::Value(value, json) => {
+                let json = self.encoded(value, json).get();
+                json.map(Encoding::of).map_err(Unencodable::texts)
+            }
+            Carried::Bytes(json, _) => Ok(Encoding::of(json)),
+            _ => Ok(self.payload().encoding()),
+        }
+    }
+
+    fn value(&self, print: &Fingerprint) -> Option<&Value> {
+        match &self.carried {
+            Carried::Value(value, _) if value.fingerprint() == *print => Some(value),
+            _ => None,
+        }
+    }
+
+    fn to_keep(this: &Counted<Self>) -> Counted<Self> {
+        Event::to_keep(this)
+    }
+
+    fn attribute(&self, key: &str) -> Option<&str> {
+        Event::attribute(self, key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(name: &str) -> NewEvent {
+        NewEvent::new(name, Payload::from_json_bytes(b"{}".to_vec())).unwrap()
+    }
+
+    #[test]
+    fn a_child_inherits_root_depth_deadline_and_attributes() {
+        let ids = EventIds::new();
+        let first = new("a:first").attribute("_agent_id", "x").timeout(Duration::from_secs(1));
+        let first = Counted::new(Event::new(first, None, &ids));
+        let second = new("a:second").attribute("k", "v").timeout(Duration::from_secs(9));
+        let second = Event::new(second, Some(first.clone()), &ids);
+        assert_eq!(
+            (second.root(), second.parent(), second.depth()),
+            (first.id(), Some(first.id()), 1)
+        );
+        assert_eq!(second.deadline(), first.deadline());
+        assert_eq!((second.attribute("_agent_id"), second.attribute("k")), (Some("x"), Some("v")));
+        assert_eq!(first.attribute("k"), None);
+        assert_eq!(second.chain(), "a:first -> a:second");
+    }
+
+    #[test]
+    fn a_depth_from_outside_counts() {
+        let ids = EventIds::new();
+        let event = Event::new(new("a:b").attribute("_event_depth", "7"), None, &ids);
+        assert_eq!(Event::new(new("a:c"), Some(Counted::new(event)), &ids).depth(), 8);
+        assert_eq!(Event::new(new("a:b").attribute("_event_depth", "x"), None, &ids).depth(), 0);
+    }
+
+    #[test]
+    fn a_long_chain_is_shown_by_its_ends() {
+        let ids = EventIds::new();
+        let mut event = Counted::new(Event::new(new("a:start"), None, &ids));
+        for _ in 0..100 {
+            event = Counted::new(Event::new(new("a:again"), Some(event), &ids));
+        }
+        assert!(event.chain().starts_with("a:start -> a:again"));
+        assert!(event.chain().contains("…") && event.chain().len() < 300);
+    }
+}

@@ -1,0 +1,94 @@
+//! What routes events and calls handlers, as a whole: the threads, the router on them, and the watch over both.
+
+use std::{
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+
+use crate::{
+    call::{CallSite, HandlerInfo},
+    executor::{
+        watchdog::{self, Overseer},
+        workers::Workers,
+    },
+    memory::Budget,
+    router::{Router, emit::RouterLimits},
+};
+
+/// Bounds of a kernel.
+#[derive(Debug, Clone)]
+pub struct KernelLimits {
+    /// Threads that call handlers.
+    pub workers: usize,
+    /// Threads that run what may block.
+    pub blocking_threads: usize,
+    /// Bytes that may wait anywhere.
+    pub waiting_bytes: usize,
+    /// Of what the router accepts.
+    pub router: RouterLimits,
+}
+
+/// A router with its threads.
+pub struct Kernel {
+    /// Where its events go.
+    pub router: Arc<Router>,
+}
+
+/// A call, or a background task, that has not returned from one poll.
+pub struct StuckCall {
+    /// Whose call; `None` for a background task.
+    pub handler: Option<Arc<HandlerInfo>>,
+    /// The number of its event.
+    pub event: u64,
+    /// For how long by now.
+    pub since: Duration,
+}
+
+impl Kernel {
+    /// Starts the threads. `runtime` is the host's own, whose timers calls use and which never polls one.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn start(limits: KernelLimits, runtime: Handle) -> io::Result<Self> {
+        let KernelLimits { workers, blocking_threads, waiting_bytes, router } = limits;
+        let workers = Arc::new(Workers::start(workers, blocking_threads)?);
+        let site = CallSite { workers, runtime };
+        Ok(Kernel { router: Router::new(site, router, Budget::new(waiting_bytes)) })
+    }
+
+    /// Starts the thread that sees calls which do not return. It calls `told` once of each that has been stuck for `stuck`,
+    /// and gives up on at most `abandoned` threads. It ends with the workers.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn watch_over(
+        &self,
+        stuck: Duration,
+        abandoned: usize,
+        told: impl Fn(StuckCall) + Send + 'static,
+    ) -> io::Result<()> {
+        let overseer = Told { router: Arc::downgrade(&self.router), told };
+        watchdog::start(self.router.workers(), stuck, abandoned, overseer)
+    }
+}
+
+/// Knows handlers by the keys that the watchdog sees.
+struct Told<F> {
+    router: Weak<Router>,
+    told: F,
+}
+
+impl<F: Fn(StuckCall) + Send + 'static> Overseer for Told<F> {
+    fn timeout_of(&self, handler: u64) -> Option<Duration> {
+        Some(self.router.upgrade()?.info(handler)?.timeout)
+    }
+
+    fn stuck(&self, watchdog::StuckCall { handler, event, since }: watchdog::StuckCall) {
+        if let Some(router) = self.router.upgrade() {
+            (self.told)(StuckCall { handler: router.info(handler), event, since });
+        }
+    }
+}

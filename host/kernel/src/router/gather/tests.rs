@@ -1,0 +1,188 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ksi_abi::Pattern;
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::{
+    call::{CallSite, gate::Gate},
+    event::{NewEvent, Payload},
+    executor::{watchdog, workers::Workers},
+    memory::Budget,
+    report::OutcomeKind,
+    router::{
+        emit::{NewTarget, RouterLimits},
+        native::{Failure, Native},
+        table::{Owner, Route},
+    },
+};
+
+const QUEUED_BYTES: usize = 8 << 10;
+
+fn gate(router: &Router) -> Arc<Gate> {
+    Gate::new(9, router.budget().limited(1 << 20))
+}
+
+fn router(queued_events: usize) -> Arc<Router> {
+    let workers = Arc::new(Workers::start(1, 1).unwrap());
+    let timeout = Duration::from_secs(20);
+    let limits = RouterLimits {
+        queued_events,
+        queued_bytes: QUEUED_BYTES,
+        subscriber_bytes: 1 << 20,
+        event_depth: 9,
+        payload_bytes: 1 << 10,
+        timeout,
+    };
+    Router::new(CallSite { workers, runtime: Handle::current() }, limits, Budget::new(1 << 20))
+}
+
+/// Makes `handled` count the events `a:b` of a plugin behind this gate.
+fn handles(router: &Router, gate: &Arc<Gate>, handled: &Arc<AtomicUsize>) {
+    let handled = handled.clone();
+    let callee = Native::new(Handle::current(), move |_| {
+        handled.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(Ok::<_, Failure>(()))
+    });
+    let target = router.target(NewTarget {
+        plugin: "p".into(),
+        handler: "h".into(),
+        label: None,
+        counted_as: "h".into(),
+        callee: Arc::new(callee),
+        number: 0,
+        priority: 0,
+        order: 0,
+        timeout: None,
+        blocking: false,
+        answers_alone: false,
+        cancel: Arc::default(),
+        gate: Some(gate.clone()),
+        keeper: None,
+    });
+    let route = Route { pattern: Pattern::parse("a:b").unwrap(), target };
+    router.change(|table| table.with(Owner::Plugin("p".into()), vec![route]));
+}
+
+fn event() -> NewEvent {
+    NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()))
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let looking = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looking).await.expect("it comes to pass");
+}
+
+#[tokio::test]
+async fn sent_events_that_wait_for_a_hand_over_take_no_place_in_the_queue() {
+    let router = router(1);
+    let (gate, handled) = (gate(&router), Arc::default());
+    handles(&router, &gate, &handled);
+    let hold = gate.hold();
+    for sent in 1..=3 {
+        let accept = || router.accept(event(), None);
+        router.send_once_accepted("a:b", 2, accept).expect("those before it only wait");
+        until(|| gate.waiting() == sent).await;
+    }
+    drop(hold);
+    until(|| handled.load(Ordering::SeqCst) == 3).await;
+    assert_eq!(router.all_counts().no_reply, 3);
+    router.forget_plugin("p");
+    assert_eq!(router.all_counts().no_reply, 3, "the sum of all never falls");
+}
+
+/// Times out at once whatever does not return.
+struct Impatient(Arc<Router>);
+
+impl watchdog::Overseer for Impatient {
+    fn timeout_of(&self, handler: u64) -> Option<Duration> {
+        self.0.info(handler).map(|_| Duration::from_millis(1))
+    }
+
+    fn stuck(&self, _: watchdog::StuckCall) {}
+}
+
+#[tokio::test]
+async fn whoever_emits_from_outside_is_answered_although_the_call_does_not_return() {
+    let router = router(1);
+    let overseer = Impatient(router.clone());
+    watchdog::start(&router.site.workers, Duration::from_secs(20), 8, overseer).unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let pattern = Pattern::parse("a:b").unwrap();
+    router.add_native("held", &[pattern], None, move |_| {
+        // Ends with the other end, which is after the answer.
+        let _ = held.lock().unwrap().recv();
+        std::future::ready(Ok::<_, Failure>("late"))
+    });
+    let report = router.emit(event(), None).await;
+    assert!(matches!(report.outcomes()[0].result, OutcomeKind::TimedOut { .. }), "{report:?}");
+    assert_eq!(router.all_counts().in_flight, 1);
+    drop(release);
+    until(|| router.all_counts().timed_out == 1).await;
+    assert_eq!(router.all_counts().replied, 0, "its late end is no success");
+}
+
+#[tokio::test]
+async fn whoever_goes_on_to_wait_elsewhere_is_told_what_had_ended_before() {
+    let router = router(1);
+    let overseer = Impatient(router.clone());
+    watchdog::start(&router.site.workers, Duration::from_secs(20), 8, overseer).unwrap();
+    let pattern = || [Pattern::parse("a:b").unwrap()];
+    let at_once = |_| std::future::ready(Ok::<_, Failure>("at once"));
+    router.add_native("quick", &pattern(), None, at_once);
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(held));
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let goes = go.clone();
+    router.add_native("stuck", &pattern(), None, move |_| {
+        let (held, goes) = (held.clone(), goes.clone());
+        async move {
+            let _ = goes.acquire().await;
+            let _ = held.lock().unwrap().recv();
+            Ok::<_, Failure>("late")
+        }
+    });
+    // Begun on a worker, and waited for here.
+    let (emitter, event) = (router.clone(), router.accept(event(), None).unwrap());
+    let (begun, taken) = tokio::sync::oneshot::channel();
+    let begins = async move {
+        let begins = poll_fn(|cx| Poll::Ready(emitter.begin(event.clone(), None, &How::PLAIN, cx)));
+        let _ = begun.send(begins.await);
+    };
+    router.site.workers.spawn(begins).detach();
+    let Ok(Begun::GoesOn(gathering)) = taken.await else { panic!("one of them goes on") };
+    go.close();
+    let report = Report::from(gathering.await);
+    let of = |handler: &str| {
+        let outcome = report.outcomes().iter().find(|outcome| &*outcome.handler == handler);
+        &outcome.unwrap().result
+    };
+    assert!(matches!(of("stuck"), OutcomeKind::TimedOut { .. }), "{report:?}");
+    assert!(matches!(of("quick"), OutcomeKind::Replied(_)), "{report:?}");
+    drop(release);
+}
+
+#[tokio::test]
+async fn sent_events_are_refused_when_those_that_wait_are_too_large_and_taken_again_afterwards() {
+    let (router, never) = (router(100), Arc::new(tokio::sync::Semaphore::new(0)));
+    let waiting = never.clone();
+    router.add_native("waits", &[Pattern::parse("a:b").unwrap()], None, move |_| {
+        let waiting = waiting.clone();
+        async move {
+            let _ = waiting.acquire().await;
+            Ok::<_, Failure>(())
+        }
+    });
+    let send = || router.send_once_accepted("a:b", 3_000, || router.accept(event(), None));
+    let taken = (0..100).take_while(|_| send().is_ok()).count();
+    assert!((1..=QUEUED_BYTES / 3_000).contains(&taken), "{taken}");
+    let refused = send().unwrap_err().to_string();
+    assert!(refused.contains("limits.queued_bytes"), "{refused}");
+    never.close();
+    until(|| send().is_ok()).await;
+}

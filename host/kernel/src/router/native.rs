@@ -1,0 +1,140 @@
+//! Handlers of the host itself, and of the program that embeds it.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use ksi_abi::{Buffer, Counted, ReplyForm, panic::guarded};
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use crate::{
+    call::{
+        Callee, Started,
+        outcome::{Ended, Reply},
+    },
+    event::Event,
+};
+
+/// Why a handler of the host failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this code and message.
+    pub fn new(code: &str, message: impl std::fmt::Display) -> Self {
+        Failure { code: code.to_owned(), message: message.to_string() }
+    }
+}
+
+type NativeFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// One such handler.
+pub(crate) struct Native {
+    handler: Box<dyn Fn(Counted<Event>) -> NativeFuture + Send + Sync>,
+    runtime: Handle,
+}
+
+impl Native {
+    /// A handler from a function. A reply that encodes as `null` is none.
+    pub(crate) fn new<F, Fut, R>(runtime: Handle, handler: F) -> Self
+    where
+        F: Fn(Counted<Event>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+        R: Serialize,
+    {
+        let handler = Box::new(move |event| -> NativeFuture {
+            let future = handler(event);
+            Box::pin(async move { outcome(future.await) })
+        });
+        Native { handler, runtime }
+    }
+}
+
+fn outcome<R: Serialize>(result: Result<R, Failure>) -> Ended {
+    let failed = |code: &str, message: &str| Ended::Failed(ksi_abi::Failure::new(code, message));
+    match result {
+        Ok(reply) => {
+            let mut json = Buffer::with_capacity(128);
+            match serde_json::to_writer(&mut json, &reply) {
+                Ok(()) if *json == *b"null" => Ended::NoReply,
+                Ok(()) => Ended::Replied(Reply::Bytes(json)),
+                Err(error) => failed("encode", &error.to_string()),
+            }
+        }
+        Err(Failure { code, message }) => failed(&code, &message),
+    }
+}
+
+impl Callee for Native {
+    fn start(&self, _: u64, event: Counted<Event>, _: &ReplyForm, cx: &mut Context<'_>) -> Started {
+        // It may keep the event for any time, on any thread: so it gets one without a plugin's value.
+        let event = match Event::to_json(&event) {
+            Ok(event) => event,
+            Err(failure) => return Started::Ready(failure.into()),
+        };
+        let _inside = self.runtime.enter();
+        let mut future = match guarded(|| (self.handler)(event)) {
+            Ok(future) => future,
+            Err(message) => return Started::Ready(Ended::Panicked { message }),
+        };
+        match guarded(|| future.as_mut().poll(cx)) {
+            Ok(Poll::Ready(ended)) => Started::Ready(ended),
+            Ok(Poll::Pending) => {
+                Started::Host(Box::pin(Inside { future, runtime: self.runtime.clone() }))
+            }
+            Err(message) => Started::Ready(Ended::Panicked { message }),
+        }
+    }
+}
+
+/// Polls inside the host's runtime, so that a handler may use tokio; and catches what panics.
+struct Inside {
+    future: NativeFuture,
+    runtime: Handle,
+}
+
+impl Future for Inside {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let this = &mut *self;
+        let _inside = this.runtime.enter();
+        match guarded(|| this.future.as_mut().poll(cx)) {
+            Ok(polled) => polled,
+            Err(message) => Poll::Ready(Ended::Panicked { message }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::event::{EventIds, NewEvent, Payload};
+
+    fn panics_at_once(event: Counted<Event>) -> std::future::Ready<Result<(), Failure>> {
+        panic!("no {} here", event.name())
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_before_it_gives_a_future_is_an_outcome() {
+        let native = Native::new(Handle::current(), panics_at_once);
+        let event = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
+        let event = Counted::new(Event::new(event, None, &EventIds::new()));
+        match native.start(0, event, &ReplyForm::Json, &mut Context::from_waker(Waker::noop())) {
+            Started::Ready(Ended::Panicked { message }) => {
+                assert!(message.to_text().contains("no a:b here"), "{message:?}");
+            }
+            _ => panic!("a panic was to be told"),
+        }
+    }
+}

@@ -1,0 +1,585 @@
+//! What one generation of a plugin may do towards the host, and what the host may do to that: it emits and subscribes, its
+//! calls are counted, held and cancelled, and its tasks end with it.
+//!
+//! It promises that nothing leads to an instance that is not live, and that what a generation subscribes to comes and goes
+//! with it. It knows the instance as something that can be called, weakly. What keeps the library where the plugin's
+//! code lies is given to it call by call, and never held by a session itself: whoever counts who needs a library does not count
+//! sessions.
+
+mod tasks;
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use ksi_abi::{
+    BoundaryFuture, Buffer, Content, Counted, EventHandle, NameError, Pattern, ReplyEnd, ReplyForm,
+    ReportHandle, Start, SubscribeOptions, To, host::WaitEnd,
+};
+
+use crate::{
+    call::{
+        Callee, Cancel, HandlerInfo,
+        gate::Gate,
+        outcome::{Ended, Reply},
+    },
+    event::{Event, NewEvent},
+    label::Label,
+    router::{
+        Router,
+        emit::{NewTarget, SendError},
+        gather::{Gathered, How},
+        gathering::{Begun, Gathering},
+        plugin_report::PluginReport,
+        resolved::Resolved,
+        table::{Owner, Route},
+        taps::Watched,
+    },
+    value::Keeper,
+};
+use tasks::{BackgroundTasks, Refusal};
+
+/// The name under which the calls of all run-time subscriptions of a plugin are counted.
+const SUBSCRIPTIONS: &str = "run-time subscriptions";
+
+/// Bounds of what one plugin may have at a time.
+#[derive(Debug, Clone)]
+pub struct SessionLimits {
+    /// Background tasks that run.
+    pub background_tasks: usize,
+    /// Subscriptions made at run time.
+    pub subscriptions: usize,
+    /// Events that wait while the plugin's state is handed over.
+    pub held_events: usize,
+    /// Their bytes.
+    pub held_bytes: usize,
+}
+
+/// A handler that a plugin declares, in the order of declaration.
+pub struct HandlerSpec {
+    /// Its name, under which its calls are counted over all generations.
+    pub name: Arc<str>,
+    /// What is told of it if the host dies of it.
+    pub label: Label,
+    /// The events that it is called for.
+    pub patterns: Vec<Pattern>,
+    /// Higher ones are called first.
+    pub priority: i32,
+    /// `None` for the host's default.
+    pub timeout: Option<Duration>,
+    /// Called on threads that may be blocked.
+    pub blocking: bool,
+}
+
+/// The routes of a generation's declared handlers.
+pub struct DeclaredRoutes {
+    routes: Vec<Route>,
+    handlers: Vec<Arc<HandlerInfo>>,
+}
+
+impl DeclaredRoutes {
+    /// What is known of the handlers, in the order of declaration.
+    pub fn handlers(&self) -> &[Arc<HandlerInfo>] {
+        &self.handlers
+    }
+}
+
+/// One generation of a plugin, as the router knows it.
+pub struct Session {
+    plugin: Arc<str>,
+    generation: u64,
+    router: Arc<Router>,
+    limits: SessionLimits,
+    cancel: Arc<Cancel>,
+    /// Made at once, or when its events are held for the first time.
+    gate: OnceLock<Arc<Gate>>,
+    tasks: BackgroundTasks,
+    subscriptions: Mutex<Subscriptions>,
+}
+
+#[derive(Default)]
+struct Subscriptions {
+    next: u64,
+    attached: bool,
+    callee: Option<Weak<dyn Callee>>,
+    /// Made before the instance was there.
+    early: Vec<Subscription>,
+    infos: HashMap<u64, Arc<HandlerInfo>>,
+}
+
+struct Subscription {
+    number: u64,
+    pattern: Pattern,
+    handler: u64,
+    options: SubscribeOptions,
+}
+
+impl Session {
+    /// A session of this generation; `gated` if its events can be held from the beginning.
+    pub fn new(
+        plugin: Arc<str>,
+        generation: u64,
+        router: Arc<Router>,
+        limits: SessionLimits,
+        gated: bool,
+    ) -> Arc<Self> {
+        let session = Session {
+            plugin,
+            generation,
+            router,
+            cancel: Arc::default(),
+            gate: OnceLock::new(),
+            tasks: BackgroundTasks::new(limits.background_tasks),
+            subscriptions: Mutex::default(),
+            limits,
+        };
+        if gated {
+            session.gate.get_or_init(|| session.new_gate());
+        }
+        Arc::new(session)
+    }
+
+    /// Whose it is.
+    pub fn plugin(&self) -> &Arc<str> {
+        &self.plugin
+    }
+
+    /// Where its events go.
+    pub fn router(&self) -> &Arc<Router> {
+        &self.router
+    }
+
+    // ---- what the host does to a generation ----
+
+    /// The routes of declared handlers of an instance; `keeper` keeps its library for replies that are values.
+    pub fn declared(
+        &self,
+        handlers: impl IntoIterator<Item = HandlerSpec>,
+        callee: Arc<dyn Callee>,
+        keeper: &Arc<dyn Keeper>,
+    ) -> DeclaredRoutes {
+        let (mut routes, mut infos) = (Vec::new(), Vec::new());
+        for (order, handler) in (0..).zip(handlers) {
+            let HandlerSpec { name, label, patterns, priority, timeout, blocking } = handler;
+            let target = self.router.target(NewTarget {
+                plugin: self.plugin.clone(),
+                handler: name.clone(),
+                label: Some(label),
+                counted_as: name,
+                callee: callee.clone(),
+                number: order,
+                priority,
+                order,
+                timeout,
+                blocking,
+                answers_alone: false,
+                cancel: self.cancel.clone(),
+                gate: self.gate.get().cloned(),
+                keeper: Some(keeper.clone()),
+            });
+            infos.push(target.info().clone());
+            let route = |pattern| Route { pattern, target: target.clone() };
+            routes.extend(patterns.into_iter().map(route));
+        }
+        DeclaredRoutes { routes, handlers: infos }
+    }
+
+    /// The declared routes that the plugin has, to another instance of the same generation: they are counted as before.
+    pub fn declared_again(
+        &self,
+        callee: Arc<dyn Callee>,
+        keeper: &Arc<dyn Keeper>,
+    ) -> DeclaredRoutes {
+        let (cancel, gate) = (&self.cancel, self.gate.get());
+        let routes = self.router.redeclared(&self.plugin, &callee, cancel, gate, keeper);
+        DeclaredRoutes { routes, handlers: Vec::new() }
+    }
+
+    /// The instance is there and becomes live: its declared routes, and those that it subscribed to while it was
+    /// initialized, take the place of those of the generation before. A task of it that subscribes meanwhile waits: before
+    /// the swap, its route would stand beside those of the generation before, and an event would reach both.
+    pub fn attach(
+        &self,
+        declared: DeclaredRoutes,
+        callee: Arc<dyn Callee>,
+        keeper: &Arc<dyn Keeper>,
+    ) {
+        let mut subscriptions = self.subscriptions();
+        subscriptions.callee = Some(Arc::downgrade(&callee));
+        subscriptions.attached = true;
+        let early = std::mem::take(&mut subscriptions.early);
+        let early = early.into_iter().map(|it| self.route(&mut subscriptions, it, &callee, keeper));
+        let mut routes: Vec<_> = early.collect();
+        routes.push((Owner::Plugin(self.plugin.clone()), declared.routes));
+        // The commit point.
+        self.router.swap(&self.plugin, routes);
+    }
+
+    /// Ends every pending call of this generation at its present await, now and later.
+    pub fn cancel_calls(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Ends the calls of this generation that have begun, and none that begins later.
+    pub fn cancel_present_calls(&self) {
+        self.cancel.cancel_present();
+    }
+
+    /// What the events of this generation pass through, if it has a gate.
+    pub fn gate(&self) -> Option<&Arc<Gate>> {
+        self.gate.get()
+    }
+
+    /// The same; it is put before the handlers of this live generation now, if there was none. Events that entered before
+    /// it was there are not inside it.
+    pub fn gate_now(&self) -> Arc<Gate> {
+        // No route is added meanwhile.
+        let _subscriptions = self.subscriptions();
+        if let Some(gate) = self.gate.get() {
+            return gate.clone();
+        }
+        let gate = self.gate.get_or_init(|| self.new_gate()).clone();
+        self.router.put_behind(&self.plugin, &gate);
+        gate
+    }
+
+    /// No subscription is accepted for now: nothing may lead to the instance any more.
+    pub fn suspend(&self) {
+        self.subscriptions().callee = None;
+    }
+
+    /// The instance goes on.
+    pub fn resume(&self, callee: Weak<dyn Callee>) {
+        self.subscriptions().callee = Some(callee);
+    }
+
+    /// No subscription is accepted any more. Called right before this generation loses its routes.
+    pub fn detach(&self) {
+        let mut subscriptions = self.subscriptions();
+        subscriptions.callee = None;
+        subscriptions.attached = true;
+        subscriptions.early.clear();
+        subscriptions.infos.clear();
+    }
+
+    /// Drops all background tasks and refuses further ones. On a dispatch worker.
+    pub fn end_tasks(&self) {
+        self.tasks.close();
+    }
+
+    /// How many background tasks run.
+    pub fn task_count(&self) -> usize {
+        self.tasks.count()
+    }
+
+    fn new_gate(&self) -> Arc<Gate> {
+        let SessionLimits { held_events, held_bytes, .. } = self.limits;
+        Gate::new(held_events, self.router.budget().limited(held_bytes))
+    }
+
+    // ---- what a generation does ----
+
+    /// Finds out once what an emit of this name would find out each time. `keeper` keeps the library of the values that are
+    /// emitted.
+    pub fn resolve(&self, name: &str, keeper: Arc<dyn Keeper>) -> Result<Resolved, NameError> {
+        self.router.resolve(name, &self.plugin, keeper)
+    }
+
+    /// Runs every handler of an event, all up to their first await before this returns.
+    #[inline]
+    pub fn emit(
+        &self,
+        parent: Option<&Counted<Event>>,
+        to: &To<'_, Resolved>,
+        content: Content,
+        cx: &mut Context<'_>,
+    ) -> Start<ReportHandle, Emitting> {
+        match self.accept(parent, to, content) {
+            Err(reason) => Start::Ready(report(Gathered::refused(reason))),
+            Ok(event) => match self.router.begin(event, None, &how(&ReplyForm::Any, to), cx) {
+                Begun::One(entry, ended) => {
+                    self.router.note(name_of(to), &entry.info, &ended);
+                    Start::Ready(report(Gathered::one(entry, ended)))
+                }
+                Begun::Done(gathered) => Start::Ready(report(gathered)),
+                Begun::GoesOn(gathering) => Start::Pending(Emitting(gathering)),
+            },
+        }
+    }
+
+    /// The same for an emitter that wants one reply.
+    #[inline]
+    pub fn request(
+        &self,
+        parent: Option<&Counted<Event>>,
+        to: &To<'_, Resolved>,
+        content: Content,
+        form: &ReplyForm,
+        cx: &mut Context<'_>,
+    ) -> Start<ReplyEnd, Requesting> {
+        match self.accept(parent, to, content) {
+            Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
+            Ok(event) => match self.router.begin(event, None, &how(form, to), cx) {
+                Begun::One(_, Ended::Replied(Reply::Loose(value))) => {
+                    Start::Ready(ReplyEnd::Value(value))
+                }
+                Begun::One(_, Ended::Replied(Reply::Bytes(bytes))) => {
+                    Start::Ready(ReplyEnd::Bytes(bytes))
+                }
+                Begun::One(entry, ended) => {
+                    self.router.note(name_of(to), &entry.info, &ended);
+                    Start::Ready(ReplyEnd::Report(report(Gathered::one(entry, ended))))
+                }
+                Begun::Done(gathered) => Start::Ready(reply(gathered)),
+                Begun::GoesOn(gathering) => Start::Pending(Requesting(gathering)),
+            },
+        }
+    }
+
+    /// Accepts an event into the queue, or refuses it.
+    pub fn send(
+        &self,
+        parent: Option<&Counted<Event>>,
+        to: &To<'_, Resolved>,
+        content: Content,
+    ) -> Result<(), SendError> {
+        // What a value keeps beside itself is memory of its plugin's own, and how much that is nobody knows.
+        let bytes = match &content {
+            Content::Bytes(json) => json.len(),
+            Content::Value(_) => 0,
+        };
+        self.router.send_once_accepted(name_of(to), bytes, || self.accept(parent, to, content))
+    }
+
+    /// Accepts an event of this generation.
+    #[inline]
+    fn accept(
+        &self,
+        parent: Option<&Counted<Event>>,
+        to: &To<'_, Resolved>,
+        content: Content,
+    ) -> Result<Counted<Event>, String> {
+        let parent = parent.map(Event::to_keep);
+        match to {
+            To::Route(resolved) => self.router.accept_resolved(resolved, content, parent),
+            To::Name(name) => {
+                let json = content.into_bytes();
+                let json = json.map_err(|failure| failure.to_texts().1)?;
+                let mut event =
+                    NewEvent::new(name, json.into()).map_err(|error| error.to_string())?;
+                event.source = self.plugin.clone();
+                event.of_plugin = true;
+                self.router.accept(event, parent)
+            }
+        }
+    }
+
+    /// Awaits the next event that matches.
+    pub fn wait_for(
+        &self,
+        pattern: &str,
+        timeout: Duration,
+    ) -> impl Future<Output = WaitEnd> + Send + use<> {
+        let waiting = Pattern::parse(pattern)
+            .map(|pattern| (self.router.watch(&[pattern], 1), self.sleep(timeout)));
+        async move {
+            let (mut watch, timer) = match waiting {
+                Ok(waiting) => waiting,
+                Err(error) => return WaitEnd::Refused(Buffer::from(&*error.to_string())),
+            };
+            tokio::select! {
+                biased;
+                seen = watch.next() => match seen {
+                    Some(Watched::Event(event)) => WaitEnd::Event(EventHandle::new(event)),
+                    Some(Watched::Missed(_)) | None => WaitEnd::Refused("the watch ended".into()),
+                },
+                () = timer => WaitEnd::TimedOut,
+            }
+        }
+    }
+
+    /// Waits. The timer belongs to the host's runtime, whoever polls it.
+    pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let _inside = self.router.runtime().enter();
+        tokio::time::sleep(duration)
+    }
+
+    /// Has a handler of this generation called for every event that matches; the subscription's number.
+    pub fn subscribe(
+        &self,
+        pattern: &str,
+        handler: u64,
+        options: SubscribeOptions,
+        keeper: &Arc<dyn Keeper>,
+    ) -> Result<u64, String> {
+        let pattern = Pattern::parse(pattern).map_err(|error| error.to_string())?;
+        let mut subscriptions = self.subscriptions();
+        let (held, limit) =
+            (subscriptions.infos.len() + subscriptions.early.len(), self.limits.subscriptions);
+        if held >= limit {
+            return Err(format!(
+                "{} has {held} subscriptions made at run time, and {limit} are allowed (limits.subscriptions)",
+                self.plugin
+            ));
+        }
+        subscriptions.next += 1;
+        let number = subscriptions.next;
+        let new = Subscription { number, pattern, handler, options };
+        if !subscriptions.attached {
+            subscriptions.early.push(new);
+        } else if let Some(callee) = subscriptions.callee.as_ref().and_then(Weak::upgrade) {
+            let (owner, routes) = self.route(&mut subscriptions, new, &callee, keeper);
+            self.router.change(|table| table.with(owner, routes));
+        } else {
+            return Err(format!("{} is being retired and cannot subscribe any more", self.plugin));
+        }
+        Ok(number)
+    }
+
+    /// Ends a subscription; whether there was one.
+    pub fn unsubscribe(&self, number: u64) -> bool {
+        let mut subscriptions = self.subscriptions();
+        let early = subscriptions.early.len();
+        subscriptions.early.retain(|subscription| subscription.number != number);
+        match subscriptions.infos.remove(&number) {
+            Some(_) => {
+                self.router.change(|table| table.with(self.owner(number), Vec::new()));
+                true
+            }
+            None => early != subscriptions.early.len(),
+        }
+    }
+
+    /// Runs a background task on the dispatch workers; its number. `keeper` keeps its library until all of it has ended.
+    pub fn spawn(
+        self: &Arc<Self>,
+        future: BoundaryFuture<u8>,
+        keeper: Arc<dyn Keeper>,
+    ) -> Result<u64, String> {
+        let (number, task) = self.tasks.add(future).map_err(|refusal| match refusal {
+            Refusal::Closed => {
+                format!("{} is being retired and cannot start tasks any more", self.plugin)
+            }
+            Refusal::Full(limit) => format!(
+                "{} runs {limit} background tasks, and no more are allowed (limits.background_tasks)",
+                self.plugin
+            ),
+        })?;
+        let session = self.clone();
+        self.router.spawn_detached(async move {
+            if let Err(message) = task.await {
+                let message = message.to_text();
+                tracing::error!(plugin = %session.plugin, "a background task panicked: {message}");
+            }
+            session.tasks.remove(number);
+            drop(keeper);
+        });
+        Ok(number)
+    }
+
+    /// Ends a background task.
+    pub fn cancel(&self, number: u64) {
+        if let Some(task) = self.tasks.remove(number) {
+            self.router.spawn_detached(async move { task.drop_future() });
+        }
+    }
+
+    fn route(
+        &self,
+        subscriptions: &mut Subscriptions,
+        new: Subscription,
+        callee: &Arc<dyn Callee>,
+        keeper: &Arc<dyn Keeper>,
+    ) -> (Owner, Vec<Route>) {
+        let Subscription { number, pattern, handler, options } = new;
+        let target = self.router.target(NewTarget {
+            plugin: self.plugin.clone(),
+            handler: format!("subscription {number} ({pattern})").into(),
+            label: Some(Label::new(&format!(
+                "plugin {} (generation {}), subscription {number} to {pattern}",
+                self.plugin, self.generation
+            ))),
+            counted_as: SUBSCRIPTIONS.into(),
+            callee: callee.clone(),
+            number: handler,
+            priority: options.priority,
+            // Behind the declared handlers.
+            order: (1 << 32) + number,
+            timeout: (options.timeout_ms > 0).then(|| Duration::from_millis(options.timeout_ms)),
+            blocking: false,
+            answers_alone: false,
+            cancel: self.cancel.clone(),
+            gate: self.gate.get().cloned(),
+            keeper: Some(keeper.clone()),
+        });
+        subscriptions.infos.insert(number, target.info().clone());
+        (self.owner(number), vec![Route { pattern, target }])
+    }
+
+    fn owner(&self, number: u64) -> Owner {
+        Owner::Subscription { plugin: self.plugin.clone(), generation: self.generation, number }
+    }
+
+    fn subscriptions(&self) -> MutexGuard<'_, Subscriptions> {
+        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The rest of an emit. It moves to the dispatch workers wherever else it is polled.
+pub struct Emitting(Gathering);
+
+impl Future for Emitting {
+    type Output = ReportHandle;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ReportHandle> {
+        Pin::new(&mut self.0).poll(cx).map(report)
+    }
+}
+
+/// The rest of a request. It moves to the dispatch workers wherever else it is polled.
+pub struct Requesting(Gathering);
+
+impl Future for Requesting {
+    type Output = ReplyEnd;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ReplyEnd> {
+        Pin::new(&mut self.0).poll(cx).map(reply)
+    }
+}
+
+#[inline]
+fn how<'a>(form: &'a ReplyForm, to: &To<'a, Resolved>) -> How<'a> {
+    let held = match to {
+        To::Route(resolved) => Some(&*resolved.held),
+        To::Name(_) => None,
+    };
+    How { form, held, progress: None }
+}
+
+fn name_of<'a>(to: &'a To<'_, Resolved>) -> &'a str {
+    match to {
+        To::Route(resolved) => resolved.name(),
+        To::Name(name) => name,
+    }
+}
+
+fn report(gathered: Gathered) -> ReportHandle {
+    ReportHandle::new(PluginReport::from(gathered))
+}
+
+/// The only handler's reply, if it may go without its library.
+fn reply(mut gathered: Gathered) -> ReplyEnd {
+    if gathered.ended.len() == 1 {
+        match gathered.ended.pop() {
+            Some(Ended::Replied(Reply::Loose(value))) => return ReplyEnd::Value(value),
+            Some(Ended::Replied(Reply::Bytes(bytes))) => return ReplyEnd::Bytes(bytes),
+            other => gathered.ended.extend(other),
+        }
+    }
+    ReplyEnd::Report(report(gathered))
+}
