@@ -55,6 +55,7 @@ mod problem;
 mod range;
 mod recovery;
 mod reload;
+pub(crate) mod socket_path;
 mod state;
 #[cfg(test)]
 mod tests;

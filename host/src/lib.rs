@@ -5,18 +5,18 @@
 //!
 //! The way of an event, from emit to report: [`event`](NewEvent) → `router` → `dispatch` → [`report`](Report). The way of
 //! a file, from a folder to a live plugin and on to its replacement: `plugin`. Around them: `builtin`, the host's own
-//! handlers; `socket`, where clients send events; [`Host`], which holds it all together. ARCHITECTURE.md in the
+//! handlers; `control`, where clients send events; `core`, which holds it all together, and [`Host`], its handle. ARCHITECTURE.md in the
 //! repository is the map.
 
 mod builtin;
+mod catalog;
 mod clients;
 mod config;
+mod control;
+mod core;
 mod crash;
 mod host;
 mod plugin;
-mod settings;
-mod socket;
-mod socket_path;
 mod start_up;
 mod stopping;
 mod sync;
@@ -34,14 +34,18 @@ mod dispatch {
     };
 }
 
-pub(crate) use clients::{ClientEntry, Ended, Peer};
 pub use config::{
     AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
     ReloadPolicy, StateFiles, Timeouts, UntrustedPlugins,
+    socket_path::{Environment, SocketPath, SocketPathError},
+};
+pub use control::{ClaimedSocket, ControlSocket, SocketError, SocketLimits};
+pub use core::{
+    UnkeptState,
+    settings::{ConfigReloaded, Reconfigured, ReconfiguredOutcome, ReloadConfigError},
 };
 pub use crash::{JournalError, LastWords, expect_exit, last_words};
-pub(crate) use host::{Emission, OnLate};
-pub use host::{Host, HostBuilder, StartError, StartingHost, UnkeptState};
+pub use host::{Host, HostBuilder, StartError, StartingHost};
 pub use ksi_abi::{Counted, NameError, Pattern, validate_event_name};
 pub use ksi_kernel::{
     call::tally::Counts,
@@ -52,11 +56,6 @@ pub use ksi_kernel::{
         native::Failure,
         taps::{Watch, Watched},
     },
-};
-pub(crate) use ksi_kernel::{
-    executor::apart::Late,
-    memory::{Account, Charge},
-    router::taps::WatchEnd,
 };
 pub use plugin::{
     file::{
@@ -74,9 +73,6 @@ pub use plugin::{
         store::{Damage, KeptStateError, StateDirError},
     },
 };
-pub use settings::{ConfigReloaded, Reconfigured, ReconfiguredOutcome, ReloadConfigError};
-pub use socket::{ClaimedSocket, ControlSocket, SocketError, SocketLimits};
-pub use socket_path::{Environment, SocketPath, SocketPathError};
 pub use stopping::{StopHandle, StopStage};
 pub use system::{
     lock_holder::LockHolder,

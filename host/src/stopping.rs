@@ -1,7 +1,7 @@
 //! How a host stops: in stages, of which each ends early when somebody asks once more.
 //!
 //! 1. [`Draining`](StopStage::Draining): clients' events are refused, and what is inside ends, with every plugin still
-//!    there to answer the others. [`drain`] waits for that.
+//!    there to answer the others. `core/drain.rs` waits for that.
 //! 2. [`Unloading`](StopStage::Unloading): plugins go one after another, the last started first: calls that have not ended
 //!    are cancelled, state is kept, shutdown handlers run.
 //! 3. [`Leaving`](StopStage::Leaving): what is left of the plugins' state is kept, side by side, and nothing else is
@@ -25,8 +25,6 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::dispatch::stripe::Count;
-
-pub(crate) mod drain;
 
 /// How far a host has come with its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]

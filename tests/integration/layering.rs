@@ -21,13 +21,15 @@ const RULES: &[Rule] = &[
     // Files are watched, copied and read, and snapshots kept in them, without knowing what events mean.
     Rule {
         part: &["host/src/plugin/file.rs", "host/src/plugin/file", "host/src/plugin/state/store"],
-        modules: &["router", "dispatch", "event", "report", "host", "socket", "builtin"],
+        modules: &["router", "dispatch", "event", "report", "host", "control", "core", "builtin"],
         names: &["libloading", "UnixListener", "UnixStream", "Router"],
     },
     // Who was at work when the host dies is known without knowing what follows from it.
     Rule {
         part: &["host/src/crash.rs", "host/src/crash"],
-        modules: &["plugin", "socket", "builtin", "host", "router", "event", "report", "config"],
+        modules: &[
+            "plugin", "control", "core", "builtin", "host", "router", "event", "report", "config",
+        ],
         names: &["libloading", "object::", "UnixListener", "UnixStream", "Router"],
     },
     // The loader does not route.
@@ -39,20 +41,42 @@ const RULES: &[Rule] = &[
             "host/src/plugin/probe/child.rs",
             "host/src/plugin/probe/prober.rs",
         ],
-        modules: &["router", "dispatch", "event", "report", "host", "socket", "builtin"],
+        modules: &["router", "dispatch", "event", "report", "host", "control", "core", "builtin"],
         names: &["Router", "RoutingTable"],
     },
     // The reload transaction knows no wire format.
     Rule {
         part: &["host/src/plugin.rs", "host/src/plugin"],
-        modules: &["socket", "socket_path", "builtin", "host", "config"],
+        modules: &["control", "core", "builtin", "host", "config"],
         names: &["UnixListener", "UnixStream"],
     },
     // One place opens libraries, one reads them, one hears of the folder.
     Rule {
-        part: &["host/src/socket", "host/src/builtin"],
+        part: &["host/src/control", "host/src/builtin"],
         modules: &[],
         names: &["libloading", "object::"],
+    },
+    // Clients are served with events, and with what the inside of a host says of them.
+    Rule {
+        part: &["host/src/control"],
+        modules: &["plugin", "builtin", "host", "config", "crash", "session", "kernel"],
+        names: &["Supervisor", "RoutingTable"],
+    },
+    // Whoever asks for something is above what he asks.
+    Rule {
+        part: &["host/src/builtin.rs", "host/src/builtin"],
+        modules: &["host", "control"],
+        names: &["UnixListener", "UnixStream"],
+    },
+    Rule {
+        part: &["host/src/core.rs", "host/src/core"],
+        modules: &["host", "control", "builtin"],
+        names: &["UnixListener", "UnixStream"],
+    },
+    Rule {
+        part: &["host/src/catalog.rs"],
+        modules: &["host", "control", "builtin", "core"],
+        names: &["Router"],
     },
     // The author's crate knows neither host nor files nor sockets.
     Rule {
@@ -136,23 +160,6 @@ fn no_part_knows_what_it_must_not_know() {
 }
 
 #[test]
-fn the_control_socket_knows_only_the_crates_api_and_itself() {
-    for file in sources("host/src/socket") {
-        let code = code(&fs::read_to_string(workspace().join(&file)).unwrap());
-        for path in paths(&code, &module_of(&file)) {
-            let top = path.split("::").next().unwrap_or_default();
-            let of_the_api = top.starts_with(char::is_uppercase) || top == "with_causes";
-            // The second looks at metadata of files, and knows nothing of the crate.
-            assert!(
-                of_the_api || top == "socket" || path.starts_with("system::ownership"),
-                "{}: crate::{path}",
-                file.display()
-            );
-        }
-    }
-}
-
-#[test]
 fn event_names_stand_nowhere_in_the_boundary() {
     // What a name is, is told with names.
     let boundary = sources("plugin-api/abi/src").into_iter();
@@ -232,16 +239,16 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
 fn the_check_sees_paths_however_they_are_written() {
     let code = code(
         "use crate::{event::{Event, NewEvent}, router as r}; // crate::comment\n\
-         use super::super::socket::Line; let x = crate::host::Host::new(); use super::load;",
+         use super::super::control::Line; let x = crate::host::Host::new(); use super::load;",
     );
     let found = paths(&code, &["plugin".to_owned(), "watch".to_owned()]);
     let expected = [
+        "control::Line",
         "event::Event",
         "event::NewEvent",
         "host::Host::new",
         "plugin::load",
         "router",
-        "socket::Line",
     ];
     assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     assert!(

@@ -1,26 +1,29 @@
 //! `config:*`: the configuration while the host runs.
 
+use std::sync::Arc;
+
 use ksi_wire::config::{Plugin, Reloaded};
 
-use super::{Nothing, catalog::Described, handle_change};
+use super::{Nothing, handle_change};
 use crate::{
-    host::Host,
+    catalog::Described,
+    core::Core,
+    core::settings::{ReconfiguredOutcome, ReloadConfigError},
     plugin::announce::shown,
     router::native::Failure,
-    settings::{ReconfiguredOutcome, ReloadConfigError},
     text::causes::with_causes,
 };
 
-pub(super) fn register(host: &Host) {
+pub(super) fn register(core: &Arc<Core>) {
     let reload = Described::new(
         "config:reload",
         "Reads the configuration file again, and applies what can be while the host runs.",
     );
-    handle_change(host, reload, reload_config);
+    handle_change(core, reload, reload_config);
 }
 
-async fn reload_config(host: Host, _: Nothing) -> Result<Reloaded, Failure> {
-    let reloaded = host.reload_config().await.map_err(|error| {
+async fn reload_config(core: Arc<Core>, _: Nothing) -> Result<Reloaded, Failure> {
+    let reloaded = core.reload_config().await.map_err(|error| {
         let code = match error {
             ReloadConfigError::NoFile => "no_config_file",
             ReloadConfigError::Config(_) => "invalid_config",

@@ -1,38 +1,39 @@
 //! `router:*`: the events between plugins, as a graph and as counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ksi_wire::router::{Edge, Graph, Node, Stats};
 use serde_json::Value;
 
-use super::{Nothing, catalog::Described, counts, handle, sorted};
-use crate::{host::Host, router::native::Failure};
+use super::{Nothing, counts, handle, sorted};
+use crate::{catalog::Described, core::Core, router::native::Failure};
 
-pub(super) fn register(host: &Host) {
+pub(super) fn register(core: &Arc<Core>) {
     let graph = Described::new(
         "router:graph",
         "Who emits and who handles which event, with counts so far.",
     );
-    handle(host, graph, draw);
-    handle(host, Described::new("router:stats", "How all calls so far ended."), stats);
+    handle(core, graph, draw);
+    handle(core, Described::new("router:stats", "How all calls so far ended."), stats);
 }
 
-async fn stats(host: Host, _: Nothing) -> Result<Value, Failure> {
-    let inner = host.inner();
+async fn stats(core: Arc<Core>, _: Nothing) -> Result<Value, Failure> {
     sorted(&Stats {
-        counts: counts(inner.router.all_counts()),
-        events_emitted: inner.router.events_emitted(),
-        uptime: inner.started.elapsed().as_secs_f64(),
+        counts: counts(core.router.all_counts()),
+        events_emitted: core.router.events_emitted(),
+        uptime: core.started.elapsed().as_secs_f64(),
     })
 }
 
-async fn draw(host: Host, _: Nothing) -> Result<Graph, Failure> {
-    let inner = host.inner();
+async fn draw(core: Arc<Core>, _: Nothing) -> Result<Graph, Failure> {
     let mut plugins = BTreeSet::new();
     let mut events = BTreeSet::new();
     // By from, to and kind.
     let mut edges: BTreeMap<(String, String, &'static str), Seen> = BTreeMap::new();
-    for (name, plugin) in &inner.supervisor.registry().plugins {
+    for (name, plugin) in &core.supervisor.registry().plugins {
         if plugin.live.is_none() {
             continue;
         }
@@ -44,13 +45,13 @@ async fn draw(host: Host, _: Nothing) -> Result<Graph, Failure> {
         }
     }
     let mut emitted: BTreeMap<String, u64> = BTreeMap::new();
-    for (source, event, count) in inner.router.traffic() {
+    for (source, event, count) in core.router.traffic() {
         *emitted.entry(event.to_string()).or_default() += count;
         let source = node(&source, &plugins);
         events.insert(event.to_string());
         edges.entry((source, event.to_string(), "emits")).or_default().count += count;
     }
-    for subscriber in inner.router.subscribers().iter() {
+    for subscriber in core.router.subscribers().iter() {
         let pattern = subscriber.pattern.to_string();
         events.insert(pattern.clone());
         let handler = node(&subscriber.handler.plugin, &plugins);

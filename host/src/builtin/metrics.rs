@@ -1,33 +1,34 @@
 //! `metrics:*`: how calls ended, by plugin, handler and host.
 
-use std::{collections::BTreeMap, sync::Weak, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, sync::Weak, time::Duration};
 
 use ksi_wire::metrics::{Metrics, Plugin};
 
-use super::{Nothing, catalog::Described, counts, handle};
+use super::{Nothing, counts, handle};
 use crate::{
+    catalog::Described,
+    core::Core,
     dispatch::tally::Counts,
     event::{self, Payload},
-    host::{Host, Inner},
     router::native::Failure,
 };
 
 /// Emitted at an interval with what `metrics:get` replies, as long as somebody listens.
 const REPORT: &str = "metrics:report";
 
-pub(super) fn register(host: &Host) {
+pub(super) fn register(core: &Arc<Core>) {
     let get =
         "How calls ended: of the host, of each plugin and each handler, over all generations.";
-    handle(host, Described::new("metrics:get", get), get_all);
-    report_every(host.downgrade(), host.inner().config.metrics.interval);
+    handle(core, Described::new("metrics:get", get), get_all);
+    report_every(Arc::downgrade(core), core.config.metrics.interval);
 }
 
-async fn get_all(host: Host, _: Nothing) -> Result<Metrics, Failure> {
-    Ok(all(&host))
+async fn get_all(core: Arc<Core>, _: Nothing) -> Result<Metrics, Failure> {
+    Ok(all(&core))
 }
 
-fn all(host: &Host) -> Metrics {
-    let (router, registry) = (&host.inner().router, host.inner().supervisor.registry());
+fn all(core: &Core) -> Metrics {
+    let (router, registry) = (&core.router, core.supervisor.registry());
     let plugins: BTreeMap<String, Plugin> = registry
         .plugins
         .iter()
@@ -45,16 +46,16 @@ fn all(host: &Host) -> Metrics {
     Metrics { host: counts(router.all_counts()), plugins }
 }
 
-fn report_every(host: Weak<Inner>, interval: Duration) {
+fn report_every(core: Weak<Core>, interval: Duration) {
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(interval).await;
-            let Some(host) = host.upgrade().map(Host::from_inner) else { return };
-            let router = &host.inner().router;
+            let Some(core) = core.upgrade() else { return };
+            let router = &core.router;
             if !router.is_handled(REPORT) && !router.is_watched(REPORT) {
                 continue;
             }
-            if let Ok(payload) = Payload::encode(&all(&host)) {
+            if let Ok(payload) = Payload::encode(&all(&core)) {
                 let report = router.emit(event::of_host(REPORT, payload), None);
                 router.spawn_detached(async move { drop(report.await) });
             }

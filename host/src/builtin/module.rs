@@ -14,14 +14,12 @@ use ksi_wire::module::{
 };
 use serde_json::Value;
 
-use super::{
-    Nothing,
-    catalog::{self, Described},
-    counts, handle, handle_change, sorted,
-};
+use super::{Nothing, counts, handle, handle_change, sorted};
 use crate::{
+    catalog::{self, Described},
+    core::Core,
+    core::settings::Reread,
     dispatch::tally::Counts,
-    host::Host,
     plugin::{
         announce::shown,
         instance::info::{Facts, Timings, Tried},
@@ -36,25 +34,24 @@ use crate::{
         },
     },
     router::native::Failure,
-    settings::Reread,
     text::causes::with_causes,
 };
 
-pub(super) fn register(host: &Host) {
-    handle(host, Described::new("module:list", "Every plugin, and every file that is none."), list);
+pub(super) fn register(core: &Arc<Core>) {
+    handle(core, Described::new("module:list", "Every plugin, and every file that is none."), list);
     let named = |event, summary| {
         Described::new(event, summary).takes("module_name", "str", true, "The plugin's name")
     };
-    handle(host, named("module:inspect", "One plugin in full."), inspect);
-    handle(host, Described::new("module:events", "Who handles which event."), events);
+    handle(core, named("module:inspect", "One plugin in full."), inspect);
+    handle(core, Described::new("module:events", "Who handles which event."), events);
     let load =
         Described::new("module:load", "Loads a plugin file, or replaces the plugin that it is.")
             .takes("path", "str", true, "The file");
-    handle_change(host, load, load_file);
+    handle_change(core, load, load_file);
     let again = "Replaces a plugin by what its file holds now, with its configuration as the file of that has it now.";
-    handle_change(host, named("module:reload", again), reload);
+    handle_change(core, named("module:reload", again), reload);
     handle_change(
-        host,
+        core,
         named(
             "module:unload",
             "Unloads a plugin, until its file changes or the host starts again.",
@@ -68,13 +65,13 @@ pub(super) fn register(host: &Host) {
         false,
         "Also if that gives up what the live version has done to its state",
     );
-    handle_change(host, back, rollback);
+    handle_change(core, back, rollback);
 }
 
-async fn list(host: Host, _: Nothing) -> Result<List<Entry>, Failure> {
-    let registry = host.inner().supervisor.registry();
+async fn list(core: Arc<Core>, _: Nothing) -> Result<List<Entry>, Failure> {
+    let registry = core.supervisor.registry();
     let plugins = registry.plugins.iter();
-    let plugins = plugins.map(|(name, plugin)| overview(&host, &registry, name, plugin));
+    let plugins = plugins.map(|(name, plugin)| overview(&core, &registry, name, plugin));
     let mut modules: Vec<Entry> = plugins.map(|it| Entry::Plugin(Box::new(it))).collect();
     let refused = registry.refused.iter();
     modules.extend(refused.map(|(file, why)| Entry::File(refused_file(&registry, file, why))));
@@ -104,8 +101,8 @@ fn refused_file(registry: &Registry, file: &Path, why: &registry::RefusedFile) -
     }
 }
 
-fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Overview {
-    let (inner, facts) = (host.inner(), &plugin.facts);
+fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Overview {
+    let (inner, facts) = (core, &plugin.facts);
     let lingering = plugin.retired.iter().any(|old| old.state() == RetiredState::Draining);
     let state = match plugin.live {
         Some(_) if plugin.released => ModuleState::Replacing,
@@ -142,7 +139,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Ov
         name: name.to_owned(),
         notices: facts.manifest.notices.clone(),
         on_probation: plugin.compared_with(facts.number).is_some(),
-        persisted: persisted(host, name),
+        persisted: persisted(core, name),
         previous: plugin.previous.iter().map(previous).collect(),
         quarantined: quarantined(registry, &facts.file),
         reinstated: plugin.reinstated,
@@ -153,7 +150,7 @@ fn overview(host: &Host, registry: &Registry, name: &str, plugin: &Plugin) -> Ov
         rollbacks: plugin.rollbacks,
         signals: signals.collect(),
         state,
-        state_not_kept: not_kept(host, name),
+        state_not_kept: not_kept(core, name),
         state_notice: plugin.state_notice.clone(),
         version: Some(facts.manifest.version.clone()),
     }
@@ -186,15 +183,15 @@ fn told_timings(timings: &Timings) -> module::Timings {
 }
 
 /// What is kept on disk of a plugin's state.
-fn persisted(host: &Host, name: &str) -> Option<Persisted> {
-    let kept = host.inner().supervisor.persistence.as_ref()?.kept(name)?;
+fn persisted(core: &Core, name: &str) -> Option<Persisted> {
+    let kept = core.supervisor.persistence.as_ref()?.kept(name)?;
     let written = kept.written.duration_since(UNIX_EPOCH).unwrap_or_default();
     Some(Persisted { bytes: kept.bytes, version: kept.version, written: written.as_secs_f64() })
 }
 
 /// Why the state of a plugin is not kept as it is.
-fn not_kept(host: &Host, name: &str) -> Option<NotKept> {
-    let trouble = host.inner().supervisor.persistence.as_ref()?.troubles.of(name)?;
+fn not_kept(core: &Core, name: &str) -> Option<NotKept> {
+    let trouble = core.supervisor.persistence.as_ref()?.troubles.of(name)?;
     let since = trouble.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     Some(NotKept { reason: trouble.reason, since, times: trouble.times })
 }
@@ -216,21 +213,21 @@ fn retry_in(registry: &Registry, file: &Path) -> Option<u64> {
     u64::try_from(due.saturating_duration_since(Instant::now()).as_millis()).ok()
 }
 
-async fn inspect(host: Host, ask: Named) -> Result<Value, Failure> {
-    let registry = host.inner().supervisor.registry();
+async fn inspect(core: Arc<Core>, ask: Named) -> Result<Value, Failure> {
+    let registry = core.supervisor.registry();
     let Some((name, plugin)) = registry.plugins.get_key_value(ask.module_name.as_str()) else {
         return Err(failure(DeployError::NoSuchPlugin { plugin: ask.module_name }));
     };
     let facts = &plugin.facts;
     let mut timings_ms = told_timings(&facts.timings);
     timings_ms.extend(facts.hand_over.get().map(told_timings).unwrap_or_default());
-    let kept = host.inner().supervisor.activation.resources.names(name).into_iter();
+    let kept = core.supervisor.activation.resources.names(name).into_iter();
     sorted(&Inspect {
-        overview: overview(&host, &registry, name, plugin),
+        overview: overview(&core, &registry, name, plugin),
         background_tasks: plugin.live.as_ref().map(|live| live.shim.session().task_count()),
         emits: facts.manifest.emits.clone(),
         generation_counts: Some(counts(facts.counts())),
-        handlers: handlers(&host, name, facts),
+        handlers: handlers(&core, name, facts),
         hash: facts.hash.to_hex().to_string(),
         kept_resources: kept.map(|(name, address)| KeptResource { address, name }).collect(),
         manifest: sorted(&facts.manifest)?,
@@ -239,8 +236,8 @@ async fn inspect(host: Host, ask: Named) -> Result<Value, Failure> {
     })
 }
 
-fn handlers(host: &Host, name: &str, facts: &Facts) -> Vec<Handler> {
-    let all: BTreeMap<Arc<str>, Counts> = host.inner().router.counts_of(name).into_iter().collect();
+fn handlers(core: &Core, name: &str, facts: &Facts) -> Vec<Handler> {
+    let all: BTreeMap<Arc<str>, Counts> = core.router.counts_of(name).into_iter().collect();
     let described = &facts.description.handlers;
     let declared = facts.manifest.handlers.iter().enumerate();
     let each = declared.map(|(index, handler)| {
@@ -270,8 +267,8 @@ fn trial(tried: &Tried) -> Trial {
     Trial { reason, result: result.into() }
 }
 
-async fn events(host: Host, _: Nothing) -> Result<Events, Failure> {
-    let subscribers = host.inner().router.subscribers();
+async fn events(core: Arc<Core>, _: Nothing) -> Result<Events, Failure> {
+    let subscribers = core.router.subscribers();
     let mut events: BTreeMap<String, Vec<Subscriber>> = BTreeMap::new();
     for subscriber in subscribers.iter() {
         let info = subscriber.handler;
@@ -284,12 +281,12 @@ async fn events(host: Host, _: Nothing) -> Result<Events, Failure> {
     Ok(Events { events })
 }
 
-async fn load_file(host: Host, ask: Load) -> Result<Changed, Failure> {
-    done("loaded", host.inner().supervisor.load(&ask.path).await)
+async fn load_file(core: Arc<Core>, ask: Load) -> Result<Changed, Failure> {
+    done("loaded", core.supervisor.load(&ask.path).await)
 }
 
-async fn reload(host: Host, ask: Named) -> Result<Changed, Failure> {
-    let (config, deployed) = host.reload_with_its_config(&ask.module_name).await;
+async fn reload(core: Arc<Core>, ask: Named) -> Result<Changed, Failure> {
+    let (config, deployed) = core.reload_with_its_config(&ask.module_name).await;
     let done = done("reloaded", deployed)?;
     Ok(match config {
         Reread::AsBefore => done,
@@ -302,30 +299,30 @@ async fn reload(host: Host, ask: Named) -> Result<Changed, Failure> {
     })
 }
 
-async fn unload(host: Host, ask: Named) -> Result<Changed, Failure> {
-    let mut done = done("unloaded", host.inner().supervisor.unload(&ask.module_name).await)?;
+async fn unload(core: Arc<Core>, ask: Named) -> Result<Changed, Failure> {
+    let mut done = done("unloaded", core.supervisor.unload(&ask.module_name).await)?;
     let (file, too_many) = {
-        let registry = host.inner().supervisor.registry();
+        let registry = core.supervisor.registry();
         let plugin = registry.plugins.get(&*ask.module_name);
         (plugin.map(|plugin| plugin.facts.file.clone()), registry.too_many(&ask.module_name))
     };
     // Whoever unloads a plugin to load it again is told that before he tries.
     done.still_in_memory = too_many;
     // Nothing remembers that it was unloaded: what lies in a folder is what there is to be.
-    let stays = file.filter(|file| is_in_a_folder(&host, file));
+    let stays = file.filter(|file| is_in_a_folder(&core, file));
     done.stays_in_folder = stays.map(|file| shown(&file));
     Ok(done)
 }
 
 /// Whether a host that starts finds this file.
-fn is_in_a_folder(host: &Host, file: &Path) -> bool {
+fn is_in_a_folder(core: &Core, file: &Path) -> bool {
     let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
-    let mut folders = host.inner().config.plugin_dirs.iter();
+    let mut folders = core.config.plugin_dirs.iter();
     file.exists() && folders.any(|known| known.canonicalize().ok() == folder)
 }
 
-async fn rollback(host: Host, ask: Rollback) -> Result<Changed, Failure> {
-    done("rolled_back", host.inner().supervisor.rollback(&ask.module_name, ask.force).await)
+async fn rollback(core: Arc<Core>, ask: Rollback) -> Result<Changed, Failure> {
+    done("rolled_back", core.supervisor.rollback(&ask.module_name, ask.force).await)
 }
 
 fn done(status: &'static str, deployed: Result<Deployed, DeployError>) -> Result<Changed, Failure> {

@@ -1,13 +1,17 @@
 //! `module:state_*`: what is kept of the plugins' state, for people.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use ksi_wire::state::{Dropped, Kept, List, OfPlugin, Restored, Shown, Which};
 use serde_json::{Value, value::RawValue};
 
-use super::{catalog::Described, handle, handle_change, module};
+use super::{handle, handle_change, module};
 use crate::{
-    host::Host,
+    catalog::Described,
+    core::Core,
     plugin::{
         announce::shown,
         state::store::{Listed, Place},
@@ -19,10 +23,10 @@ use crate::{
 /// A larger snapshot is not shown, in bytes: the file is named instead.
 const LARGEST_SHOWN: usize = 1 << 20;
 
-pub(super) fn register(host: &Host) {
+pub(super) fn register(core: &Arc<Core>) {
     let list = Described::new("module:state_list", "What is kept of the plugins' state on disk.")
         .takes("module_name", "str", false, "Only of this plugin");
-    handle(host, list, list_kept);
+    handle(core, list, list_kept);
     let which = |event, summary, which| {
         Described::new(event, summary)
             .takes("module_name", "str", true, "The plugin's name")
@@ -33,27 +37,27 @@ pub(super) fn register(host: &Host) {
         "A kept snapshot with its content.",
         "Which one, as module:state_list calls it; the newest if it is not said",
     );
-    handle(host, show, show_kept);
+    handle(core, show, show_kept);
     let restore = which(
         "module:state_restore",
         "Lets a plugin go on from a kept snapshot. What it has now is kept aside.",
         "Which one; the last good one, else the previous one, if it is not said",
     );
-    handle_change(host, restore, restore_kept);
+    handle_change(core, restore, restore_kept);
     let give_up = which(
         "module:state_drop",
         "Removes kept snapshots of a plugin.",
         "Which one; all that it would be started from if it is not said",
     );
-    handle_change(host, give_up, drop_kept);
+    handle_change(core, give_up, drop_kept);
 }
 
 fn place(ask: &Which) -> Result<Option<Place>, Failure> {
     ask.which.as_deref().map(place_of).transpose().map_err(failure)
 }
 
-async fn list_kept(host: Host, ask: OfPlugin) -> Result<List, Failure> {
-    let kept = host.inner().supervisor.kept_states(ask.module_name.as_deref()).await;
+async fn list_kept(core: Arc<Core>, ask: OfPlugin) -> Result<List, Failure> {
+    let kept = core.supervisor.kept_states(ask.module_name.as_deref()).await;
     let snapshots: Vec<Kept> = kept.map_err(failure)?.into_iter().map(listed).collect();
     Ok(List { count: snapshots.len(), snapshots })
 }
@@ -83,9 +87,9 @@ fn unix(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-async fn show_kept(host: Host, ask: Which) -> Result<Shown, Failure> {
+async fn show_kept(core: Arc<Core>, ask: Which) -> Result<Shown, Failure> {
     let place = place(&ask)?.unwrap_or(Place::Snapshot);
-    let supervisor = &host.inner().supervisor;
+    let supervisor = &core.supervisor;
     let kept = supervisor.kept_state(&ask.module_name, place).await.map_err(failure)?;
     let bytes = kept.snapshot.bytes.as_json();
     let mut one = Shown {
@@ -117,9 +121,9 @@ fn as_told(state: &Value) -> Option<Box<RawValue>> {
     serde_json::value::to_raw_value(state).ok()
 }
 
-async fn restore_kept(host: Host, ask: Which) -> Result<Restored, Failure> {
+async fn restore_kept(core: Arc<Core>, ask: Which) -> Result<Restored, Failure> {
     let place = place(&ask)?;
-    let supervisor = &host.inner().supervisor;
+    let supervisor = &core.supervisor;
     let restored = supervisor.restore_state(&ask.module_name, place).await.map_err(failure)?;
     let state_by_hand::Restored { which, deployed, aside } = restored;
     let (kept_aside, not_kept_aside) = module::told_aside(aside);
@@ -136,9 +140,9 @@ async fn restore_kept(host: Host, ask: Which) -> Result<Restored, Failure> {
     })
 }
 
-async fn drop_kept(host: Host, ask: Which) -> Result<Dropped, Failure> {
+async fn drop_kept(core: Arc<Core>, ask: Which) -> Result<Dropped, Failure> {
     let place = place(&ask)?;
-    let dropped = host.inner().supervisor.drop_state(&ask.module_name, place).await;
+    let dropped = core.supervisor.drop_state(&ask.module_name, place).await;
     let dropped: Vec<String> = dropped.map_err(failure)?.iter().map(Place::to_string).collect();
     Ok(Dropped { dropped, name: ask.module_name, status: "dropped".into() })
 }

@@ -1,6 +1,8 @@
 //! `system:*`: how the host is, what events it knows, and its end.
 
-use std::{collections::BTreeMap, future::Future, sync::atomic::Ordering, time::UNIX_EPOCH};
+use std::{
+    collections::BTreeMap, future::Future, sync::Arc, sync::atomic::Ordering, time::UNIX_EPOCH,
+};
 
 use ksi_wire::{
     Word,
@@ -10,21 +12,18 @@ use ksi_wire::{
     },
 };
 
-use super::{
-    Nothing, SOON,
-    catalog::{self, Described, Entry},
-    counts, handle, handle_event,
-};
+use super::{Nothing, SOON, counts, handle, handle_event};
 use crate::{
+    catalog::{self, Described, Entry},
+    core::{Core, drain::Inside},
     event,
-    host::Host,
     router::native::Failure,
-    stopping::{StopStage, drain::Inside},
+    stopping::StopStage,
 };
 
-pub(super) fn register(host: &Host) {
+pub(super) fn register(core: &Arc<Core>) {
     handle(
-        host,
+        core,
         Described::new("system:health", "Whether the host is well, and how busy."),
         health,
     );
@@ -38,50 +37,49 @@ pub(super) fn register(host: &Host) {
         .takes("namespace", "str", false, "Only events of this namespace")
         .takes("event", "str", false, "Only this event")
         .takes("module", "str", false, "Only events of this plugin");
-    handle(host, discover, discover_events);
+    handle(core, discover, discover_events);
     let help = Described::new("system:help", "What an event takes, with an example.")
         .takes("event", "str", true, "Its name");
-    handle(host, help, explain);
+    handle(core, help, explain);
     let clients = Described::new("system:clients", "Who is connected to the control socket.");
-    handle(host, clients, clients_connected);
+    handle(core, clients, clients_connected);
     let disconnect = Described::new("system:disconnect", "Ends a client's connection.").takes(
         "id",
         "int",
         true,
         "Its number, as system:clients has it",
     );
-    handle(host, disconnect, disconnect_client);
+    handle(core, disconnect, disconnect_client);
     let stop = Described::new("system:shutdown_request", "Asks the host to stop in order.");
-    handle_event(SOON, host, stop, shutdown_request);
+    handle_event(SOON, core, stop, shutdown_request);
 }
 
-async fn health(host: Host, _: Nothing) -> Result<Health, Failure> {
-    let inner = host.inner();
-    let live = inner.supervisor.registry().last_started_first();
-    let unkept = host.unkept_state().into_iter().map(|unkept| {
+async fn health(core: Arc<Core>, _: Nothing) -> Result<Health, Failure> {
+    let live = core.supervisor.registry().last_started_first();
+    let unkept = core.unkept_state().into_iter().map(|unkept| {
         let since = unkept.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let live = live.iter().any(|name| **name == *unkept.plugin);
         NotKept { live, name: unkept.plugin, reason: unkept.reason, since }
     });
     let (plugins, state_not_kept) = (live.len(), unkept.collect::<Vec<_>>());
-    let budget = host.budget();
-    let stage = inner.stop.stage();
-    let starting = inner.start_up.told().filter(|_| stage == StopStage::Running);
+    let budget = core.budget();
+    let stage = core.stop.stage();
+    let starting = core.start_up.told().filter(|_| stage == StopStage::Running);
     let status = match stage {
         StopStage::Running if starting.is_some() => "starting",
         StopStage::Running if state_not_kept.is_empty() => "healthy",
         StopStage::Running => "degraded",
         _ => "stopping",
     };
-    let stopping = inner.stop.since().map(|since| Stopping {
+    let stopping = core.stop.since().map(|since| Stopping {
         seconds: since.elapsed().as_secs_f64(),
         stage: word(stage),
-        waits_for: Inside::now(&inner.stop, &inner.router, &inner.supervisor).told(),
+        waits_for: Inside::now(&core.stop, &core.router, &core.supervisor).told(),
     });
     Ok(Health {
-        counts: counts(inner.router.all_counts()),
-        events: host.event_names().len(),
-        events_emitted: inner.router.events_emitted(),
+        counts: counts(core.router.all_counts()),
+        events: core.event_names().len(),
+        events_emitted: core.router.events_emitted(),
         memory: Memory {
             given_up: budget.given_up(),
             limit: budget.limit(),
@@ -93,7 +91,7 @@ async fn health(host: Host, _: Nothing) -> Result<Health, Failure> {
         state_not_kept,
         status: status.into(),
         stopping,
-        uptime: inner.started.elapsed().as_secs_f64(),
+        uptime: core.started.elapsed().as_secs_f64(),
         version: env!("CARGO_PKG_VERSION").into(),
     })
 }
@@ -102,8 +100,8 @@ fn word(stage: StopStage) -> Word {
     stage.to_string().into()
 }
 
-async fn discover_events(host: Host, ask: Discover) -> Result<Discovered, Failure> {
-    let mut entries = catalog::entries(&host);
+async fn discover_events(core: Arc<Core>, ask: Discover) -> Result<Discovered, Failure> {
+    let mut entries = core.catalog();
     let in_namespace = |entry: &Entry, space: &str| entry.event.split(':').next() == Some(space);
     entries.retain(|entry| {
         ask.namespace.as_ref().is_none_or(|space| in_namespace(entry, space))
@@ -163,8 +161,8 @@ fn full(entry: &Entry) -> Event {
     }
 }
 
-async fn explain(host: Host, ask: Help) -> Result<Event, Failure> {
-    let entries = catalog::entries(&host);
+async fn explain(core: Arc<Core>, ask: Help) -> Result<Event, Failure> {
+    let entries = core.catalog();
     let Some(entry) = entries.iter().find(|entry| entry.event == ask.event) else {
         let text = format!("nobody handles {}; `system:discover` shows what there is", ask.event);
         return Err(Failure::new("unknown_event", text));
@@ -173,17 +171,17 @@ async fn explain(host: Host, ask: Help) -> Result<Event, Failure> {
     Ok(Event { examples: vec![Example { data, event }], ..full(entry) })
 }
 
-async fn clients_connected(host: Host, _: Nothing) -> Result<Clients, Failure> {
-    let clients = host.clients().all(crate::clock::unix_time().as_secs_f64());
-    let limit = host.inner().config.limits.connections;
+async fn clients_connected(core: Arc<Core>, _: Nothing) -> Result<Clients, Failure> {
+    let clients = core.clients().all(crate::clock::unix_time().as_secs_f64());
+    let limit = core.config.limits.connections;
     Ok(Clients { count: clients.len(), clients, limit })
 }
 
 async fn disconnect_client(
-    host: Host,
+    core: Arc<Core>,
     Disconnect { id }: Disconnect,
 ) -> Result<Disconnected, Failure> {
-    match host.clients().end(id) {
+    match core.clients().end(id) {
         true => Ok(Disconnected { id, status: "disconnected".into() }),
         false => Err(Failure::new(
             "unknown_client",
@@ -195,12 +193,12 @@ async fn disconnect_client(
 /// Of clients and of the program, each request counts: the second one has the host go on to its next stage. A plugin can
 /// only have it begin, because several may ask for one and the same reason.
 fn shutdown_request(
-    host: Host,
+    core: Arc<Core>,
     event: &event::Event,
     _: Nothing,
 ) -> impl Future<Output = Result<Shutdown, Failure>> + Send + use<> {
     let is_from_outside = event.parent().is_none() && matches!(event.source(), "" | "socket");
-    let stop = &host.inner().stop;
+    let stop = &core.stop;
     let next = match is_from_outside || stop.stage() == StopStage::Running {
         true => stop.request(),
         false => None,
@@ -212,7 +210,7 @@ fn shutdown_request(
         Some(stage) => tracing::warn!(%stage, "stopping: going on, as a client asked once more"),
         None => {}
     }
-    let socket_stays = host.inner().socket_stays.load(Ordering::Acquire);
+    let socket_stays = core.socket_stays.load(Ordering::Acquire);
     let (stage, status) = (word(stop.stage()), "stopping".into());
     std::future::ready(Ok(Shutdown { socket_stays, stage, status }))
 }

@@ -1,15 +1,16 @@
 //! A host between its making and its readiness: its plugins are still being loaded, and it can be asked how that goes, and
 //! told to stop.
 //!
-//! Who is served meanwhile is said in [`Host::emission`]: the host's own events, save those that change plugins, are
+//! Who is served meanwhile is said in [`Core::emission`](crate::core::Core::emission): the host's own events, save those that change plugins, are
 //! answered at once; all others wait until the start is over.
 
 use tokio::sync::mpsc;
 
 use super::Host;
 use crate::{
+    control::{ClaimedSocket, ControlSocket},
+    core::Core,
     plugin::file::watch::{Change, FolderWatch},
-    socket::{ClaimedSocket, ControlSocket},
     stopping::StopStage,
 };
 
@@ -86,13 +87,13 @@ impl StartingHost {
     pub async fn load(self) -> Host {
         let StartingHost { start, folders, changes } = self;
         let host = start.host.clone();
-        host.unless_stopped(host.announce("system:startup")).await;
-        host.follow(folders, changes).await;
+        host.0.unless_stopped(host.0.announce("system:startup")).await;
+        host.0.follow(folders, changes).await;
         host.0.supervisor.keep_state_every(host.0.config.state.interval);
-        host.warn_of_strange_tables();
+        host.0.warn_of_strange_tables();
         // Before anybody is told: who sends an event then is answered, and may be waited for by those who are told.
         host.0.start_up.end();
-        host.unless_stopped(host.announce("system:ready")).await;
+        host.0.unless_stopped(host.0.announce("system:ready")).await;
         start.hand_over()
     }
 }
@@ -103,29 +104,29 @@ impl std::fmt::Debug for StartingHost {
     }
 }
 
-impl Host {
+impl Core {
     /// Waits for those who are told of the start, but not when the host is to stop.
     async fn unless_stopped(&self, told: impl Future<Output = ()>) {
         tokio::select! {
             biased;
-            () = self.0.stop.requested() => {}
+            () = self.stop.requested() => {}
             () = told => {}
         }
     }
 
     /// Loads what is in the folders and follows their changes, on the supervisor's thread.
     async fn follow(&self, folders: FolderWatch, changes: mpsc::Receiver<Change>) {
-        let supervisor = self.0.supervisor.clone();
+        let supervisor = self.supervisor.clone();
         let following = async move { supervisor.follow(folders, changes).await };
-        if let Err(error) = self.0.supervisor.thread.runtime().spawn(following).await {
+        if let Err(error) = self.supervisor.thread.runtime().spawn(following).await {
             tracing::error!(%error, "the plugin folders are not followed");
         }
     }
 
     /// A misspelt `[plugin.NAME]` would go unnoticed otherwise.
     fn warn_of_strange_tables(&self) {
-        let registry = self.0.supervisor.registry();
-        for name in self.0.config.plugins.keys() {
+        let registry = self.supervisor.registry();
+        for name in self.config.plugins.keys() {
             if registry.plugins.contains_key(name.as_str()) {
                 continue;
             }
@@ -158,7 +159,7 @@ mod tests {
     async fn given_up<T>(begin: impl FnOnce(StartingHost) -> T) -> Report {
         let starting = Host::builder().prepare().expect("it is prepared");
         let host = starting.start.host.clone();
-        let mut waits = pin!(host.emission(
+        let mut waits = pin!(host.0.emission(
             event::of_host("shop:order", Payload::from_json_bytes(b"null".to_vec())),
             false
         ));

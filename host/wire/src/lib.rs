@@ -4,7 +4,7 @@
 //! The host writes them, and whoever talks to a host reads the same ones, so that neither knows a key or
 //! a state that the other does not. What plugins send and reply is theirs, and stays the JSON that it is.
 //!
-//! - [`line`] is the frame: a request, its reply, an event that is pushed.
+//! - [`line`](mod@line) is the frame: a request, its reply, an event that is pushed.
 //! - [`module`], [`state`], [`system`], [`router`], [`config`], [`metrics`] and [`monitor`] are the
 //!   events, by their namespace ([`state`] is those of `module:state_*`).
 //! - [`Counts`] is how calls ended, which stands in several of them.

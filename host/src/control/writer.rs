@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::yield_now;
 
 use super::push_lines::Bytes;
-use crate::{Account, Charge};
+use crate::memory::{Account, Charge};
 
 /// Lines that wait for the writer.
 pub(super) const QUEUE: usize = 32;

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::request::{CorrelationId, Malformed};
 use super::unix_now;
-use crate::{Ended, Event, Outcome, OutcomeKind, Report};
+use crate::clients::Ended;
+use crate::event::Event;
+use crate::report::{Outcome, OutcomeKind, Report};
 
 /// Where a failure of the host's own comes from.
 const HOST: &str = "host";
@@ -278,7 +280,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::Payload;
+    use crate::event::Payload;
 
     fn outcome(plugin: &str, result: OutcomeKind) -> Outcome {
         Outcome { plugin: plugin.into(), handler: "handle".into(), result }

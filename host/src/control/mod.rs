@@ -6,7 +6,8 @@
 //! pushes events to a connection that asked for them.
 //!
 //! Invariants:
-//! - This layer knows events and a cloned [`Host`]; plugins, files and routing are not its business.
+//! - This layer knows events and the inside of a host, for what it says of clients; plugins, files and
+//!   routing are not its business.
 //! - A client holds up nobody but itself. Everything kept for one is bounded by [`SocketLimits`].
 //! - A request that was read is served to its end, whatever becomes of its client.
 
@@ -34,9 +35,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use claim::SocketError;
-pub(crate) use monitor::{EVENTS, SocketParameter};
+pub(crate) use monitor::described;
 
-use crate::Host;
+use crate::core::Core;
 use claim::Claim;
 use server::Listening;
 
@@ -79,7 +80,7 @@ pub struct ControlSocket {
 
 /// The path of a control socket, taken before there is a host to serve it: no other host can have it from here on.
 ///
-/// Clients that connect wait until [`Host::serve_on`] serves them. Dropping it cuts them off and removes the socket.
+/// Clients that connect wait until [`Host::serve_on`](crate::Host::serve_on) serves them. Dropping it cuts them off and removes the socket.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -138,12 +139,16 @@ impl ClaimedSocket {
 
 impl ControlSocket {
     /// Starts to serve the clients of a socket, those who wait already first. To be called inside a tokio runtime.
-    pub(crate) fn serve(host: Host, socket: ClaimedSocket, limits: SocketLimits) -> ControlSocket {
+    pub(crate) fn serve(
+        core: Arc<Core>,
+        socket: ClaimedSocket,
+        limits: SocketLimits,
+    ) -> ControlSocket {
         let ClaimedSocket { claim, listener } = socket;
         let (stop, stopping) = watch::channel(false);
         let (path, claim) = (claim.path().to_owned(), Arc::new(Mutex::new(claim)));
         let listening = Listening { listener, claim: Arc::downgrade(&claim) };
-        let served = server::run(listening, host, limits.within_reason(), stopping);
+        let served = server::run(listening, core, limits.within_reason(), stopping);
         ControlSocket { path, claim, stop, server: tokio::spawn(served) }
     }
 

@@ -9,8 +9,11 @@ use std::{fmt, time::Duration};
 use ksi_wire::system;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{StopHandle, StopStage};
-use crate::{plugin::supervisor::Supervisor, router::Router};
+use crate::{
+    plugin::supervisor::Supervisor,
+    router::Router,
+    stopping::{StopHandle, StopStage},
+};
 
 /// How soon it is looked again whether something is inside: soon at first, and then less often, because to look takes what
 /// is waited for some of its time.

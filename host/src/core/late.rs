@@ -1,6 +1,6 @@
 //! Whoever serves several requests one after another in one task, and has to answer the one that does not return.
 //!
-//! A request that is [answered](Host::answered) has a task of its own, which costs more than most handlers do. For those
+//! A request that is [answered](Core::answered) has a task of its own, which costs more than most handlers do. For those
 //! that are served in place nothing is kept but who is to be told, for as long as that task is polled.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::Host;
+use super::Core;
 use crate::{
     dispatch::apart::{Late, Waits, waited_for},
     report::Report,
@@ -44,9 +44,9 @@ impl OnLate {
     }
 }
 
-impl Host {
+impl Core {
     /// What is known of an event whose handlers were called in place, and one of them has not returned in `after`.
     pub(crate) fn late_report(&self, event: &str, after: Duration) -> Report {
-        self.inner().router.late_report(event, after, &Progress::default())
+        self.router.late_report(event, after, &Progress::default())
     }
 }

@@ -31,7 +31,9 @@ use super::serving::{Client, Work};
 use super::turn::Turn;
 use super::writer::{self, Batch, Writer};
 use super::{SocketLimits, reply, unix_now};
-use crate::{Charge, Ended, Host, OnLate, Peer};
+use crate::clients::{Ended, Peer};
+use crate::core::{Core, OnLate};
+use crate::memory::Charge;
 
 /// What the line takes that tells a client why it is ended, in bytes.
 pub(super) const LAST: usize = 256;
@@ -65,14 +67,14 @@ pub(super) async fn serve(
     stream: UnixStream,
     peer: Peer,
     place: Place,
-    host: Host,
+    core: Arc<Core>,
     shared: Shared,
 ) {
     let Shared { limits, stopping, timers, patterns, push_lines } = shared;
     let (read, write) = stream.into_split();
     let free = Arc::new(Semaphore::new(limits.requests_per_connection));
-    let entry = host.clients().enter(peer, unix_now(), free.clone(), |entry| {
-        host.budget().account(move || {
+    let entry = core.clients().enter(peer, unix_now(), free.clone(), |entry| {
+        core.budget().account(move || {
             if let Some(entry) = entry.upgrade() {
                 entry.end(Ended::Greedy);
             }
@@ -89,7 +91,7 @@ pub(super) async fn serve(
     let last = lines.downgrade();
     let writer = Writer::new(write, queue, account.clone());
     let client = Client::new(
-        host,
+        core,
         (lines, writer.clone()),
         entry.clone(),
         free,

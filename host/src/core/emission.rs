@@ -7,9 +7,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Host;
+use super::Core;
 use crate::{
-    builtin,
+    catalog,
     event::{self, NewEvent},
     report::{self, Report},
     router::progress::Progress,
@@ -32,30 +32,30 @@ impl Future for Emission {
     }
 }
 
-impl Host {
+impl Core {
     /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before it has ended. What has
     /// ended by then is known if it is `followed`, which costs something.
     ///
     /// It comes from outside: a host that is stopping refuses it, unless it is one of its own; and while the host starts, it
     /// waits, because the plugin that it is for may come still.
-    pub(crate) fn emission(&self, event: NewEvent, followed: bool) -> Emission {
+    pub(crate) fn emission(self: &Arc<Self>, event: NewEvent, followed: bool) -> Emission {
         let progress = followed.then(Arc::<Progress>::default);
-        if self.0.start_up.is_over() || self.answers_while_starting(event::name_of(&event)) {
+        if self.start_up.is_over() || self.answers_while_starting(event::name_of(&event)) {
             return self.let_in(event, progress);
         }
-        let (host, seen) = (self.clone(), progress.clone());
+        let (core, seen) = (self.clone(), progress.clone());
         let report = Box::pin(async move {
             tokio::select! {
-                () = host.0.start_up.ended() => {}
-                () = host.0.stop.requested() => {}
+                () = core.start_up.ended() => {}
+                () = core.stop.requested() => {}
             }
-            host.let_in(event, seen).await
+            core.let_in(event, seen).await
         });
         Emission { report, progress, _inside: None }
     }
 
     fn let_in(&self, event: NewEvent, progress: Option<Arc<Progress>>) -> Emission {
-        let inside = match self.0.stop.enter() {
+        let inside = match self.stop.enter() {
             Ok(inside) => Some(inside),
             Err(Refused) if self.answers_itself(event::name_of(&event)) => None,
             Err(Refused) => {
@@ -64,7 +64,7 @@ impl Host {
                 return Emission { report, progress: None, _inside: None };
             }
         };
-        let (router, seen) = (self.0.router.clone(), progress.clone());
+        let (router, seen) = (self.router.clone(), progress.clone());
         let report = Box::pin(async move {
             match seen {
                 Some(seen) => router.emit_followed(event, seen).await,
@@ -76,10 +76,10 @@ impl Host {
 
     /// Whether an event is one that the host itself answers.
     fn answers_itself(&self, event: &str) -> bool {
-        self.0.router.answers_alone(event)
+        self.router.answers_alone(event)
     }
 
     fn answers_while_starting(&self, event: &str) -> bool {
-        self.answers_itself(event) && !builtin::changes_plugins(event)
+        self.answers_itself(event) && !catalog::changes_plugins(event)
     }
 }

@@ -22,7 +22,7 @@ use futures_util::FutureExt;
 use tokio::net::{UnixListener, UnixSocket};
 
 use super::restore::stranger_in_folder;
-use crate::LockHolder;
+use crate::system::lock_holder::LockHolder;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;

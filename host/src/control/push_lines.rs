@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::reply;
-use crate::{Event, EventId};
+use crate::event::{Event, EventId};
 
 /// From so many bytes of payload on, a line is shared.
 const LARGE: usize = 64 * 1024;

@@ -14,7 +14,8 @@ use super::claim::Claim;
 use super::connection::{Place, Shared};
 use super::push_lines::PushLines;
 use super::{SocketLimits, connection, reply, unix_now};
-use crate::{Host, Peer};
+use crate::clients::Peer;
+use crate::core::Core;
 
 /// How long clients have to take the replies that are due when the socket closes.
 const GRACE: Duration = Duration::from_secs(2);
@@ -46,7 +47,7 @@ impl Listening {
 /// Serves clients until `stopping` says so.
 pub(super) async fn run(
     mut listening: Listening,
-    host: Host,
+    core: Arc<Core>,
     limits: SocketLimits,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -70,9 +71,9 @@ pub(super) async fn run(
             }
         };
         match accepted {
-            Ok((client, _)) if let Some(place) = place(clients.len(), &limits, &host) => {
+            Ok((client, _)) if let Some(place) = place(clients.len(), &limits, &core) => {
                 let peer = peer(&client);
-                let client = match for_workers(client, &host) {
+                let client = match for_workers(client, &core) {
                     Ok(client) => client,
                     Err(error) => {
                         tracing::warn!(%error, "serving a client of the control socket failed");
@@ -82,9 +83,9 @@ pub(super) async fn run(
                 let (limits, stop, timers) = (limits.clone(), stop.clone(), Handle::current());
                 let (patterns, push_lines) = (patterns.clone(), push_lines.clone());
                 let shared = Shared { limits, stopping: stop, timers, patterns, push_lines };
-                let served = connection::serve(client, peer, place, host.clone(), shared);
+                let served = connection::serve(client, peer, place, core.clone(), shared);
                 // When this one is dropped, the other one is, there.
-                clients.spawn(host.spawn(served).fallible());
+                clients.spawn(core.spawn(served).fallible());
             }
             Ok((client, _)) => refuse(client, limits.connections),
             Err(error) => {
@@ -102,18 +103,18 @@ pub(super) async fn run(
 }
 
 /// Which place there is for one more client, if any.
-fn place(taken: usize, limits: &SocketLimits, host: &Host) -> Option<Place> {
+fn place(taken: usize, limits: &SocketLimits, core: &Core) -> Option<Place> {
     let all = limits.connections + limits.management_connections;
     if taken < limits.connections {
         Some(Place::Any)
-    } else if taken < all && host.clients().end_idle(unix_now(), limits.idle) {
+    } else if taken < all && core.clients().end_idle(unix_now(), limits.idle) {
         // Its own is free in a moment.
         Some(Place::Any)
     } else if taken < all {
         Some(Place::Management)
     } else {
         // The next one finds a place, if anybody lets go of his.
-        host.clients().end_idle(unix_now(), limits.idle.min(MANAGEMENT_IDLE));
+        core.clients().end_idle(unix_now(), limits.idle.min(MANAGEMENT_IDLE));
         None
     }
 }
@@ -126,9 +127,9 @@ fn peer(client: &UnixStream) -> Peer {
 }
 
 /// The same client for a task on the dispatch workers, which wait for its requests themselves.
-fn for_workers(client: UnixStream, host: &Host) -> io::Result<UnixStream> {
+fn for_workers(client: UnixStream, core: &Core) -> io::Result<UnixStream> {
     let client = client.into_std()?;
-    let _inside = host.io().enter();
+    let _inside = core.io().enter();
     UnixStream::from_std(client)
 }
 

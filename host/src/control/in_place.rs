@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{request::CorrelationId, writer::Batch};
-use crate::Late;
+use crate::dispatch::apart::Late;
 
 #[derive(Default)]
 pub(super) struct InPlace(Mutex<State>);

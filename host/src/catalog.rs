@@ -1,10 +1,29 @@
-//! What events there are: who handles them, what they take, in the spelling of KSI's clients.
+//! What events there are: who handles them, what they take, in the spelling of KSI's clients; and which
+//! of the host's own change plugins.
+//!
+//! Knows what is written down of events, by hand or by plugins, and not who answers them.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::host::Host;
+use crate::plugin::supervisor::registry::Registry;
+
+/// The host's own events that change plugins, or what is kept of them.
+const CHANGES: &[&str] = &[
+    "module:load",
+    "module:reload",
+    "module:unload",
+    "module:rollback",
+    "module:state_restore",
+    "module:state_drop",
+    "config:reload",
+];
+
+/// Whether this is an event of the host's own by which plugins are changed.
+pub(crate) fn changes_plugins(event: &str) -> bool {
+    CHANGES.contains(&event)
+}
 
 /// A parameter of an event that is described by hand.
 #[derive(Debug, Clone, Copy)]
@@ -54,13 +73,8 @@ pub(crate) struct Entry {
 }
 
 /// Every exactly named event, sorted; an event of several handlers stands there several times.
-pub(crate) fn entries(host: &Host) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = {
-        let described = &host.inner().described;
-        let described = described.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        described.iter().map(by_hand).collect()
-    };
-    let registry = host.inner().supervisor.registry();
+pub(crate) fn entries(described: &[Described], registry: &Registry) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = described.iter().map(by_hand).collect();
     for (name, plugin) in registry.plugins.iter().filter(|(_, plugin)| plugin.live.is_some()) {
         let described = &plugin.facts.description.handlers;
         for (index, handler) in plugin.facts.manifest.handlers.iter().enumerate() {
@@ -75,7 +89,6 @@ pub(crate) fn entries(host: &Host) -> Vec<Entry> {
             }));
         }
     }
-    drop(registry);
     entries.sort_by(|a, b| (&a.event, &a.module).cmp(&(&b.event, &b.module)));
     entries
 }

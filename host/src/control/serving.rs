@@ -31,7 +31,12 @@ use super::request::{CorrelationId, Malformed, Request};
 use super::turn::Turn;
 use super::unix_now;
 use super::writer::{Batch, Outbox, Writer};
-use crate::{Charge, ClientEntry, Emission, Ended, Host, Late, NewEvent, Payload, Report};
+use crate::clients::{ClientEntry, Ended};
+use crate::core::{Core, Emission};
+use crate::dispatch::apart::Late;
+use crate::event::{NewEvent, Payload};
+use crate::memory::Charge;
+use crate::report::Report;
 
 /// What one slot holds of a request, in bytes.
 const SLOT: usize = 64 * 1024;
@@ -43,7 +48,7 @@ const REMEMBERED: usize = 16;
 
 /// What all requests of a connection share.
 pub(super) struct Client {
-    host: Host,
+    core: Arc<Core>,
     pub(super) lines: Outbox,
     writer: Writer,
     in_place: InPlace,
@@ -92,7 +97,7 @@ struct Emitting<'a> {
 
 impl Client {
     pub(super) fn new(
-        host: Host,
+        core: Arc<Core>,
         (lines, writer): (Outbox, Writer),
         entry: Arc<ClientEntry>,
         free: Arc<Semaphore>,
@@ -107,8 +112,8 @@ impl Client {
             entry: entry.clone(),
         };
         Arc::new(Client {
-            monitor: Monitor::new(host.clone(), lines.clone(), subscribing),
-            host,
+            monitor: Monitor::new(core.clone(), lines.clone(), subscribing),
+            core,
             lines,
             writer,
             in_place: InPlace::default(),
@@ -206,7 +211,7 @@ impl Client {
         );
         let rest = async move {
             let GivenUp { event, correlation_id, before: mut lines, after } = given_up;
-            let report = self.host.late_report(&event, after);
+            let report = self.core.late_report(&event, after);
             self.answer(&event, &correlation_id, &report, unix_now(), &mut lines);
             drop(report);
             self.send(lines).await;
@@ -320,7 +325,7 @@ impl Client {
             }
         };
         let instead = |report| (report, false);
-        let answered = self.host.answered(&event, emission, polled, instead).await;
+        let answered = self.core.answered(&event, emission, polled, instead).await;
         let Some((report, quick)) = answered else { return };
         if quick {
             self.quick.remember(&event);
@@ -351,7 +356,7 @@ impl Client {
                 let new = attributes
                     .into_iter()
                     .fold(new.source("socket"), |new, (key, value)| new.attribute(key, &value));
-                let emission = self.host.emission(new, !self.quick.is(&event));
+                let emission = self.core.emission(new, !self.quick.is(&event));
                 Some(Emitting { event, correlation_id, begun: false, emission })
             }
             Err(error) => {
@@ -389,7 +394,7 @@ impl Client {
 
     /// Not part of the connection's task: what was begun is served also when the connection is cut off.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.host.spawn(task).detach();
+        self.core.spawn(task).detach();
     }
 
     fn in_order(&self) -> MutexGuard<'_, Option<VecDeque<Ordered>>> {
@@ -397,8 +402,8 @@ impl Client {
     }
 
     fn event_names(&self) -> Vec<String> {
-        let mut names = self.host.event_names();
-        names.extend(EVENTS.iter().map(|own| own.event.to_owned()));
+        let mut names = self.core.event_names();
+        names.extend(EVENTS.iter().map(|own| (*own).to_owned()));
         names.sort_unstable();
         names.dedup();
         names

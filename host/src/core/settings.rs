@@ -15,9 +15,9 @@ use std::{
 use thiserror::Error;
 use tokio::{sync, task::JoinError};
 
+use super::Core;
 use crate::{
     config::{AfterDrain, Changes, Config, ConfigError, Reload, ReloadPolicy},
-    host::Host,
     plugin::{
         instance::configs::PluginConfig,
         lifecycle::{
@@ -208,23 +208,25 @@ impl Settings {
 /// What the file says of a plugin, if it says anything.
 type Own = Option<serde_json::Value>;
 
-impl Host {
+impl Core {
     /// Reads the configuration file anew, gives plugins their own tables of it by reloading those that have another one
     /// than before, and applies what else can be while the host runs.
     ///
     /// # Errors
     /// There is no file, or it is not valid; then nothing has changed. That a plugin does not take its new configuration is
     /// no error: see [`ConfigReloaded::plugins`].
-    pub async fn reload_config(&self) -> Result<ConfigReloaded, ReloadConfigError> {
+    pub(crate) async fn reload_config(
+        self: &Arc<Self>,
+    ) -> Result<ConfigReloaded, ReloadConfigError> {
         // Whoever asks may go away, and what is half applied must not be left by that.
-        let host = self.clone();
-        let reloading = async move { host.take_config().await };
-        let reloaded = self.inner().supervisor.thread.runtime().spawn(reloading).await;
+        let core = self.clone();
+        let reloading = async move { core.take_config().await };
+        let reloaded = self.supervisor.thread.runtime().spawn(reloading).await;
         reloaded.unwrap_or_else(|error| Err(error.into()))
     }
 
     async fn take_config(&self) -> Result<ConfigReloaded, ReloadConfigError> {
-        let settings = &self.inner().settings;
+        let settings = &self.settings;
         let file = settings.file.clone().ok_or(ReloadConfigError::NoFile)?;
         let changes = {
             let _reading = settings.reading.lock().await;
@@ -254,7 +256,7 @@ impl Host {
             let configured = match settings.changed(&plugin) {
                 Some(own) => self.configure(&plugin, own).await,
                 // Somebody else has asked for the plugin meanwhile.
-                None => self.inner().supervisor.as_configured(&plugin),
+                None => self.supervisor.as_configured(&plugin),
             };
             reloaded.plugins.push(Reconfigured { plugin, outcome: configured.into() });
         }
@@ -264,19 +266,19 @@ impl Host {
 
     /// Reloads a plugin, with what the configuration file says of it now.
     pub(crate) async fn reload_with_its_config(
-        &self,
+        self: &Arc<Self>,
         plugin: &str,
     ) -> (Reread, Result<Deployed, DeployError>) {
         // Whoever asks may be a call that is cancelled, and what is refused is to be taken back all the same.
-        let (host, plugin) = (self.clone(), plugin.to_owned());
-        let reloading = async move { host.reload_reread(&plugin).await };
-        let reloaded = self.inner().supervisor.thread.runtime().spawn(reloading).await;
+        let (core, plugin) = (self.clone(), plugin.to_owned());
+        let reloading = async move { core.reload_reread(&plugin).await };
+        let reloaded = self.supervisor.thread.runtime().spawn(reloading).await;
         reloaded.unwrap_or_else(|error| (Reread::AsBefore, Err(error.into())))
     }
 
     async fn reload_reread(&self, plugin: &str) -> (Reread, Result<Deployed, DeployError>) {
-        let settings = &self.inner().settings;
-        let reload = || self.inner().supervisor.reload(plugin);
+        let settings = &self.settings;
+        let reload = || self.supervisor.reload(plugin);
         let Some(file) = &settings.file else { return (Reread::AsBefore, reload().await) };
         let _turn = settings.turn_of(plugin).await;
         let read = {
@@ -301,9 +303,9 @@ impl Host {
     /// Gives a plugin what the configuration says of it. Under its turn.
     async fn configure(&self, plugin: &str, own: Own) -> Configured {
         let config = own.as_ref().map(encoded);
-        let configured = self.inner().supervisor.configure(plugin, config).await;
+        let configured = self.supervisor.configure(plugin, config).await;
         if !matches!(configured, Configured::Refused(_)) {
-            self.inner().settings.take_plugin(plugin, &own);
+            self.settings.take_plugin(plugin, &own);
         }
         configured
     }

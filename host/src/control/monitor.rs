@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_task::FallibleTask;
 use futures_util::FutureExt;
+use ksi_abi::{NameError, Pattern};
 use ksi_wire::monitor::{Subscribed, Unsubscribed};
 use serde_json::Value;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -19,7 +20,10 @@ use super::reply::{self, Reply, failure_of_host};
 use super::request::Request;
 use super::unix_now;
 use super::writer::Outbox;
-use crate::{ClientEntry, Host, NameError, Pattern, Watch, WatchEnd, Watched};
+use crate::catalog::Described;
+use crate::clients::ClientEntry;
+use crate::core::Core;
+use crate::router::taps::{Watch, WatchEnd, Watched};
 
 /// Subscriptions that one connection may have.
 const MOST_SUBSCRIPTIONS: usize = 16;
@@ -32,58 +36,24 @@ const LAST: usize = 512;
 /// So many events are pushed before others have their turn.
 const TURN: usize = 64;
 
-/// An event that the control socket answers itself.
-#[derive(Debug)]
-pub(crate) struct SocketEvent {
-    /// Its name.
-    pub(crate) event: &'static str,
-    /// What it does, in one line.
-    pub(crate) summary: &'static str,
-    /// What its data holds.
-    pub(crate) parameters: &'static [SocketParameter],
+/// The events that the control socket answers itself.
+pub(super) const EVENTS: [&str; 2] = [SUBSCRIBE, UNSUBSCRIBE];
+const SUBSCRIBE: &str = "monitor:subscribe";
+const UNSUBSCRIBE: &str = "monitor:unsubscribe";
+
+/// The same for whoever lists what there is.
+pub(crate) fn described() -> [Described; 2] {
+    let of_client = |event, summary| {
+        let name = "The client's name for this subscription, its own among those of the connection";
+        Described::new(event, summary).takes("client_id", "str", true, name)
+    };
+    let patterns = "Patterns: * is one segment, ** any number, a bare * every event";
+    let push = "Push events that match one of the patterns to this connection from now on.";
+    [
+        of_client(SUBSCRIBE, push).takes("event_patterns", "list", true, patterns),
+        of_client(UNSUBSCRIBE, "End a subscription of this connection."),
+    ]
 }
-
-/// A parameter of a [`SocketEvent`].
-#[derive(Debug)]
-pub(crate) struct SocketParameter {
-    /// Its key in the data.
-    pub(crate) name: &'static str,
-    /// Its type in the protocol's spelling, such as `str`.
-    pub(crate) kind: &'static str,
-    /// Whether a request without it fails.
-    pub(crate) required: bool,
-    /// What it means, in one line.
-    pub(crate) description: &'static str,
-}
-
-const CLIENT_ID: SocketParameter = SocketParameter {
-    name: "client_id",
-    kind: "str",
-    required: true,
-    description: "The client's name for this subscription, its own among those of the connection",
-};
-
-/// The events that the control socket answers itself, for whoever lists what there is.
-pub(crate) const EVENTS: &[SocketEvent] = &[
-    SocketEvent {
-        event: "monitor:subscribe",
-        summary: "Push events that match one of the patterns to this connection from now on.",
-        parameters: &[
-            CLIENT_ID,
-            SocketParameter {
-                name: "event_patterns",
-                kind: "list",
-                required: true,
-                description: "Patterns: * is one segment, ** any number, a bare * every event",
-            },
-        ],
-    },
-    SocketEvent {
-        event: "monitor:unsubscribe",
-        summary: "End a subscription of this connection.",
-        parameters: &[CLIENT_ID],
-    },
-];
 
 /// What subscriptions of a client may take.
 pub(super) struct Subscribing {
@@ -99,7 +69,7 @@ pub(super) struct Subscribing {
 
 /// What a connection is subscribed to.
 pub(super) struct Monitor {
-    host: Host,
+    core: Arc<Core>,
     lines: Outbox,
     subscribing: Subscribing,
     /// Held over a whole request, so that two of them about one subscription cannot mix.
@@ -107,13 +77,13 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    pub(super) fn new(host: Host, lines: Outbox, subscribing: Subscribing) -> Monitor {
-        Monitor { host, lines, subscribing, subscriptions: Mutex::default() }
+    pub(super) fn new(core: Arc<Core>, lines: Outbox, subscribing: Subscribing) -> Monitor {
+        Monitor { core, lines, subscribing, subscriptions: Mutex::default() }
     }
 
     /// Whether the request is one that [`answer`](Monitor::answer) answers.
     pub(super) fn is_for(request: &Request<'_>) -> bool {
-        EVENTS.iter().any(|known| known.event == request.event)
+        EVENTS.contains(&&*request.event)
     }
 
     /// Answers one of [`EVENTS`].
@@ -124,7 +94,7 @@ impl Monitor {
             at: unix_now(),
         };
         let answered = match &*request.event {
-            "monitor:unsubscribe" => self.unsubscribe(request, &reply).await,
+            UNSUBSCRIBE => self.unsubscribe(request, &reply).await,
             _ => self.subscribe(request, &reply).await,
         };
         if let Err(refusal) = answered {
@@ -152,7 +122,7 @@ impl Monitor {
             let ended = WatchEnd::all(subscriptions.values().map(|it| &it.watched));
             // Their places are taken until they are out: a client that comes and goes would have more of them otherwise.
             let places: Vec<_> = subscriptions.values().map(|it| it.places.clone()).collect();
-            self.host.spawn_blocking(move || {
+            self.core.spawn_blocking(move || {
                 ended.take_out();
                 drop(places);
             });
@@ -175,7 +145,7 @@ impl Monitor {
         let places = free.try_acquire_many_owned(number);
         let places = places.map_err(|_| Refusal::TooManyPatterns)?;
         // The new one listens before the old one ends, so that between the two no event is lost.
-        let watch = self.host.watch(&patterns, self.subscribing.queue);
+        let watch = self.core.router.watch(&patterns, self.subscribing.queue);
         if let Some(replaced) = subscriptions.remove(&client_id) {
             replaced.finish().await;
         }
@@ -194,7 +164,7 @@ impl Monitor {
             client_id: client_id.clone(),
             queue: self.subscribing.queue,
         };
-        let task = self.host.spawn(pushes.run(ended)).fallible();
+        let task = self.core.spawn(pushes.run(ended)).fallible();
         subscriptions
             .insert(client_id, Subscription { end, task, watched, places: Arc::new(places) });
         self.subscribing.entry.subscribed(subscriptions.len());

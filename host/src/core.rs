@@ -1,0 +1,184 @@
+//! The inside of a host: what its own handlers, the control socket and its settings hold, and what
+//! [`Host`](crate::Host) is a handle of.
+//!
+//! Below it are the router, the supervisor of plugins and the stages of a start and a stop; above it
+//! whoever asks for something. Knows neither who asks, nor by what means.
+
+pub(crate) mod drain;
+mod emission;
+mod late;
+pub(crate) mod settings;
+mod shutdown;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::{Instant, SystemTime},
+};
+
+use async_task::Task;
+use ksi_wire::system::Announced;
+use tokio::runtime::Handle;
+
+use crate::{
+    catalog::{self, Described},
+    clients::Clients,
+    config::Config,
+    event::{self, Payload},
+    memory::Budget,
+    plugin::supervisor::Supervisor,
+    report::Report,
+    router::Router,
+    start_up::StartUp,
+    stopping::StopHandle,
+};
+use settings::Settings;
+
+pub(crate) use emission::Emission;
+pub(crate) use late::OnLate;
+
+/// A host from the inside.
+pub(crate) struct Core {
+    pub(crate) router: Arc<Router>,
+    pub(crate) supervisor: Arc<Supervisor>,
+    /// What it was started with. Some of it may have changed since: see `settings`.
+    pub(crate) config: Config,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) started: Instant,
+    /// Events that somebody answers without a handler: the control socket.
+    described: Mutex<Vec<Described>>,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) stop: StopHandle,
+    pub(crate) start_up: StartUp,
+    shut_down: AtomicBool,
+    /// Clients can connect to its socket also when it has ended.
+    pub(crate) socket_stays: AtomicBool,
+}
+
+/// A plugin whose state could not be kept on the disk. An earlier snapshot of it, if there is one, is there still.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct UnkeptState {
+    /// The plugin.
+    pub plugin: String,
+    /// Why the last attempt failed.
+    pub reason: String,
+    /// When it failed for the first time since it last succeeded.
+    pub since: SystemTime,
+}
+
+impl Core {
+    /// Nothing is asked of it yet.
+    pub(crate) fn new(
+        config: Config,
+        settings: Arc<Settings>,
+        router: Arc<Router>,
+        supervisor: Arc<Supervisor>,
+        (stop, start_up): (StopHandle, StartUp),
+        started: Instant,
+    ) -> Arc<Self> {
+        Arc::new(Core {
+            router,
+            supervisor,
+            config,
+            settings,
+            started,
+            described: Mutex::default(),
+            clients: Arc::default(),
+            stop,
+            start_up,
+            shut_down: AtomicBool::new(false),
+            socket_stays: AtomicBool::new(false),
+        })
+    }
+
+    /// The names that somebody handles, sorted. Patterns are left out.
+    pub(crate) fn event_names(&self) -> Vec<String> {
+        let mut names = self.router.event_names();
+        names.sort_unstable();
+        names
+    }
+
+    /// The plugins whose state is not on the disk as it is, and why.
+    pub(crate) fn unkept_state(&self) -> Vec<UnkeptState> {
+        let persistence = self.supervisor.persistence.iter();
+        let troubles = persistence.flat_map(|persistence| persistence.troubles.all());
+        let unkept = troubles.map(|(plugin, trouble)| UnkeptState {
+            plugin: plugin.to_string(),
+            reason: trouble.reason,
+            since: trouble.since,
+        });
+        unkept.collect()
+    }
+
+    /// Runs a future on the dispatch workers, where an event that it emits is handled in place. Whatever it holds is
+    /// polled and dropped there alone.
+    pub(crate) fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.router.workers().spawn(future)
+    }
+
+    /// Runs something that takes its time on threads that may be blocked.
+    pub(crate) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        self.router.workers().spawn_life_cycle(async move { work() }).detach();
+    }
+
+    /// Has an emission polled by a task of its own, as `polled` does; what that gives, or `instead` of it once a handler
+    /// has not returned within its timeout, with what is known by then. `None` if the host ends.
+    pub(crate) async fn answered<T, F>(
+        &self,
+        event: &str,
+        emission: Emission,
+        polled: impl FnOnce(Emission) -> F,
+        instead: impl Fn(Report) -> T + Send + Sync + 'static,
+    ) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let progress = emission.progress.clone().unwrap_or_default();
+        self.router.answered(event, progress, polled(emission), instead).await
+    }
+
+    /// With what to register a socket that is served by [such](Self::spawn) a future.
+    pub(crate) fn io(&self) -> &Handle {
+        self.router.workers().io()
+    }
+
+    pub(crate) async fn announce(&self, event: &str) {
+        let plugins = self.supervisor.registry().last_started_first().len();
+        let (pid, version) = (std::process::id(), env!("CARGO_PKG_VERSION").into());
+        let data = Announced { pid, plugins, version };
+        if let Ok(payload) = Payload::encode(&data) {
+            self.router.emit(event::of_host(event, payload), None).await;
+        }
+    }
+
+    /// Every exactly named event that somebody answers.
+    pub(crate) fn catalog(&self) -> Vec<catalog::Entry> {
+        let described = self.described.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        catalog::entries(&described, &self.supervisor.registry())
+    }
+
+    /// Adds events to what `system:discover` shows that are answered by somebody else than a handler.
+    pub(crate) fn describe(&self, events: impl IntoIterator<Item = Described>) {
+        let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in events {
+            if !described.iter().any(|known| known.event == event.event) {
+                described.push(event);
+            }
+        }
+    }
+
+    /// Who is connected to the control sockets.
+    pub(crate) fn clients(&self) -> &Arc<Clients> {
+        &self.clients
+    }
+
+    /// What all that waits is charged to.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        self.router.budget()
+    }
+}

@@ -1,0 +1,317 @@
+//! Says what a host is to be like, and makes it: everything but the loading of its plugins.
+
+use std::{io, path::PathBuf, sync::Arc, time::Instant};
+
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use super::{Host, StartingHost};
+use crate::{
+    builtin,
+    config::{Config, Problem, UntrustedPlugins},
+    core::{
+        Core,
+        settings::{Settings, encoded_all},
+    },
+    crash::{Journal, JournalError},
+    kernel::{Kernel, KernelLimits, StuckCall},
+    plugin::{
+        announce::Announcer,
+        file::{
+            copy::{Places, PrivateDir, PrivateDirError},
+            trust::{OnDistrust, Trust},
+            watch::{FolderWatch, WatchError},
+        },
+        instance::{configs::Configs, kept_resources::KeptResources},
+        lifecycle::{activate::Activation, prepare::Preparation, retire::Retirer},
+        probe::prober::Prober,
+        state::{
+            persistence::Persistence,
+            snapshot::LARGEST_SNAPSHOT,
+            store::{StateDir, StateDirError},
+        },
+        supervisor::{
+            Parts, Supervisor,
+            quarantine::{Entry, Judged, Quarantine},
+            retry::Recovery,
+        },
+    },
+    router::{Router, emit::RouterLimits},
+    session::SessionLimits,
+    start_up::StartUp,
+    stopping::StopHandle,
+    system::{
+        own_thread::OwnThread,
+        threads::{TooFewThreads, check_threads},
+    },
+};
+
+/// What a host needs beside the workers, to start with: the supervisor, the watchdog, the watch of the folders, files, a probe
+/// and its process, a library, the beginning and the end of a plugin.
+const OWN_THREADS: usize = 10;
+
+/// Says what a host is to be like before it starts.
+#[derive(Debug, Default)]
+pub struct HostBuilder {
+    config: Config,
+    file: Option<(PathBuf, Config)>,
+    probe: Option<PathBuf>,
+    stop: StopHandle,
+}
+
+impl HostBuilder {
+    /// The whole configuration, in place of what was said before.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The file that the configuration was read from, and what that held, before anything was changed in it: what
+    /// [`Host::reload_config`] reads again and compares with.
+    pub fn config_file(mut self, path: impl Into<PathBuf>, held: Config) -> Self {
+        self.file = Some((path.into(), held));
+        self
+    }
+
+    /// One more folder of plugins. It need not exist yet.
+    pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.config.plugin_dirs.push(folder.into());
+        self
+    }
+
+    /// An executable that probes plugin files, such as an installed `ksi`. Without it the running executable does, if it
+    /// called [`answer_probe`](crate::answer_probe).
+    pub fn probe_with(mut self, program: impl Into<PathBuf>) -> Self {
+        self.probe = Some(program.into());
+        self
+    }
+
+    /// Has this handle ask the host to stop, from before it is started.
+    pub fn stopped_by(mut self, stop: &StopHandle) -> Self {
+        self.stop = stop.clone();
+        self
+    }
+
+    /// Starts the host on the tokio runtime around it, and loads what is in its folders. A plugin that does not load is
+    /// no error of the host: see `module:list` and the log.
+    ///
+    /// A host that is asked to stop meanwhile comes back at once, with what is live by then, to be
+    /// [shut down](Host::shutdown). One whose start is given up, because this future is dropped, is shut down in the
+    /// background, and its [handle](Self::stopped_by) is asked to stop: see [`StartingHost`].
+    ///
+    /// # Errors
+    /// The configuration is wrong, or the system does not give what a host needs.
+    pub async fn start(self) -> Result<Host, StartError> {
+        Ok(self.prepare()?.load().await)
+    }
+
+    /// Does all of it but loading plugins, so that clients can be served while that goes on. To be called inside a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn prepare(self) -> Result<StartingHost, StartError> {
+        let HostBuilder { config, file, probe, stop } = self;
+        config.check()?;
+        let runtime = Handle::try_current()?;
+        let (started, start_up) = (Instant::now(), StartUp::begin());
+        let (timeouts, limits) = (&config.timeouts, &config.limits);
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        // One more than there are cores: when each of those has a call that takes milliseconds, a short one waits for the
+        // system's scheduler in place of them. With as many as cores, `system:health` took 16 ms at p99 under events of 2 MB,
+        // with one more 9, and with two more no less.
+        let calls = if limits.workers == 0 { cores.max(2) + 1 } else { limits.workers };
+        check_threads(calls + OWN_THREADS)?;
+        let kernel_limits = KernelLimits {
+            workers: calls,
+            blocking_threads: limits.blocking_threads,
+            waiting_bytes: limits.waiting_bytes,
+            router: RouterLimits {
+                queued_events: limits.queued_events,
+                queued_bytes: limits.queued_bytes,
+                subscriber_bytes: limits.subscriber_bytes,
+                event_depth: limits.event_depth,
+                payload_bytes: limits.payload_bytes,
+                timeout: timeouts.handler,
+            },
+        };
+        let kernel = Kernel::start(kernel_limits, runtime).map_err(StartError::Threads)?;
+        let router = kernel.router.clone();
+        let prober = Prober::new(probe, timeouts.probe, timeouts.init);
+        if let Err(reason) = &prober {
+            tracing::warn!("plugin files are loaded without a probe: {reason}");
+        }
+        let persistence = state_folder(&config, &router)?;
+        let (journal, quarantine) = crash_journal(&config)?;
+        let settings = Settings::new(&config, file);
+        let policies = settings.policies();
+        let private = PrivateDir::create(Places::of_process(config.private_dir.clone()))?;
+        let on_distrust = config.untrusted_plugins.map(|untrusted| match untrusted {
+            UntrustedPlugins::Refuse => OnDistrust::Refuse,
+            UntrustedPlugins::Warn => OnDistrust::Warn,
+            UntrustedPlugins::Allow => OnDistrust::Allow,
+        });
+        let trust = Trust::new(&config.plugin_dirs, on_distrust);
+        let thread = OwnThread::start().map_err(StartError::Threads)?;
+        let supervisor = Arc::new(Supervisor::new(Parts {
+            thread,
+            preparation: Preparation::new(private, prober, trust, limits.plugin_bytes),
+            activation: Activation {
+                router: router.clone(),
+                init_timeout: timeouts.init,
+                limits: SessionLimits {
+                    background_tasks: limits.background_tasks,
+                    subscriptions: limits.subscriptions,
+                    held_events: limits.held_events,
+                    held_bytes: limits.held_bytes,
+                },
+                resources: KeptResources::new(limits.kept_resources),
+                epoch: started,
+                configs: Configs::new(encoded_all(&config)),
+                policies: policies.clone(),
+                journal,
+            },
+            quarantine,
+            retirer: Retirer::new(
+                router.clone(),
+                policies.clone(),
+                timeouts.shutdown,
+                persistence.clone(),
+            ),
+            persistence,
+            policies,
+            recovery: Recovery {
+                first: config.recovery.first,
+                longest: config.recovery.longest,
+                attempts: config.recovery.attempts,
+                after_rollback: config.recovery.after_rollback,
+            },
+            kept_versions: config.reload.kept_versions,
+            stop: stop.clone(),
+            start_up: start_up.clone(),
+        }));
+        let folders = {
+            let _there = supervisor.thread.runtime().enter();
+            FolderWatch::start(config.plugin_dirs.clone())
+        };
+        let (stuck, abandoned) = (timeouts.stuck, limits.abandoned_workers);
+        let core = Core::new(config, settings, router, supervisor, (stop, start_up), started);
+        let weak = Arc::downgrade(&core);
+        let told = move |call| {
+            if let Some(core) = weak.upgrade() {
+                report_stuck(&core, call);
+            }
+        };
+        kernel.watch_over(stuck, abandoned, told).map_err(StartError::Threads)?;
+        builtin::register(&core);
+        let (folders, changes) = folders?;
+        Ok(StartingHost::new(Host(core), folders, changes))
+    }
+}
+
+fn state_folder(
+    config: &Config,
+    router: &Arc<Router>,
+) -> Result<Option<Arc<Persistence>>, StartError> {
+    match &config.state.dir {
+        Some(dir) if config.state.persist => {
+            let dir = StateDir::open(dir.clone(), LARGEST_SNAPSHOT)?;
+            Ok(Some(Arc::new(Persistence::new(dir, Announcer::new(router.clone())))))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Reads what an earlier host has died of, says so, and begins to note what this one may die of.
+fn crash_journal(config: &Config) -> Result<(Option<Arc<Journal>>, Quarantine), StartError> {
+    let Some(dir) = &config.recovery.dir else { return Ok((None, Quarantine::default())) };
+    let unusable = |error: &JournalError| {
+        tracing::warn!("going on without a crash journal: {error}");
+    };
+    let (journal, left) = match Journal::open(dir) {
+        Ok(opened) => opened,
+        // Two hosts would take each other's notes for those of a dead one.
+        Err(error @ JournalError::InUse { .. }) => return Err(error.into()),
+        Err(error) => {
+            unusable(&error);
+            // What is quarantined may be readable all the same.
+            return Ok((None, Quarantine::open(dir)));
+        }
+    };
+    let quarantine = Quarantine::open(dir);
+    if let Some(words) = &left.last_words {
+        tracing::error!("the last words of the host before this one: {words}");
+    }
+    for Entry { file, plugin, version, reason, verdict, .. } in quarantine.judge(&left) {
+        match verdict {
+            Judged::Suspected => tracing::warn!(
+                plugin,
+                version,
+                file,
+                "{reason}: this may be by chance, so these bytes are tried once more, in a process of their own first"
+            ),
+            _ => tracing::error!(
+                plugin,
+                version,
+                file,
+                "{reason}: these bytes are quarantined; `ksi load` tries them again"
+            ),
+        }
+    }
+    // What was judged is remembered by now.
+    let path = dir.join("crashes");
+    match journal.begin() {
+        Ok(()) => Ok((Some(journal), quarantine)),
+        Err(source) => {
+            unusable(&JournalError::File { path, source });
+            Ok((None, quarantine))
+        }
+    }
+}
+
+fn report_stuck(core: &Core, call: StuckCall) {
+    let event = format!("evt_{:x}", call.event);
+    let seconds = call.since.as_secs_f64();
+    let (plugin, handler) = match &call.handler {
+        Some(info) => (info.owner(), &*info.handler),
+        None => ("", "a background task"),
+    };
+    tracing::warn!(
+        plugin,
+        handler,
+        event,
+        seconds,
+        "a call has not returned from one poll; it can't be ended, and should be a blocking handler or await"
+    );
+    let announcer = Announcer::new(core.router.clone());
+    announcer.call_stuck(plugin, handler, &event, seconds);
+}
+
+/// Why a host does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A value of the configuration is out of its range.
+    #[error(transparent)]
+    Config(#[from] Problem),
+    /// It was not started inside a tokio runtime.
+    #[error("a host needs a tokio runtime with time and I/O enabled around it: {0}")]
+    NoRuntime(#[from] tokio::runtime::TryCurrentError),
+    /// The system gives fewer threads than a host needs.
+    #[error(transparent)]
+    TooFewThreads(#[from] TooFewThreads),
+    /// The system gives no threads.
+    #[error("the host's threads cannot be started: {0}")]
+    Threads(#[source] io::Error),
+    /// There is no place for private copies.
+    #[error(transparent)]
+    PrivateDir(#[from] PrivateDirError),
+    /// The folder for plugins' state cannot be used.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// Another host has the crash journal. One that cannot be used for another reason is a warning.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The plugin folders cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+}
