@@ -29,6 +29,9 @@ use crate::{
     types::{AwaitedReply, HandlerPayload, LentPayload},
 };
 
+/// The code of what the host refuses.
+const REJECTED: &str = "rejected";
+
 /// Something that the host is asked for at the first poll, and that is often done then. What it is to get is there before.
 ///
 /// No `async` block: that would hold the event itself, and move it twice.
@@ -185,11 +188,12 @@ impl Context {
     /// Hands the event over without waiting for its handlers.
     ///
     /// # Errors
-    /// `rejected` when the host's queue is full or the event is none: it was not accepted then.
+    /// `rejected` when the host's queue is full or the event is none: it was not accepted then. Which of them it was,
+    /// [`Error::refusal`] tells.
     pub fn send(&self, event: impl Emit) -> Result<()> {
         let (name, slot) = (event.owned_name(), event.slot());
         let sent = self.caller.send(&name, slot, event.into_content()?);
-        sent.map_err(|refusal| Error::new("rejected", refusal))
+        sent.map_err(|refusal| Error::refused(REJECTED, &refusal))
     }
 
     /// Awaits the next event that matches `pattern`. It starts to listen when it is called, not when it is polled. What
@@ -225,7 +229,7 @@ impl Context {
                     let text = format!("no event matched {pattern:?} within {timeout:?}");
                     Err(Error::new("timed_out", text))
                 }
-                Ok(WaitEnd::Refused(reason)) => Err(Error::new("rejected", reason.to_text())),
+                Ok(WaitEnd::Refused(refusal)) => Err(Error::refused(REJECTED, &refusal)),
                 Err(panic) => Err(Error::new("host_panicked", panic.to_text())),
             }
         }
@@ -252,7 +256,7 @@ impl Context {
             }
             Err(refusal) => {
                 self.scope().subscriptions.remove(number);
-                Err(Error::new("rejected", refusal))
+                Err(Error::refused(REJECTED, &refusal))
             }
         }
     }
@@ -309,7 +313,7 @@ impl Context {
         });
         match self.host().spawn(BoundaryFuture::of_plugin(entered)) {
             Ok(number) => Ok(Task { ctx: Context::clone(self).detached(), number }),
-            Err(refusal) => Err(Error::new("rejected", refusal)),
+            Err(refusal) => Err(Error::refused(REJECTED, &refusal)),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ksi_abi::RefusalCode;
+
 /// The result of a handler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -26,12 +28,113 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     code: String,
     message: String,
+    refusal: Option<Refusal>,
+}
+
+/// What the host has refused; see [`Error::refusal`].
+///
+/// ```
+/// use ksi_plugin_api::{error::Refusal, prelude::*};
+/// # #[event("log:line")]
+/// # struct Line { text: String }
+///
+/// /// Leaves a line out where too many wait, and fails for whatever else is refused.
+/// fn note(ctx: &Context, line: Line) -> Result<()> {
+///     match ctx.send(line) {
+///         Err(error) if error.refusal() == Some(Refusal::QueueFull) => Ok(()),
+///         sent => sent,
+///     }
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It is no event name.
+    InvalidName,
+    /// It is no pattern.
+    InvalidPattern,
+    /// Too many sent events are not handled yet (`limits.queued_events`).
+    QueueFull,
+    /// Sent events that are not handled yet are too large (`limits.queued_bytes`, or `limits.waiting_bytes`).
+    QueueBytes,
+    /// What the event carries is too large (`limits.payload_bytes`).
+    TooLarge,
+    /// The chain of events is too long (`limits.event_depth`).
+    TooDeep,
+    /// The payload cannot become JSON.
+    NotEncodable,
+    /// The plugin has as many subscriptions as it may have (`limits.subscriptions`).
+    TooManySubscriptions,
+    /// The plugin has as many background tasks as it may have (`limits.background_tasks`).
+    TooManyTasks,
+    /// The plugin has as many watches as it may have (`limits.subscriptions`).
+    TooManyWatches,
+    /// The plugin is being retired.
+    Retiring,
+    /// The plugin is only [tried out](crate::Context::is_trial).
+    Trial,
+    /// It is no address to listen at.
+    InvalidAddress,
+    /// The address cannot be listened at: it is taken, or the plugin may not.
+    AddressUnavailable,
+    /// The plugin has as many resources as it may have (`limits.kept_resources`).
+    TooManyResources,
+    /// It is no name of a resource.
+    InvalidResourceName,
+    /// The plugin is unloaded, and nothing is kept for it any more.
+    Unloaded,
+    /// The system gives no further descriptor.
+    NoDescriptor,
+    /// The host panicked, which is a mistake in the host.
+    HostPanicked,
+    /// There is nothing like it on this system.
+    Unsupported,
+    /// A newer host has refused it for a reason that this plugin has no name for.
+    Other,
+}
+
+impl Refusal {
+    pub(crate) fn of(code: RefusalCode) -> Option<Self> {
+        Some(match code {
+            RefusalCode::NONE => return None,
+            RefusalCode::INVALID_NAME => Refusal::InvalidName,
+            RefusalCode::INVALID_PATTERN => Refusal::InvalidPattern,
+            RefusalCode::QUEUE_FULL => Refusal::QueueFull,
+            RefusalCode::QUEUE_BYTES => Refusal::QueueBytes,
+            RefusalCode::TOO_LARGE => Refusal::TooLarge,
+            RefusalCode::TOO_DEEP => Refusal::TooDeep,
+            RefusalCode::NOT_ENCODABLE => Refusal::NotEncodable,
+            RefusalCode::TOO_MANY_SUBSCRIPTIONS => Refusal::TooManySubscriptions,
+            RefusalCode::TOO_MANY_TASKS => Refusal::TooManyTasks,
+            RefusalCode::TOO_MANY_WATCHES => Refusal::TooManyWatches,
+            RefusalCode::RETIRING => Refusal::Retiring,
+            RefusalCode::TRIAL => Refusal::Trial,
+            RefusalCode::INVALID_ADDRESS => Refusal::InvalidAddress,
+            RefusalCode::ADDRESS_UNAVAILABLE => Refusal::AddressUnavailable,
+            RefusalCode::TOO_MANY_RESOURCES => Refusal::TooManyResources,
+            RefusalCode::INVALID_RESOURCE_NAME => Refusal::InvalidResourceName,
+            RefusalCode::UNLOADED => Refusal::Unloaded,
+            RefusalCode::NO_DESCRIPTOR => Refusal::NoDescriptor,
+            RefusalCode::HOST_PANICKED => Refusal::HostPanicked,
+            RefusalCode::UNSUPPORTED => Refusal::Unsupported,
+            _ => Refusal::Other,
+        })
+    }
 }
 
 impl Error {
     /// An error of this code and message.
     pub fn new(code: impl Into<String>, message: impl fmt::Display) -> Self {
-        Error { code: code.into(), message: message.to_string() }
+        Error { code: code.into(), message: message.to_string(), refusal: None }
+    }
+
+    /// What the host has refused.
+    pub(crate) fn refused(code: &str, refusal: &ksi_abi::Refusal) -> Self {
+        Error::new(code, refusal).because(refusal.code)
+    }
+
+    pub(crate) fn because(self, code: RefusalCode) -> Self {
+        Error { refusal: Refusal::of(code), ..self }
     }
 
     /// An error of the code `error`, with the message of what is no `std::error::Error` itself: an `anyhow::Error`, a
@@ -60,6 +163,12 @@ impl Error {
         &self.message
     }
 
+    /// What the host has refused, if it is an error of that: for a plugin that does something else then. It stands beside
+    /// the [code](Self::code), which is `rejected` or, of resources that are kept, `not_kept`.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal
+    }
+
     pub(crate) fn into_parts(self) -> (String, String) {
         (self.code, self.message)
     }
@@ -78,7 +187,7 @@ impl<E: std::error::Error> From<E> for Error {
             }
             source = cause.source();
         }
-        Error { code: "error".to_owned(), message }
+        Error { code: "error".to_owned(), message, refusal: None }
     }
 }
 

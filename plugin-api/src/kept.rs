@@ -86,7 +86,7 @@ impl Context {
 
     #[cfg(unix)]
     fn listening(&self, address: &str) -> Result<OwnedFd> {
-        self.scope().host.listener(address).map_err(|why| Error::new(CODE, why))
+        self.scope().host.listener(address).map_err(|why| Error::refused(CODE, &why))
     }
 
     /// Has the host keep a duplicate of a descriptor by a name, for later generations of this plugin; in place of the one
@@ -98,7 +98,7 @@ impl Context {
     #[cfg(unix)]
     pub fn keep(&self, name: &str, descriptor: impl AsFd) -> Result<()> {
         let duplicate = descriptor.as_fd().try_clone_to_owned()?;
-        self.scope().host.keep(name, duplicate).map_err(|why| Error::new(CODE, why))
+        self.scope().host.keep(name, duplicate).map_err(|why| Error::refused(CODE, &why))
     }
 
     /// A duplicate of the descriptor that is kept by this name, if there is one. None where the plugin is only
@@ -108,7 +108,7 @@ impl Context {
     /// `not_kept` when the system gives no further descriptor.
     #[cfg(unix)]
     pub fn kept(&self, name: &str) -> Result<Option<OwnedFd>> {
-        self.scope().host.kept(name).map_err(|why| Error::new(CODE, why))
+        self.scope().host.kept(name).map_err(|why| Error::refused(CODE, &why))
     }
 
     /// Has the host close what it keeps by this name, or the listener at this address, as it was given. Tells whether

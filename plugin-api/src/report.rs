@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Refusal, Result},
     payload,
     types::AwaitedReply,
 };
@@ -110,6 +110,11 @@ impl Report {
         !self.handle.codes().all(is_ok)
     }
 
+    /// Why the event was not accepted, if it was not. No handler has seen it then.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.handle.outcomes().find_map(|view| Refusal::of(view.refusal))
+    }
+
     /// Whether there was a handler at all.
     pub fn handled(&self) -> bool {
         !self.handle.is_empty()
@@ -196,7 +201,8 @@ fn failure(event: &str, view: &OutcomeView<'_>) -> Error {
         OutcomeCode::Rejected => "rejected",
         _ => view.code.as_str(),
     };
-    Error::new(code, format_args!("{event}, handled by {plugin}: {message}"))
+    let error = Error::new(code, format_args!("{event}, handled by {plugin}: {message}"));
+    error.because(view.refusal)
 }
 
 fn outcome(view: &OutcomeView<'_>, reply: Result<Encoding<'_>>) -> Outcome {

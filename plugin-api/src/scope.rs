@@ -8,8 +8,8 @@
 use std::{sync::Arc, task};
 
 use ksi_abi::{
-    BoundaryFuture, Buffer, Content, EventHandle, HostRef, ReplyEnd, ReplyForm, ReportHandle,
-    Start, To,
+    BoundaryFuture, Buffer, Content, EventHandle, HostRef, Refusal, ReplyEnd, ReplyForm,
+    ReportHandle, Start, To,
     export::{Lent, Shared},
     host::RouteRef,
 };
@@ -109,7 +109,7 @@ impl Caller {
         name: &str,
         slot: Option<&EventSlot>,
         content: Content,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         // SAFETY: as in `emit`.
         unsafe { self.scope.host.send(self.event(), self.to(name, slot), content) }
     }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use ksi_abi::{
-    CallEnd, CallStart, Encoding, Failure, Layout, OutcomeCode, OutcomeView, ReportHandle,
-    ReportObject,
+    CallEnd, CallStart, Encoding, Failure, Layout, OutcomeCode, OutcomeView, RefusalCode,
+    ReportHandle, ReportObject,
     export::FirstPoll,
     probe::{Give, Probe, Taker},
 };
@@ -156,6 +156,7 @@ pub(crate) fn refused(error: Error) -> ReportHandle {
                 plugin: "".into(),
                 handler: "".into(),
                 code: self.0.as_str().into(),
+                refusal: RefusalCode::NONE,
                 message: self.1.as_str().into(),
             }
         }

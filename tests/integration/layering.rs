@@ -209,6 +209,7 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
     let fixtures = [
         "tests/fixtures/chaos",
         "tests/fixtures/counter",
+        "tests/fixtures/asks",
         "tests/fixtures/lanes",
         "tests/fixtures/race",
     ];

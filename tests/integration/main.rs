@@ -9,6 +9,7 @@ mod kit;
 
 mod accounting;
 mod allocations;
+mod asks;
 mod author;
 mod bad_files;
 mod builtin;

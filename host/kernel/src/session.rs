@@ -18,8 +18,8 @@ use std::{
 };
 
 use ksi_abi::{
-    BoundaryFuture, Buffer, Content, Counted, EventHandle, NameError, Pattern, ReplyEnd, ReplyForm,
-    ReportHandle, Start, SubscribeOptions, To, host::WaitEnd,
+    BoundaryFuture, Content, Counted, EventHandle, NameError, Pattern, Refusal, RefusalCode,
+    ReplyEnd, ReplyForm, ReportHandle, Start, SubscribeOptions, To, host::WaitEnd,
 };
 
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     label::Label,
     router::{
         Router,
-        emit::{NewTarget, SendError},
+        emit::NewTarget,
         gather::{Gathered, How},
         gathering::{Begun, Gathering},
         plugin_report::PluginReport,
@@ -42,7 +42,7 @@ use crate::{
     },
     value::Keeper,
 };
-use tasks::{BackgroundTasks, Refusal};
+use tasks::{BackgroundTasks, NotAdded};
 
 /// The name under which the calls of all run-time subscriptions of a plugin are counted.
 const SUBSCRIPTIONS: &str = "run-time subscriptions";
@@ -300,7 +300,7 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> Start<ReportHandle, Emitting> {
         match self.accept(parent, to, content) {
-            Err(reason) => Start::Ready(report(Gathered::refused(reason))),
+            Err(refusal) => Start::Ready(refused(&refusal)),
             Ok(event) => match self.router.begin(event, None, &how(&ReplyForm::Any, to), cx) {
                 Begun::One(entry, ended) => {
                     self.router.note(name_of(to), &entry.info, &ended);
@@ -323,7 +323,7 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Requesting> {
         match self.accept(parent, to, content) {
-            Err(reason) => Start::Ready(ReplyEnd::Report(report(Gathered::refused(reason)))),
+            Err(refusal) => Start::Ready(ReplyEnd::Report(refused(&refusal))),
             Ok(event) => match self.router.begin(event, None, &how(form, to), cx) {
                 Begun::One(_, Ended::Replied(Reply::Loose(value))) => {
                     Start::Ready(ReplyEnd::Value(value))
@@ -347,13 +347,14 @@ impl Session {
         parent: Option<&Counted<Event>>,
         to: &To<'_, Resolved>,
         content: Content,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), Refusal> {
         // What a value keeps beside itself is memory of its plugin's own, and how much that is nobody knows.
         let bytes = match &content {
             Content::Bytes(json) => json.len(),
             Content::Value(_) => 0,
         };
-        self.router.send_once_accepted(name_of(to), bytes, || self.accept(parent, to, content))
+        let accept = || self.accept(parent, to, content);
+        self.router.send_once_accepted(name_of(to), bytes, accept).map_err(Into::into)
     }
 
     /// Accepts an event of this generation.
@@ -363,15 +364,17 @@ impl Session {
         parent: Option<&Counted<Event>>,
         to: &To<'_, Resolved>,
         content: Content,
-    ) -> Result<Counted<Event>, String> {
+    ) -> Result<Counted<Event>, Refusal> {
         let parent = parent.map(Event::to_keep);
         match to {
             To::Route(resolved) => self.router.accept_resolved(resolved, content, parent),
             To::Name(name) => {
                 let json = content.into_bytes();
-                let json = json.map_err(|failure| failure.to_texts().1)?;
-                let mut event =
-                    NewEvent::new(name, json.into()).map_err(|error| error.to_string())?;
+                let json = json.map_err(|failure| {
+                    Refusal::new(RefusalCode::NOT_ENCODABLE, failure.to_texts().1)
+                })?;
+                let mut event = NewEvent::new(name, json.into())
+                    .map_err(|error| Refusal::new(RefusalCode::INVALID_NAME, error))?;
                 event.source = self.plugin.clone();
                 event.of_plugin = true;
                 self.router.accept(event, parent)
@@ -390,13 +393,18 @@ impl Session {
         async move {
             let (mut watch, timer) = match waiting {
                 Ok(waiting) => waiting,
-                Err(error) => return WaitEnd::Refused(Buffer::from(&*error.to_string())),
+                Err(error) => {
+                    return WaitEnd::Refused(Refusal::new(RefusalCode::INVALID_PATTERN, error));
+                }
             };
             tokio::select! {
                 biased;
                 seen = watch.next() => match seen {
                     Some(Watched::Event(event)) => WaitEnd::Event(EventHandle::new(event)),
-                    Some(Watched::Missed(_)) | None => WaitEnd::Refused("the watch ended".into()),
+                    Some(Watched::Missed(_)) | None => {
+                        let text = "too much waits in the host for the event to be kept";
+                        WaitEnd::Refused(Refusal::new(RefusalCode::QUEUE_BYTES, text))
+                    }
                 },
                 () = timer => WaitEnd::TimedOut,
             }
@@ -416,16 +424,18 @@ impl Session {
         handler: u64,
         options: SubscribeOptions,
         keeper: &Arc<dyn Keeper>,
-    ) -> Result<u64, String> {
-        let pattern = Pattern::parse(pattern).map_err(|error| error.to_string())?;
+    ) -> Result<u64, Refusal> {
+        let pattern = Pattern::parse(pattern)
+            .map_err(|error| Refusal::new(RefusalCode::INVALID_PATTERN, error))?;
         let mut subscriptions = self.subscriptions();
         let (held, limit) =
             (subscriptions.infos.len() + subscriptions.early.len(), self.limits.subscriptions);
         if held >= limit {
-            return Err(format!(
+            let text = format_args!(
                 "{} has {held} subscriptions made at run time, and {limit} are allowed (limits.subscriptions)",
                 self.plugin
-            ));
+            );
+            return Err(Refusal::new(RefusalCode::TOO_MANY_SUBSCRIPTIONS, text));
         }
         subscriptions.next += 1;
         let number = subscriptions.next;
@@ -436,7 +446,9 @@ impl Session {
             let (owner, routes) = self.route(&mut subscriptions, new, &callee, keeper);
             self.router.change(|table| table.with(owner, routes));
         } else {
-            return Err(format!("{} is being retired and cannot subscribe any more", self.plugin));
+            let text =
+                format_args!("{} is being retired and cannot subscribe any more", self.plugin);
+            return Err(Refusal::new(RefusalCode::RETIRING, text));
         }
         Ok(number)
     }
@@ -460,14 +472,18 @@ impl Session {
         self: &Arc<Self>,
         future: BoundaryFuture<u8>,
         keeper: Arc<dyn Keeper>,
-    ) -> Result<u64, String> {
-        let (number, task) = self.tasks.add(future).map_err(|refusal| match refusal {
-            Refusal::Closed => {
-                format!("{} is being retired and cannot start tasks any more", self.plugin)
-            }
-            Refusal::Full(limit) => format!(
-                "{} runs {limit} background tasks, and no more are allowed (limits.background_tasks)",
-                self.plugin
+    ) -> Result<u64, Refusal> {
+        let (number, task) = self.tasks.add(future).map_err(|not_added| match not_added {
+            NotAdded::Closed => Refusal::new(
+                RefusalCode::RETIRING,
+                format_args!("{} is being retired and cannot start tasks any more", self.plugin),
+            ),
+            NotAdded::Full(limit) => Refusal::new(
+                RefusalCode::TOO_MANY_TASKS,
+                format_args!(
+                    "{} runs {limit} background tasks, and no more are allowed (limits.background_tasks)",
+                    self.plugin
+                ),
             ),
         })?;
         let session = self.clone();
@@ -570,6 +586,11 @@ fn name_of<'a>(to: &'a To<'_, Resolved>) -> &'a str {
 
 fn report(gathered: Gathered) -> ReportHandle {
     ReportHandle::new(PluginReport::from(gathered))
+}
+
+#[cold]
+fn refused(refusal: &Refusal) -> ReportHandle {
+    ReportHandle::new(PluginReport::refused(refusal))
 }
 
 /// The only handler's reply, if it may go without its library.

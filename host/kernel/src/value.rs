@@ -13,7 +13,7 @@ use std::{
 
 use ksi_abi::{Buffer, Failure, Value};
 
-use crate::executor::slot::on_worker;
+use crate::{executor::slot::on_worker, report};
 
 /// Keeps a library mapped.
 pub trait Keeper: Send + Sync + 'static {
@@ -105,10 +105,7 @@ impl Encoded {
         match encode(value) {
             Ok(json) if json.len() <= limit => Encoded(Ok(json)),
             Ok(json) => {
-                let bytes = json.len();
-                let message = format!(
-                    "the payload has {bytes} bytes as JSON, and {limit} are allowed (limits.payload_bytes)"
-                );
+                let message = report::too_large("the payload as JSON", json.len(), limit);
                 let code = "payload_too_large".to_owned();
                 Encoded(Err(Box::new(Unencodable { code, message })))
             }

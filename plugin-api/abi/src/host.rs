@@ -12,8 +12,8 @@ use std::{
 use abi_stable::{StableAbi, std_types::RStr};
 
 use super::{
-    BoundaryFuture, Buffer, Content, Counted, EventHandle, EventObject, Fingerprint, ReportHandle,
-    Value,
+    BoundaryFuture, Buffer, Content, Counted, EventHandle, EventObject, Fingerprint, Refusal,
+    RefusalCode, ReportHandle, Value,
 };
 pub use super::{
     host_ref::{HostRef, RouteRef},
@@ -84,7 +84,7 @@ pub enum WaitEnd {
     /// It did not come in time.
     TimedOut,
     /// The host refused to wait, and why.
-    Refused(Buffer),
+    Refused(Refusal),
 }
 
 /// Which event is emitted.
@@ -146,8 +146,6 @@ pub enum ReplyEnd {
 }
 
 /// The host, as one generation of a plugin sees it.
-///
-/// Refusals are texts for the author of the plugin.
 pub trait HostApi: Send + Sync + 'static {
     /// The events that this host gives to plugins. A handle that a plugin passes back is always one of these.
     type Event: EventObject;
@@ -159,8 +157,8 @@ pub trait HostApi: Send + Sync + 'static {
     /// The rest of a request.
     type Requesting: Future<Output = ReplyEnd> + Send + 'static;
 
-    /// Finds out once what an emit of this name would find out each time.
-    fn resolve(self: &Arc<Self>, name: &str) -> Result<Self::Route, String>;
+    /// Finds out once what an emit of this name would find out each time. None when it would be refused.
+    fn resolve(self: &Arc<Self>, name: &str) -> Option<Self::Route>;
 
     /// Runs every handler of an event, all up to their first await before this returns.
     fn emit(
@@ -187,7 +185,7 @@ pub trait HostApi: Send + Sync + 'static {
         parent: Option<&Counted<Self::Event>>,
         to: To<'_, Self::Route>,
         content: Content,
-    ) -> Result<(), String>;
+    ) -> Result<(), Refusal>;
 
     /// Awaits the next event that matches.
     fn wait_for(
@@ -202,7 +200,7 @@ pub trait HostApi: Send + Sync + 'static {
         pattern: &str,
         handler: u64,
         options: SubscribeOptions,
-    ) -> Result<u64, String>;
+    ) -> Result<u64, Refusal>;
 
     /// Ends a subscription; whether there was one.
     fn unsubscribe(&self, subscription: u64) -> bool;
@@ -211,7 +209,7 @@ pub trait HostApi: Send + Sync + 'static {
     fn sleep(self: &Arc<Self>, duration: Duration) -> impl Future<Output = u8> + Send + 'static;
 
     /// Runs a background task until it ends or the plugin is retired; its number.
-    fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, String>;
+    fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, Refusal>;
 
     /// Drops a background task.
     fn cancel(&self, task: u64);
@@ -247,19 +245,19 @@ pub trait HostApi: Send + Sync + 'static {
 
     /// A duplicate of the socket that is kept for this plugin and listens at this address; bound at the first time.
     #[cfg(unix)]
-    fn listener(&self, _address: &str) -> Result<OwnedFd, String> {
-        Err(KEEPS_NOTHING.to_owned())
+    fn listener(&self, _address: &str) -> Result<OwnedFd, Refusal> {
+        Err(Refusal::new(RefusalCode::UNSUPPORTED, KEEPS_NOTHING))
     }
 
     /// Keeps a descriptor for this plugin, in place of one that was kept by the same name.
     #[cfg(unix)]
-    fn keep(&self, _name: &str, _descriptor: OwnedFd) -> Result<(), String> {
-        Err(KEEPS_NOTHING.to_owned())
+    fn keep(&self, _name: &str, _descriptor: OwnedFd) -> Result<(), Refusal> {
+        Err(Refusal::new(RefusalCode::UNSUPPORTED, KEEPS_NOTHING))
     }
 
     /// A duplicate of the descriptor that is kept by this name.
     #[cfg(unix)]
-    fn kept(&self, _name: &str) -> Result<Option<OwnedFd>, String> {
+    fn kept(&self, _name: &str) -> Result<Option<OwnedFd>, Refusal> {
         Ok(None)
     }
 

@@ -7,7 +7,7 @@ use std::{ptr, sync::Arc, task::Context, time::Duration};
 use abi_stable::{StableAbi, std_types::RStr};
 
 use super::{
-    BoundaryFuture, Buffer, Content, EventHandle, ReportHandle,
+    BoundaryFuture, Buffer, Content, EventHandle, Refusal, ReportHandle,
     host::{
         HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start, SubscribeOptions, To,
         WaitEnd,
@@ -99,10 +99,10 @@ impl HostRef {
         parent: Option<&EventHandle>,
         to: To<'_, RouteRef>,
         content: Content,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         // SAFETY: as in `emit`.
         let end = unsafe { (self.table.send())(self.object, &mut emission(parent, &to, content)) };
-        end.into_result().map(drop).map_err(|refusal| refusal.to_text())
+        end.into_result().map(drop)
     }
 
     /// See [`HostApi::wait_for`].
@@ -117,12 +117,12 @@ impl HostRef {
         pattern: &str,
         handler: u64,
         options: SubscribeOptions,
-    ) -> Result<u64, String> {
+    ) -> Result<u64, Refusal> {
         // SAFETY: `self` holds the object.
         let end = unsafe {
             (self.table.subscribe())(self.object, RStr::from_str(pattern), handler, options)
         };
-        end.into_result().map_err(|refusal| refusal.to_text())
+        end.into_result()
     }
 
     /// See [`HostApi::unsubscribe`].
@@ -138,10 +138,10 @@ impl HostRef {
     }
 
     /// See [`HostApi::spawn`].
-    pub fn spawn(&self, future: BoundaryFuture<u8>) -> Result<u64, String> {
+    pub fn spawn(&self, future: BoundaryFuture<u8>) -> Result<u64, Refusal> {
         // SAFETY: `self` holds the object.
         let end = unsafe { (self.table.spawn())(self.object, future) };
-        end.into_result().map_err(|refusal| refusal.to_text())
+        end.into_result()
     }
 
     /// See [`HostApi::cancel`].
@@ -203,29 +203,29 @@ impl HostRef {
 
     /// See [`HostApi::listener`].
     #[cfg(unix)]
-    pub fn listener(&self, address: &str) -> Result<OwnedFd, String> {
+    pub fn listener(&self, address: &str) -> Result<OwnedFd, Refusal> {
         // SAFETY: `self` holds the object.
         let end = unsafe { (self.table.listener())(self.object, RStr::from_str(address)) };
         // SAFETY: the host gives the descriptor away.
-        end.into_result().map(|it| unsafe { kept::owned(it) }).map_err(|why| why.to_text())
+        end.into_result().map(|it| unsafe { kept::owned(it) })
     }
 
     /// See [`HostApi::keep`].
     #[cfg(unix)]
-    pub fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), String> {
+    pub fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), Refusal> {
         let (name, descriptor) = (RStr::from_str(name), descriptor.into_raw_fd());
         // SAFETY: `self` holds the object; the descriptor is given away.
         let end = unsafe { (self.table.keep())(self.object, name, descriptor) };
-        end.into_result().map(drop).map_err(|why| why.to_text())
+        end.into_result().map(drop)
     }
 
     /// See [`HostApi::kept`].
     #[cfg(unix)]
-    pub fn kept(&self, name: &str) -> Result<Option<OwnedFd>, String> {
+    pub fn kept(&self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
         // SAFETY: `self` holds the object.
         let end = unsafe { (self.table.kept())(self.object, RStr::from_str(name)) };
         // SAFETY: the host gives the descriptor away, if there is one.
-        end.into_result().map(|it| unsafe { kept::owned_if_any(it) }).map_err(|why| why.to_text())
+        end.into_result().map(|it| unsafe { kept::owned_if_any(it) })
     }
 
     /// See [`HostApi::stop_keeping`].

@@ -18,7 +18,7 @@ use abi_stable::{
 };
 
 use super::{
-    BoundaryFuture, Buffer, Content, Counted, ReportHandle, Value,
+    BoundaryFuture, Buffer, Content, Counted, Refusal, RefusalCode, ReportHandle, Value,
     host::{
         HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start, SubscribeOptions, To,
         WaitEnd,
@@ -121,13 +121,13 @@ pub struct HostTable {
         &ReplyForm,
         *const WakerBase,
     ) -> Requested,
-    pub(super) send: unsafe extern "C" fn(*const (), &mut Emission<'_>) -> RResult<u64, Buffer>,
+    pub(super) send: unsafe extern "C" fn(*const (), &mut Emission<'_>) -> RResult<u64, Refusal>,
     pub(super) wait_for: unsafe extern "C" fn(*const (), RStr<'_>, u64) -> BoundaryFuture<WaitEnd>,
     pub(super) subscribe:
-        unsafe extern "C" fn(*const (), RStr<'_>, u64, SubscribeOptions) -> RResult<u64, Buffer>,
+        unsafe extern "C" fn(*const (), RStr<'_>, u64, SubscribeOptions) -> RResult<u64, Refusal>,
     pub(super) unsubscribe: unsafe extern "C" fn(*const (), u64) -> bool,
     pub(super) sleep: unsafe extern "C" fn(*const (), u64) -> BoundaryFuture<u8>,
-    pub(super) spawn: unsafe extern "C" fn(*const (), BoundaryFuture<u8>) -> RResult<u64, Buffer>,
+    pub(super) spawn: unsafe extern "C" fn(*const (), BoundaryFuture<u8>) -> RResult<u64, Refusal>,
     pub(super) cancel: unsafe extern "C" fn(*const (), u64),
     pub(super) now: unsafe extern "C" fn(*const ()) -> u64,
     pub(super) max_level: unsafe extern "C" fn(*const ()) -> u8,
@@ -136,11 +136,11 @@ pub struct HostTable {
     pub(super) span_step: unsafe extern "C" fn(*const (), u64, SpanStep),
     pub(super) is_trial: unsafe extern "C" fn(*const ()) -> bool,
     /// A descriptor that the caller owns from then on.
-    pub(super) listener: unsafe extern "C" fn(*const (), RStr<'_>) -> RResult<i32, Buffer>,
+    pub(super) listener: unsafe extern "C" fn(*const (), RStr<'_>) -> RResult<i32, Refusal>,
     /// Takes over a descriptor that the caller owned.
-    pub(super) keep: unsafe extern "C" fn(*const (), RStr<'_>, i32) -> RResult<u64, Buffer>,
+    pub(super) keep: unsafe extern "C" fn(*const (), RStr<'_>, i32) -> RResult<u64, Refusal>,
     /// As `listener`; -1 when there is none of that name.
-    pub(super) kept: unsafe extern "C" fn(*const (), RStr<'_>) -> RResult<i32, Buffer>,
+    pub(super) kept: unsafe extern "C" fn(*const (), RStr<'_>) -> RResult<i32, Refusal>,
     pub(super) stop_keeping: unsafe extern "C" fn(*const (), RStr<'_>) -> bool,
     /// The bytes of a path, or nothing.
     #[sabi(last_prefix_field)]
@@ -156,11 +156,11 @@ pub(super) struct Shims<H>(PhantomData<H>);
 /// The event in whose handler something is emitted; its count stays with the plugin's handle.
 type Parent<H> = Option<ManuallyDrop<Counted<<H as HostApi>::Event>>>;
 
-fn answer<T>(result: Result<Result<T, String>, Buffer>) -> RResult<T, Buffer> {
+fn answer<T>(result: Result<Result<T, Refusal>, Buffer>) -> RResult<T, Refusal> {
     match result {
         Ok(Ok(value)) => ROk(value),
-        Ok(Err(refusal)) => RErr(Buffer::from(&*refusal)),
-        Err(panic) => RErr(panic),
+        Ok(Err(refusal)) => RErr(refusal),
+        Err(panic) => RErr(Refusal::new(RefusalCode::HOST_PANICKED, panic.to_text())),
     }
 }
 
@@ -255,8 +255,8 @@ impl<H: HostApi> Shims<H> {
         // SAFETY: see above.
         let host = unsafe { Self::host(object) };
         match guarded(|| host.resolve(name.as_str())) {
-            Ok(Ok(route)) => Box::into_raw(Box::new(route)).cast_const().cast(),
-            Ok(Err(_)) | Err(_) => ptr::null(),
+            Ok(Some(route)) => Box::into_raw(Box::new(route)).cast_const().cast(),
+            Ok(None) | Err(_) => ptr::null(),
         }
     }
 
@@ -299,7 +299,7 @@ impl<H: HostApi> Shims<H> {
     unsafe extern "C" fn send(
         object: *const (),
         emission: &mut Emission<'_>,
-    ) -> RResult<u64, Buffer> {
+    ) -> RResult<u64, Refusal> {
         // SAFETY: see above.
         let (host, (parent, to)) = unsafe { (Self::host(object), Self::emitted(emission)) };
         let content = emission.content.take();
@@ -321,7 +321,7 @@ impl<H: HostApi> Shims<H> {
         pattern: RStr<'_>,
         handler: u64,
         options: SubscribeOptions,
-    ) -> RResult<u64, Buffer> {
+    ) -> RResult<u64, Refusal> {
         // SAFETY: see above.
         let host = unsafe { Self::host(object) };
         answer(guarded(|| host.subscribe(pattern.as_str(), handler, options)))
@@ -342,7 +342,7 @@ impl<H: HostApi> Shims<H> {
     unsafe extern "C" fn spawn(
         object: *const (),
         future: BoundaryFuture<u8>,
-    ) -> RResult<u64, Buffer> {
+    ) -> RResult<u64, Refusal> {
         // SAFETY: see above.
         let host = unsafe { Self::host(object) };
         answer(guarded(|| host.spawn(future)))
@@ -390,7 +390,7 @@ impl<H: HostApi> Shims<H> {
         guarded(|| host.is_trial()).unwrap_or(false)
     }
 
-    unsafe extern "C" fn listener(object: *const (), address: RStr<'_>) -> RResult<i32, Buffer> {
+    unsafe extern "C" fn listener(object: *const (), address: RStr<'_>) -> RResult<i32, Refusal> {
         // SAFETY: see above.
         let host = unsafe { Self::host(object) };
         answer(guarded(|| kept::listener(&**host, address.as_str())))
@@ -400,7 +400,7 @@ impl<H: HostApi> Shims<H> {
         object: *const (),
         name: RStr<'_>,
         descriptor: i32,
-    ) -> RResult<u64, Buffer> {
+    ) -> RResult<u64, Refusal> {
         // SAFETY: see above; the caller gives the descriptor away.
         unsafe {
             let host = Self::host(object);
@@ -408,7 +408,7 @@ impl<H: HostApi> Shims<H> {
         }
     }
 
-    unsafe extern "C" fn kept(object: *const (), name: RStr<'_>) -> RResult<i32, Buffer> {
+    unsafe extern "C" fn kept(object: *const (), name: RStr<'_>) -> RResult<i32, Refusal> {
         // SAFETY: see above.
         let host = unsafe { Self::host(object) };
         answer(guarded(|| kept::kept(&**host, name.as_str())))

@@ -5,7 +5,9 @@
 #[cfg(unix)]
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
-use super::host::HostApi;
+#[cfg(not(unix))]
+use super::RefusalCode;
+use super::{Refusal, host::HostApi};
 
 /// Where there is no descriptor, nothing is kept.
 #[cfg(not(unix))]
@@ -15,20 +17,24 @@ pub(super) const UNSUPPORTED: &str = "resources are kept on Unix alone";
 const NONE: i32 = -1;
 
 #[cfg(unix)]
-pub(super) fn listener<H: HostApi>(host: &H, address: &str) -> Result<i32, String> {
+pub(super) fn listener<H: HostApi>(host: &H, address: &str) -> Result<i32, Refusal> {
     host.listener(address).map(IntoRawFd::into_raw_fd)
 }
 
 /// # Safety
 /// The caller owns `descriptor`, and gives it away.
 #[cfg(unix)]
-pub(super) unsafe fn keep<H: HostApi>(host: &H, name: &str, descriptor: i32) -> Result<(), String> {
+pub(super) unsafe fn keep<H: HostApi>(
+    host: &H,
+    name: &str,
+    descriptor: i32,
+) -> Result<(), Refusal> {
     // SAFETY: promised by the caller.
     host.keep(name, unsafe { owned(descriptor) })
 }
 
 #[cfg(unix)]
-pub(super) fn kept<H: HostApi>(host: &H, name: &str) -> Result<i32, String> {
+pub(super) fn kept<H: HostApi>(host: &H, name: &str) -> Result<i32, Refusal> {
     Ok(host.kept(name)?.map_or(NONE, IntoRawFd::into_raw_fd))
 }
 
@@ -54,19 +60,19 @@ pub(super) unsafe fn owned_if_any(descriptor: i32) -> Option<OwnedFd> {
 }
 
 #[cfg(not(unix))]
-pub(super) fn listener<H: HostApi>(_: &H, _: &str) -> Result<i32, String> {
-    Err(UNSUPPORTED.to_owned())
+pub(super) fn listener<H: HostApi>(_: &H, _: &str) -> Result<i32, Refusal> {
+    Err(Refusal::new(RefusalCode::UNSUPPORTED, UNSUPPORTED))
 }
 
 /// # Safety
 /// None: nothing is taken over.
 #[cfg(not(unix))]
-pub(super) unsafe fn keep<H: HostApi>(_: &H, _: &str, _: i32) -> Result<(), String> {
-    Err(UNSUPPORTED.to_owned())
+pub(super) unsafe fn keep<H: HostApi>(_: &H, _: &str, _: i32) -> Result<(), Refusal> {
+    Err(Refusal::new(RefusalCode::UNSUPPORTED, UNSUPPORTED))
 }
 
 #[cfg(not(unix))]
-pub(super) fn kept<H: HostApi>(_: &H, _: &str) -> Result<i32, String> {
+pub(super) fn kept<H: HostApi>(_: &H, _: &str) -> Result<i32, Refusal> {
     Ok(NONE)
 }
 

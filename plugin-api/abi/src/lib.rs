@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`memory`], [`buffer`] and [`json`] (memory of the host that both sides write), [`waker`] and [`future`]
 //! (polling over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call
-//! is polled first), [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] (what a plugin may ask
+//! is polled first), [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] and [`refusal`] (what a plugin may ask
 //! of the host; `host_table` and `host_ref` carry it over, `kept` the descriptors), [`module`] (what the host may ask of a
 //! plugin), [`export`] (how a plugin type becomes a module), [`local`] (an instance without a library), [`unload`] (what
 //! makes a library unloadable) and [`signals`] (whose handlers are called).
@@ -45,6 +45,7 @@ pub mod name;
 pub mod object;
 pub mod panic;
 pub mod probe;
+pub mod refusal;
 pub mod scratch;
 pub mod signals;
 pub mod unload;
@@ -65,6 +66,7 @@ pub use object::{
     Encoding, EventHandle, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle,
     ReportObject,
 };
+pub use refusal::{Refusal, RefusalCode};
 pub use value::{Content, Value};
 
 /// The number of this ABI. A plugin that carries another number is refused from its manifest, before any of its

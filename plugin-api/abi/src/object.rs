@@ -11,7 +11,7 @@ use abi_stable::{
     std_types::{RSlice, RStr},
 };
 
-use super::{Buffer, Counted, Fingerprint, Layout, Value};
+use super::{Buffer, Counted, Fingerprint, Layout, RefusalCode, Value};
 
 /// What an event is, borrowed from the host.
 #[repr(C)]
@@ -308,6 +308,8 @@ pub struct OutcomeView<'a> {
     pub handler: RStr<'a>,
     /// The code of a failure.
     pub code: RStr<'a>,
+    /// Why the event was not accepted, if it was not.
+    pub refusal: RefusalCode,
     /// The message of whatever is not well.
     pub message: RStr<'a>,
 }

@@ -31,7 +31,7 @@ impl Call {
     pub(super) fn new(world: Arc<World>, event: &str, payload: Buffer) -> Self {
         let state = match world.accept("", None, event, payload) {
             Ok(event) => State::Accepted(world.dispatch(&event)),
-            Err(refusal) => State::Refused(Outcomes::refused(&refusal)),
+            Err(refusal) => State::Refused(Outcomes::refused(refusal)),
         };
         Call { world, event: event.to_owned(), state }
     }

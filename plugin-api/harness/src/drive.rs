@@ -94,9 +94,9 @@ impl Harness {
             Ok(event) => {
                 let emission = self.world.start(&event, |_| self.at_shutdown.clone());
                 let ended = self.pass_time(SHUTDOWN_LIMIT, || emission.finished());
-                ended.unwrap_or_else(|| Outcomes::refused("it did not end"))
+                ended.unwrap_or_else(|| Outcomes::rejected("it did not end"))
             }
-            Err(refusal) => Outcomes::refused(&refusal),
+            Err(refusal) => Outcomes::refused(refusal),
         };
         // Once more, for what the handlers have left behind.
         self.end_instance();

@@ -7,8 +7,8 @@ use std::{
 };
 
 use ksi_abi::{
-    Buffer, CallEnd, Counted, Encoding, EventObject, EventView, OutcomeCode, OutcomeView,
-    ReportHandle, ReportObject,
+    Buffer, CallEnd, Counted, Encoding, EventObject, EventView, OutcomeCode, OutcomeView, Refusal,
+    RefusalCode, ReportHandle, ReportObject,
 };
 use ksi_plugin_api::{__private::testing, Report};
 
@@ -85,12 +85,14 @@ pub(super) struct Ended {
     reply: Vec<u8>,
     code: String,
     message: String,
+    refusal: RefusalCode,
 }
 
 impl Ended {
     fn new(plugin: &'static str, handler: &str, kind: OutcomeCode, message: String) -> Self {
         let handler = handler.to_owned();
-        Ended { plugin, handler, kind, reply: Vec::new(), code: String::new(), message }
+        let (reply, code, refusal) = (Vec::new(), String::new(), RefusalCode::NONE);
+        Ended { plugin, handler, kind, reply, code, message, refusal }
     }
 
     pub(super) fn of_call(plugin: &'static str, handler: &str, end: CallEnd) -> Self {
@@ -128,7 +130,13 @@ pub(super) struct Outcomes(pub(super) Arc<[Ended]>);
 
 impl Outcomes {
     /// Of an event that was not accepted.
-    pub(super) fn refused(reason: &str) -> Self {
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        let rejected = Ended::rejected("", "", &refusal.text());
+        Outcomes(Arc::new([Ended { refusal: refusal.code, ..rejected }]))
+    }
+
+    /// Of an event whose handlers are waited for no more.
+    pub(super) fn rejected(reason: &str) -> Self {
         Outcomes(Arc::new([Ended::rejected("", "", reason)]))
     }
 
@@ -157,6 +165,7 @@ impl ReportObject for Outcomes {
             plugin: ended.plugin.into(),
             handler: ended.handler.as_str().into(),
             code: ended.code.as_str().into(),
+            refusal: ended.refusal,
             message: ended.message.as_str().into(),
         }
     }

@@ -11,8 +11,8 @@ use std::{
 };
 
 use ksi_abi::{
-    BoundaryFuture, Buffer, Content, Counted, EventHandle, HostApi, LogRecord, Pattern, ReplyEnd,
-    ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
+    BoundaryFuture, Content, Counted, EventHandle, HostApi, LogRecord, Pattern, Refusal,
+    RefusalCode, ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
     host::{SpanStep, WaitEnd},
 };
 
@@ -37,8 +37,8 @@ impl HostApi for World {
     type Emitting = Pin<Box<dyn Future<Output = ReportHandle> + Send>>;
     type Requesting = Pin<Box<dyn Future<Output = ReplyEnd> + Send>>;
 
-    fn resolve(self: &Arc<Self>, name: &str) -> Result<String, String> {
-        Ok(name.to_owned())
+    fn resolve(self: &Arc<Self>, name: &str) -> Option<String> {
+        Some(name.to_owned())
     }
 
     fn emit(
@@ -56,7 +56,7 @@ impl HostApi for World {
                     let emission = GivenUp(world.dispatch(&event));
                     emission.0.outcomes().await
                 }
-                Err(refusal) => Outcomes::refused(&refusal),
+                Err(refusal) => Outcomes::refused(refusal),
             };
             ReportHandle::new(outcomes)
         });
@@ -87,11 +87,14 @@ impl HostApi for World {
         parent: Option<&Counted<HarnessEvent>>,
         to: To<'_, String>,
         content: Content,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         if lock(&self.state).queued >= MAX_QUEUED {
             let name = name_of(&to);
-            return Err(format!(
-                "{name} is not accepted: {MAX_QUEUED} sent events are not handled yet; send fewer, or use emit"
+            return Err(Refusal::new(
+                RefusalCode::QUEUE_FULL,
+                format_args!(
+                    "{name} is not accepted: {MAX_QUEUED} sent events are not handled yet; send fewer, or use emit"
+                ),
             ));
         }
         let event = self.accept_content(parent, to, content)?;
@@ -115,7 +118,9 @@ impl HostApi for World {
         async move {
             let listener = match waiting {
                 Ok(listener) => listener,
-                Err(error) => return WaitEnd::Refused(Buffer::from(&*error.to_string())),
+                Err(error) => {
+                    return WaitEnd::Refused(Refusal::new(RefusalCode::INVALID_PATTERN, error));
+                }
             };
             poll_fn(|cx| {
                 if let Some(event) = listener.found(cx.waker()) {
@@ -132,15 +137,17 @@ impl HostApi for World {
         pattern: &str,
         handler: u64,
         options: SubscribeOptions,
-    ) -> Result<u64, String> {
-        let pattern = Pattern::parse(pattern).map_err(|error| error.to_string())?;
+    ) -> Result<u64, Refusal> {
+        let pattern = Pattern::parse(pattern)
+            .map_err(|error| Refusal::new(RefusalCode::INVALID_PATTERN, error))?;
         let mut state = lock(&self.state);
         if state.retired {
-            return Err("the plugin was shut down".to_owned());
+            return Err(Refusal::new(RefusalCode::RETIRING, "the plugin was shut down"));
         }
         let subscribed = |route: &&Route| route.handler.name == SUBSCRIBED;
         if state.routes.iter().filter(subscribed).count() >= MAX_SUBSCRIPTIONS {
-            return Err(format!("the plugin has {MAX_SUBSCRIPTIONS} subscriptions already"));
+            let text = format_args!("the plugin has {MAX_SUBSCRIPTIONS} subscriptions already");
+            return Err(Refusal::new(RefusalCode::TOO_MANY_SUBSCRIPTIONS, text));
         }
         // Numbers of subscriptions are above those of declared handlers, and so they come after them.
         let number = FIRST_SUBSCRIPTION + state.number();
@@ -171,13 +178,14 @@ impl HostApi for World {
         }
     }
 
-    fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, String> {
+    fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, Refusal> {
         let mut state = lock(&self.state);
         if state.retired {
-            return Err("the plugin was shut down".to_owned());
+            return Err(Refusal::new(RefusalCode::RETIRING, "the plugin was shut down"));
         }
         if state.background.len() >= MAX_TASKS {
-            return Err(format!("the plugin has {MAX_TASKS} background tasks already"));
+            let text = format_args!("the plugin has {MAX_TASKS} background tasks already");
+            return Err(Refusal::new(RefusalCode::TOO_MANY_TASKS, text));
         }
         let number = state.number();
         if self.trial {
@@ -239,18 +247,18 @@ impl HostApi for World {
     }
 
     #[cfg(unix)]
-    fn listener(&self, address: &str) -> Result<OwnedFd, String> {
+    fn listener(&self, address: &str) -> Result<OwnedFd, Refusal> {
         self.listener_at(address)
     }
 
     #[cfg(unix)]
-    fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), String> {
+    fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), Refusal> {
         self.keep_by(name, descriptor);
         Ok(())
     }
 
     #[cfg(unix)]
-    fn kept(&self, name: &str) -> Result<Option<OwnedFd>, String> {
+    fn kept(&self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
         self.kept_by(name)
     }
 
@@ -267,8 +275,10 @@ impl World {
         parent: Option<&Counted<HarnessEvent>>,
         to: To<'_, String>,
         content: Content,
-    ) -> Result<Counted<HarnessEvent>, String> {
-        let payload = content.into_bytes().map_err(|failure| failure.to_texts().1)?;
+    ) -> Result<Counted<HarnessEvent>, Refusal> {
+        let payload = content
+            .into_bytes()
+            .map_err(|failure| Refusal::new(RefusalCode::NOT_ENCODABLE, failure.to_texts().1))?;
         self.accept(self.plugin, parent.cloned(), name_of(&to), payload)
     }
 }

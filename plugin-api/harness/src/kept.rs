@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use ksi_abi::{Refusal, RefusalCode};
 use ksi_plugin_api::Plugin;
 
 use super::{Harness, Setup, tasks::lock, world::World};
@@ -29,11 +30,15 @@ impl Harness {
 }
 
 impl World {
-    pub(super) fn listener_at(&self, address: &str) -> Result<OwnedFd, String> {
-        let listen = || match address.strip_prefix("unix:") {
-            Some(path) => Ok(OwnedFd::from(UnixListener::bind(path)?)),
-            None => {
-                let address: SocketAddr = address.parse().map_err(std::io::Error::other)?;
+    pub(super) fn listener_at(&self, address: &str) -> Result<OwnedFd, Refusal> {
+        let invalid = |error| Refusal::new(RefusalCode::INVALID_ADDRESS, error);
+        let parsed = match address.strip_prefix("unix:") {
+            Some(_) => None,
+            None => Some(address.parse::<SocketAddr>().map_err(invalid)?),
+        };
+        let listen = || match parsed {
+            None => Ok(UnixListener::bind(address.trim_start_matches("unix:"))?.into()),
+            Some(address) => {
                 // The live generation may listen there.
                 let port = if self.trial { 0 } else { address.port() };
                 Ok(TcpListener::bind((address.ip(), port))?.into())
@@ -43,9 +48,11 @@ impl World {
             return Ok(kept);
         }
         let listening: std::io::Result<OwnedFd> = listen();
-        let listening =
-            listening.map_err(|error| format!("{address} cannot be listened at: {error}"))?;
-        self.keep_by(address, listening.as_fd().try_clone_to_owned().map_err(|e| e.to_string())?);
+        let listening = listening.map_err(|error| {
+            let text = format_args!("{address} cannot be listened at: {error}");
+            Refusal::new(RefusalCode::ADDRESS_UNAVAILABLE, text)
+        })?;
+        self.keep_by(address, listening.as_fd().try_clone_to_owned().map_err(no_descriptor)?);
         Ok(listening)
     }
 
@@ -55,12 +62,16 @@ impl World {
         }
     }
 
-    pub(super) fn kept_by(&self, name: &str) -> Result<Option<OwnedFd>, String> {
+    pub(super) fn kept_by(&self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
         let state = lock(&self.state);
         let kept = state.kept.get(name).filter(|_| !self.trial);
         let duplicate = kept.map(|kept| kept.as_fd().try_clone_to_owned()).transpose();
-        duplicate.map_err(|error| error.to_string())
+        duplicate.map_err(no_descriptor)
     }
+}
+
+fn no_descriptor(error: std::io::Error) -> Refusal {
+    Refusal::new(RefusalCode::NO_DESCRIPTOR, error)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use ksi_plugin_api::prelude::*;
 
 use super::Harness;
 
+mod asks;
 mod state;
 mod typed;
 

@@ -9,7 +9,10 @@ use std::{
     task::{Poll, Waker},
 };
 
-use ksi_abi::{Buffer, Counted, Pattern, ReplyForm, Start, local::Local, validate_event_name};
+use ksi_abi::{
+    Buffer, Counted, Pattern, Refusal, RefusalCode, ReplyForm, Start, local::Local,
+    validate_event_name,
+};
 
 use super::{
     clock::{Clock, Purpose},
@@ -90,10 +93,12 @@ impl World {
         parent: Option<Counted<HarnessEvent>>,
         name: &str,
         payload: Buffer,
-    ) -> Result<Counted<HarnessEvent>, String> {
-        validate_event_name(name).map_err(|error| error.to_string())?;
+    ) -> Result<Counted<HarnessEvent>, Refusal> {
+        validate_event_name(name)
+            .map_err(|error| Refusal::new(RefusalCode::INVALID_NAME, error))?;
         if self.trial && source == self.plugin {
-            return Err(format!("{name} reaches nobody: the plugin is only tried out"));
+            let text = format_args!("{name} reaches nobody: the plugin is only tried out");
+            return Err(Refusal::new(RefusalCode::TRIAL, text));
         }
         let mut state = lock(&self.state);
         let attributes = match &parent {
@@ -104,12 +109,13 @@ impl World {
         let (id, timestamp) = (state.number(), timestamp());
         let event = HarnessEvent { name, payload, source, parent, id, attributes, timestamp };
         if event.depth() > MAX_DEPTH {
-            return Err(format!(
+            let text = format_args!(
                 "{} is event number {} of a chain of events, and {MAX_DEPTH} are allowed. Is it a loop? {}",
                 event.name,
                 event.depth() + 1,
                 event.chain()
-            ));
+            );
+            return Err(Refusal::new(RefusalCode::TOO_DEEP, text));
         }
         let event = Counted::new(event);
         if source == self.plugin {

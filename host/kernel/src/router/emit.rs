@@ -13,7 +13,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use ksi_abi::{Buffer, Content, Counted, NameError, Pattern, validate_event_name};
+use ksi_abi::{
+    Buffer, Content, Counted, NameError, Pattern, Refusal, RefusalCode, validate_event_name,
+};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::Semaphore};
@@ -40,7 +42,7 @@ use crate::{
     executor::{slot::may_poll_here, workers::Workers},
     label::Label,
     memory::{Account, Budget},
-    report::Report,
+    report::{self, Report},
     value::Keeper,
 };
 
@@ -91,6 +93,40 @@ pub enum SendError {
     /// It is too large or too deep.
     #[error("{0}")]
     Refused(String),
+}
+
+/// The same on its way to whoever has sent it.
+#[derive(Debug, Error)]
+pub(crate) enum NotSent {
+    /// There is no place for it.
+    #[error(transparent)]
+    NoPlace(SendError),
+    /// It is too large or too deep.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+impl From<NotSent> for SendError {
+    fn from(not_sent: NotSent) -> Self {
+        match not_sent {
+            NotSent::NoPlace(error) => error,
+            NotSent::Refused(refusal) => SendError::Refused(refusal.text()),
+        }
+    }
+}
+
+impl From<NotSent> for Refusal {
+    fn from(not_sent: NotSent) -> Self {
+        let error = match not_sent {
+            NotSent::NoPlace(error) => error,
+            NotSent::Refused(refusal) => return refusal,
+        };
+        let code = match &error {
+            SendError::QueueFull { .. } => RefusalCode::QUEUE_FULL,
+            SendError::QueueBytes { .. } | SendError::Refused(_) => RefusalCode::QUEUE_BYTES,
+        };
+        Refusal::new(code, error)
+    }
 }
 
 /// A plugin and a handler of it.
@@ -172,7 +208,7 @@ impl Router {
         async move {
             match accepted {
                 Ok(event) => Report::from(router.gathered(event, None).await),
-                Err(refusal) => Report::refused(refusal),
+                Err(refusal) => Report::refused(refusal.text()),
             }
         }
     }
@@ -188,7 +224,7 @@ impl Router {
         async move {
             match accepted {
                 Ok(event) => Report::from(router.gathered_as(event, None, Some(&progress)).await),
-                Err(refusal) => Report::refused(refusal),
+                Err(refusal) => Report::refused(refusal.text()),
             }
         }
     }
@@ -196,7 +232,7 @@ impl Router {
     /// Accepts an event without waiting for its handlers, or refuses it.
     pub fn send(self: &Arc<Self>, event: NewEvent) -> Result<(), SendError> {
         let (name, bytes) = (event.name.clone(), event.payload.as_json().len());
-        self.send_once_accepted(&name, bytes, || self.accept(event, None))
+        self.send_once_accepted(&name, bytes, || self.accept(event, None)).map_err(Into::into)
     }
 
     /// The same for an event of about so many bytes that `accept` accepts, once there is a place for it.
@@ -204,19 +240,20 @@ impl Router {
         self: &Arc<Self>,
         name: &str,
         bytes: usize,
-        accept: impl FnOnce() -> Result<Counted<Event>, String>,
-    ) -> Result<(), SendError> {
+        accept: impl FnOnce() -> Result<Counted<Event>, Refusal>,
+    ) -> Result<(), NotSent> {
         let Ok(place) = self.queue.clone().try_acquire_owned() else {
             let limit = self.limits.queued_events;
-            return Err(SendError::QueueFull { event: name.to_owned(), limit });
+            return Err(NotSent::NoPlace(SendError::QueueFull { event: name.to_owned(), limit }));
         };
         let bytes = bytes + size_of::<Event>();
         let Some(charge) = self.sent.try_charge(bytes) else {
             let limit = self.limits.queued_bytes;
-            return Err(SendError::QueueBytes { event: name.to_owned(), bytes, limit });
+            let event = name.to_owned();
+            return Err(NotSent::NoPlace(SendError::QueueBytes { event, bytes, limit }));
         };
         let place = Some((place, charge));
-        let sent = accept().map_err(SendError::Refused)?;
+        let sent = accept().map_err(NotSent::Refused)?;
         let (router, event) = (self.clone(), sent.shared_name().clone());
         self.spawn_detached(async move {
             let gathered = router.gathered(sent, place).await;
@@ -321,7 +358,7 @@ impl Router {
         &self,
         event: NewEvent,
         parent: Option<Counted<Event>>,
-    ) -> Result<Counted<Event>, String> {
+    ) -> Result<Counted<Event>, Refusal> {
         let (bytes, limit) = (event.payload.as_json().len(), self.limits.payload_bytes);
         if bytes > limit {
             return Err(too_large(&event.name, bytes, limit));
@@ -343,7 +380,7 @@ impl Router {
         resolved: &Resolved,
         content: Content,
         parent: Option<Counted<Event>>,
-    ) -> Result<Counted<Event>, String> {
+    ) -> Result<Counted<Event>, Refusal> {
         resolved.emitted.up();
         if let Some(parent) = &parent
             && parent.depth() as usize >= self.limits.event_depth
@@ -373,14 +410,15 @@ impl Router {
     }
 
     #[cold]
-    fn too_deep(&self, event: &Event) -> String {
-        format!(
+    fn too_deep(&self, event: &Event) -> Refusal {
+        let text = format_args!(
             "{} is event number {} of a chain of events, and {} are allowed (limits.event_depth). Is it a loop? {}",
             event.name(),
             u64::from(event.depth()) + 1,
             self.limits.event_depth,
             event.chain()
-        )
+        );
+        Refusal::new(RefusalCode::TOO_DEEP, text)
     }
 
     /// What a plugin holds to emit events of one name.
@@ -610,8 +648,9 @@ fn tell_of_rejection(event: &str, gathered: &Gathered, what: &str) {
     }
 }
 
-fn too_large(event: &str, bytes: usize, limit: usize) -> String {
-    format!(
-        "the payload of {event} has {bytes} bytes, and {limit} are allowed (limits.payload_bytes)"
+fn too_large(event: &str, bytes: usize, limit: usize) -> Refusal {
+    Refusal::new(
+        RefusalCode::TOO_LARGE,
+        report::too_large(format_args!("the payload of {event}"), bytes, limit),
     )
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use ksi_abi::{Encoding, OutcomeCode, OutcomeView, ReportObject, Value};
+use ksi_abi::{Encoding, OutcomeCode, OutcomeView, Refusal, RefusalCode, ReportObject, Value};
 use smallvec::SmallVec;
 
 use super::gather::{Gathered, Handlers};
@@ -15,6 +15,8 @@ use crate::{
 pub struct PluginReport {
     handlers: Handlers,
     ended: SmallVec<[Ended; 1]>,
+    /// Why the event was not accepted, if it was not.
+    refusal: RefusalCode,
     /// What is made when it is asked for: texts of failures, and replies that are values as JSON.
     made: OnceLock<Box<[Made]>>,
 }
@@ -27,14 +29,17 @@ struct Made {
 
 impl From<Gathered> for PluginReport {
     fn from(Gathered { handlers, ended }: Gathered) -> Self {
-        PluginReport { handlers: handlers.without_generation(), ended, made: OnceLock::new() }
+        let (handlers, refusal) = (handlers.without_generation(), RefusalCode::NONE);
+        PluginReport { handlers, ended, refusal, made: OnceLock::new() }
     }
 }
 
 impl PluginReport {
     /// Of an event that was not accepted.
-    pub fn refused(reason: String) -> Self {
-        Gathered::refused(reason).into()
+    #[cold]
+    pub fn refused(refusal: &Refusal) -> Self {
+        let report = PluginReport::from(Gathered::refused(refusal.text()));
+        PluginReport { refusal: refusal.code, ..report }
     }
 
     fn made(&self, index: usize) -> &Made {
@@ -69,6 +74,7 @@ impl ReportObject for PluginReport {
             plugin: (*handler.plugin).into(),
             handler: (*handler.handler).into(),
             code: code.into(),
+            refusal: self.refusal,
             message: message.into(),
         }
     }

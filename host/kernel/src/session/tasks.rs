@@ -24,7 +24,7 @@ struct State {
 }
 
 /// Why a task is not accepted.
-pub(crate) enum Refusal {
+pub(crate) enum NotAdded {
     /// The generation is being retired.
     Closed,
     /// There are as many as may be.
@@ -37,13 +37,13 @@ impl BackgroundTasks {
     }
 
     /// Accepts a task: its number, and what is to be polled on the dispatch workers.
-    pub(crate) fn add(&self, future: BoundaryFuture<u8>) -> Result<(u64, Running), Refusal> {
+    pub(crate) fn add(&self, future: BoundaryFuture<u8>) -> Result<(u64, Running), NotAdded> {
         let task =
             Arc::new(Background { future: Mutex::new(Some(future)), waker: Mutex::default() });
         let mut state = self.lock();
         let refusal = match (state.closed, state.running.len() >= self.limit) {
-            (true, _) => Refusal::Closed,
-            (_, true) => Refusal::Full(self.limit),
+            (true, _) => NotAdded::Closed,
+            (_, true) => NotAdded::Full(self.limit),
             _ => {
                 state.next += 1;
                 let number = state.next;

@@ -14,8 +14,8 @@ use std::{
 };
 
 use ksi_abi::{
-    BoundaryFuture, Content, Counted, HostApi, LogRecord, ReplyEnd, ReplyForm, ReportHandle,
-    SpanRecord, Start, SubscribeOptions, To, Value,
+    BoundaryFuture, Content, Counted, HostApi, LogRecord, Refusal, ReplyEnd, ReplyForm,
+    ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
     host::{SpanStep, WaitEnd},
 };
 
@@ -93,8 +93,8 @@ impl HostApi for HostApiShim {
     type Emitting = Emitting;
     type Requesting = Requesting;
 
-    fn resolve(self: &Arc<Self>, name: &str) -> Result<Resolved, String> {
-        self.session.resolve(name, self.keeper()).map_err(|error| error.to_string())
+    fn resolve(self: &Arc<Self>, name: &str) -> Option<Resolved> {
+        self.session.resolve(name, self.keeper()).ok()
     }
 
     fn emit(
@@ -123,8 +123,8 @@ impl HostApi for HostApiShim {
         parent: Option<&Counted<Event>>,
         to: To<'_, Resolved>,
         content: Content,
-    ) -> Result<(), String> {
-        self.session.send(parent, &to, content).map_err(|error| error.to_string())
+    ) -> Result<(), Refusal> {
+        self.session.send(parent, &to, content)
     }
 
     fn wait_for(
@@ -140,7 +140,7 @@ impl HostApi for HostApiShim {
         pattern: &str,
         handler: u64,
         options: SubscribeOptions,
-    ) -> Result<u64, String> {
+    ) -> Result<u64, Refusal> {
         self.session.subscribe(pattern, handler, options, &self.keeper())
     }
 
@@ -156,7 +156,7 @@ impl HostApi for HostApiShim {
         }
     }
 
-    fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, String> {
+    fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, Refusal> {
         self.session.spawn(future, self.keeper())
     }
 
@@ -192,15 +192,15 @@ impl HostApi for HostApiShim {
         Some(self.file.as_os_str().as_bytes().to_vec())
     }
 
-    fn listener(&self, address: &str) -> Result<OwnedFd, String> {
+    fn listener(&self, address: &str) -> Result<OwnedFd, Refusal> {
         self.resources.listener(address)
     }
 
-    fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), String> {
+    fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), Refusal> {
         self.resources.keep(name, descriptor)
     }
 
-    fn kept(&self, name: &str) -> Result<Option<OwnedFd>, String> {
+    fn kept(&self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
         self.resources.kept(name)
     }
 

@@ -19,6 +19,7 @@ use std::{
     },
 };
 
+use ksi_abi::{Refusal, RefusalCode};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 /// The longest name of a resource, in bytes.
@@ -81,18 +82,22 @@ impl Drop for SocketFile {
 
 impl Address {
     /// An IP address with a port, or `unix:` and a path.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match Path::new(path).is_absolute() {
                 true => Ok(Address::Unix(path.into())),
-                false => Err(format!("{path:?} is no absolute path: write \"/run/web.sock\"")),
+                false => Err(Refusal::new(
+                    RefusalCode::INVALID_ADDRESS,
+                    format_args!("{path:?} is no absolute path: write \"/run/web.sock\""),
+                )),
             };
         }
         text.parse().map(Address::Tcp).map_err(|_| {
-            format!(
+            let text = format_args!(
                 "{text:?} is no IP address with a port: write \"127.0.0.1:8080\" or \"[::1]:8080\" (names are not \
                  looked up)"
-            )
+            );
+            Refusal::new(RefusalCode::INVALID_ADDRESS, text)
         })
     }
 
@@ -184,29 +189,33 @@ impl KeptResources {
 
 impl PluginResources {
     /// A duplicate of the socket that listens at an address, which is bound at the first time.
-    pub(crate) fn listener(&self, text: &str) -> Result<OwnedFd, String> {
+    pub(crate) fn listener(&self, text: &str) -> Result<OwnedFd, Refusal> {
         let address = Address::parse(text)?;
         self.with(|own, limit| {
             if !own.kept.contains_key(text) {
                 self.has_room(own, limit, text)?;
                 let listening = address.listen();
-                let kept =
-                    listening.map_err(|error| format!("{text} cannot be listened at: {error}"))?;
+                let kept = listening.map_err(|error| {
+                    let text = format_args!("{text} cannot be listened at: {error}");
+                    Refusal::new(RefusalCode::ADDRESS_UNAVAILABLE, text)
+                })?;
                 own.kept.insert(text.to_owned(), Kept { candidate: self.as_candidate(), ..kept });
             }
-            let kept = own.kept.get_mut(text).ok_or("it is not kept")?;
+            let not_kept = || Refusal::new(RefusalCode::UNLOADED, "it is not kept");
+            let kept = own.kept.get_mut(text).ok_or_else(not_kept)?;
             kept.candidate = kept.candidate.filter(|candidate| *candidate == self.number);
             duplicate(&kept.descriptor)
         })
     }
 
     /// Keeps a descriptor, in place of the one of this name.
-    pub(crate) fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), String> {
+    pub(crate) fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), Refusal> {
         let visible = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
         if name.is_empty() || name.len() > LONGEST_NAME || !visible {
-            return Err(format!(
+            let text = format_args!(
                 "{name:?} is no name of a resource: it has 1 to {LONGEST_NAME} visible ASCII characters, and no colon"
-            ));
+            );
+            return Err(Refusal::new(RefusalCode::INVALID_RESOURCE_NAME, text));
         }
         self.with(|own, limit| {
             if !own.kept.contains_key(name) {
@@ -222,7 +231,7 @@ impl PluginResources {
     }
 
     /// A duplicate of the descriptor of this name.
-    pub(crate) fn kept(&self, name: &str) -> Result<Option<OwnedFd>, String> {
+    pub(crate) fn kept(&self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
         let mut plugins = self.all.lock();
         let kept = plugins.get_mut(&self.plugin).and_then(|own| own.kept.get_mut(name));
         let Some(kept) = kept else { return Ok(None) };
@@ -255,12 +264,15 @@ impl PluginResources {
 
     fn with<T>(
         &self,
-        work: impl FnOnce(&mut OfPlugin, usize) -> Result<T, String>,
-    ) -> Result<T, String> {
+        work: impl FnOnce(&mut OfPlugin, usize) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
         let mut plugins = self.all.lock();
         match plugins.get_mut(&self.plugin) {
             Some(own) if !own.unloaded => work(own, self.all.limit),
-            _ => Err(format!("{} is unloaded, and nothing is kept for it", self.plugin)),
+            _ => {
+                let text = format_args!("{} is unloaded, and nothing is kept for it", self.plugin);
+                Err(Refusal::new(RefusalCode::UNLOADED, text))
+            }
         }
     }
 
@@ -269,12 +281,15 @@ impl PluginResources {
         (!self.live.load(Ordering::Relaxed)).then_some(self.number)
     }
 
-    fn has_room(&self, own: &OfPlugin, limit: usize, name: &str) -> Result<(), String> {
+    fn has_room(&self, own: &OfPlugin, limit: usize, name: &str) -> Result<(), Refusal> {
         match own.kept.len() < limit {
             true => Ok(()),
-            false => Err(format!(
-                "{name} is not kept: {} has {limit} resources already, and no more are allowed (limits.kept_resources)",
-                self.plugin
+            false => Err(Refusal::new(
+                RefusalCode::TOO_MANY_RESOURCES,
+                format_args!(
+                    "{name} is not kept: {} has {limit} resources already, and no more are allowed (limits.kept_resources)",
+                    self.plugin
+                ),
             )),
         }
     }
@@ -293,9 +308,12 @@ impl Drop for PluginResources {
     }
 }
 
-fn duplicate(descriptor: &OwnedFd) -> Result<OwnedFd, String> {
+fn duplicate(descriptor: &OwnedFd) -> Result<OwnedFd, Refusal> {
     let duplicate = descriptor.as_fd().try_clone_to_owned();
-    duplicate.map_err(|error| format!("no further descriptor of it can be had: {error}"))
+    duplicate.map_err(|error| {
+        let text = format_args!("no further descriptor of it can be had: {error}");
+        Refusal::new(RefusalCode::NO_DESCRIPTOR, text)
+    })
 }
 
 #[cfg(test)]
@@ -325,7 +343,7 @@ mod tests {
         assert_eq!(all.names("web"), [("127.0.0.1:0".to_owned(), Some(address.to_string()))]);
         all.give_back("web");
         assert!(TcpStream::connect(address).is_err(), "it is closed");
-        assert!(second.listener("127.0.0.1:0").unwrap_err().contains("unloaded"));
+        assert!(second.listener("127.0.0.1:0").unwrap_err().text().contains("unloaded"));
         assert!(all.of("web".into()).listener("127.0.0.1:0").is_ok(), "it is loaded again");
     }
 
@@ -372,7 +390,9 @@ mod tests {
         far.read_exact(&mut [0]).unwrap();
         let (other, _) = UnixStream::pair().unwrap();
         own.keep("port", other.try_clone().unwrap().into()).expect("it takes no more room");
-        assert!(own.keep("second", other.into()).unwrap_err().contains("limits.kept_resources"));
+        assert!(
+            own.keep("second", other.into()).unwrap_err().text().contains("limits.kept_resources")
+        );
         assert!(own.stop_keeping("port") && !own.stop_keeping("port"));
     }
 
@@ -382,10 +402,10 @@ mod tests {
         let own = all.of("a".into());
         for bad in ["", "a b", "a:b", "ä", &"x".repeat(LONGEST_NAME + 1)] {
             let (one, _) = UnixStream::pair().unwrap();
-            assert!(own.keep(bad, one.into()).unwrap_err().contains("no colon"), "{bad}");
+            assert!(own.keep(bad, one.into()).unwrap_err().text().contains("no colon"), "{bad}");
         }
         for bad in ["", "8080", "localhost:8080", "unix:web.sock"] {
-            assert!(own.listener(bad).unwrap_err().contains("write \""), "{bad}");
+            assert!(own.listener(bad).unwrap_err().text().contains("write \""), "{bad}");
         }
     }
 
@@ -400,7 +420,7 @@ mod tests {
         let _listener = own.listener(&address).expect("nobody listens there");
         UnixStream::connect(&path).unwrap();
         let other = all.of("b".into());
-        assert!(other.listener(&address).unwrap_err().contains("cannot be listened at"));
+        assert!(other.listener(&address).unwrap_err().text().contains("cannot be listened at"));
         all.give_back("a");
         assert!(!path.exists(), "its file goes with it");
         fs::write(&path, "a file").unwrap();

@@ -21,8 +21,8 @@ use std::{
 };
 
 use ksi_abi::{
-    BoundaryFuture, Content, Counted, HostApi, HostRef, LogRecord, ModuleRef, ReplyEnd, ReplyForm,
-    ReportHandle, SpanRecord, Start, SubscribeOptions, To,
+    BoundaryFuture, Content, Counted, HostApi, HostRef, LogRecord, ModuleRef, Refusal, RefusalCode,
+    ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
     host::{SpanStep, WaitEnd},
 };
 use serde::{Deserialize, Serialize};
@@ -200,10 +200,13 @@ impl Nobody {
 }
 
 fn nobodys_report() -> ReportHandle {
-    ReportHandle::new(PluginReport::refused(NOBODY.to_owned()))
+    ReportHandle::new(PluginReport::refused(&nobody()))
 }
 
-const NOBODY: &str = "this is a trial in a probe's process: nobody else is there";
+fn nobody() -> Refusal {
+    let text = "this is a trial in a probe's process: nobody else is there";
+    Refusal::new(RefusalCode::TRIAL, text)
+}
 
 impl HostApi for Nobody {
     type Event = Event;
@@ -211,8 +214,8 @@ impl HostApi for Nobody {
     type Emitting = Pending<ReportHandle>;
     type Requesting = Pending<ReplyEnd>;
 
-    fn resolve(self: &Arc<Self>, _: &str) -> Result<(), String> {
-        Ok(())
+    fn resolve(self: &Arc<Self>, _: &str) -> Option<()> {
+        Some(())
     }
 
     fn emit(
@@ -241,8 +244,8 @@ impl HostApi for Nobody {
         _: Option<&Counted<Event>>,
         _: To<'_, ()>,
         _: Content,
-    ) -> Result<(), String> {
-        Err(NOBODY.to_owned())
+    ) -> Result<(), Refusal> {
+        Err(nobody())
     }
 
     fn wait_for(
@@ -250,10 +253,10 @@ impl HostApi for Nobody {
         _: &str,
         _: Duration,
     ) -> impl Future<Output = WaitEnd> + Send + 'static {
-        std::future::ready(WaitEnd::Refused(NOBODY.into()))
+        std::future::ready(WaitEnd::Refused(nobody()))
     }
 
-    fn subscribe(self: &Arc<Self>, _: &str, _: u64, _: SubscribeOptions) -> Result<u64, String> {
+    fn subscribe(self: &Arc<Self>, _: &str, _: u64, _: SubscribeOptions) -> Result<u64, Refusal> {
         Ok(0)
     }
 
@@ -272,7 +275,7 @@ impl HostApi for Nobody {
         }
     }
 
-    fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, String> {
+    fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, Refusal> {
         // Never polled, and dropped with the process.
         std::mem::forget(future);
         Ok(0)
@@ -309,13 +312,16 @@ impl HostApi for Nobody {
         Some(self.file.as_os_str().as_bytes().to_vec())
     }
 
-    fn listener(&self, address: &str) -> Result<OwnedFd, String> {
+    fn listener(&self, address: &str) -> Result<OwnedFd, Refusal> {
         // The live generation may listen there.
         let stand_in = Address::parse(address)?.stand_in();
-        stand_in.map_err(|error| format!("{address} has no stand-in: {error}"))
+        stand_in.map_err(|error| {
+            let text = format_args!("{address} has no stand-in: {error}");
+            Refusal::new(RefusalCode::ADDRESS_UNAVAILABLE, text)
+        })
     }
 
-    fn keep(&self, _: &str, _: OwnedFd) -> Result<(), String> {
+    fn keep(&self, _: &str, _: OwnedFd) -> Result<(), Refusal> {
         Ok(())
     }
 }
