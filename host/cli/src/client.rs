@@ -8,12 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ksi_host::SocketPath;
+use ksi_host::{SocketPath, SocketPathError};
 use ksi_wire::line::Request;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::exit::Failure;
 use super::lines::Lines;
 use super::reply::{NoReply, Reply};
 
@@ -47,20 +46,25 @@ pub(crate) enum ClientError {
     HungUp { path: PathBuf },
     #[error(transparent)]
     Reply(#[from] NoReply),
+    #[error(transparent)]
+    Path(#[from] SocketPathError),
+    /// What was asked has failed, or has no one answer that is understood: a line for each reason.
+    #[error("{}", .0.join("\n"))]
+    Answer(Vec<String>),
 }
 
 impl Client {
-    pub(crate) fn connect(socket: &SocketPath) -> Result<Self, Failure> {
+    pub(crate) fn connect(socket: &SocketPath) -> Result<Self, ClientError> {
         socket.check()?;
         let path = socket.path().to_owned();
         match UnixStream::connect(&path).and_then(|stream| Self::over(stream, &path)) {
             Ok(client) => Ok(client),
-            Err(source) => Err(Failure::Client(match source.kind() {
+            Err(source) => Err(match source.kind() {
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
                     ClientError::NoHost { path, source }
                 }
                 _ => ClientError::Connect { path, source },
-            })),
+            }),
         }
     }
 
@@ -115,14 +119,11 @@ impl Client {
         event: &str,
         data: &impl Serialize,
         timeout: Duration,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, ClientError> {
         let data =
             serde_json::value::to_raw_value(data).map_err(|error| self.unsent(error.into()))?;
         let reply = self.request(event, &data, timeout)?;
-        reply.one().map_err(|failures| {
-            failures.iter().for_each(|failure| super::output::error(failure));
-            Failure::Told
-        })
+        reply.one().map_err(ClientError::Answer)
     }
 
     /// The next line that answers no request, or `None` when the host has closed the connection.
@@ -251,7 +252,7 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&stale).expect("a socket"));
         for path in [missing, stale] {
             let failure = try_at(&path);
-            assert!(matches!(failure, Failure::Client(ClientError::NoHost { .. })), "{failure}");
+            assert!(matches!(failure, ClientError::NoHost { .. }), "{failure}");
         }
     }
 }

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use ksi_host::{ConfigError, LockHolder, SocketPathError, with_causes};
 
 use super::client::ClientError;
-use super::dev::DevError;
 
 /// The exit code of a command that was ended by one signal more than it has ways to end in order.
 pub(crate) const SIGNALLED_TOO_OFTEN: i32 = 130;
@@ -35,9 +34,10 @@ pub(crate) enum Failure {
     #[error(transparent)]
     SocketPath(#[from] SocketPathError),
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(ClientError),
+    /// Plugins cannot be built from source here.
     #[error(transparent)]
-    Dev(#[from] DevError),
+    Dev(Box<dyn Error + Send + Sync>),
     /// The file says where the host is, and cannot be used.
     #[error("{}; with --socket PATH the configuration is not needed to ask a host", with_causes(.0))]
     NowhereToAsk(ConfigError),
@@ -51,6 +51,15 @@ pub(crate) enum Failure {
     StateNotKept(Vec<(String, String)>),
     #[error("{what}: {source}")]
     Host { what: &'static str, source: Box<dyn Error> },
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Path(error) => Self::SocketPath(error),
+            error => Self::Client(error),
+        }
+    }
 }
 
 /// ` (process 4711)`, where the system tells.
@@ -81,6 +90,15 @@ impl Failure {
             Self::Client(ClientError::NoHost { .. }) => 3,
             _ => 1,
         })
+    }
+
+    /// What there is to say of it, each on a line of its own.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        match self {
+            _ if self.is_told() => Vec::new(),
+            Self::Client(ClientError::Answer(failures)) => failures.clone(),
+            _ => vec![with_causes(self).to_string()],
+        }
     }
 
     /// Nothing is left to say about it.

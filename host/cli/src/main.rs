@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ksi_host::{Config, Environment, SocketPath, with_causes};
+use ksi_host::{Config, Environment, SocketPath};
 
 use self::args::{Args, Command, Common};
 use self::client::Client;
@@ -52,9 +52,7 @@ fn main() -> ExitCode {
     match dispatch(&common, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.is_told() {
-                output::error(&with_causes(&failure).to_string());
-            }
+            failure.lines().iter().for_each(|line| output::error(line));
             failure.code()
         }
     }
@@ -112,6 +110,6 @@ impl Common {
                 failure => failure,
             })?,
         };
-        Client::connect(&self.socket_path(&config))
+        Ok(Client::connect(&self.socket_path(&config))?)
     }
 }

@@ -22,8 +22,8 @@ pub(crate) fn stop(common: &Common) -> Result<(), Failure> {
     {
         Ok(answer) => answer.socket_stays,
         // A host that went down before its answer was written has done what was asked.
-        Err(Failure::Client(ClientError::HungUp { .. })) => false,
-        Err(failure) => return Err(failure),
+        Err(ClientError::HungUp { .. }) => false,
+        Err(error) => return Err(error.into()),
     };
     let deadline = Instant::now() + PATIENT;
     until_closed(&mut client, &mut unkept, deadline)?;

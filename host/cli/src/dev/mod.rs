@@ -91,6 +91,12 @@ pub(crate) enum DevError {
     Watch { folder: PathBuf, source: notify::Error },
 }
 
+impl From<DevError> for Failure {
+    fn from(error: DevError) -> Self {
+        Failure::Dev(Box::new(error))
+    }
+}
+
 /// All that a rebuild takes.
 struct Workshop {
     paths: Vec<PathBuf>,

@@ -7,8 +7,6 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use ksi_host::with_causes;
-
 use super::exit::Failure;
 use super::output;
 use fields::Harmless;
@@ -43,8 +41,8 @@ pub(crate) fn during(command: impl FnOnce() -> Result<(), Failure>) -> Result<()
     let lines = queue.clone();
     std::panic::set_hook(Box::new(move |panic| lines.put(told(panic).as_bytes())));
     let ended = command().map_err(|failure| {
-        if !failure.is_told() {
-            queue.put(output::error_line(&with_causes(&failure).to_string(), colours).as_bytes());
+        for line in failure.lines() {
+            queue.put(output::error_line(&line, colours).as_bytes());
         }
         Failure::Logged(Box::new(failure))
     });
