@@ -1,6 +1,6 @@
 //! What became of an event: one outcome per handler.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::event::Payload;
 
@@ -139,11 +139,6 @@ pub fn not_let_in(code: &str, message: &str) -> Report {
     let result = OutcomeKind::Failed { code: code.to_owned(), message: message.to_owned() };
     let outcome = Outcome { plugin: "".into(), handler: "".into(), result };
     Report { outcomes: vec![outcome], refused: true }
-}
-
-/// What is said of something that an event carries and that is too large.
-pub(crate) fn too_large(what: impl fmt::Display, bytes: usize, limit: usize) -> String {
-    format!("{what} has {bytes} bytes, and {limit} are allowed (limits.payload_bytes)")
 }
 
 #[cfg(test)]

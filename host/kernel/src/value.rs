@@ -6,14 +6,14 @@
 //! program) that code could leave a thread-local, and so the library, for as long as the thread lives.
 
 use std::{
-    io,
+    fmt, io,
     sync::{Arc, OnceLock},
     thread,
 };
 
 use ksi_abi::{Buffer, Failure, Value};
 
-use crate::{executor::slot::on_worker, report};
+use crate::executor::slot::on_worker;
 
 /// Keeps a library mapped.
 pub trait Keeper: Send + Sync + 'static {
@@ -105,7 +105,7 @@ impl Encoded {
         match encode(value) {
             Ok(json) if json.len() <= limit => Encoded(Ok(json)),
             Ok(json) => {
-                let message = report::too_large("the payload as JSON", json.len(), limit);
+                let message = too_large("the payload as JSON", json.len(), limit);
                 let code = "payload_too_large".to_owned();
                 Encoded(Err(Box::new(Unencodable { code, message })))
             }
@@ -132,6 +132,11 @@ impl From<Result<Buffer, Failure>> for Encoded {
             Err(failure) => failure.into(),
         }
     }
+}
+
+/// What is said of something that an event carries and that is too large.
+pub(crate) fn too_large(what: impl fmt::Display, bytes: usize, limit: usize) -> String {
+    format!("{what} has {bytes} bytes, and {limit} are allowed (limits.payload_bytes)")
 }
 
 /// Why a value did not become JSON: a code for programs, a message for people.

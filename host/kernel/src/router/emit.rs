@@ -42,8 +42,8 @@ use crate::{
     executor::{slot::may_poll_here, workers::Workers},
     label::Label,
     memory::{Account, Budget},
-    report::{self, Report},
-    value::Keeper,
+    report::Report,
+    value::{self, Keeper},
 };
 
 /// Bounds of what the router accepts.
@@ -651,6 +651,6 @@ fn tell_of_rejection(event: &str, gathered: &Gathered, what: &str) {
 fn too_large(event: &str, bytes: usize, limit: usize) -> Refusal {
     Refusal::new(
         RefusalCode::TOO_LARGE,
-        report::too_large(format_args!("the payload of {event}"), bytes, limit),
+        value::too_large(format_args!("the payload of {event}"), bytes, limit),
     )
 }
