@@ -31,6 +31,22 @@ pub(crate) struct Counting {
     pub(crate) handlers: PathBuf,
 }
 
+/// The files of the two plugins.
+pub(crate) struct Plugins {
+    pub(crate) emitter: PathBuf,
+    pub(crate) handlers: PathBuf,
+}
+
+impl Plugins {
+    /// # Errors
+    /// Cargo fails, or builds something else.
+    pub(crate) fn get() -> Result<Self, BenchError> {
+        let built = build(&[EMITTER, HANDLERS], &[])?;
+        let file = |package| file(&built, package).cloned();
+        Ok(Plugins { emitter: file(EMITTER)?, handlers: file(HANDLERS)? })
+    }
+}
+
 impl Builds {
     /// # Errors
     /// Cargo fails, or builds something else.

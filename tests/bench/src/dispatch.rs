@@ -17,7 +17,7 @@ const JSON: &str = "serde_json alone";
 const ACTOR: &str = "channel actors";
 
 pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
-    let stage = Stage::start(builds, true, 0).await?;
+    let stage = Stage::start(builds, 1_000, 0).await?;
     let mut rows = vec![
         typed_request(&stage).await?,
         against_the_leanest(&stage).await?,

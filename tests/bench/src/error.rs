@@ -35,6 +35,13 @@ pub(crate) enum BenchError {
     Socket(#[source] io::Error),
     #[error("a program that was started could not be used: {0}")]
     Program(String),
+    #[error(
+        "there is no valgrind, which counts the instructions: install it, for instance with \
+         `apt-get install valgrind` or `dnf install valgrind`"
+    )]
+    NoValgrind,
+    #[error("tests/bench/bounds.toml, as it was when this was built: {0}")]
+    Bounds(#[source] Box<toml::de::Error>),
     #[error("a part of the measurement ended before its time: {0}")]
     Task(#[from] tokio::task::JoinError),
     #[error("something could not become JSON, or is none: {0}")]

@@ -24,7 +24,7 @@ pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
 async fn by_subscriptions(builds: &Builds) -> Result<Vec<Row>, BenchError> {
     let mut stages = Vec::new();
     for subscriptions in SUBSCRIPTIONS {
-        let stage = Stage::start(builds, false, 0).await?;
+        let stage = Stage::start(builds, 0, 0).await?;
         subscribe(&stage.host, subscriptions)?;
         stages.push(stage);
     }
@@ -64,8 +64,8 @@ fn subscribe(host: &Host, subscriptions: usize) -> Result<(), BenchError> {
 }
 
 async fn by_plugins(builds: &Builds) -> Result<Row, BenchError> {
-    let few = Stage::start(builds, false, PLUGINS[0]).await?;
-    let many = Stage::start(builds, false, PLUGINS[1]).await?;
+    let few = Stage::start(builds, 0, PLUGINS[0]).await?;
+    let many = Stage::start(builds, 0, PLUGINS[1]).await?;
     let run = Run::timed(Lane::Shared, Route::Request, false, NANOS);
     let [figure, limit] = medians([many.inside(run), few.inside(run)], REPETITIONS).await?;
     few.stop().await;

@@ -11,6 +11,7 @@
 mod actor;
 mod allocations;
 mod builds;
+mod count;
 mod dispatch;
 mod error;
 mod growth;
@@ -40,12 +41,20 @@ fn main() -> ExitCode {
     // This program is started again to try a plugin file before it is loaded.
     ksi_host::answer_probe();
     let options = Options::parse();
-    let done = match &options.start_in {
-        Some(folder) => start::measure_here(folder),
-        None => bench(&options),
+    let done = match (&options.start_in, &options.drive) {
+        (Some(folder), _) => start::measure_here(folder),
+        (_, Some(told)) => count::drive(told),
+        _ if options.count => return exit(count::count()),
+        _ => bench(&options),
     };
+    exit(done.map(|()| true))
+}
+
+/// Whether all is as it must be.
+fn exit(done: Result<bool, BenchError>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("ksi-bench: {error}");
             ExitCode::FAILURE

@@ -1,11 +1,14 @@
 //! A host with its plugins, and what is asked of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ksi_bench_events::{Ran, Run};
 use ksi_host::{Config, Host, NewEvent, Payload, Report};
-use ksi_wire::module::{List, ModuleState};
-use serde::{Serialize, de::DeserializeOwned};
+use ksi_wire::module::{List, Load, ModuleState};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::json;
 
 use crate::{
@@ -22,27 +25,45 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// A host with the emitting plugin, the one with the handlers, and so many others.
+    /// A host with the emitting plugin, the one with the handlers, which has events with up to so
+    /// many, and so many others.
     ///
     /// # Errors
     /// It does not start, or a plugin is not live.
     pub(crate) async fn start(
         builds: &Builds,
-        fan_out: bool,
+        fan_out: u32,
         others: usize,
     ) -> Result<Self, BenchError> {
-        let dir = tempfile::Builder::new().prefix("ksi-bench-").tempdir();
-        let dir = dir.map_err(BenchError::Folder)?;
+        let dir = folder()?;
         let plugins = dir.path().join("plugins");
         std::fs::create_dir(&plugins).map_err(BenchError::Folder)?;
         builds.emitter.write(&plugins.join("emitter.so"))?;
         builds.handlers.write(&plugins.join("handlers.so"))?;
         write_small(&builds.small, &plugins, others)?;
-        let mut config = Config { plugin_dirs: vec![plugins], ..Config::default() };
-        config.limits.subscriptions = 8_192;
-        config.plugins.insert("bench-handlers".to_owned(), json!({ "fan_out": fan_out }));
+        let config = Config { plugin_dirs: vec![plugins], ..config(fan_out) };
         let host = Host::builder().config(config).start().await?;
         all_live(&host, others + 2).await?;
+        Ok(Stage { host, dir })
+    }
+
+    /// A host with the two plugins of these files, one loaded after the other: valgrind 3.19 fails
+    /// when libraries are mapped and unmapped at the same time.
+    ///
+    /// # Errors
+    /// It does not start, or a plugin is not live.
+    pub(crate) async fn one_by_one(
+        files: [&Path; 2],
+        fan_out: u32,
+        probe: &Path,
+    ) -> Result<Self, BenchError> {
+        let dir = folder()?;
+        let host = Host::builder().config(config(fan_out)).probe_with(probe).start().await?;
+        for path in files {
+            let load = Load { path: path.to_owned() };
+            let _: IgnoredAny = ask(&host, "module:load", &load).await?;
+        }
+        all_live(&host, files.len()).await?;
         Ok(Stage { host, dir })
     }
 
@@ -77,15 +98,22 @@ impl Stage {
     }
 }
 
+fn folder() -> Result<tempfile::TempDir, BenchError> {
+    tempfile::Builder::new().prefix("ksi-bench-").tempdir().map_err(BenchError::Folder)
+}
+
+fn config(fan_out: u32) -> Config {
+    let mut config = Config::default();
+    config.limits.subscriptions = 8_192;
+    config.plugins.insert("bench-handlers".to_owned(), json!({ "fan_out": fan_out }));
+    config
+}
+
 /// Writes so many plugins, all of the same code.
 ///
 /// # Errors
 /// A file cannot be written.
-pub(crate) fn write_small(
-    small: &Library,
-    folder: &std::path::Path,
-    count: usize,
-) -> Result<(), BenchError> {
+pub(crate) fn write_small(small: &Library, folder: &Path, count: usize) -> Result<(), BenchError> {
     (0..count).try_for_each(|number| {
         let name = format!("p{number:04}");
         small.renamed("hello", &name)?.write(&folder.join(format!("{name}.so")))

@@ -15,7 +15,7 @@ use crate::{
 const NANOS: u64 = 2_000_000;
 
 pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
-    let stage = Stage::start(builds, false, 0).await?;
+    let stage = Stage::start(builds, 0, 0).await?;
     let mut rows = Vec::new();
     let mut met = 0;
     for (lane, name) in [(Lane::Shared, "typed"), (Lane::Json, "JSON")] {

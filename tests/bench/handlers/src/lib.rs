@@ -4,7 +4,7 @@
 //! | event | handlers |
 //! |---|---|
 //! | `bench:numbers`, `bench:letter` | one, declared |
-//! | `bench:numbers_N`, `bench:letter_N` | N, subscribed at run time, if the configuration says `fan_out = true` |
+//! | `bench:numbers_N`, `bench:letter_N` | N, subscribed at run time, up to the N that the configuration says in `fan_out` |
 //! | `matched:by:pattern` | one, subscribed at run time to `matched:**` |
 //! | `bench:echo` | one, declared, which sends back what it gets |
 //! | `bench:handlers_allocated` | how much was allocated here so far |
@@ -23,8 +23,8 @@ static COUNTED: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INS
 #[derive(Default)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    /// Whether to subscribe to the events that have many handlers.
-    fan_out: bool,
+    /// How many handlers the events that have many are to have at most.
+    fan_out: u32,
 }
 
 struct Handlers;
@@ -34,10 +34,8 @@ impl Handlers {
     #[initialize]
     async fn initialize(ctx: &Context, config: Config) -> Result<Self> {
         ctx.subscribe("matched:**", |_, asked: Matched| numbers(asked))?;
-        if config.fan_out {
-            for handlers in FAN_OUT {
-                subscribe(ctx, handlers)?;
-            }
+        for handlers in FAN_OUT.into_iter().filter(|handlers| *handlers <= config.fan_out) {
+            subscribe(ctx, handlers)?;
         }
         Ok(Handlers)
     }

@@ -17,7 +17,7 @@ use echo::Echo;
 const REPETITIONS: usize = 5;
 
 pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
-    let stage = Stage::start(builds, false, 0).await?;
+    let stage = Stage::start(builds, 0, 0).await?;
     let control = stage.host.serve(stage.socket("host")).await?;
     let line = Echo::start(&stage.socket("line"), false)?;
     let batch = Echo::start(&stage.socket("batch"), true)?;
