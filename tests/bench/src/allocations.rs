@@ -40,7 +40,7 @@ pub(crate) fn rows() -> Result<Vec<Row>, BenchError> {
         return Err(BenchError::Program(format!("the count ended with {}", output.status)));
     }
     let counted: Counted = serde_json::from_slice(&output.stdout)?;
-    let row = |what: &str, figure| Row::new(format!("allocations, {what}"), figure, "an event");
+    let row = |what: &str, figure| Row::counted(format!("allocations, {what}"), figure, "an event");
     Ok(vec![
         row("request, typed, 1 handler, ready", counted.typed.all)
             .against("a boxed future", counted.boxed.all)

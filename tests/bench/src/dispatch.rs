@@ -1,6 +1,7 @@
 //! What one emit costs: by lane, by handlers, by whether they are ready at once, from inside and through the API.
 
 use ksi_bench_events::{FAN_OUT, Lane, Laps, Letter, Ran, Route, Run, boxed, json};
+use ksi_figures::Best;
 use ksi_host::{Host, NewEvent, Payload};
 
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
     builds::Builds,
     error::BenchError,
     row::{Bar, Row},
-    series::{Measure, NANOS, REPETITIONS, measure, medians},
+    series::{Measure, NANOS, SHORT, by_turns, measure},
     stage::Stage,
 };
 
@@ -18,13 +19,8 @@ const ACTOR: &str = "channel actors";
 
 pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
     let stage = Stage::start(builds, 1_000, 0).await?;
-    let mut rows = vec![
-        typed_request(&stage).await?,
-        against_the_leanest(&stage).await?,
-        against_an_actor(&stage).await?,
-        typed_letter(&stage).await?,
-        json_request(&stage).await?,
-    ];
+    let mut rows = typed_request(&stage).await?;
+    rows.extend([typed_letter(&stage).await?, json_request(&stage).await?]);
     for pending in [false, true] {
         for handlers in FAN_OUT {
             rows.push(typed_emit(&stage, handlers, pending).await?);
@@ -43,58 +39,61 @@ pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
     Ok(rows)
 }
 
-async fn typed_request(stage: &Stage) -> Result<Row, BenchError> {
+/// All that it is held against is measured in the same turns.
+async fn typed_request(stage: &Stage) -> Result<Vec<Row>, BenchError> {
     let run = Run::timed(Lane::Shared, Route::Request, false, NANOS);
-    let [figure, limit] =
-        medians([stage.inside(run), spawned(run, boxed::numbers)], REPETITIONS).await?;
-    Ok(Row::new("request, typed, 1 handler, ready", figure, "ns")
-        .against("a boxed future", limit)
-        .bar(Some(Bar::RatioAtMost(3.0))))
-}
-
-async fn against_the_leanest(stage: &Stage) -> Result<Row, BenchError> {
-    let run = Run::timed(Lane::Shared, Route::Request, false, NANOS);
-    let [figure, limit] =
-        medians([stage.inside(run), spawned(run, boxed::borrowed)], REPETITIONS).await?;
-    Ok(Row::new("the same", figure, "ns").against("one that borrows the event", limit))
-}
-
-async fn against_an_actor(stage: &Stage) -> Result<Row, BenchError> {
-    let run = Run::timed(Lane::Shared, Route::Request, false, NANOS);
-    let [figure, limit] =
-        medians([stage.inside(run), spawned(run, actor::numbers)], REPETITIONS).await?;
-    Ok(Row::new("the same", figure, "ns").against("a channel actor", limit))
+    let measures = [
+        stage.inside(run),
+        spawned(run, boxed::numbers),
+        spawned(run, boxed::borrowed),
+        spawned(run, actor::numbers),
+    ];
+    let [figure, boxed, leanest, actor] = by_turns(measures, SHORT).await?;
+    let what = "request, typed, 1 handler, ready";
+    Ok(vec![
+        Row::pair(what, &figure, "ns", "a boxed future", &boxed).bar(Some(Bar::RatioAtMost(3.0))),
+        Row::pair("the same", &figure, "ns", "one that borrows the event", &leanest),
+        Row::pair("the same", &figure, "ns", "a channel actor", &actor),
+    ])
 }
 
 async fn typed_letter(stage: &Stage) -> Result<Row, BenchError> {
     let run = Run::timed(Lane::SharedLetters, Route::Request, false, NANOS);
     let [figure, limit] =
-        medians([stage.inside(run), spawned(run, boxed::letters)], REPETITIONS).await?;
-    Ok(Row::new("request, typed, with strings, 1 handler, ready", figure, "ns")
-        .against("a boxed future", limit))
+        by_turns([stage.inside(run), spawned(run, boxed::letters)], SHORT).await?;
+    Ok(Row::pair(
+        "request, typed, with strings, 1 handler, ready",
+        &figure,
+        "ns",
+        "a boxed future",
+        &limit,
+    ))
 }
 
 async fn json_request(stage: &Stage) -> Result<Row, BenchError> {
     let run = Run::timed(Lane::Json, Route::Request, false, NANOS);
-    let [figure, limit] =
-        medians([stage.inside(run), spawned(run, json::letters)], REPETITIONS).await?;
-    Ok(Row::new("request, JSON, 137 bytes both ways, 1 handler, ready", figure, "ns")
-        .against(JSON, limit)
-        .bar(Some(Bar::RatioAtMost(1.3))))
+    let [figure, limit] = by_turns([stage.inside(run), spawned(run, json::letters)], SHORT).await?;
+    Ok(Row::pair(
+        "request, JSON, 137 bytes both ways, 1 handler, ready",
+        &figure,
+        "ns",
+        JSON,
+        &limit,
+    )
+    .bar(Some(Bar::RatioAtMost(1.3))))
 }
 
 async fn typed_emit(stage: &Stage, handlers: u32, pending: bool) -> Result<Row, BenchError> {
     let run = Run::timed(Lane::Shared, Route::Emit(handlers), pending, NANOS);
     let [figure, limit] =
-        medians([stage.inside(run), spawned(run, boxed::numbers)], REPETITIONS).await?;
-    Ok(Row::new(named("emit, typed", handlers, pending), figure, "ns").against(BOXED, limit))
+        by_turns([stage.inside(run), spawned(run, boxed::numbers)], SHORT).await?;
+    Ok(Row::pair(named("emit, typed", handlers, pending), &figure, "ns", BOXED, &limit))
 }
 
 async fn json_emit(stage: &Stage, handlers: u32, pending: bool) -> Result<Row, BenchError> {
     let run = Run::timed(Lane::Json, Route::Emit(handlers), pending, NANOS);
-    let [figure, limit] =
-        medians([stage.inside(run), spawned(run, json::letters)], REPETITIONS).await?;
-    Ok(Row::new(named("emit, JSON", handlers, pending), figure, "ns").against(JSON, limit))
+    let [figure, limit] = by_turns([stage.inside(run), spawned(run, json::letters)], SHORT).await?;
+    Ok(Row::pair(named("emit, JSON", handlers, pending), &figure, "ns", JSON, &limit))
 }
 
 /// Through [`Host::emit`], from a thread that is none of the dispatch workers'.
@@ -102,8 +101,8 @@ async fn through_the_api(stage: &Stage, handlers: u32, pending: bool) -> Result<
     let run = Run::timed(Lane::SharedLetters, Route::Emit(handlers), pending, NANOS);
     let host = &stage.host;
     let figure = spawned(run, move |run| emit_through_the_api(host.clone(), run));
-    let [figure, limit] = medians([figure, spawned(run, actor::letters)], REPETITIONS).await?;
-    Ok(Row::new(named("Host::emit, JSON", handlers, pending), figure, "ns").against(ACTOR, limit))
+    let [figure, limit] = by_turns([figure, spawned(run, actor::letters)], SHORT).await?;
+    Ok(Row::pair(named("Host::emit, JSON", handlers, pending), &figure, "ns", ACTOR, &limit))
 }
 
 async fn emit_through_the_api(host: Host, run: Run) -> Ran {
@@ -123,10 +122,10 @@ async fn emit_through_the_api(host: Host, run: Run) -> Ran {
 /// What one handler of a thousand costs, against one alone.
 async fn a_handler(stage: &Stage, lane: Lane, name: &str) -> Result<Row, BenchError> {
     let emit = |handlers| stage.inside(Run::timed(lane, Route::Emit(handlers), false, NANOS));
-    let [figure, limit] = medians([emit(1_000), emit(1)], REPETITIONS).await?;
-    Ok(Row::new(format!("fan-out, {name}, a handler of 1,000"), figure / 1_000.0, "ns")
-        .against("1 handler alone", limit)
-        .bar(Some(Bar::RatioAtMost(1.0))))
+    let [figure, limit] = by_turns([emit(1_000), emit(1)], SHORT).await?;
+    let figure = figure.map(Best::Least, |all| all / 1_000.0);
+    let what = format!("fan-out, {name}, a handler of 1,000");
+    Ok(Row::pair(what, &figure, "ns", "1 handler alone", &limit).bar(Some(Bar::RatioAtMost(1.0))))
 }
 
 fn named(how: &str, handlers: u32, pending: bool) -> String {

@@ -1,13 +1,14 @@
 //! What an emit costs beside subscriptions and plugins that it has nothing to do with.
 
 use ksi_bench_events::{Lane, Route, Run};
+use ksi_figures::Series;
 use ksi_host::{Failure, Host};
 
 use crate::{
     builds::Builds,
     error::BenchError,
     row::{Bar, Row},
-    series::{NANOS, REPETITIONS, medians},
+    series::{NANOS, SHORT, by_turns},
     stage::Stage,
 };
 
@@ -32,18 +33,13 @@ async fn by_subscriptions(builds: &Builds) -> Result<Vec<Row>, BenchError> {
     let mut rows = Vec::new();
     for (route, of) in [(Route::Request, ""), (Route::Pattern, ", which a pattern matches")] {
         let inside = |stage| Stage::inside(stage, Run::timed(Lane::Shared, route, false, NANOS));
-        let [few, more, most] =
-            medians([inside(few), inside(more), inside(most)], REPETITIONS).await?;
-        let row = |subscriptions: &str, figure| {
-            Row::new(
-                format!("an event{of}, beside {subscriptions} other subscriptions"),
-                figure,
-                "ns",
-            )
-            .against("beside 10", few)
+        let [few, more, most] = by_turns([inside(few), inside(more), inside(most)], SHORT).await?;
+        let row = |subscriptions: &str, figure: &Series| {
+            let what = format!("an event{of}, beside {subscriptions} other subscriptions");
+            Row::pair(what, figure, "ns", "beside 10", &few)
         };
-        rows.push(row("1,000", more));
-        rows.push(row("10,000", most).bar(Some(Bar::RatioAtMost(1.1))));
+        rows.push(row("1,000", &more));
+        rows.push(row("10,000", &most).bar(Some(Bar::RatioAtMost(1.1))));
     }
     for stage in stages {
         stage.stop().await;
@@ -67,8 +63,8 @@ async fn by_plugins(builds: &Builds) -> Result<Row, BenchError> {
     let few = Stage::start(builds, 0, PLUGINS[0]).await?;
     let many = Stage::start(builds, 0, PLUGINS[1]).await?;
     let run = Run::timed(Lane::Shared, Route::Request, false, NANOS);
-    let [figure, limit] = medians([many.inside(run), few.inside(run)], REPETITIONS).await?;
+    let [figure, limit] = by_turns([many.inside(run), few.inside(run)], SHORT).await?;
     few.stop().await;
     many.stop().await;
-    Ok(Row::new("an event, beside 200 other plugins", figure, "ns").against("beside 10", limit))
+    Ok(Row::pair("an event, beside 200 other plugins", &figure, "ns", "beside 10", &limit))
 }

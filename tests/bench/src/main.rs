@@ -2,11 +2,16 @@
 //!
 //! `cargo run --release -p ksi-bench`
 //!
-//! It is a host like any other, with real libraries: a plugin that emits, and one with handlers. Every figure is the median
-//! of several short repetitions, and each repetition is followed by one of the limit that it is held against, so that a
-//! machine that gets slower meanwhile does so for both. Whatever answers wrongly ends the program. In reading order: what
-//! is loaded ([`builds`], [`library`], [`stage`]), how it is measured ([`series`]) and, beside the limits of `ksi-bench-events`, against what ([`actor`]), the rows
-//! ([`dispatch`], [`allocations`], [`growth`], [`threads`], [`socket`], [`start`]), and the table ([`row`], [`report`]).
+//! It is a host like any other, with real libraries: a plugin that emits, and one with handlers. Every
+//! figure and the limit that it is held against are measured by turns, in short windows, and the ratio
+//! of the two is shown with what it is in the windows; where these differ too much, nothing is judged.
+//! Whatever answers wrongly ends the program. In reading order: what is loaded ([`builds`],
+//! [`library`], [`stage`]), how it is measured ([`series`]) and, beside the limits of
+//! `ksi-bench-events`, against what ([`actor`]), the rows ([`dispatch`], [`allocations`], [`growth`],
+//! [`threads`], [`socket`], [`start`]), and the table ([`row`], [`report`]).
+//!
+//! `cargo run --release -p ksi-bench -- --count` counts instructions in place of times ([`count`]),
+//! and is the same everywhere.
 
 mod actor;
 mod allocations;
@@ -68,6 +73,9 @@ fn bench(options: &Options) -> Result<(), BenchError> {
     let rows = runtime()?.block_on(measure(options, &builds))?;
     let seconds = began.elapsed().as_secs_f64();
     println!("{}", report::table(&rows));
+    if let Some(uneven) = report::uneven(&rows) {
+        println!("{uneven}");
+    }
     println!("{}, {seconds:.0} s", report::machine());
     match &options.json {
         Some(path) => report::write(path, &report::json(&rows, seconds)),

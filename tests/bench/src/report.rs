@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use ksi_figures::Spread;
 use serde_json::{Value, json};
 
 use crate::{
     error::BenchError,
-    row::{Bar, Row},
+    row::{Bar, Row, Verdict},
 };
 
 /// All rows as a table.
@@ -15,23 +16,52 @@ pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["what", "figure", "unit", "against", "limit", "ratio", "bar", ""]);
+    let columns =
+        ["what", "figure", "unit", "against", "limit", "ratio", "in the windows", "bar", ""];
+    table.set_header(columns);
     for row in rows {
         let (against, limit) = match &row.limit {
             Some(limit) => (limit.what.as_str(), number(limit.figure)),
             None => ("", String::new()),
         };
         let ratio = row.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
-        let met = row.met.map_or("", |met| if met { "met" } else { "MISSED" });
-        let cells = [&row.what, &number(row.figure), row.unit, against, &limit, &ratio];
-        table.add_row(cells.into_iter().chain([bar(row).as_str(), met]));
+        let spread = row.spread.map(|it| windows(row, it)).unwrap_or_default();
+        let verdict = match row.verdict {
+            Some(Verdict::Met) => "met",
+            Some(Verdict::Missed) => "MISSED",
+            Some(Verdict::NotJudged) => "not judged",
+            None if row.is_uneven() => "uneven",
+            None => "",
+        };
+        let cells = [&row.what, &number(row.figure), row.unit, against, &limit, &ratio, &spread];
+        table.add_row(cells.into_iter().chain([bar(row).as_str(), verdict]));
     }
-    for column in [1, 4, 5] {
+    for column in [1, 4, 5, 6] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     table.to_string()
+}
+
+/// The least and the most, of the ratio if there is one.
+fn windows(row: &Row, Spread { least, most, .. }: Spread) -> String {
+    match row.ratio {
+        Some(_) => format!("{least:.2} to {most:.2}"),
+        None => format!("{} to {}", number(least), number(most)),
+    }
+}
+
+/// How many rows cannot be judged, if there are any.
+pub(crate) fn uneven(rows: &[Row]) -> Option<String> {
+    let uneven = rows.iter().filter(|row| row.is_uneven()).count();
+    (uneven > 0).then(|| {
+        format!(
+            "The machine was too uneven for {uneven} of {} rows: the middle half of their windows \
+             differs by more than a tenth. Measure them again when it is quiet.",
+            rows.len()
+        )
+    })
 }
 
 fn bar(row: &Row) -> String {
@@ -101,11 +131,20 @@ mod tests {
 
     #[test]
     fn every_row_is_shown_with_its_limit_and_whether_its_bar_is_met() {
-        let slow = Row::new("slow", 31.0, "ns").against("quick", 10.0);
-        let rows = [slow.bar(Some(Bar::RatioAtMost(3.0))), Row::new("heavy", 0.5, "MiB").bar(None)];
-        let table = table(&rows);
-        for text in ["slow", "quick", "3.10", "at most 3.0 times", "MISSED", "heavy", "0.50"] {
-            assert!(table.contains(text), "{text} in {table}");
+        let slow = || Row::counted("slow", 31.0, "ns").against("quick", 10.0);
+        let spread = |uneven| Some(Spread { figure: 3.1, least: 3.04, most: 3.6, uneven });
+        let even = Row { spread: spread(false), ..slow() }.bar(Some(Bar::RatioAtMost(3.0)));
+        let heavy = Row::counted("heavy", 0.5, "MiB").bar(None);
+        let text = table(&[even.clone(), heavy.clone()]);
+        for part in ["slow", "quick", "3.10", "3.04 to 3.60", "at most 3.0 times", "MISSED", "0.50"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
         }
+        assert_eq!(uneven(&[even, heavy.clone()]), None);
+        let judged = Row { spread: spread(true), ..slow() }.bar(Some(Bar::RatioAtMost(3.0)));
+        let rows = [judged, Row { spread: spread(true), ..slow() }, heavy];
+        let text = table(&rows);
+        assert!(text.contains("not judged") && text.contains("| uneven"), "{text}");
+        assert!(uneven(&rows).unwrap().contains("2 of 3 rows"));
     }
 }

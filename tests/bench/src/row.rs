@@ -1,5 +1,6 @@
 //! One line of the table.
 
+use ksi_figures::{Series, Spread};
 use serde::Serialize;
 
 /// What was measured, what it is held against, and what the ratio of the two must reach.
@@ -11,12 +12,15 @@ pub(crate) struct Row {
     pub(crate) limit: Option<Limit>,
     /// Figure by limit.
     pub(crate) ratio: Option<f64>,
+    /// What the windows say of the ratio, or where there is no limit of the figure. Nothing, if it
+    /// was not measured in windows, as what is counted is not.
+    pub(crate) spread: Option<Spread>,
     pub(crate) bar: Option<Bar>,
     /// Whether the bar is met.
-    pub(crate) met: Option<bool>,
+    pub(crate) verdict: Option<Verdict>,
 }
 
-/// The same work in another way, measured in the same run.
+/// The same work in another way, measured in the same turns.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Limit {
     pub(crate) what: String,
@@ -32,9 +36,40 @@ pub(crate) enum Bar {
     AtMost(f64),
 }
 
+/// How a row stands to its bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    Met,
+    Missed,
+    /// The machine was too uneven to say so.
+    NotJudged,
+}
+
 impl Row {
-    pub(crate) fn new(what: impl Into<String>, figure: f64, unit: &'static str) -> Self {
-        Row { what: what.into(), figure, unit, limit: None, ratio: None, bar: None, met: None }
+    /// A figure that is counted, or put together from others.
+    pub(crate) fn counted(what: impl Into<String>, figure: f64, unit: &'static str) -> Self {
+        let (what, limit, ratio, spread, bar, verdict) =
+            (what.into(), None, None, None, None, None);
+        Row { what, figure, unit, limit, ratio, spread, bar, verdict }
+    }
+
+    /// A figure that was measured in windows, by itself.
+    pub(crate) fn measured(what: impl Into<String>, figure: &Series, unit: &'static str) -> Self {
+        Row { spread: Some(figure.spread()), ..Row::counted(what, figure.figure(), unit) }
+    }
+
+    /// One that was measured in the same turns as what it is held against.
+    pub(crate) fn pair(
+        what: impl Into<String>,
+        figure: &Series,
+        unit: &'static str,
+        against: impl Into<String>,
+        limit: &Series,
+    ) -> Self {
+        let ratio = figure.ratio(limit);
+        let row = Row::counted(what, figure.figure(), unit).against(against, limit.figure());
+        Row { spread: Some(ratio), ..row }
     }
 
     pub(crate) fn against(mut self, what: impl Into<String>, figure: f64) -> Self {
@@ -45,13 +80,22 @@ impl Row {
 
     pub(crate) fn bar(mut self, bar: Option<Bar>) -> Self {
         self.bar = bar;
-        self.met = match bar {
-            None => None,
-            Some(Bar::AtMost(most)) => Some(self.figure <= most),
-            Some(Bar::RatioAtMost(most)) => self.ratio.map(|ratio| ratio <= most),
-            Some(Bar::RatioAtLeast(least)) => self.ratio.map(|ratio| ratio >= least),
-        };
+        let reached = bar.and_then(|bar| match bar {
+            Bar::AtMost(most) => Some(self.figure <= most),
+            Bar::RatioAtMost(most) => self.ratio.map(|ratio| ratio <= most),
+            Bar::RatioAtLeast(least) => self.ratio.map(|ratio| ratio >= least),
+        });
+        self.verdict = reached.map(|reached| match reached {
+            _ if self.is_uneven() => Verdict::NotJudged,
+            true => Verdict::Met,
+            false => Verdict::Missed,
+        });
         self
+    }
+
+    /// Whether the machine was too uneven while it was measured.
+    pub(crate) fn is_uneven(&self) -> bool {
+        self.spread.is_some_and(|spread| spread.uneven)
     }
 }
 
@@ -61,11 +105,22 @@ mod tests {
 
     #[test]
     fn a_bar_is_met_from_its_own_side() {
-        let met = |bar| Row::new("", 30.0, "ns").against("", 10.0).bar(Some(bar)).met;
-        assert_eq!(met(Bar::RatioAtMost(3.0)), Some(true));
-        assert_eq!(met(Bar::RatioAtMost(2.9)), Some(false));
-        assert_eq!(met(Bar::RatioAtLeast(3.1)), Some(false));
-        assert_eq!(met(Bar::AtMost(30.0)), Some(true));
-        assert_eq!(Row::new("", 1.0, "s").bar(Some(Bar::RatioAtMost(1.0))).met, None);
+        let row = || Row::counted("", 30.0, "ns").against("", 10.0);
+        let verdict = |bar| row().bar(Some(bar)).verdict;
+        assert_eq!(verdict(Bar::RatioAtMost(3.0)), Some(Verdict::Met));
+        assert_eq!(verdict(Bar::RatioAtMost(2.9)), Some(Verdict::Missed));
+        assert_eq!(verdict(Bar::RatioAtLeast(3.1)), Some(Verdict::Missed));
+        assert_eq!(verdict(Bar::AtMost(30.0)), Some(Verdict::Met));
+        assert_eq!(Row::counted("", 1.0, "s").bar(Some(Bar::RatioAtMost(1.0))).verdict, None);
+    }
+
+    #[test]
+    fn a_bar_is_neither_met_nor_missed_on_a_machine_that_is_too_uneven() {
+        for bar in [Bar::RatioAtMost(9.0), Bar::RatioAtMost(0.1), Bar::AtMost(99.0)] {
+            let spread = Spread { figure: 3.0, least: 2.0, most: 4.0, uneven: true };
+            let row = Row::counted("", 30.0, "ns").against("", 10.0);
+            let row = Row { spread: Some(spread), ..row }.bar(Some(bar));
+            assert_eq!(row.verdict, Some(Verdict::NotJudged));
+        }
     }
 }

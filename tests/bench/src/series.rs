@@ -1,14 +1,24 @@
-//! Repetitions by turns, and their medians.
+//! Measures by turns, in windows, so that the ratio of two figures holds; what is made of them is
+//! [`ksi_figures`].
 
 use futures_util::future::LocalBoxFuture;
+use ksi_figures::{Best, Series};
 
 use crate::error::BenchError;
 
-/// How often each is measured.
-pub(crate) const REPETITIONS: usize = 51;
-/// How long one repetition takes: shorter than the system lets a thread run that others wait for, so that most repetitions
-/// are not interrupted on a machine that is busy with something else, and the median is of such.
+/// How long one measurement takes, where that can be chosen: shorter than the system lets a thread
+/// run that others wait for, so that some of a window are not interrupted on a machine that is busy
+/// with something else.
 pub(crate) const NANOS: u64 = 1_000_000;
+/// For what takes as long as that.
+pub(crate) const SHORT: Plan = Plan { windows: 12, turns: 20, best: Best::Least };
+/// How often something is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) windows: usize,
+    pub(crate) turns: usize,
+    pub(crate) best: Best,
+}
 
 /// Something that can be measured again and again.
 pub(crate) type Measure<'a> = Box<dyn FnMut() -> Measuring<'a> + 'a>;
@@ -22,26 +32,25 @@ where
     Box::new(move || Box::pin(of()))
 }
 
-/// The median of each, after one round that does not count.
-pub(crate) async fn medians<const N: usize>(
+/// Measures everything by turns, after one turn that does not count.
+///
+/// # Errors
+/// Something cannot be measured.
+pub(crate) async fn by_turns<const N: usize>(
     mut measures: [Measure<'_>; N],
-    repetitions: usize,
-) -> Result<[f64; N], BenchError> {
-    let mut figures: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(repetitions));
-    for repetition in 0..=repetitions {
-        for (measure, figures) in measures.iter_mut().zip(&mut figures) {
-            let figure = measure().await?;
-            if repetition > 0 {
-                figures.push(figure);
-            }
+    plan: Plan,
+) -> Result<[Series; N], BenchError> {
+    let Plan { windows, turns, best } = plan;
+    for measure in &mut measures {
+        measure().await?;
+    }
+    let mut all = std::array::from_fn(|_| Series::new(best, turns));
+    for _ in 0..windows * turns {
+        for (measure, series) in measures.iter_mut().zip(&mut all) {
+            series.add(measure().await?);
         }
     }
-    Ok(figures.map(median))
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -57,12 +66,16 @@ mod tests {
             let (turns, mut figure) = (&turns, first);
             measure(move || {
                 turns.borrow_mut().push(name);
-                figure -= 1.0;
+                figure += 1.0;
                 async move { Ok(figure) }
             })
         };
-        let found = medians([of('a', 1_000.0), of('b', 10.0)], 3).await.unwrap();
-        assert_eq!(turns.borrow().iter().collect::<String>(), "abababab");
-        assert_eq!(found, [997.0, 7.0], "of 998 to 996 and of 8 to 6");
+        let plan = Plan { windows: 2, turns: 2, best: Best::Least };
+        let found = by_turns([of('a', 1_000.0), of('b', 10.0)], plan).await.unwrap();
+        assert_eq!(turns.borrow().iter().collect::<String>(), "ababababab");
+        assert_eq!(
+            found.each_ref().map(|it| (it.windows(), it.figure())),
+            [(2, 1_002.0), (2, 12.0)]
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use ksi_figures::{Best, Series};
 use ksi_host::Host;
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +15,11 @@ use crate::{
     builds::Builds,
     error::BenchError,
     row::{Bar, Row},
-    series::{Measure, measure, medians},
+    series::{Measure, Plan, by_turns, measure},
     stage::{all_live, write_small},
 };
 
-const REPETITIONS: usize = 3;
+const PLAN: Plan = Plan { windows: 10, turns: 1, best: Best::Least };
 
 /// What a process tells of its start.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -38,21 +39,26 @@ pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
         Ok::<_, BenchError>(folder)
     };
     let folders = [folder(1)?, folder(50)?, folder(200)?];
-    let of = |started: fn(Started) -> f64| {
-        folders.each_ref().map(|folder| -> Measure<'_> {
-            measure(move || async move { Ok(started(elsewhere(folder)?)) })
-        })
-    };
-    let [one, fifty, all] = medians(of(|it| it.seconds), REPETITIONS).await?;
-    let [_, resident_of_fifty, resident] = medians(of(|it| it.resident_mib), 1).await?;
+    let milliseconds = folders.each_ref().map(|folder| -> Measure<'_> {
+        measure(move || async move { Ok(elsewhere(folder)?.seconds * 1e3) })
+    });
+    let [one, fifty, all] = by_turns(milliseconds, PLAN).await?;
+    let [_, fifty_folder, all_folder] = &folders;
+    let resident = elsewhere(all_folder)?.resident_mib - elsewhere(fifty_folder)?.resident_mib;
+    let each = |of: &Series, plugins: f64| of.map(Best::Least, |it| it / plugins);
     Ok(vec![
-        Row::new("start with 1 plugin", one * 1e3, "ms"),
-        Row::new("start with 50 plugins", fifty * 1e3, "ms"),
-        Row::new("start with 200 plugins", all * 1e3, "ms").bar(Some(Bar::AtMost(2_000.0))),
-        Row::new("start with 200 plugins, each", all * 1e3 / 200.0, "ms")
-            .against("with 50, each", fifty * 1e3 / 50.0)
-            .bar(Some(Bar::RatioAtMost(1.2))),
-        Row::new("resident memory, one more plugin", (resident - resident_of_fifty) / 150.0, "MiB")
+        Row::measured("start with 1 plugin", &one, "ms"),
+        Row::measured("start with 50 plugins", &fifty, "ms"),
+        Row::measured("start with 200 plugins", &all, "ms").bar(Some(Bar::AtMost(2_000.0))),
+        Row::pair(
+            "start with 200 plugins, each",
+            &each(&all, 200.0),
+            "ms",
+            "with 50, each",
+            &each(&fifty, 50.0),
+        )
+        .bar(Some(Bar::RatioAtMost(1.2))),
+        Row::counted("resident memory, one more plugin", resident / 150.0, "MiB")
             .bar(Some(Bar::AtMost(1.0))),
     ])
 }

@@ -3,16 +3,19 @@
 use futures_util::future::try_join;
 use ksi_bench_events::{Lane, Ran, Route, Run, boxed};
 
+use ksi_figures::Best;
+
 use crate::{
     builds::Builds,
     error::BenchError,
     row::{Bar, Row},
-    series::{Measuring, REPETITIONS, measure, medians},
+    series::{Measuring, Plan, by_turns, measure},
     stage::Stage,
 };
 
 /// Longer than elsewhere, so that the moment in which only one of the two has begun does not count.
 const NANOS: u64 = 2_000_000;
+const PLAN: Plan = Plan { windows: 12, turns: 8, best: Best::Most };
 
 pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
     let stage = Stage::start(builds, 0, 0).await?;
@@ -30,11 +33,16 @@ pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
                 Ok(rate(first) + rate(second))
             })
         };
-        let [two, one] = medians([measure(two), measure(one)], REPETITIONS).await?;
+        let [two, one] = by_turns([measure(two), measure(one)], PLAN).await?;
         rows.push(
-            Row::new(format!("two threads that request, {name}"), two, "a second")
-                .against("one thread", one)
-                .bar(Some(Bar::RatioAtLeast(1.8))),
+            Row::pair(
+                format!("two threads that request, {name}"),
+                &two,
+                "a second",
+                "one thread",
+                &one,
+            )
+            .bar(Some(Bar::RatioAtLeast(1.8))),
         );
     }
     stage.stop().await;
@@ -51,8 +59,8 @@ async fn machine() -> Result<Row, BenchError> {
         let (first, second) = try_join(boxed(), boxed()).await?;
         Ok(rate(first) + rate(second))
     };
-    let [two, one] = medians([measure(two), measure(one)], REPETITIONS).await?;
-    Ok(Row::new("two threads with boxed futures", two, "a second").against("one thread", one))
+    let [two, one] = by_turns([measure(two), measure(one)], PLAN).await?;
+    Ok(Row::pair("two threads with boxed futures", &two, "a second", "one thread", &one))
 }
 
 /// Rounds a second.

@@ -21,10 +21,11 @@ pub(super) struct Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Margin {
-    /// A share of what was counted.
+    /// A share of the instructions.
     own: f64,
-    calls: f64,
-    locked: f64,
+    /// A share of what else is counted, and a number to that.
+    others: f64,
+    more: f64,
 }
 
 /// One event, by the names that [`Executed`](super::callgrind::Executed) has.
@@ -55,11 +56,11 @@ impl Bounds {
 
     /// The most that an event of this kind may cost, if there is a bound.
     pub(super) fn of(&self, case: Case) -> Option<Counted> {
-        let Margin { own, calls, locked } = self.margin;
+        let Margin { own, others, more } = self.margin;
         self.event.get(&case).map(|was| Counted {
             own: was.own * (1.0 + own),
-            calls: was.calls + calls,
-            locked: was.locked + locked,
+            calls: was.calls * (1.0 + others) + more,
+            locked: was.locked * (1.0 + others) + more,
         })
     }
 
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     fn bounds() -> Bounds {
-        let file = "margin = { own = 0.05, calls = 0.5, locked = 0.5 }\n\
+        let file = "margin = { own = 0.05, others = 0.01, more = 0.5 }\n\
                     [event]\nrequest = { own = 1000.0, calls = 10.0, locked = 8.0 }";
         toml::from_str(file).unwrap()
     }
@@ -95,7 +96,7 @@ mod tests {
         let was = Counted { own: 1_000.0, calls: 10.0, locked: 8.0 };
         let held = |now| bounds().hold(Case::Request, now);
         assert_eq!(held(was), Held::Within);
-        assert_eq!(held(Counted { own: 1_049.0, calls: 10.4, locked: 8.4 }), Held::Within);
+        assert_eq!(held(Counted { own: 1_049.0, calls: 10.5, locked: 8.5 }), Held::Within);
         assert_eq!(held(Counted { own: 1_051.0, ..was }), Held::Above);
         assert_eq!(held(Counted { calls: 11.0, ..was }), Held::Above);
         assert_eq!(held(Counted { locked: 9.0, ..was }), Held::Above);

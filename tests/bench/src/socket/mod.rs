@@ -5,16 +5,18 @@ mod echo;
 
 use std::path::Path;
 
+use ksi_figures::Best;
+
 use crate::{
     builds::Builds,
     error::BenchError,
     row::{Bar, Row},
-    series::{Measure, measure, medians},
+    series::{Measure, Plan, by_turns, measure},
     stage::Stage,
 };
 use echo::Echo;
 
-const REPETITIONS: usize = 5;
+const PLAN: Plan = Plan { windows: 10, turns: 2, best: Best::Most };
 
 pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
     let stage = Stage::start(builds, 0, 0).await?;
@@ -27,21 +29,21 @@ pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
         [(1, 1, 3_000), (1, 64, 30_000), (16, 1, 400), (16, 64, 4_000)]
     {
         let of = |socket| asked(socket, connections, in_flight, each);
-        let [host, line, batch] = medians(sockets.each_ref().map(|it| of(it)), REPETITIONS).await?;
+        let [host, line, batch] = by_turns(sockets.each_ref().map(|it| of(it)), PLAN).await?;
         if (connections, in_flight) == (1, 1) {
+            let [host, line] = [&host, &line].map(|it| it.map(Best::Least, |rate| 1e6 / rate));
+            let what = "socket, sequential round trip";
             rows.push(
-                Row::new("socket, sequential round trip", 1e6 / host, "us")
-                    .against("a bare echo", 1e6 / line)
-                    .bar(Some(Bar::RatioAtMost(1.5))),
+                Row::pair(what, &host, "us", "a bare echo", &line).bar(Some(Bar::RatioAtMost(1.5))),
             );
         }
         let plural = if connections == 1 { "" } else { "s" };
         let name = format!("socket, {connections} connection{plural}, {in_flight} in flight");
         let bar = ((connections, in_flight) == (1, 64)).then_some(Bar::RatioAtLeast(0.6));
-        rows.push(Row::new(&name, host, "a second").against("a bare echo", line).bar(bar));
+        rows.push(Row::pair(&name, &host, "a second", "a bare echo", &line).bar(bar));
         if in_flight > 1 {
             let batched = "an echo that answers in batches";
-            rows.push(Row::new("the same", host, "a second").against(batched, batch));
+            rows.push(Row::pair("the same", &host, "a second", batched, &batch));
         }
     }
     line.stop()?;
