@@ -202,6 +202,8 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         "host/src/crash/handler.rs",
         // It crashes on purpose.
         "tests/fixtures/chaos/src/crash.rs",
+        // It opens a library, to know what that alone takes.
+        "tests/soak/src/bare.rs",
         // It races on purpose.
         "tests/fixtures/race",
         "host/src/plugin/instance/signals",

@@ -6,11 +6,12 @@
 //! on the socket. Every request has a number that its answer must repeat; plugins that count say with each answer what
 //! they counted, and are held to it across all replacements. In reading order: what is loaded ([`roles`], [`library`],
 //! [`builds`], [`drafts`]), what is asked and how it is judged ([`lane`], [`ledger`], [`versions`], [`clients`]), what is replaced by what
-//! ([`plan`], [`reloader`]), the run itself ([`run`]), and what comes of it ([`findings`], [`verdict`], [`report`]).
+//! ([`plan`], [`reloader`]), beside what ([`bare`]), the run itself ([`run`]), and what comes of it ([`findings`], [`verdict`], [`report`]).
 
 mod announced;
 mod answers;
 mod arenas;
+mod bare;
 mod builds;
 mod clients;
 mod counted;

@@ -7,6 +7,7 @@ use ksi_wire::module::Timings;
 use serde::Serialize;
 
 use crate::{
+    bare::Beside,
     latency::{Figures, Spread},
     memory::Sample,
 };
@@ -17,6 +18,9 @@ pub(crate) struct Measured {
     pub(crate) idle: Spread,
     /// The same under load, of plugins without state.
     pub(crate) loaded: Spread,
+    /// The quickest of both, beside a bare copy and open of the same files.
+    pub(crate) idle_beside: Beside,
+    pub(crate) loaded_beside: Beside,
     /// What the host says of these reloads, step by step.
     pub(crate) idle_steps: Steps,
     pub(crate) loaded_steps: Steps,
@@ -30,8 +34,11 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    pub(crate) fn new() -> Result<Self, CreationError> {
+    /// For about so many reloads beside a bare copy and open.
+    pub(crate) fn new(idle: u64, loaded: u64) -> Result<Self, CreationError> {
         Ok(Measured {
+            idle_beside: Beside::of(idle),
+            loaded_beside: Beside::of(loaded),
             idle: Spread::new()?,
             loaded: Spread::new()?,
             idle_steps: Steps::default(),

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -92,6 +92,11 @@ impl Reloader {
 
     pub(crate) fn role(&self) -> Role {
         self.role
+    }
+
+    /// Where the host looks for it.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Puts a file in place and waits for what must come of it; for a good one, how long its code took to answer.

@@ -10,6 +10,7 @@ use ksi_wire::module::{Overview, RetiredState};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
+    bare::Beside,
     clients::{Clients, LOST, Numbers, emit, ending},
     error::SoakError,
     findings::{Ended, Findings},
@@ -27,7 +28,9 @@ use crate::{
 };
 
 /// Reloads of the idle host.
-const IDLE: u32 = 250;
+const IDLE: u64 = 250;
+/// Reloads under load that are held against a bare copy and open.
+const BESIDE: u64 = 100;
 /// Pairs of a stretch without reloads and one with ten a second: by turns, so that a machine that gets slower or
 /// faster meanwhile does so for both.
 const PAIRS: u32 = 4;
@@ -57,15 +60,16 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new(running: Running, options: &Options) -> Result<Self, SoakError> {
+        let wanted = u64::from(options.reloads);
         let roles = plan::REPLACED.into_iter();
         let reloaders = roles.map(|role| (Reloader::new(&running, role), Plan::new(role)));
         Ok(Run {
             reloaders: reloaders.collect(),
             running,
-            wanted: u64::from(options.reloads),
+            wanted,
             deadline: options.limit().map(|limit| Instant::now() + limit),
             next: 0,
-            measured: Measured::new()?,
+            measured: Measured::new(idle(wanted), beside(wanted))?,
         })
     }
 
@@ -99,6 +103,8 @@ impl Run {
             self.stretch_without().await;
             self.stretch_with().await?;
         }
+        say("under load, reloads beside a bare copy and open");
+        self.beside().await?;
         say("under load, as many reloads as go");
         self.as_many_as_go().await
     }
@@ -107,15 +113,18 @@ impl Run {
         let quick = self.reloaders.iter_mut().find(|(it, _)| it.role() == Role::Quick);
         let Some((reloader, _)) = quick else { return Ok(()) };
         let look = Look::start(&self.running);
-        let reloads = u64::from(IDLE).min(self.wanted.max(20));
-        for _ in 0..reloads {
-            if let Some(took) = reloader.replace(File::Good).await? {
+        for _ in 0..idle(self.wanted) {
+            let took = reloader.replace(File::Good).await?;
+            if let Some(took) = took {
                 self.measured.idle.record(took);
                 let inspected = self.running.inspect(Role::Quick).await;
                 self.measured.idle_steps.add(&inspected.timings_ms)?;
             }
             // So that the host has come to rest: what went before is let go after the swap.
             tokio::time::sleep(Duration::from_millis(5)).await;
+            if let Some(took) = took {
+                bare(&mut self.measured.idle_beside, took, reloader).await?;
+            }
             if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 break;
             }
@@ -163,6 +172,22 @@ impl Run {
         stage.ledger.latency.enter(Phase::Between);
         let files = self.tally().files() - files;
         self.measured.paced.add(stage.ledger.asked() - asked, files, begun.elapsed());
+        Ok(())
+    }
+
+    /// Reloads of the plugin without state, by turns with what they are held against.
+    async fn beside(&mut self) -> Result<(), SoakError> {
+        let (wanted, deadline) = (self.wanted, self.deadline);
+        let quick = self.reloaders.iter_mut().find(|(it, _)| it.role() == Role::Quick);
+        let Some((reloader, _)) = quick else { return Ok(()) };
+        for _ in 0..beside(wanted) {
+            if let Some(took) = reloader.replace(File::Good).await? {
+                bare(&mut self.measured.loaded_beside, took, reloader).await?;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -237,6 +262,22 @@ impl Run {
         self.reloaders.iter().for_each(|(reloader, _)| sum.add(reloader.tally));
         sum
     }
+}
+
+/// Reloads of the idle host in a run with so many under load.
+fn idle(wanted: u64) -> u64 {
+    IDLE.min(wanted.max(20))
+}
+
+/// Reloads under load beside a bare copy and open, of so many.
+fn beside(wanted: u64) -> u64 {
+    BESIDE.min(wanted / 10)
+}
+
+/// Copies and opens the file that was just loaded, for a reload that took so long.
+async fn bare(beside: &mut Beside, took: Duration, of: &Reloader) -> Result<(), SoakError> {
+    let failed = |source| SoakError::File { path: of.file().to_owned(), source };
+    beside.turn(took, of.file()).await.map_err(failed)
 }
 
 /// Says where the run is.

@@ -1,10 +1,12 @@
 //! The figures of a run, each with its bar.
 
+use ksi_figures::Spread;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
     arenas,
+    bare::Beside,
     findings::{Ended, Findings},
     latency::Figures,
     ledger::Fault,
@@ -162,17 +164,19 @@ fn memory(findings: &Findings, figures: &mut Vec<Figure>) {
 
 fn times(findings: &Findings, figures: &mut Vec<Figure>) {
     let measured = &findings.measured;
-    let mut first_answers = |name: &str, of: Figures, p50: f64, p99: f64, steps: &Steps| {
-        figures.push(Figure::time(&format!("{name}, p50"), of.p50, p50, of.count > 0));
-        figures.push(Figure::time(&format!("{name}, p99"), of.p99, p99, of.count >= MEASURED));
-        let name = format!("of which, as the host says (p50 of {})", of.count);
-        figures.push(Figure::told(&name, medians(steps), json!(steps.figures())));
-    };
+    let mut first_answers =
+        |name: &str, of: Figures, p50: f64, p99: f64, beside: &Beside, steps: &Steps| {
+            figures.push(Figure::time(&format!("{name}, p50"), of.p50, p50, of.count > 0));
+            figures.push(Figure::time(&format!("{name}, p99"), of.p99, p99, of.count >= MEASURED));
+            figures.push(held_against_bare(name, beside));
+            let name = format!("of which, as the host says (p50 of {})", of.count);
+            figures.push(Figure::told(&name, medians(steps), json!(steps.figures())));
+        };
     let (idle, loaded) = (measured.idle.figures(), measured.loaded.figures());
     let name = "rename to first answer, host idle";
-    first_answers(name, idle, 5.0, 15.0, &measured.idle_steps);
+    first_answers(name, idle, 5.0, 15.0, &measured.idle_beside, &measured.idle_steps);
     let name = "rename to first answer, under load";
-    first_answers(name, loaded, 15.0, 50.0, &measured.loaded_steps);
+    first_answers(name, loaded, 15.0, 50.0, &measured.loaded_beside, &measured.loaded_steps);
     let held = findings.held;
     let added = (held.p99 - findings.quiet.heavy.p99).max(0.0);
     let name = "added to events while 1 MB of state is handed over, p99";
@@ -206,6 +210,23 @@ fn times(findings: &Findings, figures: &mut Vec<Figure>) {
     let name = "throughput with 10 reloads a second, to that without";
     let figure = Figure::must(name, found, "at least 0.8", ratio >= 0.8, value);
     figures.push(figure.timed(with.pace() > 0.0));
+}
+
+/// The quickest reload to the quickest copy and open of the same files, measured by turns.
+fn held_against_bare(name: &str, Beside { reloads, bare }: &Beside) -> Figure {
+    let Spread { figure, least, most, uneven } = reloads.ratio(bare);
+    let found = match bare.windows() {
+        0 => "none was measured".to_owned(),
+        windows => format!(
+            "{figure:.1} times ({least:.1} to {most:.1} in {windows} windows{}); {:.2} ms to {:.2} ms",
+            if uneven { ", too uneven or too few to judge" } else { "" },
+            reloads.figure(),
+            bare.figure(),
+        ),
+    };
+    let value = json!({ "reload_ms": reloads.spread(), "bare_ms": bare.spread(),
+                        "ratio": reloads.ratio(bare), "windows": bare.windows() });
+    Figure::told(&format!("{name}, quickest, to a bare copy and open"), found, value)
 }
 
 /// The steps of a reload, the longest first.
