@@ -17,15 +17,13 @@ mod system;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use ksi_abi::Pattern;
+use ksi_kernel::{call::tally::Counts, event::Event, router::native::Failure};
 use ksi_wire as wire;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     catalog::{Described, changes_plugins},
     core::Core,
-    dispatch::tally::Counts,
-    event::Event,
-    router::native::Failure,
 };
 use ksi_abi::Counted;
 

@@ -12,10 +12,9 @@ use std::{
     time::Duration,
 };
 
+use ksi_kernel::memory::Account;
 use ksi_wire::system::Client;
 use tokio::sync::{Notify, Semaphore};
-
-use crate::memory::Account;
 
 /// All that are connected, by the order in which they came.
 #[derive(Default)]
@@ -243,7 +242,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::memory::Budget;
+    use ksi_kernel::memory::Budget;
 
     fn enter(clients: &Arc<Clients>, now: f64) -> Connected {
         let budget = Budget::new(1000);

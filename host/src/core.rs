@@ -16,6 +16,12 @@ use std::{
 };
 
 use async_task::Task;
+use ksi_kernel::{
+    event::{self, Payload},
+    memory::Budget,
+    report::Report,
+    router::Router,
+};
 use ksi_wire::system::Announced;
 use tokio::runtime::Handle;
 
@@ -23,11 +29,7 @@ use crate::{
     catalog::{self, Described},
     clients::Clients,
     config::Config,
-    event::{self, Payload},
-    memory::Budget,
     plugin::supervisor::Supervisor,
-    report::Report,
-    router::Router,
     start_up::StartUp,
     stopping::StopHandle,
 };

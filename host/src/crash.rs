@@ -6,7 +6,7 @@
 //! or of an `exit` that is not the host's own, writes one line on standard error and in the journal, and marks the
 //! note of the step that this thread was at. The next start reads what is left.
 //!
-//! What a signal handler reads is made for that: numbers and texts of fixed size in atomics ([`label`](crate::label)).
+//! What a signal handler reads is made for that: numbers and texts of fixed size in atomics ([`label`](ksi_kernel::label)).
 //!
 //! This module does not know what follows from a death: see `plugin/quarantine.rs`.
 

@@ -10,6 +10,12 @@ use std::{
 };
 
 use ksi_abi::{Counted, NameError, Pattern};
+use ksi_kernel::{
+    call::tally::Counts,
+    event::{Event, NewEvent},
+    report::Report,
+    router::{emit::SendError, native::Failure, taps::Watch},
+};
 use serde::Serialize;
 
 use crate::{
@@ -18,11 +24,7 @@ use crate::{
         Core, UnkeptState,
         settings::{ConfigReloaded, ReloadConfigError},
     },
-    dispatch::tally::Counts,
-    event::{Event, NewEvent},
     plugin::lifecycle::error::DeployError,
-    report::Report,
-    router::{emit::SendError, native::Failure, taps::Watch},
     stopping::StopStage,
 };
 

@@ -3,7 +3,7 @@
 //! Plugins are shared libraries in a folder, written with `ksi-plugin-api`. They talk only by events. A plugin whose file
 //! changes is replaced while the host runs.
 //!
-//! The way of an event, from emit to report: [`event`](NewEvent) → `router` → `dispatch` → [`report`](Report). The way of
+//! The way of an event, from emit to [report](Report), is that of `ksi-kernel`, a crate of its own. The way of
 //! a file, from a folder to a live plugin and on to its replacement: `plugin`. Around them: `builtin`, the host's own
 //! handlers; `control`, where clients send events; `core`, which holds it all together, and [`Host`], its handle. ARCHITECTURE.md in the
 //! repository is the map.
@@ -22,17 +22,6 @@ mod stopping;
 mod sync;
 mod system;
 mod text;
-
-// What the modules here call the kernel's by.
-use ksi_kernel::{
-    event, executor::clock, kernel, label, memory, report, router, session, value as shared_value,
-};
-mod dispatch {
-    pub(crate) use ksi_kernel::{
-        call::{self, gate as hold, outcome as ended, tally},
-        executor::{apart, slot, stripe, workers},
-    };
-}
 
 pub use config::{
     AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,

@@ -9,7 +9,7 @@
 //! - [`lifecycle`]: the steps of a generation, each by itself: prepare, activate, hand over, retire.
 //! - [`supervisor`]: who decides: deploy, roll back, retry, quarantine, stop; and the registry of what there is.
 //!
-//! What a live plugin has of the host is [`instance::host_api`], with a [`session`](crate::session) behind it.
+//! What a live plugin has of the host is [`instance::host_api`], with a [`session`](ksi_kernel::session) behind it.
 
 pub(crate) mod announce;
 pub(crate) mod file;

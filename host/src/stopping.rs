@@ -21,10 +21,9 @@ use std::{
     time::Instant,
 };
 
+use ksi_kernel::executor::stripe::Count;
 use serde::Serialize;
 use tokio::sync::watch;
-
-use crate::dispatch::stripe::Count;
 
 /// How far a host has come with its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]

@@ -21,16 +21,14 @@ const RULES: &[Rule] = &[
     // Files are watched, copied and read, and snapshots kept in them, without knowing what events mean.
     Rule {
         part: &["host/src/plugin/file.rs", "host/src/plugin/file", "host/src/plugin/state/store"],
-        modules: &["router", "dispatch", "event", "report", "host", "control", "core", "builtin"],
-        names: &["libloading", "UnixListener", "UnixStream", "Router"],
+        modules: &["host", "control", "core", "builtin"],
+        names: &["libloading", "UnixListener", "UnixStream", "ksi_kernel"],
     },
     // Who was at work when the host dies is known without knowing what follows from it.
     Rule {
         part: &["host/src/crash.rs", "host/src/crash"],
-        modules: &[
-            "plugin", "control", "core", "builtin", "host", "router", "event", "report", "config",
-        ],
-        names: &["libloading", "object::", "UnixListener", "UnixStream", "Router"],
+        modules: &["plugin", "control", "core", "builtin", "host", "config"],
+        names: &["libloading", "object::", "UnixListener", "UnixStream", "Router", "Session"],
     },
     // The loader does not route.
     Rule {
@@ -41,8 +39,8 @@ const RULES: &[Rule] = &[
             "host/src/plugin/probe/child.rs",
             "host/src/plugin/probe/prober.rs",
         ],
-        modules: &["router", "dispatch", "event", "report", "host", "control", "core", "builtin"],
-        names: &["Router", "RoutingTable"],
+        modules: &["host", "control", "core", "builtin"],
+        names: &["Router", "Session"],
     },
     // The reload transaction knows no wire format.
     Rule {
@@ -59,8 +57,8 @@ const RULES: &[Rule] = &[
     // Clients are served with events, and with what the inside of a host says of them.
     Rule {
         part: &["host/src/control"],
-        modules: &["plugin", "builtin", "host", "config", "crash", "session", "kernel"],
-        names: &["Supervisor", "RoutingTable"],
+        modules: &["plugin", "builtin", "host", "config", "crash"],
+        names: &["Supervisor", "Session", "Kernel"],
     },
     // Whoever asks for something is above what he asks.
     Rule {

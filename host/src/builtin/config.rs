@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use ksi_kernel::router::native::Failure;
 use ksi_wire::config::{Plugin, Reloaded};
 
 use super::{Nothing, handle_change};
 use crate::{
     catalog::Described,
-    core::Core,
-    core::settings::{ReconfiguredOutcome, ReloadConfigError},
+    core::{
+        Core,
+        settings::{ReconfiguredOutcome, ReloadConfigError},
+    },
     plugin::announce::shown,
-    router::native::Failure,
     text::causes::with_causes,
 };
 

@@ -5,11 +5,12 @@ use std::{
     sync::Arc,
 };
 
+use ksi_kernel::router::native::Failure;
 use ksi_wire::router::{Edge, Graph, Node, Stats};
 use serde_json::Value;
 
 use super::{Nothing, counts, handle, sorted};
-use crate::{catalog::Described, core::Core, router::native::Failure};
+use crate::{catalog::Described, core::Core};
 
 pub(super) fn register(core: &Arc<Core>) {
     let graph = Described::new(

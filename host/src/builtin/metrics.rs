@@ -2,16 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, sync::Weak, time::Duration};
 
-use ksi_wire::metrics::{Metrics, Plugin};
-
-use super::{Nothing, counts, handle};
-use crate::{
-    catalog::Described,
-    core::Core,
-    dispatch::tally::Counts,
+use ksi_kernel::{
+    call::tally::Counts,
     event::{self, Payload},
     router::native::Failure,
 };
+use ksi_wire::metrics::{Metrics, Plugin};
+
+use super::{Nothing, counts, handle};
+use crate::{catalog::Described, core::Core};
 
 /// Emitted at an interval with what `metrics:get` replies, as long as somebody listens.
 const REPORT: &str = "metrics:report";

@@ -7,6 +7,7 @@ use std::{
     time::{Instant, UNIX_EPOCH},
 };
 
+use ksi_kernel::{call::tally::Counts, router::native::Failure};
 use ksi_wire::module::{
     self, Changed, ConfigTaken, Entry, Events, Handler, Inspect, KeptResource, List, Load, Lost,
     ModuleState, Named, NotKept, Overview, Persisted, Previous, Quarantined, RefusedFile, Rollback,
@@ -17,9 +18,7 @@ use serde_json::Value;
 use super::{Nothing, counts, handle, handle_change, sorted};
 use crate::{
     catalog::{self, Described},
-    core::Core,
-    core::settings::Reread,
-    dispatch::tally::Counts,
+    core::{Core, settings::Reread},
     plugin::{
         announce::shown,
         instance::info::{Facts, Timings, Tried},
@@ -33,7 +32,6 @@ use crate::{
             registry::{self, Earlier, Plugin, Registry},
         },
     },
-    router::native::Failure,
     text::causes::with_causes,
 };
 

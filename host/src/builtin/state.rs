@@ -5,6 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use ksi_kernel::router::native::Failure;
 use ksi_wire::state::{Dropped, Kept, List, OfPlugin, Restored, Shown, Which};
 use serde_json::{Value, value::RawValue};
 
@@ -17,7 +18,6 @@ use crate::{
         state::store::{Listed, Place},
         supervisor::state_by_hand::{self, StateByHandError, place_of},
     },
-    router::native::Failure,
 };
 
 /// A larger snapshot is not shown, in bytes: the file is named instead.

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap, future::Future, sync::Arc, sync::atomic::Ordering, time::UNIX_EPOCH,
 };
 
+use ksi_kernel::{event, router::native::Failure};
 use ksi_wire::{
     Word,
     system::{
@@ -16,8 +17,6 @@ use super::{Nothing, SOON, counts, handle, handle_event};
 use crate::{
     catalog::{self, Described, Entry},
     core::{Core, drain::Inside},
-    event,
-    router::native::Failure,
     stopping::StopStage,
 };
 
@@ -172,7 +171,7 @@ async fn explain(core: Arc<Core>, ask: Help) -> Result<Event, Failure> {
 }
 
 async fn clients_connected(core: Arc<Core>, _: Nothing) -> Result<Clients, Failure> {
-    let clients = core.clients().all(crate::clock::unix_time().as_secs_f64());
+    let clients = core.clients().all(ksi_kernel::executor::clock::unix_time().as_secs_f64());
     let limit = core.config.limits.connections;
     Ok(Clients { count: clients.len(), clients, limit })
 }

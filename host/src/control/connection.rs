@@ -16,6 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use ksi_kernel::memory::Charge;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -33,7 +34,6 @@ use super::writer::{self, Batch, Writer};
 use super::{SocketLimits, reply, unix_now};
 use crate::clients::{Ended, Peer};
 use crate::core::{Core, OnLate};
-use crate::memory::Charge;
 
 /// What the line takes that tells a client why it is ended, in bytes.
 pub(super) const LAST: usize = 256;

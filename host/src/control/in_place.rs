@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use ksi_kernel::executor::apart::Late;
+
 use super::{request::CorrelationId, writer::Batch};
-use crate::dispatch::apart::Late;
 
 #[derive(Default)]
 pub(super) struct InPlace(Mutex<State>);

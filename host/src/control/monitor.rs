@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_task::FallibleTask;
 use futures_util::FutureExt;
 use ksi_abi::{NameError, Pattern};
+use ksi_kernel::router::taps::{Watch, WatchEnd, Watched};
 use ksi_wire::monitor::{Subscribed, Unsubscribed};
 use serde_json::Value;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -23,7 +24,6 @@ use super::writer::Outbox;
 use crate::catalog::Described;
 use crate::clients::ClientEntry;
 use crate::core::Core;
-use crate::router::taps::{Watch, WatchEnd, Watched};
 
 /// Subscriptions that one connection may have.
 const MOST_SUBSCRIPTIONS: usize = 16;

@@ -13,8 +13,9 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
+use ksi_kernel::event::{Event, EventId};
+
 use super::reply;
-use crate::event::{Event, EventId};
 
 /// From so many bytes of payload on, a line is shared.
 const LARGE: usize = 64 * 1024;

@@ -1,5 +1,6 @@
 //! The lines a client is sent. Payloads go into them as the bytes they are, without being decoded.
 
+use ksi_kernel::event::Event;
 use ksi_wire::line::{Failure, FailureBeside, Known, Refusal, UnknownEvent};
 use ksi_wire::monitor::{DROPPED, Dropped};
 use serde::Serialize;
@@ -7,8 +8,7 @@ use serde::Serialize;
 use super::request::{CorrelationId, Malformed};
 use super::unix_now;
 use crate::clients::Ended;
-use crate::event::Event;
-use crate::report::{Outcome, OutcomeKind, Report};
+use ksi_kernel::report::{Outcome, OutcomeKind, Report};
 
 /// Where a failure of the host's own comes from.
 const HOST: &str = "host";
@@ -280,7 +280,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::event::Payload;
+    use ksi_kernel::event::Payload;
 
     fn outcome(plugin: &str, result: OutcomeKind) -> Outcome {
         Outcome { plugin: plugin.into(), handler: "handle".into(), result }

@@ -19,6 +19,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join;
+use ksi_kernel::event::{NewEvent, Payload};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::SocketLimits;
@@ -33,10 +34,9 @@ use super::unix_now;
 use super::writer::{Batch, Outbox, Writer};
 use crate::clients::{ClientEntry, Ended};
 use crate::core::{Core, Emission};
-use crate::dispatch::apart::Late;
-use crate::event::{NewEvent, Payload};
-use crate::memory::Charge;
-use crate::report::Report;
+use ksi_kernel::executor::apart::Late;
+use ksi_kernel::memory::Charge;
+use ksi_kernel::report::Report;
 
 /// What one slot holds of a request, in bytes.
 const SLOT: usize = 64 * 1024;

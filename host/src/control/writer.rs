@@ -9,13 +9,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
+use ksi_kernel::memory::{Account, Charge};
 use smallvec::SmallVec;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::yield_now;
 
 use super::push_lines::Bytes;
-use crate::memory::{Account, Charge};
 
 /// Lines that wait for the writer.
 pub(super) const QUEUE: usize = 32;
@@ -272,7 +272,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::memory::Budget;
+    use ksi_kernel::memory::Budget;
 
     /// An outbox for so many bytes, with what it is charged to.
     fn boxed(bytes: usize) -> (Outbox, mpsc::Receiver<Line>, Arc<Budget>) {

@@ -6,12 +6,12 @@
 
 use std::{fmt, time::Duration};
 
+use ksi_kernel::router::Router;
 use ksi_wire::system;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     plugin::supervisor::Supervisor,
-    router::Router,
     stopping::{StopHandle, StopStage},
 };
 

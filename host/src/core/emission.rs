@@ -7,12 +7,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Core;
-use crate::{
-    catalog,
+use ksi_kernel::{
     event::{self, NewEvent},
     report::{self, Report},
     router::progress::Progress,
+};
+
+use super::Core;
+use crate::{
+    catalog,
     stopping::{Inside, Refused},
 };
 

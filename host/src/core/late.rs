@@ -10,12 +10,13 @@ use std::{
     time::Duration,
 };
 
-use super::Core;
-use crate::{
-    dispatch::apart::{Late, Waits, waited_for},
+use ksi_kernel::{
+    executor::apart::{Late, Waits, waited_for},
     report::Report,
     router::progress::Progress,
 };
+
+use super::Core;
 
 /// Told of a call that is late.
 pub(crate) struct OnLate(Arc<dyn Waits>);

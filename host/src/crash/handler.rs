@@ -16,6 +16,7 @@ use std::{
     },
 };
 
+use ksi_kernel::{executor::slot, label};
 use libc::{c_int, c_void, siginfo_t};
 
 use super::{
@@ -23,7 +24,6 @@ use super::{
     line::Line,
     now::Now,
 };
-use crate::{dispatch::slot, label};
 
 const SIGNALS: [(c_int, &[u8]); 5] = [
     (libc::SIGSEGV, b"SIGSEGV"),

@@ -7,10 +7,10 @@ use std::{
     sync::Arc,
 };
 
+use ksi_kernel::label::Label;
 use serde::{Deserialize, Serialize};
 
 use super::journal::{Journal, Place};
-use crate::label::Label;
 
 thread_local! {
     /// Without a destructor, so that a signal handler can look at any time.

@@ -2,6 +2,11 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Instant};
 
+use ksi_kernel::{
+    kernel::{Kernel, KernelLimits, StuckCall},
+    router::{Router, emit::RouterLimits},
+    session::SessionLimits,
+};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
@@ -14,7 +19,6 @@ use crate::{
         settings::{Settings, encoded_all},
     },
     crash::{Journal, JournalError},
-    kernel::{Kernel, KernelLimits, StuckCall},
     plugin::{
         announce::Announcer,
         file::{
@@ -36,8 +40,6 @@ use crate::{
             retry::Recovery,
         },
     },
-    router::{Router, emit::RouterLimits},
-    session::SessionLimits,
     start_up::StartUp,
     stopping::StopHandle,
     system::{

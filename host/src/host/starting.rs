@@ -150,7 +150,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::{
+    use ksi_kernel::{
         event::{self, Payload},
         report::{OutcomeKind, Report},
     };

@@ -7,14 +7,14 @@
 
 use std::{path::Path, sync::Arc};
 
+use ksi_kernel::{
+    event::{self, Payload},
+    router::Router,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::instance::info::Facts;
-use crate::{
-    event::{self, Payload},
-    router::Router,
-};
 
 const LOADED: &str = "module:loaded";
 const LOAD_FAILED: &str = "module:load_failed";

@@ -26,6 +26,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use ksi_kernel::router::Router;
 use tokio::task::JoinHandle;
 
 use super::{
@@ -45,7 +46,6 @@ use super::{
     state::persistence::Persistence,
 };
 use crate::{
-    router::Router,
     start_up::StartUp,
     stopping::StopHandle,
     sync::{

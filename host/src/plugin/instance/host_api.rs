@@ -18,18 +18,18 @@ use ksi_abi::{
     ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
     host::{SpanStep, WaitEnd},
 };
+use ksi_kernel::{
+    call::Callee,
+    event::Event,
+    router::resolved::Resolved,
+    session::{DeclaredRoutes, Emitting, Requesting, Session},
+    value::Keeper,
+};
 
 use super::{
     kept_resources::{KeptResources, PluginResources},
     log::{self, Spans},
     waker,
-};
-use crate::{
-    dispatch::call::Callee,
-    event::Event,
-    router::resolved::Resolved,
-    session::{DeclaredRoutes, Emitting, Requesting, Session},
-    shared_value::Keeper,
 };
 
 /// The host, for one generation; see the module.

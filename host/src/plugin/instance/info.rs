@@ -8,13 +8,10 @@ use std::{
 };
 
 use ksi_abi::Description;
+use ksi_kernel::call::{HandlerInfo, tally::Counts};
 
 use super::configs::PluginConfig;
-use crate::{
-    crash::About,
-    dispatch::{call::HandlerInfo, tally::Counts},
-    plugin::file::manifest::Manifest,
-};
+use crate::{crash::About, plugin::file::manifest::Manifest};
 
 /// An event that goes to one plugin alone, when it is retired. It is never routed.
 pub(crate) const SHUTDOWN_EVENT: &str = "module:shutdown";

@@ -3,17 +3,14 @@
 use std::{sync::Arc, task::Context};
 
 use ksi_abi::{Counted, EventHandle, Instance, ReplyForm, Start};
+use ksi_kernel::{
+    call::{Callee, Started, outcome::Ended},
+    event::Event,
+};
 use tokio::sync::oneshot;
 
 use super::info::Facts;
-use crate::{
-    crash::{self, Journal},
-    dispatch::{
-        call::{Callee, Started},
-        ended::Ended,
-    },
-    event::Event,
-};
+use crate::crash::{self, Journal};
 
 /// An instance that can be called.
 ///

@@ -7,9 +7,8 @@ use std::{
 };
 
 use ksi_abi::{LogRecord, SpanRecord, host::SpanStep};
+use ksi_kernel::executor::slot::current_event;
 use tracing::{Level, Span, level_filters::LevelFilter};
-
-use crate::dispatch::slot::current_event;
 
 /// How many spans of one plugin may be open at a time. Further ones are not followed.
 const OPEN_SPANS: usize = 4_096;

@@ -5,7 +5,7 @@ use std::{
     task::{Wake, Waker},
 };
 
-use crate::{router::Router, shared_value::Keeper};
+use ksi_kernel::{router::Router, value::Keeper};
 
 /// Wraps a waker whose code lies in a plugin. A timer or channel of the host may keep it for any time and wake it on
 /// any thread; so it holds the library through its `keeper`, and is woken and dropped on the dispatch workers.

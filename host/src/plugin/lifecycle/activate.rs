@@ -11,25 +11,27 @@ use std::{
 
 use async_task::Task;
 use ksi_abi::{CallEnd, Description, HostRef, Instance, ModuleRef, Pattern};
+use ksi_kernel::{
+    label::Label,
+    router::Router,
+    session::{DeclaredRoutes, HandlerSpec, Session, SessionLimits},
+};
 
 use super::{error::DeployError, policy::Policies, prepare::Candidate};
 use crate::{
     crash::{self, About, Journal, Noted},
-    label::Label,
     plugin::{
         file::manifest::{HandlerManifest, Manifest},
-        instance::host_api::HostApiShim,
         instance::{
             configs::{Configs, PluginConfig},
             generation::Generation,
+            host_api::HostApiShim,
             info::{Facts, SHUTDOWN_EVENT},
             kept_resources::KeptResources,
             library::{self, PluginLibrary},
             live::LiveInstance,
         },
     },
-    router::Router,
-    session::{DeclaredRoutes, HandlerSpec, Session, SessionLimits},
     text::printable::printable,
 };
 

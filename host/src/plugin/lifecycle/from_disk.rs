@@ -10,15 +10,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{
-    dispatch::workers::Workers,
-    plugin::{
-        instance::{info::Facts, live::LiveInstance},
-        state::{
-            persistence::{KeptSnapshot, PersistError, Persistence},
-            snapshot::{self, Snapshot, StateError},
-            store::Place,
-        },
+use ksi_kernel::executor::workers::Workers;
+
+use crate::plugin::{
+    instance::{info::Facts, live::LiveInstance},
+    state::{
+        persistence::{KeptSnapshot, PersistError, Persistence},
+        snapshot::{self, Snapshot, StateError},
+        store::Place,
     },
 };
 

@@ -12,24 +12,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ksi_kernel::{
+    call::gate::{Gate, Hold, Overfull},
+    executor::workers::Workers,
+    router::Router,
+};
 use thiserror::Error;
 use tokio::time::timeout;
 
 use super::policy::Policy;
-use crate::{
-    dispatch::{
-        hold::{Gate, Hold, Overfull},
-        workers::Workers,
+use crate::plugin::{
+    instance::{
+        host_api::HostApiShim,
+        info::{Facts, Timings},
+        live::LiveInstance,
     },
-    plugin::{
-        instance::host_api::HostApiShim,
-        instance::{
-            info::{Facts, Timings},
-            live::LiveInstance,
-        },
-        state::snapshot::{self, Progress, Snapshot, StateError, Transferred},
-    },
-    router::Router,
+    state::snapshot::{self, Progress, Snapshot, StateError, Transferred},
 };
 
 /// What cancelled calls get to end. A call that does not return from a poll cannot be ended.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use ksi_abi::Pattern;
+use ksi_kernel::router::routes::Subscribers;
 
-use crate::{plugin::file::manifest::Manifest, router::routes::Subscribers};
+use crate::plugin::file::manifest::Manifest;
 
 /// The events that a plugin requires and that neither somebody else nor itself handles.
 pub(crate) fn missing(manifest: &Manifest, subscribers: &Subscribers) -> Vec<String> {

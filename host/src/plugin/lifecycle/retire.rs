@@ -15,6 +15,13 @@ use std::{
 
 use async_task::Task;
 use ksi_abi::{EventHandle, Instance, ReplyForm, Start};
+use ksi_kernel::{
+    call::outcome::Ended,
+    event::{self, Payload},
+    executor::slot::Unreturned,
+    report::OutcomeKind,
+    router::Router,
+};
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, sleep_until, timeout},
@@ -25,22 +32,18 @@ use super::{
     retired::{Retired, RetiredState},
 };
 use crate::{
-    dispatch::{ended::Ended, slot::Unreturned},
-    event::{self, Payload},
     plugin::{
         announce::Announcer,
         file::manifest::NO_DELETE,
-        instance::host_api::HostApiShim,
         instance::{
             generation::Generation,
+            host_api::HostApiShim,
             info::{Facts, SHUTDOWN_EVENT},
             leftovers::{self, Remaining},
             library::{Closed, PluginLibrary},
         },
         state::persistence::Persistence,
     },
-    report::OutcomeKind,
-    router::Router,
     sync::task_tracker::One,
     system::resident::resident_kib,
 };

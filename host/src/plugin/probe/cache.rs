@@ -88,7 +88,8 @@ mod tests {
     use ksi_abi::HandlerDescription;
 
     use super::*;
-    use crate::{event::Payload, plugin::state::snapshot::Snapshot};
+    use crate::plugin::state::snapshot::Snapshot;
+    use ksi_kernel::event::Payload;
 
     fn description(name: &str) -> Description {
         let handler = HandlerDescription { name: name.to_owned(), ..HandlerDescription::default() };

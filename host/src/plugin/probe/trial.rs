@@ -25,19 +25,19 @@ use ksi_abi::{
     ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
     host::{SpanStep, WaitEnd},
 };
+use ksi_kernel::{
+    event::{Event, Payload},
+    router::plugin_report::PluginReport,
+};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::{
-    event::{Event, Payload},
-    plugin::{
-        instance::{
-            kept_resources::Address,
-            library::{self, reason_of},
-        },
-        state::snapshot::{self, Snapshot, StateError},
+use crate::plugin::{
+    instance::{
+        kept_resources::Address,
+        library::{self, reason_of},
     },
-    router::plugin_report::PluginReport,
+    state::snapshot::{self, Snapshot, StateError},
 };
 
 /// What a candidate is tried with.

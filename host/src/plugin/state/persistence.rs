@@ -10,6 +10,7 @@ use std::{
 };
 
 use ksi_abi::Instance;
+use ksi_kernel::{event::Payload, executor::workers::Workers, router::Router};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -18,16 +19,12 @@ use super::{
     store::{Kept, KeptState, KeptStateError, Listed, NewState, Place, StateDir},
     trouble::Troubles,
 };
-
 use crate::{
-    dispatch::workers::Workers,
-    event::Payload,
     plugin::{
         announce::Announcer,
         file::manifest::StateManifest,
         instance::{info::Facts, live::LiveInstance},
     },
-    router::Router,
     sync::keyed_lock::{Turn, Turns},
 };
 

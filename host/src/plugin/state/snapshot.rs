@@ -15,14 +15,12 @@ use std::{
 
 use async_task::Task;
 use ksi_abi::{CallStart, Instance, Start};
+use ksi_kernel::{
+    call::outcome::Ended, event::Payload, executor::workers::Workers, report::OutcomeKind,
+};
 use thiserror::Error;
 
-use crate::{
-    dispatch::{ended::Ended, workers::Workers},
-    event::Payload,
-    plugin::{file::manifest::StateManifest, instance::live::LiveInstance},
-    report::OutcomeKind,
-};
+use crate::plugin::{file::manifest::StateManifest, instance::live::LiveInstance};
 
 /// The largest snapshot that is carried, in bytes.
 pub(crate) const LARGEST_SNAPSHOT: u64 = 1 << 30;

@@ -1,6 +1,6 @@
 //! The transaction: from a file to the live generation of a plugin, in place of the one before.
 //!
-//! It has one commit point, [`Router::swap`](crate::router::Router::swap) in [`Supervisor::finish`]. Before it, a
+//! It has one commit point, [`Router::swap`](ksi_kernel::router::Router::swap) in [`Supervisor::finish`]. Before it, a
 //! failure means that nothing happened: the live generation goes on, with all events that waited for its state.
 //!
 //! What a candidate is tried with is in `trying.rs`, whether it is let in in `admit.rs`, where its state comes from in

@@ -21,6 +21,10 @@ use std::{
 };
 
 use ksi_abi::{Counted, Instance, ReplyForm};
+use ksi_kernel::{
+    call::{Callee, Started, outcome::Ended},
+    event::Event,
+};
 use tokio::{
     sync::oneshot,
     time::{error::Elapsed, timeout},
@@ -30,24 +34,17 @@ use super::{
     Supervisor,
     origin::{Arrived, Ready, Source},
 };
-use crate::{
-    dispatch::{
-        call::{Callee, Started},
-        ended::Ended,
+use crate::plugin::{
+    file::manifest::Manifest,
+    lifecycle::{
+        error::DeployError,
+        from_disk::{self, Restored},
+        hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
+        prepare::Candidate,
     },
-    event::Event,
-    plugin::{
-        file::manifest::Manifest,
-        lifecycle::{
-            error::DeployError,
-            from_disk::{self, Restored},
-            hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
-            prepare::Candidate,
-        },
-        state::{
-            persistence::KeptSnapshot,
-            snapshot::{self, Snapshot, StateError},
-        },
+    state::{
+        persistence::KeptSnapshot,
+        snapshot::{self, Snapshot, StateError},
     },
 };
 

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
+use ksi_kernel::session::DeclaredRoutes;
+
 use super::{Aside, Deployed, registry::LiveGeneration, rollback::Return};
-use crate::{
-    plugin::{
-        instance::{generation::Generation, live::LiveInstance},
-        lifecycle::{
-            hand_over::{Giver, Held, Wanted},
-            prepare::Candidate,
-        },
-        state::{persistence::KeptSnapshot, snapshot::Snapshot},
+use crate::plugin::{
+    instance::{generation::Generation, live::LiveInstance},
+    lifecycle::{
+        hand_over::{Giver, Held, Wanted},
+        prepare::Candidate,
     },
-    session::DeclaredRoutes,
+    state::{persistence::KeptSnapshot, snapshot::Snapshot},
 };
 
 /// A file after all that can be done before anything changes.

@@ -7,15 +7,14 @@ use std::{
     time::SystemTime,
 };
 
+use ksi_kernel::call::tally::Counts;
+
 use super::retry::Setbacks;
-use crate::{
-    dispatch::tally::Counts,
-    plugin::{
-        file::copy::PrivateCopy,
-        instance::{generation::Generation, info::Facts},
-        lifecycle::retired::{Retired, RetiredState},
-        state::snapshot::Snapshot,
-    },
+use crate::plugin::{
+    file::copy::PrivateCopy,
+    instance::{generation::Generation, info::Facts},
+    lifecycle::retired::{Retired, RetiredState},
+    state::snapshot::Snapshot,
 };
 
 /// How many retired generations of a plugin are remembered, beside those that are still in memory.

@@ -18,6 +18,7 @@ pub(super) use back::{Asked, Return};
 pub(crate) use cost::Cost;
 use cost::{agreed, unreadable};
 use instead::Instead;
+use ksi_kernel::call::tally::Counts;
 
 use super::{
     Deployed, Supervisor,
@@ -26,7 +27,6 @@ use super::{
     retry::Why,
 };
 use crate::{
-    dispatch::tally::Counts,
     plugin::{
         instance::info::Facts,
         lifecycle::{

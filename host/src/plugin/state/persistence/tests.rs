@@ -4,6 +4,10 @@ use std::{
 };
 
 use ksi_abi::Description;
+use ksi_kernel::{
+    kernel::{Kernel, KernelLimits},
+    router::emit::RouterLimits,
+};
 use ksi_plugin_api::{__private::testing, Context, Result, plugin};
 use tokio::runtime::Handle;
 
@@ -15,10 +19,6 @@ use crate::plugin::{
         library,
     },
     probe::trial::Nobody,
-};
-use crate::{
-    kernel::{Kernel, KernelLimits},
-    router::emit::RouterLimits,
 };
 
 /// Its snapshot does not return before this says so.

@@ -2,17 +2,16 @@
 
 use std::{path::Path, sync::Arc};
 
+use ksi_kernel::router::routes::Subscribers;
+
 use super::super::{
     Supervisor,
     origin::{Admitted, Origin},
     registry::{LiveGeneration, Registry},
 };
-use crate::{
-    plugin::{
-        file::manifest::Manifest,
-        lifecycle::{error::DeployError, prepare::Candidate, requirements},
-    },
-    router::routes::Subscribers,
+use crate::plugin::{
+    file::manifest::Manifest,
+    lifecycle::{error::DeployError, prepare::Candidate, requirements},
 };
 
 /// A candidate on its way to become the next generation, and what it is judged by.
