@@ -195,7 +195,7 @@ fn not_kept(core: &Core, name: &str) -> Option<NotKept> {
 }
 
 fn quarantined(registry: &Registry, file: &Path) -> Option<Quarantined> {
-    let (hash, failure) = registry.setbacks.of(file)?;
+    let (hash, failure) = registry.retries.of(file)?;
     failure.quarantined.then(|| Quarantined {
         attempts: failure.attempts,
         hash: hash.map(|hash| hash.to_hex().to_string()),
@@ -207,7 +207,7 @@ fn quarantined(registry: &Registry, file: &Path) -> Option<Quarantined> {
 
 /// In how many milliseconds a file is tried again.
 fn retry_in(registry: &Registry, file: &Path) -> Option<u64> {
-    let due = registry.setbacks.of(file)?.1.due?;
+    let due = registry.retries.of(file)?.1.due?;
     u64::try_from(due.saturating_duration_since(Instant::now()).as_millis()).ok()
 }
 

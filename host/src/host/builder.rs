@@ -37,7 +37,7 @@ use crate::{
         supervisor::{
             Parts, Supervisor,
             quarantine::{Entry, Judged, Quarantine},
-            retry::Recovery,
+            retry::RetryPolicy,
         },
     },
     start_up::StartUp,
@@ -182,7 +182,7 @@ impl HostBuilder {
             ),
             persistence,
             policies,
-            recovery: Recovery {
+            recovery: RetryPolicy {
                 first: config.recovery.first,
                 longest: config.recovery.longest,
                 attempts: config.recovery.attempts,

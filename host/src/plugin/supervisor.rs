@@ -57,7 +57,7 @@ use crate::{
 use kept_good::Keeping;
 use quarantine::Quarantine;
 use registry::Registry;
-use retry::{Recovery, Why};
+use retry::{DeployReason, RetryPolicy};
 use rollback::{Asked, Cost};
 
 /// What became of a file.
@@ -86,7 +86,7 @@ pub(crate) struct Supervisor {
     hand_over: HandOver,
     pub(crate) persistence: Option<Arc<Persistence>>,
     policies: Policies,
-    recovery: Recovery,
+    recovery: RetryPolicy,
     pub(crate) quarantine: Quarantine,
     keeping: Keeping,
     /// How many earlier versions of a plugin can be gone back to.
@@ -112,7 +112,7 @@ pub(crate) struct Parts {
     pub(crate) retirer: Retirer,
     pub(crate) persistence: Option<Arc<Persistence>>,
     pub(crate) policies: Policies,
-    pub(crate) recovery: Recovery,
+    pub(crate) recovery: RetryPolicy,
     pub(crate) quarantine: Quarantine,
     pub(crate) kept_versions: usize,
     pub(crate) stop: StopHandle,
@@ -173,7 +173,7 @@ impl Supervisor {
     pub(crate) async fn load(self: &Arc<Self>, file: &Path) -> Result<Deployed, DeployError> {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         self.to_the_end(|supervisor| async move {
-            let deployed = supervisor.deploy(&file, Why::Asked).await;
+            let deployed = supervisor.deploy(&file, DeployReason::Asked).await;
             supervisor.note(&file, deployed)
         })
         .await
@@ -196,7 +196,7 @@ impl Supervisor {
             let mut registry = self.registry();
             let file = registry.plugins.get(&*name).map(|plugin| plugin.facts.file.clone());
             if let Some(file) = file {
-                registry.setbacks.give_up(&file);
+                registry.retries.give_up(&file);
                 registry.wait_for(&file, &[]);
             }
         }

@@ -16,7 +16,7 @@ use std::{future::Future, path::Path, sync::Arc, time::Duration};
 use super::{
     Deployed, Supervisor, deployed,
     origin::{Admitted, Arrived, Origin, Prepared, Ready, Source},
-    retry::Why,
+    retry::DeployReason,
 };
 use crate::{
     plugin::{
@@ -34,7 +34,7 @@ impl Supervisor {
     pub(super) async fn deploy(
         self: &Arc<Self>,
         file: &Path,
-        why: Why,
+        why: DeployReason,
     ) -> Result<Deployed, DeployError> {
         let _turn = self.turns.take(Turn::File(file.to_owned())).await;
         self.go_on()?;
@@ -47,15 +47,15 @@ impl Supervisor {
     pub(super) async fn prepare(
         self: &Arc<Self>,
         file: &Path,
-        why: Why,
+        why: DeployReason,
     ) -> Result<Prepared, DeployError> {
-        let copied = self.preparation.copy(file, why == Why::Changed).await?;
-        if why != Why::Asked
+        let copied = self.preparation.copy(file, why == DeployReason::Changed).await?;
+        if why != DeployReason::Asked
             && let Some(live) = self.unchanged(file, &copied.copy)
         {
             // Whatever lay there in between is gone.
             let mut registry = self.registry();
-            registry.setbacks.forget(file);
+            registry.retries.forget(file);
             registry.wait_for(file, &[]);
             if let Some(plugin) = registry.plugins.get_mut(&live.plugin) {
                 plugin.last_error = None;
@@ -146,7 +146,7 @@ impl Supervisor {
         self.tell(&facts, predecessor.as_deref(), &origin, arrived.how, arrived.aside.as_ref());
         match (origin, predecessor) {
             (Origin::File | Origin::KeptGood, Some(_)) => self.watch_over(&facts),
-            (Origin::File, None) => self.forget_setback(&file),
+            (Origin::File, None) => self.forget_retry(&file),
             (Origin::KeptGood, None) | (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
         }
         self.wake_waiting();

@@ -13,7 +13,7 @@ use super::{
     Supervisor,
     kept_good::StandIn,
     origin::{Origin, Prepared},
-    retry::Why,
+    retry::DeployReason,
 };
 use crate::{
     plugin::{
@@ -112,7 +112,7 @@ impl Supervisor {
                 let (supervisor, opening) = (self.clone(), opening.clone());
                 let told = file.clone();
                 let prepared = tokio::spawn(async move {
-                    let mut prepared = supervisor.prepare(&file, Why::Found).await;
+                    let mut prepared = supervisor.prepare(&file, DeployReason::Found).await;
                     let mut stand_in = None;
                     if let Err(DeployError::Quarantined { .. }) = prepared
                         && let Some((kept, instead)) = supervisor.prepare_kept_good(&file).await
@@ -193,7 +193,7 @@ impl Supervisor {
     }
 
     async fn file_settled(self: &Arc<Self>, file: &Path) {
-        let deployed = self.deploy(file, Why::Changed).await;
+        let deployed = self.deploy(file, DeployReason::Changed).await;
         self.settle(file, deployed).await;
     }
 
@@ -207,7 +207,7 @@ impl Supervisor {
             let mut registry = self.registry();
             registry.refused.remove(file);
             registry.waiting.remove(file);
-            registry.setbacks.forget(file);
+            registry.retries.forget(file);
             (registry.live_of(file), registry.duplicates_of_last(file))
         };
         self.quarantine.forget_rollback(file);

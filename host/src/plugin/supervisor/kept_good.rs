@@ -124,7 +124,7 @@ impl Supervisor {
         self: &Arc<Self>,
         file: &Path,
     ) -> Option<(StandIn, Result<Prepared, DeployError>)> {
-        let bad = self.registry().setbacks.of(file).and_then(|(hash, _)| hash)?.to_hex();
+        let bad = self.registry().retries.of(file).and_then(|(hash, _)| hash)?.to_hex();
         let Entry { version: bad_version, good: first, .. } = self.quarantine.of(file, &bad)?;
         let Some(good) = self.quarantine.good_for(file, &bad) else {
             if let Some(first) = first {

@@ -9,7 +9,7 @@ use std::{
 
 use ksi_kernel::call::tally::Counts;
 
-use super::retry::Setbacks;
+use super::retry::RetrySchedule;
 use crate::plugin::{
     file::copy::PrivateCopy,
     instance::{generation::Generation, info::Facts},
@@ -116,7 +116,7 @@ pub(crate) struct RefusedFile {
 pub(crate) struct Registry {
     pub(crate) plugins: BTreeMap<Arc<str>, Plugin>,
     pub(crate) refused: BTreeMap<PathBuf, RefusedFile>,
-    pub(crate) setbacks: Setbacks,
+    pub(crate) retries: RetrySchedule,
     /// Files that require events which nobody handled when they were tried. As many as refused ones are remembered.
     pub(crate) waiting: BTreeMap<PathBuf, Vec<String>>,
     started: u64,

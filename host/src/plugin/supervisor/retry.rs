@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) use schedule::Why;
-pub(crate) use schedule::{Recovery, Setback, SetbackFailure, Setbacks};
+pub(super) use schedule::DeployReason;
+pub(crate) use schedule::{LastFailure, RetryEntry, RetryPolicy, RetrySchedule};
 
 use super::{
     Deployed, Supervisor,
@@ -39,20 +39,20 @@ impl Supervisor {
         self: &Arc<Self>,
         file: &Path,
         hash: blake3::Hash,
-        why: Why,
+        why: DeployReason,
     ) -> Result<bool, DeployError> {
-        if why == Why::Changed {
-            self.registry().setbacks.changed(file);
+        if why == DeployReason::Changed {
+            self.registry().retries.changed(file);
         }
-        if why == Why::Asked {
+        if why == DeployReason::Asked {
             self.quarantine.lift(hash.to_hex().as_str());
         } else if let Some(entry) = self.quarantine.of(file, hash.to_hex().as_str()) {
             self.stay_away(file, hash, why, entry)?;
         }
         let (begun, is_another) = {
             let mut registry = self.registry();
-            let is_another = registry.setbacks.is_another(file, hash);
-            (registry.setbacks.begin(file, hash, why), is_another)
+            let is_another = registry.retries.is_another(file, hash);
+            (registry.retries.begin(file, hash, why), is_another)
         };
         if is_another {
             self.quarantine.forget_rollback(file);
@@ -61,8 +61,8 @@ impl Supervisor {
     }
 
     /// It has worked, is another file, or is gone.
-    pub(super) fn forget_setback(&self, file: &Path) {
-        self.registry().setbacks.forget(file);
+    pub(super) fn forget_retry(&self, file: &Path) {
+        self.registry().retries.forget(file);
         self.quarantine.forget_rollback(file);
     }
 
@@ -82,14 +82,14 @@ impl Supervisor {
         self: &Arc<Self>,
         file: &Path,
         hash: blake3::Hash,
-        why: Why,
+        why: DeployReason,
         entry: Entry,
     ) -> Result<(), DeployError> {
         let (attempts, due) = match entry.verdict {
             Judged::Suspected => return Ok(()),
             Judged::Died => (0, None),
             // This host knows it already, or it is its turn.
-            Judged::RolledBack { .. } if self.registry().setbacks.knows(file, hash) => {
+            Judged::RolledBack { .. } if self.registry().retries.knows(file, hash) => {
                 return Ok(());
             }
             Judged::RolledBack { attempts, automatic } => {
@@ -100,16 +100,11 @@ impl Supervisor {
         let reason = entry.reason;
         {
             let version = Some(entry.version);
-            let failure = SetbackFailure {
-                version,
-                reason: reason.clone(),
-                attempts,
-                due,
-                quarantined: true,
-            };
+            let failure =
+                LastFailure { version, reason: reason.clone(), attempts, due, quarantined: true };
             let mut registry = self.registry();
-            let setback = Setback { hash: Some(hash), failure: Some(failure), look: None };
-            registry.setbacks.put(file, setback);
+            let entry = RetryEntry { hash: Some(hash), failure: Some(failure), look: None };
+            registry.retries.put(file, entry);
             let live = registry.live_of(file);
             match live.and_then(|(name, _)| registry.plugins.get_mut(&name)) {
                 Some(plugin) => plugin.last_error = Some(reason.clone()),
@@ -148,11 +143,11 @@ impl Supervisor {
         };
         let reason = with_causes(&error).to_string();
         let due = {
-            let setbacks = &mut self.registry().setbacks;
+            let retries = &mut self.registry().retries;
             if error.may_pass() {
-                setbacks.failed(file, &reason, &self.recovery)
+                retries.failed(file, &reason, &self.recovery)
             } else {
-                setbacks.failed_for_good(file, &reason);
+                retries.failed_for_good(file, &reason);
                 None
             }
         };
@@ -180,7 +175,7 @@ impl Supervisor {
         tracing::error!(file = %file.display(), "{reason}");
         self.write_down(file, error, &reason);
         if error.may_pass() {
-            let due = self.registry().setbacks.failed(file, &reason, &self.recovery);
+            let due = self.registry().retries.failed(file, &reason, &self.recovery);
             self.try_again(file, due);
         }
         self.announcer.load_failed(file, &reason);
@@ -236,7 +231,7 @@ impl Supervisor {
         self.thread.runtime().spawn(async move {
             tokio::time::sleep_until(due.into()).await;
             let Some(supervisor) = supervisor.upgrade() else { return };
-            let why = supervisor.registry().setbacks.due(&file, due);
+            let why = supervisor.registry().retries.due(&file, due);
             if let Some(why) = why {
                 tracing::info!(file = %file.display(), "trying again");
                 let deployed = supervisor.deploy(&file, why).await;
@@ -249,22 +244,22 @@ impl Supervisor {
     pub(super) fn quarantine(self: &Arc<Self>, bad: &Facts, reason: &str, automatic: bool) {
         let (due, attempts) = {
             let mut registry = self.registry();
-            let known = registry.setbacks.0.get(&bad.file);
+            let known = registry.retries.0.get(&bad.file);
             let known = known.filter(|known| known.hash == Some(bad.hash));
             let failure = known.and_then(|known| known.failure.as_ref());
             let attempts = failure.map_or(0, |failure| failure.attempts + 1);
             // Whoever went back by hand does not want it to come again by itself.
             let wait = self.recovery.wait(attempts, true).filter(|_| automatic);
             let due = wait.map(|wait| Instant::now() + wait);
-            let failure = SetbackFailure {
+            let failure = LastFailure {
                 version: Some(bad.manifest.version.clone()),
                 reason: reason.to_owned(),
                 attempts,
                 due,
                 quarantined: true,
             };
-            let setback = Setback { hash: Some(bad.hash), failure: Some(failure), look: None };
-            registry.setbacks.put(&bad.file, setback);
+            let entry = RetryEntry { hash: Some(bad.hash), failure: Some(failure), look: None };
+            registry.retries.put(&bad.file, entry);
             if let Some(plugin) = registry.plugins.get_mut(&bad.plugin) {
                 let version = &bad.manifest.version;
                 plugin.last_error = Some(format!("went back from version {version}: {reason}"));

@@ -24,7 +24,7 @@ use super::{
     Deployed, Supervisor,
     origin::{Origin, Prepared},
     registry::Earlier,
-    retry::Why,
+    retry::DeployReason,
 };
 use crate::{
     plugin::{
@@ -179,7 +179,7 @@ impl Supervisor {
         let deployed = match deployed {
             Err(error @ DeployError::Down { .. }) => {
                 // Neither version is there any more: the file is tried again, like any that did not work.
-                let _ = self.registry().setbacks.begin(&file, bad.hash, Why::Asked);
+                let _ = self.registry().retries.begin(&file, bad.hash, DeployReason::Asked);
                 return self.note(&file, Err(error));
             }
             deployed => deployed?,
@@ -246,7 +246,7 @@ impl Supervisor {
         plugin.probation = None;
         // What its predecessor handed over is out of date by now.
         plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
-        registry.setbacks.forget(&facts.file);
+        registry.retries.forget(&facts.file);
         drop(registry);
         self.quarantine.forget_rollback(&facts.file);
     }

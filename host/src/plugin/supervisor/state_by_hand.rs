@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::{
     Aside, Deployed, Supervisor,
     origin::{Chosen, Origin, Prepared},
-    retry::Why,
+    retry::DeployReason,
 };
 use crate::{
     plugin::{
@@ -177,7 +177,7 @@ impl Supervisor {
         let deployed = match self.replace_by_itself(&facts.file, &copy, chosen).await {
             // There is nothing live of the file any more: it is tried again.
             Err(error @ DeployError::Down { .. }) => {
-                let _ = self.registry().setbacks.begin(&facts.file, facts.hash, Why::Asked);
+                let _ = self.registry().retries.begin(&facts.file, facts.hash, DeployReason::Asked);
                 self.note(&facts.file, Err(error))
             }
             deployed => deployed,

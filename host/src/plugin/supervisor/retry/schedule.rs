@@ -13,7 +13,7 @@ const REMEMBERED: usize = 1_024;
 
 /// How often and when files are tried again.
 #[derive(Debug, Clone)]
-pub(crate) struct Recovery {
+pub(crate) struct RetryPolicy {
     /// The wait before the first retry; it doubles each time.
     pub(crate) first: Duration,
     /// The longest wait.
@@ -24,7 +24,7 @@ pub(crate) struct Recovery {
     pub(crate) after_rollback: Duration,
 }
 
-impl Recovery {
+impl RetryPolicy {
     /// When to try again after `attempts` retries, if at all.
     pub(super) fn wait(&self, attempts: u32, quarantined: bool) -> Option<Duration> {
         let first = if quarantined { self.after_rollback } else { self.first };
@@ -35,7 +35,7 @@ impl Recovery {
 
 /// Why a file is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::plugin::supervisor) enum Why {
+pub(in crate::plugin::supervisor) enum DeployReason {
     /// It was there at the start.
     Found,
     /// It is new, or has changed.
@@ -46,27 +46,27 @@ pub(in crate::plugin::supervisor) enum Why {
     Retried,
 }
 
-impl Why {
+impl DeployReason {
     /// Whether it is looked at because it lies in a folder.
     pub(super) fn is_folder(self) -> bool {
-        matches!(self, Why::Found | Why::Changed)
+        matches!(self, DeployReason::Found | DeployReason::Changed)
     }
 }
 
 /// What is remembered of a file that did not work.
 #[derive(Debug)]
-pub(crate) struct Setback {
+pub(crate) struct RetryEntry {
     /// Of its bytes; `None` if they could not be read yet.
     pub(super) hash: Option<blake3::Hash>,
     /// `None` as long as it is only being tried.
-    pub(crate) failure: Option<SetbackFailure>,
+    pub(crate) failure: Option<LastFailure>,
     /// When it is looked at again, whatever is known of its bytes.
-    pub(super) look: Option<Look>,
+    pub(super) look: Option<Relook>,
 }
 
 /// A file that is to be looked at again.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct Relook {
     /// Times that it has been looked at again.
     attempts: u32,
     due: Option<Instant>,
@@ -74,7 +74,7 @@ pub(super) struct Look {
 
 /// Why it did not work, and when it is tried again.
 #[derive(Debug)]
-pub(crate) struct SetbackFailure {
+pub(crate) struct LastFailure {
     pub(crate) version: Option<String>,
     pub(crate) reason: String,
     /// Retries that there have been.
@@ -84,25 +84,26 @@ pub(crate) struct SetbackFailure {
     pub(crate) quarantined: bool,
 }
 
-/// Setbacks by file.
+/// What is tried again, by file.
 #[derive(Debug, Default)]
-pub(crate) struct Setbacks(pub(super) BTreeMap<PathBuf, Setback>);
+pub(crate) struct RetrySchedule(pub(super) BTreeMap<PathBuf, RetryEntry>);
 
-impl Setbacks {
+impl RetrySchedule {
     /// A file is about to be tried. Whether it is to be: what is tried again must be what was tried before.
     pub(in crate::plugin::supervisor) fn begin(
         &mut self,
         file: &Path,
         hash: blake3::Hash,
-        why: Why,
+        why: DeployReason,
     ) -> Result<bool, DeployError> {
         if let Some(unread) = self.0.get_mut(file).filter(|known| known.hash.is_none())
-            && why == Why::Retried
+            && why == DeployReason::Retried
         {
             // What was tried before is whatever lay there.
             unread.hash = Some(hash);
         }
-        let known = self.0.get(file).filter(|known| known.hash == Some(hash) && why != Why::Asked);
+        let known =
+            self.0.get(file).filter(|known| known.hash == Some(hash) && why != DeployReason::Asked);
         let failure = known.and_then(|known| known.failure.as_ref());
         if let Some(failure) = failure.filter(|failure| failure.quarantined && why.is_folder()) {
             let reason = failure.reason.clone();
@@ -110,9 +111,9 @@ impl Setbacks {
         }
         let as_before = known.is_some();
         if !as_before {
-            self.put(file, Setback { hash: Some(hash), failure: None, look: None });
+            self.put(file, RetryEntry { hash: Some(hash), failure: None, look: None });
         }
-        Ok(as_before || why != Why::Retried)
+        Ok(as_before || why != DeployReason::Retried)
     }
 
     /// Whether these are the bytes that are known of a file.
@@ -126,27 +127,27 @@ impl Setbacks {
     }
 
     /// Why a file is looked at now, if it is due since then.
-    pub(super) fn due(&self, file: &Path, since: Instant) -> Option<Why> {
-        let setback = self.0.get(file)?;
-        if setback.look.as_ref().is_some_and(|look| look.due == Some(since)) {
-            return Some(Why::Found);
+    pub(super) fn due(&self, file: &Path, since: Instant) -> Option<DeployReason> {
+        let entry = self.0.get(file)?;
+        if entry.look.as_ref().is_some_and(|look| look.due == Some(since)) {
+            return Some(DeployReason::Found);
         }
-        let failure = setback.failure.as_ref();
-        failure.filter(|failure| failure.due == Some(since)).map(|_| Why::Retried)
+        let failure = entry.failure.as_ref();
+        failure.filter(|failure| failure.due == Some(since)).map(|_| DeployReason::Retried)
     }
 
     /// A file has changed: it is looked at again as often as any.
     pub(super) fn changed(&mut self, file: &Path) {
-        if let Some(setback) = self.0.get_mut(file) {
-            setback.look = None;
+        if let Some(entry) = self.0.get_mut(file) {
+            entry.look = None;
         }
     }
 
-    pub(super) fn put(&mut self, file: &Path, mut setback: Setback) {
-        if let Some(known) = self.0.get_mut(file).filter(|known| known.hash == setback.hash) {
-            setback.look = setback.look.or(known.look.take());
+    pub(super) fn put(&mut self, file: &Path, mut entry: RetryEntry) {
+        if let Some(known) = self.0.get_mut(file).filter(|known| known.hash == entry.hash) {
+            entry.look = entry.look.or(known.look.take());
         }
-        self.0.insert(file.to_owned(), setback);
+        self.0.insert(file.to_owned(), entry);
         if self.0.len() > REMEMBERED {
             self.0.pop_first();
         }
@@ -160,20 +161,20 @@ impl Setbacks {
     /// It is not tried again by itself.
     pub(in crate::plugin::supervisor) fn give_up(&mut self, file: &Path) {
         self.changed(file);
-        if let Some(failure) = self.0.get_mut(file).and_then(|setback| setback.failure.as_mut()) {
+        if let Some(failure) = self.0.get_mut(file).and_then(|entry| entry.failure.as_mut()) {
             failure.due = None;
         }
     }
 
     /// What did not work with this file.
-    pub(crate) fn of(&self, file: &Path) -> Option<(Option<blake3::Hash>, &SetbackFailure)> {
-        let setback = self.0.get(file)?;
-        Some((setback.hash, setback.failure.as_ref()?))
+    pub(crate) fn of(&self, file: &Path) -> Option<(Option<blake3::Hash>, &LastFailure)> {
+        let entry = self.0.get(file)?;
+        Some((entry.hash, entry.failure.as_ref()?))
     }
 
     /// It did not work, and never will with these bytes.
     pub(super) fn failed_for_good(&mut self, file: &Path, reason: &str) {
-        let failure = self.0.get_mut(file).and_then(|setback| setback.failure.as_mut());
+        let failure = self.0.get_mut(file).and_then(|entry| entry.failure.as_mut());
         match failure.filter(|failure| failure.quarantined) {
             Some(failure) => {
                 failure.reason = reason.to_owned();
@@ -188,31 +189,31 @@ impl Setbacks {
         &mut self,
         file: &Path,
         reason: &str,
-        recovery: &Recovery,
+        recovery: &RetryPolicy,
     ) -> Option<Instant> {
         if !self.0.contains_key(file) {
             // It did not come to its bytes.
-            self.put(file, Setback { hash: None, failure: None, look: None });
+            self.put(file, RetryEntry { hash: None, failure: None, look: None });
         }
-        let setback = self.0.get_mut(file)?;
+        let entry = self.0.get_mut(file)?;
         let now = Instant::now();
-        let stands = setback
+        let stands = entry
             .failure
             .as_ref()
             .is_some_and(|failure| failure.quarantined && failure.due.is_none_or(|due| due > now));
         if stands {
             // These bytes were not to be tried, so what went wrong says nothing of them.
-            let attempts = setback.look.as_ref().map_or(0, |before| before.attempts + 1);
+            let attempts = entry.look.as_ref().map_or(0, |before| before.attempts + 1);
             let due = recovery.wait(attempts, false).map(|wait| now + wait);
-            setback.look = Some(Look { attempts, due });
+            entry.look = Some(Relook { attempts, due });
             return due;
         }
-        let attempts = setback.failure.as_ref().map_or(0, |before| before.attempts + 1);
-        let quarantined = setback.failure.as_ref().is_some_and(|before| before.quarantined);
+        let attempts = entry.failure.as_ref().map_or(0, |before| before.attempts + 1);
+        let quarantined = entry.failure.as_ref().is_some_and(|before| before.quarantined);
         let due = recovery.wait(attempts, quarantined).map(|wait| now + wait);
-        let version = setback.failure.take().and_then(|before| before.version);
+        let version = entry.failure.take().and_then(|before| before.version);
         let reason = reason.to_owned();
-        setback.failure = Some(SetbackFailure { version, reason, attempts, due, quarantined });
+        entry.failure = Some(LastFailure { version, reason, attempts, due, quarantined });
         due
     }
 }

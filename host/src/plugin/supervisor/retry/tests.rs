@@ -11,7 +11,7 @@ fn it_is_told_what_a_duplicate_waits_for_and_that_another_file_is_left_alone() {
     assert_eq!(what_next(&other, None), words);
 }
 
-const RECOVERY: Recovery = Recovery {
+const RECOVERY: RetryPolicy = RetryPolicy {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5),
     attempts: 4,
@@ -29,9 +29,9 @@ fn waits_double_up_to_the_longest_and_end_after_the_last_retry() {
 
 #[test]
 fn a_quarantined_file_is_taken_again_when_it_changes_is_due_or_is_asked_for() {
-    let mut setbacks = Setbacks::default();
+    let mut retries = RetrySchedule::default();
     let (file, bad, good) = (Path::new("a.so"), blake3::hash(b"bad"), blake3::hash(b"good"));
-    let quarantined = || SetbackFailure {
+    let quarantined = || LastFailure {
         version: None,
         reason: "it is bad".to_owned(),
         attempts: 0,
@@ -39,94 +39,94 @@ fn a_quarantined_file_is_taken_again_when_it_changes_is_due_or_is_asked_for() {
         quarantined: true,
     };
     for (hash, why, taken) in [
-        (bad, Why::Found, false),
-        (bad, Why::Retried, true),
-        (bad, Why::Asked, true),
-        (good, Why::Found, true),
+        (bad, DeployReason::Found, false),
+        (bad, DeployReason::Retried, true),
+        (bad, DeployReason::Asked, true),
+        (good, DeployReason::Found, true),
     ] {
-        setbacks.put(file, Setback { hash: Some(bad), failure: Some(quarantined()), look: None });
-        assert_eq!(setbacks.begin(file, hash, why).is_ok(), taken, "{why:?}");
+        retries.put(file, RetryEntry { hash: Some(bad), failure: Some(quarantined()), look: None });
+        assert_eq!(retries.begin(file, hash, why).is_ok(), taken, "{why:?}");
     }
 }
 
 #[test]
 fn what_is_tried_again_is_what_was_tried_before() {
-    let mut setbacks = Setbacks::default();
+    let mut retries = RetrySchedule::default();
     let (file, first, other) = (Path::new("a.so"), blake3::hash(b"1"), blake3::hash(b"2"));
-    assert!(setbacks.begin(file, first, Why::Changed).unwrap());
-    assert!(setbacks.begin(file, first, Why::Retried).unwrap());
-    assert!(!setbacks.begin(file, other, Why::Retried).unwrap());
+    assert!(retries.begin(file, first, DeployReason::Changed).unwrap());
+    assert!(retries.begin(file, first, DeployReason::Retried).unwrap());
+    assert!(!retries.begin(file, other, DeployReason::Retried).unwrap());
 }
 
 #[test]
 fn failures_of_the_same_bytes_add_up_and_others_begin_anew() {
-    let mut setbacks = Setbacks::default();
+    let mut retries = RetrySchedule::default();
     let file = Path::new("a.so");
     let mut fail = |bytes: &[u8]| {
-        setbacks.begin(file, blake3::hash(bytes), Why::Changed).unwrap();
-        setbacks.failed(file, "no", &RECOVERY);
-        setbacks.of(file).unwrap().1.attempts
+        retries.begin(file, blake3::hash(bytes), DeployReason::Changed).unwrap();
+        retries.failed(file, "no", &RECOVERY);
+        retries.of(file).unwrap().1.attempts
     };
     assert_eq!((fail(b"a"), fail(b"a"), fail(b"b")), (0, 1, 0));
 }
 
 #[test]
 fn a_file_that_could_not_be_copied_is_due_and_taken_whatever_it_holds_by_then() {
-    let (mut setbacks, file) = (Setbacks::default(), Path::new("a.so"));
-    let fail = |setbacks: &mut Setbacks| setbacks.failed(file, "the disk is full", &RECOVERY);
-    assert!(fail(&mut setbacks).is_some());
-    assert!(fail(&mut setbacks).is_some());
-    assert_eq!(setbacks.of(file).unwrap().1.attempts, 1, "these add up");
-    assert!(setbacks.begin(file, blake3::hash(b"a"), Why::Retried).unwrap());
-    assert!(!setbacks.begin(file, blake3::hash(b"b"), Why::Retried).unwrap());
+    let (mut retries, file) = (RetrySchedule::default(), Path::new("a.so"));
+    let fail = |retries: &mut RetrySchedule| retries.failed(file, "the disk is full", &RECOVERY);
+    assert!(fail(&mut retries).is_some());
+    assert!(fail(&mut retries).is_some());
+    assert_eq!(retries.of(file).unwrap().1.attempts, 1, "these add up");
+    assert!(retries.begin(file, blake3::hash(b"a"), DeployReason::Retried).unwrap());
+    assert!(!retries.begin(file, blake3::hash(b"b"), DeployReason::Retried).unwrap());
 }
 
 #[test]
 fn of_a_file_that_could_not_be_read_nothing_is_known() {
-    let (mut setbacks, file) = (Setbacks::default(), Path::new("a.so"));
+    let (mut retries, file) = (RetrySchedule::default(), Path::new("a.so"));
     let (bad, other) = (blake3::hash(b"bad"), blake3::hash(b"other"));
-    setbacks.failed(file, "the disk is full", &RECOVERY);
-    assert!(!setbacks.knows(file, bad) && !setbacks.is_another(file, bad));
-    setbacks.begin(file, bad, Why::Changed).unwrap();
-    setbacks.failed(file, "no", &RECOVERY);
-    assert!(setbacks.knows(file, bad) && !setbacks.is_another(file, bad));
-    assert!(!setbacks.knows(file, other) && setbacks.is_another(file, other));
+    retries.failed(file, "the disk is full", &RECOVERY);
+    assert!(!retries.knows(file, bad) && !retries.is_another(file, bad));
+    retries.begin(file, bad, DeployReason::Changed).unwrap();
+    retries.failed(file, "no", &RECOVERY);
+    assert!(retries.knows(file, bad) && !retries.is_another(file, bad));
+    assert!(!retries.knows(file, other) && retries.is_another(file, other));
 }
 
 #[test]
 fn a_quarantined_file_that_cannot_be_read_is_looked_at_again_and_its_bytes_are_not_tried() {
-    let (mut setbacks, file) = (Setbacks::default(), Path::new("a.so"));
+    let (mut retries, file) = (RetrySchedule::default(), Path::new("a.so"));
     let (bad, other) = (blake3::hash(b"bad"), blake3::hash(b"other"));
     let later = Instant::now() + Duration::from_secs(3600);
     for due in [None, Some(later)] {
-        let failure = SetbackFailure {
+        let failure = LastFailure {
             version: None,
             reason: "it is bad".to_owned(),
             attempts: 0,
             due,
             quarantined: true,
         };
-        let setback = Setback { hash: Some(bad), failure: Some(failure), look: None };
-        setbacks.forget(file);
-        setbacks.put(file, setback);
-        let again = setbacks.failed(file, "the disk is full", &RECOVERY).unwrap();
-        let known = setbacks.of(file).unwrap().1;
+        let entry = RetryEntry { hash: Some(bad), failure: Some(failure), look: None };
+        retries.forget(file);
+        retries.put(file, entry);
+        let again = retries.failed(file, "the disk is full", &RECOVERY).unwrap();
+        let known = retries.of(file).unwrap().1;
         assert_eq!((known.due, known.attempts, &known.reason[..]), (due, 0, "it is bad"));
-        assert_eq!(setbacks.due(file, again), Some(Why::Found));
-        assert!(setbacks.begin(file, bad, Why::Found).is_err(), "they stay quarantined");
-        let times = (0..9).filter(|_| setbacks.failed(file, "no", &RECOVERY).is_some()).count();
+        assert_eq!(retries.due(file, again), Some(DeployReason::Found));
+        assert!(retries.begin(file, bad, DeployReason::Found).is_err(), "they stay quarantined");
+        let times = (0..9).filter(|_| retries.failed(file, "no", &RECOVERY).is_some()).count();
         assert_eq!(times, 3, "there is an end");
-        setbacks.changed(file);
-        assert!(setbacks.failed(file, "no", &RECOVERY).is_some());
-        assert!(setbacks.begin(file, other, Why::Found).unwrap(), "others are taken");
+        retries.changed(file);
+        assert!(retries.failed(file, "no", &RECOVERY).is_some());
+        assert!(retries.begin(file, other, DeployReason::Found).unwrap(), "others are taken");
     }
 }
 
 #[test]
 fn a_file_that_was_given_up_is_not_due() {
-    let (mut setbacks, file) = (Setbacks::default(), Path::new("a.so"));
-    setbacks.begin(file, blake3::hash(b"a"), Why::Found).unwrap();
-    assert!(setbacks.failed(file, "no", &RECOVERY).is_some());
-    setbacks.give_up(file);
-    assert!(setbacks.of(file).unwrap().1.due.is_none());
+    let (mut retries, file) = (RetrySchedule::default(), Path::new("a.so"));
+    retries.begin(file, blake3::hash(b"a"), DeployReason::Found).unwrap();
+    assert!(retries.failed(file, "no", &RECOVERY).is_some());
+    retries.give_up(file);
+    assert!(retries.of(file).unwrap().1.due.is_none());
 }
