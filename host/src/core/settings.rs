@@ -26,7 +26,7 @@ use crate::{
         },
         supervisor::{Deployed, configure::Configured},
     },
-    sync::keyed_lock::{Taken, Turn, Turns},
+    sync::keyed_lock::{KeyedLock, LockGuard, LockKey},
     text::causes::with_causes,
 };
 
@@ -126,8 +126,8 @@ pub(crate) struct Settings {
     reading: sync::Mutex<()>,
     /// Who has the file open.
     opened: Arc<sync::Mutex<()>>,
-    /// Who has the turn of a plugin gives it its configuration. Taken before `reading`.
-    turns: Arc<Turns>,
+    /// Who has the lock of a plugin gives it its configuration. Taken before `reading`.
+    locks: Arc<KeyedLock>,
 }
 
 #[derive(Clone)]
@@ -148,8 +148,8 @@ impl Settings {
         let held = held.unwrap_or_else(|| config.clone());
         let newest = Arc::new(held.clone());
         let known = Mutex::new(Arc::new(Known { held, in_effect: config.clone(), newest }));
-        let (reading, opened, turns) = Default::default();
-        Arc::new(Settings { file, known, reading, opened, turns })
+        let (reading, opened, locks) = Default::default();
+        Arc::new(Settings { file, known, reading, opened, locks })
     }
 
     fn known(&self) -> MutexGuard<'_, Arc<Known>> {
@@ -182,11 +182,11 @@ impl Settings {
         Ok(new)
     }
 
-    async fn turn_of(&self, plugin: &str) -> Taken {
-        self.turns.take(Turn::Plugin(plugin.into())).await
+    async fn lock_of(&self, plugin: &str) -> LockGuard {
+        self.locks.lock(LockKey::Plugin(plugin.into())).await
     }
 
-    /// What the file says of a plugin, if the plugin has not got that. Under its turn.
+    /// What the file says of a plugin, if the plugin has not got that. Under its lock.
     fn changed(&self, plugin: &str) -> Option<Own> {
         let known = self.known();
         let own = known.newest.plugins.get(plugin);
@@ -252,7 +252,7 @@ impl Core {
             plugins: Vec::new(),
         };
         for plugin in changes.plugins {
-            let _turn = settings.turn_of(&plugin).await;
+            let _lock = settings.lock_of(&plugin).await;
             let configured = match settings.changed(&plugin) {
                 Some(own) => self.configure(&plugin, own).await,
                 // Somebody else has asked for the plugin meanwhile.
@@ -280,7 +280,7 @@ impl Core {
         let settings = &self.settings;
         let reload = || self.supervisor.reload(plugin);
         let Some(file) = &settings.file else { return (Reread::AsBefore, reload().await) };
-        let _turn = settings.turn_of(plugin).await;
+        let _lock = settings.lock_of(plugin).await;
         let read = {
             let _reading = settings.reading.lock().await;
             settings.read(file).await
@@ -300,7 +300,7 @@ impl Core {
         (Reread::Changed, deployed)
     }
 
-    /// Gives a plugin what the configuration says of it. Under its turn.
+    /// Gives a plugin what the configuration says of it. Under its lock.
     async fn configure(&self, plugin: &str, own: Own) -> Configured {
         let config = own.as_ref().map(encoded);
         let configured = self.supervisor.configure(plugin, config).await;

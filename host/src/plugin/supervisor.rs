@@ -49,7 +49,7 @@ use crate::{
     start_up::StartUp,
     stopping::StopHandle,
     sync::{
-        keyed_lock::{Turn, Turns},
+        keyed_lock::{KeyedLock, LockKey},
         task_tracker::Ongoing,
     },
     system::own_thread::OwnThread,
@@ -93,7 +93,7 @@ pub(crate) struct Supervisor {
     kept_versions: usize,
     registry: Mutex<Registry>,
     announcer: Announcer,
-    turns: Arc<Turns>,
+    locks: Arc<KeyedLock>,
     watch: Mutex<Option<FolderWatch>>,
     /// Files that are being tried, from their copy on.
     tries: Ongoing,
@@ -151,7 +151,7 @@ impl Supervisor {
             keeping: Keeping::default(),
             kept_versions,
             registry: Mutex::default(),
-            turns: Arc::default(),
+            locks: Arc::default(),
             watch: Mutex::default(),
             tries: Ongoing::new(),
             transactions: Ongoing::new(),
@@ -242,7 +242,7 @@ impl Supervisor {
         reason: &str,
     ) -> Result<Deployed, DeployError> {
         let name: Arc<str> = name.into();
-        let turn = self.turns.take(Turn::Plugin(name.clone())).await;
+        let lock = self.locks.lock(LockKey::Plugin(name.clone())).await;
         let (generation, retired) = self.disconnect(&name, expected)?;
         let facts = generation.facts.clone();
         self.activation.resources.give_back(&name);
@@ -250,7 +250,7 @@ impl Supervisor {
         self.announcer.unloaded(&facts, reason);
         // Its end is not waited for here: whoever asked may be a call that it still has to finish.
         drop(self.let_go(generation, retired, Legacy::Kept));
-        drop(turn);
+        drop(lock);
         let duplicates = {
             let mut registry = self.registry();
             let forgotten = registry.forget_unloaded();
@@ -269,7 +269,7 @@ impl Supervisor {
         }
     }
 
-    /// Leaves a plugin without a route. Under its turn, or when the host stops.
+    /// Leaves a plugin without a route. Under its lock, or when the host stops.
     fn disconnect(
         &self,
         name: &Arc<str>,

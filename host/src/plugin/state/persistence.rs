@@ -25,7 +25,7 @@ use crate::{
         file::manifest::StateManifest,
         instance::{info::Facts, live::LiveInstance},
     },
-    sync::keyed_lock::{Turn, Turns},
+    sync::keyed_lock::{KeyedLock, LockKey},
 };
 
 /// What a snapshot gets at an interval, and the last one of a generation.
@@ -119,7 +119,7 @@ pub(crate) struct Persistence {
     dir: Arc<StateDir>,
     /// One snapshot of a plugin at a time, from its beginning to its file, so that a later one is never overwritten by an
     /// earlier. No plugin waits for the snapshot of another, which may never return.
-    pub(in crate::plugin) turns: Arc<Turns>,
+    pub(in crate::plugin) locks: Arc<KeyedLock>,
     pub(crate) troubles: Troubles,
 }
 
@@ -160,7 +160,7 @@ impl KeptSnapshot {
 impl Persistence {
     pub(crate) fn new(dir: StateDir, announcer: Announcer) -> Self {
         let troubles = Troubles::new(announcer);
-        Persistence { dir: Arc::new(dir), turns: Arc::default(), troubles }
+        Persistence { dir: Arc::new(dir), locks: Arc::default(), troubles }
     }
 
     /// The last complete snapshot of a plugin, beyond those that were tried.
@@ -197,7 +197,7 @@ impl Persistence {
         facts: &Facts,
         snapshot: Snapshot,
     ) -> Result<Place, PersistError> {
-        let _turn = self.turns.take(Turn::Plugin(facts.plugin.clone())).await;
+        let _lock = self.locks.lock(LockKey::Plugin(facts.plugin.clone())).await;
         self.work(facts, snapshot, |dir, name, state| dir.store_aside(name, state)).await
     }
 
@@ -207,7 +207,7 @@ impl Persistence {
         plugin: &str,
         place: Place,
     ) -> Result<Option<Place>, PersistError> {
-        let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
+        let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         Ok(on_files(move || dir.set_aside(&name, place)).await??)
     }
@@ -216,7 +216,7 @@ impl Persistence {
     /// whether it stays.
     pub(crate) async fn copy_aside_since(&self, plugin: &str, since: SystemTime) -> Option<Place> {
         self.kept(plugin).filter(|kept| kept.written > since)?;
-        let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
+        let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         let copied = on_files(move || dir.copy_aside(&name)).await;
         match copied.and_then(|copied| copied.map_err(PersistError::from)) {
@@ -230,7 +230,7 @@ impl Persistence {
 
     /// Settles what becomes of a copy that was made with [`copy_aside_since`](Self::copy_aside_since).
     pub(crate) async fn settle_copy(&self, plugin: &str, copy: Place, stays: bool) {
-        let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
+        let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         let settled = on_files(move || dir.settle_copy(&name, copy, stays)).await;
         if let Err(error) = settled.and_then(|settled| settled.map_err(PersistError::from)) {
@@ -244,7 +244,7 @@ impl Persistence {
         plugin: &str,
         kept: KeptSnapshot,
     ) -> Result<Option<Place>, PersistError> {
-        let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
+        let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         let made = on_files(move || {
             let Snapshot { version, bytes, by } = &kept.snapshot;
@@ -264,7 +264,7 @@ impl Persistence {
         plugin: &str,
         places: Vec<Place>,
     ) -> Result<Vec<Place>, PersistError> {
-        let _turn = self.turns.take(Turn::Plugin(plugin.into())).await;
+        let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         let removed = on_files(move || {
             let mut removed = Vec::new();
@@ -298,7 +298,7 @@ impl Persistence {
                 let reason = "it was released without one".to_owned();
                 return Err(StateError::Snapshot { reason }.into());
             };
-            let _turn = self.turns.take(Turn::Plugin(facts.plugin.clone())).await;
+            let _lock = self.locks.lock(LockKey::Plugin(facts.plugin.clone())).await;
             self.store(facts, snapshot).await
         };
         let stored = timeout(after, stored).await;
@@ -337,10 +337,10 @@ impl Persistence {
         is_live: impl FnOnce() -> bool,
     ) -> bool {
         let Some(version) = facts.writes() else { return true };
-        let turn = self.turns.take(Turn::Plugin(facts.plugin.clone()));
+        let lock = self.locks.lock(LockKey::Plugin(facts.plugin.clone()));
         // Whoever has it for longer has a snapshot that does not return, and says so.
-        let Ok(_turn) = timeout(LIMIT, turn).await else { return true };
-        // If it went while its turn came, whoever lets it go keeps what it had, or the next generation has that. A call
+        let Ok(_lock) = timeout(LIMIT, lock).await else { return true };
+        // If it went while it waited for its lock, whoever lets it go keeps what it had, or the next generation has that. A call
         // that does not return may still hold it.
         let Some(live) = live.upgrade().filter(|_| is_live()) else { return true };
         let stored = match snapshot::snapshot_to_keep(workers, live, version, LIMIT).await {
@@ -376,7 +376,7 @@ impl Persistence {
         instance: Instance,
     ) -> Instance {
         let Some(version) = facts.writes() else { return instance };
-        let turn = self.turns.take(Turn::Plugin(facts.plugin.clone())).await;
+        let lock = self.locks.lock(LockKey::Plugin(facts.plugin.clone())).await;
         let runtime = router.runtime().clone();
         let mut task = router.workers().spawn_life_cycle(async move {
             let snapshot = snapshot::proved_snapshot_of(&instance, version);
@@ -393,7 +393,7 @@ impl Persistence {
                 let late = StateError::TimedOut { step: "snapshot", after: LIMIT };
                 self.note(facts, Err(late.into()), true);
                 // What it gives much later is older than what others have kept by then.
-                drop(turn);
+                drop(lock);
                 let (instance, _) = task.await;
                 return instance;
             }

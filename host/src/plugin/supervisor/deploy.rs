@@ -27,7 +27,7 @@ use crate::{
         },
         lifecycle::{activate::Leftover, error::DeployError, hand_over::Giver, prepare::Candidate},
     },
-    sync::keyed_lock::Turn,
+    sync::keyed_lock::LockKey,
 };
 
 impl Supervisor {
@@ -36,7 +36,7 @@ impl Supervisor {
         file: &Path,
         why: DeployReason,
     ) -> Result<Deployed, DeployError> {
-        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
+        let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
         self.go_on()?;
         let _try = self.tries.begin();
         let prepared = self.prepare(file, why).await?;
@@ -100,7 +100,7 @@ impl Supervisor {
         };
         let _transaction = self.transactions.begin();
         let name: Arc<str> = candidate.manifest.name.as_str().into();
-        let turn = self.turns.take(Turn::Plugin(name.clone())).await;
+        let lock = self.locks.lock(LockKey::Plugin(name.clone())).await;
         let admitted = match self.admit(&name, &candidate, &origin).await {
             Ok(admitted) => admitted,
             Err(error) => return Err(self.let_go_unused(candidate, error)),
@@ -137,7 +137,7 @@ impl Supervisor {
         if let Some(plugin) = self.registry().plugins.get_mut(&name) {
             plugin.state_notice = arrived.notice;
         }
-        drop(turn);
+        drop(lock);
         // The file was another plugin before: that one has no file any more.
         if let Some((before, number)) = before.filter(|(before, _)| *before != name) {
             // It may have been replaced from another file meanwhile.

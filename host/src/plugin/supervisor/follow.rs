@@ -23,7 +23,7 @@ use crate::{
         },
         lifecycle::{error::DeployError, requirements::missing},
     },
-    sync::keyed_lock::Turn,
+    sync::keyed_lock::LockKey,
 };
 
 /// How long a plugin whose file is gone stays for the sake of other files that are being tried: one of them may be it.
@@ -88,7 +88,7 @@ impl Supervisor {
                 let Some(supervisor) = supervisor.upgrade() else { return };
                 match change {
                     // Each in its own task: a file that is slow to start holds up no other. Changes of one file wait
-                    // for their turn, and a change whose content is live already is no work.
+                    // for their lock, and a change whose content is live already is no work.
                     Some(Change::Settled(file)) => {
                         tokio::spawn(async move { supervisor.file_settled(&file).await });
                     }
@@ -180,7 +180,7 @@ impl Supervisor {
 
     async fn start(self: &Arc<Self>, starting: Starting) {
         let Starting { file, prepared, stand_in } = starting;
-        let _turn = self.turns.take(Turn::File(file.clone())).await;
+        let _lock = self.locks.lock(LockKey::File(file.clone())).await;
         if let Some(stand_in) = stand_in {
             return self.start_stand_in(&file, stand_in, prepared).await;
         }
@@ -198,9 +198,9 @@ impl Supervisor {
     }
 
     async fn file_removed(self: &Arc<Self>, file: &Path) {
-        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
+        let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
         if std::fs::symlink_metadata(file).is_ok() {
-            // It is back already, and that change may have had its turn before this one.
+            // It is back already, and that change may have had its lock before this one.
             return;
         }
         let (live, others) = {

@@ -13,7 +13,7 @@ use crate::{
         instance::{info::Facts, live::LiveInstance},
         state::{persistence::Persistence, snapshot::Snapshot},
     },
-    sync::keyed_lock::Turn,
+    sync::keyed_lock::LockKey,
 };
 
 impl Supervisor {
@@ -38,7 +38,7 @@ impl Supervisor {
         let Some(persistence) = self.persistence.clone() else { return };
         let (supervisor, facts) = (self.clone(), facts.clone());
         self.thread.runtime().spawn(async move {
-            let _turn = persistence.turns.take(Turn::Plugin(facts.plugin.clone())).await;
+            let _lock = persistence.locks.lock(LockKey::Plugin(facts.plugin.clone())).await;
             // A later one was restored from something later.
             if !supervisor.registry().is_live(&facts.plugin, facts.number) {
                 return;

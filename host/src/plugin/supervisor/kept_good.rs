@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     plugin::{instance::info::Facts, lifecycle::error::DeployError},
-    sync::keyed_lock::Turn,
+    sync::keyed_lock::LockKey,
     system::low_priority,
 };
 
@@ -110,7 +110,7 @@ impl Supervisor {
 
     /// Starts what is kept for a file that is quarantined, if something is and nothing is live of the file.
     pub(super) async fn start_kept_good(self: &Arc<Self>, file: &Path) {
-        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
+        let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
         if self.go_on().is_ok()
             && self.registry().live_of(file).is_none()
             && let Some((stand_in, prepared)) = self.prepare_kept_good(file).await
@@ -157,7 +157,7 @@ impl Supervisor {
         Ok(Prepared::Candidate(Box::new(self.preparation.probe(examined, trial).await?)))
     }
 
-    /// Starts what is kept for a file. Under the file's turn.
+    /// Starts what is kept for a file. Under the file's lock.
     pub(super) async fn start_stand_in(
         self: &Arc<Self>,
         file: &Path,

@@ -35,7 +35,7 @@ use crate::{
         },
         state::{snapshot::common_version, store::Place},
     },
-    sync::keyed_lock::Turn,
+    sync::keyed_lock::LockKey,
 };
 
 /// When something other than the state was in the way of an automatic rollback, it is tried once more after this.
@@ -53,7 +53,7 @@ impl Supervisor {
     ) -> Result<Deployed, DeployError> {
         let no_such = || DeployError::NoSuchPlugin { plugin: name.to_owned() };
         let file = self.registry().plugins.get(name).ok_or_else(no_such)?.facts.file.clone();
-        let _turn = self.turns.take(Turn::File(file.clone())).await;
+        let _lock = self.locks.lock(LockKey::File(file.clone())).await;
         self.go_on()?;
         let (bad, earlier) = {
             let registry = self.registry();

@@ -22,7 +22,7 @@ use crate::{
             store::{Listed, Place},
         },
     },
-    sync::keyed_lock::Turn,
+    sync::keyed_lock::LockKey,
 };
 
 /// Why nothing was done with kept state.
@@ -195,7 +195,7 @@ impl Supervisor {
         copy: &Arc<PrivateCopy>,
         chosen: Chosen,
     ) -> Result<Deployed, DeployError> {
-        let _turn = self.turns.take(Turn::File(file.to_owned())).await;
+        let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
         self.go_on()?;
         // A copy of the copy: a path that may still be mapped gives the library that is mapped.
         let copied = self.preparation.copy_again(copy, file).await?;

@@ -80,7 +80,7 @@ impl Supervisor {
         }
         let names = self.registry().last_started_first();
         for name in names {
-            // Without its turn, which a generation that never gets started has for ever. Nothing is swapped any more.
+            // Without its lock, which a generation that never gets started has for ever. Nothing is swapped any more.
             self.keep_of_released(&name, deadline).await;
             let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
             let facts = generation.facts.clone();

@@ -97,7 +97,7 @@ async fn a_snapshot_that_does_not_return_keeps_no_other_plugin_from_keeping_its_
             (persistence.clone(), router.clone(), instance(b"true").await);
         tokio::spawn(async move { persistence.keep_last(&router, &facts("a"), stuck).await })
     };
-    // It has its turn by then.
+    // It has its lock by then.
     tokio::task::yield_now().await;
     let good = instance(b"false").await;
     let (a, b) = (facts("a"), facts("b"));
