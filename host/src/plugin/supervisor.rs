@@ -50,7 +50,7 @@ use crate::{
     stopping::StopHandle,
     sync::{
         keyed_lock::{KeyedLock, LockKey},
-        task_tracker::Ongoing,
+        task_tracker::TaskTracker,
     },
     system::own_thread::OwnThread,
 };
@@ -96,9 +96,9 @@ pub(crate) struct Supervisor {
     locks: Arc<KeyedLock>,
     watch: Mutex<Option<FolderWatch>>,
     /// Files that are being tried, from their copy on.
-    tries: Ongoing,
+    tries: TaskTracker,
     /// Transactions behind the probe, which a host waits for when it stops.
-    transactions: Ongoing,
+    transactions: TaskTracker,
     leaving: Leaving,
     stop: StopHandle,
     start_up: StartUp,
@@ -153,8 +153,8 @@ impl Supervisor {
             registry: Mutex::default(),
             locks: Arc::default(),
             watch: Mutex::default(),
-            tries: Ongoing::new(),
-            transactions: Ongoing::new(),
+            tries: TaskTracker::new(),
+            transactions: TaskTracker::new(),
             leaving: Leaving::new(),
             stop,
             start_up,

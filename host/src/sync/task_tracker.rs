@@ -6,35 +6,35 @@ use tokio::sync::watch;
 
 /// A number of things on their way.
 #[derive(Clone)]
-pub(crate) struct Ongoing(Arc<watch::Sender<usize>>);
+pub(crate) struct TaskTracker(Arc<watch::Sender<usize>>);
 
 /// One of them, until it is dropped.
-pub(crate) struct One(Arc<watch::Sender<usize>>);
+pub(crate) struct Tracked(Arc<watch::Sender<usize>>);
 
-impl Ongoing {
+impl TaskTracker {
     pub(crate) fn new() -> Self {
-        Ongoing(Arc::new(watch::Sender::new(0)))
+        TaskTracker(Arc::new(watch::Sender::new(0)))
     }
 
     /// One more.
-    pub(crate) fn begin(&self) -> One {
+    pub(crate) fn begin(&self) -> Tracked {
         self.0.send_modify(|count| *count += 1);
-        One(self.0.clone())
+        Tracked(self.0.clone())
     }
 
     /// Whether there is none now.
-    pub(crate) fn is_none(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self.0.borrow() == 0
     }
 
     /// Waits until there is none.
-    pub(crate) async fn none(&self) {
+    pub(crate) async fn wait(&self) {
         // The sender lives in `self`, so there is no other end.
         let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 
-impl Drop for One {
+impl Drop for Tracked {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }

@@ -7,15 +7,15 @@ use std::{
 
 use crate::{
     plugin::instance::info::Facts,
-    sync::task_tracker::{One, Ongoing},
+    sync::task_tracker::{TaskTracker, Tracked},
 };
 
 /// Generations on their way out.
 pub(in crate::plugin) struct Leaving {
     /// All of them.
-    pub(in crate::plugin) retirements: Ongoing,
+    pub(in crate::plugin) retirements: TaskTracker,
     /// Those whose instance is not gone.
-    pub(in crate::plugin) drains: Ongoing,
+    pub(in crate::plugin) drains: TaskTracker,
     /// Of each plugin, those whose state is being kept for the next start.
     legacies: OfPlugins,
     /// Whose they are; some of them may be kept by now.
@@ -26,27 +26,27 @@ pub(in crate::plugin) struct Leaving {
 
 /// What is on its way, by plugin.
 #[derive(Default)]
-struct OfPlugins(Mutex<BTreeMap<Arc<str>, Ongoing>>);
+struct OfPlugins(Mutex<BTreeMap<Arc<str>, TaskTracker>>);
 
 impl OfPlugins {
-    fn begin(&self, plugin: &Arc<str>) -> One {
-        let mut ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ongoing.retain(|_, ongoing| !ongoing.is_none());
-        ongoing.entry(plugin.clone()).or_insert_with(Ongoing::new).begin()
+    fn begin(&self, plugin: &Arc<str>) -> Tracked {
+        let mut trackers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        trackers.retain(|_, tracker| !tracker.is_empty());
+        trackers.entry(plugin.clone()).or_insert_with(TaskTracker::new).begin()
     }
 
-    fn is_none(&self, plugin: &str) -> bool {
-        let ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ongoing.get(plugin).is_none_or(Ongoing::is_none)
+    fn is_empty(&self, plugin: &str) -> bool {
+        let trackers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        trackers.get(plugin).is_none_or(TaskTracker::is_empty)
     }
 
-    async fn none(&self, plugin: &str) {
-        let ongoing = {
-            let ongoing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            ongoing.get(plugin).cloned()
+    async fn wait(&self, plugin: &str) {
+        let tracker = {
+            let trackers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            trackers.get(plugin).cloned()
         };
-        if let Some(ongoing) = ongoing {
-            ongoing.none().await;
+        if let Some(tracker) = tracker {
+            tracker.wait().await;
         }
     }
 }
@@ -54,8 +54,8 @@ impl OfPlugins {
 impl Leaving {
     pub(in crate::plugin) fn new() -> Self {
         Leaving {
-            retirements: Ongoing::new(),
-            drains: Ongoing::new(),
+            retirements: TaskTracker::new(),
+            drains: TaskTracker::new(),
             legacies: OfPlugins::default(),
             of_legacies: Mutex::default(),
             instances: OfPlugins::default(),
@@ -63,9 +63,9 @@ impl Leaving {
     }
 
     /// The state of a generation is being kept, until the result is dropped.
-    pub(in crate::plugin) fn begin_legacy(&self, facts: &Arc<Facts>) -> One {
+    pub(in crate::plugin) fn begin_legacy(&self, facts: &Arc<Facts>) -> Tracked {
         let mut of_legacies = self.of_legacies.lock().unwrap_or_else(PoisonError::into_inner);
-        of_legacies.retain(|facts| !self.legacies.is_none(&facts.plugin));
+        of_legacies.retain(|facts| !self.legacies.is_empty(&facts.plugin));
         of_legacies.push(facts.clone());
         self.legacies.begin(&facts.plugin)
     }
@@ -73,27 +73,27 @@ impl Leaving {
     /// The generations whose state is still to be kept.
     pub(in crate::plugin) fn pending_legacies(&self) -> Vec<Arc<Facts>> {
         let of_legacies = self.of_legacies.lock().unwrap_or_else(PoisonError::into_inner);
-        let pending = of_legacies.iter().filter(|facts| !self.legacies.is_none(&facts.plugin));
+        let pending = of_legacies.iter().filter(|facts| !self.legacies.is_empty(&facts.plugin));
         pending.cloned().collect()
     }
 
     /// Waits until the state of every earlier generation of a plugin is kept.
     pub(in crate::plugin) async fn legacy_is_kept(&self, plugin: &str) {
-        self.legacies.none(plugin).await;
+        self.legacies.wait(plugin).await;
     }
 
     /// An instance of a plugin is on its way out, until the result is dropped.
-    pub(in crate::plugin) fn begin_instance(&self, plugin: &Arc<str>) -> One {
+    pub(in crate::plugin) fn begin_instance(&self, plugin: &Arc<str>) -> Tracked {
         self.instances.begin(plugin)
     }
 
     /// Whether every instance of a plugin is gone, but for a live one.
     pub(in crate::plugin) fn are_instances_gone(&self, plugin: &str) -> bool {
-        self.instances.is_none(plugin)
+        self.instances.is_empty(plugin)
     }
 
     /// Waits until every instance of a plugin is gone, but for a live one.
     pub(in crate::plugin) async fn instances_are_gone(&self, plugin: &str) {
-        self.instances.none(plugin).await;
+        self.instances.wait(plugin).await;
     }
 }

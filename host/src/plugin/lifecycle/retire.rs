@@ -44,7 +44,7 @@ use crate::{
         },
         state::persistence::Persistence,
     },
-    sync::task_tracker::One,
+    sync::task_tracker::Tracked,
     system::resident::resident_kib,
 };
 
@@ -167,7 +167,7 @@ impl Retirer {
         &self,
         mut generation: Generation,
         retired: &Retired,
-        legacy: Option<One>,
+        legacy: Option<Tracked>,
         was_live: bool,
     ) -> Quiet {
         let (facts, began) = (generation.facts.clone(), Instant::now());

@@ -213,7 +213,7 @@ impl Supervisor {
         self.quarantine.forget_rollback(file);
         if let Some(live) = live {
             // A rename is told as a new file first. If that is this plugin, it takes over, with the state.
-            let _ = tokio::time::timeout(RENAMED, self.tries.none()).await;
+            let _ = tokio::time::timeout(RENAMED, self.tries.wait()).await;
             // If it is not live any more, it was replaced from another file, as by a rename.
             let _ = self.take_out(&live.0, Some(live.1), "its file was removed").await;
         } else {

@@ -19,16 +19,16 @@ use crate::{
             retired::{Retired, RetiredState},
         },
     },
-    sync::task_tracker::One,
+    sync::task_tracker::Tracked,
 };
 
 /// A generation's way out, as far as others wait for it.
 struct OnItsWay {
     quiet: oneshot::Sender<()>,
-    drain: Option<One>,
-    instance: One,
-    legacy: Option<One>,
-    retirement: One,
+    drain: Option<Tracked>,
+    instance: Tracked,
+    legacy: Option<Tracked>,
+    retirement: Tracked,
 }
 
 impl Supervisor {

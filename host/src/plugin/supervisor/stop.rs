@@ -51,12 +51,12 @@ impl Supervisor {
         }
         self.last_states(deadline).await;
         let left = async {
-            if timeout_at(deadline, self.leaving.drains.none()).await.is_err() {
+            if timeout_at(deadline, self.leaving.drains.wait()).await.is_err() {
                 tracing::warn!("not every call on a replaced generation ended in time");
             }
             // What is left is unmapping, which the end of a process does as well.
             let soon = deadline.min(tokio::time::Instant::now() + UNMAP);
-            if timeout_at(soon, self.leaving.retirements.none()).await.is_err() {
+            if timeout_at(soon, self.leaving.retirements.wait()).await.is_err() {
                 tracing::info!("not every library could be unmapped; see the causes above");
             }
         };
@@ -75,7 +75,7 @@ impl Supervisor {
         // What is on its way finds out that it may not become live any more. It gets half of the time: the rest is for
         // those that are live.
         let half = deadline.saturating_duration_since(tokio::time::Instant::now()) / 2;
-        if !self.unless_leaving(timeout(half, self.transactions.none())).await {
+        if !self.unless_leaving(timeout(half, self.transactions.wait())).await {
             tracing::warn!("a plugin that is just being loaded does not get done");
         }
         let names = self.registry().last_started_first();
