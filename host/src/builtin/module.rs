@@ -28,7 +28,7 @@ use crate::{
             retired::{Retired, RetiredState},
         },
         supervisor::{
-            Aside, Deployed,
+            Deployed, SetAsideResult,
             registry::{self, Earlier, Plugin, Registry},
         },
     },
@@ -346,7 +346,7 @@ fn done(status: &'static str, deployed: Result<Deployed, DeployError>) -> Result
 }
 
 /// What people call the snapshot of what was given up, and why there is none.
-pub(super) fn told_aside(aside: Option<Aside>) -> (Option<String>, Option<String>) {
+pub(super) fn told_aside(aside: Option<SetAsideResult>) -> (Option<String>, Option<String>) {
     match aside {
         Some(Ok(which)) => (Some(which), None),
         Some(Err(reason)) => (None, Some(reason)),

@@ -67,13 +67,13 @@ pub(crate) struct Deployed {
     pub(crate) version: String,
     pub(crate) generation: u64,
     /// What people call the snapshot of state that was given up, or why there is none; `None` if none was.
-    pub(crate) aside: Option<Aside>,
+    pub(crate) aside: Option<SetAsideResult>,
     /// What the change has cost.
     pub(crate) lost: Option<Cost>,
 }
 
 /// What people call the snapshot of state that was given up, or why there is none.
-pub(crate) type Aside = Result<String, String>;
+pub(crate) type SetAsideResult = Result<String, String>;
 
 /// Runs load, reload and unload.
 pub(crate) struct Supervisor {

@@ -179,20 +179,20 @@ pub(crate) enum Wanted {
     Instead {
         state: Option<Snapshot>,
         /// What is kept of that which the giver has now. `None` for a giver that is bad: it is not asked.
-        aside: Option<AsideOf>,
+        aside: Option<SetAsideRequest>,
     },
 }
 
 impl Wanted {
     /// Whether nothing is given up that could be kept aside.
     pub(in crate::plugin) fn requires_aside(&self) -> bool {
-        matches!(self, Wanted::Instead { aside: Some(AsideOf { required: true, .. }), .. })
+        matches!(self, Wanted::Instead { aside: Some(SetAsideRequest { required: true, .. }), .. })
     }
 }
 
 /// A snapshot that is taken to be kept aside.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AsideOf {
+pub(crate) struct SetAsideRequest {
     pub(crate) version: u32,
     /// Without it, nothing is given up, unless the giver itself fails to give one.
     pub(crate) required: bool,
@@ -372,7 +372,7 @@ impl HandOver {
                 if required {
                     quiet.map_err(|error| not_aside(required, error))?;
                 }
-                if let Some(AsideOf { version, required }) = wanted {
+                if let Some(SetAsideRequest { version, required }) = wanted {
                     let taken = giver.snapshot(workers, version, held.rest());
                     let taken = held.while_waiting("its snapshot was taken", taken).await;
                     let taken = taken.map_err(|error| not_aside(required, error))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ksi_kernel::session::DeclaredRoutes;
 
-use super::{Aside, Deployed, registry::LiveGeneration, rollback::Return};
+use super::{Deployed, SetAsideResult, registry::LiveGeneration, rollback::Return};
 use crate::plugin::{
     instance::{generation::Generation, live::LiveInstance},
     lifecycle::{
@@ -95,7 +95,7 @@ pub(super) struct Arrived {
     /// What somebody should know of that.
     pub(in crate::plugin) notice: Option<String>,
     /// Where that is which was given up.
-    pub(super) aside: Option<Aside>,
+    pub(super) aside: Option<SetAsideResult>,
     /// For people and programs.
     pub(super) how: &'static str,
 }

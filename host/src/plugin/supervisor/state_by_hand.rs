@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
-    Aside, Deployed, Supervisor,
+    Deployed, SetAsideResult, Supervisor,
     origin::{Chosen, Origin, Prepared},
     retry::DeployReason,
 };
@@ -97,7 +97,7 @@ pub(crate) struct Restored {
     /// The new generation, if the plugin is live.
     pub(crate) deployed: Option<Deployed>,
     /// What was the state before.
-    pub(crate) aside: Option<Aside>,
+    pub(crate) aside: Option<SetAsideResult>,
 }
 
 /// What a name of people means.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::super::{
-    Aside, Supervisor,
+    SetAsideResult, Supervisor,
     origin::Origin,
     registry::{Earlier, OnProbation},
 };
@@ -81,7 +81,7 @@ impl Supervisor {
         predecessor: Option<&Facts>,
         origin: &Origin,
         state: &str,
-        aside: Option<&Aside>,
+        aside: Option<&SetAsideResult>,
     ) {
         let kept_aside = aside.and_then(|aside| aside.as_deref().ok());
         let reason = match (origin, predecessor) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::super::{
-    Aside, Supervisor,
+    SetAsideResult, Supervisor,
     origin::{Arrived, Origin, Source},
 };
 use crate::plugin::{
@@ -17,7 +17,7 @@ use crate::plugin::{
     lifecycle::{
         error::DeployError,
         from_disk::{self, Restored},
-        hand_over::{AsideOf, GivenUp, Giver, HandOverError, HandedOver, Wanted},
+        hand_over::{GivenUp, Giver, HandOverError, HandedOver, SetAsideRequest, Wanted},
         prepare::Candidate,
     },
     state::snapshot::{self, StateError, common_version},
@@ -66,7 +66,7 @@ impl Supervisor {
         };
         let aside = || {
             let version = writes.writes.iter().copied().max()?;
-            Some(AsideOf { version, required: origin.keeps_aside() })
+            Some(SetAsideRequest { version, required: origin.keeps_aside() })
         };
         let back = match origin {
             Origin::File | Origin::KeptGood => None,
@@ -179,7 +179,7 @@ impl Supervisor {
         &self,
         giver: &Facts,
         given_up: GivenUp,
-    ) -> Result<Aside, HandOverError> {
+    ) -> Result<SetAsideResult, HandOverError> {
         let GivenUp { taken, required } = given_up;
         let snapshot = match taken {
             Ok(snapshot) => snapshot,
