@@ -136,13 +136,13 @@ impl fmt::Display for Versions<'_> {
 }
 
 /// The generation that gives its state away. It is not held: a host that stops must be able to let it go meanwhile.
-pub(crate) struct Giver {
+pub(crate) struct Predecessor {
     pub(crate) facts: Arc<Facts>,
     pub(crate) shim: Arc<HostApiShim>,
     pub(crate) live: Weak<LiveInstance>,
 }
 
-impl Giver {
+impl Predecessor {
     /// Its calls that have not ended hold the hand-over up.
     pub(in crate::plugin) fn busy(&self, after: Duration) -> HandOverError {
         HandOverError::Busy { calls: self.facts.running(), after }
@@ -175,10 +175,10 @@ impl Giver {
 pub(crate) enum Wanted {
     /// A snapshot of this version.
     Version(u32),
-    /// Not what the giver has now, but another snapshot; or nothing. Its calls are not waited for beyond the deadline.
+    /// Not what the predecessor has now, but another snapshot; or nothing. Its calls are not waited for beyond the deadline.
     Instead {
         state: Option<Snapshot>,
-        /// What is kept of that which the giver has now. `None` for a giver that is bad: it is not asked.
+        /// What is kept of that which the predecessor has now. `None` for a predecessor that is bad: it is not asked.
         aside: Option<SetAsideRequest>,
     },
 }
@@ -194,7 +194,7 @@ impl Wanted {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SetAsideRequest {
     pub(crate) version: u32,
-    /// Without it, nothing is given up, unless the giver itself fails to give one.
+    /// Without it, nothing is given up, unless the predecessor itself fails to give one.
     pub(crate) required: bool,
 }
 
@@ -266,27 +266,28 @@ impl Held {
     /// Waits for the calls that are inside, as the policy says.
     pub(in crate::plugin) async fn quiet(
         &mut self,
-        giver: &Giver,
+        predecessor: &Predecessor,
         bad: bool,
     ) -> Result<(), HandOverError> {
-        let quiet = self.calls_end(giver, bad).await;
+        let quiet = self.calls_end(predecessor, bad).await;
         self.timings.note("quiet", self.started.elapsed());
         quiet
     }
 
-    async fn calls_end(&self, giver: &Giver, bad: bool) -> Result<(), HandOverError> {
+    async fn calls_end(&self, predecessor: &Predecessor, bad: bool) -> Result<(), HandOverError> {
         let Held { hold, policy, .. } = self;
-        let full = |full| overfull(format!("its calls had ended: {}", giver.facts.running()), full);
+        let full =
+            |full| overfull(format!("its calls had ended: {}", predecessor.facts.running()), full);
         if let Ok(quiet) = timeout(policy.hold, hold.quiet()).await {
             return quiet.map_err(full);
         }
         if policy.keep_calls && !bad {
-            return Err(giver.busy(policy.hold));
+            return Err(predecessor.busy(policy.hold));
         }
-        giver.cancel_calls();
+        predecessor.cancel_calls();
         match timeout(PATIENCE, hold.quiet()).await {
             Ok(quiet) => quiet.map_err(full),
-            Err(_) => Err(giver.busy(policy.hold)),
+            Err(_) => Err(predecessor.busy(policy.hold)),
         }
     }
 }
@@ -327,27 +328,27 @@ impl HandOver {
         Held { hold: gate.hold(), policy, started, timings: Timings::default(), _turn: turn }
     }
 
-    /// From the first held event to the restored state. `None` when the giver holds no events, as it keeps no state.
+    /// From the first held event to the restored state. `None` when the predecessor holds no events, as it keeps no state.
     pub(crate) async fn run(
         &self,
-        giver: &Giver,
+        predecessor: &Predecessor,
         new: &Arc<LiveInstance>,
         wanted: Wanted,
         policy: Policy,
     ) -> Result<Option<HandedOver>, HandOverError> {
-        let Some(gate) = giver.shim.session().gate() else { return Ok(None) };
+        let Some(gate) = predecessor.shim.session().gate() else { return Ok(None) };
         let mut held = self.hold(gate, policy).await;
         // However many events wait for somebody who is bad, going on with it is no better.
         let bad = matches!(wanted, Wanted::Instead { .. });
         let required = wanted.requires_aside();
-        let quiet = held.quiet(giver, bad).await;
+        let quiet = held.quiet(predecessor, bad).await;
         let workers = self.router.workers();
         let mut aside = None;
         let snapshot = match wanted {
             Wanted::Version(version) => {
                 quiet?;
                 let gone = StateError::Snapshot { reason: "the plugin is gone".to_owned() };
-                let live = giver.live.upgrade().ok_or(HandOverError::Snapshot(gone))?;
+                let live = predecessor.live.upgrade().ok_or(HandOverError::Snapshot(gone))?;
                 let (new, rest, progress) = (new.clone(), held.rest(), Progress::default());
                 let transfer =
                     snapshot::transfer(workers, live, new, version, rest, progress.clone());
@@ -373,7 +374,7 @@ impl HandOver {
                     quiet.map_err(|error| not_aside(required, error))?;
                 }
                 if let Some(SetAsideRequest { version, required }) = wanted {
-                    let taken = giver.snapshot(workers, version, held.rest());
+                    let taken = predecessor.snapshot(workers, version, held.rest());
                     let taken = held.while_waiting("its snapshot was taken", taken).await;
                     let taken = taken.map_err(|error| not_aside(required, error))?;
                     aside = Some(GivenUp { taken, required });

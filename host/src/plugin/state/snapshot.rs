@@ -39,8 +39,8 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    fn given_by(self, giver: &LiveInstance) -> Self {
-        Snapshot { by: Some(giver.version().to_owned()), ..self }
+    fn given_by(self, predecessor: &LiveInstance) -> Self {
+        Snapshot { by: Some(predecessor.version().to_owned()), ..self }
     }
 }
 

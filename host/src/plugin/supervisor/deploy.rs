@@ -25,7 +25,9 @@ use crate::{
             generation::Generation,
             live::{FirstCalls, LiveInstance},
         },
-        lifecycle::{activate::Leftover, error::DeployError, hand_over::Giver, prepare::Candidate},
+        lifecycle::{
+            activate::Leftover, error::DeployError, hand_over::Predecessor, prepare::Candidate,
+        },
     },
     sync::keyed_lock::LockKey,
 };
@@ -81,11 +83,11 @@ impl Supervisor {
     }
 
     /// The live generation of a plugin.
-    fn giver(&self, name: &str) -> Option<Giver> {
+    fn predecessor(&self, name: &str) -> Option<Predecessor> {
         let registry = self.registry();
         let live = registry.plugins.get(name)?.live.as_ref()?;
         let (facts, shim) = (live.facts.clone(), live.shim.clone());
-        Some(Giver { facts, shim, live: live.live.clone() })
+        Some(Predecessor { facts, shim, live: live.live.clone() })
     }
 
     /// From a candidate to the live generation: load, initialize, hand state over, swap; then the old one goes.
@@ -105,24 +107,28 @@ impl Supervisor {
             Ok(admitted) => admitted,
             Err(error) => return Err(self.let_go_unused(candidate, error)),
         };
-        let Admitted { number, before, giver, source } = admitted;
+        let Admitted { number, before, predecessor, source } = admitted;
         let file = candidate.file.clone();
 
-        let made = match &giver {
-            Some(giver) if self.exclude_each_other(&giver.facts.manifest, &candidate.manifest) => {
-                self.make_in_place_of(giver, number, candidate, source).await?
+        let made = match &predecessor {
+            Some(predecessor)
+                if self.exclude_each_other(&predecessor.facts.manifest, &candidate.manifest) =>
+            {
+                self.make_in_place_of(predecessor, number, candidate, source).await?
             }
-            giver => self.make_beside(giver.as_ref(), number, candidate, source).await?,
+            predecessor => {
+                self.make_beside(predecessor.as_ref(), number, candidate, source).await?
+            }
         };
         let (Ready { generation, live, declared }, arrived) = made;
         let facts = generation.facts.clone();
-        if let Some(giver) = &giver {
+        if let Some(predecessor) = &predecessor {
             // What it subscribed to at run time goes with the swap, and nothing may be added after it.
-            giver.shim.detach();
+            predecessor.shim.detach();
         }
         // The commit point: `Router::swap`, with all that must not come between.
         generation.shim.attach(declared, live);
-        drop(giver);
+        drop(predecessor);
         let handed_over = arrived.snapshot;
         if let Some(held) = arrived.held {
             // It is noted once, here.
@@ -130,7 +136,7 @@ impl Supervisor {
         }
 
         let restored = arrived.restored;
-        let predecessor = self.install(&name, generation, &origin, handed_over);
+        let replaced = self.install(&name, generation, &origin, handed_over);
         if let Some(snapshot) = restored {
             self.keep_restored(&facts, snapshot);
         }
@@ -143,8 +149,8 @@ impl Supervisor {
             // It may have been replaced from another file meanwhile.
             let _ = self.take_out(&before, Some(number), "its file is another plugin now").await;
         }
-        self.tell(&facts, predecessor.as_deref(), &origin, arrived.how, arrived.aside.as_ref());
-        match (origin, predecessor) {
+        self.tell(&facts, replaced.as_deref(), &origin, arrived.how, arrived.aside.as_ref());
+        match (origin, replaced) {
             (Origin::File | Origin::KeptGood, Some(_)) => self.watch_over(&facts),
             (Origin::File, None) => self.forget_retry(&file),
             (Origin::KeptGood, None) | (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
@@ -156,7 +162,7 @@ impl Supervisor {
     /// Makes the next generation while the live one, if there is one, goes on; events wait for the state alone.
     async fn make_beside(
         self: &Arc<Self>,
-        giver: Option<&Giver>,
+        predecessor: Option<&Predecessor>,
         number: u64,
         candidate: Candidate,
         source: Source,
@@ -168,7 +174,7 @@ impl Supervisor {
         // Events that are held for it go on to the generation that stays; what it reads from the disk stays there.
         let arrived = tokio::select! {
             biased;
-            arrived = self.state_arrives(&generation.facts, &live, giver, source) => arrived,
+            arrived = self.state_arrives(&generation.facts, &live, predecessor, source) => arrived,
             () = self.stop.requested() => Err(DeployError::Stopping),
         };
         self.ready(generation, live, arrived)

@@ -39,7 +39,7 @@ use crate::plugin::{
     lifecycle::{
         error::DeployError,
         from_disk::{self, Restored},
-        hand_over::{GivenUp, Giver, HandOverError, Held, PATIENCE, Wanted, not_aside},
+        hand_over::{GivenUp, HandOverError, Held, PATIENCE, Predecessor, Wanted, not_aside},
         prepare::Candidate,
     },
     state::{
@@ -117,7 +117,7 @@ impl Supervisor {
     /// Makes the next generation in the place of the live one, which gives up its instance for it.
     pub(super) async fn make_in_place_of(
         self: &Arc<Self>,
-        giver: &Giver,
+        predecessor: &Predecessor,
         number: u64,
         mut candidate: Candidate,
         source: Source,
@@ -127,31 +127,31 @@ impl Supervisor {
             candidate.library = Some(self.activation.open(&mut candidate).await?);
         }
         let file = candidate.file.clone();
-        let policy = (self.policies)(&giver.facts.plugin);
-        let mut held = self.hand_over.hold(&giver.shim.session().gate_now(), policy).await;
+        let policy = (self.policies)(&predecessor.facts.plugin);
+        let mut held = self.hand_over.hold(&predecessor.shim.session().gate_now(), policy).await;
         let refused = |source| DeployError::HandOver { file: file.clone(), source };
         let released = async {
             let bad = matches!(source, Source::Live(Wanted::Instead { .. }));
             let required = matches!(&source, Source::Live(wanted) if wanted.requires_aside());
             let quiet = tokio::select! {
                 biased;
-                quiet = held.quiet(giver, bad) => quiet,
+                quiet = held.quiet(predecessor, bad) => quiet,
                 // Nobody is to be cancelled for what does not happen any more.
                 () = self.stop.requested() => return Err(DeployError::Stopping),
             };
             quiet.map_err(|error| refused(not_aside(required, error)))?;
-            let snapshots = self.snapshots(giver, source, &mut held).await;
+            let snapshots = self.snapshots(predecessor, source, &mut held).await;
             let mut snapshots = snapshots.map_err(refused)?;
             let aside = match snapshots.given_up.take() {
                 Some(given_up) => {
-                    Some(self.keep_aside(&giver.facts, given_up).await.map_err(refused)?)
+                    Some(self.keep_aside(&predecessor.facts, given_up).await.map_err(refused)?)
                 }
                 None => None,
             };
             // There is no way back from here, and a host that stops goes no further.
             self.go_on()?;
             let own = snapshots.own.clone();
-            let instance = self.reclaim(giver, &held, bad, own).await.map_err(refused)?;
+            let instance = self.reclaim(predecessor, &held, bad, own).await.map_err(refused)?;
             Ok((snapshots, aside, instance))
         };
         let (snapshots, aside, instance) = match released.await {
@@ -159,7 +159,7 @@ impl Supervisor {
             Err(error) => return Err(self.let_go_unused(candidate, error)),
         };
         let Snapshots { next, own, own_is, how, .. } = snapshots;
-        let ready = match self.release(giver, instance, &mut held).await {
+        let ready = match self.release(predecessor, instance, &mut held).await {
             Ok(()) => self.successor(number, candidate, next, &mut held).await,
             Err(source) => Err(self.let_go_unused(candidate, refused(source))),
         };
@@ -173,14 +173,14 @@ impl Supervisor {
                 let (held, snapshot) = (Some(held), own);
                 Ok((ready, Arrived { held, snapshot, restored, notice, aside, how }))
             }
-            Err(error) => Err(self.reinstate(giver, (own, own_is), held, error).await),
+            Err(error) => Err(self.reinstate(predecessor, (own, own_is), held, error).await),
         }
     }
 
     /// What the old instance has, and what the new one is to get.
     async fn snapshots(
         &self,
-        giver: &Giver,
+        predecessor: &Predecessor,
         source: Source,
         held: &mut Held,
     ) -> Result<Snapshots, HandOverError> {
@@ -190,9 +190,9 @@ impl Supervisor {
             Source::Kept(kept) => without_own(Next::Kept(kept), "kept"),
             Source::Orphaned(snapshot) => without_own(Next::Snapshot(snapshot), "kept"),
             Source::Live(Wanted::Version(version)) => {
-                let next = self.snapshot(giver, version, held).await?;
-                let own = match giver.facts.writes().filter(|own| *own != version) {
-                    Some(own) => self.snapshot(giver, own, held).await?,
+                let next = self.snapshot(predecessor, version, held).await?;
+                let own = match predecessor.facts.writes().filter(|own| *own != version) {
+                    Some(own) => self.snapshot(predecessor, own, held).await?,
                     None => next.clone(),
                 };
                 let (next, own, own_is) = (Next::Snapshot(next), Some(own), ITS_STATE);
@@ -200,9 +200,10 @@ impl Supervisor {
             }
             // It is not relied upon, but it may have to go on.
             Source::Live(Wanted::Instead { state: next, aside }) => {
-                let taken = match giver.facts.writes() {
+                let taken = match predecessor.facts.writes() {
                     Some(version) => {
-                        let taken = giver.snapshot(self.router.workers(), version, held.rest());
+                        let taken =
+                            predecessor.snapshot(self.router.workers(), version, held.rest());
                         let required = aside.is_some_and(|aside| aside.required);
                         let taken = held.while_waiting("its snapshot was taken", taken).await;
                         Some(taken.map_err(|error| not_aside(required, error))?)
@@ -230,11 +231,11 @@ impl Supervisor {
 
     async fn snapshot(
         &self,
-        giver: &Giver,
+        predecessor: &Predecessor,
         version: u32,
         held: &Held,
     ) -> Result<Snapshot, HandOverError> {
-        let taken = giver.snapshot(self.router.workers(), version, held.rest());
+        let taken = predecessor.snapshot(self.router.workers(), version, held.rest());
         let taken = held.while_waiting("its snapshot was taken", taken).await?;
         taken.map_err(HandOverError::Snapshot)
     }
@@ -243,12 +244,12 @@ impl Supervisor {
     /// its state in the registry as long as there is no other instance.
     async fn reclaim(
         &self,
-        giver: &Giver,
+        predecessor: &Predecessor,
         held: &Held,
         bad: bool,
         own: Option<Snapshot>,
     ) -> Result<Instance, HandOverError> {
-        let facts = &giver.facts;
+        let facts = &predecessor.facts;
         let unused = {
             let mut registry = self.registry();
             let plugin = registry.plugins.get_mut(&facts.plugin);
@@ -263,17 +264,17 @@ impl Supervisor {
         // A host that stops has let it go meanwhile.
         let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
         let mut unused = unused.ok_or_else(|| HandOverError::Snapshot(gone()))?;
-        giver.shim.session().suspend();
+        predecessor.shim.session().suspend();
         self.router.redirect(&facts.plugin, Arc::new(Nobody));
-        let busy = match self.comes_free(giver, held, bad, &mut unused).await {
+        let busy = match self.comes_free(predecessor, held, bad, &mut unused).await {
             Ok(instance) => return Ok(instance),
             Err(busy) => busy,
         };
-        let Some(live) = giver.live.upgrade() else {
+        let Some(live) = predecessor.live.upgrade() else {
             // It has come free just now.
             return unused.await.map_err(|_| HandOverError::Snapshot(gone()));
         };
-        giver.shim.session().resume(giver.live.clone());
+        predecessor.shim.session().resume(predecessor.live.clone());
         self.router.redirect(&facts.plugin, live);
         let mut registry = self.registry();
         if let Some(plugin) = registry.plugins.get_mut(&facts.plugin) {
@@ -290,7 +291,7 @@ impl Supervisor {
     /// whoever keeps its state at this moment still has it.
     async fn comes_free(
         &self,
-        giver: &Giver,
+        predecessor: &Predecessor,
         held: &Held,
         bad: bool,
         unused: &mut oneshot::Receiver<Instance>,
@@ -299,27 +300,27 @@ impl Supervisor {
         if let Ok(Ok(instance)) = timeout(after, &mut *unused).await {
             return Ok(instance);
         }
-        if (self.policies)(&giver.facts.plugin).keep_calls && !bad {
-            return Err(giver.busy(after));
+        if (self.policies)(&predecessor.facts.plugin).keep_calls && !bad {
+            return Err(predecessor.busy(after));
         }
-        giver.cancel_calls();
+        predecessor.cancel_calls();
         match timeout(PATIENCE, unused).await {
             Ok(Ok(instance)) => Ok(instance),
-            _ => Err(giver.busy(after)),
+            _ => Err(predecessor.busy(after)),
         }
     }
 
     /// Ends all that the old instance does, shuts it down and drops it. From here on there is no way back to it.
     async fn release(
         &self,
-        giver: &Giver,
+        predecessor: &Predecessor,
         instance: Instance,
         held: &mut Held,
     ) -> Result<(), HandOverError> {
-        let (facts, began) = (&giver.facts, Instant::now());
-        giver.shim.detach();
+        let (facts, began) = (&predecessor.facts, Instant::now());
+        predecessor.shim.detach();
         let leaving = self.leaving.begin_instance(&facts.plugin);
-        let release = self.retirer.release(facts, &giver.shim, Some(instance), true);
+        let release = self.retirer.release(facts, &predecessor.shim, Some(instance), true);
         self.thread.runtime().spawn(async move {
             release.await;
             drop(leaving);

@@ -8,7 +8,7 @@ use super::{Deployed, SetAsideResult, registry::LiveGeneration, rollback::Return
 use crate::plugin::{
     instance::{generation::Generation, live::LiveInstance},
     lifecycle::{
-        hand_over::{Giver, Held, Wanted},
+        hand_over::{Held, Predecessor, Wanted},
         prepare::Candidate,
     },
     state::{persistence::KeptSnapshot, snapshot::Snapshot},
@@ -80,7 +80,7 @@ pub(super) struct Admitted {
     /// What is live from its file.
     pub(super) before: Option<LiveGeneration>,
     /// The live generation of the same plugin.
-    pub(super) giver: Option<Giver>,
+    pub(super) predecessor: Option<Predecessor>,
     pub(super) source: Source,
 }
 

@@ -29,7 +29,7 @@ use crate::{
         lifecycle::{
             activate::NotCreated,
             error::DeployError,
-            hand_over::{Giver, Held, PATIENCE},
+            hand_over::{Held, PATIENCE, Predecessor},
             retire::Legacy,
         },
         state::{
@@ -61,12 +61,12 @@ impl Supervisor {
     /// The new version has failed: makes an instance of the old one again, which gets the held events. What is to be told.
     pub(super) async fn reinstate(
         self: &Arc<Self>,
-        giver: &Giver,
+        predecessor: &Predecessor,
         (own, state): (Option<Snapshot>, &'static str),
         held: Held,
         failed: DeployError,
     ) -> DeployError {
-        let (facts, source) = (&giver.facts, Box::new(failed));
+        let (facts, source) = (&predecessor.facts, Box::new(failed));
         tracing::error!(
             plugin = %facts.plugin, generation = facts.number,
             "making an instance of version {} again, because: {source}", facts.manifest.version
@@ -76,7 +76,7 @@ impl Supervisor {
             self.keep_state_of(facts, own.clone()).await;
         }
         let version = facts.manifest.version.clone();
-        match self.again_in_time(giver, own.clone(), &held).await {
+        match self.again_in_time(predecessor, own.clone(), &held).await {
             Ok(()) => {
                 held.commit();
                 DeployError::Reinstated { version, state, source }
@@ -92,13 +92,13 @@ impl Supervisor {
     /// two tries than may, and nobody wants the host to stop.
     async fn again_in_time(
         self: &Arc<Self>,
-        giver: &Giver,
+        predecessor: &Predecessor,
         own: Option<Snapshot>,
         held: &Held,
     ) -> Result<(), String> {
         let (mut wait, mut first) = (FIRST, None);
         loop {
-            let NotAgain { reason, may_pass } = match self.again(giver, own.clone()).await {
+            let NotAgain { reason, may_pass } = match self.again(predecessor, own.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(not_again) => not_again,
             };
@@ -109,7 +109,7 @@ impl Supervisor {
             if !may_pass || Instant::now() + wait > *deadline {
                 return Err(why);
             }
-            let facts = &giver.facts;
+            let facts = &predecessor.facts;
             tracing::warn!(
                 plugin = %facts.plugin, generation = facts.number,
                 "no instance of version {} was made; it is tried once more in {}: {why}",
@@ -129,8 +129,12 @@ impl Supervisor {
     }
 
     /// Makes an instance of a live generation again, in place of the one that was released.
-    async fn again(self: &Arc<Self>, giver: &Giver, own: Option<Snapshot>) -> Result<(), NotAgain> {
-        let (facts, limit) = (&giver.facts, self.activation.init_timeout);
+    async fn again(
+        self: &Arc<Self>,
+        predecessor: &Predecessor,
+        own: Option<Snapshot>,
+    ) -> Result<(), NotAgain> {
+        let (facts, limit) = (&predecessor.facts, self.activation.init_timeout);
         let name = &facts.plugin;
         if timeout(PATIENCE, self.leaving.instances_are_gone(name)).await.is_err() {
             return Err(NotAgain::for_good("another instance of it does not end"));

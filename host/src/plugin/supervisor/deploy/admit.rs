@@ -86,12 +86,12 @@ impl Supervisor {
     ) -> Result<Admitted, DeployError> {
         self.go_on()?;
         let (number, before) = self.number(name, candidate, origin)?;
-        let giver = self.giver(name);
-        if giver.is_none() && self.waits_for_instances(name, &candidate.manifest) {
+        let predecessor = self.predecessor(name);
+        if predecessor.is_none() && self.waits_for_instances(name, &candidate.manifest) {
             self.instances_are_gone(name, &candidate.file).await?;
         }
-        let source = self.source(candidate, giver.as_ref(), origin).await?;
-        Ok(Admitted { number, before, giver, source })
+        let source = self.source(candidate, predecessor.as_ref(), origin).await?;
+        Ok(Admitted { number, before, predecessor, source })
     }
 
     /// The number of the next generation of `name`, if it passes all checks, and the plugin that the candidate's file is

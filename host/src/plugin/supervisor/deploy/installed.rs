@@ -78,13 +78,13 @@ impl Supervisor {
     pub(super) fn tell(
         &self,
         facts: &Facts,
-        predecessor: Option<&Facts>,
+        replaced: Option<&Facts>,
         origin: &Origin,
         state: &str,
         aside: Option<&SetAsideResult>,
     ) {
         let kept_aside = aside.and_then(|aside| aside.as_deref().ok());
-        let reason = match (origin, predecessor) {
+        let reason = match (origin, replaced) {
             (Origin::Earlier(back), _) => back.reason(),
             (Origin::Chosen(_), _) => "restored from a kept snapshot",
             (Origin::File | Origin::KeptGood, Some(_)) => "replaced by a new generation",
@@ -111,7 +111,7 @@ impl Supervisor {
                 "going back has given up {cost}; {kept}"
             );
         }
-        match (origin, predecessor) {
+        match (origin, replaced) {
             (Origin::Earlier(back), from) => {
                 let state = back.how().unwrap_or(state);
                 let lost = back.cost().map(|cost| (cost, kept_aside.or(back.aside())));

@@ -17,7 +17,7 @@ use crate::plugin::{
     lifecycle::{
         error::DeployError,
         from_disk::{self, Restored},
-        hand_over::{GivenUp, Giver, HandOverError, HandedOver, SetAsideRequest, Wanted},
+        hand_over::{GivenUp, HandOverError, HandedOver, Predecessor, SetAsideRequest, Wanted},
         prepare::Candidate,
     },
     state::snapshot::{self, StateError, common_version},
@@ -33,12 +33,14 @@ impl Supervisor {
     pub(super) async fn source(
         &self,
         candidate: &Candidate,
-        giver: Option<&Giver>,
+        predecessor: Option<&Predecessor>,
         origin: &Origin,
     ) -> Result<Source, DeployError> {
         let restores = candidate.manifest.state.as_ref();
         let refused = |source| DeployError::HandOver { file: candidate.file.clone(), source };
-        let Some(writes) = giver.and_then(|giver| giver.facts.manifest.state.as_ref()) else {
+        let Some(writes) =
+            predecessor.and_then(|predecessor| predecessor.facts.manifest.state.as_ref())
+        else {
             let Some(restores) = restores else { return Ok(Source::Nowhere) };
             let name = &*candidate.manifest.name;
             if let Some(orphaned) = self.orphaned(name) {
@@ -111,26 +113,26 @@ impl Supervisor {
         &self,
         facts: &Facts,
         new: &Arc<LiveInstance>,
-        giver: Option<&Giver>,
+        predecessor: Option<&Predecessor>,
         source: Source,
     ) -> Result<Arrived, DeployError> {
         let refused = |source| DeployError::HandOver { file: facts.file.clone(), source };
         let policy = (self.policies)(&facts.plugin);
-        match (source, giver) {
-            (Source::Live(wanted), Some(giver)) => {
+        match (source, predecessor) {
+            (Source::Live(wanted), Some(predecessor)) => {
                 let how = match &wanted {
                     Wanted::Version(_) => "handed_over",
                     Wanted::Instead { state: Some(_), .. } => "as_of_the_swap",
                     Wanted::Instead { state: None, .. } => "none",
                 };
-                let handed = self.hand_over.run(giver, new, wanted, policy).await;
+                let handed = self.hand_over.run(predecessor, new, wanted, policy).await;
                 let Some(handed) = handed.map_err(refused)? else {
                     return Ok(Arrived::nothing(how));
                 };
                 let HandedOver { held, snapshot, aside } = handed;
                 let aside = match aside {
                     Some(given_up) => {
-                        Some(self.keep_aside(&giver.facts, given_up).await.map_err(refused)?)
+                        Some(self.keep_aside(&predecessor.facts, given_up).await.map_err(refused)?)
                     }
                     None => None,
                 };
@@ -177,7 +179,7 @@ impl Supervisor {
     /// Keeps on the disk what the live generation is about to lose. Where it is then, or why it is nowhere.
     pub(in crate::plugin::supervisor) async fn keep_aside(
         &self,
-        giver: &Facts,
+        predecessor: &Facts,
         given_up: GivenUp,
     ) -> Result<SetAsideResult, HandOverError> {
         let GivenUp { taken, required } = given_up;
@@ -196,7 +198,7 @@ impl Supervisor {
                 false => Ok(Err(reason)),
             };
         };
-        let storing = persistence.store_aside(giver, snapshot);
+        let storing = persistence.store_aside(predecessor, snapshot);
         let stored = match tokio::time::timeout(ASIDE, storing).await {
             Ok(stored) => stored.map(|place| place.to_string()).map_err(|error| error.to_string()),
             Err(_) => Err(format!("it was not written within {ASIDE:?}")),

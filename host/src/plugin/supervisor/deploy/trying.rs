@@ -55,8 +55,8 @@ impl Supervisor {
                 "the configuration says so: reload.plugins.{name}.trial or reload.trial is false"
             ));
         }
-        let giver = self.giver(name);
-        if giver.is_some_and(|live| self.exclude_each_other(&live.facts.manifest, manifest)) {
+        let predecessor = self.predecessor(name);
+        if predecessor.is_some_and(|live| self.exclude_each_other(&live.facts.manifest, manifest)) {
             return Err("it is exclusive, and a generation of it is live".to_owned());
         }
         // It would take what an instance that is on its way out still holds.
@@ -70,14 +70,14 @@ impl Supervisor {
     /// wrong here goes wrong again when it counts, and is told then.
     async fn trial_snapshot(&self, manifest: &Manifest) -> Option<(Snapshot, Option<PathBuf>)> {
         let restores = manifest.state.as_ref()?;
-        if let Some(giver) = self.giver(&manifest.name) {
-            if self.exclude_each_other(&giver.facts.manifest, manifest) {
+        if let Some(predecessor) = self.predecessor(&manifest.name) {
+            if self.exclude_each_other(&predecessor.facts.manifest, manifest) {
                 // Its `initialize` would take what the live generation holds.
                 return None;
             }
-            let version = common_version(giver.facts.manifest.state.as_ref()?, restores)?;
+            let version = common_version(predecessor.facts.manifest.state.as_ref()?, restores)?;
             let workers = self.router.workers();
-            let snapshot = giver.snapshot(workers, version, TRIAL_SNAPSHOT).await.ok()?;
+            let snapshot = predecessor.snapshot(workers, version, TRIAL_SNAPSHOT).await.ok()?;
             return Some((snapshot, None));
         }
         if let Some(orphaned) = self.orphaned(&manifest.name) {
