@@ -40,7 +40,7 @@ use super::{
         hand_over::HandOver,
         policy::Policies,
         prepare::Preparation,
-        retire::{Legacy, Retirer},
+        retire::{FinalState, Retirer},
         retired::Retired,
     },
     state::persistence::Persistence,
@@ -249,7 +249,7 @@ impl Supervisor {
         tracing::info!(plugin = %name, generation = facts.number, "unloaded: {reason}");
         self.announcer.unloaded(&facts, reason);
         // Its end is not waited for here: whoever asked may be a call that it still has to finish.
-        drop(self.let_go(generation, retired, Legacy::Kept));
+        drop(self.let_go(generation, retired, FinalState::Keep));
         drop(lock);
         let duplicates = {
             let mut registry = self.registry();

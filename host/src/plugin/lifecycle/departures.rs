@@ -17,9 +17,9 @@ pub(in crate::plugin) struct Leaving {
     /// Those whose instance is not gone.
     pub(in crate::plugin) drains: TaskTracker,
     /// Of each plugin, those whose state is being kept for the next start.
-    legacies: OfPlugins,
+    final_states: OfPlugins,
     /// Whose they are; some of them may be kept by now.
-    of_legacies: Mutex<Vec<Arc<Facts>>>,
+    of_final_states: Mutex<Vec<Arc<Facts>>>,
     /// Of each plugin, those whose instance is not gone.
     instances: OfPlugins,
 }
@@ -56,30 +56,32 @@ impl Leaving {
         Leaving {
             retirements: TaskTracker::new(),
             drains: TaskTracker::new(),
-            legacies: OfPlugins::default(),
-            of_legacies: Mutex::default(),
+            final_states: OfPlugins::default(),
+            of_final_states: Mutex::default(),
             instances: OfPlugins::default(),
         }
     }
 
     /// The state of a generation is being kept, until the result is dropped.
-    pub(in crate::plugin) fn begin_legacy(&self, facts: &Arc<Facts>) -> Tracked {
-        let mut of_legacies = self.of_legacies.lock().unwrap_or_else(PoisonError::into_inner);
-        of_legacies.retain(|facts| !self.legacies.is_empty(&facts.plugin));
-        of_legacies.push(facts.clone());
-        self.legacies.begin(&facts.plugin)
+    pub(in crate::plugin) fn begin_final_state(&self, facts: &Arc<Facts>) -> Tracked {
+        let mut of_final_states =
+            self.of_final_states.lock().unwrap_or_else(PoisonError::into_inner);
+        of_final_states.retain(|facts| !self.final_states.is_empty(&facts.plugin));
+        of_final_states.push(facts.clone());
+        self.final_states.begin(&facts.plugin)
     }
 
     /// The generations whose state is still to be kept.
-    pub(in crate::plugin) fn pending_legacies(&self) -> Vec<Arc<Facts>> {
-        let of_legacies = self.of_legacies.lock().unwrap_or_else(PoisonError::into_inner);
-        let pending = of_legacies.iter().filter(|facts| !self.legacies.is_empty(&facts.plugin));
+    pub(in crate::plugin) fn pending_final_states(&self) -> Vec<Arc<Facts>> {
+        let of_final_states = self.of_final_states.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending =
+            of_final_states.iter().filter(|facts| !self.final_states.is_empty(&facts.plugin));
         pending.cloned().collect()
     }
 
     /// Waits until the state of every earlier generation of a plugin is kept.
-    pub(in crate::plugin) async fn legacy_is_kept(&self, plugin: &str) {
-        self.legacies.wait(plugin).await;
+    pub(in crate::plugin) async fn final_state_is_kept(&self, plugin: &str) {
+        self.final_states.wait(plugin).await;
     }
 
     /// An instance of a plugin is on its way out, until the result is dropped.

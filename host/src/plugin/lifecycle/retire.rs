@@ -85,11 +85,11 @@ pub(crate) struct Retirer {
 
 /// What becomes of the state of a generation at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Legacy {
+pub(crate) enum FinalState {
     /// It is kept for the next start.
-    Kept,
+    Keep,
     /// Another generation has it, or there never was any.
-    Left,
+    HandedOver,
 }
 
 /// A generation whose instance is gone.
@@ -160,14 +160,14 @@ impl Retirer {
         self.pin(facts, retired, cause);
     }
 
-    /// The first half: until the instance is dropped. No route may lead to the generation any more. With a `legacy`, its
+    /// The first half: until the instance is dropped. No route may lead to the generation any more. With a `final_state`, its
     /// state is kept for the next start, which waits for that to be dropped. One that never was live is not told that it
     /// goes: it might write its empty state where the live generation has its own.
     pub(crate) async fn quiesce(
         &self,
         mut generation: Generation,
         retired: &Retired,
-        legacy: Option<Tracked>,
+        final_state: Option<Tracked>,
         was_live: bool,
     ) -> Quiet {
         let (facts, began) = (generation.facts.clone(), Instant::now());
@@ -177,7 +177,7 @@ impl Retirer {
             None => None,
         };
         retired.note("drain", began);
-        if let (Some(_), Some(persistence)) = (&legacy, &self.persistence)
+        if let (Some(_), Some(persistence)) = (&final_state, &self.persistence)
             && let Some(last) = instance.take()
         {
             let mut keeping = std::pin::pin!(persistence.keep_last(&self.router, &facts, last));
@@ -191,7 +191,7 @@ impl Retirer {
             };
         }
         // Whoever starts next need not wait for its shutdown, which may never return.
-        drop(legacy);
+        drop(final_state);
         self.shut_down(&facts, &generation, instance, retired, was_live).await;
         Quiet(generation)
     }

@@ -15,7 +15,7 @@ use crate::{
             activate::Leftover,
             error::DeployError,
             prepare::Candidate,
-            retire::Legacy,
+            retire::FinalState,
             retired::{Retired, RetiredState},
         },
     },
@@ -27,7 +27,7 @@ struct OnItsWay {
     quiet: oneshot::Sender<()>,
     drain: Option<Tracked>,
     instance: Tracked,
-    legacy: Option<Tracked>,
+    final_state: Option<Tracked>,
     retirement: Tracked,
 }
 
@@ -37,14 +37,15 @@ impl Supervisor {
         self: &Arc<Self>,
         generation: Generation,
         retired: Arc<Retired>,
-        legacy: Legacy,
+        final_state: FinalState,
     ) -> oneshot::Receiver<()> {
         let (quiet, is_quiet) = oneshot::channel();
         let on_its_way = OnItsWay {
             quiet,
             drain: Some(self.leaving.drains.begin()),
             instance: self.leaving.begin_instance(&generation.facts.plugin),
-            legacy: (legacy == Legacy::Kept).then(|| self.leaving.begin_legacy(&generation.facts)),
+            final_state: (final_state == FinalState::Keep)
+                .then(|| self.leaving.begin_final_state(&generation.facts)),
             retirement: self.leaving.retirements.begin(),
         };
         let supervisor = self.clone();
@@ -65,7 +66,7 @@ impl Supervisor {
             // It never was live, so no call is waited for, and no state: a host that stops does not wait for its end.
             drain: None,
             instance: self.leaving.begin_instance(name),
-            legacy: None,
+            final_state: None,
             retirement: self.leaving.retirements.begin(),
         };
         let supervisor = self.clone();
@@ -105,9 +106,9 @@ impl Supervisor {
         on_its_way: OnItsWay,
         was_live: bool,
     ) {
-        let OnItsWay { quiet, drain, instance, legacy, retirement } = on_its_way;
+        let OnItsWay { quiet, drain, instance, final_state, retirement } = on_its_way;
         let facts = generation.facts.clone();
-        let quieted = self.retirer.quiesce(generation, retired, legacy, was_live).await;
+        let quieted = self.retirer.quiesce(generation, retired, final_state, was_live).await;
         // Only a host that stops waits for this.
         let _ = quiet.send(());
         drop((drain, instance));

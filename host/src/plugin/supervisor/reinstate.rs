@@ -30,7 +30,7 @@ use crate::{
             activate::NotCreated,
             error::DeployError,
             hand_over::{Held, PATIENCE, Predecessor},
-            retire::Legacy,
+            retire::FinalState,
         },
         state::{
             persistence::LIMIT,
@@ -254,7 +254,7 @@ impl Supervisor {
         // Its events find nobody, and are told so.
         held.commit();
         if let Ok((generation, retired)) = disconnected {
-            drop(self.let_go(generation, retired, Legacy::Left));
+            drop(self.let_go(generation, retired, FinalState::HandedOver));
         }
         if let Some(plugin) = self.registry().plugins.get_mut(name) {
             plugin.last_error = Some(reason.to_owned());

@@ -208,7 +208,7 @@ impl Supervisor {
     }
 
     async fn state_is_kept(&self, plugin: &str) -> Result<(), StateByHandError> {
-        let kept = self.legacy_is_kept(plugin).await;
+        let kept = self.final_state_is_kept(plugin).await;
         kept.map_err(|after| StateByHandError::Leaving { plugin: plugin.to_owned(), after })
     }
 

@@ -12,7 +12,7 @@ use tokio::time::{error::Elapsed, timeout, timeout_at};
 
 use super::Supervisor;
 use crate::{
-    plugin::lifecycle::{retire::Legacy, retired::Retired},
+    plugin::lifecycle::{retire::FinalState, retired::Retired},
     stopping::StopStage,
 };
 
@@ -84,7 +84,7 @@ impl Supervisor {
             self.keep_of_released(&name, deadline).await;
             let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
             let facts = generation.facts.clone();
-            let quiet = self.let_go(generation, retired, Legacy::Kept);
+            let quiet = self.let_go(generation, retired, FinalState::Keep);
             if !self.unless_leaving(timeout_at(deadline, quiet)).await
                 && self.stop.stage() < StopStage::Leaving
             {
@@ -130,7 +130,7 @@ impl Supervisor {
             let rest = deadline.saturating_duration_since(tokio::time::Instant::now());
             persistence.keep_released(&facts, own, rest.max(LAST_STATES)).await;
         }
-        drop(self.let_go(generation, retired, Legacy::Left));
+        drop(self.let_go(generation, retired, FinalState::HandedOver));
         self.announcer.unloaded(&facts, "the host is stopping");
     }
 
@@ -139,8 +139,8 @@ impl Supervisor {
     async fn last_states(&self, deadline: tokio::time::Instant) {
         let Some(persistence) = &self.persistence else { return };
         let kept = async {
-            for facts in self.leaving.pending_legacies() {
-                self.leaving.legacy_is_kept(&facts.plugin).await;
+            for facts in self.leaving.pending_final_states() {
+                self.leaving.final_state_is_kept(&facts.plugin).await;
             }
         };
         let mut kept = pin!(kept);
@@ -155,7 +155,7 @@ impl Supervisor {
             }
         };
         if !are_kept {
-            self.leaving.pending_legacies().iter().for_each(|facts| persistence.gave_up(facts));
+            self.leaving.pending_final_states().iter().for_each(|facts| persistence.gave_up(facts));
         }
     }
 }

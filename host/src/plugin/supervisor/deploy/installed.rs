@@ -10,7 +10,7 @@ use super::super::{
 use crate::plugin::{
     announce::WentBack,
     instance::{generation::Generation, info::Facts},
-    lifecycle::{retire::Legacy, retired::Retired},
+    lifecycle::{retire::FinalState, retired::Retired},
     state::snapshot::Snapshot,
 };
 
@@ -70,7 +70,7 @@ impl Supervisor {
         }
         drop(registry);
         let facts = old.facts.clone();
-        drop(self.let_go(old, retired, Legacy::Left));
+        drop(self.let_go(old, retired, FinalState::HandedOver));
         Some(facts)
     }
 

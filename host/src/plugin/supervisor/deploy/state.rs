@@ -26,7 +26,7 @@ use crate::plugin::{
 /// What it may take to write down the state that is given up, with the plugin's events held.
 const ASIDE: Duration = Duration::from_secs(10);
 /// What is waited for beyond the drain timeout until an earlier generation's state is kept.
-const LEGACY: Duration = Duration::from_secs(20);
+const FINAL_STATE: Duration = Duration::from_secs(20);
 
 impl Supervisor {
     /// Where the state of the next generation comes from.
@@ -53,7 +53,7 @@ impl Supervisor {
                 };
             }
             let Some(persistence) = &self.persistence else { return Ok(Source::Nowhere) };
-            self.legacy_is_kept(name)
+            self.final_state_is_kept(name)
                 .await
                 .map_err(|after| refused(HandOverError::Leaving { after }))?;
             let kept = persistence
@@ -99,12 +99,12 @@ impl Supervisor {
     }
 
     /// Waits until the state of every earlier generation of a plugin is kept; or else how long it has waited.
-    pub(in crate::plugin::supervisor) async fn legacy_is_kept(
+    pub(in crate::plugin::supervisor) async fn final_state_is_kept(
         &self,
         name: &str,
     ) -> Result<(), Duration> {
-        let patience = (self.policies)(name).drain + LEGACY;
-        let kept = tokio::time::timeout(patience, self.leaving.legacy_is_kept(name));
+        let patience = (self.policies)(name).drain + FINAL_STATE;
+        let kept = tokio::time::timeout(patience, self.leaving.final_state_is_kept(name));
         kept.await.map_err(|_| patience)
     }
 
