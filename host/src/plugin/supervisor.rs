@@ -303,7 +303,7 @@ impl Supervisor {
     }
 
     /// Nothing is loaded any more once the host stops.
-    fn go_on(&self) -> Result<(), DeployError> {
+    fn ensure_running(&self) -> Result<(), DeployError> {
         match self.stop.is_requested() {
             true => Err(DeployError::Stopping),
             false => Ok(()),

@@ -39,7 +39,7 @@ impl Supervisor {
         why: DeployReason,
     ) -> Result<Deployed, DeployError> {
         let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
-        self.go_on()?;
+        self.ensure_running()?;
         let _try = self.tries.begin();
         let prepared = self.prepare(file, why).await?;
         self.finish(prepared, Origin::File).await
@@ -203,7 +203,7 @@ impl Supervisor {
                 }
                 Err(match failed.error {
                     // It was given up, and may be well.
-                    DeployError::InitTimedOut { .. } if self.go_on().is_err() => {
+                    DeployError::InitTimedOut { .. } if self.ensure_running().is_err() => {
                         DeployError::Stopping
                     }
                     error => error,
@@ -222,7 +222,7 @@ impl Supervisor {
         let ready = arrived.and_then(|arrived| {
             let declared = self.activation.routes(&generation, &live)?;
             // The host may have begun to stop meanwhile.
-            self.go_on().map(|()| (arrived, declared))
+            self.ensure_running().map(|()| (arrived, declared))
         });
         match ready {
             Ok((arrived, declared)) => Ok((Ready { generation, live, declared }, arrived)),

@@ -149,7 +149,7 @@ impl Supervisor {
                 None => None,
             };
             // There is no way back from here, and a host that stops goes no further.
-            self.go_on()?;
+            self.ensure_running()?;
             let own = snapshots.own.clone();
             let instance = self.reclaim(predecessor, &held, bad, own).await.map_err(refused)?;
             Ok((snapshots, aside, instance))

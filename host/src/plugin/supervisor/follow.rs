@@ -161,7 +161,7 @@ impl Supervisor {
             unchanged => return Ok(unchanged),
         };
         let Manifest { name, requires, .. } = &candidate.manifest;
-        if requires.is_empty() && opening.is_first(name) && self.go_on().is_ok() {
+        if requires.is_empty() && opening.is_first(name) && self.ensure_running().is_ok() {
             // Never closed, so there is always a place to wait for.
             let _place = opening.places.acquire().await;
             candidate.library = Some(self.activation.open(&mut candidate).await?);

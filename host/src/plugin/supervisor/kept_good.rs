@@ -111,7 +111,7 @@ impl Supervisor {
     /// Starts what is kept for a file that is quarantined, if something is and nothing is live of the file.
     pub(super) async fn start_kept_good(self: &Arc<Self>, file: &Path) {
         let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
-        if self.go_on().is_ok()
+        if self.ensure_running().is_ok()
             && self.registry().live_of(file).is_none()
             && let Some((stand_in, prepared)) = self.prepare_kept_good(file).await
         {

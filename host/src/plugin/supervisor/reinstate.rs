@@ -71,7 +71,7 @@ impl Supervisor {
             plugin = %facts.plugin, generation = facts.number,
             "making an instance of version {} again, because: {source}", facts.manifest.version
         );
-        if self.go_on().is_err() {
+        if self.ensure_running().is_err() {
             // The host may end before there is an instance again.
             self.keep_state_of(facts, own.clone()).await;
         }

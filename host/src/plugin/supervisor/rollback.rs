@@ -54,7 +54,7 @@ impl Supervisor {
         let no_such = || DeployError::NoSuchPlugin { plugin: name.to_owned() };
         let file = self.registry().plugins.get(name).ok_or_else(no_such)?.facts.file.clone();
         let _lock = self.locks.lock(LockKey::File(file.clone())).await;
-        self.go_on()?;
+        self.ensure_running()?;
         let (bad, earlier) = {
             let registry = self.registry();
             let plugin = registry.plugins.get(name).ok_or_else(no_such)?;

@@ -196,7 +196,7 @@ impl Supervisor {
         chosen: Chosen,
     ) -> Result<Deployed, DeployError> {
         let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
-        self.go_on()?;
+        self.ensure_running()?;
         // A copy of the copy: a path that may still be mapped gives the library that is mapped.
         let copied = self.preparation.copy_again(copy, file).await?;
         let examined = self.preparation.examine(copied)?;

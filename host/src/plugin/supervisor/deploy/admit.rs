@@ -84,7 +84,7 @@ impl Supervisor {
         candidate: &Candidate,
         origin: &Origin,
     ) -> Result<Admitted, DeployError> {
-        self.go_on()?;
+        self.ensure_running()?;
         let (number, before) = self.number(name, candidate, origin)?;
         let predecessor = self.predecessor(name);
         if predecessor.is_none() && self.waits_for_instances(name, &candidate.manifest) {
