@@ -76,8 +76,8 @@ pub(crate) struct Entry {
 pub(crate) fn entries(described: &[Described], registry: &Registry) -> Vec<Entry> {
     let mut entries: Vec<Entry> = described.iter().map(by_hand).collect();
     for (name, plugin) in registry.plugins.iter().filter(|(_, plugin)| plugin.live.is_some()) {
-        let described = &plugin.facts.description.handlers;
-        for (index, handler) in plugin.facts.manifest.handlers.iter().enumerate() {
+        let described = &plugin.info.description.handlers;
+        for (index, handler) in plugin.info.manifest.handlers.iter().enumerate() {
             let description = described.get(index);
             let exact = handler.subscriptions.iter().filter(|event| !event.contains('*'));
             entries.extend(exact.map(|event| Entry {

@@ -39,7 +39,7 @@ async fn draw(core: Arc<Core>, _: Nothing) -> Result<Graph, Failure> {
             continue;
         }
         plugins.insert(name.to_string());
-        for event in &plugin.facts.manifest.emits {
+        for event in &plugin.info.manifest.emits {
             events.insert(event.clone());
             let edge = edges.entry((name.to_string(), event.clone(), "emits")).or_default();
             edge.declared = true;

@@ -38,7 +38,7 @@ fn all(core: &Core) -> Metrics {
                 (handler.to_string(), counts(own))
             });
             let handlers = own.collect();
-            let generation = plugin.facts.number;
+            let generation = plugin.info.number;
             (name.to_string(), Plugin { counts: counts(sum), generation, handlers })
         })
         .collect();

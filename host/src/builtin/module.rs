@@ -21,7 +21,7 @@ use crate::{
     core::{Core, settings::Reread},
     plugin::{
         announce::shown,
-        instance::info::{Facts, Timings, Tried},
+        instance::info::{GenerationInfo, Timings, Tried},
         lifecycle::{
             error::DeployError,
             requirements,
@@ -100,7 +100,7 @@ fn refused_file(registry: &Registry, file: &Path, why: &registry::RefusedFile) -
 }
 
 fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Overview {
-    let (inner, facts) = (core, &plugin.facts);
+    let (inner, info) = (core, &plugin.info);
     let lingering = plugin.retired.iter().any(|old| old.state() == RetiredState::Draining);
     let state = match plugin.live {
         Some(_) if plugin.released => ModuleState::Replacing,
@@ -108,7 +108,7 @@ fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Ov
         None if lingering => ModuleState::Draining,
         None => ModuleState::Unloaded,
     };
-    let handlers = facts.manifest.handlers.iter();
+    let handlers = info.manifest.handlers.iter();
     let mut events: Vec<String> =
         handlers.flat_map(|handler| handler.subscriptions.iter().cloned()).collect();
     events.sort_unstable();
@@ -127,36 +127,36 @@ fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Ov
         duplicate_of: None,
         earlier_unmapped: plugin.earlier_unmapped,
         events,
-        exclusive: inner.supervisor.is_exclusive(&facts.manifest),
-        file: Some(shown(&facts.file)),
-        generation: Some(facts.number),
+        exclusive: inner.supervisor.is_exclusive(&info.manifest),
+        file: Some(shown(&info.file)),
+        generation: Some(info.number),
         held: held.unwrap_or(0),
-        keeps_state: facts.writes(),
+        keeps_state: info.writes(),
         last_error: plugin.last_error.clone(),
-        missing: requirements::missing(&facts.manifest, &inner.router.subscribers()),
+        missing: requirements::missing(&info.manifest, &inner.router.subscribers()),
         name: name.to_owned(),
-        notices: facts.manifest.notices.clone(),
-        on_probation: plugin.compared_with(facts.number).is_some(),
+        notices: info.manifest.notices.clone(),
+        on_probation: plugin.compared_with(info.number).is_some(),
         persisted: persisted(core, name),
         previous: plugin.previous.iter().map(previous).collect(),
-        quarantined: quarantined(registry, &facts.file),
+        quarantined: quarantined(registry, &info.file),
         reinstated: plugin.reinstated,
         reloads: plugin.reloads,
-        requires: facts.manifest.requires.clone(),
+        requires: info.manifest.requires.clone(),
         retired: plugin.retired.iter().map(|old| retired(old)).collect(),
-        retry_in_ms: retry_in(registry, &facts.file),
+        retry_in_ms: retry_in(registry, &info.file),
         rollbacks: plugin.rollbacks,
         signals: signals.collect(),
         state,
         state_not_kept: not_kept(core, name),
         state_notice: plugin.state_notice.clone(),
-        version: Some(facts.manifest.version.clone()),
+        version: Some(info.manifest.version.clone()),
     }
 }
 
 fn previous(earlier: &Earlier) -> Previous {
-    let facts = &earlier.facts;
-    Previous { generation: facts.number, version: Some(facts.manifest.version.clone()) }
+    let info = &earlier.info;
+    Previous { generation: info.number, version: Some(info.manifest.version.clone()) }
 }
 
 /// A generation that is not live any more.
@@ -216,28 +216,28 @@ async fn inspect(core: Arc<Core>, ask: Named) -> Result<Value, Failure> {
     let Some((name, plugin)) = registry.plugins.get_key_value(ask.module_name.as_str()) else {
         return Err(failure(DeployError::NoSuchPlugin { plugin: ask.module_name }));
     };
-    let facts = &plugin.facts;
-    let mut timings_ms = told_timings(&facts.timings);
-    timings_ms.extend(facts.hand_over.get().map(told_timings).unwrap_or_default());
+    let info = &plugin.info;
+    let mut timings_ms = told_timings(&info.timings);
+    timings_ms.extend(info.hand_over.get().map(told_timings).unwrap_or_default());
     let kept = core.supervisor.activation.resources.names(name).into_iter();
     sorted(&Inspect {
         overview: overview(&core, &registry, name, plugin),
         background_tasks: plugin.live.as_ref().map(|live| live.shim.session().task_count()),
-        emits: facts.manifest.emits.clone(),
-        generation_counts: Some(counts(facts.counts())),
-        handlers: handlers(&core, name, facts),
-        hash: facts.hash.to_hex().to_string(),
+        emits: info.manifest.emits.clone(),
+        generation_counts: Some(counts(info.counts())),
+        handlers: handlers(&core, name, info),
+        hash: info.hash.to_hex().to_string(),
         kept_resources: kept.map(|(name, address)| KeptResource { address, name }).collect(),
-        manifest: sorted(&facts.manifest)?,
+        manifest: sorted(&info.manifest)?,
         timings_ms,
-        trial: Some(trial(&facts.tried)),
+        trial: Some(trial(&info.tried)),
     })
 }
 
-fn handlers(core: &Core, name: &str, facts: &Facts) -> Vec<Handler> {
+fn handlers(core: &Core, name: &str, info: &GenerationInfo) -> Vec<Handler> {
     let all: BTreeMap<Arc<str>, Counts> = core.router.counts_of(name).into_iter().collect();
-    let described = &facts.description.handlers;
-    let declared = facts.manifest.handlers.iter().enumerate();
+    let described = &info.description.handlers;
+    let declared = info.manifest.handlers.iter().enumerate();
     let each = declared.map(|(index, handler)| {
         let description = described.get(index);
         Handler {
@@ -269,10 +269,10 @@ async fn events(core: Arc<Core>, _: Nothing) -> Result<Events, Failure> {
     let subscribers = core.router.subscribers();
     let mut events: BTreeMap<String, Vec<Subscriber>> = BTreeMap::new();
     for subscriber in subscribers.iter() {
-        let info = subscriber.handler;
+        let handler = subscriber.handler;
         events.entry(subscriber.pattern.to_string()).or_default().push(Subscriber {
-            handler: info.handler.to_string(),
-            module: info.owner().to_owned(),
+            handler: handler.handler.to_string(),
+            module: handler.owner().to_owned(),
             priority: subscriber.priority,
         });
     }
@@ -302,7 +302,7 @@ async fn unload(core: Arc<Core>, ask: Named) -> Result<Changed, Failure> {
     let (file, too_many) = {
         let registry = core.supervisor.registry();
         let plugin = registry.plugins.get(&*ask.module_name);
-        (plugin.map(|plugin| plugin.facts.file.clone()), registry.too_many(&ask.module_name))
+        (plugin.map(|plugin| plugin.info.file.clone()), registry.too_many(&ask.module_name))
     };
     // Whoever unloads a plugin to load it again is told that before he tries.
     done.still_in_memory = too_many;

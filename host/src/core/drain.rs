@@ -54,14 +54,14 @@ impl Inside {
         let registry = supervisor.registry();
         let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
         let calls = live.flat_map(|live| {
-            let (facts, counts) = (&live.facts, router.counts_of(&live.facts.plugin));
-            let plugin = &facts.plugin;
+            let (info, counts) = (&live.info, router.counts_of(&live.info.plugin));
+            let plugin = &info.plugin;
             let calls = counts.into_iter().filter_map(move |(handler, counts)| {
-                let info = facts.handlers().iter().find(|info| info.handler == handler);
+                let known = info.handlers().iter().find(|it| it.handler == handler);
                 // A call that nobody waits for any more counts as active alone.
-                let active = info.map_or(0, |info| info.active());
+                let active = known.map_or(0, |known| known.active());
                 let calls = counts.in_flight.max(u64::try_from(active).unwrap_or(0));
-                let declared = facts.manifest.handlers.iter().find(|it| *it.name == *handler);
+                let declared = info.manifest.handlers.iter().find(|it| *it.name == *handler);
                 let events = declared.map(|it| it.subscriptions.clone()).unwrap_or_default();
                 let (plugin, handler) = (plugin.to_string(), handler.to_string());
                 (calls > 0).then_some(Calls { plugin, handler, events, calls })

@@ -14,7 +14,7 @@ use ksi_kernel::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::instance::info::Facts;
+use super::instance::info::GenerationInfo;
 
 const LOADED: &str = "module:loaded";
 const LOAD_FAILED: &str = "module:load_failed";
@@ -37,7 +37,7 @@ pub(crate) struct Announcer {
 /// What is said of a generation that an earlier version went back to.
 pub(crate) struct WentBack<'a, L> {
     /// What was live before, if anything was.
-    pub(crate) from: Option<&'a Facts>,
+    pub(crate) from: Option<&'a GenerationInfo>,
     /// Whether the host did it by itself.
     pub(crate) automatic: bool,
     /// What became of the state, in a word.
@@ -52,8 +52,8 @@ impl Announcer {
     }
 
     /// A plugin is there that was not; `state` says in a word what it began with.
-    pub(crate) fn loaded(&self, facts: &Facts, reason: &str, state: &str) {
-        self.generation(LOADED, facts, reason, json!({ "state": state }));
+    pub(crate) fn loaded(&self, info: &GenerationInfo, reason: &str, state: &str) {
+        self.generation(LOADED, info, reason, json!({ "state": state }));
     }
 
     /// A file did not become a plugin.
@@ -62,32 +62,32 @@ impl Announcer {
     }
 
     /// A new generation goes on where another was; `state` says in a word with what.
-    pub(crate) fn reloaded(&self, facts: &Facts, reason: &str, state: &str) {
-        self.generation(RELOADED, facts, reason, json!({ "state": state }));
+    pub(crate) fn reloaded(&self, info: &GenerationInfo, reason: &str, state: &str) {
+        self.generation(RELOADED, info, reason, json!({ "state": state }));
     }
 
     /// A new generation goes on with a kept snapshot that somebody chose: `which`. What it began with instead is in the
     /// snapshot that is kept as `kept_aside`.
     pub(crate) fn restored(
         &self,
-        facts: &Facts,
+        info: &GenerationInfo,
         reason: &str,
         which: impl Serialize,
         kept_aside: Option<&str>,
     ) {
         let more = json!({ "state": "restored", "which": which, "kept_aside": kept_aside });
-        self.generation(RELOADED, facts, reason, more);
+        self.generation(RELOADED, info, reason, more);
     }
 
     /// A generation that is live goes on, because what should replace it cannot.
-    pub(crate) fn reload_failed(&self, facts: &Facts, reason: &str) {
-        self.generation(RELOAD_FAILED, facts, reason, json!({}));
+    pub(crate) fn reload_failed(&self, info: &GenerationInfo, reason: &str) {
+        self.generation(RELOAD_FAILED, info, reason, json!({}));
     }
 
     /// An earlier version is live again.
     pub(crate) fn rolled_back<L: Serialize>(
         &self,
-        facts: &Facts,
+        info: &GenerationInfo,
         reason: &str,
         back: &WentBack<'_, L>,
     ) {
@@ -101,41 +101,46 @@ impl Announcer {
             more["lost"] = json!(lost);
             more["kept_aside"] = json!(kept_aside);
         }
-        self.generation(ROLLED_BACK, facts, reason, more);
+        self.generation(ROLLED_BACK, info, reason, more);
     }
 
     /// The file of a version is not tried again for now.
-    pub(crate) fn quarantined(&self, facts: &Facts, reason: &str) {
-        let hash = facts.hash.to_hex();
-        self.generation(QUARANTINED, facts, reason, json!({ "hash": hash.as_str() }));
+    pub(crate) fn quarantined(&self, info: &GenerationInfo, reason: &str) {
+        let hash = info.hash.to_hex();
+        self.generation(QUARANTINED, info, reason, json!({ "hash": hash.as_str() }));
     }
 
     /// A generation is no longer live, and no other takes its place.
-    pub(crate) fn unloaded(&self, facts: &Facts, reason: &str) {
-        self.generation(UNLOADED, facts, reason, json!({}));
+    pub(crate) fn unloaded(&self, info: &GenerationInfo, reason: &str) {
+        self.generation(UNLOADED, info, reason, json!({}));
     }
 
     /// A generation has been let go. Its library stays where it was for the `cause`, if there is one.
-    pub(crate) fn retired(&self, facts: &Facts, cause: Option<&str>, timings_ms: impl Serialize) {
+    pub(crate) fn retired(
+        &self,
+        info: &GenerationInfo,
+        cause: Option<&str>,
+        timings_ms: impl Serialize,
+    ) {
         let unmapped = cause.is_none();
         let more = json!({ "unmapped": unmapped, "cause": cause, "timings_ms": timings_ms });
-        self.generation(RETIRED, facts, "retired", more);
+        self.generation(RETIRED, info, "retired", more);
     }
 
     /// The library of a generation stays in memory for now.
-    pub(crate) fn pinned(&self, facts: &Facts, cause: &str) {
-        self.generation(PINNED, facts, cause, json!({}));
+    pub(crate) fn pinned(&self, info: &GenerationInfo, cause: &str) {
+        self.generation(PINNED, info, cause, json!({}));
     }
 
     /// The state of a generation is kept again, after so many failures.
-    pub(crate) fn state_kept(&self, facts: &Facts, failures: u64) {
+    pub(crate) fn state_kept(&self, info: &GenerationInfo, failures: u64) {
         let more = json!({ "failures": failures });
-        self.generation(STATE_KEPT, facts, "its state is kept again", more);
+        self.generation(STATE_KEPT, info, "its state is kept again", more);
     }
 
     /// It is not kept; `last` says that there is no further attempt.
-    pub(crate) fn state_not_kept(&self, facts: &Facts, reason: &str, last: bool) {
-        self.generation(STATE_NOT_KEPT, facts, reason, json!({ "last": last }));
+    pub(crate) fn state_not_kept(&self, info: &GenerationInfo, reason: &str, last: bool) {
+        self.generation(STATE_NOT_KEPT, info, reason, json!({ "last": last }));
     }
 
     /// A call has not returned from one poll for so many seconds.
@@ -146,13 +151,13 @@ impl Announcer {
     }
 
     /// Something became of a generation; `more` is added to what is said of every one.
-    fn generation(&self, event: &str, facts: &Facts, reason: &str, more: Value) {
+    fn generation(&self, event: &str, info: &GenerationInfo, reason: &str, more: Value) {
         let mut data = json!({
-            "name": *facts.plugin,
-            "version": facts.manifest.version,
-            "generation": facts.number,
+            "name": *info.plugin,
+            "version": info.manifest.version,
+            "generation": info.number,
             "reason": reason,
-            "file": shown(&facts.file),
+            "file": shown(&info.file),
         });
         if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
             data.extend(more);

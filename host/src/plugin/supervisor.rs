@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use super::{
     announce::Announcer,
     file::{manifest::Manifest, watch::FolderWatch},
-    instance::{generation::Generation, info::Facts},
+    instance::{generation::Generation, info::GenerationInfo},
     lifecycle::{
         activate::Activation,
         departures::Leaving,
@@ -182,7 +182,7 @@ impl Supervisor {
     /// Replaces a plugin by what its file holds now, also when that has not changed.
     pub(crate) async fn reload(self: &Arc<Self>, name: &str) -> Result<Deployed, DeployError> {
         let file = match self.registry().plugins.get(name) {
-            Some(plugin) => plugin.facts.file.clone(),
+            Some(plugin) => plugin.info.file.clone(),
             None => return Err(DeployError::NoSuchPlugin { plugin: name.to_owned() }),
         };
         self.load(&file).await
@@ -194,7 +194,7 @@ impl Supervisor {
         {
             // A newer version that lies in its file and is to be tried again would bring it back.
             let mut registry = self.registry();
-            let file = registry.plugins.get(&*name).map(|plugin| plugin.facts.file.clone());
+            let file = registry.plugins.get(&*name).map(|plugin| plugin.info.file.clone());
             if let Some(file) = file {
                 registry.retries.give_up(&file);
                 registry.wait_for(&file, &[]);
@@ -244,10 +244,10 @@ impl Supervisor {
         let name: Arc<str> = name.into();
         let lock = self.locks.lock(LockKey::Plugin(name.clone())).await;
         let (generation, retired) = self.disconnect(&name, expected)?;
-        let facts = generation.facts.clone();
+        let info = generation.info.clone();
         self.activation.resources.give_back(&name);
-        tracing::info!(plugin = %name, generation = facts.number, "unloaded: {reason}");
-        self.announcer.unloaded(&facts, reason);
+        tracing::info!(plugin = %name, generation = info.number, "unloaded: {reason}");
+        self.announcer.unloaded(&info, reason);
         // Its end is not waited for here: whoever asked may be a call that it still has to finish.
         drop(self.let_go(generation, retired, FinalState::Keep));
         drop(lock);
@@ -259,7 +259,7 @@ impl Supervisor {
         };
         // One of them may be that plugin now.
         self.settle_again(duplicates);
-        Ok(deployed(&facts))
+        Ok(deployed(&info))
     }
 
     /// Looks at files once more, although they have not changed.
@@ -280,13 +280,13 @@ impl Supervisor {
             let Some(plugin) = registry.plugins.get_mut(name) else {
                 return Err(DeployError::NoSuchPlugin { plugin: name.to_string() });
             };
-            let is_expected = expected.is_none_or(|number| number == plugin.facts.number);
+            let is_expected = expected.is_none_or(|number| number == plugin.info.number);
             // One that was released has nothing to be shut down; whoever released it sees to the rest.
             let is_expected = is_expected && !plugin.released;
             let Some(generation) = plugin.live.take_if(|_| is_expected) else {
                 return Err(DeployError::NotLive { plugin: name.to_string() });
             };
-            let retired = Retired::new(&generation.facts);
+            let retired = Retired::new(&generation.info);
             plugin.remember(retired.clone());
             plugin.previous.clear();
             plugin.probation = None;
@@ -311,7 +311,7 @@ impl Supervisor {
     }
 }
 
-fn deployed(facts: &Facts) -> Deployed {
-    let (plugin, version) = (facts.plugin.clone(), facts.manifest.version.clone());
-    Deployed { plugin, version, generation: facts.number, aside: None, lost: None }
+fn deployed(info: &GenerationInfo) -> Deployed {
+    let (plugin, version) = (info.plugin.clone(), info.manifest.version.clone());
+    Deployed { plugin, version, generation: info.number, aside: None, lost: None }
 }

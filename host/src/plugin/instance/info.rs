@@ -28,7 +28,7 @@ pub(crate) enum Tried {
 }
 
 /// What is known of a generation, without holding it.
-pub(crate) struct Facts {
+pub(crate) struct GenerationInfo {
     pub(crate) plugin: Arc<str>,
     pub(crate) number: u64,
     pub(crate) manifest: Manifest,
@@ -47,7 +47,7 @@ pub(crate) struct Facts {
     pub(crate) hand_over: OnceLock<Timings>,
 }
 
-impl Facts {
+impl GenerationInfo {
     /// What is noted, or remembered, of its bytes.
     pub(crate) fn about(&self, step: String) -> About {
         About {
@@ -72,17 +72,17 @@ impl Facts {
     /// How the calls of its declared handlers ended.
     pub(crate) fn counts(&self) -> Counts {
         let mut sum = Counts::default();
-        self.handlers().iter().for_each(|info| sum += info.counts());
+        self.handlers().iter().for_each(|handler| sum += handler.counts());
         sum
     }
 
     /// Its calls that have not ended, for people.
     pub(crate) fn running(&self) -> String {
-        let active = self.handlers().iter().filter_map(|info| {
+        let active = self.handlers().iter().filter_map(|handler| {
             // A call that is stuck in its first poll counts as in flight alone, and one that was given up on as active.
-            let in_flight = i64::try_from(info.counts().in_flight).unwrap_or(i64::MAX);
-            let calls = info.active().max(in_flight);
-            (calls > 0).then(|| format!("{calls} of {}", info.handler))
+            let in_flight = i64::try_from(handler.counts().in_flight).unwrap_or(i64::MAX);
+            let calls = handler.active().max(in_flight);
+            (calls > 0).then(|| format!("{calls} of {}", handler.handler))
         });
         let active: Vec<String> = active.collect();
         match active.is_empty() {

@@ -9,7 +9,7 @@ use ksi_kernel::{
 };
 use tokio::sync::oneshot;
 
-use super::info::Facts;
+use super::info::GenerationInfo;
 use crate::crash::{self, Journal};
 
 /// An instance that can be called.
@@ -24,7 +24,7 @@ pub(crate) struct LiveInstance {
 
 /// How first calls of its handlers are noted.
 pub(crate) struct FirstCalls {
-    pub(crate) facts: Arc<Facts>,
+    pub(crate) info: Arc<GenerationInfo>,
     pub(crate) journal: Option<Arc<Journal>>,
 }
 
@@ -48,7 +48,7 @@ impl LiveInstance {
 
     /// The version of the plugin that it is of.
     pub(in crate::plugin) fn version(&self) -> &str {
-        &self.first_calls.facts.manifest.version
+        &self.first_calls.info.manifest.version
     }
 }
 
@@ -70,15 +70,15 @@ impl Callee for LiveInstance {
     }
 
     fn first_call(&self, handler: u64, event: &str, call: (u64, u64), poll: &mut dyn FnMut()) {
-        let FirstCalls { facts, journal } = &self.first_calls;
+        let FirstCalls { info, journal } = &self.first_calls;
         let Some(journal) = journal else { return poll() };
-        let handlers = &facts.manifest.handlers;
+        let handlers = &info.manifest.handlers;
         let declared = usize::try_from(handler).ok().and_then(|number| handlers.get(number));
         let step = match declared {
             Some(declared) => format!("the first call of {}, with event {event}", declared.name),
             None => format!("the first call of a subscription, with event {event}"),
         };
-        crash::note(Some(journal), &facts.about(step)).during_call(call, poll);
+        crash::note(Some(journal), &info.about(step)).during_call(call, poll);
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
             configs::{Configs, PluginConfig},
             generation::Generation,
             host_api::HostApiShim,
-            info::{Facts, SHUTDOWN_EVENT},
+            info::{GenerationInfo, SHUTDOWN_EVENT},
             kept_resources::KeptResources,
             library::{self, PluginLibrary},
             live::LiveInstance,
@@ -231,26 +231,26 @@ impl Activation {
         generation: &Generation,
         live: &Arc<LiveInstance>,
     ) -> Result<DeclaredRoutes, DeployError> {
-        let facts = &generation.facts;
-        let specs = facts.manifest.handlers.iter().map(|handler| spec_of(facts, handler));
+        let info = &generation.info;
+        let specs = info.manifest.handlers.iter().map(|handler| spec_of(info, handler));
         let specs = specs.collect::<Result<Vec<_>, _>>()?;
         let (session, keeper) = (generation.shim.session(), generation.shim.keeper());
         let declared = session.declared(specs, live.clone(), &keeper);
-        facts.handlers.get_or_init(|| declared.handlers().to_vec());
+        info.handlers.get_or_init(|| declared.handlers().to_vec());
         Ok(declared)
     }
 }
 
 /// A declared handler, as it is to be called and by which events.
-fn spec_of(facts: &Facts, handler: &HandlerManifest) -> Result<HandlerSpec, DeployError> {
+fn spec_of(info: &GenerationInfo, handler: &HandlerManifest) -> Result<HandlerSpec, DeployError> {
     let HandlerManifest { name, subscriptions, priority, timeout_ms, blocking } = handler;
     let routed = subscriptions.iter().filter(|event| *event != SHUTDOWN_EVENT);
     let patterns = routed.map(|text| Pattern::parse(text)).collect::<Result<_, _>>();
     Ok(HandlerSpec {
         name: name.as_str().into(),
-        label: label_of(facts, handler),
+        label: label_of(info, handler),
         patterns: patterns.map_err(|source| {
-            let (file, handler) = (facts.file.clone(), name.clone());
+            let (file, handler) = (info.file.clone(), name.clone());
             DeployError::Subscription { file, handler, source }
         })?,
         priority: *priority,
@@ -260,8 +260,8 @@ fn spec_of(facts: &Facts, handler: &HandlerManifest) -> Result<HandlerSpec, Depl
 }
 
 /// What is told of a handler if the host dies of it.
-fn label_of(facts: &Facts, handler: &HandlerManifest) -> Label {
-    let Facts { plugin, number, manifest, .. } = facts;
+fn label_of(info: &GenerationInfo, handler: &HandlerManifest) -> Label {
+    let GenerationInfo { plugin, number, manifest, .. } = info;
     let HandlerManifest { name, subscriptions, .. } = handler;
     let (version, events) = (&manifest.version, subscriptions.join(" and "));
     // They are written as they are when the host dies.
@@ -295,7 +295,7 @@ fn generation(
 ) -> Generation {
     let plugin = plugin_of(&candidate);
     let Candidate { file, copy, manifest, description, tried, library: _, timings } = candidate;
-    let facts = Facts {
+    let info = GenerationInfo {
         plugin,
         number,
         manifest,
@@ -308,6 +308,6 @@ fn generation(
         timings,
         hand_over: OnceLock::new(),
     };
-    let (facts, live, copy) = (Arc::new(facts), Weak::new(), Arc::new(copy));
-    Generation { facts, shim, others: Vec::new(), live, unused: None, library, copy }
+    let (info, live, copy) = (Arc::new(info), Weak::new(), Arc::new(copy));
+    Generation { info, shim, others: Vec::new(), live, unused: None, library, copy }
 }

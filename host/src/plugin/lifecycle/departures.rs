@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    plugin::instance::info::Facts,
+    plugin::instance::info::GenerationInfo,
     sync::task_tracker::{TaskTracker, Tracked},
 };
 
@@ -19,7 +19,7 @@ pub(in crate::plugin) struct Leaving {
     /// Of each plugin, those whose state is being kept for the next start.
     final_states: OfPlugins,
     /// Whose they are; some of them may be kept by now.
-    of_final_states: Mutex<Vec<Arc<Facts>>>,
+    of_final_states: Mutex<Vec<Arc<GenerationInfo>>>,
     /// Of each plugin, those whose instance is not gone.
     instances: OfPlugins,
 }
@@ -63,19 +63,19 @@ impl Leaving {
     }
 
     /// The state of a generation is being kept, until the result is dropped.
-    pub(in crate::plugin) fn begin_final_state(&self, facts: &Arc<Facts>) -> Tracked {
+    pub(in crate::plugin) fn begin_final_state(&self, info: &Arc<GenerationInfo>) -> Tracked {
         let mut of_final_states =
             self.of_final_states.lock().unwrap_or_else(PoisonError::into_inner);
-        of_final_states.retain(|facts| !self.final_states.is_empty(&facts.plugin));
-        of_final_states.push(facts.clone());
-        self.final_states.begin(&facts.plugin)
+        of_final_states.retain(|info| !self.final_states.is_empty(&info.plugin));
+        of_final_states.push(info.clone());
+        self.final_states.begin(&info.plugin)
     }
 
     /// The generations whose state is still to be kept.
-    pub(in crate::plugin) fn pending_final_states(&self) -> Vec<Arc<Facts>> {
+    pub(in crate::plugin) fn pending_final_states(&self) -> Vec<Arc<GenerationInfo>> {
         let of_final_states = self.of_final_states.lock().unwrap_or_else(PoisonError::into_inner);
         let pending =
-            of_final_states.iter().filter(|facts| !self.final_states.is_empty(&facts.plugin));
+            of_final_states.iter().filter(|info| !self.final_states.is_empty(&info.plugin));
         pending.cloned().collect()
     }
 

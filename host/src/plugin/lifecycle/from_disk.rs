@@ -13,7 +13,7 @@ use std::{
 use ksi_kernel::executor::workers::Workers;
 
 use crate::plugin::{
-    instance::{info::Facts, live::LiveInstance},
+    instance::{info::GenerationInfo, live::LiveInstance},
     state::{
         persistence::{KeptSnapshot, PersistError, Persistence},
         snapshot::{self, Snapshot, StateError},
@@ -38,25 +38,25 @@ struct Unread {
 pub(in crate::plugin) async fn restore_kept(
     workers: &Workers,
     limit: Duration,
-    facts: &Facts,
+    info: &GenerationInfo,
     new: &Arc<LiveInstance>,
     persistence: &Persistence,
     first: KeptSnapshot,
 ) -> Result<Restored, PersistError> {
-    let plugin = || facts.plugin.to_string();
+    let plugin = || info.plugin.to_string();
     let mut unread: Vec<Unread> = Vec::new();
     let mut next = Some(first);
     while let Some(kept) = next {
         let restore = snapshot::restore(workers, new.clone(), kept.snapshot.clone(), limit).await;
         match restore {
-            Ok(()) => return Ok(settled(facts, persistence, kept, unread).await),
+            Ok(()) => return Ok(settled(info, persistence, kept, unread).await),
             Err(StateError::Unreadable { reason, .. }) => unread.push(Unread { kept, reason }),
             Err(source) => {
                 let (plugin, path) = (plugin(), kept.path);
                 return Err(PersistError::NotRestored { plugin, path, source });
             }
         }
-        next = older(facts, persistence, &unread).await;
+        next = older(info, persistence, &unread).await;
     }
     let snapshots = unread.into_iter().map(|it| (it.kept.path, it.reason)).collect();
     Err(PersistError::NoneReadable { plugin: plugin(), snapshots })
@@ -64,15 +64,15 @@ pub(in crate::plugin) async fn restore_kept(
 
 /// The next older snapshot whose version is restored.
 async fn older(
-    facts: &Facts,
+    info: &GenerationInfo,
     persistence: &Persistence,
     unread: &[Unread],
 ) -> Option<KeptSnapshot> {
     let mut tried: Vec<Place> = unread.iter().map(|it| it.kept.place).collect();
-    let restores = facts.manifest.state.as_ref().map_or(&[][..], |state| &state.restores);
+    let restores = info.manifest.state.as_ref().map_or(&[][..], |state| &state.restores);
     loop {
         // Damage of older ones is no news: there is nothing to read in them.
-        let kept = persistence.load(&facts.plugin, &tried).await.ok()??;
+        let kept = persistence.load(&info.plugin, &tried).await.ok()??;
         if restores.contains(&kept.snapshot.version) {
             return Some(kept);
         }
@@ -82,14 +82,14 @@ async fn older(
 
 /// Sets aside what was passed over, and says so.
 async fn settled(
-    facts: &Facts,
+    info: &GenerationInfo,
     persistence: &Persistence,
     kept: KeptSnapshot,
     unread: Vec<Unread>,
 ) -> Restored {
     let mut reasons: Vec<String> = Vec::new();
     for Unread { kept: KeptSnapshot { path, place, .. }, reason } in unread {
-        let now = match persistence.set_aside(&facts.plugin, place).await {
+        let now = match persistence.set_aside(&info.plugin, place).await {
             Ok(Some(aside)) => format!("it is kept as {aside}"),
             Ok(None) => "it is gone".to_owned(),
             Err(error) => format!("it could not be kept aside: {error}"),
@@ -107,11 +107,11 @@ async fn settled(
             kept.path.display(),
             humantime::format_duration(Duration::from_secs(age.as_secs())),
             reasons.join("; "),
-            facts.plugin
+            info.plugin
         )
     });
     if let Some(notice) = &notice {
-        tracing::error!(plugin = %facts.plugin, generation = facts.number, "{notice}");
+        tracing::error!(plugin = %info.plugin, generation = info.number, "{notice}");
     }
     Restored { snapshot: kept.snapshot, notice }
 }

@@ -24,7 +24,7 @@ use super::policy::Policy;
 use crate::plugin::{
     instance::{
         host_api::HostApiShim,
-        info::{Facts, Timings},
+        info::{GenerationInfo, Timings},
         live::LiveInstance,
     },
     state::snapshot::{self, Progress, Snapshot, StateError, Transferred},
@@ -137,7 +137,7 @@ impl fmt::Display for Versions<'_> {
 
 /// The generation that gives its state away. It is not held: a host that stops must be able to let it go meanwhile.
 pub(crate) struct Predecessor {
-    pub(crate) facts: Arc<Facts>,
+    pub(crate) info: Arc<GenerationInfo>,
     pub(crate) shim: Arc<HostApiShim>,
     pub(crate) live: Weak<LiveInstance>,
 }
@@ -145,14 +145,14 @@ pub(crate) struct Predecessor {
 impl Predecessor {
     /// Its calls that have not ended hold the hand-over up.
     pub(in crate::plugin) fn busy(&self, after: Duration) -> HandOverError {
-        HandOverError::Busy { calls: self.facts.running(), after }
+        HandOverError::Busy { calls: self.info.running(), after }
     }
 
     /// Has those calls end at their next await.
     pub(in crate::plugin) fn cancel_calls(&self) {
         tracing::warn!(
-            plugin = %self.facts.plugin, generation = self.facts.number,
-            "cancelling calls that hold up the hand-over of its state: {}", self.facts.running()
+            plugin = %self.info.plugin, generation = self.info.number,
+            "cancelling calls that hold up the hand-over of its state: {}", self.info.running()
         );
         self.shim.session().cancel_present_calls();
     }
@@ -277,7 +277,7 @@ impl Held {
     async fn calls_end(&self, predecessor: &Predecessor, bad: bool) -> Result<(), HandOverError> {
         let Held { hold, policy, .. } = self;
         let full =
-            |full| overfull(format!("its calls had ended: {}", predecessor.facts.running()), full);
+            |full| overfull(format!("its calls had ended: {}", predecessor.info.running()), full);
         if let Ok(quiet) = timeout(policy.hold, hold.quiet()).await {
             return quiet.map_err(full);
         }

@@ -38,7 +38,7 @@ use crate::{
         instance::{
             generation::Generation,
             host_api::HostApiShim,
-            info::{Facts, SHUTDOWN_EVENT},
+            info::{GenerationInfo, SHUTDOWN_EVENT},
             leftovers::{self, Remaining},
             library::{Closed, PluginLibrary},
         },
@@ -146,18 +146,18 @@ impl Retirer {
     }
 
     /// A generation stays in memory for now.
-    fn pin(&self, facts: &Facts, retired: &Retired, cause: String) {
+    fn pin(&self, info: &GenerationInfo, retired: &Retired, cause: String) {
         tracing::warn!(
-            plugin = %facts.plugin, generation = facts.number,
+            plugin = %info.plugin, generation = info.number,
             "its library stays in memory for now: {cause}"
         );
-        self.announcer.pinned(facts, &cause);
+        self.announcer.pinned(info, &cause);
         retired.set(RetiredState::Pinned(cause));
     }
 
-    fn no_thread(&self, facts: &Facts, retired: &Retired, error: &io::Error) {
+    fn no_thread(&self, info: &GenerationInfo, retired: &Retired, error: &io::Error) {
         let cause = format!("no thread can be started to close it, which is tried again: {error}");
-        self.pin(facts, retired, cause);
+        self.pin(info, retired, cause);
     }
 
     /// The first half: until the instance is dropped. No route may lead to the generation any more. With a `final_state`, its
@@ -170,9 +170,9 @@ impl Retirer {
         final_state: Option<Tracked>,
         was_live: bool,
     ) -> Quiet {
-        let (facts, began) = (generation.facts.clone(), Instant::now());
+        let (info, began) = (generation.info.clone(), Instant::now());
         let mut instance = match generation.unused.take() {
-            Some(unused) => self.drained(&facts, &generation, unused, retired).await,
+            Some(unused) => self.drained(&info, &generation, unused, retired).await,
             // Its `initialize` did not succeed; tasks that it started may be there all the same.
             None => None,
         };
@@ -180,31 +180,31 @@ impl Retirer {
         if let (Some(_), Some(persistence)) = (&final_state, &self.persistence)
             && let Some(last) = instance.take()
         {
-            let mut keeping = std::pin::pin!(persistence.keep_last(&self.router, &facts, last));
+            let mut keeping = std::pin::pin!(persistence.keep_last(&self.router, &info, last));
             instance = match timeout(LAST_SNAPSHOT, &mut keeping).await {
                 Ok(instance) => Some(instance),
                 Err(_) => {
                     let cause = "its snapshot does not return, and cannot be ended from outside";
-                    self.pin(&facts, retired, cause.to_owned());
+                    self.pin(&info, retired, cause.to_owned());
                     Some(keeping.await)
                 }
             };
         }
         // Whoever starts next need not wait for its shutdown, which may never return.
         drop(final_state);
-        self.shut_down(&facts, &generation, instance, retired, was_live).await;
+        self.shut_down(&info, &generation, instance, retired, was_live).await;
         Quiet(generation)
     }
 
     /// Waits for the calls in flight. What becomes of those that outlast the drain timeout is the policy's.
     async fn drained(
         &self,
-        facts: &Facts,
+        info: &GenerationInfo,
         generation: &Generation,
         mut unused: oneshot::Receiver<Instance>,
         retired: &Retired,
     ) -> Option<Instance> {
-        let policy = (self.policies)(&facts.plugin);
+        let policy = (self.policies)(&info.plugin);
         tokio::select! {
             biased;
             instance = &mut unused => return instance.ok(),
@@ -212,48 +212,46 @@ impl Retirer {
             () = self.ended() => {}
         }
         if policy.keep_calls && self.ending.borrow().is_none() {
-            let cause = format!("calls in flight are let go on: {}", facts.running());
-            self.pin(facts, retired, cause);
+            let cause = format!("calls in flight are let go on: {}", info.running());
+            self.pin(info, retired, cause);
             tokio::select! {
                 instance = &mut unused => return instance.ok(),
                 () = self.ending() => {}
             }
         }
         tracing::warn!(
-            plugin = %facts.plugin, generation = facts.number,
-            "cancelling calls that have not ended within the drain timeout: {}", facts.running()
+            plugin = %info.plugin, generation = info.number,
+            "cancelling calls that have not ended within the drain timeout: {}", info.running()
         );
         generation.shim.session().cancel_calls();
         if let Ok(instance) = timeout(PATIENCE, &mut unused).await {
             return instance.ok();
         }
-        let cause = format!(
-            "a call does not return, and cannot be ended from outside: {}",
-            facts.running()
-        );
-        self.pin(facts, retired, cause);
+        let cause =
+            format!("a call does not return, and cannot be ended from outside: {}", info.running());
+        self.pin(info, retired, cause);
         unused.await.ok()
     }
 
     /// Ends the tasks, runs the shutdown handlers if it was live, and drops the instance.
     pub(crate) fn release(
         &self,
-        facts: &Arc<Facts>,
+        info: &Arc<GenerationInfo>,
         shim: &Arc<HostApiShim>,
         instance: Option<Instance>,
         was_live: bool,
     ) -> Task<()> {
-        let (facts, shim) = (facts.clone(), shim.clone());
+        let (info, shim) = (info.clone(), shim.clone());
         let (router, limit) = (self.router.clone(), self.shutdown);
         // On threads that may block: a plugin's own runtime waits for its tasks when it is dropped.
         self.router.workers().spawn_life_cycle(async move {
             shim.session().end_tasks();
             let Some(instance) = instance else { return };
-            for handler in facts.at_shutdown().filter(|_| was_live) {
+            for handler in info.at_shutdown().filter(|_| was_live) {
                 let result = shutdown_handler(&instance, handler, limit, &router).await;
                 if !result.is_ok() {
                     tracing::warn!(
-                        plugin = %facts.plugin, generation = facts.number,
+                        plugin = %info.plugin, generation = info.number,
                         "its handler of {SHUTDOWN_EVENT} did not end well: {}", result.message()
                     );
                 }
@@ -264,23 +262,23 @@ impl Retirer {
     }
 
     /// How long a [`release`](Self::release) takes at the most, if it returns.
-    pub(crate) fn release_limit(&self, facts: &Facts) -> Duration {
-        let handlers = u32::try_from(facts.at_shutdown().count()).unwrap_or(u32::MAX);
+    pub(crate) fn release_limit(&self, info: &GenerationInfo) -> Duration {
+        let handlers = u32::try_from(info.at_shutdown().count()).unwrap_or(u32::MAX);
         self.shutdown.saturating_mul(handlers.max(1)) + PATIENCE
     }
 
     async fn shut_down(
         &self,
-        facts: &Arc<Facts>,
+        info: &Arc<GenerationInfo>,
         generation: &Generation,
         instance: Option<Instance>,
         retired: &Retired,
         was_live: bool,
     ) {
-        let mut task = self.release(facts, &generation.shim, instance, was_live);
-        if timeout(self.release_limit(facts), &mut task).await.is_err() {
+        let mut task = self.release(info, &generation.shim, instance, was_live);
+        if timeout(self.release_limit(info), &mut task).await.is_err() {
             self.pin(
-                facts,
+                info,
                 retired,
                 "its shutdown does not return, and cannot be ended from outside".into(),
             );
@@ -291,7 +289,7 @@ impl Retirer {
     /// The second half: until the library is unmapped, or given up on.
     pub(crate) async fn close(&self, quiet: Quiet, retired: &Retired) {
         let Quiet(generation) = quiet;
-        let Generation { facts, shim, others, live: _, unused: _, library, copy } = generation;
+        let Generation { info, shim, others, live: _, unused: _, library, copy } = generation;
         let began = Instant::now();
         // Before anything that may take long: nobody is to be called whose instance is gone.
         let signals = library.signals;
@@ -299,7 +297,7 @@ impl Retirer {
         // Looked at first: what is let go of while threads end may run code of the plugin on those that follow.
         let others = || others.iter().map(Weak::strong_count).sum::<usize>();
         let held = Arc::strong_count(&shim) + others() > 1;
-        self.threads_gone(&facts, retired).await;
+        self.threads_gone(&info, retired).await;
         let mut wait = Duration::from_micros(100);
         let mut waited = Duration::ZERO;
         // What counts are references of the plugin, its values that others have, and this one.
@@ -309,7 +307,7 @@ impl Retirer {
                 let cause = format!(
                     "{held} reference(s) still need it: a thread or a static of its own keeps a Context, or another plugin works on a value that it gave"
                 );
-                self.pin(&facts, retired, cause);
+                self.pin(&info, retired, cause);
             }
             sleep(wait).await;
             waited += wait;
@@ -318,16 +316,16 @@ impl Retirer {
         drop(shim);
         if held {
             // Whatever let go of the last reference may have run code of the plugin on the new threads.
-            self.threads_gone(&facts, retired).await;
+            self.threads_gone(&info, retired).await;
         }
-        let mut closed = self.closed(library, &facts, retired).await;
+        let mut closed = self.closed(library, &info, retired).await;
         for retry in RETRIES {
             let Some(Closed::Mapped { cause, library }) = closed else { break };
-            self.pin(&facts, retired, why_mapped(&facts, cause));
+            self.pin(&info, retired, why_mapped(&info, cause));
             sleep(retry).await;
-            self.threads_gone(&facts, retired).await;
+            self.threads_gone(&info, retired).await;
             // Whatever kept it has run its code since.
-            closed = self.closed(*library, &facts, retired).await;
+            closed = self.closed(*library, &info, retired).await;
         }
         match closed {
             Some(Closed::Unmapped) => {
@@ -342,11 +340,11 @@ impl Retirer {
             Some(Closed::Mapped { cause, .. }) => {
                 // Debuggers and backtraces need the file as long as it is mapped.
                 std::mem::forget(copy);
-                self.pin(&facts, retired, why_mapped(&facts, cause));
+                self.pin(&info, retired, why_mapped(&info, cause));
             }
             None => {
                 std::mem::forget(copy);
-                self.pin(&facts, retired, "the host panicked while it closed it".to_owned());
+                self.pin(&info, retired, "the host panicked while it closed it".to_owned());
             }
         }
     }
@@ -355,7 +353,7 @@ impl Retirer {
     async fn closed(
         &self,
         mut library: PluginLibrary,
-        facts: &Facts,
+        info: &GenerationInfo,
         retired: &Retired,
     ) -> Option<Closed> {
         let (began, mut wait) = (Instant::now(), FIRST_LOOK);
@@ -363,7 +361,7 @@ impl Retirer {
         loop {
             let attempt = on_own_thread(
                 move || leftovers::close(library),
-                |error| self.no_thread(facts, retired, &error),
+                |error| self.no_thread(info, retired, &error),
             );
             let remaining = match attempt.await? {
                 Ok(closed) => return Some(closed),
@@ -376,7 +374,7 @@ impl Retirer {
                 let causes: Vec<String> = remaining.iter().map(Remaining::to_string).collect();
                 let cause = causes.join("; ");
                 match told.is_empty() {
-                    true => self.pin(facts, retired, cause),
+                    true => self.pin(info, retired, cause),
                     // Said once; what changes is for whoever asks.
                     false => retired.set(RetiredState::Pinned(cause)),
                 }
@@ -388,7 +386,7 @@ impl Retirer {
     }
 
     /// Waits until every thread that may have run the generation has ended.
-    async fn threads_gone(&self, facts: &Facts, retired: &Retired) {
+    async fn threads_gone(&self, info: &GenerationInfo, retired: &Retired) {
         let workers = self.router.workers();
         let last = workers.current_set();
         {
@@ -396,7 +394,7 @@ impl Retirer {
             while workers.current_set() == last {
                 if let Err(error) = workers.exchange() {
                     self.pin(
-                        facts,
+                        info,
                         retired,
                         format!("no new dispatch workers can be started: {error}"),
                     );
@@ -408,7 +406,7 @@ impl Retirer {
         while timeout(PATIENCE, workers.joined(last)).await.is_err() {
             let cause = self.stuck(workers.unreturned(last));
             match &told {
-                None => self.pin(facts, retired, cause.clone()),
+                None => self.pin(info, retired, cause.clone()),
                 // Said once; what changes is for whoever asks.
                 Some(told) if *told != cause => retired.set(RetiredState::Pinned(cause.clone())),
                 Some(_) => (),
@@ -420,7 +418,7 @@ impl Retirer {
     /// What the threads that are waited for have not returned from, by name.
     fn stuck(&self, unreturned: Vec<Unreturned>) -> String {
         let named = |poll: &Unreturned| match self.router.info(poll.handler) {
-            Some(info) => format!("{}.{} with evt_{:x}", info.plugin, info.handler, poll.event),
+            Some(at) => format!("{}.{} with evt_{:x}", at.plugin, at.handler, poll.event),
             None => format!("a task on a thread {}", poll.thread),
         };
         let mut names: Vec<String> = unreturned.iter().map(named).collect();
@@ -503,6 +501,6 @@ async fn on_own_thread<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
     }
 }
 /// Why a library is mapped after it was closed: what its file says of that is certain, and anything else a guess.
-fn why_mapped(facts: &Facts, guess: String) -> String {
-    if facts.manifest.linkage.no_delete { NO_DELETE.to_owned() } else { guess }
+fn why_mapped(info: &GenerationInfo, guess: String) -> String {
+    if info.manifest.linkage.no_delete { NO_DELETE.to_owned() } else { guess }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use crate::plugin::instance::info::{Facts, Timings};
+use crate::plugin::instance::info::{GenerationInfo, Timings};
 
 /// How far a generation has come on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub(crate) struct Retired {
 }
 
 impl Retired {
-    pub(crate) fn new(facts: &Facts) -> Arc<Self> {
+    pub(crate) fn new(info: &GenerationInfo) -> Arc<Self> {
         Arc::new(Retired {
-            generation: facts.number,
-            version: facts.manifest.version.clone(),
+            generation: info.number,
+            version: info.manifest.version.clone(),
             state: Mutex::new(RetiredState::Draining),
             timings: Mutex::default(),
             resident_kib: OnceLock::new(),

@@ -23,7 +23,7 @@ use crate::{
     plugin::{
         announce::Announcer,
         file::manifest::StateManifest,
-        instance::{info::Facts, live::LiveInstance},
+        instance::{info::GenerationInfo, live::LiveInstance},
     },
     sync::keyed_lock::{KeyedLock, LockKey},
 };
@@ -194,11 +194,11 @@ impl Persistence {
     /// Keeps a snapshot aside that is given up for another one. Which one it is then.
     pub(crate) async fn store_aside(
         &self,
-        facts: &Facts,
+        info: &GenerationInfo,
         snapshot: Snapshot,
     ) -> Result<Place, PersistError> {
-        let _lock = self.locks.lock(LockKey::Plugin(facts.plugin.clone())).await;
-        self.work(facts, snapshot, |dir, name, state| dir.store_aside(name, state)).await
+        let _lock = self.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
+        self.work(info, snapshot, |dir, name, state| dir.store_aside(name, state)).await
     }
 
     /// Sets a kept snapshot aside, if it is there. Which one it is then.
@@ -286,11 +286,11 @@ impl Persistence {
     /// Keeps the last state of an instance that is not there any more, if it gave it.
     pub(in crate::plugin) async fn keep_released(
         &self,
-        facts: &Facts,
+        info: &GenerationInfo,
         snapshot: Option<Snapshot>,
         after: Duration,
     ) {
-        if facts.writes().is_none() {
+        if info.writes().is_none() {
             return;
         }
         let stored = async {
@@ -298,27 +298,27 @@ impl Persistence {
                 let reason = "it was released without one".to_owned();
                 return Err(StateError::Snapshot { reason }.into());
             };
-            let _lock = self.locks.lock(LockKey::Plugin(facts.plugin.clone())).await;
-            self.store(facts, snapshot).await
+            let _lock = self.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
+            self.store(info, snapshot).await
         };
         let stored = timeout(after, stored).await;
-        self.note(facts, stored.unwrap_or(Err(PersistError::NotWritten { after })), true);
+        self.note(info, stored.unwrap_or(Err(PersistError::NotWritten { after })), true);
     }
 
-    async fn store(&self, facts: &Facts, snapshot: Snapshot) -> Result<(), PersistError> {
-        self.work(facts, snapshot, |dir, name, state| dir.store(name, state).map(drop)).await
+    async fn store(&self, info: &GenerationInfo, snapshot: Snapshot) -> Result<(), PersistError> {
+        self.work(info, snapshot, |dir, name, state| dir.store(name, state).map(drop)).await
     }
 
     /// Works with files for a snapshot of this generation, or one that it was restored from.
     pub(in crate::plugin) async fn work<T: Send + 'static>(
         &self,
-        facts: &Facts,
+        info: &GenerationInfo,
         snapshot: Snapshot,
         work: impl FnOnce(&StateDir, &str, &NewState<'_>) -> Result<T, KeptStateError> + Send + 'static,
     ) -> Result<T, PersistError> {
-        let (dir, name) = (self.dir.clone(), facts.plugin.clone());
+        let (dir, name) = (self.dir.clone(), info.plugin.clone());
         let plugin_version = snapshot.by.clone();
-        let plugin_version = plugin_version.unwrap_or_else(|| facts.manifest.version.clone());
+        let plugin_version = plugin_version.unwrap_or_else(|| info.manifest.version.clone());
         let worked = on_files(move || {
             let bytes = snapshot.bytes.as_json();
             let state =
@@ -332,39 +332,39 @@ impl Persistence {
     pub(in crate::plugin) async fn keep_live(
         &self,
         workers: &Workers,
-        facts: &Facts,
+        info: &GenerationInfo,
         live: &Weak<LiveInstance>,
         is_live: impl FnOnce() -> bool,
     ) -> bool {
-        let Some(version) = facts.writes() else { return true };
-        let lock = self.locks.lock(LockKey::Plugin(facts.plugin.clone()));
+        let Some(version) = info.writes() else { return true };
+        let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone()));
         // Whoever has it for longer has a snapshot that does not return, and says so.
         let Ok(_lock) = timeout(LIMIT, lock).await else { return true };
         // If it went while it waited for its lock, whoever lets it go keeps what it had, or the next generation has that. A call
         // that does not return may still hold it.
         let Some(live) = live.upgrade().filter(|_| is_live()) else { return true };
         let stored = match snapshot::snapshot_to_keep(workers, live, version, LIMIT).await {
-            Ok(snapshot) => self.store(facts, snapshot).await,
+            Ok(snapshot) => self.store(info, snapshot).await,
             Err(error) => Err(error.into()),
         };
         let answered = !matches!(stored, Err(PersistError::State(StateError::TimedOut { .. })));
-        self.note(facts, stored, false);
+        self.note(info, stored, false);
         answered
     }
 
     /// Notes whether the state of a generation was kept.
-    fn note(&self, facts: &Facts, stored: Result<(), PersistError>, last: bool) {
+    fn note(&self, info: &GenerationInfo, stored: Result<(), PersistError>, last: bool) {
         match stored {
-            Ok(()) => self.troubles.kept(facts),
-            Err(error) => self.troubles.not_kept(facts, &error, last),
+            Ok(()) => self.troubles.kept(info),
+            Err(error) => self.troubles.not_kept(info, &error, last),
         }
     }
 
     /// A generation did not come to its last snapshot, and the host does not wait any longer.
-    pub(crate) fn gave_up(&self, facts: &Facts) {
-        if facts.writes().is_some() {
-            let running = facts.running();
-            self.troubles.not_kept(facts, &PersistError::NotInTime { running }, true);
+    pub(crate) fn gave_up(&self, info: &GenerationInfo) {
+        if info.writes().is_some() {
+            let running = info.running();
+            self.troubles.not_kept(info, &PersistError::NotInTime { running }, true);
         }
     }
 
@@ -372,11 +372,11 @@ impl Persistence {
     pub(crate) async fn keep_last(
         &self,
         router: &Router,
-        facts: &Facts,
+        info: &GenerationInfo,
         instance: Instance,
     ) -> Instance {
-        let Some(version) = facts.writes() else { return instance };
-        let lock = self.locks.lock(LockKey::Plugin(facts.plugin.clone())).await;
+        let Some(version) = info.writes() else { return instance };
+        let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
         let runtime = router.runtime().clone();
         let mut task = router.workers().spawn_life_cycle(async move {
             let snapshot = snapshot::proved_snapshot_of(&instance, version);
@@ -391,7 +391,7 @@ impl Persistence {
             Ok(ended) => ended,
             Err(_) => {
                 let late = StateError::TimedOut { step: "snapshot", after: LIMIT };
-                self.note(facts, Err(late.into()), true);
+                self.note(info, Err(late.into()), true);
                 // What it gives much later is older than what others have kept by then.
                 drop(lock);
                 let (instance, _) = task.await;
@@ -399,11 +399,11 @@ impl Persistence {
             }
         };
         let stored = match taken {
-            Ok(Ok(snapshot)) => self.store(facts, snapshot).await,
+            Ok(Ok(snapshot)) => self.store(info, snapshot).await,
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(StateError::TimedOut { step: "snapshot", after: LIMIT }.into()),
         };
-        self.note(facts, stored, true);
+        self.note(info, stored, true);
         instance
     }
 }

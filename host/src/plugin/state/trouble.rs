@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::persistence::PersistError;
-use crate::plugin::{announce::Announcer, instance::info::Facts};
+use crate::plugin::{announce::Announcer, instance::info::GenerationInfo};
 
 /// How many plugins are remembered; beyond it, the first by name are forgotten.
 const REMEMBERED: usize = 1_024;
@@ -47,28 +47,28 @@ impl Troubles {
     }
 
     /// The state of a generation was kept.
-    pub(super) fn kept(&self, facts: &Facts) {
-        let before = self.lock().remove(&facts.plugin);
+    pub(super) fn kept(&self, info: &GenerationInfo) {
+        let before = self.lock().remove(&info.plugin);
         if let Some(before) = before {
             tracing::info!(
-                plugin = %facts.plugin, generation = facts.number,
+                plugin = %info.plugin, generation = info.number,
                 "its state is kept again, after {} failures", before.times
             );
-            self.announcer.state_kept(facts, before.times);
+            self.announcer.state_kept(info, before.times);
         }
     }
 
     /// It was not, and there is no further attempt if that was the `last`.
-    pub(super) fn not_kept(&self, facts: &Facts, error: &PersistError, last: bool) {
+    pub(super) fn not_kept(&self, info: &GenerationInfo, error: &PersistError, last: bool) {
         let which = if last { "its last state" } else { "its state" };
         tracing::error!(
-            plugin = %facts.plugin, generation = facts.number,
+            plugin = %info.plugin, generation = info.number,
             "{which} is not kept, and an earlier snapshot stays the newest: {error}"
         );
         let reason = error.to_string();
         let news = {
             let mut now = self.lock();
-            let trouble = now.entry(facts.plugin.clone()).or_insert_with(|| Trouble {
+            let trouble = now.entry(info.plugin.clone()).or_insert_with(|| Trouble {
                 reason: String::new(),
                 since: SystemTime::now(),
                 times: 0,
@@ -83,7 +83,7 @@ impl Troubles {
         };
         // The same at every interval is told once.
         if news {
-            self.announcer.state_not_kept(facts, &reason, last);
+            self.announcer.state_not_kept(info, &reason, last);
         }
     }
 

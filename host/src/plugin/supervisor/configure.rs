@@ -41,13 +41,13 @@ impl Supervisor {
     pub(crate) fn as_configured(&self, name: &str) -> Configured {
         let registry = self.registry();
         let live = registry.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
-        live.map_or(Configured::NotLive(None), |live| Configured::Live(deployed(&live.facts)))
+        live.map_or(Configured::NotLive(None), |live| Configured::Live(deployed(&live.info)))
     }
 
     fn file_if_live(&self, name: &str) -> Option<PathBuf> {
         let registry = self.registry();
         let plugin = registry.plugins.get(name)?;
-        plugin.live.as_ref().map(|live| live.facts.file.clone())
+        plugin.live.as_ref().map(|live| live.info.file.clone())
     }
 
     /// The file that the plugin is live from, or that it did not initialize from. What was unloaded stays so.

@@ -79,15 +79,15 @@ impl Supervisor {
     fn unchanged(&self, file: &Path, copy: &PrivateCopy) -> Option<Deployed> {
         let registry = self.registry();
         let plugin = registry.plugins.get(&registry.live_of(file)?.0)?;
-        (plugin.facts.hash == copy.hash()).then(|| deployed(&plugin.facts))
+        (plugin.info.hash == copy.hash()).then(|| deployed(&plugin.info))
     }
 
     /// The live generation of a plugin.
     fn predecessor(&self, name: &str) -> Option<Predecessor> {
         let registry = self.registry();
         let live = registry.plugins.get(name)?.live.as_ref()?;
-        let (facts, shim) = (live.facts.clone(), live.shim.clone());
-        Some(Predecessor { facts, shim, live: live.live.clone() })
+        let (info, shim) = (live.info.clone(), live.shim.clone());
+        Some(Predecessor { info, shim, live: live.live.clone() })
     }
 
     /// From a candidate to the live generation: load, initialize, hand state over, swap; then the old one goes.
@@ -112,7 +112,7 @@ impl Supervisor {
 
         let made = match &predecessor {
             Some(predecessor)
-                if self.exclude_each_other(&predecessor.facts.manifest, &candidate.manifest) =>
+                if self.exclude_each_other(&predecessor.info.manifest, &candidate.manifest) =>
             {
                 self.make_in_place_of(predecessor, number, candidate, source).await?
             }
@@ -121,7 +121,7 @@ impl Supervisor {
             }
         };
         let (Ready { generation, live, declared }, arrived) = made;
-        let facts = generation.facts.clone();
+        let info = generation.info.clone();
         if let Some(predecessor) = &predecessor {
             // What it subscribed to at run time goes with the swap, and nothing may be added after it.
             predecessor.shim.detach();
@@ -132,13 +132,13 @@ impl Supervisor {
         let handed_over = arrived.snapshot;
         if let Some(held) = arrived.held {
             // It is noted once, here.
-            let _ = facts.hand_over.set(held.commit());
+            let _ = info.hand_over.set(held.commit());
         }
 
         let restored = arrived.restored;
         let replaced = self.install(&name, generation, &origin, handed_over);
         if let Some(snapshot) = restored {
-            self.keep_restored(&facts, snapshot);
+            self.keep_restored(&info, snapshot);
         }
         if let Some(plugin) = self.registry().plugins.get_mut(&name) {
             plugin.state_notice = arrived.notice;
@@ -149,14 +149,14 @@ impl Supervisor {
             // It may have been replaced from another file meanwhile.
             let _ = self.take_out(&before, Some(number), "its file is another plugin now").await;
         }
-        self.tell(&facts, replaced.as_deref(), &origin, arrived.how, arrived.aside.as_ref());
+        self.tell(&info, replaced.as_deref(), &origin, arrived.how, arrived.aside.as_ref());
         match (origin, replaced) {
-            (Origin::File | Origin::KeptGood, Some(_)) => self.watch_over(&facts),
+            (Origin::File | Origin::KeptGood, Some(_)) => self.watch_over(&info),
             (Origin::File, None) => self.forget_retry(&file),
             (Origin::KeptGood, None) | (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
         }
         self.wake_waiting();
-        Ok(Deployed { aside: arrived.aside, ..deployed(&facts) })
+        Ok(Deployed { aside: arrived.aside, ..deployed(&info) })
     }
 
     /// Makes the next generation while the live one, if there is one, goes on; events wait for the state alone.
@@ -174,7 +174,7 @@ impl Supervisor {
         // Events that are held for it go on to the generation that stays; what it reads from the disk stays there.
         let arrived = tokio::select! {
             biased;
-            arrived = self.state_arrives(&generation.facts, &live, predecessor, source) => arrived,
+            arrived = self.state_arrives(&generation.info, &live, predecessor, source) => arrived,
             () = self.stop.requested() => Err(DeployError::Stopping),
         };
         self.ready(generation, live, arrived)
@@ -192,7 +192,7 @@ impl Supervisor {
         match self.activation.initialize(number, candidate, limit, given_up).await {
             Ok((generation, instance)) => {
                 let journal = self.activation.journal.clone();
-                let first_calls = FirstCalls { facts: generation.facts.clone(), journal };
+                let first_calls = FirstCalls { info: generation.info.clone(), journal };
                 let (live, unused) = LiveInstance::new(instance, first_calls);
                 let weak = Arc::downgrade(&live);
                 Ok((Generation { live: weak, unused: Some(unused), ..generation }, live))
@@ -228,7 +228,7 @@ impl Supervisor {
             Ok((arrived, declared)) => Ok((Ready { generation, live, declared }, arrived)),
             Err(error) => {
                 drop(live);
-                let name = generation.facts.plugin.clone();
+                let name = generation.info.plugin.clone();
                 self.let_go_leftover(&name, Leftover { generation, creating: None });
                 Err(error)
             }

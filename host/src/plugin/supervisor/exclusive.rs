@@ -97,8 +97,8 @@ impl Supervisor {
 
     /// Whether a generation of a plugin that is not live has to wait for those before it: either of them says so.
     pub(super) fn waits_for_instances(&self, name: &str, new: &Manifest) -> bool {
-        let before = self.registry().plugins.get(name).map(|plugin| plugin.facts.clone());
-        self.is_exclusive(new) || before.is_some_and(|facts| self.is_exclusive(&facts.manifest))
+        let before = self.registry().plugins.get(name).map(|plugin| plugin.info.clone());
+        self.is_exclusive(new) || before.is_some_and(|info| self.is_exclusive(&info.manifest))
     }
 
     /// Waits until no instance of a plugin is there any more, but for a live one.
@@ -127,7 +127,7 @@ impl Supervisor {
             candidate.library = Some(self.activation.open(&mut candidate).await?);
         }
         let file = candidate.file.clone();
-        let policy = (self.policies)(&predecessor.facts.plugin);
+        let policy = (self.policies)(&predecessor.info.plugin);
         let mut held = self.hand_over.hold(&predecessor.shim.session().gate_now(), policy).await;
         let refused = |source| DeployError::HandOver { file: file.clone(), source };
         let released = async {
@@ -144,7 +144,7 @@ impl Supervisor {
             let mut snapshots = snapshots.map_err(refused)?;
             let aside = match snapshots.given_up.take() {
                 Some(given_up) => {
-                    Some(self.keep_aside(&predecessor.facts, given_up).await.map_err(refused)?)
+                    Some(self.keep_aside(&predecessor.info, given_up).await.map_err(refused)?)
                 }
                 None => None,
             };
@@ -191,7 +191,7 @@ impl Supervisor {
             Source::Orphaned(snapshot) => without_own(Next::Snapshot(snapshot), "kept"),
             Source::Live(Wanted::Version(version)) => {
                 let next = self.snapshot(predecessor, version, held).await?;
-                let own = match predecessor.facts.writes().filter(|own| *own != version) {
+                let own = match predecessor.info.writes().filter(|own| *own != version) {
                     Some(own) => self.snapshot(predecessor, own, held).await?,
                     None => next.clone(),
                 };
@@ -200,7 +200,7 @@ impl Supervisor {
             }
             // It is not relied upon, but it may have to go on.
             Source::Live(Wanted::Instead { state: next, aside }) => {
-                let taken = match predecessor.facts.writes() {
+                let taken = match predecessor.info.writes() {
                     Some(version) => {
                         let taken =
                             predecessor.snapshot(self.router.workers(), version, held.rest());
@@ -249,11 +249,11 @@ impl Supervisor {
         bad: bool,
         own: Option<Snapshot>,
     ) -> Result<Instance, HandOverError> {
-        let facts = &predecessor.facts;
+        let info = &predecessor.info;
         let unused = {
             let mut registry = self.registry();
-            let plugin = registry.plugins.get_mut(&facts.plugin);
-            let live = plugin.filter(|plugin| plugin.facts.number == facts.number);
+            let plugin = registry.plugins.get_mut(&info.plugin);
+            let live = plugin.filter(|plugin| plugin.info.number == info.number);
             live.and_then(|plugin| {
                 let unused = plugin.live.as_mut()?.unused.take()?;
                 plugin.released = true;
@@ -265,7 +265,7 @@ impl Supervisor {
         let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
         let mut unused = unused.ok_or_else(|| HandOverError::Snapshot(gone()))?;
         predecessor.shim.session().suspend();
-        self.router.redirect(&facts.plugin, Arc::new(Nobody));
+        self.router.redirect(&info.plugin, Arc::new(Nobody));
         let busy = match self.comes_free(predecessor, held, bad, &mut unused).await {
             Ok(instance) => return Ok(instance),
             Err(busy) => busy,
@@ -275,9 +275,9 @@ impl Supervisor {
             return unused.await.map_err(|_| HandOverError::Snapshot(gone()));
         };
         predecessor.shim.session().resume(predecessor.live.clone());
-        self.router.redirect(&facts.plugin, live);
+        self.router.redirect(&info.plugin, live);
         let mut registry = self.registry();
-        if let Some(plugin) = registry.plugins.get_mut(&facts.plugin) {
+        if let Some(plugin) = registry.plugins.get_mut(&info.plugin) {
             plugin.released = false;
             plugin.released_with = None;
             if let Some(generation) = &mut plugin.live {
@@ -300,7 +300,7 @@ impl Supervisor {
         if let Ok(Ok(instance)) = timeout(after, &mut *unused).await {
             return Ok(instance);
         }
-        if (self.policies)(&predecessor.facts.plugin).keep_calls && !bad {
+        if (self.policies)(&predecessor.info.plugin).keep_calls && !bad {
             return Err(predecessor.busy(after));
         }
         predecessor.cancel_calls();
@@ -317,17 +317,17 @@ impl Supervisor {
         instance: Instance,
         held: &mut Held,
     ) -> Result<(), HandOverError> {
-        let (facts, began) = (&predecessor.facts, Instant::now());
+        let (info, began) = (&predecessor.info, Instant::now());
         predecessor.shim.detach();
-        let leaving = self.leaving.begin_instance(&facts.plugin);
-        let release = self.retirer.release(facts, &predecessor.shim, Some(instance), true);
+        let leaving = self.leaving.begin_instance(&info.plugin);
+        let release = self.retirer.release(info, &predecessor.shim, Some(instance), true);
         self.thread.runtime().spawn(async move {
             release.await;
             drop(leaving);
         });
-        let after = self.retirer.release_limit(facts);
+        let after = self.retirer.release_limit(info);
         // Those of earlier attempts have to be gone as well.
-        let gone = timeout(after, self.leaving.instances_are_gone(&facts.plugin)).await;
+        let gone = timeout(after, self.leaving.instances_are_gone(&info.plugin)).await;
         held.note("release", began);
         gone.map_err(|_: Elapsed| HandOverError::NotReleased { after })
     }
@@ -372,9 +372,9 @@ impl Supervisor {
             }
             (Next::Kept(kept), Some(persistence)) => {
                 let (workers, limit) = (self.router.workers(), self.activation.init_timeout);
-                let facts = &generation.facts;
+                let info = &generation.info;
                 let restore =
-                    from_disk::restore_kept(workers, limit, facts, &live, persistence, kept);
+                    from_disk::restore_kept(workers, limit, info, &live, persistence, kept);
                 match held.while_waiting(RESTORED, restore).await {
                     Ok(Ok(restored)) => Ok(Some(restored)),
                     Ok(Err(source)) => {

@@ -10,7 +10,7 @@ use std::{
 use super::Supervisor;
 use crate::{
     plugin::{
-        instance::{info::Facts, live::LiveInstance},
+        instance::{info::GenerationInfo, live::LiveInstance},
         state::{persistence::Persistence, snapshot::Snapshot},
     },
     sync::keyed_lock::LockKey,
@@ -23,31 +23,31 @@ impl Supervisor {
         let live = {
             let registry = self.registry();
             let live = registry.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
-            live.map(|generation| (generation.facts.clone(), generation.live.clone()))
+            live.map(|generation| (generation.info.clone(), generation.live.clone()))
         };
-        let (Some((facts, live)), supervisor) = (live, self.clone()) else { return };
+        let (Some((info, live)), supervisor) = (live, self.clone()) else { return };
         self.thread.runtime().spawn(async move {
             let workers = supervisor.router.workers();
-            let is_live = || supervisor.registry().is_live(&facts.plugin, facts.number);
-            persistence.keep_live(workers, &facts, &live, is_live).await;
+            let is_live = || supervisor.registry().is_live(&info.plugin, info.number);
+            persistence.keep_live(workers, &info, &live, is_live).await;
         });
     }
 
     /// A live generation was restored from this snapshot: it is kept as the last good one, in the background.
-    pub(super) fn keep_restored(self: &Arc<Self>, facts: &Arc<Facts>, snapshot: Snapshot) {
+    pub(super) fn keep_restored(self: &Arc<Self>, info: &Arc<GenerationInfo>, snapshot: Snapshot) {
         let Some(persistence) = self.persistence.clone() else { return };
-        let (supervisor, facts) = (self.clone(), facts.clone());
+        let (supervisor, info) = (self.clone(), info.clone());
         self.thread.runtime().spawn(async move {
-            let _lock = persistence.locks.lock(LockKey::Plugin(facts.plugin.clone())).await;
+            let _lock = persistence.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
             // A later one was restored from something later.
-            if !supervisor.registry().is_live(&facts.plugin, facts.number) {
+            if !supervisor.registry().is_live(&info.plugin, info.number) {
                 return;
             }
             let good =
-                persistence.work(&facts, snapshot, |dir, name, state| dir.store_good(name, state));
+                persistence.work(&info, snapshot, |dir, name, state| dir.store_good(name, state));
             if let Err(error) = good.await {
                 tracing::error!(
-                    plugin = %facts.plugin, generation = facts.number,
+                    plugin = %info.plugin, generation = info.number,
                     "what it was restored from is not kept beside the newest snapshots: {error}"
                 );
             }
@@ -65,13 +65,13 @@ impl Supervisor {
             loop {
                 tokio::time::sleep(interval).await;
                 let Some(supervisor) = supervisor.upgrade() else { return };
-                for (facts, live) in supervisor.to_keep(&asked) {
+                for (info, live) in supervisor.to_keep(&asked) {
                     let (supervisor, persistence) = (supervisor.clone(), persistence.clone());
                     let asked = asked.clone();
                     tokio::spawn(async move {
-                        if supervisor.keep(&persistence, &facts, &live).await {
+                        if supervisor.keep(&persistence, &info, &live).await {
                             let answered = |plugin: &Arc<str>, number: &mut u64| {
-                                *plugin == facts.plugin && *number == facts.number
+                                *plugin == info.plugin && *number == info.number
                             };
                             lock(&asked).retain(|plugin, number| !answered(plugin, number));
                         }
@@ -85,29 +85,29 @@ impl Supervisor {
     fn to_keep(
         &self,
         asked: &Mutex<BTreeMap<Arc<str>, u64>>,
-    ) -> Vec<(Arc<Facts>, Weak<LiveInstance>)> {
+    ) -> Vec<(Arc<GenerationInfo>, Weak<LiveInstance>)> {
         let registry = self.registry();
         let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
-        let live: Vec<_> = live.filter(|generation| generation.facts.writes().is_some()).collect();
+        let live: Vec<_> = live.filter(|generation| generation.info.writes().is_some()).collect();
         let mut asked = lock(asked);
         asked.retain(|plugin, number| registry.is_live(plugin, *number));
         let new = live.into_iter().filter(|generation| {
-            let facts = &generation.facts;
-            asked.insert(facts.plugin.clone(), facts.number) != Some(facts.number)
+            let info = &generation.info;
+            asked.insert(info.plugin.clone(), info.number) != Some(info.number)
         });
-        new.map(|generation| (generation.facts.clone(), generation.live.clone())).collect()
+        new.map(|generation| (generation.info.clone(), generation.live.clone())).collect()
     }
 
     /// Keeps what a generation has now. Whether it has answered.
     async fn keep(
         &self,
         persistence: &Persistence,
-        facts: &Facts,
+        info: &GenerationInfo,
         live: &Weak<LiveInstance>,
     ) -> bool {
         let workers = self.router.workers();
-        let is_live = || self.registry().is_live(&facts.plugin, facts.number);
-        persistence.keep_live(workers, facts, live, is_live).await
+        let is_live = || self.registry().is_live(&info.plugin, info.number);
+        persistence.keep_live(workers, info, live, is_live).await
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     quarantine::{Entry, Good, Quarantine},
 };
 use crate::{
-    plugin::{instance::info::Facts, lifecycle::error::DeployError},
+    plugin::{instance::info::GenerationInfo, lifecycle::error::DeployError},
     sync::keyed_lock::LockKey,
     system::low_priority,
 };
@@ -79,15 +79,15 @@ fn swept(quarantine: &Quarantine, folder: &Path) {
 
 impl Supervisor {
     /// Keeps the live version of a plugin for as long as the one that the host went back from is quarantined.
-    pub(super) async fn keep_good(&self, bad: &Facts) {
+    pub(super) async fn keep_good(&self, bad: &GenerationInfo) {
         let Some(folder) = self.good_folder() else { return };
         let live = {
             let registry = self.registry();
             let live = registry.plugins.get(&bad.plugin).and_then(|plugin| plugin.live.as_ref());
-            live.map(|live| (live.facts.clone(), live.copy.clone()))
+            live.map(|live| (live.info.clone(), live.copy.clone()))
         };
-        let Some((facts, copy)) = live else { return };
-        let (hash, version) = (facts.hash.to_hex().to_string(), facts.manifest.version.clone());
+        let Some((info, copy)) = live else { return };
+        let (hash, version) = (info.hash.to_hex().to_string(), info.manifest.version.clone());
         let good = Good { hash: hash.clone(), version: version.clone() };
         let bytes = copy.bytes().unwrap_or_default();
         let (made, path) = (folder.clone(), place(&folder, &hash));

@@ -43,9 +43,9 @@ impl Supervisor {
         let on_its_way = OnItsWay {
             quiet,
             drain: Some(self.leaving.drains.begin()),
-            instance: self.leaving.begin_instance(&generation.facts.plugin),
+            instance: self.leaving.begin_instance(&generation.info.plugin),
             final_state: (final_state == FinalState::Keep)
-                .then(|| self.leaving.begin_final_state(&generation.facts)),
+                .then(|| self.leaving.begin_final_state(&generation.info)),
             retirement: self.leaving.retirements.begin(),
         };
         let supervisor = self.clone();
@@ -58,7 +58,7 @@ impl Supervisor {
     /// Lets a generation go that was never live; if its `initialize` has not ended, once it has.
     pub(super) fn let_go_leftover(self: &Arc<Self>, name: &Arc<str>, leftover: Leftover) {
         let Leftover { mut generation, creating } = leftover;
-        let retired = Retired::new(&generation.facts);
+        let retired = Retired::new(&generation.info);
         self.registry().remember(name, retired.clone());
         let (quiet, _) = oneshot::channel();
         let on_its_way = OnItsWay {
@@ -75,7 +75,7 @@ impl Supervisor {
             if let Some(creating) = creating
                 && let Some(Ok(instance)) = creating.cancel().await
             {
-                let first_calls = FirstCalls { facts: generation.facts.clone(), journal: None };
+                let first_calls = FirstCalls { info: generation.info.clone(), journal: None };
                 let (live, unused) = LiveInstance::new(instance, first_calls);
                 drop(live);
                 generation.unused = Some(unused);
@@ -107,7 +107,7 @@ impl Supervisor {
         was_live: bool,
     ) {
         let OnItsWay { quiet, drain, instance, final_state, retirement } = on_its_way;
-        let facts = generation.facts.clone();
+        let info = generation.info.clone();
         let quieted = self.retirer.quiesce(generation, retired, final_state, was_live).await;
         // Only a host that stops waits for this.
         let _ = quiet.send(());
@@ -118,8 +118,8 @@ impl Supervisor {
             _ => None,
         };
         let unmapped = cause.is_none();
-        tracing::debug!(plugin = %facts.plugin, generation = facts.number, unmapped, "retired");
-        self.announcer.retired(&facts, cause.as_deref(), retired.timings().millis());
+        tracing::debug!(plugin = %info.plugin, generation = info.number, unmapped, "retired");
+        self.announcer.retired(&info, cause.as_deref(), retired.timings().millis());
         drop(retirement);
     }
 }

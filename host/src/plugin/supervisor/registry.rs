@@ -12,7 +12,7 @@ use ksi_kernel::call::tally::Counts;
 use super::retry::RetrySchedule;
 use crate::plugin::{
     file::copy::PrivateCopy,
-    instance::{generation::Generation, info::Facts},
+    instance::{generation::Generation, info::GenerationInfo},
     lifecycle::retired::{Retired, RetiredState},
     state::snapshot::Snapshot,
 };
@@ -35,7 +35,7 @@ pub(crate) struct Plugin {
     pub(crate) started: u64,
     pub(crate) live: Option<Generation>,
     /// Of the live generation, or of the last one there was.
-    pub(crate) facts: Arc<Facts>,
+    pub(crate) info: Arc<GenerationInfo>,
     pub(crate) last_error: Option<String>,
     /// What somebody should know of the state that the live generation has.
     pub(crate) state_notice: Option<String>,
@@ -77,7 +77,7 @@ impl Plugin {
 /// An earlier version of a plugin, with the copy that it was loaded from.
 #[derive(Clone)]
 pub(crate) struct Earlier {
-    pub(crate) facts: Arc<Facts>,
+    pub(crate) info: Arc<GenerationInfo>,
     pub(crate) copy: Arc<PrivateCopy>,
     /// What it handed over to its successor, as long as that is on probation.
     pub(crate) state: Option<Snapshot>,
@@ -201,16 +201,16 @@ impl Registry {
 
     /// Makes a generation the live one; returns the one that it replaces.
     pub(crate) fn install(&mut self, generation: Generation) -> Option<Generation> {
-        let facts = generation.facts.clone();
-        self.refused.remove(&facts.file);
-        self.waiting.remove(&facts.file);
-        match self.plugins.get_mut(&facts.plugin) {
+        let info = generation.info.clone();
+        self.refused.remove(&info.file);
+        self.waiting.remove(&info.file);
+        match self.plugins.get_mut(&info.plugin) {
             Some(plugin) => {
                 if plugin.live.is_none() {
                     self.started += 1;
                     plugin.started = self.started;
                 }
-                plugin.facts = facts;
+                plugin.info = info;
                 plugin.last_error = None;
                 plugin.released = false;
                 plugin.released_with = None;
@@ -223,7 +223,7 @@ impl Registry {
                 let plugin = Plugin {
                     started: self.started,
                     live: Some(generation),
-                    facts: facts.clone(),
+                    info: info.clone(),
                     last_error: None,
                     state_notice: None,
                     retired: VecDeque::new(),
@@ -237,7 +237,7 @@ impl Registry {
                     reinstated: 0,
                     orphaned: None,
                 };
-                self.plugins.insert(facts.plugin.clone(), plugin);
+                self.plugins.insert(info.plugin.clone(), plugin);
                 None
             }
         }
@@ -246,14 +246,14 @@ impl Registry {
     /// Whether this generation of a plugin is the live one.
     pub(crate) fn is_live(&self, name: &str, number: u64) -> bool {
         let live = self.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
-        live.is_some_and(|live| live.facts.number == number)
+        live.is_some_and(|live| live.info.number == number)
     }
 
     /// The live plugin that came from `file`, and the number of its generation.
     pub(crate) fn live_of(&self, file: &Path) -> Option<LiveGeneration> {
         let mut live = self.plugins.iter().filter(|(_, plugin)| plugin.live.is_some());
-        let (name, plugin) = live.find(|(_, plugin)| plugin.facts.file == file)?;
-        Some((name.clone(), plugin.facts.number))
+        let (name, plugin) = live.find(|(_, plugin)| plugin.info.file == file)?;
+        Some((name.clone(), plugin.info.number))
     }
 
     /// Files that were refused because another one was the plugin `name`.
@@ -267,7 +267,7 @@ impl Registry {
 
     /// The same of a plugin that is not live any more and was last loaded from `file`: it has ended, and nobody took it out.
     pub(crate) fn duplicates_of_last(&self, file: &Path) -> Vec<PathBuf> {
-        let last = self.plugins.iter().filter(|(_, it)| it.live.is_none() && it.facts.file == file);
+        let last = self.plugins.iter().filter(|(_, it)| it.live.is_none() && it.info.file == file);
         last.flat_map(|(name, _)| self.duplicates_of(name)).collect()
     }
 

@@ -23,7 +23,7 @@ use crate::{
     plugin::{
         instance::host_api::HostApiShim,
         instance::{
-            info::Facts,
+            info::GenerationInfo,
             live::{FirstCalls, LiveInstance},
         },
         lifecycle::{
@@ -66,24 +66,24 @@ impl Supervisor {
         held: Held,
         failed: DeployError,
     ) -> DeployError {
-        let (facts, source) = (&predecessor.facts, Box::new(failed));
+        let (info, source) = (&predecessor.info, Box::new(failed));
         tracing::error!(
-            plugin = %facts.plugin, generation = facts.number,
-            "making an instance of version {} again, because: {source}", facts.manifest.version
+            plugin = %info.plugin, generation = info.number,
+            "making an instance of version {} again, because: {source}", info.manifest.version
         );
         if self.ensure_running().is_err() {
             // The host may end before there is an instance again.
-            self.keep_state_of(facts, own.clone()).await;
+            self.keep_state_of(info, own.clone()).await;
         }
-        let version = facts.manifest.version.clone();
+        let version = info.manifest.version.clone();
         match self.again_in_time(predecessor, own.clone(), &held).await {
             Ok(()) => {
                 held.commit();
                 DeployError::Reinstated { version, state, source }
             }
             Err(reason) => {
-                self.is_down(facts, own, held, &format!("{source}; {reason}")).await;
-                DeployError::Down { plugin: facts.plugin.clone(), version, reason, source }
+                self.is_down(info, own, held, &format!("{source}; {reason}")).await;
+                DeployError::Down { plugin: info.plugin.clone(), version, reason, source }
             }
         }
     }
@@ -109,11 +109,11 @@ impl Supervisor {
             if !may_pass || Instant::now() + wait > *deadline {
                 return Err(why);
             }
-            let facts = &predecessor.facts;
+            let info = &predecessor.info;
             tracing::warn!(
-                plugin = %facts.plugin, generation = facts.number,
+                plugin = %info.plugin, generation = info.number,
                 "no instance of version {} was made; it is tried once more in {}: {why}",
-                facts.manifest.version, humantime::format_duration(wait)
+                info.manifest.version, humantime::format_duration(wait)
             );
             let waited = async {
                 tokio::select! {
@@ -134,12 +134,12 @@ impl Supervisor {
         predecessor: &Predecessor,
         own: Option<Snapshot>,
     ) -> Result<(), NotAgain> {
-        let (facts, limit) = (&predecessor.facts, self.activation.init_timeout);
-        let name = &facts.plugin;
+        let (info, limit) = (&predecessor.info, self.activation.init_timeout);
+        let name = &info.plugin;
         if timeout(PATIENCE, self.leaving.instances_are_gone(name)).await.is_err() {
             return Err(NotAgain::for_good("another instance of it does not end"));
         }
-        let shim = self.activation.shim(facts.number, &facts.manifest, &facts.file);
+        let shim = self.activation.shim(info.number, &info.manifest, &info.file);
         let module = {
             let mut registry = self.registry();
             let plugin = registry.plugins.get_mut(name);
@@ -152,20 +152,20 @@ impl Supervisor {
         };
         let never = std::future::pending();
         // The version is trusted: what is told of it, if the host dies of it after all, is not noted.
-        let noted = crash::note(None, &facts.about("its initialize".to_owned()));
-        let config = facts.config.clone();
+        let noted = crash::note(None, &info.about("its initialize".to_owned()));
+        let config = info.config.clone();
         let instance = self.activation.instance(module, config, &shim, limit, never, noted);
         let instance = match instance.await {
             Ok(instance) => instance,
-            Err(not_created) => return Err(self.not_again(facts, &shim, not_created)),
+            Err(not_created) => return Err(self.not_again(info, &shim, not_created)),
         };
-        let first_calls = FirstCalls { facts: facts.clone(), journal: None };
+        let first_calls = FirstCalls { info: info.clone(), journal: None };
         let (live, unused) = LiveInstance::new(instance, first_calls);
         if let Some(own) = own {
             let workers = self.router.workers();
             if let Err(error) = snapshot::restore(workers, live.clone(), own, limit).await {
                 drop(live);
-                self.let_go_failed(facts, &shim, async { unused.await.ok() });
+                self.let_go_failed(info, &shim, async { unused.await.ok() });
                 return Err(NotAgain::for_good(&error.to_string()));
             }
         }
@@ -187,7 +187,7 @@ impl Supervisor {
         }
         if let Some(unused) = unused {
             drop((declared, live));
-            self.let_go_failed(facts, &shim, async { unused.await.ok() });
+            self.let_go_failed(info, &shim, async { unused.await.ok() });
             return Err(NotAgain::for_good("the host has let it go"));
         }
         shim.attach(declared, live);
@@ -197,17 +197,17 @@ impl Supervisor {
     /// Why an instance was not made again. What there is of it goes.
     fn not_again(
         self: &Arc<Self>,
-        facts: &Arc<Facts>,
+        info: &Arc<GenerationInfo>,
         shim: &Arc<HostApiShim>,
         not_created: NotCreated,
     ) -> NotAgain {
         match not_created {
             NotCreated::Undescribed(reason) | NotCreated::Failed(reason) => {
-                self.let_go_failed(facts, shim, async { None });
+                self.let_go_failed(info, shim, async { None });
                 NotAgain { reason, may_pass: true }
             }
             NotCreated::TimedOut(creating) => {
-                self.let_go_failed(facts, shim, async {
+                self.let_go_failed(info, shim, async {
                     creating.cancel().await.and_then(Result::ok)
                 });
                 let limit = humantime::format_duration(self.activation.init_timeout);
@@ -220,16 +220,16 @@ impl Supervisor {
     /// Lets go of an instance that was never live, once it is there.
     fn let_go_failed(
         self: &Arc<Self>,
-        facts: &Arc<Facts>,
+        info: &Arc<GenerationInfo>,
         shim: &Arc<HostApiShim>,
         instance: impl Future<Output = Option<Instance>> + Send + 'static,
     ) {
         shim.detach();
-        let leaving = self.leaving.begin_instance(&facts.plugin);
-        let (supervisor, facts, shim) = (self.clone(), facts.clone(), shim.clone());
+        let leaving = self.leaving.begin_instance(&info.plugin);
+        let (supervisor, info, shim) = (self.clone(), info.clone(), shim.clone());
         self.thread.runtime().spawn(async move {
             let instance = instance.await;
-            supervisor.retirer.release(&facts, &shim, instance, false).await;
+            supervisor.retirer.release(&info, &shim, instance, false).await;
             drop(leaving);
         });
     }
@@ -237,20 +237,20 @@ impl Supervisor {
     /// There is no instance of a plugin any more, nor will there be one for now.
     async fn is_down(
         self: &Arc<Self>,
-        facts: &Arc<Facts>,
+        info: &Arc<GenerationInfo>,
         own: Option<Snapshot>,
         held: Held,
         reason: &str,
     ) {
-        let name = &facts.plugin;
-        tracing::error!(plugin = %name, generation = facts.number, "it is not live any more: {reason}");
-        self.keep_state_of(facts, own.clone()).await;
+        let name = &info.plugin;
+        tracing::error!(plugin = %name, generation = info.number, "it is not live any more: {reason}");
+        self.keep_state_of(info, own.clone()).await;
         if let Some(plugin) = self.registry().plugins.get_mut(name) {
             plugin.released = false;
             plugin.released_with = None;
             plugin.orphaned = own;
         }
-        let disconnected = self.disconnect(name, Some(facts.number));
+        let disconnected = self.disconnect(name, Some(info.number));
         // Its events find nobody, and are told so.
         held.commit();
         if let Ok((generation, retired)) = disconnected {
@@ -259,13 +259,13 @@ impl Supervisor {
         if let Some(plugin) = self.registry().plugins.get_mut(name) {
             plugin.last_error = Some(reason.to_owned());
         }
-        self.announcer.unloaded(facts, reason);
+        self.announcer.unloaded(info, reason);
     }
 
     /// Keeps the state of a released instance for the next start.
-    async fn keep_state_of(&self, facts: &Facts, own: Option<Snapshot>) {
+    async fn keep_state_of(&self, info: &GenerationInfo, own: Option<Snapshot>) {
         if let Some(persistence) = &self.persistence {
-            persistence.keep_released(facts, own, LIMIT).await;
+            persistence.keep_released(info, own, LIMIT).await;
         }
     }
 }

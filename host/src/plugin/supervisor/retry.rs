@@ -26,7 +26,7 @@ use super::{
 use crate::{
     plugin::{
         file::copy::CopyError,
-        instance::info::Facts,
+        instance::info::GenerationInfo,
         lifecycle::{error::DeployError, prepare::Examined, requirements::is_handled},
     },
     text::causes::with_causes,
@@ -152,10 +152,10 @@ impl Supervisor {
             }
         };
         tracing::error!(file = %file.display(), "{reason}{}", what_next(&error, due));
-        let facts = self.write_down(file, &error, &reason);
+        let info = self.write_down(file, &error, &reason);
         self.try_again(file, due);
-        match facts {
-            Some(facts) => self.announcer.reload_failed(&facts, &reason),
+        match info {
+            Some(info) => self.announcer.reload_failed(&info, &reason),
             None => self.announcer.load_failed(file, &reason),
         }
         Err(error)
@@ -194,7 +194,12 @@ impl Supervisor {
     }
 
     /// Remembers the reason where people look for it. What is known of the plugin, if it is live from this file.
-    fn write_down(&self, file: &Path, error: &DeployError, reason: &str) -> Option<Arc<Facts>> {
+    fn write_down(
+        &self,
+        file: &Path,
+        error: &DeployError,
+        reason: &str,
+    ) -> Option<Arc<GenerationInfo>> {
         let mut registry = self.registry();
         match error {
             DeployError::Missing { missing, .. } => registry.wait_for(file, missing),
@@ -202,12 +207,12 @@ impl Supervisor {
         }
         let live = registry.live_of(file);
         let plugin = live.and_then(|(name, _)| registry.plugins.get_mut(&name));
-        let facts = plugin.map(|plugin| {
+        let info = plugin.map(|plugin| {
             plugin.last_error = Some(reason.to_owned());
-            plugin.facts.clone()
+            plugin.info.clone()
         });
         // A path that somebody asked for and where nothing is needs no entry.
-        if facts.is_none() && std::fs::symlink_metadata(file).is_ok() {
+        if info.is_none() && std::fs::symlink_metadata(file).is_ok() {
             let duplicate_of = match error {
                 DeployError::Duplicate { plugin, .. } => Some(plugin.clone()),
                 _ => None,
@@ -221,7 +226,7 @@ impl Supervisor {
             let refused = RefusedFile { reason: reason.to_owned(), duplicate_of, not_initialized };
             registry.refuse(file, refused);
         }
-        facts
+        info
     }
 
     /// Tries a file again when it is due, unless something else has become of it by then.
@@ -241,7 +246,12 @@ impl Supervisor {
     }
 
     /// The host went back from a version: its file is not loaded again until it changes, it is due, or somebody asks.
-    pub(super) fn quarantine(self: &Arc<Self>, bad: &Facts, reason: &str, automatic: bool) {
+    pub(super) fn quarantine(
+        self: &Arc<Self>,
+        bad: &GenerationInfo,
+        reason: &str,
+        automatic: bool,
+    ) {
         let (due, attempts) = {
             let mut registry = self.registry();
             let known = registry.retries.0.get(&bad.file);
@@ -272,14 +282,14 @@ impl Supervisor {
     }
 
     /// A version that does worse than the one before it stays, because the way back failed.
-    pub(super) fn cannot_go_back(&self, bad: &Facts, reason: &str, error: &DeployError) {
+    pub(super) fn cannot_go_back(&self, bad: &GenerationInfo, reason: &str, error: &DeployError) {
         let text =
             format!("it should go back to the version before ({reason}), and cannot: {error}");
         {
             let mut registry = self.registry();
             let plugin = registry.plugins.get_mut(&bad.plugin);
             // Another version may have come meanwhile, which has nothing to do with it.
-            let Some(plugin) = plugin.filter(|plugin| plugin.facts.number == bad.number) else {
+            let Some(plugin) = plugin.filter(|plugin| plugin.info.number == bad.number) else {
                 return;
             };
             plugin.last_error = Some(text.clone());

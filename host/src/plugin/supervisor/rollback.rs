@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     plugin::{
-        instance::info::Facts,
+        instance::info::GenerationInfo,
         lifecycle::{
             error::{DeployError, OfState},
             policy::Policy,
@@ -52,7 +52,7 @@ impl Supervisor {
         reason: &str,
     ) -> Result<Deployed, DeployError> {
         let no_such = || DeployError::NoSuchPlugin { plugin: name.to_owned() };
-        let file = self.registry().plugins.get(name).ok_or_else(no_such)?.facts.file.clone();
+        let file = self.registry().plugins.get(name).ok_or_else(no_such)?.info.file.clone();
         let _lock = self.locks.lock(LockKey::File(file.clone())).await;
         self.ensure_running()?;
         let (bad, earlier) = {
@@ -60,7 +60,7 @@ impl Supervisor {
             let plugin = registry.plugins.get(name).ok_or_else(no_such)?;
             let is_expected = match asked {
                 Asked::ByHand { .. } => true,
-                Asked::Automatic { from } => from == plugin.facts.number,
+                Asked::Automatic { from } => from == plugin.info.number,
             };
             if plugin.live.is_none() || !is_expected {
                 return Err(DeployError::NotLive { plugin: name.to_owned() });
@@ -68,7 +68,7 @@ impl Supervisor {
             let Some(earlier) = plugin.previous.front() else {
                 return Err(DeployError::NothingBefore { plugin: name.to_owned() });
             };
-            (plugin.facts.clone(), earlier.clone())
+            (plugin.info.clone(), earlier.clone())
         };
         let automatic = matches!(asked, Asked::Automatic { .. });
         let has_folder = self.persistence.is_some();
@@ -215,20 +215,20 @@ impl Supervisor {
 
     /// Watches a version that is on probation for as long as the policy says, and goes back if it does worse than the
     /// one before.
-    pub(super) fn watch_over(self: &Arc<Self>, facts: &Arc<Facts>) {
-        let policy = (self.policies)(&facts.plugin);
+    pub(super) fn watch_over(self: &Arc<Self>, info: &Arc<GenerationInfo>) {
+        let policy = (self.policies)(&info.plugin);
         let before = {
             let registry = self.registry();
-            let plugin = registry.plugins.get(&facts.plugin);
-            plugin.and_then(|plugin| plugin.compared_with(facts.number))
+            let plugin = registry.plugins.get(&info.plugin);
+            plugin.and_then(|plugin| plugin.compared_with(info.number))
         };
         let Some(before) = before else {
-            self.trust(facts);
+            self.trust(info);
             return;
         };
         let probation = Probation {
             supervisor: Arc::downgrade(self),
-            facts: facts.clone(),
+            info: info.clone(),
             before,
             policy,
             ends: Instant::now() + policy.probation,
@@ -237,25 +237,25 @@ impl Supervisor {
     }
 
     /// A version has stood its probation.
-    fn trust(&self, facts: &Facts) {
+    fn trust(&self, info: &GenerationInfo) {
         let mut registry = self.registry();
-        let Some(plugin) = registry.plugins.get_mut(&facts.plugin) else { return };
-        if plugin.facts.number != facts.number {
+        let Some(plugin) = registry.plugins.get_mut(&info.plugin) else { return };
+        if plugin.info.number != info.number {
             return;
         }
         plugin.probation = None;
         // What its predecessor handed over is out of date by now.
         plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
-        registry.retries.forget(&facts.file);
+        registry.retries.forget(&info.file);
         drop(registry);
-        self.quarantine.forget_rollback(&facts.file);
+        self.quarantine.forget_rollback(&info.file);
     }
 }
 
 /// Whether the bad version may give a snapshot of its own version to keep aside, although it did not give the one that
 /// the earlier version reads. One that did not come in time is not waited for again.
-fn gives_another(bad: &Facts, earlier: &Earlier, error: &DeployError) -> bool {
-    let (writes, restores) = (&bad.manifest.state, &earlier.facts.manifest.state);
+fn gives_another(bad: &GenerationInfo, earlier: &Earlier, error: &DeployError) -> bool {
+    let (writes, restores) = (&bad.manifest.state, &earlier.info.manifest.state);
     let asked = writes.as_ref().zip(restores.as_ref());
     let asked = asked.and_then(|(writes, restores)| common_version(writes, restores));
     !error.may_pass() && asked.is_some() && asked != bad.writes()
@@ -263,7 +263,7 @@ fn gives_another(bad: &Facts, earlier: &Earlier, error: &DeployError) -> bool {
 
 struct Probation {
     supervisor: Weak<Supervisor>,
-    facts: Arc<Facts>,
+    info: Arc<GenerationInfo>,
     before: Counts,
     policy: Policy,
     ends: Instant,
@@ -271,38 +271,38 @@ struct Probation {
 
 impl Probation {
     async fn run(self) {
-        let Probation { supervisor, facts, before, policy, ends } = self;
+        let Probation { supervisor, info, before, policy, ends } = self;
         while Instant::now() < ends {
             tokio::time::sleep(LOOK).await;
             let Some(supervisor) = supervisor.upgrade() else { return };
             let on_probation = {
                 let registry = supervisor.registry();
-                let plugin = registry.plugins.get(&facts.plugin);
-                plugin.is_some_and(|plugin| plugin.compared_with(facts.number).is_some())
+                let plugin = registry.plugins.get(&info.plugin);
+                plugin.is_some_and(|plugin| plugin.compared_with(info.number).is_some())
             };
             if !on_probation {
                 return;
             }
-            if let Some(reason) = regressed(before, facts.counts(), policy) {
+            if let Some(reason) = regressed(before, info.counts(), policy) {
                 tracing::error!(
-                    plugin = %facts.plugin, version = %facts.manifest.version, generation = facts.number,
+                    plugin = %info.plugin, version = %info.manifest.version, generation = info.number,
                     "going back to the version before: {reason}"
                 );
                 let back = supervisor
-                    .go_back(&facts.plugin, Asked::Automatic { from: facts.number }, &reason)
+                    .go_back(&info.plugin, Asked::Automatic { from: info.number }, &reason)
                     .await;
                 match back {
                     // It went, or was replaced, before its turn came: whoever did that has decided. Or the host stops.
                     Ok(_)
                     | Err(DeployError::NotLive { .. } | DeployError::NoSuchPlugin { .. })
                     | Err(DeployError::Stopping) => {}
-                    Err(error) => supervisor.cannot_go_back(&facts, &reason, &error),
+                    Err(error) => supervisor.cannot_go_back(&info, &reason, &error),
                 }
                 return;
             }
         }
         if let Some(supervisor) = supervisor.upgrade() {
-            supervisor.trust(&facts);
+            supervisor.trust(&info);
         }
     }
 }

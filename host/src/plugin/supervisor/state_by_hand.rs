@@ -152,9 +152,9 @@ impl Supervisor {
         };
         let kept = persistence.load_from(plugin, which).await?;
         let live = self.registry().plugins.get(plugin).and_then(|plugin| {
-            plugin.live.as_ref().map(|live| (live.facts.clone(), live.copy.clone()))
+            plugin.live.as_ref().map(|live| (live.info.clone(), live.copy.clone()))
         });
-        let Some((facts, copy)) = live else {
+        let Some((info, copy)) = live else {
             let orphaned = self.keep_orphaned_aside(&persistence, plugin).await?;
             let aside = persistence.make_newest(plugin, kept).await?;
             let aside = orphaned.or(aside);
@@ -166,19 +166,19 @@ impl Supervisor {
                 aside: aside.map(|it| Ok(it.to_string())),
             });
         };
-        let restores = facts.manifest.state.clone().ok_or(DeployError::HandOver {
-            file: facts.file.clone(),
+        let restores = info.manifest.state.clone().ok_or(DeployError::HandOver {
+            file: info.file.clone(),
             source: HandOverError::NoState,
         })?;
         let kept = kept.for_version(plugin, &restores)?;
-        let name = facts.plugin.clone();
+        let name = info.plugin.clone();
         let chosen =
-            Chosen { state: kept.snapshot, which: which.to_string(), instead_of: facts.number };
-        let deployed = match self.replace_by_itself(&facts.file, &copy, chosen).await {
+            Chosen { state: kept.snapshot, which: which.to_string(), instead_of: info.number };
+        let deployed = match self.replace_by_itself(&info.file, &copy, chosen).await {
             // There is nothing live of the file any more: it is tried again.
             Err(error @ DeployError::Down { .. }) => {
-                let _ = self.registry().retries.begin(&facts.file, facts.hash, DeployReason::Asked);
-                self.note(&facts.file, Err(error))
+                let _ = self.registry().retries.begin(&info.file, info.hash, DeployReason::Asked);
+                self.note(&info.file, Err(error))
             }
             deployed => deployed,
         };
@@ -221,9 +221,9 @@ impl Supervisor {
         let orphaned = {
             let registry = self.registry();
             let plugin = registry.plugins.get(plugin);
-            plugin.and_then(|plugin| Some((plugin.facts.clone(), plugin.orphaned.clone()?)))
+            plugin.and_then(|plugin| Some((plugin.info.clone(), plugin.orphaned.clone()?)))
         };
-        let Some((facts, orphaned)) = orphaned else { return Ok(None) };
+        let Some((info, orphaned)) = orphaned else { return Ok(None) };
         let newest = persistence.load_from(plugin, Place::Snapshot).await;
         let is_newest = |kept: KeptSnapshot| {
             let Snapshot { version, bytes, .. } = kept.snapshot;
@@ -232,7 +232,7 @@ impl Supervisor {
         if newest.is_ok_and(is_newest) {
             return Ok(None);
         }
-        Ok(Some(persistence.store_aside(&facts, orphaned).await?))
+        Ok(Some(persistence.store_aside(&info, orphaned).await?))
     }
 
     /// Gives up kept snapshots: one, or all that the plugin would be started from. Those that were there.

@@ -83,14 +83,14 @@ impl Supervisor {
             // Without its lock, which a generation that never gets started has for ever. Nothing is swapped any more.
             self.keep_of_released(&name, deadline).await;
             let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
-            let facts = generation.facts.clone();
+            let info = generation.info.clone();
             let quiet = self.let_go(generation, retired, FinalState::Keep);
             if !self.unless_leaving(timeout_at(deadline, quiet)).await
                 && self.stop.stage() < StopStage::Leaving
             {
                 tracing::warn!(plugin = %name, "it did not shut down in time");
             }
-            self.announcer.unloaded(&facts, "the host is stopping");
+            self.announcer.unloaded(&info, "the host is stopping");
         }
     }
 
@@ -115,23 +115,23 @@ impl Supervisor {
             let own = plugin.released_with.take();
             let Some(generation) = plugin.live.take() else { return };
             plugin.released = false;
-            let retired = Retired::new(&generation.facts);
+            let retired = Retired::new(&generation.info);
             plugin.remember(retired.clone());
             (generation, own, retired)
         };
-        let facts = generation.facts.clone();
+        let info = generation.info.clone();
         tracing::warn!(
-            plugin = %name, generation = facts.number,
+            plugin = %name, generation = info.number,
             "its replacement does not get done; the state of the instance that was released for it is kept"
         );
         generation.shim.detach();
         self.router.withdraw(name);
         if let Some(persistence) = &self.persistence {
             let rest = deadline.saturating_duration_since(tokio::time::Instant::now());
-            persistence.keep_released(&facts, own, rest.max(LAST_STATES)).await;
+            persistence.keep_released(&info, own, rest.max(LAST_STATES)).await;
         }
         drop(self.let_go(generation, retired, FinalState::HandedOver));
-        self.announcer.unloaded(&facts, "the host is stopping");
+        self.announcer.unloaded(&info, "the host is stopping");
     }
 
     /// Gives the state of those that are not gone a little longer, side by side: the time may have been over before their
@@ -139,8 +139,8 @@ impl Supervisor {
     async fn last_states(&self, deadline: tokio::time::Instant) {
         let Some(persistence) = &self.persistence else { return };
         let kept = async {
-            for facts in self.leaving.pending_final_states() {
-                self.leaving.final_state_is_kept(&facts.plugin).await;
+            for info in self.leaving.pending_final_states() {
+                self.leaving.final_state_is_kept(&info.plugin).await;
             }
         };
         let mut kept = pin!(kept);
@@ -155,7 +155,7 @@ impl Supervisor {
             }
         };
         if !are_kept {
-            self.leaving.pending_final_states().iter().for_each(|facts| persistence.gave_up(facts));
+            self.leaving.pending_final_states().iter().for_each(|info| persistence.gave_up(info));
         }
     }
 }

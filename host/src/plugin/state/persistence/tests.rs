@@ -55,13 +55,13 @@ async fn instance(config: &[u8]) -> Instance {
     created.unwrap_or_else(|_| panic!("it is made"))
 }
 
-fn facts(plugin: &str) -> Facts {
+fn info(plugin: &str) -> GenerationInfo {
     let manifest: Manifest = serde_json::from_value(serde_json::json!({
         "format": 1, "name": plugin, "version": "1", "crate": plugin, "header": "ksi_plugin_fake", "abi": 4, "rustc": "", "target": "", "panic": "unwind",
         "handlers": [], "emits": [], "requires": [], "runtime": false, "exclusive": false, "trial": true, "state": { "writes": [1], "restores": [1] },
     }))
     .unwrap();
-    Facts {
+    GenerationInfo {
         plugin: plugin.into(),
         number: 1,
         manifest,
@@ -95,12 +95,12 @@ async fn a_snapshot_that_does_not_return_keeps_no_other_plugin_from_keeping_its_
     let hangs = {
         let (persistence, router, stuck) =
             (persistence.clone(), router.clone(), instance(b"true").await);
-        tokio::spawn(async move { persistence.keep_last(&router, &facts("a"), stuck).await })
+        tokio::spawn(async move { persistence.keep_last(&router, &info("a"), stuck).await })
     };
     // It has its lock by then.
     tokio::task::yield_now().await;
     let good = instance(b"false").await;
-    let (a, b) = (facts("a"), facts("b"));
+    let (a, b) = (info("a"), info("b"));
     let kept = persistence.keep_last(&router, &b, good);
     let good = timeout(Duration::from_secs(5), kept).await;
     assert!(good.is_ok() && !hangs.is_finished());

@@ -43,7 +43,7 @@ fn replaces_what_is_live(it: &Candidacy<'_>) -> Result<(), DeployError> {
 /// A plugin is live from one file at a time.
 fn is_from_the_only_file(it: &Candidacy<'_>) -> Result<(), DeployError> {
     let plugin = it.registry.plugins.get(it.name).filter(|plugin| plugin.live.is_some());
-    let other = plugin.map(|plugin| &plugin.facts.file);
+    let other = plugin.map(|plugin| &plugin.info.file);
     match other.filter(|other| **other != it.file && other.exists()) {
         Some(other) => Err(DeployError::Duplicate {
             file: it.file.to_owned(),

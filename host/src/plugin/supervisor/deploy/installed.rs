@@ -9,7 +9,7 @@ use super::super::{
 };
 use crate::plugin::{
     announce::WentBack,
-    instance::{generation::Generation, info::Facts},
+    instance::{generation::Generation, info::GenerationInfo},
     lifecycle::{retire::FinalState, retired::Retired},
     state::snapshot::Snapshot,
 };
@@ -22,63 +22,63 @@ impl Supervisor {
         generation: Generation,
         origin: &Origin,
         handed_over: Option<Snapshot>,
-    ) -> Option<Arc<Facts>> {
+    ) -> Option<Arc<GenerationInfo>> {
         let mut registry = self.registry();
         let old = registry.install(generation);
         let plugin = registry.plugins.get_mut(name)?;
         let was_on_probation = plugin.probation.take();
         let old = old?;
-        let retired = Retired::new(&old.facts);
+        let retired = Retired::new(&old.info);
         plugin.remember(retired.clone());
         match origin {
             Origin::File | Origin::KeptGood => {
                 plugin.reloads += 1;
-                let same = plugin.facts.hash == old.facts.hash;
+                let same = plugin.info.hash == old.info.hash;
                 // A version that was not trusted yet is nothing to be compared with.
-                let untrusted = was_on_probation.filter(|on| on.generation == old.facts.number);
+                let untrusted = was_on_probation.filter(|on| on.generation == old.info.number);
                 let before = match untrusted {
                     Some(on) => Some(on.before),
                     // The same code once more is no other version.
-                    None => (!same).then(|| old.facts.counts()),
+                    None => (!same).then(|| old.info.counts()),
                 };
                 let watched = !(self.policies)(name).probation.is_zero();
-                let generation = plugin.facts.number;
+                let generation = plugin.info.number;
                 plugin.probation =
                     before.filter(|_| watched).map(|before| OnProbation { generation, before });
                 if !same {
                     plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
-                    let (facts, copy) = (old.facts.clone(), old.copy.clone());
+                    let (info, copy) = (old.info.clone(), old.copy.clone());
                     let (state, replaced) = (handed_over, SystemTime::now());
-                    plugin.previous.push_front(Earlier { facts, copy, state, replaced });
+                    plugin.previous.push_front(Earlier { info, copy, state, replaced });
                     plugin.previous.truncate(self.kept_versions);
                 }
             }
             // The same version goes on, watched or not, with what it can be gone back to.
             Origin::Chosen(_) => {
                 plugin.reloads += 1;
-                let generation = plugin.facts.number;
+                let generation = plugin.info.number;
                 plugin.probation = was_on_probation
-                    .filter(|on| on.generation == old.facts.number)
+                    .filter(|on| on.generation == old.info.number)
                     .map(|on| OnProbation { generation, before: on.before });
                 plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
             }
             Origin::Earlier(back) => {
                 plugin.rollbacks += 1;
                 plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
-                plugin.previous.retain(|earlier| earlier.facts.number != back.number());
+                plugin.previous.retain(|earlier| earlier.info.number != back.number());
             }
         }
         drop(registry);
-        let facts = old.facts.clone();
+        let info = old.info.clone();
         drop(self.let_go(old, retired, FinalState::HandedOver));
-        Some(facts)
+        Some(info)
     }
 
     /// Logs and announces a new generation.
     pub(super) fn tell(
         &self,
-        facts: &Facts,
-        replaced: Option<&Facts>,
+        info: &GenerationInfo,
+        replaced: Option<&GenerationInfo>,
         origin: &Origin,
         state: &str,
         aside: Option<&SetAsideResult>,
@@ -95,8 +95,8 @@ impl Supervisor {
             Origin::File | Origin::KeptGood | Origin::Chosen(_) => reason.to_owned(),
         };
         tracing::info!(
-            plugin = %facts.plugin, version = %facts.manifest.version, generation = facts.number,
-            file = %facts.file.display(), "{told}"
+            plugin = %info.plugin, version = %info.manifest.version, generation = info.number,
+            file = %info.file.display(), "{told}"
         );
         if let Origin::Earlier(back) = origin
             && let Some(cost) = back.cost()
@@ -107,7 +107,7 @@ impl Supervisor {
                 (None, _) => "no snapshot has them".to_owned(),
             };
             tracing::error!(
-                plugin = %facts.plugin, generation = facts.number,
+                plugin = %info.plugin, generation = info.number,
                 "going back has given up {cost}; {kept}"
             );
         }
@@ -116,15 +116,15 @@ impl Supervisor {
                 let state = back.how().unwrap_or(state);
                 let lost = back.cost().map(|cost| (cost, kept_aside.or(back.aside())));
                 let back = WentBack { from, automatic: back.automatic(), state, lost };
-                self.announcer.rolled_back(facts, reason, &back);
+                self.announcer.rolled_back(info, reason, &back);
             }
             (Origin::Chosen(chosen), _) => {
-                self.announcer.restored(facts, reason, &chosen.which, kept_aside);
+                self.announcer.restored(info, reason, &chosen.which, kept_aside);
             }
             (Origin::File | Origin::KeptGood, Some(_)) => {
-                self.announcer.reloaded(facts, reason, state);
+                self.announcer.reloaded(info, reason, state);
             }
-            (Origin::File | Origin::KeptGood, None) => self.announcer.loaded(facts, reason, state),
+            (Origin::File | Origin::KeptGood, None) => self.announcer.loaded(info, reason, state),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::super::{
 };
 use crate::plugin::{
     instance::{
-        info::{Facts, Timings},
+        info::{GenerationInfo, Timings},
         live::LiveInstance,
     },
     lifecycle::{
@@ -39,7 +39,7 @@ impl Supervisor {
         let restores = candidate.manifest.state.as_ref();
         let refused = |source| DeployError::HandOver { file: candidate.file.clone(), source };
         let Some(writes) =
-            predecessor.and_then(|predecessor| predecessor.facts.manifest.state.as_ref())
+            predecessor.and_then(|predecessor| predecessor.info.manifest.state.as_ref())
         else {
             let Some(restores) = restores else { return Ok(Source::Nowhere) };
             let name = &*candidate.manifest.name;
@@ -111,13 +111,13 @@ impl Supervisor {
     /// Restores the new generation's state, with the plugin's events held if it comes from the live generation.
     pub(super) async fn state_arrives(
         &self,
-        facts: &Facts,
+        info: &GenerationInfo,
         new: &Arc<LiveInstance>,
         predecessor: Option<&Predecessor>,
         source: Source,
     ) -> Result<Arrived, DeployError> {
-        let refused = |source| DeployError::HandOver { file: facts.file.clone(), source };
-        let policy = (self.policies)(&facts.plugin);
+        let refused = |source| DeployError::HandOver { file: info.file.clone(), source };
+        let policy = (self.policies)(&info.plugin);
         match (source, predecessor) {
             (Source::Live(wanted), Some(predecessor)) => {
                 let how = match &wanted {
@@ -132,7 +132,7 @@ impl Supervisor {
                 let HandedOver { held, snapshot, aside } = handed;
                 let aside = match aside {
                     Some(given_up) => {
-                        Some(self.keep_aside(&predecessor.facts, given_up).await.map_err(refused)?)
+                        Some(self.keep_aside(&predecessor.info, given_up).await.map_err(refused)?)
                     }
                     None => None,
                 };
@@ -141,7 +141,7 @@ impl Supervisor {
             }
             (Source::Kept(kept), _) => {
                 let refused = |source| DeployError::Persist {
-                    file: facts.file.clone(),
+                    file: info.file.clone(),
                     source: Box::new(source),
                 };
                 let Some(persistence) = &self.persistence else {
@@ -150,11 +150,11 @@ impl Supervisor {
                 let began = Instant::now();
                 let (workers, limit) = (self.router.workers(), self.activation.init_timeout);
                 let restored =
-                    from_disk::restore_kept(workers, limit, facts, new, persistence, kept).await;
+                    from_disk::restore_kept(workers, limit, info, new, persistence, kept).await;
                 let Restored { snapshot, notice } = restored.map_err(refused)?;
                 let mut timings = Timings::default();
                 timings.note("restore", began.elapsed());
-                let _ = facts.hand_over.set(timings);
+                let _ = info.hand_over.set(timings);
                 let how = if notice.is_some() { "older" } else { "kept" };
                 Ok(Arrived { restored: Some(snapshot), notice, ..Arrived::nothing(how) })
             }
@@ -164,12 +164,12 @@ impl Supervisor {
                 let began = Instant::now();
                 let restored = snapshot::restore(workers, live, snapshot.clone(), limit).await;
                 restored.map_err(|source| DeployError::Persist {
-                    file: facts.file.clone(),
+                    file: info.file.clone(),
                     source: Box::new(source.into()),
                 })?;
                 let mut timings = Timings::default();
                 timings.note("restore", began.elapsed());
-                let _ = facts.hand_over.set(timings);
+                let _ = info.hand_over.set(timings);
                 Ok(Arrived { restored: Some(snapshot), ..Arrived::nothing("kept") })
             }
             (Source::Nowhere | Source::Live(_), _) => Ok(Arrived::nothing("none")),
@@ -179,7 +179,7 @@ impl Supervisor {
     /// Keeps on the disk what the live generation is about to lose. Where it is then, or why it is nowhere.
     pub(in crate::plugin::supervisor) async fn keep_aside(
         &self,
-        predecessor: &Facts,
+        predecessor: &GenerationInfo,
         given_up: GivenUp,
     ) -> Result<SetAsideResult, HandOverError> {
         let GivenUp { taken, required } = given_up;

@@ -56,7 +56,7 @@ impl Supervisor {
             ));
         }
         let predecessor = self.predecessor(name);
-        if predecessor.is_some_and(|live| self.exclude_each_other(&live.facts.manifest, manifest)) {
+        if predecessor.is_some_and(|live| self.exclude_each_other(&live.info.manifest, manifest)) {
             return Err("it is exclusive, and a generation of it is live".to_owned());
         }
         // It would take what an instance that is on its way out still holds.
@@ -71,11 +71,11 @@ impl Supervisor {
     async fn trial_snapshot(&self, manifest: &Manifest) -> Option<(Snapshot, Option<PathBuf>)> {
         let restores = manifest.state.as_ref()?;
         if let Some(predecessor) = self.predecessor(&manifest.name) {
-            if self.exclude_each_other(&predecessor.facts.manifest, manifest) {
+            if self.exclude_each_other(&predecessor.info.manifest, manifest) {
                 // Its `initialize` would take what the live generation holds.
                 return None;
             }
-            let version = common_version(predecessor.facts.manifest.state.as_ref()?, restores)?;
+            let version = common_version(predecessor.info.manifest.state.as_ref()?, restores)?;
             let workers = self.router.workers();
             let snapshot = predecessor.snapshot(workers, version, TRIAL_SNAPSHOT).await.ok()?;
             return Some((snapshot, None));

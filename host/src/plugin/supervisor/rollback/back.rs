@@ -32,7 +32,7 @@ pub(in crate::plugin::supervisor) struct Return {
 
 impl Return {
     pub(in crate::plugin::supervisor) fn number(&self) -> u64 {
-        self.earlier.facts.number
+        self.earlier.info.number
     }
 
     pub(in crate::plugin::supervisor) fn bad(&self) -> u64 {

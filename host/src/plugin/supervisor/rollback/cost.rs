@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{super::registry::Earlier, Asked};
 use crate::plugin::{
-    instance::info::Facts, lifecycle::error::DeployError, state::snapshot::common_version,
+    instance::info::GenerationInfo, lifecycle::error::DeployError, state::snapshot::common_version,
 };
 
 /// What going back gives up: what the later version has done to the state.
@@ -39,7 +39,7 @@ impl fmt::Display for Cost {
 }
 
 impl Cost {
-    pub(super) fn of(bad: &Facts, earlier: &Earlier, because: String) -> Cost {
+    pub(super) fn of(bad: &GenerationInfo, earlier: &Earlier, because: String) -> Cost {
         let counts = bad.counts();
         let since = SystemTime::now().duration_since(earlier.replaced).unwrap_or_default();
         Cost { calls: counts.replied + counts.no_reply, seconds: since.as_secs(), because }
@@ -47,10 +47,10 @@ impl Cost {
 }
 
 /// Why the earlier version cannot go on with the state as it is now, if that can be seen without trying.
-pub(super) fn unreadable(bad: &Facts, earlier: &Earlier) -> Option<String> {
+pub(super) fn unreadable(bad: &GenerationInfo, earlier: &Earlier) -> Option<String> {
     let writes = bad.manifest.state.as_ref()?;
-    let (new, old) = (&bad.manifest.version, &earlier.facts.manifest.version);
-    let Some(restores) = &earlier.facts.manifest.state else {
+    let (new, old) = (&bad.manifest.version, &earlier.info.manifest.version);
+    let Some(restores) = &earlier.info.manifest.state else {
         return Some(format!("{old} keeps no state"));
     };
     common_version(writes, restores).is_none().then(|| {
@@ -62,7 +62,7 @@ pub(super) fn unreadable(bad: &Facts, earlier: &Earlier) -> Option<String> {
 /// Nobody gives up state by hand without saying so. `has_folder`: what is given up can be kept aside.
 pub(super) fn agreed(
     asked: Asked,
-    bad: &Facts,
+    bad: &GenerationInfo,
     earlier: &Earlier,
     cost: Option<&Cost>,
     has_folder: bool,
@@ -70,7 +70,7 @@ pub(super) fn agreed(
     match (asked, cost) {
         (Asked::ByHand { force: false }, Some(cost)) => Err(DeployError::LosesState {
             plugin: bad.plugin.to_string(),
-            to: earlier.facts.manifest.version.clone(),
+            to: earlier.info.manifest.version.clone(),
             cost: cost.to_string(),
             has_folder,
         }),

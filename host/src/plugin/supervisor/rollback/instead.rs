@@ -38,7 +38,7 @@ enum Whence {
 impl Instead {
     /// What the earlier version handed over when it was replaced, as long as that is known.
     pub(super) fn of_the_swap(earlier: &Earlier) -> Option<Instead> {
-        if earlier.facts.manifest.state.is_none() {
+        if earlier.info.manifest.state.is_none() {
             return Some(Instead { state: None, from: Whence::NotNeeded });
         }
         let state = earlier.state.clone()?;
@@ -93,7 +93,7 @@ impl Supervisor {
         passed: &[Place],
     ) -> Option<Instead> {
         let nothing = passed.is_empty().then_some(Instead { state: None, from: Whence::Nowhere });
-        let (Some(persistence), Some(state)) = (&self.persistence, &earlier.facts.manifest.state)
+        let (Some(persistence), Some(state)) = (&self.persistence, &earlier.info.manifest.state)
         else {
             return nothing;
         };
