@@ -98,7 +98,7 @@ pub(crate) struct Supervisor {
     /// Files that are being tried, from their copy on.
     tries: TaskTracker,
     /// Transactions behind the probe, which a host waits for when it stops.
-    transactions: TaskTracker,
+    deploys: TaskTracker,
     leaving: Leaving,
     stop: StopHandle,
     start_up: StartUp,
@@ -154,7 +154,7 @@ impl Supervisor {
             locks: Arc::default(),
             watch: Mutex::default(),
             tries: TaskTracker::new(),
-            transactions: TaskTracker::new(),
+            deploys: TaskTracker::new(),
             leaving: Leaving::new(),
             stop,
             start_up,
@@ -223,14 +223,14 @@ impl Supervisor {
     /// Runs a transaction in a task of its own, so that it is not given up half-way when whoever asked goes away.
     async fn to_the_end<T, E, F>(
         self: &Arc<Self>,
-        transaction: impl FnOnce(Arc<Self>) -> F,
+        work: impl FnOnce(Arc<Self>) -> F,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<DeployError> + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let task: JoinHandle<_> = self.thread.runtime().spawn(transaction(self.clone()));
+        let task: JoinHandle<_> = self.thread.runtime().spawn(work(self.clone()));
         task.await.unwrap_or_else(|error| Err(DeployError::from(error).into()))
     }
 

@@ -100,7 +100,7 @@ impl Supervisor {
             Prepared::Candidate(candidate) => *candidate,
             Prepared::Unchanged(live) => return Ok(live),
         };
-        let _transaction = self.transactions.begin();
+        let _deploy = self.deploys.begin();
         let name: Arc<str> = candidate.manifest.name.as_str().into();
         let lock = self.locks.lock(LockKey::Plugin(name.clone())).await;
         let admitted = match self.admit(&name, &candidate, &origin).await {

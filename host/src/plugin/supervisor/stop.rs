@@ -75,7 +75,7 @@ impl Supervisor {
         // What is on its way finds out that it may not become live any more. It gets half of the time: the rest is for
         // those that are live.
         let half = deadline.saturating_duration_since(tokio::time::Instant::now()) / 2;
-        if !self.unless_leaving(timeout(half, self.transactions.wait())).await {
+        if !self.unless_leaving(timeout(half, self.deploys.wait())).await {
             tracing::warn!("a plugin that is just being loaded does not get done");
         }
         let names = self.registry().last_started_first();
