@@ -35,7 +35,7 @@ use super::{
     instance::{generation::Generation, info::GenerationInfo},
     lifecycle::{
         activate::Activation,
-        departures::Leaving,
+        departures::Departures,
         error::DeployError,
         hand_over::HandOver,
         policy::Policies,
@@ -99,7 +99,7 @@ pub(crate) struct Supervisor {
     tries: TaskTracker,
     /// Transactions behind the probe, which a host waits for when it stops.
     deploys: TaskTracker,
-    leaving: Leaving,
+    departures: Departures,
     stop: StopHandle,
     start_up: StartUp,
 }
@@ -155,7 +155,7 @@ impl Supervisor {
             watch: Mutex::default(),
             tries: TaskTracker::new(),
             deploys: TaskTracker::new(),
-            leaving: Leaving::new(),
+            departures: Departures::new(),
             stop,
             start_up,
         }

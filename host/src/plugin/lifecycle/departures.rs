@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Generations on their way out.
-pub(in crate::plugin) struct Leaving {
+pub(in crate::plugin) struct Departures {
     /// All of them.
     pub(in crate::plugin) retirements: TaskTracker,
     /// Those whose instance is not gone.
@@ -51,9 +51,9 @@ impl OfPlugins {
     }
 }
 
-impl Leaving {
+impl Departures {
     pub(in crate::plugin) fn new() -> Self {
-        Leaving {
+        Departures {
             retirements: TaskTracker::new(),
             drains: TaskTracker::new(),
             final_states: OfPlugins::default(),

@@ -108,7 +108,7 @@ impl Supervisor {
         file: &Path,
     ) -> Result<(), DeployError> {
         let after = (self.policies)(name).drain + GONE;
-        timeout(after, self.leaving.instances_are_gone(name)).await.map_err(|_: Elapsed| {
+        timeout(after, self.departures.instances_are_gone(name)).await.map_err(|_: Elapsed| {
             let source = HandOverError::NotReleased { after };
             DeployError::HandOver { file: file.to_owned(), source }
         })
@@ -319,7 +319,7 @@ impl Supervisor {
     ) -> Result<(), HandOverError> {
         let (info, began) = (&predecessor.info, Instant::now());
         predecessor.shim.detach();
-        let leaving = self.leaving.begin_instance(&info.plugin);
+        let leaving = self.departures.begin_instance(&info.plugin);
         let release = self.retirer.release(info, &predecessor.shim, Some(instance), true);
         self.thread.runtime().spawn(async move {
             release.await;
@@ -327,7 +327,7 @@ impl Supervisor {
         });
         let after = self.retirer.release_limit(info);
         // Those of earlier attempts have to be gone as well.
-        let gone = timeout(after, self.leaving.instances_are_gone(&info.plugin)).await;
+        let gone = timeout(after, self.departures.instances_are_gone(&info.plugin)).await;
         held.note("release", began);
         gone.map_err(|_: Elapsed| HandOverError::NotReleased { after })
     }

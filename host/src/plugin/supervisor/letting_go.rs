@@ -42,11 +42,11 @@ impl Supervisor {
         let (quiet, is_quiet) = oneshot::channel();
         let on_its_way = OnItsWay {
             quiet,
-            drain: Some(self.leaving.drains.begin()),
-            instance: self.leaving.begin_instance(&generation.info.plugin),
+            drain: Some(self.departures.drains.begin()),
+            instance: self.departures.begin_instance(&generation.info.plugin),
             final_state: (final_state == FinalState::Keep)
-                .then(|| self.leaving.begin_final_state(&generation.info)),
-            retirement: self.leaving.retirements.begin(),
+                .then(|| self.departures.begin_final_state(&generation.info)),
+            retirement: self.departures.retirements.begin(),
         };
         let supervisor = self.clone();
         self.thread.runtime().spawn(async move {
@@ -65,9 +65,9 @@ impl Supervisor {
             quiet,
             // It never was live, so no call is waited for, and no state: a host that stops does not wait for its end.
             drain: None,
-            instance: self.leaving.begin_instance(name),
+            instance: self.departures.begin_instance(name),
             final_state: None,
-            retirement: self.leaving.retirements.begin(),
+            retirement: self.departures.retirements.begin(),
         };
         let supervisor = self.clone();
         self.thread.runtime().spawn(async move {

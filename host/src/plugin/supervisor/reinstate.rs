@@ -136,7 +136,7 @@ impl Supervisor {
     ) -> Result<(), NotAgain> {
         let (info, limit) = (&predecessor.info, self.activation.init_timeout);
         let name = &info.plugin;
-        if timeout(PATIENCE, self.leaving.instances_are_gone(name)).await.is_err() {
+        if timeout(PATIENCE, self.departures.instances_are_gone(name)).await.is_err() {
             return Err(NotAgain::for_good("another instance of it does not end"));
         }
         let shim = self.activation.shim(info.number, &info.manifest, &info.file);
@@ -225,7 +225,7 @@ impl Supervisor {
         instance: impl Future<Output = Option<Instance>> + Send + 'static,
     ) {
         shim.detach();
-        let leaving = self.leaving.begin_instance(&info.plugin);
+        let leaving = self.departures.begin_instance(&info.plugin);
         let (supervisor, info, shim) = (self.clone(), info.clone(), shim.clone());
         self.thread.runtime().spawn(async move {
             let instance = instance.await;

@@ -51,12 +51,12 @@ impl Supervisor {
         }
         self.last_states(deadline).await;
         let left = async {
-            if timeout_at(deadline, self.leaving.drains.wait()).await.is_err() {
+            if timeout_at(deadline, self.departures.drains.wait()).await.is_err() {
                 tracing::warn!("not every call on a replaced generation ended in time");
             }
             // What is left is unmapping, which the end of a process does as well.
             let soon = deadline.min(tokio::time::Instant::now() + UNMAP);
-            if timeout_at(soon, self.leaving.retirements.wait()).await.is_err() {
+            if timeout_at(soon, self.departures.retirements.wait()).await.is_err() {
                 tracing::info!("not every library could be unmapped; see the causes above");
             }
         };
@@ -139,8 +139,8 @@ impl Supervisor {
     async fn last_states(&self, deadline: tokio::time::Instant) {
         let Some(persistence) = &self.persistence else { return };
         let kept = async {
-            for info in self.leaving.pending_final_states() {
-                self.leaving.final_state_is_kept(&info.plugin).await;
+            for info in self.departures.pending_final_states() {
+                self.departures.final_state_is_kept(&info.plugin).await;
             }
         };
         let mut kept = pin!(kept);
@@ -155,7 +155,10 @@ impl Supervisor {
             }
         };
         if !are_kept {
-            self.leaving.pending_final_states().iter().for_each(|info| persistence.gave_up(info));
+            self.departures
+                .pending_final_states()
+                .iter()
+                .for_each(|info| persistence.gave_up(info));
         }
     }
 }

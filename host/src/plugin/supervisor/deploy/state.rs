@@ -104,7 +104,7 @@ impl Supervisor {
         name: &str,
     ) -> Result<(), Duration> {
         let patience = (self.policies)(name).drain + FINAL_STATE;
-        let kept = tokio::time::timeout(patience, self.leaving.final_state_is_kept(name));
+        let kept = tokio::time::timeout(patience, self.departures.final_state_is_kept(name));
         kept.await.map_err(|_| patience)
     }
 

@@ -60,7 +60,7 @@ impl Supervisor {
             return Err("it is exclusive, and a generation of it is live".to_owned());
         }
         // It would take what an instance that is on its way out still holds.
-        if self.waits_for_instances(name, manifest) && !self.leaving.are_instances_gone(name) {
+        if self.waits_for_instances(name, manifest) && !self.departures.are_instances_gone(name) {
             return Err("it is exclusive, and an earlier instance of it is not gone".to_owned());
         }
         Ok(())
