@@ -15,7 +15,7 @@ use crate::{
     core::Core,
     plugin::{
         announce::shown,
-        state::store::{Listed, Place},
+        state::store::{Listed, SnapshotPlace},
         supervisor::state_by_hand::{self, StateByHandError, place_of},
     },
 };
@@ -52,7 +52,7 @@ pub(super) fn register(core: &Arc<Core>) {
     handle_change(core, give_up, drop_kept);
 }
 
-fn place(ask: &Which) -> Result<Option<Place>, Failure> {
+fn place(ask: &Which) -> Result<Option<SnapshotPlace>, Failure> {
     ask.which.as_deref().map(place_of).transpose().map_err(failure)
 }
 
@@ -88,7 +88,7 @@ fn unix(time: SystemTime) -> f64 {
 }
 
 async fn show_kept(core: Arc<Core>, ask: Which) -> Result<Shown, Failure> {
-    let place = place(&ask)?.unwrap_or(Place::Snapshot);
+    let place = place(&ask)?.unwrap_or(SnapshotPlace::Snapshot);
     let supervisor = &core.supervisor;
     let kept = supervisor.kept_state(&ask.module_name, place).await.map_err(failure)?;
     let bytes = kept.snapshot.bytes.as_json();
@@ -143,7 +143,8 @@ async fn restore_kept(core: Arc<Core>, ask: Which) -> Result<Restored, Failure> 
 async fn drop_kept(core: Arc<Core>, ask: Which) -> Result<Dropped, Failure> {
     let place = place(&ask)?;
     let dropped = core.supervisor.drop_state(&ask.module_name, place).await;
-    let dropped: Vec<String> = dropped.map_err(failure)?.iter().map(Place::to_string).collect();
+    let dropped: Vec<String> =
+        dropped.map_err(failure)?.iter().map(SnapshotPlace::to_string).collect();
     Ok(Dropped { dropped, name: ask.module_name, status: "dropped".into() })
 }
 

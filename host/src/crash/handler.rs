@@ -20,7 +20,7 @@ use ksi_kernel::{executor::slot, label};
 use libc::{c_int, c_void, siginfo_t};
 
 use super::{
-    journal::{LAST_WORDS, Left, MAGIC, Place},
+    journal::{LAST_WORDS, Left, MAGIC, RecordPlace},
     line::Line,
     now::Now,
 };
@@ -245,7 +245,7 @@ fn wait_until_told() {
 
 /// Who was at work on this thread, as far as that is known, and where this thread's note is, with whether it is of the
 /// same code: a call inside what is noted may be of a handler that has none any more.
-fn who(line: &mut Line) -> Option<(Place, bool)> {
+fn who(line: &mut Line) -> Option<(RecordPlace, bool)> {
     let now = Now::here();
     let call = slot::current_call();
     match call {

@@ -85,12 +85,12 @@ pub(crate) struct Journal {
 
 /// Where a record stands, for a signal handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RecordPlace {
     index: u32,
     pub(super) file: i32,
 }
 
-impl Place {
+impl RecordPlace {
     fn offset(self) -> u64 {
         FIRST + u64::from(self.index) * RECORD as u64
     }
@@ -160,7 +160,7 @@ impl Journal {
     }
 
     /// Writes a record, if there is room.
-    pub(super) fn write(&self, about: &About) -> Option<Place> {
+    pub(super) fn write(&self, about: &About) -> Option<RecordPlace> {
         let mut bytes = vec![NOTED, 0];
         serde_json::to_writer(&mut bytes, about).ok()?;
         bytes.push(0);
@@ -176,7 +176,7 @@ impl Journal {
         if index as usize >= RECORDS {
             return None;
         }
-        let place = Place { index, file: self.file.as_raw_fd() };
+        let place = RecordPlace { index, file: self.file.as_raw_fd() };
         if let Err(error) = self.file.write_all_at(&bytes, place.offset()) {
             tracing::warn!(%error, "the crash journal cannot be written");
             self.release(place);
@@ -186,14 +186,14 @@ impl Journal {
     }
 
     /// Takes a record back.
-    pub(super) fn clear(&self, place: Place) {
+    pub(super) fn clear(&self, place: RecordPlace) {
         if let Err(error) = self.file.write_all_at(&[0], place.offset()) {
             tracing::warn!(%error, "the crash journal cannot be written");
         }
         self.release(place);
     }
 
-    fn release(&self, place: Place) {
+    fn release(&self, place: RecordPlace) {
         self.taken.fetch_and(!(1 << place.index), Ordering::AcqRel);
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use ksi_kernel::label::Label;
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Journal, Place};
+use super::journal::{Journal, RecordPlace};
 
 thread_local! {
     /// Without a destructor, so that a signal handler can look at any time.
@@ -22,7 +22,7 @@ thread_local! {
 pub(super) struct Now {
     /// The number of a text; zero for nothing.
     pub(super) label: u64,
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<RecordPlace>,
     /// The call that it is, by handler and event; none for another step.
     pub(super) call: Option<(u64, u64)>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Noted {
 
 struct Kept {
     journal: Arc<Journal>,
-    place: Place,
+    place: RecordPlace,
 }
 
 /// Notes it: in the journal, if there is one and it has room.

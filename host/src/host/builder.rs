@@ -36,7 +36,7 @@ use crate::{
         },
         supervisor::{
             Parts, Supervisor,
-            quarantine::{Entry, Judged, Quarantine},
+            quarantine::{Judged, Quarantine, QuarantineEntry},
             retry::RetryPolicy,
         },
     },
@@ -244,7 +244,7 @@ fn crash_journal(config: &Config) -> Result<(Option<Arc<Journal>>, Quarantine), 
     if let Some(words) = &left.last_words {
         tracing::error!("the last words of the host before this one: {words}");
     }
-    for Entry { file, plugin, version, reason, verdict, .. } in quarantine.judge(&left) {
+    for QuarantineEntry { file, plugin, version, reason, verdict, .. } in quarantine.judge(&left) {
         match verdict {
             Judged::Suspected => tracing::warn!(
                 plugin,

@@ -40,10 +40,10 @@ struct OfPlugin {
     users: usize,
     /// They were given back, and nothing is kept before the plugin is loaded again.
     unloaded: bool,
-    kept: BTreeMap<String, Kept>,
+    kept: BTreeMap<String, KeptDescriptor>,
 }
 
-struct Kept {
+struct KeptDescriptor {
     descriptor: OwnedFd,
     /// Where a listener listens, for people.
     address: Option<String>,
@@ -101,19 +101,24 @@ impl Address {
         })
     }
 
-    fn listen(&self) -> io::Result<Kept> {
+    fn listen(&self) -> io::Result<KeptDescriptor> {
         match self {
             Address::Tcp(address) => {
                 let listener = TcpListener::bind(address)?;
                 let address = Some(listener.local_addr()?.to_string());
-                Ok(Kept { descriptor: listener.into(), address, candidate: None, _file: None })
+                Ok(KeptDescriptor {
+                    descriptor: listener.into(),
+                    address,
+                    candidate: None,
+                    _file: None,
+                })
             }
             Address::Unix(path) => {
                 remove_stale(path)?;
                 let descriptor = UnixListener::bind(path)?.into();
                 let address = Some(path.display().to_string());
                 let _file = Some(SocketFile(path.clone()));
-                Ok(Kept { descriptor, address, candidate: None, _file })
+                Ok(KeptDescriptor { descriptor, address, candidate: None, _file })
             }
         }
     }
@@ -199,7 +204,10 @@ impl PluginResources {
                     let text = format_args!("{text} cannot be listened at: {error}");
                     Refusal::new(RefusalCode::ADDRESS_UNAVAILABLE, text)
                 })?;
-                own.kept.insert(text.to_owned(), Kept { candidate: self.as_candidate(), ..kept });
+                own.kept.insert(
+                    text.to_owned(),
+                    KeptDescriptor { candidate: self.as_candidate(), ..kept },
+                );
             }
             let not_kept = || Refusal::new(RefusalCode::UNLOADED, "it is not kept");
             let kept = own.kept.get_mut(text).ok_or_else(not_kept)?;
@@ -224,7 +232,7 @@ impl PluginResources {
             // What it takes the place of is nothing that could be gone back to.
             let before = own.kept.get(name).map(|kept| kept.candidate);
             let candidate = before.unwrap_or(self.as_candidate());
-            let kept = Kept { descriptor, address: None, candidate, _file: None };
+            let kept = KeptDescriptor { descriptor, address: None, candidate, _file: None };
             own.kept.insert(name.to_owned(), kept);
             Ok(())
         })

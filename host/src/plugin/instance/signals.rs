@@ -49,7 +49,7 @@ impl LibrarySignals {
 
     /// Takes out all of its handlers, and lets it install no more. One that is running goes on.
     pub(crate) fn withdraw(self) {
-        let turn = kernel::Turn::take();
+        let turn = kernel::TableLock::take();
         self.0.leave();
         for signal in table::signals() {
             if self.0.want(signal).clear() {

@@ -17,7 +17,7 @@ use crate::plugin::{
     state::{
         persistence::{KeptSnapshot, PersistError, Persistence},
         snapshot::{self, Snapshot, StateError},
-        store::Place,
+        store::SnapshotPlace,
     },
 };
 
@@ -68,7 +68,7 @@ async fn older(
     persistence: &Persistence,
     unread: &[Unread],
 ) -> Option<KeptSnapshot> {
-    let mut tried: Vec<Place> = unread.iter().map(|it| it.kept.place).collect();
+    let mut tried: Vec<SnapshotPlace> = unread.iter().map(|it| it.kept.place).collect();
     let restores = info.manifest.state.as_ref().map_or(&[][..], |state| &state.restores);
     loop {
         // Damage of older ones is no news: there is nothing to read in them.

@@ -27,7 +27,7 @@ use crate::plugin::{
         info::{GenerationInfo, Timings},
         live::LiveInstance,
     },
-    state::snapshot::{self, Progress, Snapshot, StateError, Transferred},
+    state::snapshot::{self, Snapshot, StateError, TransferStep, Transferred},
 };
 
 /// What cancelled calls get to end. A call that does not return from a poll cannot be ended.
@@ -349,7 +349,7 @@ impl HandOver {
                 quiet?;
                 let gone = StateError::Snapshot { reason: "the plugin is gone".to_owned() };
                 let live = predecessor.live.upgrade().ok_or(HandOverError::Snapshot(gone))?;
-                let (new, rest, progress) = (new.clone(), held.rest(), Progress::default());
+                let (new, rest, progress) = (new.clone(), held.rest(), TransferStep::default());
                 let transfer =
                     snapshot::transfer(workers, live, new, version, rest, progress.clone());
                 let transferred = held.hold.while_waiting(transfer).await.map_err(|full| {

@@ -28,7 +28,7 @@ static ANSWERS: AtomicBool = AtomicBool::new(false);
 
 /// What a child is to do: one line, and what it is to try the file with behind it.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Request {
+pub(super) struct ProbeRequest {
     pub(super) path: PathBytes,
     /// The symbol of the root module, if it has a name of its own.
     pub(super) header: String,
@@ -39,7 +39,7 @@ pub(super) struct Request {
 type PathBytes = Vec<u8>;
 
 #[derive(Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(super) enum ProbeAnswer {
     Described(Description, Option<Verdict>),
     Refused(String),
 }
@@ -125,7 +125,7 @@ fn request() -> Option<(PathBuf, String, Option<std::io::Result<Trial>>)> {
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();
     input.read_until(b'\n', &mut line).ok()?;
-    let request: Request = serde_json::from_slice(&line).ok()?;
+    let request: ProbeRequest = serde_json::from_slice(&line).ok()?;
     let trial = request.with_trial.then(|| Trial::read(input));
     Some((OsString::from_vec(request.path).into(), request.header, trial))
 }
@@ -136,22 +136,22 @@ fn describe(
     header: &str,
     trial: Option<std::io::Result<Trial>>,
     mut out: &File,
-) -> Answer {
+) -> ProbeAnswer {
     let mut begin = |step: Step| {
         let _ = out.write_all(&[step.mark()]);
     };
     begin(Step::Open);
     let library = match PluginLibrary::open(path, header) {
         Ok(library) => library,
-        Err(error) => return Answer::Refused(error.to_string()),
+        Err(error) => return ProbeAnswer::Refused(error.to_string()),
     };
     let description = match library.describe() {
         Ok(description) => description,
-        Err(reason) => return Answer::Refused(reason),
+        Err(reason) => return ProbeAnswer::Refused(reason),
     };
     let verdict = trial.map(|trial| match trial {
         Ok(trial) => trial.run(library.module, begin),
         Err(error) => Verdict::Unsure(format!("what it is tried with cannot be read: {error}")),
     });
-    Answer::Described(description, verdict)
+    ProbeAnswer::Described(description, verdict)
 }

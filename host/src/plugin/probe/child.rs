@@ -32,7 +32,7 @@ pub(super) struct Children {
 
 impl Children {
     /// Starts one. It is to read what it is asked from its standard input.
-    pub(super) fn start(&self, command: &mut Command) -> io::Result<Waiting> {
+    pub(super) fn start(&self, command: &mut Command) -> io::Result<SpareChild> {
         // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. With the environment of the host: an
         // `initialize` that is tried reads there what it will read in the host.
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -55,7 +55,7 @@ impl Children {
             }
         }
         match (input, out) {
-            (Some(input), Some(out)) => Ok(Waiting { input, out, child }),
+            (Some(input), Some(out)) => Ok(SpareChild { input, out, child }),
             _ => Err(io::Error::other("it has no standard input or output")),
         }
     }
@@ -81,7 +81,7 @@ impl Children {
 }
 
 /// A child that was not asked anything. It ends when its input does, so that goes first.
-pub(super) struct Waiting {
+pub(super) struct SpareChild {
     input: ChildStdin,
     out: ChildStdout,
     child: Child,
@@ -93,13 +93,13 @@ pub(super) struct Asked {
     pub(super) out: ChildStdout,
 }
 
-impl Waiting {
+impl SpareChild {
     /// Sends it what `write` writes.
     pub(super) fn ask(
         self,
         write: impl FnOnce(&mut BufWriter<&mut ChildStdin>) -> io::Result<()>,
     ) -> io::Result<Asked> {
-        let Waiting { mut input, out, mut child } = self;
+        let SpareChild { mut input, out, mut child } = self;
         let mut buffer = BufWriter::new(&mut input);
         write(&mut buffer)?;
         buffer.flush()?;

@@ -22,8 +22,8 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::{
-    answer::{self, ARGUMENT, Answer, Request},
-    child::{Asked, Child, Children, Waiting},
+    answer::{self, ARGUMENT, ProbeAnswer, ProbeRequest},
+    child::{Asked, Child, Children, SpareChild},
     error::ProbeError,
     trial::{Step, Trial, Verdict},
 };
@@ -68,7 +68,7 @@ fn own_program() -> Result<PathBuf, NoProber> {
 pub(crate) struct Prober {
     children: Arc<Children>,
     /// A child that waits for a request.
-    spare: Arc<Mutex<Option<Waiting>>>,
+    spare: Arc<Mutex<Option<SpareChild>>>,
     program: PathBuf,
     /// What the child gets to open and describe a file, and what it gets to initialize an instance.
     timeout: Duration,
@@ -148,10 +148,10 @@ impl Prober {
             return Err(ProbeError::TimedOut { what, after: self.limit(&steps) });
         }
         match serde_json::from_slice(&answer[steps.len()..]) {
-            Ok(Answer::Described(_, Some(Verdict::Refused(reason)))) => {
+            Ok(ProbeAnswer::Described(_, Some(Verdict::Refused(reason)))) => {
                 Err(ProbeError::Trial { reason })
             }
-            Ok(Answer::Described(description, verdict)) => {
+            Ok(ProbeAnswer::Described(description, verdict)) => {
                 if verdict.is_some() {
                     // Whatever its instance holds, a port or a lock, is free when the host makes one.
                     let _ = child.end(ENDS);
@@ -161,7 +161,7 @@ impl Prober {
                     _ => (description, None),
                 })
             }
-            Ok(Answer::Refused(reason)) => Err(ProbeError::Refused { reason }),
+            Ok(ProbeAnswer::Refused(reason)) => Err(ProbeError::Refused { reason }),
             // An exit status of its own says more than an answer that is none. A child that has begun and says nothing
             // was ended by the file, whatever the status.
             Err(_) => Err(match child.end(Duration::from_secs(1)) {
@@ -186,7 +186,7 @@ impl Prober {
     /// Asks the child that waits, or one that is started for it.
     fn ask(&self, path: &Path, header: String, trial: Option<&Trial>) -> std::io::Result<Asked> {
         let path = path.as_os_str().as_bytes().to_vec();
-        let request = Request { path, header, with_trial: trial.is_some() };
+        let request = ProbeRequest { path, header, with_trial: trial.is_some() };
         let write = |input: &mut BufWriter<&mut ChildStdin>| {
             serde_json::to_writer(&mut *input, &request)?;
             input.write_all(b"\n")?;
@@ -200,7 +200,7 @@ impl Prober {
         }
     }
 
-    fn start(&self) -> std::io::Result<Waiting> {
+    fn start(&self) -> std::io::Result<SpareChild> {
         self.children.start(Command::new(&self.program).arg(ARGUMENT))
     }
 
@@ -214,7 +214,7 @@ impl Prober {
         }
     }
 
-    fn spare(&self) -> MutexGuard<'_, Option<Waiting>> {
+    fn spare(&self) -> MutexGuard<'_, Option<SpareChild>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

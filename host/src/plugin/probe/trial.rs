@@ -152,7 +152,7 @@ impl Trial {
             Ok(runtime) => runtime,
             Err(error) => return Verdict::Unsure(format!("no runtime can be started: {error}")),
         };
-        let host = Nobody::host(self.file.clone(), runtime.handle().clone());
+        let host = TrialHost::host(self.file.clone(), runtime.handle().clone());
         runtime.block_on(async {
             begin(Step::Initialize);
             let creating = library::create(module, host, &self.config);
@@ -186,16 +186,16 @@ impl Trial {
 }
 
 /// A host in which nobody else is.
-pub(in crate::plugin) struct Nobody {
+pub(in crate::plugin) struct TrialHost {
     file: PathBuf,
     began: Instant,
     /// Whose timers its sleeps use: a plugin may ask for one on a thread of its own.
     runtime: Handle,
 }
 
-impl Nobody {
+impl TrialHost {
     pub(in crate::plugin) fn host(file: PathBuf, runtime: Handle) -> HostRef {
-        HostRef::new(Arc::new(Nobody { file, began: Instant::now(), runtime }))
+        HostRef::new(Arc::new(TrialHost { file, began: Instant::now(), runtime }))
     }
 }
 
@@ -208,7 +208,7 @@ fn nobody() -> Refusal {
     Refusal::new(RefusalCode::TRIAL, text)
 }
 
-impl HostApi for Nobody {
+impl HostApi for TrialHost {
     type Event = Event;
     type Route = ();
     type Emitting = Pending<ReportHandle>;
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn a_plugin_may_sleep_on_a_thread_of_its_own() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let host = Nobody::host("a.so".into(), runtime.handle().clone());
+        let host = TrialHost::host("a.so".into(), runtime.handle().clone());
         let asked = std::thread::spawn(move || host.sleep(Duration::from_millis(1)));
         assert!(runtime.block_on(asked.join().unwrap()).is_ok());
     }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     snapshot::{self, Snapshot, StateError},
-    store::{Kept, KeptState, KeptStateError, Listed, NewState, Place, StateDir},
+    store::{Kept, KeptState, KeptStateError, Listed, NewState, SnapshotPlace, StateDir},
     trouble::Troubles,
 };
 use crate::{
@@ -127,7 +127,7 @@ pub(crate) struct Persistence {
 pub(crate) struct KeptSnapshot {
     pub(crate) snapshot: Snapshot,
     pub(crate) path: PathBuf,
-    pub(crate) place: Place,
+    pub(crate) place: SnapshotPlace,
     pub(crate) written: SystemTime,
     /// Why it is not the newest, if it is not.
     pub(crate) fallback: Option<String>,
@@ -167,7 +167,7 @@ impl Persistence {
     pub(crate) async fn load(
         &self,
         plugin: &str,
-        tried: &[Place],
+        tried: &[SnapshotPlace],
     ) -> Result<Option<KeptSnapshot>, PersistError> {
         let (dir, name, tried) = (self.dir.clone(), plugin.to_owned(), tried.to_owned());
         let kept = on_files(move || dir.load_beyond(&name, &tried)).await??;
@@ -178,7 +178,7 @@ impl Persistence {
     pub(crate) async fn load_from(
         &self,
         plugin: &str,
-        place: Place,
+        place: SnapshotPlace,
     ) -> Result<KeptSnapshot, PersistError> {
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         let kept = on_files(move || dir.load_from(&name, place)).await??;
@@ -196,7 +196,7 @@ impl Persistence {
         &self,
         info: &GenerationInfo,
         snapshot: Snapshot,
-    ) -> Result<Place, PersistError> {
+    ) -> Result<SnapshotPlace, PersistError> {
         let _lock = self.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
         self.work(info, snapshot, |dir, name, state| dir.store_aside(name, state)).await
     }
@@ -205,8 +205,8 @@ impl Persistence {
     pub(crate) async fn set_aside(
         &self,
         plugin: &str,
-        place: Place,
-    ) -> Result<Option<Place>, PersistError> {
+        place: SnapshotPlace,
+    ) -> Result<Option<SnapshotPlace>, PersistError> {
         let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         Ok(on_files(move || dir.set_aside(&name, place)).await??)
@@ -214,7 +214,11 @@ impl Persistence {
 
     /// Copies the newest kept snapshot aside if it was written after this moment. Nothing goes for it until it is settled
     /// whether it stays.
-    pub(crate) async fn copy_aside_since(&self, plugin: &str, since: SystemTime) -> Option<Place> {
+    pub(crate) async fn copy_aside_since(
+        &self,
+        plugin: &str,
+        since: SystemTime,
+    ) -> Option<SnapshotPlace> {
         self.kept(plugin).filter(|kept| kept.written > since)?;
         let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
@@ -229,7 +233,7 @@ impl Persistence {
     }
 
     /// Settles what becomes of a copy that was made with [`copy_aside_since`](Self::copy_aside_since).
-    pub(crate) async fn settle_copy(&self, plugin: &str, copy: Place, stays: bool) {
+    pub(crate) async fn settle_copy(&self, plugin: &str, copy: SnapshotPlace, stays: bool) {
         let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         let settled = on_files(move || dir.settle_copy(&name, copy, stays)).await;
@@ -243,7 +247,7 @@ impl Persistence {
         &self,
         plugin: &str,
         kept: KeptSnapshot,
-    ) -> Result<Option<Place>, PersistError> {
+    ) -> Result<Option<SnapshotPlace>, PersistError> {
         let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         let made = on_files(move || {
@@ -251,7 +255,7 @@ impl Persistence {
             let plugin_version = by.as_deref().unwrap_or_default();
             let state = NewState { version: *version, bytes: bytes.as_json(), plugin_version };
             match kept.place {
-                Place::Snapshot => dir.store(&name, &state).map(|_| None),
+                SnapshotPlace::Snapshot => dir.store(&name, &state).map(|_| None),
                 _ => dir.replace_newest(&name, &state),
             }
         });
@@ -262,8 +266,8 @@ impl Persistence {
     pub(crate) async fn remove(
         &self,
         plugin: &str,
-        places: Vec<Place>,
-    ) -> Result<Vec<Place>, PersistError> {
+        places: Vec<SnapshotPlace>,
+    ) -> Result<Vec<SnapshotPlace>, PersistError> {
         let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         let removed = on_files(move || {

@@ -157,9 +157,9 @@ pub(crate) async fn restore(
 
 /// How far a [`transfer`] has come.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Progress(Arc<AtomicBool>);
+pub(crate) struct TransferStep(Arc<AtomicBool>);
 
-impl Progress {
+impl TransferStep {
     /// Whether the snapshot was taken.
     pub(crate) fn is_restoring(&self) -> bool {
         self.0.load(Ordering::Acquire)
@@ -182,7 +182,7 @@ pub(crate) async fn transfer(
     to: Arc<LiveInstance>,
     version: u32,
     limit: Duration,
-    progress: Progress,
+    progress: TransferStep,
 ) -> Result<Transferred, StateError> {
     let there = progress.clone();
     let task = workers.spawn_life_cycle(async move {

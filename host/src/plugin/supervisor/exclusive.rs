@@ -81,9 +81,9 @@ const OTHER_STATE: &str =
 const LOST_STATE: &str = "without its state, of which it gave no snapshot";
 
 /// What stands behind the routes of a plugin while there is no instance of it. Its gate is closed, so nobody calls it.
-struct Nobody;
+struct NoInstance;
 
-impl Callee for Nobody {
+impl Callee for NoInstance {
     fn start(&self, _: u64, _: Counted<Event>, _: &ReplyForm, _: &mut Context<'_>) -> Started {
         Started::Ready(Ended::Rejected { reason: "the plugin is being replaced".into() })
     }
@@ -265,7 +265,7 @@ impl Supervisor {
         let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
         let mut unused = unused.ok_or_else(|| HandOverError::Snapshot(gone()))?;
         predecessor.shim.session().suspend();
-        self.router.redirect(&info.plugin, Arc::new(Nobody));
+        self.router.redirect(&info.plugin, Arc::new(NoInstance));
         let busy = match self.comes_free(predecessor, held, bad, &mut unused).await {
             Ok(instance) => return Ok(instance),
             Err(busy) => busy,

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     Supervisor,
-    kept_good::StandIn,
+    kept_good::GoodVersion,
     origin::{Origin, Prepared},
     retry::DeployReason,
 };
@@ -56,7 +56,7 @@ struct Starting {
     file: PathBuf,
     prepared: Result<Prepared, DeployError>,
     /// If this is what is kept for the file, which is quarantined.
-    stand_in: Option<StandIn>,
+    stand_in: Option<GoodVersion>,
 }
 
 impl Supervisor {

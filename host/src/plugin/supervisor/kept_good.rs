@@ -13,7 +13,7 @@ use std::{
 use super::{
     Supervisor,
     origin::{Origin, Prepared},
-    quarantine::{Entry, Good, Quarantine},
+    quarantine::{Good, Quarantine, QuarantineEntry},
 };
 use crate::{
     plugin::{instance::info::GenerationInfo, lifecycle::error::DeployError},
@@ -28,7 +28,7 @@ const COUNT: usize = 16;
 const BYTES: u64 = 512 << 20;
 
 /// What is kept in place of what a file holds.
-pub(super) struct StandIn {
+pub(super) struct GoodVersion {
     /// The version in the file.
     bad: String,
     good: Good,
@@ -123,9 +123,10 @@ impl Supervisor {
     pub(super) async fn prepare_kept_good(
         self: &Arc<Self>,
         file: &Path,
-    ) -> Option<(StandIn, Result<Prepared, DeployError>)> {
+    ) -> Option<(GoodVersion, Result<Prepared, DeployError>)> {
         let bad = self.registry().retries.of(file).and_then(|(hash, _)| hash)?.to_hex();
-        let Entry { version: bad_version, good: first, .. } = self.quarantine.of(file, &bad)?;
+        let QuarantineEntry { version: bad_version, good: first, .. } =
+            self.quarantine.of(file, &bad)?;
         let Some(good) = self.quarantine.good_for(file, &bad) else {
             if let Some(first) = first {
                 tracing::error!(
@@ -138,7 +139,7 @@ impl Supervisor {
             return None;
         };
         let prepared = self.kept_candidate(file, &good).await;
-        Some((StandIn { bad: bad_version, good }, prepared))
+        Some((GoodVersion { bad: bad_version, good }, prepared))
     }
 
     async fn kept_candidate(
@@ -161,10 +162,10 @@ impl Supervisor {
     pub(super) async fn start_stand_in(
         self: &Arc<Self>,
         file: &Path,
-        stand_in: StandIn,
+        stand_in: GoodVersion,
         prepared: Result<Prepared, DeployError>,
     ) {
-        let StandIn { bad, good } = stand_in;
+        let GoodVersion { bad, good } = stand_in;
         let started = match prepared {
             Ok(prepared) => self.finish(prepared, Origin::KeptGood).await,
             Err(error) => Err(error),

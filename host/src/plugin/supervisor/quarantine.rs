@@ -31,7 +31,7 @@ const LONGEST_REASON: usize = 2048;
 
 /// What is remembered of a file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct QuarantineEntry {
     /// In hexadecimal.
     pub(crate) hash: String,
     /// Where they were, as text.
@@ -71,7 +71,7 @@ pub(crate) enum Judged {
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
     path: Option<PathBuf>,
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Vec<QuarantineEntry>>,
 }
 
 impl Quarantine {
@@ -93,7 +93,7 @@ impl Quarantine {
     }
 
     /// Judges what an earlier host left behind, and gives what is new.
-    pub(crate) fn judge(&self, left: &Left) -> Vec<Entry> {
+    pub(crate) fn judge(&self, left: &Left) -> Vec<QuarantineEntry> {
         let is_told = left.notes.iter().any(|(_, mark)| mark.is_some());
         let mut entries = self.lock();
         let judged = left.notes.iter().filter_map(|(about, mark)| {
@@ -107,9 +107,9 @@ impl Quarantine {
                 None if before => Judged::Died,
                 None => Judged::Suspected,
             };
-            Some(Entry::of(about, *mark, verdict))
+            Some(QuarantineEntry::of(about, *mark, verdict))
         });
-        let judged: Vec<Entry> = judged.collect();
+        let judged: Vec<QuarantineEntry> = judged.collect();
         let before = entries.len();
         // A suspect that was not at work at this death has been at work in vain, or not at all.
         entries.retain(|entry| {
@@ -127,7 +127,7 @@ impl Quarantine {
     }
 
     /// What is remembered of these bytes in this file.
-    pub(crate) fn of(&self, file: &Path, hash: &str) -> Option<Entry> {
+    pub(crate) fn of(&self, file: &Path, hash: &str) -> Option<QuarantineEntry> {
         let entries = self.lock();
         entries.iter().find(|entry| entry.is_of(file, hash)).cloned()
     }
@@ -135,7 +135,7 @@ impl Quarantine {
     /// A host went back from a version.
     pub(crate) fn rolled_back(&self, about: About, reason: &str, attempts: u32, automatic: bool) {
         let verdict = Judged::RolledBack { attempts, automatic };
-        let mut entry = Entry::of(&about, None, verdict);
+        let mut entry = QuarantineEntry::of(&about, None, verdict);
         entry.reason = shortened(reason);
         let mut entries = self.lock();
         put(&mut entries, entry);
@@ -217,7 +217,7 @@ impl Quarantine {
         self.keep(|entry| entry.verdict != Judged::Suspected);
     }
 
-    fn keep(&self, which: impl Fn(&Entry) -> bool) {
+    fn keep(&self, which: impl Fn(&QuarantineEntry) -> bool) {
         let mut entries = self.lock();
         let before = entries.len();
         entries.retain(which);
@@ -226,12 +226,12 @@ impl Quarantine {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<QuarantineEntry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// In the place of the file, whole. Under the lock, so that no write overtakes another.
-    fn write(&self, entries: &[Entry]) {
+    fn write(&self, entries: &[QuarantineEntry]) {
         let Some(path) = &self.path else { return };
         let written = || -> io::Result<()> {
             let folder = path.parent().unwrap_or(Path::new("."));
@@ -247,7 +247,7 @@ impl Quarantine {
     }
 }
 
-impl Entry {
+impl QuarantineEntry {
     fn of(about: &About, mark: Option<u8>, verdict: Judged) -> Self {
         let About { hash, file, plugin, version, step } = about.clone();
         let how = match (mark, verdict) {
@@ -258,7 +258,7 @@ impl Entry {
         };
         let reason = shortened(&format!("{how} in {step}"));
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Entry { hash, file, plugin, version, reason, verdict, good: None, at }
+        QuarantineEntry { hash, file, plugin, version, reason, verdict, good: None, at }
     }
 
     fn is_of(&self, file: &Path, hash: &str) -> bool {
@@ -268,7 +268,7 @@ impl Entry {
 }
 
 /// One entry for the same bytes, the latest. What was good instead of them still is.
-fn put(entries: &mut Vec<Entry>, mut new: Entry) {
+fn put(entries: &mut Vec<QuarantineEntry>, mut new: QuarantineEntry) {
     let before = entries.iter().find(|entry| entry.hash == new.hash);
     new.good = new.good.or_else(|| before?.good.clone());
     entries.retain(|entry| entry.hash != new.hash);
@@ -277,7 +277,7 @@ fn put(entries: &mut Vec<Entry>, mut new: Entry) {
     entries.drain(..excess);
 }
 
-fn read(path: &Path) -> io::Result<Vec<Entry>> {
+fn read(path: &Path) -> io::Result<Vec<QuarantineEntry>> {
     if fs::metadata(path)?.len() > LONGEST {
         return Err(io::Error::other("it is far too long"));
     }

@@ -20,7 +20,7 @@ pub(crate) use schedule::{LastFailure, RetryEntry, RetryPolicy, RetrySchedule};
 
 use super::{
     Deployed, Supervisor,
-    quarantine::{Entry, Judged},
+    quarantine::{Judged, QuarantineEntry},
     registry::RefusedFile,
 };
 use crate::{
@@ -83,7 +83,7 @@ impl Supervisor {
         file: &Path,
         hash: blake3::Hash,
         why: DeployReason,
-        entry: Entry,
+        entry: QuarantineEntry,
     ) -> Result<(), DeployError> {
         let (attempts, due) = match entry.verdict {
             Judged::Suspected => return Ok(()),

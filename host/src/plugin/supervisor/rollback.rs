@@ -33,7 +33,7 @@ use crate::{
             error::{DeployError, OfState},
             policy::Policy,
         },
-        state::{snapshot::common_version, store::Place},
+        state::{snapshot::common_version, store::SnapshotPlace},
     },
     sync::keyed_lock::LockKey,
 };
@@ -106,7 +106,7 @@ impl Supervisor {
             // The bad version does not give its state away, or the earlier one does not take it.
             Err(error) if error.of_state().is_some() => {
                 let mut cost = cost;
-                let mut passed: Vec<Place> = Vec::new();
+                let mut passed: Vec<SnapshotPlace> = Vec::new();
                 if is_unread && error.of_state() == Some(OfState::NotTaken) {
                     // It has just been offered, and is not taken the second time.
                     passed.extend(instead.as_ref().and_then(Instead::place));

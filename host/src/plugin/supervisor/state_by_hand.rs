@@ -19,7 +19,7 @@ use crate::{
         state::{
             persistence::{KeptSnapshot, PersistError, Persistence},
             snapshot::Snapshot,
-            store::{Listed, Place},
+            store::{Listed, SnapshotPlace},
         },
     },
     sync::keyed_lock::LockKey,
@@ -93,7 +93,7 @@ impl From<DeployError> for StateByHandError {
 
 /// A snapshot was chosen.
 pub(crate) struct Restored {
-    pub(crate) which: Place,
+    pub(crate) which: SnapshotPlace,
     /// The new generation, if the plugin is live.
     pub(crate) deployed: Option<Deployed>,
     /// What was the state before.
@@ -101,7 +101,7 @@ pub(crate) struct Restored {
 }
 
 /// What a name of people means.
-pub(crate) fn place_of(which: &str) -> Result<Place, StateByHandError> {
+pub(crate) fn place_of(which: &str) -> Result<SnapshotPlace, StateByHandError> {
     which.parse().map_err(|()| StateByHandError::NoSuchPlace { found: which.to_owned() })
 }
 
@@ -122,7 +122,7 @@ impl Supervisor {
     pub(crate) async fn kept_state(
         &self,
         plugin: &str,
-        place: Place,
+        place: SnapshotPlace,
     ) -> Result<KeptSnapshot, StateByHandError> {
         Ok(self.kept_on_disk()?.load_from(plugin, place).await?)
     }
@@ -131,7 +131,7 @@ impl Supervisor {
     pub(crate) async fn restore_state(
         self: &Arc<Self>,
         plugin: &str,
-        place: Option<Place>,
+        place: Option<SnapshotPlace>,
     ) -> Result<Restored, StateByHandError> {
         let plugin = plugin.to_owned();
         self.to_the_end(|supervisor| async move { supervisor.choose_state(&plugin, place).await })
@@ -141,7 +141,7 @@ impl Supervisor {
     async fn choose_state(
         self: &Arc<Self>,
         plugin: &str,
-        place: Option<Place>,
+        place: Option<SnapshotPlace>,
     ) -> Result<Restored, StateByHandError> {
         let persistence = self.kept_on_disk()?.clone();
         self.state_is_kept(plugin).await?;
@@ -217,14 +217,14 @@ impl Supervisor {
         &self,
         persistence: &Persistence,
         plugin: &str,
-    ) -> Result<Option<Place>, StateByHandError> {
+    ) -> Result<Option<SnapshotPlace>, StateByHandError> {
         let orphaned = {
             let registry = self.registry();
             let plugin = registry.plugins.get(plugin);
             plugin.and_then(|plugin| Some((plugin.info.clone(), plugin.orphaned.clone()?)))
         };
         let Some((info, orphaned)) = orphaned else { return Ok(None) };
-        let newest = persistence.load_from(plugin, Place::Snapshot).await;
+        let newest = persistence.load_from(plugin, SnapshotPlace::Snapshot).await;
         let is_newest = |kept: KeptSnapshot| {
             let Snapshot { version, bytes, .. } = kept.snapshot;
             version == orphaned.version && bytes.as_json() == orphaned.bytes.as_json()
@@ -239,8 +239,8 @@ impl Supervisor {
     pub(crate) async fn drop_state(
         self: &Arc<Self>,
         plugin: &str,
-        place: Option<Place>,
-    ) -> Result<Vec<Place>, StateByHandError> {
+        place: Option<SnapshotPlace>,
+    ) -> Result<Vec<SnapshotPlace>, StateByHandError> {
         let plugin = plugin.to_owned();
         // What is gone from the disk must not stay in memory because whoever asked goes away.
         self.to_the_end(|supervisor| async move { supervisor.drop_kept(&plugin, place).await })
@@ -250,13 +250,13 @@ impl Supervisor {
     async fn drop_kept(
         &self,
         plugin: &str,
-        place: Option<Place>,
-    ) -> Result<Vec<Place>, StateByHandError> {
+        place: Option<SnapshotPlace>,
+    ) -> Result<Vec<SnapshotPlace>, StateByHandError> {
         let persistence = self.kept_on_disk()?;
         self.state_is_kept(plugin).await?;
         let is_live =
             self.registry().plugins.get(plugin).is_some_and(|plugin| plugin.live.is_some());
-        if is_live && place.is_none_or(|place| place == Place::Snapshot) {
+        if is_live && place.is_none_or(|place| place == SnapshotPlace::Snapshot) {
             return Err(StateByHandError::Live { plugin: plugin.to_owned() });
         }
         if let Some(place) = place {
@@ -266,13 +266,19 @@ impl Supervisor {
                 persistence.load_from(plugin, place).await?;
             }
         }
-        let all = [Place::Snapshot, Place::New, Place::Previous, Place::Good, Place::Broken];
+        let all = [
+            SnapshotPlace::Snapshot,
+            SnapshotPlace::New,
+            SnapshotPlace::Previous,
+            SnapshotPlace::Good,
+            SnapshotPlace::Broken,
+        ];
         let places = place.map_or_else(|| all.to_vec(), |place| vec![place]);
-        let is_newest = places.contains(&Place::Snapshot);
+        let is_newest = places.contains(&SnapshotPlace::Snapshot);
         let mut removed = persistence.remove(plugin, places).await?;
         // What the next start would begin with, whatever is on the disk.
         if is_newest && self.forget_orphaned(plugin) && removed.is_empty() {
-            removed.push(Place::Snapshot);
+            removed.push(SnapshotPlace::Snapshot);
         }
         if removed.is_empty() {
             return Err(StateByHandError::NothingKept { plugin: plugin.to_owned() });
@@ -285,12 +291,12 @@ impl Supervisor {
 }
 
 /// The one to go back to when none is named.
-fn older(listed: &[Listed]) -> Option<Place> {
-    let hash = |place: Place| {
+fn older(listed: &[Listed]) -> Option<SnapshotPlace> {
+    let hash = |place: SnapshotPlace| {
         let found = listed.iter().find(|it| it.place == place)?;
         found.content.as_ref().ok().map(|about| about.hash.as_str())
     };
-    let newest = hash(Place::Snapshot);
-    let older = [Place::Good, Place::Previous].into_iter();
+    let newest = hash(SnapshotPlace::Snapshot);
+    let older = [SnapshotPlace::Good, SnapshotPlace::Previous].into_iter();
     older.into_iter().find(|place| hash(*place).is_some_and(|found| Some(found) != newest))
 }

@@ -12,7 +12,7 @@ use ksi_abi::signals::SignalAction;
 
 use super::{
     deliver,
-    kernel::{self, Turn},
+    kernel::{self, TableLock},
     table::{self, Library},
     told,
 };
@@ -56,7 +56,7 @@ fn asked(
     if new.is_some() && matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
         return Err(libc::EINVAL);
     }
-    let turn = Turn::take();
+    let turn = TableLock::take();
     let was = seen_by(library, signal);
     if let Some(new) = new {
         if library.is_leaving() {
@@ -78,7 +78,7 @@ pub(super) unsafe extern "C" fn adopt(
 ) -> c_int {
     // SAFETY: promised by the caller.
     let (library, own, before) = unsafe { (Library::of(library), &*own, &*before) };
-    let turn = Turn::take();
+    let turn = TableLock::take();
     wish(library, signal, own);
     kernel::settle_adopted(&turn, signal, own, before);
     0

@@ -15,13 +15,13 @@ use ksi_abi::signals::SignalAction;
 
 use super::{
     deliver,
-    table::{self, Kept},
+    table::{self, SavedAction},
 };
 
 /// What is known of one signal.
 struct State {
     /// The action before the first library's, while another one is installed.
-    original: Kept,
+    original: SavedAction,
     /// What is installed is this host's.
     taken: AtomicBool,
 }
@@ -30,7 +30,7 @@ struct State {
 const RESTORER: c_int = 0x0400_0000;
 
 static STATES: [State; 65] =
-    [const { State { original: Kept::none(), taken: AtomicBool::new(false) } }; 65];
+    [const { State { original: SavedAction::none(), taken: AtomicBool::new(false) } }; 65];
 static TURN: AtomicBool = AtomicBool::new(false);
 /// The process that these are the actions of. One that was forked off has its own.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
@@ -48,9 +48,9 @@ pub(super) fn is_forked() -> bool {
 
 /// The right to change actions. All signals are blocked on its thread, so that no handler of a signal ever waits for what
 /// it interrupts; thus it can be taken inside one.
-pub(super) struct Turn(libc::sigset_t);
+pub(super) struct TableLock(libc::sigset_t);
 
-impl Turn {
+impl TableLock {
     pub(super) fn take() -> Self {
         // SAFETY: the sets are written before they are read; a set of zeroes is one.
         unsafe {
@@ -60,12 +60,12 @@ impl Turn {
             while TURN.swap(true, SeqCst) {
                 libc::sched_yield();
             }
-            Turn(before)
+            TableLock(before)
         }
     }
 }
 
-impl Drop for Turn {
+impl Drop for TableLock {
     fn drop(&mut self) {
         TURN.store(false, SeqCst);
         // SAFETY: the set is the one that was given.
@@ -97,13 +97,13 @@ pub(super) fn original_to_call(signal: c_int) -> SignalAction {
 
 /// Installs for a signal what follows from what libraries want. Whether what is wanted reaches the libraries: somebody in
 /// the program may have installed a handler over this host's.
-pub(super) fn settle(_turn: &Turn, signal: c_int) {
+pub(super) fn settle(_turn: &TableLock, signal: c_int) {
     settle_over(signal, None);
 }
 
 /// The same for a library that has installed `own` over `before` by itself.
 pub(super) fn settle_adopted(
-    _turn: &Turn,
+    _turn: &TableLock,
     signal: c_int,
     own: &SignalAction,
     before: &SignalAction,

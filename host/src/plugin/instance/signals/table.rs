@@ -1,7 +1,7 @@
 //! What each library wants of each signal: read inside signal handlers, without a lock.
 //!
 //! The places for libraries are never freed, and used again when their library has left memory; so a signal handler can
-//! walk over them whatever happens meanwhile. A place in use is written with [`Turn`](super::kernel::Turn) held alone.
+//! walk over them whatever happens meanwhile. A place in use is written with [`TableLock`](super::kernel::TableLock) held alone.
 
 #![allow(unsafe_code)]
 
@@ -37,7 +37,7 @@ pub(super) fn exists(signal: c_int) -> bool {
 
 /// An action that is read without a lock.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct SavedAction {
     /// Its number in the order of all that were ever written; 0 if there is none.
     order: AtomicU64,
     handler: AtomicUsize,
@@ -45,9 +45,9 @@ pub(super) struct Kept {
     mask: AtomicU64,
 }
 
-impl Kept {
+impl SavedAction {
     pub(super) const fn none() -> Self {
-        Kept {
+        SavedAction {
             order: AtomicU64::new(0),
             handler: AtomicUsize::new(0),
             flags: AtomicI32::new(0),
@@ -101,7 +101,7 @@ impl Kept {
 /// What one library wants of one signal.
 #[derive(Debug)]
 pub(super) struct Want {
-    action: Kept,
+    action: SavedAction,
     /// How many threads are about to call the handler, or inside it.
     running: AtomicU32,
 }
@@ -114,7 +114,7 @@ pub(super) struct Entered<'a> {
 
 impl Want {
     const fn none() -> Self {
-        Want { action: Kept::none(), running: AtomicU32::new(0) }
+        Want { action: SavedAction::none(), running: AtomicU32::new(0) }
     }
 
     /// What is wanted.

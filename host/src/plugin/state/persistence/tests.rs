@@ -18,7 +18,7 @@ use crate::plugin::{
         info::{Timings, Tried},
         library,
     },
-    probe::trial::Nobody,
+    probe::trial::TrialHost,
 };
 
 /// Its snapshot does not return before this says so.
@@ -50,7 +50,7 @@ impl Fake {
 }
 
 async fn instance(config: &[u8]) -> Instance {
-    let host = Nobody::host("a.so".into(), Handle::current());
+    let host = TrialHost::host("a.so".into(), Handle::current());
     let created = library::create(testing::module::<Fake>(), host, config).await;
     created.unwrap_or_else(|_| panic!("it is made"))
 }

@@ -8,7 +8,7 @@
 use std::{io, path::PathBuf, time::SystemTime};
 
 use super::{
-    KeptState, KeptStateError, NewState, Place, StateDir, check_name,
+    KeptState, KeptStateError, NewState, SnapshotPlace, StateDir, check_name,
     file::Header,
     lock,
     plan::{self, Found, Step},
@@ -21,15 +21,15 @@ pub(super) const MAX_ASIDE: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) plugin: String,
-    pub(crate) place: Place,
+    pub(crate) place: SnapshotPlace,
     pub(crate) path: PathBuf,
     /// What its header says, or why it cannot be used.
-    pub(crate) content: Result<About, String>,
+    pub(crate) content: Result<SnapshotRef, String>,
 }
 
 /// What is known of a snapshot without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct About {
+pub(crate) struct SnapshotRef {
     pub(crate) version: u32,
     pub(crate) plugin_version: String,
     pub(crate) bytes: u64,
@@ -47,13 +47,13 @@ impl StateDir {
         let _alone = lock(&self.one_at_a_time);
         let mut found: Vec<Listed> = Vec::new();
         for name in self.names()? {
-            let Some((owner, place)) = Place::of_file(&name) else { continue };
-            let hidden = place == Place::Beside || check_name(owner).is_err();
+            let Some((owner, place)) = SnapshotPlace::of_file(&name) else { continue };
+            let hidden = place == SnapshotPlace::Beside || check_name(owner).is_err();
             if hidden || plugin.is_some_and(|plugin| plugin != owner) {
                 continue;
             }
             let content = match self.read(owner, place, &mut io::sink()) {
-                Ok(Found::Complete(header)) => Ok(About {
+                Ok(Found::Complete(header)) => Ok(SnapshotRef {
                     version: header.version,
                     plugin_version: header.plugin_version,
                     bytes: header.bytes,
@@ -78,7 +78,7 @@ impl StateDir {
     pub(crate) fn load_from(
         &self,
         plugin: &str,
-        place: Place,
+        place: SnapshotPlace,
     ) -> Result<KeptState, KeptStateError> {
         check_name(plugin)?;
         let _alone = lock(&self.one_at_a_time);
@@ -111,13 +111,13 @@ impl StateDir {
         let _alone = lock(&self.one_at_a_time);
         let header = Header::of(plugin, state, SystemTime::now());
         let same = |found: Found| matches!(found, Found::Complete(it) if it.same_content(&header));
-        if same(self.read(plugin, Place::Good, &mut io::sink())?) {
+        if same(self.read(plugin, SnapshotPlace::Good, &mut io::sink())?) {
             return Ok(());
         }
-        self.remove_file(plugin, Place::Beside)?;
+        self.remove_file(plugin, SnapshotPlace::Beside)?;
         // Written once more, and no second name of the newest: what damages one of them spares the other.
-        self.write(plugin, Place::Beside, &header, state.bytes)?;
-        self.rename(plugin, Place::Beside, Place::Good)
+        self.write(plugin, SnapshotPlace::Beside, &header, state.bytes)?;
+        self.rename(plugin, SnapshotPlace::Beside, SnapshotPlace::Good)
     }
 
     /// Keeps a snapshot for people that nothing is started from by itself. Which one it is.
@@ -128,13 +128,13 @@ impl StateDir {
         &self,
         plugin: &str,
         state: &NewState<'_>,
-    ) -> Result<Place, KeptStateError> {
+    ) -> Result<SnapshotPlace, KeptStateError> {
         check_name(plugin)?;
         let _alone = lock(&self.one_at_a_time);
-        self.remove_file(plugin, Place::Beside)?;
+        self.remove_file(plugin, SnapshotPlace::Beside)?;
         let header = Header::of(plugin, state, SystemTime::now());
-        self.write(plugin, Place::Beside, &header, state.bytes)?;
-        self.rename_aside(plugin, Place::Beside)
+        self.write(plugin, SnapshotPlace::Beside, &header, state.bytes)?;
+        self.rename_aside(plugin, SnapshotPlace::Beside)
     }
 
     /// The same with one that is kept already, if it is there, whatever it is.
@@ -144,8 +144,8 @@ impl StateDir {
     pub(crate) fn set_aside(
         &self,
         plugin: &str,
-        place: Place,
-    ) -> Result<Option<Place>, KeptStateError> {
+        place: SnapshotPlace,
+    ) -> Result<Option<SnapshotPlace>, KeptStateError> {
         check_name(plugin)?;
         let _alone = lock(&self.one_at_a_time);
         match self.names()?.contains(&place.file_name(plugin)) {
@@ -159,19 +159,19 @@ impl StateDir {
     ///
     /// # Errors
     /// There is no newest one that is complete, or it says at which step it failed.
-    pub(crate) fn copy_aside(&self, plugin: &str) -> Result<Place, KeptStateError> {
+    pub(crate) fn copy_aside(&self, plugin: &str) -> Result<SnapshotPlace, KeptStateError> {
         check_name(plugin)?;
         let _alone = lock(&self.one_at_a_time);
-        let (mut bytes, path) = (Vec::new(), self.path(plugin, Place::Snapshot));
-        let header = match self.read(plugin, Place::Snapshot, &mut bytes)? {
+        let (mut bytes, path) = (Vec::new(), self.path(plugin, SnapshotPlace::Snapshot));
+        let header = match self.read(plugin, SnapshotPlace::Snapshot, &mut bytes)? {
             Found::Complete(header) => header,
             Found::Damaged(damage) => return Err(KeptStateError::Damaged { path, damage }),
-            Found::Absent => return Err(self.not_there(plugin, Place::Snapshot)),
+            Found::Absent => return Err(self.not_there(plugin, SnapshotPlace::Snapshot)),
         };
-        self.remove_file(plugin, Place::Beside)?;
-        self.write(plugin, Place::Beside, &header, &bytes)?;
+        self.remove_file(plugin, SnapshotPlace::Beside)?;
+        self.write(plugin, SnapshotPlace::Beside, &header, &bytes)?;
         let aside = self.next_aside(plugin)?;
-        self.rename(plugin, Place::Beside, aside)?;
+        self.rename(plugin, SnapshotPlace::Beside, aside)?;
         lock(&self.unsettled).insert(plugin.to_owned(), aside);
         Ok(aside)
     }
@@ -183,7 +183,7 @@ impl StateDir {
     pub(crate) fn settle_copy(
         &self,
         plugin: &str,
-        copy: Place,
+        copy: SnapshotPlace,
         stays: bool,
     ) -> Result<(), KeptStateError> {
         check_name(plugin)?;
@@ -207,7 +207,7 @@ impl StateDir {
         &self,
         plugin: &str,
         state: &NewState<'_>,
-    ) -> Result<Option<Place>, KeptStateError> {
+    ) -> Result<Option<SnapshotPlace>, KeptStateError> {
         check_name(plugin)?;
         let _alone = lock(&self.one_at_a_time);
         let header = Header::of(plugin, state, SystemTime::now());
@@ -231,27 +231,32 @@ impl StateDir {
     pub(super) fn replacing(
         &self,
         plugin: &str,
-        aside: Place,
+        aside: SnapshotPlace,
     ) -> Result<Vec<Step>, KeptStateError> {
-        let current = match self.read(plugin, Place::Snapshot, &mut io::sink()) {
+        let current = match self.read(plugin, SnapshotPlace::Snapshot, &mut io::sink()) {
             Ok(current) => current,
             // Whatever it is, it is set aside.
             Err(_) => return Ok(plan::replacing(None, Found::Absent, aside)),
         };
         let left = match current {
             Found::Complete(_) => Found::Absent,
-            _ => self.read(plugin, Place::New, &mut io::sink())?,
+            _ => self.read(plugin, SnapshotPlace::New, &mut io::sink())?,
         };
         Ok(plan::replacing(Some(current), left, aside))
     }
 
     /// Gives the newest its name back, if it has lost it, and removes what was to take its place.
-    fn undo(&self, plugin: &str, done: &[Step], aside: Place) -> Result<(), KeptStateError> {
+    fn undo(
+        &self,
+        plugin: &str,
+        done: &[Step],
+        aside: SnapshotPlace,
+    ) -> Result<(), KeptStateError> {
         if done.iter().any(|step| is_to(*step, aside)) {
-            self.rename(plugin, aside, Place::Snapshot)?;
+            self.rename(plugin, aside, SnapshotPlace::Snapshot)?;
         }
         if done.contains(&Step::WriteNew) {
-            self.remove_file(plugin, Place::New)?;
+            self.remove_file(plugin, SnapshotPlace::New)?;
         }
         Ok(())
     }
@@ -260,7 +265,11 @@ impl StateDir {
     ///
     /// # Errors
     /// It cannot be removed.
-    pub(crate) fn remove(&self, plugin: &str, place: Place) -> Result<bool, KeptStateError> {
+    pub(crate) fn remove(
+        &self,
+        plugin: &str,
+        place: SnapshotPlace,
+    ) -> Result<bool, KeptStateError> {
         check_name(plugin)?;
         let _alone = lock(&self.one_at_a_time);
         let name = place.file_name(plugin);
@@ -269,29 +278,33 @@ impl StateDir {
         }
         self.remove_file(plugin, place)?;
         self.sync_names()?;
-        if place == Place::Snapshot {
+        if place == SnapshotPlace::Snapshot {
             lock(&self.last).remove(plugin);
         }
         Ok(true)
     }
 
     /// What people are told of one that is not there.
-    fn not_there(&self, plugin: &str, place: Place) -> KeptStateError {
+    fn not_there(&self, plugin: &str, place: SnapshotPlace) -> KeptStateError {
         let mut kept = self.places(plugin).unwrap_or_default();
-        kept.retain(|place| *place != Place::Beside);
+        kept.retain(|place| *place != SnapshotPlace::Beside);
         kept.sort_by_key(|place| order(*place));
         KeptStateError::NotThere {
             plugin: plugin.to_owned(),
             which: place.to_string(),
-            kept: kept.iter().map(Place::to_string).collect(),
+            kept: kept.iter().map(SnapshotPlace::to_string).collect(),
         }
     }
 
-    fn rename_aside(&self, plugin: &str, from: Place) -> Result<Place, KeptStateError> {
+    fn rename_aside(
+        &self,
+        plugin: &str,
+        from: SnapshotPlace,
+    ) -> Result<SnapshotPlace, KeptStateError> {
         let aside = self.next_aside(plugin)?;
         self.rename(plugin, from, aside)?;
         self.forget_excess(plugin)?;
-        if from == Place::Snapshot {
+        if from == SnapshotPlace::Snapshot {
             lock(&self.last).remove(plugin);
         }
         Ok(aside)
@@ -304,29 +317,34 @@ impl StateDir {
         Ok(numbers)
     }
 
-    pub(super) fn next_aside(&self, plugin: &str) -> Result<Place, KeptStateError> {
+    pub(super) fn next_aside(&self, plugin: &str) -> Result<SnapshotPlace, KeptStateError> {
         let last = self.aside(plugin)?.last().copied();
-        Ok(Place::Aside(last.map_or(1, |last| last.saturating_add(1))))
+        Ok(SnapshotPlace::Aside(last.map_or(1, |last| last.saturating_add(1))))
     }
 
     fn forget_excess(&self, plugin: &str) -> Result<(), KeptStateError> {
         let mut numbers = self.aside(plugin)?;
         let unsettled = lock(&self.unsettled).get(plugin).copied();
-        numbers.retain(|number| Some(Place::Aside(*number)) != unsettled);
+        numbers.retain(|number| Some(SnapshotPlace::Aside(*number)) != unsettled);
         let excess = numbers.len().saturating_sub(MAX_ASIDE);
         for number in numbers.into_iter().take(excess) {
-            let path = self.path(plugin, Place::Aside(number));
+            let path = self.path(plugin, SnapshotPlace::Aside(number));
             tracing::warn!(
                 plugin,
                 "{} goes: at most {MAX_ASIDE} snapshots of a plugin are kept aside",
                 path.display()
             );
-            self.remove_file(plugin, Place::Aside(number))?;
+            self.remove_file(plugin, SnapshotPlace::Aside(number))?;
         }
         Ok(())
     }
 
-    fn rename(&self, plugin: &str, from: Place, to: Place) -> Result<(), KeptStateError> {
+    fn rename(
+        &self,
+        plugin: &str,
+        from: SnapshotPlace,
+        to: SnapshotPlace,
+    ) -> Result<(), KeptStateError> {
         let renamed = self.folder.rename(&from.file_name(plugin), &to.file_name(plugin));
         renamed.map_err(|source| KeptStateError::Rename {
             from: self.path(plugin, from),
@@ -336,7 +354,7 @@ impl StateDir {
         self.sync_names()
     }
 
-    fn remove_file(&self, plugin: &str, place: Place) -> Result<(), KeptStateError> {
+    fn remove_file(&self, plugin: &str, place: SnapshotPlace) -> Result<(), KeptStateError> {
         let removed = self.folder.remove(&place.file_name(plugin));
         removed.map_err(|source| KeptStateError::Remove { path: self.path(plugin, place), source })
     }
@@ -351,34 +369,34 @@ impl StateDir {
         self.folder.names().map_err(|source| KeptStateError::List { dir: dir(), source })
     }
 
-    fn places(&self, plugin: &str) -> Result<Vec<Place>, KeptStateError> {
+    fn places(&self, plugin: &str) -> Result<Vec<SnapshotPlace>, KeptStateError> {
         let names = self.names()?;
-        let files = names.iter().filter_map(|name| Place::of_file(name));
+        let files = names.iter().filter_map(|name| SnapshotPlace::of_file(name));
         Ok(files.filter(|(owner, _)| *owner == plugin).map(|(_, place)| place).collect())
     }
 }
 
-fn is_to(step: Step, place: Place) -> bool {
+fn is_to(step: Step, place: SnapshotPlace) -> bool {
     matches!(step, Step::Rename { to, .. } if to == place)
 }
 
-fn number(place: Place) -> Option<u32> {
+fn number(place: SnapshotPlace) -> Option<u32> {
     match place {
-        Place::Aside(number) => Some(number),
+        SnapshotPlace::Aside(number) => Some(number),
         _ => None,
     }
 }
 
 /// In which they are listed.
-fn order(place: Place) -> (u8, u32) {
+fn order(place: SnapshotPlace) -> (u8, u32) {
     match place {
-        Place::Snapshot => (0, 0),
-        Place::New => (1, 0),
-        Place::Previous => (2, 0),
-        Place::Good => (3, 0),
-        Place::Broken => (4, 0),
-        Place::Beside => (5, 0),
-        Place::Aside(number) => (6, number),
+        SnapshotPlace::Snapshot => (0, 0),
+        SnapshotPlace::New => (1, 0),
+        SnapshotPlace::Previous => (2, 0),
+        SnapshotPlace::Good => (3, 0),
+        SnapshotPlace::Broken => (4, 0),
+        SnapshotPlace::Beside => (5, 0),
+        SnapshotPlace::Aside(number) => (6, number),
     }
 }
 

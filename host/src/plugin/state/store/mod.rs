@@ -39,7 +39,7 @@ use std::{
 
 pub(crate) use beside::Listed;
 pub use error::{Damage, KeptStateError, StateDirError};
-pub(crate) use plan::Place;
+pub(crate) use plan::SnapshotPlace;
 
 use file::{Header, ReadError};
 use folder::Folder;
@@ -59,7 +59,7 @@ pub(crate) struct StateDir {
     /// What each plugin's newest file holds, as far as it was loaded or stored. One entry a file.
     last: Mutex<BTreeMap<String, Kept>>,
     /// Copies that are aside and of which it is not settled whether they stay. One at a time for a plugin.
-    unsettled: Mutex<BTreeMap<String, Place>>,
+    unsettled: Mutex<BTreeMap<String, SnapshotPlace>>,
 }
 
 /// A snapshot that is to be stored.
@@ -87,7 +87,7 @@ pub(crate) struct KeptState {
     /// The file that it comes from.
     pub(crate) path: PathBuf,
     /// Which of the plugin's files that is.
-    pub(crate) place: Place,
+    pub(crate) place: SnapshotPlace,
     /// Why it is not the newest, if it is not.
     pub(crate) fallback: Option<String>,
 }
@@ -153,20 +153,25 @@ impl StateDir {
     pub(crate) fn load_beyond(
         &self,
         plugin: &str,
-        tried: &[Place],
+        tried: &[SnapshotPlace],
     ) -> Result<Option<KeptState>, KeptStateError> {
         check_name(plugin)?;
         let _alone = lock(&self.one_at_a_time);
         let mut damaged = Vec::new();
         let mut fallback = None;
-        let places = [Place::Snapshot, Place::New, Place::Previous, Place::Good];
+        let places = [
+            SnapshotPlace::Snapshot,
+            SnapshotPlace::New,
+            SnapshotPlace::Previous,
+            SnapshotPlace::Good,
+        ];
         for place in places.into_iter().filter(|place| !tried.contains(place)) {
             let mut bytes = Vec::new();
             match self.read(plugin, place, &mut bytes)? {
                 Found::Complete(header) => {
                     self.remember(plugin, &header);
                     // Complete under this name, it is the newest: all that is left to do is to rename it.
-                    let newest = place == Place::New && damaged.is_empty();
+                    let newest = place == SnapshotPlace::New && damaged.is_empty();
                     return Ok(Some(KeptState {
                         version: header.version,
                         bytes,
@@ -178,7 +183,7 @@ impl StateDir {
                     }));
                 }
                 // A process ended while it wrote this one, which was never complete: nothing is lost.
-                Found::Damaged(_) if place == Place::New => {}
+                Found::Damaged(_) if place == SnapshotPlace::New => {}
                 Found::Damaged(damage) => {
                     let path = self.path(plugin, place);
                     fallback
@@ -242,10 +247,10 @@ impl StateDir {
         plugin: &str,
         header: &Header,
     ) -> Result<(Vec<Step>, Option<Header>), KeptStateError> {
-        let current = self.read(plugin, Place::Snapshot, &mut io::sink())?;
+        let current = self.read(plugin, SnapshotPlace::Snapshot, &mut io::sink())?;
         let left = match current {
             Found::Complete(_) => Found::Absent,
-            _ => self.read(plugin, Place::New, &mut io::sink())?,
+            _ => self.read(plugin, SnapshotPlace::New, &mut io::sink())?,
         };
         Ok(plan::steps(current, left, header))
     }
@@ -259,16 +264,20 @@ impl StateDir {
     ) -> Result<(), KeptStateError> {
         let path = |place| self.path(plugin, place);
         match step {
-            Step::RemoveNew => self
-                .folder
-                .remove(&Place::New.file_name(plugin))
-                .map_err(|source| KeptStateError::RemoveNew { path: path(Place::New), source }),
+            Step::RemoveNew => {
+                self.folder.remove(&SnapshotPlace::New.file_name(plugin)).map_err(|source| {
+                    KeptStateError::RemoveNew { path: path(SnapshotPlace::New), source }
+                })
+            }
             Step::WriteNew => self.write_new(plugin, header, bytes),
             Step::SyncNew => self
                 .folder
-                .open_file(&Place::New.file_name(plugin))
+                .open_file(&SnapshotPlace::New.file_name(plugin))
                 .and_then(|file| file.sync_all())
-                .map_err(|source| KeptStateError::SyncNew { path: path(Place::New), source }),
+                .map_err(|source| KeptStateError::SyncNew {
+                    path: path(SnapshotPlace::New),
+                    source,
+                }),
             Step::Rename { from, to } => {
                 self.folder.rename(&from.file_name(plugin), &to.file_name(plugin)).map_err(
                     |source| KeptStateError::Rename { from: path(from), to: path(to), source },
@@ -282,14 +291,14 @@ impl StateDir {
     }
 
     fn write_new(&self, plugin: &str, header: &Header, bytes: &[u8]) -> Result<(), KeptStateError> {
-        self.write(plugin, Place::New, header, bytes)
+        self.write(plugin, SnapshotPlace::New, header, bytes)
     }
 
     /// Writes a file that is not there, whole or not at all, and waits until it is on the disk.
     fn write(
         &self,
         plugin: &str,
-        place: Place,
+        place: SnapshotPlace,
         header: &Header,
         bytes: &[u8],
     ) -> Result<(), KeptStateError> {
@@ -312,7 +321,7 @@ impl StateDir {
     fn read(
         &self,
         plugin: &str,
-        place: Place,
+        place: SnapshotPlace,
         content: &mut impl Write,
     ) -> Result<Found, KeptStateError> {
         let path = || self.path(plugin, place);
@@ -347,7 +356,7 @@ impl StateDir {
         lock(&self.last).insert(plugin.to_owned(), kept);
     }
 
-    fn path(&self, plugin: &str, place: Place) -> PathBuf {
+    fn path(&self, plugin: &str, place: SnapshotPlace) -> PathBuf {
         self.folder.path().join(place.file_name(plugin))
     }
 }

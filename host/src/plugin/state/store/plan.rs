@@ -16,7 +16,7 @@ use super::{error::Damage, file::Header};
 
 /// A file of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum SnapshotPlace {
     Snapshot,
     New,
     Previous,
@@ -30,34 +30,40 @@ pub(crate) enum Place {
 }
 
 /// What people call it.
-impl fmt::Display for Place {
+impl fmt::Display for SnapshotPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Place::Snapshot => "newest",
-            Place::New => "unfinished",
-            Place::Previous => "previous",
-            Place::Good => "good",
-            Place::Broken => "broken",
-            Place::Beside => "beside",
-            Place::Aside(number) => return write!(f, "aside-{number}"),
+            SnapshotPlace::Snapshot => "newest",
+            SnapshotPlace::New => "unfinished",
+            SnapshotPlace::Previous => "previous",
+            SnapshotPlace::Good => "good",
+            SnapshotPlace::Broken => "broken",
+            SnapshotPlace::Beside => "beside",
+            SnapshotPlace::Aside(number) => return write!(f, "aside-{number}"),
         })
     }
 }
 
 /// Of what people call it.
-impl FromStr for Place {
+impl FromStr for SnapshotPlace {
     type Err = ();
 
     fn from_str(which: &str) -> Result<Self, ()> {
-        let fixed = [Place::Snapshot, Place::New, Place::Previous, Place::Good, Place::Broken];
+        let fixed = [
+            SnapshotPlace::Snapshot,
+            SnapshotPlace::New,
+            SnapshotPlace::Previous,
+            SnapshotPlace::Good,
+            SnapshotPlace::Broken,
+        ];
         let named = fixed.into_iter().find(|place| place.to_string() == which);
         named.or_else(|| aside(which)).ok_or(())
     }
 }
 
-fn aside(which: &str) -> Option<Place> {
+fn aside(which: &str) -> Option<SnapshotPlace> {
     let number: u32 = which.strip_prefix("aside-")?.parse().ok()?;
-    let place = Place::Aside(number);
+    let place = SnapshotPlace::Aside(number);
     // No other way to write it.
     (place.to_string() == which).then_some(place)
 }
@@ -81,28 +87,28 @@ pub(super) enum Step {
     /// Waits until a `NAME.new` that an earlier process wrote is on the disk.
     SyncNew,
     /// Gives a file another name. Whatever has that name goes.
-    Rename { from: Place, to: Place },
+    Rename { from: SnapshotPlace, to: SnapshotPlace },
     /// Waits until the names are on the disk.
     SyncFolder,
 }
 
-impl Place {
+impl SnapshotPlace {
     /// The file's name. A plugin's name has no dot, so two plugins never share a file.
     pub(super) fn file_name(self, plugin: &str) -> String {
         match self {
-            Place::Snapshot => format!("{plugin}.snapshot"),
-            Place::New => format!("{plugin}.new"),
+            SnapshotPlace::Snapshot => format!("{plugin}.snapshot"),
+            SnapshotPlace::New => format!("{plugin}.new"),
             // As people call it.
             other => format!("{plugin}.{other}"),
         }
     }
 
     /// The plugin and the place of a file of this name.
-    pub(super) fn of_file(name: &str) -> Option<(&str, Place)> {
+    pub(super) fn of_file(name: &str) -> Option<(&str, SnapshotPlace)> {
         let (plugin, kind) = name.split_once('.')?;
         let place = match kind {
-            "snapshot" => Place::Snapshot,
-            "new" => Place::New,
+            "snapshot" => SnapshotPlace::Snapshot,
+            "new" => SnapshotPlace::New,
             other => other.parse().ok()?,
         };
         (place.file_name(plugin) == name).then_some((plugin, place))
@@ -132,7 +138,7 @@ pub(super) fn steps(current: Found, left: Found, new: &Header) -> (Vec<Step>, Op
 /// The steps that make what is written the newest snapshot, and set the one until now aside as `aside`.
 ///
 /// `current` is what `NAME.snapshot` is, `None` if it is there and cannot be read, and `left` what `NAME.new` is.
-pub(super) fn replacing(current: Option<Found>, left: Found, aside: Place) -> Vec<Step> {
+pub(super) fn replacing(current: Option<Found>, left: Found, aside: SnapshotPlace) -> Vec<Step> {
     let mut steps = Vec::new();
     let is_there = match current {
         Some(current) => !matches!(finished(current, left, &mut steps), Found::Absent),
@@ -144,9 +150,12 @@ pub(super) fn replacing(current: Option<Found>, left: Found, aside: Place) -> Ve
     // A full disk shows here, before any other file has another name. From the first rename on, this is what is loaded.
     steps.push(Step::WriteNew);
     if is_there {
-        steps.push(Step::Rename { from: Place::Snapshot, to: aside });
+        steps.push(Step::Rename { from: SnapshotPlace::Snapshot, to: aside });
     }
-    steps.extend([Step::Rename { from: Place::New, to: Place::Snapshot }, Step::SyncFolder]);
+    steps.extend([
+        Step::Rename { from: SnapshotPlace::New, to: SnapshotPlace::Snapshot },
+        Step::SyncFolder,
+    ]);
     steps
 }
 
@@ -171,11 +180,11 @@ fn finished(current: Found, left: Found, steps: &mut Vec<Step>) -> Found {
 fn replace(current: &Found, steps: &mut Vec<Step>) {
     let rename = |from, to| Step::Rename { from, to };
     steps.extend(match current {
-        Found::Complete(_) => Some(rename(Place::Snapshot, Place::Previous)),
-        Found::Damaged(_) => Some(rename(Place::Snapshot, Place::Broken)),
+        Found::Complete(_) => Some(rename(SnapshotPlace::Snapshot, SnapshotPlace::Previous)),
+        Found::Damaged(_) => Some(rename(SnapshotPlace::Snapshot, SnapshotPlace::Broken)),
         Found::Absent => None,
     });
-    steps.extend([rename(Place::New, Place::Snapshot), Step::SyncFolder]);
+    steps.extend([rename(SnapshotPlace::New, SnapshotPlace::Snapshot), Step::SyncFolder]);
 }
 
 #[cfg(test)]

@@ -21,15 +21,15 @@ impl Dir {
         Dir { folder, own }
     }
 
-    pub(super) fn path(&self, place: Place) -> PathBuf {
+    pub(super) fn path(&self, place: SnapshotPlace) -> PathBuf {
         self.own.path(NAME, place)
     }
 
-    pub(super) fn content(&self, place: Place) -> Option<Vec<u8>> {
+    pub(super) fn content(&self, place: SnapshotPlace) -> Option<Vec<u8>> {
         fs::read(self.path(place)).ok()
     }
 
-    pub(super) fn put(&self, place: Place, content: impl AsRef<[u8]>) {
+    pub(super) fn put(&self, place: SnapshotPlace, content: impl AsRef<[u8]>) {
         fs::write(self.path(place), content).unwrap();
     }
 
@@ -87,7 +87,7 @@ fn what_is_stored_is_loaded() {
         plugin_version: "0.3.1".to_owned(),
         written,
         path: dir.folder.path().join("state/counter.snapshot"),
-        place: Place::Snapshot,
+        place: SnapshotPlace::Snapshot,
         fallback: None,
     };
     assert_eq!(kept, expected);
@@ -127,7 +127,7 @@ fn the_snapshot_before_is_kept_as_the_previous_one() {
     for bytes in [b"one", b"two", b"six"] {
         dir.store(bytes);
     }
-    fs::remove_file(dir.path(Place::Snapshot)).unwrap();
+    fs::remove_file(dir.path(SnapshotPlace::Snapshot)).unwrap();
     let (bytes, name, fallback) = dir.loaded();
     assert_eq!((&bytes[..], &name[..]), (&b"two"[..], "counter.previous"));
     assert!(fallback.unwrap().ends_with("counter.snapshot is not there"));
@@ -138,11 +138,11 @@ fn a_snapshot_that_is_kept_already_is_not_written_again() {
     let dir = Dir::new();
     dir.store(b"one");
     dir.store(b"two");
-    let inode = || fs::metadata(dir.path(Place::Snapshot)).unwrap().ino();
+    let inode = || fs::metadata(dir.path(SnapshotPlace::Snapshot)).unwrap().ino();
     let (before, last) = (inode(), dir.own.last(NAME));
     assert_eq!(dir.store(b"two"), Stored::Unchanged);
     assert_eq!((inode(), dir.own.last(NAME)), (before, last));
-    assert!(dir.content(Place::Previous).unwrap().ends_with(b"one"));
+    assert!(dir.content(SnapshotPlace::Previous).unwrap().ends_with(b"one"));
 
     let other = NewState { version: 3, ..state(b"two") };
     assert!(matches!(dir.own.store(NAME, &other).unwrap(), Stored::Written { version: 3, .. }));
@@ -159,31 +159,31 @@ fn a_damaged_snapshot_falls_back_to_the_previous_one_and_says_so() {
     let dir = Dir::new();
     dir.store(b"one");
     dir.store(b"two");
-    let newest = dir.content(Place::Snapshot).unwrap();
-    let previous = dir.content(Place::Previous).unwrap();
+    let newest = dir.content(SnapshotPlace::Snapshot).unwrap();
+    let previous = dir.content(SnapshotPlace::Previous).unwrap();
     for at in 0..newest.len() {
         let mut flipped = newest.clone();
         flipped[at] ^= 0x20;
         for damaged in [&flipped[..], &newest[..at]] {
-            dir.put(Place::Snapshot, damaged);
+            dir.put(SnapshotPlace::Snapshot, damaged);
             let (bytes, name, fallback) = dir.loaded();
             assert_eq!((&bytes[..], &name[..]), (&b"one"[..], "counter.previous"));
             let said = fallback.unwrap();
             assert!(said.contains("counter.snapshot is damaged: it"), "{said}");
         }
     }
-    let damaged = dir.content(Place::Snapshot);
+    let damaged = dir.content(SnapshotPlace::Snapshot);
     dir.store(b"six");
     assert_eq!(dir.loaded(), (b"six".to_vec(), "counter.snapshot".to_owned(), None));
-    assert_eq!(dir.content(Place::Broken), damaged);
-    assert_eq!(dir.content(Place::Previous), Some(previous));
+    assert_eq!(dir.content(SnapshotPlace::Broken), damaged);
+    assert_eq!(dir.content(SnapshotPlace::Previous), Some(previous));
 }
 
 #[test]
 fn with_nothing_complete_left_the_error_names_every_file() {
     let dir = Dir::new();
-    dir.put(Place::Snapshot, broken(b"two"));
-    dir.put(Place::Previous, &file_of(NAME, b"one")[..50]);
+    dir.put(SnapshotPlace::Snapshot, broken(b"two"));
+    dir.put(SnapshotPlace::Previous, &file_of(NAME, b"one")[..50]);
     let error = dir.own.load(NAME).unwrap_err();
     let said = error.to_string();
     assert!(matches!(error, KeptStateError::NothingComplete { .. }), "{said}");
@@ -194,7 +194,7 @@ fn with_nothing_complete_left_the_error_names_every_file() {
     ] {
         assert!(said.contains(part), "{said}");
     }
-    for place in [Place::Snapshot, Place::Previous] {
+    for place in [SnapshotPlace::Snapshot, SnapshotPlace::Previous] {
         fs::rename(dir.path(place), dir.folder.path().join("away")).unwrap();
     }
     assert_eq!(dir.own.load(NAME).unwrap(), None);
@@ -212,7 +212,7 @@ fn a_snapshot_over_the_limit_is_neither_stored_nor_loaded() {
     dir.store(&huge[1..]);
     assert_eq!(dir.loaded().0.len() as u64, LIMIT);
 
-    dir.put(Place::Snapshot, file_of(NAME, &huge));
+    dir.put(SnapshotPlace::Snapshot, file_of(NAME, &huge));
     let error = dir.own.load(NAME).unwrap_err();
     assert!(matches!(error, KeptStateError::TooLarge { limit: LIMIT, .. }), "{error}");
     assert!(matches!(
@@ -227,19 +227,19 @@ fn what_is_complete_and_cannot_be_used_is_an_error_and_no_reason_to_fall_back() 
     dir.store(b"one");
     dir.store(b"two");
 
-    dir.put(Place::Snapshot, file_of("other", b"two"));
+    dir.put(SnapshotPlace::Snapshot, file_of("other", b"two"));
     let error = dir.own.load(NAME).unwrap_err();
     assert!(matches!(error, KeptStateError::OfAnotherPlugin { .. }), "{error}");
 
     let line = String::from_utf8(file_of(NAME, b"")).unwrap();
     let line = line[..line.len() - 67].replacen(":1,", ":2,\"more\":[],", 1);
     let check = blake3::hash(line.as_bytes());
-    dir.put(Place::Snapshot, format!("{line}{check}\"}}\nanything"));
+    dir.put(SnapshotPlace::Snapshot, format!("{line}{check}\"}}\nanything"));
     let error = dir.own.load(NAME).unwrap_err();
     assert!(matches!(error, KeptStateError::OtherFormat { found: 2, .. }), "{error}");
     let error = dir.own.store(NAME, &state(b"six")).unwrap_err();
     assert!(matches!(error, KeptStateError::OtherFormat { found: 2, .. }), "{error}");
-    assert!(dir.content(Place::Previous).unwrap().ends_with(b"one"));
+    assert!(dir.content(SnapshotPlace::Previous).unwrap().ends_with(b"one"));
 }
 
 #[test]
@@ -263,33 +263,33 @@ fn links_and_pipes_are_not_taken_for_snapshots() {
     dir.store(b"two");
     let target = dir.folder.path().join("target");
     fs::write(&target, file_of(NAME, b"linked")).unwrap();
-    fs::remove_file(dir.path(Place::Snapshot)).unwrap();
+    fs::remove_file(dir.path(SnapshotPlace::Snapshot)).unwrap();
     let refused = || {
         for error in
             [dir.own.load(NAME).unwrap_err(), dir.own.store(NAME, &state(b"six")).unwrap_err()]
         {
             assert!(matches!(error, KeptStateError::NotRegular { .. }), "{error}");
         }
-        fs::remove_file(dir.path(Place::Snapshot))
-            .or_else(|_| fs::remove_dir(dir.path(Place::Snapshot)))
+        fs::remove_file(dir.path(SnapshotPlace::Snapshot))
+            .or_else(|_| fs::remove_dir(dir.path(SnapshotPlace::Snapshot)))
             .unwrap();
     };
-    symlink(&target, dir.path(Place::Snapshot)).unwrap();
+    symlink(&target, dir.path(SnapshotPlace::Snapshot)).unwrap();
     refused();
-    fs::create_dir(dir.path(Place::Snapshot)).unwrap();
+    fs::create_dir(dir.path(SnapshotPlace::Snapshot)).unwrap();
     refused();
-    let pipe = dir.path(Place::Snapshot);
+    let pipe = dir.path(SnapshotPlace::Snapshot);
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
     refused();
 
     // What is written to is a new file, whatever has the name: nothing is written through a link.
     dir.store(b"one");
     let before = fs::read(&target).unwrap();
-    symlink(&target, dir.path(Place::New)).unwrap();
+    symlink(&target, dir.path(SnapshotPlace::New)).unwrap();
     dir.store(b"two");
-    symlink(&target, dir.path(Place::New)).unwrap();
+    symlink(&target, dir.path(SnapshotPlace::New)).unwrap();
     assert_eq!(dir.store(b"two"), Stored::Unchanged);
-    assert_eq!(dir.content(Place::New), None);
+    assert_eq!(dir.content(SnapshotPlace::New), None);
     assert_eq!(fs::read(&target).unwrap(), before);
 }
 
@@ -298,17 +298,17 @@ fn a_store_that_fails_leaves_the_snapshot_before() {
     let dir = Dir::new();
     dir.store(b"one");
     let last = dir.own.last(NAME);
-    fs::create_dir(dir.path(Place::New)).unwrap();
+    fs::create_dir(dir.path(SnapshotPlace::New)).unwrap();
     let error = dir.own.store(NAME, &state(b"two")).unwrap_err();
     assert!(matches!(error, KeptStateError::RemoveNew { .. }), "{error}");
-    fs::remove_dir(dir.path(Place::New)).unwrap();
+    fs::remove_dir(dir.path(SnapshotPlace::New)).unwrap();
 
-    fs::create_dir(dir.path(Place::Previous)).unwrap();
+    fs::create_dir(dir.path(SnapshotPlace::Previous)).unwrap();
     let error = dir.own.store(NAME, &state(b"two")).unwrap_err();
     assert!(matches!(error, KeptStateError::Rename { .. }), "{error}");
     assert!(error.to_string().contains("counter.previous"), "{error}");
     assert_eq!((&dir.loaded().0[..], dir.own.last(NAME)), (&b"one"[..], last));
-    fs::remove_dir(dir.path(Place::Previous)).unwrap();
+    fs::remove_dir(dir.path(SnapshotPlace::Previous)).unwrap();
     dir.store(b"two");
     assert_eq!(dir.loaded().0, b"two");
 

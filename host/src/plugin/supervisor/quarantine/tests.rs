@@ -142,7 +142,10 @@ fn there_is_a_bound_and_a_file_that_cannot_be_read_is_no_reason_to_stop() {
     let dir = tempfile::tempdir().unwrap();
     let quarantine = Quarantine::open(dir.path());
     for number in 0..REMEMBERED + 3 {
-        put(&mut quarantine.lock(), Entry::of(&about(&number.to_string()), Some(6), Judged::Died));
+        put(
+            &mut quarantine.lock(),
+            QuarantineEntry::of(&about(&number.to_string()), Some(6), Judged::Died),
+        );
     }
     assert_eq!(quarantine.lock().len(), REMEMBERED);
     assert_eq!((verdict(&quarantine, "2"), verdict(&quarantine, "3")), (None, Some(Judged::Died)));

@@ -13,7 +13,7 @@ use std::{
 use super::super::{Supervisor, registry::Earlier};
 use crate::plugin::state::{
     snapshot::Snapshot,
-    store::{Listed, Place},
+    store::{Listed, SnapshotPlace},
 };
 
 /// State in place of what the live version has.
@@ -27,7 +27,7 @@ pub(super) struct Instead {
 enum Whence {
     Swap,
     Kept {
-        place: Place,
+        place: SnapshotPlace,
         written: SystemTime,
     },
     Nowhere,
@@ -46,7 +46,7 @@ impl Instead {
     }
 
     /// Which of the kept snapshots it is.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<SnapshotPlace> {
         match self.from {
             Whence::Kept { place, .. } => Some(place),
             _ => None,
@@ -90,7 +90,7 @@ impl Supervisor {
         &self,
         name: &str,
         earlier: &Earlier,
-        passed: &[Place],
+        passed: &[SnapshotPlace],
     ) -> Option<Instead> {
         let nothing = passed.is_empty().then_some(Instead { state: None, from: Whence::Nowhere });
         let (Some(persistence), Some(state)) = (&self.persistence, &earlier.info.manifest.state)
@@ -101,7 +101,7 @@ impl Supervisor {
             tracing::error!(plugin = name, "its kept snapshots cannot be looked at: {error}");
             Vec::new()
         });
-        let mut readable: Vec<(SystemTime, Place)> =
+        let mut readable: Vec<(SystemTime, SnapshotPlace)> =
             listed.iter().filter_map(|it| readable(it, &state.restores)).collect();
         readable.retain(|(_, place)| !passed.contains(place));
         readable.sort_by_key(|(written, _)| *written);
@@ -120,8 +120,11 @@ impl Supervisor {
     }
 }
 
-fn readable(listed: &Listed, restores: &[u32]) -> Option<(SystemTime, Place)> {
-    let is_own = matches!(listed.place, Place::Snapshot | Place::Previous | Place::Good);
+fn readable(listed: &Listed, restores: &[u32]) -> Option<(SystemTime, SnapshotPlace)> {
+    let is_own = matches!(
+        listed.place,
+        SnapshotPlace::Snapshot | SnapshotPlace::Previous | SnapshotPlace::Good
+    );
     let about = listed.content.as_ref().ok().filter(|_| is_own)?;
     restores.contains(&about.version).then_some((about.written, listed.place))
 }

@@ -12,11 +12,11 @@ use crate::plugin::state::store::{
 };
 
 /// A name, the files that are found, and what is loaded then.
-type Situation = (&'static str, Vec<(Place, Vec<u8>)>, Option<&'static [u8]>);
+type Situation = (&'static str, Vec<(SnapshotPlace, Vec<u8>)>, Option<&'static [u8]>);
 
 /// Every way in which a process, a disk or somebody may leave the files of a plugin.
 fn situations() -> Vec<Situation> {
-    use Place::{Broken, New, Previous, Snapshot};
+    use SnapshotPlace::{Broken, New, Previous, Snapshot};
     let good = |place, bytes: &[u8]| (place, file_of(NAME, bytes));
     let bad = |place| (place, broken(b"bad"));
     let torn = || (New, file_of(NAME, b"torn")[..40].to_vec());
@@ -81,7 +81,8 @@ fn a_stop_between_any_two_steps_leaves_the_last_complete_snapshot() {
                 dir.store_until(&next, count);
                 if written {
                     // Stopped in the middle of writing, at this byte.
-                    let new = OpenOptions::new().write(true).open(dir.path(Place::New)).unwrap();
+                    let new =
+                        OpenOptions::new().write(true).open(dir.path(SnapshotPlace::New)).unwrap();
                     new.set_len(length as u64).unwrap();
                 }
                 stops += 1;
@@ -107,7 +108,7 @@ fn a_stop_between_any_two_steps_leaves_the_last_complete_snapshot() {
                 }
                 dir.store(b"after");
                 assert_eq!(dir.loaded(), (b"after".to_vec(), "counter.snapshot".to_owned(), None));
-                assert_eq!(dir.content(Place::New), None, "{stop}");
+                assert_eq!(dir.content(SnapshotPlace::New), None, "{stop}");
             }
         }
     }
@@ -126,10 +127,10 @@ fn the_last_complete_snapshot_survives_however_often_a_process_stops() {
         dir.store_until(&state(bytes.as_bytes()), count);
         if number % 7 == 0 {
             // Not complete: stopped in the middle of writing.
-            if let Some(new) = dir.content(Place::New)
-                && dir.content(Place::Snapshot).is_some()
+            if let Some(new) = dir.content(SnapshotPlace::New)
+                && dir.content(SnapshotPlace::Snapshot).is_some()
             {
-                dir.put(Place::New, &new[..new.len() / 2]);
+                dir.put(SnapshotPlace::New, &new[..new.len() / 2]);
             }
         }
         let (found, _, fallback) = dir.loaded();
