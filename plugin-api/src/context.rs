@@ -20,6 +20,7 @@ use ksi_abi::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    emitting::Beside,
     error::{Error, Result},
     event::Emit,
     payload,
@@ -155,10 +156,21 @@ impl Context {
     /// It never fails: what went wrong stands in the report, also when the event's name is none or its payload
     /// cannot be encoded. An event that is given away, and not lent, is not copied.
     pub fn emit<E: Emit>(&self, event: E) -> impl Future<Output = Report> {
+        self.emit_beside(event, ())
+    }
+
+    #[inline]
+    pub(crate) fn emit_beside<E: Emit, B: Beside>(
+        &self,
+        event: E,
+        beside: B,
+    ) -> impl Future<Output = Report> + use<'_, E, B> {
         let (mut name, slot) = (event.owned_name(), event.slot());
         let mut asked = Asked::with(event.into_content());
         poll_fn(move |cx| {
-            let polled = asked.poll(cx, |content, cx| self.caller.emit(&name, slot, content, cx));
+            let polled = asked.poll(cx, |content, cx| {
+                beside.lend(|options| self.caller.emit(&name, slot, content, options, cx))
+            });
             polled.map(|ended| {
                 Report::new(ended.unwrap_or_else(subscriptions::refused), mem::take(&mut name))
             })
@@ -174,12 +186,26 @@ impl Context {
     where
         R: AwaitedReply,
     {
+        self.request_beside(event, ())
+    }
+
+    #[inline]
+    pub(crate) fn request_beside<R, E, B>(
+        &self,
+        event: E,
+        beside: B,
+    ) -> impl Future<Output = Result<R>> + use<'_, R, E, B>
+    where
+        R: AwaitedReply,
+        E: Emit,
+        B: Beside,
+    {
         let (name, slot) = (event.owned_name(), event.slot());
         let mut asked = Asked::with(event.into_content());
         poll_fn(move |cx| {
             let polled = asked.poll(cx, |content, cx| {
                 let form = ReplyForm::of(R::fingerprint());
-                self.caller.request(&name, slot, content, &form, cx)
+                beside.lend(|options| self.caller.request(&name, slot, content, options, &form, cx))
             });
             polled.map(|end| reply(end?, &name))
         })
@@ -191,8 +217,13 @@ impl Context {
     /// `rejected` when the host's queue is full or the event is none: it was not accepted then. Which of them it was,
     /// [`Error::refusal`] tells.
     pub fn send(&self, event: impl Emit) -> Result<()> {
+        self.send_beside(event, &())
+    }
+
+    pub(crate) fn send_beside(&self, event: impl Emit, beside: &impl Beside) -> Result<()> {
         let (name, slot) = (event.owned_name(), event.slot());
-        let sent = self.caller.send(&name, slot, event.into_content()?);
+        let content = event.into_content()?;
+        let sent = beside.lend(|options| self.caller.send(&name, slot, content, options));
         sent.map_err(|refusal| Error::refused(REJECTED, &refusal))
     }
 

@@ -221,6 +221,7 @@ pub mod state;
 pub mod types;
 
 mod call;
+mod emitting;
 mod export;
 mod kept;
 mod log;
@@ -232,6 +233,7 @@ mod scope;
 mod subscriptions;
 
 pub use context::{Context, EventInfo, Interval, Received, SubscriptionId, Task};
+pub use emitting::{EmitOptions, EmitWith};
 pub use error::{Error, Result};
 pub use event::{Emit, Event, Named, named};
 pub use ksi_abi::{Layout, NameError, Pattern, PatternSegment, validate_event_name};

@@ -201,7 +201,11 @@ fn failure(event: &str, view: &OutcomeView<'_>) -> Error {
         OutcomeCode::Rejected => "rejected",
         _ => view.code.as_str(),
     };
-    let error = Error::new(code, format_args!("{event}, handled by {plugin}: {message}"));
+    let error = match plugin.is_empty() {
+        // The host itself, or nobody: it was not accepted.
+        true => Error::new(code, format_args!("{event}: {message}")),
+        false => Error::new(code, format_args!("{event}, handled by {plugin}: {message}")),
+    };
     error.because(view.refusal)
 }
 

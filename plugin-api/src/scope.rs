@@ -8,8 +8,8 @@
 use std::{sync::Arc, task};
 
 use ksi_abi::{
-    BoundaryFuture, Buffer, Content, EventHandle, HostRef, Refusal, ReplyEnd, ReplyForm,
-    ReportHandle, Start, To,
+    BoundaryFuture, Buffer, Content, EmitOptions, EventHandle, HostRef, Refusal, ReplyEnd,
+    ReplyForm, ReportHandle, Start, To,
     export::{Lent, Shared},
     host::RouteRef,
 };
@@ -83,10 +83,11 @@ impl Caller {
         name: &str,
         slot: Option<&EventSlot>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         cx: &mut task::Context<'_>,
     ) -> Begun<ReportHandle> {
         // SAFETY: the event and the route are of this host.
-        unsafe { self.scope.host.emit(self.event(), self.to(name, slot), content, cx) }
+        unsafe { self.scope.host.emit(self.event(), self.to(name, slot), content, options, cx) }
     }
 
     /// See [`HostApi::request`](ksi_abi::HostApi::request).
@@ -96,11 +97,13 @@ impl Caller {
         name: &str,
         slot: Option<&EventSlot>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         wants: &ReplyForm,
         cx: &mut task::Context<'_>,
     ) -> Begun<ReplyEnd> {
+        let (host, to) = (&self.scope.host, self.to(name, slot));
         // SAFETY: as in `emit`.
-        unsafe { self.scope.host.request(self.event(), self.to(name, slot), content, wants, cx) }
+        unsafe { host.request(self.event(), to, content, options, wants, cx) }
     }
 
     /// See [`HostApi::send`](ksi_abi::HostApi::send).
@@ -109,9 +112,10 @@ impl Caller {
         name: &str,
         slot: Option<&EventSlot>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
     ) -> Result<(), Refusal> {
         // SAFETY: as in `emit`.
-        unsafe { self.scope.host.send(self.event(), self.to(name, slot), content) }
+        unsafe { self.scope.host.send(self.event(), self.to(name, slot), content, options) }
     }
 
     /// The way of events of a type, if there is one that the host has found before.

@@ -37,3 +37,32 @@ fn what_is_refused_has_a_code_for_each_reason() {
     assert_eq!(client.emit("asks:emit", json!("asks:nobody")), "None", "nobody need be there");
     assert_eq!(client.emit("asks:deeper", json!(1)), "TooDeep");
 }
+
+#[test]
+fn what_is_said_beside_an_event_goes_with_it_by_type_and_by_name() {
+    let host = host();
+    let mut client = host.client();
+    for (by, named) in [("emit", false), ("emit", true), ("request", false), ("request", true)] {
+        let mut say = json!({"by": by, "named": named, "depth": 5, "timeout_ms": 60_000, "length": 1,
+                             "sleep": false});
+        // The event in whose handler it is emitted lies before it, too.
+        let heard = client.emit("asks:say", say.clone());
+        assert_eq!(heard, json!(["x", null, 6]), "{say}");
+
+        say["depth"] = json!(8);
+        let refused = client.reply("asks:say", say.clone()).to_string();
+        let told = if by == "emit" { "Some(TooDeep)" } else { "limits.event_depth" };
+        assert!(refused.contains(told), "{say}: {refused}");
+
+        (say["depth"], say["sleep"], say["timeout_ms"]) = (json!(0), json!(true), json!(50));
+        let late = client.reply("asks:say", say.clone()).to_string();
+        assert!(late.contains("timed_out"), "{say}: {late}");
+
+        (say["sleep"], say["length"]) = (json!(false), json!(64 * 1024));
+        let refused = client.reply("asks:say", say.clone()).to_string();
+        let told = if by == "emit" { "Some(TooLarge)" } else { "65536 are allowed" };
+        assert!(refused.contains(told), "{by}: {refused}");
+    }
+    let send = json!({"by": "send", "named": false, "depth": 5, "timeout_ms": 50, "length": 1, "sleep": false});
+    assert_eq!(client.emit("asks:say", send), json!([]));
+}

@@ -16,8 +16,8 @@ use crate::{
     value::{Encoded, Keeper, Unencodable, let_go},
 };
 use ksi_abi::{
-    Buffer, Counted, Encoding, EventObject, EventView, Fingerprint, NameError, Value,
-    validate_event_name,
+    Buffer, Counted, EmitOptions, Encoding, EventObject, EventView, Fingerprint, NameError,
+    Refusal, RefusalCode, Value, validate_event_name,
 };
 
 pub use ids::EventId;
@@ -37,6 +37,8 @@ pub struct NewEvent {
     pub(crate) timeout: Option<Duration>,
     /// Whether a plugin emits it.
     pub(crate) of_plugin: bool,
+    /// How many events lie before it that this host does not know.
+    pub(crate) depth: u32,
 }
 
 impl NewEvent {
@@ -58,6 +60,7 @@ impl NewEvent {
             attributes: Attributes::new(),
             timeout: None,
             of_plugin: false,
+            depth: 0,
         }
     }
 
@@ -78,6 +81,42 @@ impl NewEvent {
         self.source = source.into();
         self
     }
+}
+
+/// The bytes that the attributes of an event of a plugin may have, with their keys and those that it inherits.
+const ATTRIBUTE_BYTES: usize = 64 * 1024;
+
+/// What an emitter says beside its event.
+pub(crate) struct Said {
+    pub(crate) attributes: Attributes,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) depth: u32,
+}
+
+impl Said {
+    /// What a plugin says beside an event of this name that follows from `parent`.
+    pub(crate) fn of(
+        options: &EmitOptions<'_>,
+        name: &str,
+        parent: Option<&Event>,
+    ) -> Result<Self, Refusal> {
+        let attributes = options.attributes();
+        let attributes: Attributes =
+            attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let inherited = parent.and_then(|parent| parent.attributes.as_deref());
+        let bytes = bytes_of(&attributes) + inherited.map_or(0, bytes_of);
+        if bytes > ATTRIBUTE_BYTES {
+            let text = format_args!(
+                "the attributes of {name} have {bytes} bytes, and {ATTRIBUTE_BYTES} are allowed"
+            );
+            return Err(Refusal::new(RefusalCode::TOO_LARGE, text));
+        }
+        Ok(Said { attributes, timeout: options.timeout(), depth: options.depth })
+    }
+}
+
+fn bytes_of(attributes: &Attributes) -> usize {
+    attributes.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
 /// An event of the host: its name is known to be one.
@@ -147,30 +186,33 @@ impl Event {
     /// The event, as a child of `parent` if there is one: with its root, one deeper, with its deadline at the latest,
     /// and with its attributes.
     pub(crate) fn new(new: NewEvent, parent: Option<Counted<Event>>, ids: &EventIds) -> Self {
-        let own = new.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // A client that answers an event by another one says so, and a loop through it is a loop all the same.
-        let depth_outside = new.attributes.get("_event_depth");
-        let depth_outside = depth_outside.and_then(|depth| depth.parse().ok()).unwrap_or(0);
+        let outside = new.attributes.get("_event_depth").filter(|_| !new.of_plugin);
+        let outside: u32 = outside.and_then(|depth| depth.parse().ok()).unwrap_or(0);
         let emitter = Emitter::plain(new.name, new.source);
         let mut event = Event::child(Arc::new(emitter), Carried::Json(new.payload), parent, ids);
-        event.deadline = match (own, event.deadline) {
-            (Some(own), Some(inherited)) => Some(own.min(inherited)),
-            (own, inherited) => own.or(inherited),
-        };
         if event.parent.is_none() {
-            event.depth = depth_outside;
+            event.depth = outside;
         }
-        if !new.attributes.is_empty() {
-            event.attributes = Some(match &event.attributes {
-                None => Arc::new(new.attributes),
+        event.say(Said { attributes: new.attributes, timeout: new.timeout, depth: new.depth });
+        event
+    }
+
+    /// Adds what its emitter says beside it.
+    pub(crate) fn say(&mut self, said: Said) {
+        let own = said.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.deadline = own.into_iter().chain(self.deadline).min();
+        self.depth = self.depth.saturating_add(said.depth);
+        if !said.attributes.is_empty() {
+            self.attributes = Some(match &self.attributes {
+                None => Arc::new(said.attributes),
                 Some(inherited) => {
                     let mut all = (**inherited).clone();
-                    all.extend(new.attributes);
+                    all.extend(said.attributes);
                     Arc::new(all)
                 }
             });
         }
-        event
     }
 
     /// An event of a plugin, as JSON.
@@ -295,7 +337,8 @@ impl Event {
             Carried::Bytes(json, _) => json.len(),
             Carried::Value(..) | Carried::Nothing => 0,
         };
-        size_of::<Event>() + self.name().len() + json
+        let attributes = self.attributes.as_deref().map_or(0, bytes_of);
+        size_of::<Event>() + self.name().len() + json + attributes
     }
 
     /// The plugin that emitted it; empty for the host and its clients.

@@ -18,8 +18,8 @@ use std::{
 };
 
 use ksi_abi::{
-    BoundaryFuture, Content, Counted, EventHandle, NameError, Pattern, Refusal, RefusalCode,
-    ReplyEnd, ReplyForm, ReportHandle, Start, SubscribeOptions, To, host::WaitEnd,
+    BoundaryFuture, Content, Counted, EmitOptions, EventHandle, NameError, Pattern, Refusal,
+    RefusalCode, ReplyEnd, ReplyForm, ReportHandle, Start, SubscribeOptions, To, host::WaitEnd,
 };
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
         gate::Gate,
         outcome::{Ended, Reply},
     },
-    event::{Event, NewEvent},
+    event::{Event, NewEvent, Said},
     label::Label,
     router::{
         Router,
@@ -297,9 +297,10 @@ impl Session {
         parent: Option<&Counted<Event>>,
         to: &To<'_, Resolved>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         cx: &mut Context<'_>,
     ) -> Start<ReportHandle, Emitting> {
-        match self.accept(parent, to, content) {
+        match self.accept(parent, to, content, options) {
             Err(refusal) => Start::Ready(refused(&refusal)),
             Ok(event) => match self.router.begin(event, None, &how(&ReplyForm::Any, to), cx) {
                 Begun::One(entry, ended) => {
@@ -319,10 +320,11 @@ impl Session {
         parent: Option<&Counted<Event>>,
         to: &To<'_, Resolved>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         form: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Requesting> {
-        match self.accept(parent, to, content) {
+        match self.accept(parent, to, content, options) {
             Err(refusal) => Start::Ready(ReplyEnd::Report(refused(&refusal))),
             Ok(event) => match self.router.begin(event, None, &how(form, to), cx) {
                 Begun::One(_, Ended::Replied(Reply::Loose(value))) => {
@@ -347,13 +349,14 @@ impl Session {
         parent: Option<&Counted<Event>>,
         to: &To<'_, Resolved>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
     ) -> Result<(), Refusal> {
         // What a value keeps beside itself is memory of its plugin's own, and how much that is nobody knows.
         let bytes = match &content {
             Content::Bytes(json) => json.len(),
             Content::Value(_) => 0,
         };
-        let accept = || self.accept(parent, to, content);
+        let accept = || self.accept(parent, to, content, options);
         self.router.send_once_accepted(name_of(to), bytes, accept).map_err(Into::into)
     }
 
@@ -364,11 +367,15 @@ impl Session {
         parent: Option<&Counted<Event>>,
         to: &To<'_, Resolved>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
     ) -> Result<Counted<Event>, Refusal> {
         let parent = parent.map(Event::to_keep);
-        match to {
-            To::Route(resolved) => self.router.accept_resolved(resolved, content, parent),
-            To::Name(name) => {
+        match (to, options) {
+            (To::Route(resolved), None) => self.router.accept_resolved(resolved, content, parent),
+            (To::Route(resolved), Some(options)) => {
+                self.router.accept_said(resolved, content, parent, options)
+            }
+            (To::Name(name), options) => {
                 let json = content.into_bytes();
                 let json = json.map_err(|failure| {
                     Refusal::new(RefusalCode::NOT_ENCODABLE, failure.to_texts().1)
@@ -377,6 +384,12 @@ impl Session {
                     .map_err(|error| Refusal::new(RefusalCode::INVALID_NAME, error))?;
                 event.source = self.plugin.clone();
                 event.of_plugin = true;
+                if let Some(options) = options {
+                    let said = Said::of(options, name, parent.as_deref())?;
+                    event.attributes = said.attributes;
+                    event.timeout = said.timeout;
+                    event.depth = said.depth;
+                }
                 self.router.accept(event, parent)
             }
         }

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use abi_stable::{StableAbi, std_types::RStr};
+use abi_stable::{
+    StableAbi,
+    std_types::{RSlice, RStr},
+};
 
 use super::{
     BoundaryFuture, Buffer, Content, Counted, EventHandle, EventObject, Fingerprint, Refusal,
@@ -63,6 +66,47 @@ pub enum SpanStep {
     Clone,
     /// One reference less.
     Close,
+}
+
+/// A text that is attached to an event.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct Attribute<'a> {
+    /// By which it is read.
+    pub key: RStr<'a>,
+    /// What is read.
+    pub value: RStr<'a>,
+}
+
+/// What an emitter says beside its event.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy)]
+pub struct EmitOptions<'a> {
+    /// What the event's handlers can read, and those of all events that follow from it.
+    pub attributes: RSlice<'a, Attribute<'a>>,
+    /// What its handlers may take in all, in nanoseconds, if that is shorter than what they may take otherwise; 0 for no
+    /// such limit.
+    pub timeout: u64,
+    /// How many events lie before it that this host does not know.
+    pub depth: u32,
+}
+
+impl<'a> EmitOptions<'a> {
+    /// Those of these attributes, and nothing else said.
+    pub fn of(attributes: &'a [Attribute<'a>]) -> Self {
+        EmitOptions { attributes: RSlice::from_slice(attributes), timeout: 0, depth: 0 }
+    }
+
+    /// What is attached, by key.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let attributes = self.attributes.as_slice().iter();
+        attributes.map(|attribute| (attribute.key.as_str(), attribute.value.as_str()))
+    }
+
+    /// What its handlers may take in all.
+    pub fn timeout(&self) -> Option<Duration> {
+        (self.timeout > 0).then(|| Duration::from_nanos(self.timeout))
+    }
 }
 
 /// Options of a subscription made at run time.
@@ -166,6 +210,7 @@ pub trait HostApi: Send + Sync + 'static {
         parent: Option<&Counted<Self::Event>>,
         to: To<'_, Self::Route>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         cx: &mut Context<'_>,
     ) -> Start<ReportHandle, Self::Emitting>;
 
@@ -175,6 +220,7 @@ pub trait HostApi: Send + Sync + 'static {
         parent: Option<&Counted<Self::Event>>,
         to: To<'_, Self::Route>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         wants: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Self::Requesting>;
@@ -185,6 +231,7 @@ pub trait HostApi: Send + Sync + 'static {
         parent: Option<&Counted<Self::Event>>,
         to: To<'_, Self::Route>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
     ) -> Result<(), Refusal>;
 
     /// Awaits the next event that matches.

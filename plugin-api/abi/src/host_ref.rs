@@ -9,8 +9,8 @@ use abi_stable::{StableAbi, std_types::RStr};
 use super::{
     BoundaryFuture, Buffer, Content, EventHandle, Refusal, ReportHandle,
     host::{
-        HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start, SubscribeOptions, To,
-        WaitEnd,
+        EmitOptions, HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start,
+        SubscribeOptions, To, WaitEnd,
     },
     host_table::{Emission, HostTableRef, Shims, nanos},
     kept,
@@ -59,9 +59,11 @@ impl HostRef {
         parent: Option<&EventHandle>,
         to: To<'_, RouteRef>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         cx: &mut Context<'_>,
     ) -> Result<Start<ReportHandle, BoundaryFuture<ReportHandle>>, Buffer> {
-        let (mut emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
+        let lent = Lent::new(cx.waker());
+        let mut emission = emission(parent, &to, content, options);
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         // SAFETY: `self` holds the object; what the emission and the waker point to is alive during the call, and of this
         // host, as the caller promises.
@@ -81,10 +83,12 @@ impl HostRef {
         parent: Option<&EventHandle>,
         to: To<'_, RouteRef>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         wants: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Result<Start<ReplyEnd, BoundaryFuture<ReplyEnd>>, Buffer> {
-        let (mut emission, lent) = (emission(parent, &to, content), Lent::new(cx.waker()));
+        let lent = Lent::new(cx.waker());
+        let mut emission = emission(parent, &to, content, options);
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         // SAFETY: as in `emit`.
         unsafe { (self.table.request())(self.object, &mut emission, wants, base) }.into_result()
@@ -99,9 +103,11 @@ impl HostRef {
         parent: Option<&EventHandle>,
         to: To<'_, RouteRef>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
     ) -> Result<(), Refusal> {
+        let mut emission = emission(parent, &to, content, options);
         // SAFETY: as in `emit`.
-        let end = unsafe { (self.table.send())(self.object, &mut emission(parent, &to, content)) };
+        let end = unsafe { (self.table.send())(self.object, &mut emission) };
         end.into_result().map(drop)
     }
 
@@ -258,12 +264,14 @@ fn emission<'a>(
     parent: Option<&EventHandle>,
     to: &To<'a, RouteRef>,
     content: Content,
+    options: Option<&'a EmitOptions<'a>>,
 ) -> Emission<'a> {
     let (route, name) = match to {
         To::Route(route) => (route.route, RStr::from_str("")),
         To::Name(name) => (ptr::null(), RStr::from_str(name)),
     };
-    Emission { parent: parent.map_or(ptr::null(), EventHandle::object), route, name, content }
+    let parent = parent.map_or(ptr::null(), EventHandle::object);
+    Emission { parent, route, name, content, options }
 }
 
 impl Clone for HostRef {

@@ -20,8 +20,8 @@ use abi_stable::{
 use super::{
     BoundaryFuture, Buffer, Content, Counted, Refusal, RefusalCode, ReportHandle, Value,
     host::{
-        HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start, SubscribeOptions, To,
-        WaitEnd,
+        EmitOptions, HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start,
+        SubscribeOptions, To, WaitEnd,
     },
     kept,
     object::event_of,
@@ -47,6 +47,7 @@ pub(super) struct Emission<'a> {
     pub(super) name: RStr<'a>,
     /// Taken out by who emits it.
     pub(super) content: Content,
+    pub(super) options: Option<&'a EmitOptions<'a>>,
 }
 
 /// How a request began: a [`ReplyEnd`] with two cases more, flat, so that it comes back in two registers.
@@ -275,7 +276,8 @@ impl<H: HostApi> Shims<H> {
         unsafe {
             let (host, (parent, to)) = (Self::host(object), Self::emitted(emission));
             Self::start(&host, base, |cx| {
-                host.emit(parent.as_deref(), to, emission.content.take(), cx)
+                let content = emission.content.take();
+                host.emit(parent.as_deref(), to, content, emission.options, cx)
             })
         }
     }
@@ -290,7 +292,8 @@ impl<H: HostApi> Shims<H> {
         unsafe {
             let (host, (parent, to)) = (Self::host(object), Self::emitted(emission));
             Self::start(&host, base, |cx| {
-                host.request(parent.as_deref(), to, emission.content.take(), wants, cx)
+                let content = emission.content.take();
+                host.request(parent.as_deref(), to, content, emission.options, wants, cx)
             })
             .into()
         }
@@ -302,8 +305,8 @@ impl<H: HostApi> Shims<H> {
     ) -> RResult<u64, Refusal> {
         // SAFETY: see above.
         let (host, (parent, to)) = unsafe { (Self::host(object), Self::emitted(emission)) };
-        let content = emission.content.take();
-        answer(guarded(|| host.send(parent.as_deref(), to, content).map(|()| 0)))
+        let (content, options) = (emission.content.take(), emission.options);
+        answer(guarded(|| host.send(parent.as_deref(), to, content, options).map(|()| 0)))
     }
 
     unsafe extern "C" fn wait_for(

@@ -57,7 +57,8 @@ pub use counted::Counted;
 pub use description::{Description, HandlerDescription};
 pub use future::BoundaryFuture;
 pub use host::{
-    HostApi, HostRef, LogRecord, ReplyEnd, ReplyForm, SpanRecord, Start, SubscribeOptions, To,
+    Attribute, EmitOptions, HostApi, HostRef, LogRecord, ReplyEnd, ReplyForm, SpanRecord, Start,
+    SubscribeOptions, To,
 };
 pub use layout::{Fingerprint, Layout};
 pub use module::{CallEnd, CallStart, Instance, ModuleRef};

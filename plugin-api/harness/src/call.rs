@@ -29,7 +29,7 @@ enum State {
 
 impl Call {
     pub(super) fn new(world: Arc<World>, event: &str, payload: Buffer) -> Self {
-        let state = match world.accept("", None, event, payload) {
+        let state = match world.accept("", None, event, payload, None) {
             Ok(event) => State::Accepted(world.dispatch(&event)),
             Err(refusal) => State::Refused(Outcomes::refused(refusal)),
         };

@@ -89,7 +89,7 @@ impl Harness {
     /// Does not panic on its own account, because it runs in `drop`.
     pub(super) fn retire(&self) -> Report {
         self.world.retire();
-        let accepted = self.world.accept("", None, SHUTDOWN_EVENT, Buffer::from("{}"));
+        let accepted = self.world.accept("", None, SHUTDOWN_EVENT, Buffer::from("{}"), None);
         let outcomes = match accepted {
             Ok(event) => {
                 let emission = self.world.start(&event, |_| self.at_shutdown.clone());

@@ -7,8 +7,8 @@ use std::{
 };
 
 use ksi_abi::{
-    Buffer, CallEnd, Counted, Encoding, EventObject, EventView, OutcomeCode, OutcomeView, Refusal,
-    RefusalCode, ReportHandle, ReportObject,
+    Buffer, CallEnd, Counted, EmitOptions, Encoding, EventObject, EventView, OutcomeCode,
+    OutcomeView, Refusal, RefusalCode, ReportHandle, ReportObject,
 };
 use ksi_plugin_api::{__private::testing, Report};
 
@@ -22,13 +22,37 @@ pub(super) struct HarnessEvent {
     pub(super) source: &'static str,
     pub(super) parent: Option<Counted<HarnessEvent>>,
     pub(super) id: u64,
+    pub(super) depth: u32,
     pub(super) attributes: Arc<Attributes>,
     pub(super) timestamp: u64,
+    /// When its handlers must be done at the latest, on the clock of the harness.
+    pub(super) deadline: Option<Duration>,
 }
 
+/// As in a host.
+const MAX_ATTRIBUTES: usize = 64 * 1024;
+
 impl HarnessEvent {
-    pub(super) fn depth(&self) -> u32 {
-        self.ancestors().count().try_into().unwrap_or(u32::MAX)
+    /// The same with what its emitter says beside it, at `now`.
+    pub(super) fn said(self, options: &EmitOptions<'_>, now: Duration) -> Result<Self, Refusal> {
+        let own = options.timeout().map(|timeout| now.saturating_add(timeout));
+        let mut attributes = (*self.attributes).clone();
+        let texts = options.attributes().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        attributes.extend(texts);
+        let bytes: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if bytes > MAX_ATTRIBUTES {
+            let text = format_args!(
+                "the attributes of {} have {bytes} bytes, and {MAX_ATTRIBUTES} are allowed",
+                self.name
+            );
+            return Err(Refusal::new(RefusalCode::TOO_LARGE, text));
+        }
+        Ok(HarnessEvent {
+            depth: self.depth.saturating_add(options.depth),
+            deadline: own.into_iter().chain(self.deadline).min(),
+            attributes: Arc::new(attributes),
+            ..self
+        })
     }
 
     fn root(&self) -> u64 {
@@ -62,7 +86,7 @@ impl EventObject for HarnessEvent {
             id: self.id,
             parent: self.parent.as_ref().map_or(0, |parent| parent.id),
             root: self.root(),
-            depth: self.depth(),
+            depth: self.depth,
             timestamp: self.timestamp,
         }
     }

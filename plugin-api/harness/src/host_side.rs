@@ -11,8 +11,9 @@ use std::{
 };
 
 use ksi_abi::{
-    BoundaryFuture, Content, Counted, EventHandle, HostApi, LogRecord, Pattern, Refusal,
-    RefusalCode, ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
+    BoundaryFuture, Content, Counted, EmitOptions, EventHandle, HostApi, LogRecord, Pattern,
+    Refusal, RefusalCode, ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions,
+    To,
     host::{SpanStep, WaitEnd},
 };
 
@@ -46,9 +47,10 @@ impl HostApi for World {
         parent: Option<&Counted<HarnessEvent>>,
         to: To<'_, String>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         cx: &mut Context<'_>,
     ) -> Start<ReportHandle, Self::Emitting> {
-        let accepted = self.accept_content(parent, to, content);
+        let accepted = self.accept_content(parent, to, content, options);
         let world = self.clone();
         let mut outcomes: Self::Emitting = Box::pin(async move {
             let outcomes = match accepted {
@@ -71,10 +73,11 @@ impl HostApi for World {
         parent: Option<&Counted<HarnessEvent>>,
         to: To<'_, String>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         _: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Self::Requesting> {
-        match self.emit(parent, to, content, cx) {
+        match self.emit(parent, to, content, options, cx) {
             Start::Ready(report) => Start::Ready(ReplyEnd::Report(report)),
             Start::Pending(report) => {
                 Start::Pending(Box::pin(async move { ReplyEnd::Report(report.await) }))
@@ -87,6 +90,7 @@ impl HostApi for World {
         parent: Option<&Counted<HarnessEvent>>,
         to: To<'_, String>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
     ) -> Result<(), Refusal> {
         if lock(&self.state).queued >= MAX_QUEUED {
             let name = name_of(&to);
@@ -97,7 +101,7 @@ impl HostApi for World {
                 ),
             ));
         }
-        let event = self.accept_content(parent, to, content)?;
+        let event = self.accept_content(parent, to, content, options)?;
         lock(&self.state).queued += 1;
         let emission = self.dispatch(&event);
         let world = self.clone();
@@ -275,11 +279,12 @@ impl World {
         parent: Option<&Counted<HarnessEvent>>,
         to: To<'_, String>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
     ) -> Result<Counted<HarnessEvent>, Refusal> {
         let payload = content
             .into_bytes()
             .map_err(|failure| Refusal::new(RefusalCode::NOT_ENCODABLE, failure.to_texts().1))?;
-        self.accept(self.plugin, parent.cloned(), name_of(&to), payload)
+        self.accept(self.plugin, parent.cloned(), name_of(&to), payload, options)
     }
 }
 

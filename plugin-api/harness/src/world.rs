@@ -10,7 +10,7 @@ use std::{
 };
 
 use ksi_abi::{
-    Buffer, Counted, Pattern, Refusal, RefusalCode, ReplyForm, Start, local::Local,
+    Buffer, Counted, EmitOptions, Pattern, Refusal, RefusalCode, ReplyForm, Start, local::Local,
     validate_event_name,
 };
 
@@ -93,6 +93,7 @@ impl World {
         parent: Option<Counted<HarnessEvent>>,
         name: &str,
         payload: Buffer,
+        options: Option<&EmitOptions<'_>>,
     ) -> Result<Counted<HarnessEvent>, Refusal> {
         validate_event_name(name)
             .map_err(|error| Refusal::new(RefusalCode::INVALID_NAME, error))?;
@@ -105,14 +106,26 @@ impl World {
             Some(parent) => parent.attributes.clone(),
             None => state.attributes.clone(),
         };
-        let name = name.to_owned();
-        let (id, timestamp) = (state.number(), timestamp());
-        let event = HarnessEvent { name, payload, source, parent, id, attributes, timestamp };
-        if event.depth() > MAX_DEPTH {
+        let event = HarnessEvent {
+            name: name.to_owned(),
+            payload,
+            source,
+            depth: parent.as_ref().map_or(0, |parent| parent.depth + 1),
+            deadline: parent.as_ref().and_then(|parent| parent.deadline),
+            parent,
+            id: state.number(),
+            attributes,
+            timestamp: timestamp(),
+        };
+        let event = match options {
+            Some(options) => event.said(options, self.clock.now())?,
+            None => event,
+        };
+        if event.depth > MAX_DEPTH {
             let text = format_args!(
                 "{} is event number {} of a chain of events, and {MAX_DEPTH} are allowed. Is it a loop? {}",
                 event.name,
-                event.depth() + 1,
+                event.depth.saturating_add(1),
                 event.chain()
             );
             return Err(Refusal::new(RefusalCode::TOO_DEEP, text));
@@ -196,6 +209,7 @@ async fn call(
     let Some(instance) = instance else {
         return Ended::rejected(handler.plugin, &handler.name, "the plugin is gone");
     };
+    let deadline = event.deadline;
     let started =
         poll_fn(|cx| Poll::Ready(instance.call(number, event.clone(), &ReplyForm::Json, cx)));
     let future = match started.await {
@@ -203,15 +217,14 @@ async fn call(
         Start::Ready(end) => return ended(end),
     };
     let mut future = pin!(future);
-    let mut alarm = pin!(clock.alarm(handler.timeout, Purpose::HandlerTimeout));
+    let left = deadline.map(|deadline| deadline.saturating_sub(clock.now()));
+    let timeout = left.map_or(handler.timeout, |left| left.min(handler.timeout));
+    let mut alarm = pin!(clock.alarm(timeout, Purpose::HandlerTimeout));
     poll_fn(|cx| {
         if let Poll::Ready(end) = future.as_mut().poll(cx) {
             return Poll::Ready(ended(end));
         }
-        alarm
-            .as_mut()
-            .poll(cx)
-            .map(|()| Ended::timed_out(handler.plugin, &handler.name, handler.timeout))
+        alarm.as_mut().poll(cx).map(|()| Ended::timed_out(handler.plugin, &handler.name, timeout))
     })
     .await
 }

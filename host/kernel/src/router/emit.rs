@@ -14,7 +14,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use ksi_abi::{
-    Buffer, Content, Counted, NameError, Pattern, Refusal, RefusalCode, validate_event_name,
+    Buffer, Content, Counted, EmitOptions, NameError, Pattern, Refusal, RefusalCode,
+    validate_event_name,
 };
 use serde::Serialize;
 use thiserror::Error;
@@ -38,7 +39,7 @@ use crate::{
         outcome::Ended,
         tally::{Counts, Tally},
     },
-    event::{Emitter, Event, EventIds, NewEvent},
+    event::{Emitter, Event, EventIds, NewEvent, Said},
     executor::{slot::may_poll_here, workers::Workers},
     label::Label,
     memory::{Account, Budget},
@@ -405,6 +406,36 @@ impl Router {
                 Counted::made(|| Event::of_emitter(emitter, json, parent, &self.ids))
             }
         };
+        self.taps.show(&event);
+        Ok(event)
+    }
+
+    /// The same with something said beside it.
+    #[cold]
+    pub(crate) fn accept_said(
+        &self,
+        resolved: &Resolved,
+        content: Content,
+        parent: Option<Counted<Event>>,
+        options: &EmitOptions<'_>,
+    ) -> Result<Counted<Event>, Refusal> {
+        resolved.emitted.up();
+        let said = Said::of(options, resolved.name(), parent.as_deref())?;
+        let (emitters, ids) = (resolved.emitters(), &self.ids);
+        let mut event = match content {
+            Content::Value(value) => {
+                Event::with_value(emitters.keeping.clone(), value, parent, ids)
+            }
+            Content::Bytes(json) if json.len() > self.limits.payload_bytes => {
+                return Err(too_large(resolved.name(), json.len(), self.limits.payload_bytes));
+            }
+            Content::Bytes(json) => Event::of_emitter(emitters.plain.clone(), json, parent, ids),
+        };
+        event.say(said);
+        let event = Counted::new(event);
+        if event.depth() as usize > self.limits.event_depth {
+            return Err(self.too_deep(&event));
+        }
         self.taps.show(&event);
         Ok(event)
     }

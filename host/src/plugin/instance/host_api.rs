@@ -14,8 +14,8 @@ use std::{
 };
 
 use ksi_abi::{
-    BoundaryFuture, Content, Counted, HostApi, LogRecord, Refusal, ReplyEnd, ReplyForm,
-    ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
+    BoundaryFuture, Content, Counted, EmitOptions, HostApi, LogRecord, Refusal, ReplyEnd,
+    ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
     host::{SpanStep, WaitEnd},
 };
 use ksi_kernel::{
@@ -102,9 +102,10 @@ impl HostApi for HostApiShim {
         parent: Option<&Counted<Event>>,
         to: To<'_, Resolved>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         cx: &mut Context<'_>,
     ) -> Start<ReportHandle, Self::Emitting> {
-        self.session.emit(parent, &to, content, cx)
+        self.session.emit(parent, &to, content, options, cx)
     }
 
     fn request(
@@ -112,10 +113,11 @@ impl HostApi for HostApiShim {
         parent: Option<&Counted<Event>>,
         to: To<'_, Resolved>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
         form: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Self::Requesting> {
-        self.session.request(parent, &to, content, form, cx)
+        self.session.request(parent, &to, content, options, form, cx)
     }
 
     fn send(
@@ -123,8 +125,9 @@ impl HostApi for HostApiShim {
         parent: Option<&Counted<Event>>,
         to: To<'_, Resolved>,
         content: Content,
+        options: Option<&EmitOptions<'_>>,
     ) -> Result<(), Refusal> {
-        self.session.send(parent, &to, content)
+        self.session.send(parent, &to, content, options)
     }
 
     fn wait_for(

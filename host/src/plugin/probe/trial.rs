@@ -21,8 +21,8 @@ use std::{
 };
 
 use ksi_abi::{
-    BoundaryFuture, Content, Counted, HostApi, HostRef, LogRecord, ModuleRef, Refusal, RefusalCode,
-    ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
+    BoundaryFuture, Content, Counted, EmitOptions, HostApi, HostRef, LogRecord, ModuleRef, Refusal,
+    RefusalCode, ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
     host::{SpanStep, WaitEnd},
 };
 use ksi_kernel::{
@@ -223,6 +223,7 @@ impl HostApi for TrialHost {
         _: Option<&Counted<Event>>,
         _: To<'_, ()>,
         _: Content,
+        _: Option<&EmitOptions<'_>>,
         _: &mut Context<'_>,
     ) -> Start<ReportHandle, Pending<ReportHandle>> {
         Start::Ready(nobodys_report())
@@ -233,6 +234,7 @@ impl HostApi for TrialHost {
         _: Option<&Counted<Event>>,
         _: To<'_, ()>,
         _: Content,
+        _: Option<&EmitOptions<'_>>,
         _: &ReplyForm,
         _: &mut Context<'_>,
     ) -> Start<ReplyEnd, Pending<ReplyEnd>> {
@@ -244,6 +246,7 @@ impl HostApi for TrialHost {
         _: Option<&Counted<Event>>,
         _: To<'_, ()>,
         _: Content,
+        _: Option<&EmitOptions<'_>>,
     ) -> Result<(), Refusal> {
         Err(nobody())
     }

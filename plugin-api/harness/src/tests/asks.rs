@@ -1,6 +1,6 @@
 //! What a plugin asks of its host beside the event, and what it is told when that is refused.
 
-use ksi_plugin_api::error::Refusal;
+use ksi_plugin_api::{EmitOptions, error::Refusal};
 
 use super::*;
 
@@ -41,6 +41,29 @@ impl Asks {
             None => Ok(report.results_as::<String>()?.remove(0)),
         }
     }
+
+    /// Emits `asks:told` with something said beside it.
+    #[event_handler("asks:with")]
+    async fn with(&self, ctx: &Context, (depth, millis): (u32, u64)) -> Result<Value> {
+        let options = EmitOptions::new().attribute("a", "1").attribute("a", "2").depth(depth);
+        let timeout = Duration::from_millis(millis);
+        ctx.with(options.timeout(timeout)).request(named("asks:told", &millis)).await
+    }
+
+    /// What it is told beside the event, once so much time has passed.
+    #[event_handler("asks:told")]
+    async fn told(&self, ctx: &Context, _: u64) -> Result<Value> {
+        ctx.sleep(SECOND / 2).await;
+        let event = ctx.event().unwrap();
+        Ok(json!([event.attribute("a"), event.attribute("outside"), event.depth()]))
+    }
+
+    #[event_handler("asks:fill")]
+    async fn fill(&self, ctx: &Context, bytes: usize) -> Result<String> {
+        let sent =
+            ctx.with(EmitOptions::new().attribute("", "x".repeat(bytes))).send(named("a:b", &1));
+        Ok(format!("{:?}", sent.map_err(|error| error.refusal())))
+    }
 }
 
 /// Asks until that is refused.
@@ -65,4 +88,32 @@ fn what_is_refused_has_a_code_for_each_reason() {
     assert_eq!(plugin.emit("asks:deeper", ()).results(), [json!("TooDeep")]);
     assert_eq!(plugin.emit("no name", ()).refusal(), Some(Refusal::InvalidName));
     assert_eq!(plugin.emit("asks:nobody", ()).refusal(), None);
+}
+
+#[test]
+fn what_is_said_beside_an_event_goes_with_it() {
+    let plugin = Harness::start::<Asks>();
+    plugin.attribute("outside", "3");
+    let call = plugin.begin("asks:with", (5, 900));
+    plugin.advance(SECOND);
+    assert_eq!(call.finished().unwrap().results(), [json!(["2", "3", 6])]);
+    assert_eq!(plugin.emit("asks:with", (64, 900)).is_ok(), false, "it is too deep");
+
+    let call = plugin.begin("asks:with", (0, 400));
+    plugin.advance(Duration::from_millis(400));
+    match kind(&call.finished().expect("it has timed out")) {
+        OutcomeKind::Failed { code, message } => {
+            assert_eq!(code, "timed_out");
+            assert!(message.contains("400ms"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn attributes_have_a_bound() {
+    let plugin = Harness::start::<Asks>();
+    assert_eq!(plugin.emit("asks:fill", 64 * 1024).results(), [json!("Ok(())")]);
+    let refused = plugin.emit("asks:fill", 64 * 1024 + 1).results();
+    assert_eq!(refused, [json!("Err(Some(TooLarge))")]);
 }
