@@ -33,8 +33,8 @@ macro_rules! __export_plugin {
                 "\",\"state\":", with_state("{\"writes\":[", "null"), $($writes, ",",)*
                 with_state("],\"restores\":[", ""), $($restores, ",",)* with_state("]}", ""),
                 ",\"runtime\":", stringify!($runtime),
-                ",\"exclusive\":", stringify!($exclusive),
                 // Of one length, as the version and the name of a built plugin can be changed in its bytes.
+                ",\"exclusive\":", if $exclusive { " true" } else { "false" },
                 ",\"trial\":", if $trial { " true" } else { "false" },
                 ",\"handlers\":[",
                 $("{\"name\":\"", $handler, "\",\"subscriptions\":[", $("\"", $subscription, "\",",)*

@@ -16,11 +16,8 @@ impl Library {
     /// Whether the manifest says that it is exclusive.
     #[track_caller]
     pub(crate) fn exclusive(self, exclusive: bool) -> Library {
-        match exclusive {
-            true => self.with("\"exclusive\":false,", "\"exclusive\":true ,"),
-            // There is no room for the other word, and a key that nobody knows says nothing.
-            false => self.with("\"exclusive\":true,", "\"exclusivX\":true,"),
-        }
+        let [to, from] = [exclusive, !exclusive].map(|it| format!("\"exclusive\":{it:>5},"));
+        self.with(&from, &to)
     }
 
     /// Writes a version into the manifest; the one of the workspace has three parts of one digit.
