@@ -117,7 +117,7 @@ fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Ov
     inner.router.counts_of(name).into_iter().for_each(|(_, own)| sum += own);
     let live = plugin.live.as_ref();
     let held = live.and_then(|live| live.shim.session().gate()).map(|gate| gate.waiting());
-    let signals = live.map(|live| live.library.signals()).unwrap_or_default().into_iter();
+    let signals = live.map(|live| live.residence.signals()).unwrap_or_default().into_iter();
     let signals = signals.map(|handled| {
         let (signal, ignored, host_too) = handled.into_parts();
         Signal { host_too, ignored, signal }

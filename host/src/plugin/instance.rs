@@ -6,6 +6,7 @@
 //! the process's signals ([`signals`]). Once it is done, [`leftovers`] looks for what still needs the
 //! library. Who decides that it comes and goes is not known here.
 
+pub(crate) mod body;
 pub(crate) mod configs;
 pub(crate) mod generation;
 pub(crate) mod host_api;
@@ -13,8 +14,11 @@ pub(crate) mod info;
 pub(crate) mod kept_resources;
 pub(in crate::plugin) mod leftovers;
 pub(crate) mod library;
+pub(in crate::plugin) mod library_body;
+pub(in crate::plugin) mod library_residence;
 pub(in crate::plugin) mod live;
 pub(in crate::plugin) mod log;
+pub(crate) mod residence;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 pub(in crate::plugin) mod signals;
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]

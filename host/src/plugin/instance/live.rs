@@ -2,23 +2,37 @@
 
 use std::{sync::Arc, task::Context};
 
-use ksi_abi::{Counted, EventHandle, Instance, ReplyForm, Start};
+use ksi_abi::{Counted, ReplyForm};
 use ksi_kernel::{
     call::{Callee, Started, outcome::Ended},
     event::Event,
 };
 use tokio::sync::oneshot;
 
-use super::info::GenerationInfo;
+use super::{
+    body::{Body, Unused},
+    info::GenerationInfo,
+};
 use crate::crash::{self, Journal};
+
+/// An instance that can be called, for those who ask more of it than calls.
+pub(crate) trait LiveInstance: Callee {
+    /// The instance, which is there for as long as somebody holds this.
+    fn body(&self) -> Option<&dyn Body>;
+
+    /// The version of the plugin that it is of.
+    fn version(&self) -> &str;
+}
 
 /// An instance that can be called.
 ///
 /// Routes and calls in flight hold it. When the last of them lets go, the instance goes to whoever retires the
 /// generation, wherever that happens: it is never dropped here, because dropping it runs plugin code.
-pub(crate) struct LiveInstance {
-    instance: Option<Instance>,
-    unused: Option<oneshot::Sender<Instance>>,
+///
+/// The instance itself lies in it, so that a call is one jump from the route to the code that is of this kind of instance.
+pub(crate) struct Live<B: Body> {
+    body: Option<B>,
+    unused: Option<oneshot::Sender<Box<dyn Body>>>,
     first_calls: FirstCalls,
 }
 
@@ -28,31 +42,26 @@ pub(crate) struct FirstCalls {
     pub(crate) journal: Option<Arc<Journal>>,
 }
 
-impl LiveInstance {
+impl<B: Body> Live<B> {
     /// The instance, and where it comes out again when nobody uses it any more.
-    pub(crate) fn new(
-        instance: Instance,
-        first_calls: FirstCalls,
-    ) -> (Arc<Self>, oneshot::Receiver<Instance>) {
+    pub(crate) fn new(body: B, first_calls: FirstCalls) -> (Arc<Self>, Unused) {
         let (sender, receiver) = oneshot::channel();
-        let (instance, unused) = (Some(instance), Some(sender));
-        (Arc::new(LiveInstance { instance, unused, first_calls }), receiver)
+        let (body, unused) = (Some(body), Some(sender));
+        (Arc::new(Live { body, unused, first_calls }), receiver)
     }
 }
 
-impl LiveInstance {
-    /// The instance, which is there for as long as somebody holds this.
-    pub(in crate::plugin) fn instance(&self) -> Option<&Instance> {
-        self.instance.as_ref()
+impl<B: Body> LiveInstance for Live<B> {
+    fn body(&self) -> Option<&dyn Body> {
+        self.body.as_ref().map(|body| body as &dyn Body)
     }
 
-    /// The version of the plugin that it is of.
-    pub(in crate::plugin) fn version(&self) -> &str {
+    fn version(&self) -> &str {
         &self.first_calls.info.manifest.version
     }
 }
 
-impl Callee for LiveInstance {
+impl<B: Body> Callee for Live<B> {
     fn start(
         &self,
         handler: u64,
@@ -60,13 +69,10 @@ impl Callee for LiveInstance {
         form: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Started {
-        let Some(instance) = &self.instance else {
+        let Some(body) = &self.body else {
             return Started::Ready(Ended::Rejected { reason: "the plugin is gone".into() });
         };
-        match instance.call(handler, EventHandle::new(event), form, cx).into_start() {
-            Start::Ready(end) => Started::Ready(end.into()),
-            Start::Pending(future) => Started::Plugin(future),
-        }
+        body.start(handler, event, form, cx)
     }
 
     fn first_call(&self, handler: u64, event: &str, call: (u64, u64), poll: &mut dyn FnMut()) {
@@ -82,13 +88,33 @@ impl Callee for LiveInstance {
     }
 }
 
-impl Drop for LiveInstance {
+impl<B: Body> Drop for Live<B> {
     fn drop(&mut self) {
-        if let (Some(instance), Some(unused)) = (self.instance.take(), self.unused.take())
-            && let Err(instance) = unused.send(instance)
+        if let (Some(body), Some(unused)) = (self.body.take(), self.unused.take())
+            && let Err(body) = unused.send(Box::new(body))
         {
             // Whoever was to retire it is gone: the host is ending. Its library stays mapped with it.
-            std::mem::forget(instance);
+            std::mem::forget(body);
         }
+    }
+}
+
+/// What stands in the place of an instance while there is none. Whoever calls it is told so; mostly a gate is closed
+/// before it, so that nobody does.
+pub(crate) struct NoInstance;
+
+impl Callee for NoInstance {
+    fn start(&self, _: u64, _: Counted<Event>, _: &ReplyForm, _: &mut Context<'_>) -> Started {
+        Started::Ready(Ended::Rejected { reason: "the plugin is being replaced".into() })
+    }
+}
+
+impl LiveInstance for NoInstance {
+    fn body(&self) -> Option<&dyn Body> {
+        None
+    }
+
+    fn version(&self) -> &str {
+        ""
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_task::Task;
-use ksi_abi::{CallEnd, Description, HostRef, Instance, ModuleRef, Pattern};
+use ksi_abi::{Description, Pattern};
 use ksi_kernel::{
     label::Label,
     router::Router,
@@ -23,13 +23,15 @@ use crate::{
     plugin::{
         file::manifest::{HandlerManifest, Manifest},
         instance::{
+            body::Body,
             configs::{Configs, PluginConfig},
             generation::Generation,
             host_api::HostApiShim,
             info::{GenerationInfo, SHUTDOWN_EVENT},
             kept_resources::KeptResources,
-            library::{self, PluginLibrary},
-            live::LiveInstance,
+            library_residence::LibraryResidence,
+            live::{LiveInstance, NoInstance},
+            residence::{Creation, Residence},
         },
     },
     text::printable::printable,
@@ -49,7 +51,7 @@ pub(crate) struct Activation {
     pub(crate) journal: Option<Arc<Journal>>,
 }
 
-/// A candidate did not become callable; its library may be open by then and has to be closed in order.
+/// A candidate did not become callable; its residence may be there by then and has to be vacated in order.
 pub(crate) struct NotActivated {
     pub(crate) error: DeployError,
     pub(crate) leftover: Option<Leftover>,
@@ -63,7 +65,7 @@ pub(crate) struct Leftover {
 }
 
 /// An `initialize` on its way.
-pub(crate) type Creating = Task<Result<Instance, CallEnd>>;
+pub(crate) type Creating = Task<Result<Box<dyn Body>, String>>;
 
 /// Why there is no instance.
 pub(in crate::plugin) enum NotCreated {
@@ -73,22 +75,20 @@ pub(in crate::plugin) enum NotCreated {
 }
 
 impl Activation {
-    /// Opens the library.
+    /// Opens the candidate's library, which is where it lives from here on.
     pub(crate) async fn open(
         &self,
         candidate: &mut Candidate,
-    ) -> Result<PluginLibrary, DeployError> {
+    ) -> Result<Box<dyn Residence>, DeployError> {
         let started = Instant::now();
         candidate.copy.check_in_place()?;
-        let path = candidate.copy.path().to_owned();
-        let header = candidate.manifest.header.clone();
         let noted = crash::note(self.journal.as_ref(), &about(candidate, "its opening"));
-        let open = move |path: &Path| noted.during(|| PluginLibrary::open(path, &header));
-        let opened = PluginLibrary::open_on_its_own_thread(path, open).await;
+        let (path, manifest) = (candidate.copy.path(), &candidate.manifest);
+        let opened = LibraryResidence::open(path, manifest, noted).await;
         let refused = |source| DeployError::Load { file: candidate.file.clone(), source };
-        let library = opened.map_err(refused)?;
+        let residence = opened.map_err(refused)?;
         candidate.timings.note("load", started.elapsed());
-        Ok(library)
+        Ok(Box::new(residence))
     }
 
     /// Opens the library, if nobody has yet, and makes the instance within this time, or until it is given up.
@@ -98,9 +98,9 @@ impl Activation {
         mut candidate: Candidate,
         limit: Duration,
         given_up: impl Future<Output = ()>,
-    ) -> Result<(Generation, Instance), NotActivated> {
-        let library = match candidate.library.take() {
-            Some(library) => library,
+    ) -> Result<(Generation, Box<dyn Body>), NotActivated> {
+        let residence = match candidate.residence.take() {
+            Some(residence) => residence,
             None => {
                 let opened = self.open(&mut candidate).await;
                 opened.map_err(|error| NotActivated { error, leftover: None })?
@@ -111,14 +111,13 @@ impl Activation {
         let description = candidate.description.take();
         let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
         let config = self.configs.of(&plugin);
-        library.signals.belong_to(plugin.clone(), number);
+        residence.belongs_to(&plugin, number);
         let noted = crash::note(self.journal.as_ref(), &about(&candidate, "its initialize"));
-        let (library, described) = self.describe(library, description).await;
+        let (residence, described) = self.describe(residence, description).await;
         let created = match described {
             Ok(description) => {
-                let module = library.module;
-                let config = config.clone();
-                let instance = self.instance(module, config, &shim, limit, given_up, noted).await;
+                let creation = residence.create(config.clone(), &shim);
+                let instance = self.instance(creation, limit, given_up, noted).await;
                 instance.map(|instance| (description, instance))
             }
             Err(reason) => Err(NotCreated::Undescribed(reason)),
@@ -129,7 +128,7 @@ impl Activation {
             Err(failure) => (Description::default(), Err(failure)),
         };
         candidate.description = Some(description);
-        let generation = generation(number, candidate, config, shim, library);
+        let generation = generation(number, candidate, config, shim, residence);
         let failure = match created {
             Ok(instance) => return Ok((generation, instance)),
             Err(failure) => failure,
@@ -151,12 +150,12 @@ impl Activation {
         &self,
         number: u64,
         candidate: Candidate,
-        library: PluginLibrary,
+        residence: Box<dyn Residence>,
     ) -> Leftover {
         let shim = self.shim(number, &candidate.manifest, &candidate.file);
         shim.detach();
         let config = self.configs.of(&candidate.manifest.name);
-        let generation = generation(number, candidate, config, shim, library);
+        let generation = generation(number, candidate, config, shim, residence);
         Leftover { generation, creating: None }
     }
 
@@ -179,39 +178,35 @@ impl Activation {
         manifest.exclusive || (self.policies)(&manifest.name).exclusive
     }
 
-    /// Has the library describe itself, if no probe has.
+    /// Has it describe itself, if no probe has.
     async fn describe(
         &self,
-        library: PluginLibrary,
+        residence: Box<dyn Residence>,
         description: Option<Description>,
-    ) -> (PluginLibrary, Result<Description, String>) {
+    ) -> (Box<dyn Residence>, Result<Description, String>) {
         match description {
-            Some(description) => (library, Ok(description)),
+            Some(description) => (residence, Ok(description)),
             None => {
                 let workers = self.router.workers();
                 let describing = workers.spawn_life_cycle(async move {
-                    let described = library.describe();
-                    (library, described)
+                    let described = residence.describe();
+                    (residence, described)
                 });
                 describing.await
             }
         }
     }
 
-    /// Makes an instance of an open library.
+    /// Waits so long for an instance on its way, or until it is given up.
     pub(in crate::plugin) async fn instance(
         &self,
-        module: ModuleRef,
-        config: PluginConfig,
-        shim: &Arc<HostApiShim>,
+        creation: Creation,
         limit: Duration,
         given_up: impl Future<Output = ()>,
         noted: Noted,
-    ) -> Result<Instance, NotCreated> {
-        let host = HostRef::new(shim.clone());
+    ) -> Result<Box<dyn Body>, NotCreated> {
         // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
-        let create = async move { library::create(module, host, &config).await };
-        let mut creating = self.router.workers().spawn_life_cycle(noted.through(create));
+        let mut creating = self.router.workers().spawn_life_cycle(noted.through(creation));
         let created = tokio::select! {
             biased;
             created = &mut creating => Some(created),
@@ -220,7 +215,7 @@ impl Activation {
         };
         match created {
             Some(Ok(instance)) => Ok(instance),
-            Some(Err(end)) => Err(NotCreated::Failed(library::reason_of(end))),
+            Some(Err(reason)) => Err(NotCreated::Failed(reason)),
             None => Err(NotCreated::TimedOut(creating)),
         }
     }
@@ -229,7 +224,7 @@ impl Activation {
     pub(crate) fn routes(
         &self,
         generation: &Generation,
-        live: &Arc<LiveInstance>,
+        live: &Arc<dyn LiveInstance>,
     ) -> Result<DeclaredRoutes, DeployError> {
         let info = &generation.info;
         let specs = info.manifest.handlers.iter().map(|handler| spec_of(info, handler));
@@ -291,10 +286,10 @@ fn generation(
     candidate: Candidate,
     config: PluginConfig,
     shim: Arc<HostApiShim>,
-    library: PluginLibrary,
+    residence: Box<dyn Residence>,
 ) -> Generation {
     let plugin = plugin_of(&candidate);
-    let Candidate { file, copy, manifest, description, tried, library: _, timings } = candidate;
+    let Candidate { file, copy, manifest, description, tried, residence: _, timings } = candidate;
     let info = GenerationInfo {
         plugin,
         number,
@@ -308,6 +303,7 @@ fn generation(
         timings,
         hand_over: OnceLock::new(),
     };
-    let (info, live, copy) = (Arc::new(info), Weak::new(), Arc::new(copy));
-    Generation { info, shim, others: Vec::new(), live, unused: None, library, copy }
+    let (info, copy) = (Arc::new(info), Arc::new(copy));
+    let live = Weak::<NoInstance>::new();
+    Generation { info, shim, others: Vec::new(), live, unused: None, residence, copy }
 }

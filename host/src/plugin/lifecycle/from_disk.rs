@@ -39,7 +39,7 @@ pub(in crate::plugin) async fn restore_kept(
     workers: &Workers,
     limit: Duration,
     info: &GenerationInfo,
-    new: &Arc<LiveInstance>,
+    new: &Arc<dyn LiveInstance>,
     persistence: &Persistence,
     first: KeptSnapshot,
 ) -> Result<Restored, PersistError> {

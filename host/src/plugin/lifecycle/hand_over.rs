@@ -139,7 +139,7 @@ impl fmt::Display for Versions<'_> {
 pub(crate) struct Predecessor {
     pub(crate) info: Arc<GenerationInfo>,
     pub(crate) shim: Arc<HostApiShim>,
-    pub(crate) live: Weak<LiveInstance>,
+    pub(crate) live: Weak<dyn LiveInstance>,
 }
 
 impl Predecessor {
@@ -332,7 +332,7 @@ impl HandOver {
     pub(crate) async fn run(
         &self,
         predecessor: &Predecessor,
-        new: &Arc<LiveInstance>,
+        new: &Arc<dyn LiveInstance>,
         wanted: Wanted,
         policy: Policy,
     ) -> Result<Option<HandedOver>, HandOverError> {

@@ -27,7 +27,7 @@ use crate::{
         },
         instance::{
             info::{Timings, Tried},
-            library::PluginLibrary,
+            residence::Residence,
         },
         probe::{
             cache::Probed,
@@ -82,7 +82,7 @@ pub(crate) struct Candidate {
     /// What its trial told.
     pub(crate) tried: Tried,
     /// If it was opened before its turn. Whoever does not use it has it closed.
-    pub(crate) library: Option<PluginLibrary>,
+    pub(crate) residence: Option<Box<dyn Residence>>,
     pub(crate) timings: Timings,
 }
 
@@ -303,7 +303,7 @@ impl Preparation {
             }
             (None, Err(_)) => (None, Tried::Skipped(self.tries().err().unwrap_or_default())),
         };
-        Ok(Candidate { file, copy, manifest, description, tried, library: None, timings })
+        Ok(Candidate { file, copy, manifest, description, tried, residence: None, timings })
     }
 }
 

@@ -7,16 +7,17 @@
 //! ([`leftovers`](crate::plugin::instance::leftovers)); dlclose; and a look into the memory map.
 
 use std::{
+    future::poll_fn,
     io,
-    sync::{Arc, Weak, mpsc},
+    sync::{Arc, mpsc},
     task::Poll,
     time::{Duration, Instant},
 };
 
 use async_task::Task;
-use ksi_abi::{EventHandle, Instance, ReplyForm, Start};
+use ksi_abi::ReplyForm;
 use ksi_kernel::{
-    call::outcome::Ended,
+    call::{Started, outcome::Ended},
     event::{self, Payload},
     executor::slot::Unreturned,
     report::OutcomeKind,
@@ -34,13 +35,12 @@ use super::{
 use crate::{
     plugin::{
         announce::Announcer,
-        file::manifest::NO_DELETE,
         instance::{
+            body::{Body, Unused},
             generation::Generation,
             host_api::HostApiShim,
             info::{GenerationInfo, SHUTDOWN_EVENT},
-            leftovers::{self, Remaining},
-            library::{Closed, PluginLibrary},
+            residence::{Residence, Vacated},
         },
         state::persistence::Persistence,
     },
@@ -94,6 +94,16 @@ pub(crate) enum FinalState {
 
 /// A generation whose instance is gone.
 pub(crate) struct Quiet(Generation);
+
+/// What has become of a residence that nothing needed any more.
+enum Left {
+    Gone,
+    /// It is there all the same.
+    Not {
+        cause: String,
+        residence: Box<dyn Residence>,
+    },
+}
 
 impl Retirer {
     /// `shutdown` is what each shutdown handler gets.
@@ -201,9 +211,9 @@ impl Retirer {
         &self,
         info: &GenerationInfo,
         generation: &Generation,
-        mut unused: oneshot::Receiver<Instance>,
+        mut unused: Unused,
         retired: &Retired,
-    ) -> Option<Instance> {
+    ) -> Option<Box<dyn Body>> {
         let policy = (self.policies)(&info.plugin);
         tokio::select! {
             biased;
@@ -238,7 +248,7 @@ impl Retirer {
         &self,
         info: &Arc<GenerationInfo>,
         shim: &Arc<HostApiShim>,
-        instance: Option<Instance>,
+        instance: Option<Box<dyn Body>>,
         was_live: bool,
     ) -> Task<()> {
         let (info, shim) = (info.clone(), shim.clone());
@@ -248,7 +258,7 @@ impl Retirer {
             shim.session().end_tasks();
             let Some(instance) = instance else { return };
             for handler in info.at_shutdown().filter(|_| was_live) {
-                let result = shutdown_handler(&instance, handler, limit, &router).await;
+                let result = shutdown_handler(&*instance, handler, limit, &router).await;
                 if !result.is_ok() {
                     tracing::warn!(
                         plugin = %info.plugin, generation = info.number,
@@ -271,7 +281,7 @@ impl Retirer {
         &self,
         info: &Arc<GenerationInfo>,
         generation: &Generation,
-        instance: Option<Instance>,
+        instance: Option<Box<dyn Body>>,
         retired: &Retired,
         was_live: bool,
     ) {
@@ -286,50 +296,33 @@ impl Retirer {
         }
     }
 
-    /// The second half: until the library is unmapped, or given up on.
+    /// The second half: until nothing is left of its residence, or that is given up on.
     pub(crate) async fn close(&self, quiet: Quiet, retired: &Retired) {
         let Quiet(generation) = quiet;
-        let Generation { info, shim, others, live: _, unused: _, library, copy } = generation;
-        let began = Instant::now();
+        let (info, began) = (generation.info.clone(), Instant::now());
         // Before anything that may take long: nobody is to be called whose instance is gone.
-        let signals = library.signals;
-        signals.withdraw();
+        generation.residence.withdraw();
         // Looked at first: what is let go of while threads end may run code of the plugin on those that follow.
-        let others = || others.iter().map(Weak::strong_count).sum::<usize>();
-        let held = Arc::strong_count(&shim) + others() > 1;
+        let held = generation.references() > 0;
         self.threads_gone(&info, retired).await;
-        let mut wait = Duration::from_micros(100);
-        let mut waited = Duration::ZERO;
-        // What counts are references of the plugin, its values that others have, and this one.
-        while Arc::strong_count(&shim) + others() > 1 {
-            if waited < PATIENCE && waited + wait >= PATIENCE {
-                let held = Arc::strong_count(&shim) + others() - 1;
-                let cause = format!(
-                    "{held} reference(s) still need it: a thread or a static of its own keeps a Context, or another plugin works on a value that it gave"
-                );
-                self.pin(&info, retired, cause);
-            }
-            sleep(wait).await;
-            waited += wait;
-            wait = (wait * 2).min(Duration::from_millis(250));
-        }
+        self.references_gone(&generation, retired).await;
+        let Generation { shim, residence, copy, .. } = generation;
         drop(shim);
         if held {
             // Whatever let go of the last reference may have run code of the plugin on the new threads.
             self.threads_gone(&info, retired).await;
         }
-        let mut closed = self.closed(library, &info, retired).await;
+        let mut left = self.vacated(residence, &info, retired).await;
         for retry in RETRIES {
-            let Some(Closed::Mapped { cause, library }) = closed else { break };
-            self.pin(&info, retired, why_mapped(&info, cause));
+            let Some(Left::Not { cause, residence }) = left else { break };
+            self.pin(&info, retired, cause);
             sleep(retry).await;
             self.threads_gone(&info, retired).await;
             // Whatever kept it has run its code since.
-            closed = self.closed(*library, &info, retired).await;
+            left = self.vacated(residence, &info, retired).await;
         }
-        match closed {
-            Some(Closed::Unmapped) => {
-                signals.gone();
+        match left {
+            Some(Left::Gone) => {
                 drop(copy);
                 retired.note("unmap", began);
                 if let Some(kib) = resident_kib() {
@@ -337,10 +330,10 @@ impl Retirer {
                 }
                 retired.set(RetiredState::Unmapped);
             }
-            Some(Closed::Mapped { cause, .. }) => {
+            Some(Left::Not { cause, .. }) => {
                 // Debuggers and backtraces need the file as long as it is mapped.
                 std::mem::forget(copy);
-                self.pin(&info, retired, why_mapped(&info, cause));
+                self.pin(&info, retired, cause);
             }
             None => {
                 std::mem::forget(copy);
@@ -349,36 +342,56 @@ impl Retirer {
         }
     }
 
-    /// Closes the library as soon as nothing needs it. `None` if that has panicked.
-    async fn closed(
+    /// Waits until the plugin has no reference to the host any more, and nobody a value of it.
+    async fn references_gone(&self, generation: &Generation, retired: &Retired) {
+        let (mut wait, mut waited) = (Duration::from_micros(100), Duration::ZERO);
+        loop {
+            let held = generation.references();
+            if held == 0 {
+                return;
+            }
+            if waited < PATIENCE && waited + wait >= PATIENCE {
+                let cause = format!(
+                    "{held} reference(s) still need it: a thread or a static of its own keeps a Context, or another plugin works on a value that it gave"
+                );
+                self.pin(&generation.info, retired, cause);
+            }
+            sleep(wait).await;
+            waited += wait;
+            wait = (wait * 2).min(Duration::from_millis(250));
+        }
+    }
+
+    /// Vacates a residence as soon as nothing needs it. `None` if that has panicked.
+    async fn vacated(
         &self,
-        mut library: PluginLibrary,
+        mut residence: Box<dyn Residence>,
         info: &GenerationInfo,
         retired: &Retired,
-    ) -> Option<Closed> {
+    ) -> Option<Left> {
         let (began, mut wait) = (Instant::now(), FIRST_LOOK);
         let mut told = Vec::new();
         loop {
             let attempt = on_own_thread(
-                move || leftovers::close(library),
+                move || residence.vacate(),
                 |error| self.no_thread(info, retired, &error),
             );
-            let remaining = match attempt.await? {
-                Ok(closed) => return Some(closed),
-                Err((back, remaining)) => {
-                    library = back;
-                    remaining
+            let by = match attempt.await? {
+                Vacated::Gone => return Some(Left::Gone),
+                Vacated::Stays { cause, residence } => return Some(Left::Not { cause, residence }),
+                Vacated::Needed { by, residence: back } => {
+                    residence = back;
+                    by
                 }
             };
-            if began.elapsed() >= PATIENCE && remaining != told {
-                let causes: Vec<String> = remaining.iter().map(Remaining::to_string).collect();
-                let cause = causes.join("; ");
+            if began.elapsed() >= PATIENCE && by != told {
+                let cause = by.join("; ");
                 match told.is_empty() {
                     true => self.pin(info, retired, cause),
                     // Said once; what changes is for whoever asks.
                     false => retired.set(RetiredState::Pinned(cause)),
                 }
-                told = remaining;
+                told = by;
             }
             sleep(wait).await;
             wait = (wait * 2).min(LAST_LOOK);
@@ -443,29 +456,30 @@ impl Retirer {
 }
 
 async fn shutdown_handler(
-    instance: &Instance,
+    instance: &dyn Body,
     handler: u64,
     limit: Duration,
     router: &Router,
 ) -> OutcomeKind {
     let event = event::of_host(SHUTDOWN_EVENT, Payload::from_json_bytes(b"{}".to_vec()));
     let event = router.directed(event);
-    let started = std::future::poll_fn(|cx| {
-        Poll::Ready(instance.call(handler, EventHandle::new(event.clone()), &ReplyForm::Json, cx))
-    });
-    let pending = match started.await.into_start() {
-        Start::Ready(end) => return Ended::from(end).into(),
-        Start::Pending(future) => future,
+    let started =
+        poll_fn(|cx| Poll::Ready(instance.start(handler, event.clone(), &ReplyForm::Json, cx)));
+    let ended = async {
+        match started.await {
+            Started::Ready(ended) => ended.into(),
+            Started::Host(future) => future.await.into(),
+            Started::Plugin(future) => match future.await {
+                Ok(end) => Ended::from(end).into(),
+                Err(message) => OutcomeKind::Panicked { message: message.to_text() },
+            },
+        }
     };
-    let ended = {
+    let timed = {
         let _inside = router.runtime().enter();
-        timeout(limit, pending)
+        timeout(limit, ended)
     };
-    match ended.await {
-        Ok(Ok(end)) => Ended::from(end).into(),
-        Ok(Err(message)) => OutcomeKind::Panicked { message: message.to_text() },
-        Err(_) => OutcomeKind::TimedOut { after: limit },
-    }
+    timed.await.unwrap_or(OutcomeKind::TimedOut { after: limit })
 }
 
 /// Runs something that may run a library's destructors, on a thread that ends right after. As long as there is no thread it
@@ -499,8 +513,4 @@ async fn on_own_thread<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
             }
         }
     }
-}
-/// Why a library is mapped after it was closed: what its file says of that is certain, and anything else a guess.
-fn why_mapped(info: &GenerationInfo, guess: String) -> String {
-    if info.manifest.linkage.no_delete { NO_DELETE.to_owned() } else { guess }
 }

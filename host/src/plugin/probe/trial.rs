@@ -36,6 +36,7 @@ use crate::plugin::{
     instance::{
         kept_resources::Address,
         library::{self, reason_of},
+        library_body::LibraryBody,
     },
     state::snapshot::{self, Snapshot, StateError},
 };
@@ -157,7 +158,7 @@ impl Trial {
             begin(Step::Initialize);
             let creating = library::create(module, host, &self.config);
             let instance = match tokio::time::timeout(self.limit, creating).await {
-                Ok(Ok(instance)) => instance,
+                Ok(Ok(instance)) => LibraryBody::new(instance),
                 Ok(Err(end)) => {
                     let reason = reason_of(end);
                     return Verdict::Unsure(format!("its initialize fails in a trial: {reason}"));

@@ -9,7 +9,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ksi_abi::Instance;
 use ksi_kernel::{event::Payload, executor::workers::Workers, router::Router};
 use thiserror::Error;
 use tokio::time::timeout;
@@ -23,7 +22,7 @@ use crate::{
     plugin::{
         announce::Announcer,
         file::manifest::StateManifest,
-        instance::{info::GenerationInfo, live::LiveInstance},
+        instance::{body::Body, info::GenerationInfo, live::LiveInstance},
     },
     sync::keyed_lock::{KeyedLock, LockKey},
 };
@@ -337,7 +336,7 @@ impl Persistence {
         &self,
         workers: &Workers,
         info: &GenerationInfo,
-        live: &Weak<LiveInstance>,
+        live: &Weak<dyn LiveInstance>,
         is_live: impl FnOnce() -> bool,
     ) -> bool {
         let Some(version) = info.writes() else { return true };
@@ -377,13 +376,13 @@ impl Persistence {
         &self,
         router: &Router,
         info: &GenerationInfo,
-        instance: Instance,
-    ) -> Instance {
+        instance: Box<dyn Body>,
+    ) -> Box<dyn Body> {
         let Some(version) = info.writes() else { return instance };
         let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
         let runtime = router.runtime().clone();
         let mut task = router.workers().spawn_life_cycle(async move {
-            let snapshot = snapshot::proved_snapshot_of(&instance, version);
+            let snapshot = snapshot::proved_snapshot_of(&*instance, version);
             let timed = {
                 let _inside = runtime.enter();
                 timeout(LIMIT, snapshot)

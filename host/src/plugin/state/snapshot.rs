@@ -4,23 +4,21 @@
 //! version that both sides know. What is to be kept on disk is read back first, by the plugin's own type.
 
 use std::{
-    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::{Duration, Instant},
 };
 
 use async_task::Task;
-use ksi_abi::{CallStart, Instance, Start};
-use ksi_kernel::{
-    call::outcome::Ended, event::Payload, executor::workers::Workers, report::OutcomeKind,
-};
+use ksi_kernel::{event::Payload, executor::workers::Workers, report::OutcomeKind};
 use thiserror::Error;
 
-use crate::plugin::{file::manifest::StateManifest, instance::live::LiveInstance};
+use crate::plugin::{
+    file::manifest::StateManifest,
+    instance::{body::Body, live::LiveInstance},
+};
 
 /// The largest snapshot that is carried, in bytes.
 pub(crate) const LARGEST_SNAPSHOT: u64 = 1 << 30;
@@ -39,7 +37,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    fn given_by(self, predecessor: &LiveInstance) -> Self {
+    fn given_by(self, predecessor: &dyn LiveInstance) -> Self {
         Snapshot { by: Some(predecessor.version().to_owned()), ..self }
     }
 }
@@ -105,12 +103,12 @@ pub(crate) fn common_version(writes: &StateManifest, restores: &StateManifest) -
 /// blocked.
 pub(crate) async fn snapshot_to_keep(
     workers: &Workers,
-    live: Arc<LiveInstance>,
+    live: Arc<dyn LiveInstance>,
     version: u32,
     limit: Duration,
 ) -> Result<Snapshot, StateError> {
     let task = workers.spawn_life_cycle(async move {
-        match live.instance() {
+        match live.body() {
             Some(instance) => proved_snapshot_of(instance, version).await,
             None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
         }
@@ -121,13 +119,13 @@ pub(crate) async fn snapshot_to_keep(
 /// Takes a snapshot of a live instance, on threads that may be blocked.
 pub(crate) async fn snapshot(
     workers: &Workers,
-    live: Arc<LiveInstance>,
+    live: Arc<dyn LiveInstance>,
     version: u32,
     limit: Duration,
 ) -> Result<Snapshot, StateError> {
     let task = workers.spawn_life_cycle(async move {
-        match live.instance() {
-            Some(instance) => snapshot_of(instance, version).await.map(|it| it.given_by(&live)),
+        match live.body() {
+            Some(instance) => snapshot_of(instance, version).await.map(|it| it.given_by(&*live)),
             None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
         }
     });
@@ -137,12 +135,12 @@ pub(crate) async fn snapshot(
 /// Restores a snapshot in an instance, on threads that may be blocked.
 pub(crate) async fn restore(
     workers: &Workers,
-    live: Arc<LiveInstance>,
+    live: Arc<dyn LiveInstance>,
     snapshot: Snapshot,
     limit: Duration,
 ) -> Result<(), StateError> {
     let task = workers.spawn_life_cycle(async move {
-        match live.instance() {
+        match live.body() {
             Some(instance) => {
                 restore_in(instance, snapshot.version, snapshot.bytes.as_json()).await
             }
@@ -178,8 +176,8 @@ pub(crate) struct Transferred {
 /// `progress` tells.
 pub(crate) async fn transfer(
     workers: &Workers,
-    from: Arc<LiveInstance>,
-    to: Arc<LiveInstance>,
+    from: Arc<dyn LiveInstance>,
+    to: Arc<dyn LiveInstance>,
     version: u32,
     limit: Duration,
     progress: TransferStep,
@@ -188,12 +186,12 @@ pub(crate) async fn transfer(
     let task = workers.spawn_life_cycle(async move {
         let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
         let began = Instant::now();
-        let snapshot = snapshot_of(from.instance().ok_or_else(gone)?, version).await?;
-        let snapshot = snapshot.given_by(&from);
+        let snapshot = snapshot_of(from.body().ok_or_else(gone)?, version).await?;
+        let snapshot = snapshot.given_by(&*from);
         let taking = began.elapsed();
         // A restore that does not return must not hold the old generation.
         drop(from);
-        let to = to.instance().ok_or_else(gone)?;
+        let to = to.body().ok_or_else(gone)?;
         there.0.store(true, Ordering::Release);
         restore_in(to, version, snapshot.bytes.as_json()).await?;
         Ok(Transferred { snapshot, taking, restoring: began.elapsed().saturating_sub(taking) })
@@ -220,9 +218,8 @@ async fn within<T>(
 }
 
 /// Takes a snapshot. Where plugin code may run.
-pub(crate) async fn snapshot_of(instance: &Instance, version: u32) -> Result<Snapshot, StateError> {
-    let started = poll_fn(|cx| Poll::Ready(instance.snapshot(version, cx))).await;
-    match ended(started).await {
+pub(crate) async fn snapshot_of(instance: &dyn Body, version: u32) -> Result<Snapshot, StateError> {
+    match instance.snapshot(version).await {
         OutcomeKind::Replied(bytes) if bytes.as_json().len() as u64 > LARGEST_SNAPSHOT => {
             Err(StateError::TooLarge { bytes: bytes.as_json().len() })
         }
@@ -236,12 +233,12 @@ pub(crate) async fn snapshot_of(instance: &Instance, version: u32) -> Result<Sna
 
 /// Takes a snapshot and proves that it can be read back. Where plugin code may run.
 pub(crate) async fn proved_snapshot_of(
-    instance: &Instance,
+    instance: &dyn Body,
     version: u32,
 ) -> Result<Snapshot, StateError> {
     let snapshot = snapshot_of(instance, version).await?;
     let bytes = snapshot.bytes.as_json();
-    match OutcomeKind::from(Ended::from(instance.read_back(version, bytes))) {
+    match instance.read_back(version, bytes) {
         OutcomeKind::NoReply | OutcomeKind::Replied(_) => Ok(snapshot),
         bad => Err(StateError::NotReadBack { version, reason: bad.message() }),
     }
@@ -249,27 +246,16 @@ pub(crate) async fn proved_snapshot_of(
 
 /// Restores a snapshot. Where plugin code may run.
 pub(crate) async fn restore_in(
-    instance: &Instance,
+    instance: &dyn Body,
     version: u32,
     bytes: &[u8],
 ) -> Result<(), StateError> {
-    let started = poll_fn(|cx| Poll::Ready(instance.restore(version, bytes, cx))).await;
-    match ended(started).await {
+    match instance.restore(version, bytes).await {
         OutcomeKind::Replied(_) | OutcomeKind::NoReply => Ok(()),
         OutcomeKind::Failed { code, message } if &*code == UNREADABLE => {
             Err(StateError::Unreadable { version, reason: message.to_string() })
         }
         bad => Err(StateError::Restore { version, reason: bad.message() }),
-    }
-}
-
-async fn ended(started: CallStart) -> OutcomeKind {
-    match started.into_start() {
-        Start::Ready(end) => Ended::from(end).into(),
-        Start::Pending(future) => match future.await {
-            Ok(end) => Ended::from(end).into(),
-            Err(message) => OutcomeKind::Panicked { message: message.to_text() },
-        },
     }
 }
 

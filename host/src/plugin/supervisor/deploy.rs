@@ -187,13 +187,13 @@ impl Supervisor {
         candidate: Candidate,
         limit: Duration,
         given_up: impl Future<Output = ()>,
-    ) -> Result<(Generation, Arc<LiveInstance>), DeployError> {
+    ) -> Result<(Generation, Arc<dyn LiveInstance>), DeployError> {
         let name: Arc<str> = candidate.manifest.name.as_str().into();
         match self.activation.initialize(number, candidate, limit, given_up).await {
             Ok((generation, instance)) => {
                 let journal = self.activation.journal.clone();
                 let first_calls = FirstCalls { info: generation.info.clone(), journal };
-                let (live, unused) = LiveInstance::new(instance, first_calls);
+                let (live, unused) = instance.into_live(first_calls);
                 let weak = Arc::downgrade(&live);
                 Ok((Generation { live: weak, unused: Some(unused), ..generation }, live))
             }
@@ -216,7 +216,7 @@ impl Supervisor {
     pub(super) fn ready<T>(
         self: &Arc<Self>,
         generation: Generation,
-        live: Arc<LiveInstance>,
+        live: Arc<dyn LiveInstance>,
         arrived: Result<T, DeployError>,
     ) -> Result<(Ready, T), DeployError> {
         let ready = arrived.and_then(|arrived| {

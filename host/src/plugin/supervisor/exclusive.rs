@@ -16,19 +16,10 @@
 use std::{
     path::Path,
     sync::Arc,
-    task::Context,
     time::{Duration, Instant},
 };
 
-use ksi_abi::{Counted, Instance, ReplyForm};
-use ksi_kernel::{
-    call::{Callee, Started, outcome::Ended},
-    event::Event,
-};
-use tokio::{
-    sync::oneshot,
-    time::{error::Elapsed, timeout},
-};
+use tokio::time::{error::Elapsed, timeout};
 
 use super::{
     Supervisor,
@@ -36,6 +27,10 @@ use super::{
 };
 use crate::plugin::{
     file::manifest::Manifest,
+    instance::{
+        body::{Body, Unused},
+        live::NoInstance,
+    },
     lifecycle::{
         error::DeployError,
         from_disk::{self, Restored},
@@ -80,15 +75,6 @@ const OTHER_STATE: &str =
     "with the state that was to take the place of its own, of which it gave no snapshot";
 const LOST_STATE: &str = "without its state, of which it gave no snapshot";
 
-/// What stands behind the routes of a plugin while there is no instance of it. Its gate is closed, so nobody calls it.
-struct NoInstance;
-
-impl Callee for NoInstance {
-    fn start(&self, _: u64, _: Counted<Event>, _: &ReplyForm, _: &mut Context<'_>) -> Started {
-        Started::Ready(Ended::Rejected { reason: "the plugin is being replaced".into() })
-    }
-}
-
 impl Supervisor {
     /// Whether two generations of a plugin must not be alive at a time, because one of them says so.
     pub(super) fn exclude_each_other(&self, old: &Manifest, new: &Manifest) -> bool {
@@ -123,8 +109,8 @@ impl Supervisor {
         source: Source,
     ) -> Result<(Ready, Arrived), DeployError> {
         // All that can be done while the old instance works.
-        if candidate.library.is_none() {
-            candidate.library = Some(self.activation.open(&mut candidate).await?);
+        if candidate.residence.is_none() {
+            candidate.residence = Some(self.activation.open(&mut candidate).await?);
         }
         let file = candidate.file.clone();
         let policy = (self.policies)(&predecessor.info.plugin);
@@ -248,7 +234,7 @@ impl Supervisor {
         held: &Held,
         bad: bool,
         own: Option<Snapshot>,
-    ) -> Result<Instance, HandOverError> {
+    ) -> Result<Box<dyn Body>, HandOverError> {
         let info = &predecessor.info;
         let unused = {
             let mut registry = self.registry();
@@ -294,8 +280,8 @@ impl Supervisor {
         predecessor: &Predecessor,
         held: &Held,
         bad: bool,
-        unused: &mut oneshot::Receiver<Instance>,
-    ) -> Result<Instance, HandOverError> {
+        unused: &mut Unused,
+    ) -> Result<Box<dyn Body>, HandOverError> {
         let after = held.rest();
         if let Ok(Ok(instance)) = timeout(after, &mut *unused).await {
             return Ok(instance);
@@ -314,7 +300,7 @@ impl Supervisor {
     async fn release(
         &self,
         predecessor: &Predecessor,
-        instance: Instance,
+        instance: Box<dyn Body>,
         held: &mut Held,
     ) -> Result<(), HandOverError> {
         let (info, began) = (&predecessor.info, Instant::now());

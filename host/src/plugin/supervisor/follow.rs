@@ -164,7 +164,7 @@ impl Supervisor {
         if requires.is_empty() && opening.is_first(name) && self.ensure_running().is_ok() {
             // Never closed, so there is always a place to wait for.
             let _place = opening.places.acquire().await;
-            candidate.library = Some(self.activation.open(&mut candidate).await?);
+            candidate.residence = Some(self.activation.open(&mut candidate).await?);
         }
         Ok(Prepared::Candidate(candidate))
     }

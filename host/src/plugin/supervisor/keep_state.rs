@@ -85,7 +85,7 @@ impl Supervisor {
     fn to_keep(
         &self,
         asked: &Mutex<BTreeMap<Arc<str>, u64>>,
-    ) -> Vec<(Arc<GenerationInfo>, Weak<LiveInstance>)> {
+    ) -> Vec<(Arc<GenerationInfo>, Weak<dyn LiveInstance>)> {
         let registry = self.registry();
         let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
         let live: Vec<_> = live.filter(|generation| generation.info.writes().is_some()).collect();
@@ -103,7 +103,7 @@ impl Supervisor {
         &self,
         persistence: &Persistence,
         info: &GenerationInfo,
-        live: &Weak<LiveInstance>,
+        live: &Weak<dyn LiveInstance>,
     ) -> bool {
         let workers = self.router.workers();
         let is_live = || self.registry().is_live(&info.plugin, info.number);

@@ -7,10 +7,7 @@ use tokio::sync::oneshot;
 use super::Supervisor;
 use crate::{
     plugin::{
-        instance::{
-            generation::Generation,
-            live::{FirstCalls, LiveInstance},
-        },
+        instance::{generation::Generation, live::FirstCalls},
         lifecycle::{
             activate::Leftover,
             error::DeployError,
@@ -76,7 +73,7 @@ impl Supervisor {
                 && let Some(Ok(instance)) = creating.cancel().await
             {
                 let first_calls = FirstCalls { info: generation.info.clone(), journal: None };
-                let (live, unused) = LiveInstance::new(instance, first_calls);
+                let (live, unused) = instance.into_live(first_calls);
                 drop(live);
                 generation.unused = Some(unused);
             }
@@ -84,17 +81,17 @@ impl Supervisor {
         });
     }
 
-    /// Closes the library of a candidate that does not become a generation for this reason, if it was opened before its
+    /// Vacates the residence of a candidate that does not become a generation for this reason, if it was opened before its
     /// turn.
     pub(super) fn let_go_unused(
         self: &Arc<Self>,
         mut candidate: Candidate,
         reason: DeployError,
     ) -> DeployError {
-        if let Some(library) = candidate.library.take() {
+        if let Some(residence) = candidate.residence.take() {
             let name: Arc<str> = candidate.manifest.name.as_str().into();
             let number = self.registry().take_generation(&name);
-            self.let_go_leftover(&name, self.activation.unused(number, candidate, library));
+            self.let_go_leftover(&name, self.activation.unused(number, candidate, residence));
         }
         reason
     }

@@ -103,7 +103,7 @@ pub(super) struct Arrived {
 /// A generation that can be swapped in.
 pub(super) struct Ready {
     pub(super) generation: Generation,
-    pub(super) live: Arc<LiveInstance>,
+    pub(super) live: Arc<dyn LiveInstance>,
     pub(super) declared: DeclaredRoutes,
 }
 

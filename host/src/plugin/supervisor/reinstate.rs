@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_abi::Instance;
 use tokio::time::timeout;
 
 use super::Supervisor;
@@ -22,10 +21,7 @@ use crate::{
     crash,
     plugin::{
         instance::host_api::HostApiShim,
-        instance::{
-            info::GenerationInfo,
-            live::{FirstCalls, LiveInstance},
-        },
+        instance::{body::Body, info::GenerationInfo, live::FirstCalls},
         lifecycle::{
             activate::NotCreated,
             error::DeployError,
@@ -140,7 +136,7 @@ impl Supervisor {
             return Err(NotAgain::for_good("another instance of it does not end"));
         }
         let shim = self.activation.shim(info.number, &info.manifest, &info.file);
-        let module = {
+        let creation = {
             let mut registry = self.registry();
             let plugin = registry.plugins.get_mut(name);
             let generation = plugin.and_then(|plugin| plugin.live.as_mut());
@@ -148,19 +144,18 @@ impl Supervisor {
                 generation.ok_or_else(|| NotAgain::for_good("the host has let it go"))?;
             generation.others.retain(|other| other.strong_count() > 0);
             generation.others.push(Arc::downgrade(&shim));
-            generation.library.module
+            generation.residence.create(info.config.clone(), &shim)
         };
         let never = std::future::pending();
         // The version is trusted: what is told of it, if the host dies of it after all, is not noted.
         let noted = crash::note(None, &info.about("its initialize".to_owned()));
-        let config = info.config.clone();
-        let instance = self.activation.instance(module, config, &shim, limit, never, noted);
+        let instance = self.activation.instance(creation, limit, never, noted);
         let instance = match instance.await {
             Ok(instance) => instance,
             Err(not_created) => return Err(self.not_again(info, &shim, not_created)),
         };
         let first_calls = FirstCalls { info: info.clone(), journal: None };
-        let (live, unused) = LiveInstance::new(instance, first_calls);
+        let (live, unused) = instance.into_live(first_calls);
         if let Some(own) = own {
             let workers = self.router.workers();
             if let Err(error) = snapshot::restore(workers, live.clone(), own, limit).await {
@@ -222,7 +217,7 @@ impl Supervisor {
         self: &Arc<Self>,
         info: &Arc<GenerationInfo>,
         shim: &Arc<HostApiShim>,
-        instance: impl Future<Output = Option<Instance>> + Send + 'static,
+        instance: impl Future<Output = Option<Box<dyn Body>>> + Send + 'static,
     ) {
         shim.detach();
         let leaving = self.departures.begin_instance(&info.plugin);

@@ -17,6 +17,7 @@ use crate::plugin::{
     instance::{
         info::{Timings, Tried},
         library,
+        library_body::LibraryBody,
     },
     probe::trial::TrialHost,
 };
@@ -49,10 +50,10 @@ impl Fake {
     }
 }
 
-async fn instance(config: &[u8]) -> Instance {
+async fn instance(config: &[u8]) -> Box<dyn Body> {
     let host = TrialHost::host("a.so".into(), Handle::current());
     let created = library::create(testing::module::<Fake>(), host, config).await;
-    created.unwrap_or_else(|_| panic!("it is made"))
+    Box::new(LibraryBody::new(created.unwrap_or_else(|_| panic!("it is made"))))
 }
 
 fn info(plugin: &str) -> GenerationInfo {

@@ -112,7 +112,7 @@ impl Supervisor {
     pub(super) async fn state_arrives(
         &self,
         info: &GenerationInfo,
-        new: &Arc<LiveInstance>,
+        new: &Arc<dyn LiveInstance>,
         predecessor: Option<&Predecessor>,
         source: Source,
     ) -> Result<Arrived, DeployError> {

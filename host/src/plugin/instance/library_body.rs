@@ -1,0 +1,75 @@
+//! An instance in a library of this process.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use ksi_abi::{CallStart, Counted, EventHandle, Instance, ReplyForm, Start};
+use ksi_kernel::{
+    call::{Started, outcome::Ended},
+    event::Event,
+    report::OutcomeKind,
+};
+
+use super::{
+    body::{Answer, Body, Unused},
+    live::{FirstCalls, Live, LiveInstance},
+};
+
+/// An instance that a library made.
+pub(crate) struct LibraryBody(Instance);
+
+impl LibraryBody {
+    pub(crate) fn new(instance: Instance) -> Self {
+        LibraryBody(instance)
+    }
+}
+
+impl Body for LibraryBody {
+    #[inline]
+    fn start(
+        &self,
+        handler: u64,
+        event: Counted<Event>,
+        form: &ReplyForm,
+        cx: &mut Context<'_>,
+    ) -> Started {
+        match self.0.call(handler, EventHandle::new(event), form, cx).into_start() {
+            Start::Ready(end) => Started::Ready(end.into()),
+            Start::Pending(future) => Started::Plugin(future),
+        }
+    }
+
+    fn snapshot(&self, version: u32) -> Answer<'_> {
+        Box::pin(async move {
+            ended(poll_fn(|cx| Poll::Ready(self.0.snapshot(version, cx))).await).await
+        })
+    }
+
+    fn restore<'a>(&'a self, version: u32, bytes: &'a [u8]) -> Answer<'a> {
+        Box::pin(async move {
+            ended(poll_fn(|cx| Poll::Ready(self.0.restore(version, bytes, cx))).await).await
+        })
+    }
+
+    fn read_back(&self, version: u32, bytes: &[u8]) -> OutcomeKind {
+        Ended::from(self.0.read_back(version, bytes)).into()
+    }
+
+    fn into_live(self: Box<Self>, first_calls: FirstCalls) -> (Arc<dyn LiveInstance>, Unused) {
+        let (live, unused) = Live::new(*self, first_calls);
+        (live, unused)
+    }
+}
+
+async fn ended(started: CallStart) -> OutcomeKind {
+    match started.into_start() {
+        Start::Ready(end) => Ended::from(end).into(),
+        Start::Pending(future) => match future.await {
+            Ok(end) => Ended::from(end).into(),
+            Err(message) => OutcomeKind::Panicked { message: message.to_text() },
+        },
+    }
+}

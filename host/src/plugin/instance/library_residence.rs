@@ -1,0 +1,90 @@
+//! A library of this process as the residence of a generation.
+
+use std::{path::Path, sync::Arc};
+
+use ksi_abi::{Description, HostRef};
+
+use super::{
+    body::Body,
+    configs::PluginConfig,
+    host_api::HostApiShim,
+    leftovers,
+    library::{self, Closed, LoadError, PluginLibrary},
+    library_body::LibraryBody,
+    residence::{Creation, Residence, Vacated},
+    signals::Handled,
+};
+use crate::{
+    crash::Noted,
+    plugin::file::manifest::{Manifest, NO_DELETE},
+};
+
+/// A library that is open.
+pub(crate) struct LibraryResidence {
+    library: PluginLibrary,
+    /// The file says that it never leaves memory.
+    no_delete: bool,
+}
+
+impl LibraryResidence {
+    /// Opens the copy at `path` on a thread that stays with it. What runs of it then is noted.
+    pub(crate) async fn open(
+        path: &Path,
+        manifest: &Manifest,
+        noted: Noted,
+    ) -> Result<Self, LoadError> {
+        let header = manifest.header.clone();
+        let open = move |path: &Path| noted.during(|| PluginLibrary::open(path, &header));
+        let library = PluginLibrary::open_on_its_own_thread(path.to_owned(), open).await?;
+        Ok(LibraryResidence { library, no_delete: manifest.linkage.no_delete })
+    }
+}
+
+impl Residence for LibraryResidence {
+    fn belongs_to(&self, plugin: &Arc<str>, generation: u64) {
+        self.library.signals.belong_to(plugin.clone(), generation);
+    }
+
+    fn describe(&self) -> Result<Description, String> {
+        self.library.describe()
+    }
+
+    fn create(&self, config: PluginConfig, shim: &Arc<HostApiShim>) -> Creation {
+        let (module, host) = (self.library.module, HostRef::new(shim.clone()));
+        Box::pin(async move {
+            let created = library::create(module, host, &config).await;
+            let body =
+                created.map(|instance| Box::new(LibraryBody::new(instance)) as Box<dyn Body>);
+            body.map_err(library::reason_of)
+        })
+    }
+
+    fn signals(&self) -> Vec<Handled> {
+        self.library.signals()
+    }
+
+    fn withdraw(&self) {
+        self.library.signals.withdraw();
+    }
+
+    fn vacate(self: Box<Self>) -> Vacated {
+        let LibraryResidence { library, no_delete } = *self;
+        let signals = library.signals;
+        let again = |library| Box::new(LibraryResidence { library, no_delete });
+        match leftovers::close(library) {
+            Ok(Closed::Unmapped) => {
+                signals.gone();
+                Vacated::Gone
+            }
+            Ok(Closed::Mapped { cause, library }) => {
+                // What its file says of that is certain, and anything else a guess.
+                let cause = if no_delete { NO_DELETE.to_owned() } else { cause };
+                Vacated::Stays { cause, residence: again(*library) }
+            }
+            Err((library, remaining)) => {
+                let by = remaining.iter().map(ToString::to_string).collect();
+                Vacated::Needed { by, residence: again(library) }
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Where a generation lives: it is asked to describe itself, makes instances there, and is vacated at its end.
+//!
+//! Who replaces, retires and goes back does not know what it is: a library of this process, or anything else that makes
+//! instances.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use ksi_abi::Description;
+
+use super::{body::Body, configs::PluginConfig, host_api::HostApiShim, signals::Handled};
+
+/// An instance on its way, or why there is none, for people.
+pub(crate) type Creation = Pin<Box<dyn Future<Output = Result<Box<dyn Body>, String>> + Send>>;
+
+/// Where a generation lives; see the module. It is vacated only after all that was made in it is gone: every instance, and
+/// every reference to the host that it was given ([`Generation::references`](super::generation::Generation::references)).
+pub(crate) trait Residence: Send + Sync + 'static {
+    /// For people: from here on, what happens in it is that generation's.
+    fn belongs_to(&self, plugin: &Arc<str>, generation: u64);
+
+    /// Asks for the description. Where plugin code may run.
+    fn describe(&self) -> Result<Description, String>;
+
+    /// Makes an instance with this way to the host. To be polled where plugin code may run.
+    fn create(&self, config: PluginConfig, shim: &Arc<HostApiShim>) -> Creation;
+
+    /// The signals of the process that it handles or wants ignored.
+    fn signals(&self) -> Vec<Handled>;
+
+    /// Its instances are gone: nothing outside is to call it any more.
+    fn withdraw(&self);
+
+    /// Tries to leave. It may run destructors, so it is called on a thread that ends right after.
+    fn vacate(self: Box<Self>) -> Vacated;
+}
+
+/// What became of an attempt to vacate a residence.
+pub(crate) enum Vacated {
+    /// Nothing of it is left.
+    Gone,
+    /// Something needs it, each by name for people; it is as it was.
+    Needed {
+        /// What needs it.
+        by: Vec<String>,
+        /// To try again.
+        residence: Box<dyn Residence>,
+    },
+    /// It was left, and is there all the same. To try once more may succeed later.
+    Stays {
+        /// For people.
+        cause: String,
+        /// To try again.
+        residence: Box<dyn Residence>,
+    },
+}
