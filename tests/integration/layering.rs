@@ -42,6 +42,19 @@ const RULES: &[Rule] = &[
         modules: &["host", "control", "core", "builtin"],
         names: &["Router", "Session"],
     },
+    // Who replaces, retires and goes back, and who keeps state, does not know where an instance lives.
+    Rule {
+        part: &[
+            "host/src/plugin/supervisor.rs",
+            "host/src/plugin/supervisor",
+            "host/src/plugin/lifecycle/hand_over.rs",
+            "host/src/plugin/lifecycle/retire.rs",
+            "host/src/plugin/lifecycle/from_disk.rs",
+            "host/src/plugin/state",
+        ],
+        modules: &[],
+        names: &["PluginLibrary", "LibraryResidence", "LibraryBody", "Instance", "ModuleRef"],
+    },
     // The reload transaction knows no wire format.
     Rule {
         part: &["host/src/plugin.rs", "host/src/plugin"],
