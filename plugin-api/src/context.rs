@@ -13,7 +13,7 @@ use std::{
 
 use ksi_abi::{
     BoundaryFuture, Buffer, Content, Encoding, EventHandle, HostRef, Layout, ReplyEnd, ReplyForm,
-    Start, SubscribeOptions,
+    Start,
     host::WaitEnd,
     probe::{Taker, Viewer},
 };
@@ -26,7 +26,7 @@ use crate::{
     payload,
     report::{Report, decode_reply},
     scope::{Caller, Scope},
-    subscriptions,
+    subscriptions::{self, SubscribeOptions},
     types::{AwaitedReply, HandlerPayload, LentPayload},
 };
 
@@ -278,9 +278,43 @@ impl Context {
         F: Fn(Context, D) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
+        self.subscribe_with(pattern, SubscribeOptions::new(), handler)
+    }
+
+    /// The same with a place among the handlers of an event, a timeout, or a thread that may block, as declared handlers have
+    /// them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ksi_plugin_api::{SubscribeOptions, prelude::*};
+    ///
+    /// /// Sees all lines before those who do something with them.
+    /// fn note_first(ctx: &Context) -> Result<()> {
+    ///     let options = SubscribeOptions::new().priority(100).timeout(Duration::from_secs(1));
+    ///     ctx.subscribe_with("log:**", options, |_: Context, line: Value| async move {
+    ///         tracing::debug!(%line);
+    ///         Ok(())
+    ///     })?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_with<D, R, F, Fut>(
+        &self,
+        pattern: &str,
+        options: SubscribeOptions,
+        handler: F,
+    ) -> Result<SubscriptionId>
+    where
+        D: DeserializeOwned + Layout + Clone + Send + 'static,
+        R: Serialize + Layout + Clone + Send + Sync,
+        F: Fn(Context, D) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R>> + Send + 'static,
+    {
         let number = self.scope().subscriptions.add(handler);
-        let options = SubscribeOptions::default();
-        match self.host().subscribe(pattern, number, options) {
+        match self.host().subscribe(pattern, number, options.crossing()) {
             Ok(subscription) => {
                 self.scope().subscriptions.name(number, subscription);
                 Ok(SubscriptionId(subscription))

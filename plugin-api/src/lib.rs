@@ -241,6 +241,7 @@ pub use ksi_plugin_macros::{event, event_handler, initialize, payload, plugin, r
 pub use plugin::{Handler, Plugin, PluginRef};
 pub use report::{Outcome, OutcomeKind, Report};
 pub use serde_json::{Value, json, value::RawValue};
+pub use subscriptions::SubscribeOptions;
 pub use tracing;
 
 /// What a plugin's file imports.
@@ -271,7 +272,7 @@ pub mod __private {
         __export_plugin as export_plugin,
         call::{Call, Restoring, Taking},
         event::EventSlot,
-        plugin::{RawConfig, lent_schema, payload_schema, reply_schema},
+        plugin::{NoSchema, RawConfig, SchemaOf, lent_schema, payload_schema, reply_schema},
         running::header,
         state::{Restore, Snapshot, read_as},
         subscriptions::handler_end,

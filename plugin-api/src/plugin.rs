@@ -1,6 +1,6 @@
 //! What the `#[plugin]` attribute implements, and how it becomes an instance that a host can call.
 
-use std::future::Future;
+use std::{future::Future, marker::PhantomData};
 
 use ksi_abi::{CallStart, export::Shared};
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     const RUNTIME: bool;
     /// The events that it says it emits.
     const EMITS: &'static [&'static str];
+    /// JSON Schemas of their payloads, in the same order.
+    const EMIT_SCHEMAS: &'static [fn() -> Value];
     /// The events that it needs somebody to handle.
     const REQUIRES: &'static [&'static str];
     /// The versions of snapshots that it writes, highest first; none when it keeps no state.
@@ -110,6 +112,26 @@ pub fn lent_schema<T: LentPayload<'static>>() -> Value {
 pub fn reply_schema<T: HandlerReply>() -> Value {
     schema::<T>()
 }
+
+/// The JSON Schema of an event that is declared by its type, if that has one.
+pub struct SchemaOf<T>(PhantomData<T>);
+
+impl<T: schemars::JsonSchema> SchemaOf<T> {
+    /// It.
+    pub fn schema() -> Value {
+        schema::<T>()
+    }
+}
+
+/// Found by the compiler for those that have none.
+pub trait NoSchema {
+    /// Nothing is known.
+    fn schema() -> Value {
+        Value::Null
+    }
+}
+
+impl<T> NoSchema for SchemaOf<T> {}
 
 fn schema<T: schemars::JsonSchema>() -> Value {
     schemars::schema_for!(T).to_value()

@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use ksi_abi::{
-    Buffer, CallEnd, CallStart, Description, EventHandle, HandlerDescription, HostRef, ModuleRef,
+    Buffer, CallEnd, CallStart, Description, EmitDescription, EventHandle, HandlerDescription,
+    HostRef, ModuleRef,
     export::{self, Exported, Failure, FirstPoll, LibHeader, Shared},
     panic,
 };
@@ -73,7 +74,13 @@ unsafe impl<P: Plugin> Exported for Running<P> {
             payload: (handler.payload_schema)(),
             reply: (handler.reply_schema)(),
         });
-        payload::encode(&Description { handlers: handlers.collect() }).map_err(Error::into_parts)
+        let emits = P::EMITS.iter().zip(P::EMIT_SCHEMAS);
+        let emits = emits.map(|(event, schema)| EmitDescription {
+            event: (*event).to_owned(),
+            schema: schema(),
+        });
+        let description = Description { handlers: handlers.collect(), emits: emits.collect() };
+        payload::encode(&description).map_err(Error::into_parts)
     }
 
     fn enter_library(host: &HostRef) {

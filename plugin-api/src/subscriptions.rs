@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use ksi_abi::{
@@ -28,6 +29,48 @@ use crate::{
 pub(crate) const FIRST_DYNAMIC: u64 = 1 << 32;
 
 type Handler = Arc<dyn Fn(&Context, FirstPoll<'_>) -> CallStart + Send + Sync>;
+
+/// How a handler is called that is subscribed [with](Context::subscribe_with) it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SubscribeOptions {
+    priority: i32,
+    timeout: Option<Duration>,
+    blocking: bool,
+}
+
+impl SubscribeOptions {
+    /// As [`Context::subscribe`] has it.
+    pub fn new() -> Self {
+        SubscribeOptions::default()
+    }
+
+    /// Handlers of an event are called, and reported, from the highest to the lowest. Default: 0.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// What a call may take, of at least a millisecond. Default: as the host has it, `timeouts.handler`.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The handler is called on a thread that it may block.
+    pub fn blocking(mut self) -> Self {
+        self.blocking = true;
+        self
+    }
+
+    pub(crate) fn crossing(self) -> ksi_abi::SubscribeOptions {
+        let millis = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX).max(1);
+        ksi_abi::SubscribeOptions {
+            priority: self.priority,
+            timeout_ms: self.timeout.map_or(0, millis),
+            blocking: self.blocking,
+        }
+    }
+}
 
 struct Entry {
     handler: Handler,

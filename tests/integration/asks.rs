@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::kit::{Library, TestHost};
 
 fn host() -> TestHost {
-    let limits = "[limits]\npayload_bytes = 1500\nqueued_events = 4\nsubscriptions = 3\nbackground_tasks = 3\n\
+    let limits = "[limits]\npayload_bytes = 1500\nqueued_events = 4\nsubscriptions = 4\nbackground_tasks = 3\n\
                   kept_resources = 2\nevent_depth = 8";
     let plugin = Library::of("ksi-fixture-asks");
     TestHost::builder().plugin("asks.so", &plugin).config(limits).start()
@@ -65,4 +65,29 @@ fn what_is_said_beside_an_event_goes_with_it_by_type_and_by_name() {
     }
     let send = json!({"by": "send", "named": false, "depth": 5, "timeout_ms": 50, "length": 1, "sleep": false});
     assert_eq!(client.emit("asks:say", send), json!([]));
+}
+
+#[test]
+fn subscriptions_made_at_run_time_have_the_options_of_declared_handlers() {
+    let host = host();
+    let mut client = host.client();
+    client.emit("asks:subscribe", json!({}));
+    let told = client.emit("order:all", json!({}));
+    let told: Vec<(u32, String)> = serde_json::from_value(told).unwrap();
+    let numbers: Vec<u32> = told.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [1, 2, 3], "by priority");
+    let blocks = |number: usize| told[number - 1].1.contains("block");
+    assert!(blocks(3) && !blocks(2), "{told:?}");
+    let late = client.reply("order:late", json!({})).to_string();
+    assert!(late.contains("timed_out"), "{late}");
+}
+
+#[test]
+fn what_a_plugin_declares_to_emit_is_described_by_its_type() {
+    let host = host();
+    let inspected = host.client().emit("module:inspect", json!({"module_name": "asks"}));
+    assert_eq!(inspected["emits"], json!(["beside:typed", "beside:named"]));
+    let schemas = inspected["emits_schemas"].as_object().unwrap();
+    assert_eq!(schemas.keys().collect::<Vec<_>>(), ["beside:typed"], "the other has no type");
+    assert_eq!(schemas["beside:typed"]["properties"]["sleep"]["type"], "boolean");
 }

@@ -16,6 +16,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
              const VERSION: &'static str = \"1.0.0\";
              const RUNTIME: bool = false;
              const EMITS: &'static [&'static str] = &[];
+             const EMIT_SCHEMAS: &'static [fn() -> Value] = &[];
              const REQUIRES: &'static [&'static str] = &[];
              const SNAPSHOTS: &'static [Snapshot<Self>] = &[Snapshot {
                  version: 1,
@@ -56,7 +57,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
         "an event of one host is given to another one",
         "use ksi_abi::{Content, EventHandle, HostRef, To};
          pub fn send(host: &HostRef, other: &EventHandle) {
-             let _ = host.send(Some(other), To::Name(\"a:b\"), Content::Bytes(\"1\".into()));
+             let _ = host.send(Some(other), To::Name(\"a:b\"), Content::Bytes(\"1\".into()), None);
          }",
         &["HostRef::send` is unsafe"],
     ),
@@ -66,9 +67,9 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
          use ksi_abi::{Content, HostRef, ReplyForm, To};
          pub fn ask(host: &HostRef, other: &HostRef, cx: &mut Context<'_>) {
              let route = other.resolve(\"a:b\").unwrap();
-             let _ = host.emit(None, To::Route(&route), Content::Bytes(\"1\".into()), cx);
+             let _ = host.emit(None, To::Route(&route), Content::Bytes(\"1\".into()), None, cx);
              let content = Content::Bytes(\"1\".into());
-             let _ = host.request(None, To::Route(&route), content, &ReplyForm::Json, cx);
+             let _ = host.request(None, To::Route(&route), content, None, &ReplyForm::Json, cx);
          }",
         &["HostRef::emit` is unsafe", "HostRef::request` is unsafe"],
     ),

@@ -540,7 +540,7 @@ impl Session {
             // Behind the declared handlers.
             order: (1 << 32) + number,
             timeout: (options.timeout_ms > 0).then(|| Duration::from_millis(options.timeout_ms)),
-            blocking: false,
+            blocking: options.blocking,
             answers_alone: false,
             cancel: self.cancel.clone(),
             gate: self.gate.get().cloned(),

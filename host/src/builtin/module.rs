@@ -224,6 +224,7 @@ async fn inspect(core: Arc<Core>, ask: Named) -> Result<Value, Failure> {
         overview: overview(&core, &registry, name, plugin),
         background_tasks: plugin.live.as_ref().map(|live| live.shim.session().task_count()),
         emits: info.manifest.emits.clone(),
+        emits_schemas: emits_schemas(info),
         generation_counts: Some(counts(info.counts())),
         handlers: handlers(&core, name, info),
         hash: info.hash.to_hex().to_string(),
@@ -232,6 +233,11 @@ async fn inspect(core: Arc<Core>, ask: Named) -> Result<Value, Failure> {
         timings_ms,
         trial: Some(trial(&info.tried)),
     })
+}
+
+fn emits_schemas(info: &GenerationInfo) -> BTreeMap<String, Value> {
+    let emits = info.description.emits.iter().filter(|known| !known.schema.is_null());
+    emits.map(|known| (known.event.clone(), known.schema.clone())).collect()
 }
 
 fn handlers(core: &Core, name: &str, info: &GenerationInfo) -> Vec<Handler> {

@@ -8,6 +8,18 @@ use serde_json::Value;
 pub struct Description {
     /// One entry a handler, in order of declaration.
     pub handlers: Vec<HandlerDescription>,
+    /// One entry an event that it declares to emit, in order of declaration.
+    #[serde(default)]
+    pub emits: Vec<EmitDescription>,
+}
+
+/// See [`Description`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct EmitDescription {
+    /// The event's name.
+    pub event: String,
+    /// JSON Schema of its payload; null where only the name is declared.
+    pub schema: Value,
 }
 
 /// See [`Description`].

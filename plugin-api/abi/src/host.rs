@@ -117,6 +117,8 @@ pub struct SubscribeOptions {
     pub priority: i32,
     /// In milliseconds; 0 stands for the host's default.
     pub timeout_ms: u64,
+    /// The handler is called on a thread that may block.
+    pub blocking: bool,
 }
 
 /// How a `wait_for` ended.

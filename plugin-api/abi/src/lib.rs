@@ -54,7 +54,7 @@ pub mod waker;
 
 pub use buffer::{Buffer, Failure};
 pub use counted::Counted;
-pub use description::{Description, HandlerDescription};
+pub use description::{Description, EmitDescription, HandlerDescription};
 pub use future::BoundaryFuture;
 pub use host::{
     Attribute, EmitOptions, HostApi, HostRef, LogRecord, ReplyEnd, ReplyForm, SpanRecord, Start,

@@ -31,6 +31,7 @@ fn implementation(plugin: &Plugin) -> TokenStream {
     let snapshots = state.snapshots.iter().map(snapshot);
     let restores = state.restores.iter().map(restore);
     let initialize = initialize(plugin);
+    let emit_schemas = emits.iter().map(emit_schema);
     quote! {
         #[automatically_derived]
         impl ::ksi_plugin_api::Plugin for #ty {
@@ -38,6 +39,7 @@ fn implementation(plugin: &Plugin) -> TokenStream {
             const VERSION: &'static str = #version;
             const RUNTIME: bool = #runtime;
             const EMITS: &'static [&'static str] = &[#(#emits),*];
+            const EMIT_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = &[#(#emit_schemas),*];
             const REQUIRES: &'static [&'static str] = &[#(#requires),*];
             const SNAPSHOTS: &'static [::ksi_plugin_api::__private::Snapshot<Self>] =
                 &[#(#snapshots),*];
@@ -46,6 +48,18 @@ fn implementation(plugin: &Plugin) -> TokenStream {
             const HANDLERS: &'static [::ksi_plugin_api::Handler<Self>] = &[#(#handlers),*];
             #initialize
         }
+    }
+}
+
+/// What gives the schema of an event; a type without one is found by a trait.
+fn emit_schema(event: &EventRef) -> TokenStream {
+    match event {
+        EventRef::Name(_) => quote!(|| ::ksi_plugin_api::Value::Null),
+        EventRef::Type(ty) => quote! {{
+            #[allow(unused_imports)]
+            use ::ksi_plugin_api::__private::NoSchema as _;
+            ::ksi_plugin_api::__private::SchemaOf::<#ty>::schema
+        }},
     }
 }
 

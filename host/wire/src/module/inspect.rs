@@ -1,5 +1,7 @@
 //! One plugin in full.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,6 +19,8 @@ pub struct Inspect {
     pub background_tasks: Option<usize>,
     /// Names of the events that it declares to emit.
     pub emits: Vec<String>,
+    /// JSON Schemas of their payloads, of those that it declares by a type.
+    pub emits_schemas: BTreeMap<String, Value>,
     /// How the calls of the live generation ended.
     pub generation_counts: Option<Counts>,
     /// In the order of declaration.

@@ -1,6 +1,6 @@
 //! What a plugin asks of its host beside the event, and what it is told when that is refused.
 
-use ksi_plugin_api::{EmitOptions, error::Refusal};
+use ksi_plugin_api::{EmitOptions, SubscribeOptions, error::Refusal};
 
 use super::*;
 
@@ -56,6 +56,20 @@ impl Asks {
         ctx.sleep(SECOND / 2).await;
         let event = ctx.event().unwrap();
         Ok(json!([event.attribute("a"), event.attribute("outside"), event.depth()]))
+    }
+
+    #[event_handler("asks:subscribe")]
+    async fn subscribe(&self, ctx: &Context, _: Value) -> Result<()> {
+        let tell = |number: u32| move |_: Context, _: Value| async move { Ok(number) };
+        let last = SubscribeOptions::new().priority(-1).blocking().timeout(SECOND);
+        ctx.subscribe_with("order:all", last, tell(3))?;
+        ctx.subscribe("order:all", tell(2))?;
+        ctx.subscribe_with("order:all", SubscribeOptions::new().priority(1), tell(1))?;
+        ctx.subscribe_with("order:late", last, |ctx: Context, _: Value| async move {
+            ctx.sleep(2 * SECOND).await;
+            Ok(())
+        })?;
+        Ok(())
     }
 
     #[event_handler("asks:fill")]
@@ -116,4 +130,14 @@ fn attributes_have_a_bound() {
     assert_eq!(plugin.emit("asks:fill", 64 * 1024).results(), [json!("Ok(())")]);
     let refused = plugin.emit("asks:fill", 64 * 1024 + 1).results();
     assert_eq!(refused, [json!("Err(Some(TooLarge))")]);
+}
+
+#[test]
+fn subscriptions_made_at_run_time_have_the_options_of_declared_handlers() {
+    let plugin = Harness::start::<Asks>();
+    assert!(plugin.emit("asks:subscribe", ()).is_ok());
+    assert_eq!(plugin.emit("order:all", ()).results(), [json!(1), json!(2), json!(3)]);
+    let late = plugin.begin("order:late", ());
+    plugin.advance(SECOND);
+    assert!(matches!(kind(&late.finished().unwrap()), OutcomeKind::TimedOut { .. }));
 }
