@@ -63,6 +63,7 @@ mod untrusted;
 
 /// Everything that can be configured. `Config::default()` is what a host without a file runs with.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Config {
     /// The folders whose plugin files are loaded and watched. TOML: `[host] plugin_dirs`. Default: none.
     pub plugin_dirs: Vec<PathBuf>,
@@ -96,6 +97,7 @@ pub struct Config {
 /// most thirty days.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Timeouts {
     /// One call of a handler that declares no timeout of its own. Default: 30 s.
     #[serde(deserialize_with = "file::duration")]
@@ -143,6 +145,7 @@ impl Default for Timeouts {
 /// How much there may be of anything. Every limit is above zero, save `workers`, where zero lets the host choose.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Limits {
     /// Events accepted by `send` whose handlers have not all ended. Default: 1024.
     pub queued_events: usize,

@@ -88,6 +88,7 @@ pub fn manifest_of(file: &std::path::Path) -> Result<Manifest, InspectError> {
 
 /// Why [`manifest_of`] gives no manifest.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InspectError {
     /// The file cannot be read.
     #[error(transparent)]

@@ -17,6 +17,7 @@ pub struct Outcome {
 
 /// The ways in which a call ends.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum OutcomeKind {
     /// With this reply.
     Replied(Payload),

@@ -9,6 +9,7 @@ use super::{Problem, file, range};
 /// The report of all counts, as an event. TOML: `[metrics]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Metrics {
     /// How long after one `metrics:report` the next is emitted, while somebody listens; above zero and at most thirty
     /// days. Default: 10 s.

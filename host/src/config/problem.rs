@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// Why a configuration file was not accepted.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file could not be opened or read, or is not UTF-8.
     #[error("the configuration file {} cannot be read: {source}", path.display())]
@@ -32,6 +33,7 @@ pub enum ConfigError {
 
 /// What is not right in a configuration.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Problem {
     /// No TOML, an unknown key, or a value of the wrong type; the source tells the line.
     #[error("{source}{}", suggestion.as_ref().map(|key| format!("did you mean `{key}`?")).unwrap_or_default())]

@@ -10,6 +10,7 @@ use super::{Problem, file, range};
 /// The retries of a plugin that did not initialize, or that was rolled back. TOML: `[recovery]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Recovery {
     /// The wait before the first retry of a plugin that did not initialize; it doubles with each further one. Above
     /// zero and at most `longest`. Default: 1 s.

@@ -10,6 +10,7 @@ use super::{Config, Problem, file, range};
 /// How plugins are replaced, and how a new version is judged. TOML: `[reload]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Reload {
     /// What becomes of calls on the old generation that have not ended at the deadline. Default: they are cancelled.
     pub after_drain: AfterDrain,
@@ -34,6 +35,7 @@ pub struct Reload {
 /// What differs from [`Reload`] and [`Timeouts`](super::Timeouts) for one plugin. What is `None` is as for all others.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ReloadOf {
     /// In place of [`Timeouts::drain`](super::Timeouts::drain).
     #[serde(deserialize_with = "file::some_duration")]
@@ -61,6 +63,7 @@ pub struct ReloadOf {
 /// What becomes of calls that outlast the deadline of a replacement. In TOML, `"cancel"` or `"keep"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum AfterDrain {
     /// They are cancelled, and reported as rejected for that reason.
     #[default]
@@ -72,6 +75,7 @@ pub enum AfterDrain {
 
 /// How one plugin is replaced and judged: what holds for all, with what differs for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct ReloadPolicy {
     /// What calls in flight on the old generation get to end.
     pub drain: Duration,

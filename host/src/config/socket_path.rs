@@ -140,6 +140,7 @@ impl SocketPath {
 
 /// Why a socket's path cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SocketPathError {
     /// The system has room for so many bytes in the address of a socket.
     #[error("the socket path {} has {length} bytes, and the system allows {LONGEST_PATH}: choose a shorter one with --socket", path.display())]

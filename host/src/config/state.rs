@@ -10,6 +10,7 @@ use super::{Problem, file, range};
 /// Where snapshots of plugins' state are kept, and how often they are written. TOML: `[state]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct StateFiles {
     /// Whether state is written at all, and restored at the next start. Default: yes, if there is a `dir`.
     pub persist: bool,

@@ -6,6 +6,7 @@ use serde::Deserialize;
 /// `[host] untrusted_plugins`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum UntrustedPlugins {
     /// It is not loaded. `"refuse"`.
     Refuse,

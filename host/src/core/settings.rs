@@ -77,6 +77,7 @@ pub enum ReconfiguredOutcome {
 
 /// Why a configuration was not read anew.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ReloadConfigError {
     /// The host was started without one.
     #[error(

@@ -46,6 +46,7 @@ const BETWEEN: Duration = Duration::from_millis(20);
 
 /// Why there is no crash journal.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum JournalError {
     /// The folder could not be made.
     #[error("the folder {} for the crash journal (recovery.dir) cannot be made: {source}", dir.display())]

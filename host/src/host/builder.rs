@@ -291,6 +291,7 @@ fn report_stuck(core: &Core, call: StuckCall) {
 
 /// Why a host does not start.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// A value of the configuration is out of its range.
     #[error(transparent)]

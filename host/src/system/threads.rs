@@ -17,6 +17,7 @@ use thiserror::Error;
     "{given} of {asked} threads that are needed could be started: {source}; raise the limit of processes (`ulimit -u`), \
      TasksMax= of the service, or pids.max of the cgroup"
 )]
+#[non_exhaustive]
 pub struct TooFewThreads {
     /// How many are needed at a time.
     pub asked: usize,

@@ -41,7 +41,8 @@ impl Stage {
         builds.emitter.write(&plugins.join("emitter.so"))?;
         builds.handlers.write(&plugins.join("handlers.so"))?;
         write_small(&builds.small, &plugins, others)?;
-        let config = Config { plugin_dirs: vec![plugins], ..config(fan_out) };
+        let mut config = config(fan_out);
+        config.plugin_dirs = vec![plugins];
         let host = Host::builder().config(config).start().await?;
         all_live(&host, others + 2).await?;
         Ok(Stage { host, dir })

@@ -66,6 +66,7 @@ pub struct RouterLimits {
 
 /// Why an event that was sent is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum SendError {
     /// Too many are waiting.
     #[error(

@@ -20,6 +20,7 @@ use crate::{
 
 /// Why a handler of the host failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
     /// For programs.
     pub code: String,

@@ -34,6 +34,7 @@ use thread::LibraryThread;
 
 /// Why a library could not be loaded.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// The system's loader refuses it: a missing dependency, an undefined symbol.
     #[error("{path} cannot be opened as a library: {}{}", with_causes(source), way_out(source), path = .path.display())]

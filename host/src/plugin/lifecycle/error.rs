@@ -19,6 +19,7 @@ use crate::plugin::{
 
 /// Why a file did not become the live generation of a plugin.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum DeployError {
     /// The file could not be copied.
     #[error(transparent)]

@@ -37,6 +37,7 @@ const LEAST: Duration = Duration::from_secs(1);
 
 /// Why state was not handed over. The old generation goes on.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum HandOverError {
     /// The new version keeps no state, and the old one does.
     #[error(

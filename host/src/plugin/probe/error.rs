@@ -8,6 +8,7 @@ use super::trial::Step;
 
 /// Why a probe found a plugin file unfit.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ProbeError {
     /// There is no child.
     #[error("no probe of {path} could be started with {program}: {source}", path = .path.display(), program = .program.display())]

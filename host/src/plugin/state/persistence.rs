@@ -34,6 +34,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Why a plugin's state is not kept, or does not come back.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum PersistError {
     /// The file cannot be read or written.
     #[error(transparent)]

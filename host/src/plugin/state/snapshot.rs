@@ -44,6 +44,7 @@ impl Snapshot {
 
 /// Why there is no snapshot, or why it was not restored.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum StateError {
     /// The plugin's snapshot failed or panicked.
     #[error("its snapshot failed: {reason}")]

@@ -79,7 +79,8 @@ fn count(options: &Options) -> Result<String, CountError> {
         let dir = tempfile::tempdir().map_err(CountError::Folder)?;
         copy(&options.emitter, &dir.path().join("emitter.so"))?;
         copy(&options.handlers, &dir.path().join("handlers.so"))?;
-        let config = Config { plugin_dirs: vec![dir.path().to_owned()], ..Config::default() };
+        let mut config = Config::default();
+        config.plugin_dirs = vec![dir.path().to_owned()];
         let mut builder = Host::builder().config(config);
         if let Some(probe) = &options.probe {
             builder = builder.probe_with(probe);

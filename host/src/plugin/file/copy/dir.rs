@@ -34,6 +34,7 @@ pub(super) struct OwnDir {
 
 /// The step at which the host's directory failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PrivateDirError {
     /// The directory could not be made.
     #[error(

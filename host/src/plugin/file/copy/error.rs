@@ -9,6 +9,7 @@ use super::PrivateDirError;
 
 /// The step at which a private copy failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CopyError {
     /// There is no thread to copy it on.
     #[error("{} was not copied: no thread can be started for it: {source}", path.display())]

@@ -2,6 +2,7 @@
 
 /// What is wrong with a candidate, what was found, and what to do about it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ManifestError {
     /// No bytes at all.
     #[error(

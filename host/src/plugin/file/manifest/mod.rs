@@ -31,6 +31,7 @@ const MAX_NAME: usize = 64;
 
 /// A plugin's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Manifest {
     /// Version of the manifest's own layout.
     pub format: u32,
@@ -78,6 +79,7 @@ pub struct Manifest {
 /// The versions of a plugin's snapshots, in a [`Manifest`]. Both lists have the highest first, each version once, and
 /// none is 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StateManifest {
     /// Those that it writes; never empty. The first is its own, the others are for versions of it that are older.
     pub writes: Vec<u32>,
@@ -87,6 +89,7 @@ pub struct StateManifest {
 
 /// One handler in a [`Manifest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HandlerManifest {
     /// The handler's name, unique in its plugin.
     pub name: String,

@@ -49,6 +49,7 @@ pub(crate) enum Change {
 
 /// Why folders cannot be watched at all. Trouble with one folder is logged and retried instead.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WatchError {
     /// A relative folder, and no current directory, or no path at all.
     #[error("the plugin folder {folder:?} cannot be made absolute: {source}")]

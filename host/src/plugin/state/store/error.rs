@@ -8,6 +8,7 @@ use crate::system::lock_holder::{LockHolder, by};
 
 /// The step at which the folder could not be taken.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum StateDirError {
     /// It could not be made.
     #[error(
@@ -79,6 +80,7 @@ pub enum StateDirError {
 
 /// The step at which a snapshot could not be loaded or stored.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum KeptStateError {
     /// No plugin has such a name.
     #[error(
@@ -280,6 +282,7 @@ pub enum KeptStateError {
 
 /// What is wrong with a file that is not as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Damage {
     /// The first line.
     #[error("its first line is not the whole header of a snapshot as it was written")]
