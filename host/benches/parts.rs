@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 use divan::{Bencher, black_box};
-use ksi_host::{Counted, Event, Failure, Host, NewEvent, Pattern, Payload, validate_event_name};
+use ksi_host::{
+    ChildEntry, EventRef, Failure, Host, NewEvent, Pattern, Payload, validate_event_name,
+};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
@@ -68,9 +70,9 @@ fn make_an_event(bencher: Bencher<'_, '_>) {
 #[divan::bench(args = [0, 1, 10])]
 fn emit_to_native_handlers(bencher: Bencher<'_, '_>, handlers: usize) {
     let runtime = Runtime::new().unwrap();
-    let host = runtime.block_on(Host::builder().start()).unwrap();
+    let host = runtime.block_on(Host::builder(ChildEntry::none()).start()).unwrap();
     for _ in 0..handlers {
-        let answer = |event: Counted<Event>| async move {
+        let answer = |event: EventRef| async move {
             event.payload().decode::<Letter>().map_err(|error| Failure::new("decode", error))
         };
         host.on(NAME, answer).unwrap();

@@ -17,7 +17,11 @@ mod system;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use ksi_abi::Pattern;
-use ksi_kernel::{call::tally::Counts, event::Event, router::native::Failure};
+use ksi_kernel::{
+    call::tally::Counts,
+    event::{Event, EventRef},
+    router::native::Failure,
+};
 use ksi_wire as wire;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -25,7 +29,6 @@ use crate::{
     catalog::{Described, changes_plugins},
     core::Core,
 };
-use ksi_abi::Counted;
 
 /// What an event asks that asks nothing.
 #[derive(Deserialize)]
@@ -104,7 +107,7 @@ where
     core.describe([described]);
     // The router belongs to the host, so its handlers must not keep the host alive.
     let weak = Arc::downgrade(core);
-    core.router.add_native(name, &[pattern], Some(timeout), move |event: Counted<Event>| {
+    core.router.add_native(name, &[pattern], Some(timeout), move |event: EventRef| {
         let (core, handler) = (weak.upgrade(), handler.clone());
         async move {
             let core = core.ok_or_else(|| Failure::new("stopping", "the host is stopping"))?;

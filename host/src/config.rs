@@ -61,7 +61,22 @@ mod state;
 mod tests;
 mod untrusted;
 
-/// Everything that can be configured. `Config::default()` is what a host without a file runs with.
+/// Everything that can be configured. `Config::default()` is what a host without a file runs with, and what
+/// a program changes that has none:
+///
+/// ```
+/// let mut config = ksi_host::Config::default();
+/// config.plugin_dirs = vec!["plugins".into()];
+/// config.limits.connections = 16;
+/// ```
+///
+/// It gets further fields, as its parts do, so that none of them is made of all its fields:
+///
+/// ```compile_fail,E0639
+/// use ksi_host::Config;
+///
+/// let config = Config { plugin_dirs: vec!["plugins".into()], ..Config::default() };
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Config {

@@ -23,7 +23,7 @@ use ksi_kernel::{
     router::Router,
 };
 use ksi_wire::system::Announced;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::OnceCell};
 
 use crate::{
     catalog::{self, Described},
@@ -51,7 +51,8 @@ pub(crate) struct Core {
     pub(crate) clients: Arc<Clients>,
     pub(crate) stop: StopHandle,
     pub(crate) start_up: StartUp,
-    shut_down: AtomicBool,
+    /// Done by the first who asks for it, and awaited by all others.
+    shut_down: OnceCell<()>,
     /// Clients can connect to its socket also when it has ended.
     pub(crate) socket_stays: AtomicBool,
 }
@@ -88,7 +89,7 @@ impl Core {
             clients: Arc::default(),
             stop,
             start_up,
-            shut_down: AtomicBool::new(false),
+            shut_down: OnceCell::new(),
             socket_stays: AtomicBool::new(false),
         })
     }

@@ -1,7 +1,11 @@
 //! The host, as a program that embeds it holds it.
 
 mod builder;
+mod request;
 mod starting;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::{
     future::Future,
@@ -9,14 +13,14 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use ksi_abi::{Counted, NameError, Pattern};
+use ksi_abi::{NameError, Pattern};
 use ksi_kernel::{
     call::tally::Counts,
-    event::{Event, NewEvent},
-    report::Report,
+    event::{EventRef, IntoEvent, InvalidEvent},
+    report::{self, Report},
     router::{emit::SendError, native::Failure, taps::Watch},
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     control::{self, ClaimedSocket, ControlSocket, SocketError, SocketLimits},
@@ -24,11 +28,12 @@ use crate::{
         Core, UnkeptState,
         settings::{ConfigReloaded, ReloadConfigError},
     },
-    plugin::lifecycle::error::DeployError,
+    plugin::{lifecycle::error::DeployError, probe::answer::ChildEntry, supervisor::Deployed},
     stopping::StopStage,
 };
 
 pub use builder::{HostBuilder, StartError};
+pub use request::RequestError;
 pub use starting::StartingHost;
 
 /// A host of plugins. A clone is another reference to the same host.
@@ -37,14 +42,14 @@ pub use starting::StartingHost;
 /// ends.
 ///
 /// ```no_run
-/// use ksi_host::{Host, NewEvent, Payload};
+/// use ksi_host::{Host, NewEvent};
 ///
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     ksi_host::answer_probe(); // first thing in `main`
+///     let entry = ksi_host::answer_probe(); // first thing in `main`
 ///     tokio::runtime::Runtime::new()?.block_on(async {
-///         let host = Host::builder().plugins("plugins").start().await?;
-///         let payload = Payload::encode(&serde_json::json!({ "name": "you" }))?;
-///         let report = host.emit(NewEvent::new("greet:request", payload)?).await;
+///         let host = Host::builder(entry).plugins("plugins").start().await?;
+///         let you = serde_json::json!({ "name": "you" });
+///         let report = host.emit(NewEvent::json("greet:request", &you)?).await;
 ///         for reply in report.replies() {
 ///             println!("{reply:?}");
 ///         }
@@ -56,22 +61,84 @@ pub use starting::StartingHost;
 #[derive(Clone)]
 pub struct Host(Arc<Core>);
 
+/// A handler of the embedding program, for [`Host::off`]. A number is none:
+///
+/// ```compile_fail,E0308
+/// # fn off(host: ksi_host::Host) {
+/// host.off(7);
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HandlerId(u64);
+
+/// A plugin that is live by what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// Its name.
+    pub plugin: String,
+    /// The number of its generation.
+    pub generation: u64,
+}
+
+impl From<Deployed> for Loaded {
+    fn from(Deployed { plugin, generation, .. }: Deployed) -> Self {
+        Loaded { plugin: plugin.to_string(), generation }
+    }
+}
+
+/// What is told of something that cannot be emitted.
+fn not_an_event(error: &InvalidEvent) -> Report {
+    report::not_let_in("invalid_event", &error.to_string())
+}
+
 impl Host {
-    /// Begins to describe a host.
-    pub fn builder() -> HostBuilder {
-        HostBuilder::default()
+    /// Begins to describe a host. The entry is what [`answer_probe`](crate::answer_probe) gives, which a
+    /// program calls first thing in its `main`; one that cannot takes [`ChildEntry::none`].
+    pub fn builder(entry: ChildEntry) -> HostBuilder {
+        HostBuilder::new(entry)
     }
 
-    /// Runs every handler of an event and gathers their outcomes. It never fails: failures are in the report.
-    pub async fn emit(&self, event: NewEvent) -> Report {
-        self.0.router.emit(event, None).await
+    /// Runs every handler of an event and gathers their outcomes. It never fails: failures are in the
+    /// report, also that something is no event.
+    ///
+    /// What is emitted is a [`NewEvent`](crate::NewEvent), or a value of a type that belongs to one event
+    /// name: see [`IntoEvent`].
+    pub async fn emit(&self, event: impl IntoEvent) -> Report {
+        match event.into_event() {
+            Ok(event) => self.0.router.emit(event, None).await,
+            Err(error) => not_an_event(&error),
+        }
+    }
+
+    /// Emits an event that is answered once, and gives the answer.
+    ///
+    /// ```no_run
+    /// # async fn run(host: ksi_host::Host) -> Result<(), Box<dyn std::error::Error>> {
+    /// use ksi_host::NewEvent;
+    ///
+    /// let health: serde_json::Value = host.request(NewEvent::json("system:health", &())?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Nobody handles it, a handler failed, there is no reply or more than one, or it is not of this type.
+    pub async fn request<R: DeserializeOwned>(
+        &self,
+        event: impl IntoEvent,
+    ) -> Result<R, RequestError> {
+        let event = event.into_event()?;
+        let report = self.0.router.emit(event, None).await;
+        request::only_reply(&report)
     }
 
     /// Hands an event over without waiting for its handlers.
     ///
     /// # Errors
-    /// The queue is full, or the event is too large: it was not accepted then.
-    pub fn send(&self, event: NewEvent) -> Result<(), SendError> {
+    /// It is no event, the queue is full, or the event is too large: it was not accepted then.
+    pub fn send(&self, event: impl IntoEvent) -> Result<(), SendError> {
+        let event = event.into_event().map_err(|error| SendError::Refused(error.to_string()))?;
         self.0.router.send(event)
     }
 
@@ -81,26 +148,27 @@ impl Host {
         self.0.router.watch(patterns, capacity)
     }
 
-    /// Handles events in the embedding program, as a plugin would. A reply that encodes as `null` is none. The number
-    /// is for [`off`](Self::off). Plugins that wait for somebody who handles it are started.
+    /// Handles events in the embedding program, as a plugin would. A reply that encodes as `null` is
+    /// none. Plugins that wait for somebody who handles it are started. To be there before any plugin is,
+    /// see [`HostBuilder::on`].
     ///
     /// # Errors
     /// The pattern is none.
-    pub fn on<F, Fut, R>(&self, pattern: &str, handler: F) -> Result<u64, NameError>
+    pub fn on<F, Fut, R>(&self, pattern: &str, handler: F) -> Result<HandlerId, NameError>
     where
-        F: Fn(Counted<Event>) -> Fut + Send + Sync + 'static,
+        F: Fn(EventRef) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, Failure>> + Send + 'static,
         R: Serialize,
     {
         let parsed = Pattern::parse(pattern)?;
         let number = self.0.router.add_native(pattern, &[parsed], None, handler);
         self.0.supervisor.wake_waiting();
-        Ok(number)
+        Ok(HandlerId(number))
     }
 
     /// Ends a handler of the embedding program. Calls that have begun go on.
-    pub fn off(&self, handler: u64) {
-        self.0.router.remove_native(handler);
+    pub fn off(&self, HandlerId(number): HandlerId) {
+        self.0.router.remove_native(number);
     }
 
     /// Whether anybody handles an event of this name.
@@ -118,40 +186,38 @@ impl Host {
         self.0.router.all_counts()
     }
 
-    /// Loads a plugin file, or replaces the plugin that it is; returns its name and the number of its generation.
+    /// Loads a plugin file, or replaces the plugin that it is.
     ///
     /// # Errors
     /// At which step it failed, and why. What was live goes on.
-    pub async fn load(&self, file: &Path) -> Result<(String, u64), DeployError> {
-        let deployed = self.0.supervisor.load(file).await?;
-        Ok((deployed.plugin.to_string(), deployed.generation))
+    pub async fn load(&self, file: &Path) -> Result<Loaded, DeployError> {
+        self.0.supervisor.load(file).await.map(Loaded::from)
     }
 
-    /// Replaces a plugin by what its file holds now; returns the number of its generation.
+    /// Replaces a plugin by what its file holds now.
     ///
     /// # Errors
     /// As for [`load`](Self::load), or there is no such plugin.
-    pub async fn reload(&self, plugin: &str) -> Result<u64, DeployError> {
-        Ok(self.0.supervisor.reload(plugin).await?.generation)
+    pub async fn reload(&self, plugin: &str) -> Result<Loaded, DeployError> {
+        self.0.supervisor.reload(plugin).await.map(Loaded::from)
     }
 
-    /// Goes back to the version of a plugin before the live one, with its state; returns the number of its new generation.
-    /// The file that it was loaded from is quarantined: its folder does not load it again until it changes.
+    /// Goes back to the version of a plugin before the live one, with its state. The file that it was loaded from is quarantined: its folder does not load it again until it changes.
     ///
     /// # Errors
     /// There is no such plugin or no earlier version, or it does not load, or cannot take the state over.
     /// [`DeployError::LosesState`] if it can only go on from older state: then nothing has happened, and
     /// [`rollback_forced`](Self::rollback_forced) goes back all the same.
-    pub async fn rollback(&self, plugin: &str) -> Result<u64, DeployError> {
-        Ok(self.0.supervisor.rollback(plugin, false).await?.generation)
+    pub async fn rollback(&self, plugin: &str) -> Result<Loaded, DeployError> {
+        self.0.supervisor.rollback(plugin, false).await.map(Loaded::from)
     }
 
     /// The same also if that gives up what the live version has done to the state. That is kept aside on the disk first.
     ///
     /// # Errors
     /// As for [`rollback`](Self::rollback), or it cannot be kept aside.
-    pub async fn rollback_forced(&self, plugin: &str) -> Result<u64, DeployError> {
-        Ok(self.0.supervisor.rollback(plugin, true).await?.generation)
+    pub async fn rollback_forced(&self, plugin: &str) -> Result<Loaded, DeployError> {
+        self.0.supervisor.rollback(plugin, true).await.map(Loaded::from)
     }
 
     /// Unloads a plugin.
@@ -224,6 +290,9 @@ impl Host {
     /// lets every plugin go, the last started first. Takes at most the drain and the shutdown timeout of the configuration
     /// together, and some ten seconds for state that is still being written; less if it is asked
     /// [once more](Self::request_stop) to stop.
+    ///
+    /// Whoever calls it while it goes on waits for its end; if the first one is given up, the next one goes
+    /// on with what is left.
     pub async fn shutdown(&self) {
         self.0.shut_down().await;
     }

@@ -28,17 +28,17 @@ pub use config::{
     ReloadPolicy, StateFiles, Timeouts, UntrustedPlugins,
     socket_path::{Environment, SocketPath, SocketPathError},
 };
-pub use control::{ClaimedSocket, ControlSocket, SocketError, SocketLimits};
+pub use control::{ClaimedSocket, ControlSocket, SocketError};
 pub use core::{
     UnkeptState,
     settings::{ConfigReloaded, Reconfigured, ReconfiguredOutcome, ReloadConfigError},
 };
 pub use crash::{JournalError, LastWords, expect_exit, last_words};
-pub use host::{Host, HostBuilder, StartError, StartingHost};
-pub use ksi_abi::{Counted, NameError, Pattern, validate_event_name};
+pub use host::{HandlerId, Host, HostBuilder, Loaded, RequestError, StartError, StartingHost};
+pub use ksi_abi::{EventName, NameError, Pattern, validate_event_name};
 pub use ksi_kernel::{
     call::tally::Counts,
-    event::{Event, EventId, NewEvent, Payload},
+    event::{Event, EventId, EventRef, IntoEvent, InvalidEvent, NewEvent, Payload},
     report::{Outcome, OutcomeKind, Report},
     router::{
         emit::SendError,
@@ -55,7 +55,10 @@ pub use plugin::{
     },
     instance::library::LoadError,
     lifecycle::{error::DeployError, hand_over::HandOverError},
-    probe::{answer::answer_probe, error::ProbeError},
+    probe::{
+        answer::{ChildEntry, answer_probe},
+        error::ProbeError,
+    },
     state::{
         persistence::PersistError,
         snapshot::StateError,

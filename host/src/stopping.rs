@@ -67,7 +67,7 @@ impl fmt::Display for StopStage {
 /// [`Host`](crate::Host) to be asked. A clone asks the same host.
 ///
 /// ```no_run
-/// # async fn run() -> Result<(), ksi_host::StartError> {
+/// # async fn run(entry: ksi_host::ChildEntry) -> Result<(), ksi_host::StartError> {
 /// let stop = ksi_host::StopHandle::new();
 /// let asks = stop.clone();
 /// std::thread::spawn(move || {
@@ -75,7 +75,7 @@ impl fmt::Display for StopStage {
 ///     asks.request();
 /// });
 /// // Comes back soon after the request, whatever the plugins do meanwhile.
-/// let host = ksi_host::Host::builder().plugins("plugins").stopped_by(&stop).start().await?;
+/// let host = ksi_host::Host::builder(entry).plugins("plugins").stopped_by(&stop).start().await?;
 /// host.wait_stopped().await;
 /// host.shutdown().await;
 /// # Ok(())

@@ -256,7 +256,8 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use ksi_abi::{
-        __own_signals as own_signals, __unloadable as unloadable, Fingerprint, Layout, Value,
+        __own_signals as own_signals, __unloadable as unloadable, EventName, Fingerprint, Layout,
+        Value,
         export::LibHeader,
         layout::{Cached, Description},
         manifest,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ksi_host::{Config, Environment, SocketPath};
+use ksi_host::{ChildEntry, Config, Environment, SocketPath};
 
 use self::args::{Args, Command, Common};
 use self::client::Client;
@@ -46,10 +46,10 @@ mod table;
 /// Does what the arguments say. The only place that turns a failure into an exit code.
 fn main() -> ExitCode {
     // The host starts this very executable to try a plugin file in; that child goes no further.
-    ksi_host::answer_probe();
+    let entry = ksi_host::answer_probe();
     allocator::settle();
     let Args { common, command } = Args::parse();
-    match dispatch(&common, command) {
+    match dispatch(entry, &common, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.lines().iter().for_each(|line| output::error(line));
@@ -58,16 +58,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(common: &Common, command: Command) -> Result<(), Failure> {
+fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
             if let Some(code) = reaper::run_in_child() {
                 return if code == 0 { Ok(()) } else { Err(Failure::Exited(code)) };
             }
             let given = service::given_socket()?;
-            logging::during(|| run::run(common, args, given))
+            logging::during(|| run::run(entry, common, args, given))
         }
-        Command::Dev(args) => logging::during(|| dev::dev(common, args)),
+        Command::Dev(args) => logging::during(|| dev::dev(entry, common, args)),
         Command::Emit(args) => emit::emit(common, args),
         Command::List(args) => list::list(common, args),
         Command::Inspect(args) => inspect::inspect(common, args),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ksi_host::{
-    ClaimedSocket, Config, Host, LockHolder, SocketError, SocketPath, StopHandle, StopStage,
+    ChildEntry, ClaimedSocket, Config, Host, LockHolder, SocketError, SocketPath, StopHandle,
+    StopStage,
 };
 use tokio::sync::Notify;
 
@@ -93,7 +94,12 @@ impl HangUp {
     }
 }
 
-pub(crate) fn run(common: &Common, args: Run, given: Option<GivenSocket>) -> Result<(), Failure> {
+pub(crate) fn run(
+    entry: ChildEntry,
+    common: &Common,
+    args: Run,
+    given: Option<GivenSocket>,
+) -> Result<(), Failure> {
     let mut config = common.configuration()?;
     let held = common.held(&config);
     let hang_up = HangUp::of_service(held.is_some());
@@ -115,11 +121,12 @@ pub(crate) fn run(common: &Common, args: Run, given: Option<GivenSocket>) -> Res
         ))?;
         config.plugin_dirs = vec![DEFAULT_FOLDER.into()];
     }
-    serve(config, held, socket, hang_up)
+    serve(entry, config, held, socket, hang_up)
 }
 
 /// Runs a host until a signal or a client stops it.
 pub(crate) fn serve(
+    entry: ChildEntry,
     config: Config,
     held: Option<(PathBuf, Config)>,
     socket: Socket,
@@ -138,13 +145,14 @@ pub(crate) fn serve(
         .map_err(Failure::host("cannot start the host's threads"))?;
     let last_words = ksi_host::last_words()
         .map_err(Failure::host("cannot listen for the signals that a process dies of"))?;
-    let ended = runtime.block_on(until_stopped(config, held, socket, hang_up));
+    let ended = runtime.block_on(until_stopped(entry, config, held, socket, hang_up));
     runtime.shutdown_timeout(LAST_WAIT);
     drop(last_words);
     ended
 }
 
 async fn until_stopped(
+    entry: ChildEntry,
     config: Config,
     held: Option<(PathBuf, Config)>,
     socket: Socket,
@@ -162,7 +170,7 @@ async fn until_stopped(
     let pid_file = pid_file.map(PidFile::write).transpose();
     let pid_file =
         pid_file.map_err(Failure::host("the file for the process's number cannot be written"))?;
-    let mut host = Host::builder().config(config).stopped_by(&stop);
+    let mut host = Host::builder(entry).config(config).stopped_by(&stop);
     if let Some((file, held)) = held {
         host = host.config_file(file, held);
     }

@@ -1,6 +1,8 @@
 //! An event on its way: what was emitted, by whom, and because of what.
 
+mod event_ref;
 mod ids;
+mod into_event;
 mod payload;
 
 use std::{
@@ -20,8 +22,10 @@ use ksi_abi::{
     Refusal, RefusalCode, Value, validate_event_name,
 };
 
+pub use event_ref::EventRef;
 pub use ids::EventId;
 pub(crate) use ids::EventIds;
+pub use into_event::{IntoEvent, InvalidEvent};
 pub use payload::Payload;
 
 /// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id` and the like.

@@ -413,7 +413,7 @@ impl Session {
             tokio::select! {
                 biased;
                 seen = watch.next() => match seen {
-                    Some(Watched::Event(event)) => WaitEnd::Event(EventHandle::new(event)),
+                    Some(Watched::Event(event)) => WaitEnd::Event(EventHandle::new(event.counted().clone())),
                     Some(Watched::Missed(_)) | None => {
                         let text = "too much waits in the host for the event to be kept";
                         WaitEnd::Refused(Refusal::new(RefusalCode::QUEUE_BYTES, text))

@@ -39,7 +39,7 @@ pub enum Problem {
     #[error("{source}{}", suggestion.as_ref().map(|key| format!("did you mean `{key}`?")).unwrap_or_default())]
     Toml {
         /// Line, column and reason.
-        source: Box<toml::de::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
         /// The known key that an unknown one looks like.
         suggestion: Option<String>,
     },

@@ -43,7 +43,7 @@ use server::Listening;
 
 /// How much one client, and all of them together, may ask of the host. A limit of 0 counts as 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketLimits {
+pub(crate) struct SocketLimits {
     /// The longest line that is read, in bytes, without its line end. A longer one is answered with an
     /// error line.
     pub line_bytes: usize,
@@ -70,6 +70,7 @@ pub struct SocketLimits {
 ///
 /// Clients are accepted by a task on the tokio runtime it was bound on and served on the host's dispatch workers, until [`close`](ControlSocket::close) or
 /// until it is dropped. Dropping it cuts the clients off where they are; their requests still end.
+#[must_use = "clients are cut off when it is dropped"]
 pub struct ControlSocket {
     path: PathBuf,
     /// Shared with the server, which makes the socket file again if somebody removes it.
@@ -88,7 +89,7 @@ pub struct ControlSocket {
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("ksi.sock");
 /// let claimed = ksi_host::ClaimedSocket::take(&path)?; // or another host is running on it
-/// let host = ksi_host::Host::builder().start().await?; // loads plugins
+/// let host = ksi_host::Host::builder(ksi_host::ChildEntry::none()).start().await?; // loads plugins
 /// let control = host.serve_on(claimed);
 /// # control.close().await;
 /// # host.shutdown().await;
@@ -96,6 +97,7 @@ pub struct ControlSocket {
 /// # })
 /// # }
 /// ```
+#[must_use = "it is given up when it is dropped"]
 pub struct ClaimedSocket {
     claim: Claim,
     listener: UnixListener,

@@ -1,19 +1,18 @@
 //! A host's end, in the order of its [stages](crate::stopping).
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{Core, drain::drained};
 use crate::stopping::StopStage;
 
 impl Core {
-    /// Lets what is inside end, and then every plugin go. Once.
+    /// Lets what is inside end, and then every plugin go. Whoever comes while that goes on waits for its
+    /// end, and whoever comes later has nothing to wait for.
     pub(crate) async fn shut_down(&self) {
-        if self.shut_down.swap(true, Ordering::AcqRel) {
-            return;
-        }
+        self.shut_down.get_or_init(|| self.stop_in_stages()).await;
+    }
+
+    async fn stop_in_stages(&self) {
         let Core { stop, router, supervisor, settings, .. } = self;
         let timeouts = settings.in_effect().timeouts;
         stop.reach(StopStage::Draining);

@@ -1,12 +1,15 @@
 //! Says what a host is to be like, and makes it: everything but the loading of its plugins.
 
-use std::{io, path::PathBuf, sync::Arc, time::Instant};
+use std::{fmt, future::Future, io, path::PathBuf, sync::Arc, time::Instant};
 
+use ksi_abi::{NameError, Pattern};
 use ksi_kernel::{
+    event::EventRef,
     kernel::{Kernel, KernelLimits, StuckCall},
-    router::{Router, emit::RouterLimits},
+    router::{Router, emit::RouterLimits, native::Failure},
     session::SessionLimits,
 };
+use serde::Serialize;
 use thiserror::Error;
 use tokio::runtime::Handle;
 
@@ -28,7 +31,7 @@ use crate::{
         },
         instance::{configs::Configs, kept_resources::KeptResources},
         lifecycle::{activate::Activation, prepare::Preparation, retire::Retirer},
-        probe::prober::Prober,
+        probe::{answer::ChildEntry, prober::Prober},
         state::{
             persistence::Persistence,
             snapshot::LARGEST_SNAPSHOT,
@@ -53,15 +56,56 @@ use crate::{
 const OWN_THREADS: usize = 10;
 
 /// Says what a host is to be like before it starts.
-#[derive(Debug, Default)]
+#[must_use = "a host is started by `start`, or by `prepare`"]
 pub struct HostBuilder {
+    entry: ChildEntry,
     config: Config,
     file: Option<(PathBuf, Config)>,
     probe: Option<PathBuf>,
     stop: StopHandle,
+    handlers: Vec<Box<dyn FnOnce(&Router) + Send>>,
 }
 
 impl HostBuilder {
+    pub(super) fn new(entry: ChildEntry) -> Self {
+        HostBuilder {
+            entry,
+            config: Config::default(),
+            file: None,
+            probe: None,
+            stop: StopHandle::default(),
+            handlers: Vec::new(),
+        }
+    }
+
+    /// Handles events in the embedding program, as [`Host::on`] does, from before any plugin is there: none
+    /// is refused because it requires them, and none emits one that nobody handles.
+    ///
+    /// ```no_run
+    /// # async fn run(entry: ksi_host::ChildEntry) -> Result<(), Box<dyn std::error::Error>> {
+    /// use ksi_host::Failure;
+    ///
+    /// let builder = ksi_host::Host::builder(entry).plugins("plugins");
+    /// let host = builder.on("app:version", |_| async { Ok::<_, Failure>("1.0") })?.start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The pattern is none.
+    pub fn on<F, Fut, R>(mut self, pattern: &str, handler: F) -> Result<Self, NameError>
+    where
+        F: Fn(EventRef) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+        R: Serialize,
+    {
+        let (parsed, name) = (Pattern::parse(pattern)?, pattern.to_owned());
+        self.handlers.push(Box::new(move |router| {
+            router.add_native(&name, &[parsed], None, handler);
+        }));
+        Ok(self)
+    }
+
     /// The whole configuration, in place of what was said before.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
@@ -82,7 +126,7 @@ impl HostBuilder {
     }
 
     /// An executable that probes plugin files, such as an installed `ksi`. Without it the running executable does, if it
-    /// called [`answer_probe`](crate::answer_probe).
+    /// calls [`answer_probe`](crate::answer_probe).
     pub fn probe_with(mut self, program: impl Into<PathBuf>) -> Self {
         self.probe = Some(program.into());
         self
@@ -113,7 +157,7 @@ impl HostBuilder {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn prepare(self) -> Result<StartingHost, StartError> {
-        let HostBuilder { config, file, probe, stop } = self;
+        let HostBuilder { entry, config, file, probe, stop, handlers } = self;
         config.check()?;
         let runtime = Handle::try_current()?;
         let (started, start_up) = (Instant::now(), StartUp::begin());
@@ -139,7 +183,7 @@ impl HostBuilder {
         };
         let kernel = Kernel::start(kernel_limits, runtime).map_err(StartError::Threads)?;
         let router = kernel.router.clone();
-        let prober = Prober::new(probe, timeouts.probe, timeouts.init);
+        let prober = Prober::new(probe, entry, timeouts.probe, timeouts.init);
         if let Err(reason) = &prober {
             tracing::warn!("plugin files are loaded without a probe: {reason}");
         }
@@ -206,8 +250,18 @@ impl HostBuilder {
         };
         kernel.watch_over(stuck, abandoned, told).map_err(StartError::Threads)?;
         builtin::register(&core);
+        handlers.into_iter().for_each(|register| register(&core.router));
         let (folders, changes) = folders?;
         Ok(StartingHost::new(Host(core), folders, changes))
+    }
+}
+
+impl fmt::Debug for HostBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HostBuilder { entry, config, probe, .. } = self;
+        let mut shown = f.debug_struct("HostBuilder");
+        shown.field("entry", entry).field("config", config).field("probe", probe);
+        shown.finish_non_exhaustive()
     }
 }
 

@@ -17,9 +17,9 @@ use crate::{
 /// A host that has not loaded its plugins yet: what [`HostBuilder::prepare`](crate::HostBuilder::prepare) makes.
 ///
 /// ```no_run
-/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn run(entry: ksi_host::ChildEntry) -> Result<(), Box<dyn std::error::Error>> {
 /// let socket = ksi_host::ClaimedSocket::take("ksi.sock")?; // or another host is running on it
-/// let starting = ksi_host::Host::builder().plugins("plugins").prepare()?;
+/// let starting = ksi_host::Host::builder(entry).plugins("plugins").prepare()?;
 /// // From here on, clients are told how far the start is, and can stop it.
 /// let control = starting.serve_on(socket);
 /// let host = starting.load().await;
@@ -148,17 +148,20 @@ mod tests {
     use std::{pin::pin, time::Duration};
 
     use futures_util::FutureExt;
-
-    use super::*;
     use ksi_kernel::{
         event::{self, Payload},
         report::{OutcomeKind, Report},
     };
 
+    use super::*;
+    use crate::ChildEntry;
+
     /// What becomes of a client's event that waits for a start, which is given up by dropping what `begin` makes of it.
     async fn given_up<T>(begin: impl FnOnce(StartingHost) -> T) -> Report {
-        let starting = Host::builder().prepare().expect("it is prepared");
+        let starting = Host::builder(ChildEntry::none()).prepare().expect("it is prepared");
         let host = starting.start.host.clone();
+        // A start that is as quick as a poll would be over.
+        never_ends(&host, "system:startup");
         let mut waits = pin!(host.0.emission(
             event::of_host("shop:order", Payload::from_json_bytes(b"null".to_vec())),
             false
@@ -186,9 +189,9 @@ mod tests {
         }
     }
 
-    /// Whoever is told that the host is ready never ends.
-    fn told_for_ever(host: &Host) {
-        host.on("system:ready", |_| std::future::pending::<Result<(), crate::Failure>>())
+    /// Whoever is told that never ends.
+    fn never_ends(host: &Host, event: &str) {
+        host.on(event, |_| std::future::pending::<Result<(), crate::Failure>>())
             .expect("the name is one");
     }
 
@@ -199,11 +202,11 @@ mod tests {
     #[tokio::test]
     async fn a_start_that_is_given_up_at_any_time_shuts_the_host_down() {
         for told in [false, true] {
-            let starting = Host::builder().prepare().expect("it is prepared");
+            let starting = Host::builder(ChildEntry::none()).prepare().expect("it is prepared");
             let host = starting.start.host.clone();
             let mut load = Box::pin(starting.load());
             if told {
-                told_for_ever(&host);
+                never_ends(&host, "system:ready");
                 tokio::select! {
                     _ = &mut load => panic!("nobody has told the last one"),
                     () = in_time("the start ends", host.0.start_up.ended()) => {}
@@ -217,9 +220,10 @@ mod tests {
     #[tokio::test]
     async fn a_stop_does_not_wait_for_those_who_are_told_that_the_host_is_ready() {
         let stop = crate::StopHandle::default();
-        let starting = Host::builder().stopped_by(&stop).prepare().expect("it is prepared");
+        let starting =
+            Host::builder(ChildEntry::none()).stopped_by(&stop).prepare().expect("it is prepared");
         let host = starting.start.host.clone();
-        told_for_ever(&host);
+        never_ends(&host, "system:ready");
         let mut load = pin!(starting.load());
         tokio::select! {
             _ = &mut load => panic!("somebody is told still"),

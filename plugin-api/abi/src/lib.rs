@@ -62,7 +62,7 @@ pub use host::{
 };
 pub use layout::{Fingerprint, Layout};
 pub use module::{CallEnd, CallStart, Instance, ModuleRef};
-pub use name::{NameError, Pattern, PatternSegment, validate_event_name};
+pub use name::{EventName, NameError, Pattern, PatternSegment, validate_event_name};
 pub use object::{
     Encoding, EventHandle, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle,
     ReportObject,

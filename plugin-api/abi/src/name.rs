@@ -7,6 +7,17 @@ use thiserror::Error;
 /// The longest name or pattern, in bytes.
 pub const MAX_NAME_LEN: usize = 256;
 
+/// A payload type that belongs to one event name, by its name alone. The `#[event("ns:name")]` attribute
+/// implements it, for whoever emits such a value without knowing plugins: a program that embeds a host.
+pub trait EventName {
+    /// The event's name.
+    const NAME: &'static str;
+}
+
+impl<E: EventName + ?Sized> EventName for &E {
+    const NAME: &'static str = E::NAME;
+}
+
 /// Why a text is no event name, or no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{text:?} is no {what}: {reason}")]

@@ -52,6 +52,11 @@ fn implementation(name: &LitStr, Data { ident, generics, .. }: &Data) -> TokenSt
     let (parameters, arguments, condition) = generics.split_for_impl();
     quote! {
         #[automatically_derived]
+        impl #parameters ::ksi_plugin_api::__private::EventName for #ident #arguments #condition {
+            const NAME: &'static str = #name;
+        }
+
+        #[automatically_derived]
         #[allow(unused_imports)]
         impl #parameters ::ksi_plugin_api::Event for #ident #arguments #condition {
             const NAME: &'static str = #name;

@@ -379,3 +379,15 @@ fn each_event_type_has_a_number_of_its_own() {
     assert_ne!(first, SECOND.number());
     assert_eq!(first, FIRST.number());
 }
+
+#[test]
+fn a_program_without_plugins_knows_the_name_of_an_event_type() {
+    #[event("shop:order")]
+    struct Order {
+        number: u64,
+    }
+    fn name_of<E: ksi_abi::EventName>(_: &E) -> &'static str {
+        E::NAME
+    }
+    assert_eq!(name_of(&Order { number: 1 }), <Order as Event>::NAME);
+}

@@ -8,6 +8,7 @@ use std::{
 };
 
 use cargo_metadata::{Message, TargetKind};
+use ksi_host::ChildEntry;
 
 use crate::{error::BenchError, library::Library};
 
@@ -18,6 +19,8 @@ const ALLOCATIONS: &str = "ksi-bench-allocations";
 
 /// Everything that a run loads.
 pub(crate) struct Builds {
+    /// What this program gives the hosts that load them.
+    pub(crate) entry: ChildEntry,
     pub(crate) emitter: Library,
     pub(crate) handlers: Library,
     /// The smallest plugin, for hosts with many.
@@ -50,11 +53,11 @@ impl Plugins {
 impl Builds {
     /// # Errors
     /// Cargo fails, or builds something else.
-    pub(crate) fn get() -> Result<Self, BenchError> {
+    pub(crate) fn get(entry: ChildEntry) -> Result<Self, BenchError> {
         let built = build(&[EMITTER, HANDLERS, SMALL], &[])?;
         let library = |package| Library::read(file(&built, package)?);
         let (emitter, handlers) = (library(EMITTER)?, library(HANDLERS)?);
-        Ok(Builds { emitter, handlers, small: library(SMALL)? })
+        Ok(Builds { entry, emitter, handlers, small: library(SMALL)? })
     }
 }
 

@@ -33,6 +33,7 @@ mod threads;
 use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
+use ksi_host::ChildEntry;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -44,13 +45,13 @@ use crate::{
 
 fn main() -> ExitCode {
     // This program is started again to try a plugin file before it is loaded.
-    ksi_host::answer_probe();
+    let entry = ksi_host::answer_probe();
     let options = Options::parse();
     let done = match (&options.start_in, &options.drive) {
-        (Some(folder), _) => start::measure_here(folder),
+        (Some(folder), _) => start::measure_here(entry, folder),
         (_, Some(told)) => count::drive(told),
         _ if options.count => return exit(count::count()),
-        _ => bench(&options),
+        _ => bench(entry, &options),
     };
     exit(done.map(|()| true))
 }
@@ -67,8 +68,8 @@ fn exit(done: Result<bool, BenchError>) -> ExitCode {
     }
 }
 
-fn bench(options: &Options) -> Result<(), BenchError> {
-    let builds = Builds::get()?;
+fn bench(entry: ChildEntry, options: &Options) -> Result<(), BenchError> {
+    let builds = Builds::get(entry)?;
     let began = Instant::now();
     let rows = runtime()?.block_on(measure(options, &builds))?;
     let seconds = began.elapsed().as_secs_f64();

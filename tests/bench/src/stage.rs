@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ksi_bench_events::{Ran, Run};
-use ksi_host::{Config, Host, NewEvent, Payload, Report};
+use ksi_host::{ChildEntry, Config, Host, NewEvent, Payload, Report};
 use ksi_wire::module::{List, Load, ModuleState};
 use serde::{
     Serialize,
@@ -43,7 +43,7 @@ impl Stage {
         write_small(&builds.small, &plugins, others)?;
         let mut config = config(fan_out);
         config.plugin_dirs = vec![plugins];
-        let host = Host::builder().config(config).start().await?;
+        let host = Host::builder(builds.entry).config(config).start().await?;
         all_live(&host, others + 2).await?;
         Ok(Stage { host, dir })
     }
@@ -59,7 +59,11 @@ impl Stage {
         probe: &Path,
     ) -> Result<Self, BenchError> {
         let dir = folder()?;
-        let host = Host::builder().config(config(fan_out)).probe_with(probe).start().await?;
+        let host = Host::builder(ChildEntry::none())
+            .config(config(fan_out))
+            .probe_with(probe)
+            .start()
+            .await?;
         for path in files {
             let load = Load { path: path.to_owned() };
             let _: IgnoredAny = ask(&host, "module:load", &load).await?;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ksi_figures::{Best, Series};
-use ksi_host::Host;
+use ksi_host::{ChildEntry, Host};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -79,13 +79,13 @@ fn elsewhere(folder: &Path) -> Result<Started, BenchError> {
 ///
 /// # Errors
 /// It does not start, or not every file is a live plugin then.
-pub(crate) fn measure_here(folder: &Path) -> Result<(), BenchError> {
+pub(crate) fn measure_here(entry: ChildEntry, folder: &Path) -> Result<(), BenchError> {
     let files = std::fs::read_dir(folder)
         .map_err(|source| BenchError::File { path: folder.to_owned(), source })?;
     let plugins = files.count();
     let started = crate::runtime()?.block_on(async {
         let began = Instant::now();
-        let host = Host::builder().plugins(folder).start().await?;
+        let host = Host::builder(entry).plugins(folder).start().await?;
         all_live(&host, plugins).await?;
         let seconds = began.elapsed().as_secs_f64();
         let started = Started { seconds, resident_mib: resident_mib()? };

@@ -40,6 +40,7 @@ mod wire;
 use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use clap::Parser;
+use ksi_host::ChildEntry;
 
 use crate::{
     builds::Builds, clients::Numbers, error::SoakError, ledger::Ledger, options::Options, run::Run,
@@ -48,10 +49,10 @@ use crate::{
 
 fn main() -> ExitCode {
     // This program is started again to try a plugin file before it is loaded.
-    ksi_host::answer_probe();
+    let entry = ksi_host::answer_probe();
     let options = Options::parse();
     arenas::limit();
-    match soak(&options) {
+    match soak(entry, &options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 /// Whether every figure reaches its bar.
-fn soak(options: &Options) -> Result<bool, SoakError> {
+fn soak(entry: ChildEntry, options: &Options) -> Result<bool, SoakError> {
     let builds = Builds::get(&options.library)?;
     eprintln!("builds of the plugin: {} and {} bytes", builds.plain.len(), builds.bulk.len());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -72,7 +73,7 @@ fn soak(options: &Options) -> Result<bool, SoakError> {
         let versions = options.reloads as usize + 1_024;
         let ledger = Arc::new(Ledger::new(versions)?);
         let (inside, probe) = (numbers.lanes_inside(), options.probe.as_deref());
-        let running = Running::start(builds, ledger, &inside, probe).await?;
+        let running = Running::start(entry, builds, ledger, &inside, probe).await?;
         let started = Instant::now();
         let findings = Run::new(running, options)?.finish(numbers).await?;
         Ok::<_, SoakError>((findings, started.elapsed()))

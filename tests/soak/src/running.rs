@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ksi_host::{Config, ControlSocket, Host, HostBuilder};
+use ksi_host::{ChildEntry, Config, ControlSocket, Host, HostBuilder};
 use ksi_wire::module::{Inspect, List, ModuleState, Named, Overview};
 use serde_json::json;
 
@@ -43,6 +43,7 @@ impl Running {
     /// # Errors
     /// The host does not start, or one of the plugins is not live.
     pub(crate) async fn start(
+        entry: ChildEntry,
         builds: Builds,
         ledger: Arc<Ledger>,
         inside: &[u64],
@@ -65,7 +66,7 @@ impl Running {
         let mut config = Config::from_toml(&toml(inside), dir.path())?;
         // Where `mapped_libraries` looks for them.
         config.private_dir = Some(std::env::temp_dir());
-        let host = Host::builder().config(config);
+        let host = Host::builder(entry).config(config);
         let host = probe.into_iter().fold(host, HostBuilder::probe_with).start().await?;
         let announced = Announced::follow(&host)?;
         let control = host.serve(dir.path().join("s")).await?;

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ksi_host::UntrustedPlugins;
+use ksi_host::{ChildEntry, UntrustedPlugins};
 
 use super::args::{Common, Dev};
 use super::exit::Failure;
@@ -24,7 +24,7 @@ mod drop_folder;
 mod packages;
 mod sources;
 
-pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
+pub(crate) fn dev(entry: ChildEntry, common: &Common, args: Dev) -> Result<(), Failure> {
     let mut config = common.configuration()?;
     let held = common.held(&config);
     let socket = Socket::Path(common.socket_path(&config));
@@ -57,7 +57,7 @@ pub(crate) fn dev(common: &Common, args: Dev) -> Result<(), Failure> {
         .name("ksi-dev".into())
         .spawn(move || workshop.follow())
         .map_err(Failure::host("cannot start the thread that rebuilds"))?;
-    let ended = run::serve(config, held, socket, HangUp::Stop);
+    let ended = run::serve(entry, config, held, socket, HangUp::Stop);
     cargo.stop();
     ended
 }

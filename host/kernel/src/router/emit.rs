@@ -39,7 +39,7 @@ use crate::{
         outcome::Ended,
         tally::{Counts, Tally},
     },
-    event::{Emitter, Event, EventIds, NewEvent, Said},
+    event::{Emitter, Event, EventIds, EventRef, NewEvent, Said},
     executor::{slot::may_poll_here, workers::Workers},
     label::Label,
     memory::{Account, Budget},
@@ -92,7 +92,7 @@ pub enum SendError {
         /// How many there may be.
         limit: usize,
     },
-    /// It is too large or too deep.
+    /// It is no event, or is too large or too deep.
     #[error("{0}")]
     Refused(String),
 }
@@ -271,7 +271,7 @@ impl Router {
 
     /// Has those handlers called who see an event that the host answers alone. Nobody waits for them, and what they reply
     /// goes nowhere.
-    pub fn show_onlookers(self: &Arc<Self>, event: &Counted<Event>) {
+    pub fn show_onlookers(self: &Arc<Self>, event: &EventRef) {
         let onlookers = self.table.load().onlookers(event.name());
         if onlookers.is_empty() {
             return;
@@ -285,7 +285,7 @@ impl Router {
             );
             return;
         };
-        let (router, event) = (self.clone(), event.clone());
+        let (router, event) = (self.clone(), event.counted().clone());
         self.spawn_detached(async move {
             let name = event.shared_name().clone();
             let gathered = router.seen(onlookers, event, Some(place)).await;
@@ -565,7 +565,7 @@ impl Router {
         handler: F,
     ) -> u64
     where
-        F: Fn(Counted<Event>) -> Fut + Send + Sync + 'static,
+        F: Fn(EventRef) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, Failure>> + Send + 'static,
         R: Serialize,
     {

@@ -15,7 +15,7 @@ use crate::{
         Callee, Started,
         outcome::{Ended, Reply},
     },
-    event::Event,
+    event::{Event, EventRef},
 };
 
 /// Why a handler of the host failed.
@@ -39,7 +39,7 @@ type NativeFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// One such handler.
 pub(crate) struct Native {
-    handler: Box<dyn Fn(Counted<Event>) -> NativeFuture + Send + Sync>,
+    handler: Box<dyn Fn(EventRef) -> NativeFuture + Send + Sync>,
     runtime: Handle,
 }
 
@@ -47,7 +47,7 @@ impl Native {
     /// A handler from a function. A reply that encodes as `null` is none.
     pub(crate) fn new<F, Fut, R>(runtime: Handle, handler: F) -> Self
     where
-        F: Fn(Counted<Event>) -> Fut + Send + Sync + 'static,
+        F: Fn(EventRef) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, Failure>> + Send + 'static,
         R: Serialize,
     {
@@ -82,7 +82,7 @@ impl Callee for Native {
             Err(failure) => return Started::Ready(failure.into()),
         };
         let _inside = self.runtime.enter();
-        let mut future = match guarded(|| (self.handler)(event)) {
+        let mut future = match guarded(|| (self.handler)(EventRef::new(event))) {
             Ok(future) => future,
             Err(message) => return Started::Ready(Ended::Panicked { message }),
         };
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::event::{EventIds, NewEvent, Payload};
 
-    fn panics_at_once(event: Counted<Event>) -> std::future::Ready<Result<(), Failure>> {
+    fn panics_at_once(event: EventRef) -> std::future::Ready<Result<(), Failure>> {
         panic!("no {} here", event.name())
     }
 

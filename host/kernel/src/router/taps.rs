@@ -18,7 +18,7 @@ use ksi_abi::Pattern;
 use tokio::sync::Notify;
 
 use super::matcher::Matcher;
-use crate::event::Event;
+use crate::event::{Event, EventRef};
 use crate::memory::{Account, Budget, Shared};
 use ksi_abi::Counted;
 
@@ -64,12 +64,13 @@ type Shown = Arc<(Counted<Event>, Shared)>;
 #[derive(Debug)]
 pub enum Watched {
     /// An event that matches.
-    Event(Counted<Event>),
+    Event(EventRef),
     /// The last item of a watcher that was too slow: so many events did not fit into its queue.
     Missed(u64),
 }
 
 /// A watcher's end of a tap. Dropping it ends the watch.
+#[must_use = "a watch ends when it is dropped"]
 pub struct Watch {
     tap: Arc<Tap>,
     taps: Arc<Taps>,
@@ -270,7 +271,7 @@ impl Watch {
                 if let Some(shown) = queue.waiting.pop_front() {
                     self.tap.account.let_go(shown.0.bytes());
                     drop(queue);
-                    return Some(Watched::Event(shown.0.clone()));
+                    return Some(Watched::Event(EventRef::new(shown.0.clone())));
                 }
                 if queue.closed {
                     self.over = true;

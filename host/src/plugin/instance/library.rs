@@ -37,12 +37,12 @@ use thread::LibraryThread;
 #[non_exhaustive]
 pub enum LoadError {
     /// The system's loader refuses it: a missing dependency, an undefined symbol.
-    #[error("{path} cannot be opened as a library: {}{}", with_causes(source), way_out(source), path = .path.display())]
+    #[error("{path} cannot be opened as a library: {}{}", with_causes(&**source), way_out(&**source), path = .path.display())]
     Open {
         /// The private copy.
         path: PathBuf,
         /// What the loader says.
-        source: libloading::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// There is no thread to open it on.
     #[error("no thread can be started to open {path}: {source}", path = .path.display())]
@@ -53,12 +53,12 @@ pub enum LoadError {
         source: io::Error,
     },
     /// It has no root module.
-    #[error("{path} exports no plugin: {}. Is the #[plugin] attribute there?", with_causes(source), path = .path.display())]
+    #[error("{path} exports no plugin: {}. Is the #[plugin] attribute there?", with_causes(&**source), path = .path.display())]
     NoHeader {
         /// The private copy.
         path: PathBuf,
         /// What the loader says.
-        source: libloading::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Its header is that of another abi_stable.
     #[error("{path} has a header of another kind: {reason}. Rebuild it against this host's ksi-plugin-api", path = .path.display())]
@@ -86,7 +86,7 @@ pub enum LoadError {
     },
 }
 
-fn way_out(error: &libloading::Error) -> String {
+fn way_out(error: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
     loader_says::way_out(&with_causes(error).to_string())
 }
 
@@ -130,7 +130,7 @@ impl PluginLibrary {
         // SAFETY: the file's bytes were found to be those of a plugin, and a child process has opened the same bytes
         // before (or the operator has switched that off). Its constructors are those of a Rust library.
         let library = unsafe { open(path) }
-            .map_err(|source| LoadError::Open { path: path.to_owned(), source })?;
+            .map_err(|source| LoadError::Open { path: path.to_owned(), source: source.into() })?;
         // Its constructors have run, and what they left behind was not looked at: one that is refused stays mapped.
         let library = ManuallyDrop::new(library);
         let module = root_module(&library, path, header)?;
@@ -398,7 +398,7 @@ fn root_module(
     // SAFETY: the name of a static of the type that `AbiHeaderRef` refers to, by which only that is exported. The first
     // thing that is read of it is a magic, in `upgrade`.
     let erased = unsafe { library.get::<AbiHeaderRef>(header.as_bytes()) }
-        .map_err(|source| LoadError::NoHeader { path: path.to_owned(), source })?;
+        .map_err(|source| LoadError::NoHeader { path: path.to_owned(), source: source.into() })?;
     let found = (*erased).upgrade().map_err(|error| refused(&error))?;
     let layout = found.layout().ok_or_else(|| LoadError::NoLayout { path: path.to_owned() })?;
     // It goes deep, and the thread that opens a library stays: its stack would keep what was needed once.

@@ -8,7 +8,6 @@ use std::{
     io::{BufRead, ErrorKind, Read, Write},
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
@@ -23,8 +22,22 @@ pub(super) const ARGUMENT: &str = "__ksi-probe";
 /// A thread that only waits.
 const WATCH_STACK: usize = 64 << 10;
 
-/// Whether this executable answers probes: it has called [`answer_probe`].
-static ANSWERS: AtomicBool = AtomicBool::new(false);
+/// Whether this program can be started again as a child of its host, which tries plugin files before the
+/// host opens them: what [`answer_probe`] gives, and [`Host::builder`](crate::Host::builder) takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "give it to Host::builder"]
+pub struct ChildEntry {
+    pub(super) answers: bool,
+}
+
+impl ChildEntry {
+    /// For a program that does not call [`answer_probe`], or cannot do so first thing in its `main`: a
+    /// plugin, a test, a library. Plugin files are loaded without a probe then, unless
+    /// [`HostBuilder::probe_with`](crate::HostBuilder::probe_with) names a program that answers.
+    pub fn none() -> Self {
+        ChildEntry { answers: false }
+    }
+}
 
 /// What a child is to do: one line, and what it is to try the file with behind it.
 #[derive(Serialize, Deserialize)]
@@ -44,16 +57,28 @@ pub(super) enum ProbeAnswer {
     Refused(String),
 }
 
-/// Answers if this process was started as a probe, and does not return then.
+/// Answers if this process was started as a probe, and does not return then. What it gives otherwise is for
+/// [`Host::builder`](crate::Host::builder).
 ///
 /// To be called first thing in `main` of a program that embeds a host: before argument parsing, threads and runtimes.
-/// Without it, and without [`HostBuilder::probe_with`](crate::HostBuilder::probe_with), plugin files are loaded without a
-/// probe.
-pub fn answer_probe() {
+///
+/// ```no_run
+/// fn main() {
+///     let entry = ksi_host::answer_probe();
+///     // Arguments, threads and a runtime come here.
+///     let builder = ksi_host::Host::builder(entry);
+/// }
+/// ```
+///
+/// A program that forgets it is told so by the compiler:
+///
+/// ```compile_fail,E0061
+/// let builder = ksi_host::Host::builder();
+/// ```
+pub fn answer_probe() -> ChildEntry {
     let mut arguments = std::env::args_os();
     if arguments.nth(1).is_none_or(|argument| argument != ARGUMENT) {
-        ANSWERS.store(true, Ordering::Relaxed);
-        return;
+        return ChildEntry { answers: true };
     }
     // A request that is none is the end of a host that does not need this child any more.
     let answer = match (request(), private_stdout()) {
@@ -71,11 +96,6 @@ pub fn answer_probe() {
     // SAFETY: ends the process at once. Neither the library's destructors nor functions registered with atexit run:
     // what they do is no part of the answer.
     unsafe { libc::_exit(i32::from(!sent)) }
-}
-
-/// Whether this executable answers probes.
-pub(super) fn answers() -> bool {
-    ANSWERS.load(Ordering::Relaxed)
 }
 
 /// The pipe to the host, away from the standard output that constructors may print to.

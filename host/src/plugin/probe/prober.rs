@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::{
-    answer::{self, ARGUMENT, ProbeAnswer, ProbeRequest},
+    answer::{ARGUMENT, ChildEntry, ProbeAnswer, ProbeRequest},
     child::{Asked, Child, Children, SpareChild},
     error::ProbeError,
     trial::{Step, Trial, Verdict},
@@ -41,7 +41,7 @@ const ENDS: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 pub(crate) enum NoProber {
     /// An embedding program need not.
-    #[error("this program does not call ksi_host::answer_probe")]
+    #[error("this program does not call ksi_host::answer_probe first thing in its main")]
     DoesNotAnswer,
     /// It would, and its file is not known.
     #[error(
@@ -82,12 +82,13 @@ impl Prober {
     /// There is nobody to answer.
     pub(crate) fn new(
         named: Option<PathBuf>,
+        entry: ChildEntry,
         timeout: Duration,
         init_timeout: Duration,
     ) -> Result<Self, NoProber> {
         let program = match named {
             Some(program) => program,
-            None if answer::answers() => own_program()?,
+            None if entry.answers => own_program()?,
             None => return Err(NoProber::DoesNotAnswer),
         };
         Ok(Prober {

@@ -12,7 +12,7 @@ use std::{
 
 use clap::Parser;
 use ksi_bench_events::{Lane, Laps, Letter, Ran, Route, Run, boxed, json};
-use ksi_host::{Config, Host, NewEvent, Payload};
+use ksi_host::{ChildEntry, Config, Host, NewEvent, Payload};
 use serde::{Serialize, de::DeserializeOwned};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -60,8 +60,8 @@ enum CountError {
 
 fn main() -> ExitCode {
     // This program is started again to try a plugin file before it is loaded.
-    ksi_host::answer_probe();
-    match count(&Options::parse()) {
+    let entry = ksi_host::answer_probe();
+    match count(entry, &Options::parse()) {
         Ok(counts) => {
             println!("{counts}");
             ExitCode::SUCCESS
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn count(options: &Options) -> Result<String, CountError> {
+fn count(entry: ChildEntry, options: &Options) -> Result<String, CountError> {
     let runtime = tokio::runtime::Runtime::new().map_err(CountError::Runtime)?;
     runtime.block_on(async {
         let dir = tempfile::tempdir().map_err(CountError::Folder)?;
@@ -81,7 +81,7 @@ fn count(options: &Options) -> Result<String, CountError> {
         copy(&options.handlers, &dir.path().join("handlers.so"))?;
         let mut config = Config::default();
         config.plugin_dirs = vec![dir.path().to_owned()];
-        let mut builder = Host::builder().config(config);
+        let mut builder = Host::builder(entry).config(config);
         if let Some(probe) = &options.probe {
             builder = builder.probe_with(probe);
         }

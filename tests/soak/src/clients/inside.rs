@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_host::{Counted, Event, Failure};
+use ksi_host::{EventRef, Failure};
 
 use super::{LOST, Stage};
 use crate::{
@@ -41,7 +41,7 @@ impl Inside {
         let lanes = Mutex::new(lanes.iter().map(driven).collect());
         let inside = Arc::new(Inside { stage: stage.clone(), lanes });
         let turns = inside.clone();
-        stage.host.on("soak:turn", move |event: Counted<Event>| {
+        stage.host.on("soak:turn", move |event: EventRef| {
             let turn = event.payload().decode::<Turn>();
             let next = turn.map(|turn| turns.turn(turn));
             std::future::ready(next.map_err(|error| Failure::new("no_turn", error)))

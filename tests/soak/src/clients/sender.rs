@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use ksi_host::{Counted, Event, Failure};
+use ksi_host::{EventRef, Failure};
 use tokio::sync::oneshot;
 
 use super::{LOST, Stage, embedding::new_event};
@@ -28,7 +28,7 @@ impl Sent {
     pub(super) fn listen(stage: &Stage) -> Result<Arc<Self>, SoakError> {
         let sent = Arc::new(Sent { waiting: Mutex::default() });
         let (told, ledger) = (sent.clone(), stage.ledger.clone());
-        stage.host.on("soak:applied", move |event: Counted<Event>| {
+        stage.host.on("soak:applied", move |event: EventRef| {
             match event.payload().decode::<Applied>() {
                 Ok(Applied { answer }) => match told.lock().remove(&answer.number) {
                     // Its sender may have given it up as lost.

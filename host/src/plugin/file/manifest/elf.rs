@@ -174,7 +174,7 @@ fn inside(
 }
 
 fn damaged(part: &'static str) -> impl FnOnce(object::Error) -> ManifestError {
-    move |reason| ManifestError::Damaged { part, reason }
+    move |error| ManifestError::Damaged { part, reason: error.to_string() }
 }
 
 fn host_machine() -> Option<elf::Machine> {

@@ -71,7 +71,7 @@ pub enum ManifestError {
         /// The table that cannot be read.
         part: &'static str,
         /// What the parser says.
-        reason: object::Error,
+        reason: String,
     },
 
     /// A shared library of somebody else.
