@@ -33,8 +33,8 @@ use crate::{
     router::{
         Router,
         emit::NewTarget,
-        gather::{Gathered, How},
-        gathering::{Begun, Gathering},
+        fan_out::{How, Outcomes},
+        pending::{Begun, PendingFanOut},
         plugin_report::PluginReport,
         resolved::Resolved,
         table::{Owner, Route},
@@ -305,10 +305,10 @@ impl Session {
             Ok(event) => match self.router.begin(event, None, &how(&ReplyForm::Any, to), cx) {
                 Begun::One(entry, ended) => {
                     self.router.note(name_of(to), &entry.info, &ended);
-                    Start::Ready(report(Gathered::one(entry, ended)))
+                    Start::Ready(report(Outcomes::one(entry, ended)))
                 }
-                Begun::Done(gathered) => Start::Ready(report(gathered)),
-                Begun::GoesOn(gathering) => Start::Pending(Emitting(gathering)),
+                Begun::Done(outcomes) => Start::Ready(report(outcomes)),
+                Begun::GoesOn(pending) => Start::Pending(Emitting(pending)),
             },
         }
     }
@@ -335,10 +335,10 @@ impl Session {
                 }
                 Begun::One(entry, ended) => {
                     self.router.note(name_of(to), &entry.info, &ended);
-                    Start::Ready(ReplyEnd::Report(report(Gathered::one(entry, ended))))
+                    Start::Ready(ReplyEnd::Report(report(Outcomes::one(entry, ended))))
                 }
-                Begun::Done(gathered) => Start::Ready(reply(gathered)),
-                Begun::GoesOn(gathering) => Start::Pending(Requesting(gathering)),
+                Begun::Done(outcomes) => Start::Ready(reply(outcomes)),
+                Begun::GoesOn(pending) => Start::Pending(Requesting(pending)),
             },
         }
     }
@@ -560,7 +560,7 @@ impl Session {
 }
 
 /// The rest of an emit. It moves to the dispatch workers wherever else it is polled.
-pub struct Emitting(Gathering);
+pub struct Emitting(PendingFanOut);
 
 impl Future for Emitting {
     type Output = ReportHandle;
@@ -571,7 +571,7 @@ impl Future for Emitting {
 }
 
 /// The rest of a request. It moves to the dispatch workers wherever else it is polled.
-pub struct Requesting(Gathering);
+pub struct Requesting(PendingFanOut);
 
 impl Future for Requesting {
     type Output = ReplyEnd;
@@ -597,8 +597,8 @@ fn name_of<'a>(to: &'a To<'_, Resolved>) -> &'a str {
     }
 }
 
-fn report(gathered: Gathered) -> ReportHandle {
-    ReportHandle::new(PluginReport::from(gathered))
+fn report(outcomes: Outcomes) -> ReportHandle {
+    ReportHandle::new(PluginReport::from(outcomes))
 }
 
 #[cold]
@@ -607,13 +607,13 @@ fn refused(refusal: &Refusal) -> ReportHandle {
 }
 
 /// The only handler's reply, if it may go without its library.
-fn reply(mut gathered: Gathered) -> ReplyEnd {
-    if gathered.ended.len() == 1 {
-        match gathered.ended.pop() {
+fn reply(mut outcomes: Outcomes) -> ReplyEnd {
+    if outcomes.ended.len() == 1 {
+        match outcomes.ended.pop() {
             Some(Ended::Replied(Reply::Loose(value))) => return ReplyEnd::Value(value),
             Some(Ended::Replied(Reply::Bytes(bytes))) => return ReplyEnd::Bytes(bytes),
-            other => gathered.ended.extend(other),
+            other => outcomes.ended.extend(other),
         }
     }
-    ReplyEnd::Report(report(gathered))
+    ReplyEnd::Report(report(outcomes))
 }

@@ -23,9 +23,9 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     failures::Failures,
-    gather::{Gathered, How, Place},
-    gathering::Begun,
+    fan_out::{How, Outcomes, Place},
     native::{Failure, Native},
+    pending::Begun,
     progress::Progress,
     resolved::Resolved,
     table::{Owner, Route, RoutingTable},
@@ -209,7 +209,7 @@ impl Router {
         let accepted = self.accept(event, parent);
         async move {
             match accepted {
-                Ok(event) => Report::from(router.gathered(event, None).await),
+                Ok(event) => Report::from(router.outcomes(event, None).await),
                 Err(refusal) => Report::refused(refusal.text()),
             }
         }
@@ -225,7 +225,7 @@ impl Router {
         let accepted = self.accept(event, None);
         async move {
             match accepted {
-                Ok(event) => Report::from(router.gathered_as(event, None, Some(&progress)).await),
+                Ok(event) => Report::from(router.outcomes_as(event, None, Some(&progress)).await),
                 Err(refusal) => Report::refused(refusal.text()),
             }
         }
@@ -258,8 +258,8 @@ impl Router {
         let sent = accept().map_err(NotSent::Refused)?;
         let (router, event) = (self.clone(), sent.shared_name().clone());
         self.spawn_detached(async move {
-            let gathered = router.gathered(sent, place).await;
-            tell_of_rejection(&event, &gathered, "a sent event was not handled");
+            let outcomes = router.outcomes(sent, place).await;
+            tell_of_rejection(&event, &outcomes, "a sent event was not handled");
         });
         Ok(())
     }
@@ -288,22 +288,22 @@ impl Router {
         let (router, event) = (self.clone(), event.counted().clone());
         self.spawn_detached(async move {
             let name = event.shared_name().clone();
-            let gathered = router.seen(onlookers, event, Some(place)).await;
-            tell_of_rejection(&name, &gathered, "an event of the host was not seen");
+            let outcomes = router.seen(onlookers, event, Some(place)).await;
+            tell_of_rejection(&name, &outcomes, "an event of the host was not seen");
         });
     }
 
     /// Runs every handler of an accepted event.
-    async fn gathered(self: &Arc<Self>, event: Counted<Event>, place: Place) -> Gathered {
-        self.gathered_as(event, place, None).await
+    async fn outcomes(self: &Arc<Self>, event: Counted<Event>, place: Place) -> Outcomes {
+        self.outcomes_as(event, place, None).await
     }
 
-    async fn gathered_as(
+    async fn outcomes_as(
         self: &Arc<Self>,
         event: Counted<Event>,
         place: Place,
         progress: Option<&Arc<Progress>>,
-    ) -> Gathered {
+    ) -> Outcomes {
         let name = event.shared_name().clone();
         let mut given = Some((event, place));
         let begun = poll_fn(|cx| match given.take() {
@@ -350,7 +350,7 @@ impl Router {
         };
         let mut there = self.moved(there, seen);
         match Pin::new(&mut there).poll(cx) {
-            Poll::Ready(gathered) => Begun::Done(gathered),
+            Poll::Ready(outcomes) => Begun::Done(outcomes),
             Poll::Pending => Begun::GoesOn(there),
         }
     }
@@ -672,8 +672,8 @@ pub(crate) struct NewTarget {
 }
 
 /// Nobody reads this, so what was not handled must not vanish. What was handled and failed has left its trace.
-fn tell_of_rejection(event: &str, gathered: &Gathered, what: &str) {
-    for ended in &gathered.ended {
+fn tell_of_rejection(event: &str, outcomes: &Outcomes, what: &str) {
+    for ended in &outcomes.ended {
         if let Ended::Rejected { reason } = ended {
             tracing::warn!(event, "{what}: {reason}");
         }

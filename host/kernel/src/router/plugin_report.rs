@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use ksi_abi::{Encoding, OutcomeCode, OutcomeView, Refusal, RefusalCode, ReportObject, Value};
 use smallvec::SmallVec;
 
-use super::gather::{Gathered, Handlers};
+use super::fan_out::{Handlers, Outcomes};
 use crate::{
     call::outcome::{Ended, Reply},
     value::Encoded,
@@ -27,8 +27,8 @@ struct Made {
     reply: OnceLock<Encoded>,
 }
 
-impl From<Gathered> for PluginReport {
-    fn from(Gathered { handlers, ended }: Gathered) -> Self {
+impl From<Outcomes> for PluginReport {
+    fn from(Outcomes { handlers, ended }: Outcomes) -> Self {
         let (handlers, refusal) = (handlers.without_generation(), RefusalCode::NONE);
         PluginReport { handlers, ended, refusal, made: OnceLock::new() }
     }
@@ -38,7 +38,7 @@ impl PluginReport {
     /// Of an event that was not accepted.
     #[cold]
     pub fn refused(refusal: &Refusal) -> Self {
-        let report = PluginReport::from(Gathered::refused(refusal.text()));
+        let report = PluginReport::from(Outcomes::refused(refusal.text()));
         PluginReport { refusal: refusal.code, ..report }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use ksi_abi::Buffer;
 
-use super::gather::{Gathered, Handlers};
+use super::fan_out::{Handlers, Outcomes};
 use crate::call::{
     HandlerInfo,
     outcome::{Ended, Reply},
@@ -54,7 +54,7 @@ impl Progress {
         &self,
         after: Duration,
         called: impl FnOnce() -> Arc<[Arc<HandlerInfo>]>,
-    ) -> Gathered {
+    ) -> Outcomes {
         let State { mut handlers, ended } = std::mem::take(&mut *self.state());
         if handlers.is_empty() {
             handlers = called();
@@ -65,7 +65,7 @@ impl Progress {
             Some(None) => Ended::Rejected { reason: UNTOLD.into() },
             None => Ended::TimedOut { after },
         });
-        Gathered { ended: all.collect(), handlers: Handlers::Known(handlers) }
+        Outcomes { ended: all.collect(), handlers: Handlers::Known(handlers) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -155,9 +155,9 @@ async fn whoever_goes_on_to_wait_elsewhere_is_told_what_had_ended_before() {
         let _ = begun.send(begins.await);
     };
     router.site.workers.spawn(begins).detach();
-    let Ok(Begun::GoesOn(gathering)) = taken.await else { panic!("one of them goes on") };
+    let Ok(Begun::GoesOn(pending)) = taken.await else { panic!("one of them goes on") };
     go.close();
-    let report = Report::from(gathering.await);
+    let report = Report::from(pending.await);
     let of = |handler: &str| {
         let outcome = report.outcomes().iter().find(|outcome| &*outcome.handler == handler);
         &outcome.unwrap().result

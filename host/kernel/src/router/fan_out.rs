@@ -27,8 +27,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Router,
-    gathering::{Begun, Gathering, GoingOn, OnlyCall, SeveralCalls},
     names::HeldName,
+    pending::{Begun, GoingOn, OnlyCall, PendingFanOut, SeveralCalls},
     progress::Progress,
     table::{Called, Targets},
 };
@@ -45,7 +45,7 @@ use crate::{
 
 /// Whose handlers they were, and how each ended, in the router's order: priority, then plugin name, then order of
 /// declaration.
-pub(crate) struct Gathered {
+pub(crate) struct Outcomes {
     pub(crate) handlers: Handlers,
     pub(crate) ended: SmallVec<[Ended; 1]>,
 }
@@ -79,10 +79,10 @@ impl Handlers {
     }
 }
 
-impl Gathered {
+impl Outcomes {
     /// Of the only handler.
     pub(crate) fn one(entry: Arc<Entry>, ended: Ended) -> Self {
-        Gathered { handlers: Handlers::Called(entry), ended: smallvec![ended] }
+        Outcomes { handlers: Handlers::Called(entry), ended: smallvec![ended] }
     }
 
     /// The same for somebody who lets go of it anywhere. Where plugin code may run.
@@ -96,16 +96,16 @@ impl Gathered {
     /// What became of an event that was not accepted.
     pub(crate) fn refused(reason: String) -> Self {
         let reason = reason.into();
-        Gathered {
+        Outcomes {
             handlers: Handlers::One(HandlerInfo::nobody()),
             ended: smallvec![Ended::Rejected { reason }],
         }
     }
 }
 
-impl From<Gathered> for Report {
+impl From<Outcomes> for Report {
     /// Replies that are values become JSON. Where plugin code may run.
-    fn from(Gathered { handlers, ended }: Gathered) -> Self {
+    fn from(Outcomes { handlers, ended }: Outcomes) -> Self {
         let outcomes = handlers.infos().iter().zip(ended).map(|(handler, ended)| Outcome {
             plugin: handler.plugin.clone(),
             handler: handler.handler.clone(),
@@ -135,7 +135,7 @@ impl How<'_> {
 /// that wait for that plugin: other plugins' events would be refused for it otherwise.
 pub(crate) type Place = Option<(OwnedSemaphorePermit, Charge)>;
 
-pub(crate) type GatheringFuture = Pin<Box<dyn Future<Output = Gathered> + Send>>;
+pub(crate) type PendingFuture = Pin<Box<dyn Future<Output = Outcomes> + Send>>;
 
 /// An outcome with what its place in the report follows from: priority, plugin, order of declaration.
 struct Ranked {
@@ -204,7 +204,7 @@ impl Router {
         targets: Targets,
         event: Counted<Event>,
         place: Place,
-    ) -> Gathered {
+    ) -> Outcomes {
         let mut given = Some((Called::from(targets), event, place));
         let begun = poll_fn(|cx| match given.take() {
             Some((called, event, place)) => {
@@ -237,7 +237,7 @@ impl Router {
                     let name = name.or_else(|| how.held.map(|held| held.name().clone()));
                     let event = name.unwrap_or_default();
                     let call = OnlyCall { call, handler: entry.info.clone(), event, place };
-                    Begun::GoesOn(Gathering::one(call, self.clone()))
+                    Begun::GoesOn(PendingFanOut::one(call, self.clone()))
                 }
             },
         }
@@ -294,7 +294,7 @@ impl Router {
         drop(called.targets);
         let Some(calls) = going_on else {
             self.note_all(event.name(), &known, &ended);
-            return Begun::Done(Gathered { handlers: Handlers::Known(known), ended });
+            return Begun::Done(Outcomes { handlers: Handlers::Known(known), ended });
         };
         let mut calls = SeveralCalls {
             calls,
@@ -306,8 +306,8 @@ impl Router {
         };
         // Its timers are armed now, and whatever wakes it from here on finds it waiting.
         match calls.poll(self, cx) {
-            Poll::Ready(gathered) => Begun::Done(gathered),
-            Poll::Pending => Begun::GoesOn(Gathering::several(calls, self.clone())),
+            Poll::Ready(outcomes) => Begun::Done(outcomes),
+            Poll::Pending => Begun::GoesOn(PendingFanOut::several(calls, self.clone())),
         }
     }
 
@@ -327,7 +327,7 @@ impl Router {
         let progress = progress.unwrap_or_else(|| Progress::of(called.handlers.clone()));
         let calls = self.begin_all(admitted, &event, &form, &progress, cx);
         let (router, noted) = (self.clone(), progress.clone());
-        let gathering = async move {
+        let pending = async move {
             let later = held.into_iter().map(|held| router.call_later(held, &event, &form, &noted));
             let (mut outcomes, later) = join(calls, join_all(later)).await;
             outcomes.extend(later.into_iter().flatten());
@@ -343,12 +343,12 @@ impl Router {
                 ended.push(outcome.ended);
             }
             router.note_all(event.name(), &handlers, &ended);
-            Gathered { handlers: Handlers::Known(handlers.into()), ended }
+            Outcomes { handlers: Handlers::Known(handlers.into()), ended }
         };
-        let mut gathering: GatheringFuture = Box::pin(gathering);
-        match gathering.as_mut().poll(cx) {
-            Poll::Ready(gathered) => Begun::Done(gathered),
-            Poll::Pending => Begun::GoesOn(Gathering::held(gathering, progress, self.clone())),
+        let mut pending: PendingFuture = Box::pin(pending);
+        match pending.as_mut().poll(cx) {
+            Poll::Ready(outcomes) => Begun::Done(outcomes),
+            Poll::Pending => Begun::GoesOn(PendingFanOut::held(pending, progress, self.clone())),
         }
     }
 

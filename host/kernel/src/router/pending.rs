@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Router,
-    gather::{Gathered, GatheringFuture, Handlers, Place},
+    fan_out::{Handlers, Outcomes, PendingFuture, Place},
     progress::Progress,
 };
 use crate::{
@@ -30,9 +30,9 @@ pub(crate) enum Begun {
     /// The only one has ended.
     One(Arc<Entry>, Ended),
     /// All of them have ended.
-    Done(Gathered),
+    Done(Outcomes),
     /// Some go on.
-    GoesOn(Gathering),
+    GoesOn(PendingFanOut),
 }
 
 impl Begun {
@@ -47,11 +47,11 @@ impl Begun {
     }
 
     /// Waits for those that go on.
-    pub(super) async fn ended(self) -> Gathered {
+    pub(super) async fn ended(self) -> Outcomes {
         match self {
-            Begun::One(entry, ended) => Gathered::one(entry, ended),
-            Begun::Done(gathered) => gathered,
-            Begun::GoesOn(gathering) => gathering.await,
+            Begun::One(entry, ended) => Outcomes::one(entry, ended),
+            Begun::Done(outcomes) => outcomes,
+            Begun::GoesOn(pending) => pending.await,
         }
     }
 }
@@ -59,7 +59,7 @@ impl Begun {
 /// A future that holds calls into plugins. It is polled and dropped on dispatch workers only: wherever else somebody
 /// polls it (a client's task, a plugin's own runtime), or too deep inside other calls, it moves to a task of its own on
 /// the workers.
-pub(crate) struct Gathering {
+pub(crate) struct PendingFanOut {
     state: State,
     router: Arc<Router>,
 }
@@ -68,37 +68,37 @@ impl Router {
     /// A future that a task on the workers polls.
     pub(super) fn moved(
         self: &Arc<Self>,
-        gathering: impl Future<Output = Gathered> + Send + 'static,
+        pending: impl Future<Output = Outcomes> + Send + 'static,
         progress: Arc<Progress>,
-    ) -> Gathering {
+    ) -> PendingFanOut {
         // Replies become JSON there, because code of those who replied must not run elsewhere.
-        let there = async move { gathering.await.without_code() };
+        let there = async move { pending.await.without_code() };
         let instead = move |after| progress.given_up(after, Arc::default);
         let receiver = apart(&self.site.workers, there, instead);
-        Gathering { state: State::There(receiver), router: self.clone() }
+        PendingFanOut { state: State::There(receiver), router: self.clone() }
     }
 }
 
-impl Gathering {
+impl PendingFanOut {
     /// Of the only handler, whose call goes on. It is polled here, on a dispatch worker, for as long as it stays on one.
     #[inline]
     pub(super) fn one(call: OnlyCall, router: Arc<Router>) -> Self {
-        Gathering { state: State::One(call), router }
+        PendingFanOut { state: State::One(call), router }
     }
 
     /// Of several; polled likewise.
     #[inline]
     pub(super) fn several(calls: SeveralCalls, router: Arc<Router>) -> Self {
-        Gathering { state: State::Several(calls), router }
+        PendingFanOut { state: State::Several(calls), router }
     }
 
     /// Of those of which some were held back, and which tell how far they have come; polled likewise.
     pub(super) fn held(
-        gathering: GatheringFuture,
+        pending: PendingFuture,
         progress: Arc<Progress>,
         router: Arc<Router>,
     ) -> Self {
-        Gathering { state: State::Held(gathering, progress), router }
+        PendingFanOut { state: State::Held(pending, progress), router }
     }
 }
 
@@ -112,12 +112,12 @@ pub(super) struct OnlyCall {
 }
 
 impl OnlyCall {
-    fn poll(&mut self, router: &Arc<Router>, cx: &mut Context<'_>) -> Poll<Gathered> {
+    fn poll(&mut self, router: &Arc<Router>, cx: &mut Context<'_>) -> Poll<Outcomes> {
         let ended = ready!(self.call.as_mut().poll(cx));
         self.place = None;
         router.note(&self.event, &self.handler, &ended);
         let handlers = Handlers::One(self.handler.clone());
-        Poll::Ready(Gathered { handlers, ended: smallvec![ended] })
+        Poll::Ready(Outcomes { handlers, ended: smallvec![ended] })
     }
 }
 
@@ -150,7 +150,7 @@ pub(super) struct SeveralCalls {
 }
 
 impl SeveralCalls {
-    pub(super) fn poll(&mut self, router: &Arc<Router>, cx: &mut Context<'_>) -> Poll<Gathered> {
+    pub(super) fn poll(&mut self, router: &Arc<Router>, cx: &mut Context<'_>) -> Poll<Outcomes> {
         while let Some((index, ended)) = ready!(self.calls.poll_next_unpin(cx)) {
             if let Some(progress) = &self.progress {
                 progress.ended(&self.handlers[index], &ended);
@@ -160,7 +160,7 @@ impl SeveralCalls {
         self.place = None;
         router.note_all(&self.event, &self.handlers, &self.ended);
         let (handlers, ended) = (self.handlers.clone(), std::mem::take(&mut self.ended));
-        Poll::Ready(Gathered { handlers: Handlers::Known(handlers), ended })
+        Poll::Ready(Outcomes { handlers: Handlers::Known(handlers), ended })
     }
 
     /// How far they have come, noted from here on: whoever waits for the others may do so on a thread that is stuck in one
@@ -183,8 +183,8 @@ impl SeveralCalls {
 enum State {
     One(OnlyCall),
     Several(SeveralCalls),
-    Held(GatheringFuture, Arc<Progress>),
-    There(oneshot::Receiver<Gathered>),
+    Held(PendingFuture, Arc<Progress>),
+    There(oneshot::Receiver<Outcomes>),
     Done,
 }
 
@@ -194,7 +194,7 @@ impl State {
     }
 }
 
-impl Gathering {
+impl PendingFanOut {
     /// Goes on in a task on the workers.
     fn moves(&mut self) {
         *self = match std::mem::replace(&mut self.state, State::Done) {
@@ -209,26 +209,26 @@ impl Gathering {
                 let there = async move { poll_fn(|cx| calls.poll(&router, cx)).await };
                 self.router.moved(there, progress)
             }
-            State::Held(gathering, progress) => self.router.moved(gathering, progress),
+            State::Held(pending, progress) => self.router.moved(pending, progress),
             State::There(_) | State::Done => return,
         };
     }
 }
 
-impl Future for Gathering {
-    type Output = Gathered;
+impl Future for PendingFanOut {
+    type Output = Outcomes;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gathered> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcomes> {
         if !may_poll_here() && self.state.holds_calls() {
             self.moves();
         }
-        let Gathering { state, router } = &mut *self;
+        let PendingFanOut { state, router } = &mut *self;
         let polled = match state {
             State::One(call) => call.poll(router, cx),
             State::Several(calls) => calls.poll(router, cx),
-            State::Held(gathering, _) => gathering.as_mut().poll(cx),
-            State::There(receiver) => Pin::new(receiver).poll(cx).map(|gathered| {
-                gathered.unwrap_or_else(|_| Gathered::refused("the host is stopping".to_owned()))
+            State::Held(pending, _) => pending.as_mut().poll(cx),
+            State::There(receiver) => Pin::new(receiver).poll(cx).map(|outcomes| {
+                outcomes.unwrap_or_else(|_| Outcomes::refused("the host is stopping".to_owned()))
             }),
             State::Done => Poll::Pending,
         };
@@ -239,7 +239,7 @@ impl Future for Gathering {
     }
 }
 
-impl Drop for Gathering {
+impl Drop for PendingFanOut {
     fn drop(&mut self) {
         if self.state.holds_calls() && !on_worker() {
             let state = std::mem::replace(&mut self.state, State::Done);
