@@ -20,7 +20,7 @@ use ksi_abi::Pattern;
 use ksi_kernel::{
     call::tally::Counts,
     event::{Event, EventRef},
-    router::native::Failure,
+    router::host_handler::Failure,
 };
 use ksi_wire as wire;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -107,7 +107,7 @@ where
     core.describe([described]);
     // The router belongs to the host, so its handlers must not keep the host alive.
     let weak = Arc::downgrade(core);
-    core.router.add_native(name, &[pattern], Some(timeout), move |event: EventRef| {
+    core.router.add_host_handler(name, &[pattern], Some(timeout), move |event: EventRef| {
         let (core, handler) = (weak.upgrade(), handler.clone());
         async move {
             let core = core.ok_or_else(|| Failure::new("stopping", "the host is stopping"))?;

@@ -18,7 +18,7 @@ use ksi_kernel::{
     call::tally::Counts,
     event::{EventRef, IntoEvent, InvalidEvent},
     report::{self, Report},
-    router::{emit::SendError, native::Failure, taps::Watch},
+    router::{emit::SendError, host_handler::Failure, taps::Watch},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -161,14 +161,14 @@ impl Host {
         R: Serialize,
     {
         let parsed = Pattern::parse(pattern)?;
-        let number = self.0.router.add_native(pattern, &[parsed], None, handler);
+        let number = self.0.router.add_host_handler(pattern, &[parsed], None, handler);
         self.0.supervisor.wake_waiting();
         Ok(HandlerId(number))
     }
 
     /// Ends a handler of the embedding program. Calls that have begun go on.
     pub fn off(&self, HandlerId(number): HandlerId) {
-        self.0.router.remove_native(number);
+        self.0.router.remove_host_handler(number);
     }
 
     /// Whether anybody handles an event of this name.

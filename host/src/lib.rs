@@ -42,7 +42,7 @@ pub use ksi_kernel::{
     report::{Outcome, OutcomeKind, Report},
     router::{
         emit::SendError,
-        native::Failure,
+        host_handler::Failure,
         taps::{Watch, Watched},
     },
 };

@@ -224,7 +224,7 @@ pub(crate) struct CallSite {
 }
 
 /// What a call that has begun gives.
-pub(crate) enum Begun {
+pub(crate) enum CallBegun {
     /// It has ended at its first poll.
     Ended(Ended),
     /// It goes on. To be polled and dropped on dispatch workers.
@@ -245,13 +245,13 @@ pub(crate) fn begin(
     form: &ReplyForm,
     site: &CallSite,
     cx: &mut Context<'_>,
-) -> Begun {
+) -> CallBegun {
     let beginning = Beginning::of(&entry.info);
     let since = entry.cancel.now();
     if entry.blocking {
         let call = Call::new(held(), inside, None);
         beginning.goes_on();
-        return Begun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
+        return CallBegun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
     }
     let (number, deadline) = (event.id().number(), event.deadline());
     let mut late = false;
@@ -260,13 +260,13 @@ pub(crate) fn begin(
         Started::Ready(_) if late => {
             let ended = Ended::TimedOut { after: entry.timeout };
             beginning.end(&ended);
-            return Begun::Ended(ended);
+            return CallBegun::Ended(ended);
         }
         Started::Ready(ended) => {
             // In this order: a reply that cannot become what is wanted is a failure of the handler.
             let ended = ended.of(entry.keeper.as_ref(), form);
             beginning.end(&ended);
-            return Begun::Ended(ended);
+            return CallBegun::Ended(ended);
         }
         Started::Plugin(future) => Going::Plugin(future),
         Started::Host(future) => Going::Host(future),
@@ -275,7 +275,7 @@ pub(crate) fn begin(
     beginning.goes_on();
     // Most calls are ready at once, so the timer is armed only here.
     let limit = Limit::of(entry, deadline, site);
-    Begun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
+    CallBegun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
 }
 
 /// The first poll of a call; `late` becomes whether it took longer than it may. Inlined, so that what the callee gives is

@@ -3,7 +3,7 @@
 //! `matcher` finds the subscriptions of a name, `names` numbers names, `table` is the snapshot that emitters read and
 //! that a swap replaces (made of `slots` and shared maps), [`resolved`] is a name as a plugin
 //! holds it that emits it often, [`emit`] accepts an event, `fan_out` runs its handlers and
-//! makes the report (`pending` is what goes on of that), [`taps`] lets watchers see what passes, [`native`] are handlers of the host and of the program that
+//! makes the report (`pending` is what goes on of that), [`taps`] lets watchers see what passes, [`host_handler`] are handlers of the host and of the program that
 //! embeds it, `traffic` counts who emits what.
 //! [`routes`] and `answered` are for those outside, who know no table. This layer knows nothing of files, libraries and sockets.
 
@@ -11,9 +11,9 @@ mod answered;
 pub mod emit;
 mod failures;
 pub(crate) mod fan_out;
+pub mod host_handler;
 pub(crate) mod matcher;
 pub(crate) mod names;
-pub mod native;
 pub(crate) mod pending;
 pub mod plugin_report;
 pub mod progress;

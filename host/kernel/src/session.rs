@@ -34,7 +34,7 @@ use crate::{
         Router,
         emit::NewTarget,
         fan_out::{How, Outcomes},
-        pending::{Begun, PendingFanOut},
+        pending::{FanOutStart, PendingFanOut},
         plugin_report::PluginReport,
         resolved::Resolved,
         table::{Owner, Route},
@@ -303,12 +303,12 @@ impl Session {
         match self.accept(parent, to, content, options) {
             Err(refusal) => Start::Ready(refused(&refusal)),
             Ok(event) => match self.router.begin(event, None, &how(&ReplyForm::Any, to), cx) {
-                Begun::One(entry, ended) => {
+                FanOutStart::One(entry, ended) => {
                     self.router.note(name_of(to), &entry.info, &ended);
                     Start::Ready(report(Outcomes::one(entry, ended)))
                 }
-                Begun::Done(outcomes) => Start::Ready(report(outcomes)),
-                Begun::GoesOn(pending) => Start::Pending(Emitting(pending)),
+                FanOutStart::Done(outcomes) => Start::Ready(report(outcomes)),
+                FanOutStart::GoesOn(pending) => Start::Pending(Emitting(pending)),
             },
         }
     }
@@ -327,18 +327,18 @@ impl Session {
         match self.accept(parent, to, content, options) {
             Err(refusal) => Start::Ready(ReplyEnd::Report(refused(&refusal))),
             Ok(event) => match self.router.begin(event, None, &how(form, to), cx) {
-                Begun::One(_, Ended::Replied(Reply::Loose(value))) => {
+                FanOutStart::One(_, Ended::Replied(Reply::Loose(value))) => {
                     Start::Ready(ReplyEnd::Value(value))
                 }
-                Begun::One(_, Ended::Replied(Reply::Bytes(bytes))) => {
+                FanOutStart::One(_, Ended::Replied(Reply::Bytes(bytes))) => {
                     Start::Ready(ReplyEnd::Bytes(bytes))
                 }
-                Begun::One(entry, ended) => {
+                FanOutStart::One(entry, ended) => {
                     self.router.note(name_of(to), &entry.info, &ended);
                     Start::Ready(ReplyEnd::Report(report(Outcomes::one(entry, ended))))
                 }
-                Begun::Done(outcomes) => Start::Ready(reply(outcomes)),
-                Begun::GoesOn(pending) => Start::Pending(Requesting(pending)),
+                FanOutStart::Done(outcomes) => Start::Ready(reply(outcomes)),
+                FanOutStart::GoesOn(pending) => Start::Pending(Requesting(pending)),
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ksi_kernel::router::native::Failure;
+use ksi_kernel::router::host_handler::Failure;
 use ksi_wire::config::{Plugin, Reloaded};
 
 use super::{Nothing, handle_change};

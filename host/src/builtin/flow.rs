@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use ksi_kernel::router::native::Failure;
+use ksi_kernel::router::host_handler::Failure;
 use ksi_wire::router::{Edge, Graph, Node, Stats};
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, sync::Weak, time::Duration};
 use ksi_kernel::{
     call::tally::Counts,
     event::{self, Payload},
-    router::native::Failure,
+    router::host_handler::Failure,
 };
 use ksi_wire::metrics::{Metrics, Plugin};
 

@@ -7,7 +7,7 @@ use std::{
     time::{Instant, UNIX_EPOCH},
 };
 
-use ksi_kernel::{call::tally::Counts, router::native::Failure};
+use ksi_kernel::{call::tally::Counts, router::host_handler::Failure};
 use ksi_wire::module::{
     self, Changed, ConfigTaken, Entry, Events, Handler, Inspect, KeptResource, List, Load, Lost,
     ModuleState, Named, NotKept, Overview, Persisted, Previous, Quarantined, RefusedFile, Rollback,

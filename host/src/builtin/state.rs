@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use ksi_kernel::router::native::Failure;
+use ksi_kernel::router::host_handler::Failure;
 use ksi_wire::state::{Dropped, Kept, List, OfPlugin, Restored, Shown, Which};
 use serde_json::{Value, value::RawValue};
 

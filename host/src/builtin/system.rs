@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap, future::Future, sync::Arc, sync::atomic::Ordering, time::UNIX_EPOCH,
 };
 
-use ksi_kernel::{event, router::native::Failure};
+use ksi_kernel::{event, router::host_handler::Failure};
 use ksi_wire::{
     Word,
     system::{

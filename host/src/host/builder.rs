@@ -6,7 +6,7 @@ use ksi_abi::{NameError, Pattern};
 use ksi_kernel::{
     event::EventRef,
     kernel::{Kernel, KernelLimits, StuckCall},
-    router::{Router, emit::RouterLimits, native::Failure},
+    router::{Router, emit::RouterLimits, host_handler::Failure},
     session::SessionLimits,
 };
 use serde::Serialize;
@@ -101,7 +101,7 @@ impl HostBuilder {
     {
         let (parsed, name) = (Pattern::parse(pattern)?, pattern.to_owned());
         self.handlers.push(Box::new(move |router| {
-            router.add_native(&name, &[parsed], None, handler);
+            router.add_host_handler(&name, &[parsed], None, handler);
         }));
         Ok(self)
     }

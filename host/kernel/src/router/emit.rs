@@ -24,8 +24,8 @@ use tokio::{runtime::Handle, sync::Semaphore};
 use super::{
     failures::Failures,
     fan_out::{How, Outcomes, Place},
-    native::{Failure, Native},
-    pending::Begun,
+    host_handler::{Failure, HostHandler},
+    pending::FanOutStart,
     progress::Progress,
     resolved::Resolved,
     table::{Owner, Route, RoutingTable},
@@ -327,7 +327,7 @@ impl Router {
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Begun {
+    ) -> FanOutStart {
         if may_poll_here() {
             return self.dispatch(event, place, how, cx);
         }
@@ -350,8 +350,8 @@ impl Router {
         };
         let mut there = self.moved(there, seen);
         match Pin::new(&mut there).poll(cx) {
-            Poll::Ready(outcomes) => Begun::Done(outcomes),
-            Poll::Pending => Begun::GoesOn(there),
+            Poll::Ready(outcomes) => FanOutStart::Done(outcomes),
+            Poll::Pending => FanOutStart::GoesOn(there),
         }
     }
 
@@ -557,7 +557,7 @@ impl Router {
 
     /// Adds a handler; the number it can be removed by. One of the host's `own` has a timeout of its own, and answers alone:
     /// whoever else subscribes to its events only [sees them](Self::show_onlookers).
-    pub fn add_native<F, Fut, R>(
+    pub fn add_host_handler<F, Fut, R>(
         &self,
         name: &str,
         patterns: &[Pattern],
@@ -575,7 +575,7 @@ impl Router {
             handler: name.into(),
             label: None,
             counted_as: name.into(),
-            callee: Arc::new(Native::new(self.site.runtime.clone(), handler)),
+            callee: Arc::new(HostHandler::new(self.site.runtime.clone(), handler)),
             number,
             priority: 0,
             order: number,
@@ -590,13 +590,13 @@ impl Router {
             .iter()
             .map(|pattern| Route { pattern: pattern.clone(), target: target.clone() });
         let routes = routes.collect();
-        self.change(|table| table.with(Owner::Native(number), routes));
+        self.change(|table| table.with(Owner::Host(number), routes));
         number
     }
 
     /// Removes a handler of the host.
-    pub fn remove_native(&self, number: u64) {
-        self.change(|table| table.with(Owner::Native(number), Vec::new()));
+    pub fn remove_host_handler(&self, number: u64) {
+        self.change(|table| table.with(Owner::Host(number), Vec::new()));
     }
 
     /// The counters of a plugin's handlers, by handler.

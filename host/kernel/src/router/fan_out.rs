@@ -28,13 +28,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     Router,
     names::HeldName,
-    pending::{Begun, GoingOn, OnlyCall, PendingFanOut, SeveralCalls},
+    pending::{FanOutStart, GoingOn, OnlyCall, PendingFanOut, SeveralCalls},
     progress::Progress,
     table::{Called, Targets},
 };
 use crate::{
     call::{
-        self, Entry, HandlerInfo, Target, Waiting,
+        self, CallBegun, Entry, HandlerInfo, Target, Waiting,
         gate::{Inside, Outside},
         outcome::Ended,
     },
@@ -171,7 +171,7 @@ impl Router {
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Begun {
+    ) -> FanOutStart {
         let table = self.table.load();
         let called = match how.held.and_then(|held| table.held(held)) {
             Some(called) => Some(called),
@@ -225,19 +225,19 @@ impl Router {
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Begun {
+    ) -> FanOutStart {
         // Who holds the name need not count another reference to it for every event.
         let name = how.held.is_none().then(|| event.shared_name().clone());
         let held = || entry.clone();
         match call::begin(&entry, held, event, inside, how.form, &self.site, cx) {
-            call::Begun::Ended(ended) => Begun::One(entry, ended),
-            call::Begun::GoesOn(mut call) => match call.as_mut().poll(cx) {
-                Poll::Ready(ended) => Begun::One(entry, ended),
+            CallBegun::Ended(ended) => FanOutStart::One(entry, ended),
+            CallBegun::GoesOn(mut call) => match call.as_mut().poll(cx) {
+                Poll::Ready(ended) => FanOutStart::One(entry, ended),
                 Poll::Pending => {
                     let name = name.or_else(|| how.held.map(|held| held.name().clone()));
                     let event = name.unwrap_or_default();
                     let call = OnlyCall { call, handler: entry.info.clone(), event, place };
-                    Begun::GoesOn(PendingFanOut::one(call, self.clone()))
+                    FanOutStart::GoesOn(PendingFanOut::one(call, self.clone()))
                 }
             },
         }
@@ -251,7 +251,7 @@ impl Router {
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Begun {
+    ) -> FanOutStart {
         if let Some(progress) = how.progress {
             progress.begins(called.handlers.clone());
         }
@@ -269,20 +269,20 @@ impl Router {
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Begun {
+    ) -> FanOutStart {
         let mut ended = SmallVec::with_capacity(called.targets.len());
         // Made for the first call that goes on: most events have none.
         let mut going_on: Option<FuturesUnordered<GoingOn>> = None;
         for (index, target) in called.targets.iter().enumerate() {
             let held = || target.enter_by();
             match call::begin(&target.entry, held, event.clone(), None, how.form, &self.site, cx) {
-                call::Begun::Ended(end) => {
+                CallBegun::Ended(end) => {
                     if let Some(progress) = how.progress {
                         progress.ended(target.info(), &end);
                     }
                     ended.push(end);
                 }
-                call::Begun::GoesOn(call) => {
+                CallBegun::GoesOn(call) => {
                     // Stands for the outcome that is to come.
                     ended.push(Ended::NoReply);
                     going_on.get_or_insert_default().push(GoingOn { index, call });
@@ -294,7 +294,7 @@ impl Router {
         drop(called.targets);
         let Some(calls) = going_on else {
             self.note_all(event.name(), &known, &ended);
-            return Begun::Done(Outcomes { handlers: Handlers::Known(known), ended });
+            return FanOutStart::Done(Outcomes { handlers: Handlers::Known(known), ended });
         };
         let mut calls = SeveralCalls {
             calls,
@@ -306,8 +306,8 @@ impl Router {
         };
         // Its timers are armed now, and whatever wakes it from here on finds it waiting.
         match calls.poll(self, cx) {
-            Poll::Ready(outcomes) => Begun::Done(outcomes),
-            Poll::Pending => Begun::GoesOn(PendingFanOut::several(calls, self.clone())),
+            Poll::Ready(outcomes) => FanOutStart::Done(outcomes),
+            Poll::Pending => FanOutStart::GoesOn(PendingFanOut::several(calls, self.clone())),
         }
     }
 
@@ -319,7 +319,7 @@ impl Router {
         place: Place,
         how: &How<'_>,
         cx: &mut Context<'_>,
-    ) -> Begun {
+    ) -> FanOutStart {
         let form = *how.form;
         let (admitted, held) = admit(&called.targets, &event);
         let place = place.filter(|_| held.is_empty());
@@ -347,8 +347,10 @@ impl Router {
         };
         let mut pending: PendingFuture = Box::pin(pending);
         match pending.as_mut().poll(cx) {
-            Poll::Ready(outcomes) => Begun::Done(outcomes),
-            Poll::Pending => Begun::GoesOn(PendingFanOut::held(pending, progress, self.clone())),
+            Poll::Ready(outcomes) => FanOutStart::Done(outcomes),
+            Poll::Pending => {
+                FanOutStart::GoesOn(PendingFanOut::held(pending, progress, self.clone()))
+            }
         }
     }
 
@@ -368,14 +370,14 @@ impl Router {
                 let (entry, held, event) = (&target.entry, || target.enter_by(), event.clone());
                 let begun = call::begin(entry, held, event, inside, form, &self.site, cx);
                 let progress = progress.clone();
-                if let call::Begun::Ended(ended) = &begun {
+                if let CallBegun::Ended(ended) = &begun {
                     // Before the next one is called, which may not return.
                     progress.ended(&handler, ended);
                 }
                 async move {
                     let ended = match begun {
-                        call::Begun::Ended(ended) => ended,
-                        call::Begun::GoesOn(call) => {
+                        CallBegun::Ended(ended) => ended,
+                        CallBegun::GoesOn(call) => {
                             let ended = call.await;
                             progress.ended(&handler, &ended);
                             ended

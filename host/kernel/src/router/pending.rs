@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How the handlers of an event began.
-pub(crate) enum Begun {
+pub(crate) enum FanOutStart {
     /// The only one has ended.
     One(Arc<Entry>, Ended),
     /// All of them have ended.
@@ -35,13 +35,13 @@ pub(crate) enum Begun {
     GoesOn(PendingFanOut),
 }
 
-impl Begun {
+impl FanOutStart {
     /// Leaves a trace of the only handler's failure. Those of several, and of what goes on, leave theirs when they end.
     ///
     /// It looks and takes nothing: what a call gave is too large to be moved once more.
     #[inline]
     pub(crate) fn note(&self, event: &str, router: &Arc<Router>) {
-        if let Begun::One(entry, ended) = self {
+        if let FanOutStart::One(entry, ended) = self {
             router.note(event, &entry.info, ended);
         }
     }
@@ -49,9 +49,9 @@ impl Begun {
     /// Waits for those that go on.
     pub(super) async fn ended(self) -> Outcomes {
         match self {
-            Begun::One(entry, ended) => Outcomes::one(entry, ended),
-            Begun::Done(outcomes) => outcomes,
-            Begun::GoesOn(pending) => pending.await,
+            FanOutStart::One(entry, ended) => Outcomes::one(entry, ended),
+            FanOutStart::Done(outcomes) => outcomes,
+            FanOutStart::GoesOn(pending) => pending.await,
         }
     }
 }

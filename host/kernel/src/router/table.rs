@@ -68,7 +68,7 @@ pub(crate) enum Owner {
     /// A subscription made at run time: generation, then the subscription's number.
     Subscription { plugin: Arc<str>, generation: u64, number: u64 },
     /// A handler of the host or of the embedding program.
-    Native(u64),
+    Host(u64),
 }
 
 impl Owner {
@@ -76,7 +76,7 @@ impl Owner {
     fn group(&self) -> Arc<str> {
         match self {
             Owner::Plugin(plugin) | Owner::Subscription { plugin, .. } => plugin.clone(),
-            Owner::Native(_) => Arc::default(),
+            Owner::Host(_) => Arc::default(),
         }
     }
 }

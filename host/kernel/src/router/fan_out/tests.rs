@@ -12,7 +12,7 @@ use crate::{
     report::OutcomeKind,
     router::{
         emit::{NewTarget, RouterLimits},
-        native::{Failure, Native},
+        host_handler::{Failure, HostHandler},
         table::{Owner, Route},
     },
 };
@@ -40,7 +40,7 @@ fn router(queued_events: usize) -> Arc<Router> {
 /// Makes `handled` count the events `a:b` of a plugin behind this gate.
 fn handles(router: &Router, gate: &Arc<Gate>, handled: &Arc<AtomicUsize>) {
     let handled = handled.clone();
-    let callee = Native::new(Handle::current(), move |_| {
+    let callee = HostHandler::new(Handle::current(), move |_| {
         handled.fetch_add(1, Ordering::SeqCst);
         std::future::ready(Ok::<_, Failure>(()))
     });
@@ -114,7 +114,7 @@ async fn whoever_emits_from_outside_is_answered_although_the_call_does_not_retur
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     let pattern = Pattern::parse("a:b").unwrap();
-    router.add_native("held", &[pattern], None, move |_| {
+    router.add_host_handler("held", &[pattern], None, move |_| {
         // Ends with the other end, which is after the answer.
         let _ = held.lock().unwrap().recv();
         std::future::ready(Ok::<_, Failure>("late"))
@@ -134,12 +134,12 @@ async fn whoever_goes_on_to_wait_elsewhere_is_told_what_had_ended_before() {
     watchdog::start(&router.site.workers, Duration::from_secs(20), 8, overseer).unwrap();
     let pattern = || [Pattern::parse("a:b").unwrap()];
     let at_once = |_| std::future::ready(Ok::<_, Failure>("at once"));
-    router.add_native("quick", &pattern(), None, at_once);
+    router.add_host_handler("quick", &pattern(), None, at_once);
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = Arc::new(std::sync::Mutex::new(held));
     let go = Arc::new(tokio::sync::Semaphore::new(0));
     let goes = go.clone();
-    router.add_native("stuck", &pattern(), None, move |_| {
+    router.add_host_handler("stuck", &pattern(), None, move |_| {
         let (held, goes) = (held.clone(), goes.clone());
         async move {
             let _ = goes.acquire().await;
@@ -147,7 +147,7 @@ async fn whoever_goes_on_to_wait_elsewhere_is_told_what_had_ended_before() {
             Ok::<_, Failure>("late")
         }
     });
-    // Begun on a worker, and waited for here.
+    // FanOutStart on a worker, and waited for here.
     let (emitter, event) = (router.clone(), router.accept(event(), None).unwrap());
     let (begun, taken) = tokio::sync::oneshot::channel();
     let begins = async move {
@@ -155,7 +155,7 @@ async fn whoever_goes_on_to_wait_elsewhere_is_told_what_had_ended_before() {
         let _ = begun.send(begins.await);
     };
     router.site.workers.spawn(begins).detach();
-    let Ok(Begun::GoesOn(pending)) = taken.await else { panic!("one of them goes on") };
+    let Ok(FanOutStart::GoesOn(pending)) = taken.await else { panic!("one of them goes on") };
     go.close();
     let report = Report::from(pending.await);
     let of = |handler: &str| {
@@ -171,7 +171,7 @@ async fn whoever_goes_on_to_wait_elsewhere_is_told_what_had_ended_before() {
 async fn sent_events_are_refused_when_those_that_wait_are_too_large_and_taken_again_afterwards() {
     let (router, never) = (router(100), Arc::new(tokio::sync::Semaphore::new(0)));
     let waiting = never.clone();
-    router.add_native("waits", &[Pattern::parse("a:b").unwrap()], None, move |_| {
+    router.add_host_handler("waits", &[Pattern::parse("a:b").unwrap()], None, move |_| {
         let waiting = waiting.clone();
         async move {
             let _ = waiting.acquire().await;

@@ -116,7 +116,7 @@ fn after_any_change_every_name_has_the_targets_that_its_routes_say() {
                 ];
                 table.swapped(plugin, new)
             }
-            2 => table.with(Owner::Native(random.below(3) as u64), some(&mut random)),
+            2 => table.with(Owner::Host(random.below(3) as u64), some(&mut random)),
             3 => {
                 let name =
                     format!("{}:{}", random.pick(&["a", "b", "z"]), random.pick(&["a", "b", "z"]));

@@ -35,15 +35,15 @@ impl Failure {
     }
 }
 
-type NativeFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
+type HostHandlerFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// One such handler.
-pub(crate) struct Native {
-    handler: Box<dyn Fn(EventRef) -> NativeFuture + Send + Sync>,
+pub(crate) struct HostHandler {
+    handler: Box<dyn Fn(EventRef) -> HostHandlerFuture + Send + Sync>,
     runtime: Handle,
 }
 
-impl Native {
+impl HostHandler {
     /// A handler from a function. A reply that encodes as `null` is none.
     pub(crate) fn new<F, Fut, R>(runtime: Handle, handler: F) -> Self
     where
@@ -51,11 +51,11 @@ impl Native {
         Fut: Future<Output = Result<R, Failure>> + Send + 'static,
         R: Serialize,
     {
-        let handler = Box::new(move |event| -> NativeFuture {
+        let handler = Box::new(move |event| -> HostHandlerFuture {
             let future = handler(event);
             Box::pin(async move { outcome(future.await) })
         });
-        Native { handler, runtime }
+        HostHandler { handler, runtime }
     }
 }
 
@@ -74,7 +74,7 @@ fn outcome<R: Serialize>(result: Result<R, Failure>) -> Ended {
     }
 }
 
-impl Callee for Native {
+impl Callee for HostHandler {
     fn start(&self, _: u64, event: Counted<Event>, _: &ReplyForm, cx: &mut Context<'_>) -> Started {
         // It may keep the event for any time, on any thread: so it gets one without a plugin's value.
         let event = match Event::to_json(&event) {
@@ -98,7 +98,7 @@ impl Callee for Native {
 
 /// Polls inside the host's runtime, so that a handler may use tokio; and catches what panics.
 struct Inside {
-    future: NativeFuture,
+    future: HostHandlerFuture,
     runtime: Handle,
 }
 
@@ -128,10 +128,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_handler_that_panics_before_it_gives_a_future_is_an_outcome() {
-        let native = Native::new(Handle::current(), panics_at_once);
+        let handler = HostHandler::new(Handle::current(), panics_at_once);
         let event = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
         let event = Counted::new(Event::new(event, None, &EventIds::new()));
-        match native.start(0, event, &ReplyForm::Json, &mut Context::from_waker(Waker::noop())) {
+        match handler.start(0, event, &ReplyForm::Json, &mut Context::from_waker(Waker::noop())) {
             Started::Ready(Ended::Panicked { message }) => {
                 assert!(message.to_text().contains("no a:b here"), "{message:?}");
             }
