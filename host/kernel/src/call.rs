@@ -24,7 +24,7 @@ use tokio::{runtime::Handle, sync::Notify};
 
 use self::{
     gate::{Gate, Inside},
-    outcome::Ended,
+    outcome::CallOutcome,
     tally::{CallCounts, Counts},
 };
 use crate::executor::{slot::polling, stripe::Striped, workers::Workers};
@@ -55,11 +55,11 @@ pub trait Callee: Send + Sync + 'static {
 /// How a call began.
 pub enum Started {
     /// It has ended already.
-    Ready(Ended),
+    Ready(CallOutcome),
     /// It goes on in a plugin.
     Plugin(BoundaryFuture<CallEnd>),
     /// It goes on in the host.
-    Host(Pin<Box<dyn Future<Output = Ended> + Send>>),
+    Host(Pin<Box<dyn Future<Output = CallOutcome> + Send>>),
 }
 
 /// Why a call was given up on.
@@ -226,9 +226,9 @@ pub(crate) struct CallSite {
 /// What a call that has begun gives.
 pub(crate) enum CallBegun {
     /// It has ended at its first poll.
-    Ended(Ended),
+    Ended(CallOutcome),
     /// It goes on. To be polled and dropped on dispatch workers.
-    GoesOn(Pin<Box<dyn Future<Output = Ended> + Send>>),
+    GoesOn(Pin<Box<dyn Future<Output = CallOutcome> + Send>>),
 }
 
 /// Begins a call of one handler, with its first poll. On a dispatch worker.
@@ -258,7 +258,7 @@ pub(crate) fn begin(
     let started = start(entry, event, deadline, form, &mut late, cx);
     let going = match started {
         Started::Ready(_) if late => {
-            let ended = Ended::TimedOut { after: entry.timeout };
+            let ended = CallOutcome::TimedOut { after: entry.timeout };
             beginning.end(&ended);
             return CallBegun::Ended(ended);
         }
@@ -296,21 +296,21 @@ fn start(
     polling(key, number, due, late, || entry.callee.start(entry.number, event, form, cx))
 }
 
-fn ended_in_plugin(end: <BoundaryFuture<CallEnd> as Future>::Output) -> Ended {
+fn ended_in_plugin(end: <BoundaryFuture<CallEnd> as Future>::Output) -> CallOutcome {
     match end {
         Ok(end) => end.into(),
-        Err(message) => Ended::Panicked { message },
+        Err(message) => CallOutcome::Panicked { message },
     }
 }
 
 /// What goes on after the first poll.
 enum Going {
     Plugin(BoundaryFuture<CallEnd>),
-    Host(Pin<Box<dyn Future<Output = Ended> + Send>>),
+    Host(Pin<Box<dyn Future<Output = CallOutcome> + Send>>),
 }
 
 impl Going {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CallOutcome> {
         match self {
             Going::Plugin(future) => Pin::new(future).poll(cx).map(ended_in_plugin),
             Going::Host(future) => future.as_mut().poll(cx),
@@ -334,7 +334,13 @@ impl Call {
         Call { going, active, accounted, entry }
     }
 
-    async fn go_on(mut self, number: u64, since: u64, form: ReplyForm, limit: Limit) -> Ended {
+    async fn go_on(
+        mut self,
+        number: u64,
+        since: u64,
+        form: ReplyForm,
+        limit: Limit,
+    ) -> CallOutcome {
         let key = self.entry.info.key;
         let going = &mut self.going;
         let due = limit.timer.deadline().into_std();
@@ -357,7 +363,7 @@ impl Call {
         since: u64,
         form: ReplyForm,
         site: CallSite,
-    ) -> Ended {
+    ) -> CallOutcome {
         let limit = Limit::of(&self.entry, event.deadline(), &site);
         // If it is given up on, the task is dropped: before it has begun, or after its present poll. The call counts as
         // active until then.
@@ -379,7 +385,7 @@ async fn run(
     form: &ReplyForm,
     site: &CallSite,
     since: u64,
-) -> Ended {
+) -> CallOutcome {
     let (key, number) = (entry.info.key, event.id().number());
     let limit = Limit::of(entry, event.deadline(), site);
     let mut event = Some(event);
@@ -414,7 +420,12 @@ impl Limit {
     }
 
     /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any longer.
-    async fn hold(self, entry: &Entry, since: u64, call: impl Future<Output = Ended>) -> Ended {
+    async fn hold(
+        self,
+        entry: &Entry,
+        since: u64,
+        call: impl Future<Output = CallOutcome>,
+    ) -> CallOutcome {
         let Limit { timer, after, began } = self;
         let (mut timer, mut cancelled) = (pin!(timer), pin!(entry.cancel.wait(since)));
         let mut call = pin!(call);
@@ -426,9 +437,11 @@ impl Limit {
             match polled {
                 Poll::Ready(kind) if !late => return Poll::Ready(kind),
                 Poll::Pending if !timer.as_mut().poll(cx).is_ready() => {}
-                Poll::Ready(_) | Poll::Pending => return Poll::Ready(Ended::TimedOut { after }),
+                Poll::Ready(_) | Poll::Pending => {
+                    return Poll::Ready(CallOutcome::TimedOut { after });
+                }
             }
-            let reason = || Ended::Rejected { reason: CANCELLED.into() };
+            let reason = || CallOutcome::Rejected { reason: CANCELLED.into() };
             cancelled.as_mut().poll(cx).map(|()| reason())
         })
         .await
@@ -467,7 +480,10 @@ impl Waiting {
     }
 
     /// It will not get there: how its calls end instead.
-    pub(crate) fn ended(mut self, how: impl Fn() -> Ended) -> Vec<(Arc<HandlerInfo>, Ended)> {
+    pub(crate) fn ended(
+        mut self,
+        how: impl Fn() -> CallOutcome,
+    ) -> Vec<(Arc<HandlerInfo>, CallOutcome)> {
         let ended = std::mem::take(&mut self.0).into_iter().map(|info| {
             let ended = how();
             info.counts.begin();
@@ -499,7 +515,7 @@ impl<'a> Beginning<'a> {
         Beginning { info }
     }
 
-    fn end(self, how: &Ended) {
+    fn end(self, how: &CallOutcome) {
         self.info.counts.end(how);
         std::mem::forget(self);
     }
@@ -513,7 +529,7 @@ impl<'a> Beginning<'a> {
 impl Drop for Beginning<'_> {
     fn drop(&mut self) {
         // The host's own code has panicked, which tells nothing of the handler.
-        self.info.counts.end(&Ended::Rejected { reason: "".into() });
+        self.info.counts.end(&CallOutcome::Rejected { reason: "".into() });
     }
 }
 
@@ -528,7 +544,7 @@ impl Accounted {
         Accounted { info, ended: false }
     }
 
-    fn end(&mut self, how: &Ended) {
+    fn end(&mut self, how: &CallOutcome) {
         self.info.counts.end(how);
         self.ended = true;
     }
@@ -538,7 +554,7 @@ impl Drop for Accounted {
     fn drop(&mut self) {
         if !self.ended {
             // The emitter's future was dropped, so nobody is there to read the reason.
-            self.info.counts.end(&Ended::Rejected { reason: "".into() });
+            self.info.counts.end(&CallOutcome::Rejected { reason: "".into() });
         }
     }
 }

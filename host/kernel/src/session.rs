@@ -26,7 +26,7 @@ use crate::{
     call::{
         Callee, Cancel, HandlerInfo,
         gate::Gate,
-        outcome::{Ended, Reply},
+        outcome::{CallOutcome, CallReply},
     },
     event::{Event, NewEvent, Said},
     label::Label,
@@ -327,10 +327,10 @@ impl Session {
         match self.accept(parent, to, content, options) {
             Err(refusal) => Start::Ready(ReplyEnd::Report(refused(&refusal))),
             Ok(event) => match self.router.begin(event, None, &how(form, to), cx) {
-                FanOutStart::One(_, Ended::Replied(Reply::Loose(value))) => {
+                FanOutStart::One(_, CallOutcome::Replied(CallReply::Loose(value))) => {
                     Start::Ready(ReplyEnd::Value(value))
                 }
-                FanOutStart::One(_, Ended::Replied(Reply::Bytes(bytes))) => {
+                FanOutStart::One(_, CallOutcome::Replied(CallReply::Bytes(bytes))) => {
                     Start::Ready(ReplyEnd::Bytes(bytes))
                 }
                 FanOutStart::One(entry, ended) => {
@@ -610,8 +610,8 @@ fn refused(refusal: &Refusal) -> ReportHandle {
 fn reply(mut outcomes: Outcomes) -> ReplyEnd {
     if outcomes.ended.len() == 1 {
         match outcomes.ended.pop() {
-            Some(Ended::Replied(Reply::Loose(value))) => return ReplyEnd::Value(value),
-            Some(Ended::Replied(Reply::Bytes(bytes))) => return ReplyEnd::Bytes(bytes),
+            Some(CallOutcome::Replied(CallReply::Loose(value))) => return ReplyEnd::Value(value),
+            Some(CallOutcome::Replied(CallReply::Bytes(bytes))) => return ReplyEnd::Bytes(bytes),
             other => outcomes.ended.extend(other),
         }
     }

@@ -14,7 +14,7 @@ use std::{
 
 use ksi_abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
 
-use super::outcome::Ended;
+use super::outcome::CallOutcome;
 use super::{Callee, Entry, Started, ended_in_plugin};
 use crate::{event::Event, executor::slot::polling};
 
@@ -93,9 +93,9 @@ struct GoesOn {
 }
 
 impl Future for GoesOn {
-    type Output = Ended;
+    type Output = CallOutcome;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CallOutcome> {
         let GoesOn { future, first, polls } = self.get_mut();
         let poll = || Pin::new(future).poll(cx).map(ended_in_plugin);
         *polls += 1;

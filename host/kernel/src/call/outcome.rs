@@ -10,9 +10,9 @@ use crate::{
 };
 
 /// See [`OutcomeKind`], which is what it is outside of the host's core.
-pub enum Ended {
+pub enum CallOutcome {
     /// With a reply.
-    Replied(Reply),
+    Replied(CallReply),
     /// Well, without one.
     NoReply,
     /// With an error.
@@ -35,7 +35,7 @@ pub enum Ended {
 }
 
 /// A reply.
-pub enum Reply {
+pub enum CallReply {
     /// As JSON.
     Bytes(Buffer),
     /// A value that nothing keeps the library of: it goes no further than the call's entry.
@@ -44,47 +44,47 @@ pub enum Reply {
     Shared(SharedValue),
 }
 
-impl From<CallEnd> for Ended {
+impl From<CallEnd> for CallOutcome {
     fn from(end: CallEnd) -> Self {
         match end {
-            CallEnd::Reply(reply) => Ended::Replied(Reply::Bytes(reply)),
-            CallEnd::Value(value) => Ended::Replied(Reply::Loose(value)),
-            CallEnd::NoReply => Ended::NoReply,
-            CallEnd::Failed(failure) => Ended::Failed(failure),
-            CallEnd::Panicked(message) => Ended::Panicked { message },
+            CallEnd::Reply(reply) => CallOutcome::Replied(CallReply::Bytes(reply)),
+            CallEnd::Value(value) => CallOutcome::Replied(CallReply::Loose(value)),
+            CallEnd::NoReply => CallOutcome::NoReply,
+            CallEnd::Failed(failure) => CallOutcome::Failed(failure),
+            CallEnd::Panicked(message) => CallOutcome::Panicked { message },
         }
     }
 }
 
-impl From<Unencodable> for Ended {
+impl From<Unencodable> for CallOutcome {
     fn from(Unencodable { code, message }: Unencodable) -> Self {
-        Ended::Failed(Failure::new(&code, &message))
+        CallOutcome::Failed(Failure::new(&code, &message))
     }
 }
 
 /// A reply that is a value, with what keeps its library if it is taken, and as JSON otherwise.
 #[cold]
 #[inline(never)]
-fn kept(value: Value, taken: bool, keeper: Option<&Arc<dyn Keeper>>) -> Ended {
+fn kept(value: Value, taken: bool, keeper: Option<&Arc<dyn Keeper>>) -> CallOutcome {
     match keeper {
         Some(keeper) if taken => {
-            Ended::Replied(Reply::Shared(SharedValue::new(value, keeper.clone())))
+            CallOutcome::Replied(CallReply::Shared(SharedValue::new(value, keeper.clone())))
         }
-        _ => Ended::Replied(Reply::Loose(value)).encoded(),
+        _ => CallOutcome::Replied(CallReply::Loose(value)).encoded(),
     }
 }
 
-impl Ended {
+impl CallOutcome {
     /// What may leave a call of somebody whose library this keeps. Plain data of the layout that the emitter wants stays as it is, because
     /// letting it go runs no code of the callee; a value of another layout than the wanted one becomes JSON; and what the
     /// emitter may look at in any way keeps the callee's library from here on.
     #[inline(always)]
     pub(super) fn of(self, keeper: Option<&Arc<dyn Keeper>>, form: &ReplyForm) -> Self {
-        let Ended::Replied(Reply::Loose(value)) = self else { return self };
+        let CallOutcome::Replied(CallReply::Loose(value)) = self else { return self };
         let taken = form.takes(Some(value.fingerprint()));
         // Taken apart and put together again, so that it is not moved as a whole.
         match taken && *form != ReplyForm::Any && !value.needs_maker_to_drop() {
-            true => Ended::Replied(Reply::Loose(value)),
+            true => CallOutcome::Replied(CallReply::Loose(value)),
             false => kept(value, taken, keeper),
         }
     }
@@ -92,13 +92,13 @@ impl Ended {
     /// With a reply that is a value as JSON. Where plugin code may run.
     pub(crate) fn encoded(self) -> Self {
         let encoded = match &self {
-            Ended::Replied(Reply::Loose(value)) => value.encode(),
-            Ended::Replied(Reply::Shared(shared)) => shared.encode(),
+            CallOutcome::Replied(CallReply::Loose(value)) => value.encode(),
+            CallOutcome::Replied(CallReply::Shared(shared)) => shared.encode(),
             _ => return self,
         };
         match encoded {
-            Ok(json) => Ended::Replied(Reply::Bytes(json)),
-            Err(failure) => Ended::Failed(failure),
+            Ok(json) => CallOutcome::Replied(CallReply::Bytes(json)),
+            Err(failure) => CallOutcome::Failed(failure),
         }
     }
 
@@ -107,47 +107,51 @@ impl Ended {
     /// code may run.
     pub(crate) fn without_code(self) -> Self {
         match &self {
-            Ended::Replied(Reply::Shared(_)) => self.encoded(),
+            CallOutcome::Replied(CallReply::Shared(_)) => self.encoded(),
             _ => self,
         }
     }
 
     pub(crate) fn is_ok(&self) -> bool {
-        matches!(self, Ended::Replied(_) | Ended::NoReply)
+        matches!(self, CallOutcome::Replied(_) | CallOutcome::NoReply)
     }
 
     pub(crate) fn code(&self) -> OutcomeCode {
         match self {
-            Ended::Replied(_) => OutcomeCode::Replied,
-            Ended::NoReply => OutcomeCode::NoReply,
-            Ended::Failed(_) => OutcomeCode::Failed,
-            Ended::Panicked { .. } => OutcomeCode::Panicked,
-            Ended::TimedOut { .. } => OutcomeCode::TimedOut,
-            Ended::Rejected { .. } => OutcomeCode::Rejected,
+            CallOutcome::Replied(_) => OutcomeCode::Replied,
+            CallOutcome::NoReply => OutcomeCode::NoReply,
+            CallOutcome::Failed(_) => OutcomeCode::Failed,
+            CallOutcome::Panicked { .. } => OutcomeCode::Panicked,
+            CallOutcome::TimedOut { .. } => OutcomeCode::TimedOut,
+            CallOutcome::Rejected { .. } => OutcomeCode::Rejected,
         }
     }
 
     /// What went wrong, in texts; `None` when all is well.
     pub(crate) fn failure(&self) -> Option<OutcomeKind> {
         Some(match self {
-            Ended::Replied(_) | Ended::NoReply => return None,
-            Ended::Failed(failure) => {
+            CallOutcome::Replied(_) | CallOutcome::NoReply => return None,
+            CallOutcome::Failed(failure) => {
                 let (code, message) = failure.to_texts();
                 OutcomeKind::Failed { code, message }
             }
-            Ended::Panicked { message } => OutcomeKind::Panicked { message: message.to_text() },
-            Ended::TimedOut { after } => OutcomeKind::TimedOut { after: *after },
-            Ended::Rejected { reason } => OutcomeKind::Rejected { reason: reason.to_string() },
+            CallOutcome::Panicked { message } => {
+                OutcomeKind::Panicked { message: message.to_text() }
+            }
+            CallOutcome::TimedOut { after } => OutcomeKind::TimedOut { after: *after },
+            CallOutcome::Rejected { reason } => {
+                OutcomeKind::Rejected { reason: reason.to_string() }
+            }
         })
     }
 }
 
-impl From<Ended> for OutcomeKind {
+impl From<CallOutcome> for OutcomeKind {
     /// A reply that is a value becomes JSON. Where plugin code may run.
-    fn from(ended: Ended) -> Self {
+    fn from(ended: CallOutcome) -> Self {
         match ended.encoded() {
-            Ended::Replied(Reply::Bytes(reply)) => OutcomeKind::Replied(reply.into()),
-            Ended::Replied(_) | Ended::NoReply => OutcomeKind::NoReply,
+            CallOutcome::Replied(CallReply::Bytes(reply)) => OutcomeKind::Replied(reply.into()),
+            CallOutcome::Replied(_) | CallOutcome::NoReply => OutcomeKind::NoReply,
             bad => bad.failure().unwrap_or(OutcomeKind::NoReply),
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::outcome::Ended;
+use super::outcome::CallOutcome;
 use crate::executor::stripe::Striped;
 
 /// How often the calls of a handler of one generation ended in which way.
@@ -36,13 +36,13 @@ struct CallCounters {
 pub struct Counts {
     /// Calls begun.
     pub accepted: u64,
-    /// Ended with a reply.
+    /// CallOutcome with a reply.
     pub replied: u64,
-    /// Ended well without one.
+    /// CallOutcome well without one.
     pub no_reply: u64,
-    /// Ended with an error.
+    /// CallOutcome with an error.
     pub failed: u64,
-    /// Ended with a panic.
+    /// CallOutcome with a panic.
     pub panicked: u64,
     /// Took too long.
     pub timed_out: u64,
@@ -74,14 +74,14 @@ impl CallCounts {
 
     /// One that was begun has ended.
     #[inline]
-    pub(super) fn end(&self, ended: &Ended) {
+    pub(super) fn end(&self, ended: &CallOutcome) {
         self.0.count(|counters| match ended {
-            Ended::Replied(_) => &counters.replied,
-            Ended::NoReply => &counters.no_reply,
-            Ended::Failed(_) => &counters.failed,
-            Ended::Panicked { .. } => &counters.panicked,
-            Ended::TimedOut { .. } => &counters.timed_out,
-            Ended::Rejected { .. } => &counters.rejected,
+            CallOutcome::Replied(_) => &counters.replied,
+            CallOutcome::NoReply => &counters.no_reply,
+            CallOutcome::Failed(_) => &counters.failed,
+            CallOutcome::Panicked { .. } => &counters.panicked,
+            CallOutcome::TimedOut { .. } => &counters.timed_out,
+            CallOutcome::Rejected { .. } => &counters.rejected,
         });
     }
 
@@ -162,7 +162,7 @@ mod tests {
         let (first, second) = (tally.generation(), tally.generation());
         for counts in [&first, &first, &second] {
             counts.begin();
-            counts.end(&Ended::NoReply);
+            counts.end(&CallOutcome::NoReply);
         }
         second.begin();
         let sum = Counts { accepted: 4, no_reply: 3, in_flight: 1, ..Counts::default() };

@@ -36,7 +36,7 @@ use crate::{
     call::{
         self, CallSite, Entry, HandlerInfo, Target,
         gate::Gate,
-        outcome::Ended,
+        outcome::CallOutcome,
         tally::{Counts, Tally},
     },
     event::{Emitter, Event, EventIds, EventRef, NewEvent, Said},
@@ -674,7 +674,7 @@ pub(crate) struct NewTarget {
 /// Nobody reads this, so what was not handled must not vanish. What was handled and failed has left its trace.
 fn tell_of_rejection(event: &str, outcomes: &Outcomes, what: &str) {
     for ended in &outcomes.ended {
-        if let Ended::Rejected { reason } = ended {
+        if let CallOutcome::Rejected { reason } = ended {
             tracing::warn!(event, "{what}: {reason}");
         }
     }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::Router;
 use crate::{
-    call::{HandlerInfo, outcome::Ended},
+    call::{HandlerInfo, outcome::CallOutcome},
     event::{NewEvent, Payload},
     report::OutcomeKind,
 };
@@ -125,8 +125,13 @@ impl Router {
     /// Leaves a trace of a call that its handler did not end well. What was not called, or not waited for, is no failure
     /// of a handler.
     #[inline]
-    pub(crate) fn note(self: &Arc<Self>, event: &str, handler: &Arc<HandlerInfo>, ended: &Ended) {
-        if !ended.is_ok() && !matches!(ended, Ended::Rejected { .. }) {
+    pub(crate) fn note(
+        self: &Arc<Self>,
+        event: &str,
+        handler: &Arc<HandlerInfo>,
+        ended: &CallOutcome,
+    ) {
+        if !ended.is_ok() && !matches!(ended, CallOutcome::Rejected { .. }) {
             self.note_failure(event, handler, ended);
         }
     }
@@ -136,7 +141,7 @@ impl Router {
         self: &Arc<Self>,
         event: &str,
         handlers: &[Arc<HandlerInfo>],
-        ended: &[Ended],
+        ended: &[CallOutcome],
     ) {
         for (handler, ended) in handlers.iter().zip(ended) {
             self.note(event, handler, ended);
@@ -144,9 +149,14 @@ impl Router {
     }
 
     #[cold]
-    fn note_failure(self: &Arc<Self>, event: &str, handler: &Arc<HandlerInfo>, ended: &Ended) {
+    fn note_failure(
+        self: &Arc<Self>,
+        event: &str,
+        handler: &Arc<HandlerInfo>,
+        ended: &CallOutcome,
+    ) {
         let Some(failure) = ended.failure() else { return };
-        if matches!(ended, Ended::Failed(_)) && self.is_of_the_host(event, handler) {
+        if matches!(ended, CallOutcome::Failed(_)) && self.is_of_the_host(event, handler) {
             // It refuses what somebody asks for, and tells them why: nothing has failed.
             let (code, message) = (failure.code(), shortened(&failure));
             tracing::debug!(handler = &*handler.handler, code, "refused: {message}");

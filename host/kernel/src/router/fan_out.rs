@@ -36,7 +36,7 @@ use crate::{
     call::{
         self, CallBegun, Entry, HandlerInfo, Target, Waiting,
         gate::{Inside, Outside},
-        outcome::Ended,
+        outcome::CallOutcome,
     },
     event::Event,
     memory::Charge,
@@ -47,7 +47,7 @@ use crate::{
 /// declaration.
 pub(crate) struct Outcomes {
     pub(crate) handlers: Handlers,
-    pub(crate) ended: SmallVec<[Ended; 1]>,
+    pub(crate) ended: SmallVec<[CallOutcome; 1]>,
 }
 
 /// Whose handlers they were.
@@ -81,13 +81,13 @@ impl Handlers {
 
 impl Outcomes {
     /// Of the only handler.
-    pub(crate) fn one(entry: Arc<Entry>, ended: Ended) -> Self {
+    pub(crate) fn one(entry: Arc<Entry>, ended: CallOutcome) -> Self {
         Outcomes { handlers: Handlers::Called(entry), ended: smallvec![ended] }
     }
 
     /// The same for somebody who lets go of it anywhere. Where plugin code may run.
     pub(crate) fn without_code(mut self) -> Self {
-        self.ended = self.ended.into_iter().map(Ended::without_code).collect();
+        self.ended = self.ended.into_iter().map(CallOutcome::without_code).collect();
         // Nor does it keep the generation that was called.
         self.handlers = self.handlers.without_generation();
         self
@@ -98,7 +98,7 @@ impl Outcomes {
         let reason = reason.into();
         Outcomes {
             handlers: Handlers::One(HandlerInfo::nobody()),
-            ended: smallvec![Ended::Rejected { reason }],
+            ended: smallvec![CallOutcome::Rejected { reason }],
         }
     }
 }
@@ -141,7 +141,7 @@ pub(crate) type PendingFuture = Pin<Box<dyn Future<Output = Outcomes> + Send>>;
 struct Ranked {
     rank: (Reverse<i32>, u64),
     handler: Arc<HandlerInfo>,
-    ended: Ended,
+    ended: CallOutcome,
 }
 
 /// A handler that is to be called, and where its event has entered if the generation has a gate.
@@ -284,7 +284,7 @@ impl Router {
                 }
                 CallBegun::GoesOn(call) => {
                     // Stands for the outcome that is to come.
-                    ended.push(Ended::NoReply);
+                    ended.push(CallOutcome::NoReply);
                     going_on.get_or_insert_default().push(GoingOn { index, call });
                 }
             }
@@ -406,7 +406,7 @@ impl Router {
                 let after = Duration::from_millis(
                     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 );
-                return ranked(rank, waiting.ended(|| Ended::TimedOut { after }));
+                return ranked(rank, waiting.ended(|| CallOutcome::TimedOut { after }));
             }
             let targets = self.table.load().targets(event.name());
             let own = targets.iter().filter(|target| target.info().plugin == plugin);
@@ -420,7 +420,7 @@ impl Router {
                          its state to be handed over",
                         event.name()
                     );
-                    let ended = || Ended::Rejected { reason: reason.as_str().into() };
+                    let ended = || CallOutcome::Rejected { reason: reason.as_str().into() };
                     return ranked(rank, waiting.ended(ended));
                 }
             };
@@ -464,7 +464,7 @@ fn rank(target: &Target) -> (Reverse<i32>, u64) {
     (Reverse(target.priority), target.order)
 }
 
-fn ranked(rank: (Reverse<i32>, u64), ended: Vec<(Arc<HandlerInfo>, Ended)>) -> Vec<Ranked> {
+fn ranked(rank: (Reverse<i32>, u64), ended: Vec<(Arc<HandlerInfo>, CallOutcome)>) -> Vec<Ranked> {
     ended.into_iter().map(|(handler, ended)| Ranked { rank, handler, ended }).collect()
 }
 

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::{
     call::{
         Callee, Started,
-        outcome::{Ended, Reply},
+        outcome::{CallOutcome, CallReply},
     },
     event::{Event, EventRef},
 };
@@ -35,7 +35,7 @@ impl Failure {
     }
 }
 
-type HostHandlerFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
+type HostHandlerFuture = Pin<Box<dyn Future<Output = CallOutcome> + Send>>;
 
 /// One such handler.
 pub(crate) struct HostHandler {
@@ -59,14 +59,15 @@ impl HostHandler {
     }
 }
 
-fn outcome<R: Serialize>(result: Result<R, Failure>) -> Ended {
-    let failed = |code: &str, message: &str| Ended::Failed(ksi_abi::Failure::new(code, message));
+fn outcome<R: Serialize>(result: Result<R, Failure>) -> CallOutcome {
+    let failed =
+        |code: &str, message: &str| CallOutcome::Failed(ksi_abi::Failure::new(code, message));
     match result {
         Ok(reply) => {
             let mut json = Buffer::with_capacity(128);
             match serde_json::to_writer(&mut json, &reply) {
-                Ok(()) if *json == *b"null" => Ended::NoReply,
-                Ok(()) => Ended::Replied(Reply::Bytes(json)),
+                Ok(()) if *json == *b"null" => CallOutcome::NoReply,
+                Ok(()) => CallOutcome::Replied(CallReply::Bytes(json)),
                 Err(error) => failed("encode", &error.to_string()),
             }
         }
@@ -84,14 +85,14 @@ impl Callee for HostHandler {
         let _inside = self.runtime.enter();
         let mut future = match guarded(|| (self.handler)(EventRef::new(event))) {
             Ok(future) => future,
-            Err(message) => return Started::Ready(Ended::Panicked { message }),
+            Err(message) => return Started::Ready(CallOutcome::Panicked { message }),
         };
         match guarded(|| future.as_mut().poll(cx)) {
             Ok(Poll::Ready(ended)) => Started::Ready(ended),
             Ok(Poll::Pending) => {
                 Started::Host(Box::pin(Inside { future, runtime: self.runtime.clone() }))
             }
-            Err(message) => Started::Ready(Ended::Panicked { message }),
+            Err(message) => Started::Ready(CallOutcome::Panicked { message }),
         }
     }
 }
@@ -103,14 +104,14 @@ struct Inside {
 }
 
 impl Future for Inside {
-    type Output = Ended;
+    type Output = CallOutcome;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CallOutcome> {
         let this = &mut *self;
         let _inside = this.runtime.enter();
         match guarded(|| this.future.as_mut().poll(cx)) {
             Ok(polled) => polled,
-            Err(message) => Poll::Ready(Ended::Panicked { message }),
+            Err(message) => Poll::Ready(CallOutcome::Panicked { message }),
         }
     }
 }
@@ -132,7 +133,7 @@ mod tests {
         let event = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
         let event = Counted::new(Event::new(event, None, &EventIds::new()));
         match handler.start(0, event, &ReplyForm::Json, &mut Context::from_waker(Waker::noop())) {
-            Started::Ready(Ended::Panicked { message }) => {
+            Started::Ready(CallOutcome::Panicked { message }) => {
                 assert!(message.to_text().contains("no a:b here"), "{message:?}");
             }
             _ => panic!("a panic was to be told"),

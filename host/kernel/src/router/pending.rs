@@ -18,7 +18,7 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    call::{Entry, HandlerInfo, outcome::Ended},
+    call::{Entry, HandlerInfo, outcome::CallOutcome},
     executor::{
         apart::apart,
         slot::{may_poll_here, on_worker},
@@ -28,7 +28,7 @@ use crate::{
 /// How the handlers of an event began.
 pub(crate) enum FanOutStart {
     /// The only one has ended.
-    One(Arc<Entry>, Ended),
+    One(Arc<Entry>, CallOutcome),
     /// All of them have ended.
     Done(Outcomes),
     /// Some go on.
@@ -104,7 +104,7 @@ impl PendingFanOut {
 
 /// The call of an event's only handler, after its first poll.
 pub(super) struct OnlyCall {
-    pub(super) call: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    pub(super) call: Pin<Box<dyn Future<Output = CallOutcome> + Send>>,
     pub(super) handler: Arc<HandlerInfo>,
     /// The name of the event.
     pub(super) event: Arc<str>,
@@ -124,11 +124,11 @@ impl OnlyCall {
 /// A call that goes on, with its place in the report.
 pub(super) struct GoingOn {
     pub(super) index: usize,
-    pub(super) call: Pin<Box<dyn Future<Output = Ended> + Send>>,
+    pub(super) call: Pin<Box<dyn Future<Output = CallOutcome> + Send>>,
 }
 
 impl Future for GoingOn {
-    type Output = (usize, Ended);
+    type Output = (usize, CallOutcome);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let index = self.index;
@@ -141,7 +141,7 @@ pub(super) struct SeveralCalls {
     pub(super) calls: FuturesUnordered<GoingOn>,
     pub(super) handlers: Arc<[Arc<HandlerInfo>]>,
     /// How each ended, as far as it has.
-    pub(super) ended: SmallVec<[Ended; 1]>,
+    pub(super) ended: SmallVec<[CallOutcome; 1]>,
     /// The name of the event.
     pub(super) event: Arc<str>,
     pub(super) place: Place,

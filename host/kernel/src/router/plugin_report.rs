@@ -7,14 +7,14 @@ use smallvec::SmallVec;
 
 use super::fan_out::{Handlers, Outcomes};
 use crate::{
-    call::outcome::{Ended, Reply},
+    call::outcome::{CallOutcome, CallReply},
     value::Encoded,
 };
 
 /// How each handler ended, with the texts that the view lends out.
 pub struct PluginReport {
     handlers: Handlers,
-    ended: SmallVec<[Ended; 1]>,
+    ended: SmallVec<[CallOutcome; 1]>,
     /// Why the event was not accepted, if it was not.
     refusal: RefusalCode,
     /// What is made when it is asked for: texts of failures, and replies that are values as JSON.
@@ -81,13 +81,13 @@ impl ReportObject for PluginReport {
 
     fn reply(&self, index: usize) -> Result<Encoding<'_>, (&str, &str)> {
         let encode = || match &self.ended[index] {
-            Ended::Replied(Reply::Shared(shared)) => shared.encode().into(),
+            CallOutcome::Replied(CallReply::Shared(shared)) => shared.encode().into(),
             // What lies there without its library is read as the value that was wanted, and nobody can encode it.
             _ => Encoded::from(Ok("null".into())),
         };
         match &self.ended[index] {
-            Ended::Replied(Reply::Bytes(bytes)) => Ok(Encoding::of(bytes)),
-            Ended::Replied(_) => match Encoded::once(&self.made(index).reply, encode).get() {
+            CallOutcome::Replied(CallReply::Bytes(bytes)) => Ok(Encoding::of(bytes)),
+            CallOutcome::Replied(_) => match Encoded::once(&self.made(index).reply, encode).get() {
                 Ok(json) => Ok(Encoding::of(json)),
                 Err(failure) => Err(failure.texts()),
             },
@@ -97,8 +97,8 @@ impl ReportObject for PluginReport {
 
     fn value(&self, index: usize) -> Option<&Value> {
         match &self.ended[index] {
-            Ended::Replied(Reply::Shared(shared)) => shared.value(),
-            Ended::Replied(Reply::Loose(value)) => Some(value),
+            CallOutcome::Replied(CallReply::Shared(shared)) => shared.value(),
+            CallOutcome::Replied(CallReply::Loose(value)) => Some(value),
             _ => None,
         }
     }

@@ -11,7 +11,7 @@ use ksi_abi::Buffer;
 use super::fan_out::{Handlers, Outcomes};
 use crate::call::{
     HandlerInfo,
-    outcome::{Ended, Reply},
+    outcome::{CallOutcome, CallReply},
 };
 
 /// Of a reply that stays with those that are stuck: a value, or one that is too large to be there twice.
@@ -28,7 +28,7 @@ pub struct Progress(Mutex<State>);
 struct State {
     handlers: Arc<[Arc<HandlerInfo>]>,
     /// Those that have ended, by the keys of their handlers; `None` where that cannot be told twice.
-    ended: Vec<(u64, Option<Ended>)>,
+    ended: Vec<(u64, Option<CallOutcome>)>,
 }
 
 impl Progress {
@@ -43,7 +43,7 @@ impl Progress {
     }
 
     /// One of several handlers has ended so.
-    pub(super) fn ended(&self, handler: &HandlerInfo, how: &Ended) {
+    pub(super) fn ended(&self, handler: &HandlerInfo, how: &CallOutcome) {
         let copy = copied(how);
         self.state().ended.push((handler.key, copy));
     }
@@ -59,11 +59,11 @@ impl Progress {
         if handlers.is_empty() {
             handlers = called();
         }
-        let mut ended: HashMap<u64, Option<Ended>> = ended.into_iter().collect();
+        let mut ended: HashMap<u64, Option<CallOutcome>> = ended.into_iter().collect();
         let all = handlers.iter().map(|handler| match ended.remove(&handler.key) {
             Some(Some(ended)) => ended,
-            Some(None) => Ended::Rejected { reason: UNTOLD.into() },
-            None => Ended::TimedOut { after },
+            Some(None) => CallOutcome::Rejected { reason: UNTOLD.into() },
+            None => CallOutcome::TimedOut { after },
         });
         Outcomes { ended: all.collect(), handlers: Handlers::Known(handlers) }
     }
@@ -74,19 +74,21 @@ impl Progress {
 }
 
 /// The same end once more, if it can be told twice.
-fn copied(how: &Ended) -> Option<Ended> {
+fn copied(how: &CallOutcome) -> Option<CallOutcome> {
     Some(match how {
-        Ended::Replied(Reply::Bytes(json)) if json.len() <= LARGEST => {
-            Ended::Replied(Reply::Bytes(Buffer::from(&**json)))
+        CallOutcome::Replied(CallReply::Bytes(json)) if json.len() <= LARGEST => {
+            CallOutcome::Replied(CallReply::Bytes(Buffer::from(&**json)))
         }
-        Ended::Replied(_) => return None,
-        Ended::NoReply => Ended::NoReply,
-        Ended::Failed(failure) => {
+        CallOutcome::Replied(_) => return None,
+        CallOutcome::NoReply => CallOutcome::NoReply,
+        CallOutcome::Failed(failure) => {
             let (code, message) = failure.to_texts();
-            Ended::Failed(ksi_abi::Failure::new(&code, &message))
+            CallOutcome::Failed(ksi_abi::Failure::new(&code, &message))
         }
-        Ended::Panicked { message } => Ended::Panicked { message: Buffer::from(&**message) },
-        Ended::TimedOut { after } => Ended::TimedOut { after: *after },
-        Ended::Rejected { reason } => Ended::Rejected { reason: reason.clone() },
+        CallOutcome::Panicked { message } => {
+            CallOutcome::Panicked { message: Buffer::from(&**message) }
+        }
+        CallOutcome::TimedOut { after } => CallOutcome::TimedOut { after: *after },
+        CallOutcome::Rejected { reason } => CallOutcome::Rejected { reason: reason.clone() },
     })
 }

@@ -84,7 +84,7 @@ pub struct WatchEnd {
 }
 
 /// Watches that have ended, and are still to be taken out.
-pub struct Ended {
+pub struct EndedWatches {
     watches: Vec<Arc<Tap>>,
     taps: Option<Arc<Taps>>,
 }
@@ -96,15 +96,15 @@ impl WatchEnd {
     }
 
     /// Ends watches of one host. What waits in them can still be read.
-    pub fn all<'a>(ends: impl Iterator<Item = &'a WatchEnd>) -> Ended {
+    pub fn all<'a>(ends: impl Iterator<Item = &'a WatchEnd>) -> EndedWatches {
         let mut ends = ends.peekable();
         let taps = ends.peek().map(|end| end.taps.clone());
         let ended = ends.filter(|end| end.tap.is_removed_by_this());
-        Ended { watches: ended.map(|end| end.tap.clone()).collect(), taps }
+        EndedWatches { watches: ended.map(|end| end.tap.clone()).collect(), taps }
     }
 }
 
-impl Ended {
+impl EndedWatches {
     /// With one change, however many they are; it takes its time where they have many patterns.
     pub fn take_out(self) {
         if let Some(taps) = self.taps {

@@ -8,7 +8,7 @@ use std::{
 
 use ksi_abi::{CallStart, Counted, EventHandle, Instance, ReplyForm, Start};
 use ksi_kernel::{
-    call::{Started, outcome::Ended},
+    call::{Started, outcome::CallOutcome},
     event::Event,
     report::OutcomeKind,
 };
@@ -55,7 +55,7 @@ impl Body for LibraryBody {
     }
 
     fn read_back(&self, version: u32, bytes: &[u8]) -> OutcomeKind {
-        Ended::from(self.0.read_back(version, bytes)).into()
+        CallOutcome::from(self.0.read_back(version, bytes)).into()
     }
 
     fn into_live(self: Box<Self>, first_calls: FirstCalls) -> (Arc<dyn LiveInstance>, Unused) {
@@ -66,9 +66,9 @@ impl Body for LibraryBody {
 
 async fn ended(started: CallStart) -> OutcomeKind {
     match started.into_start() {
-        Start::Ready(end) => Ended::from(end).into(),
+        Start::Ready(end) => CallOutcome::from(end).into(),
         Start::Pending(future) => match future.await {
-            Ok(end) => Ended::from(end).into(),
+            Ok(end) => CallOutcome::from(end).into(),
             Err(message) => OutcomeKind::Panicked { message: message.to_text() },
         },
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Context};
 
 use ksi_abi::{Counted, ReplyForm};
 use ksi_kernel::{
-    call::{Callee, Started, outcome::Ended},
+    call::{Callee, Started, outcome::CallOutcome},
     event::Event,
 };
 use tokio::sync::oneshot;
@@ -70,7 +70,7 @@ impl<B: Body> Callee for Live<B> {
         cx: &mut Context<'_>,
     ) -> Started {
         let Some(body) = &self.body else {
-            return Started::Ready(Ended::Rejected { reason: "the plugin is gone".into() });
+            return Started::Ready(CallOutcome::Rejected { reason: "the plugin is gone".into() });
         };
         body.start(handler, event, form, cx)
     }
@@ -105,7 +105,7 @@ pub(crate) struct NoInstance;
 
 impl Callee for NoInstance {
     fn start(&self, _: u64, _: Counted<Event>, _: &ReplyForm, _: &mut Context<'_>) -> Started {
-        Started::Ready(Ended::Rejected { reason: "the plugin is being replaced".into() })
+        Started::Ready(CallOutcome::Rejected { reason: "the plugin is being replaced".into() })
     }
 }
 

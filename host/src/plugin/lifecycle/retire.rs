@@ -17,7 +17,7 @@ use std::{
 use async_task::Task;
 use ksi_abi::ReplyForm;
 use ksi_kernel::{
-    call::{Started, outcome::Ended},
+    call::{Started, outcome::CallOutcome},
     event::{self, Payload},
     executor::slot::Unreturned,
     report::OutcomeKind,
@@ -470,7 +470,7 @@ async fn shutdown_handler(
             Started::Ready(ended) => ended.into(),
             Started::Host(future) => future.await.into(),
             Started::Plugin(future) => match future.await {
-                Ok(end) => Ended::from(end).into(),
+                Ok(end) => CallOutcome::from(end).into(),
                 Err(message) => OutcomeKind::Panicked { message: message.to_text() },
             },
         }

@@ -8,7 +8,7 @@ use ksi_abi::{Counted, ReplyForm};
 
 use super::*;
 use crate::{
-    call::{Callee, Entry, HandlerInfo, Started, outcome::Ended},
+    call::{Callee, Entry, HandlerInfo, Started, outcome::CallOutcome},
     event::Event,
 };
 
@@ -16,7 +16,7 @@ struct Nothing;
 
 impl Callee for Nothing {
     fn start(&self, _: u64, _: Counted<Event>, _: &ReplyForm, _: &mut Context<'_>) -> Started {
-        Started::Ready(Ended::NoReply)
+        Started::Ready(CallOutcome::NoReply)
     }
 }
 
