@@ -23,7 +23,7 @@ use ksi_abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
 use tokio::{runtime::Handle, sync::Notify};
 
 use self::{
-    gate::{Gate, Inside},
+    gate::{Admission, Gate},
     outcome::CallOutcome,
     tally::{CallCounts, Counts},
 };
@@ -168,15 +168,15 @@ pub(crate) struct Target {
     pub(crate) gate: Option<Arc<Gate>>,
     /// Whoever else subscribes to an event of this handler sees it, and has no part in the answer.
     pub(crate) answers_alone: bool,
-    pub(crate) entry: Entry,
+    pub(crate) entry: CallTarget,
     /// The entry once more for each dispatch worker: calls hold it, and workers that call one handler at the same time
     /// would meet at one count.
-    own: Striped<OnceLock<Arc<Entry>>>,
+    own: Striped<OnceLock<Arc<CallTarget>>>,
 }
 
 /// What a call enters by. Whoever holds it keeps the generation callable.
 #[derive(Clone)]
-pub(crate) struct Entry {
+pub(crate) struct CallTarget {
     pub(crate) info: Arc<HandlerInfo>,
     pub(crate) callee: Arc<dyn Callee>,
     pub(crate) number: u64,
@@ -193,13 +193,13 @@ impl Target {
         order: u64,
         gate: Option<Arc<Gate>>,
         answers_alone: bool,
-        entry: Entry,
+        entry: CallTarget,
     ) -> Self {
         Target { priority, order, gate, answers_alone, entry, own: Striped::default() }
     }
 
     /// The same handler behind another gate and with another entry.
-    pub(crate) fn remade(&self, gate: Option<Arc<Gate>>, entry: Entry) -> Self {
+    pub(crate) fn remade(&self, gate: Option<Arc<Gate>>, entry: CallTarget) -> Self {
         Target::new(self.priority, self.order, gate, self.answers_alone, entry)
     }
 
@@ -210,7 +210,7 @@ impl Target {
 
     /// The entry, held.
     #[inline]
-    pub(crate) fn enter_by(&self) -> Arc<Entry> {
+    pub(crate) fn enter_by(&self) -> Arc<CallTarget> {
         self.own.of_this_thread().get_or_init(|| Arc::new(self.entry.clone())).clone()
     }
 }
@@ -238,10 +238,10 @@ pub(crate) enum CallBegun {
 /// emitter takes replies.
 #[inline]
 pub(crate) fn begin(
-    entry: &Entry,
-    held: impl FnOnce() -> Arc<Entry>,
+    entry: &CallTarget,
+    held: impl FnOnce() -> Arc<CallTarget>,
     event: Counted<Event>,
-    inside: Option<Arc<Inside>>,
+    inside: Option<Arc<Admission>>,
     form: &ReplyForm,
     site: &CallSite,
     cx: &mut Context<'_>,
@@ -282,7 +282,7 @@ pub(crate) fn begin(
 /// not moved.
 #[inline(always)]
 fn start(
-    entry: &Entry,
+    entry: &CallTarget,
     event: Counted<Event>,
     due: Option<Instant>,
     form: &ReplyForm,
@@ -324,11 +324,11 @@ struct Call {
     going: Option<Going>,
     active: Option<Active>,
     accounted: Accounted,
-    entry: Arc<Entry>,
+    entry: Arc<CallTarget>,
 }
 
 impl Call {
-    fn new(entry: Arc<Entry>, inside: Option<Arc<Inside>>, going: Option<Going>) -> Self {
+    fn new(entry: Arc<CallTarget>, inside: Option<Arc<Admission>>, going: Option<Going>) -> Self {
         let accounted = Accounted::begun(entry.info.clone());
         let active = Some(Active::begin(entry.info.clone(), inside));
         Call { going, active, accounted, entry }
@@ -380,7 +380,7 @@ impl Call {
 }
 
 async fn run(
-    entry: &Entry,
+    entry: &CallTarget,
     event: Counted<Event>,
     form: &ReplyForm,
     site: &CallSite,
@@ -412,7 +412,7 @@ struct Limit {
 }
 
 impl Limit {
-    fn of(entry: &Entry, deadline: Option<Instant>, site: &CallSite) -> Self {
+    fn of(entry: &CallTarget, deadline: Option<Instant>, site: &CallSite) -> Self {
         let (deadline, after) = limit(entry.timeout, deadline);
         let began = (after > Tick::LONGEST).then(Tick::now);
         let _inside = site.runtime.enter();
@@ -422,7 +422,7 @@ impl Limit {
     /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any longer.
     async fn hold(
         self,
-        entry: &Entry,
+        entry: &CallTarget,
         since: u64,
         call: impl Future<Output = CallOutcome>,
     ) -> CallOutcome {
@@ -466,12 +466,12 @@ fn limit(timeout: Duration, deadline: Option<Instant>) -> (Instant, Duration) {
 }
 
 /// Counts a call that waits for a plugin's next generation, if it never gets there.
-pub(crate) struct Waiting(Vec<Arc<HandlerInfo>>);
+pub(crate) struct UncountedCalls(Vec<Arc<HandlerInfo>>);
 
-impl Waiting {
+impl UncountedCalls {
     /// For these handlers of the generation that is about to go.
     pub(crate) fn begin(handlers: Vec<Arc<HandlerInfo>>) -> Self {
-        Waiting(handlers)
+        UncountedCalls(handlers)
     }
 
     /// The event has got to a generation, where its calls count.
@@ -494,7 +494,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for UncountedCalls {
     fn drop(&mut self) {
         // Whoever is dropped without its end counts as rejected.
         self.0.drain(..).for_each(|info| {
@@ -562,11 +562,11 @@ impl Drop for Accounted {
 /// Counts a call as one that the generation still has to finish.
 struct Active {
     info: Arc<HandlerInfo>,
-    _inside: Option<Arc<Inside>>,
+    _inside: Option<Arc<Admission>>,
 }
 
 impl Active {
-    fn begin(info: Arc<HandlerInfo>, inside: Option<Arc<Inside>>) -> Self {
+    fn begin(info: Arc<HandlerInfo>, inside: Option<Arc<Admission>>) -> Self {
         info.active.fetch_add(1, Ordering::AcqRel);
         Active { info, _inside: inside }
     }

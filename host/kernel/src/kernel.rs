@@ -70,23 +70,23 @@ impl Kernel {
         abandoned: usize,
         told: impl Fn(StuckCall) + Send + 'static,
     ) -> io::Result<()> {
-        let overseer = Told { router: Arc::downgrade(&self.router), told };
+        let overseer = ToldOfStuck { router: Arc::downgrade(&self.router), told };
         watchdog::start(self.router.workers(), stuck, abandoned, overseer)
     }
 }
 
 /// Knows handlers by the keys that the watchdog sees.
-struct Told<F> {
+struct ToldOfStuck<F> {
     router: Weak<Router>,
     told: F,
 }
 
-impl<F: Fn(StuckCall) + Send + 'static> Overseer for Told<F> {
+impl<F: Fn(StuckCall) + Send + 'static> Overseer for ToldOfStuck<F> {
     fn timeout_of(&self, handler: u64) -> Option<Duration> {
         Some(self.router.upgrade()?.info(handler)?.timeout)
     }
 
-    fn stuck(&self, watchdog::StuckCall { handler, event, since }: watchdog::StuckCall) {
+    fn stuck(&self, watchdog::StuckPoll { handler, event, since }: watchdog::StuckPoll) {
         if let Some(router) = self.router.upgrade() {
             (self.told)(StuckCall { handler: router.info(handler), event, since });
         }

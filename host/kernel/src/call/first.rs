@@ -15,7 +15,7 @@ use std::{
 use ksi_abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
 
 use super::outcome::CallOutcome;
-use super::{Callee, Entry, Started, ended_in_plugin};
+use super::{CallTarget, Callee, Started, ended_in_plugin};
 use crate::{event::Event, executor::slot::polling};
 
 /// How many polls of a first call are noted. One that goes on for longer is a loop that has gone round often.
@@ -25,7 +25,7 @@ const POLLS: u32 = 64;
 #[cold]
 #[inline(never)]
 pub(super) fn start(
-    entry: &Entry,
+    entry: &CallTarget,
     event: Counted<Event>,
     due: Option<Instant>,
     form: &ReplyForm,

@@ -40,7 +40,7 @@ pub struct Gate {
     state: AtomicU8,
     /// The numbers of the events that are inside, one entry for each time they entered.
     inside: [Mutex<Vec<u64>>; SHARDS],
-    waiting: Waiting,
+    waiting: HeldQueue,
     /// The state has changed.
     changed: Notify,
     /// An event has left while the gate was held.
@@ -49,15 +49,15 @@ pub struct Gate {
 
 /// How many events wait, and how many may; of how many bytes, and of how many they may be.
 #[derive(Debug)]
-struct Waiting {
+struct HeldQueue {
     count: AtomicUsize,
     limit: usize,
     account: Arc<Account>,
     full: Notify,
 }
 
-impl Waiting {
-    /// Waits until as many wait as may.
+impl HeldQueue {
+    /// HeldEvent until as many wait as may.
     async fn is_full(&self) -> Overfull {
         loop {
             let mut full = pin!(self.full.notified());
@@ -82,14 +82,14 @@ impl Waiting {
 
 /// An event that is inside a gate, until this is dropped: its calls hold it.
 #[derive(Debug)]
-pub(crate) struct Inside {
+pub(crate) struct Admission {
     gate: Arc<Gate>,
     event: u64,
 }
 
 /// An event did not get in: it is to wait, then to be routed anew.
 #[derive(Debug)]
-pub(crate) struct Outside {
+pub(crate) struct HeldAtGate {
     gate: Arc<Gate>,
     bytes: usize,
 }
@@ -118,7 +118,7 @@ impl Gate {
     /// An open gate. When it is held, `limit` events wait at the most, of as many bytes as the account allows.
     pub(crate) fn new(limit: usize, account: Arc<Account>) -> Arc<Self> {
         let (count, full) = (AtomicUsize::new(0), Notify::new());
-        let waiting = Waiting { count, limit, account, full };
+        let waiting = HeldQueue { count, limit, account, full };
         Arc::new(Gate {
             state: AtomicU8::new(OPEN),
             inside: Default::default(),
@@ -129,7 +129,7 @@ impl Gate {
     }
 
     /// Lets an event in, unless the gate is held or the plugin has moved on.
-    pub(crate) fn enter(self: &Arc<Self>, event: &Event) -> Result<Inside, Outside> {
+    pub(crate) fn enter(self: &Arc<Self>, event: &Event) -> Result<Admission, HeldAtGate> {
         let number = event.id().number();
         let enter = || {
             let mut shard = self.shard(number);
@@ -141,7 +141,7 @@ impl Gate {
             open
         };
         if enter() {
-            return Ok(Inside { gate: self.clone(), event: number });
+            return Ok(Admission { gate: self.clone(), event: number });
         }
         if self.state.load(Ordering::Acquire) == HELD && self.comes_from_inside(event) {
             // If its ancestor has left meanwhile, nobody waits for this event any more, and the gate may be quiet.
@@ -149,10 +149,10 @@ impl Gate {
             if self.state.load(Ordering::Acquire) == HELD {
                 shard.push(number);
                 drop(shard);
-                return Ok(Inside { gate: self.clone(), event: number });
+                return Ok(Admission { gate: self.clone(), event: number });
             }
         }
-        Err(Outside { gate: self.clone(), bytes: event.bytes() })
+        Err(HeldAtGate { gate: self.clone(), bytes: event.bytes() })
     }
 
     /// Whether the event, or one that it comes from, is inside.
@@ -171,13 +171,13 @@ impl Gate {
     }
 
     /// Holds new events from here on, until the result is dropped or says that the plugin has moved.
-    pub fn hold(self: &Arc<Self>) -> Hold {
+    pub fn hold(self: &Arc<Self>) -> GateHold {
         self.state.store(HELD, Ordering::Release);
         // Whoever has a shard's lock after this sees the state; whoever had it before is inside.
         self.inside.iter().for_each(|shard| {
             drop(shard.lock().unwrap_or_else(PoisonError::into_inner));
         });
-        Hold(self.clone())
+        GateHold(self.clone())
     }
 
     /// Closes the gate for everything if nothing is inside.
@@ -203,7 +203,7 @@ impl Gate {
     }
 }
 
-impl Drop for Inside {
+impl Drop for Admission {
     fn drop(&mut self) {
         let mut shard = self.gate.shard(self.event);
         if let Some(place) = shard.iter().position(|number| *number == self.event) {
@@ -217,11 +217,11 @@ impl Drop for Inside {
     }
 }
 
-impl Outside {
-    /// Waits until the event may be routed again.
+impl HeldAtGate {
+    /// HeldEvent until the event may be routed again.
     pub(crate) async fn wait(&self) {
         let gate = &*self.gate;
-        let _waiting = Waits::begin(&gate.waiting, self.bytes);
+        let _waiting = HeldEvent::begin(&gate.waiting, self.bytes);
         loop {
             let mut changed = pin!(gate.changed.notified());
             changed.as_mut().enable();
@@ -233,20 +233,20 @@ impl Outside {
     }
 }
 
-struct Waits<'a>(&'a Waiting, #[allow(dead_code)] Charge);
+struct HeldEvent<'a>(&'a HeldQueue, #[allow(dead_code)] Charge);
 
-impl<'a> Waits<'a> {
-    fn begin(waiting: &'a Waiting, bytes: usize) -> Self {
+impl<'a> HeldEvent<'a> {
+    fn begin(waiting: &'a HeldQueue, bytes: usize) -> Self {
         waiting.count.fetch_add(1, Ordering::AcqRel);
         let charge = waiting.account.charge(bytes);
         if waiting.overfull().is_some() {
             waiting.full.notify_waiters();
         }
-        Waits(waiting, charge)
+        HeldEvent(waiting, charge)
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for HeldEvent<'_> {
     fn drop(&mut self) {
         self.0.count.fetch_sub(1, Ordering::AcqRel);
     }
@@ -254,10 +254,10 @@ impl Drop for Waits<'_> {
 
 /// A held gate. It opens again when this is dropped, which lets the generation go on as if nothing had been.
 #[derive(Debug)]
-pub struct Hold(Arc<Gate>);
+pub struct GateHold(Arc<Gate>);
 
-impl Hold {
-    /// Waits until no event is inside; from then on none enters.
+impl GateHold {
+    /// HeldEvent until no event is inside; from then on none enters.
     ///
     /// # Errors
     /// As many events wait as may.
@@ -286,7 +286,7 @@ impl Hold {
         }
     }
 
-    /// Waits until as much waits as may.
+    /// HeldEvent until as much waits as may.
     pub async fn full(&self) -> Overfull {
         self.0.waiting.is_full().await
     }
@@ -297,7 +297,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for GateHold {
     fn drop(&mut self) {
         if self.0.is_held() {
             self.0.end_hold(OPEN);

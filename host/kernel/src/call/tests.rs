@@ -23,7 +23,7 @@ fn a_call_whose_beginning_unwinds_counts_as_ended() {
     let site = CallSite { workers, runtime: runtime.handle().clone() };
     for blocking in [false, true] {
         let info = HandlerInfo::nobody();
-        let entry = Entry {
+        let entry = CallTarget {
             info: info.clone(),
             callee: Arc::new(Panics),
             number: 0,

@@ -44,17 +44,17 @@ struct Joining {
 }
 
 /// Threads of a set that are to be joined; until this is dropped, the set has not ended.
-pub(super) struct Leaving {
+pub(super) struct LeavingThreads {
     sets: Arc<Sets>,
     pub(super) set: u64,
 }
 
 /// Threads that nobody waits for yet.
-pub(super) type NotJoined = (Leaving, Vec<WorkerThread>);
+pub(super) type NotJoined = (LeavingThreads, Vec<WorkerThread>);
 
 impl Sets {
     /// The set at work leaves, and the next one is at work from here on.
-    pub(super) fn replace(self: &Arc<Self>) -> Leaving {
+    pub(super) fn replace(self: &Arc<Self>) -> LeavingThreads {
         let mut state = self.lock();
         let set = state.current;
         state.current += 1;
@@ -62,13 +62,13 @@ impl Sets {
     }
 
     /// Threads of a set leave that has not ended.
-    pub(super) fn leave_early(self: &Arc<Self>, set: u64) -> Leaving {
+    pub(super) fn leave_early(self: &Arc<Self>, set: u64) -> LeavingThreads {
         Self::leave(self, &mut self.lock(), set)
     }
 
-    fn leave(this: &Arc<Self>, state: &mut State, set: u64) -> Leaving {
+    fn leave(this: &Arc<Self>, state: &mut State, set: u64) -> LeavingThreads {
         state.joining.entry(set).or_default().times += 1;
-        Leaving { sets: this.clone(), set }
+        LeavingThreads { sets: this.clone(), set }
     }
 
     /// The number of the set that is at work.
@@ -106,7 +106,7 @@ impl Sets {
     }
 }
 
-impl Leaving {
+impl LeavingThreads {
     /// Joins the threads.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Leaving {
     }
 }
 
-impl Leaving {
+impl LeavingThreads {
     /// Remembers what the threads do, each once.
     fn note(&self, threads: &[WorkerThread]) {
         let mut state = self.sets.lock();
@@ -145,7 +145,7 @@ impl Leaving {
     }
 }
 
-impl Drop for Leaving {
+impl Drop for LeavingThreads {
     fn drop(&mut self) {
         let mut state = self.sets.lock();
         if let Some(joining) = state.joining.get_mut(&self.set) {

@@ -62,7 +62,7 @@ pub(super) struct Queue {
     /// A thread was notified and has not come back yet. One at a time is enough: it wakes the next.
     waking: bool,
     /// Who looks after I/O.
-    watch: Watch,
+    watch: IoWatch,
     /// When somebody did.
     looked: Option<Instant>,
     /// Whether polls have been long lately; see [`LONG_WEIGHT`].
@@ -75,7 +75,7 @@ pub(super) struct Queue {
 /// A thread that has waited for it and takes a task leaves it to nobody: usually it is back before a colleague were
 /// awake. If its poll takes long, the watchdog wakes one; and while polls have been long lately, it does so itself.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Watch {
+enum IoWatch {
     #[default]
     Nobody,
     /// A thread that is at work, and does not wait.
@@ -86,9 +86,9 @@ enum Watch {
     Called,
 }
 
-impl Watch {
+impl IoWatch {
     fn is_idle(self) -> bool {
-        matches!(self, Watch::Waiting | Watch::Called)
+        matches!(self, IoWatch::Waiting | IoWatch::Called)
     }
 }
 
@@ -245,17 +245,17 @@ impl Pool {
 
     /// Has the thread come back that waits for I/O, if one does.
     fn call_back(&self, queue: &mut Queue) {
-        if queue.watch == Watch::Waiting
+        if queue.watch == IoWatch::Waiting
             && let Some(io) = &self.io
         {
-            queue.watch = Watch::Called;
+            queue.watch = IoWatch::Called;
             io.end();
         }
     }
 
     /// Wakes a thread that sleeps while nobody looks after I/O.
     pub(super) fn have_io_watched(&self, queue: &mut Queue) {
-        if self.io.is_some() && queue.watch == Watch::Nobody {
+        if self.io.is_some() && queue.watch == IoWatch::Nobody {
             self.wake_one(queue);
         }
     }
@@ -265,14 +265,14 @@ impl Pool {
     pub(super) fn look_for_those_at_work(&self) -> bool {
         let Some(io) = &self.io else { return false };
         let mut queue = self.lock();
-        if queue.watch != Watch::Nobody || queue.idle() > 0 {
+        if queue.watch != IoWatch::Nobody || queue.idle() > 0 {
             return false;
         }
-        queue.watch = Watch::Looking;
+        queue.watch = IoWatch::Looking;
         drop(queue);
         io.look();
         let mut queue = self.lock();
-        queue.watch = Watch::Nobody;
+        queue.watch = IoWatch::Nobody;
         // One that has fallen asleep meanwhile left I/O to this thread.
         self.have_io_watched(&mut queue);
         !queue.ready.is_empty()
@@ -402,16 +402,16 @@ impl Pool {
             true => (queue.long + LONG_WEIGHT).min(LONG_MOST),
             false => queue.long.saturating_sub(1),
         };
-        if queue.watch == Watch::Nobody
+        if queue.watch == IoWatch::Nobody
             && !queue.ready.is_empty()
             && queue.looked.is_none_or(|looked| now.saturating_duration_since(looked) > LOOK)
         {
-            queue.watch = Watch::Looking;
+            queue.watch = IoWatch::Looking;
             queue.looked = Some(now);
             drop(queue);
             io.look();
             queue = self.lock();
-            queue.watch = Watch::Nobody;
+            queue.watch = IoWatch::Nobody;
         }
         queue
     }
@@ -419,13 +419,13 @@ impl Pool {
     /// Waits for work, or for I/O if nobody else does; whether that was in vain for too long.
     fn wait<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> (MutexGuard<'a, Queue>, bool) {
         if let Some(io) = &self.io
-            && queue.watch == Watch::Nobody
+            && queue.watch == IoWatch::Nobody
         {
-            queue.watch = Watch::Waiting;
+            queue.watch = IoWatch::Waiting;
             drop(queue);
             io.wait();
             let mut queue = self.lock();
-            queue.watch = Watch::Nobody;
+            queue.watch = IoWatch::Nobody;
             queue.looked = Some(Instant::now());
             return (queue, false);
         }

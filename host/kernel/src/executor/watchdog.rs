@@ -18,7 +18,7 @@ const ALL_STUCK: Duration = Duration::from_millis(50);
 
 /// A call that has not returned from one poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StuckCall {
+pub(crate) struct StuckPoll {
     /// The key of its handler; 0 when it is no call but a task.
     pub(crate) handler: u64,
     /// The number of its event.
@@ -32,16 +32,16 @@ pub(crate) trait Overseer: Send + 'static {
     /// What a call of the handler with this key may take, if there is such a handler.
     fn timeout_of(&self, handler: u64) -> Option<Duration>;
     /// A call has not returned for long. Told once.
-    fn stuck(&self, call: StuckCall);
+    fn stuck(&self, call: StuckPoll);
 }
 
 #[cfg(test)]
-impl<F: Fn(StuckCall) + Send + 'static> Overseer for F {
+impl<F: Fn(StuckPoll) + Send + 'static> Overseer for F {
     fn timeout_of(&self, _: u64) -> Option<Duration> {
         None
     }
 
-    fn stuck(&self, call: StuckCall) {
+    fn stuck(&self, call: StuckPoll) {
         self(call);
     }
 }
@@ -62,7 +62,7 @@ pub(crate) fn start(
 }
 
 fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, overseer: &dyn Overseer) {
-    let mut watched: HashMap<*const Slot, Watched> = HashMap::new();
+    let mut watched: HashMap<*const Slot, WatchedSlot> = HashMap::new();
     loop {
         let Some(workers) = workers.upgrade() else { return };
         let (slots, now) = (workers.slots(), Instant::now());
@@ -86,7 +86,8 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, overseer: &
         let waiting = workers.nudge();
         let mut still = 0;
         for slot in &slots {
-            let seen = watched.entry(Arc::as_ptr(slot)).or_insert_with(|| Watched::new(slot, now));
+            let seen =
+                watched.entry(Arc::as_ptr(slot)).or_insert_with(|| WatchedSlot::new(slot, now));
             still += usize::from(seen.look(now) >= ALL_STUCK);
         }
         for seen in watched.values_mut() {
@@ -95,7 +96,7 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, overseer: &
             if since >= stuck && !seen.reported {
                 seen.reported = true;
                 let [handler, event] = seen.slot.polled_call();
-                overseer.stuck(StuckCall { handler, event, since });
+                overseer.stuck(StuckPoll { handler, event, since });
             }
         }
         let given_up = workers.leaving() * slots.len();
@@ -110,7 +111,7 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, overseer: &
     }
 }
 
-struct Watched {
+struct WatchedSlot {
     slot: Arc<Slot>,
     polls: u64,
     since: Instant,
@@ -135,10 +136,10 @@ impl WatchedCall {
     }
 }
 
-impl Watched {
+impl WatchedSlot {
     fn new(slot: &Arc<Slot>, now: Instant) -> Self {
         let [call, outermost] = [(); 2].map(|()| WatchedCall::new([0; 2], now));
-        Watched { slot: slot.clone(), polls: 0, since: now, reported: false, call, outermost }
+        WatchedSlot { slot: slot.clone(), polls: 0, since: now, reported: false, call, outermost }
     }
 
     /// For how long the thread has been in one and the same poll.

@@ -23,7 +23,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     failures::Failures,
-    fan_out::{How, Outcomes, Place},
+    fan_out::{How, Outcomes, QueuePlace},
     host_handler::{Failure, HostHandler},
     pending::FanOutStart,
     progress::Progress,
@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     call::{
-        self, CallSite, Entry, HandlerInfo, Target,
+        self, CallSite, CallTarget, HandlerInfo, Target,
         gate::Gate,
         outcome::CallOutcome,
         tally::{Counts, Tally},
@@ -294,14 +294,14 @@ impl Router {
     }
 
     /// Runs every handler of an accepted event.
-    async fn outcomes(self: &Arc<Self>, event: Counted<Event>, place: Place) -> Outcomes {
+    async fn outcomes(self: &Arc<Self>, event: Counted<Event>, place: QueuePlace) -> Outcomes {
         self.outcomes_as(event, place, None).await
     }
 
     async fn outcomes_as(
         self: &Arc<Self>,
         event: Counted<Event>,
-        place: Place,
+        place: QueuePlace,
         progress: Option<&Arc<Progress>>,
     ) -> Outcomes {
         let name = event.shared_name().clone();
@@ -324,7 +324,7 @@ impl Router {
     pub(crate) fn begin(
         self: &Arc<Self>,
         event: Counted<Event>,
-        place: Place,
+        place: QueuePlace,
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> FanOutStart {
@@ -528,7 +528,7 @@ impl Router {
         };
         let info = Arc::new(info);
         self.infos.lock().unwrap_or_else(PoisonError::into_inner).add(&info);
-        let entry = Entry { info, callee, number, timeout, blocking, cancel, keeper };
+        let entry = CallTarget { info, callee, number, timeout, blocking, cancel, keeper };
         Arc::new(Target::new(priority, order, gate, answers_alone, entry))
     }
 

@@ -34,8 +34,8 @@ use super::{
 };
 use crate::{
     call::{
-        self, CallBegun, Entry, HandlerInfo, Target, Waiting,
-        gate::{Inside, Outside},
+        self, CallBegun, CallTarget, HandlerInfo, Target, UncountedCalls,
+        gate::{Admission, HeldAtGate},
         outcome::CallOutcome,
     },
     event::Event,
@@ -53,7 +53,7 @@ pub(crate) struct Outcomes {
 /// Whose handlers they were.
 pub(crate) enum Handlers {
     /// The one that was called, with its generation: for those who let go of it at once.
-    Called(Arc<Entry>),
+    Called(Arc<CallTarget>),
     /// The only one, without its generation.
     One(Arc<HandlerInfo>),
     /// Those of a name.
@@ -81,7 +81,7 @@ impl Handlers {
 
 impl Outcomes {
     /// Of the only handler.
-    pub(crate) fn one(entry: Arc<Entry>, ended: CallOutcome) -> Self {
+    pub(crate) fn one(entry: Arc<CallTarget>, ended: CallOutcome) -> Self {
         Outcomes { handlers: Handlers::Called(entry), ended: smallvec![ended] }
     }
 
@@ -133,7 +133,7 @@ impl How<'_> {
 
 /// An event's place in the queue of what was sent, and its bytes. One that waits for a plugin's state gives it up, as it counts among those
 /// that wait for that plugin: other plugins' events would be refused for it otherwise.
-pub(crate) type Place = Option<(OwnedSemaphorePermit, Charge)>;
+pub(crate) type QueuePlace = Option<(OwnedSemaphorePermit, Charge)>;
 
 pub(crate) type PendingFuture = Pin<Box<dyn Future<Output = Outcomes> + Send>>;
 
@@ -145,11 +145,11 @@ struct Ranked {
 }
 
 /// A handler that is to be called, and where its event has entered if the generation has a gate.
-type Admitted = (Arc<Target>, Option<Arc<Inside>>);
+type Admitted = (Arc<Target>, Option<Arc<Admission>>);
 
 /// The handlers of a plugin that holds its events.
 struct HeldBack {
-    outside: Outside,
+    outside: HeldAtGate,
     plugin: Arc<str>,
     handlers: Vec<Arc<HandlerInfo>>,
     rank: (Reverse<i32>, u64),
@@ -157,7 +157,7 @@ struct HeldBack {
 
 impl Target {
     /// Lets an event in, as its generation's gate says.
-    fn enter(&self, event: &Event) -> Result<Option<Arc<Inside>>, Outside> {
+    fn enter(&self, event: &Event) -> Result<Option<Arc<Admission>>, HeldAtGate> {
         self.gate.as_ref().map(|gate| gate.enter(event).map(Arc::new)).transpose()
     }
 }
@@ -168,7 +168,7 @@ impl Router {
     pub(super) fn dispatch(
         self: &Arc<Self>,
         event: Counted<Event>,
-        place: Place,
+        place: QueuePlace,
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> FanOutStart {
@@ -203,7 +203,7 @@ impl Router {
         self: &Arc<Self>,
         targets: Targets,
         event: Counted<Event>,
-        place: Place,
+        place: QueuePlace,
     ) -> Outcomes {
         let mut given = Some((Called::from(targets), event, place));
         let begun = poll_fn(|cx| match given.take() {
@@ -219,10 +219,10 @@ impl Router {
     #[inline]
     fn dispatch_one(
         self: &Arc<Self>,
-        entry: Arc<Entry>,
-        inside: Option<Arc<Inside>>,
+        entry: Arc<CallTarget>,
+        inside: Option<Arc<Admission>>,
         event: Counted<Event>,
-        place: Place,
+        place: QueuePlace,
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> FanOutStart {
@@ -248,7 +248,7 @@ impl Router {
         self: &Arc<Self>,
         called: Called,
         event: Counted<Event>,
-        place: Place,
+        place: QueuePlace,
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> FanOutStart {
@@ -266,7 +266,7 @@ impl Router {
         self: &Arc<Self>,
         called: Called,
         event: Counted<Event>,
-        place: Place,
+        place: QueuePlace,
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> FanOutStart {
@@ -316,7 +316,7 @@ impl Router {
         self: &Arc<Self>,
         called: &Called,
         event: Counted<Event>,
-        place: Place,
+        place: QueuePlace,
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> FanOutStart {
@@ -399,7 +399,7 @@ impl Router {
         progress: &Arc<Progress>,
     ) -> Vec<Ranked> {
         let HeldBack { mut outside, plugin, handlers, rank } = held;
-        let waiting = Waiting::begin(handlers);
+        let waiting = UncountedCalls::begin(handlers);
         let since = Instant::now();
         loop {
             if !self.wait(&outside, event).await {
@@ -443,7 +443,7 @@ impl Router {
     }
 
     /// Whether the event may be routed again before its deadline.
-    async fn wait(&self, outside: &Outside, event: &Event) -> bool {
+    async fn wait(&self, outside: &HeldAtGate, event: &Event) -> bool {
         let Some(deadline) = event.deadline() else {
             outside.wait().await;
             return true;
@@ -474,7 +474,7 @@ fn admit(targets: &[Arc<Target>], event: &Event) -> (Vec<Admitted>, Vec<HeldBack
     let mut admitted = Vec::with_capacity(targets.len());
     let mut held: Vec<HeldBack> = Vec::new();
     // By plugin: where the event has entered, or the place in `held`.
-    let mut entered: HashMap<&Arc<str>, Result<Option<Arc<Inside>>, usize>> = HashMap::new();
+    let mut entered: HashMap<&Arc<str>, Result<Option<Arc<Admission>>, usize>> = HashMap::new();
     for target in targets {
         if target.gate.is_none() {
             admitted.push((target.clone(), None));

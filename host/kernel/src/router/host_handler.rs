@@ -90,7 +90,7 @@ impl Callee for HostHandler {
         match guarded(|| future.as_mut().poll(cx)) {
             Ok(Poll::Ready(ended)) => Started::Ready(ended),
             Ok(Poll::Pending) => {
-                Started::Host(Box::pin(Inside { future, runtime: self.runtime.clone() }))
+                Started::Host(Box::pin(InRuntime { future, runtime: self.runtime.clone() }))
             }
             Err(message) => Started::Ready(CallOutcome::Panicked { message }),
         }
@@ -98,12 +98,12 @@ impl Callee for HostHandler {
 }
 
 /// Polls inside the host's runtime, so that a handler may use tokio; and catches what panics.
-struct Inside {
+struct InRuntime {
     future: HostHandlerFuture,
     runtime: Handle,
 }
 
-impl Future for Inside {
+impl Future for InRuntime {
     type Output = CallOutcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CallOutcome> {

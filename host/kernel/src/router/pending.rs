@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 
 use super::{
     Router,
-    fan_out::{Handlers, Outcomes, PendingFuture, Place},
+    fan_out::{Handlers, Outcomes, PendingFuture, QueuePlace},
     progress::Progress,
 };
 use crate::{
-    call::{Entry, HandlerInfo, outcome::CallOutcome},
+    call::{CallTarget, HandlerInfo, outcome::CallOutcome},
     executor::{
         apart::apart,
         slot::{may_poll_here, on_worker},
@@ -28,7 +28,7 @@ use crate::{
 /// How the handlers of an event began.
 pub(crate) enum FanOutStart {
     /// The only one has ended.
-    One(Arc<Entry>, CallOutcome),
+    One(Arc<CallTarget>, CallOutcome),
     /// All of them have ended.
     Done(Outcomes),
     /// Some go on.
@@ -108,7 +108,7 @@ pub(super) struct OnlyCall {
     pub(super) handler: Arc<HandlerInfo>,
     /// The name of the event.
     pub(super) event: Arc<str>,
-    pub(super) place: Place,
+    pub(super) place: QueuePlace,
 }
 
 impl OnlyCall {
@@ -144,7 +144,7 @@ pub(super) struct SeveralCalls {
     pub(super) ended: SmallVec<[CallOutcome; 1]>,
     /// The name of the event.
     pub(super) event: Arc<str>,
-    pub(super) place: Place,
+    pub(super) place: QueuePlace,
     /// Where it is noted how far they have come, if anybody may ask.
     pub(super) progress: Option<Arc<Progress>>,
 }

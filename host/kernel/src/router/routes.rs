@@ -9,7 +9,7 @@ use super::{
     table::{Owner, Route, RoutingTable},
 };
 use crate::{
-    call::{Callee, Cancel, Entry, HandlerInfo, Target, gate::Gate},
+    call::{CallTarget, Callee, Cancel, HandlerInfo, Target, gate::Gate},
     value::Keeper,
 };
 
@@ -28,7 +28,7 @@ impl Router {
     /// Leads the routes of a plugin to something else that can be called. They stay the same otherwise.
     pub fn redirect(&self, plugin: &Arc<str>, callee: Arc<dyn Callee>) {
         self.remake(plugin, |target| {
-            let entry = Entry { callee: callee.clone(), ..target.entry.clone() };
+            let entry = CallTarget { callee: callee.clone(), ..target.entry.clone() };
             target.remade(target.gate.clone(), entry)
         });
     }
@@ -48,7 +48,7 @@ impl Router {
         keeper: &Arc<dyn Keeper>,
     ) -> Vec<Route> {
         let remade = self.table.load().remade(plugin, |owner, target| {
-            let entry = Entry {
+            let entry = CallTarget {
                 callee: callee.clone(),
                 cancel: cancel.clone(),
                 keeper: Some(keeper.clone()),

@@ -12,7 +12,7 @@ const CHUNK: usize = 32;
 
 /// A name that the table knows.
 #[derive(Clone)]
-pub(super) struct Slot {
+pub(super) struct NameSlot {
     pub(super) name: Arc<str>,
     /// Those of all patterns that the name matches, and of the name itself, in the order of calling; of an event that the
     /// host answers alone, only the host's.
@@ -33,7 +33,7 @@ pub(super) enum Holder {
     Others(Weak<HeldName>),
 }
 
-impl Slot {
+impl NameSlot {
     /// Whether nobody needs it any more.
     pub(super) fn is_over(&self) -> bool {
         matches!(&self.holder, Holder::Others(held) if held.strong_count() == 0)
@@ -43,7 +43,7 @@ impl Slot {
 /// The slots. Copies share what is the same in them.
 #[derive(Clone, Default)]
 pub(super) struct Slots {
-    chunks: Arc<Vec<Arc<[Option<Slot>; CHUNK]>>>,
+    chunks: Arc<Vec<Arc<[Option<NameSlot>; CHUNK]>>>,
     taken: usize,
 }
 
@@ -53,34 +53,34 @@ impl Slots {
         self.taken
     }
 
-    pub(super) fn get(&self, id: RouteId) -> Option<&Slot> {
+    pub(super) fn get(&self, id: RouteId) -> Option<&NameSlot> {
         let (chunk, place) = (id.index() / CHUNK, id.index() % CHUNK);
         self.chunks.get(chunk)?[place].as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, id: RouteId) -> Option<&mut Slot> {
+    pub(super) fn get_mut(&mut self, id: RouteId) -> Option<&mut NameSlot> {
         // Nothing is copied for nothing.
         self.get(id)?;
         self.place(id).as_mut()
     }
 
-    pub(super) fn put(&mut self, id: RouteId, slot: Slot) {
+    pub(super) fn put(&mut self, id: RouteId, slot: NameSlot) {
         let before = self.place(id).replace(slot);
         self.taken += usize::from(before.is_none());
     }
 
-    pub(super) fn take(&mut self, id: RouteId) -> Option<Slot> {
+    pub(super) fn take(&mut self, id: RouteId) -> Option<NameSlot> {
         self.get(id)?;
         let taken = self.place(id).take();
         self.taken -= usize::from(taken.is_some());
         taken
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &NameSlot> {
         self.chunks.iter().flat_map(|chunk| chunk.iter().flatten())
     }
 
-    fn place(&mut self, id: RouteId) -> &mut Option<Slot> {
+    fn place(&mut self, id: RouteId) -> &mut Option<NameSlot> {
         let (chunk, place) = (id.index() / CHUNK, id.index() % CHUNK);
         let chunks = Arc::make_mut(&mut self.chunks);
         if chunks.len() <= chunk {

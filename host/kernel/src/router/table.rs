@@ -12,7 +12,7 @@ use super::{
     matcher::Tree,
     names::{HeldName, Names, RouteId},
     shared_map::SharedMap,
-    slots::{Holder, Slot, Slots},
+    slots::{Holder, NameSlot, Slots},
 };
 use crate::call::{HandlerInfo, Target};
 
@@ -326,7 +326,7 @@ impl Change {
         self.table.numbers_by_segment.change_name(&name, |id| *id = Some(held.id()));
         self.table.numbers.insert(name.clone(), held.id());
         let onlookers = nobody.clone();
-        let slot = Slot { name, called: Called::default(), onlookers, exact: nobody, holder };
+        let slot = NameSlot { name, called: Called::default(), onlookers, exact: nobody, holder };
         self.table.slots.put(held.id(), slot);
         self.touched.insert(held.id());
     }

@@ -41,7 +41,7 @@ struct Tap {
     /// Their bytes.
     limit: usize,
     account: Arc<Account>,
-    queue: Mutex<Queue>,
+    queue: Mutex<TapQueue>,
     arrived: Notify,
     closed: Notify,
     /// It is shown nothing any more. Whoever has set this takes it out.
@@ -49,7 +49,7 @@ struct Tap {
 }
 
 #[derive(Default)]
-struct Queue {
+struct TapQueue {
     waiting: VecDeque<Shown>,
     /// Nothing is added any more: the reader comes to the end of what fitted.
     closed: bool,
@@ -238,7 +238,7 @@ impl Tap {
         }
     }
 
-    fn close(&self, mut queue: MutexGuard<'_, Queue>) {
+    fn close(&self, mut queue: MutexGuard<'_, TapQueue>) {
         queue.closed = true;
         drop(queue);
         self.arrived.notify_one();
@@ -254,7 +254,7 @@ impl Tap {
         self.close(queue);
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, TapQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

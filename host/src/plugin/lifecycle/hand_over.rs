@@ -13,7 +13,7 @@ use std::{
 };
 
 use ksi_kernel::{
-    call::gate::{Gate, Hold, Overfull},
+    call::gate::{Gate, GateHold, Overfull},
     executor::workers::Workers,
     router::Router,
 };
@@ -214,7 +214,7 @@ pub(crate) struct HandOver {
 
 /// A plugin's events, held until what they wait for is there. When this is dropped, the old generation gets them.
 pub(crate) struct Held {
-    hold: Hold,
+    hold: GateHold,
     policy: Policy,
     started: Instant,
     timings: Timings,

@@ -103,7 +103,7 @@ impl watchdog::Overseer for Impatient {
         self.0.info(handler).map(|_| Duration::from_millis(1))
     }
 
-    fn stuck(&self, _: watchdog::StuckCall) {}
+    fn stuck(&self, _: watchdog::StuckPoll) {}
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use ksi_abi::{Counted, ReplyForm};
 
 use super::*;
 use crate::{
-    call::{Callee, Entry, HandlerInfo, Started, outcome::CallOutcome},
+    call::{CallTarget, Callee, HandlerInfo, Started, outcome::CallOutcome},
     event::Event,
 };
 
@@ -31,7 +31,7 @@ fn target(plugin: &str, priority: i32, order: u64) -> Arc<Target> {
         timeout: Duration::ZERO,
         _label: None,
     };
-    let entry = Entry {
+    let entry = CallTarget {
         info: Arc::new(info),
         callee: Arc::new(Nothing),
         number: 0,
