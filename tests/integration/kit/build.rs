@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use serde_json::Value;
+use cargo_metadata::{Message, TargetKind};
 
 /// What the workspace builds: shared libraries and executables, by the name of their package.
 pub(crate) struct Artifacts(HashMap<String, PathBuf>);
@@ -210,25 +210,19 @@ fn cargo(folder: &Path, subcommand: &str, arguments: &[&str]) -> Command {
 fn built_by(mut cargo: Command) -> HashMap<String, PathBuf> {
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let messages = String::from_utf8(output.stdout).unwrap();
-    messages.lines().filter_map(|line| artifact(&serde_json::from_str(line).unwrap())).collect()
+    let messages = Message::parse_stream(&output.stdout[..]);
+    messages.filter_map(|message| artifact(message.unwrap())).collect()
 }
 
 /// The package and the file, if a message of cargo's tells of a shared library or of an executable.
-fn artifact(message: &Value) -> Option<(String, PathBuf)> {
-    if message["reason"] != "compiler-artifact" {
-        return None;
-    }
-    let file = match message["executable"].as_str() {
-        Some(executable) => executable,
-        None => {
-            message["target"]["kind"].as_array()?.iter().find(|kind| *kind == "cdylib")?;
-            let files = message["filenames"].as_array()?.iter().filter_map(Value::as_str);
-            files.into_iter().find(|file| file.ends_with(".so"))?
-        }
-    };
+fn artifact(message: Message) -> Option<(String, PathBuf)> {
+    let Message::CompilerArtifact(artifact) = message else { return None };
+    let is_library = artifact.target.kind.contains(&TargetKind::CDyLib);
+    let mut files = artifact.filenames.into_iter().filter(|_| is_library);
+    let library = files.find(|file| file.as_str().ends_with(".so"));
+    let file = artifact.executable.or(library)?;
     // The name stands in the package's id, `path+file:///folder#name@0.1.0`, or is the folder's if it is left out there.
-    let (place, fragment) = message["package_id"].as_str()?.rsplit_once('#')?;
+    let (place, fragment) = artifact.package_id.repr.rsplit_once('#')?;
     let name = match fragment.split_once('@') {
         Some((name, _)) => name,
         None => place.rsplit('/').next()?,

@@ -5,11 +5,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use serde_json::Value;
+use cargo_metadata::Message;
 
 use crate::{error::SoakError, library::Library};
 
 const PACKAGE: &str = "ksi-soak-plugin";
+const LIBRARY: &str = "ksi_soak_plugin";
 
 /// A small one, and a large one with a tokio runtime.
 pub(crate) struct Builds {
@@ -75,17 +76,16 @@ fn build(arguments: &[&str]) -> Result<PathBuf, SoakError> {
     if !output.status.success() {
         return Err(SoakError::Build(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let mut built = messages.lines().filter_map(|line| library(&serde_json::from_str(line).ok()?));
+    let mut built = Message::parse_stream(&output.stdout[..]).filter_map(|it| library(it.ok()?));
     built.next().ok_or_else(|| SoakError::NoLibrary(workspace()))
 }
 
 /// The shared library, if a message of cargo's tells of the one that is built here.
-fn library(message: &Value) -> Option<PathBuf> {
-    let target = &message["target"];
-    let is_it = message["reason"] == "compiler-artifact" && target["name"] == "ksi_soak_plugin";
-    let files = message["filenames"].as_array().filter(|_| is_it)?.iter().filter_map(Value::as_str);
-    files.into_iter().find(|file| file.ends_with(std::env::consts::DLL_SUFFIX)).map(PathBuf::from)
+fn library(message: Message) -> Option<PathBuf> {
+    let Message::CompilerArtifact(artifact) = message else { return None };
+    let mut files = artifact.filenames.into_iter().filter(|_| artifact.target.name == LIBRARY);
+    let library = files.find(|file| file.as_str().ends_with(std::env::consts::DLL_SUFFIX));
+    library.map(PathBuf::from)
 }
 
 /// The target folder that this program was built into.
