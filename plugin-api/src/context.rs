@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The code of what the host refuses.
-const REJECTED: &str = "rejected";
+pub(crate) const REJECTED: &str = "rejected";
 
 /// Something that the host is asked for at the first poll, and that is often done then. What it is to get is there before.
 ///
@@ -557,12 +557,16 @@ impl fmt::Debug for EventInfo<'_> {
     }
 }
 
-/// An event that [`Context::wait_for`] caught.
+/// An event that [`Context::wait_for`] caught, or a [`Watch`](crate::Watch) saw.
 pub struct Received {
     handle: EventHandle,
 }
 
 impl Received {
+    pub(crate) fn new(handle: EventHandle) -> Self {
+        Received { handle }
+    }
+
     /// What the event is.
     pub fn info(&self) -> EventInfo<'_> {
         EventInfo { handle: &self.handle }

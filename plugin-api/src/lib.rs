@@ -231,6 +231,7 @@ mod running;
 mod runtime;
 mod scope;
 mod subscriptions;
+mod watch;
 
 pub use context::{Context, EventInfo, Interval, Received, SubscriptionId, Task};
 pub use emitting::{EmitOptions, EmitWith};
@@ -243,6 +244,7 @@ pub use report::{Outcome, OutcomeKind, Report};
 pub use serde_json::{Value, json, value::RawValue};
 pub use subscriptions::SubscribeOptions;
 pub use tracing;
+pub use watch::{Watch, Watched};
 
 /// What a plugin's file imports.
 pub mod prelude {

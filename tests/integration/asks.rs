@@ -1,8 +1,8 @@
 //! What a plugin may ask of its host, and what it is told when that is refused.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::kit::{Library, TestHost};
+use crate::kit::{Library, TestHost, until};
 
 fn host() -> TestHost {
     let limits = "[limits]\npayload_bytes = 1500\nqueued_events = 4\nsubscriptions = 4\nbackground_tasks = 3\n\
@@ -23,6 +23,9 @@ fn what_is_refused_has_a_code_for_each_reason() {
         ("request_too_large", "rejected", "TooLarge"),
         ("send_too_large", "rejected", "TooLarge"),
         ("send_too_many", "rejected", "QueueFull"),
+        ("watch_pattern", "rejected", "InvalidPattern"),
+        ("watch_nothing", "rejected", "InvalidPattern"),
+        ("watch_too_often", "rejected", "TooManyWatches"),
         ("subscribe_too_often", "rejected", "TooManySubscriptions"),
         ("spawn_too_often", "rejected", "TooManyTasks"),
         ("listener_address", "not_kept", "InvalidAddress"),
@@ -90,4 +93,50 @@ fn what_a_plugin_declares_to_emit_is_described_by_its_type() {
     let schemas = inspected["emits_schemas"].as_object().unwrap();
     assert_eq!(schemas.keys().collect::<Vec<_>>(), ["beside:typed"], "the other has no type");
     assert_eq!(schemas["beside:typed"]["properties"]["sleep"]["type"], "boolean");
+}
+
+#[test]
+fn who_watches_sees_events_pass_and_handles_none_of_them() {
+    let host = host();
+    let mut client = host.client();
+    client.emit("asks:watch", json!([["order:*", "*:paid"], 8, "task"]));
+    for event in ["order:placed", "order:paid", "bill:paid", "bill:sent"] {
+        let reply = client.reply(event, json!({"item": "pen"}));
+        assert!(reply.to_string().contains("similar"), "nobody handles it: {reply}");
+    }
+    let seen = || client.emit("asks:seen", json!({}));
+    until("they are seen", seen, |seen| {
+        *seen == json!(["order:placed", "order:paid", "bill:paid"])
+    });
+}
+
+#[test]
+fn who_does_not_read_in_time_gets_what_fitted_and_how_many_did_not() {
+    let host = host();
+    let mut client = host.client();
+    client.emit("asks:watch", json!([["order:*"], 2, "later"]));
+    for _ in 0..5 {
+        client.reply("order:placed", json!({}));
+    }
+    client.reply("asks:read", json!({}));
+    let expected = json!(["order:placed", "order:placed", "missed 3", "end"]);
+    let seen = || client.emit("asks:seen", json!({}));
+    until("it is read to its end", seen, |seen| *seen == expected);
+}
+
+#[test]
+fn a_watch_ends_with_its_generation_and_one_that_is_kept_for_ever_is_named() {
+    let host = host();
+    let mut client = host.client();
+    // A thread of its own, which ends with its watch.
+    client.emit("asks:watch", json!([["order:*", "*:paid"], 8, "thread"]));
+    host.ksi(&["reload", "asks"]).ok();
+    host.until_unmapped("asks");
+
+    client.emit("asks:watch", json!([["order:*", "*:paid"], 8, "nobody"]));
+    host.ksi(&["reload", "asks"]).ok();
+    let pinned = |module: &Value| module["retired"][1]["state"] == "pinned";
+    let module = host.until_module("it is pinned", "asks", pinned);
+    let cause = module["retired"][1]["cause"].as_str().unwrap();
+    assert!(cause.contains("not dropped: order:*, *:paid"), "{cause}");
 }

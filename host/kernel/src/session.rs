@@ -7,9 +7,10 @@
 //! sessions.
 
 mod tasks;
+mod watch;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
@@ -38,11 +39,12 @@ use crate::{
         plugin_report::PluginReport,
         resolved::Resolved,
         table::{Owner, Route},
-        taps::Watched,
+        taps::{WatchEnd, Watched},
     },
     value::Keeper,
 };
 use tasks::{BackgroundTasks, NotAdded};
+pub use watch::SessionWatch;
 
 /// The name under which the calls of all run-time subscriptions of a plugin are counted.
 const SUBSCRIPTIONS: &str = "run-time subscriptions";
@@ -110,6 +112,20 @@ struct Subscriptions {
     /// Made before the instance was there.
     early: Vec<Subscription>,
     infos: HashMap<u64, Arc<HandlerInfo>>,
+    /// What ends each watch, and its patterns.
+    watches: BTreeMap<u64, (WatchEnd, String)>,
+}
+
+impl Subscriptions {
+    /// What counts against the limit.
+    fn held(&self) -> usize {
+        self.infos.len() + self.early.len() + self.watches.len()
+    }
+
+    /// It was live, and is so no more.
+    fn is_over(&self) -> bool {
+        self.attached && self.callee.is_none()
+    }
 }
 
 struct Subscription {
@@ -265,6 +281,10 @@ impl Session {
         subscriptions.attached = true;
         subscriptions.early.clear();
         subscriptions.infos.clear();
+        let ends: Vec<_> = subscriptions.watches.values().map(|(end, _)| end.clone()).collect();
+        // Whoever is woken by it may drop his watch.
+        drop(subscriptions);
+        ends.iter().for_each(WatchEnd::close);
     }
 
     /// Drops all background tasks and refuses further ones. On a dispatch worker.
@@ -430,6 +450,20 @@ impl Session {
         tokio::time::sleep(duration)
     }
 
+    /// Shows events to this generation that it does not handle, until it drops the watch or goes.
+    pub fn watch(
+        self: &Arc<Self>,
+        patterns: &[&str],
+        capacity: usize,
+    ) -> Result<SessionWatch, Refusal> {
+        SessionWatch::new(self, patterns, capacity)
+    }
+
+    /// The patterns of each watch that this generation has.
+    pub fn watched(&self) -> Vec<String> {
+        self.subscriptions().watches.values().map(|(_, patterns)| patterns.clone()).collect()
+    }
+
     /// Has a handler of this generation called for every event that matches; the subscription's number.
     pub fn subscribe(
         &self,
@@ -441,11 +475,10 @@ impl Session {
         let pattern = Pattern::parse(pattern)
             .map_err(|error| Refusal::new(RefusalCode::INVALID_PATTERN, error))?;
         let mut subscriptions = self.subscriptions();
-        let (held, limit) =
-            (subscriptions.infos.len() + subscriptions.early.len(), self.limits.subscriptions);
+        let (held, limit) = (subscriptions.held(), self.limits.subscriptions);
         if held >= limit {
             let text = format_args!(
-                "{} has {held} subscriptions made at run time, and {limit} are allowed (limits.subscriptions)",
+                "{} has {held} subscriptions and watches made at run time, and {limit} are allowed (limits.subscriptions)",
                 self.plugin
             );
             return Err(Refusal::new(RefusalCode::TOO_MANY_SUBSCRIPTIONS, text));

@@ -19,7 +19,7 @@ use super::{
     RefusalCode, ReportHandle, Value,
 };
 pub use super::{
-    host_ref::{HostRef, RouteRef},
+    host_ref::{HostRef, RouteRef, WatchRef},
     host_table::HostTable,
 };
 
@@ -133,6 +133,18 @@ pub enum WaitEnd {
     Refused(Refusal),
 }
 
+/// What a watcher is shown.
+#[repr(C, u64)]
+#[derive(StableAbi)]
+pub enum WatchStep {
+    /// An event that passed.
+    Event(EventHandle),
+    /// So many events did not fit, and nothing more comes.
+    Missed(u64),
+    /// Nothing more comes: the plugin is retired.
+    Ended,
+}
+
 /// Which event is emitted.
 pub enum To<'a, R> {
     /// One whose name was resolved.
@@ -202,6 +214,8 @@ pub trait HostApi: Send + Sync + 'static {
     type Emitting: Future<Output = ReportHandle> + Send + 'static;
     /// The rest of a request.
     type Requesting: Future<Output = ReplyEnd> + Send + 'static;
+    /// Events that somebody looks on at.
+    type Watch: Send + Sync + 'static;
 
     /// Finds out once what an emit of this name would find out each time. None when it would be refused.
     fn resolve(self: &Arc<Self>, name: &str) -> Option<Self::Route>;
@@ -242,6 +256,12 @@ pub trait HostApi: Send + Sync + 'static {
         pattern: &str,
         timeout: Duration,
     ) -> impl Future<Output = WaitEnd> + Send + 'static;
+
+    /// Shows events that match one of these patterns to somebody who does not handle them, as long as the watch is there.
+    fn watch(self: &Arc<Self>, patterns: &[&str], capacity: usize) -> Result<Self::Watch, Refusal>;
+
+    /// Awaits what a watch shows next. If this is dropped before it is ready, nothing is lost.
+    fn next(watch: &Arc<Self::Watch>) -> impl Future<Output = WatchStep> + Send + 'static;
 
     /// Calls `handler` of this plugin for every event that matches; the subscription's number.
     fn subscribe(

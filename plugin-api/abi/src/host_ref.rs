@@ -4,13 +4,16 @@
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::{ptr, sync::Arc, task::Context, time::Duration};
 
-use abi_stable::{StableAbi, std_types::RStr};
+use abi_stable::{
+    StableAbi,
+    std_types::{RSlice, RStr},
+};
 
 use super::{
     BoundaryFuture, Buffer, Content, EventHandle, Refusal, ReportHandle,
     host::{
         EmitOptions, HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start,
-        SubscribeOptions, To, WaitEnd,
+        SubscribeOptions, To, WaitEnd, WatchStep,
     },
     host_table::{Emission, HostTableRef, Shims, nanos},
     kept,
@@ -115,6 +118,18 @@ impl HostRef {
     pub fn wait_for(&self, pattern: &str, timeout: Duration) -> BoundaryFuture<WaitEnd> {
         // SAFETY: `self` holds the object.
         unsafe { (self.table.wait_for())(self.object, RStr::from_str(pattern), nanos(timeout)) }
+    }
+
+    /// See [`HostApi::watch`].
+    ///
+    /// # Errors
+    /// Why the host does not show them.
+    pub fn watch(&self, patterns: &[&str], capacity: usize) -> Result<WatchRef, Refusal> {
+        let patterns: Vec<RStr<'_>> = patterns.iter().map(|pattern| (*pattern).into()).collect();
+        let (patterns, capacity) = (RSlice::from_slice(&patterns), capacity as u64);
+        // SAFETY: `self` holds the object; the patterns are alive during the call.
+        let watch = unsafe { (self.table.watch())(self.object, patterns, capacity) };
+        watch.into_result().map(|watch| WatchRef { watch, host: self.clone() })
     }
 
     /// See [`HostApi::subscribe`].
@@ -239,6 +254,32 @@ impl HostRef {
     pub fn stop_keeping(&self, name: &str) -> bool {
         // SAFETY: `self` holds the object.
         unsafe { (self.table.stop_keeping())(self.object, RStr::from_str(name)) }
+    }
+}
+
+/// Events that the host shows to this plugin. It holds the host.
+pub struct WatchRef {
+    watch: *const (),
+    host: HostRef,
+}
+
+// SAFETY: a watch of the host is `Send + Sync`.
+unsafe impl Send for WatchRef {}
+// SAFETY: as above.
+unsafe impl Sync for WatchRef {}
+
+impl WatchRef {
+    /// See [`HostApi::next`].
+    pub fn next(&self) -> BoundaryFuture<WatchStep> {
+        // SAFETY: the host that is held gave the watch, which is not released before `self` is gone.
+        unsafe { (self.host.table.next())(self.host.object, self.watch) }
+    }
+}
+
+impl Drop for WatchRef {
+    fn drop(&mut self) {
+        // SAFETY: the watch came from the host that is held, and is not used again.
+        unsafe { (self.host.table.release_watch())(self.watch) }
     }
 }
 

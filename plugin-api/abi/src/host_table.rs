@@ -14,14 +14,14 @@ use std::{
 use abi_stable::{
     StableAbi,
     prefix_type::WithMetadata,
-    std_types::{RErr, ROk, RResult, RStr},
+    std_types::{RErr, ROk, RResult, RSlice, RStr},
 };
 
 use super::{
     BoundaryFuture, Buffer, Content, Counted, Refusal, RefusalCode, ReportHandle, Value,
     host::{
         EmitOptions, HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start,
-        SubscribeOptions, To, WaitEnd,
+        SubscribeOptions, To, WaitEnd, WatchStep,
     },
     kept,
     object::event_of,
@@ -124,6 +124,12 @@ pub struct HostTable {
     ) -> Requested,
     pub(super) send: unsafe extern "C" fn(*const (), &mut Emission<'_>) -> RResult<u64, Refusal>,
     pub(super) wait_for: unsafe extern "C" fn(*const (), RStr<'_>, u64) -> BoundaryFuture<WaitEnd>,
+    /// Events that pass, for `next`.
+    pub(super) watch:
+        unsafe extern "C" fn(*const (), RSlice<'_, RStr<'_>>, u64) -> RResult<*const (), Refusal>,
+    /// What a watch of this host shows next.
+    pub(super) next: unsafe extern "C" fn(*const (), *const ()) -> BoundaryFuture<WatchStep>,
+    pub(super) release_watch: unsafe extern "C" fn(*const ()),
     pub(super) subscribe:
         unsafe extern "C" fn(*const (), RStr<'_>, u64, SubscribeOptions) -> RResult<u64, Refusal>,
     pub(super) unsubscribe: unsafe extern "C" fn(*const (), u64) -> bool,
@@ -319,6 +325,32 @@ impl<H: HostApi> Shims<H> {
         Self::made_by_host(&host, || host.wait_for(pattern.as_str(), Duration::from_nanos(timeout)))
     }
 
+    unsafe extern "C" fn watch(
+        object: *const (),
+        patterns: RSlice<'_, RStr<'_>>,
+        capacity: u64,
+    ) -> RResult<*const (), Refusal> {
+        // SAFETY: see above.
+        let host = unsafe { Self::host(object) };
+        let patterns: Vec<&str> = patterns.as_slice().iter().map(RStr::as_str).collect();
+        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+        let watch = guarded(|| host.watch(&patterns, capacity));
+        answer(watch.map(|it| it.map(|watch| Arc::into_raw(Arc::new(watch)).cast())))
+    }
+
+    unsafe extern "C" fn next(object: *const (), watch: *const ()) -> BoundaryFuture<WatchStep> {
+        // SAFETY: see above; the watch is one that `watch` gave for an `H`, and its count stays with the `WatchRef`.
+        let (host, watch) = unsafe {
+            (Self::host(object), ManuallyDrop::new(Arc::from_raw(watch.cast::<H::Watch>())))
+        };
+        Self::made_by_host(&host, || H::next(&watch))
+    }
+
+    unsafe extern "C" fn release_watch(watch: *const ()) {
+        // SAFETY: the watch came from `watch`, and is not used again.
+        discard(unsafe { Arc::from_raw(watch.cast::<H::Watch>()) });
+    }
+
     unsafe extern "C" fn subscribe(
         object: *const (),
         pattern: RStr<'_>,
@@ -440,6 +472,9 @@ impl<H: HostApi> Shims<H> {
             request: Self::request,
             send: Self::send,
             wait_for: Self::wait_for,
+            watch: Self::watch,
+            next: Self::next,
+            release_watch: Self::release_watch,
             subscribe: Self::subscribe,
             unsubscribe: Self::unsubscribe,
             sleep: Self::sleep,

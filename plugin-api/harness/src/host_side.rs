@@ -14,7 +14,7 @@ use ksi_abi::{
     BoundaryFuture, Content, Counted, EmitOptions, EventHandle, HostApi, LogRecord, Pattern,
     Refusal, RefusalCode, ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions,
     To,
-    host::{SpanStep, WaitEnd},
+    host::{SpanStep, WaitEnd, WatchStep},
 };
 
 use super::{
@@ -23,12 +23,13 @@ use super::{
     event::{HarnessEvent, Outcomes},
     routes::{Handler, Route, Target, timeout},
     tasks::lock,
+    watch::HarnessWatch,
     world::{Waiting, World},
 };
 
 /// Bounds as in a host: of background tasks, of run-time subscriptions, and of sent events that are not handled yet.
 const MAX_TASKS: usize = 1_024;
-const MAX_SUBSCRIPTIONS: usize = 1_024;
+pub(super) const MAX_SUBSCRIPTIONS: usize = 1_024;
 const MAX_QUEUED: usize = 1_024;
 
 impl HostApi for World {
@@ -37,6 +38,7 @@ impl HostApi for World {
     type Route = String;
     type Emitting = Pin<Box<dyn Future<Output = ReportHandle> + Send>>;
     type Requesting = Pin<Box<dyn Future<Output = ReplyEnd> + Send>>;
+    type Watch = HarnessWatch;
 
     fn resolve(self: &Arc<Self>, name: &str) -> Option<String> {
         Some(name.to_owned())
@@ -136,6 +138,18 @@ impl HostApi for World {
         }
     }
 
+    fn watch(
+        self: &Arc<Self>,
+        patterns: &[&str],
+        capacity: usize,
+    ) -> Result<HarnessWatch, Refusal> {
+        HarnessWatch::new(self, patterns, capacity)
+    }
+
+    fn next(watch: &Arc<HarnessWatch>) -> impl Future<Output = WatchStep> + Send + 'static {
+        watch.next()
+    }
+
     fn subscribe(
         self: &Arc<Self>,
         pattern: &str,
@@ -148,8 +162,7 @@ impl HostApi for World {
         if state.retired {
             return Err(Refusal::new(RefusalCode::RETIRING, "the plugin was shut down"));
         }
-        let subscribed = |route: &&Route| route.handler.name == SUBSCRIBED;
-        if state.routes.iter().filter(subscribed).count() >= MAX_SUBSCRIPTIONS {
+        if state.subscriptions() >= MAX_SUBSCRIPTIONS {
             let text = format_args!("the plugin has {MAX_SUBSCRIPTIONS} subscriptions already");
             return Err(Refusal::new(RefusalCode::TOO_MANY_SUBSCRIPTIONS, text));
         }
@@ -296,7 +309,7 @@ fn name_of<'a>(to: &To<'a, String>) -> &'a str {
 }
 
 /// The name of a handler that was subscribed at run time.
-const SUBSCRIBED: &str = "subscribe";
+pub(super) const SUBSCRIBED: &str = "subscribe";
 const FIRST_SUBSCRIPTION: u64 = 1 << 32;
 
 /// Ends the calls of an event whose emitter stops waiting.

@@ -122,6 +122,7 @@ mod host_side;
 #[cfg(unix)]
 mod kept;
 mod routes;
+mod watch;
 mod world;
 
 mod clock;

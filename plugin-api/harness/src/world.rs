@@ -18,8 +18,10 @@ use super::{
     clock::{Clock, Purpose},
     emission::Emission,
     event::{Attributes, Ended, HarnessEvent, timestamp},
+    host_side::SUBSCRIBED,
     routes::{Handler, Route, Target, matching},
     tasks::{Task, Tasks, lock},
+    watch::Watching,
 };
 
 /// As in a host with its default configuration.
@@ -47,6 +49,7 @@ pub(super) struct State {
     pub(super) background: BTreeMap<u64, Arc<Task>>,
     pub(super) background_panics: Vec<String>,
     pub(super) waiting: BTreeMap<u64, Waiting>,
+    pub(super) watches: BTreeMap<u64, Watching>,
     pub(super) emitted: Vec<Counted<HarnessEvent>>,
     /// Events that were sent and are not handled yet.
     pub(super) queued: usize,
@@ -60,6 +63,12 @@ pub(super) struct State {
 }
 
 impl State {
+    /// What the plugin has subscribed to at run time, and watches.
+    pub(super) fn subscriptions(&self) -> usize {
+        let subscribed = |route: &&Route| route.handler.name == SUBSCRIBED;
+        self.routes.iter().filter(subscribed).count() + self.watches.len()
+    }
+
     /// A number that was not given before.
     pub(super) fn number(&mut self) -> u64 {
         self.numbers += 1;
@@ -141,6 +150,7 @@ impl World {
                 wakers.extend(waiting.waker.take());
             }
         }
+        wakers.extend(state.watches.values_mut().filter_map(|watching| watching.show(&event)));
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         Ok(event)
@@ -186,7 +196,9 @@ impl World {
         state.routes.retain(|route| matches!(route.handler.target, Target::StandIn(_)));
         let background = std::mem::take(&mut state.background);
         let emissions = std::mem::take(&mut state.emissions);
+        let wakers: Vec<Waker> = state.watches.values_mut().filter_map(Watching::close).collect();
         drop(state);
+        wakers.into_iter().for_each(Waker::wake);
         for emission in emissions.iter().filter_map(Weak::upgrade) {
             emission.reject("the plugin was shut down");
         }

@@ -78,6 +78,7 @@ pub struct Watch {
 }
 
 /// Ends a watch that somebody else reads: nothing more is shown to it.
+#[derive(Clone)]
 pub struct WatchEnd {
     tap: Arc<Tap>,
     taps: Arc<Taps>,
@@ -93,6 +94,12 @@ impl WatchEnd {
     /// What ends this watch from elsewhere.
     pub fn of(watch: &Watch) -> Self {
         WatchEnd { tap: watch.tap.clone(), taps: watch.taps.clone() }
+    }
+
+    /// Ends this watch, and has its reader come to the end of what waits in it.
+    pub(crate) fn close(&self) {
+        self.taps.remove(&self.tap);
+        self.tap.close(self.tap.queue());
     }
 
     /// Ends watches of one host. What waits in them can still be read.
@@ -260,7 +267,7 @@ impl Tap {
 }
 
 impl Watch {
-    /// The next event; `None` after a [`Watched::Missed`].
+    /// The next event; `None` after a [`Watched::Missed`], which tells of none where a watch was closed.
     pub async fn next(&mut self) -> Option<Watched> {
         if self.over {
             return None;

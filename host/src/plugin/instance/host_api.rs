@@ -16,13 +16,13 @@ use std::{
 use ksi_abi::{
     BoundaryFuture, Content, Counted, EmitOptions, HostApi, LogRecord, Refusal, ReplyEnd,
     ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To, Value,
-    host::{SpanStep, WaitEnd},
+    host::{SpanStep, WaitEnd, WatchStep},
 };
 use ksi_kernel::{
     call::Callee,
     event::Event,
     router::resolved::Resolved,
-    session::{DeclaredRoutes, Emitting, Requesting, Session},
+    session::{DeclaredRoutes, Emitting, Requesting, Session, SessionWatch},
     value::Keeper,
 };
 
@@ -92,6 +92,7 @@ impl HostApi for HostApiShim {
     type Route = Resolved;
     type Emitting = Emitting;
     type Requesting = Requesting;
+    type Watch = SessionWatch;
 
     fn resolve(self: &Arc<Self>, name: &str) -> Option<Resolved> {
         self.session.resolve(name, self.keeper()).ok()
@@ -136,6 +137,18 @@ impl HostApi for HostApiShim {
         timeout: Duration,
     ) -> impl Future<Output = WaitEnd> + Send + 'static {
         self.session.wait_for(pattern, timeout)
+    }
+
+    fn watch(
+        self: &Arc<Self>,
+        patterns: &[&str],
+        capacity: usize,
+    ) -> Result<SessionWatch, Refusal> {
+        self.session.watch(patterns, capacity)
+    }
+
+    fn next(watch: &Arc<SessionWatch>) -> impl Future<Output = WatchStep> + Send + 'static {
+        watch.next()
     }
 
     fn subscribe(

@@ -351,9 +351,13 @@ impl Retirer {
                 return;
             }
             if waited < PATIENCE && waited + wait >= PATIENCE {
-                let cause = format!(
-                    "{held} reference(s) still need it: a thread or a static of its own keeps a Context, or another plugin works on a value that it gave"
+                let mut cause = format!(
+                    "{held} reference(s) still need it: a thread or a static of its own keeps a Context or a Watch, or another plugin works on a value that it gave"
                 );
+                let watched = generation.shim.session().watched();
+                if !watched.is_empty() {
+                    cause += &format!(". It watches, and has not dropped: {}", watched.join("; "));
+                }
                 self.pin(&generation.info, retired, cause);
             }
             sleep(wait).await;

@@ -23,7 +23,7 @@ use std::{
 use ksi_abi::{
     BoundaryFuture, Content, Counted, EmitOptions, HostApi, HostRef, LogRecord, ModuleRef, Refusal,
     RefusalCode, ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
-    host::{SpanStep, WaitEnd},
+    host::{SpanStep, WaitEnd, WatchStep},
 };
 use ksi_kernel::{
     event::{Event, Payload},
@@ -214,6 +214,7 @@ impl HostApi for TrialHost {
     type Route = ();
     type Emitting = Pending<ReportHandle>;
     type Requesting = Pending<ReplyEnd>;
+    type Watch = ();
 
     fn resolve(self: &Arc<Self>, _: &str) -> Option<()> {
         Some(())
@@ -258,6 +259,14 @@ impl HostApi for TrialHost {
         _: Duration,
     ) -> impl Future<Output = WaitEnd> + Send + 'static {
         std::future::ready(WaitEnd::Refused(nobody()))
+    }
+
+    fn watch(self: &Arc<Self>, _: &[&str], _: usize) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn next(_: &Arc<()>) -> impl Future<Output = WatchStep> + Send + 'static {
+        std::future::pending()
     }
 
     fn subscribe(self: &Arc<Self>, _: &str, _: u64, _: SubscribeOptions) -> Result<u64, Refusal> {

@@ -1,6 +1,6 @@
 //! What a plugin asks of its host beside the event, and what it is told when that is refused.
 
-use ksi_plugin_api::{EmitOptions, SubscribeOptions, error::Refusal};
+use ksi_plugin_api::{EmitOptions, SubscribeOptions, Watched, error::Refusal};
 
 use super::*;
 
@@ -18,6 +18,11 @@ impl Asks {
             "pattern" => ctx.wait_for("no pattern", SECOND).await.unwrap_err(),
             "queue" => many(|| ctx.send(named("asks:later", &nothing))),
             "tasks" => many(|| ctx.spawn(std::future::pending()).map(drop)),
+            "watches" => {
+                let mut watches = Vec::new();
+                many(|| ctx.watch(&["a:b"], 1).map(|watch| watches.push(watch)))
+            }
+            "no watch" => ctx.watch(&[], 1).unwrap_err(),
             "subscriptions" => {
                 let handler = |_: Context, _: Value| async { Ok(()) };
                 many(|| ctx.subscribe("asks:nobody", handler).map(drop))
@@ -72,6 +77,25 @@ impl Asks {
         Ok(())
     }
 
+    /// Sends what it sees as `asks:saw`, and reads once it has slept for so many seconds.
+    #[event_handler("asks:watch")]
+    async fn watch(&self, ctx: &Context, (capacity, seconds): (usize, u32)) -> Result<()> {
+        let mut watch = ctx.watch(&["order:*", "*:paid"], capacity)?;
+        let ctx = ctx.clone();
+        ctx.clone().spawn(async move {
+            ctx.sleep(seconds * SECOND).await;
+            while let Some(watched) = watch.next().await {
+                let saw = match watched {
+                    Watched::Event(event) => event.info().name().to_owned(),
+                    Watched::Missed(count) => format!("missed {count}"),
+                };
+                ctx.send(named("asks:saw", &saw)).unwrap();
+            }
+            ctx.send(named("asks:saw", "end")).unwrap();
+        })?;
+        Ok(())
+    }
+
     #[event_handler("asks:fill")]
     async fn fill(&self, ctx: &Context, bytes: usize) -> Result<String> {
         let sent =
@@ -94,6 +118,8 @@ fn what_is_refused_has_a_code_for_each_reason() {
         ("pattern", "rejected Some(InvalidPattern)"),
         ("queue", "rejected Some(QueueFull)"),
         ("tasks", "rejected Some(TooManyTasks)"),
+        ("watches", "rejected Some(TooManyWatches)"),
+        ("no watch", "rejected Some(InvalidPattern)"),
         ("subscriptions", "rejected Some(TooManySubscriptions)"),
         ("address", "not_kept Some(InvalidAddress)"),
     ] {
@@ -140,4 +166,26 @@ fn subscriptions_made_at_run_time_have_the_options_of_declared_handlers() {
     let late = plugin.begin("order:late", ());
     plugin.advance(SECOND);
     assert!(matches!(kind(&late.finished().unwrap()), OutcomeKind::TimedOut { .. }));
+}
+
+#[test]
+fn who_watches_sees_events_pass_and_handles_none_of_them() {
+    let plugin = Harness::start::<Asks>();
+    plugin.emit("asks:watch", (8, 0));
+    for event in ["order:placed", "order:paid", "bill:paid", "bill:sent"] {
+        assert!(!plugin.emit(event, ()).handled());
+    }
+    assert_eq!(plugin.emitted_of("asks:saw"), ["order:placed", "order:paid", "bill:paid"]);
+}
+
+#[test]
+fn who_does_not_read_in_time_gets_what_fitted_and_how_many_did_not() {
+    let plugin = Harness::start::<Asks>();
+    plugin.emit("asks:watch", (2, 1));
+    for _ in 0..5 {
+        plugin.emit("order:placed", ());
+    }
+    plugin.advance(SECOND);
+    let saw = plugin.emitted_of("asks:saw");
+    assert_eq!(saw, ["order:placed", "order:placed", "missed 3", "end"]);
 }
