@@ -66,7 +66,9 @@ impl SessionWatch {
         let this = self.clone();
         async move {
             match this.watch.lock().await.next().await {
-                Some(Watched::Event(event)) => WatchStep::Event(EventHandle::new(event)),
+                Some(Watched::Event(event)) => {
+                    WatchStep::Event(EventHandle::new(event.counted().clone()))
+                }
                 Some(Watched::Missed(missed)) if missed > 0 => WatchStep::Missed(missed),
                 Some(Watched::Missed(_)) | None => WatchStep::Ended,
             }
