@@ -72,7 +72,9 @@ async fn list(core: Arc<Core>, _: Nothing) -> Result<List<Entry>, Failure> {
     let plugins = plugins.map(|(name, plugin)| overview(&core, &registry, name, plugin));
     let mut modules: Vec<Entry> = plugins.map(|it| Entry::Plugin(Box::new(it))).collect();
     let refused = registry.refused.iter();
-    modules.extend(refused.map(|(file, why)| Entry::File(refused_file(&registry, file, why))));
+    modules.extend(
+        refused.map(|(file, why)| Entry::File(Box::new(refused_file(&registry, file, why)))),
+    );
     drop(registry);
     Ok(List { count: modules.len(), modules })
 }

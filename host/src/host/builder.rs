@@ -55,6 +55,9 @@ use crate::{
 /// and its process, a library, the beginning and the end of a plugin.
 const OWN_THREADS: usize = 10;
 
+/// Adds a handler of the program to a router that has none of plugins yet.
+type Registered = Box<dyn FnOnce(&Router) + Send>;
+
 /// Says what a host is to be like before it starts.
 #[must_use = "a host is started by `start`, or by `prepare`"]
 pub struct HostBuilder {
@@ -63,7 +66,7 @@ pub struct HostBuilder {
     file: Option<(PathBuf, Config)>,
     probe: Option<PathBuf>,
     stop: StopHandle,
-    handlers: Vec<Box<dyn FnOnce(&Router) + Send>>,
+    handlers: Vec<Registered>,
 }
 
 impl HostBuilder {

@@ -58,7 +58,7 @@ pub enum Entry {
     /// A plugin.
     Plugin(Box<Overview>),
     /// A file that did not become one.
-    File(RefusedFile),
+    File(Box<RefusedFile>),
 }
 
 /// A plugin.

@@ -63,11 +63,10 @@ pub(super) enum ProbeAnswer {
 /// To be called first thing in `main` of a program that embeds a host: before argument parsing, threads and runtimes.
 ///
 /// ```no_run
-/// fn main() {
-///     let entry = ksi_host::answer_probe();
-///     // Arguments, threads and a runtime come here.
-///     let builder = ksi_host::Host::builder(entry);
-/// }
+/// // First thing in `main`:
+/// let entry = ksi_host::answer_probe();
+/// // Arguments, threads and a runtime come here.
+/// let builder = ksi_host::Host::builder(entry);
 /// ```
 ///
 /// A program that forgets it is told so by the compiler:

@@ -24,9 +24,12 @@ struct Candidacy<'a> {
     subscribers: &'a Subscribers,
 }
 
+/// One condition that a candidate has to meet.
+type Check = fn(&Candidacy<'_>) -> Result<(), DeployError>;
+
 /// What a candidate has to pass before anything of its plugin changes, in this order. What can be told from the bytes
 /// of the file alone is checked before, where they are read.
-const CHECKS: &[fn(&Candidacy<'_>) -> Result<(), DeployError>] =
+const CHECKS: &[Check] =
     &[replaces_what_is_live, is_from_the_only_file, few_are_in_memory, finds_what_it_requires];
 
 /// What it is to replace may have been unloaded or replaced meanwhile, and whoever did that is not to find an earlier
