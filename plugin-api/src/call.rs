@@ -10,7 +10,7 @@ use std::future::Future;
 
 use ksi_abi::{
     CallEnd, CallStart,
-    export::{FirstPoll, Shared},
+    export::FirstPoll,
     probe::{Give, Giving},
 };
 
@@ -19,8 +19,7 @@ use crate::{
     error::Result,
     payload,
     plugin::PluginRef,
-    runtime::RuntimeHandle,
-    state,
+    runtime, state,
     subscriptions::{call_end, failed},
     types::{RestoredSnapshot, TakenSnapshot},
 };
@@ -29,7 +28,6 @@ use crate::{
 pub struct Call<'a, P> {
     pub(crate) plugin: PluginRef<P>,
     pub(crate) ctx: Context,
-    pub(crate) runtime: Shared<RuntimeHandle>,
     pub(crate) first: FirstPoll<'a>,
 }
 
@@ -44,9 +42,9 @@ impl<P> Call<'_, P> {
         F: FnOnce(PluginRef<P>, Context, Give<R>) -> Fut,
         Fut: Future<Output = CallEnd> + Send + 'static,
     {
-        let Call { plugin, ctx, runtime, first } = self;
-        let give = give(first.form());
-        runtime.start(first, || handler(plugin, ctx, give))
+        let Call { plugin, ctx, first } = self;
+        let (give, runtime) = (give(first.form()), ctx.scope().runtime.of_call());
+        runtime::start(runtime, first, || handler(plugin, ctx, give))
     }
 }
 
@@ -64,7 +62,8 @@ impl<P> Taking<'_, P> {
         F: FnOnce(PluginRef<P>, Context) -> Fut,
         Fut: Future<Output = Result<S>> + Send + 'static,
     {
-        let Call { plugin, ctx, runtime, first } = self.0;
+        let Call { plugin, ctx, first } = self.0;
+        let runtime = ctx.scope().runtime.of_call();
         let state = method(plugin, ctx);
         let ended = async move {
             // Not as replies are: a snapshot that encodes as `null` is one.
@@ -73,7 +72,7 @@ impl<P> Taking<'_, P> {
                 Err(error) => failed(error),
             }
         };
-        runtime.start(first, || ended)
+        runtime::start(runtime, first, || ended)
     }
 }
 
@@ -99,8 +98,9 @@ impl<P> Restoring<'_, P> {
             Ok(state) => state,
             Err(error) => return failed(state::invalid(self.version, &error)).into(),
         };
-        let Call { plugin, ctx, runtime, first } = self.call;
+        let Call { plugin, ctx, first } = self.call;
+        let runtime = ctx.scope().runtime.of_call();
         let restored = method(plugin, ctx, state);
-        runtime.start(first, || async move { call_end(restored.await, None) })
+        runtime::start(runtime, first, || async move { call_end(restored.await, None) })
     }
 }

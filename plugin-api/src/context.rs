@@ -372,7 +372,7 @@ impl Context {
     /// # Errors
     /// `rejected` when the plugin has too many tasks or is being retired.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<Task> {
-        let entered = self.scope().runtime.enter(async move {
+        let entered = self.scope().runtime.clone().enter(async move {
             future.await;
             0
         });

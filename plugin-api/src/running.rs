@@ -56,12 +56,7 @@ impl<P> Running<P> {
         // SAFETY: an instance keeps the scope that it was made with for its whole life. The context goes into the call's
         // future or nowhere. The event is the caller's promise.
         let caller = unsafe { Caller::of_call(this, |running| &running.scope, event) };
-        Call {
-            plugin: this.part(|running| &running.plugin),
-            ctx: Context::of(caller),
-            runtime: this.part(|running| &running.scope.runtime),
-            first,
-        }
+        Call { plugin: this.part(|running| &running.plugin), ctx: Context::of(caller), first }
     }
 }
 
@@ -98,7 +93,7 @@ unsafe impl<P: Plugin> Exported for Running<P> {
         let scope = Arc::new(Scope::new(host, handle));
         let ctx = Context::of(Caller::new(scope.clone()));
         let made = P::initialize(ctx, RawConfig::new(config));
-        match scope.runtime.enter(made).await {
+        match scope.runtime.clone().enter(made).await {
             Ok(plugin) => Ok(Running { plugin, _runtime: runtime, scope }),
             Err(error) => {
                 scope.subscriptions.clear();

@@ -110,18 +110,31 @@ pub(crate) use no_runtime::{OwnRuntime, RuntimeHandle};
 pub(crate) use tokio_runtime::{OwnRuntime, RuntimeHandle};
 
 impl RuntimeHandle {
-    /// Starts a call inside the plugin's runtime, if it has one.
+    /// What a call is [started](start) in; most plugins have no runtime, and nothing is counted then.
     #[inline]
-    pub(crate) fn start<F>(&self, first: FirstPoll<'_>, make: impl FnOnce() -> F) -> CallStart
-    where
-        F: Future<Output = CallEnd> + Send + 'static,
-    {
-        if self.is_some() { first.start(|| self.enter(make())) } else { first.start(make) }
+    pub(crate) fn of_call(&self) -> Option<Self> {
+        self.is_some().then(|| self.clone())
     }
 
     /// The same future, polled and dropped inside the plugin's runtime.
-    pub(crate) fn enter<F: Future>(&self, future: F) -> Entered<F> {
-        Entered { future: Some(Box::pin(future)), runtime: self.clone() }
+    pub(crate) fn enter<F: Future>(self, future: F) -> Entered<F> {
+        Entered { future: Some(Box::pin(future)), runtime: self }
+    }
+}
+
+/// Starts a call inside the plugin's runtime, if it has one.
+#[inline]
+pub(crate) fn start<F>(
+    runtime: Option<RuntimeHandle>,
+    first: FirstPoll<'_>,
+    make: impl FnOnce() -> F,
+) -> CallStart
+where
+    F: Future<Output = CallEnd> + Send + 'static,
+{
+    match runtime {
+        None => first.start(make),
+        Some(runtime) => first.start(|| runtime.enter(make())),
     }
 }
 

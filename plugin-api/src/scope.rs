@@ -76,8 +76,8 @@ impl Caller {
         self.event.as_ref()
     }
 
-    /// See [`HostApi::emit`](ksi_abi::HostApi::emit).
-    #[inline]
+    /// See [`HostApi::emit`](ksi_abi::HostApi::emit). Inlined, so that the content is not moved on its way.
+    #[inline(always)]
     pub(crate) fn emit(
         &self,
         name: &str,
@@ -90,8 +90,8 @@ impl Caller {
         unsafe { self.scope.host.emit(self.event(), self.to(name, slot), content, options, cx) }
     }
 
-    /// See [`HostApi::request`](ksi_abi::HostApi::request).
-    #[inline]
+    /// See [`HostApi::request`](ksi_abi::HostApi::request). Inlined, so that the content is not moved on its way.
+    #[inline(always)]
     pub(crate) fn request(
         &self,
         name: &str,

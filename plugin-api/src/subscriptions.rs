@@ -21,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     context::Context,
     error::{Error, Result},
-    payload,
+    payload, runtime,
     types::HandlerReply,
 };
 
@@ -101,8 +101,8 @@ impl Subscriptions {
                 // A clone, because the handler takes it by value and may keep it: it must count.
                 let future = handler(Context::clone(ctx), data);
                 let give = Probe::<R>::giver(first.form());
-                let runtime = &ctx.scope().runtime;
-                runtime.start(first, || async move { call_end(future.await, give) })
+                let runtime = ctx.scope().runtime.of_call();
+                runtime::start(runtime, first, || async move { call_end(future.await, give) })
             }
             Err(error) => failed(error).into(),
         });
@@ -152,19 +152,22 @@ pub fn handler_end<R: HandlerReply>(result: Result<R>, give: Give<R>) -> CallEnd
     call_end(result, give)
 }
 
-/// The same for a handler whose reply need have no schema.
-#[inline]
+/// The same for a handler whose reply need have no schema. Inlined, so that a reply that goes as a value is not moved.
+#[inline(always)]
 pub fn call_end<R: Serialize>(result: Result<R>, give: Give<R>) -> CallEnd {
-    let given = result.map(|reply| match give {
-        Some(give) => give(reply),
-        None => Err(reply),
-    });
-    let encoded = match given {
-        Ok(Ok(value)) => return CallEnd::Value(value),
-        Ok(Err(reply)) => payload::encode(&reply),
-        Err(error) => Err(error),
+    let result = match (result, give) {
+        (Ok(reply), Some(give)) => match give(reply) {
+            Ok(value) => return CallEnd::Value(value),
+            Err(reply) => Ok(reply),
+        },
+        (result, _) => result,
     };
-    match encoded {
+    encoded_end(result)
+}
+
+/// The end of a call whose reply, if it has one, goes as bytes.
+fn encoded_end<R: Serialize>(result: Result<R>) -> CallEnd {
+    match result.and_then(|reply| payload::encode(&reply)) {
         Ok(reply) if payload::is_nothing(&reply) => CallEnd::NoReply,
         Ok(reply) => CallEnd::Reply(reply),
         Err(error) => failed(error),

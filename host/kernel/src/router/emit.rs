@@ -320,7 +320,7 @@ impl Router {
 
     /// Begins to run every handler of an accepted event: here, if this is a dispatch worker and not too deep inside other
     /// calls, and otherwise in a task on the workers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin(
         self: &Arc<Self>,
         event: Counted<Event>,
@@ -328,9 +328,21 @@ impl Router {
         how: &How<'_>,
         cx: &mut Context<'_>,
     ) -> FanOutStart {
-        if may_poll_here() {
-            return self.dispatch(event, place, how, cx);
+        match may_poll_here() {
+            true => self.dispatch(event, place, how, cx),
+            false => self.begin_elsewhere(event, place, how, cx),
         }
+    }
+
+    /// The same in a task on the workers. Out of line, for the sake of those that are on one.
+    #[inline(never)]
+    fn begin_elsewhere(
+        self: &Arc<Self>,
+        event: Counted<Event>,
+        place: QueuePlace,
+        how: &How<'_>,
+        cx: &mut Context<'_>,
+    ) -> FanOutStart {
         let (router, form) = (self.clone(), *how.form);
         let progress = how.progress.cloned().unwrap_or_default();
         let seen = progress.clone();

@@ -230,7 +230,13 @@ impl Router {
         let name = how.held.is_none().then(|| event.shared_name().clone());
         let held = || entry.clone();
         match call::begin(&entry, held, event, inside, how.form, &self.site, cx) {
-            CallBegun::Ended(ended) => FanOutStart::One(entry, ended),
+            CallBegun::Ended(ended) => {
+                // Looked at here, because most events have none and to have it dropped is a call.
+                if let Some(place) = place {
+                    drop(place);
+                }
+                FanOutStart::One(entry, ended)
+            }
             CallBegun::GoesOn(mut call) => match call.as_mut().poll(cx) {
                 Poll::Ready(ended) => FanOutStart::One(entry, ended),
                 Poll::Pending => {

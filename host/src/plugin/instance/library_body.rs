@@ -28,7 +28,8 @@ impl LibraryBody {
 }
 
 impl Body for LibraryBody {
-    #[inline]
+    // A call of `Live` is one jump for it.
+    #[inline(always)]
     fn start(
         &self,
         handler: u64,
