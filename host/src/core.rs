@@ -141,7 +141,7 @@ impl Core {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let progress = emission.progress.clone().unwrap_or_default();
+        let progress = emission.progress.clone();
         self.router.answered(event, progress, polled(emission), instead).await
     }
 

@@ -174,6 +174,7 @@ impl Client {
                         let (at, lines) = (turn.unix(), replies.lines());
                         return self.answer(&event, &correlation_id, &report, at, lines);
                     }
+                    emitting.emission.follow();
                 }
                 let slots = self.take(slots, bytes);
                 self.serve_in_task(emitting.into_owned(), slots, ordered.then_some(replies));

@@ -22,7 +22,7 @@ use crate::{
 /// An event on its way to its report. To be polled on dispatch workers.
 pub(crate) struct Emission {
     report: Pin<Box<dyn Future<Output = Report> + Send>>,
-    pub(super) progress: Option<Arc<Progress>>,
+    pub(super) progress: Arc<Progress>,
     /// Until its report is there, a host that stops waits for it.
     _inside: Option<Inside>,
 }
@@ -35,14 +35,22 @@ impl Future for Emission {
     }
 }
 
+impl Emission {
+    /// It was expected to be over at once, and goes on: from here on it is noted how far it has come.
+    pub(crate) fn follow(&self) {
+        self.progress.follow();
+    }
+}
+
 impl Core {
     /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before it has ended. What has
-    /// ended by then is known if it is `followed`, which costs something.
+    /// ended by then is known if it is `followed`, which costs something, or once it is told to [follow](Emission::follow).
     ///
     /// It comes from outside: a host that is stopping refuses it, unless it is one of its own; and while the host starts, it
     /// waits, because the plugin that it is for may come still.
     pub(crate) fn emission(self: &Arc<Self>, event: NewEvent, followed: bool) -> Emission {
-        let progress = followed.then(Arc::<Progress>::default);
+        let progress = if followed { Progress::default() } else { Progress::unfollowed() };
+        let progress = Arc::new(progress);
         if self.start_up.is_over() || self.answers_while_starting(event::name_of(&event)) {
             return self.let_in(event, progress);
         }
@@ -57,23 +65,18 @@ impl Core {
         Emission { report, progress, _inside: None }
     }
 
-    fn let_in(&self, event: NewEvent, progress: Option<Arc<Progress>>) -> Emission {
+    fn let_in(&self, event: NewEvent, progress: Arc<Progress>) -> Emission {
         let inside = match self.stop.enter() {
             Ok(inside) => Some(inside),
             Err(Refused) if self.answers_itself(event::name_of(&event)) => None,
             Err(Refused) => {
                 let refused = report::not_let_in(Refused::CODE, Refused::MESSAGE);
                 let report = Box::pin(std::future::ready(refused));
-                return Emission { report, progress: None, _inside: None };
+                return Emission { report, progress, _inside: None };
             }
         };
         let (router, seen) = (self.router.clone(), progress.clone());
-        let report = Box::pin(async move {
-            match seen {
-                Some(seen) => router.emit_followed(event, seen).await,
-                None => router.emit(event, None).await,
-            }
-        });
+        let report = Box::pin(async move { router.emit_followed(event, seen).await });
         Emission { report, progress, _inside: inside }
     }
 

@@ -345,6 +345,7 @@ impl Router {
     ) -> FanOutStart {
         let (router, form) = (self.clone(), *how.form);
         let progress = how.progress.cloned().unwrap_or_default();
+        progress.follow();
         let seen = progress.clone();
         let there = async move {
             let name = event.shared_name().clone();

@@ -309,6 +309,7 @@ impl Router {
             event: event.shared_name().clone(),
             place,
             progress: how.progress.cloned(),
+            is_noted: how.progress.is_some_and(|progress| progress.is_followed()),
         };
         // Its timers are armed now, and whatever wakes it from here on finds it waiting.
         match calls.poll(self, cx) {
@@ -329,8 +330,9 @@ impl Router {
         let form = *how.form;
         let (admitted, held) = admit(&called.targets, &event);
         let place = place.filter(|_| held.is_empty());
-        let progress = how.progress.cloned();
-        let progress = progress.unwrap_or_else(|| Progress::of(called.handlers.clone()));
+        let progress = how.progress.cloned().unwrap_or_default();
+        progress.follow();
+        progress.begins(called.handlers.clone());
         let calls = self.begin_all(admitted, &event, &form, &progress, cx);
         let (router, noted) = (self.clone(), progress.clone());
         let pending = async move {

@@ -147,10 +147,15 @@ pub(super) struct SeveralCalls {
     pub(super) place: QueuePlace,
     /// Where it is noted how far they have come, if anybody may ask.
     pub(super) progress: Option<Arc<Progress>>,
+    /// Whether what has ended is noted there.
+    pub(super) is_noted: bool,
 }
 
 impl SeveralCalls {
     pub(super) fn poll(&mut self, router: &Arc<Router>, cx: &mut Context<'_>) -> Poll<Outcomes> {
+        if !self.is_noted && self.progress.as_ref().is_some_and(|progress| progress.is_followed()) {
+            self.progress();
+        }
         while let Some((index, ended)) = ready!(self.calls.poll_next_unpin(cx)) {
             if let Some(progress) = &self.progress {
                 progress.ended(&self.handlers[index], &ended);
@@ -166,16 +171,17 @@ impl SeveralCalls {
     /// How far they have come, noted from here on: whoever waits for the others may do so on a thread that is stuck in one
     /// of them.
     fn progress(&mut self) -> Arc<Progress> {
-        let SeveralCalls { calls, handlers, ended, progress, .. } = self;
-        let progress = progress.get_or_insert_with(|| {
-            let progress = Progress::of(handlers.clone());
+        let SeveralCalls { calls, handlers, ended, progress, is_noted, .. } = self;
+        let progress = progress.get_or_insert_with(Arc::default);
+        if !std::mem::replace(is_noted, true) {
+            progress.follow();
+            progress.begins(handlers.clone());
             let go_on: HashSet<usize> = calls.iter().map(|call| call.index).collect();
             for (index, end) in ended.iter().enumerate().filter(|(index, _)| !go_on.contains(index))
             {
                 progress.ended(&handlers[index], end);
             }
-            progress
-        });
+        }
         progress.clone()
     }
 }

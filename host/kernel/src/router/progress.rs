@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +25,11 @@ const LARGEST: usize = 64 << 10;
 
 /// Filled while the handlers of one event are called.
 #[derive(Default)]
-pub struct Progress(Mutex<State>);
+pub struct Progress {
+    /// Nothing is noted yet, because the event is expected to be over at once.
+    unfollowed: AtomicBool,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -32,18 +39,40 @@ struct State {
 }
 
 impl Progress {
+    /// Of an event that is expected to be over after its first poll. Noting how far it has come costs something, and is
+    /// not done before somebody says to [`follow`](Self::follow).
+    pub fn unfollowed() -> Self {
+        Progress { unfollowed: AtomicBool::new(true), state: Mutex::default() }
+    }
+
+    /// From the next poll on it is noted how far the handlers have come, also those that have ended by now.
+    pub fn follow(&self) {
+        self.unfollowed.store(false, Ordering::Release);
+    }
+
+    pub(super) fn is_followed(&self) -> bool {
+        !self.unfollowed.load(Ordering::Acquire)
+    }
+
     /// Of these handlers, of which none is known to have ended.
     pub(super) fn of(handlers: Arc<[Arc<HandlerInfo>]>) -> Arc<Self> {
-        Arc::new(Progress(Mutex::new(State { handlers, ended: Vec::new() })))
+        let progress = Progress::default();
+        progress.begins(handlers);
+        Arc::new(progress)
     }
 
     /// These handlers are called.
     pub(super) fn begins(&self, handlers: Arc<[Arc<HandlerInfo>]>) {
-        self.state().handlers = handlers;
+        if self.is_followed() {
+            self.state().handlers = handlers;
+        }
     }
 
     /// One of several handlers has ended so.
     pub(super) fn ended(&self, handler: &HandlerInfo, how: &CallOutcome) {
+        if !self.is_followed() {
+            return;
+        }
         let copy = copied(how);
         self.state().ended.push((handler.key, copy));
     }
@@ -69,7 +98,7 @@ impl Progress {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

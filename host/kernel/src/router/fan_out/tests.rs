@@ -186,3 +186,59 @@ async fn sent_events_are_refused_when_those_that_wait_are_too_large_and_taken_ag
     never.close();
     until(|| send().is_ok()).await;
 }
+
+/// Makes `handler` one of the handlers of `a:b`.
+fn also_handles<F>(router: &Router, plugin: &str, handler: impl Fn() -> F + Send + Sync + 'static)
+where
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let callee = HostHandler::new(Handle::current(), move |_| handler());
+    let target = router.target(NewTarget {
+        plugin: plugin.into(),
+        handler: "h".into(),
+        label: None,
+        counted_as: "h".into(),
+        callee: Arc::new(callee),
+        number: 0,
+        priority: 0,
+        order: 0,
+        timeout: None,
+        blocking: false,
+        answers_alone: false,
+        cancel: Arc::default(),
+        gate: None,
+        keeper: None,
+    });
+    let route = Route { pattern: Pattern::parse("a:b").unwrap(), target };
+    router.change(|table| table.with(Owner::Plugin(plugin.into()), vec![route]));
+}
+
+#[tokio::test]
+async fn an_event_that_was_expected_to_be_quick_is_followed_once_it_goes_on() {
+    for followed in [true, false] {
+        let router = router(1);
+        also_handles(&router, "at_once", || std::future::ready(Ok(())));
+        also_handles(&router, "for_ever", std::future::pending);
+        let progress = Arc::new(Progress::unfollowed());
+        let (emitting, seen) = (router.clone(), progress.clone());
+        let (polled, was_polled) = tokio::sync::oneshot::channel();
+        router.spawn_detached(async move {
+            let mut emission = Box::pin(emitting.emit_followed(event(), seen.clone()));
+            for poll in 0..2 {
+                let poll = poll_fn(|cx| Poll::Ready((poll, emission.as_mut().poll(cx).is_ready())));
+                let (poll, is_over) = poll.await;
+                assert!(!is_over);
+                if poll == 0 && followed {
+                    seen.follow();
+                }
+            }
+            let _ = polled.send(());
+            emission.await;
+        });
+        was_polled.await.unwrap();
+        let report = router.late_report("a:b", Duration::from_secs(1), &progress);
+        let ends = report.outcomes().iter().map(|it| it.result.code()).collect::<Vec<_>>();
+        let first = if followed { "no_reply" } else { "timed_out" };
+        assert_eq!(ends, [first, "timed_out"], "{report:?}");
+    }
+}
