@@ -8,17 +8,24 @@
 //! handlers; `control`, where clients send events; `core`, which holds it all together, and [`Host`], its handle. ARCHITECTURE.md in the
 //! repository is the map.
 
+// What an embedding program holds, and what that is a handle of.
+mod host;
+// Its inside,
+mod core;
+// what it answers by itself,
 mod builtin;
+// where clients ask it,
+mod control;
+// and its plugins.
+mod plugin;
+// What those share.
 mod catalog;
 mod clients;
 mod config;
-mod control;
-mod core;
 mod crash;
-mod host;
-mod plugin;
 mod start_up;
 mod stopping;
+// What knows nothing of a host.
 mod sync;
 mod system;
 mod text;

@@ -3,9 +3,13 @@
 //! [`outcome`] is how it ended, [`tally`] counts how calls end, and a [`gate`] lets a plugin's events wait while its state
 //! moves.
 
-mod first;
+// Its events may have to wait,
 pub mod gate;
+// the first one is noted,
+mod first;
+// each ends in one way,
 pub mod outcome;
+// and is counted.
 pub mod tally;
 
 use std::{

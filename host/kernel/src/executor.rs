@@ -5,12 +5,15 @@
 //! return, and whoever must be answered all the same waits [`apart`]. Two cores that count do not meet in a [`stripe`].
 //! [`clock`] tells the time cheaply.
 
-pub mod apart;
-pub mod clock;
+// Threads,
 mod idle_io;
 mod leaving;
 mod pool;
 pub mod slot;
-pub mod stripe;
-pub(crate) mod watchdog;
 pub mod workers;
+// those who watch over them and wait for them,
+pub mod apart;
+pub(crate) mod watchdog;
+// and what both measure by.
+pub mod clock;
+pub mod stripe;

@@ -11,13 +11,21 @@
 
 #![forbid(unsafe_code)]
 
-pub mod call;
+// The way of an event, in this order: what was emitted
 pub mod event;
+// is accepted and led to its handlers.
+pub mod router;
+// Each of them is one guarded call,
+pub mod call;
+// on threads that are owned here.
 pub mod executor;
+// What became of all of them.
+pub mod report;
+// Around it: what one generation of a plugin may do,
+pub mod session;
+// and all of this as one thing.
 pub mod kernel;
+// What those are made with.
 pub mod label;
 pub mod memory;
-pub mod report;
-pub mod router;
-pub mod session;
 pub mod value;

@@ -7,22 +7,28 @@
 //! embeds it, `traffic` counts who emits what.
 //! [`routes`] and `answered` are for those outside, who know no table. This layer knows nothing of files, libraries and sockets.
 
-mod answered;
+// An event is accepted,
 pub mod emit;
-mod failures;
-pub(crate) mod fan_out;
-pub mod host_handler;
+pub mod taps;
+pub(crate) mod traffic;
+// its handlers are found
 pub(crate) mod matcher;
 pub(crate) mod names;
-pub(crate) mod pending;
-pub mod plugin_report;
-pub mod progress;
 pub mod resolved;
-pub mod routes;
 mod shared_map;
 mod slots;
 pub(crate) mod table;
-pub mod taps;
-pub(crate) mod traffic;
+// and called, the host's own too,
+pub(crate) mod fan_out;
+pub mod host_handler;
+pub(crate) mod pending;
+// and how they ended is told.
+mod failures;
+pub mod plugin_report;
+// Whoever does not wait for all of them.
+mod answered;
+pub mod progress;
+// For those who know no table.
+pub mod routes;
 
 pub use emit::Router;

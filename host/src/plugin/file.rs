@@ -3,8 +3,13 @@
 //! [`manifest`] reads what it is from its bytes. None of its code has run by then, and nothing here knows
 //! events.
 
-pub(crate) mod copy;
-pub(crate) mod manifest;
-pub(in crate::plugin) mod own_libraries;
-pub(crate) mod trust;
+// It has settled,
 pub(crate) mod watch;
+// nobody else could have written it,
+pub(crate) mod trust;
+// and it is copied,
+pub(crate) mod copy;
+// with what it brings along,
+pub(in crate::plugin) mod own_libraries;
+// and read.
+pub(crate) mod manifest;

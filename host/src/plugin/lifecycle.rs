@@ -6,13 +6,20 @@
 //! plugin needs others for ([`requirements`]), who is on the way out ([`departures`]). Which step is taken,
 //! and when, is not known here.
 
+// A candidate is made of a file,
+pub(crate) mod prepare;
+// and an instance of that,
 pub(crate) mod activate;
+// which gets the state of the live one,
+pub(crate) mod hand_over;
+// or what is kept of it.
+pub(in crate::plugin) mod from_disk;
+// It is let go,
+pub(crate) mod retire;
+// and remembered.
+pub(crate) mod retired;
+// What steps share.
 pub(in crate::plugin) mod departures;
 pub(crate) mod error;
-pub(in crate::plugin) mod from_disk;
-pub(crate) mod hand_over;
 pub(crate) mod policy;
-pub(crate) mod prepare;
 pub(crate) mod requirements;
-pub(crate) mod retire;
-pub(crate) mod retired;

@@ -5,19 +5,27 @@
 //! what becomes of files that did not become a plugin [`retry`], and how all of them go when the host
 //! stops [`stop`].
 
-pub(crate) mod configure;
-mod deploy;
-mod exclusive;
+// What the folders say
 mod follow;
-mod keep_state;
-mod kept_good;
-mod letting_go;
+// is deployed,
+mod deploy;
 mod origin;
-pub(crate) mod quarantine;
-pub(crate) mod registry;
+// in another order if two cannot be alive,
+mod exclusive;
 mod reinstate;
-pub(crate) mod retry;
+// and remembered.
+pub(crate) mod registry;
+// What was replaced goes,
+mod letting_go;
+// and may come back.
+mod kept_good;
+pub(crate) mod quarantine;
 mod rollback;
+// What did not become a plugin is tried again.
+pub(crate) mod retry;
+// What people ask for, and time.
+pub(crate) mod configure;
+mod keep_state;
 pub(crate) mod state_by_hand;
 mod stop;
 
