@@ -155,3 +155,44 @@ fn the_check_sees_circles_and_what_is_exported_again() {
     let expected = [("C", "m::n::a::b::C"), ("D", "m::n::a::D"), ("Y", "m::x::Y")];
     assert_eq!(found, expected.map(|(name, path)| (name, path.to_owned())));
 }
+
+/// The files and folders of the repository's parts, as paths from its root; folders end with a slash.
+fn all_paths() -> Vec<String> {
+    let mut left: Vec<PathBuf> =
+        ["host", "plugin-api", "plugins", "examples", "tests", "docs"].map(PathBuf::from).into();
+    let mut found = Vec::new();
+    while let Some(folder) = left.pop() {
+        found.push(format!("{}/", folder.display()));
+        for entry in fs::read_dir(workspace().join(&folder)).unwrap().map(Result::unwrap) {
+            let path = folder.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true if entry.file_name() == "target" => {}
+                true => left.push(path),
+                false => found.push(path.display().to_string()),
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_path_that_the_map_names_is_there() {
+    let map = fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
+    let there = all_paths();
+    // In backquotes: a file by its ending, a folder by its slash; `a/{b,c}.rs` are two.
+    let named = map.split('`').skip(1).step_by(2).filter(|it| {
+        let is_path = [".rs", ".md", ".toml", "/"].iter().any(|end| it.ends_with(end));
+        is_path && !it.contains(' ')
+    });
+    let each = named.flat_map(|path| match path.split_once('{').zip(path.split_once('}')) {
+        Some(((before, all), (_, after))) => {
+            let names = all.split('}').next().unwrap_or_default().split(',');
+            names.map(|name| format!("{before}{name}{after}")).collect::<Vec<_>>()
+        }
+        None => vec![path.to_owned()],
+    });
+    let is_there =
+        |path: &str| there.iter().any(|it| it == path || it.ends_with(&format!("/{path}")));
+    let missing: BTreeSet<String> = each.filter(|path| !is_there(path)).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what is not there: {missing:?}");
+}
