@@ -110,12 +110,13 @@ unsafe impl<P: Plugin> Exported for Running<P> {
         first: FirstPoll<'_>,
     ) -> CallStart {
         // SAFETY: the event is of the host that the instance was made with, as the caller promises.
-        let call = unsafe { Self::begun(this, Some(event), first) };
+        let begun = |event, first| unsafe { Self::begun(this, Some(event), first) };
         if handler >= FIRST_DYNAMIC {
-            return call_dynamic(handler, &call.ctx, call.first);
+            return call_dynamic(handler, begun(event, first));
         }
         match usize::try_from(handler).ok().and_then(|index| P::HANDLERS.get(index)) {
-            Some(handler) => (handler.call)(call),
+            // Begun where it goes, because it would be moved there otherwise.
+            Some(handler) => (handler.call)(begun(event, first)),
             None => unknown(handler).into(),
         }
     }
@@ -135,9 +136,9 @@ unsafe impl<P: Plugin> Exported for Running<P> {
     }
 }
 
-fn call_dynamic(handler: u64, ctx: &Context, first: FirstPoll<'_>) -> CallStart {
-    match ctx.scope().subscriptions.get(handler) {
-        Some(subscribed) => subscribed(ctx, first),
+fn call_dynamic<P>(handler: u64, call: Call<'_, P>) -> CallStart {
+    match call.ctx.scope().subscriptions.get(handler) {
+        Some(subscribed) => subscribed(&call.ctx, call.first),
         // It was unsubscribed between the router's look-up and this call.
         None => CallStart::NoReply,
     }

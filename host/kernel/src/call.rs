@@ -262,9 +262,7 @@ pub(crate) fn begin(
     let started = start(entry, event, deadline, form, &mut late, cx);
     let going = match started {
         Started::Ready(_) if late => {
-            let ended = CallOutcome::TimedOut { after: entry.timeout };
-            beginning.end(&ended);
-            return CallBegun::Ended(ended);
+            return CallBegun::Ended(beginning.timed_out(entry));
         }
         Started::Ready(ended) => {
             // In this order: a reply that cannot become what is wanted is a failure of the handler.
@@ -519,9 +517,17 @@ impl<'a> Beginning<'a> {
         Beginning { info }
     }
 
+    #[inline(always)]
     fn end(self, how: &CallOutcome) {
         self.info.counts.end(how);
         std::mem::forget(self);
+    }
+
+    #[cold]
+    fn timed_out(self, entry: &CallTarget) -> CallOutcome {
+        let ended = CallOutcome::TimedOut { after: entry.timeout };
+        self.end(&ended);
+        ended
     }
 
     /// It is accounted for elsewhere from here on.

@@ -395,24 +395,33 @@ impl Session {
             (To::Route(resolved), Some(options)) => {
                 self.router.accept_said(resolved, content, parent, options)
             }
-            (To::Name(name), options) => {
-                let json = content.into_bytes();
-                let json = json.map_err(|failure| {
-                    Refusal::new(RefusalCode::NOT_ENCODABLE, failure.to_texts().1)
-                })?;
-                let mut event = NewEvent::new(name, json.into())
-                    .map_err(|error| Refusal::new(RefusalCode::INVALID_NAME, error))?;
-                event.source = self.plugin.clone();
-                event.of_plugin = true;
-                if let Some(options) = options {
-                    let said = Said::of(options, name, parent.as_deref())?;
-                    event.attributes = said.attributes;
-                    event.timeout = said.timeout;
-                    event.depth = said.depth;
-                }
-                self.router.accept(event, parent)
-            }
+            (To::Name(name), options) => self.accept_by_name(parent, name, content, options),
         }
+    }
+
+    /// The same for an event whose name is not resolved. Out of line, for the sake of those whose name is.
+    #[inline(never)]
+    fn accept_by_name(
+        &self,
+        parent: Option<Counted<Event>>,
+        name: &str,
+        content: Content,
+        options: Option<&EmitOptions<'_>>,
+    ) -> Result<Counted<Event>, Refusal> {
+        let json = content
+            .into_bytes()
+            .map_err(|failure| Refusal::new(RefusalCode::NOT_ENCODABLE, failure.to_texts().1))?;
+        let mut event = NewEvent::new(name, json.into())
+            .map_err(|error| Refusal::new(RefusalCode::INVALID_NAME, error))?;
+        event.source = self.plugin.clone();
+        event.of_plugin = true;
+        if let Some(options) = options {
+            let said = Said::of(options, name, parent.as_deref())?;
+            event.attributes = said.attributes;
+            event.timeout = said.timeout;
+            event.depth = said.depth;
+        }
+        self.router.accept(event, parent)
     }
 
     /// Awaits the next event that matches.

@@ -251,7 +251,7 @@ pub struct Instance {
 impl Instance {
     /// Starts a call of handler number `handler` with its first poll. A reply comes in this form if the handler can give
     /// it; otherwise in any.
-    #[inline]
+    #[inline(always)]
     pub fn call(
         &self,
         handler: u64,

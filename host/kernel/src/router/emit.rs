@@ -400,10 +400,7 @@ impl Router {
         if let Some(parent) = &parent
             && parent.depth() as usize >= self.limits.event_depth
         {
-            let emitter = resolved.emitters().plain.clone();
-            let refused =
-                Event::of_emitter(emitter, Buffer::new(), Some(parent.clone()), &self.ids);
-            return Err(self.too_deep(&refused));
+            return Err(self.too_deep_below(parent.clone(), resolved));
         }
         let emitters = resolved.emitters();
         // Made where it stays: an event is too large to be moved for nothing.
@@ -452,6 +449,13 @@ impl Router {
         }
         self.taps.show(&event);
         Ok(event)
+    }
+
+    #[cold]
+    fn too_deep_below(&self, parent: Counted<Event>, resolved: &Resolved) -> Refusal {
+        let emitter = resolved.emitters().plain.clone();
+        let refused = Event::of_emitter(emitter, Buffer::new(), Some(parent), &self.ids);
+        self.too_deep(&refused)
     }
 
     #[cold]

@@ -159,10 +159,15 @@ impl Taps {
     }
 
     /// Shows an event to everybody who watches it.
+    #[inline]
     pub(crate) fn show(&self, event: &Counted<Event>) {
-        if !self.any.load(Ordering::Relaxed) {
-            return;
+        if self.any.load(Ordering::Relaxed) {
+            self.show_watchers(event);
         }
+    }
+
+    #[cold]
+    fn show_watchers(&self, event: &Counted<Event>) {
         let mut taps = self.matcher.load().find(event.name());
         // A tap of several patterns is found once a pattern.
         taps.sort_unstable_by_key(|tap| Arc::as_ptr(tap).addr());
