@@ -1,7 +1,7 @@
 //! Handlers that a plugin subscribes at run time. The host knows them by number, like the declared ones.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -78,11 +78,12 @@ struct Entry {
     subscription: Option<u64>,
 }
 
-/// The table of one instance. Its size is bounded by the host, which refuses subscriptions beyond its limit.
+/// The table of one instance. Its size is bounded by the host, which refuses subscriptions beyond its limit. Every call looks here, and
+/// to hash a number takes longer than to find it among some hundreds.
 #[derive(Default)]
 pub(crate) struct Subscriptions {
     next: AtomicU64,
-    entries: Mutex<HashMap<u64, Entry>>,
+    entries: Mutex<BTreeMap<u64, Entry>>,
 }
 
 impl Subscriptions {
@@ -141,7 +142,7 @@ impl Subscriptions {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

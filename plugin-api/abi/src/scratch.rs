@@ -65,6 +65,7 @@ thread_local! {
 }
 
 /// Lends a block to `call`. In the host.
+#[inline(always)]
 pub(super) fn lend<T>(call: impl FnOnce(&mut Scratch) -> T) -> T {
     // A thread that ends has none: destructors of other thread-locals may call.
     let block = BLOCKS.try_with(|blocks| blocks.borrow_mut().pop()).ok().flatten();
