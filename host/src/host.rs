@@ -15,7 +15,7 @@ use std::{
 
 use ksi_abi::{NameError, Pattern};
 use ksi_kernel::{
-    call::tally::Counts,
+    call::{outcome_taps::OutcomeWatch, tally::Counts},
     event::{EventRef, IntoEvent, InvalidEvent},
     report::{self, Report},
     router::{emit::SendError, host_handler::Failure, taps::Watch},
@@ -146,6 +146,35 @@ impl Host {
     /// be read; a watcher that is slower than that is cut off, and never slows an emitter.
     pub fn watch(&self, patterns: &[Pattern], capacity: usize) -> Watch {
         self.0.router.watch(patterns, capacity)
+    }
+
+    /// Lets the caller see how every call of a handler ends, of plugins and of the host: whose it was, with
+    /// which event, how it ended, when it began and how long it took. For metrics and traces.
+    ///
+    /// At most `capacity` calls wait to be read, and no more bytes than for a watcher of events
+    /// (`limits.subscriber_bytes`). What does not fit is [missed](OutcomeWatch::missed), and slows nobody. Calls that began
+    /// before this are not seen. As long as nobody looks, this costs nothing but a look at a flag for each call.
+    ///
+    /// ```
+    /// use ksi_host::{ChildEntry, Host, NewEvent, OutcomeStatus};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let host = Host::builder(ChildEntry::none()).start().await?;
+    /// host.on("sums:add", |_| async { Ok(7) })?;
+    /// let mut outcomes = host.watch_outcomes(100);
+    ///
+    /// host.emit(NewEvent::json("sums:add", &())?).await;
+    ///
+    /// let call = outcomes.next().await.ok_or("it was given up")?;
+    /// assert_eq!((&*call.event_name, call.outcome), ("sums:add", OutcomeStatus::Replied));
+    /// println!("{} took {:?}, and {} calls were missed", call.handler, call.took, outcomes.missed());
+    /// # host.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch_outcomes(&self, capacity: usize) -> OutcomeWatch {
+        self.0.router.watch_outcomes(capacity)
     }
 
     /// Handles events in the embedding program, as a plugin would. A reply that encodes as `null` is

@@ -44,7 +44,10 @@ pub use crash::{JournalError, LastWords, expect_exit, last_words};
 pub use host::{HandlerId, Host, HostBuilder, Loaded, RequestError, StartError, StartingHost};
 pub use ksi_abi::{EventName, NameError, Pattern, validate_event_name};
 pub use ksi_kernel::{
-    call::tally::Counts,
+    call::{
+        outcome_taps::{ObservedCall, OutcomeStatus, OutcomeWatch},
+        tally::Counts,
+    },
     event::{Event, EventId, EventRef, IntoEvent, InvalidEvent, NewEvent, Payload},
     report::{Outcome, OutcomeKind, Report},
     router::{

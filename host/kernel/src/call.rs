@@ -1,7 +1,7 @@
 //! One guarded call: from the first poll of a handler to its one outcome. A handler's first one is noted.
 //!
-//! [`outcome`] is how it ended, [`tally`] counts how calls end, and a [`gate`] lets a plugin's events wait while its state
-//! moves.
+//! [`outcome`] is how it ended, [`outcome_taps`] are who sees that, [`tally`] counts how calls end,
+//! and a [`gate`] lets a plugin's events wait while its state moves.
 
 // Its events may have to wait,
 pub mod gate;
@@ -9,6 +9,8 @@ pub mod gate;
 mod first;
 // each ends in one way,
 pub mod outcome;
+// is shown to whoever looks,
+pub mod outcome_taps;
 // and is counted.
 pub mod tally;
 
@@ -29,10 +31,16 @@ use tokio::{runtime::Handle, sync::Notify};
 use self::{
     gate::{Admission, Gate},
     outcome::CallOutcome,
+    outcome_taps::{ObservedStart, OutcomeTaps},
     tally::{CallCounts, Counts},
 };
-use crate::executor::{slot::polling, stripe::Striped, workers::Workers};
-use crate::{event::Event, executor::clock::Tick, label::Label, value::Keeper};
+use crate::{
+    event::Event,
+    executor::{clock::Tick, slot::polling, stripe::Striped, workers::Workers},
+    label::Label,
+    memory::Budget,
+    value::Keeper,
+};
 
 /// Something whose handlers can be called: a generation of a plugin, or the host itself.
 ///
@@ -81,6 +89,8 @@ pub struct HandlerInfo {
     /// Whether no call of it was seen to come back from its first poll.
     pub(crate) untried: AtomicBool,
     pub(crate) counts: Arc<CallCounts>,
+    /// Who sees how its calls end.
+    pub(crate) outcome_taps: Arc<OutcomeTaps>,
     /// Calls of this generation that have not ended, of those that did not end at once.
     pub(crate) active: AtomicI64,
     /// What each of its calls may take.
@@ -105,6 +115,15 @@ impl HandlerInfo {
         self.active.load(Ordering::Acquire)
     }
 
+    /// A call of it has ended: that is counted, and shown to whoever looks.
+    #[inline]
+    fn end(&self, how: &CallOutcome, observed: Option<&ObservedStart>) {
+        self.counts.end(how);
+        if let Some(start) = observed {
+            self.outcome_taps.ended(start, self, how);
+        }
+    }
+
     /// Stands for the host where it answers in place of a handler.
     pub(crate) fn nobody() -> Arc<Self> {
         Arc::new(HandlerInfo {
@@ -113,6 +132,7 @@ impl HandlerInfo {
             key: 0,
             untried: AtomicBool::new(false),
             counts: Arc::default(),
+            outcome_taps: OutcomeTaps::new(Budget::new(0), 0),
             active: AtomicI64::new(0),
             timeout: Duration::MAX,
             _label: None,
@@ -250,11 +270,11 @@ pub(crate) fn begin(
     site: &CallSite,
     cx: &mut Context<'_>,
 ) -> CallBegun {
-    let beginning = Beginning::of(&entry.info);
+    let beginning = Beginning::of(&entry.info, &event);
     let since = entry.cancel.now();
     if entry.blocking {
-        let call = Call::new(held(), inside, None);
-        beginning.goes_on();
+        let mut call = Call::new(held(), inside, None);
+        call.accounted.observed = beginning.goes_on();
         return CallBegun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
     }
     let (number, deadline) = (event.id().number(), event.deadline());
@@ -273,8 +293,8 @@ pub(crate) fn begin(
         Started::Plugin(future) => Going::Plugin(future),
         Started::Host(future) => Going::Host(future),
     };
-    let call = Call::new(held(), inside, Some(going));
-    beginning.goes_on();
+    let mut call = Call::new(held(), inside, Some(going));
+    call.accounted.observed = beginning.goes_on();
     // Most calls are ready at once, so the timer is armed only here.
     let limit = Limit::of(entry, deadline, site);
     CallBegun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
@@ -468,17 +488,21 @@ fn limit(timeout: Duration, deadline: Option<Instant>) -> (Instant, Duration) {
 }
 
 /// Counts a call that waits for a plugin's next generation, if it never gets there.
-pub(crate) struct UncountedCalls(Vec<Arc<HandlerInfo>>);
+pub(crate) struct UncountedCalls {
+    handlers: Vec<Arc<HandlerInfo>>,
+    observed: Option<Box<ObservedStart>>,
+}
 
 impl UncountedCalls {
-    /// For these handlers of the generation that is about to go.
-    pub(crate) fn begin(handlers: Vec<Arc<HandlerInfo>>) -> Self {
-        UncountedCalls(handlers)
+    /// For these handlers of the generation that is about to go, of an event that waits from now on.
+    pub(crate) fn begin(handlers: Vec<Arc<HandlerInfo>>, event: &Event) -> Self {
+        let observed = handlers.first().and_then(|info| info.outcome_taps.begun(event));
+        UncountedCalls { handlers, observed }
     }
 
     /// The event has got to a generation, where its calls count.
     pub(crate) fn arrived(mut self) {
-        self.0.clear();
+        self.handlers.clear();
     }
 
     /// It will not get there: how its calls end instead.
@@ -486,10 +510,10 @@ impl UncountedCalls {
         mut self,
         how: impl Fn() -> CallOutcome,
     ) -> Vec<(Arc<HandlerInfo>, CallOutcome)> {
-        let ended = std::mem::take(&mut self.0).into_iter().map(|info| {
+        let ended = std::mem::take(&mut self.handlers).into_iter().map(|info| {
             let ended = how();
             info.counts.begin();
-            info.counts.end(&ended);
+            info.end(&ended, self.observed.as_deref());
             (info, ended)
         });
         ended.collect()
@@ -499,9 +523,9 @@ impl UncountedCalls {
 impl Drop for UncountedCalls {
     fn drop(&mut self) {
         // Whoever is dropped without its end counts as rejected.
-        self.0.drain(..).for_each(|info| {
+        self.handlers.drain(..).for_each(|info| {
             info.counts.begin();
-            drop(Accounted::begun(info));
+            info.end(&CallOutcome::Rejected { reason: "".into() }, self.observed.as_deref());
         });
     }
 }
@@ -509,17 +533,19 @@ impl Drop for UncountedCalls {
 /// What [`Accounted`] is for a call that goes on, while it begins: without a count of the handler's, which others write too.
 struct Beginning<'a> {
     info: &'a HandlerInfo,
+    observed: Option<Box<ObservedStart>>,
 }
 
 impl<'a> Beginning<'a> {
-    fn of(info: &'a HandlerInfo) -> Self {
+    #[inline]
+    fn of(info: &'a HandlerInfo, event: &Event) -> Self {
         info.counts.begin();
-        Beginning { info }
+        Beginning { info, observed: info.outcome_taps.begun(event) }
     }
 
     #[inline(always)]
-    fn end(self, how: &CallOutcome) {
-        self.info.counts.end(how);
+    fn end(mut self, how: &CallOutcome) {
+        self.info.end(how, self.observed.take().as_deref());
         std::mem::forget(self);
     }
 
@@ -531,15 +557,18 @@ impl<'a> Beginning<'a> {
     }
 
     /// It is accounted for elsewhere from here on.
-    fn goes_on(self) {
+    #[inline]
+    fn goes_on(mut self) -> Option<Box<ObservedStart>> {
+        let observed = self.observed.take();
         std::mem::forget(self);
+        observed
     }
 }
 
 impl Drop for Beginning<'_> {
     fn drop(&mut self) {
         // The host's own code has panicked, which tells nothing of the handler.
-        self.info.counts.end(&CallOutcome::Rejected { reason: "".into() });
+        self.info.end(&CallOutcome::Rejected { reason: "".into() }, self.observed.as_deref());
     }
 }
 
@@ -547,15 +576,16 @@ impl Drop for Beginning<'_> {
 struct Accounted {
     info: Arc<HandlerInfo>,
     ended: bool,
+    observed: Option<Box<ObservedStart>>,
 }
 
 impl Accounted {
     fn begun(info: Arc<HandlerInfo>) -> Self {
-        Accounted { info, ended: false }
+        Accounted { info, ended: false, observed: None }
     }
 
     fn end(&mut self, how: &CallOutcome) {
-        self.info.counts.end(how);
+        self.info.end(how, self.observed.as_deref());
         self.ended = true;
     }
 }
@@ -564,7 +594,7 @@ impl Drop for Accounted {
     fn drop(&mut self) {
         if !self.ended {
             // The emitter's future was dropped, so nobody is there to read the reason.
-            self.info.counts.end(&CallOutcome::Rejected { reason: "".into() });
+            self.info.end(&CallOutcome::Rejected { reason: "".into() }, self.observed.as_deref());
         }
     }
 }

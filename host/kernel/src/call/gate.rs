@@ -57,7 +57,7 @@ struct HeldQueue {
 }
 
 impl HeldQueue {
-    /// HeldEvent until as many wait as may.
+    /// Waits until as many wait as may.
     async fn is_full(&self) -> Overfull {
         loop {
             let mut full = pin!(self.full.notified());
@@ -218,7 +218,7 @@ impl Drop for Admission {
 }
 
 impl HeldAtGate {
-    /// HeldEvent until the event may be routed again.
+    /// Waits until the event may be routed again.
     pub(crate) async fn wait(&self) {
         let gate = &*self.gate;
         let _waiting = HeldEvent::begin(&gate.waiting, self.bytes);
@@ -257,7 +257,7 @@ impl Drop for HeldEvent<'_> {
 pub struct GateHold(Arc<Gate>);
 
 impl GateHold {
-    /// HeldEvent until no event is inside; from then on none enters.
+    /// Waits until no event is inside; from then on none enters.
     ///
     /// # Errors
     /// As many events wait as may.
@@ -286,7 +286,7 @@ impl GateHold {
         }
     }
 
-    /// HeldEvent until as much waits as may.
+    /// Waits until as much waits as may.
     pub async fn full(&self) -> Overfull {
         self.0.waiting.is_full().await
     }

@@ -36,13 +36,13 @@ struct CallCounters {
 pub struct Counts {
     /// Calls begun.
     pub accepted: u64,
-    /// CallOutcome with a reply.
+    /// Ended with a reply.
     pub replied: u64,
-    /// CallOutcome well without one.
+    /// Ended well without one.
     pub no_reply: u64,
-    /// CallOutcome with an error.
+    /// Ended with an error.
     pub failed: u64,
-    /// CallOutcome with a panic.
+    /// Ended with a panic.
     pub panicked: u64,
     /// Took too long.
     pub timed_out: u64,

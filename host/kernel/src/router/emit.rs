@@ -37,6 +37,7 @@ use crate::{
         self, CallSite, CallTarget, HandlerInfo, Target,
         gate::Gate,
         outcome::CallOutcome,
+        outcome_taps::{OutcomeTaps, OutcomeWatch},
         tally::{Counts, Tally},
     },
     event::{Emitter, Event, EventIds, EventRef, NewEvent, Said},
@@ -143,6 +144,7 @@ pub struct Router {
     writers: Mutex<()>,
     ids: EventIds,
     taps: Arc<Taps>,
+    outcome_taps: Arc<OutcomeTaps>,
     traffic: Traffic,
     pub(super) failures: Failures,
     queue: Arc<Semaphore>,
@@ -182,6 +184,7 @@ impl Router {
             queue: Arc::new(Semaphore::new(limits.queued_events)),
             sent: budget.limited(limits.queued_bytes),
             taps: Taps::new(budget.clone(), limits.subscriber_bytes),
+            outcome_taps: OutcomeTaps::new(budget.clone(), limits.subscriber_bytes),
             budget,
             limits,
             table: ArcSwap::default(),
@@ -500,6 +503,11 @@ impl Router {
         self.taps.watch(patterns, capacity)
     }
 
+    /// Lets somebody see how every call ends that begins from now on. At most `capacity` wait to be read.
+    pub fn watch_outcomes(&self, capacity: usize) -> OutcomeWatch {
+        self.outcome_taps.watch(capacity)
+    }
+
     /// Whether anybody watches events of this name, beside their handlers.
     pub fn is_watched(&self, name: &str) -> bool {
         self.taps.is_watched(name)
@@ -539,6 +547,7 @@ impl Router {
             key,
             untried,
             counts,
+            outcome_taps: self.outcome_taps.clone(),
             active,
             timeout,
             _label: Some(label),

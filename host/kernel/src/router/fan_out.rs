@@ -411,7 +411,7 @@ impl Router {
         progress: &Arc<Progress>,
     ) -> Vec<Ranked> {
         let HeldBack { mut outside, plugin, handlers, rank } = held;
-        let waiting = UncountedCalls::begin(handlers);
+        let waiting = UncountedCalls::begin(handlers, event);
         let since = Instant::now();
         loop {
             if !self.wait(&outside, event).await {

@@ -1,11 +1,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::FutureExt;
 use ksi_abi::Pattern;
 use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
-    call::{CallSite, gate::Gate},
+    call::{CallSite, gate::Gate, outcome_taps::OutcomeStatus},
     event::{NewEvent, Payload},
     executor::{watchdog, workers::Workers},
     memory::Budget,
@@ -95,6 +96,21 @@ async fn sent_events_that_wait_for_a_hand_over_take_no_place_in_the_queue() {
     assert_eq!(router.all_counts().no_reply, 3, "the sum of all never falls");
 }
 
+#[tokio::test]
+async fn the_call_of_an_event_that_is_given_up_while_it_is_held_is_seen_to_end() {
+    let router = router(1);
+    let (gate, handled) = (gate(&router), Arc::default());
+    handles(&router, &gate, &handled);
+    let _hold = gate.hold();
+    let mut outcomes = router.watch_outcomes(9);
+    let report = router.emit(event().timeout(Duration::from_millis(1)), None).await;
+    assert!(matches!(report.outcomes()[0].result, OutcomeKind::TimedOut { .. }), "{report:?}");
+    let seen = outcomes.next().now_or_never().flatten().expect("it was seen to end");
+    assert_eq!((&*seen.plugin, &*seen.handler), ("p", "h"));
+    assert_eq!(seen.outcome, OutcomeStatus::TimedOut);
+    assert_eq!(handled.load(Ordering::SeqCst), 0);
+}
+
 /// Times out at once whatever does not return.
 struct Impatient(Arc<Router>);
 
@@ -147,7 +163,7 @@ async fn whoever_goes_on_to_wait_elsewhere_is_told_what_had_ended_before() {
             Ok::<_, Failure>("late")
         }
     });
-    // FanOutStart on a worker, and waited for here.
+    // Begun on a worker, and waited for here.
     let (emitter, event) = (router.clone(), router.accept(event(), None).unwrap());
     let (begun, taken) = tokio::sync::oneshot::channel();
     let begins = async move {

@@ -8,8 +8,11 @@ use ksi_abi::{Counted, ReplyForm};
 
 use super::*;
 use crate::{
-    call::{CallTarget, Callee, HandlerInfo, Started, outcome::CallOutcome},
+    call::{
+        CallTarget, Callee, HandlerInfo, Started, outcome::CallOutcome, outcome_taps::OutcomeTaps,
+    },
     event::Event,
+    memory::Budget,
 };
 
 struct Nothing;
@@ -27,6 +30,7 @@ fn target(plugin: &str, priority: i32, order: u64) -> Arc<Target> {
         key: 0,
         untried: AtomicBool::new(false),
         counts: Arc::default(),
+        outcome_taps: OutcomeTaps::new(Budget::new(0), 0),
         active: AtomicI64::new(0),
         timeout: Duration::ZERO,
         _label: None,
