@@ -29,7 +29,7 @@ use crate::{
         gate::Gate,
         outcome::{CallOutcome, CallReply},
     },
-    event::{Event, NewEvent, Said},
+    event::{Event, NewEvent, Payload, Said},
     label::Label,
     router::{
         Router,
@@ -411,7 +411,7 @@ impl Session {
         let json = content
             .into_bytes()
             .map_err(|failure| Refusal::new(RefusalCode::NOT_ENCODABLE, failure.to_texts().1))?;
-        let mut event = NewEvent::new(name, json.into())
+        let mut event = NewEvent::new(name, Payload::of_buffer(json))
             .map_err(|error| Refusal::new(RefusalCode::INVALID_NAME, error))?;
         event.source = self.plugin.clone();
         event.of_plugin = true;

@@ -17,7 +17,7 @@
 //! * No panic crosses: every function that is entered from the other side catches unwinding.
 //! * Safe code outside of this module cannot break any of this. What relies on a promise is unsafe: [`module::create`] for
 //!   hosts, [`export::Exported`] and ways to emit ([`HostRef::emit`]) for those who make plugins. Authors do what they do
-//!   with their host, their events and their instance through [`Context`](crate::Context), which has all of them from one
+//!   with their host, their events and their instance through `Context` of `ksi-plugin-api`, which has all of them from one
 //!   call.
 //! * A waker that the host hands out comes back to it as its own; any other is wrapped by the host
 //!   ([`HostApi::adopt_waker`]) before it is kept.

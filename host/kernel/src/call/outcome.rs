@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use ksi_abi::{Buffer, CallEnd, Failure, OutcomeCode, ReplyForm, Value};
 
 use crate::{
+    event::Payload,
     report::OutcomeKind,
     value::{Keeper, SharedValue, Unencodable},
 };
@@ -150,7 +151,9 @@ impl From<CallOutcome> for OutcomeKind {
     /// A reply that is a value becomes JSON. Where plugin code may run.
     fn from(ended: CallOutcome) -> Self {
         match ended.encoded() {
-            CallOutcome::Replied(CallReply::Bytes(reply)) => OutcomeKind::Replied(reply.into()),
+            CallOutcome::Replied(CallReply::Bytes(reply)) => {
+                OutcomeKind::Replied(Payload::of_buffer(reply))
+            }
             CallOutcome::Replied(_) | CallOutcome::NoReply => OutcomeKind::NoReply,
             bad => bad.failure().unwrap_or(OutcomeKind::NoReply),
         }

@@ -59,8 +59,9 @@ impl Payload {
     }
 }
 
-impl From<Buffer> for Payload {
-    fn from(buffer: Buffer) -> Self {
+impl Payload {
+    /// JSON in the host's own memory.
+    pub(crate) fn of_buffer(buffer: Buffer) -> Self {
         Payload(Arc::new(buffer))
     }
 }
