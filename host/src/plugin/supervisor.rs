@@ -25,6 +25,8 @@ mod rollback;
 pub(crate) mod retry;
 // What people ask for, and time.
 pub(crate) mod configure;
+#[cfg(test)]
+mod fake;
 mod keep_state;
 pub(crate) mod state_by_hand;
 mod stop;
@@ -323,3 +325,6 @@ fn deployed(info: &GenerationInfo) -> Deployed {
     let (plugin, version) = (info.plugin.clone(), info.manifest.version.clone());
     Deployed { plugin, version, generation: info.number, aside: None, lost: None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,14 @@ impl OwnThread {
         Ok(OwnThread { runtime: handle, end, ended })
     }
 
+    /// No thread of its own: what is to run there runs on the test's, whose clock may stand still.
+    #[cfg(test)]
+    pub(crate) fn on(runtime: Handle) -> Self {
+        let (end, _) = watch::channel(false);
+        let (_, ended) = watch::channel(true);
+        OwnThread { runtime, end, ended }
+    }
+
     /// Ends it, and waits until what ran there is dropped: whoever has nothing else of the supervisor left has it all.
     pub(crate) async fn end(&self) {
         self.end.send_replace(true);
