@@ -17,7 +17,7 @@ use ksi_abi::{
     host::WaitEnd,
     probe::{Taker, Viewer},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use crate::{
     emitting::Beside,
@@ -27,7 +27,7 @@ use crate::{
     report::{Report, decode_reply},
     scope::{Caller, Scope},
     subscriptions::{self, SubscribeOptions},
-    types::{AwaitedReply, HandlerPayload, LentPayload},
+    types::{AwaitedReply, HandlerPayload, LentPayload, SubscribedPayload, SubscribedReply},
 };
 
 /// The code of what the host refuses.
@@ -273,8 +273,8 @@ impl Context {
     /// `rejected` when the pattern is none, or the plugin has too many subscriptions.
     pub fn subscribe<D, R, F, Fut>(&self, pattern: &str, handler: F) -> Result<SubscriptionId>
     where
-        D: DeserializeOwned + Layout + Clone + Send + 'static,
-        R: Serialize + Layout + Clone + Send + Sync,
+        D: SubscribedPayload,
+        R: SubscribedReply,
         F: Fn(Context, D) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
@@ -308,8 +308,8 @@ impl Context {
         handler: F,
     ) -> Result<SubscriptionId>
     where
-        D: DeserializeOwned + Layout + Clone + Send + 'static,
-        R: Serialize + Layout + Clone + Send + Sync,
+        D: SubscribedPayload,
+        R: SubscribedReply,
         F: Fn(Context, D) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {

@@ -1,4 +1,5 @@
-//! What an emitter may say beside an event: attributes, a deadline, and how long the chain before it is.
+//! What an emitter may say beside an event: attributes, a deadline, and how long the chain before
+//! it is.
 
 use std::{future::Future, time::Duration};
 
@@ -31,24 +32,25 @@ impl EmitOptions {
     }
 
     /// Attaches a text to the event, which its handlers can read
-    /// ([`EventInfo::attribute`](crate::EventInfo::attribute)), and those of all events that follow from it. What the event
-    /// has of the one that it follows from stays; of two texts of one key the later is taken. Those of an event may have
-    /// 64 KiB in all, with their keys.
+    /// ([`EventInfo::attribute`](crate::EventInfo::attribute)), and those of all events that follow
+    /// from it. What the event has of the one that it follows from stays; of two texts of one key
+    /// the later is taken. Those of an event may have 64 KiB in all, with their keys.
     pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.attributes.push((key.into(), value.into()));
         self
     }
 
-    /// What the handlers may take in all, from now on, if that is shorter than what they may take otherwise: than their own
-    /// timeouts, and than what is left for the event in whose handler this one is emitted. Events that follow from it have
-    /// to end by then, too.
+    /// What the handlers may take in all, from now on, if that is shorter than what they may take
+    /// otherwise: than their own timeouts, and than what is left for the event in whose handler
+    /// this one is emitted. Events that follow from it have to end by then, too.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How many events lie before this one that the host does not know: for a plugin that brings in events of another host,
-    /// so that a loop through both ends at `limits.event_depth` all the same.
+    /// How many events lie before this one that the host does not know: for a plugin that brings in
+    /// events of another host, so that a loop through both ends at `limits.event_depth` all the
+    /// same.
     pub fn depth(mut self, depth: u32) -> Self {
         self.depth = depth;
         self
@@ -85,7 +87,8 @@ impl Beside for EmitOptions {
     }
 }
 
-/// A context with what is said beside the events that are emitted through it; see [`Context::with`].
+/// A context with what is said beside the events that are emitted through it; see
+/// [`Context::with`].
 #[derive(Debug, Clone)]
 pub struct EmitWith<'a> {
     ctx: &'a Context,

@@ -7,11 +7,12 @@ use ksi_abi::RefusalCode;
 /// The result of a handler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failure: a code for programs and a message for people. It becomes a failed outcome in the emitter's report.
+/// A failure: a code for programs and a message for people. It becomes a failed outcome in the
+/// emitter's report.
 ///
-/// Every `std::error::Error` converts into it (with code `error`, and its sources in the message), so `?` works in a
-/// handler. For that reason it is itself no `std::error::Error`. An error that is none either, like `anyhow::Error`, becomes
-/// one by [`map_err(Error::other)`](Error::other).
+/// Every `std::error::Error` converts into it (with code `error`, and its sources in the message),
+/// so `?` works in a handler. For that reason it is itself no `std::error::Error`. An error that is
+/// none either, like `anyhow::Error`, becomes one by [`map_err(Error::other)`](Error::other).
 ///
 /// ```
 /// use ksi_plugin_api::{Error, Result};
@@ -34,7 +35,7 @@ pub struct Error {
 /// What the host has refused; see [`Error::refusal`].
 ///
 /// ```
-/// use ksi_plugin_api::{error::Refusal, prelude::*};
+/// use ksi_plugin_api::{Refusal, prelude::*};
 /// # #[event("log:line")]
 /// # struct Line { text: String }
 ///
@@ -55,7 +56,8 @@ pub enum Refusal {
     InvalidPattern,
     /// Too many sent events are not handled yet (`limits.queued_events`).
     QueueFull,
-    /// Sent events that are not handled yet are too large (`limits.queued_bytes`, or `limits.waiting_bytes`).
+    /// Sent events that are not handled yet are too large (`limits.queued_bytes`, or
+    /// `limits.waiting_bytes`).
     QueueBytes,
     /// What the event carries is too large (`limits.payload_bytes`).
     TooLarge,
@@ -137,8 +139,9 @@ impl Error {
         Error { refusal: Refusal::of(code), ..self }
     }
 
-    /// An error of the code `error`, with the message of what is no `std::error::Error` itself: an `anyhow::Error`, a
-    /// `Box<dyn Error>`, a text. Of an `anyhow::Error` the message has all causes.
+    /// An error of the code `error`, with the message of what is no `std::error::Error` itself: an
+    /// `anyhow::Error`, a `Box<dyn Error>`, a text. Of an `anyhow::Error` the message has all
+    /// causes.
     ///
     /// ```
     /// use ksi_plugin_api::{Error, Result};
@@ -163,8 +166,9 @@ impl Error {
         &self.message
     }
 
-    /// What the host has refused, if it is an error of that: for a plugin that does something else then. It stands beside
-    /// the [code](Self::code), which is `rejected` or, of resources that are kept, `not_kept`.
+    /// What the host has refused, if it is an error of that: for a plugin that does something else
+    /// then. It stands beside the [code](Self::code), which is `rejected` or, of resources that are
+    /// kept, `not_kept`.
     pub fn refusal(&self) -> Option<Refusal> {
         self.refusal
     }

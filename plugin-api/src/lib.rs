@@ -191,9 +191,10 @@
 //! of its package, has both meanings take each other's values.
 //!
 //! # Reading order
-//! [`mod@event`] (what is emitted), [`context`] (what a handler has of the host), [`report`]
-//! and [`error`] (what comes back), [`mod@plugin`] and [`state`] (what the `#[plugin]` attribute makes of the
-//! impl block). Tests without a library and without a host are written with a crate of their own, `ksi-harness`.
+//! [`Event`] and [`Emit`] (what is emitted), [`Context`] (what a handler has of the host), [`Report`] and [`Error`] (what comes
+//! back), the attributes [`macro@plugin`], [`macro@event_handler`], [`macro@initialize`], [`macro@snapshot`] and
+//! [`macro@restore`] (what is written at the impl block). Tests without a library and without a host are written with a crate
+//! of their own, `ksi-harness`.
 //!
 //! # What an author has to know
 //! * A handler runs on a thread of the host and must not block it. `#[event_handler(blocking)]` calls it on one that
@@ -212,38 +213,42 @@
 #[cfg(test)]
 extern crate self as ksi_plugin_api;
 
-pub mod context;
-pub mod error;
-pub mod event;
-pub mod plugin;
-pub mod report;
-pub mod state;
-pub mod types;
-
 mod call;
+mod context;
 mod emitting;
+mod error;
+mod event;
 mod export;
 mod kept;
 mod log;
 mod payload;
+mod plugin;
+mod report;
 mod routes;
 mod running;
 mod runtime;
 mod scope;
+mod state;
 mod subscriptions;
+mod types;
 mod watch;
 
 pub use context::{Context, EventInfo, Interval, Received, SubscriptionId, Task};
 pub use emitting::{EmitOptions, EmitWith};
-pub use error::{Error, Result};
+pub use error::{Error, Refusal, Result};
 pub use event::{Emit, Event, Named, named};
-pub use ksi_abi::{Layout, NameError, Pattern, PatternSegment, validate_event_name};
+#[doc(hidden)]
+pub use ksi_abi::Layout;
+pub use ksi_abi::{NameError, Pattern, PatternSegment, validate_event_name};
 pub use ksi_plugin_macros::{event, event_handler, initialize, payload, plugin, restore, snapshot};
-pub use plugin::{Handler, Plugin, PluginRef};
+pub use plugin::Plugin;
+#[doc(hidden)]
+pub use plugin::{Handler, PluginRef};
 pub use report::{Outcome, OutcomeKind, Report};
 pub use serde_json::{Value, json, value::RawValue};
 pub use subscriptions::SubscribeOptions;
 pub use tracing;
+pub use types::{AwaitedReply, SubscribedPayload, SubscribedReply};
 pub use watch::{Watch, Watched};
 
 /// What a plugin's file imports.
@@ -279,6 +284,10 @@ pub mod __private {
         running::header,
         state::{Restore, Snapshot, read_as},
         subscriptions::handler_end,
+        types::{
+            Configuration, HandlerPayload, HandlerReply, LentPayload, RestoredSnapshot,
+            TakenSnapshot,
+        },
     };
 
     pub const HAS_RUNTIME: bool = cfg!(feature = "runtime");

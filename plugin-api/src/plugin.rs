@@ -24,21 +24,29 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// Its version.
     const VERSION: &'static str;
     /// Whether it has a tokio runtime of its own.
+    #[doc(hidden)]
     const RUNTIME: bool;
     /// The events that it says it emits.
+    #[doc(hidden)]
     const EMITS: &'static [&'static str];
     /// JSON Schemas of their payloads, in the same order.
+    #[doc(hidden)]
     const EMIT_SCHEMAS: &'static [fn() -> Value];
     /// The events that it needs somebody to handle.
+    #[doc(hidden)]
     const REQUIRES: &'static [&'static str];
     /// The versions of snapshots that it writes, highest first; none when it keeps no state.
+    #[doc(hidden)]
     const SNAPSHOTS: &'static [Snapshot<Self>];
     /// The versions of snapshots that it restores, highest first.
+    #[doc(hidden)]
     const RESTORES: &'static [Restore<Self>];
     /// Its handlers, in order of declaration.
+    #[doc(hidden)]
     const HANDLERS: &'static [Handler<Self>];
 
     /// Makes it from its configuration.
+    #[doc(hidden)]
     fn initialize(ctx: Context, config: RawConfig) -> impl Future<Output = Result<Self>> + Send;
 }
 

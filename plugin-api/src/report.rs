@@ -90,7 +90,7 @@ impl Report {
     ///
     /// # Errors
     /// A reply that is not a `T`, with the path inside it.
-    pub fn results_as<T: DeserializeOwned + Layout + Clone>(&self) -> Result<Vec<T>> {
+    pub fn results_as<T: AwaitedReply>(&self) -> Result<Vec<T>> {
         let replies = self.replies().map(|place| match self.value(place) {
             Some(reply) => Ok(T::clone(reply)),
             None => payload::decode_lent(self.reply(place)?),

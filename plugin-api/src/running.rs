@@ -1,7 +1,8 @@
 //! How a plugin becomes what its library exports.
 //!
-//! A call gets the instance, its scope and its runtime without counts, because counting costs each call a locked instruction.
-//! All of them are there until the instance ends, which waits for the futures of its calls and for nothing else.
+//! A call gets the instance, its scope and its runtime without counts, because counting costs each
+//! call a locked instruction. All of them are there until the instance ends, which waits for the
+//! futures of its calls and for nothing else.
 
 #![allow(unsafe_code)]
 
@@ -26,8 +27,8 @@ use crate::{
     subscriptions::{FIRST_DYNAMIC, failed},
 };
 
-/// A plugin with what belongs to it. The order of the fields is the order in which they go: the plugin first, then its
-/// runtime with all tasks on it, and the way to the host last.
+/// A plugin with what belongs to it. The order of the fields is the order in which they go: the
+/// plugin first, then its runtime with all tasks on it, and the way to the host last.
 struct Running<P> {
     plugin: P,
     _runtime: OwnRuntime,
@@ -36,14 +37,15 @@ struct Running<P> {
 
 impl<P> Drop for Running<P> {
     fn drop(&mut self) {
-        // A handler that was subscribed at run time may hold a context, and with it the scope that holds the handler.
+        // A handler that was subscribed at run time may hold a context, and with it the scope that
+        // holds the handler.
         self.scope.subscriptions.clear();
     }
 }
 
 impl<P> Running<P> {
-    /// What a call gets: the plugin and a context without counts of their own. They go into the call's future, which the
-    /// unsafe functions of [`Call`] see to, or nowhere.
+    /// What a call gets: the plugin and a context without counts of their own. They go into the
+    /// call's future, which the unsafe functions of [`Call`] see to, or nowhere.
     ///
     /// # Safety
     /// The event is of the host that the instance was made with.
@@ -53,8 +55,8 @@ impl<P> Running<P> {
         event: Option<EventHandle>,
         first: FirstPoll<'_>,
     ) -> Call<'_, P> {
-        // SAFETY: an instance keeps the scope that it was made with for its whole life. The context goes into the call's
-        // future or nowhere. The event is the caller's promise.
+        // SAFETY: an instance keeps the scope that it was made with for its whole life. The context
+        // goes into the call's future or nowhere. The event is the caller's promise.
         let caller = unsafe { Caller::of_call(this, |running| &running.scope, event) };
         Call { plugin: this.part(|running| &running.plugin), ctx: Context::of(caller), first }
     }
@@ -161,7 +163,8 @@ pub fn module<P: Plugin>() -> ModuleRef {
     export::module::<InProcess<P>>()
 }
 
-/// The plugin without what it would do to a library of its own: the test keeps its panic hook and its `tracing`.
+/// The plugin without what it would do to a library of its own: the test keeps its panic hook and
+/// its `tracing`.
 pub struct InProcess<P>(Running<P>);
 
 // SAFETY: all goes to `Running`, for which it holds.

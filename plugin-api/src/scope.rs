@@ -1,7 +1,7 @@
 //! What stands behind a context: what all contexts of an instance share, and the event of a call.
 //!
-//! Invariant: an event and a route stand beside the host that gave them. Whoever emits passes both back to it, and a host
-//! takes them for its own.
+//! Invariant: an event and a route stand beside the host that gave them. Whoever emits passes both
+//! back to it, and a host takes them for its own.
 
 #![allow(unsafe_code)]
 
@@ -49,11 +49,12 @@ impl Caller {
         Caller { scope: Lent::counted(scope), event: None }
     }
 
-    /// A call of the instance that keeps the selected scope; without an event if the host itself calls.
+    /// A call of the instance that keeps the selected scope; without an event if the host itself
+    /// calls.
     ///
     /// # Safety
-    /// The instance keeps this scope for its whole life. What is made, and is no clone of it, is dropped with the call. The
-    /// event is of the scope's host.
+    /// The instance keeps this scope for its whole life. What is made, and is no clone of it, is
+    /// dropped with the call. The event is of the scope's host.
     pub(crate) unsafe fn of_call<P>(
         this: Shared<P>,
         scope: impl FnOnce(&P) -> &Arc<Scope>,

@@ -1,4 +1,5 @@
-//! Handlers that a plugin subscribes at run time. The host knows them by number, like the declared ones.
+//! Handlers that a plugin subscribes at run time. The host knows them by number, like the declared
+//! ones.
 
 use std::{
     collections::BTreeMap,
@@ -11,18 +12,18 @@ use std::{
 };
 
 use ksi_abi::{
-    CallEnd, CallStart, Encoding, Failure, Layout, OutcomeCode, OutcomeView, RefusalCode,
-    ReportHandle, ReportObject,
+    CallEnd, CallStart, Encoding, Failure, OutcomeCode, OutcomeView, RefusalCode, ReportHandle,
+    ReportObject,
     export::FirstPoll,
     probe::{Give, Probe, Taker},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
 use crate::{
     context::Context,
     error::{Error, Result},
     payload, runtime,
-    types::HandlerReply,
+    types::{HandlerReply, SubscribedPayload, SubscribedReply},
 };
 
 /// Numbers from here on are handlers of this table; below are the declared ones.
@@ -50,7 +51,8 @@ impl SubscribeOptions {
         self
     }
 
-    /// What a call may take, of at least a millisecond. Default: as the host has it, `timeouts.handler`.
+    /// What a call may take, of at least a millisecond. Default: as the host has it,
+    /// `timeouts.handler`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -78,8 +80,9 @@ struct Entry {
     subscription: Option<u64>,
 }
 
-/// The table of one instance. Its size is bounded by the host, which refuses subscriptions beyond its limit. Every call looks here, and
-/// to hash a number takes longer than to find it among some hundreds.
+/// The table of one instance. Its size is bounded by the host, which refuses subscriptions beyond
+/// its limit. Every call looks here, and to hash a number takes longer than to find it among some
+/// hundreds.
 #[derive(Default)]
 pub(crate) struct Subscriptions {
     next: AtomicU64,
@@ -90,8 +93,8 @@ impl Subscriptions {
     /// Adds a handler, under a number that was never used before.
     pub(crate) fn add<D, R, F, Fut>(&self, handler: F) -> u64
     where
-        D: DeserializeOwned + Layout + Clone + Send + 'static,
-        R: Serialize + Layout + Clone + Send + Sync,
+        D: SubscribedPayload,
+        R: SubscribedReply,
         F: Fn(Context, D) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R>> + Send + 'static,
     {

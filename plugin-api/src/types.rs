@@ -55,6 +55,28 @@ pub trait AwaitedReply: DeserializeOwned + Layout + Clone {}
 #[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned + Layout + Clone> AwaitedReply for T {}
 
+/// The payload of a handler that is [subscribed](crate::Context::subscribe) at run time.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the payload of a subscribed handler",
+    label = "no payload type",
+    note = "write #[payload] on `{Self}`, derive `Clone`, or take a type of the standard library or a `Value`"
+)]
+pub trait SubscribedPayload: DeserializeOwned + Layout + Clone + Send {}
+
+#[diagnostic::do_not_recommend]
+impl<T: DeserializeOwned + Layout + Clone + Send> SubscribedPayload for T {}
+
+/// The reply of such a handler.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the reply of a subscribed handler",
+    label = "no reply type",
+    note = "write #[payload] on `{Self}`, derive `Clone`, or give a type of the standard library or a `Value`"
+)]
+pub trait SubscribedReply: Serialize + Layout + Clone + Send + Sync {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + Layout + Clone + Send + Sync> SubscribedReply for T {}
+
 /// A plugin's configuration.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the configuration of a plugin",

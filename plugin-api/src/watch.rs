@@ -9,9 +9,11 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Events that pass, for somebody who only looks on; see [`Context::watch`]. Dropping it ends the watch.
+/// Events that pass, for somebody who only looks on; see [`Context::watch`]. Dropping it ends the
+/// watch.
 ///
-/// It keeps the library as a [`Context`] does: one that outlives the plugin's shutdown keeps the library mapped.
+/// It keeps the library as a [`Context`] does: one that outlives the plugin's shutdown keeps the
+/// library mapped.
 pub struct Watch {
     watch: WatchRef,
     over: bool,
@@ -27,13 +29,14 @@ pub enum Watched {
 }
 
 impl Context {
-    /// Sees the events pass that match one of the patterns, from now on, without being a handler of them: nobody waits for
-    /// whoever watches, reports do not know of him, and an event that is only watched is handled by nobody. That is what a
-    /// recorder, a page or a bridge to another host wants; who replies or must not miss anything subscribes.
+    /// Sees the events pass that match one of the patterns, from now on, without being a handler of
+    /// them: nobody waits for whoever watches, reports do not know of him, and an event that is
+    /// only watched is handled by nobody. That is what a recorder, a page or a bridge to another
+    /// host wants; who replies or must not miss anything subscribes.
     ///
-    /// At most `capacity` events wait to be read, and no more than `limits.subscriber_bytes` of them. Once one does not fit, no
-    /// more are added: those that wait are read, and then how many were [missed](Watched::Missed). The watch ends with its
-    /// plugin.
+    /// At most `capacity` events wait to be read, and no more than `limits.subscriber_bytes` of
+    /// them. Once one does not fit, no more are added: those that wait are read, and then how many
+    /// were [missed](Watched::Missed). The watch ends with its plugin.
     ///
     /// ```
     /// use ksi_harness::Harness;
@@ -67,8 +70,9 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// `rejected` when one of the patterns is none, there are none or more than 64, the plugin has as many watches and
-    /// subscriptions as it may have (`limits.subscriptions`), or is being retired.
+    /// `rejected` when one of the patterns is none, there are none or more than 64, the plugin has
+    /// as many watches and subscriptions as it may have (`limits.subscriptions`), or is being
+    /// retired.
     pub fn watch(&self, patterns: &[&str], capacity: usize) -> Result<Watch> {
         match self.scope().host.watch(patterns, capacity) {
             Ok(watch) => Ok(Watch { watch, over: false }),
@@ -78,8 +82,8 @@ impl Context {
 }
 
 impl Watch {
-    /// The next event, once there is one; `None` at the end: after [`Watched::Missed`], or when the plugin is retired.
-    /// A future that is dropped before it is ready has taken nothing.
+    /// The next event, once there is one; `None` at the end: after [`Watched::Missed`], or when the
+    /// plugin is retired. A future that is dropped before it is ready has taken nothing.
     pub async fn next(&mut self) -> Option<Watched> {
         if self.over {
             return None;

@@ -84,8 +84,8 @@ pub struct Attribute<'a> {
 pub struct EmitOptions<'a> {
     /// What the event's handlers can read, and those of all events that follow from it.
     pub attributes: RSlice<'a, Attribute<'a>>,
-    /// What its handlers may take in all, in nanoseconds, if that is shorter than what they may take otherwise; 0 for no
-    /// such limit.
+    /// What its handlers may take in all, in nanoseconds, if that is shorter than what they may
+    /// take otherwise; 0 for no such limit.
     pub timeout: u64,
     /// How many events lie before it that this host does not know.
     pub depth: u32,
@@ -180,7 +180,8 @@ impl ReplyForm {
         print.map_or(ReplyForm::Json, ReplyForm::Layout)
     }
 
-    /// Whether a value of a type with this fingerprint is of use; otherwise it would only be made to become JSON.
+    /// Whether a value of a type with this fingerprint is of use; otherwise it would only be made
+    /// to become JSON.
     #[inline]
     pub fn takes(&self, print: Option<Fingerprint>) -> bool {
         match (self, print) {
@@ -195,7 +196,8 @@ impl ReplyForm {
 #[repr(C, u64)]
 #[derive(StableAbi)]
 pub enum ReplyEnd {
-    /// There is one reply, of the layout that was wanted. It is plain data, which needs nothing of its maker.
+    /// There is one reply, of the layout that was wanted. It is plain data, which needs nothing of
+    /// its maker.
     Value(Value),
     /// There is one reply, encoded.
     Bytes(Buffer),
@@ -205,7 +207,8 @@ pub enum ReplyEnd {
 
 /// The host, as one generation of a plugin sees it.
 pub trait HostApi: Send + Sync + 'static {
-    /// The events that this host gives to plugins. A handle that a plugin passes back is always one of these.
+    /// The events that this host gives to plugins. A handle that a plugin passes back is always one
+    /// of these.
     type Event: EventObject;
 
     /// What stands for an event name that a plugin emits often.
@@ -217,7 +220,8 @@ pub trait HostApi: Send + Sync + 'static {
     /// Events that somebody looks on at.
     type Watch: Send + Sync + 'static;
 
-    /// Finds out once what an emit of this name would find out each time. None when it would be refused.
+    /// Finds out once what an emit of this name would find out each time. None when it would be
+    /// refused.
     fn resolve(self: &Arc<Self>, name: &str) -> Option<Self::Route>;
 
     /// Runs every handler of an event, all up to their first await before this returns.
@@ -257,7 +261,8 @@ pub trait HostApi: Send + Sync + 'static {
         timeout: Duration,
     ) -> impl Future<Output = WaitEnd> + Send + 'static;
 
-    /// Shows events that match one of these patterns to somebody who does not handle them, as long as the watch is there.
+    /// Shows events that match one of these patterns to somebody who does not handle them, as long
+    /// as the watch is there.
     fn watch(self: &Arc<Self>, patterns: &[&str], capacity: usize) -> Result<Self::Watch, Refusal>;
 
     /// Awaits what a watch shows next. If this is dropped before it is ready, nothing is lost.
@@ -287,19 +292,23 @@ pub trait HostApi: Send + Sync + 'static {
     fn now(&self) -> Duration;
 
     /// The most detailed level that anybody listens to, as in [`LogRecord`]; 0 for none.
-    fn max_level(&self) -> u8;
+    fn max_level(&self) -> u8 {
+        0
+    }
 
     /// Writes a line of the log.
-    fn log(&self, record: &LogRecord<'_>);
+    fn log(&self, _record: &LogRecord<'_>) {}
 
     /// Opens a span; its number, or 0 when nobody listens.
-    fn span(&self, record: &SpanRecord<'_>) -> u64;
+    fn span(&self, _record: &SpanRecord<'_>) -> u64 {
+        0
+    }
 
     /// Moves an open span on.
-    fn span_step(&self, span: u64, step: SpanStep);
+    fn span_step(&self, _span: u64, _step: SpanStep) {}
 
-    /// Wraps a waker whose code lies in the plugin, so that the host may keep it: it holds the library, and is woken
-    /// and dropped where plugin code may run.
+    /// Wraps a waker whose code lies in the plugin, so that the host may keep it: it holds the
+    /// library, and is woken and dropped where plugin code may run.
     fn adopt_waker(self: &Arc<Self>, waker: Waker) -> Waker;
 
     /// Whether the plugin is only tried out: it reaches nobody, and is dropped again.
@@ -307,12 +316,14 @@ pub trait HostApi: Send + Sync + 'static {
         false
     }
 
-    /// Where the plugin was loaded from, in the system's bytes, and not the copy of it that is mapped.
+    /// Where the plugin was loaded from, in the system's bytes, and not the copy of it that is
+    /// mapped.
     fn file(&self) -> Option<Vec<u8>> {
         None
     }
 
-    /// A duplicate of the socket that is kept for this plugin and listens at this address; bound at the first time.
+    /// A duplicate of the socket that is kept for this plugin and listens at this address; bound at
+    /// the first time.
     #[cfg(unix)]
     fn listener(&self, _address: &str) -> Result<OwnedFd, Refusal> {
         Err(Refusal::new(RefusalCode::UNSUPPORTED, KEEPS_NOTHING))

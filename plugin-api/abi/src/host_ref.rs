@@ -20,7 +20,8 @@ use super::{
     waker::{self, Lent},
 };
 
-/// A counted reference to the host, for one generation of a plugin. As long as one exists, the library stays.
+/// A counted reference to the host, for one generation of a plugin. As long as one exists, the
+/// library stays.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct HostRef {
@@ -42,7 +43,8 @@ impl HostRef {
         }
     }
 
-    /// See [`HostApi::resolve`]. None when the host refuses: then it says why when the name is emitted.
+    /// See [`HostApi::resolve`]. None when the host refuses: then it says why when the name is
+    /// emitted.
     pub fn resolve(&self, name: &str) -> Option<RouteRef> {
         // SAFETY: `self` holds the object.
         let route = unsafe { (self.table.resolve())(self.object, RStr::from_str(name)) };
@@ -68,8 +70,8 @@ impl HostRef {
         let lent = Lent::new(cx.waker());
         let mut emission = emission(parent, &to, content, options);
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
-        // SAFETY: `self` holds the object; what the emission and the waker point to is alive during the call, and of this
-        // host, as the caller promises.
+        // SAFETY: `self` holds the object; what the emission and the waker point to is alive during
+        // the call, and of this host, as the caller promises.
         unsafe { (self.table.emit())(self.object, &mut emission, base) }.into_result()
     }
 
@@ -271,7 +273,8 @@ unsafe impl Sync for WatchRef {}
 impl WatchRef {
     /// See [`HostApi::next`].
     pub fn next(&self) -> BoundaryFuture<WatchStep> {
-        // SAFETY: the host that is held gave the watch, which is not released before `self` is gone.
+        // SAFETY: the host that is held gave the watch, which is not released before `self` is
+        // gone.
         unsafe { (self.host.table.next())(self.host.object, self.watch) }
     }
 }

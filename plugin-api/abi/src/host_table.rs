@@ -50,7 +50,8 @@ pub(super) struct Emission<'a> {
     pub(super) options: Option<&'a EmitOptions<'a>>,
 }
 
-/// How a request began: a [`ReplyEnd`] with two cases more, flat, so that it comes back in two registers.
+/// How a request began: a [`ReplyEnd`] with two cases more, flat, so that it comes back in two
+/// registers.
 #[repr(C, u64)]
 #[derive(StableAbi)]
 pub(super) enum Requested {
@@ -100,7 +101,8 @@ impl<T> Started<T> {
 
 /// Functions of the host that a plugin calls, all of which every host has.
 ///
-/// One that is appended without a new number of the ABI goes behind the last, and is one that may be missing.
+/// One that is appended without a new number of the ABI goes behind the last, and is one that may
+/// be missing.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = HostTableRef)))]
@@ -171,9 +173,9 @@ fn answer<T>(result: Result<Result<T, Refusal>, Buffer>) -> RResult<T, Refusal> 
     }
 }
 
-/// The functions that a [`HostTable`] points to. In all of them `object` is the pointer of a live [`HostRef`] made
-/// for an `H`, and an event is null or the pointer of a live handle made for an `H::Event`: a plugin gets both from
-/// its host alone and passes back what it got.
+/// The functions that a [`HostTable`] points to. In all of them `object` is the pointer of a live
+/// [`HostRef`] made for an `H`, and an event is null or the pointer of a live handle made for an
+/// `H::Event`: a plugin gets both from its host alone and passes back what it got.
 impl<H: HostApi> Shims<H> {
     /// # Safety
     /// `object` is the pointer of a live `HostRef` that was made for an `H`.
@@ -200,7 +202,8 @@ impl<H: HostApi> Shims<H> {
         BoundaryFuture::of_host(future, move |waker| host.adopt_waker(waker))
     }
 
-    /// The same for a future that the host makes: on a thread that is about to end, it may have no more timers.
+    /// The same for a future that the host makes: on a thread that is about to end, it may have no
+    /// more timers.
     fn made_by_host<T, F>(host: &Arc<H>, make: impl FnOnce() -> F) -> BoundaryFuture<T>
     where
         T: 'static,
@@ -214,8 +217,8 @@ impl<H: HostApi> Shims<H> {
         }
     }
 
-    /// Lets `begin` begin something with a waker that the host may keep, and makes what goes on a future that does the
-    /// same.
+    /// Lets `begin` begin something with a waker that the host may keep, and makes what goes on a
+    /// future that does the same.
     ///
     /// # Safety
     /// `base` is valid during the call.
@@ -247,8 +250,8 @@ impl<H: HostApi> Shims<H> {
     /// # Safety
     /// `emission` came from a `HostRef` that was made for an `H`.
     unsafe fn emitted<'a>(emission: &Emission<'a>) -> (Parent<H>, To<'a, H::Route>) {
-        // SAFETY: promised by the caller: the parent is an event of this host, and the route one that it gave and that
-        // the plugin has not released.
+        // SAFETY: promised by the caller: the parent is an event of this host, and the route one
+        // that it gave and that the plugin has not released.
         unsafe {
             let to = match emission.route.cast::<H::Route>().as_ref() {
                 Some(route) => To::Route(route),
@@ -339,7 +342,8 @@ impl<H: HostApi> Shims<H> {
     }
 
     unsafe extern "C" fn next(object: *const (), watch: *const ()) -> BoundaryFuture<WatchStep> {
-        // SAFETY: see above; the watch is one that `watch` gave for an `H`, and its count stays with the `WatchRef`.
+        // SAFETY: see above; the watch is one that `watch` gave for an `H`, and its count stays
+        // with the `WatchRef`.
         let (host, watch) = unsafe {
             (Self::host(object), ManuallyDrop::new(Arc::from_raw(watch.cast::<H::Watch>())))
         };

@@ -1,24 +1,27 @@
 //! What crosses the boundary between the host and a plugin's library, and nothing else.
 //!
-//! Both sides compile this crate, each into its own binary. It moves bytes, handles and futures; it knows
-//! no names of events, and of JSON only how to write it ([`json`]). Together with the host's loader it is the only place with `unsafe`
-//! code, and the only one that names types of `abi_stable`.
+//! Both sides compile this crate, each into its own binary. It moves bytes, handles and futures; it
+//! knows no names of events, and of JSON only how to write it ([`json`]). Together with the host's
+//! loader it is the only place with `unsafe` code, and the only one that names types of
+//! `abi_stable`.
 //!
-//! In reading order: [`memory`], [`buffer`] and [`json`] (memory of the host that both sides write), [`waker`] and [`future`]
-//! (polling over the boundary), [`layout`], [`value`] and [`probe`] (values that cross as they are), [`scratch`] (where a call
-//! is polled first), [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] and [`refusal`] (what a plugin may ask
-//! of the host; `host_table` and `host_ref` carry it over, `kept` the descriptors), [`module`] (what the host may ask of a
-//! plugin), [`export`] (how a plugin type becomes a module), [`local`] (an instance without a library), [`unload`] (what
-//! makes a library unloadable) and [`signals`] (whose handlers are called).
+//! In reading order: [`memory`], [`buffer`] and [`json`] (memory of the host that both sides
+//! write), [`waker`] and [`future`] (polling over the boundary), [`layout`], [`value`] and
+//! [`probe`] (values that cross as they are), [`scratch`] (where a call is polled first),
+//! [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] and [`refusal`]
+//! (what a plugin may ask of the host; `host_table` and `host_ref` carry it over, `kept` the
+//! descriptors), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type
+//! becomes a module), [`local`] (an instance without a library), [`unload`] (what makes a library
+//! unloadable) and [`signals`] (whose handlers are called).
 //!
 //! # Invariants
-//! * Nothing that a plugin allocated is owned by the host beyond the plugin's instance: payloads, replies and error
-//!   texts are [`Buffer`]s, whose memory belongs to the host.
+//! * Nothing that a plugin allocated is owned by the host beyond the plugin's instance: payloads,
+//!   replies and error texts are [`Buffer`]s, whose memory belongs to the host.
 //! * No panic crosses: every function that is entered from the other side catches unwinding.
-//! * Safe code outside of this module cannot break any of this. What relies on a promise is unsafe: [`module::create`] for
-//!   hosts, [`export::Exported`] and ways to emit ([`HostRef::emit`]) for those who make plugins. Authors do what they do
-//!   with their host, their events and their instance through `Context` of `ksi-plugin-api`, which has all of them from one
-//!   call.
+//! * Safe code outside of this crate cannot break any of this. What relies on a promise is unsafe:
+//!   [`module::create`] for hosts, [`export::Exported`] and ways to emit ([`HostRef::emit`]) for
+//!   those who make plugins. Authors do what they do with their host, their events and their
+//!   instance through a `Context` of `ksi-plugin-api`, which has all of them from one call.
 //! * A waker that the host hands out comes back to it as its own; any other is wrapped by the host
 //!   ([`HostApi::adopt_waker`]) before it is kept.
 
@@ -70,8 +73,9 @@ pub use object::{
 pub use refusal::{Refusal, RefusalCode};
 pub use value::{Content, Value};
 
-/// The number of this ABI. A plugin that carries another number is refused from its manifest, before any of its
-/// code runs. Functions may be appended to [`module`] and [`host`] without a new number. Beside it the layout is compared
-/// when a library is opened: of all that crosses, of the blocks of [`memory`] that lie behind a pointer, and the sizes of
-/// blocks that both sides know. The number is for what a layout does not show, and for a message that says more.
+/// The number of this ABI. A plugin that carries another number is refused from its manifest,
+/// before any of its code runs. Functions may be appended to [`module`] and [`host`] without a new
+/// number. Beside it the layout is compared when a library is opened: of all that crosses, of the
+/// blocks of [`memory`] that lie behind a pointer, and the sizes of blocks that both sides know.
+/// The number is for what a layout does not show, and for a message that says more.
 pub const ABI_VERSION: u32 = 4;

@@ -40,8 +40,8 @@ pub enum CallEnd {
 }
 
 impl CallEnd {
-    /// The same end with the reply encoded, by its maker's code if it came as a value. A value without an encoding is a
-    /// failure.
+    /// The same end with the reply encoded, by its maker's code if it came as a value. A value
+    /// without an encoding is a failure.
     pub fn encoded(self) -> CallEnd {
         match self {
             CallEnd::Value(value) => match value.encode() {
@@ -123,7 +123,8 @@ unsafe impl Sync for InstancePointer {}
 
 /// The functions of a plugin's library, all of which every library has.
 ///
-/// One that is appended without a new number of the ABI goes behind `bind_signals`, and is one that may be missing.
+/// One that is appended without a new number of the ABI goes behind `bind_signals`, and is one that
+/// may be missing.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = ModuleRef)))]
@@ -134,7 +135,8 @@ pub struct PluginModule {
     /// Makes the instance from the plugin's configuration, encoded.
     pub(super) create:
         extern "C" fn(&'static Memory, HostRef, RSlice<'_, u8>) -> BoundaryFuture<CreateEnd>,
-    /// Calls a handler: instance, number of the handler, event, waker, a block for the first poll, and the form of the reply.
+    /// Calls a handler: instance, number of the handler, event, waker, a block for the first poll,
+    /// and the form of the reply.
     pub(super) call: unsafe extern "C" fn(
         *const (),
         u64,
@@ -147,15 +149,15 @@ pub struct PluginModule {
     pub(super) destroy: unsafe extern "C" fn(*mut ()),
     /// Takes a snapshot of an instance's state, of this version.
     pub(super) snapshot: unsafe extern "C" fn(*const (), u32, *const WakerBase) -> CallStart,
-    /// Restores an instance's state from a snapshot of this version. The bytes are lent for this call alone, not for
-    /// the future that it may give.
+    /// Restores an instance's state from a snapshot of this version. The bytes are lent for this
+    /// call alone, not for the future that it may give.
     pub(super) restore:
         unsafe extern "C" fn(*const (), u32, RSlice<'_, u8>, *const WakerBase) -> CallStart,
-    /// Reads a snapshot of this version as `restore` does, and changes nothing. The bytes are lent for this call alone.
-    /// Needs no instance, but the library must have made one before.
+    /// Reads a snapshot of this version as `restore` does, and changes nothing. The bytes are lent
+    /// for this call alone. Needs no instance, but the library must have made one before.
     pub(super) read_back: extern "C" fn(u32, RSlice<'_, u8>) -> CallEnd,
-    /// What the C library and the kernel still have of the library, which is about to be closed; the threads among it, as far
-    /// as there is room.
+    /// What the C library and the kernel still have of the library, which is about to be closed;
+    /// the threads among it, as far as there is room.
     pub(super) before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
     /// Makes known whom the library asks when its code installs a signal handler.
     #[sabi(last_prefix_field)]
@@ -171,9 +173,10 @@ impl RootModule for ModuleRef {
 
 /// Checks that a library whose root module has the layout `found` can be used as a [`ModuleRef`].
 ///
-/// abi_stable takes it that the host is the older one of the two, and refuses a module of fewer functions than the host
-/// knows. Here either may be the older one: functions are appended alone, and asked for before they are called. So it is
-/// enough that one layout is the other with more behind it.
+/// abi_stable takes it that the host is the older one of the two, and refuses a module of fewer
+/// functions than the host knows. Here either may be the older one: functions are appended alone,
+/// and asked for before they are called. So it is enough that one layout is the other with more
+/// behind it.
 ///
 /// Nothing is kept of `found`, so its library may be closed afterwards.
 ///
@@ -201,11 +204,12 @@ pub fn describe(module: ModuleRef) -> CallEnd {
     (module.describe())(super::memory::memory())
 }
 
-/// What the C library and the kernel still have of a library, and its threads as far as `threads` has room.
+/// What the C library and the kernel still have of a library, and its threads as far as `threads`
+/// has room.
 ///
 /// # Safety
-/// No code of the library runs any more but on threads that it started itself: its instance is dropped, and the threads
-/// that polled it have ended. From here on it is only closed.
+/// No code of the library runs any more but on threads that it started itself: its instance is
+/// dropped, and the threads that polled it have ended. From here on it is only closed.
 pub unsafe fn before_close(module: ModuleRef, threads: &mut [StartedThread]) -> Remains {
     (module.before_close())(RSliceMut::from_mut_slice(threads))
 }
@@ -219,9 +223,11 @@ pub fn bind_signals(module: ModuleRef, host: &'static SignalHost) {
 ///
 /// # Safety
 /// Whoever owns the instance
-/// * drops every [`CallStart::Pending`] future of it before it, and the value of every reply before its library is closed;
+/// * drops every [`CallStart::Pending`] future of it before it, and the value of every reply before
+///   its library is closed;
 /// * drops it, and this future, before the library of `module` is closed;
-/// * passes events to it alone that are those of the host that `host` was made of ([`HostApi::Event`]).
+/// * passes events to it alone that are those of the host that `host` was made of
+///   ([`HostApi::Event`]).
 ///
 /// [`HostApi::Event`]: super::HostApi::Event
 pub unsafe fn create(
@@ -241,16 +247,16 @@ pub unsafe fn create(
 
 /// A live instance of a plugin. Dropping it runs plugin code.
 ///
-/// Its owner keeps the promises of [`create`], which the types cannot hold, and drops it and what comes of it where plugin
-/// code may run.
+/// Its owner keeps the promises of [`create`], which the types cannot hold, and drops it and what
+/// comes of it where plugin code may run.
 pub struct Instance {
     module: ModuleRef,
     pointer: InstancePointer,
 }
 
 impl Instance {
-    /// Starts a call of handler number `handler` with its first poll. A reply comes in this form if the handler can give
-    /// it; otherwise in any.
+    /// Starts a call of handler number `handler` with its first poll. A reply comes in this form if
+    /// the handler can give it; otherwise in any.
     #[inline(always)]
     pub fn call(
         &self,
@@ -262,30 +268,31 @@ impl Instance {
         let lent = Lent::new(cx.waker());
         let base = unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         scratch::lend(|scratch| {
-            // SAFETY: the pointer is that of a live instance; `lent` and `scratch` outlive the call.
+            // SAFETY: the pointer is that of a live instance; `lent` and `scratch` outlive the
+            // call.
             unsafe { (self.module.call())(self.pointer.0, handler, event, base, scratch, form) }
         })
     }
 
-    /// Starts to take a snapshot of this version, with its first poll. It ends with a reply, which is the snapshot,
-    /// or else as a call does.
+    /// Starts to take a snapshot of this version, with its first poll. It ends with a reply, which
+    /// is the snapshot, or else as a call does.
     pub fn snapshot(&self, version: u32, cx: &mut Context<'_>) -> CallStart {
         let lent = Lent::new(cx.waker());
         // SAFETY: the pointer is that of a live instance; `lent` outlives the call.
         unsafe { (self.module.snapshot())(self.pointer.0, version, lent.as_base()) }
     }
 
-    /// Starts to restore a snapshot of this version, with its first poll. It ends without a reply when all is well.
-    /// `state` is decoded before this returns, and not kept.
+    /// Starts to restore a snapshot of this version, with its first poll. It ends without a reply
+    /// when all is well. `state` is decoded before this returns, and not kept.
     pub fn restore(&self, version: u32, state: &[u8], cx: &mut Context<'_>) -> CallStart {
         let (lent, state) = (Lent::new(cx.waker()), RSlice::from_slice(state));
-        // SAFETY: the pointer is that of a live instance; `lent` and `state` outlive the call, and what the call gives
-        // does not borrow from `state`.
+        // SAFETY: the pointer is that of a live instance; `lent` and `state` outlive the call, and
+        // what the call gives does not borrow from `state`.
         unsafe { (self.module.restore())(self.pointer.0, version, state, lent.as_base()) }
     }
 
-    /// Reads a snapshot of this version as [`restore`](Self::restore) does, and changes nothing. It ends without a reply
-    /// when the library can read it.
+    /// Reads a snapshot of this version as [`restore`](Self::restore) does, and changes nothing. It
+    /// ends without a reply when the library can read it.
     pub fn read_back(&self, version: u32, state: &[u8]) -> CallEnd {
         (self.module.read_back())(version, RSlice::from_slice(state))
     }

@@ -11,10 +11,9 @@ use std::{
 };
 
 use ksi_abi::{
-    BoundaryFuture, Content, Counted, EmitOptions, EventHandle, HostApi, LogRecord, Pattern,
-    Refusal, RefusalCode, ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions,
-    To,
-    host::{SpanStep, WaitEnd, WatchStep},
+    BoundaryFuture, Content, Counted, EmitOptions, EventHandle, HostApi, Pattern, Refusal,
+    RefusalCode, ReplyEnd, ReplyForm, ReportHandle, Start, SubscribeOptions, To,
+    host::{WaitEnd, WatchStep},
 };
 
 use super::{
@@ -32,6 +31,7 @@ const MAX_TASKS: usize = 1_024;
 pub(super) const MAX_SUBSCRIPTIONS: usize = 1_024;
 const MAX_QUEUED: usize = 1_024;
 
+// The plugin is no library of its own here: its `tracing` is the test's.
 impl HostApi for World {
     type Event = HarnessEvent;
     /// The name itself: there is nothing to be saved here.
@@ -235,20 +235,6 @@ impl HostApi for World {
     fn now(&self) -> Duration {
         self.clock.now()
     }
-
-    // The plugin is no library of its own here: its `tracing` is the test's.
-
-    fn max_level(&self) -> u8 {
-        0
-    }
-
-    fn log(&self, _: &LogRecord<'_>) {}
-
-    fn span(&self, _: &SpanRecord<'_>) -> u64 {
-        0
-    }
-
-    fn span_step(&self, _: u64, _: SpanStep) {}
 
     fn adopt_waker(self: &Arc<Self>, waker: Waker) -> Waker {
         waker

@@ -1,7 +1,7 @@
 //! What a generation looks on at.
 //!
-//! A watch is no route: its events go on whether or not it reads. It ends with the generation, and is counted with the
-//! subscriptions that are made at run time.
+//! A watch is no route: its events go on whether or not it reads. It ends with the generation, and
+//! is counted with the subscriptions that are made at run time.
 
 use std::{future::Future, sync::Arc};
 

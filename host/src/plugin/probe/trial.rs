@@ -21,9 +21,9 @@ use std::{
 };
 
 use ksi_abi::{
-    BoundaryFuture, Content, Counted, EmitOptions, HostApi, HostRef, LogRecord, ModuleRef, Refusal,
-    RefusalCode, ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
-    host::{SpanStep, WaitEnd, WatchStep},
+    BoundaryFuture, Content, Counted, EmitOptions, HostApi, HostRef, ModuleRef, Refusal,
+    RefusalCode, ReplyEnd, ReplyForm, ReportHandle, Start, SubscribeOptions, To,
+    host::{WaitEnd, WatchStep},
 };
 use ksi_kernel::{
     event::{Event, Payload},
@@ -299,18 +299,6 @@ impl HostApi for TrialHost {
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
-
-    fn max_level(&self) -> u8 {
-        0
-    }
-
-    fn log(&self, _: &LogRecord<'_>) {}
-
-    fn span(&self, _: &SpanRecord<'_>) -> u64 {
-        0
-    }
-
-    fn span_step(&self, _: u64, _: SpanStep) {}
 
     fn adopt_waker(self: &Arc<Self>, waker: Waker) -> Waker {
         // The library stays until the process ends.

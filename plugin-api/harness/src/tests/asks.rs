@@ -1,6 +1,6 @@
 //! What a plugin asks of its host beside the event, and what it is told when that is refused.
 
-use ksi_plugin_api::{EmitOptions, SubscribeOptions, Watched, error::Refusal};
+use ksi_plugin_api::{EmitOptions, Refusal, SubscribeOptions, Watched};
 
 use super::*;
 
