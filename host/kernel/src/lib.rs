@@ -4,7 +4,7 @@
 //! [`call`] is one guarded call of one, [`executor`] owns the threads that run it, and [`report`] is what becomes of all of them. Around
 //! them: a [`session`] is what one generation of a plugin may do, [`kernel`] puts the parts together, [`memory`] bounds what
 //! waits, [`value`] is a value of a plugin with what keeps its library, and a [`label`] says whose call it was when the
-//! process dies.
+//! process dies. A [`lock`] is not closed by a panic.
 //!
 //! This crate knows no files, libraries and sockets, and what plugins are no more than that they can be called. It is for
 //! the host, and promises nothing to anybody else.
@@ -27,5 +27,6 @@ pub mod session;
 pub mod kernel;
 // What those are made with.
 pub mod label;
+pub mod lock;
 pub mod memory;
 pub mod value;

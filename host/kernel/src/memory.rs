@@ -14,11 +14,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, MutexGuard, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
+
+use crate::lock::Lock;
 
 /// All bytes that may wait.
 pub struct Budget {
@@ -26,7 +28,7 @@ pub struct Budget {
     used: AtomicUsize,
     begin: Instant,
     /// What can be given up. Those that are gone are swept out whenever the number has doubled.
-    accounts: Mutex<Accounts>,
+    accounts: Lock<Accounts>,
     given_up: AtomicU64,
 }
 
@@ -78,7 +80,7 @@ impl Budget {
             limit,
             used: AtomicUsize::new(0),
             begin: Instant::now(),
-            accounts: Mutex::default(),
+            accounts: Lock::default(),
             given_up: AtomicU64::new(0),
         })
     }
@@ -177,7 +179,7 @@ impl Budget {
     }
 
     fn accounts(&self) -> MutexGuard<'_, Accounts> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accounts.lock()
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, MutexGuard, OnceLock, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -31,6 +31,7 @@ use crate::{
     },
     event::{Event, NewEvent, Payload, Said},
     label::Label,
+    lock::Lock,
     router::{
         Router,
         emit::NewTarget,
@@ -101,7 +102,7 @@ pub struct Session {
     /// Made at once, or when its events are held for the first time.
     gate: OnceLock<Arc<Gate>>,
     tasks: BackgroundTasks,
-    subscriptions: Mutex<Subscriptions>,
+    subscriptions: Lock<Subscriptions>,
 }
 
 #[derive(Default)]
@@ -151,7 +152,7 @@ impl Session {
             cancel: Arc::default(),
             gate: OnceLock::new(),
             tasks: BackgroundTasks::new(limits.background_tasks),
-            subscriptions: Mutex::default(),
+            subscriptions: Lock::default(),
             limits,
         };
         if gated {
@@ -597,7 +598,7 @@ impl Session {
     }
 
     fn subscriptions(&self) -> MutexGuard<'_, Subscriptions> {
-        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.subscriptions.lock()
     }
 }
 

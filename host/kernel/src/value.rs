@@ -157,19 +157,17 @@ impl Unencodable {
 mod tests {
     use std::{
         cell::RefCell,
-        sync::{
-            Mutex, PoisonError,
-            atomic::{AtomicUsize, Ordering::SeqCst},
-        },
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
     };
 
     use ksi_plugin_api::__private::Layout;
     use serde::{Serialize, Serializer};
 
     use super::*;
+    use crate::lock::Lock;
 
     /// The threads that turned a value into JSON, by their names, and how many thread-locals of theirs have gone.
-    static THERE: Mutex<Vec<Option<String>>> = Mutex::new(Vec::new());
+    static THERE: Lock<Vec<Option<String>>> = Lock::new(Vec::new());
     static GONE: AtomicUsize = AtomicUsize::new(0);
 
     struct CountsAtTheEnd;
@@ -190,7 +188,7 @@ mod tests {
     impl Serialize for Note {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let name = thread::current().name().map(str::to_owned);
-            THERE.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+            THERE.lock().push(name);
             LEFT.set(Some(CountsAtTheEnd));
             serializer.serialize_u8(7)
         }
@@ -210,7 +208,7 @@ mod tests {
             assert_eq!(shared.encode().unwrap().to_text(), "7");
             assert_eq!(GONE.load(SeqCst), read, "it has ended with its thread-locals");
         }
-        let there = THERE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let there = THERE.lock().clone();
         assert_eq!(there, vec![Some("ksi-encode".to_owned()); 3]);
     }
 }

@@ -12,7 +12,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicU8, AtomicUsize, Ordering},
     },
 };
@@ -20,6 +20,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::event::Event;
+use crate::lock::Lock;
 use crate::memory::{Account, Charge};
 
 /// Events go in and out of different shards without meeting.
@@ -39,7 +40,7 @@ const MOVED: u8 = 3;
 pub struct Gate {
     state: AtomicU8,
     /// The numbers of the events that are inside, one entry for each time they entered.
-    inside: [Mutex<Vec<u64>>; SHARDS],
+    inside: [Lock<Vec<u64>>; SHARDS],
     waiting: HeldQueue,
     /// The state has changed.
     changed: Notify,
@@ -162,7 +163,7 @@ impl Gate {
 
     fn shard(&self, number: u64) -> MutexGuard<'_, Vec<u64>> {
         let index = usize::try_from(number).unwrap_or(0) % SHARDS;
-        self.inside[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside[index].lock()
     }
 
     /// How many events wait.
@@ -175,7 +176,7 @@ impl Gate {
         self.state.store(HELD, Ordering::Release);
         // Whoever has a shard's lock after this sees the state; whoever had it before is inside.
         self.inside.iter().for_each(|shard| {
-            drop(shard.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(shard.lock());
         });
         GateHold(self.clone())
     }
@@ -183,9 +184,7 @@ impl Gate {
     /// Closes the gate for everything if nothing is inside.
     fn close_if_empty(&self) -> bool {
         // All locks at once, always in this order: nobody enters between the look and the change.
-        let shards: [_; SHARDS] = std::array::from_fn(|index| {
-            self.inside[index].lock().unwrap_or_else(PoisonError::into_inner)
-        });
+        let shards: [_; SHARDS] = std::array::from_fn(|index| self.inside[index].lock());
         let empty = shards.iter().all(|shard| shard.is_empty());
         if empty {
             self.state.store(QUIET, Ordering::Release);

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, MutexGuard, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use super::{HandlerInfo, outcome::CallOutcome};
 use crate::{
     event::{Event, EventId},
+    lock::Lock,
     memory::{Account, Budget, Charge},
 };
 
@@ -27,7 +28,7 @@ pub(crate) struct OutcomeTaps {
     budget: Arc<Budget>,
     /// Bytes that may wait for one of them.
     queue_bytes: usize,
-    taps: Mutex<Vec<Arc<OutcomeTap>>>,
+    taps: Lock<Vec<Arc<OutcomeTap>>>,
     /// Spares calls all else while nobody looks.
     any: AtomicBool,
 }
@@ -117,7 +118,7 @@ struct OutcomeTap {
     /// Calls that may wait to be read.
     capacity: usize,
     account: Arc<Account>,
-    waiting: Mutex<WaitingOutcomes>,
+    waiting: Lock<WaitingOutcomes>,
     arrived: Notify,
 }
 
@@ -137,7 +138,7 @@ impl fmt::Debug for OutcomeTaps {
 
 impl OutcomeTaps {
     pub(crate) fn new(budget: Arc<Budget>, queue_bytes: usize) -> Arc<Self> {
-        let (taps, any) = (Mutex::default(), AtomicBool::new(false));
+        let (taps, any) = (Lock::default(), AtomicBool::new(false));
         Arc::new(OutcomeTaps { budget, queue_bytes, taps, any })
     }
 
@@ -149,7 +150,7 @@ impl OutcomeTaps {
             OutcomeTap {
                 capacity: capacity.max(1),
                 account: self.budget.account(give_up),
-                waiting: Mutex::default(),
+                waiting: Lock::default(),
                 arrived: Notify::new(),
             }
         });
@@ -194,7 +195,7 @@ impl OutcomeTaps {
     }
 
     fn taps(&self) -> MutexGuard<'_, Vec<Arc<OutcomeTap>>> {
-        self.taps.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taps.lock()
     }
 }
 
@@ -244,7 +245,7 @@ impl OutcomeTap {
     }
 
     fn waiting(&self) -> MutexGuard<'_, WaitingOutcomes> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }
 

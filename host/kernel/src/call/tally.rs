@@ -6,7 +6,7 @@
 use std::{
     ops::AddAssign,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::outcome::CallOutcome;
 use crate::executor::stripe::Striped;
+use crate::lock::Lock;
 
 /// How often the calls of a handler of one generation ended in which way.
 #[derive(Debug, Default)]
@@ -109,7 +110,7 @@ impl CallCounts {
 
 /// A handler's counts over all generations.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(Mutex<Parts>);
+pub(crate) struct Tally(Lock<Parts>);
 
 #[derive(Debug, Default)]
 struct Parts {
@@ -135,7 +136,7 @@ impl Parts {
 impl Tally {
     /// Counts for one more generation.
     pub(crate) fn generation(&self) -> Arc<CallCounts> {
-        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = self.0.lock();
         parts.settle();
         let counts = Arc::new(CallCounts::default());
         parts.present.push(counts.clone());
@@ -144,7 +145,7 @@ impl Tally {
 
     /// The counts now, over all generations.
     pub(crate) fn now(&self) -> Counts {
-        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parts = self.0.lock();
         parts.settle();
         let mut sum = parts.gone;
         parts.present.iter().for_each(|counts| sum += counts.now());
@@ -170,7 +171,7 @@ mod tests {
         drop(first);
         assert_eq!(tally.now(), sum);
         let third = tally.generation();
-        assert_eq!(tally.0.lock().unwrap().present.len(), 2, "what has gone takes no room");
+        assert_eq!(tally.0.lock().present.len(), 2, "what has gone takes no room");
         assert_eq!((tally.now(), third.now()), (sum, Counts::default()));
     }
 }

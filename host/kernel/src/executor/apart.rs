@@ -8,7 +8,7 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,6 +19,7 @@ use super::{
     slot::{Slot, with_slot},
     workers::Workers,
 };
+use crate::lock::Lock;
 
 /// Somebody who waits for what a worker polls.
 pub trait Waits: Send + Sync {
@@ -44,14 +45,14 @@ impl Late<'_> {
 
 /// What is waited for: given by the task, or, if that is stuck in a late call, made by `instead`.
 struct Answer<T, I> {
-    to: Mutex<Option<oneshot::Sender<T>>>,
+    to: Lock<Option<oneshot::Sender<T>>>,
     instead: I,
 }
 
 impl<T, I> Answer<T, I> {
     /// The first answer counts.
     fn answer(&self, answer: impl FnOnce() -> T) {
-        let to = self.to.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let to = self.to.lock().take();
         if let Some(to) = to {
             // Nobody may wait any more; the event has been handled all the same.
             let _ = to.send(answer());
@@ -73,7 +74,7 @@ pub(crate) fn apart<T: Send + 'static>(
     instead: impl Fn(Duration) -> T + Send + Sync + 'static,
 ) -> oneshot::Receiver<T> {
     let (to, answered) = oneshot::channel();
-    let answer = Arc::new(Answer { to: Mutex::new(Some(to)), instead });
+    let answer = Arc::new(Answer { to: Lock::new(Some(to)), instead });
     let waits: Arc<dyn Waits> = answer.clone();
     let waits = Arc::downgrade(&waits);
     let task = workers.spawn(async move {

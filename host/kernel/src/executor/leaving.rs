@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -19,11 +19,12 @@ use super::{
     pool::WorkerThread,
     slot::{Slot, Unreturned},
 };
+use crate::lock::Lock;
 
 /// The sets of threads, of which some threads may still be there.
 #[derive(Default)]
 pub(super) struct Sets {
-    state: Mutex<State>,
+    state: Lock<State>,
     changed: Notify,
 }
 
@@ -55,7 +56,7 @@ pub(super) type NotJoined = (LeavingThreads, Vec<WorkerThread>);
 impl Sets {
     /// The set at work leaves, and the next one is at work from here on.
     pub(super) fn replace(self: &Arc<Self>) -> LeavingThreads {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let set = state.current;
         state.current += 1;
         Self::leave(self, &mut state, set)
@@ -63,7 +64,7 @@ impl Sets {
 
     /// Threads of a set leave that has not ended.
     pub(super) fn leave_early(self: &Arc<Self>, set: u64) -> LeavingThreads {
-        Self::leave(self, &mut self.lock(), set)
+        Self::leave(self, &mut self.state.lock(), set)
     }
 
     fn leave(this: &Arc<Self>, state: &mut State, set: u64) -> LeavingThreads {
@@ -73,18 +74,18 @@ impl Sets {
 
     /// The number of the set that is at work.
     pub(super) fn current(&self) -> u64 {
-        self.lock().current
+        self.state.lock().current
     }
 
     /// How many sets have not ended although others have taken over.
     pub(super) fn left(&self) -> usize {
-        let state = self.lock();
+        let state = self.state.lock();
         state.joining.range(..state.current).count()
     }
 
     /// What threads of the sets up to number `set` have not returned from.
     pub(super) fn unreturned(&self, set: u64) -> Vec<Unreturned> {
-        let state = self.lock();
+        let state = self.state.lock();
         let slots = state.joining.range(..=set).flat_map(|(_, joining)| &joining.slots);
         slots.filter_map(|slot| slot.unreturned()).collect()
     }
@@ -94,15 +95,11 @@ impl Sets {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.lock().joining.first_key_value().is_none_or(|(&first, _)| first > set) {
+            if self.state.lock().joining.first_key_value().is_none_or(|(&first, _)| first > set) {
                 return;
             }
             changed.await;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,7 +132,7 @@ impl LeavingThreads {
 impl LeavingThreads {
     /// Remembers what the threads do, each once.
     fn note(&self, threads: &[WorkerThread]) {
-        let mut state = self.sets.lock();
+        let mut state = self.sets.state.lock();
         let Some(joining) = state.joining.get_mut(&self.set) else { return };
         for WorkerThread { slot, .. } in threads {
             if !joining.slots.iter().any(|known| Arc::ptr_eq(known, slot)) {
@@ -147,7 +144,7 @@ impl LeavingThreads {
 
 impl Drop for LeavingThreads {
     fn drop(&mut self) {
-        let mut state = self.sets.lock();
+        let mut state = self.sets.state.lock();
         if let Some(joining) = state.joining.get_mut(&self.set) {
             joining.times -= 1;
             if joining.times == 0 {

@@ -6,7 +6,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Condvar, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle, Thread},
@@ -22,6 +22,7 @@ use super::{
     slot::{self, Slot, with_slot},
     stripe::Lease,
 };
+use crate::lock::Lock;
 
 /// The stack of a worker: room for `NESTED` handlers with large futures, in a debug build too.
 const STACK: usize = 8 << 20;
@@ -45,9 +46,9 @@ pub(super) struct Pool {
     patience: Option<Duration>,
     /// What one of the idle threads waits for.
     io: Option<IdleIo>,
-    queue: Mutex<Queue>,
+    queue: Lock<Queue>,
     more: Condvar,
-    crew: Mutex<Crew>,
+    crew: Lock<Crew>,
     sets: Arc<Sets>,
     /// A crew gets no more threads than this.
     #[cfg(test)]
@@ -141,9 +142,9 @@ impl Pool {
             limit,
             patience: Some(patience),
             io: None,
-            queue: Mutex::default(),
+            queue: Lock::default(),
             more: Condvar::new(),
-            crew: Mutex::default(),
+            crew: Lock::default(),
             sets: sets.clone(),
             #[cfg(test)]
             refused_from: usize::MAX.into(),
@@ -151,11 +152,11 @@ impl Pool {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     pub(super) fn crew(&self) -> MutexGuard<'_, Crew> {
-        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+        self.crew.lock()
     }
 
     pub(super) fn spawn<F>(self: &Arc<Self>, future: F) -> Task<F::Output>

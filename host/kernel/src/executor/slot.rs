@@ -5,13 +5,14 @@ use std::{
     cell::{Cell, RefCell},
     fmt,
     sync::{
-        Arc, LazyLock, Mutex, PoisonError, Weak,
+        Arc, LazyLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use super::apart::{Late, Waits};
+use crate::lock::Lock;
 
 /// What times are counted from where they stand in a number.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -57,7 +58,7 @@ pub(crate) struct Slot {
     /// The call that the watchdog found to be late: its handler and its event. Written by the watchdog alone.
     late: [AtomicU64; 2],
     /// Who waits for what is being polled, if it is somebody whom the watchdog can answer.
-    waits: Mutex<Option<Weak<dyn Waits>>>,
+    waits: Lock<Option<Weak<dyn Waits>>>,
 }
 
 impl fmt::Debug for Slot {
@@ -77,7 +78,7 @@ impl Slot {
 
     /// Somebody else waits for what is polled from here on; who did before.
     pub(super) fn replace_waits(&self, by: Option<Weak<dyn Waits>>) -> Option<Weak<dyn Waits>> {
-        std::mem::replace(&mut *self.waits.lock().unwrap_or_else(PoisonError::into_inner), by)
+        std::mem::replace(&mut *self.waits.lock(), by)
     }
 
     /// The call of this handler and event is late: it counts as timed out when it returns. For the watchdog.
@@ -89,7 +90,7 @@ impl Slot {
     /// The outermost call of this poll is late: it had `after`, and whoever waits for it is answered now. For the watchdog.
     pub(super) fn give_up(&self, polls: u64, call: [u64; 2], after: Duration) {
         let waits = {
-            let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+            let waits = self.waits.lock();
             // Whoever waits for a later poll has come after that was counted, and is not meant.
             let is_meant = self.polls.load(Ordering::Relaxed) == polls;
             waits.clone().filter(|_| is_meant)

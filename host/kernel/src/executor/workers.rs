@@ -11,13 +11,7 @@
 //! have no bound: what is in them has been accepted before (a request, a queued event, a background task), and that is
 //! where the limits are.
 
-use std::{
-    future::Future,
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    thread::Thread,
-    time::Duration,
-};
+use std::{future::Future, io, sync::Arc, thread::Thread, time::Duration};
 
 use async_task::Task;
 use tokio::runtime::Handle;
@@ -28,6 +22,7 @@ use super::{
     pool::{Crew, Pool},
     slot::{Slot, Unreturned},
 };
+use crate::lock::Lock;
 
 /// Plugins that begin or end at the same time; further ones wait.
 const LIFE_CYCLE: usize = 32;
@@ -42,7 +37,7 @@ pub struct Workers {
     life_cycle: Arc<Pool>,
     sets: Arc<Sets>,
     /// Threads that the system gave no thread to wait for. The lock makes exchanges happen one at a time.
-    not_joined: Mutex<Vec<NotJoined>>,
+    not_joined: Lock<Vec<NotJoined>>,
 }
 
 impl Workers {
@@ -58,7 +53,7 @@ impl Workers {
             blocking: Arc::new(Pool::new("ksi-blocking", blocking, IDLE, &sets)),
             life_cycle: Arc::new(Pool::new("ksi-life-cycle", LIFE_CYCLE, IDLE, &sets)),
             sets,
-            not_joined: Mutex::default(),
+            not_joined: Lock::default(),
         };
         workers.calls.replace_crew(calls)?;
         Ok(workers)
@@ -103,7 +98,7 @@ impl Workers {
     /// # Errors
     /// The system gives no thread; then the old ones stay at work.
     pub fn exchange(&self) -> io::Result<u64> {
-        let mut not_joined = self.not_joined.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut not_joined = self.not_joined.lock();
         // Without them nothing is exchanged, and nothing counted: the old ones have not left.
         let fresh = self.calls.new_crew(self.calls.limit)?;
         // Counted before the new ones begin: whoever reads the number from here on knows that he needs an exchange after
@@ -373,14 +368,14 @@ mod tests {
     async fn when_every_thread_is_stuck_an_exchange_lets_the_others_go_on() {
         let workers = Workers::start(2, 2).unwrap();
         let (release, stuck) = mpsc::channel::<()>();
-        let stuck = Arc::new(Mutex::new(stuck));
+        let stuck = Arc::new(Lock::new(stuck));
         let (entered, both) = mpsc::channel();
         for _ in 0..2 {
             let (stuck, entered) = (stuck.clone(), entered.clone());
             workers
                 .spawn(async move {
                     let _ = entered.send(());
-                    let _ = stuck.lock().unwrap().recv();
+                    let _ = stuck.lock().recv();
                 })
                 .detach();
         }

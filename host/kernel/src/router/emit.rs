@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -43,6 +43,7 @@ use crate::{
     event::{Emitter, Event, EventIds, EventRef, NewEvent, Said},
     executor::{slot::may_poll_here, workers::Workers},
     label::Label,
+    lock::Lock,
     memory::{Account, Budget},
     report::Report,
     value::{self, Keeper},
@@ -141,7 +142,7 @@ pub struct Router {
     limits: RouterLimits,
     pub(super) table: ArcSwap<RoutingTable>,
     /// Writers of the table stand in line here, so that none overwrites another's change.
-    writers: Mutex<()>,
+    writers: Lock<()>,
     ids: EventIds,
     taps: Arc<Taps>,
     outcome_taps: Arc<OutcomeTaps>,
@@ -152,12 +153,12 @@ pub struct Router {
     sent: Arc<Account>,
     /// Bytes that wait anywhere.
     budget: Arc<Budget>,
-    counts: Mutex<HashMap<HandlerName, Tally>>,
+    counts: Lock<HashMap<HandlerName, Tally>>,
     /// Of plugins that are forgotten: the host's own sums never fall.
-    forgotten: Mutex<Counts>,
+    forgotten: Lock<Counts>,
     keys: AtomicU64,
     /// What a key in a worker's slot stands for.
-    infos: Mutex<Infos>,
+    infos: Lock<Infos>,
 }
 
 /// Handlers by their keys. Those that are gone are swept out whenever the number has doubled.
@@ -188,14 +189,14 @@ impl Router {
             budget,
             limits,
             table: ArcSwap::default(),
-            writers: Mutex::default(),
+            writers: Lock::default(),
             ids: EventIds::new(),
             traffic: Traffic::default(),
             failures: Failures::default(),
-            counts: Mutex::default(),
-            forgotten: Mutex::default(),
+            counts: Lock::default(),
+            forgotten: Lock::default(),
             keys: AtomicU64::new(1),
-            infos: Mutex::default(),
+            infos: Lock::default(),
         })
     }
 
@@ -536,7 +537,7 @@ impl Router {
         let label = label.unwrap_or_else(Label::blank);
         let (key, untried) = (label.key(), AtomicBool::new(keeper.is_some()));
         let counts = {
-            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = self.counts.lock();
             counts.entry((plugin.clone(), counted_as)).or_default().generation()
         };
         let active = AtomicI64::new(0);
@@ -553,15 +554,15 @@ impl Router {
             _label: Some(label),
         };
         let info = Arc::new(info);
-        self.infos.lock().unwrap_or_else(PoisonError::into_inner).add(&info);
+        self.infos.lock().add(&info);
         let entry = CallTarget { info, callee, number, timeout, blocking, cancel, keeper };
         Arc::new(Target::new(priority, order, gate, answers_alone, entry))
     }
 
     /// Forgets the counters of a plugin. They stay part of those of all handlers together.
     pub fn forget_plugin(&self, plugin: &str) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
+        let mut forgotten = self.forgotten.lock();
         for (_, counts) in counts.extract_if(|(owner, _), _| **owner == *plugin) {
             *forgotten += counts.now();
         }
@@ -569,14 +570,14 @@ impl Router {
 
     /// The handler that a key in a worker's slot stands for.
     pub fn info(&self, key: u64) -> Option<Arc<HandlerInfo>> {
-        let infos = self.infos.lock().unwrap_or_else(PoisonError::into_inner);
+        let infos = self.infos.lock();
         infos.by_key.get(&key).and_then(Weak::upgrade)
     }
 
     /// Replaces the whole table by a changed one. This store is the commit point of every load, reload and unload: an
     /// event emitted before it meets the old routes, an event emitted after it the new ones.
     pub(crate) fn change(&self, change: impl FnOnce(&RoutingTable) -> RoutingTable) {
-        let _turn = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.writers.lock();
         let next = Arc::new(change(&self.table.load()));
         self.table.store(next);
     }
@@ -627,15 +628,15 @@ impl Router {
 
     /// The counters of a plugin's handlers, by handler.
     pub fn counts_of(&self, plugin: &str) -> Vec<(Arc<str>, Counts)> {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.counts.lock();
         let own = counts.iter().filter(|((owner, _), _)| **owner == *plugin);
         own.map(|((_, handler), counts)| (handler.clone(), counts.now())).collect()
     }
 
     /// The counters of all handlers together.
     pub fn all_counts(&self) -> Counts {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sum = *self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.counts.lock();
+        let mut sum = *self.forgotten.lock();
         counts.values().for_each(|counts| sum += counts.now());
         sum
     }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,7 @@ use super::Router;
 use crate::{
     call::{HandlerInfo, outcome::CallOutcome},
     event::{NewEvent, Payload},
+    lock::Lock,
     report::OutcomeKind,
 };
 
@@ -33,7 +34,7 @@ const SHOWN: usize = 1_000;
 
 /// What was told of lately, by the keys of handlers.
 #[derive(Default)]
-pub(crate) struct Failures(Mutex<Told>);
+pub(crate) struct Failures(Lock<Told>);
 
 #[derive(Default)]
 struct Told {
@@ -59,7 +60,7 @@ impl Failures {
     /// One more of this handler with this code: whether it is to be told of now, or is counted. The first that is counted
     /// has somebody look again after the interval.
     fn one_more(&self, handler: u64, code: &str) -> Verdict {
-        let mut told = self.lock();
+        let mut told = self.0.lock();
         if !told.handlers.contains_key(&handler) && told.handlers.len() >= HANDLERS {
             // Not for each one more: it looks at all of them.
             if told.swept.is_some_and(|swept| swept.elapsed() < INTERVAL) {
@@ -91,7 +92,7 @@ impl Failures {
 
     /// After the interval: how many there were meanwhile. The next one is told of at once.
     fn over(&self, handler: u64, code: Option<&str>) -> u64 {
-        let mut told = self.lock();
+        let mut told = self.0.lock();
         let Some(kinds) = told.handlers.get_mut(&handler) else { return 0 };
         let Some(at) = kinds.iter().position(|kind| kind.code.as_deref() == code) else { return 0 };
         let count = kinds.swap_remove(at).count;
@@ -99,10 +100,6 @@ impl Failures {
             told.handlers.remove(&handler);
         }
         count
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -258,7 +255,7 @@ mod tests {
         for number in 0..10_000 {
             failures.one_more(1, &format!("code {number}"));
         }
-        assert_eq!(failures.lock().handlers[&1].len(), CODES + 1);
+        assert_eq!(failures.0.lock().handlers[&1].len(), CODES + 1);
         assert_eq!(failures.over(1, None), (10_000 - CODES - 1) as u64);
         assert!(matches!(failures.one_more(2, "broken"), Verdict::Told));
     }
@@ -269,6 +266,6 @@ mod tests {
         for handler in 0..2 * HANDLERS as u64 {
             failures.one_more(handler, "");
         }
-        assert_eq!(failures.lock().handlers.len(), HANDLERS);
+        assert_eq!(failures.0.lock().handlers.len(), HANDLERS);
     }
 }

@@ -5,8 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
+
+use crate::lock::Lock;
 
 /// The number of a name that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +23,7 @@ impl RouteId {
 
 /// Gives out the numbers.
 #[derive(Debug, Default)]
-pub(crate) struct Names(Mutex<Numbered>);
+pub(crate) struct Names(Lock<Numbered>);
 
 #[derive(Debug, Default)]
 struct Numbered {
@@ -43,7 +45,7 @@ pub(crate) struct HeldName {
 impl Names {
     /// The name with its number, which is the same for everybody who holds it.
     pub(crate) fn hold(self: &Arc<Self>, name: &str) -> Arc<HeldName> {
-        let mut numbered = self.lock();
+        let mut numbered = self.0.lock();
         if let Some(held) = numbered.held.get(name).and_then(Weak::upgrade) {
             return held;
         }
@@ -60,11 +62,7 @@ impl Names {
 
     /// How many names are held.
     pub(crate) fn len(&self) -> usize {
-        self.lock().held.len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Numbered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().held.len()
     }
 }
 
@@ -82,7 +80,7 @@ impl HeldName {
 
 impl Drop for HeldName {
     fn drop(&mut self) {
-        let mut numbered = self.names.lock();
+        let mut numbered = self.names.0.lock();
         // Somebody may have come for the name since the last holder left: then it has another number by now.
         let own = std::ptr::from_ref(self);
         if numbered.held.get(&self.name).is_some_and(|held| std::ptr::eq(held.as_ptr(), own)) {
@@ -115,7 +113,7 @@ mod tests {
             assert!(held.iter().all(|held| held.id().index() < 11 && held.id() != kept.id()));
         }
         assert_eq!(names.len(), 1);
-        assert_eq!(names.lock().free.len(), 10);
+        assert_eq!(names.0.lock().free.len(), 10);
     }
 
     #[test]
@@ -132,7 +130,7 @@ mod tests {
             }
         });
         assert_eq!(names.len(), 0);
-        let numbered = names.lock();
+        let numbered = names.0.lock();
         assert_eq!(numbered.free.len(), numbered.numbers as usize, "every number came back");
         assert!(numbered.numbers <= 8, "{}", numbered.numbers);
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,6 +16,7 @@ use crate::call::{
     HandlerInfo,
     outcome::{CallOutcome, CallReply},
 };
+use crate::lock::Lock;
 
 /// Of a reply that stays with those that are stuck: a value, or one that is too large to be there twice.
 const UNTOLD: &str =
@@ -28,7 +29,7 @@ const LARGEST: usize = 64 << 10;
 pub struct Progress {
     /// Nothing is noted yet, because the event is expected to be over at once.
     unfollowed: AtomicBool,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Default)]
@@ -42,7 +43,7 @@ impl Progress {
     /// Of an event that is expected to be over after its first poll. Noting how far it has come costs something, and is
     /// not done before somebody says to [`follow`](Self::follow).
     pub fn unfollowed() -> Self {
-        Progress { unfollowed: AtomicBool::new(true), state: Mutex::default() }
+        Progress { unfollowed: AtomicBool::new(true), state: Lock::default() }
     }
 
     /// From the next poll on it is noted how far the handlers have come, also those that have ended by now.
@@ -98,7 +99,7 @@ impl Progress {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

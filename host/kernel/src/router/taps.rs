@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, MutexGuard, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::matcher::Matcher;
 use crate::event::{Event, EventRef};
+use crate::lock::Lock;
 use crate::memory::{Account, Budget, Shared};
 use ksi_abi::Counted;
 
@@ -29,7 +30,7 @@ pub(crate) struct Taps {
     queue_bytes: usize,
     /// One who changes it holds the lock.
     matcher: ArcSwap<Matcher<Arc<Tap>>>,
-    writers: Mutex<()>,
+    writers: Lock<()>,
     /// Spares emitters the look-up while nobody watches.
     any: AtomicBool,
 }
@@ -41,7 +42,7 @@ struct Tap {
     /// Their bytes.
     limit: usize,
     account: Arc<Account>,
-    queue: Mutex<TapQueue>,
+    queue: Lock<TapQueue>,
     arrived: Notify,
     closed: Notify,
     /// It is shown nothing any more. Whoever has set this takes it out.
@@ -122,7 +123,7 @@ impl EndedWatches {
 
 impl Taps {
     pub(crate) fn new(budget: Arc<Budget>, queue_bytes: usize) -> Arc<Taps> {
-        let (matcher, writers, any) = (ArcSwap::default(), Mutex::default(), AtomicBool::default());
+        let (matcher, writers, any) = (ArcSwap::default(), Lock::default(), AtomicBool::default());
         Arc::new(Taps { budget, queue_bytes, matcher, writers, any })
     }
 
@@ -139,7 +140,7 @@ impl Taps {
                 capacity: capacity.max(1),
                 limit: self.queue_bytes,
                 account: self.budget.account(give_up),
-                queue: Mutex::default(),
+                queue: Lock::default(),
                 arrived: Notify::new(),
                 closed: Notify::new(),
                 removed: AtomicBool::new(false),
@@ -215,7 +216,7 @@ impl Taps {
 
     /// Changes what is touched, and shares all else with the one before.
     fn change(&self, change: impl FnOnce(&mut Matcher<Arc<Tap>>)) {
-        let _turn = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.writers.lock();
         let mut matcher = Matcher::clone(&self.matcher.load());
         change(&mut matcher);
         self.any.store(!matcher.is_empty(), Ordering::Relaxed);
@@ -267,7 +268,7 @@ impl Tap {
     }
 
     fn queue(&self) -> MutexGuard<'_, TapQueue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 }
 

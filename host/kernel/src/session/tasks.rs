@@ -4,16 +4,18 @@ use std::{
     collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use ksi_abi::{BoundaryFuture, Buffer};
 
+use crate::lock::Lock;
+
 /// The tasks that run, up to a limit.
 pub(crate) struct BackgroundTasks {
     limit: usize,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Default)]
@@ -33,14 +35,13 @@ pub(crate) enum NotAdded {
 
 impl BackgroundTasks {
     pub(crate) fn new(limit: usize) -> Self {
-        BackgroundTasks { limit, state: Mutex::default() }
+        BackgroundTasks { limit, state: Lock::default() }
     }
 
     /// Accepts a task: its number, and what is to be polled on the dispatch workers.
     pub(crate) fn add(&self, future: BoundaryFuture<u8>) -> Result<(u64, Running), NotAdded> {
-        let task =
-            Arc::new(Background { future: Mutex::new(Some(future)), waker: Mutex::default() });
-        let mut state = self.lock();
+        let task = Arc::new(Background { future: Lock::new(Some(future)), waker: Lock::default() });
+        let mut state = self.state.lock();
         let refusal = match (state.closed, state.running.len() >= self.limit) {
             (true, _) => NotAdded::Closed,
             (_, true) => NotAdded::Full(self.limit),
@@ -59,13 +60,13 @@ impl BackgroundTasks {
 
     /// Forgets a task, whose future may still be there.
     pub(crate) fn remove(&self, number: u64) -> Option<Arc<Background>> {
-        self.lock().running.remove(&number)
+        self.state.lock().running.remove(&number)
     }
 
     /// Drops all tasks and accepts none any more. On a dispatch worker.
     pub(crate) fn close(&self) {
         let running = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.closed = true;
             std::mem::take(&mut state.running)
         };
@@ -75,26 +76,22 @@ impl BackgroundTasks {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.lock().running.len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().running.len()
     }
 }
 
 /// A background task. Its future is owned here alone, so that it can be dropped on a worker whoever holds the task.
 pub(crate) struct Background {
-    future: Mutex<Option<BoundaryFuture<u8>>>,
-    waker: Mutex<Option<Waker>>,
+    future: Lock<Option<BoundaryFuture<u8>>>,
+    waker: Lock<Option<Waker>>,
 }
 
 impl Background {
     /// Drops the future, after its present poll if there is one. On a dispatch worker.
     pub(crate) fn drop_future(&self) {
-        let future = lock(&self.future).take();
+        let future = self.future.lock().take();
         drop(future);
-        if let Some(waker) = lock(&self.waker).take() {
+        if let Some(waker) = self.waker.lock().take() {
             waker.wake();
         }
     }
@@ -107,8 +104,8 @@ impl Future for Running {
     type Output = Result<(), Buffer>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        *lock(&self.0.waker) = Some(cx.waker().clone());
-        let mut future = lock(&self.0.future);
+        *self.0.waker.lock() = Some(cx.waker().clone());
+        let mut future = self.0.future.lock();
         let Some(running) = future.as_mut() else { return Poll::Ready(Ok(())) };
         let polled = Pin::new(running).poll(cx);
         if polled.is_ready() {
@@ -118,8 +115,4 @@ impl Future for Running {
         }
         polled.map(|result| result.map(drop))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
