@@ -77,7 +77,8 @@ impl Caller {
         self.event.as_ref()
     }
 
-    /// See [`HostApi::emit`](ksi_abi::HostApi::emit). Inlined, so that the content is not moved on its way.
+    /// See [`HostApi::emit`](ksi_abi::HostApi::emit). Inlined,
+    /// so that the content is not moved on its way.
     #[inline(always)]
     pub(crate) fn emit(
         &self,
@@ -91,7 +92,8 @@ impl Caller {
         unsafe { self.scope.host.emit(self.event(), self.to(name, slot), content, options, cx) }
     }
 
-    /// See [`HostApi::request`](ksi_abi::HostApi::request). Inlined, so that the content is not moved on its way.
+    /// See [`HostApi::request`](ksi_abi::HostApi::request). Inlined,
+    /// so that the content is not moved on its way.
     #[inline(always)]
     pub(crate) fn request(
         &self,

@@ -156,7 +156,8 @@ pub fn handler_end<R: HandlerReply>(result: Result<R>, give: Give<R>) -> CallEnd
     call_end(result, give)
 }
 
-/// The same for a handler whose reply need have no schema. Inlined, so that a reply that goes as a value is not moved.
+/// The same for a handler whose reply need have no schema. Inlined, so that a reply that goes as a
+/// value is not moved.
 #[inline(always)]
 pub fn call_end<R: Serialize>(result: Result<R>, give: Give<R>) -> CallEnd {
     let result = match (result, give) {

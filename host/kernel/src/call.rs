@@ -273,8 +273,7 @@ pub(crate) fn begin(
     let beginning = Beginning::of(&entry.info, &event);
     let since = entry.cancel.now();
     if entry.blocking {
-        let mut call = Call::new(held(), inside, None);
-        call.accounted.observed = beginning.goes_on();
+        let call = Call::new(held(), inside, None, beginning.goes_on());
         return CallBegun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
     }
     let (number, deadline) = (event.id().number(), event.deadline());
@@ -293,8 +292,7 @@ pub(crate) fn begin(
         Started::Plugin(future) => Going::Plugin(future),
         Started::Host(future) => Going::Host(future),
     };
-    let mut call = Call::new(held(), inside, Some(going));
-    call.accounted.observed = beginning.goes_on();
+    let call = Call::new(held(), inside, Some(going), beginning.goes_on());
     // Most calls are ready at once, so the timer is armed only here.
     let limit = Limit::of(entry, deadline, site);
     CallBegun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
@@ -350,8 +348,13 @@ struct Call {
 }
 
 impl Call {
-    fn new(entry: Arc<CallTarget>, inside: Option<Arc<Admission>>, going: Option<Going>) -> Self {
-        let accounted = Accounted::begun(entry.info.clone());
+    fn new(
+        entry: Arc<CallTarget>,
+        inside: Option<Arc<Admission>>,
+        going: Option<Going>,
+        observed: Option<Box<ObservedStart>>,
+    ) -> Self {
+        let accounted = Accounted { info: entry.info.clone(), ended: false, observed };
         let active = Some(Active::begin(entry.info.clone(), inside));
         Call { going, active, accounted, entry }
     }
@@ -580,10 +583,7 @@ struct Accounted {
 }
 
 impl Accounted {
-    fn begun(info: Arc<HandlerInfo>) -> Self {
-        Accounted { info, ended: false, observed: None }
-    }
-
+    #[inline(always)]
     fn end(&mut self, how: &CallOutcome) {
         self.info.end(how, self.observed.as_deref());
         self.ended = true;
