@@ -1,7 +1,7 @@
 //! From a file in a folder to a live plugin, and on to the next one. Each folder is a room, in the order
 //! in which a file comes through them:
 //!
-//! - [`file`]: a file until its bytes are read.
+//! - [`file`](mod@file): a file until its bytes are read.
 //! - [`probe`]: a child process opens the file first, and tries it.
 //! - [`instance`]: its library, opened here, and what lives of it.
 //! - [`state`]: what a plugin gives to its successor, and what of it is kept on disk.

@@ -2,7 +2,7 @@
 //!
 //! The events of the plugin are held, those that are inside end, the old instance gives a snapshot and the new one
 //! restores it. Whoever commits then swaps the routes and lets the events go on to the new generation
-//! ([`HandedOver::commit`]). Whatever fails before that, the gate opens again and the old generation goes on with all that
+//! ([`Held::commit`]). Whatever fails before that, the gate opens again and the old generation goes on with all that
 //! waited: nothing has happened.
 
 use std::{
