@@ -34,12 +34,17 @@ fn same<T: DeserializeOwned + Serialize>(name: &str) {
     assert_eq!(written(&read), text, "{name}");
 }
 
-/// The same of a reply that is put together, whose keys the host puts in order.
+/// The same of a reply that is put together, whose keys the host puts in order; with keys that came later.
 #[track_caller]
-fn same_sorted<T: DeserializeOwned + Serialize>(name: &str) {
+fn same_sorted<T: DeserializeOwned + Serialize>(name: &str, later: &[&str]) {
     let text = recorded(name);
     let read: T = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-    assert_eq!(serde_json::to_value(read).expect(name).to_string(), text, "{name}");
+    let mut written = serde_json::to_value(read).expect(name);
+    for key in later {
+        let keys = written.as_object_mut().expect("an object");
+        assert!(keys.remove(*key).is_some(), "{name} has no {key}");
+    }
+    assert_eq!(written.to_string(), text, "{name}");
 }
 
 #[test]
@@ -51,7 +56,7 @@ fn every_recorded_reply_is_read_and_written_again_byte_for_byte() {
     same::<system::Flat>("system-discover-full");
     same::<system::Event>("system-help");
     same::<system::Shutdown>("system-shutdown_request");
-    same_sorted::<Inspect>("module-inspect");
+    same_sorted::<Inspect>("module-inspect", &["emits_schemas"]);
     same::<module::Events>("module-events");
     for name in ["module-load", "module-reload", "module-unload"] {
         same::<Changed>(name);
@@ -60,7 +65,7 @@ fn every_recorded_reply_is_read_and_written_again_byte_for_byte() {
     same::<state::Restored>("module-state_restore");
     same::<state::Dropped>("module-state_drop");
     same::<router::Graph>("router-graph");
-    same_sorted::<router::Stats>("router-stats");
+    same_sorted::<router::Stats>("router-stats", &[]);
     same::<metrics::Metrics>("metrics-get");
     same::<config::Reloaded>("config-reload");
     same::<monitor::Subscribed>("monitor-subscribe");
