@@ -6,12 +6,13 @@ use std::{
     collections::BTreeMap,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use ksi_kernel::lock::Lock;
 use ksi_kernel::memory::Account;
 use ksi_wire::system::Client;
 use tokio::sync::{Notify, Semaphore};
@@ -19,7 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 /// All that are connected, by the order in which they came.
 #[derive(Default)]
 pub(crate) struct Clients {
-    list: Mutex<BTreeMap<u64, Arc<ClientEntry>>>,
+    list: Lock<BTreeMap<u64, Arc<ClientEntry>>>,
     next: AtomicU64,
 }
 
@@ -43,7 +44,7 @@ pub(crate) struct ClientEntry {
     free: Arc<Semaphore>,
     slots: usize,
     account: Arc<Account>,
-    ended: Mutex<Option<Ended>>,
+    ended: Lock<Option<Ended>>,
     over: AtomicBool,
     told: Notify,
 }
@@ -105,7 +106,7 @@ impl Clients {
             slots: free.available_permits(),
             free,
             account: account(client.clone()),
-            ended: Mutex::default(),
+            ended: Lock::default(),
             over: AtomicBool::new(false),
             told: Notify::new(),
         });
@@ -141,7 +142,7 @@ impl Clients {
     }
 
     fn list(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<ClientEntry>>> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock()
     }
 }
 
@@ -169,7 +170,7 @@ impl ClientEntry {
 
     /// Has its connection ended. The first reason counts.
     pub(crate) fn end(&self, why: Ended) {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.ended.lock().get_or_insert(why);
         self.over.store(true, Ordering::Release);
         self.told.notify_waiters();
     }
@@ -180,7 +181,7 @@ impl ClientEntry {
             let mut told = pin!(self.told.notified());
             // From here on it is not missed.
             told.as_mut().enable();
-            if let Some(why) = *self.ended.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(why) = *self.ended.lock() {
                 return why;
             }
             told.await;

@@ -11,13 +11,14 @@ pub(crate) mod settings;
 mod shutdown;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::{Instant, SystemTime},
 };
 
 use async_task::Task;
 use ksi_kernel::{
     event::{self, Payload},
+    lock::Lock,
     memory::Budget,
     report::Report,
     router::Router,
@@ -47,7 +48,7 @@ pub(crate) struct Core {
     pub(crate) settings: Arc<Settings>,
     pub(crate) started: Instant,
     /// Events that somebody answers without a handler: the control socket.
-    described: Mutex<Vec<Described>>,
+    described: Lock<Vec<Described>>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) stop: StopHandle,
     pub(crate) start_up: StartUp,
@@ -85,7 +86,7 @@ impl Core {
             config,
             settings,
             started,
-            described: Mutex::default(),
+            described: Lock::default(),
             clients: Arc::default(),
             stop,
             start_up,
@@ -161,13 +162,13 @@ impl Core {
 
     /// Every exactly named event that somebody answers.
     pub(crate) fn catalog(&self) -> Vec<catalog::Entry> {
-        let described = self.described.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let described = self.described.lock().clone();
         catalog::entries(&described, &self.supervisor.registry())
     }
 
     /// Adds events to what `system:discover` shows that are answered by somebody else than a handler.
     pub(crate) fn describe(&self, events: impl IntoIterator<Item = Described>) {
-        let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut described = self.described.lock();
         for event in events {
             if !described.iter().any(|known| known.event == event.event) {
                 described.push(event);

@@ -2,3 +2,5 @@
 
 pub(crate) mod keyed_lock;
 pub(crate) mod task_tracker;
+
+pub(crate) use ksi_kernel::lock::Lock;

@@ -3,17 +3,15 @@
 //! All that is kept of it is what its answer takes, in memory that is used again for the next one; and the replies before it,
 //! which nobody would write otherwise.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::MutexGuard, time::Duration};
 
 use ksi_kernel::executor::apart::Late;
+use ksi_kernel::lock::Lock;
 
 use super::{request::CorrelationId, writer::Batch};
 
 #[derive(Default)]
-pub(super) struct InPlace(Mutex<State>);
+pub(super) struct InPlace(Lock<State>);
 
 #[derive(Default)]
 struct State {
@@ -81,6 +79,6 @@ impl InPlace {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

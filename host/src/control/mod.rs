@@ -26,9 +26,10 @@ mod turn;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use ksi_kernel::lock::Lock;
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -74,7 +75,7 @@ pub(crate) struct SocketLimits {
 pub struct ControlSocket {
     path: PathBuf,
     /// Shared with the server, which makes the socket file again if somebody removes it.
-    claim: Arc<Mutex<Claim>>,
+    claim: Arc<Lock<Claim>>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -148,7 +149,7 @@ impl ControlSocket {
     ) -> ControlSocket {
         let ClaimedSocket { claim, listener } = socket;
         let (stop, stopping) = watch::channel(false);
-        let (path, claim) = (claim.path().to_owned(), Arc::new(Mutex::new(claim)));
+        let (path, claim) = (claim.path().to_owned(), Arc::new(Lock::new(claim)));
         let listening = Listening { listener, claim: Arc::downgrade(&claim) };
         let served = server::run(listening, core, limits.within_reason(), stopping);
         ControlSocket { path, claim, stop, server: tokio::spawn(served) }
@@ -170,7 +171,7 @@ impl ControlSocket {
     }
 
     fn remove_socket(&self) {
-        self.claim.lock().unwrap_or_else(PoisonError::into_inner).remove_socket();
+        self.claim.lock().remove_socket();
     }
 }
 

@@ -10,10 +10,11 @@
 use std::{
     collections::VecDeque,
     ops::Deref,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, OnceLock, Weak},
 };
 
 use ksi_kernel::event::{Event, EventId};
+use ksi_kernel::lock::Lock;
 
 use super::reply;
 
@@ -66,11 +67,11 @@ impl From<Vec<u8>> for Bytes {
 }
 
 /// The lines of the large events that were pushed last, for all clients of a socket.
-pub(super) struct PushLines<Id = EventId>(Mutex<VecDeque<(Id, Weak<Line>)>>);
+pub(super) struct PushLines<Id = EventId>(Lock<VecDeque<(Id, Weak<Line>)>>);
 
 impl<Id> Default for PushLines<Id> {
     fn default() -> Self {
-        PushLines(Mutex::default())
+        PushLines(Lock::default())
     }
 }
 
@@ -94,7 +95,7 @@ impl<Id: PartialEq> PushLines<Id> {
 
     /// The one of an event, which may have to be made.
     fn line(&self, id: Id) -> Arc<Line> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.0.lock();
         let known = lines.iter().find(|(known, _)| *known == id);
         if let Some(line) = known.and_then(|(_, line)| line.upgrade()) {
             return line;
@@ -139,7 +140,7 @@ mod tests {
     fn few_are_remembered() {
         let lines = PushLines::<u64>::default();
         let held: Vec<_> = (0..40).map(|id| lines.shared(id, || b"line\n".to_vec())).collect();
-        assert_eq!(lines.0.lock().unwrap().len(), REMEMBERED);
+        assert_eq!(lines.0.lock().len(), REMEMBERED);
         drop(held);
     }
 

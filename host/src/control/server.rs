@@ -1,9 +1,10 @@
 //! Accepting clients, up to a number of them, and ending with all of them answered.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ksi_kernel::lock::Lock;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
@@ -30,14 +31,14 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A socket that listens, for as long as its path is claimed.
 pub(super) struct Listening {
     pub(super) listener: UnixListener,
-    pub(super) claim: Weak<Mutex<Claim>>,
+    pub(super) claim: Weak<Lock<Claim>>,
 }
 
 impl Listening {
     /// Listens on a new socket, if somebody has removed the file of this one.
     fn restore(&mut self) {
         let Some(claim) = self.claim.upgrade() else { return };
-        let restored = claim.lock().unwrap_or_else(PoisonError::into_inner).restore();
+        let restored = claim.lock().restore();
         if let Some(listener) = restored {
             self.listener = listener;
         }

@@ -14,12 +14,13 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join;
 use ksi_kernel::event::{NewEvent, Payload};
+use ksi_kernel::lock::Lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::SocketLimits;
@@ -59,7 +60,7 @@ pub(super) struct Client {
     free: Arc<Semaphore>,
     quick: Quick,
     /// What waits to be served in order; `None` while nothing is being served so.
-    in_order: Mutex<Option<VecDeque<Ordered>>>,
+    in_order: Lock<Option<VecDeque<Ordered>>>,
 }
 
 /// Whether an event is the host's own, by which it is managed.
@@ -122,7 +123,7 @@ impl Client {
             slots: limits.requests_per_connection,
             free,
             quick: Quick::default(),
-            in_order: Mutex::default(),
+            in_order: Lock::default(),
         })
     }
 
@@ -399,7 +400,7 @@ impl Client {
     }
 
     fn in_order(&self) -> MutexGuard<'_, Option<VecDeque<Ordered>>> {
-        self.in_order.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_order.lock()
     }
 
     fn event_names(&self) -> Vec<String> {
@@ -465,7 +466,7 @@ impl Work<'_> {
 
 /// The events that were over with their first poll, and soon, when they were emitted last.
 #[derive(Default)]
-struct Quick(Mutex<VecDeque<String>>);
+struct Quick(Lock<VecDeque<String>>);
 
 impl Quick {
     fn is(&self, event: &str) -> bool {
@@ -485,7 +486,7 @@ impl Quick {
     }
 
     fn names(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -6,9 +6,10 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 
+use ksi_kernel::lock::Lock;
 use ksi_kernel::memory::{Account, Charge};
 use smallvec::SmallVec;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -177,7 +178,7 @@ impl Batch {
 
 /// The writing end, which is polled in the connection's own task until somebody takes it over.
 #[derive(Clone)]
-pub(super) struct Writer(Arc<Mutex<Option<Writing>>>);
+pub(super) struct Writer(Arc<Lock<Option<Writing>>>);
 
 pub(super) type Writing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -187,13 +188,13 @@ impl Writer {
         queue: mpsc::Receiver<Line>,
         account: Arc<Account>,
     ) -> Writer {
-        Writer(Arc::new(Mutex::new(Some(Box::pin(run(socket, queue, account))))))
+        Writer(Arc::new(Lock::new(Some(Box::pin(run(socket, queue, account))))))
     }
 
     /// Writes until there is no more to write, or until somebody else does.
     pub(super) async fn run(self) {
         poll_fn(|cx| {
-            let mut writing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut writing = self.0.lock();
             let polled = writing.as_mut().map_or(Poll::Ready(()), |it| it.as_mut().poll(cx));
             if polled.is_ready() {
                 *writing = None;
@@ -205,7 +206,7 @@ impl Writer {
 
     /// What is to be polled instead; nothing if all is written.
     pub(super) fn take_over(&self) -> Option<Writing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 

@@ -8,10 +8,11 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
+use ksi_kernel::lock::Lock;
 use thiserror::Error;
 use tokio::{sync, task::JoinError};
 
@@ -121,7 +122,7 @@ pub(crate) enum Reread {
 /// See the [module](self).
 pub(crate) struct Settings {
     file: Option<PathBuf>,
-    known: Mutex<Arc<Known>>,
+    known: Lock<Arc<Known>>,
     /// Held while the file is read and what it says is noted, and not while a plugin is replaced: that may wait for a call
     /// which asks for another plugin.
     reading: sync::Mutex<()>,
@@ -148,13 +149,13 @@ impl Settings {
         let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
         let held = held.unwrap_or_else(|| config.clone());
         let newest = Arc::new(held.clone());
-        let known = Mutex::new(Arc::new(Known { held, in_effect: config.clone(), newest }));
+        let known = Lock::new(Arc::new(Known { held, in_effect: config.clone(), newest }));
         let (reading, opened, locks) = Default::default();
         Arc::new(Settings { file, known, reading, opened, locks })
     }
 
     fn known(&self) -> MutexGuard<'_, Arc<Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// The configuration as it is in effect.

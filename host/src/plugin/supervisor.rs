@@ -33,9 +33,10 @@ mod stop;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
+use ksi_kernel::lock::Lock;
 use ksi_kernel::router::Router;
 use tokio::task::JoinHandle;
 
@@ -101,10 +102,10 @@ pub(crate) struct Supervisor {
     keeping: Keeping,
     /// How many earlier versions of a plugin can be gone back to.
     kept_versions: usize,
-    registry: Mutex<Registry>,
+    registry: Lock<Registry>,
     announcer: Announcer,
     locks: Arc<KeyedLock>,
-    watch: Mutex<Option<FolderWatch>>,
+    watch: Lock<Option<FolderWatch>>,
     /// Files that are being tried, from their copy on.
     tries: TaskTracker,
     /// Transactions behind the probe, which a host waits for when it stops.
@@ -160,9 +161,9 @@ impl Supervisor {
             quarantine,
             keeping: Keeping::default(),
             kept_versions,
-            registry: Mutex::default(),
+            registry: Lock::default(),
             locks: Arc::default(),
-            watch: Mutex::default(),
+            watch: Lock::default(),
             tries: TaskTracker::new(),
             deploys: TaskTracker::new(),
             departures: Departures::new(),
@@ -172,11 +173,11 @@ impl Supervisor {
     }
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registry.lock()
     }
 
     fn watch(&self) -> MutexGuard<'_, Option<FolderWatch>> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watch.lock()
     }
 
     /// Loads a file, or replaces the plugin that it is.

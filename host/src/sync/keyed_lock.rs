@@ -3,9 +3,10 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
+use ksi_kernel::lock::Lock;
 use tokio::sync::OwnedMutexGuard;
 
 /// What only one at a time may work on. Whoever needs both takes the file first.
@@ -19,7 +20,7 @@ type Locks = HashMap<LockKey, Arc<tokio::sync::Mutex<()>>>;
 
 /// All locks that somebody has or waits for.
 #[derive(Default)]
-pub(crate) struct KeyedLock(Mutex<Locks>);
+pub(crate) struct KeyedLock(Lock<Locks>);
 
 /// A lock that somebody has, until it is dropped.
 pub(crate) struct LockGuard {
@@ -37,7 +38,7 @@ impl KeyedLock {
     }
 
     fn all(&self) -> MutexGuard<'_, Locks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -12,13 +12,14 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::MutexGuard,
 };
 
 use super::{
     copy::{CopyError, PrivateCopy, PrivateDir, Source},
     manifest::Linkage,
 };
+use crate::sync::Lock;
 use crate::system::proc_fs;
 
 /// More than any plugin has.
@@ -26,7 +27,7 @@ const MOST: usize = 64;
 
 /// Where libraries lie that were brought along, so that one with the same bytes need not be there twice.
 #[derive(Default)]
-pub(in crate::plugin) struct OwnLibraries(Mutex<HashMap<PathBuf, blake3::Hash>>);
+pub(in crate::plugin) struct OwnLibraries(Lock<HashMap<PathBuf, blake3::Hash>>);
 
 /// An object, where it lies in truth, and where below the folder of the copy.
 struct Object {
@@ -130,7 +131,7 @@ impl OwnLibraries {
 
     /// Those that are still there.
     fn placed(&self) -> MutexGuard<'_, HashMap<PathBuf, blake3::Hash>> {
-        let mut placed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut placed = self.0.lock();
         placed.retain(|at, _| at.exists());
         placed
     }

@@ -14,11 +14,11 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 use thiserror::Error;
 
+use crate::sync::Lock;
 use crate::system::ownership::{Stranger, stranger};
 
 /// As many links the system follows as well.
@@ -61,7 +61,7 @@ pub(crate) struct Trust {
     folders: Vec<PathBuf>,
     policy: OnDistrust,
     user: u32,
-    told: Mutex<BTreeSet<String>>,
+    told: Lock<BTreeSet<String>>,
 }
 
 impl Trust {
@@ -74,7 +74,7 @@ impl Trust {
             folders: folders.iter().filter_map(absolute).collect(),
             policy: policy.unwrap_or(usual),
             user,
-            told: Mutex::default(),
+            told: Lock::default(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Trust {
 
     fn warn(&self, error: &TrustError) {
         let text = error.to_string();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         if told.len() >= TOLD {
             told.clear();
         }
@@ -317,7 +317,7 @@ mod tests {
             names(Some(error), &["cannot be looked at", reason, "host.untrusted_plugins"]);
             let trust = trust(warn);
             assert!(trust.check(&file, &opened).is_ok());
-            assert_eq!(trust.told.lock().unwrap().len(), 1, "and it is told");
+            assert_eq!(trust.told.lock().len(), 1, "and it is told");
         }
         // The watched folder itself.
         fs::remove_dir(place.at("plugins")).unwrap();
@@ -336,6 +336,6 @@ mod tests {
         assert!(with(OnDistrust::Allow).check(&file, &opened).is_ok());
         let trust = with(OnDistrust::Warn);
         assert!(trust.check(&file, &opened).is_ok() && trust.check(&file, &opened).is_ok());
-        assert_eq!(trust.told.lock().unwrap().len(), 1);
+        assert_eq!(trust.told.lock().len(), 1);
     }
 }

@@ -4,17 +4,19 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
+
+use ksi_kernel::lock::Lock;
 
 /// The encoded configuration of one plugin.
 pub(crate) type PluginConfig = Arc<[u8]>;
 
-pub(crate) struct Configs(Mutex<HashMap<String, PluginConfig>>);
+pub(crate) struct Configs(Lock<HashMap<String, PluginConfig>>);
 
 impl Configs {
     pub(crate) fn new(configs: HashMap<String, PluginConfig>) -> Self {
-        Configs(Mutex::new(configs))
+        Configs(Lock::new(configs))
     }
 
     /// What the next instance of a plugin gets.
@@ -35,6 +37,6 @@ impl Configs {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, PluginConfig>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

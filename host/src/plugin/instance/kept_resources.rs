@@ -14,12 +14,13 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use ksi_abi::{Refusal, RefusalCode};
+use ksi_kernel::lock::Lock;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 /// The longest name of a resource, in bytes.
@@ -29,7 +30,7 @@ const LONGEST_NAME: usize = 255;
 pub(crate) struct KeptResources {
     /// How many each plugin may have.
     limit: usize,
-    plugins: Mutex<BTreeMap<Arc<str>, OfPlugin>>,
+    plugins: Lock<BTreeMap<Arc<str>, OfPlugin>>,
     /// How many generations there were.
     generations: AtomicU64,
 }
@@ -158,7 +159,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 impl KeptResources {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(KeptResources { limit, plugins: Mutex::default(), generations: AtomicU64::new(0) })
+        Arc::new(KeptResources { limit, plugins: Lock::default(), generations: AtomicU64::new(0) })
     }
 
     /// For a generation of a plugin, which is loaded.
@@ -188,7 +189,7 @@ impl KeptResources {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, OfPlugin>> {
-        self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.plugins.lock()
     }
 }
 

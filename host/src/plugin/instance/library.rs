@@ -16,7 +16,7 @@ use std::{
     mem::ManuallyDrop,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::MutexGuard,
     thread::Builder,
     time::Duration,
 };
@@ -26,6 +26,7 @@ use ksi_abi::{
     module::{self, AbiHeaderRef, check_layout},
     unload::{Remains, StartedThread},
 };
+use ksi_kernel::lock::Lock;
 use thiserror::Error;
 
 use super::signals::{Handled, LibrarySignals};
@@ -106,13 +107,13 @@ pub(crate) struct PluginLibrary {
 }
 
 /// One library is opened at a time: what its constructors do to signals is to be told from what others' do.
-static OPENING: Mutex<()> = Mutex::new(());
+static OPENING: Lock<()> = Lock::new(());
 
 /// Those that are open, by their files.
-static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+static OPEN: Lock<BTreeSet<PathBuf>> = Lock::new(BTreeSet::new());
 
 fn open_now() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+    OPEN.lock()
 }
 
 /// Whether what was loaded from this file is the library of a plugin.
@@ -126,7 +127,7 @@ impl PluginLibrary {
     pub(crate) fn open(path: &Path, header: &str) -> Result<Self, LoadError> {
         // What is no earlier than this thread.
         let opened = proc_fs::this_thread_began();
-        let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _opening = OPENING.lock();
         // SAFETY: the file's bytes were found to be those of a plugin, and a child process has opened the same bytes
         // before (or the operator has switched that off). Its constructors are those of a Rust library.
         let library = unsafe { open(path) }

@@ -3,11 +3,12 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, hash_map::Entry},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::MutexGuard,
 };
 
 use ksi_abi::{LogRecord, SpanRecord, host::SpanStep};
 use ksi_kernel::executor::slot::current_event;
+use ksi_kernel::lock::Lock;
 use tracing::{Level, Span, level_filters::LevelFilter};
 
 /// How many spans of one plugin may be open at a time. Further ones are not followed.
@@ -61,7 +62,7 @@ fn cut(text: &str) -> Cow<'_, str> {
 
 /// The spans that one plugin has open.
 #[derive(Default)]
-pub(crate) struct Spans(Mutex<State>);
+pub(crate) struct Spans(Lock<State>);
 
 #[derive(Default)]
 struct State {
@@ -128,7 +129,7 @@ impl Spans {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,16 +1,16 @@
 //! Wakers of a plugin that the host keeps.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Wake, Waker},
 };
 
-use ksi_kernel::{router::Router, value::Keeper};
+use ksi_kernel::{lock::Lock, router::Router, value::Keeper};
 
 /// Wraps a waker whose code lies in a plugin. A timer or channel of the host may keep it for any time and wake it on
 /// any thread; so it holds the library through its `keeper`, and is woken and dropped on the dispatch workers.
 pub(crate) fn adopt(waker: Waker, keeper: Arc<dyn Keeper>, router: Arc<Router>) -> Waker {
-    Waker::from(Arc::new(AdoptedWaker(Mutex::new(Some(Adopted { waker, keeper, router })))))
+    Waker::from(Arc::new(AdoptedWaker(Lock::new(Some(Adopted { waker, keeper, router })))))
 }
 
 struct Adopted {
@@ -20,11 +20,11 @@ struct Adopted {
 }
 
 /// Empty once it was woken: whoever polls again registers a new one.
-struct AdoptedWaker(Mutex<Option<Adopted>>);
+struct AdoptedWaker(Lock<Option<Adopted>>);
 
 impl AdoptedWaker {
     fn finish(&self, how: impl FnOnce(Waker) + Send + 'static) {
-        let adopted = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let adopted = self.0.lock().take();
         if let Some(Adopted { waker, keeper, router }) = adopted {
             router.spawn_detached(async move {
                 how(waker);

@@ -1,9 +1,8 @@
 //! Which generations are on their way out, for those who wait for them.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
+
+use ksi_kernel::lock::Lock;
 
 use crate::{
     plugin::instance::info::GenerationInfo,
@@ -19,30 +18,30 @@ pub(in crate::plugin) struct Departures {
     /// Of each plugin, those whose state is being kept for the next start.
     final_states: OfPlugins,
     /// Whose they are; some of them may be kept by now.
-    of_final_states: Mutex<Vec<Arc<GenerationInfo>>>,
+    of_final_states: Lock<Vec<Arc<GenerationInfo>>>,
     /// Of each plugin, those whose instance is not gone.
     instances: OfPlugins,
 }
 
 /// What is on its way, by plugin.
 #[derive(Default)]
-struct OfPlugins(Mutex<BTreeMap<Arc<str>, TaskTracker>>);
+struct OfPlugins(Lock<BTreeMap<Arc<str>, TaskTracker>>);
 
 impl OfPlugins {
     fn begin(&self, plugin: &Arc<str>) -> Tracked {
-        let mut trackers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trackers = self.0.lock();
         trackers.retain(|_, tracker| !tracker.is_empty());
         trackers.entry(plugin.clone()).or_insert_with(TaskTracker::new).begin()
     }
 
     fn is_empty(&self, plugin: &str) -> bool {
-        let trackers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let trackers = self.0.lock();
         trackers.get(plugin).is_none_or(TaskTracker::is_empty)
     }
 
     async fn wait(&self, plugin: &str) {
         let tracker = {
-            let trackers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let trackers = self.0.lock();
             trackers.get(plugin).cloned()
         };
         if let Some(tracker) = tracker {
@@ -57,15 +56,14 @@ impl Departures {
             retirements: TaskTracker::new(),
             drains: TaskTracker::new(),
             final_states: OfPlugins::default(),
-            of_final_states: Mutex::default(),
+            of_final_states: Lock::default(),
             instances: OfPlugins::default(),
         }
     }
 
     /// The state of a generation is being kept, until the result is dropped.
     pub(in crate::plugin) fn begin_final_state(&self, info: &Arc<GenerationInfo>) -> Tracked {
-        let mut of_final_states =
-            self.of_final_states.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of_final_states = self.of_final_states.lock();
         of_final_states.retain(|info| !self.final_states.is_empty(&info.plugin));
         of_final_states.push(info.clone());
         self.final_states.begin(&info.plugin)
@@ -73,7 +71,7 @@ impl Departures {
 
     /// The generations whose state is still to be kept.
     pub(in crate::plugin) fn pending_final_states(&self) -> Vec<Arc<GenerationInfo>> {
-        let of_final_states = self.of_final_states.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_final_states = self.of_final_states.lock();
         let pending =
             of_final_states.iter().filter(|info| !self.final_states.is_empty(&info.plugin));
         pending.cloned().collect()

@@ -1,9 +1,11 @@
 //! What is known of a generation that was let go.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Instant,
 };
+
+use ksi_kernel::lock::Lock;
 
 use crate::plugin::instance::info::{GenerationInfo, Timings};
 
@@ -23,8 +25,8 @@ pub(crate) enum RetiredState {
 pub(crate) struct Retired {
     pub(crate) generation: u64,
     pub(crate) version: String,
-    state: Mutex<RetiredState>,
-    timings: Mutex<Timings>,
+    state: Lock<RetiredState>,
+    timings: Lock<Timings>,
     /// What the process held when its code had left memory.
     pub(super) resident_kib: OnceLock<u64>,
 }
@@ -34,15 +36,15 @@ impl Retired {
         Arc::new(Retired {
             generation: info.number,
             version: info.manifest.version.clone(),
-            state: Mutex::new(RetiredState::Draining),
-            timings: Mutex::default(),
+            state: Lock::new(RetiredState::Draining),
+            timings: Lock::default(),
             resident_kib: OnceLock::new(),
         })
     }
 
     /// How long the steps of its end took.
     pub(crate) fn timings(&self) -> Timings {
-        self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.timings.lock().clone()
     }
 
     /// What the process held when this generation's code had left memory, in KiB.
@@ -51,15 +53,15 @@ impl Retired {
     }
 
     pub(in crate::plugin) fn note(&self, step: &'static str, since: Instant) {
-        let mut timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut timings = self.timings.lock();
         timings.note(step, since.elapsed());
     }
 
     pub(crate) fn state(&self) -> RetiredState {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.lock().clone()
     }
 
     pub(in crate::plugin) fn set(&self, state: RetiredState) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.state.lock() = state;
     }
 }

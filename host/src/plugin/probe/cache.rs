@@ -6,12 +6,10 @@
 //! missing; an `initialize` that failed or waited was not seen to its end; and a trial with state says something of that
 //! state. These are done again each time.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, sync::MutexGuard};
 
 use ksi_abi::Description;
+use ksi_kernel::lock::Lock;
 
 use super::trial::Trial;
 
@@ -21,7 +19,7 @@ const BYTES: usize = 2 << 20;
 
 /// Descriptions of files that a probe has opened.
 #[derive(Default)]
-pub(in crate::plugin) struct Probed(Mutex<Known>);
+pub(in crate::plugin) struct Probed(Lock<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -77,7 +75,7 @@ impl Probed {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

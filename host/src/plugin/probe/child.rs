@@ -11,12 +11,14 @@ use std::{
     io::{self, BufWriter, Write},
     process::{self, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
+
+use ksi_kernel::lock::Lock;
 
 /// What one that was killed gets to be gone.
 const GONE: Duration = Duration::from_secs(1);
@@ -25,7 +27,7 @@ const GONE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Children {
     /// Those that are not reaped, and some that are.
-    running: Mutex<Vec<Arc<Mutex<process::Child>>>>,
+    running: Lock<Vec<Arc<Lock<process::Child>>>>,
     /// There are to be none any more.
     ended: AtomicBool,
 }
@@ -43,7 +45,7 @@ impl Children {
         // Not under the lock: the program may lie on a disk that does not answer.
         let mut child = command.spawn()?;
         let (input, out) = (child.stdin.take(), child.stdout.take());
-        let process = Arc::new(Mutex::new(child));
+        let process = Arc::new(Lock::new(child));
         let child = Child { process: process.clone(), _input: None };
         {
             let mut running = locked(&self.running);
@@ -111,7 +113,7 @@ impl SpareChild {
 
 /// A probe's process, which does not outlive this value.
 pub(super) struct Child {
-    process: Arc<Mutex<process::Child>>,
+    process: Arc<Lock<process::Child>>,
     /// Open for as long as it may run, because it ends with the end of this. Closed when its process has ended.
     _input: Option<ChildStdin>,
 }
@@ -139,12 +141,12 @@ impl Drop for Child {
 }
 
 /// It cannot be signalled only if it has ended meanwhile.
-fn kill(child: &Mutex<process::Child>) {
+fn kill(child: &Lock<process::Child>) {
     let _ = locked(child).kill();
 }
 
 /// Waits for the end of one, without holding up those who ask for it meanwhile.
-fn ended(child: &Mutex<process::Child>, deadline: Instant) -> Option<ExitStatus> {
+fn ended(child: &Lock<process::Child>, deadline: Instant) -> Option<ExitStatus> {
     loop {
         let ended = locked(child).try_wait();
         match ended {
@@ -155,8 +157,8 @@ fn ended(child: &Mutex<process::Child>, deadline: Instant) -> Option<ExitStatus>
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(mutex: &Lock<T>) -> MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 #[cfg(test)]

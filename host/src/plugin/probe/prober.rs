@@ -9,11 +9,12 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{ChildStdin, ChildStdout, Command, ExitStatus},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::{Duration, Instant},
 };
 
 use ksi_abi::Description;
+use ksi_kernel::lock::Lock;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -68,7 +69,7 @@ fn own_program() -> Result<PathBuf, NoProber> {
 pub(crate) struct Prober {
     children: Arc<Children>,
     /// A child that waits for a request.
-    spare: Arc<Mutex<Option<SpareChild>>>,
+    spare: Arc<Lock<Option<SpareChild>>>,
     program: PathBuf,
     /// What the child gets to open and describe a file, and what it gets to initialize an instance.
     timeout: Duration,
@@ -216,7 +217,7 @@ impl Prober {
     }
 
     fn spare(&self) -> MutexGuard<'_, Option<SpareChild>> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+        self.spare.lock()
     }
 
     /// What a child gets that has begun these steps. It ends an `initialize` that waits for too long itself; a restore gets

@@ -2,9 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::SystemTime,
 };
+
+use ksi_kernel::lock::Lock;
 
 use super::persistence::PersistError;
 use crate::plugin::{announce::Announcer, instance::info::GenerationInfo};
@@ -25,12 +27,12 @@ pub(crate) struct Trouble {
 /// The plugins with trouble, by name.
 pub(crate) struct Troubles {
     announcer: Announcer,
-    now: Mutex<BTreeMap<Arc<str>, Trouble>>,
+    now: Lock<BTreeMap<Arc<str>, Trouble>>,
 }
 
 impl Troubles {
     pub(super) fn new(announcer: Announcer) -> Self {
-        Troubles { announcer, now: Mutex::default() }
+        Troubles { announcer, now: Lock::default() }
     }
 
     pub(crate) fn of(&self, plugin: &str) -> Option<Trouble> {
@@ -88,6 +90,6 @@ impl Troubles {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Trouble>> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        self.now.lock()
     }
 }

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     future::Future,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     task::Context,
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use ksi_kernel::{
     call::Started,
     event::{self, Event, Payload},
     kernel::{Kernel, KernelLimits},
+    lock::Lock,
     report::{OutcomeKind, Report},
     router::emit::RouterLimits,
     session::SessionLimits,
@@ -79,7 +80,7 @@ pub(super) enum Act {
 /// How steps end, and which have begun.
 #[derive(Default)]
 pub(super) struct Script {
-    acts: Mutex<BTreeMap<String, VecDeque<Act>>>,
+    acts: Lock<BTreeMap<String, VecDeque<Act>>>,
     begun: watch::Sender<Vec<String>>,
     ended: watch::Sender<BTreeMap<String, Act>>,
 }
@@ -125,7 +126,7 @@ impl Script {
     }
 
     fn acts(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<Act>>> {
-        self.acts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.acts.lock()
     }
 }
 

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use ksi_kernel::lock::Lock;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
@@ -35,19 +36,19 @@ struct Opening {
     /// Bounds how many are opened at a time.
     places: Semaphore,
     /// The plugins that they are.
-    names: Mutex<BTreeSet<String>>,
+    names: Lock<BTreeSet<String>>,
 }
 
 impl Default for Opening {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Opening { places: Semaphore::new(cores), names: Mutex::default() }
+        Opening { places: Semaphore::new(cores), names: Lock::default() }
     }
 }
 
 impl Opening {
     fn is_first(&self, name: &str) -> bool {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned())
+        self.names.lock().insert(name.to_owned())
     }
 }
 

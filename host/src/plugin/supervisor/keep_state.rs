@@ -3,9 +3,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
+
+use ksi_kernel::lock::Lock;
 
 use super::Supervisor;
 use crate::{
@@ -61,7 +63,7 @@ impl Supervisor {
         self.thread.runtime().spawn(async move {
             // Generations that were asked for a snapshot and have not answered. One whose snapshot never returns holds up
             // no other, and is not asked again: each time would cost another thread.
-            let asked: Arc<Mutex<BTreeMap<Arc<str>, u64>>> = Arc::default();
+            let asked: Arc<Lock<BTreeMap<Arc<str>, u64>>> = Arc::default();
             loop {
                 tokio::time::sleep(interval).await;
                 let Some(supervisor) = supervisor.upgrade() else { return };
@@ -73,7 +75,7 @@ impl Supervisor {
                             let answered = |plugin: &Arc<str>, number: &mut u64| {
                                 *plugin == info.plugin && *number == info.number
                             };
-                            lock(&asked).retain(|plugin, number| !answered(plugin, number));
+                            asked.lock().retain(|plugin, number| !answered(plugin, number));
                         }
                     });
                 }
@@ -84,12 +86,12 @@ impl Supervisor {
     /// The live generations but for those that were asked already; all of them are from here on.
     fn to_keep(
         &self,
-        asked: &Mutex<BTreeMap<Arc<str>, u64>>,
+        asked: &Lock<BTreeMap<Arc<str>, u64>>,
     ) -> Vec<(Arc<GenerationInfo>, Weak<dyn LiveInstance>)> {
         let registry = self.registry();
         let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
         let live: Vec<_> = live.filter(|generation| generation.info.writes().is_some()).collect();
-        let mut asked = lock(asked);
+        let mut asked = asked.lock();
         asked.retain(|plugin, number| registry.is_live(plugin, *number));
         let new = live.into_iter().filter(|generation| {
             let info = &generation.info;
@@ -109,8 +111,4 @@ impl Supervisor {
         let is_live = || self.registry().is_live(&info.plugin, info.number);
         persistence.keep_live(workers, info, live, is_live).await
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,10 +13,11 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::MutexGuard,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use ksi_kernel::lock::Lock;
 use serde::{Deserialize, Serialize};
 
 use crate::crash::{About, Left};
@@ -71,7 +72,7 @@ pub(crate) enum Judged {
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
     path: Option<PathBuf>,
-    entries: Mutex<Vec<QuarantineEntry>>,
+    entries: Lock<Vec<QuarantineEntry>>,
 }
 
 impl Quarantine {
@@ -89,7 +90,7 @@ impl Quarantine {
                 Vec::new()
             }
         };
-        Quarantine { path: Some(path), entries: Mutex::new(entries) }
+        Quarantine { path: Some(path), entries: Lock::new(entries) }
     }
 
     /// Judges what an earlier host left behind, and gives what is new.
@@ -227,7 +228,7 @@ impl Quarantine {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<QuarantineEntry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock()
     }
 
     /// In the place of the file, whole. Under the lock, so that no write overtakes another.

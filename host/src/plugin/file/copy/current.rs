@@ -3,12 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::dir::{OwnDir, PrivateDirError};
 use super::place::Places;
 use super::{CopyError, file_name};
+use crate::sync::Lock;
 
 /// Where this host's copies are made; dropping it removes the directory with everything inside.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub(crate) struct PrivateDir {
     /// Number of the next copy, over all directories: the name of a library that may be mapped comes once.
     copies: AtomicU64,
     /// `None` once it is closed.
-    current: Mutex<Option<OwnDir>>,
+    current: Lock<Option<OwnDir>>,
 }
 
 impl PrivateDir {
@@ -26,7 +27,7 @@ impl PrivateDir {
     /// # Errors
     /// Says at which step it failed.
     pub(crate) fn create(places: Places) -> Result<PrivateDir, PrivateDirError> {
-        let current = Mutex::new(Some(places.create()?));
+        let current = Lock::new(Some(places.create()?));
         Ok(PrivateDir { places, copies: AtomicU64::new(1), current })
     }
 
@@ -93,7 +94,7 @@ impl PrivateDir {
     }
 
     fn current(&self) -> MutexGuard<'_, Option<OwnDir>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 
     #[cfg(test)]

@@ -23,13 +23,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 pub(crate) use content::Content;
 pub(crate) use current::PrivateDir;
 pub use dir::PrivateDirError;
 pub use error::CopyError;
 use own_folder::OwnFolder;
+
+use crate::sync::Lock;
 pub(crate) use place::Places;
 pub(crate) use source::Source;
 
@@ -45,7 +46,7 @@ pub(crate) struct PrivateCopy {
     path: PathBuf,
     hash: blake3::Hash,
     /// In a mutex, because whoever reads it moves the place that it is read from.
-    held: Mutex<File>,
+    held: Lock<File>,
     /// For what it brings along. Behind the file, which is deleted first.
     folder: Option<OwnFolder>,
 }
@@ -75,7 +76,7 @@ impl PrivateDir {
         let held = for_reading(&path, &file)
             .map_err(|error| if self.is_closed() { CopyError::Closed } else { error })?;
         std::mem::forget(unfinished);
-        Ok((PrivateCopy { path, hash, held: Mutex::new(held), folder: None }, content))
+        Ok((PrivateCopy { path, hash, held: Lock::new(held), folder: None }, content))
     }
 
     /// Copies a copy, which is a new file with the same bytes then, and with the same beside it.
@@ -88,7 +89,7 @@ impl PrivateDir {
         limit: u64,
         label: &str,
     ) -> Result<(PrivateCopy, Content), CopyError> {
-        let held = copy.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = copy.held.lock();
         let unreadable = |source| CopyError::Read { path: copy.path.clone(), source };
         let file = held.try_clone().map_err(unreadable)?;
         let (mut again, content) = self.copy(&Source::held(&copy.path, file, limit)?, label)?;
@@ -146,7 +147,7 @@ impl PrivateCopy {
     /// # Errors
     /// The system does not say.
     pub(crate) fn bytes(&self) -> std::io::Result<u64> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock();
         Ok(held.metadata()?.len())
     }
 
@@ -155,7 +156,7 @@ impl PrivateCopy {
     /// # Errors
     /// They cannot be written there.
     pub(crate) fn save(&self, to: &Path) -> std::io::Result<()> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock();
         let draft = tempfile::NamedTempFile::new_in(to.parent().unwrap_or(Path::new(".")))?;
         let copied = content::copy(&held, draft.as_file(), held.metadata()?.len());
         copied.map_err(|(content::Step::Read(error) | content::Step::Write(error))| error)?;
@@ -175,7 +176,7 @@ impl PrivateCopy {
     }
 
     fn is_in_place(&self) -> bool {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock();
         dir::is_at(&held, &self.path)
     }
 }

@@ -7,10 +7,11 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use super::dir::is_at;
 use super::{Content, CopyError, PrivateCopy, PrivateDir, Source, for_reading, hash_of};
+use crate::sync::Lock;
 
 /// The folder of one copy; dropping it removes it with everything inside.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(super) struct OwnFolder {
     path: PathBuf,
     open: File,
     /// In a mutex, because whoever reads one moves the place that it is read from.
-    brought: Mutex<Vec<Brought>>,
+    brought: Lock<Vec<Brought>>,
 }
 
 #[derive(Debug)]
@@ -33,11 +34,11 @@ impl OwnFolder {
     fn make(path: PathBuf) -> io::Result<OwnFolder> {
         DirBuilder::new().mode(0o700).create(&path)?;
         let open = File::open(&path)?;
-        Ok(OwnFolder { path, open, brought: Mutex::default() })
+        Ok(OwnFolder { path, open, brought: Lock::default() })
     }
 
     fn brought(&self) -> MutexGuard<'_, Vec<Brought>> {
-        self.brought.lock().unwrap_or_else(PoisonError::into_inner)
+        self.brought.lock()
     }
 
     /// Whether it still lies there, and not another one or none.

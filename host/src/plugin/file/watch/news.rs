@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{Config, RecommendedWatcher, Watcher};
 
 use super::folder::is_candidate;
+use crate::sync::Lock;
 
 /// How many paths are noted before a rescan takes their place.
 const MAX_NOTES: usize = 4096;
@@ -97,7 +98,7 @@ fn hint(kind: EventKind) -> Option<Hint> {
 /// Where the notifier's thread leaves news for the watch.
 #[derive(Debug, Default)]
 pub(super) struct Board {
-    news: Mutex<News>,
+    news: Lock<News>,
     posted: tokio::sync::Notify,
 }
 
@@ -111,7 +112,7 @@ impl Board {
 
     fn post_if(&self, note: impl FnOnce(&mut News) -> bool) {
         // News is valid after every single change to it, so a panic elsewhere has done it no harm.
-        if note(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner)) {
+        if note(&mut self.news.lock()) {
             self.posted.notify_one();
         }
     }
@@ -122,7 +123,7 @@ impl Board {
     }
 
     pub(super) fn take(&self) -> News {
-        std::mem::take(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.news.lock())
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     ffi::c_int,
     hint, ptr,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{
             AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*,
         },
@@ -17,6 +17,7 @@ use std::{
 };
 
 use ksi_abi::signals::{SignalAction, SignalHost};
+use ksi_kernel::lock::Lock;
 
 use super::asked;
 
@@ -180,7 +181,7 @@ pub(super) struct Library {
     leaving: AtomicBool,
     /// Signals of which something is to be told, by bit.
     pub(super) untold: AtomicU64,
-    owner: Mutex<Owner>,
+    owner: Lock<Owner>,
     next: AtomicPtr<Library>,
 }
 
@@ -216,7 +217,7 @@ pub(super) fn take() -> &'static Library {
         in_use: AtomicBool::new(true),
         leaving: AtomicBool::new(false),
         untold: AtomicU64::new(0),
-        owner: Mutex::new(None),
+        owner: Lock::new(None),
         next: AtomicPtr::new(ptr::null_mut()),
     }));
     let mut first = FIRST.load(SeqCst);
@@ -261,7 +262,7 @@ impl Library {
 
     /// Never inside a signal handler.
     pub(super) fn owner(&self, new: Owner) -> Owner {
-        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owner = self.owner.lock();
         if new.is_some() {
             *owner = new;
         }
@@ -274,7 +275,7 @@ impl Library {
             return;
         }
         self.wants.iter().for_each(|want| _ = want.clear());
-        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.owner.lock() = None;
         self.in_use.store(false, SeqCst);
     }
 }

@@ -10,7 +10,6 @@ use std::{io, path::PathBuf, time::SystemTime};
 use super::{
     KeptState, KeptStateError, NewState, SnapshotPlace, StateDir, check_name,
     file::Header,
-    lock,
     plan::{self, Found, Step},
 };
 
@@ -44,7 +43,7 @@ impl StateDir {
     /// # Errors
     /// The folder cannot be read. What is wrong with a file is said of that file.
     pub(crate) fn list(&self, plugin: Option<&str>) -> Result<Vec<Listed>, KeptStateError> {
-        let _alone = lock(&self.one_at_a_time);
+        let _alone = self.one_at_a_time.lock();
         let mut found: Vec<Listed> = Vec::new();
         for name in self.names()? {
             let Some((owner, place)) = SnapshotPlace::of_file(&name) else { continue };
@@ -81,7 +80,7 @@ impl StateDir {
         place: SnapshotPlace,
     ) -> Result<KeptState, KeptStateError> {
         check_name(plugin)?;
-        let _alone = lock(&self.one_at_a_time);
+        let _alone = self.one_at_a_time.lock();
         let (mut bytes, path) = (Vec::new(), self.path(plugin, place));
         match self.read(plugin, place, &mut bytes)? {
             Found::Complete(Header { version, plugin_version, written, .. }) => Ok(KeptState {
@@ -108,7 +107,7 @@ impl StateDir {
         state: &NewState<'_>,
     ) -> Result<(), KeptStateError> {
         check_name(plugin)?;
-        let _alone = lock(&self.one_at_a_time);
+        let _alone = self.one_at_a_time.lock();
         let header = Header::of(plugin, state, SystemTime::now());
         let same = |found: Found| matches!(found, Found::Complete(it) if it.same_content(&header));
         if same(self.read(plugin, SnapshotPlace::Good, &mut io::sink())?) {
@@ -130,7 +129,7 @@ impl StateDir {
         state: &NewState<'_>,
     ) -> Result<SnapshotPlace, KeptStateError> {
         check_name(plugin)?;
-        let _alone = lock(&self.one_at_a_time);
+        let _alone = self.one_at_a_time.lock();
         self.remove_file(plugin, SnapshotPlace::Beside)?;
         let header = Header::of(plugin, state, SystemTime::now());
         self.write(plugin, SnapshotPlace::Beside, &header, state.bytes)?;
@@ -147,7 +146,7 @@ impl StateDir {
         place: SnapshotPlace,
     ) -> Result<Option<SnapshotPlace>, KeptStateError> {
         check_name(plugin)?;
-        let _alone = lock(&self.one_at_a_time);
+        let _alone = self.one_at_a_time.lock();
         match self.names()?.contains(&place.file_name(plugin)) {
             true => self.rename_aside(plugin, place).map(Some),
             false => Ok(None),
@@ -161,7 +160,7 @@ impl StateDir {
     /// There is no newest one that is complete, or it says at which step it failed.
     pub(crate) fn copy_aside(&self, plugin: &str) -> Result<SnapshotPlace, KeptStateError> {
         check_name(plugin)?;
-        let _alone = lock(&self.one_at_a_time);
+        let _alone = self.one_at_a_time.lock();
         let (mut bytes, path) = (Vec::new(), self.path(plugin, SnapshotPlace::Snapshot));
         let header = match self.read(plugin, SnapshotPlace::Snapshot, &mut bytes)? {
             Found::Complete(header) => header,
@@ -172,7 +171,7 @@ impl StateDir {
         self.write(plugin, SnapshotPlace::Beside, &header, &bytes)?;
         let aside = self.next_aside(plugin)?;
         self.rename(plugin, SnapshotPlace::Beside, aside)?;
-        lock(&self.unsettled).insert(plugin.to_owned(), aside);
+        self.unsettled.lock().insert(plugin.to_owned(), aside);
         Ok(aside)
     }
 
@@ -187,8 +186,8 @@ impl StateDir {
         stays: bool,
     ) -> Result<(), KeptStateError> {
         check_name(plugin)?;
-        let _alone = lock(&self.one_at_a_time);
-        lock(&self.unsettled).remove(plugin);
+        let _alone = self.one_at_a_time.lock();
+        self.unsettled.lock().remove(plugin);
         match stays {
             true => self.forget_excess(plugin),
             false => {
@@ -209,7 +208,7 @@ impl StateDir {
         state: &NewState<'_>,
     ) -> Result<Option<SnapshotPlace>, KeptStateError> {
         check_name(plugin)?;
-        let _alone = lock(&self.one_at_a_time);
+        let _alone = self.one_at_a_time.lock();
         let header = Header::of(plugin, state, SystemTime::now());
         let aside = self.next_aside(plugin)?;
         let steps = self.replacing(plugin, aside)?;
@@ -271,7 +270,7 @@ impl StateDir {
         place: SnapshotPlace,
     ) -> Result<bool, KeptStateError> {
         check_name(plugin)?;
-        let _alone = lock(&self.one_at_a_time);
+        let _alone = self.one_at_a_time.lock();
         let name = place.file_name(plugin);
         if !self.names()?.contains(&name) {
             return Ok(false);
@@ -279,7 +278,7 @@ impl StateDir {
         self.remove_file(plugin, place)?;
         self.sync_names()?;
         if place == SnapshotPlace::Snapshot {
-            lock(&self.last).remove(plugin);
+            self.last.lock().remove(plugin);
         }
         Ok(true)
     }
@@ -305,7 +304,7 @@ impl StateDir {
         self.rename(plugin, from, aside)?;
         self.forget_excess(plugin)?;
         if from == SnapshotPlace::Snapshot {
-            lock(&self.last).remove(plugin);
+            self.last.lock().remove(plugin);
         }
         Ok(aside)
     }
@@ -324,7 +323,7 @@ impl StateDir {
 
     fn forget_excess(&self, plugin: &str) -> Result<(), KeptStateError> {
         let mut numbers = self.aside(plugin)?;
-        let unsettled = lock(&self.unsettled).get(plugin).copied();
+        let unsettled = self.unsettled.lock().get(plugin).copied();
         numbers.retain(|number| Some(SnapshotPlace::Aside(*number)) != unsettled);
         let excess = numbers.len().saturating_sub(MAX_ASIDE);
         for number in numbers.into_iter().take(excess) {

@@ -33,7 +33,6 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -45,6 +44,8 @@ use file::{Header, ReadError};
 use folder::Folder;
 use plan::{Found, Step};
 
+use crate::sync::Lock;
+
 /// The longest name that a plugin may have.
 const MAX_NAME: usize = 64;
 
@@ -55,11 +56,11 @@ pub(crate) struct StateDir {
     /// The largest snapshot, in bytes.
     limit: u64,
     /// Held while files are read or changed.
-    one_at_a_time: Mutex<()>,
+    one_at_a_time: Lock<()>,
     /// What each plugin's newest file holds, as far as it was loaded or stored. One entry a file.
-    last: Mutex<BTreeMap<String, Kept>>,
+    last: Lock<BTreeMap<String, Kept>>,
     /// Copies that are aside and of which it is not settled whether they stay. One at a time for a plugin.
-    unsettled: Mutex<BTreeMap<String, SnapshotPlace>>,
+    unsettled: Lock<BTreeMap<String, SnapshotPlace>>,
 }
 
 /// A snapshot that is to be stored.
@@ -130,9 +131,9 @@ impl StateDir {
         Ok(StateDir {
             folder: Folder::open(dir)?,
             limit,
-            one_at_a_time: Mutex::default(),
-            last: Mutex::default(),
-            unsettled: Mutex::default(),
+            one_at_a_time: Lock::default(),
+            last: Lock::default(),
+            unsettled: Lock::default(),
         })
     }
 
@@ -156,7 +157,7 @@ impl StateDir {
         tried: &[SnapshotPlace],
     ) -> Result<Option<KeptState>, KeptStateError> {
         check_name(plugin)?;
-        let _alone = lock(&self.one_at_a_time);
+        let _alone = self.one_at_a_time.lock();
         let mut damaged = Vec::new();
         let mut fallback = None;
         let places = [
@@ -219,7 +220,7 @@ impl StateDir {
             let plugin = plugin.to_owned();
             return Err(KeptStateError::TooLargeToStore { plugin, found, limit: self.limit });
         }
-        let _alone = lock(&self.one_at_a_time);
+        let _alone = self.one_at_a_time.lock();
         let header = Header::of(plugin, state, SystemTime::now());
         let (steps, written) = self.steps(plugin, &header)?;
         for step in steps {
@@ -238,7 +239,7 @@ impl StateDir {
 
     /// What was last stored or loaded of a plugin; none if nothing was since the folder was opened. Reads no file.
     pub(crate) fn last(&self, plugin: &str) -> Option<Kept> {
-        lock(&self.last).get(plugin).copied()
+        self.last.lock().get(plugin).copied()
     }
 
     /// What it takes to store what `header` describes, and the header of the newest if that is the same already.
@@ -353,7 +354,7 @@ impl StateDir {
 
     fn remember(&self, plugin: &str, header: &Header) {
         let kept = Kept { version: header.version, bytes: header.bytes, written: header.written };
-        lock(&self.last).insert(plugin.to_owned(), kept);
+        self.last.lock().insert(plugin.to_owned(), kept);
     }
 
     fn path(&self, plugin: &str, place: SnapshotPlace) -> PathBuf {
@@ -362,10 +363,6 @@ impl StateDir {
 }
 
 /// A panic while it is held leaves nothing half done that the files do not recover from.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A name becomes part of a path: whatever could lead out of the folder, or to another file in it, is refused.
 fn check_name(plugin: &str) -> Result<(), KeptStateError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';

@@ -10,10 +10,12 @@
 use std::{
     io, mem, ptr,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
+
+use ksi_kernel::lock::Lock;
 
 use super::super::peek::Peek;
 
@@ -80,18 +82,18 @@ fn list_of(thread: u32, peek: &Peek) -> Option<usize> {
 /// Starts a thread that looks for itself. What it needs for that is there before: what it says is kept for good.
 fn measure(peek: Peek) -> io::Result<Option<Descriptors>> {
     struct Place {
-        peek: Mutex<Peek>,
+        peek: Lock<Peek>,
         found: AtomicUsize,
     }
     extern "C" fn look(argument: *mut libc::c_void) -> *mut libc::c_void {
         // SAFETY: `measure` passes a place that is there until this thread is joined.
         let place = unsafe { &*argument.cast::<Place>() };
-        let peek = place.peek.lock().unwrap_or_else(PoisonError::into_inner);
+        let peek = place.peek.lock();
         let found = distance(look as *const () as usize, argument as usize, &peek);
         place.found.store(found.unwrap_or(0), SeqCst);
         ptr::null_mut()
     }
-    let place = Place { peek: Mutex::new(peek), found: AtomicUsize::new(0) };
+    let place = Place { peek: Lock::new(peek), found: AtomicUsize::new(0) };
     // SAFETY: `look` gets the place, which outlives the thread, since that is joined.
     let result = unsafe {
         let mut thread = mem::zeroed();
