@@ -29,10 +29,10 @@ pub(crate) use current::PrivateDir;
 pub use dir::PrivateDirError;
 pub use error::CopyError;
 use own_folder::OwnFolder;
-
-use crate::sync::Lock;
 pub(crate) use place::Places;
 pub(crate) use source::Source;
+
+use crate::sync::Lock;
 
 /// Longer labels are cut, so that a copy's name fits every file system.
 const MAX_LABEL: usize = 100;
