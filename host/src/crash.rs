@@ -8,7 +8,7 @@
 //!
 //! What a signal handler reads is made for that: numbers and texts of fixed size in atomics ([`label`](ksi_kernel::label)).
 //!
-//! This module does not know what follows from a death: see `plugin/quarantine.rs`.
+//! This module does not know what follows from a death: see `plugin/supervisor/quarantine.rs`.
 
 #[cfg(target_os = "linux")]
 mod handler;

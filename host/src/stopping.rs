@@ -10,7 +10,7 @@
 //! Each request goes on to the next stage, and so does the host when a stage has nothing to wait for any more. No stage is
 //! gone back to. Whoever waits inside the host for something that could take long looks here whether he still should.
 //!
-//! This does not know what is done in a stage: see [`Host::shutdown`](crate::Host::shutdown) and `plugin/stop.rs`.
+//! This does not know what is done in a stage: see [`Host::shutdown`](crate::Host::shutdown) and `plugin/supervisor/stop.rs`.
 
 use std::{
     fmt,

@@ -19,6 +19,7 @@ use crate::{context::Context, error::Result, event::Emit, report::Report, types:
 /// # let _ = options;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use = "options do nothing by themselves"]
 pub struct EmitOptions {
     attributes: Vec<(String, String)>,
     timeout: Option<Duration>,
@@ -90,6 +91,7 @@ impl Beside for EmitOptions {
 /// A context with what is said beside the events that are emitted through it; see
 /// [`Context::with`].
 #[derive(Debug, Clone)]
+#[must_use = "nothing is emitted by it alone"]
 pub struct EmitWith<'a> {
     ctx: &'a Context,
     options: EmitOptions,

@@ -43,6 +43,24 @@ impl<P> Drop for Running<P> {
     }
 }
 
+/// Ends subscriptions of an instance that is not made, however that comes: their handlers may hold its context, and it holds
+/// them.
+struct ClearedUnlessMade(Option<Arc<Scope>>);
+
+impl ClearedUnlessMade {
+    fn made(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for ClearedUnlessMade {
+    fn drop(&mut self) {
+        if let Some(scope) = &self.0 {
+            scope.subscriptions.clear();
+        }
+    }
+}
+
 impl<P> Running<P> {
     /// What a call gets: the plugin and a context without counts of their own. They go into the
     /// call's future, which the unsafe functions of [`Call`] see to, or nowhere.
@@ -93,15 +111,12 @@ unsafe impl<P: Plugin> Exported for Running<P> {
     async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
         let (runtime, handle) = OwnRuntime::start(P::RUNTIME).map_err(Error::into_parts)?;
         let scope = Arc::new(Scope::new(host, handle));
+        let unless_made = ClearedUnlessMade(Some(scope.clone()));
         let ctx = Context::of(Caller::new(scope.clone()));
         let made = P::initialize(ctx, RawConfig::new(config));
-        match scope.runtime.clone().enter(made).await {
-            Ok(plugin) => Ok(Running { plugin, _runtime: runtime, scope }),
-            Err(error) => {
-                scope.subscriptions.clear();
-                Err(error.into_parts())
-            }
-        }
+        let plugin = scope.runtime.clone().enter(made).await.map_err(Error::into_parts)?;
+        unless_made.made();
+        Ok(Running { plugin, _runtime: runtime, scope })
     }
 
     #[inline]

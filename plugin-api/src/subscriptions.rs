@@ -33,6 +33,7 @@ type Handler = Arc<dyn Fn(&Context, FirstPoll<'_>) -> CallStart + Send + Sync>;
 
 /// How a handler is called that is subscribed [with](Context::subscribe_with) it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use = "options do nothing by themselves"]
 pub struct SubscribeOptions {
     priority: i32,
     timeout: Option<Duration>,

@@ -14,6 +14,7 @@ use crate::{
 ///
 /// It keeps the library as a [`Context`] does: one that outlives the plugin's shutdown keeps the
 /// library mapped.
+#[must_use = "a watch ends when it is dropped"]
 pub struct Watch {
     watch: WatchRef,
     over: bool,

@@ -55,7 +55,7 @@ const RULES: &[Rule] = &[
         modules: &[],
         names: &["PluginLibrary", "LibraryResidence", "LibraryBody", "Instance", "ModuleRef"],
     },
-    // The reload transaction knows no wire format.
+    // A deployment knows no wire format.
     Rule {
         part: &["host/src/plugin.rs", "host/src/plugin"],
         modules: &["control", "core", "builtin", "host", "config"],

@@ -119,7 +119,7 @@ impl Said {
     }
 }
 
-fn bytes_of(attributes: &Attributes) -> usize {
+pub(crate) fn bytes_of(attributes: &Attributes) -> usize {
     attributes.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
@@ -341,8 +341,12 @@ impl Event {
             Carried::Bytes(json, _) => json.len(),
             Carried::Value(..) | Carried::Nothing => 0,
         };
-        let attributes = self.attributes.as_deref().map_or(0, bytes_of);
-        size_of::<Event>() + self.name().len() + json + attributes
+        size_of::<Event>() + self.name().len() + json + self.attribute_bytes()
+    }
+
+    /// Those of what is attached to it, which goes on to the events that follow from it.
+    pub(crate) fn attribute_bytes(&self) -> usize {
+        self.attributes.as_deref().map_or(0, bytes_of)
     }
 
     /// The plugin that emitted it; empty for the host and its clients.

@@ -373,10 +373,13 @@ impl Session {
         options: Option<&EmitOptions<'_>>,
     ) -> Result<(), Refusal> {
         // What a value keeps beside itself is memory of its plugin's own, and how much that is nobody knows.
-        let bytes = match &content {
+        let json = match &content {
             Content::Bytes(json) => json.len(),
             Content::Value(_) => 0,
         };
+        let own = options.into_iter().flat_map(EmitOptions::attributes);
+        let own: usize = own.map(|(key, value)| key.len() + value.len()).sum();
+        let bytes = json + own + parent.map_or(0, |parent| parent.attribute_bytes());
         let accept = || self.accept(parent, to, content, options);
         self.router.send_once_accepted(name_of(to), bytes, accept).map_err(Into::into)
     }

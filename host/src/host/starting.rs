@@ -213,7 +213,8 @@ mod tests {
                 }
             }
             drop(load);
-            in_time("it is shut down", host.0.stop.reached(StopStage::Unloading)).await;
+            in_time("it is being shut down", host.0.stop.reached(StopStage::Unloading)).await;
+            in_time("it is shut down", host.shutdown()).await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! The supervisor: takes files through all steps to live generations, and replaces or unloads generations.
 //!
-//! What people ask for is here. The transaction that loads and replaces is [`deploy`], how a
+//! What people ask for is here. How a file is loaded and replaced is in [`deploy`], how a
 //! generation is let go [`letting_go`], going back to an earlier version [`rollback`],
 //! what becomes of files that did not become a plugin [`retry`], and how all of them go when the host
 //! stops [`stop`].
@@ -88,7 +88,7 @@ pub(crate) type SetAsideResult = Result<String, String>;
 
 /// Runs load, reload and unload.
 pub(crate) struct Supervisor {
-    /// Where transactions and retirements run.
+    /// Where deployments and retirements run.
     pub(crate) thread: OwnThread,
     router: Arc<Router>,
     preparation: Arc<Preparation>,
@@ -108,7 +108,7 @@ pub(crate) struct Supervisor {
     watch: Lock<Option<FolderWatch>>,
     /// Files that are being tried, from their copy on.
     tries: TaskTracker,
-    /// Transactions behind the probe, which a host waits for when it stops.
+    /// Deployments behind the probe, which a host waits for when it stops.
     deploys: TaskTracker,
     departures: Departures,
     stop: StopHandle,
@@ -231,7 +231,7 @@ impl Supervisor {
         .await
     }
 
-    /// Runs a transaction in a task of its own, so that it is not given up half-way when whoever asked goes away.
+    /// Runs a deployment in a task of its own, so that it is not given up half-way when whoever asked goes away.
     async fn to_the_end<T, E, F>(
         self: &Arc<Self>,
         work: impl FnOnce(Arc<Self>) -> F,

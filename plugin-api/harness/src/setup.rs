@@ -24,6 +24,7 @@ use super::{
 const INITIALIZE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a plugin is made with; see [`Harness::setup`].
+#[must_use = "the plugin is made by `start`"]
 pub struct Setup<P> {
     config: Value,
     stand_ins: Vec<Result<Route>>,

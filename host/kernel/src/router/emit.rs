@@ -237,7 +237,8 @@ impl Router {
 
     /// Accepts an event without waiting for its handlers, or refuses it.
     pub fn send(self: &Arc<Self>, event: NewEvent) -> Result<(), SendError> {
-        let (name, bytes) = (event.name.clone(), event.payload.as_json().len());
+        let bytes = event.payload.as_json().len() + crate::event::bytes_of(&event.attributes);
+        let name = event.name.clone();
         self.send_once_accepted(&name, bytes, || self.accept(event, None)).map_err(Into::into)
     }
 

@@ -246,9 +246,9 @@ pub(crate) fn create(
     host: HostRef,
     config: &[u8],
 ) -> impl Future<Output = Result<Instance, CallEnd>> + Send + use<> {
-    // SAFETY: what goes on of a call lies before the entry that holds the instance (`Call` in `dispatch/call.rs`), and a
+    // SAFETY: what goes on of a call lies before the entry that holds the instance (`Call` in the kernel's `call.rs`), and a
     // snapshot, a restore or a shutdown borrows it; only then it comes out of its `LiveInstance`, and is dropped before
-    // its library is closed (`retire.rs`), which waits for the plugin's values too. There is one type of events in this
+    // its library is closed (`lifecycle/retire.rs`), which waits for the plugin's values too. There is one type of events in this
     // host, and all hosts that are shown to plugins have it.
     unsafe { module::create(module, host, config) }
 }

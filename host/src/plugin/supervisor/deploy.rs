@@ -1,4 +1,4 @@
-//! The transaction: from a file to the live generation of a plugin, in place of the one before.
+//! A deployment: from a file to the live generation of a plugin, in place of the one before.
 //!
 //! It has one commit point, [`Router::swap`](ksi_kernel::router::Router::swap) in [`Supervisor::finish`]. Before it, a
 //! failure means that nothing happened: the live generation goes on, with all events that waited for its state.

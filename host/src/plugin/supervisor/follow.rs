@@ -1,4 +1,4 @@
-//! What the plugin folders say, as transactions of the supervisor.
+//! What the plugin folders say, as deployments of the supervisor.
 
 use std::{
     collections::BTreeSet,

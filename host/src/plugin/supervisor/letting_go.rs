@@ -55,6 +55,8 @@ impl Supervisor {
     /// Lets a generation go that was never live; if its `initialize` has not ended, once it has.
     pub(super) fn let_go_leftover(self: &Arc<Self>, name: &Arc<str>, leftover: Leftover) {
         let Leftover { mut generation, creating } = leftover;
+        // Its watches end, and nothing new is begun for it, so that whatever of it waits for events can end.
+        generation.shim.detach();
         let retired = Retired::new(&generation.info);
         self.registry().remember(name, retired.clone());
         let (quiet, _) = oneshot::channel();

@@ -24,7 +24,7 @@ const STATES_IN_A_HURRY: Duration = Duration::from_secs(15);
 const UNMAP: Duration = Duration::from_secs(2);
 
 impl Supervisor {
-    /// Begins no transaction any more, and does not look at the folders any more. What is being probed is given up.
+    /// Begins no deployment any more, and does not look at the folders any more. What is being probed is given up.
     pub(crate) fn begin_to_stop(&self) {
         self.preparation.end_probes();
         drop(self.watch().take());
