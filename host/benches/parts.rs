@@ -1,5 +1,6 @@
-//! Parts of an event's way that are public API, each for itself: `cargo bench -p ksi-host`. What a whole emit costs, and what
-//! it costs against the same without a host, is measured by `cargo run --release -p ksi-bench`.
+//! Parts of an event's way that are public API, each for itself: `cargo bench -p ksi-host`. What a
+//! whole emit costs, and what it costs against the same without a host, is measured by
+//! `cargo run --release -p ksi-bench`.
 
 #![allow(clippy::unwrap_used)]
 

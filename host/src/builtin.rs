@@ -1,11 +1,12 @@
-//! The host's own handlers. They are registered with the router like any plugin's: there is no second mechanism
-//! beside events.
+//! The host's own handlers. They are registered with the router like any plugin's: there is no
+//! second mechanism beside events.
 //!
-//! They are the operator's way to a host that does not do well, so `timeouts.handler`, which is for plugins, does not hold for
-//! them.
+//! They are the operator's way to a host that does not do well, so `timeouts.handler`, which is for
+//! plugins, does not hold for them.
 //!
-//! [`system`] speaks of the host, [`module`] of its plugins, [`state`] of what is kept of them, [`config`] of the configuration,
-//! [`flow`] of the events between them, [`metrics`] of how calls ended.
+//! [`system`] speaks of the host, [`module`] of its plugins, [`state`] of what is kept of them,
+//! [`config`] of the configuration, [`flow`] of the events between them, [`metrics`] of how calls
+//! ended.
 
 mod config;
 mod flow;
@@ -46,8 +47,8 @@ pub(crate) fn register(core: &Arc<Core>) {
 
 /// What an answer may take that needs nobody else.
 const SOON: Duration = Duration::from_secs(30);
-/// The same where plugins are changed. Each step of that has a limit of its own, which says more than this one would; this
-/// is only so that there is one.
+/// The same where plugins are changed. Each step of that has a limit of its own, which says more
+/// than this one would; this is only so that there is one.
 const IN_ITS_TIME: Duration = Duration::from_secs(24 * 3_600);
 
 /// Registers one that [changes plugins](changes_plugins).
@@ -87,8 +88,8 @@ fn handle_within<F, Fut, P, R>(
     handle_event(timeout, core, described, move |core, _, payload| handler(core, payload));
 }
 
-/// Registers one: what it is for the catalogue, and what it does. It alone answers its event: a plugin that subscribes to
-/// it, or to everything, must not stand between an operator and the host.
+/// Registers one: what it is for the catalogue, and what it does. It alone answers its event: a
+/// plugin that subscribes to it, or to everything, must not stand between an operator and the host.
 fn handle_event<F, Fut, P, R>(timeout: Duration, core: &Arc<Core>, described: Described, handler: F)
 where
     F: Fn(Arc<Core>, &Event, P) -> Fut + Send + Sync + Clone + 'static,

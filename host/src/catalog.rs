@@ -1,5 +1,5 @@
-//! What events there are: who handles them, what they take, in the spelling of KSI's clients; and which
-//! of the host's own change plugins.
+//! What events there are: who handles them, what they take, in the spelling of KSI's clients; and
+//! which of the host's own change plugins.
 //!
 //! Knows what is written down of events, by hand or by plugins, and not who answers them.
 

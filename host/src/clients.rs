@@ -128,7 +128,8 @@ impl Clients {
         })
     }
 
-    /// Ends the client that has been idle for the longest time, and at least so long; whether there is one.
+    /// Ends the client that has been idle for the longest time, and at least so long; whether there
+    /// is one.
     pub(crate) fn end_idle(&self, now: f64, at_least: Duration) -> bool {
         let longest = {
             let list = self.list();

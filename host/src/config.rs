@@ -1,9 +1,9 @@
-//! What the operator may set: where plugins are, where the socket is, how long things may take and how much there
-//! may be of anything.
+//! What the operator may set: where plugins are, where the socket is, how long things may take and
+//! how much there may be of anything.
 //!
-//! Every key has a default, so a host runs without a file. A key that is not known is an error that names it: a
-//! misspelt limit that silently keeps its default is found out on the worst day. This module reads text and numbers;
-//! it creates nothing and looks at no folder.
+//! Every key has a default, so a host runs without a file. A key that is not known is an error that
+//! names it: a misspelt limit that silently keeps its default is found out on the worst day. This
+//! module reads text and numbers; it creates nothing and looks at no folder.
 //!
 //! ```toml
 //! [host]
@@ -61,8 +61,8 @@ mod state;
 mod tests;
 mod untrusted;
 
-/// Everything that can be configured. `Config::default()` is what a host without a file runs with, and what
-/// a program changes that has none:
+/// Everything that can be configured. `Config::default()` is what a host without a file runs with,
+/// and what a program changes that has none:
 ///
 /// ```
 /// let mut config = ksi_host::Config::default();
@@ -80,17 +80,22 @@ mod untrusted;
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Config {
-    /// The folders whose plugin files are loaded and watched. TOML: `[host] plugin_dirs`. Default: none.
+    /// The folders whose plugin files are loaded and watched. TOML: `[host] plugin_dirs`. Default:
+    /// none.
     pub plugin_dirs: Vec<PathBuf>,
-    /// The path of the control socket. TOML: `[host] socket`. Default: none, so the environment decides.
+    /// The path of the control socket. TOML: `[host] socket`. Default: none, so the environment
+    /// decides.
     pub socket: Option<PathBuf>,
-    /// The file that `ksi run` writes the number of its process to while it runs. TOML: `[host] pid_file`. Default: none.
+    /// The file that `ksi run` writes the number of its process to while it runs. TOML:
+    /// `[host] pid_file`. Default: none.
     pub pid_file: Option<PathBuf>,
-    /// The folder that the host makes its directory for private copies of plugin files in; it has to allow execution. TOML:
-    /// `[host] private_dir`. Default: none, so it is `$XDG_RUNTIME_DIR`, or else the folder for temporary files.
+    /// The folder that the host makes its directory for private copies of plugin files in; it has
+    /// to allow execution. TOML: `[host] private_dir`. Default: none, so it is `$XDG_RUNTIME_DIR`,
+    /// or else the folder for temporary files.
     pub private_dir: Option<PathBuf>,
-    /// What is done with a plugin file that others may write to, by its own mode and owner or those of the folders on the way
-    /// to it. TOML: `[host] untrusted_plugins`. Default: none, so a host of the superuser refuses it, and any other warns.
+    /// What is done with a plugin file that others may write to, by its own mode and owner or those
+    /// of the folders on the way to it. TOML: `[host] untrusted_plugins`. Default: none, so a host
+    /// of the superuser refuses it, and any other warns.
     pub untrusted_plugins: Option<UntrustedPlugins>,
     /// How long things may take. TOML: `[timeouts]`.
     pub timeouts: Timeouts,
@@ -108,8 +113,8 @@ pub struct Config {
     pub plugins: BTreeMap<String, serde_json::Value>,
 }
 
-/// How long things may take. In TOML, durations are written as `"500ms"`, `"5s"` or `"1m 30s"`; each is above zero and at
-/// most thirty days.
+/// How long things may take. In TOML, durations are written as `"500ms"`, `"5s"` or `"1m 30s"`;
+/// each is above zero and at most thirty days.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -126,15 +131,16 @@ pub struct Timeouts {
     /// A plugin's `module:shutdown` handlers. Default: 5 s.
     #[serde(deserialize_with = "file::duration")]
     pub shutdown: Duration,
-    /// The calls in flight on a generation that is being replaced, before they are cancelled. Default: 30 s.
+    /// The calls in flight on a generation that is being replaced, before they are cancelled.
+    /// Default: 30 s.
     #[serde(deserialize_with = "file::duration")]
     pub drain: Duration,
-    /// How long events may wait while the state of their plugin is handed over; then the replacement is given up and the
-    /// old generation gets them. Default: 5 s.
+    /// How long events may wait while the state of their plugin is handed over; then the
+    /// replacement is given up and the old generation gets them. Default: 5 s.
     #[serde(deserialize_with = "file::duration")]
     pub hold: Duration,
-    /// A client of the control socket that nothing was heard of for this long, and that waits for nothing, gives way when
-    /// there are as many as may be and another one comes. Default: 10 s.
+    /// A client of the control socket that nothing was heard of for this long, and that waits for
+    /// nothing, gives way when there are as many as may be and another one comes. Default: 10 s.
     #[serde(deserialize_with = "file::duration")]
     pub idle: Duration,
     /// A call that has not returned from one poll for this long is reported as stuck. Default: 1 s.
@@ -157,21 +163,24 @@ impl Default for Timeouts {
     }
 }
 
-/// How much there may be of anything. Every limit is above zero, save `workers`, where zero lets the host choose.
+/// How much there may be of anything. Every limit is above zero, save `workers`, where zero lets
+/// the host choose.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Limits {
     /// Events accepted by `send` whose handlers have not all ended. Default: 1024.
     pub queued_events: usize,
-    /// Their bytes. With one that does not fit, it is refused, as it is at the count. Default: 64 MiB.
+    /// Their bytes. With one that does not fit, it is refused, as it is at the count. Default: 64
+    /// MiB.
     pub queued_bytes: usize,
-    /// Bytes that may wait in the whole host: events that were sent, that are held or wait for subscribers, and what was
-    /// read from clients and waits to be written to them. Beyond it, the subscriber or client that holds the most is
-    /// dropped; an event that was sent is refused when that does not help. Default: 128 MiB.
+    /// Bytes that may wait in the whole host: events that were sent, that are held or wait for
+    /// subscribers, and what was read from clients and waits to be written to them. Beyond it, the
+    /// subscriber or client that holds the most is dropped; an event that was sent is refused when
+    /// that does not help. Default: 128 MiB.
     pub waiting_bytes: usize,
-    /// Events of one plugin that wait while its state is handed over. At the limit the replacement is given up and the
-    /// old generation gets them; none is refused. Default: 4096.
+    /// Events of one plugin that wait while its state is handed over. At the limit the replacement
+    /// is given up and the old generation gets them; none is refused. Default: 4096.
     pub held_events: usize,
     /// Their bytes, with the same consequence. Default: 64 MiB.
     pub held_bytes: usize,
@@ -185,7 +194,8 @@ pub struct Limits {
     pub line_bytes: usize,
     /// Clients connected to the control socket at a time. Default: 256.
     pub connections: usize,
-    /// Clients beyond those, for the host's own events alone, so that an operator always gets in. Default: 8.
+    /// Clients beyond those, for the host's own events alone, so that an operator always gets in.
+    /// Default: 8.
     pub management_connections: usize,
     /// Requests of one connection that are being served at a time. Default: 256.
     pub requests_per_connection: usize,
@@ -193,13 +203,13 @@ pub struct Limits {
     pub subscriber_queue: usize,
     /// Their bytes; one event may always wait. Default: 32 MiB.
     pub subscriber_bytes: usize,
-    /// Bytes of replies and events that wait to be written to one client; one line may always wait. At the limit its
-    /// requests wait. Default: 16 MiB.
+    /// Bytes of replies and events that wait to be written to one client; one line may always wait.
+    /// At the limit its requests wait. Default: 16 MiB.
     pub unread_bytes: usize,
     /// Patterns that all clients together are subscribed to. Default: 16384.
     pub subscribed_patterns: usize,
-    /// Threads that run plugin code. Default: 0, which means one more than there are processor cores,
-    /// and at least three.
+    /// Threads that run plugin code. Default: 0, which means one more than there are processor
+    /// cores, and at least three.
     pub workers: usize,
     /// Threads for handlers that block. Default: 64.
     pub blocking_threads: usize,
@@ -207,7 +217,8 @@ pub struct Limits {
     pub background_tasks: usize,
     /// Subscriptions that one plugin makes at run time. Default: 1024.
     pub subscriptions: usize,
-    /// Sockets and other descriptors that are kept for one plugin over its generations. Default: 64.
+    /// Sockets and other descriptors that are kept for one plugin over its generations. Default:
+    /// 64.
     pub kept_resources: usize,
     /// Workers given up on because a call never returned to them. Default: 64.
     pub abandoned_workers: usize,
@@ -246,8 +257,8 @@ impl Config {
     /// Reads a TOML file. Relative paths in it are relative to its folder.
     ///
     /// # Errors
-    /// The file cannot be read or is larger than 1 MiB, it is no TOML, a key is unknown or has the wrong type, or a
-    /// value is out of its range.
+    /// The file cannot be read or is larger than 1 MiB, it is no TOML, a key is unknown or has the
+    /// wrong type, or a value is out of its range.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut text = String::new();
@@ -271,7 +282,8 @@ impl Config {
             .map_err(|problem| ConfigError::Invalid { path: "TOML text".into(), problem })
     }
 
-    /// Looks whether every value is inside its range, for a configuration that was put together by a program.
+    /// Looks whether every value is inside its range, for a configuration that was put together by
+    /// a program.
     ///
     /// # Errors
     /// Names the first key that is out of range, its value and the range.
@@ -315,8 +327,8 @@ impl Timeouts {
 }
 
 impl Limits {
-    /// All of them, by key, with their ranges. The upper bounds are far above use and below what a machine or a queue's
-    /// own arithmetic stands.
+    /// All of them, by key, with their ranges. The upper bounds are far above use and below what a
+    /// machine or a queue's own arithmetic stands.
     fn all(&self) -> [(&'static str, usize, RangeInclusive<usize>); 22] {
         let Self {
             queued_events,

@@ -1,8 +1,8 @@
 //! The inside of a host: what its own handlers, the control socket and its settings hold, and what
 //! [`Host`](crate::Host) is a handle of.
 //!
-//! Below it are the router, the supervisor of plugins and the stages of a start and a stop; above it
-//! whoever asks for something. Knows neither who asks, nor by what means.
+//! Below it are the router, the supervisor of plugins and the stages of a start and a stop; above
+//! it whoever asks for something. Knows neither who asks, nor by what means.
 
 pub(crate) mod drain;
 mod emission;
@@ -58,7 +58,8 @@ pub(crate) struct Core {
     pub(crate) socket_stays: AtomicBool,
 }
 
-/// A plugin whose state could not be kept on the disk. An earlier snapshot of it, if there is one, is there still.
+/// A plugin whose state could not be kept on the disk. An earlier snapshot of it, if there is one,
+/// is there still.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct UnkeptState {
@@ -114,8 +115,8 @@ impl Core {
         unkept.collect()
     }
 
-    /// Runs a future on the dispatch workers, where an event that it emits is handled in place. Whatever it holds is
-    /// polled and dropped there alone.
+    /// Runs a future on the dispatch workers, where an event that it emits is handled in place.
+    /// Whatever it holds is polled and dropped there alone.
     pub(crate) fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
         F: Future + Send + 'static,
@@ -129,8 +130,9 @@ impl Core {
         self.router.workers().spawn_life_cycle(async move { work() }).detach();
     }
 
-    /// Has an emission polled by a task of its own, as `polled` does; what that gives, or `instead` of it once a handler
-    /// has not returned within its timeout, with what is known by then. `None` if the host ends.
+    /// Has an emission polled by a task of its own, as `polled` does; what that gives, or `instead`
+    /// of it once a handler has not returned within its timeout, with what is known by then. `None`
+    /// if the host ends.
     pub(crate) async fn answered<T, F>(
         &self,
         event: &str,
@@ -166,7 +168,8 @@ impl Core {
         catalog::entries(&described, &self.supervisor.registry())
     }
 
-    /// Adds events to what `system:discover` shows that are answered by somebody else than a handler.
+    /// Adds events to what `system:discover` shows that are answered by somebody else than a
+    /// handler.
     pub(crate) fn describe(&self, events: impl IntoIterator<Item = Described>) {
         let mut described = self.described.lock();
         for event in events {

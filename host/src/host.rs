@@ -38,8 +38,8 @@ pub use starting::StartingHost;
 
 /// A host of plugins. A clone is another reference to the same host.
 ///
-/// End it with [`shutdown`](Self::shutdown). Dropping it does not: its plugins and their threads stay until the process
-/// ends.
+/// End it with [`shutdown`](Self::shutdown). Dropping it does not: its plugins and their threads
+/// stay until the process ends.
 ///
 /// ```no_run
 /// use ksi_host::{Host, NewEvent};
@@ -93,17 +93,17 @@ fn not_an_event(error: &InvalidEvent) -> Report {
 }
 
 impl Host {
-    /// Begins to describe a host. The entry is what [`answer_probe`](crate::answer_probe) gives, which a
-    /// program calls first thing in its `main`; one that cannot takes [`ChildEntry::none`].
+    /// Begins to describe a host. The entry is what [`answer_probe`](crate::answer_probe) gives,
+    /// which a program calls first thing in its `main`; one that cannot takes [`ChildEntry::none`].
     pub fn builder(entry: ChildEntry) -> HostBuilder {
         HostBuilder::new(entry)
     }
 
-    /// Runs every handler of an event and gathers their outcomes. It never fails: failures are in the
-    /// report, also that something is no event.
+    /// Runs every handler of an event and gathers their outcomes. It never fails: failures are in
+    /// the report, also that something is no event.
     ///
-    /// What is emitted is a [`NewEvent`](crate::NewEvent), or a value of a type that belongs to one event
-    /// name: see [`IntoEvent`].
+    /// What is emitted is a [`NewEvent`](crate::NewEvent), or a value of a type that belongs to one
+    /// event name: see [`IntoEvent`].
     pub async fn emit(&self, event: impl IntoEvent) -> Report {
         match event.into_event() {
             Ok(event) => self.0.router.emit(event, None).await,
@@ -123,7 +123,8 @@ impl Host {
     /// ```
     ///
     /// # Errors
-    /// Nobody handles it, a handler failed, there is no reply or more than one, or it is not of this type.
+    /// Nobody handles it, a handler failed, there is no reply or more than one, or it is not of
+    /// this type.
     pub async fn request<R: DeserializeOwned>(
         &self,
         event: impl IntoEvent,
@@ -142,18 +143,21 @@ impl Host {
         self.0.router.send(event)
     }
 
-    /// Lets the caller see every event that matches one of the patterns, beside its handlers. At most `capacity` wait to
-    /// be read; a watcher that is slower than that is cut off, and never slows an emitter.
+    /// Lets the caller see every event that matches one of the patterns, beside its handlers. At
+    /// most `capacity` wait to be read; a watcher that is slower than that is cut off, and never
+    /// slows an emitter.
     pub fn watch(&self, patterns: &[Pattern], capacity: usize) -> Watch {
         self.0.router.watch(patterns, capacity)
     }
 
-    /// Lets the caller see how every call of a handler ends, of plugins and of the host: whose it was, with
-    /// which event, how it ended, when it began and how long it took. For metrics and traces.
+    /// Lets the caller see how every call of a handler ends, of plugins and of the host: whose it
+    /// was, with which event, how it ended, when it began and how long it took. For metrics and
+    /// traces.
     ///
     /// At most `capacity` calls wait to be read, and no more bytes than for a watcher of events
-    /// (`limits.subscriber_bytes`). What does not fit is [missed](OutcomeWatch::missed), and slows nobody. Calls that began
-    /// before this are not seen. As long as nobody looks, this costs nothing but a look at a flag for each call.
+    /// (`limits.subscriber_bytes`). What does not fit is [missed](OutcomeWatch::missed), and slows
+    /// nobody. Calls that began before this are not seen. As long as nobody looks, this costs
+    /// nothing but a look at a flag for each call.
     ///
     /// ```
     /// use ksi_host::{ChildEntry, Host, NewEvent, OutcomeStatus};
@@ -177,9 +181,9 @@ impl Host {
         self.0.router.watch_outcomes(capacity)
     }
 
-    /// Handles events in the embedding program, as a plugin would. A reply that encodes as `null` is
-    /// none. Plugins that wait for somebody who handles it are started. To be there before any plugin is,
-    /// see [`HostBuilder::on`].
+    /// Handles events in the embedding program, as a plugin would. A reply that encodes as `null`
+    /// is none. Plugins that wait for somebody who handles it are started. To be there before any
+    /// plugin is, see [`HostBuilder::on`].
     ///
     /// # Errors
     /// The pattern is none.
@@ -231,17 +235,19 @@ impl Host {
         self.0.supervisor.reload(plugin).await.map(Loaded::from)
     }
 
-    /// Goes back to the version of a plugin before the live one, with its state. The file that it was loaded from is quarantined: its folder does not load it again until it changes.
+    /// Goes back to the version of a plugin before the live one, with its state. The file that it
+    /// was loaded from is quarantined: its folder does not load it again until it changes.
     ///
     /// # Errors
-    /// There is no such plugin or no earlier version, or it does not load, or cannot take the state over.
-    /// [`DeployError::LosesState`] if it can only go on from older state: then nothing has happened, and
-    /// [`rollback_forced`](Self::rollback_forced) goes back all the same.
+    /// There is no such plugin or no earlier version, or it does not load, or cannot take the state
+    /// over. [`DeployError::LosesState`] if it can only go on from older state: then nothing has
+    /// happened, and [`rollback_forced`](Self::rollback_forced) goes back all the same.
     pub async fn rollback(&self, plugin: &str) -> Result<Loaded, DeployError> {
         self.0.supervisor.rollback(plugin, false).await.map(Loaded::from)
     }
 
-    /// The same also if that gives up what the live version has done to the state. That is kept aside on the disk first.
+    /// The same also if that gives up what the live version has done to the state. That is kept
+    /// aside on the disk first.
     ///
     /// # Errors
     /// As for [`rollback`](Self::rollback), or it cannot be kept aside.
@@ -265,8 +271,9 @@ impl Host {
         ClaimedSocket::take(path).map(|claimed| self.serve_on(claimed))
     }
 
-    /// Serves clients on a socket that was [taken](ClaimedSocket::take) before this host was started, with the limits of
-    /// the configuration. Clients that have connected since then are served now. To be called inside a tokio runtime.
+    /// Serves clients on a socket that was [taken](ClaimedSocket::take) before this host was
+    /// started, with the limits of the configuration. Clients that have connected since then are
+    /// served now. To be called inside a tokio runtime.
     pub fn serve_on(&self, socket: ClaimedSocket) -> ControlSocket {
         let limits = &self.0.config.limits;
         let limits = SocketLimits {
@@ -287,25 +294,26 @@ impl Host {
         control
     }
 
-    /// Waits until somebody asks the host to stop, by `system:shutdown_request`, [`request_stop`](Self::request_stop) or
-    /// its [handle](HostBuilder::stopped_by).
+    /// Waits until somebody asks the host to stop, by `system:shutdown_request`,
+    /// [`request_stop`](Self::request_stop) or its [handle](HostBuilder::stopped_by).
     pub async fn wait_stopped(&self) {
         self.0.stop.requested().await;
     }
 
-    /// Asks whoever waits in [`wait_stopped`](Self::wait_stopped) to shut the host down. From here on the events of clients
-    /// of the control socket are refused, save the host's own, and no plugin is loaded or replaced any more. A further
-    /// request has the host go on to the next stage of its end, whatever that waits for.
+    /// Asks whoever waits in [`wait_stopped`](Self::wait_stopped) to shut the host down. From here
+    /// on the events of clients of the control socket are refused, save the host's own, and no
+    /// plugin is loaded or replaced any more. A further request has the host go on to the next
+    /// stage of its end, whatever that waits for.
     pub fn request_stop(&self) {
         self.0.stop.request();
     }
 
-    /// Reads the configuration file anew, gives plugins their own tables of it by reloading those that have another one
-    /// than before, and applies what else can be while the host runs.
+    /// Reads the configuration file anew, gives plugins their own tables of it by reloading those
+    /// that have another one than before, and applies what else can be while the host runs.
     ///
     /// # Errors
-    /// There is no file, or it is not valid; then nothing has changed. That a plugin does not take its new configuration is
-    /// no error: see [`ConfigReloaded::plugins`].
+    /// There is no file, or it is not valid; then nothing has changed. That a plugin does not take
+    /// its new configuration is no error: see [`ConfigReloaded::plugins`].
     pub async fn reload_config(&self) -> Result<ConfigReloaded, ReloadConfigError> {
         self.0.reload_config().await
     }
@@ -315,19 +323,20 @@ impl Host {
         self.0.stop.stage()
     }
 
-    /// Tells everybody by `system:shutdown`, lets what is inside end, with all plugins there to answer each other, and then
-    /// lets every plugin go, the last started first. Takes at most the drain and the shutdown timeout of the configuration
-    /// together, and some ten seconds for state that is still being written; less if it is asked
-    /// [once more](Self::request_stop) to stop.
+    /// Tells everybody by `system:shutdown`, lets what is inside end, with all plugins there to
+    /// answer each other, and then lets every plugin go, the last started first. Takes at most the
+    /// drain and the shutdown timeout of the configuration together, and some ten seconds for state
+    /// that is still being written; less if it is asked [once more](Self::request_stop) to stop.
     ///
-    /// Whoever calls it while it goes on waits for its end; if the first one is given up, the next one goes
-    /// on with what is left.
+    /// Whoever calls it while it goes on waits for its end; if the first one is given up, the next
+    /// one goes on with what is left.
     pub async fn shutdown(&self) {
         self.0.shut_down().await;
     }
 
-    /// Resolves when a dispatch worker has done something for whoever asks, which is what a watchdog wants to know: a host
-    /// whose workers do not answer is not well, although its process is there.
+    /// Resolves when a dispatch worker has done something for whoever asks, which is what a
+    /// watchdog wants to know: a host whose workers do not answer is not well, although its process
+    /// is there.
     pub async fn responds(&self) {
         // A host that ends answers nobody any more.
         if self.0.spawn(async {}).fallible().await.is_none() {
@@ -335,8 +344,9 @@ impl Host {
         }
     }
 
-    /// The plugins whose state is not on the disk as it is, and why; none where all is well, or where no state is kept. After
-    /// [`shutdown`](Self::shutdown), those whose last changes are lost.
+    /// The plugins whose state is not on the disk as it is, and why; none where all is well, or
+    /// where no state is kept. After [`shutdown`](Self::shutdown), those whose last changes are
+    /// lost.
     pub fn unkept_state(&self) -> Vec<UnkeptState> {
         self.0.unkept_state()
     }

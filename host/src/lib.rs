@@ -1,12 +1,12 @@
 //! A host for native event plugins.
 //!
-//! Plugins are shared libraries in a folder, written with `ksi-plugin-api`. They talk only by events. A plugin whose file
-//! changes is replaced while the host runs.
+//! Plugins are shared libraries in a folder, written with `ksi-plugin-api`. They talk only by
+//! events. A plugin whose file changes is replaced while the host runs.
 //!
-//! The way of an event, from emit to [report](Report), is that of `ksi-kernel`, a crate of its own. The way of
-//! a file, from a folder to a live plugin and on to its replacement: `plugin`. Around them: `builtin`, the host's own
-//! handlers; `control`, where clients send events; `core`, which holds it all together, and [`Host`], its handle. ARCHITECTURE.md in the
-//! repository is the map.
+//! The way of an event, from emit to [report](Report), is that of `ksi-kernel`, a crate of its own.
+//! The way of a file, from a folder to a live plugin and on to its replacement: `plugin`. Around
+//! them: `builtin`, the host's own handlers; `control`, where clients send events; `core`, which
+//! holds it all together, and [`Host`], its handle. ARCHITECTURE.md in the repository is the map.
 
 // What an embedding program holds, and what that is a handle of.
 mod host;
@@ -85,8 +85,9 @@ pub use text::{
     printable::{is_unprintable, printable},
 };
 
-/// Reads what a plugin file is from its bytes. Nothing of it is loaded or run. A file of more than 256 MiB, the default of
-/// [`Limits::plugin_bytes`], is not read, and neither is what is no regular file.
+/// Reads what a plugin file is from its bytes. Nothing of it is loaded or run. A file of more than
+/// 256 MiB, the default of [`Limits::plugin_bytes`], is not read, and neither is what is no regular
+/// file.
 ///
 /// # Errors
 /// The file cannot be read, or is no plugin for this host.

@@ -1,19 +1,22 @@
-//! From a file in a folder to a live plugin, and on to the next one. Each folder is a room, in the order
-//! in which a file comes through them:
+//! From a file in a folder to a live plugin, and on to the next one. Each folder is a room, in the
+//! order in which a file comes through them:
 //!
 //! - [`file`](mod@file): a file until its bytes are read.
 //! - [`probe`]: a child process opens the file first, and tries it.
 //! - [`instance`]: its library, opened here, and what lives of it.
 //! - [`state`]: what a plugin gives to its successor, and what of it is kept on disk.
-//! - [`lifecycle`]: the steps of a generation, each by itself: prepare, activate, hand over, retire.
-//! - [`supervisor`]: who decides: deploy, roll back, retry, quarantine, stop; and the registry of what
-//!   there is.
+//! - [`lifecycle`]: the steps of a generation, each by itself: prepare, activate, hand over,
+//!   retire.
+//! - [`supervisor`]: who decides: deploy, roll back, retry, quarantine, stop; and the registry of
+//!   what there is.
 //! - [`announce`]: who is told what happens to plugins.
 //!
-//! Rooms know each other in one direction only, which a test holds: `file`, `instance`, `announce`, `state`,
-//! `probe`, `lifecycle`, `supervisor`, each those before it. The probe stands above what it tries.
+//! Rooms know each other in one direction only, which a test holds: `file`, `instance`, `announce`,
+//! `state`, `probe`, `lifecycle`, `supervisor`, each those before it. The probe stands above what
+//! it tries.
 //!
-//! What a live plugin has of the host is [`instance::host_api`], with a [`session`](ksi_kernel::session) behind it.
+//! What a live plugin has of the host is [`instance::host_api`], with a
+//! [`session`](ksi_kernel::session) behind it.
 
 // A file, until its bytes are read.
 pub(crate) mod file;

@@ -1,7 +1,8 @@
-//! How far a host has come with its start, for those who ask while it loads its plugins, and for those who wait for its end.
+//! How far a host has come with its start, for those who ask while it loads its plugins, and for
+//! those who wait for its end.
 //!
-//! Promises that who waits is woken when the start is over, however it ends. Does not know what is done in a start, nor
-//! that a host may be stopped meanwhile.
+//! Promises that who waits is woken when the start is over, however it ends. Does not know what is
+//! done in a start, nor that a host may be stopped meanwhile.
 
 use std::{
     path::Path,

@@ -1,16 +1,18 @@
 //! How a host stops: in stages, of which each ends early when somebody asks once more.
 //!
-//! 1. [`Draining`](StopStage::Draining): clients' events are refused, and what is inside ends, with every plugin still
-//!    there to answer the others. `core/drain.rs` waits for that.
-//! 2. [`Unloading`](StopStage::Unloading): plugins go one after another, the last started first: calls that have not ended
-//!    are cancelled, state is kept, shutdown handlers run.
-//! 3. [`Leaving`](StopStage::Leaving): what is left of the plugins' state is kept, side by side, and nothing else is
-//!    waited for.
+//! 1. [`Draining`](StopStage::Draining): clients' events are refused, and what is inside ends, with
+//!    every plugin still there to answer the others. `core/drain.rs` waits for that.
+//! 2. [`Unloading`](StopStage::Unloading): plugins go one after another, the last started first:
+//!    calls that have not ended are cancelled, state is kept, shutdown handlers run.
+//! 3. [`Leaving`](StopStage::Leaving): what is left of the plugins' state is kept, side by side,
+//!    and nothing else is waited for.
 //!
-//! Each request goes on to the next stage, and so does the host when a stage has nothing to wait for any more. No stage is
-//! gone back to. Whoever waits inside the host for something that could take long looks here whether he still should.
+//! Each request goes on to the next stage, and so does the host when a stage has nothing to wait
+//! for any more. No stage is gone back to. Whoever waits inside the host for something that could
+//! take long looks here whether he still should.
 //!
-//! This does not know what is done in a stage: see [`Host::shutdown`](crate::Host::shutdown) and `plugin/supervisor/stop.rs`.
+//! This does not know what is done in a stage: see [`Host::shutdown`](crate::Host::shutdown) and
+//! `plugin/supervisor/stop.rs`.
 
 use std::{
     fmt,
@@ -117,13 +119,14 @@ impl Drop for Inside {
 }
 
 impl StopHandle {
-    /// For a host that is yet to be started; see [`HostBuilder::stopped_by`](crate::HostBuilder::stopped_by).
+    /// For a host that is yet to be started; see
+    /// [`HostBuilder::stopped_by`](crate::HostBuilder::stopped_by).
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks the host to stop; one that is stopping, to go on to its next stage. The stage that begins, or `None` if the
-    /// host was in its last one.
+    /// Asks the host to stop; one that is stopping, to go on to its next stage. The stage that
+    /// begins, or `None` if the host was in its last one.
     pub fn request(&self) -> Option<StopStage> {
         let next = self.stage().next()?;
         self.reach(next);
@@ -173,8 +176,8 @@ impl StopHandle {
     pub(crate) fn enter(&self) -> Result<Inside, Refused> {
         self.0.entered.up();
         let inside = Inside(self.0.clone());
-        // Whoever stops the host sets the flag first and counts then; here it is the other way round. So either this one
-        // sees the flag, or that one sees this one.
+        // Whoever stops the host sets the flag first and counts then; here it is the other way
+        // round. So either this one sees the flag, or that one sees this one.
         fence(Ordering::SeqCst);
         match self.0.refuses.load(Ordering::SeqCst) {
             false => Ok(inside),

@@ -1,5 +1,5 @@
-//! What is asked of the operating system, for whoever needs it: threads, memory, `/proc`, owners of files,
-//! holders of locks. Knows neither plugins nor events.
+//! What is asked of the operating system, for whoever needs it: threads, memory, `/proc`, owners of
+//! files, holders of locks. Knows neither plugins nor events.
 
 pub(crate) mod lock_holder;
 pub(crate) mod low_priority;

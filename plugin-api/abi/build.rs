@@ -1,5 +1,5 @@
-//! Notes what this crate is compiled with. The compiler and the target go into every plugin's manifest; all of it goes
-//! into the fingerprints of types.
+//! Notes what this crate is compiled with. The compiler and the target go into every plugin's
+//! manifest; all of it goes into the fingerprints of types.
 
 use std::{env, error::Error, process::Command};
 

@@ -1,8 +1,10 @@
-//! How the code that `#[plugin]` writes runs an author's methods: calls of handlers, snapshots and restores.
+//! How the code that `#[plugin]` writes runs an author's methods: calls of handlers, snapshots and
+//! restores.
 //!
-//! A method gets the plugin and a context without a count of either, because counting costs each call a locked instruction.
-//! Both are there until the instance ends, which waits for the futures of its calls and for nothing else. So whoever
-//! runs a method promises that both stay in its future: the functions are unsafe, and generated code alone calls them.
+//! A method gets the plugin and a context without a count of either, because counting costs each
+//! call a locked instruction. Both are there until the instance ends, which waits for the futures
+//! of its calls and for nothing else. So whoever runs a method promises that both stay in its
+//! future: the functions are unsafe, and generated code alone calls them.
 
 #![allow(unsafe_code)]
 
@@ -35,7 +37,8 @@ impl<P> Call<'_, P> {
     /// Makes the future of a handler, which takes its payload from the context, and polls it once.
     ///
     /// # Safety
-    /// The plugin and the context that `handler` gets go into the future that it gives, and nowhere else.
+    /// The plugin and the context that `handler` gets go into the future that it gives, and nowhere
+    /// else.
     #[inline]
     pub unsafe fn run<R, F, Fut>(self, give: Giving<R>, handler: F) -> CallStart
     where
@@ -52,7 +55,8 @@ impl<P> Call<'_, P> {
 pub struct Taking<'a, P>(pub(crate) Call<'a, P>);
 
 impl<P> Taking<'_, P> {
-    /// Polls the method once; what it gives is encoded, unless some of it would not come back as it is.
+    /// Polls the method once; what it gives is encoded, unless some of it would not come back as it
+    /// is.
     ///
     /// # Safety
     /// As in [`Call::run`], for the future of `method`.

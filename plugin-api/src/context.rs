@@ -1,4 +1,5 @@
-//! What a handler has of the host: the event that it was called for, and ways to cause further ones.
+//! What a handler has of the host: the event that it was called for, and ways to cause further
+//! ones.
 
 use std::{
     borrow::Cow,
@@ -33,7 +34,8 @@ use crate::{
 /// The code of what the host refuses.
 pub(crate) const REJECTED: &str = "rejected";
 
-/// Something that the host is asked for at the first poll, and that is often done then. What it is to get is there before.
+/// Something that the host is asked for at the first poll, and that is often done then. What it is
+/// to get is there before.
 ///
 /// No `async` block: that would hold the event itself, and move it twice.
 enum Asked<T> {
@@ -86,9 +88,10 @@ impl<T> Asked<T> {
 
 /// The way of a plugin to its host.
 ///
-/// A handler gets one by reference; a clone may be kept, and moved into tasks. What is emitted through the context of
-/// a call is a child of that call's event: it carries its root, its depth and its deadline. A clone that outlives the
-/// plugin's shutdown keeps the library mapped, so tasks and threads of the plugin must end with it.
+/// A handler gets one by reference; a clone may be kept, and moved into tasks. What is emitted
+/// through the context of a call is a child of that call's event: it carries its root, its depth
+/// and its deadline. A clone that outlives the plugin's shutdown keeps the library mapped, so tasks
+/// and threads of the plugin must end with it.
 #[derive(Clone)]
 pub struct Context {
     caller: Caller,
@@ -146,15 +149,16 @@ impl Context {
         payload::decode_payload(self.payload()?)
     }
 
-    /// The event of this call. `None` in `initialize`, in snapshots and restores, and in tasks that were spawned there.
+    /// The event of this call. `None` in `initialize`, in snapshots and restores, and in tasks that
+    /// were spawned there.
     pub fn event(&self) -> Option<EventInfo<'_>> {
         self.caller.event().map(|handle| EventInfo { handle })
     }
 
     /// Runs every handler of the event, all at once, and gathers their outcomes.
     ///
-    /// It never fails: what went wrong stands in the report, also when the event's name is none or its payload
-    /// cannot be encoded. An event that is given away, and not lent, is not copied.
+    /// It never fails: what went wrong stands in the report, also when the event's name is none or
+    /// its payload cannot be encoded. An event that is given away, and not lent, is not copied.
     pub fn emit<E: Emit>(&self, event: E) -> impl Future<Output = Report> {
         self.emit_beside(event, ())
     }
@@ -177,11 +181,12 @@ impl Context {
         })
     }
 
-    /// Emits, and wants exactly one reply; at most one, if it is awaited as `()`, an `Option` or another type that
-    /// reads `null` (but for a `Value`).
+    /// Emits, and wants exactly one reply; at most one, if it is awaited as `()`, an `Option` or
+    /// another type that reads `null` (but for a `Value`).
     ///
     /// # Errors
-    /// `no_handler`, `no_reply`, `several_replies`, `invalid_reply`, or the first failure, with its own code.
+    /// `no_handler`, `no_reply`, `several_replies`, `invalid_reply`, or the first failure, with its
+    /// own code.
     pub fn request<R>(&self, event: impl Emit) -> impl Future<Output = Result<R>>
     where
         R: AwaitedReply,
@@ -214,8 +219,8 @@ impl Context {
     /// Hands the event over without waiting for its handlers.
     ///
     /// # Errors
-    /// `rejected` when the host's queue is full or the event is none: it was not accepted then. Which of them it was,
-    /// [`Error::refusal`] tells.
+    /// `rejected` when the host's queue is full or the event is none: it was not accepted then.
+    /// Which of them it was, [`Error::refusal`] tells.
     pub fn send(&self, event: impl Emit) -> Result<()> {
         self.send_beside(event, &())
     }
@@ -227,8 +232,9 @@ impl Context {
         sent.map_err(|refusal| Error::refused(REJECTED, &refusal))
     }
 
-    /// Awaits the next event that matches `pattern`. It starts to listen when it is called, not when it is polled. What
-    /// came is a [`Received`]: its name is in [`info`](Received::info), its payload in [`data`](Received::data).
+    /// Awaits the next event that matches `pattern`. It starts to listen when it is called, not
+    /// when it is polled. What came is a [`Received`]: its name is in [`info`](Received::info), its
+    /// payload in [`data`](Received::data).
     ///
     /// ```
     /// # use std::time::Duration;
@@ -266,8 +272,8 @@ impl Context {
         }
     }
 
-    /// From now on calls `handler` for every event that matches `pattern`, until [`unsubscribe`](Self::unsubscribe)
-    /// or the end of this generation.
+    /// From now on calls `handler` for every event that matches `pattern`, until
+    /// [`unsubscribe`](Self::unsubscribe) or the end of this generation.
     ///
     /// # Errors
     /// `rejected` when the pattern is none, or the plugin has too many subscriptions.
@@ -281,8 +287,8 @@ impl Context {
         self.subscribe_with(pattern, SubscribeOptions::new(), handler)
     }
 
-    /// The same with a place among the handlers of an event, a timeout, or a thread that may block, as declared handlers have
-    /// them.
+    /// The same with a place among the handlers of an event, a timeout, or a thread that may block,
+    /// as declared handlers have them.
     ///
     /// ```
     /// use std::time::Duration;
@@ -366,8 +372,8 @@ impl Context {
         Interval { ctx: self.clone(), period, next: self.now() + period }
     }
 
-    /// Runs a background task. It ends when its future does, when it is cancelled, or when the plugin is retired.
-    /// A panic in it is logged by the host.
+    /// Runs a background task. It ends when its future does, when it is cancelled, or when the
+    /// plugin is retired. A panic in it is logged by the host.
     ///
     /// # Errors
     /// `rejected` when the plugin has too many tasks or is being retired.
@@ -386,13 +392,15 @@ impl Context {
         Context { caller: self.caller.detached() }
     }
 
-    /// Whether this instance is only tried out: made, in a process of its own, to see whether it initializes and, if
-    /// there is state for it, restores a copy of that, and then given up with the process. Every plugin is tried before
-    /// it is loaded or replaced, unless it ([`plugin`](macro@crate::plugin) with `trial = false`) or the operator says no.
+    /// Whether this instance is only tried out: made, in a process of its own, to see whether it
+    /// initializes and, if there is state for it, restores a copy of that, and then given up with
+    /// the process. Every plugin is tried before it is loaded or replaced, unless it
+    /// ([`plugin`](macro@crate::plugin) with `trial = false`) or the operator says no.
     ///
-    /// In a trial nobody is reached: events are refused, background tasks do not run. An `#[initialize]` that fails or
-    /// waits for somebody there is not refused for that; one that ends the process, or never returns from a poll, is.
-    /// Leave out what others would notice, such as opening a port, taking a lock or changing a file.
+    /// In a trial nobody is reached: events are refused, background tasks do not run. An
+    /// `#[initialize]` that fails or waits for somebody there is not refused for that; one that
+    /// ends the process, or never returns from a poll, is. Leave out what others would notice, such
+    /// as opening a port, taking a lock or changing a file.
     ///
     /// ```
     /// use ksi_harness::Harness;
@@ -430,9 +438,9 @@ impl Context {
         self.host().is_trial()
     }
 
-    /// The plugin's own file, where the host found it: in its folder, under the name that it was dropped in by. What is
-    /// mapped is a private copy of it elsewhere, so `$ORIGIN` and `dladdr` lead there. Files that belong to a plugin
-    /// are found beside this one.
+    /// The plugin's own file, where the host found it: in its folder, under the name that it was
+    /// dropped in by. What is mapped is a private copy of it elsewhere, so `$ORIGIN` and `dladdr`
+    /// lead there. Files that belong to a plugin are found beside this one.
     ///
     /// The file may have changed since, or be gone. `None` in a
     /// `Harness` without `Setup::file`.
@@ -545,7 +553,8 @@ impl<'a> EventInfo<'a> {
         Duration::from_nanos(self.handle.view().timestamp)
     }
 
-    /// What a client attached to it, or to the event it came from: `_correlation_id`, `_agent_id`, `_client_id`.
+    /// What a client attached to it, or to the event it came from: `_correlation_id`, `_agent_id`,
+    /// `_client_id`.
     pub fn attribute(&self, key: &str) -> Option<&'a str> {
         self.handle.attribute(key)
     }
@@ -572,9 +581,9 @@ impl Received {
         EventInfo { handle: &self.handle }
     }
 
-    /// Its payload, decoded as `T`: any type that implements serde's `Deserialize`, such as an event or a `#[payload]`, and
-    /// `Value` for whatever came. Where the type is not plain from what follows, name it: `received.data::<Built>()?`.
-    /// Each call decodes anew.
+    /// Its payload, decoded as `T`: any type that implements serde's `Deserialize`, such as an
+    /// event or a `#[payload]`, and `Value` for whatever came. Where the type is not plain from
+    /// what follows, name it: `received.data::<Built>()?`. Each call decodes anew.
     ///
     /// # Errors
     /// `invalid_payload`, with the path inside it.

@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use crate::{error::Result, payload};
 
-/// A payload type that belongs to one event name. The `#[event("ns:name")]` attribute implements it.
+/// A payload type that belongs to one event name. The `#[event("ns:name")]` attribute implements
+/// it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` carries no event name",
     label = "no event type",
@@ -63,8 +64,8 @@ impl<E: Event + ?Sized> Event for &E {
     }
 }
 
-/// What a library knows one of its event types by: a small number, so that a route that was found once is found again
-/// without a look at the name.
+/// What a library knows one of its event types by: a small number, so that a route that was found
+/// once is found again without a look at the name.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct EventSlot(OnceLock<u32>);
@@ -88,7 +89,8 @@ impl EventSlot {
     label = "no event type",
     note = "write #[event(\"ns:name\")] on its type, or emit it as named(\"ns:name\", &value)"
 )]
-/// What can be emitted: a value of an [`Event`] type, or a [`named`] payload, or a reference to one of them.
+/// What can be emitted: a value of an [`Event`] type, or a [`named`] payload, or a reference to one
+/// of them.
 ///
 /// An event that is given away goes to its handlers as it is; of one that is lent, a copy does.
 pub trait Emit {

@@ -1,6 +1,7 @@
 //! What makes a library export a plugin.
 
-/// Makes a library export a plugin: its manifest, its root module, and the fix that makes it unloadable.
+/// Makes a library export a plugin: its manifest, its root module, and the fix that makes it
+/// unloadable.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_plugin {
@@ -33,7 +34,8 @@ macro_rules! __export_plugin {
                 "\",\"state\":", with_state("{\"writes\":[", "null"), $($writes, ",",)*
                 with_state("],\"restores\":[", ""), $($restores, ",",)* with_state("]}", ""),
                 ",\"runtime\":", stringify!($runtime),
-                // Of one length, as the version and the name of a built plugin can be changed in its bytes.
+                // Of one length, as the version and the name of a built plugin can be changed in
+                // its bytes.
                 ",\"exclusive\":", if $exclusive { " true" } else { "false" },
                 ",\"trial\":", if $trial { " true" } else { "false" },
                 ",\"handlers\":[",
@@ -52,9 +54,9 @@ macro_rules! __export_plugin {
             #[cfg_attr(windows, unsafe(link_section = ".ksiman"))]
             static MANIFEST: [u8; $crate::__private::manifest::total(PARTS)] = $crate::__private::manifest::join(PARTS);
 
-            // The name is the crate's own, because a link may hold several plugin crates, and is found in the manifest. The
-            // tests of a crate may hold several plugins, so they do not export them; they make them all the same, or else all
-            // of a plugin counted as unused.
+            // The name is the crate's own, because a link may hold several plugin crates, and is
+            // found in the manifest. The tests of a crate may hold several plugins, so they do not
+            // export them; they make them all the same, or else all of a plugin counted as unused.
             #[used]
             #[cfg_attr(not(test), unsafe(export_name = $header))]
             static HEADER: $crate::__private::LibHeader =

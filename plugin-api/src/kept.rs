@@ -1,7 +1,8 @@
-//! Resources that the host keeps for a plugin over its generations: listening sockets first, and any other descriptor.
+//! Resources that the host keeps for a plugin over its generations: listening sockets first, and
+//! any other descriptor.
 //!
-//! They belong to the plugin, by its name. They outlive a replacement, a rollback and a version that fails, and are closed
-//! when the plugin is unloaded or the host ends.
+//! They belong to the plugin, by its name. They outlive a replacement, a rollback and a version
+//! that fails, and are closed when the plugin is unloaded or the host ends.
 //!
 //! A web server that is replaced without refusing a connection:
 //!
@@ -53,17 +54,19 @@ use crate::{
 const CODE: &str = "not_kept";
 
 impl Context {
-    /// A TCP socket that listens at `address`, an IP address and a port like `"127.0.0.1:8080"` or `"[::]:80"`. The host
-    /// binds it once and gives each later generation of this plugin the same socket: a client that connects while the
-    /// plugin is replaced waits in the socket's queue and is not refused. Port 0 stands for a free port, which stays the
-    /// same as well.
+    /// A TCP socket that listens at `address`, an IP address and a port like `"127.0.0.1:8080"` or
+    /// `"[::]:80"`. The host binds it once and gives each later generation of this plugin the same
+    /// socket: a client that connects while the plugin is replaced waits in the socket's queue and
+    /// is not refused. Port 0 stands for a free port, which stays the same as well.
     ///
-    /// Each caller gets a descriptor of its own, of the one socket: both generations may accept from it for a moment. Its
-    /// flags are those of the socket: `set_nonblocking` holds for all. Where the plugin is only
-    /// [tried out](Context::is_trial), it is another socket, at a free port.
+    /// Each caller gets a descriptor of its own, of the one socket: both generations may accept
+    /// from it for a moment. Its flags are those of the socket: `set_nonblocking` holds for all.
+    /// Where the plugin is only [tried out](Context::is_trial), it is another socket, at a free
+    /// port.
     ///
     /// # Errors
-    /// `not_kept` when the address is none, is taken, or the plugin has as many resources as it may have.
+    /// `not_kept` when the address is none, is taken, or the plugin has as many resources as it may
+    /// have.
     pub fn listener(&self, address: &str) -> Result<TcpListener> {
         #[cfg(unix)]
         return self.listening(address).map(TcpListener::from);
@@ -71,7 +74,8 @@ impl Context {
         return unsupported(address);
     }
 
-    /// The same for a Unix socket at a path. A socket that nobody listens at any more is removed there before.
+    /// The same for a Unix socket at a path. A socket that nobody listens at any more is removed
+    /// there before.
     ///
     /// # Errors
     /// As [`listener`](Self::listener); also when the path is no text, or there is something else.
@@ -89,20 +93,21 @@ impl Context {
         self.scope().host.listener(address).map_err(|why| Error::refused(CODE, &why))
     }
 
-    /// Has the host keep a duplicate of a descriptor by a name, for later generations of this plugin; in place of the one
-    /// that was kept by that name. A name is 1 to 255 visible ASCII characters without a colon.
+    /// Has the host keep a duplicate of a descriptor by a name, for later generations of this
+    /// plugin; in place of the one that was kept by that name. A name is 1 to 255 visible ASCII
+    /// characters without a colon.
     ///
     /// # Errors
-    /// `not_kept` when the name is none, the plugin has as many resources as it may have (`limits.kept_resources`), or is
-    /// unloaded.
+    /// `not_kept` when the name is none, the plugin has as many resources as it may have
+    /// (`limits.kept_resources`), or is unloaded.
     #[cfg(unix)]
     pub fn keep(&self, name: &str, descriptor: impl AsFd) -> Result<()> {
         let duplicate = descriptor.as_fd().try_clone_to_owned()?;
         self.scope().host.keep(name, duplicate).map_err(|why| Error::refused(CODE, &why))
     }
 
-    /// A duplicate of the descriptor that is kept by this name, if there is one. None where the plugin is only
-    /// [tried out](Context::is_trial).
+    /// A duplicate of the descriptor that is kept by this name, if there is one. None where the
+    /// plugin is only [tried out](Context::is_trial).
     ///
     /// # Errors
     /// `not_kept` when the system gives no further descriptor.
@@ -111,8 +116,8 @@ impl Context {
         self.scope().host.kept(name).map_err(|why| Error::refused(CODE, &why))
     }
 
-    /// Has the host close what it keeps by this name, or the listener at this address, as it was given. Tells whether
-    /// there was one. Duplicates stay open until whoever has them closes them.
+    /// Has the host close what it keeps by this name, or the listener at this address, as it was
+    /// given. Tells whether there was one. Duplicates stay open until whoever has them closes them.
     #[cfg(unix)]
     pub fn stop_keeping(&self, name: &str) -> bool {
         self.scope().host.stop_keeping(name)

@@ -1,8 +1,9 @@
 //! `tracing` and `log` in a plugin: events, spans and lines go to the host's subscriber.
 //!
-//! A library has a `tracing` and a `log` of its own, so it gets a subscriber and a logger of its own, which keep nothing and
-//! forward everything. The host attaches plugin and event. Both stay for the life of the library, because neither can be taken
-//! back; between two instances they forward to nobody.
+//! A library has a `tracing` and a `log` of its own, so it gets a subscriber and a logger of its
+//! own, which keep nothing and forward everything. The host attaches plugin and event. Both stay
+//! for the life of the library, because neither can be taken back; between two instances they
+//! forward to nobody.
 
 use std::{
     fmt::{Debug, Write},
@@ -48,7 +49,8 @@ pub(crate) fn stop_forwarding() {
     let _last = HOST.write().unwrap_or_else(PoisonError::into_inner).take();
 }
 
-/// Tells the host of a panic that nobody catches. Once the plugin has ended there is none to be told.
+/// Tells the host of a panic that nobody catches. Once the plugin has ended there is none to be
+/// told.
 pub(crate) fn uncaught_panic(message: &str) {
     if with_host(|host| host.log(1, "panic", message, "")).is_none() {
         let _ = writeln!(io::stderr(), "a plugin that has ended panicked: {message}");
@@ -86,7 +88,8 @@ impl ::log::Log for Forward {
         if !::log::Log::enabled(self, record.metadata()) {
             return;
         }
-        // Before the host is looked for: what is formatted may log itself, and the lock does not let it in twice.
+        // Before the host is looked for: what is formatted may log itself, and the lock does not
+        // let it in twice.
         let message = record.args().to_string();
         let level = u8::try_from(record.level() as usize).unwrap_or(u8::MAX);
         with_host(|host| host.log(level, record.target(), &message, ""));

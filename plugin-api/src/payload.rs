@@ -1,4 +1,5 @@
-//! How values become bytes and back. The only module of the crate that knows that payloads are JSON.
+//! How values become bytes and back. The only module of the crate that knows that payloads are
+//! JSON.
 
 use ksi_abi::{Buffer, Content, Encoding, json};
 use serde::{Deserialize, Serialize};
@@ -32,8 +33,8 @@ pub(crate) fn decode_lent<'a, T: Deserialize<'a>>(encoding: Encoding<'a>) -> Res
     }
 }
 
-/// The same for the payload of a handler. A client that has nothing to say sends an empty object: where nothing is expected,
-/// `()` or perhaps an `Option`, that is what it stands for.
+/// The same for the payload of a handler. A client that has nothing to say sends an empty object:
+/// where nothing is expected, `()` or perhaps an `Option`, that is what it stands for.
 #[inline]
 pub(crate) fn decode_payload<'a, T: Deserialize<'a>>(encoding: Encoding<'a>) -> Result<T> {
     decode_lent(encoding).or_else(|error| match encoding.as_bytes() {

@@ -12,8 +12,8 @@ use crate::{
     types::AwaitedReply,
 };
 
-/// One outcome per handler that the event reached, in the router's order: priority, then plugin name, then order of
-/// declaration.
+/// One outcome per handler that the event reached, in the router's order: priority, then plugin
+/// name, then order of declaration.
 pub struct Report {
     handle: ReportHandle,
     event: Cow<'static, str>,
@@ -98,7 +98,8 @@ impl Report {
         replies.collect()
     }
 
-    /// Whether somebody handled the event, and no handler failed, panicked, timed out or was rejected.
+    /// Whether somebody handled the event, and no handler failed, panicked, timed out or was
+    /// rejected.
     ///
     /// For an event that need not have a handler, ask [`failed`](Self::failed).
     pub fn is_ok(&self) -> bool {
@@ -171,8 +172,9 @@ pub fn reply<T: AwaitedReply>(report: Report) -> Result<T> {
     report.into_reply()
 }
 
-/// What stands for a reply where there was none, if it is awaited as one that there need not be: `()`, an `Option`, or any
-/// other type that reads `null`. A [`Value`] would do as well, but whoever takes any reply wants one.
+/// What stands for a reply where there was none, if it is awaited as one that there need not be:
+/// `()`, an `Option`, or any other type that reads `null`. A [`Value`] would do as well, but
+/// whoever takes any reply wants one.
 fn nothing<T: DeserializeOwned + 'static>(event: &str) -> Result<T> {
     let none = match TypeId::of::<T>() == TypeId::of::<Value>() {
         true => None,

@@ -43,8 +43,8 @@ impl<P> Drop for Running<P> {
     }
 }
 
-/// Ends subscriptions of an instance that is not made, however that comes: their handlers may hold its context, and it holds
-/// them.
+/// Ends subscriptions of an instance that is not made, however that comes: their handlers may hold
+/// its context, and it holds them.
 struct ClearedUnlessMade(Option<Arc<Scope>>);
 
 impl ClearedUnlessMade {

@@ -1,8 +1,8 @@
 //! The opt-in tokio runtime of a plugin that does its own I/O.
 //!
-//! It belongs to one generation and is entered around each poll of its handlers and tasks, so that `tokio::spawn`,
-//! sockets, timers and HTTP clients work in them. The poll itself stays on the host's dispatch worker; to spawn each
-//! handler onto the runtime instead would cost 8 µs a call.
+//! It belongs to one generation and is entered around each poll of its handlers and tasks, so that
+//! `tokio::spawn`, sockets, timers and HTTP clients work in them. The poll itself stays on the
+//! host's dispatch worker; to spawn each handler onto the runtime instead would cost 8 µs a call.
 
 use std::{
     future::Future,
@@ -110,7 +110,8 @@ pub(crate) use no_runtime::{OwnRuntime, RuntimeHandle};
 pub(crate) use tokio_runtime::{OwnRuntime, RuntimeHandle};
 
 impl RuntimeHandle {
-    /// What a call is [started](start) in; most plugins have no runtime, and nothing is counted then.
+    /// What a call is [started](start) in; most plugins have no runtime, and nothing is counted
+    /// then.
     #[inline]
     pub(crate) fn of_call(&self) -> Option<Self> {
         self.is_some().then(|| self.clone())

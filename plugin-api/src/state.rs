@@ -1,8 +1,9 @@
-//! The state of a plugin on its way out of one instance and into another, of the same version or of another one.
+//! The state of a plugin on its way out of one instance and into another, of the same version or of
+//! another one.
 //!
-//! The version of a snapshot is that of its shape, not that of the plugin. This module knows which ones a plugin writes
-//! and restores, and that nothing is given away that could not be read back (`carried`); it knows neither where snapshots
-//! are kept nor when they are taken.
+//! The version of a snapshot is that of its shape, not that of the plugin. This module knows which
+//! ones a plugin writes and restores, and that nothing is given away that could not be read back
+//! (`carried`); it knows neither where snapshots are kept nor when they are taken.
 
 mod carried;
 

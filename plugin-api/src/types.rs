@@ -1,8 +1,8 @@
 //! What the types of an author have to be, and what is said when one is not.
 //!
-//! Each of these traits stands for what its place asks of a type, and is there for every type that has that. The compiler
-//! would name the first thing that is missing, which is a trait of some crate that the author need not know; so it is told
-//! to name the place and what to write instead.
+//! Each of these traits stands for what its place asks of a type, and is there for every type that
+//! has that. The compiler would name the first thing that is missing, which is a trait of some
+//! crate that the author need not know; so it is told to name the place and what to write instead.
 
 use ksi_abi::Layout;
 use schemars::JsonSchema;

@@ -1,5 +1,5 @@
-//! How often an emit allocates. Clocks cannot be trusted where tests run; allocations are the same everywhere, and whatever
-//! makes the way of an event longer mostly shows in them.
+//! How often an emit allocates. Clocks cannot be trusted where tests run; allocations are the same
+//! everywhere, and whatever makes the way of an event longer mostly shows in them.
 
 use std::process::Command;
 
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::kit::artifacts;
 
-/// In an unoptimized build, in the host and both plugins together, of which what serde_json needs for the four conversions of
-/// a 137-byte payload is 16.
+/// In an unoptimized build, in the host and both plugins together, of which what serde_json needs
+/// for the four conversions of a 137-byte payload is 16.
 const JSON: f64 = 13.0;
 /// The same for plain data of a type that both plugins share.
 const TYPED: f64 = 1.0;

@@ -20,8 +20,8 @@ fn the_example_works_copied_out_of_the_workspace() {
     assert_eq!(watcher.push_of("greet:done"), greeting);
 }
 
-/// The README shows the plugin, the commands that make a crate for it, and what it answers. All three are taken as they
-/// stand.
+/// The README shows the plugin, the commands that make a crate for it, and what it answers. All
+/// three are taken as they stand.
 #[test]
 fn the_plugin_in_the_readme_builds_outside_the_workspace_and_answers_as_it_says() {
     let readme = fs::read_to_string(workspace().join("README.md")).unwrap();

@@ -1,5 +1,5 @@
-//! Files that are no plugin for this host: each ends in one clear message that names it, none of its code runs, and the
-//! host goes on.
+//! Files that are no plugin for this host: each ends in one clear message that names it, none of
+//! its code runs, and the host goes on.
 
 use std::{
     fs,
@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 
 use crate::kit::{ABI, HostBuilder, Library, TestHost, artifacts, under_load, until};
 
-/// Starts a host on what was put into its folder beside a good plugin, and gives the refused files with their reasons.
+/// Starts a host on what was put into its folder beside a good plugin, and gives the refused files
+/// with their reasons.
 #[track_caller]
 fn refused(builder: HostBuilder) -> (TestHost, Vec<(String, String)>) {
     let host = builder.plugin("good.so", &Library::chaos().named("chao9")).start();

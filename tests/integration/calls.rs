@@ -51,7 +51,8 @@ fn a_blocking_call_is_answered_at_its_timeout_whether_it_runs_or_waits_for_a_thr
     let counts = host.module("chaos")["counts"].take();
     let expected = (&json!(3), &json!(3), &json!(0));
     assert_eq!((&counts["accepted"], &counts["timed_out"], &counts["in_flight"]), expected);
-    // The one that runs goes on, and its code stays for as long as it does; those that waited never began.
+    // The one that runs goes on, and its code stays for as long as it does; those that waited never
+    // began.
     let old = host.resources().libraries;
     client.emit("module:unload", json!({"module_name": "chaos"}));
     host.until_unmapped("chaos");

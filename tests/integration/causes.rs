@@ -1,4 +1,5 @@
-//! Messages that name the cause: nothing that fails hides what the system said, and what to do stands behind it.
+//! Messages that name the cause: nothing that fails hides what the system said, and what to do
+//! stands behind it.
 
 use std::fs;
 

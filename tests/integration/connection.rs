@@ -92,7 +92,8 @@ fn a_request_that_gets_a_task_does_not_overtake_the_replies_before_it() {
     let host = TestHost::chaos();
     let mut client = host.client();
     (0..20).for_each(|number| assert_eq!(client.emit("chaos:echo", json!(number)), number));
-    // One that is served in place, then one that is not, and a few more to do before replies are handed over.
+    // One that is served in place, then one that is not, and a few more to do before replies are
+    // handed over.
     let mut burst = "{\"event\":\"chaos:echo\",\"data\":\"first\"}\n\
                      {\"event\":\"chaos:panic\",\"data\":{}}\n"
         .to_owned();
@@ -231,8 +232,8 @@ fn one_client_too_many_is_told_so() {
     until("there is room again", again, |line| line.get("error").is_none());
 }
 
-/// Has a request that was quick so far not return, behind one that is answered and before one more; whether its connection
-/// was ended for it. Otherwise it had a task of its own.
+/// Has a request that was quick so far not return, behind one that is answered and before one more;
+/// whether its connection was ended for it. Otherwise it had a task of its own.
 fn ended_by_a_stuck_request(host: &TestHost) -> bool {
     let (mut client, mut other) = (host.client(), host.client());
     let flag = host.dir().join("stuck");

@@ -1,4 +1,5 @@
-//! What becomes of an event: every handler's call ends in one outcome, and no plugin's misbehaviour is more than that.
+//! What becomes of an event: every handler's call ends in one outcome, and no plugin's misbehaviour
+//! is more than that.
 
 use std::time::Instant;
 

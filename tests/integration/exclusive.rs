@@ -1,4 +1,5 @@
-//! Plugins that hold what two instances cannot hold: the old one goes before the new one comes, and nothing is lost.
+//! Plugins that hold what two instances cannot hold: the old one goes before the new one comes, and
+//! nothing is lost.
 //!
 //! `KSI_LONG=1` makes the runs with SQLite as long as the documentation tells of.
 
@@ -60,7 +61,8 @@ fn write_until(host: &TestHost, client: u64, done: &AtomicBool) -> u64 {
     number
 }
 
-/// How many lines are in a ledger's file, whose host has stopped, and what SQLite thinks of the file.
+/// How many lines are in a ledger's file, whose host has stopped, and what SQLite thinks of the
+/// file.
 fn look_into(file: &Path) -> (u64, String) {
     let connection = Connection::open(file).unwrap();
     let rows: i64 =
@@ -169,7 +171,8 @@ fn counter_host(more: &str) -> HostBuilder {
         .config(more)
 }
 
-/// Replaces version 1 by a version 2 that fails once version 1 has no instance any more; then by a good version 3.
+/// Replaces version 1 by a version 2 that fails once version 1 has no instance any more; then by a
+/// good version 3.
 #[track_caller]
 fn goes_on_with_the_old_version(second: &str, words: &str) {
     let host = counter_host("[recovery]\nattempts = 0").start();
@@ -361,7 +364,8 @@ fn a_host_that_stops_while_an_exclusive_plugin_has_no_instance_keeps_its_state()
     assert_eq!(counters(&mut host.client())["a"], 3);
 }
 
-/// A host whose exclusive counter has counted to 3 and was released for a version that does not come up soon.
+/// A host whose exclusive counter has counted to 3 and was released for a version that does not
+/// come up soon.
 #[track_caller]
 fn released_for_long(folder: &Path) -> TestHost {
     let timeouts = "[timeouts]\ninit = '60s'\nhold = '60s'\ndrain = '500ms'\nshutdown = '500ms'";

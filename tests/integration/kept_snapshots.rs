@@ -1,5 +1,5 @@
-//! The last good snapshot is never the one that is given up: what a plugin starts from, what going back costs, and what
-//! people can do with what is kept.
+//! The last good snapshot is never the one that is given up: what a plugin starts from, what going
+//! back costs, and what people can do with what is kept.
 
 use std::{fs, path::Path};
 
@@ -23,7 +23,8 @@ fn value(host: &TestHost) -> Option<u64> {
     counters(&mut host.client()).get("a").copied()
 }
 
-/// A host with the counter that has counted to 3, was stopped and started, counted on to 7 and was stopped.
+/// A host with the counter that has counted to 3, was stopped and started, counted on to 7 and was
+/// stopped.
 #[track_caller]
 fn counted_in_two_runs() -> HostBuilder {
     let builder = TestHost::builder().plugin("counter.so", &Library::counter(1)).config(HERE);
@@ -452,8 +453,8 @@ fn an_exclusive_plugin_that_begins_to_keep_state_starts_from_what_it_can_read() 
     assert!(notice.contains("counter.snapshot cannot be read by it"), "{notice}");
 }
 
-/// A host with an exclusive counter that has counted to 8, whose replacement by itself fails as long as the file is
-/// there, and is tried again after `first`.
+/// A host with an exclusive counter that has counted to 8, whose replacement by itself fails as
+/// long as the file is there, and is tried again after `first`.
 #[track_caller]
 fn down(first: &str) -> (TestHost, std::path::PathBuf) {
     let builder = counted_in_two_runs();

@@ -1,5 +1,5 @@
-//! Events and replies that cross between libraries as Rust values: that they do, who gets JSON instead, and that nothing
-//! is lost while their libraries are replaced.
+//! Events and replies that cross between libraries as Rust values: that they do, who gets JSON
+//! instead, and that nothing is lost while their libraries are replaced.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},

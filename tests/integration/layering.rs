@@ -13,12 +13,14 @@ struct Rule {
     part: &'static [&'static str],
     /// Modules of the same crate.
     modules: &'static [&'static str],
-    /// Names: other crates, types, functions. One that is an ordinary word too is looked for with what follows it.
+    /// Names: other crates, types, functions. One that is an ordinary word too is looked for with
+    /// what follows it.
     names: &'static [&'static str],
 }
 
 const RULES: &[Rule] = &[
-    // Files are watched, copied and read, and snapshots kept in them, without knowing what events mean.
+    // Files are watched, copied and read, and snapshots kept in them, without knowing what events
+    // mean.
     Rule {
         part: &["host/src/plugin/file.rs", "host/src/plugin/file", "host/src/plugin/state/store"],
         modules: &["host", "control", "core", "builtin"],
@@ -42,7 +44,8 @@ const RULES: &[Rule] = &[
         modules: &["host", "control", "core", "builtin"],
         names: &["Router", "Session"],
     },
-    // Who replaces, retires and goes back, and who keeps state, does not know where an instance lives.
+    // Who replaces, retires and goes back, and who keeps state, does not know where an instance
+    // lives.
     Rule {
         part: &[
             "host/src/plugin/supervisor.rs",
@@ -199,7 +202,8 @@ fn unsafe_code_stands_in_the_boundary_the_loader_the_probe_and_looks_before_clos
         "plugin-api/src/scope.rs",
         // Its functions are unsafe, and have no unsafe code themselves.
         "plugin-api/src/call.rs",
-        // They write an `unsafe impl` and calls of those functions, and have no unsafe code themselves.
+        // They write an `unsafe impl` and calls of those functions, and have no unsafe code
+        // themselves.
         "plugin-api/macros/src/layout.rs",
         "plugin-api/macros/src/generate.rs",
         "host/src/plugin/instance/library.rs",
@@ -274,4 +278,27 @@ fn the_check_sees_paths_however_they_are_written() {
         ["plugin", "file", "watch"]
     );
     assert!(sources("host/src/plugin").len() > 3 && sources("host/src/plugin.rs").len() == 1);
+}
+
+#[test]
+fn lines_of_comments_are_no_longer_than_the_formatter_makes_those_of_code() {
+    const WIDTH: usize = 100;
+    let mut long = Vec::new();
+    for part in ["host", "plugin-api", "plugins", "examples", "tests"] {
+        for path in sources(part) {
+            let text = fs::read_to_string(workspace().join(&path)).unwrap();
+            let mut in_code = false;
+            for (number, line) in (1..).zip(text.lines()) {
+                let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+                let words = comment.trim_start_matches(['/', '!']).trim();
+                in_code ^= words.starts_with("```");
+                // A row of a table, a command and an example are as long as they are.
+                let may_be = in_code || words.starts_with(['|', '`', '{']);
+                if !may_be && line.chars().count() > WIDTH {
+                    long.push(format!("{}:{number}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(long.is_empty(), "break these lines: {long:#?}");
 }

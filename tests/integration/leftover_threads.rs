@@ -1,5 +1,5 @@
-//! Threads that run a plugin's code and were started past what its library notes: by a function that was looked up, or
-//! by another library.
+//! Threads that run a plugin's code and were started past what its library notes: by a function
+//! that was looked up, or by another library.
 
 use std::{fs, path::Path, process::Command};
 

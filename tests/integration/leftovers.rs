@@ -1,5 +1,5 @@
-//! What a plugin may leave behind in the process: either the library stays, pinned with the cause by name, or it is
-//! really right to close it.
+//! What a plugin may leave behind in the process: either the library stays, pinned with the cause
+//! by name, or it is really right to close it.
 
 use std::{
     fs,
@@ -20,7 +20,8 @@ pub(crate) fn host() -> TestHost {
     TestHost::builder().plugin("leftovers.so", &library()).start()
 }
 
-/// Has so many clients emit an event until `work` is done; all of their emits must succeed. Gives how many there were.
+/// Has so many clients emit an event until `work` is done; all of their emits must succeed. Gives
+/// how many there were.
 #[track_caller]
 fn while_emitting(
     host: &TestHost,
@@ -54,7 +55,8 @@ pub(crate) fn reload(host: &TestHost, plugin: &str, times: usize) {
     }
 }
 
-/// Puts another version into the place of a plugin and goes back from it, so many times; then the last one stays.
+/// Puts another version into the place of a plugin and goes back from it, so many times; then the
+/// last one stays.
 #[track_caller]
 fn roll_back(host: &TestHost, plugin: &str, times: u64) {
     let file = format!("{plugin}.so");
@@ -86,8 +88,8 @@ pub(crate) fn pinned(host: &TestHost, plugin: &str, what: &str) -> String {
     cause(&module).unwrap()
 }
 
-/// Emits an event all the while, from three clients, while the plugin is replaced, removed and rolled back; then nothing of it
-/// may be left but the live library. Gives the number of events.
+/// Emits an event all the while, from three clients, while the plugin is replaced, removed and
+/// rolled back; then nothing of it may be left but the live library. Gives the number of events.
 #[track_caller]
 pub(crate) fn survives(
     host: &TestHost,
@@ -115,7 +117,8 @@ pub(crate) fn survives(
     answered
 }
 
-/// For a minute of it: `KSI_FIELD_SECONDS=60 cargo test -p ksi-tests --test integration started_for_each -- --nocapture`
+/// For a minute of it:
+/// `KSI_FIELD_SECONDS=60 cargo test -p ksi-tests --test integration started_for_each -- --nocapture`
 #[test]
 fn a_backtrace_that_keeps_the_bytes_of_the_file_mapped_does_not_count_as_its_library() {
     let host = host();

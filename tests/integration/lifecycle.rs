@@ -1,4 +1,5 @@
-//! What a generation may leave behind, at its end and at that of the host: threads, tasks, closures, wakers, calls.
+//! What a generation may leave behind, at its end and at that of the host: threads, tasks,
+//! closures, wakers, calls.
 
 use std::{
     fs,
@@ -42,7 +43,8 @@ fn a_task_of_an_initialize_that_fails_ends_with_it() {
     host.drop_in("chaos.so", &Library::chaos());
     assert!(host.until_refused("chaos.so").contains("init fails on purpose"));
     until("it leaves memory", || host.resources().libraries, |mapped| mapped.is_empty());
-    // Loading another plugin takes many times the period of the task, and then there is somebody to answer.
+    // Loading another plugin takes many times the period of the task, and then there is somebody to
+    // answer.
     host.drop_in("other.so", &Library::chaos().named("chao1"));
     host.until_live("chao1", 1);
     client.emit("chaos:echo", json!("fence"));
@@ -64,7 +66,8 @@ fn a_plugin_stays_live_when_its_file_is_renamed_however_long_it_takes_to_start()
         .start();
     fs::rename(host.file("chaos.so"), host.file("renamed.so")).unwrap();
     host.until_live("chaos", 2);
-    // Turns go in order, so when this one is over, so is that of the file that is not there any more.
+    // Turns go in order, so when this one is over, so is that of the file that is not there any
+    // more.
     let copy = host.dir().join("copy.so");
     fs::write(&copy, &Library::chaos().version(2).0).unwrap();
     let refused = host.client().reply("module:load", json!({"path": copy}));
@@ -138,8 +141,8 @@ fn stop_waits_for_a_call_on_a_generation_that_was_replaced_before() {
     assert_eq!(host.process.ended().code, Some(0));
 }
 
-/// Stops a host while a version of `chaos` is in its `initialize`; gives what is told from then on, with the version or
-/// the name, and how long the stop takes.
+/// Stops a host while a version of `chaos` is in its `initialize`; gives what is told from then on,
+/// with the version or the name, and how long the stop takes.
 #[track_caller]
 fn stopped_while_starting(mut host: TestHost, version: usize) -> (Vec<String>, Duration) {
     let mut watcher = host.client();

@@ -1,7 +1,7 @@
 //! The integration tests: real plugin libraries, a real `ksi` process, a real socket.
 //!
-//! [`kit`] has what they are made with. A test is named after the promise that it holds, and stands in the file of its
-//! topic. Nothing sleeps where there is a status to be awaited.
+//! [`kit`] has what they are made with. A test is named after the promise that it holds, and stands
+//! in the file of its topic. Nothing sleeps where there is a status to be awaited.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -1,10 +1,12 @@
 //! A host under a hard limit of memory, with everything at once that could fill it.
 //!
-//! A short run is among the other tests. The measurement is not, because it takes minutes and wants the machine for itself;
-//! docs/limits.md has the command, and what was measured. It builds the workspace first, which counts as part of the test.
+//! A short run is among the other tests. The measurement is not, because it takes minutes and wants
+//! the machine for itself; docs/limits.md has the command, and what was measured. It builds the
+//! workspace first, which counts as part of the test.
 //!
-//! The limit is one of a cgroup where this user may make one; otherwise, or with `KSI_LIMIT=data`, it is one of the process's
-//! data (`prlimit`), which needs no rights and is stricter, as it counts what is reserved too.
+//! The limit is one of a cgroup where this user may make one; otherwise, or with `KSI_LIMIT=data`,
+//! it is one of the process's data (`prlimit`), which needs no rights and is stricter, as it counts
+//! what is reserved too.
 
 use std::{
     fs::{self, File},
@@ -98,7 +100,8 @@ fn bad_file(path: &Path, number: usize, plugin: &[u8]) {
     let draft = path.with_file_name(".draft");
     let file = File::create(&draft).unwrap();
     let begin: (&[u8], u64) = match number % 7 {
-        // The head of a plugin, and nothing but a hole behind it: copied and hashed, which takes a while.
+        // The head of a plugin, and nothing but a hole behind it: copied and hashed, which takes a
+        // while.
         0 if number.is_multiple_of(70) => (&plugin[..4096], 250 * MIB),
         0 | 3 => (b"", 1024 * MIB),
         1 => (b"", 200 * MIB),
@@ -112,7 +115,8 @@ fn bad_file(path: &Path, number: usize, plugin: &[u8]) {
     fs::rename(draft, path).unwrap();
 }
 
-/// What the host says of files that are no plugins: how many of these are refused, and how many entries there are.
+/// What the host says of files that are no plugins: how many of these are refused, and how many
+/// entries there are.
 fn refused(client: &mut Client, files: &[String]) -> (usize, usize) {
     let list = client.emit("module:list", json!({}));
     let modules = list["modules"].as_array().unwrap();
@@ -164,8 +168,8 @@ fn load<'scope>(
         let mut answered = 0;
         while goes_on() {
             let next = Instant::now() + EVENT;
-            // On a busy machine it may be this one that has kept most bytes waiting for the longest time: it is told so, or
-            // finds its connection closed.
+            // On a busy machine it may be this one that has kept most bytes waiting for the longest
+            // time: it is told so, or finds its connection closed.
             let sent = emitter.stream.write_all(line.as_bytes());
             match sent.ok().and_then(|()| emitter.raw()) {
                 Some(reply) if reply.len() > 2_000_000 => answered += 1,
@@ -226,8 +230,9 @@ impl std::fmt::Display for Latencies {
     }
 }
 
-/// Asks for the host's health, and then a thread that does nothing but send lines back, in turns: what the machine itself
-/// makes of a line there and a line back is to be seen beside what the host does.
+/// Asks for the host's health, and then a thread that does nothing but send lines back, in turns:
+/// what the machine itself makes of a line there and a line back is to be seen beside what the host
+/// does.
 fn measured(mut client: Client, over: &AtomicBool) -> [Latencies; 2] {
     let (mut there, back) = UnixStream::pair().unwrap();
     let echo = std::thread::spawn(move || {

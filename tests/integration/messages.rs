@@ -1,4 +1,5 @@
-//! What the compiler says to an author who has forgotten something: the thing that is missing, once.
+//! What the compiler says to an author who has forgotten something: the thing that is missing,
+//! once.
 
 use crate::kit::OutsideCrate;
 

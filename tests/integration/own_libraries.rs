@@ -15,7 +15,8 @@ const RUN_PATH: u64 = 0x1d;
 /// The loader can do without this one.
 const COUNT: u64 = 0x6fff_fff9;
 
-/// The chaos plugin, which needs `libq.so.6` in place of the library for mathematics, and looks for it in `folder`.
+/// The chaos plugin, which needs `libq.so.6` in place of the library for mathematics, and looks for
+/// it in `folder`.
 fn needs_its_own(folder: &str, version: usize) -> Library {
     needs("libq.so.6", folder, version)
 }

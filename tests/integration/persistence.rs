@@ -29,7 +29,8 @@ fn kept(builder: &HostBuilder, kind: &str) -> PathBuf {
     builder.dir().join("state").join(format!("counter.{kind}"))
 }
 
-/// A host that has counted so far in two runs, and was stopped: it leaves the last snapshot and the one before.
+/// A host that has counted so far in two runs, and was stopped: it leaves the last snapshot and the
+/// one before.
 #[track_caller]
 fn stopped_after(first: u64, second: u64) -> HostBuilder {
     let builder = TestHost::builder().plugin("counter.so", &Library::counter(1)).config(HERE);
@@ -89,7 +90,8 @@ fn a_host_that_is_killed_at_any_moment_comes_back_with_a_snapshot_that_was_whole
         let module = host.module("counter");
         assert_eq!(module["state"], "live", "{module:#}");
         let found = value(&host).unwrap_or_default();
-        // Nothing is older than what a host had begun with, and nothing is there that was never acknowledged.
+        // Nothing is older than what a host had begun with, and nothing is there that was never
+        // acknowledged.
         assert!((round == 0 && found == 0) || found <= last, "{found} of {last}");
         let start = Instant::now();
         while start.elapsed() < Duration::from_millis(15 + 11 * round) {

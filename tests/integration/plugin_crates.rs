@@ -1,4 +1,5 @@
-//! Several plugin crates in one link: a plugin that uses another one's event type, and a test of both.
+//! Several plugin crates in one link: a plugin that uses another one's event type, and a test of
+//! both.
 
 use std::fs;
 
@@ -58,7 +59,8 @@ fn the_warehouse_orders_in_the_shop() {
 }
 "#;
 
-/// The shop, and the warehouse that depends on it. All packages are built into one folder, so each test has its own names.
+/// The shop, and the warehouse that depends on it. All packages are built into one folder, so each
+/// test has its own names.
 fn both(shop: &'static str, warehouse: &'static str) -> (OutsideCrate, OutsideCrate) {
     let api = format!("ksi-plugin-api = {{ path = {:?} }}", plugin_api());
     let types = ["cdylib", "rlib"];
@@ -79,7 +81,8 @@ fn a_plugin_that_uses_the_event_type_of_another_exports_itself_alone() {
     host.until_live("shop", 1);
     assert_eq!(host.client().emit("warehouse:fill", json!("pen")), json!("one pen"));
 
-    // Its name decides which plugin a library is, so a name that says nothing is refused, and says what to do.
+    // Its name decides which plugin a library is, so a name that says nothing is refused, and says
+    // what to do.
     host.drop_in("plugin.so", &library);
     let refused = host.until_refused("plugin.so");
     assert!(refused.contains("several plugins") && refused.contains("libCRATE.so"), "{refused}");

@@ -1,4 +1,5 @@
-//! The way back where it is not straight: states that the earlier version cannot read, files that come and go.
+//! The way back where it is not straight: states that the earlier version cannot read, files that
+//! come and go.
 
 use std::fs;
 

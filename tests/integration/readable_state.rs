@@ -1,5 +1,5 @@
-//! State that is written only if it can be read: what a snapshot cannot carry is refused with its path, and told wherever
-//! somebody looks.
+//! State that is written only if it can be read: what a snapshot cannot carry is refused with its
+//! path, and told wherever somebody looks.
 
 use std::{fs, path::PathBuf};
 

@@ -1,4 +1,5 @@
-//! Plugins that do not come up at first: those that fail are tried again, and those that need others wait for them.
+//! Plugins that do not come up at first: those that fail are tried again, and those that need
+//! others wait for them.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! That no code of a file runs before it may, and that code which misbehaves when it does is stopped where it is.
+//! That no code of a file runs before it may, and that code which misbehaves when it does is
+//! stopped where it is.
 
 use std::{
     fs,

@@ -91,7 +91,8 @@ fn a_file_with_the_same_content_is_no_new_generation() {
     for _ in 0..3 {
         host.drop_in("chaos.so", &Library::chaos());
     }
-    // What comes later is seen later, so this being generation 2 tells that there was none in between.
+    // What comes later is seen later, so this being generation 2 tells that there was none in
+    // between.
     host.drop_in("chaos.so", &Library::chaos().version(2));
     until(
         "the new one answers",
@@ -288,7 +289,8 @@ fn a_call_from_another_plugin_finishes_on_the_generation_that_it_reached() {
     let mut client = host.client();
     client.emit("module:unload", json!({"module_name": "chao1"}));
     host.until_unmapped("chao1");
-    // `gate:wait` is the chaos plugin's alone now, and a request that is under way when the other one is gone too.
+    // `gate:wait` is the chaos plugin's alone now, and a request that is under way when the other
+    // one is gone too.
     let relayed = client.begin("chaos:request", json!({"event": "gate:wait", "data": "far"}));
     let mut other = host.client();
     until_waiting(&mut other, 1);

@@ -1,4 +1,5 @@
-//! Versions that do worse than the one before: the host goes back by itself, or because somebody asks for it.
+//! Versions that do worse than the one before: the host goes back by itself, or because somebody
+//! asks for it.
 
 use serde_json::{Value, json};
 
@@ -17,8 +18,8 @@ fn increment_often(host: &TestHost, times: usize) {
     }
 }
 
-/// Increments until the bad version that is live has been gone back from, whatever is answered meanwhile. How many
-/// increments were acknowledged.
+/// Increments until the bad version that is live has been gone back from, whatever is answered
+/// meanwhile. How many increments were acknowledged.
 #[track_caller]
 fn until_rolled_back(host: &TestHost) -> u64 {
     let (mut client, mut acknowledged) = (host.client(), 0);
@@ -75,8 +76,8 @@ fn a_version_whose_calls_go_wrong_is_gone_back_from_with_its_state_and_quarantin
 
 #[test]
 fn panics_and_calls_that_take_too_long_are_as_bad_as_failures() {
-    // The good version's calls must end within it too, however long a busy machine lets one of them wait; one that does not
-    // is answered as if it had failed, and counts all the same.
+    // The good version's calls must end within it too, however long a busy machine lets one of them
+    // wait; one that does not is answered as if it had failed, and counts all the same.
     for (how, timeout) in [("calls=panic", "30s"), ("calls=hang", "3s")] {
         let host = TestHost::builder()
             .plugin("counter.so", &Library::counter(1))

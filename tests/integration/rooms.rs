@@ -1,5 +1,6 @@
-//! Who knows whom: the modules of a crate on one level (a file and the folder of its name are one) know each other in one
-//! direction only, and those of the host's plugins in the order in which ARCHITECTURE.md tells of them.
+//! Who knows whom: the modules of a crate on one level (a file and the folder of its name are one)
+//! know each other in one direction only, and those of the host's plugins in the order in which
+//! ARCHITECTURE.md tells of them.
 //!
 //! A module and those within it may know each other. Unit tests may know anything.
 
@@ -14,7 +15,8 @@ use crate::kit::{
     workspace,
 };
 
-/// Where modules lie side by side: the sources of a crate, and the module whose children are looked at.
+/// Where modules lie side by side: the sources of a crate, and the module whose children are looked
+/// at.
 const LEVELS: &[(&str, &[&str])] = &[
     ("host/src", &[]),
     ("host/src", &["plugin"]),
@@ -45,7 +47,8 @@ impl Crate {
         Crate { modules: sources(part).into_iter().map(read).collect() }
     }
 
-    /// The module that a path from the crate's root leads to, wherever it is exported again on the way.
+    /// The module that a path from the crate's root leads to, wherever it is exported again on the
+    /// way.
     fn defined_in(&self, path: &str) -> Vec<String> {
         let mut path: Vec<String> = path.split("::").map(str::to_owned).collect();
         // No chain of exports is that long.
@@ -156,7 +159,8 @@ fn the_check_sees_circles_and_what_is_exported_again() {
     assert_eq!(found, expected.map(|(name, path)| (name, path.to_owned())));
 }
 
-/// The files and folders of the repository's parts, as paths from its root; folders end with a slash.
+/// The files and folders of the repository's parts, as paths from its root; folders end with a
+/// slash.
 fn all_paths() -> Vec<String> {
     let mut left: Vec<PathBuf> =
         ["host", "plugin-api", "plugins", "examples", "tests", "docs"].map(PathBuf::from).into();

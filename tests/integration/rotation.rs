@@ -1,5 +1,5 @@
-//! The threads that run plugins are exchanged at every replacement. What comes from outside meanwhile arrives, and what
-//! other plugins do goes on, also when every thread is stuck.
+//! The threads that run plugins are exchanged at every replacement. What comes from outside
+//! meanwhile arrives, and what other plugins do goes on, also when every thread is stuck.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::kit::{Library, TestHost, counters, under_load, until};
 
-/// A host with a plugin that keeps state, and another one whose task emits numbered events to it without a pause.
+/// A host with a plugin that keeps state, and another one whose task emits numbered events to it
+/// without a pause.
 fn ticking(more: &str) -> TestHost {
     let host = TestHost::builder()
         .plugin("counter.so", &Library::counter(1))

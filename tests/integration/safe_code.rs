@@ -2,8 +2,8 @@
 
 use crate::kit::{OutsideCrate, plugin_api};
 
-/// What each of these programs keeps, mixes up or ends too early was a crash of the host, or memory that is used after it
-/// was freed. A program comes with all that the compiler has against it.
+/// What each of these programs keeps, mixes up or ends too early was a crash of the host, or memory
+/// that is used after it was freed. A program comes with all that the compiler has against it.
 const PROGRAMS: &[(&str, &str, &[&str])] = &[
     (
         "a plugin written by hand keeps itself and its context beyond its instance",

@@ -1,11 +1,12 @@
-//! A start that does not get what it needs ends with a reason and an exit code: it neither hangs nor panics.
+//! A start that does not get what it needs ends with a reason and an exit code: it neither hangs
+//! nor panics.
 
 use std::{os::unix::process::CommandExt, process::Command};
 
 use crate::kit::{HostBuilder, Library, Running, TestHost, artifacts, until, wrapped};
 
-/// Starts a host under each of these limits, the lowest first, until one is enough. Each start before that has to end with
-/// a reason, and leave nothing; gives the reasons.
+/// Starts a host under each of these limits, the lowest first, until one is enough. Each start
+/// before that has to end with a reason, and leave nothing; gives the reasons.
 #[track_caller]
 fn refused_starts(setup: &HostBuilder, limit: &str, around: &[&str], from: usize) -> Vec<String> {
     let mut reasons = Vec::new();
@@ -33,7 +34,8 @@ fn refused_starts(setup: &HostBuilder, limit: &str, around: &[&str], from: usize
 
 #[test]
 fn a_start_that_gets_too_few_threads_ends_with_what_to_do() {
-    // One that nobody else has: the limit counts all threads of a user. It does not hold for the superuser.
+    // One that nobody else has: the limit counts all threads of a user. It does not hold for the
+    // superuser.
     const USER: u32 = 54_321;
     let builder = TestHost::builder().plugin("counter.so", &Library::counter(1));
     let (user, group) = (format!("--reuid={USER}"), format!("--regid={USER}"));

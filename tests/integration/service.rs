@@ -1,4 +1,5 @@
-//! A host under a service manager, which the tests play: what it is told, and the socket that it gives.
+//! A host under a service manager, which the tests play: what it is told, and the socket that it
+//! gives.
 
 use std::{
     os::{

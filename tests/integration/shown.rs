@@ -1,10 +1,12 @@
-//! What is shown to people, on a terminal and in the log: harmless whatever is in it, and no line twice.
+//! What is shown to people, on a terminal and in the log: harmless whatever is in it, and no line
+//! twice.
 
 use serde_json::json;
 
 use crate::kit::{Library, TestHost, until};
 
-/// A line of its own that looks like the log's, an order to the terminal, and text that is shown backwards.
+/// A line of its own that looks like the log's, an order to the terminal, and text that is shown
+/// backwards.
 const EVIL: &str = "x\n2026-01-01T00:00:00.000000Z  INFO ksi_host: all is well\u{1b}[2J\u{202e}";
 const HARMLESS: &str =
     "x\\n2026-01-01T00:00:00.000000Z  INFO ksi_host: all is well\\u{1b}[2J\\u{202e}";

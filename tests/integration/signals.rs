@@ -1,4 +1,5 @@
-//! Signals that plugins handle: they reach the live generations and the host, and never code that is gone.
+//! Signals that plugins handle: they reach the live generations and the host, and never code that
+//! is gone.
 
 use std::{
     process::Command,
@@ -94,7 +95,8 @@ fn in_a_storm<T>(host: &TestHost, signals: &[Signal], work: impl FnOnce() -> T) 
     })
 }
 
-/// Replaces the plugin, goes back to an earlier version and removes it, while signals arrive all the time.
+/// Replaces the plugin, goes back to an earlier version and removes it, while signals arrive all
+/// the time.
 fn survives(install: &[(&str, Signal)], rounds: usize) {
     let host = host_with(install);
     let signals: Vec<Signal> = install.iter().map(|(_, signal)| *signal).collect();
@@ -203,7 +205,8 @@ fn ctrl_c_is_the_hosts_after_the_plugin_that_handled_it_is_gone() {
     let host = host_with(&[("ctrlc", Signal::INT), ("signal_hook", Signal::TERM)]);
     unload(&host);
     let gone = |module: &Value| module["retired"][0]["state"] != "draining";
-    // A thread of the crate's keeps the library, or it does not; its handler is taken out in any case.
+    // A thread of the crate's keeps the library, or it does not; its handler is taken out in any
+    // case.
     host.until_module("it is retired", "signals", gone);
     send(&host, Signal::INT);
     host.has_stopped();

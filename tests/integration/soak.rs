@@ -1,5 +1,5 @@
-//! The soak, short: that it runs to its end, and that nothing it counts is wrong. What takes how long is judged by a
-//! long run of an optimized build alone.
+//! The soak, short: that it runs to its end, and that nothing it counts is wrong. What takes how
+//! long is judged by a long run of an optimized build alone.
 
 use std::process::Command;
 

@@ -190,7 +190,8 @@ fn a_replacement_is_given_up_before_more_events_wait_than_may() {
     assert_eq!(counters(&mut other)["early"], sent.len() as u64);
 }
 
-/// Replaces version 1 by a version 2, one of which misbehaves, under load; then by a good version 3.
+/// Replaces version 1 by a version 2, one of which misbehaves, under load; then by a good version
+/// 3.
 #[track_caller]
 fn state_survives(first: &str, second: &str, words: &str) {
     let host = TestHost::builder()

@@ -1,4 +1,5 @@
-//! How a host stops: what ends first, who is answered until when, and what a further request changes.
+//! How a host stops: what ends first, who is answered until when, and what a further request
+//! changes.
 
 use std::process::Command;
 
@@ -17,8 +18,8 @@ fn asker_and_asked() -> HostBuilder {
         .config("[timeouts]\ndrain = '10m'")
 }
 
-/// Begins a call that asks the other plugin, once the host was asked for `system:help`: the only way left to speak to a
-/// plugin while the host stops.
+/// Begins a call that asks the other plugin, once the host was asked for `system:help`: the only
+/// way left to speak to a plugin while the host stops.
 #[track_caller]
 fn ask_later(host: &TestHost, client: &mut Client) -> String {
     let relay = json!({"after": "system:help", "event": "chaos:echo", "data": "answered"});
@@ -163,7 +164,8 @@ fn sighup_has_a_host_without_a_configuration_file_stop_in_order() {
     let host = host.has_stopped().start_by(&mut command);
     assert_eq!(counters(&mut host.client())["kept"], 1);
 
-    // A shell passes on what the system sends as well, when a terminal is closed: that is one request.
+    // A shell passes on what the system sends as well, when a terminal is closed: that is one
+    // request.
     let (mut caller, mut other) = (host.client(), host.client());
     let asked = ask_later(&host, &mut caller);
     host.process.signal(Signal::HUP);

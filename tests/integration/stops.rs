@@ -1,8 +1,8 @@
-//! Stops at random moments of start-up, load, replacement and drain: each acknowledged call counts for the next host, and
-//! nothing is left behind.
+//! Stops at random moments of start-up, load, replacement and drain: each acknowledged call counts
+//! for the next host, and nothing is left behind.
 //!
-//! Hosts follow one another on the same folders. A client counts what was acknowledged; what was refused or not answered
-//! must not have been done. `KSI_LONG=1` makes a thousand stops of it.
+//! Hosts follow one another on the same folders. A client counts what was acknowledged; what was
+//! refused or not answered must not have been done. `KSI_LONG=1` makes a thousand stops of it.
 
 use std::{
     collections::BTreeMap,
@@ -72,8 +72,8 @@ enum End {
     Unanswered,
 }
 
-/// `hurried` says that the host was told more than once, so that it waits for no call: any of them may fail then, and counts
-/// for nothing.
+/// `hurried` says that the host was told more than once, so that it waits for no call: any of them
+/// may fail then, and counts for nothing.
 fn request(client: &mut Client, event: &str, data: Value, hurried: &AtomicBool) -> End {
     let line = json!({"event": event, "data": data}).to_string() + "\n";
     if std::io::Write::write_all(&mut client.stream, line.as_bytes()).is_err() {

@@ -1,4 +1,5 @@
-//! Where plugin code runs: blocking handlers, stuck calls, background tasks, threads of a plugin's own.
+//! Where plugin code runs: blocking handlers, stuck calls, background tasks, threads of a plugin's
+//! own.
 
 use std::time::Instant;
 
@@ -36,7 +37,8 @@ fn a_client_that_is_connected_is_read_although_exactly_every_worker_is_stuck() {
     assert_eq!(other.emit("chaos:echo", json!(1)), 1);
     let stuck: Vec<_> =
         (0..2).map(|_| client.begin("chaos:block", json!({"millis": 4000}))).collect();
-    // No call waits for a thread, so all that can show that others are needed is what this client sends.
+    // No call waits for a thread, so all that can show that others are needed is what this client
+    // sends.
     for number in 0..200 {
         assert_eq!(other.emit("chaos:echo", json!(number)), number);
     }
@@ -51,7 +53,8 @@ fn a_client_that_is_connected_is_read_although_exactly_every_worker_is_stuck() {
 fn a_host_that_is_told_no_number_has_one_more_worker_than_there_are_cores() {
     let host = TestHost::chaos();
     let tasks = format!("/proc/{}/task", host.process.id());
-    // A thread has the name of the one that started it until it gives itself one, or has ended by now.
+    // A thread has the name of the one that started it until it gives itself one, or has ended by
+    // now.
     let workers = || {
         let threads = std::fs::read_dir(&tasks).unwrap();
         let names =

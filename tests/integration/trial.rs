@@ -1,4 +1,5 @@
-//! A new version's first code runs in a process of its own: what ends that one leaves the running version alone.
+//! A new version's first code runs in a process of its own: what ends that one leaves the running
+//! version alone.
 
 use serde_json::{Value, json};
 

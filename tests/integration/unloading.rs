@@ -53,7 +53,8 @@ fn two_hundred_replacements_in_a_row_end_with_one_mapped_library_and_no_growth()
     assert_eq!(after.libraries.len(), 2, "one library a plugin: {:?}", after.libraries);
     assert!(after.descriptors <= before.descriptors + 3, "{before:?}\n{after:?}");
     assert!(after.threads <= before.threads + 3, "{before:?}\n{after:?}");
-    // Allocators fill up for some two hundred rounds, by 6 MB in all; a library that stays costs half a megabyte each.
+    // Allocators fill up for some two hundred rounds, by 6 MB in all; a library that stays costs
+    // half a megabyte each.
     let grown = after.resident_kib.saturating_sub(before.resident_kib);
     assert!(grown < 100 * (ROUNDS - SETTLED) as u64, "{grown} KiB more\n{before:?}\n{after:?}");
     let copies = host.dir().join("tmp");

@@ -1,4 +1,5 @@
-//! Going from version to version and back: chains, halves of the way, calls that outlast several versions.
+//! Going from version to version and back: chains, halves of the way, calls that outlast several
+//! versions.
 
 use std::thread;
 

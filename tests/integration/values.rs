@@ -1,5 +1,5 @@
-//! How long a value that crosses between libraries keeps the one that it comes from: until its last reference is gone, and
-//! no longer.
+//! How long a value that crosses between libraries keeps the one that it comes from: until its last
+//! reference is gone, and no longer.
 
 use serde_json::json;
 
@@ -173,7 +173,8 @@ fn a_reply_in_a_report_is_there_after_the_unload_of_who_gave_it() {
     leaves(&host, "bravo", 1);
 }
 
-/// A host with a handler that replies plain data at once, and another one that ends when the gate is opened.
+/// A host with a handler that replies plain data at once, and another one that ends when the gate
+/// is opened.
 #[track_caller]
 fn reading_and_holding() -> TestHost {
     let host = reading();

@@ -1,15 +1,18 @@
 //! Tells ThreadSanitizer what it cannot see in a standard library that was built without it.
 //!
-//! Most of std's locks is generic or inlined, so it is compiled into the crates that use them, and ThreadSanitizer sees it. What
-//! is not: the slow paths, which wait in the kernel, and the order that a fence makes. Here is a function around each of
-//! them, which says what it orders, and around epoll, which is asked through a copy of its descriptor.
+//! Most of std's locks is generic or inlined, so it is compiled into the crates that use them, and
+//! ThreadSanitizer sees it. What is not: the slow paths, which wait in the kernel, and the order
+//! that a fence makes. Here is a function around each of them, which says what it orders, and
+//! around epoll, which is asked through a copy of its descriptor.
 //!
-//! `tests/sanitizers.sh` links this into every executable and library, and has the linker take these functions instead
-//! (`--wrap`). The names of std's differ from compiler to compiler; it passes them in the environment.
+//! `tests/sanitizers.sh` links this into every executable and library, and has the linker take
+//! these functions instead (`--wrap`). The names of std's differ from compiler to compiler; it
+//! passes them in the environment.
 //!
-//! What no lock orders is found, be there a slow path or not. One thing is taken as stronger than it is: a `fetch_sub` with
-//! `Release` that comes to zero, as if the fence that belongs behind it were there. One kind of report is suppressed: on what std
-//! keeps of a thread, see `__tsan_default_suppressions`.
+//! What no lock orders is found, be there a slow path or not. One thing is taken as stronger than
+//! it is: a `fetch_sub` with `Release` that comes to zero, as if the fence that belongs behind it
+//! were there. One kind of report is suppressed: on what std keeps of a thread, see
+//! `__tsan_default_suppressions`.
 #![no_std]
 
 use core::{
@@ -112,8 +115,8 @@ unsafe extern "C" fn wrap_barrier_wait(barrier: Lock) -> bool {
     }
 }
 
-/// What is run comes before everybody who sees that it is done: those who wait here, and those who read the state, which
-/// ThreadSanitizer sees. It may panic.
+/// What is run comes before everybody who sees that it is done: those who wait here, and those who
+/// read the state, which ThreadSanitizer sees. It may panic.
 #[unsafe(export_name = concat!("__wrap_", env!("ONCE_CALL")))]
 unsafe fn wrap_once_call(once: Lock, poisoned: bool, run: Run<'_>, caller: Lock) {
     let mut run = |state: &c_void| {
@@ -126,8 +129,9 @@ unsafe fn wrap_once_call(once: Lock, poisoned: bool, run: Run<'_>, caller: Lock)
     }
 }
 
-/// `Arc` and all that is made like it count down with `Release`, and whoever comes to zero has a fence before it drops the value.
-/// ThreadSanitizer knows no fences. Only who comes to zero gets an order: all others go on with none, as they do without this.
+/// `Arc` and all that is made like it count down with `Release`, and whoever comes to zero has a
+/// fence before it drops the value. ThreadSanitizer knows no fences. Only who comes to zero gets an
+/// order: all others go on with none, as they do without this.
 #[unsafe(export_name = "__wrap___tsan_atomic64_fetch_sub")]
 unsafe extern "C" fn wrap_fetch_sub(number: *mut u64, less: u64, order: c_int) -> u64 {
     const RELEASE: c_int = 3;
@@ -141,8 +145,9 @@ unsafe extern "C" fn wrap_fetch_sub(number: *mut u64, less: u64, order: c_int) -
     }
 }
 
-/// A thread and whoever started it own what std keeps of it (its name, its number) together. The thread's half is given up in
-/// std, unseen, so whoever is the last of both seems to race with the other. It happens where a `JoinHandle` is dropped.
+/// A thread and whoever started it own what std keeps of it (its name, its number) together. The
+/// thread's half is given up in std, unseen, so whoever is the last of both seems to race with the
+/// other. It happens where a `JoinHandle` is dropped.
 ///
 /// The frames of this name touch nothing but that.
 #[unsafe(no_mangle)]
@@ -158,14 +163,15 @@ struct Event {
     mark: u64,
 }
 
-/// A place for what came before epoll was told a mark; marks are addresses or small numbers, and few share a place.
+/// A place for what came before epoll was told a mark; marks are addresses or small numbers, and
+/// few share a place.
 fn place(mark: u64) -> Lock {
     static PLACES: [u64; 1 << 12] = [0; 1 << 12];
     from_ref(&PLACES[((mark ^ mark >> 6 ^ mark >> 18) % (1 << 12)) as usize]).cast()
 }
 
-/// ThreadSanitizer has what comes before this come before `epoll_wait` on the same descriptor. mio asks on one, and waits on a
-/// copy that `fcntl` has made of it, which is not seen.
+/// ThreadSanitizer has what comes before this come before `epoll_wait` on the same descriptor. mio
+/// asks on one, and waits on a copy that `fcntl` has made of it, which is not seen.
 #[unsafe(export_name = "__wrap_epoll_ctl")]
 unsafe extern "C" fn wrap_epoll_ctl(
     epoll: c_int,

@@ -1,4 +1,5 @@
-//! A program with a host inside: it handles an event itself, sends one to a plugin, and sees what passes.
+//! A program with a host inside: it handles an event itself, sends one to a plugin, and sees what
+//! passes.
 //!
 //! `cargo build -p hello && cargo run -p embed -- target/debug`
 
@@ -8,7 +9,8 @@ use ksi_host::{ChildEntry, Failure, Host, NewEvent, Pattern, Watched};
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // First thing in `main`: this program is started again to try a plugin file before it is loaded.
+    // First thing in `main`: this program is started again to try a plugin file before it is
+    // loaded.
     let entry = ksi_host::answer_probe();
     let folder = std::env::args_os().nth(1).map(PathBuf::from);
     let folder = folder.ok_or("say in which folder the plugins are")?;

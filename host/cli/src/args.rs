@@ -7,9 +7,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// A host for event plugins: load them, send them events, replace them while it runs.
 ///
-/// `ksi run` and `ksi dev` start a host. All other commands speak to one over its control socket, which is found
-/// through --socket, else KSI_SOCKET, else the configuration, else $XDG_RUNTIME_DIR/ksi/daemon.sock, else a folder of
-/// your own below the temporary folder.
+/// `ksi run` and `ksi dev` start a host. All other commands speak to one over its control socket,
+/// which is found through --socket, else KSI_SOCKET, else the configuration, else
+/// $XDG_RUNTIME_DIR/ksi/daemon.sock, else a folder of your own below the temporary folder.
 #[derive(Debug, Parser)]
 #[command(name = "ksi", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 pub(crate) struct Args {
@@ -93,7 +93,8 @@ pub(crate) struct Run {
     /// A folder of plugins, loaded and watched; may be given several times
     #[arg(long, value_name = "DIR")]
     pub(crate) plugins: Vec<PathBuf>,
-    /// A file to write the process's number to while the host runs; KSI's own command line needs ksi_daemon.pid beside the socket
+    /// A file to write the process's number to while the host runs; KSI's own command line needs
+    /// ksi_daemon.pid beside the socket
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
     #[command(flatten)]
@@ -243,7 +244,8 @@ pub(crate) enum State {
     List(StateList),
     /// Print a snapshot [default: the newest]
     Show(StateOf),
-    /// Let a plugin go on from a snapshot [default: good, else previous]; what it has now is kept aside
+    /// Let a plugin go on from a snapshot [default: good, else previous]; what it has now is kept
+    /// aside
     Restore(StateOf),
     /// Remove a snapshot [default: all that the plugin would start from, so that it starts empty]
     Drop(StateOf),
@@ -271,8 +273,8 @@ pub(crate) struct StateOf {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Read the file again: plugins whose own tables have changed are reloaded with them, `reload` holds from now on,
-    /// and what needs a restart is named
+    /// Read the file again: plugins whose own tables have changed are reloaded with them, `reload`
+    /// holds from now on, and what needs a restart is named
     Reload(Table),
 }
 

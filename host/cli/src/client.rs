@@ -1,6 +1,8 @@
-//! A client of the control socket: one connection, one request at a time, and the events the host pushes.
+//! A client of the control socket: one connection, one request at a time, and the events the host
+//! pushes.
 //!
-//! Blocking, because a command has one thing to wait for and should start at once. Knows the wire, and no event's meaning.
+//! Blocking, because a command has one thing to wait for and should start at once. Knows the wire,
+//! and no event's meaning.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -18,7 +20,8 @@ use super::reply::{NoReply, Reply};
 
 /// How long a question that the host answers by itself may take.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
-/// How long replacing or stopping plugins may take: probe, init and drain, with the limits a configuration may set.
+/// How long replacing or stopping plugins may take: probe, init and drain, with the limits a
+/// configuration may set.
 pub(crate) const PATIENT: Duration = Duration::from_secs(300);
 
 pub(crate) struct Client {
@@ -83,8 +86,8 @@ impl Client {
         let deadline = Instant::now() + timeout;
         self.requests += 1;
         let id = format!("ksi-{}", self.requests);
-        // A payload may be spread over lines, which would end the request early; outside of strings, where JSON has no
-        // line breaks, a space means the same.
+        // A payload may be spread over lines, which would end the request early; outside of
+        // strings, where JSON has no line breaks, a space means the same.
         let request = Request { event, data, correlation_id: &*id };
         let text = serde_json::to_string(&request).map_err(|error| self.unsent(error.into()))?;
         let mut line = text.replace(['\n', '\r'], " ");
@@ -159,8 +162,8 @@ impl Client {
     }
 }
 
-/// Whether a line answers the request of that id. A host that could not read a request says so without an id, and there
-/// is but one request at a time that it can mean.
+/// Whether a line answers the request of that id. A host that could not read a request says so
+/// without an id, and there is but one request at a time that it can mean.
 fn answers(line: &str, id: &str) -> bool {
     #[derive(Deserialize)]
     struct Ids {

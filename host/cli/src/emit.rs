@@ -25,7 +25,8 @@ pub(crate) fn emit(common: &Common, args: Emit) -> Result<(), Failure> {
     if reply.failures.is_empty() { Ok(()) } else { Err(Failure::Told) }
 }
 
-/// The payload is checked here, before there is a connection: a typing mistake is the user's own affair.
+/// The payload is checked here, before there is a connection: a typing mistake is the user's own
+/// affair.
 fn payload(text: String) -> Result<Box<RawValue>, Failure> {
     let (text, origin) = match text.as_str() {
         "-" => (read_input()?, "standard input"),

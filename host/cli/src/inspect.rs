@@ -79,7 +79,8 @@ fn of_manifest(manifest: &Value) -> String {
     ])
 }
 
-/// Which versions of its state a plugin writes and restores. A manifest of the first hosts says no more than whether.
+/// Which versions of its state a plugin writes and restores. A manifest of the first hosts says no
+/// more than whether.
 fn state(state: Option<&Value>) -> String {
     let versions = |key: &str| {
         let versions = state.and_then(|state| state.get(key)).map(words).unwrap_or_default();

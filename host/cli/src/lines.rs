@@ -18,10 +18,12 @@ impl Lines {
         Self { stream: BufReader::with_capacity(64 * 1024, stream), partial: Vec::new() }
     }
 
-    /// The next line without its end, or `None` when the other side has closed. Half a line before that is dropped.
+    /// The next line without its end, or `None` when the other side has closed. Half a line before
+    /// that is dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] at the deadline, [`ErrorKind::InvalidData`] for a line too long, or what the system says.
+    /// [`ErrorKind::TimedOut`] at the deadline, [`ErrorKind::InvalidData`] for a line too long, or
+    /// what the system says.
     pub(crate) fn next(&mut self, deadline: Option<Instant>) -> io::Result<Option<String>> {
         loop {
             if self.stream.buffer().is_empty() {
@@ -54,7 +56,8 @@ impl Lines {
     }
 }
 
-/// The time until a deadline, in the form the system takes: never zero, which it reads as "for ever".
+/// The time until a deadline, in the form the system takes: never zero, which it reads as "for
+/// ever".
 fn left(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
     let Some(deadline) = deadline else { return Ok(None) };
     match deadline.checked_duration_since(Instant::now()) {

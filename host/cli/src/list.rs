@@ -1,5 +1,5 @@
-//! `ksi list`: every plugin and every refused file, in a line each; below it what somebody should read, and the totals of
-//! the host.
+//! `ksi list`: every plugin and every refused file, in a line each; below it what somebody should
+//! read, and the totals of the host.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,5 @@
-//! `ksi`: the command line. `run` and `dev` own a host; every other command is a client that sends events to one over its
-//! control socket and knows nothing of what is inside it.
+//! `ksi`: the command line. `run` and `dev` own a host; every other command is a client that sends
+//! events to one over its control socket and knows nothing of what is inside it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! Standard output and standard error: lines that are flushed one by one, colours on a terminal alone, and nothing in
-//! them that a terminal would obey.
+//! Standard output and standard error: lines that are flushed one by one, colours on a terminal
+//! alone, and nothing in them that a terminal would obey.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -15,8 +15,8 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     put(anstream::stdout().lock(), text)
 }
 
-/// Prints one line of JSON, byte for byte, save that control and format characters are written as escapes. They can only
-/// stand inside strings there, where both spellings mean the same.
+/// Prints one line of JSON, byte for byte, save that control and format characters are written as
+/// escapes. They can only stand inside strings there, where both spellings mean the same.
 pub(crate) fn json(line: &str) -> Result<(), Failure> {
     put(std::io::stdout().lock(), &json_line(line))
 }
@@ -58,12 +58,14 @@ pub(crate) fn remark(message: &str) {
     let _ = writeln!(anstream::stderr(), "{}", paragraph(message).dimmed());
 }
 
-/// Text from outside, such as a file's name or a plugin's error, on one line, without what would steer a terminal.
+/// Text from outside, such as a file's name or a plugin's error, on one line, without what would
+/// steer a terminal.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     printable(text)
 }
 
-/// The same for text that may have several lines. Those behind the first are set in: none of them looks like one of ours.
+/// The same for text that may have several lines. Those behind the first are set in: none of them
+/// looks like one of ours.
 pub(crate) fn paragraph(text: &str) -> String {
     let lines: Vec<Cow<'_, str>> = text.lines().map(plain).collect();
     lines.join("\n  ")

@@ -1,7 +1,8 @@
-//! The file that says which process a host is, for those who ask for one: KSI's own command line takes a socket for left over,
-//! and removes it, if there is no `ksi_daemon.pid` beside it.
+//! The file that says which process a host is, for those who ask for one: KSI's own command line
+//! takes a socket for left over, and removes it, if there is no `ksi_daemon.pid` beside it.
 //!
-//! It is written once the socket is this host's, made again when somebody removes it, and removed when the host stops.
+//! It is written once the socket is this host's, made again when somebody removes it, and removed
+//! when the host stops.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};

@@ -1,9 +1,10 @@
-//! Process 1 of a container: the host runs in a child of it, and this process does what process 1 has to.
+//! Process 1 of a container: the host runs in a child of it, and this process does what process 1
+//! has to.
 //!
-//! Orphans become children of process 1, and stay as zombies until it waits for them. A host that waited for all children
-//! would take the exit statuses from its own probes, and from plugins that have started processes. So whoever waits for
-//! everybody is a process of its own, which has no other children than those: it waits, passes signals on, and ends as the
-//! host does.
+//! Orphans become children of process 1, and stay as zombies until it waits for them. A host that
+//! waited for all children would take the exit statuses from its own probes, and from plugins that
+//! have started processes. So whoever waits for everybody is a process of its own, which has no
+//! other children than those: it waits, passes signals on, and ends as the host does.
 
 use std::env;
 use std::ffi::c_int;
@@ -19,8 +20,9 @@ use super::output;
 /// What is passed on to the host. Process 1 gets no signal that it has no handler for.
 const PASSED: &[c_int] = &[SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
 
-/// If this is process 1: runs the same command in a child, until that ends, and gives its exit code. `None` if this is not
-/// process 1, or if there can be no child: then this process goes on as the host, and orphans stay.
+/// If this is process 1: runs the same command in a child, until that ends, and gives its exit
+/// code. `None` if this is not process 1, or if there can be no child: then this process goes on as
+/// the host, and orphans stay.
 pub(crate) fn run_in_child() -> Option<u8> {
     if std::process::id() != 1 {
         return None;

@@ -1,7 +1,7 @@
 //! One reply line of the host: what handlers answered, and what failed.
 //!
-//! Results stay the text that the host sent, so that a number of any length and the order of keys reach the user as
-//! the plugin wrote them.
+//! Results stay the text that the host sent, so that a number of any length and the order of keys
+//! reach the user as the plugin wrote them.
 
 use ksi_wire::line;
 use serde::de::DeserializeOwned;
@@ -69,8 +69,9 @@ impl Reply {
     }
 }
 
-/// A failure in words, from whatever shape it has: `{"plugin","handler","error","code","details":{"similar"}}`, with
-/// KSI's names for the same things, or just a text.
+/// A failure in words, from whatever shape it has:
+/// `{"plugin","handler","error","code","details":{"similar"}}`, with KSI's names for the same
+/// things, or just a text.
 fn failure(value: &Value) -> String {
     let text = |keys: &[&str]| keys.iter().find_map(|key| value.get(key)?.as_str());
     let Some(message) = value.as_str().or_else(|| text(&["error", "message", "reason"])) else {

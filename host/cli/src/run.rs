@@ -47,8 +47,8 @@ impl Socket {
         }
     }
 
-    /// Looks whether a host can have this socket, before work is put into one. That two hosts cannot win it at once is seen
-    /// to where it is bound.
+    /// Looks whether a host can have this socket, before work is put into one. That two hosts
+    /// cannot win it at once is seen to where it is bound.
     pub(crate) fn look(&self) -> Result<(), Failure> {
         let Socket::Path(socket) = self else { return Ok(()) };
         socket.prepare()?;
@@ -83,8 +83,8 @@ pub(crate) enum HangUp {
 }
 
 impl HangUp {
-    /// A service manager sends it for a reload. Where there is a terminal, it tells that this is gone, and without a file
-    /// there is nothing to read.
+    /// A service manager sends it for a reload. Where there is a terminal, it tells that this is
+    /// gone, and without a file there is nothing to read.
     fn of_service(has_file: bool) -> Self {
         let on_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
         match has_file && !on_terminal {

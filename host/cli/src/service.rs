@@ -1,8 +1,8 @@
-//! What a service manager gives a host and is told by it, in systemd's protocol: readiness, reloads, the end, a watchdog
-//! that means something, and a socket that the manager has bound.
+//! What a service manager gives a host and is told by it, in systemd's protocol: readiness,
+//! reloads, the end, a watchdog that means something, and a socket that the manager has bound.
 //!
-//! Where there is no service manager, nothing here does anything. What cannot be told is a warning and no more: a host
-//! does its work whether or not somebody listens.
+//! Where there is no service manager, nothing here does anything. What cannot be told is a warning
+//! and no more: a host does its work whether or not somebody listens.
 
 use std::env;
 use std::ffi::OsStr;
@@ -29,8 +29,8 @@ pub(crate) struct GivenSocket {
     pub(crate) path: PathBuf,
 }
 
-/// Takes the socket that this process was started with, if it was (`LISTEN_FDS`). Changes the environment, so it has to be
-/// called while there is one thread.
+/// Takes the socket that this process was started with, if it was (`LISTEN_FDS`). Changes the
+/// environment, so it has to be called while there is one thread.
 pub(crate) fn given_socket() -> Result<Option<GivenSocket>, Failure> {
     let mut given = listenfd::ListenFd::from_env();
     match given.len() {
@@ -113,8 +113,9 @@ impl ServiceManager {
         self.tell(&format!("STATUS={status}"));
     }
 
-    /// Tells that all is well, twice in the time that the service manager waits, whenever the dispatch workers answer; never
-    /// returns. A host whose workers do not is not well, although its process is there.
+    /// Tells that all is well, twice in the time that the service manager waits, whenever the
+    /// dispatch workers answer; never returns. A host whose workers do not is not well, although
+    /// its process is there.
     pub(crate) async fn keep_watched(&self, host: &Host) {
         let Some(limit) = self.watchdog else { return std::future::pending().await };
         let mut ticks = tokio::time::interval(limit / 2);

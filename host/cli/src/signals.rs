@@ -1,12 +1,13 @@
 //! The signals that a host obeys, and those that must not end it.
 //!
-//! A signal whose default action is to end the process would lose what has changed in plugins' state since it was last
-//! kept. So every one that is sent to programs has a meaning here: it asks the host to stop, or it is told and means
-//! nothing. What a shell has this process ignore (`nohup`, a job in the background of a script) stays ignored.
-//! docs/signals.md has the whole list.
+//! A signal whose default action is to end the process would lose what has changed in plugins'
+//! state since it was last kept. So every one that is sent to programs has a meaning here: it asks
+//! the host to stop, or it is told and means nothing. What a shell has this process ignore
+//! (`nohup`, a job in the background of a script) stays ignored. docs/signals.md has the whole
+//! list.
 //!
-//! Not by tokio's own signal handling: cargo would turn that feature on for plugins of the same build too, and in a
-//! plugin it keeps two file descriptors of each generation.
+//! Not by tokio's own signal handling: cargo would turn that feature on for plugins of the same
+//! build too, and in a plugin it keeps two file descriptors of each generation.
 
 use std::collections::BTreeSet;
 use std::ffi::c_int;
@@ -26,8 +27,8 @@ use super::exit::SIGNALLED_TOO_OFTEN;
 
 /// Each asks the host to stop, or to go on to its next stage.
 const STOP: &[c_int] = &[SIGINT, SIGTERM, SIGQUIT];
-/// A terminal is gone, or time or power runs out. Asks the host to stop, and nothing more: a shell passes on what the system
-/// sends as well, and some the system sends again and again.
+/// A terminal is gone, or time or power runs out. Asks the host to stop, and nothing more: a shell
+/// passes on what the system sends as well, and some the system sends again and again.
 #[cfg(target_os = "linux")]
 const STOP_ONCE: &[c_int] = &[SIGHUP, SIGXCPU, libc::SIGPWR];
 #[cfg(not(target_os = "linux"))]
@@ -37,8 +38,8 @@ const NOTHING: &[c_int] = &[SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO
 /// Those that shells have programs ignore.
 const LEFT_IGNORED: &[c_int] = &[SIGHUP, SIGINT, SIGQUIT];
 
-/// Has signals ask the host to stop, from now on. One more than there are stages ends the process. If there is somebody who
-/// reads the configuration again, SIGHUP wakes him instead.
+/// Has signals ask the host to stop, from now on. One more than there are stages ends the process.
+/// If there is somebody who reads the configuration again, SIGHUP wakes him instead.
 pub(crate) fn listen(stop: StopHandle, reload: Option<Arc<Notify>>) -> io::Result<()> {
     let ignored = ignored();
     let heard = STOP.iter().chain(STOP_ONCE).chain(NOTHING).copied();
@@ -96,8 +97,8 @@ fn ignored() -> u64 {
     line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Runs `then` at the first SIGINT or SIGTERM, on a thread of its own, for a command that has no runtime; the second one
-/// ends the process.
+/// Runs `then` at the first SIGINT or SIGTERM, on a thread of its own, for a command that has no
+/// runtime; the second one ends the process.
 pub(crate) fn on_first(then: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let mut then = Some(then);

@@ -1,5 +1,6 @@
-//! Where a host of the command line keeps the state of its plugins: what was named, else what is configured, else a
-//! folder that no host on another socket has. A library says nothing about it, so an embedding program has none.
+//! Where a host of the command line keeps the state of its plugins: what was named, else what is
+//! configured, else a folder that no host on another socket has. A library says nothing about it,
+//! so an embedding program has none.
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
@@ -13,7 +14,8 @@ use ksi_host::Config;
 use super::args::KeptState;
 use super::exit::Failure;
 
-/// What of the process's surroundings says where state belongs. In both, empty or relative counts as not set.
+/// What of the process's surroundings says where state belongs. In both, empty or relative counts
+/// as not set.
 pub(crate) struct Home {
     xdg_state_home: Option<OsString>,
     home: Option<OsString>,
@@ -34,8 +36,8 @@ impl Home {
         Self { xdg_state_home: std::env::var_os("XDG_STATE_HOME"), home: std::env::var_os("HOME") }
     }
 
-    /// The folder of the host on this socket: the same however the socket's path is written, and another one for every
-    /// other socket.
+    /// The folder of the host on this socket: the same however the socket's path is written, and
+    /// another one for every other socket.
     ///
     /// # Errors
     /// The socket's path is relative, and there is no current folder.
@@ -50,8 +52,9 @@ impl Home {
     }
 }
 
-/// Settles in the configuration where state is kept, and logs it. `default` is the folder when nobody named one; it is
-/// made here, because a host that cannot have a folder which nobody asked for runs without one.
+/// Settles in the configuration where state is kept, and logs it. `default` is the folder when
+/// nobody named one; it is made here, because a host that cannot have a folder which nobody asked
+/// for runs without one.
 pub(crate) fn settle(
     config: &mut Config,
     wanted: KeptState,
@@ -76,8 +79,8 @@ pub(crate) fn settle(
     Ok(())
 }
 
-/// Settles in the configuration where the crash journal lies: what is configured, else a folder in that of the state, else
-/// one beside the socket. A host that cannot have it runs without.
+/// Settles in the configuration where the crash journal lies: what is configured, else a folder in
+/// that of the state, else one beside the socket. A host that cannot have it runs without.
 pub(crate) fn settle_recovery(config: &mut Config, socket: &Path) {
     if config.recovery.dir.is_some() {
         return;
@@ -127,11 +130,13 @@ fn choose(config: &Config, wanted: KeptState, default: Option<PathBuf>) -> Resul
     })
 }
 
-/// `daemon-03fe2c1a9b7d` for `/run/user/7/ksi/daemon.sock`: a word to recognise it by, and a hash of the whole path.
+/// `daemon-03fe2c1a9b7d` for `/run/user/7/ksi/daemon.sock`: a word to recognise it by, and a hash
+/// of the whole path.
 fn name_of(socket: &Path) -> io::Result<OsString> {
     let absolute = std::path::absolute(socket)?;
     let file = absolute.file_name().unwrap_or_default();
-    // Links and `..` on the way would make several folders for one socket. The socket itself may not be there yet.
+    // Links and `..` on the way would make several folders for one socket. The socket itself may
+    // not be there yet.
     let folder = absolute.parent().and_then(|folder| folder.canonicalize().ok());
     let path = folder.map_or_else(|| absolute.clone(), |folder| folder.join(file));
     let mut name = absolute.file_stem().unwrap_or_default().to_owned();

@@ -1,4 +1,5 @@
-//! `ksi stop`: asks the host to stop, waits until it has let go of its socket, and tells what it could not keep.
+//! `ksi stop`: asks the host to stop, waits until it has let go of its socket, and tells what it
+//! could not keep.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -27,7 +28,8 @@ pub(crate) fn stop(common: &Common) -> Result<(), Failure> {
     };
     let deadline = Instant::now() + PATIENT;
     until_closed(&mut client, &mut unkept, deadline)?;
-    // Whoever else listens on the socket would take a connection for a reason to start the host again.
+    // Whoever else listens on the socket would take a connection for a reason to start the host
+    // again.
     if !socket_stays {
         until_gone(client.path(), deadline)?;
     }
@@ -40,7 +42,8 @@ pub(crate) fn stop(common: &Common) -> Result<(), Failure> {
 /// Plugins whose last state is lost, with the reasons.
 type Unkept = BTreeMap<String, String>;
 
-/// Those that are gone already; the host is asked to tell of others. One that does neither is stopped all the same.
+/// Those that are gone already; the host is asked to tell of others. One that does neither is
+/// stopped all the same.
 fn unkept_so_far(client: &mut Client) -> Unkept {
     let question = Subscribe {
         client_id: format!("ksi-stop-{}", std::process::id()),
@@ -73,7 +76,8 @@ fn last_state_of(push: &str) -> Option<(String, String)> {
     told.last.then_some((told.name.unwrap_or_default(), told.reason))
 }
 
-/// Nothing tells of a listener's end but that nobody listens any more; it follows the connections' end at once.
+/// Nothing tells of a listener's end but that nobody listens any more; it follows the connections'
+/// end at once.
 fn until_gone(path: &Path, deadline: Instant) -> Result<(), Failure> {
     while UnixStream::connect(path).is_ok() {
         if Instant::now() >= deadline {

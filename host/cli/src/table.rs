@@ -1,5 +1,5 @@
-//! Tables: aligned columns without lines around them. On a terminal they are coloured and wrapped to its width; in a
-//! pipe they are plain, and no cell is ever cut or wrapped, whatever its length.
+//! Tables: aligned columns without lines around them. On a terminal they are coloured and wrapped
+//! to its width; in a pipe they are plain, and no cell is ever cut or wrapped, whatever its length.
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, presets};
 
@@ -79,7 +79,8 @@ impl Table {
     }
 }
 
-/// A paragraph that hangs below its first line: `text`, wrapped at words to a width, or on one line without a width.
+/// A paragraph that hangs below its first line: `text`, wrapped at words to a width, or on one line
+/// without a width.
 pub(crate) fn hanging(title: &str, text: &str, width: Option<usize>) -> String {
     let text = output::paragraph(text);
     let Some(width) = width else {

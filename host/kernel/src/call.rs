@@ -1,4 +1,5 @@
-//! One guarded call: from the first poll of a handler to its one outcome. A handler's first one is noted.
+//! One guarded call: from the first poll of a handler to its one outcome. A handler's first one is
+//! noted.
 //!
 //! [`outcome`] is how it ended, [`outcome_taps`] are who sees that, [`tally`] counts how calls end,
 //! and a [`gate`] lets a plugin's events wait while its state moves.
@@ -44,7 +45,8 @@ use crate::{
 
 /// Something whose handlers can be called: a generation of a plugin, or the host itself.
 ///
-/// Whoever holds one keeps it callable, so a route and a call in flight are what an old generation waits for.
+/// Whoever holds one keeps it callable, so a route and a call in flight are what an old generation
+/// waits for.
 pub trait Callee: Send + Sync + 'static {
     /// Starts a call with its first poll. Entered and polled on dispatch workers only.
     ///
@@ -57,8 +59,9 @@ pub trait Callee: Send + Sync + 'static {
         cx: &mut Context<'_>,
     ) -> Started;
 
-    /// Runs `poll`, a poll of the first call of a handler, with an event of this name. `call` is the handler's key and the
-    /// event's number. Whoever does not run it has it run all the same, right after.
+    /// Runs `poll`, a poll of the first call of a handler, with an event of this name. `call` is
+    /// the handler's key and the event's number. Whoever does not run it has it run all the same,
+    /// right after.
     fn first_call(&self, _handler: u64, _event: &str, _call: (u64, u64), poll: &mut dyn FnMut()) {
         poll();
     }
@@ -193,8 +196,8 @@ pub(crate) struct Target {
     /// Whoever else subscribes to an event of this handler sees it, and has no part in the answer.
     pub(crate) answers_alone: bool,
     pub(crate) entry: CallTarget,
-    /// The entry once more for each dispatch worker: calls hold it, and workers that call one handler at the same time
-    /// would meet at one count.
+    /// The entry once more for each dispatch worker: calls hold it, and workers that call one
+    /// handler at the same time would meet at one count.
     own: Striped<OnceLock<Arc<CallTarget>>>,
 }
 
@@ -257,9 +260,9 @@ pub(crate) enum CallBegun {
 
 /// Begins a call of one handler, with its first poll. On a dispatch worker.
 ///
-/// A call that is ready then costs no task, no timer, no future of the host, and no count that another core writes too.
-/// `held` gives the entry to a call that goes on; `inside` is where the event has entered, if the generation has a gate; `form` is how the
-/// emitter takes replies.
+/// A call that is ready then costs no task, no timer, no future of the host, and no count that
+/// another core writes too. `held` gives the entry to a call that goes on; `inside` is where the
+/// event has entered, if the generation has a gate; `form` is how the emitter takes replies.
 #[inline]
 pub(crate) fn begin(
     entry: &CallTarget,
@@ -298,8 +301,8 @@ pub(crate) fn begin(
     CallBegun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
 }
 
-/// The first poll of a call; `late` becomes whether it took longer than it may. Inlined, so that what the callee gives is
-/// not moved.
+/// The first poll of a call; `late` becomes whether it took longer than it may. Inlined, so that
+/// what the callee gives is not moved.
 #[inline(always)]
 fn start(
     entry: &CallTarget,
@@ -338,8 +341,8 @@ impl Going {
     }
 }
 
-/// A call that goes on. The order of the fields is the order in which they go: the plugin's future before all that keeps
-/// the plugin.
+/// A call that goes on. The order of the fields is the order in which they go: the plugin's future
+/// before all that keeps the plugin.
 struct Call {
     going: Option<Going>,
     active: Option<Active>,
@@ -381,7 +384,8 @@ impl Call {
         ended
     }
 
-    /// On a thread that may be blocked. Its emitter waits no longer than the deadline, although the thread may.
+    /// On a thread that may be blocked. Its emitter waits no longer than the deadline, although the
+    /// thread may.
     async fn block(
         mut self,
         event: Counted<Event>,
@@ -390,8 +394,8 @@ impl Call {
         site: CallSite,
     ) -> CallOutcome {
         let limit = Limit::of(&self.entry, event.deadline(), &site);
-        // If it is given up on, the task is dropped: before it has begun, or after its present poll. The call counts as
-        // active until then.
+        // If it is given up on, the task is dropped: before it has begun, or after its present
+        // poll. The call counts as active until then.
         let (active, entry, site_there) = (self.active.take(), self.entry.clone(), site.clone());
         let task = site.workers.spawn_blocking(async move {
             let ended = run(&entry, event, &form, &site_there, since).await;
@@ -444,7 +448,8 @@ impl Limit {
         Limit { timer: tokio::time::sleep_until(deadline.into()), after, began }
     }
 
-    /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any longer.
+    /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any
+    /// longer.
     async fn hold(
         self,
         entry: &CallTarget,
@@ -456,7 +461,8 @@ impl Limit {
         let mut call = pin!(call);
         poll_fn(|cx| {
             let polled = call.as_mut().poll(cx);
-            // Looked at before the timer is polled, which costs more: it is late too if it held up its thread.
+            // Looked at before the timer is polled, which costs more: it is late too if it held up
+            // its thread.
             let late =
                 !began.is_some_and(Tick::lasts) && tokio::time::Instant::now() >= timer.deadline();
             match polled {
@@ -497,7 +503,8 @@ pub(crate) struct UncountedCalls {
 }
 
 impl UncountedCalls {
-    /// For these handlers of the generation that is about to go, of an event that waits from now on.
+    /// For these handlers of the generation that is about to go, of an event that waits from now
+    /// on.
     pub(crate) fn begin(handlers: Vec<Arc<HandlerInfo>>, event: &Event) -> Self {
         let observed = handlers.first().and_then(|info| info.outcome_taps.begun(event));
         UncountedCalls { handlers, observed }
@@ -533,7 +540,8 @@ impl Drop for UncountedCalls {
     }
 }
 
-/// What [`Accounted`] is for a call that goes on, while it begins: without a count of the handler's, which others write too.
+/// What [`Accounted`] is for a call that goes on, while it begins: without a count of the
+/// handler's, which others write too.
 struct Beginning<'a> {
     info: &'a HandlerInfo,
     observed: Option<Box<ObservedStart>>,
@@ -575,7 +583,8 @@ impl Drop for Beginning<'_> {
     }
 }
 
-/// A call that was counted as begun: it counts as ended in exactly one way, also when its emitter gives it up.
+/// A call that was counted as begun: it counts as ended in exactly one way, also when its emitter
+/// gives it up.
 struct Accounted {
     info: Arc<HandlerInfo>,
     ended: bool,

@@ -28,7 +28,8 @@ pub(crate) use ids::EventIds;
 pub use into_event::{IntoEvent, InvalidEvent};
 pub use payload::Payload;
 
-/// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id` and the like.
+/// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id`
+/// and the like.
 pub(crate) type Attributes = BTreeMap<String, String>;
 
 /// An event that is about to be emitted.
@@ -68,7 +69,8 @@ impl NewEvent {
         }
     }
 
-    /// Attaches a text that handlers, and watchers of all events that follow from this one, can read.
+    /// Attaches a text that handlers, and watchers of all events that follow from this one, can
+    /// read.
     pub fn attribute(mut self, key: &str, value: &str) -> Self {
         self.attributes.insert(key.to_owned(), value.to_owned());
         self
@@ -87,7 +89,8 @@ impl NewEvent {
     }
 }
 
-/// The bytes that the attributes of an event of a plugin may have, with their keys and those that it inherits.
+/// The bytes that the attributes of an event of a plugin may have, with their keys and those that
+/// it inherits.
 const ATTRIBUTE_BYTES: usize = 64 * 1024;
 
 /// What an emitter says beside its event.
@@ -133,7 +136,8 @@ pub fn name_of(event: &NewEvent) -> &str {
     &event.name
 }
 
-/// Under which name an event is emitted, and by whom; the same for all events of one name that a plugin emits.
+/// Under which name an event is emitted, and by whom; the same for all events of one name that a
+/// plugin emits.
 #[derive(Clone)]
 pub(crate) struct Emitter {
     pub(crate) name: Arc<str>,
@@ -154,9 +158,11 @@ impl Emitter {
 /// What an event carries.
 enum Carried {
     Json(Payload),
-    /// JSON that a plugin emitted, which most often goes to plugins alone; and the payload for others, once there are any.
+    /// JSON that a plugin emitted, which most often goes to plugins alone; and the payload for
+    /// others, once there are any.
     Bytes(Buffer, OnceLock<Payload>),
-    /// A value of the emitter's library, which the emitter keeps mapped; and its JSON, once somebody needed it.
+    /// A value of the emitter's library, which the emitter keeps mapped; and its JSON, once
+    /// somebody needed it.
     Value(ManuallyDrop<Value>, OnceLock<Encoded>),
     /// Nothing any more: it is an ancestor, and known by its names alone.
     Nothing,
@@ -187,10 +193,11 @@ impl Drop for Event {
 }
 
 impl Event {
-    /// The event, as a child of `parent` if there is one: with its root, one deeper, with its deadline at the latest,
-    /// and with its attributes.
+    /// The event, as a child of `parent` if there is one: with its root, one deeper, with its
+    /// deadline at the latest, and with its attributes.
     pub(crate) fn new(new: NewEvent, parent: Option<Counted<Event>>, ids: &EventIds) -> Self {
-        // A client that answers an event by another one says so, and a loop through it is a loop all the same.
+        // A client that answers an event by another one says so, and a loop through it is a loop
+        // all the same.
         let outside = new.attributes.get("_event_depth").filter(|_| !new.of_plugin);
         let outside: u32 = outside.and_then(|depth| depth.parse().ok()).unwrap_or(0);
         let emitter = Emitter::plain(new.name, new.source);
@@ -262,8 +269,8 @@ impl Event {
         Event { id, emitter, carried, parent, root, depth, timestamp, deadline, attributes, kept }
     }
 
-    /// The same event for whoever keeps it: without its value, if it carries one, lest that keeps the emitter's library
-    /// mapped.
+    /// The same event for whoever keeps it: without its value, if it carries one, lest that keeps
+    /// the emitter's library mapped.
     pub(crate) fn to_keep(this: &Counted<Self>) -> Counted<Event> {
         match this.carried {
             Carried::Value(..) => {
@@ -274,7 +281,8 @@ impl Event {
         }
     }
 
-    /// The same event with its payload as JSON, for those who know nothing else. Where plugin code may run.
+    /// The same event with its payload as JSON, for those who know nothing else. Where plugin code
+    /// may run.
     ///
     /// # Errors
     /// The value cannot become JSON.
@@ -333,8 +341,8 @@ impl Event {
         }
     }
 
-    /// About how much memory it keeps: what it carries as JSON, and its own size. Of a plugin's value only the latter is
-    /// known.
+    /// About how much memory it keeps: what it carries as JSON, and its own size. Of a plugin's
+    /// value only the latter is known.
     pub(crate) fn bytes(&self) -> usize {
         let json = match &self.carried {
             Carried::Json(payload) => payload.as_json().len(),

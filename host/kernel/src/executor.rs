@@ -1,9 +1,10 @@
 //! Where plugin code runs.
 //!
-//! [`workers`] owns the threads (`pool` is a queue of tasks with its threads, [`slot`] what a thread is doing, `idle_io`
-//! what it waits for when there is nothing to do, `leaving` how its end is waited for), `watchdog` sees calls that do not
-//! return, and whoever must be answered all the same waits [`apart`]. Two cores that count do not meet in a [`stripe`].
-//! [`clock`] tells the time cheaply.
+//! [`workers`] owns the threads (`pool` is a queue of tasks with its threads, [`slot`] what a
+//! thread is doing, `idle_io` what it waits for when there is nothing to do, `leaving` how its end
+//! is waited for), `watchdog` sees calls that do not return, and whoever must be answered all the
+//! same waits [`apart`]. Two cores that count do not meet in a [`stripe`]. [`clock`] tells the time
+//! cheaply.
 
 // Threads,
 mod idle_io;

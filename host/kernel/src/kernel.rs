@@ -1,4 +1,5 @@
-//! What routes events and calls handlers, as a whole: the threads, the router on them, and the watch over both.
+//! What routes events and calls handlers, as a whole: the threads, the router on them, and the
+//! watch over both.
 
 use std::{
     io,
@@ -48,7 +49,8 @@ pub struct StuckCall {
 }
 
 impl Kernel {
-    /// Starts the threads. `runtime` is the host's own, whose timers calls use and which never polls one.
+    /// Starts the threads. `runtime` is the host's own, whose timers calls use and which never
+    /// polls one.
     ///
     /// # Errors
     /// The system gives no threads.
@@ -59,8 +61,9 @@ impl Kernel {
         Ok(Kernel { router: Router::new(site, router, Budget::new(waiting_bytes)) })
     }
 
-    /// Starts the thread that sees calls which do not return. It calls `told` once of each that has been stuck for `stuck`,
-    /// and gives up on at most `abandoned` threads. It ends with the workers.
+    /// Starts the thread that sees calls which do not return. It calls `told` once of each that has
+    /// been stuck for `stuck`, and gives up on at most `abandoned` threads. It ends with the
+    /// workers.
     ///
     /// # Errors
     /// The system gives no thread.

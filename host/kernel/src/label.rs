@@ -1,7 +1,7 @@
 //! Texts that a signal handler can read: of fixed size, in atomics, found by a number.
 //!
-//! A text stays for as long as its [`Label`] does. When there is no room, a number simply has no text. What the texts say,
-//! nobody here knows.
+//! A text stays for as long as its [`Label`] does. When there is no room, a number simply has no
+//! text. What the texts say, nobody here knows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,13 +1,14 @@
 //! What routes events and calls handlers.
 //!
-//! The way of an event: [`event`] is what was emitted, [`router`] accepts it, finds its handlers and gathers how they end,
-//! [`call`] is one guarded call of one, [`executor`] owns the threads that run it, and [`report`] is what becomes of all of them. Around
-//! them: a [`session`] is what one generation of a plugin may do, [`kernel`] puts the parts together, [`memory`] bounds what
-//! waits, [`value`] is a value of a plugin with what keeps its library, and a [`label`] says whose call it was when the
-//! process dies. A [`lock`] is not closed by a panic.
+//! The way of an event: [`event`] is what was emitted, [`router`] accepts it, finds its handlers
+//! and gathers how they end, [`call`] is one guarded call of one, [`executor`] owns the threads
+//! that run it, and [`report`] is what becomes of all of them. Around them: a [`session`] is what
+//! one generation of a plugin may do, [`kernel`] puts the parts together, [`memory`] bounds what
+//! waits, [`value`] is a value of a plugin with what keeps its library, and a [`label`] says whose
+//! call it was when the process dies. A [`lock`] is not closed by a panic.
 //!
-//! This crate knows no files, libraries and sockets, and what plugins are no more than that they can be called. It is for
-//! the host, and promises nothing to anybody else.
+//! This crate knows no files, libraries and sockets, and what plugins are no more than that they
+//! can be called. It is for the host, and promises nothing to anybody else.
 
 #![forbid(unsafe_code)]
 

@@ -1,16 +1,19 @@
 //! Bytes that wait in the host's queues, counted in one place.
 //!
-//! A count of events or of clients bounds nothing when each may have megabytes. So whatever waits for somebody has a
-//! [`Charge`] on an [`Account`], and all accounts together are one [`Budget`]. Where somebody can be told no, an account
-//! has a limit of its own and refuses. Where nobody can, because an emitter never waits for those who look on and
-//! a client's bytes have come already, the budget is kept by giving up accounts: first the one with the most bytes for the
-//! longest time without progress, which is a subscriber or a client that does not read, or sends half a line and no more.
-//! Progress is that something is taken from what waits, that a part of it is written, or that more of a line is read.
+//! A count of events or of clients bounds nothing when each may have megabytes. So whatever waits
+//! for somebody has a [`Charge`] on an [`Account`], and all accounts together are one [`Budget`].
+//! Where somebody can be told no, an account has a limit of its own and refuses. Where nobody can,
+//! because an emitter never waits for those who look on and a client's bytes have come already, the
+//! budget is kept by giving up accounts: first the one with the most bytes for the longest time
+//! without progress, which is a subscriber or a client that does not read, or sends half a line and
+//! no more. Progress is that something is taken from what waits, that a part of it is written, or
+//! that more of a line is read.
 //!
 //! What several accounts share, as subscribers share an event, counts as what each of them has, and
 //! once in the budget.
 //!
-//! Knows neither events nor clients. A charge is a few additions, and nothing is locked unless the budget is exceeded.
+//! Knows neither events nor clients. A charge is a few additions, and nothing is locked unless the
+//! budget is exceeded.
 
 use std::{
     sync::{
@@ -38,8 +41,8 @@ struct Accounts {
     sweep_at: usize,
 }
 
-/// Waiting longer than this makes nobody more of a burden, in milliseconds: else little that has waited for a day would be
-/// given up before much that is stuck since a minute.
+/// Waiting longer than this makes nobody more of a burden, in milliseconds: else little that has
+/// waited for a day would be given up before much that is stuck since a minute.
 const LONGEST: u64 = 60_000;
 
 /// What one subscriber, one client or one queue holds.
@@ -85,7 +88,8 @@ impl Budget {
         })
     }
 
-    /// An account of something that can be given up. `give_up` is called at most once, and must not charge anything.
+    /// An account of something that can be given up. `give_up` is called at most once, and must not
+    /// charge anything.
     pub fn account(self: &Arc<Self>, give_up: impl Fn() + Send + Sync + 'static) -> Arc<Account> {
         let account = self.open(usize::MAX, Some(Box::new(give_up)));
         let mut accounts = self.accounts();
@@ -148,7 +152,8 @@ impl Budget {
         }
     }
 
-    /// The next one to give up; `None` if the limit is kept, an error if nothing can be given up for it.
+    /// The next one to give up; `None` if the limit is kept, an error if nothing can be given up
+    /// for it.
     fn victim(&self) -> Option<Result<Arc<Account>, ()>> {
         let accounts = self.accounts();
         let live: Vec<_> = accounts.list.iter().filter_map(Weak::upgrade).collect();
@@ -184,15 +189,16 @@ impl Budget {
 }
 
 impl Account {
-    /// Adds what has come and can't be refused. Others, or this account itself, are given up if it is too much.
+    /// Adds what has come and can't be refused. Others, or this account itself, are given up if it
+    /// is too much.
     pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         let charge = self.added(bytes);
         self.budget.is_kept();
         charge
     }
 
-    /// Adds what may be refused: what is beyond the limit of this account, unless it holds nothing else, and what is
-    /// beyond the budget when nothing more can be given up.
+    /// Adds what may be refused: what is beyond the limit of this account, unless it holds nothing
+    /// else, and what is beyond the budget when nothing more can be given up.
     pub(crate) fn try_charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
         let charge = self.added(bytes);
         let held = self.bytes();
@@ -236,7 +242,8 @@ impl Account {
         }
     }
 
-    /// How much it weighs that this account holds what it holds, and how long it has done so without progress.
+    /// How much it weighs that this account holds what it holds, and how long it has done so
+    /// without progress.
     fn weight(&self, now: u64) -> u128 {
         let held_for = now.saturating_sub(self.since.load(Ordering::Relaxed)).min(LONGEST);
         self.bytes() as u128 * (u128::from(held_for) + 1)

@@ -35,8 +35,8 @@ pub enum OutcomeKind {
         /// Message and place of the panic.
         message: String,
     },
-    /// It took longer than it may. It was cancelled at its next await; one that does not get there goes on, and counts as
-    /// timed out when it ends.
+    /// It took longer than it may. It was cancelled at its next await; one that does not get there
+    /// goes on, and counts as timed out when it ends.
     TimedOut {
         /// What it was given.
         after: Duration,
@@ -80,7 +80,8 @@ impl OutcomeKind {
     }
 }
 
-/// Every outcome of one emitted event, in the router's order: priority, then plugin name, then order of declaration.
+/// Every outcome of one emitted event, in the router's order: priority, then plugin name, then
+/// order of declaration.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     outcomes: Vec<Outcome>,
@@ -113,8 +114,8 @@ impl Report {
         })
     }
 
-    /// Whether somebody handled the event, and every handler ended well. For an event that need not have a handler, ask
-    /// for the first [`error`](Self::error).
+    /// Whether somebody handled the event, and every handler ended well. For an event that need not
+    /// have a handler, ask for the first [`error`](Self::error).
     pub fn is_ok(&self) -> bool {
         !self.unhandled() && self.error().is_none()
     }

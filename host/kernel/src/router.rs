@@ -1,11 +1,12 @@
 //! From an emitted event to the handlers it reaches.
 //!
-//! `matcher` finds the subscriptions of a name, `names` numbers names, `table` is the snapshot that emitters read and
-//! that a swap replaces (made of `slots` and shared maps), [`resolved`] is a name as a plugin
-//! holds it that emits it often, [`emit`] accepts an event, `fan_out` runs its handlers and
-//! makes the report (`pending` is what goes on of that), [`taps`] lets watchers see what passes, [`host_handler`] are handlers of the host and of the program that
-//! embeds it, `traffic` counts who emits what.
-//! [`routes`] and `answered` are for those outside, who know no table. This layer knows nothing of files, libraries and sockets.
+//! `matcher` finds the subscriptions of a name, `names` numbers names, `table` is the snapshot that
+//! emitters read and that a swap replaces (made of `slots` and shared maps), [`resolved`] is a name
+//! as a plugin holds it that emits it often, [`emit`] accepts an event, `fan_out` runs its handlers
+//! and makes the report (`pending` is what goes on of that), [`taps`] lets watchers see what
+//! passes, [`host_handler`] are handlers of the host and of the program that embeds it, `traffic`
+//! counts who emits what. [`routes`] and `answered` are for those outside, who know no table. This
+//! layer knows nothing of files, libraries and sockets.
 
 // An event is accepted,
 pub mod emit;

@@ -1,10 +1,10 @@
-//! What one generation of a plugin may do towards the host, and what the host may do to that: it emits and subscribes, its
-//! calls are counted, held and cancelled, and its tasks end with it.
+//! What one generation of a plugin may do towards the host, and what the host may do to that: it
+//! emits and subscribes, its calls are counted, held and cancelled, and its tasks end with it.
 //!
-//! It promises that nothing leads to an instance that is not live, and that what a generation subscribes to comes and goes
-//! with it. It knows the instance as something that can be called, weakly. What keeps the library where the plugin's
-//! code lies is given to it call by call, and never held by a session itself: whoever counts who needs a library does not count
-//! sessions.
+//! It promises that nothing leads to an instance that is not live, and that what a generation
+//! subscribes to comes and goes with it. It knows the instance as something that can be called,
+//! weakly. What keeps the library where the plugin's code lies is given to it call by call, and
+//! never held by a session itself: whoever counts who needs a library does not count sessions.
 
 mod tasks;
 mod watch;
@@ -173,7 +173,8 @@ impl Session {
 
     // ---- what the host does to a generation ----
 
-    /// The routes of declared handlers of an instance; `keeper` keeps its library for replies that are values.
+    /// The routes of declared handlers of an instance; `keeper` keeps its library for replies that
+    /// are values.
     pub fn declared(
         &self,
         handlers: impl IntoIterator<Item = HandlerSpec>,
@@ -206,7 +207,8 @@ impl Session {
         DeclaredRoutes { routes, handlers: infos }
     }
 
-    /// The declared routes that the plugin has, to another instance of the same generation: they are counted as before.
+    /// The declared routes that the plugin has, to another instance of the same generation: they
+    /// are counted as before.
     pub fn declared_again(
         &self,
         callee: Arc<dyn Callee>,
@@ -217,9 +219,10 @@ impl Session {
         DeclaredRoutes { routes, handlers: Vec::new() }
     }
 
-    /// The instance is there and becomes live: its declared routes, and those that it subscribed to while it was
-    /// initialized, take the place of those of the generation before. A task of it that subscribes meanwhile waits: before
-    /// the swap, its route would stand beside those of the generation before, and an event would reach both.
+    /// The instance is there and becomes live: its declared routes, and those that it subscribed to
+    /// while it was initialized, take the place of those of the generation before. A task of it
+    /// that subscribes meanwhile waits: before the swap, its route would stand beside those of the
+    /// generation before, and an event would reach both.
     pub fn attach(
         &self,
         declared: DeclaredRoutes,
@@ -252,8 +255,8 @@ impl Session {
         self.gate.get()
     }
 
-    /// The same; it is put before the handlers of this live generation now, if there was none. Events that entered before
-    /// it was there are not inside it.
+    /// The same; it is put before the handlers of this live generation now, if there was none.
+    /// Events that entered before it was there are not inside it.
     pub fn gate_now(&self) -> Arc<Gate> {
         // No route is added meanwhile.
         let _subscriptions = self.subscriptions();
@@ -305,8 +308,8 @@ impl Session {
 
     // ---- what a generation does ----
 
-    /// Finds out once what an emit of this name would find out each time. `keeper` keeps the library of the values that are
-    /// emitted.
+    /// Finds out once what an emit of this name would find out each time. `keeper` keeps the
+    /// library of the values that are emitted.
     pub fn resolve(&self, name: &str, keeper: Arc<dyn Keeper>) -> Result<Resolved, NameError> {
         self.router.resolve(name, &self.plugin, keeper)
     }
@@ -372,7 +375,8 @@ impl Session {
         content: Content,
         options: Option<&EmitOptions<'_>>,
     ) -> Result<(), Refusal> {
-        // What a value keeps beside itself is memory of its plugin's own, and how much that is nobody knows.
+        // What a value keeps beside itself is memory of its plugin's own, and how much that is
+        // nobody knows.
         let json = match &content {
             Content::Bytes(json) => json.len(),
             Content::Value(_) => 0,
@@ -403,7 +407,8 @@ impl Session {
         }
     }
 
-    /// The same for an event whose name is not resolved. Out of line, for the sake of those whose name is.
+    /// The same for an event whose name is not resolved. Out of line, for the sake of those whose
+    /// name is.
     #[inline(never)]
     fn accept_by_name(
         &self,
@@ -477,7 +482,8 @@ impl Session {
         self.subscriptions().watches.values().map(|(_, patterns)| patterns.clone()).collect()
     }
 
-    /// Has a handler of this generation called for every event that matches; the subscription's number.
+    /// Has a handler of this generation called for every event that matches; the subscription's
+    /// number.
     pub fn subscribe(
         &self,
         pattern: &str,
@@ -526,7 +532,8 @@ impl Session {
         }
     }
 
-    /// Runs a background task on the dispatch workers; its number. `keeper` keeps its library until all of it has ended.
+    /// Runs a background task on the dispatch workers; its number. `keeper` keeps its library until
+    /// all of it has ended.
     pub fn spawn(
         self: &Arc<Self>,
         future: BoundaryFuture<u8>,

@@ -1,9 +1,10 @@
 //! Rust values of a plugin that the host carries for it, without knowing what they are.
 //!
-//! A value's code (how it is dropped, how it becomes JSON) lies in the library of the plugin that made it. So a value goes
-//! with a [`Keeper`] that keeps that library mapped, and both things happen where plugin code may run: on dispatch workers,
-//! and what cannot wait for one on a thread that ends with it. Anywhere else (a thread of another plugin, of the embedding
-//! program) that code could leave a thread-local, and so the library, for as long as the thread lives.
+//! A value's code (how it is dropped, how it becomes JSON) lies in the library of the plugin that
+//! made it. So a value goes with a [`Keeper`] that keeps that library mapped, and both things
+//! happen where plugin code may run: on dispatch workers, and what cannot wait for one on a thread
+//! that ends with it. Anywhere else (a thread of another plugin, of the embedding program) that
+//! code could leave a thread-local, and so the library, for as long as the thread lives.
 
 use std::{
     fmt, io,
@@ -17,7 +18,8 @@ use crate::executor::slot::on_worker;
 
 /// Keeps a library mapped.
 pub trait Keeper: Send + Sync + 'static {
-    /// Drops a value of that library on a dispatch worker, some time soon, and keeps the library until then.
+    /// Drops a value of that library on a dispatch worker, some time soon, and keeps the library
+    /// until then.
     fn drop_later(self: Arc<Self>, value: Value);
 }
 
@@ -88,8 +90,8 @@ impl Drop for SharedValue {
 pub(crate) struct Encoded(Result<Buffer, Box<Unencodable>>);
 
 impl Encoded {
-    /// What `cell` has, or else what is made now. Not by the cell: nobody is to wait for the code of a plugin, least of all
-    /// that code itself.
+    /// What `cell` has, or else what is made now. Not by the cell: nobody is to wait for the code
+    /// of a plugin, least of all that code itself.
     pub(crate) fn once(cell: &OnceLock<Encoded>, make: impl FnOnce() -> Encoded) -> &Encoded {
         match cell.get() {
             Some(encoded) => encoded,
@@ -166,7 +168,8 @@ mod tests {
     use super::*;
     use crate::lock::Lock;
 
-    /// The threads that turned a value into JSON, by their names, and how many thread-locals of theirs have gone.
+    /// The threads that turned a value into JSON, by their names, and how many thread-locals of
+    /// theirs have gone.
     static THERE: Lock<Vec<Option<String>>> = Lock::new(Vec::new());
     static GONE: AtomicUsize = AtomicUsize::new(0);
 

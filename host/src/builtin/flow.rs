@@ -87,7 +87,8 @@ struct Seen {
     declared: bool,
 }
 
-/// The node of whoever emits or handles: a plugin by its name, the host, or whatever else sends events into it.
+/// The node of whoever emits or handles: a plugin by its name, the host, or whatever else sends
+/// events into it.
 fn node(name: &str, plugins: &BTreeSet<String>) -> String {
     match name {
         "" => "host".to_owned(),

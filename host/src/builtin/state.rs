@@ -108,7 +108,8 @@ async fn show_kept(core: Arc<Core>, ask: Which) -> Result<Shown, Failure> {
         one.not_shown = Some(why);
         return Ok(one);
     }
-    // Not by way of a `Value`, which holds neither every number nor every depth that a plugin may read.
+    // Not by way of a `Value`, which holds neither every number nor every depth that a plugin may
+    // read.
     match serde_json::from_slice::<&RawValue>(bytes).map(serde_json::value::to_value) {
         Ok(Ok(state)) => one.state = as_told(&state),
         Ok(Err(error)) | Err(error) => one.not_shown = Some(error.to_string()),

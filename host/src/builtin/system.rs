@@ -189,8 +189,9 @@ async fn disconnect_client(
     }
 }
 
-/// Of clients and of the program, each request counts: the second one has the host go on to its next stage. A plugin can
-/// only have it begin, because several may ask for one and the same reason.
+/// Of clients and of the program, each request counts: the second one has the host go on to its
+/// next stage. A plugin can only have it begin, because several may ask for one and the same
+/// reason.
 fn shutdown_request(
     core: Arc<Core>,
     event: &event::Event,

@@ -1,4 +1,5 @@
-//! What differs between two configurations, by key: what a host that runs can take over, and what a restart is for.
+//! What differs between two configurations, by key: what a host that runs can take over, and what a
+//! restart is for.
 //!
 //! Everything is taken apart without `..`, so that a new key cannot be forgotten here.
 

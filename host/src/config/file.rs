@@ -1,4 +1,5 @@
-//! The configuration as it is written: TOML's tables, durations in words, paths relative to the file.
+//! The configuration as it is written: TOML's tables, durations in words, paths relative to the
+//! file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -97,8 +98,9 @@ pub(super) fn some_duration<'de, D: Deserializer<'de>>(
     duration(from).map(Some)
 }
 
-/// The known key nearest to an unknown one. The parser says both only in its message: ``unknown field `hander`,
-/// expected one of `handler`, `probe` ``. A message of any other shape gives no suggestion.
+/// The known key nearest to an unknown one. The parser says both only in its message: ``unknown
+/// field `hander`, expected one of `handler`, `probe` ``. A message of any other shape gives no
+/// suggestion.
 fn suggestion(message: &str) -> Option<String> {
     let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;

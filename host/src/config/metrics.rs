@@ -11,8 +11,8 @@ use super::{Problem, file, range};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// How long after one `metrics:report` the next is emitted, while somebody listens; above zero and at most thirty
-    /// days. Default: 10 s.
+    /// How long after one `metrics:report` the next is emitted, while somebody listens; above zero
+    /// and at most thirty days. Default: 10 s.
     #[serde(deserialize_with = "file::duration")]
     pub interval: Duration,
 }

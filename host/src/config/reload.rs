@@ -12,27 +12,31 @@ use super::{Config, Problem, file, range};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Reload {
-    /// What becomes of calls on the old generation that have not ended at the deadline. Default: they are cancelled.
+    /// What becomes of calls on the old generation that have not ended at the deadline. Default:
+    /// they are cancelled.
     pub after_drain: AfterDrain,
-    /// How long a new version is watched before it is trusted; zero to at most thirty days. Zero: not at all.
-    /// Default: 30 s.
+    /// How long a new version is watched before it is trusted; zero to at most thirty days. Zero:
+    /// not at all. Default: 30 s.
     #[serde(deserialize_with = "file::duration")]
     pub probation: Duration,
-    /// By how much the new version's share of calls that fail, panic or time out may be above its predecessor's; from
-    /// 0 to 1. Beyond it, the host goes back to the predecessor. Default: 0.1.
+    /// By how much the new version's share of calls that fail, panic or time out may be above its
+    /// predecessor's; from 0 to 1. Beyond it, the host goes back to the predecessor. Default: 0.1.
     pub margin: f64,
     /// How many calls of the new version must have ended before it is judged. Default: 10.
     pub min_calls: u64,
-    /// Whether an instance of a new version is made in a process of its own first, so that an `initialize` that ends the
-    /// process ends that one. A plugin may refuse that too. Default: yes.
+    /// Whether an instance of a new version is made in a process of its own first, so that an
+    /// `initialize` that ends the process ends that one. A plugin may refuse that too. Default:
+    /// yes.
     pub trial: bool,
-    /// How many copies of a plugin's earlier versions are kept for going back; at most 16. Default: 3.
+    /// How many copies of a plugin's earlier versions are kept for going back; at most 16. Default:
+    /// 3.
     pub kept_versions: usize,
     /// What differs for single plugins, by name. TOML: `[reload.plugins.NAME]`. Default: nothing.
     pub plugins: BTreeMap<String, ReloadOf>,
 }
 
-/// What differs from [`Reload`] and [`Timeouts`](super::Timeouts) for one plugin. What is `None` is as for all others.
+/// What differs from [`Reload`] and [`Timeouts`](super::Timeouts) for one plugin. What is `None` is
+/// as for all others.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -52,15 +56,17 @@ pub struct ReloadOf {
     pub margin: Option<f64>,
     /// In place of [`Reload::min_calls`].
     pub min_calls: Option<u64>,
-    /// Whether its old generation is shut down and dropped before the new one is initialized, because both hold
-    /// something that only one may hold: a database file, a device, a port. A plugin that asks for it itself
-    /// (`#[plugin(exclusive)]`) always is replaced that way. Default: false.
+    /// Whether its old generation is shut down and dropped before the new one is initialized,
+    /// because both hold something that only one may hold: a database file, a device, a port. A
+    /// plugin that asks for it itself (`#[plugin(exclusive)]`) always is replaced that way.
+    /// Default: false.
     pub exclusive: bool,
     /// In place of [`Reload::trial`].
     pub trial: Option<bool>,
 }
 
-/// What becomes of calls that outlast the deadline of a replacement. In TOML, `"cancel"` or `"keep"`.
+/// What becomes of calls that outlast the deadline of a replacement. In TOML, `"cancel"` or
+/// `"keep"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -68,8 +74,8 @@ pub enum AfterDrain {
     /// They are cancelled, and reported as rejected for that reason.
     #[default]
     Cancel,
-    /// They go on, and the old generation with them: it stays until they end, or, where its state would have to be
-    /// handed over, the replacement is given up.
+    /// They go on, and the old generation with them: it stays until they end, or, where its state
+    /// would have to be handed over, the replacement is given up.
     Keep,
 }
 
@@ -89,8 +95,8 @@ pub struct ReloadPolicy {
     pub margin: f64,
     /// How many calls must have ended before that is judged.
     pub min_calls: u64,
-    /// Whether the operator wants the old generation released before the new one is initialized. That the plugin
-    /// itself asks for it stands in its manifest.
+    /// Whether the operator wants the old generation released before the new one is initialized.
+    /// That the plugin itself asks for it stands in its manifest.
     pub exclusive: bool,
     /// Whether an instance of the new version is tried in a process of its own first.
     pub trial: bool,

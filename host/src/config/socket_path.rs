@@ -1,8 +1,10 @@
-//! Where the control socket is: host and clients ask the same question and must come to the same answer.
+//! Where the control socket is: host and clients ask the same question and must come to the same
+//! answer.
 //!
-//! In order: the flag, `KSI_SOCKET`, the configuration, `$XDG_RUNTIME_DIR/ksi/daemon.sock`, and at last a folder of the
-//! user's own below the temporary folder. That last place is shared with everybody else on the machine, so it is only
-//! trusted when it is a real folder, owned by the user and closed to all others. Nothing here binds or connects.
+//! In order: the flag, `KSI_SOCKET`, the configuration, `$XDG_RUNTIME_DIR/ksi/daemon.sock`, and at
+//! last a folder of the user's own below the temporary folder. That last place is shared with
+//! everybody else on the machine, so it is only trusted when it is a real folder, owned by the user
+//! and closed to all others. Nothing here binds or connects.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, Metadata};
@@ -11,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// What of the process's surroundings decides the path. A value of its own, so that tests need not change the
-/// environment that all threads share.
+/// What of the process's surroundings decides the path. A value of its own, so that tests need not
+/// change the environment that all threads share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
     /// `KSI_SOCKET`; empty counts as not set.
@@ -53,7 +55,8 @@ enum Trust {
 }
 
 impl SocketPath {
-    /// Chooses by what was named (`--socket`), what is configured, and the environment. Touches no file.
+    /// Chooses by what was named (`--socket`), what is configured, and the environment. Touches no
+    /// file.
     pub fn choose(named: Option<&Path>, configured: Option<&Path>, from: &Environment) -> Self {
         let given = |path: &Path| Self { path: path.to_owned(), trust: Trust::Given };
         let set =
@@ -81,8 +84,8 @@ impl SocketPath {
         &self.path
     }
 
-    /// What a host does before it binds: makes the folder of the socket (mode 0700 where it is new) and looks whether
-    /// it can be trusted.
+    /// What a host does before it binds: makes the folder of the socket (mode 0700 where it is new)
+    /// and looks whether it can be trusted.
     ///
     /// # Errors
     /// The path is too long for a socket, the folder cannot be made, or it is not the user's own.
@@ -100,7 +103,8 @@ impl SocketPath {
         self.is_private()
     }
 
-    /// What a client does before it connects: looks whether the folder can be trusted, if there is one.
+    /// What a client does before it connects: looks whether the folder can be trusted, if there is
+    /// one.
     ///
     /// # Errors
     /// The path is too long for a socket, or the folder is there and not the user's own.

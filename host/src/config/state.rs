@@ -12,12 +12,14 @@ use super::{Problem, file, range};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StateFiles {
-    /// Whether state is written at all, and restored at the next start. Default: yes, if there is a `dir`.
+    /// Whether state is written at all, and restored at the next start. Default: yes, if there is a
+    /// `dir`.
     pub persist: bool,
-    /// The folder of the snapshots, for one host alone. Default: none, so nothing is written; `ksi run` and `ksi dev`
-    /// choose one.
+    /// The folder of the snapshots, for one host alone. Default: none, so nothing is written;
+    /// `ksi run` and `ksi dev` choose one.
     pub dir: Option<PathBuf>,
-    /// How long after one round of snapshots the next is taken; above zero and at most thirty days. Default: 30 s.
+    /// How long after one round of snapshots the next is taken; above zero and at most thirty days.
+    /// Default: 30 s.
     #[serde(deserialize_with = "file::duration")]
     pub interval: Duration,
 }

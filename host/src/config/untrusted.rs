@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-/// What is done with a plugin file that somebody else than the host's user and the superuser may write to, or replace. TOML:
-/// `[host] untrusted_plugins`.
+/// What is done with a plugin file that somebody else than the host's user and the superuser may
+/// write to, or replace. TOML: `[host] untrusted_plugins`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

@@ -1,15 +1,15 @@
 //! Taking the socket's path: one host at most serves it, and nobody but its user reaches it.
 //!
 //! Three things make that hold.
-//! - A lock on a file beside the socket, held as long as the socket lives. Of two hosts that start in the
-//!   same moment one gets it; the kernel releases it when a host dies. Only under it is a stale socket
-//!   removed, so nobody's fresh socket is. The lock file stays, because removing it would let two
-//!   hosts hold locks on two files of one name.
+//! - A lock on a file beside the socket, held as long as the socket lives. Of two hosts that start
+//!   in the same moment one gets it; the kernel releases it when a host dies. Only under it is a
+//!   stale socket removed, so nobody's fresh socket is. The lock file stays, because removing it
+//!   would let two hosts hold locks on two files of one name.
 //! - A connection attempt. It also finds a live daemon that knows nothing of the lock file.
-//! - The mode is set on the socket before it gets its name: Linux creates the file with the mode that the
-//!   descriptor has, so there is no instant in which the file is open to others. Other systems
-//!   refuse that; there the mode is set after binding and before listening, and a socket that does
-//!   not listen yet accepts nobody.
+//! - The mode is set on the socket before it gets its name: Linux creates the file with the mode
+//!   that the descriptor has, so there is no instant in which the file is open to others. Other
+//!   systems refuse that; there the mode is set after binding and before listening, and a socket
+//!   that does not listen yet accepts nobody.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -126,7 +126,8 @@ fn in_use(holder: Option<&LockHolder>) -> String {
     }
 }
 
-/// The right to serve a path. Dropping it removes the socket file, if it is still the one made here.
+/// The right to serve a path. Dropping it removes the socket file, if it is still the one made
+/// here.
 pub(super) struct Claim {
     pub(super) path: PathBuf,
     /// Device and inode of the socket file made here, until it is removed for good.
@@ -135,7 +136,8 @@ pub(super) struct Claim {
     pub(super) open_to_others: bool,
     /// Why it is not made again, if that was told: the kind, and the text.
     pub(super) told: Option<(Discriminant<SocketError>, String)>,
-    /// Last, so that the lock outlives the removal of the file. Whoever gives a socket sees to it that one host has it.
+    /// Last, so that the lock outlives the removal of the file. Whoever gives a socket sees to it
+    /// that one host has it.
     pub(super) lock: Option<File>,
 }
 
@@ -155,7 +157,8 @@ impl Claim {
         Ok((Claim { path, file, open_to_others, told: None, lock: Some(lock) }, listener))
     }
 
-    /// For a socket that somebody else has bound, and goes on to listen on: its file is not this host's.
+    /// For a socket that somebody else has bound, and goes on to listen on: its file is not this
+    /// host's.
     pub(super) fn given(listener: StdListener) -> Result<(Claim, UnixListener), SocketError> {
         let unusable = |source| SocketError::Given { source };
         let address = listener.local_addr().map_err(unusable)?;
@@ -220,7 +223,8 @@ pub(super) fn lock_path(path: &Path) -> PathBuf {
     LockHolder::file_beside(path)
 }
 
-/// Takes the lock, so that one host has the socket. With `names_holder`, who has it is found for the message.
+/// Takes the lock, so that one host has the socket. With `names_holder`, who has it is found for
+/// the message.
 pub(super) fn lock_beside(path: &Path, names_holder: bool) -> Result<File, SocketError> {
     let lock_path = lock_path(path);
     let opened =

@@ -1,13 +1,14 @@
 //! One client: its requests in, its replies out.
 //!
-//! All of it is one task on the dispatch workers: what a read has brought is served, and answered with one write.
-//! Requests with a correlation id are served at once, beside one another. Those without are served one after another,
-//! in order, since their client can tell replies apart by order alone; lines that are no requests are answered in that
-//! order too. How a request is served is in [`serving`](super::serving).
+//! All of it is one task on the dispatch workers: what a read has brought is served, and answered
+//! with one write. Requests with a correlation id are served at once, beside one another. Those
+//! without are served one after another, in order, since their client can tell replies apart by
+//! order alone; lines that are no requests are answered in that order too. How a request is served
+//! is in [`serving`](super::serving).
 //!
-//! Each request takes one of the connection's slots until its reply is handed to the writer. That bounds what runs,
-//! what waits and what memory a client takes, and it makes a client that does not read its replies wait with its own
-//! next request. A large request takes several slots.
+//! Each request takes one of the connection's slots until its reply is handed to the writer. That
+//! bounds what runs, what waits and what memory a client takes, and it makes a client that does not
+//! read its replies wait with its own next request. A large request takes several slots.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -62,7 +63,8 @@ pub(super) enum Place {
     Management,
 }
 
-/// Serves a client until it hangs up, is dropped as a subscriber or ended, or the socket closes. On a dispatch worker.
+/// Serves a client until it hangs up, is dropped as a subscriber or ended, or the socket closes. On
+/// a dispatch worker.
 pub(super) async fn serve(
     stream: UnixStream,
     peer: Peer,
@@ -187,8 +189,9 @@ struct Reader {
 }
 
 impl Reader {
-    /// Serves requests until the client hangs up. Dropping this loses no event that was emitted and no reply; all
-    /// that is cut short is a request that still waits for its slots, or an answer about a subscription.
+    /// Serves requests until the client hangs up. Dropping this loses no event that was emitted and
+    /// no reply; all that is cut short is a request that still waits for its slots, or an answer
+    /// about a subscription.
     async fn serve_all(&mut self, client: &Arc<Client>) {
         let Reader { socket, lines, held, replies } = self;
         let limit = lines.limit();
@@ -225,7 +228,8 @@ impl Reader {
                 }
             };
             held.set(lines.bytes());
-            // An error is a hang-up too: a client that left with replies unread resets the connection.
+            // An error is a hang-up too: a client that left with replies unread resets the
+            // connection.
             if !filled.unwrap_or(false) {
                 return;
             }
@@ -240,8 +244,8 @@ impl Reader {
 
     /// Resolves when a client that sends no more does not listen either.
     ///
-    /// Reading has told the first; the second shows only in the state of the socket, which is looked at
-    /// now and then because a push, which would find out, may be long in coming.
+    /// Reading has told the first; the second shows only in the state of the socket, which is
+    /// looked at now and then because a push, which would find out, may be long in coming.
     async fn gone(&self, timers: &Handle) {
         while let Ok(ready) = self.socket.ready(Interest::WRITABLE).await {
             if ready.is_write_closed() {

@@ -1,7 +1,8 @@
-//! The request that a connection's own task is serving, for whoever has to answer it when it does not return.
+//! The request that a connection's own task is serving, for whoever has to answer it when it does
+//! not return.
 //!
-//! All that is kept of it is what its answer takes, in memory that is used again for the next one; and the replies before it,
-//! which nobody would write otherwise.
+//! All that is kept of it is what its answer takes, in memory that is used again for the next one;
+//! and the replies before it, which nobody would write otherwise.
 
 use std::{sync::MutexGuard, time::Duration};
 
@@ -63,7 +64,8 @@ impl InPlace {
         true
     }
 
-    /// The request that the late call is of, if it is not served by now; nobody else answers it from here on.
+    /// The request that the late call is of, if it is not served by now; nobody else answers it
+    /// from here on.
     pub(super) fn give_up(&self, late: &Late<'_>) -> Option<GivenUp> {
         let mut state = self.state();
         if state.now != Now::Serving || !late.is_going_on() {

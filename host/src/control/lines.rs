@@ -64,8 +64,8 @@ impl Lines {
         }
     }
 
-    /// Reads what there is, or waits for it; whether there may be more. Nothing is lost when this future is dropped
-    /// before it is done.
+    /// Reads what there is, or waits for it; whether there may be more. Nothing is lost when this
+    /// future is dropped before it is done.
     pub(super) async fn fill(&mut self, source: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
         if self.buffer.capacity() - self.buffer.len() < READ / 2 {
             self.buffer.reserve(READ);

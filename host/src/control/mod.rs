@@ -1,13 +1,14 @@
 //! The control socket: clients on this machine send events and watch them, one JSON object a line.
 //!
-//! In reading order: [`claim`] takes the path, so that one host at most serves it, and [`restore`] makes its file again; [`server`] accepts
-//! clients; [`connection`] reads from one of them, with [`lines`] at its reading end and [`writer`] at its
-//! writing end; [`serving`] has its requests handled, [`turn`] says for how long at a time; [`request`] and [`reply`] are the wire format; [`monitor`]
-//! pushes events to a connection that asked for them.
+//! In reading order: [`claim`] takes the path, so that one host at most serves it, and [`restore`]
+//! makes its file again; [`server`] accepts clients; [`connection`] reads from one of them, with
+//! [`lines`] at its reading end and [`writer`] at its writing end; [`serving`] has its requests
+//! handled, [`turn`] says for how long at a time; [`request`] and [`reply`] are the wire format;
+//! [`monitor`] pushes events to a connection that asked for them.
 //!
 //! Invariants:
-//! - This layer knows events and the inside of a host, for what it says of clients; plugins, files and
-//!   routing are not its business.
+//! - This layer knows events and the inside of a host, for what it says of clients; plugins, files
+//!   and routing are not its business.
 //! - A client holds up nobody but itself. Everything kept for one is bounded by [`SocketLimits`].
 //! - A request that was read is served to its end, whatever becomes of its client.
 
@@ -45,13 +46,14 @@ use server::Listening;
 /// How much one client, and all of them together, may ask of the host. A limit of 0 counts as 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SocketLimits {
-    /// The longest line that is read, in bytes, without its line end. A longer one is answered with an
-    /// error line.
+    /// The longest line that is read, in bytes, without its line end. A longer one is answered with
+    /// an error line.
     pub line_bytes: usize,
-    /// Clients connected at once. For one more, one that is idle gives way; if there is none, it gets a place for
-    /// management.
+    /// Clients connected at once. For one more, one that is idle gives way; if there is none, it
+    /// gets a place for management.
     pub connections: usize,
-    /// Clients beyond those, which may ask for the host's own events alone. One more is told so and disconnected.
+    /// Clients beyond those, which may ask for the host's own events alone. One more is told so and
+    /// disconnected.
     pub management_connections: usize,
     /// For how long nothing must have been heard of a client that gives way.
     pub idle: Duration,
@@ -60,8 +62,8 @@ pub(crate) struct SocketLimits {
     pub requests_per_connection: usize,
     /// Events that may wait for one subscriber. With one more it is dropped.
     pub subscriber_queue: usize,
-    /// Bytes of lines that may wait to be written to one client. At the limit its requests wait; one line may always
-    /// wait, however long it is.
+    /// Bytes of lines that may wait to be written to one client. At the limit its requests wait;
+    /// one line may always wait, however long it is.
     pub unread_bytes: usize,
     /// Patterns that all clients together may be subscribed to.
     pub subscribed_patterns: usize,
@@ -69,8 +71,9 @@ pub(crate) struct SocketLimits {
 
 /// A control socket that is being served.
 ///
-/// Clients are accepted by a task on the tokio runtime it was bound on and served on the host's dispatch workers, until [`close`](ControlSocket::close) or
-/// until it is dropped. Dropping it cuts the clients off where they are; their requests still end.
+/// Clients are accepted by a task on the tokio runtime it was bound on and served on the host's
+/// dispatch workers, until [`close`](ControlSocket::close) or until it is dropped. Dropping it cuts
+/// the clients off where they are; their requests still end.
 #[must_use = "clients are cut off when it is dropped"]
 pub struct ControlSocket {
     path: PathBuf,
@@ -80,9 +83,11 @@ pub struct ControlSocket {
     server: JoinHandle<()>,
 }
 
-/// The path of a control socket, taken before there is a host to serve it: no other host can have it from here on.
+/// The path of a control socket, taken before there is a host to serve it: no other host can have
+/// it from here on.
 ///
-/// Clients that connect wait until [`Host::serve_on`](crate::Host::serve_on) serves them. Dropping it cuts them off and removes the socket.
+/// Clients that connect wait until [`Host::serve_on`](crate::Host::serve_on) serves them. Dropping
+/// it cuts them off and removes the socket.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -105,21 +110,24 @@ pub struct ClaimedSocket {
 }
 
 impl ClaimedSocket {
-    /// Takes `path`, readable and writable for this user alone. To be called inside a tokio runtime.
+    /// Takes `path`, readable and writable for this user alone. To be called inside a tokio
+    /// runtime.
     ///
-    /// A socket that nobody serves any more is replaced. A missing folder is made, for this user alone.
+    /// A socket that nobody serves any more is replaced. A missing folder is made, for this user
+    /// alone.
     ///
     /// # Errors
-    /// When another host has the path, when something there is not a socket (it is left alone), and when a step of the
-    /// binding fails.
+    /// When another host has the path, when something there is not a socket (it is left alone), and
+    /// when a step of the binding fails.
     pub fn take(path: impl AsRef<Path>) -> Result<ClaimedSocket, SocketError> {
         Handle::try_current().map_err(|_| SocketError::NoRuntime)?;
         let (claim, listener) = Claim::take(path.as_ref())?;
         Ok(ClaimedSocket { claim, listener })
     }
 
-    /// A socket that somebody else has bound and listens on, as a service manager does. Its file stays when it is closed,
-    /// and who may connect is up to whoever has bound it. To be called inside a tokio runtime.
+    /// A socket that somebody else has bound and listens on, as a service manager does. Its file
+    /// stays when it is closed, and who may connect is up to whoever has bound it. To be called
+    /// inside a tokio runtime.
     ///
     /// # Errors
     /// It has no path, or the system does not let it be served.
@@ -141,7 +149,8 @@ impl ClaimedSocket {
 }
 
 impl ControlSocket {
-    /// Starts to serve the clients of a socket, those who wait already first. To be called inside a tokio runtime.
+    /// Starts to serve the clients of a socket, those who wait already first. To be called inside a
+    /// tokio runtime.
     pub(crate) fn serve(
         core: Arc<Core>,
         socket: ClaimedSocket,
@@ -160,8 +169,8 @@ impl ControlSocket {
         &self.path
     }
 
-    /// Stops to accept clients and requests, writes the replies that are due (for two seconds at most),
-    /// and removes the socket file if it is still this one.
+    /// Stops to accept clients and requests, writes the replies that are due (for two seconds at
+    /// most), and removes the socket file if it is still this one.
     pub async fn close(mut self) {
         self.remove_socket();
         self.stop.send_replace(true);

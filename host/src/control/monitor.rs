@@ -1,8 +1,8 @@
 //! Subscriptions of one connection: events that are pushed to it as they happen.
 //!
-//! `monitor:subscribe` and `monitor:unsubscribe` are answered here and not by the router, because they
-//! are about this connection alone. A subscriber that reads too slowly loses its connection; the
-//! host's side of the queue is bounded, and whoever emits never waits for it.
+//! `monitor:subscribe` and `monitor:unsubscribe` are answered here and not by the router, because
+//! they are about this connection alone. A subscriber that reads too slowly loses its connection;
+//! the host's side of the queue is bounded, and whoever emits never waits for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -120,7 +120,8 @@ impl Monitor {
     fn end_all(&self, subscriptions: &HashMap<String, Subscription>) {
         if !subscriptions.is_empty() {
             let ended = WatchEnd::all(subscriptions.values().map(|it| &it.watched));
-            // Their places are taken until they are out: a client that comes and goes would have more of them otherwise.
+            // Their places are taken until they are out: a client that comes and goes would have
+            // more of them otherwise.
             let places: Vec<_> = subscriptions.values().map(|it| it.places.clone()).collect();
             self.core.spawn_blocking(move || {
                 ended.take_out();
@@ -268,8 +269,8 @@ impl Pushes {
         let sent = tokio::select! {
             biased;
             sent = self.lines.send(line) => Some(sent.is_ok()),
-            // The client does not read and the queue is full: what is in it is given up at once, and not kept for a
-            // client that may never read again.
+            // The client does not read and the queue is full: what is in it is given up at once,
+            // and not kept for a client that may never read again.
             () = self.watch.overflowed() => None,
         };
         match sent {
@@ -282,8 +283,8 @@ impl Pushes {
         }
     }
 
-    /// Sends the last line, which closes the connection, when there is room for it, with what was missed by then: so many
-    /// and what found no room. A client that is gone needs none.
+    /// Sends the last line, which closes the connection, when there is room for it, with what was
+    /// missed by then: so many and what found no room. A client that is gone needs none.
     async fn send_last(&self, missed: u64) {
         if let Ok(room) = self.lines.room_for(LAST).await {
             let missed = missed + self.watch.missed();

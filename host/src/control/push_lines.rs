@@ -1,11 +1,12 @@
 //! The line of a large event, made once for all who are pushed it.
 //!
-//! Every subscriber is sent the same line. With a copy for each, one event of two megabytes and twenty subscribers are forty
-//! megabytes to be written, for which everybody else waits: a request for the host's health among them.
+//! Every subscriber is sent the same line. With a copy for each, one event of two megabytes and
+//! twenty subscribers are forty megabytes to be written, for which everybody else waits: a request
+//! for the host's health among them.
 //!
-//! Promises: what is remembered here keeps no memory, it is gone with the last client that it waits for. Each of them is
-//! charged the whole line all the same: one alone may be who keeps it. Small lines are made anew, which costs less than to
-//! find them.
+//! Promises: what is remembered here keeps no memory, it is gone with the last client that it waits
+//! for. Each of them is charged the whole line all the same: one alone may be who keeps it. Small
+//! lines are made anew, which costs less than to find them.
 
 use std::{
     collections::VecDeque,
@@ -88,7 +89,8 @@ impl PushLines {
 impl<Id: PartialEq> PushLines<Id> {
     fn shared(&self, id: Id, make: impl FnOnce() -> Vec<u8>) -> Bytes {
         let line = self.line(id);
-        // Whoever needs the same one waits, which takes less time than to make it; nobody else does.
+        // Whoever needs the same one waits, which takes less time than to make it; nobody else
+        // does.
         line.get_or_init(make);
         Bytes::Shared(line)
     }

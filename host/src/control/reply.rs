@@ -28,8 +28,8 @@ pub(super) struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    /// What became of the event, appended to `lines`. `names` are the events that exist; they are asked for only when
-    /// this one does not.
+    /// What became of the event, appended to `lines`. `names` are the events that exist; they are
+    /// asked for only when this one does not.
     pub(super) fn report(
         &self,
         report: &Report,
@@ -231,8 +231,8 @@ fn append(line: &mut Vec<u8>, value: &impl Serialize) {
     }
 }
 
-/// Appends a payload. Whoever wrote it may have spread it over lines, which would break this one apart;
-/// inside its strings there are no raw line ends, so all of them are white space.
+/// Appends a payload. Whoever wrote it may have spread it over lines, which would break this one
+/// apart; inside its strings there are no raw line ends, so all of them are white space.
 fn append_json(line: &mut Vec<u8>, json: &[u8]) {
     let start = line.len();
     line.extend_from_slice(json);

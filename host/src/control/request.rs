@@ -1,4 +1,5 @@
-//! A request line, taken apart as far as this layer needs it: the payload stays the bytes it came as.
+//! A request line, taken apart as far as this layer needs it: the payload stays the bytes it came
+//! as.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -190,7 +191,8 @@ fn kind(value: &RawValue) -> &'static str {
 
 /// How many opening brackets there are: an upper bound of how deep they nest, and cheap to find.
 fn brackets(line: &str) -> usize {
-    // Few enough bytes at a time for a count of one byte, so that the compiler can count many at once.
+    // Few enough bytes at a time for a count of one byte, so that the compiler can count many at
+    // once.
     let parts = line.as_bytes().chunks(128);
     parts
         .map(|part| {

@@ -1,8 +1,9 @@
 //! The file of a socket that is served, made again when somebody has removed it.
 //!
-//! A cleaner may do that, or a command line that takes the socket for left over. Whoever is connected notices nothing; it is
-//! who comes next that finds nobody. The lock file and the folder are made again too, if they are gone. What somebody else
-//! has put in their place is left alone, and so is a folder that others may put something into now.
+//! A cleaner may do that, or a command line that takes the socket for left over. Whoever is
+//! connected notices nothing; it is who comes next that finds nobody. The lock file and the folder
+//! are made again too, if they are gone. What somebody else has put in their place is left alone,
+//! and so is a folder that others may put something into now.
 
 use std::fs::File;
 use std::mem::discriminant;
@@ -20,8 +21,8 @@ use crate::{
 };
 
 impl Claim {
-    /// Looks whether the socket file is still there, and makes another one if somebody has removed it: clients connect to
-    /// that from then on, and nobody can any more to the one before.
+    /// Looks whether the socket file is still there, and makes another one if somebody has removed
+    /// it: clients connect to that from then on, and nobody can any more to the one before.
     pub(super) fn restore(&mut self) -> Option<UnixListener> {
         if self.file.is_none() || self.is_in_place() {
             self.told = None;
@@ -52,7 +53,8 @@ impl Claim {
     fn make_again(&mut self) -> Result<UnixListener, SocketError> {
         make_folder(&self.path)?;
         if let Some(stranger) = stranger_in_folder(&self.path).filter(|_| !self.open_to_others) {
-            // It may be somebody else's who waits for clients: of a name in /tmp that all can guess, for example.
+            // It may be somebody else's who waits for clients: of a name in /tmp that all can
+            // guess, for example.
             let (path, stranger) = (self.path.clone(), stranger.to_string());
             return Err(SocketError::NotTrusted { path, stranger });
         }

@@ -1,14 +1,15 @@
 //! How the requests of a connection are served.
 //!
-//! A request of an event whose handlers lately ended at once is served in place, in the task of its connection: that
-//! costs no task, no channel and no thread to wake. All others get a task of their own on the dispatch workers, so
-//! that a connection is read on, and uses more than one core, whatever its handlers do: an event that is new to the
-//! connection, one whose handlers wait for something, and one whose handlers take long or even hold up their thread.
-//! Only an event whose handlers suddenly do the latter holds up its own connection, once.
+//! A request of an event whose handlers lately ended at once is served in place, in the task of its
+//! connection: that costs no task, no channel and no thread to wake. All others get a task of their
+//! own on the dispatch workers, so that a connection is read on, and uses more than one core,
+//! whatever its handlers do: an event that is new to the connection, one whose handlers wait for
+//! something, and one whose handlers take long or even hold up their thread. Only an event whose
+//! handlers suddenly do the latter holds up its own connection, once.
 //!
-//! Every request is answered within its handlers' timeouts, whether they return or not. One that was served in place has
-//! the task that reads: if it does not return, another task answers it and those that are being served, says why, and ends
-//! the connection.
+//! Every request is answered within its handlers' timeouts, whether they return or not. One that
+//! was served in place has the task that reads: if it does not return, another task answers it and
+//! those that are being served, says why, and ends the connection.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -41,8 +42,8 @@ use ksi_kernel::report::Report;
 
 /// What one slot holds of a request, in bytes.
 const SLOT: usize = 64 * 1024;
-/// A request that takes longer than this to emit is better off with a task of its own, which costs a tenth of it. Without
-/// optimizations everything takes longer.
+/// A request that takes longer than this to emit is better off with a task of its own, which costs
+/// a tenth of it. Without optimizations everything takes longer.
 const QUICK: Duration = Duration::from_micros(if cfg!(debug_assertions) { 500 } else { 20 });
 /// Names of quick events that a connection remembers.
 const REMEMBERED: usize = 16;
@@ -127,8 +128,8 @@ impl Client {
         })
     }
 
-    /// Serves a request of so many bytes and adds its reply to `replies`; or, if that is not done at once, begins to
-    /// serve it in a task. Waits for its slots, and where a subscription has to.
+    /// Serves a request of so many bytes and adds its reply to `replies`; or, if that is not done
+    /// at once, begins to serve it in a task. Waits for its slots, and where a subscription has to.
     pub(super) async fn serve(
         self: &Arc<Self>,
         work: Work<'_>,
@@ -184,7 +185,8 @@ impl Client {
         turn.lap();
     }
 
-    /// A request that was served in place was answered by somebody else meanwhile, who ends the connection.
+    /// A request that was served in place was answered by somebody else meanwhile, who ends the
+    /// connection.
     async fn is_answered(&self, emitting: Emitting<'_>, report: Option<Report>) {
         self.quick.forget(&emitting.event);
         if report.is_none() {
@@ -194,15 +196,16 @@ impl Client {
         std::future::pending().await
     }
 
-    /// A call that is polled in the connection's own task does not return. On the watchdog's thread.
+    /// A call that is polled in the connection's own task does not return. On the watchdog's
+    /// thread.
     pub(super) fn is_late(self: &Arc<Self>, late: &Late<'_>) {
         if let Some(given_up) = self.in_place.give_up(late) {
             self.spawn(self.clone().take_over(given_up));
         }
     }
 
-    /// Answers the request that does not return, waits for those in tasks of their own, and ends the connection: what was
-    /// read of further requests is with the task that is stuck.
+    /// Answers the request that does not return, waits for those in tasks of their own, and ends
+    /// the connection: what was read of further requests is with the task that is stuck.
     async fn take_over(self: Arc<Self>, given_up: GivenUp) {
         let Some(writing) = self.writer.take_over() else { return };
         let entry = self.entry.clone();
@@ -234,7 +237,8 @@ impl Client {
         self.until_free(u32::try_from(self.slots).unwrap_or(u32::MAX)).await;
     }
 
-    /// Waits until there are as many free slots. They stay free: requests take them one after another.
+    /// Waits until there are as many free slots. They stay free: requests take them one after
+    /// another.
     async fn until_free(&self, slots: u32) {
         let _ = self.free.acquire_many(slots).await;
     }
@@ -316,7 +320,8 @@ impl Client {
 
     /// Serves a request in a task of its own, and remembers its event if that was not needed.
     ///
-    /// The task waits for another one, so that the client is answered also when a handler does not return.
+    /// The task waits for another one, so that the client is answered also when a handler does not
+    /// return.
     async fn serve_to_the_end(&self, emitting: Emitting<'static>) {
         let Emitting { event, correlation_id, emission, begun } = emitting;
         let polled = move |mut emission: Emission| async move {
@@ -394,7 +399,8 @@ impl Client {
         Slots { _taken: taken, _charge: self.entry.account().charge(bytes) }
     }
 
-    /// Not part of the connection's task: what was begun is served also when the connection is cut off.
+    /// Not part of the connection's task: what was begun is served also when the connection is cut
+    /// off.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.core.spawn(task).detach();
     }

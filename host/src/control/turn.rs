@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::unix_now;
 
-/// How long it is. After it the replies are written, so that the client works on them while the host goes on; a write
-/// costs a few microseconds.
+/// How long it is. After it the replies are written, so that the client works on them while the
+/// host goes on; a write costs a few microseconds.
 const LENGTH: Duration = Duration::from_micros(64);
 
 /// What is known of the time without asking for it more than once a request.

@@ -1,7 +1,8 @@
-//! The writing end of a connection: one task's work, one queue that is bounded by a count and in bytes.
+//! The writing end of a connection: one task's work, one queue that is bounded by a count and in
+//! bytes.
 //!
-//! Whoever has a line for the client puts it into the queue and waits while it is full; that is how a
-//! client that does not read comes to hold up its own requests and nothing else.
+//! Whoever has a line for the client puts it into the queue and waits while it is full; that is how
+//! a client that does not read comes to hold up its own requests and nothing else.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -95,8 +96,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Waits for room for a line of so many bytes. A line that is larger than all there may be has it when nothing else
-    /// waits.
+    /// Waits for room for a line of so many bytes. A line that is larger than all there may be has
+    /// it when nothing else waits.
     pub(super) async fn room_for(&self, bytes: usize) -> Result<Room<'_>, Closed> {
         let charge = self.account.charge(bytes);
         let units = u32::try_from(bytes / UNIT + 1).unwrap_or(u32::MAX).min(self.most);
@@ -169,7 +170,8 @@ impl Batch {
         let room = outbox.room_for(self.0.len()).await;
         let next = Vec::with_capacity(self.0.len().min(BATCH));
         let lines = std::mem::replace(&mut self.0, next);
-        // To a client that is gone nothing needs to be sent; its events had their outcomes all the same.
+        // To a client that is gone nothing needs to be sent; its events had their outcomes all the
+        // same.
         if let Ok(room) = room {
             room.send(lines);
         }

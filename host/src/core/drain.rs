@@ -1,8 +1,9 @@
 //! The first stage of a stop: what is inside ends, with every plugin still there.
 //!
-//! Inside are the events of clients that were let in, the events that were sent and have not been handled, and the calls of
-//! plugins' handlers, whoever they are made for: a call may wait for others that it causes, so all are looked at in one
-//! moment. What they are is told in the log while they are waited for, and by `system:health`.
+//! Inside are the events of clients that were let in, the events that were sent and have not been
+//! handled, and the calls of plugins' handlers, whoever they are made for: a call may wait for
+//! others that it causes, so all are looked at in one moment. What they are is told in the log
+//! while they are waited for, and by `system:health`.
 
 use std::{fmt, time::Duration};
 
@@ -15,8 +16,8 @@ use crate::{
     stopping::{StopHandle, StopStage},
 };
 
-/// How soon it is looked again whether something is inside: soon at first, and then less often, because to look takes what
-/// is waited for some of its time.
+/// How soon it is looked again whether something is inside: soon at first, and then less often,
+/// because to look takes what is waited for some of its time.
 const LOOK_SOON: Duration = Duration::from_millis(1);
 const LOOK_LATER: Duration = Duration::from_millis(20);
 /// When it is told for the first time what is waited for, and how often later.
@@ -48,7 +49,8 @@ struct Calls {
 impl Inside {
     /// What is inside now.
     pub(crate) fn now(stop: &StopHandle, router: &Router, supervisor: &Supervisor) -> Self {
-        // In the order in which one causes the other: what goes on meanwhile is seen at the next place, or was seen at this.
+        // In the order in which one causes the other: what goes on meanwhile is seen at the next
+        // place, or was seen at this.
         let events_of_clients = stop.inside();
         let sent_events = router.sent_events();
         let registry = supervisor.registry();
@@ -120,7 +122,8 @@ impl fmt::Display for Calls {
     }
 }
 
-/// Waits until nothing is inside, at most until `deadline`, and not beyond this stage. What is waited for is told meanwhile.
+/// Waits until nothing is inside, at most until `deadline`, and not beyond this stage. What is
+/// waited for is told meanwhile.
 pub(crate) async fn drained(
     stop: &StopHandle,
     router: &Router,

@@ -36,18 +36,20 @@ impl Future for Emission {
 }
 
 impl Emission {
-    /// It was expected to be over at once, and goes on: from here on it is noted how far it has come.
+    /// It was expected to be over at once, and goes on: from here on it is noted how far it has
+    /// come.
     pub(crate) fn follow(&self) {
         self.progress.follow();
     }
 }
 
 impl Core {
-    /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before it has ended. What has
-    /// ended by then is known if it is `followed`, which costs something, or once it is told to [follow](Emission::follow).
+    /// Begins to emit an event, for somebody who may have to be [answered](Self::answered) before
+    /// it has ended. What has ended by then is known if it is `followed`, which costs something, or
+    /// once it is told to [follow](Emission::follow).
     ///
-    /// It comes from outside: a host that is stopping refuses it, unless it is one of its own; and while the host starts, it
-    /// waits, because the plugin that it is for may come still.
+    /// It comes from outside: a host that is stopping refuses it, unless it is one of its own; and
+    /// while the host starts, it waits, because the plugin that it is for may come still.
     pub(crate) fn emission(self: &Arc<Self>, event: NewEvent, followed: bool) -> Emission {
         let progress = if followed { Progress::default() } else { Progress::unfollowed() };
         let progress = Arc::new(progress);

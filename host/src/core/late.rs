@@ -1,7 +1,9 @@
-//! Whoever serves several requests one after another in one task, and has to answer the one that does not return.
+//! Whoever serves several requests one after another in one task, and has to answer the one that
+//! does not return.
 //!
-//! A request that is [answered](Core::answered) has a task of its own, which costs more than most handlers do. For those
-//! that are served in place nothing is kept but who is to be told, for as long as that task is polled.
+//! A request that is [answered](Core::answered) has a task of its own, which costs more than most
+//! handlers do. For those that are served in place nothing is kept but who is to be told, for as
+//! long as that task is polled.
 
 use std::{
     future::Future,
@@ -46,7 +48,8 @@ impl OnLate {
 }
 
 impl Core {
-    /// What is known of an event whose handlers were called in place, and one of them has not returned in `after`.
+    /// What is known of an event whose handlers were called in place, and one of them has not
+    /// returned in `after`.
     pub(crate) fn late_report(&self, event: &str, after: Duration) -> Report {
         self.router.late_report(event, after, &Progress::default())
     }

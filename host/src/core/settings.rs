@@ -1,8 +1,9 @@
 //! The configuration as it is in effect, and reading it anew while the host runs.
 //!
-//! What a plugin is given, and how plugins are replaced, changes at once: plugins whose own tables differ are reloaded one
-//! after the other, everything else holds from the next replacement on. What the host was built with (folders, limits,
-//! most timeouts) needs a restart, and is named. Nothing of a file that is not valid is taken.
+//! What a plugin is given, and how plugins are replaced, changes at once: plugins whose own tables
+//! differ are reloaded one after the other, everything else holds from the next replacement on.
+//! What the host was built with (folders, limits, most timeouts) needs a restart, and is named.
+//! Nothing of a file that is not valid is taken.
 
 use std::{
     collections::HashMap,
@@ -123,8 +124,8 @@ pub(crate) enum Reread {
 pub(crate) struct Settings {
     file: Option<PathBuf>,
     known: Lock<Arc<Known>>,
-    /// Held while the file is read and what it says is noted, and not while a plugin is replaced: that may wait for a call
-    /// which asks for another plugin.
+    /// Held while the file is read and what it says is noted, and not while a plugin is replaced:
+    /// that may wait for a call which asks for another plugin.
     reading: sync::Mutex<()>,
     /// Who has the file open.
     opened: Arc<sync::Mutex<()>>,
@@ -134,7 +135,8 @@ pub(crate) struct Settings {
 
 #[derive(Clone)]
 struct Known {
-    /// What the file held, as far as it was taken. The command line may have said otherwise in places.
+    /// What the file held, as far as it was taken. The command line may have said otherwise in
+    /// places.
     held: Config,
     in_effect: Config,
     /// What the file held when it was last read.
@@ -211,12 +213,12 @@ impl Settings {
 type Own = Option<serde_json::Value>;
 
 impl Core {
-    /// Reads the configuration file anew, gives plugins their own tables of it by reloading those that have another one
-    /// than before, and applies what else can be while the host runs.
+    /// Reads the configuration file anew, gives plugins their own tables of it by reloading those
+    /// that have another one than before, and applies what else can be while the host runs.
     ///
     /// # Errors
-    /// There is no file, or it is not valid; then nothing has changed. That a plugin does not take its new configuration is
-    /// no error: see [`ConfigReloaded::plugins`].
+    /// There is no file, or it is not valid; then nothing has changed. That a plugin does not take
+    /// its new configuration is no error: see [`ConfigReloaded::plugins`].
     pub(crate) async fn reload_config(
         self: &Arc<Self>,
     ) -> Result<ConfigReloaded, ReloadConfigError> {
@@ -271,7 +273,8 @@ impl Core {
         self: &Arc<Self>,
         plugin: &str,
     ) -> (Reread, Result<Deployed, DeployError>) {
-        // Whoever asks may be a call that is cancelled, and what is refused is to be taken back all the same.
+        // Whoever asks may be a call that is cancelled, and what is refused is to be taken back all
+        // the same.
         let (core, plugin) = (self.clone(), plugin.to_owned());
         let reloading = async move { core.reload_reread(&plugin).await };
         let reloaded = self.supervisor.thread.runtime().spawn(reloading).await;
@@ -373,8 +376,8 @@ fn encoded(own: &serde_json::Value) -> PluginConfig {
     own.to_string().into_bytes().into()
 }
 
-/// Reads it where a file that gives nothing, as a pipe or one of a server that is gone, holds up one thread at most, and
-/// everybody else no longer than `limit`.
+/// Reads it where a file that gives nothing, as a pipe or one of a server that is gone, holds up
+/// one thread at most, and everybody else no longer than `limit`.
 async fn read(
     file: PathBuf,
     opened: Arc<sync::Mutex<()>>,

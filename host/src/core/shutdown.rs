@@ -6,8 +6,8 @@ use super::{Core, drain::drained};
 use crate::stopping::StopStage;
 
 impl Core {
-    /// Lets what is inside end, and then every plugin go. Whoever comes while that goes on waits for its
-    /// end, and whoever comes later has nothing to wait for.
+    /// Lets what is inside end, and then every plugin go. Whoever comes while that goes on waits
+    /// for its end, and whoever comes later has nothing to wait for.
     pub(crate) async fn shut_down(&self) {
         self.shut_down.get_or_init(|| self.stop_in_stages()).await;
     }

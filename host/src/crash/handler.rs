@@ -1,9 +1,11 @@
-//! The last line: signal handlers and an exit handler, which say who was at work and let the process die as it would.
+//! The last line: signal handlers and an exit handler, which say who was at work and let the
+//! process die as it would.
 //!
-//! They are the host's own, and run at the worst moment: nothing here allocates, locks or panics. A handler does its work
-//! once a process and returns: an instruction that faulted faults again, and is left to whoever had the signal before; a
-//! signal that was sent is sent again, and does what it does by default. It runs on the alternate stack that Rust's runtime gives to each thread
-//! that it starts, so the overflow of such a thread's stack is told too.
+//! They are the host's own, and run at the worst moment: nothing here allocates, locks or panics. A
+//! handler does its work once a process and returns: an instruction that faulted faults again, and
+//! is left to whoever had the signal before; a signal that was sent is sent again, and does what it
+//! does by default. It runs on the alternate stack that Rust's runtime gives to each thread that it
+//! starts, so the overflow of such a thread's stack is told too.
 
 #![allow(unsafe_code)]
 
@@ -43,7 +45,8 @@ static TELLER: AtomicI32 = AtomicI32::new(0);
 static TOLD: AtomicBool = AtomicBool::new(false);
 /// How long a thread that faults meanwhile waits for that, in milliseconds.
 const TELLING: u32 = 1000;
-/// The process that this was installed in. One that was forked off it tells nothing: the journal is not its own.
+/// The process that this was installed in. One that was forked off it tells nothing: the journal is
+/// not its own.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
 /// An exit would be somebody else's than the program's own.
 static IN_USE: AtomicBool = AtomicBool::new(false);
@@ -113,7 +116,8 @@ extern "C" fn on_exit() {
 }
 
 extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the system calls this with the signal's own information, and the place of `errno` is always there.
+    // SAFETY: the system calls this with the signal's own information, and the place of `errno` is
+    // always there.
     let (code, errno) = unsafe { ((*info).si_code, *libc::__errno_location()) };
     // A code above zero is the processor's; others come with a sender, which `abort` is itself.
     // SAFETY: a signal with a sender says who it is.
@@ -143,10 +147,12 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
         (Some(before), Some(place)) if signal == libc::SIGABRT && is_handler(&before[place]) => {
             &before[place]
         }
-        // Rust's runtime takes a fault that it does not know for one that comes again, and this one does not.
+        // Rust's runtime takes a fault that it does not know for one that comes again, and this one
+        // does not.
         _ => &default,
     };
-    // SAFETY: both are valid actions of that signal. `errno` is put back to what the interrupted code had.
+    // SAFETY: both are valid actions of that signal. `errno` is put back to what the interrupted
+    // code had.
     unsafe {
         libc::sigaction(signal, next, std::ptr::null_mut());
         if code <= 0 {
@@ -188,8 +194,9 @@ fn tell(mark: u8, at: u64, cause: impl FnOnce(&mut Line)) {
     }
 }
 
-/// Whether this thread is the first one. Another waits until that one is done. Apart from [`write_line`], which needs far more
-/// of the small stack: an overflow ends in `abort`, whose signal comes on top of that of the fault.
+/// Whether this thread is the first one. Another waits until that one is done. Apart from
+/// [`write_line`], which needs far more of the small stack: an overflow ends in `abort`, whose
+/// signal comes on top of that of the fault.
 #[inline(never)]
 fn is_ours_to_tell() -> bool {
     // SAFETY: both only give a number.
@@ -243,8 +250,9 @@ fn wait_until_told() {
     }
 }
 
-/// Who was at work on this thread, as far as that is known, and where this thread's note is, with whether it is of the
-/// same code: a call inside what is noted may be of a handler that has none any more.
+/// Who was at work on this thread, as far as that is known, and where this thread's note is, with
+/// whether it is of the same code: a call inside what is noted may be of a handler that has none
+/// any more.
 fn who(line: &mut Line) -> Option<(RecordPlace, bool)> {
     let now = Now::here();
     let call = slot::current_call();
@@ -342,7 +350,8 @@ fn hex(text: &[u8]) -> (u64, &[u8]) {
 /// A pipe that can be written to at all has room for 4,096 bytes, which is more than a line has.
 fn write_if_it_fits(file: c_int, bytes: &[u8]) {
     let mut poll = libc::pollfd { fd: file, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: there is one entry, and the bytes are there. What becomes of them, nobody is left to ask.
+    // SAFETY: there is one entry, and the bytes are there. What becomes of them, nobody is left to
+    // ask.
     unsafe {
         if libc::poll(&mut poll, 1, 0) == 1 && poll.revents & libc::POLLOUT != 0 {
             libc::write(file, bytes.as_ptr().cast(), bytes.len());

@@ -1,9 +1,11 @@
-//! The crash journal: one file with a record of fixed size for each piece of code that runs for the first time.
+//! The crash journal: one file with a record of fixed size for each piece of code that runs for the
+//! first time.
 //!
-//! A record is written before the code runs and cleared after it, a write to the page cache each (about a microsecond): it
-//! outlives the process however that ends, and means nothing after a power cut. Nothing is flushed to the disk. The
-//! layout, all of it readable with `strings`: a magic; the last words of the host, if it had any; the records. A record is
-//! a byte that says whether there is one, a byte for the signal that ended the host while this code ran, and JSON.
+//! A record is written before the code runs and cleared after it, a write to the page cache each
+//! (about a microsecond): it outlives the process however that ends, and means nothing after a
+//! power cut. Nothing is flushed to the disk. The layout, all of it readable with `strings`: a
+//! magic; the last words of the host, if it had any; the records. A record is a byte that says
+//! whether there is one, a byte for the signal that ended the host while this code ran, and JSON.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -39,8 +41,8 @@ const WHOLE: usize = FIRST as usize + RECORDS * RECORD;
 /// What stands before a record that counts.
 const NOTED: u8 = b'N';
 
-/// How often the lock is tried, and the time between two tries: a host that was killed while it started a child
-/// process shares its lock with that for a moment.
+/// How often the lock is tried, and the time between two tries: a host that was killed while it
+/// started a child process shares its lock with that for a moment.
 const TRIES: u32 = 15;
 const BETWEEN: Duration = Duration::from_millis(20);
 
@@ -105,7 +107,8 @@ impl RecordPlace {
 /// What a host that did not end in order has left behind.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
-    /// What ran for the first time, and the signal that ended the host while it did; [`EXIT`](Self::EXIT) for an exit.
+    /// What ran for the first time, and the signal that ended the host while it did;
+    /// [`EXIT`](Self::EXIT) for an exit.
     pub(crate) notes: Vec<(About, Option<u8>)>,
     /// Its line on standard error.
     pub(crate) last_words: Option<String>,
@@ -114,13 +117,14 @@ pub(crate) struct Left {
 impl Left {
     /// In place of a signal.
     pub(crate) const EXIT: u8 = 255;
-    /// In place of a signal: it was in a call of somebody else's, who has no note, that the host died.
+    /// In place of a signal: it was in a call of somebody else's, who has no note, that the host
+    /// died.
     pub(crate) const ANOTHER: u8 = 254;
 }
 
 impl Journal {
-    /// Opens the journal in a folder, which is made if it is not there. What an earlier host left stays in it until
-    /// [`begin`](Self::begin).
+    /// Opens the journal in a folder, which is made if it is not there. What an earlier host left
+    /// stays in it until [`begin`](Self::begin).
     pub(crate) fn open(dir: &Path) -> Result<(Arc<Journal>, Left), JournalError> {
         DirBuilder::new()
             .recursive(true)

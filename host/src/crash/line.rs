@@ -1,4 +1,5 @@
-//! A line of text that a signal handler puts together: of fixed size, without a panic and without an allocation.
+//! A line of text that a signal handler puts together: of fixed size, without a panic and without
+//! an allocation.
 
 const SIZE: usize = 600;
 

@@ -76,7 +76,8 @@ impl Noted {
         self.run(None, run)
     }
 
-    /// The same for a call: a handler's key and an event's number. What is called from inside it is not meant.
+    /// The same for a call: a handler's key and an event's number. What is called from inside it is
+    /// not meant.
     pub(crate) fn during_call<T>(&self, call: (u64, u64), run: impl FnOnce() -> T) -> T {
         self.run(Some(call), run)
     }

@@ -51,8 +51,8 @@ use crate::{
     },
 };
 
-/// What a host needs beside the workers, to start with: the supervisor, the watchdog, the watch of the folders, files, a probe
-/// and its process, a library, the beginning and the end of a plugin.
+/// What a host needs beside the workers, to start with: the supervisor, the watchdog, the watch of
+/// the folders, files, a probe and its process, a library, the beginning and the end of a plugin.
 const OWN_THREADS: usize = 10;
 
 /// Adds a handler of the program to a router that has none of plugins yet.
@@ -81,8 +81,8 @@ impl HostBuilder {
         }
     }
 
-    /// Handles events in the embedding program, as [`Host::on`] does, from before any plugin is there: none
-    /// is refused because it requires them, and none emits one that nobody handles.
+    /// Handles events in the embedding program, as [`Host::on`] does, from before any plugin is
+    /// there: none is refused because it requires them, and none emits one that nobody handles.
     ///
     /// ```no_run
     /// # async fn run(entry: ksi_host::ChildEntry) -> Result<(), Box<dyn std::error::Error>> {
@@ -115,8 +115,8 @@ impl HostBuilder {
         self
     }
 
-    /// The file that the configuration was read from, and what that held, before anything was changed in it: what
-    /// [`Host::reload_config`] reads again and compares with.
+    /// The file that the configuration was read from, and what that held, before anything was
+    /// changed in it: what [`Host::reload_config`] reads again and compares with.
     pub fn config_file(mut self, path: impl Into<PathBuf>, held: Config) -> Self {
         self.file = Some((path.into(), held));
         self
@@ -128,8 +128,8 @@ impl HostBuilder {
         self
     }
 
-    /// An executable that probes plugin files, such as an installed `ksi`. Without it the running executable does, if it
-    /// calls [`answer_probe`](crate::answer_probe).
+    /// An executable that probes plugin files, such as an installed `ksi`. Without it the running
+    /// executable does, if it calls [`answer_probe`](crate::answer_probe).
     pub fn probe_with(mut self, program: impl Into<PathBuf>) -> Self {
         self.probe = Some(program.into());
         self
@@ -141,12 +141,13 @@ impl HostBuilder {
         self
     }
 
-    /// Starts the host on the tokio runtime around it, and loads what is in its folders. A plugin that does not load is
-    /// no error of the host: see `module:list` and the log.
+    /// Starts the host on the tokio runtime around it, and loads what is in its folders. A plugin
+    /// that does not load is no error of the host: see `module:list` and the log.
     ///
     /// A host that is asked to stop meanwhile comes back at once, with what is live by then, to be
-    /// [shut down](Host::shutdown). One whose start is given up, because this future is dropped, is shut down in the
-    /// background, and its [handle](Self::stopped_by) is asked to stop: see [`StartingHost`].
+    /// [shut down](Host::shutdown). One whose start is given up, because this future is dropped, is
+    /// shut down in the background, and its [handle](Self::stopped_by) is asked to stop: see
+    /// [`StartingHost`].
     ///
     /// # Errors
     /// The configuration is wrong, or the system does not give what a host needs.
@@ -154,8 +155,8 @@ impl HostBuilder {
         Ok(self.prepare()?.load().await)
     }
 
-    /// Does all of it but loading plugins, so that clients can be served while that goes on. To be called inside a tokio
-    /// runtime.
+    /// Does all of it but loading plugins, so that clients can be served while that goes on. To be
+    /// called inside a tokio runtime.
     ///
     /// # Errors
     /// As for [`start`](Self::start).
@@ -166,9 +167,10 @@ impl HostBuilder {
         let (started, start_up) = (Instant::now(), StartUp::begin());
         let (timeouts, limits) = (&config.timeouts, &config.limits);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        // One more than there are cores: when each of those has a call that takes milliseconds, a short one waits for the
-        // system's scheduler in place of them. With as many as cores, `system:health` took 16 ms at p99 under events of 2 MB,
-        // with one more 9, and with two more no less.
+        // One more than there are cores: when each of those has a call that takes milliseconds, a
+        // short one waits for the system's scheduler in place of them. With as many as cores,
+        // `system:health` took 16 ms at p99 under events of 2 MB, with one more 9, and with two
+        // more no less.
         let calls = if limits.workers == 0 { cores.max(2) + 1 } else { limits.workers };
         check_threads(calls + OWN_THREADS)?;
         let kernel_limits = KernelLimits {

@@ -1,8 +1,9 @@
-//! A host between its making and its readiness: its plugins are still being loaded, and it can be asked how that goes, and
-//! told to stop.
+//! A host between its making and its readiness: its plugins are still being loaded, and it can be
+//! asked how that goes, and told to stop.
 //!
-//! Who is served meanwhile is said in [`Core::emission`](crate::core::Core::emission): the host's own events, save those that change plugins, are
-//! answered at once; all others wait until the start is over.
+//! Who is served meanwhile is said in [`Core::emission`](crate::core::Core::emission): the host's
+//! own events, save those that change plugins, are answered at once; all others wait until the
+//! start is over.
 
 use tokio::sync::mpsc;
 
@@ -14,7 +15,8 @@ use crate::{
     stopping::StopStage,
 };
 
-/// A host that has not loaded its plugins yet: what [`HostBuilder::prepare`](crate::HostBuilder::prepare) makes.
+/// A host that has not loaded its plugins yet: what
+/// [`HostBuilder::prepare`](crate::HostBuilder::prepare) makes.
 ///
 /// ```no_run
 /// # async fn run(entry: ksi_host::ChildEntry) -> Result<(), Box<dyn std::error::Error>> {
@@ -30,9 +32,10 @@ use crate::{
 /// # }
 /// ```
 ///
-/// A start that is given up, because this or the future of [`load`](Self::load) is dropped, is a stop: clients that are
-/// served are told so, nothing more is loaded, and the host is shut down on the runtime that it was made on, which may take
-/// as long as [`Host::shutdown`]. Until it has ended, another host must not be given the same folders.
+/// A start that is given up, because this or the future of [`load`](Self::load) is dropped, is a
+/// stop: clients that are served are told so, nothing more is loaded, and the host is shut down on
+/// the runtime that it was made on, which may take as long as [`Host::shutdown`]. Until it has
+/// ended, another host must not be given the same folders.
 #[must_use = "its plugins are not loaded before `load` is called"]
 pub struct StartingHost {
     start: Start,
@@ -40,8 +43,8 @@ pub struct StartingHost {
     changes: mpsc::Receiver<Change>,
 }
 
-/// Drops as a stop unless the host was [handed over](Self::hand_over): nobody else could shut it down, and whoever waits for
-/// its start would wait for ever.
+/// Drops as a stop unless the host was [handed over](Self::hand_over): nobody else could shut it
+/// down, and whoever waits for its start would wait for ever.
 struct Start {
     host: Host,
     handed_over: bool,
@@ -73,14 +76,16 @@ impl StartingHost {
         StartingHost { start: Start { host, handed_over: false }, folders, changes }
     }
 
-    /// Serves clients from now on, as [`Host::serve_on`] does. While plugins are being loaded, `system:health`,
-    /// `module:list`, a request to stop and whatever else the host answers by itself are answered at once. All other events,
-    /// and those that change plugins, wait until the start is over; if it ends in a stop, they are refused.
+    /// Serves clients from now on, as [`Host::serve_on`] does. While plugins are being loaded,
+    /// `system:health`, `module:list`, a request to stop and whatever else the host answers by
+    /// itself are answered at once. All other events, and those that change plugins, wait until the
+    /// start is over; if it ends in a stop, they are refused.
     pub fn serve_on(&self, socket: ClaimedSocket) -> ControlSocket {
         self.start.host.serve_on(socket)
     }
 
-    /// Loads what is in the folders. A plugin that does not load is no error of the host: see `module:list` and the log.
+    /// Loads what is in the folders. A plugin that does not load is no error of the host: see
+    /// `module:list` and the log.
     ///
     /// A host that is asked to stop meanwhile comes back at once, with what is live by then, to be
     /// [shut down](Host::shutdown).
@@ -91,7 +96,8 @@ impl StartingHost {
         host.0.follow(folders, changes).await;
         host.0.supervisor.keep_state_every(host.0.config.state.interval);
         host.0.warn_of_strange_tables();
-        // Before anybody is told: who sends an event then is answered, and may be waited for by those who are told.
+        // Before anybody is told: who sends an event then is answered, and may be waited for by
+        // those who are told.
         host.0.start_up.end();
         host.0.unless_stopped(host.0.announce("system:ready")).await;
         start.hand_over()
@@ -156,7 +162,8 @@ mod tests {
     use super::*;
     use crate::ChildEntry;
 
-    /// What becomes of a client's event that waits for a start, which is given up by dropping what `begin` makes of it.
+    /// What becomes of a client's event that waits for a start, which is given up by dropping what
+    /// `begin` makes of it.
     async fn given_up<T>(begin: impl FnOnce(StartingHost) -> T) -> Report {
         let starting = Host::builder(ChildEntry::none()).prepare().expect("it is prepared");
         let host = starting.start.host.clone();

@@ -1,9 +1,11 @@
-//! Announces what becomes of plugins, to everybody who subscribes to the events of their life cycle.
+//! Announces what becomes of plugins, to everybody who subscribes to the events of their life
+//! cycle.
 //!
 //! Each of these events has its name and its function here, and is announced by nothing else.
 //!
 //! Two names are not here: `module:shutdown` is sent to the generation that goes and to nobody else
-//! ([`SHUTDOWN_EVENT`](super::instance::info::SHUTDOWN_EVENT)), and of a call that failed the router tells.
+//! ([`SHUTDOWN_EVENT`](super::instance::info::SHUTDOWN_EVENT)), and of a call that failed the
+//! router tells.
 
 use std::{path::Path, sync::Arc};
 
@@ -29,7 +31,8 @@ const STATE_KEPT: &str = "module:state_kept";
 const STATE_NOT_KEPT: &str = "module:state_not_kept";
 const CALL_STUCK: &str = "module:call_stuck";
 
-/// Emits events of the life cycle. Nobody waits for their handlers: a listener must not hold up a replacement.
+/// Emits events of the life cycle. Nobody waits for their handlers: a listener must not hold up a
+/// replacement.
 pub(crate) struct Announcer {
     router: Arc<Router>,
 }
@@ -66,8 +69,8 @@ impl Announcer {
         self.generation(RELOADED, info, reason, json!({ "state": state }));
     }
 
-    /// A new generation goes on with a kept snapshot that somebody chose: `which`. What it began with instead is in the
-    /// snapshot that is kept as `kept_aside`.
+    /// A new generation goes on with a kept snapshot that somebody chose: `which`. What it began
+    /// with instead is in the snapshot that is kept as `kept_aside`.
     pub(crate) fn restored(
         &self,
         info: &GenerationInfo,
@@ -115,7 +118,8 @@ impl Announcer {
         self.generation(UNLOADED, info, reason, json!({}));
     }
 
-    /// A generation has been let go. Its library stays where it was for the `cause`, if there is one.
+    /// A generation has been let go. Its library stays where it was for the `cause`, if there is
+    /// one.
     pub(crate) fn retired(
         &self,
         info: &GenerationInfo,

@@ -1,7 +1,7 @@
-//! A plugin's file until its bytes are read: [`watch`] waits until it has settled, [`trust`] looks who else
-//! could have written it, [`copy`] copies it, [`own_libraries`] brings what lies beside it for it, and
-//! [`manifest`] reads what it is from its bytes. None of its code has run by then, and nothing here knows
-//! events.
+//! A plugin's file until its bytes are read: [`watch`] waits until it has settled, [`trust`] looks
+//! who else could have written it, [`copy`] copies it, [`own_libraries`] brings what lies beside it
+//! for it, and [`manifest`] reads what it is from its bytes. None of its code has run by then, and
+//! nothing here knows events.
 
 // It has settled,
 pub(crate) mod watch;

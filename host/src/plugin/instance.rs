@@ -1,10 +1,11 @@
-//! A live plugin: its [`library`], opened here, the instance that is made of it ([`live`]), and what both
-//! are to the host, a [`generation`], with what is known of it ([`info`]).
+//! A live plugin: its [`library`], opened here, the instance that is made of it ([`live`]), and
+//! what both are to the host, a [`generation`], with what is known of it ([`info`]).
 //!
 //! What it is given meanwhile: its configuration ([`configs`]), descriptors that outlive it
-//! ([`kept_resources`]), a way to the host ([`host_api`]), into the log ([`log`]), wakers that hold its library ([`waker`]), a share of
-//! the process's signals ([`signals`]). Once it is done, [`leftovers`] looks for what still needs the
-//! library. Who decides that it comes and goes is not known here.
+//! ([`kept_resources`]), a way to the host ([`host_api`]), into the log ([`log`]), wakers that hold
+//! its library ([`waker`]), a share of the process's signals ([`signals`]). Once it is done,
+//! [`leftovers`] looks for what still needs the library. Who decides that it comes and goes is not
+//! known here.
 
 pub(crate) mod body;
 pub(crate) mod configs;

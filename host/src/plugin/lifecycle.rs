@@ -1,10 +1,11 @@
-//! The steps of a generation's life, each by itself: [`prepare`] makes a candidate of a file, [`activate`] an
-//! instance of that, which gets the state of the live one ([`hand_over`]) or what is kept of it
-//! ([`from_disk`]); [`retire`] lets it go, and what is known of it then is [`retired`].
+//! The steps of a generation's life, each by itself: [`prepare`] makes a candidate of a file,
+//! [`activate`] an instance of that, which gets the state of the live one ([`hand_over`]) or what
+//! is kept of it ([`from_disk`]); [`retire`] lets it go, and what is known of it then is
+//! [`retired`].
 //!
-//! Beside them what steps share: why one fails ([`error`]), what the operator decides ([`policy`]), what a
-//! plugin needs others for ([`requirements`]), who is on the way out ([`departures`]). Which step is taken,
-//! and when, is not known here.
+//! Beside them what steps share: why one fails ([`error`]), what the operator decides ([`policy`]),
+//! what a plugin needs others for ([`requirements`]), who is on the way out ([`departures`]). Which
+//! step is taken, and when, is not known here.
 
 // A candidate is made of a file,
 pub(crate) mod prepare;

@@ -1,6 +1,6 @@
-//! What a file does where nothing is at stake: a [`child`] process opens its copy, describes it and tries it
-//! ([`trial`]), as the [`prober`] asks and the child answers ([`answer`]). What was found of the same bytes before is
-//! remembered ([`cache`]).
+//! What a file does where nothing is at stake: a [`child`] process opens its copy, describes it and
+//! tries it ([`trial`]), as the [`prober`] asks and the child answers ([`answer`]). What was found
+//! of the same bytes before is remembered ([`cache`]).
 
 // Who asks,
 pub(crate) mod prober;

@@ -1,5 +1,6 @@
-//! The state of plugins: what a live one gives and a new one takes ([`snapshot`]), what of it is kept over
-//! restarts ([`persistence`]) and in which files ([`store`]), and who is told when it is not ([`trouble`]).
+//! The state of plugins: what a live one gives and a new one takes ([`snapshot`]), what of it is
+//! kept over restarts ([`persistence`]) and in which files ([`store`]), and who is told when it is
+//! not ([`trouble`]).
 
 pub(crate) mod persistence;
 pub(crate) mod snapshot;

@@ -1,9 +1,10 @@
-//! The supervisor: takes files through all steps to live generations, and replaces or unloads generations.
+//! The supervisor: takes files through all steps to live generations, and replaces or unloads
+//! generations.
 //!
 //! What people ask for is here. How a file is loaded and replaced is in [`deploy`], how a
-//! generation is let go [`letting_go`], going back to an earlier version [`rollback`],
-//! what becomes of files that did not become a plugin [`retry`], and how all of them go when the host
-//! stops [`stop`].
+//! generation is let go [`letting_go`], going back to an earlier version [`rollback`], what becomes
+//! of files that did not become a plugin [`retry`], and how all of them go when the host stops
+//! [`stop`].
 
 // What the folders say
 mod follow;
@@ -77,7 +78,8 @@ pub(crate) struct Deployed {
     pub(crate) plugin: Arc<str>,
     pub(crate) version: String,
     pub(crate) generation: u64,
-    /// What people call the snapshot of state that was given up, or why there is none; `None` if none was.
+    /// What people call the snapshot of state that was given up, or why there is none; `None` if
+    /// none was.
     pub(crate) aside: Option<SetAsideResult>,
     /// What the change has cost.
     pub(crate) lost: Option<Cost>,
@@ -231,7 +233,8 @@ impl Supervisor {
         .await
     }
 
-    /// Runs a deployment in a task of its own, so that it is not given up half-way when whoever asked goes away.
+    /// Runs a deployment in a task of its own, so that it is not given up half-way when whoever
+    /// asked goes away.
     async fn to_the_end<T, E, F>(
         self: &Arc<Self>,
         work: impl FnOnce(Arc<Self>) -> F,
@@ -245,7 +248,8 @@ impl Supervisor {
         task.await.unwrap_or_else(|error| Err(DeployError::from(error).into()))
     }
 
-    /// Takes a plugin out of the routing table and lets it go; if `expected` is given, only that generation.
+    /// Takes a plugin out of the routing table and lets it go; if `expected` is given, only that
+    /// generation.
     async fn take_out(
         self: &Arc<Self>,
         name: &str,
@@ -292,7 +296,8 @@ impl Supervisor {
                 return Err(DeployError::NoSuchPlugin { plugin: name.to_string() });
             };
             let is_expected = expected.is_none_or(|number| number == plugin.info.number);
-            // One that was released has nothing to be shut down; whoever released it sees to the rest.
+            // One that was released has nothing to be shut down; whoever released it sees to the
+            // rest.
             let is_expected = is_expected && !plugin.released;
             let Some(generation) = plugin.live.take_if(|_| is_expected) else {
                 return Err(DeployError::NotLive { plugin: name.to_string() });

@@ -1,9 +1,10 @@
 //! Who holds the lock of a file that this process did not get.
 //!
-//! Mostly another host. But a lock belongs to the open file, and a process that a plugin has forked, and that runs no
-//! program of its own, has that file too: the host may be long gone, and nobody finds what keeps its successor away. The
-//! kernel tells both: who took the lock, and who has the file open. Files of the host are closed where a program is
-//! started (`O_CLOEXEC`), so nothing else can have them.
+//! Mostly another host. But a lock belongs to the open file, and a process that a plugin has
+//! forked, and that runs no program of its own, has that file too: the host may be long gone, and
+//! nobody finds what keeps its successor away. The kernel tells both: who took the lock, and who
+//! has the file open. Files of the host are closed where a program is started (`O_CLOEXEC`), so
+//! nothing else can have them.
 
 use std::{
     fmt, fs,
@@ -23,13 +24,15 @@ pub struct LockHolder {
     pub name: String,
     /// Who took the lock: itself, or a process that it was forked from.
     pub taken_by: u32,
-    /// Whether there is a process of that number still. It may be another one, that has got the number since.
+    /// Whether there is a process of that number still. It may be another one, that has got the
+    /// number since.
     pub taker_is_there: bool,
 }
 
 impl LockHolder {
-    /// The holder of the lock on the file at `path`: the process that took it, if that is there still, else one that has it
-    /// from that. `None` where the system does not tell, as of another user's processes.
+    /// The holder of the lock on the file at `path`: the process that took it, if that is there
+    /// still, else one that has it from that. `None` where the system does not tell, as of another
+    /// user's processes.
     pub fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         let mut left_behind = None;

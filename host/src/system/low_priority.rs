@@ -1,14 +1,15 @@
 //! Work that gives way: copying, hashing and probing a file while events are being handled.
 //!
-//! It runs on threads of its own, because a thread's priority can be lowered and not raised again. A process that such a
-//! thread starts begins with the same priority.
+//! It runs on threads of its own, because a thread's priority can be lowered and not raised again.
+//! A process that such a thread starts begins with the same priority.
 
 use std::{io, thread};
 
 use tokio::sync::oneshot;
 
-/// How far the priority is lowered, of the 19 steps that there are: on a machine that is busy with events, this work gets
-/// two thirds of what a dispatch worker gets; on one that is not, all that it can use.
+/// How far the priority is lowered, of the 19 steps that there are: on a machine that is busy with
+/// events, this work gets two thirds of what a dispatch worker gets; on one that is not, all that
+/// it can use.
 const NICENESS: i32 = 2;
 
 /// Begins blocking work on a thread of its own, at a lower priority than that of the host.
@@ -40,7 +41,8 @@ pub(crate) async fn done<T: Send + 'static>(
     receiver.await.map_err(io::Error::other)
 }
 
-/// Lowers the priority of this thread. Elsewhere than on Linux, it would be that of the whole process.
+/// Lowers the priority of this thread. Elsewhere than on Linux, it would be that of the whole
+/// process.
 fn lower_priority() -> rustix::io::Result<()> {
     if cfg!(target_os = "linux") {
         rustix::process::nice(NICENESS)?;

@@ -1,8 +1,8 @@
 //! The supervisor's own thread: a runtime that nobody else's tasks run on.
 //!
-//! The runtime around a host belongs to the embedding program and to the clients of the socket. While those are busy, a
-//! task of theirs that is woken waits for its turn among thousands; events that wait for a plugin's state would wait with
-//! it.
+//! The runtime around a host belongs to the embedding program and to the clients of the socket.
+//! While those are busy, a task of theirs that is woken waits for its turn among thousands; events
+//! that wait for a plugin's state would wait with it.
 
 use std::{io, thread};
 
@@ -46,7 +46,8 @@ impl OwnThread {
         OwnThread { runtime, end, ended }
     }
 
-    /// Ends it, and waits until what ran there is dropped: whoever has nothing else of the supervisor left has it all.
+    /// Ends it, and waits until what ran there is dropped: whoever has nothing else of the
+    /// supervisor left has it all.
     pub(crate) async fn end(&self) {
         self.end.send_replace(true);
         // The thread is gone, if the other end is.

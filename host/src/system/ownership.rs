@@ -1,7 +1,8 @@
 //! Who else than the host's user may write to a file or folder, by its owner and mode.
 //!
-//! The superuser may do everything anyhow, so what is his is as good as one's own. A group counts as somebody else, unless
-//! it is the user's own: the group with the user's number, as most systems make one for each user.
+//! The superuser may do everything anyhow, so what is his is as good as one's own. A group counts
+//! as somebody else, unless it is the user's own: the group with the user's number, as most systems
+//! make one for each user.
 
 use std::{fmt, fs::Metadata, os::unix::fs::MetadataExt};
 

@@ -1,6 +1,7 @@
-//! Whether there is a `/proc`: in some containers and chroots there is none. The host runs without it, and knows less of
-//! itself then. What it asks of its own library's threads and mappings is not taken for the better case where it does not
-//! know; threads that only a search of the process would find are not found (docs/leaving-nothing-behind.md).
+//! Whether there is a `/proc`: in some containers and chroots there is none. The host runs without
+//! it, and knows less of itself then. What it asks of its own library's threads and mappings is not
+//! taken for the better case where it does not know; threads that only a search of the process
+//! would find are not found (docs/leaving-nothing-behind.md).
 
 use std::{
     fs,
@@ -17,14 +18,16 @@ pub(crate) fn is_there() -> bool {
     !cfg!(target_os = "linux") || Path::new("/proc/self/stat").exists()
 }
 
-/// The lines of `/proc/self/maps` that are of code. A file whose bytes alone are mapped is no library: whoever prints a
-/// backtrace maps the files of all that it goes through, to read names and lines, and keeps them.
+/// The lines of `/proc/self/maps` that are of code. A file whose bytes alone are mapped is no
+/// library: whoever prints a backtrace maps the files of all that it goes through, to read names
+/// and lines, and keeps them.
 pub(crate) fn code(maps: &str) -> impl Iterator<Item = &str> {
     // Address, rights, offset, device, inode, path.
     maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|rights| rights.contains('x')))
 }
 
-/// What this says of a thread of this process; nothing if there is no such thread, or no such file on this system.
+/// What this says of a thread of this process; nothing if there is no such thread, or no such file
+/// on this system.
 ///
 /// # Errors
 /// It cannot be read now, for want of a descriptor for instance: that says nothing of the thread.
@@ -43,7 +46,8 @@ fn has_ended(error: &io::Error) -> bool {
     cfg!(target_os = "linux") && error.raw_os_error() == Some(ESRCH)
 }
 
-/// When the thread of this number began, in ticks since the system was booted, if this process has one.
+/// When the thread of this number began, in ticks since the system was booted, if this process has
+/// one.
 ///
 /// # Errors
 /// As for [`of_thread`].

@@ -1,7 +1,8 @@
 //! Whether the system gives threads, found out before they are needed.
 //!
-//! A tokio runtime panics where it is refused one, and much of what a host does for a plugin it does on a thread of its
-//! own: refused one by one, in the middle of a start, they leave a host that hangs or is half there.
+//! A tokio runtime panics where it is refused one, and much of what a host does for a plugin it
+//! does on a thread of its own: refused one by one, in the middle of a start, they leave a host
+//! that hangs or is half there.
 
 use std::{
     io,
@@ -27,8 +28,9 @@ pub struct TooFewThreads {
     pub source: io::Error,
 }
 
-/// Starts so many threads, beside those that there are, and ends them again. For a program that may run under a limit, before
-/// it builds a tokio runtime. That others take threads in the next moment is not excluded.
+/// Starts so many threads, beside those that there are, and ends them again. For a program that may
+/// run under a limit, before it builds a tokio runtime. That others take threads in the next moment
+/// is not excluded.
 ///
 /// # Errors
 /// They cannot all be started.

@@ -1,7 +1,8 @@
 //! An error with all its causes, for people.
 //!
-//! `Display` of an error is its own sentence; some tell their source in it and some do not. Whoever prints one prints it
-//! through here, so that the last cause, which is often the only one that helps, is never lost, and none is told twice.
+//! `Display` of an error is its own sentence; some tell their source in it and some do not. Whoever
+//! prints one prints it through here, so that the last cause, which is often the only one that
+//! helps, is never lost, and none is told twice.
 
 use std::{error::Error, fmt};
 

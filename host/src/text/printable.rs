@@ -1,13 +1,14 @@
 //! Text from outside, made harmless for whoever prints it: on a terminal, in a log, in a message.
 //!
-//! A plugin's name, its error, a file's name or a payload may hold what a terminal obeys (escape sequences), what begins
-//! a line that looks like the log's own (line breaks), and what shows other text than there is (bidirectional controls,
-//! characters without width). All of these are shown as escapes. Used where text leaves the process for people; JSON keeps
-//! what was there.
+//! A plugin's name, its error, a file's name or a payload may hold what a terminal obeys (escape
+//! sequences), what begins a line that looks like the log's own (line breaks), and what shows other
+//! text than there is (bidirectional controls, characters without width). All of these are shown as
+//! escapes. Used where text leaves the process for people; JSON keeps what was there.
 
 use std::{borrow::Cow, fmt::Write as _};
 
-/// The text on one line, with every control and format character as an escape, such as `\n` or `\u{202e}`.
+/// The text on one line, with every control and format character as an escape, such as `\n` or
+/// `\u{202e}`.
 ///
 /// ```
 /// use ksi_host::printable;
@@ -36,8 +37,9 @@ pub fn is_unprintable(c: char) -> bool {
     c.is_control() || FORMAT.iter().any(|range| range.contains(&c))
 }
 
-/// The general categories Cf (format), Zl and Zp (separators of lines and paragraphs) of Unicode 16.0, from
-/// `extracted/DerivedGeneralCategory.txt` of its character database; C0 and C1 are `char::is_control`.
+/// The general categories Cf (format), Zl and Zp (separators of lines and paragraphs) of Unicode
+/// 16.0, from `extracted/DerivedGeneralCategory.txt` of its character database; C0 and C1 are
+/// `char::is_control`.
 const FORMAT: &[std::ops::RangeInclusive<char>] = &[
     '\u{ad}'..='\u{ad}',
     '\u{600}'..='\u{605}',

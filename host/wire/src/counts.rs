@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How often the calls of a handler, of a plugin or of the host ended in which way. `accepted` is the sum
-/// of all others.
+/// How often the calls of a handler, of a plugin or of the host ended in which way. `accepted` is
+/// the sum of all others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {

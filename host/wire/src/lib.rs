@@ -1,8 +1,9 @@
-//! What a host and its clients say to one another on the control socket: the types of what the host's
-//! own events ask for and reply, and of the lines that carry them.
+//! What a host and its clients say to one another on the control socket: the types of what the
+//! host's own events ask for and reply, and of the lines that carry them.
 //!
-//! The host writes them, and whoever talks to a host reads the same ones, so that neither knows a key or
-//! a state that the other does not. What plugins send and reply is theirs, and stays the JSON that it is.
+//! The host writes them, and whoever talks to a host reads the same ones, so that neither knows a
+//! key or a state that the other does not. What plugins send and reply is theirs, and stays the
+//! JSON that it is.
 //!
 //! - [`line`](mod@line) is the frame: a request, its reply, an event that is pushed.
 //! - [`module`], [`state`], [`system`], [`router`], [`config`], [`metrics`] and [`monitor`] are the
@@ -11,9 +12,10 @@
 //!
 //! # Promises
 //!
-//! Fields stand in the order of their keys, and so do they on the wire. A key that is there without a
-//! value is null; one that may be missing says so. Whoever reads takes a key that an older host does not
-//! have for its default, passes over one that he does not know, and keeps a word that is new to him.
+//! Fields stand in the order of their keys, and so do they on the wire. A key that is there without
+//! a value is null; one that may be missing says so. Whoever reads takes a key that an older host
+//! does not have for its default, passes over one that he does not know, and keeps a word that is
+//! new to him.
 //!
 //! Knows no socket, no host and no plugin.
 

@@ -1,7 +1,7 @@
 //! The lines of a connection: one JSON object each.
 //!
-//! The host writes replies and pushes byte by byte around payloads that it does not decode; these are the
-//! same lines for whoever reads them. Payloads stay the text that came.
+//! The host writes replies and pushes byte by byte around payloads that it does not decode; these
+//! are the same lines for whoever reads them. Payloads stay the text that came.
 
 use std::borrow::Cow;
 
@@ -26,8 +26,8 @@ pub struct Request<'a, Id> {
     pub event: &'a str,
     /// Its payload.
     pub data: &'a RawValue,
-    /// By what its reply is known again: a text, a number or a bool. Requests that have one are served
-    /// beside one another.
+    /// By what its reply is known again: a text, a number or a bool. Requests that have one are
+    /// served beside one another.
     pub correlation_id: Id,
 }
 
@@ -48,7 +48,8 @@ pub struct Reply<'a> {
     /// [`UnknownEvent`].
     #[serde(default)]
     pub failed: bool,
-    /// The failures beside the answers in `data`, or all of them if there are several: [`FailureBeside`].
+    /// The failures beside the answers in `data`, or all of them if there are several:
+    /// [`FailureBeside`].
     #[serde(default)]
     pub errors: Vec<Value>,
     /// The request itself could not be served.
@@ -68,7 +69,8 @@ pub struct Push<'a> {
     /// Seconds since the Unix epoch.
     #[serde(default)]
     pub timestamp: Option<f64>,
-    /// The number of the event. A line without one is no event but the host's word on the subscription.
+    /// The number of the event. A line without one is no event but the host's word on the
+    /// subscription.
     #[serde(default, rename = "_event_id")]
     pub event_id: Option<String>,
     /// The plugin that emitted it; empty for the host.

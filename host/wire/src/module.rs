@@ -50,8 +50,8 @@ pub struct List<Entry = Overview> {
     pub modules: Vec<Entry>,
 }
 
-/// An entry of `module:list` as the host writes it. A file that is no plugin has fewer keys; whoever reads
-/// it as an [`Overview`] finds their defaults.
+/// An entry of `module:list` as the host writes it. A file that is no plugin has fewer keys;
+/// whoever reads it as an [`Overview`] finds their defaults.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Entry {
@@ -67,8 +67,8 @@ pub enum Entry {
 pub struct Overview {
     /// How the calls of all its generations ended.
     pub counts: Counts,
-    /// The plugin that a refused file would be, which another file is already. It is tried again when
-    /// that one goes.
+    /// The plugin that a refused file would be, which another file is already. It is tried again
+    /// when that one goes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_of: Option<String>,
     /// Retired generations beside those in `retired`, all of which have left memory.

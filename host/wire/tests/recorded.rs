@@ -34,7 +34,8 @@ fn same<T: DeserializeOwned + Serialize>(name: &str) {
     assert_eq!(written(&read), text, "{name}");
 }
 
-/// The same of a reply that is put together, whose keys the host puts in order; with keys that came later.
+/// The same of a reply that is put together, whose keys the host puts in order; with keys that came
+/// later.
 #[track_caller]
 fn same_sorted<T: DeserializeOwned + Serialize>(name: &str, later: &[&str]) {
     let text = recorded(name);

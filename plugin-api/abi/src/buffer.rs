@@ -1,7 +1,7 @@
 //! Bytes that either side writes and the host owns.
 //!
-//! A buffer is one pointer, so that it crosses in a register: what is known of the bytes stands before them, in the same
-//! block of the host's memory.
+//! A buffer is one pointer, so that it crosses in a register: what is known of the bytes stands
+//! before them, in the same block of the host's memory.
 
 use std::{fmt, io, ops::Deref, ptr, slice};
 
@@ -29,7 +29,8 @@ struct Head {
 
 const HEAD: usize = size_of::<Head>();
 
-// SAFETY: a buffer owns its block alone, and the functions of `Memory` may be called from any thread.
+// SAFETY: a buffer owns its block alone, and the functions of `Memory` may be called from any
+// thread.
 unsafe impl Send for Buffer {}
 // SAFETY: shared access only reads.
 unsafe impl Sync for Buffer {}
@@ -58,8 +59,8 @@ impl Buffer {
         if bytes.is_empty() {
             return;
         }
-        // SAFETY: a buffer with room has a block, with room for `bytes.len()` bytes behind `len`; and `bytes` cannot lie
-        // in memory that is borrowed mutably.
+        // SAFETY: a buffer with room has a block, with room for `bytes.len()` bytes behind `len`;
+        // and `bytes` cannot lie in memory that is borrowed mutably.
         unsafe {
             let end = self.0.cast::<u8>().add(HEAD + (*self.0).len);
             ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len());
@@ -71,7 +72,8 @@ impl Buffer {
     /// What is in it, if it is known to be text without a look at it.
     #[inline]
     pub fn as_text(&self) -> Option<&str> {
-        // SAFETY: only `mark_text` says so, whose caller promised it, and every change of the bytes takes it back.
+        // SAFETY: only `mark_text` says so, whose caller promised it, and every change of the bytes
+        // takes it back.
         self.head()?.is_text.then(|| unsafe { str::from_utf8_unchecked(self) })
     }
 
@@ -105,8 +107,8 @@ impl Buffer {
         // A small block is there at once.
         let size = capacity.saturating_add(HEAD).max(SMALL);
         assert!(size <= isize::MAX as usize - ALIGN, "a buffer of {capacity} bytes");
-        // SAFETY: a block that is there came from the memory in its head, with the size in its head. A block has room for
-        // a head, and is aligned for it.
+        // SAFETY: a block that is there came from the memory in its head, with the size in its
+        // head. A block has room for a head, and is aligned for it.
         unsafe {
             match self.0.as_ref() {
                 Some(head) => {
@@ -129,10 +131,12 @@ impl Buffer {
     }
 }
 
-/// Writes many small pieces into a buffer: where the next one goes is at hand, and not behind a pointer.
+/// Writes many small pieces into a buffer: where the next one goes is at hand, and not behind a
+/// pointer.
 pub(super) struct Writer {
     buffer: Buffer,
-    /// Where the next piece goes; the buffer knows nothing of those that were written since it was told.
+    /// Where the next piece goes; the buffer knows nothing of those that were written since it was
+    /// told.
     end: *mut u8,
     /// How much fits there.
     left: usize,

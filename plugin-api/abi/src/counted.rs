@@ -1,8 +1,9 @@
 //! A counted pointer for events.
 //!
-//! Most events are let go by the only one who has them, and there are millions a second. So this is an [`Arc`] without weak
-//! references: the last owner sees that it is the last by a plain read, where an `Arc` takes two locked instructions. And it
-//! allocates before it makes the value, which then is made where it stays.
+//! Most events are let go by the only one who has them, and there are millions a second. So this is
+//! an [`Arc`] without weak references: the last owner sees that it is the last by a plain read,
+//! where an `Arc` takes two locked instructions. And it allocates before it makes the value, which
+//! then is made where it stays.
 //!
 //! [`Arc`]: std::sync::Arc
 
@@ -45,7 +46,8 @@ impl<T> Counted<T> {
     pub fn made(make: impl FnOnce() -> T) -> Self {
         let inner: *mut MaybeUninit<Inner<T>> = Box::into_raw(Box::new_uninit());
         let inner = inner.cast::<Inner<T>>();
-        // SAFETY: the box is large enough, aligned, and nobody else's. If `make` unwinds, its memory is lost and nothing else.
+        // SAFETY: the box is large enough, aligned, and nobody else's. If `make` unwinds, its
+        // memory is lost and nothing else.
         unsafe {
             (&raw mut (*inner).value).write(make());
             (&raw mut (*inner).owners).write(AtomicUsize::new(1));
@@ -61,7 +63,8 @@ impl<T> Counted<T> {
     }
 
     /// # Safety
-    /// `raw` came from [`into_raw`](Self::into_raw) of the same `T`, and its count has not been given up.
+    /// `raw` came from [`into_raw`](Self::into_raw) of the same `T`, and its count has not been
+    /// given up.
     pub(super) unsafe fn from_raw(raw: *const ()) -> Self {
         // SAFETY: `into_raw` gives no null pointer.
         let inner = unsafe { NonNull::new_unchecked(raw.cast::<Inner<T>>().cast_mut()) };
@@ -115,8 +118,8 @@ impl<T> Drop for Counted<T> {
     #[inline]
     fn drop(&mut self) {
         let owners = &self.inner().owners;
-        // Who is the only owner stays it: nobody else is there to clone. `Acquire` sees what former owners did before they
-        // gave up theirs.
+        // Who is the only owner stays it: nobody else is there to clone. `Acquire` sees what former
+        // owners did before they gave up theirs.
         if owners.load(Acquire) != 1 {
             if owners.fetch_sub(1, Release) != 1 {
                 return;

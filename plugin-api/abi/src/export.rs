@@ -33,8 +33,8 @@ pub type Failure = (String, String);
 /// What a plugin's library exports, seen from Rust.
 ///
 /// # Safety
-/// What a call gets is of use as long as the instance, whose owner it does not ask: `this` goes into what the call gives,
-/// and nowhere else.
+/// What a call gets is of use as long as the instance, whose owner it does not ask: `this` goes
+/// into what the call gives, and nowhere else.
 pub unsafe trait Exported: Sized + Send + Sync + 'static {
     /// What the plugin says of itself, encoded.
     fn describe() -> Result<Buffer, Failure>;
@@ -95,7 +95,8 @@ impl<T> Deref for Shared<T> {
 
 impl<T> Shared<T> {
     /// # Safety
-    /// `value` lives until every future and closure that got this reference, or a copy of it, is dropped.
+    /// `value` lives until every future and closure that got this reference, or a copy of it, is
+    /// dropped.
     pub unsafe fn new(value: *const T) -> Self {
         Shared(value)
     }
@@ -106,8 +107,8 @@ impl<T> Shared<T> {
     }
 }
 
-/// A reference to something that the instance keeps in an `Arc`: without a count of its own inside a call, with one
-/// once it is cloned.
+/// A reference to something that the instance keeps in an `Arc`: without a count of its own inside
+/// a call, with one once it is cloned.
 pub struct Lent<T> {
     value: *const T,
     counted: bool,
@@ -127,7 +128,8 @@ impl<T> Lent<T> {
     /// Without one, for a call of `this`.
     ///
     /// # Safety
-    /// The instance keeps the selected `Arc` for its whole life, and what this gives is dropped with the call.
+    /// The instance keeps the selected `Arc` for its whole life, and what this gives is dropped
+    /// with the call.
     pub unsafe fn of<P>(this: Shared<P>, select: impl FnOnce(&P) -> &Arc<T>) -> Self {
         Lent { value: Arc::as_ptr(select(&this)), counted: false }
     }
@@ -135,7 +137,8 @@ impl<T> Lent<T> {
 
 impl<T> Clone for Lent<T> {
     fn clone(&self) -> Self {
-        // SAFETY: the `Arc` is alive, by the count of `self` or because the instance keeps it during the call.
+        // SAFETY: the `Arc` is alive, by the count of `self` or because the instance keeps it
+        // during the call.
         unsafe { Arc::increment_strong_count(self.value) };
         Lent { value: self.value, counted: true }
     }
@@ -173,7 +176,8 @@ impl FirstPoll<'_> {
         self.form
     }
 
-    /// Starts a call: makes its future and polls it once, in the host's block if it fits there, and in a box otherwise.
+    /// Starts a call: makes its future and polls it once, in the host's block if it fits there, and
+    /// in a box otherwise.
     #[inline]
     pub fn start<F>(self, make: impl FnOnce() -> F) -> CallStart
     where
@@ -181,8 +185,8 @@ impl FirstPoll<'_> {
     {
         let mut cx = Context::from_waker(self.waker);
         let Some(place) = self.scratch.room_for::<F>() else { return self.start_boxed(make()) };
-        // SAFETY: a block has room for an `F` at `place`, and nothing else lies there. The future is not moved from
-        // here on, and dropped in place before the block is given back.
+        // SAFETY: a block has room for an `F` at `place`, and nothing else lies there. The future
+        // is not moved from here on, and dropped in place before the block is given back.
         let polled = unsafe {
             place.write(make());
             guarded_again(|| Pin::new_unchecked(&mut *place).poll(&mut cx))
@@ -190,7 +194,8 @@ impl FirstPoll<'_> {
         let end = match polled {
             Ok(Poll::Pending) => {
                 self.scratch.keep();
-                // SAFETY: the block is kept, and the future in it is pinned and used by nobody else.
+                // SAFETY: the block is kept, and the future in it is pinned and used by nobody
+                // else.
                 return CallStart::Pending(unsafe { BoundaryFuture::in_block(place) });
             }
             Ok(Poll::Ready(end)) => end,
@@ -216,8 +221,9 @@ impl FirstPoll<'_> {
     }
 }
 
-/// A library that was entered. It is left again with this, so an instance that is made forgets it: otherwise what the
-/// library keeps of the host would outlive an instance that was never made, and pin the library.
+/// A library that was entered. It is left again with this, so an instance that is made forgets it:
+/// otherwise what the library keeps of the host would outlive an instance that was never made, and
+/// pin the library.
 struct Visit<P: Exported>(PhantomData<P>);
 
 impl<P: Exported> Drop for Visit<P> {
@@ -278,7 +284,8 @@ impl<P: Exported> Shims<P> {
         let entered = guarded(|| P::enter_library(&host));
         let config = config.to_vec();
         BoundaryFuture::of_plugin(async move {
-            // A call into `P::create` may panic before it gives a future, so it stands inside this one.
+            // A call into `P::create` may panic before it gives a future, so it stands inside this
+            // one.
             let made = match entered {
                 Ok(()) => caught(async move { P::create(host, config).await }).await,
                 Err(message) => Err(panicked(&message)),
@@ -304,8 +311,9 @@ impl<P: Exported> Shims<P> {
         scratch: &mut Scratch,
         form: &ReplyForm,
     ) -> CallStart {
-        // SAFETY: the host passes the pointer that `create` gave, of an instance that it has not destroyed, and
-        // drops every call before the instance (see `Instance`). `waker` is valid for this call.
+        // SAFETY: the host passes the pointer that `create` gave, of an instance that it has not
+        // destroyed, and drops every call before the instance (see `Instance`). `waker` is valid
+        // for this call.
         let (this, waker) = unsafe { (Shared::new(instance.cast::<P>()), borrowed(waker)) };
         entered(&waker, scratch, form, |first| {
             // SAFETY: the host passes its own events (see `module::create`).

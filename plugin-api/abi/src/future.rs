@@ -29,8 +29,8 @@ pub enum BoundaryPoll<T> {
     Panicked(Buffer),
 }
 
-/// A boxed future behind C functions of the side that made it. Its drop runs that side's code. It is one pointer, so
-/// that whatever may be one crosses in registers.
+/// A boxed future behind C functions of the side that made it. Its drop runs that side's code. It
+/// is one pointer, so that whatever may be one crosses in registers.
 #[repr(transparent)]
 #[derive(StableAbi)]
 #[sabi(unsafe_opaque_fields, phantom_field(block: Parts<T>))]
@@ -61,8 +61,8 @@ impl<T> BoundaryFuture<T> {
         Self::assemble(future, poll_plugin::<F>)
     }
 
-    /// A future of the host, for a plugin. A waker that is not the host's own goes through `adopt`, because the host
-    /// may keep it longer than the plugin's library lives.
+    /// A future of the host, for a plugin. A waker that is not the host's own goes through `adopt`,
+    /// because the host may keep it longer than the plugin's library lives.
     pub fn of_host<F, A>(future: F, adopt: A) -> Self
     where
         F: Future<Output = T> + Send + 'static,
@@ -72,8 +72,8 @@ impl<T> BoundaryFuture<T> {
             data: *mut (),
             base: *const WakerBase,
         ) -> BoundaryPoll<F::Output> {
-            // SAFETY: `data` is the pinned `HostFuture` of `of_host`, polled by one thread at a time. The future in
-            // it is never moved. `base` is valid for this call.
+            // SAFETY: `data` is the pinned `HostFuture` of `of_host`, polled by one thread at a
+            // time. The future in it is never moved. `base` is valid for this call.
             let (future, adopt, own) = unsafe {
                 let whole = &mut *data.cast::<HostFuture<F, A>>();
                 (Pin::new_unchecked(&mut whole.future), &whole.adopt, waker::own(base))
@@ -93,10 +93,12 @@ impl<T> BoundaryFuture<T> {
     /// A future of a plugin that lies in a block of the host's memory, polled already.
     ///
     /// # Safety
-    /// `data` is the start of a block of [`scratch`], and a pinned `F` lies there that nobody else uses.
+    /// `data` is the start of a block of [`scratch`], and a pinned `F` lies there that nobody else
+    /// uses.
     pub(super) unsafe fn in_block<F: Future<Output = T> + Send + 'static>(data: *mut F) -> Self {
         unsafe extern "C" fn drop<F>(data: *mut ()) {
-            // SAFETY: promised by the caller of `in_block`; dropped once, in place, before the block is freed.
+            // SAFETY: promised by the caller of `in_block`; dropped once, in place, before the
+            // block is freed.
             unsafe {
                 discard(DropInPlace(data.cast::<F>()));
                 scratch::free(data.cast());
@@ -135,7 +137,8 @@ unsafe extern "C" fn poll_plugin<F: Future>(
     data: *mut (),
     base: *const WakerBase,
 ) -> BoundaryPoll<F::Output> {
-    // SAFETY: `data` is a pinned future of a plugin, polled by one thread at a time; `base` is valid for this call.
+    // SAFETY: `data` is a pinned future of a plugin, polled by one thread at a time; `base` is
+    // valid for this call.
     let (future, waker) =
         unsafe { (Pin::new_unchecked(&mut *data.cast::<F>()), waker::borrowed(base)) };
     finished(guarded(|| future.poll(&mut Context::from_waker(&waker))))
@@ -171,8 +174,8 @@ impl<T> Future for BoundaryFuture<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let lent = Lent::new(cx.waker());
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
-        // SAFETY: the parts are there as long as `self`; `data` belongs to `poll`, `&mut self` makes this the only poll, and
-        // `base` lives until it returns.
+        // SAFETY: the parts are there as long as `self`; `data` belongs to `poll`, `&mut self`
+        // makes this the only poll, and `base` lives until it returns.
         match unsafe { ((*self.0).poll)((*self.0).data, base) } {
             BoundaryPoll::Ready(value) => Poll::Ready(Ok(value)),
             BoundaryPoll::Pending => Poll::Pending,
@@ -183,7 +186,8 @@ impl<T> Future for BoundaryFuture<T> {
 
 impl<T> Drop for BoundaryFuture<T> {
     fn drop(&mut self) {
-        // SAFETY: `data` belongs to `drop`, and neither it nor the parts are used again. The block came from this memory.
+        // SAFETY: `data` belongs to `drop`, and neither it nor the parts are used again. The block
+        // came from this memory.
         unsafe {
             let Parts { memory, data, drop, .. } = self.0.read();
             drop(data);
@@ -280,8 +284,8 @@ mod tests {
                 waker
             }
         };
-        // The way of a nested call: host polls plugin, plugin polls host. Here both lie in one binary, so every
-        // waker is our own.
+        // The way of a nested call: host polls plugin, plugin polls host. Here both lie in one
+        // binary, so every waker is our own.
         let inner = BoundaryFuture::of_host(pending::<u8>(), counted());
         let outer = BoundaryFuture::of_plugin(inner);
         assert!(poll_once(outer).is_pending());

@@ -1,7 +1,8 @@
 //! JSON in memory of the host.
 //!
-//! The boundary knows of JSON here alone, because only who has all the bytes written himself can promise that they are text. Who
-//! reads them needs not look at each whether it is, which is a seventh of what decoding costs.
+//! The boundary knows of JSON here alone, because only who has all the bytes written himself can
+//! promise that they are text. Who reads them needs not look at each whether it is, which is a
+//! seventh of what decoding costs.
 
 use serde::Serialize;
 
@@ -18,8 +19,8 @@ use super::{
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Buffer, serde_json::Error> {
     let mut writer = Writer::new();
     serde_json::to_writer(&mut writer, value)?;
-    // SAFETY: serde_json writes UTF-8 and nothing else, whatever it is given; its own `to_string` relies on that. Nobody else has
-    // the writer.
+    // SAFETY: serde_json writes UTF-8 and nothing else, whatever it is given; its own `to_string`
+    // relies on that. Nobody else has the writer.
     Ok(unsafe { writer.finish_text() })
 }
 

@@ -1,12 +1,14 @@
 //! Fingerprints of types: what proves that two binaries mean the same by a reference.
 //!
-//! A fingerprint covers the compiler, the target and the flags that change layouts; the definition of the type as its
-//! author wrote it; and name, type, offset, size and alignment of every field, down to types that this module knows.
-//! Whatever cannot be proved that way has no fingerprint, and crosses as bytes.
+//! A fingerprint covers the compiler, the target and the flags that change layouts; the definition
+//! of the type as its author wrote it; and name, type, offset, size and alignment of every field,
+//! down to types that this module knows. Whatever cannot be proved that way has no fingerprint, and
+//! crosses as bytes.
 //!
-//! A reader of the value gets `&T` and nothing more, so no type may be in it that a reader could change, or that two
-//! binaries may not share: no reference, no counted pointer, no cell, no function. That is why the list in
-//! `std_types` is closed, and why a field of any other type leaves the whole type unproved.
+//! A reader of the value gets `&T` and nothing more, so no type may be in it that a reader could
+//! change, or that two binaries may not share: no reference, no counted pointer, no cell, no
+//! function. That is why the list in `std_types` is closed, and why a field of any other type
+//! leaves the whole type unproved.
 
 mod std_types;
 
@@ -20,33 +22,37 @@ use std::{
 use abi_stable::StableAbi;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-/// What two binaries compare before one reads a value of the other: equal only for the same definition, compiled in
-/// the same way.
+/// What two binaries compare before one reads a value of the other: equal only for the same
+/// definition, compiled in the same way.
 #[repr(C)]
 #[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u64; 2]);
 
-/// A type whose layout can be told apart from any other. `#[event]` and `#[payload]` implement it; nobody else does.
+/// A type whose layout can be told apart from any other. `#[event]` and `#[payload]` implement it;
+/// nobody else does.
 ///
-/// Implementing it makes no type cross as a value: that takes a fingerprint, and a type with a field of a type that
-/// is not known here has none.
+/// Implementing it makes no type cross as a value: that takes a fingerprint, and a type with a
+/// field of a type that is not known here has none.
 ///
 /// # Safety
-/// Where fingerprints are equal, a binary reads as its own `Self` what another one has stored as its own. So `describe`
-/// either calls [`Description::unproved`], or it says all that two builds of `Self` can differ in: its definition, and each
-/// field with its place and its type; and whoever has a `&Self` cannot change anything in it, nor share it by a count,
-/// nor call it. `fingerprint` gives nothing, or what [`Cached::of`] gives for `Self`.
+/// Where fingerprints are equal, a binary reads as its own `Self` what another one has stored as
+/// its own. So `describe` either calls [`Description::unproved`], or it says all that two builds of
+/// `Self` can differ in: its definition, and each field with its place and its type; and whoever
+/// has a `&Self` cannot change anything in it, nor share it by a count, nor call it. `fingerprint`
+/// gives nothing, or what [`Cached::of`] gives for `Self`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no payload type",
     note = "write #[payload] on it; of the standard library's types the owned ones are payloads, such as String, Vec, \
             Option and HashMap"
 )]
 pub unsafe trait Layout: 'static {
-    /// Whether a value, once it is encoded, may be what stands for "no reply". Asked of types with a fingerprint alone.
+    /// Whether a value, once it is encoded, may be what stands for "no reply". Asked of types with
+    /// a fingerprint alone.
     #[doc(hidden)]
     const MAY_BE_NOTHING: bool = false;
 
-    /// Describes which type it is and what lies inside. Size and alignment are described by whoever calls this.
+    /// Describes which type it is and what lies inside. Size and alignment are described by whoever
+    /// calls this.
     #[doc(hidden)]
     fn describe(to: &mut Description);
 
@@ -91,8 +97,8 @@ impl Cached {
 #[doc(hidden)]
 pub struct Description {
     hasher: SipHasher24,
-    /// The types that were met, in this order. A type that is met again is described by its place here, so recursive
-    /// types end, and a type that is used often costs once.
+    /// The types that were met, in this order. A type that is met again is described by its place
+    /// here, so recursive types end, and a type that is used often costs once.
     met: Vec<TypeId>,
     proved: bool,
 }

@@ -1,7 +1,8 @@
 //! An instance of a plugin that is compiled into this very binary, for tests without a library.
 //!
-//! What an [`Instance`] asks of its owner is held by types here: a call that goes on keeps the instance, events are those
-//! of the host that it was made with, and there is no library to be closed.
+//! What an [`Instance`] asks of its owner is held by types here: a call that goes on keeps the
+//! instance, events are those of the host that it was made with, and there is no library to be
+//! closed.
 
 use std::{
     future::Future,
@@ -36,7 +37,8 @@ impl<H: HostApi> Local<H> {
         host: Arc<H>,
         config: &[u8],
     ) -> impl Future<Output = Result<Self, CallEnd>> + Send + use<P, H> {
-        // SAFETY: this binary is never closed; events come in as those of `H`; and what goes on holds the instance.
+        // SAFETY: this binary is never closed; events come in as those of `H`; and what goes on
+        // holds the instance.
         let made = unsafe { module::create(export::module::<P>(), HostRef::new(host), config) };
         async move { Ok(Local { instance: Arc::new(made.await?), host: PhantomData }) }
     }
@@ -82,7 +84,8 @@ impl<H: HostApi> Local<H> {
     }
 }
 
-/// The rest of a call. The order of the fields is the order in which they go: the call before its instance.
+/// The rest of a call. The order of the fields is the order in which they go: the call before its
+/// instance.
 pub struct GoesOn {
     future: BoundaryFuture<CallEnd>,
     _instance: Arc<Instance>,

@@ -1,12 +1,13 @@
 //! The manifest: what a host reads off a library's bytes before it runs any of its code.
 //!
-//! It is JSON behind a magic, in a section of its own, joined from constants when the plugin is compiled, because an
-//! event's name may come from a type.
+//! It is JSON behind a magic, in a section of its own, joined from constants when the plugin is
+//! compiled, because an event's name may come from a type.
 //!
-//! A library holds a manifest for each plugin crate that is linked into it. Nothing that a crate knows when it is compiled
-//! says whether it is the one that the library is made of or one that this depends on: cargo compiles it once for both. So
-//! every manifest names its crate, by which the host finds the one that belongs to the library's file name, and the
-//! symbol of its root module, which has the crate's name and version in it.
+//! A library holds a manifest for each plugin crate that is linked into it. Nothing that a crate
+//! knows when it is compiled says whether it is the one that the library is made of or one that
+//! this depends on: cargo compiles it once for both. So every manifest names its crate, by which
+//! the host finds the one that belongs to the library's file name, and the symbol of its root
+//! module, which has the crate's name and version in it.
 
 /// The bytes before the JSON: a name and the version of the format.
 pub const MAGIC: &str = "KSIM1\n";
@@ -39,8 +40,8 @@ pub const fn total(parts: &[&str]) -> usize {
     sum
 }
 
-/// Joins the parts. A comma before a closing bracket is left out, so that lists can be written with a comma behind
-/// each item; what that saves is filled up with newlines.
+/// Joins the parts. A comma before a closing bracket is left out, so that lists can be written with
+/// a comma behind each item; what that saves is filled up with newlines.
 pub const fn join<const N: usize>(parts: &[&str]) -> [u8; N] {
     let mut out = [b'\n'; N];
     let (mut at, mut i) = (0, 0);

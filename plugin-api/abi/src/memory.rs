@@ -1,8 +1,9 @@
 //! The host's memory, for what either side writes and the host owns.
 //!
-//! A plugin's library may be unmapped while the host still holds a reply or an error text of it. So the memory of both
-//! comes from the host's allocator, through two functions that lie in the host, and giving it back never runs plugin
-//! code. Blocks of one small size are kept by each thread of the host and given out again.
+//! A plugin's library may be unmapped while the host still holds a reply or an error text of it. So
+//! the memory of both comes from the host's allocator, through two functions that lie in the host,
+//! and giving it back never runs plugin code. Blocks of one small size are kept by each thread of
+//! the host and given out again.
 
 use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc},
@@ -28,14 +29,16 @@ const SIZES: Tag = Tag::arr(rslice![Tag::uint(SMALL as u64), Tag::uint(ALIGN as 
 // The host keeps and gives out blocks by their size, so both sides have to mean the same by it.
 #[sabi(tag = SIZES)]
 pub struct Memory {
-    /// `(pointer, old size, new size)` to the new pointer; (null, 0, n) allocates afresh. Never null.
+    /// `(pointer, old size, new size)` to the new pointer; (null, 0, n) allocates afresh. Never
+    /// null.
     grow: unsafe extern "C" fn(*mut u8, usize, usize) -> *mut u8,
     /// `(pointer, size)`.
     free: unsafe extern "C" fn(*mut u8, usize),
 }
 
 impl Memory {
-    /// A block of `size` bytes, which is above 0 and below `isize::MAX`. It starts at a multiple of [`ALIGN`].
+    /// A block of `size` bytes, which is above 0 and below `isize::MAX`. It starts at a multiple of
+    /// [`ALIGN`].
     pub(super) fn block(&self, size: usize) -> *mut u8 {
         // SAFETY: (null, 0) asks for fresh memory.
         unsafe { (self.grow)(ptr::null_mut(), 0, size) }
@@ -44,15 +47,16 @@ impl Memory {
     /// The block made larger, with what is in it.
     ///
     /// # Safety
-    /// As in [`free`](Self::free), but that the result takes the place of `block`; `new` is as in [`block`](Self::block).
+    /// As in [`free`](Self::free), but that the result takes the place of `block`; `new` is as in
+    /// [`block`](Self::block).
     pub(super) unsafe fn grow(&self, block: *mut u8, old: usize, new: usize) -> *mut u8 {
         // SAFETY: promised by the caller.
         unsafe { (self.grow)(block, old, new) }
     }
 
     /// # Safety
-    /// `block` came from [`block`](Self::block) or [`grow`](Self::grow) of the same memory with this size, and is not
-    /// used again.
+    /// `block` came from [`block`](Self::block) or [`grow`](Self::grow) of the same memory with
+    /// this size, and is not used again.
     pub(super) unsafe fn free(&self, block: *mut u8, size: usize) {
         // SAFETY: promised by the caller.
         unsafe { (self.free)(block, size) }
@@ -97,8 +101,8 @@ static OWN: Memory = {
             let fresh = unsafe { alloc(layout(new)) };
             return if fresh.is_null() { handle_alloc_error(layout(new)) } else { fresh };
         }
-        // SAFETY: who calls passes back what was allocated here, with its size, and a new size that is above 0 and below
-        // `isize::MAX`.
+        // SAFETY: who calls passes back what was allocated here, with its size, and a new size that
+        // is above 0 and below `isize::MAX`.
         let grown = unsafe { realloc(block, layout(old), new) };
         if grown.is_null() { handle_alloc_error(layout(new)) } else { grown }
     }
@@ -120,7 +124,8 @@ static OWN: Memory = {
     Memory { grow, free }
 };
 
-/// What is in use: the host's functions once a plugin was given them, before that this binary's own.
+/// What is in use: the host's functions once a plugin was given them, before that this binary's
+/// own.
 static CURRENT: AtomicPtr<Memory> = AtomicPtr::new(ptr::null_mut());
 
 /// The memory functions in use; what a host hands to its plugins.
@@ -130,7 +135,8 @@ pub fn memory() -> &'static Memory {
     unsafe { CURRENT.load(Ordering::Acquire).as_ref() }.unwrap_or(&OWN)
 }
 
-/// From now on what this binary allocates here comes from `memory`. Called once, when a plugin's library is entered.
+/// From now on what this binary allocates here comes from `memory`. Called once, when a plugin's
+/// library is entered.
 pub fn adopt_memory(memory: &'static Memory) {
     CURRENT.store(ptr::from_ref(memory).cast_mut(), Ordering::Release);
 }

@@ -7,8 +7,9 @@ use thiserror::Error;
 /// The longest name or pattern, in bytes.
 pub const MAX_NAME_LEN: usize = 256;
 
-/// A payload type that belongs to one event name, by its name alone. The `#[event("ns:name")]` attribute
-/// implements it, for whoever emits such a value without knowing plugins: a program that embeds a host.
+/// A payload type that belongs to one event name, by its name alone. The `#[event("ns:name")]`
+/// attribute implements it, for whoever emits such a value without knowing plugins: a program that
+/// embeds a host.
 pub trait EventName {
     /// The event's name.
     const NAME: &'static str;
@@ -40,8 +41,8 @@ impl NameError {
     }
 }
 
-/// Whether `name` is an event name: `namespace:name`, more segments allowed, each of letters, digits, `_`, `-`
-/// and `.`.
+/// Whether `name` is an event name: `namespace:name`, more segments allowed, each of letters,
+/// digits, `_`, `-` and `.`.
 ///
 /// ```
 /// use ksi_abi::validate_event_name;
@@ -86,8 +87,8 @@ pub enum PatternSegment {
 
 /// An event name, or a pattern over event names.
 ///
-/// Segments are separated by `:`. `*` stands for one whole segment, `**` for any number of them, and a bare `*` for
-/// every event.
+/// Segments are separated by `:`. `*` stands for one whole segment, `**` for any number of them,
+/// and a bare `*` for every event.
 ///
 /// ```
 /// use ksi_abi::Pattern;

@@ -1,7 +1,7 @@
 //! The host's objects that a plugin sees: an event, and the report of an emitted event.
 //!
-//! A plugin holds them as handles: a pointer that only the host understands, and a table of the host's functions, which stands
-//! beside an event's pointer and at the beginning of a report.
+//! A plugin holds them as handles: a pointer that only the host understands, and a table of the
+//! host's functions, which stands beside an event's pointer and at the beginning of a report.
 
 use std::{marker::PhantomData, mem, mem::ManuallyDrop, ptr};
 
@@ -68,8 +68,8 @@ pub trait EventObject: Send + Sync + 'static {
     /// # Errors
     /// Code and message of an encoding that failed.
     fn payload(&self) -> Result<Encoding<'_>, (&str, &str)>;
-    /// Its payload as the value that was emitted, for somebody who knows this layout; none if it came as bytes, or is of
-    /// another layout.
+    /// Its payload as the value that was emitted, for somebody who knows this layout; none if it
+    /// came as bytes, or is of another layout.
     fn value(&self, _: &Fingerprint) -> Option<&Value> {
         None
     }
@@ -151,7 +151,8 @@ struct EventShims<E>(PhantomData<E>);
 
 impl<E: EventObject> EventShims<E> {
     unsafe extern "C" fn retain(object: *const ()) -> *const () {
-        // SAFETY: `object` came from `Counted::into_raw` in `EventHandle::new`, and the handle holds one count, which it keeps.
+        // SAFETY: `object` came from `Counted::into_raw` in `EventHandle::new`, and the handle
+        // holds one count, which it keeps.
         let event = ManuallyDrop::new(unsafe { Counted::<E>::from_raw(object) });
         Counted::into_raw(E::to_keep(&event))
     }
@@ -406,7 +407,8 @@ impl<R: ReportObject> ReportShims<R> {
     }
 
     unsafe extern "C" fn outcome(object: *const (), index: usize) -> OutcomeView<'static> {
-        // SAFETY: as in `release`; `ReportHandle` checks the index and ties the lifetime to the handle.
+        // SAFETY: as in `release`; `ReportHandle` checks the index and ties the lifetime to the
+        // handle.
         unsafe {
             let view = (*object.cast::<Headed<R>>()).report.outcome(index);
             mem::transmute::<OutcomeView<'_>, OutcomeView<'static>>(view)

@@ -1,8 +1,9 @@
 //! Catching a panic, and keeping its message and place.
 //!
-//! std in each library has a hook of its own. The default one prints a symbolised backtrace, which leaks tens of
-//! megabytes a time in a library that is later unmapped, and keeps that library's file mapped. So a plugin's hook only notes
-//! the message and the place, also when the plugin has ended.
+//! std in each library has a hook of its own. The default one prints a symbolised backtrace, which
+//! leaks tens of megabytes a time in a library that is later unmapped, and keeps that library's
+//! file mapped. So a plugin's hook only notes the message and the place, also when the plugin has
+//! ended.
 
 use std::{
     any::Any,
@@ -43,7 +44,8 @@ fn message_of(payload: Box<dyn Any + Send>) -> Buffer {
     Buffer::from(&*text)
 }
 
-/// Runs `body` for somebody who has no way to hear of a panic in it: the hook tells it, as one on a thread of its own.
+/// Runs `body` for somebody who has no way to hear of a panic in it: the hook tells it, as one on a
+/// thread of its own.
 pub(super) fn contained<T>(body: impl FnOnce() -> T) -> Option<T> {
     GUARDS.with(|guards| {
         let surround = guards.replace(0);
@@ -56,13 +58,14 @@ pub(super) fn contained<T>(body: impl FnOnce() -> T) -> Option<T> {
 /// Drops a value whose own drop may panic.
 pub fn discard<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // The payload of the second panic may panic in turn when it is dropped: leaking it is the only end.
+        // The payload of the second panic may panic in turn when it is dropped: leaking it is the
+        // only end.
         std::mem::forget(payload);
     }
 }
 
-/// Installs the hook of a plugin's library, for as long as the library is there. `uncaught` is told of a panic on a thread of
-/// the plugin's own, or in a destructor of a thread-local.
+/// Installs the hook of a plugin's library, for as long as the library is there. `uncaught` is told
+/// of a panic on a thread of the plugin's own, or in a destructor of a thread-local.
 pub fn install_hook(uncaught: impl Fn(&str) + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |info| {
         let text = describe(info);

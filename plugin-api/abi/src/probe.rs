@@ -1,8 +1,9 @@
 //! What can be done with a type, picked where the type is known.
 //!
-//! The attributes write `Probe::<T>::taker()` and the like without knowing what `T` is. A function of the type itself
-//! comes before one of a trait, if its bounds hold: so a type that qualifies gets the functions of the impls below,
-//! and any other those of [`Unproved`], which give nothing. Authors need no bounds on their types for that.
+//! The attributes write `Probe::<T>::taker()` and the like without knowing what `T` is. A function
+//! of the type itself comes before one of a trait, if its bounds hold: so a type that qualifies
+//! gets the functions of the impls below, and any other those of [`Unproved`], which give nothing.
+//! Authors need no bounds on their types for that.
 
 use std::marker::PhantomData;
 

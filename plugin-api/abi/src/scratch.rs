@@ -1,7 +1,8 @@
 //! Memory of the host in which a plugin polls the future of a call for the first time.
 //!
-//! Most calls are ready at their first poll. Their future lies in a block that the host uses again for the next call, so
-//! they cost no allocation; a future that goes on keeps the block, and the host takes a new one.
+//! Most calls are ready at their first poll. Their future lies in a block that the host uses again
+//! for the next call, so they cost no allocation; a future that goes on keeps the block, and the
+//! host takes a new one.
 
 use std::{cell::RefCell, ptr};
 
@@ -46,7 +47,8 @@ impl Scratch {
 /// # Safety
 /// It was the block of a [`Scratch`], and is not used again.
 pub(super) unsafe fn free(block: *mut u8) {
-    // SAFETY: promised by the caller; every block comes from the host's memory, which is this library's too.
+    // SAFETY: promised by the caller; every block comes from the host's memory, which is this
+    // library's too.
     unsafe { memory().free(block, SIZE) }
 }
 

@@ -1,12 +1,12 @@
 //! Values of Rust types that cross as they are.
 //!
-//! A value carries the fingerprint of its type, so whoever reads it as a type proves first that both mean the same.
-//! What only its maker can do with it (encode it, drop it) goes through a table of the maker's functions: the owner of
-//! a value keeps the maker's library open until the value is gone, and does both where plugin code may run. This
-//! module does not know which library that is.
+//! A value carries the fingerprint of its type, so whoever reads it as a type proves first that
+//! both mean the same. What only its maker can do with it (encode it, drop it) goes through a table
+//! of the maker's functions: the owner of a value keeps the maker's library open until the value is
+//! gone, and does both where plugin code may run. This module does not know which library that is.
 //!
-//! A value is one pointer, so that it crosses in a register: what is known of it stands before it, in the same block of
-//! the host's memory.
+//! A value is one pointer, so that it crosses in a register: what is known of it stands before it,
+//! in the same block of the host's memory.
 
 use std::{fmt, marker::PhantomData, mem::needs_drop, ptr};
 
@@ -96,7 +96,8 @@ impl<T: Encode> Shims<T> {
 
     unsafe extern "C" fn drop(value: *mut ()) {
         let value = value.cast::<T>();
-        // SAFETY: as in `encode`; a boxed value came out of a box in `Value::new`, and this is called once.
+        // SAFETY: as in `encode`; a boxed value came out of a box in `Value::new`, and this is
+        // called once.
         unsafe {
             match Self::BOXED {
                 true => discard(Box::from_raw(value)),
@@ -118,8 +119,8 @@ impl Value {
         let needs_maker_to_drop = boxed || needs_drop::<T>();
         let table = ptr::from_ref(Shims::<T>::TABLE);
         let head = memory.block(size).cast::<Head>();
-        // SAFETY: the block has room for a head and, behind it, for the value or a pointer to it; it is aligned for all
-        // of them.
+        // SAFETY: the block has room for a head and, behind it, for the value or a pointer to it;
+        // it is aligned for all of them.
         unsafe {
             head.write(Head { print, table, memory, size, boxed, needs_maker_to_drop });
             let inside = head.cast::<u8>().add(HEAD);
@@ -143,7 +144,8 @@ impl Value {
         self.head().print
     }
 
-    /// Whether dropping it runs code of its maker. Plain data can be let go, read and copied without.
+    /// Whether dropping it runs code of its maker. Plain data can be let go, read and copied
+    /// without.
     #[inline]
     pub fn needs_maker_to_drop(&self) -> bool {
         self.head().needs_maker_to_drop
@@ -152,11 +154,13 @@ impl Value {
     /// The value as a `T`, if it is one.
     #[inline]
     pub fn get<T: Layout>(&self) -> Option<&T> {
-        // SAFETY: equal fingerprints say that maker and reader mean the same by `T`; the value lives as long as `self`.
+        // SAFETY: equal fingerprints say that maker and reader mean the same by `T`; the value
+        // lives as long as `self`.
         self.is::<T>().then(|| unsafe { &*self.pointer().cast::<T>() })
     }
 
-    /// The value as a `T` of this binary's own: copied if it is plain data, otherwise cloned, and dropped by its maker.
+    /// The value as a `T` of this binary's own: copied if it is plain data, otherwise cloned, and
+    /// dropped by its maker.
     ///
     /// # Errors
     /// The value itself, when it is no `T`.
@@ -164,7 +168,8 @@ impl Value {
     pub fn take<T: Layout + Clone>(self) -> Result<T, Value> {
         match self.get::<T>() {
             Some(value) if !self.needs_maker_to_drop() => {
-                // SAFETY: it is a `T`, as `get` has shown, and may be copied: nothing has to be done to drop it.
+                // SAFETY: it is a `T`, as `get` has shown, and may be copied: nothing has to be
+                // done to drop it.
                 Ok(unsafe { ptr::from_ref(value).read() })
             }
             Some(value) => Ok(value.clone()),

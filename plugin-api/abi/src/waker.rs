@@ -1,14 +1,16 @@
 //! Wakers over the boundary.
 //!
-//! A [`RawWaker`] of std carries a table of Rust-ABI functions, which may differ between two compilers. So what
-//! crosses is a pointer to a [`WakerBase`]: a table of C functions, then the waker of the side that made it.
+//! A [`RawWaker`] of std carries a table of Rust-ABI functions, which may differ between two
+//! compilers. So what crosses is a pointer to a [`WakerBase`]: a table of C functions, then the
+//! waker of the side that made it.
 //!
-//! The host must not keep a waker whose code lies in a plugin as if it were its own (waking it after the library is
-//! gone is a crash). Therefore both directions can recognise a waker that merely comes back: `unwrapped` finds the
-//! boundary waker inside a std waker, `own` finds this binary's std waker inside a boundary waker.
+//! The host must not keep a waker whose code lies in a plugin as if it were its own (waking it
+//! after the library is gone is a crash). Therefore both directions can recognise a waker that
+//! merely comes back: `unwrapped` finds the boundary waker inside a std waker, `own` finds this
+//! binary's std waker inside a boundary waker.
 //!
-//! A waker may be an author's own, which panics when it is woken, cloned or dropped. Nobody can be told: the panic goes to
-//! the log, and whoever was to be woken is not.
+//! A waker may be an author's own, which panics when it is woken, cloned or dropped. Nobody can be
+//! told: the panic goes to the log, and whoever was to be woken is not.
 
 use std::{
     mem::ManuallyDrop,
@@ -73,7 +75,8 @@ fn owned(waker: Waker) -> *const WakerBase {
 
 static LENT: WakerTable = {
     unsafe extern "C" fn clone(base: *const WakerBase) -> *const WakerBase {
-        // SAFETY: this table stands only in a `Lent`, which is alive during the poll that it was made for.
+        // SAFETY: this table stands only in a `Lent`, which is alive during the poll that it was
+        // made for.
         clone_of(unsafe { &*base.cast::<Lent<'_>>() }.waker)
     }
     unsafe extern "C" fn wake_by_ref(base: *const WakerBase) {
@@ -111,8 +114,8 @@ static OWNED: WakerTable = {
     WakerTable { clone, wake, wake_by_ref, drop }
 };
 
-/// std's view of a [`WakerBase`], in the binary that uses the waker. A `static`, because its address tells whether a
-/// std waker is one of these.
+/// std's view of a [`WakerBase`], in the binary that uses the waker. A `static`, because its
+/// address tells whether a std waker is one of these.
 static STD: RawWakerVTable = {
     unsafe fn clone(data: *const ()) -> RawWaker {
         let base = data.cast::<WakerBase>();
@@ -155,7 +158,8 @@ pub(super) unsafe fn cloned(base: *const WakerBase) -> Waker {
     unsafe { Waker::from_raw(RawWaker::new(((*(*base).table).clone)(base).cast(), &STD)) }
 }
 
-/// The boundary waker inside `waker`, if `waker` is nothing but one: then no second layer is needed to pass it back.
+/// The boundary waker inside `waker`, if `waker` is nothing but one: then no second layer is needed
+/// to pass it back.
 pub(super) fn unwrapped(waker: &Waker) -> Option<*const WakerBase> {
     ptr::eq(waker.vtable(), &STD).then(|| waker.data().cast())
 }
@@ -165,7 +169,8 @@ pub(super) fn unwrapped(waker: &Waker) -> Option<*const WakerBase> {
 /// # Safety
 /// `base` stays valid as long as what is returned is used.
 pub(super) unsafe fn own<'a>(base: *const WakerBase) -> Option<&'a Waker> {
-    // SAFETY: `base` is valid, and the two tables of this binary stand only in a `Lent` and an `Owned`.
+    // SAFETY: `base` is valid, and the two tables of this binary stand only in a `Lent` and an
+    // `Owned`.
     unsafe {
         let table = (*base).table;
         if ptr::eq(table, &LENT) {

@@ -49,13 +49,14 @@ impl Call {
 
     /// The report, once every handler has ended. It does not wait.
     pub fn finished(&self) -> Option<Report> {
-        // What woke a task from another thread is seen to first. A loop is reported by whatever drives next.
+        // What woke a task from another thread is seen to first. A loop is reported by whatever
+        // drives next.
         let _ = self.world.tasks.settle();
         self.outcomes().map(|outcomes| outcomes.into_report(&self.event))
     }
 
-    /// Gives the event up, as an emitter does that stops waiting: its handlers end at their next await, and are
-    /// reported as rejected.
+    /// Gives the event up, as an emitter does that stops waiting: its handlers end at their next
+    /// await, and are reported as rejected.
     pub fn cancel(&self) {
         if let State::Accepted(emission) = &self.state {
             emission.reject("the test gave it up");

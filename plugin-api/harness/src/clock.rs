@@ -65,8 +65,8 @@ impl Clock {
         own.next().map(|((at, _), _)| *at)
     }
 
-    /// Moves on to the next alarm that goes off until `limit`, and lets this one alone go off. With none, moves on to
-    /// `limit` and says so.
+    /// Moves on to the next alarm that goes off until `limit`, and lets this one alone go off. With
+    /// none, moves on to `limit` and says so.
     pub(super) fn step(&self, limit: Duration) -> bool {
         let fired = {
             let mut inner = lock(&self.inner);

@@ -32,8 +32,8 @@ impl Harness {
         }
     }
 
-    /// Runs until `done`, with the clock standing still. Unless it is known that only `time` can help, it waits for
-    /// wakers from other threads, in real time.
+    /// Runs until `done`, with the clock standing still. Unless it is known that only `time` can
+    /// help, it waits for wakers from other threads, in real time.
     #[track_caller]
     pub(super) fn wait_until<T>(&self, time: bool, done: impl Fn() -> Option<T>) -> Option<T> {
         let until = Instant::now() + *lock(&self.patience);
@@ -49,8 +49,8 @@ impl Harness {
         }
     }
 
-    /// Runs until `done`, with time passing: at once where the plugin waits for nothing else, in real time where it
-    /// does I/O. It does not panic, because it runs in `drop`.
+    /// Runs until `done`, with time passing: at once where the plugin waits for nothing else, in
+    /// real time where it does I/O. It does not panic, because it runs in `drop`.
     pub(super) fn pass_time<T>(&self, limit: Duration, done: impl Fn() -> Option<T>) -> Option<T> {
         let clock = &self.world.clock;
         let end = clock.now().saturating_add(limit);
@@ -110,8 +110,8 @@ impl Harness {
         drop(instance);
     }
 
-    /// Runs `wait`, which may block, while the plugin goes on: for a test that plays the server that the plugin
-    /// speaks to, and waits until something has arrived there.
+    /// Runs `wait`, which may block, while the plugin goes on: for a test that plays the server
+    /// that the plugin speaks to, and waits until something has arrived there.
     ///
     /// # Panics
     /// When `wait` does. It should have a time limit of its own.

@@ -33,7 +33,8 @@ impl Emission {
         Arc::new(Emission { calls: Mutex::new(calls.collect()), waker: Mutex::default() })
     }
 
-    /// Notes the task that calls handler number `index`. If that was rejected in the meantime, the task ends.
+    /// Notes the task that calls handler number `index`. If that was rejected in the meantime, the
+    /// task ends.
     pub(super) fn started(&self, index: usize, task: Arc<Task>) {
         let mut calls = lock(&self.calls);
         let call = &mut calls[index];

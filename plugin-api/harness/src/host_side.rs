@@ -26,7 +26,8 @@ use super::{
     world::{Waiting, World},
 };
 
-/// Bounds as in a host: of background tasks, of run-time subscriptions, and of sent events that are not handled yet.
+/// Bounds as in a host: of background tasks, of run-time subscriptions, and of sent events that are
+/// not handled yet.
 const MAX_TASKS: usize = 1_024;
 pub(super) const MAX_SUBSCRIPTIONS: usize = 1_024;
 const MAX_QUEUED: usize = 1_024;
@@ -166,7 +167,8 @@ impl HostApi for World {
             let text = format_args!("the plugin has {MAX_SUBSCRIPTIONS} subscriptions already");
             return Err(Refusal::new(RefusalCode::TOO_MANY_SUBSCRIPTIONS, text));
         }
-        // Numbers of subscriptions are above those of declared handlers, and so they come after them.
+        // Numbers of subscriptions are above those of declared handlers, and so they come after
+        // them.
         let number = FIRST_SUBSCRIPTION + state.number();
         let handler = Arc::new(Handler {
             plugin: self.plugin,
@@ -272,7 +274,8 @@ impl HostApi for World {
 }
 
 impl World {
-    /// Accepts what the plugin emits. A value becomes JSON here, as it would for a handler of another build.
+    /// Accepts what the plugin emits. A value becomes JSON here, as it would for a handler of
+    /// another build.
     fn accept_content(
         &self,
         parent: Option<&Counted<HarnessEvent>>,

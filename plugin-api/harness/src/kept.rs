@@ -15,7 +15,8 @@ use super::{Harness, Setup, tasks::lock, world::World};
 
 impl<P: Plugin> Setup<P> {
     /// Something that an earlier generation has had the host keep: what the plugin gets by
-    /// [`Context::kept`](ksi_plugin_api::Context::kept), or a listening socket by its address as it was given.
+    /// [`Context::kept`](ksi_plugin_api::Context::kept), or a listening socket by its address as it
+    /// was given.
     pub fn kept(mut self, name: &str, descriptor: impl Into<OwnedFd>) -> Self {
         self.kept.insert(name.to_owned(), descriptor.into());
         self

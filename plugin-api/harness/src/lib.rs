@@ -1,8 +1,9 @@
 //! Tests of a plugin in its own crate, without a library and without a host.
 //!
-//! A [`Harness`] is a host for one plugin inside the test: it makes the instance, routes events to it as a real host
-//! does, and records what it emits. Other plugins are closures ([`Harness::on`]). Everything runs on the thread of
-//! the test, and the clock stands still until the test moves it, so nothing depends on how fast the machine is.
+//! A [`Harness`] is a host for one plugin inside the test: it makes the instance, routes events to
+//! it as a real host does, and records what it emits. Other plugins are closures ([`Harness::on`]).
+//! Everything runs on the thread of the test, and the clock stands still until the test moves it,
+//! so nothing depends on how fast the machine is.
 //!
 //! ```
 //! use ksi_harness::Harness;
@@ -44,8 +45,9 @@
 //! ```
 //!
 //! # Time
-//! [`Context::sleep`](ksi_plugin_api::Context::sleep), `timeout`, `interval`, `wait_for` and the timeouts of handlers follow the
-//! clock of the harness. [`Harness::begin`] starts a call that waits for time, and [`Harness::advance`] lets it pass:
+//! [`Context::sleep`](ksi_plugin_api::Context::sleep), `timeout`, `interval`, `wait_for` and the
+//! timeouts of handlers follow the clock of the harness. [`Harness::begin`] starts a call that
+//! waits for time, and [`Harness::advance`] lets it pass:
 //!
 //! ```
 //! use std::time::Duration;
@@ -74,16 +76,17 @@
 //! # }
 //! ```
 //!
-//! A plugin with a runtime of its own (`#[plugin(runtime)]`) does its I/O for real: where its answer is awaited, the
-//! harness waits for it in real time, up to [`Harness::patience`].
+//! A plugin with a runtime of its own (`#[plugin(runtime)]`) does its I/O for real: where its
+//! answer is awaited, the harness waits for it in real time, up to [`Harness::patience`].
 //!
 //! # State
-//! [`Harness::snapshot`] and [`Setup::restore`] hand the state of one instance to another, as a reload does, and
-//! [`Setup::trial`] makes the plugin as a host does that only tries it out.
+//! [`Harness::snapshot`] and [`Setup::restore`] hand the state of one instance to another, as a
+//! reload does, and [`Setup::trial`] makes the plugin as a host does that only tries it out.
 //!
 //! # Several plugins
-//! A harness holds one plugin. A test of two, each of a crate of its own, has a harness for each, and a stand-in that hands
-//! events from one to the other ([`Harness::on`]); the second harness is driven from inside the first:
+//! A harness holds one plugin. A test of two, each of a crate of its own, has a harness for each,
+//! and a stand-in that hands events from one to the other ([`Harness::on`]); the second harness is
+//! driven from inside the first:
 //!
 //! ```ignore
 //! // In the tests of a crate that depends on both; `shop::Order` is the event type of the shop.
@@ -95,8 +98,9 @@
 //! ```
 //!
 //! # What differs from a host
-//! Blocking handlers run on the thread of the test too. The `tracing` of the plugin is that of the test. A panic of
-//! the plugin is an outcome, as in a host, but it also prints its message; a panic in a stand-in fails the test.
+//! Blocking handlers run on the thread of the test too. The `tracing` of the plugin is that of the
+//! test. A panic of the plugin is an outcome, as in a host, but it also prints its message; a panic
+//! in a stand-in fails the test.
 
 use std::{
     sync::{Arc, Mutex},
@@ -166,8 +170,8 @@ impl Harness {
     /// Makes the plugin with this configuration.
     ///
     /// # Errors
-    /// Those of its initialisation: `invalid_config` for a configuration that does not decode, `panicked`,
-    /// `timed_out`, or its own.
+    /// Those of its initialisation: `invalid_config` for a configuration that does not decode,
+    /// `panicked`, `timed_out`, or its own.
     pub fn with_config<P: Plugin>(config: Value) -> Result<Self> {
         Self::setup::<P>().config(config).start()
     }
@@ -180,7 +184,8 @@ impl Harness {
     /// Emits an event, as a client of the host does, and runs everything that follows from it.
     ///
     /// # Panics
-    /// When a handler waits for time to pass: use [`begin`](Self::begin) and [`advance`](Self::advance) then.
+    /// When a handler waits for time to pass: use [`begin`](Self::begin) and
+    /// [`advance`](Self::advance) then.
     #[track_caller]
     pub fn emit(&self, event: &str, payload: impl Serialize) -> Report {
         self.wait(&self.begin(event, payload))
@@ -229,7 +234,8 @@ impl Harness {
         call
     }
 
-    /// The report of a call that was [begun](Self::begin): for plugins that do I/O, which is waited for in real time.
+    /// The report of a call that was [begun](Self::begin): for plugins that do I/O, which is waited
+    /// for in real time.
     ///
     /// # Panics
     /// As [`emit`](Self::emit), and when it does not end within the [`patience`](Self::patience).
@@ -257,13 +263,14 @@ impl Harness {
         }
     }
 
-    /// How much time has passed: what [`Context::now`](ksi_plugin_api::Context::now) tells the plugin.
+    /// How much time has passed: what [`Context::now`](ksi_plugin_api::Context::now) tells the
+    /// plugin.
     pub fn now(&self) -> Duration {
         self.world.clock.now()
     }
 
-    /// From now on `stand_in` handles the events that match, in place of another plugin. A reply that encodes as
-    /// `null` is none. A panic in it fails the test.
+    /// From now on `stand_in` handles the events that match, in place of another plugin. A reply
+    /// that encodes as `null` is none. A panic in it fails the test.
     ///
     /// ```
     /// # use ksi_harness::Harness;
@@ -303,7 +310,8 @@ impl Harness {
         }
     }
 
-    /// Attaches a text to every event that the test emits from now on, as clients of a host do (`_agent_id`).
+    /// Attaches a text to every event that the test emits from now on, as clients of a host do
+    /// (`_agent_id`).
     pub fn attribute(&self, key: &str, value: &str) {
         let mut state = lock(&self.world.state);
         let mut attributes = (*state.attributes).clone();
@@ -333,8 +341,8 @@ impl Harness {
         emitted.iter().map(Emitted::of).collect()
     }
 
-    /// Waits, in real time, until the plugin has emitted this event; the payload of the first. For plugins with a
-    /// runtime or threads of their own.
+    /// Waits, in real time, until the plugin has emitted this event; the payload of the first. For
+    /// plugins with a runtime or threads of their own.
     ///
     /// # Panics
     /// When it does not come within the [`patience`](Self::patience).
@@ -357,14 +365,15 @@ impl Harness {
         lock(&self.world.state).background_panics.clone()
     }
 
-    /// How long the harness waits, in real time, for the I/O or the threads of the plugin. Default: 10 s.
+    /// How long the harness waits, in real time, for the I/O or the threads of the plugin. Default:
+    /// 10 s.
     pub fn patience(&self, patience: Duration) {
         *lock(&self.patience) = patience;
     }
 
-    /// Shuts the plugin down as a host does: calls in flight and background tasks are given up, its handlers of
-    /// `module:shutdown` run, the instance is dropped. Time passes as they need it. Gives the report of
-    /// `module:shutdown`; a second call finds no handler.
+    /// Shuts the plugin down as a host does: calls in flight and background tasks are given up, its
+    /// handlers of `module:shutdown` run, the instance is dropped. Time passes as they need it.
+    /// Gives the report of `module:shutdown`; a second call finds no handler.
     #[track_caller]
     pub fn shutdown(&self) -> Report {
         self.settle();

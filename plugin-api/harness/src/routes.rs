@@ -1,4 +1,5 @@
-//! Who handles which event: the plugin's handlers, declared and subscribed at run time, and stand-ins for others.
+//! Who handles which event: the plugin's handlers, declared and subscribed at run time, and
+//! stand-ins for others.
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 

@@ -73,15 +73,16 @@ impl<P: Plugin> Setup<P> {
         self
     }
 
-    /// A snapshot that is restored once the plugin is initialised, before its first event, as at a reload. See
-    /// [`Harness::snapshot`].
+    /// A snapshot that is restored once the plugin is initialised, before its first event, as at a
+    /// reload. See [`Harness::snapshot`].
     pub fn restore(mut self, version: u32, snapshot: Value) -> Self {
         self.snapshot = Some((version, snapshot));
         self
     }
 
-    /// Makes the plugin as a host does that tries it out, with [`Context::is_trial`](ksi_plugin_api::Context::is_trial): its events
-    /// are refused and its background tasks do not run.
+    /// Makes the plugin as a host does that tries it out, with
+    /// [`Context::is_trial`](ksi_plugin_api::Context::is_trial): its events are refused and its
+    /// background tasks do not run.
     ///
     /// ```
     /// # use ksi_harness::Harness;
@@ -116,8 +117,9 @@ impl<P: Plugin> Setup<P> {
     /// Makes the plugin. Time passes as its initialisation needs it.
     ///
     /// # Errors
-    /// As [`Harness::with_config`]; also a stand-in's pattern that is none, and a snapshot that cannot be restored, as
-    /// [`Harness::restore`]. In no case does the plugin see `module:shutdown`.
+    /// As [`Harness::with_config`]; also a stand-in's pattern that is none, and a snapshot that
+    /// cannot be restored, as [`Harness::restore`]. In no case does the plugin see
+    /// `module:shutdown`.
     pub fn start(self) -> Result<Harness> {
         let Declared { routes, at_shutdown } = Declared::of::<P>()?;
         let world = World::new(P::NAME, self.trial, self.file);

@@ -23,8 +23,8 @@ use super::{Harness, tasks::lock, world::World};
 const STATE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Harness {
-    /// Takes a snapshot of the highest version that the plugin writes: the version and what it holds. Time passes as it
-    /// needs it.
+    /// Takes a snapshot of the highest version that the plugin writes: the version and what it
+    /// holds. Time passes as it needs it.
     ///
     /// A test that hands the snapshot to a second instance sees what a reload does:
     ///
@@ -87,8 +87,9 @@ impl Harness {
     /// Takes a snapshot of this version: of one that an older version of the plugin can read, say.
     ///
     /// # Errors
-    /// `unknown_snapshot_version`, `encode`, `panicked`, `timed_out`, the plugin's own, or `gone` after a shutdown;
-    /// `invalid_snapshot` when the `#[restore]` of that version cannot read it back.
+    /// `unknown_snapshot_version`, `encode`, `panicked`, `timed_out`, the plugin's own, or `gone`
+    /// after a shutdown; `invalid_snapshot` when the `#[restore]` of that version cannot read it
+    /// back.
     pub fn snapshot_of(&self, version: u32) -> Result<Value> {
         let taken = self.of_instance(move |instance, cx| instance.snapshot(version, cx))?;
         let Some(snapshot) = taken else { return Ok(Value::Null) };
@@ -98,12 +99,12 @@ impl Harness {
         decoded
     }
 
-    /// Restores a snapshot in the plugin as it is. A host does so with a fresh instance alone, before its first event;
-    /// [`Setup::restore`](super::Setup::restore) does too.
+    /// Restores a snapshot in the plugin as it is. A host does so with a fresh instance alone,
+    /// before its first event; [`Setup::restore`](super::Setup::restore) does too.
     ///
     /// # Errors
-    /// `unknown_snapshot_version`, `invalid_snapshot`, `no_state`, `panicked`, `timed_out`, the plugin's own, or `gone`
-    /// after a shutdown.
+    /// `unknown_snapshot_version`, `invalid_snapshot`, `no_state`, `panicked`, `timed_out`, the
+    /// plugin's own, or `gone` after a shutdown.
     pub fn restore(&self, version: u32, snapshot: &Value) -> Result<()> {
         let bytes = encode(snapshot)?;
         self.of_instance(move |instance, cx| instance.restore(version, &bytes, cx)).map(drop)

@@ -1,5 +1,5 @@
-//! The tasks of a plugin under test. They run one after another, on the thread of the test alone; only their wakers
-//! may come from elsewhere.
+//! The tasks of a plugin under test. They run one after another, on the thread of the test alone;
+//! only their wakers may come from elsewhere.
 
 use std::{
     collections::VecDeque,

@@ -161,8 +161,8 @@ impl World {
         self.start(event, |state| matching(&state.routes, &event.name))
     }
 
-    /// Starts the handlers that are found, all under one lock, so that a retirement sees either none of this event or
-    /// all of it.
+    /// Starts the handlers that are found, all under one lock, so that a retirement sees either
+    /// none of this event or all of it.
     pub(super) fn start(
         self: &Arc<Self>,
         event: &Counted<HarnessEvent>,

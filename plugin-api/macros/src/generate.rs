@@ -3,8 +3,9 @@
 //! Types keep the author's spans, and the call of a handler has the span of the method's name, so
 //! that what the compiler says about a payload or a future points into the author's code.
 //!
-//! A call is run by an unsafe function, whose condition this module answers for: what it gets (the plugin, the context)
-//! stays in the future. A plugin may forbid unsafe code all the same; see `layout`.
+//! A call is run by an unsafe function, whose condition this module answers for: what it gets (the
+//! plugin, the context) stays in the future. A plugin may forbid unsafe code all the same; see
+//! `layout`.
 
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -92,8 +93,9 @@ fn handler(handler: &Handler) -> TokenStream {
 
 fn call(method: &Ident, payload: &Payload, reply: &Type) -> TokenStream {
     let span = method.span().resolved_at(Span::call_site());
-    // The payload is taken inside the future, where it stays. The types are spelled out so that a missing trait is
-    // reported at the author's type. And the method is called by its path, lest one of `PluginRef`'s own is taken for it.
+    // The payload is taken inside the future, where it stays. The types are spelled out so that a
+    // missing trait is reported at the author's type. And the method is called by its path, lest
+    // one of `PluginRef`'s own is taken for it.
     let (taken, data) = match payload {
         Payload::Owned(ty) => {
             let take = quote!(::ksi_plugin_api::__private::Probe::<#ty>::taker());
@@ -200,8 +202,8 @@ fn initialize(plugin: &Plugin) -> TokenStream {
     }
 }
 
-/// A name that a crate has room for once, wherever its plugin stands: what the compiler says of two is the message. The tests
-/// of a crate may hold several plugins.
+/// A name that a crate has room for once, wherever its plugin stands: what the compiler says of two
+/// is the message. The tests of a crate may hold several plugins.
 fn only_plugin() -> TokenStream {
     quote! {
         #[cfg(not(test))]
@@ -233,7 +235,8 @@ fn export(plugin: &Plugin) -> TokenStream {
     } = plugin;
     let writes = state.snapshots.iter().map(|snapshot| snapshot.version.to_string());
     let restores = state.restores.iter().map(|restore| restore.version.to_string());
-    // A type's event name is asked for once, in `implementation`: a type that has none is one mistake.
+    // A type's event name is asked for once, in `implementation`: a type that has none is one
+    // mistake.
     let handlers = handlers.iter().enumerate().map(|(index, handler)| {
         let name = handler.name();
         let subscriptions = subscriptions(ty, index, handler);
@@ -282,7 +285,8 @@ fn assert_distinct(plugin: &Plugin) -> TokenStream {
     }
 }
 
-/// The names that the handler at this place subscribes to, by way of the implementation where they come with types.
+/// The names that the handler at this place subscribes to, by way of the implementation where they
+/// come with types.
 fn subscriptions(plugin: &Type, index: usize, handler: &Handler) -> Vec<TokenStream> {
     let named = handler.subscriptions.iter().enumerate().map(|(place, event)| match event {
         EventRef::Name(name) => name.to_token_stream(),

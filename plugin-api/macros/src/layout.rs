@@ -1,10 +1,13 @@
-//! `#[derive(Layout)]`, which `#[event]` and `#[payload]` add: what proves that two builds mean the same type.
+//! `#[derive(Layout)]`, which `#[event]` and `#[payload]` add: what proves that two builds mean the
+//! same type.
 //!
-//! It is a derive of its own, and not part of those attributes, because a derive sees the definition with its `cfg`s
-//! decided. Whatever cannot be proved is no mistake: the type then travels as JSON.
+//! It is a derive of its own, and not part of those attributes, because a derive sees the
+//! definition with its `cfg`s decided. Whatever cannot be proved is no mistake: the type then
+//! travels as JSON.
 //!
-//! The implementation that it writes is an unsafe one, which this module answers for. The lint `unsafe_code` does not look
-//! into what a derive of another crate writes, so a plugin may forbid unsafe code all the same.
+//! The implementation that it writes is an unsafe one, which this module answers for. The lint
+//! `unsafe_code` does not look into what a derive of another crate writes, so a plugin may forbid
+//! unsafe code all the same.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
@@ -130,9 +133,9 @@ fn fields(fields: &Fields) -> TokenStream {
     each.collect()
 }
 
-/// Has the compiler check that the type has the fields that were described, and no others: an attribute that stands
-/// below the derive could have changed them. It asks for pointers because a reference to a box would do for one to what is
-/// in it.
+/// Has the compiler check that the type has the fields that were described, and no others: an
+/// attribute that stands below the derive could have changed them. It asks for pointers because a
+/// reference to a box would do for one to what is in it.
 fn whole<'a>(shapes: impl Iterator<Item = (TokenStream, &'a Fields)>) -> TokenStream {
     let mut arms = shapes.map(|(path, fields)| {
         let bound: Vec<Ident> = (0..fields.len()).map(|n| format_ident!("field{n}")).collect();
@@ -155,8 +158,8 @@ fn is_unit(variant: &Variant) -> bool {
     matches!(variant.fields, Fields::Unit)
 }
 
-/// The definition as text: without docs, which change nothing, and without the blanks and line ends that tokens do not
-/// keep in one way.
+/// The definition as text: without docs, which change nothing, and without the blanks and line ends
+/// that tokens do not keep in one way.
 fn definition(input: &DeriveInput) -> String {
     let mut input = input.clone();
     let is_no_doc = |attr: &Attribute| !attr.path().is_ident("doc");
@@ -200,7 +203,8 @@ fn write(tokens: TokenStream, text: &mut String) {
     }
 }
 
-/// Whether the layout is one that can be described, and a value the same whether or not it goes by way of JSON.
+/// Whether the layout is one that can be described, and a value the same whether or not it goes by
+/// way of JSON.
 fn is_provable(input: &DeriveInput) -> bool {
     let fields_are_kept = match &input.data {
         Data::Struct(data) => data.fields.iter().all(|field| field_is_kept(field, &input.attrs)),
@@ -228,7 +232,8 @@ const OF_TYPES: &[&str] = &[
     "expecting",
 ];
 
-/// A struct has offsets that can be asked for; the fields of an enum have a place only by its `repr`.
+/// A struct has offsets that can be asked for; the fields of an enum have a place only by its
+/// `repr`.
 fn layout_is_defined(input: &DeriveInput) -> bool {
     let reprs: Vec<Ident> = input
         .attrs
@@ -264,7 +269,8 @@ fn field_is_kept(field: &Field, of_type: &[Attribute]) -> bool {
     let Some(skips) = text_of(&field.attrs, "skip_serializing_if") else {
         return keeps(&field.attrs, OF_FIELDS);
     };
-    // What is left out comes back as the default of the field's type, which the known conditions ask for.
+    // What is left out comes back as the default of the field's type, which the known conditions
+    // ask for.
     let known = match skips.as_str() {
         "Option::is_none" => true,
         "Vec::is_empty" | "String::is_empty" | "HashMap::is_empty" | "BTreeMap::is_empty"

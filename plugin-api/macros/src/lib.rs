@@ -74,8 +74,9 @@ use package::Package;
 /// - `requires("state:set", Get)`: the events that somebody must handle for the plugin to be of
 ///   use. The host does not start it before that, and says what is missing.
 ///
-/// - `crate = my_api`: what the crate calls `ksi-plugin-api`, if that is renamed in its Cargo.toml or
-///   comes by way of another crate. The attributes [`macro@event`] and [`macro@payload`] take it too.
+/// - `crate = my_api`: what the crate calls `ksi-plugin-api`, if that is renamed in its Cargo.toml
+///   or comes by way of another crate. The attributes [`macro@event`] and [`macro@payload`] take it
+///   too.
 ///
 /// # Errors
 /// The build fails when the block is a trait's or generic, when two handlers have one name or
@@ -93,9 +94,9 @@ pub fn plugin(args: TokenStream, item: TokenStream) -> TokenStream {
 /// `Serialize` and `JsonSchema`; a reply of `()` or `None` counts as no reply. The first paragraph
 /// of the doc comment is the summary that the host shows.
 ///
-/// The payload may be lent for the time of the call, which saves a copy: `data: &T` is the emitter's
-/// own value where both were built from one definition of `T`; `data: &str`, `data: &RawValue` and
-/// types with lifetimes, such as `data: Line<'_>`, borrow from the JSON.
+/// The payload may be lent for the time of the call, which saves a copy: `data: &T` is the
+/// emitter's own value where both were built from one definition of `T`; `data: &str`,
+/// `data: &RawValue` and types with lifetimes, such as `data: Line<'_>`, borrow from the JSON.
 ///
 /// ```ignore
 /// #[event_handler("state:update", "audit:*", priority = 10, timeout = "500ms")]
@@ -199,8 +200,8 @@ pub fn layout(item: TokenStream) -> TokenStream {
 /// Derives what a payload, reply or configuration without a name of its own needs.
 ///
 /// The derives are those of [`macro@event`]: `Serialize`, `Deserialize`, `JsonSchema`, `Debug` and
-/// `Clone`. Other derives and `#[serde(..)]` attributes go below it. It may have type parameters and
-/// lifetimes.
+/// `Clone`. Other derives and `#[serde(..)]` attributes go below it. It may have type parameters
+/// and lifetimes.
 #[proc_macro_attribute]
 pub fn payload(args: TokenStream, item: TokenStream) -> TokenStream {
     event::payload(args.into(), item.into()).into()

@@ -50,7 +50,8 @@ impl Payload {
         }
     }
 
-    /// The type that is decoded, as one that stands outside of any call: for its schema and its event's name.
+    /// The type that is decoded, as one that stands outside of any call: for its schema and its
+    /// event's name.
     pub(crate) fn lasting(&self) -> Type {
         let (Payload::Owned(ty)
         | Payload::Lent(ty)
@@ -117,7 +118,8 @@ mod tests {
         squeezed(expansion)
     }
 
-    /// A payload is taken as its type says; the schema and the event's name are those of what is decoded.
+    /// A payload is taken as its type says; the schema and the event's name are those of what is
+    /// decoded.
     #[test]
     fn a_payload_may_be_lent_or_borrowed() {
         for (payload, name, call) in [

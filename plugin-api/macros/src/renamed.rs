@@ -1,4 +1,5 @@
-//! The name under which the author's crate knows `ksi_plugin_api`, in what the attributes write out.
+//! The name under which the author's crate knows `ksi_plugin_api`, in what the attributes write
+//! out.
 //!
 //! All templates say `::ksi_plugin_api`; this puts the path in its place that `crate = ..` gives.
 

@@ -12,8 +12,8 @@ use ksi_abi::{Fingerprint, Layout};
 use super::*;
 use crate::{payload as as_json, prelude::*};
 
-/// The fingerprint of the `Order` that is defined. All of them are defined in this module, so that they differ by
-/// nothing but their definitions.
+/// The fingerprint of the `Order` that is defined. All of them are defined in this module, so that
+/// they differ by nothing but their definitions.
 macro_rules! print_of {
     ($($definition:tt)*) => {{
         $($definition)*

@@ -1,11 +1,13 @@
 //! What a snapshot may hold, so that what is read back is what was taken.
 //!
-//! serde_json writes some values that it does not read back: NaN and the infinities become `null`, and so does
-//! `Some(None)`; nesting deeper than [`DEEPEST`] is written and refused when it is read; of two equal keys a map keeps one.
-//! Each of them is refused here, with its path. The rest comes back as it went: integers of 128 bits, every other float to
-//! its last bit, keys that are numbers, bytes, unit.
+//! serde_json writes some values that it does not read back: NaN and the infinities become `null`,
+//! and so does `Some(None)`; nesting deeper than [`DEEPEST`] is written and refused when it is
+//! read; of two equal keys a map keeps one. Each of them is refused here, with its path. The rest
+//! comes back as it went: integers of 128 bits, every other float to its last bit, keys that are
+//! numbers, bytes, unit.
 //!
-//! Whether the type that restores it reads what the other one wrote is seen by reading it ([`super::read_back`]), not here.
+//! Whether the type that restores it reads what the other one wrote is seen by reading it
+//! ([`super::read_back`]), not here.
 
 mod nested;
 
@@ -99,7 +101,8 @@ impl Place<'_> {
 
 /// The keys of a map so far.
 enum Keys {
-    /// By their hashes. Two keys may share one, which the exact way tells from a key that is there twice.
+    /// By their hashes. Two keys may share one, which the exact way tells from a key that is there
+    /// twice.
     Hashed(HashSet<u64>),
     Exact(HashSet<String>),
 }

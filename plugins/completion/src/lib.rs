@@ -1,8 +1,9 @@
 //! Completes prompts: an offline echo, or any server that speaks the OpenAI chat completions API.
 //!
-//! `completion:request` (`prompt`, `model`, `temperature`, `stream`, `request_id`) is answered, and the answer is
-//! emitted as `completion:result`, or `completion:failed` with a code and a message. With `stream` each piece of the
-//! answer is emitted as `completion:chunk`, in order, before the result.
+//! `completion:request` (`prompt`, `model`, `temperature`, `stream`, `request_id`) is answered, and
+//! the answer is emitted as `completion:result`, or `completion:failed` with a code and a message.
+//! With `stream` each piece of the answer is emitted as `completion:chunk`, in order, before the
+//! result.
 //!
 //! | code of a failure | what happened |
 //! |---|---|
@@ -15,8 +16,9 @@
 //! | `invalid_response` | the answer is no chat completion |
 //! | `too_large`, `busy` | a bound of the configuration |
 //!
-//! The configuration is described at `config::Config`. The API key comes from an environment variable, and appears in
-//! no error and no log; what a server answers as text is passed on as it is. A request that is given up ends its HTTP request too.
+//! The configuration is described at `config::Config`. The API key comes from an environment
+//! variable, and appears in no error and no log; what a server answers as text is passed on as it
+//! is. A request that is given up ends its HTTP request too.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 

@@ -81,7 +81,8 @@ pub(crate) struct Deleted {
     pub(crate) previous: Value,
 }
 
-/// This instance of the plugin ends, with so much in it. At a replacement the next one has it already.
+/// This instance of the plugin ends, with so much in it. At a replacement the next one has it
+/// already.
 #[event("state:persisting")]
 pub(crate) struct Persisting {
     pub(crate) namespaces: usize,

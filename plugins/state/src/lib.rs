@@ -8,15 +8,17 @@
 //! | `state:list` | `namespace`? | `{"keys":[..]}`, or `{"namespaces":[..]}` without a namespace |
 //! | `state:update` | `operation` (`set`, `get`, `delete`, `list`) and what it needs | that of the operation |
 //!
-//! It sends `state:changed` after every set and `state:deleted` after every delete, without waiting for whoever
-//! listens, and emits `state:persisting` when it ends.
+//! It sends `state:changed` after every set and `state:deleted` after every delete, without waiting
+//! for whoever listens, and emits `state:persisting` when it ends.
 //!
-//! The values live in memory. They survive a reload of the plugin and, where the host keeps state in files, a restart of
-//! the host. What is restored is not announced: to whoever listens, nothing has changed.
+//! The values live in memory. They survive a reload of the plugin and, where the host keeps state
+//! in files, a restart of the host. What is restored is not announced: to whoever listens, nothing
+//! has changed.
 //!
-//! Configuration: `max_keys`, `max_value_bytes` and `max_total_bytes`; what would exceed one of them is refused
-//! (`too_many_keys`, `too_large`, `full`), and what is stored stays as it is. Values that no longer fit, because a limit
-//! was lowered, are not restored, nor are the others then: the plugin says which limit it is, and does not start.
+//! Configuration: `max_keys`, `max_value_bytes` and `max_total_bytes`; what would exceed one of
+//! them is refused (`too_many_keys`, `too_large`, `full`), and what is stored stays as it is.
+//! Values that no longer fit, because a limit was lowered, are not restored, nor are the others
+//! then: the plugin says which limit it is, and does not start.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -92,7 +94,8 @@ impl State {
     #[event_handler]
     async fn set(&self, ctx: &Context, set: Set) -> Result<Status> {
         let Set { namespace, key, value } = set;
-        // Announced before anybody else can change it: a mirror must see changes in the order in which they were made.
+        // Announced before anybody else can change it: a mirror must see changes in the order in
+        // which they were made.
         let mut store = self.store();
         let previous = store.set(&self.limits, &namespace, &key, &value)?;
         announce(ctx, Changed { namespace, key, value, previous });

@@ -1,7 +1,7 @@
 //! The values themselves, and their bounds. Knows nothing of events.
 //!
-//! What is saved shares its maps with the store until the store changes, and then only those on the way to the change are
-//! copied: to save costs a count, however much there is.
+//! What is saved shares its maps with the store until the store changes, and then only those on the
+//! way to the change are copied: to save costs a count, however much there is.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},

@@ -1,4 +1,5 @@
-//! The handlers as actors: tasks with a queue, which answer through a channel of each request's own.
+//! The handlers as actors: tasks with a queue, which answer through a channel of each request's
+//! own.
 
 use ksi_bench_events::{Laps, Letter, Numbers, Ran, Run};
 use tokio::sync::{mpsc, oneshot};

@@ -1,5 +1,5 @@
-//! How often an emit allocates, counted by a program of its own with libraries that count too: counting takes time, and
-//! here everything else is timed.
+//! How often an emit allocates, counted by a program of its own with libraries that count too:
+//! counting takes time, and here everything else is timed.
 
 use std::process::{Command, Stdio};
 

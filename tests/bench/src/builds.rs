@@ -1,4 +1,5 @@
-//! The libraries that are loaded, built by cargo in the profile and the target folder of this program.
+//! The libraries that are loaded, built by cargo in the profile and the target folder of this
+//! program.
 
 use std::{
     collections::HashMap,
@@ -95,7 +96,8 @@ fn build(packages: &[&str], arguments: &[&str]) -> Result<Files, BenchError> {
         cargo.env("CARGO_TARGET_DIR", target);
     }
     for (name, _) in std::env::vars() {
-        // `cargo run` sets these for us, and build scripts that look at them would run again at every build.
+        // `cargo run` sets these for us, and build scripts that look at them would run again at
+        // every build.
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
             cargo.env_remove(name);
         }
@@ -123,7 +125,8 @@ fn artifact(message: Message) -> Option<(String, PathBuf)> {
 
 /// The workspace's folder.
 fn workspace() -> PathBuf {
-    // What cargo says now comes first: the folder may have been moved with all that was built in it.
+    // What cargo says now comes first: the folder may have been moved with all that was built in
+    // it.
     let own = std::env::var_os("CARGO_MANIFEST_DIR");
     let own = PathBuf::from(own.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()));
     own.ancestors().nth(2).map_or(own.clone(), Path::to_owned)

@@ -1,4 +1,5 @@
-//! What one emit costs: by lane, by handlers, by whether they are ready at once, from inside and through the API.
+//! What one emit costs: by lane, by handlers, by whether they are ready at once, from inside and
+//! through the API.
 
 use ksi_bench_events::{FAN_OUT, Lane, Laps, Letter, Ran, Route, Run, boxed, json};
 use ksi_figures::Best;

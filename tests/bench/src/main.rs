@@ -1,14 +1,15 @@
-//! Measures what events cost, beside what the same would cost without a host, in one run and in one table.
+//! Measures what events cost, beside what the same would cost without a host, in one run and in one
+//! table.
 //!
 //! `cargo run --release -p ksi-bench`
 //!
-//! It is a host like any other, with real libraries: a plugin that emits, and one with handlers. Every
-//! figure and the limit that it is held against are measured by turns, in short windows, and the ratio
-//! of the two is shown with what it is in the windows; where these differ too much, nothing is judged.
-//! Whatever answers wrongly ends the program. In reading order: what is loaded ([`builds`],
-//! [`library`], [`stage`]), how it is measured ([`series`]) and, beside the limits of
-//! `ksi-bench-events`, against what ([`actor`]), the rows ([`dispatch`], [`allocations`], [`growth`],
-//! [`threads`], [`socket`], [`start`]), and the table ([`row`], [`report`]).
+//! It is a host like any other, with real libraries: a plugin that emits, and one with handlers.
+//! Every figure and the limit that it is held against are measured by turns, in short windows, and
+//! the ratio of the two is shown with what it is in the windows; where these differ too much,
+//! nothing is judged. Whatever answers wrongly ends the program. In reading order: what is loaded
+//! ([`builds`], [`library`], [`stage`]), how it is measured ([`series`]) and, beside the limits of
+//! `ksi-bench-events`, against what ([`actor`]), the rows ([`dispatch`], [`allocations`],
+//! [`growth`], [`threads`], [`socket`], [`start`]), and the table ([`row`], [`report`]).
 //!
 //! `cargo run --release -p ksi-bench -- --count` counts instructions in place of times ([`count`]),
 //! and is the same everywhere.

@@ -24,7 +24,8 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["json", "only"])]
     pub(crate) count: bool,
 
-    /// Start a host with the plugins of this folder, tell how long that took and what is resident then, and end.
+    /// Start a host with the plugins of this folder, tell how long that took and what is resident
+    /// then, and end.
     #[arg(long, value_name = "FOLDER", hide = true)]
     pub(crate) start_in: Option<PathBuf>,
 

@@ -1,5 +1,6 @@
-//! How long a host with many plugins takes to start, and what each plugin adds to resident memory. Each start is a process
-//! of its own: what an earlier host left behind in memory would count for nothing.
+//! How long a host with many plugins takes to start, and what each plugin adds to resident memory.
+//! Each start is a process of its own: what an earlier host left behind in memory would count for
+//! nothing.
 
 use std::{
     path::Path,

@@ -1,4 +1,5 @@
-//! Building what the tests run: in the workspace's own target folder, by the cargo that runs the tests.
+//! Building what the tests run: in the workspace's own target folder, by the cargo that runs the
+//! tests.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,8 +26,9 @@ impl Artifacts {
     }
 }
 
-/// The workspace, built once a run and as a whole: with all packages named, features unify as in any other build of
-/// it, so that nothing is compiled twice. The plugins of the benchmarks are the builds that count.
+/// The workspace, built once a run and as a whole: with all packages named, features unify as in
+/// any other build of it, so that nothing is compiled twice. The plugins of the benchmarks are the
+/// builds that count.
 pub(crate) fn artifacts() -> &'static Artifacts {
     static BUILT: OnceLock<Artifacts> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -39,8 +41,8 @@ pub(crate) fn artifacts() -> &'static Artifacts {
     })
 }
 
-/// A package below `tests/fixtures/field` that is a workspace of its own, because features of what it depends on are not
-/// to be everybody's. Built once a run.
+/// A package below `tests/fixtures/field` that is a workspace of its own, because features of what
+/// it depends on are not to be everybody's. Built once a run.
 pub(crate) fn field_library(name: &'static str) -> PathBuf {
     static BUILT: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +162,8 @@ pub(crate) fn plugin_api() -> PathBuf {
 
 /// The workspace's folder.
 pub(crate) fn workspace() -> PathBuf {
-    // What cargo says now comes first: a folder that was moved with all that was built in it is another one.
+    // What cargo says now comes first: a folder that was moved with all that was built in it is
+    // another one.
     let own =
         std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&own).parent().unwrap().to_owned()
@@ -179,7 +182,8 @@ pub(crate) fn for_outside_crates(command: &mut Command) {
 fn with_cargo_environment(command: &mut Command) {
     command.env("CARGO_TARGET_DIR", target_folder());
     for (name, _) in std::env::vars() {
-        // `cargo test` sets these for us, and build scripts that look at them would run again at every build.
+        // `cargo test` sets these for us, and build scripts that look at them would run again at
+        // every build.
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
             command.env_remove(name);
         }
@@ -221,7 +225,8 @@ fn artifact(message: Message) -> Option<(String, PathBuf)> {
     let mut files = artifact.filenames.into_iter().filter(|_| is_library);
     let library = files.find(|file| file.as_str().ends_with(".so"));
     let file = artifact.executable.or(library)?;
-    // The name stands in the package's id, `path+file:///folder#name@0.1.0`, or is the folder's if it is left out there.
+    // The name stands in the package's id, `path+file:///folder#name@0.1.0`, or is the folder's if
+    // it is left out there.
     let (place, fragment) = artifact.package_id.repr.rsplit_once('#')?;
     let name = match fragment.split_once('@') {
         Some((name, _)) => name,

@@ -61,7 +61,8 @@ impl Client {
         self.read()
     }
 
-    /// Sends an event, and gives the whole reply line. Pushes that come first are kept for [`push`](Self::push).
+    /// Sends an event, and gives the whole reply line. Pushes that come first are kept for
+    /// [`push`](Self::push).
     #[track_caller]
     pub(crate) fn reply(&mut self, event: &str, data: Value) -> Value {
         let id = self.begin(event, data);

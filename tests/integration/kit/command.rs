@@ -48,7 +48,8 @@ pub(crate) fn ksi_command(arguments: &[&str]) -> Command {
     command
 }
 
-/// The command as the last arguments of another one, which has to run it, with the same surroundings.
+/// The command as the last arguments of another one, which has to run it, with the same
+/// surroundings.
 pub(crate) fn wrapped(mut around: Command, command: &Command) -> Command {
     around.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
     for (name, value) in command.get_envs() {
@@ -61,8 +62,9 @@ pub(crate) fn wrapped(mut around: Command, command: &Command) -> Command {
     around
 }
 
-/// The command after a script of the shell, in a mount namespace of its own: what is mounted there is seen by nobody else.
-/// `None` where that is not allowed, as it is to the superuser alone: then a test that needs it says that it was skipped.
+/// The command after a script of the shell, in a mount namespace of its own: what is mounted there
+/// is seen by nobody else. `None` where that is not allowed, as it is to the superuser alone: then
+/// a test that needs it says that it was skipped.
 pub(crate) fn after_mounts(script: &str, command: &Command) -> Option<Command> {
     let allowed =
         Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
@@ -169,7 +171,8 @@ impl Running {
     #[track_caller]
     pub(crate) fn ended(&mut self) -> Ran {
         let status = until("the command ends", || self.status(), Option::is_some);
-        // Whoever inherited its output may hold it open; what the command itself wrote is there at once.
+        // Whoever inherited its output may hold it open; what the command itself wrote is there at
+        // once.
         let start = Instant::now();
         while Arc::strong_count(&self.stdout) + Arc::strong_count(&self.stderr) > 2
             && start.elapsed() < PATIENCE / 10

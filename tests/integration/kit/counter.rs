@@ -1,4 +1,5 @@
-//! The plugin with state as bytes: its version, what state it says it keeps and what it does wrong are written into them.
+//! The plugin with state as bytes: its version, what state it says it keeps and what it does wrong
+//! are written into them.
 
 use std::sync::OnceLock;
 
@@ -25,7 +26,8 @@ const ROOM: &str =
 
 impl Places {
     fn get() -> &'static Places {
-        // Searching megabytes takes a while in an unoptimized test, and nothing that is written moves anything.
+        // Searching megabytes takes a while in an unoptimized test, and nothing that is written
+        // moves anything.
         static PLACES: OnceLock<Places> = OnceLock::new();
         PLACES.get_or_init(|| {
             let library = Library::of("ksi-fixture-counter");
@@ -48,8 +50,9 @@ impl Places {
 }
 
 impl Library {
-    /// The plugin that keeps state, as the version `number`: `4.0.0` in its manifest, and `counter-version-0004` in what
-    /// it replies. It writes and restores snapshots of the versions 1, 2 and 3.
+    /// The plugin that keeps state, as the version `number`: `4.0.0` in its manifest, and
+    /// `counter-version-0004` in what it replies. It writes and restores snapshots of the versions
+    /// 1, 2 and 3.
     pub(crate) fn counter(number: usize) -> Library {
         assert!(number < 1_000);
         let mut library = Library::of("ksi-fixture-counter");
@@ -69,7 +72,8 @@ impl Library {
         self
     }
 
-    /// Says in its manifest that it writes and restores snapshots of these versions alone, as in `[3,1]`.
+    /// Says in its manifest that it writes and restores snapshots of these versions alone, as in
+    /// `[3,1]`.
     pub(crate) fn keeping(mut self, writes: &str, restores: &str) -> Library {
         let state = format!(r#""state":{{"writes":{writes},"restores":{restores}}}"#);
         self.write(Places::get().state, STATE.len(), &state);

@@ -44,7 +44,8 @@ impl Library {
     /// Makes it another version.
     pub(crate) fn set_version(&mut self, number: usize) {
         const MARK: &str = "chaos-version-";
-        // Searching megabytes takes a while in an unoptimized test, and the place is always the same.
+        // Searching megabytes takes a while in an unoptimized test, and the place is always the
+        // same.
         static PLACE: OnceLock<usize> = OnceLock::new();
         let place = *PLACE.get_or_init(|| {
             let places = self.places_of(MARK);

@@ -35,7 +35,8 @@ impl HostBuilder {
         self
     }
 
-    /// Has the host run as another user, to whom its folders are given. Only the superuser can do that.
+    /// Has the host run as another user, to whom its folders are given. Only the superuser can do
+    /// that.
     pub(crate) fn user(mut self, user: u32) -> Self {
         for folder in [self.dir.path(), &self.plugins(), &self.temporary()] {
             chown(folder, Some(user), Some(user)).unwrap();
@@ -182,7 +183,8 @@ impl TestHost {
         modules
     }
 
-    /// What the host says of a plugin, or of a file that is none; null if there is nothing of that name.
+    /// What the host says of a plugin, or of a file that is none; null if there is nothing of that
+    /// name.
     #[track_caller]
     pub(crate) fn module(&self, name: &str) -> Value {
         let found = self.modules().into_iter().find(|module| module["name"] == name);
@@ -296,7 +298,8 @@ impl TestHost {
         (process.ended(), setup)
     }
 
-    /// Waits for the end of a process that a plugin ends. What it leaves behind is there for the next host.
+    /// Waits for the end of a process that a plugin ends. What it leaves behind is there for the
+    /// next host.
     #[track_caller]
     pub(crate) fn died(self) -> (Ran, HostBuilder) {
         let TestHost { mut process, setup, .. } = self;

@@ -1,5 +1,5 @@
-//! The plugin that emits and handles values, as bytes: who it is and which of its handlers get what it emits. And hosts
-//! with it.
+//! The plugin that emits and handles values, as bytes: who it is and which of its handlers get what
+//! it emits. And hosts with it.
 
 use std::sync::OnceLock;
 
@@ -12,8 +12,9 @@ use super::{Library, TestHost, until};
 const MARK: &str = "lanes-version-";
 
 impl Library {
-    /// The plugin that emits and handles values, under a name of five letters: asked by events of that name. What it emits
-    /// reaches those whose `handlers` are named, such as `reads`. It keeps no state.
+    /// The plugin that emits and handles values, under a name of five letters: asked by events of
+    /// that name. What it emits reaches those whose `handlers` are named, such as `reads`. It keeps
+    /// no state.
     pub(crate) fn lanes(name: &str, handlers: &[&str]) -> Library {
         const STATE: &str = r#""state":{"writes":[1],"restores":[1]}"#;
         let stateless = format!("{:width$}", r#""state":null"#, width = STATE.len());
@@ -34,7 +35,8 @@ impl Library {
 
     /// Another version of it, which says so.
     pub(crate) fn lanes_version(&mut self, number: usize) {
-        // Searching megabytes takes a while in an unoptimized test, and the place is always the same.
+        // Searching megabytes takes a while in an unoptimized test, and the place is always the
+        // same.
         static PLACE: OnceLock<usize> = OnceLock::new();
         let place = *PLACE.get_or_init(|| {
             let places = self.places_of(MARK);

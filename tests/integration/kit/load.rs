@@ -29,9 +29,10 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Has so many clients increment a counter each until `work` is done. Every increment must be acknowledged with the
-/// value after the last one that was, so a lost, a repeated and a refused one are seen at once; at the end the plugin must
-/// have those values. Gives what `work` gives, and how many increments were acknowledged.
+/// Has so many clients increment a counter each until `work` is done. Every increment must be
+/// acknowledged with the value after the last one that was, so a lost, a repeated and a refused one
+/// are seen at once; at the end the plugin must have those values. Gives what `work` gives, and how
+/// many increments were acknowledged.
 #[track_caller]
 pub(crate) fn under_load<T>(host: &TestHost, clients: usize, work: impl FnOnce() -> T) -> (T, u64) {
     let done = AtomicBool::new(false);

@@ -24,7 +24,8 @@ pub(crate) fn sources(part: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The module that a file is, as segments: `host/src/plugin/file/watch/mod.rs` is `plugin`, `file`, `watch`.
+/// The module that a file is, as segments: `host/src/plugin/file/watch/mod.rs` is `plugin`, `file`,
+/// `watch`.
 pub(crate) fn module_of(file: &Path) -> Vec<String> {
     let below = file.iter().skip_while(|part| *part != "src").skip(1);
     let mut segments: Vec<String> = below.map(|part| part.to_str().unwrap().to_owned()).collect();
@@ -92,7 +93,8 @@ pub(crate) fn paths(code: &str, module: &[String]) -> BTreeSet<String> {
     found
 }
 
-/// What a module exports that is defined elsewhere in its crate: the name, and the path from the crate's root.
+/// What a module exports that is defined elsewhere in its crate: the name, and the path from the
+/// crate's root.
 pub(crate) fn re_exported(code: &str, module: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeSet::new();
     for (at, _) in code.match_indices("pub") {
@@ -114,7 +116,8 @@ pub(crate) fn re_exported(code: &str, module: &[String]) -> BTreeMap<String, Vec
     segments.filter_map(|path| Some((path.last()?.clone(), path))).collect()
 }
 
-/// Reads a path with its groups, `a::{b, c::d}`, and notes each one that it stands for. Gives what follows it.
+/// Reads a path with its groups, `a::{b, c::d}`, and notes each one that it stands for. Gives what
+/// follows it.
 fn expand<'a>(text: &'a str, base: &str, found: &mut BTreeSet<String>) -> &'a str {
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {

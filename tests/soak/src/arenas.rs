@@ -1,8 +1,9 @@
 //! How much memory the system's allocator may keep for itself.
 //!
-//! glibc gives threads one of up to eight arenas a processor, and each arena keeps what was once needed in it. A host
-//! exchanges its threads at every reload, so it takes thousands of reloads until all arenas have grown to the same size,
-//! and until then that growth looks like a leak, or hides one. With four of them it is over soon.
+//! glibc gives threads one of up to eight arenas a processor, and each arena keeps what was once
+//! needed in it. A host exchanges its threads at every reload, so it takes thousands of reloads
+//! until all arenas have grown to the same size, and until then that growth looks like a leak, or
+//! hides one. With four of them it is over soon.
 
 use std::{env, os::unix::process::CommandExt, process::Command};
 

@@ -1,6 +1,6 @@
-//! What a reload cannot do without: a copy of the file, and that copy opened. It is measured by turns
-//! with reloads, of the same files, and they are held against it: a machine that gets slower does so
-//! for both.
+//! What a reload cannot do without: a copy of the file, and that copy opened. It is measured by
+//! turns with reloads, of the same files, and they are held against it: a machine that gets slower
+//! does so for both.
 
 use std::{
     fs, io,
@@ -29,8 +29,8 @@ impl Beside {
         Beside { reloads: series(), bare: series() }
     }
 
-    /// Adds a turn: what a reload took, and what it takes to copy that file and open the copy, which
-    /// is done now.
+    /// Adds a turn: what a reload took, and what it takes to copy that file and open the copy,
+    /// which is done now.
     ///
     /// # Errors
     /// The file cannot be copied or opened.
@@ -44,8 +44,8 @@ impl Beside {
     }
 }
 
-/// Does it in a folder of its own, which is where the host's copies are, and gives what it took. The
-/// copy is closed and removed.
+/// Does it in a folder of its own, which is where the host's copies are, and gives what it took.
+/// The copy is closed and removed.
 fn copy_and_open(file: &Path) -> io::Result<Duration> {
     let folder = tempfile::Builder::new().prefix("ksi-soak-bare-").tempdir()?;
     let copy = folder.path().join("copy.so");

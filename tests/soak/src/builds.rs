@@ -1,4 +1,5 @@
-//! The two builds of ksi-soak-plugin that a run's files are cut from: they differ in size and in code.
+//! The two builds of ksi-soak-plugin that a run's files are cut from: they differ in size and in
+//! code.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +20,8 @@ pub(crate) struct Builds {
 }
 
 impl Builds {
-    /// Takes the files that were named, or has cargo build them in the profile and target folder of this program.
+    /// Takes the files that were named, or has cargo build them in the profile and target folder of
+    /// this program.
     ///
     /// # Errors
     /// Cargo fails, or a file is no build of ksi-soak-plugin.
@@ -41,7 +43,8 @@ fn read(path: &Path) -> Result<Vec<u8>, SoakError> {
 
 /// The workspace's folder.
 fn workspace() -> PathBuf {
-    // What cargo says now comes first: the folder may have been moved with all that was built in it.
+    // What cargo says now comes first: the folder may have been moved with all that was built in
+    // it.
     let own = std::env::var_os("CARGO_MANIFEST_DIR");
     let own = PathBuf::from(own.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()));
     own.ancestors().nth(2).map_or(own.clone(), Path::to_owned)
@@ -67,7 +70,8 @@ fn build(arguments: &[&str]) -> Result<PathBuf, SoakError> {
         cargo.env("CARGO_TARGET_DIR", target);
     }
     for (name, _) in std::env::vars() {
-        // `cargo run` sets these for us, and build scripts that look at them would run again at every build.
+        // `cargo run` sets these for us, and build scripts that look at them would run again at
+        // every build.
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
             cargo.env_remove(name);
         }

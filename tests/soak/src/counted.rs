@@ -6,7 +6,8 @@ use crate::wire::Counted;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Expected {
     known: Counted,
-    /// Requests since then that failed, oldest first: each may have been counted, and the next answer tells.
+    /// Requests since then that failed, oldest first: each may have been counted, and the next
+    /// answer tells.
     maybe: Vec<u64>,
 }
 
@@ -16,8 +17,8 @@ impl Expected {
         self.maybe.push(number);
     }
 
-    /// An answer says what was counted, with its own request as the last: whether that is right. What it says is what
-    /// is known from then on, so that one mismatch is told once.
+    /// An answer says what was counted, with its own request as the last: whether that is right.
+    /// What it says is what is known from then on, so that one mismatch is told once.
     pub(crate) fn advance(&mut self, said: Counted, previous: u64) -> Result<(), String> {
         let before = std::mem::replace(self, Expected { known: said, maybe: Vec::new() });
         match before.admits(Counted { count: said.count.wrapping_sub(1), last: previous }) {

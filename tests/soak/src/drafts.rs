@@ -1,6 +1,7 @@
 //! The files of a run: copies of a few templates, with the marks of each version written into them.
 //!
-//! Nothing of a file is ever in this process's own memory: what the soak allocates for them would hide what the host does.
+//! Nothing of a file is ever in this process's own memory: what the soak allocates for them would
+//! hide what the host does.
 
 use std::{
     fs::{self, OpenOptions},
@@ -46,7 +47,8 @@ impl Drafts {
         Ok(drafts)
     }
 
-    /// Writes the file number `turn` of a plugin as a draft: this version of it, with a defect. Blocks.
+    /// Writes the file number `turn` of a plugin as a draft: this version of it, with a defect.
+    /// Blocks.
     pub(crate) fn write(
         &self,
         draft: &Path,
@@ -80,8 +82,8 @@ impl Drafts {
 }
 
 impl Template {
-    /// `tokio` is always made from the build with a runtime, and `quick` from the small one; the others are made from both
-    /// by turns, and know of one or two versions of their state by turns.
+    /// `tokio` is always made from the build with a runtime, and `quick` from the small one; the
+    /// others are made from both by turns, and know of one or two versions of their state by turns.
     fn of(role: Role, turn: usize) -> Self {
         let bulk = match role {
             Role::Tokio => true,

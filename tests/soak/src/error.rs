@@ -1,4 +1,5 @@
-//! Why a soak could not run to its end. What a run finds out about the host is no error but a figure.
+//! Why a soak could not run to its end. What a run finds out about the host is no error but a
+//! figure.
 
 use std::{io, path::PathBuf};
 

@@ -117,7 +117,8 @@ impl Findings {
     }
 }
 
-/// Compares each lane's counts with what was acknowledged, and the entries with those of a fresh plugin.
+/// Compares each lane's counts with what was acknowledged, and the entries with those of a fresh
+/// plugin.
 async fn compare(running: &Running, mut lanes: Vec<Lane>, ledger: &Ledger) -> usize {
     let mut compared = 0;
     for role in Role::ALL.into_iter().filter(|role| role.keeps_state()) {

@@ -1,5 +1,5 @@
-//! The gate that every request passes: clients can be halted and let go on, and whoever halts them knows when nothing of
-//! theirs is under way.
+//! The gate that every request passes: clients can be halted and let go on, and whoever halts them
+//! knows when nothing of theirs is under way.
 
 use std::{
     sync::{
@@ -68,8 +68,8 @@ impl Gate {
         self.flow.send_replace(Flow::Run);
     }
 
-    /// Lets no request begin, and waits until none is under way, but no longer than the limit: one that is lost is
-    /// under way for ever. Tells whether none is.
+    /// Lets no request begin, and waits until none is under way, but no longer than the limit: one
+    /// that is lost is under way for ever. Tells whether none is.
     pub(crate) async fn halt(&self, flow: Flow, limit: Duration) -> bool {
         self.flow.send_replace(flow);
         let halted = async {

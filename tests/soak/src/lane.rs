@@ -1,8 +1,10 @@
-//! A lane: one request after the other, each with a number of its own, and the judgement of what comes back.
+//! A lane: one request after the other, each with a number of its own, and the judgement of what
+//! comes back.
 //!
-//! A plugin that counts keeps for each lane how many requests it counted and the number of the last one, and says so
-//! in every answer. Since a lane has one request under way at a time, each answer tells whether the one before it was
-//! counted, also when that one failed: so every count is known exactly, across all hand-overs of the state.
+//! A plugin that counts keeps for each lane how many requests it counted and the number of the last
+//! one, and says so in every answer. Since a lane has one request under way at a time, each answer
+//! tells whether the one before it was counted, also when that one failed: so every count is known
+//! exactly, across all hand-overs of the state.
 
 use std::time::{Duration, Instant};
 

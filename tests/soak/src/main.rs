@@ -1,12 +1,15 @@
-//! Replaces plugins under load thousands of times, and proves that nothing was lost and nothing was left behind.
+//! Replaces plugins under load thousands of times, and proves that nothing was lost and nothing was
+//! left behind.
 //!
 //! `cargo run --release -p ksi-soak -- --reloads 3000`
 //!
-//! It is a host like any other, with real libraries in a real folder, and clients inside a plugin, in this program and
-//! on the socket. Every request has a number that its answer must repeat; plugins that count say with each answer what
-//! they counted, and are held to it across all replacements. In reading order: what is loaded ([`roles`], [`library`],
-//! [`builds`], [`drafts`]), what is asked and how it is judged ([`lane`], [`ledger`], [`versions`], [`clients`]), what is replaced by what
-//! ([`plan`], [`reloader`]), beside what ([`bare`]), the run itself ([`run`]), and what comes of it ([`findings`], [`verdict`], [`report`]).
+//! It is a host like any other, with real libraries in a real folder, and clients inside a plugin,
+//! in this program and on the socket. Every request has a number that its answer must repeat;
+//! plugins that count say with each answer what they counted, and are held to it across all
+//! replacements. In reading order: what is loaded ([`roles`], [`library`], [`builds`], [`drafts`]),
+//! what is asked and how it is judged ([`lane`], [`ledger`], [`versions`], [`clients`]), what is
+//! replaced by what ([`plan`], [`reloader`]), beside what ([`bare`]), the run itself ([`run`]), and
+//! what comes of it ([`findings`], [`verdict`], [`report`]).
 
 mod announced;
 mod answers;

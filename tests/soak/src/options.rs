@@ -6,7 +6,8 @@ use clap::Parser;
 
 /// Replaces plugins under load, over and over, and judges what came of it.
 ///
-/// It ends with status 1 when a figure does not reach its bar, and with status 2 when it could not run to its end.
+/// It ends with status 1 when a figure does not reach its bar, and with status 2 when it could not
+/// run to its end.
 #[derive(Debug, Parser)]
 #[command(name = "ksi-soak", version)]
 pub(crate) struct Options {
@@ -14,7 +15,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) reloads: u32,
 
-    /// How many clients, over the three kinds: inside a plugin, in the embedding program, on the socket.
+    /// How many clients, over the three kinds: inside a plugin, in the embedding program, on the
+    /// socket.
     #[arg(long, default_value_t = 16, value_name = "C", value_parser = clap::value_parser!(u32).range(3..=256))]
     pub(crate) clients: u32,
 
@@ -26,12 +28,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// A library of ksi-soak-plugin that is built already; may be given twice. Without it, cargo builds two.
+    /// A library of ksi-soak-plugin that is built already; may be given twice. Without it, cargo
+    /// builds two.
     #[arg(long, value_name = "FILE")]
     pub(crate) library: Vec<PathBuf>,
 
-    /// The program that tries files before they are loaded, such as `ksi`. Without it this one does, which it cannot
-    /// under valgrind.
+    /// The program that tries files before they are loaded, such as `ksi`. Without it this one
+    /// does, which it cannot under valgrind.
     #[arg(long, value_name = "FILE")]
     pub(crate) probe: Option<PathBuf>,
 }

@@ -18,7 +18,8 @@ impl Processor {
         let all = numbers(read("/proc/stat").lines().next().unwrap_or_default());
         let idle = all.iter().skip(3).take(2).sum::<u64>();
         let sum = all.iter().take(8).sum::<u64>();
-        // The program's name, which may hold anything, ends at the last bracket; behind it are field 3 and the others.
+        // The program's name, which may hold anything, ends at the last bracket; behind it are
+        // field 3 and the others.
         let own = read("/proc/self/stat");
         let fields = own.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
         // utime, stime, cutime and cstime.

@@ -1,4 +1,5 @@
-//! Puts new files in place of plugins, good ones and bad ones, and sees to it that each has the end that it must have.
+//! Puts new files in place of plugins, good ones and bad ones, and sees to it that each has the end
+//! that it must have.
 
 use std::{
     io,
@@ -69,7 +70,8 @@ pub(crate) struct Reloader {
     turn: usize,
     /// Refusals that are accounted for.
     refused: u64,
-    /// Good files since the last bad one. Of a bad one, the folder may tell again while the next is on its way.
+    /// Good files since the last bad one. Of a bad one, the folder may tell again while the next is
+    /// on its way.
     good_since_bad: u32,
     pub(crate) tally: Tally,
 }
@@ -99,10 +101,12 @@ impl Reloader {
         &self.file
     }
 
-    /// Puts a file in place and waits for what must come of it; for a good one, how long its code took to answer.
+    /// Puts a file in place and waits for what must come of it; for a good one, how long its code
+    /// took to answer.
     ///
     /// # Errors
-    /// The file cannot be written, or the plugin is left without a version that answers: there is no sense in going on.
+    /// The file cannot be written, or the plugin is left without a version that answers: there is
+    /// no sense in going on.
     pub(crate) async fn replace(&mut self, file: File) -> Result<Option<Duration>, SoakError> {
         self.look_for_more_refusals();
         self.turn += 1;

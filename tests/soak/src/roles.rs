@@ -1,4 +1,5 @@
-//! The plugins of a run. All are builds of one package, with another name and other events in their bytes.
+//! The plugins of a run. All are builds of one package, with another name and other events in their
+//! bytes.
 
 /// A plugin of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,7 +14,8 @@ pub(crate) enum Role {
     Tokio,
     /// Answers; keeps nothing.
     Quick,
-    /// Answers, and is never replaced: what happens to the others must not be felt here. Clients run inside it.
+    /// Answers, and is never replaced: what happens to the others must not be felt here. Clients
+    /// run inside it.
     Other,
 }
 
@@ -24,8 +26,8 @@ impl Role {
     pub(crate) const ALL: [Role; ROLES] =
         [Role::Count, Role::Heavy, Role::Relay, Role::Tokio, Role::Quick, Role::Other];
 
-    /// The name of the plugin, and the namespace of its events. All are as long as `count`, for which they stand in
-    /// the bytes.
+    /// The name of the plugin, and the namespace of its events. All are as long as `count`, for
+    /// which they stand in the bytes.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Role::Count => "count",
@@ -54,7 +56,8 @@ impl Role {
         matches!(self, Role::Count | Role::Heavy)
     }
 
-    /// Whether it may be swapped for a worse version. What fails on purpose in `tokio` would blur the comparison.
+    /// Whether it may be swapped for a worse version. What fails on purpose in `tokio` would blur
+    /// the comparison.
     pub(crate) fn can_get_worse(self) -> bool {
         matches!(self, Role::Count | Role::Heavy | Role::Relay | Role::Quick)
     }

@@ -1,4 +1,5 @@
-//! The run: idle, then load without reloads and with ten a second by turns, then with as many as go.
+//! The run: idle, then load without reloads and with ten a second by turns, then with as many as
+//! go.
 
 use std::{
     sync::Arc,
@@ -31,8 +32,8 @@ use crate::{
 const IDLE: u64 = 250;
 /// Reloads under load that are held against a bare copy and open.
 const BESIDE: u64 = 100;
-/// Pairs of a stretch without reloads and one with ten a second: by turns, so that a machine that gets slower or
-/// faster meanwhile does so for both.
+/// Pairs of a stretch without reloads and one with ten a second: by turns, so that a machine that
+/// gets slower or faster meanwhile does so for both.
 const PAIRS: u32 = 4;
 /// The longest stretch.
 const STRETCH: Duration = Duration::from_secs(5);
@@ -73,7 +74,8 @@ impl Run {
         })
     }
 
-    /// Runs all of it, and gives what it found out. A reload without an end breaks the run off, and is a finding too.
+    /// Runs all of it, and gives what it found out. A reload without an end breaks the run off, and
+    /// is a finding too.
     pub(crate) async fn finish(mut self, numbers: Numbers) -> Result<Findings, SoakError> {
         let (stage, before) = (self.running.stage.clone(), Processor::now());
         say("idle: from the rename of a file to the first answer of its code");
@@ -285,7 +287,8 @@ fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// Asks `quick` as soon as something is announced, and every now and then, to see at once when other code answers.
+/// Asks `quick` as soon as something is announced, and every now and then, to see at once when
+/// other code answers.
 struct Look {
     over: Arc<Notify>,
     task: JoinHandle<()>,

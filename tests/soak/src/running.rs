@@ -33,7 +33,8 @@ pub(crate) struct Running {
     pub(crate) drafts: Arc<Drafts>,
     /// The versions that are live at first, by role.
     pub(crate) first: [u32; ROLES],
-    /// What each plugin keeps beside its counts: how many entries, of how many bytes, and a number for all of them.
+    /// What each plugin keeps beside its counts: how many entries, of how many bytes, and a number
+    /// for all of them.
     pub(crate) entries: [(usize, usize, u64); ROLES],
     control: ControlSocket,
     dir: tempfile::TempDir,
@@ -129,8 +130,9 @@ impl Running {
     }
 }
 
-/// Versions are on probation for a short time, and `tokio`, where calls fail on purpose, is judged leniently. What does
-/// not initialize is not tried again: how often a bad file is refused must be known.
+/// Versions are on probation for a short time, and `tokio`, where calls fail on purpose, is judged
+/// leniently. What does not initialize is not tried again: how often a bad file is refused must be
+/// known.
 fn toml(inside: &[u64]) -> String {
     format!(
         "[host]\nplugin_dirs = [\"plugins\"]\n\n\

@@ -14,7 +14,8 @@ use crate::{
     memory::growth,
 };
 
-/// Reloads under load from which on a run shows what it is to show: more than there are thread-local keys in a process.
+/// Reloads under load from which on a run shows what it is to show: more than there are
+/// thread-local keys in a process.
 const ENOUGH: u64 = 3_000;
 /// The last reloads, over which memory must not grow.
 const LAST: u64 = 2_000;

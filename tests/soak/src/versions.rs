@@ -1,7 +1,7 @@
 //! Which version of a plugin may answer when.
 //!
-//! Numbers of versions are unique over all plugins. A version may answer from the rename of its file on, and may not
-//! answer requests that began after another one was seen in its place.
+//! Numbers of versions are unique over all plugins. A version may answer from the rename of its
+//! file on, and may not answer requests that began after another one was seen in its place.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

@@ -1,4 +1,5 @@
-//! One run of cargo. Its diagnostics and its progress go straight to the user; what it has built comes as messages.
+//! One run of cargo. Its diagnostics and its progress go straight to the user; what it has built
+//! comes as messages.
 
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -26,8 +27,8 @@ impl Cargo {
         Self { release, running: Mutex::default() }
     }
 
-    /// Builds the plugins of a workspace and hands on each that there is, new or as before, as soon as it is there. A
-    /// package that does not compile keeps none of the others from being built.
+    /// Builds the plugins of a workspace and hands on each that there is, new or as before, as soon
+    /// as it is there. A package that does not compile keeps none of the others from being built.
     pub(super) fn build<'a>(
         &self,
         workspace: &'a Workspace,
@@ -47,7 +48,8 @@ impl Cargo {
         if let Some(messages) = messages {
             each_built(BufReader::new(messages), &workspace.plugins, built).map_err(cargo)?;
         }
-        // Cargo has closed its output, so it is at its end. That it failed is seen by what it did not build.
+        // Cargo has closed its output, so it is at its end. That it failed is seen by what it did
+        // not build.
         if let Some(mut child) = self.running().child.take() {
             child.wait().map_err(cargo)?;
         }
@@ -84,8 +86,8 @@ impl Cargo {
         for plugin in &workspace.plugins {
             command.args(["--package", &plugin.id.repr]);
         }
-        // `cargo run` sets these for us, and build scripts that look at them would run again at every build that comes
-        // from elsewhere.
+        // `cargo run` sets these for us, and build scripts that look at them would run again at
+        // every build that comes from elsewhere.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

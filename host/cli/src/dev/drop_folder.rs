@@ -1,5 +1,5 @@
-//! The folder that built plugins are put into. A file comes into it whole, by a rename, and only when it is another one
-//! than before, so that the host sees exactly the changes there are.
+//! The folder that built plugins are put into. A file comes into it whole, by a rename, and only
+//! when it is another one than before, so that the host sees exactly the changes there are.
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -27,8 +27,8 @@ impl DropFolder {
         Ok(Self { path, put: BTreeSet::new(), _lock: None })
     }
 
-    /// A folder of our own. Plugins of an earlier time that are not among these packages are taken out; those of
-    /// packages that do not compile just now stay.
+    /// A folder of our own. Plugins of an earlier time that are not among these packages are taken
+    /// out; those of packages that do not compile just now stay.
     pub(super) fn own(path: PathBuf, workspaces: &[Workspace]) -> Result<Self, DevError> {
         let mut folder = Self::shared(path)?;
         folder.lock()?;
@@ -70,7 +70,8 @@ impl DropFolder {
         put.map_err(|source| DevError::Drop { path: artifact.to_owned(), source })
     }
 
-    /// Takes out a file that was put into the folder, so that the host unloads its plugin. Says whether there was one.
+    /// Takes out a file that was put into the folder, so that the host unloads its plugin. Says
+    /// whether there was one.
     pub(super) fn take_out(&mut self, name: &str) -> Result<bool, DevError> {
         if !self.put.contains(name) {
             return Ok(false);

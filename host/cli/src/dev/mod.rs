@@ -1,7 +1,8 @@
 //! `ksi dev`: from saved source to a live plugin.
 //!
-//! Packages are found, built by cargo and dropped into a folder that an ordinary host watches. From there on it is the
-//! host that replaces plugins and says so; nothing here knows that one is running.
+//! Packages are found, built by cargo and dropped into a folder that an ordinary host watches. From
+//! there on it is the host that replaces plugins and says so; nothing here knows that one is
+//! running.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -117,8 +118,8 @@ impl Workshop {
         }
     }
 
-    /// Every workspace is built as a whole: with the same packages named each time, cargo unifies features the same way,
-    /// and compiles nothing but what the change touches.
+    /// Every workspace is built as a whole: with the same packages named each time, cargo unifies
+    /// features the same way, and compiles nothing but what the change touches.
     fn build(&mut self) {
         for workspace in &self.workspaces {
             let mut missing: Vec<&str> =
@@ -132,7 +133,8 @@ impl Workshop {
                     Err(error) => tracing::error!("{error}"),
                 }
             });
-            // Said now and not as it happened, which would have been in the middle of a line of cargo's.
+            // Said now and not as it happened, which would have been in the middle of a line of
+            // cargo's.
             if !anew.is_empty() {
                 tracing::info!("built anew and put into place: {}", anew.join(", "));
             }
@@ -160,8 +162,8 @@ impl Workshop {
         discover(&there)
     }
 
-    /// A Cargo.toml changed: packages and what they depend on may be others now. The plugin of a package that is gone, or
-    /// that builds another file now, is taken out of the folder.
+    /// A Cargo.toml changed: packages and what they depend on may be others now. The plugin of a
+    /// package that is gone, or that builds another file now, is taken out of the folder.
     fn look_again(&mut self) {
         let before = files(&self.workspaces);
         let watched = self.packages().or_else(|error| match error {

@@ -1,4 +1,5 @@
-//! Which packages are plugins, and which folders their source is in. Asks cargo, and builds nothing.
+//! Which packages are plugins, and which folders their source is in. Asks cargo, and builds
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -45,7 +46,8 @@ pub(super) struct Plugin {
     pub(super) sources: BTreeSet<PathBuf>,
 }
 
-/// The plugins below the paths, or without any path those of the workspace around the current folder.
+/// The plugins below the paths, or without any path those of the workspace around the current
+/// folder.
 pub(super) fn discover(paths: &[PathBuf]) -> Result<Vec<Workspace>, DevError> {
     let mut workspaces = Vec::new();
     if paths.is_empty() {
@@ -132,8 +134,8 @@ fn select(metadata: &Metadata, below: Option<&[PathBuf]>) -> Workspace {
     }
 }
 
-/// A package that depends on the plugin API and has a `#[plugin]` in its library's source, but builds no `cdylib`. A
-/// crate of shared event types has none, and is no mistake.
+/// A package that depends on the plugin API and has a `#[plugin]` in its library's source, but
+/// builds no `cdylib`. A crate of shared event types has none, and is no mistake.
 fn no_library(package: &Package, packages: &[&Package]) -> Option<NoLibrary> {
     if package.targets.iter().any(|target| target.is_cdylib())
         || !package.dependencies.iter().any(|it| it.name == "ksi-plugin-api")
@@ -154,8 +156,8 @@ fn no_library(package: &Package, packages: &[&Package]) -> Option<NoLibrary> {
     })
 }
 
-/// Whether a source file in the folder or below it has a line that begins with the attribute, before what is there for its
-/// tests alone.
+/// Whether a source file in the folder or below it has a line that begins with the attribute,
+/// before what is there for its tests alone.
 fn has_plugin(folder: &Path) -> bool {
     let mut open = vec![(folder.to_owned(), 0)];
     while let Some((folder, depth)) = open.pop() {
@@ -182,8 +184,8 @@ fn has_plugin(folder: &Path) -> bool {
     false
 }
 
-/// The folder of a package and of every package that it is built from by path, however indirectly. Of one outside
-/// the workspace just its own folder is known.
+/// The folder of a package and of every package that it is built from by path, however indirectly.
+/// Of one outside the workspace just its own folder is known.
 fn sources(package: PathBuf, packages: &BTreeMap<PathBuf, &Package>) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut open = vec![package];
@@ -213,8 +215,8 @@ fn metadata(folder: &Path) -> Result<Metadata, DevError> {
     })
 }
 
-/// Every folder with a Cargo.toml at or below a path, the nearest first. If there is none, the path itself: its package
-/// or workspace may begin above it.
+/// Every folder with a Cargo.toml at or below a path, the nearest first. If there is none, the path
+/// itself: its package or workspace may begin above it.
 fn package_folders(path: &Path) -> Result<Vec<PathBuf>, DevError> {
     let mut found = Vec::new();
     let mut level = vec![path.to_owned()];
@@ -280,7 +282,8 @@ mod tests {
 
     const CDYLIB: &str = "[lib]\ncrate-type = [\"cdylib\"]\n";
 
-    /// A workspace of two plugins, one of them built from a library, and one that is left out; beside it a plugin alone.
+    /// A workspace of two plugins, one of them built from a library, and one that is left out;
+    /// beside it a plugin alone.
     fn fixture() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().canonicalize().expect("a folder");

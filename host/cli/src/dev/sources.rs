@@ -1,4 +1,5 @@
-//! Tells when the source of plugins changes: bursts as one change, and nothing for what builds and editors leave behind.
+//! Tells when the source of plugins changes: bursts as one change, and nothing for what builds and
+//! editors leave behind.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -43,7 +44,8 @@ struct Scope {
     outputs: BTreeSet<PathBuf>,
 }
 
-/// From the watcher's thread to ours. One pending change stands for all that come before it is seen.
+/// From the watcher's thread to ours. One pending change stands for all that come before it is
+/// seen.
 struct Signal {
     changed: SyncSender<()>,
     manifest: AtomicBool,
@@ -131,8 +133,8 @@ impl Scope {
         scope
     }
 
-    /// A package's folder is watched by itself and by what is in it, because the target folder of thousands of files
-    /// is often in it too.
+    /// A package's folder is watched by itself and by what is in it, because the target folder of
+    /// thousands of files is often in it too.
     fn folders(&self) -> BTreeSet<Watched> {
         let mut folders: BTreeSet<Watched> =
             self.roots.iter().map(|root| (root.clone(), false)).collect();
@@ -157,7 +159,8 @@ impl Scope {
         }
         let within = |folder: &PathBuf| {
             let below = path.strip_prefix(folder).ok()?;
-            // Of the folder's own names the ones that lead to it do not count: it may well lie below a dot-folder.
+            // Of the folder's own names the ones that lead to it do not count: it may well lie
+            // below a dot-folder.
             Some(!below.iter().any(is_output) && !below.file_name().is_some_and(is_editors))
         };
         let of_a_root =
@@ -166,8 +169,8 @@ impl Scope {
     }
 }
 
-/// What changes a file's content or name. Reading changes nothing, and a build reads everything; times and modes
-/// change when git or an editor touches what stays the same.
+/// What changes a file's content or name. Reading changes nothing, and a build reads everything;
+/// times and modes change when git or an editor touches what stays the same.
 fn is_change(kind: &EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
@@ -181,7 +184,8 @@ fn is_manifest(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "Cargo.toml")
 }
 
-/// Files that editors write beside the one being edited: backups, swap files, and vim's test whether it may write.
+/// Files that editors write beside the one being edited: backups, swap files, and vim's test
+/// whether it may write.
 fn is_editors(name: &std::ffi::OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.ends_with(b"~") || name.ends_with(b".swp") || name.ends_with(b".tmp") || name == b"4913"

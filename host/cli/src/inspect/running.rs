@@ -7,7 +7,8 @@ use ksi_wire::module::{Inspect, Retired, Timings};
 use super::facts;
 use crate::plugin;
 
-/// The steps of a replacement, as they follow one another. What the host names otherwise comes behind them.
+/// The steps of a replacement, as they follow one another. What the host names otherwise comes
+/// behind them.
 const STEPS: [&str; 6] = ["settle", "copy", "manifest", "probe", "load", "init"];
 /// The steps of a hand-over; all but the first are parts of the first.
 const HAND_OVER: [&str; 5] = ["hold", "quiet", "snapshot", "release", "restore"];
@@ -58,8 +59,8 @@ fn retired(old: &Retired) -> String {
     format!("generation {}{version}, {}{took}{cause}", old.generation, old.state.as_str())
 }
 
-/// How much more the host's process holds with each replacement, by those that are remembered. Of fewer than four it says nothing:
-/// the first ones fill what later ones use again.
+/// How much more the host's process holds with each replacement, by those that are remembered. Of
+/// fewer than four it says nothing: the first ones fill what later ones use again.
 fn growth(retired: &[Retired]) -> Option<String> {
     let held: Vec<u64> = retired.iter().filter_map(|old| old.resident_kib).collect();
     let (&[first, .., last], replacements @ 3..) = (held.as_slice(), held.len().saturating_sub(1))

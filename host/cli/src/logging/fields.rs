@@ -1,7 +1,8 @@
-//! The texts of a log line, on one line and harmless: whatever a plugin says, a line of the log is one event of it.
+//! The texts of a log line, on one line and harmless: whatever a plugin says, a line of the log is
+//! one event of it.
 //!
-//! Messages and values are made printable here, once each; what stands around them (time, level, target, names of fields)
-//! comes from the host's own code.
+//! Messages and values are made printable here, once each; what stands around them (time, level,
+//! target, names of fields) comes from the host's own code.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Where logs of the host and its plugins go: standard error, filtered by `KSI_LOG`, by a way on which nobody waits.
+//! Where logs of the host and its plugins go: standard error, filtered by `KSI_LOG`, by a way on
+//! which nobody waits.
 
 use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
@@ -21,8 +22,8 @@ const VARIABLE: &str = "KSI_LOG";
 /// How long the end of the process may wait for whoever reads the last lines.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// Runs a command that owns a host. What it has to say on standard error, why it ends and panics too, goes one way, on
-/// which nobody waits.
+/// Runs a command that owns a host. What it has to say on standard error, why it ends and panics
+/// too, goes one way, on which nobody waits.
 pub(crate) fn during(command: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     let filter = filter()?;
     let colours =

@@ -1,10 +1,13 @@
-//! The way of a log line to standard error: through a queue bounded in bytes, written by a thread of its own.
+//! The way of a log line to standard error: through a queue bounded in bytes, written by a thread
+//! of its own.
 //!
-//! Whoever logs never waits and never fails: a pipe that nobody reads holds up the writing thread alone, and what can't
-//! be written (a full disk, a reader that is gone) is lost and counted. The number of lines that were lost, and why, is
-//! the next thing that is written. Knows nothing of what is in a line.
+//! Whoever logs never waits and never fails: a pipe that nobody reads holds up the writing thread
+//! alone, and what can't be written (a full disk, a reader that is gone) is lost and counted. The
+//! number of lines that were lost, and why, is the next thing that is written. Knows nothing of
+//! what is in a line.
 //!
-//! The descriptor is a copy: the lock of std's `stderr` is never held by a thread that may be stuck.
+//! The descriptor is a copy: the lock of std's `stderr` is never held by a thread that may be
+//! stuck.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -91,7 +94,8 @@ impl Queue {
         }
     }
 
-    /// Waits until all that was put in is written or lost, for so long at most. What was counted is told.
+    /// Waits until all that was put in is written or lost, for so long at most. What was counted is
+    /// told.
     pub(crate) fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
         let mut state = self.0.lock();
@@ -230,7 +234,8 @@ impl Unwritten {
         }
     }
 
-    /// Writes whole lines, the first on a line of its own; or says how many bytes were written before it failed.
+    /// Writes whole lines, the first on a line of its own; or says how many bytes were written
+    /// before it failed.
     fn try_write(&mut self, out: &mut impl Write, lines: &[u8]) -> Result<(), (usize, io::Error)> {
         if self.within_a_line {
             out.write_all(b"\n").map_err(|error| (0, error))?;
@@ -252,7 +257,8 @@ impl Unwritten {
     }
 }
 
-/// A file that is waited for also where somebody else has made it non-blocking, as a parent may that shares it.
+/// A file that is waited for also where somebody else has made it non-blocking, as a parent may
+/// that shares it.
 struct Patient(File);
 
 impl Write for Patient {

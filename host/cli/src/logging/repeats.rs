@@ -1,9 +1,9 @@
-//! Lines of the log that are all alike: the first is written, the others of the next seconds are counted, and the count is
-//! told behind them. A loop of events that fails writes the same line thousands of times a second otherwise, and pushes out
-//! the one that is different.
+//! Lines of the log that are all alike: the first is written, the others of the next seconds are
+//! counted, and the count is told behind them. A loop of events that fails writes the same line
+//! thousands of times a second otherwise, and pushes out the one that is different.
 //!
-//! Two lines are alike if nothing but their time differs. Bounded: beyond so many kinds of lines at a time, or bytes of one,
-//! lines go through uncounted.
+//! Two lines are alike if nothing but their time differs. Bounded: beyond so many kinds of lines at
+//! a time, or bytes of one, lines go through uncounted.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -17,7 +17,8 @@ const LONGEST: usize = 4 << 10;
 
 #[derive(Default)]
 pub(super) struct Repeats {
-    /// By the hash of what stands behind the time. The keys of the hash are random, so nobody can make two lines meet.
+    /// By the hash of what stands behind the time. The keys of the hash are random, so nobody can
+    /// make two lines meet.
     kinds: HashMap<u64, Kind>,
     hasher: RandomState,
 }
@@ -84,7 +85,8 @@ impl Repeats {
     }
 }
 
-/// What is left of a line when the time is taken off, which ends with the first `Z`, perhaps with a colour's end behind it.
+/// What is left of a line when the time is taken off, which ends with the first `Z`, perhaps with a
+/// colour's end behind it.
 fn behind_the_time(line: &[u8]) -> &[u8] {
     let head = &line[..line.len().min(48)];
     let is_digit_before = |at: usize| at > 0 && head[at - 1].is_ascii_digit();

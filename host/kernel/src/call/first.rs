@@ -1,8 +1,8 @@
-//! The first call of a handler of a generation: noted while it is polled, so that whoever looks at what is left of a host
-//! knows whose call it was that the host died of.
+//! The first call of a handler of a generation: noted while it is polled, so that whoever looks at
+//! what is left of a host knows whose call it was that the host died of.
 //!
-//! A handler counts as tried once a first poll of it has come back. From then on its calls cost one look at a flag. The
-//! first call itself, if it goes on, is noted for some more polls.
+//! A handler counts as tried once a first poll of it has come back. From then on its calls cost one
+//! look at a flag. The first call itself, if it goes on, is noted for some more polls.
 
 use std::{
     future::Future,
@@ -18,7 +18,8 @@ use super::outcome::CallOutcome;
 use super::{CallTarget, Callee, Started, ended_in_plugin};
 use crate::{event::Event, executor::slot::polling};
 
-/// How many polls of a first call are noted. One that goes on for longer is a loop that has gone round often.
+/// How many polls of a first call are noted. One that goes on for longer is a loop that has gone
+/// round often.
 const POLLS: u32 = 64;
 
 /// Starts a call of a handler that is not tried yet.

@@ -1,9 +1,10 @@
 //! Holding a plugin's events while its state moves from one generation to the next.
 //!
-//! Each generation that keeps state, or is exclusive, has a [`Gate`], and every event enters it before that generation's
-//! handlers are called. While the gate is held, new events wait outside, and those that are inside end. An event that comes from one
-//! that is inside (a handler emits, and the event reaches the same plugin again, directly or through others) is let in
-//! all the same: the call that emitted it would otherwise wait for its own plugin for ever.
+//! Each generation that keeps state, or is exclusive, has a [`Gate`], and every event enters it
+//! before that generation's handlers are called. While the gate is held, new events wait outside,
+//! and those that are inside end. An event that comes from one that is inside (a handler emits, and
+//! the event reaches the same plugin again, directly or through others) is let in all the same: the
+//! call that emitted it would otherwise wait for its own plugin for ever.
 //!
 //! Nothing here knows what state is or where events go afterwards.
 
@@ -116,7 +117,8 @@ impl fmt::Display for Overfull {
 }
 
 impl Gate {
-    /// An open gate. When it is held, `limit` events wait at the most, of as many bytes as the account allows.
+    /// An open gate. When it is held, `limit` events wait at the most, of as many bytes as the
+    /// account allows.
     pub(crate) fn new(limit: usize, account: Arc<Account>) -> Arc<Self> {
         let (count, full) = (AtomicUsize::new(0), Notify::new());
         let waiting = HeldQueue { count, limit, account, full };
@@ -145,7 +147,8 @@ impl Gate {
             return Ok(Admission { gate: self.clone(), event: number });
         }
         if self.state.load(Ordering::Acquire) == HELD && self.comes_from_inside(event) {
-            // If its ancestor has left meanwhile, nobody waits for this event any more, and the gate may be quiet.
+            // If its ancestor has left meanwhile, nobody waits for this event any more, and the
+            // gate may be quiet.
             let mut shard = self.shard(number);
             if self.state.load(Ordering::Acquire) == HELD {
                 shard.push(number);
@@ -171,7 +174,8 @@ impl Gate {
         self.waiting.count.load(Ordering::Acquire)
     }
 
-    /// Holds new events from here on, until the result is dropped or says that the plugin has moved.
+    /// Holds new events from here on, until the result is dropped or says that the plugin has
+    /// moved.
     pub fn hold(self: &Arc<Self>) -> GateHold {
         self.state.store(HELD, Ordering::Release);
         // Whoever has a shard's lock after this sees the state; whoever had it before is inside.
@@ -251,7 +255,8 @@ impl Drop for HeldEvent<'_> {
     }
 }
 
-/// A held gate. It opens again when this is dropped, which lets the generation go on as if nothing had been.
+/// A held gate. It opens again when this is dropped, which lets the generation go on as if nothing
+/// had been.
 #[derive(Debug)]
 pub struct GateHold(Arc<Gate>);
 
@@ -290,7 +295,8 @@ impl GateHold {
         self.0.waiting.is_full().await
     }
 
-    /// The next generation has taken over: what waits goes there, and nothing enters this gate any more.
+    /// The next generation has taken over: what waits goes there, and nothing enters this gate any
+    /// more.
     pub fn moved(self) {
         self.0.end_hold(MOVED);
     }

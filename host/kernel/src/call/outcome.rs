@@ -1,4 +1,5 @@
-//! How a call ended, as it came from the callee: nothing is copied, decoded or encoded before somebody asks for it.
+//! How a call ended, as it came from the callee: nothing is copied, decoded or encoded before
+//! somebody asks for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -76,9 +77,10 @@ fn kept(value: Value, taken: bool, keeper: Option<&Arc<dyn Keeper>>) -> CallOutc
 }
 
 impl CallOutcome {
-    /// What may leave a call of somebody whose library this keeps. Plain data of the layout that the emitter wants stays as it is, because
-    /// letting it go runs no code of the callee; a value of another layout than the wanted one becomes JSON; and what the
-    /// emitter may look at in any way keeps the callee's library from here on.
+    /// What may leave a call of somebody whose library this keeps. Plain data of the layout that
+    /// the emitter wants stays as it is, because letting it go runs no code of the callee; a value
+    /// of another layout than the wanted one becomes JSON; and what the emitter may look at in any
+    /// way keeps the callee's library from here on.
     #[inline(always)]
     pub(super) fn of(self, keeper: Option<&Arc<dyn Keeper>>, form: &ReplyForm) -> Self {
         let CallOutcome::Replied(CallReply::Loose(value)) = self else { return self };
@@ -103,9 +105,9 @@ impl CallOutcome {
         }
     }
 
-    /// With a reply that needs no code of the callee any more: a value with its library becomes JSON. One without stays what
-    /// it is: plain data in the layout that is wanted, and by now the code that could encode it may be gone. Where plugin
-    /// code may run.
+    /// With a reply that needs no code of the callee any more: a value with its library becomes
+    /// JSON. One without stays what it is: plain data in the layout that is wanted, and by now the
+    /// code that could encode it may be gone. Where plugin code may run.
     pub(crate) fn without_code(self) -> Self {
         match &self {
             CallOutcome::Replied(CallReply::Shared(_)) => self.encoded(),

@@ -1,8 +1,9 @@
 //! Who sees how calls end: their handler, event, outcome and time, for metrics and traces.
 //!
-//! An observer never slows a call down. What waits for it is bounded, by a count and in bytes, and what does not fit is
-//! counted as missed. While nobody observes, a call costs one look at a flag; nothing is noted of it, and no clock is read. A call
-//! that has begun by then is not seen when it ends.
+//! An observer never slows a call down. What waits for it is bounded, by a count and in bytes, and
+//! what does not fit is counted as missed. While nobody observes, a call costs one look at a flag;
+//! nothing is noted of it, and no clock is read. A call that has begun by then is not seen when it
+//! ends.
 
 use std::{
     collections::VecDeque,
@@ -250,8 +251,8 @@ impl OutcomeTap {
 }
 
 impl OutcomeWatch {
-    /// The next call that has ended. `None` once too much waited in the host as a whole, and this watch was given up for it:
-    /// nothing is seen any more then.
+    /// The next call that has ended. `None` once too much waited in the host as a whole, and this
+    /// watch was given up for it: nothing is seen any more then.
     pub async fn next(&mut self) -> Option<ObservedCall> {
         loop {
             {

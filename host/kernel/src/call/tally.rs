@@ -1,7 +1,9 @@
-//! How often calls ended in which way: of one handler of one generation, of a handler over all its generations, of all.
+//! How often calls ended in which way: of one handler of one generation, of a handler over all its
+//! generations, of all.
 //!
-//! The calls of a generation count in a `CallCounts` of its own, so that generations can be compared. A `Tally` adds
-//! those that have gone to those that are there, so nothing is counted twice and no sum ever falls.
+//! The calls of a generation count in a `CallCounts` of its own, so that generations can be
+//! compared. A `Tally` adds those that have gone to those that are there, so nothing is counted
+//! twice and no sum ever falls.
 
 use std::{
     ops::AddAssign,
@@ -86,7 +88,8 @@ impl CallCounts {
         });
     }
 
-    /// The counts now. What ended is read first, so that a call that ends in between counts as in flight.
+    /// The counts now. What ended is read first, so that a call that ends in between counts as in
+    /// flight.
     pub(crate) fn now(&self) -> Counts {
         let sum = |counter: fn(&CallCounters) -> &AtomicU64| -> u64 {
             self.0.stripes().map(|stripe| counter(stripe).load(Ordering::Acquire)).sum()
@@ -123,7 +126,8 @@ impl Parts {
     fn settle(&mut self) {
         let Parts { gone, present } = self;
         present.retain_mut(|counts| {
-            // Not the mere count of references: this also makes what the last holder counted visible here.
+            // Not the mere count of references: this also makes what the last holder counted
+            // visible here.
             let alone = Arc::get_mut(counts).is_some();
             if alone {
                 *gone += counts.now();

@@ -47,8 +47,8 @@ thread_local! {
 }
 
 impl EventIds {
-    /// Starts at the present time, with room for a million events a millisecond, so that a restarted host does not
-    /// repeat numbers that a log already holds.
+    /// Starts at the present time, with room for a million events a millisecond, so that a
+    /// restarted host does not repeat numbers that a log already holds.
     pub(crate) fn new() -> Self {
         static HOSTS: AtomicU64 = AtomicU64::new(1);
         let millis = clock::unix_time().as_millis();

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use super::{NewEvent, Payload};
 
-/// What can be emitted: a [`NewEvent`], or a value of a type that belongs to one event name, as those
-/// of the `#[event("ns:name")]` attribute of `ksi-plugin-api`. A reference to such a value will do.
+/// What can be emitted: a [`NewEvent`], or a value of a type that belongs to one event name, as
+/// those of the `#[event("ns:name")]` attribute of `ksi-plugin-api`. A reference to such a value
+/// will do.
 ///
 /// ```
 /// use ksi_kernel::event::IntoEvent;

@@ -1,9 +1,10 @@
 //! Waiting for a task without depending on its thread.
 //!
-//! Handlers are polled in their emitter's task, so a call that does not return holds up everybody up the chain of
-//! events, and nobody can end it inside a process. Whoever waits at the root of the chain (a client, the embedding
-//! program) must be answered nevertheless: it waits in another task, and when a call that is polled for it is late, the
-//! watchdog answers in place of the one that is stuck.
+//! Handlers are polled in their emitter's task, so a call that does not return holds up everybody
+//! up the chain of events, and nobody can end it inside a process. Whoever waits at the root of the
+//! chain (a client, the embedding program) must be answered nevertheless: it waits in another task,
+//! and when a call that is polled for it is late, the watchdog answers in place of the one that is
+//! stuck.
 
 use std::{
     future::Future,
@@ -23,7 +24,8 @@ use crate::lock::Lock;
 
 /// Somebody who waits for what a worker polls.
 pub trait Waits: Send + Sync {
-    /// A call that is being polled for it is late. On the watchdog's thread, so this must not block.
+    /// A call that is being polled for it is late. On the watchdog's thread, so this must not
+    /// block.
     fn give_up(&self, late: &Late<'_>);
 }
 
@@ -36,8 +38,9 @@ pub struct Late<'a> {
 }
 
 impl Late<'_> {
-    /// Whether its thread is still in it. For somebody for whom several calls are polled one after another: under a lock that
-    /// its thread takes between two of them, the answer is right, or it has returned just now.
+    /// Whether its thread is still in it. For somebody for whom several calls are polled one after
+    /// another: under a lock that its thread takes between two of them, the answer is right, or it
+    /// has returned just now.
     pub fn is_going_on(&self) -> bool {
         self.slot.is_inside(self.call)
     }
@@ -66,8 +69,8 @@ impl<T: Send, I: Fn(Duration) -> T + Send + Sync> Waits for Answer<T, I> {
     }
 }
 
-/// Runs a future in a task on the workers. Its result comes to the receiver, or `instead` of it, as soon as a call that
-/// it polls has not returned within its timeout, which `instead` is told.
+/// Runs a future in a task on the workers. Its result comes to the receiver, or `instead` of it, as
+/// soon as a call that it polls has not returned within its timeout, which `instead` is told.
 pub(crate) fn apart<T: Send + 'static>(
     workers: &Workers,
     future: impl Future<Output = T> + Send + 'static,

@@ -15,8 +15,8 @@ thread_local! {
     static LAST: Cell<(u64, Tick)> = const { Cell::new((0, Tick::NONE)) };
 }
 
-/// A step of the system's coarse clock, mostly 4 ms long and never more than [`Tick::LONGEST`]. Reading it takes 3 ns, the
-/// exact time 23.
+/// A step of the system's coarse clock, mostly 4 ms long and never more than [`Tick::LONGEST`].
+/// Reading it takes 3 ns, the exact time 23.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tick(i64, i64);
 
@@ -47,8 +47,8 @@ impl Tick {
 
 /// The time for an event that is emitted now, in nanoseconds since the Unix epoch.
 ///
-/// The first one in a poll of a dispatch worker is exact. Those that follow in the same poll may have the time of the first
-/// one, until the system's clock ticks: then the time is exact again.
+/// The first one in a poll of a dispatch worker is exact. Those that follow in the same poll may
+/// have the time of the first one, until the system's clock ticks: then the time is exact again.
 #[inline]
 pub(crate) fn event_time() -> u64 {
     let (time, tick) = LAST.get();
@@ -78,7 +78,8 @@ mod tests {
         let first = u128::from(event_time());
         assert!((before..=unix_time().as_nanos()).contains(&first));
         for _ in 0..100_000 {
-            // A tick is 10 ms at the most; the rest is for a test that is interrupted between the two.
+            // A tick is 10 ms at the most; the rest is for a test that is interrupted between the
+            // two.
             let (time, now) = (u128::from(event_time()), unix_time().as_nanos());
             assert!(time <= now && now - time < 1_000_000_000, "{time} {now}");
         }

@@ -1,8 +1,9 @@
 //! I/O that an idle worker waits for.
 //!
-//! Work that comes from a socket would wake two threads if another one waited for it: that one, and the worker. So one
-//! of the idle workers waits for I/O in place of its queue. It is a tokio runtime without threads and tasks, of which
-//! nothing is used but its I/O driver; whoever waits drives it.
+//! Work that comes from a socket would wake two threads if another one waited for it: that one, and
+//! the worker. So one of the idle workers waits for I/O in place of its queue. It is a tokio
+//! runtime without threads and tasks, of which nothing is used but its I/O driver; whoever waits
+//! drives it.
 
 use std::{cell::Cell, io};
 

@@ -1,10 +1,11 @@
 //! Threads that leave, until they are joined.
 //!
-//! A thread has ended only when its thread-locals are gone. Their destructors are plugin code, which may take any time and
-//! ask for further threads: so a thread of its own waits for them, which holds no lock meanwhile.
+//! A thread has ended only when its thread-locals are gone. Their destructors are plugin code,
+//! which may take any time and ask for further threads: so a thread of its own waits for them,
+//! which holds no lock meanwhile.
 //!
-//! Threads come in sets, one at work at a time. Some of a set leave early, because they have nothing to do; the rest leave
-//! together, when the next set takes over.
+//! Threads come in sets, one at work at a time. Some of a set leave early, because they have
+//! nothing to do; the rest leave together, when the next set takes over.
 
 use std::{
     collections::BTreeMap,
@@ -107,7 +108,8 @@ impl LeavingThreads {
     /// Joins the threads.
     ///
     /// # Errors
-    /// The system gives no thread that waits for them: here they are, not joined, with what says so.
+    /// The system gives no thread that waits for them: here they are, not joined, with what says
+    /// so.
     pub(super) fn join(self, threads: Vec<WorkerThread>) -> Result<(), (io::Error, NotJoined)> {
         self.note(&threads);
         let (sender, receiver) = mpsc::channel::<NotJoined>();

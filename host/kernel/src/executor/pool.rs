@@ -28,11 +28,11 @@ use crate::lock::Lock;
 const STACK: usize = 8 << 20;
 /// How long I/O is left alone at the most while every thread is at work.
 const LOOK: Duration = Duration::from_micros(200);
-/// A poll of this length is worth waking a colleague for who waits for I/O meanwhile. A client's turn is far shorter,
-/// also when its thread loses the core to that client in between.
+/// A poll of this length is worth waking a colleague for who waits for I/O meanwhile. A client's
+/// turn is far shorter, also when its thread loses the core to that client in between.
 const LONG: Duration = Duration::from_micros(250);
-/// What a long poll counts for against short ones, from when on long ones are expected, and the most they add up to.
-/// One alone tells nothing: the thread may have lost its core.
+/// What a long poll counts for against short ones, from when on long ones are expected, and the
+/// most they add up to. One alone tells nothing: the thread may have lost its core.
 const LONG_WEIGHT: u32 = 8;
 const LONG_EXPECTED: u32 = 12;
 const LONG_MOST: u32 = 32;
@@ -73,8 +73,9 @@ pub(super) struct Queue {
 
 /// Who looks after the pool's I/O.
 ///
-/// A thread that has waited for it and takes a task leaves it to nobody: usually it is back before a colleague were
-/// awake. If its poll takes long, the watchdog wakes one; and while polls have been long lately, it does so itself.
+/// A thread that has waited for it and takes a task leaves it to nobody: usually it is back before
+/// a colleague were awake. If its poll takes long, the watchdog wakes one; and while polls have
+/// been long lately, it does so itself.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 enum IoWatch {
     #[default]
@@ -172,8 +173,8 @@ impl Pool {
 
     /// Makes a task ready.
     ///
-    /// A worker that makes one task ready takes it itself after its present poll, which saves waking a colleague. If
-    /// that poll then never ends, the watchdog wakes one.
+    /// A worker that makes one task ready takes it itself after its present poll, which saves
+    /// waking a colleague. If that poll then never ends, the watchdog wakes one.
     fn push(self: &Arc<Self>, runnable: Runnable) {
         let mut queue = self.lock();
         let mine = self.patience.is_none()
@@ -181,7 +182,8 @@ impl Pool {
             && with_slot(|slot| slot.for_calls) == Some(true);
         queue.ready.push_back(runnable);
         if IdleIo::waits_here() {
-            // This is the thread that waits for I/O, and what it is for. It wakes a colleague if there is more of it.
+            // This is the thread that waits for I/O, and what it is for. It wakes a colleague if
+            // there is more of it.
             self.call_back(&mut queue);
             return;
         }
@@ -214,8 +216,8 @@ impl Pool {
         }
     }
 
-    /// Has those joined that left by themselves. They are not forgotten: they have ended only when their thread-locals are
-    /// gone. And they are not waited for: this may be one of them.
+    /// Has those joined that left by themselves. They are not forgotten: they have ended only when
+    /// their thread-locals are gone. And they are not waited for: this may be one of them.
     fn let_go_of_those_that_left(&self) {
         let (left, leaving) = {
             let mut crew = self.crew();
@@ -261,8 +263,8 @@ impl Pool {
         }
     }
 
-    /// Looks after I/O if every thread is at work, which may be for ever; whether that gave work. For the watchdog: what is
-    /// woken here is only made ready.
+    /// Looks after I/O if every thread is at work, which may be for ever; whether that gave work.
+    /// For the watchdog: what is woken here is only made ready.
     pub(super) fn look_for_those_at_work(&self) -> bool {
         let Some(io) = &self.io else { return false };
         let mut queue = self.lock();
@@ -351,7 +353,8 @@ impl Pool {
     /// Polls until `stop`. Between two polls a thread may leave: nothing is queued with it.
     fn work(self: Arc<Self>, stop: &AtomicBool, slot: Arc<Slot>) {
         slot::enter(slot.clone());
-        // Those that come and go share a stripe: they would take those of the threads that count at each event.
+        // Those that come and go share a stripe: they would take those of the threads that count at
+        // each event.
         let _stripe = self.patience.is_none().then(Lease::take);
         let mut queue = self.lock();
         while !stop.load(Ordering::Relaxed) {
@@ -451,7 +454,8 @@ mod tests {
 
     use super::*;
 
-    /// Waits for a task of its pool when its thread ends, as a plugin's thread-local may that emits to a blocking handler.
+    /// Waits for a task of its pool when its thread ends, as a plugin's thread-local may that emits
+    /// to a blocking handler.
     struct AsksAtTheEnd {
         pool: Arc<Pool>,
         answered: mpsc::Sender<u32>,

@@ -1,5 +1,5 @@
-//! What a dispatch worker is doing at the moment: for the watchdog, for log lines, and for the question how deep calls
-//! are nested on its stack.
+//! What a dispatch worker is doing at the moment: for the watchdog, for log lines, and for the
+//! question how deep calls are nested on its stack.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,8 +22,9 @@ thread_local! {
     static SLOT: RefCell<Own> = const { RefCell::new(Own(None)) };
     /// Whether it is one.
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
-    /// Whose call this thread polls. Unlike the slot it costs nothing to look at, is still there when an `exit` inside of a
-    /// call runs exit handlers, and may be looked at in a signal handler.
+    /// Whose call this thread polls. Unlike the slot it costs nothing to look at, is still there
+    /// when an `exit` inside of a call runs exit handlers, and may be looked at in a signal
+    /// handler.
     static POLLED: Cell<Polled> = const { Cell::new(Polled { handler: 0, event: 0, nested: 0 }) };
 }
 
@@ -45,8 +46,8 @@ pub(crate) struct Slot {
     pub(crate) event: AtomicU64,
     /// Counts begun and ended polls: odd while one runs.
     pub(crate) polls: AtomicU64,
-    /// The first of them: its handler and its event, and until when it may take, in nanoseconds since this host's
-    /// [`EPOCH`]; 0 if it is polled for the first time and has its whole timeout.
+    /// The first of them: its handler and its event, and until when it may take, in nanoseconds
+    /// since this host's [`EPOCH`]; 0 if it is polled for the first time and has its whole timeout.
     outermost: [AtomicU64; 2],
     due: AtomicU64,
     /// What the thread is called.
@@ -55,7 +56,8 @@ pub(crate) struct Slot {
     pub(super) for_calls: bool,
     /// It has taken its last task.
     pub(super) left: AtomicBool,
-    /// The call that the watchdog found to be late: its handler and its event. Written by the watchdog alone.
+    /// The call that the watchdog found to be late: its handler and its event. Written by the
+    /// watchdog alone.
     late: [AtomicU64; 2],
     /// Who waits for what is being polled, if it is somebody whom the watchdog can answer.
     waits: Lock<Option<Weak<dyn Waits>>>,
@@ -81,13 +83,15 @@ impl Slot {
         std::mem::replace(&mut *self.waits.lock(), by)
     }
 
-    /// The call of this handler and event is late: it counts as timed out when it returns. For the watchdog.
+    /// The call of this handler and event is late: it counts as timed out when it returns. For the
+    /// watchdog.
     pub(super) fn is_late(&self, [handler, event]: [u64; 2]) {
         self.late[0].store(handler, Ordering::Relaxed);
         self.late[1].store(event, Ordering::Relaxed);
     }
 
-    /// The outermost call of this poll is late: it had `after`, and whoever waits for it is answered now. For the watchdog.
+    /// The outermost call of this poll is late: it had `after`, and whoever waits for it is
+    /// answered now. For the watchdog.
     pub(super) fn give_up(&self, polls: u64, call: [u64; 2], after: Duration) {
         let waits = {
             let waits = self.waits.lock();
@@ -120,13 +124,14 @@ impl Slot {
     }
 
     fn was_late(&self, handler: u64, event: u64) -> bool {
-        // An event has one number for good, so an old note is no note of another call but one of the same handler and
-        // event, whose emitter is late as well.
+        // An event has one number for good, so an old note is no note of another call but one of
+        // the same handler and event, whose emitter is late as well.
         self.late[1].load(Ordering::Relaxed) == event
             && self.late[0].load(Ordering::Relaxed) == handler
     }
 
-    /// What the thread has not returned from, if it is in a poll; the numbers are 0 when that is no call.
+    /// What the thread has not returned from, if it is in a poll; the numbers are 0 when that is no
+    /// call.
     pub(super) fn unreturned(&self) -> Option<Unreturned> {
         let polls = self.polls.load(Ordering::Relaxed);
         let [handler, event] = self.polled_call();
@@ -145,8 +150,8 @@ pub struct Unreturned {
     pub event: u64,
 }
 
-/// How many calls may be polled inside one another on one stack. A handler's emit polls the handlers of that event in
-/// place, which is cheap; a long chain of events would fill the stack.
+/// How many calls may be polled inside one another on one stack. A handler's emit polls the
+/// handlers of that event in place, which is cheap; a long chain of events would fill the stack.
 const NESTED: u64 = 8;
 
 /// Whether this thread is a dispatch worker. Not any more when its thread-locals are going.
@@ -161,9 +166,9 @@ pub(crate) fn may_poll_here() -> bool {
     on_worker() && POLLED.get().nested < NESTED
 }
 
-/// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an event's number. Afterwards it
-/// says what it said before, also if the poll unwinds. `late` becomes whether the poll took longer than the call may, as far
-/// as the watchdog has seen.
+/// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an
+/// event's number. Afterwards it says what it said before, also if the poll unwinds. `late` becomes
+/// whether the poll took longer than the call may, as far as the watchdog has seen.
 #[inline(always)]
 pub(crate) fn polling<T>(
     handler: u64,
@@ -182,8 +187,8 @@ pub(crate) fn polling<T>(
         slot.set_polled(polled);
     });
     let _restored = Restored { outer, call: [handler, event], late };
-    // Not inside of a closure that has the slot: what it gives is large, and to move it once more costs more than to look
-    // for the slot again.
+    // Not inside of a closure that has the slot: what it gives is large, and to move it once more
+    // costs more than to look for the slot again.
     poll()
 }
 
@@ -245,7 +250,8 @@ pub fn current_event() -> Option<u64> {
     with_slot(|slot| slot.event.load(Ordering::Relaxed)).filter(|&event| event != 0)
 }
 
-/// The key of the handler whose call this thread polls, and the number of its event. A signal handler may ask.
+/// The key of the handler whose call this thread polls, and the number of its event. A signal
+/// handler may ask.
 pub fn current_call() -> Option<(u64, u64)> {
     let Polled { handler, event, .. } = POLLED.get();
     (handler != 0).then_some((handler, event))

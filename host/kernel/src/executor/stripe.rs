@@ -1,7 +1,8 @@
 //! Counters that threads on different cores do not fight over.
 //!
-//! Each dispatch worker has a stripe to itself for as long as it lives: it counts there with a plain load and store, on a
-//! cache line that nobody else writes. All other threads share one stripe. Whoever reads adds the stripes up.
+//! Each dispatch worker has a stripe to itself for as long as it lives: it counts there with a
+//! plain load and store, on a cache line that nobody else writes. All other threads share one
+//! stripe. Whoever reads adds the stripes up.
 
 use std::{
     cell::Cell,
@@ -60,7 +61,8 @@ pub(crate) struct Striped<T> {
     shared: Line<T>,
 }
 
-/// A value that shares no cache line with another one: by room on both sides, so that a box of it needs no aligned memory.
+/// A value that shares no cache line with another one: by room on both sides, so that a box of it
+/// needs no aligned memory.
 #[repr(C)]
 #[derive(Default)]
 struct Line<T> {

@@ -1,5 +1,6 @@
-//! Sees calls that do not return from a poll. They can't be ended inside a process: they are reported, whoever waits for
-//! one is answered when it is late ([`apart`](super::apart)), and when they hold every call thread, new threads take over.
+//! Sees calls that do not return from a poll. They can't be ended inside a process: they are
+//! reported, whoever waits for one is answered when it is late ([`apart`](super::apart)), and when
+//! they hold every call thread, new threads take over.
 
 use std::{
     collections::HashMap,
@@ -46,8 +47,8 @@ impl<F: Fn(StuckPoll) + Send + 'static> Overseer for F {
     }
 }
 
-/// Starts the watchdog's thread, which ends with the workers. `overseer` is told once of every call that has been stuck
-/// for `stuck`; at most `abandoned` threads are given up on.
+/// Starts the watchdog's thread, which ends with the workers. `overseer` is told once of every call
+/// that has been stuck for `stuck`; at most `abandoned` threads are given up on.
 pub(crate) fn start(
     workers: &Arc<Workers>,
     stuck: Duration,
@@ -66,7 +67,8 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, overseer: &
     loop {
         let Some(workers) = workers.upgrade() else { return };
         let (slots, now) = (workers.slots(), Instant::now());
-        // A thread that was exchanged is watched on until it returns from its poll, or that it does not is told.
+        // A thread that was exchanged is watched on until it returns from its poll, or that it does
+        // not is told.
         let mut exchanged = 0;
         watched.retain(|known, seen| {
             let at_work = slots.iter().any(|slot| Arc::as_ptr(slot) == *known);

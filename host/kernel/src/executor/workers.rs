@@ -1,15 +1,16 @@
 //! Dispatch workers: the only threads that run plugin code.
 //!
-//! A thread-local with a destructor, made by plugin code on one of these threads, keeps the plugin's library mapped
-//! until the thread ends. So the threads can be [exchanged](Workers::exchange): new ones take over the same run
-//! queue, the old ones leave after their present poll. A task belongs to no thread, so nothing is moved and nothing
-//! is lost, and tasks of other plugins do not notice.
+//! A thread-local with a destructor, made by plugin code on one of these threads, keeps the
+//! plugin's library mapped until the thread ends. So the threads can be
+//! [exchanged](Workers::exchange): new ones take over the same run queue, the old ones leave after
+//! their present poll. A task belongs to no thread, so nothing is moved and nothing is lost, and
+//! tasks of other plugins do not notice.
 //!
-//! There are three queues: one for calls, which must not block, with a fixed number of threads; one for blocking
-//! handlers; and one for the beginnings and ends of plugins, which may block too and must not wait for blocking
-//! handlers. Threads of the latter two come when they are needed and leave when they are not. The queues themselves
-//! have no bound: what is in them has been accepted before (a request, a queued event, a background task), and that is
-//! where the limits are.
+//! There are three queues: one for calls, which must not block, with a fixed number of threads; one
+//! for blocking handlers; and one for the beginnings and ends of plugins, which may block too and
+//! must not wait for blocking handlers. Threads of the latter two come when they are needed and
+//! leave when they are not. The queues themselves have no bound: what is in them has been accepted
+//! before (a request, a queued event, a background task), and that is where the limits are.
 
 use std::{future::Future, io, sync::Arc, thread::Thread, time::Duration};
 
@@ -36,7 +37,8 @@ pub struct Workers {
     blocking: Arc<Pool>,
     life_cycle: Arc<Pool>,
     sets: Arc<Sets>,
-    /// Threads that the system gave no thread to wait for. The lock makes exchanges happen one at a time.
+    /// Threads that the system gave no thread to wait for. The lock makes exchanges happen one at a
+    /// time.
     not_joined: Lock<Vec<NotJoined>>,
 }
 
@@ -59,8 +61,8 @@ impl Workers {
         Ok(workers)
     }
 
-    /// With what to register sockets whose I/O the call threads wait for while they are idle, which saves those that are
-    /// served by tasks there a thread to wake.
+    /// With what to register sockets whose I/O the call threads wait for while they are idle, which
+    /// saves those that are served by tasks there a thread to wake.
     pub fn io(&self) -> &Handle {
         &self.io
     }
@@ -92,8 +94,8 @@ impl Workers {
         Pool::spawn(&self.life_cycle, future)
     }
 
-    /// Starts new threads and lets the old ones go, after their present poll. Returns the number of the set that
-    /// goes, for [`joined`](Self::joined).
+    /// Starts new threads and lets the old ones go, after their present poll. Returns the number of
+    /// the set that goes, for [`joined`](Self::joined).
     ///
     /// # Errors
     /// The system gives no thread; then the old ones stay at work.
@@ -101,8 +103,8 @@ impl Workers {
         let mut not_joined = self.not_joined.lock();
         // Without them nothing is exchanged, and nothing counted: the old ones have not left.
         let fresh = self.calls.new_crew(self.calls.limit)?;
-        // Counted before the new ones begin: whoever reads the number from here on knows that he needs an exchange after
-        // this one.
+        // Counted before the new ones begin: whoever reads the number from here on knows that he
+        // needs an exchange after this one.
         let leaving = self.sets.replace();
         let set = leaving.set;
         let mut threads = self.calls.hand_over(fresh);
@@ -113,7 +115,8 @@ impl Workers {
             // No thread is none that could fail.
             threads.extend(replaced.unwrap_or_else(|_| pool.hand_over(Crew::default())));
         }
-        // By a thread of its own, because one of those that leave may be stuck in plugin code for ever.
+        // By a thread of its own, because one of those that leave may be stuck in plugin code for
+        // ever.
         not_joined.push((leaving, threads));
         for (leaving, threads) in std::mem::take(&mut *not_joined) {
             if let Err((error, threads)) = leaving.join(threads) {
@@ -149,8 +152,8 @@ impl Workers {
         self.calls.crew().threads.iter().map(|thread| thread.slot.clone()).collect()
     }
 
-    /// Wakes a call thread if one sleeps and there is work, or I/O that nobody looks after; whether there is work. See
-    /// [`Pool::push`].
+    /// Wakes a call thread if one sleeps and there is work, or I/O that nobody looks after; whether
+    /// there is work. See [`Pool::push`].
     pub(crate) fn nudge(&self) -> bool {
         let mut state = self.calls.lock();
         if state.ready.is_empty() {
@@ -176,7 +179,8 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        // The threads hold only their queue and end after their present poll; nobody waits for them.
+        // The threads hold only their queue and end after their present poll; nobody waits for
+        // them.
         let _ = self.calls.replace_crew(0);
         let _ = self.blocking.replace_crew(0);
         let _ = self.life_cycle.replace_crew(0);

@@ -6,9 +6,9 @@ use super::{Router, progress::Progress, table::Called};
 use crate::{executor::apart::apart, report::Report};
 
 impl Router {
-    /// Runs a future in a task of its own on the workers, in which an event of this name is emitted; what it gives, or
-    /// `instead` of it once a handler has not returned within its timeout, with what is known by then. `None` if the host
-    /// ends.
+    /// Runs a future in a task of its own on the workers, in which an event of this name is
+    /// emitted; what it gives, or `instead` of it once a handler has not returned within its
+    /// timeout, with what is known by then. `None` if the host ends.
     pub async fn answered<T: Send + 'static>(
         self: &Arc<Self>,
         event: &str,

@@ -202,8 +202,9 @@ impl Router {
 
     // ---- emitting ----
 
-    /// Accepts an event at once, then runs every handler of it and gathers their outcomes. From any thread; the
-    /// handlers are polled by whoever polls this on a dispatch worker, and by a task on the workers otherwise.
+    /// Accepts an event at once, then runs every handler of it and gathers their outcomes. From any
+    /// thread; the handlers are polled by whoever polls this on a dispatch worker, and by a task on
+    /// the workers otherwise.
     pub fn emit(
         self: &Arc<Self>,
         event: NewEvent,
@@ -219,7 +220,8 @@ impl Router {
         }
     }
 
-    /// The same from a task whose client is answered also when a handler does not return: `progress` is filled meanwhile.
+    /// The same from a task whose client is answered also when a handler does not return:
+    /// `progress` is filled meanwhile.
     pub fn emit_followed(
         self: &Arc<Self>,
         event: NewEvent,
@@ -242,7 +244,8 @@ impl Router {
         self.send_once_accepted(&name, bytes, || self.accept(event, None)).map_err(Into::into)
     }
 
-    /// The same for an event of about so many bytes that `accept` accepts, once there is a place for it.
+    /// The same for an event of about so many bytes that `accept` accepts, once there is a place
+    /// for it.
     pub(crate) fn send_once_accepted(
         self: &Arc<Self>,
         name: &str,
@@ -274,8 +277,8 @@ impl Router {
         self.limits.queued_events.saturating_sub(self.queue.available_permits())
     }
 
-    /// Has those handlers called who see an event that the host answers alone. Nobody waits for them, and what they reply
-    /// goes nowhere.
+    /// Has those handlers called who see an event that the host answers alone. Nobody waits for
+    /// them, and what they reply goes nowhere.
     pub fn show_onlookers(self: &Arc<Self>, event: &EventRef) {
         let onlookers = self.table.load().onlookers(event.name());
         if onlookers.is_empty() {
@@ -323,8 +326,8 @@ impl Router {
         begun.await.ended().await
     }
 
-    /// Begins to run every handler of an accepted event: here, if this is a dispatch worker and not too deep inside other
-    /// calls, and otherwise in a task on the workers.
+    /// Begins to run every handler of an accepted event: here, if this is a dispatch worker and not
+    /// too deep inside other calls, and otherwise in a task on the workers.
     #[inline(always)]
     pub(crate) fn begin(
         self: &Arc<Self>,
@@ -505,7 +508,8 @@ impl Router {
         self.taps.watch(patterns, capacity)
     }
 
-    /// Lets somebody see how every call ends that begins from now on. At most `capacity` wait to be read.
+    /// Lets somebody see how every call ends that begins from now on. At most `capacity` wait to be
+    /// read.
     pub fn watch_outcomes(&self, capacity: usize) -> OutcomeWatch {
         self.outcome_taps.watch(capacity)
     }
@@ -575,16 +579,18 @@ impl Router {
         infos.by_key.get(&key).and_then(Weak::upgrade)
     }
 
-    /// Replaces the whole table by a changed one. This store is the commit point of every load, reload and unload: an
-    /// event emitted before it meets the old routes, an event emitted after it the new ones.
+    /// Replaces the whole table by a changed one. This store is the commit point of every load,
+    /// reload and unload: an event emitted before it meets the old routes, an event emitted after
+    /// it the new ones.
     pub(crate) fn change(&self, change: impl FnOnce(&RoutingTable) -> RoutingTable) {
         let _turn = self.writers.lock();
         let next = Arc::new(change(&self.table.load()));
         self.table.store(next);
     }
 
-    /// Adds a handler; the number it can be removed by. One of the host's `own` has a timeout of its own, and answers alone:
-    /// whoever else subscribes to its events only [sees them](Self::show_onlookers).
+    /// Adds a handler; the number it can be removed by. One of the host's `own` has a timeout of
+    /// its own, and answers alone: whoever else subscribes to its events only [sees
+    /// them](Self::show_onlookers).
     pub fn add_host_handler<F, Fut, R>(
         &self,
         name: &str,
@@ -699,7 +705,8 @@ pub(crate) struct NewTarget {
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
 }
 
-/// Nobody reads this, so what was not handled must not vanish. What was handled and failed has left its trace.
+/// Nobody reads this, so what was not handled must not vanish. What was handled and failed has left
+/// its trace.
 fn tell_of_rejection(event: &str, outcomes: &Outcomes, what: &str) {
     for ended in &outcomes.ended {
         if let CallOutcome::Rejected { reason } = ended {

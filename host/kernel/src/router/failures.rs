@@ -1,8 +1,8 @@
-//! Calls that failed leave a trace, whatever their emitter makes of them: a line in the log and an event that others may
-//! watch.
+//! Calls that failed leave a trace, whatever their emitter makes of them: a line in the log and an
+//! event that others may watch.
 //!
-//! A handler that fails ten thousand times a second is told of once, and then once an interval with how often it was:
-//! lines that are all alike hide the one that is not.
+//! A handler that fails ten thousand times a second is told of once, and then once an interval with
+//! how often it was: lines that are all alike hide the one that is not.
 
 use std::{
     collections::HashMap,
@@ -24,10 +24,11 @@ use crate::{
 pub(crate) const CALL_FAILED: &str = "module:call_failed";
 /// How long failures of one handler with one code are counted after they were told of.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How many codes of one handler are told apart; further ones count as one. A plugin may make them up.
+/// How many codes of one handler are told apart; further ones count as one. A plugin may make them
+/// up.
 const CODES: usize = 16;
-/// How many handlers are told apart at a time. Failures of any further ones are counted in the statistics alone, until one of
-/// these is quiet.
+/// How many handlers are told apart at a time. Failures of any further ones are counted in the
+/// statistics alone, until one of these is quiet.
 const HANDLERS: usize = 1_024;
 /// How much of a message is told, in characters.
 const SHOWN: usize = 1_000;
@@ -57,8 +58,8 @@ impl Untold {
 }
 
 impl Failures {
-    /// One more of this handler with this code: whether it is to be told of now, or is counted. The first that is counted
-    /// has somebody look again after the interval.
+    /// One more of this handler with this code: whether it is to be told of now, or is counted. The
+    /// first that is counted has somebody look again after the interval.
     fn one_more(&self, handler: u64, code: &str) -> Verdict {
         let mut told = self.0.lock();
         if !told.handlers.contains_key(&handler) && told.handlers.len() >= HANDLERS {
@@ -119,8 +120,8 @@ struct Failed {
 }
 
 impl Router {
-    /// Leaves a trace of a call that its handler did not end well. What was not called, or not waited for, is no failure
-    /// of a handler.
+    /// Leaves a trace of a call that its handler did not end well. What was not called, or not
+    /// waited for, is no failure of a handler.
     #[inline]
     pub(crate) fn note(
         self: &Arc<Self>,

@@ -1,9 +1,9 @@
 //! Runs the handlers of one accepted event and gathers how they ended.
 //!
-//! Handlers are called one after another, each up to its first await; what is ready then is done, and only the rest
-//! becomes a future. A plugin whose state is on its way to another generation holds its events
-//! ([`dispatch::hold`](crate::call::gate)): its handlers are called later, those of all other plugins at once; the
-//! report waits for all.
+//! Handlers are called one after another, each up to its first await; what is ready then is done,
+//! and only the rest becomes a future. A plugin whose state is on its way to another generation
+//! holds its events ([`dispatch::hold`](crate::call::gate)): its handlers are called later, those
+//! of all other plugins at once; the report waits for all.
 
 use std::{
     cmp::Reverse,
@@ -43,8 +43,8 @@ use crate::{
     report::{Outcome, Report},
 };
 
-/// Whose handlers they were, and how each ended, in the router's order: priority, then plugin name, then order of
-/// declaration.
+/// Whose handlers they were, and how each ended, in the router's order: priority, then plugin name,
+/// then order of declaration.
 pub(crate) struct Outcomes {
     pub(crate) handlers: Handlers,
     pub(crate) ended: SmallVec<[CallOutcome; 1]>,
@@ -121,7 +121,8 @@ pub(crate) struct How<'a> {
     pub(crate) form: &'a ReplyForm,
     /// The name, if it holds it: then its handlers are found without a look-up.
     pub(crate) held: Option<&'a HeldName>,
-    /// Where it is noted how far they have come, for somebody who may have to be answered before they have ended.
+    /// Where it is noted how far they have come, for somebody who may have to be answered before
+    /// they have ended.
     pub(crate) progress: Option<&'a Arc<Progress>>,
 }
 
@@ -131,13 +132,15 @@ impl How<'_> {
         How { form: &ReplyForm::Json, held: None, progress: None };
 }
 
-/// An event's place in the queue of what was sent, and its bytes. One that waits for a plugin's state gives it up, as it counts among those
-/// that wait for that plugin: other plugins' events would be refused for it otherwise.
+/// An event's place in the queue of what was sent, and its bytes. One that waits for a plugin's
+/// state gives it up, as it counts among those that wait for that plugin: other plugins' events
+/// would be refused for it otherwise.
 pub(crate) type QueuePlace = Option<(OwnedSemaphorePermit, Charge)>;
 
 pub(crate) type PendingFuture = Pin<Box<dyn Future<Output = Outcomes> + Send>>;
 
-/// An outcome with what its place in the report follows from: priority, plugin, order of declaration.
+/// An outcome with what its place in the report follows from: priority, plugin, order of
+/// declaration.
 struct Ranked {
     rank: (Reverse<i32>, u64),
     handler: Arc<HandlerInfo>,
@@ -181,7 +184,8 @@ impl Router {
             Some(called) => Some(called),
             None => table.known(event.name()),
         };
-        // No call holds the table: one that does not return would keep every generation that is in it.
+        // No call holds the table: one that does not return would keep every generation that is in
+        // it.
         let Some(called) = called else {
             let called = Called::from(table.targets(event.name()));
             drop(table);
@@ -402,7 +406,8 @@ impl Router {
         calls.collect()
     }
 
-    /// Waits until the plugin's state has arrived somewhere, and calls the handlers that it has then.
+    /// Waits until the plugin's state has arrived somewhere, and calls the handlers that it has
+    /// then.
     async fn call_later(
         self: &Arc<Self>,
         held: HeldBack,
@@ -480,8 +485,8 @@ fn ranked(rank: (Reverse<i32>, u64), ended: Vec<(Arc<HandlerInfo>, CallOutcome)>
     ended.into_iter().map(|(handler, ended)| Ranked { rank, handler, ended }).collect()
 }
 
-/// Tells the handlers that may be called now from those that are held. All handlers of a plugin go the same way, or an
-/// event would reach two generations of it.
+/// Tells the handlers that may be called now from those that are held. All handlers of a plugin go
+/// the same way, or an event would reach two generations of it.
 fn admit(targets: &[Arc<Target>], event: &Event) -> (Vec<Admitted>, Vec<HeldBack>) {
     let mut admitted = Vec::with_capacity(targets.len());
     let mut held: Vec<HeldBack> = Vec::new();

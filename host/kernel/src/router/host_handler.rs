@@ -77,7 +77,8 @@ fn outcome<R: Serialize>(result: Result<R, Failure>) -> CallOutcome {
 
 impl Callee for HostHandler {
     fn start(&self, _: u64, event: Counted<Event>, _: &ReplyForm, cx: &mut Context<'_>) -> Started {
-        // It may keep the event for any time, on any thread: so it gets one without a plugin's value.
+        // It may keep the event for any time, on any thread: so it gets one without a plugin's
+        // value.
         let event = match Event::to_json(&event) {
             Ok(event) => event,
             Err(failure) => return Started::Ready(failure.into()),

@@ -1,7 +1,8 @@
 //! Which patterns a name matches, and which names a pattern.
 //!
-//! Both lie in trees of segments. A look-up walks along the name, on all ways that fit at once, and never over what does
-//! not match. Copies of a tree share what is the same in them, so a change costs the way to what it changes.
+//! Both lie in trees of segments. A look-up walks along the name, on all ways that fit at once, and
+//! never over what does not match. Copies of a tree share what is the same in them, so a change
+//! costs the way to what it changes.
 
 use std::sync::Arc;
 
@@ -121,8 +122,8 @@ fn change_below<'s, V: Clone>(
 struct Walk<'t, V> {
     at: SmallVec<[&'t Node<V>; 8]>,
     next: SmallVec<[&'t Node<V>; 8]>,
-    /// Nodes that stand for a `**`: once reached, every further segment may be part of it. Each is here once, however
-    /// many ways lead to it, so that many `**` do not multiply.
+    /// Nodes that stand for a `**`: once reached, every further segment may be part of it. Each is
+    /// here once, however many ways lead to it, so that many `**` do not multiply.
     staying: SmallVec<[&'t Node<V>; 8]>,
 }
 
@@ -166,7 +167,8 @@ impl<'t, V: Clone> Walk<'t, V> {
     }
 }
 
-/// Walks down a tree of names. `places` are the segments of the pattern that may come next, in order, each once.
+/// Walks down a tree of names. `places` are the segments of the pattern that may come next, in
+/// order, each once.
 fn select<'t, V: Clone>(
     node: &'t Node<V>,
     pattern: &[PatternSegment],
@@ -219,7 +221,8 @@ fn skip_many(pattern: &[PatternSegment], places: &mut Vec<usize>) {
     places.dedup();
 }
 
-/// Any number of values by pattern. A change costs the way to what it changes, and the values that stand there.
+/// Any number of values by pattern. A change costs the way to what it changes, and the values that
+/// stand there.
 #[derive(Debug)]
 pub(crate) struct Matcher<T>(Tree<Vec<T>>);
 
@@ -258,8 +261,8 @@ impl<T: Clone> Matcher<T> {
         self.0.root.is_empty()
     }
 
-    /// Every value whose pattern matches `name`, in no order; one that stands under several patterns comes several
-    /// times.
+    /// Every value whose pattern matches `name`, in no order; one that stands under several
+    /// patterns comes several times.
     pub(crate) fn find(&self, name: &str) -> Vec<T> {
         let mut found = Vec::new();
         self.0.matching(name, |values| found.extend(values.iter().cloned()));

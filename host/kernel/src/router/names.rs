@@ -1,7 +1,9 @@
-//! Numbers of event names, so that who emits an event again and again need not have its name looked up.
+//! Numbers of event names, so that who emits an event again and again need not have its name looked
+//! up.
 //!
-//! A name has a number while somebody holds it. Numbers are given out again, so there are never more of them than
-//! names that were held at one time. This module does not know what a name is for.
+//! A name has a number while somebody holds it. Numbers are given out again, so there are never
+//! more of them than names that were held at one time. This module does not know what a name is
+//! for.
 
 use std::{
     collections::HashMap,
@@ -67,7 +69,8 @@ impl Names {
 }
 
 impl HeldName {
-    /// The name. Two holders of one number have the same `Arc` here, and never those of another one.
+    /// The name. Two holders of one number have the same `Arc` here, and never those of another
+    /// one.
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -81,7 +84,8 @@ impl HeldName {
 impl Drop for HeldName {
     fn drop(&mut self) {
         let mut numbered = self.names.0.lock();
-        // Somebody may have come for the name since the last holder left: then it has another number by now.
+        // Somebody may have come for the name since the last holder left: then it has another
+        // number by now.
         let own = std::ptr::from_ref(self);
         if numbered.held.get(&self.name).is_some_and(|held| std::ptr::eq(held.as_ptr(), own)) {
             numbered.held.remove(&self.name);

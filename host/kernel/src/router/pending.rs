@@ -36,7 +36,8 @@ pub(crate) enum FanOutStart {
 }
 
 impl FanOutStart {
-    /// Leaves a trace of the only handler's failure. Those of several, and of what goes on, leave theirs when they end.
+    /// Leaves a trace of the only handler's failure. Those of several, and of what goes on, leave
+    /// theirs when they end.
     ///
     /// It looks and takes nothing: what a call gave is too large to be moved once more.
     #[inline]
@@ -56,9 +57,9 @@ impl FanOutStart {
     }
 }
 
-/// A future that holds calls into plugins. It is polled and dropped on dispatch workers only: wherever else somebody
-/// polls it (a client's task, a plugin's own runtime), or too deep inside other calls, it moves to a task of its own on
-/// the workers.
+/// A future that holds calls into plugins. It is polled and dropped on dispatch workers only:
+/// wherever else somebody polls it (a client's task, a plugin's own runtime), or too deep inside
+/// other calls, it moves to a task of its own on the workers.
 pub(crate) struct PendingFanOut {
     state: State,
     router: Arc<Router>,
@@ -80,7 +81,8 @@ impl Router {
 }
 
 impl PendingFanOut {
-    /// Of the only handler, whose call goes on. It is polled here, on a dispatch worker, for as long as it stays on one.
+    /// Of the only handler, whose call goes on. It is polled here, on a dispatch worker, for as
+    /// long as it stays on one.
     #[inline]
     pub(super) fn one(call: OnlyCall, router: Arc<Router>) -> Self {
         PendingFanOut { state: State::One(call), router }
@@ -92,7 +94,8 @@ impl PendingFanOut {
         PendingFanOut { state: State::Several(calls), router }
     }
 
-    /// Of those of which some were held back, and which tell how far they have come; polled likewise.
+    /// Of those of which some were held back, and which tell how far they have come; polled
+    /// likewise.
     pub(super) fn held(
         pending: PendingFuture,
         progress: Arc<Progress>,
@@ -168,8 +171,8 @@ impl SeveralCalls {
         Poll::Ready(Outcomes { handlers: Handlers::Known(handlers), ended })
     }
 
-    /// How far they have come, noted from here on: whoever waits for the others may do so on a thread that is stuck in one
-    /// of them.
+    /// How far they have come, noted from here on: whoever waits for the others may do so on a
+    /// thread that is stuck in one of them.
     fn progress(&mut self) -> Arc<Progress> {
         let SeveralCalls { calls, handlers, ended, progress, is_noted, .. } = self;
         let progress = progress.get_or_insert_with(Arc::default);

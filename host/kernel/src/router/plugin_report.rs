@@ -82,7 +82,8 @@ impl ReportObject for PluginReport {
     fn reply(&self, index: usize) -> Result<Encoding<'_>, (&str, &str)> {
         let encode = || match &self.ended[index] {
             CallOutcome::Replied(CallReply::Shared(shared)) => shared.encode().into(),
-            // What lies there without its library is read as the value that was wanted, and nobody can encode it.
+            // What lies there without its library is read as the value that was wanted, and nobody
+            // can encode it.
             _ => Encoded::from(Ok("null".into())),
         };
         match &self.ended[index] {

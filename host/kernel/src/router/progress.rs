@@ -1,4 +1,5 @@
-//! How far the handlers of an event have come, for somebody who may have to be answered before all of them have ended.
+//! How far the handlers of an event have come, for somebody who may have to be answered before all
+//! of them have ended.
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,8 @@ use crate::call::{
 };
 use crate::lock::Lock;
 
-/// Of a reply that stays with those that are stuck: a value, or one that is too large to be there twice.
+/// Of a reply that stays with those that are stuck: a value, or one that is too large to be there
+/// twice.
 const UNTOLD: &str =
     "it replied, and its reply cannot be told: another handler of the event does not return";
 /// Up to how many bytes a reply is there twice.
@@ -35,18 +37,20 @@ pub struct Progress {
 #[derive(Default)]
 struct State {
     handlers: Arc<[Arc<HandlerInfo>]>,
-    /// Those that have ended, by the keys of their handlers; `None` where that cannot be told twice.
+    /// Those that have ended, by the keys of their handlers; `None` where that cannot be told
+    /// twice.
     ended: Vec<(u64, Option<CallOutcome>)>,
 }
 
 impl Progress {
-    /// Of an event that is expected to be over after its first poll. Noting how far it has come costs something, and is
-    /// not done before somebody says to [`follow`](Self::follow).
+    /// Of an event that is expected to be over after its first poll. Noting how far it has come
+    /// costs something, and is not done before somebody says to [`follow`](Self::follow).
     pub fn unfollowed() -> Self {
         Progress { unfollowed: AtomicBool::new(true), state: Lock::default() }
     }
 
-    /// From the next poll on it is noted how far the handlers have come, also those that have ended by now.
+    /// From the next poll on it is noted how far the handlers have come, also those that have ended
+    /// by now.
     pub fn follow(&self) {
         self.unfollowed.store(false, Ordering::Release);
     }
@@ -78,8 +82,8 @@ impl Progress {
         self.state().ended.push((handler.key, copy));
     }
 
-    /// What is known when one of them has not returned in `after`, and no other can go on because of that. `called` are
-    /// those that are called, as far as anybody knows, if it was not noted.
+    /// What is known when one of them has not returned in `after`, and no other can go on because
+    /// of that. `called` are those that are called, as far as anybody knows, if it was not noted.
     pub(crate) fn given_up(
         &self,
         after: Duration,

@@ -1,4 +1,5 @@
-//! An event name as a plugin holds it that emits it often: with everything that an emit would have to look up.
+//! An event name as a plugin holds it that emits it often: with everything that an emit would have
+//! to look up.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,8 +16,8 @@ pub struct Resolved {
     emitter: Emitter,
     /// How often it was emitted; shared with the statistics.
     pub(crate) emitted: Arc<Count>,
-    /// The emitter once more for each dispatch worker: every event counts a reference to it, and workers that emit at the
-    /// same time would meet at one count.
+    /// The emitter once more for each dispatch worker: every event counts a reference to it, and
+    /// workers that emit at the same time would meet at one count.
     own: Striped<OnceLock<Emitters>>,
 }
 

@@ -14,8 +14,9 @@ use crate::{
 };
 
 impl Router {
-    /// Puts the routes of a plugin's generation in place of those of the one before. This is the commit point of every
-    /// load and reload: an event emitted before it meets the old routes, one emitted after it the new ones.
+    /// Puts the routes of a plugin's generation in place of those of the one before. This is the
+    /// commit point of every load and reload: an event emitted before it meets the old routes, one
+    /// emitted after it the new ones.
     pub(crate) fn swap(&self, plugin: &Arc<str>, routes: Vec<(Owner, Vec<Route>)>) {
         self.change(|table| table.swapped(plugin, routes));
     }
@@ -25,7 +26,8 @@ impl Router {
         self.change(|table| table.without(plugin));
     }
 
-    /// Leads the routes of a plugin to something else that can be called. They stay the same otherwise.
+    /// Leads the routes of a plugin to something else that can be called. They stay the same
+    /// otherwise.
     pub fn redirect(&self, plugin: &Arc<str>, callee: Arc<dyn Callee>) {
         self.remake(plugin, |target| {
             let entry = CallTarget { callee: callee.clone(), ..target.entry.clone() };
@@ -87,7 +89,8 @@ impl Router {
     }
 }
 
-/// Who subscribed to what at one moment. It keeps the generations that it knows from going: not to be kept.
+/// Who subscribed to what at one moment. It keeps the generations that it knows from going: not to
+/// be kept.
 pub struct Subscribers(Arc<RoutingTable>);
 
 /// One subscription of a handler.

@@ -1,7 +1,8 @@
 //! A map of which copies are cheap, because they share what is the same in them.
 //!
-//! A change copies the few nodes between the root and the entry that it is about, so it costs as much in a map of a
-//! hundred thousand entries as in one of a hundred. A trie over the bits of the keys' hashes.
+//! A change copies the few nodes between the root and the entry that it is about, so it costs as
+//! much in a map of a hundred thousand entries as in one of a hundred. A trie over the bits of the
+//! keys' hashes.
 
 use std::{
     borrow::Borrow,

@@ -14,8 +14,8 @@ const CHUNK: usize = 32;
 #[derive(Clone)]
 pub(super) struct NameSlot {
     pub(super) name: Arc<str>,
-    /// Those of all patterns that the name matches, and of the name itself, in the order of calling; of an event that the
-    /// host answers alone, only the host's.
+    /// Those of all patterns that the name matches, and of the name itself, in the order of
+    /// calling; of an event that the host answers alone, only the host's.
     pub(super) called: Called,
     /// The others, of an event that the host answers alone.
     pub(super) onlookers: Targets,

@@ -1,7 +1,7 @@
 //! The routing table: a snapshot that emitters read without a lock, replaced as a whole.
 //!
-//! A table and the one that it was changed into share what is the same in them, so a change costs what it touches:
-//! the routes that come and go, and the names that they match.
+//! A table and the one that it was changed into share what is the same in them, so a change costs
+//! what it touches: the routes that come and go, and the names that they match.
 
 use std::{cmp::Reverse, collections::BTreeSet, sync::Arc};
 
@@ -47,7 +47,8 @@ pub(crate) struct RoutingTable {
     routes: SharedMap<Arc<str>, SharedMap<Owner, Arc<[Route]>>>,
     /// The targets of every pattern that is not a name.
     patterns: Tree<Targets>,
-    /// Numbers of names: of those that somebody subscribes to, and of those that the table was told of.
+    /// Numbers of names: of those that somebody subscribes to, and of those that the table was told
+    /// of.
     numbers: SharedMap<Arc<str>, RouteId>,
     /// The same, for finding the names that a pattern matches.
     numbers_by_segment: Tree<RouteId>,
@@ -60,7 +61,8 @@ pub(crate) struct RoutingTable {
     recomputed: usize,
 }
 
-/// Whose routes they are: a plugin's declared ones, one that it subscribed at run time, or one of the host.
+/// Whose routes they are: a plugin's declared ones, one that it subscribed at run time, or one of
+/// the host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
     /// The declared routes of a plugin.
@@ -92,7 +94,8 @@ impl RoutingTable {
         }
     }
 
-    /// The handlers of an event whose name is known; those of others are put together by [`RoutingTable::targets`].
+    /// The handlers of an event whose name is known; those of others are put together by
+    /// [`RoutingTable::targets`].
     pub(crate) fn known(&self, name: &str) -> Option<&Called> {
         let slot = self.numbers.get(name).and_then(|id| self.slots.get(*id));
         slot.map(|slot| &slot.called)
@@ -104,8 +107,8 @@ impl RoutingTable {
         slot.map_or_else(|| self.nobody.clone(), |slot| slot.onlookers.clone())
     }
 
-    /// The handlers of an event whose name is held, found by its number. `None` if this table was not told of the name
-    /// (see [`RoutingTable::with_names`]).
+    /// The handlers of an event whose name is held, found by its number. `None` if this table was
+    /// not told of the name (see [`RoutingTable::with_names`]).
     #[inline]
     pub(crate) fn held(&self, name: &HeldName) -> Option<&Called> {
         // A number that was given back and out again may still stand for the name before.
@@ -144,7 +147,8 @@ impl RoutingTable {
         })
     }
 
-    /// The routes of a plugin with other targets, each made once; without those of which `other` makes none.
+    /// The routes of a plugin with other targets, each made once; without those of which `other`
+    /// makes none.
     pub(crate) fn remade(
         &self,
         plugin: &str,
@@ -220,7 +224,8 @@ fn answering(targets: Targets, nobody: &Targets) -> (Targets, Targets) {
     (alone.into(), others.into())
 }
 
-/// What decides the order: priority, plugin, declaration. The rest only keeps apart what has the same.
+/// What decides the order: priority, plugin, declaration. The rest only keeps apart what has the
+/// same.
 fn rank(target: &Arc<Target>) -> (Reverse<i32>, &str, u64, u64, usize) {
     let (info, address) = (target.info(), Arc::as_ptr(target).addr());
     (Reverse(target.priority), &info.plugin, target.order, info.key, address)

@@ -1,8 +1,9 @@
 //! Taps: watchers that see events pass without handling them.
 //!
-//! A tap never slows an emitter down. Its queue is bounded, by a count and in bytes; when it is full the tap is closed, and
-//! its reader learns how many events it has missed by then. When all that waits in the host is too much, the tap that
-//! holds the most is given up: what waits in it is missed, too.
+//! A tap never slows an emitter down. Its queue is bounded, by a count and in bytes; when it is
+//! full the tap is closed, and its reader learns how many events it has missed by then. When all
+//! that waits in the host is too much, the tap that holds the most is given up: what waits in it is
+//! missed, too.
 
 use std::{
     collections::VecDeque,
@@ -176,7 +177,8 @@ impl Taps {
         if taps.is_empty() {
             return;
         }
-        // Watchers keep events for any time, on any thread: so they get one without a plugin's value.
+        // Watchers keep events for any time, on any thread: so they get one without a plugin's
+        // value.
         let event = match Event::to_json(event) {
             Ok(event) => event,
             Err(failure) => {
@@ -273,7 +275,8 @@ impl Tap {
 }
 
 impl Watch {
-    /// The next event; `None` after a [`Watched::Missed`], which tells of none where a watch was closed.
+    /// The next event; `None` after a [`Watched::Missed`], which tells of none where a watch was
+    /// closed.
     pub async fn next(&mut self) -> Option<Watched> {
         if self.over {
             return None;

@@ -9,8 +9,9 @@ use crate::executor::stripe::Count;
 
 /// How many pairs of source and event are told apart. Beyond it, events still count in the total.
 const LIMIT: usize = 10_000;
-/// The same for events from outside: they must not crowd out those of plugins. Those that nobody handles are not told apart:
-/// anybody can make up names, and what is kept of each, between memory that comes and goes, costs many times its size.
+/// The same for events from outside: they must not crowd out those of plugins. Those that nobody
+/// handles are not told apart: anybody can make up names, and what is kept of each, between memory
+/// that comes and goes, costs many times its size.
 const FROM_OUTSIDE: usize = 2_000;
 
 /// Counts by event, then by source.

@@ -52,7 +52,8 @@ impl BackgroundTasks {
                 return Ok((number, Running(task)));
             }
         };
-        // The lock goes first: dropping the future runs plugin code, which may want to start a task.
+        // The lock goes first: dropping the future runs plugin code, which may want to start a
+        // task.
         drop(state);
         task.drop_future();
         Err(refusal)
@@ -80,7 +81,8 @@ impl BackgroundTasks {
     }
 }
 
-/// A background task. Its future is owned here alone, so that it can be dropped on a worker whoever holds the task.
+/// A background task. Its future is owned here alone, so that it can be dropped on a worker whoever
+/// holds the task.
 pub(crate) struct Background {
     future: Lock<Option<BoundaryFuture<u8>>>,
     waker: Lock<Option<Waker>>,

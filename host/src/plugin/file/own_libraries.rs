@@ -1,11 +1,13 @@
-//! A plugin's own libraries: those that it needs and that lie beside its file, where `$ORIGIN` leads.
+//! A plugin's own libraries: those that it needs and that lie beside its file, where `$ORIGIN`
+//! leads.
 //!
-//! What is mapped is a private copy of the plugin, and `$ORIGIN` leads from that; so they are copied as well, to where it
-//! leads then: into the folder of that copy, which goes with it. Nobody writes to those, so that a library which is
-//! overwritten while it is mapped ends no host; and a version that is gone back to has those that it had.
+//! What is mapped is a private copy of the plugin, and `$ORIGIN` leads from that; so they are
+//! copied as well, to where it leads then: into the folder of that copy, which goes with it. Nobody
+//! writes to those, so that a library which is overwritten while it is mapped ends no host; and a
+//! version that is gone back to has those that it had.
 //!
-//! What this can't do: the loader takes a library that is in memory for any other of that name. Another one is not loaded
-//! before that is gone, and whoever needs it is told so.
+//! What this can't do: the loader takes a library that is in memory for any other of that name.
+//! Another one is not loaded before that is gone, and whoever needs it is told so.
 
 use std::{
     collections::HashMap,
@@ -25,7 +27,8 @@ use crate::system::proc_fs;
 /// More than any plugin has.
 const MOST: usize = 64;
 
-/// Where libraries lie that were brought along, so that one with the same bytes need not be there twice.
+/// Where libraries lie that were brought along, so that one with the same bytes need not be there
+/// twice.
 #[derive(Default)]
 pub(in crate::plugin) struct OwnLibraries(Lock<HashMap<PathBuf, blake3::Hash>>);
 
@@ -42,8 +45,8 @@ impl OwnLibraries {
         linkage.run_path.iter().any(|folder| below_origin(folder).is_some())
     }
 
-    /// Copies the libraries of the plugin that was copied from `file` to beside that copy, unless it has brought those
-    /// that it had before. What somebody should know.
+    /// Copies the libraries of the plugin that was copied from `file` to beside that copy, unless
+    /// it has brought those that it had before. What somebody should know.
     ///
     /// # Errors
     /// One can't be copied.

@@ -1,11 +1,13 @@
 //! Whether nobody but the host's user and the superuser could have written a plugin file.
 //!
-//! Code that is loaded can do what the host's user can. So the file is looked at, the folder that is watched, and each
-//! folder and link on the way there, as OpenSSH and sudo do with what they trust: whoever may write to one of these can put
-//! another file in its place. In a folder above that is sticky, as `/tmp` is, others can't replace what is not theirs. The
-//! watched folder itself is no such place, because whatever is put into it is loaded.
+//! Code that is loaded can do what the host's user can. So the file is looked at, the folder that
+//! is watched, and each folder and link on the way there, as OpenSSH and sudo do with what they
+//! trust: whoever may write to one of these can put another file in its place. In a folder above
+//! that is sticky, as `/tmp` is, others can't replace what is not theirs. The watched folder itself
+//! is no such place, because whatever is put into it is loaded.
 //!
-//! Owners and modes are looked at, and nothing else: what a security policy or a file server allows is not known here.
+//! Owners and modes are looked at, and nothing else: what a security policy or a file server allows
+//! is not known here.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -142,7 +144,8 @@ impl Trust {
 /// What cannot be looked at, and why.
 type Unseen = (PathBuf, io::Error);
 
-/// Whoever may change where the path leads. That the file is open says nothing of the way: it may be another one by now.
+/// Whoever may change where the path leads. That the file is open says nothing of the way: it may
+/// be another one by now.
 fn on_the_way(path: &Path, user: u32) -> Result<Option<(&'static str, PathBuf, Stranger)>, Unseen> {
     let mut at = PathBuf::from("/");
     let mut rest: VecDeque<OsString> = parts(path).collect();

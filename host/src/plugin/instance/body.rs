@@ -1,7 +1,9 @@
-//! One instance of a plugin, wherever it lives: what can be asked of it, and nothing of how it is reached.
+//! One instance of a plugin, wherever it lives: what can be asked of it, and nothing of how it is
+//! reached.
 //!
-//! The router calls it, and whoever keeps or hands over state asks it for that, without knowing whether it is in a library
-//! of this process. All of it is plugin code: it runs on dispatch workers, and so does its end.
+//! The router calls it, and whoever keeps or hands over state asks it for that, without knowing
+//! whether it is in a library of this process. All of it is plugin code: it runs on dispatch
+//! workers, and so does its end.
 
 use std::{future::Future, pin::Pin, sync::Arc, task::Context};
 
@@ -37,6 +39,7 @@ pub(crate) trait Body: Send + Sync + 'static {
     /// Whether the type that restores a snapshot can read it; nothing is restored.
     fn read_back(&self, version: u32, bytes: &[u8]) -> OutcomeKind;
 
-    /// Makes it callable. Routes hold the very instance and no reference to one: see [`Live`](super::live::Live).
+    /// Makes it callable. Routes hold the very instance and no reference to one: see
+    /// [`Live`](super::live::Live).
     fn into_live(self: Box<Self>, first_calls: FirstCalls) -> (Arc<dyn LiveInstance>, Unused);
 }

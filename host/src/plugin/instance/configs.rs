@@ -1,6 +1,7 @@
 //! The configuration of each plugin, encoded, as its next instance gets it.
 //!
-//! An instance that is made again for a generation gets what that generation began with, which is in its `GenerationInfo`.
+//! An instance that is made again for a generation gets what that generation began with, which is
+//! in its `GenerationInfo`.
 
 use std::{
     collections::HashMap,

@@ -1,8 +1,9 @@
-//! The host as one generation of a plugin reaches it through the boundary: its [session](Session), and beside that the log,
-//! wakers, descriptors that are kept, and its file.
+//! The host as one generation of a plugin reaches it through the boundary: its [session](Session),
+//! and beside that the log, wakers, descriptors that are kept, and its file.
 //!
-//! This object is what counts. Each reference that the plugin holds to it, and each waker of the plugin that the host keeps,
-//! and each value of it on its way, holds it as a [`Keeper`]: while there is one, the library must stay.
+//! This object is what counts. Each reference that the plugin holds to it, and each waker of the
+//! plugin that the host keeps, and each value of it on its way, holds it as a [`Keeper`]: while
+//! there is one, the library must stay.
 
 use std::{
     future::Future,

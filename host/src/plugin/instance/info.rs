@@ -79,7 +79,8 @@ impl GenerationInfo {
     /// Its calls that have not ended, for people.
     pub(crate) fn running(&self) -> String {
         let active = self.handlers().iter().filter_map(|handler| {
-            // A call that is stuck in its first poll counts as in flight alone, and one that was given up on as active.
+            // A call that is stuck in its first poll counts as in flight alone, and one that was
+            // given up on as active.
             let in_flight = i64::try_from(handler.counts().in_flight).unwrap_or(i64::MAX);
             let calls = handler.active().max(in_flight);
             (calls > 0).then(|| format!("{calls} of {}", handler.handler))

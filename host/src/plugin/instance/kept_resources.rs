@@ -1,8 +1,9 @@
-//! Descriptors that the host keeps for its plugins, by name: listening sockets and whatever else outlives a generation,
-//! as systemd's descriptor store does for a service.
+//! Descriptors that the host keeps for its plugins, by name: listening sockets and whatever else
+//! outlives a generation, as systemd's descriptor store does for a service.
 //!
-//! They belong to a plugin and not to a generation of it. Invariant: they are there as long as anything of the plugin is
-//! that may ask for them, each plugin has a bounded number, and all are closed when it is unloaded.
+//! They belong to a plugin and not to a generation of it. Invariant: they are there as long as
+//! anything of the plugin is that may ask for them, each plugin has a bounded number, and all are
+//! closed when it is unloaded.
 
 use std::{
     collections::BTreeMap,
@@ -257,7 +258,8 @@ impl PluginResources {
             .for_each(|kept| kept.candidate = None);
     }
 
-    /// The generation goes. Nobody would accept at a listener that it alone has asked for, without ever having been live.
+    /// The generation goes. Nobody would accept at a listener that it alone has asked for, without
+    /// ever having been live.
     pub(crate) fn leaves(&self) {
         let mut plugins = self.all.lock();
         if let Some(own) = plugins.get_mut(&self.plugin) {

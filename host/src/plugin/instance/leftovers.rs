@@ -1,9 +1,10 @@
-//! What still needs a library just before it is closed, although its instance is gone and the dispatch workers of its
-//! time have ended.
+//! What still needs a library just before it is closed, although its instance is gone and the
+//! dispatch workers of its time have ended.
 //!
-//! Closing it while something in the process points into it is a crash of the whole host, later and elsewhere. So each
-//! way to leave something behind has a look of its own here, and as long as one finds anything, the library stays open
-//! and the cause is told. A look puts back what can be put back, and runs again before each further attempt.
+//! Closing it while something in the process points into it is a crash of the whole host, later and
+//! elsewhere. So each way to leave something behind has a look of its own here, and as long as one
+//! finds anything, the library stays open and the cause is told. A look puts back what can be put
+//! back, and runs again before each further attempt.
 
 mod dependencies;
 mod environment;
@@ -24,7 +25,8 @@ const THREADS: usize = 256;
 /// How long one look waits for the end of the thread that a library was opened on.
 const THREAD_ENDS: Duration = Duration::from_millis(250);
 
-/// Something in the process that needs a library's memory. Its text goes on from "its library stays in memory: ".
+/// Something in the process that needs a library's memory. Its text goes on from "its library stays
+/// in memory: ".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remaining(String);
 
@@ -41,8 +43,8 @@ impl fmt::Display for Remaining {
     }
 }
 
-/// All that needs a library, each by name. Called when no code of the plugin runs on the host's threads any more, and
-/// again before each attempt to close it.
+/// All that needs a library, each by name. Called when no code of the plugin runs on the host's
+/// threads any more, and again before each attempt to close it.
 pub(crate) fn before_close(library: &PluginLibrary) -> Vec<Remaining> {
     let memory = library.memory();
     let objects = dependencies::objects();

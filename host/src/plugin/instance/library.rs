@@ -1,8 +1,9 @@
 //! Opening a library, checking that it is what it says, and closing it for good.
 //!
-//! abi_stable's own loading functions are not used: they keep a library for ever, give the first plugin again for the
-//! second, and remember layouts by pointers into libraries that are unmapped later. What is done here instead: open,
-//! read the header, check its layout with tables that are dropped at once, take the root module.
+//! abi_stable's own loading functions are not used: they keep a library for ever, give the first
+//! plugin again for the second, and remember layouts by pointers into libraries that are unmapped
+//! later. What is done here instead: open, read the header, check its layout with tables that are
+//! dropped at once, take the root module.
 
 #![allow(unsafe_code)]
 
@@ -106,7 +107,8 @@ pub(crate) struct PluginLibrary {
     thread: Option<Box<LibraryThread>>,
 }
 
-/// One library is opened at a time: what its constructors do to signals is to be told from what others' do.
+/// One library is opened at a time: what its constructors do to signals is to be told from what
+/// others' do.
 static OPENING: Lock<()> = Lock::new(());
 
 /// Those that are open, by their files.
@@ -122,17 +124,19 @@ pub(super) fn is_open(path: &Path) -> bool {
 }
 
 impl PluginLibrary {
-    /// Opens the library at `path`, which runs its constructors, and takes the root module that its manifest calls
-    /// `header`. Only after that was read, and where plugin code may run.
+    /// Opens the library at `path`, which runs its constructors, and takes the root module that its
+    /// manifest calls `header`. Only after that was read, and where plugin code may run.
     pub(crate) fn open(path: &Path, header: &str) -> Result<Self, LoadError> {
         // What is no earlier than this thread.
         let opened = proc_fs::this_thread_began();
         let _opening = OPENING.lock();
-        // SAFETY: the file's bytes were found to be those of a plugin, and a child process has opened the same bytes
-        // before (or the operator has switched that off). Its constructors are those of a Rust library.
+        // SAFETY: the file's bytes were found to be those of a plugin, and a child process has
+        // opened the same bytes before (or the operator has switched that off). Its constructors
+        // are those of a Rust library.
         let library = unsafe { open(path) }
             .map_err(|source| LoadError::Open { path: path.to_owned(), source: source.into() })?;
-        // Its constructors have run, and what they left behind was not looked at: one that is refused stays mapped.
+        // Its constructors have run, and what they left behind was not looked at: one that is
+        // refused stays mapped.
         let library = ManuallyDrop::new(library);
         let module = root_module(&library, path, header)?;
         let library = ManuallyDrop::into_inner(library);
@@ -156,7 +160,8 @@ impl PluginLibrary {
         }
     }
 
-    /// Has `open` open the library at `path` on a thread that stays until the library is about to be closed.
+    /// Has `open` open the library at `path` on a thread that stays until the library is about to
+    /// be closed.
     pub(crate) async fn open_on_its_own_thread(
         path: PathBuf,
         open: impl FnOnce(&Path) -> Result<Self, LoadError> + Send + 'static,
@@ -171,7 +176,8 @@ impl PluginLibrary {
         Ok(library)
     }
 
-    /// Ends the thread that it was opened on, if it has not before, and waits so long for it; whether it has ended.
+    /// Ends the thread that it was opened on, if it has not before, and waits so long for it;
+    /// whether it has ended.
     pub(crate) fn end_thread(&mut self, limit: Duration) -> Option<bool> {
         let ended = self.thread.as_mut()?.end(limit);
         if ended {
@@ -180,10 +186,11 @@ impl PluginLibrary {
         Some(ended)
     }
 
-    /// What the library has noted of itself that must not be there when it is closed. For whoever is about to close it.
+    /// What the library has noted of itself that must not be there when it is closed. For whoever
+    /// is about to close it.
     pub(crate) fn remains(&self, threads: &mut [StartedThread]) -> Remains {
-        // SAFETY: whoever closes a library has seen to it that its code does not run any more (see `retire`), and asks
-        // for nothing else of it from here on.
+        // SAFETY: whoever closes a library has seen to it that its code does not run any more (see
+        // `retire`), and asks for nothing else of it from here on.
         unsafe { module::before_close(self.module, threads) }
     }
 
@@ -197,18 +204,21 @@ impl PluginLibrary {
         self.signals.inside()
     }
 
-    /// The addresses that it lies at, from its first byte to its last, or nothing where the system does not tell.
+    /// The addresses that it lies at, from its first byte to its last, or nothing where the system
+    /// does not tell.
     pub(crate) fn memory(&self) -> Range<usize> {
         memory_of(&self.path).unwrap_or_default()
     }
 
-    /// Whether the loader keeps it in memory for this one: otherwise none of its code may be called any more.
+    /// Whether the loader keeps it in memory for this one: otherwise none of its code may be called
+    /// any more.
     pub(crate) fn is_held(&self) -> bool {
         self.library.is_some()
     }
 
-    /// Closes it, and looks whether it is gone. One that is not is held again at once: as long as it is not, the loader
-    /// may let go of it whenever any other library is closed, whatever has come to need it by then.
+    /// Closes it, and looks whether it is gone. One that is not is held again at once: as long as
+    /// it is not, the loader may let go of it whenever any other library is closed, whatever has
+    /// come to need it by then.
     pub(crate) fn close(mut self) -> Closed {
         if let Some(library) = self.library.take()
             && let Err(error) = library.close()
@@ -233,23 +243,26 @@ impl PluginLibrary {
 
 impl Drop for PluginLibrary {
     fn drop(&mut self) {
-        // Closing is for `close` alone, after all that the library made is gone. Anywhere else it stays mapped.
+        // Closing is for `close` alone, after all that the library made is gone. Anywhere else it
+        // stays mapped.
         if let Some(library) = self.library.take() {
             std::mem::forget(library);
         }
     }
 }
 
-/// Makes an instance of a library that is open. To be called, polled and dropped on dispatch workers.
+/// Makes an instance of a library that is open. To be called, polled and dropped on dispatch
+/// workers.
 pub(crate) fn create(
     module: ModuleRef,
     host: HostRef,
     config: &[u8],
 ) -> impl Future<Output = Result<Instance, CallEnd>> + Send + use<> {
-    // SAFETY: what goes on of a call lies before the entry that holds the instance (`Call` in the kernel's `call.rs`), and a
-    // snapshot, a restore or a shutdown borrows it; only then it comes out of its `LiveInstance`, and is dropped before
-    // its library is closed (`lifecycle/retire.rs`), which waits for the plugin's values too. There is one type of events in this
-    // host, and all hosts that are shown to plugins have it.
+    // SAFETY: what goes on of a call lies before the entry that holds the instance (`Call` in the
+    // kernel's `call.rs`), and a snapshot, a restore or a shutdown borrows it; only then it comes
+    // out of its `LiveInstance`, and is dropped before its library is closed
+    // (`lifecycle/retire.rs`), which waits for the plugin's values too. There is one type of events
+    // in this host, and all hosts that are shown to plugins have it.
     unsafe { module::create(module, host, config) }
 }
 
@@ -278,8 +291,8 @@ const KEPT: &str = "a thread that it started, or that keeps a thread-local of it
 #[cfg(unix)]
 fn held_again(path: &Path) -> Option<libloading::Library> {
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-    // SAFETY: with RTLD_NOLOAD nothing is opened and no constructor runs; a library that is still mapped is only
-    // counted once more.
+    // SAFETY: with RTLD_NOLOAD nothing is opened and no constructor runs; a library that is still
+    // mapped is only counted once more.
     let found = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | libc::RTLD_NOLOAD) };
     found.ok().map(Into::into)
 }
@@ -308,8 +321,9 @@ fn still_mapped(path: &Path) -> Option<String> {
     }
 }
 
-/// The file's name with that of its folder, by which a private copy is known in a list of what is mapped: a library that
-/// a plugin brings along may have any name, and lies in another folder. The folders above may be told otherwise there.
+/// The file's name with that of its folder, by which a private copy is known in a list of what is
+/// mapped: a library that a plugin brings along may have any name, and lies in another folder. The
+/// folders above may be told otherwise there.
 #[cfg(target_os = "linux")]
 fn tail(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
@@ -339,7 +353,8 @@ fn memory_of(path: &Path) -> Option<Range<usize>> {
         _size: usize,
         search: *mut libc::c_void,
     ) -> libc::c_int {
-        // SAFETY: the loader passes a valid entry, and on what `dl_iterate_phdr` got below: nobody else has either.
+        // SAFETY: the loader passes a valid entry, and on what `dl_iterate_phdr` got below: nobody
+        // else has either.
         let (info, search) = unsafe { (&*info, &mut *search.cast::<Search<'_>>()) };
         // SAFETY: the loader's names end with a zero byte, and its entries have so many headers.
         let (name, headers) = unsafe {
@@ -396,13 +411,14 @@ fn root_module(
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    // SAFETY: the name of a static of the type that `AbiHeaderRef` refers to, by which only that is exported. The first
-    // thing that is read of it is a magic, in `upgrade`.
+    // SAFETY: the name of a static of the type that `AbiHeaderRef` refers to, by which only that is
+    // exported. The first thing that is read of it is a magic, in `upgrade`.
     let erased = unsafe { library.get::<AbiHeaderRef>(header.as_bytes()) }
         .map_err(|source| LoadError::NoHeader { path: path.to_owned(), source: source.into() })?;
     let found = (*erased).upgrade().map_err(|error| refused(&error))?;
     let layout = found.layout().ok_or_else(|| LoadError::NoLayout { path: path.to_owned() })?;
-    // It goes deep, and the thread that opens a library stays: its stack would keep what was needed once.
+    // It goes deep, and the thread that opens a library stays: its stack would keep what was needed
+    // once.
     let check = || check_layout(layout);
     let checked = std::thread::scope(|scope| {
         let thread = Builder::new().name("ksi-layout".to_owned());

@@ -26,10 +26,12 @@ pub(crate) trait LiveInstance: Callee {
 
 /// An instance that can be called.
 ///
-/// Routes and calls in flight hold it. When the last of them lets go, the instance goes to whoever retires the
-/// generation, wherever that happens: it is never dropped here, because dropping it runs plugin code.
+/// Routes and calls in flight hold it. When the last of them lets go, the instance goes to whoever
+/// retires the generation, wherever that happens: it is never dropped here, because dropping it
+/// runs plugin code.
 ///
-/// The instance itself lies in it, so that a call is one jump from the route to the code that is of this kind of instance.
+/// The instance itself lies in it, so that a call is one jump from the route to the code that is of
+/// this kind of instance.
 pub(crate) struct Live<B: Body> {
     body: Option<B>,
     unused: Option<oneshot::Sender<Box<dyn Body>>>,
@@ -93,14 +95,15 @@ impl<B: Body> Drop for Live<B> {
         if let (Some(body), Some(unused)) = (self.body.take(), self.unused.take())
             && let Err(body) = unused.send(Box::new(body))
         {
-            // Whoever was to retire it is gone: the host is ending. Its library stays mapped with it.
+            // Whoever was to retire it is gone: the host is ending. Its library stays mapped with
+            // it.
             std::mem::forget(body);
         }
     }
 }
 
-/// What stands in the place of an instance while there is none. Whoever calls it is told so; mostly a gate is closed
-/// before it, so that nobody does.
+/// What stands in the place of an instance while there is none. Whoever calls it is told so; mostly
+/// a gate is closed before it, so that nobody does.
 pub(crate) struct NoInstance;
 
 impl Callee for NoInstance {

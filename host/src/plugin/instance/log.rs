@@ -49,7 +49,8 @@ pub(crate) fn line(plugin: &str, record: &LogRecord<'_>) {
     }
 }
 
-/// A text of bounded length: what formats a line keeps as much memory as its longest one took, on each thread.
+/// A text of bounded length: what formats a line keeps as much memory as its longest one took, on
+/// each thread.
 fn cut(text: &str) -> Cow<'_, str> {
     match text.len().checked_sub(LONGEST) {
         None | Some(0) => Cow::Borrowed(text),

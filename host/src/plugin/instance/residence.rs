@@ -1,7 +1,8 @@
-//! Where a generation lives: it is asked to describe itself, makes instances there, and is vacated at its end.
+//! Where a generation lives: it is asked to describe itself, makes instances there, and is vacated
+//! at its end.
 //!
-//! Who replaces, retires and goes back does not know what it is: a library of this process, or anything else that makes
-//! instances.
+//! Who replaces, retires and goes back does not know what it is: a library of this process, or
+//! anything else that makes instances.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -12,8 +13,9 @@ use super::{body::Body, configs::PluginConfig, host_api::HostApiShim, signals::H
 /// An instance on its way, or why there is none, for people.
 pub(crate) type Creation = Pin<Box<dyn Future<Output = Result<Box<dyn Body>, String>> + Send>>;
 
-/// Where a generation lives; see the module. It is vacated only after all that was made in it is gone: every instance, and
-/// every reference to the host that it was given ([`Generation::references`](super::generation::Generation::references)).
+/// Where a generation lives; see the module. It is vacated only after all that was made in it is
+/// gone: every instance, and every reference to the host that it was given
+/// ([`Generation::references`](super::generation::Generation::references)).
 pub(crate) trait Residence: Send + Sync + 'static {
     /// For people: from here on, what happens in it is that generation's.
     fn belongs_to(&self, plugin: &Arc<str>, generation: u64);

@@ -1,16 +1,19 @@
 //! Signal handlers that plugins install, and how one process has those of all of them and its own.
 //!
-//! The code of a library never has a handler in the kernel: its own `sigaction` asks here (`ksi_abi::signals`).
-//! [`table`] holds what each library wants of each signal. [`kernel`] puts one handler of the host's in front of the
-//! process's original action as long as any library wants one, and that action back after. [`deliver`] is that handler:
-//! it calls the original and those of the libraries. [`asked`] is what `sigaction` means to a library, and [`told`] what
-//! people are told of it.
+//! The code of a library never has a handler in the kernel: its own `sigaction` asks here
+//! (`ksi_abi::signals`). [`table`] holds what each library wants of each signal. [`kernel`] puts
+//! one handler of the host's in front of the process's original action as long as any library wants
+//! one, and that action back after. [`deliver`] is that handler: it calls the original and those of
+//! the libraries. [`asked`] is what `sigaction` means to a library, and [`told`] what people are
+//! told of it.
 //!
-//! Invariants: a library's handler is never called once [`LibrarySignals::withdraw`] has returned and
-//! [`LibrarySignals::inside`] is empty; no library gets another library's handler to chain to; what a library asks can be
-//! asked inside a signal handler; nothing of the process's signals is changed before a library asks.
+//! Invariants: a library's handler is never called once [`LibrarySignals::withdraw`] has returned
+//! and [`LibrarySignals::inside`] is empty; no library gets another library's handler to chain to;
+//! what a library asks can be asked inside a signal handler; nothing of the process's signals is
+//! changed before a library asks.
 //!
-//! This is the process's and not one host's: an action for a signal is, too. It knows no events and no routes.
+//! This is the process's and not one host's: an action for a signal is, too. It knows no events and
+//! no routes.
 
 mod asked;
 mod deliver;
@@ -41,7 +44,8 @@ impl LibrarySignals {
         LibrarySignals(library)
     }
 
-    /// Whose library it is. What happened so far is told now, and what happens from now on when it does.
+    /// Whose library it is. What happened so far is told now, and what happens from now on when it
+    /// does.
     pub(crate) fn belong_to(self, plugin: Arc<str>, generation: u64) {
         self.0.owner(Some((plugin, generation)));
         told::tell(self.0);
@@ -75,7 +79,8 @@ impl LibrarySignals {
     }
 }
 
-/// The signals of which a handler lies in this memory: one that is installed, or that was when a library's first came.
+/// The signals of which a handler lies in this memory: one that is installed, or that was when a
+/// library's first came.
 pub(crate) fn installed_in(memory: &Range<usize>) -> Vec<String> {
     let there = |signal: &c_int| {
         let known = [kernel::installed(*signal), Some(kernel::original(*signal))];

@@ -7,8 +7,9 @@ use std::{
 
 use ksi_kernel::{lock::Lock, router::Router, value::Keeper};
 
-/// Wraps a waker whose code lies in a plugin. A timer or channel of the host may keep it for any time and wake it on
-/// any thread; so it holds the library through its `keeper`, and is woken and dropped on the dispatch workers.
+/// Wraps a waker whose code lies in a plugin. A timer or channel of the host may keep it for any
+/// time and wake it on any thread; so it holds the library through its `keeper`, and is woken and
+/// dropped on the dispatch workers.
 pub(crate) fn adopt(waker: Waker, keeper: Arc<dyn Keeper>, router: Arc<Router>) -> Waker {
     Waker::from(Arc::new(AdoptedWaker(Lock::new(Some(Adopted { waker, keeper, router })))))
 }

@@ -1,4 +1,5 @@
-//! From a candidate to a generation that can be swapped in: open the library, make the instance, lay out the routes.
+//! From a candidate to a generation that can be swapped in: open the library, make the instance,
+//! lay out the routes.
 //!
 //! All plugin code that this runs, it runs on dispatch workers. Nothing is committed here.
 
@@ -51,7 +52,8 @@ pub(crate) struct Activation {
     pub(crate) journal: Option<Arc<Journal>>,
 }
 
-/// A candidate did not become callable; its residence may be there by then and has to be vacated in order.
+/// A candidate did not become callable; its residence may be there by then and has to be vacated in
+/// order.
 pub(crate) struct NotActivated {
     pub(crate) error: DeployError,
     pub(crate) leftover: Option<Leftover>,
@@ -91,7 +93,8 @@ impl Activation {
         Ok(Box::new(residence))
     }
 
-    /// Opens the library, if nobody has yet, and makes the instance within this time, or until it is given up.
+    /// Opens the library, if nobody has yet, and makes the instance within this time, or until it
+    /// is given up.
     pub(crate) async fn initialize(
         &self,
         number: u64,
@@ -205,7 +208,8 @@ impl Activation {
         given_up: impl Future<Output = ()>,
         noted: Noted,
     ) -> Result<Box<dyn Body>, NotCreated> {
-        // Where it may block: it may read files, and if it fails its own runtime waits for its tasks.
+        // Where it may block: it may read files, and if it fails its own runtime waits for its
+        // tasks.
         let mut creating = self.router.workers().spawn_life_cycle(noted.through(creation));
         let created = tokio::select! {
             biased;

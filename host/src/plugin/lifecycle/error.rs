@@ -215,7 +215,8 @@ pub enum DeployError {
         /// The name.
         plugin: String,
     },
-    /// An exclusive plugin's new version failed when the old instance was gone; another one of the old version is there.
+    /// An exclusive plugin's new version failed when the old instance was gone; another one of the
+    /// old version is there.
     #[error(
         "{source}. The instance before was released by then: one of version {version} was made again, {state}, and \
          goes on"
@@ -228,7 +229,8 @@ pub enum DeployError {
         /// What failed.
         source: Box<DeployError>,
     },
-    /// An exclusive plugin's new version failed when the old instance was gone, and no other could be made.
+    /// An exclusive plugin's new version failed when the old instance was gone, and no other could
+    /// be made.
     #[error(
         "{source}. The instance before was released by then, and none of version {version} could be made again: {reason}. \
          {plugin} is not live; its file is tried again, and `ksi load` or `ksi reload` try at once"
@@ -287,8 +289,8 @@ pub(crate) enum OfState {
 }
 
 impl DeployError {
-    /// Whether the live generation did not give its state away, or the new one did not take it, in its trial or in the
-    /// host; or whether it did not come to that.
+    /// Whether the live generation did not give its state away, or the new one did not take it, in
+    /// its trial or in the host; or whether it did not come to that.
     pub(crate) fn of_state(&self) -> Option<OfState> {
         match self {
             DeployError::HandOver { source, .. } => match source {

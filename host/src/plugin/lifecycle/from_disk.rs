@@ -1,9 +1,11 @@
-//! Starts a plugin from what is kept of its state on the disk: the newest snapshot that it can read.
+//! Starts a plugin from what is kept of its state on the disk: the newest snapshot that it can
+//! read.
 //!
-//! One that its type does not fit is passed over for an older one of a version that it restores, and set aside: reading it
-//! has run nothing of the plugin, and has changed nothing. That is told wherever somebody looks. Anything else that goes
-//! wrong with a snapshot (its version is unknown, its restore fails, panics or does not end) is more likely a fault of the
-//! file, and then going on with older state would lose what the right file could read: the plugin is not started.
+//! One that its type does not fit is passed over for an older one of a version that it restores,
+//! and set aside: reading it has run nothing of the plugin, and has changed nothing. That is told
+//! wherever somebody looks. Anything else that goes wrong with a snapshot (its version is unknown,
+//! its restore fails, panics or does not end) is more likely a fault of the file, and then going on
+//! with older state would lose what the right file could read: the plugin is not started.
 
 use std::{
     sync::Arc,

@@ -1,9 +1,9 @@
 //! Hands a plugin's state from its live generation to the next.
 //!
-//! The events of the plugin are held, those that are inside end, the old instance gives a snapshot and the new one
-//! restores it. Whoever commits then swaps the routes and lets the events go on to the new generation
-//! ([`Held::commit`]). Whatever fails before that, the gate opens again and the old generation goes on with all that
-//! waited: nothing has happened.
+//! The events of the plugin are held, those that are inside end, the old instance gives a snapshot
+//! and the new one restores it. Whoever commits then swaps the routes and lets the events go on to
+//! the new generation ([`Held::commit`]). Whatever fails before that, the gate opens again and the
+//! old generation goes on with all that waited: nothing has happened.
 
 use std::{
     fmt,
@@ -136,7 +136,8 @@ impl fmt::Display for Versions<'_> {
     }
 }
 
-/// The generation that gives its state away. It is not held: a host that stops must be able to let it go meanwhile.
+/// The generation that gives its state away. It is not held: a host that stops must be able to let
+/// it go meanwhile.
 pub(crate) struct Predecessor {
     pub(crate) info: Arc<GenerationInfo>,
     pub(crate) shim: Arc<HostApiShim>,
@@ -176,10 +177,12 @@ impl Predecessor {
 pub(crate) enum Wanted {
     /// A snapshot of this version.
     Version(u32),
-    /// Not what the predecessor has now, but another snapshot; or nothing. Its calls are not waited for beyond the deadline.
+    /// Not what the predecessor has now, but another snapshot; or nothing. Its calls are not waited
+    /// for beyond the deadline.
     Instead {
         state: Option<Snapshot>,
-        /// What is kept of that which the predecessor has now. `None` for a predecessor that is bad: it is not asked.
+        /// What is kept of that which the predecessor has now. `None` for a predecessor that is
+        /// bad: it is not asked.
         aside: Option<SetAsideRequest>,
     },
 }
@@ -206,13 +209,15 @@ pub(crate) struct GivenUp {
     pub(crate) required: bool,
 }
 
-/// Hands state over, for one plugin at a time: two that hold their events could wait for each other.
+/// Hands state over, for one plugin at a time: two that hold their events could wait for each
+/// other.
 pub(crate) struct HandOver {
     router: Arc<Router>,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// A plugin's events, held until what they wait for is there. When this is dropped, the old generation gets them.
+/// A plugin's events, held until what they wait for is there. When this is dropped, the old
+/// generation gets them.
 pub(crate) struct Held {
     hold: GateHold,
     policy: Policy,
@@ -329,7 +334,8 @@ impl HandOver {
         Held { hold: gate.hold(), policy, started, timings: Timings::default(), _turn: turn }
     }
 
-    /// From the first held event to the restored state. `None` when the predecessor holds no events, as it keeps no state.
+    /// From the first held event to the restored state. `None` when the predecessor holds no
+    /// events, as it keeps no state.
     pub(crate) async fn run(
         &self,
         predecessor: &Predecessor,

@@ -1,7 +1,8 @@
-//! From a settled file to a candidate: private copy, manifest, probe. No code of the file runs in the host here.
+//! From a settled file to a candidate: private copy, manifest, probe. No code of the file runs in
+//! the host here.
 //!
-//! Whoever runs these steps may look at the manifest before the probe, and says what the candidate is tried with, or why
-//! it is not tried.
+//! Whoever runs these steps may look at the manifest before the probe, and says what the candidate
+//! is tried with, or why it is not tried.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -225,7 +226,8 @@ impl Preparation {
         Ok(Examined { file, copy, manifest, timings, place })
     }
 
-    /// Copies the libraries that it needs and that lie beside it. A copy of an earlier version has those that it had.
+    /// Copies the libraries that it needs and that lie beside it. A copy of an earlier version has
+    /// those that it had.
     async fn with_own_libraries(&self, examined: Examined) -> Result<Examined, DeployError> {
         let Examined { file, mut copy, mut manifest, timings, place } = examined;
         let (own, dir) = (self.own_libraries.clone(), self.dir.clone());
@@ -253,8 +255,9 @@ impl Preparation {
         Ok(Examined { file, copy, manifest, timings, place })
     }
 
-    /// Lets a child process open it and try an instance of it, or only open it, for the reason that there is none to be
-    /// tried. What an earlier probe of the same bytes has found is taken, unless there is state to restore.
+    /// Lets a child process open it and try an instance of it, or only open it, for the reason that
+    /// there is none to be tried. What an earlier probe of the same bytes has found is taken,
+    /// unless there is state to restore.
     pub(crate) async fn probe(
         &self,
         examined: Examined,

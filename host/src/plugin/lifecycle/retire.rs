@@ -1,9 +1,10 @@
 //! How a generation goes: its calls end, it is shut down, and its library leaves memory.
 //!
-//! In this order, because each step relies on the one before: no route leads to it any more (the swap saw to that);
-//! the calls in flight end; its tasks are dropped, its shutdown handlers run and its instance is dropped, all on
-//! dispatch workers; its signal handlers are taken out; the workers are exchanged and the old threads joined, because their thread-locals may hold the
-//! library; nothing of the plugin refers to the host any more; nothing else in the process needs the library
+//! In this order, because each step relies on the one before: no route leads to it any more (the
+//! swap saw to that); the calls in flight end; its tasks are dropped, its shutdown handlers run and
+//! its instance is dropped, all on dispatch workers; its signal handlers are taken out; the workers
+//! are exchanged and the old threads joined, because their thread-locals may hold the library;
+//! nothing of the plugin refers to the host any more; nothing else in the process needs the library
 //! ([`leftovers`](crate::plugin::instance::leftovers)); dlclose; and a look into the memory map.
 
 use std::{
@@ -48,14 +49,17 @@ use crate::{
     system::resident::resident_kib,
 };
 
-/// After this long in one step of its end, a generation counts as pinned, with what it waits for as the cause.
+/// After this long in one step of its end, a generation counts as pinned, with what it waits for as
+/// the cause.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What the last snapshot gets, and the file that it goes to.
 const LAST_SNAPSHOT: Duration = Duration::from_secs(15);
-/// What something that needs a library is waited for before the second look, and, growing, before each further one.
+/// What something that needs a library is waited for before the second look, and, growing, before
+/// each further one.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_secs(1);
-/// What a library that is still mapped after dlclose waits before each further attempt; after the last one it stays.
+/// What a library that is still mapped after dlclose waits before each further attempt; after the
+/// last one it stays.
 const RETRIES: [Duration; 8] = [
     Duration::from_millis(100),
     Duration::from_millis(500),
@@ -124,9 +128,9 @@ impl Retirer {
         }
     }
 
-    /// The host stops: no call is waited for beyond `until`, and those that were let go on beyond their own drain
-    /// timeout are not any more. Otherwise the host would have ended before the state of their plugin is kept. It may be
-    /// said once more, with an earlier moment.
+    /// The host stops: no call is waited for beyond `until`, and those that were let go on beyond
+    /// their own drain timeout are not any more. Otherwise the host would have ended before the
+    /// state of their plugin is kept. It may be said once more, with an earlier moment.
     pub(crate) fn end_all(&self, until: Instant) {
         self.ending.send_replace(Some(until));
     }
@@ -170,9 +174,10 @@ impl Retirer {
         self.pin(info, retired, cause);
     }
 
-    /// The first half: until the instance is dropped. No route may lead to the generation any more. With a `final_state`, its
-    /// state is kept for the next start, which waits for that to be dropped. One that never was live is not told that it
-    /// goes: it might write its empty state where the live generation has its own.
+    /// The first half: until the instance is dropped. No route may lead to the generation any more.
+    /// With a `final_state`, its state is kept for the next start, which waits for that to be
+    /// dropped. One that never was live is not told that it goes: it might write its empty state
+    /// where the live generation has its own.
     pub(crate) async fn quiesce(
         &self,
         mut generation: Generation,
@@ -206,7 +211,8 @@ impl Retirer {
         Quiet(generation)
     }
 
-    /// Waits for the calls in flight. What becomes of those that outlast the drain timeout is the policy's.
+    /// Waits for the calls in flight. What becomes of those that outlast the drain timeout is the
+    /// policy's.
     async fn drained(
         &self,
         info: &GenerationInfo,
@@ -302,14 +308,16 @@ impl Retirer {
         let (info, began) = (generation.info.clone(), Instant::now());
         // Before anything that may take long: nobody is to be called whose instance is gone.
         generation.residence.withdraw();
-        // Looked at first: what is let go of while threads end may run code of the plugin on those that follow.
+        // Looked at first: what is let go of while threads end may run code of the plugin on those
+        // that follow.
         let held = generation.references() > 0;
         self.threads_gone(&info, retired).await;
         self.references_gone(&generation, retired).await;
         let Generation { shim, residence, copy, .. } = generation;
         drop(shim);
         if held {
-            // Whatever let go of the last reference may have run code of the plugin on the new threads.
+            // Whatever let go of the last reference may have run code of the plugin on the new
+            // threads.
             self.threads_gone(&info, retired).await;
         }
         let mut left = self.vacated(residence, &info, retired).await;
@@ -486,8 +494,9 @@ async fn shutdown_handler(
     timed.await.unwrap_or(OutcomeKind::TimedOut { after: limit })
 }
 
-/// Runs something that may run a library's destructors, on a thread that ends right after. As long as there is no thread it
-/// is tried again, which `no_thread` is told of once. `None` if it has panicked.
+/// Runs something that may run a library's destructors, on a thread that ends right after. As long
+/// as there is no thread it is tried again, which `no_thread` is told of once. `None` if it has
+/// panicked.
 async fn on_own_thread<T: Send + 'static, W: FnOnce() -> T + Send + 'static>(
     work: W,
     no_thread: impl FnOnce(io::Error),

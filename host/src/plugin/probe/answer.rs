@@ -1,4 +1,5 @@
-//! What the child does that is started as a probe: it reads what it is asked, opens the file, and answers.
+//! What the child does that is started as a probe: it reads what it is asked, opens the file, and
+//! answers.
 
 #![allow(unsafe_code)]
 
@@ -22,8 +23,9 @@ pub(super) const ARGUMENT: &str = "__ksi-probe";
 /// A thread that only waits.
 const WATCH_STACK: usize = 64 << 10;
 
-/// Whether this program can be started again as a child of its host, which tries plugin files before the
-/// host opens them: what [`answer_probe`] gives, and [`Host::builder`](crate::Host::builder) takes.
+/// Whether this program can be started again as a child of its host, which tries plugin files
+/// before the host opens them: what [`answer_probe`] gives, and
+/// [`Host::builder`](crate::Host::builder) takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "give it to Host::builder"]
 pub struct ChildEntry {
@@ -31,8 +33,8 @@ pub struct ChildEntry {
 }
 
 impl ChildEntry {
-    /// For a program that does not call [`answer_probe`], or cannot do so first thing in its `main`: a
-    /// plugin, a test, a library. Plugin files are loaded without a probe then, unless
+    /// For a program that does not call [`answer_probe`], or cannot do so first thing in its
+    /// `main`: a plugin, a test, a library. Plugin files are loaded without a probe then, unless
     /// [`HostBuilder::probe_with`](crate::HostBuilder::probe_with) names a program that answers.
     pub fn none() -> Self {
         ChildEntry { answers: false }
@@ -57,10 +59,11 @@ pub(super) enum ProbeAnswer {
     Refused(String),
 }
 
-/// Answers if this process was started as a probe, and does not return then. What it gives otherwise is for
-/// [`Host::builder`](crate::Host::builder).
+/// Answers if this process was started as a probe, and does not return then. What it gives
+/// otherwise is for [`Host::builder`](crate::Host::builder).
 ///
-/// To be called first thing in `main` of a program that embeds a host: before argument parsing, threads and runtimes.
+/// To be called first thing in `main` of a program that embeds a host: before argument parsing,
+/// threads and runtimes.
 ///
 /// ```no_run
 /// // First thing in `main`:
@@ -92,8 +95,8 @@ pub fn answer_probe() -> ChildEntry {
         line.push(b'\n');
         out.write_all(&line).is_ok()
     });
-    // SAFETY: ends the process at once. Neither the library's destructors nor functions registered with atexit run:
-    // what they do is no part of the answer.
+    // SAFETY: ends the process at once. Neither the library's destructors nor functions registered
+    // with atexit run: what they do is no part of the answer.
     unsafe { libc::_exit(i32::from(!sent)) }
 }
 
@@ -102,14 +105,16 @@ fn private_stdout() -> std::io::Result<File> {
     let answer = rustix::io::dup(rustix::stdio::stdout())?;
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-    // A crash here is expected, and its core file would be of use to nobody. Failing to say so is no reason to stop.
+    // A crash here is expected, and its core file would be of use to nobody. Failing to say so is
+    // no reason to stop.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     Ok(File::from(answer))
 }
 
-/// From here on this process ends when the host does, whatever the file's code is doing. The host holds the other end of
-/// the standard input for as long as it waits for the answer, and sends nothing more; the kernel closes it when the host was
-/// killed. (`PR_SET_PDEATHSIG` would not do: it is about the thread that started this process, which ends soon.)
+/// From here on this process ends when the host does, whatever the file's code is doing. The host
+/// holds the other end of the standard input for as long as it waits for the answer, and sends
+/// nothing more; the kernel closes it when the host was killed. (`PR_SET_PDEATHSIG` would not do:
+/// it is about the thread that started this process, which ends soon.)
 ///
 /// Where the system does not give what this takes, the file is probed all the same.
 fn end_with_host() {
@@ -129,7 +134,8 @@ fn end_with_host() {
                     Err(_) => return,
                 }
             }
-            // SAFETY: ends the process at once, and runs nothing of the file's. Nobody reads the answer any more.
+            // SAFETY: ends the process at once, and runs nothing of the file's. Nobody reads the
+            // answer any more.
             unsafe { libc::_exit(1) }
         };
         thread::Builder::new().name("ksi-end".to_owned()).stack_size(WATCH_STACK).spawn(watch)?;
@@ -138,8 +144,8 @@ fn end_with_host() {
     let _ = watched();
 }
 
-/// What the host wants, when it wants it. All of it is read before any code of the file runs, so the host never waits for
-/// a child that does not read.
+/// What the host wants, when it wants it. All of it is read before any code of the file runs, so
+/// the host never waits for a child that does not read.
 fn request() -> Option<(PathBuf, String, Option<std::io::Result<Trial>>)> {
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();
@@ -149,7 +155,8 @@ fn request() -> Option<(PathBuf, String, Option<std::io::Result<Trial>>)> {
     Some((OsString::from_vec(request.path).into(), request.header, trial))
 }
 
-/// The step that begins stands before the answer, a byte each. A host that does not read it is gone.
+/// The step that begins stands before the answer, a byte each. A host that does not read it is
+/// gone.
 fn describe(
     path: &Path,
     header: &str,

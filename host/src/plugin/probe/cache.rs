@@ -1,9 +1,10 @@
 //! What probes have found out, by the hash of the bytes that they looked at.
 //!
-//! The same bytes are not probed again as long as this host runs: when a plugin is reloaded without a change, or when the
-//! host goes back to an earlier version. Only what was found fit is remembered: a description, and a trial that went well
-//! with the same configuration. A file may be unfit for a reason that passes, like a library of the system that is
-//! missing; an `initialize` that failed or waited was not seen to its end; and a trial with state says something of that
+//! The same bytes are not probed again as long as this host runs: when a plugin is reloaded without
+//! a change, or when the host goes back to an earlier version. Only what was found fit is
+//! remembered: a description, and a trial that went well with the same configuration. A file may be
+//! unfit for a reason that passes, like a library of the system that is missing; an `initialize`
+//! that failed or waited was not seen to its end; and a trial with state says something of that
 //! state. These are done again each time.
 
 use std::{collections::VecDeque, sync::MutexGuard};
@@ -13,7 +14,8 @@ use ksi_kernel::lock::Lock;
 
 use super::trial::Trial;
 
-/// How many are remembered, and how many bytes of them; beyond it, those that were used longest ago are forgotten.
+/// How many are remembered, and how many bytes of them; beyond it, those that were used longest ago
+/// are forgotten.
 const REMEMBERED: usize = 256;
 const BYTES: usize = 2 << 20;
 
@@ -35,7 +37,8 @@ struct Found {
 }
 
 impl Probed {
-    /// What these bytes said of themselves in a probe, if they have passed this trial there as well, or need not.
+    /// What these bytes said of themselves in a probe, if they have passed this trial there as
+    /// well, or need not.
     pub(in crate::plugin) fn get(
         &self,
         hash: blake3::Hash,
@@ -52,7 +55,8 @@ impl Probed {
         description.filter(|_| passed)
     }
 
-    /// A probe has opened these bytes, and they describe themselves like this; `passed` is the trial that went well.
+    /// A probe has opened these bytes, and they describe themselves like this; `passed` is the
+    /// trial that went well.
     pub(in crate::plugin) fn remember(
         &self,
         hash: blake3::Hash,

@@ -1,9 +1,12 @@
-//! A probe's process as the host holds it: one that waits to be asked, one that was, and all that run.
+//! A probe's process as the host holds it: one that waits to be asked, one that was, and all that
+//! run.
 //!
-//! Promises that no child outlives the host. When the value that holds one is dropped, it is killed and reaped; an orderly
-//! stop does that to all of them at once ([`Children::end`]); and of a host that is killed the kernel closes the pipes, at
-//! whose end each child ends (`end_with_host` in `answer.rs`). Nobody waits for longer than a moment for one that cannot be
-//! killed, because it waits for a disk that does not answer: it is reaped when the next one is started, or by the system.
+//! Promises that no child outlives the host. When the value that holds one is dropped, it is killed
+//! and reaped; an orderly stop does that to all of them at once ([`Children::end`]); and of a host
+//! that is killed the kernel closes the pipes, at whose end each child ends (`end_with_host` in
+//! `answer.rs`). Nobody waits for longer than a moment for one that cannot be killed, because it
+//! waits for a disk that does not answer: it is reaped when the next one is started, or by the
+//! system.
 //!
 //! Does not know what is asked and answered.
 
@@ -35,8 +38,9 @@ pub(super) struct Children {
 impl Children {
     /// Starts one. It is to read what it is asked from its standard input.
     pub(super) fn start(&self, command: &mut Command) -> io::Result<SpareChild> {
-        // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. With the environment of the host: an
-        // `initialize` that is tried reads there what it will read in the host.
+        // No `pre_exec`: with it a spawn forks, which takes 9 ms in place of 1. With the
+        // environment of the host: an `initialize` that is tried reads there what it will read in
+        // the host.
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let stopping = || io::Error::other("the host is stopping");
         if self.has_ended() {
@@ -114,7 +118,8 @@ impl SpareChild {
 /// A probe's process, which does not outlive this value.
 pub(super) struct Child {
     process: Arc<Lock<process::Child>>,
-    /// Open for as long as it may run, because it ends with the end of this. Closed when its process has ended.
+    /// Open for as long as it may run, because it ends with the end of this. Closed when its
+    /// process has ended.
     _input: Option<ChildStdin>,
 }
 

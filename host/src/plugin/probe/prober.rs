@@ -1,8 +1,9 @@
 //! The probe: a short-lived child of the host opens a plugin file first.
 //!
-//! What kills or hangs the child is an error message in the host and nothing else. The child is the host's own
-//! executable, which calls [`answer_probe`](super::answer::answer_probe) first thing in its `main`. It reads from its standard input what it is to do,
-//! and does that once. The host keeps one child waiting for that, because starting a process takes longer than the probe.
+//! What kills or hangs the child is an error message in the host and nothing else. The child is the
+//! host's own executable, which calls [`answer_probe`](super::answer::answer_probe) first thing in
+//! its `main`. It reads from its standard input what it is to do, and does that once. The host
+//! keeps one child waiting for that, because starting a process takes longer than the probe.
 
 use std::{
     io::{BufWriter, Read, Write},
@@ -101,8 +102,8 @@ impl Prober {
         })
     }
 
-    /// Lets a child open the library at `path`, describe it, and try an instance of it. The description, and why the
-    /// trial told nothing if it did not.
+    /// Lets a child open the library at `path`, describe it, and try an instance of it. The
+    /// description, and why the trial told nothing if it did not.
     pub(crate) async fn probe(
         &self,
         path: &Path,
@@ -116,7 +117,8 @@ impl Prober {
             let mut child = None;
             // Nobody waits any more when the host is ending.
             let _ = answered.send(prober.run(&path, header, trial.as_deref(), &mut child));
-            // Its end takes a moment longer than its answer, which need not wait for it. Nor for the next one's beginning.
+            // Its end takes a moment longer than its answer, which need not wait for it. Nor for
+            // the next one's beginning.
             drop(child);
             prober.refill();
         });
@@ -155,7 +157,8 @@ impl Prober {
             }
             Ok(ProbeAnswer::Described(description, verdict)) => {
                 if verdict.is_some() {
-                    // Whatever its instance holds, a port or a lock, is free when the host makes one.
+                    // Whatever its instance holds, a port or a lock, is free when the host makes
+                    // one.
                     let _ = child.end(ENDS);
                 }
                 Ok(match verdict {
@@ -164,8 +167,8 @@ impl Prober {
                 })
             }
             Ok(ProbeAnswer::Refused(reason)) => Err(ProbeError::Refused { reason }),
-            // An exit status of its own says more than an answer that is none. A child that has begun and says nothing
-            // was ended by the file, whatever the status.
+            // An exit status of its own says more than an answer that is none. A child that has
+            // begun and says nothing was ended by the file, whatever the status.
             Err(_) => Err(match child.end(Duration::from_secs(1)) {
                 Some(status) if !status.success() || step.is_some() => {
                     ProbeError::Died { what, status: told(status) }
@@ -220,16 +223,16 @@ impl Prober {
         self.spare.lock()
     }
 
-    /// What a child gets that has begun these steps. It ends an `initialize` that waits for too long itself; a restore gets
-    /// as much.
+    /// What a child gets that has begun these steps. It ends an `initialize` that waits for too
+    /// long itself; a restore gets as much.
     fn limit(&self, begun: &[Step]) -> Duration {
         let trial = begun.iter().filter(|step| **step != Step::Open).count();
         let trial = self.init_timeout.saturating_mul(u32::try_from(trial).unwrap_or(u32::MAX));
         self.timeout.saturating_add(trial)
     }
 
-    /// Reads to the newline and not to the end of the pipe, which a grandchild may keep open for ever. What came, and
-    /// whether it was all in time.
+    /// Reads to the newline and not to the end of the pipe, which a grandchild may keep open for
+    /// ever. What came, and whether it was all in time.
     fn answer(&self, child: &Child, mut out: ChildStdout) -> std::io::Result<(Vec<u8>, bool)> {
         let began = Instant::now();
         let (mut answer, mut ended) = (Vec::new(), false);

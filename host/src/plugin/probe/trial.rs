@@ -1,10 +1,11 @@
-//! A candidate's `initialize` and `restore`, tried in a probe's process: with its configuration, and with a copy of the
-//! state that it would get if there is some.
+//! A candidate's `initialize` and `restore`, tried in a probe's process: with its configuration,
+//! and with a copy of the state that it would get if there is some.
 //!
-//! What kills or hangs that process is an error message in the host. There is no router in it: whatever the plugin emits
-//! is refused, its tasks never run, and `Context::is_trial` tells it so. So three things are final, for these bytes: the
-//! process dies (a signal, `exit`), a poll in it does not return, and a snapshot that is restored badly. An `initialize`
-//! that fails, panics or awaits something there is no verdict, because it may need somebody: it counts in the host.
+//! What kills or hangs that process is an error message in the host. There is no router in it:
+//! whatever the plugin emits is refused, its tasks never run, and `Context::is_trial` tells it so.
+//! So three things are final, for these bytes: the process dies (a signal, `exit`), a poll in it
+//! does not return, and a snapshot that is restored badly. An `initialize` that fails, panics or
+//! awaits something there is no verdict, because it may need somebody: it counts in the host.
 
 use std::{
     ffi::OsString,
@@ -67,7 +68,8 @@ pub(crate) enum Verdict {
     Refused(String),
 }
 
-/// The steps of a trial that the host is told of, so that it can say at which one the process ended.
+/// The steps of a trial that the host is told of, so that it can say at which one the process
+/// ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Open,
@@ -145,8 +147,8 @@ impl Trial {
         Ok(Trial { file, config, limit, snapshot, kept: None })
     }
 
-    /// Makes an instance and lets it restore the snapshot, if there is one. `begin` is told of each step. In a process
-    /// that ends right after.
+    /// Makes an instance and lets it restore the snapshot, if there is one. `begin` is told of each
+    /// step. In a process that ends right after.
     pub(super) fn run(&self, module: ModuleRef, mut begin: impl FnMut(Step)) -> Verdict {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = match runtime {
@@ -174,11 +176,13 @@ impl Trial {
             };
             begin(Step::Restore);
             let restored = snapshot::restore_in(&instance, *version, bytes.as_json()).await;
-            // The process ends with all that the plugin started, and its end is none of the trial's business.
+            // The process ends with all that the plugin started, and its end is none of the trial's
+            // business.
             std::mem::forget(instance);
             match restored {
                 Ok(()) => Verdict::Passed,
-                // Nothing of the plugin has run but its type, and an older snapshot may be one that it can read.
+                // Nothing of the plugin has run but its type, and an older snapshot may be one that
+                // it can read.
                 Err(error @ StateError::Unreadable { .. }) => Verdict::Unsure(error.to_string()),
                 Err(error) => Verdict::Refused(error.to_string()),
             }

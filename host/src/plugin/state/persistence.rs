@@ -1,6 +1,7 @@
 //! Keeps snapshots on disk: at an interval, and when a plugin is unloaded or the host stops.
 //!
-//! What is kept was read back before, and whatever is not kept is remembered and told ([`trouble`](super::trouble)).
+//! What is kept was read back before, and whatever is not kept is remembered and told
+//! ([`trouble`](super::trouble)).
 
 use std::{
     io,
@@ -117,8 +118,9 @@ fn unread(snapshots: &[(PathBuf, String)]) -> String {
 /// The snapshots on disk.
 pub(crate) struct Persistence {
     dir: Arc<StateDir>,
-    /// One snapshot of a plugin at a time, from its beginning to its file, so that a later one is never overwritten by an
-    /// earlier. No plugin waits for the snapshot of another, which may never return.
+    /// One snapshot of a plugin at a time, from its beginning to its file, so that a later one is
+    /// never overwritten by an earlier. No plugin waits for the snapshot of another, which may
+    /// never return.
     pub(in crate::plugin) locks: Arc<KeyedLock>,
     pub(crate) troubles: Troubles,
 }
@@ -212,8 +214,8 @@ impl Persistence {
         Ok(on_files(move || dir.set_aside(&name, place)).await??)
     }
 
-    /// Copies the newest kept snapshot aside if it was written after this moment. Nothing goes for it until it is settled
-    /// whether it stays.
+    /// Copies the newest kept snapshot aside if it was written after this moment. Nothing goes for
+    /// it until it is settled whether it stays.
     pub(crate) async fn copy_aside_since(
         &self,
         plugin: &str,
@@ -232,7 +234,8 @@ impl Persistence {
         }
     }
 
-    /// Settles what becomes of a copy that was made with [`copy_aside_since`](Self::copy_aside_since).
+    /// Settles what becomes of a copy that was made with
+    /// [`copy_aside_since`](Self::copy_aside_since).
     pub(crate) async fn settle_copy(&self, plugin: &str, copy: SnapshotPlace, stays: bool) {
         let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
@@ -242,7 +245,8 @@ impl Persistence {
         }
     }
 
-    /// Makes one of the kept snapshots the newest, and sets the newest until now aside. Where that is then.
+    /// Makes one of the kept snapshots the newest, and sets the newest until now aside. Where that
+    /// is then.
     pub(crate) async fn make_newest(
         &self,
         plugin: &str,
@@ -332,7 +336,8 @@ impl Persistence {
         Ok(worked.await??)
     }
 
-    /// Keeps what a live generation has now. `is_live` says whether it still is that. Whether it has answered.
+    /// Keeps what a live generation has now. `is_live` says whether it still is that. Whether it
+    /// has answered.
     pub(in crate::plugin) async fn keep_live(
         &self,
         workers: &Workers,
@@ -344,8 +349,8 @@ impl Persistence {
         let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone()));
         // Whoever has it for longer has a snapshot that does not return, and says so.
         let Ok(_lock) = timeout(LIMIT, lock).await else { return true };
-        // If it went while it waited for its lock, whoever lets it go keeps what it had, or the next generation has that. A call
-        // that does not return may still hold it.
+        // If it went while it waited for its lock, whoever lets it go keeps what it had, or the
+        // next generation has that. A call that does not return may still hold it.
         let Some(live) = live.upgrade().filter(|_| is_live()) else { return true };
         let stored = match snapshot::snapshot_to_keep(workers, live, version, LIMIT).await {
             Ok(snapshot) => self.store(info, snapshot).await,
@@ -372,7 +377,8 @@ impl Persistence {
         }
     }
 
-    /// Keeps what a generation has at its end, and gives its instance back. No call of it runs any more.
+    /// Keeps what a generation has at its end, and gives its instance back. No call of it runs any
+    /// more.
     pub(crate) async fn keep_last(
         &self,
         router: &Router,

@@ -1,7 +1,8 @@
 //! Snapshots of an instance's state, and restoring them.
 //!
-//! What a snapshot holds is the plugin's affair. The host carries its bytes and the number of their version, and picks a
-//! version that both sides know. What is to be kept on disk is read back first, by the plugin's own type.
+//! What a snapshot holds is the plugin's affair. The host carries its bytes and the number of their
+//! version, and picks a version that both sides know. What is to be kept on disk is read back
+//! first, by the plugin's own type.
 
 use std::{
     sync::{
@@ -100,8 +101,8 @@ pub(crate) fn common_version(writes: &StateManifest, restores: &StateManifest) -
     writes.writes.iter().copied().filter(|version| restores.restores.contains(version)).max()
 }
 
-/// Takes a snapshot of a live instance that is to be kept, and proves that it can be read back; on threads that may be
-/// blocked.
+/// Takes a snapshot of a live instance that is to be kept, and proves that it can be read back; on
+/// threads that may be blocked.
 pub(crate) async fn snapshot_to_keep(
     workers: &Workers,
     live: Arc<dyn LiveInstance>,
@@ -172,9 +173,9 @@ pub(crate) struct Transferred {
     pub(crate) restoring: Duration,
 }
 
-/// Takes a snapshot of one instance and restores it in another, on one thread that may be blocked: events wait meanwhile,
-/// and on a machine that is busy each change of threads has to wait for a processor. An error is the one of the step that
-/// `progress` tells.
+/// Takes a snapshot of one instance and restores it in another, on one thread that may be blocked:
+/// events wait meanwhile, and on a machine that is busy each change of threads has to wait for a
+/// processor. An error is the one of the step that `progress` tells.
 pub(crate) async fn transfer(
     workers: &Workers,
     from: Arc<dyn LiveInstance>,

@@ -1,4 +1,5 @@
-//! Which plugins' state is not kept, and why: for the list, for health, for the exit code, and told when it begins and ends.
+//! Which plugins' state is not kept, and why: for the list, for health, for the exit code, and told
+//! when it begins and ends.
 
 use std::{
     collections::BTreeMap,

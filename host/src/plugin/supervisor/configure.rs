@@ -16,8 +16,8 @@ pub(crate) enum Configured {
 }
 
 impl Supervisor {
-    /// Has a plugin go on with another configuration. If it can't, it keeps the one it has, for later generations too: a
-    /// new version is not to fail for what an old one was not given.
+    /// Has a plugin go on with another configuration. If it can't, it keeps the one it has, for
+    /// later generations too: a new version is not to fail for what an old one was not given.
     pub(crate) async fn configure(
         self: &Arc<Self>,
         name: &str,
@@ -50,7 +50,8 @@ impl Supervisor {
         plugin.live.as_ref().map(|live| live.info.file.clone())
     }
 
-    /// The file that the plugin is live from, or that it did not initialize from. What was unloaded stays so.
+    /// The file that the plugin is live from, or that it did not initialize from. What was unloaded
+    /// stays so.
     fn file_to_configure(&self, name: &str) -> Option<PathBuf> {
         self.file_if_live(name).or_else(|| self.registry().not_initialized(name))
     }

@@ -1,10 +1,11 @@
 //! A deployment: from a file to the live generation of a plugin, in place of the one before.
 //!
-//! It has one commit point, [`Router::swap`](ksi_kernel::router::Router::swap) in [`Supervisor::finish`]. Before it, a
-//! failure means that nothing happened: the live generation goes on, with all events that waited for its state.
+//! It has one commit point, [`Router::swap`](ksi_kernel::router::Router::swap) in
+//! [`Supervisor::finish`]. Before it, a failure means that nothing happened: the live generation
+//! goes on, with all events that waited for its state.
 //!
-//! What a candidate is tried with is in `trying.rs`, whether it is let in in `admit.rs`, where its state comes from in
-//! `state.rs`, and what is noted and told after the swap in `installed.rs`.
+//! What a candidate is tried with is in `trying.rs`, whether it is let in in `admit.rs`, where its
+//! state comes from in `state.rs`, and what is noted and told after the swap in `installed.rs`.
 
 mod admit;
 mod installed;
@@ -90,7 +91,8 @@ impl Supervisor {
         Some(Predecessor { info, shim, live: live.live.clone() })
     }
 
-    /// From a candidate to the live generation: load, initialize, hand state over, swap; then the old one goes.
+    /// From a candidate to the live generation: load, initialize, hand state over, swap; then the
+    /// old one goes.
     pub(super) async fn finish(
         self: &Arc<Self>,
         prepared: Prepared,
@@ -123,7 +125,8 @@ impl Supervisor {
         let (Ready { generation, live, declared }, arrived) = made;
         let info = generation.info.clone();
         if let Some(predecessor) = &predecessor {
-            // What it subscribed to at run time goes with the swap, and nothing may be added after it.
+            // What it subscribed to at run time goes with the swap, and nothing may be added after
+            // it.
             predecessor.shim.detach();
         }
         // The commit point: `Router::swap`, with all that must not come between.
@@ -159,7 +162,8 @@ impl Supervisor {
         Ok(Deployed { aside: arrived.aside, ..deployed(&info) })
     }
 
-    /// Makes the next generation while the live one, if there is one, goes on; events wait for the state alone.
+    /// Makes the next generation while the live one, if there is one, goes on; events wait for the
+    /// state alone.
     async fn make_beside(
         self: &Arc<Self>,
         predecessor: Option<&Predecessor>,
@@ -171,7 +175,8 @@ impl Supervisor {
         // A host that stops swaps nothing any more, so nobody needs what is not there yet.
         let stopped = self.stop.requested();
         let (generation, live) = self.initialized(number, candidate, limit, stopped).await?;
-        // Events that are held for it go on to the generation that stays; what it reads from the disk stays there.
+        // Events that are held for it go on to the generation that stays; what it reads from the
+        // disk stays there.
         let arrived = tokio::select! {
             biased;
             arrived = self.state_arrives(&generation.info, &live, predecessor, source) => arrived,

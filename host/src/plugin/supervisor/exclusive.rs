@@ -1,14 +1,16 @@
 //! Exclusive replacement: the old instance is released before the new one is made.
 //!
-//! A plugin that holds what two cannot hold (a database file, a device, a port) asks for it in its manifest, or its
-//! operator does. Its events are held, the calls inside end, the old instance gives its snapshot and is *released*: its
-//! tasks and subscriptions end, its shutdown handlers run, and it is dropped. Only then the new one is initialized and
-//! restored. The swap is that of every other replacement.
+//! A plugin that holds what two cannot hold (a database file, a device, a port) asks for it in its
+//! manifest, or its operator does. Its events are held, the calls inside end, the old instance
+//! gives its snapshot and is *released*: its tasks and subscriptions end, its shutdown handlers
+//! run, and it is dropped. Only then the new one is initialized and restored. The swap is that of
+//! every other replacement.
 //!
-//! Invariant: no two instances of such a plugin are alive at a time. Before the release, a failure means that nothing has
-//! happened. After it, an instance of the old library is made again, of the same generation: number, counters, probation
-//! and the versions to go back to are as they were, and only what an instance is (tasks, subscriptions) is new. It gets
-//! the snapshot, and the held events (`reinstate.rs`). If even that fails, the plugin is not live any more: every event that
+//! Invariant: no two instances of such a plugin are alive at a time. Before the release, a failure
+//! means that nothing has happened. After it, an instance of the old library is made again, of the
+//! same generation: number, counters, probation and the versions to go back to are as they were,
+//! and only what an instance is (tasks, subscriptions) is new. It gets the snapshot, and the held
+//! events (`reinstate.rs`). If even that fails, the plugin is not live any more: every event that
 //! waits gets an outcome, the snapshot is kept for whoever comes next, and the file is tried again.
 //!
 //! Nothing here knows what the instances hold.
@@ -76,12 +78,14 @@ const OTHER_STATE: &str =
 const LOST_STATE: &str = "without its state, of which it gave no snapshot";
 
 impl Supervisor {
-    /// Whether two generations of a plugin must not be alive at a time, because one of them says so.
+    /// Whether two generations of a plugin must not be alive at a time, because one of them says
+    /// so.
     pub(super) fn exclude_each_other(&self, old: &Manifest, new: &Manifest) -> bool {
         self.is_exclusive(old) || self.is_exclusive(new)
     }
 
-    /// Whether a generation of a plugin that is not live has to wait for those before it: either of them says so.
+    /// Whether a generation of a plugin that is not live has to wait for those before it: either of
+    /// them says so.
     pub(super) fn waits_for_instances(&self, name: &str, new: &Manifest) -> bool {
         let before = self.registry().plugins.get(name).map(|plugin| plugin.info.clone());
         self.is_exclusive(new) || before.is_some_and(|info| self.is_exclusive(&info.manifest))
@@ -226,8 +230,8 @@ impl Supervisor {
         taken.map_err(HandOverError::Snapshot)
     }
 
-    /// Takes the instance out of everybody's reach, and gives it. On an error it is where it was. A host that stops finds
-    /// its state in the registry as long as there is no other instance.
+    /// Takes the instance out of everybody's reach, and gives it. On an error it is where it was. A
+    /// host that stops finds its state in the registry as long as there is no other instance.
     async fn reclaim(
         &self,
         predecessor: &Predecessor,
@@ -273,8 +277,8 @@ impl Supervisor {
         Err(busy)
     }
 
-    /// Waits until nobody uses the instance. Calls have ended by then, save those that entered before there was a gate;
-    /// whoever keeps its state at this moment still has it.
+    /// Waits until nobody uses the instance. Calls have ended by then, save those that entered
+    /// before there was a gate; whoever keeps its state at this moment still has it.
     async fn comes_free(
         &self,
         predecessor: &Predecessor,
@@ -296,7 +300,8 @@ impl Supervisor {
         }
     }
 
-    /// Ends all that the old instance does, shuts it down and drops it. From here on there is no way back to it.
+    /// Ends all that the old instance does, shuts it down and drops it. From here on there is no
+    /// way back to it.
     async fn release(
         &self,
         predecessor: &Predecessor,

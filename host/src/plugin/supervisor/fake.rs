@@ -1,8 +1,10 @@
-//! A supervisor whose plugins are scripts: no library, no child process, and a clock that the test moves.
+//! A supervisor whose plugins are scripts: no library, no child process, and a clock that the test
+//! moves.
 //!
-//! Each step of a generation (describe, create, snapshot, restore, drop, vacate) is written down as it begins, `create 2` for
-//! the one of version 2, and ends as the script says. Plugin code runs on real dispatch workers, so a test waits for what
-//! they have reached, and moves the clock only for what waits for time.
+//! Each step of a generation (describe, create, snapshot, restore, drop, vacate) is written down as
+//! it begins, `create 2` for the one of version 2, and ends as the script says. Plugin code runs on
+//! real dispatch workers, so a test waits for what they have reached, and moves the clock only for
+//! what waits for time.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -359,8 +361,8 @@ impl Stage {
         self.in_steps(Duration::from_millis(50), what).await
     }
 
-    /// The same in such steps. Before each the dispatch workers get a few real milliseconds. It gives up after two
-    /// thousand.
+    /// The same in such steps. Before each the dispatch workers get a few real milliseconds. It
+    /// gives up after two thousand.
     pub(super) async fn in_steps<T>(&self, step: Duration, what: impl Future<Output = T>) -> T {
         let mut what = std::pin::pin!(what);
         for _ in 0..2_000 {

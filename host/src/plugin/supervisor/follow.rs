@@ -27,8 +27,8 @@ use crate::{
     sync::keyed_lock::LockKey,
 };
 
-/// How long a plugin whose file is gone stays for the sake of other files that are being tried: one of them may be it.
-/// Behind its probe, such a file is waited for in any case.
+/// How long a plugin whose file is gone stays for the sake of other files that are being tried: one
+/// of them may be it. Behind its probe, such a file is waited for in any case.
 const RENAMED: Duration = Duration::from_secs(2);
 
 /// Libraries that are opened while others are initialized.
@@ -61,8 +61,8 @@ struct Starting {
 }
 
 impl Supervisor {
-    /// Loads what is in the folders, then follows their changes until the host stops. Returns when all are loaded, or when
-    /// the host is to stop.
+    /// Loads what is in the folders, then follows their changes until the host stops. Returns when
+    /// all are loaded, or when the host is to stop.
     pub(crate) async fn follow(
         self: &Arc<Self>,
         folders: FolderWatch,
@@ -88,8 +88,9 @@ impl Supervisor {
                 let change = changes.recv().await;
                 let Some(supervisor) = supervisor.upgrade() else { return };
                 match change {
-                    // Each in its own task: a file that is slow to start holds up no other. Changes of one file wait
-                    // for their lock, and a change whose content is live already is no work.
+                    // Each in its own task: a file that is slow to start holds up no other. Changes
+                    // of one file wait for their lock, and a change whose content is live already
+                    // is no work.
                     Some(Change::Settled(file)) => {
                         tokio::spawn(async move { supervisor.file_settled(&file).await });
                     }
@@ -102,8 +103,8 @@ impl Supervisor {
         });
     }
 
-    /// Copies, reads, probes and opens as many at once as there are cores for; initializes one after the other, by file
-    /// name, but none before those that handle what it requires.
+    /// Copies, reads, probes and opens as many at once as there are cores for; initializes one
+    /// after the other, by file name, but none before those that handle what it requires.
     async fn load_all(self: &Arc<Self>, files: Vec<PathBuf>) {
         let opening = Arc::new(Opening::default());
         let (all, mut done) = (files.len(), 0);
@@ -150,8 +151,8 @@ impl Supervisor {
         }
     }
 
-    /// Opens a library before its plugin's turn comes to be initialized, unless it may well be that it is not: for want
-    /// of others, or because another file is that plugin.
+    /// Opens a library before its plugin's turn comes to be initialized, unless it may well be that
+    /// it is not: for want of others, or because another file is that plugin.
     async fn open_ahead(
         &self,
         prepared: Result<Prepared, DeployError>,
@@ -213,7 +214,8 @@ impl Supervisor {
         };
         self.quarantine.forget_rollback(file);
         if let Some(live) = live {
-            // A rename is told as a new file first. If that is this plugin, it takes over, with the state.
+            // A rename is told as a new file first. If that is this plugin, it takes over, with the
+            // state.
             let _ = tokio::time::timeout(RENAMED, self.tries.wait()).await;
             // If it is not live any more, it was replaced from another file, as by a rename.
             let _ = self.take_out(&live.0, Some(live.1), "its file was removed").await;

@@ -1,5 +1,5 @@
-//! When the state of live plugins is kept on the disk: at the operator's interval, and right after it was restored or handed
-//! over.
+//! When the state of live plugins is kept on the disk: at the operator's interval, and right after
+//! it was restored or handed over.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,8 @@ impl Supervisor {
         });
     }
 
-    /// A live generation was restored from this snapshot: it is kept as the last good one, in the background.
+    /// A live generation was restored from this snapshot: it is kept as the last good one, in the
+    /// background.
     pub(super) fn keep_restored(self: &Arc<Self>, info: &Arc<GenerationInfo>, snapshot: Snapshot) {
         let Some(persistence) = self.persistence.clone() else { return };
         let (supervisor, info) = (self.clone(), info.clone());
@@ -61,8 +62,9 @@ impl Supervisor {
         let Some(persistence) = self.persistence.clone() else { return };
         let supervisor = Arc::downgrade(self);
         self.thread.runtime().spawn(async move {
-            // Generations that were asked for a snapshot and have not answered. One whose snapshot never returns holds up
-            // no other, and is not asked again: each time would cost another thread.
+            // Generations that were asked for a snapshot and have not answered. One whose snapshot
+            // never returns holds up no other, and is not asked again: each time would cost another
+            // thread.
             let asked: Arc<Lock<BTreeMap<Arc<str>, u64>>> = Arc::default();
             loop {
                 tokio::time::sleep(interval).await;

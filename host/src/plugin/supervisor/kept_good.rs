@@ -1,8 +1,10 @@
-//! The version that the host went back to, kept on the disk beside the quarantine of the one that it went back from.
+//! The version that the host went back to, kept on the disk beside the quarantine of the one that
+//! it went back from.
 //!
-//! After a rollback the plugin's file holds the bad version. The good one would be in the host's private folder alone, and
-//! the next host would start without the plugin. So its bytes are kept, and are what the next host starts for that file, as
-//! long as the file is quarantined. They are taken by their hash, which the quarantine has.
+//! After a rollback the plugin's file holds the bad version. The good one would be in the host's
+//! private folder alone, and the next host would start without the plugin. So its bytes are kept,
+//! and are what the next host starts for that file, as long as the file is quarantined. They are
+//! taken by their hash, which the quarantine has.
 
 use std::{
     fs, io,
@@ -39,7 +41,8 @@ pub(super) struct GoodVersion {
 pub(in crate::plugin) struct Keeping(tokio::sync::Mutex<()>);
 
 impl Keeping {
-    /// Saves what the host went back to from the bytes with the hash `bad`, and remembers that it is there.
+    /// Saves what the host went back to from the bytes with the hash `bad`, and remembers that it
+    /// is there.
     async fn keep(
         &self,
         quarantine: &Quarantine,
@@ -78,7 +81,8 @@ fn swept(quarantine: &Quarantine, folder: &Path) {
 }
 
 impl Supervisor {
-    /// Keeps the live version of a plugin for as long as the one that the host went back from is quarantined.
+    /// Keeps the live version of a plugin for as long as the one that the host went back from is
+    /// quarantined.
     pub(super) async fn keep_good(&self, bad: &GenerationInfo) {
         let Some(folder) = self.good_folder() else { return };
         let live = {
@@ -108,7 +112,8 @@ impl Supervisor {
         }
     }
 
-    /// Starts what is kept for a file that is quarantined, if something is and nothing is live of the file.
+    /// Starts what is kept for a file that is quarantined, if something is and nothing is live of
+    /// the file.
     pub(super) async fn start_kept_good(self: &Arc<Self>, file: &Path) {
         let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
         if self.ensure_running().is_ok()
@@ -197,7 +202,8 @@ fn place(folder: &Path, hash: &str) -> PathBuf {
     folder.join(format!("{hash}.so"))
 }
 
-/// Keeps the files of these hashes, the latest first, up to the limits. Those that it gives up for the limits.
+/// Keeps the files of these hashes, the latest first, up to the limits. Those that it gives up for
+/// the limits.
 fn sweep(folder: &Path, wanted: &[String]) -> io::Result<Vec<String>> {
     let (mut count, mut bytes) = (0, 0);
     let (mut kept, mut given_up) = (Vec::new(), Vec::new());

@@ -55,14 +55,16 @@ impl Supervisor {
     /// Lets a generation go that was never live; if its `initialize` has not ended, once it has.
     pub(super) fn let_go_leftover(self: &Arc<Self>, name: &Arc<str>, leftover: Leftover) {
         let Leftover { mut generation, creating } = leftover;
-        // Its watches end, and nothing new is begun for it, so that whatever of it waits for events can end.
+        // Its watches end, and nothing new is begun for it, so that whatever of it waits for events
+        // can end.
         generation.shim.detach();
         let retired = Retired::new(&generation.info);
         self.registry().remember(name, retired.clone());
         let (quiet, _) = oneshot::channel();
         let on_its_way = OnItsWay {
             quiet,
-            // It never was live, so no call is waited for, and no state: a host that stops does not wait for its end.
+            // It never was live, so no call is waited for, and no state: a host that stops does not
+            // wait for its end.
             drain: None,
             instance: self.departures.begin_instance(name),
             final_state: None,
@@ -70,7 +72,8 @@ impl Supervisor {
         };
         let supervisor = self.clone();
         self.thread.runtime().spawn(async move {
-            // Its future is dropped at its next await. If it ended just now, its instance goes the usual way.
+            // Its future is dropped at its next await. If it ended just now, its instance goes the
+            // usual way.
             if let Some(creating) = creating
                 && let Some(Ok(instance)) = creating.cancel().await
             {
@@ -83,8 +86,8 @@ impl Supervisor {
         });
     }
 
-    /// Vacates the residence of a candidate that does not become a generation for this reason, if it was opened before its
-    /// turn.
+    /// Vacates the residence of a candidate that does not become a generation for this reason, if
+    /// it was opened before its turn.
     pub(super) fn let_go_unused(
         self: &Arc<Self>,
         mut candidate: Candidate,

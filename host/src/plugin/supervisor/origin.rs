@@ -25,7 +25,8 @@ pub(super) enum Prepared {
 pub(super) enum Origin {
     /// What a file holds now.
     File,
-    /// What was kept of the version before the one that the file holds, which is quarantined and stays so.
+    /// What was kept of the version before the one that the file holds, which is quarantined and
+    /// stays so.
     KeptGood,
     /// An earlier version that the host goes back to.
     Earlier(Return),
@@ -64,7 +65,8 @@ impl Origin {
         }
     }
 
-    /// Whether state that is given up has to be on the disk first: somebody who asked can see to it that it can be.
+    /// Whether state that is given up has to be on the disk first: somebody who asked can see to it
+    /// that it can be.
     pub(super) fn keeps_aside(&self) -> bool {
         match self {
             Origin::File | Origin::KeptGood => false,

@@ -1,10 +1,11 @@
-//! Bytes that the host does not run again by itself, remembered over restarts: those that it died of, and those that it
-//! went back from.
+//! Bytes that the host does not run again by itself, remembered over restarts: those that it died
+//! of, and those that it went back from.
 //!
-//! What an earlier host left in its crash journal is judged here. Code that was at work on the very thread that died is
-//! guilty. Where no thread told (the process was killed, or a thread of the plugin's own died), whoever was at work is
-//! suspected: a suspect is tried in a process of its own, and quarantined if the next death finds it at work again. Beside
-//! somebody who is guilty, nobody else is suspected. A host that ends in order forgets its suspects, and so does a death
+//! What an earlier host left in its crash journal is judged here. Code that was at work on the very
+//! thread that died is guilty. Where no thread told (the process was killed, or a thread of the
+//! plugin's own died), whoever was at work is suspected: a suspect is tried in a process of its
+//! own, and quarantined if the next death finds it at work again. Beside somebody who is guilty,
+//! nobody else is suspected. A host that ends in order forgets its suspects, and so does a death
 //! that does not find them at work.
 //!
 //! This module knows neither files nor plugins beyond their names: it is told what to remember.
@@ -64,7 +65,8 @@ pub(crate) enum Judged {
     Suspected,
     /// A host died of them.
     Died,
-    /// A host went back from them: after so many retries, and by itself or not. Only in their own file.
+    /// A host went back from them: after so many retries, and by itself or not. Only in their own
+    /// file.
     RolledBack { attempts: u32, automatic: bool },
 }
 
@@ -151,8 +153,8 @@ impl Quarantine {
         self.write(&entries);
     }
 
-    /// What is kept for these bytes of this file. What has become bad as well is passed over for what the host went back
-    /// to from that.
+    /// What is kept for these bytes of this file. What has become bad as well is passed over for
+    /// what the host went back to from that.
     pub(crate) fn good_for(&self, file: &Path, hash: &str) -> Option<Good> {
         let entries = self.lock();
         let quarantined = |hash: &str| {
@@ -205,7 +207,8 @@ impl Quarantine {
         self.keep(|entry| entry.hash != hash);
     }
 
-    /// The file is another one, is gone, or its version has stood its probation: that there was a way back is forgotten.
+    /// The file is another one, is gone, or its version has stood its probation: that there was a
+    /// way back is forgotten.
     pub(crate) fn forget_rollback(&self, file: &Path) {
         let file = file.to_string_lossy();
         self.keep(|entry| {

@@ -23,8 +23,8 @@ const HISTORY: usize = 8;
 const UNLOADED: usize = 64;
 /// How many refused files are remembered; beyond it, the first by path are forgotten.
 const REFUSED: usize = 1_024;
-/// How many generations of a plugin may be pinned. At the limit it is not replaced any more, so that a plugin that
-/// cannot be unmapped does not fill memory.
+/// How many generations of a plugin may be pinned. At the limit it is not replaced any more, so
+/// that a plugin that cannot be unmapped does not fill memory.
 const PINNED: usize = 16;
 /// The same for all that are still in memory, those that still drain too.
 const LINGERING: usize = 64;
@@ -49,11 +49,13 @@ pub(crate) struct Plugin {
     /// How often it was replaced, and how often by an earlier version.
     pub(crate) reloads: u64,
     pub(crate) rollbacks: u64,
-    /// The live generation has no instance for now: it was released for another one, which is not there yet.
+    /// The live generation has no instance for now: it was released for another one, which is not
+    /// there yet.
     pub(crate) released: bool,
     /// What that instance had, as long as there is no other.
     pub(crate) released_with: Option<Snapshot>,
-    /// How often an instance of a live generation was made again, because its replacement failed after its release.
+    /// How often an instance of a live generation was made again, because its replacement failed
+    /// after its release.
     pub(crate) reinstated: u64,
     /// The state of a generation that went without a successor.
     pub(crate) orphaned: Option<Snapshot>,
@@ -117,7 +119,8 @@ pub(crate) struct Registry {
     pub(crate) plugins: BTreeMap<Arc<str>, Plugin>,
     pub(crate) refused: BTreeMap<PathBuf, RefusedFile>,
     pub(crate) retries: RetrySchedule,
-    /// Files that require events which nobody handled when they were tried. As many as refused ones are remembered.
+    /// Files that require events which nobody handled when they were tried. As many as refused ones
+    /// are remembered.
     pub(crate) waiting: BTreeMap<PathBuf, Vec<String>>,
     started: u64,
     generations: BTreeMap<Arc<str>, u64>,
@@ -126,8 +129,8 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// A number for the next generation of a plugin. One whose `initialize` fails keeps it, so that no number means
-    /// two things.
+    /// A number for the next generation of a plugin. One whose `initialize` fails keeps it, so that
+    /// no number means two things.
     pub(crate) fn take_generation(&mut self, plugin: &Arc<str>) -> u64 {
         let number = self.generations.entry(plugin.clone()).or_default();
         *number += 1;
@@ -148,7 +151,8 @@ impl Registry {
         }
     }
 
-    /// How many generations of a plugin are in memory although they are not live, if they are too many.
+    /// How many generations of a plugin are in memory although they are not live, if they are too
+    /// many.
     pub(crate) fn too_many(&self, name: &str) -> Option<usize> {
         let in_memory = self.in_memory(name);
         let pinned = in_memory.iter().filter(|state| **state != RetiredState::Draining).count();
@@ -170,7 +174,8 @@ impl Registry {
         }
     }
 
-    /// Remembers that a file waits for somebody who handles these events, or that it does not wait any more.
+    /// Remembers that a file waits for somebody who handles these events, or that it does not wait
+    /// any more.
     pub(crate) fn wait_for(&mut self, file: &Path, missing: &[String]) {
         if missing.is_empty() {
             self.waiting.remove(file);
@@ -182,7 +187,8 @@ impl Registry {
         }
     }
 
-    /// Forgets the plugins that were unloaded first, beyond a number of them, if nothing of them is in memory.
+    /// Forgets the plugins that were unloaded first, beyond a number of them, if nothing of them is
+    /// in memory.
     pub(crate) fn forget_unloaded(&mut self) -> Vec<Arc<str>> {
         let unloaded = self.plugins.iter().filter(|(_, plugin)| plugin.live.is_none());
         let mut unloaded: Vec<_> =
@@ -265,7 +271,8 @@ impl Registry {
             .collect()
     }
 
-    /// The same of a plugin that is not live any more and was last loaded from `file`: it has ended, and nobody took it out.
+    /// The same of a plugin that is not live any more and was last loaded from `file`: it has
+    /// ended, and nobody took it out.
     pub(crate) fn duplicates_of_last(&self, file: &Path) -> Vec<PathBuf> {
         let last = self.plugins.iter().filter(|(_, it)| it.live.is_none() && it.info.file == file);
         last.flat_map(|(name, _)| self.duplicates_of(name)).collect()
@@ -278,7 +285,8 @@ impl Registry {
         found.map(|(file, _)| file.clone())
     }
 
-    /// A file that was refused, or waits, and is this plugin as far as can be told: it said so, or is named like it.
+    /// A file that was refused, or waits, and is this plugin as far as can be told: it said so, or
+    /// is named like it.
     pub(crate) fn refused_as(&self, name: &str) -> Option<PathBuf> {
         let named = |file: &&PathBuf| {
             let stem = file.file_stem().map(|stem| stem.to_string_lossy().replace('-', "_"));

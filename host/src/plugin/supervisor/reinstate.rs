@@ -1,12 +1,14 @@
-//! What follows when the new version of an exclusive plugin has failed: an instance of the old one is made again.
+//! What follows when the new version of an exclusive plugin has failed: an instance of the old one
+//! is made again.
 //!
-//! The old version is known to start, so an `initialize` of it that fails has found something that is not as it was: mostly
-//! that what the instance before held is not free yet, because threads of its own let go of it a moment after the instance
-//! has. So it is tried a few times within a second of its first failure, which is what each step of a hold gets at least. What does not end, and
-//! a snapshot that it does not take, would be no different a moment later.
+//! The old version is known to start, so an `initialize` of it that fails has found something that
+//! is not as it was: mostly that what the instance before held is not free yet, because threads of
+//! its own let go of it a moment after the instance has. So it is tried a few times within a second
+//! of its first failure, which is what each step of a hold gets at least. What does not end, and a
+//! snapshot that it does not take, would be no different a moment later.
 //!
-//! Promises that every held event gets its outcome: from the instance that was made again, or as rejected when the plugin is
-//! down. Does not know why the new version has failed.
+//! Promises that every held event gets its outcome: from the instance that was made again, or as
+//! rejected when the plugin is down. Does not know why the new version has failed.
 
 use std::{
     future::Future,
@@ -54,7 +56,8 @@ impl NotAgain {
 }
 
 impl Supervisor {
-    /// The new version has failed: makes an instance of the old one again, which gets the held events. What is to be told.
+    /// The new version has failed: makes an instance of the old one again, which gets the held
+    /// events. What is to be told.
     pub(super) async fn reinstate(
         self: &Arc<Self>,
         predecessor: &Predecessor,
@@ -84,8 +87,8 @@ impl Supervisor {
         }
     }
 
-    /// Makes an instance again, and tries it a few times if its `initialize` fails: as long as no more events wait between
-    /// two tries than may, and nobody wants the host to stop.
+    /// Makes an instance again, and tries it a few times if its `initialize` fails: as long as no
+    /// more events wait between two tries than may, and nobody wants the host to stop.
     async fn again_in_time(
         self: &Arc<Self>,
         predecessor: &Predecessor,
@@ -147,7 +150,8 @@ impl Supervisor {
             generation.residence.create(info.config.clone(), &shim)
         };
         let never = std::future::pending();
-        // The version is trusted: what is told of it, if the host dies of it after all, is not noted.
+        // The version is trusted: what is told of it, if the host dies of it after all, is not
+        // noted.
         let noted = crash::note(None, &info.about("its initialize".to_owned()));
         let instance = self.activation.instance(creation, limit, never, noted);
         let instance = match instance.await {

@@ -1,11 +1,12 @@
 //! What did not become a plugin: written down, announced, and tried again.
 //!
-//! A file whose plugin did not come up for a reason that may pass is retried, each time after a longer wait. One that the
-//! host went back from is quarantined by the hash of its bytes: its folder does not load it again until it changes, but it
-//! is retried as well, later. After the last retry, only a change of the file or somebody who asks tries again. Where such a
-//! file cannot be read, or what is kept for it does not start, that says nothing of the quarantined bytes: the file is
-//! looked at again as its folder looks at it. A plugin that requires an event which nobody handles waits until another
-//! plugin comes.
+//! A file whose plugin did not come up for a reason that may pass is retried, each time after a
+//! longer wait. One that the host went back from is quarantined by the hash of its bytes: its
+//! folder does not load it again until it changes, but it is retried as well, later. After the last
+//! retry, only a change of the file or somebody who asks tries again. Where such a file cannot be
+//! read, or what is kept for it does not start, that says nothing of the quarantined bytes: the
+//! file is looked at again as its folder looks at it. A plugin that requires an event which nobody
+//! handles waits until another plugin comes.
 
 mod schedule;
 
@@ -33,8 +34,8 @@ use crate::{
 };
 
 impl Supervisor {
-    /// A file is about to be tried. Whether it is to be: not if it is quarantined, and what is tried again must be what
-    /// was tried before.
+    /// A file is about to be tried. Whether it is to be: not if it is quarantined, and what is
+    /// tried again must be what was tried before.
     pub(super) fn begin_try(
         self: &Arc<Self>,
         file: &Path,
@@ -77,7 +78,8 @@ impl Supervisor {
         known.is_some_and(|entry| entry.verdict == Judged::Suspected)
     }
 
-    /// Does not try bytes that are quarantined from an earlier host's time, and shows that where people look for it.
+    /// Does not try bytes that are quarantined from an earlier host's time, and shows that where
+    /// people look for it.
     fn stay_away(
         self: &Arc<Self>,
         file: &Path,
@@ -122,7 +124,8 @@ impl Supervisor {
         Err(DeployError::Quarantined { file: file.to_owned(), reason })
     }
 
-    /// Writes down and announces why a file did not become live, and tries it again later if that may help.
+    /// Writes down and announces why a file did not become live, and tries it again later if that
+    /// may help.
     pub(in crate::plugin) fn note(
         self: &Arc<Self>,
         file: &Path,
@@ -193,7 +196,8 @@ impl Supervisor {
         }
     }
 
-    /// Remembers the reason where people look for it. What is known of the plugin, if it is live from this file.
+    /// Remembers the reason where people look for it. What is known of the plugin, if it is live
+    /// from this file.
     fn write_down(
         &self,
         file: &Path,
@@ -245,7 +249,8 @@ impl Supervisor {
         });
     }
 
-    /// The host went back from a version: its file is not loaded again until it changes, it is due, or somebody asks.
+    /// The host went back from a version: its file is not loaded again until it changes, it is due,
+    /// or somebody asks.
     pub(super) fn quarantine(
         self: &Arc<Self>,
         bad: &GenerationInfo,

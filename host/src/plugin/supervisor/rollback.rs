@@ -1,8 +1,8 @@
 //! Probation of a new version, and the way back to the one before it.
 //!
-//! Going back takes the state along. Where the earlier version cannot read it, older state is taken ([`instead`]), and what
-//! was done since is given up: by hand only with `force`, and either way told ([`cost`]), with the newer state kept aside on
-//! the disk.
+//! Going back takes the state along. Where the earlier version cannot read it, older state is taken
+//! ([`instead`]), and what was done since is given up: by hand only with `force`, and either way
+//! told ([`cost`]), with the newer state kept aside on the disk.
 
 mod back;
 mod cost;
@@ -38,7 +38,8 @@ use crate::{
     sync::keyed_lock::LockKey,
 };
 
-/// When something other than the state was in the way of an automatic rollback, it is tried once more after this.
+/// When something other than the state was in the way of an automatic rollback, it is tried once
+/// more after this.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often a version on probation is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -178,7 +179,8 @@ impl Supervisor {
         };
         let deployed = match deployed {
             Err(error @ DeployError::Down { .. }) => {
-                // Neither version is there any more: the file is tried again, like any that did not work.
+                // Neither version is there any more: the file is tried again, like any that did not
+                // work.
                 let _ = self.registry().retries.begin(&file, bad.hash, DeployReason::Asked);
                 return self.note(&file, Err(error));
             }
@@ -213,8 +215,8 @@ impl Supervisor {
         self.finish(prepared, Origin::Earlier(back)).await
     }
 
-    /// Watches a version that is on probation for as long as the policy says, and goes back if it does worse than the
-    /// one before.
+    /// Watches a version that is on probation for as long as the policy says, and goes back if it
+    /// does worse than the one before.
     pub(super) fn watch_over(self: &Arc<Self>, info: &Arc<GenerationInfo>) {
         let policy = (self.policies)(&info.plugin);
         let before = {
@@ -252,8 +254,9 @@ impl Supervisor {
     }
 }
 
-/// Whether the bad version may give a snapshot of its own version to keep aside, although it did not give the one that
-/// the earlier version reads. One that did not come in time is not waited for again.
+/// Whether the bad version may give a snapshot of its own version to keep aside, although it did
+/// not give the one that the earlier version reads. One that did not come in time is not waited for
+/// again.
 fn gives_another(bad: &GenerationInfo, earlier: &Earlier, error: &DeployError) -> bool {
     let (writes, restores) = (&bad.manifest.state, &earlier.info.manifest.state);
     let asked = writes.as_ref().zip(restores.as_ref());
@@ -292,7 +295,8 @@ impl Probation {
                     .go_back(&info.plugin, Asked::Automatic { from: info.number }, &reason)
                     .await;
                 match back {
-                    // It went, or was replaced, before its turn came: whoever did that has decided. Or the host stops.
+                    // It went, or was replaced, before its turn came: whoever did that has decided.
+                    // Or the host stops.
                     Ok(_)
                     | Err(DeployError::NotLive { .. } | DeployError::NoSuchPlugin { .. })
                     | Err(DeployError::Stopping) => {}

@@ -1,7 +1,9 @@
-//! What people do with the kept state of a plugin: look at it, choose another snapshot, give some up.
+//! What people do with the kept state of a plugin: look at it, choose another snapshot, give some
+//! up.
 //!
-//! Choosing one for a live plugin is a replacement of it by itself, with that state in place of its own, which is kept
-//! aside first. For a plugin that is not live, it becomes the newest, which the next start begins with.
+//! Choosing one for a live plugin is a replacement of it by itself, with that state in place of its
+//! own, which is kept aside first. For a plugin that is not live, it becomes the newest, which the
+//! next start begins with.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -127,7 +129,8 @@ impl Supervisor {
         Ok(self.kept_on_disk()?.load_from(plugin, place).await?)
     }
 
-    /// Lets a plugin go on from a kept snapshot: the last good one, else the previous one, if none is named.
+    /// Lets a plugin go on from a kept snapshot: the last good one, else the previous one, if none
+    /// is named.
     pub(crate) async fn restore_state(
         self: &Arc<Self>,
         plugin: &str,
@@ -212,7 +215,8 @@ impl Supervisor {
         kept.map_err(|after| StateByHandError::Leaving { plugin: plugin.to_owned(), after })
     }
 
-    /// Keeps the state of a generation that went without a successor, if it is in memory alone. Where it is then.
+    /// Keeps the state of a generation that went without a successor, if it is in memory alone.
+    /// Where it is then.
     async fn keep_orphaned_aside(
         &self,
         persistence: &Persistence,
@@ -235,7 +239,8 @@ impl Supervisor {
         Ok(Some(persistence.store_aside(&info, orphaned).await?))
     }
 
-    /// Gives up kept snapshots: one, or all that the plugin would be started from. Those that were there.
+    /// Gives up kept snapshots: one, or all that the plugin would be started from. Those that were
+    /// there.
     pub(crate) async fn drop_state(
         self: &Arc<Self>,
         plugin: &str,

@@ -1,6 +1,7 @@
 //! How all plugins go when the host stops: the last started first, each with its state kept.
 //!
-//! When this begins, what was inside has ended, or is not waited for any more: see [`stopping`](crate::stopping).
+//! When this begins, what was inside has ended, or is not waited for any more: see
+//! [`stopping`](crate::stopping).
 
 use std::{
     pin::pin,
@@ -16,22 +17,26 @@ use crate::{
     stopping::StopStage,
 };
 
-/// How long a host that stops waits beyond its time until the state of plugins that are late is kept.
+/// How long a host that stops waits beyond its time until the state of plugins that are late is
+/// kept.
 const LAST_STATES: Duration = Duration::from_secs(2);
-/// The same when somebody asked not to wait for plugins any longer: their state still is to be kept.
+/// The same when somebody asked not to wait for plugins any longer: their state still is to be
+/// kept.
 const STATES_IN_A_HURRY: Duration = Duration::from_secs(15);
-/// How long a host that stops waits for libraries to leave memory, once nothing of them runs any more.
+/// How long a host that stops waits for libraries to leave memory, once nothing of them runs any
+/// more.
 const UNMAP: Duration = Duration::from_secs(2);
 
 impl Supervisor {
-    /// Begins no deployment any more, and does not look at the folders any more. What is being probed is given up.
+    /// Begins no deployment any more, and does not look at the folders any more. What is being
+    /// probed is given up.
     pub(crate) fn begin_to_stop(&self) {
         self.preparation.end_probes();
         drop(self.watch().take());
     }
 
-    /// Lets every plugin go, the last started first, and waits until they are gone, `limit` is over, or somebody asks to
-    /// leave. Calls get until `drain` to end.
+    /// Lets every plugin go, the last started first, and waits until they are gone, `limit` is
+    /// over, or somebody asks to leave. Calls get until `drain` to end.
     pub(crate) async fn stop(self: &Arc<Self>, drain: Instant, limit: Duration) {
         let deadline = tokio::time::Instant::now() + limit;
         self.retirer.end_all(drain);
@@ -65,22 +70,24 @@ impl Supervisor {
             () = left => {}
             () = self.stop.reached(StopStage::Leaving) => {}
         }
-        // Somebody may be copying still. However the process ends from here on, it leaves no copy behind.
+        // Somebody may be copying still. However the process ends from here on, it leaves no copy
+        // behind.
         self.preparation.close();
     }
 
-    /// One after the other, because a plugin may need those that were started before it; all that are left at once, when
-    /// somebody asks to leave.
+    /// One after the other, because a plugin may need those that were started before it; all that
+    /// are left at once, when somebody asks to leave.
     async fn let_all_go(self: &Arc<Self>, deadline: tokio::time::Instant) {
-        // What is on its way finds out that it may not become live any more. It gets half of the time: the rest is for
-        // those that are live.
+        // What is on its way finds out that it may not become live any more. It gets half of the
+        // time: the rest is for those that are live.
         let half = deadline.saturating_duration_since(tokio::time::Instant::now()) / 2;
         if !self.unless_leaving(timeout(half, self.deploys.wait())).await {
             tracing::warn!("a plugin that is just being loaded does not get done");
         }
         let names = self.registry().last_started_first();
         for name in names {
-            // Without its lock, which a generation that never gets started has for ever. Nothing is swapped any more.
+            // Without its lock, which a generation that never gets started has for ever. Nothing is
+            // swapped any more.
             self.keep_of_released(&name, deadline).await;
             let Ok((generation, retired)) = self.disconnect(&name, None) else { continue };
             let info = generation.info.clone();
@@ -103,8 +110,8 @@ impl Supervisor {
         }
     }
 
-    /// Keeps the state of a plugin whose instance was released, and which gets no other any more. Whoever released it finds
-    /// that its generation was let go.
+    /// Keeps the state of a plugin whose instance was released, and which gets no other any more.
+    /// Whoever released it finds that its generation was let go.
     async fn keep_of_released(self: &Arc<Self>, name: &Arc<str>, deadline: tokio::time::Instant) {
         let (generation, own, retired) = {
             let mut registry = self.registry();
@@ -134,8 +141,9 @@ impl Supervisor {
         self.announcer.unloaded(&info, "the host is stopping");
     }
 
-    /// Gives the state of those that are not gone a little longer, side by side: the time may have been over before their
-    /// turn came, and who was unloaded before had none. What is not kept then is told.
+    /// Gives the state of those that are not gone a little longer, side by side: the time may have
+    /// been over before their turn came, and who was unloaded before had none. What is not kept
+    /// then is told.
     async fn last_states(&self, deadline: tokio::time::Instant) {
         let Some(persistence) = &self.persistence else { return };
         let kept = async {

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::Timings;
 
 /// The payload of `module:loaded`, `module:reloaded`, `module:rolled_back`, `module:unloaded`,
-/// `module:retired`, `module:pinned`, `module:quarantined`, `module:load_failed`, `module:reload_failed`,
-/// `module:state_kept` and `module:state_not_kept`, for whoever reads it. A file that did not become a
-/// plugin has `file` and `reason` alone; each event adds what is its own.
+/// `module:retired`, `module:pinned`, `module:quarantined`, `module:load_failed`,
+/// `module:reload_failed`, `module:state_kept` and `module:state_not_kept`, for whoever reads it. A
+/// file that did not become a plugin has `file` and `reason` alone; each event adds what is its
+/// own.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Announced {
@@ -25,8 +26,8 @@ pub struct Announced {
     pub name: Option<String>,
     /// What happened, for people.
     pub reason: String,
-    /// `module:loaded`, `module:reloaded`, `module:rolled_back`: what state it goes on with, such as
-    /// `handed_over` or `none`.
+    /// `module:loaded`, `module:reloaded`, `module:rolled_back`: what state it goes on with, such
+    /// as `handed_over` or `none`.
     pub state: Option<String>,
     /// `module:retired`: how long the steps of its end took.
     pub timings_ms: Timings,

@@ -32,7 +32,8 @@ pub struct Changed {
     pub not_kept_aside: Option<Option<String>>,
     /// `loaded`, `reloaded`, `rolled_back` or `unloaded`.
     pub status: Word,
-    /// The file of an unloaded plugin that a host which is started finds again; missing if none does.
+    /// The file of an unloaded plugin that a host which is started finds again; missing if none
+    /// does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stays_in_folder: Option<String>,
     /// So many generations are in memory that it is not loaded again for now; missing if it is.

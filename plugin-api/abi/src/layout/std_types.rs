@@ -1,6 +1,6 @@
-//! The types of std whose layout is the same wherever the same compiler built them, and whose values a reader can
-//! neither change nor share by count. The list is closed: no `Arc`, `Rc`, reference, cell, lock, atomic, function or
-//! trait object belongs here.
+//! The types of std whose layout is the same wherever the same compiler built them, and whose
+//! values a reader can neither change nor share by count. The list is closed: no `Arc`, `Rc`,
+//! reference, cell, lock, atomic, function or trait object belongs here.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -26,7 +26,8 @@ macro_rules! plain {
 }
 plain!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize bool char String);
 
-/// Those that are known as parts, and cross as bytes by themselves: a float that is no number has no encoding.
+/// Those that are known as parts, and cross as bytes by themselves: a float that is no number has
+/// no encoding.
 macro_rules! part {
     ($($type:ty),*) => { $(
         // SAFETY: as above.

@@ -1,14 +1,15 @@
 //! The library's own `sigaction`, `signal` and their relatives.
 //!
-//! They are hidden symbols, to which all that is linked into the library binds: the plugin's code, its crates, C code in
-//! it. Once the host has given itself to be known (`bind`) they ask the host. What the library's constructors install
-//! before that goes to the C library, is noted, and handed over then. A library whose host does not do that, because it
-//! was built before, goes on with the C library. What was noted and not handed over is put back when the library is closed.
+//! They are hidden symbols, to which all that is linked into the library binds: the plugin's code,
+//! its crates, C code in it. Once the host has given itself to be known (`bind`) they ask the host.
+//! What the library's constructors install before that goes to the C library, is noted, and handed
+//! over then. A library whose host does not do that, because it was built before, goes on with the
+//! C library. What was noted and not handed over is put back when the library is closed.
 //!
-//! Only plugins get the symbols (through `export_plugin!`), on Linux with glibc. In an executable that a plugin's crate is
-//! linked into they go to the C library.
-//! A system call made past the C library, and a library that the plugin depends on, are not seen here; the host looks for
-//! their handlers before it closes a library.
+//! Only plugins get the symbols (through `export_plugin!`), on Linux with glibc. In an executable
+//! that a plugin's crate is linked into they go to the C library. A system call made past the C
+//! library, and a library that the plugin depends on, are not seen here; the host looks for their
+//! handlers before it closes a library.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
@@ -54,7 +55,8 @@ mod glibc {
     // SAFETY: the notes are used with `TURN` alone.
     unsafe impl Sync for Notes {}
 
-    /// The right to use the notes. All signals are blocked meanwhile, so that no handler waits for what it interrupts.
+    /// The right to use the notes. All signals are blocked meanwhile, so that no handler waits for
+    /// what it interrupts.
     struct Turn(libc::sigset_t);
 
     impl Turn {
@@ -179,7 +181,8 @@ mod glibc {
         let mine = noted.as_ref().filter(|note| note.own.handler == system.handler);
         let old = match mine {
             Some(note) => note.own,
-            // While there may be a host, its handlers and those of other plugins are not for this library to call.
+            // While there may be a host, its handlers and those of other plugins are not for this
+            // library to call.
             None if system.is_handler() && !ALONE.load(SeqCst) => SignalAction::default(),
             None => system,
         };
@@ -295,7 +298,8 @@ mod glibc {
         }
     }
 
-    /// The library's own `signal`, as glibc has it: the handler stays, and system calls go on behind it.
+    /// The library's own `signal`, as glibc has it: the handler stays, and system calls go on
+    /// behind it.
     ///
     /// # Safety
     /// As for the function of POSIX.

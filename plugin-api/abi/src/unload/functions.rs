@@ -1,7 +1,8 @@
-//! Functions of a library that the C library calls later, and would still call after the library is closed.
+//! Functions of a library that the C library calls later, and would still call after the library is
+//! closed.
 //!
-//! Those of `atexit`, `at_quick_exit` and `pthread_atfork` belong to the library that registers them: the C library calls or
-//! forgets them when it is closed. Those counted here do not.
+//! Those of `atexit`, `at_quick_exit` and `pthread_atfork` belong to the library that registers
+//! them: the C library calls or forgets them when it is closed. Those counted here do not.
 
 use std::{
     ffi::c_void,

@@ -1,9 +1,9 @@
 //! pthread keys: what makes a library unloadable more than a thousand times.
 //!
-//! The std inside each library takes one of glibc's 1,024 `pthread_key`s at the first use of a thread-local with a
-//! destructor and never returns it. After some 1,020 loads the process aborts ("out of TLS keys"), and a key whose
-//! destructor was unmapped crashes the next thread that exits. So the keys that glibc gives are noted, and deleted when the
-//! library is closed.
+//! The std inside each library takes one of glibc's 1,024 `pthread_key`s at the first use of a
+//! thread-local with a destructor and never returns it. After some 1,020 loads the process aborts
+//! ("out of TLS keys"), and a key whose destructor was unmapped crashes the next thread that exits.
+//! So the keys that glibc gives are noted, and deleted when the library is closed.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -48,8 +48,8 @@ pub unsafe extern "C" fn create(
     libc::EAGAIN
 }
 
-/// The library's own `pthread_key_delete`: a key that it gives back by itself may be somebody else's by the time it
-/// is closed, and must not be deleted once more then.
+/// The library's own `pthread_key_delete`: a key that it gives back by itself may be somebody
+/// else's by the time it is closed, and must not be deleted once more then.
 ///
 /// # Safety
 /// As for the function of POSIX.
@@ -69,7 +69,8 @@ pub unsafe extern "C" fn delete(key: libc::pthread_key_t) -> libc::c_int {
 /// Runs when the library is closed.
 ///
 /// # Safety
-/// Nothing of this library runs any more: its std would go on using a key that is somebody else's by then.
+/// Nothing of this library runs any more: its std would go on using a key that is somebody else's
+/// by then.
 pub unsafe extern "C" fn delete_keys() {
     for slot in &KEYS {
         if let Some(key) = slot.load(SeqCst).checked_sub(1) {

@@ -1,12 +1,14 @@
-//! Functions that are looked up by name: whoever looks for one of those that note what a library leaves behind gets the
-//! library's own.
+//! Functions that are looked up by name: whoever looks for one of those that note what a library
+//! leaves behind gets the library's own.
 //!
-//! jemalloc looks for the `pthread_create` that comes after its own, and would start threads past the one that notes them. So
-//! a library has a `dlsym` too. It asks the system's, and only what that finds to be the C library's function becomes the
-//! library's own. Where a search begins depends on who calls (`RTLD_NEXT`): this is a part of the library that asks.
+//! jemalloc looks for the `pthread_create` that comes after its own, and would start threads past
+//! the one that notes them. So a library has a `dlsym` too. It asks the system's, and only what
+//! that finds to be the C library's function becomes the library's own. Where a search begins
+//! depends on who calls (`RTLD_NEXT`): this is a part of the library that asks.
 //!
-//! What is looked up with a version (`dlvsym`) is the system's. So are the functions for signals that a library has of its own
-//! ([`signals`](crate::signals)): who looks for the next `sigaction` means to call that one.
+//! What is looked up with a version (`dlvsym`) is the system's. So are the functions for signals
+//! that a library has of its own ([`signals`](crate::signals)): who looks for the next `sigaction`
+//! means to call that one.
 
 use std::{
     ffi::{CStr, c_char, c_void},
@@ -18,7 +20,8 @@ use super::{Original, functions, keys, strings, threads};
 
 type Look = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
 
-/// The versions of glibc that it may have got its present form in: x86-64 and aarch64, the newest first.
+/// The versions of glibc that it may have got its present form in: x86-64 and aarch64, the newest
+/// first.
 const VERSIONS: [&CStr; 3] = [c"GLIBC_2.34", c"GLIBC_2.17", c"GLIBC_2.2.5"];
 
 /// The system's `dlsym`.

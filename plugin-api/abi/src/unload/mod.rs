@@ -1,19 +1,25 @@
-//! What a library must not leave behind in the C library, so that it can be unloaded, again and again.
+//! What a library must not leave behind in the C library, so that it can be unloaded, again and
+//! again.
 //!
-//! A plugin's library carries hidden functions of its own under the names of some of the C library's. What is linked
-//! into the plugin, its std and C code alike, binds to them; the host and other libraries keep those of the C library. Each does
-//! what the C library does, through it, and sees to it that closing the library is right:
+//! A plugin's library carries hidden functions of its own under the names of some of the C
+//! library's. What is linked into the plugin, its std and C code alike, binds to them; the host and
+//! other libraries keep those of the C library. Each does what the C library does, through it, and
+//! sees to it that closing the library is right:
 //!
 //! * [`keys`]: pthread keys are noted, and deleted when the library is closed;
-//! * [`threads`]: threads that the library starts are noted until the kernel has no such thread any more;
+//! * [`threads`]: threads that the library starts are noted until the kernel has no such thread any
+//!   more;
 //! * [`strings`]: what the C library keeps a pointer to is copied;
-//! * [`functions`]: functions that the C library calls later, and would call in a library that is gone, are counted;
-//! * [`lookup`]: whoever looks one of these functions up by its name (`dlsym`) gets the library's own.
+//! * [`functions`]: functions that the C library calls later, and would call in a library that is
+//!   gone, are counted;
+//! * [`lookup`]: whoever looks one of these functions up by its name (`dlsym`) gets the library's
+//!   own.
 //!
-//! The host asks for what is noted before it closes the library (`before_close`). What a library does through *another* library
-//! that it depends on is not seen here.
+//! The host asks for what is noted before it closes the library (`before_close`). What a library
+//! does through *another* library that it depends on is not seen here.
 //!
-//! Linux with glibc on x86-64 and aarch64 only. Elsewhere the functions are not there, and nothing is noted.
+//! Linux with glibc on x86-64 and aarch64 only. Elsewhere the functions are not there, and nothing
+//! is noted.
 
 #[cfg(all(
     target_os = "linux",
@@ -54,8 +60,8 @@ use abi_stable::{StableAbi, std_types::RSliceMut};
 pub struct StartedThread {
     /// Its number in the kernel; 0 as long as it has only begun.
     pub id: u32,
-    /// When it noted itself: ticks, a hundred a second, since the system was booted. A thread of this number that began
-    /// later is another one.
+    /// When it noted itself: ticks, a hundred a second, since the system was booted. A thread of
+    /// this number that began later is another one.
     pub noted: u64,
 }
 
@@ -71,7 +77,8 @@ pub struct Remains {
     pub timers: u64,
 }
 
-/// What remains of this library, which is about to be closed; `threads` is filled as far as it has room.
+/// What remains of this library, which is about to be closed; `threads` is filled as far as it has
+/// room.
 ///
 /// No code of the library may run meanwhile but on the threads that this finds.
 pub(super) extern "C" fn before_close(threads: RSliceMut<'_, StartedThread>) -> Remains {
@@ -117,8 +124,9 @@ impl Original {
         Original { name, found: std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()) }
     }
 
-    /// What a library without hidden functions would call: usually the C library's, or what somebody put before it (a
-    /// sanitizer, a preloaded library). This library's own is hidden, so it is not what is found.
+    /// What a library without hidden functions would call: usually the C library's, or what
+    /// somebody put before it (a sanitizer, a preloaded library). This library's own is hidden, so
+    /// it is not what is found.
     fn find(&self) -> Option<*mut libc::c_void> {
         use std::sync::atomic::Ordering::Relaxed;
         let mut found = self.found.load(Relaxed);
@@ -131,11 +139,13 @@ impl Original {
     }
 }
 
-/// Emits the hidden functions, and the entries in `.fini_array`, into the library that is being compiled.
+/// Emits the hidden functions, and the entries in `.fini_array`, into the library that is being
+/// compiled.
 ///
-/// A link may hold several plugin crates: a test of two plugins, or a plugin that uses another one's event type. So the
-/// symbols are weak, and the first definition is taken for all. Link-time optimization puts the assembly of all crates into
-/// one piece, where a weak symbol too may be defined only once: hence the `.ifndef`. What runs at the end may run twice.
+/// A link may hold several plugin crates: a test of two plugins, or a plugin that uses another
+/// one's event type. So the symbols are weak, and the first definition is taken for all. Link-time
+/// optimization puts the assembly of all crates into one piece, where a weak symbol too may be
+/// defined only once: hence the `.ifndef`. What runs at the end may run twice.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __unloadable {
@@ -170,7 +180,8 @@ macro_rules! __unloadable {
     };
 }
 
-/// Emits functions that are known by these names in the library that is being compiled, and not outside of it.
+/// Emits functions that are known by these names in the library that is being compiled, and not
+/// outside of it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __hidden {

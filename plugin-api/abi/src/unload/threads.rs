@@ -1,13 +1,16 @@
-//! The threads that a library has started, noted from before their first instruction until after their last.
+//! The threads that a library has started, noted from before their first instruction until after
+//! their last.
 //!
-//! The first instructions of a thread lie in the library that starts it, before any thread-local of it could keep that
-//! library; the last ones are destructors of pthread keys, after all thread-locals are gone. So no count that a thread holds
-//! is exact at both ends. Instead a thread has a slot in a table of the library: its starter takes the slot, the thread
-//! writes its number in the kernel there, and the slot is free again once the kernel does not have that thread. A library may be
-//! closed when no slot is taken.
+//! The first instructions of a thread lie in the library that starts it, before any thread-local of
+//! it could keep that library; the last ones are destructors of pthread keys, after all
+//! thread-locals are gone. So no count that a thread holds is exact at both ends. Instead a thread
+//! has a slot in a table of the library: its starter takes the slot, the thread writes its number
+//! in the kernel there, and the slot is free again once the kernel does not have that thread. A
+//! library may be closed when no slot is taken.
 //!
-//! Nothing is done at a thread's end. Slots are looked through when none is free, and by the host before it closes the
-//! library. The table has as many slots as there were threads at one time, within a factor.
+//! Nothing is done at a thread's end. Slots are looked through when none is free, and by the host
+//! before it closes the library. The table has as many slots as there were threads at one time,
+//! within a factor.
 
 use std::{
     ptr,
@@ -30,7 +33,8 @@ type Create = unsafe extern "C" fn(
 
 pub(super) static CREATE: Original = Original::new(c"pthread_create");
 
-/// A place for one thread. While it is taken and the thread has not begun, it also carries what the thread is to run.
+/// A place for one thread. While it is taken and the thread has not begun, it also carries what the
+/// thread is to run.
 struct Slot {
     /// [`FREE`], [`BEGUN`], or a [`StartedThread`] in one number.
     state: AtomicU64,
@@ -44,7 +48,8 @@ const BEGUN: u64 = u64::MAX;
 /// Bits of a thread's number; the kernel's largest is 2^22.
 const ID_BITS: u32 = 24;
 
-/// Slots are in blocks, each of twice the size of the one before. The first is part of the library, and enough for most.
+/// Slots are in blocks, each of twice the size of the one before. The first is part of the library,
+/// and enough for most.
 const FIRST: usize = 128;
 const BLOCKS: usize = 16;
 static FIRST_BLOCK: [Slot; FIRST] = [const { Slot::new() }; FIRST];
@@ -58,7 +63,8 @@ static HINT: AtomicUsize = AtomicUsize::new(0);
 /// How many threads go through the table.
 static USERS: AtomicUsize = AtomicUsize::new(0);
 
-/// Whoever goes through the blocks of the table has one of these meanwhile: the blocks that it finds stay.
+/// Whoever goes through the blocks of the table has one of these meanwhile: the blocks that it
+/// finds stay.
 struct User;
 
 impl User {
@@ -125,10 +131,12 @@ fn this_thread() -> StartedThread {
 
 /// The blocks that are there.
 fn blocks(_user: &User) -> impl Iterator<Item = &[Slot]> {
-    // In one order with the user's count and with `give_back`: either this finds no block any more, or that finds the user.
+    // In one order with the user's count and with `give_back`: either this finds no block any more,
+    // or that finds the user.
     let further = (1..).zip(&FURTHER).map_while(|(number, block)| {
         let slots = block.load(SeqCst);
-        // SAFETY: a block of this number has so many slots, which were zeroed, and stays as long as there is a user.
+        // SAFETY: a block of this number has so many slots, which were zeroed, and stays as long as
+        // there is a user.
         (!slots.is_null()).then(|| unsafe { std::slice::from_raw_parts(slots, FIRST << number) })
     });
     std::iter::once(FIRST_BLOCK.as_slice()).chain(further)
@@ -172,7 +180,8 @@ fn add_block() -> Option<()> {
     let (number, block) = (1..).zip(&FURTHER).find(|(_, block)| block.load(Acquire).is_null())?;
     let (protection, kind) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: fresh memory, of no file. Not from an allocator, which may be the plugin's own and start threads.
+    // SAFETY: fresh memory, of no file. Not from an allocator, which may be the plugin's own and
+    // start threads.
     let fresh =
         unsafe { libc::mmap(ptr::null_mut(), size_of_block(number), protection, kind, -1, 0) };
     if fresh == libc::MAP_FAILED {
@@ -205,8 +214,8 @@ pub unsafe extern "C" fn create(
     let Some(slot) = take(&user) else { return libc::EAGAIN };
     slot.start.store(start as *mut (), Relaxed);
     slot.argument.store(argument, Relaxed);
-    // SAFETY: the type is that of the function; the other arguments are the caller's. Starting a thread orders what was
-    // written before it.
+    // SAFETY: the type is that of the function; the other arguments are the caller's. Starting a
+    // thread orders what was written before it.
     let result = unsafe {
         let create = std::mem::transmute::<*mut libc::c_void, Create>(found);
         create(thread, attributes, begin, ptr::from_ref(slot).cast_mut().cast())
@@ -219,8 +228,8 @@ pub unsafe extern "C" fn create(
 
 /// What a new thread runs: [`enter`], and then, in its own place, what it was started for.
 ///
-/// `pthread_exit` unwinds a thread's whole stack. A function of Rust must not be unwound where it does not expect it, so none
-/// may be below: this one is gone when the other begins.
+/// `pthread_exit` unwinds a thread's whole stack. A function of Rust must not be unwound where it
+/// does not expect it, so none may be below: this one is gone when the other begins.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 extern "C" fn begin(slot: *mut libc::c_void) -> *mut libc::c_void {
@@ -274,17 +283,19 @@ pub(super) fn before_close(found: &mut [StartedThread]) -> u64 {
         if count > 0 {
             return count;
         }
-        // One that ended just now may have started another before, in a slot that had been looked at.
+        // One that ended just now may have started another before, in a slot that had been looked
+        // at.
         if STARTED.load(SeqCst) == started {
             return 0;
         }
     }
 }
 
-/// Gives the table's memory back when the library is closed: not before, since a thread that is not in it may start others.
+/// Gives the table's memory back when the library is closed: not before, since a thread that is not
+/// in it may start others.
 ///
-/// It is also called at the end of the process, when threads of this library may run and start others: what they need then
-/// stays.
+/// It is also called at the end of the process, when threads of this library may run and start
+/// others: what they need then stays.
 ///
 /// # Safety
 /// Nobody starts threads with a slot of a block that was found without a `User`.
@@ -308,10 +319,12 @@ unsafe fn unmap_blocks() -> usize {
     }
     let mut unmapped = 0;
     for (number, slots) in (1..).zip(further).filter(|(_, slots)| !slots.is_null()) {
-        // SAFETY: a block of this number has so many slots, which were zeroed, and it is unmapped here alone.
+        // SAFETY: a block of this number has so many slots, which were zeroed, and it is unmapped
+        // here alone.
         let block = unsafe { std::slice::from_raw_parts(slots, FIRST << number) };
         if block.iter().all(Slot::purge) {
-            // SAFETY: mapped by `add_block` with this size. No thread has a slot of it, and nobody that takes one has found it.
+            // SAFETY: mapped by `add_block` with this size. No thread has a slot of it, and nobody
+            // that takes one has found it.
             let result = unsafe { libc::munmap(slots.cast(), size_of_block(number)) };
             unmapped += usize::from(result == 0);
         }
@@ -378,8 +391,8 @@ mod tests {
         assert_eq!(blocks(&user).count(), 1, "whoever comes later does not find it");
         add_block().unwrap();
         drop(user);
-        // SAFETY: as above. What was unmapped can't be asked for by its address: another test's thread may have mapped
-        // something there by now.
+        // SAFETY: as above. What was unmapped can't be asked for by its address: another test's
+        // thread may have mapped something there by now.
         assert_eq!(unsafe { unmap_blocks() }, 1, "nobody goes through it");
     }
 

@@ -1,5 +1,6 @@
-//! Payloads by value, by reference and borrowed from the JSON, and replies on either lane. That events cross as values is
-//! tested with real libraries: in one binary the harness gives everybody JSON.
+//! Payloads by value, by reference and borrowed from the JSON, and replies on either lane. That
+//! events cross as values is tested with real libraries: in one binary the harness gives everybody
+//! JSON.
 
 use std::borrow::Cow;
 

@@ -149,7 +149,8 @@ impl OpenAi {
         }
     }
 
-    /// What an answer says is wrong. The key goes first: a message that is cut could end in a part of it.
+    /// What an answer says is wrong. The key goes first: a message that is cut could end in a part
+    /// of it.
     fn error_message(&self, body: &[u8]) -> String {
         let body = self.secret.redact(&String::from_utf8_lossy(body));
         answer::error_message(body.as_bytes())

@@ -1,8 +1,10 @@
-//! Counts what an emit allocates, in the host and in both plugins of the benchmarks, and prints it as JSON.
+//! Counts what an emit allocates, in the host and in both plugins of the benchmarks, and prints it
+//! as JSON.
 //!
-//! The libraries must be builds with the feature `count-allocations`. A count is the difference between a long and a short
-//! run, so that what is allocated once a run does not count, and the smallest of several, so that what the host's other
-//! threads allocate meanwhile does not either: the same code gives the same figure on any machine.
+//! The libraries must be builds with the feature `count-allocations`. A count is the difference
+//! between a long and a short run, so that what is allocated once a run does not count, and the
+//! smallest of several, so that what the host's other threads allocate meanwhile does not either:
+//! the same code gives the same figure on any machine.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +35,8 @@ struct Options {
     /// A library of ksi-bench-handlers that counts.
     #[arg(long, value_name = "FILE")]
     handlers: PathBuf,
-    /// A `ksi` that tries the libraries, where this program cannot start itself again: under valgrind.
+    /// A `ksi` that tries the libraries, where this program cannot start itself again: under
+    /// valgrind.
     #[arg(long, value_name = "FILE")]
     probe: Option<PathBuf>,
 }

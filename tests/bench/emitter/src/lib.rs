@@ -1,5 +1,6 @@
-//! The plugin that the benchmarks have emit: `bench:run` says what, how and how long; the answer says how many events that
-//! were, how many replies were right, and how long it took. The clock is read in here, so that nothing else is measured.
+//! The plugin that the benchmarks have emit: `bench:run` says what, how and how long; the answer
+//! says how many events that were, how many replies were right, and how long it took. The clock is
+//! read in here, so that nothing else is measured.
 
 mod own;
 
@@ -83,7 +84,8 @@ impl Emitter {
 }
 
 impl Emitter {
-    /// Waits, without giving the thread away, until the run that is to go beside this one is there too.
+    /// Waits, without giving the thread away, until the run that is to go beside this one is there
+    /// too.
     fn meet(&self, run: &Run) -> Result<()> {
         if run.meet == 0 {
             return Ok(());

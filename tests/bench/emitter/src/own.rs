@@ -1,5 +1,5 @@
-//! Letters by the emitter's own definition. It has the fields of the handlers' type, but is another one: what goes from one
-//! to the other is JSON.
+//! Letters by the emitter's own definition. It has the fields of the handlers' type, but is another
+//! one: what goes from one to the other is JSON.
 
 use ksi_bench_events as events;
 use ksi_plugin_api::prelude::*;

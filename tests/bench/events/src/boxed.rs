@@ -1,4 +1,5 @@
-//! The handlers as boxed futures in one binary: the price of a call to somebody who is known at run time only.
+//! The handlers as boxed futures in one binary: the price of a call to somebody who is known at run
+//! time only.
 
 use std::{
     future::{Future, poll_fn},

@@ -1,4 +1,5 @@
-//! The conversions alone: the event to JSON once; for each handler the event from JSON, its reply to JSON and from JSON.
+//! The conversions alone: the event to JSON once; for each handler the event from JSON, its reply
+//! to JSON and from JSON.
 
 use crate::{Laps, Letter, Ran, Run};
 

@@ -1,7 +1,9 @@
-//! What the benchmarks emit, and the handlers' work on it. Every way that is measured (a plugin's handlers, boxed futures,
-//! an actor) does this same work, and every loop that emits counts and checks its replies with the same [`Laps`].
+//! What the benchmarks emit, and the handlers' work on it. Every way that is measured (a plugin's
+//! handlers, boxed futures, an actor) does this same work, and every loop that emits counts and
+//! checks its replies with the same [`Laps`].
 //!
-//! [`mod@boxed`] and [`mod@json`] are what plugins are held against: what the same costs without a host.
+//! [`mod@boxed`] and [`mod@json`] are what plugins are held against: what the same costs without a
+//! host.
 
 mod asked;
 pub mod boxed;

@@ -10,7 +10,8 @@ pub enum Lane {
     Shared,
     /// Letters of a type that they share.
     SharedLetters,
-    /// Letters of a type that the emitter has a definition of its own of: only JSON goes from one to the other.
+    /// Letters of a type that the emitter has a definition of its own of: only JSON goes from one
+    /// to the other.
     Json,
 }
 
@@ -22,7 +23,8 @@ pub enum Route {
     Request,
     /// One that subscribed to a pattern.
     Pattern,
-    /// So many that subscribed at run time, one of [`FAN_OUT`](crate::FAN_OUT); all replies are taken from the report.
+    /// So many that subscribed at run time, one of [`FAN_OUT`](crate::FAN_OUT); all replies are
+    /// taken from the report.
     Emit(u32),
 }
 

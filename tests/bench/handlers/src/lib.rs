@@ -1,5 +1,5 @@
-//! The plugin whose handlers the benchmarks emit to. Each does what `ksi-bench-events` says is a handler's work, at once
-//! or when it is polled a second time.
+//! The plugin whose handlers the benchmarks emit to. Each does what `ksi-bench-events` says is a
+//! handler's work, at once or when it is polled a second time.
 //!
 //! | event | handlers |
 //! |---|---|

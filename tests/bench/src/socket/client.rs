@@ -1,4 +1,5 @@
-//! Clients that keep so many requests in flight and check every reply, each on a connection and a thread of its own.
+//! Clients that keep so many requests in flight and check every reply, each on a connection and a
+//! thread of its own.
 
 use std::{
     io::{Read, Write},

@@ -1,4 +1,5 @@
-//! The limit: a server that sends each line back, in a runtime and on threads of its own like the host.
+//! The limit: a server that sends each line back, in a runtime and on threads of its own like the
+//! host.
 
 use std::{path::Path, sync::Arc, thread};
 
@@ -17,8 +18,8 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// Serves a socket. A bare echo writes line by line; one that answers in batches writes once for all lines that have
-    /// come.
+    /// Serves a socket. A bare echo writes line by line; one that answers in batches writes once
+    /// for all lines that have come.
     ///
     /// # Errors
     /// The socket cannot be bound.

@@ -1,4 +1,5 @@
-//! What the plugin keeps: a count for each lane, and entries that make the state as large as it is to be.
+//! What the plugin keeps: a count for each lane, and entries that make the state as large as it is
+//! to be.
 
 use std::{
     collections::BTreeMap,

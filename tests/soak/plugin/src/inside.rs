@@ -1,4 +1,5 @@
-//! Clients inside a plugin: tasks that emit what the soak tells them to, and tell it what became of it.
+//! Clients inside a plugin: tasks that emit what the soak tells them to, and tell it what became of
+//! it.
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
@@ -22,7 +23,8 @@ pub(crate) async fn client(ctx: Context, lane: u64) {
             }
             Ok(Next { request: None, .. }) => ctx.sleep(PAUSE).await,
             Err(_) => {
-                // The soak handles this event only once the host has started; what was not told is told then.
+                // The soak handles this event only once the host has started; what was not told is
+                // told then.
                 ended = turn.ended;
                 ctx.sleep(PAUSE).await;
             }
@@ -30,7 +32,8 @@ pub(crate) async fn client(ctx: Context, lane: u64) {
     }
 }
 
-/// Lets others have the thread. Requests are mostly answered at once, so that a client would keep it for itself.
+/// Lets others have the thread. Requests are mostly answered at once, so that a client would keep
+/// it for itself.
 async fn give_way() {
     let mut gave = false;
     poll_fn(|cx| {

@@ -1,7 +1,9 @@
-//! What the soak loads: one plugin in all the parts that it needs, so that it takes two builds and no more.
+//! What the soak loads: one plugin in all the parts that it needs, so that it takes two builds and
+//! no more.
 //!
-//! The soak makes further plugins and further versions of it by changing its bytes: the name and the events in the
-//! manifest, whether it keeps state and in which versions, its own version, a defect. What it is, it is by what it is asked:
+//! The soak makes further plugins and further versions of it by changing its bytes: the name and
+//! the events in the manifest, whether it keeps state and in which versions, its own version, a
+//! defect. What it is, it is by what it is asked:
 //!
 //! | event | what it does |
 //! |---|---|
@@ -214,7 +216,8 @@ impl Ask {
     }
 }
 
-/// Adds another plugin's answer, or why there is none: a failure over there is none of this plugin's.
+/// Adds another plugin's answer, or why there is none: a failure over there is none of this
+/// plugin's.
 async fn asked_in_turn(ctx: &Context, mut answer: Answer, event: &str, ask: &Ask) -> Answer {
     match ctx.request::<Answer>(named(event, ask)).await {
         Ok(inner) => answer.inner = Some(Box::new(inner)),

@@ -1,4 +1,5 @@
-//! Bytes that the soak changes in the library's file, to have another version of it, or a bad one, without a build.
+//! Bytes that the soak changes in the library's file, to have another version of it, or a bad one,
+//! without a build.
 
 use std::hint::black_box;
 

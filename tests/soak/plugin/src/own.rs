@@ -1,5 +1,5 @@
-//! What is dangerous in a library that will be unmapped: thread-locals with destructors, std's thread handles, caught
-//! panics, timers of the plugin's own runtime.
+//! What is dangerous in a library that will be unmapped: thread-locals with destructors, std's
+//! thread handles, caught panics, timers of the plugin's own runtime.
 
 use std::{cell::RefCell, panic::catch_unwind, time::Duration};
 

@@ -1,4 +1,5 @@
-//! What events carry. The soak itself has its own types for the same JSON: the wire is what both agree on.
+//! What events carry. The soak itself has its own types for the same JSON: the wire is what both
+//! agree on.
 
 use std::collections::BTreeMap;
 

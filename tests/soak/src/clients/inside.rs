@@ -1,5 +1,5 @@
-//! Clients inside a plugin. What they do is said here, and judged here, in a handler that their plugin asks for each
-//! turn.
+//! Clients inside a plugin. What they do is said here, and judged here, in a handler that their
+//! plugin asks for each turn.
 
 use std::{
     collections::HashMap,
@@ -78,7 +78,8 @@ impl Inside {
         }
     }
 
-    /// Waits until nothing is under way, and takes the lanes; what is under way for too long is lost.
+    /// Waits until nothing is under way, and takes the lanes; what is under way for too long is
+    /// lost.
     pub(super) async fn ended(&self) -> Vec<Lane> {
         loop {
             {

@@ -1,4 +1,5 @@
-//! The clients of a run: inside a plugin, in the embedding program, on the socket. Each drives lanes of its own.
+//! The clients of a run: inside a plugin, in the embedding program, on the socket. Each drives
+//! lanes of its own.
 
 mod embedding;
 mod inside;
@@ -101,7 +102,8 @@ impl Clients {
         Ok(Clients { inside, tasks })
     }
 
-    /// Waits until every client is done, which they are after the gate says that it is over; gives their lanes.
+    /// Waits until every client is done, which they are after the gate says that it is over; gives
+    /// their lanes.
     pub(crate) async fn ended(self) -> Vec<Lane> {
         let mut lanes = self.inside.ended().await;
         for task in self.tasks {

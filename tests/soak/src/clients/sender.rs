@@ -1,5 +1,5 @@
-//! Clients that send and get no report: the plugin that handles what was sent says so in an event, which is handled
-//! here.
+//! Clients that send and get no report: the plugin that handles what was sent says so in an event,
+//! which is handled here.
 
 use std::{
     collections::HashMap,

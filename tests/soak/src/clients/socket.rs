@@ -1,4 +1,5 @@
-//! Clients on the control socket: several lanes on one connection, told apart by their correlation ids.
+//! Clients on the control socket: several lanes on one connection, told apart by their correlation
+//! ids.
 
 use std::{
     collections::HashMap,

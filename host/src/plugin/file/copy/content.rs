@@ -1,7 +1,8 @@
 //! The content of a private copy: moved by the kernel, and mapped to be read.
 //!
-//! It is never held in memory of this process's own: what is mapped is the file's own pages, which the kernel takes back
-//! when it needs them. One of the places where `unsafe` stands, because a mapping is only as constant as its file.
+//! It is never held in memory of this process's own: what is mapped is the file's own pages, which
+//! the kernel takes back when it needs them. One of the places where `unsafe` stands, because a
+//! mapping is only as constant as its file.
 
 #![allow(unsafe_code)]
 
@@ -18,9 +19,9 @@ pub(crate) struct Content(Mmap);
 impl Content {
     /// Maps a file that this process alone can reach, and writes to no more.
     pub(super) fn of_copy(copy: &File) -> io::Result<Content> {
-        // SAFETY: `copy` was made by this process with a new name in a folder that no other user may enter, under a lock
-        // that other hosts of this user respect, and nobody here writes to a copy once it is made. So the bytes stay
-        // the same for as long as the mapping lives.
+        // SAFETY: `copy` was made by this process with a new name in a folder that no other user
+        // may enter, under a lock that other hosts of this user respect, and nobody here writes to
+        // a copy once it is made. So the bytes stay the same for as long as the mapping lives.
         unsafe { Mmap::map(copy) }.map(Content)
     }
 }
@@ -33,8 +34,9 @@ impl Deref for Content {
     }
 }
 
-/// Copies up to `len` bytes from the beginning of `from` into the empty file `to`, and makes that so long; how many bytes
-/// there were. Holes stay holes, and the kernel shares or moves what it can.
+/// Copies up to `len` bytes from the beginning of `from` into the empty file `to`, and makes that
+/// so long; how many bytes there were. Holes stay holes, and the kernel shares or moves what it
+/// can.
 pub(super) fn copy(mut from: &File, mut to: &File, len: u64) -> Result<u64, Step> {
     let mut at = 0;
     while at < len {
@@ -58,7 +60,8 @@ pub(super) enum Step {
     Write(io::Error),
 }
 
-/// The next part of a file at or behind `at` that is no hole; `None` if there is nothing but a hole.
+/// The next part of a file at or behind `at` that is no hole; `None` if there is nothing but a
+/// hole.
 #[cfg(target_os = "linux")]
 fn next_data(file: &File, at: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
     use rustix::{fs::SeekFrom, io::Errno};

@@ -1,4 +1,5 @@
-//! The directory that copies are made in now. It is made anew when a cleaner has removed it, and closed when the host stops.
+//! The directory that copies are made in now. It is made anew when a cleaner has removed it, and
+//! closed when the host stops.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,7 +16,8 @@ use crate::sync::Lock;
 #[derive(Debug)]
 pub(crate) struct PrivateDir {
     places: Places,
-    /// Number of the next copy, over all directories: the name of a library that may be mapped comes once.
+    /// Number of the next copy, over all directories: the name of a library that may be mapped
+    /// comes once.
     copies: AtomicU64,
     /// `None` once it is closed.
     current: Lock<Option<OwnDir>>,
@@ -45,7 +47,8 @@ impl PrivateDir {
         }
     }
 
-    /// Keeps what is there from cleaners that go by times, and makes anew what one has removed all the same.
+    /// Keeps what is there from cleaners that go by times, and makes anew what one has removed all
+    /// the same.
     pub(crate) fn freshen(&self) {
         let mut current = self.current();
         // What fails here fails again when a file is copied, and is told then.
@@ -56,13 +59,15 @@ impl PrivateDir {
         }
     }
 
-    /// Removes the directory. Nothing is copied from here on, and what is just being copied leaves nothing behind.
+    /// Removes the directory. Nothing is copied from here on, and what is just being copied leaves
+    /// nothing behind.
     pub(crate) fn close(&self) {
         let closed = self.current().take();
         drop(closed);
     }
 
-    /// Does something in the directory, unless that is closed; it is not closed meanwhile, so nothing is left behind.
+    /// Does something in the directory, unless that is closed; it is not closed meanwhile, so
+    /// nothing is left behind.
     pub(super) fn while_open<T>(
         &self,
         work: impl FnOnce() -> Result<T, CopyError>,

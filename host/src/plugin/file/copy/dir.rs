@@ -12,7 +12,8 @@ use std::time::Duration;
 
 /// The lock file of a directory in use.
 const LOCK: &str = "ksi-host.lock";
-/// Its name until it is locked, so that a lock file which nobody holds always belongs to a dead host.
+/// Its name until it is locked, so that a lock file which nobody holds always belongs to a dead
+/// host.
 const LOCK_BEFORE: &str = "ksi-host.lock.new";
 /// For how long a directory may be without a lock file while its host starts.
 const STARTING: Duration = Duration::from_secs(60);
@@ -24,7 +25,8 @@ const BETWEEN: Duration = Duration::from_millis(20);
 /// A directory that this host alone uses; dropping it removes it with everything inside.
 #[derive(Debug)]
 pub(super) struct OwnDir {
-    /// Open and locked: cleaners such as systemd-tmpfiles leave a locked directory alone, with all that is in it.
+    /// Open and locked: cleaners such as systemd-tmpfiles leave a locked directory alone, with all
+    /// that is in it.
     open: File,
     // Removed before the lock is released, so that no starting host takes it for a left-over one.
     dir: Option<tempfile::TempDir>,
@@ -111,7 +113,8 @@ impl OwnDir {
         is_at(&self.open, &self.path)
     }
 
-    /// Makes it and what is in it look as if it had just been used, for cleaners that go by times and know no locks.
+    /// Makes it and what is in it look as if it had just been used, for cleaners that go by times
+    /// and know no locks.
     pub(super) fn freshen(&mut self) {
         use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
         let now = || Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
@@ -159,7 +162,8 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// A cleaner that is just looking through the directory has the lock for a moment. Without the lock, it is as it was.
+/// A cleaner that is just looking through the directory has the lock for a moment. Without the
+/// lock, it is as it was.
 fn keep_cleaners_out(dir: &File, path: &Path) {
     for _ in 1..TRIES {
         match dir.try_lock() {
@@ -188,7 +192,8 @@ fn lock(dir: &Path) -> Result<File, PrivateDirError> {
 }
 
 fn remove_left_over(parent: &Path, prefix: &str) {
-    // A folder that cannot be listed is reported by the attempt to create a directory in it, if at all.
+    // A folder that cannot be listed is reported by the attempt to create a directory in it, if at
+    // all.
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in
         entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()))
@@ -214,7 +219,8 @@ fn remove_if_left_over(path: &Path) -> io::Result<bool> {
     }
     match OpenOptions::new().write(true).open(path.join(LOCK)) {
         Ok(lock) => match lock.try_lock() {
-            // Held until everything is gone, so that two starting hosts do not remove the same things.
+            // Held until everything is gone, so that two starting hosts do not remove the same
+            // things.
             Ok(()) => fs::remove_dir_all(path).map(|()| true),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
@@ -224,8 +230,8 @@ fn remove_if_left_over(path: &Path) -> io::Result<bool> {
             if age < STARTING {
                 return Ok(false);
             }
-            // Its host ended while it started, so there can be nothing else inside; if there is, it is
-            // no host's directory, and removing the directory alone fails.
+            // Its host ended while it started, so there can be nothing else inside; if there is, it
+            // is no host's directory, and removing the directory alone fails.
             let _ = fs::remove_file(path.join(LOCK_BEFORE));
             fs::remove_dir(path).map(|()| true)
         }

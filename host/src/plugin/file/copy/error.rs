@@ -204,8 +204,8 @@ impl CopyError {
     }
 }
 
-/// Whether a file that cannot be opened or read for this may be well: the process or the system is short of something, or
-/// a disk elsewhere does not answer.
+/// Whether a file that cannot be opened or read for this may be well: the process or the system is
+/// short of something, or a disk elsewhere does not answer.
 fn passes(error: &io::Error) -> bool {
     use rustix::io::Errno;
     const PASSING: [Errno; 10] = [

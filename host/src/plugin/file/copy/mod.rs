@@ -1,15 +1,16 @@
 //! Private copies of candidates, in a directory of this host's own.
 //!
-//! A library is never opened where it was dropped: the dynamic linker takes a path (or inode) that is
-//! mapped already for the old code, and a file that is overwritten while it is mapped ends the process.
-//! So each candidate is copied once to a new file with an inode of its own, and that is what is hashed,
-//! parsed and loaded: what was checked is what is loaded. The copy stays for as long as it may be
-//! mapped, because debuggers and backtraces look for it.
+//! A library is never opened where it was dropped: the dynamic linker takes a path (or inode) that
+//! is mapped already for the old code, and a file that is overwritten while it is mapped ends the
+//! process. So each candidate is copied once to a new file with an inode of its own, and that is
+//! what is hashed, parsed and loaded: what was checked is what is loaded. The copy stays for as
+//! long as it may be mapped, because debuggers and backtraces look for it.
 //!
-//! A file may be anything of any size. So [`Source`] tells its length and how it begins before it is
-//! copied, and no candidate is ever held in memory as a whole.
+//! A file may be anything of any size. So [`Source`] tells its length and how it begins before it
+//! is copied, and no candidate is ever held in memory as a whole.
 //!
-//! Nothing here knows what the bytes mean. Everything here blocks: call it where blocking is allowed.
+//! Nothing here knows what the bytes mean. Everything here blocks: call it where blocking is
+//! allowed.
 
 mod content;
 mod current;
@@ -39,8 +40,8 @@ const MAX_LABEL: usize = 100;
 
 /// A copy of a candidate that nobody else writes to; dropping it deletes the file.
 ///
-/// Keep it until the library that was loaded from it is unmapped. Its bytes are there for as long as it is, also when
-/// somebody removes the file.
+/// Keep it until the library that was loaded from it is unmapped. Its bytes are there for as long
+/// as it is, also when somebody removes the file.
 #[derive(Debug)]
 pub(crate) struct PrivateCopy {
     path: PathBuf,
@@ -54,8 +55,8 @@ pub(crate) struct PrivateCopy {
 impl PrivateDir {
     /// Copies `source` into this directory and returns the copy together with its bytes.
     ///
-    /// `label` starts the copy's file name, for people who read backtraces. The bytes, the hash and the new file agree
-    /// with each other whatever happens to `source` meanwhile.
+    /// `label` starts the copy's file name, for people who read backtraces. The bytes, the hash and
+    /// the new file agree with each other whatever happens to `source` meanwhile.
     ///
     /// # Errors
     /// Says at which step it failed; [`CopyError::ChangedWhileCopying`] asks to let `source` settle
@@ -123,7 +124,8 @@ fn for_reading(path: &Path, made: &File) -> Result<File, CopyError> {
     }
 }
 
-/// Read through a small buffer: where a file has holes, a mapping of it would be filled with pages of zeroes.
+/// Read through a small buffer: where a file has holes, a mapping of it would be filled with pages
+/// of zeroes.
 fn hash_of(mut file: File) -> std::io::Result<blake3::Hash> {
     file.seek(SeekFrom::Start(0))?;
     let mut hasher = blake3::Hasher::new();

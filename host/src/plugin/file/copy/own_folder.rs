@@ -1,7 +1,9 @@
-//! What lies beside a private copy: a folder of that copy's own, for what it looks for there. It goes with the copy.
+//! What lies beside a private copy: a folder of that copy's own, for what it looks for there. It
+//! goes with the copy.
 //!
-//! So no copy can have what another one brought, and what one has brought is there for as long as it is: a copy of a copy
-//! has the same beside it. What lies there is written once. Files with the same bytes may be one file with several names.
+//! So no copy can have what another one brought, and what one has brought is there for as long as
+//! it is: a copy of a copy has the same beside it. What lies there is written once. Files with the
+//! same bytes may be one file with several names.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -84,8 +86,8 @@ impl PrivateDir {
         })
     }
 
-    /// Copies a file to a place in the folder of a copy. `known` may say where another file of this hash lies that
-    /// nobody writes to, which gets this name as well then.
+    /// Copies a file to a place in the folder of a copy. `known` may say where another file of this
+    /// hash lies that nobody writes to, which gets this name as well then.
     ///
     /// # Errors
     /// As for a [copy](PrivateDir::copy); or the copy has no folder of its own.

@@ -1,5 +1,6 @@
-//! Where a directory for private copies may lie: where the operator says, else in the folder that the system gives this
-//! user for as long as he is logged in, which nobody cleans, else in the folder for temporary files.
+//! Where a directory for private copies may lie: where the operator says, else in the folder that
+//! the system gives this user for as long as he is logged in, which nobody cleans, else in the
+//! folder for temporary files.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::dir::{OwnDir, PrivateDirError};
 
-/// What is known of the surroundings. A value of its own, so that tests need not change the environment.
+/// What is known of the surroundings. A value of its own, so that tests need not change the
+/// environment.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     /// As configured.
@@ -25,7 +27,8 @@ impl Places {
         Places { named, runtime, temporary: std::env::temp_dir() }
     }
 
-    /// Creates a directory in the first place that there is. What the operator names is the only one then.
+    /// Creates a directory in the first place that there is. What the operator names is the only
+    /// one then.
     ///
     /// # Errors
     /// Of the last place.

@@ -10,7 +10,8 @@ use super::{CopyError, content};
 /// So many bytes of the beginning are looked at before anything else is done with a file.
 pub(crate) const HEAD: usize = 512;
 
-/// A regular file of a length that is allowed, which is the same as long as [`check`](Source::check) says so.
+/// A regular file of a length that is allowed, which is the same as long as
+/// [`check`](Source::check) says so.
 #[derive(Debug)]
 pub(crate) struct Source {
     path: PathBuf,
@@ -21,15 +22,16 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Opens `path` if it is a regular file of at most `limit` bytes. Symbolic links are followed. Nothing is read, and
-    /// nothing else than a regular file is waited for.
+    /// Opens `path` if it is a regular file of at most `limit` bytes. Symbolic links are followed.
+    /// Nothing is read, and nothing else than a regular file is waited for.
     ///
     /// # Errors
     /// Says what is there instead.
     pub(crate) fn open(path: &Path, limit: u64) -> Result<Source, CopyError> {
         let metadata = fs::metadata(path).map_err(|error| CopyError::open(path, error))?;
         check_regular(path, &metadata, limit)?;
-        // Without O_NONBLOCK, a named pipe that takes the file's place right now would block for ever.
+        // Without O_NONBLOCK, a named pipe that takes the file's place right now would block for
+        // ever.
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
@@ -135,8 +137,8 @@ fn check_regular(path: &Path, metadata: &Metadata, limit: u64) -> Result<(), Cop
     Ok(())
 }
 
-/// What changes when a file is written to or replaced. Not the time of its last status change: a new
-/// mode or another link to it leave the content alone.
+/// What changes when a file is written to or replaced. Not the time of its last status change: a
+/// new mode or another link to it leave the content alone.
 fn identity(metadata: &Metadata) -> (u64, u64, u64, i64, i64) {
     (metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec())
 }

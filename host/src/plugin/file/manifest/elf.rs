@@ -15,8 +15,8 @@ use super::{MAX_SECTION, ManifestError, SECTION};
 pub(super) type Header = FileHeader64<Endianness>;
 type Segment = ProgramHeader64<Endianness>;
 
-/// Whether a file of `len` bytes that begins like this may be a shared library for this machine. The head must have all
-/// of the file's header.
+/// Whether a file of `len` bytes that begins like this may be a shared library for this machine.
+/// The head must have all of the file's header.
 pub(super) fn check_head(head: &[u8], len: u64) -> Result<(), ManifestError> {
     let (header, endian) = header(head)?;
     check_machine(header, endian)?;
@@ -28,7 +28,8 @@ pub(super) fn check_head(head: &[u8], len: u64) -> Result<(), ManifestError> {
     inside(len, "section table", header.e_shoff(endian), sections)
 }
 
-/// The content of the manifest section of `bytes`, which is a complete shared library for this machine.
+/// The content of the manifest section of `bytes`, which is a complete shared library for this
+/// machine.
 pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], ManifestError> {
     let (header, endian) = header(bytes)?;
     check_machine(header, endian)?;
@@ -64,7 +65,8 @@ fn header(bytes: &[u8]) -> Result<(&Header, Endianness), ManifestError> {
 fn check_machine(header: &Header, endian: Endianness) -> Result<(), ManifestError> {
     let machine = header.e_machine(endian);
     let same_order = endian.is_big_endian() == cfg!(target_endian = "big");
-    // A host on a machine without an entry here leaves the question to the dynamic linker, in the probe.
+    // A host on a machine without an entry here leaves the question to the dynamic linker, in the
+    // probe.
     let same_machine = host_machine().is_none_or(|host| host == machine);
     if same_machine && same_order {
         return Ok(());

@@ -1,8 +1,8 @@
-//! How a library is linked, as far as that decides what becomes of it in a host: whether it can leave memory, whether it
-//! can be loaded over and over, and which libraries it takes along.
+//! How a library is linked, as far as that decides what becomes of it in a host: whether it can
+//! leave memory, whether it can be loaded over and over, and which libraries it takes along.
 //!
-//! Read off the dynamic section before anything is loaded. What cannot be read says nothing: whether the file is sound is
-//! for others to find out.
+//! Read off the dynamic section before anything is loaded. What cannot be read says nothing:
+//! whether the file is sound is for others to find out.
 
 use object::Endianness;
 use object::elf;
@@ -19,8 +19,8 @@ pub(crate) struct Linkage {
     pub(crate) run_path: Vec<String>,
     /// It was linked so that it never leaves memory.
     pub(crate) no_delete: bool,
-    /// Bytes of its thread-locals, if it takes them from the place that a process has for those that are there from the
-    /// start.
+    /// Bytes of its thread-locals, if it takes them from the place that a process has for those
+    /// that are there from the start.
     pub(crate) static_tls: Option<u64>,
 }
 

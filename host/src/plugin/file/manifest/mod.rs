@@ -1,11 +1,12 @@
 //! What a candidate is, from its bytes alone.
 //!
 //! A plugin carries its self-description in a section of its shared library, so the host can name,
-//! accept or refuse a file before any of its code runs. Reading is total: whatever the bytes are, the
-//! answer is a manifest or a reason, never a panic.
+//! accept or refuse a file before any of its code runs. Reading is total: whatever the bytes are,
+//! the answer is a manifest or a reason, never a panic.
 //!
 //! This module knows neither where the bytes come from nor what events mean. It cannot see a file
-//! whose middle was never written (a hole of zeroes parses well); settling and the probe exist for that.
+//! whose middle was never written (a hole of zeroes parses well); settling and the probe exist for
+//! that.
 
 mod elf;
 mod error;
@@ -25,7 +26,8 @@ const SECTION: &str = ".ksi.manifest";
 const MAGIC: &[u8] = b"KSIM1\n";
 /// The one `format` this host reads.
 const FORMAT: u64 = 1;
-/// Far above any real manifest (about 200 bytes a handler), far below anything worth parsing by accident.
+/// Far above any real manifest (about 200 bytes a handler), far below anything worth parsing by
+/// accident.
 const MAX_SECTION: u64 = 1024 * 1024;
 const MAX_NAME: usize = 64;
 
@@ -62,13 +64,13 @@ pub struct Manifest {
     pub state: Option<StateManifest>,
     /// Whether it brings a tokio runtime of its own.
     pub runtime: bool,
-    /// Whether it holds something that two generations cannot hold at a time, so that the old one has to be released
-    /// before the new one is initialized.
+    /// Whether it holds something that two generations cannot hold at a time, so that the old one
+    /// has to be released before the new one is initialized.
     pub exclusive: bool,
     /// Whether an instance of it may be made in a process of its own before the host makes one.
     pub trial: bool,
-    /// What somebody should know of how its library is linked, with the way out; mostly nothing. Not of the manifest itself:
-    /// read off the library around it.
+    /// What somebody should know of how its library is linked, with the way out; mostly nothing.
+    /// Not of the manifest itself: read off the library around it.
     #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
     /// What that is told from.
@@ -76,12 +78,13 @@ pub struct Manifest {
     pub(crate) linkage: Linkage,
 }
 
-/// The versions of a plugin's snapshots, in a [`Manifest`]. Both lists have the highest first, each version once, and
-/// none is 0.
+/// The versions of a plugin's snapshots, in a [`Manifest`]. Both lists have the highest first, each
+/// version once, and none is 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StateManifest {
-    /// Those that it writes; never empty. The first is its own, the others are for versions of it that are older.
+    /// Those that it writes; never empty. The first is its own, the others are for versions of it
+    /// that are older.
     pub writes: Vec<u32>,
     /// Those that it restores.
     pub restores: Vec<u32>,
@@ -103,7 +106,8 @@ pub struct HandlerManifest {
     pub blocking: bool,
 }
 
-/// The fields that decide whether the others can be read at all, and which of several manifests is meant.
+/// The fields that decide whether the others can be read at all, and which of several manifests is
+/// meant.
 #[derive(Deserialize)]
 struct Preamble {
     format: u64,
@@ -113,8 +117,8 @@ struct Preamble {
     crate_name: Option<String>,
 }
 
-/// Whether a file of `len` bytes may be a plugin for this host, by how it begins. `head` is its first 512 bytes, or all of
-/// a shorter one.
+/// Whether a file of `len` bytes may be a plugin for this host, by how it begins. `head` is its
+/// first 512 bytes, or all of a shorter one.
 ///
 /// # Errors
 /// As for [`read_manifest`], which says the same of the whole file.
@@ -122,15 +126,15 @@ pub(crate) fn check_head(head: &[u8], len: u64) -> Result<(), ManifestError> {
     elf::check_head(head, len)
 }
 
-/// Reads the manifest out of `bytes`, the whole of a candidate, for a host that speaks `host_abi`. Of several plugins in one
-/// library it is that of the one that `file` is named after.
+/// Reads the manifest out of `bytes`, the whole of a candidate, for a host that speaks `host_abi`.
+/// Of several plugins in one library it is that of the one that `file` is named after.
 ///
 /// A manifest that is returned describes a complete shared library for this machine, built for
 /// `host_abi` and with unwinding panics, and has a well-formed plugin name.
 ///
 /// # Errors
-/// The first reason why the file is no plugin for this host, worded for an operator. The messages do
-/// not name the file, save where its name matters.
+/// The first reason why the file is no plugin for this host, worded for an operator. The messages
+/// do not name the file, save where its name matters.
 pub(crate) fn read_manifest(
     bytes: &[u8],
     host_abi: u32,

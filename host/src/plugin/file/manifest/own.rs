@@ -1,9 +1,10 @@
 //! Which of the plugins in a library is the library's own.
 //!
-//! A plugin crate may depend on another one, for its event types or for what it can do. Then the library holds both
-//! manifests, in whatever order the linker put them, and nothing in the bytes tells which crate the library was made of:
-//! cargo compiles a crate once, for its own library and for those of others. What tells is the name that cargo gives to the
-//! file, as with the modules of Python that are libraries.
+//! A plugin crate may depend on another one, for its event types or for what it can do. Then the
+//! library holds both manifests, in whatever order the linker put them, and nothing in the bytes
+//! tells which crate the library was made of: cargo compiles a crate once, for its own library and
+//! for those of others. What tells is the name that cargo gives to the file, as with the modules of
+//! Python that are libraries.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! One watched folder: listing it, and keeping the notifications on the folder that bears its name now.
+//! One watched folder: listing it, and keeping the notifications on the folder that bears its name
+//! now.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -7,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-/// The candidates in `folder`, sorted by file name: shared libraries by their extension, hidden files
-/// apart, so that a build can write to `.name.so` and rename it.
+/// The candidates in `folder`, sorted by file name: shared libraries by their extension, hidden
+/// files apart, so that a build can write to `.name.so` and rename it.
 ///
 /// # Errors
 /// Those of reading a directory.

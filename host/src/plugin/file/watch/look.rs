@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Two writes within one tick of the kernel's clock leave the same times behind; the longest tick in
-/// use is 10 ms.
+/// Two writes within one tick of the kernel's clock leave the same times behind; the longest tick
+/// in use is 10 ms.
 const TICK: Duration = Duration::from_millis(20);
 
 /// What is known of a file without reading it.
@@ -14,7 +14,8 @@ const TICK: Duration = Duration::from_millis(20);
 pub(super) enum Signature {
     /// Nothing is there.
     Absent,
-    /// Something is there, but not to be reached: a link to nothing, a loop of links, a closed folder.
+    /// Something is there, but not to be reached: a link to nothing, a loop of links, a closed
+    /// folder.
     Unreachable { error: Option<i32>, inode: u64 },
     /// A file, or what a chain of links leads to.
     Present(Identity),
@@ -69,8 +70,8 @@ impl Look {
         Look { signature: Signature::Forgotten, changed: None, at: UNIX_EPOCH }
     }
 
-    /// Whether the file may have been written to since `earlier`, although the signatures are equal:
-    /// its modification time was set back, or it was written to twice within a tick.
+    /// Whether the file may have been written to since `earlier`, although the signatures are
+    /// equal: its modification time was set back, or it was written to twice within a tick.
     pub(super) fn may_differ_from(&self, earlier: &Look) -> bool {
         let too_fresh = earlier
             .changed

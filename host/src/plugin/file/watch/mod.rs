@@ -1,14 +1,14 @@
 //! Watching plugin folders for candidates that have settled.
 //!
 //! Folders are watched and not files, because builds and deployments replace files. The operating
-//! system's notifications make this fast; a listing of each folder once a second makes it certain: it
-//! repairs lost notifications, file systems that send none, and folders that come late, go away or are
-//! replaced. Both only ever lead to a look at the file; what was last reported of it decides whether
-//! there is a change.
+//! system's notifications make this fast; a listing of each folder once a second makes it certain:
+//! it repairs lost notifications, file systems that send none, and folders that come late, go away
+//! or are replaced. Both only ever lead to a look at the file; what was last reported of it decides
+//! whether there is a change.
 //!
 //! A change that is told of and not yet taken by the receiver waits here, one for each path, the
-//! latest: a slow receiver misses intermediate states and never the last one, and it may hear of the
-//! removal of a file whose arrival it was never told of.
+//! latest: a slow receiver misses intermediate states and never the last one, and it may hear of
+//! the removal of a file whose arrival it was never told of.
 //!
 //! Nothing here reads a file's content.
 
@@ -40,8 +40,8 @@ const RESCAN: Duration = Duration::from_secs(1);
 /// What became of a candidate. The paths are absolute, each one a watched folder and a file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The file is there, new or changed, and complete as far as can be told from outside. It may be
-    /// unreadable: then copying it tells why.
+    /// The file is there, new or changed, and complete as far as can be told from outside. It may
+    /// be unreadable: then copying it tells why.
     Settled(PathBuf),
     /// The file is gone, and nothing has taken its place.
     Removed(PathBuf),
@@ -75,8 +75,8 @@ pub(crate) struct FolderWatch {
 impl FolderWatch {
     /// Starts to watch `folders`, which need not exist yet, and notes which candidates are there.
     ///
-    /// Those are [`found`](Self::found) and not sent as changes; whatever happens to them from here on
-    /// is. The channel ends when the watch does.
+    /// Those are [`found`](Self::found) and not sent as changes; whatever happens to them from here
+    /// on is. The channel ends when the watch does.
     ///
     /// # Errors
     /// When a folder's path cannot be made absolute, or outside of a tokio runtime.

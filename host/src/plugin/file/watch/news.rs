@@ -1,7 +1,8 @@
 //! What the file system tells, noted until the watch looks.
 //!
 //! The notifier's thread must never wait: it also answers the watch's own requests. So notes are
-//! merged, one for each path, and when there are too many they are replaced by the wish for a rescan.
+//! merged, one for each path, and when there are too many they are replaced by the wish for a
+//! rescan.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -79,7 +80,8 @@ impl News {
     }
 }
 
-/// `None` for what is no change. Opening a file to read it is one of these: the host does so itself.
+/// `None` for what is no change. Opening a file to read it is one of these: the host does so
+/// itself.
 fn hint(kind: EventKind) -> Option<Hint> {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Hint::Complete),

@@ -14,8 +14,8 @@ use super::news::Hint;
 
 /// For how long a file must stand still that was not reported to be complete.
 pub(super) const STILL: Duration = Duration::from_millis(50);
-/// The same for a file that somebody is writing to, who is expected to close it: a linker that fills a
-/// mapped file leaves no trace for longer than [`STILL`].
+/// The same for a file that somebody is writing to, who is expected to close it: a linker that
+/// fills a mapped file leaves no trace for longer than [`STILL`].
 const STILL_WHILE_WRITTEN: Duration = if cfg!(any(target_os = "linux", target_os = "android")) {
     Duration::from_secs(1)
 } else {

@@ -1,4 +1,5 @@
-//! Real folders. Each wait is for a change that must come; that none came is seen from what comes next.
+//! Real folders. Each wait is for a change that must come; that none came is seen from what comes
+//! next.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -60,8 +61,8 @@ impl Place {
         assert_eq!(self.next().await, Change::Removed(path.to_owned()));
     }
 
-    /// Asserts that the folder that is there now is notified: found by rescans, each change would take
-    /// the time of standing still at least.
+    /// Asserts that the folder that is there now is notified: found by rescans, each change would
+    /// take the time of standing still at least.
     async fn notified(&mut self, path: &Path) {
         let started = Instant::now();
         for _ in 0..100 {
@@ -71,8 +72,8 @@ impl Place {
         assert!(started.elapsed() < settling::STILL * 100);
     }
 
-    /// Asserts that nothing more comes: a file is noticed by a rescan of everything, and whatever was
-    /// still to come by then settles with it, and before it in the order of paths.
+    /// Asserts that nothing more comes: a file is noticed by a rescan of everything, and whatever
+    /// was still to come by then settles with it, and before it in the order of paths.
     async fn silent(&mut self) {
         let fence = self.dir.path().join("zz-fence");
         fs::create_dir(&fence).unwrap();

@@ -1,7 +1,8 @@
-//! The libraries that are closed together with a plugin's, because nothing else in the process needs them.
+//! The libraries that are closed together with a plugin's, because nothing else in the process
+//! needs them.
 //!
-//! Read off what the loader has in memory: each object names those that it needs. One that the program opened by name
-//! besides, with `dlopen`, stays all the same; nothing tells that.
+//! Read off what the loader has in memory: each object names those that it needs. One that the
+//! program opened by name besides, with `dlopen`, stays all the same; nothing tells that.
 
 #![allow(unsafe_code)]
 
@@ -68,7 +69,8 @@ fn closure(objects: &[Object], mut found: Vec<usize>) -> Vec<usize> {
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 pub(super) fn objects() -> Vec<Object> {
     let mut objects: Vec<Object> = Vec::new();
-    // SAFETY: `loader::note` has the type that is asked for, and gets the list, which outlives the call.
+    // SAFETY: `loader::note` has the type that is asked for, and gets the list, which outlives the
+    // call.
     unsafe { libc::dl_iterate_phdr(Some(loader::note), (&raw mut objects).cast()) };
     objects
 }
@@ -108,7 +110,8 @@ mod loader {
         _size: usize,
         list: *mut c_void,
     ) -> c_int {
-        // SAFETY: the loader passes a valid entry, with so many headers, and the list that `objects` gave it.
+        // SAFETY: the loader passes a valid entry, with so many headers, and the list that
+        // `objects` gave it.
         let (info, list, headers) = unsafe {
             let (info, list) = (&*info, &mut *list.cast::<Vec<Object>>());
             (info, list, slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)))
@@ -129,7 +132,8 @@ mod loader {
         let (Some(memory), Some(section)) = (memory, section) else { return 0 };
         let mut entries = Vec::new();
         let mut entry = place(section) as *const Entry;
-        // SAFETY: the loader has the section in memory for as long as this runs, and it ends with an entry of tag 0.
+        // SAFETY: the loader has the section in memory for as long as this runs, and it ends with
+        // an entry of tag 0.
         unsafe {
             while (*entry).tag != 0 {
                 entries.push(((*entry).tag, (*entry).value));

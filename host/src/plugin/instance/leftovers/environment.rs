@@ -1,16 +1,19 @@
 //! Environment variables that lie in a library's memory.
 //!
-//! `putenv` does not copy: from a string literal of a plugin it makes a part of the process's environment, and after the
-//! library is closed the next look for any variable is a crash. A plugin's own `putenv` copies (`ksi_abi::unload`);
-//! this finds what came another way: through a library that the plugin depends on, or written into `environ` directly.
+//! `putenv` does not copy: from a string literal of a plugin it makes a part of the process's
+//! environment, and after the library is closed the next look for any variable is a crash. A
+//! plugin's own `putenv` copies (`ksi_abi::unload`); this finds what came another way: through a
+//! library that the plugin depends on, or written into `environ` directly.
 //!
-//! Such a variable is not put back here: somebody may have got it from `getenv`, for as long as he likes.
+//! Such a variable is not put back here: somebody may have got it from `getenv`, for as long as he
+//! likes.
 //!
-//! Nobody can keep the environment from changing meanwhile. The C library's lock is its own, and Rust's standard library has
-//! one for each copy of it, of which every plugin has another. Before glibc 2.41 a `setenv` even frees the list that is read.
-//! So the list is copied by the kernel ([`peek`](super::peek)), which says that there is nothing where there is nothing, and counts when it
-//! is the same twice. What remains: a variable that is put there later than this look is not seen. Only code of the library
-//! had its address, and that has ended.
+//! Nobody can keep the environment from changing meanwhile. The C library's lock is its own, and
+//! Rust's standard library has one for each copy of it, of which every plugin has another. Before
+//! glibc 2.41 a `setenv` even frees the list that is read. So the list is copied by the kernel
+//! ([`peek`](super::peek)), which says that there is nothing where there is nothing, and counts
+//! when it is the same twice. What remains: a variable that is put there later than this look is
+//! not seen. Only code of the library had its address, and that has ended.
 
 #![allow(unsafe_code)]
 
@@ -76,7 +79,8 @@ fn list() -> usize {
     unsafe extern "C" {
         static mut environ: *mut libc::c_char;
     }
-    // SAFETY: a pointer that lies in the process for as long as it runs, aligned as such. Others may write it meanwhile.
+    // SAFETY: a pointer that lies in the process for as long as it runs, aligned as such. Others
+    // may write it meanwhile.
     unsafe { AtomicUsize::from_ptr(addr_of_mut!(environ).cast()) }.load(Ordering::Acquire)
 }
 

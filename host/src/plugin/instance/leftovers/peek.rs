@@ -1,7 +1,8 @@
 //! Reading memory that may be freed, unmapped or written meanwhile.
 //!
-//! The kernel copies it, into a pipe and out of it again: where nothing is mapped that is an error and no crash, and there is
-//! no reference to what others write. It needs no right and no `/proc`. What is copied may be of any age.
+//! The kernel copies it, into a pipe and out of it again: where nothing is mapped that is an error
+//! and no crash, and there is no reference to what others write. It needs no right and no `/proc`.
+//! What is copied may be of any age.
 
 #![allow(unsafe_code)]
 
@@ -11,7 +12,8 @@ use std::{
     os::fd::AsRawFd,
 };
 
-/// What is copied at a time: no more than any pipe takes at once, and never beyond the page that it begins in.
+/// What is copied at a time: no more than any pipe takes at once, and never beyond the page that it
+/// begins in.
 const PAGE: usize = 4096;
 const WORD: usize = size_of::<usize>();
 
@@ -26,14 +28,16 @@ impl Peek {
         Ok(Peek { pipe: RefCell::new(io::pipe()?) })
     }
 
-    /// The words from this address on, so many or as many as can be read before the first page that cannot.
+    /// The words from this address on, so many or as many as can be read before the first page that
+    /// cannot.
     pub(super) fn some_words(&self, address: usize, count: usize) -> Vec<usize> {
         let bytes = self.bytes(address, count.saturating_mul(WORD));
         let (whole, _) = bytes.as_chunks::<WORD>();
         whole.iter().map(|word| usize::from_ne_bytes(*word)).collect()
     }
 
-    /// The words before this address, so many or as many as can be read after the last page that cannot, and not in order.
+    /// The words before this address, so many or as many as can be read after the last page that
+    /// cannot, and not in order.
     pub(super) fn words_before(&self, mut address: usize, count: usize) -> Vec<usize> {
         let mut words = Vec::new();
         while let Some(last) = address.checked_sub(1).filter(|_| words.len() < count) {
@@ -50,7 +54,8 @@ impl Peek {
         words
     }
 
-    /// The bytes from this address on, so many or as many as can be read before the first page that cannot.
+    /// The bytes from this address on, so many or as many as can be read before the first page that
+    /// cannot.
     pub(super) fn bytes(&self, mut address: usize, count: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut copied = [0; PAGE];
@@ -63,8 +68,8 @@ impl Peek {
         bytes
     }
 
-    /// The words from this address on, up to one that is null. Nothing if there is none among `most`, or if some of them
-    /// cannot be read.
+    /// The words from this address on, up to one that is null. Nothing if there is none among
+    /// `most`, or if some of them cannot be read.
     pub(super) fn words(&self, mut address: usize, most: usize) -> Option<Vec<usize>> {
         let mut words = Vec::new();
         let mut copied = [0; PAGE];
@@ -82,7 +87,8 @@ impl Peek {
         None
     }
 
-    /// The bytes from this address on, up to a zero byte or to what cannot be read, at most so many.
+    /// The bytes from this address on, up to a zero byte or to what cannot be read, at most so
+    /// many.
     pub(super) fn text(&self, mut address: usize, most: usize) -> Vec<u8> {
         let mut text = Vec::new();
         let mut copied = [0; PAGE];
@@ -103,8 +109,9 @@ impl Peek {
     fn copy<'a>(&self, address: usize, to: &'a mut [u8; PAGE]) -> Option<&'a [u8]> {
         let length = PAGE - address % PAGE;
         let (reader, writer) = &mut *self.pipe.borrow_mut();
-        // Past the C library: a sanitizer has the function of that look at the memory first, and is right from its view.
-        // SAFETY: the kernel reads what is there, or says that it cannot. Nothing is written.
+        // Past the C library: a sanitizer has the function of that look at the memory first, and is
+        // right from its view. SAFETY: the kernel reads what is there, or says that it cannot.
+        // Nothing is written.
         let written = unsafe {
             libc::syscall(libc::SYS_write, writer.as_raw_fd(), address as *const u8, length)
         };

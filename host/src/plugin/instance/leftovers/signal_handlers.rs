@@ -1,8 +1,10 @@
-//! Signal handlers that lie in a library's memory, or in that of libraries which are closed with it.
+//! Signal handlers that lie in a library's memory, or in that of libraries which are closed with
+//! it.
 //!
-//! What the library's own code has installed is taken out before ([`signals`](super::super::signals)). Here it is seen to
-//! that none of that is still running, and what came another way is found: a system call past the C library, or a
-//! library that the plugin depends on. Such a handler is not put back: whether it is running is known to nobody.
+//! What the library's own code has installed is taken out before
+//! ([`signals`](super::super::signals)). Here it is seen to that none of that is still running, and
+//! what came another way is found: a system call past the C library, or a library that the plugin
+//! depends on. Such a handler is not put back: whether it is running is known to nobody.
 
 use std::ops::Range;
 

@@ -1,7 +1,8 @@
 //! Threads that run a library's code and that the kernel still has, by the names that they go by.
 //!
-//! The library has noted those that it started itself, from before they began. The [`search`] finds those that came another way:
-//! started by a function that was looked up, or by a library that this one depends on.
+//! The library has noted those that it started itself, from before they began. The [`search`] finds
+//! those that came another way: started by a function that was looked up, or by a library that this
+//! one depends on.
 
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 mod origin;
@@ -30,19 +31,21 @@ const INHERITED: &str = "ksi-";
 /// What a search has found.
 pub(super) struct Others(Result<Vec<Found>, String>);
 
-/// Looks for all threads that run code of the library; `opened` is when it was opened, in ticks since the system was booted.
+/// Looks for all threads that run code of the library; `opened` is when it was opened, in ticks
+/// since the system was booted.
 pub(super) fn search(memory: &Memory, opened: Option<u64>) -> Others {
     Others(search::search(memory, opened).map_err(|error| error.to_string()))
 }
 
-/// What is to be told of `count` threads, of which those in `known` could be asked for, and of those that were found besides.
+/// What is to be told of `count` threads, of which those in `known` could be asked for, and of
+/// those that were found besides.
 pub(super) fn look(count: u64, known: &[StartedThread], others: Others) -> Vec<Remaining> {
     let (others, error) = match others.0 {
         Ok(found) => (found, None),
         Err(error) => (Vec::new(), Some(error)),
     };
-    // A noted one that the search has found counts, also if it has ended since then: it may have started another meanwhile,
-    // in a way that is not noted. That is so for all that were found.
+    // A noted one that the search has found counts, also if it has ended since then: it may have
+    // started another meanwhile, in a way that is not noted. That is so for all that were found.
     let was_found = |thread: &StartedThread| others.iter().any(|found| found.id == thread.id);
     let with_name =
         |thread: &StartedThread| name(thread).or_else(|| was_found(thread).then_some(None));
@@ -52,8 +55,8 @@ pub(super) fn look(count: u64, known: &[StartedThread], others: Others) -> Vec<R
     let noted = |found: &&Found| !known.iter().any(|thread| thread.id == found.id);
     let others: Vec<Found> = others.iter().filter(noted).copied().collect();
     let of = |why: Why| others.iter().filter(move |found| found.why == why).map(|found| found.id);
-    // Those that have noted no number yet are among those that were found, or will be. So are those that no number was
-    // asked of.
+    // Those that have noted no number yet are among those that were found, or will be. So are those
+    // that no number was asked of.
     let without = known.iter().filter(|thread| thread.id == 0).count();
     let without = without as u64 + count.saturating_sub(known.len() as u64);
     let count = count.saturating_sub(u64::try_from(gone).unwrap_or(u64::MAX));

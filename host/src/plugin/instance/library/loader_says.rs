@@ -1,7 +1,8 @@
 //! What to do about what the system's loader says when it does not load a library.
 //!
-//! Its words are for those who know it, and name a library or a symbol. They stay as they are; what is added is the way
-//! out. The texts are those of glibc; what is not known is left to speak for itself.
+//! Its words are for those who know it, and name a library or a symbol. They stay as they are; what
+//! is added is the way out. The texts are those of glibc; what is not known is left to speak for
+//! itself.
 
 /// What the loader says, and what to do about it.
 const WAYS_OUT: &[(&str, &str)] = &[

@@ -1,9 +1,10 @@
 //! The thread that a library is opened on, which is there for as long as the library is.
 //!
-//! Whoever opens a library runs its constructors, and what is in it may take that thread for the main thread of the process,
-//! which never ends: allocators do, and know threads by an address that the next thread gets when one has ended. So each
-//! library has a thread of its own, asleep from when it is open until it is about to be closed. Then it ends, and with it the
-//! thread-locals that constructors left there.
+//! Whoever opens a library runs its constructors, and what is in it may take that thread for the
+//! main thread of the process, which never ends: allocators do, and know threads by an address that
+//! the next thread gets when one has ended. So each library has a thread of its own, asleep from
+//! when it is open until it is about to be closed. Then it ends, and with it the thread-locals that
+//! constructors left there.
 
 use std::{
     io,
@@ -23,7 +24,8 @@ pub(crate) struct LibraryThread {
     keep: Option<Sender<()>>,
     /// Until another thread waits for it.
     thread: Option<JoinHandle<()>>,
-    /// Nothing comes; the other end is gone when the thread has ended. The lock is there to make this `Sync`.
+    /// Nothing comes; the other end is gone when the thread has ended. The lock is there to make
+    /// this `Sync`.
     ended: Option<Mutex<Receiver<()>>>,
 }
 
@@ -46,8 +48,8 @@ impl LibraryThread {
         Ok((opened, LibraryThread { keep: Some(keep), thread: Some(thread), ended: None }))
     }
 
-    /// Ends the thread, which runs the destructors that constructors left there, and waits so long for it; whether it has
-    /// ended. To be called again if not.
+    /// Ends the thread, which runs the destructors that constructors left there, and waits so long
+    /// for it; whether it has ended. To be called again if not.
     pub(crate) fn end(&mut self, limit: Duration) -> bool {
         self.keep = None;
         if let Some(thread) = self.thread.take() {

@@ -1,8 +1,8 @@
 //! What `sigaction` means to a library.
 //!
-//! A library sees a process of its own: the action before its first one is the default, or to ignore the signal if the
-//! program does, and later its own. Behind the handler of a fault there is the way on to the others'. To set the default
-//! action gives up its own one and nobody else's.
+//! A library sees a process of its own: the action before its first one is the default, or to
+//! ignore the signal if the program does, and later its own. Behind the handler of a fault there is
+//! the way on to the others'. To set the default action gives up its own one and nobody else's.
 
 #![allow(unsafe_code)]
 
@@ -18,7 +18,8 @@ use super::{
 };
 
 /// # Safety
-/// `library` is what the library was made known with; `new` is null or an action, `old` null or room for one.
+/// `library` is what the library was made known with; `new` is null or an action, `old` null or
+/// room for one.
 pub(super) unsafe extern "C" fn set(
     library: *const (),
     signal: c_int,
@@ -46,7 +47,8 @@ fn asked(
     signal: c_int,
     new: Option<&SignalAction>,
 ) -> Result<SignalAction, c_int> {
-    // In a child that is about to become another program, or in a copy of this one, the actions are that one's.
+    // In a child that is about to become another program, or in a copy of this one, the actions are
+    // that one's.
     if kernel::is_forked() {
         return kernel::system(signal, new);
     }

@@ -1,12 +1,13 @@
 //! The one handler that the kernel knows: calls the program's own and those of the libraries.
 //!
-//! It takes no lock, allocates nothing and preserves `errno`. Handlers are called with the signals blocked that they
-//! asked for.
+//! It takes no lock, allocates nothing and preserves `errno`. Handlers are called with the signals
+//! blocked that they asked for.
 //!
-//! A signal from outside goes to the program's original handler first and then to every library that has one; only if
-//! there is neither does its default action follow. A *fault* (SIGSEGV and the like, also SIGABRT) goes to the handler
-//! that was installed last, as it would without a host; what that was told is the handler before it is [`pass_on`], which
-//! goes on to the next one and at last to the program's own. A handler of a fault that returns has dealt with it.
+//! A signal from outside goes to the program's original handler first and then to every library
+//! that has one; only if there is neither does its default action follow. A *fault* (SIGSEGV and
+//! the like, also SIGABRT) goes to the handler that was installed last, as it would without a host;
+//! what that was told is the handler before it is [`pass_on`], which goes on to the next one and at
+//! last to the program's own. A handler of a fault that returns has dealt with it.
 
 #![allow(unsafe_code)]
 
@@ -36,9 +37,11 @@ const FAULTS: [c_int; 7] = [
 ];
 
 thread_local! {
-    /// How many handlers of libraries this thread is inside of. More than that, for good, if one of them was left by a jump.
+    /// How many handlers of libraries this thread is inside of. More than that, for good, if one of
+    /// them was left by a jump.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// The order of the handler of each fault that this thread called last; those below it are yet to be called.
+    /// The order of the handler of each fault that this thread called last; those below it are yet
+    /// to be called.
     static REACHED: [Cell<u64>; FAULTS.len()] = const { [const { Cell::new(0) }; FAULTS.len()] };
 }
 
@@ -79,7 +82,8 @@ extern "C" fn deliver(signal: c_int, info: *mut libc::siginfo_t, context: *mut c
         Some(fault) => REACHED.with(|reached| {
             let outer = reached[fault].replace(u64::MAX);
             pass_on(signal, info, context);
-            // `abort` ends the process after its handlers; the program's own may have something to say.
+            // `abort` ends the process after its handlers; the program's own may have something to
+            // say.
             if signal == libc::SIGABRT && reached[fault].get() > 0 {
                 call_original(signal, info, context, true);
             }
@@ -95,8 +99,8 @@ fn call_all(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     call_each(table::libraries, signal, info, context);
 }
 
-/// The default action follows when nobody was there to be called, whatever was wanted a moment ago: libraries come and go
-/// meanwhile, and a signal that none of them got is not lost.
+/// The default action follows when nobody was there to be called, whatever was wanted a moment ago:
+/// libraries come and go meanwhile, and a signal that none of them got is not lost.
 pub(super) fn call_each<L: Iterator<Item = &'static Library>>(
     libraries: impl Fn() -> L,
     signal: c_int,
@@ -174,8 +178,9 @@ fn call_original(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void
     }
 }
 
-/// Whether the program has put something of its own in the place of this handler, which the signal is for then: it called
-/// this one because it was there before. With a fault it cannot go on all the same.
+/// Whether the program has put something of its own in the place of this handler, which the signal
+/// is for then: it called this one because it was there before. With a fault it cannot go on all
+/// the same.
 fn is_over(signal: c_int) -> bool {
     !is_fault(signal)
         && kernel::installed(signal)
@@ -184,14 +189,16 @@ fn is_over(signal: c_int) -> bool {
 
 /// Calls a handler with those signals blocked that it wants blocked.
 fn call(action: &SignalAction, signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the handler is the program's, or one of a library that was entered and so is not closed. One that takes
-    // the signal alone is called with more than that, which the C calling conventions of these processors allow.
+    // SAFETY: the handler is the program's, or one of a library that was entered and so is not
+    // closed. One that takes the signal alone is called with more than that, which the C calling
+    // conventions of these processors allow.
     let handler = unsafe { mem::transmute::<*const (), Handler>(action.handler as *const ()) };
     let deferred = action.flags & libc::SA_NODEFER == 0;
     if action.mask == 0 && deferred {
         return handler(signal, info, context);
     }
-    // SAFETY: the sets are made before they are read. All of these functions may be called in a signal handler.
+    // SAFETY: the sets are made before they are read. All of these functions may be called in a
+    // signal handler.
     unsafe {
         let mut before = mem::zeroed();
         libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &mut before);
@@ -208,8 +215,8 @@ fn call(action: &SignalAction, signal: c_int, info: *mut libc::siginfo_t, contex
     }
 }
 
-/// Whether the instruction that the processor refused is run again when the handler returns. A trap and a refused system
-/// call are behind it then.
+/// Whether the instruction that the processor refused is run again when the handler returns. A trap
+/// and a refused system call are behind it then.
 fn is_run_again(signal: c_int) -> bool {
     matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE)
 }

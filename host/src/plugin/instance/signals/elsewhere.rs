@@ -1,4 +1,5 @@
-//! Where plugins ask nobody: their handlers are the process's, and replaced libraries stay in memory.
+//! Where plugins ask nobody: their handlers are the process's, and replaced libraries stay in
+//! memory.
 
 use std::{ops::Range, sync::Arc};
 

@@ -1,7 +1,9 @@
-//! The process's actions for signals: which one is installed, and which was there before the first library wanted one.
+//! The process's actions for signals: which one is installed, and which was there before the first
+//! library wanted one.
 //!
-//! As long as a library has a handler for a signal, [`deliver`](super::deliver) is installed for it; if libraries only
-//! want it ignored and the program has no handler, that; otherwise what was there before.
+//! As long as a library has a handler for a signal, [`deliver`](super::deliver) is installed for
+//! it; if libraries only want it ignored and the program has no handler, that; otherwise what was
+//! there before.
 
 #![allow(unsafe_code)]
 
@@ -46,8 +48,8 @@ pub(super) fn is_forked() -> bool {
     PROCESS.load(SeqCst) != unsafe { libc::getpid() }
 }
 
-/// The right to change actions. All signals are blocked on its thread, so that no handler of a signal ever waits for what
-/// it interrupts; thus it can be taken inside one.
+/// The right to change actions. All signals are blocked on its thread, so that no handler of a
+/// signal ever waits for what it interrupts; thus it can be taken inside one.
 pub(super) struct TableLock(libc::sigset_t);
 
 impl TableLock {
@@ -95,8 +97,8 @@ pub(super) fn original_to_call(signal: c_int) -> SignalAction {
     }
 }
 
-/// Installs for a signal what follows from what libraries want. Whether what is wanted reaches the libraries: somebody in
-/// the program may have installed a handler over this host's.
+/// Installs for a signal what follows from what libraries want. Whether what is wanted reaches the
+/// libraries: somebody in the program may have installed a handler over this host's.
 pub(super) fn settle(_turn: &TableLock, signal: c_int) {
     settle_over(signal, None);
 }
@@ -119,10 +121,12 @@ fn settle_over(signal: c_int, adopted: Option<(&SignalAction, &SignalAction)>) {
     {
         now = *before;
     } else if adopted.is_none() && state.taken.load(SeqCst) && is_of_others(&now) {
-        // Installed since by the program, which will call this host's if it calls the one before its own.
+        // Installed since by the program, which will call this host's if it calls the one before
+        // its own.
         return;
     }
-    // This host's handler may be there although it was taken out: somebody put back what he had found there.
+    // This host's handler may be there although it was taken out: somebody put back what he had
+    // found there.
     if !state.taken.load(SeqCst) && !deliver::is_own(&now) {
         state.original.write(&now);
     }
@@ -182,8 +186,8 @@ pub(super) fn install(signal: c_int, action: &SignalAction) {
 /// `sigaction` of the C library, which may be called inside a signal handler.
 pub(super) fn system(signal: c_int, new: Option<&SignalAction>) -> Result<SignalAction, c_int> {
     let new = new.map(to_raw);
-    // SAFETY: both actions are whole. What is installed is this module's handler, what was there before, or, in a
-    // process that was forked off, what its code asks for.
+    // SAFETY: both actions are whole. What is installed is this module's handler, what was there
+    // before, or, in a process that was forked off, what its code asks for.
     unsafe {
         let mut old: libc::sigaction = mem::zeroed();
         let new = new.as_ref().map_or(ptr::null(), ptr::from_ref);
@@ -195,7 +199,8 @@ pub(super) fn system(signal: c_int, new: Option<&SignalAction>) -> Result<Signal
 }
 
 fn to_raw(action: &SignalAction) -> libc::sigaction {
-    // SAFETY: an action of zeroes is one. Its set is larger than a word, whose bits are those of the kernel.
+    // SAFETY: an action of zeroes is one. Its set is larger than a word, whose bits are those of
+    // the kernel.
     unsafe {
         let mut raw: libc::sigaction = mem::zeroed();
         raw.sa_sigaction = action.handler;

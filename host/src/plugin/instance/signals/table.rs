@@ -1,7 +1,8 @@
 //! What each library wants of each signal: read inside signal handlers, without a lock.
 //!
-//! The places for libraries are never freed, and used again when their library has left memory; so a signal handler can
-//! walk over them whatever happens meanwhile. A place in use is written with [`TableLock`](super::kernel::TableLock) held alone.
+//! The places for libraries are never freed, and used again when their library has left memory; so
+//! a signal handler can walk over them whatever happens meanwhile. A place in use is written with
+//! [`TableLock`](super::kernel::TableLock) held alone.
 
 #![allow(unsafe_code)]
 
@@ -62,7 +63,8 @@ impl SavedAction {
             let order = self.order.load(SeqCst);
             match order {
                 0 => return None,
-                // Whoever writes has all signals blocked, and so is another thread, that goes on by itself.
+                // Whoever writes has all signals blocked, and so is another thread, that goes on by
+                // itself.
                 WRITING => hint::spin_loop(),
                 _ => {
                     let action = SignalAction {
@@ -136,10 +138,11 @@ impl Want {
         self.running.load(SeqCst) > 0
     }
 
-    /// What is to be called, if there is something. A handler that is to be called once is given to one alone.
+    /// What is to be called, if there is something. A handler that is to be called once is given to
+    /// one alone.
     ///
-    /// Either whoever takes the action out sees this one running, or this one sees that the action is gone: all four
-    /// accesses are in one order.
+    /// Either whoever takes the action out sees this one running, or this one sees that the action
+    /// is gone: all four accesses are in one order.
     pub(super) fn enter(&self) -> Option<Entered<'_>> {
         self.enter_if(|_| true)
     }

@@ -1,4 +1,5 @@
-//! Real signals in this process. Each test has signals of its own, since all of them run in one process.
+//! Real signals in this process. Each test has signals of its own, since all of them run in one
+//! process.
 
 #![allow(unsafe_code)]
 
@@ -357,7 +358,8 @@ fn a_handler_that_the_program_installs_later_stays_and_may_chain_to_the_librarie
 fn a_process_that_was_forked_off_has_actions_of_its_own() {
     let (signal, library) = (realtime(9), library());
     set(library, signal, &with(Counter::<12>::handler(), 0)).unwrap();
-    // SAFETY: the child calls nothing but functions that may be called after a fork of a program with threads.
+    // SAFETY: the child calls nothing but functions that may be called after a fork of a program
+    // with threads.
     let status = unsafe {
         match libc::fork() {
             0 => {
@@ -396,7 +398,8 @@ fn a_signal_whose_only_handler_goes_at_that_moment_is_handled_or_has_its_default
     for goes_at_look in 0..3 {
         let library = library();
         set(library, signal, &with(Counter::<13>::handler(), 0)).unwrap();
-        // SAFETY: the child calls nothing but functions that may be called after a fork of a program with threads.
+        // SAFETY: the child calls nothing but functions that may be called after a fork of a
+        // program with threads.
         let status = unsafe {
             match libc::fork() {
                 0 => {

@@ -1,9 +1,10 @@
-//! What is kept beside the newest snapshots: the one that a plugin was last restored from, and those that were given up for
-//! another one. And what people do with any of them.
+//! What is kept beside the newest snapshots: the one that a plugin was last restored from, and
+//! those that were given up for another one. And what people do with any of them.
 //!
-//! A file comes here whole, by its name: it is written beside the others first. So a process that ends at any
-//! moment leaves what was there, and at most a `NAME.beside`, which the next one removes. What is to be the newest is
-//! written as `NAME.new`, which takes the place of a newest one that is not there, so that there always is one.
+//! A file comes here whole, by its name: it is written beside the others first. So a process that
+//! ends at any moment leaves what was there, and at most a `NAME.beside`, which the next one
+//! removes. What is to be the newest is written as `NAME.new`, which takes the place of a newest
+//! one that is not there, so that there always is one.
 
 use std::{io, path::PathBuf, time::SystemTime};
 
@@ -38,7 +39,8 @@ pub(crate) struct SnapshotRef {
 }
 
 impl StateDir {
-    /// Every file with a snapshot, of one plugin or of all, by plugin; the newest first, those aside last.
+    /// Every file with a snapshot, of one plugin or of all, by plugin; the newest first, those
+    /// aside last.
     ///
     /// # Errors
     /// The folder cannot be read. What is wrong with a file is said of that file.
@@ -114,7 +116,8 @@ impl StateDir {
             return Ok(());
         }
         self.remove_file(plugin, SnapshotPlace::Beside)?;
-        // Written once more, and no second name of the newest: what damages one of them spares the other.
+        // Written once more, and no second name of the newest: what damages one of them spares the
+        // other.
         self.write(plugin, SnapshotPlace::Beside, &header, state.bytes)?;
         self.rename(plugin, SnapshotPlace::Beside, SnapshotPlace::Good)
     }
@@ -153,8 +156,8 @@ impl StateDir {
         }
     }
 
-    /// Keeps a copy of the newest one aside, until [`settle_copy`](Self::settle_copy) says whether it stays. Which one it
-    /// is. No other one goes for it before.
+    /// Keeps a copy of the newest one aside, until [`settle_copy`](Self::settle_copy) says whether
+    /// it stays. Which one it is. No other one goes for it before.
     ///
     /// # Errors
     /// There is no newest one that is complete, or it says at which step it failed.
@@ -197,8 +200,8 @@ impl StateDir {
         }
     }
 
-    /// Makes this the newest one, and sets the newest until now aside, whatever it is. Which one that is then, if there was
-    /// one.
+    /// Makes this the newest one, and sets the newest until now aside, whatever it is. Which one
+    /// that is then, if there was one.
     ///
     /// # Errors
     /// Says at which step it failed. The newest one is what it was.

@@ -157,7 +157,8 @@ pub enum KeptStateError {
         /// The one that is read.
         known: u64,
     },
-    /// It was renamed, or names of plugins that differ in case meet on a file system that does not tell them apart.
+    /// It was renamed, or names of plugins that differ in case meet on a file system that does not
+    /// tell them apart.
     #[error(
         "{} is a snapshot of the plugin {found}, not of {plugin}: move it away, or give it back the name {found}.snapshot",
         path.display()

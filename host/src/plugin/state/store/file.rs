@@ -18,10 +18,11 @@
 //! | `blake3` | their BLAKE3 hash, 64 lower-case hexadecimal digits |
 //! | `check` | the BLAKE3 hash of the line up to these digits, so of everything before them |
 //!
-//! A file is complete if the digits of `check` end the line (but for `"}`) and fit what stands before them, and just as
-//! many bytes follow as `bytes` says, with the hash that `blake3` says. So every single byte of a file is checked, and
-//! nothing in the header is believed before it is. Further fields are skipped. Other formats keep `check` where it is,
-//! so that a file of another format is told from a damaged one.
+//! A file is complete if the digits of `check` end the line (but for `"}`) and fit what stands
+//! before them, and just as many bytes follow as `bytes` says, with the hash that `blake3` says. So
+//! every single byte of a file is checked, and nothing in the header is believed before it is.
+//! Further fields are skipped. Other formats keep `check` where it is, so that a file of another
+//! format is told from a damaged one.
 //!
 //! This module knows neither files nor their names: it reads from whatever it is given.
 
@@ -117,8 +118,8 @@ impl Header {
 
 /// Reads the snapshot of `plugin` that `source` is, its bytes into `content`.
 ///
-/// Of no file is more read than `limit` bytes, the longest header and a byte. What `content` got is good only if
-/// there is no error.
+/// Of no file is more read than `limit` bytes, the longest header and a byte. What `content` got is
+/// good only if there is no error.
 pub(super) fn read(
     source: impl Read,
     plugin: &str,

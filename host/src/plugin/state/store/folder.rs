@@ -1,7 +1,7 @@
 //! The folder that snapshots lie in, while this host has it.
 //!
-//! Files are reached through the open folder and not by its path: whatever becomes of the path meanwhile, they are in
-//! the folder that is locked. No symbolic link in it is followed.
+//! Files are reached through the open folder and not by its path: whatever becomes of the path
+//! meanwhile, they are in the folder that is locked. No symbolic link in it is followed.
 
 use std::{
     fs::{DirBuilder, File, TryLockError},
@@ -32,8 +32,9 @@ const OWN: Mode = Mode::RUSR.union(Mode::WUSR);
 const TRIES: u32 = 15;
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// A host that was killed while it started a child process shares its lock with that child until the child runs its own
-/// program. That is soon over, and no reason to take the folder for one in use.
+/// A host that was killed while it started a child process shares its lock with that child until
+/// the child runs its own program. That is soon over, and no reason to take the folder for one in
+/// use.
 fn try_lock(lock: &File) -> Result<(), TryLockError> {
     for _ in 1..TRIES {
         match lock.try_lock() {
@@ -142,7 +143,8 @@ fn create(dir: &Path) -> io::Result<()> {
     for above in missing.iter().filter_map(|made| made.parent()) {
         // A relative path of one segment has an empty one above it.
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        // One that may be written to but not be read cannot be opened for this; its disk will do it in time.
+        // One that may be written to but not be read cannot be opened for this; its disk will do it
+        // in time.
         if let Ok(above) = open_folder(above) {
             sync(&above)?;
         }

@@ -1,9 +1,10 @@
 //! The last snapshot of each plugin's state, in a folder, for the host that starts next.
 //!
-//! What it promises: a process that ends at any moment, by SIGKILL too, leaves the last complete snapshot behind, and
-//! what is loaded is a complete snapshot, byte for byte, or nothing. [`plan`] is how: a snapshot is written beside the
-//! one before and takes its name when it is safely on the disk. [`mod@file`] is the format, which tells a
-//! complete snapshot from any other bytes; [`folder`] is the folder, which one host at a time uses.
+//! What it promises: a process that ends at any moment, by SIGKILL too, leaves the last complete
+//! snapshot behind, and what is loaded is a complete snapshot, byte for byte, or nothing. [`plan`]
+//! is how: a snapshot is written beside the one before and takes its name when it is safely on the
+//! disk. [`mod@file`] is the format, which tells a complete snapshot from any other bytes;
+//! [`folder`] is the folder, which one host at a time uses.
 //!
 //! The files of a plugin, in the order in which they are looked at:
 //!
@@ -16,12 +17,14 @@
 //! | `NAME.broken` | what was `NAME.snapshot` and is damaged; kept for people, never read, replaced by the next one |
 //! | `NAME.aside-1`, `-2`, ... | what was given up for an older one; kept for people, at most [`beside::MAX_ASIDE`] of a plugin |
 //!
-//! Damage is what falls back to the file before: a file that ends early, goes on too long or has other bytes than were
-//! written. Everything else that is wrong with a file (it may not be read, is of another plugin, is larger than the
-//! limit, is of another format) is an error and no reason to go back to an older state by itself.
+//! Damage is what falls back to the file before: a file that ends early, goes on too long or has
+//! other bytes than were written. Everything else that is wrong with a file (it may not be read, is
+//! of another plugin, is larger than the limit, is of another format) is an error and no reason to
+//! go back to an older state by itself.
 //!
-//! Nothing here knows what the bytes mean, or what a plugin is beyond its name. Everything here blocks: call it where
-//! blocking is allowed. One call at a time is served, so that of several stores of one plugin the last one stays.
+//! Nothing here knows what the bytes mean, or what a plugin is beyond its name. Everything here
+//! blocks: call it where blocking is allowed. One call at a time is served, so that of several
+//! stores of one plugin the last one stays.
 
 mod beside;
 mod error;
@@ -59,7 +62,8 @@ pub(crate) struct StateDir {
     one_at_a_time: Lock<()>,
     /// What each plugin's newest file holds, as far as it was loaded or stored. One entry a file.
     last: Lock<BTreeMap<String, Kept>>,
-    /// Copies that are aside and of which it is not settled whether they stay. One at a time for a plugin.
+    /// Copies that are aside and of which it is not settled whether they stay. One at a time for a
+    /// plugin.
     unsettled: Lock<BTreeMap<String, SnapshotPlace>>,
 }
 
@@ -121,7 +125,8 @@ pub(crate) struct Kept {
 }
 
 impl StateDir {
-    /// Takes the folder for this host, making it for its user alone if it is not there. It may be a symbolic link.
+    /// Takes the folder for this host, making it for its user alone if it is not there. It may be a
+    /// symbolic link.
     ///
     /// Snapshots of more than `limit` bytes are neither stored nor loaded.
     ///
@@ -137,20 +142,23 @@ impl StateDir {
         })
     }
 
-    /// The newest complete snapshot of a plugin; none if none was ever stored. Changes nothing in the folder.
+    /// The newest complete snapshot of a plugin; none if none was ever stored. Changes nothing in
+    /// the folder.
     ///
     /// # Errors
-    /// Says which file is the obstacle and why. [`KeptStateError::NothingComplete`] if there are snapshots, all damaged.
+    /// Says which file is the obstacle and why. [`KeptStateError::NothingComplete`] if there are
+    /// snapshots, all damaged.
     #[cfg(test)]
     fn load(&self, plugin: &str) -> Result<Option<KeptState>, KeptStateError> {
         self.load_beyond(plugin, &[])
     }
 
-    /// The newest complete snapshot of a plugin beyond those that were `tried`; none if none was ever stored. Changes
-    /// nothing in the folder.
+    /// The newest complete snapshot of a plugin beyond those that were `tried`; none if none was
+    /// ever stored. Changes nothing in the folder.
     ///
     /// # Errors
-    /// Says which file is the obstacle and why. [`KeptStateError::NothingComplete`] if there are snapshots, all damaged.
+    /// Says which file is the obstacle and why. [`KeptStateError::NothingComplete`] if there are
+    /// snapshots, all damaged.
     pub(crate) fn load_beyond(
         &self,
         plugin: &str,
@@ -171,7 +179,8 @@ impl StateDir {
             match self.read(plugin, place, &mut bytes)? {
                 Found::Complete(header) => {
                     self.remember(plugin, &header);
-                    // Complete under this name, it is the newest: all that is left to do is to rename it.
+                    // Complete under this name, it is the newest: all that is left to do is to
+                    // rename it.
                     let newest = place == SnapshotPlace::New && damaged.is_empty();
                     return Ok(Some(KeptState {
                         version: header.version,
@@ -183,7 +192,8 @@ impl StateDir {
                         fallback: fallback.filter(|_| !newest),
                     }));
                 }
-                // A process ended while it wrote this one, which was never complete: nothing is lost.
+                // A process ended while it wrote this one, which was never complete: nothing is
+                // lost.
                 Found::Damaged(_) if place == SnapshotPlace::New => {}
                 Found::Damaged(damage) => {
                     let path = self.path(plugin, place);
@@ -205,7 +215,8 @@ impl StateDir {
 
     /// Makes `state` the newest snapshot of a plugin, and the newest until now the previous one.
     ///
-    /// On the disk when this returns. A newest one that is damaged is kept aside instead, and the previous one stays.
+    /// On the disk when this returns. A newest one that is damaged is kept aside instead, and the
+    /// previous one stays.
     ///
     /// # Errors
     /// Says at which step it failed. Whatever was complete before is there still.
@@ -237,12 +248,14 @@ impl StateDir {
         })
     }
 
-    /// What was last stored or loaded of a plugin; none if nothing was since the folder was opened. Reads no file.
+    /// What was last stored or loaded of a plugin; none if nothing was since the folder was opened.
+    /// Reads no file.
     pub(crate) fn last(&self, plugin: &str) -> Option<Kept> {
         self.last.lock().get(plugin).copied()
     }
 
-    /// What it takes to store what `header` describes, and the header of the newest if that is the same already.
+    /// What it takes to store what `header` describes, and the header of the newest if that is the
+    /// same already.
     fn steps(
         &self,
         plugin: &str,
@@ -362,8 +375,9 @@ impl StateDir {
     }
 }
 
-/// A panic while it is held leaves nothing half done that the files do not recover from.
-/// A name becomes part of a path: whatever could lead out of the folder, or to another file in it, is refused.
+/// A panic while it is held leaves nothing half done that the files do not recover from. A name
+/// becomes part of a path: whatever could lead out of the folder, or to another file in it, is
+/// refused.
 fn check_name(plugin: &str) -> Result<(), KeptStateError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if (1..=MAX_NAME).contains(&plugin.len()) && plugin.bytes().all(plain) {

@@ -1,12 +1,12 @@
 //! In which order files are written and renamed.
 //!
-//! A process may end between any two steps, and in the middle of writing. What holds at each of these moments: the first
-//! of `NAME.snapshot`, `NAME.new` and `NAME.previous` that is complete, which is the one that would be loaded, is the
-//! snapshot that was stored last, or the one that was just being stored. What would be loaded at one moment is never
-//! given up for something older.
+//! A process may end between any two steps, and in the middle of writing. What holds at each of
+//! these moments: the first of `NAME.snapshot`, `NAME.new` and `NAME.previous` that is complete,
+//! which is the one that would be loaded, is the snapshot that was stored last, or the one that was
+//! just being stored. What would be loaded at one moment is never given up for something older.
 //!
-//! Beside these three lie files that storing a newest one does not touch: `NAME.good`, the last snapshot that a plugin was
-//! restored from, and those that were set aside.
+//! Beside these three lie files that storing a newest one does not touch: `NAME.good`, the last
+//! snapshot that a plugin was restored from, and those that were set aside.
 //!
 //! Nothing here touches a file.
 
@@ -76,8 +76,8 @@ pub(super) enum Found {
     Absent,
 }
 
-/// Something that happens at once or not at all, but for `WriteNew`: a process that ends in it leaves a `NAME.new`
-/// that is not complete.
+/// Something that happens at once or not at all, but for `WriteNew`: a process that ends in it
+/// leaves a `NAME.new` that is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// Removes `NAME.new`, if it is there.
@@ -115,10 +115,11 @@ impl SnapshotPlace {
     }
 }
 
-/// The steps that make what `new` describes the newest snapshot. With the header of the newest if that has the same
-/// content already.
+/// The steps that make what `new` describes the newest snapshot. With the header of the newest if
+/// that has the same content already.
 ///
-/// `current` is what `NAME.snapshot` is, and `left` what `NAME.new` is, which matters if `current` is not complete.
+/// `current` is what `NAME.snapshot` is, and `left` what `NAME.new` is, which matters if `current`
+/// is not complete.
 pub(super) fn steps(current: Found, left: Found, new: &Header) -> (Vec<Step>, Option<Header>) {
     let mut steps = Vec::new();
     match finished(current, left, &mut steps) {
@@ -135,9 +136,11 @@ pub(super) fn steps(current: Found, left: Found, new: &Header) -> (Vec<Step>, Op
     }
 }
 
-/// The steps that make what is written the newest snapshot, and set the one until now aside as `aside`.
+/// The steps that make what is written the newest snapshot, and set the one until now aside as
+/// `aside`.
 ///
-/// `current` is what `NAME.snapshot` is, `None` if it is there and cannot be read, and `left` what `NAME.new` is.
+/// `current` is what `NAME.snapshot` is, `None` if it is there and cannot be read, and `left` what
+/// `NAME.new` is.
 pub(super) fn replacing(current: Option<Found>, left: Found, aside: SnapshotPlace) -> Vec<Step> {
     let mut steps = Vec::new();
     let is_there = match current {
@@ -147,7 +150,8 @@ pub(super) fn replacing(current: Option<Found>, left: Found, aside: SnapshotPlac
             true
         }
     };
-    // A full disk shows here, before any other file has another name. From the first rename on, this is what is loaded.
+    // A full disk shows here, before any other file has another name. From the first rename on,
+    // this is what is loaded.
     steps.push(Step::WriteNew);
     if is_there {
         steps.push(Step::Rename { from: SnapshotPlace::Snapshot, to: aside });
@@ -162,8 +166,8 @@ pub(super) fn replacing(current: Option<Found>, left: Found, aside: SnapshotPlac
 /// Makes room for a `NAME.new`, and says what `NAME.snapshot` is then.
 fn finished(current: Found, left: Found, steps: &mut Vec<Step>) -> Found {
     let current = match (current, left) {
-        // An earlier process ended before it could rename what it had written. That comes first: written over, it
-        // would be lost if this process ends as well.
+        // An earlier process ended before it could rename what it had written. That comes first:
+        // written over, it would be lost if this process ends as well.
         (current @ (Found::Absent | Found::Damaged(_)), Found::Complete(left)) => {
             steps.push(Step::SyncNew);
             replace(&current, steps);

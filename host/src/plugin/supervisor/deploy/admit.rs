@@ -1,4 +1,5 @@
-//! Whether a candidate may become the next generation of its plugin. A check at load has its place in [`CHECKS`].
+//! Whether a candidate may become the next generation of its plugin. A check at load has its place
+//! in [`CHECKS`].
 
 use std::{path::Path, sync::Arc};
 
@@ -27,13 +28,13 @@ struct Candidacy<'a> {
 /// One condition that a candidate has to meet.
 type Check = fn(&Candidacy<'_>) -> Result<(), DeployError>;
 
-/// What a candidate has to pass before anything of its plugin changes, in this order. What can be told from the bytes
-/// of the file alone is checked before, where they are read.
+/// What a candidate has to pass before anything of its plugin changes, in this order. What can be
+/// told from the bytes of the file alone is checked before, where they are read.
 const CHECKS: &[Check] =
     &[replaces_what_is_live, is_from_the_only_file, few_are_in_memory, finds_what_it_requires];
 
-/// What it is to replace may have been unloaded or replaced meanwhile, and whoever did that is not to find an earlier
-/// version instead.
+/// What it is to replace may have been unloaded or replaced meanwhile, and whoever did that is not
+/// to find an earlier version instead.
 fn replaces_what_is_live(it: &Candidacy<'_>) -> Result<(), DeployError> {
     match it.origin.replaces() {
         Some(number) if !it.registry.is_live(it.name, number) => {
@@ -65,8 +66,8 @@ fn few_are_in_memory(it: &Candidacy<'_>) -> Result<(), DeployError> {
     }
 }
 
-/// Somebody handles the events that it requires. What was live before is not refused: without it there would be even
-/// less.
+/// Somebody handles the events that it requires. What was live before is not refused: without it
+/// there would be even less.
 fn finds_what_it_requires(it: &Candidacy<'_>) -> Result<(), DeployError> {
     if !matches!(it.origin, Origin::File | Origin::KeptGood) {
         return Ok(());
@@ -97,8 +98,8 @@ impl Supervisor {
         Ok(Admitted { number, before, predecessor, source })
     }
 
-    /// The number of the next generation of `name`, if it passes all checks, and the plugin that the candidate's file is
-    /// now. Nobody changes the registry in between.
+    /// The number of the next generation of `name`, if it passes all checks, and the plugin that
+    /// the candidate's file is now. Nobody changes the registry in between.
     fn number(
         &self,
         name: &Arc<str>,

@@ -15,7 +15,8 @@ use crate::plugin::{
 };
 
 impl Supervisor {
-    /// Makes a generation the live one in the registry, and lets the one before go. What is known of that one.
+    /// Makes a generation the live one in the registry, and lets the one before go. What is known
+    /// of that one.
     pub(super) fn install(
         self: &Arc<Self>,
         name: &Arc<str>,

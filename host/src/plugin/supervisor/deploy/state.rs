@@ -98,7 +98,8 @@ impl Supervisor {
         Ok(Source::Live(wanted))
     }
 
-    /// Waits until the state of every earlier generation of a plugin is kept; or else how long it has waited.
+    /// Waits until the state of every earlier generation of a plugin is kept; or else how long it
+    /// has waited.
     pub(in crate::plugin::supervisor) async fn final_state_is_kept(
         &self,
         name: &str,
@@ -108,7 +109,8 @@ impl Supervisor {
         kept.await.map_err(|_| patience)
     }
 
-    /// Restores the new generation's state, with the plugin's events held if it comes from the live generation.
+    /// Restores the new generation's state, with the plugin's events held if it comes from the live
+    /// generation.
     pub(super) async fn state_arrives(
         &self,
         info: &GenerationInfo,
@@ -176,7 +178,8 @@ impl Supervisor {
         }
     }
 
-    /// Keeps on the disk what the live generation is about to lose. Where it is then, or why it is nowhere.
+    /// Keeps on the disk what the live generation is about to lose. Where it is then, or why it is
+    /// nowhere.
     pub(in crate::plugin::supervisor) async fn keep_aside(
         &self,
         predecessor: &GenerationInfo,

@@ -10,8 +10,8 @@ use crate::plugin::{
     state::snapshot::{Snapshot, common_version},
 };
 
-/// What an `initialize` may wait in a trial, where nobody is there that it could wait for. Work that keeps its thread busy
-/// is not bounded by it.
+/// What an `initialize` may wait in a trial, where nobody is there that it could wait for. Work
+/// that keeps its thread busy is not bounded by it.
 const TRIAL_WAIT: Duration = Duration::from_secs(2);
 /// What a live generation's state gets for the copy that a candidate is tried with.
 const TRIAL_SNAPSHOT: Duration = Duration::from_secs(2);
@@ -66,8 +66,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A copy of the state that a candidate would get, if there is some, and its file if it is from the disk. What goes
-    /// wrong here goes wrong again when it counts, and is told then.
+    /// A copy of the state that a candidate would get, if there is some, and its file if it is from
+    /// the disk. What goes wrong here goes wrong again when it counts, and is told then.
     async fn trial_snapshot(&self, manifest: &Manifest) -> Option<(Snapshot, Option<PathBuf>)> {
         let restores = manifest.state.as_ref()?;
         if let Some(predecessor) = self.predecessor(&manifest.name) {

@@ -89,7 +89,8 @@ pub(crate) struct LastFailure {
 pub(crate) struct RetrySchedule(pub(super) BTreeMap<PathBuf, RetryEntry>);
 
 impl RetrySchedule {
-    /// A file is about to be tried. Whether it is to be: what is tried again must be what was tried before.
+    /// A file is about to be tried. Whether it is to be: what is tried again must be what was tried
+    /// before.
     pub(in crate::plugin::supervisor) fn begin(
         &mut self,
         file: &Path,
@@ -121,7 +122,8 @@ impl RetrySchedule {
         self.of(file).is_some_and(|(known, _)| known == Some(hash))
     }
 
-    /// Whether these are other bytes than those that are known of a file. Of one that could not be read, none are.
+    /// Whether these are other bytes than those that are known of a file. Of one that could not be
+    /// read, none are.
     pub(super) fn is_another(&self, file: &Path, hash: blake3::Hash) -> bool {
         self.of(file).is_some_and(|(known, _)| known.is_some_and(|known| known != hash))
     }

@@ -46,7 +46,8 @@ impl Cost {
     }
 }
 
-/// Why the earlier version cannot go on with the state as it is now, if that can be seen without trying.
+/// Why the earlier version cannot go on with the state as it is now, if that can be seen without
+/// trying.
 pub(super) fn unreadable(bad: &GenerationInfo, earlier: &Earlier) -> Option<String> {
     let writes = bad.manifest.state.as_ref()?;
     let (new, old) = (&bad.manifest.version, &earlier.info.manifest.version);
@@ -59,7 +60,8 @@ pub(super) fn unreadable(bad: &GenerationInfo, earlier: &Earlier) -> Option<Stri
     })
 }
 
-/// Nobody gives up state by hand without saying so. `has_folder`: what is given up can be kept aside.
+/// Nobody gives up state by hand without saying so. `has_folder`: what is given up can be kept
+/// aside.
 pub(super) fn agreed(
     asked: Asked,
     bad: &GenerationInfo,

@@ -1,9 +1,10 @@
 //! What an earlier version goes on from when it does not get the state that the live one has.
 //!
-//! While the live version is on probation, that is the state as of the swap. Later on that is forgotten, and whoever asks
-//! for it gets the newest snapshot on the disk that the earlier version restores: what it does not take is passed over for an
-//! older one. Where none is kept of a version that it restores, it starts without state. What was set
-//! aside by hand is not taken: somebody has given it up.
+//! While the live version is on probation, that is the state as of the swap. Later on that is
+//! forgotten, and whoever asks for it gets the newest snapshot on the disk that the earlier version
+//! restores: what it does not take is passed over for an older one. Where none is kept of a version
+//! that it restores, it starts without state. What was set aside by hand is not taken: somebody has
+//! given it up.
 
 use std::{
     fmt,
@@ -84,8 +85,9 @@ impl fmt::Display for Instead {
 }
 
 impl Supervisor {
-    /// The newest snapshot on the disk that the earlier version says it restores, beyond those that it did not take; or a
-    /// start without state if there is no such snapshot. `None` if there are, and it took none of them.
+    /// The newest snapshot on the disk that the earlier version says it restores, beyond those that
+    /// it did not take; or a start without state if there is no such snapshot. `None` if there are,
+    /// and it took none of them.
     pub(super) async fn kept_instead(
         &self,
         name: &str,

@@ -8,7 +8,8 @@ fn a_variable_that_was_put_from_a_place_is_found_there_by_name_until_it_is_gone(
     let start = place.as_ptr() as usize;
     let memory = start..start + place.as_bytes_with_nul().len();
     assert_eq!(look(&memory), []);
-    // SAFETY: the string outlives its place in the environment. Tests of this process read no other variable.
+    // SAFETY: the string outlives its place in the environment. Tests of this process read no other
+    // variable.
     unsafe { libc::putenv(place.as_ptr().cast_mut()) };
     let found = look(&memory);
     // SAFETY: as above.

@@ -1,9 +1,11 @@
 //! What a thread was started with, as the C library has it.
 //!
-//! glibc keeps that in the thread's descriptor, whose layout is its own and no promise. Two things are: the kernel tells where a
-//! thread's list of robust mutexes begins, which lies in the descriptor; and the function that a thread began with, and that
-//! function's argument, lie side by side. How far they are from the list is measured once, on a thread whose two are known.
-//! Where that gives nothing (another C library, a sanitizer that starts threads its own way), nothing is said of any thread.
+//! glibc keeps that in the thread's descriptor, whose layout is its own and no promise. Two things
+//! are: the kernel tells where a thread's list of robust mutexes begins, which lies in the
+//! descriptor; and the function that a thread began with, and that function's argument, lie side by
+//! side. How far they are from the list is measured once, on a thread whose two are known. Where
+//! that gives nothing (another C library, a sanitizer that starts threads its own way), nothing is
+//! said of any thread.
 
 #![allow(unsafe_code)]
 
@@ -39,7 +41,8 @@ pub(super) struct Descriptors {
 const WORD: usize = size_of::<usize>();
 /// How many words after the list are looked at for the function.
 const REACH: usize = 512;
-/// The number of the thread lies so much before the list: there is only the list's other end between them.
+/// The number of the thread lies so much before the list: there is only the list's other end
+/// between them.
 const NUMBER: usize = 2 * WORD;
 
 impl Descriptors {
@@ -58,7 +61,8 @@ impl Descriptors {
         }
     }
 
-    /// Of a thread of this process. Nothing if it has ended, has not begun, or was not started by the C library.
+    /// Of a thread of this process. Nothing if it has ended, has not begun, or was not started by
+    /// the C library.
     pub(super) fn origin(self, thread: u32, peek: &Peek) -> Option<Origin> {
         let list = list_of(thread, peek)?;
         let words = peek.some_words(list + self.start * WORD, 2);
@@ -67,7 +71,8 @@ impl Descriptors {
     }
 }
 
-/// Where the list of a thread of this number lies, if it is one that the C library has put into a descriptor.
+/// Where the list of a thread of this number lies, if it is one that the C library has put into a
+/// descriptor.
 fn list_of(thread: u32, peek: &Peek) -> Option<usize> {
     let (mut list, mut length) = (0_usize, 0_usize);
     // SAFETY: the kernel writes the two words, or says that there is no such thread.
@@ -79,7 +84,8 @@ fn list_of(thread: u32, peek: &Peek) -> Option<usize> {
     (number as u32 == thread).then_some(list)
 }
 
-/// Starts a thread that looks for itself. What it needs for that is there before: what it says is kept for good.
+/// Starts a thread that looks for itself. What it needs for that is there before: what it says is
+/// kept for good.
 fn measure(peek: Peek) -> io::Result<Option<Descriptors>> {
     struct Place {
         peek: Lock<Peek>,

@@ -1,11 +1,14 @@
-//! The threads of the process that run a library's code, whoever has started them and by whatever way.
+//! The threads of the process that run a library's code, whoever has started them and by whatever
+//! way.
 //!
-//! What a thread was started with tells whose it is ([`origin`](super::origin)): a function of the library, of one that is
-//! closed with it, or a function of another library that was given something of it, as `libstdc++` is given an object of the
-//! program's own type. Where it was started with a function of the host or of another plugin it is theirs: none of their threads
-//! runs code of this library by the time that it is closed. All others, those that were started with a function of the C library or
-//! of a library that is there for several, have their stacks looked at. That such a thread was given something of the host is no
-//! reason not to: what it was given is often freed by then, and its memory holds whatever came after it.
+//! What a thread was started with tells whose it is ([`origin`](super::origin)): a function of the
+//! library, of one that is closed with it, or a function of another library that was given
+//! something of it, as `libstdc++` is given an object of the program's own type. Where it was
+//! started with a function of the host or of another plugin it is theirs: none of their threads
+//! runs code of this library by the time that it is closed. All others, those that were started
+//! with a function of the C library or of a library that is there for several, have their stacks
+//! looked at. That such a thread was given something of the host is no reason not to: what it was
+//! given is often freed by then, and its memory holds whatever came after it.
 
 use std::{collections::BTreeSet, fs, io, ops::Range, thread, time::Duration};
 
@@ -19,7 +22,8 @@ use super::{
 };
 use crate::{plugin::instance::library, system::proc_fs};
 
-/// How often the list of threads is read, until it has no new one and of each it is known whose it is.
+/// How often the list of threads is read, until it has no new one and of each it is known whose it
+/// is.
 const ROUNDS: usize = 20;
 /// What a thread that is just beginning, ending or running is given until the next round.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -35,7 +39,8 @@ pub(in super::super) struct Memory {
     code: Vec<Range<usize>>,
     /// The host and other plugins.
     elsewhere: Vec<Range<usize>>,
-    /// What the library needs, and the program does not: there may be threads that do the work of whoever asks.
+    /// What the library needs, and the program does not: there may be threads that do the work of
+    /// whoever asks.
     needed: Vec<Range<usize>>,
 }
 
@@ -103,8 +108,9 @@ pub(super) enum Why {
     Unknown,
 }
 
-/// All of them. `opened` is when the library was opened, in ticks since the system was booted: a thread that runs all the time,
-/// and began before, is none of it, but for those of a library that this one needs, which may have given them work.
+/// All of them. `opened` is when the library was opened, in ticks since the system was booted: a
+/// thread that runs all the time, and began before, is none of it, but for those of a library that
+/// this one needs, which may have given them work.
 ///
 /// # Errors
 /// The system gives no descriptor or thread for the search.
@@ -139,7 +145,8 @@ pub(super) fn search(memory: &Memory, opened: Option<u64>) -> io::Result<Vec<Fou
     Ok(found)
 }
 
-/// Whether a thread that began then may have begun after the library was opened. One that has ended has not.
+/// Whether a thread that began then may have begun after the library was opened. One that has ended
+/// has not.
 fn is_later(began: &io::Result<Option<u64>>, opened: Option<u64>) -> bool {
     match began {
         Ok(began) => began.is_some_and(|began| opened.is_none_or(|opened| began >= opened)),

@@ -1,8 +1,9 @@
 //! Where a thread is, and whether a library's code is among what it will return to.
 //!
-//! The kernel tells of a thread that waits where its stack ends. From there on up lie the addresses that it returns to, and
-//! between them what was left there before: one that a call had put there once may stay for as long as the thread waits in that
-//! place. So this is for threads of which nothing better is known, and says yes too often rather than not often enough.
+//! The kernel tells of a thread that waits where its stack ends. From there on up lie the addresses
+//! that it returns to, and between them what was left there before: one that a call had put there
+//! once may stay for as long as the thread waits in that place. So this is for threads of which
+//! nothing better is known, and says yes too often rather than not often enough.
 
 use std::{
     io::{
@@ -27,7 +28,8 @@ pub(super) enum Whereabouts {
 }
 
 const WORD: usize = size_of::<usize>();
-/// How many bytes are looked at from where the thread is, and how many from where its own stack begins.
+/// How many bytes are looked at from where the thread is, and how many from where its own stack
+/// begins.
 const MOST: usize = 1 << 20;
 /// The longest instruction that calls something.
 const CALL: usize = 7;
@@ -56,10 +58,12 @@ fn parsed(text: &str) -> Whereabouts {
     }
 }
 
-/// Whether a stack from here on up holds an address to return to in one of these places. `top` is where the thread's own stack
-/// begins, if that is known. It may be on another one: a coroutine's, one for signals.
+/// Whether a stack from here on up holds an address to return to in one of these places. `top` is
+/// where the thread's own stack begins, if that is known. It may be on another one: a coroutine's,
+/// one for signals.
 ///
-/// What is not looked at: the middle of what is deeper than twice [`MOST`], and a stack between those two.
+/// What is not looked at: the middle of what is deeper than twice [`MOST`], and a stack between
+/// those two.
 pub(super) fn returns_to(
     places: &[Range<usize>],
     stack: usize,

@@ -117,7 +117,8 @@ fn a_stop_between_any_two_steps_leaves_the_last_complete_snapshot() {
 
 #[test]
 fn the_last_complete_snapshot_survives_however_often_a_process_stops() {
-    // Each process stops at another step, in an order that meets all pairs and many triples of them.
+    // Each process stops at another step, in an order that meets all pairs and many triples of
+    // them.
     let dir = Dir::new();
     dir.store(b"0");
     let mut newest = 0;

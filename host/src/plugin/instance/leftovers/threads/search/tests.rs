@@ -197,7 +197,8 @@ fn a_process_without_descriptors() {
     let mut taken = all_descriptors_but(0);
     assert!(stack::whereabouts(thread.id).is_err());
     assert_eq!(super::super::name(&noted), Some(None), "nobody can say that it has ended");
-    // With none it cannot even be measured how threads are to be looked at. Two are the search's own.
+    // With none it cannot even be measured how threads are to be looked at. Two are the search's
+    // own.
     for left in 0..4 {
         match search(&memory, None) {
             Ok(found) => assert!(found.iter().any(|found| found.id == thread.id), "{left} left"),
