@@ -73,7 +73,8 @@ fn a_client_says_why_there_is_no_host() {
 /// An error whose own text leaves its cause out is one that somebody prints without it.
 #[test]
 fn every_error_tells_its_cause() {
-    let telling = ["{source", ".source", "(source)", "{problem", "{0", "(.0)", "transparent"];
+    let telling =
+        ["{source", ".source", "(source)", "(&**source)", "{problem", "{0", "(.0)", "transparent"];
     let mut looked_at = 0;
     for path in ["host/src", "host/kernel/src", "plugin-api"].into_iter().flat_map(sources) {
         let text = code(&fs::read_to_string(workspace().join(&path)).unwrap());

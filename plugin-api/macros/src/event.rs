@@ -243,7 +243,10 @@ mod tests {
         let item = "#[serde(deny_unknown_fields)] pub struct Greet { name: String }";
         let expansion = squeezed(expand_event("\"greet:request\"", item));
         let head = format!(
-            "{ALL} {item} #[automatically_derived] #[allow(unused_imports)] \
+            "{ALL} {item} #[automatically_derived] \
+             impl ::ksi_plugin_api::__private::EventName for Greet {{ \
+             const NAME: &'static str = \"greet:request\"; }} \
+             #[automatically_derived] #[allow(unused_imports)] \
              impl ::ksi_plugin_api::Event for Greet {{ \
              const NAME: &'static str = \"greet:request\"; fn slot()"
         );
