@@ -391,7 +391,8 @@ mod tests {
         let (mut read, _written) = (reading.charge(40), writing.charge(40));
         let _held = stalled.charge(15);
         let begin = budget.now();
-        while budget.now() < begin + 50 {
+        // So long that it is no matter if this thread does not run for a while after it.
+        while budget.now() < begin + 500 {
             // As much as before: the buffer is that large already.
             read.set(40);
             writing.progressed();
