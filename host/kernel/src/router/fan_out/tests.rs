@@ -41,12 +41,25 @@ fn router(queued_events: usize) -> Arc<Router> {
 /// Makes `handled` count the events `a:b` of a plugin behind this gate.
 fn handles(router: &Router, gate: &Arc<Gate>, handled: &Arc<AtomicUsize>) {
     let handled = handled.clone();
-    let callee = HostHandler::new(Handle::current(), move |_| {
+    let handler = move || {
         handled.fetch_add(1, Ordering::SeqCst);
-        std::future::ready(Ok::<_, Failure>(()))
-    });
+        std::future::ready(Ok(()))
+    };
+    also_handles(router, "p", Some(gate.clone()), handler);
+}
+
+/// Makes `handler` one of the handlers of `a:b`.
+fn also_handles<F>(
+    router: &Router,
+    plugin: &str,
+    gate: Option<Arc<Gate>>,
+    handler: impl Fn() -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let callee = HostHandler::new(Handle::current(), move |_| handler());
     let target = router.target(NewTarget {
-        plugin: "p".into(),
+        plugin: plugin.into(),
         handler: "h".into(),
         label: None,
         counted_as: "h".into(),
@@ -58,11 +71,11 @@ fn handles(router: &Router, gate: &Arc<Gate>, handled: &Arc<AtomicUsize>) {
         blocking: false,
         answers_alone: false,
         cancel: Arc::default(),
-        gate: Some(gate.clone()),
+        gate,
         keeper: None,
     });
     let route = Route { pattern: Pattern::parse("a:b").unwrap(), target };
-    router.change(|table| table.with(Owner::Plugin("p".into()), vec![route]));
+    router.change(|table| table.with(Owner::Plugin(plugin.into()), vec![route]));
 }
 
 fn event() -> NewEvent {
@@ -203,38 +216,12 @@ async fn sent_events_are_refused_when_those_that_wait_are_too_large_and_taken_ag
     until(|| send().is_ok()).await;
 }
 
-/// Makes `handler` one of the handlers of `a:b`.
-fn also_handles<F>(router: &Router, plugin: &str, handler: impl Fn() -> F + Send + Sync + 'static)
-where
-    F: Future<Output = Result<(), Failure>> + Send + 'static,
-{
-    let callee = HostHandler::new(Handle::current(), move |_| handler());
-    let target = router.target(NewTarget {
-        plugin: plugin.into(),
-        handler: "h".into(),
-        label: None,
-        counted_as: "h".into(),
-        callee: Arc::new(callee),
-        number: 0,
-        priority: 0,
-        order: 0,
-        timeout: None,
-        blocking: false,
-        answers_alone: false,
-        cancel: Arc::default(),
-        gate: None,
-        keeper: None,
-    });
-    let route = Route { pattern: Pattern::parse("a:b").unwrap(), target };
-    router.change(|table| table.with(Owner::Plugin(plugin.into()), vec![route]));
-}
-
 #[tokio::test]
 async fn an_event_that_was_expected_to_be_quick_is_followed_once_it_goes_on() {
     for followed in [true, false] {
         let router = router(1);
-        also_handles(&router, "at_once", || std::future::ready(Ok(())));
-        also_handles(&router, "for_ever", std::future::pending);
+        also_handles(&router, "at_once", None, || std::future::ready(Ok(())));
+        also_handles(&router, "for_ever", None, std::future::pending);
         let progress = Arc::new(Progress::unfollowed());
         let (emitting, seen) = (router.clone(), progress.clone());
         let (polled, was_polled) = tokio::sync::oneshot::channel();
