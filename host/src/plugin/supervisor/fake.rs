@@ -23,7 +23,7 @@ use ksi_kernel::{
     lock::Lock,
     report::{OutcomeKind, Report},
     router::emit::RouterLimits,
-    session::SessionLimits,
+    session::{SessionLimits, SessionWatch},
 };
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::advance};
 
@@ -85,6 +85,8 @@ pub(super) struct Script {
     acts: Lock<BTreeMap<String, VecDeque<Act>>>,
     begun: watch::Sender<Vec<String>>,
     ended: watch::Sender<BTreeMap<String, Act>>,
+    /// What instances look at, by their versions.
+    pub(super) watches: Lock<BTreeMap<u32, Arc<SessionWatch>>>,
 }
 
 impl Script {
@@ -156,6 +158,9 @@ impl Residence for FakeResidence {
 
     fn create(&self, _: PluginConfig, shim: &Arc<HostApiShim>) -> Creation {
         let (version, script, shim) = (self.version, self.script.clone(), shim.clone());
+        if let Ok(watch) = shim.session().watch(&["never:emitted"], 1) {
+            script.watches.lock().insert(version, Arc::new(watch));
+        }
         Box::pin(async move {
             // As long as it is on its way it has the host.
             let _shim = shim;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use ksi_abi::host::WatchStep;
 use tokio::time::advance;
 
 use super::fake::{Act, Stage, version_of};
@@ -78,6 +80,19 @@ async fn whatever_fails_beside_the_live_one_that_goes_on_and_has_the_events_that
         assert_eq!(it.live().await, Some(1), "{step}");
         // The next one finds all as it was.
         assert_eq!(it.deploy(3).await.unwrap().unwrap().generation, 3, "{step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_looks_on_for_a_candidate_that_fails_is_told_the_end() {
+    for step in ["create 2", "restore 2"] {
+        let it = with_one_live(false).await;
+        it.script.next(step, Act::Fails);
+        it.deploy(2).await.unwrap().unwrap_err();
+        it.all_retired().await;
+        let watch_of = |version| it.script.watches.lock().get(&version).cloned().unwrap();
+        assert!(matches!(watch_of(2).next().now_or_never(), Some(WatchStep::Ended)), "{step}");
+        assert!(watch_of(1).next().now_or_never().is_none(), "{step}: it is live");
     }
 }
 
