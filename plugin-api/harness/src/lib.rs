@@ -122,7 +122,7 @@ mod state;
 
 mod emission;
 mod event;
-mod host_side;
+mod host_api;
 #[cfg(unix)]
 mod kept;
 mod routes;

@@ -9,7 +9,7 @@ use std::{
 
 use ksi_abi::{Counted, EventHandle, Pattern, Refusal, RefusalCode, host::WatchStep};
 
-use super::{event::HarnessEvent, host_side::MAX_SUBSCRIPTIONS, tasks::lock, world::World};
+use super::{event::HarnessEvent, host_api::MAX_SUBSCRIPTIONS, tasks::lock, world::World};
 
 /// As in a host.
 const PATTERNS: usize = 64;

@@ -18,7 +18,7 @@ use super::{
     clock::{Clock, Purpose},
     emission::Emission,
     event::{Attributes, Ended, HarnessEvent, timestamp},
-    host_side::SUBSCRIBED,
+    host_api::SUBSCRIBED,
     routes::{Handler, Route, Target, matching},
     tasks::{Task, Tasks, lock},
     watch::Watching,
