@@ -122,9 +122,28 @@ where
 
 /// As they go out.
 fn counts(counts: Counts) -> wire::Counts {
-    let Counts { accepted, replied, no_reply, failed, panicked, timed_out, rejected, in_flight } =
-        counts;
-    wire::Counts { accepted, failed, in_flight, no_reply, panicked, rejected, replied, timed_out }
+    let Counts {
+        accepted,
+        replied,
+        no_reply,
+        failed,
+        panicked,
+        crashed,
+        timed_out,
+        rejected,
+        in_flight,
+    } = counts;
+    wire::Counts {
+        accepted,
+        crashed,
+        failed,
+        in_flight,
+        no_reply,
+        panicked,
+        rejected,
+        replied,
+        timed_out,
+    }
 }
 
 /// Of a reply that is put together from parts: its keys in order.

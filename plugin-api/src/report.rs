@@ -49,6 +49,11 @@ pub enum OutcomeKind {
         /// Message and place of the panic.
         message: String,
     },
+    /// The process that the handler ran in ended before it did.
+    Crashed {
+        /// How it ended, and what it said last.
+        message: String,
+    },
     /// It took longer than it may.
     TimedOut {
         /// What it was given.
@@ -199,6 +204,7 @@ fn failure(event: &str, view: &OutcomeView<'_>) -> Error {
     let (plugin, message) = (view.plugin, view.message);
     let code = match view.kind {
         OutcomeCode::Panicked => "panicked",
+        OutcomeCode::Crashed => "crashed",
         OutcomeCode::TimedOut => "timed_out",
         OutcomeCode::Rejected => "rejected",
         _ => view.code.as_str(),
@@ -225,6 +231,7 @@ fn outcome(view: &OutcomeView<'_>, reply: Result<Encoding<'_>>) -> Outcome {
             OutcomeKind::Failed { code: view.code.as_str().to_owned(), message: message() }
         }
         OutcomeCode::Panicked => OutcomeKind::Panicked { message: message() },
+        OutcomeCode::Crashed => OutcomeKind::Crashed { message: message() },
         OutcomeCode::TimedOut => OutcomeKind::TimedOut { message: message() },
         OutcomeCode::Rejected => OutcomeKind::Rejected { reason: message() },
     };

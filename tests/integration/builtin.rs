@@ -205,7 +205,8 @@ fn what_was_accepted_is_the_sum_of_all_outcomes() {
         counts[key].as_u64().unwrap_or_else(|| panic!("no {key}: {counts}"))
     };
     let is_balanced = |counts: &Value| {
-        let ended = ["replied", "no_reply", "failed", "panicked", "timed_out", "rejected"];
+        let ended =
+            ["replied", "no_reply", "failed", "panicked", "crashed", "timed_out", "rejected"];
         let sum: u64 = ended.iter().map(|key| number(counts, key)).sum();
         assert_eq!(number(counts, "accepted"), sum + number(counts, "in_flight"), "{counts}");
     };

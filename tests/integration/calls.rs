@@ -66,7 +66,16 @@ fn a_blocking_call_is_answered_at_its_timeout_whether_it_runs_or_waits_for_a_thr
 #[track_caller]
 fn assert_balanced(counts: &Value) {
     let of = |name: &str| counts[name].as_u64().unwrap();
-    let ways = ["replied", "no_reply", "failed", "panicked", "timed_out", "rejected", "in_flight"];
+    let ways = [
+        "replied",
+        "no_reply",
+        "failed",
+        "panicked",
+        "crashed",
+        "timed_out",
+        "rejected",
+        "in_flight",
+    ];
     let sum: u64 = ways.iter().map(|way| of(way)).sum();
     assert_eq!(of("accepted"), sum, "{counts}");
 }

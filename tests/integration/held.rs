@@ -103,7 +103,8 @@ fn events_of_a_client_that_leaves_while_they_are_held_end_in_one_outcome_each() 
     let host = &held.host;
     let ended = |module: &Value| module["counts"]["in_flight"] == 0;
     let counts = host.until_module("all have ended", "counter", ended)["counts"].take();
-    let outcomes = ["replied", "no_reply", "failed", "panicked", "timed_out", "rejected"];
+    let outcomes =
+        ["replied", "no_reply", "failed", "panicked", "crashed", "timed_out", "rejected"];
     let sum: u64 = outcomes.iter().map(|outcome| counts[outcome].as_u64().unwrap()).sum();
     assert_eq!(counts["accepted"], sum, "{counts}");
     let ran = counters(&mut host.client()).get("gone").copied().unwrap_or_default();

@@ -175,16 +175,21 @@ pub(crate) fn persisted(snapshot: &Persisted, now: SystemTime) -> String {
 
 /// Calls that ended in no answer for a reason somebody should look into.
 pub(crate) fn unwell(counts: &Counts) -> u64 {
-    counts.failed + counts.panicked + counts.timed_out + counts.rejected
+    counts.failed + counts.panicked + counts.crashed + counts.timed_out + counts.rejected
 }
 
 /// Every event that was accepted ends in one of these; whoever reads this can add them up.
 pub(crate) fn equation(counts: &Counts) -> String {
-    let Counts { accepted, replied, no_reply, failed, panicked, timed_out, rejected, in_flight } =
-        counts;
+    let Counts { accepted, replied, no_reply, failed, panicked, timed_out, rejected, .. } = counts;
+    let Counts { crashed, in_flight, .. } = counts;
+    // Only a plugin in a process of its own can have any.
+    let crashed = match crashed {
+        0 => String::new(),
+        crashed => format!(" + {crashed} crashed"),
+    };
     format!(
         "{accepted} accepted = {replied} replied + {no_reply} no reply + {failed} failed \
-         + {panicked} panicked + {timed_out} timed out + {rejected} rejected \
+         + {panicked} panicked{crashed} + {timed_out} timed out + {rejected} rejected \
          + {in_flight} in flight"
     )
 }

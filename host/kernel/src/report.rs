@@ -35,6 +35,11 @@ pub enum OutcomeKind {
         /// Message and place of the panic.
         message: String,
     },
+    /// The process that the handler ran in ended before it did.
+    Crashed {
+        /// How it ended, and what it said last.
+        message: String,
+    },
     /// It took longer than it may. It was cancelled at its next await; one that does not get there
     /// goes on, and counts as timed out when it ends.
     TimedOut {
@@ -61,6 +66,7 @@ impl OutcomeKind {
             OutcomeKind::NoReply => "no_reply",
             OutcomeKind::Failed { code, .. } => code,
             OutcomeKind::Panicked { .. } => "panicked",
+            OutcomeKind::Crashed { .. } => "crashed",
             OutcomeKind::TimedOut { .. } => "timed_out",
             OutcomeKind::Rejected { .. } => "rejected",
         }
@@ -72,6 +78,7 @@ impl OutcomeKind {
             OutcomeKind::Replied(_) | OutcomeKind::NoReply => String::new(),
             OutcomeKind::Failed { message, .. } => message.clone(),
             OutcomeKind::Panicked { message } => format!("the handler panicked: {message}"),
+            OutcomeKind::Crashed { message } => message.clone(),
             OutcomeKind::TimedOut { after } => {
                 format!("the handler did not finish within {}", humantime::format_duration(*after))
             }

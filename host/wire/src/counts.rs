@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Counts {
     /// Calls begun.
     pub accepted: u64,
+    /// Ended with the process that they ran in.
+    pub crashed: u64,
     /// Ended with an error.
     pub failed: u64,
     /// Not ended yet.

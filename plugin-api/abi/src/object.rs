@@ -291,6 +291,8 @@ pub enum OutcomeCode {
     Failed,
     /// With a panic.
     Panicked,
+    /// The process that it ran in ended first.
+    Crashed,
     /// It took too long.
     TimedOut,
     /// It was not started.

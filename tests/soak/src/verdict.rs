@@ -64,6 +64,7 @@ fn outcomes(findings: &Findings, figures: &mut Vec<Figure>) {
         + counts.no_reply
         + counts.failed
         + counts.panicked
+        + counts.crashed
         + counts.timed_out
         + counts.rejected;
     figures.push(Figure::must(

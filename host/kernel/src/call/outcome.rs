@@ -24,6 +24,11 @@ pub enum CallOutcome {
         /// What it said.
         message: Buffer,
     },
+    /// The process that it ran in ended first.
+    Crashed {
+        /// How, for people.
+        message: Arc<str>,
+    },
     /// It took too long.
     TimedOut {
         /// What it had.
@@ -125,6 +130,7 @@ impl CallOutcome {
             CallOutcome::NoReply => OutcomeCode::NoReply,
             CallOutcome::Failed(_) => OutcomeCode::Failed,
             CallOutcome::Panicked { .. } => OutcomeCode::Panicked,
+            CallOutcome::Crashed { .. } => OutcomeCode::Crashed,
             CallOutcome::TimedOut { .. } => OutcomeCode::TimedOut,
             CallOutcome::Rejected { .. } => OutcomeCode::Rejected,
         }
@@ -140,6 +146,9 @@ impl CallOutcome {
             }
             CallOutcome::Panicked { message } => {
                 OutcomeKind::Panicked { message: message.to_text() }
+            }
+            CallOutcome::Crashed { message } => {
+                OutcomeKind::Crashed { message: message.to_string() }
             }
             CallOutcome::TimedOut { after } => OutcomeKind::TimedOut { after: *after },
             CallOutcome::Rejected { reason } => {

@@ -54,6 +54,8 @@ pub enum OutcomeStatus {
     Failed,
     /// With a panic.
     Panicked,
+    /// With the process that it ran in.
+    Crashed,
     /// It took too long.
     TimedOut,
     /// It was not run, or not to its end.
@@ -74,6 +76,7 @@ impl From<&CallOutcome> for OutcomeStatus {
             CallOutcome::NoReply => OutcomeStatus::NoReply,
             CallOutcome::Failed(_) => OutcomeStatus::Failed,
             CallOutcome::Panicked { .. } => OutcomeStatus::Panicked,
+            CallOutcome::Crashed { .. } => OutcomeStatus::Crashed,
             CallOutcome::TimedOut { .. } => OutcomeStatus::TimedOut,
             CallOutcome::Rejected { .. } => OutcomeStatus::Rejected,
         }

@@ -30,6 +30,7 @@ struct CallCounters {
     no_reply: AtomicU64,
     failed: AtomicU64,
     panicked: AtomicU64,
+    crashed: AtomicU64,
     timed_out: AtomicU64,
     rejected: AtomicU64,
 }
@@ -47,6 +48,8 @@ pub struct Counts {
     pub failed: u64,
     /// Ended with a panic.
     pub panicked: u64,
+    /// Ended with the process that they ran in.
+    pub crashed: u64,
     /// Took too long.
     pub timed_out: u64,
     /// Not run, or not to the end.
@@ -62,6 +65,7 @@ impl AddAssign for Counts {
         self.no_reply += other.no_reply;
         self.failed += other.failed;
         self.panicked += other.panicked;
+        self.crashed += other.crashed;
         self.timed_out += other.timed_out;
         self.rejected += other.rejected;
         self.in_flight += other.in_flight;
@@ -83,6 +87,7 @@ impl CallCounts {
             CallOutcome::NoReply => &counters.no_reply,
             CallOutcome::Failed(_) => &counters.failed,
             CallOutcome::Panicked { .. } => &counters.panicked,
+            CallOutcome::Crashed { .. } => &counters.crashed,
             CallOutcome::TimedOut { .. } => &counters.timed_out,
             CallOutcome::Rejected { .. } => &counters.rejected,
         });
@@ -99,12 +104,14 @@ impl CallCounts {
             no_reply: sum(|counters| &counters.no_reply),
             failed: sum(|counters| &counters.failed),
             panicked: sum(|counters| &counters.panicked),
+            crashed: sum(|counters| &counters.crashed),
             timed_out: sum(|counters| &counters.timed_out),
             rejected: sum(|counters| &counters.rejected),
             ..Counts::default()
         };
-        let Counts { replied, no_reply, failed, panicked, timed_out, rejected, .. } = counts;
-        let ended = replied + no_reply + failed + panicked + timed_out + rejected;
+        let Counts { replied, no_reply, failed, panicked, crashed, timed_out, rejected, .. } =
+            counts;
+        let ended = replied + no_reply + failed + panicked + crashed + timed_out + rejected;
         counts.accepted = sum(|counters| &counters.accepted);
         counts.in_flight = counts.accepted.saturating_sub(ended);
         counts
@@ -160,6 +167,32 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_counts_in_one_of_the_ways_in_which_it_can_end() {
+        let counts = CallCounts::default();
+        let ends = [
+            CallOutcome::Failed(ksi_abi::Failure::new("a", "b")),
+            CallOutcome::Panicked { message: ksi_abi::Buffer::new() },
+            CallOutcome::Crashed { message: "signal: 11 (SIGSEGV)".into() },
+            CallOutcome::TimedOut { after: std::time::Duration::ZERO },
+            CallOutcome::Rejected { reason: "".into() },
+        ];
+        for end in &ends {
+            counts.begin();
+            counts.end(end);
+        }
+        let one_each = Counts {
+            accepted: 5,
+            failed: 1,
+            panicked: 1,
+            crashed: 1,
+            timed_out: 1,
+            rejected: 1,
+            ..Counts::default()
+        };
+        assert_eq!(counts.now(), one_each);
+    }
 
     #[test]
     fn what_a_generation_counted_stays_when_it_goes() {

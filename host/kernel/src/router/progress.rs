@@ -122,6 +122,7 @@ fn copied(how: &CallOutcome) -> Option<CallOutcome> {
         CallOutcome::Panicked { message } => {
             CallOutcome::Panicked { message: Buffer::from(&**message) }
         }
+        CallOutcome::Crashed { message } => CallOutcome::Crashed { message: message.clone() },
         CallOutcome::TimedOut { after } => CallOutcome::TimedOut { after: *after },
         CallOutcome::Rejected { reason } => CallOutcome::Rejected { reason: reason.clone() },
     })

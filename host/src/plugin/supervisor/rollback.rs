@@ -340,7 +340,7 @@ fn judged(counts: Counts) -> u64 {
 
 /// Calls that the handler did not end well.
 fn bad(counts: Counts) -> u64 {
-    counts.failed + counts.panicked + counts.timed_out
+    counts.failed + counts.panicked + counts.crashed + counts.timed_out
 }
 
 #[cfg(test)]

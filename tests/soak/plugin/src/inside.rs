@@ -56,6 +56,7 @@ async fn emit(ctx: &Context, request: Request) -> Ended {
             OutcomeKind::NoReply => ("no_reply".to_owned(), None, String::new()),
             OutcomeKind::Failed { code, message } => (code, None, message),
             OutcomeKind::Panicked { message } => ("panicked".to_owned(), None, message),
+            OutcomeKind::Crashed { message } => ("crashed".to_owned(), None, message),
             OutcomeKind::TimedOut { message } => ("timed_out".to_owned(), None, message),
             OutcomeKind::Rejected { reason } => ("rejected".to_owned(), None, reason),
         };
