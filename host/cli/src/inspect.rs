@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::SystemTime;
 
+use ksi_host::HandlerManifest;
 use ksi_wire::Counts;
-use ksi_wire::module::{Handler, Inspect};
-use serde::Deserialize;
+use ksi_wire::module::{Handler, Inspect, Named};
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value, json};
 
 use super::args::{Common, Inspect as Args};
 use super::client::SOON;
@@ -20,46 +20,63 @@ use super::table::{Column, Table, Tone};
 
 mod running;
 
-/// What a manifest and the host's description of a running plugin have in common.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Description {
-    handlers: Vec<Handler>,
-    emits: Vec<String>,
-    requires: Vec<String>,
+pub(crate) fn inspect(common: &Common, args: Args) -> Result<(), Failure> {
+    match names_a_file(&args.what) {
+        true => of_file(args),
+        false => of_plugin(common, args),
+    }
 }
 
-pub(crate) fn inspect(common: &Common, args: Args) -> Result<(), Failure> {
-    let (answer, of_file) = if names_a_file(&args.what) {
-        (describe_file(Path::new(&args.what))?, true)
-    } else {
-        let question = json!({"module_name": args.what});
-        (common.client()?.ask("module:inspect", &question, SOON)?, false)
-    };
+fn of_file(args: Args) -> Result<(), Failure> {
+    let path = Path::new(&args.what);
+    let manifest = ksi_host::manifest_of(path).map_err(Failure::host("nothing to inspect"))?;
+    let answer =
+        to_raw_value(&manifest).map_err(Failure::host("the manifest is not understood"))?;
     if args.json {
         return output::json(answer.get());
     }
-    let Description { handlers, emits, requires } = understood(&answer)?;
-    let mut text = match of_file {
-        true => facts(&[("file", args.what)]) + &of_manifest(&understood(&answer)?),
-        false => {
-            let plugin: Inspect = understood(&answer)?;
-            running::running(&plugin, SystemTime::now()) + &of_manifest(&plugin.manifest)
-        }
-    };
+    let handlers: Vec<_> = manifest.handlers.into_iter().map(declared).collect();
+    let text = facts(&[("file", args.what)]) + &of_manifest(&understood(&answer)?);
+    told(text, &manifest.requires, &manifest.emits, &handlers)
+}
+
+fn of_plugin(common: &Common, args: Args) -> Result<(), Failure> {
+    let question = Named { module_name: args.what };
+    let answer: Box<RawValue> = common.client()?.ask("module:inspect", &question, SOON)?;
+    if args.json {
+        return output::json(answer.get());
+    }
+    let plugin: Inspect = understood(&answer)?;
+    let text = running::running(&plugin, SystemTime::now()) + &of_manifest(&plugin.manifest);
+    told(text, &plugin.overview.requires, &plugin.emits, &plugin.handlers)
+}
+
+fn told(
+    mut text: String,
+    requires: &[String],
+    emits: &[String],
+    handlers: &[Handler],
+) -> Result<(), Failure> {
     text += &facts(&[("requires", requires.join(", ")), ("emits", emits.join(", "))]);
-    output::text(&format!("{text}\n{}", table(&handlers).render()))
+    output::text(&format!("{text}\n{}", table(handlers).render()))
+}
+
+/// A handler as its file declares it. What is known of one that runs is missing.
+fn declared(handler: HandlerManifest) -> Handler {
+    Handler {
+        blocking: handler.blocking,
+        name: handler.name,
+        priority: handler.priority,
+        subscriptions: handler.subscriptions,
+        timeout_ms: handler.timeout_ms,
+        ..Handler::default()
+    }
 }
 
 /// A path, by its looks or because it is there.
 fn names_a_file(what: &str) -> bool {
     let path = Path::new(what);
     what.contains('/') || path.extension().is_some_and(|it| it == "so") || path.is_file()
-}
-
-fn describe_file(path: &Path) -> Result<Box<RawValue>, Failure> {
-    let manifest = ksi_host::manifest_of(path).map_err(Failure::host("nothing to inspect"))?;
-    to_raw_value(&manifest).map_err(Failure::host("the manifest is not understood"))
 }
 
 fn of_manifest(manifest: &Value) -> String {
@@ -152,6 +169,8 @@ fn table(handlers: &[Handler]) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ksi_wire::line::Push;
-use ksi_wire::module::announced::Announced;
+use ksi_wire::module::announced::{Announced, STATE_NOT_KEPT};
 use ksi_wire::monitor::{Subscribe, Subscribed};
 use ksi_wire::system::{Health, Shutdown};
 use serde_json::json;
@@ -47,7 +47,7 @@ type Unkept = BTreeMap<String, String>;
 fn unkept_so_far(client: &mut Client) -> Unkept {
     let question = Subscribe {
         client_id: format!("ksi-stop-{}", std::process::id()),
-        event_patterns: vec!["module:state_not_kept".to_owned()],
+        event_patterns: vec![STATE_NOT_KEPT.to_owned()],
     };
     // What it says to that is of no interest, only what it pushes later.
     let _ = client.ask::<Subscribed>("monitor:subscribe", &question, SOON);
@@ -71,9 +71,9 @@ fn until_closed(
 /// The plugin whose last state is lost, if that is what was pushed.
 fn last_state_of(push: &str) -> Option<(String, String)> {
     let push: Push<'_> = serde_json::from_str(push).ok()?;
-    let Some("module:state_not_kept") = push.event.as_deref() else { return None };
+    push.event.as_deref().filter(|event| *event == STATE_NOT_KEPT)?;
     let told: Announced = serde_json::from_str(push.data?.get()).ok()?;
-    told.last.then_some((told.name.unwrap_or_default(), told.reason))
+    told.last.unwrap_or_default().then_some((told.name.unwrap_or_default(), told.reason))
 }
 
 /// Nothing tells of a listener's end but that nobody listens any more; it follows the connections'

@@ -20,8 +20,8 @@ use crate::{
     catalog::{self, Described},
     core::{Core, settings::Reread},
     plugin::{
-        announce::shown,
-        instance::info::{GenerationInfo, Timings, Tried},
+        announce::{shown, shown_timings},
+        instance::info::{GenerationInfo, Tried},
         lifecycle::{
             error::DeployError,
             requirements,
@@ -173,13 +173,9 @@ fn retired(old: &Retired) -> module::Retired {
         generation: old.generation,
         resident_kib: old.resident_kib(),
         state,
-        timings_ms: told_timings(&old.timings()),
+        timings_ms: shown_timings(&old.timings()),
         version: Some(old.version.clone()),
     }
-}
-
-fn told_timings(timings: &Timings) -> module::Timings {
-    timings.millis().into_iter().map(|(step, took)| (step.to_owned(), Some(took))).collect()
 }
 
 /// What is kept on disk of a plugin's state.
@@ -219,8 +215,8 @@ async fn inspect(core: Arc<Core>, ask: Named) -> Result<Value, Failure> {
         return Err(failure(DeployError::NoSuchPlugin { plugin: ask.module_name }));
     };
     let info = &plugin.info;
-    let mut timings_ms = told_timings(&info.timings);
-    timings_ms.extend(info.hand_over.get().map(told_timings).unwrap_or_default());
+    let mut timings_ms = shown_timings(&info.timings);
+    timings_ms.extend(info.hand_over.get().map(shown_timings).unwrap_or_default());
     let kept = core.supervisor.activation.resources.names(name).into_iter();
     sorted(&Inspect {
         overview: overview(&core, &registry, name, plugin),

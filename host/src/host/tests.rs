@@ -9,12 +9,13 @@ use std::{
 
 use futures_util::FutureExt;
 use ksi_abi::EventName;
+use ksi_wire::module::announced::{CALL_FAILED, CallFailed};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::NewEvent;
+use crate::{NewEvent, Watched};
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("it takes too long")
@@ -61,6 +62,20 @@ async fn a_shutdown_that_is_given_up_is_ended_by_the_next_one() {
     in_time(host.shutdown()).await;
     let supervisor = host.0.supervisor.thread.runtime().spawn(async {});
     assert!(in_time(supervisor).await.is_err(), "the supervisor's thread is there still");
+}
+
+#[tokio::test]
+async fn what_the_kernel_tells_of_a_failed_call_is_what_clients_read() {
+    let host = started().await;
+    let mut watch = host.watch(&[Pattern::parse(CALL_FAILED).expect("a name")], 8);
+    host.on("a:b", |_| async { Err::<(), _>(Failure::new("no_stock", "none left")) })
+        .expect("a name");
+    host.emit(NewEvent::json("a:b", &json!({})).expect("an event")).await;
+    let Some(Watched::Event(event)) = in_time(watch.next()).await else { panic!("it is missed") };
+    let told = std::str::from_utf8(event.payload().as_json()).expect("text");
+    let read: CallFailed = serde_json::from_str(told).expect("a failed call");
+    assert_eq!((&*read.code, &*read.message, read.count), ("no_stock", "none left", 1));
+    assert_eq!(serde_json::to_string(&read).expect("it is written"), told);
 }
 
 #[tokio::test]

@@ -13,23 +13,16 @@ use ksi_kernel::{
     event::{self, Payload},
     router::Router,
 };
+use ksi_wire::module::{
+    self, Lost,
+    announced::{
+        Announced, CALL_STUCK, CallStuck, LOAD_FAILED, LOADED, PINNED, QUARANTINED, RELOAD_FAILED,
+        RELOADED, RETIRED, ROLLED_BACK, STATE_KEPT, STATE_NOT_KEPT, UNLOADED,
+    },
+};
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use super::instance::info::GenerationInfo;
-
-const LOADED: &str = "module:loaded";
-const LOAD_FAILED: &str = "module:load_failed";
-const RELOADED: &str = "module:reloaded";
-const RELOAD_FAILED: &str = "module:reload_failed";
-const ROLLED_BACK: &str = "module:rolled_back";
-const QUARANTINED: &str = "module:quarantined";
-const UNLOADED: &str = "module:unloaded";
-const RETIRED: &str = "module:retired";
-const PINNED: &str = "module:pinned";
-const STATE_KEPT: &str = "module:state_kept";
-const STATE_NOT_KEPT: &str = "module:state_not_kept";
-const CALL_STUCK: &str = "module:call_stuck";
+use super::instance::info::{GenerationInfo, Timings};
 
 /// Emits events of the life cycle. Nobody waits for their handlers: a listener must not hold up a
 /// replacement.
@@ -38,15 +31,27 @@ pub(crate) struct Announcer {
 }
 
 /// What is said of a generation that an earlier version went back to.
-pub(crate) struct WentBack<'a, L> {
+pub(crate) struct WentBack<'a> {
     /// What was live before, if anything was.
     pub(crate) from: Option<&'a GenerationInfo>,
     /// Whether the host did it by itself.
     pub(crate) automatic: bool,
     /// What became of the state, in a word.
     pub(crate) state: &'a str,
-    /// What was given up for it, and the name of the snapshot that has it still.
-    pub(crate) lost: Option<(L, Option<&'a str>)>,
+    /// What was given up for it.
+    pub(crate) lost: Option<GivenUp<'a>>,
+}
+
+/// What a later version had done to the state.
+pub(crate) struct GivenUp<'a> {
+    /// Calls that were answered since it took over.
+    pub(crate) calls: u64,
+    /// For so many seconds it was live.
+    pub(crate) seconds: u64,
+    /// Why the state as it was then cannot go on.
+    pub(crate) because: &'a str,
+    /// The name of the snapshot that has it still.
+    pub(crate) kept_aside: Option<&'a str>,
 }
 
 impl Announcer {
@@ -56,17 +61,18 @@ impl Announcer {
 
     /// A plugin is there that was not; `state` says in a word what it began with.
     pub(crate) fn loaded(&self, info: &GenerationInfo, reason: &str, state: &str) {
-        self.generation(LOADED, info, reason, json!({ "state": state }));
+        self.emit(LOADED, &Announced { state: Some(state.to_owned()), ..of(info, reason) });
     }
 
     /// A file did not become a plugin.
     pub(crate) fn load_failed(&self, file: &Path, reason: &str) {
-        self.emit(LOAD_FAILED, &json!({ "file": shown(file), "reason": reason }));
+        let (file, reason) = (shown(file), reason.to_owned());
+        self.emit(LOAD_FAILED, &Announced { file, reason, ..Announced::default() });
     }
 
     /// A new generation goes on where another was; `state` says in a word with what.
     pub(crate) fn reloaded(&self, info: &GenerationInfo, reason: &str, state: &str) {
-        self.generation(RELOADED, info, reason, json!({ "state": state }));
+        self.emit(RELOADED, &Announced { state: Some(state.to_owned()), ..of(info, reason) });
     }
 
     /// A new generation goes on with a kept snapshot that somebody chose: `which`. What it began
@@ -75,101 +81,88 @@ impl Announcer {
         &self,
         info: &GenerationInfo,
         reason: &str,
-        which: impl Serialize,
+        which: &str,
         kept_aside: Option<&str>,
     ) {
-        let more = json!({ "state": "restored", "which": which, "kept_aside": kept_aside });
-        self.generation(RELOADED, info, reason, more);
+        let restored = Announced {
+            kept_aside: Some(kept_aside.map(str::to_owned)),
+            state: Some("restored".to_owned()),
+            which: Some(which.to_owned()),
+            ..of(info, reason)
+        };
+        self.emit(RELOADED, &restored);
     }
 
     /// A generation that is live goes on, because what should replace it cannot.
     pub(crate) fn reload_failed(&self, info: &GenerationInfo, reason: &str) {
-        self.generation(RELOAD_FAILED, info, reason, json!({}));
+        self.emit(RELOAD_FAILED, &of(info, reason));
     }
 
     /// An earlier version is live again.
-    pub(crate) fn rolled_back<L: Serialize>(
-        &self,
-        info: &GenerationInfo,
-        reason: &str,
-        back: &WentBack<'_, L>,
-    ) {
-        let mut more = json!({
-            "from_version": back.from.map(|from| &from.manifest.version),
-            "from_generation": back.from.map(|from| from.number),
-            "automatic": back.automatic,
-            "state": back.state,
-        });
-        if let Some((lost, kept_aside)) = &back.lost {
-            more["lost"] = json!(lost);
-            more["kept_aside"] = json!(kept_aside);
-        }
-        self.generation(ROLLED_BACK, info, reason, more);
+    pub(crate) fn rolled_back(&self, info: &GenerationInfo, reason: &str, back: &WentBack<'_>) {
+        let lost = back.lost.as_ref();
+        let rolled_back = Announced {
+            automatic: Some(back.automatic),
+            from_generation: Some(back.from.map(|from| from.number)),
+            from_version: Some(back.from.map(|from| from.manifest.version.clone())),
+            kept_aside: lost.map(|lost| lost.kept_aside.map(str::to_owned)),
+            lost: lost.map(|lost| Lost {
+                because: lost.because.to_owned(),
+                calls: lost.calls,
+                seconds: lost.seconds,
+            }),
+            state: Some(back.state.to_owned()),
+            ..of(info, reason)
+        };
+        self.emit(ROLLED_BACK, &rolled_back);
     }
 
     /// The file of a version is not tried again for now.
     pub(crate) fn quarantined(&self, info: &GenerationInfo, reason: &str) {
-        let hash = info.hash.to_hex();
-        self.generation(QUARANTINED, info, reason, json!({ "hash": hash.as_str() }));
+        let hash = info.hash.to_hex().to_string();
+        self.emit(QUARANTINED, &Announced { hash: Some(hash), ..of(info, reason) });
     }
 
     /// A generation is no longer live, and no other takes its place.
     pub(crate) fn unloaded(&self, info: &GenerationInfo, reason: &str) {
-        self.generation(UNLOADED, info, reason, json!({}));
+        self.emit(UNLOADED, &of(info, reason));
     }
 
     /// A generation has been let go. Its library stays where it was for the `cause`, if there is
     /// one.
-    pub(crate) fn retired(
-        &self,
-        info: &GenerationInfo,
-        cause: Option<&str>,
-        timings_ms: impl Serialize,
-    ) {
-        let unmapped = cause.is_none();
-        let more = json!({ "unmapped": unmapped, "cause": cause, "timings_ms": timings_ms });
-        self.generation(RETIRED, info, "retired", more);
+    pub(crate) fn retired(&self, info: &GenerationInfo, cause: Option<&str>, timings: &Timings) {
+        let retired = Announced {
+            cause: Some(cause.map(str::to_owned)),
+            timings_ms: Some(shown_timings(timings)),
+            unmapped: Some(cause.is_none()),
+            ..of(info, "retired")
+        };
+        self.emit(RETIRED, &retired);
     }
 
     /// The library of a generation stays in memory for now.
     pub(crate) fn pinned(&self, info: &GenerationInfo, cause: &str) {
-        self.generation(PINNED, info, cause, json!({}));
+        self.emit(PINNED, &of(info, cause));
     }
 
     /// The state of a generation is kept again, after so many failures.
     pub(crate) fn state_kept(&self, info: &GenerationInfo, failures: u64) {
-        let more = json!({ "failures": failures });
-        self.generation(STATE_KEPT, info, "its state is kept again", more);
+        let kept = of(info, "its state is kept again");
+        self.emit(STATE_KEPT, &Announced { failures: Some(failures), ..kept });
     }
 
     /// It is not kept; `last` says that there is no further attempt.
     pub(crate) fn state_not_kept(&self, info: &GenerationInfo, reason: &str, last: bool) {
-        self.generation(STATE_NOT_KEPT, info, reason, json!({ "last": last }));
+        self.emit(STATE_NOT_KEPT, &Announced { last: Some(last), ..of(info, reason) });
     }
 
     /// A call has not returned from one poll for so many seconds.
     pub(crate) fn call_stuck(&self, plugin: &str, handler: &str, event: &str, seconds: f64) {
-        let data =
-            json!({ "name": plugin, "handler": handler, "event_id": event, "seconds": seconds });
-        self.emit(CALL_STUCK, &data);
+        let (event_id, handler, name) = (event.to_owned(), handler.to_owned(), plugin.to_owned());
+        self.emit(CALL_STUCK, &CallStuck { event_id, handler, name, seconds });
     }
 
-    /// Something became of a generation; `more` is added to what is said of every one.
-    fn generation(&self, event: &str, info: &GenerationInfo, reason: &str, more: Value) {
-        let mut data = json!({
-            "name": *info.plugin,
-            "version": info.manifest.version,
-            "generation": info.number,
-            "reason": reason,
-            "file": shown(&info.file),
-        });
-        if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
-            data.extend(more);
-        }
-        self.emit(event, &data);
-    }
-
-    fn emit(&self, event: &str, data: &Value) {
+    fn emit(&self, event: &str, data: &impl Serialize) {
         let payload = match Payload::encode(data) {
             Ok(payload) => payload,
             Err(error) => {
@@ -194,4 +187,21 @@ impl Announcer {
 /// A path as text. JSON has no place for a name that is no UTF-8.
 pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// How long steps took.
+pub(crate) fn shown_timings(timings: &Timings) -> module::Timings {
+    timings.millis().into_iter().map(|(step, took)| (step.to_owned(), Some(took))).collect()
+}
+
+/// What is said of every generation that something became of.
+fn of(info: &GenerationInfo, reason: &str) -> Announced {
+    Announced {
+        file: shown(&info.file),
+        generation: Some(info.number),
+        name: Some(info.plugin.to_string()),
+        reason: reason.to_owned(),
+        version: Some(info.manifest.version.clone()),
+        ..Announced::default()
+    }
 }

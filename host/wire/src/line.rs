@@ -21,11 +21,11 @@ pub const ATTRIBUTES: [&str; 7] = [
 
 /// A request.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Request<'a, Id> {
+pub struct Request<'a, Data, Id> {
     /// The event that is emitted.
     pub event: &'a str,
-    /// Its payload.
-    pub data: &'a RawValue,
+    /// Its payload, as JSON or as what becomes it.
+    pub data: Data,
     /// By what its reply is known again: a text, a number or a bool. Requests that have one are
     /// served beside one another.
     pub correlation_id: Id,

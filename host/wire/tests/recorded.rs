@@ -175,6 +175,35 @@ fn what_hosts_say_seldom_is_written_as_it_was() {
     again::<module::announced::CallStuck>(
         &json!({ "name": "a", "handler": "h", "event_id": "evt_1", "seconds": 2.5 }),
     );
+    again::<module::announced::CallFailed>(&json!({
+        "name": "a", "handler": "h", "event": "a:b", "code": "no", "message": "none", "count": 2,
+    }));
+    let of_generation = json!({
+        "name": "a", "version": "0.1.0", "generation": 2, "reason": "why", "file": "/p/a.so",
+    });
+    for more in [
+        json!({}),
+        json!({ "state": "handed_over" }),
+        json!({ "state": "restored", "which": "previous", "kept_aside": null }),
+        json!({
+            "from_version": null, "from_generation": null, "automatic": true, "state": "older",
+        }),
+        json!({
+            "from_version": "0.2.0", "from_generation": 1, "automatic": false, "state": "older",
+            "lost": { "calls": 4, "seconds": 2, "because": "it is older" }, "kept_aside": "aside-1",
+        }),
+        json!({ "hash": "ab" }),
+        json!({ "unmapped": true, "cause": null, "timings_ms": { "drain": 0.2 } }),
+        json!({ "failures": 3 }),
+        json!({ "last": false }),
+    ] {
+        let mut announced = of_generation.clone();
+        for (key, value) in more.as_object().expect("an object") {
+            announced[key] = value.clone();
+        }
+        again::<Announced>(&announced);
+    }
+    again::<Announced>(&json!({ "file": "/p/a.so", "reason": "it is torn" }));
     again::<system::Announced>(&json!({ "version": "0.1.0", "plugins": 2, "pid": 7 }));
     again::<system::Disconnected>(&json!({ "status": "disconnected", "id": 7 }));
     for trial in [json!({ "result": "passed" }), json!({ "result": "unsure", "reason": "it hung" })]
@@ -248,7 +277,7 @@ fn announcements_are_read_whichever_they_are() {
         "file": "/p/a.so", "generation": 1, "name": "a", "reason": "retired", "version": "0.1.0",
         "cause": null, "timings_ms": { "drain": 0.1 }, "unmapped": true,
     }));
-    assert!(retired.unmapped && retired.cause.is_none() && !retired.last);
+    assert_eq!((retired.unmapped, retired.cause, retired.last), (Some(true), Some(None), None));
 }
 
 #[test]

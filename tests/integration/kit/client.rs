@@ -8,7 +8,12 @@ use std::{
     path::Path,
 };
 
-use serde_json::{Value, json};
+use ksi_wire::{
+    line::Request,
+    monitor::{Subscribe, Subscribed},
+};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::PATIENCE;
 
@@ -73,7 +78,8 @@ impl Client {
     pub(crate) fn begin(&mut self, event: &str, data: Value) -> String {
         self.requests += 1;
         let id = format!("request {}", self.requests);
-        self.send(&json!({"event": event, "data": data, "correlation_id": id}).to_string());
+        let request = Request { event, data, correlation_id: &*id };
+        self.send(&serde_json::to_string(&request).unwrap());
         id
     }
 
@@ -104,8 +110,10 @@ impl Client {
     /// Subscribes this connection.
     #[track_caller]
     pub(crate) fn subscribe(&mut self, patterns: &[&str]) {
-        let data = json!({"client_id": "test", "event_patterns": patterns});
-        assert_eq!(self.emit("monitor:subscribe", data)["status"], "subscribed");
+        let event_patterns = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        let asked = Subscribe { client_id: "test".to_owned(), event_patterns };
+        let reply = self.emit("monitor:subscribe", serde_json::to_value(asked).unwrap());
+        assert_eq!(Subscribed::deserialize(&reply).unwrap().status, "subscribed", "{reply}");
     }
 
     /// The next event that is pushed.

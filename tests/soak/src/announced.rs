@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ksi_host::{Host, NameError, Pattern, Watched};
-use ksi_wire::module::announced;
+use ksi_wire::module::announced::{
+    self, LOAD_FAILED, RELOAD_FAILED, RELOADED, RETIRED, ROLLED_BACK,
+};
 use tokio::sync::watch;
 
 use crate::roles::{ROLES, Role};
@@ -105,19 +107,19 @@ impl All {
         let Some(role) = name.and_then(Role::of_name) else { return false };
         let of = &mut self.of[role.index()];
         match event {
-            "module:reloaded" => of.reloaded += 1,
-            "module:reload_failed" | "module:load_failed" => {
+            RELOADED => of.reloaded += 1,
+            RELOAD_FAILED | LOAD_FAILED => {
                 of.refused += 1;
                 of.reason = Some(data.reason);
             }
-            "module:rolled_back" => {
+            ROLLED_BACK => {
                 of.rolled_back += 1;
                 of.state = data.state;
             }
-            "module:retired" if data.unmapped => of.unmapped += 1,
-            "module:retired" => {
+            RETIRED if data.unmapped == Some(true) => of.unmapped += 1,
+            RETIRED => {
                 of.pinned += 1;
-                of.pinned_by = data.cause;
+                of.pinned_by = data.cause.flatten();
             }
             _ => return false,
         }

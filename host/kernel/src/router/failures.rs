@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::Router;
 use crate::{
@@ -109,6 +109,18 @@ enum Verdict {
     /// With what to look for it.
     FirstCounted(Option<String>),
     Counted,
+}
+
+/// What the event says. A host's clients read it as a type of their own, and a test of the host
+/// holds the two to the same keys.
+#[derive(Serialize)]
+struct CallFailed<'a> {
+    code: &'a str,
+    count: u64,
+    event: &'a str,
+    handler: &'a str,
+    message: &'a str,
+    name: &'a str,
 }
 
 /// A failure that is to be told of.
@@ -211,9 +223,7 @@ impl Router {
         if event == CALL_FAILED || !somebody {
             return;
         }
-        let data = json!({
-            "name": plugin, "handler": name, "event": event, "code": code, "message": message, "count": count,
-        });
+        let data = CallFailed { code, count, event, handler: name, message, name: plugin };
         if let Ok(payload) = Payload::encode(&data) {
             let report = self.emit(NewEvent::valid(CALL_FAILED, payload), None);
             self.spawn_detached(async move { drop(report.await) });

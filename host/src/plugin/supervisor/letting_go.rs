@@ -121,7 +121,7 @@ impl Supervisor {
         };
         let unmapped = cause.is_none();
         tracing::debug!(plugin = %info.plugin, generation = info.number, unmapped, "retired");
-        self.announcer.retired(&info, cause.as_deref(), retired.timings().millis());
+        self.announcer.retired(&info, cause.as_deref(), &retired.timings());
         drop(retirement);
     }
 }

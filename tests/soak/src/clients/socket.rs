@@ -9,8 +9,8 @@ use std::{
     time::Instant,
 };
 
-use ksi_wire::line::{Failure, Reply};
-use serde_json::{json, value::RawValue};
+use ksi_wire::line::{self, Failure, Reply};
+use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{
@@ -65,11 +65,15 @@ async fn drive(stage: Stage, connection: Arc<Connection>, mut lane: Lane) -> Lan
     while let Some(under_way) = stage.gate.pass().await {
         let request = lane.next(&stage.ledger);
         let number = request.number();
-        let line = json!({ "event": request.event, "data": request.ask, "correlation_id": number });
+        let asked =
+            line::Request { event: &request.event, data: &request.ask, correlation_id: number };
         let began = Instant::now();
         let (sender, reply) = oneshot::channel();
         connection.lock().insert(number, sender);
-        let written = connection.write(&format!("{line}\n")).await;
+        let written = match serde_json::to_string(&asked) {
+            Ok(line) => connection.write(&format!("{line}\n")).await,
+            Err(error) => Err(error.into()),
+        };
         match tokio::time::timeout(LOST, reply).await {
             Ok(Ok(ending)) => lane.ended(&request, ending, began.elapsed(), &stage.ledger),
             _ => {

@@ -8,7 +8,7 @@ use super::super::{
     registry::{Earlier, OnProbation},
 };
 use crate::plugin::{
-    announce::WentBack,
+    announce::{GivenUp, WentBack},
     instance::{generation::Generation, info::GenerationInfo},
     lifecycle::{retire::FinalState, retired::Retired},
     state::snapshot::Snapshot,
@@ -115,7 +115,12 @@ impl Supervisor {
         match (origin, replaced) {
             (Origin::Earlier(back), from) => {
                 let state = back.how().unwrap_or(state);
-                let lost = back.cost().map(|cost| (cost, kept_aside.or(back.aside())));
+                let lost = back.cost().map(|cost| GivenUp {
+                    calls: cost.calls,
+                    seconds: cost.seconds,
+                    because: &cost.because,
+                    kept_aside: kept_aside.or(back.aside()),
+                });
                 let back = WentBack { from, automatic: back.automatic(), state, lost };
                 self.announcer.rolled_back(info, reason, &back);
             }

@@ -5,15 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
-
 use super::{super::registry::Earlier, Asked};
 use crate::plugin::{
     instance::info::GenerationInfo, lifecycle::error::DeployError, state::snapshot::common_version,
 };
 
 /// What going back gives up: what the later version has done to the state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cost {
     /// Calls that were answered since the later version took over.
     pub(crate) calls: u64,
