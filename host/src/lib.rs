@@ -59,7 +59,7 @@ pub use ksi_kernel::{
 pub use plugin::{
     file::{
         copy::{CopyError, PrivateDirError},
-        manifest::{HandlerManifest, Manifest, ManifestError, StateManifest},
+        manifest::{Built, HandlerManifest, Manifest, ManifestError, NativeBuild, StateManifest},
         trust::TrustError,
         watch::WatchError,
     },

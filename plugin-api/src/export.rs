@@ -26,7 +26,7 @@ macro_rules! __export_plugin {
             const PARTS: &[&str] = &[
                 $crate::__private::manifest::MAGIC,
                 "{\"format\":1,\"name\":\"", $name, "\",\"version\":\"", $version,
-                "\",\"crate\":\"", $crate_name, "\",\"header\":\"", $header,
+                "\",\"built\":\"native\",\"crate\":\"", $crate_name, "\",\"header\":\"", $header,
                 "\",\"abi\":", $crate::__private::manifest::ABI,
                 ",\"rustc\":\"", $crate::__private::manifest::RUSTC,
                 "\",\"target\":\"", $crate::__private::manifest::TARGET,

@@ -49,7 +49,8 @@ fn a_library_that_crashes_hangs_or_is_empty_when_it_is_opened_ends_a_probe_and_n
         .plugin("chaos.so", &Library::chaos())
         .config("[timeouts]\nprobe = '400ms'")
         .start();
-    let manifest = r#"{"format":1,"name":"mine","version":"1","crate":"mine","header":"ksi_plugin_mine","abi":ABI,"rustc":"","target":"","panic":"unwind",
+    let manifest = r#"{"format":1,"name":"mine","version":"1","built":"native","crate":"mine",
+        "header":"ksi_plugin_mine","abi":ABI,"rustc":"","target":"","panic":"unwind",
         "state":null,"runtime":false,"exclusive":false,"trial":true,"handlers":[],"emits":[],"requires":[]}"#;
     let manifest = manifest.replace("ABI", &ABI.to_string());
     for (name, does, words) in [

@@ -1,7 +1,8 @@
 //! The manifest: what a host reads off a library's bytes before it runs any of its code.
 //!
 //! It is JSON behind a magic, in a section of its own, joined from constants when the plugin is
-//! compiled, because an event's name may come from a type.
+//! compiled, because an event's name may come from a type. It says of itself that it was built as
+//! native code, which is what brings the fields of that: the ABI, the compiler and the like.
 //!
 //! A library holds a manifest for each plugin crate that is linked into it. Nothing that a crate
 //! knows when it is compiled says whether it is the one that the library is made of or one that

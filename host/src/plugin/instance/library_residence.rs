@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     crash::Noted,
-    plugin::file::manifest::{Manifest, NO_DELETE},
+    plugin::file::manifest::{NO_DELETE, NativeBuild},
 };
 
 /// A library that is open.
@@ -30,13 +30,13 @@ impl LibraryResidence {
     /// Opens the copy at `path` on a thread that stays with it. What runs of it then is noted.
     pub(crate) async fn open(
         path: &Path,
-        manifest: &Manifest,
+        build: &NativeBuild,
         noted: Noted,
     ) -> Result<Self, LoadError> {
-        let header = manifest.header.clone();
+        let header = build.header.clone();
         let open = move |path: &Path| noted.during(|| PluginLibrary::open(path, &header));
         let library = PluginLibrary::open_on_its_own_thread(path.to_owned(), open).await?;
-        Ok(LibraryResidence { library, no_delete: manifest.linkage.no_delete })
+        Ok(LibraryResidence { library, no_delete: build.linkage.no_delete })
     }
 }
 

@@ -22,7 +22,7 @@ use super::{error::DeployError, policy::Policies, prepare::Candidate};
 use crate::{
     crash::{self, About, Journal, Noted},
     plugin::{
-        file::manifest::{HandlerManifest, Manifest},
+        file::manifest::{Built, HandlerManifest, Manifest},
         instance::{
             body::Body,
             configs::{Configs, PluginConfig},
@@ -77,7 +77,7 @@ pub(in crate::plugin) enum NotCreated {
 }
 
 impl Activation {
-    /// Opens the candidate's library, which is where it lives from here on.
+    /// Opens the candidate as it was built, which is where it lives from here on.
     pub(crate) async fn open(
         &self,
         candidate: &mut Candidate,
@@ -85,8 +85,10 @@ impl Activation {
         let started = Instant::now();
         candidate.copy.check_in_place()?;
         let noted = crash::note(self.journal.as_ref(), &about(candidate, "its opening"));
-        let (path, manifest) = (candidate.copy.path(), &candidate.manifest);
-        let opened = LibraryResidence::open(path, manifest, noted).await;
+        let path = candidate.copy.path();
+        let opened = match &candidate.manifest.built {
+            Built::Native(build) => LibraryResidence::open(path, build, noted).await,
+        };
         let refused = |source| DeployError::Load { file: candidate.file.clone(), source };
         let residence = opened.map_err(refused)?;
         candidate.timings.note("load", started.elapsed());

@@ -22,7 +22,7 @@ use crate::{
     plugin::{
         file::{
             copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
-            manifest::{Manifest, check_head, read_manifest},
+            manifest::{Built, Manifest, check_head, read_manifest},
             own_libraries::OwnLibraries,
             trust::Trust,
         },
@@ -232,7 +232,8 @@ impl Preparation {
         let Examined { file, mut copy, mut manifest, timings, place } = examined;
         let (own, dir) = (self.own_libraries.clone(), self.dir.clone());
         let (trust, limit) = (self.trust.clone(), self.limit);
-        let (from, linkage) = (file.clone(), manifest.linkage.clone());
+        let Built::Native(build) = &manifest.built;
+        let (from, linkage) = (file.clone(), build.linkage.clone());
         let bring = move || {
             let notices = own.bring(&dir, &mut copy, &from, &linkage, |path| {
                 let source = Source::open(path, limit)?;
@@ -263,7 +264,8 @@ impl Preparation {
         examined: Examined,
         trial: Result<Trial, String>,
     ) -> Result<Candidate, DeployError> {
-        let examined = match OwnLibraries::may_have(&examined.manifest.linkage) {
+        let Built::Native(build) = &examined.manifest.built;
+        let examined = match OwnLibraries::may_have(&build.linkage) {
             true => self.with_own_libraries(examined).await?,
             false => examined,
         };
@@ -281,8 +283,8 @@ impl Preparation {
                     Err(reason) => (None, Some(Tried::Skipped(reason))),
                 };
                 copy.check_in_place()?;
-                let probed = prober.probe(copy.path(), &manifest.header, trial.clone());
-                let probed = probed.await;
+                let Built::Native(build) = &manifest.built;
+                let probed = prober.probe(copy.path(), &build.header, trial.clone()).await;
                 if prober.has_ended() {
                     return Err(DeployError::Stopping);
                 }

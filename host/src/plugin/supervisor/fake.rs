@@ -321,8 +321,8 @@ impl Stage {
         let source = Source::open(&self.file, 1 << 20).unwrap();
         let (copy, _) = self.copies.copy(&source, NAME).unwrap();
         let manifest = serde_json::from_value(serde_json::json!({
-            "format": 1, "name": NAME, "version": version.to_string(), "crate": NAME, "header": "",
-            "abi": 4, "rustc": "", "target": "", "panic": "unwind", "emits": [], "requires": [],
+            "format": 1, "name": NAME, "version": version.to_string(), "built": "native",
+            "crate": NAME, "header": "", "abi": 4, "rustc": "", "target": "", "panic": "unwind", "emits": [], "requires": [],
             "runtime": false, "exclusive": self.exclusive, "trial": false,
             "state": { "writes": [1], "restores": [1] },
             "handlers": [{

@@ -8,6 +8,7 @@
 //! whose middle was never written (a hole of zeroes parses well); settling and the probe exist for
 //! that.
 
+mod built;
 mod elf;
 mod error;
 mod linkage;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use built::{Built, NativeBuild};
 pub use error::ManifestError;
 pub(crate) use linkage::{Linkage, NO_DELETE};
 
@@ -41,19 +43,9 @@ pub struct Manifest {
     pub name: String,
     /// The plugin's version, for people: the host compares nothing with it.
     pub version: String,
-    /// Version of the boundary between host and plugin that it was built for.
-    pub abi: u32,
-    /// The crate that it was built from.
-    #[serde(rename = "crate")]
-    pub crate_name: String,
-    /// The symbol of the library's root module.
-    pub header: String,
-    /// The compiler that built it, as `rustc --version` prints it.
-    pub rustc: String,
-    /// The target triple it was built for.
-    pub target: String,
-    /// The panic strategy it was built with; `unwind` in every accepted manifest.
-    pub panic: String,
+    /// How it was built, with what only a plugin that was built so has.
+    #[serde(flatten)]
+    pub built: Built,
     /// What it handles from the start, in the order of declaration.
     pub handlers: Vec<HandlerManifest>,
     /// Names of the events it declares to emit.
@@ -62,20 +54,15 @@ pub struct Manifest {
     pub requires: Vec<String>,
     /// What its snapshots are like; `None` when it keeps no state.
     pub state: Option<StateManifest>,
-    /// Whether it brings a tokio runtime of its own.
-    pub runtime: bool,
     /// Whether it holds something that two generations cannot hold at a time, so that the old one
     /// has to be released before the new one is initialized.
     pub exclusive: bool,
     /// Whether an instance of it may be made in a process of its own before the host makes one.
     pub trial: bool,
-    /// What somebody should know of how its library is linked, with the way out; mostly nothing.
-    /// Not of the manifest itself: read off the library around it.
+    /// What somebody should know of the file, with the way out; mostly nothing. Not of the manifest
+    /// itself: read off what is around it.
     #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
-    /// What that is told from.
-    #[serde(skip)]
-    pub(crate) linkage: Linkage,
 }
 
 /// The versions of a plugin's snapshots, in a [`Manifest`]. Both lists have the highest first, each
@@ -107,7 +94,7 @@ pub struct HandlerManifest {
 }
 
 /// The fields that decide whether the others can be read at all, and which of several manifests is
-/// meant.
+/// meant. They stand where they stood in every ABI, so that a plugin of another one is told so.
 #[derive(Deserialize)]
 struct Preamble {
     format: u64,
@@ -157,17 +144,13 @@ pub(crate) fn read_manifest(
     if !is_plugin_name(&manifest.name) {
         return Err(ManifestError::BadName { found: manifest.name });
     }
-    if !is_symbol(&manifest.header) {
-        return Err(ManifestError::BadHeader { name: manifest.name, found: manifest.header });
-    }
     if let Some(reason) = manifest.state.as_ref().and_then(StateManifest::mistake) {
         return Err(ManifestError::BadState { name: manifest.name, reason });
     }
-    if manifest.panic != "unwind" {
-        return Err(ManifestError::PanicStrategy { name: manifest.name, found: manifest.panic });
-    }
-    manifest.linkage = Linkage::of(bytes);
-    manifest.notices = manifest.linkage.notices();
+    let Built::Native(build) = &mut manifest.built;
+    build.check(&manifest.name)?;
+    build.linkage = Linkage::of(bytes);
+    manifest.notices = build.linkage.notices();
     Ok(manifest)
 }
 
@@ -191,11 +174,6 @@ fn is_plugin_name(name: &str) -> bool {
     name.len() <= MAX_NAME
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-}
-
-fn is_symbol(header: &str) -> bool {
-    header.starts_with("ksi_plugin_")
-        && header.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]

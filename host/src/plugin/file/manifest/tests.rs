@@ -9,8 +9,8 @@ const ABI: u32 = 1;
 /// Room for the manifests that the tests patch in.
 const ROOM: usize = 2048;
 
-const GOOD: &str = r#"{"format":1,"name":"hello","version":"0.3.0","crate":"hello","header":"ksi_plugin_hello","abi":1,"rustc":"rustc 1.95.0",
-    "target":"any-triple","panic":"unwind","handlers":[{"name":"greet","subscriptions":["greet:request"],
+const GOOD: &str = r#"{"format":1,"name":"hello","version":"0.3.0","built":"native","crate":"hello",
+    "header":"ksi_plugin_hello","abi":1,"rustc":"rustc 1.95.0","target":"any-triple","panic":"unwind","handlers":[{"name":"greet","subscriptions":["greet:request"],
     "priority":-3,"timeout_ms":5000,"blocking":true}],"emits":["greet:done"],"requires":["state:set"],
     "state":{"writes":[3,1],"restores":[3,2,1]},"runtime":false,"exclusive":true,"trial":false,
     "added_later":{"x":1}}"#;
@@ -92,8 +92,9 @@ fn section_header(name: &str) -> usize {
 fn a_plugin_is_read_whole() {
     let manifest = read_manifest(library(), ABI, Path::new("libhello.so")).unwrap();
     assert_eq!((manifest.name.as_str(), manifest.version.as_str()), ("hello", "0.3.0"));
-    assert_eq!((manifest.format, manifest.abi), (1, 1));
-    assert_eq!(manifest.target, "any-triple");
+    let Built::Native(build) = &manifest.built;
+    assert_eq!((manifest.format, build.abi), (1, 1));
+    assert_eq!(build.target, "any-triple");
     assert_eq!(
         manifest.handlers,
         [HandlerManifest {
@@ -107,11 +108,33 @@ fn a_plugin_is_read_whole() {
     assert_eq!(manifest.emits, ["greet:done"]);
     assert_eq!(manifest.requires, ["state:set"]);
     assert_eq!(manifest.state, Some(StateManifest { writes: vec![3, 1], restores: vec![3, 2, 1] }));
-    assert!(!manifest.runtime && manifest.exclusive && !manifest.trial);
-    assert_eq!((&*manifest.crate_name, &*manifest.header), ("hello", "ksi_plugin_hello"));
+    assert!(!build.runtime && manifest.exclusive && !manifest.trial);
+    assert_eq!((&*build.crate_name, &*build.header), ("hello", "ksi_plugin_hello"));
+    assert_eq!(with_json(&format!("{GOOD}\n\n")).unwrap(), manifest);
+}
 
-    let text = serde_json::to_string(&manifest).unwrap();
-    assert_eq!(with_json(&format!("{text}\n\n")).unwrap(), manifest);
+#[test]
+fn a_manifest_is_shown_as_it_stands_in_the_file_and_a_way_of_building_that_is_usual_is_not_named() {
+    let manifest = read_manifest(library(), ABI, Path::new("libhello.so")).unwrap();
+    let mut stands: serde_json::Value = serde_json::from_str(GOOD).unwrap();
+    for unseen in ["built", "added_later"] {
+        stands.as_object_mut().unwrap().remove(unseen).unwrap();
+    }
+    assert_eq!(serde_json::to_value(&manifest).unwrap(), stands);
+}
+
+#[test]
+fn a_plugin_that_was_built_in_a_way_that_is_new_to_the_host_is_refused_with_that() {
+    let error = with_json(&GOOD.replacen("\"native\"", "\"python\"", 1)).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("`python`") && text.contains("`native`"), "{text}");
+}
+
+#[test]
+fn a_plugin_of_an_abi_that_did_not_say_how_it_was_built_is_told_its_abi() {
+    let old = GOOD.replacen("\"built\":\"native\",", "", 1).replacen("\"abi\":1", "\"abi\":0", 1);
+    let error = with_json(&old).unwrap_err();
+    assert!(matches!(error, ManifestError::OtherAbi { found: 0, host: ABI }), "{error}");
 }
 
 #[test]

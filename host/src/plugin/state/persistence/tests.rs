@@ -58,8 +58,10 @@ async fn instance(config: &[u8]) -> Box<dyn Body> {
 
 fn info(plugin: &str) -> GenerationInfo {
     let manifest: Manifest = serde_json::from_value(serde_json::json!({
-        "format": 1, "name": plugin, "version": "1", "crate": plugin, "header": "ksi_plugin_fake", "abi": 4, "rustc": "", "target": "", "panic": "unwind",
-        "handlers": [], "emits": [], "requires": [], "runtime": false, "exclusive": false, "trial": true, "state": { "writes": [1], "restores": [1] },
+        "format": 1, "name": plugin, "version": "1", "built": "native", "crate": plugin,
+        "header": "ksi_plugin_fake", "abi": 4, "rustc": "", "target": "", "panic": "unwind",
+        "handlers": [], "emits": [], "requires": [], "runtime": false, "exclusive": false,
+        "trial": true, "state": { "writes": [1], "restores": [1] },
     }))
     .unwrap();
     GenerationInfo {
