@@ -1,8 +1,8 @@
 //! What crosses the boundary between the host and a plugin's library, and nothing else.
 //!
 //! Both sides compile this crate, each into its own binary. It moves bytes, handles and futures; it
-//! knows no names of events, and of JSON only how to write it ([`json`]). Together with the host's
-//! loader it is the only place with `unsafe` code, and the only one that names types of
+//! knows no names of events, and of JSON only how to write it ([`json`]). Most of the `unsafe` code
+//! that there is lies here (ARCHITECTURE.md lists the other places), and nothing else names types of
 //! `abi_stable`.
 //!
 //! In reading order: [`memory`], [`buffer`] and [`json`] (memory of the host that both sides
@@ -74,8 +74,25 @@ pub use refusal::{Refusal, RefusalCode};
 pub use value::{Content, Value};
 
 /// The number of this ABI. A plugin that carries another number is refused from its manifest,
-/// before any of its code runs. Functions may be appended to [`module`] and [`host`] without a new
-/// number. Beside it the layout is compared when a library is opened: of all that crosses, of the
-/// blocks of [`memory`] that lie behind a pointer, and the sizes of blocks that both sides know.
-/// The number is for what a layout does not show, and for a message that says more.
+/// before any of its code runs. It is the major number of this crate's version too, and the crate
+/// has a version of its own: abi_stable compares the versions of the crates that the types on both
+/// sides are from, so that one with the version of the workspace would have a host refuse every
+/// plugin that was built for the release before.
+///
+/// Beside it the layout is compared when a library is opened: of all that crosses, of the blocks of
+/// [`memory`] that lie behind a pointer, and the sizes of blocks that both sides know. The number is
+/// for what a layout does not show, and for a message that says more.
 pub const ABI_VERSION: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use abi_stable::{library::RootModule, sabi_types::VersionNumber};
+
+    use super::*;
+
+    #[test]
+    fn the_major_number_of_the_crate_that_plugins_carry_is_that_of_the_abi() {
+        let version = VersionNumber::new(ModuleRef::VERSION_STRINGS).expect("a version");
+        assert_eq!(version.major, ABI_VERSION, "of ksi-abi {version}");
+    }
+}
