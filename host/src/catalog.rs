@@ -62,7 +62,7 @@ impl Described {
 
 /// One event of the catalogue, by one handler of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct CatalogEntry {
     pub(crate) event: String,
     pub(crate) summary: String,
     /// By name: type, required, and perhaps a description.
@@ -73,14 +73,14 @@ pub(crate) struct Entry {
 }
 
 /// Every exactly named event, sorted; an event of several handlers stands there several times.
-pub(crate) fn entries(described: &[Described], registry: &Registry) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = described.iter().map(by_hand).collect();
+pub(crate) fn entries(described: &[Described], registry: &Registry) -> Vec<CatalogEntry> {
+    let mut entries: Vec<CatalogEntry> = described.iter().map(by_hand).collect();
     for (name, plugin) in registry.plugins.iter().filter(|(_, plugin)| plugin.live.is_some()) {
         let described = &plugin.info.description.handlers;
         for (index, handler) in plugin.info.manifest.handlers.iter().enumerate() {
             let description = described.get(index);
             let exact = handler.subscriptions.iter().filter(|event| !event.contains('*'));
-            entries.extend(exact.map(|event| Entry {
+            entries.extend(exact.map(|event| CatalogEntry {
                 event: event.clone(),
                 summary: description.map_or_else(String::new, |known| known.summary.clone()),
                 parameters: description.map(|known| parameters(&known.payload)).unwrap_or_default(),
@@ -93,13 +93,13 @@ pub(crate) fn entries(described: &[Described], registry: &Registry) -> Vec<Entry
     entries
 }
 
-fn by_hand(described: &Described) -> Entry {
+fn by_hand(described: &Described) -> CatalogEntry {
     let parameters = described.parameters.iter().map(|parameter| {
         let Parameter { name, kind, required, description } = *parameter;
         let value = json!({ "type": kind, "required": required, "description": description });
         (name.to_owned(), value)
     });
-    Entry {
+    CatalogEntry {
         event: described.event.to_owned(),
         summary: described.summary.to_owned(),
         parameters: parameters.collect(),
@@ -109,8 +109,8 @@ fn by_hand(described: &Described) -> Entry {
 }
 
 /// The entries of each namespace.
-pub(crate) fn by_namespace(entries: &[Entry]) -> BTreeMap<&str, Vec<&Entry>> {
-    let mut spaces: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+pub(crate) fn by_namespace(entries: &[CatalogEntry]) -> BTreeMap<&str, Vec<&CatalogEntry>> {
+    let mut spaces: BTreeMap<&str, Vec<&CatalogEntry>> = BTreeMap::new();
     for entry in entries {
         let space = entry.event.split(':').next().unwrap_or_default();
         let known = spaces.entry(space).or_default();

@@ -163,7 +163,7 @@ impl Core {
     }
 
     /// Every exactly named event that somebody answers.
-    pub(crate) fn catalog(&self) -> Vec<catalog::Entry> {
+    pub(crate) fn catalog(&self) -> Vec<catalog::CatalogEntry> {
         let described = self.described.lock().clone();
         catalog::entries(&described, &self.supervisor.registry())
     }

@@ -21,7 +21,7 @@ mod line;
 mod now;
 
 pub use journal::JournalError;
-pub(crate) use journal::{Journal, Left};
+pub(crate) use journal::{CrashReport, Journal};
 pub(crate) use now::{About, Noted, note};
 
 /// As long as this lives, a death of the process by a plugin leaves one line on standard error. See

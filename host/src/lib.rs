@@ -94,7 +94,8 @@ pub use text::{
 pub fn manifest_of(file: &std::path::Path) -> Result<Manifest, InspectError> {
     let path = || file.to_owned();
     let no_plugin = |source| InspectError::Manifest { path: path(), source };
-    let mut source = plugin::file::copy::Source::open(file, Limits::default().plugin_bytes as u64)?;
+    let mut source =
+        plugin::file::copy::SourceFile::open(file, Limits::default().plugin_bytes as u64)?;
     plugin::file::manifest::check_head(&source.head()?, source.len()).map_err(no_plugin)?;
     plugin::file::manifest::read_manifest(&source.read()?, ksi_abi::ABI_VERSION, file)
         .map_err(no_plugin)

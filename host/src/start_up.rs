@@ -19,14 +19,14 @@ use tokio::sync::watch;
 /// The start of one host. A clone is the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct StartUp {
-    stage: Arc<watch::Sender<Stage>>,
+    stage: Arc<watch::Sender<StartStage>>,
     /// The same as its last stage, for those who look at every event.
     over: Arc<AtomicBool>,
     began: Instant,
 }
 
 #[derive(Debug, Clone, Default)]
-enum Stage {
+enum StartStage {
     /// No file has been looked at.
     #[default]
     Begun,
@@ -46,13 +46,13 @@ impl StartUp {
     /// This file is the one that the others behind it wait for.
     pub(crate) fn loads(&self, file: &Path, number: usize, of: usize) {
         let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.reach(Stage::Loading { file, number, of });
+        self.reach(StartStage::Loading { file, number, of });
     }
 
     /// Whatever was to be loaded is, or is not waited for.
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::Release);
-        self.reach(Stage::Over);
+        self.reach(StartStage::Over);
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -62,28 +62,28 @@ impl StartUp {
     /// Waits until it is over.
     pub(crate) async fn ended(&self) {
         // The sender lives in `self`, so there is no other end.
-        let _ = self.stage.subscribe().wait_for(|stage| matches!(stage, Stage::Over)).await;
+        let _ = self.stage.subscribe().wait_for(|stage| matches!(stage, StartStage::Over)).await;
     }
 
     /// What is being done, for programs; `None` when it is over.
     pub(crate) fn told(&self) -> Option<Starting> {
         let begun = Starting { seconds: self.began.elapsed().as_secs_f64(), ..Starting::default() };
         match &*self.stage.borrow() {
-            Stage::Begun => Some(begun),
-            Stage::Loading { file, number, of } => Some(Starting {
+            StartStage::Begun => Some(begun),
+            StartStage::Loading { file, number, of } => Some(Starting {
                 loading: Some(file.clone()),
                 number: Some(*number),
                 of: Some(*of),
                 ..begun
             }),
-            Stage::Over => None,
+            StartStage::Over => None,
         }
     }
 
     /// A start that is over does not begin again.
-    fn reach(&self, next: Stage) {
+    fn reach(&self, next: StartStage) {
         self.stage.send_if_modified(|stage| {
-            let goes_on = !matches!(stage, Stage::Over);
+            let goes_on = !matches!(stage, StartStage::Over);
             if goes_on {
                 *stage = next;
             }

@@ -110,9 +110,9 @@ impl Refused {
 
 /// An event from outside that was let in, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Inside(Arc<Stopping>);
+pub(crate) struct Permit(Arc<Stopping>);
 
-impl Drop for Inside {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.left.up();
     }
@@ -173,9 +173,9 @@ impl StopHandle {
     }
 
     /// Lets an event from outside in, unless the host is stopping.
-    pub(crate) fn enter(&self) -> Result<Inside, Refused> {
+    pub(crate) fn enter(&self) -> Result<Permit, Refused> {
         self.0.entered.up();
-        let inside = Inside(self.0.clone());
+        let inside = Permit(self.0.clone());
         // Whoever stops the host sets the flag first and counts then; here it is the other way
         // round. So either this one sees the flag, or that one sees this one.
         fence(Ordering::SeqCst);

@@ -47,11 +47,11 @@ pub(crate) enum Command {
     /// Send an event and print the replies, a line of JSON each
     Emit(Emit),
     /// List the plugins, and the files that were refused
-    List(Table),
+    List(Printed),
     /// Describe a running plugin, or a plugin file without loading it
     Inspect(Inspect),
     /// List the events and who handles them
-    Events(Table),
+    Events(Printed),
     /// Print events as they happen
     Watch(Watch),
     /// Load a plugin file, from any folder
@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// See, choose or give up what is kept of the plugins' state
     #[command(subcommand)]
-    State(State),
+    State(StateCommand),
     /// Draw who emits and who handles which event, with the counts seen so far
     Graph(Graph),
     /// Stop the host and wait until it is gone
@@ -159,7 +159,7 @@ pub(crate) struct Emit {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Table {
+pub(crate) struct Printed {
     /// Print the host's answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -239,7 +239,7 @@ A plugin's state is kept in --state of `ksi run`, a file for each snapshot, call
   good       the last one that the plugin was restored from; newer ones do not push it out
   broken     what was the newest and is damaged
   aside-1..  what was given up for an older one, by a rollback, `ksi state restore` or a start")]
-pub(crate) enum State {
+pub(crate) enum StateCommand {
     /// List what is kept, of all plugins or of one
     List(StateList),
     /// Print a snapshot [default: the newest]
@@ -275,7 +275,7 @@ pub(crate) struct StateOf {
 pub(crate) enum ConfigCommand {
     /// Read the file again: plugins whose own tables have changed are reloaded with them, `reload`
     /// holds from now on, and what needs a restart is named
-    Reload(Table),
+    Reload(Printed),
 }
 
 #[derive(Debug, clap::Args)]

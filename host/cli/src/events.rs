@@ -6,7 +6,7 @@ use ksi_wire::module::{Events, Subscriber};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::args::{Common, Table as Args};
+use super::args::{Common, Printed as Args};
 use super::client::SOON;
 use super::exit::Failure;
 use super::list::understood;

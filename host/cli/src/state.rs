@@ -6,7 +6,7 @@ use ksi_wire::state::{Dropped, Kept, List, OfPlugin, Restored, Shown, Which};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::args::{Common, State, StateList, StateOf};
+use super::args::{Common, StateCommand, StateList, StateOf};
 use super::client::{PATIENT, SOON};
 use super::exit::Failure;
 use super::list::understood;
@@ -14,12 +14,12 @@ use super::output;
 use super::plugin::{ago, size};
 use super::table::{Column, Table, Tone, hanging, terminal_width};
 
-pub(crate) fn state(common: &Common, command: State) -> Result<(), Failure> {
+pub(crate) fn state(common: &Common, command: StateCommand) -> Result<(), Failure> {
     match command {
-        State::List(args) => list(common, args),
-        State::Show(args) => show(common, &args),
-        State::Restore(args) => change(common, "module:state_restore", &args, restored),
-        State::Drop(args) => change(common, "module:state_drop", &args, dropped),
+        StateCommand::List(args) => list(common, args),
+        StateCommand::Show(args) => show(common, &args),
+        StateCommand::Restore(args) => change(common, "module:state_restore", &args, restored),
+        StateCommand::Drop(args) => change(common, "module:state_drop", &args, dropped),
     }
 }
 

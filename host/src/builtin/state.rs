@@ -126,7 +126,7 @@ async fn restore_kept(core: Arc<Core>, ask: Which) -> Result<Restored, Failure> 
     let place = place(&ask)?;
     let supervisor = &core.supervisor;
     let restored = supervisor.restore_state(&ask.module_name, place).await.map_err(failure)?;
-    let state_by_hand::Restored { which, deployed, aside } = restored;
+    let state_by_hand::RestoredByHand { which, deployed, aside } = restored;
     let (kept_aside, not_kept_aside) = module::told_aside(aside);
     let (live, generation) = (deployed.is_some(), deployed.as_ref().map(|it| it.generation));
     Ok(Restored {

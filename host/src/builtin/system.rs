@@ -15,7 +15,7 @@ use ksi_wire::{
 
 use super::{Nothing, SOON, counts, handle, handle_event};
 use crate::{
-    catalog::{self, Described, Entry},
+    catalog::{self, CatalogEntry, Described},
     core::{Core, drain::Inside},
     stopping::StopStage,
 };
@@ -101,7 +101,8 @@ fn word(stage: StopStage) -> Word {
 
 async fn discover_events(core: Arc<Core>, ask: Discover) -> Result<Discovered, Failure> {
     let mut entries = core.catalog();
-    let in_namespace = |entry: &Entry, space: &str| entry.event.split(':').next() == Some(space);
+    let in_namespace =
+        |entry: &CatalogEntry, space: &str| entry.event.split(':').next() == Some(space);
     entries.retain(|entry| {
         ask.namespace.as_ref().is_none_or(|space| in_namespace(entry, space))
             && ask.event.as_ref().is_none_or(|event| *event == entry.event)
@@ -143,7 +144,7 @@ async fn discover_events(core: Arc<Core>, ask: Discover) -> Result<Discovered, F
     }
 }
 
-fn brief(entry: &Entry) -> Event {
+fn brief(entry: &CatalogEntry) -> Event {
     Event {
         event: entry.event.clone(),
         parameters: entry.parameters.clone(),
@@ -152,7 +153,7 @@ fn brief(entry: &Entry) -> Event {
     }
 }
 
-fn full(entry: &Entry) -> Event {
+fn full(entry: &CatalogEntry) -> Event {
     Event {
         handler: Some(entry.handler.clone()),
         module: Some(entry.module.clone()),

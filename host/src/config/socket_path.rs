@@ -43,11 +43,11 @@ impl Environment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketPath {
     path: PathBuf,
-    trust: Trust,
+    trust: PathTrust,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trust {
+enum PathTrust {
     /// Somebody named the path, or the system gave this user the folder.
     Given,
     /// The folder has a name that anybody on the machine can guess and make first.
@@ -58,7 +58,7 @@ impl SocketPath {
     /// Chooses by what was named (`--socket`), what is configured, and the environment. Touches no
     /// file.
     pub fn choose(named: Option<&Path>, configured: Option<&Path>, from: &Environment) -> Self {
-        let given = |path: &Path| Self { path: path.to_owned(), trust: Trust::Given };
+        let given = |path: &Path| Self { path: path.to_owned(), trust: PathTrust::Given };
         let set =
             |value: &Option<OsString>| value.clone().filter(|it| !it.is_empty()).map(PathBuf::from);
         if let Some(path) = named {
@@ -74,7 +74,7 @@ impl SocketPath {
             Some(folder) => given(&folder.join("ksi/daemon.sock")),
             None => Self {
                 path: from.temporary.join(format!("ksi-{}/daemon.sock", from.user)),
-                trust: Trust::Guessable { user: from.user },
+                trust: PathTrust::Guessable { user: from.user },
             },
         }
     }
@@ -95,7 +95,7 @@ impl SocketPath {
         let make = |source| SocketPathError::Make { folder: folder.to_owned(), source };
         let mut builder = DirBuilder::new();
         builder.mode(0o700);
-        match builder.recursive(self.trust == Trust::Given).create(folder) {
+        match builder.recursive(self.trust == PathTrust::Given).create(folder) {
             // What is there is looked at next.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => (),
             made => made.map_err(make)?,
@@ -120,8 +120,8 @@ impl SocketPath {
 
     fn is_private(&self) -> Result<(), SocketPathError> {
         match self.trust {
-            Trust::Given => Ok(()),
-            Trust::Guessable { user } => is_private(self.folder(), user),
+            PathTrust::Given => Ok(()),
+            PathTrust::Guessable { user } => is_private(self.folder(), user),
         }
     }
 

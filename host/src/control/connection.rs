@@ -57,7 +57,7 @@ pub(super) struct Shared {
 
 /// What a client may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Access {
     Any,
     /// The host's own events alone: all other places are taken.
     Management,
@@ -68,7 +68,7 @@ pub(super) enum Place {
 pub(super) async fn serve(
     stream: UnixStream,
     peer: Peer,
-    place: Place,
+    place: Access,
     core: Arc<Core>,
     shared: Shared,
 ) {

@@ -12,11 +12,11 @@ use ksi_kernel::lock::Lock;
 use super::{request::CorrelationId, writer::Batch};
 
 #[derive(Default)]
-pub(super) struct InPlace(Lock<State>);
+pub(super) struct InPlace(Lock<InPlaceState>);
 
 #[derive(Default)]
-struct State {
-    now: Now,
+struct InPlaceState {
+    now: InPlaceStep,
     event: String,
     correlation_id: String,
     /// Replies that go first.
@@ -24,7 +24,7 @@ struct State {
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Now {
+enum InPlaceStep {
     #[default]
     Nothing,
     Serving,
@@ -33,7 +33,7 @@ enum Now {
 }
 
 /// A request that somebody else answers.
-pub(super) struct GivenUp {
+pub(super) struct TakenOver {
     pub(super) event: String,
     pub(super) correlation_id: CorrelationId<'static>,
     pub(super) before: Vec<u8>,
@@ -45,7 +45,7 @@ impl InPlace {
     /// A request is being served, after these replies.
     pub(super) fn begin(&self, event: &str, id: &CorrelationId<'_>, replies: &mut Batch) {
         let mut state = self.state();
-        state.now = Now::Serving;
+        state.now = InPlaceStep::Serving;
         state.event.clear();
         state.event.push_str(event);
         state.correlation_id.clear();
@@ -56,23 +56,23 @@ impl InPlace {
     /// It was served. Whether it is to be answered: then the replies before it are here again.
     pub(super) fn end(&self, replies: &mut Batch) -> bool {
         let mut state = self.state();
-        if state.now == Now::GivenUp {
+        if state.now == InPlaceStep::GivenUp {
             return false;
         }
-        state.now = Now::Nothing;
+        state.now = InPlaceStep::Nothing;
         *replies = std::mem::take(&mut state.before);
         true
     }
 
     /// The request that the late call is of, if it is not served by now; nobody else answers it
     /// from here on.
-    pub(super) fn give_up(&self, late: &Late<'_>) -> Option<GivenUp> {
+    pub(super) fn give_up(&self, late: &Late<'_>) -> Option<TakenOver> {
         let mut state = self.state();
-        if state.now != Now::Serving || !late.is_going_on() {
+        if state.now != InPlaceStep::Serving || !late.is_going_on() {
             return None;
         }
-        state.now = Now::GivenUp;
-        Some(GivenUp {
+        state.now = InPlaceStep::GivenUp;
+        Some(TakenOver {
             event: std::mem::take(&mut state.event),
             correlation_id: CorrelationId::of_json(std::mem::take(&mut state.correlation_id)),
             before: state.before.take(),
@@ -80,7 +80,7 @@ impl InPlace {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, InPlaceState> {
         self.0.lock()
     }
 }

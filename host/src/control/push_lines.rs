@@ -25,14 +25,14 @@ const LARGE: usize = 64 * 1024;
 const REMEMBERED: usize = 16;
 
 /// A line, for all who are to write it. Whoever needs it first makes it.
-type Line = OnceLock<Vec<u8>>;
+type SharedLine = OnceLock<Vec<u8>>;
 
 /// Bytes that are written to clients.
 #[derive(Debug)]
 pub(super) enum Bytes {
     Own(Vec<u8>),
     /// One that was made.
-    Shared(Arc<Line>),
+    Shared(Arc<SharedLine>),
 }
 
 impl Bytes {
@@ -57,7 +57,7 @@ impl Deref for Bytes {
     }
 }
 
-fn written(line: &Line) -> &[u8] {
+fn written(line: &SharedLine) -> &[u8] {
     line.get().map(Vec::as_slice).unwrap_or_default()
 }
 
@@ -68,7 +68,7 @@ impl From<Vec<u8>> for Bytes {
 }
 
 /// The lines of the large events that were pushed last, for all clients of a socket.
-pub(super) struct PushLines<Id = EventId>(Lock<VecDeque<(Id, Weak<Line>)>>);
+pub(super) struct PushLines<Id = EventId>(Lock<VecDeque<(Id, Weak<SharedLine>)>>);
 
 impl<Id> Default for PushLines<Id> {
     fn default() -> Self {
@@ -96,13 +96,13 @@ impl<Id: PartialEq> PushLines<Id> {
     }
 
     /// The one of an event, which may have to be made.
-    fn line(&self, id: Id) -> Arc<Line> {
+    fn line(&self, id: Id) -> Arc<SharedLine> {
         let mut lines = self.0.lock();
         let known = lines.iter().find(|(known, _)| *known == id);
         if let Some(line) = known.and_then(|(_, line)| line.upgrade()) {
             return line;
         }
-        let line = Arc::<Line>::default();
+        let line = Arc::<SharedLine>::default();
         lines.retain(|(_, line)| line.strong_count() > 0);
         lines.truncate(REMEMBERED - 1);
         lines.push_front((id, Arc::downgrade(&line)));
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_appended_to_a_shared_line_is_seen_by_nobody_else() {
-        let shared = Arc::new(Line::from(b"one\n".to_vec()));
+        let shared = Arc::new(SharedLine::from(b"one\n".to_vec()));
         let mut bytes = Bytes::Shared(shared.clone());
         bytes.append(b"two\n");
         assert_eq!((&*bytes, written(&shared)), (&b"one\ntwo\n"[..], &b"one\n"[..]));

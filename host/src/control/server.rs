@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 
 use super::claim::Claim;
-use super::connection::{Place, Shared};
+use super::connection::{Access, Shared};
 use super::push_lines::PushLines;
 use super::{SocketLimits, connection, reply, unix_now};
 use crate::clients::Peer;
@@ -104,15 +104,15 @@ pub(super) async fn run(
 }
 
 /// Which place there is for one more client, if any.
-fn place(taken: usize, limits: &SocketLimits, core: &Core) -> Option<Place> {
+fn place(taken: usize, limits: &SocketLimits, core: &Core) -> Option<Access> {
     let all = limits.connections + limits.management_connections;
     if taken < limits.connections {
-        Some(Place::Any)
+        Some(Access::Any)
     } else if taken < all && core.clients().end_idle(unix_now(), limits.idle) {
         // Its own is free in a moment.
-        Some(Place::Any)
+        Some(Access::Any)
     } else if taken < all {
-        Some(Place::Management)
+        Some(Access::Management)
     } else {
         // The next one finds a place, if anybody lets go of his.
         core.clients().end_idle(unix_now(), limits.idle.min(MANAGEMENT_IDLE));

@@ -25,8 +25,8 @@ use ksi_kernel::lock::Lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::SocketLimits;
-use super::connection::{LAST, Place};
-use super::in_place::{GivenUp, InPlace};
+use super::connection::{Access, LAST};
+use super::in_place::{InPlace, TakenOver};
 use super::monitor::{EVENTS, Monitor, Subscribing};
 use super::push_lines::PushLines;
 use super::reply::{self, Reply, failure_of_host};
@@ -55,7 +55,7 @@ pub(super) struct Client {
     writer: Writer,
     in_place: InPlace,
     pub(super) entry: Arc<ClientEntry>,
-    place: Place,
+    place: Access,
     pub(super) monitor: Monitor,
     slots: usize,
     free: Arc<Semaphore>,
@@ -105,11 +105,11 @@ impl Client {
         free: Arc<Semaphore>,
         limits: &SocketLimits,
         (patterns, push_lines): (Arc<Semaphore>, Arc<PushLines>),
-        place: Place,
+        place: Access,
     ) -> Arc<Client> {
         let subscribing = Subscribing {
             queue: limits.subscriber_queue,
-            patterns: (place == Place::Any).then_some(patterns),
+            patterns: (place == Access::Any).then_some(patterns),
             push_lines,
             entry: entry.clone(),
         };
@@ -206,7 +206,7 @@ impl Client {
 
     /// Answers the request that does not return, waits for those in tasks of their own, and ends
     /// the connection: what was read of further requests is with the task that is stuck.
-    async fn take_over(self: Arc<Self>, given_up: GivenUp) {
+    async fn take_over(self: Arc<Self>, given_up: TakenOver) {
         let Some(writing) = self.writer.take_over() else { return };
         let entry = self.entry.clone();
         tracing::warn!(
@@ -215,7 +215,7 @@ impl Client {
             "ending a client: {}", Ended::Stuck
         );
         let rest = async move {
-            let GivenUp { event, correlation_id, before: mut lines, after } = given_up;
+            let TakenOver { event, correlation_id, before: mut lines, after } = given_up;
             let report = self.core.late_report(&event, after);
             self.answer(&event, &correlation_id, &report, unix_now(), &mut lines);
             drop(report);
@@ -347,7 +347,7 @@ impl Client {
     /// Begins to emit; `None` if the event is none, which was answered.
     fn emit<'a>(&self, request: Request<'a>, lines: &mut Vec<u8>) -> Option<Emitting<'a>> {
         let Request { event, data, correlation_id, attributes } = request;
-        if self.place == Place::Management && !is_management(&event) {
+        if self.place == Access::Management && !is_management(&event) {
             let text = "all other places for clients are taken, and this one is for the host's own events alone \
                         (limits.connections); `ksi clients` tells who has them";
             let failure = failure_of_host(&event, "too_many_clients", text.to_owned());

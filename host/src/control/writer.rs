@@ -32,15 +32,15 @@ const TURN: usize = 16;
 const UNIT: usize = 1024;
 
 /// What is written at once, with its line ends.
-pub(super) struct Line {
+pub(super) struct OutgoingLine {
     bytes: Bytes,
     /// After this one the connection is closed.
     last: bool,
-    waits: Waits,
+    waits: LineCharge,
 }
 
 /// What a line takes until it is written.
-struct Waits {
+struct LineCharge {
     _charge: Charge,
     _room: OwnedSemaphorePermit,
 }
@@ -48,7 +48,7 @@ struct Waits {
 /// Where lines for a client are put. Clones share it.
 #[derive(Clone)]
 pub(super) struct Outbox {
-    queue: mpsc::Sender<Line>,
+    queue: mpsc::Sender<OutgoingLine>,
     room: Arc<Semaphore>,
     most: u32,
     account: Arc<Account>,
@@ -56,7 +56,7 @@ pub(super) struct Outbox {
 
 /// An outbox that does not keep the writer from ending.
 pub(super) struct WeakOutbox {
-    queue: mpsc::WeakSender<Line>,
+    queue: mpsc::WeakSender<OutgoingLine>,
     room: Arc<Semaphore>,
     most: u32,
     account: Arc<Account>,
@@ -71,17 +71,20 @@ impl WeakOutbox {
 }
 
 /// There is room for a line.
-pub(super) struct Room<'a> {
-    place: mpsc::Permit<'a, Line>,
-    waits: Waits,
+pub(super) struct LinePermit<'a> {
+    place: mpsc::Permit<'a, OutgoingLine>,
+    waits: LineCharge,
 }
 
 /// The client is gone, or was told its last line.
 #[derive(Debug)]
-pub(super) struct Closed;
+pub(super) struct OutboxClosed;
 
 /// An outbox for so many bytes, and what the writer takes out of it.
-pub(super) fn outbox(bytes: usize, account: Arc<Account>) -> (Outbox, mpsc::Receiver<Line>) {
+pub(super) fn outbox(
+    bytes: usize,
+    account: Arc<Account>,
+) -> (Outbox, mpsc::Receiver<OutgoingLine>) {
     let (queue, lines) = mpsc::channel(QUEUE);
     let most = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 3);
     let room = Arc::new(Semaphore::new(most as usize));
@@ -90,7 +93,7 @@ pub(super) fn outbox(bytes: usize, account: Arc<Account>) -> (Outbox, mpsc::Rece
 
 impl Outbox {
     /// Puts a line in once there is room for it. It is charged to the client from here on.
-    pub(super) async fn send(&self, line: impl Into<Bytes>) -> Result<(), Closed> {
+    pub(super) async fn send(&self, line: impl Into<Bytes>) -> Result<(), OutboxClosed> {
         let line = line.into();
         self.room_for(line.len()).await?.send(line);
         Ok(())
@@ -98,12 +101,12 @@ impl Outbox {
 
     /// Waits for room for a line of so many bytes. A line that is larger than all there may be has
     /// it when nothing else waits.
-    pub(super) async fn room_for(&self, bytes: usize) -> Result<Room<'_>, Closed> {
+    pub(super) async fn room_for(&self, bytes: usize) -> Result<LinePermit<'_>, OutboxClosed> {
         let charge = self.account.charge(bytes);
         let units = u32::try_from(bytes / UNIT + 1).unwrap_or(u32::MAX).min(self.most);
-        let room = self.room.clone().acquire_many_owned(units).await.map_err(|_| Closed)?;
-        let place = self.queue.reserve().await.map_err(|_| Closed)?;
-        Ok(Room { place, waits: Waits { _charge: charge, _room: room } })
+        let room = self.room.clone().acquire_many_owned(units).await.map_err(|_| OutboxClosed)?;
+        let place = self.queue.reserve().await.map_err(|_| OutboxClosed)?;
+        Ok(LinePermit { place, waits: LineCharge { _charge: charge, _room: room } })
     }
 
     /// Whether more bytes may wait.
@@ -127,7 +130,7 @@ impl Outbox {
     }
 }
 
-impl Room<'_> {
+impl LinePermit<'_> {
     pub(super) fn send(self, bytes: impl Into<Bytes>) {
         self.put(bytes.into(), false);
     }
@@ -138,7 +141,7 @@ impl Room<'_> {
     }
 
     fn put(self, bytes: Bytes, last: bool) {
-        self.place.send(Line { bytes, last, waits: self.waits });
+        self.place.send(OutgoingLine { bytes, last, waits: self.waits });
     }
 }
 
@@ -187,7 +190,7 @@ pub(super) type Writing = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl Writer {
     pub(super) fn new(
         socket: impl AsyncWrite + Unpin + Send + 'static,
-        queue: mpsc::Receiver<Line>,
+        queue: mpsc::Receiver<OutgoingLine>,
         account: Arc<Account>,
     ) -> Writer {
         Writer(Arc::new(Lock::new(Some(Box::pin(run(socket, queue, account))))))
@@ -218,14 +221,14 @@ impl Writer {
 /// served, as it is for a client that listens.
 async fn run(
     mut socket: impl AsyncWrite + Unpin,
-    mut queue: mpsc::Receiver<Line>,
+    mut queue: mpsc::Receiver<OutgoingLine>,
     account: Arc<Account>,
 ) {
     let mut listening = true;
     let mut last = false;
     let mut written = 0_usize;
     while !last && let Some(line) = queue.recv().await {
-        let (mut batch, mut waiting) = (line.bytes, SmallVec::<[Waits; QUEUE]>::new());
+        let (mut batch, mut waiting) = (line.bytes, SmallVec::<[LineCharge; QUEUE]>::new());
         waiting.push(line.waits);
         last = line.last;
         while !last
@@ -278,7 +281,7 @@ mod tests {
     use ksi_kernel::memory::Budget;
 
     /// An outbox for so many bytes, with what it is charged to.
-    fn boxed(bytes: usize) -> (Outbox, mpsc::Receiver<Line>, Arc<Budget>) {
+    fn boxed(bytes: usize) -> (Outbox, mpsc::Receiver<OutgoingLine>, Arc<Budget>) {
         let budget = Budget::new(1 << 20);
         let (outbox, queue) = outbox(bytes, budget.account(|| {}));
         (outbox, queue, budget)

@@ -16,7 +16,7 @@ use ksi_kernel::{
 use super::Core;
 use crate::{
     catalog,
-    stopping::{Inside, Refused},
+    stopping::{Permit, Refused},
 };
 
 /// An event on its way to its report. To be polled on dispatch workers.
@@ -24,7 +24,7 @@ pub(crate) struct Emission {
     report: Pin<Box<dyn Future<Output = Report> + Send>>,
     pub(super) progress: Arc<Progress>,
     /// Until its report is there, a host that stops waits for it.
-    _inside: Option<Inside>,
+    _inside: Option<Permit>,
 }
 
 impl Future for Emission {

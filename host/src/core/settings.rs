@@ -123,7 +123,7 @@ pub(crate) enum Reread {
 /// See the [module](self).
 pub(crate) struct Settings {
     file: Option<PathBuf>,
-    known: Lock<Arc<Known>>,
+    known: Lock<Arc<KnownConfig>>,
     /// Held while the file is read and what it says is noted, and not while a plugin is replaced:
     /// that may wait for a call which asks for another plugin.
     reading: sync::Mutex<()>,
@@ -134,7 +134,7 @@ pub(crate) struct Settings {
 }
 
 #[derive(Clone)]
-struct Known {
+struct KnownConfig {
     /// What the file held, as far as it was taken. The command line may have said otherwise in
     /// places.
     held: Config,
@@ -151,12 +151,12 @@ impl Settings {
         let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
         let held = held.unwrap_or_else(|| config.clone());
         let newest = Arc::new(held.clone());
-        let known = Lock::new(Arc::new(Known { held, in_effect: config.clone(), newest }));
+        let known = Lock::new(Arc::new(KnownConfig { held, in_effect: config.clone(), newest }));
         let (reading, opened, locks) = Default::default();
         Arc::new(Settings { file, known, reading, opened, locks })
     }
 
-    fn known(&self) -> MutexGuard<'_, Arc<Known>> {
+    fn known(&self) -> MutexGuard<'_, Arc<KnownConfig>> {
         self.known.lock()
     }
 
@@ -174,7 +174,7 @@ impl Settings {
         })
     }
 
-    fn change(&self, change: impl FnOnce(&mut Known)) {
+    fn change(&self, change: impl FnOnce(&mut KnownConfig)) {
         let mut known = self.known();
         change(Arc::make_mut(&mut known));
     }
@@ -239,7 +239,7 @@ impl Core {
             })?;
             let changes = Changes::between(&settings.known().held, &new);
             settings.change(|known| {
-                let Known { held, in_effect, .. } = known;
+                let KnownConfig { held, in_effect, .. } = known;
                 for config in [&mut *held, in_effect] {
                     let kept_versions = config.reload.kept_versions;
                     config.reload = Reload { kept_versions, ..new.reload.clone() };

@@ -22,7 +22,7 @@ use ksi_kernel::{executor::slot, label};
 use libc::{c_int, c_void, siginfo_t};
 
 use super::{
-    journal::{LAST_WORDS, Left, MAGIC, RecordPlace},
+    journal::{CrashReport, LAST_WORDS, MAGIC, RecordPlace},
     line::Line,
     now::Now,
 };
@@ -111,7 +111,9 @@ pub(super) fn write_no_more_to(file: c_int) {
 
 extern "C" fn on_exit() {
     if IN_USE.load(Ordering::Acquire) {
-        tell(Left::EXIT, 0, |line| line.push(b"exit() was called by somebody else than the host"));
+        tell(CrashReport::EXIT, 0, |line| {
+            line.push(b"exit() was called by somebody else than the host")
+        });
     }
 }
 
@@ -230,7 +232,7 @@ fn write_line(mark: u8, at: u64, cause: impl FnOnce(&mut Line)) {
         write_at(journal, line, LAST_WORDS);
     }
     if let Some((place, is_guilty)) = place {
-        let mark = if is_guilty { mark } else { Left::ANOTHER };
+        let mark = if is_guilty { mark } else { CrashReport::ANOTHER };
         write_at(place.file, &[mark], place.mark());
     }
     // Last, because somebody else may be who does not read it.

@@ -106,7 +106,7 @@ impl RecordPlace {
 
 /// What a host that did not end in order has left behind.
 #[derive(Debug, Default)]
-pub(crate) struct Left {
+pub(crate) struct CrashReport {
     /// What ran for the first time, and the signal that ended the host while it did;
     /// [`EXIT`](Self::EXIT) for an exit.
     pub(crate) notes: Vec<(About, Option<u8>)>,
@@ -114,7 +114,7 @@ pub(crate) struct Left {
     pub(crate) last_words: Option<String>,
 }
 
-impl Left {
+impl CrashReport {
     /// In place of a signal.
     pub(crate) const EXIT: u8 = 255;
     /// In place of a signal: it was in a call of somebody else's, who has no note, that the host
@@ -125,7 +125,7 @@ impl Left {
 impl Journal {
     /// Opens the journal in a folder, which is made if it is not there. What an earlier host left
     /// stays in it until [`begin`](Self::begin).
-    pub(crate) fn open(dir: &Path) -> Result<(Arc<Journal>, Left), JournalError> {
+    pub(crate) fn open(dir: &Path) -> Result<(Arc<Journal>, CrashReport), JournalError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -221,9 +221,9 @@ fn try_lock(file: &File) -> Result<(), TryLockError> {
 }
 
 /// Whatever the bytes are. What is no record counts as none.
-fn read(bytes: &[u8]) -> Left {
+fn read(bytes: &[u8]) -> CrashReport {
     if !bytes.starts_with(MAGIC) {
-        return Left::default();
+        return CrashReport::default();
     }
     let from = LAST_WORDS as usize;
     let words = bytes.get(from..).unwrap_or_default();
@@ -237,7 +237,7 @@ fn read(bytes: &[u8]) -> Left {
         }
         _ => None,
     });
-    Left { notes: notes.collect(), last_words: (!words.is_empty()).then_some(words) }
+    CrashReport { notes: notes.collect(), last_words: (!words.is_empty()).then_some(words) }
 }
 
 fn until_zero(bytes: &[u8]) -> &[u8] {

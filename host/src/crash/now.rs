@@ -51,10 +51,10 @@ pub(crate) struct About {
 /// A note that code is about to run for the first time, until this is dropped.
 pub(crate) struct Noted {
     label: Label,
-    kept: Option<Kept>,
+    kept: Option<KeptRecord>,
 }
 
-struct Kept {
+struct KeptRecord {
     journal: Arc<Journal>,
     place: RecordPlace,
 }
@@ -65,7 +65,7 @@ pub(crate) fn note(journal: Option<&Arc<Journal>>, about: &About) -> Noted {
     let label = Label::new(&format!("plugin {plugin} {version}, {step}, of {file}"));
     let kept = journal.and_then(|journal| {
         let place = journal.write(about)?;
-        Some(Kept { journal: journal.clone(), place })
+        Some(KeptRecord { journal: journal.clone(), place })
     });
     Noted { label, kept }
 }
@@ -84,7 +84,7 @@ impl Noted {
 
     fn run<T>(&self, call: Option<(u64, u64)>, run: impl FnOnce() -> T) -> T {
         let place = self.kept.as_ref().map(|kept| kept.place);
-        let _restored = Restored(NOW.replace(Now { label: self.label.key(), place, call }));
+        let _restored = RestoresNow(NOW.replace(Now { label: self.label.key(), place, call }));
         run()
     }
 
@@ -96,15 +96,15 @@ impl Noted {
 }
 
 /// Says in the end what was said before, also when what was run unwinds.
-struct Restored(Now);
+struct RestoresNow(Now);
 
-impl Drop for Restored {
+impl Drop for RestoresNow {
     fn drop(&mut self) {
         NOW.set(self.0);
     }
 }
 
-impl Drop for Kept {
+impl Drop for KeptRecord {
     fn drop(&mut self) {
         self.journal.clear(self.place);
     }

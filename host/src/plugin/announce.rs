@@ -39,11 +39,11 @@ pub(crate) struct WentBack<'a> {
     /// What became of the state, in a word.
     pub(crate) state: &'a str,
     /// What was given up for it.
-    pub(crate) lost: Option<GivenUp<'a>>,
+    pub(crate) lost: Option<LostState<'a>>,
 }
 
 /// What a later version had done to the state.
-pub(crate) struct GivenUp<'a> {
+pub(crate) struct LostState<'a> {
     /// Calls that were answered since it took over.
     pub(crate) calls: u64,
     /// For so many seconds it was live.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::{
-    copy::{CopyError, PrivateCopy, PrivateDir, Source},
+    copy::{CopyError, PrivateCopy, PrivateDir, SourceFile},
     manifest::Linkage,
 };
 use crate::sync::Lock;
@@ -33,7 +33,7 @@ const MOST: usize = 64;
 pub(in crate::plugin) struct OwnLibraries(Lock<HashMap<PathBuf, blake3::Hash>>);
 
 /// An object, where it lies in truth, and where below the folder of the copy.
-struct Object {
+struct OwnObject {
     linkage: Linkage,
     folder: PathBuf,
     copied_to: PathBuf,
@@ -56,7 +56,7 @@ impl OwnLibraries {
         copy: &mut PrivateCopy,
         file: &Path,
         linkage: &Linkage,
-        open: impl Fn(&Path) -> Result<Source, E>,
+        open: impl Fn(&Path) -> Result<SourceFile, E>,
     ) -> Result<Vec<String>, E> {
         let mut notices = Vec::new();
         if !copy.has_folder() {
@@ -85,12 +85,12 @@ impl OwnLibraries {
         copy: &PrivateCopy,
         file: &Path,
         linkage: &Linkage,
-        open: impl Fn(&Path) -> Result<Source, E>,
+        open: impl Fn(&Path) -> Result<SourceFile, E>,
         notices: &mut Vec<String>,
     ) -> Result<(), E> {
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
         let copied_to = PathBuf::new();
-        let mut objects = vec![Object { linkage: linkage.clone(), folder, copied_to }];
+        let mut objects = vec![OwnObject { linkage: linkage.clone(), folder, copied_to }];
         let mut brought = Vec::new();
         while let Some(object) = objects.pop() {
             for (name, below) in object.candidates() {
@@ -115,7 +115,7 @@ impl OwnLibraries {
                     continue;
                 }
                 let content = dir.bring(copy, &open(&from)?, &at, |hash| self.known(hash))?;
-                objects.push(Object {
+                objects.push(OwnObject {
                     linkage: Linkage::of(&content),
                     folder: from.parent().unwrap_or(Path::new("/")).to_owned(),
                     copied_to: at.parent().unwrap_or(Path::new("")).to_owned(),
@@ -140,7 +140,7 @@ impl OwnLibraries {
     }
 }
 
-impl Object {
+impl OwnObject {
     /// Each library that it needs, with each folder below its own that the loader looks for it in.
     fn candidates(&self) -> impl Iterator<Item = (&str, PathBuf)> {
         let plain = |name: &&String| !name.contains('/') && !name.starts_with('.');

@@ -198,12 +198,12 @@ mod tests {
 
     use super::*;
 
-    struct Place(tempfile::TempDir);
+    struct TestFolder(tempfile::TempDir);
 
-    impl Place {
+    impl TestFolder {
         /// `plugins/a.so`, which nobody else may write to.
-        fn new() -> Place {
-            let place = Place(tempfile::tempdir().unwrap());
+        fn new() -> TestFolder {
+            let place = TestFolder(tempfile::tempdir().unwrap());
             fs::create_dir(place.at("plugins")).unwrap();
             fs::write(place.at("plugins/a.so"), "").unwrap();
             for path in ["plugins", "plugins/a.so"] {
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_file_a_watched_folder_or_one_above_that_others_may_write_to_is_named() {
-        let place = Place::new();
+        let place = TestFolder::new();
         assert_eq!(place.distrust("plugins/a.so"), None);
         for (path, what) in
             [("plugins/a.so", "the file"), ("plugins", "the plugin folder"), ("", "the folder")]
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_sticky_folder_is_good_enough_above_and_not_where_everything_is_loaded() {
-        let place = Place::new();
+        let place = TestFolder::new();
         place.mode("", 0o1777);
         assert_eq!(place.distrust("plugins/a.so"), None);
         fs::copy(place.at("plugins/a.so"), place.at("b.so")).unwrap();
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn where_links_lead_is_looked_at_on_the_whole_way() {
-        let place = Place::new();
+        let place = TestFolder::new();
         fs::create_dir_all(place.at("store/v1")).unwrap();
         fs::copy(place.at("plugins/a.so"), place.at("store/v1/b.so")).unwrap();
         symlink("v1", place.at("store/current")).unwrap();
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_another_user_is_named_with_him() {
-        let place = Place::new();
+        let place = TestFolder::new();
         let give = |path: &str, follow: bool| {
             let chown = if follow { std::os::unix::fs::chown } else { std::os::unix::fs::lchown };
             chown(place.at(path), Some(7), None).is_ok()
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_looked_at_is_not_trusted() {
-        let place = Place::new();
+        let place = TestFolder::new();
         let opened = fs::metadata(place.at("plugins/a.so")).unwrap();
         fs::create_dir(place.at("other")).unwrap();
         fs::rename(place.at("plugins/a.so"), place.at("other/a.so")).unwrap();
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn only_a_refusal_refuses_and_a_warning_comes_once() {
-        let place = Place::new();
+        let place = TestFolder::new();
         place.mode("plugins/a.so", 0o777);
         let file = place.at("plugins/a.so");
         let opened = fs::metadata(&file).unwrap();

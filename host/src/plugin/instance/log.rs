@@ -63,10 +63,10 @@ fn cut(text: &str) -> Cow<'_, str> {
 
 /// The spans that one plugin has open.
 #[derive(Default)]
-pub(crate) struct Spans(Lock<State>);
+pub(crate) struct Spans(Lock<OpenSpans>);
 
 #[derive(Default)]
-struct State {
+struct OpenSpans {
     next: u64,
     open: HashMap<u64, OpenSpan>,
 }
@@ -129,7 +129,7 @@ impl Spans {
         drop(ended);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OpenSpans> {
         self.0.lock()
     }
 }

@@ -24,7 +24,7 @@ use crate::plugin::{
 };
 
 /// What a plugin was restored from.
-pub(in crate::plugin) struct Restored {
+pub(in crate::plugin) struct RestoredFromDisk {
     pub(in crate::plugin) snapshot: Snapshot,
     /// Why that is not the newest, if it is not.
     pub(in crate::plugin) notice: Option<String>,
@@ -44,7 +44,7 @@ pub(in crate::plugin) async fn restore_kept(
     new: &Arc<dyn LiveInstance>,
     persistence: &Persistence,
     first: KeptSnapshot,
-) -> Result<Restored, PersistError> {
+) -> Result<RestoredFromDisk, PersistError> {
     let plugin = || info.plugin.to_string();
     let mut unread: Vec<Unread> = Vec::new();
     let mut next = Some(first);
@@ -88,7 +88,7 @@ async fn settled(
     persistence: &Persistence,
     kept: KeptSnapshot,
     unread: Vec<Unread>,
-) -> Restored {
+) -> RestoredFromDisk {
     let mut reasons: Vec<String> = Vec::new();
     for Unread { kept: KeptSnapshot { path, place, .. }, reason } in unread {
         let now = match persistence.set_aside(&info.plugin, place).await {
@@ -115,5 +115,5 @@ async fn settled(
     if let Some(notice) = &notice {
         tracing::error!(plugin = %info.plugin, generation = info.number, "{notice}");
     }
-    Restored { snapshot: kept.snapshot, notice }
+    RestoredFromDisk { snapshot: kept.snapshot, notice }
 }

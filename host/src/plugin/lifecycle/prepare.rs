@@ -21,7 +21,7 @@ use super::error::DeployError;
 use crate::{
     plugin::{
         file::{
-            copy::{Content, CopyError, PrivateCopy, PrivateDir, Source},
+            copy::{Content, CopyError, PrivateCopy, PrivateDir, SourceFile},
             manifest::{Built, Manifest, check_head, read_manifest},
             own_libraries::OwnLibraries,
             trust::Trust,
@@ -202,7 +202,7 @@ impl Preparation {
 
     /// What begins like no plugin, or is longer than one may be, is not copied at all.
     fn copied(&self, file: &Path, label: &str) -> Result<(PrivateCopy, Content), DeployError> {
-        let mut source = Source::open(file, self.limit)?;
+        let mut source = SourceFile::open(file, self.limit)?;
         let untrusted = |source| DeployError::Untrusted { file: file.to_owned(), source };
         self.trust.check(file, source.opened()).map_err(untrusted)?;
         if let Err(refusal) = check_head(&source.head()?, source.len()) {
@@ -236,7 +236,7 @@ impl Preparation {
         let (from, linkage) = (file.clone(), build.linkage.clone());
         let bring = move || {
             let notices = own.bring(&dir, &mut copy, &from, &linkage, |path| {
-                let source = Source::open(path, limit)?;
+                let source = SourceFile::open(path, limit)?;
                 let untrusted = |source| DeployError::Untrusted { file: path.to_owned(), source };
                 trust.check(path, source.opened()).map_err(untrusted)?;
                 Ok::<_, DeployError>(source)

@@ -15,7 +15,7 @@ use std::{
 use ksi_abi::Description;
 use serde::{Deserialize, Serialize};
 
-use super::trial::{Step, Trial, Verdict};
+use super::trial::{Trial, TrialStep, Verdict};
 use crate::plugin::instance::library::PluginLibrary;
 
 /// The one argument of a child that is to answer a probe.
@@ -163,10 +163,10 @@ fn describe(
     trial: Option<std::io::Result<Trial>>,
     mut out: &File,
 ) -> ProbeAnswer {
-    let mut begin = |step: Step| {
+    let mut begin = |step: TrialStep| {
         let _ = out.write_all(&[step.mark()]);
     };
-    begin(Step::Open);
+    begin(TrialStep::Open);
     let library = match PluginLibrary::open(path, header) {
         Ok(library) => library,
         Err(error) => return ProbeAnswer::Refused(error.to_string()),

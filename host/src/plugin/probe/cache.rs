@@ -21,16 +21,16 @@ const BYTES: usize = 2 << 20;
 
 /// Descriptions of files that a probe has opened.
 #[derive(Default)]
-pub(in crate::plugin) struct Probed(Lock<Known>);
+pub(in crate::plugin) struct Probed(Lock<ProbeRecords>);
 
 #[derive(Default)]
-struct Known {
+struct ProbeRecords {
     /// The one that was used last is at the end. Encoded, because most are never asked for again.
-    by_use: VecDeque<(blake3::Hash, Found)>,
+    by_use: VecDeque<(blake3::Hash, ProbeRecord)>,
     bytes: usize,
 }
 
-struct Found {
+struct ProbeRecord {
     description: Box<[u8]>,
     /// The configuration that it initialized with.
     passed_with: Option<blake3::Hash>,
@@ -71,14 +71,14 @@ impl Probed {
             return;
         }
         known.bytes += encoded.len();
-        known.by_use.push_back((hash, Found { description: encoded.into(), passed_with }));
+        known.by_use.push_back((hash, ProbeRecord { description: encoded.into(), passed_with }));
         while known.by_use.len() > REMEMBERED || known.bytes > BYTES {
             let Some((_, forgotten)) = known.by_use.pop_front() else { return };
             known.bytes -= forgotten.description.len();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, ProbeRecords> {
         self.0.lock()
     }
 }

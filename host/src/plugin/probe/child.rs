@@ -94,7 +94,7 @@ pub(super) struct SpareChild {
 }
 
 /// A child that was.
-pub(super) struct Asked {
+pub(super) struct AskedChild {
     pub(super) child: Child,
     pub(super) out: ChildStdout,
 }
@@ -104,14 +104,14 @@ impl SpareChild {
     pub(super) fn ask(
         self,
         write: impl FnOnce(&mut BufWriter<&mut ChildStdin>) -> io::Result<()>,
-    ) -> io::Result<Asked> {
+    ) -> io::Result<AskedChild> {
         let SpareChild { mut input, out, mut child } = self;
         let mut buffer = BufWriter::new(&mut input);
         write(&mut buffer)?;
         buffer.flush()?;
         drop(buffer);
         child._input = Some(input);
-        Ok(Asked { child, out })
+        Ok(AskedChild { child, out })
     }
 }
 

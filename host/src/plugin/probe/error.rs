@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
-use super::trial::Step;
+use super::trial::TrialStep;
 
 /// Why a probe found a plugin file unfit.
 #[derive(Debug, Error)]
@@ -60,7 +60,7 @@ pub enum ProbeError {
 
 /// What somebody can do whose plugin has ended a probe, or held it up.
 fn where_to_look(what: &str) -> &'static str {
-    match what == Step::Open.told() {
+    match what == TrialStep::Open.told() {
         true => {
             "what runs there are constructors of the library and of those that it needs: see what they do, with a debugger \
              and `dlopen`"
@@ -78,7 +78,7 @@ impl ProbeError {
         match self {
             ProbeError::Trial { .. } => true,
             ProbeError::Died { what, .. } | ProbeError::TimedOut { what, .. } => {
-                *what == Step::Restore.told()
+                *what == TrialStep::Restore.told()
             }
             _ => false,
         }

@@ -25,9 +25,9 @@ use tokio::sync::oneshot;
 
 use super::{
     answer::{ARGUMENT, ChildEntry, ProbeAnswer, ProbeRequest},
-    child::{Asked, Child, Children, SpareChild},
+    child::{AskedChild, Child, Children, SpareChild},
     error::ProbeError,
-    trial::{Step, Trial, Verdict},
+    trial::{Trial, TrialStep, Verdict},
 };
 use crate::system::{low_priority, proc_fs};
 
@@ -142,12 +142,12 @@ impl Prober {
             program: self.program.clone(),
             source,
         };
-        let Asked { child, out } = self.ask(path, header, trial).map_err(failed)?;
+        let AskedChild { child, out } = self.ask(path, header, trial).map_err(failed)?;
         let child = started.insert(child);
         let (answer, in_time) = self.answer(child, out).map_err(failed)?;
         let steps = begun(&answer);
         let step = steps.last().copied();
-        let what = step.unwrap_or(Step::Open).told();
+        let what = step.unwrap_or(TrialStep::Open).told();
         if !in_time {
             return Err(ProbeError::TimedOut { what, after: self.limit(&steps) });
         }
@@ -189,7 +189,12 @@ impl Prober {
     }
 
     /// Asks the child that waits, or one that is started for it.
-    fn ask(&self, path: &Path, header: String, trial: Option<&Trial>) -> std::io::Result<Asked> {
+    fn ask(
+        &self,
+        path: &Path,
+        header: String,
+        trial: Option<&Trial>,
+    ) -> std::io::Result<AskedChild> {
         let path = path.as_os_str().as_bytes().to_vec();
         let request = ProbeRequest { path, header, with_trial: trial.is_some() };
         let write = |input: &mut BufWriter<&mut ChildStdin>| {
@@ -225,8 +230,8 @@ impl Prober {
 
     /// What a child gets that has begun these steps. It ends an `initialize` that waits for too
     /// long itself; a restore gets as much.
-    fn limit(&self, begun: &[Step]) -> Duration {
-        let trial = begun.iter().filter(|step| **step != Step::Open).count();
+    fn limit(&self, begun: &[TrialStep]) -> Duration {
+        let trial = begun.iter().filter(|step| **step != TrialStep::Open).count();
         let trial = self.init_timeout.saturating_mul(u32::try_from(trial).unwrap_or(u32::MAX));
         self.timeout.saturating_add(trial)
     }
@@ -260,8 +265,8 @@ impl Prober {
 }
 
 /// The steps that a child has begun, which stand before its answer.
-fn begun(answer: &[u8]) -> Vec<Step> {
-    answer.iter().map_while(|mark| Step::of(*mark)).collect()
+fn begun(answer: &[u8]) -> Vec<TrialStep> {
+    answer.iter().map_while(|mark| TrialStep::of(*mark)).collect()
 }
 
 fn told(status: ExitStatus) -> String {

@@ -71,34 +71,34 @@ pub(crate) enum Verdict {
 /// The steps of a trial that the host is told of, so that it can say at which one the process
 /// ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum TrialStep {
     Open,
     Initialize,
     Restore,
 }
 
-impl Step {
-    const ALL: [Step; 3] = [Step::Open, Step::Initialize, Step::Restore];
+impl TrialStep {
+    const ALL: [TrialStep; 3] = [TrialStep::Open, TrialStep::Initialize, TrialStep::Restore];
 
     /// What stands for it before the answer.
     pub(super) fn mark(self) -> u8 {
         match self {
-            Step::Open => b'o',
-            Step::Initialize => b'i',
-            Step::Restore => b'r',
+            TrialStep::Open => b'o',
+            TrialStep::Initialize => b'i',
+            TrialStep::Restore => b'r',
         }
     }
 
-    pub(super) fn of(mark: u8) -> Option<Step> {
-        Step::ALL.into_iter().find(|step| step.mark() == mark)
+    pub(super) fn of(mark: u8) -> Option<TrialStep> {
+        TrialStep::ALL.into_iter().find(|step| step.mark() == mark)
     }
 
     /// For people, before "it".
     pub(super) fn told(self) -> &'static str {
         match self {
-            Step::Open => "opening",
-            Step::Initialize => "initializing an instance of",
-            Step::Restore => "restoring the state in",
+            TrialStep::Open => "opening",
+            TrialStep::Initialize => "initializing an instance of",
+            TrialStep::Restore => "restoring the state in",
         }
     }
 }
@@ -107,7 +107,7 @@ impl Step {
 const HEADER: u64 = 32 << 10;
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct TrialHeader {
     /// The bytes of a path.
     file: Vec<u8>,
     limit: Duration,
@@ -122,7 +122,7 @@ impl Trial {
         let snapshot = self.snapshot.as_ref();
         let state = snapshot.map(|snapshot| (snapshot.version, snapshot.bytes.as_json().len()));
         let file = self.file.as_os_str().as_bytes().to_vec();
-        let header = Header { file, limit: self.limit, config: self.config.len(), state };
+        let header = TrialHeader { file, limit: self.limit, config: self.config.len(), state };
         serde_json::to_writer(&mut to, &header)?;
         to.write_all(b"\n")?;
         to.write_all(&self.config)?;
@@ -133,7 +133,7 @@ impl Trial {
     pub(crate) fn read(mut from: impl BufRead) -> io::Result<Self> {
         let mut line = String::new();
         (&mut from).take(HEADER).read_line(&mut line)?;
-        let Header { file, limit, config, state } = serde_json::from_str(&line)?;
+        let TrialHeader { file, limit, config, state } = serde_json::from_str(&line)?;
         let file = OsString::from_vec(file).into();
         let mut config = vec![0; config];
         from.read_exact(&mut config)?;
@@ -149,7 +149,7 @@ impl Trial {
 
     /// Makes an instance and lets it restore the snapshot, if there is one. `begin` is told of each
     /// step. In a process that ends right after.
-    pub(super) fn run(&self, module: ModuleRef, mut begin: impl FnMut(Step)) -> Verdict {
+    pub(super) fn run(&self, module: ModuleRef, mut begin: impl FnMut(TrialStep)) -> Verdict {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = match runtime {
             Ok(runtime) => runtime,
@@ -157,7 +157,7 @@ impl Trial {
         };
         let host = TrialHost::host(self.file.clone(), runtime.handle().clone());
         runtime.block_on(async {
-            begin(Step::Initialize);
+            begin(TrialStep::Initialize);
             let creating = library::create(module, host, &self.config);
             let instance = match tokio::time::timeout(self.limit, creating).await {
                 Ok(Ok(instance)) => LibraryBody::new(instance),
@@ -174,7 +174,7 @@ impl Trial {
                 std::mem::forget(instance);
                 return Verdict::Passed;
             };
-            begin(Step::Restore);
+            begin(TrialStep::Restore);
             let restored = snapshot::restore_in(&instance, *version, bytes.as_json()).await;
             // The process ends with all that the plugin started, and its end is none of the trial's
             // business.

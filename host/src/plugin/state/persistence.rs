@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     snapshot::{self, Snapshot, StateError},
-    store::{Kept, KeptState, KeptStateError, Listed, NewState, SnapshotPlace, StateDir},
+    store::{KeptState, KeptStateError, Listed, NewState, NewestSnapshot, SnapshotPlace, StateDir},
     trouble::Troubles,
 };
 use crate::{
@@ -287,7 +287,7 @@ impl Persistence {
     }
 
     /// What is kept of a plugin, as far as that is known without a look at files.
-    pub(crate) fn kept(&self, plugin: &str) -> Option<Kept> {
+    pub(crate) fn kept(&self, plugin: &str) -> Option<NewestSnapshot> {
         self.dir.last(plugin)
     }
 

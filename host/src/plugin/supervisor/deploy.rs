@@ -16,7 +16,7 @@ use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use super::{
     Deployed, Supervisor, deployed,
-    origin::{Admitted, Arrived, Origin, Prepared, Ready, Source},
+    origin::{Admitted, Arrived, Origin, Prepared, Ready, StateSource},
     retry::DeployReason,
 };
 use crate::{
@@ -169,7 +169,7 @@ impl Supervisor {
         predecessor: Option<&Predecessor>,
         number: u64,
         candidate: Candidate,
-        source: Source,
+        source: StateSource,
     ) -> Result<(Ready, Arrived), DeployError> {
         let limit = self.activation.init_timeout;
         // A host that stops swaps nothing any more, so nobody needs what is not there yet.

@@ -25,7 +25,7 @@ use tokio::time::{error::Elapsed, timeout};
 
 use super::{
     Supervisor,
-    origin::{Arrived, Ready, Source},
+    origin::{Arrived, Ready, StateSource},
 };
 use crate::plugin::{
     file::manifest::Manifest,
@@ -35,7 +35,7 @@ use crate::plugin::{
     },
     lifecycle::{
         error::DeployError,
-        from_disk::{self, Restored},
+        from_disk::{self, RestoredFromDisk},
         hand_over::{GivenUp, HandOverError, Held, PATIENCE, Predecessor, Wanted, not_aside},
         prepare::Candidate,
     },
@@ -110,7 +110,7 @@ impl Supervisor {
         predecessor: &Predecessor,
         number: u64,
         mut candidate: Candidate,
-        source: Source,
+        source: StateSource,
     ) -> Result<(Ready, Arrived), DeployError> {
         // All that can be done while the old instance works.
         if candidate.residence.is_none() {
@@ -121,8 +121,8 @@ impl Supervisor {
         let mut held = self.hand_over.hold(&predecessor.shim.session().gate_now(), policy).await;
         let refused = |source| DeployError::HandOver { file: file.clone(), source };
         let released = async {
-            let bad = matches!(source, Source::Live(Wanted::Instead { .. }));
-            let required = matches!(&source, Source::Live(wanted) if wanted.requires_aside());
+            let bad = matches!(source, StateSource::Live(Wanted::Instead { .. }));
+            let required = matches!(&source, StateSource::Live(wanted) if wanted.requires_aside());
             let quiet = tokio::select! {
                 biased;
                 quiet = held.quiet(predecessor, bad) => quiet,
@@ -156,7 +156,7 @@ impl Supervisor {
         match ready {
             Ok((ready, restored)) => {
                 let (restored, notice) = match restored {
-                    Some(Restored { snapshot, notice }) => (Some(snapshot), notice),
+                    Some(RestoredFromDisk { snapshot, notice }) => (Some(snapshot), notice),
                     None => (None, None),
                 };
                 let how = if notice.is_some() { "older" } else { how };
@@ -171,15 +171,15 @@ impl Supervisor {
     async fn snapshots(
         &self,
         predecessor: &Predecessor,
-        source: Source,
+        source: StateSource,
         held: &mut Held,
     ) -> Result<Snapshots, HandOverError> {
         let began = Instant::now();
         let snapshots = match source {
-            Source::Nowhere => without_own(Next::Nothing, "none"),
-            Source::Kept(kept) => without_own(Next::Kept(kept), "kept"),
-            Source::Orphaned(snapshot) => without_own(Next::Snapshot(snapshot), "kept"),
-            Source::Live(Wanted::Version(version)) => {
+            StateSource::Nowhere => without_own(Next::Nothing, "none"),
+            StateSource::Kept(kept) => without_own(Next::Kept(kept), "kept"),
+            StateSource::Orphaned(snapshot) => without_own(Next::Snapshot(snapshot), "kept"),
+            StateSource::Live(Wanted::Version(version)) => {
                 let next = self.snapshot(predecessor, version, held).await?;
                 let own = match predecessor.info.writes().filter(|own| *own != version) {
                     Some(own) => self.snapshot(predecessor, own, held).await?,
@@ -189,7 +189,7 @@ impl Supervisor {
                 Snapshots { next, own, own_is, given_up: None, how: "handed_over" }
             }
             // It is not relied upon, but it may have to go on.
-            Source::Live(Wanted::Instead { state: next, aside }) => {
+            StateSource::Live(Wanted::Instead { state: next, aside }) => {
                 let taken = match predecessor.info.writes() {
                     Some(version) => {
                         let taken =
@@ -330,7 +330,7 @@ impl Supervisor {
         candidate: Candidate,
         next: Next,
         held: &mut Held,
-    ) -> Result<(Ready, Option<Restored>), DeployError> {
+    ) -> Result<(Ready, Option<RestoredFromDisk>), DeployError> {
         let file = candidate.file.clone();
         let refused = |source| DeployError::HandOver { file: file.clone(), source };
         let step = "the new version was initialized";
@@ -359,7 +359,9 @@ impl Supervisor {
                     snapshot::restore(workers, live.clone(), snapshot.clone(), held.rest());
                 let restored = held.while_waiting(RESTORED, restore).await;
                 let restored = restored.and_then(|it| it.map_err(HandOverError::Restore));
-                restored.map(|()| Some(Restored { snapshot, notice: None })).map_err(refused)
+                restored
+                    .map(|()| Some(RestoredFromDisk { snapshot, notice: None }))
+                    .map_err(refused)
             }
             (Next::Kept(kept), Some(persistence)) => {
                 let (workers, limit) = (self.router.workers(), self.activation.init_timeout);

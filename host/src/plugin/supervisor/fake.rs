@@ -36,7 +36,7 @@ use super::{
 use crate::{
     plugin::{
         file::{
-            copy::{Places, PrivateDir, Source},
+            copy::{Places, PrivateDir, SourceFile},
             trust::Trust,
         },
         instance::{
@@ -318,7 +318,7 @@ impl Stage {
     /// What a file of this version is after all that comes before a deployment.
     fn candidate(&self, version: u32) -> Candidate {
         std::fs::write(&self.file, version.to_string()).unwrap();
-        let source = Source::open(&self.file, 1 << 20).unwrap();
+        let source = SourceFile::open(&self.file, 1 << 20).unwrap();
         let (copy, _) = self.copies.copy(&source, NAME).unwrap();
         let manifest = serde_json::from_value(serde_json::json!({
             "format": 1, "name": NAME, "version": version.to_string(), "built": "native",

@@ -35,7 +35,7 @@ pub(super) enum Origin {
 }
 
 /// Where the new generation's state comes from.
-pub(super) enum Source {
+pub(super) enum StateSource {
     /// It keeps none, or there is none.
     Nowhere,
     /// The live generation.
@@ -83,7 +83,7 @@ pub(super) struct Admitted {
     pub(super) before: Option<LiveGeneration>,
     /// The live generation of the same plugin.
     pub(super) predecessor: Option<Predecessor>,
-    pub(super) source: Source,
+    pub(super) source: StateSource,
 }
 
 /// State that has arrived in a new generation.

@@ -21,7 +21,7 @@ use std::{
 use ksi_kernel::lock::Lock;
 use serde::{Deserialize, Serialize};
 
-use crate::crash::{About, Left};
+use crate::crash::{About, CrashReport};
 
 const NAME: &str = "quarantine.json";
 /// How many are remembered; beyond it, the oldest are forgotten.
@@ -96,7 +96,7 @@ impl Quarantine {
     }
 
     /// Judges what an earlier host left behind, and gives what is new.
-    pub(crate) fn judge(&self, left: &Left) -> Vec<QuarantineEntry> {
+    pub(crate) fn judge(&self, left: &CrashReport) -> Vec<QuarantineEntry> {
         let is_told = left.notes.iter().any(|(_, mark)| mark.is_some());
         let mut entries = self.lock();
         let judged = left.notes.iter().filter_map(|(about, mark)| {
@@ -104,7 +104,7 @@ impl Quarantine {
                 .iter()
                 .any(|entry| entry.hash == about.hash && entry.verdict == Judged::Suspected);
             let verdict = match mark {
-                Some(Left::ANOTHER) => return None,
+                Some(CrashReport::ANOTHER) => return None,
                 Some(_) => Judged::Died,
                 None if is_told => return None,
                 None if before => Judged::Died,
@@ -255,7 +255,9 @@ impl QuarantineEntry {
     fn of(about: &About, mark: Option<u8>, verdict: Judged) -> Self {
         let About { hash, file, plugin, version, step } = about.clone();
         let how = match (mark, verdict) {
-            (Some(Left::EXIT), _) => "the host before this one was ended by exit()".to_owned(),
+            (Some(CrashReport::EXIT), _) => {
+                "the host before this one was ended by exit()".to_owned()
+            }
             (Some(signal), _) => format!("the host before this one died of {}", name_of(signal)),
             (None, Judged::Died) => "two hosts in a row ended without a word".to_owned(),
             (None, _) => "the host before this one ended without a word".to_owned(),

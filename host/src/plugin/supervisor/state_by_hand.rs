@@ -94,7 +94,7 @@ impl From<DeployError> for StateByHandError {
 }
 
 /// A snapshot was chosen.
-pub(crate) struct Restored {
+pub(crate) struct RestoredByHand {
     pub(crate) which: SnapshotPlace,
     /// The new generation, if the plugin is live.
     pub(crate) deployed: Option<Deployed>,
@@ -135,7 +135,7 @@ impl Supervisor {
         self: &Arc<Self>,
         plugin: &str,
         place: Option<SnapshotPlace>,
-    ) -> Result<Restored, StateByHandError> {
+    ) -> Result<RestoredByHand, StateByHandError> {
         let plugin = plugin.to_owned();
         self.to_the_end(|supervisor| async move { supervisor.choose_state(&plugin, place).await })
             .await
@@ -145,7 +145,7 @@ impl Supervisor {
         self: &Arc<Self>,
         plugin: &str,
         place: Option<SnapshotPlace>,
-    ) -> Result<Restored, StateByHandError> {
+    ) -> Result<RestoredByHand, StateByHandError> {
         let persistence = self.kept_on_disk()?.clone();
         self.state_is_kept(plugin).await?;
         let which = match place {
@@ -163,7 +163,7 @@ impl Supervisor {
             let aside = orphaned.or(aside);
             self.forget_orphaned(plugin);
             persistence.troubles.forget(plugin);
-            return Ok(Restored {
+            return Ok(RestoredByHand {
                 which,
                 deployed: None,
                 aside: aside.map(|it| Ok(it.to_string())),
@@ -188,7 +188,7 @@ impl Supervisor {
         let deployed = deployed?;
         self.keep_now(&name);
         let aside = deployed.aside.clone();
-        Ok(Restored { which, deployed: Some(deployed), aside })
+        Ok(RestoredByHand { which, deployed: Some(deployed), aside })
     }
 
     /// Replaces the live version by the same once more, with state that somebody has chosen.

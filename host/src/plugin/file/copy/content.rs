@@ -37,25 +37,25 @@ impl Deref for Content {
 /// Copies up to `len` bytes from the beginning of `from` into the empty file `to`, and makes that
 /// so long; how many bytes there were. Holes stay holes, and the kernel shares or moves what it
 /// can.
-pub(super) fn copy(mut from: &File, mut to: &File, len: u64) -> Result<u64, Step> {
+pub(super) fn copy(mut from: &File, mut to: &File, len: u64) -> Result<u64, CopyStep> {
     let mut at = 0;
     while at < len {
-        let Some((begin, end)) = next_data(from, at, len).map_err(Step::Read)? else { break };
-        from.seek(SeekFrom::Start(begin)).map_err(Step::Read)?;
-        to.seek(SeekFrom::Start(begin)).map_err(Step::Write)?;
+        let Some((begin, end)) = next_data(from, at, len).map_err(CopyStep::Read)? else { break };
+        from.seek(SeekFrom::Start(begin)).map_err(CopyStep::Read)?;
+        to.seek(SeekFrom::Start(begin)).map_err(CopyStep::Write)?;
         // Which of the two failed is not told; that it was written to is by far the more likely.
-        let copied = io::copy(&mut from.take(end - begin), &mut to).map_err(Step::Write)?;
+        let copied = io::copy(&mut from.take(end - begin), &mut to).map_err(CopyStep::Write)?;
         if copied < end - begin {
             return Ok(begin + copied);
         }
         at = end;
     }
-    to.set_len(len).map_err(Step::Write)?;
+    to.set_len(len).map_err(CopyStep::Write)?;
     Ok(len)
 }
 
 /// What copying failed at.
-pub(super) enum Step {
+pub(super) enum CopyStep {
     Read(io::Error),
     Write(io::Error),
 }

@@ -6,8 +6,8 @@
 //! what is hashed, parsed and loaded: what was checked is what is loaded. The copy stays for as
 //! long as it may be mapped, because debuggers and backtraces look for it.
 //!
-//! A file may be anything of any size. So [`Source`] tells its length and how it begins before it
-//! is copied, and no candidate is ever held in memory as a whole.
+//! A file may be anything of any size. So [`SourceFile`] tells its length and how it begins before
+//! it is copied, and no candidate is ever held in memory as a whole.
 //!
 //! Nothing here knows what the bytes mean. Everything here blocks: call it where blocking is
 //! allowed.
@@ -31,7 +31,7 @@ pub use dir::PrivateDirError;
 pub use error::CopyError;
 use own_folder::OwnFolder;
 pub(crate) use place::Places;
-pub(crate) use source::Source;
+pub(crate) use source::SourceFile;
 
 use crate::sync::Lock;
 
@@ -63,7 +63,7 @@ impl PrivateDir {
     /// again. Nothing is left behind.
     pub(crate) fn copy(
         &self,
-        source: &Source,
+        source: &SourceFile,
         label: &str,
     ) -> Result<(PrivateCopy, Content), CopyError> {
         let (path, file) = self.new_file(label)?;
@@ -93,7 +93,7 @@ impl PrivateDir {
         let held = copy.held.lock();
         let unreadable = |source| CopyError::Read { path: copy.path.clone(), source };
         let file = held.try_clone().map_err(unreadable)?;
-        let (mut again, content) = self.copy(&Source::held(&copy.path, file, limit)?, label)?;
+        let (mut again, content) = self.copy(&SourceFile::held(&copy.path, file, limit)?, label)?;
         self.bring_again(&mut again, copy, limit)?;
         Ok((again, content))
     }
@@ -161,7 +161,8 @@ impl PrivateCopy {
         let held = self.held.lock();
         let draft = tempfile::NamedTempFile::new_in(to.parent().unwrap_or(Path::new(".")))?;
         let copied = content::copy(&held, draft.as_file(), held.metadata()?.len());
-        copied.map_err(|(content::Step::Read(error) | content::Step::Write(error))| error)?;
+        copied
+            .map_err(|(content::CopyStep::Read(error) | content::CopyStep::Write(error))| error)?;
         draft.as_file().sync_data()?;
         draft.persist(to).map(drop).map_err(|error| error.error)
     }

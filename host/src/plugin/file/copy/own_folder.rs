@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
 
 use super::dir::is_at;
-use super::{Content, CopyError, PrivateCopy, PrivateDir, Source, for_reading, hash_of};
+use super::{Content, CopyError, PrivateCopy, PrivateDir, SourceFile, for_reading, hash_of};
 use crate::sync::Lock;
 
 /// The folder of one copy; dropping it removes it with everything inside.
@@ -94,7 +94,7 @@ impl PrivateDir {
     pub(crate) fn bring(
         &self,
         copy: &PrivateCopy,
-        source: &Source,
+        source: &SourceFile,
         at: &Path,
         known: impl FnOnce(blake3::Hash) -> Option<PathBuf>,
     ) -> Result<Content, CopyError> {
@@ -136,7 +136,7 @@ impl PrivateDir {
         for Brought { at, held, .. } in &*folder.brought() {
             let path = folder.path.join(at);
             let unreadable = |source| CopyError::Read { path: path.clone(), source };
-            let source = Source::held(&path, held.try_clone().map_err(unreadable)?, limit)?;
+            let source = SourceFile::held(&path, held.try_clone().map_err(unreadable)?, limit)?;
             let known = is_at(held, &path).then(|| path.clone());
             self.bring(copy, &source, at, |_| known)?;
         }

@@ -11,9 +11,9 @@ use super::{CopyError, content};
 pub(crate) const HEAD: usize = 512;
 
 /// A regular file of a length that is allowed, which is the same as long as
-/// [`check`](Source::check) says so.
+/// [`check`](SourceFile::check) says so.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct SourceFile {
     path: PathBuf,
     pub(super) file: File,
     opened: Metadata,
@@ -21,13 +21,13 @@ pub(crate) struct Source {
     is_at_path: bool,
 }
 
-impl Source {
+impl SourceFile {
     /// Opens `path` if it is a regular file of at most `limit` bytes. Symbolic links are followed.
     /// Nothing is read, and nothing else than a regular file is waited for.
     ///
     /// # Errors
     /// Says what is there instead.
-    pub(crate) fn open(path: &Path, limit: u64) -> Result<Source, CopyError> {
+    pub(crate) fn open(path: &Path, limit: u64) -> Result<SourceFile, CopyError> {
         let metadata = fs::metadata(path).map_err(|error| CopyError::open(path, error))?;
         check_regular(path, &metadata, limit)?;
         // Without O_NONBLOCK, a named pipe that takes the file's place right now would block for
@@ -40,18 +40,18 @@ impl Source {
         let opened = file.metadata();
         let opened = opened.map_err(|source| CopyError::Read { path: path.to_owned(), source })?;
         check_regular(path, &opened, limit)?;
-        Ok(Source { path: path.to_owned(), file, opened, is_at_path: true })
+        Ok(SourceFile { path: path.to_owned(), file, opened, is_at_path: true })
     }
 
     /// A file that is open already, whatever has become of its path.
     ///
     /// # Errors
     /// It can't be looked at.
-    pub(super) fn held(path: &Path, file: File, limit: u64) -> Result<Source, CopyError> {
+    pub(super) fn held(path: &Path, file: File, limit: u64) -> Result<SourceFile, CopyError> {
         let opened = file.metadata();
         let opened = opened.map_err(|source| CopyError::Read { path: path.to_owned(), source })?;
         check_regular(path, &opened, limit)?;
-        Ok(Source { path: path.to_owned(), file, opened, is_at_path: false })
+        Ok(SourceFile { path: path.to_owned(), file, opened, is_at_path: false })
     }
 
     /// What the system said of it when it was opened.
@@ -87,8 +87,8 @@ impl Source {
     /// It can't be read or written, or has changed meanwhile.
     pub(super) fn copy_to(&self, to: &File, path: &Path) -> Result<(), CopyError> {
         let copied = content::copy(&self.file, to, self.len()).map_err(|step| match step {
-            content::Step::Read(error) => self.unreadable(error),
-            content::Step::Write(source) => CopyError::Write { path: path.to_owned(), source },
+            content::CopyStep::Read(error) => self.unreadable(error),
+            content::CopyStep::Write(source) => CopyError::Write { path: path.to_owned(), source },
         })?;
         if copied < self.len() {
             return Err(self.changed());

@@ -11,16 +11,16 @@ fn own_dir(parent: &Path) -> PrivateDir {
     PrivateDir::create(places).unwrap()
 }
 
-struct Place {
+struct CopyFolders {
     folder: tempfile::TempDir,
     own: PrivateDir,
 }
 
-impl Place {
-    fn new() -> Place {
+impl CopyFolders {
+    fn new() -> CopyFolders {
         let folder = tempfile::tempdir().unwrap();
         let own = own_dir(folder.path());
-        Place { folder, own }
+        CopyFolders { folder, own }
     }
 
     fn file(&self, name: &str, content: &[u8]) -> PathBuf {
@@ -30,7 +30,7 @@ impl Place {
     }
 
     fn copy(&self, path: &Path, label: &str) -> Result<(PrivateCopy, Content), CopyError> {
-        self.own.copy(&Source::open(path, LIMIT)?, label)
+        self.own.copy(&SourceFile::open(path, LIMIT)?, label)
     }
 
     fn copies(&self) -> usize {
@@ -47,7 +47,7 @@ impl Place {
 
 #[test]
 fn a_copy_has_the_content_and_an_inode_of_its_own() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let source = place.file("a.so", b"content");
     let (copy, bytes) = place.copy(&source, "hello").unwrap();
     assert_eq!(&*bytes, b"content");
@@ -73,7 +73,7 @@ fn a_copy_has_the_content_and_an_inode_of_its_own() {
 
 #[test]
 fn a_label_stays_one_plain_file_name() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let source = place.file("a.so", b"content");
     for label in ["../../up", "", "ä b\n\0", &"long".repeat(100)] {
         let (copy, _) = place.copy(&source, label).unwrap();
@@ -83,7 +83,7 @@ fn a_label_stays_one_plain_file_name() {
 
 #[test]
 fn links_are_followed() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let target = place.file("library", b"content");
     let link = place.folder.path().join("a.so");
     symlink(&target, &link).unwrap();
@@ -92,7 +92,7 @@ fn links_are_followed() {
 
 #[test]
 fn what_is_no_file_is_refused_by_name() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let at = |name: &str| place.folder.path().join(name);
 
     assert!(matches!(place.refusal(&at("gone.so")), CopyError::Vanished { .. }));
@@ -127,7 +127,7 @@ fn what_is_no_file_is_refused_by_name() {
 
 #[test]
 fn a_huge_file_is_refused_unread() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let path = place.folder.path().join("huge.so");
     fs::File::create(&path).unwrap().set_len(LIMIT + 1).unwrap();
     let error = place.refusal(&path);
@@ -136,7 +136,7 @@ fn a_huge_file_is_refused_unread() {
 
 #[test]
 fn a_source_that_never_rests_is_copied_whole_or_not_at_all() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let generation = |n: u8| vec![n; 20_000 + usize::from(n) * 100];
     let source = place.file("a.so", &generation(0));
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -170,7 +170,7 @@ fn a_source_that_never_rests_is_copied_whole_or_not_at_all() {
 
 #[test]
 fn the_directory_is_private_and_goes_with_its_owner() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let path = place.own.path().to_owned();
     let metadata = fs::metadata(&path).unwrap();
     assert_eq!(metadata.mode() & 0o777, 0o700);
@@ -183,7 +183,7 @@ fn the_directory_is_private_and_goes_with_its_owner() {
 
 #[test]
 fn only_directories_of_dead_hosts_are_removed() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let parent = place.folder.path();
     let own = place.own.path();
     let name = own.file_name().unwrap().to_str().unwrap();
@@ -220,7 +220,7 @@ fn only_directories_of_dead_hosts_are_removed() {
 
 #[test]
 fn holes_are_not_filled() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let path = place.folder.path().join("sparse.so");
     let file = fs::File::create(&path).unwrap();
     file.write_all_at(b"begin", 0).unwrap();
@@ -237,7 +237,7 @@ fn holes_are_not_filled() {
 
 #[test]
 fn a_directory_that_a_cleaner_removed_is_made_anew_and_what_was_copied_before_is_held() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let source = place.file("a.so", b"content");
     let (copy, bytes) = place.copy(&source, "a").unwrap();
     let before = place.own.path();
@@ -254,10 +254,10 @@ fn a_directory_that_a_cleaner_removed_is_made_anew_and_what_was_copied_before_is
 }
 
 /// A copy that has brought a file along.
-fn bringing(place: &Place, content: &[u8]) -> PrivateCopy {
+fn bringing(place: &CopyFolders, content: &[u8]) -> PrivateCopy {
     let (mut copy, _) = place.copy(&place.file("a.so", b"content"), "a").unwrap();
     place.own.give_folder(&mut copy).unwrap();
-    let source = Source::open(&place.file("own", content), LIMIT).unwrap();
+    let source = SourceFile::open(&place.file("own", content), LIMIT).unwrap();
     let brought = place.own.bring(&copy, &source, "lib/own".as_ref(), |_| None).unwrap();
     assert_eq!(*brought, *content);
     copy
@@ -269,7 +269,7 @@ fn beside(copy: &PrivateCopy) -> PathBuf {
 
 #[test]
 fn what_copies_bring_along_is_each_ones_own_and_goes_with_it() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let (first, second) = (bringing(&place, b"first"), bringing(&place, b"second"));
     first.check_in_place().unwrap();
     assert_eq!(fs::read(beside(&first)).unwrap(), b"first");
@@ -283,7 +283,7 @@ fn what_copies_bring_along_is_each_ones_own_and_goes_with_it() {
 
 #[test]
 fn a_copy_of_a_copy_has_the_same_beside_it_also_when_a_cleaner_has_removed_that() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let copy = bringing(&place, b"own");
     let (again, _) = place.own.copy_again(&copy, LIMIT, "a").unwrap();
     let inode = |copy| fs::metadata(beside(copy)).unwrap().ino();
@@ -299,10 +299,10 @@ fn a_copy_of_a_copy_has_the_same_beside_it_also_when_a_cleaner_has_removed_that(
 
 #[test]
 fn what_is_brought_along_while_the_host_stops_leaves_nothing_behind() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let source = place.file("a.so", b"content");
-    let own = Source::open(&source, LIMIT).unwrap();
-    let copied = |place: &Place| place.copy(&source, "a").unwrap().0;
+    let own = SourceFile::open(&source, LIMIT).unwrap();
+    let copied = |place: &CopyFolders| place.copy(&source, "a").unwrap().0;
     let (mut early, mut late, path) = (copied(&place), copied(&place), place.own.path());
     place.own.give_folder(&mut early).unwrap();
     place.own.close();
@@ -315,7 +315,7 @@ fn what_is_brought_along_while_the_host_stops_leaves_nothing_behind() {
 
 #[test]
 fn a_directory_that_somebody_else_puts_in_its_place_is_not_used() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let source = place.file("a.so", b"content");
     let (copy, _) = place.copy(&source, "a").unwrap();
     let path = place.own.path();
@@ -335,7 +335,7 @@ fn a_directory_that_somebody_else_puts_in_its_place_is_not_used() {
 
 #[test]
 fn what_is_in_use_looks_used_and_its_lock_file_comes_again() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let (copy, _) = place.copy(&place.file("a.so", b"content"), "a").unwrap();
     let old = SystemTime::now() - Duration::from_secs(90 * 86_400);
     let times = fs::FileTimes::new().set_accessed(old).set_modified(old);
@@ -362,7 +362,7 @@ fn what_is_in_use_looks_used_and_its_lock_file_comes_again() {
 
 #[test]
 fn closing_leaves_nothing_behind_whoever_is_still_copying() {
-    let place = Place::new();
+    let place = CopyFolders::new();
     let source = place.file("a.so", &vec![7; 300_000]);
     let copied = std::sync::atomic::AtomicU32::new(0);
     let path = place.own.path();

@@ -12,7 +12,7 @@ use object::{Endian, Endianness};
 
 use super::{MAX_SECTION, ManifestError, SECTION};
 
-pub(super) type Header = FileHeader64<Endianness>;
+pub(super) type ElfHeader = FileHeader64<Endianness>;
 type Segment = ProgramHeader64<Endianness>;
 
 /// Whether a file of `len` bytes that begins like this may be a shared library for this machine.
@@ -38,7 +38,7 @@ pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], ManifestError> {
     find_section(header, endian, bytes, segments)
 }
 
-fn header(bytes: &[u8]) -> Result<(&Header, Endianness), ManifestError> {
+fn header(bytes: &[u8]) -> Result<(&ElfHeader, Endianness), ManifestError> {
     if bytes.is_empty() {
         return Err(ManifestError::Empty);
     }
@@ -57,12 +57,12 @@ fn header(bytes: &[u8]) -> Result<(&Header, Endianness), ManifestError> {
         }
         _ => {}
     }
-    inside(bytes.len() as u64, "ELF header", 0, size_of::<Header>() as u64)?;
-    let header = Header::parse(bytes).map_err(damaged("header"))?;
+    inside(bytes.len() as u64, "ELF header", 0, size_of::<ElfHeader>() as u64)?;
+    let header = ElfHeader::parse(bytes).map_err(damaged("header"))?;
     Ok((header, header.endian().map_err(damaged("header"))?))
 }
 
-fn check_machine(header: &Header, endian: Endianness) -> Result<(), ManifestError> {
+fn check_machine(header: &ElfHeader, endian: Endianness) -> Result<(), ManifestError> {
     let machine = header.e_machine(endian);
     let same_order = endian.is_big_endian() == cfg!(target_endian = "big");
     // A host on a machine without an entry here leaves the question to the dynamic linker, in the
@@ -80,7 +80,7 @@ fn check_machine(header: &Header, endian: Endianness) -> Result<(), ManifestErro
 
 /// All program headers, each of which lies inside the file with all that it describes.
 fn segments<'data>(
-    header: &Header,
+    header: &ElfHeader,
     endian: Endianness,
     bytes: &'data [u8],
 ) -> Result<&'data [Segment], ManifestError> {
@@ -96,7 +96,7 @@ fn segments<'data>(
 }
 
 fn check_shared(
-    header: &Header,
+    header: &ElfHeader,
     endian: Endianness,
     bytes: &[u8],
     segments: &[Segment],
@@ -119,7 +119,7 @@ fn check_shared(
     Ok(())
 }
 
-fn check_type(header: &Header, endian: Endianness) -> Result<(), ManifestError> {
+fn check_type(header: &ElfHeader, endian: Endianness) -> Result<(), ManifestError> {
     let found = match header.e_type(endian) {
         elf::ET_DYN => return Ok(()),
         elf::ET_REL => "an object file (.o)".to_owned(),
@@ -131,7 +131,7 @@ fn check_type(header: &Header, endian: Endianness) -> Result<(), ManifestError> 
 }
 
 fn find_section<'data>(
-    header: &Header,
+    header: &ElfHeader,
     endian: Endianness,
     bytes: &'data [u8],
     segments: &[Segment],

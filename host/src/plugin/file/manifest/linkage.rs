@@ -8,7 +8,7 @@ use object::Endianness;
 use object::elf;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 
-use super::elf::Header;
+use super::elf::ElfHeader;
 
 /// What is read off.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) const NO_DELETE: &str = "it was linked with `-z nodelete`, so its lib
      replacements it is not replaced any more: link it without";
 
 fn read(bytes: &[u8]) -> Option<Linkage> {
-    let header = Header::parse(bytes).ok()?;
+    let header = ElfHeader::parse(bytes).ok()?;
     let endian = header.endian().ok()?;
     let mut linkage = Linkage::default();
     let sections = header.sections(endian, bytes).ok()?;

@@ -96,7 +96,7 @@ pub struct HandlerManifest {
 /// The fields that decide whether the others can be read at all, and which of several manifests is
 /// meant. They stand where they stood in every ABI, so that a plugin of another one is told so.
 #[derive(Deserialize)]
-struct Preamble {
+struct ManifestPreamble {
     format: u64,
     abi: Option<u64>,
     name: Option<String>,

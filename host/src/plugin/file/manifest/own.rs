@@ -8,10 +8,10 @@
 
 use std::path::Path;
 
-use super::{MAGIC, ManifestError, Preamble};
+use super::{MAGIC, ManifestError, ManifestPreamble};
 
 /// The manifests of a section, each without what stands around it, and its preamble; at least one.
-pub(super) fn manifests(section: &[u8]) -> Result<Vec<(&[u8], Preamble)>, ManifestError> {
+pub(super) fn manifests(section: &[u8]) -> Result<Vec<(&[u8], ManifestPreamble)>, ManifestError> {
     let mut found = Vec::new();
     let mut rest = section;
     loop {
@@ -24,7 +24,7 @@ pub(super) fn manifests(section: &[u8]) -> Result<Vec<(&[u8], Preamble)>, Manife
             });
         };
         let json = without_padding(json);
-        let mut values = serde_json::Deserializer::from_slice(json).into_iter::<Preamble>();
+        let mut values = serde_json::Deserializer::from_slice(json).into_iter::<ManifestPreamble>();
         let preamble = values.next().ok_or(ManifestError::NoJson)?;
         let end = values.byte_offset();
         found.push((&json[..end], preamble.map_err(ManifestError::BadJson)?));
@@ -40,15 +40,15 @@ pub(super) fn manifests(section: &[u8]) -> Result<Vec<(&[u8], Preamble)>, Manife
 /// The manifest that belongs to the name of the file, if there is more than one.
 pub(super) fn named_after<'a>(
     file: &Path,
-    mut manifests: Vec<(&'a [u8], Preamble)>,
-) -> Result<(&'a [u8], Preamble), ManifestError> {
+    mut manifests: Vec<(&'a [u8], ManifestPreamble)>,
+) -> Result<(&'a [u8], ManifestPreamble), ManifestError> {
     if manifests.len() == 1
         && let Some(only) = manifests.pop()
     {
         return Ok(only);
     }
     let name = file.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
-    let fit = |preamble: &Preamble| {
+    let fit = |preamble: &ManifestPreamble| {
         let names = [&preamble.crate_name, &preamble.name];
         names.into_iter().flatten().filter_map(|of_plugin| fits(&name, of_plugin)).max()
     };
@@ -59,7 +59,7 @@ pub(super) fn named_after<'a>(
     match (fitting.pop(), fitting.is_empty()) {
         (Some(index), true) => Ok(manifests.swap_remove(index)),
         _ => {
-            let name = |preamble: &Preamble| {
+            let name = |preamble: &ManifestPreamble| {
                 preamble.crate_name.clone().or(preamble.name.clone()).unwrap_or_default()
             };
             let crates = manifests.iter().map(|(_, preamble)| name(preamble)).collect();

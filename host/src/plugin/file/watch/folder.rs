@@ -32,7 +32,7 @@ pub(super) fn is_candidate(path: &Path) -> bool {
 }
 
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct WatchedFolder {
     path: PathBuf,
     /// Device and inode of the folder that notifications come from.
     armed: Option<(u64, u64)>,
@@ -40,9 +40,9 @@ pub(super) struct Folder {
     trouble: Option<String>,
 }
 
-impl Folder {
-    pub(super) fn new(path: PathBuf) -> Folder {
-        Folder { path, armed: None, trouble: None }
+impl WatchedFolder {
+    pub(super) fn new(path: PathBuf) -> WatchedFolder {
+        WatchedFolder { path, armed: None, trouble: None }
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use folder::Folder;
+use folder::WatchedFolder;
 use look::Look;
 use news::{Board, Hint, News};
 use settling::Settling;
@@ -189,7 +189,7 @@ impl Unsent {
 
 /// What the watch knows, and its way to the file system.
 struct Watching {
-    folders: Vec<Folder>,
+    folders: Vec<WatchedFolder>,
     notifier: Option<notify::RecommendedWatcher>,
     settling: Settling,
     rescan: Duration,
@@ -209,7 +209,7 @@ impl Watching {
             }
         };
         Watching {
-            folders: folders.into_iter().map(Folder::new).collect(),
+            folders: folders.into_iter().map(WatchedFolder::new).collect(),
             notifier,
             settling: Settling::default(),
             rescan,

@@ -14,24 +14,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RESCAN: Duration = Duration::from_millis(200);
 
 /// A watch over `above/plugins`, and over `zz-fence`, a folder that does not exist.
-struct Place {
+struct WatchedPlace {
     dir: tempfile::TempDir,
     watch: FolderWatch,
     changes: mpsc::Receiver<Change>,
 }
 
-impl Place {
-    fn new() -> Place {
-        Place::with(|folder| fs::create_dir(folder).unwrap())
+impl WatchedPlace {
+    fn new() -> WatchedPlace {
+        WatchedPlace::with(|folder| fs::create_dir(folder).unwrap())
     }
 
-    fn with(prepare: impl FnOnce(&Path)) -> Place {
+    fn with(prepare: impl FnOnce(&Path)) -> WatchedPlace {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("above")).unwrap();
         prepare(&dir.path().join("above/plugins"));
         let folders = vec![dir.path().join("above/plugins"), dir.path().join("zz-fence")];
         let (watch, changes) = FolderWatch::start_with(folders, RESCAN).unwrap();
-        Place { dir, watch, changes }
+        WatchedPlace { dir, watch, changes }
     }
 
     fn folder(&self) -> PathBuf {
@@ -85,7 +85,7 @@ impl Place {
 
 #[tokio::test]
 async fn renaming_over_a_file_is_one_change() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     let path = place.path("a");
     place.rename_into(&path, "one");
     place.settled(&path).await;
@@ -96,7 +96,7 @@ async fn renaming_over_a_file_is_one_change() {
 
 #[tokio::test]
 async fn writing_in_place_is_one_change_after_the_close() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     let path = place.path("a");
     let mut file = File::create(&path).unwrap();
     file.write_all(b"first half").unwrap();
@@ -113,7 +113,7 @@ async fn writing_in_place_is_one_change_after_the_close() {
 
 #[tokio::test]
 async fn equal_lengths_within_one_tick_of_the_clock_are_told_apart() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     let path = place.path("a");
     for round in 0..100 {
         fs::write(&path, format!("{round:03}")).unwrap();
@@ -123,7 +123,7 @@ async fn equal_lengths_within_one_tick_of_the_clock_are_told_apart() {
 
 #[tokio::test]
 async fn what_is_not_written_through_settles_when_it_stands_still() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     let original = place.dir.path().join("built");
     fs::write(&original, "content").unwrap();
     fs::hard_link(&original, place.path("a")).unwrap();
@@ -135,7 +135,7 @@ async fn what_is_not_written_through_settles_when_it_stands_still() {
 
 #[tokio::test]
 async fn a_removed_file_is_told_of_once() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     let path = place.path("a");
     place.rename_into(&path, "one");
     place.settled(&path).await;
@@ -146,7 +146,7 @@ async fn a_removed_file_is_told_of_once() {
 
 #[tokio::test]
 async fn a_file_renamed_to_another_name_is_two_changes() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     let (old, new) = (place.path("a"), place.path("b"));
     place.rename_into(&old, "one");
     place.settled(&old).await;
@@ -158,7 +158,7 @@ async fn a_file_renamed_to_another_name_is_two_changes() {
 
 #[tokio::test]
 async fn only_visible_libraries_are_candidates() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     let (library, hidden) = (place.path("b"), place.path(".b"));
     for name in ["b.txt", "b", ".b.so.part"] {
         fs::write(place.folder().join(name), "no plugin").unwrap();
@@ -175,7 +175,7 @@ async fn only_visible_libraries_are_candidates() {
 
 #[tokio::test]
 async fn what_was_there_at_the_start_is_found_and_not_a_change() {
-    let mut place = Place::with(|folder| {
+    let mut place = WatchedPlace::with(|folder| {
         fs::create_dir(folder).unwrap();
         for name in ["b", "a", ".c"] {
             let path = folder.join(name).with_extension(std::env::consts::DLL_EXTENSION);
@@ -190,7 +190,7 @@ async fn what_was_there_at_the_start_is_found_and_not_a_change() {
 
 #[tokio::test]
 async fn a_folder_may_come_late_go_away_and_come_back() {
-    let mut place = Place::with(|_| {});
+    let mut place = WatchedPlace::with(|_| {});
     assert!(place.watch.found().is_empty());
     for content in ["one", "two"] {
         fs::create_dir(place.folder()).unwrap();
@@ -206,7 +206,7 @@ async fn a_folder_may_come_late_go_away_and_come_back() {
 
 #[tokio::test]
 async fn a_folder_may_be_replaced() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     for name in ["a", "b", "c"] {
         place.rename_into(&place.path(name), "one");
         place.settled(&place.path(name)).await;
@@ -226,7 +226,7 @@ async fn a_folder_may_be_replaced() {
 
 #[tokio::test]
 async fn a_folder_above_may_be_replaced() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     place.rename_into(&place.path("a"), "one");
     place.settled(&place.path("a")).await;
     let above = place.dir.path().join("above");
@@ -240,7 +240,7 @@ async fn a_folder_above_may_be_replaced() {
 #[tokio::test]
 async fn a_slow_receiver_misses_no_final_state() {
     const FILES: usize = 2000;
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     let path = |n: usize| place.path(&format!("p{n:04}"));
     for n in 0..FILES {
         place.rename_into(&path(n), "one");
@@ -269,7 +269,7 @@ async fn a_slow_receiver_misses_no_final_state() {
 
 #[tokio::test]
 async fn links_stand_for_what_they_lead_to() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     let (link, target) = (place.path("a"), place.dir.path().join("built"));
     symlink(&target, &link).unwrap();
     place.settled(&link).await;
@@ -284,7 +284,7 @@ async fn links_stand_for_what_they_lead_to() {
 
 #[tokio::test]
 async fn a_file_is_sent_again_on_demand() {
-    let mut place = Place::new();
+    let mut place = WatchedPlace::new();
     let path = place.path("a");
     place.rename_into(&path, "one");
     place.settled(&path).await;
@@ -295,7 +295,7 @@ async fn a_file_is_sent_again_on_demand() {
 
 #[tokio::test]
 async fn dropping_the_watch_ends_the_changes() {
-    let Place { dir, watch, mut changes } = Place::new();
+    let WatchedPlace { dir, watch, mut changes } = WatchedPlace::new();
     drop(watch);
     let end = tokio::time::timeout(PATIENCE, changes.recv()).await.unwrap();
     assert_eq!(end, None);

@@ -99,7 +99,7 @@ mod loader {
 
     /// An entry of an object's dynamic section.
     #[repr(C)]
-    struct Entry {
+    struct DynamicEntry {
         tag: i64,
         value: u64,
     }
@@ -131,7 +131,7 @@ mod loader {
         let section = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC);
         let (Some(memory), Some(section)) = (memory, section) else { return 0 };
         let mut entries = Vec::new();
-        let mut entry = place(section) as *const Entry;
+        let mut entry = place(section) as *const DynamicEntry;
         // SAFETY: the loader has the section in memory for as long as this runs, and it ends with
         // an entry of tag 0.
         unsafe {

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, fs};
 use ksi_abi::unload::StartedThread;
 
 pub(super) use self::search::Memory;
-use self::search::{Found, Why};
+use self::search::{FoundThread, Why};
 use super::Remaining;
 use crate::system::proc_fs;
 
@@ -29,7 +29,7 @@ const NAMES: usize = 8;
 const INHERITED: &str = "ksi-";
 
 /// What a search has found.
-pub(super) struct Others(Result<Vec<Found>, String>);
+pub(super) struct Others(Result<Vec<FoundThread>, String>);
 
 /// Looks for all threads that run code of the library; `opened` is when it was opened, in ticks
 /// since the system was booted.
@@ -52,8 +52,8 @@ pub(super) fn look(count: u64, known: &[StartedThread], others: Others) -> Vec<R
     let mut names: Vec<Option<String>> = known.iter().filter_map(with_name).collect();
     let gone = known.len() - names.len();
 
-    let noted = |found: &&Found| !known.iter().any(|thread| thread.id == found.id);
-    let others: Vec<Found> = others.iter().filter(noted).copied().collect();
+    let noted = |found: &&FoundThread| !known.iter().any(|thread| thread.id == found.id);
+    let others: Vec<FoundThread> = others.iter().filter(noted).copied().collect();
     let of = |why: Why| others.iter().filter(move |found| found.why == why).map(|found| found.id);
     // Those that have noted no number yet are among those that were found, or will be. So are those
     // that no number was asked of.
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_thread_that_was_noted_and_found_is_one() {
         let told = |count, known: &[StartedThread], found: &[(u32, Why)]| {
-            let found = found.iter().map(|(id, why)| Found { id: *id, why: *why }).collect();
+            let found = found.iter().map(|(id, why)| FoundThread { id: *id, why: *why }).collect();
             let told = look(count, known, Others(Ok(found)));
             told.iter().map(Remaining::to_string).collect::<Vec<_>>().join("; ")
         };

@@ -90,22 +90,22 @@ mod tests {
 
     use super::*;
 
-    struct Ends(Arc<AtomicBool>);
+    struct TellsItsEnd(Arc<AtomicBool>);
 
-    impl Drop for Ends {
+    impl Drop for TellsItsEnd {
         fn drop(&mut self) {
             self.0.store(true, SeqCst);
         }
     }
 
     thread_local! {
-        static LEFT: RefCell<Option<Ends>> = const { RefCell::new(None) };
+        static LEFT: RefCell<Option<TellsItsEnd>> = const { RefCell::new(None) };
     }
 
     #[tokio::test]
     async fn it_is_there_until_it_is_ended_and_then_all_of_it_has_ended() {
         let ended = Arc::new(AtomicBool::new(false));
-        let left = Ends(ended.clone());
+        let left = TellsItsEnd(ended.clone());
         let started = LibraryThread::start(move || {
             LEFT.set(Some(left));
             thread::current().id()

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// What is known of one signal.
-struct State {
+struct SignalState {
     /// The action before the first library's, while another one is installed.
     original: SavedAction,
     /// What is installed is this host's.
@@ -31,8 +31,8 @@ struct State {
 /// A flag between the C library and the kernel.
 const RESTORER: c_int = 0x0400_0000;
 
-static STATES: [State; 65] =
-    [const { State { original: SavedAction::none(), taken: AtomicBool::new(false) } }; 65];
+static STATES: [SignalState; 65] =
+    [const { SignalState { original: SavedAction::none(), taken: AtomicBool::new(false) } }; 65];
 static TURN: AtomicBool = AtomicBool::new(false);
 /// The process that these are the actions of. One that was forked off has its own.
 static PROCESS: AtomicI32 = AtomicI32::new(0);

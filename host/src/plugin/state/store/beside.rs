@@ -10,8 +10,8 @@ use std::{io, path::PathBuf, time::SystemTime};
 
 use super::{
     KeptState, KeptStateError, NewState, SnapshotPlace, StateDir, check_name,
-    file::Header,
-    plan::{self, Found, Step},
+    file::SnapshotHeader,
+    plan::{self, SnapshotCheck, StoreStep},
 };
 
 /// How many snapshots of a plugin are kept aside; beyond it, the first of them go.
@@ -54,15 +54,15 @@ impl StateDir {
                 continue;
             }
             let content = match self.read(owner, place, &mut io::sink()) {
-                Ok(Found::Complete(header)) => Ok(SnapshotRef {
+                Ok(SnapshotCheck::Complete(header)) => Ok(SnapshotRef {
                     version: header.version,
                     plugin_version: header.plugin_version,
                     bytes: header.bytes,
                     written: header.written,
                     hash: header.hash.to_hex().to_string(),
                 }),
-                Ok(Found::Damaged(damage)) => Err(damage.to_string()),
-                Ok(Found::Absent) => continue,
+                Ok(SnapshotCheck::Damaged(damage)) => Err(damage.to_string()),
+                Ok(SnapshotCheck::Absent) => continue,
                 Err(error) => Err(error.to_string()),
             };
             let (plugin, path) = (owner.to_owned(), self.path(owner, place));
@@ -85,7 +85,9 @@ impl StateDir {
         let _alone = self.one_at_a_time.lock();
         let (mut bytes, path) = (Vec::new(), self.path(plugin, place));
         match self.read(plugin, place, &mut bytes)? {
-            Found::Complete(Header { version, plugin_version, written, .. }) => Ok(KeptState {
+            SnapshotCheck::Complete(SnapshotHeader {
+                version, plugin_version, written, ..
+            }) => Ok(KeptState {
                 version,
                 bytes,
                 plugin_version,
@@ -94,8 +96,8 @@ impl StateDir {
                 place,
                 fallback: None,
             }),
-            Found::Damaged(damage) => Err(KeptStateError::Damaged { path, damage }),
-            Found::Absent => Err(self.not_there(plugin, place)),
+            SnapshotCheck::Damaged(damage) => Err(KeptStateError::Damaged { path, damage }),
+            SnapshotCheck::Absent => Err(self.not_there(plugin, place)),
         }
     }
 
@@ -110,8 +112,10 @@ impl StateDir {
     ) -> Result<(), KeptStateError> {
         check_name(plugin)?;
         let _alone = self.one_at_a_time.lock();
-        let header = Header::of(plugin, state, SystemTime::now());
-        let same = |found: Found| matches!(found, Found::Complete(it) if it.same_content(&header));
+        let header = SnapshotHeader::of(plugin, state, SystemTime::now());
+        let same = |found| {
+            matches!(found, SnapshotCheck::Complete(it) if it.same_content(&header))
+        };
         if same(self.read(plugin, SnapshotPlace::Good, &mut io::sink())?) {
             return Ok(());
         }
@@ -134,7 +138,7 @@ impl StateDir {
         check_name(plugin)?;
         let _alone = self.one_at_a_time.lock();
         self.remove_file(plugin, SnapshotPlace::Beside)?;
-        let header = Header::of(plugin, state, SystemTime::now());
+        let header = SnapshotHeader::of(plugin, state, SystemTime::now());
         self.write(plugin, SnapshotPlace::Beside, &header, state.bytes)?;
         self.rename_aside(plugin, SnapshotPlace::Beside)
     }
@@ -166,9 +170,9 @@ impl StateDir {
         let _alone = self.one_at_a_time.lock();
         let (mut bytes, path) = (Vec::new(), self.path(plugin, SnapshotPlace::Snapshot));
         let header = match self.read(plugin, SnapshotPlace::Snapshot, &mut bytes)? {
-            Found::Complete(header) => header,
-            Found::Damaged(damage) => return Err(KeptStateError::Damaged { path, damage }),
-            Found::Absent => return Err(self.not_there(plugin, SnapshotPlace::Snapshot)),
+            SnapshotCheck::Complete(header) => header,
+            SnapshotCheck::Damaged(damage) => return Err(KeptStateError::Damaged { path, damage }),
+            SnapshotCheck::Absent => return Err(self.not_there(plugin, SnapshotPlace::Snapshot)),
         };
         self.remove_file(plugin, SnapshotPlace::Beside)?;
         self.write(plugin, SnapshotPlace::Beside, &header, &bytes)?;
@@ -212,7 +216,7 @@ impl StateDir {
     ) -> Result<Option<SnapshotPlace>, KeptStateError> {
         check_name(plugin)?;
         let _alone = self.one_at_a_time.lock();
-        let header = Header::of(plugin, state, SystemTime::now());
+        let header = SnapshotHeader::of(plugin, state, SystemTime::now());
         let aside = self.next_aside(plugin)?;
         let steps = self.replacing(plugin, aside)?;
         for (number, step) in steps.iter().enumerate() {
@@ -234,14 +238,14 @@ impl StateDir {
         &self,
         plugin: &str,
         aside: SnapshotPlace,
-    ) -> Result<Vec<Step>, KeptStateError> {
+    ) -> Result<Vec<StoreStep>, KeptStateError> {
         let current = match self.read(plugin, SnapshotPlace::Snapshot, &mut io::sink()) {
             Ok(current) => current,
             // Whatever it is, it is set aside.
-            Err(_) => return Ok(plan::replacing(None, Found::Absent, aside)),
+            Err(_) => return Ok(plan::replacing(None, SnapshotCheck::Absent, aside)),
         };
         let left = match current {
-            Found::Complete(_) => Found::Absent,
+            SnapshotCheck::Complete(_) => SnapshotCheck::Absent,
             _ => self.read(plugin, SnapshotPlace::New, &mut io::sink())?,
         };
         Ok(plan::replacing(Some(current), left, aside))
@@ -251,13 +255,13 @@ impl StateDir {
     fn undo(
         &self,
         plugin: &str,
-        done: &[Step],
+        done: &[StoreStep],
         aside: SnapshotPlace,
     ) -> Result<(), KeptStateError> {
         if done.iter().any(|step| is_to(*step, aside)) {
             self.rename(plugin, aside, SnapshotPlace::Snapshot)?;
         }
-        if done.contains(&Step::WriteNew) {
+        if done.contains(&StoreStep::WriteNew) {
             self.remove_file(plugin, SnapshotPlace::New)?;
         }
         Ok(())
@@ -378,8 +382,8 @@ impl StateDir {
     }
 }
 
-fn is_to(step: Step, place: SnapshotPlace) -> bool {
-    matches!(step, Step::Rename { to, .. } if to == place)
+fn is_to(step: StoreStep, place: SnapshotPlace) -> bool {
+    matches!(step, StoreStep::Rename { to, .. } if to == place)
 }
 
 fn number(place: SnapshotPlace) -> Option<u32> {

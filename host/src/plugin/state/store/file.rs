@@ -47,7 +47,7 @@ const DIGITS: usize = 2 * blake3::OUT_LEN;
 
 /// What the first line of a file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct SnapshotHeader {
     pub(super) plugin: String,
     pub(super) version: u32,
     pub(super) plugin_version: String,
@@ -69,7 +69,7 @@ pub(super) enum ReadError {
 
 /// The field that decides whether the others can be read at all.
 #[derive(Deserialize)]
-struct Preamble {
+struct HeaderPreamble {
     ksi_snapshot: u64,
 }
 
@@ -83,9 +83,9 @@ struct Fields {
     blake3: String,
 }
 
-impl Header {
-    pub(super) fn of(plugin: &str, state: &NewState<'_>, now: SystemTime) -> Header {
-        Header {
+impl SnapshotHeader {
+    pub(super) fn of(plugin: &str, state: &NewState<'_>, now: SystemTime) -> SnapshotHeader {
+        SnapshotHeader {
             plugin: plugin.to_owned(),
             version: state.version,
             plugin_version: state.plugin_version.chars().take(MAX_PLUGIN_VERSION).collect(),
@@ -97,7 +97,7 @@ impl Header {
 
     /// The first line of the file, with its newline.
     pub(super) fn line(&self) -> String {
-        let Header { plugin, version, plugin_version, written, bytes, hash } = self;
+        let SnapshotHeader { plugin, version, plugin_version, written, bytes, hash } = self;
         let (plugin, plugin_version) =
             (Value::from(plugin.as_str()), Value::from(plugin_version.as_str()));
         let written = milliseconds(*written);
@@ -111,7 +111,7 @@ impl Header {
     }
 
     /// Whether a plugin would restore the same from both.
-    pub(super) fn same_content(&self, other: &Header) -> bool {
+    pub(super) fn same_content(&self, other: &SnapshotHeader) -> bool {
         (self.version, self.bytes, self.hash) == (other.version, other.bytes, other.hash)
     }
 }
@@ -125,7 +125,7 @@ pub(super) fn read(
     plugin: &str,
     limit: u64,
     content: &mut impl Write,
-) -> Result<Header, ReadError> {
+) -> Result<SnapshotHeader, ReadError> {
     // The one more is to see that the file goes on.
     let mut source = BufReader::new(source.take(limit.saturating_add(MAX_HEADER + 1)));
     let mut line = Vec::new();
@@ -152,7 +152,7 @@ pub(super) fn read(
     Ok(header)
 }
 
-fn header_of(line: &[u8]) -> Result<Header, ReadError> {
+fn header_of(line: &[u8]) -> Result<SnapshotHeader, ReadError> {
     let damaged = || ReadError::Damaged(Damage::Header);
     let until_check = line.strip_suffix(b"\"}\n").ok_or_else(damaged)?;
     let (checked, check) = until_check
@@ -164,12 +164,12 @@ fn header_of(line: &[u8]) -> Result<Header, ReadError> {
     if blake3::hash(checked).to_hex().as_bytes() != check {
         return Err(damaged());
     }
-    let preamble: Preamble = serde_json::from_slice(line).map_err(|_| damaged())?;
+    let preamble: HeaderPreamble = serde_json::from_slice(line).map_err(|_| damaged())?;
     if preamble.ksi_snapshot != FORMAT {
         return Err(ReadError::OtherFormat { found: preamble.ksi_snapshot });
     }
     let fields: Fields = serde_json::from_slice(line).map_err(|_| damaged())?;
-    Ok(Header {
+    Ok(SnapshotHeader {
         plugin: fields.plugin,
         version: fields.version,
         plugin_version: fields.plugin_version,

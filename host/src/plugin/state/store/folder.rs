@@ -46,16 +46,16 @@ fn try_lock(lock: &File) -> Result<(), TryLockError> {
 }
 
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct StateFolder {
     path: PathBuf,
     open: File,
     // The system releases the lock when the process ends, however it does.
     lock: File,
 }
 
-impl Folder {
+impl StateFolder {
     /// Makes the folder if it is not there, opens and locks it.
-    pub(super) fn open(dir: PathBuf) -> Result<Folder, StateDirError> {
+    pub(super) fn open(dir: PathBuf) -> Result<StateFolder, StateDirError> {
         match create(&dir) {
             Ok(()) => {}
             Err(source) => return Err(StateDirError::Create { dir, source }),
@@ -77,7 +77,7 @@ impl Folder {
             Err(source) => return Err(StateDirError::CreateLock { path, source }),
         };
         match try_lock(&lock) {
-            Ok(()) => Ok(Folder { path: dir, open, lock }),
+            Ok(()) => Ok(StateFolder { path: dir, open, lock }),
             Err(TryLockError::WouldBlock) => {
                 let holder = LockHolder::of(&path);
                 Err(StateDirError::InUse { dir, holder })
@@ -129,7 +129,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for StateFolder {
     fn drop(&mut self) {
         // Closing alone leaves it locked while a child that is just being started has the file too.
         let _ = self.lock.unlock();

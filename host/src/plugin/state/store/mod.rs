@@ -43,9 +43,9 @@ pub(crate) use beside::Listed;
 pub use error::{Damage, KeptStateError, StateDirError};
 pub(crate) use plan::SnapshotPlace;
 
-use file::{Header, ReadError};
-use folder::Folder;
-use plan::{Found, Step};
+use file::{ReadError, SnapshotHeader};
+use folder::StateFolder;
+use plan::{SnapshotCheck, StoreStep};
 
 use crate::sync::Lock;
 
@@ -55,13 +55,13 @@ const MAX_NAME: usize = 64;
 /// A folder with the last snapshots of plugins; no other host uses it while this value lives.
 #[derive(Debug)]
 pub(crate) struct StateDir {
-    folder: Folder,
+    folder: StateFolder,
     /// The largest snapshot, in bytes.
     limit: u64,
     /// Held while files are read or changed.
     one_at_a_time: Lock<()>,
     /// What each plugin's newest file holds, as far as it was loaded or stored. One entry a file.
-    last: Lock<BTreeMap<String, Kept>>,
+    last: Lock<BTreeMap<String, NewestSnapshot>>,
     /// Copies that are aside and of which it is not settled whether they stay. One at a time for a
     /// plugin.
     unsettled: Lock<BTreeMap<String, SnapshotPlace>>,
@@ -115,7 +115,7 @@ pub(crate) enum Stored {
 
 /// What is known of a plugin's newest snapshot without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct NewestSnapshot {
     /// The version of the snapshot.
     pub(crate) version: u32,
     /// Its length, without the header of the file.
@@ -134,7 +134,7 @@ impl StateDir {
     /// Says at which step it failed; [`StateDirError::InUse`] while another host has it.
     pub(crate) fn open(dir: PathBuf, limit: u64) -> Result<StateDir, StateDirError> {
         Ok(StateDir {
-            folder: Folder::open(dir)?,
+            folder: StateFolder::open(dir)?,
             limit,
             one_at_a_time: Lock::default(),
             last: Lock::default(),
@@ -177,7 +177,7 @@ impl StateDir {
         for place in places.into_iter().filter(|place| !tried.contains(place)) {
             let mut bytes = Vec::new();
             match self.read(plugin, place, &mut bytes)? {
-                Found::Complete(header) => {
+                SnapshotCheck::Complete(header) => {
                     self.remember(plugin, &header);
                     // Complete under this name, it is the newest: all that is left to do is to
                     // rename it.
@@ -194,14 +194,14 @@ impl StateDir {
                 }
                 // A process ended while it wrote this one, which was never complete: nothing is
                 // lost.
-                Found::Damaged(_) if place == SnapshotPlace::New => {}
-                Found::Damaged(damage) => {
+                SnapshotCheck::Damaged(_) if place == SnapshotPlace::New => {}
+                SnapshotCheck::Damaged(damage) => {
                     let path = self.path(plugin, place);
                     fallback
                         .get_or_insert_with(|| format!("{} is damaged: {damage}", path.display()));
                     damaged.push((path, damage));
                 }
-                Found::Absent => {
+                SnapshotCheck::Absent => {
                     let path = self.path(plugin, place);
                     fallback.get_or_insert_with(|| format!("{} is not there", path.display()));
                 }
@@ -232,7 +232,7 @@ impl StateDir {
             return Err(KeptStateError::TooLargeToStore { plugin, found, limit: self.limit });
         }
         let _alone = self.one_at_a_time.lock();
-        let header = Header::of(plugin, state, SystemTime::now());
+        let header = SnapshotHeader::of(plugin, state, SystemTime::now());
         let (steps, written) = self.steps(plugin, &header)?;
         for step in steps {
             self.perform(plugin, step, &header, state.bytes)?;
@@ -250,7 +250,7 @@ impl StateDir {
 
     /// What was last stored or loaded of a plugin; none if nothing was since the folder was opened.
     /// Reads no file.
-    pub(crate) fn last(&self, plugin: &str) -> Option<Kept> {
+    pub(crate) fn last(&self, plugin: &str) -> Option<NewestSnapshot> {
         self.last.lock().get(plugin).copied()
     }
 
@@ -259,11 +259,11 @@ impl StateDir {
     fn steps(
         &self,
         plugin: &str,
-        header: &Header,
-    ) -> Result<(Vec<Step>, Option<Header>), KeptStateError> {
+        header: &SnapshotHeader,
+    ) -> Result<(Vec<StoreStep>, Option<SnapshotHeader>), KeptStateError> {
         let current = self.read(plugin, SnapshotPlace::Snapshot, &mut io::sink())?;
         let left = match current {
-            Found::Complete(_) => Found::Absent,
+            SnapshotCheck::Complete(_) => SnapshotCheck::Absent,
             _ => self.read(plugin, SnapshotPlace::New, &mut io::sink())?,
         };
         Ok(plan::steps(current, left, header))
@@ -272,19 +272,19 @@ impl StateDir {
     fn perform(
         &self,
         plugin: &str,
-        step: Step,
-        header: &Header,
+        step: StoreStep,
+        header: &SnapshotHeader,
         bytes: &[u8],
     ) -> Result<(), KeptStateError> {
         let path = |place| self.path(plugin, place);
         match step {
-            Step::RemoveNew => {
+            StoreStep::RemoveNew => {
                 self.folder.remove(&SnapshotPlace::New.file_name(plugin)).map_err(|source| {
                     KeptStateError::RemoveNew { path: path(SnapshotPlace::New), source }
                 })
             }
-            Step::WriteNew => self.write_new(plugin, header, bytes),
-            Step::SyncNew => self
+            StoreStep::WriteNew => self.write_new(plugin, header, bytes),
+            StoreStep::SyncNew => self
                 .folder
                 .open_file(&SnapshotPlace::New.file_name(plugin))
                 .and_then(|file| file.sync_all())
@@ -292,19 +292,23 @@ impl StateDir {
                     path: path(SnapshotPlace::New),
                     source,
                 }),
-            Step::Rename { from, to } => {
+            StoreStep::Rename { from, to } => {
                 self.folder.rename(&from.file_name(plugin), &to.file_name(plugin)).map_err(
                     |source| KeptStateError::Rename { from: path(from), to: path(to), source },
                 )
             }
-            Step::SyncFolder => self.folder.sync().map_err(|source| KeptStateError::SyncFolder {
-                dir: self.folder.path().to_owned(),
-                source,
+            StoreStep::SyncFolder => self.folder.sync().map_err(|source| {
+                KeptStateError::SyncFolder { dir: self.folder.path().to_owned(), source }
             }),
         }
     }
 
-    fn write_new(&self, plugin: &str, header: &Header, bytes: &[u8]) -> Result<(), KeptStateError> {
+    fn write_new(
+        &self,
+        plugin: &str,
+        header: &SnapshotHeader,
+        bytes: &[u8],
+    ) -> Result<(), KeptStateError> {
         self.write(plugin, SnapshotPlace::New, header, bytes)
     }
 
@@ -313,7 +317,7 @@ impl StateDir {
         &self,
         plugin: &str,
         place: SnapshotPlace,
-        header: &Header,
+        header: &SnapshotHeader,
         bytes: &[u8],
     ) -> Result<(), KeptStateError> {
         let (name, path) = (place.file_name(plugin), self.path(plugin, place));
@@ -337,11 +341,13 @@ impl StateDir {
         plugin: &str,
         place: SnapshotPlace,
         content: &mut impl Write,
-    ) -> Result<Found, KeptStateError> {
+    ) -> Result<SnapshotCheck, KeptStateError> {
         let path = || self.path(plugin, place);
         let file = match self.folder.open_file(&place.file_name(plugin)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(SnapshotCheck::Absent);
+            }
             Err(source) => return Err(KeptStateError::open(path(), source)),
         };
         let kind = file.metadata().map_err(|source| KeptStateError::open(path(), source))?;
@@ -349,8 +355,8 @@ impl StateDir {
             return Err(KeptStateError::NotRegular { path: path() });
         }
         match file::read(file, plugin, self.limit, content) {
-            Ok(header) => Ok(Found::Complete(header)),
-            Err(ReadError::Damaged(damage)) => Ok(Found::Damaged(damage)),
+            Ok(header) => Ok(SnapshotCheck::Complete(header)),
+            Err(ReadError::Damaged(damage)) => Ok(SnapshotCheck::Damaged(damage)),
             Err(ReadError::Io(source)) => Err(KeptStateError::Read { path: path(), source }),
             Err(ReadError::OtherFormat { found }) => {
                 Err(KeptStateError::OtherFormat { path: path(), found, known: file::FORMAT })
@@ -365,8 +371,12 @@ impl StateDir {
         }
     }
 
-    fn remember(&self, plugin: &str, header: &Header) {
-        let kept = Kept { version: header.version, bytes: header.bytes, written: header.written };
+    fn remember(&self, plugin: &str, header: &SnapshotHeader) {
+        let kept = NewestSnapshot {
+            version: header.version,
+            bytes: header.bytes,
+            written: header.written,
+        };
         self.last.lock().insert(plugin.to_owned(), kept);
     }
 

@@ -12,7 +12,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{error::Damage, file::Header};
+use super::{error::Damage, file::SnapshotHeader};
 
 /// A file of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +70,8 @@ fn aside(which: &str) -> Option<SnapshotPlace> {
 
 /// What a file turned out to be.
 #[derive(Debug)]
-pub(super) enum Found {
-    Complete(Header),
+pub(super) enum SnapshotCheck {
+    Complete(SnapshotHeader),
     Damaged(Damage),
     Absent,
 }
@@ -79,7 +79,7 @@ pub(super) enum Found {
 /// Something that happens at once or not at all, but for `WriteNew`: a process that ends in it
 /// leaves a `NAME.new` that is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum StoreStep {
     /// Removes `NAME.new`, if it is there.
     RemoveNew,
     /// Creates `NAME.new`, writes the snapshot to it and waits until that is on the disk.
@@ -120,16 +120,20 @@ impl SnapshotPlace {
 ///
 /// `current` is what `NAME.snapshot` is, and `left` what `NAME.new` is, which matters if `current`
 /// is not complete.
-pub(super) fn steps(current: Found, left: Found, new: &Header) -> (Vec<Step>, Option<Header>) {
+pub(super) fn steps(
+    current: SnapshotCheck,
+    left: SnapshotCheck,
+    new: &SnapshotHeader,
+) -> (Vec<StoreStep>, Option<SnapshotHeader>) {
     let mut steps = Vec::new();
     match finished(current, left, &mut steps) {
-        Found::Complete(header) if header.same_content(new) => {
+        SnapshotCheck::Complete(header) if header.same_content(new) => {
             // The process that wrote it may have ended before this step.
-            steps.push(Step::SyncFolder);
+            steps.push(StoreStep::SyncFolder);
             (steps, Some(header))
         }
         current => {
-            steps.push(Step::WriteNew);
+            steps.push(StoreStep::WriteNew);
             replace(&current, &mut steps);
             (steps, None)
         }
@@ -141,54 +145,67 @@ pub(super) fn steps(current: Found, left: Found, new: &Header) -> (Vec<Step>, Op
 ///
 /// `current` is what `NAME.snapshot` is, `None` if it is there and cannot be read, and `left` what
 /// `NAME.new` is.
-pub(super) fn replacing(current: Option<Found>, left: Found, aside: SnapshotPlace) -> Vec<Step> {
+pub(super) fn replacing(
+    current: Option<SnapshotCheck>,
+    left: SnapshotCheck,
+    aside: SnapshotPlace,
+) -> Vec<StoreStep> {
     let mut steps = Vec::new();
     let is_there = match current {
-        Some(current) => !matches!(finished(current, left, &mut steps), Found::Absent),
+        Some(current) => !matches!(finished(current, left, &mut steps), SnapshotCheck::Absent),
         None => {
-            steps.push(Step::RemoveNew);
+            steps.push(StoreStep::RemoveNew);
             true
         }
     };
     // A full disk shows here, before any other file has another name. From the first rename on,
     // this is what is loaded.
-    steps.push(Step::WriteNew);
+    steps.push(StoreStep::WriteNew);
     if is_there {
-        steps.push(Step::Rename { from: SnapshotPlace::Snapshot, to: aside });
+        steps.push(StoreStep::Rename { from: SnapshotPlace::Snapshot, to: aside });
     }
     steps.extend([
-        Step::Rename { from: SnapshotPlace::New, to: SnapshotPlace::Snapshot },
-        Step::SyncFolder,
+        StoreStep::Rename { from: SnapshotPlace::New, to: SnapshotPlace::Snapshot },
+        StoreStep::SyncFolder,
     ]);
     steps
 }
 
 /// Makes room for a `NAME.new`, and says what `NAME.snapshot` is then.
-fn finished(current: Found, left: Found, steps: &mut Vec<Step>) -> Found {
+fn finished(
+    current: SnapshotCheck,
+    left: SnapshotCheck,
+    steps: &mut Vec<StoreStep>,
+) -> SnapshotCheck {
     let current = match (current, left) {
         // An earlier process ended before it could rename what it had written. That comes first:
         // written over, it would be lost if this process ends as well.
-        (current @ (Found::Absent | Found::Damaged(_)), Found::Complete(left)) => {
-            steps.push(Step::SyncNew);
+        (
+            current @ (SnapshotCheck::Absent | SnapshotCheck::Damaged(_)),
+            SnapshotCheck::Complete(left),
+        ) => {
+            steps.push(StoreStep::SyncNew);
             replace(&current, steps);
-            Found::Complete(left)
+            SnapshotCheck::Complete(left)
         }
         (current, _) => current,
     };
     // Not what would be loaded, now.
-    steps.push(Step::RemoveNew);
+    steps.push(StoreStep::RemoveNew);
     current
 }
 
 /// `NAME.new` becomes `NAME.snapshot`, and what has that name becomes what it is good for.
-fn replace(current: &Found, steps: &mut Vec<Step>) {
-    let rename = |from, to| Step::Rename { from, to };
+fn replace(current: &SnapshotCheck, steps: &mut Vec<StoreStep>) {
+    let rename = |from, to| StoreStep::Rename { from, to };
     steps.extend(match current {
-        Found::Complete(_) => Some(rename(SnapshotPlace::Snapshot, SnapshotPlace::Previous)),
-        Found::Damaged(_) => Some(rename(SnapshotPlace::Snapshot, SnapshotPlace::Broken)),
-        Found::Absent => None,
+        SnapshotCheck::Complete(_) => {
+            Some(rename(SnapshotPlace::Snapshot, SnapshotPlace::Previous))
+        }
+        SnapshotCheck::Damaged(_) => Some(rename(SnapshotPlace::Snapshot, SnapshotPlace::Broken)),
+        SnapshotCheck::Absent => None,
     });
-    steps.extend([rename(SnapshotPlace::New, SnapshotPlace::Snapshot), Step::SyncFolder]);
+    steps.extend([rename(SnapshotPlace::New, SnapshotPlace::Snapshot), StoreStep::SyncFolder]);
 }
 
 #[cfg(test)]

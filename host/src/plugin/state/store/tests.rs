@@ -45,8 +45,8 @@ impl Dir {
     }
 
     /// Stores `state` up to its step number `count`, as a process does that is ended there.
-    pub(super) fn store_until(&self, new: &NewState<'_>, count: usize) -> Vec<Step> {
-        let header = Header::of(NAME, new, SystemTime::now());
+    pub(super) fn store_until(&self, new: &NewState<'_>, count: usize) -> Vec<StoreStep> {
+        let header = SnapshotHeader::of(NAME, new, SystemTime::now());
         let (steps, _) = self.own.steps(NAME, &header).unwrap();
         for step in steps.iter().take(count) {
             self.own.perform(NAME, *step, &header, new.bytes).unwrap();
@@ -61,7 +61,7 @@ pub(super) fn state(bytes: &[u8]) -> NewState<'_> {
 
 /// A whole file with a snapshot.
 pub(super) fn file_of(plugin: &str, bytes: &[u8]) -> Vec<u8> {
-    let line = Header::of(plugin, &state(bytes), SystemTime::now()).line();
+    let line = SnapshotHeader::of(plugin, &state(bytes), SystemTime::now()).line();
     [line.as_bytes(), bytes].concat()
 }
 
@@ -92,14 +92,14 @@ fn what_is_stored_is_loaded() {
     };
     assert_eq!(kept, expected);
     assert!(written.elapsed().unwrap() < Duration::from_secs(60));
-    assert_eq!(dir.own.last(NAME), Some(Kept { version: 2, bytes: 13, written }));
+    assert_eq!(dir.own.last(NAME), Some(NewestSnapshot { version: 2, bytes: 13, written }));
     assert_eq!(dir.own.load("other").unwrap(), None);
 
     drop(dir.own);
     let again = StateDir::open(dir.folder.path().join("state"), LIMIT).unwrap();
     assert_eq!(again.last(NAME), None);
     assert_eq!(again.load(NAME).unwrap(), Some(expected));
-    assert_eq!(again.last(NAME), Some(Kept { version: 2, bytes: 13, written }));
+    assert_eq!(again.last(NAME), Some(NewestSnapshot { version: 2, bytes: 13, written }));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::super::{
     registry::{Earlier, OnProbation},
 };
 use crate::plugin::{
-    announce::{GivenUp, WentBack},
+    announce::{LostState, WentBack},
     instance::{generation::Generation, info::GenerationInfo},
     lifecycle::{retire::FinalState, retired::Retired},
     state::snapshot::Snapshot,
@@ -115,7 +115,7 @@ impl Supervisor {
         match (origin, replaced) {
             (Origin::Earlier(back), from) => {
                 let state = back.how().unwrap_or(state);
-                let lost = back.cost().map(|cost| GivenUp {
+                let lost = back.cost().map(|cost| LostState {
                     calls: cost.calls,
                     seconds: cost.seconds,
                     because: &cost.because,

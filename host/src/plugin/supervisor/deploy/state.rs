@@ -7,7 +7,7 @@ use std::{
 
 use super::super::{
     SetAsideResult, Supervisor,
-    origin::{Arrived, Origin, Source},
+    origin::{Arrived, Origin, StateSource},
 };
 use crate::plugin::{
     instance::{
@@ -16,7 +16,7 @@ use crate::plugin::{
     },
     lifecycle::{
         error::DeployError,
-        from_disk::{self, Restored},
+        from_disk::{self, RestoredFromDisk},
         hand_over::{GivenUp, HandOverError, HandedOver, Predecessor, SetAsideRequest, Wanted},
         prepare::Candidate,
     },
@@ -35,24 +35,24 @@ impl Supervisor {
         candidate: &Candidate,
         predecessor: Option<&Predecessor>,
         origin: &Origin,
-    ) -> Result<Source, DeployError> {
+    ) -> Result<StateSource, DeployError> {
         let restores = candidate.manifest.state.as_ref();
         let refused = |source| DeployError::HandOver { file: candidate.file.clone(), source };
         let Some(writes) =
             predecessor.and_then(|predecessor| predecessor.info.manifest.state.as_ref())
         else {
-            let Some(restores) = restores else { return Ok(Source::Nowhere) };
+            let Some(restores) = restores else { return Ok(StateSource::Nowhere) };
             let name = &*candidate.manifest.name;
             if let Some(orphaned) = self.orphaned(name) {
                 return match restores.restores.contains(&orphaned.version) {
-                    true => Ok(Source::Orphaned(orphaned)),
+                    true => Ok(StateSource::Orphaned(orphaned)),
                     false => Err(refused(HandOverError::NoCommonVersion {
                         writes: vec![orphaned.version],
                         restores: restores.restores.clone(),
                     })),
                 };
             }
-            let Some(persistence) = &self.persistence else { return Ok(Source::Nowhere) };
+            let Some(persistence) = &self.persistence else { return Ok(StateSource::Nowhere) };
             self.final_state_is_kept(name)
                 .await
                 .map_err(|after| refused(HandOverError::Leaving { after }))?;
@@ -64,7 +64,7 @@ impl Supervisor {
                 file: candidate.file.clone(),
                 source: Box::new(source),
             })?;
-            return Ok(kept.map_or(Source::Nowhere, Source::Kept));
+            return Ok(kept.map_or(StateSource::Nowhere, StateSource::Kept));
         };
         let aside = || {
             let version = writes.writes.iter().copied().max()?;
@@ -75,7 +75,7 @@ impl Supervisor {
             Origin::Earlier(back) => Some(back),
             Origin::Chosen(chosen) => {
                 let (state, aside) = (Some(chosen.state.clone()), aside());
-                return Ok(Source::Live(Wanted::Instead { state, aside }));
+                return Ok(StateSource::Live(Wanted::Instead { state, aside }));
             }
         };
         let version = restores.and_then(|restores| common_version(writes, restores));
@@ -95,7 +95,7 @@ impl Supervisor {
                 }
             },
         };
-        Ok(Source::Live(wanted))
+        Ok(StateSource::Live(wanted))
     }
 
     /// Waits until the state of every earlier generation of a plugin is kept; or else how long it
@@ -116,12 +116,12 @@ impl Supervisor {
         info: &GenerationInfo,
         new: &Arc<dyn LiveInstance>,
         predecessor: Option<&Predecessor>,
-        source: Source,
+        source: StateSource,
     ) -> Result<Arrived, DeployError> {
         let refused = |source| DeployError::HandOver { file: info.file.clone(), source };
         let policy = (self.policies)(&info.plugin);
         match (source, predecessor) {
-            (Source::Live(wanted), Some(predecessor)) => {
+            (StateSource::Live(wanted), Some(predecessor)) => {
                 let how = match &wanted {
                     Wanted::Version(_) => "handed_over",
                     Wanted::Instead { state: Some(_), .. } => "as_of_the_swap",
@@ -141,7 +141,7 @@ impl Supervisor {
                 let restored = snapshot.clone();
                 Ok(Arrived { held: Some(held), snapshot, restored, aside, ..Arrived::nothing(how) })
             }
-            (Source::Kept(kept), _) => {
+            (StateSource::Kept(kept), _) => {
                 let refused = |source| DeployError::Persist {
                     file: info.file.clone(),
                     source: Box::new(source),
@@ -153,14 +153,14 @@ impl Supervisor {
                 let (workers, limit) = (self.router.workers(), self.activation.init_timeout);
                 let restored =
                     from_disk::restore_kept(workers, limit, info, new, persistence, kept).await;
-                let Restored { snapshot, notice } = restored.map_err(refused)?;
+                let RestoredFromDisk { snapshot, notice } = restored.map_err(refused)?;
                 let mut timings = Timings::default();
                 timings.note("restore", began.elapsed());
                 let _ = info.hand_over.set(timings);
                 let how = if notice.is_some() { "older" } else { "kept" };
                 Ok(Arrived { restored: Some(snapshot), notice, ..Arrived::nothing(how) })
             }
-            (Source::Orphaned(snapshot), _) => {
+            (StateSource::Orphaned(snapshot), _) => {
                 let workers = self.router.workers();
                 let (limit, live) = (self.activation.init_timeout, new.clone());
                 let began = Instant::now();
@@ -174,7 +174,7 @@ impl Supervisor {
                 let _ = info.hand_over.set(timings);
                 Ok(Arrived { restored: Some(snapshot), ..Arrived::nothing("kept") })
             }
-            (Source::Nowhere | Source::Live(_), _) => Ok(Arrived::nothing("none")),
+            (StateSource::Nowhere | StateSource::Live(_), _) => Ok(Arrived::nothing("none")),
         }
     }
 

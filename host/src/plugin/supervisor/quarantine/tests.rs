@@ -10,9 +10,9 @@ fn about(plugin: &str) -> About {
     }
 }
 
-fn left(notes: &[(&str, Option<u8>)]) -> Left {
+fn left(notes: &[(&str, Option<u8>)]) -> CrashReport {
     let notes = notes.iter().map(|(plugin, mark)| (about(plugin), *mark)).collect();
-    Left { notes, last_words: None }
+    CrashReport { notes, last_words: None }
 }
 
 fn verdict(quarantine: &Quarantine, plugin: &str) -> Option<Judged> {
@@ -33,7 +33,7 @@ fn who_was_at_work_on_the_thread_that_died_is_guilty_and_nobody_beside_it() {
 #[test]
 fn who_had_called_somebody_else_that_the_host_died_of_is_not_guilty_nor_is_anybody_beside_it() {
     let quarantine = Quarantine::default();
-    let judged = quarantine.judge(&left(&[("a", None), ("b", Some(Left::ANOTHER))]));
+    let judged = quarantine.judge(&left(&[("a", None), ("b", Some(CrashReport::ANOTHER))]));
     assert!(judged.is_empty(), "{judged:?}");
 }
 

@@ -18,7 +18,7 @@ impl Memory {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FoundThread {
     pub(super) id: u32,
     pub(super) why: Why,
 }
@@ -30,6 +30,6 @@ pub(super) enum Why {
     Unknown,
 }
 
-pub(super) fn search(_memory: &Memory, _opened: Option<u64>) -> io::Result<Vec<Found>> {
+pub(super) fn search(_memory: &Memory, _opened: Option<u64>) -> io::Result<Vec<FoundThread>> {
     Ok(Vec::new())
 }

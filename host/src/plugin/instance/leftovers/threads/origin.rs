@@ -23,7 +23,7 @@ use super::super::peek::Peek;
 
 /// What a thread was started with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct ThreadOrigin {
     /// The function; 0 for the first thread of the process.
     pub(super) start: usize,
     pub(super) argument: usize,
@@ -63,11 +63,11 @@ impl Descriptors {
 
     /// Of a thread of this process. Nothing if it has ended, has not begun, or was not started by
     /// the C library.
-    pub(super) fn origin(self, thread: u32, peek: &Peek) -> Option<Origin> {
+    pub(super) fn origin(self, thread: u32, peek: &Peek) -> Option<ThreadOrigin> {
         let list = list_of(thread, peek)?;
         let words = peek.some_words(list + self.start * WORD, 2);
         let [start, argument] = words[..] else { return None };
-        Some(Origin { start, argument, descriptor: list })
+        Some(ThreadOrigin { start, argument, descriptor: list })
     }
 }
 
@@ -87,19 +87,19 @@ fn list_of(thread: u32, peek: &Peek) -> Option<usize> {
 /// Starts a thread that looks for itself. What it needs for that is there before: what it says is
 /// kept for good.
 fn measure(peek: Peek) -> io::Result<Option<Descriptors>> {
-    struct Place {
+    struct Measured {
         peek: Lock<Peek>,
         found: AtomicUsize,
     }
     extern "C" fn look(argument: *mut libc::c_void) -> *mut libc::c_void {
         // SAFETY: `measure` passes a place that is there until this thread is joined.
-        let place = unsafe { &*argument.cast::<Place>() };
+        let place = unsafe { &*argument.cast::<Measured>() };
         let peek = place.peek.lock();
         let found = distance(look as *const () as usize, argument as usize, &peek);
         place.found.store(found.unwrap_or(0), SeqCst);
         ptr::null_mut()
     }
-    let place = Place { peek: Lock::new(peek), found: AtomicUsize::new(0) };
+    let place = Measured { peek: Lock::new(peek), found: AtomicUsize::new(0) };
     // SAFETY: `look` gets the place, which outlives the thread, since that is joined.
     let result = unsafe {
         let mut thread = mem::zeroed();
@@ -138,18 +138,18 @@ mod tests {
     fn a_thread_that_waits_is_known_by_what_it_was_started_with() {
         extern "C" fn wait(argument: *mut libc::c_void) -> *mut libc::c_void {
             // SAFETY: it is what is given below.
-            let ends = unsafe { Box::from_raw(argument.cast::<Ends>()) };
+            let ends = unsafe { Box::from_raw(argument.cast::<EndChannels>()) };
             // SAFETY: a thread may ask for its number.
             let _ = ends.0.send(unsafe { libc::syscall(libc::SYS_gettid) } as u32);
             let _ = ends.1.recv();
             ptr::null_mut()
         }
-        struct Ends(mpsc::Sender<u32>, mpsc::Receiver<()>);
+        struct EndChannels(mpsc::Sender<u32>, mpsc::Receiver<()>);
 
         let descriptors = Descriptors::known().unwrap().expect("glibc keeps both in one place");
         let peek = Peek::new().unwrap();
         let ((sender, id), (end, ended)) = (mpsc::channel(), mpsc::channel());
-        let argument = Box::into_raw(Box::new(Ends(sender, ended)));
+        let argument = Box::into_raw(Box::new(EndChannels(sender, ended)));
         // SAFETY: `wait` takes what it is given, and the thread is joined.
         let thread = unsafe {
             let mut thread = mem::zeroed();

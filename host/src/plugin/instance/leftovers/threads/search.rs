@@ -17,7 +17,7 @@ use super::{
         dependencies::{self, Object},
         peek::Peek,
     },
-    origin::{Descriptors, Origin},
+    origin::{Descriptors, ThreadOrigin},
     stack::{self, Whereabouts},
 };
 use crate::{plugin::instance::library, system::proc_fs};
@@ -92,7 +92,7 @@ enum Whose {
 
 /// A thread that a library is to be kept for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FoundThread {
     pub(super) id: u32,
     pub(super) why: Why,
 }
@@ -114,9 +114,9 @@ pub(super) enum Why {
 ///
 /// # Errors
 /// The system gives no descriptor or thread for the search.
-pub(super) fn search(memory: &Memory, opened: Option<u64>) -> io::Result<Vec<Found>> {
+pub(super) fn search(memory: &Memory, opened: Option<u64>) -> io::Result<Vec<FoundThread>> {
     let Some(descriptors) = Descriptors::known()? else { return Ok(Vec::new()) };
-    let look = Look { memory, descriptors, peek: Peek::new()? };
+    let look = ThreadSearch { memory, descriptors, peek: Peek::new()? };
     let (mut decided, mut found, mut open) = (BTreeSet::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let mut new = threads()?;
@@ -129,7 +129,7 @@ pub(super) fn search(memory: &Memory, opened: Option<u64>) -> io::Result<Vec<Fou
             match look.decide(id)? {
                 Some(why) => {
                     decided.insert(id);
-                    found.extend(why.map(|why| Found { id, why }));
+                    found.extend(why.map(|why| FoundThread { id, why }));
                 }
                 None => open.push(id),
             }
@@ -140,7 +140,7 @@ pub(super) fn search(memory: &Memory, opened: Option<u64>) -> io::Result<Vec<Fou
         }
     }
     for id in open {
-        found.extend(look.at_last(id, opened)?.map(|why| Found { id, why }));
+        found.extend(look.at_last(id, opened)?.map(|why| FoundThread { id, why }));
     }
     Ok(found)
 }
@@ -168,13 +168,13 @@ fn threads() -> io::Result<Vec<u32>> {
     Ok(threads)
 }
 
-struct Look<'a> {
+struct ThreadSearch<'a> {
     memory: &'a Memory,
     descriptors: Descriptors,
     peek: Peek,
 }
 
-impl Look<'_> {
+impl ThreadSearch<'_> {
     /// Why the library is to be kept for a thread, if it is; `None` as long as that is not known.
     fn decide(&self, id: u32) -> io::Result<Option<Option<Why>>> {
         let origin = self.descriptors.origin(id, &self.peek);
@@ -214,17 +214,17 @@ impl Look<'_> {
         })
     }
 
-    fn is_inside(&self, stack: usize, code: usize, origin: Option<Origin>) -> bool {
+    fn is_inside(&self, stack: usize, code: usize, origin: Option<ThreadOrigin>) -> bool {
         let (places, top) = (&self.memory.code, origin.map(|origin| origin.descriptor));
         places.iter().any(|place| place.contains(&code))
             || stack::returns_to(places, stack, top, &self.peek)
     }
 
-    fn whose_is(&self, origin: Option<&Origin>) -> Whose {
+    fn whose_is(&self, origin: Option<&ThreadOrigin>) -> Whose {
         origin.map_or(Whose::Unknown, |origin| self.whose(origin))
     }
 
-    fn whose(&self, origin: &Origin) -> Whose {
+    fn whose(&self, origin: &ThreadOrigin) -> Whose {
         let memory = self.memory;
         // The first thread, which was started with nothing, is the program's.
         if origin.start == 0 || memory.is_elsewhere(origin.start) {

@@ -229,7 +229,7 @@ fn a_process_that_ends_while_another_one_becomes_the_newest_leaves_either_and_no
             dir.put(SnapshotPlace::Previous, file_of(NAME, b"older"));
             arrange(&dir);
             let (new, aside) = (state(b"chosen"), dir.own.next_aside(NAME).unwrap());
-            let header = Header::of(NAME, &new, SystemTime::now());
+            let header = SnapshotHeader::of(NAME, &new, SystemTime::now());
             let steps = dir.own.replacing(NAME, aside).unwrap();
             for step in steps.iter().take(count) {
                 dir.own.perform(NAME, *step, &header, new.bytes).unwrap();

@@ -73,7 +73,7 @@ fn a_stop_between_any_two_steps_leaves_the_last_complete_snapshot() {
         };
         let steps = prepared().store_until(&next, usize::MAX);
         for count in 0..=steps.len() {
-            let written = count > 0 && steps[count - 1] == Step::WriteNew;
+            let written = count > 0 && steps[count - 1] == StoreStep::WriteNew;
             let whole = file_of(NAME, next.bytes).len();
             let lengths = if written { 0..=whole } else { whole..=whole };
             for length in lengths.rev().step_by(5) {

@@ -123,8 +123,8 @@ fn what_a_function_of_a_third_library_is_given_tells_whose_thread_it_is() {
     let [own, other, third] = [1_usize, 2, 3].map(|number| number << 20);
     let memory = Memory { going: from(own, 100), elsewhere: from(other, 100), ..Memory::default() };
     let descriptors = Descriptors::known().unwrap().unwrap();
-    let look = Look { memory: &memory, descriptors, peek: Peek::new().unwrap() };
-    let whose = |start, argument| look.whose(&Origin { start, argument, descriptor: 0 });
+    let look = ThreadSearch { memory: &memory, descriptors, peek: Peek::new().unwrap() };
+    let whose = |start, argument| look.whose(&ThreadOrigin { start, argument, descriptor: 0 });
     let given = |words: [usize; GIVEN]| whose(third, words.as_ptr() as usize);
     assert_eq!(whose(own + 1, 0), Whose::Own);
     assert_eq!(whose(other + 1, own), Whose::Others);
@@ -169,7 +169,7 @@ fn a_thread_of_the_library_that_could_not_be_read_before_is_found_at_last() {
     let going = from(start as *const () as usize, 1);
     let memory = Memory { going, ..Memory::default() };
     let descriptors = Descriptors::known().unwrap().unwrap();
-    let look = Look { memory: &memory, descriptors, peek: Peek::new().unwrap() };
+    let look = ThreadSearch { memory: &memory, descriptors, peek: Peek::new().unwrap() };
     assert_eq!(look.at_last(thread.id, None).unwrap(), Some(Why::Started));
 }
 
