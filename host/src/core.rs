@@ -23,7 +23,7 @@ use ksi_kernel::{
     report::Report,
     router::Router,
 };
-use ksi_wire::system::Announced;
+use ksi_wire::system::HostAnnounced;
 use tokio::{runtime::Handle, sync::OnceCell};
 
 use crate::{
@@ -156,7 +156,7 @@ impl Core {
     pub(crate) async fn announce(&self, event: &str) {
         let plugins = self.supervisor.registry().last_started_first().len();
         let (pid, version) = (std::process::id(), env!("CARGO_PKG_VERSION").into());
-        let data = Announced { pid, plugins, version };
+        let data = HostAnnounced { pid, plugins, version };
         if let Ok(payload) = Payload::encode(&data) {
             self.router.emit(event::of_host(event, payload), None).await;
         }

@@ -279,7 +279,7 @@ pub mod __private {
         __own_signals as own_signals, __unloadable as unloadable, EventName, Fingerprint, Layout,
         Value,
         export::LibHeader,
-        layout::{Cached, Description},
+        layout::{Cached, LayoutDescription},
         manifest,
         manifest::assert_distinct,
         probe::{Give, Probe, Unproved},

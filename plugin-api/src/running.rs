@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ksi_abi::{
     Buffer, CallEnd, CallStart, Description, EmitDescription, EventHandle, HandlerDescription,
     HostRef, ModuleRef,
-    export::{self, Exported, Failure, FirstPoll, LibHeader, Shared},
+    export::{self, Exported, FailureTexts, FirstPoll, LibHeader, Shared},
     panic,
 };
 
@@ -82,7 +82,7 @@ impl<P> Running<P> {
 
 // SAFETY: what a call gets goes into its future alone; see `begun`.
 unsafe impl<P: Plugin> Exported for Running<P> {
-    fn describe() -> Result<Buffer, Failure> {
+    fn describe() -> Result<Buffer, FailureTexts> {
         let handlers = P::HANDLERS.iter().map(|handler| HandlerDescription {
             name: handler.name.to_owned(),
             summary: handler.summary.to_owned(),
@@ -108,7 +108,7 @@ unsafe impl<P: Plugin> Exported for Running<P> {
         log::stop_forwarding();
     }
 
-    async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
+    async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, FailureTexts> {
         let (runtime, handle) = OwnRuntime::start(P::RUNTIME).map_err(Error::into_parts)?;
         let scope = Arc::new(Scope::new(host, handle));
         let unless_made = ClearedUnlessMade(Some(scope.clone()));
@@ -148,7 +148,7 @@ unsafe impl<P: Plugin> Exported for Running<P> {
         state::restore(unsafe { Self::begun(this, None, first) }, version, state)
     }
 
-    fn read_back(version: u32, state: &[u8]) -> Result<(), Failure> {
+    fn read_back(version: u32, state: &[u8]) -> Result<(), FailureTexts> {
         state::read_back::<P>(version, state).map_err(Error::into_parts)
     }
 }
@@ -184,7 +184,7 @@ pub struct InProcess<P>(Running<P>);
 
 // SAFETY: all goes to `Running`, for which it holds.
 unsafe impl<P: Plugin> Exported for InProcess<P> {
-    fn describe() -> Result<Buffer, Failure> {
+    fn describe() -> Result<Buffer, FailureTexts> {
         Running::<P>::describe()
     }
 
@@ -192,7 +192,7 @@ unsafe impl<P: Plugin> Exported for InProcess<P> {
 
     fn leave_library() {}
 
-    async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, Failure> {
+    async fn create(host: HostRef, config: Vec<u8>) -> Result<Self, FailureTexts> {
         Running::<P>::create(host, config).await.map(InProcess)
     }
 
@@ -214,7 +214,7 @@ unsafe impl<P: Plugin> Exported for InProcess<P> {
         Running::restore(this.part(|this| &this.0), version, state, first)
     }
 
-    fn read_back(version: u32, state: &[u8]) -> Result<(), Failure> {
+    fn read_back(version: u32, state: &[u8]) -> Result<(), FailureTexts> {
         Running::<P>::read_back(version, state)
     }
 }

@@ -10,7 +10,7 @@ use std::{sync::Arc, task};
 use ksi_abi::{
     BoundaryFuture, Buffer, Content, EmitOptions, EventHandle, HostRef, Refusal, ReplyEnd,
     ReplyForm, ReportHandle, Start, To,
-    export::{Lent, Shared},
+    export::{LentArc, Shared},
     host::RouteRef,
 };
 
@@ -36,7 +36,7 @@ impl Scope {
 /// Who asks the host for something: an instance, perhaps in a call.
 #[derive(Clone)]
 pub(crate) struct Caller {
-    scope: Lent<Scope>,
+    scope: LentArc<Scope>,
     event: Option<EventHandle>,
 }
 
@@ -46,7 +46,7 @@ type Begun<T> = Result<Start<T, BoundaryFuture<T>>, Buffer>;
 impl Caller {
     /// An instance outside of calls.
     pub(crate) fn new(scope: Arc<Scope>) -> Self {
-        Caller { scope: Lent::counted(scope), event: None }
+        Caller { scope: LentArc::counted(scope), event: None }
     }
 
     /// A call of the instance that keeps the selected scope; without an event if the host itself
@@ -61,7 +61,7 @@ impl Caller {
         event: Option<EventHandle>,
     ) -> Self {
         // SAFETY: promised by the caller.
-        Caller { scope: unsafe { Lent::of(this, scope) }, event }
+        Caller { scope: unsafe { LentArc::of(this, scope) }, event }
     }
 
     /// The same without the event.

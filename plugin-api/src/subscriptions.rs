@@ -29,7 +29,7 @@ use crate::{
 /// Numbers from here on are handlers of this table; below are the declared ones.
 pub(crate) const FIRST_DYNAMIC: u64 = 1 << 32;
 
-type Handler = Arc<dyn Fn(&Context, FirstPoll<'_>) -> CallStart + Send + Sync>;
+type HandlerFn = Arc<dyn Fn(&Context, FirstPoll<'_>) -> CallStart + Send + Sync>;
 
 /// How a handler is called that is subscribed [with](Context::subscribe_with) it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl SubscribeOptions {
 }
 
 struct Entry {
-    handler: Handler,
+    handler: HandlerFn,
     /// The host's number of the subscription, once it is known.
     subscription: Option<u64>,
 }
@@ -101,7 +101,7 @@ impl Subscriptions {
     {
         let number = FIRST_DYNAMIC + self.next.fetch_add(1, Ordering::Relaxed);
         let take: Taker<D> = |event| event.value::<D>().cloned();
-        let handler: Handler = Arc::new(move |ctx, first| match ctx.take_payload(Some(take)) {
+        let handler: HandlerFn = Arc::new(move |ctx, first| match ctx.take_payload(Some(take)) {
             Ok(data) => {
                 // A clone, because the handler takes it by value and may keep it: it must count.
                 let future = handler(Context::clone(ctx), data);
@@ -121,7 +121,7 @@ impl Subscriptions {
         }
     }
 
-    pub(crate) fn get(&self, number: u64) -> Option<Handler> {
+    pub(crate) fn get(&self, number: u64) -> Option<HandlerFn> {
         self.lock().get(&number).map(|entry| entry.handler.clone())
     }
 

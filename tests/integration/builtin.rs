@@ -283,7 +283,7 @@ fn what_clients_know_of_a_reply_is_all_that_is_in_it() {
     whole::<router::Stats>(&host, "router:stats", json!({}));
     whole::<metrics::Metrics>(&host, "metrics:get", json!({}));
     whole::<config::Reloaded>(&host, "config:reload", json!({}));
-    let kept = whole::<state::List>(&host, "module:state_list", json!({}));
+    let kept = whole::<state::KeptList>(&host, "module:state_list", json!({}));
     assert_eq!(kept.count, 1);
     whole::<state::Restored>(&host, "module:state_restore", of_one());
     whole::<module::Changed>(&host, "module:unload", of_one());

@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 
 use super::args::{Clients as Args, Common};
 use super::client::SOON;
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::list::understood;
 use super::output;
 use super::table::{Column, Table, Tone};
 
-pub(crate) fn clients(common: &Common, args: Args) -> Result<(), Failure> {
+pub(crate) fn clients(common: &Common, args: Args) -> Result<(), CommandFailure> {
     let mut client = common.client()?;
     if !args.end.is_empty() {
         return args.end.iter().try_for_each(|id| {

@@ -1,15 +1,15 @@
 //! `ksi config`: the host reads its configuration again.
 
-use ksi_wire::config::{Plugin, Reloaded};
+use ksi_wire::config::{Reconfigured, Reloaded};
 use serde_json::{json, value::RawValue};
 
 use super::args::{Common, ConfigCommand};
 use super::client::PATIENT;
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::list::understood;
 use super::output;
 
-pub(crate) fn config(common: &Common, command: ConfigCommand) -> Result<(), Failure> {
+pub(crate) fn config(common: &Common, command: ConfigCommand) -> Result<(), CommandFailure> {
     let ConfigCommand::Reload(args) = command;
     let answer: Box<RawValue> = common.client()?.ask("config:reload", &json!({}), PATIENT)?;
     let reloaded: Reloaded = understood(&answer)?;
@@ -19,7 +19,7 @@ pub(crate) fn config(common: &Common, command: ConfigCommand) -> Result<(), Fail
     }
     // Scripts look at the exit code alone.
     match reloaded.plugins.iter().any(|plugin| plugin.status == "refused") {
-        true => Err(Failure::Told),
+        true => Err(CommandFailure::Told),
         false => Ok(()),
     }
 }
@@ -39,7 +39,7 @@ fn told(reloaded: &Reloaded) -> Vec<String> {
     lines
 }
 
-fn of_plugin(plugin: &Plugin) -> String {
+fn of_plugin(plugin: &Reconfigured) -> String {
     let name = &plugin.name;
     match (&*plugin.status, plugin.reason.as_ref().and_then(Option::as_ref)) {
         ("reloaded", _) => {

@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 
 use super::args::{Common, Printed as Args};
 use super::client::SOON;
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::list::understood;
 use super::output;
 use super::table::{Column, Table, Tone};
 
-pub(crate) fn events(common: &Common, args: Args) -> Result<(), Failure> {
+pub(crate) fn events(common: &Common, args: Args) -> Result<(), CommandFailure> {
     let answer: Box<RawValue> = common.client()?.ask("module:events", &json!({}), SOON)?;
     if args.json {
         return output::json(answer.get());

@@ -12,13 +12,13 @@ use super::client::ClientError;
 pub(crate) const SIGNALLED_TOO_OFTEN: i32 = 130;
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum CommandFailure {
     /// What failed has been printed already, as a handler's failure is while other replies go on.
     #[error("")]
     Told,
     /// The same, for what a command that owns a host has failed with.
     #[error("{0}")]
-    Logged(Box<Failure>),
+    Logged(Box<CommandFailure>),
     /// A child that had the command to itself has ended so, and has told why.
     #[error("")]
     Exited(u8),
@@ -53,7 +53,7 @@ pub(crate) enum Failure {
     Host { what: &'static str, source: Box<dyn Error> },
 }
 
-impl From<ClientError> for Failure {
+impl From<ClientError> for CommandFailure {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Path(error) => Self::SocketPath(error),
@@ -77,7 +77,7 @@ fn unkept(plugins: &[(String, String)]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-impl Failure {
+impl CommandFailure {
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Logged(failure) => return failure.code(),
@@ -118,16 +118,19 @@ mod tests {
 
     #[test]
     fn each_failure_has_the_code_that_the_help_promises() {
-        let code = |failure: Failure| format!("{:?}", failure.code());
+        let code = |failure: CommandFailure| format!("{:?}", failure.code());
         let expect = |number: u8| format!("{:?}", ExitCode::from(number));
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let none = ClientError::NoHost { path: "/s".into(), source: refused };
         let gone = ClientError::HungUp { path: "/s".into() };
-        assert_eq!(code(Failure::OutputClosed), expect(0));
-        assert_eq!(code(Failure::Told), expect(1));
+        assert_eq!(code(CommandFailure::OutputClosed), expect(0));
+        assert_eq!(code(CommandFailure::Told), expect(1));
         assert_eq!(code(gone.into()), expect(1));
-        assert_eq!(code(Failure::AlreadyRunning { path: "/s".into(), holder: None }), expect(1));
-        assert_eq!(code(Failure::Usage("no JSON".into())), expect(2));
+        assert_eq!(
+            code(CommandFailure::AlreadyRunning { path: "/s".into(), holder: None }),
+            expect(1)
+        );
+        assert_eq!(code(CommandFailure::Usage("no JSON".into())), expect(2));
         assert_eq!(code(none.into()), expect(3));
     }
 }

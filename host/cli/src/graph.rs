@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 
 use super::args::{Common, Format, Graph as Args};
 use super::client::SOON;
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::list::understood;
 use super::output;
 
-pub(crate) fn graph(common: &Common, args: Args) -> Result<(), Failure> {
+pub(crate) fn graph(common: &Common, args: Args) -> Result<(), CommandFailure> {
     let answer: Box<RawValue> = common.client()?.ask("router:graph", &json!({}), SOON)?;
     match args.format {
         Format::Json => output::json(answer.get()),

@@ -12,7 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::args::{Common, Inspect as Args};
 use super::client::SOON;
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::list::understood;
 use super::output;
 use super::plugin;
@@ -20,18 +20,19 @@ use super::table::{Column, Table, Tone};
 
 mod running;
 
-pub(crate) fn inspect(common: &Common, args: Args) -> Result<(), Failure> {
+pub(crate) fn inspect(common: &Common, args: Args) -> Result<(), CommandFailure> {
     match names_a_file(&args.what) {
         true => of_file(args),
         false => of_plugin(common, args),
     }
 }
 
-fn of_file(args: Args) -> Result<(), Failure> {
+fn of_file(args: Args) -> Result<(), CommandFailure> {
     let path = Path::new(&args.what);
-    let manifest = ksi_host::manifest_of(path).map_err(Failure::host("nothing to inspect"))?;
+    let manifest =
+        ksi_host::manifest_of(path).map_err(CommandFailure::host("nothing to inspect"))?;
     let answer =
-        to_raw_value(&manifest).map_err(Failure::host("the manifest is not understood"))?;
+        to_raw_value(&manifest).map_err(CommandFailure::host("the manifest is not understood"))?;
     if args.json {
         return output::json(answer.get());
     }
@@ -40,7 +41,7 @@ fn of_file(args: Args) -> Result<(), Failure> {
     told(text, &manifest.requires, &manifest.emits, &handlers)
 }
 
-fn of_plugin(common: &Common, args: Args) -> Result<(), Failure> {
+fn of_plugin(common: &Common, args: Args) -> Result<(), CommandFailure> {
     let question = Named { module_name: args.what };
     let answer: Box<RawValue> = common.client()?.ask("module:inspect", &question, SOON)?;
     if args.json {
@@ -56,7 +57,7 @@ fn told(
     requires: &[String],
     emits: &[String],
     handlers: &[Handler],
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     text += &facts(&[("requires", requires.join(", ")), ("emits", emits.join(", "))]);
     output::text(&format!("{text}\n{}", table(handlers).render()))
 }

@@ -12,12 +12,12 @@ use serde_json::value::RawValue;
 
 use super::args::{Common, Printed as Args};
 use super::client::SOON;
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::output;
 use super::plugin;
 use super::table::{Column, Table, Tone, hanging, terminal_width};
 
-pub(crate) fn list(common: &Common, args: Args) -> Result<(), Failure> {
+pub(crate) fn list(common: &Common, args: Args) -> Result<(), CommandFailure> {
     let mut client = common.client()?;
     let answer: Box<RawValue> = client.ask("module:list", &json!({}), SOON)?;
     if args.json {
@@ -51,10 +51,10 @@ fn told(starting: &Starting) -> String {
 }
 
 /// The typed form of the host's answer.
-pub(crate) fn understood<T: DeserializeOwned>(answer: &RawValue) -> Result<T, Failure> {
+pub(crate) fn understood<T: DeserializeOwned>(answer: &RawValue) -> Result<T, CommandFailure> {
     serde_json::from_str(answer.get()).map_err(|error| {
         output::error(&format!("the host's answer is not understood: {error}"));
-        Failure::Told
+        CommandFailure::Told
     })
 }
 

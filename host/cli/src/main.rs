@@ -9,7 +9,7 @@ use ksi_host::{ChildEntry, Config, Environment, SocketPath};
 
 use self::args::{Args, Command, Common};
 use self::client::Client;
-use self::exit::Failure;
+use self::exit::CommandFailure;
 
 mod allocator;
 mod args;
@@ -58,11 +58,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), Failure> {
+fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Run(args) => {
             if let Some(code) = reaper::run_in_child() {
-                return if code == 0 { Ok(()) } else { Err(Failure::Exited(code)) };
+                return if code == 0 { Ok(()) } else { Err(CommandFailure::Exited(code)) };
             }
             let given = service::given_socket()?;
             logging::during(|| run::run(entry, common, args, given))
@@ -86,7 +86,7 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
 }
 
 impl Common {
-    fn configuration(&self) -> Result<Config, Failure> {
+    fn configuration(&self) -> Result<Config, CommandFailure> {
         Ok(self.config.as_deref().map(Config::from_file).transpose()?.unwrap_or_default())
     }
 
@@ -100,13 +100,13 @@ impl Common {
         SocketPath::choose(self.socket.as_deref(), config.socket.as_deref(), &environment)
     }
 
-    fn client(&self) -> Result<Client, Failure> {
+    fn client(&self) -> Result<Client, CommandFailure> {
         // Whoever says where the host is can ask it, whatever its configuration file has become.
         let is_known = self.socket.is_some() || Environment::of_process().ksi_socket.is_some();
         let config = match is_known {
             true => Config::default(),
             false => self.configuration().map_err(|failure| match failure {
-                Failure::Config(error) => Failure::NowhereToAsk(error),
+                CommandFailure::Config(error) => CommandFailure::NowhereToAsk(error),
                 failure => failure,
             })?,
         };

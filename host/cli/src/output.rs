@@ -8,16 +8,16 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use ksi_host::{is_unprintable, printable};
 use owo_colors::OwoColorize;
 
-use super::exit::Failure;
+use super::exit::CommandFailure;
 
 /// Prints text that may be coloured; the colours are left out unless a terminal reads it.
-pub(crate) fn text(text: &str) -> Result<(), Failure> {
+pub(crate) fn text(text: &str) -> Result<(), CommandFailure> {
     put(anstream::stdout().lock(), text)
 }
 
 /// Prints one line of JSON, byte for byte, save that control and format characters are written as
 /// escapes. They can only stand inside strings there, where both spellings mean the same.
-pub(crate) fn json(line: &str) -> Result<(), Failure> {
+pub(crate) fn json(line: &str) -> Result<(), CommandFailure> {
     put(std::io::stdout().lock(), &json_line(line))
 }
 
@@ -76,10 +76,10 @@ pub(crate) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
-fn put(mut out: impl Write, line: &str) -> Result<(), Failure> {
+fn put(mut out: impl Write, line: &str) -> Result<(), CommandFailure> {
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Failure::OutputClosed,
-        _ => Failure::Output(error),
+        ErrorKind::BrokenPipe => CommandFailure::OutputClosed,
+        _ => CommandFailure::Output(error),
     })
 }
 
@@ -114,7 +114,13 @@ mod tests {
                 Ok(())
             }
         }
-        assert!(matches!(put(Refusing(ErrorKind::BrokenPipe), "x"), Err(Failure::OutputClosed)));
-        assert!(matches!(put(Refusing(ErrorKind::StorageFull), "x"), Err(Failure::Output(_))));
+        assert!(matches!(
+            put(Refusing(ErrorKind::BrokenPipe), "x"),
+            Err(CommandFailure::OutputClosed)
+        ));
+        assert!(matches!(
+            put(Refusing(ErrorKind::StorageFull), "x"),
+            Err(CommandFailure::Output(_))
+        ));
     }
 }

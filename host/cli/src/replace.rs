@@ -6,38 +6,45 @@ use serde_json::value::RawValue;
 
 use super::args::{Common, Load, Named, Rollback};
 use super::client::PATIENT;
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::list::understood;
 use super::output;
 
-pub(crate) fn load(common: &Common, args: Load) -> Result<(), Failure> {
+pub(crate) fn load(common: &Common, args: Load) -> Result<(), CommandFailure> {
     // The host's current folder is another one.
     let path = std::path::absolute(&args.file)
-        .map_err(|error| Failure::Usage(format!("{}: {error}", args.file.display())))?;
+        .map_err(|error| CommandFailure::Usage(format!("{}: {error}", args.file.display())))?;
     if path.to_str().is_none() {
         let shown = args.file.display();
-        return Err(Failure::Usage(format!("{shown} is not UTF-8, so no event can carry it")));
+        return Err(CommandFailure::Usage(format!(
+            "{shown} is not UTF-8, so no event can carry it"
+        )));
     }
     ask(common, "module:load", &module::Load { path }, args.json)
 }
 
-pub(crate) fn reload(common: &Common, args: Named) -> Result<(), Failure> {
+pub(crate) fn reload(common: &Common, args: Named) -> Result<(), CommandFailure> {
     ask(common, "module:reload", &module::Named { module_name: args.name }, args.json)
 }
 
 pub(crate) fn rollback(
     common: &Common,
     Rollback { named, force }: Rollback,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let question = module::Rollback { module_name: named.name, force };
     ask(common, "module:rollback", &question, named.json)
 }
 
-pub(crate) fn unload(common: &Common, args: Named) -> Result<(), Failure> {
+pub(crate) fn unload(common: &Common, args: Named) -> Result<(), CommandFailure> {
     ask(common, "module:unload", &module::Named { module_name: args.name }, args.json)
 }
 
-fn ask(common: &Common, event: &str, data: &impl Serialize, json: bool) -> Result<(), Failure> {
+fn ask(
+    common: &Common,
+    event: &str,
+    data: &impl Serialize,
+    json: bool,
+) -> Result<(), CommandFailure> {
     let answer: Box<RawValue> = common.client()?.ask(event, data, PATIENT)?;
     if json {
         return output::json(answer.get());

@@ -13,7 +13,7 @@ use ksi_host::{
 use tokio::sync::Notify;
 
 use super::args::{Common, Run};
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::pid_file::PidFile;
 use super::service::{GivenSocket, ServiceManager};
 use super::state_folder::{self, Home};
@@ -49,7 +49,7 @@ impl Socket {
 
     /// Looks whether a host can have this socket, before work is put into one. That two hosts
     /// cannot win it at once is seen to where it is bound.
-    pub(crate) fn look(&self) -> Result<(), Failure> {
+    pub(crate) fn look(&self) -> Result<(), CommandFailure> {
         let Socket::Path(socket) = self else { return Ok(()) };
         socket.prepare()?;
         match UnixStream::connect(socket.path()) {
@@ -58,8 +58,10 @@ impl Socket {
                 // Who was forked from a host has the socket as well, and answers nobody.
                 let holder = LockHolder::of(&LockHolder::file_beside(&path));
                 Err(match holder {
-                    Some(holder) if holder.is_left_behind() => Failure::LeftBehind { path, holder },
-                    holder => Failure::AlreadyRunning { path, holder },
+                    Some(holder) if holder.is_left_behind() => {
+                        CommandFailure::LeftBehind { path, holder }
+                    }
+                    holder => CommandFailure::AlreadyRunning { path, holder },
                 })
             }
             Err(_) => Ok(()),
@@ -99,7 +101,7 @@ pub(crate) fn run(
     common: &Common,
     args: Run,
     given: Option<GivenSocket>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let mut config = common.configuration()?;
     let held = common.held(&config);
     let hang_up = HangUp::of_service(held.is_some());
@@ -116,7 +118,7 @@ pub(crate) fn run(
         config.plugin_dirs = args.plugins;
     }
     if config.plugin_dirs.is_empty() {
-        std::fs::create_dir_all(DEFAULT_FOLDER).map_err(Failure::host(
+        std::fs::create_dir_all(DEFAULT_FOLDER).map_err(CommandFailure::host(
             "cannot make the folder ./ksi-plugins; name another with --plugins",
         ))?;
         config.plugin_dirs = vec![DEFAULT_FOLDER.into()];
@@ -131,20 +133,20 @@ pub(crate) fn serve(
     held: Option<(PathBuf, Config)>,
     socket: Socket,
     hang_up: HangUp,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     socket.look()?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     // It panics if it gets no threads.
     ksi_host::check_threads(workers + OTHER_THREADS)
-        .map_err(Failure::host("cannot start the host's threads"))?;
+        .map_err(CommandFailure::host("cannot start the host's threads"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .enable_all()
         .thread_name("ksi-host")
         .build()
-        .map_err(Failure::host("cannot start the host's threads"))?;
+        .map_err(CommandFailure::host("cannot start the host's threads"))?;
     let last_words = ksi_host::last_words()
-        .map_err(Failure::host("cannot listen for the signals that a process dies of"))?;
+        .map_err(CommandFailure::host("cannot listen for the signals that a process dies of"))?;
     let ended = runtime.block_on(until_stopped(entry, config, held, socket, hang_up));
     runtime.shutdown_timeout(LAST_WAIT);
     drop(last_words);
@@ -157,24 +159,25 @@ async fn until_stopped(
     held: Option<(PathBuf, Config)>,
     socket: Socket,
     hang_up: HangUp,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let (stop, reload) = (StopHandle::new(), Arc::new(Notify::new()));
     let reloads = (hang_up == HangUp::Reload).then(|| reload.clone());
-    signals::listen(stop.clone(), reloads).map_err(Failure::host("cannot listen for signals"))?;
+    signals::listen(stop.clone(), reloads)
+        .map_err(CommandFailure::host("cannot listen for signals"))?;
     let manager = ServiceManager::of_process();
     manager.status("loading plugins");
     let (folders, pid_file) = (config.plugin_dirs.clone(), config.pid_file.clone());
     // Of two hosts, the second finds out before it loads anything.
     let socket =
-        socket.claim().map_err(Failure::host("the host cannot open its control socket"))?;
+        socket.claim().map_err(CommandFailure::host("the host cannot open its control socket"))?;
     let pid_file = pid_file.map(PidFile::write).transpose();
-    let pid_file =
-        pid_file.map_err(Failure::host("the file for the process's number cannot be written"))?;
+    let pid_file = pid_file
+        .map_err(CommandFailure::host("the file for the process's number cannot be written"))?;
     let mut host = Host::builder(entry).config(config).stopped_by(&stop);
     if let Some((file, held)) = held {
         host = host.config_file(file, held);
     }
-    let starting = host.prepare().map_err(Failure::host("the host cannot start"))?;
+    let starting = host.prepare().map_err(CommandFailure::host("the host cannot start"))?;
     // Clients can ask how far it is, and stop it, whatever a plugin does meanwhile.
     let control = starting.serve_on(socket);
     let host = starting.load().await;
@@ -198,7 +201,7 @@ async fn until_stopped(
     let unkept = host.unkept_state().into_iter().map(|it| (it.plugin, it.reason));
     match unkept.collect::<Vec<_>>() {
         all_well if all_well.is_empty() => Ok(()),
-        unkept => Err(Failure::StateNotKept(unkept)),
+        unkept => Err(CommandFailure::StateNotKept(unkept)),
     }
 }
 

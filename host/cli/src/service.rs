@@ -17,7 +17,7 @@ use std::time::Duration;
 use ksi_host::Host;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::exit::Failure;
+use super::exit::CommandFailure;
 
 /// How long a service manager that does not read may hold up the host.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -31,24 +31,24 @@ pub(crate) struct GivenSocket {
 
 /// Takes the socket that this process was started with, if it was (`LISTEN_FDS`). Changes the
 /// environment, so it has to be called while there is one thread.
-pub(crate) fn given_socket() -> Result<Option<GivenSocket>, Failure> {
+pub(crate) fn given_socket() -> Result<Option<GivenSocket>, CommandFailure> {
     let mut given = listenfd::ListenFd::from_env();
     match given.len() {
         0 => return Ok(None),
         1 => (),
         several => {
-            return Err(Failure::Usage(format!(
+            return Err(CommandFailure::Usage(format!(
                 "{several} sockets were given by activation, and a host serves one: give it one ListenStream="
             )));
         }
     }
     let unusable = "the socket that was given by activation cannot be served";
-    let listener = given.take_unix_listener(0).map_err(Failure::host(unusable))?;
+    let listener = given.take_unix_listener(0).map_err(CommandFailure::host(unusable))?;
     let Some(listener) = listener else { return Ok(None) };
-    let address = listener.local_addr().map_err(Failure::host(unusable))?;
+    let address = listener.local_addr().map_err(CommandFailure::host(unusable))?;
     match address.as_pathname() {
         Some(path) => Ok(Some(GivenSocket { path: path.to_owned(), listener })),
-        None => Err(Failure::Usage(
+        None => Err(CommandFailure::Usage(
             "the socket that was given by activation has no path, by which clients would find it: \
              say ListenStream=/some/path"
                 .to_owned(),

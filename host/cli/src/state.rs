@@ -2,19 +2,19 @@
 
 use std::time::SystemTime;
 
-use ksi_wire::state::{Dropped, Kept, List, OfPlugin, Restored, Shown, Which};
+use ksi_wire::state::{Dropped, Kept, KeptList, OfPlugin, Restored, Shown, Which};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::args::{Common, StateCommand, StateList, StateOf};
 use super::client::{PATIENT, SOON};
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::list::understood;
 use super::output;
 use super::plugin::{ago, size};
 use super::table::{Column, Table, Tone, hanging, terminal_width};
 
-pub(crate) fn state(common: &Common, command: StateCommand) -> Result<(), Failure> {
+pub(crate) fn state(common: &Common, command: StateCommand) -> Result<(), CommandFailure> {
     match command {
         StateCommand::List(args) => list(common, args),
         StateCommand::Show(args) => show(common, &args),
@@ -23,13 +23,13 @@ pub(crate) fn state(common: &Common, command: StateCommand) -> Result<(), Failur
     }
 }
 
-fn list(common: &Common, args: StateList) -> Result<(), Failure> {
+fn list(common: &Common, args: StateList) -> Result<(), CommandFailure> {
     let question = OfPlugin { module_name: args.name };
     let answer: Box<RawValue> = common.client()?.ask("module:state_list", &question, SOON)?;
     if args.json {
         return output::json(answer.get());
     }
-    let List { snapshots, .. } = understood(&answer)?;
+    let KeptList { snapshots, .. } = understood(&answer)?;
     if snapshots.is_empty() {
         output::remark("nothing is kept");
         return Ok(());
@@ -83,7 +83,7 @@ fn notes(snapshots: &[Kept], width: Option<usize>) -> Vec<String> {
     lines
 }
 
-fn show(common: &Common, args: &StateOf) -> Result<(), Failure> {
+fn show(common: &Common, args: &StateOf) -> Result<(), CommandFailure> {
     let answer: Box<RawValue> = common.client()?.ask("module:state_show", &question(args), SOON)?;
     if args.json {
         return output::json(answer.get());
@@ -101,7 +101,7 @@ fn show(common: &Common, args: &StateOf) -> Result<(), Failure> {
     match (snapshot.not_shown, snapshot.state) {
         (Some(why), _) => {
             output::error(&format!("not shown: {why}"));
-            Err(Failure::Told)
+            Err(CommandFailure::Told)
         }
         (None, state) => output::json(state.as_ref().map_or("null", |state| state.get())),
     }
@@ -116,7 +116,7 @@ fn change<T: DeserializeOwned>(
     event: &str,
     args: &StateOf,
     sentence: fn(&T) -> String,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let answer: Box<RawValue> = common.client()?.ask(event, &question(args), PATIENT)?;
     if args.json {
         return output::json(answer.get());

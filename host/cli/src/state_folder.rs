@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use ksi_host::Config;
 
 use super::args::KeptState;
-use super::exit::Failure;
+use super::exit::CommandFailure;
 
 /// What of the process's surroundings says where state belongs. In both, empty or relative counts
 /// as not set.
@@ -41,13 +41,14 @@ impl Home {
     ///
     /// # Errors
     /// The socket's path is relative, and there is no current folder.
-    pub(crate) fn folder_for(&self, socket: &Path) -> Result<Option<PathBuf>, Failure> {
+    pub(crate) fn folder_for(&self, socket: &Path) -> Result<Option<PathBuf>, CommandFailure> {
         let set = |value: &Option<OsString>| {
             value.as_ref().map(PathBuf::from).filter(|folder| folder.is_absolute())
         };
         let states =
             set(&self.xdg_state_home).or_else(|| Some(set(&self.home)?.join(".local/state")));
-        let name = name_of(socket).map_err(Failure::host("cannot tell where the socket is"))?;
+        let name =
+            name_of(socket).map_err(CommandFailure::host("cannot tell where the socket is"))?;
         Ok(states.map(|folder| folder.join("ksi").join(name)))
     }
 }
@@ -59,7 +60,7 @@ pub(crate) fn settle(
     config: &mut Config,
     wanted: KeptState,
     default: Option<PathBuf>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     match choose(config, wanted, default)? {
         Chosen::Folder(folder) => {
             tracing::info!("the state of plugins is kept in {}", folder.display());
@@ -103,14 +104,19 @@ pub(crate) fn settle_recovery(config: &mut Config, socket: &Path) {
     }
 }
 
-fn choose(config: &Config, wanted: KeptState, default: Option<PathBuf>) -> Result<Chosen, Failure> {
+fn choose(
+    config: &Config,
+    wanted: KeptState,
+    default: Option<PathBuf>,
+) -> Result<Chosen, CommandFailure> {
     if wanted.no_state {
         return Ok(Chosen::Nothing("--no-state"));
     }
     if let Some(folder) = wanted.state {
         // A log or an error shall say where it is, and not from where it was named.
-        let folder = std::path::absolute(&folder)
-            .map_err(|error| Failure::Usage(format!("--state {}: {error}", folder.display())))?;
+        let folder = std::path::absolute(&folder).map_err(|error| {
+            CommandFailure::Usage(format!("--state {}: {error}", folder.display()))
+        })?;
         return Ok(Chosen::Folder(folder));
     }
     if !config.state.persist {

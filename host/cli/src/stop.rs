@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::args::Common;
 use super::client::{Client, ClientError, PATIENT, SOON};
-use super::exit::Failure;
+use super::exit::CommandFailure;
 
-pub(crate) fn stop(common: &Common) -> Result<(), Failure> {
+pub(crate) fn stop(common: &Common) -> Result<(), CommandFailure> {
     let mut client = common.client()?;
     let mut unkept = unkept_so_far(&mut client);
     let socket_stays = match client.ask::<Shutdown>("system:shutdown_request", &json!({}), PATIENT)
@@ -35,7 +35,7 @@ pub(crate) fn stop(common: &Common) -> Result<(), Failure> {
     }
     match unkept.is_empty() {
         true => Ok(()),
-        false => Err(Failure::StateNotKept(unkept.into_iter().collect())),
+        false => Err(CommandFailure::StateNotKept(unkept.into_iter().collect())),
     }
 }
 
@@ -78,7 +78,7 @@ fn last_state_of(push: &str) -> Option<(String, String)> {
 
 /// Nothing tells of a listener's end but that nobody listens any more; it follows the connections'
 /// end at once.
-fn until_gone(path: &Path, deadline: Instant) -> Result<(), Failure> {
+fn until_gone(path: &Path, deadline: Instant) -> Result<(), CommandFailure> {
     while UnixStream::connect(path).is_ok() {
         if Instant::now() >= deadline {
             let path = path.to_owned();

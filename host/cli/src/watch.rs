@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use ksi_wire::line::Push;
-use ksi_wire::monitor::{DROPPED, Dropped, Subscribe, Subscribed};
+use ksi_wire::monitor::{DROPPED, Subscribe, Subscribed, SubscriberDropped};
 use owo_colors::OwoColorize;
 use serde_json::value::RawValue;
 
 use super::args::{Common, Watch};
 use super::client::{Client, SOON};
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::{output, signals};
 
-pub(crate) fn watch(common: &Common, args: Watch) -> Result<(), Failure> {
+pub(crate) fn watch(common: &Common, args: Watch) -> Result<(), CommandFailure> {
     for pattern in &args.patterns {
         let parsed = ksi_host::Pattern::parse(pattern);
-        parsed.map_err(|error| Failure::Usage(error.to_string()))?;
+        parsed.map_err(|error| CommandFailure::Usage(error.to_string()))?;
     }
     let mut client = common.client()?;
     let interrupted = end_on_signal(&client)?;
@@ -39,7 +39,7 @@ pub(crate) fn watch(common: &Common, args: Watch) -> Result<(), Failure> {
             output::error(&format!(
                 "too slow: the host ended this watch of {patterns} after {missed} events had to be left out"
             ));
-            return Err(Failure::Told);
+            return Err(CommandFailure::Told);
         }
         match args.json {
             true => output::json(&line)?,
@@ -49,16 +49,16 @@ pub(crate) fn watch(common: &Common, args: Watch) -> Result<(), Failure> {
 }
 
 /// Closes the connection at the first signal, which ends the loop above between two lines.
-fn end_on_signal(client: &Client) -> Result<Arc<AtomicBool>, Failure> {
+fn end_on_signal(client: &Client) -> Result<Arc<AtomicBool>, CommandFailure> {
     let interrupted = Arc::new(AtomicBool::new(false));
-    let stream = client.stream().map_err(Failure::host("cannot watch for signals"))?;
+    let stream = client.stream().map_err(CommandFailure::host("cannot watch for signals"))?;
     let flag = interrupted.clone();
     signals::on_first(move || {
         flag.store(true, Ordering::Release);
         // A connection that is closed already needs no closing.
         let _ = stream.shutdown(Shutdown::Both);
     })
-    .map_err(Failure::host("cannot watch for signals"))?;
+    .map_err(CommandFailure::host("cannot watch for signals"))?;
     Ok(interrupted)
 }
 
@@ -67,7 +67,8 @@ fn missed(line: &str) -> Option<u64> {
     let push: Push<'_> = serde_json::from_str(line).ok()?;
     // Only an event has a number: anybody may emit one of this name.
     let is_line = push.event.as_deref() == Some(DROPPED) && push.event_id.is_none();
-    let dropped: Dropped = serde_json::from_str(push.data.filter(|_| is_line)?.get()).ok()?;
+    let dropped: SubscriberDropped =
+        serde_json::from_str(push.data.filter(|_| is_line)?.get()).ok()?;
     Some(dropped.missed)
 }
 

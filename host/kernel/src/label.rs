@@ -14,18 +14,18 @@ const LENGTH: usize = 28;
 /// In place of the number, while the text is written.
 const BEING_WRITTEN: u64 = u64::MAX;
 
-struct Entry {
+struct LabelEntry {
     /// Zero for one that is free.
     key: AtomicU64,
     text: [AtomicU64; LENGTH],
 }
 
-static TABLE: [Entry; ENTRIES] = [const { Entry::new() }; ENTRIES];
+static TABLE: [LabelEntry; ENTRIES] = [const { LabelEntry::new() }; ENTRIES];
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-impl Entry {
+impl LabelEntry {
     const fn new() -> Self {
-        Entry { key: AtomicU64::new(0), text: [const { AtomicU64::new(0) }; LENGTH] }
+        LabelEntry { key: AtomicU64::new(0), text: [const { AtomicU64::new(0) }; LENGTH] }
     }
 
     fn write(&self, text: &str) {

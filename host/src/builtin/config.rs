@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ksi_kernel::router::host_handler::Failure;
-use ksi_wire::config::{Plugin, Reloaded};
+use ksi_wire::config::{Reconfigured, Reloaded};
 
 use super::{Nothing, handle_change};
 use crate::{
@@ -40,7 +40,7 @@ async fn reload_config(core: Arc<Core>, _: Nothing) -> Result<Reloaded, Failure>
             ReconfiguredOutcome::NotLive { reason } => ("not_live", None, Some(reason)),
             ReconfiguredOutcome::Refused { reason } => ("refused", None, Some(Some(reason))),
         };
-        Plugin { generation, name: plugin.plugin, reason, status: status.into() }
+        Reconfigured { generation, name: plugin.plugin, reason, status: status.into() }
     });
     Ok(Reloaded {
         plugins: plugins.collect(),

@@ -7,7 +7,7 @@ use ksi_kernel::{
     event::{self, Payload},
     router::host_handler::Failure,
 };
-use ksi_wire::metrics::{Metrics, Plugin};
+use ksi_wire::metrics::{Metrics, PluginMetrics};
 
 use super::{Nothing, counts, handle};
 use crate::{catalog::Described, core::Core};
@@ -28,7 +28,7 @@ async fn get_all(core: Arc<Core>, _: Nothing) -> Result<Metrics, Failure> {
 
 fn all(core: &Core) -> Metrics {
     let (router, registry) = (&core.router, core.supervisor.registry());
-    let plugins: BTreeMap<String, Plugin> = registry
+    let plugins: BTreeMap<String, PluginMetrics> = registry
         .plugins
         .iter()
         .map(|(name, plugin)| {
@@ -39,7 +39,7 @@ fn all(core: &Core) -> Metrics {
             });
             let handlers = own.collect();
             let generation = plugin.info.number;
-            (name.to_string(), Plugin { counts: counts(sum), generation, handlers })
+            (name.to_string(), PluginMetrics { counts: counts(sum), generation, handlers })
         })
         .collect();
     Metrics { host: counts(router.all_counts()), plugins }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ksi_kernel::router::host_handler::Failure;
-use ksi_wire::state::{Dropped, Kept, List, OfPlugin, Restored, Shown, Which};
+use ksi_wire::state::{Dropped, Kept, KeptList, OfPlugin, Restored, Shown, Which};
 use serde_json::{Value, value::RawValue};
 
 use super::{handle, handle_change, module};
@@ -56,10 +56,10 @@ fn place(ask: &Which) -> Result<Option<SnapshotPlace>, Failure> {
     ask.which.as_deref().map(place_of).transpose().map_err(failure)
 }
 
-async fn list_kept(core: Arc<Core>, ask: OfPlugin) -> Result<List, Failure> {
+async fn list_kept(core: Arc<Core>, ask: OfPlugin) -> Result<KeptList, Failure> {
     let kept = core.supervisor.kept_states(ask.module_name.as_deref()).await;
     let snapshots: Vec<Kept> = kept.map_err(failure)?.into_iter().map(listed).collect();
-    Ok(List { count: snapshots.len(), snapshots })
+    Ok(KeptList { count: snapshots.len(), snapshots })
 }
 
 fn listed(kept: Listed) -> Kept {

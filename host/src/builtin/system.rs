@@ -9,7 +9,7 @@ use ksi_wire::{
     Word,
     system::{
         ByNamespace, Clients, Disconnect, Disconnected, Discover, Discovered, Event, Example, Flat,
-        Health, Help, Memory, Namespace, NotKept, Shutdown, Stopping, Summary,
+        Health, Help, Memory, Namespace, Shutdown, Stopping, Summary, UnkeptState,
     },
 };
 
@@ -58,7 +58,7 @@ async fn health(core: Arc<Core>, _: Nothing) -> Result<Health, Failure> {
     let unkept = core.unkept_state().into_iter().map(|unkept| {
         let since = unkept.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let live = live.iter().any(|name| **name == *unkept.plugin);
-        NotKept { live, name: unkept.plugin, reason: unkept.reason, since }
+        UnkeptState { live, name: unkept.plugin, reason: unkept.reason, since }
     });
     let (plugins, state_not_kept) = (live.len(), unkept.collect::<Vec<_>>());
     let budget = core.budget();

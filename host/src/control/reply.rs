@@ -1,8 +1,8 @@
 //! The lines a client is sent. Payloads go into them as the bytes they are, without being decoded.
 
 use ksi_kernel::event::Event;
-use ksi_wire::line::{Failure, FailureBeside, Known, Refusal, UnknownEvent};
-use ksi_wire::monitor::{DROPPED, Dropped};
+use ksi_wire::line::{FailedReply, FailureBeside, Known, Refusal, UnknownEvent};
+use ksi_wire::monitor::{DROPPED, SubscriberDropped};
 use serde::Serialize;
 
 use super::request::{CorrelationId, Malformed};
@@ -46,7 +46,7 @@ impl Reply<'_> {
         if let [Outcome { result: OutcomeKind::Replied(payload), .. }] = outcomes {
             return self.line(&[payload.as_json()], false, &[], lines);
         }
-        let failures: Vec<Failure> = outcomes.iter().filter_map(failure_of).collect();
+        let failures: Vec<FailedReply> = outcomes.iter().filter_map(failure_of).collect();
         if let Some(first) = failures.first()
             && failures.len() == outcomes.len()
         {
@@ -72,7 +72,7 @@ impl Reply<'_> {
     }
 
     /// One failure of this layer's own.
-    pub(super) fn failed(&self, failure: &Failure) -> Vec<u8> {
+    pub(super) fn failed(&self, failure: &FailedReply) -> Vec<u8> {
         let mut line = Vec::new();
         self.line(&[&encode(failure)], true, &[], &mut line);
         line
@@ -87,7 +87,7 @@ impl Reply<'_> {
         self.line(&[&encode(&data)], true, &[], lines);
     }
 
-    fn line(&self, results: &[&[u8]], failed: bool, errors: &[Failure], line: &mut Vec<u8>) {
+    fn line(&self, results: &[&[u8]], failed: bool, errors: &[FailedReply], line: &mut Vec<u8>) {
         let bytes = results.iter().map(|result| result.len() + 1).sum::<usize>();
         line.reserve(bytes + self.event.len() + 160);
         line.extend_from_slice(b"{\"event\":");
@@ -170,7 +170,7 @@ pub(super) fn dropped(client_id: &str, missed: u64, queue: usize) -> Vec<u8> {
     let reason = format!(
         "more than {queue} events waited for this subscriber, or too many bytes; the connection is closed"
     );
-    let data = Dropped { client_id: client_id.to_owned(), missed, reason };
+    let data = SubscriberDropped { client_id: client_id.to_owned(), missed, reason };
     push_line(DROPPED, &encode(&data), unix_now(), |_| ())
 }
 
@@ -190,13 +190,13 @@ fn push_line(name: &str, data: &[u8], timestamp: f64, ids: impl FnOnce(&mut Vec<
 }
 
 /// The outcome's failure, unless it is none. What the host itself does has no plugin's name.
-fn failure_of(outcome: &Outcome) -> Option<Failure> {
+fn failure_of(outcome: &Outcome) -> Option<FailedReply> {
     let result = &outcome.result;
     if result.is_ok() {
         return None;
     }
     let module = if outcome.plugin.is_empty() { HOST } else { &outcome.plugin };
-    Some(Failure {
+    Some(FailedReply {
         status: "failed".into(),
         error: result.message(),
         code: result.code().to_owned(),
@@ -206,13 +206,13 @@ fn failure_of(outcome: &Outcome) -> Option<Failure> {
 }
 
 /// A failure on the host's side of the socket.
-pub(super) fn failure_of_host(handler: &str, code: &str, error: String) -> Failure {
+pub(super) fn failure_of_host(handler: &str, code: &str, error: String) -> FailedReply {
     let (module, handler) = (HOST.to_owned(), handler.to_owned());
-    Failure { status: "failed".into(), error, code: code.to_owned(), module, handler }
+    FailedReply { status: "failed".into(), error, code: code.to_owned(), module, handler }
 }
 
-fn beside(failure: &Failure) -> FailureBeside {
-    let Failure { error, code, module, handler, .. } = failure.clone();
+fn beside(failure: &FailedReply) -> FailureBeside {
+    let FailedReply { error, code, module, handler, .. } = failure.clone();
     FailureBeside { code, error, handler, module }
 }
 

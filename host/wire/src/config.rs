@@ -15,7 +15,7 @@ pub struct Reloaded {
     /// Keys whose new values need a restart of the host.
     pub needs_restart: Vec<String>,
     /// The plugins whose own configuration has changed.
-    pub plugins: Vec<Plugin>,
+    pub plugins: Vec<Reconfigured>,
     /// `reloaded`.
     pub status: Word,
 }
@@ -23,7 +23,7 @@ pub struct Reloaded {
 /// A plugin whose own configuration has changed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Plugin {
+pub struct Reconfigured {
     /// The generation that has the new one; missing where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,

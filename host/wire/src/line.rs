@@ -44,7 +44,7 @@ pub struct Reply<'a> {
     /// As the request had it.
     #[serde(default, borrow)]
     pub correlation_id: Option<&'a RawValue>,
-    /// `data` is the host's own word on a failure, and no handler's answer: a [`Failure`] or an
+    /// `data` is the host's own word on a failure, and no handler's answer: a [`FailedReply`] or an
     /// [`UnknownEvent`].
     #[serde(default)]
     pub failed: bool,
@@ -81,7 +81,7 @@ pub struct Push<'a> {
 /// A failed call, where it stands for the whole reply.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub struct Failure {
+pub struct FailedReply {
     /// `failed`.
     pub status: Cow<'static, str>,
     /// What went wrong, for people.

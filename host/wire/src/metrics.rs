@@ -13,13 +13,13 @@ pub struct Metrics {
     /// Over all handlers.
     pub host: Counts,
     /// By plugin.
-    pub plugins: BTreeMap<String, Plugin>,
+    pub plugins: BTreeMap<String, PluginMetrics>,
 }
 
 /// The calls of one plugin, over all its generations.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Plugin {
+pub struct PluginMetrics {
     /// Over its handlers.
     pub counts: Counts,
     /// The generation that is live, or was last.

@@ -48,7 +48,7 @@ pub const DROPPED: &str = "monitor:dropped";
 
 /// What that line says.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Dropped {
+pub struct SubscriberDropped {
     /// The name of the subscription.
     #[serde(default)]
     pub client_id: String,

@@ -29,7 +29,7 @@ pub struct Which {
 /// The reply to `module:state_list`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct List {
+pub struct KeptList {
     /// How many there are.
     pub count: usize,
     /// All of them, by plugin.

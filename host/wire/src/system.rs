@@ -27,7 +27,7 @@ pub struct Health {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub starting: Option<Starting>,
     /// Plugins whose state is not on the disk as it is.
-    pub state_not_kept: Vec<NotKept>,
+    pub state_not_kept: Vec<UnkeptState>,
     /// `starting`, `healthy`, `degraded` or `stopping`.
     pub status: Word,
     /// How far the stop is; missing while there is none.
@@ -71,7 +71,7 @@ pub struct Starting {
 /// A plugin whose state is not on the disk as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct NotKept {
+pub struct UnkeptState {
     /// It is live, so there will be another attempt.
     pub live: bool,
     /// The plugin.
@@ -296,7 +296,7 @@ pub struct Shutdown {
 /// The payload of `system:startup`, `system:ready` and `system:shutdown`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Announced {
+pub struct HostAnnounced {
     /// The host's process.
     pub pid: u32,
     /// Plugins that are live.

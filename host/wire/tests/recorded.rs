@@ -62,7 +62,7 @@ fn every_recorded_reply_is_read_and_written_again_byte_for_byte() {
     for name in ["module-load", "module-reload", "module-unload"] {
         same::<Changed>(name);
     }
-    same::<state::List>("module-state_list");
+    same::<state::KeptList>("module-state_list");
     same::<state::Restored>("module-state_restore");
     same::<state::Dropped>("module-state_drop");
     same::<router::Graph>("router-graph");
@@ -72,7 +72,7 @@ fn every_recorded_reply_is_read_and_written_again_byte_for_byte() {
     same::<monitor::Subscribed>("monitor-subscribe");
     same::<monitor::Unsubscribed>("monitor-unsubscribe");
     same::<line::UnknownEvent>("unknown-event");
-    same::<line::Failure>("failure");
+    same::<line::FailedReply>("failure");
 }
 
 #[test]
@@ -171,7 +171,9 @@ fn what_hosts_say_seldom_is_written_as_it_was() {
     again::<line::FailureBeside>(
         &json!({ "module": "a", "handler": "h", "error": "no", "code": "broken" }),
     );
-    again::<monitor::Dropped>(&json!({ "client_id": "w", "missed": 3, "reason": "too slow" }));
+    again::<monitor::SubscriberDropped>(
+        &json!({ "client_id": "w", "missed": 3, "reason": "too slow" }),
+    );
     again::<module::announced::CallStuck>(
         &json!({ "name": "a", "handler": "h", "event_id": "evt_1", "seconds": 2.5 }),
     );
@@ -204,7 +206,7 @@ fn what_hosts_say_seldom_is_written_as_it_was() {
         again::<Announced>(&announced);
     }
     again::<Announced>(&json!({ "file": "/p/a.so", "reason": "it is torn" }));
-    again::<system::Announced>(&json!({ "version": "0.1.0", "plugins": 2, "pid": 7 }));
+    again::<system::HostAnnounced>(&json!({ "version": "0.1.0", "plugins": 2, "pid": 7 }));
     again::<system::Disconnected>(&json!({ "status": "disconnected", "id": 7 }));
     for trial in [json!({ "result": "passed" }), json!({ "result": "unsure", "reason": "it hung" })]
     {

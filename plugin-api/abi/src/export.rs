@@ -28,7 +28,7 @@ use super::{
 };
 
 /// A code and a message.
-pub type Failure = (String, String);
+pub type FailureTexts = (String, String);
 
 /// What a plugin's library exports, seen from Rust.
 ///
@@ -37,7 +37,7 @@ pub type Failure = (String, String);
 /// into what the call gives, and nowhere else.
 pub unsafe trait Exported: Sized + Send + Sync + 'static {
     /// What the plugin says of itself, encoded.
-    fn describe() -> Result<Buffer, Failure>;
+    fn describe() -> Result<Buffer, FailureTexts>;
     /// The library is entered for the first time.
     fn enter_library(host: &HostRef);
     /// The instance is gone; the library gives up what it keeps beside it.
@@ -46,7 +46,7 @@ pub unsafe trait Exported: Sized + Send + Sync + 'static {
     fn create(
         host: HostRef,
         config: Vec<u8>,
-    ) -> impl Future<Output = Result<Self, Failure>> + Send + 'static;
+    ) -> impl Future<Output = Result<Self, FailureTexts>> + Send + 'static;
     /// Starts a call.
     ///
     /// # Safety
@@ -65,7 +65,7 @@ pub unsafe trait Exported: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// It cannot be read.
-    fn read_back(version: u32, state: &[u8]) -> Result<(), Failure>;
+    fn read_back(version: u32, state: &[u8]) -> Result<(), FailureTexts>;
 }
 
 /// A reference to a plugin's instance that a call may keep until it ends.
@@ -109,20 +109,20 @@ impl<T> Shared<T> {
 
 /// A reference to something that the instance keeps in an `Arc`: without a count of its own inside
 /// a call, with one once it is cloned.
-pub struct Lent<T> {
+pub struct LentArc<T> {
     value: *const T,
     counted: bool,
 }
 
 // SAFETY: it is a reference to, or a count of, an `Arc<T>`.
-unsafe impl<T: Send + Sync> Send for Lent<T> {}
+unsafe impl<T: Send + Sync> Send for LentArc<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for Lent<T> {}
+unsafe impl<T: Send + Sync> Sync for LentArc<T> {}
 
-impl<T> Lent<T> {
+impl<T> LentArc<T> {
     /// With a count of its own.
     pub fn counted(value: Arc<T>) -> Self {
-        Lent { value: Arc::into_raw(value), counted: true }
+        LentArc { value: Arc::into_raw(value), counted: true }
     }
 
     /// Without one, for a call of `this`.
@@ -131,20 +131,20 @@ impl<T> Lent<T> {
     /// The instance keeps the selected `Arc` for its whole life, and what this gives is dropped
     /// with the call.
     pub unsafe fn of<P>(this: Shared<P>, select: impl FnOnce(&P) -> &Arc<T>) -> Self {
-        Lent { value: Arc::as_ptr(select(&this)), counted: false }
+        LentArc { value: Arc::as_ptr(select(&this)), counted: false }
     }
 }
 
-impl<T> Clone for Lent<T> {
+impl<T> Clone for LentArc<T> {
     fn clone(&self) -> Self {
         // SAFETY: the `Arc` is alive, by the count of `self` or because the instance keeps it
         // during the call.
         unsafe { Arc::increment_strong_count(self.value) };
-        Lent { value: self.value, counted: true }
+        LentArc { value: self.value, counted: true }
     }
 }
 
-impl<T> Deref for Lent<T> {
+impl<T> Deref for LentArc<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -153,7 +153,7 @@ impl<T> Deref for Lent<T> {
     }
 }
 
-impl<T> Drop for Lent<T> {
+impl<T> Drop for LentArc<T> {
     fn drop(&mut self) {
         if self.counted {
             // SAFETY: gives up the count that this value took.
@@ -233,7 +233,9 @@ impl<P: Exported> Drop for Visit<P> {
 }
 
 /// The same future; a panic in it is its error.
-async fn caught<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+async fn caught<T>(
+    future: impl Future<Output = Result<T, FailureTexts>>,
+) -> Result<T, FailureTexts> {
     let mut future = Box::pin(future);
     let result = poll_fn(|cx| match guarded(|| future.as_mut().poll(cx)) {
         Ok(polled) => polled,
@@ -244,7 +246,7 @@ async fn caught<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T
     result
 }
 
-fn panicked(message: &Buffer) -> Failure {
+fn panicked(message: &Buffer) -> FailureTexts {
     ("panicked".to_owned(), format!("it panicked: {}", message.to_text()))
 }
 
@@ -260,9 +262,9 @@ fn entered(
     started.unwrap_or_else(CallStart::Panicked)
 }
 
-struct Shims<P>(PhantomData<P>);
+struct PluginShims<P>(PhantomData<P>);
 
-impl<P: Exported> Shims<P> {
+impl<P: Exported> PluginShims<P> {
     extern "C" fn describe(memory: &'static Memory) -> CallEnd {
         adopt_memory(memory);
         super::signals::library::entered();
@@ -380,11 +382,13 @@ impl<P: Exported> Shims<P> {
 
 /// The module of a plugin that is compiled into this very binary, for tests without a library.
 pub fn module<P: Exported>() -> ModuleRef {
-    ModuleRef(Shims::<P>::MODULE.as_prefix())
+    ModuleRef(PluginShims::<P>::MODULE.as_prefix())
 }
 
 /// The header of a library that exports `P`; the macro makes it a symbol of the library.
 pub const fn header<P: Exported>() -> LibHeader {
     // SAFETY: `construct` gives a `ModuleRef`.
-    unsafe { LibHeader::from_constructor::<ModuleRef>(Shims::<P>::construct, CheckTypeLayout::Yes) }
+    unsafe {
+        LibHeader::from_constructor::<ModuleRef>(PluginShims::<P>::construct, CheckTypeLayout::Yes)
+    }
 }

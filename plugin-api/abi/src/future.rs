@@ -14,7 +14,7 @@ use super::{
     memory::{Memory, SMALL, memory},
     panic::{discard, guarded},
     scratch,
-    waker::{self, Lent, WakerBase},
+    waker::{self, LentWaker, WakerBase},
 };
 
 /// What one poll gave.
@@ -172,7 +172,7 @@ impl<T> Future for BoundaryFuture<T> {
     type Output = Result<T, Buffer>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let lent = Lent::new(cx.waker());
+        let lent = LentWaker::new(cx.waker());
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         // SAFETY: the parts are there as long as `self`; `data` belongs to `poll`, `&mut self`
         // makes this the only poll, and `base` lives until it returns.

@@ -15,9 +15,9 @@ use super::{
         EmitOptions, HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start,
         SubscribeOptions, To, WaitEnd, WatchStep,
     },
-    host_table::{Emission, HostTableRef, Shims, nanos},
+    host_table::{Emission, HostShims, HostTableRef, nanos},
     kept,
-    waker::{self, Lent},
+    waker::{self, LentWaker},
 };
 
 /// A counted reference to the host, for one generation of a plugin. As long as one exists, the
@@ -39,7 +39,7 @@ impl HostRef {
     pub fn new<H: HostApi>(host: Arc<H>) -> Self {
         HostRef {
             object: Arc::into_raw(host).cast(),
-            table: HostTableRef(Shims::<H>::TABLE.as_prefix()),
+            table: HostTableRef(HostShims::<H>::TABLE.as_prefix()),
         }
     }
 
@@ -67,7 +67,7 @@ impl HostRef {
         options: Option<&EmitOptions<'_>>,
         cx: &mut Context<'_>,
     ) -> Result<Start<ReportHandle, BoundaryFuture<ReportHandle>>, Buffer> {
-        let lent = Lent::new(cx.waker());
+        let lent = LentWaker::new(cx.waker());
         let mut emission = emission(parent, &to, content, options);
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         // SAFETY: `self` holds the object; what the emission and the waker point to is alive during
@@ -92,7 +92,7 @@ impl HostRef {
         wants: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Result<Start<ReplyEnd, BoundaryFuture<ReplyEnd>>, Buffer> {
-        let lent = Lent::new(cx.waker());
+        let lent = LentWaker::new(cx.waker());
         let mut emission = emission(parent, &to, content, options);
         let base = waker::unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         // SAFETY: as in `emit`.

@@ -160,7 +160,7 @@ pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-pub(super) struct Shims<H>(PhantomData<H>);
+pub(super) struct HostShims<H>(PhantomData<H>);
 
 /// The event in whose handler something is emitted; its count stays with the plugin's handle.
 type Parent<H> = Option<ManuallyDrop<Counted<<H as HostApi>::Event>>>;
@@ -176,7 +176,7 @@ fn answer<T>(result: Result<Result<T, Refusal>, Buffer>) -> RResult<T, Refusal> 
 /// The functions that a [`HostTable`] points to. In all of them `object` is the pointer of a live
 /// [`HostRef`] made for an `H`, and an event is null or the pointer of a live handle made for an
 /// `H::Event`: a plugin gets both from its host alone and passes back what it got.
-impl<H: HostApi> Shims<H> {
+impl<H: HostApi> HostShims<H> {
     /// # Safety
     /// `object` is the pointer of a live `HostRef` that was made for an `H`.
     unsafe fn host(object: *const ()) -> ManuallyDrop<Arc<H>> {

@@ -36,10 +36,10 @@ pub struct Fingerprint([u64; 2]);
 ///
 /// # Safety
 /// Where fingerprints are equal, a binary reads as its own `Self` what another one has stored as
-/// its own. So `describe` either calls [`Description::unproved`], or it says all that two builds of
-/// `Self` can differ in: its definition, and each field with its place and its type; and whoever
-/// has a `&Self` cannot change anything in it, nor share it by a count, nor call it. `fingerprint`
-/// gives nothing, or what [`Cached::of`] gives for `Self`.
+/// its own. So `describe` either calls [`LayoutDescription::unproved`], or it says all that two
+/// builds of `Self` can differ in: its definition, and each field with its place and its type; and
+/// whoever has a `&Self` cannot change anything in it, nor share it by a count, nor call it.
+/// `fingerprint` gives nothing, or what [`Cached::of`] gives for `Self`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no payload type",
     note = "write #[payload] on it; of the standard library's types the owned ones are payloads, such as String, Vec, \
@@ -54,7 +54,7 @@ pub unsafe trait Layout: 'static {
     /// Describes which type it is and what lies inside. Size and alignment are described by whoever
     /// calls this.
     #[doc(hidden)]
-    fn describe(to: &mut Description);
+    fn describe(to: &mut LayoutDescription);
 
     /// The proof; none for types that cross as bytes.
     #[doc(hidden)]
@@ -68,7 +68,7 @@ macro_rules! crosses_as_bytes {
     ($($type:ty),*) => { $(
         // SAFETY: the type has no fingerprint, and nor has any that it is a part of.
         unsafe impl $crate::layout::Layout for $type {
-            fn describe(to: &mut $crate::layout::Description) {
+            fn describe(to: &mut $crate::layout::LayoutDescription) {
                 to.unproved();
             }
         }
@@ -89,13 +89,13 @@ impl Cached {
 
     /// The fingerprint of `T`, if it can be proved. One `Cached` is for one type.
     pub fn of<T: Layout>(&self) -> Option<Fingerprint> {
-        *self.0.get_or_init(Description::fingerprint_of::<T>)
+        *self.0.get_or_init(LayoutDescription::fingerprint_of::<T>)
     }
 }
 
 /// A description that becomes a fingerprint.
 #[doc(hidden)]
-pub struct Description {
+pub struct LayoutDescription {
     hasher: SipHasher24,
     /// The types that were met, in this order. A type that is met again is described by its place
     /// here, so recursive types end, and a type that is used often costs once.
@@ -103,10 +103,10 @@ pub struct Description {
     proved: bool,
 }
 
-impl Description {
+impl LayoutDescription {
     /// The fingerprint of `T`, if all of it can be proved.
     pub fn fingerprint_of<T: Layout>() -> Option<Fingerprint> {
-        let mut description = Description::of_this_build();
+        let mut description = LayoutDescription::of_this_build();
         description.part::<T>();
         description.finish()
     }
@@ -114,7 +114,7 @@ impl Description {
     /// What all types of this binary have in common.
     fn of_this_build() -> Self {
         let mut description =
-            Description { hasher: SipHasher24::new(), met: Vec::new(), proved: true };
+            LayoutDescription { hasher: SipHasher24::new(), met: Vec::new(), proved: true };
         description.text(env!("KSI_BUILD"));
         // A std that was built otherwise shows in its own types, if at all.
         description.shape::<String>();
@@ -176,18 +176,18 @@ mod tests {
 
     #[test]
     fn a_type_is_itself_and_no_other() {
-        let of = Description::fingerprint_of::<Vec<u32>>;
+        let of = LayoutDescription::fingerprint_of::<Vec<u32>>;
         assert!(of().is_some());
         assert_eq!(of(), of());
         let others = [
-            Description::fingerprint_of::<Vec<i32>>(),
-            Description::fingerprint_of::<Vec<Vec<u32>>>(),
-            Description::fingerprint_of::<VecDeque<u32>>(),
-            Description::fingerprint_of::<Option<u32>>(),
-            Description::fingerprint_of::<[u32; 3]>(),
-            Description::fingerprint_of::<[u32; 4]>(),
-            Description::fingerprint_of::<(u32, u32)>(),
-            Description::fingerprint_of::<(u32, u32, u32)>(),
+            LayoutDescription::fingerprint_of::<Vec<i32>>(),
+            LayoutDescription::fingerprint_of::<Vec<Vec<u32>>>(),
+            LayoutDescription::fingerprint_of::<VecDeque<u32>>(),
+            LayoutDescription::fingerprint_of::<Option<u32>>(),
+            LayoutDescription::fingerprint_of::<[u32; 3]>(),
+            LayoutDescription::fingerprint_of::<[u32; 4]>(),
+            LayoutDescription::fingerprint_of::<(u32, u32)>(),
+            LayoutDescription::fingerprint_of::<(u32, u32, u32)>(),
         ];
         for (i, other) in others.iter().enumerate() {
             assert_ne!(*other, of());
@@ -198,8 +198,8 @@ mod tests {
     /// A type that is met again counts as itself, not as whatever was met at another place.
     #[test]
     fn what_is_met_again_is_told_apart() {
-        let first = Description::fingerprint_of::<(Option<u8>, Option<i8>, Option<u8>)>();
-        let second = Description::fingerprint_of::<(Option<u8>, Option<i8>, Option<i8>)>();
+        let first = LayoutDescription::fingerprint_of::<(Option<u8>, Option<i8>, Option<u8>)>();
+        let second = LayoutDescription::fingerprint_of::<(Option<u8>, Option<i8>, Option<i8>)>();
         assert_ne!(first, second);
     }
 }

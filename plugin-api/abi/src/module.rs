@@ -20,7 +20,7 @@ use super::{
     scratch::{self, Scratch},
     signals::SignalHost,
     unload::{Remains, StartedThread},
-    waker::{Lent, WakerBase, unwrapped},
+    waker::{LentWaker, WakerBase, unwrapped},
 };
 
 /// How a call ended.
@@ -265,7 +265,7 @@ impl Instance {
         form: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> CallStart {
-        let lent = Lent::new(cx.waker());
+        let lent = LentWaker::new(cx.waker());
         let base = unwrapped(cx.waker()).unwrap_or_else(|| lent.as_base());
         scratch::lend(|scratch| {
             // SAFETY: the pointer is that of a live instance; `lent` and `scratch` outlive the
@@ -277,7 +277,7 @@ impl Instance {
     /// Starts to take a snapshot of this version, with its first poll. It ends with a reply, which
     /// is the snapshot, or else as a call does.
     pub fn snapshot(&self, version: u32, cx: &mut Context<'_>) -> CallStart {
-        let lent = Lent::new(cx.waker());
+        let lent = LentWaker::new(cx.waker());
         // SAFETY: the pointer is that of a live instance; `lent` outlives the call.
         unsafe { (self.module.snapshot())(self.pointer.0, version, lent.as_base()) }
     }
@@ -285,7 +285,7 @@ impl Instance {
     /// Starts to restore a snapshot of this version, with its first poll. It ends without a reply
     /// when all is well. `state` is decoded before this returns, and not kept.
     pub fn restore(&self, version: u32, state: &[u8], cx: &mut Context<'_>) -> CallStart {
-        let (lent, state) = (Lent::new(cx.waker()), RSlice::from_slice(state));
+        let (lent, state) = (LentWaker::new(cx.waker()), RSlice::from_slice(state));
         // SAFETY: the pointer is that of a live instance; `lent` and `state` outlive the call, and
         // what the call gives does not borrow from `state`.
         unsafe { (self.module.restore())(self.pointer.0, version, state, lent.as_base()) }

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use super::{
     host::ReplyForm,
-    layout::{Description, Layout},
+    layout::{Layout, LayoutDescription},
     object::EventHandle,
     value::{Encode, Value},
 };
@@ -30,7 +30,7 @@ pub struct Probe<T>(PhantomData<T>);
 
 impl<T: Layout> Probe<T> {
     /// Describes a part of a type.
-    pub fn describe(to: &mut Description) {
+    pub fn describe(to: &mut LayoutDescription) {
         to.part::<T>();
     }
 }
@@ -72,7 +72,7 @@ pub trait Unproved {
     type Of;
 
     /// Such a part leaves the whole unproved.
-    fn describe(to: &mut Description) {
+    fn describe(to: &mut LayoutDescription) {
         to.unproved();
     }
 

@@ -74,9 +74,9 @@ unsafe impl Send for Value {}
 // SAFETY: as above.
 unsafe impl Sync for Value {}
 
-struct Shims<T>(PhantomData<T>);
+struct ValueShims<T>(PhantomData<T>);
 
-impl<T: Encode> Shims<T> {
+impl<T: Encode> ValueShims<T> {
     const BOXED: bool = align_of::<T>() > ALIGN;
     const TABLE: &'static ValueTable = &ValueTable { encode: Self::encode, drop: Self::drop };
     /// Of a block. Most values fit into one that is there already.
@@ -115,9 +115,9 @@ impl Value {
     #[inline]
     pub fn new<T: Layout + Encode + Send + Sync>(value: T) -> Result<Value, T> {
         let Some(print) = T::fingerprint() else { return Err(value) };
-        let (boxed, size, memory) = (Shims::<T>::BOXED, Shims::<T>::SIZE, memory());
+        let (boxed, size, memory) = (ValueShims::<T>::BOXED, ValueShims::<T>::SIZE, memory());
         let needs_maker_to_drop = boxed || needs_drop::<T>();
-        let table = ptr::from_ref(Shims::<T>::TABLE);
+        let table = ptr::from_ref(ValueShims::<T>::TABLE);
         let head = memory.block(size).cast::<Head>();
         // SAFETY: the block has room for a head and, behind it, for the value or a pointer to it;
         // it is aligned for all of them.
@@ -261,7 +261,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        layout::{Cached, Description},
+        layout::{Cached, LayoutDescription},
         module::check_layouts,
     };
 
@@ -304,7 +304,7 @@ mod tests {
         ($type:ty) => {
             // SAFETY: the types of this test are of one build, and own plain data alone.
             unsafe impl Layout for $type {
-                fn describe(to: &mut Description) {
+                fn describe(to: &mut LayoutDescription) {
                     to.text(stringify!($type));
                 }
 

@@ -40,7 +40,7 @@ struct WakerTable {
 
 /// A waker lent to the other side for one poll.
 #[repr(C)]
-pub struct Lent<'a> {
+pub struct LentWaker<'a> {
     base: WakerBase,
     waker: &'a Waker,
 }
@@ -52,10 +52,10 @@ struct Owned {
     waker: Waker,
 }
 
-impl<'a> Lent<'a> {
+impl<'a> LentWaker<'a> {
     /// Wraps `waker` for the time of one poll.
     pub fn new(waker: &'a Waker) -> Self {
-        Lent { base: WakerBase { table: &LENT }, waker }
+        LentWaker { base: WakerBase { table: &LENT }, waker }
     }
 
     /// What is passed over the boundary.
@@ -77,11 +77,11 @@ static LENT: WakerTable = {
     unsafe extern "C" fn clone(base: *const WakerBase) -> *const WakerBase {
         // SAFETY: this table stands only in a `Lent`, which is alive during the poll that it was
         // made for.
-        clone_of(unsafe { &*base.cast::<Lent<'_>>() }.waker)
+        clone_of(unsafe { &*base.cast::<LentWaker<'_>>() }.waker)
     }
     unsafe extern "C" fn wake_by_ref(base: *const WakerBase) {
         // SAFETY: as in `clone`.
-        let lent = unsafe { &*base.cast::<Lent<'_>>() };
+        let lent = unsafe { &*base.cast::<LentWaker<'_>>() };
         contained(|| lent.waker.wake_by_ref());
     }
     /// A lent waker is never owned by the other side, which wraps it in `ManuallyDrop`.
@@ -174,7 +174,7 @@ pub(super) unsafe fn own<'a>(base: *const WakerBase) -> Option<&'a Waker> {
     unsafe {
         let table = (*base).table;
         if ptr::eq(table, &LENT) {
-            Some((*base.cast::<Lent<'_>>()).waker)
+            Some((*base.cast::<LentWaker<'_>>()).waker)
         } else if ptr::eq(table, &OWNED) {
             Some(&(*base.cast::<Owned>()).waker)
         } else {
@@ -208,7 +208,7 @@ mod tests {
     fn a_waker_that_comes_back_is_recognised_as_our_own() {
         let count = Arc::new(Count::default());
         let ours = Waker::from(count.clone());
-        let lent = Lent::new(&ours);
+        let lent = LentWaker::new(&ours);
         // SAFETY: `lent` outlives each use.
         let theirs = unsafe { borrowed(lent.as_base()) };
         let kept = Waker::clone(&theirs);
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn a_waker_that_panics_does_so_for_nobody_on_the_other_side() {
         let lent = |waker: Waker, use_it: fn(Waker)| {
-            let lent = Lent::new(&waker);
+            let lent = LentWaker::new(&waker);
             // SAFETY: `lent` outlives each use.
             let theirs = unsafe { borrowed(lent.as_base()) };
             theirs.wake_by_ref();

@@ -19,10 +19,10 @@ use super::{
 pub struct Call {
     world: Arc<World>,
     event: String,
-    state: State,
+    state: CallState,
 }
 
-enum State {
+enum CallState {
     Accepted(Arc<Emission>),
     Refused(Outcomes),
 }
@@ -30,8 +30,8 @@ enum State {
 impl Call {
     pub(super) fn new(world: Arc<World>, event: &str, payload: Buffer) -> Self {
         let state = match world.accept("", None, event, payload, None) {
-            Ok(event) => State::Accepted(world.dispatch(&event)),
-            Err(refusal) => State::Refused(Outcomes::refused(refusal)),
+            Ok(event) => CallState::Accepted(world.dispatch(&event)),
+            Err(refusal) => CallState::Refused(Outcomes::refused(refusal)),
         };
         Call { world, event: event.to_owned(), state }
     }
@@ -42,8 +42,8 @@ impl Call {
 
     pub(super) fn outcomes(&self) -> Option<Outcomes> {
         match &self.state {
-            State::Accepted(emission) => emission.finished(),
-            State::Refused(outcomes) => Some(outcomes.clone()),
+            CallState::Accepted(emission) => emission.finished(),
+            CallState::Refused(outcomes) => Some(outcomes.clone()),
         }
     }
 
@@ -58,7 +58,7 @@ impl Call {
     /// Gives the event up, as an emitter does that stops waiting: its handlers end at their next
     /// await, and are reported as rejected.
     pub fn cancel(&self) {
-        if let State::Accepted(emission) = &self.state {
+        if let CallState::Accepted(emission) = &self.state {
             emission.reject("the test gave it up");
         }
     }

@@ -14,11 +14,11 @@ use super::{
 
 /// Gathers one outcome per handler.
 pub(super) struct Emission {
-    calls: Mutex<Vec<Call>>,
+    calls: Mutex<Vec<HandlerCall>>,
     waker: Mutex<Option<Waker>>,
 }
 
-struct Call {
+struct HandlerCall {
     handler: Arc<Handler>,
     task: Option<Arc<Task>>,
     end: Option<Ended>,
@@ -28,7 +28,7 @@ impl Emission {
     pub(super) fn new(handlers: &[Arc<Handler>]) -> Arc<Self> {
         let calls = handlers.iter().map(|handler| {
             let handler = handler.clone();
-            Call { handler, task: None, end: None }
+            HandlerCall { handler, task: None, end: None }
         });
         Arc::new(Emission { calls: Mutex::new(calls.collect()), waker: Mutex::default() })
     }

@@ -55,7 +55,7 @@ pub(crate) fn derive(input: TokenStream, package: &Package) -> TokenStream {
         unsafe impl #generics ::ksi_plugin_api::__private::Layout for #ident #arguments #condition {
             const MAY_BE_NOTHING: bool = #may_be_nothing;
 
-            fn describe(to: &mut ::ksi_plugin_api::__private::Description) {
+            fn describe(to: &mut ::ksi_plugin_api::__private::LayoutDescription) {
                 use ::ksi_plugin_api::__private::Unproved as _;
                 #description
             }

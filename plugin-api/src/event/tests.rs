@@ -106,7 +106,7 @@ fn another_definition_has_another_fingerprint() {
 #[test]
 fn what_lies_inside_counts() {
     fn order<T: Layout>() -> Option<Fingerprint> {
-        ksi_abi::layout::Description::fingerprint_of::<Page<T>>()
+        ksi_abi::layout::LayoutDescription::fingerprint_of::<Page<T>>()
     }
     #[payload]
     struct Page<T> {

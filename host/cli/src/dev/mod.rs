@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ksi_host::{ChildEntry, UntrustedPlugins};
 
 use super::args::{Common, Dev};
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::run::{self, HangUp, Socket};
 use super::state_folder::{self, Home};
 use build::Cargo;
@@ -25,7 +25,7 @@ mod drop_folder;
 mod packages;
 mod sources;
 
-pub(crate) fn dev(entry: ChildEntry, common: &Common, args: Dev) -> Result<(), Failure> {
+pub(crate) fn dev(entry: ChildEntry, common: &Common, args: Dev) -> Result<(), CommandFailure> {
     let mut config = common.configuration()?;
     let held = common.held(&config);
     let socket = Socket::Path(common.socket_path(&config));
@@ -57,7 +57,7 @@ pub(crate) fn dev(entry: ChildEntry, common: &Common, args: Dev) -> Result<(), F
     std::thread::Builder::new()
         .name("ksi-dev".into())
         .spawn(move || workshop.follow())
-        .map_err(Failure::host("cannot start the thread that rebuilds"))?;
+        .map_err(CommandFailure::host("cannot start the thread that rebuilds"))?;
     let ended = run::serve(entry, config, held, socket, HangUp::Stop);
     cargo.stop();
     ended
@@ -92,9 +92,9 @@ pub(crate) enum DevError {
     Watch { folder: PathBuf, source: notify::Error },
 }
 
-impl From<DevError> for Failure {
+impl From<DevError> for CommandFailure {
     fn from(error: DevError) -> Self {
-        Failure::Dev(Box::new(error))
+        CommandFailure::Dev(Box::new(error))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::exit::Failure;
+use super::exit::CommandFailure;
 use super::output;
 use fields::Harmless;
 use queue::Queue;
@@ -24,11 +24,13 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs a command that owns a host. What it has to say on standard error, why it ends and panics
 /// too, goes one way, on which nobody waits.
-pub(crate) fn during(command: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+pub(crate) fn during(
+    command: impl FnOnce() -> Result<(), CommandFailure>,
+) -> Result<(), CommandFailure> {
     let filter = filter()?;
     let colours =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    let queue = Queue::to_standard_error().map_err(Failure::host("cannot begin to log"))?;
+    let queue = Queue::to_standard_error().map_err(CommandFailure::host("cannot begin to log"))?;
     let lines = queue.clone();
     tracing_subscriber::fmt()
         .with_writer(move || lines.clone())
@@ -38,14 +40,14 @@ pub(crate) fn during(command: impl FnOnce() -> Result<(), Failure>) -> Result<()
         .fmt_fields(Harmless)
         .with_env_filter(filter)
         .try_init()
-        .map_err(|source| Failure::Host { what: "cannot begin to log", source })?;
+        .map_err(|source| CommandFailure::Host { what: "cannot begin to log", source })?;
     let lines = queue.clone();
     std::panic::set_hook(Box::new(move |panic| lines.put(told(panic).as_bytes())));
     let ended = command().map_err(|failure| {
         for line in failure.lines() {
             queue.put(output::error_line(&line, colours).as_bytes());
         }
-        Failure::Logged(Box::new(failure))
+        CommandFailure::Logged(Box::new(failure))
     });
     queue.flush(LAST_WAIT);
     ended
@@ -76,7 +78,7 @@ fn told(panic: &PanicHookInfo<'_>) -> String {
     format!("\nthread '{name}' panicked at {place}:\n{message}\n{trace}")
 }
 
-fn filter() -> Result<EnvFilter, Failure> {
+fn filter() -> Result<EnvFilter, CommandFailure> {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .with_env_var(VARIABLE)
@@ -86,7 +88,7 @@ fn filter() -> Result<EnvFilter, Failure> {
         Err(_) if std::env::var_os(VARIABLE).is_none_or(|value| value.is_empty()) => {
             Ok(EnvFilter::new("info"))
         }
-        Err(error) => Err(Failure::Usage(format!(
+        Err(error) => Err(CommandFailure::Usage(format!(
             "{VARIABLE} is no log filter such as `info` or `warn,ksi_plugin=debug`: {error}"
         ))),
     }

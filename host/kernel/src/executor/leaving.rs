@@ -25,12 +25,12 @@ use crate::lock::Lock;
 /// The sets of threads, of which some threads may still be there.
 #[derive(Default)]
 pub(super) struct Sets {
-    state: Lock<State>,
+    state: Lock<LeavingState>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct LeavingState {
     /// The number of the set that is at work.
     current: u64,
     joining: BTreeMap<u64, Joining>,
@@ -68,7 +68,7 @@ impl Sets {
         Self::leave(self, &mut self.state.lock(), set)
     }
 
-    fn leave(this: &Arc<Self>, state: &mut State, set: u64) -> LeavingThreads {
+    fn leave(this: &Arc<Self>, state: &mut LeavingState, set: u64) -> LeavingThreads {
         state.joining.entry(set).or_default().times += 1;
         LeavingThreads { sets: this.clone(), set }
     }

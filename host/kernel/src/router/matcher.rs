@@ -14,14 +14,14 @@ use super::shared_map::SharedMap;
 /// One value for each pattern, or for each name.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree<V> {
-    root: Arc<Node<V>>,
+    root: Arc<PatternNode<V>>,
 }
 
 #[derive(Debug, Clone)]
-struct Node<V> {
-    exact: SharedMap<Arc<str>, Arc<Node<V>>>,
-    one: Option<Arc<Node<V>>>,
-    many: Option<Arc<Node<V>>>,
+struct PatternNode<V> {
+    exact: SharedMap<Arc<str>, Arc<PatternNode<V>>>,
+    one: Option<Arc<PatternNode<V>>>,
+    many: Option<Arc<PatternNode<V>>>,
     value: Option<V>,
 }
 
@@ -32,9 +32,9 @@ enum Step<'a> {
     Many,
 }
 
-impl<V> Default for Node<V> {
+impl<V> Default for PatternNode<V> {
     fn default() -> Self {
-        Node { exact: SharedMap::default(), one: None, many: None, value: None }
+        PatternNode { exact: SharedMap::default(), one: None, many: None, value: None }
     }
 }
 
@@ -44,7 +44,7 @@ impl<V> Default for Tree<V> {
     }
 }
 
-impl<V> Node<V> {
+impl<V> PatternNode<V> {
     fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.one.is_none() && self.many.is_none() && self.value.is_none()
     }
@@ -92,7 +92,7 @@ impl<V: Clone> Tree<V> {
 }
 
 fn change_below<'s, V: Clone>(
-    node: &mut Arc<Node<V>>,
+    node: &mut Arc<PatternNode<V>>,
     steps: &mut impl Iterator<Item = Step<'s>>,
     change: impl FnOnce(&mut Option<V>),
 ) {
@@ -120,11 +120,11 @@ fn change_below<'s, V: Clone>(
 
 /// Where a name has come to in a tree of patterns, on all ways at once.
 struct Walk<'t, V> {
-    at: SmallVec<[&'t Node<V>; 8]>,
-    next: SmallVec<[&'t Node<V>; 8]>,
+    at: SmallVec<[&'t PatternNode<V>; 8]>,
+    next: SmallVec<[&'t PatternNode<V>; 8]>,
     /// Nodes that stand for a `**`: once reached, every further segment may be part of it. Each is
     /// here once, however many ways lead to it, so that many `**` do not multiply.
-    staying: SmallVec<[&'t Node<V>; 8]>,
+    staying: SmallVec<[&'t PatternNode<V>; 8]>,
 }
 
 impl<V> Default for Walk<'_, V> {
@@ -134,7 +134,7 @@ impl<V> Default for Walk<'_, V> {
 }
 
 impl<'t, V: Clone> Walk<'t, V> {
-    fn enter(&mut self, node: &'t Node<V>) {
+    fn enter(&mut self, node: &'t PatternNode<V>) {
         self.at.push(node);
         let mut many = &node.many;
         while let Some(node) = many
@@ -170,7 +170,7 @@ impl<'t, V: Clone> Walk<'t, V> {
 /// Walks down a tree of names. `places` are the segments of the pattern that may come next, in
 /// order, each once.
 fn select<'t, V: Clone>(
-    node: &'t Node<V>,
+    node: &'t PatternNode<V>,
     pattern: &[PatternSegment],
     places: &[usize],
     see: &mut impl FnMut(&'t V),

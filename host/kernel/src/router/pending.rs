@@ -61,7 +61,7 @@ impl FanOutStart {
 /// wherever else somebody polls it (a client's task, a plugin's own runtime), or too deep inside
 /// other calls, it moves to a task of its own on the workers.
 pub(crate) struct PendingFanOut {
-    state: State,
+    state: PendingState,
     router: Arc<Router>,
 }
 
@@ -76,7 +76,7 @@ impl Router {
         let there = async move { pending.await.without_code() };
         let instead = move |after| progress.given_up(after, Arc::default);
         let receiver = apart(&self.site.workers, there, instead);
-        PendingFanOut { state: State::There(receiver), router: self.clone() }
+        PendingFanOut { state: PendingState::There(receiver), router: self.clone() }
     }
 }
 
@@ -85,13 +85,13 @@ impl PendingFanOut {
     /// long as it stays on one.
     #[inline]
     pub(super) fn one(call: OnlyCall, router: Arc<Router>) -> Self {
-        PendingFanOut { state: State::One(call), router }
+        PendingFanOut { state: PendingState::One(call), router }
     }
 
     /// Of several; polled likewise.
     #[inline]
     pub(super) fn several(calls: SeveralCalls, router: Arc<Router>) -> Self {
-        PendingFanOut { state: State::Several(calls), router }
+        PendingFanOut { state: PendingState::Several(calls), router }
     }
 
     /// Of those of which some were held back, and which tell how far they have come; polled
@@ -101,7 +101,7 @@ impl PendingFanOut {
         progress: Arc<Progress>,
         router: Arc<Router>,
     ) -> Self {
-        PendingFanOut { state: State::Held(pending, progress), router }
+        PendingFanOut { state: PendingState::Held(pending, progress), router }
     }
 }
 
@@ -189,7 +189,7 @@ impl SeveralCalls {
     }
 }
 
-enum State {
+enum PendingState {
     One(OnlyCall),
     Several(SeveralCalls),
     Held(PendingFuture, Arc<Progress>),
@@ -197,29 +197,29 @@ enum State {
     Done,
 }
 
-impl State {
+impl PendingState {
     fn holds_calls(&self) -> bool {
-        matches!(self, State::One(_) | State::Several(_) | State::Held(..))
+        matches!(self, PendingState::One(_) | PendingState::Several(_) | PendingState::Held(..))
     }
 }
 
 impl PendingFanOut {
     /// Goes on in a task on the workers.
     fn moves(&mut self) {
-        *self = match std::mem::replace(&mut self.state, State::Done) {
-            State::One(mut call) => {
+        *self = match std::mem::replace(&mut self.state, PendingState::Done) {
+            PendingState::One(mut call) => {
                 let progress = Progress::of(Arc::new([call.handler.clone()]));
                 let router = self.router.clone();
                 let there = async move { poll_fn(|cx| call.poll(&router, cx)).await };
                 self.router.moved(there, progress)
             }
-            State::Several(mut calls) => {
+            PendingState::Several(mut calls) => {
                 let (progress, router) = (calls.progress(), self.router.clone());
                 let there = async move { poll_fn(|cx| calls.poll(&router, cx)).await };
                 self.router.moved(there, progress)
             }
-            State::Held(pending, progress) => self.router.moved(pending, progress),
-            State::There(_) | State::Done => return,
+            PendingState::Held(pending, progress) => self.router.moved(pending, progress),
+            PendingState::There(_) | PendingState::Done => return,
         };
     }
 }
@@ -233,16 +233,16 @@ impl Future for PendingFanOut {
         }
         let PendingFanOut { state, router } = &mut *self;
         let polled = match state {
-            State::One(call) => call.poll(router, cx),
-            State::Several(calls) => calls.poll(router, cx),
-            State::Held(pending, _) => pending.as_mut().poll(cx),
-            State::There(receiver) => Pin::new(receiver).poll(cx).map(|outcomes| {
+            PendingState::One(call) => call.poll(router, cx),
+            PendingState::Several(calls) => calls.poll(router, cx),
+            PendingState::Held(pending, _) => pending.as_mut().poll(cx),
+            PendingState::There(receiver) => Pin::new(receiver).poll(cx).map(|outcomes| {
                 outcomes.unwrap_or_else(|_| Outcomes::refused("the host is stopping".to_owned()))
             }),
-            State::Done => Poll::Pending,
+            PendingState::Done => Poll::Pending,
         };
         if polled.is_ready() {
-            self.state = State::Done;
+            self.state = PendingState::Done;
         }
         polled
     }
@@ -251,7 +251,7 @@ impl Future for PendingFanOut {
 impl Drop for PendingFanOut {
     fn drop(&mut self) {
         if self.state.holds_calls() && !on_worker() {
-            let state = std::mem::replace(&mut self.state, State::Done);
+            let state = std::mem::replace(&mut self.state, PendingState::Done);
             self.router.spawn_detached(async move { drop(state) });
         }
     }

@@ -31,11 +31,11 @@ const LARGEST: usize = 64 << 10;
 pub struct Progress {
     /// Nothing is noted yet, because the event is expected to be over at once.
     unfollowed: AtomicBool,
-    state: Lock<State>,
+    state: Lock<ProgressState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ProgressState {
     handlers: Arc<[Arc<HandlerInfo>]>,
     /// Those that have ended, by the keys of their handlers; `None` where that cannot be told
     /// twice.
@@ -89,7 +89,7 @@ impl Progress {
         after: Duration,
         called: impl FnOnce() -> Arc<[Arc<HandlerInfo>]>,
     ) -> Outcomes {
-        let State { mut handlers, ended } = std::mem::take(&mut *self.state());
+        let ProgressState { mut handlers, ended } = std::mem::take(&mut *self.state());
         if handlers.is_empty() {
             handlers = called();
         }
@@ -102,7 +102,7 @@ impl Progress {
         Outcomes { ended: all.collect(), handlers: Handlers::Known(handlers) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProgressState> {
         self.state.lock()
     }
 }

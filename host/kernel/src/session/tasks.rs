@@ -15,11 +15,11 @@ use crate::lock::Lock;
 /// The tasks that run, up to a limit.
 pub(crate) struct BackgroundTasks {
     limit: usize,
-    state: Lock<State>,
+    state: Lock<TaskSet>,
 }
 
 #[derive(Default)]
-struct State {
+struct TaskSet {
     next: u64,
     closed: bool,
     running: HashMap<u64, Arc<Background>>,

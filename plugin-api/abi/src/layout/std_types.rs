@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use super::{Cached, Description, Fingerprint, Layout};
+use super::{Cached, Fingerprint, Layout, LayoutDescription};
 
 macro_rules! plain {
     ($($type:ty)*) => { $(
         // SAFETY: the module says why, and `plain!` names no other types.
         unsafe impl Layout for $type {
-            fn describe(to: &mut Description) {
+            fn describe(to: &mut LayoutDescription) {
                 to.text(stringify!($type));
             }
 
@@ -32,7 +32,7 @@ macro_rules! part {
     ($($type:ty),*) => { $(
         // SAFETY: as above.
         unsafe impl Layout for $type {
-            fn describe(to: &mut Description) {
+            fn describe(to: &mut LayoutDescription) {
                 to.text(stringify!($type));
             }
         }
@@ -43,7 +43,7 @@ part!(f32, f64, (), Duration);
 /// A reply may be a text of the library's own. It is a reference, so it goes as bytes.
 // SAFETY: it is unproved.
 unsafe impl Layout for &'static str {
-    fn describe(to: &mut Description) {
+    fn describe(to: &mut LayoutDescription) {
         to.unproved();
     }
 }
@@ -52,7 +52,7 @@ macro_rules! generic {
     ($($type:ident<$($parameter:ident),*>)*) => { $(
         // SAFETY: it owns its items and nothing else, and lays them out by their type alone.
         unsafe impl<$($parameter: Layout),*> Layout for $type<$($parameter),*> {
-            fn describe(to: &mut Description) {
+            fn describe(to: &mut LayoutDescription) {
                 to.text(stringify!($type));
                 $( to.part::<$parameter>(); )*
             }
@@ -63,7 +63,7 @@ generic!(Vec<T> VecDeque<T> Option<T> Box<T> HashMap<K, V> HashSet<T> BTreeMap<K
 
 // SAFETY: an array is so many items, one behind the other.
 unsafe impl<T: Layout, const N: usize> Layout for [T; N] {
-    fn describe(to: &mut Description) {
+    fn describe(to: &mut LayoutDescription) {
         to.text("array");
         to.number(N as u128);
         to.part::<T>();
@@ -74,7 +74,7 @@ macro_rules! tuple {
     ($($parameter:ident . $index:tt),*) => {
         // SAFETY: the place and the type of each field is described.
         unsafe impl<$($parameter: Layout),*> Layout for ($($parameter,)*) {
-            fn describe(to: &mut Description) {
+            fn describe(to: &mut LayoutDescription) {
                 to.text(concat!("tuple" $(, " ", $index)*));
                 $(
                     to.number(std::mem::offset_of!(Self, $index) as u128);

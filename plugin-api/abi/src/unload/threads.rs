@@ -23,11 +23,11 @@ use std::{
 use super::{Original, StartedThread};
 
 /// What a thread begins with.
-type Start = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
+type ThreadStart = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
 type Create = unsafe extern "C" fn(
     *mut libc::pthread_t,
     *const libc::pthread_attr_t,
-    Start,
+    ThreadStart,
     *mut libc::c_void,
 ) -> libc::c_int;
 
@@ -206,7 +206,7 @@ fn size_of_block(number: usize) -> usize {
 pub unsafe extern "C" fn create(
     thread: *mut libc::pthread_t,
     attributes: *const libc::pthread_attr_t,
-    start: Start,
+    start: ThreadStart,
     argument: *mut libc::c_void,
 ) -> libc::c_int {
     let Some(found) = CREATE.find() else { return libc::ENOSYS };

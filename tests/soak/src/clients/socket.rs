@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use ksi_wire::line::{self, Failure, Reply};
+use ksi_wire::line::{self, FailedReply, Reply};
 use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -124,8 +124,8 @@ impl Connection {
 fn ending(line: &Reply<'_>) -> Ending {
     let data = line.data.map_or("null", RawValue::get);
     if line.failed {
-        let outcome = match serde_json::from_str::<Failure>(data) {
-            Ok(Failure { error, code, .. }) => Outcome::Other { code, message: error },
+        let outcome = match serde_json::from_str::<FailedReply>(data) {
+            Ok(FailedReply { error, code, .. }) => Outcome::Other { code, message: error },
             Err(_) => Outcome::Other { code: "unreadable".to_owned(), message: data.to_owned() },
         };
         return Ending { outcomes: vec![outcome] };

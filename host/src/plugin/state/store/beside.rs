@@ -113,9 +113,7 @@ impl StateDir {
         check_name(plugin)?;
         let _alone = self.one_at_a_time.lock();
         let header = SnapshotHeader::of(plugin, state, SystemTime::now());
-        let same = |found| {
-            matches!(found, SnapshotCheck::Complete(it) if it.same_content(&header))
-        };
+        let same = |found| matches!(found, SnapshotCheck::Complete(it) if it.same_content(&header));
         if same(self.read(plugin, SnapshotPlace::Good, &mut io::sink())?) {
             return Ok(());
         }
