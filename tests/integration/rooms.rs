@@ -23,6 +23,7 @@ const LEVELS: &[(&str, &[&str])] = &[
     ("host/kernel/src", &[]),
     ("host/cli/src", &[]),
     ("host/wire/src", &[]),
+    ("host/worker-protocol/src", &[]),
     ("tests/bench/src", &[]),
 ];
 
