@@ -45,7 +45,7 @@ const RULES: &[Rule] = &[
         names: &["Router", "Session"],
     },
     // Who replaces, retires and goes back, and who keeps state, does not know where an instance
-    // lives.
+    // lives; nor does what is said of any residence and instance.
     Rule {
         part: &[
             "host/src/plugin/supervisor.rs",
@@ -54,9 +54,22 @@ const RULES: &[Rule] = &[
             "host/src/plugin/lifecycle/retire.rs",
             "host/src/plugin/lifecycle/from_disk.rs",
             "host/src/plugin/state",
+            "host/src/plugin/instance/body.rs",
+            "host/src/plugin/instance/generation.rs",
+            "host/src/plugin/instance/live.rs",
+            "host/src/plugin/instance/residence.rs",
+            "host/src/plugin/instance/services.rs",
         ],
         modules: &[],
-        names: &["PluginLibrary", "LibraryResidence", "LibraryBody", "Instance", "ModuleRef"],
+        names: &[
+            "PluginLibrary",
+            "LibraryResidence",
+            "LibraryBody",
+            "Instance",
+            "ModuleRef",
+            "HostApiShim",
+            "HostRef",
+        ],
     },
     // A deployment knows no wire format.
     Rule {

@@ -174,12 +174,12 @@ impl Session {
     // ---- what the host does to a generation ----
 
     /// The routes of declared handlers of an instance; `keeper` keeps its library for replies that
-    /// are values.
+    /// are values, if it gives any.
     pub fn declared(
         &self,
         handlers: impl IntoIterator<Item = HandlerSpec>,
         callee: Arc<dyn Callee>,
-        keeper: &Arc<dyn Keeper>,
+        keeper: Option<&Arc<dyn Keeper>>,
     ) -> DeclaredRoutes {
         let (mut routes, mut infos) = (Vec::new(), Vec::new());
         for (order, handler) in (0..).zip(handlers) {
@@ -198,7 +198,7 @@ impl Session {
                 answers_alone: false,
                 cancel: self.cancel.clone(),
                 gate: self.gate.get().cloned(),
-                keeper: Some(keeper.clone()),
+                keeper: keeper.cloned(),
             });
             infos.push(target.info().clone());
             let route = |pattern| Route { pattern, target: target.clone() };
@@ -212,7 +212,7 @@ impl Session {
     pub fn declared_again(
         &self,
         callee: Arc<dyn Callee>,
-        keeper: &Arc<dyn Keeper>,
+        keeper: Option<&Arc<dyn Keeper>>,
     ) -> DeclaredRoutes {
         let (cancel, gate) = (&self.cancel, self.gate.get());
         let routes = self.router.redeclared(&self.plugin, &callee, cancel, gate, keeper);
@@ -227,7 +227,7 @@ impl Session {
         &self,
         declared: DeclaredRoutes,
         callee: Arc<dyn Callee>,
-        keeper: &Arc<dyn Keeper>,
+        keeper: Option<&Arc<dyn Keeper>>,
     ) {
         let mut subscriptions = self.subscriptions();
         subscriptions.callee = Some(Arc::downgrade(&callee));
@@ -489,7 +489,7 @@ impl Session {
         pattern: &str,
         handler: u64,
         options: SubscribeOptions,
-        keeper: &Arc<dyn Keeper>,
+        keeper: Option<&Arc<dyn Keeper>>,
     ) -> Result<u64, Refusal> {
         let pattern = Pattern::parse(pattern)
             .map_err(|error| Refusal::new(RefusalCode::INVALID_PATTERN, error))?;
@@ -576,7 +576,7 @@ impl Session {
         subscriptions: &mut Subscriptions,
         new: Subscription,
         callee: &Arc<dyn Callee>,
-        keeper: &Arc<dyn Keeper>,
+        keeper: Option<&Arc<dyn Keeper>>,
     ) -> (Owner, Vec<Route>) {
         let Subscription { number, pattern, handler, options } = new;
         let target = self.router.target(NewTarget {
@@ -597,7 +597,7 @@ impl Session {
             answers_alone: false,
             cancel: self.cancel.clone(),
             gate: self.gate.get().cloned(),
-            keeper: Some(keeper.clone()),
+            keeper: keeper.cloned(),
         });
         subscriptions.infos.insert(number, target.info().clone());
         (self.owner(number), vec![Route { pattern, target }])

@@ -118,7 +118,7 @@ fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Ov
     let mut sum = Counts::default();
     inner.router.counts_of(name).into_iter().for_each(|(_, own)| sum += own);
     let live = plugin.live.as_ref();
-    let held = live.and_then(|live| live.shim.session().gate()).map(|gate| gate.waiting());
+    let held = live.and_then(|live| live.services.session().gate()).map(|gate| gate.waiting());
     let signals = live.map(|live| live.residence.signals()).unwrap_or_default().into_iter();
     let signals = signals.map(|handled| {
         let (signal, ignored, host_too) = handled.into_parts();
@@ -220,7 +220,7 @@ async fn inspect(core: Arc<Core>, ask: Named) -> Result<Value, Failure> {
     let kept = core.supervisor.activation.resources.names(name).into_iter();
     sorted(&Inspect {
         overview: overview(&core, &registry, name, plugin),
-        background_tasks: plugin.live.as_ref().map(|live| live.shim.session().task_count()),
+        background_tasks: plugin.live.as_ref().map(|live| live.services.session().task_count()),
         emits: info.manifest.emits.clone(),
         emits_schemas: emits_schemas(info),
         generation_counts: Some(counts(info.counts())),

@@ -1,16 +1,16 @@
 //! A live plugin: its [`library`], opened here, the instance that is made of it ([`live`]), and
 //! what both are to the host, a [`generation`], with what is known of it ([`info`]).
 //!
-//! What it is given meanwhile: its configuration ([`configs`]), descriptors that outlive it
-//! ([`kept_resources`]), a way to the host ([`host_api`]), into the log ([`log`]), wakers that hold
-//! its library ([`waker`]), a share of the process's signals ([`signals`]). Once it is done,
-//! [`leftovers`] looks for what still needs the library. Who decides that it comes and goes is not
-//! known here.
+//! What it is given meanwhile: its configuration ([`configs`]), what any instance has of the host
+//! ([`services`]) with descriptors that outlive it ([`kept_resources`]), a way there
+//! ([`host_api`]), into the log ([`log`]), wakers that hold its library ([`waker`]), a share of the
+//! process's signals ([`signals`]). Once it is done, [`leftovers`] looks for what still needs the
+//! library. Who decides that it comes and goes is not known here.
 
 pub(crate) mod body;
 pub(crate) mod configs;
 pub(crate) mod generation;
-pub(crate) mod host_api;
+pub(in crate::plugin) mod host_api;
 pub(crate) mod info;
 pub(crate) mod kept_resources;
 pub(in crate::plugin) mod leftovers;
@@ -20,6 +20,7 @@ pub(in crate::plugin) mod library_residence;
 pub(in crate::plugin) mod live;
 pub(in crate::plugin) mod log;
 pub(crate) mod residence;
+pub(crate) mod services;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 pub(in crate::plugin) mod signals;
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]

@@ -308,7 +308,7 @@ impl Supervisor {
             plugin.probation = None;
             (generation, retired)
         };
-        generation.shim.detach();
+        generation.services.detach();
         self.router.withdraw(name);
         Ok((generation, retired))
     }

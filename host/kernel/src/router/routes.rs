@@ -47,13 +47,13 @@ impl Router {
         callee: &Arc<dyn Callee>,
         cancel: &Arc<Cancel>,
         gate: Option<&Arc<Gate>>,
-        keeper: &Arc<dyn Keeper>,
+        keeper: Option<&Arc<dyn Keeper>>,
     ) -> Vec<Route> {
         let remade = self.table.load().remade(plugin, |owner, target| {
             let entry = CallTarget {
                 callee: callee.clone(),
                 cancel: cancel.clone(),
-                keeper: Some(keeper.clone()),
+                keeper: keeper.cloned(),
                 ..target.entry.clone()
             };
             let declared = matches!(owner, Owner::Plugin(_));

@@ -8,7 +8,7 @@
 use std::{future::Future, pin::Pin, sync::Arc, task::Context};
 
 use ksi_abi::{Counted, ReplyForm};
-use ksi_kernel::{call::Started, event::Event, report::OutcomeKind};
+use ksi_kernel::{call::Started, event::Event, report::OutcomeKind, value::Keeper};
 use tokio::sync::oneshot;
 
 use super::live::{FirstCalls, LiveInstance};
@@ -38,6 +38,9 @@ pub(crate) trait Body: Send + Sync + 'static {
 
     /// Whether the type that restores a snapshot can read it; nothing is restored.
     fn read_back(&self, version: u32, bytes: &[u8]) -> OutcomeKind;
+
+    /// What keeps the code of values that it gives, if it gives any.
+    fn keeper(&self) -> Option<Arc<dyn Keeper>>;
 
     /// Makes it callable. Routes hold the very instance and no reference to one: see
     /// [`Live`](super::live::Live).

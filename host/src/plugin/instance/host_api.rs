@@ -1,5 +1,5 @@
-//! The host as one generation of a plugin reaches it through the boundary: its [session](Session),
-//! and beside that the log, wakers, descriptors that are kept, and its file.
+//! The host as an instance in a library of this process reaches it, through the boundary: what
+//! [every instance has](HostServices), and beside that the log and wakers.
 //!
 //! This object is what counts. Each reference that the plugin holds to it, and each waker of the
 //! plugin that the host keeps, and each value of it on its way, holds it as a [`Keeper`]: while
@@ -8,10 +8,9 @@
 use std::{
     future::Future,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
-    path::PathBuf,
     sync::Arc,
     task::{Context, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ksi_abi::{
@@ -20,61 +19,36 @@ use ksi_abi::{
     host::{SpanStep, WaitEnd, WatchStep},
 };
 use ksi_kernel::{
-    call::Callee,
     event::Event,
     router::resolved::Resolved,
-    session::{DeclaredRoutes, Emitting, Requesting, Session, SessionWatch},
+    session::{Emitting, Requesting, Session, SessionWatch},
     value::Keeper,
 };
 
 use super::{
-    kept_resources::{KeptResources, PluginResources},
     log::{self, Spans},
+    services::HostServices,
     waker,
 };
 
-/// The host, for one generation; see the module.
+/// The host, for one instance; see the module.
 pub(crate) struct HostApiShim {
+    /// The one of the services: each emit goes through it, and would have to get it from there.
     session: Arc<Session>,
-    /// Where the plugin was copied from.
-    file: PathBuf,
-    resources: PluginResources,
-    epoch: Instant,
+    services: Arc<HostServices>,
     spans: Spans,
 }
 
 impl HostApiShim {
-    /// A way to the host for the generation of this session.
-    pub(crate) fn new(
-        session: Arc<Session>,
-        file: PathBuf,
-        resources: &Arc<KeptResources>,
-        epoch: Instant,
-    ) -> Arc<Self> {
-        let (resources, spans) = (resources.of(session.plugin().clone()), Spans::default());
-        Arc::new(HostApiShim { session, file, resources, epoch, spans })
-    }
-
-    /// What the generation may do towards the host.
-    pub(crate) fn session(&self) -> &Arc<Session> {
-        &self.session
+    /// The way to these services.
+    pub(crate) fn new(services: Arc<HostServices>) -> Arc<Self> {
+        let (session, spans) = (services.session().clone(), Spans::default());
+        Arc::new(HostApiShim { session, services, spans })
     }
 
     /// What keeps the library: this, counted.
     pub(crate) fn keeper(self: &Arc<Self>) -> Arc<dyn Keeper> {
         self.clone()
-    }
-
-    /// The instance is there and becomes live; see [`Session::attach`].
-    pub(crate) fn attach(self: &Arc<Self>, declared: DeclaredRoutes, live: Arc<dyn Callee>) {
-        self.resources.is_live();
-        self.session.attach(declared, live, &self.keeper());
-    }
-
-    /// The generation goes; see [`Session::detach`].
-    pub(crate) fn detach(&self) {
-        self.session.detach();
-        self.resources.leaves();
     }
 }
 
@@ -158,7 +132,7 @@ impl HostApi for HostApiShim {
         handler: u64,
         options: SubscribeOptions,
     ) -> Result<u64, Refusal> {
-        self.session.subscribe(pattern, handler, options, &self.keeper())
+        self.session.subscribe(pattern, handler, options, Some(&self.keeper()))
     }
 
     fn unsubscribe(&self, number: u64) -> bool {
@@ -182,7 +156,7 @@ impl HostApi for HostApiShim {
     }
 
     fn now(&self) -> Duration {
-        self.epoch.elapsed()
+        self.services.now()
     }
 
     fn max_level(&self) -> u8 {
@@ -206,22 +180,22 @@ impl HostApi for HostApiShim {
     }
 
     fn file(&self) -> Option<Vec<u8>> {
-        Some(self.file.as_os_str().as_bytes().to_vec())
+        Some(self.services.file().as_os_str().as_bytes().to_vec())
     }
 
     fn listener(&self, address: &str) -> Result<OwnedFd, Refusal> {
-        self.resources.listener(address)
+        self.services.resources().listener(address)
     }
 
     fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), Refusal> {
-        self.resources.keep(name, descriptor)
+        self.services.resources().keep(name, descriptor)
     }
 
     fn kept(&self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
-        self.resources.kept(name)
+        self.services.resources().kept(name)
     }
 
     fn stop_keeping(&self, name: &str) -> bool {
-        self.resources.stop_keeping(name)
+        self.services.resources().stop_keeping(name)
     }
 }

@@ -11,6 +11,7 @@ use ksi_kernel::{
     call::{Started, outcome::CallOutcome},
     event::Event,
     report::OutcomeKind,
+    value::Keeper,
 };
 
 use super::{
@@ -19,11 +20,16 @@ use super::{
 };
 
 /// An instance that a library made.
-pub(crate) struct LibraryBody(Instance);
+pub(crate) struct LibraryBody {
+    instance: Instance,
+    /// It goes after the instance.
+    keeper: Option<Arc<dyn Keeper>>,
+}
 
 impl LibraryBody {
-    pub(crate) fn new(instance: Instance) -> Self {
-        LibraryBody(instance)
+    /// One whose library is kept so, unless that stays for as long as the process does.
+    pub(crate) fn new(instance: Instance, keeper: Option<Arc<dyn Keeper>>) -> Self {
+        LibraryBody { instance, keeper }
     }
 }
 
@@ -37,7 +43,7 @@ impl Body for LibraryBody {
         form: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Started {
-        match self.0.call(handler, EventHandle::new(event), form, cx).into_start() {
+        match self.instance.call(handler, EventHandle::new(event), form, cx).into_start() {
             Start::Ready(end) => Started::Ready(end.into()),
             Start::Pending(future) => Started::Plugin(future),
         }
@@ -45,18 +51,22 @@ impl Body for LibraryBody {
 
     fn snapshot(&self, version: u32) -> Answer<'_> {
         Box::pin(async move {
-            ended(poll_fn(|cx| Poll::Ready(self.0.snapshot(version, cx))).await).await
+            ended(poll_fn(|cx| Poll::Ready(self.instance.snapshot(version, cx))).await).await
         })
     }
 
     fn restore<'a>(&'a self, version: u32, bytes: &'a [u8]) -> Answer<'a> {
         Box::pin(async move {
-            ended(poll_fn(|cx| Poll::Ready(self.0.restore(version, bytes, cx))).await).await
+            ended(poll_fn(|cx| Poll::Ready(self.instance.restore(version, bytes, cx))).await).await
         })
     }
 
     fn read_back(&self, version: u32, bytes: &[u8]) -> OutcomeKind {
-        CallOutcome::from(self.0.read_back(version, bytes)).into()
+        CallOutcome::from(self.instance.read_back(version, bytes)).into()
+    }
+
+    fn keeper(&self) -> Option<Arc<dyn Keeper>> {
+        self.keeper.clone()
     }
 
     fn into_live(self: Box<Self>, first_calls: FirstCalls) -> (Arc<dyn LiveInstance>, Unused) {

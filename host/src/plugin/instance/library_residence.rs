@@ -1,8 +1,12 @@
 //! A library of this process as the residence of a generation.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Weak},
+};
 
 use ksi_abi::{Description, HostRef};
+use ksi_kernel::lock::Lock;
 
 use super::{
     body::Body,
@@ -12,6 +16,7 @@ use super::{
     library::{self, Closed, LoadError, PluginLibrary},
     library_body::LibraryBody,
     residence::{Creation, Residence, Vacated},
+    services::HostServices,
     signals::Handled,
 };
 use crate::{
@@ -24,6 +29,8 @@ pub(crate) struct LibraryResidence {
     library: PluginLibrary,
     /// The file says that it never leaves memory.
     no_delete: bool,
+    /// The ways to the host of the instances that it made, for as long as anything of them is left.
+    shims: Lock<Vec<Weak<HostApiShim>>>,
 }
 
 impl LibraryResidence {
@@ -36,7 +43,8 @@ impl LibraryResidence {
         let header = build.header.clone();
         let open = move |path: &Path| noted.during(|| PluginLibrary::open(path, &header));
         let library = PluginLibrary::open_on_its_own_thread(path.to_owned(), open).await?;
-        Ok(LibraryResidence { library, no_delete: build.linkage.no_delete })
+        let no_delete = build.linkage.no_delete;
+        Ok(LibraryResidence { library, no_delete, shims: Lock::default() })
     }
 }
 
@@ -49,14 +57,24 @@ impl Residence for LibraryResidence {
         self.library.describe()
     }
 
-    fn create(&self, config: PluginConfig, shim: &Arc<HostApiShim>) -> Creation {
-        let (module, host) = (self.library.module, HostRef::new(shim.clone()));
+    fn create(&self, config: PluginConfig, services: &Arc<HostServices>) -> Creation {
+        let shim = HostApiShim::new(services.clone());
+        {
+            let mut shims = self.shims.lock();
+            shims.retain(|shim| shim.strong_count() > 0);
+            shims.push(Arc::downgrade(&shim));
+        }
+        let (module, keeper) = (self.library.module, shim.keeper());
+        let host = HostRef::new(shim);
         Box::pin(async move {
             let created = library::create(module, host, &config).await;
-            let body =
-                created.map(|instance| Box::new(LibraryBody::new(instance)) as Box<dyn Body>);
-            body.map_err(library::reason_of)
+            let body = |instance| Box::new(LibraryBody::new(instance, Some(keeper)));
+            created.map(|instance| body(instance) as Box<dyn Body>).map_err(library::reason_of)
         })
+    }
+
+    fn references(&self) -> usize {
+        self.shims.lock().iter().map(Weak::strong_count).sum()
     }
 
     fn signals(&self) -> Vec<Handled> {
@@ -68,9 +86,9 @@ impl Residence for LibraryResidence {
     }
 
     fn vacate(self: Box<Self>) -> Vacated {
-        let LibraryResidence { library, no_delete } = *self;
+        let LibraryResidence { library, no_delete, shims } = *self;
         let signals = library.signals;
-        let again = |library| Box::new(LibraryResidence { library, no_delete });
+        let again = |library| Box::new(LibraryResidence { library, no_delete, shims });
         match leftovers::close(library) {
             Ok(Closed::Unmapped) => {
                 signals.gone();

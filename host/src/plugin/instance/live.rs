@@ -6,6 +6,7 @@ use ksi_abi::{Counted, ReplyForm};
 use ksi_kernel::{
     call::{Callee, Started, outcome::CallOutcome},
     event::Event,
+    value::Keeper,
 };
 use tokio::sync::oneshot;
 
@@ -22,6 +23,11 @@ pub(crate) trait LiveInstance: Callee {
 
     /// The version of the plugin that it is of.
     fn version(&self) -> &str;
+
+    /// What keeps the code of values that it gives, if it gives any.
+    fn keeper(&self) -> Option<Arc<dyn Keeper>> {
+        self.body()?.keeper()
+    }
 }
 
 /// An instance that can be called.

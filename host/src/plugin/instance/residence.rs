@@ -2,20 +2,21 @@
 //! at its end.
 //!
 //! Who replaces, retires and goes back does not know what it is: a library of this process, or
-//! anything else that makes instances.
+//! anything else that makes instances. What an instance has of the host is given to it as it is for
+//! any ([`HostServices`]), and how the instance comes to that is its own. Its description is data,
+//! which happens to be written down where the boundary is.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use ksi_abi::Description;
 
-use super::{body::Body, configs::PluginConfig, host_api::HostApiShim, signals::Handled};
+use super::{body::Body, configs::PluginConfig, services::HostServices, signals::Handled};
 
 /// An instance on its way, or why there is none, for people.
 pub(crate) type Creation = Pin<Box<dyn Future<Output = Result<Box<dyn Body>, String>> + Send>>;
 
 /// Where a generation lives; see the module. It is vacated only after all that was made in it is
-/// gone: every instance, and every reference to the host that it was given
-/// ([`Generation::references`](super::generation::Generation::references)).
+/// gone: every instance, and every [reference](Residence::references).
 pub(crate) trait Residence: Send + Sync + 'static {
     /// For people: from here on, what happens in it is that generation's.
     fn belongs_to(&self, plugin: &Arc<str>, generation: u64);
@@ -23,8 +24,13 @@ pub(crate) trait Residence: Send + Sync + 'static {
     /// Asks for the description. Where plugin code may run.
     fn describe(&self) -> Result<Description, String>;
 
-    /// Makes an instance with this way to the host. To be polled where plugin code may run.
-    fn create(&self, config: PluginConfig, shim: &Arc<HostApiShim>) -> Creation;
+    /// Makes an instance that has these services of the host. To be polled where plugin code may
+    /// run.
+    fn create(&self, config: PluginConfig, services: &Arc<HostServices>) -> Creation;
+
+    /// References to the host of all instances that it ever made, and values of theirs that others
+    /// have: as long as there are any, it is needed.
+    fn references(&self) -> usize;
 
     /// The signals of the process that it handles or wants ignored.
     fn signals(&self) -> Vec<Handled>;

@@ -27,12 +27,12 @@ use crate::{
             body::Body,
             configs::{Configs, PluginConfig},
             generation::Generation,
-            host_api::HostApiShim,
             info::{GenerationInfo, SHUTDOWN_EVENT},
             kept_resources::KeptResources,
             library_residence::LibraryResidence,
             live::{LiveInstance, NoInstance},
             residence::{Creation, Residence},
+            services::HostServices,
         },
     },
     text::printable::printable,
@@ -111,7 +111,7 @@ impl Activation {
                 opened.map_err(|error| NotActivated { error, leftover: None })?
             }
         };
-        let shim = self.shim(number, &candidate.manifest, &candidate.file);
+        let services = self.services(number, &candidate.manifest, &candidate.file);
         let started = Instant::now();
         let description = candidate.description.take();
         let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
@@ -121,7 +121,7 @@ impl Activation {
         let (residence, described) = self.describe(residence, description).await;
         let created = match described {
             Ok(description) => {
-                let creation = residence.create(config.clone(), &shim);
+                let creation = residence.create(config.clone(), &services);
                 let instance = self.instance(creation, limit, given_up, noted).await;
                 instance.map(|instance| (description, instance))
             }
@@ -133,12 +133,12 @@ impl Activation {
             Err(failure) => (Description::default(), Err(failure)),
         };
         candidate.description = Some(description);
-        let generation = generation(number, candidate, config, shim, residence);
+        let generation = generation(number, candidate, config, services, residence);
         let failure = match created {
             Ok(instance) => return Ok((generation, instance)),
             Err(failure) => failure,
         };
-        generation.shim.detach();
+        generation.services.detach();
         let (error, creating) = match failure {
             NotCreated::Undescribed(reason) => (DeployError::Describe { file, reason }, None),
             NotCreated::Failed(reason) => (DeployError::Init { plugin, file, reason }, None),
@@ -157,25 +157,25 @@ impl Activation {
         candidate: Candidate,
         residence: Box<dyn Residence>,
     ) -> Leftover {
-        let shim = self.shim(number, &candidate.manifest, &candidate.file);
-        shim.detach();
+        let services = self.services(number, &candidate.manifest, &candidate.file);
+        services.detach();
         let config = self.configs.of(&candidate.manifest.name);
-        let generation = generation(number, candidate, config, shim, residence);
+        let generation = generation(number, candidate, config, services, residence);
         Leftover { generation, creating: None }
     }
 
-    /// A way to the host for a generation.
-    pub(in crate::plugin) fn shim(
+    /// What an instance of a generation has of the host.
+    pub(in crate::plugin) fn services(
         &self,
         generation: u64,
         manifest: &Manifest,
         file: &Path,
-    ) -> Arc<HostApiShim> {
+    ) -> Arc<HostServices> {
         let gated = manifest.state.is_some() || self.is_exclusive(manifest);
         let (router, limits) = (self.router.clone(), self.limits.clone());
         let plugin = manifest.name.as_str().into();
         let session = Session::new(plugin, generation, router, limits, gated);
-        HostApiShim::new(session, file.to_owned(), &self.resources, self.epoch)
+        HostServices::new(session, file.to_owned(), &self.resources, self.epoch)
     }
 
     /// Whether an old generation is to be released before this one is initialized.
@@ -235,8 +235,8 @@ impl Activation {
         let info = &generation.info;
         let specs = info.manifest.handlers.iter().map(|handler| spec_of(info, handler));
         let specs = specs.collect::<Result<Vec<_>, _>>()?;
-        let (session, keeper) = (generation.shim.session(), generation.shim.keeper());
-        let declared = session.declared(specs, live.clone(), &keeper);
+        let (session, keeper) = (generation.services.session(), live.keeper());
+        let declared = session.declared(specs, live.clone(), keeper.as_ref());
         info.handlers.get_or_init(|| declared.handlers().to_vec());
         Ok(declared)
     }
@@ -291,7 +291,7 @@ fn generation(
     number: u64,
     candidate: Candidate,
     config: PluginConfig,
-    shim: Arc<HostApiShim>,
+    services: Arc<HostServices>,
     residence: Box<dyn Residence>,
 ) -> Generation {
     let plugin = plugin_of(&candidate);
@@ -311,5 +311,5 @@ fn generation(
     };
     let (info, copy) = (Arc::new(info), Arc::new(copy));
     let live = Weak::<NoInstance>::new();
-    Generation { info, shim, others: Vec::new(), live, unused: None, residence, copy }
+    Generation { info, services, live, unused: None, residence, copy }
 }

@@ -23,9 +23,9 @@ use tokio::time::timeout;
 use super::policy::Policy;
 use crate::plugin::{
     instance::{
-        host_api::HostApiShim,
         info::{GenerationInfo, Timings},
         live::LiveInstance,
+        services::HostServices,
     },
     state::snapshot::{self, Snapshot, StateError, TransferStep, Transferred},
 };
@@ -140,7 +140,7 @@ impl fmt::Display for Versions<'_> {
 /// it go meanwhile.
 pub(crate) struct Predecessor {
     pub(crate) info: Arc<GenerationInfo>,
-    pub(crate) shim: Arc<HostApiShim>,
+    pub(crate) services: Arc<HostServices>,
     pub(crate) live: Weak<dyn LiveInstance>,
 }
 
@@ -156,7 +156,7 @@ impl Predecessor {
             plugin = %self.info.plugin, generation = self.info.number,
             "cancelling calls that hold up the hand-over of its state: {}", self.info.running()
         );
-        self.shim.session().cancel_present_calls();
+        self.services.session().cancel_present_calls();
     }
 
     /// Takes a snapshot of what it has now.
@@ -343,7 +343,7 @@ impl HandOver {
         wanted: Wanted,
         policy: Policy,
     ) -> Result<Option<HandedOver>, HandOverError> {
-        let Some(gate) = predecessor.shim.session().gate() else { return Ok(None) };
+        let Some(gate) = predecessor.services.session().gate() else { return Ok(None) };
         let mut held = self.hold(gate, policy).await;
         // However many events wait for somebody who is bad, going on with it is no better.
         let bad = matches!(wanted, Wanted::Instead { .. });

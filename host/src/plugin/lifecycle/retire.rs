@@ -39,9 +39,9 @@ use crate::{
         instance::{
             body::{Body, Unused},
             generation::Generation,
-            host_api::HostApiShim,
             info::{GenerationInfo, SHUTDOWN_EVENT},
             residence::{Residence, Vacated},
+            services::HostServices,
         },
         state::persistence::Persistence,
     },
@@ -239,7 +239,7 @@ impl Retirer {
             plugin = %info.plugin, generation = info.number,
             "cancelling calls that have not ended within the drain timeout: {}", info.running()
         );
-        generation.shim.session().cancel_calls();
+        generation.services.session().cancel_calls();
         if let Ok(instance) = timeout(PATIENCE, &mut unused).await {
             return instance.ok();
         }
@@ -253,15 +253,15 @@ impl Retirer {
     pub(crate) fn release(
         &self,
         info: &Arc<GenerationInfo>,
-        shim: &Arc<HostApiShim>,
+        services: &Arc<HostServices>,
         instance: Option<Box<dyn Body>>,
         was_live: bool,
     ) -> Task<()> {
-        let (info, shim) = (info.clone(), shim.clone());
+        let (info, services) = (info.clone(), services.clone());
         let (router, limit) = (self.router.clone(), self.shutdown);
         // On threads that may block: a plugin's own runtime waits for its tasks when it is dropped.
         self.router.workers().spawn_life_cycle(async move {
-            shim.session().end_tasks();
+            services.session().end_tasks();
             let Some(instance) = instance else { return };
             for handler in info.at_shutdown().filter(|_| was_live) {
                 let result = shutdown_handler(&*instance, handler, limit, &router).await;
@@ -272,7 +272,7 @@ impl Retirer {
                     );
                 }
             }
-            shim.session().end_tasks();
+            services.session().end_tasks();
             drop(instance);
         })
     }
@@ -291,7 +291,7 @@ impl Retirer {
         retired: &Retired,
         was_live: bool,
     ) {
-        let mut task = self.release(info, &generation.shim, instance, was_live);
+        let mut task = self.release(info, &generation.services, instance, was_live);
         if timeout(self.release_limit(info), &mut task).await.is_err() {
             self.pin(
                 info,
@@ -310,11 +310,11 @@ impl Retirer {
         generation.residence.withdraw();
         // Looked at first: what is let go of while threads end may run code of the plugin on those
         // that follow.
-        let held = generation.references() > 0;
+        let held = generation.residence.references() > 0;
         self.threads_gone(&info, retired).await;
         self.references_gone(&generation, retired).await;
-        let Generation { shim, residence, copy, .. } = generation;
-        drop(shim);
+        let Generation { services, residence, copy, .. } = generation;
+        drop(services);
         if held {
             // Whatever let go of the last reference may have run code of the plugin on the new
             // threads.
@@ -354,7 +354,7 @@ impl Retirer {
     async fn references_gone(&self, generation: &Generation, retired: &Retired) {
         let (mut wait, mut waited) = (Duration::from_micros(100), Duration::ZERO);
         loop {
-            let held = generation.references();
+            let held = generation.residence.references();
             if held == 0 {
                 return;
             }
@@ -362,7 +362,7 @@ impl Retirer {
                 let mut cause = format!(
                     "{held} reference(s) still need it: a thread or a static of its own keeps a Context or a Watch, or another plugin works on a value that it gave"
                 );
-                let watched = generation.shim.session().watched();
+                let watched = generation.services.session().watched();
                 if !watched.is_empty() {
                     cause += &format!(". It watches, and has not dropped: {}", watched.join("; "));
                 }

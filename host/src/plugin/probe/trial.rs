@@ -160,7 +160,7 @@ impl Trial {
             begin(TrialStep::Initialize);
             let creating = library::create(module, host, &self.config);
             let instance = match tokio::time::timeout(self.limit, creating).await {
-                Ok(Ok(instance)) => LibraryBody::new(instance),
+                Ok(Ok(instance)) => LibraryBody::new(instance, None),
                 Ok(Err(end)) => {
                     let reason = reason_of(end);
                     return Verdict::Unsure(format!("its initialize fails in a trial: {reason}"));

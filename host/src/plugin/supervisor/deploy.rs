@@ -87,8 +87,8 @@ impl Supervisor {
     fn predecessor(&self, name: &str) -> Option<Predecessor> {
         let registry = self.registry();
         let live = registry.plugins.get(name)?.live.as_ref()?;
-        let (info, shim) = (live.info.clone(), live.shim.clone());
-        Some(Predecessor { info, shim, live: live.live.clone() })
+        let (info, services) = (live.info.clone(), live.services.clone());
+        Some(Predecessor { info, services, live: live.live.clone() })
     }
 
     /// From a candidate to the live generation: load, initialize, hand state over, swap; then the
@@ -127,10 +127,10 @@ impl Supervisor {
         if let Some(predecessor) = &predecessor {
             // What it subscribed to at run time goes with the swap, and nothing may be added after
             // it.
-            predecessor.shim.detach();
+            predecessor.services.detach();
         }
         // The commit point: `Router::swap`, with all that must not come between.
-        generation.shim.attach(declared, live);
+        generation.services.attach(declared, live);
         drop(predecessor);
         let handed_over = arrived.snapshot;
         if let Some(held) = arrived.held {

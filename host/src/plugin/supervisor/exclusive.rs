@@ -118,7 +118,8 @@ impl Supervisor {
         }
         let file = candidate.file.clone();
         let policy = (self.policies)(&predecessor.info.plugin);
-        let mut held = self.hand_over.hold(&predecessor.shim.session().gate_now(), policy).await;
+        let mut held =
+            self.hand_over.hold(&predecessor.services.session().gate_now(), policy).await;
         let refused = |source| DeployError::HandOver { file: file.clone(), source };
         let released = async {
             let bad = matches!(source, StateSource::Live(Wanted::Instead { .. }));
@@ -254,7 +255,7 @@ impl Supervisor {
         // A host that stops has let it go meanwhile.
         let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
         let mut unused = unused.ok_or_else(|| HandOverError::Snapshot(gone()))?;
-        predecessor.shim.session().suspend();
+        predecessor.services.session().suspend();
         self.router.redirect(&info.plugin, Arc::new(NoInstance));
         let busy = match self.comes_free(predecessor, held, bad, &mut unused).await {
             Ok(instance) => return Ok(instance),
@@ -264,7 +265,7 @@ impl Supervisor {
             // It has come free just now.
             return unused.await.map_err(|_| HandOverError::Snapshot(gone()));
         };
-        predecessor.shim.session().resume(predecessor.live.clone());
+        predecessor.services.session().resume(predecessor.live.clone());
         self.router.redirect(&info.plugin, live);
         let mut registry = self.registry();
         if let Some(plugin) = registry.plugins.get_mut(&info.plugin) {
@@ -309,9 +310,9 @@ impl Supervisor {
         held: &mut Held,
     ) -> Result<(), HandOverError> {
         let (info, began) = (&predecessor.info, Instant::now());
-        predecessor.shim.detach();
+        predecessor.services.detach();
         let leaving = self.departures.begin_instance(&info.plugin);
-        let release = self.retirer.release(info, &predecessor.shim, Some(instance), true);
+        let release = self.retirer.release(info, &predecessor.services, Some(instance), true);
         self.thread.runtime().spawn(async move {
             release.await;
             drop(leaving);

@@ -24,6 +24,7 @@ use ksi_kernel::{
     report::{OutcomeKind, Report},
     router::emit::RouterLimits,
     session::{SessionLimits, SessionWatch},
+    value::Keeper,
 };
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::advance};
 
@@ -42,11 +43,11 @@ use crate::{
         instance::{
             body::{Answer, Body, Unused},
             configs::{Configs, PluginConfig},
-            host_api::HostApiShim,
             info::{Timings, Tried},
             kept_resources::KeptResources,
             live::{FirstCalls, Live, LiveInstance},
             residence::{Creation, Residence, Vacated},
+            services::HostServices,
             signals::Handled,
         },
         lifecycle::{
@@ -138,6 +139,8 @@ impl Script {
 struct FakeResidence {
     version: u32,
     script: Arc<Script>,
+    /// Held by what refers to it.
+    references: Arc<()>,
 }
 
 /// One of them.
@@ -156,19 +159,24 @@ impl Residence for FakeResidence {
         }
     }
 
-    fn create(&self, _: PluginConfig, shim: &Arc<HostApiShim>) -> Creation {
-        let (version, script, shim) = (self.version, self.script.clone(), shim.clone());
-        if let Ok(watch) = shim.session().watch(&["never:emitted"], 1) {
+    fn create(&self, _: PluginConfig, services: &Arc<HostServices>) -> Creation {
+        let (version, script) = (self.version, self.script.clone());
+        let reference = self.references.clone();
+        if let Ok(watch) = services.session().watch(&["never:emitted"], 1) {
             script.watches.lock().insert(version, Arc::new(watch));
         }
         Box::pin(async move {
             // As long as it is on its way it has the host.
-            let _shim = shim;
+            let _reference = reference;
             match script.run(&format!("create {version}")).await {
                 true => Ok(Box::new(FakeBody { version, script }) as Box<dyn Body>),
                 false => Err("no instance".to_owned()),
             }
         })
+    }
+
+    fn references(&self) -> usize {
+        Arc::strong_count(&self.references) - 1
     }
 
     fn signals(&self) -> Vec<Handled> {
@@ -213,6 +221,10 @@ impl Body for FakeBody {
 
     fn read_back(&self, _: u32, _: &[u8]) -> OutcomeKind {
         OutcomeKind::NoReply
+    }
+
+    fn keeper(&self) -> Option<Arc<dyn Keeper>> {
+        None
     }
 
     fn into_live(self: Box<Self>, first_calls: FirstCalls) -> (Arc<dyn LiveInstance>, Unused) {
@@ -330,7 +342,8 @@ impl Stage {
                 "blocking": false,
             }],
         }));
-        let residence = FakeResidence { version, script: self.script.clone() };
+        let residence =
+            FakeResidence { version, script: self.script.clone(), references: Arc::default() };
         Candidate {
             file: self.file.clone(),
             copy,

@@ -57,7 +57,7 @@ impl Supervisor {
         let Leftover { mut generation, creating } = leftover;
         // Its watches end, and nothing new is begun for it, so that whatever of it waits for events
         // can end.
-        generation.shim.detach();
+        generation.services.detach();
         let retired = Retired::new(&generation.info);
         self.registry().remember(name, retired.clone());
         let (quiet, _) = oneshot::channel();

@@ -22,8 +22,7 @@ use super::Supervisor;
 use crate::{
     crash,
     plugin::{
-        instance::host_api::HostApiShim,
-        instance::{body::Body, info::GenerationInfo, live::FirstCalls},
+        instance::{body::Body, info::GenerationInfo, live::FirstCalls, services::HostServices},
         lifecycle::{
             activate::NotCreated,
             error::DeployError,
@@ -138,16 +137,14 @@ impl Supervisor {
         if timeout(PATIENCE, self.departures.instances_are_gone(name)).await.is_err() {
             return Err(NotAgain::for_good("another instance of it does not end"));
         }
-        let shim = self.activation.shim(info.number, &info.manifest, &info.file);
+        let services = self.activation.services(info.number, &info.manifest, &info.file);
         let creation = {
             let mut registry = self.registry();
             let plugin = registry.plugins.get_mut(name);
             let generation = plugin.and_then(|plugin| plugin.live.as_mut());
             let generation =
                 generation.ok_or_else(|| NotAgain::for_good("the host has let it go"))?;
-            generation.others.retain(|other| other.strong_count() > 0);
-            generation.others.push(Arc::downgrade(&shim));
-            generation.residence.create(info.config.clone(), &shim)
+            generation.residence.create(info.config.clone(), &services)
         };
         let never = std::future::pending();
         // The version is trusted: what is told of it, if the host dies of it after all, is not
@@ -156,7 +153,7 @@ impl Supervisor {
         let instance = self.activation.instance(creation, limit, never, noted);
         let instance = match instance.await {
             Ok(instance) => instance,
-            Err(not_created) => return Err(self.not_again(info, &shim, not_created)),
+            Err(not_created) => return Err(self.not_again(info, &services, not_created)),
         };
         let first_calls = FirstCalls { info: info.clone(), journal: None };
         let (live, unused) = instance.into_live(first_calls);
@@ -164,11 +161,12 @@ impl Supervisor {
             let workers = self.router.workers();
             if let Err(error) = snapshot::restore(workers, live.clone(), own, limit).await {
                 drop(live);
-                self.let_go_failed(info, &shim, async { unused.await.ok() });
+                self.let_go_failed(info, &services, async { unused.await.ok() });
                 return Err(NotAgain::for_good(&error.to_string()));
             }
         }
-        let declared = shim.session().declared_again(live.clone(), &shim.keeper());
+        let keeper = live.keeper();
+        let declared = services.session().declared_again(live.clone(), keeper.as_ref());
         let mut unused = Some(unused);
         if let Some(plugin) = self.registry().plugins.get_mut(name)
             && let Some(generation) = &mut plugin.live
@@ -176,20 +174,16 @@ impl Supervisor {
             plugin.released = false;
             plugin.released_with = None;
             plugin.reinstated += 1;
-            let before = std::mem::replace(&mut generation.shim, shim.clone());
-            // It is no other any more; the one before is.
-            let own = Arc::downgrade(&shim);
-            generation.others.retain(|other| !other.ptr_eq(&own));
-            generation.others.push(Arc::downgrade(&before));
+            generation.services = services.clone();
             generation.live = Arc::downgrade(&live);
             generation.unused = unused.take();
         }
         if let Some(unused) = unused {
             drop((declared, live));
-            self.let_go_failed(info, &shim, async { unused.await.ok() });
+            self.let_go_failed(info, &services, async { unused.await.ok() });
             return Err(NotAgain::for_good("the host has let it go"));
         }
-        shim.attach(declared, live);
+        services.attach(declared, live);
         Ok(())
     }
 
@@ -197,16 +191,16 @@ impl Supervisor {
     fn not_again(
         self: &Arc<Self>,
         info: &Arc<GenerationInfo>,
-        shim: &Arc<HostApiShim>,
+        services: &Arc<HostServices>,
         not_created: NotCreated,
     ) -> NotAgain {
         match not_created {
             NotCreated::Undescribed(reason) | NotCreated::Failed(reason) => {
-                self.let_go_failed(info, shim, async { None });
+                self.let_go_failed(info, services, async { None });
                 NotAgain { reason, may_pass: true }
             }
             NotCreated::TimedOut(creating) => {
-                self.let_go_failed(info, shim, async {
+                self.let_go_failed(info, services, async {
                     creating.cancel().await.and_then(Result::ok)
                 });
                 let limit = humantime::format_duration(self.activation.init_timeout);
@@ -220,15 +214,15 @@ impl Supervisor {
     fn let_go_failed(
         self: &Arc<Self>,
         info: &Arc<GenerationInfo>,
-        shim: &Arc<HostApiShim>,
+        services: &Arc<HostServices>,
         instance: impl Future<Output = Option<Box<dyn Body>>> + Send + 'static,
     ) {
-        shim.detach();
+        services.detach();
         let leaving = self.departures.begin_instance(&info.plugin);
-        let (supervisor, info, shim) = (self.clone(), info.clone(), shim.clone());
+        let (supervisor, info, services) = (self.clone(), info.clone(), services.clone());
         self.thread.runtime().spawn(async move {
             let instance = instance.await;
-            supervisor.retirer.release(&info, &shim, instance, false).await;
+            supervisor.retirer.release(&info, &services, instance, false).await;
             drop(leaving);
         });
     }

@@ -131,7 +131,7 @@ impl Supervisor {
             plugin = %name, generation = info.number,
             "its replacement does not get done; the state of the instance that was released for it is kept"
         );
-        generation.shim.detach();
+        generation.services.detach();
         self.router.withdraw(name);
         if let Some(persistence) = &self.persistence {
             let rest = deadline.saturating_duration_since(tokio::time::Instant::now());

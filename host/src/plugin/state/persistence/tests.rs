@@ -53,7 +53,8 @@ impl Fake {
 async fn instance(config: &[u8]) -> Box<dyn Body> {
     let host = TrialHost::host("a.so".into(), Handle::current());
     let created = library::create(testing::module::<Fake>(), host, config).await;
-    Box::new(LibraryBody::new(created.unwrap_or_else(|_| panic!("it is made"))))
+    let created = created.unwrap_or_else(|_| panic!("it is made"));
+    Box::new(LibraryBody::new(created, None))
 }
 
 fn info(plugin: &str) -> GenerationInfo {

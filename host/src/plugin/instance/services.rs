@@ -1,0 +1,76 @@
+//! What an instance has of the host, wherever it lives: its [session](Session), descriptors that
+//! are kept for its plugin, the clock, and where it is from.
+//!
+//! It is given to the residence that the instance is made in, which makes a way to it: through the
+//! boundary for a library of this process ([`host_api`](super::host_api)). It comes before the
+//! instance and goes after it, and does not know that way. It is no reference of the plugin to the
+//! host: who holds it keeps nothing of the plugin.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ksi_kernel::session::{DeclaredRoutes, Session};
+
+use super::{
+    kept_resources::{KeptResources, PluginResources},
+    live::LiveInstance,
+};
+
+/// What an instance has of the host; see the module.
+pub(crate) struct HostServices {
+    session: Arc<Session>,
+    resources: PluginResources,
+    /// Where the plugin was copied from.
+    file: PathBuf,
+    epoch: Instant,
+}
+
+impl HostServices {
+    /// For an instance that has this session, of a plugin that was copied from this file, in a host
+    /// that began at `epoch`.
+    pub(crate) fn new(
+        session: Arc<Session>,
+        file: PathBuf,
+        resources: &Arc<KeptResources>,
+        epoch: Instant,
+    ) -> Arc<Self> {
+        let resources = resources.of(session.plugin().clone());
+        Arc::new(HostServices { session, resources, file, epoch })
+    }
+
+    /// What the instance may do towards the host.
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The descriptors that are kept for its plugin.
+    pub(crate) fn resources(&self) -> &PluginResources {
+        &self.resources
+    }
+
+    /// Where its plugin was copied from.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// How long ago the host began.
+    pub(crate) fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// The instance is there and becomes live; see [`Session::attach`].
+    pub(crate) fn attach(&self, declared: DeclaredRoutes, live: Arc<dyn LiveInstance>) {
+        self.resources.is_live();
+        let keeper = live.keeper();
+        self.session.attach(declared, live, keeper.as_ref());
+    }
+
+    /// The instance goes; see [`Session::detach`].
+    pub(crate) fn detach(&self) {
+        self.session.detach();
+        self.resources.leaves();
+    }
+}
