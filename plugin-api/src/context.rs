@@ -320,7 +320,7 @@ impl Context {
         Fut: Future<Output = Result<R>> + Send + 'static,
     {
         let number = self.scope().subscriptions.add(handler);
-        match self.host().subscribe(pattern, number, options.crossing()) {
+        match self.host().subscribe(pattern, number, &options.crossing()) {
             Ok(subscription) => {
                 self.scope().subscriptions.name(number, subscription);
                 Ok(SubscriptionId(subscription))

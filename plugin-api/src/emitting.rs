@@ -35,7 +35,8 @@ impl EmitOptions {
     /// Attaches a text to the event, which its handlers can read
     /// ([`EventInfo::attribute`](crate::EventInfo::attribute)), and those of all events that follow
     /// from it. What the event has of the one that it follows from stays; of two texts of one key
-    /// the later is taken. Those of an event may have 64 KiB in all, with their keys.
+    /// the later is taken. Those that the event has in the end may have 64 KiB in all, with their
+    /// keys; where nothing is attached, what came with the first event goes on whatever its size.
     pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.attributes.push((key.into(), value.into()));
         self

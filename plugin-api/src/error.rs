@@ -89,7 +89,7 @@ pub enum Refusal {
     NoDescriptor,
     /// The host panicked, which is a mistake in the host.
     HostPanicked,
-    /// There is nothing like it on this system.
+    /// There is nothing like it on this system, or the host is older than what was asked of it.
     Unsupported,
     /// A newer host has refused it for a reason that this plugin has no name for.
     Other,

@@ -113,7 +113,7 @@ impl Report {
 
     /// Whether a handler failed, panicked, timed out or was rejected, or the event was refused.
     pub fn failed(&self) -> bool {
-        !self.handle.codes().all(is_ok)
+        !self.handle.codes().all(OutcomeCode::is_ok)
     }
 
     /// Why the event was not accepted, if it was not. No handler has seen it then.
@@ -140,7 +140,7 @@ impl Report {
                     format!("{event} got {} replies where one was wanted", replies.count() + 2);
                 Err(Error::new("several_replies", text))
             }
-            (None, _) => Err(match self.handle.outcomes().find(|view| !is_ok(view.kind)) {
+            (None, _) => Err(match self.handle.outcomes().find(|view| !view.kind.is_ok()) {
                 Some(view) => failure(event, &view),
                 None if self.handled() => return nothing(event),
                 None => Error::new("no_handler", format_args!("nobody handles {event}")),
@@ -151,7 +151,7 @@ impl Report {
     /// The places of the replies among all outcomes.
     fn replies(&self) -> impl Iterator<Item = usize> + use<'_> {
         let codes = self.handle.codes().enumerate();
-        codes.filter(|(_, code)| *code == OutcomeCode::Replied).map(|(place, _)| place)
+        codes.filter(|(_, code)| *code == OutcomeCode::REPLIED).map(|(place, _)| place)
     }
 
     /// A reply as the value that the handler gave, if both mean the same by its type.
@@ -196,17 +196,13 @@ pub(crate) fn decode_reply<T: DeserializeOwned>(event: &str, reply: Encoding<'_>
     })
 }
 
-fn is_ok(kind: OutcomeCode) -> bool {
-    matches!(kind, OutcomeCode::Replied | OutcomeCode::NoReply)
-}
-
 fn failure(event: &str, view: &OutcomeView<'_>) -> Error {
     let (plugin, message) = (view.plugin, view.message);
     let code = match view.kind {
-        OutcomeCode::Panicked => "panicked",
-        OutcomeCode::Crashed => "crashed",
-        OutcomeCode::TimedOut => "timed_out",
-        OutcomeCode::Rejected => "rejected",
+        OutcomeCode::PANICKED => "panicked",
+        OutcomeCode::CRASHED => "crashed",
+        OutcomeCode::TIMED_OUT => "timed_out",
+        OutcomeCode::REJECTED => "rejected",
         _ => view.code.as_str(),
     };
     let error = match plugin.is_empty() {
@@ -220,20 +216,19 @@ fn failure(event: &str, view: &OutcomeView<'_>) -> Error {
 fn outcome(view: &OutcomeView<'_>, reply: Result<Encoding<'_>>) -> Outcome {
     let message = || view.message.as_str().to_owned();
     let result = match view.kind {
-        OutcomeCode::Replied => match reply.and_then(payload::decode_lent) {
+        OutcomeCode::REPLIED => match reply.and_then(payload::decode_lent) {
             Ok(value) => OutcomeKind::Replied(value),
             Err(error) => {
                 OutcomeKind::Failed { code: "invalid_reply".to_owned(), message: error.to_string() }
             }
         },
-        OutcomeCode::NoReply => OutcomeKind::NoReply,
-        OutcomeCode::Failed => {
-            OutcomeKind::Failed { code: view.code.as_str().to_owned(), message: message() }
-        }
-        OutcomeCode::Panicked => OutcomeKind::Panicked { message: message() },
-        OutcomeCode::Crashed => OutcomeKind::Crashed { message: message() },
-        OutcomeCode::TimedOut => OutcomeKind::TimedOut { message: message() },
-        OutcomeCode::Rejected => OutcomeKind::Rejected { reason: message() },
+        OutcomeCode::NO_REPLY => OutcomeKind::NoReply,
+        OutcomeCode::PANICKED => OutcomeKind::Panicked { message: message() },
+        OutcomeCode::CRASHED => OutcomeKind::Crashed { message: message() },
+        OutcomeCode::TIMED_OUT => OutcomeKind::TimedOut { message: message() },
+        OutcomeCode::REJECTED => OutcomeKind::Rejected { reason: message() },
+        // Failed, or in a way that only a newer host knows.
+        _ => OutcomeKind::Failed { code: view.code.as_str().to_owned(), message: message() },
     };
     Outcome {
         plugin: view.plugin.as_str().to_owned(),
@@ -248,5 +243,51 @@ impl fmt::Debug for Report {
             .field("event", &self.event)
             .field("outcomes", &self.outcomes())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ksi_abi::{RefusalCode, ReportObject};
+
+    use super::*;
+
+    /// The report of one call that ended so.
+    struct Ended(OutcomeCode, &'static str);
+
+    impl ReportObject for Ended {
+        fn len(&self) -> usize {
+            1
+        }
+
+        fn code(&self, _: usize) -> OutcomeCode {
+            self.0
+        }
+
+        fn outcome(&self, _: usize) -> OutcomeView<'_> {
+            OutcomeView {
+                kind: self.0,
+                plugin: "shop".into(),
+                handler: "sell".into(),
+                code: self.1.into(),
+                refusal: RefusalCode::NONE,
+                message: "it is gone".into(),
+            }
+        }
+
+        fn reply(&self, _: usize) -> Result<Encoding<'_>, (&str, &str)> {
+            Ok(Encoding::Text("null"))
+        }
+    }
+
+    #[test]
+    fn an_outcome_that_only_a_newer_host_knows_is_a_failure_with_its_code_and_text() {
+        let report = || report(ReportHandle::new(Ended(OutcomeCode::of(99), "moved")), "shop:sell");
+        assert!(report().failed() && !report().is_ok());
+        let failed = OutcomeKind::Failed { code: "moved".into(), message: "it is gone".into() };
+        assert_eq!(report().outcomes()[0].result, failed);
+        let error = report().into_reply::<u32>().expect_err("it failed");
+        assert_eq!(error.code(), "moved");
+        assert_eq!(error.message(), "shop:sell, handled by shop: it is gone");
     }
 }

@@ -65,12 +65,13 @@ impl SubscribeOptions {
         self
     }
 
-    pub(crate) fn crossing(self) -> ksi_abi::SubscribeOptions {
-        let millis = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX).max(1);
+    pub(crate) fn crossing(self) -> ksi_abi::SubscribeOptions<'static> {
+        let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX);
         ksi_abi::SubscribeOptions {
             priority: self.priority,
-            timeout_ms: self.timeout.map_or(0, millis),
+            timeout: self.timeout.map_or(0, |it| nanos(it.max(Duration::from_millis(1)))),
             blocking: self.blocking,
+            ..ksi_abi::SubscribeOptions::default()
         }
     }
 }
@@ -195,7 +196,7 @@ pub(crate) fn refused(error: Error) -> ReportHandle {
         }
 
         fn code(&self, _: usize) -> OutcomeCode {
-            OutcomeCode::Failed
+            OutcomeCode::FAILED
         }
 
         fn reply(&self, _: usize) -> Result<Encoding<'_>, (&str, &str)> {
@@ -204,7 +205,7 @@ pub(crate) fn refused(error: Error) -> ReportHandle {
 
         fn outcome(&self, _: usize) -> OutcomeView<'_> {
             OutcomeView {
-                kind: OutcomeCode::Failed,
+                kind: OutcomeCode::FAILED,
                 plugin: "".into(),
                 handler: "".into(),
                 code: self.0.as_str().into(),

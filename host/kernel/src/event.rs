@@ -6,7 +6,6 @@ mod into_event;
 mod payload;
 
 use std::{
-    collections::BTreeMap,
     fmt,
     mem::ManuallyDrop,
     sync::{Arc, OnceLock},
@@ -19,18 +18,18 @@ use crate::{
 };
 use ksi_abi::{
     Buffer, Counted, EmitOptions, Encoding, EventObject, EventView, Fingerprint, NameError,
-    Refusal, RefusalCode, Value, validate_event_name,
+    Refusal, Value, validate_event_name,
 };
+
+/// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id`
+/// and the like.
+pub(crate) use ksi_abi::Attributes;
 
 pub use event_ref::EventRef;
 pub use ids::EventId;
 pub(crate) use ids::EventIds;
 pub use into_event::{IntoEvent, InvalidEvent};
 pub use payload::Payload;
-
-/// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id`
-/// and the like.
-pub(crate) type Attributes = BTreeMap<String, String>;
 
 /// An event that is about to be emitted.
 #[derive(Debug, Clone)]
@@ -89,10 +88,6 @@ impl NewEvent {
     }
 }
 
-/// The bytes that the attributes of an event of a plugin may have, with their keys and those that
-/// it inherits.
-const ATTRIBUTE_BYTES: usize = 64 * 1024;
-
 /// What an emitter says beside its event.
 pub(crate) struct Said {
     pub(crate) attributes: Attributes,
@@ -107,17 +102,8 @@ impl Said {
         name: &str,
         parent: Option<&Event>,
     ) -> Result<Self, Refusal> {
-        let attributes = options.attributes();
-        let attributes: Attributes =
-            attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let inherited = parent.and_then(|parent| parent.attributes.as_deref());
-        let bytes = bytes_of(&attributes) + inherited.map_or(0, bytes_of);
-        if bytes > ATTRIBUTE_BYTES {
-            let text = format_args!(
-                "the attributes of {name} have {bytes} bytes, and {ATTRIBUTE_BYTES} are allowed"
-            );
-            return Err(Refusal::new(RefusalCode::TOO_LARGE, text));
-        }
+        let attributes = options.attached(name, inherited.unwrap_or(&Attributes::new()))?;
         Ok(Said { attributes, timeout: options.timeout(), depth: options.depth })
     }
 }
@@ -467,6 +453,8 @@ impl EventObject for Event {
 
 #[cfg(test)]
 mod tests {
+    use ksi_abi::{Attribute, RefusalCode};
+
     use super::*;
 
     fn new(name: &str) -> NewEvent {
@@ -488,6 +476,25 @@ mod tests {
         assert_eq!((second.attribute("_agent_id"), second.attribute("k")), (Some("x"), Some("v")));
         assert_eq!(first.attribute("k"), None);
         assert_eq!(second.chain(), "a:first -> a:second");
+    }
+
+    #[test]
+    fn attributes_that_come_in_place_of_inherited_ones_count_once() {
+        let ids = EventIds::new();
+        let text = |kilobytes: usize| "x".repeat(kilobytes * 1024);
+        let parent =
+            |kilobytes| Event::new(new("a:b").attribute("key", &text(kilobytes)), None, &ids);
+        let value = text(40);
+        let said = |key: &str, parent: &Event| {
+            let attribute = [Attribute { key: key.into(), value: value.as_str().into() }];
+            Said::of(&EmitOptions::of(&attribute), "a:c", Some(parent)).map(drop)
+        };
+        assert!(said("key", &parent(40)).is_ok());
+        let refusal = said("other", &parent(40)).expect_err("there are two");
+        assert_eq!(refusal.code, RefusalCode::TOO_LARGE);
+        let timeout = EmitOptions { timeout: 1, ..EmitOptions::of(&[]) };
+        let said = Said::of(&timeout, "a:c", Some(&parent(100)));
+        assert!(said.is_ok(), "what came from outside goes on");
     }
 
     #[test]

@@ -133,7 +133,9 @@ struct Subscription {
     number: u64,
     pattern: Pattern,
     handler: u64,
-    options: SubscribeOptions,
+    priority: i32,
+    timeout: Option<Duration>,
+    blocking: bool,
 }
 
 impl Session {
@@ -488,11 +490,13 @@ impl Session {
         &self,
         pattern: &str,
         handler: u64,
-        options: SubscribeOptions,
+        options: &SubscribeOptions<'_>,
         keeper: Option<&Arc<dyn Keeper>>,
     ) -> Result<u64, Refusal> {
         let pattern = Pattern::parse(pattern)
             .map_err(|error| Refusal::new(RefusalCode::INVALID_PATTERN, error))?;
+        options.check()?;
+        let (timeout, &SubscribeOptions { priority, blocking, .. }) = (options.timeout(), options);
         let mut subscriptions = self.subscriptions();
         let (held, limit) = (subscriptions.held(), self.limits.subscriptions);
         if held >= limit {
@@ -504,7 +508,7 @@ impl Session {
         }
         subscriptions.next += 1;
         let number = subscriptions.next;
-        let new = Subscription { number, pattern, handler, options };
+        let new = Subscription { number, pattern, handler, priority, timeout, blocking };
         if !subscriptions.attached {
             subscriptions.early.push(new);
         } else if let Some(callee) = subscriptions.callee.as_ref().and_then(Weak::upgrade) {
@@ -578,7 +582,7 @@ impl Session {
         callee: &Arc<dyn Callee>,
         keeper: Option<&Arc<dyn Keeper>>,
     ) -> (Owner, Vec<Route>) {
-        let Subscription { number, pattern, handler, options } = new;
+        let Subscription { number, pattern, handler, priority, timeout, blocking } = new;
         let target = self.router.target(NewTarget {
             plugin: self.plugin.clone(),
             handler: format!("subscription {number} ({pattern})").into(),
@@ -589,11 +593,11 @@ impl Session {
             counted_as: SUBSCRIPTIONS.into(),
             callee: callee.clone(),
             number: handler,
-            priority: options.priority,
+            priority,
             // Behind the declared handlers.
             order: (1 << 32) + number,
-            timeout: (options.timeout_ms > 0).then(|| Duration::from_millis(options.timeout_ms)),
-            blocking: options.blocking,
+            timeout,
+            blocking,
             answers_alone: false,
             cancel: self.cancel.clone(),
             gate: self.gate.get().cloned(),

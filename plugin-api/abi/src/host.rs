@@ -9,14 +9,11 @@ use std::{
     time::Duration,
 };
 
-use abi_stable::{
-    StableAbi,
-    std_types::{RSlice, RStr},
-};
+use abi_stable::StableAbi;
 
 use super::{
-    BoundaryFuture, Buffer, Content, Counted, EventHandle, EventObject, Fingerprint, Refusal,
-    RefusalCode, ReportHandle, Value,
+    BoundaryFuture, Buffer, Content, Counted, EmitOptions, EventHandle, EventObject, Fingerprint,
+    LogRecord, Refusal, RefusalCode, ReportHandle, SpanRecord, SubscribeOptions, Value,
 };
 pub use super::{
     host_ref::{HostRef, RouteRef, WatchRef},
@@ -26,35 +23,7 @@ pub use super::{
 #[cfg(unix)]
 const KEEPS_NOTHING: &str = "this host keeps no resources";
 
-/// A line of a plugin's log.
-#[repr(C)]
-#[derive(StableAbi, Clone, Copy)]
-pub struct LogRecord<'a> {
-    /// 1 error, 2 warn, 3 info, 4 debug, 5 trace.
-    pub level: u8,
-    /// Where in the plugin it comes from.
-    pub target: RStr<'a>,
-    /// The message.
-    pub message: RStr<'a>,
-    /// Further fields as `name=value`, separated by spaces.
-    pub fields: RStr<'a>,
-}
-
-/// A span that a plugin opens.
-#[repr(C)]
-#[derive(StableAbi, Clone, Copy)]
-pub struct SpanRecord<'a> {
-    /// As in [`LogRecord`].
-    pub level: u8,
-    /// Where in the plugin it comes from.
-    pub target: RStr<'a>,
-    /// Its name.
-    pub name: RStr<'a>,
-    /// Its fields as `name=value`, separated by spaces.
-    pub fields: RStr<'a>,
-}
-
-/// What becomes of an open span.
+/// What becomes of an open span, which is all that can.
 #[repr(u8)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpanStep {
@@ -66,59 +35,6 @@ pub enum SpanStep {
     Clone,
     /// One reference less.
     Close,
-}
-
-/// A text that is attached to an event.
-#[repr(C)]
-#[derive(StableAbi, Clone, Copy)]
-pub struct Attribute<'a> {
-    /// By which it is read.
-    pub key: RStr<'a>,
-    /// What is read.
-    pub value: RStr<'a>,
-}
-
-/// What an emitter says beside its event.
-#[repr(C)]
-#[derive(StableAbi, Clone, Copy)]
-pub struct EmitOptions<'a> {
-    /// What the event's handlers can read, and those of all events that follow from it.
-    pub attributes: RSlice<'a, Attribute<'a>>,
-    /// What its handlers may take in all, in nanoseconds, if that is shorter than what they may
-    /// take otherwise; 0 for no such limit.
-    pub timeout: u64,
-    /// How many events lie before it that this host does not know.
-    pub depth: u32,
-}
-
-impl<'a> EmitOptions<'a> {
-    /// Those of these attributes, and nothing else said.
-    pub fn of(attributes: &'a [Attribute<'a>]) -> Self {
-        EmitOptions { attributes: RSlice::from_slice(attributes), timeout: 0, depth: 0 }
-    }
-
-    /// What is attached, by key.
-    pub fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let attributes = self.attributes.as_slice().iter();
-        attributes.map(|attribute| (attribute.key.as_str(), attribute.value.as_str()))
-    }
-
-    /// What its handlers may take in all.
-    pub fn timeout(&self) -> Option<Duration> {
-        (self.timeout > 0).then(|| Duration::from_nanos(self.timeout))
-    }
-}
-
-/// Options of a subscription made at run time.
-#[repr(C)]
-#[derive(StableAbi, Clone, Copy, Debug, Default)]
-pub struct SubscribeOptions {
-    /// Higher ones are called first.
-    pub priority: i32,
-    /// In milliseconds; 0 stands for the host's default.
-    pub timeout_ms: u64,
-    /// The handler is called on a thread that may block.
-    pub blocking: bool,
 }
 
 /// How a `wait_for` ended.
@@ -273,7 +189,7 @@ pub trait HostApi: Send + Sync + 'static {
         self: &Arc<Self>,
         pattern: &str,
         handler: u64,
-        options: SubscribeOptions,
+        options: &SubscribeOptions<'_>,
     ) -> Result<u64, Refusal>;
 
     /// Ends a subscription; whether there was one.

@@ -10,11 +10,9 @@ use abi_stable::{
 };
 
 use super::{
-    BoundaryFuture, Buffer, Content, EventHandle, Refusal, ReportHandle,
-    host::{
-        EmitOptions, HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start,
-        SubscribeOptions, To, WaitEnd, WatchStep,
-    },
+    BoundaryFuture, Buffer, Content, EmitOptions, EventHandle, LogRecord, Refusal, ReportHandle,
+    SpanRecord, SubscribeOptions,
+    host::{HostApi, ReplyEnd, ReplyForm, SpanStep, Start, To, WaitEnd, WatchStep},
     host_table::{Emission, HostShims, HostTableRef, nanos},
     kept,
     waker::{self, LentWaker},
@@ -139,7 +137,7 @@ impl HostRef {
         &self,
         pattern: &str,
         handler: u64,
-        options: SubscribeOptions,
+        options: &SubscribeOptions<'_>,
     ) -> Result<u64, Refusal> {
         // SAFETY: `self` holds the object.
         let end = unsafe {
@@ -192,6 +190,7 @@ impl HostRef {
             target: target.into(),
             message: message.into(),
             fields: fields.into(),
+            extensions: RSlice::EMPTY,
         };
         // SAFETY: `self` holds the object.
         unsafe { (self.table.log())(self.object, &record) }
@@ -199,8 +198,13 @@ impl HostRef {
 
     /// See [`HostApi::span`].
     pub fn span(&self, level: u8, target: &str, name: &str, fields: &str) -> u64 {
-        let record =
-            SpanRecord { level, target: target.into(), name: name.into(), fields: fields.into() };
+        let record = SpanRecord {
+            level,
+            target: target.into(),
+            name: name.into(),
+            fields: fields.into(),
+            extensions: RSlice::EMPTY,
+        };
         // SAFETY: `self` holds the object.
         unsafe { (self.table.span())(self.object, &record) }
     }

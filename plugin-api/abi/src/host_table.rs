@@ -18,11 +18,9 @@ use abi_stable::{
 };
 
 use super::{
-    BoundaryFuture, Buffer, Content, Counted, Refusal, RefusalCode, ReportHandle, Value,
-    host::{
-        EmitOptions, HostApi, LogRecord, ReplyEnd, ReplyForm, SpanRecord, SpanStep, Start,
-        SubscribeOptions, To, WaitEnd, WatchStep,
-    },
+    BoundaryFuture, Buffer, Content, Counted, EmitOptions, LogRecord, Refusal, RefusalCode,
+    ReportHandle, SpanRecord, SubscribeOptions, Value,
+    host::{HostApi, ReplyEnd, ReplyForm, SpanStep, Start, To, WaitEnd, WatchStep},
     kept,
     object::event_of,
     panic::{discard, guarded},
@@ -132,8 +130,12 @@ pub struct HostTable {
     /// What a watch of this host shows next.
     pub(super) next: unsafe extern "C" fn(*const (), *const ()) -> BoundaryFuture<WatchStep>,
     pub(super) release_watch: unsafe extern "C" fn(*const ()),
-    pub(super) subscribe:
-        unsafe extern "C" fn(*const (), RStr<'_>, u64, SubscribeOptions) -> RResult<u64, Refusal>,
+    pub(super) subscribe: unsafe extern "C" fn(
+        *const (),
+        RStr<'_>,
+        u64,
+        &SubscribeOptions<'_>,
+    ) -> RResult<u64, Refusal>,
     pub(super) unsubscribe: unsafe extern "C" fn(*const (), u64) -> bool,
     pub(super) sleep: unsafe extern "C" fn(*const (), u64) -> BoundaryFuture<u8>,
     pub(super) spawn: unsafe extern "C" fn(*const (), BoundaryFuture<u8>) -> RResult<u64, Refusal>,
@@ -359,7 +361,7 @@ impl<H: HostApi> HostShims<H> {
         object: *const (),
         pattern: RStr<'_>,
         handler: u64,
-        options: SubscribeOptions,
+        options: &SubscribeOptions<'_>,
     ) -> RResult<u64, Refusal> {
         // SAFETY: see above.
         let host = unsafe { Self::host(object) };

@@ -8,9 +8,9 @@
 //! In reading order: [`memory`], [`buffer`] and [`json`] (memory of the host that both sides
 //! write), [`waker`] and [`future`] (polling over the boundary), [`layout`], [`value`] and
 //! [`probe`] (values that cross as they are), [`scratch`] (where a call is polled first),
-//! [`counted`] and [`object`] (an event and a report, seen from a plugin), [`host`] and [`refusal`]
-//! (what a plugin may ask of the host; `host_table` and `host_ref` carry it over, `kept` the
-//! descriptors), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type
+//! [`counted`], [`object`] and [`outcome`] (an event and a report, seen from a plugin), [`host`],
+//! [`options`] and [`refusal`] (what a plugin may ask of the host; `host_table` and `host_ref` carry
+//! it over, `kept` the descriptors), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type
 //! becomes a module), [`local`] (an instance without a library), [`unload`] (what makes a library
 //! unloadable) and [`signals`] (whose handlers are called).
 //!
@@ -24,6 +24,21 @@
 //!   instance through a `Context` of `ksi-plugin-api`, which has all of them from one call.
 //! * A waker that the host hands out comes back to it as its own; any other is wrapped by the host
 //!   ([`HostApi::adopt_waker`]) before it is kept.
+//!
+//! # What can come without a new number of the ABI
+//! * A function: behind the last of [`module`]'s, of [`host`]'s, or of those that stand beside an
+//!   event and a report. What else is to be known of an event ([`EventView`]) or of an outcome
+//!   ([`OutcomeView`]) is a function there, too.
+//! * A way in which calls end ([`OutcomeCode`]) and a reason to refuse ([`RefusalCode`]): open
+//!   numbers, and each side has a meaning for one that it does not know.
+//! * What is said beside an event, a subscription, a line of the log or a span: an
+//!   [`options::Extension`].
+//!
+//! Closed is what owns or lends what it tells of: [`CallEnd`], [`CallStart`], [`module::CreateEnd`],
+//! [`ReplyEnd`], [`host::WaitEnd`], [`host::WatchStep`], [`object::Lent`]. Whoever did not know a
+//! case could not read it, nor let go of what is in it. So is [`ReplyForm`], which has to be
+//! answered in the form that it names, and [`host::SpanStep`], as no other steps are known. What none
+//! of them can say is a function of its own.
 
 #![allow(unsafe_code)]
 // The derive of abi_stable emits items that these lints of newer compilers dislike.
@@ -46,6 +61,8 @@ pub mod memory;
 pub mod module;
 pub mod name;
 pub mod object;
+pub mod options;
+pub mod outcome;
 pub mod panic;
 pub mod probe;
 pub mod refusal;
@@ -59,17 +76,16 @@ pub use buffer::{Buffer, Failure};
 pub use counted::Counted;
 pub use description::{Description, EmitDescription, HandlerDescription};
 pub use future::BoundaryFuture;
-pub use host::{
-    Attribute, EmitOptions, HostApi, HostRef, LogRecord, ReplyEnd, ReplyForm, SpanRecord, Start,
-    SubscribeOptions, To,
-};
+pub use host::{HostApi, HostRef, ReplyEnd, ReplyForm, Start, To};
 pub use layout::{Fingerprint, Layout};
 pub use module::{CallEnd, CallStart, Instance, ModuleRef};
 pub use name::{EventName, NameError, Pattern, PatternSegment, validate_event_name};
-pub use object::{
-    Encoding, EventHandle, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle,
-    ReportObject,
+pub use object::{Encoding, EventHandle, EventObject, EventView, ReportHandle, ReportObject};
+pub use options::{
+    ATTRIBUTE_BYTES, Attribute, Attributes, EmitOptions, Extension, LogRecord, SpanRecord,
+    SubscribeOptions,
 };
+pub use outcome::{OutcomeCode, OutcomeView};
 pub use refusal::{Refusal, RefusalCode};
 pub use value::{Content, Value};
 

@@ -11,7 +11,7 @@ use abi_stable::{
     std_types::{RSlice, RStr},
 };
 
-use super::{Buffer, Counted, Fingerprint, Layout, RefusalCode, Value};
+use super::{Buffer, Counted, Fingerprint, Layout, OutcomeCode, OutcomeView, Value};
 
 /// What an event is, borrowed from the host.
 #[repr(C)]
@@ -277,44 +277,6 @@ impl Drop for EventHandle {
         // SAFETY: gives up the handle's count.
         unsafe { (self.table.release())(self.object) }
     }
-}
-
-/// How a call ended, as a number that crosses.
-#[repr(u8)]
-#[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutcomeCode {
-    /// With a reply.
-    Replied,
-    /// Well, without a reply.
-    NoReply,
-    /// With an error.
-    Failed,
-    /// With a panic.
-    Panicked,
-    /// The process that it ran in ended first.
-    Crashed,
-    /// It took too long.
-    TimedOut,
-    /// It was not started.
-    Rejected,
-}
-
-/// One outcome, borrowed from a report of the host.
-#[repr(C)]
-#[derive(StableAbi, Clone, Copy)]
-pub struct OutcomeView<'a> {
-    /// How the call ended.
-    pub kind: OutcomeCode,
-    /// The plugin that was called; empty for the host itself.
-    pub plugin: RStr<'a>,
-    /// Its handler.
-    pub handler: RStr<'a>,
-    /// The code of a failure.
-    pub code: RStr<'a>,
-    /// Why the event was not accepted, if it was not.
-    pub refusal: RefusalCode,
-    /// The message of whatever is not well.
-    pub message: RStr<'a>,
 }
 
 /// The host's side of a report. Every `index` is below [`len`](Self::len).

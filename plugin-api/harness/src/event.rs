@@ -1,7 +1,6 @@
 //! Events and reports of a harness, as the plugin sees them.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -13,7 +12,7 @@ use ksi_abi::{
 use ksi_plugin_api::{__private::testing, Report};
 
 /// What the test attaches to events, and their children inherit.
-pub(super) type Attributes = BTreeMap<String, String>;
+pub(super) use ksi_abi::Attributes;
 
 /// An accepted event.
 pub(super) struct HarnessEvent {
@@ -29,24 +28,12 @@ pub(super) struct HarnessEvent {
     pub(super) deadline: Option<Duration>,
 }
 
-/// As in a host.
-const MAX_ATTRIBUTES: usize = 64 * 1024;
-
 impl HarnessEvent {
     /// The same with what its emitter says beside it, at `now`.
     pub(super) fn said(self, options: &EmitOptions<'_>, now: Duration) -> Result<Self, Refusal> {
         let own = options.timeout().map(|timeout| now.saturating_add(timeout));
         let mut attributes = (*self.attributes).clone();
-        let texts = options.attributes().map(|(key, value)| (key.to_owned(), value.to_owned()));
-        attributes.extend(texts);
-        let bytes: usize = attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if bytes > MAX_ATTRIBUTES {
-            let text = format_args!(
-                "the attributes of {} have {bytes} bytes, and {MAX_ATTRIBUTES} are allowed",
-                self.name
-            );
-            return Err(Refusal::new(RefusalCode::TOO_LARGE, text));
-        }
+        attributes.extend(options.attached(&self.name, &self.attributes)?);
         Ok(HarnessEvent {
             depth: self.depth.saturating_add(options.depth),
             deadline: own.into_iter().chain(self.deadline).min(),
@@ -124,27 +111,27 @@ impl Ended {
         match end {
             end @ CallEnd::Value(_) => Ended::of_call(plugin, handler, end.encoded()),
             CallEnd::Reply(reply) => {
-                Ended { reply: reply.to_vec(), ..ended(OutcomeCode::Replied, String::new()) }
+                Ended { reply: reply.to_vec(), ..ended(OutcomeCode::REPLIED, String::new()) }
             }
-            CallEnd::NoReply => ended(OutcomeCode::NoReply, String::new()),
+            CallEnd::NoReply => ended(OutcomeCode::NO_REPLY, String::new()),
             CallEnd::Failed(failure) => {
                 let (code, message) = failure.to_texts();
-                Ended { code, ..ended(OutcomeCode::Failed, message) }
+                Ended { code, ..ended(OutcomeCode::FAILED, message) }
             }
             CallEnd::Panicked(message) => {
                 let text = format!("the handler panicked: {}", message.to_text());
-                ended(OutcomeCode::Panicked, text)
+                ended(OutcomeCode::PANICKED, text)
             }
         }
     }
 
     pub(super) fn timed_out(plugin: &'static str, handler: &str, after: Duration) -> Self {
         let text = format!("the handler did not finish within {after:?}");
-        Ended::new(plugin, handler, OutcomeCode::TimedOut, text)
+        Ended::new(plugin, handler, OutcomeCode::TIMED_OUT, text)
     }
 
     pub(super) fn rejected(plugin: &'static str, handler: &str, reason: &str) -> Self {
-        Ended::new(plugin, handler, OutcomeCode::Rejected, reason.to_owned())
+        Ended::new(plugin, handler, OutcomeCode::REJECTED, reason.to_owned())
     }
 }
 

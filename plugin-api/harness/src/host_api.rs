@@ -20,7 +20,7 @@ use super::{
     clock::Purpose,
     emission::Emission,
     event::{HarnessEvent, Outcomes},
-    routes::{Handler, Route, Target, timeout},
+    routes::{DEFAULT_TIMEOUT, Handler, Route, Target},
     tasks::lock,
     watch::HarnessWatch,
     world::{Waiting, World},
@@ -155,10 +155,11 @@ impl HostApi for World {
         self: &Arc<Self>,
         pattern: &str,
         handler: u64,
-        options: SubscribeOptions,
+        options: &SubscribeOptions<'_>,
     ) -> Result<u64, Refusal> {
         let pattern = Pattern::parse(pattern)
             .map_err(|error| Refusal::new(RefusalCode::INVALID_PATTERN, error))?;
+        options.check()?;
         let mut state = lock(&self.state);
         if state.retired {
             return Err(Refusal::new(RefusalCode::RETIRING, "the plugin was shut down"));
@@ -173,7 +174,7 @@ impl HostApi for World {
         let handler = Arc::new(Handler {
             plugin: self.plugin,
             name: SUBSCRIBED.to_owned(),
-            timeout: timeout(options.timeout_ms),
+            timeout: options.timeout().unwrap_or(DEFAULT_TIMEOUT),
             target: Target::Plugin(handler),
         });
         state.routes.push(Route { number, pattern, priority: options.priority, handler });

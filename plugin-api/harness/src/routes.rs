@@ -11,7 +11,7 @@ use ksi_plugin_api::{
 use serde::{Serialize, de::DeserializeOwned};
 
 /// What a handler may take when it does not say.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The event that goes to the plugin alone, when it is retired. It is never routed.
 pub(super) const SHUTDOWN_EVENT: &str = "module:shutdown";
@@ -70,7 +70,7 @@ impl Route {
     }
 }
 
-pub(super) fn timeout(millis: u64) -> Duration {
+fn timeout(millis: u64) -> Duration {
     match millis {
         0 => DEFAULT_TIMEOUT,
         millis => Duration::from_millis(millis),

@@ -126,13 +126,13 @@ impl CallOutcome {
 
     pub(crate) fn code(&self) -> OutcomeCode {
         match self {
-            CallOutcome::Replied(_) => OutcomeCode::Replied,
-            CallOutcome::NoReply => OutcomeCode::NoReply,
-            CallOutcome::Failed(_) => OutcomeCode::Failed,
-            CallOutcome::Panicked { .. } => OutcomeCode::Panicked,
-            CallOutcome::Crashed { .. } => OutcomeCode::Crashed,
-            CallOutcome::TimedOut { .. } => OutcomeCode::TimedOut,
-            CallOutcome::Rejected { .. } => OutcomeCode::Rejected,
+            CallOutcome::Replied(_) => OutcomeCode::REPLIED,
+            CallOutcome::NoReply => OutcomeCode::NO_REPLY,
+            CallOutcome::Failed(_) => OutcomeCode::FAILED,
+            CallOutcome::Panicked { .. } => OutcomeCode::PANICKED,
+            CallOutcome::Crashed { .. } => OutcomeCode::CRASHED,
+            CallOutcome::TimedOut { .. } => OutcomeCode::TIMED_OUT,
+            CallOutcome::Rejected { .. } => OutcomeCode::REJECTED,
         }
     }
 

@@ -130,7 +130,7 @@ impl HostApi for HostApiShim {
         self: &Arc<Self>,
         pattern: &str,
         handler: u64,
-        options: SubscribeOptions,
+        options: &SubscribeOptions<'_>,
     ) -> Result<u64, Refusal> {
         self.session.subscribe(pattern, handler, options, Some(&self.keeper()))
     }

@@ -273,7 +273,12 @@ impl HostApi for TrialHost {
         std::future::pending()
     }
 
-    fn subscribe(self: &Arc<Self>, _: &str, _: u64, _: SubscribeOptions) -> Result<u64, Refusal> {
+    fn subscribe(
+        self: &Arc<Self>,
+        _: &str,
+        _: u64,
+        _: &SubscribeOptions<'_>,
+    ) -> Result<u64, Refusal> {
         Ok(0)
     }
 

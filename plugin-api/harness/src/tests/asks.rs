@@ -98,8 +98,11 @@ impl Asks {
 
     #[event_handler("asks:fill")]
     async fn fill(&self, ctx: &Context, bytes: usize) -> Result<String> {
-        let sent =
-            ctx.with(EmitOptions::new().attribute("", "x".repeat(bytes))).send(named("a:b", &1));
+        let options = match bytes {
+            0 => EmitOptions::new().timeout(SECOND),
+            _ => EmitOptions::new().attribute("", "x".repeat(bytes)),
+        };
+        let sent = ctx.with(options).send(named("a:b", &1));
         Ok(format!("{:?}", sent.map_err(|error| error.refusal())))
     }
 }
@@ -128,6 +131,18 @@ fn what_is_refused_has_a_code_for_each_reason() {
     assert_eq!(plugin.emit("asks:deeper", ()).results(), [json!("TooDeep")]);
     assert_eq!(plugin.emit("no name", ()).refusal(), Some(Refusal::InvalidName));
     assert_eq!(plugin.emit("asks:nobody", ()).refusal(), None);
+}
+
+#[test]
+fn attributes_count_as_in_a_host() {
+    let plugin = Harness::start::<Asks>();
+    let text = |kilobytes: usize| "x".repeat(kilobytes * 1024);
+    let fill = |bytes: usize| plugin.emit("asks:fill", bytes).results();
+    plugin.attribute("", &text(40));
+    assert_eq!(fill(40 * 1024), [json!("Ok(())")], "it comes in place of the other");
+    plugin.attribute("other", &text(40));
+    assert_eq!(fill(40 * 1024), [json!("Err(Some(TooLarge))")], "there are two");
+    assert_eq!(fill(0), [json!("Ok(())")], "what came from outside goes on");
 }
 
 #[test]
