@@ -674,3 +674,6 @@ fn reply(mut outcomes: Outcomes) -> ReplyEnd {
     }
     ReplyEnd::Report(report(outcomes))
 }
+
+#[cfg(test)]
+mod tests;

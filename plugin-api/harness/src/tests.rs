@@ -12,6 +12,7 @@ use ksi_plugin_api::prelude::*;
 use super::Harness;
 
 mod asks;
+mod half_made;
 mod state;
 mod typed;
 

@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     future::Future,
     path::PathBuf,
-    sync::{Arc, MutexGuard},
+    sync::{Arc, MutexGuard, OnceLock, mpsc::RecvTimeoutError},
     task::Context,
     time::{Duration, Instant},
 };
@@ -68,6 +68,8 @@ use crate::{
 /// The one plugin that there is, and the event that it answers with its version.
 pub(super) const NAME: &str = "fake";
 const EVENT: &str = "fake:which";
+/// Longer than any test takes, by the real clock.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a step ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +86,12 @@ pub(super) enum Act {
 #[derive(Default)]
 pub(super) struct Script {
     acts: Lock<BTreeMap<String, VecDeque<Act>>>,
-    begun: watch::Sender<Vec<String>>,
+    begun: watch::Sender<Vec<(String, tokio::time::Instant)>>,
     ended: watch::Sender<BTreeMap<String, Act>>,
+    /// Set when the test has taken too long.
+    late: watch::Sender<bool>,
+    /// Whose clock tells when a step begins, also on threads that are not its own.
+    runtime: OnceLock<Handle>,
     /// What instances look at, by their versions.
     pub(super) watches: Lock<BTreeMap<u32, Arc<SessionWatch>>>,
 }
@@ -106,16 +112,44 @@ impl Script {
     /// Waits until a step has begun.
     pub(super) async fn reached(&self, step: &str) {
         let mut begun = self.begun.subscribe();
-        let _ = begun.wait_for(|begun| begun.iter().any(|it| it == step)).await;
+        let reached = begun.wait_for(|begun| begun.iter().any(|(it, _)| it == step));
+        let _ = self.unless_late(&format!("{step:?} has not begun"), reached).await;
     }
 
     /// All that have begun, in order.
     pub(super) fn steps(&self) -> Vec<String> {
-        self.begun.borrow().clone()
+        self.begun.borrow().iter().map(|(step, _)| step.clone()).collect()
+    }
+
+    /// How often a step has begun.
+    pub(super) fn count(&self, step: &str) -> usize {
+        self.begun.borrow().iter().filter(|(it, _)| it == step).count()
+    }
+
+    /// What passed on the clock between one time that a step began and the next.
+    pub(super) fn waits_before(&self, step: &str) -> Vec<Duration> {
+        let begun = self.begun.borrow();
+        let at: Vec<_> = begun.iter().filter(|(it, _)| it == step).map(|(_, at)| *at).collect();
+        at.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
+    /// Waits for something that takes real time and none of the clock's. `not` says of what does
+    /// not come to be in [`PATIENCE`].
+    pub(super) async fn unless_late<T>(&self, not: &str, what: impl Future<Output = T>) -> T {
+        let mut late = self.late.subscribe();
+        tokio::select! {
+            biased;
+            done = what => done,
+            _ = late.wait_for(|late| *late) => {
+                panic!("{not} within {PATIENCE:?}; begun were {:?}", self.steps())
+            }
+        }
     }
 
     fn begin(&self, step: &str) -> Act {
-        self.begun.send_modify(|begun| begun.push(step.to_owned()));
+        let _clock = self.runtime.get().map(Handle::enter);
+        let now = tokio::time::Instant::now();
+        self.begun.send_modify(|begun| begun.push((step.to_owned(), now)));
         self.acts().get_mut(step).and_then(VecDeque::pop_front).unwrap_or(Act::Well)
     }
 
@@ -186,9 +220,13 @@ impl Residence for FakeResidence {
     fn withdraw(&self) {}
 
     fn vacate(self: Box<Self>) -> Vacated {
-        match self.script.begin(&format!("vacate {}", self.version)) {
+        let step = format!("vacate {}", self.version);
+        match self.script.begin(&step) {
             Act::Well => Vacated::Gone,
-            Act::Fails => Vacated::Stays { cause: "it stays".to_owned(), residence: self },
+            Act::Fails => {
+                let tried = self.script.count(&step);
+                Vacated::Stays { cause: format!("it stays, try {tried}"), residence: self }
+            }
             Act::Waits => Vacated::Needed { by: vec!["somebody".to_owned()], residence: self },
         }
     }
@@ -255,8 +293,15 @@ pub(super) struct Stage {
 impl Stage {
     /// Nothing is live. In a test with `start_paused`.
     pub(super) fn new(exclusive: bool) -> Self {
-        let (standing, stands) = std::sync::mpsc::channel();
-        tokio::task::spawn_blocking(move || stands.recv());
+        let script = Arc::<Script>::default();
+        let _ = script.runtime.set(Handle::current());
+        let (standing, stands) = std::sync::mpsc::channel::<()>();
+        let late = script.clone();
+        tokio::task::spawn_blocking(move || {
+            if stands.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                late.late.send_replace(true);
+            }
+        });
         let folder = tempfile::tempdir().unwrap();
         let private = |name| PrivateDir::create(Places::of_process(Some(folder.path().join(name))));
         let file = folder.path().join("fake.so");
@@ -321,7 +366,7 @@ impl Stage {
             stop: stop.clone(),
             start_up,
         });
-        let (supervisor, script) = (Arc::new(supervisor), Arc::default());
+        let supervisor = Arc::new(supervisor);
         let copies = private("copies").unwrap();
         let (_standing, _folder) = (standing, folder);
         Stage { supervisor, script, stop, copies, file, exclusive, _standing, _folder }
@@ -358,15 +403,20 @@ impl Stage {
     /// Begins to deploy a version.
     pub(super) fn deploy(&self, version: u32) -> JoinHandle<Result<Deployed, DeployError>> {
         let prepared = Prepared::Candidate(Box::new(self.candidate(version)));
-        let supervisor = self.supervisor.clone();
-        tokio::spawn(async move { supervisor.finish(prepared, Origin::File).await })
+        let (supervisor, script) = (self.supervisor.clone(), self.script.clone());
+        tokio::spawn(async move {
+            let deployed = supervisor.finish(prepared, Origin::File);
+            script.unless_late(&format!("version {version} is not deployed"), deployed).await
+        })
     }
 
     /// Emits an event that the live version answers.
     pub(super) fn ask(&self) -> JoinHandle<Report> {
         let event = event::of_host(EVENT, Payload::from_json_bytes(b"{}".to_vec()));
-        let router = self.supervisor.router.clone();
-        tokio::spawn(async move { router.emit(event, None).await })
+        let (router, script) = (self.supervisor.router.clone(), self.script.clone());
+        tokio::spawn(
+            async move { script.unless_late("nobody answers", router.emit(event, None)).await },
+        )
     }
 
     /// The version that answers now.
@@ -395,6 +445,13 @@ impl Stage {
             advance(step).await;
         }
         panic!("it does not come to be; begun were {:?}", self.script.steps());
+    }
+
+    /// Some moments in which other threads may come to run, without the clock.
+    pub(super) async fn moments(&self) {
+        for _ in 0..20 {
+            real_moment().await;
+        }
     }
 
     /// Waits until every generation that was let go is gone.

@@ -245,8 +245,7 @@ async fn what_still_needs_a_residence_is_waited_for() {
     (0..3).for_each(|_| it.script.next("vacate 1", Act::Waits));
     it.deploy(2).await.unwrap().unwrap();
     it.all_retired().await;
-    let steps = it.script.steps();
-    assert_eq!(steps.iter().filter(|it| *it == "vacate 1").count(), 4);
+    assert_eq!(it.script.count("vacate 1"), 4);
     assert_eq!(it.retired(), [RetiredState::Unmapped]);
 }
 
@@ -255,19 +254,27 @@ async fn a_residence_that_stays_is_tried_again_with_growing_waits_and_is_pinned_
     let it = with_one_live(false).await;
     (0..3).for_each(|_| it.script.next("vacate 1", Act::Fails));
     it.deploy(2).await.unwrap().unwrap();
-    let tries = || it.script.steps().iter().filter(|it| *it == "vacate 1").count();
-    for (tried, wait) in [(1, 100), (2, 500), (3, 1_000)] {
-        it.in_time(async {
-            while !matches!(it.retired()[0], RetiredState::Pinned(_)) || tries() < tried {
+    let millisecond = Duration::from_millis(1);
+    it.in_steps(millisecond, it.script.reached("vacate 1")).await;
+    let expected = [100, 500, 1_000].map(Duration::from_millis);
+    for (tried, wait) in (1..).zip(expected) {
+        // From one attempt to the next the clock moves here alone.
+        let pinned = async {
+            while it.retired() != [RetiredState::Pinned(format!("it stays, try {tried}"))] {
                 tokio::task::yield_now().await;
             }
-        })
-        .await;
-        assert_eq!(it.retired(), [RetiredState::Pinned("it stays".to_owned())]);
-        advance(Duration::from_millis(wait)).await;
+        };
+        it.script.unless_late("it is not tried again", pinned).await;
+        advance(wait - millisecond).await;
+        it.moments().await;
+        advance(2 * millisecond).await;
     }
     it.all_retired().await;
-    assert_eq!((tries(), it.retired()), (4, vec![RetiredState::Unmapped]));
+    assert_eq!((it.script.count("vacate 1"), it.retired()), (4, vec![RetiredState::Unmapped]));
+    let waits = it.script.waits_before("vacate 1");
+    for (wait, least) in waits.iter().zip(expected) {
+        assert!((least..=least + 5 * millisecond).contains(wait), "{waits:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -276,6 +283,6 @@ async fn one_that_stays_for_good_is_pinned_and_nothing_waits_for_it() {
     (0..20).for_each(|_| it.script.next("vacate 1", Act::Fails));
     it.deploy(2).await.unwrap().unwrap();
     it.in_steps(Duration::from_secs(10), it.supervisor.departures.retirements.wait()).await;
-    assert_eq!(it.retired(), [RetiredState::Pinned("it stays".to_owned())]);
+    assert_eq!(it.retired(), [RetiredState::Pinned("it stays, try 9".to_owned())]);
     assert_eq!(it.live().await, Some(2));
 }

@@ -99,20 +99,20 @@ async fn a_call_that_is_given_up_by_its_emitter_is_seen_as_rejected() {
 #[tokio::test]
 async fn a_call_that_began_before_anybody_looked_is_not_seen() {
     let router = router();
-    let goes_on = Arc::new(Notify::new());
-    let until = goes_on.clone();
+    let (entered, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (enters, until) = (entered.clone(), goes_on.clone());
     handle(&router, "a:goes_on", move || {
-        let until = until.clone();
+        let (enters, until) = (enters.clone(), until.clone());
         async move {
+            enters.notify_one();
             until.notified().await;
             Ok(None)
         }
     });
     let mut report = Box::pin(router.emit(event("a:goes_on"), None));
     assert!((&mut report).now_or_never().is_none());
-    while router.all_counts().accepted == 0 {
-        tokio::task::yield_now().await;
-    }
+    // By then it was looked who looks: a call is counted before that.
+    entered.notified().await;
     let mut outcomes = router.watch_outcomes(9);
     goes_on.notify_one();
     report.await;

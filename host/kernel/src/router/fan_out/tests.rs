@@ -1,8 +1,6 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use futures_util::FutureExt;
 use ksi_abi::Pattern;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::*;
 use crate::{
@@ -39,10 +37,10 @@ fn router(queued_events: usize) -> Arc<Router> {
 }
 
 /// Makes `handled` count the events `a:b` of a plugin behind this gate.
-fn handles(router: &Router, gate: &Arc<Gate>, handled: &Arc<AtomicUsize>) {
+fn handles(router: &Router, gate: &Arc<Gate>, handled: &watch::Sender<usize>) {
     let handled = handled.clone();
     let handler = move || {
-        handled.fetch_add(1, Ordering::SeqCst);
+        handled.send_modify(|count| *count += 1);
         std::future::ready(Ok(()))
     };
     also_handles(router, "p", Some(gate.clone()), handler);
@@ -82,19 +80,24 @@ fn event() -> NewEvent {
     NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()))
 }
 
+/// For what nobody tells of, but comes to pass on another thread at once.
 async fn until(what: impl Fn() -> bool) {
     let looking = async {
         while !what() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), looking).await.expect("it comes to pass");
+    in_time(looking).await;
+}
+
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it comes to pass")
 }
 
 #[tokio::test]
 async fn sent_events_that_wait_for_a_hand_over_take_no_place_in_the_queue() {
     let router = router(1);
-    let (gate, handled) = (gate(&router), Arc::default());
+    let (gate, handled) = (gate(&router), watch::Sender::new(0));
     handles(&router, &gate, &handled);
     let hold = gate.hold();
     for sent in 1..=3 {
@@ -103,7 +106,7 @@ async fn sent_events_that_wait_for_a_hand_over_take_no_place_in_the_queue() {
         until(|| gate.waiting() == sent).await;
     }
     drop(hold);
-    until(|| handled.load(Ordering::SeqCst) == 3).await;
+    in_time(handled.subscribe().wait_for(|count| *count == 3)).await.expect("it is there");
     assert_eq!(router.all_counts().no_reply, 3);
     router.forget_plugin("p");
     assert_eq!(router.all_counts().no_reply, 3, "the sum of all never falls");
@@ -112,7 +115,7 @@ async fn sent_events_that_wait_for_a_hand_over_take_no_place_in_the_queue() {
 #[tokio::test]
 async fn the_call_of_an_event_that_is_given_up_while_it_is_held_is_seen_to_end() {
     let router = router(1);
-    let (gate, handled) = (gate(&router), Arc::default());
+    let (gate, handled) = (gate(&router), watch::Sender::new(0));
     handles(&router, &gate, &handled);
     let _hold = gate.hold();
     let mut outcomes = router.watch_outcomes(9);
@@ -121,7 +124,7 @@ async fn the_call_of_an_event_that_is_given_up_while_it_is_held_is_seen_to_end()
     let seen = outcomes.next().now_or_never().flatten().expect("it was seen to end");
     assert_eq!((&*seen.plugin, &*seen.handler), ("p", "h"));
     assert_eq!(seen.outcome, OutcomeStatus::TimedOut);
-    assert_eq!(handled.load(Ordering::SeqCst), 0);
+    assert_eq!(*handled.borrow(), 0);
 }
 
 /// Times out at once whatever does not return.

@@ -1,7 +1,4 @@
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
+use std::sync::OnceLock;
 
 use ksi_abi::Description;
 use ksi_kernel::{
@@ -23,7 +20,7 @@ use crate::plugin::{
 };
 
 /// Its snapshot does not return before this says so.
-static RELEASED: AtomicBool = AtomicBool::new(false);
+static RELEASED: OnceLock<()> = OnceLock::new();
 
 struct Fake {
     stuck: bool,
@@ -38,8 +35,8 @@ impl Fake {
 
     #[snapshot]
     async fn snapshot(&self, _: &Context) -> Result<u32> {
-        while self.stuck && !RELEASED.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(1));
+        if self.stuck {
+            RELEASED.wait();
         }
         Ok(1)
     }
@@ -109,7 +106,7 @@ async fn a_snapshot_that_does_not_return_keeps_no_other_plugin_from_keeping_its_
     let good = timeout(Duration::from_secs(5), kept).await;
     assert!(good.is_ok() && !hangs.is_finished());
     assert!(persistence.kept("b").is_some() && persistence.kept("a").is_none());
-    RELEASED.store(true, Ordering::SeqCst);
+    let _ = RELEASED.set(());
     let _ = hangs.await;
     assert!(persistence.kept(&a.plugin).is_some());
 }
