@@ -22,6 +22,7 @@ const LEVELS: &[(&str, &[&str])] = &[
     ("host/src", &["plugin"]),
     ("host/kernel/src", &[]),
     ("host/cli/src", &[]),
+    ("host/sandbox/src", &[]),
     ("host/wire/src", &[]),
     ("host/worker-protocol/src", &[]),
     ("tests/bench/src", &[]),
