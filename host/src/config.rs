@@ -38,6 +38,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ksi_kernel::{router::emit::RouterLimits, session::SessionLimits};
 use serde::Deserialize;
 
 pub(crate) use self::changes::Changes;
@@ -151,7 +152,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            handler: Duration::from_secs(30),
+            handler: RouterLimits::default().timeout,
             probe: Duration::from_secs(5),
             init: Duration::from_secs(10),
             shutdown: Duration::from_secs(5),
@@ -226,27 +227,29 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        // Those of the kernel, by which a plugin's tests go as well.
+        let (router, session) = (RouterLimits::default(), SessionLimits::default());
         Self {
-            queued_events: 1024,
-            queued_bytes: 64 * MIB,
+            queued_events: router.queued_events,
+            queued_bytes: router.queued_bytes,
             waiting_bytes: 128 * MIB,
-            held_events: 4096,
-            held_bytes: 64 * MIB,
-            event_depth: 64,
-            payload_bytes: 10 * MIB,
+            held_events: session.held_events,
+            held_bytes: session.held_bytes,
+            event_depth: router.event_depth,
+            payload_bytes: router.payload_bytes,
             plugin_bytes: 256 * MIB,
             line_bytes: 10 * MIB,
             connections: 256,
             management_connections: 8,
             requests_per_connection: 256,
             subscriber_queue: 1024,
-            subscriber_bytes: 32 * MIB,
+            subscriber_bytes: router.subscriber_bytes,
             unread_bytes: 16 * MIB,
             subscribed_patterns: 16384,
             workers: 0,
             blocking_threads: 64,
-            background_tasks: 1024,
-            subscriptions: 1024,
+            background_tasks: session.background_tasks,
+            subscriptions: session.subscriptions,
             kept_resources: 64,
             abandoned_workers: 64,
         }

@@ -37,7 +37,12 @@ use self::{
 };
 use crate::{
     event::Event,
-    executor::{clock::Tick, slot::polling, stripe::Striped, workers::Workers},
+    executor::{
+        clock::{self, Tick},
+        slot::polling,
+        stripe::Striped,
+        workers::Workers,
+    },
     label::Label,
     memory::Budget,
     value::Keeper,
@@ -464,7 +469,7 @@ impl Limit {
             // Looked at before the timer is polled, which costs more: it is late too if it held up
             // its thread.
             let late =
-                !began.is_some_and(Tick::lasts) && tokio::time::Instant::now() >= timer.deadline();
+                !began.is_some_and(Tick::lasts) && clock::now() >= timer.deadline().into_std();
             match polled {
                 Poll::Ready(kind) if !late => return Poll::Ready(kind),
                 Poll::Pending if !timer.as_mut().poll(cx).is_ready() => {}
@@ -481,7 +486,7 @@ impl Limit {
 
 /// When a call must be done, and how long that is from now.
 fn limit(timeout: Duration, deadline: Option<Instant>) -> (Instant, Duration) {
-    let now = Instant::now();
+    let now = clock::now();
     let own = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(365 * 24 * 3_600));
     match deadline {
         Some(deadline) if deadline < own => {

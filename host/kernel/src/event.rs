@@ -197,7 +197,7 @@ impl Event {
 
     /// Adds what its emitter says beside it.
     pub(crate) fn say(&mut self, said: Said) {
-        let own = said.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let own = said.timeout.and_then(|timeout| clock::now().checked_add(timeout));
         self.deadline = own.into_iter().chain(self.deadline).min();
         self.depth = self.depth.saturating_add(said.depth);
         if !said.attributes.is_empty() {

@@ -4,10 +4,12 @@
 //! thread is doing, `idle_io` what it waits for when there is nothing to do, `leaving` how its end
 //! is waited for), `watchdog` sees calls that do not return, and whoever must be answered all the
 //! same waits [`apart`]. Two cores that count do not meet in a [`stripe`]. [`clock`] tells the time
-//! cheaply.
+//! cheaply. In a plugin's tests one thread does all that `in_place`.
 
 // Threads,
 mod idle_io;
+#[cfg(feature = "in-place")]
+pub mod in_place;
 mod leaving;
 mod pool;
 pub mod slot;

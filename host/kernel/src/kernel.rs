@@ -9,6 +9,8 @@ use std::{
 
 use tokio::runtime::Handle;
 
+#[cfg(feature = "in-place")]
+use crate::executor::in_place::InPlace;
 use crate::{
     call::{CallSite, HandlerInfo},
     executor::{
@@ -59,6 +61,18 @@ impl Kernel {
         let workers = Arc::new(Workers::start(workers, blocking_threads)?);
         let site = CallSite { workers, runtime };
         Ok(Kernel { router: Router::new(site, router, Budget::new(waiting_bytes)) })
+    }
+
+    /// Without threads: one thread does their work in place, by a clock of its own.
+    ///
+    /// # Errors
+    /// The system gives no runtime.
+    #[cfg(feature = "in-place")]
+    pub fn in_place(limits: KernelLimits) -> io::Result<(Self, InPlace)> {
+        let (in_place, workers, runtime) = InPlace::new()?;
+        let site = CallSite { workers, runtime };
+        let router = Router::new(site, limits.router, Budget::new(limits.waiting_bytes));
+        Ok((Kernel { router }, in_place))
     }
 
     /// Starts the thread that sees calls which do not return. It calls `told` once of each that has

@@ -63,6 +63,17 @@ pub struct SessionLimits {
     pub held_bytes: usize,
 }
 
+impl Default for SessionLimits {
+    fn default() -> Self {
+        SessionLimits {
+            background_tasks: 1_024,
+            subscriptions: 1_024,
+            held_events: 4_096,
+            held_bytes: 64 << 20,
+        }
+    }
+}
+
 /// A handler that a plugin declares, in the order of declaration.
 pub struct HandlerSpec {
     /// Its name, under which its calls are counted over all generations.

@@ -2,15 +2,20 @@
 
 use std::{fmt, sync::Arc};
 
-use ksi_abi::{Buffer, Counted};
-use ksi_plugin_api::{__private::testing::decode, Report};
+use ksi_abi::{Encoding, OutcomeCode, OutcomeView, ReportHandle, ReportObject, Value as AbiValue};
+use ksi_kernel::{
+    event::{EventRef, NewEvent, Payload},
+    executor::workers::Task,
+    lock::Lock,
+    router::{plugin_report::PluginReport, progress::Progress},
+};
+use ksi_plugin_api::{
+    __private::testing::{self, decode},
+    Report,
+};
 use serde_json::Value;
 
-use super::{
-    emission::Emission,
-    event::{HarnessEvent, Outcomes},
-    world::World,
-};
+use super::world::World;
 
 /// An event that the test has emitted and whose handlers may still run; see
 /// [`Harness::begin`](super::Harness::begin).
@@ -19,55 +24,115 @@ use super::{
 pub struct Call {
     world: Arc<World>,
     event: String,
-    state: CallState,
-}
-
-enum CallState {
-    Accepted(Arc<Emission>),
-    Refused(Outcomes),
+    progress: Arc<Progress>,
+    end: Arc<Lock<Option<Told>>>,
+    task: Lock<Option<Task<()>>>,
 }
 
 impl Call {
-    pub(super) fn new(world: Arc<World>, event: &str, payload: Buffer) -> Self {
-        let state = match world.accept("", None, event, payload, None) {
-            Ok(event) => CallState::Accepted(world.dispatch(&event)),
-            Err(refusal) => CallState::Refused(Outcomes::refused(refusal)),
+    /// Emits it. Its handlers run when the tasks do.
+    pub(super) fn new(world: Arc<World>, event: &str, payload: Payload) -> Self {
+        let (progress, end) = (Arc::new(Progress::default()), Arc::<Lock<Option<Told>>>::default());
+        let task = match NewEvent::new(event, payload) {
+            Ok(new) => {
+                let attributes = world.state.lock().attributes.clone();
+                let attach =
+                    |event: NewEvent, (key, value): (String, String)| event.attribute(&key, &value);
+                let new = attributes.into_iter().fold(new, attach);
+                let emitting = world.router().emit_as_plugin(new, progress.clone());
+                let ended = end.clone();
+                let task = world.router().workers().spawn(async move {
+                    let report = emitting.await;
+                    ended.lock().get_or_insert_with(|| Told::of(report));
+                });
+                Some(task)
+            }
+            Err(error) => {
+                let refusal = ksi_abi::Refusal::new(ksi_abi::RefusalCode::INVALID_NAME, error);
+                *end.lock() = Some(Told::of(PluginReport::refused(&refusal)));
+                None
+            }
         };
-        Call { world, event: event.to_owned(), state }
+        Call { world, event: event.to_owned(), progress, end, task: Lock::new(task) }
     }
 
     pub(super) fn event(&self) -> &str {
         &self.event
     }
 
-    pub(super) fn outcomes(&self) -> Option<Outcomes> {
-        match &self.state {
-            CallState::Accepted(emission) => emission.finished(),
-            CallState::Refused(outcomes) => Some(outcomes.clone()),
-        }
+    /// The report, as far as the tasks have run.
+    pub(super) fn report(&self) -> Option<Report> {
+        let told = self.end.lock().clone();
+        told.map(|told| testing::report(ReportHandle::new(told), &self.event))
     }
 
     /// The report, once every handler has ended. It does not wait.
     pub fn finished(&self) -> Option<Report> {
         // What woke a task from another thread is seen to first. A loop is reported by whatever
         // drives next.
-        let _ = self.world.tasks.settle();
-        self.outcomes().map(|outcomes| outcomes.into_report(&self.event))
+        let _ = self.world.settle();
+        self.report()
     }
 
     /// Gives the event up, as an emitter does that stops waiting: its handlers end at their next
     /// await, and are reported as rejected.
     pub fn cancel(&self) {
-        if let CallState::Accepted(emission) = &self.state {
-            emission.reject("the test gave it up");
+        self.give_up("the test gave it up");
+    }
+
+    pub(super) fn give_up(&self, reason: &str) {
+        // Before it is ended, which is an end that nobody reports.
+        self.end.lock().get_or_insert_with(|| Told::of(self.progress.rejected(reason)));
+        let task = self.task.lock().take();
+        drop(task);
+        let _ = self.world.settle();
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().take() {
+            task.detach();
         }
     }
 }
 
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let finished = self.outcomes().is_some();
+        let finished = self.end.lock().is_some();
         f.debug_struct("Call").field("event", &self.event).field("finished", &finished).finish()
+    }
+}
+
+/// A report that may be looked at more than once.
+#[derive(Clone)]
+struct Told(Arc<PluginReport>);
+
+impl Told {
+    fn of(report: PluginReport) -> Self {
+        Told(Arc::new(report))
+    }
+}
+
+impl ReportObject for Told {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn code(&self, index: usize) -> OutcomeCode {
+        self.0.code(index)
+    }
+
+    fn reply(&self, index: usize) -> Result<Encoding<'_>, (&str, &str)> {
+        self.0.reply(index)
+    }
+
+    fn outcome(&self, index: usize) -> OutcomeView<'_> {
+        self.0.outcome(index)
+    }
+
+    fn value(&self, index: usize) -> Option<&AbiValue> {
+        self.0.value(index)
     }
 }
 
@@ -81,9 +146,9 @@ pub struct Emitted {
 }
 
 impl Emitted {
-    pub(super) fn of(event: &Counted<HarnessEvent>) -> Self {
+    pub(super) fn of(event: &EventRef) -> Self {
         // The plugin's own encoder wrote it, so it decodes.
-        let payload = decode(&event.payload).unwrap_or(Value::Null);
-        Emitted { name: event.name.clone(), payload }
+        let payload = decode(event.payload().as_json()).unwrap_or(Value::Null);
+        Emitted { name: event.name().to_owned(), payload }
     }
 }

@@ -10,15 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_abi::Buffer;
+use ksi_kernel::event::Payload;
 use ksi_plugin_api::Report;
 
-use super::{
-    Harness,
-    event::Outcomes,
-    routes::SHUTDOWN_EVENT,
-    tasks::{Tasks, lock},
-};
+use super::{Harness, call::Call, handlers::SHUTDOWN_EVENT, world::World};
 
 /// How long the handlers of `module:shutdown` may take, on the clock of the harness.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(60);
@@ -27,7 +22,7 @@ impl Harness {
     /// Runs what can run without time passing.
     #[track_caller]
     pub(super) fn settle(&self) {
-        if self.world.tasks.settle().is_err() {
+        if self.world.settle().is_err() {
             panic!("the plugin does not come to rest: its tasks wake one another without end");
         }
     }
@@ -36,14 +31,14 @@ impl Harness {
     /// help, it waits for wakers from other threads, in real time.
     #[track_caller]
     pub(super) fn wait_until<T>(&self, time: bool, done: impl Fn() -> Option<T>) -> Option<T> {
-        let until = Instant::now() + *lock(&self.patience);
+        let until = Instant::now() + *self.patience.lock();
         loop {
             self.settle();
             if let Some(value) = done() {
                 return Some(value);
             }
-            let only_time = time && self.world.clock.plugin_waits_until().is_some();
-            if only_time || !self.world.tasks.wait(until) {
+            let only_time = time && self.world.plugin_waits_until().is_some();
+            if only_time || !self.world.in_place.wait(until) {
                 return None;
             }
         }
@@ -52,62 +47,59 @@ impl Harness {
     /// Runs until `done`, with time passing: at once where the plugin waits for nothing else, in
     /// real time where it does I/O. It does not panic, because it runs in `drop`.
     pub(super) fn pass_time<T>(&self, limit: Duration, done: impl Fn() -> Option<T>) -> Option<T> {
-        let clock = &self.world.clock;
+        let clock = &self.world.in_place;
         let end = clock.now().saturating_add(limit);
         loop {
-            self.world.tasks.settle().ok()?;
+            self.world.settle().ok()?;
             if let Some(value) = done() {
                 return Some(value);
             }
-            let now = clock.now();
-            if now >= end {
+            if clock.now() >= end {
                 return None;
             }
-            let next = clock.next().unwrap_or(end).min(end);
             if self.runtime {
-                let started = Instant::now();
-                self.world.tasks.wait(started + next.saturating_sub(now));
-                let reached = now.saturating_add(started.elapsed()).min(end);
-                while clock.step(reached) {
-                    self.world.tasks.settle().ok()?;
-                }
-            } else if clock.plugin_waits_until().is_some()
-                || !self.world.tasks.wait(Instant::now() + *lock(&self.patience))
+                clock.pass(end);
+            } else if self.world.plugin_waits_until().is_some()
+                || !clock.wait(Instant::now() + *self.patience.lock())
             {
-                clock.step(next);
+                clock.step(end);
             }
         }
     }
 
     pub(super) fn what_it_waits_for(&self) -> String {
-        match self.world.clock.plugin_waits_until() {
+        match self.world.plugin_waits_until() {
             Some(at) => format!("the plugin waits for time, until {at:?} (it is {:?})", self.now()),
-            None => format!("nothing happened within {:?}", *lock(&self.patience)),
+            None => format!("nothing happened within {:?}", *self.patience.lock()),
         }
     }
 
     /// Does not panic on its own account, because it runs in `drop`.
     pub(super) fn retire(&self) -> Report {
         self.world.retire();
-        let accepted = self.world.accept("", None, SHUTDOWN_EVENT, Buffer::from("{}"), None);
-        let outcomes = match accepted {
-            Ok(event) => {
-                let emission = self.world.start(&event, |_| self.at_shutdown.clone());
-                let ended = self.pass_time(SHUTDOWN_LIMIT, || emission.finished());
-                ended.unwrap_or_else(|| Outcomes::rejected("it did not end"))
-            }
-            Err(refusal) => Outcomes::refused(refusal),
-        };
-        // Once more, for what the handlers have left behind.
+        let instance = self.world.state.lock().instance.clone();
+        if let Some(instance) = instance {
+            let (session, keeper) = (self.world.last_session(), self.world.keeper());
+            let at_shutdown = std::mem::take(&mut *self.at_shutdown.lock());
+            let declared = session.declared(at_shutdown, instance.clone(), Some(&keeper));
+            session.attach(declared, instance, Some(&keeper));
+        }
+        let nothing = Payload::from_json_bytes(b"{}".to_vec());
+        let call = Call::new(self.world.clone(), SHUTDOWN_EVENT, nothing);
+        if self.pass_time(SHUTDOWN_LIMIT, || call.report()).is_none() {
+            call.give_up("it did not end");
+        }
         self.end_instance();
-        outcomes.into_report(SHUTDOWN_EVENT)
+        call.report().unwrap_or_else(|| unreachable!("it was given up"))
     }
 
     /// Gives up what the plugin still does, and drops its instance.
     pub(super) fn end_instance(&self) {
         self.world.retire();
-        let instance = lock(&self.world.state).instance.take();
-        drop(instance);
+        // Calls that were given up hold it until they have ended.
+        let _ = self.world.settle();
+        let instance = self.world.state.lock().instance.take();
+        self.world.in_place.as_worker(|| drop(instance));
     }
 
     /// Runs `wait`, which may block, while the plugin goes on: for a test that plays the server
@@ -117,10 +109,10 @@ impl Harness {
     /// When `wait` does. It should have a time limit of its own.
     #[track_caller]
     pub fn meanwhile<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
-        let (over, tasks) = (AtomicBool::new(false), &self.world.tasks);
+        let (over, world) = (AtomicBool::new(false), &self.world);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                let _over = Over(&over, tasks);
+                let _over = Over(&over, world);
                 wait()
             });
             loop {
@@ -129,7 +121,7 @@ impl Harness {
                 if over.load(Ordering::Acquire) {
                     break;
                 }
-                tasks.wait(Instant::now() + *lock(&self.patience));
+                world.in_place.wait(Instant::now() + *self.patience.lock());
             }
             waiting.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
@@ -137,11 +129,11 @@ impl Harness {
 }
 
 /// Ends [`Harness::meanwhile`], also when what it waits for panics.
-struct Over<'a>(&'a AtomicBool, &'a Arc<Tasks>);
+struct Over<'a>(&'a AtomicBool, &'a Arc<World>);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
-        self.1.spawn(async {});
+        self.1.router().spawn_detached(async {});
     }
 }

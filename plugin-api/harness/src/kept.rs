@@ -11,7 +11,7 @@ use std::{
 use ksi_abi::{Refusal, RefusalCode};
 use ksi_plugin_api::Plugin;
 
-use super::{Harness, Setup, tasks::lock, world::World};
+use super::{Harness, Setup, world::World};
 
 impl<P: Plugin> Setup<P> {
     /// Something that an earlier generation has had the host keep: what the plugin gets by
@@ -59,12 +59,12 @@ impl World {
 
     pub(super) fn keep_by(&self, name: &str, descriptor: OwnedFd) {
         if !self.trial {
-            lock(&self.state).kept.insert(name.to_owned(), descriptor);
+            self.state.lock().kept.insert(name.to_owned(), descriptor);
         }
     }
 
     pub(super) fn kept_by(&self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let kept = state.kept.get(name).filter(|_| !self.trial);
         let duplicate = kept.map(|kept| kept.as_fd().try_clone_to_owned()).transpose();
         duplicate.map_err(no_descriptor)

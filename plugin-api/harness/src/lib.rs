@@ -1,9 +1,10 @@
 //! Tests of a plugin in its own crate, without a library and without a host.
 //!
 //! A [`Harness`] is a host for one plugin inside the test: it makes the instance, routes events to
-//! it as a real host does, and records what it emits. Other plugins are closures ([`Harness::on`]).
-//! Everything runs on the thread of the test, and the clock stands still until the test moves it,
-//! so nothing depends on how fast the machine is.
+//! it by the router of a real host with the limits of its default configuration, and records what
+//! it emits. Other plugins are closures ([`Harness::on`]). Everything runs on the thread of the
+//! test, and the clock stands still until the test moves it, so nothing depends on how fast the
+//! machine is.
 //!
 //! ```
 //! use ksi_harness::Harness;
@@ -46,7 +47,8 @@
 //!
 //! # Time
 //! [`Context::sleep`](ksi_plugin_api::Context::sleep), `timeout`, `interval`, `wait_for` and the
-//! timeouts of handlers follow the clock of the harness. [`Harness::begin`] starts a call that
+//! timeouts of handlers follow the clock of the harness, in steps of a millisecond.
+//! [`Harness::begin`] starts a call that
 //! waits for time, and [`Harness::advance`] lets it pass:
 //!
 //! ```
@@ -98,16 +100,15 @@
 //! ```
 //!
 //! # What differs from a host
-//! Blocking handlers run on the thread of the test too. The `tracing` of the plugin is that of the
-//! test. A panic of the plugin is an outcome, as in a host, but it also prints its message; a panic
-//! in a stand-in fails the test.
+//! Blocking handlers run on the thread of the test too, and a handler that does not return holds up
+//! the test. A watch of the plugin is bounded by its number of events alone. The `tracing` of the
+//! plugin is that of the test. A panic of the plugin is an outcome, as in a host, but it also
+//! prints its message; a panic in a stand-in fails the test.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use ksi_abi::panic;
+use ksi_kernel::{event::Payload, lock::Lock, session::HandlerSpec};
 use ksi_plugin_api::{
     __private::testing::{self, AwaitedReply},
     Emit, Plugin, Report, Result, named,
@@ -120,17 +121,11 @@ mod drive;
 mod setup;
 mod state;
 
-mod emission;
-mod event;
+mod handlers;
 mod host_api;
 #[cfg(unix)]
 mod kept;
-mod routes;
-mod watch;
 mod world;
-
-mod clock;
-mod tasks;
 
 #[cfg(test)]
 mod tests;
@@ -138,8 +133,7 @@ mod tests;
 pub use call::{Call, Emitted};
 pub use setup::Setup;
 
-use routes::{Handler, Route};
-use tasks::lock;
+use handlers::StandIn;
 use world::World;
 
 /// A plugin in a test, and the host that it sees. See the [module](self).
@@ -150,8 +144,8 @@ pub struct Harness {
     runtime: bool,
     /// The highest version of snapshots that the plugin writes.
     writes: Option<u32>,
-    at_shutdown: Vec<Arc<Handler>>,
-    patience: Mutex<Duration>,
+    at_shutdown: Lock<Vec<HandlerSpec>>,
+    patience: Lock<Duration>,
 }
 
 impl Harness {
@@ -229,7 +223,7 @@ impl Harness {
             Ok(payload) => payload,
             Err(error) => panic!("the payload of {name}: {error:?}"),
         };
-        let call = Call::new(self.world.clone(), &name, payload);
+        let call = Call::new(self.world.clone(), &name, Payload::from_json_bytes(payload.to_vec()));
         self.settle();
         call
     }
@@ -241,9 +235,9 @@ impl Harness {
     /// As [`emit`](Self::emit), and when it does not end within the [`patience`](Self::patience).
     #[track_caller]
     pub fn wait(&self, call: &Call) -> Report {
-        let report = self.wait_until(!self.runtime, || call.outcomes());
+        let report = self.wait_until(!self.runtime, || call.report());
         match report {
-            Some(outcomes) => outcomes.into_report(call.event()),
+            Some(report) => report,
             None => panic!(
                 "{} is not finished: {}. The clock of a harness stands still: use `begin`, `advance` and \
                  `Call::finished` for a call that takes time",
@@ -257,8 +251,10 @@ impl Harness {
     #[track_caller]
     pub fn advance(&self, duration: Duration) {
         self.settle();
-        let until = self.world.clock.now().saturating_add(duration);
-        while self.world.clock.step(until) {
+        let clock = &self.world.in_place;
+        let until = clock.now().saturating_add(duration);
+        while clock.now() < until {
+            clock.step(until);
             self.settle();
         }
     }
@@ -266,7 +262,7 @@ impl Harness {
     /// How much time has passed: what [`Context::now`](ksi_plugin_api::Context::now) tells the
     /// plugin.
     pub fn now(&self) -> Duration {
-        self.world.clock.now()
+        self.world.in_place.now()
     }
 
     /// From now on `stand_in` handles the events that match, in place of another plugin. A reply
@@ -299,31 +295,23 @@ impl Harness {
         D: DeserializeOwned,
         R: Serialize,
     {
-        let mut state = lock(&self.world.state);
-        let number = state.number();
-        match Route::stand_in(number, pattern, stand_in) {
-            Ok(route) => state.routes.push(route),
-            Err(error) => {
-                drop(state);
-                panic!("{error:?}");
-            }
+        match StandIn::new(pattern, stand_in) {
+            Ok(stand_in) => self.world.stand_in(stand_in),
+            Err(error) => panic!("{error:?}"),
         }
     }
 
     /// Attaches a text to every event that the test emits from now on, as clients of a host do
     /// (`_agent_id`).
     pub fn attribute(&self, key: &str, value: &str) {
-        let mut state = lock(&self.world.state);
-        let mut attributes = (*state.attributes).clone();
-        attributes.insert(key.to_owned(), value.to_owned());
-        state.attributes = Arc::new(attributes);
+        self.world.state.lock().attributes.push((key.to_owned(), value.to_owned()));
     }
 
     /// The events that the plugin emitted or sent, in order.
     #[track_caller]
     pub fn emitted(&self) -> Vec<Emitted> {
         self.settle();
-        lock(&self.world.state).emitted.iter().map(Emitted::of).collect()
+        self.world.state.lock().emitted.iter().map(Emitted::of).collect()
     }
 
     /// The payloads of those of one name.
@@ -337,7 +325,7 @@ impl Harness {
     #[track_caller]
     pub fn take_emitted(&self) -> Vec<Emitted> {
         self.settle();
-        let emitted = std::mem::take(&mut lock(&self.world.state).emitted);
+        let emitted = std::mem::take(&mut self.world.state.lock().emitted);
         emitted.iter().map(Emitted::of).collect()
     }
 
@@ -349,8 +337,8 @@ impl Harness {
     #[track_caller]
     pub fn wait_emitted(&self, event: &str) -> Value {
         let found = self.wait_until(false, || {
-            let state = lock(&self.world.state);
-            state.emitted.iter().find(|emitted| emitted.name == event).map(Emitted::of)
+            let state = self.world.state.lock();
+            state.emitted.iter().find(|emitted| emitted.name() == event).map(Emitted::of)
         });
         match found {
             Some(emitted) => emitted.payload,
@@ -362,13 +350,13 @@ impl Harness {
     #[track_caller]
     pub fn background_panics(&self) -> Vec<String> {
         self.settle();
-        lock(&self.world.state).background_panics.clone()
+        self.world.state.lock().background_panics.clone()
     }
 
     /// How long the harness waits, in real time, for the I/O or the threads of the plugin. Default:
     /// 10 s.
     pub fn patience(&self, patience: Duration) {
-        *lock(&self.patience) = patience;
+        *self.patience.lock() = patience;
     }
 
     /// Shuts the plugin down as a host does: calls in flight and background tasks are given up, its
@@ -385,7 +373,7 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
-        if lock(&self.world.state).retired {
+        if self.world.state.lock().retired {
             return;
         }
         // A stand-in may fail here, and the test may be panicking already.

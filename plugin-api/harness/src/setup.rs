@@ -1,22 +1,17 @@
 //! Making the plugin under test.
 
-use std::{
-    marker::PhantomData,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
 
 use ksi_abi::local::Local;
+use ksi_kernel::lock::Lock;
 use ksi_plugin_api::{__private::testing::InProcess, Error, Plugin, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
     Harness,
-    routes::{Declared, Route},
+    handlers::{Instance, StandIn, declared},
     state::reply,
-    tasks::lock,
     world::World,
 };
 
@@ -27,7 +22,7 @@ const INITIALIZE_LIMIT: Duration = Duration::from_secs(10);
 #[must_use = "the plugin is made by `start`"]
 pub struct Setup<P> {
     config: Value,
-    stand_ins: Vec<Result<Route>>,
+    stand_ins: Vec<Result<Arc<StandIn>>>,
     snapshot: Option<(u32, Value)>,
     trial: bool,
     file: Option<PathBuf>,
@@ -68,8 +63,7 @@ impl<P: Plugin> Setup<P> {
         D: DeserializeOwned,
         R: Serialize,
     {
-        let number = u64::try_from(self.stand_ins.len()).unwrap_or(u64::MAX);
-        self.stand_ins.push(Route::stand_in(number, pattern, stand_in));
+        self.stand_ins.push(StandIn::new(pattern, stand_in));
         self
     }
 
@@ -121,33 +115,34 @@ impl<P: Plugin> Setup<P> {
     /// cannot be restored, as [`Harness::restore`]. In no case does the plugin see
     /// `module:shutdown`.
     pub fn start(self) -> Result<Harness> {
-        let Declared { routes, at_shutdown } = Declared::of::<P>()?;
-        let world = World::new(P::NAME, self.trial, self.file);
-        let stand_ins = self.stand_ins.into_iter().collect::<Result<Vec<_>>>()?;
-        lock(&world.state).routes.extend(stand_ins);
+        let (handlers, at_shutdown) = (declared::<P>(false)?, declared::<P>(true)?);
+        let world = World::new(P::NAME, self.trial, self.file)?;
+        for stand_in in self.stand_ins {
+            world.stand_in(stand_in?);
+        }
         #[cfg(unix)]
         {
-            lock(&world.state).kept = self.kept;
+            world.state.lock().kept = self.kept;
         }
         let harness = Harness {
             world: world.clone(),
             runtime: P::RUNTIME,
             writes: P::SNAPSHOTS.first().map(|newest| newest.version),
-            at_shutdown,
-            patience: Mutex::new(Duration::from_secs(10)),
+            at_shutdown: Lock::new(at_shutdown),
+            patience: Lock::new(Duration::from_secs(10)),
         };
-        let made = Arc::new(Mutex::new(None));
+        let made = Arc::new(Lock::new(None));
         let making = {
             let config = serde_json::to_vec(&self.config)?;
             let instance = Local::create::<InProcess<P>>(world.clone(), &config);
             let made = made.clone();
-            world.tasks.spawn(async move {
+            world.router().workers().spawn(async move {
                 let result = instance.await;
-                *lock(&made) = Some(result);
+                *made.lock() = Some(result);
             })
         };
-        let result = harness.pass_time(INITIALIZE_LIMIT, || lock(&made).take());
-        making.cancel();
+        let result = harness.pass_time(INITIALIZE_LIMIT, || made.lock().take());
+        drop(making);
         let instance = match result {
             Some(Ok(instance)) => instance,
             Some(Err(end)) => {
@@ -159,14 +154,17 @@ impl<P: Plugin> Setup<P> {
                 return Err(Error::new("timed_out", text));
             }
         };
-        lock(&world.state).instance = Some(instance);
+        let instance = Arc::new(Instance(instance));
+        world.state.lock().instance = Some(instance.clone());
         if let Some((version, snapshot)) = self.snapshot
             && let Err(error) = harness.restore(version, &snapshot)
         {
             harness.end_instance();
             return Err(error);
         }
-        lock(&world.state).routes.extend(routes);
+        let keeper = world.keeper();
+        let declared = world.session.declared(handlers, instance.clone(), Some(&keeper));
+        world.session.attach(declared, instance, Some(&keeper));
         Ok(harness)
     }
 }

@@ -2,22 +2,20 @@
 
 use std::{
     future::poll_fn,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use ksi_abi::{
-    Buffer, CallEnd, Start,
-    local::{GoesOn, Local},
-};
+use ksi_abi::{Buffer, CallEnd, Start, local::Local};
+use ksi_kernel::lock::Lock;
 use ksi_plugin_api::{
     __private::testing::{decode, encode},
     Error, Result,
 };
 use serde_json::Value;
 
-use super::{Harness, tasks::lock, world::World};
+use super::{Harness, handlers::Asked, world::World};
 
 /// What a snapshot, or its restoration, may take, on the clock of the harness.
 const STATE_LIMIT: Duration = Duration::from_secs(10);
@@ -113,27 +111,25 @@ impl Harness {
     /// Runs what a host asks of an instance beside calls; its reply, if there is one.
     fn of_instance(
         &self,
-        mut start: impl FnMut(&Local<World>, &mut Context<'_>) -> Start<CallEnd, GoesOn>
-        + Send
-        + 'static,
+        mut start: impl FnMut(&Local<World>, &mut Context<'_>) -> Asked + Send + 'static,
     ) -> Result<Option<Buffer>> {
-        let Some(instance) = lock(&self.world.state).instance.clone() else {
+        let Some(instance) = self.world.state.lock().instance.clone() else {
             return Err(Error::new("gone", "the plugin was shut down"));
         };
-        let ended = Arc::new(Mutex::new(None));
+        let ended = Arc::new(Lock::new(None));
         let running = {
             let ended = ended.clone();
-            self.world.tasks.spawn(async move {
-                let started = poll_fn(|cx| Poll::Ready(start(&instance, cx))).await;
+            self.world.router().workers().spawn(async move {
+                let started = poll_fn(|cx| Poll::Ready(start(&instance.0, cx))).await;
                 let end = match started {
                     Start::Ready(end) => end,
                     Start::Pending(future) => future.await,
                 };
-                *lock(&ended) = Some(end);
+                *ended.lock() = Some(end);
             })
         };
-        let end = self.pass_time(STATE_LIMIT, || lock(&ended).take());
-        running.cancel();
+        let end = self.pass_time(STATE_LIMIT, || ended.lock().take());
+        drop(running);
         match end {
             Some(end) => reply(end),
             None => {

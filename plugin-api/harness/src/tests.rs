@@ -13,6 +13,7 @@ use super::Harness;
 
 mod asks;
 mod half_made;
+mod place;
 mod state;
 mod typed;
 

@@ -1,31 +1,39 @@
-//! The host of a plugin under test: it routes events as a real one does, on the thread of the test.
+//! The host of a plugin under test: a host's own router, whose work the thread of the test does.
 
 use std::{
-    collections::BTreeMap,
-    future::poll_fn,
+    any::Any,
+    collections::BTreeSet,
+    io,
+    panic::resume_unwind,
     path::PathBuf,
     pin::pin,
-    sync::{Arc, Mutex, Weak},
-    task::{Poll, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
 };
 
-use ksi_abi::{
-    Buffer, Counted, EmitOptions, Pattern, Refusal, RefusalCode, ReplyForm, Start, local::Local,
-    validate_event_name,
+use ksi_abi::{Refusal, RefusalCode, Value, validate_event_name};
+use ksi_kernel::{
+    event::EventRef,
+    executor::in_place::InPlace,
+    kernel::{Kernel, KernelLimits},
+    lock::Lock,
+    router::{
+        Router,
+        emit::RouterLimits,
+        taps::{Watch, Watched},
+    },
+    session::{Session, SessionLimits},
+    value::Keeper,
 };
 
-use super::{
-    clock::{Clock, Purpose},
-    emission::Emission,
-    event::{Attributes, Ended, HarnessEvent, timestamp},
-    host_api::SUBSCRIBED,
-    routes::{Handler, Route, Target, matching},
-    tasks::{Task, Tasks, lock},
-    watch::Watching,
-};
+use super::handlers::{Instance, StandIn};
 
-/// As in a host with its default configuration.
-const MAX_DEPTH: u32 = 64;
+/// So many polls without coming to rest are taken for a loop.
+const MAX_POLLS: usize = 1_000_000;
+
+/// What a test records is not bounded, and its time is no host's.
+const UNBOUNDED: usize = usize::MAX / 2;
 
 /// Everything that the host of one plugin knows.
 pub(super) struct World {
@@ -34,41 +42,36 @@ pub(super) struct World {
     pub(super) trial: bool,
     /// Where the plugin is said to be.
     pub(super) file: Option<PathBuf>,
-    pub(super) tasks: Arc<Tasks>,
-    pub(super) clock: Arc<Clock>,
-    pub(super) state: Mutex<State>,
+    pub(super) in_place: InPlace,
+    pub(super) session: Arc<Session>,
+    /// That of all stand-ins.
+    pub(super) stand_ins: Arc<Session>,
+    /// What passes, to be recorded.
+    passing: Lock<Watch>,
+    /// What a stand-in has panicked with, on its way to the test.
+    pub(super) failed: Arc<Lock<Option<Box<dyn Any + Send>>>>,
+    pub(super) state: Lock<State>,
 }
 
 #[derive(Default)]
 pub(super) struct State {
     /// `None` until it is made, and from its retirement on.
-    pub(super) instance: Option<Local<World>>,
+    pub(super) instance: Option<Arc<Instance>>,
     pub(super) retired: bool,
-    pub(super) routes: Vec<Route>,
-    /// Background tasks of the plugin.
-    pub(super) background: BTreeMap<u64, Arc<Task>>,
+    pub(super) handled_by: Vec<Arc<StandIn>>,
     pub(super) background_panics: Vec<String>,
-    pub(super) waiting: BTreeMap<u64, Waiting>,
-    pub(super) watches: BTreeMap<u64, Watching>,
-    pub(super) emitted: Vec<Counted<HarnessEvent>>,
-    /// Events that were sent and are not handled yet.
-    pub(super) queued: usize,
+    pub(super) emitted: Vec<EventRef>,
+    /// When the plugin goes on that waits for time, and a number for each of them.
+    pub(super) alarms: BTreeSet<(Duration, u64)>,
     /// What it has the host keep.
     #[cfg(unix)]
-    pub(super) kept: BTreeMap<String, std::os::fd::OwnedFd>,
+    pub(super) kept: std::collections::BTreeMap<String, std::os::fd::OwnedFd>,
     /// What the test attaches to the events that it emits.
-    pub(super) attributes: Arc<Attributes>,
-    emissions: Vec<Weak<Emission>>,
+    pub(super) attributes: Vec<(String, String)>,
     numbers: u64,
 }
 
 impl State {
-    /// What the plugin has subscribed to at run time, and watches.
-    pub(super) fn subscriptions(&self) -> usize {
-        let subscribed = |route: &&Route| route.handler.name == SUBSCRIBED;
-        self.routes.iter().filter(subscribed).count() + self.watches.len()
-    }
-
     /// A number that was not given before.
     pub(super) fn number(&mut self) -> u64 {
         self.numbers += 1;
@@ -76,167 +79,134 @@ impl State {
     }
 }
 
-/// Somebody who awaits the next event that matches.
-pub(super) struct Waiting {
-    pub(super) pattern: Pattern,
-    pub(super) found: Option<Counted<HarnessEvent>>,
-    pub(super) waker: Option<Waker>,
-}
+/// The tasks wake one another without end.
+pub(super) struct Restless;
 
 impl World {
-    pub(super) fn new(plugin: &'static str, trial: bool, file: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(World {
+    pub(super) fn new(
+        plugin: &'static str,
+        trial: bool,
+        file: Option<PathBuf>,
+    ) -> io::Result<Arc<Self>> {
+        let router = RouterLimits { subscriber_bytes: UNBOUNDED, ..RouterLimits::default() };
+        let limits =
+            KernelLimits { workers: 0, blocking_threads: 0, waiting_bytes: UNBOUNDED, router };
+        let (Kernel { router }, in_place) = Kernel::in_place(limits)?;
+        let every_event = ["**".parse().expect("a pattern")];
+        Ok(Arc::new(World {
             plugin,
             trial,
             file,
-            tasks: Arc::default(),
-            clock: Arc::default(),
-            state: Mutex::default(),
-        })
+            in_place,
+            session: session(plugin, 1, &router),
+            stand_ins: session(super::handlers::STAND_IN, 1, &router),
+            passing: Lock::new(router.watch(&every_event, UNBOUNDED)),
+            failed: Arc::default(),
+            state: Lock::default(),
+        }))
     }
 
-    /// Accepts an event, or says why not. The source is the plugin, or empty for the test.
-    pub(super) fn accept(
-        &self,
-        source: &'static str,
-        parent: Option<Counted<HarnessEvent>>,
-        name: &str,
-        payload: Buffer,
-        options: Option<&EmitOptions<'_>>,
-    ) -> Result<Counted<HarnessEvent>, Refusal> {
-        validate_event_name(name)
-            .map_err(|error| Refusal::new(RefusalCode::INVALID_NAME, error))?;
-        if self.trial && source == self.plugin {
-            let text = format_args!("{name} reaches nobody: the plugin is only tried out");
-            return Err(Refusal::new(RefusalCode::TRIAL, text));
-        }
-        let mut state = lock(&self.state);
-        let attributes = match &parent {
-            Some(parent) => parent.attributes.clone(),
-            None => state.attributes.clone(),
-        };
-        let event = HarnessEvent {
-            name: name.to_owned(),
-            payload,
-            source,
-            depth: parent.as_ref().map_or(0, |parent| parent.depth + 1),
-            deadline: parent.as_ref().and_then(|parent| parent.deadline),
-            parent,
-            id: state.number(),
-            attributes,
-            timestamp: timestamp(),
-        };
-        let event = match options {
-            Some(options) => event.said(options, self.clock.now())?,
-            None => event,
-        };
-        if event.depth > MAX_DEPTH {
-            let text = format_args!(
-                "{} is event number {} of a chain of events, and {MAX_DEPTH} are allowed. Is it a loop? {}",
-                event.name,
-                event.depth.saturating_add(1),
-                event.chain()
-            );
-            return Err(Refusal::new(RefusalCode::TOO_DEEP, text));
-        }
-        let event = Counted::new(event);
-        if source == self.plugin {
-            state.emitted.push(event.clone());
-        }
-        let mut wakers = Vec::new();
-        for waiting in state.waiting.values_mut() {
-            if waiting.found.is_none() && waiting.pattern.matches(&event.name) {
-                waiting.found = Some(event.clone());
-                wakers.extend(waiting.waker.take());
+    pub(super) fn router(&self) -> &Arc<Router> {
+        self.session.router()
+    }
+
+    /// What stands for the library of the plugin, which is this binary.
+    pub(super) fn keeper(&self) -> Arc<dyn Keeper> {
+        Arc::new(ThisBinary(Arc::downgrade(self.router())))
+    }
+
+    /// A generation of the plugin for what it is called with when its own has ended.
+    pub(super) fn last_session(&self) -> Arc<Session> {
+        session(self.plugin, 2, self.router())
+    }
+
+    /// Runs what can run without time passing.
+    ///
+    /// # Panics
+    /// When a stand-in has panicked.
+    pub(super) fn settle(&self) -> Result<(), Restless> {
+        let calm = self.in_place.settle(MAX_POLLS, || self.look());
+        // A thread of the plugin may have emitted something too.
+        self.look();
+        if calm { Ok(()) } else { Err(Restless) }
+    }
+
+    /// Records what the plugin has emitted, and fails the test for a stand-in.
+    fn look(&self) {
+        let mut passing = self.passing.lock();
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(Watched::Event(event))) = pin!(passing.next()).poll(&mut cx) {
+            if event.source() == self.plugin {
+                self.state.lock().emitted.push(event);
             }
         }
-        wakers.extend(state.watches.values_mut().filter_map(|watching| watching.show(&event)));
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        Ok(event)
-    }
-
-    /// Starts the handlers of an accepted event.
-    pub(super) fn dispatch(self: &Arc<Self>, event: &Counted<HarnessEvent>) -> Arc<Emission> {
-        self.start(event, |state| matching(&state.routes, &event.name))
-    }
-
-    /// Starts the handlers that are found, all under one lock, so that a retirement sees either
-    /// none of this event or all of it.
-    pub(super) fn start(
-        self: &Arc<Self>,
-        event: &Counted<HarnessEvent>,
-        find: impl FnOnce(&State) -> Vec<Arc<Handler>>,
-    ) -> Arc<Emission> {
-        let mut state = lock(&self.state);
-        let instance = state.instance.clone();
-        let mut handlers = find(&state);
-        // Before it is made, and after it is gone, the plugin handles nothing.
-        handlers
-            .retain(|handler| instance.is_some() || matches!(handler.target, Target::StandIn(_)));
-        let emission = Emission::new(&handlers);
-        state.emissions.retain(|emission| emission.strong_count() > 0);
-        state.emissions.push(Arc::downgrade(&emission));
-        drop(state);
-        for (index, handler) in handlers.into_iter().enumerate() {
-            let (clock, instance, event) = (self.clock.clone(), instance.clone(), event.clone());
-            let gathering = emission.clone();
-            let task = self.tasks.spawn(async move {
-                gathering.ended(index, call(&clock, instance, &handler, event).await);
-            });
-            emission.started(index, task);
+        drop(passing);
+        let failed = self.failed.lock().take();
+        if let Some(panic) = failed {
+            resume_unwind(panic);
         }
-        emission
+    }
+
+    /// Refuses what a plugin emits that is only tried out.
+    pub(super) fn reaches_somebody(&self, event: &str) -> Result<(), Refusal> {
+        if !self.trial {
+            return Ok(());
+        }
+        validate_event_name(event)
+            .map_err(|error| Refusal::new(RefusalCode::INVALID_NAME, error))?;
+        let text = format_args!("{event} reaches nobody: the plugin is only tried out");
+        Err(Refusal::new(RefusalCode::TRIAL, text))
+    }
+
+    /// When the plugin itself next waits for time.
+    pub(super) fn plugin_waits_until(&self) -> Option<Duration> {
+        self.state.lock().alarms.first().map(|(at, _)| *at)
     }
 
     /// From now on the plugin gets no event, and what it still does is given up.
     pub(super) fn retire(&self) {
-        let mut state = lock(&self.state);
-        state.retired = true;
-        state.routes.retain(|route| matches!(route.handler.target, Target::StandIn(_)));
-        let background = std::mem::take(&mut state.background);
-        let emissions = std::mem::take(&mut state.emissions);
-        let wakers: Vec<Waker> = state.watches.values_mut().filter_map(Watching::close).collect();
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        for emission in emissions.iter().filter_map(Weak::upgrade) {
-            emission.reject("the plugin was shut down");
-        }
-        background.values().for_each(|task| task.cancel());
+        self.state.lock().retired = true;
+        self.session.detach();
+        self.router().withdraw(self.plugin);
+        self.session.cancel_calls();
+        self.in_place.as_worker(|| self.session.end_tasks());
     }
 }
 
-/// Calls one handler. `instance` is there for every handler of the plugin.
-async fn call(
-    clock: &Arc<Clock>,
-    instance: Option<Local<World>>,
-    handler: &Handler,
-    event: Counted<HarnessEvent>,
-) -> Ended {
-    let ended = |end| Ended::of_call(handler.plugin, &handler.name, end);
-    let number = match &handler.target {
-        Target::Plugin(number) => *number,
-        Target::StandIn(closure) => return ended(closure(&event.payload)),
-    };
-    let Some(instance) = instance else {
-        return Ended::rejected(handler.plugin, &handler.name, "the plugin is gone");
-    };
-    let deadline = event.deadline;
-    let started =
-        poll_fn(|cx| Poll::Ready(instance.call(number, event.clone(), &ReplyForm::Json, cx)));
-    let future = match started.await {
-        Start::Pending(future) => future,
-        Start::Ready(end) => return ended(end),
-    };
-    let mut future = pin!(future);
-    let left = deadline.map(|deadline| deadline.saturating_sub(clock.now()));
-    let timeout = left.map_or(handler.timeout, |left| left.min(handler.timeout));
-    let mut alarm = pin!(clock.alarm(timeout, Purpose::HandlerTimeout));
-    poll_fn(|cx| {
-        if let Poll::Ready(end) = future.as_mut().poll(cx) {
-            return Poll::Ready(ended(end));
+fn session(plugin: &str, generation: u64, router: &Arc<Router>) -> Arc<Session> {
+    Session::new(plugin.into(), generation, router.clone(), SessionLimits::default(), false)
+}
+
+/// Has values dropped where the plugin runs.
+struct ThisBinary(std::sync::Weak<Router>);
+
+impl Keeper for ThisBinary {
+    fn drop_later(self: Arc<Self>, value: Value) {
+        match self.0.upgrade() {
+            Some(router) => router.spawn_detached(async move { drop(value) }),
+            None => drop(value),
         }
-        alarm.as_mut().poll(cx).map(|()| Ended::timed_out(handler.plugin, &handler.name, timeout))
-    })
-    .await
+    }
+}
+
+/// Notes that the plugin waits for time.
+pub(super) struct Alarm {
+    world: Arc<World>,
+    at: (Duration, u64),
+}
+
+impl Alarm {
+    pub(super) fn new(world: &Arc<World>, after: Duration) -> Self {
+        let now = world.in_place.now();
+        let mut state = world.state.lock();
+        let at = (now.saturating_add(after), state.number());
+        state.alarms.insert(at);
+        Alarm { world: world.clone(), at }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.world.state.lock().alarms.remove(&self.at);
+    }
 }

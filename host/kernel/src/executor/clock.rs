@@ -2,8 +2,18 @@
 
 use std::{
     cell::Cell,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+/// By what deadlines go, and timers: the clock of this thread's runtime if it works in place.
+#[inline]
+pub(crate) fn now() -> Instant {
+    #[cfg(feature = "in-place")]
+    if let Some(now) = super::in_place::now_here() {
+        return now;
+    }
+    Instant::now()
+}
 
 /// Since the Unix epoch, by the system's clock.
 pub fn unix_time() -> Duration {

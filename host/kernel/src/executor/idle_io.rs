@@ -5,7 +5,7 @@
 //! runtime without threads and tasks, of which nothing is used but its I/O driver; whoever waits
 //! drives it.
 
-use std::{cell::Cell, io};
+use std::{cell::Cell, future::Future, io};
 
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -30,9 +30,13 @@ impl IdleIo {
     /// # Errors
     /// The system gives no descriptors.
     pub(super) fn new() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_io().build()?;
+        Ok(IdleIo::of(Builder::new_current_thread().enable_io().build()?))
+    }
+
+    /// With what this runtime has for drivers.
+    pub(super) fn of(runtime: Runtime) -> Self {
         let handle = runtime.handle().clone();
-        Ok(IdleIo { runtime: Some(runtime), handle, over: Notify::new() })
+        IdleIo { runtime: Some(runtime), handle, over: Notify::new() }
     }
 
     /// What sockets are registered with.
@@ -42,9 +46,24 @@ impl IdleIo {
 
     /// Waits for I/O, and wakes the tasks that it is for, until [`end`](Self::end).
     pub(super) fn wait(&self) {
+        self.wait_by(self.over.notified());
+    }
+
+    /// The same until `until` by the clock of its runtime, if that comes before.
+    #[cfg(feature = "in-place")]
+    pub(super) fn wait_until(&self, until: Option<tokio::time::Instant>) {
+        self.wait_by(async {
+            match until {
+                Some(until) => drop(tokio::time::timeout_at(until, self.over.notified()).await),
+                None => self.over.notified().await,
+            }
+        });
+    }
+
+    fn wait_by(&self, waiting: impl Future<Output = ()>) {
         if let Some(runtime) = &self.runtime {
             WAITS.set(true);
-            runtime.block_on(self.over.notified());
+            runtime.block_on(waiting);
             WAITS.set(false);
         }
     }

@@ -45,7 +45,7 @@ pub(super) struct Pool {
     /// How long a thread waits for work before it leaves; `None` for ever.
     patience: Option<Duration>,
     /// What one of the idle threads waits for.
-    io: Option<IdleIo>,
+    pub(super) io: Option<IdleIo>,
     queue: Lock<Queue>,
     more: Condvar,
     crew: Lock<Crew>,
@@ -421,23 +421,41 @@ impl Pool {
     }
 
     /// Waits for work, or for I/O if nobody else does; whether that was in vain for too long.
-    fn wait<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> (MutexGuard<'a, Queue>, bool) {
+    fn wait<'a>(&'a self, queue: MutexGuard<'a, Queue>) -> (MutexGuard<'a, Queue>, bool) {
         if let Some(io) = &self.io
             && queue.watch == IoWatch::Nobody
         {
-            queue.watch = IoWatch::Waiting;
-            drop(queue);
-            io.wait();
-            let mut queue = self.lock();
-            queue.watch = IoWatch::Nobody;
-            queue.looked = Some(Instant::now());
-            return (queue, false);
+            return (self.wait_for_io(queue, || io.wait()), false);
         }
+        self.wait_for_more(queue, self.patience)
+    }
+
+    /// Waits for I/O by `wait`, which a push ends.
+    pub(super) fn wait_for_io<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        wait: impl FnOnce(),
+    ) -> MutexGuard<'a, Queue> {
+        queue.watch = IoWatch::Waiting;
+        drop(queue);
+        wait();
+        let mut queue = self.lock();
+        queue.watch = IoWatch::Nobody;
+        queue.looked = Some(Instant::now());
+        queue
+    }
+
+    /// Waits for work, and for so long at the most; whether that was in vain.
+    pub(super) fn wait_for_more<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        most: Option<Duration>,
+    ) -> (MutexGuard<'a, Queue>, bool) {
         queue.asleep += 1;
-        let (mut queue, timed_out) = match self.patience {
+        let (mut queue, timed_out) = match most {
             None => (self.more.wait(queue).unwrap_or_else(PoisonError::into_inner), false),
-            Some(patience) => {
-                let waited = self.more.wait_timeout(queue, patience);
+            Some(most) => {
+                let waited = self.more.wait_timeout(queue, most);
                 let (queue, waited) = waited.unwrap_or_else(PoisonError::into_inner);
                 (queue, waited.timed_out())
             }

@@ -263,6 +263,41 @@ pub(super) fn enter(slot: Arc<Slot>) {
     IS_WORKER.set(true);
 }
 
+/// How many calls may be polled inside one another on the thread of a test, which has less of a
+/// stack than a worker.
+#[cfg(feature = "in-place")]
+const NESTED_IN_PLACE: u64 = 4;
+
+/// This thread is a worker with this slot, until what it gives is dropped.
+#[cfg(feature = "in-place")]
+pub(super) fn enter_in_place(slot: Arc<Slot>) -> InPlace {
+    let nested = NESTED - NESTED_IN_PLACE;
+    InPlace {
+        slot: SLOT.with(|own| own.borrow_mut().0.replace(slot)),
+        was_worker: IS_WORKER.replace(true),
+        polled: POLLED.replace(Polled { handler: 0, event: 0, nested }),
+    }
+}
+
+/// What the thread was before.
+#[cfg(feature = "in-place")]
+pub(super) struct InPlace {
+    slot: Option<Arc<Slot>>,
+    was_worker: bool,
+    polled: Polled,
+}
+
+#[cfg(feature = "in-place")]
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        IS_WORKER.set(self.was_worker);
+        POLLED.set(self.polled);
+        let slot = self.slot.take();
+        // Not there any more if this is the end of the thread.
+        let _ = SLOT.try_with(|own| own.borrow_mut().0 = slot);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{

@@ -14,7 +14,7 @@
 
 use std::{future::Future, io, sync::Arc, thread::Thread, time::Duration};
 
-use async_task::Task;
+pub use async_task::Task;
 use tokio::runtime::Handle;
 
 use super::{
@@ -59,6 +59,13 @@ impl Workers {
         };
         workers.calls.replace_crew(calls)?;
         Ok(workers)
+    }
+
+    /// Without a thread: whatever is spawned waits in this one queue.
+    #[cfg(feature = "in-place")]
+    pub(super) fn without_threads(pool: &Arc<Pool>, io: Handle, sets: Arc<Sets>) -> Self {
+        let [calls, blocking, life_cycle] = [(); 3].map(|()| pool.clone());
+        Workers { calls, io, blocking, life_cycle, sets, not_joined: Lock::default() }
     }
 
     /// With what to register sockets whose I/O the call threads wait for while they are idle, which

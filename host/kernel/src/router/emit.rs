@@ -26,6 +26,7 @@ use super::{
     fan_out::{How, Outcomes, QueuePlace},
     host_handler::{Failure, HostHandler},
     pending::FanOutStart,
+    plugin_report::PluginReport,
     progress::Progress,
     resolved::Resolved,
     table::{Owner, Route, RoutingTable},
@@ -64,6 +65,19 @@ pub struct RouterLimits {
     pub payload_bytes: usize,
     /// What a handler may take when it does not say.
     pub timeout: Duration,
+}
+
+impl Default for RouterLimits {
+    fn default() -> Self {
+        RouterLimits {
+            queued_events: 1_024,
+            queued_bytes: 64 << 20,
+            subscriber_bytes: 32 << 20,
+            event_depth: 64,
+            payload_bytes: 10 << 20,
+            timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Why an event that was sent is not accepted.
@@ -233,6 +247,25 @@ impl Router {
             match accepted {
                 Ok(event) => Report::from(router.outcomes_as(event, None, Some(&progress)).await),
                 Err(refusal) => Report::refused(refusal.text()),
+            }
+        }
+    }
+
+    /// The same for a client that takes its report as a plugin does.
+    pub fn emit_as_plugin(
+        self: &Arc<Self>,
+        event: NewEvent,
+        progress: Arc<Progress>,
+    ) -> impl Future<Output = PluginReport> + Send + use<> {
+        let router = self.clone();
+        let accepted = self.accept(event, None);
+        async move {
+            match accepted {
+                Ok(event) => {
+                    let outcomes = router.outcomes_as(event, None, Some(&progress)).await;
+                    outcomes.without_code().into()
+                }
+                Err(refusal) => PluginReport::refused(&refusal),
             }
         }
     }

@@ -12,7 +12,10 @@ use std::{
 
 use ksi_abi::Buffer;
 
-use super::fan_out::{Handlers, Outcomes};
+use super::{
+    fan_out::{Handlers, Outcomes},
+    plugin_report::PluginReport,
+};
 use crate::call::{
     HandlerInfo,
     outcome::{CallOutcome, CallReply},
@@ -89,6 +92,20 @@ impl Progress {
         after: Duration,
         called: impl FnOnce() -> Arc<[Arc<HandlerInfo>]>,
     ) -> Outcomes {
+        self.so_far(|| CallOutcome::TimedOut { after }, called)
+    }
+
+    /// What is known when their emitter waits for them no longer, for this reason.
+    pub fn rejected(&self, reason: &str) -> PluginReport {
+        let rejected = || CallOutcome::Rejected { reason: reason.into() };
+        self.so_far(rejected, Arc::default).into()
+    }
+
+    fn so_far(
+        &self,
+        unended: impl Fn() -> CallOutcome,
+        called: impl FnOnce() -> Arc<[Arc<HandlerInfo>]>,
+    ) -> Outcomes {
         let ProgressState { mut handlers, ended } = std::mem::take(&mut *self.state());
         if handlers.is_empty() {
             handlers = called();
@@ -97,7 +114,7 @@ impl Progress {
         let all = handlers.iter().map(|handler| match ended.remove(&handler.key) {
             Some(Some(ended)) => ended,
             Some(None) => CallOutcome::Rejected { reason: UNTOLD.into() },
-            None => CallOutcome::TimedOut { after },
+            None => unended(),
         });
         Outcomes { ended: all.collect(), handlers: Handlers::Known(handlers) }
     }

@@ -42,7 +42,8 @@ impl Resolved {
         })
     }
 
-    pub(crate) fn name(&self) -> &str {
+    /// The name.
+    pub fn name(&self) -> &str {
         &self.emitter.name
     }
 }

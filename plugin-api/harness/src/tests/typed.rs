@@ -1,6 +1,5 @@
-//! Payloads by value, by reference and borrowed from the JSON, and replies on either lane. That
-//! events cross as values is tested with real libraries: in one binary the harness gives everybody
-//! JSON.
+//! Payloads by value, by reference and borrowed from the JSON, and replies on either lane. What a
+//! test emits is JSON; what a plugin emits crosses as in a host.
 
 use std::borrow::Cow;
 
