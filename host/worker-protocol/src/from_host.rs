@@ -16,7 +16,7 @@ pub enum FromHost<'a> {
     Open(Payload<'a>),
     /// Make an instance from this configuration, which is JSON.
     Create(Payload<'a>),
-    /// Nothing more is subscribed: the instance goes soon.
+    /// Tasks end, and nothing more is subscribed: the instance goes soon.
     Detach,
     /// Drop the instance, answer, and end.
     Shutdown,

@@ -145,7 +145,7 @@ pub struct Subscribe<'a> {
     pub handler: u64,
     /// Higher ones are called first.
     pub priority: i32,
-    /// What a call may take, in milliseconds; 0 stands for what the host has.
+    /// What a call may take, in nanoseconds; 0 stands for what the host has.
     pub timeout: u64,
     /// The handler is called on a thread that it may block.
     pub blocking: bool,

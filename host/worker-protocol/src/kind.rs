@@ -71,7 +71,7 @@ kinds! {
     Create = 4, "CREATE", Host;
     /// It is made.
     Created = 5, "CREATED", Worker;
-    /// Nothing more is subscribed and emitted: the instance goes soon.
+    /// Tasks end, and nothing more is subscribed: the instance goes soon.
     Detach = 6, "DETACH", Host;
     /// Drop the instance and end.
     Shutdown = 7, "SHUTDOWN", Host;

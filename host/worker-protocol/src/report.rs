@@ -5,24 +5,26 @@ use crate::{
     fields::{Fields, Write},
 };
 
-/// How a call ended.
+/// How a call ended, by the number that plugins are told. One that this side does not know is not
+/// well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum OutcomeKind {
+pub struct OutcomeKind(pub u8);
+
+impl OutcomeKind {
     /// With a reply.
-    Replied = 0,
+    pub const REPLIED: OutcomeKind = OutcomeKind(0);
     /// Well, without a reply.
-    NoReply = 1,
+    pub const NO_REPLY: OutcomeKind = OutcomeKind(1);
     /// With an error.
-    Failed = 2,
+    pub const FAILED: OutcomeKind = OutcomeKind(2);
     /// With a panic.
-    Panicked = 3,
-    /// It took too long.
-    TimedOut = 4,
-    /// It was not started.
-    Rejected = 5,
+    pub const PANICKED: OutcomeKind = OutcomeKind(3);
     /// The process of its plugin ended before it did.
-    Crashed = 6,
+    pub const CRASHED: OutcomeKind = OutcomeKind(4);
+    /// It took too long.
+    pub const TIMED_OUT: OutcomeKind = OutcomeKind(5);
+    /// It was not started.
+    pub const REJECTED: OutcomeKind = OutcomeKind(6);
 }
 
 /// One outcome of a report.
@@ -46,18 +48,8 @@ pub struct Outcome<'a> {
 
 impl<'a> Outcome<'a> {
     fn read(fields: &mut Fields<'a>) -> Result<Self, ProtocolError> {
-        let kind = match fields.u8("kind of an outcome")? {
-            0 => OutcomeKind::Replied,
-            1 => OutcomeKind::NoReply,
-            2 => OutcomeKind::Failed,
-            3 => OutcomeKind::Panicked,
-            4 => OutcomeKind::TimedOut,
-            5 => OutcomeKind::Rejected,
-            6 => OutcomeKind::Crashed,
-            kind => return Err(fields.unknown("kind of an outcome", kind)),
-        };
         Ok(Outcome {
-            kind,
+            kind: OutcomeKind(fields.u8("kind of an outcome")?),
             refusal: fields.u32("refusal")?,
             plugin: fields.text("plugin")?,
             handler: fields.text("handler")?,
@@ -69,7 +61,7 @@ impl<'a> Outcome<'a> {
 }
 
 pub(crate) fn write(outcome: &Outcome<'_>, to: &mut Vec<u8>) {
-    to.u8(outcome.kind as u8);
+    to.u8(outcome.kind.0);
     to.u32(outcome.refusal);
     to.text(outcome.plugin);
     to.text(outcome.handler);

@@ -198,7 +198,7 @@ fn a_large_report_goes_in_a_memory_file() {
     let _alone = alone();
     let reply = vec![b'1'; 100 << 10];
     let outcome = Outcome {
-        kind: OutcomeKind::Replied,
+        kind: OutcomeKind::REPLIED,
         refusal: 0,
         plugin: "a",
         handler: "b",

@@ -34,7 +34,7 @@ fn event(attributes: &AttributesBuf) -> Event<'_> {
 
 pub(crate) const OUTCOMES: [Outcome<'static>; 2] = [
     Outcome {
-        kind: OutcomeKind::Replied,
+        kind: OutcomeKind::REPLIED,
         refusal: 0,
         plugin: "shop",
         handler: "place",
@@ -43,7 +43,7 @@ pub(crate) const OUTCOMES: [Outcome<'static>; 2] = [
         reply: LETTER,
     },
     Outcome {
-        kind: OutcomeKind::Crashed,
+        kind: OutcomeKind::CRASHED,
         refusal: 7,
         plugin: "bank",
         handler: "pay",
