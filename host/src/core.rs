@@ -1,6 +1,10 @@
 //! The inside of a host: what its own handlers, the control socket and its settings hold, and what
 //! [`Host`](crate::Host) is a handle of.
 //!
+//! `emission` lets a client's event in or not, and `late` tells whoever waits for one of calls that
+//! do not return. [`settings`] is the configuration as it is in effect. `shutdown` and [`drain`]
+//! end a host in stages.
+//!
 //! Below it are the router, the supervisor of plugins and the stages of a start and a stop; above
 //! it whoever asks for something. Knows neither who asks, nor by what means.
 

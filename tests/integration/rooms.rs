@@ -20,12 +20,23 @@ use crate::kit::{
 const LEVELS: &[(&str, &[&str])] = &[
     ("host/src", &[]),
     ("host/src", &["plugin"]),
+    ("host/src", &["plugin", "file"]),
+    ("host/src", &["plugin", "probe"]),
+    ("host/src", &["plugin", "lifecycle"]),
+    ("host/src", &["core"]),
+    ("host/src", &["builtin"]),
+    ("host/src", &["config"]),
+    ("host/src", &["host"]),
     ("host/kernel/src", &[]),
+    ("host/kernel/src", &["call"]),
+    ("host/kernel/src", &["event"]),
+    ("host/kernel/src", &["session"]),
     ("host/cli/src", &[]),
     ("host/sandbox/src", &[]),
     ("host/wire/src", &[]),
     ("host/worker-protocol/src", &[]),
     ("tests/bench/src", &[]),
+    ("tests/soak/src", &[]),
 ];
 
 /// The rooms of the host's plugins: each knows those before it, and none after it.

@@ -3,8 +3,9 @@
 //! In reading order: [`claim`] takes the path, so that one host at most serves it, and [`restore`]
 //! makes its file again; [`server`] accepts clients; [`connection`] reads from one of them, with
 //! [`lines`] at its reading end and [`writer`] at its writing end; [`serving`] has its requests
-//! handled, [`turn`] says for how long at a time; [`request`] and [`reply`] are the wire format;
-//! [`monitor`] pushes events to a connection that asked for them.
+//! handled, [`turn`] says for how long at a time, and [`in_place`] who answers one whose call does
+//! not return; [`request`] and [`reply`] are the wire format; [`monitor`] pushes events to a
+//! connection that asked for them, as lines of [`push_lines`].
 //!
 //! Invariants:
 //! - This layer knows events and the inside of a host, for what it says of clients; plugins, files

@@ -1,6 +1,9 @@
 //! A live plugin: its [`library`], opened here, the instance that is made of it ([`live`]), and
 //! what both are to the host, a [`generation`], with what is known of it ([`info`]).
 //!
+//! All that follows knows a generation as a [`residence`], which makes instances, each of them a
+//! [`body`]; [`library_residence`] and [`library_body`] are those of a library.
+//!
 //! What it is given meanwhile: its configuration ([`configs`]), what any instance has of the host
 //! ([`services`]) with descriptors that outlive it ([`kept_resources`]), a way there
 //! ([`host_api`]), into the log ([`log`]), wakers that hold its library ([`waker`]), a share of the

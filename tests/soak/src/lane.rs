@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::{
     answers::{As, At, Judged, explains},
     counted::Expected,
-    ledger::{Fault, Ledger},
+    ledger::{Client, Fault, Ledger},
     roles::Role,
     wire::{Answer, Ask, Counted, Ending, Outcome},
 };
@@ -32,17 +32,6 @@ pub(crate) enum Kind {
     Sent,
     /// `quick` alone, to see when its new code answers.
     Look,
-}
-
-/// Where a lane's requests come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Client {
-    /// A task inside a plugin.
-    Inside,
-    /// The embedding program.
-    Embedding,
-    /// A connection to the socket.
-    Socket,
 }
 
 /// What one request is for.

@@ -10,7 +10,7 @@ use std::{
 
 use hdrhistogram::CreationError;
 
-use crate::{lane::Client, latency::Latency, versions::Versions};
+use crate::{latency::Latency, versions::Versions};
 
 /// How many faults are kept in words.
 const TOLD: usize = 20;
@@ -31,6 +31,17 @@ pub(crate) enum Fault {
 }
 
 const FAULTS: usize = 5;
+
+/// Where a lane's requests come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A task inside a plugin.
+    Inside,
+    /// The embedding program.
+    Embedding,
+    /// A connection to the socket.
+    Socket,
+}
 
 pub(crate) struct Ledger {
     pub(crate) versions: Versions,

@@ -13,8 +13,8 @@ use super::{LOST, Stage};
 use crate::{
     error::SoakError,
     gate::{Flow, UnderWay},
-    lane::{Client, Kind, Lane, Request},
-    ledger::Fault,
+    lane::{Kind, Lane, Request},
+    ledger::{Client, Fault},
     wire::{Next, NextRequest, Turn},
 };
 

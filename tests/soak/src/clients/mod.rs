@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use crate::{
     error::SoakError,
     gate::Gate,
-    lane::{Client, Kind, Lane},
-    ledger::Ledger,
+    lane::{Kind, Lane},
+    ledger::{Client, Ledger},
 };
 
 pub(crate) use embedding::{emit, ending};
