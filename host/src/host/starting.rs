@@ -35,7 +35,8 @@ use crate::{
 /// A start that is given up, because this or the future of [`load`](Self::load) is dropped, is a
 /// stop: clients that are served are told so, nothing more is loaded, and the host is shut down on
 /// the runtime that it was made on, which may take as long as [`Host::shutdown`]. Until it has
-/// ended, another host must not be given the same folders.
+/// ended, that runtime must not end, or plugins are not told of the stop and their state is not
+/// kept, and another host must not be given the same folders.
 #[must_use = "its plugins are not loaded before `load` is called"]
 pub struct StartingHost {
     start: Start,

@@ -99,7 +99,9 @@ pub struct ObservedCall {
     pub outcome: OutcomeStatus,
     /// When it began.
     pub begun: Instant,
-    /// How long it took, with all that it waited for.
+    /// How long it took from there, with all that it waited for. While a plugin's state moves to its
+    /// next version, an event waits before its call begins: that is not in it, but for a call that
+    /// ended while it waited so.
     pub took: Duration,
 }
 
@@ -189,12 +191,23 @@ impl OutcomeTaps {
             took: begun.elapsed(),
         };
         let taps = self.taps().clone();
-        taps.iter().for_each(|tap| tap.show(call.clone(), self.queue_bytes));
+        let mut over = false;
+        for tap in &taps {
+            over |= !tap.show(call.clone(), self.queue_bytes);
+        }
+        if over {
+            // Or calls would go on being noted for those who are told nothing any more.
+            self.keep(|tap| !tap.waiting().given_up);
+        }
     }
 
     fn remove(&self, tap: &Arc<OutcomeTap>) {
+        self.keep(|known| !Arc::ptr_eq(known, tap));
+    }
+
+    fn keep(&self, keep: impl Fn(&Arc<OutcomeTap>) -> bool) {
         let mut taps = self.taps();
-        taps.retain(|known| !Arc::ptr_eq(known, tap));
+        taps.retain(keep);
         self.any.store(!taps.is_empty(), Ordering::Relaxed);
     }
 
@@ -211,23 +224,27 @@ fn noted(event: &Event) -> Box<ObservedStart> {
 }
 
 impl OutcomeTap {
-    fn show(&self, call: ObservedCall, limit: usize) {
+    /// Shows it a call, or counts that as missed; whether it is to be shown others.
+    fn show(&self, call: ObservedCall, limit: usize) -> bool {
         let bytes = call.bytes();
         let fits = |waiting: &WaitingOutcomes| {
             let calls = &waiting.calls;
             let within = calls.len() < self.capacity && self.account.bytes() + bytes <= limit;
             !waiting.given_up && (within || calls.is_empty())
         };
-        if !fits(&self.waiting()) {
-            self.waiting().missed += 1;
-            return;
+        {
+            let mut waiting = self.waiting();
+            if !fits(&waiting) {
+                waiting.missed += 1;
+                return !waiting.given_up;
+            }
         }
         // Without the lock: this may give up whoever holds the most, and that may be this one.
         let charge = self.account.charge(bytes);
         let mut waiting = self.waiting();
         if waiting.given_up || waiting.calls.len() >= self.capacity {
             waiting.missed += 1;
-            return;
+            return !waiting.given_up;
         }
         waiting.calls.push_back((call, charge));
         let is_first = waiting.calls.len() == 1;
@@ -235,6 +252,7 @@ impl OutcomeTap {
         if is_first {
             self.arrived.notify_one();
         }
+        true
     }
 
     fn give_up(&self) {
@@ -271,7 +289,8 @@ impl OutcomeWatch {
         }
     }
 
-    /// How many calls were not seen so far, because as many as may wait did.
+    /// How many calls were not seen so far, because as many as may wait did; of a watch that was
+    /// given up, about until then.
     pub fn missed(&self) -> u64 {
         self.tap.waiting().missed
     }

@@ -174,6 +174,8 @@ impl Taps {
         // A tap of several patterns is found once a pattern.
         taps.sort_unstable_by_key(|tap| Arc::as_ptr(tap).addr());
         taps.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        // Those that only count what they miss need no event to be made for them.
+        taps.retain(|tap| !tap.misses());
         if taps.is_empty() {
             return;
         }
@@ -251,6 +253,14 @@ impl Tap {
             queue.missed += 1;
             self.close(queue);
         }
+    }
+
+    /// Whether nothing is added to it any more; then one more event is missed, if anybody is still
+    /// to be told.
+    fn misses(&self) -> bool {
+        let mut queue = self.queue();
+        queue.missed += u64::from(queue.closed);
+        queue.closed
     }
 
     fn close(&self, mut queue: MutexGuard<'_, TapQueue>) {
@@ -419,6 +429,23 @@ mod tests {
         let mut watch = taps.watch(&patterns(&["*"]), 1000);
         taps.show(&large(&ids, 900_000));
         assert!(matches!(watch.next().await, Some(Watched::Event(_))), "one is taken all the same");
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_has_overflowed_costs_a_count_and_has_nothing_made_for_it() {
+        let (taps, ids) = (Taps::new(Budget::new(1 << 20), 1 << 22), EventIds::new());
+        let mut full = taps.watch(&patterns(&["a:*"]), 1);
+        let mut other = taps.watch(&patterns(&["other:*"]), 9);
+        taps.show(&event(&ids, "other:b"));
+        for _ in 0..2 {
+            taps.show(&event(&ids, "a:b"));
+        }
+        // Alone, it would be too much for all that waits.
+        taps.show(&large(&ids, 2 << 20));
+        assert_eq!(taps.budget.given_up(), 0);
+        assert!(matches!(other.next().await, Some(Watched::Event(_))));
+        assert!(matches!(full.next().await, Some(Watched::Event(_))));
+        assert!(matches!(full.next().await, Some(Watched::Missed(2))));
     }
 
     #[tokio::test]

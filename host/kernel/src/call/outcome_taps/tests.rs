@@ -141,10 +141,16 @@ fn a_watch_is_given_up_when_all_that_waits_is_too_much_and_its_reader_is_told() 
     let budget = Budget::new(1_000);
     let taps = OutcomeTaps::new(budget.clone(), 1 << 20);
     let mut watch = taps.watch(1_000);
-    (0..100).for_each(|_| end(&taps, "a:b"));
+    let given_up_after = (1..=100).find(|_| {
+        end(&taps, "a:b");
+        watch.tap.waiting().given_up
+    });
+    let given_up_after = given_up_after.expect("it is given up");
     assert!(budget.used() <= 1_000);
     assert!(watch.next().now_or_never().is_some_and(|seen| seen.is_none()));
-    assert_eq!(watch.missed(), 100);
+    assert_eq!(watch.missed(), given_up_after);
+    let event = Counted::new(Event::new(event("a:b"), None, &EventIds::new()));
+    assert!(taps.begun(&event).is_none(), "calls are noted for nobody");
 }
 
 #[test]
