@@ -4,6 +4,7 @@
 //! - [`file`](mod@file): a file until its bytes are read.
 //! - [`probe`]: a child process opens the file first, and tries it.
 //! - [`instance`]: its library, opened here, and what lives of it.
+//! - [`worker`]: or a process of its own, with the same in it.
 //! - [`state`]: what a plugin gives to its successor, and what of it is kept on disk.
 //! - [`lifecycle`]: the steps of a generation, each by itself: prepare, activate, hand over,
 //!   retire.
@@ -12,8 +13,8 @@
 //! - [`announce`]: who is told what happens to plugins.
 //!
 //! Rooms know each other in one direction only, which a test holds: `file`, `instance`, `announce`,
-//! `state`, `probe`, `lifecycle`, `supervisor`, each those before it. The probe stands above what
-//! it tries.
+//! `state`, `probe`, `worker`, `lifecycle`, `supervisor`, each those before it. The probe stands
+//! above what it tries.
 //!
 //! What a live plugin has of the host is [`instance::host_api`], with a
 //! [`session`](ksi_kernel::session) behind it.
@@ -24,6 +25,8 @@ pub(crate) mod file;
 pub(crate) mod probe;
 // What lives of it here.
 pub(crate) mod instance;
+// Or in a process of its own.
+pub(crate) mod worker;
 // What it gives to its successor.
 pub(crate) mod state;
 // The steps of its life.

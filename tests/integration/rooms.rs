@@ -41,7 +41,7 @@ const LEVELS: &[(&str, &[&str])] = &[
 
 /// The rooms of the host's plugins: each knows those before it, and none after it.
 const FLOORS: &[&str] =
-    &["file", "instance", "announce", "state", "probe", "lifecycle", "supervisor"];
+    &["file", "instance", "announce", "state", "probe", "worker", "lifecycle", "supervisor"];
 
 /// An arrow from one module of a level to another, and where the sources have it.
 type Arrows = BTreeMap<(String, String), BTreeSet<String>>;

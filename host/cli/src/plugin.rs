@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use ksi_wire::Counts;
 use ksi_wire::module::{
-    Inspect, ModuleState, NotKept, Overview, Persisted, Previous, Quarantined, Trial,
+    Inspect, ModuleState, NotKept, Overview, Persisted, Previous, Quarantined, Residence, Trial,
 };
 
 use super::table::Tone;
@@ -28,6 +28,7 @@ pub(crate) fn tone(plugin: &Overview) -> Tone {
         ModuleState::Live if plugin.on_probation => Tone::Doubtful,
         ModuleState::Live => Tone::Good,
         ModuleState::Refused | ModuleState::Quarantined => Tone::Bad,
+        ModuleState::Restarting => Tone::Bad,
         ModuleState::Replacing
         | ModuleState::Draining
         | ModuleState::Unloaded
@@ -104,6 +105,23 @@ pub(crate) fn held(plugin: &Overview) -> Option<String> {
 pub(crate) fn reinstated(plugin: &Overview) -> Option<String> {
     let times = several(plugin.reinstated, "time");
     (plugin.reinstated > 0).then(|| format!("{times}, when a replacement failed"))
+}
+
+/// `process 4711, 5.4 MiB, ran 12ms, restarted 2 times`
+pub(crate) fn residence(plugin: &Overview) -> Option<String> {
+    let Residence::Process(process) = &plugin.residence else { return None };
+    let mut told = vec![format!("process {}", process.pid)];
+    told.extend(process.resident_kib.map(|kib| size(kib * 1024)));
+    let ran = process.cpu_ms.map(Duration::from_millis);
+    told.extend(ran.map(|ran| format!("ran {}", humantime::format_duration(ran))));
+    if process.restarts > 0 {
+        told.push(format!("restarted {}", several(process.restarts, "time")));
+    }
+    if process.late_calls > 0 {
+        told.push(format!("{} ended late", several(process.late_calls, "call")));
+    }
+    told.extend(process.ended.clone());
+    Some(told.join(", "))
 }
 
 /// `127.0.0.1:0 (127.0.0.1:41233), port`

@@ -382,6 +382,12 @@ impl Event {
         self.attributes.as_ref()?.get(key).map(String::as_str)
     }
 
+    /// All that is attached to it.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let attributes = self.attributes.iter().flat_map(|attributes| attributes.iter());
+        attributes.map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// The numbers of this event and of all it comes from, itself first.
     pub(crate) fn lineage(&self) -> impl Iterator<Item = u64> {
         std::iter::successors(Some(self), |event| event.parent.as_deref())

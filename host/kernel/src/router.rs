@@ -6,8 +6,8 @@
 //! and makes the report (`pending` is what goes on of that), [`taps`] lets watchers see what
 //! passes, [`host_handler`] are handlers of the host and of the program that embeds it, `traffic`
 //! counts who emits what. `failures` tells of calls that failed, [`plugin_report`] is the report as
-//! a plugin gets it, and [`progress`] what is known of calls that are not waited for. [`routes`] and
-//! `answered` are for those outside, who know no table. This layer knows nothing of files,
+//! a plugin gets it, and [`progress`] what is known of calls that are not waited for. [`routes`]
+//! and `answered` are for those outside, who know no table. This layer knows nothing of files,
 //! libraries and sockets.
 
 // An event is accepted,

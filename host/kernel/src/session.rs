@@ -179,6 +179,11 @@ impl Session {
         &self.plugin
     }
 
+    /// Which generation of it.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Where its events go.
     pub fn router(&self) -> &Arc<Router> {
         &self.router

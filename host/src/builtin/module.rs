@@ -21,7 +21,10 @@ use crate::{
     core::{Core, settings::Reread},
     plugin::{
         announce::{shown, shown_timings},
-        instance::info::{GenerationInfo, Tried},
+        instance::{
+            info::{GenerationInfo, Tried},
+            residence::ProcessInfo,
+        },
         lifecycle::{
             error::DeployError,
             requirements,
@@ -104,9 +107,12 @@ fn refused_file(registry: &Registry, file: &Path, why: &registry::RefusedFile) -
 fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Overview {
     let (inner, info) = (core, &plugin.info);
     let lingering = plugin.retired.iter().any(|old| old.state() == RetiredState::Draining);
-    let state = match plugin.live {
+    let state = match &plugin.live {
         Some(_) if plugin.released => ModuleState::Replacing,
-        Some(_) => ModuleState::Live,
+        Some(live) => match live.residence.process() {
+            Some(ProcessInfo { ended: Some(_), .. }) => ModuleState::Restarting,
+            _ => ModuleState::Live,
+        },
         None if lingering => ModuleState::Draining,
         None => ModuleState::Unloaded,
     };
@@ -145,6 +151,7 @@ fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Ov
         reinstated: plugin.reinstated,
         reloads: plugin.reloads,
         requires: info.manifest.requires.clone(),
+        residence: residence(plugin),
         retired: plugin.retired.iter().map(|old| retired(old)).collect(),
         retry_in_ms: retry_in(registry, &info.file),
         rollbacks: plugin.rollbacks,
@@ -154,6 +161,22 @@ fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Ov
         state_notice: plugin.state_notice.clone(),
         version: Some(info.manifest.version.clone()),
     }
+}
+
+/// Where the live generation of a plugin lives.
+fn residence(plugin: &Plugin) -> module::Residence {
+    let process = plugin.live.as_ref().and_then(|live| live.residence.process());
+    let Some(ProcessInfo { pid, resident_kib, cpu, late, ended }) = process else {
+        return module::Residence::Host;
+    };
+    module::Residence::Process(module::Process {
+        cpu_ms: cpu.map(|cpu| u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX)),
+        ended,
+        late_calls: late,
+        pid,
+        resident_kib,
+        restarts: plugin.restarts,
+    })
 }
 
 fn previous(earlier: &Earlier) -> Previous {

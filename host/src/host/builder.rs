@@ -1,6 +1,13 @@
 //! Says what a host is to be like, and makes it: everything but the loading of its plugins.
 
-use std::{fmt, future::Future, io, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ksi_abi::{NameError, Pattern};
 use ksi_kernel::{
@@ -9,9 +16,10 @@ use ksi_kernel::{
     router::{Router, emit::RouterLimits, host_handler::Failure},
     session::SessionLimits,
 };
+use ksi_worker_protocol::life;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{Host, StartingHost};
 use crate::{
@@ -40,7 +48,14 @@ use crate::{
         supervisor::{
             Parts, Supervisor,
             quarantine::{Judged, Quarantine, QuarantineEntry},
+            restart::{RestartPolicies, RestartPolicy, RestartWhen},
             retry::RetryPolicy,
+        },
+        worker::{
+            self,
+            link::LinkLimits,
+            process::Processes,
+            residence::{Down, Isolation, Spawner, WorkerPolicies},
         },
     },
     start_up::StartUp,
@@ -192,6 +207,8 @@ impl HostBuilder {
         if let Err(reason) = &prober {
             tracing::warn!("plugin files are loaded without a probe: {reason}");
         }
+        let program = prober.as_ref().ok().map(|prober| prober.program().to_owned());
+        let (isolation, ends) = isolation(&config, program, &router, started)?.unzip();
         let persistence = state_folder(&config, &router)?;
         let (journal, quarantine) = crash_journal(&config)?;
         let settings = Settings::new(&config, file);
@@ -203,7 +220,7 @@ impl HostBuilder {
             UntrustedPlugins::Allow => OnDistrust::Allow,
         });
         let trust = Trust::new(&config.plugin_dirs, on_distrust);
-        let thread = OwnThread::start().map_err(StartError::Threads)?;
+        let thread = OwnThread::start("ksi-supervisor").map_err(StartError::Threads)?;
         let supervisor = Arc::new(Supervisor::new(Parts {
             thread,
             preparation: Preparation::new(private, prober, trust, limits.plugin_bytes),
@@ -220,6 +237,7 @@ impl HostBuilder {
                 epoch: started,
                 configs: Configs::new(encoded_all(&config)),
                 policies: policies.clone(),
+                isolation,
                 journal,
             },
             quarantine,
@@ -238,9 +256,13 @@ impl HostBuilder {
                 after_rollback: config.recovery.after_rollback,
             },
             kept_versions: config.reload.kept_versions,
+            restarts: restarts(&config),
             stop: stop.clone(),
             start_up: start_up.clone(),
         }));
+        if let Some(ends) = ends {
+            supervisor.follow_ends(ends);
+        }
         let folders = {
             let _there = supervisor.thread.runtime().enter();
             FolderWatch::start(config.plugin_dirs.clone())
@@ -281,6 +303,66 @@ fn state_folder(
         }
         _ => Ok(None),
     }
+}
+
+/// Bytes of frames that no payload of an event has: heads, names, and the JSON of a description.
+const FRAME_ROOM: u64 = 1 << 20;
+/// What a worker may have asked for at a time.
+const ASKS: usize = 4_096;
+
+/// Who lives in a process of its own, and where it is told that one has ended.
+fn isolation(
+    config: &Config,
+    program: Option<PathBuf>,
+    router: &Arc<Router>,
+    started: Instant,
+) -> Result<Option<(Isolation, mpsc::UnboundedReceiver<Down>)>, StartError> {
+    let Some(program) = program else { return Ok(None) };
+    let processes = Processes::new(program, worker::ARGUMENT);
+    let processes = processes.map_err(StartError::Threads)?;
+    let (downs, ends) = mpsc::unbounded_channel();
+    let Config { limits, timeouts, .. } = config;
+    let payload = limits.payload_bytes as u64;
+    let state = LARGEST_SNAPSHOT;
+    let frame = payload.max(state) + FRAME_ROOM;
+    let frame = u32::try_from(frame).unwrap_or(u32::MAX);
+    let link = LinkLimits { frame, payload: payload.max(state), asks: ASKS };
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0));
+    let zero = now.saturating_sub(started.elapsed()).as_nanos();
+    let spawner = Spawner {
+        processes,
+        router: router.clone(),
+        open_limit: timeouts.probe,
+        shutdown: timeouts.shutdown,
+        link,
+        limits: life::Limits {
+            frame,
+            payload,
+            state,
+            depth: u32::try_from(limits.event_depth).unwrap_or(u32::MAX),
+            tasks: limits.background_tasks as u64,
+            subscriptions: limits.subscriptions as u64,
+            emits: ASKS as u64,
+            watch_bytes: limits.subscriber_bytes as u64,
+            ..life::Limits::default()
+        },
+        clock_zero: u64::try_from(zero).unwrap_or(u64::MAX),
+        downs,
+    };
+    // Nobody yet: there is no setting that says so.
+    let policies: WorkerPolicies = Arc::new(|_| None);
+    Ok(Some((Isolation { spawner: Arc::new(spawner), policies }, ends)))
+}
+
+fn restarts(config: &Config) -> RestartPolicies {
+    let longest_wait = config.recovery.longest;
+    Arc::new(move |_| RestartPolicy {
+        when: RestartWhen::OnCrash,
+        intensity: 5,
+        period: Duration::from_secs(60),
+        longest_wait,
+    })
 }
 
 /// Reads what an earlier host has died of, says so, and begins to note what this one may die of.

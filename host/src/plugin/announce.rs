@@ -17,7 +17,8 @@ use ksi_wire::module::{
     self, Lost,
     announced::{
         Announced, CALL_STUCK, CallStuck, LOAD_FAILED, LOADED, PINNED, QUARANTINED, RELOAD_FAILED,
-        RELOADED, RETIRED, ROLLED_BACK, STATE_KEPT, STATE_NOT_KEPT, UNLOADED,
+        RELOADED, RETIRED, ROLLED_BACK, STATE_KEPT, STATE_NOT_KEPT, UNLOADED, WORKER_DOWN,
+        WORKER_RESTARTED,
     },
 };
 use serde::Serialize;
@@ -154,6 +155,17 @@ impl Announcer {
     /// It is not kept; `last` says that there is no further attempt.
     pub(crate) fn state_not_kept(&self, info: &GenerationInfo, reason: &str, last: bool) {
         self.emit(STATE_NOT_KEPT, &Announced { last: Some(last), ..of(info, reason) });
+    }
+
+    /// The process of a live generation has ended.
+    pub(crate) fn worker_down(&self, info: &GenerationInfo, reason: &str) {
+        self.emit(WORKER_DOWN, &of(info, reason));
+    }
+
+    /// A generation has another process, for the so manieth time; `reason` is why.
+    pub(crate) fn worker_restarted(&self, info: &GenerationInfo, restarts: u64, reason: &str) {
+        let restarted = Announced { restarts: Some(restarts), ..of(info, reason) };
+        self.emit(WORKER_RESTARTED, &restarted);
     }
 
     /// A call has not returned from one poll for so many seconds.

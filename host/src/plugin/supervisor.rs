@@ -22,6 +22,8 @@ mod letting_go;
 mod kept_good;
 pub(crate) mod quarantine;
 mod rollback;
+// What has ended by itself is started again.
+pub(crate) mod restart;
 // What did not become a plugin is tried again.
 pub(crate) mod retry;
 // What people ask for, and time.
@@ -69,6 +71,7 @@ use crate::{
 use kept_good::Keeping;
 use quarantine::Quarantine;
 use registry::Registry;
+use restart::RestartPolicies;
 use retry::{DeployReason, RetryPolicy};
 use rollback::{Asked, Cost};
 
@@ -104,6 +107,7 @@ pub(crate) struct Supervisor {
     keeping: Keeping,
     /// How many earlier versions of a plugin can be gone back to.
     kept_versions: usize,
+    restarts: RestartPolicies,
     registry: Lock<Registry>,
     announcer: Announcer,
     locks: Arc<KeyedLock>,
@@ -128,6 +132,7 @@ pub(crate) struct Parts {
     pub(crate) recovery: RetryPolicy,
     pub(crate) quarantine: Quarantine,
     pub(crate) kept_versions: usize,
+    pub(crate) restarts: RestartPolicies,
     pub(crate) stop: StopHandle,
     pub(crate) start_up: StartUp,
 }
@@ -144,6 +149,7 @@ impl Supervisor {
             recovery,
             quarantine,
             kept_versions,
+            restarts,
             stop,
             start_up,
         } = parts;
@@ -163,6 +169,7 @@ impl Supervisor {
             quarantine,
             keeping: Keeping::default(),
             kept_versions,
+            restarts,
             registry: Lock::default(),
             locks: Arc::default(),
             watch: Lock::default(),

@@ -1,4 +1,4 @@
-//! The supervisor's own thread: a runtime that nobody else's tasks run on.
+//! A thread of the host's own: a runtime that nobody else's tasks run on. The supervisor has one.
 //!
 //! The runtime around a host belongs to the embedding program and to the clients of the socket.
 //! While those are busy, a task of theirs that is woken waits for its turn among thousands; events
@@ -23,12 +23,12 @@ impl OwnThread {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(crate) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_time().build()?;
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, mut is_to_end) = watch::channel(false);
         let (has_ended, ended) = watch::channel(false);
-        thread::Builder::new().name("ksi-supervisor".to_owned()).spawn(move || {
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
             // Whoever drops the other end wants it to end as well.
             let _ = runtime.block_on(is_to_end.wait_for(|end| *end));
             // A thread that works with files may take as long as it likes.
@@ -66,7 +66,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_runs_there_runs_on_one_thread_and_is_dropped_with_it() {
-        let own = OwnThread::start().unwrap();
+        let own = OwnThread::start("ksi-supervisor").unwrap();
         let name = || thread::current().name().map(str::to_owned);
         let there = own.runtime().spawn(async move { name() }).await.unwrap();
         assert_eq!(there.as_deref(), Some("ksi-supervisor"));

@@ -107,6 +107,9 @@ pub struct Overview {
     pub reloads: u64,
     /// Events that it requires.
     pub requires: Vec<String>,
+    /// Where its live generation lives, if not in the process of the host.
+    #[serde(skip_serializing_if = "Residence::is_host")]
+    pub residence: Residence,
     /// The latest generations that were replaced, and those that are still in memory.
     pub retired: Vec<Retired>,
     /// When its file is tried again.
@@ -165,6 +168,8 @@ pub enum ModuleState {
     Live,
     /// Its old instance is released, and the new one is not there yet.
     Replacing,
+    /// Its process has ended, and another one is not there yet.
+    Restarting,
     /// It is unloaded, and calls of it have not ended.
     Draining,
     /// It is unloaded.
@@ -178,6 +183,45 @@ pub enum ModuleState {
     /// A word of another version of the host; nothing if it says none.
     #[serde(untagged)]
     Other(String),
+}
+
+/// Where a live generation lives.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Residence {
+    /// In the process of the host; or nowhere, of one that is not live.
+    #[default]
+    Host,
+    /// In a process of its own.
+    Process(Process),
+    /// Somewhere that this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl Residence {
+    /// Whether it is the process of the host.
+    pub fn is_host(&self) -> bool {
+        matches!(self, Residence::Host)
+    }
+}
+
+/// The process of a plugin.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    /// What it has run, in milliseconds of all its threads; null if that is not known.
+    pub cpu_ms: Option<u64>,
+    /// How it ended, while another one is not there yet.
+    pub ended: Option<String>,
+    /// Calls that ended in it when nobody waited for them any more.
+    pub late_calls: u64,
+    /// Its number.
+    pub pid: u32,
+    /// The memory that it has, shared memory included; null if that is not known.
+    pub resident_kib: Option<u64>,
+    /// How often the plugin got another one because one had ended.
+    pub restarts: u64,
 }
 
 /// What has become of a generation that was replaced.
@@ -315,6 +359,7 @@ impl ModuleState {
         match self {
             ModuleState::Live => "live",
             ModuleState::Replacing => "replacing",
+            ModuleState::Restarting => "restarting",
             ModuleState::Draining => "draining",
             ModuleState::Unloaded => "unloaded",
             ModuleState::Waiting => "waiting",

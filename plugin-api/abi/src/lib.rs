@@ -2,17 +2,17 @@
 //!
 //! Both sides compile this crate, each into its own binary. It moves bytes, handles and futures; it
 //! knows no names of events, and of JSON only how to write it ([`json`]). Most of the `unsafe` code
-//! that there is lies here (ARCHITECTURE.md lists the other places), and nothing else names types of
-//! `abi_stable`.
+//! that there is lies here (ARCHITECTURE.md lists the other places), and nothing else names types
+//! of `abi_stable`.
 //!
 //! In reading order: [`memory`], [`buffer`] and [`json`] (memory of the host that both sides
 //! write), [`waker`] and [`future`] (polling over the boundary), [`layout`], [`value`] and
 //! [`probe`] (values that cross as they are), [`scratch`] (where a call is polled first),
 //! [`counted`], [`object`] and [`outcome`] (an event and a report, seen from a plugin), [`host`],
-//! [`options`] and [`refusal`] (what a plugin may ask of the host; `host_table` and `host_ref` carry
-//! it over, `kept` the descriptors), [`module`] (what the host may ask of a plugin), [`export`] (how a plugin type
-//! becomes a module), [`local`] (an instance without a library), [`unload`] (what makes a library
-//! unloadable) and [`signals`] (whose handlers are called).
+//! [`options`] and [`refusal`] (what a plugin may ask of the host; `host_table` and `host_ref`
+//! carry it over, `kept` the descriptors), [`module`] (what the host may ask of a plugin),
+//! [`export`] (how a plugin type becomes a module), [`local`] (an instance without a library),
+//! [`unload`] (what makes a library unloadable) and [`signals`] (whose handlers are called).
 //!
 //! # Invariants
 //! * Nothing that a plugin allocated is owned by the host beyond the plugin's instance: payloads,
@@ -34,11 +34,11 @@
 //! * What is said beside an event, a subscription, a line of the log or a span: an
 //!   [`options::Extension`].
 //!
-//! Closed is what owns or lends what it tells of: [`CallEnd`], [`CallStart`], [`module::CreateEnd`],
-//! [`ReplyEnd`], [`host::WaitEnd`], [`host::WatchStep`], [`object::Lent`]. Whoever did not know a
-//! case could not read it, nor let go of what is in it. So is [`ReplyForm`], which has to be
-//! answered in the form that it names, and [`host::SpanStep`], as no other steps are known. What none
-//! of them can say is a function of its own.
+//! Closed is what owns or lends what it tells of: [`CallEnd`], [`CallStart`],
+//! [`module::CreateEnd`], [`ReplyEnd`], [`host::WaitEnd`], [`host::WatchStep`], [`object::Lent`].
+//! Whoever did not know a case could not read it, nor let go of what is in it. So is [`ReplyForm`],
+//! which has to be answered in the form that it names, and [`host::SpanStep`], as no other steps
+//! are known. What none of them can say is a function of its own.
 
 #![allow(unsafe_code)]
 // The derive of abi_stable emits items that these lints of newer compilers dislike.
@@ -96,8 +96,8 @@ pub use value::{Content, Value};
 /// plugin that was built for the release before.
 ///
 /// Beside it the layout is compared when a library is opened: of all that crosses, of the blocks of
-/// [`memory`] that lie behind a pointer, and the sizes of blocks that both sides know. The number is
-/// for what a layout does not show, and for a message that says more.
+/// [`memory`] that lie behind a pointer, and the sizes of blocks that both sides know. The number
+/// is for what a layout does not show, and for a message that says more.
 pub const ABI_VERSION: u32 = 4;
 
 #[cfg(test)]

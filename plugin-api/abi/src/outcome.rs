@@ -31,6 +31,11 @@ impl OutcomeCode {
         OutcomeCode(number)
     }
 
+    /// Its number, which is the same for good.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
     /// With a reply, or well without one. Whatever gets a number later is not well.
     #[inline]
     pub const fn is_ok(self) -> bool {

@@ -46,6 +46,8 @@ impl RefusalCode {
     pub const TOO_MANY_RESOURCES: RefusalCode = RefusalCode(15);
     /// It is no name of a resource.
     pub const INVALID_RESOURCE_NAME: RefusalCode = RefusalCode(16);
+    /// The plugin has asked for as much as it may that is not answered yet.
+    pub const TOO_MANY_ASKS: RefusalCode = RefusalCode(21);
     /// The plugin is unloaded, and nothing is kept for it.
     pub const UNLOADED: RefusalCode = RefusalCode(17);
     /// The system gives no further descriptor.
@@ -54,6 +56,16 @@ impl RefusalCode {
     pub const HOST_PANICKED: RefusalCode = RefusalCode(19);
     /// There is nothing like it on this system.
     pub const UNSUPPORTED: RefusalCode = RefusalCode(20);
+
+    /// The code of this number.
+    pub fn of(number: u32) -> Self {
+        RefusalCode(number)
+    }
+
+    /// Its number, which is the same for good.
+    pub fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// A refusal, as it crosses.

@@ -31,6 +31,7 @@ pub(super) fn running(inspected: &Inspect, now: SystemTime) -> String {
         ("state", plugin::not_kept(overview, now)),
         ("state", overview.state_notice.clone()),
         ("replacement", overview.exclusive.then(|| "exclusive".to_owned())),
+        ("runs in", plugin::residence(overview)),
         ("made again", plugin::reinstated(overview)),
         ("keeps", plugin::kept_resources(inspected)),
         ("held", plugin::held(overview)),

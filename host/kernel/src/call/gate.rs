@@ -40,6 +40,8 @@ const MOVED: u8 = 3;
 #[derive(Debug)]
 pub struct Gate {
     state: AtomicU8,
+    /// How many hold it: it opens again with the last of them.
+    holds: AtomicUsize,
     /// The numbers of the events that are inside, one entry for each time they entered.
     inside: [Lock<Vec<u64>>; SHARDS],
     waiting: HeldQueue,
@@ -124,6 +126,7 @@ impl Gate {
         let waiting = HeldQueue { count, limit, account, full };
         Arc::new(Gate {
             state: AtomicU8::new(OPEN),
+            holds: AtomicUsize::new(0),
             inside: Default::default(),
             waiting,
             changed: Notify::new(),
@@ -175,9 +178,12 @@ impl Gate {
     }
 
     /// Holds new events from here on, until the result is dropped or says that the plugin has
-    /// moved.
+    /// moved. Of several who hold it, the last one opens it.
     pub fn hold(self: &Arc<Self>) -> GateHold {
-        self.state.store(HELD, Ordering::Release);
+        self.holds.fetch_add(1, Ordering::AcqRel);
+        // One that the plugin has left stays so.
+        let held = |state| (state != MOVED).then_some(HELD);
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, held);
         // Whoever has a shard's lock after this sees the state; whoever had it before is inside.
         self.inside.iter().for_each(|shard| {
             drop(shard.lock());
@@ -304,7 +310,8 @@ impl GateHold {
 
 impl Drop for GateHold {
     fn drop(&mut self) {
-        if self.0.is_held() {
+        let last = self.0.holds.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && self.0.is_held() {
             self.0.end_hold(OPEN);
         }
     }
@@ -379,6 +386,23 @@ mod tests {
         drop(hold);
         outside.wait().await;
         assert!(gate.enter(&event(None, &ids)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_gate_that_two_hold_opens_with_the_last_of_them() {
+        let (gate, ids) = (gate(9), EventIds::new());
+        let (first, second) = (gate.hold(), gate.hold());
+        let outside = gate.enter(&event(None, &ids)).unwrap_err();
+        let mut waiting = Box::pin(outside.wait());
+        drop(first);
+        assert!(pending(&mut waiting), "the other one holds it still");
+        drop(second);
+        waiting.await;
+        let (third, fourth) = (gate.hold(), gate.hold());
+        third.moved();
+        drop(fourth);
+        drop(gate.hold());
+        assert!(gate.enter(&event(None, &ids)).is_err(), "nothing enters what was left");
     }
 
     #[tokio::test]

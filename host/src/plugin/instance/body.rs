@@ -37,7 +37,12 @@ pub(crate) trait Body: Send + Sync + 'static {
     fn restore<'a>(&'a self, version: u32, bytes: &'a [u8]) -> Answer<'a>;
 
     /// Whether the type that restores a snapshot can read it; nothing is restored.
-    fn read_back(&self, version: u32, bytes: &[u8]) -> OutcomeKind;
+    fn read_back<'a>(&'a self, version: u32, bytes: &'a [u8]) -> Answer<'a>;
+
+    /// Whether it can still be called: what it runs in is there.
+    fn is_there(&self) -> bool {
+        true
+    }
 
     /// What keeps the code of values that it gives, if it gives any.
     fn keeper(&self) -> Option<Arc<dyn Keeper>>;

@@ -61,8 +61,8 @@ impl Body for LibraryBody {
         })
     }
 
-    fn read_back(&self, version: u32, bytes: &[u8]) -> OutcomeKind {
-        CallOutcome::from(self.instance.read_back(version, bytes)).into()
+    fn read_back<'a>(&'a self, version: u32, bytes: &'a [u8]) -> Answer<'a> {
+        Box::pin(async move { CallOutcome::from(self.instance.read_back(version, bytes)).into() })
     }
 
     fn keeper(&self) -> Option<Arc<dyn Keeper>> {

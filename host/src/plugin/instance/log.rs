@@ -30,7 +30,12 @@ pub(crate) fn max_level() -> u8 {
 
 /// Writes a line, with the plugin and the event that this worker handles at the moment.
 pub(crate) fn line(plugin: &str, record: &LogRecord<'_>) {
-    let event = current_event().map(|event| format!("evt_{event:x}"));
+    line_of(plugin, current_event(), record);
+}
+
+/// The same with the event that it belongs to.
+pub(crate) fn line_of(plugin: &str, event: Option<u64>, record: &LogRecord<'_>) {
+    let event = event.map(|event| format!("evt_{event:x}"));
     let (event, at) = (event.as_deref(), record.target.as_str());
     let (message, fields) = (cut(record.message.as_str()), cut(record.fields.as_str()));
     let space = if fields.is_empty() { "" } else { " " };

@@ -6,7 +6,7 @@
 //! any ([`HostServices`]), and how the instance comes to that is its own. Its description is data,
 //! which happens to be written down where the boundary is.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use ksi_abi::Description;
 
@@ -32,6 +32,19 @@ pub(crate) trait Residence: Send + Sync + 'static {
     /// have: as long as there are any, it is needed.
     fn references(&self) -> usize;
 
+    /// Whether its code is in this process: then threads of the host may hold what is of it.
+    fn is_here(&self) -> bool {
+        true
+    }
+
+    /// The process that it is, if it is one.
+    fn process(&self) -> Option<ProcessInfo> {
+        None
+    }
+
+    /// An instance that was made last is live, in place of one that was there no more.
+    fn resumed(&self) {}
+
     /// The signals of the process that it handles or wants ignored.
     fn signals(&self) -> Vec<Handled>;
 
@@ -40,6 +53,18 @@ pub(crate) trait Residence: Send + Sync + 'static {
 
     /// Tries to leave. It may run destructors, so it is called on a thread that ends right after.
     fn vacate(self: Box<Self>) -> Vacated;
+}
+
+/// The process that a residence is.
+pub(crate) struct ProcessInfo {
+    pub(crate) pid: u32,
+    /// What it uses of the machine, if that is known.
+    pub(crate) resident_kib: Option<u64>,
+    pub(crate) cpu: Option<Duration>,
+    /// Calls that ended in it when nobody waited for them any more.
+    pub(crate) late: u64,
+    /// How it ended, if it has.
+    pub(crate) ended: Option<String>,
 }
 
 /// What became of an attempt to vacate a residence.

@@ -34,6 +34,7 @@ use crate::{
             residence::{Creation, Residence},
             services::HostServices,
         },
+        worker::residence::{Isolation, Spawner, WorkerPolicy, WorkerResidence},
     },
     text::printable::printable,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Activation {
     pub(crate) epoch: Instant,
     pub(crate) configs: Configs,
     pub(crate) policies: Policies,
+    /// Who lives in a process of its own, if anybody can.
+    pub(crate) isolation: Option<Isolation>,
     /// Where it is noted that code runs for the first time.
     pub(crate) journal: Option<Arc<Journal>>,
 }
@@ -84,6 +87,14 @@ impl Activation {
     ) -> Result<Box<dyn Residence>, DeployError> {
         let started = Instant::now();
         candidate.copy.check_in_place()?;
+        if let Some((spawner, policy)) = self.isolated(&candidate.manifest.name) {
+            let Candidate { copy, file, manifest, .. } = &*candidate;
+            let opened = WorkerResidence::open(spawner, policy, copy.path(), file, manifest).await;
+            let refused = |reason| DeployError::Worker { file: file.clone(), reason };
+            let residence = opened.map_err(refused)?;
+            candidate.timings.note("load", started.elapsed());
+            return Ok(Box::new(residence));
+        }
         let noted = crash::note(self.journal.as_ref(), &about(candidate, "its opening"));
         let path = candidate.copy.path();
         let opened = match &candidate.manifest.built {
@@ -171,11 +182,26 @@ impl Activation {
         manifest: &Manifest,
         file: &Path,
     ) -> Arc<HostServices> {
-        let gated = manifest.state.is_some() || self.is_exclusive(manifest);
+        // Events wait for another process too.
+        let isolated = self.isolated(&manifest.name).is_some();
+        let gated = manifest.state.is_some() || self.is_exclusive(manifest) || isolated;
         let (router, limits) = (self.router.clone(), self.limits.clone());
         let plugin = manifest.name.as_str().into();
         let session = Session::new(plugin, generation, router, limits, gated);
         HostServices::new(session, file.to_owned(), &self.resources, self.epoch)
+    }
+
+    /// How this plugin lives in a process of its own, if it is to.
+    fn isolated(&self, plugin: &str) -> Option<(&Arc<Spawner>, WorkerPolicy)> {
+        let Isolation { spawner, policies } = self.isolation.as_ref()?;
+        Some((spawner, policies(plugin)?))
+    }
+
+    /// Ends the processes that plugins live in: the host stops, and all of them were let go.
+    pub(crate) async fn end_processes(&self) {
+        if let Some(isolation) = &self.isolation {
+            isolation.spawner.processes.end().await;
+        }
     }
 
     /// Whether an old generation is to be released before this one is initialized.
@@ -233,7 +259,8 @@ impl Activation {
         live: &Arc<dyn LiveInstance>,
     ) -> Result<DeclaredRoutes, DeployError> {
         let info = &generation.info;
-        let specs = info.manifest.handlers.iter().map(|handler| spec_of(info, handler));
+        let here = generation.residence.is_here();
+        let specs = info.manifest.handlers.iter().map(|handler| spec_of(info, handler, here));
         let specs = specs.collect::<Result<Vec<_>, _>>()?;
         let (session, keeper) = (generation.services.session(), live.keeper());
         let declared = session.declared(specs, live.clone(), keeper.as_ref());
@@ -243,7 +270,11 @@ impl Activation {
 }
 
 /// A declared handler, as it is to be called and by which events.
-fn spec_of(info: &GenerationInfo, handler: &HandlerManifest) -> Result<HandlerSpec, DeployError> {
+fn spec_of(
+    info: &GenerationInfo,
+    handler: &HandlerManifest,
+    here: bool,
+) -> Result<HandlerSpec, DeployError> {
     let HandlerManifest { name, subscriptions, priority, timeout_ms, blocking } = handler;
     let routed = subscriptions.iter().filter(|event| *event != SHUTDOWN_EVENT);
     let patterns = routed.map(|text| Pattern::parse(text)).collect::<Result<_, _>>();
@@ -256,7 +287,8 @@ fn spec_of(info: &GenerationInfo, handler: &HandlerManifest) -> Result<HandlerSp
         })?,
         priority: *priority,
         timeout: (*timeout_ms > 0).then(|| Duration::from_millis(*timeout_ms)),
-        blocking: *blocking,
+        // No thread of the host waits for one that blocks elsewhere.
+        blocking: *blocking && here,
     })
 }
 

@@ -75,6 +75,14 @@ pub enum DeployError {
         /// At which step.
         source: LoadError,
     },
+    /// The process that it is to live in did not open it.
+    #[error("{file} is refused, and no process of the host has opened it but its own: {reason}", file = .file.display())]
+    Worker {
+        /// The file.
+        file: PathBuf,
+        /// What became of its process.
+        reason: String,
+    },
     /// It cannot describe itself.
     #[error("{file} is refused: {reason}", file = .file.display())]
     Describe {

@@ -145,6 +145,12 @@ pub(crate) struct Predecessor {
 }
 
 impl Predecessor {
+    /// Whether what its instance runs in is gone, and another instance is not there yet.
+    pub(in crate::plugin) fn is_down(&self) -> bool {
+        let live = self.live.upgrade();
+        live.is_none_or(|live| live.body().is_some_and(|body| !body.is_there()))
+    }
+
     /// Its calls that have not ended hold the hand-over up.
     pub(in crate::plugin) fn busy(&self, after: Duration) -> HandOverError {
         HandOverError::Busy { calls: self.info.running(), after }

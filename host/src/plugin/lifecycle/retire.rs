@@ -311,11 +311,14 @@ impl Retirer {
         // Looked at first: what is let go of while threads end may run code of the plugin on those
         // that follow.
         let held = generation.residence.references() > 0;
-        self.threads_gone(&info, retired).await;
+        let here = generation.residence.is_here();
+        if here {
+            self.threads_gone(&info, retired).await;
+        }
         self.references_gone(&generation, retired).await;
         let Generation { services, residence, copy, .. } = generation;
         drop(services);
-        if held {
+        if held && here {
             // Whatever let go of the last reference may have run code of the plugin on the new
             // threads.
             self.threads_gone(&info, retired).await;
@@ -325,7 +328,9 @@ impl Retirer {
             let Some(Left::Not { cause, residence }) = left else { break };
             self.pin(&info, retired, cause);
             sleep(retry).await;
-            self.threads_gone(&info, retired).await;
+            if here {
+                self.threads_gone(&info, retired).await;
+            }
             // Whatever kept it has run its code since.
             left = self.vacated(residence, &info, retired).await;
         }

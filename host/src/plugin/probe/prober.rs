@@ -102,6 +102,11 @@ impl Prober {
         })
     }
 
+    /// Which executable answers.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Lets a child open the library at `path`, describe it, and try an instance of it. The
     /// description, and why the trial told nothing if it did not.
     pub(crate) async fn probe(

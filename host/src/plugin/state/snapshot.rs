@@ -240,7 +240,7 @@ pub(crate) async fn proved_snapshot_of(
 ) -> Result<Snapshot, StateError> {
     let snapshot = snapshot_of(instance, version).await?;
     let bytes = snapshot.bytes.as_json();
-    match instance.read_back(version, bytes) {
+    match instance.read_back(version, bytes).await {
         OutcomeKind::NoReply | OutcomeKind::Replied(_) => Ok(snapshot),
         bad => Err(StateError::NotReadBack { version, reason: bad.message() }),
     }

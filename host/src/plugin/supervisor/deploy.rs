@@ -84,7 +84,7 @@ impl Supervisor {
     }
 
     /// The live generation of a plugin.
-    fn predecessor(&self, name: &str) -> Option<Predecessor> {
+    pub(super) fn predecessor(&self, name: &str) -> Option<Predecessor> {
         let registry = self.registry();
         let live = registry.plugins.get(name)?.live.as_ref()?;
         let (info, services) = (live.info.clone(), live.services.clone());
@@ -196,7 +196,9 @@ impl Supervisor {
         let name: Arc<str> = candidate.manifest.name.as_str().into();
         match self.activation.initialize(number, candidate, limit, given_up).await {
             Ok((generation, instance)) => {
-                let journal = self.activation.journal.clone();
+                // What a process of its own dies of, the host does not.
+                let here = generation.residence.is_here();
+                let journal = self.activation.journal.clone().filter(|_| here);
                 let first_calls = FirstCalls { info: generation.info.clone(), journal };
                 let (live, unused) = instance.into_live(first_calls);
                 let weak = Arc::downgrade(&live);

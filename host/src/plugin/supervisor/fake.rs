@@ -32,6 +32,7 @@ use super::{
     Deployed, Parts, Supervisor,
     origin::{Origin, Prepared},
     quarantine::Quarantine,
+    restart::{RestartPolicy, RestartWhen},
     retry::RetryPolicy,
 };
 use crate::{
@@ -257,8 +258,8 @@ impl Body for FakeBody {
         Box::pin(self.answer("restore"))
     }
 
-    fn read_back(&self, _: u32, _: &[u8]) -> OutcomeKind {
-        OutcomeKind::NoReply
+    fn read_back<'a>(&'a self, _: u32, _: &'a [u8]) -> Answer<'a> {
+        Box::pin(async { OutcomeKind::NoReply })
     }
 
     fn keeper(&self) -> Option<Arc<dyn Keeper>> {
@@ -350,6 +351,7 @@ impl Stage {
                 epoch: Instant::now(),
                 configs: Configs::new(Default::default()),
                 policies: policies.clone(),
+                isolation: None,
                 journal: None,
             },
             retirer: Retirer::new(router, policies.clone(), Duration::from_secs(1), None),
@@ -363,6 +365,12 @@ impl Stage {
             },
             quarantine: Quarantine::default(),
             kept_versions: 1,
+            restarts: Arc::new(|_| RestartPolicy {
+                when: RestartWhen::OnCrash,
+                intensity: 5,
+                period: Duration::from_secs(60),
+                longest_wait: Duration::from_secs(1),
+            }),
             stop: stop.clone(),
             start_up,
         });

@@ -9,7 +9,7 @@ use std::{
 
 use ksi_kernel::call::tally::Counts;
 
-use super::retry::RetrySchedule;
+use super::{restart::Ends, retry::RetrySchedule};
 use crate::plugin::{
     file::copy::PrivateCopy,
     instance::{generation::Generation, info::GenerationInfo},
@@ -57,6 +57,12 @@ pub(crate) struct Plugin {
     /// How often an instance of a live generation was made again, because its replacement failed
     /// after its release.
     pub(crate) reinstated: u64,
+    /// How often an instance of a live generation was made again because its process had ended,
+    /// and when that was.
+    pub(crate) restarts: u64,
+    pub(crate) ends: Ends,
+    /// What its live generation had last, if that is kept in memory.
+    pub(crate) checkpoint: Option<Snapshot>,
     /// The state of a generation that went without a successor.
     pub(crate) orphaned: Option<Snapshot>,
 }
@@ -221,6 +227,7 @@ impl Registry {
                 plugin.released = false;
                 plugin.released_with = None;
                 plugin.orphaned = None;
+                plugin.checkpoint = None;
                 plugin.state_notice = None;
                 plugin.live.replace(generation)
             }
@@ -241,6 +248,9 @@ impl Registry {
                     released: false,
                     released_with: None,
                     reinstated: 0,
+                    restarts: 0,
+                    ends: Ends::default(),
+                    checkpoint: None,
                     orphaned: None,
                 };
                 self.plugins.insert(info.plugin.clone(), plugin);

@@ -42,8 +42,8 @@ const FIRST: Duration = Duration::from_millis(50);
 const TRIES: Duration = Duration::from_secs(1);
 
 /// Why there is no instance again.
-struct NotAgain {
-    reason: String,
+pub(super) struct NotAgain {
+    pub(super) reason: String,
     /// Whether another try may do better.
     may_pass: bool,
 }
@@ -127,7 +127,7 @@ impl Supervisor {
     }
 
     /// Makes an instance of a live generation again, in place of the one that was released.
-    async fn again(
+    pub(super) async fn again(
         self: &Arc<Self>,
         predecessor: &Predecessor,
         own: Option<Snapshot>,

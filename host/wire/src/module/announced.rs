@@ -26,6 +26,10 @@ pub const PINNED: &str = "module:pinned";
 pub const STATE_KEPT: &str = "module:state_kept";
 /// The state of a generation is not kept.
 pub const STATE_NOT_KEPT: &str = "module:state_not_kept";
+/// The process of a live plugin has ended.
+pub const WORKER_DOWN: &str = "module:worker_down";
+/// The plugin has another process.
+pub const WORKER_RESTARTED: &str = "module:worker_restarted";
 /// A call does not return: [`CallStuck`].
 pub const CALL_STUCK: &str = "module:call_stuck";
 /// Calls failed: [`CallFailed`].
@@ -75,6 +79,9 @@ pub struct Announced {
     pub name: Option<String>,
     /// What happened, for people.
     pub reason: String,
+    /// [`WORKER_RESTARTED`]: how often that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u64>,
     /// [`LOADED`], [`RELOADED`], [`ROLLED_BACK`]: what state it goes on with, such as
     /// `handed_over` or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]

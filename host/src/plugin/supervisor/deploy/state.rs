@@ -66,6 +66,11 @@ impl Supervisor {
             })?;
             return Ok(kept.map_or(StateSource::Nowhere, StateSource::Kept));
         };
+        if let Some(predecessor) = predecessor.filter(|it| it.is_down())
+            && matches!(origin, Origin::File | Origin::KeptGood)
+        {
+            return self.source_of_one_down(predecessor, candidate).await.map_err(refused);
+        }
         let aside = || {
             let version = writes.writes.iter().copied().max()?;
             Some(SetAsideRequest { version, required: origin.keeps_aside() })
@@ -96,6 +101,24 @@ impl Supervisor {
             },
         };
         Ok(StateSource::Live(wanted))
+    }
+
+    /// The same when the live generation's process is gone: what was kept of it last.
+    async fn source_of_one_down(
+        &self,
+        predecessor: &Predecessor,
+        candidate: &Candidate,
+    ) -> Result<StateSource, HandOverError> {
+        let kept = self.state_kept_last(&predecessor.info).await;
+        let restores = candidate.manifest.state.as_ref().map(|state| &state.restores);
+        match (kept, restores) {
+            (Some(_), None) => Err(HandOverError::NoState),
+            (Some(kept), Some(restores)) if !restores.contains(&kept.version) => {
+                let (writes, restores) = (vec![kept.version], restores.clone());
+                Err(HandOverError::NoCommonVersion { writes, restores })
+            }
+            (state, _) => Ok(StateSource::Live(Wanted::Instead { state, aside: None })),
+        }
     }
 
     /// Waits until the state of every earlier generation of a plugin is kept; or else how long it

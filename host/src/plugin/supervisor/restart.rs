@@ -1,0 +1,372 @@
+//! What follows when the process of a live plugin has ended: the same generation gets another one,
+//! as a supervisor of Erlang/OTP restarts one of its children and no other (`one_for_one`).
+//!
+//! Events wait at the plugin's gate meanwhile, for as long as the operator lets them; beyond that
+//! they are refused with the reason until there is an instance again. The state is what was kept
+//! last. A version on probation is not started again: the one before it takes its place.
+//!
+//! Ends that come too often (`intensity` in a `period`) are the plugin's own doing, and it stays
+//! down. Each further start waits twice as long as the one before.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ksi_abi::{Counted, ReplyForm};
+use ksi_kernel::{
+    call::{Callee, Started, gate::GateHold, outcome::CallOutcome},
+    event::Event,
+};
+use tokio::sync::mpsc;
+
+use super::{Supervisor, reinstate::NotAgain, rollback::Asked};
+use crate::{
+    plugin::{
+        instance::info::GenerationInfo,
+        lifecycle::{error::DeployError, hand_over::Predecessor, retire::FinalState},
+        state::snapshot::Snapshot,
+        worker::{process::Death, residence::Down},
+    },
+    sync::keyed_lock::LockKey,
+};
+
+/// The wait before the second start; it doubles with each.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// When a process that has ended gets a successor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RestartPolicy {
+    pub(crate) when: RestartWhen,
+    /// How often within a period.
+    pub(crate) intensity: u32,
+    pub(crate) period: Duration,
+    /// The longest wait between two starts.
+    pub(crate) longest_wait: Duration,
+}
+
+/// The policy of each plugin, by name.
+pub(crate) type RestartPolicies = Arc<dyn Fn(&str) -> RestartPolicy + Send + Sync>;
+
+/// After which ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RestartWhen {
+    /// Not after one by its own will (exit status 0).
+    OnCrash,
+    /// After none.
+    Never,
+}
+
+/// When the processes of one plugin have ended, as far back as it matters.
+#[derive(Debug, Default)]
+pub(crate) struct Ends(VecDeque<Instant>);
+
+impl Ends {
+    /// One more end, now: the wait before the next start, if that is not one too many.
+    fn add(&mut self, now: Instant, policy: &RestartPolicy) -> Option<Duration> {
+        self.0.push_back(now);
+        let since = now.checked_sub(policy.period);
+        self.0.retain(|end| since.is_none_or(|since| *end > since));
+        let intensity = policy.intensity as usize;
+        // Older ones change nothing any more.
+        while self.0.len() > intensity + 1 {
+            self.0.pop_front();
+        }
+        let further = u32::try_from(self.0.len()).unwrap_or(u32::MAX).saturating_sub(2);
+        let wait = match self.0.len() {
+            1 => Duration::ZERO,
+            _ => FIRST_WAIT.saturating_mul(1 << further.min(16)).min(policy.longest_wait),
+        };
+        (self.0.len() <= intensity).then_some(wait)
+    }
+}
+
+/// What stands in the place of an instance that is to be made again, once events do not wait for it
+/// any more.
+struct IsDown(Arc<str>);
+
+impl Callee for IsDown {
+    fn start(
+        &self,
+        _: u64,
+        _: Counted<Event>,
+        _: &ReplyForm,
+        _: &mut std::task::Context<'_>,
+    ) -> Started {
+        Started::Ready(CallOutcome::Rejected { reason: (&*self.0).into() })
+    }
+}
+
+impl Supervisor {
+    /// Follows up on ends of processes, until the host is gone.
+    pub(crate) fn follow_ends(self: &Arc<Self>, mut ends: mpsc::UnboundedReceiver<Down>) {
+        let supervisor = Arc::downgrade(self);
+        self.thread.runtime().spawn(async move {
+            while let Some(down) = ends.recv().await {
+                let Some(supervisor) = supervisor.upgrade() else { return };
+                tokio::spawn(async move { supervisor.after_end(down).await });
+            }
+        });
+    }
+
+    /// What follows the end of one process.
+    async fn after_end(self: Arc<Self>, down: Down) {
+        // Others end in the course of a replacement or of a stop, and whoever sees to that knows.
+        let Some(gone) = self.gone(&down.plugin, down.generation) else { return };
+        let hold = gone.services.session().gate_now().hold();
+        let info = gone.info.clone();
+        tracing::error!(
+            plugin = %info.plugin, generation = info.number, version = info.manifest.version,
+            "{}", down.death
+        );
+        self.announcer.worker_down(&info, &down.death.to_string());
+        if self.goes_back_from(&info, &down.death).await {
+            return;
+        }
+        let policy = (self.restarts)(&info.plugin);
+        if policy.when == RestartWhen::Never
+            || policy.when == RestartWhen::OnCrash && down.death.is_success()
+        {
+            let reason = format!("{}, and it is not started again (isolation.restart)", down.death);
+            return self.stays_down(&gone, hold, &reason).await;
+        }
+        self.restart(&gone, hold, &policy, &down.death).await;
+    }
+
+    /// The live generation of a plugin, if it is this one and what it ran in is gone.
+    fn gone(&self, plugin: &str, generation: u64) -> Option<Predecessor> {
+        if self.ensure_running().is_err() {
+            return None;
+        }
+        let live = self.predecessor(plugin).filter(|live| live.info.number == generation)?;
+        let released = self.registry().plugins.get(plugin)?.released;
+        (live.is_down() && !released).then_some(live)
+    }
+
+    /// Goes back to the version before if this one is on probation. Whether that is there again.
+    async fn goes_back_from(self: &Arc<Self>, info: &GenerationInfo, death: &Death) -> bool {
+        let on_probation = {
+            let registry = self.registry();
+            let plugin = registry.plugins.get(&info.plugin);
+            plugin.is_some_and(|plugin| plugin.compared_with(info.number).is_some())
+        };
+        if !on_probation {
+            return false;
+        }
+        let reason = death.to_string();
+        let asked = Asked::Automatic { from: info.number };
+        match self.go_back(&info.plugin, asked, &reason).await {
+            Ok(_) => true,
+            Err(DeployError::NotLive { .. } | DeployError::NoSuchPlugin { .. }) => true,
+            Err(error) => {
+                self.cannot_go_back(info, &reason, &error);
+                false
+            }
+        }
+    }
+
+    /// Starts another process until it works, its plugin is another one, or it ends too often.
+    async fn restart(
+        self: &Arc<Self>,
+        gone: &Predecessor,
+        hold: GateHold,
+        policy: &RestartPolicy,
+        death: &Death,
+    ) {
+        let (info, began) = (&gone.info, Instant::now());
+        let (mut hold, mut why) = (Some(hold), death.to_string());
+        loop {
+            let Some(wait) = self.one_more_end(&info.plugin, policy) else {
+                let reason = format!(
+                    "{why}; it has ended {} times within {} (isolation.intensity, \
+                     isolation.period)",
+                    policy.intensity + 1,
+                    humantime::format_duration(policy.period)
+                );
+                return self.stays_down_of(gone, hold, &reason).await;
+            };
+            hold = self.events_wait(gone, hold, wait, began, &why).await;
+            let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
+            if self.gone(&info.plugin, info.number).is_none() {
+                // Somebody has replaced or unloaded it meanwhile, or the host stops.
+                return;
+            }
+            let state = self.state_kept_last(info).await;
+            self.let_go_of_instance(info);
+            match self.again(gone, state).await {
+                Ok(()) => {
+                    let restarts = self.is_restarted(info);
+                    if let Some(hold) = hold {
+                        hold.moved();
+                    }
+                    drop(lock);
+                    tracing::info!(
+                        plugin = %info.plugin, generation = info.number, restarts,
+                        "it has another process, after {:?}", began.elapsed()
+                    );
+                    self.announcer.worker_restarted(info, restarts, &why);
+                    return;
+                }
+                Err(NotAgain { reason, .. }) => {
+                    tracing::error!(
+                        plugin = %info.plugin, generation = info.number,
+                        "its new process does not get ready: {reason}"
+                    );
+                    why = reason;
+                }
+            }
+            drop(lock);
+        }
+    }
+
+    /// Lets so much time go by. Events wait for as long as they may, and are refused from then on.
+    async fn events_wait(
+        &self,
+        gone: &Predecessor,
+        hold: Option<GateHold>,
+        wait: Duration,
+        began: Instant,
+        why: &str,
+    ) -> Option<GateHold> {
+        let name = &gone.info.plugin;
+        let Some(hold) = hold else {
+            tokio::time::sleep(wait).await;
+            return None;
+        };
+        let limit = (self.policies)(name).hold.saturating_sub(began.elapsed());
+        let held = async {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => true,
+                () = tokio::time::sleep(limit) => false,
+                _ = hold.full() => false,
+            }
+        };
+        let until = Instant::now() + wait;
+        if held.await && !limit.is_zero() {
+            return Some(hold);
+        }
+        let reason = format!("the plugin is down, and started again: {why}");
+        self.router.redirect(name, Arc::new(IsDown(reason.into())));
+        drop(hold);
+        tokio::time::sleep_until(until.into()).await;
+        None
+    }
+
+    /// Notes that one more process of a plugin has ended: the wait before the next one is started,
+    /// if there is to be one.
+    fn one_more_end(&self, name: &str, policy: &RestartPolicy) -> Option<Duration> {
+        let mut registry = self.registry();
+        let plugin = registry.plugins.get_mut(name);
+        plugin?.ends.add(Instant::now(), policy)
+    }
+
+    /// The instance whose process is gone is of no use to anybody.
+    fn let_go_of_instance(self: &Arc<Self>, info: &GenerationInfo) {
+        let unused = {
+            let mut registry = self.registry();
+            let plugin = registry.plugins.get_mut(&info.plugin);
+            plugin.and_then(|plugin| plugin.live.as_mut()?.unused.take())
+        };
+        let Some(unused) = unused else { return };
+        let workers = self.router.clone();
+        self.thread.runtime().spawn(async move {
+            if let Ok(instance) = unused.await {
+                workers.workers().spawn_life_cycle(async move { drop(instance) }).await;
+            }
+        });
+    }
+
+    /// A plugin has an instance again; how often that was.
+    fn is_restarted(&self, info: &GenerationInfo) -> u64 {
+        let mut registry = self.registry();
+        let Some(plugin) = registry.plugins.get_mut(&info.plugin) else { return 0 };
+        plugin.restarts += 1;
+        plugin.last_error = None;
+        if let Some(live) = &plugin.live {
+            live.residence.resumed();
+        }
+        plugin.restarts
+    }
+
+    /// The state that another instance of a live generation begins with, if there is some.
+    pub(super) async fn state_kept_last(&self, info: &GenerationInfo) -> Option<Snapshot> {
+        let restores = info.manifest.state.as_ref()?;
+        let checkpoint = {
+            let registry = self.registry();
+            registry.plugins.get(&info.plugin).and_then(|plugin| plugin.checkpoint.clone())
+        };
+        if let Some(checkpoint) = checkpoint {
+            return Some(checkpoint);
+        }
+        let kept = match self.persistence.as_ref()?.load(&info.plugin, &[]).await {
+            Ok(kept) => kept?.for_version(&info.plugin, restores),
+            Err(error) => {
+                let plugin = &*info.plugin;
+                tracing::error!(plugin, "its kept state cannot be read: {error}");
+                return None;
+            }
+        };
+        kept.ok().map(|kept| kept.snapshot)
+    }
+
+    async fn stays_down(self: &Arc<Self>, gone: &Predecessor, hold: GateHold, reason: &str) {
+        self.stays_down_of(gone, Some(hold), reason).await;
+    }
+
+    /// A plugin gets no further process for now.
+    async fn stays_down_of(
+        self: &Arc<Self>,
+        gone: &Predecessor,
+        hold: Option<GateHold>,
+        reason: &str,
+    ) {
+        let info = &gone.info;
+        let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
+        if self.gone(&info.plugin, info.number).is_none() {
+            return;
+        }
+        tracing::error!(
+            plugin = %info.plugin, generation = info.number, "it is not live any more: {reason}"
+        );
+        let state = self.state_kept_last(info).await;
+        if let Some(plugin) = self.registry().plugins.get_mut(&info.plugin) {
+            plugin.orphaned = state;
+        }
+        if let Ok((generation, retired)) = self.disconnect(&info.plugin, Some(info.number)) {
+            // Those that found the process gone are told so, and those that wait find nobody.
+            generation.residence.withdraw();
+            drop(self.let_go(generation, retired, FinalState::HandedOver));
+        }
+        if let Some(hold) = hold {
+            hold.moved();
+        }
+        if let Some(plugin) = self.registry().plugins.get_mut(&info.plugin) {
+            plugin.last_error = Some(reason.to_owned());
+        }
+        drop(lock);
+        self.announcer.unloaded(info, reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_too_many_when_there_are_more_than_the_intensity_within_a_period() {
+        let policy = RestartPolicy {
+            when: RestartWhen::OnCrash,
+            intensity: 2,
+            period: Duration::from_secs(10),
+            longest_wait: Duration::from_secs(1),
+        };
+        let (mut ends, start) = (Ends::default(), Instant::now());
+        let mut add = |seconds| ends.add(start + Duration::from_secs(seconds), &policy);
+        assert_eq!((add(0), add(1)), (Some(Duration::ZERO), Some(FIRST_WAIT)));
+        assert_eq!(add(11), Some(Duration::ZERO), "those before are long ago");
+        assert_eq!((add(11), add(12), add(13)), (Some(FIRST_WAIT), None, None));
+        assert_eq!(add(30), Some(Duration::ZERO));
+        assert!(ends.0.len() <= 3);
+    }
+}

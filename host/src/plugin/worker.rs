@@ -1,0 +1,17 @@
+//! A plugin in a process of its own.
+//!
+//! [`process`] is that process as the host holds it, [`link`] the host's end of its socket,
+//! [`body`] an instance there, and [`residence`] where a generation lives whose file is opened
+//! there. Routing, handing over, retiring and going back know none of this.
+
+// Started and reaped,
+pub(crate) mod process;
+// spoken to,
+pub(crate) mod link;
+// asked for what any instance is asked for,
+pub(crate) mod body;
+// and a residence as any other.
+pub(crate) mod residence;
+
+/// The one argument of a process that a plugin is to live in.
+pub(crate) const ARGUMENT: &str = "__ksi-worker";

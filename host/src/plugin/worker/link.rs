@@ -1,0 +1,473 @@
+//! The host's end of the socket to a plugin's process: calls go out, their ends come back, and what
+//! the plugin asks of the host is done in its name.
+//!
+//! One task on the dispatch workers reads; nobody is woken in between. The worker never says who an
+//! event's parent is: it names the call in which it emits, and the host has the event of that.
+//!
+//! Promises that every call ends in one outcome whatever happens to the process, that nothing is
+//! sent twice, and that a worker that says what cannot be understood is ended with that text. Does
+//! not know how the process was started, nor what follows its end.
+
+mod asks;
+mod calls;
+mod events;
+mod health;
+mod outbox;
+mod services;
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    io,
+    os::unix::net::UnixStream as StdUnixStream,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ksi_abi::{Buffer, Counted, EventObject, Failure, ReplyForm};
+use ksi_kernel::{
+    call::outcome::{CallOutcome, CallReply},
+    event::Event,
+    lock::Lock,
+    report::OutcomeKind,
+    router::Router,
+};
+use ksi_worker_protocol::{
+    Batch, Call, FromHost, FromWorker, Inbox, Payload, ProtocolError, ReplyForm as FrameForm, life,
+    transport,
+};
+use tokio::{io::Interest, net::UnixStream, sync::watch, task::yield_now};
+
+pub(crate) use self::health::Health;
+pub(crate) use self::services::WorkerHost;
+use self::{
+    asks::Asks,
+    calls::{Begun, Calls, Ending},
+    outbox::Outbox,
+};
+use super::process::{Death, NewProcess, WorkerProcess};
+
+/// What a process gets to be gone by itself, once its socket is at its end.
+const GONE: Duration = Duration::from_millis(20);
+/// Frames that are taken before others have their turn.
+const TURN: usize = 64;
+
+/// Where a call goes that its process was not there for any more.
+#[derive(Clone)]
+pub(super) enum Next {
+    /// That is not known yet.
+    Unknown,
+    /// The process that took its place.
+    Link(Arc<Link>),
+    /// Nowhere, for this reason.
+    Nowhere(Arc<str>),
+}
+
+/// Bounds of what goes over a link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinkLimits {
+    /// Bytes of a frame's body.
+    pub(crate) frame: u32,
+    /// Bytes of a payload, and of a snapshot.
+    pub(crate) payload: u64,
+    /// What the worker may have asked for at a time.
+    pub(crate) asks: usize,
+}
+
+/// The host's end; see the module.
+pub(crate) struct Link {
+    process: Arc<WorkerProcess>,
+    router: Arc<Router>,
+    outbox: Outbox,
+    calls: Calls,
+    asks: Arc<Asks>,
+    /// Of the generation whose instance is made there.
+    host: OnceLock<WorkerHost>,
+    limits: LinkLimits,
+    /// It has said what it speaks.
+    greeted: AtomicBool,
+    began: Instant,
+    /// When it was heard last, in milliseconds since it began.
+    heard: AtomicU64,
+    dead: OnceLock<Arc<Death>>,
+    /// Handlers of subscriptions that may block their thread.
+    blocking: Lock<HashSet<u64>>,
+    next: watch::Sender<Next>,
+}
+
+impl Link {
+    /// Takes over the socket of a process, and reads from it until it ends.
+    ///
+    /// # Errors
+    /// The socket cannot be waited for.
+    pub(crate) fn start(
+        new: NewProcess,
+        router: &Arc<Router>,
+        limits: LinkLimits,
+    ) -> io::Result<Arc<Self>> {
+        let NewProcess { process, socket } = new;
+        socket.set_nonblocking(true)?;
+        let link = Arc::new(Link {
+            process,
+            router: router.clone(),
+            outbox: Outbox::new(registered(socket, router)?, limits.frame),
+            calls: Calls::default(),
+            asks: Arc::new(Asks::new(limits.asks)),
+            host: OnceLock::new(),
+            limits,
+            greeted: AtomicBool::new(false),
+            began: Instant::now(),
+            heard: AtomicU64::new(0),
+            dead: OnceLock::new(),
+            blocking: Lock::default(),
+            next: watch::Sender::new(Next::Unknown),
+        });
+        let (reading, writing) = (link.clone(), link.clone());
+        let written = router.workers().spawn(async move {
+            let _ = writing.outbox.run().await;
+        });
+        router.spawn_detached(async move {
+            let fault = reading.read().await;
+            drop(written);
+            reading.ended(fault).await;
+        });
+        Ok(link)
+    }
+
+    /// The process.
+    pub(crate) fn process(&self) -> &Arc<WorkerProcess> {
+        &self.process
+    }
+
+    /// How the process ended, if it has and all of its calls have.
+    pub(crate) fn death(&self) -> Option<&Arc<Death>> {
+        self.dead.get()
+    }
+
+    /// Calls that have ended although nobody waited for them any more.
+    pub(crate) fn late(&self) -> u64 {
+        self.calls.late()
+    }
+
+    /// Whether a handler of a subscription may block its thread.
+    pub(super) fn may_block(&self, handler: u64) -> bool {
+        self.blocking.lock().contains(&handler)
+    }
+
+    /// Has the file opened; the description of it.
+    ///
+    /// # Errors
+    /// For people.
+    pub(crate) async fn open(&self, open: &life::Open) -> Result<Vec<u8>, String> {
+        let open = open.to_json();
+        let opened = self.ask(|id, to| FromHost::Open(Payload::Bytes(&open)).put(id, to)).await;
+        match opened {
+            CallOutcome::Replied(CallReply::Bytes(description)) => Ok(description.to_vec()),
+            other => Err(reason_of(other)),
+        }
+    }
+
+    /// Has an instance made, which has this of the host.
+    ///
+    /// # Errors
+    /// For people.
+    pub(crate) async fn create(&self, host: WorkerHost, config: &[u8]) -> Result<(), String> {
+        if self.host.set(host).is_err() {
+            return Err("an instance was made in this process already".to_owned());
+        }
+        match self.ask(|id, to| FromHost::Create(Payload::Bytes(config)).put(id, to)).await {
+            CallOutcome::NoReply => Ok(()),
+            other => Err(reason_of(other)),
+        }
+    }
+
+    /// Asks for what is no call of a handler, and waits for the end of that.
+    pub(crate) async fn ask(
+        &self,
+        frame: impl FnOnce(u64, &mut Batch) -> Result<(), ProtocolError>,
+    ) -> CallOutcome {
+        let Some(begun) = self.calls.begin(None) else { return self.crashed() };
+        let call = OnItsWay { link: self, number: begun.number };
+        if let Err(error) = self.outbox.put(true, |to| frame(call.number, to)) {
+            return not_sent(&error);
+        }
+        match begun.ending.await {
+            Ok(Ending::Ended(outcome)) => outcome,
+            Ok(Ending::Undelivered) | Err(_) => self.crashed(),
+        }
+    }
+
+    /// Tells it something that has no answer.
+    pub(crate) fn tell(&self, frame: FromHost<'_>) {
+        // Those that are told have no payload, so they are never too long.
+        let _ = self.outbox.put(true, |to| frame.put(0, to));
+    }
+
+    /// Calls a handler. What could not be sent before the process was gone goes to the one that
+    /// takes its place.
+    pub(super) async fn call(
+        self: Arc<Self>,
+        handler: u64,
+        blocking: bool,
+        event: Counted<Event>,
+        form: ReplyForm,
+    ) -> CallOutcome {
+        let mut link = self;
+        loop {
+            if let Some(ended) = link.deliver(handler, blocking, &event, form).await {
+                return ended;
+            }
+            let mut followed = link.next.subscribe();
+            let next = followed.wait_for(|next| !matches!(next, Next::Unknown)).await;
+            let next = next.map_or(Next::Unknown, |next| next.clone());
+            match next {
+                Next::Link(next) => link = next,
+                Next::Nowhere(reason) => {
+                    return CallOutcome::Rejected { reason: (&*reason).into() };
+                }
+                Next::Unknown => {
+                    return CallOutcome::Rejected { reason: "the plugin is gone".into() };
+                }
+            }
+        }
+    }
+
+    /// Sends a call and waits for its end; nothing if it was not sent.
+    async fn deliver(
+        &self,
+        handler: u64,
+        blocking: bool,
+        event: &Counted<Event>,
+        form: ReplyForm,
+    ) -> Option<CallOutcome> {
+        if !self.outbox.has_room() {
+            self.outbox.room().await;
+        }
+        let Begun { number, ending, alone } =
+            self.calls.begin(Some(EventObject::to_keep(event)))?;
+        let _on_its_way = OnItsWay { link: self, number };
+        let put = events::with_frame(event, |event| {
+            let form = match form {
+                ReplyForm::Any => FrameForm::Any,
+                _ => FrameForm::Json,
+            };
+            let call = Call { handler, form, blocking, nanoseconds_left: 0, event };
+            self.outbox.put(alone, |to| FromHost::Call(call).put(number, to))
+        });
+        match put {
+            Ok(Ok(end)) => self.calls.is_put(number, end),
+            Ok(Err(error)) => return Some(not_sent(&error)),
+            Err((code, message)) => {
+                return Some(CallOutcome::Failed(Failure::new(&code, &message)));
+            }
+        }
+        match ending.await {
+            Ok(Ending::Ended(outcome)) => Some(outcome),
+            Ok(Ending::Undelivered) => None,
+            Err(_) => Some(self.crashed()),
+        }
+    }
+
+    /// Where calls go that this process was not there for.
+    pub(super) fn is_followed_by(&self, next: Next) {
+        self.next.send_if_modified(|now| {
+            let unknown = matches!(now, Next::Unknown);
+            if unknown {
+                *now = next;
+            }
+            unknown
+        });
+    }
+
+    fn crashed(&self) -> CallOutcome {
+        let how =
+            self.dead.get().map_or_else(|| "its process ended".to_owned(), |it| it.to_string());
+        CallOutcome::Crashed { message: how.into() }
+    }
+
+    /// Reads until the end; why it is one, if the worker is to blame.
+    async fn read(self: &Arc<Self>) -> Option<String> {
+        let mut inbox = Inbox::with_limit(self.limits.frame);
+        let socket = self.outbox.socket();
+        loop {
+            tokio::select! {
+                biased;
+                ready = socket.readable() => if ready.is_err() { return None },
+                // Its socket may be held open by somebody whom it has started.
+                _ = self.process.death() => return self.rest(&mut inbox).await,
+            }
+            match self.receive(&mut inbox).await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(Fault(fault)) => return Some(fault),
+            }
+        }
+    }
+
+    /// What it has still said before it ended.
+    async fn rest(self: &Arc<Self>, inbox: &mut Inbox) -> Option<String> {
+        loop {
+            match self.receive(inbox).await {
+                Ok(true) if self.outbox.socket().try_io(Interest::READABLE, nothing).is_ok() => {}
+                Ok(_) => return None,
+                Err(Fault(fault)) => return Some(fault),
+            }
+        }
+    }
+
+    /// Takes what has come. Whether there may be more.
+    async fn receive(self: &Arc<Self>, inbox: &mut Inbox) -> Result<bool, Fault> {
+        let socket = self.outbox.socket();
+        match socket.try_io(Interest::READABLE, || transport::receive(socket, inbox)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(_) => return Ok(false),
+        }
+        let since = self.began.elapsed().as_millis();
+        self.heard.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let mut taken = 0;
+        while let Some(frame) = inbox.next()? {
+            let id = frame.id;
+            self.take(id, FromWorker::read(frame)?)?;
+            taken += 1;
+            if taken % TURN == 0 {
+                yield_now().await;
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(self: &Arc<Self>, id: u64, frame: FromWorker<'_>) -> Result<(), Fault> {
+        if !self.greeted.load(Ordering::Relaxed) {
+            let FromWorker::Hello(hello) = frame else {
+                return Err("its first frame is no HELLO".to_owned().into());
+            };
+            life::Hello::read(&hello.into_bytes(self.limits.payload)?)?;
+            self.greeted.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let limit = self.limits.payload;
+        let (keeps, outcome) = match frame {
+            FromWorker::Reply { keeps, reply } => (keeps, replied(reply, limit)?),
+            FromWorker::NoReply { keeps } => (keeps, CallOutcome::NoReply),
+            FromWorker::Failed { keeps, code, message } => {
+                let failure = Failure::new(code, &message.into_text(limit)?);
+                (keeps, CallOutcome::Failed(failure))
+            }
+            FromWorker::Panicked { keeps, message } => {
+                let message = Buffer::from(&*message.into_text(limit)?);
+                (keeps, CallOutcome::Panicked { message })
+            }
+            FromWorker::Opened(description) => (false, replied(description, limit)?),
+            FromWorker::Created => (false, CallOutcome::NoReply),
+            FromWorker::Release => {
+                self.calls.release(id);
+                return Ok(());
+            }
+            FromWorker::Cancel => {
+                self.asks.cancel(id);
+                return Ok(());
+            }
+            // That something came is all that it says.
+            FromWorker::Pong | FromWorker::Bye | FromWorker::Stats(_) => return Ok(()),
+            FromWorker::Hello(_) => return Err("it says HELLO twice".to_owned().into()),
+            asked => return Ok(self.serve(id, asked)?),
+        };
+        self.calls.end(id, keeps, outcome);
+        Ok(())
+    }
+
+    /// Nothing more comes: all calls end, as soon as it is known how the process did.
+    async fn ended(self: &Arc<Self>, fault: Option<String>) {
+        if let Some(fault) = fault {
+            self.process.kill(&format!("it said what cannot be understood: {fault}"));
+        }
+        let ended = async {
+            if tokio::time::timeout(GONE, self.process.death()).await.is_err() {
+                self.process.kill("it has closed its socket");
+            }
+            self.process.death().await
+        };
+        let death = in_runtime(&self.router, ended).await;
+        let how: Arc<str> = death.to_string().into();
+        let written = self.outbox.close();
+        // In this order: whoever is told how his call has ended may ask how the process did.
+        let _ = self.dead.set(death.clone());
+        self.calls.die(&how, written);
+        self.asks.close();
+        if let Some(host) = self.host.get() {
+            host.is_down(&death);
+        }
+    }
+}
+
+/// What a worker has said that cannot be understood.
+struct Fault(String);
+
+impl From<ProtocolError> for Fault {
+    fn from(error: ProtocolError) -> Self {
+        Fault(error.to_string())
+    }
+}
+
+impl From<String> for Fault {
+    fn from(fault: String) -> Self {
+        Fault(fault)
+    }
+}
+
+/// A call that is told to be given up if it has not ended when this is dropped.
+struct OnItsWay<'a> {
+    link: &'a Link,
+    number: u64,
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        if self.link.calls.give_up(self.number) {
+            let cancel = |to: &mut Batch| FromHost::Cancel.put(self.number, to);
+            let _ = self.link.outbox.put(true, cancel);
+        }
+    }
+}
+
+fn registered(socket: StdUnixStream, router: &Router) -> io::Result<UnixStream> {
+    let _inside = router.workers().io().enter();
+    UnixStream::from_std(socket)
+}
+
+/// Polls a future where its timers have a runtime, whoever polls it.
+async fn in_runtime<T>(router: &Router, future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        let _inside = router.runtime().enter();
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+fn nothing() -> io::Result<()> {
+    Ok(())
+}
+
+fn replied(reply: Payload<'_>, limit: u64) -> Result<CallOutcome, ProtocolError> {
+    Ok(CallOutcome::Replied(CallReply::Bytes(Buffer::from(&*reply.into_bytes(limit)?))))
+}
+
+fn not_sent(error: &ProtocolError) -> CallOutcome {
+    CallOutcome::Failed(Failure::new("too_large", &error.to_string()))
+}
+
+/// Why something was not done that has no reply.
+pub(super) fn reason_of(outcome: CallOutcome) -> String {
+    match OutcomeKind::from(outcome) {
+        OutcomeKind::Failed { message, .. } => message,
+        OutcomeKind::Panicked { message } => format!("it panicked: {message}"),
+        OutcomeKind::Replied(_) | OutcomeKind::NoReply => "its answer is another one".to_owned(),
+        other => other.message(),
+    }
+}

@@ -1,0 +1,167 @@
+//! What a worker was asked and has not answered, and what it may still refer to.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ksi_abi::Counted;
+use ksi_kernel::{call::outcome::CallOutcome, event::Event, lock::Lock};
+use tokio::sync::oneshot;
+
+use super::outbox::Position;
+
+/// Contexts of calls that are over and kept by the plugin all the same. What is emitted in further
+/// ones has no parent.
+const KEPT_CONTEXTS: usize = 4_096;
+
+/// How a call of a worker ended.
+pub(super) enum Ending {
+    /// In this way.
+    Ended(CallOutcome),
+    /// It never got there: its process was gone.
+    Undelivered,
+}
+
+/// All calls of one process.
+#[derive(Default)]
+pub(super) struct Calls {
+    state: Lock<State>,
+    next: AtomicU64,
+    /// Calls that nobody waited for any more when they ended.
+    late: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    going_on: HashMap<u64, GoingOn>,
+    /// The events of calls that are over, whose contexts the plugin has still.
+    kept: HashMap<u64, Counted<Event>>,
+    /// Set at the process's end: how every call ends from then on.
+    dead: Option<Arc<str>>,
+}
+
+struct GoingOn {
+    /// What it is called for; `None` of what is no call of a handler.
+    event: Option<Counted<Event>>,
+    /// Who waits for it; `None` once nobody does.
+    done: Option<oneshot::Sender<Ending>>,
+    /// Since when nobody waits.
+    given_up: Option<Instant>,
+    /// Where its frame ends, once that is known.
+    end: Position,
+}
+
+/// A call that is noted.
+pub(super) struct Begun {
+    pub(super) number: u64,
+    pub(super) ending: oneshot::Receiver<Ending>,
+    /// Whether no other was going on.
+    pub(super) alone: bool,
+}
+
+impl Calls {
+    /// Notes a call, which is about to be sent. `None` when the process is gone.
+    pub(super) fn begin(&self, event: Option<Counted<Event>>) -> Option<Begun> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let (done, ending) = oneshot::channel();
+        let going_on = GoingOn { event, done: Some(done), given_up: None, end: 0 };
+        let mut state = self.state();
+        if state.dead.is_some() {
+            return None;
+        }
+        let alone = state.going_on.is_empty();
+        state.going_on.insert(number, going_on);
+        Some(Begun { number, ending, alone })
+    }
+
+    /// Where the frame of a call ends.
+    pub(super) fn is_put(&self, number: u64, end: Position) {
+        if let Some(call) = self.state().going_on.get_mut(&number) {
+            call.end = end;
+        }
+    }
+
+    /// A call has ended, and the plugin may keep its context.
+    pub(super) fn end(&self, number: u64, keeps: bool, outcome: CallOutcome) {
+        let mut state = self.state();
+        let Some(ended) = state.going_on.remove(&number) else { return };
+        let GoingOn { event, done, given_up, .. } = ended;
+        if let (true, Some(event)) = (keeps, event)
+            && state.kept.len() < KEPT_CONTEXTS
+        {
+            state.kept.insert(number, event);
+        }
+        drop(state);
+        if given_up.is_some() {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(done) = done {
+            let _ = done.send(Ending::Ended(outcome));
+        }
+    }
+
+    /// The plugin does not keep the context of this call any more.
+    pub(super) fn release(&self, number: u64) {
+        let released = self.state().kept.remove(&number);
+        drop(released);
+    }
+
+    /// Nobody waits for this call any more. Whether it has not ended.
+    pub(super) fn give_up(&self, number: u64) -> bool {
+        let mut state = self.state();
+        let Some(call) = state.going_on.get_mut(&number) else { return false };
+        call.done = None;
+        call.given_up = Some(Instant::now());
+        true
+    }
+
+    /// The event that a call is for which goes on, or whose context is kept.
+    pub(super) fn event(&self, number: u64) -> Option<Counted<Event>> {
+        let state = self.state();
+        let going_on = state.going_on.get(&number).and_then(|call| call.event.as_ref());
+        going_on.or_else(|| state.kept.get(&number)).cloned()
+    }
+
+    /// Ends all that goes on in this way; but what was not written in full, and all that is begun
+    /// from here on, as undelivered.
+    pub(super) fn die(&self, how: &Arc<str>, written: Position) {
+        let ended = {
+            let mut state = self.state();
+            state.dead.get_or_insert_with(|| how.clone());
+            state.kept = HashMap::new();
+            std::mem::take(&mut state.going_on)
+        };
+        for call in ended.into_values() {
+            let crashed = || Ending::Ended(CallOutcome::Crashed { message: how.clone() });
+            if let Some(done) = call.done {
+                let undelivered = call.end > written;
+                let _ = done.send(if undelivered { Ending::Undelivered } else { crashed() });
+            }
+        }
+    }
+
+    /// How many go on that somebody waits for.
+    pub(super) fn awaited(&self) -> usize {
+        self.state().going_on.values().filter(|call| call.given_up.is_none()).count()
+    }
+
+    /// For how long the oldest call goes on that nobody waits for.
+    pub(super) fn oldest_given_up(&self) -> Option<Duration> {
+        let state = self.state();
+        state.going_on.values().filter_map(|call| call.given_up).min().map(|since| since.elapsed())
+    }
+
+    /// How many calls have ended that nobody waited for any more.
+    pub(super) fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}

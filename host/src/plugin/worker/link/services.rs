@@ -1,0 +1,320 @@
+//! What a worker asks of the host, done by the session of its generation.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use ksi_abi::{
+    Attribute, Buffer, Content, EmitOptions, EventObject, LogRecord, Refusal, RefusalCode,
+    ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
+    host::{SpanStep, WaitEnd, WatchStep},
+};
+use ksi_kernel::{
+    lock::Lock,
+    session::{Session, SessionWatch},
+};
+use ksi_worker_protocol::{
+    Batch, Emit, EmitHow, FromHost, FromWorker, Outcome, OutcomeKind, ReplyForm as FrameForm, Span,
+    Subscribe, Watched,
+};
+
+use super::{Link, events};
+use crate::plugin::{
+    instance::{
+        log::{self, Spans},
+        services::HostServices,
+    },
+    worker::process::Death,
+};
+
+/// Who is told that a process has ended.
+pub(crate) type ToldDown = Box<dyn Fn(&Arc<Death>) + Send + Sync>;
+
+/// What the instance in a process has of its host.
+pub(crate) struct WorkerHost {
+    pub(crate) services: Arc<HostServices>,
+    /// Told once, when the process has ended and all of its calls have.
+    pub(crate) told_down: ToldDown,
+    names: Names,
+}
+
+/// The host's numbers for what the worker has numbers of its own for.
+#[derive(Default)]
+struct Names {
+    subscriptions: Lock<HashMap<u64, u64>>,
+    spans: Lock<HashMap<u64, u64>>,
+    open: Spans,
+}
+
+impl WorkerHost {
+    pub(crate) fn new(services: Arc<HostServices>, told_down: ToldDown) -> Self {
+        WorkerHost { services, told_down, names: Names::default() }
+    }
+
+    fn session(&self) -> &Arc<Session> {
+        self.services.session()
+    }
+
+    pub(super) fn is_down(&self, death: &Arc<Death>) {
+        (self.told_down)(death);
+    }
+}
+
+impl Link {
+    /// Does what the worker asks for.
+    pub(super) fn serve(self: &Arc<Self>, id: u64, asked: FromWorker<'_>) -> Result<(), String> {
+        let Some(host) = self.host.get() else {
+            return Err("it asks for something before an instance is made".to_owned());
+        };
+        match asked {
+            FromWorker::Emit(emit) => return self.emit(host, id, emit),
+            FromWorker::Subscribe(subscribe) => self.subscribe(host, id, &subscribe),
+            FromWorker::Unsubscribe => {
+                let number = host.names.subscriptions.lock().remove(&id);
+                number.map(|number| host.session().unsubscribe(number));
+            }
+            FromWorker::Wait { timeout, pattern } => self.wait(host, id, timeout, pattern),
+            FromWorker::Watch(watch) => {
+                let patterns: Vec<&str> = watch.patterns.iter().collect();
+                let capacity = usize::try_from(watch.capacity).unwrap_or(usize::MAX);
+                match host.session().watch(&patterns, capacity) {
+                    Ok(watch) => self.show(id, Arc::new(watch)),
+                    Err(refusal) => self.refuse(id, &refusal),
+                }
+            }
+            FromWorker::Unwatch => self.asks.cancel(id),
+            FromWorker::Log(line) => {
+                let record = LogRecord {
+                    level: line.level,
+                    target: line.target.into(),
+                    message: line.message.into(),
+                    fields: line.fields.into(),
+                    extensions: Default::default(),
+                };
+                let event = self.calls.event(line.call).map(|event| event.view().id);
+                log::line_of(host.session().plugin(), event, &record);
+            }
+            FromWorker::Span(span) => self.open_span(host, id, &span),
+            FromWorker::SpanEnd => {
+                if let Some(number) = host.names.spans.lock().remove(&id) {
+                    host.names.open.step(number, SpanStep::Close);
+                }
+            }
+            FromWorker::Listen { address } => match host.services.resources().listener(address) {
+                Ok(descriptor) => self.answer(id, FromHost::Descriptor(descriptor)),
+                Err(refusal) => self.refuse(id, &refusal),
+            },
+            FromWorker::Keep { name, descriptor } => {
+                match host.services.resources().keep(name, descriptor) {
+                    Ok(()) => self.answer(id, FromHost::Done),
+                    Err(refusal) => self.refuse(id, &refusal),
+                }
+            }
+            FromWorker::Kept { name } => match host.services.resources().kept(name) {
+                Ok(Some(descriptor)) => self.answer(id, FromHost::Descriptor(descriptor)),
+                Ok(None) => self.answer(id, FromHost::Nothing),
+                Err(refusal) => self.refuse(id, &refusal),
+            },
+            FromWorker::StopKeeping { name } => {
+                let answer = match host.services.resources().stop_keeping(name) {
+                    true => FromHost::Done,
+                    false => FromHost::Nothing,
+                };
+                self.answer(id, answer);
+            }
+            other => return Err(format!("nothing is asked by {other:?}")),
+        }
+        Ok(())
+    }
+
+    fn emit(self: &Arc<Self>, host: &WorkerHost, id: u64, emit: Emit<'_>) -> Result<(), String> {
+        let Emit { how, form, call, timeout, depth, name, attributes, payload } = emit;
+        let json = payload.into_bytes(self.limits.payload).map_err(|error| error.to_string())?;
+        let content = Content::Bytes(Buffer::from(&*json));
+        let parent = self.calls.event(call);
+        let attributes: Vec<_> = attributes
+            .iter()
+            .map(|(key, value)| Attribute { key: key.into(), value: value.into() })
+            .collect();
+        let options = EmitOptions { timeout, depth, ..EmitOptions::of(&attributes) };
+        let said = !attributes.is_empty() || timeout > 0 || depth > 0;
+        let options = said.then_some(&options);
+        let (session, to) = (host.session(), To::Name(name));
+        if how == EmitHow::Send {
+            if let Err(refusal) = session.send(parent.as_ref(), &to, content, options) {
+                self.refuse(id, &refusal);
+            }
+            return Ok(());
+        }
+        if !self.asks.has_room() {
+            let text = format_args!("{} emits and waits are open already", self.limits.asks);
+            self.refuse(id, &Refusal::new(RefusalCode::TOO_MANY_ASKS, text));
+            return Ok(());
+        }
+        // The first poll is done here. What is not ready by then is polled once more, by a task.
+        let cx = &mut Context::from_waker(Waker::noop());
+        let link = self.clone();
+        match (how, form) {
+            (EmitHow::Request, FrameForm::Json) => {
+                let form = ReplyForm::Json;
+                match session.request(parent.as_ref(), &to, content, options, &form, cx) {
+                    Start::Ready(end) => self.answer_request(id, &end),
+                    Start::Pending(going) => self.asks.spawn(id, &self.router, async move {
+                        let end = going.await;
+                        link.outbox.room().await;
+                        link.answer_request(id, &end);
+                    }),
+                }
+            }
+            _ => match session.emit(parent.as_ref(), &to, content, options, cx) {
+                Start::Ready(report) => self.answer_emit(id, &report),
+                Start::Pending(going) => self.asks.spawn(id, &self.router, async move {
+                    let report = going.await;
+                    link.outbox.room().await;
+                    link.answer_emit(id, &report);
+                }),
+            },
+        }
+        Ok(())
+    }
+
+    fn answer_emit(&self, id: u64, report: &ReportHandle) {
+        self.put_or_refuse(id, |to| events::put_report(id, report, to));
+    }
+
+    fn answer_request(&self, id: u64, end: &ReplyEnd) {
+        let reply = match end {
+            ReplyEnd::Report(report) => return self.answer_emit(id, report),
+            ReplyEnd::Bytes(reply) => &**reply,
+            // It was not asked for as one.
+            ReplyEnd::Value(_) => b"null",
+        };
+        let replied = Outcome {
+            kind: OutcomeKind::REPLIED,
+            refusal: 0,
+            plugin: "",
+            handler: "",
+            code: "",
+            message: "",
+            reply,
+        };
+        self.put_or_refuse(id, |to| to.report(id, [replied]));
+    }
+
+    fn subscribe(&self, host: &WorkerHost, id: u64, subscribe: &Subscribe<'_>) {
+        let Subscribe { handler, priority, timeout, blocking, pattern } = *subscribe;
+        // Whether it may block its thread is the worker's matter: no thread of the host waits.
+        self.blocking.lock().extend(blocking.then_some(handler));
+        let options = SubscribeOptions { priority, timeout, ..SubscribeOptions::default() };
+        match host.session().subscribe(pattern, handler, &options, None) {
+            Ok(number) => {
+                host.names.subscriptions.lock().insert(id, number);
+            }
+            Err(refusal) => {
+                let plugin = host.session().plugin();
+                tracing::warn!(plugin = &**plugin, "a subscription is refused: {}", refusal.text());
+                self.refuse(id, &refusal);
+            }
+        }
+    }
+
+    fn wait(self: &Arc<Self>, host: &WorkerHost, id: u64, timeout: u64, pattern: &str) {
+        if !self.asks.has_room() {
+            let text = format_args!("{} emits and waits are open already", self.limits.asks);
+            return self.refuse(id, &Refusal::new(RefusalCode::TOO_MANY_ASKS, text));
+        }
+        let waiting = host.session().wait_for(pattern, Duration::from_nanos(timeout));
+        let link = self.clone();
+        self.asks.spawn(id, &self.router, async move {
+            match waiting.await {
+                WaitEnd::Event(event) => {
+                    link.outbox.room().await;
+                    let put = events::with_handle(&event, |event| {
+                        link.outbox.put(true, |to| FromHost::Waited(Some(event)).put(id, to))
+                    });
+                    link.or_refuse(id, put);
+                }
+                WaitEnd::TimedOut => link.answer(id, FromHost::Waited(None)),
+                WaitEnd::Refused(refusal) => link.refuse(id, &refusal),
+            }
+        });
+    }
+
+    /// Shows what passes, as fast as the worker reads it and no faster: what does not fit into the
+    /// watch meanwhile is missed.
+    fn show(self: &Arc<Self>, id: u64, watch: Arc<SessionWatch>) {
+        let link = self.clone();
+        self.asks.spawn(id, &self.router, async move {
+            loop {
+                let step = watch.next().await;
+                link.outbox.room().await;
+                let last = match step {
+                    WatchStep::Event(event) => {
+                        let put = events::with_handle(&event, |event| {
+                            let shown = FromHost::Watched(Watched::Event(event));
+                            link.outbox.put(true, |to| shown.put(id, to))
+                        });
+                        // One that has no JSON is nothing that can be shown.
+                        drop(put);
+                        continue;
+                    }
+                    WatchStep::Missed(count) => Watched::Missed(count),
+                    WatchStep::Ended => Watched::Ended,
+                };
+                return link.answer(id, FromHost::Watched(last));
+            }
+        });
+    }
+
+    fn open_span(&self, host: &WorkerHost, id: u64, span: &Span<'_>) {
+        let record = SpanRecord {
+            level: span.level,
+            target: span.target.into(),
+            name: span.name.into(),
+            fields: span.fields.into(),
+            extensions: Default::default(),
+        };
+        let number = host.names.open.open(host.session().plugin(), &record);
+        if number > 0 {
+            host.names.spans.lock().insert(id, number);
+        }
+    }
+
+    fn answer(&self, id: u64, frame: FromHost<'_>) {
+        self.put_or_refuse(id, |to| frame.put(id, to));
+    }
+
+    pub(super) fn refuse(&self, id: u64, refusal: &Refusal) {
+        let text = refusal.text();
+        let refused = FromHost::Refused { code: refusal.code.number(), text: &text };
+        let _ = self.outbox.put(true, |to| refused.put(id, to));
+    }
+
+    /// What is too long for a frame is refused in place of it.
+    fn put_or_refuse(
+        &self,
+        id: u64,
+        frame: impl FnOnce(&mut Batch) -> Result<(), ksi_worker_protocol::ProtocolError>,
+    ) {
+        if let Err(error) = self.outbox.put(true, frame) {
+            self.refuse(id, &Refusal::new(RefusalCode::TOO_LARGE, error));
+        }
+    }
+
+    fn or_refuse<T>(
+        &self,
+        id: u64,
+        put: Result<Result<T, ksi_worker_protocol::ProtocolError>, (String, String)>,
+    ) {
+        match put {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => self.refuse(id, &Refusal::new(RefusalCode::TOO_LARGE, error)),
+            Err((_, message)) => {
+                self.refuse(id, &Refusal::new(RefusalCode::NOT_ENCODABLE, message));
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The processes that plugins run in, as the host holds them: started, listened to, killed and
+//! reaped.
+//!
+//! All of them belong to one thread that lasts as long as the host: it starts them, reads what they
+//! print, and waits for their ends. Whether a process is there is told by its descriptor (pidfd)
+//! and by nothing else: pipes and sockets may be held open by whoever it has started.
+//!
+//! Promises that each process ends in one [`Death`], that its whole process group goes with it, and
+//! that none outlives the host's orderly stop. Does not know what is said over the socket.
+
+mod death;
+mod output;
+
+use std::{
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, MutexGuard, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ksi_kernel::lock::Lock;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use tokio::{net::unix::pipe, runtime::Handle, sync::watch};
+
+pub(crate) use self::death::Death;
+use self::output::Output;
+use crate::system::own_thread::OwnThread;
+
+/// What all processes get to be gone when the host stops.
+const GONE: Duration = Duration::from_secs(1);
+
+/// The processes of one host.
+pub(crate) struct Processes {
+    thread: OwnThread,
+    program: PathBuf,
+    argument: &'static str,
+    running: Lock<Vec<Weak<WorkerProcess>>>,
+    /// There are to be none any more.
+    ended: AtomicBool,
+}
+
+/// A process that was started, with the host's end of its socket.
+pub(crate) struct NewProcess {
+    pub(crate) process: Arc<WorkerProcess>,
+    /// Its other end is the standard input of the process.
+    pub(crate) socket: UnixStream,
+}
+
+/// One process.
+pub(crate) struct WorkerProcess {
+    pid: Pid,
+    /// Why the host has killed it, if it has.
+    killed: Lock<Option<String>>,
+    death: watch::Receiver<Option<Arc<Death>>>,
+}
+
+impl Processes {
+    /// For processes that run this program with this one argument.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn new(program: PathBuf, argument: &'static str) -> io::Result<Arc<Self>> {
+        let thread = OwnThread::start("ksi-processes")?;
+        let (running, ended) = (Lock::default(), AtomicBool::new(false));
+        Ok(Arc::new(Processes { thread, program, argument, running, ended }))
+    }
+
+    /// Starts one for this plugin, whose name stands before what it prints.
+    ///
+    /// # Errors
+    /// What the system says; or the host is stopping.
+    pub(crate) async fn start(self: &Arc<Self>, plugin: &Arc<str>) -> io::Result<NewProcess> {
+        let (processes, plugin) = (self.clone(), plugin.clone());
+        // On the thread that lasts: what a process is told of its parent's end is told of the end
+        // of the thread that started it.
+        let started = self.thread.runtime().spawn(async move { processes.spawn(plugin) });
+        started.await.map_err(io::Error::other)?
+    }
+
+    fn spawn(&self, plugin: Arc<str>) -> io::Result<NewProcess> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(io::Error::other("the host is stopping"));
+        }
+        let (socket, theirs) = UnixStream::pair()?;
+        // No `pre_exec`: with it a start forks, which takes 9 ms in place of 1.
+        let mut child = Command::new(&self.program)
+            .arg(self.argument)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let watched = Watched::new(&mut child, &plugin);
+        let watched = watched.inspect_err(|_| {
+            let _ = child.kill();
+            let _ = child.wait();
+        })?;
+        let (told, death) = watch::channel(None);
+        let pid = Pid::from_child(&child);
+        let process = Arc::new(WorkerProcess { pid, killed: Lock::default(), death });
+        {
+            let mut running = self.running();
+            running.retain(|process| process.strong_count() > 0);
+            running.push(Arc::downgrade(&process));
+        }
+        let there = process.clone();
+        tokio::spawn(async move {
+            let death = watched.until_the_end(child, &there).await;
+            tracing::debug!(plugin = &*plugin, pid = there.pid(), "{death}");
+            told.send_replace(Some(Arc::new(death)));
+        });
+        if self.ended.load(Ordering::Acquire) {
+            process.kill("the host is stopping");
+        }
+        Ok(NewProcess { process, socket })
+    }
+
+    /// Ends those that there are, and waits a moment for it. None is started any more.
+    pub(crate) async fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        let running: Vec<_> = self.running().iter().filter_map(Weak::upgrade).collect();
+        running.iter().for_each(|process| process.kill("the host is stopping"));
+        let all = async {
+            for process in &running {
+                process.death().await;
+            }
+        };
+        let _ = tokio::time::timeout(GONE, all).await;
+        self.thread.end().await;
+    }
+
+    /// Waits on this thread until a process is gone, and kills it after this long.
+    pub(crate) fn wait_for(&self, process: &WorkerProcess, limit: Duration) {
+        let gone = |limit| {
+            let death = tokio::time::timeout(limit, process.death());
+            self.thread.runtime().block_on(death).is_ok()
+        };
+        if process.dead().is_none() && !gone(limit) {
+            process.kill("it did not end when it was told to");
+            gone(GONE);
+        }
+    }
+
+    /// Waits for something so long, whoever polls this.
+    pub(crate) async fn in_time<T>(
+        &self,
+        limit: Duration,
+        future: impl Future<Output = T>,
+    ) -> Option<T> {
+        let timer = {
+            let _inside = self.thread.runtime().enter();
+            tokio::time::sleep(limit)
+        };
+        tokio::select! {
+            biased;
+            done = future => Some(done),
+            () = timer => None,
+        }
+    }
+
+    /// Where timers run for what lasts as long as a process.
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.thread.runtime()
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Weak<WorkerProcess>>> {
+        self.running.lock()
+    }
+}
+
+impl WorkerProcess {
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn dead(&self) -> Option<Arc<Death>> {
+        self.death.borrow().clone()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn death(&self) -> Arc<Death> {
+        let mut death = self.death.clone();
+        let told = death.wait_for(Option::is_some).await.map(|death| death.clone());
+        // Whoever watches it ends with the host.
+        told.ok().flatten().unwrap_or_else(|| Arc::new(Death::unknown()))
+    }
+
+    /// Kills it and whatever is in its process group. The first reason counts.
+    pub(crate) fn kill(&self, reason: &str) {
+        let mut killed = self.killed.lock();
+        // Under the lock, which whoever reaps it takes before: the number is still its own.
+        if self.dead().is_none() && killed.is_none() {
+            *killed = Some(reason.to_owned());
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
+    }
+
+    /// What it uses of the machine now; nothing once it has ended, or where there is no `/proc`.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        Usage::of(self.pid())
+    }
+}
+
+/// What a process uses of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Memory of its own and shared with others, in KiB.
+    pub(crate) resident_kib: u64,
+    /// What it has run so far.
+    pub(crate) cpu: Duration,
+}
+
+impl Usage {
+    fn of(pid: u32) -> Option<Self> {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        let pages: u64 = read("statm")?.split_whitespace().nth(1)?.parse().ok()?;
+        let stat = read("stat")?;
+        // The second field is a name in brackets, which may contain anything.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+        let ticks = ticks.next()?.ok()? + ticks.next()?.ok()?;
+        let page = u64::try_from(rustix::param::page_size()).ok()?;
+        let second = rustix::param::clock_ticks_per_second().max(1);
+        let cpu = Duration::from_millis(ticks.saturating_mul(1000) / second);
+        Some(Usage { resident_kib: pages * page / 1024, cpu })
+    }
+}
+
+/// All that a process is watched by.
+struct Watched {
+    pidfd: pipe::Receiver,
+    out: pipe::Receiver,
+    err: pipe::Receiver,
+    printed: [Output; 2],
+}
+
+impl Watched {
+    fn new(child: &mut Child, plugin: &Arc<str>) -> io::Result<Self> {
+        let no_pipe = || io::Error::other("it has no standard output");
+        let out = child.stdout.take().ok_or_else(no_pipe)?;
+        let err = child.stderr.take().ok_or_else(no_pipe)?;
+        let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::NONBLOCK)?;
+        Ok(Watched {
+            // Of any descriptor it tells when that is readable.
+            pidfd: pipe::Receiver::from_owned_fd_unchecked(pidfd)?,
+            out: pipe::Receiver::from_owned_fd(out.into())?,
+            err: pipe::Receiver::from_owned_fd(err.into())?,
+            printed: [Output::new(plugin, "stdout"), Output::new(plugin, "stderr")],
+        })
+    }
+
+    /// Logs what it prints until it has ended, reaps it, and tells how it ended.
+    async fn until_the_end(self, mut child: Child, process: &WorkerProcess) -> Death {
+        let Watched { pidfd, out, err, printed: [mut printed, mut complained] } = self;
+        let (mut out_open, mut err_open) = (true, true);
+        loop {
+            tokio::select! {
+                biased;
+                _ = pidfd.readable() => break,
+                () = ready(&out), if out_open => out_open = printed.read(&out),
+                () = ready(&err), if err_open => err_open = complained.read(&err),
+            }
+        }
+        // What it wrote last is in the pipes by now; what others write there is not waited for.
+        printed.read_what_there_is(&out);
+        complained.read_what_there_is(&err);
+        let killed = {
+            let mut killed = process.killed.lock();
+            // As long as nobody has reaped it, its group has its number.
+            let _ = kill_process_group(process.pid, Signal::KILL);
+            // Nobody kills by that number any more.
+            killed.get_or_insert_default().clone()
+        };
+        let status = child.wait();
+        Death::new(status.ok(), killed, complained.last_words())
+    }
+}
+
+/// Waits until there is something to read, or nothing ever will be.
+async fn ready(pipe: &pipe::Receiver) {
+    let _ = pipe.readable().await;
+}
+
+#[cfg(test)]
+mod tests;

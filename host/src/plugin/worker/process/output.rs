@@ -1,0 +1,118 @@
+//! What a process prints: a line of it is a line of the log, and the last ones are kept for whoever
+//! asks how it ended.
+
+use std::sync::Arc;
+
+use tokio::net::unix::pipe;
+
+use crate::text::printable::printable;
+
+/// The longest line that is logged as one.
+const LONGEST_LINE: usize = 8 << 10;
+/// How much of what was printed last is kept.
+const KEPT: usize = 2 << 10;
+/// How many of the last lines are told.
+const LAST_LINES: usize = 5;
+/// What is read at most once its process is gone: others may go on writing.
+const REST: usize = 64 << 10;
+
+/// What comes out of one of its pipes.
+pub(super) struct Output {
+    plugin: Arc<str>,
+    stream: &'static str,
+    line: Vec<u8>,
+    /// Whole lines, the last of all.
+    last: Vec<u8>,
+}
+
+impl Output {
+    pub(super) fn new(plugin: &Arc<str>, stream: &'static str) -> Self {
+        Output { plugin: plugin.clone(), stream, line: Vec::new(), last: Vec::new() }
+    }
+
+    /// Reads what a pipe has now, up to a bound; whether there may be more some time.
+    pub(super) fn read(&mut self, pipe: &pipe::Receiver) -> bool {
+        let mut chunk = [0; 4 << 10];
+        match pipe.try_read(&mut chunk) {
+            Ok(0) => false,
+            Ok(read) => {
+                self.take(&chunk[..read]);
+                true
+            }
+            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Reads what a pipe has now, and takes a line that was begun for a whole one.
+    pub(super) fn read_what_there_is(&mut self, pipe: &pipe::Receiver) {
+        let (mut chunk, mut rest) = ([0; 4 << 10], REST);
+        while rest > 0 {
+            match pipe.try_read(&mut chunk) {
+                Ok(read @ 1..) => {
+                    self.take(&chunk[..read]);
+                    rest = rest.saturating_sub(read);
+                }
+                _ => break,
+            }
+        }
+        self.end_line();
+    }
+
+    /// The last lines, as they were printed.
+    pub(super) fn last_words(&self) -> String {
+        let text = String::from_utf8_lossy(&self.last);
+        let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = LONGEST_LINE - self.line.len();
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            if part.ends_with(b"\n") || self.line.len() == LONGEST_LINE {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let text = line.trim_ascii_end();
+        if text.is_empty() {
+            return;
+        }
+        self.last.extend_from_slice(text);
+        self.last.push(b'\n');
+        let over = self.last.len().saturating_sub(KEPT);
+        self.last.drain(..over);
+        let text = String::from_utf8_lossy(text);
+        tracing::info!(plugin = &*self.plugin, stream = self.stream, "{}", printable(&text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_kept_however_much_was_printed() {
+        let mut output = Output::new(&"p".into(), "stderr");
+        for number in 0..10_000 {
+            output.take(format!("line {number}\n\n").as_bytes());
+        }
+        output.take(b"half a line");
+        output.end_line();
+        let last = output.last_words();
+        assert_eq!(last, "line 9996\nline 9997\nline 9998\nline 9999\nhalf a line");
+        assert!(output.last.len() <= KEPT);
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_more_memory_than_the_longest() {
+        let mut output = Output::new(&"p".into(), "stderr");
+        for _ in 0..100 {
+            output.take(&[b'x'; 4_000]);
+        }
+        assert!(output.line.len() <= LONGEST_LINE && output.last.len() <= KEPT);
+    }
+}

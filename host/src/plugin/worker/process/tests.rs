@@ -1,0 +1,96 @@
+use std::{fs, io::Read, os::unix::fs::PermissionsExt, time::Instant};
+
+use super::*;
+
+/// Processes that run a shell script, with what it is kept in.
+fn script(text: &str) -> (Arc<Processes>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("worker");
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    (Processes::new(path, "__argument").unwrap(), dir)
+}
+
+async fn death_of(text: &str) -> String {
+    let (processes, _dir) = script(text);
+    let NewProcess { process, socket: _socket } = processes.start(&"p".into()).await.unwrap();
+    let death = tokio::time::timeout(Duration::from_secs(20), process.death());
+    let death = death.await.expect("it ends").to_string();
+    processes.end().await;
+    death
+}
+
+/// Whether a process of this number is there, and no zombie.
+fn is_there(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[tokio::test]
+async fn an_end_is_told_by_status_or_signal_with_what_was_said_last() {
+    assert_eq!(death_of("exit 0").await, "its process ended: exit status: 0");
+    assert_eq!(
+        death_of("echo no disk >&2; exit 7").await,
+        "its process ended: exit status: 7; its last words: no disk"
+    );
+    let segv = death_of("printf 'free(): \\033[2J' >&2; kill -SEGV $$").await;
+    assert!(segv.starts_with("its process ended: signal: 11 (SIGSEGV)"), "{segv}");
+    assert!(segv.ends_with("its last words: free(): \\u{1b}[2J"), "{segv}");
+}
+
+#[tokio::test]
+async fn what_is_killed_says_why_and_its_children_go_with_it() {
+    let (processes, dir) = script("sleep 1000 & echo $! > \"$(dirname $0)/child\"; wait");
+    let NewProcess { process, mut socket } = processes.start(&"p".into()).await.unwrap();
+    let child = dir.path().join("child");
+    let pid = loop {
+        match fs::read_to_string(&child).ok().and_then(|text| text.trim().parse().ok()) {
+            Some(pid) => break pid,
+            None => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    };
+    assert!(is_there(pid) && process.dead().is_none());
+    assert!(process.usage().is_some_and(|usage| usage.resident_kib > 0));
+    process.kill("it hangs");
+    process.kill("it hangs still");
+    let death = process.death().await;
+    assert_eq!(death.to_string(), "its process was killed by the host: it hangs");
+    assert!(!death.is_success());
+    // Killed before the end was told; its new parent has still to wait for it.
+    let began = Instant::now();
+    while is_there(pid) && began.elapsed() < Duration::from_secs(5) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!is_there(pid));
+    assert_eq!(process.usage(), None);
+    assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_end_is_told_although_others_hold_its_pipes_and_its_socket() {
+    // A session of its own is no part of the group that goes with it.
+    let (processes, dir) =
+        script("setsid sleep 1000 <&0 & echo $! > \"$(dirname $0)/child\"; exit 3");
+    let NewProcess { process, socket: _socket } = processes.start(&"p".into()).await.unwrap();
+    let death = tokio::time::timeout(Duration::from_secs(20), process.death());
+    assert_eq!(death.await.unwrap().to_string(), "its process ended: exit status: 3");
+    let holder = fs::read_to_string(dir.path().join("child")).unwrap();
+    let holder = Pid::from_raw(holder.trim().parse().unwrap()).unwrap();
+    let _ = rustix::process::kill_process(holder, Signal::KILL);
+    processes.end().await;
+}
+
+#[tokio::test]
+async fn all_of_them_end_with_the_host_and_none_is_started_any_more() {
+    let (processes, _dir) = script("trap '' TERM INT; while :; do sleep 1000; done");
+    let mut started = Vec::new();
+    for _ in 0..3 {
+        started.push(processes.start(&"p".into()).await.unwrap());
+    }
+    processes.end().await;
+    for NewProcess { process, .. } in &started {
+        let death = process.dead().expect("it has ended");
+        assert_eq!(death.to_string(), "its process was killed by the host: the host is stopping");
+    }
+    assert!(processes.start(&"p".into()).await.is_err());
+}
