@@ -1,8 +1,9 @@
 //! What a plugin may ask of its host, and what it is told when that is refused.
 
+use ksi_wire::module::RetiredState;
 use serde_json::{Value, json};
 
-use crate::kit::{Library, TestHost, until};
+use crate::kit::{Library, States, TestHost, until};
 
 fn host() -> TestHost {
     let limits = "[limits]\npayload_bytes = 1500\nqueued_events = 4\nsubscriptions = 4\nbackground_tasks = 3\n\
@@ -135,7 +136,7 @@ fn a_watch_ends_with_its_generation_and_one_that_is_kept_for_ever_is_named() {
 
     client.emit("asks:watch", json!([["order:*", "*:paid"], 8, "nobody"]));
     host.ksi(&["reload", "asks"]).ok();
-    let pinned = |module: &Value| module["retired"][1]["state"] == "pinned";
+    let pinned = |module: &Value| module.retired_state(1) == RetiredState::Pinned;
     let module = host.until_module("it is pinned", "asks", pinned);
     let cause = module["retired"][1]["cause"].as_str().unwrap();
     assert!(cause.contains("not dropped: order:*, *:paid"), "{cause}");

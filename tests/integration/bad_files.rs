@@ -11,10 +11,11 @@ use std::{
     process::Command,
 };
 
+use ksi_wire::module::ModuleState;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
-use crate::kit::{ABI, HostBuilder, Library, TestHost, artifacts, under_load, until};
+use crate::kit::{ABI, HostBuilder, Library, States, TestHost, artifacts, under_load, until};
 
 /// Starts a host on what was put into its folder beside a good plugin, and gives the refused files
 /// with their reasons.
@@ -27,11 +28,11 @@ fn refused(builder: HostBuilder) -> (TestHost, Vec<(String, String)>) {
     };
     let modules = host.modules();
     assert_eq!(
-        modules.iter().filter(|module| module["state"] == "live").count(),
+        modules.iter().filter(|module| module.state() == ModuleState::Live).count(),
         1,
         "{modules:#?}"
     );
-    let refused = modules.iter().filter(|module| module["state"] == "refused");
+    let refused = modules.iter().filter(|module| module.state() == ModuleState::Refused);
     let refused: Vec<_> =
         refused.map(|module| (of(module, "name"), of(module, "last_error"))).collect();
     assert_eq!(refused.len() + 1, modules.len());

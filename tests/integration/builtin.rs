@@ -1,10 +1,11 @@
 //! The host's own events: what the clients of KSI ask for, and what an operator does.
 
+use ksi_wire::module::ModuleState;
 use ksi_wire::{config, metrics, module, router, state, system};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::kit::{Library, TestHost, error_of};
+use crate::kit::{Library, States, TestHost, error_of};
 
 #[test]
 fn health_says_healthy_version_uptime_and_counts() {
@@ -108,8 +109,8 @@ fn module_list_inspect_and_events_tell_of_a_plugin() {
     let mut client = host.client();
     let module = host.module("chaos");
     assert_eq!(
-        (&module["version"], &module["generation"], &module["state"]),
-        (&json!("0.1.0"), &json!(1), &json!("live"))
+        (&module["version"], &module["generation"], module.state()),
+        (&json!("0.1.0"), &json!(1), ModuleState::Live)
     );
     assert_eq!(module["file"], host.file("chaos.so").to_str().unwrap());
     assert!(module["events"].as_array().unwrap().contains(&json!("chaos:echo")));
@@ -159,7 +160,7 @@ fn module_load_reload_and_unload_do_what_they_say_and_fail_with_a_reason() {
     let expected =
         json!({"status": "unloaded", "name": "chaos", "version": "0.1.0", "generation": 2});
     assert_eq!(unloaded, expected);
-    assert_eq!(host.until_unmapped("chaos")["state"], "unloaded");
+    assert_eq!(host.until_unmapped("chaos").state(), ModuleState::Unloaded);
     assert!(path.exists(), "the file stays");
     for (event, data, word) in [
         ("module:unload", json!({"module_name": "chaos"}), "chaos"),

@@ -2,10 +2,11 @@
 
 use std::{fs, path::PathBuf};
 
+use ksi_wire::module::ModuleState;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, HostBuilder, Library, Ran, TestHost, until};
+use crate::kit::{Client, HostBuilder, Library, Ran, States, TestHost, until};
 
 /// A host with the plugin that misbehaves, and another one.
 fn two() -> HostBuilder {
@@ -35,9 +36,9 @@ fn last_words(ran: &Ran) -> &str {
 #[track_caller]
 fn comes_up_without(setup: HostBuilder) -> (TestHost, String) {
     let host = setup.start();
-    assert_eq!(host.module("counter")["state"], "live");
+    assert_eq!(host.module("counter").state(), ModuleState::Live);
     let module = host.module("chaos.so");
-    assert_eq!(module["state"], "quarantined", "{module}");
+    assert_eq!(module.state(), ModuleState::Quarantined, "{module}");
     let reason = module["quarantined"]["reason"].as_str().unwrap().to_owned();
     assert_eq!(module["last_error"], *reason);
     (host, reason)
@@ -88,11 +89,11 @@ fn a_quarantine_is_remembered_until_the_bytes_change_or_somebody_asks() {
     host.drop_in("chaos.so", &Library::chaos());
     let bytes_are_known = |module: &Value| module["last_error"].is_string();
     let module = host.until_module("the old bytes are refused", "chaos", bytes_are_known);
-    assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(1)));
+    assert_eq!((module.state(), &module["generation"]), (ModuleState::Live, &json!(1)));
     assert!(module["quarantined"].is_object(), "{module}");
     host.drop_in("renamed.so", &Library::chaos());
     host.until_module("also under another name", "renamed.so", |module| {
-        module["state"] == "quarantined"
+        module.state() == ModuleState::Quarantined
     });
     host.ksi(&["load", file.to_str().unwrap()]).ok();
     let module = host.until_live("chaos", 2);
@@ -296,7 +297,7 @@ fn a_version_that_the_host_went_back_from_stays_quarantined_over_a_restart() {
     fs::remove_dir_all(&good).unwrap();
     let host = setup.start();
     let module = host.module("counter.so");
-    assert_eq!(module["state"], "quarantined", "{module}");
+    assert_eq!(module.state(), ModuleState::Quarantined, "{module}");
     assert!(module["retry_in_ms"].as_u64() > Some(3_000_000), "{module}");
     host.drop_in("counter.so", &Library::counter(3));
     host.until_version("counter", "3.0.0");

@@ -2,10 +2,12 @@
 
 use std::{fs, path::Path};
 
+use ksi_wire::module::ModuleState;
 use serde_json::json;
 
 use crate::kit::{
-    Client, OutsideCrate, Running, for_outside_crates, ksi_command, plugin_api, until, workspace,
+    Client, OutsideCrate, Running, States, for_outside_crates, ksi_command, plugin_api, until,
+    workspace,
 };
 
 fn source(text: &str) -> String {
@@ -88,9 +90,8 @@ fn a_plugin_without_a_library_is_named_and_one_that_is_gone_is_unloaded() {
     let state = || {
         let modules = client.emit("module:list", json!({}))["modules"].take();
         let modules = modules.as_array().expect("a list").clone();
-        modules.into_iter().find(|module| module["name"] == "goes").unwrap_or_default()["state"]
-            .take()
+        modules.into_iter().find(|module| module["name"] == "goes").unwrap_or_default().state()
     };
-    until("it is unloaded", state, |state| state != "live");
+    until("it is unloaded", state, |state| *state != ModuleState::Live);
     assert_eq!(client.emit("stays:say", json!({})), "stays");
 }

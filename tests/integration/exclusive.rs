@@ -10,11 +10,13 @@ use std::{
     thread,
 };
 
+use ksi_wire::module::ModuleState;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Client, Ends, HostBuilder, Library, TestHost, counters, error_of, put, under_load, until,
+    Client, Ends, HostBuilder, Library, States, TestHost, counters, error_of, put, under_load,
+    until,
 };
 
 /// Reloads and rollbacks under load.
@@ -187,7 +189,7 @@ fn goes_on_with_the_old_version(second: &str, words: &str) {
         assert!(reason.contains(words), "{second}: {reason}");
     }
     let module = host.module("counter");
-    assert_eq!((&module["state"], &module["version"]), (&json!("live"), &json!("1.0.0")));
+    assert_eq!((module.state(), &module["version"]), (ModuleState::Live, &json!("1.0.0")));
     assert_eq!((&module["generation"], &module["reinstated"]), (&json!(1), &json!(1)));
     assert_eq!(module["counts"]["accepted"], module["counts"]["replied"], "{second}: {module}");
     let before = counters(&mut host.client());
@@ -252,7 +254,7 @@ fn a_duplicate_of_a_plugin_that_has_ended_is_tried_when_that_ones_file_goes() {
     };
     until("it is a duplicate", &mut reason, |reason| reason.contains("and so is"));
     host.drop_in("counter.so", &Library::counter(2).exclusive(true));
-    until("it has ended", || host.module("counter")["state"].clone(), |state| *state != "live");
+    until("it has ended", || host.module("counter").state(), |state| *state != ModuleState::Live);
     fs::remove_file(host.file("counter.so")).unwrap();
     until("the other one was tried", reason, |reason| reason.contains("fails on purpose"));
 }
@@ -357,7 +359,9 @@ fn a_host_that_stops_while_an_exclusive_plugin_has_no_instance_keeps_its_state()
         client.emit("counter:increment", json!({"name": "a"}));
     }
     host.drop_in("counter.so", &Library::counter(2).exclusive(true).does("init=hang"));
-    host.until_module("it is released", "counter", |module| module["state"] == "replacing");
+    host.until_module("it is released", "counter", |module| {
+        module.state() == ModuleState::Replacing
+    });
     let stopped = host.stopped();
     fs::remove_file(stopped.plugins().join("counter.so")).unwrap();
     let host = stopped.plugin("counter.so", &Library::counter(3).exclusive(true)).start();
@@ -378,7 +382,9 @@ fn released_for_long(folder: &Path) -> TestHost {
         client.emit("counter:increment", json!({"name": "a"}));
     }
     host.drop_in("counter.so", &Library::counter(2).exclusive(true).does("init=hang"));
-    host.until_module("it is released", "counter", |module| module["state"] == "replacing");
+    host.until_module("it is released", "counter", |module| {
+        module.state() == ModuleState::Replacing
+    });
     host
 }
 

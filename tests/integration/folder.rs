@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, TestHost, until};
+use crate::kit::{Client, Library, States, TestHost, until};
 
 #[track_caller]
 fn version(client: &mut Client) -> Value {
@@ -16,12 +17,12 @@ fn a_file_that_is_removed_unloads_its_plugin_and_one_that_comes_back_loads() {
     let host = TestHost::chaos();
     let mut client = host.client();
     fs::remove_file(host.file("chaos.so")).unwrap();
-    host.until_module("it is unloaded", "chaos", |module| module["state"] == "unloaded");
+    host.until_module("it is unloaded", "chaos", |module| module.state() == ModuleState::Unloaded);
     host.until_unmapped("chaos");
     assert_eq!(host.resources().libraries.len(), 0);
     assert_eq!(client.reply("chaos:echo", json!(1))["data"]["status"], "error");
     host.drop_in("chaos.so", &Library::chaos().version(2));
-    host.until_module("it is live again", "chaos", |module| module["state"] == "live");
+    host.until_module("it is live again", "chaos", |module| module.state() == ModuleState::Live);
     assert_eq!(version(&mut client), "chaos-version-0002");
 }
 
@@ -99,7 +100,8 @@ fn a_file_that_is_renamed_stays_the_same_plugin() {
     let host = TestHost::chaos();
     fs::rename(host.file("chaos.so"), host.file("renamed.so")).unwrap();
     host.until_module("it is live under its new name", "chaos", |module| {
-        module["state"] == "live" && module["file"] == host.file("renamed.so").to_str().unwrap()
+        module.state() == ModuleState::Live
+            && module["file"] == host.file("renamed.so").to_str().unwrap()
     });
     assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
     host.until_unmapped("chaos");
@@ -111,7 +113,9 @@ fn a_file_that_becomes_another_plugin_takes_the_first_one_out() {
     let host = TestHost::chaos();
     host.drop_in("chaos.so", &Library::chaos().named("chao1"));
     host.until_live("chao1", 1);
-    host.until_module("the first one is unloaded", "chaos", |module| module["state"] == "unloaded");
+    host.until_module("the first one is unloaded", "chaos", |module| {
+        module.state() == ModuleState::Unloaded
+    });
     host.until_unmapped("chaos");
     assert_eq!(host.client().emit("chaos:echo", json!(1)), 1, "one answers");
 }
@@ -142,11 +146,13 @@ fn a_folder_that_vanishes_and_comes_back_is_watched_again() {
     for round in 0_usize..2 {
         fs::rename(host.plugins(), &aside).unwrap();
         host.until_module("its plugins are unloaded", "chaos", |module| {
-            module["state"] == "unloaded"
+            module.state() == ModuleState::Unloaded
         });
         assert_eq!(client.emit("system:health", json!({}))["status"], "healthy");
         fs::rename(&aside, host.plugins()).unwrap();
-        host.until_module("they are loaded again", "chaos", |module| module["state"] == "live");
+        host.until_module("they are loaded again", "chaos", |module| {
+            module.state() == ModuleState::Live
+        });
         host.drop_in("chaos.so", &Library::chaos().version(round + 2));
         let version = || client.emit("chaos:version", json!({}))["version"].clone();
         until("a change is seen", version, |version| {

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
-use crate::kit::{HostBuilder, Library, TestHost, until};
+use crate::kit::{HostBuilder, Library, States, TestHost, until};
 
 const RECOVERY: &str =
     "[recovery]\ndir = 'recovery'\nafter_rollback = '1h'\nlongest = '1h'\nfirst = '300ms'";
@@ -65,7 +66,7 @@ fn a_kept_version_that_a_host_died_of_is_not_started_for_another_one() {
     let told = host.process.stderr();
     assert!(told.contains("and so is version 2.0.0, which was kept"), "{told}");
     assert_eq!(host.module("counter"), Value::Null);
-    assert_eq!(host.module("counter.so")["state"], "quarantined");
+    assert_eq!(host.module("counter.so").state(), ModuleState::Quarantined);
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn a_kept_version_that_does_not_initialize_is_tried_again_and_the_bad_one_is_not
     until("it is tried again", told, |told| told.contains("trying again"));
     assert!(told().contains("which was kept for this file, is not started"), "{}", told());
     let module = host.module("counter.so");
-    assert_eq!(module["state"], "quarantined", "{module}");
+    assert_eq!(module.state(), ModuleState::Quarantined, "{module}");
     assert_eq!(module["quarantined"]["reason"], "it was asked for");
     assert_eq!(module["quarantined"]["retry_in_ms"], Value::Null);
     host.drop_in("chaos.so", &Library::chaos());

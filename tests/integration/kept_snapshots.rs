@@ -3,9 +3,10 @@
 
 use std::{fs, path::Path};
 
+use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
-use crate::kit::{HostBuilder, Library, TestHost, counters, error_of, until};
+use crate::kit::{HostBuilder, Library, States, TestHost, counters, error_of, until};
 
 const HERE: &str = "[state]\ndir = 'state'";
 const OFTEN: &str = "[state]\ndir = 'state'\ninterval = '20ms'";
@@ -365,7 +366,7 @@ fn state_that_is_restored_by_hand_takes_the_place_of_a_live_plugins_own_which_is
     }
     assert_eq!(value(&host), Some(3));
     let module = host.module("counter");
-    assert_eq!((&module["version"], &module["state"]), (&json!("1.0.0"), &json!("live")));
+    assert_eq!((&module["version"], module.state()), (&json!("1.0.0"), ModuleState::Live));
     let restored = host
         .client()
         .emit("module:state_restore", json!({"module_name": "counter", "which": "aside-1"}));
@@ -474,7 +475,7 @@ fn down(first: &str) -> (TestHost, std::path::PathBuf) {
 fn an_exclusive_plugin_that_goes_down_when_state_is_chosen_is_tried_again() {
     let (host, broken) = down("100ms");
     fs::remove_file(broken).unwrap();
-    host.until_module("it is live again", "counter", |module| module["state"] == "live");
+    host.until_module("it is live again", "counter", |module| module.state() == ModuleState::Live);
     assert_eq!(value(&host), Some(8), "with what it had");
 }
 

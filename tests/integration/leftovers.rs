@@ -8,9 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ksi_wire::module::RetiredState;
 use serde_json::{Value, json};
 
-use crate::kit::{Ends, Library, TestHost};
+use crate::kit::{Ends, Library, States, TestHost};
 
 pub(crate) fn library() -> Library {
     Library::of("ksi-fixture-leftovers")
@@ -216,7 +217,7 @@ fn a_variable_that_still_lies_in_a_library_pins_it_with_its_name_until_it_is_tak
     // Somebody else puts another value in its place.
     client.emit("leave:variable_of_another_library", json!({}));
     host.until_module("only the second is pinned", "leftovers", |module| {
-        module["retired"][0]["state"] == "unmapped"
+        module.retired_state(0) == RetiredState::Unmapped
     });
 }
 
@@ -234,7 +235,7 @@ fn what_a_library_leaves_behind_when_it_was_closed_and_could_not_go_keeps_it_as_
     client.emit("leave:read_environment", json!({}));
     client.emit("leave:variable_of_another_library", json!({}));
     host.until_module("only the second is there", "leftovers", |module| {
-        module["retired"][0]["state"] == "unmapped"
+        module.retired_state(0) == RetiredState::Unmapped
     });
 }
 
@@ -266,7 +267,7 @@ fn functions_that_the_c_library_would_still_call_pin_the_library_with_what_regis
     assert_eq!(client.emit("leave:timer", json!({})), true);
     reload(&host, "leftovers", 1);
     host.until_module("the second is gone", "leftovers", |module| {
-        module["retired"][1]["state"] == "unmapped"
+        module.retired_state(1) == RetiredState::Unmapped
     });
     assert_eq!(host.stop().code, Some(0));
 }
@@ -302,9 +303,7 @@ fn unloading_a_plugin_that_cannot_be_loaded_again_for_now_says_so() {
         reload(&host, "leftovers", 1);
     }
     host.until_module("16 are pinned", "leftovers", |module| {
-        module["retired"]
-            .as_array()
-            .is_some_and(|all| all.iter().all(|old| old["state"] == "pinned"))
+        module.retired_states().iter().all(|old| *old == RetiredState::Pinned)
     });
     let told = host.ksi(&["unload", "leftovers"]).ok();
     assert!(told.contains("; it is not loaded again for now: 1"), "{told}");

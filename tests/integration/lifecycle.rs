@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ksi_wire::module::{ModuleState, RetiredState};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::kit::{Library, PATIENCE, TestHost, until};
+use crate::kit::{Library, PATIENCE, States, TestHost, until};
 
 #[test]
 fn a_context_from_a_run_time_subscription_pins_its_generation_until_a_thread_lets_it_go() {
@@ -21,7 +22,7 @@ fn a_context_from_a_run_time_subscription_pins_its_generation_until_a_thread_let
     assert_eq!(client.emit("life:keep", json!({})), "kept");
     host.drop_in("chaos.so", &Library::chaos().version(2));
     host.until_live("chaos", 2);
-    let pinned = |module: &Value| module["retired"][0]["state"] == "pinned";
+    let pinned = |module: &Value| module.retired_state(0) == RetiredState::Pinned;
     let module = host.until_module("the old one is pinned", "chaos", pinned);
     let cause = module["retired"][0]["cause"].as_str().unwrap();
     assert!(cause.contains("reference"), "{cause}");
@@ -73,7 +74,7 @@ fn a_plugin_stays_live_when_its_file_is_renamed_however_long_it_takes_to_start()
     let refused = host.client().reply("module:load", json!({"path": copy}));
     assert_eq!(refused["data"]["code"], "refused", "{refused}");
     let module = host.until_unmapped("chaos");
-    assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(2)));
+    assert_eq!((module.state(), &module["generation"]), (ModuleState::Live, &json!(2)));
     assert_eq!(module["file"], host.file("renamed.so").to_str().unwrap());
     assert_eq!(module["last_error"], Value::Null);
     assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
@@ -103,7 +104,7 @@ fn a_bad_file_is_forgotten_when_the_good_bytes_are_back() {
     host.drop_in("chaos.so", &Library::chaos());
     let module = host
         .until_module("it is told no more", "chaos", |module| module["last_error"] == Value::Null);
-    assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(1)));
+    assert_eq!((module.state(), &module["generation"]), (ModuleState::Live, &json!(1)));
     assert_eq!(module["retired"], json!([]), "the same content is no new generation");
 }
 

@@ -19,9 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ksi_wire::module::ModuleState;
 use serde_json::json;
 
-use crate::kit::{Client, Library, TestHost, until, wrapped};
+use crate::kit::{Client, Library, States, TestHost, until, wrapped};
 
 const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 512 * MIB;
@@ -122,7 +123,7 @@ fn refused(client: &mut Client, files: &[String]) -> (usize, usize) {
     let modules = list["modules"].as_array().unwrap();
     let is_refused = |file: &&String| {
         let mut known = modules.iter().filter(|module| module["name"] == file.as_str());
-        known.any(|module| module["state"] == "refused")
+        known.any(|module| module.state() == ModuleState::Refused)
     };
     (files.iter().filter(is_refused).count(), modules.len())
 }

@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, HostBuilder, Library, TestHost, counters, until};
+use crate::kit::{Client, HostBuilder, Library, States, TestHost, counters, until};
 
 const HERE: &str = "[state]\ndir = 'state'";
 const OFTEN: &str = "[state]\ndir = 'state'\ninterval = '20ms'";
@@ -88,7 +89,7 @@ fn a_host_that_is_killed_at_any_moment_comes_back_with_a_snapshot_that_was_whole
         let host = builder.start();
         let mut client = host.client();
         let module = host.module("counter");
-        assert_eq!(module["state"], "live", "{module:#}");
+        assert_eq!(module.state(), ModuleState::Live, "{module:#}");
         let found = value(&host).unwrap_or_default();
         // Nothing is older than what a host had begun with, and nothing is there that was never
         // acknowledged.

@@ -3,9 +3,10 @@
 
 use std::fs;
 
+use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, TestHost, counters, error_of, until};
+use crate::kit::{Client, Library, States, TestHost, counters, error_of, until};
 
 #[track_caller]
 fn increment(client: &mut Client) -> u64 {
@@ -50,7 +51,7 @@ fn a_bad_file_that_went_and_came_again_is_tried_again() {
     gone_back(&host, &Library::counter(1), &bad);
     increment(&mut host.client());
     fs::remove_file(host.file("counter.so")).unwrap();
-    host.until_module("it is unloaded", "counter", |module| module["state"] != "live");
+    host.until_module("it is unloaded", "counter", |module| module.state() != ModuleState::Live);
     host.drop_in("counter.so", &bad);
     host.until_version("counter", "2.0.0");
     assert_eq!(counters(&mut host.client())["a"], 1, "its state was kept meanwhile");
@@ -196,7 +197,7 @@ fn a_version_that_is_gone_back_to_may_miss_somebody() {
         .plugin("counter.so", &first)
         .start();
     fs::remove_file(host.file("chaos.so")).unwrap();
-    host.until_module("it is gone", "chaos", |module| module["state"] != "live");
+    host.until_module("it is gone", "chaos", |module| module.state() != ModuleState::Live);
     gone_back(&host, &first, &Library::counter(2).does("calls=fail"));
     let module = host.module("counter");
     assert_eq!((&module["version"], &module["missing"]), (&json!("1.0.0"), &json!(["chaos:echo"])));
@@ -210,7 +211,7 @@ fn a_bad_version_stays_and_says_why_when_the_one_before_does_not_come_up_any_mor
         .plugin("counter.so", &Library::counter(1).does("init=ask"))
         .start();
     fs::remove_file(host.file("chaos.so")).unwrap();
-    host.until_module("it is gone", "chaos", |module| module["state"] != "live");
+    host.until_module("it is gone", "chaos", |module| module.state() != ModuleState::Live);
     assert_eq!(increment(&mut host.client()), 1);
     let mut watcher = host.client();
     watcher.subscribe(&["module:reload_failed"]);
@@ -223,7 +224,7 @@ fn a_bad_version_stays_and_says_why_when_the_one_before_does_not_come_up_any_mor
     assert!(reason.contains("did not initialize"), "{reason}");
     assert_eq!(watcher.push_of("module:reload_failed")["generation"], 2);
     let module = host.module("counter");
-    assert_eq!((&module["state"], &module["version"]), (&json!("live"), &json!("2.0.0")));
+    assert_eq!((module.state(), &module["version"]), (ModuleState::Live, &json!("2.0.0")));
     assert_eq!((&module["rollbacks"], &module["on_probation"]), (&json!(0), &json!(false)));
     assert_eq!(counters(&mut host.client())["a"], 1, "with its state");
     host.drop_in("counter.so", &Library::counter(3));

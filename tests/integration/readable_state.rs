@@ -3,9 +3,10 @@
 
 use std::{fs, path::PathBuf};
 
+use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
-use crate::kit::{Library, TestHost, until};
+use crate::kit::{Library, States, TestHost, until};
 
 const OFTEN: &str = "[state]\ndir = 'state'\ninterval = '20ms'";
 
@@ -141,7 +142,7 @@ fn a_plugin_that_went_without_its_last_state_counts_in_the_exit_code_of_the_host
     let host = field();
     change(&host, "deep");
     host.ksi(&["unload", "field"]).ok();
-    let gone = |module: &Value| module["state"] == "unloaded";
+    let gone = |module: &Value| module.state() == ModuleState::Unloaded;
     host.until_module("it is gone", "field", gone);
     assert!(until_not_kept(&host).contains("127"));
     assert!(host.ksi(&["list"]).ok().contains("unloaded (state not kept)"));

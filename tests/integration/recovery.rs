@@ -3,9 +3,10 @@
 
 use std::fs;
 
+use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, HostBuilder, Library, TestHost, until};
+use crate::kit::{Client, HostBuilder, Library, States, TestHost, until};
 
 const QUICKLY: &str = "[recovery]\nfirst = '40ms'\nlongest = '100ms'\nattempts = 5";
 
@@ -42,7 +43,8 @@ fn a_retry_comes_later_each_time_and_is_shown() {
 #[test]
 fn the_retries_end_and_after_that_a_change_or_a_command_tries_again() {
     let host = failing(4).config(&QUICKLY.replace("attempts = 5", "attempts = 2")).start();
-    let ended = |module: &Value| module["state"] == "refused" && module["retry_in_ms"].is_null();
+    let ended =
+        |module: &Value| module.state() == ModuleState::Refused && module["retry_in_ms"].is_null();
     host.until_module("the retries have ended", "counter.so", |module| {
         ended(module) && module["last_error"].as_str().is_some_and(|it| it.contains("attempt 3"))
     });
@@ -90,7 +92,7 @@ fn a_new_version_that_does_not_initialize_is_tried_again_while_the_old_one_is_li
     }
     let ended = |module: &Value| module["retry_in_ms"].is_null();
     let module = host.until_module("the retries have ended", "chaos", ended);
-    assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(1)));
+    assert_eq!((module.state(), &module["generation"]), (ModuleState::Live, &json!(1)));
     host.drop_in("chaos.so", &Library::chaos().version(3));
     until(
         "a good one comes up",
@@ -119,7 +121,7 @@ fn a_plugin_starts_after_those_that_handle_what_it_requires_whatever_their_files
         .plugin("z.so", &Library::chaos())
         .start();
     for module in host.modules() {
-        assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(1)));
+        assert_eq!((module.state(), &module["generation"]), (ModuleState::Live, &json!(1)));
     }
     assert_eq!(host.module("counter")["requires"], json!(["another:increment", "chaos:echo"]));
     assert_eq!(stopping(host), ["counter", "another", "chaos"]);
@@ -132,8 +134,8 @@ fn a_plugin_waits_for_the_one_that_it_requires_and_starts_when_that_comes() {
         .start();
     let waiting = host.module("counter.so");
     assert_eq!(
-        (&waiting["state"], &waiting["missing"]),
-        (&json!("waiting"), &json!(["chaos:echo"]))
+        (waiting.state(), &waiting["missing"]),
+        (ModuleState::Waiting, &json!(["chaos:echo"]))
     );
     let list = host.ksi(&["list"]).ok();
     assert!(list.contains("waiting") && list.contains("nobody handles chaos:echo"), "{list}");
@@ -167,8 +169,8 @@ fn a_new_version_that_requires_what_nobody_handles_is_refused_with_the_event() {
     let reason = watcher.push_of("module:reload_failed")["reason"].take();
     assert!(reason.as_str().unwrap().contains("requires chaos:echo and no:body"), "{reason}");
     let module = host.module("counter");
-    let live = (&module["state"], &module["version"], &module["last_error"]);
-    assert_eq!(live, (&json!("live"), &json!("1.0.0"), &reason));
+    let live = (module.state(), &module["version"], &module["last_error"]);
+    assert_eq!(live, (ModuleState::Live, &json!("1.0.0"), &reason));
     host.drop_in("counter.so", &Library::counter(3).requiring(&["chaos:echo"]));
     watcher.push_of("module:reload_failed");
     host.drop_in("chaos.so", &Library::chaos());
@@ -185,7 +187,7 @@ fn a_plugin_stays_when_the_one_that_it_requires_goes_and_shows_what_it_misses() 
     fs::remove_file(host.file("chaos.so")).unwrap();
     let misses = |module: &Value| module["missing"] == json!(["chaos:echo"]);
     let module = host.until_module("it misses somebody", "counter", misses);
-    assert_eq!(module["state"], "live");
+    assert_eq!(module.state(), ModuleState::Live);
     let mut client: Client = host.client();
     assert_eq!(client.emit("counter:increment", json!({"name": "a"}))["value"], 1);
     assert!(host.ksi(&["list"]).ok().contains("nobody handles chaos:echo"));

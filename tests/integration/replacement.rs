@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use ksi_wire::module::{ModuleState, RetiredState};
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, TestHost, put_in_place, until};
+use crate::kit::{Client, Library, States, TestHost, put_in_place, until};
 
 #[track_caller]
 fn version(client: &mut Client) -> Value {
@@ -112,7 +113,7 @@ fn calls_in_flight_finish_on_the_old_code_and_new_ones_reach_the_new() {
     host.until_live("chaos", 2);
     let new = caller.begin("gate:wait", json!("new"));
     until_waiting(&mut other, 1);
-    assert_eq!(host.module("chaos")["retired"][0]["state"], "draining");
+    assert_eq!(host.module("chaos").retired_state(0), RetiredState::Draining);
     assert_eq!(host.resources().libraries.len(), 2, "both are in memory while the old call lasts");
     other.emit("gate:open", json!({}));
     assert_eq!(caller.end(&old)["data"], json!({"data": "old", "version": "chaos-version-0001"}));
@@ -226,7 +227,7 @@ fn a_bad_file_leaves_the_old_generation_live_with_the_reason_beside_it() {
             assert!(text.contains(words) && text.contains("chaos.so"), "{words}: {text}");
         }
         let module = host.module("chaos");
-        assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(1)));
+        assert_eq!((module.state(), &module["generation"]), (ModuleState::Live, &json!(1)));
         assert_eq!(version(&mut host.client()), "chaos-version-0001");
     }
     host.drop_in("chaos.so", &good);
@@ -251,7 +252,11 @@ fn an_init_that_fails_leaves_the_old_generation_live() {
         let failed =
             |module: &Value| module["last_error"].as_str().is_some_and(|text| text.contains(words));
         let module = host.until_module(&format!("{how} is told"), "chaos", failed);
-        assert_eq!((&module["state"], &module["generation"]), (&json!("live"), &json!(1)), "{how}");
+        assert_eq!(
+            (module.state(), &module["generation"]),
+            (ModuleState::Live, &json!(1)),
+            "{how}"
+        );
         assert_eq!(version(&mut host.client()), "chaos-version-0001");
         host.drop_in("chaos.so", &Library::chaos().version(3));
         until(
@@ -277,7 +282,7 @@ fn of_many_versions_in_quick_succession_the_last_one_stays() {
     let mut client = host.client();
     until("the last one answers", || version(&mut client), |it| it == "chaos-version-0030");
     let module = host.until_unmapped("chaos");
-    assert_eq!((&module["state"], &module["last_error"]), (&json!("live"), &Value::Null));
+    assert_eq!((module.state(), &module["last_error"]), (ModuleState::Live, &Value::Null));
     assert_eq!(host.resources().libraries.len(), 1);
 }
 

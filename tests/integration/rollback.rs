@@ -1,9 +1,10 @@
 //! Versions that do worse than the one before: the host goes back by itself, or because somebody
 //! asks for it.
 
+use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, TestHost, error_of, under_load, until};
+use crate::kit::{Client, Library, States, TestHost, error_of, under_load, until};
 
 #[track_caller]
 fn increment(client: &mut Client) -> u64 {
@@ -60,8 +61,8 @@ fn a_version_whose_calls_go_wrong_is_gone_back_from_with_its_state_and_quarantin
     assert_eq!((&quarantined["name"], &quarantined["reason"]), (&json!("counter"), &json!(reason)));
 
     let module = host.module("counter");
-    let live = (&module["state"], &module["version"], &module["generation"]);
-    assert_eq!(live, (&json!("live"), &json!("1.0.0"), &json!(3)));
+    let live = (module.state(), &module["version"], &module["generation"]);
+    assert_eq!(live, (ModuleState::Live, &json!("1.0.0"), &json!(3)));
     assert_eq!((&module["on_probation"], &module["previous"]), (&json!(false), &json!([])));
     assert_eq!(module["quarantined"]["version"], "2.0.0");
     assert_eq!(module["quarantined"]["hash"], quarantined["hash"]);
@@ -279,7 +280,7 @@ fn a_rollback_by_hand_goes_from_version_to_version_with_the_state_and_ends_at_th
     assert!(error_of(&reply).contains("no version of counter to go back to"), "{reply}");
     assert!(host.ksi(&["rollback", "counter"]).code != Some(0));
     let module = host.module("counter");
-    assert_eq!((&module["version"], &module["state"]), (&json!("1.0.0"), &json!("live")));
+    assert_eq!((&module["version"], module.state()), (&json!("1.0.0"), ModuleState::Live));
     host.until_unmapped("counter");
     assert_eq!(host.resources().libraries.len(), 1);
 }

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use ksi_wire::module::RetiredState;
 use serde_json::{Value, json};
 
-use crate::kit::{Library, TestHost, counters, under_load, until};
+use crate::kit::{Library, States, TestHost, counters, under_load, until};
 
 /// A host with a plugin that keeps state, and another one whose task emits numbered events to it
 /// without a pause.
@@ -112,8 +113,8 @@ fn a_plugin_with_state_is_replaced_while_every_worker_is_stuck_in_another_one() 
     });
     until("the task of the third goes on", || ticks(&host), |ticks| *ticks > before + 20);
     let module = host.module("counter");
-    let kept =
-        module["retired"].as_array().unwrap().iter().filter(|old| old["state"] != "unmapped");
+    let retired = module.retired_states();
+    let kept = retired.iter().filter(|old| **old != RetiredState::Unmapped);
     assert!(kept.count() > 0, "a stuck thread may still have touched them: {module:#}");
     for id in &calls {
         assert_eq!(stuck.end(id)["data"], "chaos-version-0001", "a stuck call is answered");
@@ -138,7 +139,7 @@ fn a_thread_that_ends_long_after_an_unload_takes_the_library_with_it() {
         (0..2).map(|_| stuck.begin("stuck:block", json!({"millis": 3500}))).collect();
     host.until_module("they are stuck", "chao1", |module| module["counts"]["in_flight"] == 2);
     client.emit("module:unload", json!({"module_name": "chaos"}));
-    let pinned = |module: &Value| module["retired"][0]["state"] == "pinned";
+    let pinned = |module: &Value| module.retired_state(0) == RetiredState::Pinned;
     let module = host.until_module("its library stays", "chaos", pinned);
     let cause = module["retired"][0]["cause"].as_str().unwrap();
     assert!(cause.contains("stuck in a call"), "{cause}");
@@ -170,7 +171,7 @@ fn calls_beyond_the_drain_timeout_are_let_go_on_and_shown_where_they_are_to_be_k
     let second = Library::chaos().named("chao1").with("\"gate:", "\"door:").version(2);
     host.drop_in("other.so", &second);
     assert_eq!(caller.end(&cancelled)["data"]["code"], "rejected", "the other one's is not kept");
-    let pinned = |module: &Value| module["retired"][0]["state"] == "pinned";
+    let pinned = |module: &Value| module.retired_state(0) == RetiredState::Pinned;
     let module = host.until_module("it is shown", "chaos", pinned);
     let cause = module["retired"][0]["cause"].as_str().unwrap();
     assert!(cause.contains("1 of gate_wait"), "{cause}");
@@ -192,7 +193,7 @@ fn a_call_that_is_kept_does_not_keep_the_host_from_its_end() {
     let kept = caller.begin("gate:wait", json!({}));
     host.until_module("it runs", "chaos", |module| module["counts"]["in_flight"] == 1);
     host.drop_in("chaos.so", &Library::chaos().version(2));
-    let pinned = |module: &Value| module["retired"][0]["state"] == "pinned";
+    let pinned = |module: &Value| module.retired_state(0) == RetiredState::Pinned;
     host.until_module("it is kept", "chaos", pinned);
     let start = Instant::now();
     let mut host = host;

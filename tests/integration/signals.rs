@@ -7,10 +7,11 @@ use std::{
     thread,
 };
 
+use ksi_wire::module::{ModuleState, RetiredState};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Ends, Library, OutsideCrate, TestHost, field_library, until};
+use crate::kit::{Client, Ends, Library, OutsideCrate, States, TestHost, field_library, until};
 
 /// The plugin that handles signals, as the version `number`.
 fn library(number: usize) -> Library {
@@ -131,7 +132,7 @@ fn survives(install: &[(&str, Signal)], rounds: usize) {
             (0..100).for_each(|_| send(&host, signal));
         }
     }
-    assert_eq!(host.module("signals")["state"], "unloaded");
+    assert_eq!(host.module("signals").state(), ModuleState::Unloaded);
     host.stop().ok();
 }
 
@@ -204,7 +205,7 @@ fn a_plugin_cannot_take_ctrl_c_from_the_host_and_is_told_of() {
 fn ctrl_c_is_the_hosts_after_the_plugin_that_handled_it_is_gone() {
     let host = host_with(&[("ctrlc", Signal::INT), ("signal_hook", Signal::TERM)]);
     unload(&host);
-    let gone = |module: &Value| module["retired"][0]["state"] != "draining";
+    let gone = |module: &Value| module.retired_state(0) != RetiredState::Draining;
     // A thread of the crate's keeps the library, or it does not; its handler is taken out in any
     // case.
     host.until_module("it is retired", "signals", gone);
@@ -233,12 +234,12 @@ fn a_handler_that_was_installed_past_the_c_library_pins_the_library_by_name() {
     host.drop_in("signals.so", &library(2));
     host.until_live("signals", 2);
     unload(&host);
-    let pinned = |module: &Value| module["retired"][1]["state"] == "pinned";
+    let pinned = |module: &Value| module.retired_state(1) == RetiredState::Pinned;
     let module = host.until_module("it is pinned", "signals", pinned);
     let cause = module["retired"][1]["cause"].as_str().unwrap();
     assert!(cause.contains("its handler for SIGUSR2 is still installed"), "{cause}");
     (0..100).for_each(|_| send(&host, Signal::USR2));
-    assert_eq!(host.module("signals")["state"], "unloaded");
+    assert_eq!(host.module("signals").state(), ModuleState::Unloaded);
     host.stop().ok();
 }
 
@@ -249,7 +250,7 @@ fn a_handler_that_does_not_return_pins_its_library_by_name_until_it_does() {
     send(&host, Signal::USR1);
     until("it is inside", || count(&mut host.client(), Signal::USR1), |count| *count > 0);
     host.drop_in("signals.so", &library(2));
-    let pinned = |module: &Value| module["retired"][0]["state"] == "pinned";
+    let pinned = |module: &Value| module.retired_state(0) == RetiredState::Pinned;
     let module = host.until_module("it is pinned", "signals", pinned);
     let cause = module["retired"][0]["cause"].as_str().unwrap();
     assert!(cause.contains("its handler for SIGUSR1 was entered"), "{cause}");
@@ -355,12 +356,12 @@ fn handlers_of_constructors_are_taken_over_and_those_of_needed_libraries_pin_by_
     }
     host.client().emit("early:install", json!({}));
     host.client().emit("module:unload", json!({"module_name": "early"}));
-    let pinned = |module: &Value| module["retired"][2]["state"] == "pinned";
+    let pinned = |module: &Value| module.retired_state(2) == RetiredState::Pinned;
     let module = host.until_module("it is pinned", "early", pinned);
     let cause = module["retired"][2]["cause"].as_str().unwrap();
     let words = "its handler for SIGUSR2 is still installed (by libneeded.so";
     assert!(cause.contains(words), "{cause}");
     (0..100).for_each(|_| send(&host, Signal::USR2));
-    assert_eq!(host.module("early")["state"], "unloaded");
+    assert_eq!(host.module("early").state(), ModuleState::Unloaded);
     host.stop().ok();
 }

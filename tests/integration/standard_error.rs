@@ -2,11 +2,12 @@
 
 use std::{fs::File, io::Write, os::fd::OwnedFd, os::unix::net::UnixStream, process::Stdio};
 
+use ksi_wire::module::ModuleState;
 use serde_json::json;
 
 use rustix::process::Signal;
 
-use crate::kit::{Client, Library, Ran, Running, TestHost, counters, ksi_command, until};
+use crate::kit::{Client, Library, Ran, Running, States, TestHost, counters, ksi_command, until};
 
 /// What takes nothing more, and its other end, which nobody reads from.
 fn full() -> (UnixStream, UnixStream) {
@@ -65,7 +66,7 @@ fn the_last_words_of_a_host_whose_standard_error_nobody_reads_are_told_by_the_ne
     let (ran, setup) = host.died();
     assert_eq!(ran.signal, Some(11));
     let host = setup.start();
-    assert_eq!(host.module("chaos.so")["state"], "quarantined");
+    assert_eq!(host.module("chaos.so").state(), ModuleState::Quarantined);
     let told = host.process.stderr();
     assert!(told.contains("ksi: this host dies: SIGSEGV"), "{told}");
 }

@@ -2,10 +2,11 @@
 
 use std::os::unix::net::UnixStream;
 
+use ksi_wire::module::ModuleState;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, HostBuilder, Library, Running, TestHost, children, ksi, until};
+use crate::kit::{Client, HostBuilder, Library, Running, States, TestHost, children, ksi, until};
 
 /// Two plugins, of which the second one keeps the host from becoming ready.
 fn stuck(how: &str) -> HostBuilder {
@@ -70,7 +71,7 @@ fn what_needs_plugins_waits_for_the_end_of_the_start() {
     // Whoever is answered behind them on the same connection was served behind them.
     assert_eq!(asks.emit("system:health", json!({}))["status"], "starting");
     let mut other = Client::connect(&setup.socket());
-    assert_eq!(other.emit("module:list", json!({}))["modules"][0]["state"], "live");
+    assert_eq!(other.emit("module:list", json!({}))["modules"][0].state(), ModuleState::Live);
     std::fs::write(&file, "").unwrap();
     assert_eq!(asks.end(&echo)["data"], "later");
     assert_eq!(asks.end(&unload)["data"]["status"], "unloaded");

@@ -1,8 +1,9 @@
 //! State that goes from a generation to the next while events come in.
 
+use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, TestHost, counters, error_of, under_load, until};
+use crate::kit::{Client, Library, States, TestHost, counters, error_of, under_load, until};
 
 #[track_caller]
 fn increment(client: &mut Client, name: &str) -> Value {
@@ -59,7 +60,7 @@ fn events_wait_while_state_is_handed_over_and_are_answered_by_the_new_generation
     let late: Vec<String> =
         (0..20).map(|_| caller.begin("counter:increment", json!({"name": "late"}))).collect();
     let module = host.until_module("they are held", "counter", |it| it["held"].as_u64() > Some(20));
-    assert_eq!((&module["generation"], &module["state"]), (&json!(1), &json!("live")));
+    assert_eq!((&module["generation"], module.state()), (&json!(1), ModuleState::Live));
     let list = host.ksi(&["list"]).ok();
     assert!(list.contains("wait for the hand-over of its state"), "{list}");
     host.client().reply("gate:open", json!({}));
@@ -207,7 +208,7 @@ fn state_survives(first: &str, second: &str, words: &str) {
     });
     assert!(reason.as_str().unwrap().contains(words), "{first}/{second}: {reason}");
     let module = host.module("counter");
-    assert_eq!((&module["state"], &module["version"]), (&json!("live"), &json!("1.0.0")));
+    assert_eq!((module.state(), &module["version"]), (ModuleState::Live, &json!("1.0.0")));
     assert_eq!((&module["generation"], &module["last_error"]), (&json!(1), &reason));
     assert_eq!(module["counts"]["accepted"], module["counts"]["replied"], "{first}/{second}");
     if first.is_empty() {

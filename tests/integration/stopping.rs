@@ -3,11 +3,12 @@
 
 use std::process::Command;
 
+use ksi_wire::module::ModuleState;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Client, HostBuilder, Library, Running, TestHost, counters, ksi_command, until, wrapped,
+    Client, HostBuilder, Library, Running, States, TestHost, counters, ksi_command, until, wrapped,
 };
 
 /// A plugin that asks, which is started first and so would go last, and one that is asked.
@@ -110,7 +111,11 @@ fn the_state_of_a_plugin_that_was_just_being_unloaded_is_kept_however_often_one_
         other.emit("counter:increment", json!({"name": "kept"}));
         let asked = ask_later(&host, &mut caller);
         other.begin("module:unload", json!({"module_name": "counter"}));
-        until("it is unloaded", || host.module("counter"), |module| module["state"] != "live");
+        until(
+            "it is unloaded",
+            || host.module("counter"),
+            |module| module.state() != ModuleState::Live,
+        );
         host.process.signal(Signal::TERM);
         until_stage(&mut other, "draining");
         // Not the same again, of which two may become one.

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use ksi_wire::module::RetiredState;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, TestHost};
+use crate::kit::{Client, Library, States, TestHost};
 
 /// Does everything on a generation that could keep its library in memory.
 fn use_all(client: &mut Client) {
@@ -102,7 +103,7 @@ fn a_context_that_is_kept_pins_the_generation_with_the_cause_until_it_is_let_go(
     host.client().emit("chaos:keep_context", json!({"while_exists": flag}));
     host.drop_in("chaos.so", &Library::chaos().version(2));
     host.until_live("chaos", 2);
-    let pinned = |module: &Value| module["retired"][0]["state"] == "pinned";
+    let pinned = |module: &Value| module.retired_state(0) == RetiredState::Pinned;
     let module = host.until_module("it is pinned", "chaos", pinned);
     let cause = module["retired"][0]["cause"].as_str().unwrap();
     assert!(cause.contains("Context") || cause.contains("thread"), "{cause}");
@@ -158,7 +159,11 @@ fn a_call_that_blocks_its_thread_delays_the_unmapping_and_nothing_else() {
     host.drop_in("chaos.so", &Library::chaos().version(2));
     host.until_live("chaos", 2);
     assert_eq!(host.client().emit("chaos:version", json!({}))["version"], "chaos-version-0002");
-    assert_ne!(host.module("chaos")["retired"][0]["state"], "unmapped", "its code runs still");
+    assert_ne!(
+        host.module("chaos").retired_state(0),
+        RetiredState::Unmapped,
+        "its code runs still"
+    );
     caller.end(&blocked);
     host.until_unmapped("chaos");
     assert_eq!(host.resources().libraries.len(), 1);

@@ -3,9 +3,10 @@
 
 use std::thread;
 
+use ksi_wire::module::{ModuleState, RetiredState};
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, TestHost, counters, under_load, until};
+use crate::kit::{Client, Library, States, TestHost, counters, under_load, until};
 
 #[track_caller]
 fn increment(client: &mut Client) -> Value {
@@ -154,9 +155,7 @@ fn a_call_goes_on_in_its_old_code_while_two_newer_versions_arrive() {
         until("it waits", || other.emit("gate:stats", json!({}))["waiting"].clone(), |n| *n == 1);
     }
     let module = host.module("chaos");
-    let states: Vec<_> =
-        module["retired"].as_array().unwrap().iter().map(|it| &it["state"]).collect();
-    assert_eq!(states, ["draining", "draining"]);
+    assert_eq!(module.retired_states(), [RetiredState::Draining, RetiredState::Draining]);
     assert_eq!(host.resources().libraries.len(), 3, "three generations are in memory");
     other.emit("gate:open", json!({}));
     for (version, call) in (1..).zip(&calls) {
@@ -206,7 +205,7 @@ fn of_many_versions_with_state_in_quick_succession_the_last_one_stays_with_the_s
         host.until_version("counter", "20.00");
     });
     let module = host.until_unmapped("counter");
-    assert_eq!((&module["state"], &module["last_error"]), (&json!("live"), &Value::Null));
+    assert_eq!((module.state(), &module["last_error"]), (ModuleState::Live, &Value::Null));
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub(crate) mod lanes;
 mod load;
 mod process;
 pub(crate) mod sources;
+mod states;
 
 use std::{
     fmt::Debug,
@@ -26,6 +27,7 @@ pub(crate) use files::{ABI, Library, put, put_in_place};
 pub(crate) use host::{HostBuilder, TestHost};
 pub(crate) use load::{Ends, counters, under_load};
 pub(crate) use process::{Resources, children};
+pub(crate) use states::States;
 
 /// How long anything that must happen may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
