@@ -28,7 +28,7 @@ use ksi_kernel::{
     router::Router,
 };
 use ksi_wire::system::HostAnnounced;
-use tokio::{runtime::Handle, sync::OnceCell};
+use tokio::runtime::Handle;
 
 use crate::{
     catalog::{self, Described},
@@ -39,6 +39,7 @@ use crate::{
     stopping::StopHandle,
 };
 use settings::Settings;
+use shutdown::Shutdown;
 
 pub(crate) use emission::Emission;
 pub(crate) use late::OnLate;
@@ -57,7 +58,7 @@ pub(crate) struct Core {
     pub(crate) stop: StopHandle,
     pub(crate) start_up: StartUp,
     /// Done by the first who asks for it, and awaited by all others.
-    shut_down: OnceCell<()>,
+    shutdown: Shutdown,
     /// Clients can connect to its socket also when it has ended.
     pub(crate) socket_stays: AtomicBool,
 }
@@ -95,7 +96,7 @@ impl Core {
             clients: Arc::default(),
             stop,
             start_up,
-            shut_down: OnceCell::new(),
+            shutdown: Shutdown::default(),
             socket_stays: AtomicBool::new(false),
         })
     }

@@ -123,9 +123,10 @@ impl Host {
     /// ```
     ///
     /// # Errors
-    /// Nobody handles it, a handler failed, there is no reply or more than one, or it is not of
-    /// this type.
-    pub async fn request<R: DeserializeOwned>(
+    /// Nobody handles it, nobody replied and a handler failed, there is no reply or more than one,
+    /// or it is not of this type. Where no handler has to reply, `()` and an `Option` are an answer
+    /// without one.
+    pub async fn request<R: DeserializeOwned + 'static>(
         &self,
         event: impl IntoEvent,
     ) -> Result<R, RequestError> {
@@ -328,8 +329,9 @@ impl Host {
     /// drain and the shutdown timeout of the configuration together, and some ten seconds for state
     /// that is still being written; less if it is asked [once more](Self::request_stop) to stop.
     ///
-    /// Whoever calls it while it goes on waits for its end; if the first one is given up, the next
-    /// one goes on with what is left.
+    /// Whoever calls it while it goes on waits for its end, so a handler of `system:shutdown` that
+    /// does is itself waited for until the drain timeout. If the first one is given up, the next
+    /// one goes on with what is left, and with the time that is left.
     pub async fn shutdown(&self) {
         self.0.shut_down().await;
     }

@@ -65,6 +65,26 @@ async fn a_shutdown_that_is_given_up_is_ended_by_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_stop_is_told_once_whoever_gives_it_up() {
+    let host = started().await;
+    let told = Arc::new(AtomicUsize::new(0));
+    let counts = told.clone();
+    host.on("system:shutdown", move |_| {
+        let first = counts.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Failure>(())
+        }
+    })
+    .expect("a name");
+    assert!(host.shutdown().now_or_never().is_none(), "somebody is told still");
+    in_time(host.shutdown()).await;
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn what_the_kernel_tells_of_a_failed_call_is_what_clients_read() {
     let host = started().await;
     let mut watch = host.watch(&[Pattern::parse(CALL_FAILED).expect("a name")], 8);
@@ -143,6 +163,10 @@ async fn a_request_without_one_answer_says_why() {
     );
     let odd = host.request::<String>(&Add { left: 1, right: 1 }).await;
     assert!(matches!(odd, Err(RequestError::Reply(_))), "{odd:?}");
+    assert!(
+        failed.to_string().starts_with("handler sum:add of the host: "),
+        "it says whose it was: {failed}"
+    );
     for (replies, expected) in [(0, "nobody replied to it"), (2, "2 handlers replied to it")] {
         let name = format!("say:{replies}");
         for number in 0..replies.max(1) {
@@ -152,6 +176,20 @@ async fn a_request_without_one_answer_says_why() {
         let error = host.request::<u64>(ask(&name)).await.expect_err("not one");
         assert!(error.to_string().starts_with(expected), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_request_takes_an_answer_as_one_of_a_plugin_does() {
+    let host = started().await;
+    let ask = |name: &str| NewEvent::json(name, &json!({})).expect("an event");
+    host.on("say:nothing", |_| async { Ok::<_, Failure>(()) }).expect("a name");
+    host.request::<()>(ask("say:nothing")).await.expect("that it ended well is the answer");
+    assert_eq!(host.request::<Option<u64>>(ask("say:nothing")).await.expect("none"), None);
+    let any = host.request::<Value>(ask("say:nothing")).await;
+    assert!(matches!(any, Err(RequestError::NoReply)), "{any:?}");
+    host.on("say:one", |_| async { Ok::<_, Failure>(1) }).expect("a name");
+    host.on("say:one", |_| async { Err::<(), _>(Failure::new("no", "not me")) }).expect("a name");
+    assert_eq!(host.request::<u64>(ask("say:one")).await.expect("the one reply there is"), 1);
 }
 
 #[tokio::test]
