@@ -22,6 +22,7 @@ pub struct Watch {
 
 /// What a [`Watch`] gives.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Watched {
     /// An event that has passed.
     Event(Received),
@@ -35,13 +36,13 @@ impl Context {
     /// only watched is handled by nobody. That is what a recorder, a page or a bridge to another
     /// host wants; who replies or must not miss anything subscribes.
     ///
-    /// At most `capacity` events wait to be read, and no more than `limits.subscriber_bytes` of
-    /// them. Once one does not fit, no more are added: those that wait are read, and then how many
+    /// At most `capacity` events wait to be read, no more than the operator allows
+    /// (`limits.subscriber_queue`, 1024), and no more than `limits.subscriber_bytes` of them. Once one does not fit, no more are added: those that wait are read, and then how many
     /// were [missed](Watched::Missed). The watch ends with its plugin.
     ///
     /// ```
     /// use ksi_harness::Harness;
-    /// use ksi_plugin_api::{Watched, prelude::*};
+    /// use ksi_plugin_api::prelude::*;
     ///
     /// #[derive(Default)]
     /// struct Recorder;

@@ -7,7 +7,7 @@ use crate::kit::{Library, States, TestHost, until};
 
 fn host() -> TestHost {
     let limits = "[limits]\npayload_bytes = 1500\nqueued_events = 4\nsubscriptions = 4\nbackground_tasks = 3\n\
-                  kept_resources = 2\nevent_depth = 8";
+                  kept_resources = 2\nevent_depth = 8\nsubscriber_queue = 8";
     let plugin = Library::of("ksi-fixture-asks");
     TestHost::builder().plugin("asks.so", &plugin).config(limits).start()
 }
@@ -123,6 +123,22 @@ fn who_does_not_read_in_time_gets_what_fitted_and_how_many_did_not() {
     let expected = json!(["order:placed", "order:placed", "missed 3", "end"]);
     let seen = || client.emit("asks:seen", json!({}));
     until("it is read to its end", seen, |seen| *seen == expected);
+}
+
+#[test]
+fn no_more_wait_for_a_watch_than_the_operator_allows() {
+    let host = host();
+    let mut client = host.client();
+    client.emit("asks:watch", json!([["order:*"], 1_000_000, "later"]));
+    for _ in 0..10 {
+        client.reply("order:placed", json!({}));
+    }
+    client.reply("asks:read", json!({}));
+    let seen = || client.emit("asks:seen", json!({}));
+    until("it is read to its end", seen, |seen| {
+        let seen = seen.as_array().unwrap();
+        seen.last() == Some(&json!("end")) && seen[seen.len() - 2] == "missed 2"
+    });
 }
 
 #[test]

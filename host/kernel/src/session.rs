@@ -20,7 +20,8 @@ use std::{
 
 use ksi_abi::{
     BoundaryFuture, Content, Counted, EmitOptions, EventHandle, NameError, Pattern, Refusal,
-    RefusalCode, ReplyEnd, ReplyForm, ReportHandle, Start, SubscribeOptions, To, host::WaitEnd,
+    RefusalCode, ReplyEnd, ReplyForm, ReportHandle, Start, SubscribeOptions, To,
+    host::{self, WaitEnd},
 };
 
 use crate::{
@@ -57,6 +58,8 @@ pub struct SessionLimits {
     pub background_tasks: usize,
     /// Subscriptions made at run time.
     pub subscriptions: usize,
+    /// Events that wait for one watch.
+    pub watched_events: usize,
     /// Events that wait while the plugin's state is handed over.
     pub held_events: usize,
     /// Their bytes.
@@ -68,6 +71,7 @@ impl Default for SessionLimits {
         SessionLimits {
             background_tasks: 1_024,
             subscriptions: 1_024,
+            watched_events: 1_024,
             held_events: 4_096,
             held_bytes: 64 << 20,
         }
@@ -509,8 +513,7 @@ impl Session {
         options: &SubscribeOptions<'_>,
         keeper: Option<&Arc<dyn Keeper>>,
     ) -> Result<u64, Refusal> {
-        let pattern = Pattern::parse(pattern)
-            .map_err(|error| Refusal::new(RefusalCode::INVALID_PATTERN, error))?;
+        let pattern = host::pattern(pattern)?;
         options.check()?;
         let (timeout, &SubscribeOptions { priority, blocking, .. }) = (options.timeout(), options);
         let mut subscriptions = self.subscriptions();

@@ -97,7 +97,8 @@ impl HostBuilder {
     }
 
     /// Handles events in the embedding program, as [`Host::on`] does, from before any plugin is
-    /// there: none is refused because it requires them, and none emits one that nobody handles.
+    /// there: none is refused because it requires them, and none emits one that nobody handles. It
+    /// stays as long as the host; one that is to be taken off again is made by [`Host::on`].
     ///
     /// ```no_run
     /// # async fn run(entry: ksi_host::ChildEntry) -> Result<(), Box<dyn std::error::Error>> {
@@ -230,6 +231,7 @@ impl HostBuilder {
                 limits: SessionLimits {
                     background_tasks: limits.background_tasks,
                     subscriptions: limits.subscriptions,
+                    watched_events: limits.subscriber_queue,
                     held_events: limits.held_events,
                     held_bytes: limits.held_bytes,
                 },

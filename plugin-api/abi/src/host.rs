@@ -13,7 +13,7 @@ use abi_stable::StableAbi;
 
 use super::{
     BoundaryFuture, Buffer, Content, Counted, EmitOptions, EventHandle, EventObject, Fingerprint,
-    LogRecord, Refusal, RefusalCode, ReportHandle, SpanRecord, SubscribeOptions, Value,
+    LogRecord, Pattern, Refusal, RefusalCode, ReportHandle, SpanRecord, SubscribeOptions, Value,
 };
 pub use super::{
     host_ref::{HostRef, RouteRef, WatchRef},
@@ -59,6 +59,32 @@ pub enum WatchStep {
     Missed(u64),
     /// Nothing more comes: the plugin is retired.
     Ended,
+}
+
+/// Patterns that one watch may have, as a subscription of a client.
+const WATCH_PATTERNS: usize = 64;
+
+/// The patterns of a watch, as every host takes them.
+///
+/// # Errors
+/// There are none or too many, or one of them is none.
+pub fn watch_patterns(patterns: &[&str]) -> Result<Vec<Pattern>, Refusal> {
+    if patterns.is_empty() || patterns.len() > WATCH_PATTERNS {
+        let text = format_args!(
+            "a watch has from 1 to {WATCH_PATTERNS} patterns, and {} were given",
+            patterns.len()
+        );
+        return Err(Refusal::new(RefusalCode::INVALID_PATTERN, text));
+    }
+    patterns.iter().map(|it| pattern(it)).collect()
+}
+
+/// The pattern of a subscription, as every host takes it.
+///
+/// # Errors
+/// It is none.
+pub fn pattern(text: &str) -> Result<Pattern, Refusal> {
+    Pattern::parse(text).map_err(|error| Refusal::new(RefusalCode::INVALID_PATTERN, error))
 }
 
 /// Which event is emitted.

@@ -19,12 +19,12 @@ impl OutcomeCode {
     pub const FAILED: OutcomeCode = OutcomeCode(2);
     /// With a panic.
     pub const PANICKED: OutcomeCode = OutcomeCode(3);
-    /// The process that it ran in ended first.
-    pub const CRASHED: OutcomeCode = OutcomeCode(4);
     /// It took too long.
-    pub const TIMED_OUT: OutcomeCode = OutcomeCode(5);
+    pub const TIMED_OUT: OutcomeCode = OutcomeCode(4);
     /// It was not started.
-    pub const REJECTED: OutcomeCode = OutcomeCode(6);
+    pub const REJECTED: OutcomeCode = OutcomeCode(5);
+    /// The process that it ran in ended first.
+    pub const CRASHED: OutcomeCode = OutcomeCode(6);
 
     /// One that may have no name here.
     pub const fn of(number: u8) -> Self {

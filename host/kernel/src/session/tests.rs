@@ -34,6 +34,7 @@ fn session() -> Arc<Session> {
     let limits = SessionLimits {
         background_tasks: 1,
         subscriptions: 1,
+        watched_events: 1,
         held_events: 1,
         held_bytes: 1 << 20,
     };

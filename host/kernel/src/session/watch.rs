@@ -5,14 +5,14 @@
 
 use std::{future::Future, sync::Arc};
 
-use ksi_abi::{EventHandle, Pattern, Refusal, RefusalCode, host::WatchStep};
+use ksi_abi::{
+    EventHandle, Refusal, RefusalCode,
+    host::{WatchStep, watch_patterns},
+};
 use tokio::sync::Mutex;
 
 use super::Session;
 use crate::router::taps::{Watch, WatchEnd, Watched};
-
-/// Patterns that one watch may have, as a subscription of a client.
-const PATTERNS: usize = 64;
 
 /// A watch of a generation. Dropping it ends it.
 pub struct SessionWatch {
@@ -28,16 +28,7 @@ impl SessionWatch {
         patterns: &[&str],
         capacity: usize,
     ) -> Result<Self, Refusal> {
-        if patterns.is_empty() || patterns.len() > PATTERNS {
-            let text = format_args!(
-                "a watch has from 1 to {PATTERNS} patterns, and {} were given",
-                patterns.len()
-            );
-            return Err(Refusal::new(RefusalCode::INVALID_PATTERN, text));
-        }
-        let parsed: Result<Vec<Pattern>, _> =
-            patterns.iter().map(|it| Pattern::parse(it)).collect();
-        let parsed = parsed.map_err(|error| Refusal::new(RefusalCode::INVALID_PATTERN, error))?;
+        let parsed = watch_patterns(patterns)?;
         let mut subscriptions = session.subscriptions();
         let (held, limit) = (subscriptions.held(), session.limits.subscriptions);
         if subscriptions.is_over() {
@@ -52,7 +43,7 @@ impl SessionWatch {
             );
             return Err(Refusal::new(RefusalCode::TOO_MANY_WATCHES, text));
         }
-        let watch = session.router.watch(&parsed, capacity);
+        let watch = session.router.watch(&parsed, capacity.min(session.limits.watched_events));
         subscriptions.next += 1;
         let number = subscriptions.next;
         let told = (WatchEnd::of(&watch), patterns.join(", "));

@@ -24,7 +24,7 @@ use std::{
 use ksi_abi::{
     BoundaryFuture, Content, Counted, EmitOptions, HostApi, HostRef, ModuleRef, Refusal,
     RefusalCode, ReplyEnd, ReplyForm, ReportHandle, Start, SubscribeOptions, To,
-    host::{WaitEnd, WatchStep},
+    host::{self, WaitEnd, WatchStep, watch_patterns},
 };
 use ksi_kernel::{
     event::{Event, Payload},
@@ -265,21 +265,23 @@ impl HostApi for TrialHost {
         std::future::ready(WaitEnd::Refused(nobody()))
     }
 
-    fn watch(self: &Arc<Self>, _: &[&str], _: usize) -> Result<(), Refusal> {
-        Ok(())
+    fn watch(self: &Arc<Self>, patterns: &[&str], _: usize) -> Result<(), Refusal> {
+        watch_patterns(patterns).map(drop)
     }
 
+    // No event passes, and whoever awaited the first one would wait until the trial is over.
     fn next(_: &Arc<()>) -> impl Future<Output = WatchStep> + Send + 'static {
-        std::future::pending()
+        std::future::ready(WatchStep::Ended)
     }
 
     fn subscribe(
         self: &Arc<Self>,
-        _: &str,
+        pattern: &str,
         _: u64,
-        _: &SubscribeOptions<'_>,
+        options: &SubscribeOptions<'_>,
     ) -> Result<u64, Refusal> {
-        Ok(0)
+        host::pattern(pattern)?;
+        options.check().map(|()| 0)
     }
 
     fn unsubscribe(&self, _: u64) -> bool {
@@ -338,6 +340,8 @@ impl HostApi for TrialHost {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -346,6 +350,21 @@ mod tests {
         let host = TrialHost::host("a.so".into(), runtime.handle().clone());
         let asked = std::thread::spawn(move || host.sleep(Duration::from_millis(1)));
         assert!(runtime.block_on(asked.join().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn what_a_host_refuses_to_watch_a_trial_refuses_and_no_event_is_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let host = TrialHost::host("a.so".into(), runtime.handle().clone());
+        for patterns in [&[][..], &["::"], &["a:*"; 65]] {
+            let refusal = host.watch(patterns, 8).err().expect("it is no watch");
+            assert_eq!(refusal.code, RefusalCode::INVALID_PATTERN);
+        }
+        let options = SubscribeOptions::default();
+        let refusal = host.subscribe("::", 0, &options).err().expect("it is no pattern");
+        assert_eq!(refusal.code, RefusalCode::INVALID_PATTERN);
+        let watch = host.watch(&["a:*"], 8).ok().expect("a watch");
+        assert!(matches!(watch.next().now_or_never(), Some(Ok(WatchStep::Ended))));
     }
 
     #[test]

@@ -344,6 +344,7 @@ impl Stage {
                 limits: SessionLimits {
                     background_tasks: 10,
                     subscriptions: 10,
+                    watched_events: 100,
                     held_events: 100,
                     held_bytes: 1 << 20,
                 },

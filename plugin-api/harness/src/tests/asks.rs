@@ -88,6 +88,7 @@ impl Asks {
                 let saw = match watched {
                     Watched::Event(event) => event.info().name().to_owned(),
                     Watched::Missed(count) => format!("missed {count}"),
+                    other => format!("{other:?}"),
                 };
                 ctx.send(named("asks:saw", &saw)).unwrap();
             }
