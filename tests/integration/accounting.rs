@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::kit::{Client, Library, TestHost, until};
 
-const OUTCOMES: [&str; 6] = ["replied", "no_reply", "failed", "panicked", "timed_out", "rejected"];
+const OUTCOMES: [&str; 7] =
+    ["replied", "no_reply", "failed", "panicked", "crashed", "timed_out", "rejected"];
 
 #[track_caller]
 fn number(counts: &Value, key: &str) -> u64 {

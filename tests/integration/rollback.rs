@@ -52,7 +52,7 @@ fn a_version_whose_calls_go_wrong_is_gone_back_from_with_its_state_and_quarantin
 
     let told = watcher.push_of("module:rolled_back");
     let reason = told["reason"].as_str().unwrap().to_owned();
-    assert!(reason.contains("calls failed, panicked or timed out (100 %)"), "{reason}");
+    assert!(reason.contains("calls failed, panicked, crashed or timed out (100 %)"), "{reason}");
     let expected = json!({"name": "counter", "version": "1.0.0", "generation": 3, "reason": reason,
         "file": host.file("counter.so"), "from_version": "2.0.0", "from_generation": 2, "automatic": true,
         "state": "handed_over"});

@@ -63,7 +63,7 @@ fn sentence(answer: &Changed) -> String {
         words.push_str(&format!(" {version}"));
     }
     words.push_str(&format!(", generation {generation}"));
-    match (answer.config, &answer.config_error) {
+    match (&answer.config, &answer.config_error) {
         (Some(ConfigTaken::Changed), _) => words.push_str(", with its changed configuration"),
         (_, Some(error)) => {
             words.push_str(&format!(", with the configuration as it was before: {error}"));

@@ -12,7 +12,8 @@
 //!
 //! # Promises
 //!
-//! Fields stand in the order of their keys, and so do they on the wire. A key that is there without
+//! Fields stand in the order in which they are on the wire: of what an event replies, that of their
+//! keys. A key that is there without
 //! a value is null; one that may be missing says so. Whoever reads takes a key that an older host
 //! does not have for its default, passes over one that he does not know, and keeps a word that is
 //! new to him.

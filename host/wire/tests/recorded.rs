@@ -237,6 +237,8 @@ fn whoever_reads_an_older_or_a_newer_host_finds_defaults_and_keeps_words_that_ar
     assert_eq!(read.modules[1].state.as_str(), "frozen");
     let archived = RetiredState::Other("archived".to_owned());
     assert_eq!(read.modules[1].retired, [Retired { generation: 1, state: archived, ..default() }]);
+    let changed: Changed = serde_json::from_value(json!({ "config": "merged" })).expect("a change");
+    assert_eq!(changed.config, Some(ConfigTaken::Other("merged".to_owned())));
 }
 
 fn default<T: Default>() -> T {

@@ -2,7 +2,7 @@
 //!
 //! Handlers are called one after another, each up to its first await; what is ready then is done,
 //! and only the rest becomes a future. A plugin whose state is on its way to another generation
-//! holds its events ([`dispatch::hold`](crate::call::gate)): its handlers are called later, those
+//! holds its events ([the gate](crate::call::gate)): its handlers are called later, those
 //! of all other plugins at once; the report waits for all.
 
 use std::{

@@ -324,7 +324,7 @@ fn regressed(before: Counts, now: Counts, policy: Policy) -> Option<String> {
     let (was, is) = (share(before), share(now));
     (is > was + policy.margin).then(|| {
         format!(
-            "{} of its first {} calls failed, panicked or timed out ({:.0} %), and {:.0} % of its predecessor's",
+            "{} of its first {} calls failed, panicked, crashed or timed out ({:.0} %), and {:.0} % of its predecessor's",
             bad(now),
             judged(now),
             is * 100.0,

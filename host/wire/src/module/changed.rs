@@ -44,13 +44,16 @@ pub struct Changed {
 }
 
 /// Which configuration a plugin was reloaded with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigTaken {
     /// What the file says of it now.
     Changed,
     /// What it had: the file is not valid.
     AsBefore,
+    /// A word of another version of the host.
+    #[serde(untagged)]
+    Other(String),
 }
 
 /// What going back to an earlier version gives up.
