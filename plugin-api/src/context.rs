@@ -292,7 +292,7 @@ impl Context {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use ksi_plugin_api::{SubscribeOptions, prelude::*};
+    /// use ksi_plugin_api::prelude::*;
     ///
     /// /// Sees all lines before those who do something with them.
     /// fn note_first(ctx: &Context) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::{context::Context, error::Result, event::Emit, report::Report, types:
 ///
 /// ```
 /// use std::time::Duration;
-/// use ksi_plugin_api::{EmitOptions, prelude::*};
+/// use ksi_plugin_api::prelude::*;
 ///
 /// let options = EmitOptions::new()
 ///     .attribute("_correlation_id", "order-17")
@@ -104,7 +104,7 @@ impl Context {
     /// ```
     /// use std::time::Duration;
     /// use ksi_harness::Harness;
-    /// use ksi_plugin_api::{EmitOptions, prelude::*};
+    /// use ksi_plugin_api::prelude::*;
     ///
     /// #[derive(Default)]
     /// struct Orders;

@@ -29,13 +29,30 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     code: String,
     message: String,
+    kind: ErrorKind,
     refusal: Option<Refusal>,
+}
+
+/// How the call ended that an [`Error`] tells of; see [`Error::kind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// With an error of somebody's own, which its [code](Error::code) says more of.
+    Failed,
+    /// With a panic.
+    Panicked,
+    /// The process that the handler ran in ended first.
+    Crashed,
+    /// It took longer than it may.
+    TimedOut,
+    /// It was not run, or not to its end.
+    Rejected,
 }
 
 /// What the host has refused; see [`Error::refusal`].
 ///
 /// ```
-/// use ksi_plugin_api::{Refusal, prelude::*};
+/// use ksi_plugin_api::prelude::*;
 /// # #[event("log:line")]
 /// # struct Line { text: String }
 ///
@@ -127,7 +144,13 @@ impl Refusal {
 impl Error {
     /// An error of this code and message.
     pub fn new(code: impl Into<String>, message: impl fmt::Display) -> Self {
-        Error { code: code.into(), message: message.to_string(), refusal: None }
+        let (code, message) = (code.into(), message.to_string());
+        Error { code, message, kind: ErrorKind::Failed, refusal: None }
+    }
+
+    /// How a call has ended that did not fail by itself.
+    pub(crate) fn ended(kind: ErrorKind, code: impl Into<String>, text: impl fmt::Display) -> Self {
+        Error { kind, ..Error::new(code, text) }
     }
 
     /// What the host has refused.
@@ -166,6 +189,43 @@ impl Error {
         &self.message
     }
 
+    /// How the call ended, if it is the error of a request; an error that was made by anybody is
+    /// [`Failed`](ErrorKind::Failed). A handler may give its own errors any code, `crashed` and
+    /// `timed_out` too: whoever does something else when the handler's process is lost asks here.
+    ///
+    /// ```
+    /// use ksi_harness::Harness;
+    /// use ksi_plugin_api::{ErrorKind, prelude::*};
+    ///
+    /// #[derive(Default)]
+    /// struct Shop;
+    ///
+    /// #[plugin]
+    /// impl Shop {
+    ///     #[event_handler("shop:sell")]
+    ///     async fn sell(&self, ctx: &Context, item: String) -> Result<String> {
+    ///         match ctx.request::<()>(named("till:ring", &item)).await {
+    ///             Err(error) if error.kind() == ErrorKind::Crashed => Ok("once more".to_owned()),
+    ///             Err(error) => Ok(format!("no: {}", error.code())),
+    ///             Ok(()) => Ok("sold".to_owned()),
+    ///         }
+    ///     }
+    ///
+    ///     #[event_handler("till:ring")]
+    ///     async fn ring(&self, _: &Context, item: String) -> Result<()> {
+    ///         Err(Error::new("crashed", format!("the till falls on {item}")))
+    ///     }
+    /// }
+    ///
+    /// # fn main() {
+    /// let plugin = Harness::start::<Shop>();
+    /// assert_eq!(plugin.emit("shop:sell", "a pen").results(), [json!("no: crashed")]);
+    /// # }
+    /// ```
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
     /// What the host has refused, if it is an error of that: for a plugin that does something else
     /// then. It stands beside the [code](Self::code), which is `rejected` or, of resources that are
     /// kept, `not_kept`.
@@ -191,7 +251,7 @@ impl<E: std::error::Error> From<E> for Error {
             }
             source = cause.source();
         }
-        Error { code: "error".to_owned(), message, refusal: None }
+        Error::new("error", message)
     }
 }
 

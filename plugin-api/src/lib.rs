@@ -248,7 +248,7 @@ mod watch;
 
 pub use context::{Context, EventInfo, Interval, Received, SubscriptionId, Task};
 pub use emitting::{EmitOptions, EmitWith};
-pub use error::{Error, Refusal, Result};
+pub use error::{Error, ErrorKind, Refusal, Result};
 pub use event::{Emit, Event, Named, named};
 #[doc(hidden)]
 pub use ksi_abi::Layout;
@@ -267,8 +267,9 @@ pub use watch::{Watch, Watched};
 /// What a plugin's file imports.
 pub mod prelude {
     pub use crate::{
-        Context, Emit, Error, Event, OutcomeKind, RawValue, Report, Result, Value, event,
-        event_handler, initialize, json, named, payload, plugin, restore, snapshot, tracing,
+        Context, Emit, EmitOptions, Error, Event, OutcomeKind, RawValue, Refusal, Report, Result,
+        SubscribeOptions, Value, Watched, event, event_handler, initialize, json, named, payload,
+        plugin, restore, snapshot, tracing,
     };
 }
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    error::{Error, Refusal, Result},
+    error::{Error, ErrorKind, Refusal, Result},
     payload,
     types::AwaitedReply,
 };
@@ -32,6 +32,7 @@ pub struct Outcome {
 
 /// The ways in which a call ends.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum OutcomeKind {
     /// With this reply.
     Replied(Value),
@@ -103,15 +104,16 @@ impl Report {
         replies.collect()
     }
 
-    /// Whether somebody handled the event, and no handler failed, panicked, timed out or was
-    /// rejected.
+    /// Whether somebody handled the event, and no handler failed, panicked, crashed, timed out or
+    /// was rejected.
     ///
     /// For an event that need not have a handler, ask [`failed`](Self::failed).
     pub fn is_ok(&self) -> bool {
         self.handled() && !self.failed()
     }
 
-    /// Whether a handler failed, panicked, timed out or was rejected, or the event was refused.
+    /// Whether a handler failed, panicked, crashed, timed out or was rejected, or the event was
+    /// refused.
     pub fn failed(&self) -> bool {
         !self.handle.codes().all(OutcomeCode::is_ok)
     }
@@ -198,17 +200,17 @@ pub(crate) fn decode_reply<T: DeserializeOwned>(event: &str, reply: Encoding<'_>
 
 fn failure(event: &str, view: &OutcomeView<'_>) -> Error {
     let (plugin, message) = (view.plugin, view.message);
-    let code = match view.kind {
-        OutcomeCode::PANICKED => "panicked",
-        OutcomeCode::CRASHED => "crashed",
-        OutcomeCode::TIMED_OUT => "timed_out",
-        OutcomeCode::REJECTED => "rejected",
-        _ => view.code.as_str(),
+    let (kind, code) = match view.kind {
+        OutcomeCode::PANICKED => (ErrorKind::Panicked, "panicked"),
+        OutcomeCode::CRASHED => (ErrorKind::Crashed, "crashed"),
+        OutcomeCode::TIMED_OUT => (ErrorKind::TimedOut, "timed_out"),
+        OutcomeCode::REJECTED => (ErrorKind::Rejected, "rejected"),
+        _ => (ErrorKind::Failed, view.code.as_str()),
     };
     let error = match plugin.is_empty() {
         // The host itself, or nobody: it was not accepted.
-        true => Error::new(code, format_args!("{event}: {message}")),
-        false => Error::new(code, format_args!("{event}, handled by {plugin}: {message}")),
+        true => Error::ended(kind, code, format_args!("{event}: {message}")),
+        false => Error::ended(kind, code, format_args!("{event}, handled by {plugin}: {message}")),
     };
     error.because(view.refusal)
 }
@@ -289,5 +291,16 @@ mod tests {
         let error = report().into_reply::<u32>().expect_err("it failed");
         assert_eq!(error.code(), "moved");
         assert_eq!(error.message(), "shop:sell, handled by shop: it is gone");
+    }
+
+    #[test]
+    fn a_lost_process_and_a_handlers_own_error_of_that_code_are_told_apart() {
+        let error = |code| {
+            let report = report(ReportHandle::new(Ended(code, "crashed")), "shop:sell");
+            report.into_reply::<u32>().expect_err("it failed")
+        };
+        let (lost, own) = (error(OutcomeCode::CRASHED), error(OutcomeCode::FAILED));
+        assert_eq!((lost.code(), own.code()), ("crashed", "crashed"));
+        assert_eq!((lost.kind(), own.kind()), (ErrorKind::Crashed, ErrorKind::Failed));
     }
 }

@@ -59,7 +59,8 @@ impl OutcomeKind {
         matches!(self, OutcomeKind::Replied(_) | OutcomeKind::NoReply)
     }
 
-    /// A code for programs; of a failure its own.
+    /// A code for programs; of a failure its own, which its author chooses freely: that a process
+    /// was lost is [`Crashed`](Self::Crashed) alone, and not whatever has this code.
     pub fn code(&self) -> &str {
         match self {
             OutcomeKind::Replied(_) => "replied",

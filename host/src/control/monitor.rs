@@ -263,6 +263,8 @@ impl Pushes {
                 self.send_last(0).await;
                 return false;
             }
+            // There is nothing else to be seen yet.
+            Some(_) => return true,
         };
         let line = self.push_lines.of(&event);
         drop(event);

@@ -74,6 +74,7 @@ impl Announced {
                         sender.send_if_modified(|all| all.note(event.name(), data));
                     }
                     Watched::Missed(missed) => sender.send_modify(|all| all.missed = missed.max(1)),
+                    other => unreachable!("{other:?} is new"),
                 }
             }
         });

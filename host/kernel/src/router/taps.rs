@@ -64,6 +64,7 @@ type Shown = Arc<(Counted<Event>, Shared)>;
 
 /// What a watcher reads.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Watched {
     /// An event that matches.
     Event(EventRef),

@@ -59,6 +59,7 @@ async fn emit(ctx: &Context, request: Request) -> Ended {
             OutcomeKind::Crashed { message } => ("crashed".to_owned(), None, message),
             OutcomeKind::TimedOut { message } => ("timed_out".to_owned(), None, message),
             OutcomeKind::Rejected { reason } => ("rejected".to_owned(), None, reason),
+            other => ("new".to_owned(), None, format!("{other:?}")),
         };
         Outcome { code, reply, message }
     });
