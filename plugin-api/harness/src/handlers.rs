@@ -54,10 +54,12 @@ impl Callee for Instance {
 /// What an instance is asked beside calls.
 pub(super) type Asked = Start<CallEnd, GoesOn>;
 
+type Answer = Box<dyn Fn(&[u8]) -> CallEnd + Send + Sync>;
+
 /// A closure of the test in place of a handler of another plugin.
 pub(super) struct StandIn {
     pattern: Pattern,
-    answer: Box<dyn Fn(&[u8]) -> CallEnd + Send + Sync>,
+    answer: Answer,
 }
 
 impl StandIn {

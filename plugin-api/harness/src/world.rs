@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     collections::BTreeSet,
-    io,
     panic::resume_unwind,
     path::PathBuf,
     pin::pin,
@@ -12,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ksi_abi::{Refusal, RefusalCode, Value, validate_event_name};
+use ksi_abi::{Pattern, Refusal, RefusalCode, Value, validate_event_name};
 use ksi_kernel::{
     event::EventRef,
     executor::in_place::InPlace,
@@ -26,6 +25,8 @@ use ksi_kernel::{
     session::{Session, SessionLimits},
     value::Keeper,
 };
+
+use ksi_plugin_api::Result;
 
 use super::handlers::{Instance, StandIn};
 
@@ -87,12 +88,12 @@ impl World {
         plugin: &'static str,
         trial: bool,
         file: Option<PathBuf>,
-    ) -> io::Result<Arc<Self>> {
+    ) -> Result<Arc<Self>> {
         let router = RouterLimits { subscriber_bytes: UNBOUNDED, ..RouterLimits::default() };
         let limits =
             KernelLimits { workers: 0, blocking_threads: 0, waiting_bytes: UNBOUNDED, router };
         let (Kernel { router }, in_place) = Kernel::in_place(limits)?;
-        let every_event = ["**".parse().expect("a pattern")];
+        let every_event = [Pattern::parse("**")?];
         Ok(Arc::new(World {
             plugin,
             trial,
