@@ -37,12 +37,13 @@ impl Context {
     /// host wants; who replies or must not miss anything subscribes.
     ///
     /// At most `capacity` events wait to be read, no more than the operator allows
-    /// (`limits.subscriber_queue`, 1024), and no more than `limits.subscriber_bytes` of them. Once one does not fit, no more are added: those that wait are read, and then how many
-    /// were [missed](Watched::Missed). The watch ends with its plugin.
+    /// (`limits.subscriber_queue`, 1024), and no more than `limits.subscriber_bytes` of them. Once
+    /// one does not fit, no more are added: those that wait are read, and then how many were
+    /// [missed](Watched::Missed). The watch ends with its plugin.
     ///
-    /// Made in `#[initialize]`, it begins while the generation before still watches, and what passes
-    /// then is seen by both. Made in a spawned task, it may begin when that one has gone. Do not
-    /// watch what you emit for what you see: no chain of events ends that loop, unless each is
+    /// Made in `#[initialize]`, it begins while the generation before still watches, and what
+    /// passes then is seen by both. Made in a spawned task, it may begin when that one has gone. Do
+    /// not watch what you emit for what you see: no chain of events ends that loop, unless each is
     /// emitted with a greater [depth](crate::EmitOptions::depth).
     ///
     /// ```

@@ -99,9 +99,9 @@ pub struct ObservedCall {
     pub outcome: OutcomeStatus,
     /// When it began.
     pub begun: Instant,
-    /// How long it took from there, with all that it waited for. While a plugin's state moves to its
-    /// next version, an event waits before its call begins: that is not in it, but for a call that
-    /// ended while it waited so.
+    /// How long it took from there, with all that it waited for. While a plugin's state moves to
+    /// its next version, an event waits before its call begins: that is not in it, but for a call
+    /// that ended while it waited so.
     pub took: Duration,
 }
 
