@@ -25,6 +25,9 @@
 //! [reload.plugins.hello]          # for the plugin `hello` alone
 //! drain = "2m"
 //!
+//! [isolation.plugins.parser]      # `parser` lives in a process of its own
+//! mode = "process"
+//!
 //! [state]
 //! dir = "state"                   # relative to this file
 //!
@@ -42,6 +45,9 @@ use ksi_kernel::{router::emit::RouterLimits, session::SessionLimits};
 use serde::Deserialize;
 
 pub(crate) use self::changes::Changes;
+pub use self::isolation::{
+    Checkpoint, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Restart,
+};
 pub use self::metrics::Metrics;
 pub use self::problem::{ConfigError, Problem};
 pub use self::recovery::Recovery;
@@ -51,6 +57,7 @@ pub use self::untrusted::UntrustedPlugins;
 
 mod changes;
 mod file;
+mod isolation;
 mod metrics;
 mod problem;
 mod range;
@@ -104,6 +111,9 @@ pub struct Config {
     pub limits: Limits,
     /// How plugins are replaced, and how a new version is judged. TOML: `[reload]`.
     pub reload: Reload,
+    /// Which plugins live in a process of their own, and what that may have and reach. TOML:
+    /// `[isolation]`.
+    pub isolation: Isolation,
     /// Where snapshots of plugins' state are kept. TOML: `[state]`.
     pub state: StateFiles,
     /// How often a plugin that did not come up is tried again. TOML: `[recovery]`.
@@ -294,6 +304,7 @@ impl Config {
         self.timeouts.check()?;
         self.limits.check()?;
         self.reload.check()?;
+        self.isolation.check()?;
         self.state.check()?;
         self.recovery.check()?;
         self.metrics.check()?;

@@ -31,8 +31,9 @@ mod system;
 mod text;
 
 pub use config::{
-    AfterDrain, Config, ConfigError, Limits, Metrics, Problem, Recovery, Reload, ReloadOf,
-    ReloadPolicy, StateFiles, Timeouts, UntrustedPlugins,
+    AfterDrain, Checkpoint, Config, ConfigError, Isolation, IsolationMode, IsolationOf,
+    IsolationPolicy, Limits, Metrics, Problem, Recovery, Reload, ReloadOf, ReloadPolicy, Restart,
+    StateFiles, Timeouts, UntrustedPlugins,
     socket_path::{Environment, SocketPath, SocketPathError},
 };
 pub use control::{ClaimedSocket, ControlSocket, SocketError};
@@ -56,6 +57,7 @@ pub use ksi_kernel::{
         taps::{Watch, Watched},
     },
 };
+pub use ksi_sandbox::{Bytes, Limits as ProcessLimits, Peers, Ports, Profile};
 pub use plugin::{
     file::{
         copy::{CopyError, PrivateDirError},

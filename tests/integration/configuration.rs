@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use serde_json::json;
 
-use crate::kit::{Library, TestHost, error_of, until};
+use crate::kit::{Library, TestHost, error_of, ksi, until};
 
 /// Writes the configuration file of a host anew.
 fn configure(host: &TestHost, toml: &str) {
@@ -215,4 +215,44 @@ fn a_refused_configuration_is_taken_back_though_the_call_that_asked_for_it_was_c
     let version = || host.client().emit("chaos:version", json!({}))["version"].clone();
     until("the new version is live", version, |version| *version == "chaos-version-0002");
     assert_eq!(label(&host), "before");
+}
+
+#[test]
+fn a_host_that_is_to_isolate_plugins_and_cannot_does_not_start_and_names_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, socket) = (folder.path().join("ksi.toml"), folder.path().join("ksi.sock"));
+    let with = |toml: &str, arguments: &[&str]| {
+        fs::write(&config, toml).unwrap();
+        let common = ["--config", config.to_str().unwrap(), "run", "--no-state", "--plugins"];
+        let plugins = folder.path().to_str().unwrap();
+        ksi(&socket, &[&common[..], &[plugins], arguments].concat(), "")
+    };
+    let process = "[isolation.plugins.chaos]\nmode = 'process'";
+    let no_name = with("", &["--isolate", "a b"]).fails(2);
+    assert!(no_name.contains("--isolate a b") && no_name.contains("names no plugin"), "{no_name}");
+    for (toml, arguments, who) in [
+        (process, &[][..], "and chaos would run"),
+        ("[isolation]\ndefault = 'process'", &[], "and all plugins would run"),
+        ("", &["--isolate", "hello", "--isolate", "chaos"], "and chaos, hello would run"),
+        (process, &["--isolate", "all"], "and all plugins would run"),
+    ] {
+        let said = with(toml, arguments).fails(1);
+        assert!(said.contains(who) && said.contains("take out"), "{toml}: {said}");
+    }
+}
+
+#[test]
+fn isolation_is_shown_as_the_file_has_it_without_a_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, socket) = (folder.path().join("ksi.toml"), folder.path().join("ksi.sock"));
+    let toml = "[isolation.plugins.chaos]\nmode = 'process'\nmemory = '64 MiB'";
+    fs::write(&config, toml).unwrap();
+    let show = ["--config", config.to_str().unwrap(), "config", "isolation"];
+    let said = ksi(&socket, &show, "").ok();
+    assert!(said.starts_with("chaos: in a process of its own\n"), "{said}");
+    assert!(said.contains("memory 64 MiB"), "{said}");
+    assert!(said.ends_with("all others: in the host's process\n"), "{said}");
+    fs::write(&config, "[isolation]\nmemory = '64 MB'").unwrap();
+    let said = ksi(&socket, &show, "").fails(2);
+    assert!(said.contains("line 2") && said.contains("no size such as"), "{said}");
 }

@@ -64,7 +64,7 @@ pub(crate) enum Command {
     Unload(Named),
     /// List the clients of the host, or end some of them
     Clients(Clients),
-    /// Have the host read its configuration file again
+    /// Have the host read its configuration file again, or show what that says
     #[command(subcommand)]
     Config(ConfigCommand),
     /// See, choose or give up what is kept of the plugins' state
@@ -97,6 +97,10 @@ pub(crate) struct Run {
     /// ksi_daemon.pid beside the socket
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
+    /// Have this plugin live in a process of its own, whatever the configuration says; `all` for
+    /// every plugin; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) isolate: Vec<String>,
     #[command(flatten)]
     pub(crate) kept_state: KeptState,
 }
@@ -276,6 +280,19 @@ pub(crate) enum ConfigCommand {
     /// Read the file again: plugins whose own tables have changed are reloaded with them, `reload`
     /// holds from now on, and what needs a restart is named
     Reload(Printed),
+    /// Show where plugins live by the configuration file, and what they may have and reach there;
+    /// no host is asked
+    Isolation(ShownIsolation),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  ksi --config ksi.toml config isolation hello")]
+pub(crate) struct ShownIsolation {
+    /// These plugins [default: those that the file names, and what holds for all others]
+    #[arg(value_name = "PLUGIN")]
+    pub(crate) plugins: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

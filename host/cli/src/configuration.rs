@@ -1,16 +1,15 @@
-//! `ksi config`: the host reads its configuration again.
+//! `ksi config reload`: the host reads its configuration again.
 
 use ksi_wire::config::{Reconfigured, Reloaded};
 use serde_json::{json, value::RawValue};
 
-use super::args::{Common, ConfigCommand};
+use super::args::{Common, Printed};
 use super::client::PATIENT;
 use super::exit::CommandFailure;
 use super::list::understood;
 use super::output;
 
-pub(crate) fn config(common: &Common, command: ConfigCommand) -> Result<(), CommandFailure> {
-    let ConfigCommand::Reload(args) = command;
+pub(crate) fn reload(common: &Common, args: Printed) -> Result<(), CommandFailure> {
     let answer: Box<RawValue> = common.client()?.ask("config:reload", &json!({}), PATIENT)?;
     let reloaded: Reloaded = understood(&answer)?;
     match args.json {

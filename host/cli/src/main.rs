@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ksi_host::{ChildEntry, Config, Environment, SocketPath};
 
-use self::args::{Args, Command, Common};
+use self::args::{Args, Command, Common, ConfigCommand};
 use self::client::Client;
 use self::exit::CommandFailure;
 
@@ -28,6 +28,7 @@ mod emit;
 mod events;
 mod graph;
 mod inspect;
+mod isolation;
 mod list;
 mod replace;
 mod state;
@@ -78,7 +79,8 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
         Command::Rollback(args) => replace::rollback(common, args),
         Command::Unload(args) => replace::unload(common, args),
         Command::Clients(args) => clients::clients(common, args),
-        Command::Config(args) => configuration::config(common, args),
+        Command::Config(ConfigCommand::Reload(args)) => configuration::reload(common, args),
+        Command::Config(ConfigCommand::Isolation(args)) => isolation::isolation(common, args),
         Command::State(args) => state::state(common, args),
         Command::Graph(args) => graph::graph(common, args),
         Command::Stop => stop::stop(common),

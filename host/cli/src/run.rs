@@ -113,6 +113,10 @@ pub(crate) fn run(
     let default = Home::of_process().folder_for(socket.path())?;
     state_folder::settle(&mut config, args.kept_state, default)?;
     state_folder::settle_recovery(&mut config, socket.path());
+    for plugin in &args.isolate {
+        let refused = |problem| CommandFailure::Usage(format!("--isolate {plugin}: {problem}"));
+        config.isolation.isolate(plugin).map_err(refused)?;
+    }
     config.pid_file = args.pid_file.or(config.pid_file);
     if !args.plugins.is_empty() {
         config.plugin_dirs = args.plugins;

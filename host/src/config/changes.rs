@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, Metrics, Recovery, Reload, StateFiles};
+use super::{Config, Isolation, Metrics, Recovery, Reload, StateFiles};
 
 /// The keys whose values differ, as `limits.connections` or `plugin.hello`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,7 @@ impl Changes {
             timeouts,
             limits,
             reload,
+            isolation,
             state,
             recovery,
             metrics,
@@ -53,6 +54,7 @@ impl Changes {
             changes.restart(&format!("limits.{key}"), new != old);
         }
         changes.of_reload(&old.reload, reload);
+        changes.of_isolation(&old.isolation, isolation);
         let StateFiles { persist, dir, interval } = state;
         changes.restart("state.persist", *persist != old.state.persist);
         changes.restart("state.dir", *dir != old.state.dir);
@@ -80,6 +82,53 @@ impl Changes {
         self.restart("reload.kept_versions", *kept_versions != old.kept_versions);
         for plugin in differing(&old.plugins, plugins) {
             self.now(&format!("reload.plugins.{plugin}"), true);
+        }
+    }
+
+    fn of_isolation(&mut self, old: &Isolation, new: &Isolation) {
+        let Isolation {
+            default,
+            restart,
+            intensity,
+            period,
+            checkpoint,
+            stuck,
+            memory,
+            cpu,
+            open_files,
+            processes,
+            profile,
+            read,
+            write,
+            exec,
+            connect,
+            bind,
+            require,
+            plugins,
+        } = new;
+        for (key, differs) in [
+            ("default", *default != old.default),
+            ("restart", *restart != old.restart),
+            ("intensity", *intensity != old.intensity),
+            ("period", *period != old.period),
+            ("checkpoint", *checkpoint != old.checkpoint),
+            ("stuck", *stuck != old.stuck),
+            ("memory", *memory != old.memory),
+            ("cpu", *cpu != old.cpu),
+            ("open_files", *open_files != old.open_files),
+            ("processes", *processes != old.processes),
+            ("profile", *profile != old.profile),
+            ("read", *read != old.read),
+            ("write", *write != old.write),
+            ("exec", *exec != old.exec),
+            ("connect", *connect != old.connect),
+            ("bind", *bind != old.bind),
+            ("require", *require != old.require),
+        ] {
+            self.restart(&format!("isolation.{key}"), differs);
+        }
+        for plugin in differing(&old.plugins, plugins) {
+            self.restart(&format!("isolation.plugins.{plugin}"), true);
         }
     }
 
@@ -125,6 +174,12 @@ mod tests {
             kept_versions = 1
             [reload.plugins.slow]
             drain = '1m'
+            [isolation]
+            memory = '1 GiB'
+            bind = [80]
+            [isolation.plugins.slow]
+            mode = 'process'
+            profile = 'standard'
             [state]
             interval = '1m'
             [recovery]
@@ -146,6 +201,9 @@ mod tests {
             "limits.connections",
             "limits.workers",
             "reload.kept_versions",
+            "isolation.memory",
+            "isolation.bind",
+            "isolation.plugins.slow",
             "state.interval",
             "recovery.attempts",
             "metrics.interval",

@@ -9,8 +9,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Config, Limits, Metrics, Problem, Recovery, Reload, StateFiles, Timeouts, UntrustedPlugins,
-    range,
+    Config, Isolation, Limits, Metrics, Problem, Recovery, Reload, StateFiles, Timeouts,
+    UntrustedPlugins, range,
 };
 
 pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
@@ -35,6 +35,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
         timeouts: file.timeouts,
         limits: file.limits,
         reload: file.reload,
+        isolation: file.isolation.within(folder),
         state: StateFiles { dir: file.state.dir.map(|dir| folder.join(dir)), ..file.state },
         recovery: Recovery { dir: file.recovery.dir.map(|dir| folder.join(dir)), ..file.recovery },
         metrics: file.metrics,
@@ -67,6 +68,7 @@ struct File {
     timeouts: Timeouts,
     limits: Limits,
     reload: Reload,
+    isolation: Isolation,
     state: StateFiles,
     recovery: Recovery,
     metrics: Metrics,

@@ -53,6 +53,14 @@ pub enum Problem {
         /// The values that are accepted.
         range: String,
     },
+    /// What a process of its own is to be limited to cannot be meant.
+    #[error("`{key}` {text}")]
+    Limit {
+        /// The key with its table, as in `isolation.plugins.hello.memory`.
+        key: String,
+        /// What is wrong with it, and what it must be.
+        text: String,
+    },
     /// A number that JSON, in which a plugin gets its configuration, cannot hold.
     #[error("`{key}` is {value}, which no plugin can be given: use a finite number")]
     NotFinite {

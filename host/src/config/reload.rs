@@ -185,7 +185,7 @@ impl ReloadOf {
 }
 
 /// The rule that a manifest is held to as well: a name of any other form belongs to no plugin.
-fn is_plugin_name(name: &str) -> bool {
+pub(super) fn is_plugin_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')

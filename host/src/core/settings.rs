@@ -19,7 +19,7 @@ use tokio::{sync, task::JoinError};
 
 use super::Core;
 use crate::{
-    config::{AfterDrain, Changes, Config, ConfigError, Reload, ReloadPolicy},
+    config::{AfterDrain, Changes, Config, ConfigError, IsolationPolicy, Reload, ReloadPolicy},
     plugin::{
         instance::configs::PluginConfig,
         lifecycle::{
@@ -172,6 +172,11 @@ impl Settings {
             let known = settings.known().clone();
             policy(known.in_effect.reload_policy(plugin))
         })
+    }
+
+    /// Where the plugin of this name lives, and how, as it is in effect.
+    pub(crate) fn isolation(&self, plugin: &str) -> IsolationPolicy {
+        self.known().in_effect.isolation.policy(plugin)
     }
 
     fn change(&self, change: impl FnOnce(&mut KnownConfig)) {

@@ -24,7 +24,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::{Host, StartingHost};
 use crate::{
     builtin,
-    config::{Config, Problem, UntrustedPlugins},
+    config::{self, Config, IsolationMode, IsolationPolicy, Problem, Restart, UntrustedPlugins},
     core::{
         Core,
         settings::{Settings, encoded_all},
@@ -53,9 +53,9 @@ use crate::{
         },
         worker::{
             self,
-            link::LinkLimits,
+            link::{Health, LinkLimits},
             process::Processes,
-            residence::{Down, Isolation, Spawner, WorkerPolicies},
+            residence::{Down, Isolation, Spawner, WorkerPolicies, WorkerPolicy},
         },
     },
     start_up::StartUp,
@@ -144,6 +144,22 @@ impl HostBuilder {
         self
     }
 
+    /// Which plugins live in a process of their own, and how, in place of what was said before.
+    ///
+    /// ```no_run
+    /// # async fn run(entry: ksi_host::ChildEntry) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut isolation = ksi_host::Isolation::default();
+    /// isolation.memory = Some("512 MiB".parse()?);
+    /// isolation.isolate("parser")?;
+    /// let builder = ksi_host::Host::builder(entry).plugins("plugins").isolation(isolation);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn isolation(mut self, isolation: config::Isolation) -> Self {
+        self.config.isolation = isolation;
+        self
+    }
+
     /// An executable that probes plugin files, such as an installed `ksi`. Without it the running
     /// executable does, if it calls [`answer_probe`](crate::answer_probe).
     pub fn probe_with(mut self, program: impl Into<PathBuf>) -> Self {
@@ -179,6 +195,9 @@ impl HostBuilder {
     pub fn prepare(self) -> Result<StartingHost, StartError> {
         let HostBuilder { entry, config, file, probe, stop, handlers } = self;
         config.check()?;
+        if let Some(plugins) = config.isolation.isolated() {
+            return Err(StartError::NotIsolated { plugins });
+        }
         let runtime = Handle::try_current()?;
         let (started, start_up) = (Instant::now(), StartUp::begin());
         let (timeouts, limits) = (&config.timeouts, &config.limits);
@@ -209,10 +228,11 @@ impl HostBuilder {
             tracing::warn!("plugin files are loaded without a probe: {reason}");
         }
         let program = prober.as_ref().ok().map(|prober| prober.program().to_owned());
-        let (isolation, ends) = isolation(&config, program, &router, started)?.unzip();
         let persistence = state_folder(&config, &router)?;
         let (journal, quarantine) = crash_journal(&config)?;
         let settings = Settings::new(&config, file);
+        let isolation = isolation(&config, &settings, program, &router, started)?;
+        let (isolation, ends) = isolation.unzip();
         let policies = settings.policies();
         let private = PrivateDir::create(Places::of_process(config.private_dir.clone()))?;
         let on_distrust = config.untrusted_plugins.map(|untrusted| match untrusted {
@@ -258,7 +278,7 @@ impl HostBuilder {
                 after_rollback: config.recovery.after_rollback,
             },
             kept_versions: config.reload.kept_versions,
-            restarts: restarts(&config),
+            restarts: restarts(&config, &settings),
             stop: stop.clone(),
             start_up: start_up.clone(),
         }));
@@ -315,6 +335,7 @@ const ASKS: usize = 4_096;
 /// Who lives in a process of its own, and where it is told that one has ended.
 fn isolation(
     config: &Config,
+    settings: &Arc<Settings>,
     program: Option<PathBuf>,
     router: &Arc<Router>,
     started: Instant,
@@ -352,18 +373,28 @@ fn isolation(
         clock_zero: u64::try_from(zero).unwrap_or(u64::MAX),
         downs,
     };
-    // Nobody yet: there is no setting that says so.
-    let policies: WorkerPolicies = Arc::new(|_| None);
+    let settings = settings.clone();
+    let policies: WorkerPolicies = Arc::new(move |plugin| {
+        let policy = settings.isolation(plugin);
+        // What is no text was refused where it was read; whoever reads this would refuse it too.
+        let sandbox = serde_json::to_value(&policy.limits);
+        let sandbox = sandbox.unwrap_or_else(|error| error.to_string().into());
+        let health = Health { stuck: policy.stuck };
+        (policy.mode == IsolationMode::Process).then_some(WorkerPolicy { health, sandbox })
+    });
     Ok(Some((Isolation { spawner: Arc::new(spawner), policies }, ends)))
 }
 
-fn restarts(config: &Config) -> RestartPolicies {
-    let longest_wait = config.recovery.longest;
-    Arc::new(move |_| RestartPolicy {
-        when: RestartWhen::OnCrash,
-        intensity: 5,
-        period: Duration::from_secs(60),
-        longest_wait,
+fn restarts(config: &Config, settings: &Arc<Settings>) -> RestartPolicies {
+    let (longest_wait, settings) = (config.recovery.longest, settings.clone());
+    Arc::new(move |plugin| {
+        let IsolationPolicy { restart, intensity, period, .. } = settings.isolation(plugin);
+        let when = match restart {
+            Restart::OnCrash => RestartWhen::OnCrash,
+            Restart::Always => RestartWhen::Always,
+            Restart::Never => RestartWhen::Never,
+        };
+        RestartPolicy { when, intensity, period, longest_wait }
     })
 }
 
@@ -439,6 +470,16 @@ pub enum StartError {
     /// A value of the configuration is out of its range.
     #[error(transparent)]
     Config(#[from] Problem),
+    /// Plugins are to live in processes of their own. Without them the host would start with less
+    /// between it and them than the operator counts on.
+    #[error(
+        "this version cannot give plugins a process of their own, and {plugins} would run in the host's: take out \
+         `mode = \"process\"` and `default = \"process\"` of [isolation], and --isolate"
+    )]
+    NotIsolated {
+        /// Which.
+        plugins: String,
+    },
     /// It was not started inside a tokio runtime.
     #[error("a host needs a tokio runtime with time and I/O enabled around it: {0}")]
     NoRuntime(#[from] tokio::runtime::TryCurrentError),

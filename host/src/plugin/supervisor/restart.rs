@@ -54,6 +54,8 @@ pub(crate) type RestartPolicies = Arc<dyn Fn(&str) -> RestartPolicy + Send + Syn
 pub(crate) enum RestartWhen {
     /// Not after one by its own will (exit status 0).
     OnCrash,
+    /// After every one.
+    Always,
     /// After none.
     Never,
 }
