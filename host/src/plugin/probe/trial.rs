@@ -361,9 +361,9 @@ mod tests {
             assert_eq!(refusal.code, RefusalCode::INVALID_PATTERN);
         }
         let options = SubscribeOptions::default();
-        let refusal = host.subscribe("::", 0, &options).err().expect("it is no pattern");
+        let refusal = host.subscribe("::", 0, &options).expect_err("it is no pattern");
         assert_eq!(refusal.code, RefusalCode::INVALID_PATTERN);
-        let watch = host.watch(&["a:*"], 8).ok().expect("a watch");
+        let watch = host.watch(&["a:*"], 8).expect("a watch");
         assert!(matches!(watch.next().now_or_never(), Some(Ok(WatchStep::Ended))));
     }
 
