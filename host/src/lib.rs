@@ -18,6 +18,8 @@ mod builtin;
 mod control;
 // and its plugins.
 mod plugin;
+// Where it is entered in processes that it has started.
+mod child_entry;
 // What those share.
 mod catalog;
 mod clients;
@@ -30,6 +32,7 @@ mod sync;
 mod system;
 mod text;
 
+pub use child_entry::answer_probe;
 pub use config::{
     AfterDrain, Checkpoint, Config, ConfigError, Isolation, IsolationMode, IsolationOf,
     IsolationPolicy, Limits, Metrics, Problem, Recovery, Reload, ReloadOf, ReloadPolicy, Restart,
@@ -67,10 +70,7 @@ pub use plugin::{
     },
     instance::library::LoadError,
     lifecycle::{error::DeployError, hand_over::HandOverError},
-    probe::{
-        answer::{ChildEntry, answer_probe},
-        error::ProbeError,
-    },
+    probe::{answer::ChildEntry, error::ProbeError},
     state::{
         persistence::PersistError,
         snapshot::StateError,

@@ -44,6 +44,12 @@ const RULES: &[Rule] = &[
         modules: &["host", "control", "core", "builtin"],
         names: &["Router", "Session"],
     },
+    // What runs in a plugin's process knows the host by its socket alone.
+    Rule {
+        part: &["host/src/plugin/worker/child.rs", "host/src/plugin/worker/child"],
+        modules: &["host", "control", "core", "builtin", "crash", "config"],
+        names: &["Router", "Session", "Kernel", "HostApiShim", "HostServices"],
+    },
     // Who replaces, retires and goes back, and who keeps state, does not know where an instance
     // lives; nor does what is said of any residence and instance.
     Rule {

@@ -2,7 +2,8 @@
 //!
 //! [`process`] is that process as the host holds it, [`link`] the host's end of its socket,
 //! [`body`] an instance there, and [`residence`] where a generation lives whose file is opened
-//! there. Routing, handing over, retiring and going back know none of this.
+//! there. [`child`] is what the process does. Routing, handing over, retiring and going back know
+//! none of this.
 
 // Started and reaped,
 pub(crate) mod process;
@@ -12,6 +13,8 @@ pub(crate) mod link;
 pub(crate) mod body;
 // and a residence as any other.
 pub(crate) mod residence;
+// What it does itself.
+pub(crate) mod child;
 
 /// The one argument of a process that a plugin is to live in.
 pub(crate) const ARGUMENT: &str = "__ksi-worker";

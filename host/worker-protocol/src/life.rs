@@ -35,14 +35,7 @@ impl Hello {
     /// [`ProtocolError::Version`] if it speaks another version, whatever else it says, and
     /// [`ProtocolError::Json`].
     pub fn read(json: &[u8]) -> Result<Self, ProtocolError> {
-        #[derive(Deserialize)]
-        struct Speaks {
-            protocol: Version,
-        }
-        let (ours, theirs) = (VERSION, read::<Speaks>("HELLO", json)?.protocol);
-        if !ours.understands(theirs) {
-            return Err(ProtocolError::Version { ours, theirs });
-        }
+        understood("HELLO", json)?;
         read("HELLO", json)
     }
 }
@@ -86,11 +79,12 @@ impl Open {
         to_json(self)
     }
 
-    /// Reads it.
+    /// Reads one of a host that speaks what is spoken here.
     ///
     /// # Errors
-    /// [`ProtocolError::Json`].
+    /// As in [`Hello::read`].
     pub fn read(json: &[u8]) -> Result<Self, ProtocolError> {
+        understood("OPEN", json)?;
         read("OPEN", json)
     }
 }
@@ -162,6 +156,19 @@ impl Stats {
     /// [`ProtocolError::Json`].
     pub fn read(json: &[u8]) -> Result<Self, ProtocolError> {
         read("STATS", json)
+    }
+}
+
+/// Whether this side understands one that says so, whatever else it says.
+fn understood(frame: &'static str, json: &[u8]) -> Result<(), ProtocolError> {
+    #[derive(Deserialize)]
+    struct Speaks {
+        protocol: Version,
+    }
+    let (ours, theirs) = (VERSION, read::<Speaks>(frame, json)?.protocol);
+    match ours.understands(theirs) {
+        true => Ok(()),
+        false => Err(ProtocolError::Version { ours, theirs }),
     }
 }
 

@@ -19,12 +19,12 @@ impl OutcomeKind {
     pub const FAILED: OutcomeKind = OutcomeKind(2);
     /// With a panic.
     pub const PANICKED: OutcomeKind = OutcomeKind(3);
-    /// The process of its plugin ended before it did.
-    pub const CRASHED: OutcomeKind = OutcomeKind(4);
     /// It took too long.
-    pub const TIMED_OUT: OutcomeKind = OutcomeKind(5);
+    pub const TIMED_OUT: OutcomeKind = OutcomeKind(4);
     /// It was not started.
-    pub const REJECTED: OutcomeKind = OutcomeKind(6);
+    pub const REJECTED: OutcomeKind = OutcomeKind(5);
+    /// The process of its plugin ended before it did.
+    pub const CRASHED: OutcomeKind = OutcomeKind(6);
 }
 
 /// One outcome of a report.

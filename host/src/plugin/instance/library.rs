@@ -262,7 +262,9 @@ pub(crate) fn create(
     // kernel's `call.rs`), and a snapshot, a restore or a shutdown borrows it; only then it comes
     // out of its `LiveInstance`, and is dropped before its library is closed
     // (`lifecycle/retire.rs`), which waits for the plugin's values too. There is one type of events
-    // in this host, and all hosts that are shown to plugins have it.
+    // in this host, and all hosts that are shown to plugins have it. A plugin's process
+    // (`worker/child/`) has one of its own, which all of its calls have; and what goes on of a call
+    // lies before the instance there too (`RunningCall` in `calls.rs`).
     unsafe { module::create(module, host, config) }
 }
 

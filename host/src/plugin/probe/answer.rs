@@ -24,7 +24,7 @@ pub(super) const ARGUMENT: &str = "__ksi-probe";
 const WATCH_STACK: usize = 64 << 10;
 
 /// Whether this program can be started again as a child of its host, which tries plugin files
-/// before the host opens them: what [`answer_probe`] gives, and
+/// before the host opens them: what [`answer_probe`](crate::answer_probe) gives, and
 /// [`Host::builder`](crate::Host::builder) takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "give it to Host::builder"]
@@ -33,7 +33,7 @@ pub struct ChildEntry {
 }
 
 impl ChildEntry {
-    /// For a program that does not call [`answer_probe`], or cannot do so first thing in its
+    /// For a program that does not call [`answer_probe`](crate::answer_probe), or cannot do so first thing in its
     /// `main`: a plugin, a test, a library. Plugin files are loaded without a probe then, unless
     /// [`HostBuilder::probe_with`](crate::HostBuilder::probe_with) names a program that answers.
     pub fn none() -> Self {
@@ -59,28 +59,21 @@ pub(super) enum ProbeAnswer {
     Refused(String),
 }
 
-/// Answers if this process was started as a probe, and does not return then. What it gives
-/// otherwise is for [`Host::builder`](crate::Host::builder).
-///
-/// To be called first thing in `main` of a program that embeds a host: before argument parsing,
-/// threads and runtimes.
-///
-/// ```no_run
-/// // First thing in `main`:
-/// let entry = ksi_host::answer_probe();
-/// // Arguments, threads and a runtime come here.
-/// let builder = ksi_host::Host::builder(entry);
-/// ```
-///
-/// A program that forgets it is told so by the compiler:
-///
-/// ```compile_fail,E0061
-/// let builder = ksi_host::Host::builder();
-/// ```
-pub fn answer_probe() -> ChildEntry {
-    let mut arguments = std::env::args_os();
-    if arguments.nth(1).is_none_or(|argument| argument != ARGUMENT) {
-        return ChildEntry { answers: true };
+/// What else this program may have been started as, by its first argument, and what it does then:
+/// the status that it ends with. It may end at once by the function that it gets.
+pub(crate) type OtherChild = (&'static str, fn(fn(i32) -> !) -> i32);
+
+/// Answers if this process was started as a probe, or does what the other one does if it was
+/// started as that; then it does not return.
+pub(crate) fn answer((other, run): OtherChild) -> ChildEntry {
+    match std::env::args_os().nth(1) {
+        Some(argument) if argument == ARGUMENT => {}
+        Some(argument) if argument == other => {
+            // SAFETY: ends the process at once, as below.
+            let exit = |status| unsafe { libc::_exit(status) };
+            exit(run(exit))
+        }
+        _ => return ChildEntry { answers: true },
     }
     // A request that is none is the end of a host that does not need this child any more.
     let answer = match (request(), private_stdout()) {

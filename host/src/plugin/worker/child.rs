@@ -1,0 +1,307 @@
+//! What the process of a plugin does: it says that it is there, limits itself, opens the library,
+//! makes an instance, and runs its calls until the host says that it is over, or is gone.
+//!
+//! The plugin has the host that any plugin has ([`host`]), over the socket. It never knows that it
+//! is in a process of its own.
+//!
+//! Promises that this process ends when the socket does, and that what it is asked is answered,
+//! whatever a handler does ([`reader`]), as long as the plugin leaves its threads alone. Knows
+//! nothing of the router, of other plugins, and of the host's own process.
+
+mod asked;
+mod calls;
+mod event;
+mod host;
+mod job;
+mod log;
+mod outbox;
+mod reader;
+mod report;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod watches;
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStringExt},
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use ksi_abi::{CallEnd, Description, HostRef, ModuleRef};
+use ksi_worker_protocol::{
+    FromWorker, Inbox, Payload, ProtocolError,
+    life::{Hello, Open},
+    transport,
+};
+use rustix::process::Signal;
+use tokio::runtime::Runtime;
+
+use self::{
+    host::WorkerHost,
+    job::{Job, Life},
+    outbox::WayOut,
+    reader::{End, TurnReader},
+};
+use crate::{
+    plugin::instance::library::{self, PluginLibrary},
+    text::causes::with_causes,
+};
+
+/// Threads on which calls go on that have waited for something.
+const THREADS: usize = 2;
+
+/// A plugin that is open.
+struct OpenedPlugin {
+    module: ModuleRef,
+    description: Description,
+    /// Stays open for as long as the process is there.
+    _library: Option<PluginLibrary>,
+}
+
+/// How a plugin is opened.
+type Opens = fn(&Open) -> Result<OpenedPlugin, String>;
+
+/// Is the process of a plugin, to its end; the status with which it is to exit.
+pub(crate) fn answer(exit: fn(i32) -> !) -> i32 {
+    let socket = match private_socket() {
+        Ok(socket) => socket,
+        Err(error) => return failed(&format!("the host's socket cannot be had: {error}")),
+    };
+    ends_with_host();
+    // A status, and with it all that the plugin has started.
+    fn end(end: &End, exit: fn(i32) -> !) {
+        if let End::Protocol(error) = end {
+            failed(&format!("the host says what makes no sense: {error}"));
+        }
+        if rustix::process::getpgrp() == rustix::process::getpid() {
+            let _ = rustix::process::kill_current_process_group(Signal::KILL);
+        }
+        exit(1)
+    }
+    EXIT.get_or_init(|| exit);
+    let on_end = |it: &End| {
+        if let Some(exit) = EXIT.get() {
+            end(it, *exit);
+        }
+    };
+    match run(socket, open_library, on_end) {
+        Ok(()) => 0,
+        Err(reason) => failed(&reason),
+    }
+}
+
+/// How this process exits.
+static EXIT: std::sync::OnceLock<fn(i32) -> !> = std::sync::OnceLock::new();
+
+/// For whoever reads this process's standard error.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(io::stderr(), "ksi worker: {text}");
+}
+
+fn failed(reason: &str) -> i32 {
+    say(reason);
+    1
+}
+
+/// The socket to the host, away from the standard input that the plugin may read.
+fn private_socket() -> io::Result<OwnedFd> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(socket)
+}
+
+/// From here on this process is killed when the thread of the host ends that has started it, which
+/// lasts as long as the host. Of a host that has ended before, the socket's end tells.
+fn ends_with_host() {
+    // The socket's end would do, but for a plugin that keeps all threads that would read it.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+}
+
+fn open_library(open: &Open) -> Result<OpenedPlugin, String> {
+    let path: PathBuf = OsString::from_vec(open.path.clone()).into();
+    let library = PluginLibrary::open(&path, &open.header).map_err(|error| error.to_string())?;
+    let description = library.describe()?;
+    Ok(OpenedPlugin { module: library.module, description, _library: Some(library) })
+}
+
+/// The whole life of a worker, on this thread and others. Files and system calls are limited while
+/// this is the only one.
+fn run(socket: OwnedFd, opens: Opens, on_end: fn(&End)) -> Result<(), String> {
+    let (out, mut inbox) = (WayOut::new(socket), Inbox::new());
+    let hello = Hello::of(std::process::id()).to_json();
+    let put = |frame: FromWorker<'_>, id: u64| out.put_now(frame, id).map_err(|it| it.to_string());
+    put(FromWorker::Hello(Payload::Bytes(&hello)), 0)?;
+    let Some((id, open)) = first(&out, &mut inbox).map_err(|error| error.to_string())? else {
+        return Ok(());
+    };
+    let refused = |code: &str, reason: &str| {
+        let message = Payload::from(reason);
+        let _ = put(FromWorker::Failed { keeps: false, code, message }, id);
+        Err(reason.to_owned())
+    };
+    if let Err(reason) = limited(&open) {
+        return refused("sandbox", &reason);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("ksi-worker")
+        .enable_time()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return refused("no_threads", &format!("no thread can be started: {error}")),
+    };
+    inbox.set_limit(open.limits.frame);
+    let (sender, life) = mpsc::channel();
+    let handle = runtime.handle().clone();
+    let host = WorkerHost::new(open.clone(), out, inbox, handle, sender, on_end);
+    let mut worker = InstanceLife { host: host.clone(), runtime, plugin: None };
+    if let Err(error) = TurnReader::start(&host) {
+        let reason = format!("no thread can be started: {error}");
+        worker.fails(id, "no_threads", &reason);
+        return Err(reason);
+    }
+    worker.open(id, &open, opens);
+    let ended = worker.live(&life);
+    host.reader.end();
+    worker.runtime.shutdown_background();
+    ended
+}
+
+/// Waits for the host to say what is to be opened; none if it says nothing more.
+fn first(out: &WayOut, inbox: &mut Inbox) -> Result<Option<(u64, Open)>, ProtocolError> {
+    loop {
+        while let Some(frame) = inbox.next()? {
+            let id = frame.id;
+            match Job::of(frame)? {
+                Job::Life(Life::Open { id, open }) => return Ok(Some((id, *open))),
+                Job::Life(Life::Shutdown { .. }) => return Ok(None),
+                Job::Ping => out.put_now(FromWorker::Pong, id)?,
+                // Nothing else makes sense yet.
+                _ => {}
+            }
+        }
+        match transport::receive(out.socket(), inbox) {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// Limits this process as the host wants it. What cannot be limited here is said on its standard
+/// error.
+fn limited(open: &Open) -> Result<(), String> {
+    if open.sandbox.is_null() {
+        return Ok(());
+    }
+    let limits: ksi_sandbox::Limits = serde_json::from_value(open.sandbox.clone())
+        .map_err(|error| format!("the limits of this process cannot be read: {error}"))?;
+    let applied = limits.apply().map_err(|error| with_causes(&error).to_string())?;
+    applied.missing.iter().for_each(|missing| say(&missing.to_string()));
+    Ok(())
+}
+
+/// The instance's life, on a thread that may block.
+struct InstanceLife {
+    host: Arc<WorkerHost>,
+    runtime: Runtime,
+    plugin: Option<OpenedPlugin>,
+}
+
+impl InstanceLife {
+    fn open(&mut self, id: u64, open: &Open, opens: Opens) {
+        match opens(open) {
+            Ok(plugin) => {
+                let opened = serde_json::to_vec(&plugin.description).unwrap_or_default();
+                self.plugin = Some(plugin);
+                if let Err(error) =
+                    self.host.out.put_now(FromWorker::Opened(Payload::Bytes(&opened)), id)
+                {
+                    self.fails(id, "too_large", &format!("its description: {error}"));
+                }
+            }
+            Err(reason) => self.fails(id, "load", &reason),
+        }
+    }
+
+    /// Takes one step after the other, until the last.
+    fn live(&mut self, life: &mpsc::Receiver<Life>) -> Result<(), String> {
+        loop {
+            match life.recv() {
+                Ok(Life::Create { id, config }) => self.create(id, &config),
+                Ok(Life::Detach { id }) => {
+                    self.detach();
+                    let _ = self.host.out.put_now(FromWorker::NoReply { keeps: false }, id);
+                }
+                Ok(Life::Shutdown { id }) => {
+                    self.detach();
+                    self.drop_instance();
+                    let _ = self.host.out.put_now(FromWorker::Bye, id);
+                    return Ok(());
+                }
+                Ok(Life::Open { id, .. }) => {
+                    self.fails(id, "open", "a process of a plugin opens one file alone");
+                }
+                Ok(Life::Over(End::Closed)) | Err(_) => return Ok(()),
+                Ok(Life::Over(End::Protocol(error))) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    fn create(&self, id: u64, config: &[u8]) {
+        let Some(plugin) = &self.plugin else {
+            return self.fails(id, "load", "no library is open in this process");
+        };
+        if self.host.instance().is_some() {
+            return self.fails(id, "instance", "this process has an instance already");
+        }
+        let host = HostRef::new(self.host.clone());
+        match self.runtime.block_on(library::create(plugin.module, host, config)) {
+            Ok(instance) => {
+                let _none = self.host.set_instance(Some(instance));
+                let _ = self.host.out.put_now(FromWorker::Created, id);
+            }
+            Err(CallEnd::Failed(failure)) => {
+                let (code, message) = failure.to_texts();
+                self.fails(id, &code, &message);
+            }
+            Err(CallEnd::Panicked(message)) => {
+                let message = Payload::Bytes(&message);
+                let _ = self.host.out.put_now(FromWorker::Panicked { keeps: false, message }, id);
+            }
+            Err(_) => self.fails(id, "instance", "it gave an answer that makes no sense"),
+        }
+    }
+
+    fn detach(&self) {
+        self.host.watches.close();
+        self.runtime.block_on(self.host.tasks.close());
+    }
+
+    /// Ends what is left of calls, and drops the instance once nothing uses it.
+    fn drop_instance(&self) {
+        let Some(instance) = self.host.set_instance(None) else { return };
+        loop {
+            self.runtime.block_on(self.host.calls.end());
+            if Arc::strong_count(&instance) == 1 {
+                return drop(instance);
+            }
+            // One that was about to begin, or was just dropped elsewhere.
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn fails(&self, id: u64, code: &str, message: &str) {
+        let message = Payload::from(message);
+        let failed = FromWorker::Failed { keeps: false, code, message };
+        let _ = self.host.out.put_now(failed, id);
+    }
+}
