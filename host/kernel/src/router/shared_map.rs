@@ -3,6 +3,20 @@
 //! A change copies the few nodes between the root and the entry that it is about, so it costs as
 //! much in a map of a hundred thousand entries as in one of a hundred. A trie over the bits of the
 //! keys' hashes.
+//!
+//! It is our own because the well-kept crates with such a map cost more where the table pays: when
+//! a name is looked up, and when routes come and go. Instructions (callgrind, x86-64), for names in
+//! maps of 100 and of 10,000 entries; a change is a copy, one insert, and the end of the copy:
+//!
+//! |            | this one        | imbl 7.0.2      | rpds 1.2.1      |
+//! |------------|-----------------|-----------------|-----------------|
+//! | look-up    |   319 and   334 |   363 and   395 |   395 and   449 |
+//! | change     | 2,615 and 2,931 | 4,071 and 7,427 | 2,452 and 4,256 |
+//! | all of 100 |           2,730 |           6,436 |           7,711 |
+//!
+//! Either one would also bring unsafe code that nothing else here needs (in imbl-sized-chunks; in
+//! archery and triomphe below rpds), and imbl eight crates under the MPL. What they do better is to
+//! fill an empty map (imbl, by a sixth). A plugin's emit of a name that it holds is no look-up.
 
 use std::{
     borrow::Borrow,

@@ -253,7 +253,7 @@ fn names_that_a_pattern_alone_matches_share_its_list() {
     assert!(Arc::ptr_eq(&one, &two), "nothing is put together for a look-up");
 }
 
-/// For people: `cargo test --release -p ksi-host --lib router::table -- --ignored --nocapture`.
+/// For people: `cargo test --release -p ksi-kernel --lib router::table -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints figures of the machine it runs on"]
 fn figures() {
