@@ -55,7 +55,7 @@ use crate::{
             self,
             link::{Health, LinkLimits},
             process::Processes,
-            residence::{Down, Isolation, Spawner, WorkerPolicies, WorkerPolicy},
+            residence::{Down, ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
         },
     },
     start_up::StartUp,
@@ -339,7 +339,7 @@ fn isolation(
     program: Option<PathBuf>,
     router: &Arc<Router>,
     started: Instant,
-) -> Result<Option<(Isolation, mpsc::UnboundedReceiver<Down>)>, StartError> {
+) -> Result<Option<(ProcessResidences, mpsc::UnboundedReceiver<Down>)>, StartError> {
     let Some(program) = program else { return Ok(None) };
     let processes = Processes::new(program, worker::ARGUMENT);
     let processes = processes.map_err(StartError::Threads)?;
@@ -382,7 +382,7 @@ fn isolation(
         let health = Health { stuck: policy.stuck };
         (policy.mode == IsolationMode::Process).then_some(WorkerPolicy { health, sandbox })
     });
-    Ok(Some((Isolation { spawner: Arc::new(spawner), policies }, ends)))
+    Ok(Some((ProcessResidences { spawner: Arc::new(spawner), policies }, ends)))
 }
 
 fn restarts(config: &Config, settings: &Arc<Settings>) -> RestartPolicies {
@@ -501,4 +501,36 @@ pub enum StartError {
     /// The plugin folders cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_started_again_and_how_often_is_as_the_configuration_has_it() {
+        let toml = "
+            [recovery]
+            longest = '3m'
+            [isolation]
+            restart = 'always'
+            [isolation.plugins.once]
+            restart = 'never'
+            [isolation.plugins.often]
+            restart = 'on_crash'
+            intensity = 9
+            period = '1s'
+        ";
+        let config = Config::from_toml(toml, "/".as_ref()).unwrap();
+        let restarts = restarts(&config, &Settings::new(&config, None));
+        assert_eq!(restarts("any").when, RestartWhen::Always);
+        assert_eq!(restarts("once").when, RestartWhen::Never);
+        let often = RestartPolicy {
+            when: RestartWhen::OnCrash,
+            intensity: 9,
+            period: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(180),
+        };
+        assert_eq!(restarts("often"), often);
+    }
 }

@@ -34,7 +34,7 @@ use crate::{
             residence::{Creation, Residence},
             services::HostServices,
         },
-        worker::residence::{Isolation, Spawner, WorkerPolicy, WorkerResidence},
+        worker::residence::{ProcessResidences, Spawner, WorkerPolicy, WorkerResidence},
     },
     text::printable::printable,
 };
@@ -50,7 +50,7 @@ pub(crate) struct Activation {
     pub(crate) configs: Configs,
     pub(crate) policies: Policies,
     /// Who lives in a process of its own, if anybody can.
-    pub(crate) isolation: Option<Isolation>,
+    pub(crate) isolation: Option<ProcessResidences>,
     /// Where it is noted that code runs for the first time.
     pub(crate) journal: Option<Arc<Journal>>,
 }
@@ -193,7 +193,7 @@ impl Activation {
 
     /// How this plugin lives in a process of its own, if it is to.
     fn isolated(&self, plugin: &str) -> Option<(&Arc<Spawner>, WorkerPolicy)> {
-        let Isolation { spawner, policies } = self.isolation.as_ref()?;
+        let ProcessResidences { spawner, policies } = self.isolation.as_ref()?;
         Some((spawner, policies(plugin)?))
     }
 

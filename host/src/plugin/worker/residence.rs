@@ -58,7 +58,7 @@ pub(crate) struct Spawner {
 }
 
 /// Who lives in a process of its own, and with what those are started.
-pub(crate) struct Isolation {
+pub(crate) struct ProcessResidences {
     pub(crate) spawner: Arc<Spawner>,
     pub(crate) policies: WorkerPolicies,
 }
