@@ -77,6 +77,20 @@ const RULES: &[Rule] = &[
             "HostRef",
         ],
     },
+    // What a generation may do is the same however it is reached.
+    Rule {
+        part: &["host/kernel/src/session.rs", "host/kernel/src/session"],
+        modules: &[],
+        names: &[
+            "BoundaryFuture",
+            "EventHandle",
+            "ReplyEnd",
+            "ReportHandle",
+            "RSlice",
+            "WaitEnd",
+            "WatchStep",
+        ],
+    },
     // A deployment knows no wire format.
     Rule {
         part: &["host/src/plugin.rs", "host/src/plugin"],

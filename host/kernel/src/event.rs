@@ -1,5 +1,6 @@
 //! An event on its way: what was emitted, by whom, and because of what.
 
+mod emit_options;
 mod event_ref;
 mod ids;
 mod into_event;
@@ -17,14 +18,15 @@ use crate::{
     value::{Encoded, Keeper, Unencodable, let_go},
 };
 use ksi_abi::{
-    Buffer, Counted, EmitOptions, Encoding, EventObject, EventView, Fingerprint, NameError,
-    Refusal, Value, validate_event_name,
+    Buffer, Counted, Encoding, EventObject, EventView, Fingerprint, NameError, Refusal, Value,
+    validate_event_name,
 };
 
 /// What clients attach to an event and all its descendants inherit: `_correlation_id`, `_agent_id`
 /// and the like.
 pub(crate) use ksi_abi::Attributes;
 
+pub use emit_options::EmitOptions;
 pub use event_ref::EventRef;
 pub use ids::EventId;
 pub(crate) use ids::EventIds;
@@ -98,13 +100,13 @@ pub(crate) struct Said {
 impl Said {
     /// What a plugin says beside an event of this name that follows from `parent`.
     pub(crate) fn of(
-        options: &EmitOptions<'_>,
+        options: &impl EmitOptions,
         name: &str,
         parent: Option<&Event>,
     ) -> Result<Self, Refusal> {
         let inherited = parent.and_then(|parent| parent.attributes.as_deref());
         let attributes = options.attached(name, inherited.unwrap_or(&Attributes::new()))?;
-        Ok(Said { attributes, timeout: options.timeout(), depth: options.depth })
+        Ok(Said { attributes, timeout: options.timeout(), depth: options.depth() })
     }
 }
 
@@ -459,7 +461,7 @@ impl EventObject for Event {
 
 #[cfg(test)]
 mod tests {
-    use ksi_abi::{Attribute, RefusalCode};
+    use ksi_abi::{Attribute, EmitOptions, RefusalCode};
 
     use super::*;
 
@@ -493,13 +495,13 @@ mod tests {
         let value = text(40);
         let said = |key: &str, parent: &Event| {
             let attribute = [Attribute { key: key.into(), value: value.as_str().into() }];
-            Said::of(&EmitOptions::of(&attribute), "a:c", Some(parent)).map(drop)
+            Said::of(&&EmitOptions::of(&attribute), "a:c", Some(parent)).map(drop)
         };
         assert!(said("key", &parent(40)).is_ok());
         let refusal = said("other", &parent(40)).expect_err("there are two");
         assert_eq!(refusal.code, RefusalCode::TOO_LARGE);
         let timeout = EmitOptions { timeout: 1, ..EmitOptions::of(&[]) };
-        let said = Said::of(&timeout, "a:c", Some(&parent(100)));
+        let said = Said::of(&&timeout, "a:c", Some(&parent(100)));
         assert!(said.is_ok(), "what came from outside goes on");
     }
 

@@ -23,6 +23,7 @@ pub mod executor;
 // What became of all of them.
 pub mod report;
 // Around it: what one generation of a plugin may do,
+pub mod boundary;
 pub mod session;
 // and all of this as one thing.
 pub mod kernel;

@@ -16,9 +16,10 @@ use ksi_abi::{
     host::{WaitEnd, WatchStep},
 };
 use ksi_kernel::{
+    boundary::{self, Boundary},
     event::Event,
     router::{plugin_report::PluginReport, resolved::Resolved},
-    session::{Emitting, Requesting, SessionWatch},
+    session::{self, Emitting, Requesting, SessionWatch},
 };
 
 use super::world::{Alarm, World};
@@ -27,8 +28,8 @@ use super::world::{Alarm, World};
 impl HostApi for World {
     type Event = Event;
     type Route = Resolved;
-    type Emitting = Emitting;
-    type Requesting = Requesting;
+    type Emitting = Emitting<Boundary>;
+    type Requesting = Requesting<Boundary>;
     type Watch = SessionWatch;
 
     fn resolve(self: &Arc<Self>, name: &str) -> Option<Resolved> {
@@ -44,7 +45,7 @@ impl HostApi for World {
         cx: &mut Context<'_>,
     ) -> Start<ReportHandle, Self::Emitting> {
         match self.reaches_somebody(name_of(&to)) {
-            Ok(()) => self.session.emit(parent, &to, content, options, cx),
+            Ok(()) => self.session.emit::<Boundary>(parent, &to, content, options, cx),
             Err(refusal) => Start::Ready(ReportHandle::new(PluginReport::refused(&refusal))),
         }
     }
@@ -59,7 +60,7 @@ impl HostApi for World {
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Self::Requesting> {
         match self.reaches_somebody(name_of(&to)) {
-            Ok(()) => self.session.request(parent, &to, content, options, form, cx),
+            Ok(()) => self.session.request::<Boundary>(parent, &to, content, options, form, cx),
             Err(refusal) => {
                 let report = ReportHandle::new(PluginReport::refused(&refusal));
                 Start::Ready(ReplyEnd::Report(report))
@@ -83,7 +84,8 @@ impl HostApi for World {
         pattern: &str,
         timeout: Duration,
     ) -> impl Future<Output = WaitEnd> + Send + 'static {
-        noted(Alarm::new(self, timeout), self.session.wait_for(pattern, timeout))
+        let waiting = self.session.wait_for(pattern, timeout);
+        noted(Alarm::new(self, timeout), async move { boundary::waited(waiting.await) })
     }
 
     fn watch(
@@ -95,7 +97,8 @@ impl HostApi for World {
     }
 
     fn next(watch: &Arc<SessionWatch>) -> impl Future<Output = WatchStep> + Send + 'static {
-        watch.next()
+        let next = watch.next();
+        async move { boundary::passed(next.await) }
     }
 
     fn subscribe(
@@ -104,6 +107,9 @@ impl HostApi for World {
         handler: u64,
         options: &SubscribeOptions<'_>,
     ) -> Result<u64, Refusal> {
+        options.check()?;
+        let (timeout, &SubscribeOptions { priority, blocking, .. }) = (options.timeout(), options);
+        let options = session::SubscribeOptions { priority, timeout, blocking };
         self.session.subscribe(pattern, handler, options, Some(&self.keeper()))
     }
 
@@ -134,7 +140,7 @@ impl HostApi for World {
                 0
             })
         });
-        self.session.spawn(told, self.keeper())
+        self.session.spawn(told, Some(self.keeper()))
     }
 
     fn cancel(&self, task: u64) {

@@ -14,8 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use ksi_abi::{
-    Buffer, Content, Counted, EmitOptions, NameError, Pattern, Refusal, RefusalCode,
-    validate_event_name,
+    Buffer, Content, Counted, NameError, Pattern, Refusal, RefusalCode, validate_event_name,
 };
 use serde::Serialize;
 use thiserror::Error;
@@ -41,7 +40,7 @@ use crate::{
         outcome_taps::{OutcomeTaps, OutcomeWatch},
         tally::{Counts, Tally},
     },
-    event::{Emitter, Event, EventIds, EventRef, NewEvent, Said},
+    event::{EmitOptions, Emitter, Event, EventIds, EventRef, NewEvent, Said},
     executor::{slot::may_poll_here, workers::Workers},
     label::Label,
     lock::Lock,
@@ -469,7 +468,7 @@ impl Router {
         resolved: &Resolved,
         content: Content,
         parent: Option<Counted<Event>>,
-        options: &EmitOptions<'_>,
+        options: &impl EmitOptions,
     ) -> Result<Counted<Event>, Refusal> {
         resolved.emitted.up();
         let said = Said::of(options, resolved.name(), parent.as_deref())?;

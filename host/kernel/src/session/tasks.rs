@@ -8,9 +8,51 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use ksi_abi::{BoundaryFuture, Buffer};
+use ksi_abi::{Buffer, Refusal, RefusalCode};
 
-use crate::lock::Lock;
+use super::Session;
+use crate::{lock::Lock, value::Keeper};
+
+impl Session {
+    /// Runs a background task on the dispatch workers; its number. It ends well, or with the
+    /// message of a panic. `keeper` keeps its library until all of it has ended.
+    pub fn spawn<T>(
+        self: &Arc<Self>,
+        future: impl Future<Output = Result<T, Buffer>> + Send + Unpin + 'static,
+        keeper: Option<Arc<dyn Keeper>>,
+    ) -> Result<u64, Refusal> {
+        let (number, task) = self.tasks.add(future).map_err(|not_added| match not_added {
+            NotAdded::Closed => Refusal::new(
+                RefusalCode::RETIRING,
+                format_args!("{} is being retired and cannot start tasks any more", self.plugin),
+            ),
+            NotAdded::Full(limit) => Refusal::new(
+                RefusalCode::TOO_MANY_TASKS,
+                format_args!(
+                    "{} runs {limit} background tasks, and no more are allowed (limits.background_tasks)",
+                    self.plugin
+                ),
+            ),
+        })?;
+        let session = self.clone();
+        self.router.spawn_detached(async move {
+            if let Some(Err(message)) = task.await {
+                let message = message.to_text();
+                tracing::error!(plugin = %session.plugin, "a background task panicked: {message}");
+            }
+            session.tasks.remove(number);
+            drop(keeper);
+        });
+        Ok(number)
+    }
+
+    /// Ends a background task.
+    pub fn cancel(&self, number: u64) {
+        if let Some(task) = self.tasks.remove(number) {
+            self.router.spawn_detached(async move { task.drop_future() });
+        }
+    }
+}
 
 /// The tasks that run, up to a limit.
 pub(crate) struct BackgroundTasks {
@@ -22,7 +64,7 @@ pub(crate) struct BackgroundTasks {
 struct TaskSet {
     next: u64,
     closed: bool,
-    running: HashMap<u64, Arc<Background>>,
+    running: HashMap<u64, Arc<dyn Task>>,
 }
 
 /// Why a task is not accepted.
@@ -39,7 +81,10 @@ impl BackgroundTasks {
     }
 
     /// Accepts a task: its number, and what is to be polled on the dispatch workers.
-    pub(crate) fn add(&self, future: BoundaryFuture<u8>) -> Result<(u64, Running), NotAdded> {
+    pub(crate) fn add<F>(&self, future: F) -> Result<(u64, Running<F>), NotAdded>
+    where
+        F: Future + Send + Unpin + 'static,
+    {
         let task = Arc::new(Background { future: Lock::new(Some(future)), waker: Lock::default() });
         let mut state = self.state.lock();
         let refusal = match (state.closed, state.running.len() >= self.limit) {
@@ -60,7 +105,7 @@ impl BackgroundTasks {
     }
 
     /// Forgets a task, whose future may still be there.
-    pub(crate) fn remove(&self, number: u64) -> Option<Arc<Background>> {
+    pub(crate) fn remove(&self, number: u64) -> Option<Arc<dyn Task>> {
         self.state.lock().running.remove(&number)
     }
 
@@ -81,16 +126,21 @@ impl BackgroundTasks {
     }
 }
 
+/// A background task, whatever its future is.
+pub(crate) trait Task: Send + Sync {
+    /// Drops the future, after its present poll if there is one. On a dispatch worker.
+    fn drop_future(&self);
+}
+
 /// A background task. Its future is owned here alone, so that it can be dropped on a worker whoever
 /// holds the task.
-pub(crate) struct Background {
-    future: Lock<Option<BoundaryFuture<u8>>>,
+struct Background<F> {
+    future: Lock<Option<F>>,
     waker: Lock<Option<Waker>>,
 }
 
-impl Background {
-    /// Drops the future, after its present poll if there is one. On a dispatch worker.
-    pub(crate) fn drop_future(&self) {
+impl<F: Send> Task for Background<F> {
+    fn drop_future(&self) {
         let future = self.future.lock().take();
         drop(future);
         if let Some(waker) = self.waker.lock().take() {
@@ -99,22 +149,22 @@ impl Background {
     }
 }
 
-/// A task, to be polled on the dispatch workers. It ends well, or with the message of a panic.
-pub(crate) struct Running(Arc<Background>);
+/// A task, to be polled on the dispatch workers. `None` if it was dropped before its end.
+pub(crate) struct Running<F>(Arc<Background<F>>);
 
-impl Future for Running {
-    type Output = Result<(), Buffer>;
+impl<F: Future + Unpin> Future for Running<F> {
+    type Output = Option<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         *self.0.waker.lock() = Some(cx.waker().clone());
         let mut future = self.0.future.lock();
-        let Some(running) = future.as_mut() else { return Poll::Ready(Ok(())) };
+        let Some(running) = future.as_mut() else { return Poll::Ready(None) };
         let polled = Pin::new(running).poll(cx);
         if polled.is_ready() {
             let ended = future.take();
             drop(future);
             drop(ended);
         }
-        polled.map(|result| result.map(drop))
+        polled.map(Some)
     }
 }

@@ -1,8 +1,9 @@
-use ksi_abi::{Attribute, Buffer};
+use ksi_abi::{Attribute, Buffer, Content, Counted, EmitOptions, RefusalCode, To};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::*;
 use crate::{
+    event::{Event, NewEvent, Payload},
     kernel::{Kernel, KernelLimits},
     router::{emit::RouterLimits, host_handler::Failure},
 };

@@ -3,16 +3,27 @@
 //! A watch is no route: its events go on whether or not it reads. It ends with the generation, and
 //! is counted with the subscriptions that are made at run time.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use ksi_abi::{
-    EventHandle, Refusal, RefusalCode,
-    host::{WatchStep, watch_patterns},
+    Counted, Refusal, RefusalCode,
+    host::{self, watch_patterns},
 };
 use tokio::sync::Mutex;
 
 use super::Session;
-use crate::router::taps::{Watch, WatchEnd, Watched};
+use crate::{
+    event::Event,
+    router::taps::{Watch, WatchEnd, Watched},
+};
+
+/// What a generation sees pass.
+pub enum Passed {
+    /// An event.
+    Event(Counted<Event>),
+    /// So many events did not fit, and nothing more comes.
+    Missed(u64),
+}
 
 /// A watch of a generation. Dropping it ends it.
 pub struct SessionWatch {
@@ -20,6 +31,52 @@ pub struct SessionWatch {
     watch: Mutex<Watch>,
     number: u64,
     session: Arc<Session>,
+}
+
+impl Session {
+    /// Awaits the next event that matches; `None` if it does not come in time.
+    pub fn wait_for(
+        &self,
+        pattern: &str,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Option<Counted<Event>>, Refusal>> + Send + use<> {
+        let waiting = host::pattern(pattern)
+            .map(|pattern| (self.router.watch(&[pattern], 1), self.sleep(timeout)));
+        async move {
+            let (mut watch, timer) = waiting?;
+            tokio::select! {
+                biased;
+                seen = watch.next() => match seen {
+                    Some(Watched::Event(event)) => Ok(Some(event.counted().clone())),
+                    Some(Watched::Missed(_)) | None => {
+                        let text = "too much waits in the host for the event to be kept";
+                        Err(Refusal::new(RefusalCode::QUEUE_BYTES, text))
+                    }
+                },
+                () = timer => Ok(None),
+            }
+        }
+    }
+
+    /// Waits. The timer belongs to the host's runtime, whoever polls it.
+    pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let _inside = self.router.runtime().enter();
+        tokio::time::sleep(duration)
+    }
+
+    /// Shows events to this generation that it does not handle, until it drops the watch or goes.
+    pub fn watch(
+        self: &Arc<Self>,
+        patterns: &[&str],
+        capacity: usize,
+    ) -> Result<SessionWatch, Refusal> {
+        SessionWatch::new(self, patterns, capacity)
+    }
+
+    /// The patterns of each watch that this generation has.
+    pub fn watched(&self) -> Vec<String> {
+        self.subscriptions().watches.values().map(|(_, patterns)| patterns.clone()).collect()
+    }
 }
 
 impl SessionWatch {
@@ -52,16 +109,14 @@ impl SessionWatch {
         Ok(SessionWatch { watch: Mutex::new(watch), number, session: session.clone() })
     }
 
-    /// What passes next.
-    pub fn next(self: &Arc<Self>) -> impl Future<Output = WatchStep> + Send + use<> {
+    /// What passes next; `None` when nothing more comes.
+    pub fn next(self: &Arc<Self>) -> impl Future<Output = Option<Passed>> + Send + use<> {
         let this = self.clone();
         async move {
             match this.watch.lock().await.next().await {
-                Some(Watched::Event(event)) => {
-                    WatchStep::Event(EventHandle::new(event.counted().clone()))
-                }
-                Some(Watched::Missed(missed)) if missed > 0 => WatchStep::Missed(missed),
-                Some(Watched::Missed(_)) | None => WatchStep::Ended,
+                Some(Watched::Event(event)) => Some(Passed::Event(event.counted().clone())),
+                Some(Watched::Missed(missed)) if missed > 0 => Some(Passed::Missed(missed)),
+                Some(Watched::Missed(_)) | None => None,
             }
         }
     }

@@ -19,9 +19,10 @@ use ksi_abi::{
     host::{SpanStep, WaitEnd, WatchStep},
 };
 use ksi_kernel::{
+    boundary::{self, Boundary},
     event::Event,
     router::resolved::Resolved,
-    session::{Emitting, Requesting, Session, SessionWatch},
+    session::{self, Emitting, Requesting, Session, SessionWatch},
     value::Keeper,
 };
 
@@ -65,8 +66,8 @@ impl Keeper for HostApiShim {
 impl HostApi for HostApiShim {
     type Event = Event;
     type Route = Resolved;
-    type Emitting = Emitting;
-    type Requesting = Requesting;
+    type Emitting = Emitting<Boundary>;
+    type Requesting = Requesting<Boundary>;
     type Watch = SessionWatch;
 
     fn resolve(self: &Arc<Self>, name: &str) -> Option<Resolved> {
@@ -81,7 +82,7 @@ impl HostApi for HostApiShim {
         options: Option<&EmitOptions<'_>>,
         cx: &mut Context<'_>,
     ) -> Start<ReportHandle, Self::Emitting> {
-        self.session.emit(parent, &to, content, options, cx)
+        self.session.emit::<Boundary>(parent, &to, content, options, cx)
     }
 
     fn request(
@@ -93,7 +94,7 @@ impl HostApi for HostApiShim {
         form: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Start<ReplyEnd, Self::Requesting> {
-        self.session.request(parent, &to, content, options, form, cx)
+        self.session.request::<Boundary>(parent, &to, content, options, form, cx)
     }
 
     fn send(
@@ -111,7 +112,8 @@ impl HostApi for HostApiShim {
         pattern: &str,
         timeout: Duration,
     ) -> impl Future<Output = WaitEnd> + Send + 'static {
-        self.session.wait_for(pattern, timeout)
+        let waiting = self.session.wait_for(pattern, timeout);
+        async move { boundary::waited(waiting.await) }
     }
 
     fn watch(
@@ -123,7 +125,8 @@ impl HostApi for HostApiShim {
     }
 
     fn next(watch: &Arc<SessionWatch>) -> impl Future<Output = WatchStep> + Send + 'static {
-        watch.next()
+        let next = watch.next();
+        async move { boundary::passed(next.await) }
     }
 
     fn subscribe(
@@ -132,6 +135,9 @@ impl HostApi for HostApiShim {
         handler: u64,
         options: &SubscribeOptions<'_>,
     ) -> Result<u64, Refusal> {
+        options.check()?;
+        let (timeout, &SubscribeOptions { priority, blocking, .. }) = (options.timeout(), options);
+        let options = session::SubscribeOptions { priority, timeout, blocking };
         self.session.subscribe(pattern, handler, options, Some(&self.keeper()))
     }
 
@@ -148,7 +154,7 @@ impl HostApi for HostApiShim {
     }
 
     fn spawn(self: &Arc<Self>, future: BoundaryFuture<u8>) -> Result<u64, Refusal> {
-        self.session.spawn(future, self.keeper())
+        self.session.spawn(future, Some(self.keeper()))
     }
 
     fn cancel(&self, number: u64) {

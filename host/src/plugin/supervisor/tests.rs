@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ksi_abi::host::WatchStep;
 use tokio::time::advance;
 
 use super::fake::{Act, Stage, version_of};
@@ -91,7 +90,7 @@ async fn whatever_looks_on_for_a_candidate_that_fails_is_told_the_end() {
         it.deploy(2).await.unwrap().unwrap_err();
         it.all_retired().await;
         let watch_of = |version| it.script.watches.lock().get(&version).cloned().unwrap();
-        assert!(matches!(watch_of(2).next().now_or_never(), Some(WatchStep::Ended)), "{step}");
+        assert!(matches!(watch_of(2).next().now_or_never(), Some(None)), "{step}");
         assert!(watch_of(1).next().now_or_never().is_none(), "{step}: it is live");
     }
 }

@@ -1,9 +1,7 @@
 //! Events and reports between what the host has and what goes into a frame.
 
-use ksi_abi::{
-    Counted, EventHandle, EventObject, EventView, OutcomeCode, OutcomeView, ReportHandle,
-};
-use ksi_kernel::event::Event;
+use ksi_abi::{Counted, EventObject, OutcomeCode, OutcomeView, ReportObject};
+use ksi_kernel::{event::Event, router::plugin_report::PluginReport};
 use ksi_worker_protocol::{
     AttributesBuf, Batch, Event as EventFrame, Outcome, OutcomeKind, Payload, ProtocolError,
 };
@@ -19,15 +17,8 @@ pub(super) fn with_frame<T>(
     let payload = EventObject::payload(&**event);
     let payload = payload.map_err(|(code, message)| (code.to_owned(), message.to_owned()))?;
     let attributes: AttributesBuf = event.attributes().collect();
-    Ok(put(frame_of(&event.view(), &attributes, payload.as_bytes())))
-}
-
-fn frame_of<'a>(
-    view: &EventView<'a>,
-    attributes: &'a AttributesBuf,
-    payload: &'a [u8],
-) -> EventFrame<'a> {
-    EventFrame {
+    let view = event.view();
+    Ok(put(EventFrame {
         id: view.id,
         parent: view.parent,
         root: view.root,
@@ -36,35 +27,26 @@ fn frame_of<'a>(
         name: view.name.as_str(),
         source: view.source.as_str(),
         attributes: attributes.attributes(),
-        payload: Payload::Bytes(payload),
-    }
-}
-
-/// The same of a handle.
-pub(super) fn with_handle<T>(
-    event: &EventHandle,
-    put: impl FnOnce(EventFrame<'_>) -> T,
-) -> Result<T, (String, String)> {
-    let payload = event.payload();
-    let payload = payload.map_err(|(code, message)| (code.to_owned(), message.to_owned()))?;
-    Ok(put(frame_of(&event.view(), &AttributesBuf::default(), payload.as_bytes())))
+        payload: Payload::Bytes(payload.as_bytes()),
+    }))
 }
 
 /// Writes a report. Where plugin code may run: replies that are values become JSON.
 pub(super) fn put_report(
     id: u64,
-    report: &ReportHandle,
+    report: &PluginReport,
     to: &mut Batch,
 ) -> Result<(), ProtocolError> {
-    let outcomes = report.outcomes().enumerate().map(|(index, view)| match view.kind {
-        OutcomeCode::REPLIED => match report.reply(index) {
-            Ok(reply) => Outcome { reply: reply.as_bytes(), ..outcome(&view) },
-            Err((code, message)) => {
-                Outcome { kind: OutcomeKind::FAILED, code, message, ..outcome(&view) }
-            }
-        },
-        _ => outcome(&view),
-    });
+    let outcomes =
+        (0..report.len()).map(|index| match (report.outcome(index), report.code(index)) {
+            (view, OutcomeCode::REPLIED) => match report.reply(index) {
+                Ok(reply) => Outcome { reply: reply.as_bytes(), ..outcome(&view) },
+                Err((code, message)) => {
+                    Outcome { kind: OutcomeKind::FAILED, code, message, ..outcome(&view) }
+                }
+            },
+            (view, _) => outcome(&view),
+        });
     to.report(id, outcomes)
 }
 

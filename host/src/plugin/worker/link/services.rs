@@ -9,12 +9,12 @@ use std::{
 
 use ksi_abi::{
     Attribute, Buffer, Content, EmitOptions, EventObject, LogRecord, Refusal, RefusalCode,
-    ReplyEnd, ReplyForm, ReportHandle, SpanRecord, Start, SubscribeOptions, To,
-    host::{SpanStep, WaitEnd, WatchStep},
+    ReplyForm, SpanRecord, Start, To, Value, host::SpanStep,
 };
 use ksi_kernel::{
     lock::Lock,
-    session::{Session, SessionWatch},
+    router::plugin_report::PluginReport,
+    session::{self, Passed, Session, SessionWatch, SubscribeOptions},
 };
 use ksi_worker_protocol::{
     Batch, Emit, EmitHow, FromHost, FromWorker, Outcome, OutcomeKind, ReplyForm as FrameForm, Span,
@@ -32,6 +32,39 @@ use crate::plugin::{
 
 /// Who is told that a process has ended.
 pub(crate) type ToldDown = Box<dyn Fn(&Arc<Death>) + Send + Sync>;
+
+/// In frames: options come as they do through the boundary, and reports and replies stay what they
+/// are until they are written.
+struct Frames;
+
+/// What became of a request.
+enum Reply {
+    Json(Buffer),
+    Report(PluginReport),
+}
+
+impl session::Link for Frames {
+    type Options<'a> = &'a EmitOptions<'a>;
+    type Report = PluginReport;
+    type Reply = Reply;
+
+    fn report(report: PluginReport) -> PluginReport {
+        report
+    }
+
+    // None is asked for as a value.
+    fn value(_: Value) -> Reply {
+        Reply::Json(Buffer::from(&b"null"[..]))
+    }
+
+    fn bytes(bytes: Buffer) -> Reply {
+        Reply::Json(bytes)
+    }
+
+    fn other(report: PluginReport) -> Reply {
+        Reply::Report(report)
+    }
+}
 
 /// What the instance in a process has of its host.
 pub(crate) struct WorkerHost {
@@ -160,7 +193,7 @@ impl Link {
         match (how, form) {
             (EmitHow::Request, FrameForm::Json) => {
                 let form = ReplyForm::Json;
-                match session.request(parent.as_ref(), &to, content, options, &form, cx) {
+                match session.request::<Frames>(parent.as_ref(), &to, content, options, &form, cx) {
                     Start::Ready(end) => self.answer_request(id, &end),
                     Start::Pending(going) => self.asks.spawn(id, &self.router, async move {
                         let end = going.await;
@@ -169,7 +202,7 @@ impl Link {
                     }),
                 }
             }
-            _ => match session.emit(parent.as_ref(), &to, content, options, cx) {
+            _ => match session.emit::<Frames>(parent.as_ref(), &to, content, options, cx) {
                 Start::Ready(report) => self.answer_emit(id, &report),
                 Start::Pending(going) => self.asks.spawn(id, &self.router, async move {
                     let report = going.await;
@@ -181,16 +214,14 @@ impl Link {
         Ok(())
     }
 
-    fn answer_emit(&self, id: u64, report: &ReportHandle) {
+    fn answer_emit(&self, id: u64, report: &PluginReport) {
         self.put_or_refuse(id, |to| events::put_report(id, report, to));
     }
 
-    fn answer_request(&self, id: u64, end: &ReplyEnd) {
+    fn answer_request(&self, id: u64, end: &Reply) {
         let reply = match end {
-            ReplyEnd::Report(report) => return self.answer_emit(id, report),
-            ReplyEnd::Bytes(reply) => &**reply,
-            // It was not asked for as one.
-            ReplyEnd::Value(_) => b"null",
+            Reply::Report(report) => return self.answer_emit(id, report),
+            Reply::Json(reply) => &**reply,
         };
         let replied = Outcome {
             kind: OutcomeKind::REPLIED,
@@ -208,8 +239,9 @@ impl Link {
         let Subscribe { handler, priority, timeout, blocking, pattern } = *subscribe;
         // Whether it may block its thread is the worker's matter: no thread of the host waits.
         self.blocking.lock().extend(blocking.then_some(handler));
-        let options = SubscribeOptions { priority, timeout, ..SubscribeOptions::default() };
-        match host.session().subscribe(pattern, handler, &options, None) {
+        let timeout = (timeout > 0).then(|| Duration::from_nanos(timeout));
+        let options = SubscribeOptions { priority, timeout, blocking: false };
+        match host.session().subscribe(pattern, handler, options, None) {
             Ok(number) => {
                 host.names.subscriptions.lock().insert(id, number);
             }
@@ -230,15 +262,15 @@ impl Link {
         let link = self.clone();
         self.asks.spawn(id, &self.router, async move {
             match waiting.await {
-                WaitEnd::Event(event) => {
+                Ok(Some(event)) => {
                     link.outbox.room().await;
-                    let put = events::with_handle(&event, |event| {
+                    let put = events::with_frame(&event, |event| {
                         link.outbox.put(true, |to| FromHost::Waited(Some(event)).put(id, to))
                     });
                     link.or_refuse(id, put);
                 }
-                WaitEnd::TimedOut => link.answer(id, FromHost::Waited(None)),
-                WaitEnd::Refused(refusal) => link.refuse(id, &refusal),
+                Ok(None) => link.answer(id, FromHost::Waited(None)),
+                Err(refusal) => link.refuse(id, &refusal),
             }
         });
     }
@@ -252,8 +284,8 @@ impl Link {
                 let step = watch.next().await;
                 link.outbox.room().await;
                 let last = match step {
-                    WatchStep::Event(event) => {
-                        let put = events::with_handle(&event, |event| {
+                    Some(Passed::Event(event)) => {
+                        let put = events::with_frame(&event, |event| {
                             let shown = FromHost::Watched(Watched::Event(event));
                             link.outbox.put(true, |to| shown.put(id, to))
                         });
@@ -261,8 +293,8 @@ impl Link {
                         drop(put);
                         continue;
                     }
-                    WatchStep::Missed(count) => Watched::Missed(count),
-                    WatchStep::Ended => Watched::Ended,
+                    Some(Passed::Missed(count)) => Watched::Missed(count),
+                    None => Watched::Ended,
                 };
                 return link.answer(id, FromHost::Watched(last));
             }

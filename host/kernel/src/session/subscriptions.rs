@@ -1,0 +1,160 @@
+//! What a generation subscribes to while it runs.
+//!
+//! It comes and goes with the generation: nothing leads to an instance that is not live, and what
+//! is asked for before that begins with it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, MutexGuard, Weak},
+    time::Duration,
+};
+
+use ksi_abi::{Pattern, Refusal, RefusalCode, host};
+
+use super::Session;
+use crate::{
+    call::{Callee, HandlerInfo},
+    label::Label,
+    router::{
+        emit::NewTarget,
+        table::{Owner, Route},
+        taps::WatchEnd,
+    },
+    value::Keeper,
+};
+
+/// The name under which the calls of all run-time subscriptions of a plugin are counted.
+const SUBSCRIPTIONS: &str = "run-time subscriptions";
+
+/// How the handler of a subscription is called.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SubscribeOptions {
+    /// Higher ones are called first.
+    pub priority: i32,
+    /// `None` for the host's default.
+    pub timeout: Option<Duration>,
+    /// Called on threads that may be blocked.
+    pub blocking: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    pub(super) next: u64,
+    pub(super) attached: bool,
+    pub(super) callee: Option<Weak<dyn Callee>>,
+    /// Made before the instance was there.
+    pub(super) early: Vec<Subscription>,
+    pub(super) infos: HashMap<u64, Arc<HandlerInfo>>,
+    /// What ends each watch, and its patterns.
+    pub(super) watches: BTreeMap<u64, (WatchEnd, String)>,
+}
+
+impl Subscriptions {
+    /// What counts against the limit.
+    pub(super) fn held(&self) -> usize {
+        self.infos.len() + self.early.len() + self.watches.len()
+    }
+
+    /// It was live, and is so no more.
+    pub(super) fn is_over(&self) -> bool {
+        self.attached && self.callee.is_none()
+    }
+}
+
+pub(super) struct Subscription {
+    number: u64,
+    pattern: Pattern,
+    handler: u64,
+    options: SubscribeOptions,
+}
+
+impl Session {
+    /// Has a handler of this generation called for every event that matches; the subscription's
+    /// number.
+    pub fn subscribe(
+        &self,
+        pattern: &str,
+        handler: u64,
+        options: SubscribeOptions,
+        keeper: Option<&Arc<dyn Keeper>>,
+    ) -> Result<u64, Refusal> {
+        let pattern = host::pattern(pattern)?;
+        let mut subscriptions = self.subscriptions();
+        let (held, limit) = (subscriptions.held(), self.limits.subscriptions);
+        if held >= limit {
+            let text = format_args!(
+                "{} has {held} subscriptions and watches made at run time, and {limit} are allowed (limits.subscriptions)",
+                self.plugin
+            );
+            return Err(Refusal::new(RefusalCode::TOO_MANY_SUBSCRIPTIONS, text));
+        }
+        subscriptions.next += 1;
+        let number = subscriptions.next;
+        let new = Subscription { number, pattern, handler, options };
+        if !subscriptions.attached {
+            subscriptions.early.push(new);
+        } else if let Some(callee) = subscriptions.callee.as_ref().and_then(Weak::upgrade) {
+            let (owner, routes) = self.route(&mut subscriptions, new, &callee, keeper);
+            self.router.change(|table| table.with(owner, routes));
+        } else {
+            let text =
+                format_args!("{} is being retired and cannot subscribe any more", self.plugin);
+            return Err(Refusal::new(RefusalCode::RETIRING, text));
+        }
+        Ok(number)
+    }
+
+    /// Ends a subscription; whether there was one.
+    pub fn unsubscribe(&self, number: u64) -> bool {
+        let mut subscriptions = self.subscriptions();
+        let early = subscriptions.early.len();
+        subscriptions.early.retain(|subscription| subscription.number != number);
+        match subscriptions.infos.remove(&number) {
+            Some(_) => {
+                self.router.change(|table| table.with(self.owner(number), Vec::new()));
+                true
+            }
+            None => early != subscriptions.early.len(),
+        }
+    }
+
+    pub(super) fn route(
+        &self,
+        subscriptions: &mut Subscriptions,
+        new: Subscription,
+        callee: &Arc<dyn Callee>,
+        keeper: Option<&Arc<dyn Keeper>>,
+    ) -> (Owner, Vec<Route>) {
+        let Subscription { number, pattern, handler, options } = new;
+        let target = self.router.target(NewTarget {
+            plugin: self.plugin.clone(),
+            handler: format!("subscription {number} ({pattern})").into(),
+            label: Some(Label::new(&format!(
+                "plugin {} (generation {}), subscription {number} to {pattern}",
+                self.plugin, self.generation
+            ))),
+            counted_as: SUBSCRIPTIONS.into(),
+            callee: callee.clone(),
+            number: handler,
+            priority: options.priority,
+            // Behind the declared handlers.
+            order: (1 << 32) + number,
+            timeout: options.timeout,
+            blocking: options.blocking,
+            answers_alone: false,
+            cancel: self.cancel.clone(),
+            gate: self.gate.get().cloned(),
+            keeper: keeper.cloned(),
+        });
+        subscriptions.infos.insert(number, target.info().clone());
+        (self.owner(number), vec![Route { pattern, target }])
+    }
+
+    fn owner(&self, number: u64) -> Owner {
+        Owner::Subscription { plugin: self.plugin.clone(), generation: self.generation, number }
+    }
+
+    pub(super) fn subscriptions(&self) -> MutexGuard<'_, Subscriptions> {
+        self.subscriptions.lock()
+    }
+}
