@@ -18,7 +18,7 @@ use ksi_kernel::{
     call::{outcome_taps::OutcomeWatch, tally::Counts},
     event::{EventRef, IntoEvent, InvalidEvent},
     report::{self, Report},
-    router::{emit::SendError, host_handler::Failure, taps::Watch},
+    router::{host_handler::Failure, not_sent::SendError, taps::Watch},
 };
 use serde::{Serialize, de::DeserializeOwned};
 

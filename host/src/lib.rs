@@ -55,8 +55,8 @@ pub use ksi_kernel::{
     event::{Event, EventId, EventRef, IntoEvent, InvalidEvent, NewEvent, Payload},
     report::{Outcome, OutcomeKind, Report},
     router::{
-        emit::SendError,
         host_handler::Failure,
+        not_sent::SendError,
         taps::{Watch, Watched},
     },
 };

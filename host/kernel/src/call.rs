@@ -2,13 +2,19 @@
 //! noted.
 //!
 //! [`outcome`] is how it ended, [`outcome_taps`] are who sees that, [`tally`] counts how calls end,
-//! and a [`gate`] lets a plugin's events wait while its state moves.
+//! and a [`gate`] lets a plugin's events wait while its state moves. `limit` is until when a call
+//! is waited for, `cancel` ends those of a generation, and `accounted` sees to it that each ends
+//! that has begun.
 
 // Its events may have to wait,
 pub mod gate;
 // the first one is noted,
 mod first;
+// none is waited for without an end,
+mod cancel;
+mod limit;
 // each ends in one way,
+mod accounted;
 pub mod outcome;
 // is shown to whoever looks,
 pub mod outcome_taps;
@@ -17,32 +23,30 @@ pub mod tally;
 
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use ksi_abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::runtime::Handle;
 
+pub(crate) use self::{accounted::UncountedCalls, cancel::Cancel};
 use self::{
+    accounted::{Accounted, Active, Beginning},
     gate::{Admission, Gate},
+    limit::Limit,
     outcome::CallOutcome,
     outcome_taps::{ObservedStart, OutcomeTaps},
     tally::{CallCounts, Counts},
 };
 use crate::{
     event::Event,
-    executor::{
-        clock::{self, Tick},
-        slot::polling,
-        stripe::Striped,
-        workers::Workers,
-    },
+    executor::{slot::polling, stripe::Striped, workers::Workers},
     label::Label,
     memory::Budget,
     value::Keeper,
@@ -81,9 +85,6 @@ pub enum Started {
     /// It goes on in the host.
     Host(Pin<Box<dyn Future<Output = CallOutcome> + Send>>),
 }
-
-/// Why a call was given up on.
-const CANCELLED: &str = "cancelled: the plugin is being replaced or unloaded, and the call did not end before the deadline of that";
 
 /// What is known of a handler of one generation, without holding that generation.
 #[derive(Debug)]
@@ -145,49 +146,6 @@ impl HandlerInfo {
             timeout: Duration::MAX,
             _label: None,
         })
-    }
-}
-
-/// Tells the pending calls of one generation that they will not be waited for any longer.
-#[derive(Debug, Default)]
-pub(crate) struct Cancel {
-    /// How often calls were cancelled; [`FOR_GOOD`] for all that there are and will be.
-    round: AtomicU64,
-    changed: Notify,
-}
-
-const FOR_GOOD: u64 = u64::MAX;
-
-impl Cancel {
-    /// Ends every pending call at its present await, now and later; see [`call`].
-    pub(crate) fn cancel(&self) {
-        self.round.store(FOR_GOOD, Ordering::Release);
-        self.changed.notify_waiters();
-    }
-
-    /// Ends the calls that have begun, and none that begins later.
-    pub(crate) fn cancel_present(&self) {
-        // In one step: a host that stops may cancel for good meanwhile, and that must stay.
-        let next = |round| (round != FOR_GOOD).then(|| round + 1);
-        let _ = self.round.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        self.changed.notify_waiters();
-    }
-
-    fn now(&self) -> u64 {
-        self.round.load(Ordering::Acquire)
-    }
-
-    /// Waits until a call that began at `since` is cancelled.
-    async fn wait(&self, since: u64) {
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            changed.as_mut().enable();
-            let round = self.now();
-            if round == FOR_GOOD || round > since {
-                return;
-            }
-            changed.await;
-        }
     }
 }
 
@@ -435,201 +393,6 @@ async fn run(
     };
     let call = poll_fn(|cx| polling(key, number, None, &mut false, || going.poll(cx)));
     limit.hold(entry, since, call).await
-}
-
-/// Until when a call is waited for.
-struct Limit {
-    timer: tokio::time::Sleep,
-    after: Duration,
-    /// When the time began to run; `None` if it may run out within one tick.
-    began: Option<Tick>,
-}
-
-impl Limit {
-    fn of(entry: &CallTarget, deadline: Option<Instant>, site: &CallSite) -> Self {
-        let (deadline, after) = limit(entry.timeout, deadline);
-        let began = (after > Tick::LONGEST).then(Tick::now);
-        let _inside = site.runtime.enter();
-        Limit { timer: tokio::time::sleep_until(deadline.into()), after, began }
-    }
-
-    /// Waits for a call, but not beyond its limit, nor when its generation is not waited for any
-    /// longer.
-    async fn hold(
-        self,
-        entry: &CallTarget,
-        since: u64,
-        call: impl Future<Output = CallOutcome>,
-    ) -> CallOutcome {
-        let Limit { timer, after, began } = self;
-        let (mut timer, mut cancelled) = (pin!(timer), pin!(entry.cancel.wait(since)));
-        let mut call = pin!(call);
-        poll_fn(|cx| {
-            let polled = call.as_mut().poll(cx);
-            // Looked at before the timer is polled, which costs more: it is late too if it held up
-            // its thread.
-            let late =
-                !began.is_some_and(Tick::lasts) && clock::now() >= timer.deadline().into_std();
-            match polled {
-                Poll::Ready(kind) if !late => return Poll::Ready(kind),
-                Poll::Pending if !timer.as_mut().poll(cx).is_ready() => {}
-                Poll::Ready(_) | Poll::Pending => {
-                    return Poll::Ready(CallOutcome::TimedOut { after });
-                }
-            }
-            let reason = || CallOutcome::Rejected { reason: CANCELLED.into() };
-            cancelled.as_mut().poll(cx).map(|()| reason())
-        })
-        .await
-    }
-}
-
-/// When a call must be done, and how long that is from now.
-fn limit(timeout: Duration, deadline: Option<Instant>) -> (Instant, Duration) {
-    let now = clock::now();
-    let own = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(365 * 24 * 3_600));
-    match deadline {
-        Some(deadline) if deadline < own => {
-            // To the millisecond, because people read it.
-            let left = deadline.saturating_duration_since(now);
-            (
-                deadline,
-                Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)),
-            )
-        }
-        _ => (own, timeout),
-    }
-}
-
-/// Counts a call that waits for a plugin's next generation, if it never gets there.
-pub(crate) struct UncountedCalls {
-    handlers: Vec<Arc<HandlerInfo>>,
-    observed: Option<Box<ObservedStart>>,
-}
-
-impl UncountedCalls {
-    /// For these handlers of the generation that is about to go, of an event that waits from now
-    /// on.
-    pub(crate) fn begin(handlers: Vec<Arc<HandlerInfo>>, event: &Event) -> Self {
-        let observed = handlers.first().and_then(|info| info.outcome_taps.begun(event));
-        UncountedCalls { handlers, observed }
-    }
-
-    /// The event has got to a generation, where its calls count.
-    pub(crate) fn arrived(mut self) {
-        self.handlers.clear();
-    }
-
-    /// It will not get there: how its calls end instead.
-    pub(crate) fn ended(
-        mut self,
-        how: impl Fn() -> CallOutcome,
-    ) -> Vec<(Arc<HandlerInfo>, CallOutcome)> {
-        let ended = std::mem::take(&mut self.handlers).into_iter().map(|info| {
-            let ended = how();
-            info.counts.begin();
-            info.end(&ended, self.observed.as_deref());
-            (info, ended)
-        });
-        ended.collect()
-    }
-}
-
-impl Drop for UncountedCalls {
-    fn drop(&mut self) {
-        // Whoever is dropped without its end counts as rejected.
-        self.handlers.drain(..).for_each(|info| {
-            info.counts.begin();
-            info.end(&CallOutcome::Rejected { reason: "".into() }, self.observed.as_deref());
-        });
-    }
-}
-
-/// What [`Accounted`] is for a call that goes on, while it begins: without a count of the
-/// handler's, which others write too.
-struct Beginning<'a> {
-    info: &'a HandlerInfo,
-    observed: Option<Box<ObservedStart>>,
-}
-
-impl<'a> Beginning<'a> {
-    #[inline]
-    fn of(info: &'a HandlerInfo, event: &Event) -> Self {
-        info.counts.begin();
-        Beginning { info, observed: info.outcome_taps.begun(event) }
-    }
-
-    #[inline(always)]
-    fn end(mut self, how: &CallOutcome) {
-        self.info.end(how, self.observed.take().as_deref());
-        std::mem::forget(self);
-    }
-
-    #[cold]
-    fn timed_out(self, entry: &CallTarget) -> CallOutcome {
-        let ended = CallOutcome::TimedOut { after: entry.timeout };
-        self.end(&ended);
-        ended
-    }
-
-    /// It is accounted for elsewhere from here on.
-    #[inline]
-    fn goes_on(mut self) -> Option<Box<ObservedStart>> {
-        let observed = self.observed.take();
-        std::mem::forget(self);
-        observed
-    }
-}
-
-impl Drop for Beginning<'_> {
-    fn drop(&mut self) {
-        // The host's own code has panicked, which tells nothing of the handler.
-        self.info.end(&CallOutcome::Rejected { reason: "".into() }, self.observed.as_deref());
-    }
-}
-
-/// A call that was counted as begun: it counts as ended in exactly one way, also when its emitter
-/// gives it up.
-struct Accounted {
-    info: Arc<HandlerInfo>,
-    ended: bool,
-    observed: Option<Box<ObservedStart>>,
-}
-
-impl Accounted {
-    #[inline(always)]
-    fn end(&mut self, how: &CallOutcome) {
-        self.info.end(how, self.observed.as_deref());
-        self.ended = true;
-    }
-}
-
-impl Drop for Accounted {
-    fn drop(&mut self) {
-        if !self.ended {
-            // The emitter's future was dropped, so nobody is there to read the reason.
-            self.info.end(&CallOutcome::Rejected { reason: "".into() }, self.observed.as_deref());
-        }
-    }
-}
-
-/// Counts a call as one that the generation still has to finish.
-struct Active {
-    info: Arc<HandlerInfo>,
-    _inside: Option<Arc<Admission>>,
-}
-
-impl Active {
-    fn begin(info: Arc<HandlerInfo>, inside: Option<Arc<Admission>>) -> Self {
-        info.active.fetch_add(1, Ordering::AcqRel);
-        Active { info, _inside: inside }
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.info.active.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 #[cfg(test)]

@@ -30,9 +30,9 @@ use crate::{
     lock::Lock,
     router::{
         Router,
-        emit::NewTarget,
         table::{Owner, Route},
         taps::WatchEnd,
+        targets::NewTarget,
     },
     value::Keeper,
 };

@@ -4,49 +4,40 @@ use std::{
     collections::HashMap,
     future::{Future, poll_fn},
     pin::Pin,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     task::{Context, Poll},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use ksi_abi::{
-    Buffer, Content, Counted, NameError, Pattern, Refusal, RefusalCode, validate_event_name,
-};
-use serde::Serialize;
-use thiserror::Error;
+use ksi_abi::{Counted, Pattern, Refusal};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     failures::Failures,
-    fan_out::{How, Outcomes, QueuePlace},
-    host_handler::{Failure, HostHandler},
+    fan_out::{How, QueuePlace},
+    not_sent::{NotSent, SendError},
+    outcomes::Outcomes,
     pending::FanOutStart,
     plugin_report::PluginReport,
     progress::Progress,
-    resolved::Resolved,
-    table::{Owner, Route, RoutingTable},
+    table::RoutingTable,
     taps::{Taps, Watch},
+    targets::Infos,
     traffic::Traffic,
 };
 use crate::{
     call::{
-        self, CallSite, CallTarget, HandlerInfo, Target,
-        gate::Gate,
+        CallSite,
         outcome::CallOutcome,
         outcome_taps::{OutcomeTaps, OutcomeWatch},
         tally::{Counts, Tally},
     },
-    event::{EmitOptions, Emitter, Event, EventIds, EventRef, NewEvent, Said},
+    event::{Event, EventIds, EventRef, NewEvent},
     executor::{slot::may_poll_here, workers::Workers},
-    label::Label,
     lock::Lock,
     memory::{Account, Budget},
     report::Report,
-    value::{self, Keeper},
 };
 
 /// Bounds of what the router accepts.
@@ -79,116 +70,32 @@ impl Default for RouterLimits {
     }
 }
 
-/// Why an event that was sent is not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// Too many are waiting.
-    #[error(
-        "{event} is not accepted: {limit} sent events are not handled yet; send fewer, or use emit, which waits"
-    )]
-    QueueFull {
-        /// The event.
-        event: String,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// Those that are waiting are too large.
-    #[error(
-        "{event} is not accepted: with its {bytes} bytes, sent events that are not handled yet would have more than the \
-         {limit} that are allowed (limits.queued_bytes), or all that waits in the host more than limits.waiting_bytes; send \
-         fewer, or use emit, which waits"
-    )]
-    QueueBytes {
-        /// The event.
-        event: String,
-        /// How many bytes it has.
-        bytes: usize,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// It is no event, or is too large or too deep.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// The same on its way to whoever has sent it.
-#[derive(Debug, Error)]
-pub(crate) enum NotSent {
-    /// There is no place for it.
-    #[error(transparent)]
-    NoPlace(SendError),
-    /// It is too large or too deep.
-    #[error("{0}")]
-    Refused(Refusal),
-}
-
-impl From<NotSent> for SendError {
-    fn from(not_sent: NotSent) -> Self {
-        match not_sent {
-            NotSent::NoPlace(error) => error,
-            NotSent::Refused(refusal) => SendError::Refused(refusal.text()),
-        }
-    }
-}
-
-impl From<NotSent> for Refusal {
-    fn from(not_sent: NotSent) -> Self {
-        let error = match not_sent {
-            NotSent::NoPlace(error) => error,
-            NotSent::Refused(refusal) => return refusal,
-        };
-        let code = match &error {
-            SendError::QueueFull { .. } => RefusalCode::QUEUE_FULL,
-            SendError::QueueBytes { .. } | SendError::Refused(_) => RefusalCode::QUEUE_BYTES,
-        };
-        Refusal::new(code, error)
-    }
-}
-
 /// A plugin and a handler of it.
 type HandlerName = (Arc<str>, Arc<str>);
 
 /// Accepts events and runs their handlers.
 pub struct Router {
     pub(super) site: CallSite,
-    limits: RouterLimits,
+    pub(super) limits: RouterLimits,
     pub(super) table: ArcSwap<RoutingTable>,
     /// Writers of the table stand in line here, so that none overwrites another's change.
     writers: Lock<()>,
-    ids: EventIds,
-    taps: Arc<Taps>,
-    outcome_taps: Arc<OutcomeTaps>,
-    traffic: Traffic,
+    pub(super) ids: EventIds,
+    pub(super) taps: Arc<Taps>,
+    pub(super) outcome_taps: Arc<OutcomeTaps>,
+    pub(super) traffic: Traffic,
     pub(super) failures: Failures,
     queue: Arc<Semaphore>,
     /// The bytes of what is in it.
     sent: Arc<Account>,
     /// Bytes that wait anywhere.
     budget: Arc<Budget>,
-    counts: Lock<HashMap<HandlerName, Tally>>,
+    pub(super) counts: Lock<HashMap<HandlerName, Tally>>,
     /// Of plugins that are forgotten: the host's own sums never fall.
-    forgotten: Lock<Counts>,
-    keys: AtomicU64,
+    pub(super) forgotten: Lock<Counts>,
+    pub(super) keys: AtomicU64,
     /// What a key in a worker's slot stands for.
-    infos: Lock<Infos>,
-}
-
-/// Handlers by their keys. Those that are gone are swept out whenever the number has doubled.
-#[derive(Default)]
-struct Infos {
-    by_key: HashMap<u64, Weak<HandlerInfo>>,
-    sweep_at: usize,
-}
-
-impl Infos {
-    fn add(&mut self, info: &Arc<HandlerInfo>) {
-        if self.by_key.len() >= self.sweep_at {
-            self.by_key.retain(|_, info| info.strong_count() > 0);
-            self.sweep_at = 2 * self.by_key.len() + 64;
-        }
-        self.by_key.insert(info.key, Arc::downgrade(info));
-    }
+    pub(super) infos: Lock<Infos>,
 }
 
 impl Router {
@@ -212,8 +119,6 @@ impl Router {
             infos: Lock::default(),
         })
     }
-
-    // ---- emitting ----
 
     /// Accepts an event at once, then runs every handler of it and gathers their outcomes. From any
     /// thread; the handlers are polled by whoever polls this on a dispatch worker, and by a task on
@@ -408,133 +313,6 @@ impl Router {
         }
     }
 
-    /// Accepts an event of the host, of its clients or of the embedding program.
-    pub(crate) fn accept(
-        &self,
-        event: NewEvent,
-        parent: Option<Counted<Event>>,
-    ) -> Result<Counted<Event>, Refusal> {
-        let (bytes, limit) = (event.payload.as_json().len(), self.limits.payload_bytes);
-        if bytes > limit {
-            return Err(too_large(&event.name, bytes, limit));
-        }
-        let is_handled = || !self.table.load().targets(&event.name).is_empty();
-        self.traffic.count(&event.source, &event.name, !event.of_plugin, is_handled);
-        let event = Counted::new(Event::new(event, parent, &self.ids));
-        if event.depth() as usize > self.limits.event_depth {
-            return Err(self.too_deep(&event));
-        }
-        self.taps.show(&event);
-        Ok(event)
-    }
-
-    /// Accepts an event of a plugin that holds its name resolved.
-    #[inline]
-    pub(crate) fn accept_resolved(
-        &self,
-        resolved: &Resolved,
-        content: Content,
-        parent: Option<Counted<Event>>,
-    ) -> Result<Counted<Event>, Refusal> {
-        resolved.emitted.up();
-        if let Some(parent) = &parent
-            && parent.depth() as usize >= self.limits.event_depth
-        {
-            return Err(self.too_deep_below(parent.clone(), resolved));
-        }
-        let emitters = resolved.emitters();
-        // Made where it stays: an event is too large to be moved for nothing.
-        let event = match content {
-            Content::Value(value) => {
-                let emitter = emitters.keeping.clone();
-                Counted::made(|| Event::with_value(emitter, value, parent, &self.ids))
-            }
-            Content::Bytes(json) => {
-                if json.len() > self.limits.payload_bytes {
-                    return Err(too_large(resolved.name(), json.len(), self.limits.payload_bytes));
-                }
-                let emitter = emitters.plain.clone();
-                Counted::made(|| Event::of_emitter(emitter, json, parent, &self.ids))
-            }
-        };
-        self.taps.show(&event);
-        Ok(event)
-    }
-
-    /// The same with something said beside it.
-    #[cold]
-    pub(crate) fn accept_said(
-        &self,
-        resolved: &Resolved,
-        content: Content,
-        parent: Option<Counted<Event>>,
-        options: &impl EmitOptions,
-    ) -> Result<Counted<Event>, Refusal> {
-        resolved.emitted.up();
-        let said = Said::of(options, resolved.name(), parent.as_deref())?;
-        let (emitters, ids) = (resolved.emitters(), &self.ids);
-        let mut event = match content {
-            Content::Value(value) => {
-                Event::with_value(emitters.keeping.clone(), value, parent, ids)
-            }
-            Content::Bytes(json) if json.len() > self.limits.payload_bytes => {
-                return Err(too_large(resolved.name(), json.len(), self.limits.payload_bytes));
-            }
-            Content::Bytes(json) => Event::of_emitter(emitters.plain.clone(), json, parent, ids),
-        };
-        event.say(said);
-        let event = Counted::new(event);
-        if event.depth() as usize > self.limits.event_depth {
-            return Err(self.too_deep(&event));
-        }
-        self.taps.show(&event);
-        Ok(event)
-    }
-
-    #[cold]
-    fn too_deep_below(&self, parent: Counted<Event>, resolved: &Resolved) -> Refusal {
-        let emitter = resolved.emitters().plain.clone();
-        let refused = Event::of_emitter(emitter, Buffer::new(), Some(parent), &self.ids);
-        self.too_deep(&refused)
-    }
-
-    #[cold]
-    fn too_deep(&self, event: &Event) -> Refusal {
-        let text = format_args!(
-            "{} is event number {} of a chain of events, and {} are allowed (limits.event_depth). Is it a loop? {}",
-            event.name(),
-            u64::from(event.depth()) + 1,
-            self.limits.event_depth,
-            event.chain()
-        );
-        Refusal::new(RefusalCode::TOO_DEEP, text)
-    }
-
-    /// What a plugin holds to emit events of one name.
-    pub(crate) fn resolve(
-        &self,
-        name: &str,
-        source: &Arc<str>,
-        keeper: Arc<dyn Keeper>,
-    ) -> Result<Resolved, NameError> {
-        validate_event_name(name)?;
-        let held = self.table.load().interner().hold(name);
-        if self.table.load().held(&held).is_none() {
-            self.change(|table| table.with_names([&held]));
-        }
-        let name = held.name().clone();
-        let emitted = self.traffic.pair(source, &name, false);
-        let limit = self.limits.payload_bytes;
-        let emitter =
-            Emitter { keeper: Some(keeper), limit, ..Emitter::plain(name, source.clone()) };
-        Ok(Resolved::new(held, emitter, emitted))
-    }
-
-    /// An event that goes to one handler past the routing table.
-    pub fn directed(&self, event: NewEvent) -> Counted<Event> {
-        Counted::new(Event::new(event, None, &self.ids))
-    }
-
     /// Lets somebody see every event that matches one of the patterns.
     pub fn watch(&self, patterns: &[Pattern], capacity: usize) -> Watch {
         self.taps.watch(patterns, capacity)
@@ -551,66 +329,6 @@ impl Router {
         self.taps.is_watched(name)
     }
 
-    // ---- routes ----
-
-    /// A target of this router, with its counters over all generations.
-    pub(crate) fn target(&self, new: NewTarget) -> Arc<Target> {
-        let NewTarget {
-            plugin,
-            handler,
-            label,
-            counted_as,
-            callee,
-            number,
-            priority,
-            order,
-            timeout,
-            blocking,
-            answers_alone,
-            cancel,
-            gate,
-            keeper,
-        } = new;
-        let label = label.unwrap_or_else(Label::blank);
-        let (key, untried) = (label.key(), AtomicBool::new(keeper.is_some()));
-        let counts = {
-            let mut counts = self.counts.lock();
-            counts.entry((plugin.clone(), counted_as)).or_default().generation()
-        };
-        let active = AtomicI64::new(0);
-        let timeout = timeout.unwrap_or(self.limits.timeout);
-        let info = HandlerInfo {
-            plugin,
-            handler,
-            key,
-            untried,
-            counts,
-            outcome_taps: self.outcome_taps.clone(),
-            active,
-            timeout,
-            _label: Some(label),
-        };
-        let info = Arc::new(info);
-        self.infos.lock().add(&info);
-        let entry = CallTarget { info, callee, number, timeout, blocking, cancel, keeper };
-        Arc::new(Target::new(priority, order, gate, answers_alone, entry))
-    }
-
-    /// Forgets the counters of a plugin. They stay part of those of all handlers together.
-    pub fn forget_plugin(&self, plugin: &str) {
-        let mut counts = self.counts.lock();
-        let mut forgotten = self.forgotten.lock();
-        for (_, counts) in counts.extract_if(|(owner, _), _| **owner == *plugin) {
-            *forgotten += counts.now();
-        }
-    }
-
-    /// The handler that a key in a worker's slot stands for.
-    pub fn info(&self, key: u64) -> Option<Arc<HandlerInfo>> {
-        let infos = self.infos.lock();
-        infos.by_key.get(&key).and_then(Weak::upgrade)
-    }
-
     /// Replaces the whole table by a changed one. This store is the commit point of every load,
     /// reload and unload: an event emitted before it meets the old routes, an event emitted after
     /// it the new ones.
@@ -618,66 +336,6 @@ impl Router {
         let _turn = self.writers.lock();
         let next = Arc::new(change(&self.table.load()));
         self.table.store(next);
-    }
-
-    /// Adds a handler; the number it can be removed by. One of the host's `own` has a timeout of
-    /// its own, and answers alone: whoever else subscribes to its events only [sees
-    /// them](Self::show_onlookers).
-    pub fn add_host_handler<F, Fut, R>(
-        &self,
-        name: &str,
-        patterns: &[Pattern],
-        own: Option<Duration>,
-        handler: F,
-    ) -> u64
-    where
-        F: Fn(EventRef) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
-        R: Serialize,
-    {
-        let number = self.keys.fetch_add(1, Ordering::Relaxed);
-        let target = self.target(NewTarget {
-            plugin: "".into(),
-            handler: name.into(),
-            label: None,
-            counted_as: name.into(),
-            callee: Arc::new(HostHandler::new(self.site.runtime.clone(), handler)),
-            number,
-            priority: 0,
-            order: number,
-            timeout: own,
-            blocking: false,
-            answers_alone: own.is_some(),
-            cancel: Arc::default(),
-            gate: None,
-            keeper: None,
-        });
-        let routes = patterns
-            .iter()
-            .map(|pattern| Route { pattern: pattern.clone(), target: target.clone() });
-        let routes = routes.collect();
-        self.change(|table| table.with(Owner::Host(number), routes));
-        number
-    }
-
-    /// Removes a handler of the host.
-    pub fn remove_host_handler(&self, number: u64) {
-        self.change(|table| table.with(Owner::Host(number), Vec::new()));
-    }
-
-    /// The counters of a plugin's handlers, by handler.
-    pub fn counts_of(&self, plugin: &str) -> Vec<(Arc<str>, Counts)> {
-        let counts = self.counts.lock();
-        let own = counts.iter().filter(|((owner, _), _)| **owner == *plugin);
-        own.map(|((_, handler), counts)| (handler.clone(), counts.now())).collect()
-    }
-
-    /// The counters of all handlers together.
-    pub fn all_counts(&self) -> Counts {
-        let counts = self.counts.lock();
-        let mut sum = *self.forgotten.lock();
-        counts.values().for_each(|counts| sum += counts.now());
-        sum
     }
 
     /// How many events were accepted.
@@ -711,32 +369,6 @@ impl Router {
     }
 }
 
-/// What a [`Target`] is made from.
-pub(crate) struct NewTarget {
-    pub(crate) plugin: Arc<str>,
-    pub(crate) handler: Arc<str>,
-    /// What is told of it if the host dies of it; `None` for the host's own.
-    pub(crate) label: Option<Label>,
-    /// Under which name its calls are counted, over all generations.
-    pub(crate) counted_as: Arc<str>,
-    pub(crate) callee: Arc<dyn call::Callee>,
-    pub(crate) number: u64,
-    pub(crate) priority: i32,
-    /// Its place among the plugin's declarations; run-time subscriptions come after them.
-    pub(crate) order: u64,
-    /// `None` for the host's default.
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) blocking: bool,
-    /// See [`Target::answers_alone`].
-    pub(crate) answers_alone: bool,
-    /// Shared by all targets of a generation.
-    pub(crate) cancel: Arc<call::Cancel>,
-    /// The same; `None` for a generation that keeps no state.
-    pub(crate) gate: Option<Arc<Gate>>,
-    /// The same; `None` for the host.
-    pub(crate) keeper: Option<Arc<dyn Keeper>>,
-}
-
 /// Nobody reads this, so what was not handled must not vanish. What was handled and failed has left
 /// its trace.
 fn tell_of_rejection(event: &str, outcomes: &Outcomes, what: &str) {
@@ -745,11 +377,4 @@ fn tell_of_rejection(event: &str, outcomes: &Outcomes, what: &str) {
             tracing::warn!(event, "{what}: {reason}");
         }
     }
-}
-
-fn too_large(event: &str, bytes: usize, limit: usize) -> Refusal {
-    Refusal::new(
-        RefusalCode::TOO_LARGE,
-        value::too_large(format_args!("the payload of {event}"), bytes, limit),
-    )
 }

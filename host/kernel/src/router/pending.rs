@@ -14,7 +14,8 @@ use tokio::sync::oneshot;
 
 use super::{
     Router,
-    fan_out::{Handlers, Outcomes, PendingFuture, QueuePlace},
+    fan_out::{PendingFuture, QueuePlace},
+    outcomes::{Handlers, Outcomes},
     progress::Progress,
 };
 use crate::{

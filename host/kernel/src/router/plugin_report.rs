@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use ksi_abi::{Encoding, OutcomeCode, OutcomeView, Refusal, RefusalCode, ReportObject, Value};
 use smallvec::SmallVec;
 
-use super::fan_out::{Handlers, Outcomes};
+use super::outcomes::{Handlers, Outcomes};
 use crate::{
     call::outcome::{CallOutcome, CallReply},
     value::Encoded,

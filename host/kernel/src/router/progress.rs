@@ -13,7 +13,7 @@ use std::{
 use ksi_abi::Buffer;
 
 use super::{
-    fan_out::{Handlers, Outcomes},
+    outcomes::{Handlers, Outcomes},
     plugin_report::PluginReport,
 };
 use crate::call::{

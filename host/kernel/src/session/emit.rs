@@ -17,7 +17,8 @@ use crate::{
     call::outcome::{CallOutcome, CallReply},
     event::{EmitOptions, Event, NewEvent, Payload, Said},
     router::{
-        fan_out::{How, Outcomes},
+        fan_out::How,
+        outcomes::Outcomes,
         pending::{FanOutStart, PendingFanOut},
         plugin_report::PluginReport,
         resolved::Resolved,

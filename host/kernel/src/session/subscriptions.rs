@@ -16,9 +16,9 @@ use crate::{
     call::{Callee, HandlerInfo},
     label::Label,
     router::{
-        emit::NewTarget,
         table::{Owner, Route},
         taps::WatchEnd,
+        targets::NewTarget,
     },
     value::Keeper,
 };

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use ksi_abi::Pattern;
 use tokio::{runtime::Handle, sync::watch};
@@ -8,11 +10,12 @@ use crate::{
     event::{NewEvent, Payload},
     executor::{watchdog, workers::Workers},
     memory::Budget,
-    report::OutcomeKind,
+    report::{OutcomeKind, Report},
     router::{
-        emit::{NewTarget, RouterLimits},
+        emit::RouterLimits,
         host_handler::{Failure, HostHandler},
         table::{Owner, Route},
+        targets::NewTarget,
     },
 };
 

@@ -1,0 +1,190 @@
+//! The handlers that routes lead to: made with their counters, which outlive them, and found by the
+//! keys that stand for them.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use ksi_abi::Pattern;
+use serde::Serialize;
+
+use super::{
+    Router,
+    host_handler::{Failure, HostHandler},
+    table::{Owner, Route},
+};
+use crate::{
+    call::{self, CallTarget, HandlerInfo, Target, gate::Gate, tally::Counts},
+    event::EventRef,
+    label::Label,
+    value::Keeper,
+};
+
+/// What a [`Target`] is made from.
+pub(crate) struct NewTarget {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) handler: Arc<str>,
+    /// What is told of it if the host dies of it; `None` for the host's own.
+    pub(crate) label: Option<Label>,
+    /// Under which name its calls are counted, over all generations.
+    pub(crate) counted_as: Arc<str>,
+    pub(crate) callee: Arc<dyn call::Callee>,
+    pub(crate) number: u64,
+    pub(crate) priority: i32,
+    /// Its place among the plugin's declarations; run-time subscriptions come after them.
+    pub(crate) order: u64,
+    /// `None` for the host's default.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) blocking: bool,
+    /// See [`Target::answers_alone`].
+    pub(crate) answers_alone: bool,
+    /// Shared by all targets of a generation.
+    pub(crate) cancel: Arc<call::Cancel>,
+    /// The same; `None` for a generation that keeps no state.
+    pub(crate) gate: Option<Arc<Gate>>,
+    /// The same; `None` for the host.
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
+}
+
+/// Handlers by their keys. Those that are gone are swept out whenever the number has doubled.
+#[derive(Default)]
+pub(super) struct Infos {
+    by_key: HashMap<u64, Weak<HandlerInfo>>,
+    sweep_at: usize,
+}
+
+impl Infos {
+    fn add(&mut self, info: &Arc<HandlerInfo>) {
+        if self.by_key.len() >= self.sweep_at {
+            self.by_key.retain(|_, info| info.strong_count() > 0);
+            self.sweep_at = 2 * self.by_key.len() + 64;
+        }
+        self.by_key.insert(info.key, Arc::downgrade(info));
+    }
+}
+
+impl Router {
+    /// A target of this router, with its counters over all generations.
+    pub(crate) fn target(&self, new: NewTarget) -> Arc<Target> {
+        let NewTarget {
+            plugin,
+            handler,
+            label,
+            counted_as,
+            callee,
+            number,
+            priority,
+            order,
+            timeout,
+            blocking,
+            answers_alone,
+            cancel,
+            gate,
+            keeper,
+        } = new;
+        let label = label.unwrap_or_else(Label::blank);
+        let (key, untried) = (label.key(), AtomicBool::new(keeper.is_some()));
+        let counts = {
+            let mut counts = self.counts.lock();
+            counts.entry((plugin.clone(), counted_as)).or_default().generation()
+        };
+        let active = AtomicI64::new(0);
+        let timeout = timeout.unwrap_or(self.limits.timeout);
+        let info = HandlerInfo {
+            plugin,
+            handler,
+            key,
+            untried,
+            counts,
+            outcome_taps: self.outcome_taps.clone(),
+            active,
+            timeout,
+            _label: Some(label),
+        };
+        let info = Arc::new(info);
+        self.infos.lock().add(&info);
+        let entry = CallTarget { info, callee, number, timeout, blocking, cancel, keeper };
+        Arc::new(Target::new(priority, order, gate, answers_alone, entry))
+    }
+
+    /// Forgets the counters of a plugin. They stay part of those of all handlers together.
+    pub fn forget_plugin(&self, plugin: &str) {
+        let mut counts = self.counts.lock();
+        let mut forgotten = self.forgotten.lock();
+        for (_, counts) in counts.extract_if(|(owner, _), _| **owner == *plugin) {
+            *forgotten += counts.now();
+        }
+    }
+
+    /// The handler that a key in a worker's slot stands for.
+    pub fn info(&self, key: u64) -> Option<Arc<HandlerInfo>> {
+        let infos = self.infos.lock();
+        infos.by_key.get(&key).and_then(Weak::upgrade)
+    }
+
+    /// Adds a handler; the number it can be removed by. One of the host's `own` has a timeout of
+    /// its own, and answers alone: whoever else subscribes to its events only [sees
+    /// them](Self::show_onlookers).
+    pub fn add_host_handler<F, Fut, R>(
+        &self,
+        name: &str,
+        patterns: &[Pattern],
+        own: Option<Duration>,
+        handler: F,
+    ) -> u64
+    where
+        F: Fn(EventRef) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+        R: Serialize,
+    {
+        let number = self.keys.fetch_add(1, Ordering::Relaxed);
+        let target = self.target(NewTarget {
+            plugin: "".into(),
+            handler: name.into(),
+            label: None,
+            counted_as: name.into(),
+            callee: Arc::new(HostHandler::new(self.site.runtime.clone(), handler)),
+            number,
+            priority: 0,
+            order: number,
+            timeout: own,
+            blocking: false,
+            answers_alone: own.is_some(),
+            cancel: Arc::default(),
+            gate: None,
+            keeper: None,
+        });
+        let routes = patterns
+            .iter()
+            .map(|pattern| Route { pattern: pattern.clone(), target: target.clone() });
+        let routes = routes.collect();
+        self.change(|table| table.with(Owner::Host(number), routes));
+        number
+    }
+
+    /// Removes a handler of the host.
+    pub fn remove_host_handler(&self, number: u64) {
+        self.change(|table| table.with(Owner::Host(number), Vec::new()));
+    }
+
+    /// The counters of a plugin's handlers, by handler.
+    pub fn counts_of(&self, plugin: &str) -> Vec<(Arc<str>, Counts)> {
+        let counts = self.counts.lock();
+        let own = counts.iter().filter(|((owner, _), _)| **owner == *plugin);
+        own.map(|((_, handler), counts)| (handler.clone(), counts.now())).collect()
+    }
+
+    /// The counters of all handlers together.
+    pub fn all_counts(&self) -> Counts {
+        let counts = self.counts.lock();
+        let mut sum = *self.forgotten.lock();
+        counts.values().for_each(|counts| sum += counts.now());
+        sum
+    }
+}
