@@ -70,3 +70,4 @@ mod unloading;
 mod upgrade;
 mod values;
 mod wire;
+mod worker_process;
