@@ -140,7 +140,8 @@ impl Processes {
     /// Waits on this thread until a process is gone, and kills it after this long.
     pub(crate) fn wait_for(&self, process: &WorkerProcess, limit: Duration) {
         let gone = |limit| {
-            let death = tokio::time::timeout(limit, process.death());
+            // Made where it is polled: this thread has no timers of its own.
+            let death = async { tokio::time::timeout(limit, process.death()).await };
             self.thread.runtime().block_on(death).is_ok()
         };
         if process.dead().is_none() && !gone(limit) {

@@ -94,3 +94,18 @@ async fn all_of_them_end_with_the_host_and_none_is_started_any_more() {
     }
     assert!(processes.start(&"p".into()).await.is_err());
 }
+
+#[tokio::test]
+async fn whoever_waits_for_an_end_needs_no_runtime_and_has_what_stays_killed() {
+    let (processes, _dir) = script("sleep 1000");
+    let NewProcess { process, socket: _socket } = processes.start(&"p".into()).await.unwrap();
+    let waited = processes.clone();
+    // As a dispatch worker that drops an instance.
+    let thread = std::thread::spawn(move || {
+        waited.wait_for(&process, Duration::from_millis(10));
+        process.dead().map(|death| death.to_string())
+    });
+    let killed = "its process was killed by the host: it did not end when it was told to";
+    assert_eq!(thread.join().unwrap().as_deref(), Some(killed));
+    processes.end().await;
+}
