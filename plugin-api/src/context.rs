@@ -1,90 +1,42 @@
 //! What a handler has of the host: the event that it was called for, and ways to cause further
 //! ones.
 
+mod asked;
+mod background;
+mod event_info;
+
 use std::{
-    borrow::Cow,
     fmt,
     future::{Future, poll_fn},
-    mem,
     path::PathBuf,
     pin::{Pin, pin},
-    task::{self, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use ksi_abi::{
-    BoundaryFuture, Buffer, Content, Encoding, EventHandle, HostRef, Layout, ReplyEnd, ReplyForm,
-    Start,
+    BoundaryFuture, Encoding, HostRef,
     host::WaitEnd,
     probe::{Taker, Viewer},
 };
 use serde::de::DeserializeOwned;
 
+pub use self::{
+    background::{Interval, Task},
+    event_info::{EventInfo, Received},
+};
 use crate::{
-    emitting::Beside,
     error::{Error, Result},
     event::Emit,
     payload,
-    report::{Report, decode_reply},
+    report::Report,
     scope::{Caller, Scope},
-    subscriptions::{self, SubscribeOptions},
+    subscriptions::SubscribeOptions,
     types::{AwaitedReply, HandlerPayload, LentPayload, SubscribedPayload, SubscribedReply},
 };
 
 /// The code of what the host refuses.
 pub(crate) const REJECTED: &str = "rejected";
-
-/// Something that the host is asked for at the first poll, and that is often done then. What it is
-/// to get is there before.
-///
-/// No `async` block: that would hold the event itself, and move it twice.
-enum Asked<T> {
-    /// Not yet: this is what it is to get.
-    Content(Content),
-    /// Nothing could be made to ask with.
-    Failed(Box<Error>),
-    GoesOn(BoundaryFuture<T>),
-    Done,
-}
-
-impl<T> Asked<T> {
-    #[inline]
-    fn with(content: Result<Content>) -> Self {
-        content.map_or_else(|error| Asked::Failed(Box::new(error)), Asked::Content)
-    }
-
-    #[inline]
-    fn poll(
-        &mut self,
-        cx: &mut task::Context<'_>,
-        begin: impl FnOnce(
-            Content,
-            &mut task::Context<'_>,
-        ) -> Result<Start<T, BoundaryFuture<T>>, Buffer>,
-    ) -> Poll<Result<T>> {
-        let ended = match mem::replace(self, Asked::Done) {
-            Asked::Content(content) => match begin(content, cx) {
-                Ok(Start::Ready(value)) => return Poll::Ready(Ok(value)),
-                Ok(Start::Pending(future)) => {
-                    *self = Asked::GoesOn(future);
-                    return Poll::Pending;
-                }
-                Err(panic) => Err(panic),
-            },
-            Asked::GoesOn(mut future) => match Pin::new(&mut future).poll(cx) {
-                Poll::Ready(ended) => ended,
-                Poll::Pending => {
-                    *self = Asked::GoesOn(future);
-                    return Poll::Pending;
-                }
-            },
-            Asked::Failed(error) => return Poll::Ready(Err(*error)),
-            // As an `async` block does.
-            Asked::Done => panic!("polled after it had ended"),
-        };
-        Poll::Ready(ended.map_err(|panic| Error::new("host_panicked", panic.to_text())))
-    }
-}
 
 /// The way of a plugin to its host.
 ///
@@ -163,24 +115,6 @@ impl Context {
         self.emit_beside(event, ())
     }
 
-    #[inline]
-    pub(crate) fn emit_beside<E: Emit, B: Beside>(
-        &self,
-        event: E,
-        beside: B,
-    ) -> impl Future<Output = Report> + use<'_, E, B> {
-        let (mut name, slot) = (event.owned_name(), event.slot());
-        let mut asked = Asked::with(event.into_content());
-        poll_fn(move |cx| {
-            let polled = asked.poll(cx, |content, cx| {
-                beside.lend(|options| self.caller.emit(&name, slot, content, options, cx))
-            });
-            polled.map(|ended| {
-                Report::new(ended.unwrap_or_else(subscriptions::refused), mem::take(&mut name))
-            })
-        })
-    }
-
     /// Emits, and wants exactly one reply; at most one, if it is awaited as `()`, an `Option` or
     /// another type that reads `null` (but for a `Value`).
     ///
@@ -194,28 +128,6 @@ impl Context {
         self.request_beside(event, ())
     }
 
-    #[inline]
-    pub(crate) fn request_beside<R, E, B>(
-        &self,
-        event: E,
-        beside: B,
-    ) -> impl Future<Output = Result<R>> + use<'_, R, E, B>
-    where
-        R: AwaitedReply,
-        E: Emit,
-        B: Beside,
-    {
-        let (name, slot) = (event.owned_name(), event.slot());
-        let mut asked = Asked::with(event.into_content());
-        poll_fn(move |cx| {
-            let polled = asked.poll(cx, |content, cx| {
-                let form = ReplyForm::of(R::fingerprint());
-                beside.lend(|options| self.caller.request(&name, slot, content, options, &form, cx))
-            });
-            polled.map(|end| reply(end?, &name))
-        })
-    }
-
     /// Hands the event over without waiting for its handlers.
     ///
     /// # Errors
@@ -223,13 +135,6 @@ impl Context {
     /// Which of them it was, [`Error::refusal`] tells.
     pub fn send(&self, event: impl Emit) -> Result<()> {
         self.send_beside(event, &())
-    }
-
-    pub(crate) fn send_beside(&self, event: impl Emit, beside: &impl Beside) -> Result<()> {
-        let (name, slot) = (event.owned_name(), event.slot());
-        let content = event.into_content()?;
-        let sent = beside.lend(|options| self.caller.send(&name, slot, content, options));
-        sent.map_err(|refusal| Error::refused(REJECTED, &refusal))
     }
 
     /// Awaits the next event that matches `pattern`. It starts to listen when it is called, not
@@ -261,7 +166,7 @@ impl Context {
         let pattern = pattern.to_owned();
         async move {
             match waiting.await {
-                Ok(WaitEnd::Event(handle)) => Ok(Received { handle }),
+                Ok(WaitEnd::Event(handle)) => Ok(Received::new(handle)),
                 Ok(WaitEnd::TimedOut) => {
                     let text = format!("no event matched {pattern:?} within {timeout:?}");
                     Err(Error::new("timed_out", text))
@@ -488,152 +393,12 @@ impl Context {
     }
 }
 
-/// The one reply that a request wants.
-#[inline]
-#[expect(clippy::ptr_arg, reason = "a report takes it as it is, mostly without a copy")]
-fn reply<R>(end: ReplyEnd, name: &Cow<'static, str>) -> Result<R>
-where
-    R: DeserializeOwned + Layout + Clone,
-{
-    match end {
-        // The host has compared the fingerprints.
-        ReplyEnd::Value(value) => value.take().map_err(|_| {
-            Error::new("invalid_reply", format_args!("the reply to {name} is of another type"))
-        }),
-        ReplyEnd::Bytes(reply) => decode_reply(name, Encoding::of(&reply)),
-        ReplyEnd::Report(handle) => Report::new(handle, name.clone()).into_reply(),
-    }
-}
-
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context").field("event", &self.event()).finish()
     }
 }
 
-/// The event of a call.
-#[derive(Clone, Copy)]
-pub struct EventInfo<'a> {
-    handle: &'a EventHandle,
-}
-
-impl<'a> EventInfo<'a> {
-    /// Its name; useful to a handler of several names or of a pattern.
-    pub fn name(&self) -> &'a str {
-        self.handle.view().name.as_str()
-    }
-
-    /// Its number, unique in this host.
-    pub fn id(&self) -> u64 {
-        self.handle.view().id
-    }
-
-    /// The event in whose handler it was emitted.
-    pub fn parent(&self) -> Option<u64> {
-        Some(self.handle.view().parent).filter(|&parent| parent != 0)
-    }
-
-    /// The first event of the chain; itself, when it is the first.
-    pub fn root(&self) -> u64 {
-        self.handle.view().root
-    }
-
-    /// How many events lie between it and the first one.
-    pub fn depth(&self) -> u32 {
-        self.handle.view().depth
-    }
-
-    /// The plugin that emitted it; empty for the host itself and its clients.
-    pub fn source(&self) -> &'a str {
-        self.handle.view().source.as_str()
-    }
-
-    /// When it was emitted, since the Unix epoch.
-    pub fn timestamp(&self) -> Duration {
-        Duration::from_nanos(self.handle.view().timestamp)
-    }
-
-    /// What a client attached to it, or to the event it came from: `_correlation_id`, `_agent_id`,
-    /// `_client_id`.
-    pub fn attribute(&self, key: &str) -> Option<&'a str> {
-        self.handle.attribute(key)
-    }
-}
-
-impl fmt::Debug for EventInfo<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventInfo").field("name", &self.name()).field("id", &self.id()).finish()
-    }
-}
-
-/// An event that [`Context::wait_for`] caught, or a [`Watch`](crate::Watch) saw.
-pub struct Received {
-    handle: EventHandle,
-}
-
-impl Received {
-    pub(crate) fn new(handle: EventHandle) -> Self {
-        Received { handle }
-    }
-
-    /// What the event is.
-    pub fn info(&self) -> EventInfo<'_> {
-        EventInfo { handle: &self.handle }
-    }
-
-    /// Its payload, decoded as `T`: any type that implements serde's `Deserialize`, such as an
-    /// event or a `#[payload]`, and `Value` for whatever came. Where the type is not plain from
-    /// what follows, name it: `received.data::<Built>()?`. Each call decodes anew.
-    ///
-    /// # Errors
-    /// `invalid_payload`, with the path inside it.
-    pub fn data<T: DeserializeOwned>(&self) -> Result<T> {
-        let payload = self.handle.payload();
-        payload::decode_lent(payload.map_err(|(code, message)| Error::new(code, message))?)
-    }
-}
-
-impl fmt::Debug for Received {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Received").field(&self.info()).finish()
-    }
-}
-
 /// A subscription made at run time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SubscriptionId(u64);
-
-/// A background task. Dropping this does not end it.
-#[derive(Debug)]
-pub struct Task {
-    ctx: Context,
-    number: u64,
-}
-
-impl Task {
-    /// Drops the task's future at once, or after its present poll.
-    pub fn cancel(self) {
-        self.ctx.host().cancel(self.number);
-    }
-}
-
-/// See [`Context::interval`].
-#[derive(Debug)]
-pub struct Interval {
-    ctx: Context,
-    period: Duration,
-    next: Duration,
-}
-
-impl Interval {
-    /// Awaits the next tick. Ticks that were missed while nobody waited are left out.
-    pub async fn tick(&mut self) {
-        let now = self.ctx.now();
-        if let Some(wait) = self.next.checked_sub(now) {
-            self.ctx.sleep(wait).await;
-        } else {
-            self.next = now;
-        }
-        self.next += self.period;
-    }
-}

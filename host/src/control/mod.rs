@@ -3,7 +3,8 @@
 //! In reading order: [`claim`] takes the path, so that one host at most serves it, and [`restore`]
 //! makes its file again; [`server`] accepts clients; [`connection`] reads from one of them, with
 //! [`lines`] at its reading end and [`writer`] at its writing end; [`serving`] has its requests
-//! handled, [`turn`] says for how long at a time, and [`in_place`] who answers one whose call does
+//! handled ([`work`] is what one line asks for, and [`quick`] which events are served in place),
+//! [`turn`] says for how long at a time, and [`in_place`] who answers one whose call does
 //! not return; [`request`] and [`reply`] are the wire format; [`monitor`] pushes events to a
 //! connection that asked for them, as lines of [`push_lines`].
 //!
@@ -19,12 +20,14 @@ mod in_place;
 mod lines;
 mod monitor;
 mod push_lines;
+mod quick;
 mod reply;
 mod request;
 mod restore;
 mod server;
 mod serving;
 mod turn;
+mod work;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -11,11 +11,13 @@
 //! was served in place has the task that reads: if it does not return, another task answers it and
 //! those that are being served, says why, and ends the connection.
 
+mod in_order;
+
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -24,15 +26,18 @@ use ksi_kernel::event::{NewEvent, Payload};
 use ksi_kernel::lock::Lock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::in_order::Ordered;
 use super::SocketLimits;
 use super::connection::{Access, LAST};
 use super::in_place::{InPlace, TakenOver};
 use super::monitor::{EVENTS, Monitor, Subscribing};
 use super::push_lines::PushLines;
+use super::quick::Quick;
 use super::reply::{self, Reply, failure_of_host};
-use super::request::{CorrelationId, Malformed, Request};
+use super::request::{CorrelationId, Request};
 use super::turn::Turn;
 use super::unix_now;
+use super::work::Work;
 use super::writer::{Batch, Outbox, Writer};
 use crate::clients::{ClientEntry, Ended};
 use crate::core::{Core, Emission};
@@ -45,8 +50,6 @@ const SLOT: usize = 64 * 1024;
 /// A request that takes longer than this to emit is better off with a task of its own, which costs
 /// a tenth of it. Without optimizations everything takes longer.
 const QUICK: Duration = Duration::from_micros(if cfg!(debug_assertions) { 500 } else { 20 });
-/// Names of quick events that a connection remembers.
-const REMEMBERED: usize = 16;
 
 /// What all requests of a connection share.
 pub(super) struct Client {
@@ -68,18 +71,6 @@ pub(super) struct Client {
 fn is_management(event: &str) -> bool {
     let namespace = event.split(':').next().unwrap_or_default();
     ["system", "module", "router", "metrics"].contains(&namespace)
-}
-
-/// What one line asks for.
-pub(super) enum Work<'a> {
-    Request(Request<'a>),
-    Malformed(Malformed<'a>),
-}
-
-/// What is served in order, with its slots.
-struct Ordered {
-    work: Work<'static>,
-    slots: Slots,
 }
 
 /// What a request takes until it is answered: slots, and its bytes.
@@ -265,59 +256,6 @@ impl Client {
         });
     }
 
-    /// Puts a request in line, behind the replies that there are.
-    fn serve_in_order(
-        self: &Arc<Self>,
-        work: Work<'static>,
-        slots: u32,
-        bytes: usize,
-        before: &mut Batch,
-    ) {
-        let next = Ordered { work, slots: self.take(slots, bytes) };
-        let mut in_order = self.in_order();
-        // No bound of its own: all that is in it holds a slot.
-        if let Some(waiting) = &mut *in_order {
-            waiting.push_back(next);
-            return;
-        }
-        *in_order = Some(VecDeque::from([next]));
-        drop(in_order);
-        let (client, before) = (self.clone(), before.take());
-        self.spawn(async move {
-            client.send(before).await;
-            client.serve_the_rest_in_order().await;
-        });
-    }
-
-    async fn serve_the_rest_in_order(&self) {
-        while let Some(Ordered { work, slots }) = self.next_in_order() {
-            let mut line = Vec::new();
-            match work {
-                Work::Malformed(malformed) => reply::malformed(&malformed, &mut line),
-                Work::Request(request) if Monitor::is_for(&request) => {
-                    self.monitor.answer(&request).await;
-                }
-                Work::Request(request) => {
-                    if let Some(emitting) = self.emit(request, &mut line) {
-                        self.serve_to_the_end(emitting).await;
-                    }
-                }
-            }
-            self.send(line).await;
-            drop(slots);
-        }
-    }
-
-    /// The next one in line; after the last one, nothing is served in order any more.
-    fn next_in_order(&self) -> Option<Ordered> {
-        let mut in_order = self.in_order();
-        let next = in_order.as_mut().and_then(VecDeque::pop_front);
-        if next.is_none() {
-            *in_order = None;
-        }
-        next
-    }
-
     /// Serves a request in a task of its own, and remembers its event if that was not needed.
     ///
     /// The task waits for another one, so that the client is answered also when a handler does not
@@ -405,10 +343,6 @@ impl Client {
         self.core.spawn(task).detach();
     }
 
-    fn in_order(&self) -> MutexGuard<'_, Option<VecDeque<Ordered>>> {
-        self.in_order.lock()
-    }
-
     fn event_names(&self) -> Vec<String> {
         let mut names = self.core.event_names();
         names.extend(EVENTS.iter().map(|own| (*own).to_owned()));
@@ -438,80 +372,5 @@ impl Emitting<'_> {
             emission: self.emission,
             begun: self.begun,
         }
-    }
-}
-
-impl<'a> From<Result<Request<'a>, Malformed<'a>>> for Work<'a> {
-    fn from(parsed: Result<Request<'a>, Malformed<'a>>) -> Self {
-        match parsed {
-            Ok(request) => Work::Request(request),
-            Err(malformed) => Work::Malformed(malformed),
-        }
-    }
-}
-
-impl Work<'_> {
-    fn is_correlated(&self) -> bool {
-        match self {
-            Work::Request(request) => request.correlation_id.is_given(),
-            Work::Malformed(malformed) => malformed.correlation_id.is_given(),
-        }
-    }
-
-    fn into_owned(self) -> Work<'static> {
-        match self {
-            Work::Request(request) => Work::Request(request.into_owned()),
-            Work::Malformed(malformed) => Work::Malformed(malformed.into_owned()),
-        }
-    }
-
-    fn is_subscription(&self) -> bool {
-        matches!(self, Work::Request(request) if Monitor::is_for(request))
-    }
-}
-
-/// The events that were over with their first poll, and soon, when they were emitted last.
-#[derive(Default)]
-struct Quick(Lock<VecDeque<String>>);
-
-impl Quick {
-    fn is(&self, event: &str) -> bool {
-        self.names().iter().any(|name| name == event)
-    }
-
-    fn remember(&self, event: &str) {
-        let mut names = self.names();
-        if !names.iter().any(|name| name == event) {
-            names.truncate(REMEMBERED - 1);
-            names.push_front(event.to_owned());
-        }
-    }
-
-    fn forget(&self, event: &str) {
-        self.names().retain(|name| name != event);
-    }
-
-    fn names(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.0.lock()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_is_quick_when_it_was_the_last_time_and_few_are_remembered() {
-        let quick = Quick::default();
-        quick.remember("a:b");
-        quick.remember("a:b");
-        assert!(quick.is("a:b") && !quick.is("a:c"));
-        quick.forget("a:b");
-        assert!(!quick.is("a:b"));
-        for number in 0..100 {
-            quick.remember(&format!("a:n{number}"));
-        }
-        assert!(quick.is("a:n99") && !quick.is("a:n0"));
-        assert_eq!(quick.names().len(), REMEMBERED);
     }
 }
