@@ -18,7 +18,7 @@ mod tasks;
 mod watch;
 
 use std::{
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -38,7 +38,7 @@ use crate::{
 };
 pub use emit::{Emitting, Link, Requesting};
 pub use subscriptions::SubscribeOptions;
-use subscriptions::Subscriptions;
+use subscriptions::{Stage, Subscriptions};
 use tasks::BackgroundTasks;
 pub use watch::{Passed, SessionWatch};
 
@@ -208,11 +208,7 @@ impl Session {
         keeper: Option<&Arc<dyn Keeper>>,
     ) {
         let mut subscriptions = self.subscriptions();
-        subscriptions.callee = Some(Arc::downgrade(&callee));
-        subscriptions.attached = true;
-        let early = std::mem::take(&mut subscriptions.early);
-        let early = early.into_iter().map(|it| self.route(&mut subscriptions, it, &callee, keeper));
-        let mut routes: Vec<_> = early.collect();
+        let mut routes = self.goes_live(&mut subscriptions, &callee, keeper);
         routes.push((Owner::Plugin(self.plugin.clone()), declared.routes));
         // The commit point.
         self.router.swap(&self.plugin, routes);
@@ -246,21 +242,30 @@ impl Session {
         gate
     }
 
-    /// No subscription is accepted for now: nothing may lead to the instance any more.
+    /// Nothing may lead to the instance for now. What it subscribes to meanwhile begins when it
+    /// goes on, and what it watches passes as ever.
     pub fn suspend(&self) {
-        self.subscriptions().callee = None;
+        let mut subscriptions = self.subscriptions();
+        if matches!(subscriptions.stage, Stage::Live(_)) {
+            subscriptions.stage = Stage::Suspended;
+        }
     }
 
-    /// The instance goes on.
-    pub fn resume(&self, callee: Weak<dyn Callee>) {
-        self.subscriptions().callee = Some(callee);
+    /// The instance goes on, if it was not detached meanwhile.
+    pub fn resume(&self, callee: &Arc<dyn Callee>, keeper: Option<&Arc<dyn Keeper>>) {
+        let mut subscriptions = self.subscriptions();
+        if !matches!(subscriptions.stage, Stage::Suspended) {
+            return;
+        }
+        for (owner, routes) in self.goes_live(&mut subscriptions, callee, keeper) {
+            self.router.change(|table| table.with(owner, routes));
+        }
     }
 
     /// No subscription is accepted any more. Called right before this generation loses its routes.
     pub fn detach(&self) {
         let mut subscriptions = self.subscriptions();
-        subscriptions.callee = None;
-        subscriptions.attached = true;
+        subscriptions.stage = Stage::Over;
         subscriptions.early.clear();
         subscriptions.infos.clear();
         let ends: Vec<_> = subscriptions.watches.values().map(|(end, _)| end.clone()).collect();

@@ -40,9 +40,8 @@ pub struct SubscribeOptions {
 #[derive(Default)]
 pub(super) struct Subscriptions {
     pub(super) next: u64,
-    pub(super) attached: bool,
-    pub(super) callee: Option<Weak<dyn Callee>>,
-    /// Made before the instance was there.
+    pub(super) stage: Stage,
+    /// Made while nothing led to the instance, and it may be that something will.
     pub(super) early: Vec<Subscription>,
     pub(super) infos: HashMap<u64, Arc<HandlerInfo>>,
     /// What ends each watch, and its patterns.
@@ -55,10 +54,24 @@ impl Subscriptions {
         self.infos.len() + self.early.len() + self.watches.len()
     }
 
-    /// It was live, and is so no more.
+    /// It is being retired, and never live again.
     pub(super) fn is_over(&self) -> bool {
-        self.attached && self.callee.is_none()
+        matches!(self.stage, Stage::Over)
     }
+}
+
+/// Whether anything may lead to the instance.
+#[derive(Default)]
+pub(super) enum Stage {
+    /// Not yet.
+    #[default]
+    Before,
+    /// It may.
+    Live(Weak<dyn Callee>),
+    /// Not now: somebody else may come in its place, or it goes on.
+    Suspended,
+    /// Never again.
+    Over,
 }
 
 pub(super) struct Subscription {
@@ -91,16 +104,21 @@ impl Session {
         subscriptions.next += 1;
         let number = subscriptions.next;
         let new = Subscription { number, pattern, handler, options };
-        if !subscriptions.attached {
-            subscriptions.early.push(new);
-        } else if let Some(callee) = subscriptions.callee.as_ref().and_then(Weak::upgrade) {
-            let (owner, routes) = self.route(&mut subscriptions, new, &callee, keeper);
-            self.router.change(|table| table.with(owner, routes));
-        } else {
+        let live = match &subscriptions.stage {
+            Stage::Before | Stage::Suspended => {
+                subscriptions.early.push(new);
+                return Ok(number);
+            }
+            Stage::Live(callee) => callee.upgrade(),
+            Stage::Over => None,
+        };
+        let Some(callee) = live else {
             let text =
                 format_args!("{} is being retired and cannot subscribe any more", self.plugin);
             return Err(Refusal::new(RefusalCode::RETIRING, text));
-        }
+        };
+        let (owner, routes) = self.route(&mut subscriptions, new, &callee, keeper);
+        self.router.change(|table| table.with(owner, routes));
         Ok(number)
     }
 
@@ -118,7 +136,19 @@ impl Session {
         }
     }
 
-    pub(super) fn route(
+    /// The instance is live: routes for what it has subscribed to when nothing led to it.
+    pub(super) fn goes_live(
+        &self,
+        subscriptions: &mut Subscriptions,
+        callee: &Arc<dyn Callee>,
+        keeper: Option<&Arc<dyn Keeper>>,
+    ) -> Vec<(Owner, Vec<Route>)> {
+        subscriptions.stage = Stage::Live(Arc::downgrade(callee));
+        let early = std::mem::take(&mut subscriptions.early);
+        early.into_iter().map(|it| self.route(subscriptions, it, callee, keeper)).collect()
+    }
+
+    fn route(
         &self,
         subscriptions: &mut Subscriptions,
         new: Subscription,

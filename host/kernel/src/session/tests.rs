@@ -1,8 +1,14 @@
-use ksi_abi::{Attribute, Buffer, Content, Counted, EmitOptions, RefusalCode, To};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    task::Context,
+};
+
+use ksi_abi::{Attribute, Buffer, Content, Counted, EmitOptions, RefusalCode, ReplyForm, To};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::*;
 use crate::{
+    call::{Started, outcome::CallOutcome},
     event::{Event, NewEvent, Payload},
     kernel::{Kernel, KernelLimits},
     router::{emit::RouterLimits, host_handler::Failure},
@@ -34,7 +40,7 @@ fn session() -> Arc<Session> {
     });
     let limits = SessionLimits {
         background_tasks: 1,
-        subscriptions: 1,
+        subscriptions: 2,
         watched_events: 1,
         held_events: 1,
         held_bytes: 1 << 20,
@@ -76,4 +82,64 @@ async fn what_it_takes_over_from_the_event_before_it_counts_as_well() {
     let parent = session.router().accept(parent, None).unwrap();
     let taken = taken(&session, Some(&parent), None);
     assert!((1..=QUEUED_BYTES / ATTRIBUTE).contains(&taken), "{taken}");
+}
+
+/// An instance that counts its calls.
+#[derive(Default)]
+struct Instance(AtomicUsize);
+
+impl Callee for Instance {
+    fn start(&self, _: u64, _: Counted<Event>, _: &ReplyForm, _: &mut Context<'_>) -> Started {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Started::Ready(CallOutcome::NoReply)
+    }
+}
+
+/// A session whose instance was live and is suspended, and the instance.
+fn suspended() -> (Arc<Session>, Arc<Instance>) {
+    let (session, instance) = (session(), Arc::<Instance>::default());
+    let nothing = DeclaredRoutes { routes: Vec::new(), handlers: Vec::new() };
+    session.attach(nothing, instance.clone(), None);
+    session.suspend();
+    (session, instance)
+}
+
+fn resume(session: &Session, instance: &Arc<Instance>) {
+    let callee: Arc<dyn Callee> = instance.clone();
+    session.resume(&callee, None);
+}
+
+async fn emit(session: &Session) {
+    let event = NewEvent::new("x:y", Payload::nothing().clone()).unwrap();
+    drop(session.router().emit(event, None).await);
+}
+
+#[tokio::test]
+async fn who_is_suspended_looks_on_and_what_it_subscribes_to_begins_when_it_goes_on() {
+    let (session, instance) = suspended();
+    let watch = Arc::new(session.watch(&["x:*"], 1).unwrap());
+    session.subscribe("x:y", 0, SubscribeOptions::default(), None).unwrap();
+    emit(&session).await;
+    assert_eq!(instance.0.load(Ordering::Relaxed), 0, "nothing leads to it");
+    assert!(matches!(watch.next().await, Some(Passed::Event(_))));
+    resume(&session, &instance);
+    emit(&session).await;
+    assert_eq!(instance.0.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn what_was_detached_while_it_was_suspended_does_not_go_on() {
+    let (session, instance) = suspended();
+    let watch = Arc::new(session.watch(&["x:*"], 1).unwrap());
+    session.subscribe("x:y", 0, SubscribeOptions::default(), None).unwrap();
+    session.detach();
+    resume(&session, &instance);
+    assert!(watch.next().await.is_none(), "it has ended");
+    drop(watch);
+    let refusal = session.watch(&["x:*"], 1).err().unwrap();
+    assert_eq!(refusal.code, RefusalCode::RETIRING);
+    let refusal = session.subscribe("x:y", 0, SubscribeOptions::default(), None).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::RETIRING);
+    emit(&session).await;
+    assert_eq!(instance.0.load(Ordering::Relaxed), 0);
 }

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_kernel::session::{DeclaredRoutes, Session};
+use ksi_kernel::{
+    call::Callee,
+    session::{DeclaredRoutes, Session},
+};
 
 use super::{
     kept_resources::{KeptResources, PluginResources},
@@ -66,6 +69,13 @@ impl HostServices {
         self.resources.is_live();
         let keeper = live.keeper();
         self.session.attach(declared, live, keeper.as_ref());
+    }
+
+    /// The instance goes on after all; see [`Session::resume`].
+    pub(crate) fn resume(&self, live: Arc<dyn LiveInstance>) {
+        let keeper = live.keeper();
+        let callee: Arc<dyn Callee> = live;
+        self.session.resume(&callee, keeper.as_ref());
     }
 
     /// The instance goes; see [`Session::detach`].

@@ -35,7 +35,8 @@ pub struct ChildEntry {
 impl ChildEntry {
     /// For a program that does not call [`answer_probe`](crate::answer_probe), or cannot do so
     /// first thing in its `main`: a plugin, a test, a library. Plugin files are loaded without a
-    /// probe then, unless [`HostBuilder::probe_with`](crate::HostBuilder::probe_with) names a program that answers.
+    /// probe then, unless [`HostBuilder::probe_with`](crate::HostBuilder::probe_with) names a
+    /// program that answers.
     pub fn none() -> Self {
         ChildEntry { answers: false }
     }

@@ -265,7 +265,7 @@ impl Supervisor {
             // It has come free just now.
             return unused.await.map_err(|_| HandOverError::Snapshot(gone()));
         };
-        predecessor.services.session().resume(predecessor.live.clone());
+        predecessor.services.resume(live.clone());
         self.router.redirect(&info.plugin, live);
         let mut registry = self.registry();
         if let Some(plugin) = registry.plugins.get_mut(&info.plugin) {
