@@ -24,6 +24,7 @@ mod events;
 mod exclusive;
 mod folder;
 mod held;
+mod isolation;
 mod kept;
 mod kept_good;
 mod kept_snapshots;

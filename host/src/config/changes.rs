@@ -105,6 +105,7 @@ impl Changes {
             bind,
             require,
             plugins,
+            told: _,
         } = new;
         for (key, differs) in [
             ("default", *default != old.default),
@@ -125,10 +126,10 @@ impl Changes {
             ("bind", *bind != old.bind),
             ("require", *require != old.require),
         ] {
-            self.restart(&format!("isolation.{key}"), differs);
+            self.now(&format!("isolation.{key}"), differs);
         }
         for plugin in differing(&old.plugins, plugins) {
-            self.restart(&format!("isolation.plugins.{plugin}"), true);
+            self.now(&format!("isolation.plugins.{plugin}"), true);
         }
     }
 
@@ -194,16 +195,21 @@ mod tests {
         ";
         let changes = changes(old, new);
         assert_eq!(changes.plugins, ["gone", "new", "other"]);
-        assert_eq!(changes.at_once, ["timeouts.hold", "reload.margin", "reload.plugins.slow"]);
+        let at_once = [
+            "timeouts.hold",
+            "reload.margin",
+            "reload.plugins.slow",
+            "isolation.memory",
+            "isolation.bind",
+            "isolation.plugins.slow",
+        ];
+        assert_eq!(changes.at_once, at_once);
         let restart = [
             "host.socket",
             "timeouts.handler",
             "limits.connections",
             "limits.workers",
             "reload.kept_versions",
-            "isolation.memory",
-            "isolation.bind",
-            "isolation.plugins.slow",
             "state.interval",
             "recovery.attempts",
             "metrics.interval",

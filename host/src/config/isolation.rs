@@ -79,6 +79,9 @@ pub struct Isolation {
     /// What differs for single plugins, by name. TOML: `[isolation.plugins.NAME]`. Default:
     /// nothing.
     pub plugins: BTreeMap<String, IsolationOf>,
+    /// Who was told to live in a process beside what the file says: see [`isolate`](Self::isolate).
+    #[serde(skip)]
+    pub(crate) told: Vec<String>,
 }
 
 /// What differs from [`Isolation`] for one plugin. What is `None` is as for all others; a list
@@ -205,6 +208,7 @@ impl Default for Isolation {
             bind: Ports::default(),
             require: false,
             plugins: BTreeMap::new(),
+            told: Vec::new(),
         }
     }
 }
@@ -252,15 +256,29 @@ impl Isolation {
     /// # Errors
     /// It is no name of a plugin.
     pub fn isolate(&mut self, plugin: &str) -> Result<(), Problem> {
+        if plugin != ALL {
+            is_name(plugin)?;
+        }
+        self.take(plugin);
+        self.told.push(plugin.to_owned());
+        Ok(())
+    }
+
+    /// The same settings with what was said beside the file of the ones before.
+    pub(crate) fn told_as(mut self, before: &Isolation) -> Self {
+        before.told.iter().for_each(|plugin| self.take(plugin));
+        self.told.clone_from(&before.told);
+        self
+    }
+
+    fn take(&mut self, plugin: &str) {
         if plugin == ALL {
             self.default = IsolationMode::Process;
             self.plugins.values_mut().for_each(|own| own.mode = None);
-            return Ok(());
+            return;
         }
-        is_name(plugin)?;
         let own = self.plugins.entry(plugin.to_owned()).or_default();
         own.mode = Some(IsolationMode::Process);
-        Ok(())
     }
 
     /// Which plugins are to live in processes of their own, in words; none if it is none at all.

@@ -245,6 +245,8 @@ impl Core {
             let changes = Changes::between(&settings.known().held, &new);
             settings.change(|known| {
                 let KnownConfig { held, in_effect, .. } = known;
+                held.isolation = new.isolation.clone();
+                in_effect.isolation = new.isolation.clone().told_as(&in_effect.isolation);
                 for config in [&mut *held, in_effect] {
                     let kept_versions = config.reload.kept_versions;
                     config.reload = Reload { kept_versions, ..new.reload.clone() };

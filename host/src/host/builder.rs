@@ -1,13 +1,6 @@
 //! Says what a host is to be like, and makes it: everything but the loading of its plugins.
 
-use std::{
-    fmt,
-    future::Future,
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, future::Future, io, path::PathBuf, sync::Arc, time::Instant};
 
 use ksi_abi::{NameError, Pattern};
 use ksi_kernel::{
@@ -16,15 +9,17 @@ use ksi_kernel::{
     router::{Router, emit::RouterLimits, host_handler::Failure},
     session::SessionLimits,
 };
-use ksi_worker_protocol::life;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::runtime::Handle;
 
-use super::{Host, StartingHost};
+use super::{
+    Host, StartingHost,
+    isolation::{isolation, restarts},
+};
 use crate::{
     builtin,
-    config::{self, Config, IsolationMode, IsolationPolicy, Problem, Restart, UntrustedPlugins},
+    config::{self, Config, Problem, UntrustedPlugins},
     core::{
         Core,
         settings::{Settings, encoded_all},
@@ -48,14 +43,7 @@ use crate::{
         supervisor::{
             Parts, Supervisor,
             quarantine::{Judged, Quarantine, QuarantineEntry},
-            restart::{RestartPolicies, RestartPolicy, RestartWhen},
             retry::RetryPolicy,
-        },
-        worker::{
-            self,
-            link::{Health, LinkLimits},
-            process::Processes,
-            residence::{Down, ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
         },
     },
     start_up::StartUp,
@@ -195,9 +183,6 @@ impl HostBuilder {
     pub fn prepare(self) -> Result<StartingHost, StartError> {
         let HostBuilder { entry, config, file, probe, stop, handlers } = self;
         config.check()?;
-        if let Some(plugins) = config.isolation.isolated() {
-            return Err(StartError::NotIsolated { plugins });
-        }
         let runtime = Handle::try_current()?;
         let (started, start_up) = (Instant::now(), StartUp::begin());
         let (timeouts, limits) = (&config.timeouts, &config.limits);
@@ -231,8 +216,12 @@ impl HostBuilder {
         let persistence = state_folder(&config, &router)?;
         let (journal, quarantine) = crash_journal(&config)?;
         let settings = Settings::new(&config, file);
-        let isolation = isolation(&config, &settings, program, &router, started)?;
-        let (isolation, ends) = isolation.unzip();
+        if program.is_none()
+            && let Some(plugins) = config.isolation.isolated()
+        {
+            return Err(StartError::NotIsolated { plugins });
+        }
+        let (isolation, ends) = isolation(&config, &settings, program, &router, started);
         let policies = settings.policies();
         let private = PrivateDir::create(Places::of_process(config.private_dir.clone()))?;
         let on_distrust = config.untrusted_plugins.map(|untrusted| match untrusted {
@@ -282,9 +271,7 @@ impl HostBuilder {
             stop: stop.clone(),
             start_up: start_up.clone(),
         }));
-        if let Some(ends) = ends {
-            supervisor.follow_ends(ends);
-        }
+        supervisor.follow_ends(ends);
         let folders = {
             let _there = supervisor.thread.runtime().enter();
             FolderWatch::start(config.plugin_dirs.clone())
@@ -325,77 +312,6 @@ fn state_folder(
         }
         _ => Ok(None),
     }
-}
-
-/// Bytes of frames that no payload of an event has: heads, names, and the JSON of a description.
-const FRAME_ROOM: u64 = 1 << 20;
-/// What a worker may have asked for at a time.
-const ASKS: usize = 4_096;
-
-/// Who lives in a process of its own, and where it is told that one has ended.
-fn isolation(
-    config: &Config,
-    settings: &Arc<Settings>,
-    program: Option<PathBuf>,
-    router: &Arc<Router>,
-    started: Instant,
-) -> Result<Option<(ProcessResidences, mpsc::UnboundedReceiver<Down>)>, StartError> {
-    let Some(program) = program else { return Ok(None) };
-    let processes = Processes::new(program, worker::ARGUMENT);
-    let processes = processes.map_err(StartError::Threads)?;
-    let (downs, ends) = mpsc::unbounded_channel();
-    let Config { limits, timeouts, .. } = config;
-    let payload = limits.payload_bytes as u64;
-    let state = LARGEST_SNAPSHOT;
-    let frame = payload.max(state) + FRAME_ROOM;
-    let frame = u32::try_from(frame).unwrap_or(u32::MAX);
-    let link = LinkLimits { frame, payload: payload.max(state), asks: ASKS };
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let now = Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0));
-    let zero = now.saturating_sub(started.elapsed()).as_nanos();
-    let spawner = Spawner {
-        processes,
-        router: router.clone(),
-        open_limit: timeouts.probe,
-        shutdown: timeouts.shutdown,
-        link,
-        limits: life::Limits {
-            frame,
-            payload,
-            state,
-            depth: u32::try_from(limits.event_depth).unwrap_or(u32::MAX),
-            tasks: limits.background_tasks as u64,
-            subscriptions: limits.subscriptions as u64,
-            emits: ASKS as u64,
-            watch_bytes: limits.subscriber_bytes as u64,
-            ..life::Limits::default()
-        },
-        clock_zero: u64::try_from(zero).unwrap_or(u64::MAX),
-        downs,
-    };
-    let settings = settings.clone();
-    let policies: WorkerPolicies = Arc::new(move |plugin| {
-        let policy = settings.isolation(plugin);
-        // What is no text was refused where it was read; whoever reads this would refuse it too.
-        let sandbox = serde_json::to_value(&policy.limits);
-        let sandbox = sandbox.unwrap_or_else(|error| error.to_string().into());
-        let health = Health { stuck: policy.stuck };
-        (policy.mode == IsolationMode::Process).then_some(WorkerPolicy { health, sandbox })
-    });
-    Ok(Some((ProcessResidences { spawner: Arc::new(spawner), policies }, ends)))
-}
-
-fn restarts(config: &Config, settings: &Arc<Settings>) -> RestartPolicies {
-    let (longest_wait, settings) = (config.recovery.longest, settings.clone());
-    Arc::new(move |plugin| {
-        let IsolationPolicy { restart, intensity, period, .. } = settings.isolation(plugin);
-        let when = match restart {
-            Restart::OnCrash => RestartWhen::OnCrash,
-            Restart::Always => RestartWhen::Always,
-            Restart::Never => RestartWhen::Never,
-        };
-        RestartPolicy { when, intensity, period, longest_wait }
-    })
 }
 
 /// Reads what an earlier host has died of, says so, and begins to note what this one may die of.
@@ -473,8 +389,9 @@ pub enum StartError {
     /// Plugins are to live in processes of their own. Without them the host would start with less
     /// between it and them than the operator counts on.
     #[error(
-        "this version cannot give plugins a process of their own, and {plugins} would run in the host's: take out \
-         `mode = \"process\"` and `default = \"process\"` of [isolation], and --isolate"
+        "{plugins} cannot have a process of their own, and would run in the host's: this program does not call \
+         ksi_host::answer_probe first thing in its main. Let it, or name a program that does (HostBuilder::probe_with), \
+         or take `process` out of [isolation]"
     )]
     NotIsolated {
         /// Which.
@@ -501,36 +418,4 @@ pub enum StartError {
     /// The plugin folders cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_started_again_and_how_often_is_as_the_configuration_has_it() {
-        let toml = "
-            [recovery]
-            longest = '3m'
-            [isolation]
-            restart = 'always'
-            [isolation.plugins.once]
-            restart = 'never'
-            [isolation.plugins.often]
-            restart = 'on_crash'
-            intensity = 9
-            period = '1s'
-        ";
-        let config = Config::from_toml(toml, "/".as_ref()).unwrap();
-        let restarts = restarts(&config, &Settings::new(&config, None));
-        assert_eq!(restarts("any").when, RestartWhen::Always);
-        assert_eq!(restarts("once").when, RestartWhen::Never);
-        let often = RestartPolicy {
-            when: RestartWhen::OnCrash,
-            intensity: 9,
-            period: Duration::from_secs(1),
-            longest_wait: Duration::from_secs(180),
-        };
-        assert_eq!(restarts("often"), often);
-    }
 }

@@ -24,6 +24,8 @@ pub(crate) mod quarantine;
 mod rollback;
 // What has ended by itself is started again.
 pub(crate) mod restart;
+// with what was kept of it.
+pub(crate) mod checkpoint;
 // What did not become a plugin is tried again.
 pub(crate) mod retry;
 // What people ask for, and time.

@@ -105,7 +105,7 @@ fn the_list_has_plugins_with_all_keys_and_files_with_their_own() {
 #[test]
 fn what_hosts_say_seldom_is_written_as_it_was() {
     let zero = json!({
-        "accepted": 0, "replied": 0, "no_reply": 0, "failed": 0, "panicked": 0, "timed_out": 0,
+        "accepted": 0, "replied": 0, "no_reply": 0, "failed": 0, "panicked": 0, "crashed": 0, "timed_out": 0,
         "rejected": 0, "in_flight": 0,
     });
     let quarantined = json!({

@@ -34,10 +34,14 @@ use crate::{
             residence::{Creation, Residence},
             services::HostServices,
         },
-        worker::residence::{ProcessResidences, Spawner, WorkerPolicy, WorkerResidence},
+        worker::residence::{ProcessResidences, WorkerResidence},
     },
     text::printable::printable,
 };
+
+/// Why nobody can live in a process of its own.
+const NOBODY: &str = "it is to live in a process of its own, and there is no program for that: this one does not call \
+     ksi_host::answer_probe first thing in its main";
 
 /// What instances are made with.
 pub(crate) struct Activation {
@@ -49,8 +53,8 @@ pub(crate) struct Activation {
     pub(crate) epoch: Instant,
     pub(crate) configs: Configs,
     pub(crate) policies: Policies,
-    /// Who lives in a process of its own, if anybody can.
-    pub(crate) isolation: Option<ProcessResidences>,
+    /// Who lives in a process of its own.
+    pub(crate) isolation: ProcessResidences,
     /// Where it is noted that code runs for the first time.
     pub(crate) journal: Option<Arc<Journal>>,
 }
@@ -87,8 +91,10 @@ impl Activation {
     ) -> Result<Box<dyn Residence>, DeployError> {
         let started = Instant::now();
         candidate.copy.check_in_place()?;
-        if let Some((spawner, policy)) = self.isolated(&candidate.manifest.name) {
+        if let Some(policy) = (self.isolation.policies)(&candidate.manifest.name) {
             let Candidate { copy, file, manifest, .. } = &*candidate;
+            let nobody = || DeployError::Worker { file: file.clone(), reason: NOBODY.to_owned() };
+            let spawner = self.isolation.spawner.as_ref().ok_or_else(nobody)?;
             let opened = WorkerResidence::open(spawner, policy, copy.path(), file, manifest).await;
             let refused = |reason| DeployError::Worker { file: file.clone(), reason };
             let residence = opened.map_err(refused)?;
@@ -183,7 +189,7 @@ impl Activation {
         file: &Path,
     ) -> Arc<HostServices> {
         // Events wait for another process too.
-        let isolated = self.isolated(&manifest.name).is_some();
+        let isolated = (self.isolation.policies)(&manifest.name).is_some();
         let gated = manifest.state.is_some() || self.is_exclusive(manifest) || isolated;
         let (router, limits) = (self.router.clone(), self.limits.clone());
         let plugin = manifest.name.as_str().into();
@@ -191,16 +197,10 @@ impl Activation {
         HostServices::new(session, file.to_owned(), &self.resources, self.epoch)
     }
 
-    /// How this plugin lives in a process of its own, if it is to.
-    fn isolated(&self, plugin: &str) -> Option<(&Arc<Spawner>, WorkerPolicy)> {
-        let ProcessResidences { spawner, policies } = self.isolation.as_ref()?;
-        Some((spawner, policies(plugin)?))
-    }
-
     /// Ends the processes that plugins live in: the host stops, and all of them were let go.
     pub(crate) async fn end_processes(&self) {
-        if let Some(isolation) = &self.isolation {
-            isolation.spawner.processes.end().await;
+        if let Some(spawner) = &self.isolation.spawner {
+            spawner.processes.end().await;
         }
     }
 

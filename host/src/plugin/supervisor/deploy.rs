@@ -140,6 +140,10 @@ impl Supervisor {
 
         let restored = arrived.restored;
         let replaced = self.install(&name, generation, &origin, handed_over);
+        if let Some(plugin) = self.registry().plugins.get_mut(&name) {
+            plugin.checkpoint = restored.clone();
+        }
+        self.keep_checkpoints(&info);
         if let Some(snapshot) = restored {
             self.keep_restored(&info, snapshot);
         }

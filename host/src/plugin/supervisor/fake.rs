@@ -30,6 +30,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::advance};
 
 use super::{
     Deployed, Parts, Supervisor,
+    checkpoint::CheckpointPolicy,
     origin::{Origin, Prepared},
     quarantine::Quarantine,
     restart::{RestartPolicy, RestartWhen},
@@ -60,6 +61,7 @@ use crate::{
             retired::RetiredState,
         },
         probe::prober::NoProber,
+        worker::residence::ProcessResidences,
     },
     start_up::StartUp,
     stopping::StopHandle,
@@ -352,7 +354,7 @@ impl Stage {
                 epoch: Instant::now(),
                 configs: Configs::new(Default::default()),
                 policies: policies.clone(),
-                isolation: None,
+                isolation: ProcessResidences { spawner: None, policies: Arc::new(|_| None) },
                 journal: None,
             },
             retirer: Retirer::new(router, policies.clone(), Duration::from_secs(1), None),
@@ -371,6 +373,7 @@ impl Stage {
                 intensity: 5,
                 period: Duration::from_secs(60),
                 longest_wait: Duration::from_secs(1),
+                checkpoint: CheckpointPolicy::OnChange,
             }),
             stop: stop.clone(),
             start_up,

@@ -21,7 +21,7 @@ use ksi_kernel::{
 };
 use tokio::sync::mpsc;
 
-use super::{Supervisor, reinstate::NotAgain, rollback::Asked};
+use super::{Supervisor, checkpoint::CheckpointPolicy, reinstate::NotAgain, rollback::Asked};
 use crate::{
     plugin::{
         instance::info::GenerationInfo,
@@ -44,6 +44,8 @@ pub(crate) struct RestartPolicy {
     pub(crate) period: Duration,
     /// The longest wait between two starts.
     pub(crate) longest_wait: Duration,
+    /// When the state is taken that the next process begins with.
+    pub(crate) checkpoint: CheckpointPolicy,
 }
 
 /// The policy of each plugin, by name.
@@ -362,6 +364,7 @@ mod tests {
             intensity: 2,
             period: Duration::from_secs(10),
             longest_wait: Duration::from_secs(1),
+            checkpoint: CheckpointPolicy::OnChange,
         };
         let (mut ends, start) = (Ends::default(), Instant::now());
         let mut add = |seconds| ends.add(start + Duration::from_secs(seconds), &policy);

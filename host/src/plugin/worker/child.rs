@@ -26,7 +26,10 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStringExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
     path::PathBuf,
     sync::{Arc, mpsc},
     thread,
@@ -39,7 +42,10 @@ use ksi_worker_protocol::{
     life::{Hello, Open},
     transport,
 };
-use rustix::process::Signal;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::Signal,
+};
 use tokio::runtime::Runtime;
 
 use self::{
@@ -73,7 +79,6 @@ pub(crate) fn answer(exit: fn(i32) -> !) -> i32 {
         Ok(socket) => socket,
         Err(error) => return failed(&format!("the host's socket cannot be had: {error}")),
     };
-    ends_with_host();
     // A status, and with it all that the plugin has started.
     fn end(end: &End, exit: fn(i32) -> !) {
         if let End::Protocol(error) = end {
@@ -117,13 +122,34 @@ fn private_socket() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// From here on this process is killed when the thread of the host ends that has started it, which
-/// lasts as long as the host. Of a host that has ended before, the socket's end tells.
-fn ends_with_host() {
-    // The socket's end would do, but for a plugin that keeps all threads that would read it.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+/// From here on this process is killed with its whole group when its host is gone, whatever the
+/// plugin does with the threads that read. (`PR_SET_PDEATHSIG` would not do: it ends this process
+/// alone, and leaves what it has started.)
+///
+/// # Errors
+/// The system gives no thread or no descriptor.
+fn end_with_host(socket: impl AsFd) -> io::Result<()> {
+    let socket = socket.as_fd().try_clone_to_owned()?;
+    let watch = move || {
+        // Bytes that wait to be read are none of its business.
+        let mut ended = [PollFd::new(&socket, END)];
+        while !matches!(poll(&mut ended, None), Ok(1..)) {}
+        if rustix::process::getpgrp() == rustix::process::getpid() {
+            let _ = rustix::process::kill_current_process_group(Signal::KILL);
+        }
+    };
+    thread::Builder::new().name("ksi-end".to_owned()).stack_size(WATCH_STACK).spawn(watch)?;
+    Ok(())
 }
+
+/// What says that the other end is gone.
+#[cfg(target_os = "linux")]
+const END: PollFlags = PollFlags::RDHUP;
+#[cfg(not(target_os = "linux"))]
+const END: PollFlags = PollFlags::HUP;
+
+/// A thread that only waits.
+const WATCH_STACK: usize = 64 << 10;
 
 fn open_library(open: &Open) -> Result<OpenedPlugin, String> {
     let path: PathBuf = OsString::from_vec(open.path.clone()).into();
@@ -159,6 +185,12 @@ fn run(socket: OwnedFd, opens: Opens, on_end: fn(&End)) -> Result<(), String> {
         Ok(runtime) => runtime,
         Err(error) => return refused("no_threads", &format!("no thread can be started: {error}")),
     };
+    if let Err(error) = end_with_host(out.socket()) {
+        return refused(
+            "no_threads",
+            &format!("the end of the host cannot be waited for: {error}"),
+        );
+    }
     inbox.set_limit(open.limits.frame);
     let (sender, life) = mpsc::channel();
     let handle = runtime.handle().clone();

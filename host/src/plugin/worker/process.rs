@@ -20,7 +20,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
-        Arc, MutexGuard, Weak,
+        Arc, MutexGuard, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -39,7 +39,8 @@ const GONE: Duration = Duration::from_secs(1);
 
 /// The processes of one host.
 pub(crate) struct Processes {
-    thread: OwnThread,
+    /// Not before there is a process.
+    thread: OnceLock<OwnThread>,
     program: PathBuf,
     argument: &'static str,
     running: Lock<Vec<Weak<WorkerProcess>>>,
@@ -64,13 +65,9 @@ pub(crate) struct WorkerProcess {
 
 impl Processes {
     /// For processes that run this program with this one argument.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub(crate) fn new(program: PathBuf, argument: &'static str) -> io::Result<Arc<Self>> {
-        let thread = OwnThread::start("ksi-processes")?;
+    pub(crate) fn new(program: PathBuf, argument: &'static str) -> Arc<Self> {
         let (running, ended) = (Lock::default(), AtomicBool::new(false));
-        Ok(Arc::new(Processes { thread, program, argument, running, ended }))
+        Arc::new(Processes { thread: OnceLock::new(), program, argument, running, ended })
     }
 
     /// Starts one for this plugin, whose name stands before what it prints.
@@ -81,7 +78,8 @@ impl Processes {
         let (processes, plugin) = (self.clone(), plugin.clone());
         // On the thread that lasts: what a process is told of its parent's end is told of the end
         // of the thread that started it.
-        let started = self.thread.runtime().spawn(async move { processes.spawn(plugin) });
+        let runtime = self.runtime()?;
+        let started = runtime.spawn(async move { processes.spawn(plugin) });
         started.await.map_err(io::Error::other)?
     }
 
@@ -134,15 +132,17 @@ impl Processes {
             }
         };
         let _ = tokio::time::timeout(GONE, all).await;
-        self.thread.end().await;
+        if let Some(thread) = self.thread.get() {
+            thread.end().await;
+        }
     }
 
     /// Waits on this thread until a process is gone, and kills it after this long.
     pub(crate) fn wait_for(&self, process: &WorkerProcess, limit: Duration) {
         let gone = |limit| {
-            // Made where it is polled: this thread has no timers of its own.
+            // Made where it is polled, which is where timers are.
             let death = async { tokio::time::timeout(limit, process.death()).await };
-            self.thread.runtime().block_on(death).is_ok()
+            self.runtime().is_ok_and(|runtime| runtime.block_on(death).is_ok())
         };
         if process.dead().is_none() && !gone(limit) {
             process.kill("it did not end when it was told to");
@@ -156,9 +156,15 @@ impl Processes {
         limit: Duration,
         future: impl Future<Output = T>,
     ) -> Option<T> {
-        let timer = {
-            let _inside = self.thread.runtime().enter();
+        let timer = self.runtime().map(|runtime| {
+            let _inside = runtime.enter();
             tokio::time::sleep(limit)
+        });
+        let timer = async {
+            match timer {
+                Ok(timer) => timer.await,
+                Err(_) => std::future::pending().await,
+            }
         };
         tokio::select! {
             biased;
@@ -168,8 +174,16 @@ impl Processes {
     }
 
     /// Where timers run for what lasts as long as a process.
-    pub(crate) fn runtime(&self) -> &Handle {
-        self.thread.runtime()
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn runtime(&self) -> io::Result<&Handle> {
+        if let Some(thread) = self.thread.get() {
+            return Ok(thread.runtime());
+        }
+        // Of two that are started at once, one ends again.
+        let thread = OwnThread::start("ksi-processes")?;
+        Ok(self.thread.get_or_init(|| thread).runtime())
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Weak<WorkerProcess>>> {

@@ -59,7 +59,8 @@ pub(crate) struct Spawner {
 
 /// Who lives in a process of its own, and with what those are started.
 pub(crate) struct ProcessResidences {
-    pub(crate) spawner: Arc<Spawner>,
+    /// None if there is no program that could be started.
+    pub(crate) spawner: Option<Arc<Spawner>>,
     pub(crate) policies: WorkerPolicies,
 }
 
@@ -151,7 +152,8 @@ impl Making {
             started.extend(link.0.as_ref().map(Arc::downgrade));
         }
         let Some(there) = &link.0 else { return Err("the host is stopping".to_owned()) };
-        processes.runtime().spawn(self.policy.health.look_after(Arc::downgrade(there)));
+        let health = self.policy.health.look_after(Arc::downgrade(there));
+        processes.runtime().map_err(not_started)?.spawn(health);
         let opened = processes.in_time(*open_limit, there.open(&self.open)).await;
         let limit = humantime::format_duration(*open_limit);
         let description = opened

@@ -8,7 +8,7 @@ fn script(text: &str) -> (Arc<Processes>, tempfile::TempDir) {
     let path = dir.path().join("worker");
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    (Processes::new(path, "__argument").unwrap(), dir)
+    (Processes::new(path, "__argument"), dir)
 }
 
 async fn death_of(text: &str) -> String {

@@ -1,0 +1,136 @@
+//! How plugins live in processes of their own, as the configuration says at the moment.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ksi_kernel::router::Router;
+use ksi_worker_protocol::life;
+use tokio::sync::mpsc;
+
+use crate::{
+    config::{Checkpoint, Config, IsolationMode, IsolationPolicy, Restart},
+    core::settings::Settings,
+    plugin::{
+        state::snapshot::LARGEST_SNAPSHOT,
+        supervisor::{
+            checkpoint::CheckpointPolicy,
+            restart::{RestartPolicies, RestartPolicy, RestartWhen},
+        },
+        worker::{
+            self,
+            link::{Health, LinkLimits},
+            process::Processes,
+            residence::{Down, ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
+        },
+    },
+};
+
+/// Bytes of frames that no payload of an event has: heads, names, and the JSON of a description.
+const FRAME_ROOM: u64 = 1 << 20;
+/// What a worker may have asked for at a time.
+const ASKS: usize = 4_096;
+
+/// Who lives in a process of its own, and where it is told that one has ended.
+pub(super) fn isolation(
+    config: &Config,
+    settings: &Arc<Settings>,
+    program: Option<PathBuf>,
+    router: &Arc<Router>,
+    started: Instant,
+) -> (ProcessResidences, mpsc::UnboundedReceiver<Down>) {
+    let (downs, ends) = mpsc::unbounded_channel();
+    let Config { limits, timeouts, .. } = config;
+    let payload = limits.payload_bytes as u64;
+    let state = LARGEST_SNAPSHOT;
+    let frame = payload.max(state) + FRAME_ROOM;
+    let frame = u32::try_from(frame).unwrap_or(u32::MAX);
+    let link = LinkLimits { frame, payload: payload.max(state), asks: ASKS };
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0));
+    let zero = now.saturating_sub(started.elapsed()).as_nanos();
+    let spawner = program.map(|program| Spawner {
+        processes: Processes::new(program, worker::ARGUMENT),
+        router: router.clone(),
+        open_limit: timeouts.probe,
+        shutdown: timeouts.shutdown,
+        link,
+        limits: life::Limits {
+            frame,
+            payload,
+            state,
+            depth: u32::try_from(limits.event_depth).unwrap_or(u32::MAX),
+            tasks: limits.background_tasks as u64,
+            subscriptions: limits.subscriptions as u64,
+            emits: ASKS as u64,
+            watch_bytes: limits.subscriber_bytes as u64,
+            ..life::Limits::default()
+        },
+        clock_zero: u64::try_from(zero).unwrap_or(u64::MAX),
+        downs,
+    });
+    let settings = settings.clone();
+    let policies: WorkerPolicies = Arc::new(move |plugin| {
+        let policy = settings.isolation(plugin);
+        // What is no text was refused where it was read; whoever reads this would refuse it too.
+        let sandbox = serde_json::to_value(&policy.limits);
+        let sandbox = sandbox.unwrap_or_else(|error| error.to_string().into());
+        let health = Health { stuck: policy.stuck };
+        (policy.mode == IsolationMode::Process).then_some(WorkerPolicy { health, sandbox })
+    });
+    (ProcessResidences { spawner: spawner.map(Arc::new), policies }, ends)
+}
+
+/// What follows when one of them has ended.
+pub(super) fn restarts(config: &Config, settings: &Arc<Settings>) -> RestartPolicies {
+    let (longest_wait, settings) = (config.recovery.longest, settings.clone());
+    Arc::new(move |plugin| {
+        let policy = settings.isolation(plugin);
+        let IsolationPolicy { restart, intensity, period, checkpoint, .. } = policy;
+        let checkpoint = match checkpoint {
+            Checkpoint::Every(interval) => CheckpointPolicy::Every(interval),
+            Checkpoint::OnChange => CheckpointPolicy::OnChange,
+        };
+        let when = match restart {
+            Restart::OnCrash => RestartWhen::OnCrash,
+            Restart::Always => RestartWhen::Always,
+            Restart::Never => RestartWhen::Never,
+        };
+        RestartPolicy { when, intensity, period, longest_wait, checkpoint }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_started_again_and_how_often_is_as_the_configuration_has_it() {
+        let toml = "
+            [recovery]
+            longest = '3m'
+            [isolation]
+            restart = 'always'
+            [isolation.plugins.once]
+            restart = 'never'
+            [isolation.plugins.often]
+            restart = 'on_crash'
+            intensity = 9
+            period = '1s'
+        ";
+        let config = Config::from_toml(toml, "/".as_ref()).unwrap();
+        let restarts = restarts(&config, &Settings::new(&config, None));
+        assert_eq!(restarts("any").when, RestartWhen::Always);
+        assert_eq!(restarts("once").when, RestartWhen::Never);
+        let often = RestartPolicy {
+            when: RestartWhen::OnCrash,
+            intensity: 9,
+            period: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(180),
+            checkpoint: CheckpointPolicy::Every(Duration::from_secs(30)),
+        };
+        assert_eq!(restarts("often"), often);
+    }
+}

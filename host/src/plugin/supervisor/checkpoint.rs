@@ -1,0 +1,100 @@
+//! What a plugin in a process of its own has, kept in memory: what another process of it begins
+//! with when this one has ended.
+//!
+//! Only an end that nobody could see coming needs it. What is handed over, and what is kept on the
+//! disk, is taken anew.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::Supervisor;
+use crate::plugin::{
+    instance::{info::GenerationInfo, live::LiveInstance},
+    state::snapshot,
+};
+
+/// How often it is looked whether something has changed.
+const LOOK: Duration = Duration::from_millis(10);
+/// What a snapshot gets.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// When the state is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckpointPolicy {
+    /// That long after the last time.
+    Every(Duration),
+    /// As soon as calls have ended since.
+    OnChange,
+}
+
+impl Supervisor {
+    /// Keeps what a generation has, until it is not live any more. It lives in a process of its
+    /// own.
+    pub(super) fn keep_checkpoints(self: &Arc<Self>, info: &Arc<GenerationInfo>) {
+        let Some(version) = info.writes().filter(|_| self.is_isolated(info)) else { return };
+        let (supervisor, info) = (Arc::downgrade(self), info.clone());
+        self.thread.runtime().spawn(async move {
+            let mut ended = 0;
+            loop {
+                let policy = match supervisor.upgrade() {
+                    Some(supervisor) => (supervisor.restarts)(&info.plugin).checkpoint,
+                    None => return,
+                };
+                match policy {
+                    CheckpointPolicy::Every(interval) => tokio::time::sleep(interval).await,
+                    CheckpointPolicy::OnChange => tokio::time::sleep(LOOK).await,
+                }
+                let Some(supervisor) = supervisor.upgrade() else { return };
+                let Some(live) = supervisor.live_instance(&info) else { return };
+                let counts = info.counts();
+                let now = counts.accepted - counts.in_flight;
+                if now == ended {
+                    continue;
+                }
+                if supervisor.take_checkpoint(&info, &live, version).await {
+                    ended = now;
+                }
+            }
+        });
+    }
+
+    /// Takes what an instance has now. Whether it gave that.
+    async fn take_checkpoint(
+        &self,
+        info: &GenerationInfo,
+        live: &Weak<dyn LiveInstance>,
+        version: u32,
+    ) -> bool {
+        let Some(live) = live.upgrade() else { return false };
+        let taken = snapshot::snapshot(self.router.workers(), live, version, LIMIT).await;
+        let snapshot = match taken {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                let (plugin, generation) = (&*info.plugin, info.number);
+                tracing::debug!(plugin, generation, "no checkpoint was taken: {error}");
+                return false;
+            }
+        };
+        let mut registry = self.registry();
+        let is_live = registry.is_live(&info.plugin, info.number);
+        if let Some(plugin) = registry.plugins.get_mut(&info.plugin).filter(|_| is_live) {
+            plugin.checkpoint = Some(snapshot);
+        }
+        true
+    }
+
+    /// The instance of a generation, as long as that is live.
+    fn live_instance(&self, info: &GenerationInfo) -> Option<Weak<dyn LiveInstance>> {
+        let registry = self.registry();
+        let live = registry.plugins.get(&info.plugin)?.live.as_ref()?;
+        (live.info.number == info.number).then(|| live.live.clone())
+    }
+
+    fn is_isolated(&self, info: &GenerationInfo) -> bool {
+        let registry = self.registry();
+        let live = registry.plugins.get(&info.plugin).and_then(|plugin| plugin.live.as_ref());
+        live.is_some_and(|live| live.info.number == info.number && !live.residence.is_here())
+    }
+}

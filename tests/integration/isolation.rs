@@ -1,0 +1,268 @@
+//! Plugins in processes of their own: the same file, the same promises, and an end of theirs is not
+//! the host's.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use ksi_wire::module::ModuleState;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::kit::{
+    Client, HostBuilder, Library, States, TestHost, counters, error_of, under_load, until,
+};
+
+const ALL: &str = "[isolation]\ndefault = \"process\"\n";
+
+fn isolated(config: &str) -> HostBuilder {
+    TestHost::builder().config(ALL).config(config)
+}
+
+fn chaos(config: &str) -> TestHost {
+    isolated(config).plugin("chaos.so", &Library::chaos()).start()
+}
+
+fn counter(config: &str) -> TestHost {
+    isolated(config).plugin("counter.so", &Library::counter(1)).start()
+}
+
+/// The process of a plugin.
+#[track_caller]
+fn process(host: &TestHost, name: &str) -> Pid {
+    let module = host.module(name);
+    let pid = module["residence"]["pid"].as_i64().unwrap_or_else(|| panic!("no process: {module}"));
+    Pid::from_raw(pid.try_into().unwrap()).unwrap()
+}
+
+/// Waits until a plugin has had so many further processes, and is live.
+#[track_caller]
+fn until_restarted(host: &TestHost, name: &str, times: u64) -> Value {
+    host.until_module(&format!("{name} is restarted {times} times"), name, |module| {
+        module.state() == ModuleState::Live && module["residence"]["restarts"] == times
+    })
+}
+
+fn increment(client: &mut Client) -> Value {
+    client.emit("counter:increment", json!({"name": "a"}))
+}
+
+/// Whether a process is there, and no zombie.
+fn is_there(pid: Pid) -> bool {
+    let stat =
+        fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Each call that was accepted has ended in one way.
+#[track_caller]
+fn assert_balanced(host: &TestHost, name: &str) {
+    let counts = host.module(name)["counts"].clone();
+    let of = |way: &str| counts[way].as_u64().unwrap();
+    let ways = ["replied", "no_reply", "failed", "panicked", "crashed", "timed_out", "rejected"];
+    let ended: u64 = ways.iter().map(|way| of(way)).sum();
+    assert_eq!(of("accepted"), ended + of("in_flight"), "{counts}");
+}
+
+#[test]
+fn an_isolated_plugin_answers_as_any_other_and_its_library_is_in_no_process_but_its_own() {
+    let host = chaos("");
+    let mut client = host.client();
+    assert_eq!(client.emit("chaos:echo", json!({"a": [1, null]})), json!({"a": [1, null]}));
+    assert_eq!(client.emit("chaos:quiet", json!({})), json!([]));
+    let failed = client.reply("chaos:fail", json!({"code": "no_stock", "message": "none left"}));
+    assert_eq!(failed["data"]["code"], "no_stock", "{failed}");
+    assert!(
+        error_of(&client.reply("chaos:panic", json!({}))).contains("a handler panics on purpose")
+    );
+    let text = client.emit("chaos:big", json!({"count": 3_000_000}))["text"].clone();
+    assert_eq!(text.as_str().map(str::len), Some(3_000_000));
+    let module = host.module("chaos");
+    let residence = &module["residence"];
+    assert_eq!(residence["kind"], "process", "{module}");
+    assert!(residence["resident_kib"].as_u64() > Some(500), "{residence}");
+    let pid = process(&host, "chaos");
+    let maps = |of: String| fs::read_to_string(format!("/proc/{of}/maps")).unwrap_or_default();
+    assert!(maps(pid.as_raw_nonzero().to_string()).contains("chaos"));
+    assert!(!host.maps().contains("chaos"), "the host has opened it");
+    let shown = host.ksi(&["inspect", "chaos"]).ok();
+    assert!(shown.contains(&format!("process {}", pid.as_raw_nonzero())), "{shown}");
+    assert_balanced(&host, "chaos");
+}
+
+#[test]
+fn whatever_ends_the_process_of_a_plugin_is_one_outcome_and_the_next_call_is_answered() {
+    let host = chaos("period = \"1ms\"\n");
+    let mut client = host.client();
+    let mut restarts = 0;
+    for (how, ended) in [
+        ("segfault", "signal: 11 (SIGSEGV)"),
+        ("abort", "signal: 6 (SIGABRT)"),
+        ("panic", "signal: 6 (SIGABRT)"),
+        ("overflow", "signal: 6 (SIGABRT)"),
+        ("exit", "exit status: 0"),
+    ] {
+        if how == "exit" {
+            // It went by its own will, which is no crash.
+            continue;
+        }
+        for late in [false, true] {
+            let reply = client.reply("chaos:crash", json!({"how": how, "late": late}));
+            assert_eq!(reply["data"]["code"], "crashed", "{how}: {reply}");
+            let error = error_of(&reply);
+            assert!(error.contains(&format!("its process ended: {ended}")), "{how}: {error}");
+            assert_eq!(client.emit("chaos:echo", json!(how)), json!(how), "it waited for the next");
+            restarts += 1;
+        }
+    }
+    let module = until_restarted(&host, "chaos", restarts);
+    assert_eq!(
+        (&module["generation"], &module["counts"]["crashed"]),
+        (&json!(1), &json!(restarts))
+    );
+    let overflow = client.reply("chaos:crash", json!({"how": "overflow"}));
+    assert!(error_of(&overflow).contains("has overflowed its stack"), "{overflow}");
+    assert_balanced(&host, "chaos");
+    assert!(host.ksi(&["inspect", "chaos"]).ok().contains("crashed"));
+}
+
+#[test]
+fn all_calls_that_a_process_had_end_with_it_once_each() {
+    let host = chaos("");
+    let mut client = host.client();
+    let asked: Vec<_> = (0..64).map(|_| client.begin("chaos:hang", json!({}))).collect();
+    until("all are there", || host.module("chaos")["counts"]["in_flight"].clone(), |it| *it == 64);
+    kill_process(process(&host, "chaos"), Signal::KILL).unwrap();
+    for id in &asked {
+        let reply = client.end(id);
+        assert_eq!(reply["data"]["code"], "crashed", "{reply}");
+        assert!(error_of(&reply).contains("signal: 9 (SIGKILL)"), "{reply}");
+    }
+    let module = until_restarted(&host, "chaos", 1);
+    assert_eq!(module["counts"]["crashed"], 64);
+    assert_balanced(&host, "chaos");
+}
+
+#[test]
+fn state_is_handed_over_between_processes_under_load_and_nothing_is_lost() {
+    const ROUNDS: u64 = 10;
+    let host = counter("");
+    let (module, acknowledged) = under_load(&host, 3, || {
+        for version in 2..=ROUNDS + 1 {
+            host.drop_in("counter.so", &Library::counter(version as usize));
+            host.until_live("counter", version);
+        }
+        host.module("counter")
+    });
+    assert!(acknowledged > 50, "there was load: {acknowledged}");
+    assert_eq!((&module["reloads"], &module["last_error"]), (&json!(ROUNDS), &Value::Null));
+    let counts = &host.until_unmapped("counter")["counts"];
+    assert_eq!(counts["accepted"], counts["replied"], "every event was replied to: {counts}");
+}
+
+#[test]
+fn a_process_that_ended_is_followed_by_one_with_the_state_of_the_last_checkpoint() {
+    let host = counter("checkpoint = \"on_change\"\n");
+    let mut client = host.client();
+    for value in 1..=5 {
+        assert_eq!(increment(&mut client)["value"], value);
+    }
+    // One is taken soon after the last change.
+    std::thread::sleep(Duration::from_millis(500));
+    kill_process(process(&host, "counter"), Signal::KILL).unwrap();
+    until_restarted(&host, "counter", 1);
+    assert_eq!(counters(&mut client).get("a"), Some(&5));
+    assert_eq!(increment(&mut client)["value"], 6);
+}
+
+#[test]
+fn a_version_whose_process_ends_on_probation_is_gone_back_from_with_its_state() {
+    let host = counter("");
+    let (mut client, mut watcher) = (host.client(), host.client());
+    watcher.subscribe(&["module:*"]);
+    for _ in 0..20 {
+        increment(&mut client);
+    }
+    host.drop_in("counter.so", &Library::counter(2));
+    host.until_version("counter", "2.0.0");
+    let began = Instant::now();
+    kill_process(process(&host, "counter"), Signal::KILL).unwrap();
+    let told = watcher.push_of("module:worker_down");
+    assert!(told["reason"].as_str().unwrap().contains("SIGKILL"), "{told}");
+    let told = watcher.push_of("module:rolled_back");
+    assert!(told["reason"].as_str().unwrap().contains("SIGKILL"), "{told}");
+    assert!(began.elapsed() < Duration::from_secs(20));
+    let module = host.until_version("counter", "1.0.0");
+    assert_eq!(module["rollbacks"], 1);
+    assert_eq!(counters(&mut client).get("a"), Some(&20));
+}
+
+#[test]
+fn a_plugin_whose_processes_end_too_often_stays_down_until_its_file_is_another() {
+    let host = chaos("intensity = 2\nperiod = \"60s\"\n");
+    let (mut client, mut watcher) = (host.client(), host.client());
+    watcher.subscribe(&["module:worker_restarted", "module:unloaded"]);
+    for _ in 0..3 {
+        let reply = client.reply("chaos:crash", json!({"how": "abort"}));
+        assert_eq!(reply["data"]["code"], "crashed", "{reply}");
+    }
+    for restarts in 1..=2 {
+        assert_eq!(watcher.push_of("module:worker_restarted")["restarts"], restarts);
+    }
+    let told = watcher.push_of("module:unloaded");
+    let reason = told["reason"].as_str().unwrap();
+    assert!(reason.contains("has ended 3 times within 1m (isolation.intensity"), "{reason}");
+    assert_eq!(host.module("chaos")["last_error"], *reason);
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_module("it is live", "chaos", |module| module.state() == ModuleState::Live);
+    assert_eq!(client.emit("chaos:echo", json!(7)), 7);
+}
+
+#[test]
+fn a_handler_that_holds_its_thread_beyond_its_time_has_its_process_ended() {
+    let host = chaos("stuck = \"200ms\"\n");
+    let mut client = host.client();
+    let before = process(&host, "chaos");
+    let late = client.reply("chaos:held", json!({}));
+    assert_eq!(late["data"]["code"], "timed_out", "{late}");
+    until_restarted(&host, "chaos", 1);
+    assert!(!is_there(before));
+    assert_eq!(client.emit("chaos:echo", json!(1)), 1);
+    let told = host.process.stderr();
+    assert!(told.contains("nobody waited for it any more (isolation.stuck)"), "{told}");
+}
+
+#[test]
+fn a_killed_host_leaves_no_process_behind() {
+    let host = chaos("");
+    let (mut client, pid) = (host.client(), process(&host, "chaos"));
+    let forked = client.emit("chaos:fork", json!({}))["process"].as_i64().unwrap();
+    let forked = Pid::from_raw(forked.try_into().unwrap()).unwrap();
+    // At work, so that it reads nothing.
+    client.begin("chaos:block", json!({"millis": 60_000}));
+    host.process.signal(Signal::KILL);
+    until("they are gone", || is_there(pid) || is_there(forked), |there| !there);
+}
+
+#[test]
+fn a_plugin_moves_between_the_host_and_a_process_with_its_state() {
+    let host = TestHost::counter();
+    let mut client = host.client();
+    for _ in 0..3 {
+        increment(&mut client);
+    }
+    let config = host.dir().join("ksi.toml");
+    for (round, (mode, kind)) in
+        [("process", json!("process")), ("none", Value::Null)].into_iter().enumerate()
+    {
+        let text = format!("[isolation.plugins.counter]\nmode = \"{mode}\"\n");
+        fs::write(&config, text).unwrap();
+        host.ksi(&["config", "reload"]).ok();
+        host.ksi(&["reload", "counter"]).ok();
+        let module = host.until_live("counter", round as u64 + 2);
+        assert_eq!(module["residence"]["kind"], kind, "{module}");
+        assert_eq!(counters(&mut client).get("a"), Some(&(round as u64 + 3)));
+        increment(&mut client);
+    }
+}
