@@ -62,7 +62,6 @@ macro_rules! __export_plugin {
             static HEADER: $crate::__private::LibHeader =
                 $crate::__private::header::<$plugin>();
         };
-        $crate::__private::unloadable!();
-        $crate::__private::own_signals!();
+        $crate::__private::hidden_functions!();
     };
 }

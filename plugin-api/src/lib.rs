@@ -277,8 +277,7 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use ksi_abi::{
-        __own_signals as own_signals, __unloadable as unloadable, EventName, Fingerprint, Layout,
-        Value,
+        __hidden_functions as hidden_functions, EventName, Fingerprint, Layout, Value,
         export::LibHeader,
         layout::{Cached, LayoutDescription},
         manifest,

@@ -106,7 +106,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "the keys of a library that runs are given back",
-        "pub fn give_back() { ksi_abi::unload::keys::delete_keys() }",
+        "pub fn give_back() { ksi_abi::unload::glibc::keys::delete_keys() }",
         &["delete_keys` is unsafe"],
     ),
 ];

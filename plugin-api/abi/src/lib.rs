@@ -49,6 +49,7 @@ pub mod counted;
 mod description;
 pub mod export;
 pub mod future;
+mod hidden;
 pub mod host;
 mod host_ref;
 mod host_table;

@@ -22,7 +22,7 @@ mod glibc {
     use crate::signals::{SignalAction, SignalHost};
     // Not the library's own `dlsym`, which gives functions that note what they are called for.
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    use crate::unload::lookup::system as look_up;
+    use crate::unload::glibc::lookup::system as look_up;
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     use libc::dlsym as look_up;
 
@@ -400,36 +400,3 @@ pub use glibc::{put_back, sigaction, sigignore, siginterrupt, signal, sigset, sy
 pub(crate) extern "C" fn bind(_host: &'static super::SignalHost) {}
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn entered() {}
-
-/// Emits the hidden symbols and the entry in `.fini_array` into the library that is being compiled.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __own_signals {
-    () => {
-        #[cfg(all(
-            not(test),
-            target_os = "linux",
-            target_env = "gnu",
-            any(target_arch = "x86_64", target_arch = "aarch64")
-        ))]
-        const _: () = {
-            mod signals {
-                $crate::__hidden! {
-                    "sigaction" => $crate::signals::library::sigaction,
-                    "__sigaction" => $crate::signals::library::sigaction,
-                    "signal" => $crate::signals::library::signal,
-                    "ssignal" => $crate::signals::library::signal,
-                    "bsd_signal" => $crate::signals::library::signal,
-                    "sysv_signal" => $crate::signals::library::sysv_signal,
-                    "__sysv_signal" => $crate::signals::library::sysv_signal,
-                    "sigset" => $crate::signals::library::sigset,
-                    "sigignore" => $crate::signals::library::sigignore,
-                    "siginterrupt" => $crate::signals::library::siginterrupt,
-                }
-                #[used]
-                #[unsafe(link_section = ".fini_array")]
-                static PUT_BACK: extern "C" fn() = $crate::signals::library::put_back;
-            }
-        };
-    };
-}

@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-use super::{Original, StartedThread};
+use super::{super::StartedThread, Original};
 
 /// What a thread begins with.
 type ThreadStart = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
