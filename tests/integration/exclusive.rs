@@ -349,19 +349,7 @@ fn when_neither_version_comes_up_every_event_is_told_and_the_state_comes_back_wi
 
 #[test]
 fn a_host_that_stops_while_an_exclusive_plugin_has_no_instance_keeps_its_state() {
-    let more = "[timeouts]\ninit = '2s'\nhold = '2s'";
-    let host = TestHost::builder()
-        .plugin("counter.so", &Library::counter(1).exclusive(true))
-        .config(more)
-        .start();
-    let mut client = host.client();
-    for _ in 0..3 {
-        client.emit("counter:increment", json!({"name": "a"}));
-    }
-    host.drop_in("counter.so", &Library::counter(2).exclusive(true).does("init=hang"));
-    host.until_module("it is released", "counter", |module| {
-        module.state() == ModuleState::Replacing
-    });
+    let host = released("[timeouts]\ninit = '2s'\nhold = '2s'");
     let stopped = host.stopped();
     fs::remove_file(stopped.plugins().join("counter.so")).unwrap();
     let host = stopped.plugin("counter.so", &Library::counter(3).exclusive(true)).start();
@@ -371,11 +359,10 @@ fn a_host_that_stops_while_an_exclusive_plugin_has_no_instance_keeps_its_state()
 /// A host whose exclusive counter has counted to 3 and was released for a version that does not
 /// come up soon.
 #[track_caller]
-fn released_for_long(folder: &Path) -> TestHost {
-    let timeouts = "[timeouts]\ninit = '60s'\nhold = '60s'\ndrain = '500ms'\nshutdown = '500ms'";
+fn released(config: &str) -> TestHost {
     let host = TestHost::builder()
         .plugin("counter.so", &Library::counter(1).exclusive(true))
-        .config(&format!("{timeouts}\n[state]\ndir = {folder:?}"))
+        .config(config)
         .start();
     let mut client = host.client();
     for _ in 0..3 {
@@ -386,6 +373,13 @@ fn released_for_long(folder: &Path) -> TestHost {
         module.state() == ModuleState::Replacing
     });
     host
+}
+
+/// The same for a minute, and what is kept goes to `folder`.
+#[track_caller]
+fn released_for_long(folder: &Path) -> TestHost {
+    let timeouts = "[timeouts]\ninit = '60s'\nhold = '60s'\ndrain = '500ms'\nshutdown = '500ms'";
+    released(&format!("{timeouts}\n[state]\ndir = {folder:?}"))
 }
 
 #[test]

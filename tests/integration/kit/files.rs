@@ -44,16 +44,20 @@ impl Library {
     /// Makes it another version.
     pub(crate) fn set_version(&mut self, number: usize) {
         const MARK: &str = "chaos-version-";
-        // Searching megabytes takes a while in an unoptimized test, and the place is always the
-        // same.
         static PLACE: OnceLock<usize> = OnceLock::new();
-        let place = *PLACE.get_or_init(|| {
-            let places = self.places_of(MARK);
+        self.set_number(MARK, &PLACE, number);
+    }
+
+    /// Writes four digits behind a mark, whose `place` is remembered: searching megabytes takes a
+    /// while in an unoptimized test, and the place is always the same.
+    pub(super) fn set_number(&mut self, mark: &str, place: &OnceLock<usize>, number: usize) {
+        let place = *place.get_or_init(|| {
+            let places = self.places_of(mark);
             assert_eq!(places.len(), 1, "the version stands in one place");
             places[0]
         });
-        assert!(self.0[place..].starts_with(MARK.as_bytes()) && number < 10_000);
-        let digits = place + MARK.len();
+        assert!(self.0[place..].starts_with(mark.as_bytes()) && number < 10_000);
+        let digits = place + mark.len();
         self.0[digits..digits + 4].copy_from_slice(format!("{number:04}").as_bytes());
     }
 

@@ -9,8 +9,6 @@ use serde_json::{Value, json};
 
 use super::{Library, TestHost, until};
 
-const MARK: &str = "lanes-version-";
-
 impl Library {
     /// The plugin that emits and handles values, under a name of five letters: asked by events of
     /// that name. What it emits reaches those whose `handlers` are named, such as `reads`. It keeps
@@ -35,17 +33,8 @@ impl Library {
 
     /// Another version of it, which says so.
     pub(crate) fn lanes_version(&mut self, number: usize) {
-        // Searching megabytes takes a while in an unoptimized test, and the place is always the
-        // same.
         static PLACE: OnceLock<usize> = OnceLock::new();
-        let place = *PLACE.get_or_init(|| {
-            let places = self.places_of(MARK);
-            assert_eq!(places.len(), 1, "the version stands in one place");
-            places[0]
-        });
-        assert!(self.0[place..].starts_with(MARK.as_bytes()) && number < 10_000);
-        let digits = place + MARK.len();
-        self.0[digits..digits + 4].copy_from_slice(format!("{number:04}").as_bytes());
+        self.set_number("lanes-version-", &PLACE, number);
     }
 }
 

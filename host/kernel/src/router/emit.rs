@@ -128,14 +128,7 @@ impl Router {
         event: NewEvent,
         parent: Option<Counted<Event>>,
     ) -> impl Future<Output = Report> + Send + use<> {
-        let router = self.clone();
-        let accepted = self.accept(event, parent);
-        async move {
-            match accepted {
-                Ok(event) => Report::from(router.outcomes(event, None).await),
-                Err(refusal) => Report::refused(refusal.text()),
-            }
-        }
+        self.emit_noted(event, parent, None)
     }
 
     /// The same from a task whose client is answered also when a handler does not return:
@@ -145,11 +138,20 @@ impl Router {
         event: NewEvent,
         progress: Arc<Progress>,
     ) -> impl Future<Output = Report> + Send + use<> {
+        self.emit_noted(event, None, Some(progress))
+    }
+
+    fn emit_noted(
+        self: &Arc<Self>,
+        event: NewEvent,
+        parent: Option<Counted<Event>>,
+        progress: Option<Arc<Progress>>,
+    ) -> impl Future<Output = Report> + Send + use<> {
         let router = self.clone();
-        let accepted = self.accept(event, None);
+        let accepted = self.accept(event, parent);
         async move {
             match accepted {
-                Ok(event) => Report::from(router.outcomes_as(event, None, Some(&progress)).await),
+                Ok(event) => router.outcomes_as(event, None, progress.as_ref()).await.into(),
                 Err(refusal) => Report::refused(refusal.text()),
             }
         }

@@ -174,7 +174,7 @@ impl Predecessor {
     ) -> Result<Snapshot, StateError> {
         match self.live.upgrade() {
             Some(live) => snapshot::snapshot(workers, live, version, limit).await,
-            None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
+            None => Err(StateError::gone()),
         }
     }
 }

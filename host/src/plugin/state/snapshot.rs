@@ -96,6 +96,13 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Whose state was asked for is there no more.
+    pub(crate) fn gone() -> Self {
+        StateError::Snapshot { reason: "the plugin is gone".to_owned() }
+    }
+}
+
 /// The highest version that the one writes and the other restores.
 pub(crate) fn common_version(writes: &StateManifest, restores: &StateManifest) -> Option<u32> {
     writes.writes.iter().copied().filter(|version| restores.restores.contains(version)).max()
@@ -110,10 +117,7 @@ pub(crate) async fn snapshot_to_keep(
     limit: Duration,
 ) -> Result<Snapshot, StateError> {
     let task = workers.spawn_life_cycle(async move {
-        match live.body() {
-            Some(instance) => proved_snapshot_of(instance, version).await,
-            None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
-        }
+        proved_snapshot_of(live.body().ok_or_else(StateError::gone)?, version).await
     });
     within("snapshot", limit, task).await
 }
@@ -126,10 +130,8 @@ pub(crate) async fn snapshot(
     limit: Duration,
 ) -> Result<Snapshot, StateError> {
     let task = workers.spawn_life_cycle(async move {
-        match live.body() {
-            Some(instance) => snapshot_of(instance, version).await.map(|it| it.given_by(&*live)),
-            None => Err(StateError::Snapshot { reason: "the plugin is gone".to_owned() }),
-        }
+        let snapshot = snapshot_of(live.body().ok_or_else(StateError::gone)?, version).await?;
+        Ok(snapshot.given_by(&*live))
     });
     within("snapshot", limit, task).await
 }
@@ -186,14 +188,13 @@ pub(crate) async fn transfer(
 ) -> Result<Transferred, StateError> {
     let there = progress.clone();
     let task = workers.spawn_life_cycle(async move {
-        let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
         let began = Instant::now();
-        let snapshot = snapshot_of(from.body().ok_or_else(gone)?, version).await?;
+        let snapshot = snapshot_of(from.body().ok_or_else(StateError::gone)?, version).await?;
         let snapshot = snapshot.given_by(&*from);
         let taking = began.elapsed();
         // A restore that does not return must not hold the old generation.
         drop(from);
-        let to = to.body().ok_or_else(gone)?;
+        let to = to.body().ok_or_else(StateError::gone)?;
         there.0.store(true, Ordering::Release);
         restore_in(to, version, snapshot.bytes.as_json()).await?;
         Ok(Transferred { snapshot, taking, restoring: began.elapsed().saturating_sub(taking) })

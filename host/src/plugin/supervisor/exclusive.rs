@@ -253,8 +253,8 @@ impl Supervisor {
             })
         };
         // A host that stops has let it go meanwhile.
-        let gone = || StateError::Snapshot { reason: "the plugin is gone".to_owned() };
-        let mut unused = unused.ok_or_else(|| HandOverError::Snapshot(gone()))?;
+        let gone = || HandOverError::Snapshot(StateError::gone());
+        let mut unused = unused.ok_or_else(gone)?;
         predecessor.services.session().suspend();
         self.router.redirect(&info.plugin, Arc::new(NoInstance));
         let busy = match self.comes_free(predecessor, held, bad, &mut unused).await {
@@ -263,7 +263,7 @@ impl Supervisor {
         };
         let Some(live) = predecessor.live.upgrade() else {
             // It has come free just now.
-            return unused.await.map_err(|_| HandOverError::Snapshot(gone()));
+            return unused.await.map_err(|_| gone());
         };
         predecessor.services.resume(live.clone());
         self.router.redirect(&info.plugin, live);

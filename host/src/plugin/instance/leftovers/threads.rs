@@ -19,7 +19,6 @@ use std::{collections::BTreeMap, fs};
 use ksi_abi::unload::StartedThread;
 
 pub(super) use self::search::Memory;
-use self::search::{FoundThread, Why};
 use super::Remaining;
 use crate::system::proc_fs;
 
@@ -27,6 +26,24 @@ use crate::system::proc_fs;
 const NAMES: usize = 8;
 /// What the host's own threads are named like. Who starts a thread hands its own name down to it.
 const INHERITED: &str = "ksi-";
+
+/// A thread that a library is to be kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FoundThread {
+    id: u32,
+    why: Why,
+}
+
+/// What is known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It was started for the library.
+    Started,
+    /// It is in a call of the library.
+    Inside,
+    /// It runs all the time, and nobody knows what.
+    Unknown,
+}
 
 /// What a search has found.
 pub(super) struct Others(Result<Vec<FoundThread>, String>);

@@ -2,7 +2,7 @@
 
 use std::{io, ops::Range};
 
-use super::super::dependencies::Object;
+use super::{super::dependencies::Object, FoundThread};
 
 #[derive(Debug, Default)]
 pub(in super::super) struct Memory;
@@ -15,19 +15,6 @@ impl Memory {
     ) -> Self {
         Memory
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FoundThread {
-    pub(super) id: u32,
-    pub(super) why: Why,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    Started,
-    Inside,
-    Unknown,
 }
 
 pub(super) fn search(_memory: &Memory, _opened: Option<u64>) -> io::Result<Vec<FoundThread>> {

@@ -17,6 +17,7 @@ use super::{
         dependencies::{self, Object},
         peek::Peek,
     },
+    FoundThread, Why,
     origin::{Descriptors, ThreadOrigin},
     stack::{self, Whereabouts},
 };
@@ -87,24 +88,6 @@ enum Whose {
     Others,
     /// What it was given, or what is there now, is the host's or another plugin's.
     OthersPerhaps,
-    Unknown,
-}
-
-/// A thread that a library is to be kept for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FoundThread {
-    pub(super) id: u32,
-    pub(super) why: Why,
-}
-
-/// What is known of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    /// It was started for the library.
-    Started,
-    /// It is in a call of the library.
-    Inside,
-    /// It runs all the time, and nobody knows what.
     Unknown,
 }
 
