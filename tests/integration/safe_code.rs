@@ -77,14 +77,14 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
         "a library of its own kind hands out its instance",
         "use std::sync::Mutex;
          use ksi_abi::{Buffer, CallEnd, CallStart, EventHandle, HostRef,
-             export::{Exported, Failure, FirstPoll, Shared}};
+             export::{Exported, FailureTexts, FirstPoll, Shared}};
          static KEPT: Mutex<Option<Shared<Kept>>> = Mutex::new(None);
          pub struct Kept;
          impl Exported for Kept {
-             fn describe() -> Result<Buffer, Failure> { Ok(\"{}\".into()) }
+             fn describe() -> Result<Buffer, FailureTexts> { Ok(\"{}\".into()) }
              fn enter_library(_: &HostRef) {}
              fn leave_library() {}
-             async fn create(_: HostRef, _: Vec<u8>) -> Result<Self, Failure> { Ok(Kept) }
+             async fn create(_: HostRef, _: Vec<u8>) -> Result<Self, FailureTexts> { Ok(Kept) }
              unsafe fn call(this: Shared<Self>, _: u64, _: EventHandle, _: FirstPoll<'_>) -> CallStart {
                  *KEPT.lock().unwrap() = Some(this);
                  CallEnd::NoReply.into()
@@ -93,7 +93,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
              fn restore(_: Shared<Self>, _: u32, _: &[u8], _: FirstPoll<'_>) -> CallStart {
                  CallEnd::NoReply.into()
              }
-             fn read_back(_: u32, _: &[u8]) -> Result<(), Failure> { Ok(()) }
+             fn read_back(_: u32, _: &[u8]) -> Result<(), FailureTexts> { Ok(()) }
          }",
         &["the trait `Exported` requires an `unsafe impl` declaration"],
     ),

@@ -30,7 +30,9 @@ thread_local! {
 
 /// The time by the clock of what this thread works for in place, if it does.
 pub(super) fn now_here() -> Option<Instant> {
-    CLOCK.with_borrow(|clock| clock.as_ref().map(now_of)).map(tokio::time::Instant::into_std)
+    // A thread that ends has none: a plugin's thread-local may emit when it is dropped.
+    let now = CLOCK.try_with(|clock| clock.borrow().as_ref().map(now_of)).ok().flatten();
+    now.map(tokio::time::Instant::into_std)
 }
 
 fn now_of(runtime: &Handle) -> tokio::time::Instant {
