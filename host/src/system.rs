@@ -7,4 +7,5 @@ pub(crate) mod own_thread;
 pub(crate) mod ownership;
 pub(crate) mod proc_fs;
 pub(crate) mod resident;
+pub(crate) mod sandbox;
 pub(crate) mod threads;

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use super::{
     Host, StartingHost,
-    isolation::{isolation, restarts},
+    isolation::{isolation, restarts, sandboxes},
 };
 use crate::{
     builtin,
@@ -233,7 +233,13 @@ impl HostBuilder {
         let thread = OwnThread::start("ksi-supervisor").map_err(StartError::Threads)?;
         let supervisor = Arc::new(Supervisor::new(Parts {
             thread,
-            preparation: Preparation::new(private, prober, trust, limits.plugin_bytes),
+            preparation: Preparation::new(
+                private,
+                prober,
+                trust,
+                sandboxes(&settings),
+                limits.plugin_bytes,
+            ),
             activation: Activation {
                 router: router.clone(),
                 init_timeout: timeouts.init,

@@ -14,6 +14,7 @@ use crate::{
     config::{Checkpoint, Config, IsolationMode, IsolationPolicy, Restart},
     core::settings::Settings,
     plugin::{
+        lifecycle::prepare::Sandboxes,
         state::snapshot::LARGEST_SNAPSHOT,
         supervisor::{
             checkpoint::CheckpointPolicy,
@@ -26,6 +27,7 @@ use crate::{
             residence::{Down, ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
         },
     },
+    system::sandbox::SandboxSpec,
 };
 
 /// Bytes of frames that no payload of an event has: heads, names, and the JSON of a description.
@@ -74,13 +76,28 @@ pub(super) fn isolation(
     let settings = settings.clone();
     let policies: WorkerPolicies = Arc::new(move |plugin| {
         let policy = settings.isolation(plugin);
-        // What is no text was refused where it was read; whoever reads this would refuse it too.
-        let sandbox = serde_json::to_value(&policy.limits);
-        let sandbox = sandbox.unwrap_or_else(|error| error.to_string().into());
+        let sandbox = spec_of(&policy);
         let health = Health { stuck: policy.stuck };
         (policy.mode == IsolationMode::Process).then_some(WorkerPolicy { health, sandbox })
     });
     (ProcessResidences { spawner: spawner.map(Arc::new), policies }, ends)
+}
+
+/// What the processes have and reach in which the files of such plugins are opened before.
+pub(super) fn sandboxes(settings: &Arc<Settings>) -> Sandboxes {
+    let settings = settings.clone();
+    Arc::new(move |plugin| {
+        let policy = settings.isolation(plugin);
+        match policy.mode {
+            IsolationMode::None => SandboxSpec::Null,
+            IsolationMode::Process => spec_of(&policy),
+        }
+    })
+}
+
+fn spec_of(policy: &IsolationPolicy) -> SandboxSpec {
+    // What is no text was refused where it was read; whoever reads this would refuse it too.
+    serde_json::to_value(&policy.limits).unwrap_or_else(|error| error.to_string().into())
 }
 
 /// What follows when one of them has ended.

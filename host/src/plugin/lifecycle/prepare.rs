@@ -36,17 +36,21 @@ use crate::{
             trial::Trial,
         },
     },
-    system::low_priority,
+    system::{low_priority, sandbox::SandboxSpec},
 };
 
 /// How often private copies are made to look used: cleaners go by days.
 const FRESHEN: Duration = Duration::from_secs(3600);
+
+/// What a process that opens the file of a plugin may have and reach, by the plugin's name.
+pub(crate) type Sandboxes = Arc<dyn Fn(&str) -> SandboxSpec + Send + Sync>;
 
 /// Where copies go, and who probes them.
 pub(crate) struct Preparation {
     dir: Arc<PrivateDir>,
     prober: Result<Prober, NoProber>,
     trust: Arc<Trust>,
+    sandboxes: Sandboxes,
     own_libraries: Arc<OwnLibraries>,
     probed: Probed,
     /// Bounds how many files are copied or probed at a time.
@@ -92,6 +96,7 @@ impl Preparation {
         dir: PrivateDir,
         prober: Result<Prober, NoProber>,
         trust: Trust,
+        sandboxes: Sandboxes,
         limit: usize,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -99,6 +104,7 @@ impl Preparation {
             dir: Arc::new(dir),
             prober,
             trust: Arc::new(trust),
+            sandboxes,
             own_libraries: Arc::default(),
             probed: Probed::default(),
             places: Arc::new(Semaphore::new(cores * 2)),
@@ -284,7 +290,9 @@ impl Preparation {
                 };
                 copy.check_in_place()?;
                 let Built::Native(build) = &manifest.built;
-                let probed = prober.probe(copy.path(), &build.header, trial.clone()).await;
+                let sandbox = (self.sandboxes)(&manifest.name);
+                let probed = prober.probe(copy.path(), &build.header, trial.clone(), sandbox);
+                let probed = probed.await;
                 if prober.has_ended() {
                     return Err(DeployError::Stopping);
                 }

@@ -16,7 +16,10 @@ use ksi_abi::Description;
 use serde::{Deserialize, Serialize};
 
 use super::trial::{Trial, TrialStep, Verdict};
-use crate::plugin::instance::library::PluginLibrary;
+use crate::{
+    plugin::instance::library::PluginLibrary,
+    system::sandbox::{SandboxSpec, limit_this_process},
+};
 
 /// The one argument of a child that is to answer a probe.
 pub(super) const ARGUMENT: &str = "__ksi-probe";
@@ -49,6 +52,8 @@ pub(super) struct ProbeRequest {
     /// The symbol of the root module, if it has a name of its own.
     pub(super) header: String,
     pub(super) with_trial: bool,
+    /// What it may have and reach.
+    pub(super) sandbox: SandboxSpec,
 }
 
 /// A path that need not be text.
@@ -78,9 +83,17 @@ pub(crate) fn answer((other, run): OtherChild) -> ChildEntry {
     }
     // A request that is none is the end of a host that does not need this child any more.
     let answer = match (request(), private_stdout()) {
-        (Some((path, header, trial)), Ok(out)) => {
+        (Some((ProbeRequest { path, header, sandbox, .. }, trial)), Ok(out)) => {
+            let path = PathBuf::from(OsString::from_vec(path));
+            // As long as this is the only thread.
+            let limited = limit_this_process(&sandbox, &path);
             end_with_host();
-            Some((describe(&path, &header, trial, &out), out))
+            let answer = match limited {
+                // What is missing is told when it counts.
+                Ok(_) => describe(&path, &header, trial, &out),
+                Err(reason) => ProbeAnswer::Refused(reason),
+            };
+            Some((answer, out))
         }
         _ => None,
     };
@@ -140,13 +153,13 @@ fn end_with_host() {
 
 /// What the host wants, when it wants it. All of it is read before any code of the file runs, so
 /// the host never waits for a child that does not read.
-fn request() -> Option<(PathBuf, String, Option<std::io::Result<Trial>>)> {
+fn request() -> Option<(ProbeRequest, Option<std::io::Result<Trial>>)> {
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();
     input.read_until(b'\n', &mut line).ok()?;
     let request: ProbeRequest = serde_json::from_slice(&line).ok()?;
     let trial = request.with_trial.then(|| Trial::read(input));
-    Some((OsString::from_vec(request.path).into(), request.header, trial))
+    Some((request, trial))
 }
 
 /// The step that begins stands before the answer, a byte each. A host that does not read it is

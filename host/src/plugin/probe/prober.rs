@@ -29,7 +29,7 @@ use super::{
     error::ProbeError,
     trial::{Trial, TrialStep, Verdict},
 };
-use crate::system::{low_priority, proc_fs};
+use crate::system::{low_priority, proc_fs, sandbox::SandboxSpec};
 
 /// The longest answer: schemas of many handlers.
 const LONGEST_ANSWER: usize = 8 << 20;
@@ -107,13 +107,14 @@ impl Prober {
         &self.program
     }
 
-    /// Lets a child open the library at `path`, describe it, and try an instance of it. The
-    /// description, and why the trial told nothing if it did not.
+    /// Lets a child that has and reaches no more than this open the library at `path`, describe it,
+    /// and try an instance of it. The description, and why the trial told nothing if it did not.
     pub(crate) async fn probe(
         &self,
         path: &Path,
         header: &str,
         trial: Option<Arc<Trial>>,
+        sandbox: SandboxSpec,
     ) -> Result<(Description, Option<String>), ProbeError> {
         let (prober, path, path_here) = (self.clone(), path.to_owned(), path.to_owned());
         let header = header.to_owned();
@@ -121,7 +122,8 @@ impl Prober {
         let begun = low_priority::begin("ksi-probe", move || {
             let mut child = None;
             // Nobody waits any more when the host is ending.
-            let _ = answered.send(prober.run(&path, header, trial.as_deref(), &mut child));
+            let _ =
+                answered.send(prober.run(&path, (header, sandbox), trial.as_deref(), &mut child));
             // Its end takes a moment longer than its answer, which need not wait for it. Nor for
             // the next one's beginning.
             drop(child);
@@ -138,7 +140,7 @@ impl Prober {
     fn run(
         &self,
         path: &Path,
-        header: String,
+        asked: (String, SandboxSpec),
         trial: Option<&Trial>,
         started: &mut Option<Child>,
     ) -> Result<(Description, Option<String>), ProbeError> {
@@ -147,7 +149,7 @@ impl Prober {
             program: self.program.clone(),
             source,
         };
-        let AskedChild { child, out } = self.ask(path, header, trial).map_err(failed)?;
+        let AskedChild { child, out } = self.ask(path, asked, trial).map_err(failed)?;
         let child = started.insert(child);
         let (answer, in_time) = self.answer(child, out).map_err(failed)?;
         let steps = begun(&answer);
@@ -197,11 +199,11 @@ impl Prober {
     fn ask(
         &self,
         path: &Path,
-        header: String,
+        (header, sandbox): (String, SandboxSpec),
         trial: Option<&Trial>,
     ) -> std::io::Result<AskedChild> {
         let path = path.as_os_str().as_bytes().to_vec();
-        let request = ProbeRequest { path, header, with_trial: trial.is_some() };
+        let request = ProbeRequest { path, header, with_trial: trial.is_some(), sandbox };
         let write = |input: &mut BufWriter<&mut ChildStdin>| {
             serde_json::to_writer(&mut *input, &request)?;
             input.write_all(b"\n")?;

@@ -338,6 +338,7 @@ impl Stage {
                 private("host").unwrap(),
                 Err(NoProber::DoesNotAnswer),
                 trust,
+                Arc::new(|_| serde_json::Value::Null),
                 1 << 20,
             ),
             activation: Activation {

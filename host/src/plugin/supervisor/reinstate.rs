@@ -97,7 +97,13 @@ impl Supervisor {
         let (mut wait, mut first) = (FIRST, None);
         loop {
             let NotAgain { reason, may_pass } = match self.again(predecessor, own.clone()).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    let name = &predecessor.info.plugin;
+                    if let Some(plugin) = self.registry().plugins.get_mut(name) {
+                        plugin.reinstated += 1;
+                    }
+                    return Ok(());
+                }
                 Err(not_again) => not_again,
             };
             // Not from the start: the new version's instance may have taken long to go.
@@ -173,7 +179,6 @@ impl Supervisor {
         {
             plugin.released = false;
             plugin.released_with = None;
-            plugin.reinstated += 1;
             generation.services = services.clone();
             generation.live = Arc::downgrade(&live);
             generation.unused = unused.take();

@@ -197,6 +197,8 @@ impl Supervisor {
                 return;
             }
             let state = self.state_kept_last(info).await;
+            // Nothing of that process looks on, or is kept for it alone, any more.
+            gone.services.detach();
             self.let_go_of_instance(info);
             match self.again(gone, state).await {
                 Ok(()) => {

@@ -56,7 +56,7 @@ use self::{
 };
 use crate::{
     plugin::instance::library::{self, PluginLibrary},
-    text::causes::with_causes,
+    system::sandbox::limit_this_process,
 };
 
 /// Threads on which calls go on that have waited for something.
@@ -152,8 +152,8 @@ const END: PollFlags = PollFlags::HUP;
 const WATCH_STACK: usize = 64 << 10;
 
 fn open_library(open: &Open) -> Result<OpenedPlugin, String> {
-    let path: PathBuf = OsString::from_vec(open.path.clone()).into();
-    let library = PluginLibrary::open(&path, &open.header).map_err(|error| error.to_string())?;
+    let library =
+        PluginLibrary::open(&path_of(open), &open.header).map_err(|error| error.to_string())?;
     let description = library.describe()?;
     Ok(OpenedPlugin { module: library.module, description, _library: Some(library) })
 }
@@ -231,14 +231,14 @@ fn first(out: &WayOut, inbox: &mut Inbox) -> Result<Option<(u64, Open)>, Protoco
 /// Limits this process as the host wants it. What cannot be limited here is said on its standard
 /// error.
 fn limited(open: &Open) -> Result<(), String> {
-    if open.sandbox.is_null() {
-        return Ok(());
-    }
-    let limits: ksi_sandbox::Limits = serde_json::from_value(open.sandbox.clone())
-        .map_err(|error| format!("the limits of this process cannot be read: {error}"))?;
-    let applied = limits.apply().map_err(|error| with_causes(&error).to_string())?;
-    applied.missing.iter().for_each(|missing| say(&missing.to_string()));
+    let missing = limit_this_process(&open.sandbox, &path_of(open))?;
+    missing.iter().for_each(|missing| say(missing));
     Ok(())
+}
+
+/// Where the copy is that it opens.
+fn path_of(open: &Open) -> PathBuf {
+    OsString::from_vec(open.path.clone()).into()
 }
 
 /// The instance's life, on a thread that may block.

@@ -1,7 +1,7 @@
 //! The second half of a generation's end: its residence is vacated, once nothing needs it.
 //!
-//! Whatever keeps it is named, and looked at again; what is left of it in the end stays, and so does
-//! its file.
+//! Whatever keeps it is named, and looked at again; what is left of it in the end stays, and so
+//! does its file.
 
 use std::{
     io,
