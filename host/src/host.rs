@@ -158,8 +158,9 @@ impl Host {
     ///
     /// At most `capacity` calls wait to be read, and no more bytes than for a watcher of events
     /// (`limits.subscriber_bytes`). What does not fit is [missed](OutcomeWatch::missed), and slows
-    /// nobody. Calls that began before this are not seen. As long as nobody looks, this costs
-    /// nothing but a look at a flag for each call.
+    /// nobody. It does not end with the host: [`next`](OutcomeWatch::next) waits on after
+    /// [`shutdown`](Self::shutdown). Calls that began before this are not seen. As long as nobody
+    /// looks, this costs nothing but a look at a flag for each call.
     ///
     /// ```
     /// use ksi_host::{ChildEntry, Host, NewEvent, OutcomeStatus};

@@ -99,10 +99,12 @@ impl Context {
     ///
     /// # Errors
     /// `not_kept` when the name is none, the plugin has as many resources as it may have
-    /// (`limits.kept_resources`), or is unloaded.
+    /// (`limits.kept_resources`), or is unloaded; also when the descriptor cannot be duplicated.
     #[cfg(unix)]
     pub fn keep(&self, name: &str, descriptor: impl AsFd) -> Result<()> {
-        let duplicate = descriptor.as_fd().try_clone_to_owned()?;
+        let duplicate = descriptor.as_fd().try_clone_to_owned().map_err(|why| {
+            Error::new(CODE, format_args!("no descriptor can be kept as {name:?}: {why}"))
+        })?;
         self.scope().host.keep(name, duplicate).map_err(|why| Error::refused(CODE, &why))
     }
 

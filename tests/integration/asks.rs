@@ -101,6 +101,8 @@ fn who_watches_sees_events_pass_and_handles_none_of_them() {
     let host = host();
     let mut client = host.client();
     client.emit("asks:watch", json!([["order:*", "*:paid"], 8, "task"]));
+    let inspected = client.emit("module:inspect", json!({"module_name": "asks"}));
+    assert_eq!(inspected["watches"], json!(["order:*, *:paid"]));
     for event in ["order:placed", "order:paid", "bill:paid", "bill:sent"] {
         let reply = client.reply(event, json!({"item": "pen"}));
         assert!(reply.to_string().contains("similar"), "nobody handles it: {reply}");

@@ -80,6 +80,9 @@ impl OutcomeKind {
             OutcomeKind::Failed { message, .. } => message.clone(),
             OutcomeKind::Panicked { message } => format!("the handler panicked: {message}"),
             OutcomeKind::Crashed { message } => message.clone(),
+            OutcomeKind::TimedOut { after } if after.is_zero() => {
+                "no time was left for the handler".to_owned()
+            }
             OutcomeKind::TimedOut { after } => {
                 format!("the handler did not finish within {}", humantime::format_duration(*after))
             }

@@ -241,9 +241,10 @@ async fn inspect(core: Arc<Core>, ask: Named) -> Result<Value, Failure> {
     let mut timings_ms = shown_timings(&info.timings);
     timings_ms.extend(info.hand_over.get().map(shown_timings).unwrap_or_default());
     let kept = core.supervisor.activation.resources.names(name).into_iter();
+    let session = plugin.live.as_ref().map(|live| live.services.session());
     sorted(&Inspect {
         overview: overview(&core, &registry, name, plugin),
-        background_tasks: plugin.live.as_ref().map(|live| live.services.session().task_count()),
+        background_tasks: session.map(|session| session.task_count()),
         emits: info.manifest.emits.clone(),
         emits_schemas: emits_schemas(info),
         generation_counts: Some(counts(info.counts())),
@@ -253,6 +254,7 @@ async fn inspect(core: Arc<Core>, ask: Named) -> Result<Value, Failure> {
         manifest: sorted(&info.manifest)?,
         timings_ms,
         trial: Some(trial(&info.tried)),
+        watches: session.map(|session| session.watched()).unwrap_or_default(),
     })
 }
 

@@ -34,6 +34,7 @@ pub(super) fn running(inspected: &Inspect, now: SystemTime) -> String {
         ("runs in", plugin::residence(overview)),
         ("made again", plugin::reinstated(overview)),
         ("keeps", plugin::kept_resources(inspected)),
+        ("watches", Some(inspected.watches.join("; ")).filter(|it| !it.is_empty())),
         ("held", plugin::held(overview)),
         ("missing", plugin::missing(overview)),
         ("signals", plugin::signals(overview)),

@@ -69,11 +69,25 @@ fn limit(timeout: Duration, deadline: Option<Instant>) -> (Instant, Duration) {
         Some(deadline) if deadline < own => {
             // To the millisecond, because people read it.
             let left = deadline.saturating_duration_since(now);
-            (
-                deadline,
-                Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)),
-            )
+            (deadline, Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
         }
         _ => (own, timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::OutcomeKind;
+
+    #[test]
+    fn who_had_no_time_left_is_not_told_a_time() {
+        let told = |deadline| {
+            let (_, after) = limit(Duration::from_secs(9), Some(deadline));
+            OutcomeKind::TimedOut { after }.message()
+        };
+        assert_eq!(told(clock::now()), "no time was left for the handler");
+        let second = Duration::from_secs(1);
+        assert!(told(clock::now() + second).starts_with("the handler did not finish within"));
     }
 }

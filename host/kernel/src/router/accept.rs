@@ -25,7 +25,7 @@ impl Router {
         let is_handled = || !self.table.load().targets(&event.name).is_empty();
         self.traffic.count(&event.source, &event.name, !event.of_plugin, is_handled);
         let event = Counted::new(Event::new(event, parent, &self.ids));
-        if event.depth() as usize > self.limits.event_depth {
+        if event.depth() as usize >= self.limits.event_depth {
             return Err(self.too_deep(&event));
         }
         self.taps.show(&event);
@@ -42,7 +42,7 @@ impl Router {
     ) -> Result<Counted<Event>, Refusal> {
         resolved.emitted.up();
         if let Some(parent) = &parent
-            && parent.depth() as usize >= self.limits.event_depth
+            && parent.depth() as usize + 1 >= self.limits.event_depth
         {
             return Err(self.too_deep_below(parent.clone(), resolved));
         }
@@ -88,7 +88,7 @@ impl Router {
         };
         event.say(said);
         let event = Counted::new(event);
-        if event.depth() as usize > self.limits.event_depth {
+        if event.depth() as usize >= self.limits.event_depth {
             return Err(self.too_deep(&event));
         }
         self.taps.show(&event);

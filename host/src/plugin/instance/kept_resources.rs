@@ -143,12 +143,25 @@ impl Address {
     }
 }
 
+/// The system says no more than that the address is in use.
+fn in_the_way(found: fs::FileType) -> io::Error {
+    let what = match (found.is_dir(), found.is_file(), found.is_symlink()) {
+        (true, ..) => "a folder",
+        (_, true, _) => "a file",
+        (.., true) => "a symbolic link",
+        _ => "something else",
+    };
+    let text = format!("there is {what}, and no socket: remove it, or name another path");
+    io::Error::new(io::ErrorKind::AddrInUse, text)
+}
+
 /// Removes the file of a socket that nobody listens at any more.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {}
-        // Whatever else is there makes the bind fail.
-        Ok(_) | Err(_) => return Ok(()),
+        Ok(found) => return Err(in_the_way(found.file_type())),
+        // Whatever is wrong there makes the bind fail.
+        Err(_) => return Ok(()),
     }
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -435,7 +448,11 @@ mod tests {
         all.give_back("a");
         assert!(!path.exists(), "its file goes with it");
         fs::write(&path, "a file").unwrap();
-        assert!(other.listener(&address).is_err());
+        let refused = other.listener(&address).unwrap_err().text();
+        assert!(refused.contains("there is a file, and no socket"), "{refused}");
+        let folder = format!("unix:{}", folder.path().display());
+        let refused = other.listener(&folder).unwrap_err().text();
+        assert!(refused.contains("there is a folder, and no socket"), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
     }
 }

@@ -78,8 +78,9 @@ pub enum LoadError {
     },
     /// Its types differ from the host's.
     #[error(
-        "{path} was built against a ksi-plugin-api of the same ABI number and with other types: rebuild it with \
-         ksi-plugin-api {} (`cargo tree -i abi_stable` shows whether there are two of that)",
+        "{path} was built against another ksi-plugin-api than this host, of the same ABI number and with other types. \
+         The host is of version {}: build the plugin against that, or both from one version if the plugin is the newer one \
+         (`cargo tree -i abi_stable` shows whether there are two of that)",
         env!("CARGO_PKG_VERSION"), path = .path.display()
     )]
     Layout {

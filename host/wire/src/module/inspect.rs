@@ -35,6 +35,8 @@ pub struct Inspect {
     pub timings_ms: Timings,
     /// What an instance in a process of its own told before this one was made.
     pub trial: Option<Trial>,
+    /// The patterns of each watch that it has now, separated by commas.
+    pub watches: Vec<String>,
 }
 
 /// A handler of a plugin.

@@ -224,10 +224,11 @@ impl WorkerHost {
         }
         let depth = options.map_or(0, |options| options.depth);
         let before = parent.map_or(0, |parent| parent.depth().saturating_add(1));
-        if before.saturating_add(depth) > self.limits.depth {
+        let before = before.saturating_add(depth);
+        if before >= self.limits.depth {
             let text = format_args!(
-                "{name} would be event {} of its chain, and {} are allowed (limits.event_depth)",
-                before.saturating_add(depth),
+                "{name} would be event number {} of its chain, and {} are allowed (limits.event_depth)",
+                u64::from(before) + 1,
                 self.limits.depth
             );
             return Err(Refusal::new(RefusalCode::TOO_DEEP, text));
