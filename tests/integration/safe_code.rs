@@ -100,9 +100,9 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
     (
         "what an instance keeps is held without a count",
         "use std::sync::Arc;
-         use ksi_abi::export::{Lent, Shared};
-         pub fn held(instance: &Arc<u8>) -> Lent<u8> { Lent::of(Shared::new(instance), |it| it) }",
-        &["Shared::<T>::new` is unsafe", "Lent::<T>::of` is unsafe"],
+         use ksi_abi::export::{LentArc, Shared};
+         pub fn held(instance: &Arc<u8>) -> LentArc<u8> { LentArc::of(Shared::new(instance), |it| it) }",
+        &["LentArc::<T>::of` is unsafe", "Shared::<T>::new` is unsafe"],
     ),
     (
         "the keys of a library that runs are given back",
