@@ -39,6 +39,11 @@ pub(crate) trait Body: Send + Sync + 'static {
     /// Whether the type that restores a snapshot can read it; nothing is restored.
     fn read_back<'a>(&'a self, version: u32, bytes: &'a [u8]) -> Answer<'a>;
 
+    /// Ends the background tasks that it has where its host does not run them.
+    fn end_tasks(&self) -> Answer<'_> {
+        Box::pin(async { OutcomeKind::NoReply })
+    }
+
     /// Whether it can still be called: what it runs in is there.
     fn is_there(&self) -> bool {
         true

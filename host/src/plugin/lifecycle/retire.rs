@@ -228,6 +228,7 @@ impl Retirer {
         self.router.workers().spawn_life_cycle(async move {
             services.session().end_tasks();
             let Some(instance) = instance else { return };
+            instance.end_tasks().await;
             for handler in info.at_shutdown().filter(|_| was_live) {
                 let result = shutdown_handler(&*instance, handler, limit, &router).await;
                 if !result.is_ok() {

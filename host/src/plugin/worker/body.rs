@@ -3,7 +3,7 @@
 use std::{sync::Arc, task::Context, time::Duration};
 
 use ksi_abi::{Counted, ReplyForm};
-use ksi_kernel::{call::Started, event::Event, value::Keeper};
+use ksi_kernel::{call::Started, event::Event, report::OutcomeKind, value::Keeper};
 use ksi_worker_protocol::{FromHost, Payload, Restore};
 
 use super::{link::Link, process::Processes};
@@ -68,6 +68,15 @@ impl Body for WorkerBody {
         Box::pin(async move {
             let restore = || Restore { version, state: Payload::Bytes(bytes) };
             self.link.ask(|id, to| FromHost::ReadBack(restore()).put(id, to)).await.into()
+        })
+    }
+
+    fn end_tasks(&self) -> Answer<'_> {
+        Box::pin(async move {
+            let ended = self.link.ask(|id, to| FromHost::Detach.put(id, to));
+            // Whoever hangs is ended with its process.
+            let ended = self.processes.in_time(self.shutdown, ended).await;
+            ended.map_or(OutcomeKind::NoReply, OutcomeKind::from)
         })
     }
 
