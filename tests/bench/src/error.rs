@@ -21,6 +21,8 @@ pub(crate) enum BenchError {
     Runtime(#[source] io::Error),
     #[error("the host could not be started: {0}")]
     Start(#[from] ksi_host::StartError),
+    #[error("a setting is refused: {0}")]
+    Config(#[from] ksi_host::Problem),
     #[error("the host's socket could not be served: {0}")]
     Serve(#[from] ksi_host::SocketError),
     #[error("an event name is refused: {0}")]

@@ -9,7 +9,7 @@
 //! nothing is judged. Whatever answers wrongly ends the program. In reading order: what is loaded
 //! ([`builds`], [`library`], [`stage`]), how it is measured ([`series`]) and, beside the limits of
 //! `ksi-bench-events`, against what ([`actor`]), the rows ([`dispatch`], [`allocations`],
-//! [`growth`], [`threads`], [`socket`], [`start`]), and the table ([`row`], [`report`]).
+//! [`growth`], [`threads`], [`socket`], [`start`], [`isolation`]), and the table ([`row`], [`report`]).
 //!
 //! `cargo run --release -p ksi-bench -- --count` counts instructions in place of times ([`count`]),
 //! and is the same everywhere.
@@ -21,6 +21,7 @@ mod count;
 mod dispatch;
 mod error;
 mod growth;
+mod isolation;
 mod library;
 mod options;
 mod report;
@@ -96,6 +97,7 @@ async fn measure(options: &Options, builds: &Builds) -> Result<Vec<Row>, BenchEr
             Rows::Threads => threads::rows(builds).await?,
             Rows::Socket => socket::rows(builds).await?,
             Rows::Start => start::rows(builds).await?,
+            Rows::Isolation => isolation::rows(builds).await?,
         });
     }
     Ok(rows)

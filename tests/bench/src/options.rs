@@ -43,6 +43,7 @@ pub(crate) enum Rows {
     Threads,
     Socket,
     Start,
+    Isolation,
 }
 
 impl Options {

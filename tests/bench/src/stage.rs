@@ -48,6 +48,24 @@ impl Stage {
         Ok(Stage { host, dir })
     }
 
+    /// The same with the handlers in a process of their own.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub(crate) async fn with_isolated_handlers(builds: &Builds) -> Result<Self, BenchError> {
+        let dir = folder()?;
+        let plugins = dir.path().join("plugins");
+        std::fs::create_dir(&plugins).map_err(BenchError::Folder)?;
+        builds.emitter.write(&plugins.join("emitter.so"))?;
+        builds.handlers.write(&plugins.join("handlers.so"))?;
+        let mut config = config(1);
+        config.isolation.isolate("bench-handlers")?;
+        config.plugin_dirs = vec![plugins];
+        let host = Host::builder(builds.entry).config(config).start().await?;
+        all_live(&host, 2).await?;
+        Ok(Stage { host, dir })
+    }
+
     /// A host with the two plugins of these files, one loaded after the other: valgrind 3.19 fails
     /// when libraries are mapped and unmapped at the same time.
     ///
