@@ -1,6 +1,8 @@
 //! Plugins in processes of their own: the same file, the same promises, and an end of theirs is not
 //! the host's.
 
+mod limits;
+
 use std::{
     fs,
     time::{Duration, Instant},

@@ -182,3 +182,15 @@ fn a_library_that_lies_above_a_plugin_is_named_with_where_to_put_it() {
     let log = host.process.stderr();
     assert!(log.contains("put it beside the plugin or below, as in `$ORIGIN/lib`"), "{log}");
 }
+
+#[test]
+fn a_process_that_reaches_nothing_else_opens_what_its_plugin_has_brought_along() {
+    let limits = "[isolation]\ndefault = \"process\"\nprofile = \"strict\"";
+    let builder = TestHost::builder().config(limits);
+    fs::create_dir(builder.plugins().join("own")).unwrap();
+    put(&builder.plugins().join("own/libq.so.6"), &marked("mine"));
+    let host = builder.plugin("chaos.so", &needs_its_own("$ORIGIN/own", 1)).start();
+    host.until_live("chaos", 1);
+    assert!(is_brought(&host, "mine"));
+    assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
+}

@@ -12,7 +12,7 @@ use crate::text::causes::with_causes;
 pub(crate) type SandboxSpec = Value;
 
 /// Limits this process, which has one thread. It can read the private copy at this path, and what
-/// lies in the folder beside it. What this system cannot limit, each for people.
+/// lies beside it in a folder of its own. What this system cannot limit, each for people.
 ///
 /// # Errors
 /// It is not limited, or not so far as it has to be; for people.
@@ -23,10 +23,15 @@ pub(crate) fn limit_this_process(spec: &SandboxSpec, copy: &Path) -> Result<Vec<
     let limits = serde_json::from_value(spec.clone());
     let mut limits: Limits =
         limits.map_err(|error| format!("the limits of this process cannot be read: {error}"))?;
-    limits.read.push(copy.to_owned());
-    // The libraries that the plugin brings along.
-    let beside = copy.with_extension("");
-    limits.read.extend(beside.is_dir().then_some(beside));
+    let copy = std::path::absolute(copy).unwrap_or_else(|_| copy.to_owned());
+    limits.read.extend(own_folder(&copy).map(Path::to_owned));
+    limits.read.push(copy);
     let applied = limits.apply().map_err(|error| with_causes(&error).to_string())?;
     Ok(applied.missing.iter().map(ToString::to_string).collect())
+}
+
+/// Where a copy lies whose plugin brings libraries along: in a folder of its own, of its name. The
+/// folder of all the other copies has another one.
+fn own_folder(copy: &Path) -> Option<&Path> {
+    copy.parent().filter(|folder| folder.file_name() == copy.file_stem())
 }

@@ -38,7 +38,7 @@ use std::{
 
 use ksi_abi::{CallEnd, Description, HostRef, ModuleRef};
 use ksi_worker_protocol::{
-    FromWorker, Inbox, Payload, ProtocolError,
+    FromWorker, Inbox, Log, Payload, ProtocolError,
     life::{Hello, Open},
     transport,
 };
@@ -173,9 +173,10 @@ fn run(socket: OwnedFd, opens: Opens, on_end: fn(&End)) -> Result<(), String> {
         let _ = put(FromWorker::Failed { keeps: false, code, message }, id);
         Err(reason.to_owned())
     };
-    if let Err(reason) = limited(&open) {
-        return refused("sandbox", &reason);
-    }
+    let unlimited = match limit_this_process(&open.sandbox, &path_of(&open)) {
+        Ok(missing) => missing,
+        Err(reason) => return refused("sandbox", &reason),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .thread_name("ksi-worker")
@@ -195,7 +196,7 @@ fn run(socket: OwnedFd, opens: Opens, on_end: fn(&End)) -> Result<(), String> {
     let (sender, life) = mpsc::channel();
     let handle = runtime.handle().clone();
     let host = WorkerHost::new(open.clone(), out, inbox, handle, sender, on_end);
-    let mut worker = InstanceLife { host: host.clone(), runtime, plugin: None };
+    let mut worker = InstanceLife { host: host.clone(), runtime, plugin: None, unlimited };
     if let Err(error) = TurnReader::start(&host) {
         let reason = format!("no thread can be started: {error}");
         worker.fails(id, "no_threads", &reason);
@@ -228,14 +229,6 @@ fn first(out: &WayOut, inbox: &mut Inbox) -> Result<Option<(u64, Open)>, Protoco
     }
 }
 
-/// Limits this process as the host wants it. What cannot be limited here is said on its standard
-/// error.
-fn limited(open: &Open) -> Result<(), String> {
-    let missing = limit_this_process(&open.sandbox, &path_of(open))?;
-    missing.iter().for_each(|missing| say(missing));
-    Ok(())
-}
-
 /// Where the copy is that it opens.
 fn path_of(open: &Open) -> PathBuf {
     OsString::from_vec(open.path.clone()).into()
@@ -246,6 +239,8 @@ struct InstanceLife {
     host: Arc<WorkerHost>,
     runtime: Runtime,
     plugin: Option<OpenedPlugin>,
+    /// What this system has no limits for: told once there is a log to tell it in.
+    unlimited: Vec<String>,
 }
 
 impl InstanceLife {
@@ -295,6 +290,7 @@ impl InstanceLife {
         if self.host.instance().is_some() {
             return self.fails(id, "instance", "this process has an instance already");
         }
+        self.unlimited.iter().for_each(|unlimited| self.warns(unlimited));
         let host = HostRef::new(self.host.clone());
         match self.runtime.block_on(library::create(plugin.module, host, config)) {
             Ok(instance) => {
@@ -329,6 +325,13 @@ impl InstanceLife {
             // One that was about to begin, or was just dropped elsewhere.
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    fn warns(&self, message: &str) {
+        const WARN: u8 = 2;
+        let target = "ksi_sandbox";
+        let line = Log { call: 0, span: 0, level: WARN, target, fields: "", message };
+        let _ = self.host.out.put_now(FromWorker::Log(line), 0);
     }
 
     fn fails(&self, id: u64, code: &str, message: &str) {
