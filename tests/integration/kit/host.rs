@@ -12,7 +12,10 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Client, Library, Ran, Resources, Running, ksi, ksi_command, put, until};
+use super::{
+    Client, Library, Ran, Resources, Running, children, isolated, ksi, ksi_command, mapped, put,
+    until,
+};
 
 /// What a host starts with.
 pub(crate) struct HostBuilder {
@@ -103,7 +106,7 @@ impl HostBuilder {
         let mut command = ksi_command(&["run"]);
         command.arg("--plugins").arg(self.plugins());
         command.arg("--socket").arg(self.socket());
-        command.arg("--config").arg(config);
+        command.arg("--config").arg(config).args(isolated::arguments());
         command.env("TMPDIR", self.temporary());
         command.env("XDG_STATE_HOME", self.dir.path().join("state-home"));
         command.current_dir(self.dir.path());
@@ -246,8 +249,15 @@ impl TestHost {
         })
     }
 
+    /// What its process holds; the libraries also of the processes that are its plugins'.
     pub(crate) fn resources(&self) -> Resources {
-        Resources::of(self.process.id(), &self.setup.temporary())
+        let (host, private) = (self.process.id(), self.setup.temporary());
+        let mut resources = Resources::of(host, &private);
+        if isolated::is_asked_for() {
+            let of_plugins = children(host).into_iter().map(|child| mapped(child, &private));
+            resources.libraries.extend(of_plugins.flatten());
+        }
+        resources
     }
 
     /// What is mapped in its process.

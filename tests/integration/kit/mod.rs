@@ -7,6 +7,7 @@ mod counter;
 mod field;
 mod files;
 mod host;
+pub(crate) mod isolated;
 pub(crate) mod lanes;
 mod load;
 mod process;
@@ -26,7 +27,7 @@ pub(crate) use command::{Ran, Running, after_mounts, ksi, ksi_command, wrapped};
 pub(crate) use files::{ABI, Library, put, put_in_place};
 pub(crate) use host::{HostBuilder, TestHost};
 pub(crate) use load::{Ends, counters, under_load};
-pub(crate) use process::{Resources, children};
+pub(crate) use process::{Resources, children, mapped};
 pub(crate) use states::States;
 
 /// How long anything that must happen may take on a busy machine.

@@ -16,12 +16,7 @@ pub(crate) struct Resources {
 impl Resources {
     pub(crate) fn of(process: u32, private: &Path) -> Resources {
         let of = |what: &str| format!("/proc/{process}/{what}");
-        let private = private.to_str().unwrap();
-        let maps = fs::read_to_string(of("maps")).unwrap();
-        let libraries = maps
-            .lines()
-            .filter_map(|line| line.find(private).map(|at| line[at..].to_owned()))
-            .collect();
+        let libraries = mapped(process, private);
         let status = fs::read_to_string(of("status")).unwrap();
         let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
         Resources {
@@ -32,6 +27,14 @@ impl Resources {
             signals_caught: u64::from_str_radix(field("SigCgt:"), 16).unwrap(),
         }
     }
+}
+
+/// Files below a folder that are mapped in a process; none in one that has ended.
+pub(crate) fn mapped(process: u32, below: &Path) -> BTreeSet<String> {
+    let below = below.to_str().unwrap();
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
+    let files = maps.lines().filter_map(|line| line.find(below).map(|at| line[at..].to_owned()));
+    files.collect()
 }
 
 /// The processes that this one has started and not seen the end of.
