@@ -5,6 +5,9 @@ mod limits;
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -13,7 +16,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Client, HostBuilder, Library, States, TestHost, counters, error_of, under_load, until,
+    Client, HostBuilder, Library, PATIENCE, States, TestHost, counters, error_of,
+    isolated::NOT_ISOLATED, under_load, until,
 };
 
 const ALL: &str = "[isolation]\ndefault = \"process\"\n";
@@ -267,4 +271,87 @@ fn a_plugin_moves_between_the_host_and_a_process_with_its_state() {
         assert_eq!(counters(&mut client).get("a"), Some(&(round as u64 + 3)));
         increment(&mut client);
     }
+}
+
+#[test]
+fn a_call_that_is_given_up_and_still_holds_its_thread_has_ended_when_the_state_is_taken() {
+    let config = format!("{ALL}[timeouts]\nhold = \"300ms\"\n");
+    let blocks = Library::counter(1).does("calls=block");
+    let host = TestHost::builder().config(&config).plugin("counter.so", &blocks).start();
+    let mut client = host.client();
+    let blocked = client.begin("counter:increment", json!({"name": "a"}));
+    host.until_module("it runs", "counter", |module| module["counts"]["in_flight"] == 1);
+    host.drop_in("counter.so", &Library::counter(2));
+    let given_up = client.end(&blocked);
+    assert_eq!(given_up["failed"], true, "{given_up}");
+    host.until_version("counter", "2.0.0");
+    assert_eq!(increment(&mut client)["value"], 2, "what it did is in the state");
+}
+
+#[test]
+fn a_call_that_ends_after_its_deadline_is_counted() {
+    let host = chaos("");
+    let mut client = host.client();
+    let late = client.reply("chaos:held", json!({}));
+    assert_eq!(late["data"]["code"], "timed_out", "{late}");
+    assert_eq!(host.module("chaos")["residence"]["late_calls"], 0, "it has not ended");
+    client.emit("chaos:release", json!({}));
+    let counted = |module: &Value| module["residence"]["late_calls"] == 1;
+    host.until_module("its end is counted", "chaos", counted);
+    assert_balanced(&host, "chaos");
+}
+
+#[test]
+fn no_more_wait_for_a_watch_in_a_process_than_the_operator_allows() {
+    let plugin = Library::of("ksi-fixture-asks");
+    let host = isolated("[limits]\nsubscriber_queue = 8\n").plugin("asks.so", &plugin).start();
+    let mut client = host.client();
+    client.emit("asks:watch", json!([["order:*"], 1_000_000, "later"]));
+    for _ in 0..10 {
+        client.reply("order:placed", json!({}));
+    }
+    client.reply("asks:read", json!({}));
+    let mut expected = vec!["order:placed"; 8];
+    expected.extend(["missed 2", "end"]);
+    let seen = || client.emit("asks:seen", json!({}));
+    until("it is read to its end", seen, |seen| *seen == json!(expected));
+}
+
+#[test]
+fn a_socket_that_the_host_listens_on_for_a_plugin_outlives_its_processes() {
+    let host = isolated("").plugin("web.so", &Library::web(1)).start();
+    let address = host.client().emit("web:address", json!({}));
+    let get = || {
+        let mut stream = TcpStream::connect(address.as_str().unwrap()).expect("it is listened on");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET /here HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("you asked for /here"), "{answer:?}");
+    };
+    get();
+    kill_process(process(&host, "web"), Signal::KILL).unwrap();
+    // Whether the next one is there already or not: nobody is refused.
+    get();
+    until_restarted(&host, "web", 1);
+    assert_eq!(host.client().emit("web:address", json!({})), address);
+    host.drop_in("web.so", &Library::web(2));
+    host.until_live("web", 2);
+    get();
+    assert_eq!(host.client().emit("web:address", json!({})), address);
+}
+
+#[test]
+fn each_test_that_the_suite_does_not_isolate_is_there() {
+    let this = std::env::current_exe().unwrap();
+    let listed = Command::new(this).args(["--list", "--format", "terse"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let tests: Vec<_> = listed.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    let is_there = |left_out: &str| match left_out.ends_with("::") {
+        true => tests.iter().any(|test| test.starts_with(left_out)),
+        false => tests.contains(&left_out),
+    };
+    let left_out = NOT_ISOLATED.iter().flat_map(|it| it.tests);
+    let gone: Vec<_> = left_out.filter(|test| !is_there(test)).collect();
+    assert!(gone.is_empty(), "{gone:?}");
 }

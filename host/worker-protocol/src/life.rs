@@ -109,6 +109,8 @@ pub struct Limits {
     pub emits: u64,
     /// Contexts of calls that are over, and are kept.
     pub kept_contexts: u64,
+    /// Events that wait in one watch.
+    pub watch_events: u64,
     /// Bytes of events that wait in one watch.
     pub watch_bytes: u64,
 }
@@ -125,6 +127,7 @@ impl Default for Limits {
             subscriptions: 1_024,
             emits: 4_096,
             kept_contexts: 4_096,
+            watch_events: 1_024,
             watch_bytes: 32 << 20,
         }
     }

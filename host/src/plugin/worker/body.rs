@@ -53,6 +53,8 @@ impl Body for WorkerBody {
 
     fn snapshot(&self, version: u32) -> Answer<'_> {
         Box::pin(async move {
+            // To the host they have ended, and what they do is to be in the snapshot.
+            self.link.late_calls_end().await;
             self.link.ask(|id, to| FromHost::Snapshot { version }.put(id, to)).await.into()
         })
     }

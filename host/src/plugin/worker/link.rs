@@ -152,6 +152,12 @@ impl Link {
         self.calls.late()
     }
 
+    /// Waits until no call goes on that nobody waits for any more: such a one was told to end, and
+    /// may still hold its thread and change what the plugin knows.
+    pub(super) async fn late_calls_end(&self) {
+        self.calls.late_ones_end().await;
+    }
+
     /// Whether a handler of a subscription may block its thread.
     pub(super) fn may_block(&self, handler: u64) -> bool {
         self.blocking.lock().contains(&handler)

@@ -178,7 +178,7 @@ impl WorkerHost {
         patterns.iter().try_for_each(|it| parsed(it))?;
         let waiting = Shown {
             events: VecDeque::new(),
-            capacity,
+            capacity: capacity.min(usize::try_from(self.limits.watch_events).unwrap_or(usize::MAX)),
             bytes: 0,
             most_bytes: self.limits.watch_bytes,
             missed: 0,

@@ -11,7 +11,7 @@ use std::{
 
 use ksi_abi::Counted;
 use ksi_kernel::{call::outcome::CallOutcome, event::Event, lock::Lock};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::outbox::Position;
 
@@ -34,6 +34,8 @@ pub(super) struct Calls {
     next: AtomicU64,
     /// Calls that nobody waited for any more when they ended.
     late: AtomicU64,
+    /// One of those has ended.
+    late_end: Notify,
 }
 
 #[derive(Default)]
@@ -99,6 +101,7 @@ impl Calls {
         drop(state);
         if given_up.is_some() {
             self.late.fetch_add(1, Ordering::Relaxed);
+            self.late_end.notify_waiters();
         }
         if let Some(done) = done {
             let _ = done.send(Ending::Ended(outcome));
@@ -136,6 +139,7 @@ impl Calls {
             state.kept = HashMap::new();
             std::mem::take(&mut state.going_on)
         };
+        self.late_end.notify_waiters();
         for call in ended.into_values() {
             let crashed = || Ending::Ended(CallOutcome::Crashed { message: how.clone() });
             if let Some(done) = call.done {
@@ -154,6 +158,17 @@ impl Calls {
     pub(super) fn oldest_given_up(&self) -> Option<Duration> {
         let state = self.state();
         state.going_on.values().filter_map(|call| call.given_up).min().map(|since| since.elapsed())
+    }
+
+    /// Waits until none goes on that nobody waits for.
+    pub(super) async fn late_ones_end(&self) {
+        loop {
+            let ended = self.late_end.notified();
+            if self.oldest_given_up().is_none() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// How many calls have ended that nobody waited for any more.
