@@ -19,20 +19,23 @@
 //! | more rights by an exec (set-user-id programs) | as before | none | none |
 //! | files: landlock | as before | the system's libraries and settings ([`paths::STANDARD`]), and what is given | the libraries alone ([`paths::STRICT`]), and what is given |
 //! | TCP ports: landlock | as before | those given | none |
-//! | sockets: seccomp | as before | those that can reach what is given | those that it was given, and pairs |
+//! | sockets: seccomp | as before | those that can reach what is given, and pairs | those that it was given, and pairs |
 //! | signals and abstract sockets outside: landlock | as before | none | none |
 //! | exec, and processes of its own | as before | where `execute` names files | none |
 //! | system calls: seccomp | as before | all but a list | a list |
 //!
 //! What is not allowed fails, with `EPERM` (system calls, sockets) or `EACCES` (files, ports), and
-//! ends nothing, so that an author sees an error. Two calls fail with `ENOSYS` instead, because
+//! ends nothing, so that an author sees an error. Pairs of sockets are streams (`SOCK_STREAM`,
+//! `SOCK_SEQPACKET`): one of a pair of datagrams could send to any Unix socket, so those are for
+//! whom `connect` allows Unix sockets. Two calls fail with `ENOSYS` instead, because
 //! whoever calls them has another way then: `clone3`, whose flags no filter can see, and `openat2`
 //! in [`Profile::Strict`]. A system call by the table of another architecture ends the process.
 //!
 //! **Standard** is for a plugin that is trusted to mean well and not to be free of errors. It has
-//! no `ptrace` and what else reads other processes, `kexec`, `reboot`, modules of the kernel,
-//! mounts, namespaces, keys, `bpf`, `perf`, `userfaultfd`, `io_uring`, clocks, swap, ports of the
-//! machine, and no change of modes and owners by path (`fchmod` of an open file is allowed).
+//! no `ptrace` and what else reads other processes, no memory, semaphores and queues of System V
+//! and no queues of POSIX, no `kexec`, `reboot`, modules of the kernel, mounts, namespaces, keys,
+//! `bpf`, `perf`, `userfaultfd`, `io_uring`, clocks, swap, ports of the machine, and no change of
+//! modes and owners by path (`fchmod` of an open file is allowed).
 //!
 //! **Strict** is for a plugin that computes. It has what std, tokio and threads need: memory,
 //! threads, timers, descriptors that it has, files to read, and, where `write` names something,
@@ -46,6 +49,9 @@
 //! - Landlock knows ports and no addresses. It knows no UDP before Linux 7.2, so `"udp"` allows all
 //!   of it.
 //! - Whoever may run a program and read files may have the loader run any file that can be read.
+//! - `Peers::Any` is everybody, the control sockets of programs of the same user among them.
+//! - Descriptors and variables of the environment that the process has when it limits itself stay
+//!   with it.
 //! - Processes of the same user can be slowed down by the priorities that this one may set for
 //!   them.
 //! - Time that is taken from others by being busy; see `cpu`, and cgroups.

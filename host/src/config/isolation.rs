@@ -49,8 +49,9 @@ pub struct Isolation {
     pub period: Duration,
     /// When the state is taken that the next process begins with. Default: every 30 s.
     pub checkpoint: Checkpoint,
-    /// A process that does not answer for this long is ended; above zero and at most thirty days.
-    /// Default: 10 s.
+    /// For how long a process may answer nothing while nobody waits for a call of it, and for how
+    /// long a call may go on after nobody waits for it any more; then it is ended. Above zero and
+    /// at most thirty days. Default: 10 s.
     #[serde(deserialize_with = "file::duration")]
     pub stuck: Duration,
     /// See [`Limits::memory`]. Default: no bound.

@@ -4,7 +4,9 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::{
-        fs::PermissionsExt, net::UnixListener, process::CommandExt, process::ExitStatusExt,
+        fs::PermissionsExt,
+        net::{UnixDatagram, UnixListener},
+        process::{CommandExt, ExitStatusExt},
     },
     panic,
     path::{Path, PathBuf},
@@ -22,6 +24,7 @@ const CASES: &[Case] = &[
     ("what_a_list_names_must_be_there", missing_path),
     ("standard_reaches_the_ports_that_it_is_given_and_no_others", standard_ports),
     ("sockets_without_ports_are_those_that_are_given", other_sockets),
+    ("a_pair_of_sockets_reaches_nobody_else", pairs),
     ("nothing_is_run_unless_it_is_given", exec),
     ("other_processes_are_not_signalled_or_looked_into", signals),
     ("calls_that_no_plugin_needs_are_refused_in_what_it_runs_too", calls),
@@ -216,6 +219,26 @@ fn other_sockets() {
     comes_to(json!({"connect": [path]}), &[(&unix, "ok"), ("udp", "EPERM")]);
 }
 
+fn pairs() {
+    let place = Place::new();
+    let path = place.path("socket");
+    // As a system's log is, or whoever is told that a service is ready.
+    let there = UnixDatagram::bind(&path).unwrap();
+    there.set_nonblocking(true).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let send = place.to("unix-datagram", "socket");
+    let came = || there.recv(&mut [0; 8]).is_ok();
+    for limits in [json!({"profile": "none"}), json!({"connect": [path]})] {
+        comes_to(limits.clone(), &[(&send, "ok"), ("pair", "ok")]);
+        assert!(came(), "{limits}");
+    }
+    let datagrams = json!({"connect": ["udp"]});
+    for limits in [json!({}), json!({"profile": "strict"}), datagrams] {
+        comes_to(limits.clone(), &[(&send, "EPERM"), ("pair", "ok")]);
+        assert!(!came(), "{limits}");
+    }
+}
+
 fn exec() {
     comes_to(json!({}), &[("run /bin/echo a", "EPERM"), ("thread", "ok")]);
     // A folder of programs, and one of them alone.
@@ -276,8 +299,19 @@ fn calls() {
         assert_eq!(found.results(), ["1", "1", "1", "1"], "as {user}: {}", found.said);
     }
     let free = json!({"profile": "none"});
-    let found = tried(free, &[&traced]);
+    let found = tried(free.clone(), &[&traced]);
     assert_eq!(found.results(), ["0"], "without a profile it is allowed: {}", found.said);
+    // Memory, semaphores and queues that others have by a number: to look for some that are not
+    // there.
+    let shared = [
+        make(29, "0x6b736921,0,0"),
+        make(64, "0x6b736921,0,0"),
+        make(68, "0x6b736921,0"),
+        make(240, "$n='none-of-ksi',0,0,0"),
+    ];
+    let shared = shared.each_ref().map(String::as_str);
+    assert_eq!(tried(free, &shared).results(), ["2"; 4], "there are none");
+    assert_eq!(tried(limited.clone(), &shared).results(), ["1"; 4], "nobody is asked");
     assert!(forked_or_not(&tried(limited, &[&fork])).starts_with('0'), "it runs programs");
 }
 

@@ -4,7 +4,7 @@
 use std::{
     fs, io,
     net::{TcpListener, TcpStream, UdpSocket},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::net::{UnixDatagram, UnixListener, UnixStream},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -62,6 +62,8 @@ fn attempt(what: &str, of: &str) -> io::Result<String> {
         "unix" => drop(UnixStream::connect(of)?),
         "unix-listen" => drop(UnixListener::bind(of)?),
         "pair" => drop(UnixStream::pair()?),
+        // One of a pair sends to whom it likes, unless it is a stream.
+        "unix-datagram" => drop(UnixDatagram::pair()?.0.send_to(b"1", of)?),
         "run" => {
             let mut words = of.split(' ');
             let mut command = Command::new(words.next().unwrap());

@@ -1,13 +1,19 @@
 //! Which sockets can be made, and what is done with them past landlock's eyes.
 
-use libc::{AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_STREAM};
+use libc::{
+    AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
+};
 use seccompiler::BackendError;
 
 use super::{Rules, case, has, is, is_not, masked};
 use crate::{Limits, Peers, Ports};
 
 /// `SOCK_CLOEXEC` and `SOCK_NONBLOCK` are above it.
-const KIND: i32 = 0xf;
+pub(super) const KIND: i32 = 0xf;
+
+/// Of pairs, those of which each end sends to the other and to nobody else. One of a pair of
+/// datagrams can name any other Unix socket, and landlock may not know of it.
+pub(super) const PAIRS: [i32; 2] = [SOCK_STREAM, SOCK_SEQPACKET];
 
 /// Adds what is refused.
 pub(super) fn refused(limits: &Limits, rules: &mut Rules) -> Result<(), BackendError> {
@@ -36,7 +42,13 @@ pub(super) fn refused(limits: &Limits, rules: &mut Rules) -> Result<(), BackendE
         socket.push(case([is_not(0, AF_UNIX), masked(1, KIND, kind), any, own])?);
     }
     rules.insert(libc::SYS_socket, socket);
-    rules.insert(libc::SYS_socketpair, vec![case([is_not(0, AF_UNIX)])?]);
+    let mut pair = vec![case([is_not(0, AF_UNIX)])?];
+    if !unix {
+        for kind in (0..=KIND).filter(|kind| !PAIRS.contains(kind)) {
+            pair.push(case([masked(1, KIND, kind)])?);
+        }
+    }
+    rules.insert(libc::SYS_socketpair, pair);
     // A socket that listens without a port of its own is given one, and landlock is not asked.
     if limits.bind.is_none() {
         rules.insert(libc::SYS_listen, vec![]);

@@ -18,6 +18,22 @@ const NEVER: &[i64] = &[
     SYS_perf_event_open,
     SYS_move_pages,
     SYS_migrate_pages,
+    // Memory, semaphores and queues of the same user, by numbers that can be guessed, or by names
+    // that are in no file system: landlock knows none of them. (What POSIX has of memory and
+    // semaphores are files.)
+    SYS_shmget,
+    SYS_shmat,
+    SYS_shmctl,
+    SYS_semget,
+    SYS_semop,
+    SYS_semtimedop,
+    SYS_semctl,
+    SYS_msgget,
+    SYS_msgsnd,
+    SYS_msgrcv,
+    SYS_msgctl,
+    SYS_mq_open,
+    SYS_mq_unlink,
     // The kernel itself, and the machine.
     SYS_kexec_load,
     SYS_init_module,

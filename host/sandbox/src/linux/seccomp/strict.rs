@@ -3,7 +3,10 @@
 use libc::*;
 use seccompiler::BackendError;
 
-use super::{Rules, case, has, is, masked};
+use super::{
+    Rules, case, has, is, masked,
+    sockets::{KIND, PAIRS},
+};
 use crate::Limits;
 
 /// Allowed whatever is asked of it.
@@ -212,7 +215,8 @@ pub(super) fn allowed(limits: &Limits, pid: u32) -> Result<Rules, BackendError> 
     rules.insert(SYS_prctl, any(0, OF_A_THREAD)?);
     rules.insert(SYS_prlimit64, any(0, &[0, pid.into()])?);
     rules.insert(SYS_clone, vec![case([has(0, CLONE_THREAD | CLONE_VM | CLONE_SIGHAND)])?]);
-    rules.insert(SYS_socketpair, vec![case([is(0, AF_UNIX)])?]);
+    let pairs = PAIRS.map(|kind| case([is(0, AF_UNIX), masked(1, KIND, kind)]));
+    rules.insert(SYS_socketpair, pairs.into_iter().collect::<Result<_, _>>()?);
     // Its own, as whoever aborts does.
     rules.insert(SYS_kill, vec![case([is(0, pid)])?]);
     rules.insert(SYS_tgkill, vec![case([is(0, pid)])?]);

@@ -75,6 +75,20 @@ fn what_no_plugin_needs_is_refused_in_both_profiles() {
         libc::SYS_fork,
         libc::SYS_vfork,
         libc::SYS_listen,
+        // By their numbers, which can be guessed, the memory and queues of others are had as well.
+        libc::SYS_shmget,
+        libc::SYS_shmat,
+        libc::SYS_shmctl,
+        libc::SYS_semget,
+        libc::SYS_semop,
+        libc::SYS_semtimedop,
+        libc::SYS_semctl,
+        libc::SYS_msgget,
+        libc::SYS_msgsnd,
+        libc::SYS_msgrcv,
+        libc::SYS_msgctl,
+        libc::SYS_mq_open,
+        libc::SYS_mq_unlink,
     ] {
         assert_eq!(verdict(STANDARD, call, &[0, 0, 0]), EPERM, "{call}");
         assert_eq!(verdict(STRICT, call, &[0, 0, 0]), EPERM, "{call}");
@@ -131,10 +145,6 @@ fn sockets_are_those_that_reach_what_is_allowed() {
         }
         assert_eq!(verdict(STRICT, libc::SYS_socket, &socket), EPERM, "{socket:?}");
     }
-    for limits in [STANDARD, STRICT] {
-        assert_eq!(verdict(limits, libc::SYS_socketpair, &[UNIX, TCP, 0]), 0);
-        assert_eq!(verdict(limits, libc::SYS_socketpair, &[V4, TCP, 0]), EPERM);
-    }
     let listens = r#"{"bind": [8080]}"#;
     assert_eq!(verdict(listens, libc::SYS_listen, &[3, 8]), 0);
     assert_eq!(verdict(listens, libc::SYS_socket, &[V4, TCP, 0]), 0);
@@ -143,6 +153,33 @@ fn sockets_are_those_that_reach_what_is_allowed() {
     assert_eq!(verdict(connects, libc::SYS_sendto, &[3, 0, 0, fast]), EPERM);
     assert_eq!(verdict(connects, libc::SYS_sendmsg, &[3, 0, fast]), EPERM);
     assert_eq!(verdict(connects, libc::SYS_sendto, &[3, 0, 0, libc::MSG_NOSIGNAL as u64]), 0);
+}
+
+#[test]
+fn a_pair_is_one_that_sends_to_nobody_else_unless_all_of_its_kind_are_allowed() {
+    const UNIX: u64 = libc::AF_UNIX as u64;
+    const V4: u64 = libc::AF_INET as u64;
+    const UDP_ALONE: &str = r#"{"connect": ["udp"]}"#;
+    const PATH: &str = r#"{"connect": ["/run/x"]}"#;
+    const ANY: &str = r#"{"connect": "any"}"#;
+    let all = [STANDARD, STRICT, UDP_ALONE, PATH, ANY];
+    let pair = |limits: &str, domain: u64, kind: i32| {
+        verdict(limits, libc::SYS_socketpair, &[domain, kind as u64, 0])
+    };
+    for limits in all {
+        for kind in [libc::SOCK_STREAM, libc::SOCK_SEQPACKET] {
+            assert_eq!(pair(limits, UNIX, kind), 0, "{limits}");
+            let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+            assert_eq!(pair(limits, UNIX, kind | flags), 0, "{limits}");
+            assert_eq!(pair(limits, V4, kind), EPERM, "{limits}");
+        }
+    }
+    // Of Unix sockets, raw ones are datagrams by another name.
+    for kind in [libc::SOCK_DGRAM, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, libc::SOCK_RAW] {
+        for (limits, refused) in all.into_iter().zip([EPERM, EPERM, EPERM, 0, 0]) {
+            assert_eq!(pair(limits, UNIX, kind), refused, "{limits}, {kind:o}");
+        }
+    }
 }
 
 #[test]
