@@ -226,6 +226,30 @@ fn a_plugin_whose_processes_end_too_often_stays_down_until_its_file_is_another()
 }
 
 #[test]
+fn processes_that_do_not_get_ready_count_once_each_and_are_no_ends_of_the_plugin() {
+    let builder = TestHost::builder();
+    let ready = builder.dir().join("ready");
+    fs::write(&ready, "").unwrap();
+    let config = format!(
+        "{ALL}intensity = 3\n[timeouts]\ninit = \"300ms\"\n[plugin.chaos]\ninit = \"file\"\n\
+         init_file = {ready:?}"
+    );
+    let host = builder.config(&config).plugin("chaos.so", &Library::chaos()).start();
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:*"]);
+    fs::remove_file(&ready).unwrap();
+    kill_process(process(&host, "chaos"), Signal::KILL).unwrap();
+    watcher.push_of("module:worker_down");
+    let next = watcher.push();
+    assert_eq!(next["event"], "module:unloaded", "{next}");
+    let tried = host.process.stderr().matches("does not get ready").count();
+    assert!(tried >= 1, "{}", host.process.stderr());
+    let reason = next["data"]["reason"].as_str().unwrap();
+    assert!(reason.contains("did not end within 300ms"), "{reason}");
+    assert!(reason.contains("has ended 4 times"), "{reason}");
+}
+
+#[test]
 fn a_handler_that_holds_its_thread_beyond_its_time_has_its_process_ended() {
     let host = chaos("stuck = \"200ms\"\n");
     let mut client = host.client();

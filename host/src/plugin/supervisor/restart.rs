@@ -118,6 +118,10 @@ impl Supervisor {
     async fn after_end(self: Arc<Self>, down: Down) {
         // Others end in the course of a replacement or of a stop, and whoever sees to that knows.
         let Some(gone) = self.gone(&down.plugin, down.generation) else { return };
+        // Of a process that was not ready yet, whoever waits for it knows.
+        if !std::ptr::eq(down.services.as_ptr(), Arc::as_ptr(&gone.services)) {
+            return;
+        }
         let hold = gone.services.session().gate_now().hold();
         let info = gone.info.clone();
         tracing::error!(
@@ -192,15 +196,19 @@ impl Supervisor {
             };
             hold = self.events_wait(gone, hold, wait, began, &why).await;
             let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
-            if self.gone(&info.plugin, info.number).is_none() {
+            let Some(gone) = self.gone(&info.plugin, info.number) else {
                 // Somebody has replaced or unloaded it meanwhile, or the host stops.
                 return;
-            }
+            };
             let state = self.state_kept_last(info).await;
             // Nothing of that process looks on, or is kept for it alone, any more.
             gone.services.detach();
             self.let_go_of_instance(info);
-            match self.again(gone, state).await {
+            match self.again(&gone, state).await {
+                // Before it was live, which nobody else follows up on.
+                Ok(()) if self.gone(&info.plugin, info.number).is_some() => {
+                    why = "its new process ended when it had just got ready".to_owned();
+                }
                 Ok(()) => {
                     let restarts = self.is_restarted(info);
                     if let Some(hold) = hold {

@@ -35,6 +35,8 @@ use crate::plugin::{
 /// A process has ended in which an instance of a generation was.
 #[derive(Debug, Clone)]
 pub(crate) struct Down {
+    /// What the instance had of the host.
+    pub(crate) services: Weak<HostServices>,
     pub(crate) plugin: Arc<str>,
     pub(crate) generation: u64,
     pub(crate) death: Arc<Death>,
@@ -227,10 +229,12 @@ impl Residence for WorkerResidence {
         let session = services.session();
         let (plugin, generation) = (session.plugin().clone(), session.generation());
         let downs = self.making.spawner.downs.clone();
+        let services_of = Arc::downgrade(services);
         let told_down = move |death: &Arc<Death>| {
             let (plugin, death) = (plugin.clone(), death.clone());
+            let services = services_of.clone();
             // Nobody follows up when the host is ending.
-            let _ = downs.send(Down { plugin, generation, death });
+            let _ = downs.send(Down { services, plugin, generation, death });
         };
         let host = WorkerHost::new(services.clone(), Box::new(told_down));
         let spare = self.spare.lock().take();
