@@ -1,6 +1,7 @@
 //! Plugins in processes of their own: the same file, the same promises, and an end of theirs is not
 //! the host's.
 
+mod deaths;
 mod limits;
 
 use std::{

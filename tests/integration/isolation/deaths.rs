@@ -1,0 +1,195 @@
+//! Many deaths of a process, of every kind, with calls in flight: each of them has one outcome, and
+//! nothing is left of them.
+//!
+//! `KSI_DEATHS=1000 cargo test --release -p ksi-tests --test integration -- --nocapture deaths`
+//! has so many, and says how long what takes.
+
+use std::{
+    fs,
+    sync::{
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+};
+use serde_json::json;
+
+use super::{assert_balanced, process, until_restarted};
+use crate::kit::{Client, Library, PATIENCE, TestHost, children, until};
+
+/// Calls that a process has when it ends.
+const IN_FLIGHT: usize = 64;
+/// How the process ends; the last of them does not get ready again at once.
+const KINDS: [&str; 8] =
+    ["segfault", "abort", "exit", "overflow", "memory", "kill", "busy", "constructor"];
+
+/// Times of one kind of death, from the death on.
+#[derive(Default)]
+struct Times {
+    first_outcome: Vec<Duration>,
+    good_answer: Vec<Duration>,
+}
+
+/// When a process ends, as its descriptor says.
+fn end_of(pid: Pid) -> mpsc::Receiver<Instant> {
+    let descriptor = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || {
+        while !matches!(poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], None), Ok(1..)) {}
+        let _ = ended.send(Instant::now());
+    });
+    end
+}
+
+/// One death of the plugin's process.
+fn die(host: &TestHost, clients: &mut [Client; 2], kind: &str, times: &mut Times) {
+    let [client, other] = clients;
+    let pid = process(host, "chaos");
+    let before = json!(pid.as_raw_nonzero());
+    let asked: Vec<_> = (0..IN_FLIGHT).map(|_| client.begin("gate:wait", json!({}))).collect();
+    let mut waiting = || other.emit("gate:stats", json!({}))["waiting"].clone();
+    until("all of them are with the plugin", &mut waiting, |now| *now == IN_FLIGHT);
+    let (end, ready) = (end_of(pid), host.dir().join("ready"));
+    let last = match kind {
+        "kill" => {
+            kill_process(pid, Signal::KILL).unwrap();
+            None
+        }
+        "constructor" => {
+            fs::remove_file(&ready).unwrap();
+            kill_process(pid, Signal::KILL).unwrap();
+            None
+        }
+        "busy" => Some((client.begin("chaos:crash_late", json!({"how": kind})), "timed_out")),
+        _ => Some((client.begin("chaos:crash", json!({"how": kind})), "crashed")),
+    };
+    let died = end.recv_timeout(PATIENCE).expect("it ends");
+    let answer = thread::scope(|scope| {
+        let answer = scope.spawn(move || {
+            let answer = other.emit("chaos:echo", json!(kind));
+            (answer, died.elapsed())
+        });
+        for (number, id) in asked.iter().enumerate() {
+            let reply = client.end(id);
+            if number == 0 {
+                times.first_outcome.push(died.elapsed());
+            }
+            assert_eq!(reply["data"]["code"], "crashed", "{kind}: {reply}");
+        }
+        if let Some((id, code)) = last {
+            let reply = client.end(&id);
+            assert_eq!(reply["data"]["code"], code, "{kind}: {reply}");
+        }
+        if kind == "constructor" {
+            // The first of its processes does not get ready, and is followed by another.
+            let newest = || host.module("chaos")["residence"]["pid"].clone();
+            let first = until("a process is tried", newest, |now| *now != before);
+            until("another one is tried", newest, |now| *now != before && *now != first);
+            fs::write(&ready, "").unwrap();
+        }
+        answer.join().unwrap()
+    });
+    assert_eq!(answer.0, kind);
+    times.good_answer.push(answer.1);
+}
+
+/// What the host has started, with what there is to say of it.
+fn workers(host: &TestHost) -> Vec<String> {
+    let of = |child: u32| {
+        let read = |file| fs::read(format!("/proc/{child}/{file}")).unwrap_or_default();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        format!("{} {}", text(read("stat")), text(read("cmdline")))
+    };
+    children(host.process.id()).into_iter().map(of).collect()
+}
+
+fn told(what: &str, times: &mut [Duration]) {
+    times.sort_unstable();
+    let Some(last) = times.len().checked_sub(1) else { return };
+    let at = |part: f64| times[(last as f64 * part).round() as usize];
+    eprintln!("{what}: median {:?}, p99 {:?}, max {:?}", at(0.5), at(0.99), at(1.0));
+}
+
+/// Asks another plugin until it is over: how long each answer took, without and with deaths.
+fn neighbour(host: &TestHost, dying: &AtomicBool, over: &AtomicBool) -> [Vec<Duration>; 2] {
+    let (mut client, mut took) = (host.client(), [Vec::new(), Vec::new()]);
+    for value in 1_u64.. {
+        if over.load(SeqCst) {
+            break;
+        }
+        let (began, with) = (Instant::now(), dying.load(SeqCst));
+        let counted = client.emit("counter:increment", json!({"name": "a"}));
+        took[usize::from(with)].push(began.elapsed());
+        assert_eq!(counted["value"], value, "it is not touched");
+        thread::sleep(Duration::from_micros(500));
+    }
+    took
+}
+
+#[test]
+fn of_many_deaths_of_every_kind_each_call_has_one_outcome_and_nothing_is_left() {
+    let deaths = std::env::var("KSI_DEATHS").ok().and_then(|it| it.parse().ok());
+    let deaths: usize = deaths.unwrap_or(2 * KINDS.len());
+    let builder = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("counter.so", &Library::counter(1));
+    let ready = builder.dir().join("ready");
+    fs::write(&ready, "").unwrap();
+    let host = builder
+        .config(
+            "[isolation.plugins.chaos]\nmode = \"process\"\nrestart = \"always\"\nperiod = \"1ms\"\n\
+             intensity = 1000\nstuck = \"200ms\"\nmemory = \"1 GiB\"\n[timeouts]\ninit = \"500ms\"",
+        )
+        .config(&format!("[plugin.chaos]\ninit = \"file\"\ninit_file = {ready:?}"))
+        .start();
+    let (dying, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut times: [Times; KINDS.len()] = Default::default();
+    let (mut took, before, after) = thread::scope(|scope| {
+        let _ends = crate::kit::Ends(&over);
+        let beside = scope.spawn(|| neighbour(&host, &dying, &over));
+        let mut clients = [host.client(), host.client()];
+        // One of each kind first, for what is kept from then on.
+        let warm_up = KINDS.len();
+        let mut before = None;
+        for number in 0..warm_up + deaths {
+            let kind = number % KINDS.len();
+            if number == warm_up {
+                thread::sleep(Duration::from_millis(deaths.min(1_000) as u64));
+                before = Some(host.resources());
+                times = Default::default();
+            }
+            dying.store(number >= warm_up, SeqCst);
+            die(&host, &mut clients, KINDS[kind], &mut times[kind]);
+            dying.store(false, SeqCst);
+            if deaths > 100 {
+                // The other plugin's answers without deaths, by turns with those with.
+                thread::sleep(Duration::from_millis(30));
+            }
+        }
+        let module = until_restarted(&host, "chaos", (warm_up + deaths) as u64);
+        let crashed = (warm_up + deaths) * IN_FLIGHT;
+        assert!(module["counts"]["crashed"].as_u64() >= Some(crashed as u64), "{module}");
+        assert_balanced(&host, "chaos");
+        until("its one process is there, and no zombie", || workers(&host), |now| now.len() == 1);
+        over.store(true, SeqCst);
+        (beside.join().unwrap(), before.unwrap(), host.resources())
+    });
+    for (kind, times) in KINDS.iter().zip(&mut times) {
+        told(&format!("{kind}: first outcome"), &mut times.first_outcome);
+        told(&format!("{kind}: next good answer"), &mut times.good_answer);
+    }
+    let [without, with] = &mut took;
+    told("another plugin, without", without);
+    told("another plugin, with", with);
+    eprintln!("descriptors {} -> {}", before.descriptors, after.descriptors);
+    eprintln!("resident {} KiB -> {} KiB", before.resident_kib, after.resident_kib);
+    assert!(after.descriptors <= before.descriptors + 2, "{before:?} {after:?}");
+    assert!(after.threads <= before.threads + 2, "{before:?} {after:?}");
+    assert!(after.resident_kib < before.resident_kib + (64 << 10), "{before:?} {after:?}");
+}
