@@ -343,6 +343,20 @@ fn no_more_wait_for_a_watch_in_a_process_than_the_operator_allows() {
 }
 
 #[test]
+fn events_sent_from_a_process_beyond_the_queue_are_refused_to_the_senders_face() {
+    let host = chaos("[limits]\nqueued_events = 10\n");
+    let mut client = host.client();
+    let flood = client.emit("chaos:flood", json!({"event": "gate:wait", "count": 50}));
+    assert_eq!(flood["sent"], 10, "{flood}");
+    assert!(flood["refusal"].as_str().unwrap().contains("gate:wait"), "{flood}");
+    let waiting = |client: &mut Client| client.emit("gate:stats", json!({}))["waiting"].clone();
+    until("the accepted ones are handled", || waiting(&mut client), |n| *n == 10);
+    client.emit("gate:open", json!({}));
+    let again = || client.emit("chaos:flood", json!({"event": "chaos:quiet", "count": 1}));
+    until("there is room again", again, |flood| flood["sent"] == 1);
+}
+
+#[test]
 fn a_socket_that_the_host_listens_on_for_a_plugin_outlives_its_processes() {
     let host = isolated("").plugin("web.so", &Library::web(1)).start();
     let address = host.client().emit("web:address", json!({}));

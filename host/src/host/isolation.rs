@@ -67,6 +67,7 @@ pub(super) fn isolation(
             tasks: limits.background_tasks as u64,
             subscriptions: limits.subscriptions as u64,
             emits: ASKS as u64,
+            sends: limits.queued_events as u64,
             watch_events: limits.subscriber_queue as u64,
             watch_bytes: limits.subscriber_bytes as u64,
             ..life::Limits::default()

@@ -107,6 +107,8 @@ pub struct Limits {
     pub subscriptions: u64,
     /// Emits and waits that are not answered.
     pub emits: u64,
+    /// Events that were sent and are not handled.
+    pub sends: u64,
     /// Contexts of calls that are over, and are kept.
     pub kept_contexts: u64,
     /// Events that wait in one watch.
@@ -126,6 +128,7 @@ impl Default for Limits {
             tasks: 4_096,
             subscriptions: 1_024,
             emits: 4_096,
+            sends: 1_024,
             kept_contexts: 4_096,
             watch_events: 1_024,
             watch_bytes: 32 << 20,

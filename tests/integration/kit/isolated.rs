@@ -4,7 +4,8 @@
 //! A test that cannot hold then stands in a list here with its reason. It runs as without the
 //! switch, and says so.
 
-/// Which tests the reason holds for: one by its full name, or all of a module, which ends with `::`.
+/// Which tests the reason holds for: one by its full name, or all of a module, which ends with
+/// `::`.
 pub(crate) struct NotIsolated {
     pub(crate) because: &'static str,
     pub(crate) tests: &'static [&'static str],

@@ -191,6 +191,17 @@ impl Router {
         bytes: usize,
         accept: impl FnOnce() -> Result<Counted<Event>, Refusal>,
     ) -> Result<(), NotSent> {
+        self.send_and_tell(name, bytes, accept, || ())
+    }
+
+    /// The same, and tells when the event has been handled.
+    pub(crate) fn send_and_tell(
+        self: &Arc<Self>,
+        name: &str,
+        bytes: usize,
+        accept: impl FnOnce() -> Result<Counted<Event>, Refusal>,
+        handled: impl FnOnce() + Send + 'static,
+    ) -> Result<(), NotSent> {
         let Ok(place) = self.queue.clone().try_acquire_owned() else {
             let limit = self.limits.queued_events;
             return Err(NotSent::NoPlace(SendError::QueueFull { event: name.to_owned(), limit }));
@@ -207,6 +218,7 @@ impl Router {
         self.spawn_detached(async move {
             let outcomes = router.outcomes(sent, place).await;
             tell_of_rejection(&event, &outcomes, "a sent event was not handled");
+            handled();
         });
         Ok(())
     }

@@ -118,6 +118,21 @@ impl Session {
         content: Content,
         options: Option<impl EmitOptions>,
     ) -> Result<(), Refusal> {
+        self.send_and_tell(parent, to, content, options, || ())
+    }
+
+    /// The same, and tells when the event has been handled, unless it is refused.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_and_tell(
+        &self,
+        parent: Option<&Counted<Event>>,
+        to: &To<'_, Resolved>,
+        content: Content,
+        options: Option<impl EmitOptions>,
+        handled: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Refusal> {
         // What a value keeps beside itself is memory of its plugin's own, and how much that is
         // nobody knows.
         let json = match &content {
@@ -128,7 +143,7 @@ impl Session {
         let own: usize = own.map(|(key, value)| key.len() + value.len()).sum();
         let bytes = json + own + parent.map_or(0, |parent| parent.attribute_bytes());
         let accept = || self.accept(parent, to, content, options);
-        self.router.send_once_accepted(name_of(to), bytes, accept).map_err(Into::into)
+        self.router.send_and_tell(name_of(to), bytes, accept, handled).map_err(Into::into)
     }
 
     /// Accepts an event of this generation.

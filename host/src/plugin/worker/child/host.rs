@@ -2,6 +2,7 @@
 //! what this process knows or bounds by itself.
 
 use std::{
+    collections::HashSet,
     future::Future,
     os::fd::OwnedFd,
     sync::{
@@ -54,6 +55,8 @@ pub(super) struct WorkerHost {
     pub(super) limits: Limits,
     pub(super) plugin: String,
     pub(super) asked: Awaited,
+    /// Events that were sent and are not handled.
+    sent: Lock<HashSet<u64>>,
     pub(super) calls: WorkerCalls,
     pub(super) tasks: WorkerTasks,
     pub(super) watches: WorkerWatches,
@@ -88,6 +91,7 @@ impl WorkerHost {
             limits,
             plugin,
             asked: Awaited::default(),
+            sent: Lock::default(),
             calls: WorkerCalls::default(),
             tasks: WorkerTasks::default(),
             watches: WorkerWatches::default(),
@@ -167,8 +171,10 @@ impl WorkerHost {
 
     /// An answer of the host has come.
     pub(super) fn answered(&self, id: u64, answer: HostAnswer) {
-        // What nobody awaits is a refusal of something that was accepted here.
-        if let Some(HostAnswer::Refused { text, .. }) = self.asked.answer(id, answer) {
+        // What nobody awaits is the end of what was sent, or a refusal of what was accepted here.
+        let Some(answer) = self.asked.answer(id, answer) else { return };
+        self.sent.lock().remove(&id);
+        if let HostAnswer::Refused { text, .. } = answer {
             let _ = self.watches.refused(id);
             self.say(2, &format!("the host refuses what was accepted here before: {text}"));
         }
@@ -225,9 +231,11 @@ impl WorkerHost {
         let depth = options.map_or(0, |options| options.depth);
         let before = parent.map_or(0, |parent| parent.depth().saturating_add(1));
         let before = before.saturating_add(depth);
-        if before >= self.limits.depth {
+        // Whoever waits for an answer is told by the host, which knows the chain.
+        if how == EmitHow::Send && before >= self.limits.depth {
             let text = format_args!(
-                "{name} would be event number {} of its chain, and {} are allowed (limits.event_depth)",
+                "{name} is event number {} of a chain of events, and {} are allowed \
+                 (limits.event_depth). Is it a loop?",
                 u64::from(before) + 1,
                 self.limits.depth
             );
@@ -308,7 +316,27 @@ impl HostApi for WorkerHost {
         content: Content,
         options: Option<&EmitOptions<'_>>,
     ) -> Result<(), Refusal> {
-        self.put_emit(EmitHow::Send, self.number(), parent, &to, content, options)
+        let id = self.number();
+        {
+            let (mut sent, limit) = (self.sent.lock(), self.limits.sends);
+            if sent.len() as u64 >= limit {
+                let name: &str = match &to {
+                    To::Route(name) => name,
+                    To::Name(name) => name,
+                };
+                let text = format_args!(
+                    "{name} is not accepted: {limit} sent events are not handled yet; send fewer, \
+                     or use emit, which waits"
+                );
+                return Err(Refusal::new(RefusalCode::QUEUE_FULL, text));
+            }
+            sent.insert(id);
+        }
+        let put = self.put_emit(EmitHow::Send, id, parent, &to, content, options);
+        if put.is_err() {
+            self.sent.lock().remove(&id);
+        }
+        put
     }
 
     fn wait_for(

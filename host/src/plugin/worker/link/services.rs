@@ -177,7 +177,10 @@ impl Link {
         let options = said.then_some(&options);
         let (session, to) = (host.session(), To::Name(name));
         if how == EmitHow::Send {
-            if let Err(refusal) = session.send(parent.as_ref(), &to, content, options) {
+            let link = self.clone();
+            let handled = move || link.answer(id, FromHost::Done);
+            let sent = session.send_and_tell(parent.as_ref(), &to, content, options, handled);
+            if let Err(refusal) = sent {
                 self.refuse(id, &refusal);
             }
             return Ok(());
