@@ -265,8 +265,12 @@ impl Link {
         });
         match put {
             Ok(Ok(end)) => self.calls.is_put(number, end),
-            Ok(Err(error)) => return Some(not_sent(&error)),
+            Ok(Err(error)) => {
+                self.calls.is_not_put(number);
+                return Some(not_sent(&error));
+            }
             Err((code, message)) => {
+                self.calls.is_not_put(number);
                 return Some(CallOutcome::Failed(Failure::new(&code, &message)));
             }
         }

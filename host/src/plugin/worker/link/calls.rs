@@ -43,8 +43,8 @@ struct State {
     going_on: HashMap<u64, GoingOn>,
     /// The events of calls that are over, whose contexts the plugin has still.
     kept: HashMap<u64, Counted<Event>>,
-    /// Set at the process's end: how every call ends from then on.
-    dead: Option<Arc<str>>,
+    /// Set at the process's end: how every call ends from then on, and up to where all was written.
+    dead: Option<(Arc<str>, Position)>,
 }
 
 struct GoingOn {
@@ -55,7 +55,17 @@ struct GoingOn {
     /// Since when nobody waits.
     given_up: Option<Instant>,
     /// Where its frame ends, once that is known.
-    end: Position,
+    end: Option<Position>,
+}
+
+impl GoingOn {
+    /// Its process has ended so, and was sent everything up to there.
+    fn die(self, how: &Arc<str>, written: Position) {
+        let Some(done) = self.done else { return };
+        let undelivered = self.end.is_some_and(|end| end > written);
+        let crashed = || Ending::Ended(CallOutcome::Crashed { message: how.clone() });
+        let _ = done.send(if undelivered { Ending::Undelivered } else { crashed() });
+    }
 }
 
 /// A call that is noted.
@@ -67,11 +77,15 @@ pub(super) struct Begun {
 }
 
 impl Calls {
-    /// Notes a call, which is about to be sent. `None` when the process is gone.
+    /// Notes a call, which is about to be sent: whoever does that says [where it
+    /// ends](Self::is_put), or that it [was not](Self::is_not_put). What is no call of a handler
+    /// need not be said. `None` when the process is gone.
     pub(super) fn begin(&self, event: Option<Counted<Event>>) -> Option<Begun> {
         let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let (done, ending) = oneshot::channel();
-        let going_on = GoingOn { event, done: Some(done), given_up: None, end: 0 };
+        // Where one ends that is no call of a handler makes no difference.
+        let end = event.is_none().then_some(0);
+        let going_on = GoingOn { event, done: Some(done), given_up: None, end };
         let mut state = self.state();
         if state.dead.is_some() {
             return None;
@@ -83,9 +97,22 @@ impl Calls {
 
     /// Where the frame of a call ends.
     pub(super) fn is_put(&self, number: u64, end: Position) {
-        if let Some(call) = self.state().going_on.get_mut(&number) {
-            call.end = end;
+        let mut state = self.state();
+        let Some(call) = state.going_on.get_mut(&number) else { return };
+        call.end = Some(end);
+        // The process ended in between.
+        if let Some((how, written)) = state.dead.clone()
+            && let Some(call) = state.going_on.remove(&number)
+        {
+            drop(state);
+            call.die(&how, written);
         }
+    }
+
+    /// A call that is noted was not sent, and never will be.
+    pub(super) fn is_not_put(&self, number: u64) {
+        let unsent = self.state().going_on.remove(&number);
+        drop(unsent);
     }
 
     /// A call has ended, and the plugin may keep its context.
@@ -131,22 +158,17 @@ impl Calls {
     }
 
     /// Ends all that goes on in this way; but what was not written in full, and all that is begun
-    /// from here on, as undelivered.
+    /// from here on, as undelivered. What is being sent ends as soon as it is known where it ends.
     pub(super) fn die(&self, how: &Arc<str>, written: Position) {
         let ended = {
             let mut state = self.state();
-            state.dead.get_or_insert_with(|| how.clone());
+            state.dead.get_or_insert_with(|| (how.clone(), written));
             state.kept = HashMap::new();
-            std::mem::take(&mut state.going_on)
+            let ended = state.going_on.extract_if(|_, call| call.end.is_some());
+            ended.map(|(_, call)| call).collect::<Vec<_>>()
         };
         self.late_end.notify_waiters();
-        for call in ended.into_values() {
-            let crashed = || Ending::Ended(CallOutcome::Crashed { message: how.clone() });
-            if let Some(done) = call.done {
-                let undelivered = call.end > written;
-                let _ = done.send(if undelivered { Ending::Undelivered } else { crashed() });
-            }
-        }
+        ended.into_iter().for_each(|call| call.die(how, written));
     }
 
     /// How many go on that somebody waits for.
@@ -178,5 +200,36 @@ impl Calls {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_being_sent_when_its_process_ended_is_delivered_if_it_was_written_and_waits_if_not()
+    {
+        for (end, waits) in [(8, false), (9, true)] {
+            let calls = Calls::default();
+            let mut begun = calls.begin(None).unwrap();
+            // As one of a handler.
+            calls.state().going_on.get_mut(&begun.number).unwrap().end = None;
+            calls.die(&"it is gone".into(), 8);
+            assert!(begun.ending.try_recv().is_err(), "where it ends is not known yet");
+            calls.is_put(begun.number, end);
+            let ending = begun.ending.try_recv().unwrap();
+            assert_eq!(matches!(ending, Ending::Undelivered), waits, "{end}");
+            assert_eq!(calls.awaited(), 0);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_sent_goes_on_no_more() {
+        let calls = Calls::default();
+        let begun = calls.begin(None).unwrap();
+        calls.is_not_put(begun.number);
+        assert!(!calls.give_up(begun.number), "nobody is told to give it up");
+        assert!(calls.oldest_given_up().is_none());
     }
 }
