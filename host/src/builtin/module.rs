@@ -171,7 +171,7 @@ fn residence(plugin: &Plugin) -> module::Residence {
     };
     module::Residence::Process(module::Process {
         cpu_ms: cpu.map(|cpu| u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX)),
-        ended,
+        ended: ended.map(|end| end.why),
         late_calls: late,
         pid,
         resident_kib,

@@ -7,7 +7,8 @@ use std::{
 };
 
 use ksi_kernel::router::Router;
-use ksi_worker_protocol::life;
+use ksi_sandbox::Profile;
+use ksi_worker_protocol::{FRAME_LIMIT, life};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
         },
         worker::{
             self,
-            link::{Health, LinkLimits},
+            link::{Confined, Health, LinkLimits},
             process::Processes,
             residence::{Down, ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
         },
@@ -30,8 +31,6 @@ use crate::{
     system::sandbox::SandboxSpec,
 };
 
-/// Bytes of frames that no payload of an event has: heads, names, and the JSON of a description.
-const FRAME_ROOM: u64 = 1 << 20;
 /// What a worker may have asked for at a time.
 const ASKS: usize = 4_096;
 
@@ -47,9 +46,9 @@ pub(super) fn isolation(
     let Config { limits, timeouts, .. } = config;
     let payload = limits.payload_bytes as u64;
     let state = LARGEST_SNAPSHOT;
-    let frame = payload.max(state) + FRAME_ROOM;
-    let frame = u32::try_from(frame).unwrap_or(u32::MAX);
-    let link = LinkLimits { frame, payload: payload.max(state), asks: ASKS };
+    // Large payloads go in memory files, whose length these bound.
+    let frame = FRAME_LIMIT;
+    let link = LinkLimits { frame, payload, state: payload.max(state), asks: ASKS };
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let now = Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0));
     let zero = now.saturating_sub(started.elapsed()).as_nanos();
@@ -80,7 +79,11 @@ pub(super) fn isolation(
         let policy = settings.isolation(plugin);
         let sandbox = spec_of(&policy);
         let health = Health { stuck: policy.stuck };
-        (policy.mode == IsolationMode::Process).then_some(WorkerPolicy { health, sandbox })
+        let limits = &policy.limits;
+        let confined = (limits.profile != Profile::None)
+            .then(|| Arc::new(Confined { bind: limits.bind.clone() }));
+        let isolated = policy.mode == IsolationMode::Process;
+        isolated.then_some(WorkerPolicy { health, sandbox, confined })
     });
     (ProcessResidences { spawner: spawner.map(Arc::new), policies }, ends)
 }

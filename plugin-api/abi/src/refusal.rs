@@ -48,6 +48,8 @@ impl RefusalCode {
     pub const INVALID_RESOURCE_NAME: RefusalCode = RefusalCode(16);
     /// The plugin has asked for as much as it may that is not answered yet.
     pub const TOO_MANY_ASKS: RefusalCode = RefusalCode(21);
+    /// The operator does not let the plugin do it.
+    pub const NOT_ALLOWED: RefusalCode = RefusalCode(22);
     /// The plugin is unloaded, and nothing is kept for it.
     pub const UNLOADED: RefusalCode = RefusalCode(17);
     /// The system gives no further descriptor.

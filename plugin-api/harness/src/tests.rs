@@ -377,7 +377,8 @@ fn a_loop_of_events_ends_with_the_chain() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(plugin.emitted().len(), 64);
+    // The chain has 64 events, and the harness has emitted the first one.
+    assert_eq!(plugin.emitted().len(), 63);
 }
 
 #[test]

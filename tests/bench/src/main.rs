@@ -9,7 +9,8 @@
 //! nothing is judged. Whatever answers wrongly ends the program. In reading order: what is loaded
 //! ([`builds`], [`library`], [`stage`]), how it is measured ([`series`]) and, beside the limits of
 //! `ksi-bench-events`, against what ([`actor`]), the rows ([`dispatch`], [`allocations`],
-//! [`growth`], [`threads`], [`socket`], [`start`], [`isolation`]), and the table ([`row`], [`report`]).
+//! [`growth`], [`threads`], [`socket`], [`start`], [`isolation`]), and the table ([`row`],
+//! [`report`]).
 //!
 //! `cargo run --release -p ksi-bench -- --count` counts instructions in place of times ([`count`]),
 //! and is the same everywhere.

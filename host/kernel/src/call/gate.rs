@@ -197,7 +197,9 @@ impl Gate {
         let shards: [_; SHARDS] = std::array::from_fn(|index| self.inside[index].lock());
         let empty = shards.iter().all(|shard| shard.is_empty());
         if empty {
-            self.state.store(QUIET, Ordering::Release);
+            // One that the plugin has left stays so.
+            let quiet = |state| (state != MOVED).then_some(QUIET);
+            let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, quiet);
         }
         empty
     }

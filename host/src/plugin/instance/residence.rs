@@ -64,7 +64,16 @@ pub(crate) struct ProcessInfo {
     /// Calls that ended in it when nobody waited for them any more.
     pub(crate) late: u64,
     /// How it ended, if it has.
-    pub(crate) ended: Option<String>,
+    pub(crate) ended: Option<ProcessEnd>,
+}
+
+/// How a process has ended.
+#[derive(Debug, Clone)]
+pub(crate) struct ProcessEnd {
+    /// For people.
+    pub(crate) why: String,
+    /// By itself, and well.
+    pub(crate) by_its_will: bool,
 }
 
 /// What became of an attempt to vacate a residence.

@@ -6,13 +6,13 @@
 
 use std::{
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use super::Supervisor;
 use crate::plugin::{
     instance::{info::GenerationInfo, live::LiveInstance},
-    state::snapshot,
+    state::snapshot::{self, Snapshot},
 };
 
 /// How often it is looked whether something has changed.
@@ -27,6 +27,21 @@ pub(crate) enum CheckpointPolicy {
     Every(Duration),
     /// As soon as calls have ended since.
     OnChange,
+}
+
+/// What an instance had.
+#[derive(Debug, Clone)]
+pub(crate) struct Checkpoint {
+    /// When that was.
+    pub(crate) taken: SystemTime,
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Checkpoint {
+    /// What it has now.
+    pub(crate) fn of(snapshot: Snapshot) -> Self {
+        Checkpoint { taken: SystemTime::now(), snapshot }
+    }
 }
 
 impl Supervisor {
@@ -80,7 +95,7 @@ impl Supervisor {
         let mut registry = self.registry();
         let is_live = registry.is_live(&info.plugin, info.number);
         if let Some(plugin) = registry.plugins.get_mut(&info.plugin).filter(|_| is_live) {
-            plugin.checkpoint = Some(snapshot);
+            plugin.checkpoint = Some(Checkpoint::of(snapshot));
         }
         true
     }

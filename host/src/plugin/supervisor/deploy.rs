@@ -15,7 +15,9 @@ mod trying;
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Deployed, Supervisor, deployed,
+    Deployed, Supervisor,
+    checkpoint::Checkpoint,
+    deployed,
     origin::{Admitted, Arrived, Origin, Prepared, Ready, StateSource},
     retry::DeployReason,
 };
@@ -141,9 +143,10 @@ impl Supervisor {
         let restored = arrived.restored;
         let replaced = self.install(&name, generation, &origin, handed_over);
         if let Some(plugin) = self.registry().plugins.get_mut(&name) {
-            plugin.checkpoint = restored.clone();
+            plugin.checkpoint = restored.clone().map(Checkpoint::of);
         }
         self.keep_checkpoints(&info);
+        self.look_after_process(&info);
         if let Some(snapshot) = restored {
             self.keep_restored(&info, snapshot);
         }

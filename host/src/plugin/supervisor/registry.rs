@@ -9,7 +9,7 @@ use std::{
 
 use ksi_kernel::call::tally::Counts;
 
-use super::{restart::Ends, retry::RetrySchedule};
+use super::{checkpoint::Checkpoint, restart::Ends, retry::RetrySchedule};
 use crate::plugin::{
     file::copy::PrivateCopy,
     instance::{generation::Generation, info::GenerationInfo},
@@ -62,7 +62,9 @@ pub(crate) struct Plugin {
     pub(crate) restarts: u64,
     pub(crate) ends: Ends,
     /// What its live generation had last, if that is kept in memory.
-    pub(crate) checkpoint: Option<Snapshot>,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    /// Which instance's process has ended, as long as somebody sees to that.
+    pub(crate) restarting: Option<usize>,
     /// The state of a generation that went without a successor.
     pub(crate) orphaned: Option<Snapshot>,
 }
@@ -228,6 +230,7 @@ impl Registry {
                 plugin.released_with = None;
                 plugin.orphaned = None;
                 plugin.checkpoint = None;
+                plugin.ends = Ends::default();
                 plugin.state_notice = None;
                 plugin.live.replace(generation)
             }
@@ -251,6 +254,7 @@ impl Registry {
                     restarts: 0,
                     ends: Ends::default(),
                     checkpoint: None,
+                    restarting: None,
                     orphaned: None,
                 };
                 self.plugins.insert(info.plugin.clone(), plugin);

@@ -261,7 +261,7 @@ impl Supervisor {
     }
 
     /// Keeps the state of a released instance for the next start.
-    async fn keep_state_of(&self, info: &GenerationInfo, own: Option<Snapshot>) {
+    pub(super) async fn keep_state_of(&self, info: &GenerationInfo, own: Option<Snapshot>) {
         if let Some(persistence) = &self.persistence {
             persistence.keep_released(info, own, LIMIT).await;
         }

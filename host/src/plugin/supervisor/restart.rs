@@ -21,13 +21,18 @@ use ksi_kernel::{
 };
 use tokio::sync::mpsc;
 
-use super::{Supervisor, checkpoint::CheckpointPolicy, reinstate::NotAgain, rollback::Asked};
+use super::{
+    Supervisor,
+    checkpoint::{Checkpoint, CheckpointPolicy},
+    reinstate::NotAgain,
+    rollback::Asked,
+};
 use crate::{
     plugin::{
-        instance::info::GenerationInfo,
+        instance::{info::GenerationInfo, residence::ProcessEnd},
         lifecycle::{error::DeployError, hand_over::Predecessor, retire::FinalState},
         state::snapshot::Snapshot,
-        worker::{process::Death, residence::Down},
+        worker::residence::Down,
     },
     sync::keyed_lock::LockKey,
 };
@@ -122,24 +127,71 @@ impl Supervisor {
         if !std::ptr::eq(down.services.as_ptr(), Arc::as_ptr(&gone.services)) {
             return;
         }
+        if self.is_seen_to(&gone) {
+            return;
+        }
+        let supervisor = self.clone();
+        supervisor.sees_to_end(&gone, &down.end).await;
+        if let Some(plugin) = self.registry().plugins.get_mut(&gone.info.plugin)
+            && plugin.restarting == Some(mark_of(&gone))
+        {
+            plugin.restarting = None;
+        }
+    }
+
+    /// Whether somebody sees to the end of this instance's process already; from here on somebody
+    /// does.
+    fn is_seen_to(&self, gone: &Predecessor) -> bool {
+        let mut registry = self.registry();
+        let Some(plugin) = registry.plugins.get_mut(&gone.info.plugin) else { return true };
+        plugin.restarting.replace(mark_of(gone)) == Some(mark_of(gone))
+    }
+
+    /// A generation has become live: if its process has ended just before, that is seen to now.
+    pub(super) fn look_after_process(self: &Arc<Self>, info: &GenerationInfo) {
+        let Some(gone) = self.gone(&info.plugin, info.number) else { return };
+        let ended = {
+            let registry = self.registry();
+            let live = registry.plugins.get(&info.plugin).and_then(|plugin| plugin.live.as_ref());
+            live.and_then(|live| live.residence.process()?.ended)
+        };
+        if let Some(end) = ended {
+            let (supervisor, plugin) = (self.clone(), info.plugin.clone());
+            let services = Arc::downgrade(&gone.services);
+            let down = Down { services, plugin, generation: info.number, end };
+            self.thread.runtime().spawn(async move { supervisor.after_end(down).await });
+        }
+    }
+
+    async fn sees_to_end(self: &Arc<Self>, gone: &Predecessor, end: &ProcessEnd) {
         let hold = gone.services.session().gate_now().hold();
         let info = gone.info.clone();
         tracing::error!(
             plugin = %info.plugin, generation = info.number, version = info.manifest.version,
-            "{}", down.death
+            "{}", end.why
         );
-        self.announcer.worker_down(&info, &down.death.to_string());
-        if self.goes_back_from(&info, &down.death).await {
+        self.announcer.worker_down(&info, &end.why);
+        // Whatever follows, what was taken last is on the disk.
+        let checkpoint = {
+            let registry = self.registry();
+            registry.plugins.get(&info.plugin).and_then(|plugin| plugin.checkpoint.clone())
+        };
+        if let (Some(checkpoint), Some(persistence)) = (checkpoint, &self.persistence)
+            && persistence.kept(&info.plugin).is_none_or(|kept| kept.written < checkpoint.taken)
+        {
+            self.keep_state_of(&info, Some(checkpoint.snapshot)).await;
+        }
+        if self.goes_back_from(&info, end).await {
             return;
         }
         let policy = (self.restarts)(&info.plugin);
         if policy.when == RestartWhen::Never
-            || policy.when == RestartWhen::OnCrash && down.death.is_success()
+            || policy.when == RestartWhen::OnCrash && end.by_its_will
         {
-            let reason = format!("{}, and it is not started again (isolation.restart)", down.death);
-            return self.stays_down(&gone, hold, &reason).await;
+            let reason = format!("{}, and it is not started again (isolation.restart)", end.why);
+            return self.stays_down(gone, hold, &reason).await;
         }
-        self.restart(&gone, hold, &policy, &down.death).await;
+        self.restart(gone, hold, &policy, end).await;
     }
 
     /// The live generation of a plugin, if it is this one and what it ran in is gone.
@@ -153,7 +205,7 @@ impl Supervisor {
     }
 
     /// Goes back to the version before if this one is on probation. Whether that is there again.
-    async fn goes_back_from(self: &Arc<Self>, info: &GenerationInfo, death: &Death) -> bool {
+    async fn goes_back_from(self: &Arc<Self>, info: &GenerationInfo, end: &ProcessEnd) -> bool {
         let on_probation = {
             let registry = self.registry();
             let plugin = registry.plugins.get(&info.plugin);
@@ -162,7 +214,7 @@ impl Supervisor {
         if !on_probation {
             return false;
         }
-        let reason = death.to_string();
+        let reason = end.why.clone();
         let asked = Asked::Automatic { from: info.number };
         match self.go_back(&info.plugin, asked, &reason).await {
             Ok(_) => true,
@@ -180,10 +232,10 @@ impl Supervisor {
         gone: &Predecessor,
         hold: GateHold,
         policy: &RestartPolicy,
-        death: &Death,
+        end: &ProcessEnd,
     ) {
         let (info, began) = (&gone.info, Instant::now());
-        let (mut hold, mut why) = (Some(hold), death.to_string());
+        let (mut hold, mut why) = (Some(hold), end.why.clone());
         loop {
             let Some(wait) = self.one_more_end(&info.plugin, policy) else {
                 let reason = format!(
@@ -200,7 +252,14 @@ impl Supervisor {
                 // Somebody has replaced or unloaded it meanwhile, or the host stops.
                 return;
             };
-            let state = self.state_kept_last(info).await;
+            let state = match self.state_kept_last(info).await {
+                Ok(state) => state,
+                Err(reason) => {
+                    drop(lock);
+                    // To begin with nothing would take the place of what is there.
+                    return self.stays_down_of(&gone, hold, &format!("{why}; {reason}")).await;
+                }
+            };
             // Nothing of that process looks on, or is kept for it alone, any more.
             gone.services.detach();
             self.let_go_of_instance(info);
@@ -303,25 +362,34 @@ impl Supervisor {
         plugin.restarts
     }
 
-    /// The state that another instance of a live generation begins with, if there is some.
-    pub(super) async fn state_kept_last(&self, info: &GenerationInfo) -> Option<Snapshot> {
-        let restores = info.manifest.state.as_ref()?;
+    /// The state that another instance of a live generation begins with, if there is some: what was
+    /// taken last, in memory or on the disk.
+    ///
+    /// # Errors
+    /// There is some, and it cannot be read; for people.
+    pub(super) async fn state_kept_last(
+        &self,
+        info: &GenerationInfo,
+    ) -> Result<Option<Snapshot>, String> {
+        let Some(restores) = info.manifest.state.as_ref() else { return Ok(None) };
         let checkpoint = {
             let registry = self.registry();
             registry.plugins.get(&info.plugin).and_then(|plugin| plugin.checkpoint.clone())
         };
-        if let Some(checkpoint) = checkpoint {
-            return Some(checkpoint);
-        }
-        let kept = match self.persistence.as_ref()?.load(&info.plugin, &[]).await {
-            Ok(kept) => kept?.for_version(&info.plugin, restores),
-            Err(error) => {
-                let plugin = &*info.plugin;
-                tracing::error!(plugin, "its kept state cannot be read: {error}");
-                return None;
-            }
+        let Some(persistence) = &self.persistence else {
+            return Ok(checkpoint.map(|checkpoint| checkpoint.snapshot));
         };
-        kept.ok().map(|kept| kept.snapshot)
+        let written = persistence.kept(&info.plugin).map(|kept| kept.written);
+        if let Some(Checkpoint { taken, snapshot }) = checkpoint
+            && written.is_none_or(|written| taken >= written)
+        {
+            return Ok(Some(snapshot));
+        }
+        let unread =
+            |error: &dyn std::fmt::Display| format!("its kept state cannot be read: {error}");
+        let kept = persistence.load(&info.plugin, &[]).await.map_err(|error| unread(&error))?;
+        let kept = kept.map(|kept| kept.for_version(&info.plugin, restores)).transpose();
+        Ok(kept.map_err(|error| unread(&error))?.map(|kept| kept.snapshot))
     }
 
     async fn stays_down(self: &Arc<Self>, gone: &Predecessor, hold: GateHold, reason: &str) {
@@ -343,7 +411,10 @@ impl Supervisor {
         tracing::error!(
             plugin = %info.plugin, generation = info.number, "it is not live any more: {reason}"
         );
-        let state = self.state_kept_last(info).await;
+        let state = self.state_kept_last(info).await.ok().flatten();
+        if state.is_some() {
+            self.keep_state_of(info, state.clone()).await;
+        }
         if let Some(plugin) = self.registry().plugins.get_mut(&info.plugin) {
             plugin.orphaned = state;
         }
@@ -361,6 +432,11 @@ impl Supervisor {
         drop(lock);
         self.announcer.unloaded(info, reason);
     }
+}
+
+/// Tells one instance of a generation from another.
+fn mark_of(gone: &Predecessor) -> usize {
+    Arc::as_ptr(&gone.services).addr()
 }
 
 #[cfg(test)]

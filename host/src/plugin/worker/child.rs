@@ -137,6 +137,10 @@ fn end_with_host(socket: impl AsFd) -> io::Result<()> {
         if rustix::process::getpgrp() == rustix::process::getpid() {
             let _ = rustix::process::kill_current_process_group(Signal::KILL);
         }
+        // Where it may signal nobody.
+        if let Some(exit) = EXIT.get() {
+            exit(1)
+        }
     };
     thread::Builder::new().name("ksi-end".to_owned()).stack_size(WATCH_STACK).spawn(watch)?;
     Ok(())

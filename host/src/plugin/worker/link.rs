@@ -10,6 +10,7 @@
 
 mod asks;
 mod calls;
+mod confined;
 mod events;
 mod health;
 mod outbox;
@@ -42,18 +43,21 @@ use ksi_worker_protocol::{
 use tokio::{io::Interest, net::UnixStream, sync::watch, task::yield_now};
 
 pub(crate) use self::health::Health;
-pub(crate) use self::services::WorkerHost;
 use self::{
     asks::Asks,
     calls::{Begun, Calls, Ending},
     outbox::Outbox,
 };
+pub(crate) use self::{confined::Confined, services::WorkerHost};
 use super::process::{Death, NewProcess, WorkerProcess};
 
 /// What a process gets to be gone by itself, once its socket is at its end.
 const GONE: Duration = Duration::from_millis(20);
-/// Frames that are taken before others have their turn.
+/// Frames that are taken before others have their turn, and how often something is read.
 const TURN: usize = 64;
+const READS: usize = 8;
+/// How often is read from the socket of a process that has ended.
+const REST: usize = 64;
 
 /// Where a call goes that its process was not there for any more.
 #[derive(Clone)]
@@ -71,8 +75,10 @@ pub(super) enum Next {
 pub(crate) struct LinkLimits {
     /// Bytes of a frame's body.
     pub(crate) frame: u32,
-    /// Bytes of a payload, and of a snapshot.
+    /// Bytes of what an event carries.
     pub(crate) payload: u64,
+    /// Bytes of a reply, which may be a snapshot.
+    pub(crate) state: u64,
     /// What the worker may have asked for at a time.
     pub(crate) asks: usize,
 }
@@ -90,6 +96,8 @@ pub(crate) struct Link {
     /// It has said what it speaks.
     greeted: AtomicBool,
     began: Instant,
+    /// What it has said is being done: then it is not silent.
+    at_work: AtomicBool,
     /// When it was heard last, in milliseconds since it began.
     heard: AtomicU64,
     dead: OnceLock<Arc<Death>>,
@@ -120,6 +128,7 @@ impl Link {
             limits,
             greeted: AtomicBool::new(false),
             began: Instant::now(),
+            at_work: AtomicBool::new(false),
             heard: AtomicU64::new(0),
             dead: OnceLock::new(),
             blocking: Lock::default(),
@@ -198,6 +207,7 @@ impl Link {
         let Some(begun) = self.calls.begin(None) else { return self.crashed() };
         let call = OnItsWay { link: self, number: begun.number };
         if let Err(error) = self.outbox.put(true, |to| frame(call.number, to)) {
+            self.calls.is_not_put(call.number);
             return not_sent(&error);
         }
         match begun.ending.await {
@@ -301,13 +311,17 @@ impl Link {
     /// Reads until the end; why it is one, if the worker is to blame.
     async fn read(self: &Arc<Self>) -> Option<String> {
         let mut inbox = Inbox::with_limit(self.limits.frame);
-        let socket = self.outbox.socket();
+        let (socket, mut reads) = (self.outbox.socket(), 0);
         loop {
             tokio::select! {
                 biased;
-                ready = socket.readable() => if ready.is_err() { return None },
-                // Its socket may be held open by somebody whom it has started.
+                // Its socket may be held open, and written to, by somebody whom it has started.
                 _ = self.process.death() => return self.rest(&mut inbox).await,
+                ready = socket.readable() => if ready.is_err() { return None },
+            }
+            reads += 1;
+            if reads % READS == 0 {
+                yield_now().await;
             }
             match self.receive(&mut inbox).await {
                 Ok(true) => {}
@@ -317,15 +331,19 @@ impl Link {
         }
     }
 
-    /// What it has still said before it ended.
+    /// What it has still said before it ended: what others write there is not waited for.
     async fn rest(self: &Arc<Self>, inbox: &mut Inbox) -> Option<String> {
-        loop {
-            match self.receive(inbox).await {
-                Ok(true) if self.outbox.socket().try_io(Interest::READABLE, nothing).is_ok() => {}
-                Ok(_) => return None,
-                Err(Fault(fault)) => return Some(fault),
+        for _ in 0..REST {
+            // Whatever is known of the socket, it is asked itself.
+            match transport::receive(self.outbox.socket(), inbox) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return None,
+            }
+            if let Err(Fault(fault)) = self.take_all(inbox).await {
+                return Some(fault);
             }
         }
+        None
     }
 
     /// Takes what has come. Whether there may be more.
@@ -337,8 +355,21 @@ impl Link {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
             Err(_) => return Ok(false),
         }
+        self.is_heard();
+        self.at_work.store(true, Ordering::Relaxed);
+        let taken = self.take_all(inbox).await;
+        self.is_heard();
+        self.at_work.store(false, Ordering::Relaxed);
+        taken.map(|()| true)
+    }
+
+    fn is_heard(&self) {
         let since = self.began.elapsed().as_millis();
         self.heard.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Takes the frames that are there as a whole.
+    async fn take_all(self: &Arc<Self>, inbox: &mut Inbox) -> Result<(), Fault> {
         let mut taken = 0;
         while let Some(frame) = inbox.next()? {
             let id = frame.id;
@@ -348,7 +379,7 @@ impl Link {
                 yield_now().await;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn take(self: &Arc<Self>, id: u64, frame: FromWorker<'_>) -> Result<(), Fault> {
@@ -360,7 +391,7 @@ impl Link {
             self.greeted.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        let limit = self.limits.payload;
+        let limit = self.limits.state;
         let (keeps, outcome) = match frame {
             FromWorker::Reply { keeps, reply } => (keeps, replied(reply, limit)?),
             FromWorker::NoReply { keeps } => (keeps, CallOutcome::NoReply),
@@ -458,10 +489,6 @@ async fn in_runtime<T>(router: &Router, future: impl Future<Output = T>) -> T {
         future.as_mut().poll(cx)
     })
     .await
-}
-
-fn nothing() -> io::Result<()> {
-    Ok(())
 }
 
 fn replied(reply: Payload<'_>, limit: u64) -> Result<CallOutcome, ProtocolError> {

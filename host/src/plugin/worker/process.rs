@@ -27,7 +27,7 @@ use std::{
 };
 
 use ksi_kernel::lock::Lock;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 use tokio::{net::unix::pipe, runtime::Handle, sync::watch};
 
 pub(crate) use self::death::Death;
@@ -217,6 +217,8 @@ impl WorkerProcess {
         if self.dead().is_none() && killed.is_none() {
             *killed = Some(reason.to_owned());
             let _ = kill_process_group(self.pid, Signal::KILL);
+            // It may have left its group.
+            let _ = kill_process(self.pid, Signal::KILL);
         }
     }
 

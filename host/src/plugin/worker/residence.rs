@@ -17,7 +17,7 @@ use ksi_worker_protocol::{VERSION, life};
 
 use super::{
     body::WorkerBody,
-    link::{Health, Link, LinkLimits, Next, WorkerHost},
+    link::{Confined, Health, Link, LinkLimits, Next, WorkerHost},
     process::{Death, Processes},
 };
 use crate::plugin::{
@@ -26,7 +26,7 @@ use crate::plugin::{
         body::Body,
         configs::PluginConfig,
         log,
-        residence::{Creation, ProcessInfo, Residence, Vacated},
+        residence::{Creation, ProcessEnd, ProcessInfo, Residence, Vacated},
         services::HostServices,
         signals::Handled,
     },
@@ -39,7 +39,7 @@ pub(crate) struct Down {
     pub(crate) services: Weak<HostServices>,
     pub(crate) plugin: Arc<str>,
     pub(crate) generation: u64,
-    pub(crate) death: Arc<Death>,
+    pub(crate) end: ProcessEnd,
 }
 
 /// What processes of plugins are started with.
@@ -75,6 +75,8 @@ pub(crate) struct WorkerPolicy {
     pub(crate) health: Health,
     /// What its process does to itself before it opens the file.
     pub(crate) sandbox: serde_json::Value,
+    /// What the host does not do in its name; nothing of one that may do what any plugin may.
+    pub(crate) confined: Option<Arc<Confined>>,
 }
 
 /// See the module.
@@ -231,12 +233,15 @@ impl Residence for WorkerResidence {
         let downs = self.making.spawner.downs.clone();
         let services_of = Arc::downgrade(services);
         let told_down = move |death: &Arc<Death>| {
-            let (plugin, death) = (plugin.clone(), death.clone());
-            let services = services_of.clone();
+            let (services, plugin, end) = (services_of.clone(), plugin.clone(), death.end());
             // Nobody follows up when the host is ending.
-            let _ = downs.send(Down { services, plugin, generation, death });
+            let _ = downs.send(Down { services, plugin, generation, end });
         };
-        let host = WorkerHost::new(services.clone(), Box::new(told_down));
+        let host = WorkerHost::new(
+            services.clone(),
+            self.making.policy.confined.clone(),
+            Box::new(told_down),
+        );
         let spare = self.spare.lock().take();
         Box::pin(self.making.clone().create(spare, host, config))
     }
@@ -261,7 +266,7 @@ impl Residence for WorkerResidence {
             resident_kib: usage.map(|usage| usage.resident_kib),
             cpu: usage.map(|usage| usage.cpu),
             late: link.late(),
-            ended: link.death().map(ToString::to_string),
+            ended: link.death().map(|death| death.end()),
         })
     }
 

@@ -110,6 +110,8 @@ impl Supervisor {
         candidate: &Candidate,
     ) -> Result<StateSource, HandOverError> {
         let kept = self.state_kept_last(&predecessor.info).await;
+        let kept =
+            kept.map_err(|reason| HandOverError::Snapshot(StateError::Snapshot { reason }))?;
         let restores = candidate.manifest.state.as_ref().map(|state| &state.restores);
         match (kept, restores) {
             (Some(_), None) => Err(HandOverError::NoState),

@@ -49,6 +49,10 @@ impl Health {
     }
 
     fn is_stuck(self, link: &Arc<Link>) -> Option<String> {
+        // What it has said waits to be heard, which is none of its doing.
+        if link.at_work.load(Ordering::Relaxed) {
+            return None;
+        }
         let stuck = humantime::format_duration(self.stuck);
         if link.calls.oldest_given_up().is_some_and(|since| since > self.stuck) {
             return Some(format!(

@@ -19,6 +19,11 @@ use tokio::{io::Interest, net::UnixStream, sync::Notify};
 /// Bytes that wait at the most before whoever can wait does.
 const FULL: u64 = 4 << 20;
 
+/// What may wait in all, when nobody can wait.
+const MOST_BYTES: u64 = 64 << 20;
+const MOST_FRAMES: usize = 16_384;
+const FEW: usize = 256;
+
 /// The frames, and the socket that they go to.
 pub(super) struct Outbox {
     socket: UnixStream,
@@ -35,6 +40,8 @@ struct Waiting {
     frames: Batch,
     /// Bytes of all frames that were put here so far.
     put: u64,
+    /// Frames that were put here since all were written.
+    frames_waiting: usize,
 }
 
 /// How many bytes there were, of all frames so far, up to the end of one.
@@ -42,7 +49,7 @@ pub(super) type Position = u64;
 
 impl Outbox {
     pub(super) fn new(socket: UnixStream, frame_limit: u32) -> Self {
-        let waiting = Waiting { frames: Batch::with_limit(frame_limit), put: 0 };
+        let waiting = Waiting { frames: Batch::with_limit(frame_limit), put: 0, frames_waiting: 0 };
         let waiting = Lock::new(waiting);
         let (more, written, closed) = (Notify::new(), Notify::new(), AtomicBool::new(false));
         Outbox { socket, waiting, more, written, closed }
@@ -67,6 +74,7 @@ impl Outbox {
         let before = waiting.frames.waiting();
         frame(&mut waiting.frames)?;
         waiting.put += waiting.frames.waiting() - before;
+        waiting.frames_waiting = if before == 0 { 1 } else { waiting.frames_waiting + 1 };
         let end = waiting.put;
         if self.closed.load(Ordering::Acquire) {
             waiting.frames.clear();
@@ -91,6 +99,19 @@ impl Outbox {
             }
             written.await;
         }
+    }
+
+    /// Whether more waits than a worker that reads what it has asked for ever lets wait.
+    pub(super) fn is_overfull(&self) -> bool {
+        let waiting = self.waiting();
+        let frames = !waiting.frames.is_empty() && waiting.frames_waiting > MOST_FRAMES;
+        frames || waiting.frames.waiting() > MOST_BYTES
+    }
+
+    /// Whether so little waits that each of it may have a descriptor of the host's.
+    pub(super) fn has_few(&self) -> bool {
+        let waiting = self.waiting();
+        waiting.frames.is_empty() || waiting.frames_waiting < FEW
     }
 
     /// Whether there is room.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    os::fd::OwnedFd,
     sync::Arc,
     task::{Context, Waker},
     time::Duration,
@@ -21,7 +22,7 @@ use ksi_worker_protocol::{
     Subscribe, Watched,
 };
 
-use super::{Link, events};
+use super::{Confined, Link, events};
 use crate::plugin::{
     instance::{
         log::{self, Spans},
@@ -69,6 +70,8 @@ impl session::Link for Frames {
 /// What the instance in a process has of its host.
 pub(crate) struct WorkerHost {
     pub(crate) services: Arc<HostServices>,
+    /// What is not done in its name.
+    confined: Option<Arc<Confined>>,
     /// Told once, when the process has ended and all of its calls have.
     pub(crate) told_down: ToldDown,
     names: Names,
@@ -83,8 +86,17 @@ struct Names {
 }
 
 impl WorkerHost {
-    pub(crate) fn new(services: Arc<HostServices>, told_down: ToldDown) -> Self {
-        WorkerHost { services, told_down, names: Names::default() }
+    pub(crate) fn new(
+        services: Arc<HostServices>,
+        confined: Option<Arc<Confined>>,
+        told_down: ToldDown,
+    ) -> Self {
+        WorkerHost { services, confined, told_down, names: Names::default() }
+    }
+
+    fn listener(&self, address: &str) -> Result<OwnedFd, Refusal> {
+        let may = self.confined.as_ref().map_or(Ok(()), |it| it.may_listen(address));
+        may.and_then(|()| self.services.resources().listener(address))
     }
 
     fn session(&self) -> &Arc<Session> {
@@ -99,6 +111,14 @@ impl WorkerHost {
 impl Link {
     /// Does what the worker asks for.
     pub(super) fn serve(self: &Arc<Self>, id: u64, asked: FromWorker<'_>) -> Result<(), String> {
+        if self.outbox.is_overfull() {
+            return Err("it goes on asking and does not read the answers".to_owned());
+        }
+        let gives_descriptors =
+            matches!(asked, FromWorker::Listen { .. } | FromWorker::Kept { .. });
+        if gives_descriptors && !self.outbox.has_few() {
+            return Err("it goes on asking for descriptors and does not read them".to_owned());
+        }
         let Some(host) = self.host.get() else {
             return Err("it asks for something before an instance is made".to_owned());
         };
@@ -136,7 +156,7 @@ impl Link {
                     host.names.open.step(number, SpanStep::Close);
                 }
             }
-            FromWorker::Listen { address } => match host.services.resources().listener(address) {
+            FromWorker::Listen { address } => match host.listener(address) {
                 Ok(descriptor) => self.answer(id, FromHost::Descriptor(descriptor)),
                 Err(refusal) => self.refuse(id, &refusal),
             },
@@ -176,6 +196,10 @@ impl Link {
         let said = !attributes.is_empty() || timeout > 0 || depth > 0;
         let options = said.then_some(&options);
         let (session, to) = (host.session(), To::Name(name));
+        if let Some(Err(refusal)) = host.confined.as_ref().map(|it| it.may_emit(name)) {
+            self.refuse(id, &refusal);
+            return Ok(());
+        }
         if how == EmitHow::Send {
             let link = self.clone();
             let handled = move || link.answer(id, FromHost::Done);
@@ -241,11 +265,11 @@ impl Link {
     fn subscribe(&self, host: &WorkerHost, id: u64, subscribe: &Subscribe<'_>) {
         let Subscribe { handler, priority, timeout, blocking, pattern } = *subscribe;
         // Whether it may block its thread is the worker's matter: no thread of the host waits.
-        self.blocking.lock().extend(blocking.then_some(handler));
         let timeout = (timeout > 0).then(|| Duration::from_nanos(timeout));
         let options = SubscribeOptions { priority, timeout, blocking: false };
         match host.session().subscribe(pattern, handler, options, None) {
             Ok(number) => {
+                self.blocking.lock().extend(blocking.then_some(handler));
                 host.names.subscriptions.lock().insert(id, number);
             }
             Err(refusal) => {

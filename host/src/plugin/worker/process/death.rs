@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitStatus};
 
-use crate::text::printable::printable;
+use crate::{plugin::instance::residence::ProcessEnd, text::printable::printable};
 
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,11 @@ impl Death {
     /// Of one that nobody has watched to its end.
     pub(super) fn unknown() -> Self {
         Death::new(None, String::new(), String::new())
+    }
+
+    /// The same for those who follow up on it.
+    pub(crate) fn end(&self) -> ProcessEnd {
+        ProcessEnd { why: self.to_string(), by_its_will: self.is_success() }
     }
 
     /// Whether it ended by itself, and well.
