@@ -9,10 +9,20 @@ use crate::kit::artifacts;
 
 #[test]
 fn a_short_soak_loses_nothing_and_leaves_nothing_behind() {
+    soak(&[]);
+}
+
+#[test]
+fn a_short_soak_of_plugins_in_processes_of_their_own_loses_nothing_either() {
+    soak(&["--isolate", "process"]);
+}
+
+#[track_caller]
+fn soak(more: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let json = dir.path().join("soak.json");
     let mut soak = Command::new(artifacts().of("ksi-soak"));
-    soak.args(["--reloads", "40", "--clients", "3"]);
+    soak.args(["--reloads", "40", "--clients", "3"]).args(more);
     soak.arg("--library").arg(artifacts().of("ksi-soak-plugin")).arg("--json").arg(&json);
     let output = soak.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);

@@ -76,13 +76,14 @@ fn soak(entry: ChildEntry, options: &Options) -> Result<bool, SoakError> {
         let versions = options.reloads as usize + 1_024;
         let ledger = Arc::new(Ledger::new(versions)?);
         let (inside, probe) = (numbers.lanes_inside(), options.probe.as_deref());
-        let running = Running::start(entry, builds, ledger, &inside, probe).await?;
+        let toml = running::toml(&inside, options.is_isolated());
+        let running = Running::start(entry, builds, ledger, &toml, probe).await?;
         let started = Instant::now();
         let findings = Run::new(running, options)?.finish(numbers).await?;
         Ok::<_, SoakError>((findings, started.elapsed()))
     });
     let (findings, took) = findings?;
-    let figures = verdict::judge(&findings);
+    let figures = verdict::judge(&findings, options.is_isolated());
     println!("{}", report::table(&figures));
     for fault in &findings.told {
         println!("{fault}");

@@ -33,6 +33,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) library: Vec<PathBuf>,
 
+    /// Where the plugins live, in place of the host's process.
+    #[arg(long, value_name = "WHERE", value_parser = ["process"])]
+    isolate: Option<String>,
+
     /// The program that tries files before they are loaded, such as `ksi`. Without it this one
     /// does, which it cannot under valgrind.
     #[arg(long, value_name = "FILE")]
@@ -40,6 +44,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Whether all plugins have processes of their own.
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.isolate.is_some()
+    }
+
     /// How long the whole run may take.
     pub(crate) fn limit(&self) -> Option<Duration> {
         self.seconds.map(Duration::from_secs)

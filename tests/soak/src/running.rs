@@ -47,7 +47,7 @@ impl Running {
         entry: ChildEntry,
         builds: Builds,
         ledger: Arc<Ledger>,
-        inside: &[u64],
+        toml: &str,
         probe: Option<&Path>,
     ) -> Result<Self, SoakError> {
         let dir =
@@ -64,7 +64,7 @@ impl Running {
             let written = drafts.write(&path, (role, 0), first[role.index()], Defect::None);
             written.map_err(|source| SoakError::File { path, source })?;
         }
-        let mut config = Config::from_toml(&toml(inside), dir.path())?;
+        let mut config = Config::from_toml(toml, dir.path())?;
         // Where `mapped_libraries` looks for them.
         config.private_dir = Some(std::env::temp_dir());
         let host = Host::builder(entry).config(config);
@@ -133,7 +133,8 @@ impl Running {
 /// Versions are on probation for a short time, and `tokio`, where calls fail on purpose, is judged
 /// leniently. What does not initialize is not tried again: how often a bad file is refused must be
 /// known.
-fn toml(inside: &[u64]) -> String {
+pub(crate) fn toml(inside: &[u64], isolated: bool) -> String {
+    let mode = if isolated { "process" } else { "none" };
     format!(
         "[host]\nplugin_dirs = [\"plugins\"]\n\n\
          [timeouts]\ndrain = \"10s\"\n\n\
@@ -141,6 +142,7 @@ fn toml(inside: &[u64]) -> String {
          [reload.plugins.tokio]\nmargin = 0.5\nmin_calls = 200\n\n\
          [recovery]\nattempts = 0\n\n\
          [state]\ndir = \"state\"\ninterval = \"2s\"\n\n\
+         [isolation]\ndefault = \"{mode}\"\n\n\
          [plugin.heavy]\nentries_bytes = {HEAVY}\n\n\
          [plugin.other]\ninside = {inside:?}\n"
     )

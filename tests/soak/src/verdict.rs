@@ -47,11 +47,12 @@ pub(crate) struct Figure {
     value: Value,
 }
 
-/// All figures, in the order in which they are printed.
-pub(crate) fn judge(findings: &Findings) -> Vec<Figure> {
+/// All figures, in the order in which they are printed. In processes of their own, plugins have
+/// nothing mapped here.
+pub(crate) fn judge(findings: &Findings, isolated: bool) -> Vec<Figure> {
     let mut figures = Vec::new();
     outcomes(findings, &mut figures);
-    reloads(findings, &mut figures);
+    reloads(findings, isolated, &mut figures);
     memory(findings, &mut figures);
     times(findings, &mut figures);
     latencies(findings, &mut figures);
@@ -101,7 +102,7 @@ fn outcomes(findings: &Findings, figures: &mut Vec<Figure>) {
     }
 }
 
-fn reloads(findings: &Findings, figures: &mut Vec<Figure>) {
+fn reloads(findings: &Findings, isolated: bool, figures: &mut Vec<Figure>) {
     let Ended { tally, wanted, broken, .. } = &findings.ended;
     if let Some(error) = broken {
         let (name, error) = ("the run broke off", error.to_string());
@@ -142,8 +143,9 @@ fn reloads(findings: &Findings, figures: &mut Vec<Figure>) {
     figures.push(Figure::must("retired generations", found, "all unmapped", well, value));
     let found = format!("{}, {} after the stop", findings.mapped, findings.mapped_after_stop);
     let value = json!({ "mapped": findings.mapped, "after_stop": findings.mapped_after_stop });
-    let well = findings.mapped == findings.live && findings.mapped_after_stop == 0;
-    let bar = format!("{}, then 0", findings.live);
+    let live = if isolated { 0 } else { findings.live };
+    let well = findings.mapped == live && findings.mapped_after_stop == 0;
+    let bar = format!("{live}, then 0");
     figures.push(Figure::must("mapped libraries at the end", found, &bar, well, value));
 }
 
