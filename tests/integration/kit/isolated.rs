@@ -4,6 +4,8 @@
 //! A test that cannot hold then stands in a list here with its reason. It runs as without the
 //! switch, and says so.
 
+use std::io::Write;
+
 /// Which tests the reason holds for: one by its full name, or all of a module, which ends with
 /// `::`.
 pub(crate) struct NotIsolated {
@@ -124,7 +126,8 @@ pub(super) fn arguments() -> &'static [&'static str] {
     let test = test.expect("a thread with the name of its test, which takes --test-threads 2");
     match not_isolated(test) {
         Some(because) => {
-            eprintln!("NOT ISOLATED: {test}: {because}");
+            // Past libtest, which shows what is printed by tests that fail alone.
+            let _ = writeln!(std::io::stderr(), "NOT ISOLATED: {test}: {because}");
             &[]
         }
         None => &["--isolate", "all"],
