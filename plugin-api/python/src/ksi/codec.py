@@ -1,0 +1,152 @@
+"""JSON as it goes to the host: strict, compact, UTF-8. With ``orjson`` if the plugin has it."""
+
+from __future__ import annotations
+
+import json
+import json.decoder
+import json.encoder
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+#: How deep the place of a mistake is looked for.
+_DEPTH = 64
+
+
+class NotJson(ValueError):
+    """A value has no JSON. The message says where in it, and what is there."""
+
+
+def _is_no_json(value: object) -> NoReturn:
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def _standard_encoder() -> Callable[[Any], bytes]:
+    public = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    make = getattr(json.encoder, "c_make_encoder", None)
+    escape = getattr(json.encoder, "encode_basestring", None)
+    # The public encoder makes this anew for each value, which takes as long as a small value does.
+    try:
+        encode = make(None, _is_no_json, escape, None, ":", ",", False, False, False)  # type: ignore[misc]
+        if "".join(encode({"a": [1, None]}, 0)) != '{"a":[1,null]}':
+            raise TypeError
+    except Exception:
+        return lambda value: public(value).encode()
+    return lambda value: "".join(encode(value, 0)).encode()
+
+
+def _standard_decoder() -> Callable[[bytes], Any]:
+    scan = json.decoder.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+    def decode(text: bytes) -> Any:
+        shown = str(text, "utf-8")
+        try:
+            value, end = scan(shown, 0)
+            if end == len(shown):
+                return value
+        except StopIteration:
+            pass
+        # With space around it, or with a mistake, which is told by this.
+        return json.loads(shown)
+
+    return decode
+
+
+_encode = _standard_encoder()
+_decode = _standard_decoder()
+
+
+def use_orjson() -> bool:
+    """Uses ``orjson`` from here on, if it can be imported."""
+    global _encode, _decode
+    try:
+        import orjson
+    except ImportError:
+        return False
+    # What the standard encoder has no JSON for has none either way.
+    options = (
+        orjson.OPT_PASSTHROUGH_DATACLASS
+        | orjson.OPT_PASSTHROUGH_DATETIME
+        | orjson.OPT_PASSTHROUGH_SUBCLASS
+        | orjson.OPT_NON_STR_KEYS
+    )
+    standard, dumps, default = _encode, orjson.dumps, _is_no_json
+
+    def encode(value: Any) -> bytes:
+        try:
+            return bytes(dumps(value, default, options))
+        except TypeError:
+            # Large integers and subclasses of dict it does not take.
+            return standard(value)
+
+    _encode, _decode = encode, orjson.loads
+    return True
+
+
+def loads(text: bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _decode(text)
+
+
+def dumps(value: Any, what: str = "the value") -> bytes:
+    """The JSON of a value.
+
+    Raises:
+        NotJson: it has none; ``what`` it is, for people.
+    """
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        place = find_fault(value) or str(error)
+        raise NotJson(f"{what} is no JSON: {place}") from None
+
+
+def find_fault(value: Any, *, strict_keys: bool = False) -> str | None:
+    """Where a value has something that has no JSON: its path, and what is there.
+
+    With ``strict_keys`` a key that is no text is a fault too: it would come back as one.
+    """
+    return _find(value, "", 0, set(), strict_keys)
+
+
+def _find(value: Any, path: str, depth: int, above: set[int], strict: bool) -> str | None:
+    at = path or "the value itself"
+    if value is None or isinstance(value, (bool, int)):
+        return None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{at} is {value}, which JSON has no number for"
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return f"{at} is a text that has no UTF-8"
+        return None
+    if not isinstance(value, (dict, list, tuple)):
+        return f"{at} is a {type(value).__name__}"
+    if id(value) in above:
+        return f"{at} is in itself"
+    if depth > _DEPTH:
+        return f"{at} lies more than {_DEPTH} deep"
+    above.add(id(value))
+    try:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if not isinstance(key, str) and (
+                    strict or not (key is None or isinstance(key, (bool, int, float)))
+                ):
+                    return f"a key in {at} is the {type(key).__name__} {key!r}, and no text"
+                fault = _find(item, f"{path}[{key!r}]", depth + 1, above, strict)
+                if fault:
+                    return fault
+            return None
+        for index, item in enumerate(value):
+            fault = _find(item, f"{path}[{index}]", depth + 1, above, strict)
+            if fault:
+                return fault
+        return None
+    finally:
+        above.discard(id(value))

@@ -1,0 +1,140 @@
+"""Runs the file of a module, and tells which handlers it declares."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import inspect
+import linecache
+import os
+import sys
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import _link
+from .events import EventHandler
+
+__all__ = ["Declared", "LoadedModule", "load_module", "unique_names"]
+
+
+@dataclass
+class Declared:
+    """A handler, with the name by which the host knows it."""
+
+    name: str
+    handler: EventHandler
+
+
+@dataclass
+class LoadedModule:
+    """A module that was run."""
+
+    module: types.ModuleType
+    handlers: list[Declared] = field(default_factory=list)
+
+    def function(self, name: str) -> Callable[..., Any] | None:
+        """A function of the module, by its name; ``None`` if there is none that it has defined."""
+        found = getattr(self.module, name, None)
+        return found if inspect.isroutine(found) else None
+
+
+def load_module(source: str, name: str, shown: str = "") -> LoadedModule:
+    """Runs a file as the module ``name``.
+
+    Args:
+        source: The file that is run.
+        name: What it is called; another name is taken if the interpreter has a module of this one.
+        shown: The file that stands in ``__file__`` and in tracebacks, if that is another one.
+
+    Raises:
+        BaseException: whatever the file raises.
+    """
+    before = len(_link.declared)
+    dotted = _importable(source)
+    if dotted:
+        module = importlib.import_module(dotted)
+    else:
+        module = _run(source, name, shown or source)
+    new = _link.declared[before:]
+    names = unique_names([(it.name, it.qualified_name) for it in new])
+    return LoadedModule(module, [Declared(*pair) for pair in zip(names, new, strict=True)])
+
+
+def unique_names(functions: Sequence[tuple[str, str]]) -> list[str]:
+    """Names of handlers, each once: that of its function, the qualified one if that occurs more
+    often, and a number behind it from the second of these on.
+
+    Args:
+        functions: Name and qualified name of each, in the order of declaration.
+    """
+    plain = [name for name, _ in functions]
+    chosen = [
+        name if plain.count(name) == 1 else qualified.replace("<locals>.", "")
+        for name, qualified in functions
+    ]
+    taken: set[str] = set()
+    names = []
+    for name in chosen:
+        unique, number = name, 1
+        while unique in taken:
+            number += 1
+            unique = f"{name}_{number}"
+        taken.add(unique)
+        names.append(unique)
+    return names
+
+
+def _run(source: str, name: str, shown: str) -> types.ModuleType:
+    if name in sys.modules or name in sys.stdlib_module_names:
+        name = f"ksi_module_{name}"
+    with open(source, "rb") as file:
+        text = file.read()
+    # Before it is compiled, so that an error shows its line.
+    _remember_lines(shown, text)
+    code = compile(text, shown, "exec", dont_inherit=True)
+    module = types.ModuleType(name)
+    spec = importlib.machinery.ModuleSpec(name, None, origin=shown)
+    module.__file__, module.__spec__ = shown, spec
+    if os.path.basename(source) == "__init__.py":
+        spec.submodule_search_locations = module.__path__ = [os.path.dirname(source)]
+        module.__package__ = name
+    else:
+        module.__package__ = ""
+    sys.modules[name] = module
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _importable(source: str) -> str:
+    """The name by which a file of a package is imported, if it lies in one below a folder of
+    ``sys.path``: others import it by that name too, and it is to be one module."""
+    stem, extension = os.path.splitext(os.path.abspath(source))
+    if extension != ".py":
+        return ""
+    parts = stem.split(os.sep)
+    if parts[-1] == "__init__":
+        parts.pop()
+    elif not os.path.exists(os.path.join(os.path.dirname(stem), "__init__.py")):
+        return ""
+    for count in range(1, len(parts)):
+        folder, names = os.sep.join(parts[:-count]), parts[-count:]
+        if not all(name.isidentifier() for name in names):
+            return ""
+        if folder in sys.path and not os.path.exists(os.path.join(folder, "__init__.py")):
+            return ".".join(names)
+    return ""
+
+
+def _remember_lines(shown: str, text: bytes) -> None:
+    """Tracebacks show the lines that run, whatever stands in the file by then."""
+    try:
+        lines = text.decode().splitlines(keepends=True)
+    except UnicodeDecodeError:
+        return
+    linecache.cache[shown] = (len(text), None, lines, shown)

@@ -1,0 +1,109 @@
+"""What went wrong, for people: an exception as a code and a few lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+#: Frames of a traceback that are told, the innermost ones.
+_FRAMES = 4
+#: Characters of a message.
+_LONGEST = 8_000
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+#: Folders that run as copies, and where they were copied from.
+shown_as: dict[str, str] = {}
+
+#: What a package is called where it is installed from, if that is not what is imported.
+_DISTRIBUTIONS = {
+    "PIL": "Pillow",
+    "attr": "attrs",
+    "bs4": "beautifulsoup4",
+    "cv2": "opencv-python",
+    "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv",
+    "frontmatter": "python-frontmatter",
+    "git": "GitPython",
+    "google.protobuf": "protobuf",
+    "jwt": "PyJWT",
+    "ruamel": "ruamel.yaml",
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+    "zmq": "pyzmq",
+}
+
+
+def code_of(error: BaseException) -> str:
+    """The class of an exception."""
+    return type(error).__name__
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says, and the last places that it passed, the innermost first."""
+    lines = [summary_of(error)]
+    places: list[str] = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith((_HERE, "<frozen")) or frame.lineno is None:
+            continue
+        line = f"  {original(frame.filename)}, line {frame.lineno}, in {frame.name}"
+        places.append(f"{line}: {frame.line.strip()}" if frame.line else line)
+    lines += reversed(places[-_FRAMES:])
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        lines.append(f"  after {summary_of(cause)}")
+    return "\n".join(lines)[:_LONGEST]
+
+
+def summary_of(error: BaseException) -> str:
+    """Its class and its text, in one line."""
+    try:
+        text = str(error).strip()
+    except Exception:
+        text = "it has no text that can be shown"
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
+
+
+def loading_message(error: BaseException, shown: str) -> str:
+    """Why a file could not be run: what was tried, what was found, what to do."""
+    file = os.path.basename(shown)
+    if isinstance(error, SyntaxError):
+        place = original(error.filename or shown)
+        text = (error.text or "").strip()
+        line = f"{place}, line {error.lineno}: {error.msg}"
+        return f"{line}: {text}" if text else line
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return _missing(error.name, file)
+    if isinstance(error, SystemExit):
+        return (
+            f"{file} ends the interpreter while it is imported: {summary_of(error)}{_where(error)}"
+        )
+    return f"{file} cannot be imported: {message_of(error)}"
+
+
+def _missing(name: str, file: str) -> str:
+    top = name.split(".")[0]
+    wanted = _DISTRIBUTIONS.get(name) or _DISTRIBUTIONS.get(top, top)
+    return (
+        f"{file} imports {name}, and there is no such module for {sys.executable}. Name the "
+        "package among its dependencies, or install it there: "
+        f"{sys.executable} -m pip install {wanted}"
+    )
+
+
+def _where(error: BaseException) -> str:
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((_HERE, "<frozen"))
+    ]
+    return f" (line {frames[-1].lineno})" if frames else ""
+
+
+def original(file: str) -> str:
+    """Where a file was copied from."""
+    for copy, shown in shown_as.items():
+        if file == copy or file.startswith(copy + os.sep):
+            return shown + file[len(copy) :]
+    return file

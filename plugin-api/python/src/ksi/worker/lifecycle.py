@@ -1,0 +1,165 @@
+"""The steps of an instance's life, each an answer to a frame of the host."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from .. import codec
+from ..events import EventHandler
+from . import frames
+from .describe import description
+from .failures import code_of, loading_message, message_of, shown_as
+from .frames import Frame, ProtocolError
+from .outbox import TooLong
+from .plugin import ModulePlugin, Plugin
+from .state import StateError
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Lifecycle:
+    """What is there of the plugin."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._plugin: Plugin | None = None
+        self._created = False
+        #: Handlers that were declared when the host took none.
+        self._late: list[EventHandler] = []
+
+    def begin(self, frame: Frame) -> None:
+        """Begins what a frame asks for."""
+        number, kind = frame.id, frame.kind
+        if kind == frames.CREATE:
+            config = frame.payload()
+            self._session.goes_live()
+            self._do(number, lambda: self._create(number, config))
+        elif kind == frames.SNAPSHOT:
+            version = frame.u32()
+            frame.ends()
+            self._work(number, lambda: self._snapshot(version))
+        elif kind in (frames.RESTORE, frames.READ_BACK):
+            version, state = frame.u32(), frame.payload()
+            self._work(number, lambda: self._restore(version, state, kind == frames.RESTORE))
+        elif kind == frames.DETACH:
+            self._do(number, lambda: self._detach(number))
+        elif kind == frames.SHUTDOWN:
+            self._do(number, lambda: self._shutdown(number))
+        elif kind == frames.OPEN:
+            message = "a process of a plugin opens one file alone"
+            self._session.calls.fails(number, "open", message)
+        else:
+            raise ProtocolError(f"a frame {frame.name} makes no sense here")
+
+    def _do(self, number: int, step: Callable[[], Awaitable[None]]) -> None:
+        async def run() -> None:
+            try:
+                await step()
+            except BaseException as error:
+                self._session.calls.fails(number, code_of(error), message_of(error))
+
+        self._session.internal_task(run())
+
+    def _work(self, number: int, work: Callable[[], Awaitable[bytes | None]]) -> None:
+        if not self._created:
+            message = "the plugin has no instance in this process"
+            self._session.calls.fails(number, "no_instance", message)
+        else:
+            self._session.calls.work(number, work)
+
+    def declared_late(self, handler: EventHandler) -> None:
+        """A handler is declared while the process runs."""
+        if self._plugin is None:
+            return  # By the file that is being run: the description has it.
+        if not self._plugin.declared_late(handler):
+            return
+        if self._session.is_live:
+            self._session.watches.subscribe(handler)
+        else:
+            self._late.append(handler)
+
+    # Steps
+
+    def open(self, number: int) -> None:
+        """Runs the file. What it says of itself is the answer."""
+        session, opened = self._session, self._session.open
+        try:
+            if opened.python.kind != "module":
+                raise StateError(f"this worker runs no plugins of the kind {opened.python.kind!r}")
+            plugin: Plugin = ModulePlugin(opened)
+            state = plugin.state
+            said = description(plugin.handlers, state.describe(), state.keep)
+            for place, declared in enumerate(plugin.handlers):
+                session.calls.add(place, declared.handler)
+            session.out.put_now(frames.OPENED, number, payload=codec.dumps(said, "its description"))
+            self._plugin = plugin
+        except TooLong as error:
+            session.calls.fails(number, "too_large", f"its description: {error}")
+        except BaseException as error:
+            session.calls.fails(number, "load", loading_message(error, opened.shown))
+
+    async def _create(self, number: int, config: bytes) -> None:
+        session, plugin = self._session, self._plugin
+        if plugin is None:
+            return session.calls.fails(number, "load", "no module is open in this process")
+        if self._created:
+            message = "this process has an instance already"
+            return session.calls.fails(number, "instance", message)
+        session.config = codec.loads(config) if config else None
+        late, self._late = self._late, []
+        for handler in late:
+            session.watches.subscribe(handler)
+        await plugin.create(session.config, trial=session.is_trial)
+        self._created = True
+        session.out.put(frames.CREATED, number)
+
+    async def _snapshot(self, version: int) -> bytes:
+        assert self._plugin is not None
+        snapshot = await self._plugin.state.snapshot(version)
+        limit = self._session.limits.state
+        if len(snapshot) > limit:
+            raise StateError(f"the state has {len(snapshot)} bytes, and {limit} are allowed")
+        return snapshot
+
+    async def _restore(self, version: int, state: bytes, restores: bool) -> None:
+        assert self._plugin is not None
+        if restores:
+            await self._plugin.state.restore(version, state)
+        else:
+            self._plugin.state.read_back(version, state)
+
+    async def _detach(self, number: int) -> None:
+        await self._leave()
+        self._session.out.put(frames.NO_REPLY, number)
+
+    async def _leave(self) -> None:
+        if self._plugin is not None and self._created:
+            await self._plugin.ends()
+        self._session.watches.close()
+        await self._session.end_tasks(all=False)
+
+    async def _shutdown(self, number: int) -> None:
+        session = self._session
+        await self._leave()
+        await session.calls.end()
+        await session.end_tasks(all=True)
+        # What libraries have left to do at the end of a process, which ends without them.
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass
+        session.out.put_now(frames.BYE, number)
+        os._exit(0)
+
+
+def shows(copy: str, shown: str) -> None:
+    """What runs as ``copy`` was copied from ``shown``."""
+    if copy and shown:
+        shown_as[copy] = shown

@@ -1,0 +1,202 @@
+"""What a module knows, given and taken as JSON.
+
+A module has its state in one of three ways, the first that it has: functions ``snapshot()`` and
+``restore(data)``; handlers of ``checkpoint:collect`` and ``checkpoint:restore``, as KSI's modules
+do; globals that are kept by their names.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from .. import codec
+from ..events import EventHandler
+from ..loader import LoadedModule
+
+#: What a checkpoint has beside the state: of the reply, and not of the module.
+_OF_THE_REPLY = frozenset(("status", "_timestamp", "_response_id"))
+
+CallHandler = Callable[[EventHandler, Any], Awaitable[Any]]
+
+
+class StateError(Exception):
+    """A snapshot cannot be given, or cannot be restored."""
+
+
+class State:
+    """The state of one module."""
+
+    def __init__(
+        self,
+        loaded: LoadedModule,
+        keep: Sequence[str],
+        call: CallHandler,
+        collects: list[EventHandler],
+        restores: list[EventHandler],
+    ) -> None:
+        self._module = loaded.module
+        self._call = call
+        self._collects, self._restores = collects, restores
+        self._snapshot = loaded.function("snapshot")
+        self._restore = loaded.function("restore")
+        self._read_back = loaded.function("read_back")
+        self.version = _version(loaded.module)
+        #: Globals that are kept.
+        self.keep: list[str] = []
+        if self._snapshot and self._restore:
+            self.form = "functions"
+        elif collects and restores:
+            self.form = "checkpoint"
+        else:
+            self.keep = [name for name in keep if hasattr(loaded.module, name)]
+            self.form = "globals" if self.keep else ""
+
+    def describe(self) -> dict[str, list[int]] | None:
+        """The versions that it writes and restores; ``None`` if there is no state."""
+        if not self.form:
+            return None
+        older = range(self.version - 1, 0, -1) if self._takes_version else ()
+        return {"writes": [self.version], "restores": [self.version, *older]}
+
+    @property
+    def _takes_version(self) -> bool:
+        return self.form == "functions" and _parameters(self._restore) >= 2
+
+    async def snapshot(self, version: int) -> bytes:
+        """What the module knows."""
+        if version != self.version:
+            raise StateError(f"a snapshot of version {version} is asked for, not {self.version}")
+        if self.form == "functions":
+            assert self._snapshot is not None
+            data = self._snapshot()
+            if inspect.isawaitable(data):
+                data = await data
+            return _strict(data, "what snapshot() gives")
+        if self.form == "checkpoint":
+            return _strict(await self._collected(), "the checkpoint")
+        if self.form == "globals":
+            found = {name: getattr(self._module, name, None) for name in self.keep}
+            return _strict(found, "the state", of_globals=True)
+        raise StateError("the module keeps no state")
+
+    async def restore(self, version: int, snapshot: bytes) -> None:
+        """Knows from here on what is in a snapshot."""
+        data = self.read_back(version, snapshot)
+        if self.form == "functions":
+            assert self._restore is not None
+            end = self._restore(data, version) if self._takes_version else self._restore(data)
+            if inspect.isawaitable(end):
+                await end
+        elif self.form == "checkpoint":
+            for handler in self._restores:
+                await self._call(handler, dict(data))
+        else:
+            _restore_globals(self._module, self.keep, data)
+
+    def read_back(self, version: int, snapshot: bytes) -> Any:
+        """What is in a snapshot, as it is restored. Changes nothing.
+
+        Raises:
+            StateError: it cannot be restored.
+        """
+        described = self.describe()
+        if described is None:
+            raise StateError("the module keeps no state")
+        if version not in described["restores"]:
+            restores = ", ".join(map(str, described["restores"]))
+            raise StateError(
+                f"the snapshot is of version {version}, and this restores {restores}. A module "
+                "that has STATE_VERSION reads older ones if its restore takes the version: "
+                "restore(data, version)"
+            )
+        try:
+            data = codec.loads(snapshot)
+        except ValueError as error:
+            raise StateError(f"the snapshot is no JSON: {error}") from None
+        if self.form == "functions":
+            if self._read_back is not None:
+                self._read_back(
+                    *((data, version) if _parameters(self._read_back) >= 2 else (data,))
+                )
+        elif not isinstance(data, dict):
+            raise StateError(f"the snapshot is a {type(data).__name__}, and no object by names")
+        elif self.form == "globals":
+            _check_globals(self._module, self.keep, data)
+        return data
+
+    async def _collected(self) -> dict[str, Any]:
+        together: dict[str, Any] = {}
+        for handler in self._collects:
+            reply = await self._call(handler, {})
+            if isinstance(reply, dict):
+                together.update((k, v) for k, v in reply.items() if k not in _OF_THE_REPLY)
+        return together
+
+
+def _version(module: types.ModuleType) -> int:
+    version = getattr(module, "STATE_VERSION", 1)
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 < version < 1 << 32:
+        raise StateError(f"STATE_VERSION is {version!r}, and a version is a number from 1 on")
+    return version
+
+
+def _parameters(func: Callable[..., Any] | None) -> int:
+    if func is None:
+        return 0
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(it.kind in kinds for it in inspect.signature(func).parameters.values())
+
+
+def _strict(data: Any, what: str, *, of_globals: bool = False) -> bytes:
+    """The JSON of a state, if it comes back as what it was."""
+    try:
+        encoded = codec.dumps(data, what)
+        fault = None
+        # Keys that are no texts would come back as texts, and their values would not be found.
+        if codec.loads(encoded) != data:
+            fault = codec.find_fault(data, strict_keys=True)
+    except codec.NotJson:
+        fault = codec.find_fault(data, strict_keys=True) or "it cannot be encoded"
+    if fault is None:
+        return encoded
+    if of_globals and fault.startswith("["):
+        name, _, rest = fault[1:].partition("]")
+        fault = name.strip("'\"") + rest
+    raise StateError(
+        f"{what} is no JSON: {fault}. Functions snapshot() and restore(data) in the module say "
+        "what is to be kept of it"
+    )
+
+
+def _check_globals(module: types.ModuleType, keep: Sequence[str], data: dict[str, Any]) -> None:
+    for name in keep:
+        old, new = getattr(module, name, None), data.get(name)
+        for kind in (dict, list):
+            if name in data and isinstance(old, kind) and not isinstance(new, kind):
+                raise StateError(
+                    f"{name} is a {kind.__name__} in the module, and a {type(new).__name__} in the "
+                    "snapshot"
+                )
+
+
+def _restore_globals(module: types.ModuleType, keep: Sequence[str], data: dict[str, Any]) -> None:
+    """Into the objects that are there, because others may have them."""
+    import logging
+
+    for name, new in data.items():
+        if name not in keep:
+            logging.getLogger(module.__name__).warning(
+                "the snapshot has %s, which is not kept any more: it is left out", name
+            )
+            continue
+        old = getattr(module, name, None)
+        if isinstance(old, dict):
+            old.clear()
+            old.update(new)
+        elif isinstance(old, list):
+            old[:] = new
+        else:
+            setattr(module, name, new)
