@@ -35,8 +35,9 @@ class PythonOptions:
 
     #: The name under which the file is run; of the plugin if it is empty.
     module: str = ""
-    #: Globals that are the state of a module that says nothing else.
-    keep: list[str] = field(default_factory=lambda: ["_state"])
+    #: Globals that are the state of a module that says nothing else; if it is not said, `_state`
+    #: where that is a dict or a list.
+    keep: list[str] | None = None
     #: Folders to import from.
     path: list[str] = field(default_factory=list)
     #: The file to run in a folder.
@@ -97,7 +98,8 @@ def _path(said: Any) -> str:
 def _fill(to: Any, said: dict[str, Any]) -> None:
     for known in fields(to):
         if said.get(known.name) is not None:
-            setattr(to, known.name, type(getattr(to, known.name))(said[known.name]))
+            before, value = getattr(to, known.name), said[known.name]
+            setattr(to, known.name, list(value) if before is None else type(before)(value))
 
 
 def hello() -> dict[str, Any]:

@@ -32,7 +32,7 @@ class State:
     def __init__(
         self,
         loaded: LoadedModule,
-        keep: Sequence[str],
+        keep: Sequence[str] | None,
         call: CallHandler,
         collects: list[EventHandler],
         restores: list[EventHandler],
@@ -51,7 +51,7 @@ class State:
         elif collects and restores:
             self.form = "checkpoint"
         else:
-            self.keep = [name for name in keep if hasattr(loaded.module, name)]
+            self.keep = _kept(loaded.module, keep)
             self.form = "globals" if self.keep else ""
 
     def describe(self) -> dict[str, list[int]] | None:
@@ -134,6 +134,17 @@ class State:
             if isinstance(reply, dict):
                 together.update((k, v) for k, v in reply.items() if k not in _OF_THE_REPLY)
         return together
+
+
+def _kept(module: types.ModuleType, keep: Sequence[str] | None) -> list[str]:
+    if keep is None:
+        return ["_state"] if isinstance(getattr(module, "_state", None), (dict, list)) else []
+    missing = [name for name in keep if not hasattr(module, name)]
+    if missing:
+        raise StateError(
+            f"the module has no global {missing[0]}, which is named as one that is kept (`keep`)"
+        )
+    return list(keep)
 
 
 def _version(module: types.ModuleType) -> int:
