@@ -34,13 +34,21 @@ _DISTRIBUTIONS = {
 }
 
 
+class Told(Exception):
+    """A failure of the worker's own making, whose text says all there is to say."""
+
+    code = "worker"
+
+
 def code_of(error: BaseException) -> str:
     """The class of an exception."""
-    return type(error).__name__
+    return error.code if isinstance(error, Told) else type(error).__name__
 
 
 def message_of(error: BaseException) -> str:
     """What an exception says, and the last places that it passed, the innermost first."""
+    if isinstance(error, Told):
+        return str(error)[:_LONGEST]
     lines = [summary_of(error)]
     places: list[str] = []
     for frame in traceback.extract_tb(error.__traceback__):
@@ -68,6 +76,8 @@ def summary_of(error: BaseException) -> str:
 def loading_message(error: BaseException, shown: str) -> str:
     """Why a file could not be run: what was tried, what was found, what to do."""
     file = os.path.basename(shown)
+    if isinstance(error, Told):
+        return f"{file}: {error}"
     if isinstance(error, SyntaxError):
         place = original(error.filename or shown)
         text = (error.text or "").strip()

@@ -8,6 +8,7 @@ do; globals that are kept by their names.
 from __future__ import annotations
 
 import inspect
+import re
 import types
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from .. import codec
 from ..events import EventHandler
 from ..loader import LoadedModule
+from .failures import Told
 
 #: What a checkpoint has beside the state: of the reply, and not of the module.
 _OF_THE_REPLY = frozenset(("status", "_timestamp", "_response_id"))
@@ -22,8 +24,10 @@ _OF_THE_REPLY = frozenset(("status", "_timestamp", "_response_id"))
 CallHandler = Callable[[EventHandler, Any], Awaitable[Any]]
 
 
-class StateError(Exception):
+class StateError(Told):
     """A snapshot cannot be given, or cannot be restored."""
+
+    code = "state"
 
 
 class State:
@@ -173,9 +177,8 @@ def _strict(data: Any, what: str, *, of_globals: bool = False) -> bytes:
         fault = codec.find_fault(data, strict_keys=True) or "it cannot be encoded"
     if fault is None:
         return encoded
-    if of_globals and fault.startswith("["):
-        name, _, rest = fault[1:].partition("]")
-        fault = name.strip("'\"") + rest
+    if of_globals:
+        fault = re.sub(r"\['(\w+)'\]", r"\1", fault, count=1)
     raise StateError(
         f"{what} is no JSON: {fault}. Functions snapshot() and restore(data) in the module say "
         "what is to be kept of it"
