@@ -66,6 +66,7 @@ mod stopping;
 mod stops;
 mod surroundings;
 mod threads;
+mod transformers;
 mod trial;
 mod unloading;
 mod upgrade;
