@@ -16,6 +16,7 @@ mod builtin;
 mod calls;
 mod causes;
 mod cli;
+mod compare;
 mod configuration;
 mod connection;
 mod crash;

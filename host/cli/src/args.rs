@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Events(Printed),
     /// Print events as they happen
     Watch(Watch),
+    /// Give two versions of a plugin the same events, and show where their answers differ
+    Compare(Compare),
     /// Load a plugin file, from any folder
     Load(Load),
     /// Load a plugin's file anew, as if it had changed, with its configuration as that is now
@@ -198,6 +200,62 @@ pub(crate) struct Watch {
     #[arg(value_name = "PATTERN", default_value = "*")]
     pub(crate) patterns: Vec<String>,
     /// Print each event as the JSON that the host sent
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each of the two is alone in a host inside this command, in a process of its own, and begins with a copy of the same state.
+The events are those of a running host (--live) or of a file that `ksi watch --json` has written (--recorded). No event of
+either reaches that host. Replies, errors and emitted events are compared by path: reply/items/0/id, error/code,
+emit/state:changed/0/key. What a plugin asks of others is answered by plugins that are named with --with, or by nobody.
+
+Exit codes: 0 they do the same, 1 they do not, or something failed, 2 not used as it should be or nothing was compared,
+3 no host there.
+
+Examples:
+  ksi watch --json 'state:*' > events
+  ksi compare plugins/libstate.so target/release/libstate.so --recorded events
+  ksi compare state new/libstate.so --event 'state:*' --live 5m --ignore '**/timestamp'")]
+pub(crate) struct Compare {
+    /// The old version: a file, or the name of a plugin of the running host, whose file and newest
+    /// kept state are taken
+    pub(crate) old: String,
+    /// The new version's file
+    #[arg(value_name = "NEW")]
+    pub(crate) new: PathBuf,
+    /// Only these events, as patterns; may be given several times [default: all that either
+    /// handles]
+    #[arg(long = "event", value_name = "PATTERN")]
+    pub(crate) events: Vec<String>,
+    /// Take the events that pass in the running host, for so long
+    #[arg(long, value_name = "DURATION", value_parser = duration, required_unless_present = "recorded")]
+    pub(crate) live: Option<Duration>,
+    /// Take the events of this file, or of standard input (`-`)
+    #[arg(long, value_name = "FILE", conflicts_with = "live")]
+    pub(crate) recorded: Option<PathBuf>,
+    /// End after so many events
+    #[arg(long, value_name = "EVENTS")]
+    pub(crate) count: Option<u64>,
+    /// A path where differences do not count, with all below it: `*` is one segment, `**` any
+    /// number; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub(crate) ignore: Vec<String>,
+    /// A plugin beside each of the two, to answer what they ask; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) with: Vec<PathBuf>,
+    /// A kept snapshot that both begin with, as `ksi state list --json` names its file
+    #[arg(long, value_name = "FILE", conflicts_with = "no_state")]
+    pub(crate) state: Option<PathBuf>,
+    /// Let both begin without state
+    #[arg(long)]
+    pub(crate) no_state: bool,
+    /// Have both live in this process: what dies ends the comparison, and times are of the plugin
+    /// alone
+    #[arg(long)]
+    pub(crate) in_process: bool,
+    /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ksi_host::{ChildEntry, Config, Environment, SocketPath};
+use tracing_subscriber::filter::LevelFilter;
 
 use self::args::{Args, Command, Common, ConfigCommand};
 use self::client::Client;
@@ -14,6 +15,7 @@ use self::exit::CommandFailure;
 mod allocator;
 mod args;
 // Commands that own a host.
+mod compare;
 mod dev;
 mod logging;
 mod reaper;
@@ -44,6 +46,9 @@ mod plugin;
 mod reply;
 mod table;
 
+/// What a host logs, unless KSI_LOG says something else.
+const LOG: LevelFilter = LevelFilter::INFO;
+
 /// Does what the arguments say. The only place that turns a failure into an exit code.
 fn main() -> ExitCode {
     // The host starts this very executable to try a plugin file in; that child goes no further.
@@ -66,14 +71,17 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
                 return if code == 0 { Ok(()) } else { Err(CommandFailure::Exited(code)) };
             }
             let given = service::given_socket()?;
-            logging::during(|| run::run(entry, common, args, given))
+            logging::during(LOG, || run::run(entry, common, args, given))
         }
-        Command::Dev(args) => logging::during(|| dev::dev(entry, common, args)),
+        Command::Dev(args) => logging::during(LOG, || dev::dev(entry, common, args)),
         Command::Emit(args) => emit::emit(common, args),
         Command::List(args) => list::list(common, args),
         Command::Inspect(args) => inspect::inspect(common, args),
         Command::Events(args) => events::events(common, args),
         Command::Watch(args) => watch::watch(common, args),
+        Command::Compare(args) => {
+            logging::during(LevelFilter::ERROR, || compare::compare(entry, common, &args))
+        }
         Command::Load(args) => replace::load(common, args),
         Command::Reload(args) => replace::reload(common, args),
         Command::Rollback(args) => replace::rollback(common, args),

@@ -22,12 +22,14 @@ const VARIABLE: &str = "KSI_LOG";
 /// How long the end of the process may wait for whoever reads the last lines.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// Runs a command that owns a host. What it has to say on standard error, why it ends and panics
+/// Runs a command that owns a host, which logs from `default` on unless KSI_LOG says something
+/// else. What it has to say on standard error, why it ends and panics
 /// too, goes one way, on which nobody waits.
 pub(crate) fn during(
+    default: LevelFilter,
     command: impl FnOnce() -> Result<(), CommandFailure>,
 ) -> Result<(), CommandFailure> {
-    let filter = filter()?;
+    let filter = filter(default)?;
     let colours =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
     let queue = Queue::to_standard_error().map_err(CommandFailure::host("cannot begin to log"))?;
@@ -78,15 +80,15 @@ fn told(panic: &PanicHookInfo<'_>) -> String {
     format!("\nthread '{name}' panicked at {place}:\n{message}\n{trace}")
 }
 
-fn filter() -> Result<EnvFilter, CommandFailure> {
+fn filter(default: LevelFilter) -> Result<EnvFilter, CommandFailure> {
     let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
+        .with_default_directive(default.into())
         .with_env_var(VARIABLE)
         .try_from_env();
     match filter {
         Ok(filter) => Ok(filter),
         Err(_) if std::env::var_os(VARIABLE).is_none_or(|value| value.is_empty()) => {
-            Ok(EnvFilter::new("info"))
+            Ok(EnvFilter::new(default.to_string()))
         }
         Err(error) => Err(CommandFailure::Usage(format!(
             "{VARIABLE} is no log filter such as `info` or `warn,ksi_plugin=debug`: {error}"

@@ -1,0 +1,151 @@
+//! `ksi compare`: the same events to two versions of a plugin, and where their answers differ.
+//!
+//! Each of the two is alone in a host of its own inside this process, and begins with a copy of the
+//! same state. A host that is asked gives events, the file of a plugin and a kept snapshot, and
+//! nothing else: no event of either reaches it, and whatever becomes of the new version is no harm
+//! to it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ksi_host::{ChildEntry, Config, Pattern, with_causes};
+use ksi_wire::state::{KeptList, OfPlugin};
+use serde::Deserialize;
+
+use super::args::{Common, Compare};
+use super::client::{Client, SOON};
+use super::exit::CommandFailure;
+use super::output;
+use events::events;
+use play::play;
+use side::{Given, Side};
+
+mod difference;
+mod events;
+mod play;
+mod recording;
+mod side;
+mod summary;
+
+pub(crate) fn compare(
+    entry: ChildEntry,
+    common: &Common,
+    args: &Compare,
+) -> Result<(), CommandFailure> {
+    for pattern in &args.events {
+        let parsed = Pattern::parse(pattern);
+        parsed.map_err(|error| CommandFailure::Usage(error.to_string()))?;
+    }
+    let config = common.configuration()?;
+    let old = Old::find(common, args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(CommandFailure::host("cannot start threads"))?;
+    let compared = runtime.block_on(async {
+        let (old, new) = start(entry, &config, args, &old).await?;
+        let events = events(common, args)?;
+        let summary = play(&old, &new, events, args).await;
+        for (name, side) in [("OLD", &old), ("NEW", &new)] {
+            if !side.beside().is_empty() {
+                let told: Vec<_> =
+                    side.beside().into_iter().map(|(event, n)| format!("{event} ({n})")).collect();
+                output::remark(&format!(
+                    "{name} emitted of its own accord, which is not compared: {}",
+                    told.join(", ")
+                ));
+            }
+        }
+        let names = (old.plugin.clone(), new.plugin.clone());
+        old.end().await;
+        new.end().await;
+        summary.map(|summary| (summary, names))
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let (summary, (old, new)) = compared?;
+    if args.json {
+        let told = serde_json::to_string(&summary.told(&old, &new));
+        output::json(&told.map_err(CommandFailure::host("the result is no JSON"))?)?;
+    } else {
+        summary.in_words().iter().try_for_each(|line| output::text(line))?;
+    }
+    match summary.differs() {
+        true => Err(CommandFailure::Told),
+        // It would be easy to take that for agreement.
+        false if summary.compared() == 0 => {
+            Err(CommandFailure::Usage("no event was compared".to_owned()))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Where the old version is, and the state that both begin with.
+struct Old {
+    file: PathBuf,
+    state: Option<PathBuf>,
+}
+
+impl Old {
+    /// A file as it is named, or of a plugin of a host.
+    fn find(common: &Common, args: &Compare) -> Result<Old, CommandFailure> {
+        let path = Path::new(&args.old);
+        if args.old.contains('/') || path.is_file() {
+            return Ok(Old { file: path.to_owned(), state: args.state.clone() });
+        }
+        #[derive(Deserialize)]
+        struct Module {
+            file: Option<PathBuf>,
+        }
+        let mut client = common.client()?;
+        let ask = serde_json::json!({ "module_name": args.old });
+        let module: Module = client.ask("module:inspect", &ask, SOON)?;
+        let none = || CommandFailure::Usage(format!("{} comes from no file", args.old));
+        let file = module.file.ok_or_else(none)?;
+        let state = match (&args.state, args.no_state) {
+            (Some(state), _) => Some(state.clone()),
+            (None, true) => None,
+            (None, false) => newest(&mut client, &args.old)?,
+        };
+        Ok(Old { file, state })
+    }
+}
+
+/// The newest snapshot that a host has kept of a plugin.
+fn newest(client: &mut Client, plugin: &str) -> Result<Option<PathBuf>, CommandFailure> {
+    let ask = OfPlugin { module_name: Some(plugin.to_owned()) };
+    // A host that keeps none says so by an error.
+    let Ok(kept) = client.ask::<KeptList>("module:state_list", &ask, SOON) else { return Ok(None) };
+    let newest = kept.snapshots.into_iter().find(|kept| kept.which == "newest");
+    Ok(newest.map(|kept| kept.file.into()))
+}
+
+/// Starts both. A new version that cannot begin with the state begins without, and that is said.
+async fn start(
+    entry: ChildEntry,
+    config: &Config,
+    args: &Compare,
+    old: &Old,
+) -> Result<(Side, Side), CommandFailure> {
+    let given = |file, state| Given {
+        file,
+        config: config.clone(),
+        beside: &args.with,
+        state,
+        in_process: args.in_process,
+    };
+    let old_side = Side::start(entry, given(&old.file, old.state.as_deref())).await?;
+    let new_side = match Side::start(entry, given(&args.new, old.state.as_deref())).await {
+        Ok(side) => side,
+        Err(failure) if old.state.is_some() => {
+            let side = Side::start(entry, given(&args.new, None)).await?;
+            output::remark(&format!("NEW begins without OLD's state: {}", with_causes(&failure)));
+            side
+        }
+        Err(failure) => return Err(failure),
+    };
+    if old.state.is_some() && old_side.plugin != new_side.plugin {
+        output::remark(&format!(
+            "NEW begins without OLD's state: that is of {:?}, and this is {:?}",
+            old_side.plugin, new_side.plugin
+        ));
+    }
+    Ok((old_side, new_side))
+}
