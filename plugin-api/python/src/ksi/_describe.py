@@ -46,6 +46,12 @@ _EMITTERS = ("event_emitter", "_event_emitter", "self.event_emitter", "self.emit
 _PRIORITIES = {"HIGHEST": 0, "HIGH": 10, "NORMAL": 50, "LOW": 90, "LOWEST": 100}
 #: Events that the worker tells of, and the host does not.
 _LIFE = ("system:startup", "system:context", "system:ready")
+#: What declares handlers of checkpoints when it is called.
+_PARTICIPANTS = (
+    "CheckpointParticipant",
+    "checkpoint_participant",
+    "register_checkpoint_handlers",
+)
 _COLLECT, _RESTORE = "checkpoint:collect", "checkpoint:restore"
 _SHUTDOWN = {"system:shutdown": "module:shutdown"}
 _CONTAINERS = ("dict", "list", "defaultdict", "OrderedDict", "Counter")
@@ -274,6 +280,9 @@ class Plugin:
             self._emit(source, call)
         for function in source.inner:
             self._inner(source, function)
+        for known in source.aliases.values():
+            if known.rpartition(".")[2] in _PARTICIPANTS:
+                self._not_read(source, source.tree, f"what {known} declares")
         return source
 
     def _local(self, node: ast.Import | ast.ImportFrom, path: str) -> Iterator[str]:
@@ -414,7 +423,7 @@ class Plugin:
         if isinstance(event, str) and not pattern_fault(event) and "*" not in event:
             self.emits.add(event)
 
-    def _not_read(self, source: Source, node: ast.expr, what: str) -> None:
+    def _not_read(self, source: Source, node: ast.AST, what: str) -> None:
         self.complete = False
         self.unread.append(_place(source, node, what))
 
@@ -779,8 +788,8 @@ def _declares(source: Source, node: ast.FunctionDef | ast.AsyncFunctionDef) -> b
     return any(source.is_ours(it.func, _DECORATORS) for it in calls)
 
 
-def _place(source: Source, node: ast.expr, what: str) -> dict[str, Any]:
-    return {"file": source.shown, "line": node.lineno, "what": what}
+def _place(source: Source, node: ast.AST, what: str) -> dict[str, Any]:
+    return {"file": source.shown, "line": getattr(node, "lineno", 1), "what": what}
 
 
 def _argument(call: ast.Call, options: dict[str, ast.expr], at: int, name: str) -> ast.expr | None:

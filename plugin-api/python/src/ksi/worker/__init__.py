@@ -95,6 +95,10 @@ def _prepare(opened: Open) -> None:
             # Behind this package, which is to be of the host's version.
             sys.path.insert(1, folder)
     shows(opened.path, opened.file)
+    if opened.python.compat:
+        from ..compat import install
+
+        install()
     codec.use_orjson()
 
 

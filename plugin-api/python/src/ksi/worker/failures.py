@@ -94,6 +94,11 @@ def loading_message(error: BaseException, shown: str) -> str:
 
 def _missing(name: str, file: str) -> str:
     top = name.split(".")[0]
+    if top in ("ksi_daemon", "ksi_common"):
+        return (
+            f"{file} imports {name}, a part of KSI that is not here: KSI's folder has to be one "
+            "that the plugin imports from"
+        )
     wanted = _DISTRIBUTIONS.get(name) or _DISTRIBUTIONS.get(top, top)
     return (
         f"{file} imports {name}, and there is no such module for {sys.executable}. Name the "

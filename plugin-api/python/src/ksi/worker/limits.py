@@ -43,6 +43,8 @@ class PythonOptions:
     #: The file to run in a folder.
     entry: str = ""
     kind: str = "module"
+    #: Whether ``ksi_daemon.event_system`` is this package, see :mod:`ksi.compat`.
+    compat: bool = True
 
 
 @dataclass
