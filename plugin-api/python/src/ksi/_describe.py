@@ -441,9 +441,13 @@ def describe(path: str, file: str, name: str) -> dict[str, Any]:
             said = read_toml(toml.read())
         project = said.get("project", {})
         settings = said.get("tool", {}).get("ksi", {})
-        entry = _entry(path, settings, str(project.get("name") or name))
         plugin = Plugin(path, file)
-        main = plugin.read(os.path.join(path, entry), os.path.join(file, entry))
+        if settings.get("kind") == "pluggy":
+            # Its hooks are found when its plugins are there.
+            entry, main, plugin.complete = "", Source(b"", file), False
+        else:
+            entry = _entry(path, settings, str(project.get("name") or name))
+            main = plugin.read(os.path.join(path, entry), os.path.join(file, entry))
     else:
         entry, plugin = "", Plugin("", file)
         main = plugin.read(path, file)
@@ -543,6 +547,8 @@ def _version(source: Source, path: str, entry: str) -> str:
     try:
         return str(source.literal(source.values.get("__version__")))
     except Unknown:
+        if os.path.isdir(path) and not entry:
+            return "0"
         with open(os.path.join(path, entry) if entry else path, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()[:12]
 

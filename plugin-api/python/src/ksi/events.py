@@ -70,6 +70,8 @@ class EventHandler:
             )
         self.func = func
         self.event = event
+        #: All that it is called for, if that is more than one.
+        self.events: list[str] = [event]
         self.priority = int(priority)
         self.filter_func = filter_func
         #: Seconds that a call may take; ``None`` for what the host allows.

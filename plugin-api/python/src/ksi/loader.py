@@ -56,7 +56,7 @@ def load_module(source: str, name: str, shown: str = "") -> LoadedModule:
     if dotted:
         module = importlib.import_module(dotted)
     else:
-        module = _run(source, name, shown or source)
+        module = run_file(source, name, shown or source)
     new = _link.declared[before:]
     names = unique_names([(it.name, it.qualified_name) for it in new])
     return LoadedModule(module, [Declared(*pair) for pair in zip(names, new, strict=True)])
@@ -86,7 +86,8 @@ def unique_names(functions: Sequence[tuple[str, str]]) -> list[str]:
     return names
 
 
-def _run(source: str, name: str, shown: str) -> types.ModuleType:
+def run_file(source: str, name: str, shown: str) -> types.ModuleType:
+    """Runs a file as a module of its own, which stands in ``sys.modules``."""
     if name in sys.modules or name in sys.stdlib_module_names:
         name = f"ksi_module_{name}"
     with open(source, "rb") as file:

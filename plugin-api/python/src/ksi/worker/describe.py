@@ -35,7 +35,7 @@ def _handler(declared: Declared) -> dict[str, Any]:
         "summary": " ".join(text.split("\n\n")[0].split()),
         "payload": schemas.of_data(handler.func, handler.schema),
         "reply": schemas.of_reply(handler.func),
-        "subscriptions": [handler.event],
+        "subscriptions": handler.events,
         "priority": host_priority(handler.priority),
         "timeout_ms": max(1, round(handler.timeout * 1000)) if handler.timeout else 0,
         "blocking": not handler.is_async,

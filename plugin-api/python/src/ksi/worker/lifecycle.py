@@ -12,8 +12,9 @@ from .. import codec
 from ..events import EventHandler
 from . import frames
 from .describe import description
-from .failures import code_of, loading_message, message_of, shown_as
+from .failures import Told, code_of, loading_message, message_of, shown_as
 from .frames import Frame, ProtocolError
+from .limits import Open
 from .outbox import TooLong
 from .plugin import ModulePlugin, Plugin
 from .state import StateError
@@ -89,9 +90,7 @@ class Lifecycle:
         """Runs the file. What it says of itself is the answer."""
         session, opened = self._session, self._session.open
         try:
-            if opened.python.kind != "module":
-                raise StateError(f"this worker runs no plugins of the kind {opened.python.kind!r}")
-            plugin: Plugin = ModulePlugin(opened)
+            plugin = _opened(opened)
             state = plugin.state
             said = description(plugin.handlers, state.describe(), state.keep)
             for place, declared in enumerate(plugin.handlers):
@@ -157,6 +156,17 @@ class Lifecycle:
                 pass
         session.out.put_now(frames.BYE, number)
         os._exit(0)
+
+
+def _opened(opened: Open) -> Plugin:
+    kind = opened.python.kind
+    if kind == "module":
+        return ModulePlugin(opened)
+    if kind == "pluggy":
+        from .pluggy_plugin import PluggyPlugin
+
+        return PluggyPlugin(opened)
+    raise Told(f"this worker runs no plugins of the kind {kind!r}")
 
 
 def shows(copy: str, shown: str) -> None:

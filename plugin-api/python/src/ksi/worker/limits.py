@@ -45,6 +45,8 @@ class PythonOptions:
     kind: str = "module"
     #: Whether ``ksi_daemon.event_system`` is this package, see :mod:`ksi.compat`.
     compat: bool = True
+    #: What a plugin of the kind ``pluggy`` is made of, see :mod:`ksi.worker.pluggy_plugin`.
+    pluggy: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

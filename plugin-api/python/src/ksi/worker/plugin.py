@@ -59,6 +59,7 @@ class ModulePlugin:
         for declared in self.handlers:
             if declared.handler.event == _KSI_SHUTDOWN:
                 declared.handler.event = SHUTDOWN
+                declared.handler.events = [SHUTDOWN]
         self.state = State(loaded, python.keep, _call, self._life[COLLECT], self._life[RESTORE])
 
     def _is_life(self, handler: EventHandler) -> bool:
@@ -101,7 +102,7 @@ class ModulePlugin:
             # What it would start here is not to run twice.
             return
         for handler in self._life[READY]:
-            await _start_tasks(await _call(handler, {}))
+            await start_tasks(await _call(handler, {}))
 
     async def ends(self) -> None:
         if self._shutdown_event is not None:
@@ -115,7 +116,7 @@ class ModulePlugin:
                 _log.exception("%s failed at the end", handler.name)
 
 
-async def _start_tasks(ready: Any) -> None:
+async def start_tasks(ready: Any) -> None:
     """What a handler of ``system:ready`` wants to have run in the background."""
     if not isinstance(ready, dict):
         return

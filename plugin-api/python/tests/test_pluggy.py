@@ -1,0 +1,482 @@
+"""Plugins of pluggy in a worker: the order and the results are those of plain pluggy.
+
+Each scenario is a folder of plugins that runs twice, in plain pluggy (``pluggy_plain.py``) and in a
+worker, with the real library in both. Without it nothing is tried here, and the tests say so.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import unittest
+from typing import Any
+
+from ksi import _describe
+from ksi.worker.event_names import event_names_of
+
+from .host import FakeHost, WorkerTest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SAID = {"project": "eggs", "hookspecs": "eggspecs", "plugins": ["plugins"]}
+
+SPECS = """
+    import pluggy
+    hookspec = pluggy.HookspecMarker("eggs")
+    hookimpl = pluggy.HookimplMarker("eggs")
+    calls = []
+
+    @hookspec
+    def all_of_them(x): "Everybody says something."
+
+    @hookspec(firstresult=True)
+    def first(x): ...
+
+    @hookspec(historic=True)
+    def remembered(x): ...
+
+    @hookspec
+    def two(x, y): ...
+
+    @hookspec(firstresult=True)
+    def order(): ...
+"""
+TRACE = """
+    from eggspecs import hookimpl, calls
+    @hookimpl(trylast=True)
+    def order():
+        found, calls[:] = list(calls), []
+        return found
+"""
+
+
+def plugin(name: str, hook: str = "all_of_them", options: str = "", body: str = "") -> str:
+    """An implementation that says that it was called, and gives its name."""
+    body = body or f"return {name!r}"
+    lines = textwrap.indent(textwrap.dedent(body), "    ")
+    return (
+        "from eggspecs import hookimpl, calls\n"
+        f"@hookimpl({options})\n"
+        f"def {hook}(x):\n"
+        f"    calls.append({name!r})\n"
+        f"{lines}\n"
+    )
+
+
+OLD_WRAPPER = """
+outcome = yield
+calls.append('after old')
+outcome.force_result(['old', *outcome.get_result()])
+"""
+NEW_WRAPPER = "result = yield\ncalls.append('after new')\nreturn ['new', *result]"
+PLAIN_CALL = [["all_of_them", {"x": 1}]]
+
+#: Name, plugins by their files, calls, and what else the project says.
+SCENARIOS: dict[str, tuple[dict[str, str], list[Any], dict[str, Any]]] = {
+    "the last registered is called first": (
+        {it: plugin(it) for it in "abc"},
+        PLAIN_CALL,
+        {},
+    ),
+    "tryfirst and trylast": (
+        {
+            "a": plugin("a", options="tryfirst=True"),
+            "b": plugin("b", options="trylast=True"),
+            "c": plugin("c"),
+            "d": plugin("d", options="tryfirst=True"),
+            "e": plugin("e", options="trylast=True"),
+            "f": plugin("f"),
+        },
+        PLAIN_CALL,
+        {},
+    ),
+    "wrappers old and new": (
+        {
+            "a": plugin("a"),
+            "b": plugin("b", options="hookwrapper=True", body=OLD_WRAPPER),
+            "c": plugin("c", options="wrapper=True", body=NEW_WRAPPER),
+            "d": plugin("d", options="tryfirst=True"),
+            "e": plugin("e", options="hookwrapper=True, trylast=True", body=OLD_WRAPPER),
+            "f": plugin("f", options="wrapper=True, tryfirst=True", body=NEW_WRAPPER),
+        },
+        PLAIN_CALL,
+        {},
+    ),
+    "the first result that is one": (
+        {
+            "a": plugin("a", "first"),
+            "b": plugin("b", "first"),
+            "c": plugin("c", "first", body="return None"),
+            "d": plugin("d", "first", body="return 0 if x else None", options="trylast=True"),
+        },
+        [["first", {"x": 1}]],
+        {},
+    ),
+    "no first result": (
+        {"a": plugin("a", "first", body="return None")},
+        [["first", {"x": 1}]],
+        {},
+    ),
+    "the first result through wrappers": (
+        {
+            "a": plugin("a", "first"),
+            "b": plugin("b", "first", options="wrapper=True", body="return [(yield), 'wrapped']"),
+        },
+        [["first", {"x": 1}]],
+        {},
+    ),
+    "results that are none are left out": (
+        {"a": plugin("a"), "b": plugin("b", body="return None"), "c": plugin("c")},
+        PLAIN_CALL,
+        {},
+    ),
+    "historic": (
+        {"a": plugin("a", "remembered"), "b": plugin("b", "remembered")},
+        [["remembered", {"x": 1}], ["remembered", {"x": 2}]],
+        {},
+    ),
+    "blocked names": (
+        {it: plugin(it) for it in "abc"},
+        PLAIN_CALL,
+        {"block": ["b"]},
+    ),
+    "arguments that an implementation leaves out": (
+        {
+            "a": "from eggspecs import hookimpl\n@hookimpl\ndef two(x, y): return [x, y]\n",
+            "b": "from eggspecs import hookimpl\n@hookimpl\ndef two(y): return y\n",
+            "c": "from eggspecs import hookimpl\n@hookimpl\ndef two(): return 'nothing'\n",
+        },
+        [["two", {"x": {"deep": [1]}, "y": 2}]],
+        {},
+    ),
+    "another name for an implementation": (
+        {"a": plugin("a", "say_it", options="specname='all_of_them'"), "b": plugin("b")},
+        PLAIN_CALL,
+        {},
+    ),
+    "an error ends the call": (
+        {
+            "a": plugin("a"),
+            "b": plugin("b", body="raise KeyError(x)"),
+            "c": plugin("c"),
+        },
+        PLAIN_CALL,
+        {},
+    ),
+    "a wrapper that turns an error into a result": (
+        {
+            "a": plugin("a", body="raise KeyError(x)"),
+            "b": plugin(
+                "b",
+                options="wrapper=True",
+                body="try:\n    return (yield)\nexcept KeyError:\n    return ['saved']",
+            ),
+        },
+        PLAIN_CALL,
+        {},
+    ),
+    "an old wrapper that raises": (
+        {
+            "a": plugin("a"),
+            "b": plugin("b", options="hookwrapper=True", body="yield\nraise OSError()"),
+        },
+        PLAIN_CALL,
+        {},
+    ),
+    "an argument that is missing": (
+        {"a": "from eggspecs import hookimpl\n@hookimpl\ndef two(x, y): return [x, y]\n"},
+        [["two", {"x": 1}]],
+        {},
+    ),
+    "nobody": ({}, PLAIN_CALL + [["first", {"x": 1}]], {}),
+}
+
+
+class PluggyTest(WorkerTest):
+    def setUp(self) -> None:
+        super().setUp()
+        if importlib.util.find_spec("pluggy") is None:
+            self.skipTest("pluggy is not installed, so nothing of it is tried: pip install pluggy")
+
+    def project(self, plugins: dict[str, str], specs: str = SPECS) -> str:
+        self.write(specs, "eggs/eggspecs.py")
+        os.makedirs(os.path.join(self.folder, "eggs", "plugins"), exist_ok=True)
+        for name, source in plugins.items():
+            self.write(source, f"eggs/plugins/{name}.py")
+        return os.path.join(self.folder, "eggs")
+
+    def pluggy(self, folder: str, said: dict[str, Any], config: Any = None) -> FakeHost:
+        host = self.host()
+        python = {"kind": "pluggy", "pluggy": said, "path": [folder]}
+        answer = host.open(folder, plugin="eggs", python=python)
+        self.assertEqual(answer.kind, "OPENED", answer)
+        created = host.create(config)
+        self.assertEqual(created.kind, "CREATED", created)
+        return host
+
+    def end(self, host: FakeHost, hook: str, arguments: Any) -> Any:
+        end = host.ends(host.call(hook, arguments, name=f"eggs:{hook}"))
+        if end.kind == "FAILED":
+            return ["error", end.failure()[0]]
+        return ["result", end.json() if end.kind == "REPLY" else None]
+
+
+class SideBySide(PluggyTest):
+    def test_order_and_results_are_those_of_plain_pluggy(self) -> None:
+        for name, (plugins, calls, more) in SCENARIOS.items():
+            with self.subTest(name):
+                calls = [*calls, ["order", {}]]
+                folder = self.project({**plugins, "z_order": TRACE})
+                said = {**SAID, **more}
+                command = [sys.executable, "-B", os.path.join(HERE, "pluggy_plain.py")]
+                command += [folder, json.dumps(said), json.dumps(calls)]
+                plain = subprocess.run(command, capture_output=True, text=True)
+                self.assertEqual(plain.returncode, 0, plain.stderr)
+                host = self.pluggy(folder, said)
+                found = [self.end(host, hook, arguments) for hook, arguments in calls]
+                self.assertEqual(found, json.loads(plain.stdout))
+                self.assertTrue(found[-1][1] or name in ("nobody", *_UNTRACED), name)
+                host.close()
+                for file in os.listdir(os.path.join(folder, "plugins")):
+                    os.remove(os.path.join(folder, "plugins", file))
+
+
+_UNTRACED = ("arguments that an implementation leaves out", "an argument that is missing")
+
+
+class Hooks(PluggyTest):
+    def test_each_hook_is_an_event_with_its_arguments_as_fields(self) -> None:
+        host = self.pluggy(self.project({"a": plugin("a")}), SAID)
+        described = {it["name"]: it for it in host.description["handlers"]}
+        self.assertEqual(described["two"]["subscriptions"], ["eggs:two"])
+        self.assertEqual(described["two"]["payload"]["required"], ["x", "y"])
+        self.assertEqual(described["all_of_them"]["summary"], "Everybody says something.")
+        code, message = host.ends(host.call("two", [1])).failure()
+        self.assertEqual(code, "arguments")
+        self.assertIn("the arguments of two are fields of an object", message)
+
+    def test_a_table_says_which_events_are_calls_of_which_hook(self) -> None:
+        said = {**SAID, "events": {"kitchen:a": "all_of_them", "kitchen:b": "all_of_them"}}
+        host = self.pluggy(self.project({"a": plugin("a")}), said)
+        described = {it["name"]: it["subscriptions"] for it in host.description["handlers"]}
+        self.assertEqual(described["all_of_them"], ["kitchen:a", "kitchen:b"])
+        self.assertEqual(described["two"], ["eggs:two"])
+        self.assertEqual(host.asked("all_of_them", {"x": 1}, name="kitchen:b"), ["a"])
+
+    def test_an_error_names_the_plugin_and_the_hook(self) -> None:
+        plugins = {
+            "a": plugin("a", body="raise KeyError(x)"),
+            "b": plugin("b", options="wrapper=True", body="return (yield)"),
+        }
+        host = self.pluggy(self.project(plugins), SAID)
+        code, message = host.ends(host.call("all_of_them", {"x": 1})).failure()
+        self.assertEqual(code, "KeyError")
+        self.assertEqual(message.split("\n")[0], "plugin a, hook all_of_them: KeyError: 1")
+        self.assertIn("plugins/a.py, line 5, in all_of_them: raise KeyError(x)", message)
+
+    def test_an_error_of_a_wrapper_names_that(self) -> None:
+        plugins = {
+            "a": plugin("a"),
+            "b": plugin("b", options="wrapper=True", body="yield\nraise OSError('late')"),
+        }
+        host = self.pluggy(self.project(plugins), SAID)
+        message = host.ends(host.call("all_of_them", {"x": 1})).failure()[1]
+        self.assertTrue(message.startswith("plugin b, hook all_of_them: OSError: late"), message)
+
+    def test_a_result_that_is_no_json_names_the_plugin_and_the_hook(self) -> None:
+        plugins = {
+            "a": plugin("a"),
+            "b": plugin("b", body="return {'x': [1, {2}]}"),
+            "c": plugin("c", body="return None"),
+        }
+        host = self.pluggy(self.project(plugins), SAID)
+        code, message = host.ends(host.call("all_of_them", {"x": 1})).failure()
+        self.assertEqual(code, "not_json")
+        expected = "plugin b, hook all_of_them: its result is no JSON: ['x'][1] is a set"
+        self.assertEqual(message, expected)
+
+    def test_coroutines_among_the_results_are_awaited(self) -> None:
+        plugins = {
+            "a": plugin("a"),
+            "b": (
+                "from eggspecs import hookimpl\nfrom ksi.events import emit_event\n"
+                "@hookimpl\nasync def all_of_them(x):\n    return await emit_event('b:c', x)\n"
+            ),
+            "c": "from eggspecs import hookimpl\n@hookimpl\nasync def first(x): raise OSError(x)\n",
+        }
+        host = self.pluggy(self.project(plugins), SAID)
+        number = host.call("all_of_them", {"x": 5})
+        frame = host.until("EMIT")
+        self.assertEqual((frame.emit().call, frame.emit().data), (number, 5))
+        host.report(frame, ["answer"])
+        self.assertEqual(host.ends(number).json(), [["answer"], "a"])
+        message = host.ends(host.call("first", {"x": 5})).failure()[1]
+        self.assertTrue(message.startswith("plugin c, hook first: OSError: 5"), message)
+
+    def test_a_manager_that_is_complete_may_be_named(self) -> None:
+        specs = (
+            SPECS
+            + """
+    class Own:
+        @hookimpl
+        def all_of_them(self, x):
+            return "own"
+    def get_manager():
+        import sys
+        manager = pluggy.PluginManager("eggs")
+        manager.add_hookspecs(sys.modules[__name__])
+        manager.register(Own(), "own")
+        return manager
+    """
+        )
+        folder = self.project({"a": plugin("a")}, specs)
+        host = self.pluggy(folder, {"manager": "eggspecs:get_manager", "plugins": ["plugins"]})
+        self.assertEqual(host.asked("all_of_them", {"x": 1}), ["a", "own"])
+
+    def test_a_state_is_that_of_a_module(self) -> None:
+        specs = SPECS + "    def snapshot(): return calls\n    def restore(data): calls[:] = data\n"
+        host = self.pluggy(self.project({"a": plugin("a")}, specs), {**SAID, "state": "eggspecs"})
+        host.asked("all_of_them", {"x": 1})
+        self.assertEqual(host.snapshot().json(), ["a"])
+        self.assertEqual(host.description["state"], {"writes": [1], "restores": [1]})
+
+    def test_what_is_wrong_with_the_project_is_told(self) -> None:
+        folder = self.project({"a": plugin("a")})
+        for more, words in (
+            ({"hookspecs": "nothing_at_all"}, "imports nothing_at_all"),
+            ({"events": {"a:b": "no_hook"}}, "has the hook no_hook"),
+            ({"manager": "eggspecs:hookspec"}, "gives a function, no PluginManager"),
+            ({"manager": "eggspecs:nothing"}, "eggspecs has no nothing"),
+        ):
+            host = self.host()
+            python = {"kind": "pluggy", "pluggy": {**SAID, **more}, "path": [folder]}
+            _, message = host.open(folder, plugin="eggs", python=python).failure()
+            self.assertIn(words, message)
+
+    def test_what_it_is_is_said_by_the_project(self) -> None:
+        folder = self.project({"a": plugin("a")})
+        toml = '[project]\nname = "eggs"\n[tool.ksi]\nkind = "pluggy"\n[tool.ksi.pluggy]\n'
+        toml += 'project = "eggs"\nhookspecs = "eggspecs"\nplugins = ["plugins"]\n'
+        self.write(toml, "eggs/pyproject.toml")
+        manifest = _describe.answer({"path": folder, "name": "eggs"})["manifest"]
+        self.assertFalse(manifest["handlers_complete"])
+        self.assertEqual((manifest["kind"], manifest["pluggy"]), ("pluggy", SAID))
+
+
+KSI_SPECS = """
+    import pluggy
+    hookspec = pluggy.HookspecMarker("ksi")
+    hookimpl = pluggy.HookimplMarker("ksi")
+    life = []
+    @hookspec
+    def ksi_startup(config): ...
+    @hookspec
+    def ksi_plugin_context(context): ...
+    @hookspec
+    def ksi_ready(): ...
+    @hookspec
+    def ksi_handle_event(event_name, data, context): ...
+    @hookspec
+    def ksi_shutdown(): ...
+"""
+HEALTH = """
+    from eggspecs import hookimpl, life
+    emit = None
+    HANDLERS = {"health:table": lambda data: "from a table"}
+    @hookimpl
+    def ksi_startup(config):
+        life.append(["startup", config])
+        return {"status": "ready"}
+    @hookimpl
+    async def ksi_plugin_context(context):
+        global emit
+        emit = context["emit_event"]
+    @hookimpl
+    def ksi_ready():
+        return {"service": "health", "tasks": [{"name": "beat", "coroutine": beat()}]}
+    async def beat():
+        await emit("health:beat", {})
+    @hookimpl
+    def ksi_handle_event(event_name, data, context):
+        if event_name == "system:health":
+            return {"status": "healthy", "agent": context.get("_agent_id")}
+        if event_name in ("health:life", "health:lives"):
+            return life
+        if event_name.startswith("health:sub:"):
+            return event_name
+        if event_name in HANDLERS:
+            return HANDLERS[event_name](data)
+        if event_name == configured():
+            return "configured"
+    def configured():
+        return ":".join(("not", "read"))
+    @hookimpl
+    def ksi_shutdown():
+        life.append(["shutdown"])
+"""
+OTHER = """
+    from eggspecs import hookimpl
+    @hookimpl
+    def ksi_handle_event(event_name, data, context):
+        if event_name == "system:health":
+            async def answer():
+                return {"other": data}
+            return answer()
+"""
+
+
+class OfKsi(PluggyTest):
+    def ksi(self) -> FakeHost:
+        folder = self.project({"health": HEALTH, "other": OTHER}, KSI_SPECS)
+        said = {**SAID, "project": "ksi", "event_names": ["not:read"]}
+        return self.pluggy(folder, said, {"level": 1})
+
+    def test_its_events_are_read_from_the_source_or_configured(self) -> None:
+        host = self.ksi()
+        described = {it["name"]: it["subscriptions"] for it in host.description["handlers"]}
+        expected = ["health:life", "health:lives", "health:sub:**", "health:table"]
+        expected += ["not:read", "system:health"]
+        self.assertEqual(described["ksi_handle_event"], expected)
+        self.assertEqual(described["ksi_shutdown"], ["module:shutdown"])
+        self.assertNotIn("ksi_startup", described)
+
+    def test_one_answer_goes_as_it_is_and_several_together(self) -> None:
+        host = self.ksi()
+        host.report(host.until("EMIT"), [])
+
+        def ask(name: str, data: Any = None) -> Any:
+            return host.asked("ksi_handle_event", data, name=name, attributes={"_agent_id": "me"})
+
+        healthy = {"status": "healthy", "agent": "me"}
+        self.assertEqual(ask("system:health", 5), {"responses": [{"other": 5}, healthy]})
+        self.assertEqual(ask("health:sub:x"), "health:sub:x")
+        self.assertEqual(ask("health:table"), "from a table")
+        self.assertEqual(ask("not:read"), "configured")
+        self.assertIsNone(ask("nobody:knows"))
+
+    def test_its_life_is_that_of_the_instance(self) -> None:
+        host = self.ksi()
+        frame = host.until("EMIT")
+        self.assertEqual((frame.emit().name, frame.emit().call), ("health:beat", 0))
+        host.report(frame, [])
+        host.asked("ksi_shutdown", {}, name="module:shutdown")
+        life = host.asked("ksi_handle_event", {}, name="health:life")
+        self.assertEqual(life, [["startup", {"level": 1}], ["shutdown"]])
+        self.assertEqual(host.shut_down(), 0)
+
+    def test_names_that_are_none_are_not_taken_for_events(self) -> None:
+        def handle(event_name: str, data: Any, context: Any) -> None:
+            if event_name == "no name" or event_name.startswith("state"):
+                return
+            match_it = {"a:b": 1, "x": 2}
+            match_it.get(event_name)
+
+        names = event_names_of(handle)
+        self.assertIn("a:b", names)
+        self.assertNotIn("no name", names)
+        self.assertNotIn("x", names)
+
+
+if __name__ == "__main__":
+    unittest.main()
