@@ -70,10 +70,12 @@ async fn transform_by(
         slot.counts.skipped.fetch_add(1, Relaxed);
         return Ok(());
     };
-    if let (Some(_), Some(id)) = (&transformer.route, id) {
+    let awaited = transformer.route.is_some();
+    if let (true, Some(id)) = (awaited, &id) {
         // Before it is sent: the answer may be there before the sending returns.
-        begin(shared, slot, id, name);
+        begin(shared, slot, id.clone(), name);
     }
+    let mut sent = false;
     let mut failure = made.failure;
     for payload in &made.payloads {
         let target = named(&transformer.target, payload);
@@ -83,9 +85,15 @@ async fn transform_by(
             refusal(&ctx.emit(target).await)
         };
         match refused {
-            None => drop(slot.counts.emitted.fetch_add(1, Relaxed)),
+            None => {
+                slot.counts.emitted.fetch_add(1, Relaxed);
+                sent = true;
+            }
             Some(reason) => drop(failure.get_or_insert(reason)),
         }
+    }
+    if let (true, false, Some(id)) = (awaited, sent, &id) {
+        shared.pending().end(id);
     }
     failure.map_or(Ok(()), |reason| Err(failed(&reason)))
 }

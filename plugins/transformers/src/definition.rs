@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use ksi_plugin_api::tracing;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,6 +36,28 @@ pub(crate) struct Definition {
     pub(crate) line: u64,
     /// All of it, to see whether another one is the same.
     pub(crate) written: Value,
+    /// Keys that say nothing: one may be a typing error in a key that would.
+    pub(crate) unknown: Vec<Text>,
+}
+
+/// What stands where a transformer is to be.
+pub(crate) struct Found {
+    /// By which it is known again when the file is read anew: its name, else its source.
+    pub(crate) identity: String,
+    pub(crate) definition: Result<Definition, Problem>,
+}
+
+impl Found {
+    pub(crate) fn at(node: &Node) -> Found {
+        let text = |key: &str| text_of(node.get(key)).map(|text| text.text);
+        let identity = text("name").or_else(|| text("source")).unwrap_or_default();
+        Found { identity, definition: definition(node) }
+    }
+
+    fn no_file_of_transformers(line: u64, message: &str) -> Found {
+        let definition = Err(Problem::new(line, "", message));
+        Found { identity: String::new(), definition }
+    }
 }
 
 /// Where the answer of an async one goes.
@@ -63,6 +84,13 @@ pub(crate) struct Problem {
     pub(crate) message: String,
 }
 
+impl Definition {
+    /// What says nothing in it, each with its name.
+    pub(crate) fn unknown_keys(&self) -> impl Iterator<Item = (&str, &Text)> {
+        self.unknown.iter().map(|key| (self.name.as_str(), key))
+    }
+}
+
 impl Problem {
     pub(crate) fn new(line: u64, name: &str, message: impl fmt::Display) -> Self {
         Problem { line, name: name.to_owned(), message: message.to_string() }
@@ -71,32 +99,32 @@ impl Problem {
 
 /// What stands in the documents of a file, each good or not. A document is a mapping with a list of
 /// `transformers`, a list of transformers, or one transformer.
-pub(crate) fn definitions(documents: &[Node]) -> Vec<Result<Definition, Problem>> {
+pub(crate) fn definitions(documents: &[Node]) -> Vec<Found> {
     let mut found = Vec::new();
     for document in documents {
         match (&document.kind, document.get("transformers")) {
             (Kind::Scalar(Value::Null), _) => {}
             (_, Some(list)) => match &list.kind {
-                Kind::List(items) => found.extend(items.iter().map(definition)),
+                Kind::List(items) => found.extend(items.iter().map(Found::at)),
                 Kind::Scalar(Value::Null) => {}
-                _ => found.push(Err(Problem::new(list.line, "", "`transformers` is no list"))),
+                _ => found
+                    .push(Found::no_file_of_transformers(list.line, "`transformers` is no list")),
             },
-            (Kind::List(items), None) => found.extend(items.iter().map(definition)),
+            (Kind::List(items), None) => found.extend(items.iter().map(Found::at)),
             (Kind::Map(_), None) if document.get("source").is_some() => {
-                found.push(definition(document));
+                found.push(Found::at(document));
             }
-            _ => found.push(Err(Problem::new(
+            _ => found.push(Found::no_file_of_transformers(
                 document.line,
-                "",
                 "there are no transformers in it: a list under the key `transformers` is wanted",
-            ))),
+            )),
         }
     }
     found
 }
 
 /// One transformer.
-pub(crate) fn definition(node: &Node) -> Result<Definition, Problem> {
+fn definition(node: &Node) -> Result<Definition, Problem> {
     let unnamed = |message: &str| Problem::new(node.line, "", message);
     let Kind::Map(entries) = &node.kind else {
         return Err(unnamed("a transformer is a mapping with `source` and `target`"));
@@ -147,11 +175,8 @@ pub(crate) fn definition(node: &Node) -> Result<Definition, Problem> {
             Some(ResponseRoute { from, to, filter: text(route, "filter")? })
         }
     };
-    for (key, _) in entries {
-        if !KEYS.contains(&key.as_str()) {
-            tracing::debug!("the transformer {name:?} has a key {key:?}, which says nothing here");
-        }
-    }
+    let unknown = entries.iter().filter(|(key, _)| !KEYS.contains(&key.as_str()));
+    let unknown = unknown.map(|(key, node)| Text { line: node.line, text: key.clone() });
     Ok(Definition {
         mapping: node.get("mapping").cloned(),
         condition: text(node, "condition")?,
@@ -162,6 +187,7 @@ pub(crate) fn definition(node: &Node) -> Result<Definition, Problem> {
         values,
         line: node.line,
         written: node.to_value(),
+        unknown: unknown.collect(),
         name,
         source,
         target,

@@ -47,7 +47,7 @@ pub(crate) struct Shown {
     pub(crate) last_error: Option<String>,
 }
 
-/// What stands in a file and is not live because of it.
+/// What is wrong in a file: what is not live because of it, or a key that says nothing.
 #[payload]
 pub(crate) struct ShownProblem {
     pub(crate) file: String,

@@ -98,6 +98,9 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let invalid = |message: String| Error::new(ErrorKind::InvalidOperation, message);
     let argument = match arguments {
         [] => None,
+        [nothing] if nothing.is_undefined() || nothing.is_none() => {
+            return Err(invalid(format!("{name}() is given something that is not there")));
+        }
         [_] => {
             let (Serde(argument),): (Serde<Json>,) = from_args(arguments)?;
             Some(argument)

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     config::Settings,
-    definition::{Definition, Problem, definitions},
+    definition::{Found, Problem, definitions},
     yaml,
 };
 
@@ -21,7 +21,7 @@ const MAX_DEPTH: usize = 8;
 pub(crate) struct FileRead {
     pub(crate) file: PathBuf,
     /// `Err` where nothing of it could be read.
-    pub(crate) content: Result<Vec<Result<Definition, Problem>>, Problem>,
+    pub(crate) content: Result<Vec<Found>, Problem>,
 }
 
 /// Reads all files that the configuration names.
@@ -69,7 +69,7 @@ fn find(path: &Path, depth: usize, files: &mut BTreeSet<PathBuf>) -> io::Result<
     Ok(())
 }
 
-fn read(file: &Path) -> Result<Vec<Result<Definition, Problem>>, Problem> {
+fn read(file: &Path) -> Result<Vec<Found>, Problem> {
     let unreadable = |reason: &dyn std::fmt::Display| {
         Problem::new(0, "", format_args!("it cannot be read: {reason}"))
     };

@@ -73,7 +73,7 @@ struct Shared {
 /// What no file says.
 #[payload]
 struct Saved {
-    registered: Vec<Value>,
+    registered: Vec<steer::Kept>,
     pending: Vec<Begun>,
 }
 
@@ -123,15 +123,13 @@ impl Transformers {
 
     #[snapshot]
     async fn snapshot(&self, _: &Context) -> Result<Saved> {
-        let registered = self.shared.registry().registered();
+        let registered = steer::kept(&self.shared);
         Ok(Saved { registered, pending: self.shared.pending().all() })
     }
 
     #[restore]
     async fn restore(&self, ctx: &Context, saved: Saved) -> Result<()> {
-        for transformer in saved.registered {
-            steer::register(&self.shared, ctx, transformer)?;
-        }
+        steer::restore(&self.shared, ctx, saved.registered)?;
         steer::restore_pending(&self.shared, saved.pending);
         Ok(())
     }

@@ -13,7 +13,7 @@ use std::{
 use ksi_plugin_api::{SubscriptionId, prelude::*};
 
 use crate::{
-    definition::{Definition, Problem},
+    definition::{Definition, Found, Problem, Text},
     files::FileRead,
     transformer::Transformer,
 };
@@ -24,6 +24,7 @@ use crate::{
 pub(crate) struct Key {
     /// The file; empty for what was registered by an event.
     pub(crate) file: String,
+    /// Its name, else its source.
     pub(crate) name: String,
     /// Counts those of one name in one file.
     pub(crate) number: usize,
@@ -102,12 +103,15 @@ impl Registry {
                 }
             };
             let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
-            for definition in content {
-                let (name, compiled) = match definition {
-                    Ok(definition) if !definition.enabled => continue,
-                    Ok(definition) => (definition.name.clone(), compile(definition)),
-                    Err(problem) => (problem.name.clone(), Err(problem)),
-                };
+            for Found { identity: name, definition } in content {
+                if definition.as_ref().is_ok_and(|definition| !definition.enabled) {
+                    continue;
+                }
+                for (name, unknown) in definition.iter().flat_map(Definition::unknown_keys) {
+                    let Text { line, text } = unknown;
+                    complain(Problem::new(*line, name, format_args!("{text:?} says nothing here")));
+                }
+                let compiled = definition.and_then(&compile);
                 let number = numbers.entry(name.clone()).or_default();
                 let key = Key { file: shown.clone(), name, number: *number };
                 *number += 1;
@@ -136,10 +140,9 @@ impl Registry {
         change
     }
 
-    /// Those that were registered by events, as they were written.
-    pub(crate) fn registered(&self) -> Vec<Value> {
-        let registered = self.live.iter().filter(|live| live.key.file.is_empty());
-        registered.map(|live| live.slot.current().written.clone()).collect()
+    /// Those that were registered by events.
+    pub(crate) fn registered(&self) -> impl Iterator<Item = &Live> {
+        self.live.iter().filter(|live| live.key.file.is_empty())
     }
 
     pub(crate) fn by_key(&self, key: &Key) -> Option<&Live> {
@@ -188,7 +191,7 @@ impl Transformer {
     }
 
     /// Whether the same subscriptions serve both.
-    fn hears_like(&self, other: &Transformer) -> bool {
+    pub(crate) fn hears_like(&self, other: &Transformer) -> bool {
         let from = |it: &Transformer| it.route.as_ref().map(|route| route.from.clone());
         self.source == other.source && from(self) == from(other)
     }

@@ -6,7 +6,7 @@ use ksi_plugin_api::{SubscriptionId, prelude::*};
 
 use crate::{
     Shared, apply,
-    definition::definition,
+    definition::{Found, Problem},
     events::{Registered, Reloaded, Unregistered},
     files,
     pending::Begun,
@@ -67,62 +67,94 @@ pub(crate) fn reload(shared: &Arc<Shared>, ctx: &Context) -> Result<Reloaded> {
     })
 }
 
+/// A transformer that an event brought, as a snapshot has it.
+#[payload]
+pub(crate) struct Kept {
+    number: usize,
+    transformer: Value,
+}
+
+/// Those that events have brought.
+pub(crate) fn kept(shared: &Shared) -> Vec<Kept> {
+    let registry = shared.registry();
+    let kept = registry.registered().map(|live| Kept {
+        number: live.key.number,
+        transformer: live.slot.current().written.clone(),
+    });
+    kept.collect()
+}
+
+/// Has those live again.
+pub(crate) fn restore(shared: &Arc<Shared>, ctx: &Context, kept: Vec<Kept>) -> Result<()> {
+    for Kept { number, transformer } in kept {
+        let (name, transformer) = compiled(shared, transformer)?;
+        let key = Key { file: String::new(), name, number };
+        let live = live(shared, ctx, key, transformer).map_err(|it| invalid(&it.problem))?;
+        shared.registry().live.push(live);
+    }
+    Ok(())
+}
+
 /// Has one live that an event brought. One with a name takes the place of the one of that name.
 pub(crate) fn register(shared: &Arc<Shared>, ctx: &Context, written: Value) -> Result<Registered> {
-    let invalid = |message: String| Error::new("invalid_transformer", message);
-    if written.to_string().len() > MAX_REGISTERED_BYTES {
-        let message = format!("a transformer may have {MAX_REGISTERED_BYTES} bytes as JSON");
-        return Err(invalid(message));
-    }
-    let in_words = |name: &str, message: &str| match name {
-        "" => message.to_owned(),
-        name => format!("transformer {name:?}: {message}"),
-    };
-    let settings = &shared.settings;
-    let compiled = definition(&Node::from(written))
-        .and_then(|definition| Transformer::compile(definition, settings.values, settings.limits));
-    let transformer =
-        compiled.map_err(|problem| invalid(in_words(&problem.name, &problem.message)))?;
+    let (name, transformer) = compiled(shared, written)?;
     let registered = Registered {
         status: "registered".to_owned(),
         name: transformer.name.clone(),
         source: transformer.source.clone(),
         target: transformer.target.clone(),
     };
-    let has_name = transformer.written.get("name").is_some();
     let mut registry = shared.registry();
-    let mut own = registry.live.iter().filter(|live| live.key.file.is_empty());
-    if own.any(|live| live.slot.current().written == transformer.written) {
+    if registry.registered().any(|live| live.slot.current().written == transformer.written) {
         return Ok(registered);
     }
-    let of_name = registry
-        .live
-        .iter()
-        .filter(|live| live.key.file.is_empty() && live.key.name == transformer.name);
-    let numbers: Vec<usize> = of_name.map(|live| live.key.number).collect();
-    let replaced = has_name && !numbers.is_empty();
-    let number = match replaced {
-        true => 0,
-        false => numbers.into_iter().max().map_or(0, |number| number + 1),
+    let has_name = transformer.written.get("name").is_some();
+    let of_name = registry.registered().filter(|live| live.key.name == name);
+    let before = of_name.max_by_key(|live| live.key.number);
+    let before = before.map(|live| (live.key.clone(), live.slot.clone()));
+    let (key, old) = match before {
+        Some((_, slot)) if has_name && transformer.hears_like(&slot.current()) => {
+            slot.exchange(transformer);
+            return Ok(registered);
+        }
+        Some((key, _)) if has_name => (key.clone(), Some(key)),
+        before => {
+            let number = before.map_or(0, |(key, _)| key.number + 1);
+            (Key { file: String::new(), name, number }, None)
+        }
     };
-    let key = Key { file: String::new(), name: transformer.name.clone(), number };
-    let count = registry.live.iter().filter(|live| live.key.file.is_empty()).count();
-    if count >= MAX_REGISTERED && !replaced {
+    let count = registry.registered().count();
+    if count >= MAX_REGISTERED && old.is_none() {
         let message = format!("{count} transformers are registered, and no more are allowed");
         return Err(Error::new("too_many_transformers", message));
     }
-    let old = if replaced { registry.take(std::slice::from_ref(&key)) } else { Vec::new() };
-    match live(shared, ctx, key, transformer) {
-        Ok(live) => {
-            registry.live.push(live);
-            unsubscribe(ctx, old);
-            Ok(registered)
-        }
-        Err(problem) => {
-            registry.live.extend(old);
-            Err(invalid(in_words(&problem.problem.name, &problem.problem.message)))
-        }
+    let live = live(shared, ctx, key, transformer).map_err(|it| invalid(&it.problem))?;
+    let old = old.map(|key| registry.take(&[key])).unwrap_or_default();
+    registry.live.push(live);
+    unsubscribe(ctx, old);
+    Ok(registered)
+}
+
+/// What an event brings, compiled, and by what it is known.
+fn compiled(shared: &Shared, written: Value) -> Result<(String, Transformer)> {
+    if written.to_string().len() > MAX_REGISTERED_BYTES {
+        let message = format!("a transformer may have {MAX_REGISTERED_BYTES} bytes as JSON");
+        return Err(invalid(&Problem::new(0, "", message)));
     }
+    let settings = &shared.settings;
+    let Found { identity, definition } = Found::at(&Node::from(written));
+    let compiled = definition
+        .and_then(|definition| Transformer::compile(definition, settings.values, settings.limits));
+    compiled.map(|transformer| (identity, transformer)).map_err(|problem| invalid(&problem))
+}
+
+fn invalid(problem: &Problem) -> Error {
+    let Problem { name, message, .. } = problem;
+    let message = match name.as_str() {
+        "" => message.clone(),
+        name => format!("transformer {name:?}: {message}"),
+    };
+    Error::new("invalid_transformer", message)
 }
 
 /// Removes what is of this source.
@@ -174,7 +206,7 @@ fn live(
                 for subscription in subscriptions {
                     ctx.unsubscribe(subscription);
                 }
-                let problem = crate::definition::Problem::new(line, &key.name, error.message());
+                let problem = Problem::new(line, &key.name, error.message());
                 return Err(FileProblem { file: key.file, problem });
             }
         }

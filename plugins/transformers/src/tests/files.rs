@@ -65,6 +65,7 @@ fn every_mistake_is_told_with_its_file_line_and_name_and_the_others_stay() {
   - name: fine
     source: a:b
     target: c:d
+    conditon: "a == 1"
   - just text
 "#,
     );
@@ -82,7 +83,8 @@ fn every_mistake_is_told_with_its_file_line_and_name_and_the_others_stay() {
         "wrong.yaml:25 bad_filter: condition: \"name|shout == 'A'\": there is no filter \"shout\"",
         "wrong.yaml:32 bad_template: mapping: \"agents.*.name\" is no expression: ",
         "wrong.yaml:36 bad_async: `async` is to be true or false",
-        "wrong.yaml:40 -: a transformer is a mapping with `source` and `target`",
+        "wrong.yaml:40 fine: \"conditon\" says nothing here",
+        "wrong.yaml:41 -: a transformer is a mapping with `source` and `target`",
     ];
     let found = problems(&plugin);
     for (found, expected) in found.iter().zip(expected) {
@@ -129,6 +131,20 @@ fn what_is_wrong_at_a_reload_leaves_what_was_there() {
     folder.write("b.yaml", "transformers: []");
     plugin.emit("transformer:reload", json!({}));
     assert_eq!((names(&plugin), problems(&plugin)), (vec!["good".to_owned()], vec![]));
+}
+
+#[test]
+fn one_without_a_name_is_known_again_by_its_source() {
+    let folder = Folder::with("a.yaml", "- {source: in:event, target: old:event}\n");
+    let plugin = folder.start();
+    folder.write("a.yaml", "- {source: in:event, target: out:event}\n");
+    let reloaded = plugin.emit("transformer:reload", json!({})).results().remove(0);
+    assert_eq!((&reloaded["changed"], &reloaded["added"]), (&json!(1), &json!(0)));
+    assert_eq!(made(&plugin, json!({})), [json!({})]);
+    assert_eq!(plugin.emitted_of("old:event"), [] as [Value; 0]);
+    folder.write("a.yaml", "- {source: in:event}\n");
+    plugin.emit("transformer:reload", json!({}));
+    assert_eq!(made(&plugin, json!({})), [json!({})], "what is wrong leaves what was there");
 }
 
 #[test]

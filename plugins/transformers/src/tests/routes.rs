@@ -173,6 +173,31 @@ fn one_of_a_name_takes_the_place_of_the_one_before() {
 }
 
 #[test]
+fn an_answer_that_is_awaited_finds_its_transformer_after_a_replacement() {
+    let old = of("transformers: []");
+    let asks = |text: &str| {
+        json!({"transformer": {
+            "source": "in:event", "target": "ask:it", "async": true, "condition": format!("t == '{text}'"),
+            "mapping": {"request_id": "{{transform_id}}"},
+            "response_route": {"from": "answer:it", "to": format!("out:{text}")},
+        }})
+    };
+    old.emit("router:register_transformer", asks("first"));
+    old.emit("router:register_transformer", asks("second"));
+    old.emit("in:event", json!({"t": "second"}));
+    let id = old.emitted_of("ask:it").remove(0)["request_id"].clone();
+    let (version, snapshot) = old.snapshot().unwrap();
+    let new = Folder::with("t.yaml", "transformers: []")
+        .setup()
+        .restore(version, snapshot)
+        .start()
+        .unwrap();
+    new.emit("answer:it", json!({"request_id": id}));
+    assert_eq!(new.emitted_of("out:second").len(), 1);
+    assert_eq!(new.emitted_of("out:first").len(), 0);
+}
+
+#[test]
 fn what_no_file_says_is_handed_over() {
     let folder = Folder::with("t.yaml", ASKS);
     let old = folder.start();

@@ -107,6 +107,9 @@ fn what_is_not_there_and_has_no_default_fails_with_the_names_that_are_there() {
         "transformer \"one\": the event has no {{order.id}}, and there is no default; it has more, order"
     );
     assert_eq!(made(&plugin, json!({"order": {"id": 3}})), [json!({"a": "3"})]);
+    let plugin = one(r#"mapping: {a: "{{upper(name)}}"}"#);
+    let message = why(&plugin, json!({"name": null}));
+    assert!(message.ends_with("upper() is given something that is not there"), "{message}");
     let plugin = one(r#"mapping: {a: "{{count + 1}}"}"#);
     let message = why(&plugin, json!({"count": "x"}));
     assert!(message.starts_with("transformer \"one\": {{count + 1}}: tried to use +"), "{message}");
