@@ -135,7 +135,12 @@ fn judge(old: &Side, new: &Side, played: Played, ignored: &Ignored, summary: &mu
         summary.left_out();
         return;
     }
-    summary.add(&event, &told, differences(&of_old, &of_new, ignored), took);
+    let differences = differences(&of_old, &of_new, ignored);
+    let failed = |ended: &Ended| matches!(ended, Ended::Badly { .. });
+    if differences.is_empty() && of_old.ended.iter().any(failed) {
+        summary.failed_alike();
+    }
+    summary.add(&event, &told, differences, took);
 }
 
 /// About how many bytes are kept of it.

@@ -21,6 +21,7 @@ pub(super) struct Summary {
     compared: u64,
     differing: u64,
     left_out: u64,
+    failed_alike: u64,
     paths: BTreeMap<(String, String), At>,
     further: u64,
     old_took: Histogram<u64>,
@@ -56,6 +57,8 @@ pub(super) struct Told<'a> {
     pub(super) differing: u64,
     /// Neither handles them.
     pub(super) left_out: u64,
+    /// Both failed, and there is no difference between them.
+    pub(super) failed_alike: u64,
     pub(super) differences: Vec<At>,
     /// Places that differ, beyond those that are told apart.
     pub(super) further: u64,
@@ -74,6 +77,7 @@ impl Summary {
             compared: 0,
             differing: 0,
             left_out: 0,
+            failed_alike: 0,
             paths: BTreeMap::new(),
             further: 0,
             old_took: histogram()?,
@@ -84,6 +88,11 @@ impl Summary {
     /// One that neither handles.
     pub(super) fn left_out(&mut self) {
         self.left_out += 1;
+    }
+
+    /// One that both failed in, without a difference.
+    pub(super) fn failed_alike(&mut self) {
+        self.failed_alike += 1;
     }
 
     pub(super) fn compared(&self) -> u64 {
@@ -129,6 +138,7 @@ impl Summary {
             compared: self.compared,
             differing: self.differing,
             left_out: self.left_out,
+            failed_alike: self.failed_alike,
             differences: self.paths.values().cloned().collect(),
             further: self.further,
             old_took: took(&self.old_took),
@@ -168,6 +178,13 @@ impl Summary {
             "{compared} events compared: {} the same, {differing} not; {left_out} left out, which no plugin here handles",
             compared - differing
         ));
+        // They may have asked for somebody who is not here.
+        if self.failed_alike > 0 {
+            lines.push(format!(
+                "{} of the same failed in both: --with puts a plugin beside them that they ask",
+                self.failed_alike
+            ));
+        }
         let (old, new) = (took(&self.old_took), took(&self.new_took));
         let shown = |it: Took| {
             format!("p50 {:.0} us, p99 {:.0} us, at most {:.0} us", it.p50_us, it.p99_us, it.max_us)
