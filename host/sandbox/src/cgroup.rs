@@ -6,8 +6,9 @@
 //! with systemd, `Delegate=yes` in the unit.
 //!
 //! The kernel has either processes or bounds for those below in one group. So the host's own group
-//! is emptied: [`Delegation::find`] moves the processes that are in it to a group below, named
-//! `host`, unless the service manager has done so (`DelegateSubgroup=`).
+//! is emptied as soon as something is to be bounded: the processes that are in it are moved to a
+//! group below, named `host`, unless the service manager has done so (`DelegateSubgroup=`). A group
+//! without bounds needs none of that, and no controllers: it is there to be ended as a whole.
 //!
 //! ```
 //! use ksi_sandbox::cgroup::{Bounds, Delegation};
@@ -24,10 +25,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod find;
+
 use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -59,6 +63,22 @@ pub enum CgroupError {
         /// What was found.
         found: String,
     },
+    /// What is to be bounded cannot be, because this part of the tree was not given the controller.
+    #[error(
+        "`{setting}` cannot be bounded for a group of processes: tried the controller `{controller}` of {}, found {found}; with \
+         systemd, Delegate=yes in the unit gives it",
+        folder.display()
+    )]
+    NoController {
+        /// What is to be bounded.
+        setting: &'static str,
+        /// What the kernel bounds it by.
+        controller: &'static str,
+        /// The part of the tree.
+        folder: PathBuf,
+        /// What was found.
+        found: String,
+    },
     /// A name that is no name of a folder.
     #[error("`{name}` cannot be the name of a cgroup")]
     Name {
@@ -81,77 +101,82 @@ pub enum CgroupError {
 #[derive(Debug)]
 pub struct Delegation {
     folder: PathBuf,
+    /// The controllers that it has.
+    has: String,
+    /// Whether those that are needed are given on to the groups below, which is done once.
+    ready: OnceLock<Result<(), String>>,
 }
 
 /// One group below it. Dropped, it is removed, if nothing is in it any more.
 #[derive(Debug)]
 pub struct Group {
     folder: PathBuf,
+    unbounded: Vec<CgroupError>,
 }
 
 /// Where the processes go that are in the way.
 const OWN: &str = "host";
-/// Controllers that a group needs, with the `+` by which they are switched on for those below.
-const CONTROLLERS: [(&str, &str); 2] = [("memory", "+memory"), ("pids", "+pids")];
+/// What begins the name of each group that [`Delegation::group`] makes.
+const PREFIX: &str = "ksi-";
+const MEMORY: &str = "memory";
+const PIDS: &str = "pids";
+/// Controllers that bound something, with the `+` by which they are switched on for those below.
+const CONTROLLERS: [(&str, &str); 2] = [(MEMORY, "+memory"), (PIDS, "+pids")];
+/// Only a group that is not the root of the whole tree has it.
+const KILL: &str = "cgroup.kill";
 
 impl Delegation {
-    /// Finds the part of the tree that is given to this process, and makes it ready for groups.
-    ///
-    /// # Errors
-    /// [`CgroupError::NotDelegated`], with what was found, or a step that failed.
-    pub fn find() -> Result<Self, CgroupError> {
-        let (mounts, groups) = (Path::new("/proc/self/mountinfo"), Path::new("/proc/self/cgroup"));
-        Self::found_by(mounts, groups, is_superuser())
-    }
-
-    /// As [`Delegation::find`], by files like those in `/proc/self`.
-    fn found_by(mounts: &Path, groups: &Path, superuser: bool) -> Result<Self, CgroupError> {
-        let text = |path: &Path| {
-            fs::read_to_string(path).map_err(|error| not(path, format!("no file: {error}")))
-        };
-        let root = mount_of(&text(mounts)?)
-            .ok_or_else(|| not(mounts, "no cgroups of version 2 mounted".to_owned()))?;
-        let own = text(groups)?
-            .lines()
-            .find_map(|line| line.strip_prefix("0::/").map(PathBuf::from))
-            .ok_or_else(|| not(groups, "no group of version 2".to_owned()))?;
-        let own = root.join(own);
-        // The service manager may have put this process into a group below what it gave.
-        let above = own.parent().filter(|above| above.starts_with(&root));
-        let marked = [Some(own.as_path()), above].into_iter().flatten().find(|it| is_marked(it));
-        if let Some(marked) = marked {
-            return Self::at(marked);
-        }
-        // The superuser may write everywhere, which says nothing, save of the tree of a container.
-        if superuser && own != root {
-            return Err(not(&own, "a group that is not marked as delegated".to_owned()));
-        }
-        Self::at(above.filter(|above| may_write(above)).unwrap_or(&own))
-    }
-
-    /// Takes this folder for the one that is given, and makes it ready for groups.
+    /// Takes this folder for the one that is given. Groups that were left over in it, and in which
+    /// nothing runs, are removed.
     ///
     /// # Errors
     /// As [`Delegation::find`].
     pub fn at(folder: &Path) -> Result<Self, CgroupError> {
         let has = fs::read_to_string(folder.join("cgroup.controllers"))
             .map_err(|error| not(folder, format!("no cgroup: {error}")))?;
-        for (controller, _) in CONTROLLERS {
-            if !has.split_whitespace().any(|it| it == controller) {
-                let found = format!("no controller `{controller}` (it has: {})", has.trim());
-                return Err(not(folder, found));
-            }
+        if !folder.join(KILL).exists() {
+            let found = format!("no {KILL}: it is the root of all, or Linux is older than 5.14");
+            return Err(not(folder, found));
         }
         if !may_write(folder) {
             return Err(not(folder, "one that this user may not write to".to_owned()));
         }
-        let delegation = Self { folder: folder.to_owned() };
-        delegation.empty()?;
-        for (_, on) in CONTROLLERS {
-            let path = folder.join("cgroup.subtree_control");
+        let delegation = Self { folder: folder.to_owned(), has, ready: OnceLock::new() };
+        delegation.sweep();
+        Ok(delegation)
+    }
+
+    /// A host that was killed has left its groups.
+    fn sweep(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                // It stays if something runs in it.
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+
+    /// Whether groups below can be bounded by this controller: it is there, and given on to them.
+    fn bounds_by(&self, controller: &str) -> Result<(), String> {
+        if !self.has.split_whitespace().any(|it| it == controller) {
+            return Err(match self.has.trim() {
+                "" => "no controllers".to_owned(),
+                has => format!("only {has}"),
+            });
+        }
+        self.ready.get_or_init(|| self.make_ready().map_err(|error| with_cause(&error))).clone()
+    }
+
+    fn make_ready(&self) -> Result<(), CgroupError> {
+        self.empty()?;
+        let there = |(controller, _): &(&str, &str)| {
+            self.has.split_whitespace().any(|it| it == *controller)
+        };
+        for (_, on) in CONTROLLERS.into_iter().filter(there) {
+            let path = self.folder.join(SUBTREE);
             fs::write(&path, on).map_err(failed("given controllers", &path))?;
         }
-        Ok(delegation)
+        Ok(())
     }
 
     /// Moves the processes that are in it out of the way.
@@ -178,7 +203,8 @@ impl Delegation {
         Err(not(&self.folder, "processes that come faster than they can be moved".to_owned()))
     }
 
-    /// Makes a group below, or takes the one of that name that was left over.
+    /// Makes a group below, or takes the one of that name that was left over. What it cannot be
+    /// bounded in, [`Group::unbounded`] tells.
     ///
     /// # Errors
     /// The name is none of a folder, or a step failed. Nothing is left then.
@@ -188,15 +214,32 @@ impl Delegation {
         if name.is_empty() || name.len() > 128 || name == OWN || !name.bytes().all(is_name) {
             return Err(CgroupError::Name { name: name.to_owned() });
         }
-        let group = Group { folder: self.folder.join(name) };
-        made(&group.folder)?;
-        let bound = |value: Option<u64>| value.map_or("max".to_owned(), |it| it.to_string());
-        group.write("memory.max", &bound(bounds.memory.map(|it| it.0)))?;
-        group.write("pids.max", &bound(bounds.processes))?;
-        // One process of a plugin alone does not go on in a sensible way.
-        group.write("memory.oom.group", "1")?;
-        // No kernel need have swap.
-        let _ = group.write("memory.swap.max", "0");
+        let folder = self.folder.join(format!("{PREFIX}{name}"));
+        made(&folder)?;
+        let mut group = Group { folder, unbounded: Vec::new() };
+        let Bounds { memory, processes } = bounds;
+        for (setting, controller, file, value) in [
+            ("memory", MEMORY, "memory.max", memory.map(|it| it.0)),
+            ("processes", PIDS, "pids.max", *processes),
+        ] {
+            match (value, value.map(|_| self.bounds_by(controller))) {
+                (Some(value), Some(Ok(()))) => group.write(file, &value.to_string())?,
+                (_, Some(Err(found))) => {
+                    let folder = self.folder.clone();
+                    let none = CgroupError::NoController { setting, controller, folder, found };
+                    group.unbounded.push(none);
+                }
+                // One that was left over may have had a bound.
+                _ if group.folder.join(file).exists() => group.write(file, "max")?,
+                _ => {}
+            }
+        }
+        if memory.is_some() && self.bounds_by(MEMORY).is_ok() {
+            // One process of a plugin alone does not go on in a sensible way.
+            group.write("memory.oom.group", "1")?;
+            // No kernel need have swap.
+            let _ = group.write("memory.swap.max", "0");
+        }
         Ok(group)
     }
 }
@@ -205,28 +248,6 @@ impl Delegation {
 const NO_PROCESS: i32 = libc::ESRCH;
 #[cfg(not(target_os = "linux"))]
 const NO_PROCESS: i32 = 3;
-
-#[cfg(target_os = "linux")]
-fn is_superuser() -> bool {
-    rustix::process::geteuid().is_root()
-}
-#[cfg(not(target_os = "linux"))]
-fn is_superuser() -> bool {
-    false
-}
-
-/// systemd marks what it gives.
-#[cfg(target_os = "linux")]
-fn is_marked(folder: &Path) -> bool {
-    ["user.delegate", "trusted.delegate"].into_iter().any(|name| {
-        let mut value = [0; 8];
-        rustix::fs::getxattr(folder, name, &mut value) == Ok(1) && value[0] == b'1'
-    })
-}
-#[cfg(not(target_os = "linux"))]
-fn is_marked(_: &Path) -> bool {
-    false
-}
 
 impl Group {
     /// Moves a process into it. What that one starts from then on is in it as well.
@@ -242,7 +263,20 @@ impl Group {
     /// # Errors
     /// The kernel does not have it.
     pub fn kill(&self) -> Result<(), CgroupError> {
-        self.write("cgroup.kill", "1")
+        self.write(KILL, "1")
+    }
+
+    /// What was to be bounded, and is not.
+    pub fn unbounded(&self) -> &[CgroupError] {
+        &self.unbounded
+    }
+
+    /// Whether nothing runs in it.
+    ///
+    /// # Errors
+    /// The group cannot be read.
+    pub fn is_empty(&self) -> Result<bool, CgroupError> {
+        Ok(self.read("cgroup.events")?.lines().any(|line| line == "populated 0"))
     }
 
     /// Waits until nothing runs in it; false if that takes longer.
@@ -252,7 +286,7 @@ impl Group {
     pub fn is_empty_within(&self, time: Duration) -> Result<bool, CgroupError> {
         let deadline = Instant::now() + time;
         loop {
-            if self.read("cgroup.events")?.lines().any(|line| line == "populated 0") {
+            if self.is_empty()? {
                 return Ok(true);
             }
             if Instant::now() >= deadline {
@@ -329,133 +363,13 @@ fn may_write(folder: &Path) -> bool {
 
 const SUBTREE: &str = "cgroup.subtree_control";
 
-/// Where the tree of version 2 is mounted: of `36 35 0:32 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw`
-/// the fifth.
-fn mount_of(mounts: &str) -> Option<PathBuf> {
-    mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let is_version_2 = after.split(' ').next() == Some("cgroup2");
-        is_version_2.then(|| before.split(' ').nth(4).map(PathBuf::from)).flatten()
-    })
+/// For whoever keeps it as text.
+fn with_cause(error: &CgroupError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A folder with the files that the kernel has in a group.
-    fn fake(controllers: &str) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (file, text) in
-            [("cgroup.controllers", controllers), ("cgroup.procs", ""), (SUBTREE, "")]
-        {
-            fs::write(folder.path().join(file), text).unwrap();
-        }
-        folder
-    }
-
-    fn bounds() -> Bounds {
-        Bounds { memory: Some(Bytes(64 << 20)), processes: Some(8) }
-    }
-
-    fn read(folder: &Path, file: &str) -> String {
-        fs::read_to_string(folder.join(file)).unwrap()
-    }
-
-    #[test]
-    fn a_group_has_the_bounds_that_were_asked_for_and_takes_and_ends_processes() {
-        let folder = fake("cpu memory pids\n");
-        let delegation = Delegation::at(folder.path()).unwrap();
-        assert_eq!(read(folder.path(), SUBTREE), "+pids", "the last one written");
-        let group = delegation.group("greeter", &bounds()).unwrap();
-        let below = folder.path().join("greeter");
-        assert_eq!(read(&below, "memory.max"), "67108864");
-        assert_eq!(read(&below, "pids.max"), "8");
-        assert_eq!(read(&below, "memory.swap.max"), "0");
-        group.add(4711).unwrap();
-        assert_eq!(read(&below, "cgroup.procs"), "4711");
-        group.kill().unwrap();
-        assert_eq!(read(&below, "cgroup.kill"), "1");
-        fs::write(below.join("memory.current"), "4096\n").unwrap();
-        fs::write(below.join("memory.events"), "low 0\noom 2\noom_kill 3\n").unwrap();
-        assert_eq!(group.memory().unwrap(), Bytes(4096));
-        assert_eq!(group.out_of_memory().unwrap(), 3);
-        fs::write(below.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
-        assert!(!group.is_empty_within(Duration::ZERO).unwrap());
-        fs::write(below.join("cgroup.events"), "populated 0\nfrozen 0\n").unwrap();
-        assert!(group.is_empty_within(Duration::ZERO).unwrap());
-    }
-
-    #[test]
-    fn what_is_not_bounded_is_said_to_be_so() {
-        let folder = fake("memory pids\n");
-        let group = Delegation::at(folder.path()).unwrap().group("a", &Bounds::default()).unwrap();
-        assert_eq!(read(&folder.path().join("a"), "memory.max"), "max");
-        assert_eq!(read(&folder.path().join("a"), "pids.max"), "max");
-        drop(group);
-    }
-
-    #[test]
-    fn processes_that_are_in_the_way_are_moved_below() {
-        let folder = fake("memory pids\n");
-        fs::write(folder.path().join("cgroup.procs"), "12\n").unwrap();
-        Delegation::at(folder.path()).unwrap();
-        assert_eq!(read(&folder.path().join(OWN), "cgroup.procs"), "12");
-    }
-
-    #[test]
-    fn a_tree_that_is_not_delegated_is_told_with_what_was_found_and_what_to_do() {
-        for (controllers, found) in [
-            ("memory\n", "no controller `pids` (it has: memory)"),
-            ("\n", "no controller `memory`"),
-        ] {
-            let folder = fake(controllers);
-            let error = Delegation::at(folder.path()).unwrap_err().to_string();
-            assert!(error.contains(found) && error.contains("Delegate=yes"), "{error}");
-        }
-        let empty = tempfile::tempdir().unwrap();
-        let error = Delegation::at(empty.path()).unwrap_err().to_string();
-        assert!(error.contains("no cgroup"), "{error}");
-        let folder = fake("memory pids\n");
-        fs::remove_file(folder.path().join(SUBTREE)).unwrap();
-        let error = Delegation::at(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("may not write"), "{error}");
-    }
-
-    #[test]
-    fn it_is_found_by_what_the_process_is_told_of_itself() {
-        let folder = fake("memory pids\n");
-        let below = folder.path().join("ksi.service");
-        fs::create_dir(&below).unwrap();
-        let (mounts, groups) = (folder.path().join("mounts"), folder.path().join("groups"));
-        fs::write(&groups, "4:memory:/\n0::/ksi.service\n").unwrap();
-        let root = folder.path().display();
-        fs::write(&mounts, format!("1 2 0:3 / {root} rw shared:1 - cgroup2 cgroup2 rw\n")).unwrap();
-        // What is above it is this user's, who is not everybody's.
-        let found = Delegation::found_by(&mounts, &groups, false).unwrap();
-        assert_eq!(found.folder, folder.path());
-        let error = Delegation::found_by(&mounts, &groups, true).unwrap_err().to_string();
-        assert!(error.contains("not marked as delegated"), "{error}");
-        // The tree of a container.
-        fs::write(&groups, "0::/\n").unwrap();
-        let found = Delegation::found_by(&mounts, &groups, true).unwrap();
-        assert_eq!(found.folder, folder.path().join(""));
-        // It is not there.
-        fs::write(&mounts, format!("1 2 0:3 / {root}/ksi.service rw - cgroup2 x rw\n")).unwrap();
-        let error = Delegation::found_by(&mounts, &groups, true).unwrap_err().to_string();
-        assert!(error.contains("ksi.service") && error.contains("no cgroup"), "{error}");
-        fs::write(&mounts, "1 2 0:3 / /x rw - cgroup x rw\n").unwrap();
-        let error = Delegation::found_by(&mounts, &groups, false).unwrap_err().to_string();
-        assert!(error.contains("no cgroups of version 2"), "{error}");
-    }
-
-    #[test]
-    fn a_name_leads_nowhere_else() {
-        let folder = fake("memory pids\n");
-        let delegation = Delegation::at(folder.path()).unwrap();
-        for name in ["", "..", "a/b", "memory.max", OWN, &"x".repeat(129)] {
-            let error = delegation.group(name, &bounds()).unwrap_err();
-            assert!(matches!(error, CgroupError::Name { .. }), "{name}: {error}");
-        }
-    }
-}
+mod tests;

@@ -138,6 +138,8 @@ pub(super) fn refused(limits: &Limits, pid: u32) -> Result<Rules, BackendError> 
         NAMESPACES.iter().map(|flag| case([has(0, *flag)])).collect::<Result<Vec<_>, _>>()?;
     if limits.execute.is_empty() {
         rules.extend([(SYS_execve, vec![]), (SYS_execveat, vec![])]);
+        // Whoever has no processes has no use for groups of them, and is to be found in his own.
+        rules.extend([(SYS_setsid, vec![]), (SYS_setpgid, vec![])]);
         // A thread is allowed, and a process is not.
         clone.push(case([masked(0, CLONE_THREAD, 0)])?);
         #[cfg(target_arch = "x86_64")]
