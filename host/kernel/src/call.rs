@@ -3,8 +3,8 @@
 //!
 //! [`outcome`] is how it ended, [`outcome_taps`] are who sees that, [`tally`] counts how calls end,
 //! and a [`gate`] lets a plugin's events wait while its state moves. `limit` is until when a call
-//! is waited for, `cancel` ends those of a generation, and `accounted` sees to it that each ends
-//! that has begun.
+//! is waited for, `cancel` ends those of a generation, `accounted` sees to it that each ends that
+//! has begun, and `undelivered` is one that never got where it was to run.
 
 // Its events may have to wait,
 pub mod gate;
@@ -16,6 +16,7 @@ mod limit;
 // each ends in one way,
 mod accounted;
 pub mod outcome;
+mod undelivered;
 // is shown to whoever looks,
 pub mod outcome_taps;
 // and is counted.
@@ -35,6 +36,7 @@ use std::{
 use ksi_abi::{BoundaryFuture, CallEnd, Counted, ReplyForm};
 use tokio::runtime::Handle;
 
+pub use self::undelivered::{Undelivered, UnfinishedCall};
 pub(crate) use self::{accounted::UncountedCalls, cancel::Cancel};
 use self::{
     accounted::{Accounted, Active, Beginning},
@@ -84,6 +86,8 @@ pub enum Started {
     Plugin(BoundaryFuture<CallEnd>),
     /// It goes on in the host.
     Host(Pin<Box<dyn Future<Output = CallOutcome> + Send>>),
+    /// It goes on where it may turn out that nobody was there to get it.
+    Elsewhere(Pin<Box<dyn Future<Output = Result<CallOutcome, Undelivered>> + Send>>),
 }
 
 /// What is known of a handler of one generation, without holding that generation.
@@ -257,6 +261,7 @@ pub(crate) fn begin(
         }
         Started::Plugin(future) => Going::Plugin(future),
         Started::Host(future) => Going::Host(future),
+        Started::Elsewhere(future) => Going::Elsewhere(future),
     };
     let call = Call::new(held(), inside, Some(going), beginning.goes_on());
     // Most calls are ready at once, so the timer is armed only here.
@@ -293,13 +298,25 @@ fn ended_in_plugin(end: <BoundaryFuture<CallEnd> as Future>::Output) -> CallOutc
 enum Going {
     Plugin(BoundaryFuture<CallEnd>),
     Host(Pin<Box<dyn Future<Output = CallOutcome> + Send>>),
+    Elsewhere(Pin<Box<dyn Future<Output = Result<CallOutcome, Undelivered>> + Send>>),
 }
 
 impl Going {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CallOutcome> {
+    /// One that nobody was there for is rejected, and `undelivered` has it then.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        undelivered: &mut Option<Undelivered>,
+    ) -> Poll<CallOutcome> {
         match self {
             Going::Plugin(future) => Pin::new(future).poll(cx).map(ended_in_plugin),
             Going::Host(future) => future.as_mut().poll(cx),
+            Going::Elsewhere(future) => future.as_mut().poll(cx).map(|ended| {
+                ended.unwrap_or_else(|nobody| {
+                    *undelivered = Some(nobody);
+                    CallOutcome::Rejected { reason: "the plugin is gone".into() }
+                })
+            }),
         }
     }
 }
@@ -335,12 +352,22 @@ impl Call {
         let key = self.entry.info.key;
         let going = &mut self.going;
         let due = limit.timer.deadline().into_std();
+        let mut undelivered = None;
         let call = poll_fn(|cx| match going {
-            Some(going) => polling(key, number, Some(due), &mut false, || going.poll(cx)),
+            Some(going) => {
+                let poll = || going.poll(cx, &mut undelivered);
+                polling(key, number, Some(due), &mut false, poll)
+            }
             None => Poll::Pending,
         });
         let ended = limit.hold(&self.entry, since, call).await;
         self.going = None;
+        if let (Some(undelivered), CallOutcome::Rejected { .. }) = (undelivered, &ended) {
+            // It holds nobody up, and nothing of whoever was to get it.
+            let Call { accounted, active, entry, .. } = self;
+            drop((active, entry));
+            return undelivered.goes_on(UnfinishedCall::new(accounted)).await;
+        }
         let ended = ended.of(self.entry.keeper.as_ref(), &form);
         self.active = None;
         self.accounted.end(&ended);
@@ -390,8 +417,9 @@ async fn run(
         Started::Ready(ended) => return ended,
         Started::Host(future) => Going::Host(future),
         Started::Plugin(future) => Going::Plugin(future),
+        Started::Elsewhere(future) => Going::Elsewhere(future),
     };
-    let call = poll_fn(|cx| polling(key, number, None, &mut false, || going.poll(cx)));
+    let call = poll_fn(|cx| polling(key, number, None, &mut false, || going.poll(cx, &mut None)));
     limit.hold(entry, since, call).await
 }
 

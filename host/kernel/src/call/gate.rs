@@ -162,6 +162,18 @@ impl Gate {
         Err(HeldAtGate { gate: self.clone(), bytes: event.bytes() })
     }
 
+    /// Lets an event in that has left once because nobody was there to get it: not as long as the
+    /// gate is held, whatever it comes from.
+    pub(crate) fn enter_again(self: &Arc<Self>, event: &Event) -> Result<Admission, HeldAtGate> {
+        let number = event.id().number();
+        let mut shard = self.shard(number);
+        if self.state.load(Ordering::Acquire) != OPEN {
+            return Err(HeldAtGate { gate: self.clone(), bytes: event.bytes() });
+        }
+        shard.push(number);
+        Ok(Admission { gate: self.clone(), event: number })
+    }
+
     /// Whether the event, or one that it comes from, is inside.
     fn comes_from_inside(&self, event: &Event) -> bool {
         event.lineage().any(|number| self.shard(number).contains(&number))
@@ -202,6 +214,11 @@ impl Gate {
             let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, quiet);
         }
         empty
+    }
+
+    /// Whether everything enters.
+    pub fn is_open(&self) -> bool {
+        self.state.load(Ordering::Acquire) == OPEN
     }
 
     fn is_held(&self) -> bool {

@@ -26,6 +26,7 @@ pub(crate) struct CallCounts(Striped<CallCounters>);
 #[derive(Debug, Default)]
 struct CallCounters {
     accepted: AtomicU64,
+    moved: AtomicU64,
     replied: AtomicU64,
     no_reply: AtomicU64,
     failed: AtomicU64,
@@ -79,6 +80,11 @@ impl CallCounts {
         self.0.count(|counters| &counters.accepted);
     }
 
+    /// One that was begun has begun anew elsewhere, and counts there.
+    pub(super) fn moved(&self) {
+        self.0.count(|counters| &counters.moved);
+    }
+
     /// One that was begun has ended.
     #[inline]
     pub(super) fn end(&self, ended: &CallOutcome) {
@@ -112,7 +118,8 @@ impl CallCounts {
         let Counts { replied, no_reply, failed, panicked, crashed, timed_out, rejected, .. } =
             counts;
         let ended = replied + no_reply + failed + panicked + crashed + timed_out + rejected;
-        counts.accepted = sum(|counters| &counters.accepted);
+        let moved = sum(|counters| &counters.moved);
+        counts.accepted = sum(|counters| &counters.accepted).saturating_sub(moved);
         counts.in_flight = counts.accepted.saturating_sub(ended);
         counts
     }

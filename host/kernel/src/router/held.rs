@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     call::{
-        self, CallBegun, HandlerInfo, Target, UncountedCalls,
+        self, CallBegun, HandlerInfo, Target, UncountedCalls, UnfinishedCall,
         gate::{Admission, HeldAtGate},
         outcome::CallOutcome,
     },
@@ -185,6 +185,68 @@ impl Router {
                     return calls.await.await;
                 }
                 Err(again) => outside = again,
+            }
+        }
+    }
+
+    /// Calls a handler of a plugin anew that was not called because nobody was there: as soon as
+    /// the plugin's gate lets the event in, and before the event's deadline. To be polled on
+    /// dispatch workers.
+    pub async fn call_again(
+        self: Arc<Self>,
+        event: Counted<Event>,
+        form: ReplyForm,
+        unfinished: UnfinishedCall,
+    ) -> CallOutcome {
+        let since = Instant::now();
+        loop {
+            let targets = self.table.load().targets(event.name());
+            let handler = unfinished.handler();
+            let target = targets.iter().find(|target| {
+                let info = target.info();
+                info.plugin == handler.plugin && info.handler == handler.handler
+            });
+            let Some(target) = target else {
+                let reason = format!(
+                    "{} handles no {} any more: its process was gone before it got this event, and it was replaced or \
+                     unloaded since",
+                    handler.plugin,
+                    event.name()
+                );
+                return unfinished.end(CallOutcome::Rejected { reason: reason.into() });
+            };
+            let entered = match &target.gate {
+                None => Ok(None),
+                Some(gate) => gate.enter_again(&event).map(|inside| Some(Arc::new(inside))),
+            };
+            let outside = match entered {
+                Ok(inside) => {
+                    let (entry, mut event) = (target.enter_by(), Some((event, inside)));
+                    drop(targets);
+                    let begun = poll_fn(|cx| match event.take() {
+                        Some((event, inside)) => {
+                            let held = || entry.clone();
+                            Poll::Ready(call::begin(
+                                &entry, held, event, inside, &form, &self.site, cx,
+                            ))
+                        }
+                        None => Poll::Pending,
+                    });
+                    let begun = begun.await;
+                    drop(entry);
+                    unfinished.moved();
+                    return match begun {
+                        CallBegun::Ended(ended) => ended,
+                        CallBegun::GoesOn(call) => call.await,
+                    };
+                }
+                Err(outside) => outside,
+            };
+            drop(targets);
+            if !self.wait(&outside, &event).await {
+                let after = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let after = Duration::from_millis(after);
+                return unfinished.end(CallOutcome::TimedOut { after });
             }
         }
     }

@@ -229,7 +229,9 @@ impl Retirer {
             services.session().end_tasks();
             let Some(instance) = instance else { return };
             instance.end_tasks().await;
-            for handler in info.at_shutdown().filter(|_| was_live) {
+            // What it ran in may be gone.
+            let is_told = was_live && instance.is_there();
+            for handler in info.at_shutdown().filter(|_| is_told) {
                 let result = shutdown_handler(&*instance, handler, limit, &router).await;
                 if !result.is_ok() {
                     tracing::warn!(
@@ -283,6 +285,10 @@ async fn shutdown_handler(
         match started.await {
             Started::Ready(ended) => ended.into(),
             Started::Host(future) => future.await.into(),
+            Started::Elsewhere(future) => match future.await {
+                Ok(ended) => ended.into(),
+                Err(_) => OutcomeKind::Rejected { reason: "its process is gone".to_owned() },
+            },
             Started::Plugin(future) => match future.await {
                 Ok(end) => CallOutcome::from(end).into(),
                 Err(message) => OutcomeKind::Panicked { message: message.to_text() },

@@ -6,7 +6,7 @@ use tokio::{runtime::Handle, sync::watch};
 
 use super::*;
 use crate::{
-    call::{CallSite, gate::Gate, outcome_taps::OutcomeStatus},
+    call::{CallSite, Callee, Started, Undelivered, gate::Gate, outcome_taps::OutcomeStatus},
     event::{NewEvent, Payload},
     executor::{watchdog, workers::Workers},
     memory::Budget,
@@ -49,6 +49,93 @@ fn handles(router: &Router, gate: &Arc<Gate>, handled: &watch::Sender<usize>) {
     also_handles(router, "p", Some(gate.clone()), handler);
 }
 
+/// Somebody who turns out to be gone once he is told to look.
+struct Gone {
+    router: Arc<Router>,
+    looks: watch::Sender<bool>,
+}
+
+impl Callee for Gone {
+    fn start(
+        &self,
+        _: u64,
+        event: Counted<Event>,
+        form: &ReplyForm,
+        _: &mut Context<'_>,
+    ) -> Started {
+        let (router, form, mut looks) = (self.router.clone(), *form, self.looks.subscribe());
+        Started::Elsewhere(Box::pin(async move {
+            let _ = looks.wait_for(|looks| *looks).await;
+            Err(Undelivered::new(move |call| router.call_again(event, form, call)))
+        }))
+    }
+}
+
+/// Events `a:b` go to somebody who is gone: they wait at this gate, and are on their way until he
+/// looks.
+fn gone(router: &Arc<Router>, gate: &Arc<Gate>) -> watch::Sender<bool> {
+    let looks = watch::Sender::new(false);
+    let callee = Arc::new(Gone { router: router.clone(), looks: looks.clone() });
+    handled_by(router, "p", Some(gate.clone()), callee);
+    looks
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_was_there_for_holds_up_no_successor_and_goes_to_it() {
+    let router = router(1);
+    let (old, handled) = (gate(&router), watch::Sender::new(0));
+    let looks = gone(&router, &old);
+    let (emitting, mut outcomes) = (router.clone(), router.watch_outcomes(9));
+    let emitted = tokio::spawn(async move { emitting.emit(event(), None).await });
+    until(|| router.all_counts().in_flight == 1).await;
+    let hold = old.hold();
+    assert!(hold.quiet().now_or_never().is_none(), "it is inside");
+    looks.send_replace(true);
+    in_time(hold.quiet()).await.expect("it is not inside any more");
+    until(|| old.waiting() == 1).await;
+    assert_eq!(router.all_counts().in_flight, 1, "it has begun, and not ended");
+    handles(&router, &gate(&router), &handled);
+    hold.moved();
+    let report = in_time(emitted).await.unwrap();
+    assert!(matches!(report.outcomes()[0].result, OutcomeKind::NoReply), "{report:?}");
+    let counts = router.all_counts();
+    assert_eq!((counts.accepted, counts.no_reply, counts.in_flight), (1, 1, 0));
+    assert_eq!(*handled.borrow(), 1);
+    assert!(outcomes.next().now_or_never().flatten().is_some(), "its end is seen");
+    assert!(outcomes.next().now_or_never().is_none(), "once");
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_was_there_for_ends_with_its_deadline_or_its_plugin() {
+    for goes in [false, true] {
+        let router = router(1);
+        let old = gate(&router);
+        let (emitting, timeout) = (router.clone(), Duration::from_millis(200));
+        let looks = gone(&router, &old);
+        let emission = async move { emitting.emit(event().timeout(timeout), None).await };
+        let emitted = tokio::spawn(emission);
+        until(|| router.all_counts().in_flight == 1).await;
+        let hold = old.hold();
+        looks.send_replace(true);
+        until(|| old.waiting() == 1).await;
+        if goes {
+            router.withdraw("p");
+            hold.moved();
+        }
+        let report = in_time(emitted).await.unwrap();
+        let counts = router.all_counts();
+        match (&report.outcomes()[0].result, goes) {
+            (OutcomeKind::TimedOut { .. }, false) => assert_eq!(counts.timed_out, 1),
+            (OutcomeKind::Rejected { reason }, true) => {
+                assert!(reason.contains("handles no a:b any more"), "{reason}");
+                assert_eq!(counts.rejected, 1);
+            }
+            (other, _) => panic!("{other:?}"),
+        }
+        assert_eq!((counts.accepted, counts.in_flight), (1, 0));
+    }
+}
+
 /// Makes `handler` one of the handlers of `a:b`.
 fn also_handles<F>(
     router: &Router,
@@ -59,12 +146,16 @@ fn also_handles<F>(
     F: Future<Output = Result<(), Failure>> + Send + 'static,
 {
     let callee = HostHandler::new(Handle::current(), move |_| handler());
+    handled_by(router, plugin, gate, Arc::new(callee));
+}
+
+fn handled_by(router: &Router, plugin: &str, gate: Option<Arc<Gate>>, callee: Arc<dyn Callee>) {
     let target = router.target(NewTarget {
         plugin: plugin.into(),
         handler: "h".into(),
         label: None,
         counted_as: "h".into(),
-        callee: Arc::new(callee),
+        callee,
         number: 0,
         priority: 0,
         order: 0,
