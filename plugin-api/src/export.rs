@@ -8,6 +8,7 @@ macro_rules! __export_plugin {
     ($plugin:ty, name = $name:expr, version = $version:expr, crate_name = $crate_name:literal,
      header = $header:literal, runtime = $runtime:literal,
      exclusive = $exclusive:literal,
+     isolated = $isolated:literal,
      trial = $trial:literal,
      handlers = [$({ name = $handler:literal, subscriptions = [$($subscription:expr),* $(,)?],
                      priority = $priority:literal, timeout_ms = $timeout:literal,
@@ -37,6 +38,8 @@ macro_rules! __export_plugin {
                 // Of one length, as the version and the name of a built plugin can be changed in
                 // its bytes.
                 ",\"exclusive\":", if $exclusive { " true" } else { "false" },
+                // Hosts that are older than this read over it.
+                ",\"isolated\":", if $isolated { " true" } else { "false" },
                 ",\"trial\":", if $trial { " true" } else { "false" },
                 ",\"handlers\":[",
                 $("{\"name\":\"", $handler, "\",\"subscriptions\":[", $("\"", $subscription, "\",",)*

@@ -66,6 +66,10 @@ use package::Package;
 /// - `exclusive`: the plugin holds something that two instances of it cannot hold at a time: a
 ///   database file, a device, a lock. When it is replaced, its events wait, its old instance is
 ///   shut down and dropped, and only then the new one is initialized.
+/// - `isolated`: the plugin asks for a process of its own, because it may end the process that it
+///   is in, or hold a thread for ever: what is in another language, or takes input that nobody has
+///   looked at. Whether it gets one is the operator's to say; one that says nothing lets it have
+///   it. Calls then cross a socket, which takes some 10 µs more.
 /// - `trial = false`: the host makes no instance in a process of its own before it makes one. For
 ///   a plugin whose `#[initialize]` does what may not be done twice, and cannot leave it out where
 ///   `Context::is_trial` is true. An `#[initialize]` that crashes then ends the host.

@@ -12,7 +12,7 @@ use crate::name::{check_event_name, check_subscription, plugin_name_mistake};
 use crate::renamed;
 
 const KNOWN_TO_PLUGIN: &str = "#[plugin] knows `name = \"..\"`, `version = \"..\"`, `runtime`, `exclusive`, \
-     `trial = false`, `emits(..)`, `requires(..)` and `crate = path`";
+     `isolated`, `trial = false`, `emits(..)`, `requires(..)` and `crate = path`";
 
 const KNOWN_TO_HANDLER: &str = "#[event_handler] knows event names in quotes, \
      `priority = 10`, `timeout = \"5s\"` and `blocking`";
@@ -26,6 +26,8 @@ pub(crate) struct PluginOptions {
     pub(crate) runtime: bool,
     /// It holds something that two generations cannot hold at a time.
     pub(crate) exclusive: bool,
+    /// It asks for a process of its own.
+    pub(crate) isolated: bool,
     /// Whether the host may make an instance elsewhere first.
     pub(crate) trial: Option<LitBool>,
     pub(crate) emits: Vec<EventRef>,
@@ -51,7 +53,7 @@ pub(crate) struct HandlerOptions {
 impl PluginOptions {
     pub(crate) fn read(tokens: TokenStream, errors: &mut Errors) -> Self {
         let mut options = Self::default();
-        let (mut runtime, mut exclusive) = (None, None);
+        let (mut runtime, mut exclusive, mut isolated) = (None, None, None);
         let (mut emits, mut requires) = (None, None);
         for arg in errors.take(args::of_tokens(tokens)).unwrap_or_default() {
             let read = match arg {
@@ -65,6 +67,7 @@ impl PluginOptions {
                 Arg::Flag(option) if option == "exclusive" => {
                     args::set(&mut exclusive, &option, ())
                 }
+                Arg::Flag(option) if option == "isolated" => args::set(&mut isolated, &option, ()),
                 Arg::Value(option, value) if option == "trial" => {
                     bool(&value).and_then(|value| args::set(&mut options.trial, &option, value))
                 }
@@ -79,6 +82,7 @@ impl PluginOptions {
         }
         options.runtime = runtime.is_some();
         options.exclusive = exclusive.is_some();
+        options.isolated = isolated.is_some();
         options.emits = emits.unwrap_or_default();
         options.requires = requires.unwrap_or_default();
         options
@@ -235,14 +239,14 @@ mod tests {
     #[test]
     fn reads_all_options_of_a_plugin() {
         let (options, errors) = of_plugin(quote! {
-            name = "greeter", version = "1.2.0-rc.1", runtime, exclusive, trial = false,
+            name = "greeter", version = "1.2.0-rc.1", runtime, exclusive, isolated, trial = false,
             emits("a:b", events::Greeted),
             requires(Get, "c:d"),
         });
         errors.finish().unwrap();
         assert_eq!(options.name.unwrap().value(), "greeter");
         assert_eq!(options.version.unwrap().value(), "1.2.0-rc.1");
-        assert!(options.runtime && options.exclusive);
+        assert!(options.runtime && options.exclusive && options.isolated);
         assert!(options.trial.is_some_and(|trial| !trial.value));
         assert!(matches!(options.emits.as_slice(), [EventRef::Name(_), EventRef::Type(_)]));
         assert!(matches!(options.requires.as_slice(), [EventRef::Type(_), EventRef::Name(_)]));

@@ -27,6 +27,8 @@ pub(crate) struct Plugin {
     pub(crate) header: String,
     pub(crate) runtime: bool,
     pub(crate) exclusive: bool,
+    /// It asks for a process of its own.
+    pub(crate) isolated: bool,
     /// Whether an instance may be made elsewhere first.
     pub(crate) trial: bool,
     pub(crate) emits: Vec<EventRef>,
@@ -101,6 +103,7 @@ fn read(args: TokenStream, block: &mut ItemImpl, package: &Package) -> Result<Pl
         version: version.unwrap_or_default(),
         runtime: options.runtime,
         exclusive: options.exclusive,
+        isolated: options.isolated,
         trial: options.trial.is_none_or(|trial| trial.value),
         emits: options.emits,
         requires: options.requires,
@@ -254,7 +257,7 @@ mod tests {
              async fn r#type(&self, ctx: &Context, _: Value) -> Result<()> {{ x }} }}"
         );
         let expansion = expand_str(
-            "runtime, exclusive, trial = false, emits(\"x:y\", Greeted), requires(Get)",
+            "runtime, exclusive, isolated, trial = false, emits(\"x:y\", Greeted), requires(Get)",
             &block,
         );
         for part in [
@@ -289,7 +292,7 @@ mod tests {
             "::ksi_plugin_api::__private::export_plugin!(Greeter, name = \"greeter\", \
              version = \"0.3.1\", crate_name = \"ksi_plugin_greeter\", \
              header = \"ksi_plugin_ksi_plugin_greeter_ksi_plugin_greeter_0_3_1\", \
-             runtime = true, exclusive = true, trial = false, handlers = [",
+             runtime = true, exclusive = true, isolated = true, trial = false, handlers = [",
             "{ name = \"type\", subscriptions = [\"a:b\", \"c:*\"], priority = \"-2\", \
              timeout_ms = \"5000\", blocking = \"true\" }",
             "const _: () = ::ksi_plugin_api::__private::assert_distinct(&[\

@@ -57,6 +57,10 @@ pub struct Manifest {
     /// Whether it holds something that two generations cannot hold at a time, so that the old one
     /// has to be released before the new one is initialized.
     pub exclusive: bool,
+    /// Whether it asks for a process of its own; not said by those that were built before it could
+    /// be.
+    #[serde(default)]
+    pub isolated: bool,
     /// Whether an instance of it may be made in a process of its own before the host makes one.
     pub trial: bool,
     /// What somebody should know of the file, with the way out; mostly nothing. Not of the manifest

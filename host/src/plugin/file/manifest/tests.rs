@@ -12,7 +12,7 @@ const ROOM: usize = 2048;
 const GOOD: &str = r#"{"format":1,"name":"hello","version":"0.3.0","built":"native","crate":"hello",
     "header":"ksi_plugin_hello","abi":1,"rustc":"rustc 1.95.0","target":"any-triple","panic":"unwind","handlers":[{"name":"greet","subscriptions":["greet:request"],
     "priority":-3,"timeout_ms":5000,"blocking":true}],"emits":["greet:done"],"requires":["state:set"],
-    "state":{"writes":[3,1],"restores":[3,2,1]},"runtime":false,"exclusive":true,"trial":false,
+    "state":{"writes":[3,1],"restores":[3,2,1]},"runtime":false,"exclusive":true,"isolated":true,"trial":false,
     "added_later":{"x":1}}"#;
 
 /// What [`GOOD`] says of its state.
@@ -108,9 +108,12 @@ fn a_plugin_is_read_whole() {
     assert_eq!(manifest.emits, ["greet:done"]);
     assert_eq!(manifest.requires, ["state:set"]);
     assert_eq!(manifest.state, Some(StateManifest { writes: vec![3, 1], restores: vec![3, 2, 1] }));
-    assert!(!build.runtime && manifest.exclusive && !manifest.trial);
+    assert!(!build.runtime && manifest.exclusive && manifest.isolated && !manifest.trial);
     assert_eq!((&*build.crate_name, &*build.header), ("hello", "ksi_plugin_hello"));
     assert_eq!(with_json(&format!("{GOOD}\n\n")).unwrap(), manifest);
+    // Built before a plugin could ask for a process.
+    let before = with_json(&GOOD.replace("\"isolated\":true,", "")).unwrap();
+    assert!(!before.isolated);
 }
 
 #[test]
@@ -147,8 +150,8 @@ fn a_plugin_without_state_says_so() {
 fn what_a_manifest_leaves_out_is_named() {
     let all: serde_json::Value = serde_json::from_str(GOOD).unwrap();
     for (field, _) in all.as_object().unwrap() {
-        // Without a state it keeps none.
-        if ["format", "added_later", "state"].contains(&field.as_str()) {
+        // Without a state it keeps none, and nobody asked for a process at first.
+        if ["format", "added_later", "state", "isolated"].contains(&field.as_str()) {
             continue;
         }
         let mut without = all.clone();
