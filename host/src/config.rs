@@ -46,7 +46,7 @@ use serde::Deserialize;
 
 pub(crate) use self::changes::Changes;
 pub use self::isolation::{
-    Checkpoint, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Restart,
+    Cgroup, Checkpoint, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Restart,
 };
 pub use self::metrics::Metrics;
 pub use self::problem::{ConfigError, Problem};

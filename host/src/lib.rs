@@ -34,7 +34,7 @@ mod text;
 
 pub use child_entry::answer_probe;
 pub use config::{
-    AfterDrain, Checkpoint, Config, ConfigError, Isolation, IsolationMode, IsolationOf,
+    AfterDrain, Cgroup, Checkpoint, Config, ConfigError, Isolation, IsolationMode, IsolationOf,
     IsolationPolicy, Limits, Metrics, Problem, Recovery, Reload, ReloadOf, ReloadPolicy, Restart,
     StateFiles, Timeouts, UntrustedPlugins,
     socket_path::{Environment, SocketPath, SocketPathError},

@@ -1,7 +1,10 @@
 //! Plugins in processes of their own: the same file, the same promises, and an end of theirs is not
 //! the host's.
 
+mod asked;
+mod between;
 mod deaths;
+mod groups;
 mod limits;
 
 use std::{
@@ -274,6 +277,21 @@ fn a_killed_host_leaves_no_process_behind() {
     client.begin("chaos:block", json!({"millis": 60_000}));
     host.process.signal(Signal::KILL);
     until("they are gone", || is_there(pid) || is_there(forked), |there| !there);
+}
+
+#[test]
+fn a_killed_host_takes_its_plugins_processes_along_also_when_somebody_else_holds_their_sockets() {
+    let config = "[isolation.plugins.counter]\nmode = \"process\"\n";
+    let builder = TestHost::builder().config(config).plugin("chaos.so", &Library::chaos());
+    let host = builder.plugin("counter.so", &Library::counter(1)).start();
+    let pid = process(&host, "counter");
+    // A child of the host's own process, without a program: it has all that the host has open.
+    let forked = host.client().emit("chaos:fork", json!({}))["process"].as_i64().unwrap();
+    let forked = Pid::from_raw(forked.try_into().unwrap()).unwrap();
+    host.process.signal(Signal::KILL);
+    until("it is gone", || is_there(pid), |there| !there);
+    assert!(is_there(forked), "it held the socket all the time");
+    kill_process(forked, Signal::KILL).unwrap();
 }
 
 #[test]

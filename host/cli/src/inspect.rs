@@ -92,9 +92,18 @@ fn of_manifest(manifest: &Value) -> String {
         ("keeps state", state(manifest.get("state"))),
         ("own runtime", flag("runtime").into()),
         ("exclusive", flag("exclusive").into()),
+        ("asks for", process(manifest)),
         ("requires", text("requires")),
         ("mind", text("notices")),
     ])
+}
+
+/// Whether it asks for a process, which is the operator's to decide.
+fn process(manifest: &Value) -> String {
+    match manifest.get("isolated") {
+        Some(Value::Bool(true)) => "a process of its own".to_owned(),
+        _ => String::new(),
+    }
 }
 
 /// Which versions of its state a plugin writes and restores. A manifest of the first hosts says no

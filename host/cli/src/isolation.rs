@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ksi_host::{
-    Checkpoint, Isolation, IsolationMode, IsolationPolicy, ProcessLimits, Profile, Restart,
+    Cgroup, Checkpoint, Isolation, IsolationMode, IsolationPolicy, ProcessLimits, Profile, Restart,
 };
 
 use super::args::{Common, ShownIsolation};
@@ -31,14 +31,16 @@ fn shown(isolation: &Isolation, plugins: &[String]) -> Vec<String> {
 }
 
 fn lines(name: &str, policy: &IsolationPolicy) -> Vec<String> {
-    if policy.mode == IsolationMode::None {
-        return vec![format!("{name}: in the host's process")];
-    }
+    let lives = match policy.mode {
+        IsolationMode::None => return vec![format!("{name}: in the host's process")],
+        IsolationMode::Process => "in a process of its own",
+        _ => "in a process of its own if asked for (#[plugin(isolated)]), else in the host's",
+    };
     vec![
-        format!("{name}: in a process of its own"),
+        format!("{name}: {lives}"),
         format!("  {}", restarts(policy)),
         format!("  {}, ended when silent for {}", state(policy.checkpoint), time(policy.stuck)),
-        format!("  {}", bounds(&policy.limits)),
+        format!("  {}{}", bounds(&policy.limits), cgroup(policy.cgroup)),
         format!("  {}", reach(&policy.limits)),
     ]
 }
@@ -68,6 +70,14 @@ fn bounds(limits: &ProcessLimits) -> String {
     ];
     let bounds: Vec<String> = bounds.into_iter().flatten().collect();
     if bounds.is_empty() { "no bounds of resources".to_owned() } else { bounds.join(", ") }
+}
+
+fn cgroup(cgroup: Cgroup) -> &'static str {
+    match cgroup {
+        Cgroup::Require => ", with all that it starts in a cgroup of its own",
+        Cgroup::Never => ", in the host's cgroup",
+        _ => "",
+    }
 }
 
 fn reach(limits: &ProcessLimits) -> String {
@@ -122,6 +132,7 @@ mod tests {
             mode = 'process'
             restart = 'never'
             checkpoint = 'on_change'
+            cgroup = 'require'
         ";
         let parser = [
             "parser: in a process of its own",
@@ -135,13 +146,22 @@ mod tests {
             "risky: in a process of its own",
             "  not started again when it has ended",
             "  state taken on each change, ended when silent for 10s",
+            "  memory 512 MiB, with all that it starts in a cgroup of its own",
+            "  reaches what the host reaches",
+        ];
+        let others = [
+            "all others: in a process of its own if asked for (#[plugin(isolated)]), else in the host's",
+            "  started again when it has crashed, at most 5 times within 1m",
+            "  state taken every 30s, ended when silent for 10s",
             "  memory 512 MiB",
             "  reaches what the host reaches",
         ];
-        let others = ["all others: in the host's process"];
         assert_eq!(told(toml, &[]), [&parser[..], &risky, &others].concat());
         assert_eq!(told(toml, &["risky", "hello"])[..5], risky);
-        assert_eq!(told(toml, &["hello"]), ["hello: in the host's process"]);
-        assert_eq!(told("", &[]), ["all plugins: in the host's process"]);
+        let asked = others[0].replace("all others", "hello");
+        assert_eq!(told(toml, &["hello"])[0], asked);
+        let none = "[isolation]\ndefault = 'none'";
+        assert_eq!(told(none, &["hello"]), ["hello: in the host's process"]);
+        assert_eq!(told(none, &[]), ["all plugins: in the host's process"]);
     }
 }

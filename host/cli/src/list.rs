@@ -103,6 +103,7 @@ fn notes(plugins: &[Overview], now: SystemTime, width: Option<usize>) -> Vec<Str
             plugin.state_notice.clone(),
             plugin::held(plugin),
             plugin::rollbacks(plugin),
+            plugin::not_isolated(plugin),
             plugin::signals(plugin),
         ];
         lines.extend(

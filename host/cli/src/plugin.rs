@@ -107,9 +107,17 @@ pub(crate) fn reinstated(plugin: &Overview) -> Option<String> {
     (plugin.reinstated > 0).then(|| format!("{times}, when a replacement failed"))
 }
 
+/// `asks for a process of its own, and has none: the operator has it live in the host's`
+pub(crate) fn not_isolated(plugin: &Overview) -> Option<String> {
+    let reason = plugin.not_isolated.as_ref()?;
+    Some(format!("asks for a process of its own, and has none: {reason}"))
+}
+
 /// `process 4711, 5.4 MiB, ran 12ms, restarted 2 times`
 pub(crate) fn residence(plugin: &Overview) -> Option<String> {
-    let Residence::Process(process) = &plugin.residence else { return None };
+    let Residence::Process(process) = &plugin.residence else {
+        return not_isolated(plugin).map(|asks| format!("the host's process; {asks}"));
+    };
     let mut told = vec![format!("process {}", process.pid)];
     told.extend(process.resident_kib.map(|kib| size(kib * 1024)));
     let ran = process.cpu_ms.map(Duration::from_millis);

@@ -109,10 +109,9 @@ fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Ov
     let lingering = plugin.retired.iter().any(|old| old.state() == RetiredState::Draining);
     let state = match &plugin.live {
         Some(_) if plugin.released => ModuleState::Replacing,
-        Some(live) => match live.residence.process() {
-            Some(ProcessInfo { ended: Some(_), .. }) => ModuleState::Restarting,
-            _ => ModuleState::Live,
-        },
+        // Another process may have been started, and not be ready.
+        Some(live) if live.is_down() => ModuleState::Restarting,
+        Some(_) => ModuleState::Live,
         None if lingering => ModuleState::Draining,
         None => ModuleState::Unloaded,
     };
@@ -144,6 +143,7 @@ fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Ov
         missing: requirements::missing(&info.manifest, &inner.router.subscribers()),
         name: name.to_owned(),
         notices: info.manifest.notices.clone(),
+        not_isolated: not_isolated(core, plugin),
         on_probation: plugin.compared_with(info.number).is_some(),
         persisted: persisted(core, name),
         previous: plugin.previous.iter().map(previous).collect(),
@@ -177,6 +177,12 @@ fn residence(plugin: &Plugin) -> module::Residence {
         resident_kib,
         restarts: plugin.restarts,
     })
+}
+
+/// Why the live generation of a plugin has no process, although it asks for one.
+fn not_isolated(core: &Core, plugin: &Plugin) -> Option<String> {
+    plugin.live.as_ref().filter(|live| live.residence.is_here())?;
+    core.supervisor.activation.isolation.why_not(&plugin.info.manifest)
 }
 
 fn previous(earlier: &Earlier) -> Previous {

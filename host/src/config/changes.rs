@@ -104,6 +104,7 @@ impl Changes {
             connect,
             bind,
             require,
+            cgroup,
             plugins,
             told: _,
         } = new;
@@ -125,6 +126,7 @@ impl Changes {
             ("connect", *connect != old.connect),
             ("bind", *bind != old.bind),
             ("require", *require != old.require),
+            ("cgroup", *cgroup != old.cgroup),
         ] {
             self.now(&format!("isolation.{key}"), differs);
         }

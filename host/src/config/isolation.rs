@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ksi_sandbox::{Bytes, Limits, Peers, Ports, Profile, SandboxError};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use super::{Problem, file, range, reload};
+
+mod words;
+
+pub use words::{Cgroup, Checkpoint, IsolationMode, Restart};
 
 #[cfg(test)]
 mod tests;
@@ -29,15 +33,15 @@ mod tests;
 /// let parser = config.isolation.policy("parser");
 /// assert_eq!(parser.mode, IsolationMode::Process);
 /// assert_eq!(parser.limits.memory, Some("256 MiB".parse()?));
-/// assert_eq!(config.isolation.policy("hello").mode, IsolationMode::None);
+/// assert_eq!(config.isolation.policy("hello").mode, IsolationMode::Asked);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Isolation {
-    /// Where a plugin lives that has no table of its own, or none that says so. Default: in the
-    /// host.
+    /// Where a plugin lives that has no table of its own, or none that says so. Default: in a
+    /// process of its own if it asks for one, else in the host.
     pub default: IsolationMode,
     /// When a process that has ended is started again. Default: when it has crashed.
     pub restart: Restart,
@@ -77,6 +81,9 @@ pub struct Isolation {
     pub bind: Ports,
     /// See [`Limits::require`]. Default: false.
     pub require: bool,
+    /// Whether each process has a cgroup of its own, with all that it starts. Default: where the
+    /// system gives the host a part of the tree.
+    pub cgroup: Cgroup,
     /// What differs for single plugins, by name. TOML: `[isolation.plugins.NAME]`. Default:
     /// nothing.
     pub plugins: BTreeMap<String, IsolationOf>,
@@ -128,44 +135,8 @@ pub struct IsolationOf {
     pub bind: Option<Ports>,
     /// In place of [`Isolation::require`].
     pub require: Option<bool>,
-}
-
-/// Where a plugin lives. In TOML, `"none"` or `"process"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum IsolationMode {
-    /// In the host's process, with all others.
-    #[default]
-    None,
-    /// In a process of its own.
-    Process,
-}
-
-/// When the process of a plugin that has ended is started again. In TOML, `"on_crash"`, `"always"`
-/// or `"never"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Restart {
-    /// When a signal or a status other than zero has ended it, or the host because it was stuck.
-    #[default]
-    OnCrash,
-    /// However it has ended.
-    Always,
-    /// Not until its file changes, or somebody says so.
-    Never,
-}
-
-/// When the state of a plugin is taken, for the process after this one. In TOML, a duration or
-/// `"on_change"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Checkpoint {
-    /// That long after the last time; above zero and at most thirty days.
-    Every(Duration),
-    /// After each call that may have changed it.
-    OnChange,
+    /// In place of [`Isolation::cgroup`].
+    pub cgroup: Option<Cgroup>,
 }
 
 /// Where one plugin lives and how: what holds for all, with what differs for it.
@@ -184,6 +155,8 @@ pub struct IsolationPolicy {
     pub checkpoint: Checkpoint,
     /// How long its process may be silent.
     pub stuck: Duration,
+    /// Whether its process has a cgroup of its own.
+    pub cgroup: Cgroup,
     /// What its process applies to itself, with what is given here alone.
     pub limits: Limits,
 }
@@ -191,7 +164,7 @@ pub struct IsolationPolicy {
 impl Default for Isolation {
     fn default() -> Self {
         Self {
-            default: IsolationMode::None,
+            default: IsolationMode::Asked,
             restart: Restart::OnCrash,
             intensity: 5,
             period: Duration::from_secs(60),
@@ -208,6 +181,7 @@ impl Default for Isolation {
             connect: Peers::default(),
             bind: Ports::default(),
             require: false,
+            cgroup: Cgroup::WhereDelegated,
             plugins: BTreeMap::new(),
             told: Vec::new(),
         }
@@ -237,6 +211,7 @@ impl Isolation {
             period: own.period.unwrap_or(self.period),
             checkpoint: own.checkpoint.unwrap_or(self.checkpoint),
             stuck: own.stuck.unwrap_or(self.stuck),
+            cgroup: own.cgroup.unwrap_or(self.cgroup),
             limits,
         }
     }
@@ -350,7 +325,8 @@ impl IsolationOf {
 
 impl IsolationPolicy {
     fn check(&self, table: &str) -> Result<(), Problem> {
-        let Self { mode: _, restart: _, intensity, period, checkpoint, stuck, limits } = self;
+        let Self { mode: _, restart: _, intensity, period, checkpoint, stuck, cgroup: _, limits } =
+            self;
         range::count(table, "intensity", *intensity, 1..=1000)?;
         range::durations(table, &[("period", *period), ("stuck", *stuck)])?;
         if let Checkpoint::Every(every) = checkpoint {
@@ -410,20 +386,5 @@ fn is_name(name: &str) -> Result<(), Problem> {
     match reload::is_plugin_name(name) {
         true => Ok(()),
         false => Err(Problem::NoPluginName { table: "isolation.plugins", name: name.to_owned() }),
-    }
-}
-
-impl<'de> Deserialize<'de> for Checkpoint {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        const ON_CHANGE: &str = "on_change";
-        let text = String::deserialize(from)?;
-        if text == ON_CHANGE {
-            return Ok(Checkpoint::OnChange);
-        }
-        humantime::parse_duration(&text).map(Checkpoint::Every).map_err(|error| {
-            de::Error::custom(format!(
-                "`{text}` is neither \"{ON_CHANGE}\" nor a duration such as \"1s\": {error}"
-            ))
-        })
     }
 }

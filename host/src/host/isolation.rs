@@ -7,12 +7,12 @@ use std::{
 };
 
 use ksi_kernel::router::Router;
-use ksi_sandbox::Profile;
+use ksi_sandbox::{Profile, cgroup::Bounds};
 use ksi_worker_protocol::{FRAME_LIMIT, life};
 use tokio::sync::mpsc;
 
 use crate::{
-    config::{Checkpoint, Config, IsolationMode, IsolationPolicy, Restart},
+    config::{Cgroup, Checkpoint, Config, IsolationPolicy, Restart},
     core::settings::Settings,
     plugin::{
         lifecycle::prepare::Sandboxes,
@@ -24,7 +24,7 @@ use crate::{
         worker::{
             self,
             link::{Confined, Health, LinkLimits},
-            process::Processes,
+            process::{GroupPolicy, GroupUse, Processes},
             residence::{Down, ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
         },
     },
@@ -74,16 +74,17 @@ pub(super) fn isolation(
         clock_zero: u64::try_from(zero).unwrap_or(u64::MAX),
         downs,
     });
-    let settings = settings.clone();
+    let (settings, is_possible) = (settings.clone(), spawner.is_some());
     let policies: WorkerPolicies = Arc::new(move |plugin| {
-        let policy = settings.isolation(plugin);
+        let policy = settings.isolation(&plugin.name);
         let sandbox = spec_of(&policy);
         let health = Health { stuck: policy.stuck };
         let limits = &policy.limits;
         let confined = (limits.profile != Profile::None)
             .then(|| Arc::new(Confined { bind: limits.bind.clone() }));
-        let isolated = policy.mode == IsolationMode::Process;
-        isolated.then_some(WorkerPolicy { health, sandbox, confined })
+        // Whoever only asks for one lives in the host where there can be none.
+        let isolated = policy.mode.is_process(plugin.isolated && is_possible);
+        isolated.then(|| WorkerPolicy { health, group: group_of(&policy), sandbox, confined })
     });
     (ProcessResidences { spawner: spawner.map(Arc::new), policies }, ends)
 }
@@ -92,12 +93,24 @@ pub(super) fn isolation(
 pub(super) fn sandboxes(settings: &Arc<Settings>) -> Sandboxes {
     let settings = settings.clone();
     Arc::new(move |plugin| {
-        let policy = settings.isolation(plugin);
-        match policy.mode {
-            IsolationMode::None => SandboxSpec::Null,
-            IsolationMode::Process => spec_of(&policy),
+        let policy = settings.isolation(&plugin.name);
+        match policy.mode.is_process(plugin.isolated) {
+            false => SandboxSpec::Null,
+            true => spec_of(&policy),
         }
     })
+}
+
+fn group_of(policy: &IsolationPolicy) -> GroupPolicy {
+    let mut bounds = Bounds::default();
+    bounds.memory = policy.limits.memory;
+    bounds.processes = policy.limits.processes;
+    let group = match policy.cgroup {
+        Cgroup::WhereDelegated => GroupUse::WhereDelegated,
+        Cgroup::Never => GroupUse::Never,
+        Cgroup::Require => GroupUse::Required,
+    };
+    GroupPolicy { group, bounds }
 }
 
 fn spec_of(policy: &IsolationPolicy) -> SandboxSpec {

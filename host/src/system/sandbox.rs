@@ -30,8 +30,47 @@ pub(crate) fn limit_this_process(spec: &SandboxSpec, copy: &Path) -> Result<Vec<
     Ok(applied.missing.iter().map(ToString::to_string).collect())
 }
 
+/// What somebody can do whose plugin was refused something by the system, if its limits may be the
+/// cause; to be put behind the reason.
+pub(crate) fn hint(spec: &SandboxSpec, reason: &str) -> String {
+    let profile = spec.get("profile").and_then(Value::as_str).unwrap_or("none");
+    let refused = ["Permission denied", "Operation not permitted", "os error 13", "os error 1)"];
+    if profile == "none" || !refused.iter().any(|words| reason.contains(words)) {
+        return String::new();
+    }
+    let lists = match profile {
+        "strict" => "`read` or `write`, or take `standard`",
+        _ => "`read`, `write`, `exec`, `connect` or `bind`",
+    };
+    format!(
+        " (its profile is \"{profile}\" and may be what refuses this: give what it needs by {lists}, in \
+         [isolation.plugins.NAME])"
+    )
+}
+
 /// Where a copy lies whose plugin brings libraries along: in a folder of its own, of its name. The
 /// folder of all the other copies has another one.
 fn own_folder(copy: &Path) -> Option<&Path> {
     copy.parent().filter(|folder| folder.file_name() == copy.file_stem())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_profile_may_have_refused_is_told_with_the_setting_that_allows_it() {
+        let told = |profile: &str, reason| hint(&json!({"profile": profile}), reason);
+        let denied = "libx.so: cannot open shared object file: Permission denied";
+        let standard = told("standard", denied);
+        assert!(standard.contains("profile is \"standard\""), "{standard}");
+        assert!(standard.contains("`read`") && standard.contains("[isolation.plugins.NAME]"));
+        assert!(
+            told("strict", "Operation not permitted (os error 1)").contains("or take `standard`")
+        );
+        assert_eq!(told("standard", "libx.so: No such file or directory"), "");
+        assert_eq!(told("none", denied) + &hint(&Value::Null, denied), "");
+    }
 }

@@ -93,6 +93,9 @@ pub struct Overview {
     pub name: String,
     /// What somebody should know of how its library is linked.
     pub notices: Vec<String>,
+    /// Why it lives in the process of the host although it asks for one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_isolated: Option<String>,
     /// It is compared with the version before it.
     pub on_probation: bool,
     /// Its snapshot on the disk.

@@ -170,3 +170,35 @@ fn a_path_that_is_not_there_keeps_a_plugin_from_starting_with_its_name() {
     let reason = host.until_refused("chaos.so");
     assert!(reason.contains("nowhere") && reason.contains("No such file"), "{reason}");
 }
+
+#[test]
+fn the_host_does_nothing_in_the_name_of_a_limited_plugin_that_would_be_a_way_around() {
+    let Some(builder) = limited("profile = \"strict\"\n") else { return };
+    let host = builder.start();
+    host.until_live("chaos", 1);
+    let mut client = host.client();
+    let of_chaos = json!({"module_name": "chaos"});
+    for (event, data) in [
+        ("module:unload", of_chaos.clone()),
+        ("module:load", json!({"path": host.file("chaos.so")})),
+        ("config:reload", json!({})),
+        ("system:shutdown_request", json!({})),
+    ] {
+        let reply = client.reply("chaos:request", json!({"event": event, "data": data}));
+        assert!(error_of(&reply).contains("changes what runs in the host"), "{event}: {reply}");
+    }
+    let asked = json!({"event": "module:inspect", "data": of_chaos});
+    assert_eq!(client.emit("chaos:request", asked)["state"], "live");
+}
+
+#[test]
+fn a_limited_plugin_that_runs_no_programs_starts_no_process_that_could_outlive_it() {
+    for profile in ["standard", "strict"] {
+        let Some(builder) = limited(&format!("profile = \"{profile}\"\n")) else { return };
+        let host = builder.start();
+        host.until_live("chaos", 1);
+        let forked = host.client().emit("chaos:fork", json!({"session": true}));
+        assert_eq!(forked["process"], -1, "{profile}");
+        assert_eq!(host.client().emit("chaos:echo", json!(profile)), profile);
+    }
+}

@@ -86,9 +86,9 @@ fn every_setting_of_isolation_is_read_for_all_and_for_one() {
 }
 
 #[test]
-fn a_plugin_lives_in_the_host_and_is_limited_by_nothing_unless_somebody_says_so() {
+fn a_plugin_lives_in_the_host_unless_it_asks_and_is_limited_by_nothing_unless_somebody_says_so() {
     let policy = Config::default().isolation.policy("hello");
-    assert_eq!((policy.mode, policy.limits.profile), (IsolationMode::None, Profile::None));
+    assert_eq!((policy.mode, policy.limits.profile), (IsolationMode::Asked, Profile::None));
     assert_eq!((policy.limits.memory, policy.limits.require), (None, false));
     assert_eq!((policy.intensity, policy.period), (5, Duration::from_secs(60)));
     assert_eq!(policy.checkpoint, Checkpoint::Every(Duration::from_secs(30)));
@@ -135,7 +135,7 @@ fn what_isolation_cannot_mean_is_refused_with_the_key() {
 #[test]
 fn what_isolation_cannot_read_is_refused_with_the_line() {
     for (lines, said) in [
-        ("default = 'thread'", "`none` or `process`"),
+        ("default = 'thread'", "`asked`, `none`, `process`"),
         ("restart = 'sometimes'", "`on_crash`, `always`, `never`"),
         ("checkpoint = 'soon'", "neither \"on_change\" nor a duration"),
         ("memory = '1 MB'", "no size such as \"512 MiB\""),
@@ -145,6 +145,7 @@ fn what_isolation_cannot_read_is_refused_with_the_line() {
         ("connect = [70000]", "a port from 0 to 65535"),
         ("bind = ['udp']", "`udp` is no port"),
         ("mode = 'process'", "unknown field `mode`"),
+        ("cgroup = 'never'", "`never` is none of true, false"),
         ("opn_files = 1", "did you mean `open_files`?"),
     ] {
         let text = message(&format!("[isolation]\n\n{lines}\n"));
@@ -160,7 +161,7 @@ fn whoever_isolates_all_isolates_those_too_that_were_left_out() {
     let mut one = isolation.clone();
     one.isolate("a").expect("a name");
     assert_eq!(mode(&one, "a"), IsolationMode::Process);
-    assert_eq!(mode(&one, "b"), IsolationMode::None);
+    assert_eq!(mode(&one, "b"), IsolationMode::Asked);
     assert_eq!(one.policy("a").limits.memory, Some(Bytes(64 << 20)));
     assert_eq!(one.isolated().as_deref(), Some("a"));
     let mut all = isolation.clone();
@@ -184,5 +185,37 @@ fn a_path_that_cannot_go_to_the_process_as_text_is_refused() {
             error.contains(&format!("`isolation.{key}` is a path that is no UTF-8")),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn a_cgroup_is_wanted_where_there_is_one_or_in_any_case_or_not_at_all() {
+    let text = "[isolation]\ncgroup = false\n[isolation.plugins.a]\ncgroup = 'require'\n\
+                [isolation.plugins.b]\ncgroup = true";
+    let isolation = read(text).expect("a good file").isolation;
+    let of = |plugin| isolation.policy(plugin).cgroup;
+    assert_eq!((of("a"), of("any")), (Cgroup::Require, Cgroup::Never));
+    assert_eq!((of("b"), Isolation::default().cgroup), (of("b"), Cgroup::WhereDelegated));
+    assert_eq!(of("b"), Cgroup::WhereDelegated);
+}
+
+#[test]
+fn a_plugin_that_asks_for_a_process_has_it_unless_the_operator_says_otherwise() {
+    // What the file says, of a plugin that asks and of one that does not.
+    for (lines, asks, other) in [
+        ("", true, false),
+        ("default = 'asked'", true, false),
+        ("default = 'none'", false, false),
+        ("default = 'process'", true, true),
+        ("[isolation.plugins.a]\nmode = 'none'", false, false),
+        ("[isolation.plugins.a]\nmemory = '64 MiB'", true, false),
+        ("default = 'none'\n[isolation.plugins.a]\nmode = 'process'", true, true),
+        ("default = 'none'\n[isolation.plugins.a]\nmode = 'asked'", true, false),
+    ] {
+        let mut isolation = read(&format!("[isolation]\n{lines}\n")).expect("good").isolation;
+        let mode = isolation.policy("a").mode;
+        assert_eq!((mode.is_process(true), mode.is_process(false)), (asks, other), "{lines}");
+        isolation.isolate("a").expect("a name");
+        assert!(isolation.policy("a").mode.is_process(false), "{lines}");
     }
 }

@@ -21,3 +21,16 @@ pub(crate) struct Generation {
     /// Shared with those who may go back to it.
     pub(crate) copy: Arc<PrivateCopy>,
 }
+
+/// Whether what an instance runs in is gone, and another instance is not there yet.
+pub(in crate::plugin) fn is_down(live: &Weak<dyn LiveInstance>) -> bool {
+    let live = live.upgrade();
+    live.is_none_or(|live| live.body().is_some_and(|body| !body.is_there()))
+}
+
+impl Generation {
+    /// Whether what its instance runs in is gone, and another instance is not there yet.
+    pub(crate) fn is_down(&self) -> bool {
+        is_down(&self.live)
+    }
+}

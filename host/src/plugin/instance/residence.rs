@@ -42,8 +42,9 @@ pub(crate) trait Residence: Send + Sync + 'static {
         None
     }
 
-    /// An instance that was made last is live, in place of one that was there no more.
-    fn resumed(&self) {}
+    /// The plugin's events wait from here on, because what its instance ran in is gone: calls that
+    /// were not delivered wait with them.
+    fn events_wait(&self) {}
 
     /// The signals of the process that it handles or wants ignored.
     fn signals(&self) -> Vec<Handled>;

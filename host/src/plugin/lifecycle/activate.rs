@@ -34,14 +34,10 @@ use crate::{
             residence::{Creation, Residence},
             services::HostServices,
         },
-        worker::residence::{ProcessResidences, WorkerResidence},
+        worker::residence::{NO_PROGRAM, ProcessResidences, WorkerResidence},
     },
     text::printable::printable,
 };
-
-/// Why nobody can live in a process of its own.
-const NOBODY: &str = "it is to live in a process of its own, and there is no program for that: this one does not call \
-     ksi_host::answer_probe first thing in its main";
 
 /// What instances are made with.
 pub(crate) struct Activation {
@@ -91,15 +87,22 @@ impl Activation {
     ) -> Result<Box<dyn Residence>, DeployError> {
         let started = Instant::now();
         candidate.copy.check_in_place()?;
-        if let Some(policy) = (self.isolation.policies)(&candidate.manifest.name) {
+        if let Some(policy) = (self.isolation.policies)(&candidate.manifest) {
             let Candidate { copy, file, manifest, .. } = &*candidate;
-            let nobody = || DeployError::Worker { file: file.clone(), reason: NOBODY.to_owned() };
+            let nobody = || DeployError::Worker {
+                file: file.clone(),
+                reason: format!("it is to live in a process of its own, and {NO_PROGRAM}"),
+            };
             let spawner = self.isolation.spawner.as_ref().ok_or_else(nobody)?;
             let opened = WorkerResidence::open(spawner, policy, copy.path(), file, manifest).await;
             let refused = |reason| DeployError::Worker { file: file.clone(), reason };
             let residence = opened.map_err(refused)?;
             candidate.timings.note("load", started.elapsed());
             return Ok(Box::new(residence));
+        }
+        if let Some(reason) = self.isolation.why_not(&candidate.manifest) {
+            let plugin = &*candidate.manifest.name;
+            tracing::info!(plugin, "it asks for a process of its own, and has none: {reason}");
         }
         let noted = crash::note(self.journal.as_ref(), &about(candidate, "its opening"));
         let path = candidate.copy.path();
@@ -189,7 +192,7 @@ impl Activation {
         file: &Path,
     ) -> Arc<HostServices> {
         // Events wait for another process too.
-        let isolated = (self.isolation.policies)(&manifest.name).is_some();
+        let isolated = (self.isolation.policies)(manifest).is_some();
         let gated = manifest.state.is_some() || self.is_exclusive(manifest) || isolated;
         let (router, limits) = (self.router.clone(), self.limits.clone());
         let plugin = manifest.name.as_str().into();

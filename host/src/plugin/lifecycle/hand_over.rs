@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use super::policy::Policy;
 use crate::plugin::{
     instance::{
+        generation::is_down,
         info::{GenerationInfo, Timings},
         live::LiveInstance,
         services::HostServices,
@@ -147,8 +148,7 @@ pub(crate) struct Predecessor {
 impl Predecessor {
     /// Whether what its instance runs in is gone, and another instance is not there yet.
     pub(in crate::plugin) fn is_down(&self) -> bool {
-        let live = self.live.upgrade();
-        live.is_none_or(|live| live.body().is_some_and(|body| !body.is_there()))
+        is_down(&self.live)
     }
 
     /// Its calls that have not ended hold the hand-over up.
@@ -187,6 +187,8 @@ pub(crate) enum Wanted {
     /// for beyond the deadline.
     Instead {
         state: Option<Snapshot>,
+        /// For people and programs: what that is.
+        how: &'static str,
         /// What is kept of that which the predecessor has now. `None` for a predecessor that is
         /// bad: it is not asked.
         aside: Option<SetAsideRequest>,
@@ -382,7 +384,7 @@ impl HandOver {
                 Some(snapshot)
             }
             // Whatever it still does: it is given up, unless what it has is to be kept first.
-            Wanted::Instead { state, aside: wanted } => {
+            Wanted::Instead { state, aside: wanted, .. } => {
                 if required {
                     quiet.map_err(|error| not_aside(required, error))?;
                 }

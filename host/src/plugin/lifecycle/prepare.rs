@@ -42,8 +42,8 @@ use crate::{
 /// How often private copies are made to look used: cleaners go by days.
 const FRESHEN: Duration = Duration::from_secs(3600);
 
-/// What a process that opens the file of a plugin may have and reach, by the plugin's name.
-pub(crate) type Sandboxes = Arc<dyn Fn(&str) -> SandboxSpec + Send + Sync>;
+/// What a process that opens the file of a plugin may have and reach.
+pub(crate) type Sandboxes = Arc<dyn Fn(&Manifest) -> SandboxSpec + Send + Sync>;
 
 /// Where copies go, and who probes them.
 pub(crate) struct Preparation {
@@ -290,7 +290,7 @@ impl Preparation {
                 };
                 copy.check_in_place()?;
                 let Built::Native(build) = &manifest.built;
-                let sandbox = (self.sandboxes)(&manifest.name);
+                let sandbox = (self.sandboxes)(&manifest);
                 let probed = prober.probe(copy.path(), &build.header, trial.clone(), sandbox);
                 let probed = probed.await;
                 if prober.has_ended() {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::trial::{Trial, TrialStep, Verdict};
 use crate::{
     plugin::instance::library::PluginLibrary,
-    system::sandbox::{SandboxSpec, limit_this_process},
+    system::sandbox::{SandboxSpec, hint, limit_this_process},
 };
 
 /// The one argument of a child that is to answer a probe.
@@ -90,7 +90,13 @@ pub(crate) fn answer((other, run): OtherChild) -> ChildEntry {
             end_with_host();
             let answer = match limited {
                 // What is missing is told when it counts.
-                Ok(_) => describe(&path, &header, trial, &out),
+                Ok(_) => match describe(&path, &header, trial, &out) {
+                    ProbeAnswer::Refused(reason) => {
+                        let hint = hint(&sandbox, &reason);
+                        ProbeAnswer::Refused(reason + &hint)
+                    }
+                    described => described,
+                },
                 Err(reason) => ProbeAnswer::Refused(reason),
             };
             Some((answer, out))

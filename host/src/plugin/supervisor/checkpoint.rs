@@ -12,7 +12,7 @@ use std::{
 use super::Supervisor;
 use crate::plugin::{
     instance::{info::GenerationInfo, live::LiveInstance},
-    state::snapshot::{self, Snapshot},
+    state::snapshot::{self, Snapshot, common_version},
 };
 
 /// How often it is looked whether something has changed.
@@ -35,12 +35,15 @@ pub(crate) struct Checkpoint {
     /// When that was.
     pub(crate) taken: SystemTime,
     pub(crate) snapshot: Snapshot,
+    /// The same for the version before it, as long as the host may go back to that by itself and it
+    /// does not read the other one.
+    pub(crate) earlier: Option<Snapshot>,
 }
 
 impl Checkpoint {
     /// What it has now.
     pub(crate) fn of(snapshot: Snapshot) -> Self {
-        Checkpoint { taken: SystemTime::now(), snapshot }
+        Checkpoint { taken: SystemTime::now(), snapshot, earlier: None }
     }
 }
 
@@ -83,7 +86,8 @@ impl Supervisor {
         version: u32,
     ) -> bool {
         let Some(live) = live.upgrade() else { return false };
-        let taken = snapshot::snapshot(self.router.workers(), live, version, LIMIT).await;
+        let workers = self.router.workers();
+        let taken = snapshot::snapshot(workers, live.clone(), version, LIMIT).await;
         let snapshot = match taken {
             Ok(snapshot) => snapshot,
             Err(error) => {
@@ -92,12 +96,44 @@ impl Supervisor {
                 return false;
             }
         };
+        let earlier = match self.version_to_go_back_with(info, version) {
+            Some(older) => snapshot::snapshot(workers, live, older, LIMIT).await.ok(),
+            None => None,
+        };
         let mut registry = self.registry();
         let is_live = registry.is_live(&info.plugin, info.number);
         if let Some(plugin) = registry.plugins.get_mut(&info.plugin).filter(|_| is_live) {
-            plugin.checkpoint = Some(Checkpoint::of(snapshot));
+            plugin.checkpoint = Some(Checkpoint { earlier, ..Checkpoint::of(snapshot) });
         }
         true
+    }
+
+    /// The version of snapshots that the version before this one reads, as long as the host may go
+    /// back to that by itself, if it does not read this one.
+    fn version_to_go_back_with(&self, info: &GenerationInfo, version: u32) -> Option<u32> {
+        let registry = self.registry();
+        let plugin = registry.plugins.get(&info.plugin)?;
+        plugin.compared_with(info.number)?;
+        let restores = plugin.previous.front()?.info.manifest.state.as_ref()?;
+        let common = common_version(info.manifest.state.as_ref()?, restores)?;
+        (!restores.restores.contains(&version)).then_some(common)
+    }
+
+    /// What was taken of a generation last that somebody can read who restores these versions, in
+    /// memory or on the disk; nothing also if it cannot be read.
+    pub(super) async fn kept_last_for(
+        &self,
+        info: &GenerationInfo,
+        restores: &[u32],
+    ) -> Option<Snapshot> {
+        let readable = |kept: &Snapshot| restores.contains(&kept.version);
+        let kept = self.state_kept_last(info).await.ok().flatten().filter(readable);
+        if kept.is_some() {
+            return kept;
+        }
+        let registry = self.registry();
+        let checkpoint = registry.plugins.get(&info.plugin)?.checkpoint.as_ref()?;
+        checkpoint.earlier.clone().filter(readable)
     }
 
     /// The instance of a generation, as long as that is live.

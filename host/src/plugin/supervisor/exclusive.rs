@@ -190,7 +190,7 @@ impl Supervisor {
                 Snapshots { next, own, own_is, given_up: None, how: "handed_over" }
             }
             // It is not relied upon, but it may have to go on.
-            StateSource::Live(Wanted::Instead { state: next, aside }) => {
+            StateSource::Live(Wanted::Instead { state: next, how, aside }) => {
                 let taken = match predecessor.info.writes() {
                     Some(version) => {
                         let taken =
@@ -211,7 +211,6 @@ impl Supervisor {
                     (Some(_), false) => OTHER_STATE,
                     (None, _) => LOST_STATE,
                 };
-                let how = if next.is_some() { "as_of_the_swap" } else { "none" };
                 let next = next.map_or(Next::Nothing, Next::Snapshot);
                 Snapshots { next, own, own_is, given_up, how }
             }
@@ -231,22 +230,26 @@ impl Supervisor {
         taken.map_err(HandOverError::Snapshot)
     }
 
-    /// Takes the instance out of everybody's reach, and gives it. On an error it is where it was. A
-    /// host that stops finds its state in the registry as long as there is no other instance.
+    /// Takes the instance out of everybody's reach, and gives it, unless its process has ended and
+    /// it was let go of for that. On an error it is where it was. A host that stops finds its state
+    /// in the registry as long as there is no other instance.
     async fn reclaim(
         &self,
         predecessor: &Predecessor,
         held: &Held,
         bad: bool,
         own: Option<Snapshot>,
-    ) -> Result<Box<dyn Body>, HandOverError> {
-        let info = &predecessor.info;
+    ) -> Result<Option<Box<dyn Body>>, HandOverError> {
+        let (info, is_down) = (&predecessor.info, predecessor.is_down());
         let unused = {
             let mut registry = self.registry();
             let plugin = registry.plugins.get_mut(&info.plugin);
             let live = plugin.filter(|plugin| plugin.info.number == info.number);
             live.and_then(|plugin| {
-                let unused = plugin.live.as_mut()?.unused.take()?;
+                let unused = plugin.live.as_mut()?.unused.take();
+                if unused.is_none() && !is_down {
+                    return None;
+                }
                 plugin.released = true;
                 plugin.released_with = own;
                 Some(unused)
@@ -254,16 +257,17 @@ impl Supervisor {
         };
         // A host that stops has let it go meanwhile.
         let gone = || HandOverError::Snapshot(StateError::gone());
-        let mut unused = unused.ok_or_else(gone)?;
+        let unused = unused.ok_or_else(gone)?;
         predecessor.services.session().suspend();
         self.router.redirect(&info.plugin, Arc::new(NoInstance));
+        let Some(mut unused) = unused else { return Ok(None) };
         let busy = match self.comes_free(predecessor, held, bad, &mut unused).await {
-            Ok(instance) => return Ok(instance),
+            Ok(instance) => return Ok(Some(instance)),
             Err(busy) => busy,
         };
         let Some(live) = predecessor.live.upgrade() else {
             // It has come free just now.
-            return unused.await.map_err(|_| gone());
+            return unused.await.map(Some).map_err(|_| gone());
         };
         predecessor.services.resume(live.clone());
         self.router.redirect(&info.plugin, live);
@@ -306,13 +310,13 @@ impl Supervisor {
     async fn release(
         &self,
         predecessor: &Predecessor,
-        instance: Box<dyn Body>,
+        instance: Option<Box<dyn Body>>,
         held: &mut Held,
     ) -> Result<(), HandOverError> {
         let (info, began) = (&predecessor.info, Instant::now());
         predecessor.services.detach();
         let leaving = self.departures.begin_instance(&info.plugin);
-        let release = self.retirer.release(info, &predecessor.services, Some(instance), true);
+        let release = self.retirer.release(info, &predecessor.services, instance, true);
         self.thread.runtime().spawn(async move {
             release.await;
             drop(leaving);

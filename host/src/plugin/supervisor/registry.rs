@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::SystemTime,
 };
 
@@ -12,7 +12,7 @@ use ksi_kernel::call::tally::Counts;
 use super::{checkpoint::Checkpoint, restart::Ends, retry::RetrySchedule};
 use crate::plugin::{
     file::copy::PrivateCopy,
-    instance::{generation::Generation, info::GenerationInfo},
+    instance::{generation::Generation, info::GenerationInfo, services::HostServices},
     lifecycle::retired::{Retired, RetiredState},
     state::snapshot::Snapshot,
 };
@@ -64,7 +64,7 @@ pub(crate) struct Plugin {
     /// What its live generation had last, if that is kept in memory.
     pub(crate) checkpoint: Option<Checkpoint>,
     /// Which instance's process has ended, as long as somebody sees to that.
-    pub(crate) restarting: Option<usize>,
+    pub(crate) restarting: Option<Weak<HostServices>>,
     /// The state of a generation that went without a successor.
     pub(crate) orphaned: Option<Snapshot>,
 }

@@ -8,18 +8,17 @@
 //! Ends that come too often (`intensity` in a `period`) are the plugin's own doing, and it stays
 //! down. Each further start waits twice as long as the one before.
 
+mod waiting;
+
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
-use ksi_abi::{Counted, ReplyForm};
-use ksi_kernel::{
-    call::{Callee, Started, gate::GateHold, outcome::CallOutcome},
-    event::Event,
-};
 use tokio::sync::mpsc;
+
+use waiting::WaitingEvents;
 
 use super::{
     Supervisor,
@@ -29,7 +28,7 @@ use super::{
 };
 use crate::{
     plugin::{
-        instance::{info::GenerationInfo, residence::ProcessEnd},
+        instance::{info::GenerationInfo, residence::ProcessEnd, services::HostServices},
         lifecycle::{error::DeployError, hand_over::Predecessor, retire::FinalState},
         state::snapshot::Snapshot,
         worker::residence::Down,
@@ -91,22 +90,6 @@ impl Ends {
     }
 }
 
-/// What stands in the place of an instance that is to be made again, once events do not wait for it
-/// any more.
-struct IsDown(Arc<str>);
-
-impl Callee for IsDown {
-    fn start(
-        &self,
-        _: u64,
-        _: Counted<Event>,
-        _: &ReplyForm,
-        _: &mut std::task::Context<'_>,
-    ) -> Started {
-        Started::Ready(CallOutcome::Rejected { reason: (&*self.0).into() })
-    }
-}
-
 impl Supervisor {
     /// Follows up on ends of processes, until the host is gone.
     pub(crate) fn follow_ends(self: &Arc<Self>, mut ends: mpsc::UnboundedReceiver<Down>) {
@@ -133,7 +116,7 @@ impl Supervisor {
         let supervisor = self.clone();
         supervisor.sees_to_end(&gone, &down.end).await;
         if let Some(plugin) = self.registry().plugins.get_mut(&gone.info.plugin)
-            && plugin.restarting == Some(mark_of(&gone))
+            && plugin.restarting.as_ref().is_some_and(|seen| seen.ptr_eq(&mark_of(&gone)))
         {
             plugin.restarting = None;
         }
@@ -144,7 +127,9 @@ impl Supervisor {
     fn is_seen_to(&self, gone: &Predecessor) -> bool {
         let mut registry = self.registry();
         let Some(plugin) = registry.plugins.get_mut(&gone.info.plugin) else { return true };
-        plugin.restarting.replace(mark_of(gone)) == Some(mark_of(gone))
+        let mark = mark_of(gone);
+        let before = plugin.restarting.replace(mark.clone());
+        before.is_some_and(|before| before.ptr_eq(&mark))
     }
 
     /// A generation has become live: if its process has ended just before, that is seen to now.
@@ -164,7 +149,7 @@ impl Supervisor {
     }
 
     async fn sees_to_end(self: &Arc<Self>, gone: &Predecessor, end: &ProcessEnd) {
-        let hold = gone.services.session().gate_now().hold();
+        let mut waiting = WaitingEvents::of(self, gone);
         let info = gone.info.clone();
         tracing::error!(
             plugin = %info.plugin, generation = info.number, version = info.manifest.version,
@@ -179,9 +164,9 @@ impl Supervisor {
         if let (Some(checkpoint), Some(persistence)) = (checkpoint, &self.persistence)
             && persistence.kept(&info.plugin).is_none_or(|kept| kept.written < checkpoint.taken)
         {
-            self.keep_state_of(&info, Some(checkpoint.snapshot)).await;
+            waiting.during(&end.why, self.keep_state_of(&info, Some(checkpoint.snapshot))).await;
         }
-        if self.goes_back_from(&info, end).await {
+        if waiting.during(&end.why, self.goes_back_from(&info, end)).await {
             return;
         }
         let policy = (self.restarts)(&info.plugin);
@@ -189,9 +174,9 @@ impl Supervisor {
             || policy.when == RestartWhen::OnCrash && end.by_its_will
         {
             let reason = format!("{}, and it is not started again (isolation.restart)", end.why);
-            return self.stays_down(gone, hold, &reason).await;
+            return self.stays_down(gone, waiting, &reason).await;
         }
-        self.restart(gone, hold, &policy, end).await;
+        self.restart(gone, waiting, &policy, end).await;
     }
 
     /// The live generation of a plugin, if it is this one and what it ran in is gone.
@@ -230,12 +215,12 @@ impl Supervisor {
     async fn restart(
         self: &Arc<Self>,
         gone: &Predecessor,
-        hold: GateHold,
+        mut waiting: WaitingEvents<'_>,
         policy: &RestartPolicy,
         end: &ProcessEnd,
     ) {
         let (info, began) = (&gone.info, Instant::now());
-        let (mut hold, mut why) = (Some(hold), end.why.clone());
+        let mut why = end.why.clone();
         loop {
             let Some(wait) = self.one_more_end(&info.plugin, policy) else {
                 let reason = format!(
@@ -244,35 +229,39 @@ impl Supervisor {
                     policy.intensity + 1,
                     humantime::format_duration(policy.period)
                 );
-                return self.stays_down_of(gone, hold, &reason).await;
+                return self.stays_down(gone, waiting, &reason).await;
             };
-            hold = self.events_wait(gone, hold, wait, began, &why).await;
-            let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
+            waiting.during(&why, tokio::time::sleep(wait)).await;
+            let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone()));
+            let lock = waiting.during(&why, lock).await;
             let Some(gone) = self.gone(&info.plugin, info.number) else {
                 // Somebody has replaced or unloaded it meanwhile, or the host stops.
                 return;
             };
-            let state = match self.state_kept_last(info).await {
+            let state = match waiting.during(&why, self.state_kept_last(info)).await {
                 Ok(state) => state,
                 Err(reason) => {
                     drop(lock);
                     // To begin with nothing would take the place of what is there.
-                    return self.stays_down_of(&gone, hold, &format!("{why}; {reason}")).await;
+                    return self.stays_down(&gone, waiting, &format!("{why}; {reason}")).await;
                 }
             };
             // Nothing of that process looks on, or is kept for it alone, any more.
             gone.services.detach();
             self.let_go_of_instance(info);
-            match self.again(&gone, state).await {
-                // Before it was live, which nobody else follows up on.
-                Ok(()) if self.gone(&info.plugin, info.number).is_some() => {
-                    why = "its new process ended when it had just got ready".to_owned();
-                }
+            match waiting.during(&why, self.again(&gone, state)).await {
                 Ok(()) => {
-                    let restarts = self.is_restarted(info);
-                    if let Some(hold) = hold {
-                        hold.moved();
+                    waiting.moved();
+                    // It may have ended before it was live, which nobody else follows up on.
+                    if let Some(gone) = self.gone(&info.plugin, info.number) {
+                        if self.is_seen_to(&gone) {
+                            return;
+                        }
+                        why = "its new process ended when it had just got ready".to_owned();
+                        waiting = WaitingEvents::since(began, self, &gone);
+                        continue;
                     }
+                    let restarts = self.is_restarted(info);
                     drop(lock);
                     tracing::info!(
                         plugin = %info.plugin, generation = info.number, restarts,
@@ -291,39 +280,6 @@ impl Supervisor {
             }
             drop(lock);
         }
-    }
-
-    /// Lets so much time go by. Events wait for as long as they may, and are refused from then on.
-    async fn events_wait(
-        &self,
-        gone: &Predecessor,
-        hold: Option<GateHold>,
-        wait: Duration,
-        began: Instant,
-        why: &str,
-    ) -> Option<GateHold> {
-        let name = &gone.info.plugin;
-        let Some(hold) = hold else {
-            tokio::time::sleep(wait).await;
-            return None;
-        };
-        let limit = (self.policies)(name).hold.saturating_sub(began.elapsed());
-        let held = async {
-            tokio::select! {
-                () = tokio::time::sleep(wait) => true,
-                () = tokio::time::sleep(limit) => false,
-                _ = hold.full() => false,
-            }
-        };
-        let until = Instant::now() + wait;
-        if held.await && !limit.is_zero() {
-            return Some(hold);
-        }
-        let reason = format!("the plugin is down, and started again: {why}");
-        self.router.redirect(name, Arc::new(IsDown(reason.into())));
-        drop(hold);
-        tokio::time::sleep_until(until.into()).await;
-        None
     }
 
     /// Notes that one more process of a plugin has ended: the wait before the next one is started,
@@ -356,9 +312,6 @@ impl Supervisor {
         let Some(plugin) = registry.plugins.get_mut(&info.plugin) else { return 0 };
         plugin.restarts += 1;
         plugin.last_error = None;
-        if let Some(live) = &plugin.live {
-            live.residence.resumed();
-        }
         plugin.restarts
     }
 
@@ -380,7 +333,7 @@ impl Supervisor {
             return Ok(checkpoint.map(|checkpoint| checkpoint.snapshot));
         };
         let written = persistence.kept(&info.plugin).map(|kept| kept.written);
-        if let Some(Checkpoint { taken, snapshot }) = checkpoint
+        if let Some(Checkpoint { taken, snapshot, .. }) = checkpoint
             && written.is_none_or(|written| taken >= written)
         {
             return Ok(Some(snapshot));
@@ -392,15 +345,11 @@ impl Supervisor {
         Ok(kept.map_err(|error| unread(&error))?.map(|kept| kept.snapshot))
     }
 
-    async fn stays_down(self: &Arc<Self>, gone: &Predecessor, hold: GateHold, reason: &str) {
-        self.stays_down_of(gone, Some(hold), reason).await;
-    }
-
     /// A plugin gets no further process for now.
-    async fn stays_down_of(
+    async fn stays_down(
         self: &Arc<Self>,
         gone: &Predecessor,
-        hold: Option<GateHold>,
+        waiting: WaitingEvents<'_>,
         reason: &str,
     ) {
         let info = &gone.info;
@@ -423,9 +372,7 @@ impl Supervisor {
             generation.residence.withdraw();
             drop(self.let_go(generation, retired, FinalState::HandedOver));
         }
-        if let Some(hold) = hold {
-            hold.moved();
-        }
+        waiting.moved();
         if let Some(plugin) = self.registry().plugins.get_mut(&info.plugin) {
             plugin.last_error = Some(reason.to_owned());
         }
@@ -434,9 +381,9 @@ impl Supervisor {
     }
 }
 
-/// Tells one instance of a generation from another.
-fn mark_of(gone: &Predecessor) -> usize {
-    Arc::as_ptr(&gone.services).addr()
+/// Tells one instance of a generation from another, also when it is gone.
+fn mark_of(gone: &Predecessor) -> Weak<HostServices> {
+    Arc::downgrade(&gone.services)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Body for WorkerBody {
         _: &mut Context<'_>,
     ) -> Started {
         let blocking = self.may_block(handler);
-        Started::Host(Box::pin(self.link.clone().call(handler, blocking, event, *form)))
+        Started::Elsewhere(Box::pin(self.link.clone().call(handler, blocking, event, *form)))
     }
 
     fn snapshot(&self, version: u32) -> Answer<'_> {

@@ -56,7 +56,7 @@ use self::{
 };
 use crate::{
     plugin::instance::library::{self, PluginLibrary},
-    system::sandbox::limit_this_process,
+    system::sandbox::{SandboxSpec, hint, limit_this_process},
 };
 
 /// Threads on which calls go on that have waited for something.
@@ -79,6 +79,10 @@ pub(crate) fn answer(exit: fn(i32) -> !) -> i32 {
         Ok(socket) => socket,
         Err(error) => return failed(&format!("the host's socket cannot be had: {error}")),
     };
+    let host = HostProcess::of(&socket);
+    if host.is_gone() {
+        return failed("the host is gone");
+    }
     // A status, and with it all that the plugin has started.
     fn end(end: &End, exit: fn(i32) -> !) {
         if let End::Protocol(error) = end {
@@ -95,7 +99,7 @@ pub(crate) fn answer(exit: fn(i32) -> !) -> i32 {
             end(it, *exit);
         }
     };
-    match run(socket, open_library, on_end) {
+    match run(socket, host, open_library, on_end) {
         Ok(()) => 0,
         Err(reason) => failed(&reason),
     }
@@ -123,16 +127,17 @@ fn private_socket() -> io::Result<OwnedFd> {
 }
 
 /// From here on this process is killed with its whole group when its host is gone, whatever the
-/// plugin does with the threads that read. (`PR_SET_PDEATHSIG` would not do: it ends this process
-/// alone, and leaves what it has started.)
+/// plugin does with the threads that read, and whoever else holds the host's end of the socket.
+/// (`PR_SET_PDEATHSIG` would not do: it ends this process alone, and leaves what it has started.)
 ///
 /// # Errors
 /// The system gives no thread or no descriptor.
-fn end_with_host(socket: impl AsFd) -> io::Result<()> {
+fn end_with_host(socket: impl AsFd, host: HostProcess) -> io::Result<()> {
     let socket = socket.as_fd().try_clone_to_owned()?;
     let watch = move || {
         // Bytes that wait to be read are none of its business.
-        let mut ended = [PollFd::new(&socket, END)];
+        let mut ended = vec![PollFd::new(&socket, END)];
+        ended.extend(host.0.as_ref().map(|host| PollFd::new(host, PollFlags::IN)));
         while !matches!(poll(&mut ended, None), Ok(1..)) {}
         if rustix::process::getpgrp() == rustix::process::getpid() {
             let _ = rustix::process::kill_current_process_group(Signal::KILL);
@@ -146,6 +151,45 @@ fn end_with_host(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// The process that has started this one, where it can be watched: by a descriptor that tells when
+/// it has ended.
+struct HostProcess(Option<OwnedFd>);
+
+impl HostProcess {
+    /// It has made the socket. Before this process is limited, which may take the call away.
+    #[cfg(target_os = "linux")]
+    fn of(socket: impl AsFd) -> Self {
+        use rustix::{
+            net::sockopt::socket_peercred,
+            process::{PidfdFlags, getppid, pidfd_open},
+        };
+        let Ok(maker) = socket_peercred(socket) else { return HostProcess(None) };
+        // Of another name space of processes, or started by somebody in between: then the socket
+        // alone tells.
+        let is_parent = || getppid() == Some(maker.pid);
+        let watched = is_parent().then(|| pidfd_open(maker.pid, PidfdFlags::empty()).ok());
+        // Its number is nobody else's as long as it is this one's parent.
+        HostProcess(watched.flatten().filter(|_| is_parent()))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of(_: impl AsFd) -> Self {
+        HostProcess(None)
+    }
+
+    #[cfg(test)]
+    fn of_nobody() -> Self {
+        HostProcess(None)
+    }
+
+    /// Whether it has ended.
+    fn is_gone(&self) -> bool {
+        let Some(host) = &self.0 else { return false };
+        let now = rustix::event::Timespec::default();
+        matches!(poll(&mut [PollFd::new(host, PollFlags::IN)], Some(&now)), Ok(1..))
+    }
+}
+
 /// What says that the other end is gone.
 #[cfg(target_os = "linux")]
 const END: PollFlags = PollFlags::RDHUP;
@@ -156,15 +200,16 @@ const END: PollFlags = PollFlags::HUP;
 const WATCH_STACK: usize = 64 << 10;
 
 fn open_library(open: &Open) -> Result<OpenedPlugin, String> {
-    let library =
-        PluginLibrary::open(&path_of(open), &open.header).map_err(|error| error.to_string())?;
+    let refused = |reason: String| format!("{reason}{}", hint(&open.sandbox, &reason));
+    let library = PluginLibrary::open(&path_of(open), &open.header);
+    let library = library.map_err(|error| refused(error.to_string()))?;
     let description = library.describe()?;
     Ok(OpenedPlugin { module: library.module, description, _library: Some(library) })
 }
 
 /// The whole life of a worker, on this thread and others. Files and system calls are limited while
 /// this is the only one.
-fn run(socket: OwnedFd, opens: Opens, on_end: fn(&End)) -> Result<(), String> {
+fn run(socket: OwnedFd, host: HostProcess, opens: Opens, on_end: fn(&End)) -> Result<(), String> {
     let (out, mut inbox) = (WayOut::new(socket), Inbox::new());
     let hello = Hello::of(std::process::id()).to_json();
     let put = |frame: FromWorker<'_>, id: u64| out.put_now(frame, id).map_err(|it| it.to_string());
@@ -190,7 +235,7 @@ fn run(socket: OwnedFd, opens: Opens, on_end: fn(&End)) -> Result<(), String> {
         Ok(runtime) => runtime,
         Err(error) => return refused("no_threads", &format!("no thread can be started: {error}")),
     };
-    if let Err(error) = end_with_host(out.socket()) {
+    if let Err(error) = end_with_host(out.socket(), host) {
         return refused(
             "no_threads",
             &format!("the end of the host cannot be waited for: {error}"),
@@ -200,7 +245,8 @@ fn run(socket: OwnedFd, opens: Opens, on_end: fn(&End)) -> Result<(), String> {
     let (sender, life) = mpsc::channel();
     let handle = runtime.handle().clone();
     let host = WorkerHost::new(open.clone(), out, inbox, handle, sender, on_end);
-    let mut worker = InstanceLife { host: host.clone(), runtime, plugin: None, unlimited };
+    let sandbox = open.sandbox.clone();
+    let mut worker = InstanceLife { host: host.clone(), runtime, plugin: None, sandbox, unlimited };
     if let Err(error) = TurnReader::start(&host) {
         let reason = format!("no thread can be started: {error}");
         worker.fails(id, "no_threads", &reason);
@@ -243,6 +289,8 @@ struct InstanceLife {
     host: Arc<WorkerHost>,
     runtime: Runtime,
     plugin: Option<OpenedPlugin>,
+    /// What this process may have and reach.
+    sandbox: SandboxSpec,
     /// What this system has no limits for: told once there is a log to tell it in.
     unlimited: Vec<String>,
 }
@@ -303,6 +351,7 @@ impl InstanceLife {
             }
             Err(CallEnd::Failed(failure)) => {
                 let (code, message) = failure.to_texts();
+                let message = format!("{message}{}", hint(&self.sandbox, &message));
                 self.fails(id, &code, &message);
             }
             Err(CallEnd::Panicked(message)) => {

@@ -30,7 +30,10 @@ use std::{
 
 use ksi_abi::{Buffer, Counted, EventObject, Failure, ReplyForm};
 use ksi_kernel::{
-    call::outcome::{CallOutcome, CallReply},
+    call::{
+        Undelivered,
+        outcome::{CallOutcome, CallReply},
+    },
     event::Event,
     lock::Lock,
     report::OutcomeKind,
@@ -64,10 +67,16 @@ const REST: usize = 64;
 pub(super) enum Next {
     /// That is not known yet.
     Unknown,
-    /// The process that took its place.
-    Link(Arc<Link>),
+    /// To the plugin's gate, where its events wait for another process or another version.
+    Gate,
     /// Nowhere, for this reason.
     Nowhere(Arc<str>),
+}
+
+impl Next {
+    pub(super) fn is_nowhere(&self) -> bool {
+        matches!(self, Next::Nowhere(_))
+    }
 }
 
 /// Bounds of what goes over a link.
@@ -136,7 +145,8 @@ impl Link {
         });
         let (reading, writing) = (link.clone(), link.clone());
         let written = router.workers().spawn(async move {
-            let _ = writing.outbox.run().await;
+            let Err(error) = writing.outbox.run().await else { return };
+            writing.cannot_write(&error).await;
         });
         router.spawn_detached(async move {
             let fault = reading.read().await;
@@ -222,33 +232,40 @@ impl Link {
         let _ = self.outbox.put(true, |to| frame.put(0, to));
     }
 
-    /// Calls a handler. What could not be sent before the process was gone goes to the one that
-    /// takes its place.
+    /// Calls a handler. What could not be sent before the process was gone waits at the plugin's
+    /// gate, so that it holds up no other version that is to take its place.
     pub(super) async fn call(
         self: Arc<Self>,
         handler: u64,
         blocking: bool,
         event: Counted<Event>,
         form: ReplyForm,
-    ) -> CallOutcome {
-        let mut link = self;
-        loop {
-            if let Some(ended) = link.deliver(handler, blocking, &event, form).await {
-                return ended;
-            }
-            let mut followed = link.next.subscribe();
-            let next = followed.wait_for(|next| !matches!(next, Next::Unknown)).await;
-            let next = next.map_or(Next::Unknown, |next| next.clone());
-            match next {
-                Next::Link(next) => link = next,
-                Next::Nowhere(reason) => {
-                    return CallOutcome::Rejected { reason: (&*reason).into() };
-                }
-                Next::Unknown => {
-                    return CallOutcome::Rejected { reason: "the plugin is gone".into() };
-                }
-            }
+    ) -> Result<CallOutcome, Undelivered> {
+        if let Some(ended) = self.deliver(handler, blocking, &event, form).await {
+            return Ok(ended);
         }
+        let next = {
+            let mut followed = self.next.subscribe();
+            let next = followed.wait_for(|next| !matches!(next, Next::Unknown)).await;
+            next.map_or(Next::Unknown, |next| next.clone())
+        };
+        let rejected = |reason: &str| Ok(CallOutcome::Rejected { reason: reason.into() });
+        match next {
+            // One that is open again leads here, or to somebody who says why not.
+            Next::Gate if self.events_wait() => {
+                let router = self.router.clone();
+                drop(self);
+                Err(Undelivered::new(move |call| router.call_again(event, form, call)))
+            }
+            Next::Nowhere(reason) => rejected(&reason),
+            Next::Gate | Next::Unknown => rejected("the plugin is gone"),
+        }
+    }
+
+    /// Whether its plugin's gate is closed, or leads elsewhere by now.
+    fn events_wait(&self) -> bool {
+        let gate = self.host.get().and_then(|host| host.services.session().gate());
+        gate.is_some_and(|gate| !gate.is_open())
     }
 
     /// Sends a call and waits for its end; nothing if it was not sent.
@@ -420,6 +437,15 @@ impl Link {
         };
         self.calls.end(id, keeps, outcome);
         Ok(())
+    }
+
+    /// Its end of the socket is closed, or broken. One that goes on all the same does so for
+    /// nothing.
+    async fn cannot_write(&self, error: &io::Error) {
+        let gone = async { tokio::time::timeout(GONE, self.process.death()).await };
+        if in_runtime(&self.router, gone).await.is_err() {
+            self.process.kill(&format!("it does not read any more: {error}"));
+        }
     }
 
     /// Nothing more comes: all calls end, as soon as it is known how the process did.

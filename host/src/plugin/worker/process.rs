@@ -5,10 +5,12 @@
 //! print, and waits for their ends. Whether a process is there is told by its descriptor (pidfd)
 //! and by nothing else: pipes and sockets may be held open by whoever it has started.
 //!
-//! Promises that each process ends in one [`Death`], that its whole process group goes with it, and
-//! that none outlives the host's orderly stop. Does not know what is said over the socket.
+//! Promises that each process ends in one [`Death`], that its whole process group goes with it,
+//! with [all that it has started](groups) where the system lets the host, and that none outlives
+//! the host's orderly stop. Does not know what is said over the socket.
 
 mod death;
+mod groups;
 mod output;
 
 use std::{
@@ -30,8 +32,13 @@ use ksi_kernel::lock::Lock;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 use tokio::{net::unix::pipe, runtime::Handle, sync::watch};
 
-pub(crate) use self::death::Death;
-use self::output::Output;
+use ksi_sandbox::cgroup::Group;
+
+pub(crate) use self::{
+    death::Death,
+    groups::{GroupPolicy, GroupUse},
+};
+use self::{groups::ProcessGroups, output::Output};
 use crate::system::own_thread::OwnThread;
 
 /// What all processes get to be gone when the host stops.
@@ -44,6 +51,7 @@ pub(crate) struct Processes {
     program: PathBuf,
     argument: &'static str,
     running: Lock<Vec<Weak<WorkerProcess>>>,
+    groups: ProcessGroups,
     /// There are to be none any more.
     ended: AtomicBool,
 }
@@ -58,32 +66,47 @@ pub(crate) struct NewProcess {
 /// One process.
 pub(crate) struct WorkerProcess {
     pid: Pid,
-    /// Why the host has killed it, if it has.
-    killed: Lock<Option<String>>,
+    fate: Lock<Fate>,
+    /// With all that it has started.
+    group: Lock<Option<Group>>,
     death: watch::Receiver<Option<Arc<Death>>>,
+}
+
+/// What has become of a process, as far as its number goes.
+#[derive(Debug, Default)]
+struct Fate {
+    /// Why the host has killed it, if it has.
+    killed: Option<String>,
+    /// Its number may be another process's by now.
+    reaped: bool,
 }
 
 impl Processes {
     /// For processes that run this program with this one argument.
     pub(crate) fn new(program: PathBuf, argument: &'static str) -> Arc<Self> {
         let (running, ended) = (Lock::default(), AtomicBool::new(false));
-        Arc::new(Processes { thread: OnceLock::new(), program, argument, running, ended })
+        let groups = ProcessGroups::default();
+        Arc::new(Processes { thread: OnceLock::new(), program, argument, running, groups, ended })
     }
 
     /// Starts one for this plugin, whose name stands before what it prints.
     ///
     /// # Errors
-    /// What the system says; or the host is stopping.
-    pub(crate) async fn start(self: &Arc<Self>, plugin: &Arc<str>) -> io::Result<NewProcess> {
-        let (processes, plugin) = (self.clone(), plugin.clone());
+    /// What the system says; or the host is stopping; or there is no group, and there has to be.
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        plugin: &Arc<str>,
+        group: &GroupPolicy,
+    ) -> io::Result<NewProcess> {
+        let (processes, plugin, group) = (self.clone(), plugin.clone(), group.clone());
         // On the thread that lasts: what a process is told of its parent's end is told of the end
         // of the thread that started it.
         let runtime = self.runtime()?;
-        let started = runtime.spawn(async move { processes.spawn(plugin) });
+        let started = runtime.spawn(async move { processes.spawn(plugin, &group) });
         started.await.map_err(io::Error::other)?
     }
 
-    fn spawn(&self, plugin: Arc<str>) -> io::Result<NewProcess> {
+    fn spawn(&self, plugin: Arc<str>, group: &GroupPolicy) -> io::Result<NewProcess> {
         if self.ended.load(Ordering::Acquire) {
             return Err(io::Error::other("the host is stopping"));
         }
@@ -96,14 +119,19 @@ impl Processes {
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
+        // Nothing of the plugin runs in it yet, as it was not told what to open.
         let watched = Watched::new(&mut child, &plugin);
-        let watched = watched.inspect_err(|_| {
+        let watched = watched.and_then(|watched| {
+            Ok((watched, self.groups.of(&plugin, child.id(), group).map_err(io::Error::other)?))
+        });
+        let (watched, group) = watched.inspect_err(|_| {
             let _ = child.kill();
             let _ = child.wait();
         })?;
         let (told, death) = watch::channel(None);
         let pid = Pid::from_child(&child);
-        let process = Arc::new(WorkerProcess { pid, killed: Lock::default(), death });
+        let process =
+            Arc::new(WorkerProcess { pid, fate: Lock::default(), group: Lock::new(group), death });
         {
             let mut running = self.running();
             running.retain(|process| process.strong_count() > 0);
@@ -114,6 +142,8 @@ impl Processes {
             let death = watched.until_the_end(child, &there).await;
             tracing::debug!(plugin = &*plugin, pid = there.pid(), "{death}");
             told.send_replace(Some(Arc::new(death)));
+            let group = there.group.lock().take();
+            groups::remove(group).await;
         });
         if self.ended.load(Ordering::Acquire) {
             process.kill("the host is stopping");
@@ -212,10 +242,10 @@ impl WorkerProcess {
 
     /// Kills it and whatever is in its process group. The first reason counts.
     pub(crate) fn kill(&self, reason: &str) {
-        let mut killed = self.killed.lock();
+        let mut fate = self.fate.lock();
         // Under the lock, which whoever reaps it takes before: the number is still its own.
-        if self.dead().is_none() && killed.is_none() {
-            *killed = Some(reason.to_owned());
+        if !fate.reaped && fate.killed.is_none() {
+            fate.killed = Some(reason.to_owned());
             let _ = kill_process_group(self.pid, Signal::KILL);
             // It may have left its group.
             let _ = kill_process(self.pid, Signal::KILL);
@@ -224,7 +254,8 @@ impl WorkerProcess {
 
     /// What it uses of the machine now; nothing once it has ended, or where there is no `/proc`.
     pub(crate) fn usage(&self) -> Option<Usage> {
-        Usage::of(self.pid())
+        let fate = self.fate.lock();
+        (!fate.reaped).then(|| Usage::of(self.pid())).flatten()
     }
 }
 
@@ -287,18 +318,22 @@ impl Watched {
                 () = ready(&out), if out_open => out_open = printed.read(&out),
                 () = ready(&err), if err_open => err_open = complained.read(&err),
             }
+            // One that prints without a pause keeps nobody else's end from being seen.
+            tokio::task::yield_now().await;
         }
         // What it wrote last is in the pipes by now; what others write there is not waited for.
         printed.read_what_there_is(&out);
         complained.read_what_there_is(&err);
-        let killed = {
-            let mut killed = process.killed.lock();
+        let (killed, status) = {
+            let mut fate = process.fate.lock();
             // As long as nobody has reaped it, its group has its number.
             let _ = kill_process_group(process.pid, Signal::KILL);
-            // Nobody kills by that number any more.
-            killed.get_or_insert_default().clone()
+            // Nobody kills or asks by that number any more. It has ended, so this does not wait.
+            fate.reaped = true;
+            (fate.killed.clone().unwrap_or_default(), child.wait())
         };
-        let status = child.wait();
+        // What has left its group of processes has not left this one.
+        process.group.lock().iter().for_each(groups::kill);
         Death::new(status.ok(), killed, complained.last_words())
     }
 }

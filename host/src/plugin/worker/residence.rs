@@ -18,7 +18,7 @@ use ksi_worker_protocol::{VERSION, life};
 use super::{
     body::WorkerBody,
     link::{Confined, Health, Link, LinkLimits, Next, WorkerHost},
-    process::{Death, Processes},
+    process::{Death, GroupPolicy, Processes},
 };
 use crate::plugin::{
     file::manifest::{Built, Manifest},
@@ -66,13 +66,35 @@ pub(crate) struct ProcessResidences {
     pub(crate) policies: WorkerPolicies,
 }
 
-/// How each plugin is to live in a process, by name; nothing for those that live in the host's.
-pub(crate) type WorkerPolicies = Arc<dyn Fn(&str) -> Option<WorkerPolicy> + Send + Sync>;
+/// How each plugin is to live in a process; nothing for those that live in the host's.
+pub(crate) type WorkerPolicies = Arc<dyn Fn(&Manifest) -> Option<WorkerPolicy> + Send + Sync>;
+
+/// Why nobody can live in a process of its own.
+pub(crate) const NO_PROGRAM: &str = "there is no program for that: this one does not call \
+     ksi_host::answer_probe first thing in its main";
+
+impl ProcessResidences {
+    /// Why a plugin that asks for a process of its own lives in the host's; nothing of one that
+    /// does not ask.
+    pub(crate) fn why_not(&self, manifest: &Manifest) -> Option<String> {
+        let Manifest { isolated: true, name, .. } = manifest else { return None };
+        Some(match (self.policies)(manifest) {
+            Some(_) => format!("it gets one when it is replaced (`ksi reload {name}`)"),
+            None if self.spawner.is_none() => NO_PROGRAM.to_owned(),
+            None => format!(
+                "the operator has it live in the host's (isolation.default, \
+                 isolation.plugins.{name}.mode)"
+            ),
+        })
+    }
+}
 
 /// How one plugin is to live in a process.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerPolicy {
     pub(crate) health: Health,
+    /// With all that it starts.
+    pub(crate) group: GroupPolicy,
     /// What its process does to itself before it opens the file.
     pub(crate) sandbox: serde_json::Value,
     /// What the host does not do in its name; nothing of one that may do what any plugin may.
@@ -147,7 +169,7 @@ impl Making {
     async fn start(self: &Arc<Self>) -> Result<(Arc<Link>, Description), String> {
         let Spawner { processes, router, open_limit, link: limits, .. } = &*self.spawner;
         let not_started = |error: std::io::Error| format!("no process can be started: {error}");
-        let new = processes.start(&self.plugin).await.map_err(not_started)?;
+        let new = processes.start(&self.plugin, &self.policy.group).await.map_err(not_started)?;
         let link = Link::start(new, router, *limits).map_err(not_started)?;
         let link = Unfinished(Some(link));
         {
@@ -189,17 +211,11 @@ impl Making {
         self.started.lock()
     }
 
-    /// Where calls go that found a process gone: to the one that was started last, or nowhere.
-    fn settle(&self, reason: Option<&str>) {
+    /// Where calls go that found a process gone.
+    fn settle(&self, next: &Next) {
         let started: Vec<_> = self.started().iter().filter_map(Weak::upgrade).collect();
-        let Some((last, before)) = started.split_last() else { return };
-        match reason {
-            None => before.iter().for_each(|link| link.is_followed_by(Next::Link(last.clone()))),
-            Some(reason) => {
-                let nowhere = Next::Nowhere(reason.into());
-                started.iter().for_each(|link| link.is_followed_by(nowhere.clone()));
-            }
-        }
+        let gone = started.iter().filter(|link| link.death().is_some() || next.is_nowhere());
+        gone.for_each(|link| link.is_followed_by(next.clone()));
     }
 }
 
@@ -270,13 +286,13 @@ impl Residence for WorkerResidence {
         })
     }
 
-    fn resumed(&self) {
-        self.making.settle(None);
+    fn events_wait(&self) {
+        self.making.settle(&Next::Gate);
     }
 
     fn withdraw(&self) {
-        self.making
-            .settle(Some("the plugin is gone, and its process ended before it got the call"));
+        let reason = "the plugin is gone, and its process ended before it got the call";
+        self.making.settle(&Next::Nowhere(reason.into()));
     }
 
     fn vacate(self: Box<Self>) -> Vacated {
@@ -296,3 +312,6 @@ impl Residence for WorkerResidence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,13 +20,24 @@ use crate::plugin::{
         hand_over::{GivenUp, HandOverError, HandedOver, Predecessor, SetAsideRequest, Wanted},
         prepare::Candidate,
     },
-    state::snapshot::{self, StateError, common_version},
+    state::snapshot::{self, Snapshot, StateError, common_version},
 };
 
 /// What it may take to write down the state that is given up, with the plugin's events held.
 const ASIDE: Duration = Duration::from_secs(10);
 /// What is waited for beyond the drain timeout until an earlier generation's state is kept.
 const FINAL_STATE: Duration = Duration::from_secs(20);
+
+/// What the next generation has got, for people and programs.
+const OF_THE_SWAP: &str = "as_of_the_swap";
+const LAST_KEPT: &str = "kept";
+const NOTHING: &str = "none";
+
+/// Other state than the live generation has, or none.
+fn instead(state: Option<&Snapshot>, aside: Option<SetAsideRequest>) -> Wanted {
+    let how = if state.is_some() { OF_THE_SWAP } else { NOTHING };
+    Wanted::Instead { state: state.cloned(), how, aside }
+}
 
 impl Supervisor {
     /// Where the state of the next generation comes from.
@@ -66,10 +77,20 @@ impl Supervisor {
             })?;
             return Ok(kept.map_or(StateSource::Nowhere, StateSource::Kept));
         };
-        if let Some(predecessor) = predecessor.filter(|it| it.is_down())
-            && matches!(origin, Origin::File | Origin::KeptGood)
-        {
-            return self.source_of_one_down(predecessor, candidate).await.map_err(refused);
+        if let Some(predecessor) = predecessor.filter(|it| it.is_down()) {
+            match origin {
+                Origin::File | Origin::KeptGood => {
+                    return self.source_of_one_down(predecessor, candidate).await.map_err(refused);
+                }
+                Origin::Earlier(back) if !back.takes_instead() => {
+                    let restores = restores.map_or(&[][..], |state| &state.restores);
+                    if let Some(kept) = self.kept_last_for(&predecessor.info, restores).await {
+                        let (state, how, aside) = (Some(kept), LAST_KEPT, None);
+                        return Ok(StateSource::Live(Wanted::Instead { state, how, aside }));
+                    }
+                }
+                Origin::Earlier(_) | Origin::Chosen(_) => {}
+            }
         }
         let aside = || {
             let version = writes.writes.iter().copied().max()?;
@@ -80,20 +101,21 @@ impl Supervisor {
             Origin::Earlier(back) => Some(back),
             Origin::Chosen(chosen) => {
                 let (state, aside) = (Some(chosen.state.clone()), aside());
-                return Ok(StateSource::Live(Wanted::Instead { state, aside }));
+                let how = OF_THE_SWAP;
+                return Ok(StateSource::Live(Wanted::Instead { state, how, aside }));
             }
         };
         let version = restores.and_then(|restores| common_version(writes, restores));
         let wanted = match (restores, version, back) {
             (None, _, None) => return Err(refused(HandOverError::NoState)),
-            (None, _, Some(_)) => Wanted::Instead { state: None, aside: aside() },
+            (None, _, Some(_)) => instead(None, aside()),
             (Some(_), _, Some(back)) if back.takes_instead() => {
                 let aside = aside().filter(|_| back.asks_the_bad_one());
-                Wanted::Instead { state: back.state().cloned(), aside }
+                instead(back.state(), aside)
             }
             (Some(_), Some(version), _) => Wanted::Version(version),
             (Some(restores), None, back) => match back.filter(|it| it.gives_up_the_present()) {
-                Some(back) => Wanted::Instead { state: back.state().cloned(), aside: aside() },
+                Some(back) => instead(back.state(), aside()),
                 None => {
                     let (writes, restores) = (writes.writes.clone(), restores.restores.clone());
                     return Err(refused(HandOverError::NoCommonVersion { writes, restores }));
@@ -119,7 +141,10 @@ impl Supervisor {
                 let (writes, restores) = (vec![kept.version], restores.clone());
                 Err(HandOverError::NoCommonVersion { writes, restores })
             }
-            (state, _) => Ok(StateSource::Live(Wanted::Instead { state, aside: None })),
+            (state, _) => {
+                let how = if state.is_some() { LAST_KEPT } else { NOTHING };
+                Ok(StateSource::Live(Wanted::Instead { state, how, aside: None }))
+            }
         }
     }
 
@@ -149,8 +174,7 @@ impl Supervisor {
             (StateSource::Live(wanted), Some(predecessor)) => {
                 let how = match &wanted {
                     Wanted::Version(_) => "handed_over",
-                    Wanted::Instead { state: Some(_), .. } => "as_of_the_swap",
-                    Wanted::Instead { state: None, .. } => "none",
+                    Wanted::Instead { how, .. } => how,
                 };
                 let handed = self.hand_over.run(predecessor, new, wanted, policy).await;
                 let Some(handed) = handed.map_err(refused)? else {

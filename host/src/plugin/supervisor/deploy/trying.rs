@@ -75,6 +75,10 @@ impl Supervisor {
                 // Its `initialize` would take what the live generation holds.
                 return None;
             }
+            if predecessor.is_down() {
+                let kept = self.kept_last_for(&predecessor.info, &restores.restores).await?;
+                return Some((kept, None));
+            }
             let version = common_version(predecessor.info.manifest.state.as_ref()?, restores)?;
             let workers = self.router.workers();
             let snapshot = predecessor.snapshot(workers, version, TRIAL_SNAPSHOT).await.ok()?;

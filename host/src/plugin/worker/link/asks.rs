@@ -32,6 +32,11 @@ impl Asks {
         self.open().tasks.len() < self.limit
     }
 
+    /// Whether something of this number is open.
+    pub(super) fn is_open(&self, number: u64) -> bool {
+        self.open().tasks.contains_key(&number)
+    }
+
     /// Runs the answer to an ask of this number on the dispatch workers.
     pub(super) fn spawn(
         self: &Arc<Self>,

@@ -42,6 +42,15 @@ struct Waiting {
     put: u64,
     /// Frames that were put here since all were written.
     frames_waiting: usize,
+    /// Nothing can be written any more: up to where all was.
+    failed: Option<Position>,
+}
+
+impl Waiting {
+    /// Up to where all was written.
+    fn written(&self) -> Position {
+        self.failed.unwrap_or_else(|| self.put - self.frames.waiting())
+    }
 }
 
 /// How many bytes there were, of all frames so far, up to the end of one.
@@ -49,7 +58,12 @@ pub(super) type Position = u64;
 
 impl Outbox {
     pub(super) fn new(socket: UnixStream, frame_limit: u32) -> Self {
-        let waiting = Waiting { frames: Batch::with_limit(frame_limit), put: 0, frames_waiting: 0 };
+        let waiting = Waiting {
+            frames: Batch::with_limit(frame_limit),
+            put: 0,
+            frames_waiting: 0,
+            failed: None,
+        };
         let waiting = Lock::new(waiting);
         let (more, written, closed) = (Notify::new(), Notify::new(), AtomicBool::new(false));
         Outbox { socket, waiting, more, written, closed }
@@ -76,11 +90,11 @@ impl Outbox {
         waiting.put += waiting.frames.waiting() - before;
         waiting.frames_waiting = if before == 0 { 1 } else { waiting.frames_waiting + 1 };
         let end = waiting.put;
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::Acquire) || waiting.failed.is_some() {
             waiting.frames.clear();
         } else if before == 0 {
             if at_once {
-                // Whatever is wrong with the socket, whoever reads from it finds out.
+                // Whatever is wrong with the socket, the task that writes finds out.
                 let _ = self.write(&mut waiting.frames);
             }
             if !waiting.frames.is_empty() {
@@ -131,7 +145,10 @@ impl Outbox {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.socket.writable().await?;
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        self.fails();
+                        return Err(error);
+                    }
                 }
             }
         }
@@ -141,11 +158,20 @@ impl Outbox {
     pub(super) fn close(&self) -> Position {
         let mut waiting = self.waiting();
         self.closed.store(true, Ordering::Release);
-        let written = waiting.put - waiting.frames.waiting();
+        let written = waiting.written();
         waiting.frames.clear();
         drop(waiting);
         self.written.notify_waiters();
         written
+    }
+
+    /// Nothing goes out any more, and nothing is kept for it.
+    fn fails(&self) {
+        let mut waiting = self.waiting();
+        waiting.failed = Some(waiting.written());
+        waiting.frames.clear();
+        drop(waiting);
+        self.written.notify_waiters();
     }
 
     fn write(&self, frames: &mut Batch) -> io::Result<()> {

@@ -114,6 +114,11 @@ impl Link {
         if self.outbox.is_overfull() {
             return Err("it goes on asking and does not read the answers".to_owned());
         }
+        let is_task =
+            matches!(asked, FromWorker::Emit(_) | FromWorker::Wait { .. } | FromWorker::Watch(_));
+        if is_task && self.asks.is_open(id) {
+            return Err(format!("it asks for something by the number {id}, which is in use"));
+        }
         let gives_descriptors =
             matches!(asked, FromWorker::Listen { .. } | FromWorker::Kept { .. });
         if gives_descriptors && !self.outbox.has_few() {
@@ -124,12 +129,16 @@ impl Link {
         };
         match asked {
             FromWorker::Emit(emit) => return self.emit(host, id, emit),
+            FromWorker::Subscribe(_) if host.names.subscriptions.lock().contains_key(&id) => {
+                return Err(format!("it subscribes by the number {id}, which is in use"));
+            }
             FromWorker::Subscribe(subscribe) => self.subscribe(host, id, &subscribe),
             FromWorker::Unsubscribe => {
                 let number = host.names.subscriptions.lock().remove(&id);
                 number.map(|number| host.session().unsubscribe(number));
             }
             FromWorker::Wait { timeout, pattern } => self.wait(host, id, timeout, pattern),
+            FromWorker::Watch(_) if !self.asks.has_room() => self.too_many_asks(id),
             FromWorker::Watch(watch) => {
                 let patterns: Vec<&str> = watch.patterns.iter().collect();
                 let capacity = usize::try_from(watch.capacity).unwrap_or(usize::MAX);
@@ -210,8 +219,7 @@ impl Link {
             return Ok(());
         }
         if !self.asks.has_room() {
-            let text = format_args!("{} emits and waits are open already", self.limits.asks);
-            self.refuse(id, &Refusal::new(RefusalCode::TOO_MANY_ASKS, text));
+            self.too_many_asks(id);
             return Ok(());
         }
         // The first poll is done here. What is not ready by then is polled once more, by a task.
@@ -282,8 +290,7 @@ impl Link {
 
     fn wait(self: &Arc<Self>, host: &WorkerHost, id: u64, timeout: u64, pattern: &str) {
         if !self.asks.has_room() {
-            let text = format_args!("{} emits and waits are open already", self.limits.asks);
-            return self.refuse(id, &Refusal::new(RefusalCode::TOO_MANY_ASKS, text));
+            return self.too_many_asks(id);
         }
         let waiting = host.session().wait_for(pattern, Duration::from_nanos(timeout));
         let link = self.clone();
@@ -338,7 +345,8 @@ impl Link {
         };
         let number = host.names.open.open(host.session().plugin(), &record);
         if number > 0 {
-            host.names.spans.lock().insert(id, number);
+            let same = host.names.spans.lock().insert(id, number);
+            same.into_iter().for_each(|number| host.names.open.step(number, SpanStep::Close));
         }
     }
 
@@ -350,6 +358,12 @@ impl Link {
         let text = refusal.text();
         let refused = FromHost::Refused { code: refusal.code.number(), text: &text };
         let _ = self.outbox.put(true, |to| refused.put(id, to));
+    }
+
+    fn too_many_asks(&self, id: u64) {
+        let limit = self.limits.asks;
+        let text = format_args!("{limit} emits, waits and watches are open already");
+        self.refuse(id, &Refusal::new(RefusalCode::TOO_MANY_ASKS, text));
     }
 
     /// What is too long for a frame is refused in place of it.
@@ -377,3 +391,6 @@ impl Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

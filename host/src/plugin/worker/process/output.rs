@@ -1,7 +1,10 @@
-//! What a process prints: a line of it is a line of the log, and the last ones are kept for whoever
-//! asks how it ended.
+//! What a process prints: a line of it is a line of the log, up to so many a second, and the last
+//! ones are kept for whoever asks how it ended.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::net::unix::pipe;
 
@@ -16,6 +19,10 @@ const LAST_LINES: usize = 5;
 /// What is read at most once its process is gone: others may go on writing.
 const REST: usize = 64 << 10;
 
+/// How many lines are logged within a period; the others of it are counted.
+const LINES: u64 = 500;
+const PERIOD: Duration = Duration::from_secs(1);
+
 /// What comes out of one of its pipes.
 pub(super) struct Output {
     plugin: Arc<str>,
@@ -23,11 +30,43 @@ pub(super) struct Output {
     line: Vec<u8>,
     /// Whole lines, the last of all.
     last: Vec<u8>,
+    rate: Rate,
+}
+
+/// How many lines there were in this period.
+#[derive(Default)]
+struct Rate {
+    began: Option<Instant>,
+    lines: u64,
+}
+
+impl Rate {
+    /// One more line: whether it is logged, and how many were left out of the period before.
+    fn one_more(&mut self, now: Instant) -> (bool, u64) {
+        let mut left_out = 0;
+        if self.began.is_none_or(|began| now.duration_since(began) >= PERIOD) {
+            left_out = self.lines.saturating_sub(LINES);
+            (self.began, self.lines) = (Some(now), 0);
+        }
+        self.lines += 1;
+        (self.lines <= LINES, left_out)
+    }
+
+    /// How many were left out so far, of this period.
+    fn left_out(&self) -> u64 {
+        self.lines.saturating_sub(LINES)
+    }
 }
 
 impl Output {
     pub(super) fn new(plugin: &Arc<str>, stream: &'static str) -> Self {
-        Output { plugin: plugin.clone(), stream, line: Vec::new(), last: Vec::new() }
+        Output {
+            plugin: plugin.clone(),
+            stream,
+            line: Vec::new(),
+            last: Vec::new(),
+            rate: Rate::default(),
+        }
     }
 
     /// Reads what a pipe has now, up to a bound; whether there may be more some time.
@@ -56,6 +95,7 @@ impl Output {
             }
         }
         self.end_line();
+        self.tell_left_out(self.rate.left_out());
     }
 
     /// The last lines, as they were printed.
@@ -85,8 +125,25 @@ impl Output {
         self.last.push(b'\n');
         let over = self.last.len().saturating_sub(KEPT);
         self.last.drain(..over);
+        let (is_logged, left_out) = self.rate.one_more(Instant::now());
+        self.tell_left_out(left_out);
+        if !is_logged {
+            return;
+        }
         let text = String::from_utf8_lossy(text);
         tracing::info!(plugin = &*self.plugin, stream = self.stream, "{}", printable(&text));
+    }
+}
+
+impl Output {
+    fn tell_left_out(&self, lines: u64) {
+        if lines > 0 {
+            tracing::warn!(
+                plugin = &*self.plugin,
+                stream = self.stream,
+                "{lines} lines that it printed are left out of the log: {LINES} a second are logged"
+            );
+        }
     }
 }
 
@@ -105,6 +162,20 @@ mod tests {
         let last = output.last_words();
         assert_eq!(last, "line 9996\nline 9997\nline 9998\nline 9999\nhalf a line");
         assert!(output.last.len() <= KEPT);
+    }
+
+    #[test]
+    fn a_flood_of_lines_is_counted_and_not_logged() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        let mut logged = |after: Duration| rate.one_more(start + after);
+        for _ in 0..LINES {
+            assert_eq!(logged(Duration::ZERO), (true, 0));
+        }
+        assert_eq!(logged(PERIOD / 2), (false, 0));
+        assert_eq!(logged(PERIOD / 2), (false, 0));
+        assert_eq!(logged(PERIOD), (true, 2), "a new period begins, and tells of the one before");
+        assert_eq!(logged(PERIOD * 5), (true, 0));
+        assert_eq!(rate.left_out(), 0);
     }
 
     #[test]

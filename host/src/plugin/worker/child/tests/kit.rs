@@ -45,7 +45,9 @@ impl Host {
         let (socket, theirs) = transport::pair().unwrap();
         let (timeout, which) = (Some(Duration::from_secs(20)), rustix::net::sockopt::Timeout::Recv);
         rustix::net::sockopt::set_socket_timeout(&socket, which, timeout).unwrap();
-        let worker = thread::spawn(move || child::run(theirs, opens::<P>, |_| {}));
+        let worker = thread::spawn(move || {
+            child::run(theirs, child::HostProcess::of_nobody(), opens::<P>, |_| {})
+        });
         let (inbox, batch, read) = (Inbox::new(), Batch::new(), VecDeque::new());
         let descriptor = None;
         let mut host =

@@ -1,0 +1,159 @@
+//! The host's end of a socket, and a test that says what no worker of ours says at the other.
+
+use std::{net::Shutdown, os::unix::net::UnixStream, time::Instant};
+
+use ksi_kernel::{
+    kernel::{Kernel, KernelLimits},
+    router::emit::RouterLimits,
+    session::SessionLimits,
+};
+use ksi_worker_protocol::{FRAME_LIMIT, Inbox, Payload, TextsBuf, Watch, life::Hello, transport};
+use tokio::runtime::Handle;
+
+use super::{super::LinkLimits, *};
+use crate::plugin::{
+    instance::kept_resources::KeptResources,
+    worker::process::{GroupPolicy, NewProcess, Processes},
+};
+
+const LONG: Duration = Duration::from_secs(20);
+
+struct Worker {
+    link: Arc<Link>,
+    socket: UnixStream,
+    inbox: Inbox,
+    processes: Arc<Processes>,
+}
+
+/// A worker whose instance is made, and which may have asked for so much at a time.
+async fn worker(asks: usize) -> Worker {
+    let router = RouterLimits {
+        queued_events: 9,
+        queued_bytes: 1 << 20,
+        subscriber_bytes: 1 << 20,
+        event_depth: 9,
+        payload_bytes: 1 << 20,
+        timeout: LONG,
+    };
+    let limits = KernelLimits { workers: 1, blocking_threads: 1, waiting_bytes: 1 << 20, router };
+    let router = Kernel::start(limits, Handle::current()).unwrap().router;
+    let processes = Processes::new("/bin/sleep".into(), "1000");
+    let NewProcess { process, .. } =
+        processes.start(&"p".into(), &GroupPolicy::default()).await.unwrap();
+    let (socket, theirs) = UnixStream::pair().unwrap();
+    theirs.set_read_timeout(Some(LONG)).unwrap();
+    let limits = LinkLimits { frame: FRAME_LIMIT, payload: 1 << 20, state: 1 << 20, asks };
+    let link = Link::start(NewProcess { process, socket }, &router, limits).unwrap();
+    let mut worker = Worker { link, socket: theirs, inbox: Inbox::new(), processes };
+    worker.says(FromWorker::Hello(Payload::Bytes(&Hello::of(1).to_json())), 0);
+    let (plugin, limits) = ("p".into(), SessionLimits::default());
+    let session = Session::new(plugin, 1, router, limits, true);
+    let (resources, now) = (KeptResources::new(1), Instant::now());
+    let services = HostServices::new(session, "/p.so".into(), &resources, now);
+    let host = WorkerHost::new(services, None, Box::new(|_| ()));
+    let link = worker.link.clone();
+    let created = tokio::spawn(async move { link.create(host, b"{}").await });
+    let worker = tokio::task::spawn_blocking(move || {
+        let (id, told) = worker.hears();
+        assert!(told.starts_with("Create"), "{told}");
+        worker.says(FromWorker::Created, id);
+        worker
+    });
+    let worker = worker.await.unwrap();
+    created.await.unwrap().unwrap();
+    worker
+}
+
+impl Worker {
+    fn says(&mut self, frame: FromWorker<'_>, id: u64) {
+        let mut batch = Batch::new();
+        frame.put(id, &mut batch).unwrap();
+        transport::send(&self.socket, &mut batch).unwrap();
+    }
+
+    /// What the host says next, with its number.
+    fn hears(&mut self) -> (u64, String) {
+        loop {
+            if let Some(frame) = self.inbox.next().unwrap() {
+                return (frame.id, format!("{:?}", FromHost::read(frame).unwrap()));
+            }
+            assert!(transport::receive(&self.socket, &mut self.inbox).unwrap() > 0);
+        }
+    }
+
+    fn watches(&mut self, id: u64) {
+        let patterns: TextsBuf = ["a:*"].into_iter().collect();
+        self.says(FromWorker::Watch(Watch { capacity: 8, patterns: patterns.texts() }), id);
+    }
+
+    async fn ends_killed_for(self, words: &str) {
+        let death = tokio::time::timeout(LONG, self.link.process().death()).await;
+        let death = death.expect("it is killed").to_string();
+        assert!(death.contains(words), "{death}");
+        self.processes.end().await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_uses_the_number_of_what_is_open_once_more_is_ended() {
+    let mut watches = worker(9).await;
+    watches.watches(1);
+    watches.watches(1);
+    watches.ends_killed_for("asks for something by the number 1, which is in use").await;
+    let mut subscribes = worker(9).await;
+    for _ in 0..2 {
+        let (handler, pattern) = (1 << 32, "a:*");
+        let subscribe = Subscribe { handler, priority: 0, timeout: 0, blocking: false, pattern };
+        subscribes.says(FromWorker::Subscribe(subscribe), 1);
+    }
+    subscribes.ends_killed_for("subscribes by the number 1, which is in use").await;
+}
+
+#[tokio::test]
+async fn whoever_says_what_is_nothing_of_the_protocol_is_ended_with_that_text() {
+    use std::io::Write;
+    for (bytes, words) in [
+        // A kind that nobody knows, and a body that is too long.
+        ([0, 0, 0, 0, 200, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "200"),
+        ([255, 255, 255, 255, 17, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], "4294967295"),
+    ] {
+        let mut worker = worker(9).await;
+        worker.socket.write_all(&bytes).unwrap();
+        let death = tokio::time::timeout(LONG, worker.link.process().death()).await.unwrap();
+        let death = death.to_string();
+        assert!(death.contains("it said what cannot be understood"), "{death}");
+        assert!(death.contains(words), "{death}");
+        worker.processes.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_watch_beyond_what_may_be_open_is_refused() {
+    let mut worker = worker(2).await;
+    for id in 1..=3 {
+        worker.watches(id);
+    }
+    let worker = tokio::task::spawn_blocking(move || {
+        let (id, told) = worker.hears();
+        assert_eq!(id, 3, "{told}");
+        assert!(
+            told.starts_with("Refused") && told.contains("2 emits, waits and watches"),
+            "{told}"
+        );
+        worker
+    });
+    worker.await.unwrap().processes.end().await;
+}
+
+#[tokio::test]
+async fn whoever_reads_no_more_and_lives_on_is_ended_and_nothing_is_kept_for_him() {
+    let worker = worker(9).await;
+    worker.socket.shutdown(Shutdown::Read).unwrap();
+    for _ in 0..100 {
+        worker.link.tell(FromHost::Ping);
+    }
+    let link = worker.link.clone();
+    worker.ends_killed_for("it does not read any more").await;
+    link.tell(FromHost::Ping);
+    assert!(link.outbox.has_few() && link.outbox.has_room());
+}
