@@ -121,10 +121,12 @@ impl Output {
         if text.is_empty() {
             return;
         }
-        self.last.extend_from_slice(text);
-        self.last.push(b'\n');
-        let over = self.last.len().saturating_sub(KEPT);
-        self.last.drain(..over);
+        if !is_of_backtrace(text) {
+            self.last.extend_from_slice(text);
+            self.last.push(b'\n');
+            let over = self.last.len().saturating_sub(KEPT);
+            self.last.drain(..over);
+        }
         let (is_logged, left_out) = self.rate.one_more(Instant::now());
         self.tell_left_out(left_out);
         if !is_logged {
@@ -133,6 +135,18 @@ impl Output {
         let text = String::from_utf8_lossy(text);
         tracing::info!(plugin = &*self.plugin, stream = self.stream, "{}", printable(&text));
     }
+}
+
+/// Whether a line is one of those that Rust prints where a panic or a failed allocation came from.
+/// They come last, and say less than what stands before them.
+fn is_of_backtrace(line: &[u8]) -> bool {
+    let text = line.trim_ascii_start();
+    let indented = text.len() < line.len();
+    let number = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let is_frame = number > 0 && text[number..].starts_with(b": ");
+    indented && (is_frame || text.starts_with(b"at "))
+        || text == b"stack backtrace:"
+        || text.starts_with(b"note: ") && text.ends_with(b"backtrace.")
 }
 
 impl Output {
@@ -162,6 +176,19 @@ mod tests {
         let last = output.last_words();
         assert_eq!(last, "line 9996\nline 9997\nline 9998\nline 9999\nhalf a line");
         assert!(output.last.len() <= KEPT);
+    }
+
+    #[test]
+    fn the_last_words_are_those_before_a_backtrace() {
+        let mut output = Output::new(&"p".into(), "stderr");
+        output.take(b"memory allocation of 16777216 bytes failed\nstack backtrace:\n");
+        for frame in 0..60 {
+            output.take(
+                format!("  {frame}: <unknown>\n             at ./src/lib.rs:7:1\n").as_bytes(),
+            );
+        }
+        output.take(b"note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.\n");
+        assert_eq!(output.last_words(), "memory allocation of 16777216 bytes failed");
     }
 
     #[test]
