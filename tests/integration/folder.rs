@@ -5,7 +5,7 @@ use std::fs;
 use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, States, TestHost, until};
+use crate::kit::{Client, Library, States, TestHost, under_load, until};
 
 #[track_caller]
 fn version(client: &mut Client) -> Value {
@@ -136,6 +136,20 @@ fn of_two_files_with_one_plugin_name_the_second_is_refused_until_the_first_is_go
     let answer = || client.reply("chaos:version", json!({}))["data"]["version"].clone();
     until("the second takes its place", answer, |version| version == "chaos-version-0002");
     host.until_module("it is refused no more", "b.so", Value::is_null);
+}
+
+#[test]
+fn the_second_of_two_files_with_one_plugin_name_takes_over_with_the_state_when_the_first_goes() {
+    let host = TestHost::counter();
+    let ((), answered) = under_load(&host, 2, || {
+        host.drop_in("other.so", &Library::counter(2));
+        assert!(host.until_refused("other.so").contains("this one takes its place"));
+        fs::remove_file(host.file("counter.so")).unwrap();
+        host.until_version("counter", "2.0.0");
+    });
+    assert!(answered > 2, "{answered} answers");
+    assert_eq!(host.module("counter")["file"], host.file("other.so").to_str().unwrap());
+    assert_eq!(host.modules().len(), 1, "nothing is left of the first file");
 }
 
 #[test]

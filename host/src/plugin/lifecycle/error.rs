@@ -56,8 +56,8 @@ pub enum DeployError {
     },
     /// Another file is that plugin already.
     #[error(
-        "{file} is refused: it is a plugin named {plugin:?}, and so is {other}, which is live. Remove one of them, or \
-         rename one of the plugins", file = .file.display(), other = .other.display()
+        "{file} is refused: it is a plugin named {plugin:?}, and so is {other}, which is live. If that file is \
+         removed, this one takes its place, with its state; or rename one of the plugins", file = .file.display(), other = .other.display()
     )]
     Duplicate {
         /// The file.

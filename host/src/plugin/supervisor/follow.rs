@@ -217,10 +217,26 @@ impl Supervisor {
             // A rename is told as a new file first. If that is this plugin, it takes over, with the
             // state.
             let _ = tokio::time::timeout(RENAMED, self.tries.wait()).await;
+            self.duplicate_takes_over(&live.0, file).await;
             // If it is not live any more, it was replaced from another file, as by a rename.
             let _ = self.take_out(&live.0, Some(live.1), "its file was removed").await;
         } else {
             self.settle_again(others);
+        }
+    }
+
+    /// Of the files that were refused because `file` was the plugin `name`, the first one that can
+    /// takes its place, with the state. If none can, the plugin is as it was.
+    async fn duplicate_takes_over(self: &Arc<Self>, name: &str, file: &Path) {
+        let duplicates = self.registry().duplicates_of(name);
+        for duplicate in duplicates {
+            let is_still_live =
+                || self.registry().live_of(file).is_some_and(|(it, _)| *it == *name);
+            if !is_still_live() {
+                return;
+            }
+            let deployed = self.deploy(&duplicate, DeployReason::Found).await;
+            self.settle(&duplicate, deployed).await;
         }
     }
 }
