@@ -230,6 +230,22 @@ class Ends(WorkerTest):
             host.socket.close()
             self.assertNotEqual(host.process.wait(5), 0)
 
+    def test_the_end_of_the_stream_ends_a_process_that_may_signal_nobody(self) -> None:
+        host = self.live(
+            """
+            import os
+            def killpg(*_):
+                raise PermissionError(1, "refused by a profile")
+            os.killpg = killpg
+            from ksi.events import event_handler
+            @event_handler("a:b")
+            async def echo(data):
+                return data
+            """
+        )
+        host.socket.close()
+        self.assertNotEqual(host.process.wait(5), 0)
+
     def test_what_it_has_started_ends_with_it(self) -> None:
         host = self.live(
             """
