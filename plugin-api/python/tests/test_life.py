@@ -286,6 +286,47 @@ class Ends(WorkerTest):
         self.assertIn("0 -> /dev/null", listed)
         self.assertNotIn("socket", listed)
 
+    def test_a_crash_in_c_says_where_python_was(self) -> None:
+        host = self.live(
+            """
+            import ctypes
+            from ksi.events import event_handler
+            @event_handler("a:b")
+            async def crashes(data):
+                ctypes.string_at(0)
+            """
+        )
+        host.call("crashes")
+        words = host.words()
+        self.assertIn("Segmentation fault", words)
+        self.assertIn("in crashes", words)
+        self.assertEqual(host.process.returncode, -11)
+
+    def test_a_forked_copy_neither_speaks_to_the_host_nor_keeps_its_socket(self) -> None:
+        host = self.live(
+            """
+            import logging, os, sys
+            from ksi.events import event_handler
+            @event_handler("a:b")
+            async def forks(data):
+                child = os.fork()
+                if child == 0:
+                    try:
+                        logging.getLogger("x").error("from the copy")
+                        links = []
+                        for it in os.listdir("/proc/self/fd"):
+                            if os.path.exists(f"/proc/self/fd/{it}"):
+                                links.append(os.readlink(f"/proc/self/fd/{it}"))
+                        os._exit(sum(it.startswith("socket:") for it in links))
+                    finally:
+                        os._exit(99)
+                return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            """
+        )
+        # Those of the event loop, which wakes itself by a pair of them.
+        self.assertLessEqual(host.asked("forks"), 2)
+        self.assertEqual(host.logs(), [])
+
     def test_what_makes_no_sense_ends_it_with_words(self) -> None:
         nonsense = {
             struct.pack("<IBBHQ", 0, 99, 0, 0, 1): "a host sends no frames of kind 99",
@@ -294,6 +335,10 @@ class Ends(WorkerTest):
             struct.pack("<IBBHQ", 1 << 30, 80, 0, 0, 1): "has 1073741824 bytes, and may have",
             struct.pack("<IBBHQ", 0, 53, 0, 1, 1): "announces 1 descriptors, and 0 have come",
             struct.pack("<IBBHQ", 1, 16, 0, 0, 1) + b"x": "a frame CALL is shorter",
+            struct.pack("<IBBHQ", 1, 22, 0, 0, 1)
+            + b"x": "1 bytes follow the end of a frame CANCEL",
+            struct.pack("<IBBHQ", 2, 45, 0, 0, 0)
+            + b"xy": "1 bytes follow the end of a frame LEVEL",
         }
         for frame, words in nonsense.items():
             host = self.live(ECHO)

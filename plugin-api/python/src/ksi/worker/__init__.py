@@ -7,6 +7,7 @@ plugin. One process runs one plugin.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import socket
@@ -29,6 +30,9 @@ def main() -> None:
     """Is that process, to its end."""
     connection = _private_socket()
     inbox, out = Inbox(connection), Outbox(connection)
+    # A crash in C says where Python was.
+    faulthandler.enable()
+    os.register_at_fork(after_in_child=lambda: _is_copy(connection, out))
     out.put_now(frames.HELLO, 0, payload=json.dumps(hello()).encode())
     try:
         number, opened, rest = _wait_for_open(inbox, out)
@@ -67,6 +71,13 @@ def _private_socket() -> socket.socket:
         sys.exit(f"ksi worker: the host's socket cannot be had: {error}")
     connection.setblocking(True)
     return connection
+
+
+def _is_copy(connection: socket.socket, out: Outbox) -> None:
+    """A process that the plugin has forked is none of the host's, and keeps its socket from no
+    end."""
+    out.forget()
+    connection.close()
 
 
 def _wait_for_open(inbox: Inbox, out: Outbox) -> tuple[int, Open, list[Frame]]:

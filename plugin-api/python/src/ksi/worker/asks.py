@@ -11,7 +11,7 @@ from .. import codec
 from ..names import EventNameError, check_name
 from ..refusals import EventRefused, RefusalCode
 from . import frames
-from .calls import EventContext, context_call, current_ref
+from .contexts import EventContext, context_call, current_ref
 from .frames import EMIT_HEAD, U32, Frame, ProtocolError
 from .log import DEBUG, WARN
 from .outbox import TooLong
@@ -206,6 +206,7 @@ class Asks:
         elif frame.kind == frames.REFUSED:
             # Of what was accepted here, because that could not wait.
             _, text = frame.u32(), frame.text()
+            frame.ends()
             self._sent.discard(frame.id)
             self._session.watches.refused(frame.id)
             message = f"the host refuses what was accepted here before: {text}"

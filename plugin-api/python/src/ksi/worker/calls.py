@@ -7,14 +7,14 @@ import struct
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import codec
 from ..events import EventHandler
 from . import frames
+from .contexts import ALONE, CallRef, EventContext, current
 from .failures import code_of, message_of
-from .frames import CALL_HEAD, KEEPS, PAYLOAD_IN_FILE, U32, Frame, ProtocolError
+from .frames import CALL_HEAD, PAYLOAD_IN_FILE, U32, Frame, ProtocolError
 from .outbox import TooLong
 
 if TYPE_CHECKING:
@@ -29,99 +29,6 @@ _CALL_HEAD_BYTES: Final = CALL_HEAD.size
 
 #: Number, head of the event and attributes, as a context is made of them.
 _Head = tuple[tuple[Any, ...], Frame]
-
-
-class CallRef:
-    """The number of a call, for whoever emits in it: 0 once the host does not know it any more.
-
-    A call that is over is kept by the host as long as somebody may still emit in its name: who has
-    its context, or a task that was started in it.
-    """
-
-    __slots__ = ("number", "_calls", "_holders", "_kept")
-
-    def __init__(self, number: int, calls: Calls | None) -> None:
-        self.number = number
-        self._calls = calls
-        # Lists, because taking from one is done once, whichever threads try.
-        self._holders: list[None] | None = None
-        self._kept: list[None] | None = None
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the call has not ended."""
-        return self.number != 0 and self._kept is None
-
-    def hold(self) -> None:
-        """One more may emit in its name."""
-        if self._holders is None:
-            self._holders = []
-        self._holders.append(None)
-
-    def let_go(self, _: object = None) -> None:
-        """One less may."""
-        holders, kept = self._holders, self._kept
-        try:
-            if holders is not None:
-                holders.pop()
-            if kept is not None and not holders:
-                kept.pop()
-                number, self.number = self.number, 0
-                if self._calls is not None:
-                    self._calls.release(number)
-        except IndexError:
-            pass
-
-    def ends(self) -> int:
-        """The call is over; the flags of its end."""
-        if self._holders and self._calls is not None and self._calls.keeps_one_more():
-            self._kept = [None]
-            return KEEPS
-        self.number = 0
-        return 0
-
-
-class EventContext(dict[str, Any]):
-    """What a handler is told of its event. Whoever keeps it can emit in its name."""
-
-    __slots__ = ("call", "inherited", "held")
-
-    call: CallRef
-    #: What the event has of whoever began the chain; its descendants have it anyway.
-    inherited: dict[str, str]
-    held: bool
-
-    def __del__(self) -> None:
-        if self.held:
-            self.call.let_go()
-
-
-def _base_count() -> int:
-    """What :func:`sys.getrefcount` says of an object that nobody has but a variable."""
-    context = EventContext()
-    context.held = False
-    return sys.getrefcount(context)
-
-
-_ALONE: Final = _base_count()
-
-_current: ContextVar[CallRef | None] = ContextVar("ksi_call", default=None)
-
-
-def current_call() -> int:
-    """The number of the call that runs here; 0 for none."""
-    ref = _current.get()
-    return ref.number if ref is not None else 0
-
-
-def current_ref() -> CallRef | None:
-    """The call that runs here."""
-    return _current.get()
-
-
-def context_call(context: Any) -> CallRef | None:
-    """The call that a context came with."""
-    return context.call if isinstance(context, EventContext) else None
 
 
 class Calls:
@@ -281,7 +188,7 @@ class Calls:
         head: _Head | None,
     ) -> None:
         ref = CallRef(number, self)
-        _current.set(ref)
+        current.set(ref)
         context: EventContext | None = None
         kind, code, reply = frames.NO_REPLY, b"", b""
         try:
@@ -307,7 +214,7 @@ class Calls:
         except BaseException as error:
             kind = frames.FAILED
             code, reply = _failure(error)
-        if context is not None and sys.getrefcount(context) > _ALONE:
+        if context is not None and sys.getrefcount(context) > ALONE:
             context.held = True
             ref.hold()
         flags = ref.ends()
@@ -426,7 +333,7 @@ class _Raised:
 
 def _on_thread(work: list[tuple[CallRef, EventHandler, Any, EventContext]]) -> Any:
     ref, handler, data, context = work.pop()
-    _current.set(ref)
+    current.set(ref)
     try:
         if not handler.passes(context["event"], data, context):
             return None
@@ -438,8 +345,8 @@ def _on_thread(work: list[tuple[CallRef, EventHandler, Any, EventContext]]) -> A
     except BaseException as error:
         return _Raised(error)
     finally:
-        _current.set(None)
-        if sys.getrefcount(context) > _ALONE:
+        current.set(None)
+        if sys.getrefcount(context) > ALONE:
             context.held = True
             ref.hold()
 

@@ -48,8 +48,10 @@ class Lifecycle:
             version, state = frame.u32(), frame.payload()
             self._work(number, lambda: self._restore(version, state, kind == frames.RESTORE))
         elif kind == frames.DETACH:
+            frame.ends()
             self._do(number, lambda: self._detach(number))
         elif kind == frames.SHUTDOWN:
+            frame.ends()
             self._do(number, lambda: self._shutdown(number))
         elif kind == frames.OPEN:
             message = "a process of a plugin opens one file alone"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from . import frames
-from .calls import current_call
+from .contexts import current_call
 from .failures import summary_of
 from .outbox import Outbox, TooLong
 

@@ -67,17 +67,19 @@ class Reader:
         self._read()
         self._work()
 
-    def _read(self) -> None:
+    def _read(self) -> int:
+        """Reads once; about how many bytes came."""
         with self._lock:
             try:
                 frames = self._inbox.receive(socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return
+                return 0
             except ProtocolError as error:
                 ends_for(error)
             if frames is None:
                 ends_with_host()
             self._sort(frames)
+            return frames[-1].end if frames else 0
 
     def _sort(self, frames: list[Frame]) -> None:
         for frame in frames:
@@ -107,12 +109,13 @@ class Reader:
         while True:
             if poll.poll(_TICK * 1000):
                 ends_with_host()
-            if self._turns == seen and self._ahead < _READ_AHEAD and readable.poll(0):
-                before = len(self._frames)
-                self._read()
-                added = list(self._frames)[before:]
-                self._ahead += sum(frame.end - frame.at for frame in added)
-                self._loop.call_soon_threadsafe(self._work)
+            try:
+                if self._turns == seen and self._ahead < _READ_AHEAD and readable.poll(0):
+                    self._ahead += self._read()
+                    self._loop.call_soon_threadsafe(self._work)
+            except Exception as error:
+                # Of memory that is not there, as an example. The end of the host is still seen.
+                say(f"nobody reads for the loop while it is busy: {error!r}")
             seen = self._turns
 
 

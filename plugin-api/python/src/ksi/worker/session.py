@@ -15,7 +15,8 @@ from ..refusals import EventRefused, RefusalCode
 from ..watching import Events
 from . import frames
 from .asks import Asks
-from .calls import CallRef, Calls, current_ref
+from .calls import Calls
+from .contexts import CallRef, current_ref
 from .frames import Frame
 from .inbox import Inbox
 from .lifecycle import Lifecycle
@@ -70,11 +71,14 @@ class Session:
         elif self.asks.is_answer(kind):
             self._woken = self.asks.answered(frame) or self._woken
         elif kind == frames.CANCEL:
+            frame.ends()
             self.calls.cancel(frame.id)
         elif kind == frames.WATCHED:
             self.watches.show(frame)
         elif kind == frames.LEVEL:
-            self.log.set_most(frame.u8())
+            level = frame.u8()
+            frame.ends()
+            self.log.set_most(level)
         else:
             self.lifecycle.begin(frame)
 
