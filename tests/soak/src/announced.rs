@@ -1,14 +1,17 @@
 //! What the host announces of its plugins, counted, and awaited by whoever caused it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ksi_host::{Host, NameError, Pattern, Watched};
 use ksi_wire::module::announced::{
-    self, LOAD_FAILED, RELOAD_FAILED, RELOADED, RETIRED, ROLLED_BACK,
+    self, LOAD_FAILED, RELOAD_FAILED, RELOADED, RETIRED, ROLLED_BACK, WORKER_DOWN, WORKER_RESTARTED,
 };
 use tokio::sync::watch;
 
-use crate::roles::{ROLES, Role};
+use crate::{
+    ledger::Ledger,
+    roles::{ROLES, Role},
+};
 
 /// Announcements that may wait to be counted. A reload has two or three.
 const QUEUE: usize = 1 << 14;
@@ -25,8 +28,15 @@ pub(crate) struct Of {
     pub(crate) pinned_by: Option<String>,
     /// Of the last refusal.
     pub(crate) reason: Option<String>,
+    /// The generation of the last reload.
+    pub(crate) generation: u64,
+    /// The one that the last roll-back was from.
+    pub(crate) back_from: u64,
     /// Of the last roll-back: what became of the state.
     pub(crate) state: Option<String>,
+    /// Processes of live generations that have ended, and those that another one was started for.
+    pub(crate) down: u64,
+    pub(crate) restarted: u64,
 }
 
 /// What was announced of all plugins.
@@ -63,7 +73,8 @@ pub(crate) struct Announced(watch::Receiver<All>);
 
 impl Announced {
     /// Counts from now on, until the host ends.
-    pub(crate) fn follow(host: &Host) -> Result<Self, NameError> {
+    pub(crate) fn follow(host: &Host, ledger: &Arc<Ledger>) -> Result<Self, NameError> {
+        let ledger = ledger.clone();
         let mut watch = host.watch(&[Pattern::parse("module:*")?], QUEUE);
         let (sender, all) = watch::channel(All::default());
         tokio::spawn(async move {
@@ -71,7 +82,7 @@ impl Announced {
                 match watched {
                     Watched::Event(event) => {
                         let data = event.payload().decode().unwrap_or_default();
-                        sender.send_if_modified(|all| all.note(event.name(), data));
+                        sender.send_if_modified(|all| all.note(event.name(), data, &ledger));
                     }
                     Watched::Missed(missed) => sender.send_modify(|all| all.missed = missed.max(1)),
                     other => unreachable!("{other:?} is new"),
@@ -102,13 +113,16 @@ impl Announced {
 
 impl All {
     /// Tells whether anything was counted.
-    fn note(&mut self, event: &str, data: announced::Announced) -> bool {
+    fn note(&mut self, event: &str, data: announced::Announced, ledger: &Ledger) -> bool {
         let name = data.name.as_deref();
         let name = name.or_else(|| std::path::Path::new(&data.file).file_stem()?.to_str());
         let Some(role) = name.and_then(Role::of_name) else { return false };
         let of = &mut self.of[role.index()];
         match event {
-            RELOADED => of.reloaded += 1,
+            RELOADED => {
+                of.reloaded += 1;
+                of.generation = data.generation.unwrap_or_default();
+            }
             RELOAD_FAILED | LOAD_FAILED => {
                 of.refused += 1;
                 of.reason = Some(data.reason);
@@ -116,7 +130,11 @@ impl All {
             ROLLED_BACK => {
                 of.rolled_back += 1;
                 of.state = data.state;
+                of.back_from = data.from_generation.flatten().unwrap_or_default();
+                ledger.versions.went_back(role);
             }
+            WORKER_DOWN => of.down += 1,
+            WORKER_RESTARTED => of.restarted += 1,
             RETIRED if data.unmapped == Some(true) => of.unmapped += 1,
             RETIRED => {
                 of.pinned += 1;

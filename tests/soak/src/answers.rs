@@ -16,6 +16,8 @@ pub(crate) enum As {
     Asked,
     /// With the failure of a version that is bad on purpose.
     BadVersion,
+    /// With a process that was killed.
+    Killed,
 }
 
 /// What an answer comes to: how it ended, or what is wrong with it.
@@ -36,8 +38,19 @@ impl At<'_> {
         if answer.number != self.number {
             return Err((Fault::Wrong, format!("it was asked number {}", self.number)));
         }
-        let seen = self.ledger.versions.answered(role, answer.version, self.began, self.ended);
+        let seen = self.ledger.versions.answered(
+            role,
+            answer.version,
+            self.began,
+            self.ended,
+            &self.ledger.kills,
+        );
         seen.map_err(|text| (Fault::Wrong, text))
+    }
+
+    /// Whether a process of this plugin was killed while the request was under way.
+    fn was_killed(&self, role: Role) -> bool {
+        self.ledger.kills.explain(role, self.began, self.ended)
     }
 
     /// The same of the answer that a plugin got in turn, if it got one.
@@ -49,9 +62,17 @@ impl At<'_> {
         match (&answer.inner, &answer.trouble) {
             (Some(inner), None) => self.check(role, inner).map(|_| (As::Asked, Some(&**inner))),
             (None, Some(trouble)) if explains(trouble, self.ledger) => Ok((As::BadVersion, None)),
+            (None, Some(trouble)) if crashed(trouble) && self.was_killed(role) => {
+                Ok((As::Killed, None))
+            }
             _ => Err((Fault::Unexplained, "it has no answer of whom it asked in turn".to_owned())),
         }
     }
+}
+
+/// Whether a plugin was told that the process of whom it asked has ended.
+fn crashed(trouble: &str) -> bool {
+    trouble.starts_with("crashed: ")
 }
 
 /// Whether a failure comes from a version that fails on purpose: its text names it.

@@ -1,6 +1,18 @@
 //! What a plugin must have counted on a lane.
 
-use crate::wire::Counted;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    kills::{Kills, TAKEN_BACK},
+    roles::Role,
+    wire::Counted,
+};
+
+/// How long it is remembered what was acknowledged: longer than it may be taken back.
+const REMEMBERED: Duration = TAKEN_BACK.saturating_mul(3);
 
 /// What is known of a count, and what is not.
 #[derive(Debug, Clone, Default)]
@@ -8,6 +20,15 @@ pub(crate) struct Expected {
     known: Counted,
     /// Requests since then that failed, oldest first: each may have been counted, and the next
     /// answer tells.
+    maybe: Vec<u64>,
+    /// What was known before, oldest first, and when something else was acknowledged.
+    earlier: VecDeque<(Known, Instant)>,
+}
+
+/// A count, and what may have been added to it.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    known: Counted,
     maybe: Vec<u64>,
 }
 
@@ -19,25 +40,65 @@ impl Expected {
 
     /// An answer says what was counted, with its own request as the last: whether that is right.
     /// What it says is what is known from then on, so that one mismatch is told once.
-    pub(crate) fn advance(&mut self, said: Counted, previous: u64) -> Result<(), String> {
-        let before = std::mem::replace(self, Expected { known: said, maybe: Vec::new() });
-        match before.admits(Counted { count: said.count.wrapping_sub(1), last: previous }) {
-            true => Ok(()),
-            false => Err(format!("before it, {before:?} was expected")),
+    pub(crate) fn advance(
+        &mut self,
+        said: Counted,
+        previous: u64,
+        (role, kills): (Role, &Kills),
+    ) -> Result<(), String> {
+        let found = Counted { count: said.count.wrapping_sub(1), last: previous };
+        let right = self.compare(found, (role, kills));
+        let known = std::mem::replace(&mut self.known, said);
+        let before = Known { known, maybe: std::mem::take(&mut self.maybe) };
+        let now = Instant::now();
+        self.earlier.push_back((before, now));
+        while self.earlier.front().is_some_and(|(_, until)| now - *until > REMEMBERED) {
+            self.earlier.pop_front();
+        }
+        right
+    }
+
+    /// Whether a count may be this one: what is known, or what was known a moment before a process
+    /// was killed.
+    pub(crate) fn compare(
+        &self,
+        found: Counted,
+        (role, kills): (Role, &Kills),
+    ) -> Result<(), String> {
+        if self.admits(found) {
+            return Ok(());
+        }
+        // What failed since may have been counted upon that.
+        let mut maybe = self.maybe.clone();
+        let back = self.earlier.iter().rev().find(|(it, _)| {
+            maybe.splice(..0, it.maybe.iter().copied());
+            admits(it.known, &maybe, found)
+        });
+        let taken_back = self.known.count.saturating_sub(found.count);
+        match back {
+            Some((_, until)) if kills.may_take_back(role, *until, taken_back) => Ok(()),
+            _ => Err(format!(
+                "{found:?} before it, where {:?} was expected, and perhaps {:?}",
+                self.known, self.maybe
+            )),
         }
     }
 
-    /// Whether a count may be this one.
-    pub(crate) fn admits(&self, found: Counted) -> bool {
-        // So many of those that failed were counted, the last of them as the last of all.
-        match found.count.checked_sub(self.known.count).map(usize::try_from) {
-            Some(Ok(0)) => found.last == self.known.last,
-            Some(Ok(counted)) => {
-                let place = self.maybe.iter().position(|number| *number == found.last);
-                place.is_some_and(|place| place + 1 >= counted)
-            }
-            _ => false,
+    fn admits(&self, found: Counted) -> bool {
+        admits(self.known, &self.maybe, found)
+    }
+}
+
+/// Whether a count may have become this one by some of those that failed.
+fn admits(known: Counted, maybe: &[u64], found: Counted) -> bool {
+    // So many of those that failed were counted, the last of them as the last of all.
+    match found.count.checked_sub(known.count).map(usize::try_from) {
+        Some(Ok(0)) => found.last == known.last,
+        Some(Ok(counted)) => {
+            let place = maybe.iter().position(|number| *number == found.last);
+            place.is_some_and(|place| place + 1 >= counted)
         }
+        _ => false,
     }
 }
 
@@ -46,7 +107,8 @@ mod tests {
     use super::*;
 
     fn expected(maybe: &[u64]) -> Expected {
-        Expected { known: Counted { count: 5, last: 50 }, maybe: maybe.to_vec() }
+        let known = Counted { count: 5, last: 50 };
+        Expected { known, maybe: maybe.to_vec(), earlier: VecDeque::new() }
     }
 
     #[test]
@@ -70,8 +132,26 @@ mod tests {
 
     #[test]
     fn a_mismatch_is_told_once() {
-        let mut counted = expected(&[]);
-        assert!(counted.advance(Counted { count: 9, last: 60 }, 50).is_err());
-        assert!(counted.advance(Counted { count: 10, last: 61 }, 60).is_ok());
+        let (mut counted, kills) = (expected(&[]), Kills::default());
+        let of = (Role::Count, &kills);
+        assert!(counted.advance(Counted { count: 9, last: 60 }, 50, of).is_err());
+        assert!(counted.advance(Counted { count: 10, last: 61 }, 60, of).is_ok());
+    }
+
+    #[test]
+    fn a_kill_takes_back_what_was_last_and_what_fails_then_may_be_counted_upon_that() {
+        let (mut counted, kills) = (expected(&[]), Kills::default());
+        let of = (Role::Count, &kills);
+        counted.advance(Counted { count: 6, last: 51 }, 50, of).unwrap();
+        counted.advance(Counted { count: 7, last: 52 }, 51, of).unwrap();
+        let back = [Counted { count: 5, last: 50 }, Counted { count: 6, last: 51 }];
+        assert!(back.iter().all(|back| counted.compare(*back, of).is_err()), "none was killed");
+        kills.note(Role::Count);
+        assert!(back.iter().all(|back| counted.compare(*back, of).is_ok()));
+        assert!(counted.compare(back[0], (Role::Heavy, &kills)).is_err(), "another plugin");
+        counted.may_have(53);
+        let upon = |count| counted.compare(Counted { count, last: 53 }, of).is_ok();
+        assert!(upon(6) && upon(7) && upon(8) && !upon(5) && !upon(9));
+        assert!(counted.compare(Counted { count: 4, last: 49 }, of).is_err(), "never known");
     }
 }

@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::{
     announced::All,
     error::SoakError,
+    killer::children,
+    kills::Toll,
     lane::Lane,
     latency::{Figures, Phase},
     ledger::{Fault, Ledger},
@@ -58,6 +60,10 @@ pub(crate) struct Findings {
     pub(crate) live: usize,
     pub(crate) mapped: usize,
     pub(crate) mapped_after_stop: usize,
+    pub(crate) toll: Toll,
+    /// Processes of plugins that are still there after the stop, and dead ones that nobody has
+    /// waited for.
+    pub(crate) left: usize,
     pub(crate) held: Figures,
     pub(crate) quiet: Latencies,
     pub(crate) paced: Latencies,
@@ -105,6 +111,8 @@ impl Findings {
             live,
             mapped,
             mapped_after_stop: mapped_libraries().len(),
+            toll: ledger.kills.toll(),
+            left: children().len(),
             held: ledger.latency.held.figures(),
             quiet: latencies(Phase::Quiet),
             paced: latencies(Phase::Paced),
@@ -129,7 +137,7 @@ async fn compare(running: &Running, mut lanes: Vec<Lane>, ledger: &Ledger) -> us
         };
         for lane in &mut lanes {
             let found = whole.lanes.get(&lane.id()).copied().unwrap_or_default();
-            if let Err(text) = lane.compare(role, found) {
+            if let Err(text) = lane.compare(role, found, &ledger.kills) {
                 ledger.fault(Fault::State, || format!("lane {} of {name}: {text}", lane.id()));
             }
             compared += 1;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::{
     answers::{As, At, Judged, explains},
     counted::Expected,
+    kills::Kills,
     ledger::{Client, Fault, Ledger},
     roles::Role,
     wire::{Answer, Ask, Counted, Ending, Outcome},
@@ -18,6 +19,9 @@ use crate::{
 
 /// Numbers of one lane lie between multiples of this.
 const NUMBERS: u64 = 1 << 36;
+/// After a request that crashed, the next one waits so long: what a process has asked in turn
+/// before it ended must be over, or a count could come after a later one.
+const AFTER_CRASH: Duration = Duration::from_millis(200);
 /// How long `wait` waits in the plugin.
 const WAIT: Duration = Duration::from_micros(500);
 
@@ -76,16 +80,34 @@ pub(crate) struct Lane {
     step: u64,
     /// Of `count` and of `heavy`.
     counted: [Expected; 2],
+    pause: Option<Duration>,
 }
 
 impl Lane {
     pub(crate) fn new(id: u64, client: Client, kind: Kind) -> Self {
         // Lanes are out of step, so that not all ask the same plugin at a time.
-        Lane { id, client, kind, step: id * 5, counted: Default::default() }
+        Lane { id, client, kind, step: id * 5, counted: Default::default(), pause: None }
     }
 
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// How long the next request is to wait.
+    pub(crate) fn pause(&mut self) -> Option<Duration> {
+        self.pause.take()
+    }
+
+    /// Whether the next request is to wait.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// Waits as long as the next request is to.
+    pub(crate) async fn rest(&mut self) {
+        if let Some(pause) = self.pause() {
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// The next request, which begins now.
@@ -169,6 +191,11 @@ impl Lane {
             Outcome::Replied(answer) => match self.judge(request, &answer, &at) {
                 Ok(As::Asked) => ledger.note_answered(),
                 Ok(As::BadVersion) => ledger.note_explained(),
+                Ok(As::Killed) => {
+                    self.pause = Some(AFTER_CRASH);
+                    ledger.kills.note_crashed();
+                    ledger.note_explained();
+                }
                 Err((fault, text)) => {
                     ledger
                         .fault(fault, || format!("{} answered {answer:?}: {text}", request.event));
@@ -176,6 +203,14 @@ impl Lane {
             },
             Outcome::Other { code, message } => self.failed(request, &code, &message, ledger),
         }
+    }
+
+    /// Nobody can tell what became of a request, since the process that would was killed.
+    pub(crate) fn abandoned(&mut self, request: &Request, ledger: &Ledger) {
+        self.may_be_counted(request);
+        self.pause = Some(AFTER_CRASH);
+        ledger.kills.note_untold();
+        ledger.note_explained();
     }
 
     /// No outcome came.
@@ -199,6 +234,11 @@ impl Lane {
         if code == "bad_version" && explains(message, ledger) {
             return ledger.note_explained();
         }
+        if code == "crashed" && was_killed(request, ledger) {
+            self.pause = Some(AFTER_CRASH);
+            ledger.kills.note_crashed();
+            return ledger.note_explained();
+        }
         ledger
             .fault(Fault::Unexplained, || format!("{} ended as {code}: {message}", request.event));
     }
@@ -210,7 +250,7 @@ impl Lane {
             What::Sent => {
                 at.check(Role::Count, answer)?;
                 match &answer.trouble {
-                    None => self.count(Role::Count, answer),
+                    None => self.count(Role::Count, answer, &at.ledger.kills),
                     Some(_) if at.ledger.versions.may_fail(answer.version) => Ok(As::BadVersion),
                     Some(trouble) => Err((Fault::Unexplained, trouble.clone())),
                 }
@@ -220,7 +260,7 @@ impl Lane {
                 if request.role == Role::Heavy && seen.waited {
                     at.ledger.latency.held.record(at.took);
                 }
-                self.count(request.role, answer)?;
+                self.count(request.role, answer, &at.ledger.kills)?;
                 via.map_or(Ok(As::Asked), |via| at.inner(answer, via).map(|(how, _)| how))
             }
             What::Pass { to, via } => {
@@ -232,30 +272,31 @@ impl Lane {
                     self.may_be_counted(request);
                     return Ok(how);
                 };
-                self.count(to, counted)?;
+                self.count(to, counted, &at.ledger.kills)?;
                 via.map_or(Ok(As::Asked), |via| at.inner(counted, via).map(|(how, _)| how))
             }
         }
     }
 
     /// Compares what a plugin says that it counted.
-    fn count(&mut self, role: Role, answer: &Answer) -> Judged {
+    fn count(&mut self, role: Role, answer: &Answer, kills: &Kills) -> Judged {
         let (Some(count), Some(previous)) = (answer.count, answer.previous) else {
             return Err((Fault::Wrong, "it does not say what it counted".to_owned()));
         };
         let Some(expected) = self.expected(role) else { return Ok(As::Asked) };
-        let advanced = expected.advance(Counted { count, last: answer.number }, previous);
+        let said = Counted { count, last: answer.number };
+        let advanced = expected.advance(said, previous, (role, kills));
         advanced.map(|()| As::Asked).map_err(|text| (Fault::State, text))
     }
 
     /// Compares what a plugin has in the end.
-    pub(crate) fn compare(&mut self, role: Role, found: Counted) -> Result<(), String> {
-        match self.expected(role) {
-            Some(expected) if !expected.admits(found) => {
-                Err(format!("{found:?} is kept, and {expected:?} is expected"))
-            }
-            _ => Ok(()),
-        }
+    pub(crate) fn compare(
+        &mut self,
+        role: Role,
+        found: Counted,
+        kills: &Kills,
+    ) -> Result<(), String> {
+        self.expected(role).map_or(Ok(()), |expected| expected.compare(found, (role, kills)))
     }
 
     fn may_be_counted(&mut self, request: &Request) {
@@ -277,4 +318,17 @@ impl Lane {
             _ => None,
         }
     }
+}
+
+/// Whether a process of a plugin that a request goes through was killed while it was under way. A
+/// client inside a plugin goes with that.
+pub(crate) fn was_killed(request: &Request, ledger: &Ledger) -> bool {
+    let roles: &[Role] = match request.what {
+        What::Add { via: Some(via) } => &[request.role, via],
+        What::Pass { to, via } => &[request.role, to, via.unwrap_or(to)],
+        What::Sent => &[request.role, Role::Count],
+        _ => &[request.role],
+    };
+    let now = Instant::now();
+    roles.iter().any(|role| ledger.kills.explain(*role, request.began, now))
 }

@@ -10,10 +10,10 @@ use std::{
 
 use hdrhistogram::CreationError;
 
-use crate::{latency::Latency, versions::Versions};
+use crate::{kills::Kills, latency::Latency, versions::Versions};
 
-/// How many faults are kept in words.
-const TOLD: usize = 20;
+/// How many faults of each kind are kept in words.
+const TOLD: u64 = 10;
 
 /// A way of being wrong. None may occur.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +46,13 @@ pub(crate) enum Client {
 pub(crate) struct Ledger {
     pub(crate) versions: Versions,
     pub(crate) latency: Latency,
+    pub(crate) kills: Kills,
     /// By client.
     asked: [AtomicU64; 3],
     /// Ended as they should: with the answer, or with a failure that was asked for.
     answered: AtomicU64,
-    /// Ended with the failure of a version that is bad on purpose.
+    /// Ended with the failure of a version that is bad on purpose, or with a process that was
+    /// killed.
     explained: AtomicU64,
     faults: [AtomicU64; FAULTS],
     told: Mutex<Vec<String>>,
@@ -62,6 +64,7 @@ impl Ledger {
         Ok(Ledger {
             versions: Versions::new(versions),
             latency: Latency::new()?,
+            kills: Kills::default(),
             asked: Default::default(),
             answered: AtomicU64::new(0),
             explained: AtomicU64::new(0),
@@ -84,9 +87,8 @@ impl Ledger {
     }
 
     pub(crate) fn fault(&self, fault: Fault, text: impl FnOnce() -> String) {
-        self.faults[fault as usize].fetch_add(1, Relaxed);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < TOLD {
+        if self.faults[fault as usize].fetch_add(1, Relaxed) < TOLD {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             let seconds = self.started.elapsed().as_secs_f64();
             let line = format!("at {seconds:.3} s, {fault:?}: {}", text());
             eprintln!("{line}");
@@ -98,7 +100,7 @@ impl Ledger {
         self.faults[fault as usize].load(Relaxed)
     }
 
-    /// Asked, answered, and failed as a bad version does.
+    /// Asked, answered, and failed as a bad version does, or with a killed process.
     pub(crate) fn requests(&self) -> (u64, u64, u64) {
         (self.asked(), self.answered.load(Relaxed), self.explained.load(Relaxed))
     }

@@ -8,8 +8,9 @@
 //! plugins that count say with each answer what they counted, and are held to it across all
 //! replacements. In reading order: what is loaded ([`roles`], [`library`], [`builds`], [`drafts`]),
 //! what is asked and how it is judged ([`lane`], [`ledger`], [`versions`], [`clients`]), what is
-//! replaced by what ([`plan`], [`reloader`]), beside what ([`bare`]), the run itself ([`run`]), and
-//! what comes of it ([`findings`], [`verdict`], [`report`]).
+//! replaced by what ([`plan`], [`reloader`]), who is killed and what that explains ([`killer`],
+//! [`kills`]), beside what ([`bare`]), the run itself ([`run`]), and what comes of it
+//! ([`findings`], [`verdict`], [`report`]).
 
 mod announced;
 mod answers;
@@ -22,6 +23,8 @@ mod drafts;
 mod error;
 mod findings;
 mod gate;
+mod killer;
+mod kills;
 mod lane;
 mod latency;
 mod ledger;
@@ -76,7 +79,7 @@ fn soak(entry: ChildEntry, options: &Options) -> Result<bool, SoakError> {
         let versions = options.reloads as usize + 1_024;
         let ledger = Arc::new(Ledger::new(versions)?);
         let (inside, probe) = (numbers.lanes_inside(), options.probe.as_deref());
-        let toml = running::toml(&inside, options.is_isolated());
+        let toml = running::toml(&inside, options.is_isolated(), options.kill_every.is_some());
         let running = Running::start(entry, builds, ledger, &toml, probe).await?;
         let started = Instant::now();
         let findings = Run::new(running, options)?.finish(numbers).await?;

@@ -12,6 +12,9 @@ pub(crate) struct Sample {
     pub(crate) anonymous_kib: f64,
     /// That and the pages of mapped files, which differ from version to version.
     pub(crate) resident_kib: f64,
+    /// Of this process.
+    pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
 }
 
 impl Sample {
@@ -25,8 +28,15 @@ impl Sample {
             reloads,
             anonymous_kib: kib("Anonymous:").unwrap_or(f64::NAN),
             resident_kib: kib("Rss:").unwrap_or(f64::NAN),
+            descriptors: entries("/proc/self/fd"),
+            threads: entries("/proc/self/task"),
         }
     }
+}
+
+/// How much there is in a folder.
+fn entries(folder: &str) -> usize {
+    fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
 /// By how much memory grew a reload, in KiB: the slope of the line that fits the samples best.
@@ -60,7 +70,7 @@ mod tests {
     #[test]
     fn growth_is_the_slope_and_needs_a_few_samples() {
         let sample =
-            |reloads: u64, kib: f64| Sample { reloads, anonymous_kib: kib, resident_kib: 0.0 };
+            |reloads: u64, kib: f64| Sample { reloads, anonymous_kib: kib, ..Sample::now(0) };
         let samples = [sample(0, 10.0), sample(100, 60.0), sample(200, 110.0)];
         let slope = growth(&samples, |it| it.anonymous_kib).unwrap();
         assert!((slope - 0.5).abs() < 1e-9);

@@ -37,6 +37,15 @@ pub(crate) struct Options {
     #[arg(long, value_name = "WHERE", value_parser = ["process"])]
     isolate: Option<String>,
 
+    /// Kill the process of a plugin (SIGKILL) about so often while reloads go as fast as they can:
+    /// at random times, of a random plugin, on its way up and down as well.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, requires = "isolate")]
+    pub(crate) kill_every: Option<Duration>,
+
+    /// What the random choices begin with, to have them again.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+
     /// The program that tries files before they are loaded, such as `ksi`. Without it this one
     /// does, which it cannot under valgrind.
     #[arg(long, value_name = "FILE")]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    announced::Announced,
+    announced::{All, Announced, Of},
     drafts::Drafts,
     error::SoakError,
     ledger::Ledger,
@@ -39,6 +39,10 @@ pub(crate) struct Tally {
     pub(crate) rolled_back: u64,
     /// Refusals of a bad file that was refused before: the folder told of it twice.
     pub(crate) again: u64,
+    /// Files that a process was killed with before they were live, or before anybody saw them live:
+    /// another one was put in their place.
+    pub(crate) killed: u64,
+    pub(crate) killed_live: u64,
     /// Whatever did not have the end that it must have.
     pub(crate) otherwise: u64,
 }
@@ -53,6 +57,8 @@ impl Tally {
         self.refused += other.refused;
         self.rolled_back += other.rolled_back;
         self.again += other.again;
+        self.killed += other.killed;
+        self.killed_live += other.killed_live;
         self.otherwise += other.otherwise;
     }
 }
@@ -64,8 +70,6 @@ pub(crate) struct Reloader {
     drafts: Arc<Drafts>,
     ledger: Arc<Ledger>,
     announced: Announced,
-    /// The version that answers now.
-    live: u32,
     /// Files so far, which decide what the next one is made from.
     turn: usize,
     /// Refusals that are accounted for.
@@ -84,7 +88,6 @@ impl Reloader {
             drafts: running.drafts.clone(),
             ledger: running.stage.ledger.clone(),
             announced: running.announced.clone(),
-            live: running.first[role.index()],
             turn: 0,
             refused: 0,
             good_since_bad: u32::MAX,
@@ -123,17 +126,58 @@ impl Reloader {
     }
 
     async fn good(&mut self) -> Result<Duration, SoakError> {
-        let before = self.announced.now().of(self.role).reloaded;
-        let (version, renamed) = self.put(Defect::None).await?;
-        let Some(answered) = self.ledger.versions.first_answer(version, PATIENCE).await else {
-            return Err(self.stuck(version, "has not answered"));
-        };
-        self.supersede(version, answered);
-        if !self.announced.until(PATIENCE, |all| all.of(self.role).reloaded > before).await {
-            return Err(self.stuck(version, "was not announced"));
+        loop {
+            let before = self.announced.now().of(self.role).clone();
+            let (version, renamed) = self.put(Defect::None).await?;
+            let ledger = self.ledger.clone();
+            let answered = tokio::select! {
+                biased;
+                answered = ledger.versions.first_answer(version, PATIENCE) => answered,
+                () = self.killed_with(&before) => {
+                    if self.was_killed(renamed) {
+                        continue;
+                    }
+                    None
+                }
+            };
+            let Some(answered) = answered else {
+                return Err(self.stuck(version, "has not answered"));
+            };
+            self.ledger.versions.superseded_by(self.role, version, answered);
+            let role = self.role;
+            let reloaded = |all: &All| all.of(role).reloaded > before.reloaded;
+            if !self.announced.until(PATIENCE, reloaded).await {
+                return Err(self.stuck(version, "was not announced"));
+            }
+            self.tally.done += 1;
+            return Ok(answered - renamed);
         }
-        self.tally.done += 1;
-        Ok(answered - renamed)
+    }
+
+    /// Waits until a file is refused, or gone back from, and counts that: of a good one, when a
+    /// process was killed.
+    async fn killed_with(&mut self, before: &Of) {
+        let role = self.role;
+        let ended = |all: &All| {
+            let now = all.of(role);
+            let gone_back = now.generation > before.generation && now.back_from >= now.generation;
+            now.refused > before.refused || gone_back
+        };
+        let announced = self.announced.clone();
+        if !announced.until(PATIENCE, ended).await {
+            return;
+        }
+        let now = announced.now().of(role).clone();
+        if now.refused > before.refused {
+            self.refused += 1;
+            self.tally.killed += 1;
+        } else {
+            self.tally.killed_live += 1;
+        }
+    }
+
+    fn was_killed(&self, since: Instant) -> bool {
+        self.ledger.kills.explain(self.role, since, Instant::now())
     }
 
     async fn refused(&mut self, defect: Defect) -> Result<Option<Duration>, SoakError> {
@@ -148,19 +192,34 @@ impl Reloader {
     }
 
     async fn worse(&mut self) -> Result<Option<Duration>, SoakError> {
-        let before = self.announced.now().of(self.role).rolled_back;
-        let (version, _) = self.put(Defect::Worse).await?;
-        if !self.announced.until(PATIENCE, |all| all.of(self.role).rolled_back > before).await {
+        let role = self.role;
+        let before = self.announced.now().of(role).clone();
+        let (version, renamed) = loop {
+            let (version, renamed) = self.put(Defect::Worse).await?;
+            let (live, refused) = (before.reloaded, self.announced.now().of(role).refused);
+            let became = |all: &All| all.of(role).reloaded > live || all.of(role).refused > refused;
+            if !self.announced.until(PATIENCE, became).await {
+                return Err(self.stuck(version, "did not become live"));
+            }
+            if self.announced.now().of(role).reloaded > live || !self.was_killed(renamed) {
+                break (version, renamed);
+            }
+            self.refused += 1;
+            self.tally.killed += 1;
+        };
+        let gone_back = |all: &All| all.of(role).back_from >= all.of(role).generation;
+        if !self.announced.until(PATIENCE, gone_back).await {
             return Err(self.stuck(version, "is worse and was not rolled back from"));
         }
         // What begins from here on must be answered by the version before it again.
         self.ledger.versions.replaced(version, Instant::now());
-        let state = self.announced.now().of(self.role).state.clone();
-        let expected = if self.role.keeps_state() { "handed_over" } else { "none" };
-        if state.as_deref() == Some(expected) {
+        let state = self.announced.now().of(role).state.clone();
+        let expected = if role.keeps_state() { "handed_over" } else { "none" };
+        // Of a process that was killed, there is what was taken of it last.
+        if state.as_deref() == Some(expected) || self.was_killed(renamed) {
             self.tally.rolled_back += 1;
         } else {
-            eprintln!("{} was rolled back with its state {state:?}", self.role.name());
+            eprintln!("{} was rolled back with its state {state:?}", role.name());
             self.tally.otherwise += 1;
         }
         Ok(None)
@@ -193,11 +252,6 @@ impl Reloader {
         let renamed = Instant::now();
         std::fs::rename(&draft, &self.file).map_err(failed)?;
         Ok((version, renamed))
-    }
-
-    fn supersede(&mut self, version: u32, at: Instant) {
-        let old = std::mem::replace(&mut self.live, version);
-        self.ledger.versions.replaced(old, at);
     }
 
     fn stuck(&self, version: u32, what: &str) -> SoakError {

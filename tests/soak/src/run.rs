@@ -16,6 +16,7 @@ use crate::{
     error::SoakError,
     findings::{Ended, Findings},
     gate::Flow,
+    killer::Killer,
     lane::{Kind, Lane},
     latency::Phase,
     ledger::Client,
@@ -55,6 +56,8 @@ pub(crate) struct Run {
     /// Files that are to be put in place under load.
     wanted: u64,
     deadline: Option<Instant>,
+    /// How often a process is killed on average, and what the choices begin with.
+    kills: Option<(Duration, u64)>,
     reloaders: Vec<(Reloader, Plan)>,
     next: usize,
     measured: Measured,
@@ -70,6 +73,7 @@ impl Run {
             running,
             wanted,
             deadline: options.limit().map(|limit| Instant::now() + limit),
+            kills: options.kill_every.map(|every| (every, options.seed)),
             next: 0,
             measured: Measured::new(idle(wanted), beside(wanted))?,
         })
@@ -196,6 +200,7 @@ impl Run {
 
     async fn as_many_as_go(&mut self) -> Result<(), SoakError> {
         let ledger = self.running.stage.ledger.clone();
+        let _killer = self.kills.map(|(every, seed)| Killer::start(every, seed, ledger.clone()));
         let apart = (self.wanted / SAMPLES).max(1);
         let mut next_sample = 0;
         while self.tally().files() < self.wanted && !self.is_late() {

@@ -31,8 +31,6 @@ pub(crate) struct Running {
     pub(crate) stage: Stage,
     pub(crate) announced: Announced,
     pub(crate) drafts: Arc<Drafts>,
-    /// The versions that are live at first, by role.
-    pub(crate) first: [u32; ROLES],
     /// What each plugin keeps beside its counts: how many entries, of how many bytes, and a number
     /// for all of them.
     pub(crate) entries: [(usize, usize, u64); ROLES],
@@ -69,11 +67,11 @@ impl Running {
         config.private_dir = Some(std::env::temp_dir());
         let host = Host::builder(entry).config(config);
         let host = probe.into_iter().fold(host, HostBuilder::probe_with).start().await?;
-        let announced = Announced::follow(&host)?;
+        let announced = Announced::follow(&host, &ledger)?;
         let control = host.serve(dir.path().join("s")).await?;
         let stage = Stage { host, ledger, gate: Gate::new() };
         let entries = Default::default();
-        let mut running = Running { stage, announced, drafts, first, entries, control, dir };
+        let mut running = Running { stage, announced, drafts, entries, control, dir };
         running.all_live().await?;
         for role in Role::ALL {
             let whole = running.read(role).await;
@@ -130,11 +128,18 @@ impl Running {
     }
 }
 
+/// With kills, each of a plugin's processes is followed by another one at once, however many there
+/// were, and the state is kept as closely as that goes.
+///
 /// Versions are on probation for a short time, and `tokio`, where calls fail on purpose, is judged
 /// leniently. What does not initialize is not tried again: how often a bad file is refused must be
 /// known.
-pub(crate) fn toml(inside: &[u64], isolated: bool) -> String {
+pub(crate) fn toml(inside: &[u64], isolated: bool, killed: bool) -> String {
     let mode = if isolated { "process" } else { "none" };
+    let kills = match killed {
+        true => "checkpoint = \"on_change\"\nintensity = 1000\nperiod = \"1ms\"\n",
+        false => "",
+    };
     format!(
         "[host]\nplugin_dirs = [\"plugins\"]\n\n\
          [timeouts]\ndrain = \"10s\"\n\n\
@@ -142,7 +147,7 @@ pub(crate) fn toml(inside: &[u64], isolated: bool) -> String {
          [reload.plugins.tokio]\nmargin = 0.5\nmin_calls = 200\n\n\
          [recovery]\nattempts = 0\n\n\
          [state]\ndir = \"state\"\ninterval = \"2s\"\n\n\
-         [isolation]\ndefault = \"{mode}\"\n\n\
+         [isolation]\ndefault = \"{mode}\"\n{kills}\n\
          [plugin.heavy]\nentries_bytes = {HEAVY}\n\n\
          [plugin.other]\ninside = {inside:?}\n"
     )

@@ -8,10 +8,11 @@ use crate::{
     arenas,
     bare::Beside,
     findings::{Ended, Findings},
+    kills::TAKEN_BACK,
     latency::Figures,
     ledger::Fault,
     measured::Steps,
-    memory::growth,
+    memory::{Sample, growth},
 };
 
 /// Reloads under load from which on a run shows what it is to show: more than there are
@@ -21,6 +22,8 @@ const ENOUGH: u64 = 3_000;
 const LAST: u64 = 2_000;
 /// Measured values from which on a 99th percentile is one.
 const MEASURED: u64 = 200;
+/// Descriptors or threads more than that are a growth.
+const MORE: usize = 4;
 /// The most that other programs may have of the processors' time, in percent: beside more, a time
 /// says something of them.
 const OTHERS: f64 = 10.0;
@@ -52,6 +55,9 @@ pub(crate) struct Figure {
 pub(crate) fn judge(findings: &Findings, isolated: bool) -> Vec<Figure> {
     let mut figures = Vec::new();
     outcomes(findings, &mut figures);
+    if isolated {
+        processes(findings, &mut figures);
+    }
     reloads(findings, isolated, &mut figures);
     memory(findings, &mut figures);
     times(findings, &mut figures);
@@ -77,8 +83,10 @@ fn outcomes(findings: &Findings, figures: &mut Vec<Figure>) {
     ));
     let (asked, answered, explained) = findings.requests;
     let faults: u64 = findings.faults.iter().map(|(_, count)| count).sum();
-    let found = format!("{asked}: {answered} as asked for, {explained} failed by a bad version");
-    let value = json!({ "asked": asked, "as_asked_for": answered, "bad_version": explained });
+    let found = format!(
+        "{asked}: {answered} as asked for, {explained} failed by a bad version or with a killed process"
+    );
+    let value = json!({ "asked": asked, "as_asked_for": answered, "explained": explained });
     let well = asked == answered + explained || faults > 0;
     figures.push(Figure::must("requests of the clients", found, "all ended", well, value));
     let [inside, embedding, socket] = findings.asked_by;
@@ -102,6 +110,52 @@ fn outcomes(findings: &Findings, figures: &mut Vec<Figure>) {
     }
 }
 
+fn processes(findings: &Findings, figures: &mut Vec<Figure>) {
+    let toll = findings.toll;
+    let [down, restarted] =
+        [findings.announced.sum(|of| of.down), findings.announced.sum(|of| of.restarted)];
+    let found = format!(
+        "{}; {down} of them of live plugins, {restarted} of these started again",
+        toll.kills
+    );
+    let value = json!({ "toll": toll, "down": down, "restarted": restarted });
+    let well = down <= toll.kills;
+    figures.push(Figure::must("processes killed", found, "no other end", well, value));
+    let found = format!(
+        "{} ended as crashed, {} of which nothing can be told; by the host {} calls in all",
+        toll.crashed, toll.untold, findings.counts.crashed
+    );
+    let well = toll.kills > 0 || findings.counts.crashed == 0;
+    let value = json!(findings.counts.crashed);
+    figures.push(Figure::must("requests that they had", found, "with kills alone", well, value));
+    let found = format!(
+        "{}, the oldest acknowledged {:.1} ms before the kill",
+        toll.taken_back, toll.oldest_ms
+    );
+    let (name, bar) = ("acknowledged counts taken back", format!("none older than {TAKEN_BACK:?}"));
+    figures.push(Figure::must(name, found, &bar, true, json!(toll)));
+    let left = findings.left;
+    let name = "processes left after the stop";
+    figures.push(Figure::must(name, left.to_string(), "0", left == 0, json!(left)));
+    let samples = &findings.measured.samples;
+    // What the first reloads bring is there from then on.
+    let level = |of: &dyn Fn(&Sample) -> usize| {
+        let (early, late) = samples.split_at(samples.len() / 2);
+        let most = |samples: &[Sample]| samples.iter().map(of).max().unwrap_or_default();
+        (most(early), most(late))
+    };
+    for (name, (early, late)) in [
+        ("descriptors", level(&|sample| sample.descriptors)),
+        ("threads", level(&|sample| sample.threads)),
+    ] {
+        let found = format!("{early}, then {late}");
+        let name = format!("most {name} between reloads, first half and second");
+        let well = late <= early + MORE;
+        let figure = Figure::must(&name, found, "the same", well, json!([early, late]));
+        figures.push(figure.unless(samples.len() < 4));
+    }
+}
+
 fn reloads(findings: &Findings, isolated: bool, figures: &mut Vec<Figure>) {
     let Ended { tally, wanted, broken, .. } = &findings.ended;
     if let Some(error) = broken {
@@ -117,13 +171,18 @@ fn reloads(findings: &Findings, isolated: bool, figures: &mut Vec<Figure>) {
                         "otherwise": tally.otherwise, "wanted": wanted });
     // What a version that is worse replaced, it replaced as any other does.
     let idle = findings.measured.idle_reloads;
-    let reloaded = tally.done + tally.rolled_back + idle;
+    let reloaded = tally.done + tally.rolled_back + tally.killed_live + idle;
     let announced = [
         findings.announced.sum(|of| of.reloaded),
         findings.announced.sum(|of| of.refused),
         findings.announced.sum(|of| of.rolled_back),
     ];
-    let as_announced = announced == [reloaded, tally.refused + tally.again, tally.rolled_back];
+    let refused = tally.refused + tally.again + tally.killed;
+    let [now_reloaded, now_refused, rolled_back] = announced;
+    // A version whose process ends on probation is rolled back from too.
+    let by_kills = rolled_back.checked_sub(tally.rolled_back);
+    let as_announced = (now_reloaded, now_refused) == (reloaded, refused)
+        && by_kills.is_some_and(|by_kills| by_kills <= findings.toll.kills);
     let found = match as_announced {
         true => found,
         false => format!("{found}; announced are {announced:?}, with {idle} of the idle host"),

@@ -24,6 +24,7 @@ pub(super) async fn client(stage: Stage, mut lane: Lane) -> Vec<Lane> {
             Err(_) => lane.lost(&request, LOST, &stage.ledger),
         }
         drop(under_way);
+        lane.rest().await;
     }
     vec![lane]
 }

@@ -15,6 +15,7 @@ use crate::{
     gate::{Flow, UnderWay},
     lane::{Kind, Lane, Request},
     ledger::{Client, Fault},
+    roles::Role,
     wire::{Next, NextRequest, Turn},
 };
 
@@ -30,13 +31,16 @@ pub(super) struct Inside {
 struct Driven {
     lane: Lane,
     under_way: Option<(Request, Instant, UnderWay)>,
+    /// It has nothing to do before.
+    rests_until: Option<Instant>,
 }
 
 impl Inside {
     /// Gives turns to whoever asks for them.
     pub(super) fn listen(stage: &Stage, lanes: &[u64]) -> Result<Arc<Self>, SoakError> {
         let driven = |id: &u64| {
-            (*id, Driven { lane: Lane::new(*id, Client::Inside, Kind::Busy), under_way: None })
+            let lane = Lane::new(*id, Client::Inside, Kind::Busy);
+            (*id, Driven { lane, under_way: None, rests_until: None })
         };
         let lanes = Mutex::new(lanes.iter().map(driven).collect());
         let inside = Arc::new(Inside { stage: stage.clone(), lanes });
@@ -63,9 +67,21 @@ impl Inside {
             (Some(ended), None) => {
                 ledger.fault(Fault::Twice, || format!("inside, and told again: {ended:?}"));
             }
+            // Its process was killed, and it is driven by another one now.
+            (None, Some((request, began, _under_way)))
+                if ledger.kills.explain(Role::Other, began, Instant::now()) =>
+            {
+                driven.lane.abandoned(&request, ledger);
+            }
             // The turn in which it was handed out did not arrive: nobody emitted it.
             (None, Some((request, _, _under_way))) => driven.lane.lost(&request, LOST, ledger),
             (None, None) => (),
+        }
+        if let Some(pause) = driven.lane.pause() {
+            driven.rests_until = Some(Instant::now() + pause);
+        }
+        if driven.rests_until.is_some_and(|until| until > Instant::now()) {
+            return Next { over: false, request: None };
         }
         match self.stage.gate.try_pass() {
             Ok(under_way) => {

@@ -84,6 +84,7 @@ async fn drive(stage: Stage, connection: Arc<Connection>, mut lane: Lane) -> Lan
             }
         }
         drop(under_way);
+        lane.rest().await;
     }
     lane
 }
