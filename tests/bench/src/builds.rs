@@ -16,6 +16,9 @@ use crate::{error::BenchError, library::Library};
 const EMITTER: &str = "ksi-bench-emitter";
 const HANDLERS: &str = "ksi-bench-handlers";
 const SMALL: &str = "hello";
+const STATE: &str = "ksi-plugin-state";
+/// Its library has a name of its own.
+const STATE_LIBRARY: &str = "ksi-state";
 const ALLOCATIONS: &str = "ksi-bench-allocations";
 
 /// Everything that a run loads.
@@ -26,6 +29,8 @@ pub(crate) struct Builds {
     pub(crate) handlers: Library,
     /// The smallest plugin, for hosts with many.
     pub(crate) small: Library,
+    /// One that keeps state.
+    pub(crate) state: Library,
 }
 
 /// The program that counts allocations, and the builds of the two plugins that count theirs.
@@ -55,10 +60,11 @@ impl Builds {
     /// # Errors
     /// Cargo fails, or builds something else.
     pub(crate) fn get(entry: ChildEntry) -> Result<Self, BenchError> {
-        let built = build(&[EMITTER, HANDLERS, SMALL], &[])?;
+        let built = build(&[EMITTER, HANDLERS, SMALL, STATE], &[])?;
         let library = |package| Library::read(file(&built, package)?);
         let (emitter, handlers) = (library(EMITTER)?, library(HANDLERS)?);
-        Ok(Builds { entry, emitter, handlers, small: library(SMALL)? })
+        let (small, state) = (library(SMALL)?, library(STATE_LIBRARY)?);
+        Ok(Builds { entry, emitter, handlers, small, state })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What it costs that a plugin has a process of its own: the same handlers there and in the host,
-//! and a bare echo over a pair of sockets.
+//! and a bare echo over a pair of sockets; and for how long its events wait while its state goes
+//! from one process to the next.
 
 use std::{
     io::{self, Read, Write},
@@ -10,14 +11,18 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use ksi_bench_events::{Lane, Letter, Route, Run};
+use ksi_figures::{Best, Series};
 use ksi_host::{Host, NewEvent, Payload};
+use ksi_wire::module::{Inspect, Named};
+use serde::de::IgnoredAny;
+use serde_json::json;
 
 use crate::{
     builds::Builds,
     error::BenchError,
     row::{Bar, Row},
     series::{Measure, NANOS, SHORT, by_turns, measure},
-    stage::Stage,
+    stage::{Stage, ask},
 };
 
 /// Requests that are on their way at a time, and how many there are in a turn.
@@ -27,6 +32,12 @@ const IN_A_TURN: usize = 512;
 const LARGE: usize = 100_000;
 /// Bytes of an echo: a letter with the head of its frame.
 const ECHO: usize = 256;
+/// Values of the plugin that keeps state, and about how many bytes of a snapshot each is.
+const VALUES: usize = 1_000;
+const VALUE_BYTES: usize = 50;
+/// Replacements of it, in windows.
+const REPLACED: usize = 200;
+const IN_A_WINDOW: usize = 20;
 /// Echoes in a turn.
 const ECHOES: u32 = 50;
 
@@ -45,7 +56,45 @@ pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
     rows.push(Row::pair(what, &figure, "ns", "the same in the host", &limit));
     process.stop().await;
     host.stop().await;
+    rows.extend(hold(builds).await?);
     Ok(rows)
+}
+
+/// For how long events wait in a replacement with state, as the host says of each.
+async fn hold(builds: &Builds) -> Result<[Row; 2], BenchError> {
+    let stages = [Stage::with_state(builds, true).await?, Stage::with_state(builds, false).await?];
+    for stage in &stages {
+        for number in 0..VALUES {
+            // With its key and what stands around it.
+            let value = "x".repeat(VALUE_BYTES - 19);
+            let set = json!({ "namespace": "bench", "key": format!("key-{number:08}"),
+                              "value": value, "operation": "set" });
+            let _: IgnoredAny = ask(&stage.host, "state:update", &set).await?;
+        }
+    }
+    let mut series = [(); 2].map(|()| Series::new(Best::Least, IN_A_WINDOW));
+    let mut all = Vec::with_capacity(REPLACED);
+    let plugin = Named { module_name: "state".to_owned() };
+    for _ in 0..REPLACED {
+        for (stage, series) in stages.iter().zip(&mut series) {
+            let _: IgnoredAny = ask(&stage.host, "module:reload", &plugin).await?;
+            let inspected: Inspect = ask(&stage.host, "module:inspect", &plugin).await?;
+            let held = inspected.timings_ms.get("hold").copied().flatten();
+            let held = held.ok_or_else(|| BenchError::Wrong("nothing was held".to_owned()))?;
+            series.add(held);
+            all.push(held);
+        }
+    }
+    let mut isolated: Vec<f64> = all.into_iter().step_by(2).collect();
+    isolated.sort_by(f64::total_cmp);
+    for stage in stages {
+        stage.stop().await;
+    }
+    let [figure, limit] = series;
+    let what = "events wait in a replacement between processes, 50 KB of state";
+    let quickest = Row::pair(what, &figure, "ms", "the same in the host", &limit);
+    let median = Row::counted(format!("{what}, half of {REPLACED}"), isolated[REPLACED / 2], "ms");
+    Ok([quickest, median.bar(Some(Bar::AtMost(1.0)))])
 }
 
 async fn one_at_a_time(process: &Stage) -> Result<Vec<Row>, BenchError> {

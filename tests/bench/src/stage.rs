@@ -66,6 +66,25 @@ impl Stage {
         Ok(Stage { host, dir })
     }
 
+    /// A host with the plugin that keeps state alone, in a process of its own or not.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub(crate) async fn with_state(builds: &Builds, isolated: bool) -> Result<Self, BenchError> {
+        let dir = folder()?;
+        let plugins = dir.path().join("plugins");
+        std::fs::create_dir(&plugins).map_err(BenchError::Folder)?;
+        builds.state.write(&plugins.join("state.so"))?;
+        let mut config = Config::default();
+        if isolated {
+            config.isolation.isolate("state")?;
+        }
+        config.plugin_dirs = vec![plugins];
+        let host = Host::builder(builds.entry).config(config).start().await?;
+        all_live(&host, 1).await?;
+        Ok(Stage { host, dir })
+    }
+
     /// A host with the two plugins of these files, one loaded after the other: valgrind 3.19 fails
     /// when libraries are mapped and unmapped at the same time.
     ///
