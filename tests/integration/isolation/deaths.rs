@@ -2,12 +2,13 @@
 //! nothing is left of them.
 //!
 //! `KSI_DEATHS=1000 cargo test --release -p ksi-tests --test integration -- --nocapture deaths`
-//! has so many, and says how long what takes.
+//! has so many, says how long what takes, and how much longer another plugin's answers take than
+//! beside the same calls without a death, by turns.
 
 use std::{
     fs,
     sync::{
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
     thread,
@@ -28,6 +29,14 @@ const IN_FLIGHT: usize = 64;
 /// How the process ends; the last of them does not get ready again at once.
 const KINDS: [&str; 8] =
     ["segfault", "abort", "exit", "overflow", "memory", "kill", "busy", "constructor"];
+
+/// What a plugin beside it sees: nothing that is measured, calls that end well, and from then on
+/// one kind of death each.
+const UNMEASURED: usize = 0;
+const WELL: usize = 1;
+const DEATHS: usize = 2;
+/// Deaths from which on a 99th percentile is one, if the build is optimized.
+const ENOUGH: usize = 1_000;
 
 /// Times of one kind of death, from the death on.
 #[derive(Default)]
@@ -99,6 +108,20 @@ fn die(host: &TestHost, clients: &mut [Client; 2], kind: &str, times: &mut Times
     times.good_answer.push(answer.1);
 }
 
+/// As many calls as a death has, which all end well.
+fn live(clients: &mut [Client; 2]) {
+    let [client, other] = clients;
+    let asked: Vec<_> = (0..IN_FLIGHT).map(|_| client.begin("gate:wait", json!({}))).collect();
+    let mut waiting = || other.emit("gate:stats", json!({}))["waiting"].clone();
+    until("all of them are with the plugin", &mut waiting, |now| *now == IN_FLIGHT);
+    other.emit("gate:open", json!({}));
+    for id in &asked {
+        let reply = client.end(id);
+        assert_eq!(reply["data"]["data"], json!({}), "{reply}");
+    }
+    assert_eq!(other.emit("chaos:echo", json!("well")), "well");
+}
+
 /// Processes of plugins and dead ones, with what there is to say of them.
 fn workers(host: &TestHost) -> Vec<String> {
     let of = |child: u32| {
@@ -111,23 +134,29 @@ fn workers(host: &TestHost) -> Vec<String> {
     all.filter(|told| told.contains(") Z ") || told.contains("worker")).collect()
 }
 
-fn told(what: &str, times: &mut [Duration]) {
+/// Says how long something takes; its 99th percentile.
+fn told(what: &str, times: &mut [Duration]) -> Duration {
     times.sort_unstable();
-    let Some(last) = times.len().checked_sub(1) else { return };
+    let Some(last) = times.len().checked_sub(1) else { return Duration::ZERO };
     let at = |part: f64| times[(last as f64 * part).round() as usize];
-    eprintln!("{what}: median {:?}, p99 {:?}, max {:?}", at(0.5), at(0.99), at(1.0));
+    let p99 = at(0.99);
+    eprintln!("{what}: median {:?}, p99 {p99:?}, max {:?} of {}", at(0.5), at(1.0), last + 1);
+    p99
 }
 
-/// Asks another plugin until it is over: how long each answer took, without and with deaths.
-fn neighbour(host: &TestHost, dying: &AtomicBool, over: &AtomicBool) -> [Vec<Duration>; 2] {
-    let (mut client, mut took) = (host.client(), [Vec::new(), Vec::new()]);
+/// Answers of another plugin: how long each took, by what went on beside it.
+type Beside = [Vec<Duration>; DEATHS + KINDS.len()];
+
+/// Asks another plugin until it is over.
+fn neighbour(host: &TestHost, beside: &AtomicUsize, over: &AtomicBool) -> Beside {
+    let (mut client, mut took) = (host.client(), Beside::default());
     for value in 1_u64.. {
         if over.load(SeqCst) {
             break;
         }
-        let (began, with) = (Instant::now(), dying.load(SeqCst));
+        let (began, with) = (Instant::now(), beside.load(SeqCst));
         let counted = client.emit("counter:increment", json!({"name": "a"}));
-        took[usize::from(with)].push(began.elapsed());
+        took[with].push(began.elapsed());
         assert_eq!(counted["value"], value, "it is not touched");
         thread::sleep(Duration::from_micros(500));
     }
@@ -150,11 +179,11 @@ fn of_many_deaths_of_every_kind_each_call_has_one_outcome_and_nothing_is_left() 
         )
         .config(&format!("[plugin.chaos]\ninit = \"file\"\ninit_file = {ready:?}"))
         .start();
-    let (dying, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (goes_on, over) = (AtomicUsize::new(UNMEASURED), AtomicBool::new(false));
     let mut times: [Times; KINDS.len()] = Default::default();
     let (mut took, before, after) = thread::scope(|scope| {
         let _ends = crate::kit::Ends(&over);
-        let beside = scope.spawn(|| neighbour(&host, &dying, &over));
+        let beside = scope.spawn(|| neighbour(&host, &goes_on, &over));
         let mut clients = [host.client(), host.client()];
         // One of each kind first, for what is kept from then on.
         let warm_up = KINDS.len();
@@ -166,13 +195,13 @@ fn of_many_deaths_of_every_kind_each_call_has_one_outcome_and_nothing_is_left() 
                 before = Some(host.resources());
                 times = Default::default();
             }
-            dying.store(number >= warm_up, SeqCst);
-            die(&host, &mut clients, KINDS[kind], &mut times[kind]);
-            dying.store(false, SeqCst);
-            if deaths > 100 {
-                // The other plugin's answers without deaths, by turns with those with.
-                thread::sleep(Duration::from_millis(30));
+            if number >= warm_up {
+                goes_on.store(WELL, SeqCst);
+                live(&mut clients);
+                goes_on.store(DEATHS + kind, SeqCst);
             }
+            die(&host, &mut clients, KINDS[kind], &mut times[kind]);
+            goes_on.store(UNMEASURED, SeqCst);
         }
         let module = until_restarted(&host, "chaos", (warm_up + deaths) as u64);
         let crashed = (warm_up + deaths) * IN_FLIGHT;
@@ -186,9 +215,13 @@ fn of_many_deaths_of_every_kind_each_call_has_one_outcome_and_nothing_is_left() 
         told(&format!("{kind}: first outcome"), &mut times.first_outcome);
         told(&format!("{kind}: next good answer"), &mut times.good_answer);
     }
-    let [without, with] = &mut took;
-    told("another plugin, without", without);
-    told("another plugin, with", with);
+    let without = told("another plugin, without", &mut took[WELL]);
+    for (kind, took) in KINDS.iter().zip(&mut took[DEATHS..]) {
+        told(&format!("another plugin, {kind}"), took);
+    }
+    let with = told("another plugin, with all of them", &mut took[DEATHS..].concat());
+    let ratio = with.as_secs_f64() / without.as_secs_f64();
+    eprintln!("another plugin, p99 with to p99 without: {ratio:.2}");
     eprintln!("descriptors {} -> {}", before.descriptors, after.descriptors);
     eprintln!("resident {} KiB -> {} KiB", before.resident_kib, after.resident_kib);
     assert!(after.descriptors <= before.descriptors + 2, "{before:?} {after:?}");
