@@ -35,8 +35,6 @@ const KINDS: [&str; 8] =
 const UNMEASURED: usize = 0;
 const WELL: usize = 1;
 const DEATHS: usize = 2;
-/// Deaths from which on a 99th percentile is one, if the build is optimized.
-const ENOUGH: usize = 1_000;
 
 /// Times of one kind of death, from the death on.
 #[derive(Default)]
