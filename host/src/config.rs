@@ -215,7 +215,8 @@ pub struct Limits {
     /// Their bytes; one event may always wait. Default: 32 MiB.
     pub subscriber_bytes: usize,
     /// Bytes of replies and events that wait to be written to one client; one line may always wait.
-    /// At the limit its requests wait. Default: 16 MiB.
+    /// As many again are set aside for the replies of its requests in service, by what their events
+    /// were replied to with lately. At either limit its requests wait. Default: 16 MiB.
     pub unread_bytes: usize,
     /// Patterns that all clients together are subscribed to. Default: 16384.
     pub subscribed_patterns: usize,

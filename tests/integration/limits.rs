@@ -201,6 +201,36 @@ fn a_client_that_does_not_read_its_replies_holds_a_bounded_part_of_them() {
     assert!(peak < before + 192 * 1024, "{before} KiB became {peak} KiB");
 }
 
+#[test]
+fn a_client_that_reads_late_gets_all_of_many_large_replies_of_handlers_that_wait() {
+    const REQUESTS: usize = 200;
+    let host = TestHost::chaos();
+    let (mut client, mut other) = (host.client(), host.client());
+    let mut all = String::new();
+    for number in 0..REQUESTS {
+        let data = json!({"count": 1_000_000, "millis": 1});
+        let ask = json!({"event": "chaos:big", "data": data, "correlation_id": number});
+        all += &format!("{ask}\n");
+    }
+    client.stream.write_all(all.as_bytes()).unwrap();
+    let memory = |other: &mut Client| other.emit("system:health", json!({}))["memory"].take();
+    let waiting = |memory: &Value| memory["waiting_bytes"].as_u64() > Some(16_000_000);
+    until("there is more to read than may wait", || memory(&mut other), waiting);
+    let ended = |module: &Value| module["counts"]["in_flight"] == 0;
+    host.until_module("all that was taken on has ended", "chaos", ended);
+    let memory = memory(&mut other);
+    assert_eq!(memory["given_up"], 0, "{memory}");
+    let mut replied: Vec<u64> = (0..REQUESTS)
+        .map(|_| {
+            let reply = client.read();
+            assert_eq!(reply["data"]["text"].as_str().map(str::len), Some(1_000_000));
+            reply["correlation_id"].as_u64().unwrap()
+        })
+        .collect();
+    replied.sort_unstable();
+    assert!(replied.into_iter().eq(0..REQUESTS as u64), "each is answered once");
+}
+
 fn patterns(of: usize) -> Vec<String> {
     (0..64).map(|number| format!("space{of}:name{number}:*")).collect()
 }

@@ -28,6 +28,7 @@ use tokio::time::sleep;
 
 use super::lines::{Lines, Read};
 use super::push_lines::PushLines;
+use super::reply_room::ReplyRoom;
 use super::request::{self, Reason};
 use super::serving::Client;
 use super::turn::Turn;
@@ -97,7 +98,7 @@ pub(super) async fn serve(
         core,
         (lines, writer.clone()),
         entry.clone(),
-        free,
+        (free, ReplyRoom::new(limits.unread_bytes, timers.clone())),
         &limits,
         (patterns, push_lines),
         place,

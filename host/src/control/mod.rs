@@ -3,10 +3,11 @@
 //! In reading order: [`claim`] takes the path, so that one host at most serves it, and [`restore`]
 //! makes its file again; [`server`] accepts clients; [`connection`] reads from one of them, with
 //! [`lines`] at its reading end and [`writer`] at its writing end; [`serving`] has its requests
-//! handled ([`work`] is what one line asks for, and [`quick`] which events are served in place),
-//! [`turn`] says for how long at a time, and [`in_place`] who answers one whose call does
-//! not return; [`request`] and [`reply`] are the wire format; [`monitor`] pushes events to a
-//! connection that asked for them, as lines of [`push_lines`].
+//! handled ([`work`] is what one line asks for, [`quick`] which events are served in place, and
+//! [`reply_room`] how many of the others at a time), [`turn`] says for how long at a time, and
+//! [`in_place`] who answers one whose call does not return; [`request`] and [`reply`] are the wire
+//! format; [`monitor`] pushes events to a connection that asked for them, as lines of
+//! [`push_lines`].
 //!
 //! Invariants:
 //! - This layer knows events and the inside of a host, for what it says of clients; plugins, files
@@ -22,6 +23,7 @@ mod monitor;
 mod push_lines;
 mod quick;
 mod reply;
+mod reply_room;
 mod request;
 mod restore;
 mod server;
@@ -66,8 +68,9 @@ pub(crate) struct SocketLimits {
     pub requests_per_connection: usize,
     /// Events that may wait for one subscriber. With one more it is dropped.
     pub subscriber_queue: usize,
-    /// Bytes of lines that may wait to be written to one client. At the limit its requests wait;
-    /// one line may always wait, however long it is.
+    /// Bytes of lines that may wait to be written to one client, and as many of replies that are
+    /// expected of its requests in service. At the limit its requests wait; one line may always
+    /// wait, however long it is.
     pub unread_bytes: usize,
     /// Patterns that all clients together may be subscribed to.
     pub subscribed_patterns: usize,

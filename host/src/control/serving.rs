@@ -34,6 +34,7 @@ use super::monitor::{EVENTS, Monitor, Subscribing};
 use super::push_lines::PushLines;
 use super::quick::Quick;
 use super::reply::{self, Reply, failure_of_host};
+use super::reply_room::ReplyRoom;
 use super::request::{CorrelationId, Request};
 use super::turn::Turn;
 use super::unix_now;
@@ -63,6 +64,7 @@ pub(super) struct Client {
     slots: usize,
     free: Arc<Semaphore>,
     quick: Quick,
+    reply_room: ReplyRoom,
     /// What waits to be served in order; `None` while nothing is being served so.
     in_order: Lock<Option<VecDeque<Ordered>>>,
 }
@@ -73,10 +75,11 @@ fn is_management(event: &str) -> bool {
     ["system", "module", "router", "metrics"].contains(&namespace)
 }
 
-/// What a request takes until it is answered: slots, and its bytes.
+/// What a request takes until it is answered: slots, its bytes, and room for its reply.
 struct Slots {
     _taken: Option<OwnedSemaphorePermit>,
     _charge: Charge,
+    _reserved: Option<OwnedSemaphorePermit>,
 }
 
 /// A request whose event is being emitted.
@@ -93,7 +96,7 @@ impl Client {
         core: Arc<Core>,
         (lines, writer): (Outbox, Writer),
         entry: Arc<ClientEntry>,
-        free: Arc<Semaphore>,
+        (free, reply_room): (Arc<Semaphore>, ReplyRoom),
         limits: &SocketLimits,
         (patterns, push_lines): (Arc<Semaphore>, Arc<PushLines>),
         place: Access,
@@ -115,6 +118,7 @@ impl Client {
             slots: limits.requests_per_connection,
             free,
             quick: Quick::default(),
+            reply_room,
             in_order: Lock::default(),
         })
     }
@@ -129,13 +133,24 @@ impl Client {
         turn: &mut Turn,
     ) {
         let slots = u32::try_from(1 + (bytes / SLOT).min(self.slots - 1)).unwrap_or(u32::MAX);
-        if self.free.available_permits() < slots as usize || !self.lines.has_room() {
+        let ordered = !work.is_correlated();
+        let quick = work.event().is_some_and(|event| self.quick.is(event));
+        // Those that are answered in order have one reply at a time, and what is served in place
+        // puts it where there was room.
+        let expected = match work.event() {
+            Some(event) if !ordered && !quick => self.reply_room.expected(event),
+            _ => 0,
+        };
+        if self.free.available_permits() < slots as usize
+            || !self.lines.has_room()
+            || !self.reply_room.has(expected)
+        {
             replies.hand_over(&self.lines).await;
             self.until_free(slots).await;
+            self.reply_room.until(expected).await;
             self.lines.until_room().await;
             *turn = Turn::begin();
         }
-        let ordered = !work.is_correlated();
         match work {
             work if ordered && (work.is_subscription() || self.in_order().is_some()) => {
                 self.serve_in_order(work.into_owned(), slots, bytes, replies);
@@ -148,11 +163,11 @@ impl Client {
                 *turn = Turn::begin();
             }
             Work::Request(request) => {
-                let Some(mut emitting) = self.emit(request, replies.lines()) else {
+                let Some(mut emitting) = self.emit(request, !quick, replies.lines()) else {
                     turn.lap();
                     return;
                 };
-                if self.quick.is(&emitting.event) {
+                if quick {
                     self.in_place.begin(&emitting.event, &emitting.correlation_id, replies);
                     let report = emitting.first_poll().await;
                     if !self.in_place.end(replies) {
@@ -169,7 +184,7 @@ impl Client {
                     }
                     emitting.emission.follow();
                 }
-                let slots = self.take(slots, bytes);
+                let slots = self.take(slots, bytes, expected);
                 self.serve_in_task(emitting.into_owned(), slots, ordered.then_some(replies));
             }
         }
@@ -277,13 +292,20 @@ impl Client {
         }
         let mut line = Vec::new();
         self.answer(&event, &correlation_id, &report, unix_now(), &mut line);
+        self.reply_room.replied(&event, line.len());
         // It holds the reply, and the client may take long to read it.
         drop(report);
         self.send(line).await;
     }
 
-    /// Begins to emit; `None` if the event is none, which was answered.
-    fn emit<'a>(&self, request: Request<'a>, lines: &mut Vec<u8>) -> Option<Emitting<'a>> {
+    /// Begins to emit, and notes how far the handlers come if that is `followed`; `None` if the
+    /// event is none, which was answered.
+    fn emit<'a>(
+        &self,
+        request: Request<'a>,
+        followed: bool,
+        lines: &mut Vec<u8>,
+    ) -> Option<Emitting<'a>> {
         let Request { event, data, correlation_id, attributes } = request;
         if self.place == Access::Management && !is_management(&event) {
             let text = "all other places for clients are taken, and this one is for the host's own events alone \
@@ -301,7 +323,7 @@ impl Client {
                 let new = attributes
                     .into_iter()
                     .fold(new.source("socket"), |new, (key, value)| new.attribute(key, &value));
-                let emission = self.core.emission(new, !self.quick.is(&event));
+                let emission = self.core.emission(new, followed);
                 Some(Emitting { event, correlation_id, begun: false, emission })
             }
             Err(error) => {
@@ -331,10 +353,12 @@ impl Client {
         }
     }
 
-    /// Takes slots that are known to be free, for a request of so many bytes.
-    fn take(&self, slots: u32, bytes: usize) -> Slots {
+    /// Takes slots that are known to be free, for a request of so many bytes whose reply is
+    /// expected to take so much room.
+    fn take(&self, slots: u32, bytes: usize, expected: u32) -> Slots {
         let taken = self.free.clone().try_acquire_many_owned(slots).ok();
-        Slots { _taken: taken, _charge: self.entry.account().charge(bytes) }
+        let charge = self.entry.account().charge(bytes);
+        Slots { _taken: taken, _charge: charge, _reserved: self.reply_room.reserve(expected) }
     }
 
     /// Not part of the connection's task: what was begun is served also when the connection is cut

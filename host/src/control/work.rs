@@ -35,6 +35,14 @@ impl Work<'_> {
         }
     }
 
+    /// The event that is asked for.
+    pub(super) fn event(&self) -> Option<&str> {
+        match self {
+            Work::Request(request) => Some(&request.event),
+            Work::Malformed(_) => None,
+        }
+    }
+
     pub(super) fn is_subscription(&self) -> bool {
         matches!(self, Work::Request(request) if Monitor::is_for(request))
     }

@@ -24,7 +24,7 @@ impl Client {
         bytes: usize,
         before: &mut Batch,
     ) {
-        let next = Ordered { work, slots: self.take(slots, bytes) };
+        let next = Ordered { work, slots: self.take(slots, bytes, 0) };
         let mut in_order = self.in_order();
         // No bound of its own: all that is in it holds a slot.
         if let Some(waiting) = &mut *in_order {
@@ -49,7 +49,8 @@ impl Client {
                     self.monitor.answer(&request).await;
                 }
                 Work::Request(request) => {
-                    if let Some(emitting) = self.emit(request, &mut line) {
+                    let followed = !self.quick.is(&request.event);
+                    if let Some(emitting) = self.emit(request, followed, &mut line) {
                         self.serve_to_the_end(emitting).await;
                     }
                 }

@@ -14,21 +14,21 @@ mod confined;
 mod events;
 mod health;
 mod outbox;
+mod reading;
 mod services;
 
 use std::{
     collections::HashSet,
-    future::Future,
     io,
     os::unix::net::UnixStream as StdUnixStream,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use ksi_abi::{Buffer, Counted, EventObject, Failure, ReplyForm};
+use ksi_abi::{Counted, EventObject, Failure, ReplyForm};
 use ksi_kernel::{
     call::{
         Undelivered,
@@ -40,10 +40,9 @@ use ksi_kernel::{
     router::Router,
 };
 use ksi_worker_protocol::{
-    Batch, Call, FromHost, FromWorker, Inbox, Payload, ProtocolError, ReplyForm as FrameForm, life,
-    transport,
+    Batch, Call, FromHost, Payload, ProtocolError, ReplyForm as FrameForm, life,
 };
-use tokio::{io::Interest, net::UnixStream, sync::watch, task::yield_now};
+use tokio::{net::UnixStream, sync::watch};
 
 pub(crate) use self::health::Health;
 use self::{
@@ -53,14 +52,6 @@ use self::{
 };
 pub(crate) use self::{confined::Confined, services::WorkerHost};
 use super::process::{Death, NewProcess, WorkerProcess};
-
-/// What a process gets to be gone by itself, once its socket is at its end.
-const GONE: Duration = Duration::from_millis(20);
-/// Frames that are taken before others have their turn, and how often something is read.
-const TURN: usize = 64;
-const READS: usize = 8;
-/// How often is read from the socket of a process that has ended.
-const REST: usize = 64;
 
 /// Where a call goes that its process was not there for any more.
 #[derive(Clone)]
@@ -324,167 +315,6 @@ impl Link {
             self.dead.get().map_or_else(|| "its process ended".to_owned(), |it| it.to_string());
         CallOutcome::Crashed { message: how.into() }
     }
-
-    /// Reads until the end; why it is one, if the worker is to blame.
-    async fn read(self: &Arc<Self>) -> Option<String> {
-        let mut inbox = Inbox::with_limit(self.limits.frame);
-        let (socket, mut reads) = (self.outbox.socket(), 0);
-        loop {
-            tokio::select! {
-                biased;
-                // Its socket may be held open, and written to, by somebody whom it has started.
-                _ = self.process.death() => return self.rest(&mut inbox).await,
-                ready = socket.readable() => if ready.is_err() { return None },
-            }
-            reads += 1;
-            if reads % READS == 0 {
-                yield_now().await;
-            }
-            match self.receive(&mut inbox).await {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(Fault(fault)) => return Some(fault),
-            }
-        }
-    }
-
-    /// What it has still said before it ended: what others write there is not waited for.
-    async fn rest(self: &Arc<Self>, inbox: &mut Inbox) -> Option<String> {
-        for _ in 0..REST {
-            // Whatever is known of the socket, it is asked itself.
-            match transport::receive(self.outbox.socket(), inbox) {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return None,
-            }
-            if let Err(Fault(fault)) = self.take_all(inbox).await {
-                return Some(fault);
-            }
-        }
-        None
-    }
-
-    /// Takes what has come. Whether there may be more.
-    async fn receive(self: &Arc<Self>, inbox: &mut Inbox) -> Result<bool, Fault> {
-        let socket = self.outbox.socket();
-        match socket.try_io(Interest::READABLE, || transport::receive(socket, inbox)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-            Err(_) => return Ok(false),
-        }
-        self.is_heard();
-        self.at_work.store(true, Ordering::Relaxed);
-        let taken = self.take_all(inbox).await;
-        self.is_heard();
-        self.at_work.store(false, Ordering::Relaxed);
-        taken.map(|()| true)
-    }
-
-    fn is_heard(&self) {
-        let since = self.began.elapsed().as_millis();
-        self.heard.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Takes the frames that are there as a whole.
-    async fn take_all(self: &Arc<Self>, inbox: &mut Inbox) -> Result<(), Fault> {
-        let mut taken = 0;
-        while let Some(frame) = inbox.next()? {
-            let id = frame.id;
-            self.take(id, FromWorker::read(frame)?)?;
-            taken += 1;
-            if taken % TURN == 0 {
-                yield_now().await;
-            }
-        }
-        Ok(())
-    }
-
-    fn take(self: &Arc<Self>, id: u64, frame: FromWorker<'_>) -> Result<(), Fault> {
-        if !self.greeted.load(Ordering::Relaxed) {
-            let FromWorker::Hello(hello) = frame else {
-                return Err("its first frame is no HELLO".to_owned().into());
-            };
-            life::Hello::read(&hello.into_bytes(self.limits.payload)?)?;
-            self.greeted.store(true, Ordering::Relaxed);
-            return Ok(());
-        }
-        let limit = self.limits.state;
-        let (keeps, outcome) = match frame {
-            FromWorker::Reply { keeps, reply } => (keeps, replied(reply, limit)?),
-            FromWorker::NoReply { keeps } => (keeps, CallOutcome::NoReply),
-            FromWorker::Failed { keeps, code, message } => {
-                let failure = Failure::new(code, &message.into_text(limit)?);
-                (keeps, CallOutcome::Failed(failure))
-            }
-            FromWorker::Panicked { keeps, message } => {
-                let message = Buffer::from(&*message.into_text(limit)?);
-                (keeps, CallOutcome::Panicked { message })
-            }
-            FromWorker::Opened(description) => (false, replied(description, limit)?),
-            FromWorker::Created => (false, CallOutcome::NoReply),
-            FromWorker::Release => {
-                self.calls.release(id);
-                return Ok(());
-            }
-            FromWorker::Cancel => {
-                self.asks.cancel(id);
-                return Ok(());
-            }
-            // That something came is all that it says.
-            FromWorker::Pong | FromWorker::Bye | FromWorker::Stats(_) => return Ok(()),
-            FromWorker::Hello(_) => return Err("it says HELLO twice".to_owned().into()),
-            asked => return Ok(self.serve(id, asked)?),
-        };
-        self.calls.end(id, keeps, outcome);
-        Ok(())
-    }
-
-    /// Its end of the socket is closed, or broken. One that goes on all the same does so for
-    /// nothing.
-    async fn cannot_write(&self, error: &io::Error) {
-        let gone = async { tokio::time::timeout(GONE, self.process.death()).await };
-        if in_runtime(&self.router, gone).await.is_err() {
-            self.process.kill(&format!("it does not read any more: {error}"));
-        }
-    }
-
-    /// Nothing more comes: all calls end, as soon as it is known how the process did.
-    async fn ended(self: &Arc<Self>, fault: Option<String>) {
-        if let Some(fault) = fault {
-            self.process.kill(&format!("it said what cannot be understood: {fault}"));
-        }
-        let ended = async {
-            if tokio::time::timeout(GONE, self.process.death()).await.is_err() {
-                self.process.kill("it has closed its socket");
-            }
-            self.process.death().await
-        };
-        let death = in_runtime(&self.router, ended).await;
-        let how: Arc<str> = death.to_string().into();
-        let written = self.outbox.close();
-        // In this order: whoever is told how his call has ended may ask how the process did.
-        let _ = self.dead.set(death.clone());
-        self.calls.die(&how, written);
-        self.asks.close();
-        if let Some(host) = self.host.get() {
-            host.is_down(&death);
-        }
-    }
-}
-
-/// What a worker has said that cannot be understood.
-struct Fault(String);
-
-impl From<ProtocolError> for Fault {
-    fn from(error: ProtocolError) -> Self {
-        Fault(error.to_string())
-    }
-}
-
-impl From<String> for Fault {
-    fn from(fault: String) -> Self {
-        Fault(fault)
-    }
 }
 
 /// A call that is told to be given up if it has not ended when this is dropped.
@@ -505,20 +335,6 @@ impl Drop for OnItsWay<'_> {
 fn registered(socket: StdUnixStream, router: &Router) -> io::Result<UnixStream> {
     let _inside = router.workers().io().enter();
     UnixStream::from_std(socket)
-}
-
-/// Polls a future where its timers have a runtime, whoever polls it.
-async fn in_runtime<T>(router: &Router, future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
-        let _inside = router.runtime().enter();
-        future.as_mut().poll(cx)
-    })
-    .await
-}
-
-fn replied(reply: Payload<'_>, limit: u64) -> Result<CallOutcome, ProtocolError> {
-    Ok(CallOutcome::Replied(CallReply::Bytes(Buffer::from(&*reply.into_bytes(limit)?))))
 }
 
 fn not_sent(error: &ProtocolError) -> CallOutcome {
