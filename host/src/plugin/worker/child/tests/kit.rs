@@ -15,7 +15,7 @@ use ksi_worker_protocol::{
     transport,
 };
 
-use super::number_of;
+use super::fake::number_of;
 use crate::plugin::worker::child;
 
 pub(super) struct Host {
