@@ -178,8 +178,10 @@ fn a_process_that_ended_is_followed_by_one_with_the_state_of_the_last_checkpoint
     for value in 1..=5 {
         assert_eq!(increment(&mut client)["value"], value);
     }
-    // One is taken soon after the last change.
-    std::thread::sleep(Duration::from_millis(500));
+    let is_in_it = |module: &Value| module["residence"]["checkpoint"]["calls"] == 5;
+    host.until_module("a checkpoint has all of it", "counter", is_in_it);
+    let shown = host.ksi(&["inspect", "counter"]).ok();
+    assert!(shown.contains("after 5 calls"), "{shown}");
     kill_process(process(&host, "counter"), Signal::KILL).unwrap();
     until_restarted(&host, "counter", 1);
     assert_eq!(counters(&mut client).get("a"), Some(&5));
@@ -354,10 +356,15 @@ fn no_more_wait_for_a_watch_in_a_process_than_the_operator_allows() {
         client.reply("order:placed", json!({}));
     }
     client.reply("asks:read", json!({}));
-    let mut expected = vec!["order:placed"; 8];
-    expected.extend(["missed 2", "end"]);
     let seen = || client.emit("asks:seen", json!({}));
-    until("it is read to its end", seen, |seen| *seen == json!(expected));
+    let ended =
+        |seen: &Value| seen.as_array().is_some_and(|seen| seen.last() == Some(&json!("end")));
+    let seen = until("it is read to its end", seen, ended);
+    let seen: Vec<&str> = seen.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let [waited @ .., missed, _end] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!(waited, ["order:placed"; 8], "{seen:?}");
+    // One, or both: the watch has ended with the first.
+    assert!(missed.starts_with("missed "), "{seen:?}");
 }
 
 #[test]

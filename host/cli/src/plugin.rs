@@ -132,6 +132,14 @@ pub(crate) fn residence(plugin: &Overview) -> Option<String> {
     Some(told.join(", "))
 }
 
+/// `812 B, taken 3s ago, after 120 calls`
+pub(crate) fn checkpoint(plugin: &Overview, now: SystemTime) -> Option<String> {
+    let Residence::Process(process) = &plugin.residence else { return None };
+    let checkpoint = process.checkpoint.as_ref()?;
+    let age = ago(checkpoint.taken, now).map(|ago| format!(", taken {ago}")).unwrap_or_default();
+    Some(format!("{}{age}, after {}", size(checkpoint.bytes), several(checkpoint.calls, "call")))
+}
+
 /// `127.0.0.1:0 (127.0.0.1:41233), port`
 pub(crate) fn kept_resources(plugin: &Inspect) -> Option<String> {
     let kept = plugin.kept_resources.iter().map(|kept| match &kept.address {
@@ -250,7 +258,7 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -338,6 +346,17 @@ mod tests {
         assert_eq!(told(4_200, 999.9), "version 2, 4.1 KiB, written just now");
         assert_eq!(told(3 << 20, 2_000.0), "version 2, 3.0 MiB, written just now");
         assert_eq!(told(1 << 30, -1.0), "version 2, 1.0 GiB");
+    }
+
+    #[test]
+    fn the_state_that_another_process_would_begin_with_is_told_with_its_size_and_age() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let told = |residence: Value| checkpoint(&plugin(json!({"residence": residence})), now);
+        let taken = json!({"bytes": 812, "calls": 120, "taken": 997.0});
+        let process = told(json!({"kind": "process", "pid": 7, "checkpoint": taken}));
+        assert_eq!(process.as_deref(), Some("812 B, taken 3s ago, after 120 calls"));
+        assert_eq!(told(json!({"kind": "process", "pid": 7, "checkpoint": null})), None);
+        assert_eq!(told(json!({"kind": "host"})), None);
     }
 
     #[test]

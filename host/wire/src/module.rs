@@ -213,6 +213,8 @@ impl Residence {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Process {
+    /// The state that the next process begins with if this one ends; null if there is none.
+    pub checkpoint: Option<Checkpoint>,
     /// What it has run, in milliseconds of all its threads; null if that is not known.
     pub cpu_ms: Option<u64>,
     /// How it ended, while another one is not there yet.
@@ -225,6 +227,18 @@ pub struct Process {
     pub resident_kib: Option<u64>,
     /// How often the plugin got another one because one had ended.
     pub restarts: u64,
+}
+
+/// State of a plugin that is kept in memory, for when its process ends.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Checkpoint {
+    /// How long it is.
+    pub bytes: u64,
+    /// How many calls of its generation had ended before it was asked for.
+    pub calls: u64,
+    /// When it was given, in seconds since the Unix epoch.
+    pub taken: f64,
 }
 
 /// What has become of a generation that was replaced.

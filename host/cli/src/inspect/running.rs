@@ -32,6 +32,7 @@ pub(super) fn running(inspected: &Inspect, now: SystemTime) -> String {
         ("state", overview.state_notice.clone()),
         ("replacement", overview.exclusive.then(|| "exclusive".to_owned())),
         ("runs in", plugin::residence(overview)),
+        ("checkpoint", plugin::checkpoint(overview, now)),
         ("made again", plugin::reinstated(overview)),
         ("keeps", plugin::kept_resources(inspected)),
         ("watches", Some(inspected.watches.join("; ")).filter(|it| !it.is_empty())),

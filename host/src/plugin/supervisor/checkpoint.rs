@@ -34,6 +34,8 @@ pub(crate) enum CheckpointPolicy {
 pub(crate) struct Checkpoint {
     /// When that was.
     pub(crate) taken: SystemTime,
+    /// Calls of its generation that had ended before it was asked for it.
+    pub(crate) calls: u64,
     pub(crate) snapshot: Snapshot,
     /// The same for the version before it, as long as the host may go back to that by itself and it
     /// does not read the other one.
@@ -41,9 +43,14 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// What it has now.
-    pub(crate) fn of(snapshot: Snapshot) -> Self {
-        Checkpoint { taken: SystemTime::now(), snapshot, earlier: None }
+    /// What it has now, after so many calls.
+    fn after(calls: u64, snapshot: Snapshot) -> Self {
+        Checkpoint { taken: SystemTime::now(), calls, snapshot, earlier: None }
+    }
+
+    /// What it begins with.
+    pub(super) fn at_first(snapshot: Snapshot) -> Self {
+        Checkpoint::after(0, snapshot)
     }
 }
 
@@ -71,19 +78,20 @@ impl Supervisor {
                 if now == ended {
                     continue;
                 }
-                if supervisor.take_checkpoint(&info, &live, version).await {
+                if supervisor.take_checkpoint(&info, &live, version, now).await {
                     ended = now;
                 }
             }
         });
     }
 
-    /// Takes what an instance has now. Whether it gave that.
+    /// Takes what an instance has now, after so many calls. Whether it gave that.
     async fn take_checkpoint(
         &self,
         info: &GenerationInfo,
         live: &Weak<dyn LiveInstance>,
         version: u32,
+        calls: u64,
     ) -> bool {
         let Some(live) = live.upgrade() else { return false };
         let workers = self.router.workers();
@@ -103,7 +111,7 @@ impl Supervisor {
         let mut registry = self.registry();
         let is_live = registry.is_live(&info.plugin, info.number);
         if let Some(plugin) = registry.plugins.get_mut(&info.plugin).filter(|_| is_live) {
-            plugin.checkpoint = Some(Checkpoint { earlier, ..Checkpoint::of(snapshot) });
+            plugin.checkpoint = Some(Checkpoint { earlier, ..Checkpoint::after(calls, snapshot) });
         }
         true
     }

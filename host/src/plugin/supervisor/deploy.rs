@@ -143,7 +143,7 @@ impl Supervisor {
         let restored = arrived.restored;
         let replaced = self.install(&name, generation, &origin, handed_over);
         if let Some(plugin) = self.registry().plugins.get_mut(&name) {
-            plugin.checkpoint = restored.clone().map(Checkpoint::of);
+            plugin.checkpoint = restored.clone().map(Checkpoint::at_first);
         }
         self.keep_checkpoints(&info);
         self.look_after_process(&info);
