@@ -6,7 +6,7 @@ use ksi_wire::module::ModuleState;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, HostBuilder, Library, Ran, States, TestHost, until};
+use crate::kit::{Client, HostBuilder, Library, Ran, States, TestHost, isolated, until};
 
 /// A host with the plugin that misbehaves, and another one.
 fn two() -> HostBuilder {
@@ -176,11 +176,16 @@ fn state_of(host: &TestHost) -> PathBuf {
     fs::read_dir(states).unwrap().next().unwrap().unwrap().path()
 }
 
-/// Begins a first call that does not end soon, and waits until it is noted.
+/// Begins a first call that does not end soon, and waits until it is noted: what runs in another
+/// process is not.
 #[track_caller]
 fn at_work(host: &TestHost) -> Client {
     let mut client = host.client();
     client.begin("chaos:block_well", json!({"millis": 60_000}));
+    if isolated::is_on() {
+        host.until_module("it is called", "chaos", |module| module["counts"]["in_flight"] == 1);
+        return client;
+    }
     let state = state_of(host);
     let journal = || fs::read(state.join(".recovery/crashes")).unwrap();
     let is_noted = |journal: &Vec<u8>| {

@@ -9,8 +9,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Ends, Library, TestHost, error_of,
-    lanes::{ask, leaves, reading, until_heard, with},
+    Ends, Library, TestHost, error_of, isolated,
+    lanes::{ask, by_pointer, leaves, reading, until_heard, with},
     until,
 };
 
@@ -51,7 +51,8 @@ fn each_handler_gets_the_event_as_it_can_take_it() {
     for one in seen {
         assert_eq!((&one["text"], &one["number"]), (&json!("a note"), &json!(6)), "equal data");
         let same = one["text_at"] == answer["text_at"];
-        assert_eq!(same, one["by"] == "reads", "a copy, and what was made of JSON, lie elsewhere");
+        let reads = one["by"] == "reads" && by_pointer();
+        assert_eq!(same, reads, "a copy, and what was made of JSON, lie elsewhere");
     }
     assert_eq!(answer["json"], answer["seen"], "replies read as JSON say the same");
 }
@@ -65,7 +66,9 @@ fn handlers_that_are_subscribed_at_run_time_take_values_too() {
         (&answer["seen"][0]["by"], &answer["seen"][0]["text"]),
         (&json!("subscribed"), &json!("a note"))
     );
-    assert_eq!(ask(&host, "alpha:request_grid", ""), 9, "which JSON could not bring");
+    if by_pointer() {
+        assert_eq!(ask(&host, "alpha:request_grid", ""), 9, "which JSON could not bring");
+    }
 }
 
 #[test]
@@ -131,7 +134,8 @@ fn whoever_else_sees_the_event_sees_its_json() {
     let waits = waiting.begin("bravo:watch", json!({}));
     host.until_waiting("bravo", 1);
     let answer = ask(&host, "alpha:note", "a note");
-    assert_eq!(answer["seen"][0]["text_at"], answer["text_at"], "the handler sees the value");
+    let same = answer["seen"][0]["text_at"] == answer["text_at"];
+    assert_eq!(same, by_pointer(), "the handler sees the value");
     assert_eq!(watcher.push_of("lanes:note"), json!({"text": "a note", "number": 6}));
     assert_eq!(waiting.end(&waits)["data"], "a note");
     let seen = host.client().emit("lanes:note", json!({"text": "of a client", "number": 1}));
@@ -161,7 +165,7 @@ fn emitters_and_handlers_of_values_are_replaced_under_load() {
         let clients: Vec<_> = (0..3)
             .map(|number| {
                 let (host, done) = (&host, &done);
-                scope.spawn(move || answers_until(host, number, done))
+                isolated::spawn_in_test(scope, move || answers_until(host, number, done))
             })
             .collect();
         for version in 2..2 + ROUNDS {
@@ -192,9 +196,11 @@ fn answers_until(host: &TestHost, number: usize, done: &AtomicBool) -> u64 {
         let seen = answer["seen"].as_array().unwrap();
         assert_eq!(seen.len(), 2, "{answer:#}");
         assert!(seen.iter().all(|one| one["text"] == text), "{answer:#}");
-        assert_eq!(seen[0]["text_at"], answer["text_at"], "{answer:#}");
+        assert_eq!(seen[0]["text_at"] == answer["text_at"], by_pointer(), "{answer:#}");
         assert_ne!(seen[1]["text_at"], answer["text_at"], "{answer:#}");
-        assert_eq!(client.emit("alpha:sum", json!({})), true);
+        if by_pointer() {
+            assert_eq!(client.emit("alpha:sum", json!({})), true);
+        }
         count += 1;
     }
     count

@@ -15,7 +15,9 @@ use std::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Ends, HostBuilder, Library, Ran, Running, TestHost, counters, until};
+use crate::kit::{
+    Client, Ends, HostBuilder, Library, Ran, Running, TestHost, counters, isolated, until,
+};
 
 /// Rows of hosts beside one another.
 const ROWS: usize = 4;
@@ -255,7 +257,7 @@ fn a_stop_at_any_moment_keeps_what_was_acknowledged_and_leaves_nothing_behind() 
     thread::scope(|scope| {
         let met = &met;
         let rows: Vec<_> = (0..ROWS as u64)
-            .map(|seed| scope.spawn(move || row(seed, stops / ROWS, met)))
+            .map(|seed| isolated::spawn_in_test(scope, move || row(seed, stops / ROWS, met)))
             .collect();
         for (seed, row) in rows.into_iter().enumerate() {
             assert!(row.join().is_ok(), "row {seed} has failed");

@@ -4,7 +4,10 @@
 //! A test that cannot hold then stands in a list here with its reason. It runs as without the
 //! switch, and says so.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    thread::{self, Scope, ScopedJoinHandle},
+};
 
 /// Which tests the reason holds for: one by its full name, or all of a module, which ends with
 /// `::`.
@@ -19,7 +22,11 @@ pub(crate) const NOT_ISOLATED: &[NotIsolated] = &[
         because: "it tells of values that are passed by pointer, and to another process a value \
                   goes as JSON",
         tests: &[
-            "lanes::",
+            "lanes::a_value_that_is_too_large_as_json_is_so_only_for_those_who_need_json",
+            "lanes::handlers_in_other_libraries_see_the_very_value_that_was_emitted",
+            "lanes::of_an_event_that_is_lent_the_handlers_see_one_copy",
+            "lanes::replies_come_back_as_values_and_to_another_definition_as_json",
+            "lanes::what_cannot_become_json_fails_for_those_who_need_that_and_for_nobody_else",
             "values::a_plugin_that_handles_its_own_values_is_replaced_like_any_other",
             "values::a_handler_that_is_not_done_with_a_value_keeps_the_library_that_it_comes_from",
             "values::values_are_emitted_from_the_first_moment_of_a_generation_to_its_last",
@@ -34,7 +41,9 @@ pub(crate) const NOT_ISOLATED: &[NotIsolated] = &[
                   goes with it",
         tests: &[
             "causes::a_library_that_is_linked_never_to_leave_memory_is_told_before_and_after_it_is_replaced",
-            "leftover_threads::",
+            "leftover_threads::a_library_that_would_be_closed_with_a_plugin_is_kept_for_its_threads_as_well",
+            "leftover_threads::a_thread_by_a_function_that_was_looked_up_pins_its_generation_by_name_until_it_ends",
+            "leftover_threads::threads_that_another_library_starts_for_a_plugin_keep_its_code_until_they_end",
             "leftovers::a_backtrace_that_keeps_the_bytes_of_the_file_mapped_does_not_count_as_its_library",
             "leftovers::a_stuck_call_is_named_where_its_thread_keeps_the_library_of_another_plugin",
             "leftovers::a_thread_that_runs_on_pins_the_generation_with_its_name_until_it_ends",
@@ -59,13 +68,28 @@ pub(crate) const NOT_ISOLATED: &[NotIsolated] = &[
     },
     NotIsolated {
         because: "it tells of signal handlers in the host, and a process has its own",
-        tests: &["signals::"],
+        tests: &[
+            "signals::a_handler_that_does_not_return_pins_its_library_by_name_until_it_does",
+            "signals::a_handler_that_was_installed_past_the_c_library_pins_the_library_by_name",
+            "signals::a_plugin_that_handles_ctrl_c_is_told_of",
+            "signals::handlers_of_constructors_are_taken_over_and_those_of_needed_libraries_pin_by_name",
+            "signals::signals_that_a_plugin_handles_with_sigaction_reach_each_generation_and_none_that_is_gone",
+            "signals::signals_that_a_plugin_handles_with_signal_hook_reach_each_generation_and_none_that_is_gone",
+            "signals::signals_that_a_plugin_handles_with_tokio_reach_each_generation_and_none_that_is_gone",
+        ],
     },
     NotIsolated {
         because: "it has a plugin end the host or leave it to be killed at work, and what a host \
                   notes before that is of its own calls",
         tests: &[
-            "crash::",
+            "crash::a_death_in_a_thread_of_the_plugins_own_names_the_file_that_was_at_work",
+            "crash::a_first_call_that_asks_somebody_who_ends_the_process_is_not_taken_for_guilty",
+            "crash::a_first_call_that_ends_the_process_is_told_and_the_next_host_comes_up_without_its_file",
+            "crash::a_quarantine_is_remembered_until_the_bytes_change_or_somebody_asks",
+            "crash::a_suspect_is_tried_elsewhere_first_although_the_operator_wants_no_trial",
+            "crash::a_version_that_has_stood_its_first_calls_is_named_and_comes_up_again",
+            "crash::an_initialize_that_ends_the_process_after_all_is_not_run_again_by_the_next_host",
+            "crash::one_kill_by_an_operator_quarantines_nobody_and_a_second_in_a_row_whoever_was_at_work_both_times",
             "causes::a_process_that_a_plugin_has_forked_and_that_keeps_the_next_host_away_is_named",
             "standard_error::the_last_words_of_a_host_whose_standard_error_nobody_reads_are_told_by_the_next_one",
         ],
@@ -115,16 +139,18 @@ pub(super) fn is_asked_for() -> bool {
     }
 }
 
+/// Whether the plugins of the test that runs here live in processes of their own.
+pub(crate) fn is_on() -> bool {
+    is_asked_for() && not_isolated(&this_test()).is_none()
+}
+
 /// What a host of the test that runs here is told of where plugins live.
 pub(super) fn arguments() -> &'static [&'static str] {
     if !is_asked_for() {
         return &[];
     }
-    let thread = std::thread::current();
-    // libtest names a thread after its test, but for the only one of `--test-threads 1`.
-    let test = thread.name().filter(|name| *name != "main");
-    let test = test.expect("a thread with the name of its test, which takes --test-threads 2");
-    match not_isolated(test) {
+    let test = this_test();
+    match not_isolated(&test) {
         Some(because) => {
             // Past libtest, which shows what is printed by tests that fail alone.
             let _ = writeln!(std::io::stderr(), "NOT ISOLATED: {test}: {because}");
@@ -132,6 +158,23 @@ pub(super) fn arguments() -> &'static [&'static str] {
         }
         None => &["--isolate", "all"],
     }
+}
+
+/// Starts a thread that is one of the test that runs here, for those that ask which one that is.
+pub(crate) fn spawn_in_test<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    let name = thread::current().name().map(str::to_owned);
+    let thread = name.into_iter().fold(thread::Builder::new(), thread::Builder::name);
+    thread.spawn_scoped(scope, work).unwrap()
+}
+
+/// libtest names a thread after its test, but for the only one of `--test-threads 1`.
+fn this_test() -> String {
+    let thread = thread::current();
+    let test = thread.name().filter(|name| *name != "main");
+    test.expect("a thread with the name of its test, which takes --test-threads 2").to_owned()
 }
 
 fn not_isolated(test: &str) -> Option<&'static str> {

@@ -7,7 +7,7 @@ use ksi_wire::module::{Retired, RetiredState};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Library, TestHost, until};
+use super::{Library, TestHost, isolated, until};
 
 impl Library {
     /// The plugin that emits and handles values, under a name of five letters: asked by events of
@@ -62,6 +62,11 @@ pub(crate) fn with(handlers: &[&str]) -> TestHost {
         .plugin("alpha.so", &Library::lanes("alpha", &[]))
         .plugin("bravo.so", &Library::lanes("bravo", handlers))
         .start()
+}
+
+/// Whether values go from one plugin to another as they are: to another process they go as JSON.
+pub(crate) fn by_pointer() -> bool {
+    !isolated::is_on()
 }
 
 #[track_caller]
