@@ -6,8 +6,8 @@ use ksi_wire::module::ModuleState;
 use serde_json::json;
 
 use crate::kit::{
-    Client, OutsideCrate, Running, States, for_outside_crates, ksi_command, plugin_api, until,
-    workspace,
+    Client, OutsideCrate, Running, States, for_outside_crates, isolated, ksi_command, plugin_api,
+    until, workspace,
 };
 
 fn source(text: &str) -> String {
@@ -26,6 +26,7 @@ fn an_edit_goes_live_a_mistake_keeps_the_old_code_and_its_correction_goes_live_t
     let mut command = ksi_command(&["dev", "--plugins"]);
     command.arg(dir.path().join("drop")).arg("--socket").arg(&socket).arg(package.path());
     command.env("TMPDIR", dir.path()).env("XDG_STATE_HOME", dir.path()).current_dir(dir.path());
+    command.arg("--config").arg(isolated::config_in(dir.path()));
     for_outside_crates(&mut command);
     let dev = Running::start(&mut command);
     // The first build may take longer than anything else.
@@ -77,6 +78,7 @@ fn a_plugin_without_a_library_is_named_and_one_that_is_gone_is_unloaded() {
     let mut command = ksi_command(&["dev", "--plugins"]);
     command.arg(dir.path().join("drop")).arg("--socket").arg(&socket).arg(&crates);
     command.env("TMPDIR", dir.path()).env("XDG_STATE_HOME", dir.path()).current_dir(dir.path());
+    command.arg("--config").arg(isolated::config_in(dir.path()));
     for_outside_crates(&mut command);
     let dev = Running::start(&mut command);
     until("it is ready", || dev.line_soon(), Option::is_some);

@@ -189,25 +189,31 @@ fn a_process_that_ended_is_followed_by_one_with_the_state_of_the_last_checkpoint
 }
 
 #[test]
-fn a_version_whose_process_ends_on_probation_is_gone_back_from_with_its_state() {
+fn a_version_whose_process_ends_on_probation_is_gone_back_from_within_a_second_with_its_state() {
     let host = counter("");
     let (mut client, mut watcher) = (host.client(), host.client());
     watcher.subscribe(&["module:*"]);
     for _ in 0..20 {
         increment(&mut client);
     }
-    host.drop_in("counter.so", &Library::counter(2));
-    host.until_version("counter", "2.0.0");
-    let began = Instant::now();
-    kill_process(process(&host, "counter"), Signal::KILL).unwrap();
-    let told = watcher.push_of("module:worker_down");
-    assert!(told["reason"].as_str().unwrap().contains("SIGKILL"), "{told}");
-    let told = watcher.push_of("module:rolled_back");
-    assert!(told["reason"].as_str().unwrap().contains("SIGKILL"), "{told}");
-    assert!(began.elapsed() < Duration::from_secs(20));
-    let module = host.until_version("counter", "1.0.0");
-    assert_eq!(module["rollbacks"], 1);
-    assert_eq!(counters(&mut client).get("a"), Some(&20));
+    // On a busy machine one may take longer for other reasons.
+    let mut took = Vec::new();
+    while took.is_empty() || took.len() < 3 && took.iter().all(|it| *it >= Duration::from_secs(1)) {
+        let version = took.len() + 2;
+        host.drop_in("counter.so", &Library::counter(version));
+        host.until_version("counter", &format!("{version}.0.0"));
+        let began = Instant::now();
+        kill_process(process(&host, "counter"), Signal::KILL).unwrap();
+        let told = watcher.push_of("module:worker_down");
+        assert!(told["reason"].as_str().unwrap().contains("SIGKILL"), "{told}");
+        let told = watcher.push_of("module:rolled_back");
+        assert!(told["reason"].as_str().unwrap().contains("SIGKILL"), "{told}");
+        assert_eq!(counters(&mut client).get("a"), Some(&20));
+        took.push(began.elapsed());
+        let module = host.until_version("counter", "1.0.0");
+        assert_eq!(module["rollbacks"], took.len());
+    }
+    assert!(took.iter().any(|it| *it < Duration::from_secs(1)), "{took:?}");
 }
 
 #[test]

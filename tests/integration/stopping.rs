@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Client, HostBuilder, Library, Running, States, TestHost, counters, ksi_command, until, wrapped,
+    Client, HostBuilder, Library, Running, States, TestHost, counters, isolated, ksi_command,
+    until, wrapped,
 };
 
 /// A plugin that asks, which is started first and so would go last, and one that is asked.
@@ -160,7 +161,7 @@ fn sighup_has_a_host_without_a_configuration_file_stop_in_order() {
     let setup =
         TestHost::builder().plugin("a.so", &Library::counter(1)).plugin("b.so", &Library::chaos());
     let mut command = ksi_command(&["run", "--plugins"]);
-    command.arg(setup.plugins()).arg("--socket").arg(setup.socket());
+    command.arg(setup.plugins()).arg("--socket").arg(setup.socket()).args(isolated::arguments());
     command.env("TMPDIR", setup.temporary()).current_dir(setup.dir());
     command.env("XDG_STATE_HOME", setup.dir().join("state-home"));
     let host = setup.start_by(&mut command);

@@ -6,6 +6,7 @@
 
 use std::{
     io::Write,
+    path::{Path, PathBuf},
     thread::{self, Scope, ScopedJoinHandle},
 };
 
@@ -108,16 +109,6 @@ pub(crate) const NOT_ISOLATED: &[NotIsolated] = &[
         ],
     },
     NotIsolated {
-        because: "it reads the names that threads have in the host",
-        tests: &["asks::subscriptions_made_at_run_time_have_the_options_of_declared_handlers"],
-    },
-    NotIsolated {
-        because: "it counts the host's children, and a plugin's process is one",
-        tests: &[
-            "refused_code::a_library_that_crashes_hangs_or_is_empty_when_it_is_opened_ends_a_probe_and_not_the_host",
-        ],
-    },
-    NotIsolated {
         because: "it has a host without /proc, which cannot start its own program again, and \
                   refuses to start",
         tests: &[
@@ -144,8 +135,17 @@ pub(crate) fn is_on() -> bool {
     is_asked_for() && not_isolated(&this_test()).is_none()
 }
 
+/// The same, for hosts that are not told on their command line: a configuration file in a folder of
+/// the test.
+pub(crate) fn config_in(folder: &Path) -> PathBuf {
+    let config = folder.join("isolation.toml");
+    let default = if is_on() { "process" } else { "none" };
+    std::fs::write(&config, format!("[isolation]\ndefault = {default:?}\n")).unwrap();
+    config
+}
+
 /// What a host of the test that runs here is told of where plugins live.
-pub(super) fn arguments() -> &'static [&'static str] {
+pub(crate) fn arguments() -> &'static [&'static str] {
     if !is_asked_for() {
         return &[];
     }
