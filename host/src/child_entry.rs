@@ -26,5 +26,8 @@ use crate::plugin::{
 /// let builder = ksi_host::Host::builder();
 /// ```
 pub fn answer_probe() -> ChildEntry {
-    answer::answer((worker::ARGUMENT, worker::child::answer))
+    answer::answer(&[
+        (worker::ARGUMENT, worker::child::answer),
+        (worker::limited::ARGUMENT, worker::limited::answer),
+    ])
 }

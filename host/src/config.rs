@@ -28,6 +28,9 @@
 //! [isolation.plugins.parser]      # `parser` lives in a process of its own
 //! mode = "process"
 //!
+//! [python]
+//! interpreter = "python3.13"      # of plugins that are modules of Python
+//!
 //! [state]
 //! dir = "state"                   # relative to this file
 //!
@@ -50,6 +53,7 @@ pub use self::isolation::{
 };
 pub use self::metrics::Metrics;
 pub use self::problem::{ConfigError, Problem};
+pub use self::python::{InstallWith, Python, PythonOf};
 pub use self::recovery::Recovery;
 pub use self::reload::{AfterDrain, Reload, ReloadOf, ReloadPolicy};
 pub use self::state::StateFiles;
@@ -60,6 +64,7 @@ mod file;
 mod isolation;
 mod metrics;
 mod problem;
+mod python;
 mod range;
 mod recovery;
 mod reload;
@@ -114,6 +119,8 @@ pub struct Config {
     /// Which plugins live in a process of their own, and what that may have and reach. TOML:
     /// `[isolation]`.
     pub isolation: Isolation,
+    /// How plugins are run that are modules of Python. TOML: `[python]`.
+    pub python: Python,
     /// Where snapshots of plugins' state are kept. TOML: `[state]`.
     pub state: StateFiles,
     /// How often a plugin that did not come up is tried again. TOML: `[recovery]`.
@@ -306,6 +313,7 @@ impl Config {
         self.limits.check()?;
         self.reload.check()?;
         self.isolation.check()?;
+        self.python.check()?;
         self.state.check()?;
         self.recovery.check()?;
         self.metrics.check()?;

@@ -34,9 +34,9 @@ mod text;
 
 pub use child_entry::answer_probe;
 pub use config::{
-    AfterDrain, Cgroup, Checkpoint, Config, ConfigError, Isolation, IsolationMode, IsolationOf,
-    IsolationPolicy, Limits, Metrics, Problem, Recovery, Reload, ReloadOf, ReloadPolicy, Restart,
-    StateFiles, Timeouts, UntrustedPlugins,
+    AfterDrain, Cgroup, Checkpoint, Config, ConfigError, InstallWith, Isolation, IsolationMode,
+    IsolationOf, IsolationPolicy, Limits, Metrics, Problem, Python, PythonOf, Recovery, Reload,
+    ReloadOf, ReloadPolicy, Restart, StateFiles, Timeouts, UntrustedPlugins,
     socket_path::{Environment, SocketPath, SocketPathError},
 };
 pub use control::{ClaimedSocket, ControlSocket, SocketError};
@@ -64,13 +64,17 @@ pub use ksi_sandbox::{Bytes, Limits as ProcessLimits, Peers, Ports, Profile};
 pub use plugin::{
     file::{
         copy::{CopyError, PrivateDirError},
-        manifest::{Built, HandlerManifest, Manifest, ManifestError, NativeBuild, StateManifest},
+        manifest::{
+            Built, HandlerManifest, Manifest, ManifestError, NativeBuild, PythonBuild,
+            StateManifest,
+        },
         trust::TrustError,
         watch::WatchError,
     },
     instance::library::LoadError,
     lifecycle::{error::DeployError, hand_over::HandOverError},
     probe::{answer::ChildEntry, error::ProbeError},
+    python::error::PythonError,
     state::{
         persistence::PersistError,
         snapshot::StateError,
@@ -89,15 +93,28 @@ pub use text::{
 
 /// Reads what a plugin file is from its bytes. Nothing of it is loaded or run. A file of more than
 /// 256 MiB, the default of [`Limits::plugin_bytes`], is not read, and neither is what is no regular
-/// file.
+/// file. The source of a module of Python is read by the interpreter that is `python3` in `PATH`.
 ///
 /// # Errors
 /// The file cannot be read, or is no plugin for this host.
 pub fn manifest_of(file: &std::path::Path) -> Result<Manifest, InspectError> {
+    use plugin::file::kind::FileKind;
+
     let path = || file.to_owned();
     let no_plugin = |source| InspectError::Manifest { path: path(), source };
-    let mut source =
-        plugin::file::copy::SourceFile::open(file, Limits::default().plugin_bytes as u64)?;
+    let (kind, limits) = (FileKind::of(file), Limits::default());
+    let longest = kind.longest(limits.plugin_bytes as u64);
+    let open = || plugin::file::copy::SourceFile::open(file, longest);
+    if kind != FileKind::Native {
+        if kind == FileKind::Python {
+            open()?;
+        }
+        let limit = Timeouts::default().probe;
+        let read =
+            plugin::python::modules::manifest_of(&Python::default().interpreter, limit, file);
+        return read.map_err(|source| InspectError::Python { path: path(), source });
+    }
+    let mut source = open()?;
     plugin::file::manifest::check_head(&source.head()?, source.len()).map_err(no_plugin)?;
     plugin::file::manifest::read_manifest(&source.read()?, ksi_abi::ABI_VERSION, file)
         .map_err(no_plugin)
@@ -117,5 +134,13 @@ pub enum InspectError {
         path: std::path::PathBuf,
         /// What it is instead.
         source: ManifestError,
+    },
+    /// It is a module of Python, and cannot be a plugin.
+    #[error("{path} is no plugin for this host: {source}", path = .path.display())]
+    Python {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        source: PythonError,
     },
 }

@@ -5,6 +5,7 @@
 //! - [`probe`]: a child process opens the file first, and tries it.
 //! - [`instance`]: its library, opened here, and what lives of it.
 //! - [`worker`]: or a process of its own, with the same in it.
+//! - [`python`]: what is run there of a module of Python.
 //! - [`state`]: what a plugin gives to its successor, and what of it is kept on disk.
 //! - [`lifecycle`]: the steps of a generation, each by itself: prepare, activate, hand over,
 //!   retire.
@@ -13,7 +14,7 @@
 //! - [`announce`]: who is told what happens to plugins.
 //!
 //! Rooms know each other in one direction only, which a test holds: `file`, `instance`, `announce`,
-//! `state`, `probe`, `worker`, `lifecycle`, `supervisor`, each those before it. The probe stands
+//! `state`, `probe`, `worker`, `python`, `lifecycle`, `supervisor`, each those before it. The probe stands
 //! above what it tries.
 //!
 //! What a live plugin has of the host is [`instance::host_api`], with a
@@ -27,6 +28,8 @@ pub(crate) mod probe;
 pub(crate) mod instance;
 // Or in a process of its own.
 pub(crate) mod worker;
+// Of an interpreter, if it is a module.
+pub(crate) mod python;
 // What it gives to its successor.
 pub(crate) mod state;
 // The steps of its life.

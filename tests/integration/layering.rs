@@ -1,6 +1,6 @@
 //! Who may know what: the table of ARCHITECTURE.md, read off the sources.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::kit::{
     sources::{code, has_word, is_part_of_word, module_of, paths, sources, without_strings},
@@ -317,4 +317,30 @@ fn lines_of_comments_are_no_longer_than_the_formatter_makes_those_of_code() {
         }
     }
     assert!(long.is_empty(), "break these lines: {long:#?}");
+}
+
+/// A module's process is of the same version as its host, so the host brings all of the package.
+#[test]
+fn the_host_brings_every_file_of_the_package_for_python_and_no_other() {
+    let package = workspace().join("plugin-api/python/src/ksi");
+    let (mut left, mut there) = (vec![package.clone()], BTreeSet::new());
+    while let Some(folder) = left.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = entry.file_name();
+            let made = name == "__pycache__" || name.as_encoded_bytes().starts_with(b".");
+            match entry.file_type().unwrap().is_dir() {
+                _ if made => {}
+                true => left.push(entry.path()),
+                false => {
+                    let path = entry.path();
+                    let path = path.strip_prefix(&package).unwrap();
+                    there.insert(path.to_str().unwrap().to_owned());
+                }
+            }
+        }
+    }
+    let list = fs::read_to_string(workspace().join("host/src/plugin/python/package.rs")).unwrap();
+    let list = list.split_once("= files![").unwrap().1.split_once("];").unwrap().0;
+    let listed: BTreeSet<String> = list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    assert_eq!(listed, there, "FILES in host/src/plugin/python/package.rs lists them");
 }

@@ -45,6 +45,7 @@ mod persistence;
 mod plugin_crates;
 mod plugins;
 mod process_1;
+mod python;
 mod quarantine;
 mod readable_state;
 mod recovery;

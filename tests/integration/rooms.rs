@@ -22,6 +22,7 @@ const LEVELS: &[(&str, &[&str])] = &[
     ("host/src", &["plugin"]),
     ("host/src", &["plugin", "file"]),
     ("host/src", &["plugin", "probe"]),
+    ("host/src", &["plugin", "python"]),
     ("host/src", &["plugin", "lifecycle"]),
     ("host/src", &["core"]),
     ("host/src", &["builtin"]),
@@ -40,8 +41,17 @@ const LEVELS: &[(&str, &[&str])] = &[
 ];
 
 /// The rooms of the host's plugins: each knows those before it, and none after it.
-const FLOORS: &[&str] =
-    &["file", "instance", "announce", "state", "probe", "worker", "lifecycle", "supervisor"];
+const FLOORS: &[&str] = &[
+    "file",
+    "instance",
+    "announce",
+    "state",
+    "probe",
+    "worker",
+    "python",
+    "lifecycle",
+    "supervisor",
+];
 
 /// An arrow from one module of a level to another, and where the sources have it.
 type Arrows = BTreeMap<(String, String), BTreeSet<String>>;

@@ -12,8 +12,7 @@ use std::{
 };
 
 use ksi_worker_protocol::{
-    Attributes, Batch, Call, Event, FromHost, FromWorker, Inbox, Payload, ReplyForm, VERSION,
-    life::{Limits, Open},
+    Attributes, Batch, Call, Event, FromHost, FromWorker, Inbox, Payload, ReplyForm, life::Open,
     transport,
 };
 use serde_json::{Value, json};
@@ -63,16 +62,13 @@ impl Worker {
         let path: PathBuf = worker.folder.path().join("chaos.so");
         std::fs::write(&path, &bytes).unwrap();
         let open = Open {
-            protocol: VERSION,
             plugin: "chaos".to_owned(),
             path: path.into_os_string().into_encoded_bytes(),
             header: text_behind(&bytes, "\"header\":\""),
             file: b"/from/here.so".to_vec(),
-            trial: false,
             level: 3,
-            clock_zero: 0,
-            limits: Limits::default(),
             sandbox,
+            ..Open::default()
         };
         worker.send(FromHost::Open(Payload::Bytes(&open.to_json())));
         let opened = worker.read();
@@ -205,16 +201,10 @@ fn it_dies_of_what_its_plugin_does_and_of_nothing_else() {
 fn what_cannot_be_opened_is_told_with_its_cause() {
     let mut worker = Worker::start();
     let open = Open {
-        protocol: VERSION,
         plugin: "none".to_owned(),
         path: b"/nowhere/none.so".to_vec(),
         header: "none".to_owned(),
-        file: Vec::new(),
-        trial: false,
-        level: 0,
-        clock_zero: 0,
-        limits: Limits::default(),
-        sandbox: Value::Null,
+        ..Open::default()
     };
     worker.send(FromHost::Open(Payload::Bytes(&open.to_json())));
     let failed = worker.read();

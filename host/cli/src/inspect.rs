@@ -77,14 +77,22 @@ fn declared(handler: HandlerManifest) -> Handler {
 /// A path, by its looks or because it is there.
 fn names_a_file(what: &str) -> bool {
     let path = Path::new(what);
-    what.contains('/') || path.extension().is_some_and(|it| it == "so") || path.is_file()
+    let is_named = |it: &std::ffi::OsStr| it == "so" || it == "py";
+    what.contains('/') || path.extension().is_some_and(is_named) || path.is_file()
 }
 
 fn of_manifest(manifest: &Value) -> String {
     let text = |key: &str| manifest.get(key).map(words).unwrap_or_default();
     let flag = |key: &str| if manifest.get(key) == Some(&Value::Bool(true)) { "yes" } else { "no" };
+    let of_python = match manifest.get("built") == Some(&Value::from("python")) {
+        true => format!("python, run by CPython {}", text("interpreter")),
+        false => String::new(),
+    };
     facts(&[
         ("plugin", format!("{} {}", text("name"), text("version"))),
+        ("built as", of_python),
+        ("needs", text("dependencies")),
+        ("keeps", text("keep")),
         ("abi", text("abi")),
         ("compiler", text("rustc")),
         ("target", text("target")),

@@ -72,6 +72,11 @@ pub struct Limits {
     /// Programs, and folders of them, that may be run, and read for that. Empty: none, and no
     /// process is made either.
     pub execute: Vec<PathBuf>,
+    /// The one program that the process becomes once it is limited, by an exec of its own. It may
+    /// be run, and read for that, in each profile; a process is not made for it. With its real path,
+    /// where it is a link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub becomes: Option<PathBuf>,
     /// Whom it may connect to.
     pub connect: Peers,
     /// Ports of TCP that it may listen on.
@@ -93,7 +98,8 @@ impl Limits {
     /// # Errors
     /// [`SandboxError::Wrong`], which names the setting.
     pub fn check(&self) -> Result<(), SandboxError> {
-        let Self { profile, memory, cpu, open_files, processes, connect, bind, execute, .. } = self;
+        let Self { profile, memory, cpu, open_files, processes, .. } = self;
+        let Self { connect, bind, execute, becomes, .. } = self;
         let wrong = |setting, text: String| Err(SandboxError::Wrong { setting, text });
         if let Some(memory) = memory.filter(|memory| *memory < LEAST_MEMORY) {
             return wrong("memory", format!("is {memory}, and must be {LEAST_MEMORY} at least"));
@@ -115,6 +121,9 @@ impl Limits {
             if let Some(path) = paths.iter().find(|path| !path.is_absolute()) {
                 return wrong(setting, format!("has {path:?}, which is no absolute path"));
             }
+        }
+        if let Some(path) = becomes.as_ref().filter(|path| !path.is_absolute()) {
+            return wrong("becomes", format!("is {path:?}, which is no absolute path"));
         }
         if let Peers::Only { sockets, .. } = connect
             && let Some(path) = sockets.iter().find(|path| !path.is_absolute())
@@ -194,6 +203,7 @@ mod tests {
             ("read = ['a']", "read", "no absolute path"),
             ("write = ['b/c']", "write", "no absolute path"),
             ("execute = ['']", "execute", "no absolute path"),
+            ("becomes = 'python3'", "becomes", "no absolute path"),
             ("connect = ['./x']", "connect", "no absolute path"),
             ("profile = 'strict'\nconnect = [1]", "connect", "use `standard`"),
             ("profile = 'strict'\nbind = 'any'", "bind", "use `standard`"),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, Isolation, Metrics, Recovery, Reload, StateFiles};
+use super::{Config, Isolation, Metrics, Python, Recovery, Reload, StateFiles};
 
 /// The keys whose values differ, as `limits.connections` or `plugin.hello`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,7 @@ impl Changes {
             limits,
             reload,
             isolation,
+            python,
             state,
             recovery,
             metrics,
@@ -55,6 +56,13 @@ impl Changes {
         }
         changes.of_reload(&old.reload, reload);
         changes.of_isolation(&old.isolation, isolation);
+        let Python { interpreter, install, spare, plugins: of_python } = python;
+        changes.restart("python.interpreter", *interpreter != old.python.interpreter);
+        changes.restart("python.install", *install != old.python.install);
+        changes.restart("python.spare", *spare != old.python.spare);
+        for plugin in differing(&old.python.plugins, of_python) {
+            changes.restart(&format!("python.plugins.{plugin}"), true);
+        }
         let StateFiles { persist, dir, interval } = state;
         changes.restart("state.persist", *persist != old.state.persist);
         changes.restart("state.dir", *dir != old.state.dir);

@@ -9,7 +9,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Config, Isolation, Limits, Metrics, Problem, Recovery, Reload, StateFiles, Timeouts,
+    Config, Isolation, Limits, Metrics, Problem, Python, Recovery, Reload, StateFiles, Timeouts,
     UntrustedPlugins, range,
 };
 
@@ -36,6 +36,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
         limits: file.limits,
         reload: file.reload,
         isolation: file.isolation.within(folder),
+        python: file.python.within(folder),
         state: StateFiles { dir: file.state.dir.map(|dir| folder.join(dir)), ..file.state },
         recovery: Recovery { dir: file.recovery.dir.map(|dir| folder.join(dir)), ..file.recovery },
         metrics: file.metrics,
@@ -69,6 +70,7 @@ struct File {
     limits: Limits,
     reload: Reload,
     isolation: Isolation,
+    python: Python,
     state: StateFiles,
     recovery: Recovery,
     metrics: Metrics,

@@ -35,6 +35,7 @@ use crate::{
         instance::{configs::Configs, kept_resources::KeptResources},
         lifecycle::{activate::Activation, prepare::Preparation, retire::Retirer},
         probe::{answer::ChildEntry, prober::Prober},
+        python::modules::{Installer, Modules, PythonSettings},
         state::{
             persistence::Persistence,
             snapshot::LARGEST_SNAPSHOT,
@@ -45,6 +46,7 @@ use crate::{
             quarantine::{Judged, Quarantine, QuarantineEntry},
             retry::RetryPolicy,
         },
+        worker::{self, process::Program, residence::Spawner},
     },
     start_up::StartUp,
     stopping::StopHandle,
@@ -221,9 +223,14 @@ impl HostBuilder {
         {
             return Err(StartError::NotIsolated { plugins });
         }
+        let limiter = program.as_ref().map(|program| {
+            Arc::new(Program::with_argument(program.clone(), worker::limited::ARGUMENT))
+        });
         let (isolation, ends) = isolation(&config, &settings, program, &router, started);
         let policies = settings.policies();
         let private = PrivateDir::create(Places::of_process(config.private_dir.clone()))?;
+        let private = Arc::new(private);
+        let modules = modules(&config, &private, isolation.spawner.clone(), limiter);
         let on_distrust = config.untrusted_plugins.map(|untrusted| match untrusted {
             UntrustedPlugins::Refuse => OnDistrust::Refuse,
             UntrustedPlugins::Warn => OnDistrust::Warn,
@@ -236,6 +243,7 @@ impl HostBuilder {
             preparation: Preparation::new(
                 private,
                 prober,
+                modules.clone(),
                 trust,
                 sandboxes(&settings),
                 limits.plugin_bytes,
@@ -255,6 +263,7 @@ impl HostBuilder {
                 configs: Configs::new(encoded_all(&config)),
                 policies: policies.clone(),
                 isolation,
+                modules,
                 journal,
             },
             quarantine,
@@ -305,6 +314,30 @@ impl fmt::Debug for HostBuilder {
         shown.field("entry", entry).field("config", config).field("probe", probe);
         shown.finish_non_exhaustive()
     }
+}
+
+fn modules(
+    config: &Config,
+    private: &Arc<PrivateDir>,
+    spawner: Arc<Spawner>,
+    limiter: Option<Arc<Program>>,
+) -> Arc<Modules> {
+    let config::Python { interpreter, install, spare, plugins } = &config.python;
+    let state = &config.state;
+    let keep = plugins.iter().filter_map(|(name, of)| Some((name.clone(), of.keep.clone()?)));
+    let settings = PythonSettings {
+        interpreter: interpreter.clone(),
+        spare: *spare,
+        keep: keep.collect(),
+        limit: config.timeouts.probe,
+        installer: install.map(|with| match with {
+            config::InstallWith::Uv => Installer::Uv,
+            config::InstallWith::Pip => Installer::Pip,
+        }),
+        // No plugin has such a name, so no snapshot is called like that.
+        environments: state.dir.as_ref().filter(|_| state.persist).map(|dir| dir.join(".python")),
+    };
+    Arc::new(Modules::new(settings, private.clone(), spawner, limiter))
 }
 
 fn state_folder(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ksi_kernel::router::Router;
-use ksi_sandbox::{Profile, cgroup::Bounds};
+use ksi_sandbox::{Limits, Profile, cgroup::Bounds};
 use ksi_worker_protocol::{FRAME_LIMIT, life};
 use tokio::sync::mpsc;
 
@@ -24,7 +24,7 @@ use crate::{
         worker::{
             self,
             link::{Confined, Health, LinkLimits},
-            process::{GroupPolicy, GroupUse, Processes},
+            process::{GroupPolicy, GroupUse, Processes, Program},
             residence::{Down, ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
         },
     },
@@ -52,8 +52,8 @@ pub(super) fn isolation(
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let now = Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0));
     let zero = now.saturating_sub(started.elapsed()).as_nanos();
-    let spawner = program.map(|program| Spawner {
-        processes: Processes::new(program, worker::ARGUMENT),
+    let spawner = Spawner {
+        processes: Processes::new(),
         router: router.clone(),
         open_limit: timeouts.probe,
         shutdown: timeouts.shutdown,
@@ -73,8 +73,9 @@ pub(super) fn isolation(
         },
         clock_zero: u64::try_from(zero).unwrap_or(u64::MAX),
         downs,
-    });
-    let (settings, is_possible) = (settings.clone(), spawner.is_some());
+    };
+    let native = program.map(|program| Program::with_argument(program, worker::ARGUMENT));
+    let (settings, is_possible) = (settings.clone(), native.is_some());
     let policies: WorkerPolicies = Arc::new(move |plugin| {
         let policy = settings.isolation(&plugin.name);
         let sandbox = spec_of(&policy);
@@ -84,9 +85,14 @@ pub(super) fn isolation(
             .then(|| Arc::new(Confined { bind: limits.bind.clone() }));
         // Whoever only asks for one lives in the host where there can be none.
         let isolated = policy.mode.is_process(plugin.isolated && is_possible);
-        isolated.then(|| WorkerPolicy { health, group: group_of(&policy), sandbox, confined })
+        let isolated = isolated || plugin.built.needs_process();
+        let mut nothing = Limits::default();
+        nothing.profile = Profile::None;
+        let (limited, group) = (*limits != nothing, group_of(&policy));
+        WorkerPolicy { isolated, limited, health, group, sandbox, confined }
     });
-    (ProcessResidences { spawner: spawner.map(Arc::new), policies }, ends)
+    let (spawner, native) = (Arc::new(spawner), native.map(Arc::new));
+    (ProcessResidences { spawner, native, policies }, ends)
 }
 
 /// What the processes have and reach in which the files of such plugins are opened before.

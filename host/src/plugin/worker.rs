@@ -11,10 +11,14 @@ pub(crate) mod process;
 pub(crate) mod link;
 // asked for what any instance is asked for,
 pub(crate) mod body;
-// and a residence as any other.
+// and a residence as any other,
 pub(crate) mod residence;
+// which may take one that waits.
+pub(crate) mod spares;
 // What it does itself.
 pub(crate) mod child;
+// Or what becomes another program, within limits.
+pub(crate) mod limited;
 
 /// The one argument of a process that a plugin is to live in.
 pub(crate) const ARGUMENT: &str = "__ksi-worker";

@@ -71,6 +71,28 @@ pub struct Open {
     /// protocol.
     #[serde(default)]
     pub sandbox: serde_json::Value,
+    /// What a worker that runs Python is told beyond that; null for all others.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub python: serde_json::Value,
+}
+
+impl Default for Open {
+    /// That of nothing in particular, by a host without a configuration.
+    fn default() -> Self {
+        Open {
+            protocol: VERSION,
+            plugin: String::new(),
+            path: Vec::new(),
+            header: String::new(),
+            file: Vec::new(),
+            trial: false,
+            level: 0,
+            clock_zero: 0,
+            limits: Limits::default(),
+            sandbox: serde_json::Value::Null,
+            python: serde_json::Value::Null,
+        }
+    }
 }
 
 impl Open {

@@ -87,10 +87,12 @@ fn files(limits: &Limits, mut rules: RulesetCreated) -> Result<RulesetCreated, S
         let own = OWN.get_or_init(|| own);
         rules = rules.add_rule(PathBeneath::new(own, READ)).map_err(failed("/proc/self"))?;
     }
-    if !limits.execute.is_empty() {
+    if !limits.execute.is_empty() || limits.becomes.is_some() {
         for path in paths::LOADERS {
             rules = allow_if_there(rules, path, RUN)?;
         }
+    }
+    if !limits.execute.is_empty() {
         // What is run looks at itself there, and cannot be named before. What processes outside
         // have in memory stays hidden: landlock lets nobody trace them.
         rules = allow_if_there(rules, "/proc", READ)?;
@@ -99,7 +101,9 @@ fn files(limits: &Limits, mut rules: RulesetCreated) -> Result<RulesetCreated, S
         Peers::Only { sockets, .. } => sockets.iter().cloned().collect(),
         Peers::Any => Vec::new(),
     };
+    let becomes: Vec<PathBuf> = limits.becomes.iter().cloned().collect();
     for (setting, paths, access) in [
+        ("becomes", &becomes, RUN),
         ("read", &limits.read, READ),
         ("write", &limits.write, write()),
         ("execute", &limits.execute, RUN),

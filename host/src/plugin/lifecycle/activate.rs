@@ -17,6 +17,7 @@ use ksi_kernel::{
     router::Router,
     session::{DeclaredRoutes, HandlerSpec, Session, SessionLimits},
 };
+use ksi_worker_protocol::life;
 
 use super::{error::DeployError, policy::Policies, prepare::Candidate};
 use crate::{
@@ -34,7 +35,8 @@ use crate::{
             residence::{Creation, Residence},
             services::HostServices,
         },
-        worker::residence::{NO_PROGRAM, ProcessResidences, WorkerResidence},
+        python::modules::Modules,
+        worker::residence::{Launch, NO_PROGRAM, ProcessResidences, WorkerPolicy, WorkerResidence},
     },
     text::printable::printable,
 };
@@ -51,6 +53,8 @@ pub(crate) struct Activation {
     pub(crate) policies: Policies,
     /// Who lives in a process of its own.
     pub(crate) isolation: ProcessResidences,
+    /// What modules of Python are run with.
+    pub(crate) modules: Arc<Modules>,
     /// Where it is noted that code runs for the first time.
     pub(crate) journal: Option<Arc<Journal>>,
 }
@@ -87,31 +91,59 @@ impl Activation {
     ) -> Result<Box<dyn Residence>, DeployError> {
         let started = Instant::now();
         candidate.copy.check_in_place()?;
-        if let Some(policy) = (self.isolation.policies)(&candidate.manifest) {
-            let Candidate { copy, file, manifest, .. } = &*candidate;
-            let nobody = || DeployError::Worker {
-                file: file.clone(),
-                reason: format!("it is to live in a process of its own, and {NO_PROGRAM}"),
-            };
-            let spawner = self.isolation.spawner.as_ref().ok_or_else(nobody)?;
-            let opened = WorkerResidence::open(spawner, policy, copy.path(), file, manifest).await;
-            let refused = |reason| DeployError::Worker { file: file.clone(), reason };
-            let residence = opened.map_err(refused)?;
-            candidate.timings.note("load", started.elapsed());
-            return Ok(Box::new(residence));
-        }
-        if let Some(reason) = self.isolation.why_not(&candidate.manifest) {
+        let policy = (self.isolation.policies)(&candidate.manifest);
+        if !policy.isolated
+            && let Some(reason) = self.isolation.why_not(&candidate.manifest)
+        {
             let plugin = &*candidate.manifest.name;
             tracing::info!(plugin, "it asks for a process of its own, and has none: {reason}");
         }
-        let noted = crash::note(self.journal.as_ref(), &about(candidate, "its opening"));
-        let path = candidate.copy.path();
         let opened = match &candidate.manifest.built {
-            Built::Native(build) => LibraryResidence::open(path, build, noted).await,
+            Built::Native(build) if !policy.isolated => {
+                let noted = crash::note(self.journal.as_ref(), &about(candidate, "its opening"));
+                let opened = LibraryResidence::open(candidate.copy.path(), build, noted).await;
+                let refused = |source| DeployError::Load { file: candidate.file.clone(), source };
+                Box::new(opened.map_err(refused)?) as Box<dyn Residence>
+            }
+            Built::Native(_) | Built::Python(_) => self.open_apart(candidate, policy).await?,
         };
-        let refused = |source| DeployError::Load { file: candidate.file.clone(), source };
-        let residence = opened.map_err(refused)?;
         candidate.timings.note("load", started.elapsed());
+        Ok(opened)
+    }
+
+    /// Opens the candidate in a process of its own.
+    async fn open_apart(
+        &self,
+        candidate: &mut Candidate,
+        policy: WorkerPolicy,
+    ) -> Result<Box<dyn Residence>, DeployError> {
+        let Candidate { copy, file, manifest, .. } = &*candidate;
+        let refused = |reason| DeployError::Worker { file: file.clone(), reason };
+        let launch = match &manifest.built {
+            Built::Native(build) => {
+                let program = self.isolation.native.clone();
+                let nobody =
+                    || refused(format!("it is to live in a process of its own, and {NO_PROGRAM}"));
+                let program = program.ok_or_else(nobody)?;
+                let (header, sandbox) = (build.header.clone(), policy.sandbox.clone());
+                let told = life::Open { header, sandbox, ..life::Open::default() };
+                Launch { program, spares: None, told }
+            }
+            Built::Python(build) => {
+                let launch = self.modules.launch(&manifest.name, build, copy, &policy).await;
+                launch.map_err(|source| DeployError::Python {
+                    file: file.clone(),
+                    source: Box::new(source),
+                })?
+            }
+        };
+        let spawner = &self.isolation.spawner;
+        let path = copy.content_path();
+        let opened = WorkerResidence::open(spawner, policy, launch, path, file, manifest);
+        let residence = opened.await.map_err(refused)?;
+        if let Some(declared) = residence.declared() {
+            candidate.manifest.handlers = declared.to_vec();
+        }
         Ok(Box::new(residence))
     }
 
@@ -192,7 +224,7 @@ impl Activation {
         file: &Path,
     ) -> Arc<HostServices> {
         // Events wait for another process too.
-        let isolated = (self.isolation.policies)(manifest).is_some();
+        let isolated = (self.isolation.policies)(manifest).isolated;
         let gated = manifest.state.is_some() || self.is_exclusive(manifest) || isolated;
         let (router, limits) = (self.router.clone(), self.limits.clone());
         let plugin = manifest.name.as_str().into();
@@ -202,9 +234,7 @@ impl Activation {
 
     /// Ends the processes that plugins live in: the host stops, and all of them were let go.
     pub(crate) async fn end_processes(&self) {
-        if let Some(spawner) = &self.isolation.spawner {
-            spawner.processes.end().await;
-        }
+        self.isolation.spawner.processes.end().await;
     }
 
     /// Whether an old generation is to be released before this one is initialized.

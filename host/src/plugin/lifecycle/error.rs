@@ -11,6 +11,7 @@ use crate::plugin::{
     file::{copy::CopyError, manifest::ManifestError, trust::TrustError},
     instance::library::LoadError,
     probe::error::ProbeError,
+    python::error::PythonError,
     state::{
         persistence::{PersistError, ways_out},
         snapshot::StateError,
@@ -45,6 +46,14 @@ pub enum DeployError {
         file: PathBuf,
         /// What is wrong with it.
         source: ManifestError,
+    },
+    /// It is a module of Python, and cannot be a plugin, or not yet.
+    #[error("{file} is refused: {source}", file = .file.display())]
+    Python {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: Box<PythonError>,
     },
     /// The probe found it unfit.
     #[error("{file} is refused: {source}", file = .file.display())]
@@ -330,6 +339,7 @@ impl DeployError {
             | DeployError::TooManyPinned { .. }
             | DeployError::Down { .. } => true,
             DeployError::Reinstated { source, .. } => source.may_pass(),
+            DeployError::Python { source, .. } => source.may_pass(),
             DeployError::Probe { source, .. } => {
                 matches!(source, ProbeError::Spawn { .. } | ProbeError::TimedOut { .. })
             }

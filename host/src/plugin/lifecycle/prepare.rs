@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use ksi_abi::{ABI_VERSION, Description};
+use ksi_abi::{ABI_VERSION, Description, Pattern};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -22,7 +22,8 @@ use crate::{
     plugin::{
         file::{
             copy::{Content, CopyError, PrivateCopy, PrivateDir, SourceFile},
-            manifest::{Built, Manifest, check_head, read_manifest},
+            kind::FileKind,
+            manifest::{Built, Linkage, Manifest, check_head, read_manifest},
             own_libraries::OwnLibraries,
             trust::Trust,
         },
@@ -35,6 +36,7 @@ use crate::{
             prober::{NoProber, Prober},
             trial::Trial,
         },
+        python::modules::Modules,
     },
     system::{low_priority, sandbox::SandboxSpec},
 };
@@ -49,6 +51,7 @@ pub(crate) type Sandboxes = Arc<dyn Fn(&Manifest) -> SandboxSpec + Send + Sync>;
 pub(crate) struct Preparation {
     dir: Arc<PrivateDir>,
     prober: Result<Prober, NoProber>,
+    modules: Arc<Modules>,
     trust: Arc<Trust>,
     sandboxes: Sandboxes,
     own_libraries: Arc<OwnLibraries>,
@@ -93,16 +96,18 @@ pub(crate) struct Candidate {
 
 impl Preparation {
     pub(crate) fn new(
-        dir: PrivateDir,
+        dir: Arc<PrivateDir>,
         prober: Result<Prober, NoProber>,
+        modules: Arc<Modules>,
         trust: Trust,
         sandboxes: Sandboxes,
         limit: usize,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Preparation {
-            dir: Arc::new(dir),
+            dir,
             prober,
+            modules,
             trust: Arc::new(trust),
             sandboxes,
             own_libraries: Arc::default(),
@@ -114,6 +119,7 @@ impl Preparation {
 
     /// Ends what is being probed: it is not loaded any more.
     pub(crate) fn end_probes(&self) {
+        self.modules.end();
         if let Ok(prober) = &self.prober {
             prober.end();
         }
@@ -149,7 +155,8 @@ impl Preparation {
         file: &Path,
     ) -> Result<Copied, DeployError> {
         let (preparation, path) = (self.clone(), source.to_owned());
-        self.copy_aside(file, move |label: &str| preparation.copied(&path, label)).await
+        let kind = FileKind::of(file);
+        self.copy_aside(file, move |label: &str| preparation.copied(&path, kind, label)).await
     }
 
     /// Copies the copy of an earlier version of a file, which need not be where it was any more.
@@ -174,9 +181,9 @@ impl Preparation {
         // Never closed, so there is always a place to wait for.
         let place = self.places.clone().acquire_owned().await.ok();
         let started = Instant::now();
-        let stem = file.file_stem();
+        let name = file.file_name();
         let label =
-            stem.map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
+            name.map_or_else(|| "plugin".into(), |name| name.to_string_lossy().into_owned());
         let copied = low_priority::done("ksi-copy", move || copy(&label)).await;
         let no_thread = |error| CopyError::NoThread { path: file.to_owned(), source: error };
         let (copy, bytes) = match copied.map_err(no_thread)? {
@@ -207,11 +214,24 @@ impl Preparation {
     }
 
     /// What begins like no plugin, or is longer than one may be, is not copied at all.
-    fn copied(&self, file: &Path, label: &str) -> Result<(PrivateCopy, Content), DeployError> {
-        let mut source = SourceFile::open(file, self.limit)?;
-        let untrusted = |source| DeployError::Untrusted { file: file.to_owned(), source };
-        self.trust.check(file, source.opened()).map_err(untrusted)?;
-        if let Err(refusal) = check_head(&source.head()?, source.len()) {
+    fn copied(
+        &self,
+        file: &Path,
+        kind: FileKind,
+        label: &str,
+    ) -> Result<(PrivateCopy, Content), DeployError> {
+        let is_trusted = |path: &Path, source: &SourceFile| {
+            let untrusted = |source| DeployError::Untrusted { file: file.to_owned(), source };
+            self.trust.check(path, source.opened()).map_err(untrusted)
+        };
+        if kind == FileKind::Folder {
+            return self.dir.copy_folder(file, self.limit, is_trusted);
+        }
+        let mut source = SourceFile::open(file, kind.longest(self.limit))?;
+        is_trusted(file, &source)?;
+        if kind == FileKind::Native
+            && let Err(refusal) = check_head(&source.head()?, source.len())
+        {
             // Of a file that is being written this says nothing.
             source.check()?;
             return Err(DeployError::Manifest { file: file.to_owned(), source: refusal });
@@ -220,11 +240,22 @@ impl Preparation {
     }
 
     /// Reads what a copy is from its bytes.
-    pub(crate) fn examine(&self, copied: Copied) -> Result<Examined, DeployError> {
+    pub(crate) async fn examine(&self, copied: Copied) -> Result<Examined, DeployError> {
         let Copied { file, copy, bytes, mut timings, place } = copied;
         let started = Instant::now();
-        let manifest = read_manifest(&bytes, ABI_VERSION, &file)
-            .map_err(|source| DeployError::Manifest { file: file.clone(), source })?;
+        let manifest = match copy.kind() {
+            FileKind::Native => read_manifest(&bytes, ABI_VERSION, &file)
+                .map_err(|source| DeployError::Manifest { file: file.clone(), source })?,
+            FileKind::Python | FileKind::Folder => {
+                copy.check_in_place()?;
+                let read = self.modules.manifest(&copy, &file).await;
+                let refused =
+                    |source| DeployError::Python { file: file.clone(), source: Box::new(source) };
+                let manifest = read.map_err(refused)?;
+                has_subscriptions(&manifest, &file)?;
+                manifest
+            }
+        };
         timings.note("manifest", started.elapsed());
         for notice in &manifest.notices {
             tracing::warn!(file = %file.display(), plugin = manifest.name, "{notice}");
@@ -234,12 +265,15 @@ impl Preparation {
 
     /// Copies the libraries that it needs and that lie beside it. A copy of an earlier version has
     /// those that it had.
-    async fn with_own_libraries(&self, examined: Examined) -> Result<Examined, DeployError> {
+    async fn with_own_libraries(
+        &self,
+        examined: Examined,
+        linkage: Linkage,
+    ) -> Result<Examined, DeployError> {
         let Examined { file, mut copy, mut manifest, timings, place } = examined;
         let (own, dir) = (self.own_libraries.clone(), self.dir.clone());
         let (trust, limit) = (self.trust.clone(), self.limit);
-        let Built::Native(build) = &manifest.built;
-        let (from, linkage) = (file.clone(), build.linkage.clone());
+        let from = file.clone();
         let bring = move || {
             let notices = own.bring(&dir, &mut copy, &from, &linkage, |path| {
                 let source = SourceFile::open(path, limit)?;
@@ -270,9 +304,20 @@ impl Preparation {
         examined: Examined,
         trial: Result<Trial, String>,
     ) -> Result<Candidate, DeployError> {
-        let Built::Native(build) = &examined.manifest.built;
-        let examined = match OwnLibraries::may_have(&build.linkage) {
-            true => self.with_own_libraries(examined).await?,
+        let (header, linkage) = match &examined.manifest.built {
+            Built::Native(build) => (build.header.clone(), build.linkage.clone()),
+            Built::Python(build) => {
+                let provided = self.modules.provide(&examined.manifest.name, build).await;
+                let refused = |source| DeployError::Python {
+                    file: examined.file.clone(),
+                    source: Box::new(source),
+                };
+                provided.map_err(refused)?;
+                return Ok(not_probed(examined));
+            }
+        };
+        let examined = match OwnLibraries::may_have(&linkage) {
+            true => self.with_own_libraries(examined, linkage).await?,
             false => examined,
         };
         let Examined { file, copy, manifest, mut timings, place: _place } = examined;
@@ -289,9 +334,8 @@ impl Preparation {
                     Err(reason) => (None, Some(Tried::Skipped(reason))),
                 };
                 copy.check_in_place()?;
-                let Built::Native(build) = &manifest.built;
                 let sandbox = (self.sandboxes)(&manifest);
-                let probed = prober.probe(copy.path(), &build.header, trial.clone(), sandbox);
+                let probed = prober.probe(copy.path(), &header, trial.clone(), sandbox);
                 let probed = probed.await;
                 if prober.has_ended() {
                     return Err(DeployError::Stopping);
@@ -318,6 +362,30 @@ impl Preparation {
         };
         Ok(Candidate { file, copy, manifest, description, tried, residence: None, timings })
     }
+}
+
+/// A module runs in no other process before its own, which is no part of the host: whatever becomes
+/// of it there is told before it takes the place of the one that is live.
+fn not_probed(examined: Examined) -> Candidate {
+    const WHY: &str = "it is a module of Python: it is opened, initialized and given its state in the process that it \
+                       lives in, before it is live";
+    let Examined { file, copy, manifest, timings, place: _ } = examined;
+    let (description, tried) = (None, Tried::Skipped(WHY.to_owned()));
+    Candidate { file, copy, manifest, description, tried, residence: None, timings }
+}
+
+/// Whether the names that its handlers are for are such.
+fn has_subscriptions(manifest: &Manifest, file: &Path) -> Result<(), DeployError> {
+    for handler in &manifest.handlers {
+        for event in &handler.subscriptions {
+            Pattern::parse(event).map_err(|source| DeployError::Subscription {
+                file: file.to_owned(),
+                handler: handler.name.clone(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// How long ago a file was written, renamed or otherwise touched.

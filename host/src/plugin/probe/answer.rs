@@ -69,16 +69,18 @@ pub(super) enum ProbeAnswer {
 /// the status that it ends with. It may end at once by the function that it gets.
 pub(crate) type OtherChild = (&'static str, fn(fn(i32) -> !) -> i32);
 
-/// Answers if this process was started as a probe, or does what the other one does if it was
+/// Answers if this process was started as a probe, or does what one of the others does if it was
 /// started as that; then it does not return.
-pub(crate) fn answer((other, run): OtherChild) -> ChildEntry {
-    match std::env::args_os().nth(1) {
-        Some(argument) if argument == ARGUMENT => {}
-        Some(argument) if argument == other => {
+pub(crate) fn answer(others: &[OtherChild]) -> ChildEntry {
+    let argument = std::env::args_os().nth(1);
+    let other = others.iter().find(|(other, _)| argument.as_deref() == Some(other.as_ref()));
+    match (argument, other) {
+        (_, Some((_, run))) => {
             // SAFETY: ends the process at once, as below.
             let exit = |status| unsafe { libc::_exit(status) };
             exit(run(exit))
         }
+        (Some(argument), None) if argument == ARGUMENT => {}
         _ => return ChildEntry { answers: true },
     }
     // A request that is none is the end of a host that does not need this child any more.

@@ -73,7 +73,7 @@ impl Supervisor {
         if !self.begin_try(file, copied.copy.hash(), why)? {
             return Err(CopyError::ChangedWhileCopying { path: file.to_owned() }.into());
         }
-        let examined = self.preparation.examine(copied)?;
+        let examined = self.preparation.examine(copied).await?;
         let trial = self.trial(&examined).await;
         Ok(Prepared::Candidate(Box::new(self.preparation.probe(examined, trial).await?)))
     }

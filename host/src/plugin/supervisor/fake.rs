@@ -61,7 +61,12 @@ use crate::{
             retired::RetiredState,
         },
         probe::prober::NoProber,
-        worker::residence::ProcessResidences,
+        python::modules::{Modules, PythonSettings},
+        worker::{
+            link::{Health, LinkLimits},
+            process::Processes,
+            residence::{ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
+        },
     },
     start_up::StartUp,
     stopping::StopHandle,
@@ -293,6 +298,21 @@ pub(super) struct Stage {
     _folder: tempfile::TempDir,
 }
 
+/// What would start processes, if somebody needed one.
+fn spawner(router: &Arc<ksi_kernel::router::Router>) -> Spawner {
+    let (downs, _) = tokio::sync::mpsc::unbounded_channel();
+    Spawner {
+        processes: Processes::new(),
+        router: router.clone(),
+        open_limit: Duration::from_secs(1),
+        shutdown: Duration::from_secs(1),
+        link: LinkLimits { frame: 1 << 20, payload: 1 << 20, state: 1 << 20, asks: 10 },
+        limits: Default::default(),
+        clock_zero: 0,
+        downs,
+    }
+}
+
 impl Stage {
     /// Nothing is live. In a test with `start_paused`.
     pub(super) fn new(exclusive: bool) -> Self {
@@ -332,11 +352,32 @@ impl Stage {
         let policies: Policies = Arc::new(move |_| policy);
         let (stop, start_up) = (StopHandle::new(), StartUp::begin());
         let trust = Trust::new(&[], None);
+        let spawner = Arc::new(spawner(&router));
+        let host_dir = Arc::new(private("host").unwrap());
+        let settings = PythonSettings {
+            interpreter: "python3".into(),
+            spare: false,
+            keep: Default::default(),
+            limit: Duration::from_secs(1),
+            installer: None,
+            environments: None,
+        };
+        let modules = Modules::new(settings, host_dir.clone(), spawner.clone(), None);
+        let modules = Arc::new(modules);
+        let in_host: WorkerPolicies = Arc::new(|_| WorkerPolicy {
+            isolated: false,
+            limited: false,
+            group: Default::default(),
+            health: Health { stuck: Duration::from_secs(1) },
+            sandbox: serde_json::Value::Null,
+            confined: None,
+        });
         let supervisor = Supervisor::new(Parts {
             thread: OwnThread::on(Handle::current()),
             preparation: Preparation::new(
-                private("host").unwrap(),
+                host_dir,
                 Err(NoProber::DoesNotAnswer),
+                modules.clone(),
                 trust,
                 Arc::new(|_| serde_json::Value::Null),
                 1 << 20,
@@ -355,7 +396,12 @@ impl Stage {
                 epoch: Instant::now(),
                 configs: Configs::new(Default::default()),
                 policies: policies.clone(),
-                isolation: ProcessResidences { spawner: None, policies: Arc::new(|_| None) },
+                isolation: ProcessResidences {
+                    spawner: spawner.clone(),
+                    native: None,
+                    policies: in_host,
+                },
+                modules: modules.clone(),
                 journal: None,
             },
             retirer: Retirer::new(router, policies.clone(), Duration::from_secs(1), None),

@@ -18,7 +18,7 @@ use super::{
     quarantine::{Good, Quarantine, QuarantineEntry},
 };
 use crate::{
-    plugin::{instance::info::GenerationInfo, lifecycle::error::DeployError},
+    plugin::{file::kind::FileKind, instance::info::GenerationInfo, lifecycle::error::DeployError},
     sync::keyed_lock::LockKey,
     system::low_priority,
 };
@@ -91,6 +91,13 @@ impl Supervisor {
             live.map(|live| (live.info.clone(), live.copy.clone()))
         };
         let Some((info, copy)) = live else { return };
+        if copy.kind() == FileKind::Folder {
+            tracing::warn!(
+                plugin = %bad.plugin,
+                "the version that the host went back to is a folder, which is not kept: the next host will start without it"
+            );
+            return;
+        }
         let (hash, version) = (info.hash.to_hex().to_string(), info.manifest.version.clone());
         let good = Good { hash: hash.clone(), version: version.clone() };
         let bytes = copy.bytes().unwrap_or_default();
@@ -158,7 +165,7 @@ impl Supervisor {
         if copied.copy.hash().to_hex().as_str() != good.hash {
             return Err(DeployError::NotAsKept { path });
         }
-        let examined = self.preparation.examine(copied)?;
+        let examined = self.preparation.examine(copied).await?;
         let trial = self.trial(&examined).await;
         Ok(Prepared::Candidate(Box::new(self.preparation.probe(examined, trial).await?)))
     }

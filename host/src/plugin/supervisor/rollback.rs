@@ -199,7 +199,7 @@ impl Supervisor {
     ) -> Result<Deployed, DeployError> {
         // A copy of the copy: a path that may still be mapped gives the library that is mapped.
         let copied = self.preparation.copy_again(&back.earlier.copy, file).await?;
-        let examined = self.preparation.examine(copied)?;
+        let examined = self.preparation.examine(copied).await?;
         let trial = match back.gives_up_the_present() {
             true => {
                 let restores = examined.manifest.state.as_ref();

@@ -202,7 +202,7 @@ impl Supervisor {
         self.ensure_running()?;
         // A copy of the copy: a path that may still be mapped gives the library that is mapped.
         let copied = self.preparation.copy_again(copy, file).await?;
-        let examined = self.preparation.examine(copied)?;
+        let examined = self.preparation.examine(copied).await?;
         let trial = self.is_tried(&examined);
         let trial = trial.map(|()| self.trial_with(&examined, Some(chosen.state.clone())));
         let candidate = self.preparation.probe(examined, trial).await?;

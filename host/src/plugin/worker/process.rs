@@ -12,6 +12,7 @@
 mod death;
 mod groups;
 mod output;
+mod program;
 
 use std::{
     io,
@@ -19,8 +20,7 @@ use std::{
         fd::OwnedFd,
         unix::{net::UnixStream, process::CommandExt},
     },
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::{
         Arc, MutexGuard, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
@@ -37,8 +37,12 @@ use ksi_sandbox::cgroup::Group;
 pub(crate) use self::{
     death::Death,
     groups::{GroupPolicy, GroupUse},
+    program::Program,
 };
-use self::{groups::ProcessGroups, output::Output};
+use self::{
+    groups::ProcessGroups,
+    output::{Output, Owner},
+};
 use crate::system::own_thread::OwnThread;
 
 /// What all processes get to be gone when the host stops.
@@ -48,8 +52,6 @@ const GONE: Duration = Duration::from_secs(1);
 pub(crate) struct Processes {
     /// Not before there is a process.
     thread: OnceLock<OwnThread>,
-    program: PathBuf,
-    argument: &'static str,
     running: Lock<Vec<Weak<WorkerProcess>>>,
     groups: ProcessGroups,
     /// There are to be none any more.
@@ -66,6 +68,7 @@ pub(crate) struct NewProcess {
 /// One process.
 pub(crate) struct WorkerProcess {
     pid: Pid,
+    owner: Owner,
     fate: Lock<Fate>,
     /// With all that it has started.
     group: Lock<Option<Group>>,
@@ -82,56 +85,65 @@ struct Fate {
 }
 
 impl Processes {
-    /// For processes that run this program with this one argument.
-    pub(crate) fn new(program: PathBuf, argument: &'static str) -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let (running, ended) = (Lock::default(), AtomicBool::new(false));
         let groups = ProcessGroups::default();
-        Arc::new(Processes { thread: OnceLock::new(), program, argument, running, groups, ended })
+        Arc::new(Processes { thread: OnceLock::new(), running, groups, ended })
     }
 
-    /// Starts one for this plugin, whose name stands before what it prints.
+    /// Starts one that runs this program.
     ///
     /// # Errors
-    /// What the system says; or the host is stopping; or there is no group, and there has to be.
-    pub(crate) async fn start(
-        self: &Arc<Self>,
-        plugin: &Arc<str>,
-        group: &GroupPolicy,
-    ) -> io::Result<NewProcess> {
-        let (processes, plugin, group) = (self.clone(), plugin.clone(), group.clone());
+    /// What the system says; or the host is stopping.
+    pub(crate) async fn start(self: &Arc<Self>, program: &Arc<Program>) -> io::Result<NewProcess> {
+        let (processes, program) = (self.clone(), program.clone());
         // On the thread that lasts: what a process is told of its parent's end is told of the end
         // of the thread that started it.
         let runtime = self.runtime()?;
-        let started = runtime.spawn(async move { processes.spawn(plugin, &group) });
+        let started = runtime.spawn(async move { processes.spawn(&program) });
         started.await.map_err(io::Error::other)?
     }
 
-    fn spawn(&self, plugin: Arc<str>, group: &GroupPolicy) -> io::Result<NewProcess> {
+    /// From here on a process is this plugin's, whose name stands before what it prints, and in a
+    /// group of its own. Nothing of the plugin runs in it yet, as it was not told what to open.
+    ///
+    /// # Errors
+    /// There is no group, and there has to be.
+    pub(crate) fn give(
+        &self,
+        process: &WorkerProcess,
+        plugin: &Arc<str>,
+        group: &GroupPolicy,
+    ) -> io::Result<()> {
+        process.owner.becomes(plugin);
+        let mut own = process.group.lock();
+        *own = self.groups.of(plugin, process.pid(), group).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    fn spawn(&self, program: &Program) -> io::Result<NewProcess> {
         if self.ended.load(Ordering::Acquire) {
             return Err(io::Error::other("the host is stopping"));
         }
         let (socket, theirs) = UnixStream::pair()?;
         // No `pre_exec`: with it a start forks, which takes 9 ms in place of 1.
-        let mut child = Command::new(&self.program)
-            .arg(self.argument)
+        let mut child = program
+            .command()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
-        // Nothing of the plugin runs in it yet, as it was not told what to open.
-        let watched = Watched::new(&mut child, &plugin);
-        let watched = watched.and_then(|watched| {
-            Ok((watched, self.groups.of(&plugin, child.id(), group).map_err(io::Error::other)?))
-        });
-        let (watched, group) = watched.inspect_err(|_| {
+        let owner = Owner::default();
+        let watched = Watched::new(&mut child, &owner);
+        let watched = watched.inspect_err(|_| {
             let _ = child.kill();
             let _ = child.wait();
         })?;
         let (told, death) = watch::channel(None);
         let pid = Pid::from_child(&child);
-        let process =
-            Arc::new(WorkerProcess { pid, fate: Lock::default(), group: Lock::new(group), death });
+        let (fate, group) = (Lock::default(), Lock::default());
+        let process = Arc::new(WorkerProcess { pid, owner, fate, group, death });
         {
             let mut running = self.running();
             running.retain(|process| process.strong_count() > 0);
@@ -140,7 +152,7 @@ impl Processes {
         let there = process.clone();
         tokio::spawn(async move {
             let death = watched.until_the_end(child, &there).await;
-            tracing::debug!(plugin = &*plugin, pid = there.pid(), "{death}");
+            tracing::debug!(plugin = there.owner.name(), pid = there.pid(), "{death}");
             told.send_replace(Some(Arc::new(death)));
             let group = there.group.lock().take();
             groups::remove(group).await;
@@ -293,7 +305,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(child: &mut Child, plugin: &Arc<str>) -> io::Result<Self> {
+    fn new(child: &mut Child, owner: &Owner) -> io::Result<Self> {
         let no_pipe = || io::Error::other("it has no standard output");
         let out = child.stdout.take().ok_or_else(no_pipe)?;
         let err = child.stderr.take().ok_or_else(no_pipe)?;
@@ -303,7 +315,7 @@ impl Watched {
             pidfd: pipe::Receiver::from_owned_fd_unchecked(pidfd)?,
             out: pipe::Receiver::from_owned_fd(out.into())?,
             err: pipe::Receiver::from_owned_fd(err.into())?,
-            printed: [Output::new(plugin, "stdout"), Output::new(plugin, "stderr")],
+            printed: [Output::new(owner, "stdout"), Output::new(owner, "stderr")],
         })
     }
 

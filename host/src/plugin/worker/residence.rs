@@ -5,6 +5,7 @@
 //! it. A further instance of the same generation gets a further process.
 
 use std::{
+    io,
     os::unix::ffi::OsStrExt,
     path::Path,
     sync::{Arc, MutexGuard, Weak},
@@ -14,14 +15,16 @@ use std::{
 use ksi_abi::Description;
 use ksi_kernel::{lock::Lock, router::Router};
 use ksi_worker_protocol::{VERSION, life};
+use serde::Deserialize;
 
 use super::{
     body::WorkerBody,
     link::{Confined, Health, Link, LinkLimits, Next, WorkerHost},
-    process::{Death, GroupPolicy, Processes},
+    process::{Death, GroupPolicy, Processes, Program},
+    spares::Spares,
 };
 use crate::plugin::{
-    file::manifest::{Built, Manifest},
+    file::manifest::{HandlerManifest, Manifest},
     instance::{
         body::Body,
         configs::PluginConfig,
@@ -61,13 +64,14 @@ pub(crate) struct Spawner {
 
 /// Who lives in a process of its own, and with what those are started.
 pub(crate) struct ProcessResidences {
-    /// None if there is no program that could be started.
-    pub(crate) spawner: Option<Arc<Spawner>>,
+    pub(crate) spawner: Arc<Spawner>,
+    /// What the process of a plugin of native code runs; none if there is no program that could.
+    pub(crate) native: Option<Arc<Program>>,
     pub(crate) policies: WorkerPolicies,
 }
 
-/// How each plugin is to live in a process; nothing for those that live in the host's.
-pub(crate) type WorkerPolicies = Arc<dyn Fn(&Manifest) -> Option<WorkerPolicy> + Send + Sync>;
+/// How each plugin is to live.
+pub(crate) type WorkerPolicies = Arc<dyn Fn(&Manifest) -> WorkerPolicy + Send + Sync>;
 
 /// Why nobody can live in a process of its own.
 pub(crate) const NO_PROGRAM: &str = "there is no program for that: this one does not call \
@@ -78,10 +82,10 @@ impl ProcessResidences {
     /// does not ask.
     pub(crate) fn why_not(&self, manifest: &Manifest) -> Option<String> {
         let Manifest { isolated: true, name, .. } = manifest else { return None };
-        Some(match (self.policies)(manifest) {
-            Some(_) => format!("it gets one when it is replaced (`ksi reload {name}`)"),
-            None if self.spawner.is_none() => NO_PROGRAM.to_owned(),
-            None => format!(
+        Some(match (self.policies)(manifest).isolated {
+            true => format!("it gets one when it is replaced (`ksi reload {name}`)"),
+            false if self.native.is_none() => NO_PROGRAM.to_owned(),
+            false => format!(
                 "the operator has it live in the host's (isolation.default, \
                  isolation.plugins.{name}.mode)"
             ),
@@ -92,6 +96,10 @@ impl ProcessResidences {
 /// How one plugin is to live in a process.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerPolicy {
+    /// Whether it is to, if it could live in the host's as well.
+    pub(crate) isolated: bool,
+    /// Whether its process limits itself in any way.
+    pub(crate) limited: bool,
     pub(crate) health: Health,
     /// With all that it starts.
     pub(crate) group: GroupPolicy,
@@ -105,8 +113,20 @@ pub(crate) struct WorkerPolicy {
 pub(crate) struct WorkerResidence {
     making: Arc<Making>,
     description: Description,
+    /// The handlers that it has found, where they are not known before the file is opened.
+    declared: Option<Vec<HandlerManifest>>,
+    blocking: Arc<[bool]>,
     /// The process that the file is open in, and no instance is made in yet.
     spare: Lock<Option<Arc<Link>>>,
+}
+
+/// How a process comes to have a file open.
+pub(crate) struct Launch {
+    pub(crate) program: Arc<Program>,
+    /// Processes of this program that wait to be used, if some do.
+    pub(crate) spares: Option<Arc<Spares>>,
+    /// What it is told beyond what each one is told.
+    pub(crate) told: life::Open,
 }
 
 /// What a further process is started with.
@@ -114,8 +134,9 @@ struct Making {
     spawner: Arc<Spawner>,
     plugin: Arc<str>,
     policy: WorkerPolicy,
+    program: Arc<Program>,
+    spares: Option<Arc<Spares>>,
     open: life::Open,
-    blocking: Arc<[bool]>,
     /// All that were started, but for those that are forgotten.
     started: Lock<Vec<Weak<Link>>>,
 }
@@ -128,34 +149,46 @@ impl WorkerResidence {
     pub(crate) async fn open(
         spawner: &Arc<Spawner>,
         policy: WorkerPolicy,
+        launch: Launch,
         path: &Path,
         file: &Path,
         manifest: &Manifest,
     ) -> Result<Self, String> {
+        let Launch { program, spares, told } = launch;
         let open = life::Open {
             protocol: VERSION,
             plugin: manifest.name.clone(),
             path: path.as_os_str().as_bytes().to_vec(),
-            header: match &manifest.built {
-                Built::Native(build) => build.header.clone(),
-            },
             file: file.as_os_str().as_bytes().to_vec(),
             trial: false,
             level: log::max_level(),
             clock_zero: spawner.clock_zero,
             limits: spawner.limits.clone(),
-            sandbox: policy.sandbox.clone(),
+            ..told
         };
-        let making = Arc::new(Making {
-            spawner: spawner.clone(),
-            plugin: manifest.name.as_str().into(),
-            policy,
-            open,
-            blocking: manifest.handlers.iter().map(|handler| handler.blocking).collect(),
-            started: Lock::default(),
-        });
-        let (link, description) = making.start().await?;
-        Ok(WorkerResidence { making, description, spare: Lock::new(Some(link)) })
+        let (spawner, plugin) = (spawner.clone(), manifest.name.as_str().into());
+        let started = Lock::default();
+        let making = Arc::new(Making { spawner, plugin, policy, program, spares, open, started });
+        let (link, opened) = making.start().await?;
+        let description = serde_json::from_slice(&opened)
+            .map_err(|error| format!("its description is none: {error}"))?;
+        let declared = match making.open.python.is_null() {
+            true => None,
+            false => {
+                let found: Declared = serde_json::from_slice(&opened)
+                    .map_err(|error| format!("the handlers that it has are not told: {error}"))?;
+                Some(found.handlers)
+            }
+        };
+        let handlers = declared.as_deref().unwrap_or(&manifest.handlers);
+        let blocking = handlers.iter().map(|handler| handler.blocking).collect();
+        let spare = Lock::new(Some(link));
+        Ok(WorkerResidence { making, description, declared, blocking, spare })
+    }
+
+    /// The handlers that were found when the file was opened, if they were not known before.
+    pub(crate) fn declared(&self) -> Option<&[HandlerManifest]> {
+        self.declared.as_deref()
     }
 
     /// The process that is there now.
@@ -164,14 +197,35 @@ impl WorkerResidence {
     }
 }
 
+/// What a description has beside what it has of each plugin, where that is not known before.
+#[derive(Deserialize)]
+struct Declared {
+    handlers: Vec<HandlerManifest>,
+}
+
+impl Spawner {
+    /// Starts a process of this program, and listens to it.
+    pub(super) async fn start(&self, program: &Arc<Program>) -> io::Result<Arc<Link>> {
+        let new = self.processes.start(program).await?;
+        Link::start(new, &self.router, self.link)
+    }
+}
+
 impl Making {
-    /// Starts a process that has the file open.
-    async fn start(self: &Arc<Self>) -> Result<(Arc<Link>, Description), String> {
-        let Spawner { processes, router, open_limit, link: limits, .. } = &*self.spawner;
-        let not_started = |error: std::io::Error| format!("no process can be started: {error}");
-        let new = processes.start(&self.plugin, &self.policy.group).await.map_err(not_started)?;
-        let link = Link::start(new, router, *limits).map_err(not_started)?;
+    /// Starts a process that has the file open; what that says of it.
+    async fn start(self: &Arc<Self>) -> Result<(Arc<Link>, Vec<u8>), String> {
+        let Spawner { processes, open_limit, .. } = &*self.spawner;
+        let not_started = |error: io::Error| {
+            let program = self.program.path.display();
+            format!("no process of {program} can be started: {error}")
+        };
+        let link = match self.spares.as_ref().and_then(|spares| spares.take()) {
+            Some(waiting) => waiting,
+            None => self.spawner.start(&self.program).await.map_err(not_started)?,
+        };
+        let given = processes.give(link.process(), &self.plugin, &self.policy.group);
         let link = Unfinished(Some(link));
+        given.map_err(not_started)?;
         {
             let mut started = self.started();
             started.retain(|link| link.strong_count() > 0);
@@ -182,11 +236,9 @@ impl Making {
         processes.runtime().map_err(not_started)?.spawn(health);
         let opened = processes.in_time(*open_limit, there.open(&self.open)).await;
         let limit = humantime::format_duration(*open_limit);
-        let description = opened
+        let opened = opened
             .unwrap_or_else(|| Err(format!("it was not opened within {limit} (timeouts.probe)")))?;
-        let description = serde_json::from_slice(&description)
-            .map_err(|error| format!("its description is none: {error}"))?;
-        Ok((link.finished()?, description))
+        Ok((link.finished()?, opened))
     }
 
     async fn create(
@@ -194,7 +246,10 @@ impl Making {
         spare: Option<Arc<Link>>,
         host: WorkerHost,
         config: PluginConfig,
+        blocking: Arc<[bool]>,
     ) -> Result<Box<dyn Body>, String> {
+        // When it is done, or given up, there is time for the one that waits next.
+        let _refill = Refill(self.spares.clone());
         let link = match spare.filter(|link| link.death().is_none()) {
             Some(link) => Unfinished(Some(link)),
             None => Unfinished(Some(self.start().await?.0)),
@@ -203,7 +258,7 @@ impl Making {
             link.create(host, &config).await?;
         }
         let (link, processes) = (link.finished()?, self.spawner.processes.clone());
-        let (blocking, shutdown) = (self.blocking.clone(), self.spawner.shutdown);
+        let shutdown = self.spawner.shutdown;
         Ok(Box::new(WorkerBody::new(link, processes, blocking, shutdown)))
     }
 
@@ -216,6 +271,17 @@ impl Making {
         let started: Vec<_> = self.started().iter().filter_map(Weak::upgrade).collect();
         let gone = started.iter().filter(|link| link.death().is_some() || next.is_nowhere());
         gone.for_each(|link| link.is_followed_by(next.clone()));
+    }
+}
+
+/// Has another process wait when this is dropped.
+struct Refill(Option<Arc<Spares>>);
+
+impl Drop for Refill {
+    fn drop(&mut self) {
+        if let Some(spares) = &self.0 {
+            spares.refill();
+        }
     }
 }
 
@@ -259,7 +325,7 @@ impl Residence for WorkerResidence {
             Box::new(told_down),
         );
         let spare = self.spare.lock().take();
-        Box::pin(self.making.clone().create(spare, host, config))
+        Box::pin(self.making.clone().create(spare, host, config, self.blocking.clone()))
     }
 
     fn references(&self) -> usize {

@@ -4,7 +4,7 @@ One file and a program by itself, so that a host can give its text to an interpr
 (``python -I -B -c TEXT``) before anything of the package is where it can be imported. It reads
 requests, a JSON object a line: ``path`` (the file, or a folder with ``pyproject.toml``), ``file``
 (where that was copied from) and ``name``. Each is answered with a line: ``manifest``, as the host
-reads one, or ``error``, with ``line``, ``column``, ``text`` and ``message``.
+reads one, or ``error``, with ``file``, ``line``, ``column``, ``text`` and ``message``.
 
 What only running tells is not guessed: ``handlers_complete`` is false then, ``unread`` says why,
 and what the plugin says of itself when it is open counts.
@@ -121,9 +121,11 @@ _KSI_TYPES: dict[str, Any] = {
 class Mistake(Exception):
     """What keeps a file from being a plugin."""
 
-    def __init__(self, message: str, line: int = 0, column: int = 0, text: str = "") -> None:
+    def __init__(
+        self, message: str, line: int = 0, column: int = 0, text: str = "", file: str = ""
+    ) -> None:
         super().__init__(message)
-        self.line, self.column, self.text = line, column, text
+        self.line, self.column, self.text, self.file = line, column, text, file
 
 
 class Unknown(Exception):
@@ -155,7 +157,8 @@ class Source:
                 self.tree = ast.parse(text, shown)
         except SyntaxError as error:
             line = (error.text or "").strip()
-            raise Mistake(error.msg, error.lineno or 0, error.offset or 0, line) from None
+            place = (error.lineno or 0, error.offset or 0)
+            raise Mistake(error.msg, *place, line, shown) from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise Mistake(f"it cannot be parsed: {error or type(error).__name__}") from None
         #: What imports and simple assignments have made of a name: the dotted name of what it is.
@@ -387,6 +390,7 @@ class Plugin:
                 decorator.lineno,
                 decorator.col_offset + 1,
                 ast.unparse(decorator),
+                source.shown,
             )
         # Those that wrap a function in one that is async.
         blocking = isinstance(node, ast.FunctionDef) and not which.startswith("service_")
@@ -952,7 +956,9 @@ def answer(request: Any) -> dict[str, Any]:
         return {"manifest": describe(path, file, str(name or stem))}
     except Mistake as mistake:
         said = {"line": mistake.line, "column": mistake.column, "text": mistake.text[:500]}
-        return {"error": {**said, "message": str(mistake)}}
+        # A path need not be a text.
+        at = os.fsencode(mistake.file or file).decode("utf-8", "replace")
+        return {"error": {**said, "file": at, "message": str(mistake)}}
     except OSError as error:
         return {"error": {"message": f"it cannot be read: {error}"}}
     except RecursionError:

@@ -137,7 +137,10 @@ pub(super) fn refused(limits: &Limits, pid: u32) -> Result<Rules, BackendError> 
     let mut clone =
         NAMESPACES.iter().map(|flag| case([has(0, *flag)])).collect::<Result<Vec<_>, _>>()?;
     if limits.execute.is_empty() {
-        rules.extend([(SYS_execve, vec![]), (SYS_execveat, vec![])]);
+        if limits.becomes.is_none() {
+            rules.insert(SYS_execve, vec![]);
+        }
+        rules.insert(SYS_execveat, vec![]);
         // Whoever has no processes has no use for groups of them, and is to be found in his own.
         rules.extend([(SYS_setsid, vec![]), (SYS_setpgid, vec![])]);
         // A thread is allowed, and a process is not.

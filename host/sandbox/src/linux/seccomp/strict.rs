@@ -236,6 +236,10 @@ pub(super) fn allowed(limits: &Limits, pid: u32) -> Result<Rules, BackendError> 
     opening(SYS_openat, 2)?;
     #[cfg(target_arch = "x86_64")]
     opening(SYS_open, 1)?;
+    if limits.becomes.is_some() {
+        // Landlock says which program.
+        rules.insert(SYS_execve, vec![]);
+    }
     if !limits.write.is_empty() {
         rules.extend(TO_WRITE.iter().chain(TO_WRITE_HERE).map(|call| (*call, vec![])));
     }

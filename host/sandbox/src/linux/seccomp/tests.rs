@@ -114,6 +114,17 @@ fn threads_can_be_started_and_processes_and_namespaces_cannot() {
 }
 
 #[test]
+fn what_becomes_another_program_makes_no_process_for_it() {
+    for profile in ["standard", "strict"] {
+        let becomes = format!(r#"{{"profile": "{profile}", "becomes": "/usr/bin/python3"}}"#);
+        assert_eq!(verdict(&becomes, libc::SYS_execve, &[]), 0);
+        assert_eq!(verdict(&becomes, libc::SYS_execveat, &[]), EPERM);
+        assert_eq!(verdict(&becomes, libc::SYS_clone, &[libc::SIGCHLD as u64]), EPERM);
+        assert_eq!(verdict(&becomes, libc::SYS_clone, &[0x003d_0f00]), 0);
+    }
+}
+
+#[test]
 fn sockets_are_those_that_reach_what_is_allowed() {
     const UNIX: u64 = libc::AF_UNIX as u64;
     const V4: u64 = libc::AF_INET as u64;

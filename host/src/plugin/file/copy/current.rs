@@ -1,8 +1,8 @@
 //! The directory that copies are made in now. It is made anew when a cleaner has removed it, and
 //! closed when the host stops.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +43,19 @@ impl PrivateDir {
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o700).open(&path);
         match create {
             Ok(file) => Ok((path, file)),
+            Err(source) => Err(CopyError::Create { path, source }),
+        }
+    }
+
+    /// A folder of this name, for what is no copy. It is empty if it was not there.
+    ///
+    /// # Errors
+    /// It cannot be made, or the directory is closed.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, CopyError> {
+        let mut current = self.current();
+        let path = self.in_place(&mut current)?.join(name);
+        match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
+            Ok(()) => Ok(path),
             Err(source) => Err(CopyError::Create { path, source }),
         }
     }

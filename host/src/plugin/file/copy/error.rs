@@ -82,6 +82,22 @@ pub enum CopyError {
         limit: u64,
     },
 
+    /// A folder that is a plugin has a link.
+    #[error("{} is a link, and a folder that is a plugin has none: put the file itself there", path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
+
+    /// A folder has too many files to be a plugin.
+    #[error("{} has more than {limit} files and folders: is it a plugin?", path.display())]
+    TooManyFiles {
+        /// The folder.
+        path: PathBuf,
+        /// The most that are allowed.
+        limit: usize,
+    },
+
     /// Any other failure to open the source.
     #[error("{} cannot be opened: {source}", path.display())]
     Open {
@@ -170,6 +186,8 @@ impl CopyError {
             | CopyError::PermissionDenied { .. }
             | CopyError::NotRegular { .. }
             | CopyError::TooLarge { .. }
+            | CopyError::Link { .. }
+            | CopyError::TooManyFiles { .. }
             | CopyError::ChangedWhileCopying { .. } => false,
         }
     }

@@ -19,6 +19,8 @@ mod error;
 mod own_folder;
 mod place;
 mod source;
+mod tree;
+mod whole;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom};
@@ -32,7 +34,9 @@ pub use error::CopyError;
 use own_folder::OwnFolder;
 pub(crate) use place::Places;
 pub(crate) use source::SourceFile;
+pub(crate) use tree::{files, is_left_out};
 
+use super::kind::FileKind;
 use crate::sync::Lock;
 
 /// Longer labels are cut, so that a copy's name fits every file system.
@@ -45,7 +49,9 @@ const MAX_LABEL: usize = 100;
 #[derive(Debug)]
 pub(crate) struct PrivateCopy {
     path: PathBuf,
+    /// Of all that a folder had, if it is of one.
     hash: blake3::Hash,
+    kind: FileKind,
     /// In a mutex, because whoever reads it moves the place that it is read from.
     held: Lock<File>,
     /// For what it brings along. Behind the file, which is deleted first.
@@ -55,7 +61,8 @@ pub(crate) struct PrivateCopy {
 impl PrivateDir {
     /// Copies `source` into this directory and returns the copy together with its bytes.
     ///
-    /// `label` starts the copy's file name, for people who read backtraces. The bytes, the hash and
+    /// `label`, the name of the file, starts that of the copy, for people who read backtraces, and
+    /// says what kind of file it is. The bytes, the hash and
     /// the new file agree with each other whatever happens to `source` meanwhile.
     ///
     /// # Errors
@@ -77,10 +84,12 @@ impl PrivateDir {
         let held = for_reading(&path, &file)
             .map_err(|error| if self.is_closed() { CopyError::Closed } else { error })?;
         std::mem::forget(unfinished);
-        Ok((PrivateCopy { path, hash, held: Lock::new(held), folder: None }, content))
+        let (kind, held) = (FileKind::of_copy(&path), Lock::new(held));
+        Ok((PrivateCopy { path, hash, kind, held, folder: None }, content))
     }
 
     /// Copies a copy, which is a new file with the same bytes then, and with the same beside it.
+    /// `label` is the name of what it was copied from.
     ///
     /// # Errors
     /// As for [`copy`](Self::copy).
@@ -93,8 +102,10 @@ impl PrivateDir {
         let held = copy.held.lock();
         let unreadable = |source| CopyError::Read { path: copy.path.clone(), source };
         let file = held.try_clone().map_err(unreadable)?;
-        let (mut again, content) = self.copy(&SourceFile::held(&copy.path, file, limit)?, label)?;
+        let source = SourceFile::held(&copy.path, file, limit)?;
+        let (mut again, content) = self.copy(&source, &copy.kind.label(label))?;
         self.bring_again(&mut again, copy, limit)?;
+        again.is_whole();
         Ok((again, content))
     }
 }
@@ -137,6 +148,11 @@ impl PrivateCopy {
     /// Where the copy lies.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What it is a copy of.
+    pub(crate) fn kind(&self) -> FileKind {
+        self.kind
     }
 
     /// Hash of the content; it displays as hexadecimal digits.
@@ -199,10 +215,13 @@ fn delete(path: &Path) {
     }
 }
 
+/// A name for the copy of a file of this name.
 fn file_name(label: &str, number: u64) -> String {
+    let extension = FileKind::of_copy(label.as_ref()).extension();
+    let stem = label.strip_suffix(extension).and_then(|it| it.strip_suffix('.')).unwrap_or(label);
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
-    let label: String = label.chars().take(MAX_LABEL).map(plain).collect();
-    format!("{label}-{number}.{}", std::env::consts::DLL_EXTENSION)
+    let stem: String = stem.chars().take(MAX_LABEL).map(plain).collect();
+    format!("{stem}-{number}.{extension}")
 }
 
 #[cfg(test)]

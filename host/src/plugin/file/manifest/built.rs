@@ -5,7 +5,10 @@
 //!
 //! This does not know what becomes of a plugin that was built so: who opens it does.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 use super::{Linkage, ManifestError};
 
@@ -16,15 +19,66 @@ use super::{Linkage, ManifestError};
 pub enum Built {
     /// As a shared library of native code, to be opened in a process of the host.
     Native(NativeBuild),
+    /// Not at all: as source text, to be run by an interpreter in a process of its own.
+    Python(PythonBuild),
 }
 
-/// As it is shown: its fields alone. That a plugin was built as native code goes without saying.
+/// As it is shown: its fields. That a plugin was built as native code goes without saying.
 impl Serialize for Built {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Tagged<'a, T> {
+            built: &'static str,
+            #[serde(flatten)]
+            build: &'a T,
+        }
         match self {
             Built::Native(build) => build.serialize(serializer),
+            Built::Python(build) => Tagged { built: "python", build }.serialize(serializer),
         }
     }
+}
+
+impl Built {
+    /// Whether it can live in a process of its own alone.
+    pub(crate) fn needs_process(&self) -> bool {
+        match self {
+            Built::Native(_) => false,
+            Built::Python(_) => true,
+        }
+    }
+}
+
+/// What a module of Python says of what runs it. What is not said is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct PythonBuild {
+    /// Which interpreters may run it (`requires-python`), as it is written.
+    pub python: String,
+    /// The packages that it needs (PEP 508), as they are written.
+    pub dependencies: Vec<String>,
+    /// Its globals that are its state.
+    pub keep: Vec<String>,
+    /// Whether the handlers of the manifest are all that there are: those that are made when it
+    /// runs are found out then.
+    pub handlers_complete: bool,
+    /// JSON Schemas of what handlers take, by the handler's name.
+    pub schemas: BTreeMap<String, Value>,
+    /// In a folder that is a plugin, the file that is run.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub entry: String,
+    /// What it is: `module`, of handlers, or `pluggy`, plugins of that kind.
+    pub kind: String,
+    /// Of the latter, which ones.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub pluggy: Value,
+    /// What of it only running tells, and where.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
+    /// The version of the interpreter that is to run it. Not of the module itself.
+    #[serde(skip_deserializing)]
+    pub interpreter: String,
 }
 
 /// What a shared library of native code says of how it was built.

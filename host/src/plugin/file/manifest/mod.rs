@@ -18,7 +18,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use built::{Built, NativeBuild};
+pub use built::{Built, NativeBuild, PythonBuild};
 pub use error::ManifestError;
 pub(crate) use linkage::{Linkage, NO_DELETE};
 
@@ -145,20 +145,46 @@ pub(crate) fn read_manifest(
     }
 
     let mut manifest: Manifest = serde_json::from_slice(json).map_err(ManifestError::BadJson)?;
-    if !is_plugin_name(&manifest.name) {
-        return Err(ManifestError::BadName { found: manifest.name });
-    }
-    if let Some(reason) = manifest.state.as_ref().and_then(StateManifest::mistake) {
-        return Err(ManifestError::BadState { name: manifest.name, reason });
-    }
-    let Built::Native(build) = &mut manifest.built;
+    manifest.check()?;
+    let Built::Native(build) = &mut manifest.built else {
+        let other = serde::de::Error::custom("a library says that it was built as something else");
+        return Err(ManifestError::BadJson(other));
+    };
     build.check(&manifest.name)?;
     build.linkage = Linkage::of(bytes);
     manifest.notices = build.linkage.notices();
     Ok(manifest)
 }
 
+/// Reads the manifest that was made of a module's source.
+///
+/// # Errors
+/// It is none, or names what no plugin has.
+pub(crate) fn read_python_manifest(json: &str) -> Result<Manifest, ManifestError> {
+    let manifest: Manifest = serde_json::from_str(json).map_err(ManifestError::BadJson)?;
+    manifest.check()?;
+    Ok(manifest)
+}
+
+impl Manifest {
+    /// Whether it can be a plugin's, however that was built.
+    fn check(&self) -> Result<(), ManifestError> {
+        if !is_plugin_name(&self.name) {
+            return Err(ManifestError::BadName { found: self.name.clone() });
+        }
+        match self.state.as_ref().and_then(StateManifest::mistake) {
+            Some(reason) => Err(ManifestError::BadState { name: self.name.clone(), reason }),
+            None => Ok(()),
+        }
+    }
+}
+
 impl StateManifest {
+    /// That of a plugin whose snapshots have one version.
+    pub(crate) fn of_version(version: u32) -> Self {
+        StateManifest { writes: vec![version], restores: vec![version] }
+    }
+
     /// What is wrong with it, if anything.
     fn mistake(&self) -> Option<&'static str> {
         let descends = |versions: &[u32]| versions.windows(2).all(|pair| pair[0] > pair[1]);

@@ -92,7 +92,7 @@ fn section_header(name: &str) -> usize {
 fn a_plugin_is_read_whole() {
     let manifest = read_manifest(library(), ABI, Path::new("libhello.so")).unwrap();
     assert_eq!((manifest.name.as_str(), manifest.version.as_str()), ("hello", "0.3.0"));
-    let Built::Native(build) = &manifest.built;
+    let Built::Native(build) = &manifest.built else { panic!("{manifest:?}") };
     assert_eq!((manifest.format, build.abi), (1, 1));
     assert_eq!(build.target, "any-triple");
     assert_eq!(

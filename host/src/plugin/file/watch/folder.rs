@@ -1,6 +1,7 @@
 //! One watched folder: listing it, and keeping the notifications on the folder that bears its name
 //! now.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -8,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
-/// The candidates in `folder`, sorted by file name: shared libraries by their extension, hidden
-/// files apart, so that a build can write to `.name.so` and rename it.
+use crate::plugin::file::{copy::files, kind::FileKind};
+
+/// The candidates in `folder`, sorted by file name.
 ///
 /// # Errors
 /// Those of reading a directory.
@@ -27,8 +29,7 @@ pub(super) fn candidates(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Whether a file of that name may be a plugin.
 pub(super) fn is_candidate(path: &Path) -> bool {
-    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-    !hidden && path.extension().is_some_and(|is| is == std::env::consts::DLL_EXTENSION)
+    FileKind::of_candidate(path).is_some()
 }
 
 #[derive(Debug)]
@@ -36,13 +37,15 @@ pub(super) struct WatchedFolder {
     path: PathBuf,
     /// Device and inode of the folder that notifications come from.
     armed: Option<(u64, u64)>,
+    /// The same of the folders below it that are part of plugins.
+    within: BTreeMap<PathBuf, (u64, u64)>,
     /// What is wrong with it and was logged already.
     trouble: Option<String>,
 }
 
 impl WatchedFolder {
     pub(super) fn new(path: PathBuf) -> WatchedFolder {
-        WatchedFolder { path, armed: None, trouble: None }
+        WatchedFolder { path, armed: None, within: BTreeMap::new(), trouble: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -55,6 +58,34 @@ impl WatchedFolder {
         if let Some(notifier) = notifier {
             // It fails when the folder is gone, which ends its notifications as well.
             let _ = notifier.unwatch(&self.path);
+            for (folder, _) in std::mem::take(&mut self.within) {
+                let _ = notifier.unwatch(&folder);
+            }
+        }
+    }
+
+    /// Has notifications come from the folders that are part of plugins, and from no others below
+    /// this one. Without them, a listing finds what has changed.
+    fn watch_within(&mut self, candidates: &[PathBuf], notifier: &mut RecommendedWatcher) {
+        let mut wanted = BTreeMap::new();
+        for plugin in candidates.iter().filter(|it| it.is_dir()) {
+            let files = files(plugin).unwrap_or_default();
+            let folders = files.iter().filter_map(|file| Some(plugin.join(file.parent()?)));
+            for folder in folders.chain([plugin.clone()]) {
+                if let Ok(found) = fs::metadata(&folder) {
+                    wanted.insert(folder, (found.dev(), found.ino()));
+                }
+            }
+        }
+        for (folder, _) in self.within.iter().filter(|(it, is)| wanted.get(*it) != Some(*is)) {
+            let _ = notifier.unwatch(folder);
+        }
+        let before = std::mem::take(&mut self.within);
+        for (folder, is) in wanted {
+            let there = before.get(&folder) == Some(&is);
+            if there || notifier.watch(&folder, RecursiveMode::NonRecursive).is_ok() {
+                self.within.insert(folder, is);
+            }
         }
     }
 
@@ -115,16 +146,17 @@ impl WatchedFolder {
         };
         let mut trouble = None;
         let is = (metadata.dev(), metadata.ino());
-        if let Some(notifier) = notifier
-            && self.armed != Some(is)
-        {
+        let Some(notifier) = notifier else { return Ok((candidates(&self.path)?, None)) };
+        if self.armed != Some(is) {
             self.disarm(Some(&mut *notifier));
             match notifier.watch(&self.path, RecursiveMode::NonRecursive) {
                 Ok(()) => self.armed = Some(is),
                 Err(error) => trouble = Some(format!("no notifications from it: {error}")),
             }
         }
-        Ok((candidates(&self.path)?, trouble))
+        let found = candidates(&self.path)?;
+        self.watch_within(&found, notifier);
+        Ok((found, trouble))
     }
 }
 

@@ -1,9 +1,12 @@
 //! One look at a file: enough to see that it is another one, or another content, than last time.
 
 use std::fs::{self, Metadata};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::plugin::file::copy::files;
 
 /// Two writes within one tick of the kernel's clock leave the same times behind; the longest tick
 /// in use is 10 ms.
@@ -32,6 +35,8 @@ pub(super) struct Identity {
     pub(super) len: Option<u64>,
     modified: Option<(i64, i64)>,
     readable: bool,
+    /// Of a folder that is looked at as a whole, what its files and folders are like.
+    within: Option<u64>,
 }
 
 /// A [`Signature`], and what is needed to judge how far to trust it.
@@ -89,7 +94,20 @@ fn identity(path: &Path, metadata: &Metadata) -> Identity {
         len: is_file.then_some(metadata.len()),
         modified: is_file.then_some((metadata.mtime(), metadata.mtime_nsec())),
         readable: rustix::fs::access(path, rustix::fs::Access::READ_OK).is_ok(),
+        within: metadata.is_dir().then(|| within(path)),
     }
+}
+
+/// What changes when a file in a folder does, of those that are copied with it.
+fn within(folder: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // What is wrong with it is told when it is copied.
+    for file in files(folder).unwrap_or_default() {
+        let found = fs::symlink_metadata(folder.join(&file)).ok();
+        let of = |found: Metadata| (found.ino(), found.len(), found.mtime(), found.mtime_nsec());
+        (file, found.map(of)).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 fn status_change(metadata: &Metadata) -> Option<SystemTime> {

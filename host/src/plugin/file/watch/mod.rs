@@ -10,7 +10,7 @@
 //! latest: a slow receiver misses intermediate states and never the last one, and it may hear of
 //! the removal of a file whose arrival it was never told of.
 //!
-//! Nothing here reads a file's content.
+//! Nothing here reads a file's content, but for the one that makes a folder a plugin.
 
 mod folder;
 mod look;
@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use folder::WatchedFolder;
+use folder::{WatchedFolder, is_candidate};
 use look::Look;
 use news::{Board, Hint, News};
 use settling::Settling;
@@ -240,7 +240,10 @@ impl Watching {
             self.look_at(path, Hint::Seen, now, &mut changes);
         }
         for (path, hint) in news.hints {
-            self.look_at(path, hint, now, &mut changes);
+            // Whoever notes them looks at no file.
+            if is_candidate(&path) || self.settling.knows(&path) {
+                self.look_at(path, hint, now, &mut changes);
+            }
         }
 
         let all = news.rescan || now >= self.next_rescan;

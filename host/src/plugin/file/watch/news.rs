@@ -11,7 +11,7 @@ use std::sync::Arc;
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind, RenameMode};
 use notify::{Config, RecommendedWatcher, Watcher};
 
-use super::folder::is_candidate;
+use crate::plugin::file::{copy::is_left_out, kind::FileKind};
 use crate::sync::Lock;
 
 /// How many paths are noted before a rescan takes their place.
@@ -33,7 +33,7 @@ pub(super) enum Hint {
 /// Everything noted since the last look.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    /// Candidates with something new, in the order of their names.
+    /// What may be candidates, by their names, with something new, in the order of these.
     pub(super) hints: BTreeMap<PathBuf, Hint>,
     /// Files to be sent again.
     pub(super) again: HashSet<PathBuf>,
@@ -71,13 +71,31 @@ impl News {
             if folders.contains(path) {
                 self.folders.insert(path.clone());
                 any = true;
-            } else if is_candidate(path) && folders.iter().any(|f| path.parent() == Some(f)) {
+            } else if FileKind::by_name(path).is_some()
+                && folders.iter().any(|f| path.parent() == Some(f))
+            {
                 self.note(path, hint);
+                any = true;
+            } else if let Some(plugin) = plugin_around(path, folders) {
+                // One file of it that is complete says nothing of the others.
+                let hint = if hint == Hint::Complete { Hint::Fresh } else { hint };
+                self.note(&plugin, hint);
                 any = true;
             }
         }
         any
     }
+}
+
+/// The folder that this is part of, which may be a plugin.
+fn plugin_around(path: &Path, folders: &[PathBuf]) -> Option<PathBuf> {
+    let (folder, below) =
+        folders.iter().find_map(|folder| Some((folder, path.strip_prefix(folder).ok()?)))?;
+    let mut parts = below.components();
+    let plugin = folder.join(parts.next()?);
+    let mut within = parts.map(|part| part.as_os_str()).peekable();
+    let counts = within.peek().is_some() && !within.any(is_left_out);
+    (counts && FileKind::by_name(&plugin) == Some(FileKind::Folder)).then_some(plugin)
 }
 
 /// `None` for what is no change. Opening a file to read it is one of these: the host does so

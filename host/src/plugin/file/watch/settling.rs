@@ -56,6 +56,11 @@ impl Settling {
         self.told.insert(path, Look::forgotten());
     }
 
+    /// Whether a file was told of or is on its way.
+    pub(super) fn knows(&self, path: &Path) -> bool {
+        self.told.contains_key(path) || self.unsettled.contains_key(path)
+    }
+
     /// The files of `folder` that were told of or are on their way.
     pub(super) fn known_in(&self, folder: &Path) -> Vec<PathBuf> {
         let paths = self.told.keys().chain(self.unsettled.keys());

@@ -2,7 +2,7 @@
 //! ones are kept for whoever asks how it ended.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -23,9 +23,26 @@ const REST: usize = 64 << 10;
 const LINES: u64 = 500;
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// Whose process one is: the plugin's name stands before what it prints. One that waits for a
+/// plugin is nobody's yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Owner(Arc<OnceLock<Arc<str>>>);
+
+impl Owner {
+    /// From here on it is this plugin's, if it was nobody's.
+    pub(super) fn becomes(&self, plugin: &Arc<str>) {
+        let _ = self.0.set(plugin.clone());
+    }
+
+    /// Empty as long as it is nobody's.
+    pub(super) fn name(&self) -> &str {
+        self.0.get().map_or("", |plugin| plugin)
+    }
+}
+
 /// What comes out of one of its pipes.
 pub(super) struct Output {
-    plugin: Arc<str>,
+    owner: Owner,
     stream: &'static str,
     line: Vec<u8>,
     /// Whole lines, the last of all.
@@ -59,14 +76,9 @@ impl Rate {
 }
 
 impl Output {
-    pub(super) fn new(plugin: &Arc<str>, stream: &'static str) -> Self {
-        Output {
-            plugin: plugin.clone(),
-            stream,
-            line: Vec::new(),
-            last: Vec::new(),
-            rate: Rate::default(),
-        }
+    pub(super) fn new(owner: &Owner, stream: &'static str) -> Self {
+        let (line, last, rate) = (Vec::new(), Vec::new(), Rate::default());
+        Output { owner: owner.clone(), stream, line, last, rate }
     }
 
     /// Reads what a pipe has now, up to a bound; whether there may be more some time.
@@ -133,7 +145,7 @@ impl Output {
             return;
         }
         let text = String::from_utf8_lossy(text);
-        tracing::info!(plugin = &*self.plugin, stream = self.stream, "{}", printable(&text));
+        tracing::info!(plugin = self.owner.name(), stream = self.stream, "{}", printable(&text));
     }
 }
 
@@ -153,7 +165,7 @@ impl Output {
     fn tell_left_out(&self, lines: u64) {
         if lines > 0 {
             tracing::warn!(
-                plugin = &*self.plugin,
+                plugin = self.owner.name(),
                 stream = self.stream,
                 "{lines} lines that it printed are left out of the log: {LINES} a second are logged"
             );
@@ -167,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_kept_however_much_was_printed() {
-        let mut output = Output::new(&"p".into(), "stderr");
+        let mut output = Output::new(&Owner::default(), "stderr");
         for number in 0..10_000 {
             output.take(format!("line {number}\n\n").as_bytes());
         }
@@ -180,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_last_words_are_those_before_a_backtrace() {
-        let mut output = Output::new(&"p".into(), "stderr");
+        let mut output = Output::new(&Owner::default(), "stderr");
         output.take(b"memory allocation of 16777216 bytes failed\nstack backtrace:\n");
         for frame in 0..60 {
             output.take(
@@ -207,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_takes_no_more_memory_than_the_longest() {
-        let mut output = Output::new(&"p".into(), "stderr");
+        let mut output = Output::new(&Owner::default(), "stderr");
         for _ in 0..100 {
             output.take(&[b'x'; 4_000]);
         }

@@ -2,19 +2,34 @@ use std::{fs, io::Read, os::unix::fs::PermissionsExt, time::Instant};
 
 use super::*;
 
+struct Scripted {
+    processes: Arc<Processes>,
+    program: Arc<Program>,
+}
+
+impl Scripted {
+    async fn start(&self) -> io::Result<NewProcess> {
+        self.processes.start(&self.program).await
+    }
+
+    async fn end(&self) {
+        self.processes.end().await;
+    }
+}
+
 /// Processes that run a shell script, with what it is kept in.
-fn script(text: &str) -> (Arc<Processes>, tempfile::TempDir) {
+fn script(text: &str) -> (Scripted, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("worker");
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    (Processes::new(path, "__argument"), dir)
+    let program = Program::with_argument(path, "__argument");
+    (Scripted { processes: Processes::new(), program: Arc::new(program) }, dir)
 }
 
 async fn death_of(text: &str) -> String {
     let (processes, _dir) = script(text);
-    let NewProcess { process, socket: _socket } =
-        processes.start(&"p".into(), &GroupPolicy::default()).await.unwrap();
+    let NewProcess { process, socket: _socket } = processes.start().await.unwrap();
     let death = tokio::time::timeout(Duration::from_secs(20), process.death());
     let death = death.await.expect("it ends").to_string();
     processes.end().await;
@@ -42,8 +57,7 @@ async fn an_end_is_told_by_status_or_signal_with_what_was_said_last() {
 #[tokio::test]
 async fn what_is_killed_says_why_and_its_children_go_with_it() {
     let (processes, dir) = script("sleep 1000 & echo $! > \"$(dirname $0)/child\"; wait");
-    let NewProcess { process, mut socket } =
-        processes.start(&"p".into(), &GroupPolicy::default()).await.unwrap();
+    let NewProcess { process, mut socket } = processes.start().await.unwrap();
     let child = dir.path().join("child");
     let pid = loop {
         match fs::read_to_string(&child).ok().and_then(|text| text.trim().parse().ok()) {
@@ -73,8 +87,7 @@ async fn an_end_is_told_although_others_hold_its_pipes_and_its_socket() {
     // A session of its own is no part of the group that goes with it.
     let (processes, dir) =
         script("setsid sleep 1000 <&0 & echo $! > \"$(dirname $0)/child\"; exit 3");
-    let NewProcess { process, socket: _socket } =
-        processes.start(&"p".into(), &GroupPolicy::default()).await.unwrap();
+    let NewProcess { process, socket: _socket } = processes.start().await.unwrap();
     let death = tokio::time::timeout(Duration::from_secs(20), process.death());
     assert_eq!(death.await.unwrap().to_string(), "its process ended: exit status: 3");
     let holder = fs::read_to_string(dir.path().join("child")).unwrap();
@@ -88,22 +101,21 @@ async fn all_of_them_end_with_the_host_and_none_is_started_any_more() {
     let (processes, _dir) = script("trap '' TERM INT; while :; do sleep 1000; done");
     let mut started = Vec::new();
     for _ in 0..3 {
-        started.push(processes.start(&"p".into(), &GroupPolicy::default()).await.unwrap());
+        started.push(processes.start().await.unwrap());
     }
     processes.end().await;
     for NewProcess { process, .. } in &started {
         let death = process.dead().expect("it has ended");
         assert_eq!(death.to_string(), "its process was killed by the host: the host is stopping");
     }
-    assert!(processes.start(&"p".into(), &GroupPolicy::default()).await.is_err());
+    assert!(processes.start().await.is_err());
 }
 
 #[tokio::test]
 async fn whoever_waits_for_an_end_needs_no_runtime_and_has_what_stays_killed() {
     let (processes, _dir) = script("sleep 1000");
-    let NewProcess { process, socket: _socket } =
-        processes.start(&"p".into(), &GroupPolicy::default()).await.unwrap();
-    let waited = processes.clone();
+    let NewProcess { process, socket: _socket } = processes.start().await.unwrap();
+    let waited = processes.processes.clone();
     // As a dispatch worker that drops an instance.
     let thread = std::thread::spawn(move || {
         waited.wait_for(&process, Duration::from_millis(10));

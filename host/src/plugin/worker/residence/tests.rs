@@ -22,7 +22,8 @@ async fn a_process_that_does_not_say_what_it_has_opened_is_not_waited_for_longer
     let limits = KernelLimits { workers: 1, blocking_threads: 1, waiting_bytes: 1 << 20, router };
     let router = Kernel::start(limits, Handle::current()).unwrap().router;
     // It never says anything.
-    let processes = Processes::new("/bin/sleep".into(), "1000");
+    let (processes, program) =
+        (Processes::new(), Program::with_argument("/bin/sleep".into(), "1000"));
     let (downs, _ends) = tokio::sync::mpsc::unbounded_channel();
     let spawner = Arc::new(Spawner {
         processes: processes.clone(),
@@ -35,6 +36,8 @@ async fn a_process_that_does_not_say_what_it_has_opened_is_not_waited_for_longer
         downs,
     });
     let policy = WorkerPolicy {
+        isolated: true,
+        limited: false,
         health: Health { stuck: Duration::from_secs(20) },
         group: GroupPolicy::default(),
         sandbox: serde_json::Value::Null,
@@ -47,7 +50,9 @@ async fn a_process_that_does_not_say_what_it_has_opened_is_not_waited_for_longer
     }));
     let (manifest, began): (Manifest, _) = (manifest.unwrap(), Instant::now());
     let (copy, file) = (Path::new("/copy.so"), Path::new("/p.so"));
-    let opened = WorkerResidence::open(&spawner, policy, copy, file, &manifest).await;
+    let told = life::Open::default();
+    let launch = Launch { program: program.into(), spares: None, told };
+    let opened = WorkerResidence::open(&spawner, policy, launch, copy, file, &manifest).await;
     let reason = opened.err().expect("it is not opened");
     assert_eq!(reason, "it was not opened within 100ms (timeouts.probe)");
     assert!(began.elapsed() < Duration::from_secs(10));

@@ -10,7 +10,7 @@ use std::{
 use ksi_plugin_api::{__private::testing, Plugin, json};
 use ksi_worker_protocol::{
     AttributesBuf, Batch, Call, Event, FromHost, FromWorker, Inbox, Outcome, OutcomeKind, Payload,
-    ReplyForm, VERSION, Watched,
+    ReplyForm, Watched,
     life::{Limits, Open},
     transport,
 };
@@ -72,16 +72,11 @@ impl Host {
 
     pub(super) fn put_open(&mut self, sandbox: serde_json::Value) -> u64 {
         let open = Open {
-            protocol: VERSION,
             plugin: "fake".to_owned(),
-            path: Vec::new(),
-            header: String::new(),
-            file: Vec::new(),
-            trial: false,
             level: 3,
-            clock_zero: 0,
             limits: self.limits.clone(),
             sandbox,
+            ..Open::default()
         };
         self.put(FromHost::Open(Payload::Bytes(&open.to_json())))
     }

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::{super::LinkLimits, *};
 use crate::plugin::{
     instance::kept_resources::KeptResources,
-    worker::process::{GroupPolicy, NewProcess, Processes},
+    worker::process::{NewProcess, Processes, Program},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -37,9 +37,9 @@ async fn worker(asks: usize) -> Worker {
     };
     let limits = KernelLimits { workers: 1, blocking_threads: 1, waiting_bytes: 1 << 20, router };
     let router = Kernel::start(limits, Handle::current()).unwrap().router;
-    let processes = Processes::new("/bin/sleep".into(), "1000");
-    let NewProcess { process, .. } =
-        processes.start(&"p".into(), &GroupPolicy::default()).await.unwrap();
+    let (processes, program) =
+        (Processes::new(), Program::with_argument("/bin/sleep".into(), "1000"));
+    let NewProcess { process, .. } = processes.start(&program.into()).await.unwrap();
     let (socket, theirs) = UnixStream::pair().unwrap();
     theirs.set_read_timeout(Some(LONG)).unwrap();
     let limits = LinkLimits { frame: FRAME_LIMIT, payload: 1 << 20, state: 1 << 20, asks };

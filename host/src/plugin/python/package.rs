@@ -1,0 +1,132 @@
+//! The package that modules import, as this host has it: both sides of the socket to a module's
+//! process speak the same version.
+//!
+//! Its files are part of the host, and are written to its private folder when the first module
+//! needs them.
+
+use std::{
+    fs::{self, DirBuilder},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use ksi_kernel::lock::Lock;
+
+use super::error::PythonError;
+use crate::plugin::file::copy::PrivateDir;
+
+/// Each file of a list, with its text.
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../../plugin-api/python/src/ksi/", $name)))),*]
+    };
+}
+
+/// All of its files, by their paths below its folder. A test holds that none is missing.
+const FILES: &[(&str, &str)] = files![
+    "__init__.py",
+    "_describe.py",
+    "_link.py",
+    "codec.py",
+    "compat/__init__.py",
+    "compat/bound_logging.py",
+    "compat/event_parser.py",
+    "compat/event_system.py",
+    "events.py",
+    "filters.py",
+    "loader.py",
+    "local.py",
+    "names.py",
+    "py.typed",
+    "refusals.py",
+    "resources.py",
+    "responses.py",
+    "router.py",
+    "schemas.py",
+    "service.py",
+    "types.py",
+    "watching.py",
+    "worker/__init__.py",
+    "worker/__main__.py",
+    "worker/asks.py",
+    "worker/calls.py",
+    "worker/contexts.py",
+    "worker/describe.py",
+    "worker/event_names.py",
+    "worker/failures.py",
+    "worker/frames.py",
+    "worker/inbox.py",
+    "worker/lifecycle.py",
+    "worker/limits.py",
+    "worker/log.py",
+    "worker/outbox.py",
+    "worker/pluggy_plugin.py",
+    "worker/plugin.py",
+    "worker/reader.py",
+    "worker/session.py",
+    "worker/state.py",
+    "worker/watches.py",
+];
+
+/// In the private folder.
+const FOLDER: &str = "python";
+const NAME: &str = "ksi";
+
+/// Where it was written.
+#[derive(Default)]
+pub(super) struct Package {
+    /// A cleaner may have removed it since.
+    written: Lock<Option<PathBuf>>,
+}
+
+impl Package {
+    /// The folder that it lies in, for whoever imports it. Blocks for a moment at the first time.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub(super) fn folder(&self, dir: &PrivateDir) -> Result<PathBuf, PythonError> {
+        let folder = dir.folder(FOLDER)?;
+        let mut written = self.written.lock();
+        let is_there =
+            |folder: &Path| FILES.iter().all(|(name, _)| folder.join(NAME).join(name).is_file());
+        if written.as_ref() != Some(&folder) || !is_there(&folder) {
+            write(&folder.join(NAME))?;
+            *written = Some(folder.clone());
+        }
+        Ok(folder)
+    }
+}
+
+fn write(package: &Path) -> Result<(), PythonError> {
+    for (name, text) in FILES {
+        let path = package.join(name);
+        let failed = |source| PythonError::Package { path: path.clone(), source };
+        if let Some(parent) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        }
+        fs::write(&path, text).map_err(failed)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::file::copy::Places;
+
+    #[test]
+    fn it_is_written_once_and_anew_when_a_cleaner_was_there() {
+        let above = tempfile::tempdir().unwrap();
+        let places =
+            Places { named: Some(above.path().to_owned()), runtime: None, temporary: "/".into() };
+        let (dir, package) = (PrivateDir::create(places).unwrap(), Package::default());
+        let folder = package.folder(&dir).unwrap();
+        let first = folder.join("ksi/__init__.py");
+        fs::write(&first, "# changed").unwrap();
+        assert_eq!(package.folder(&dir).unwrap(), folder);
+        assert_eq!(fs::read_to_string(&first).unwrap(), "# changed", "it was written once");
+        fs::remove_file(&first).unwrap();
+        package.folder(&dir).unwrap();
+        assert_eq!(fs::read_to_string(&first).unwrap(), FILES[0].1);
+    }
+}

@@ -1,0 +1,87 @@
+//! Folders that are one plugin: found, watched and replaced as a whole.
+
+use std::path::Path;
+
+use super::*;
+
+const PROJECT: &str = "
+[project]
+version = '1'
+[tool.ksi]
+module = 'stock.events'
+keep = ['counts']
+";
+
+const EVENTS: &str = r#"
+from ksi.events import event_handler
+from .words import WORD
+from stock import words
+
+counts = {"n": 0}
+
+
+@event_handler("stock:up")
+async def up(data):
+    counts["n"] += 1
+    return {"n": counts["n"], "word": WORD, "same": words.WORD == WORD}
+"#;
+
+fn write(folder: &Path, file: &str, text: &str) {
+    let path = folder.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn stock(plugins: &Path) -> std::path::PathBuf {
+    let folder = plugins.join("shop");
+    write(&folder, "src/stock/__init__.py", "");
+    write(&folder, "src/stock/events.py", EVENTS);
+    write(&folder, "src/stock/words.py", "WORD = 'one'\n");
+    write(&folder, "pyproject.toml", PROJECT);
+    folder
+}
+
+#[test]
+fn a_folder_is_one_plugin_and_a_change_anywhere_in_it_is_a_new_version_with_its_state() {
+    if !is_there() {
+        return;
+    }
+    let builder = TestHost::builder();
+    let folder = stock(&builder.plugins());
+    // Neither of them is a plugin.
+    write(&builder.plugins(), "notes/pyproject.toml", "[project]\nname = 'notes'\n");
+    write(&builder.plugins(), "plain/a.py", "");
+    let host = builder.start();
+    let up = || host.client().emit("stock:up", json!({}));
+    assert_eq!(up(), json!({"n": 1, "word": "one", "same": true}));
+    assert_eq!(host.modules().len(), 1);
+    let before = host.module("shop");
+    assert_eq!((&before["version"], &before["generation"]), (&json!("1"), &json!(1)));
+    // What tools leave there is no change.
+    write(&folder, "src/stock/__pycache__/x.pyc", "x");
+    write(&folder, ".git/index", "x");
+    write(&folder, "src/stock/words.py", "WORD = 'two'\n");
+    host.until_live("shop", 2);
+    assert_eq!(up(), json!({"n": 2, "word": "two", "same": true}));
+    host.ksi(&["rollback", "shop"]).ok();
+    assert_eq!(up(), json!({"n": 3, "word": "one", "same": true}));
+}
+
+#[test]
+fn what_is_wrong_in_a_folder_is_told_by_its_file_and_the_old_version_goes_on() {
+    if !is_there() {
+        return;
+    }
+    let builder = TestHost::builder();
+    let folder = stock(&builder.plugins());
+    let host = builder.start();
+    host.until_live("shop", 1);
+    write(&folder, "src/stock/events.py", "def f(:\n");
+    let module =
+        host.until_module("it is refused", "shop", |module| !module["last_error"].is_null());
+    let error = module["last_error"].as_str().unwrap();
+    assert!(error.contains("shop/src/stock/events.py, line 1"), "{error}");
+    assert_eq!(host.client().emit("stock:up", json!({}))["n"], 1);
+    fs::remove_dir_all(&folder).unwrap();
+    host.until_module("it is unloaded", "shop", |module| module["state"] == "unloaded");
+}
