@@ -9,8 +9,8 @@
 //! nothing is judged. Whatever answers wrongly ends the program. In reading order: what is loaded
 //! ([`builds`], [`library`], [`stage`]), how it is measured ([`series`]) and, beside the limits of
 //! `ksi-bench-events`, against what ([`actor`]), the rows ([`dispatch`], [`allocations`],
-//! [`growth`], [`threads`], [`socket`], [`start`], [`isolation`]), and the table ([`row`],
-//! [`report`]).
+//! [`growth`], [`threads`], [`socket`], [`start`], [`isolation`], [`python`]), and the table
+//! ([`row`], [`report`]).
 //!
 //! `cargo run --release -p ksi-bench -- --count` counts instructions in place of times ([`count`]),
 //! and is the same everywhere.
@@ -25,6 +25,7 @@ mod growth;
 mod isolation;
 mod library;
 mod options;
+mod python;
 mod report;
 mod row;
 mod series;
@@ -99,6 +100,7 @@ async fn measure(options: &Options, builds: &Builds) -> Result<Vec<Row>, BenchEr
             Rows::Socket => socket::rows(builds).await?,
             Rows::Start => start::rows(builds).await?,
             Rows::Isolation => isolation::rows(builds).await?,
+            Rows::Python => python::rows(builds).await?,
         });
     }
     Ok(rows)

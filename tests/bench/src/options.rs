@@ -44,6 +44,8 @@ pub(crate) enum Rows {
     Socket,
     Start,
     Isolation,
+    /// Needs a `python3`.
+    Python,
 }
 
 impl Options {

@@ -85,6 +85,31 @@ impl Stage {
         Ok(Stage { host, dir })
     }
 
+    /// A host with this module of Python alone.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub(crate) async fn with_module(
+        builds: &Builds,
+        file: &str,
+        text: &str,
+    ) -> Result<Self, BenchError> {
+        let dir = folder()?;
+        let plugins = dir.path().join("plugins");
+        std::fs::create_dir(&plugins).map_err(BenchError::Folder)?;
+        std::fs::write(plugins.join(file), text).map_err(BenchError::Folder)?;
+        let mut config = config(1);
+        config.plugin_dirs = vec![plugins];
+        let host = Host::builder(builds.entry).config(config).start().await?;
+        all_live(&host, 1).await?;
+        Ok(Stage { host, dir })
+    }
+
+    /// The folder that it watches.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.dir.path().join("plugins")
+    }
+
     /// A host with the two plugins of these files, one loaded after the other: valgrind 3.19 fails
     /// when libraries are mapped and unmapped at the same time.
     ///

@@ -1,0 +1,183 @@
+//! What a request to a module of Python costs, beside the same handler in a bare asyncio loop that
+//! reads JSON from a socket; and how long a saved module takes to be live.
+
+use std::{
+    io::{self, Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use ksi_host::Host;
+use ksi_wire::module::{List, Overview};
+use serde_json::{Value, json};
+
+use crate::{
+    builds::Builds,
+    error::BenchError,
+    row::{Bar, Row},
+    series::{Measure, SHORT, by_turns, measure},
+    stage::{Stage, ask},
+};
+
+/// The handler, as a plugin.
+const PLUGIN: &str = include_str!("../python/letter.py");
+/// The same handler in an asyncio loop that is nothing else.
+const BARE: &str = include_str!("../python/bare.py");
+const EVENT: &str = "bench:python";
+/// Requests that are on their way at a time, and how many there are in a turn.
+const AT_ONCE: usize = 64;
+const IN_A_TURN: usize = 512;
+const ONE_BY_ONE: usize = 50;
+/// How often a module is saved.
+const SAVES: u32 = 20;
+/// What a saved module gets to be live.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
+    let stage = Stage::with_module(builds, "letter.py", PLUGIN).await?;
+    let mut rows = Vec::new();
+    for (what, at_once, requests) in [
+        ("request to a module of Python, JSON, 137 bytes both ways", 1, ONE_BY_ONE),
+        ("the same, 64 at once", AT_ONCE, IN_A_TURN),
+    ] {
+        let mut bare = Bare::start().map_err(BenchError::Socket)?;
+        let through = through(stage.host.clone(), at_once, requests);
+        let beside = measure(move || {
+            let took = bare.nanos(at_once, requests).map_err(BenchError::Socket);
+            async move { took }
+        });
+        let [figure, limit] = by_turns([through, beside], SHORT).await?;
+        let bar = Some(Bar::RatioAtMost(3.0));
+        let beside = "the same handler in a bare asyncio loop";
+        rows.push(Row::pair(what, &figure, "ns", beside, &limit).bar(bar));
+    }
+    let saved = saved(&stage).await?;
+    rows.push(Row::counted("saved module live after its rename, median", saved, "ms"));
+    stage.stop().await;
+    Ok(rows)
+}
+
+fn letter(number: u64) -> Value {
+    json!({
+        "number": number, "from": "somebody", "to": "somebody else",
+        "subject": "what a letter of some length is about", "urgent": false, "tags": ["a", "b"],
+    })
+}
+
+/// Nanoseconds a request through the host.
+fn through<'a>(host: Host, at_once: usize, requests: usize) -> Measure<'a> {
+    measure(move || {
+        let host = host.clone();
+        async move {
+            let began = Instant::now();
+            let mut going_on = FuturesUnordered::new();
+            for number in 0..requests as u64 {
+                if going_on.len() == at_once {
+                    let _: Option<Result<(), BenchError>> = going_on.next().await;
+                }
+                going_on.push(request(&host, number));
+            }
+            while let Some(ended) = going_on.next().await {
+                ended?;
+            }
+            Ok(began.elapsed().as_nanos() as f64 / requests as f64)
+        }
+    })
+}
+
+async fn request(host: &Host, number: u64) -> Result<(), BenchError> {
+    let reply: Value = ask(host, EVENT, &letter(number)).await?;
+    match reply["number"] == number + 1 {
+        true => Ok(()),
+        false => Err(BenchError::Wrong(format!("letter {number} came to {reply}"))),
+    }
+}
+
+/// The handler without a host.
+struct Bare {
+    process: Child,
+    socket: UnixStream,
+}
+
+impl Bare {
+    fn start() -> io::Result<Self> {
+        let (socket, theirs) = UnixStream::pair()?;
+        let process = Command::new("python3")
+            .args(["-I", "-c", BARE])
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()?;
+        Ok(Bare { process, socket })
+    }
+
+    /// Nanoseconds a request.
+    fn nanos(&mut self, at_once: usize, requests: usize) -> io::Result<f64> {
+        let (began, mut answered) = (Instant::now(), 0);
+        for number in 0..requests {
+            if number - answered == at_once {
+                self.answer()?;
+                answered += 1;
+            }
+            let letter = serde_json::to_vec(&letter(number as u64))?;
+            let mut frame = u32::try_from(letter.len()).unwrap_or(0).to_le_bytes().to_vec();
+            frame.extend(letter);
+            self.socket.write_all(&frame)?;
+        }
+        for _ in answered..requests {
+            self.answer()?;
+        }
+        Ok(began.elapsed().as_nanos() as f64 / requests as f64)
+    }
+
+    fn answer(&mut self) -> io::Result<()> {
+        let mut length = [0; 4];
+        self.socket.read_exact(&mut length)?;
+        let mut answer = vec![0; u32::from_le_bytes(length) as usize];
+        self.socket.read_exact(&mut answer)?;
+        let answer: Value = serde_json::from_slice(&answer)?;
+        match answer["number"].is_u64() {
+            true => Ok(()),
+            false => Err(io::Error::other("the bare loop gave another answer")),
+        }
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Milliseconds from a rename to the answer of the new version, settling among them.
+async fn saved(stage: &Stage) -> Result<f64, BenchError> {
+    let mut all = Vec::new();
+    for version in 1..=SAVES {
+        // The interpreter that is used up is followed by another one meanwhile.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let text = format!("{PLUGIN}\n__version__ = \"{version}\"\n");
+        let draft = stage.plugins().join(".letter.draft");
+        let file =
+            |path: &std::path::Path, source| BenchError::File { path: path.to_owned(), source };
+        std::fs::write(&draft, text).map_err(|error| file(&draft, error))?;
+        let began = Instant::now();
+        let to = stage.plugins().join("letter.py");
+        std::fs::rename(&draft, &to).map_err(|error| file(&to, error))?;
+        loop {
+            let List { modules, .. } = ask::<List>(&stage.host, "module:list", &json!({})).await?;
+            let is_it =
+                |module: &Overview| module.version.as_deref() == Some(&*version.to_string());
+            if modules.iter().any(is_it) {
+                break;
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(BenchError::Wrong(format!("version {version} does not become live")));
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        all.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    all.sort_by(f64::total_cmp);
+    Ok(all[all.len() / 2])
+}
