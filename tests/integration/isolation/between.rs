@@ -192,6 +192,26 @@ fn going_back_from_a_version_whose_process_ended_begins_with_the_last_checkpoint
 }
 
 #[test]
+fn a_checkpoint_is_of_a_version_too_that_the_one_before_can_read_as_long_as_there_is_a_way_back() {
+    let config = format!("{ALL}checkpoint = \"on_change\"\n");
+    let builder = TestHost::builder().config(&config);
+    let first = Library::counter(1).keeping("[1]", "[1]");
+    let host = builder.plugin("counter.so", &first).start();
+    let (mut client, mut watcher) = (host.client(), host.client());
+    watcher.subscribe(&["module:*"]);
+    increment(&mut client);
+    host.drop_in("counter.so", &Library::counter(2).keeping("[2,1]", "[2,1]"));
+    host.until_version("counter", "2.0.0");
+    assert_eq!(increment(&mut client)["value"], 2);
+    // One is taken soon after the last change.
+    std::thread::sleep(Duration::from_millis(500));
+    kill_process(process(&host, "counter"), Signal::KILL).unwrap();
+    assert_eq!(watcher.push_of("module:rolled_back")["state"], "kept");
+    host.until_version("counter", "1.0.0");
+    assert_eq!(counters(&mut client).get("a"), Some(&2));
+}
+
+#[test]
 fn a_process_is_started_again_after_the_ends_that_the_operator_says_and_no_others() {
     for (config, how) in
         [("", "exit"), ("restart = \"never\"\n", "abort"), ("restart = \"never\"\n", "exit")]

@@ -125,3 +125,14 @@ async fn whoever_waits_for_an_end_needs_no_runtime_and_has_what_stays_killed() {
     assert_eq!(thread.join().unwrap().as_deref(), Some(killed));
     processes.end().await;
 }
+
+#[tokio::test]
+async fn a_number_that_may_be_another_processs_by_now_is_asked_for_nothing() {
+    let (_told, death) = watch::channel(None);
+    // That of this process, as if it had been given anew.
+    let (pid, fate) = (rustix::process::getpid(), Fate { reaped: true, ..Fate::default() });
+    let process = WorkerProcess { pid, fate: Lock::new(fate), group: Lock::default(), death };
+    assert_eq!(process.usage(), None);
+    process.fate.lock().reaped = false;
+    assert!(process.usage().is_some());
+}
