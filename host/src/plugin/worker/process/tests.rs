@@ -131,7 +131,8 @@ async fn a_number_that_may_be_another_processs_by_now_is_asked_for_nothing() {
     let (_told, death) = watch::channel(None);
     // That of this process, as if it had been given anew.
     let (pid, fate) = (rustix::process::getpid(), Fate { reaped: true, ..Fate::default() });
-    let process = WorkerProcess { pid, fate: Lock::new(fate), group: Lock::default(), death };
+    let (owner, fate, group) = (Owner::default(), Lock::new(fate), Lock::default());
+    let process = WorkerProcess { pid, owner, fate, group, death };
     assert_eq!(process.usage(), None);
     process.fate.lock().reaped = false;
     assert!(process.usage().is_some());
