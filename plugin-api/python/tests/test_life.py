@@ -1,5 +1,6 @@
 """The life of a worker: from HELLO to BYE, or to whatever else ends it."""
 
+import importlib.util
 import json
 import os
 import struct
@@ -29,6 +30,24 @@ class Beginning(WorkerTest):
         self.assertIn("python", said["features"])
         self.assertEqual(said["python"]["version"], ".".join(map(str, sys.version_info[:3])))
         host.until("PONG", host.put("PING"))
+
+    def test_a_spare_has_imported_all_that_a_plain_module_needs(self) -> None:
+        host = self.live(
+            """
+            import sys
+            before = set(sys.modules)
+            from ksi.events import event_handler
+            from ksi.types import StateUpdate
+            after = set(sys.modules) - before
+            @event_handler("a:b")
+            async def imported(data: StateUpdate):
+                heavy = ("importlib.resources", "tempfile", "pluggy", "shutil")
+                return [sorted(after), [it for it in heavy if it in sys.modules]]
+            """
+        )
+        # What a library of the plugin's environment brings along is its own matter.
+        if importlib.util.find_spec("uvloop") is None:
+            self.assertEqual(host.asked("imported"), [[], []])
 
     def test_a_spare_that_is_not_needed_ends_well(self) -> None:
         host = self.host()

@@ -13,7 +13,8 @@ import os
 import socket
 import sys
 
-from .. import _link, codec
+# Also what is only needed behind OPEN: a spare has imported it by then.
+from .. import _link, codec, compat, schemas, types
 from . import frames
 from .frames import Frame, ProtocolError
 from .inbox import Inbox
@@ -24,6 +25,8 @@ from .reader import ends_for, ends_with_host
 from .session import Session
 
 __all__ = ["main"]
+
+_WARM = (schemas, types)
 
 
 def main() -> None:
@@ -107,9 +110,7 @@ def _prepare(opened: Open) -> None:
             sys.path.insert(1, folder)
     shows(opened.path, opened.file)
     if opened.python.compat:
-        from ..compat import install
-
-        install()
+        compat.install()
     codec.use_orjson()
 
 
