@@ -238,6 +238,21 @@ fn a_plugin_whose_processes_end_too_often_stays_down_until_its_file_is_another()
 }
 
 #[test]
+fn a_process_is_followed_by_the_next_while_calls_of_an_earlier_version_go_on() {
+    let host = chaos("[reload]\nprobation = \"0s\"\n");
+    let mut client = host.client();
+    client.begin("chaos:hang", json!({}));
+    until("it is there", || host.module("chaos")["counts"]["in_flight"].clone(), |it| *it == 1);
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_live("chaos", 2);
+    kill_process(process(&host, "chaos"), Signal::KILL).unwrap();
+    until_restarted(&host, "chaos", 1);
+    assert_eq!(host.client().emit("chaos:echo", json!(7)), 7);
+    let told = host.process.stderr();
+    assert!(!told.contains("does not get ready"), "{told}");
+}
+
+#[test]
 fn processes_that_do_not_get_ready_count_once_each_and_are_no_ends_of_the_plugin() {
     let builder = TestHost::builder();
     let ready = builder.dir().join("ready");

@@ -134,8 +134,7 @@ mod tests {
         assert!(!passed(&one), "it was only opened");
         probed.remember(hash(1), &description("one"), Some(&one));
         assert!(passed(&one) && !passed(&other));
-        let snapshot =
-            Snapshot { version: 1, bytes: Payload::from_json_bytes(b"1".to_vec()), by: None };
+        let snapshot = Snapshot::new(1, Payload::from_json_bytes(b"1".to_vec()));
         assert!(!passed(&trial("1", Some(snapshot))));
         assert!(probed.get(hash(1), None).is_some());
     }

@@ -143,7 +143,7 @@ impl Trial {
         let mut bytes = vec![0; length];
         from.read_exact(&mut bytes)?;
         let bytes = Payload::from_json_bytes(bytes);
-        let snapshot = Some(Snapshot { version, bytes, by: None });
+        let snapshot = Some(Snapshot::new(version, bytes));
         Ok(Trial { file, config, limit, snapshot, kept: None })
     }
 
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_trial_is_read_as_it_was_written_and_half_of_one_is_none() {
         let bytes = Payload::from_json_bytes(b"[1,\n2]".to_vec());
-        let snapshot = Snapshot { version: 7, bytes, by: None };
+        let snapshot = Snapshot::new(7, bytes);
         let limit = Duration::from_millis(1_500);
         for snapshot in [Some(snapshot), None] {
             // The longest path that there can be.

@@ -4,13 +4,14 @@
 //! ([`trouble`](super::trouble)).
 
 use std::{
+    collections::HashMap,
     io,
     path::PathBuf,
     sync::{Arc, Weak},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use ksi_kernel::{event::Payload, executor::workers::Workers, router::Router};
+use ksi_kernel::{event::Payload, executor::workers::Workers, lock::Lock, router::Router};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -123,6 +124,9 @@ pub(crate) struct Persistence {
     /// never return.
     pub(in crate::plugin) locks: Arc<KeyedLock>,
     pub(crate) troubles: Troubles,
+    /// When the newest snapshot of a plugin was asked for, of those that this host has written. By
+    /// plugin.
+    asked: Lock<HashMap<Arc<str>, Instant>>,
 }
 
 /// The only place where a snapshot can come from when there is no live generation.
@@ -139,7 +143,7 @@ impl KeptSnapshot {
     fn new(kept: KeptState) -> Self {
         let KeptState { version, bytes, plugin_version, written, path, place, fallback } = kept;
         let bytes = Payload::from_json_bytes(bytes);
-        let snapshot = Snapshot { version, bytes, by: Some(plugin_version) };
+        let snapshot = Snapshot { by: Some(plugin_version), ..Snapshot::new(version, bytes) };
         KeptSnapshot { snapshot, path, place, written, fallback }
     }
 
@@ -162,7 +166,7 @@ impl KeptSnapshot {
 impl Persistence {
     pub(crate) fn new(dir: StateDir, announcer: Announcer) -> Self {
         let troubles = Troubles::new(announcer);
-        Persistence { dir: Arc::new(dir), locks: Arc::default(), troubles }
+        Persistence { dir: Arc::new(dir), locks: Arc::default(), troubles, asked: Lock::default() }
     }
 
     /// The last complete snapshot of a plugin, beyond those that were tried.
@@ -255,7 +259,7 @@ impl Persistence {
         let _lock = self.locks.lock(LockKey::Plugin(plugin.into())).await;
         let (dir, name) = (self.dir.clone(), plugin.to_owned());
         let made = on_files(move || {
-            let Snapshot { version, bytes, by } = &kept.snapshot;
+            let Snapshot { version, bytes, by, .. } = &kept.snapshot;
             let plugin_version = by.as_deref().unwrap_or_default();
             let state = NewState { version: *version, bytes: bytes.as_json(), plugin_version };
             match kept.place {
@@ -286,6 +290,13 @@ impl Persistence {
         Ok(removed.await??)
     }
 
+    /// Whether this host has kept a snapshot of a plugin that knows more than one which was asked
+    /// for at this moment.
+    pub(crate) fn knows_more_than(&self, plugin: &str, asked: Instant) -> bool {
+        let kept = self.asked.lock().get(plugin).copied();
+        self.kept(plugin).is_some() && kept.is_some_and(|kept| kept > asked)
+    }
+
     /// What is kept of a plugin, as far as that is known without a look at files.
     pub(crate) fn kept(&self, plugin: &str) -> Option<NewestSnapshot> {
         self.dir.last(plugin)
@@ -314,7 +325,10 @@ impl Persistence {
     }
 
     async fn store(&self, info: &GenerationInfo, snapshot: Snapshot) -> Result<(), PersistError> {
-        self.work(info, snapshot, |dir, name, state| dir.store(name, state).map(drop)).await
+        let asked = snapshot.asked;
+        self.work(info, snapshot, |dir, name, state| dir.store(name, state).map(drop)).await?;
+        self.asked.lock().insert(info.plugin.clone(), asked);
+        Ok(())
     }
 
     /// Works with files for a snapshot of this generation, or one that it was restored from.

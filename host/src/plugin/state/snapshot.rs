@@ -35,9 +35,17 @@ pub(crate) struct Snapshot {
     pub(crate) bytes: Payload,
     /// The version of the plugin that gave it, for people, where that is known.
     pub(crate) by: Option<String>,
+    /// When it was asked for, or read: of two of one plugin, the later one knows more, whichever
+    /// was there first.
+    pub(crate) asked: Instant,
 }
 
 impl Snapshot {
+    /// One that is there now.
+    pub(crate) fn new(version: u32, bytes: Payload) -> Self {
+        Snapshot { version, bytes, by: None, asked: Instant::now() }
+    }
+
     fn given_by(self, predecessor: &dyn LiveInstance) -> Self {
         Snapshot { by: Some(predecessor.version().to_owned()), ..self }
     }
@@ -222,11 +230,12 @@ async fn within<T>(
 
 /// Takes a snapshot. Where plugin code may run.
 pub(crate) async fn snapshot_of(instance: &dyn Body, version: u32) -> Result<Snapshot, StateError> {
+    let asked = Instant::now();
     match instance.snapshot(version).await {
         OutcomeKind::Replied(bytes) if bytes.as_json().len() as u64 > LARGEST_SNAPSHOT => {
             Err(StateError::TooLarge { bytes: bytes.as_json().len() })
         }
-        OutcomeKind::Replied(bytes) => Ok(Snapshot { version, bytes, by: None }),
+        OutcomeKind::Replied(bytes) => Ok(Snapshot { version, bytes, by: None, asked }),
         OutcomeKind::NoReply => {
             Err(StateError::Snapshot { reason: "it gave no snapshot".to_owned() })
         }

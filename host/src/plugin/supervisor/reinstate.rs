@@ -140,7 +140,10 @@ impl Supervisor {
     ) -> Result<(), NotAgain> {
         let (info, limit) = (&predecessor.info, self.activation.init_timeout);
         let name = &info.plugin;
-        if timeout(PATIENCE, self.departures.instances_are_gone(name)).await.is_err() {
+        // Of one that is not exclusive, an earlier version may have calls that go on.
+        if self.is_exclusive(&info.manifest)
+            && timeout(PATIENCE, self.departures.instances_are_gone(name)).await.is_err()
+        {
             return Err(NotAgain::for_good("another instance of it does not end"));
         }
         let services = self.activation.services(info.number, &info.manifest, &info.file);

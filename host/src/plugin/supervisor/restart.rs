@@ -162,7 +162,7 @@ impl Supervisor {
             registry.plugins.get(&info.plugin).and_then(|plugin| plugin.checkpoint.clone())
         };
         if let (Some(checkpoint), Some(persistence)) = (checkpoint, &self.persistence)
-            && persistence.kept(&info.plugin).is_none_or(|kept| kept.written < checkpoint.taken)
+            && !persistence.knows_more_than(&info.plugin, checkpoint.snapshot.asked)
         {
             waiting.during(&end.why, self.keep_state_of(&info, Some(checkpoint.snapshot))).await;
         }
@@ -332,9 +332,8 @@ impl Supervisor {
         let Some(persistence) = &self.persistence else {
             return Ok(checkpoint.map(|checkpoint| checkpoint.snapshot));
         };
-        let written = persistence.kept(&info.plugin).map(|kept| kept.written);
-        if let Some(Checkpoint { taken, snapshot, .. }) = checkpoint
-            && written.is_none_or(|written| taken >= written)
+        if let Some(Checkpoint { snapshot, .. }) = checkpoint
+            && !persistence.knows_more_than(&info.plugin, snapshot.asked)
         {
             return Ok(Some(snapshot));
         }

@@ -77,10 +77,9 @@ fn info(plugin: &str) -> GenerationInfo {
     }
 }
 
-#[tokio::test]
-async fn a_snapshot_that_does_not_return_keeps_no_other_plugin_from_keeping_its_state() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = StateDir::open(folder.path().join("state"), 1 << 20).unwrap();
+/// What keeps state in this folder, and what it needs of a host.
+fn persistence(folder: &std::path::Path) -> (Arc<Persistence>, Arc<Router>) {
+    let dir = StateDir::open(folder.join("state"), 1 << 20).unwrap();
     let limits = RouterLimits {
         queued_events: 1,
         queued_bytes: 1 << 20,
@@ -92,7 +91,32 @@ async fn a_snapshot_that_does_not_return_keeps_no_other_plugin_from_keeping_its_
     let (workers, blocking_threads, waiting_bytes) = (1, 1, 1 << 20);
     let limits = KernelLimits { workers, blocking_threads, waiting_bytes, router: limits };
     let router = Kernel::start(limits, Handle::current()).unwrap().router;
-    let persistence = Arc::new(Persistence::new(dir, Announcer::new(router.clone())));
+    (Arc::new(Persistence::new(dir, Announcer::new(router.clone()))), router)
+}
+
+#[tokio::test]
+async fn what_was_asked_for_before_another_snapshot_knows_no_more_although_it_is_written_after_it()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let (persistence, _router) = persistence(folder.path());
+    let (info, limit) = (info("a"), Duration::from_secs(5));
+    let snapshot = |asked, json: &[u8]| {
+        let bytes = Payload::from_json_bytes(json.to_vec());
+        Some(Snapshot { asked, ..Snapshot::new(1, bytes) })
+    };
+    let before = Instant::now();
+    let [checkpoint, after] = [1, 2].map(|step| before + Duration::from_millis(step));
+    assert!(!persistence.knows_more_than("a", checkpoint), "nothing is kept");
+    persistence.keep_released(&info, snapshot(before, b"1"), limit).await;
+    assert!(persistence.kept("a").is_some() && !persistence.knows_more_than("a", checkpoint));
+    persistence.keep_released(&info, snapshot(after, b"2"), limit).await;
+    assert!(persistence.knows_more_than("a", checkpoint));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_does_not_return_keeps_no_other_plugin_from_keeping_its_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let (persistence, router) = persistence(folder.path());
     let hangs = {
         let (persistence, router, stuck) =
             (persistence.clone(), router.clone(), instance(b"true").await);
