@@ -1,7 +1,7 @@
 //! What becomes of an event: every handler's call ends in one outcome, and no plugin's misbehaviour
 //! is more than that.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use serde_json::{Value, json};
 
@@ -117,7 +117,9 @@ fn a_child_event_knows_its_parent_its_root_and_who_emitted_it() {
         (&json!(2), &json!("chaos"), &json!("trace"))
     );
     let number = |key: &str| event[key].as_u64().unwrap();
-    assert!(number("root") < number("parent") && number("parent") < number("id"), "{event}");
+    // Threads take numbers in blocks of their own, so a later event may have a smaller one.
+    let all = BTreeSet::from(["root", "parent", "id"].map(number));
+    assert_eq!(all.len(), 3, "{event}");
 }
 
 #[test]
