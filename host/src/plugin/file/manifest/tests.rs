@@ -128,9 +128,9 @@ fn a_manifest_is_shown_as_it_stands_in_the_file_and_a_way_of_building_that_is_us
 
 #[test]
 fn a_plugin_that_was_built_in_a_way_that_is_new_to_the_host_is_refused_with_that() {
-    let error = with_json(&GOOD.replacen("\"native\"", "\"python\"", 1)).unwrap_err();
+    let error = with_json(&GOOD.replacen("\"native\"", "\"wasm\"", 1)).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("`python`") && text.contains("`native`"), "{text}");
+    assert!(text.contains("`wasm`") && text.contains("`native`"), "{text}");
 }
 
 #[test]
