@@ -73,8 +73,8 @@ pub struct Limits {
     /// process is made either.
     pub execute: Vec<PathBuf>,
     /// The one program that the process becomes once it is limited, by an exec of its own. It may
-    /// be run, and read for that, in each profile; a process is not made for it. With its real path,
-    /// where it is a link.
+    /// be run, and read for that, in each profile; a process is not made for it. With its real
+    /// path, where it is a link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub becomes: Option<PathBuf>,
     /// Whom it may connect to.

@@ -28,7 +28,7 @@ impl FileKind {
     /// What a file of this name is taken for, whoever names it.
     pub(crate) fn of(path: &Path) -> Self {
         match FileKind::of_copy(path) {
-            FileKind::Native if path.is_dir() => FileKind::Folder,
+            FileKind::Native if path.join(project::FILE).exists() => FileKind::Folder,
             kind => kind,
         }
     }
