@@ -160,7 +160,7 @@ fn a_process_that_is_killed_is_followed_by_one_with_the_state() {
 }
 
 #[test]
-fn native_code_calls_a_module_which_calls_native_code_in_one_causal_tree() {
+fn a_module_calls_native_code() {
     if !is_there() {
         return;
     }
