@@ -35,6 +35,8 @@ pub(crate) enum BenchError {
     Wrong(String),
     #[error("a client or the echo could not talk on its socket: {0}")]
     Socket(#[source] io::Error),
+    #[error("python3, or what it runs beside the host, could not be used: {0}")]
+    Python(#[source] io::Error),
     #[error("a program that was started could not be used: {0}")]
     Program(String),
     #[error(

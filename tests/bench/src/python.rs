@@ -1,30 +1,32 @@
-//! What a request to a module of Python costs, beside the same handler in a bare asyncio loop that
-//! reads JSON from a socket; and how long a saved module takes to be live.
+//! What a request to a module of Python costs: beside the same handler in a bare asyncio loop that
+//! reads JSON from a socket, and beside what the same work costs in pluggy, behind a plain asyncio
+//! router and in a native plugin; and how long a saved module takes to be live.
+
+mod bare;
+mod ways;
 
 use std::{
-    io::{self, Read, Write},
-    os::{fd::OwnedFd, unix::net::UnixStream},
-    process::{Child, Command, Stdio},
+    cell::RefCell,
     time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use ksi_bench_events::{Lane, Route, Run};
 use ksi_host::Host;
 use ksi_wire::module::{List, Overview};
 use serde_json::{Value, json};
 
+use self::{bare::Bare, ways::Ways};
 use crate::{
     builds::Builds,
     error::BenchError,
     row::{Bar, Row},
-    series::{Measure, SHORT, by_turns, measure},
+    series::{Measure, NANOS, SHORT, by_turns, measure},
     stage::{Stage, ask},
 };
 
 /// The handler, as a plugin.
 const PLUGIN: &str = include_str!("../python/letter.py");
-/// The same handler in an asyncio loop that is nothing else.
-const BARE: &str = include_str!("../python/bare.py");
 const EVENT: &str = "bench:python";
 /// Requests that are on their way at a time, and how many there are in a turn.
 const AT_ONCE: usize = 64;
@@ -42,20 +44,57 @@ pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
         ("request to a module of Python, JSON, 137 bytes both ways", 1, ONE_BY_ONE),
         ("the same, 64 at once", AT_ONCE, IN_A_TURN),
     ] {
-        let mut bare = Bare::start().map_err(BenchError::Socket)?;
-        let through = through(stage.host.clone(), at_once, requests);
+        let mut bare = Bare::start().map_err(BenchError::Python)?;
         let beside = measure(move || {
-            let took = bare.nanos(at_once, requests).map_err(BenchError::Socket);
+            let took = bare.nanos(at_once, requests).map_err(BenchError::Python);
             async move { took }
         });
+        let through = through(stage.host.clone(), at_once, requests);
         let [figure, limit] = by_turns([through, beside], SHORT).await?;
         let bar = Some(Bar::RatioAtMost(3.0));
         let beside = "the same handler in a bare asyncio loop";
         rows.push(Row::pair(what, &figure, "ns", beside, &limit).bar(bar));
     }
+    rows.extend(other_ways(builds, &stage.host).await?);
     let saved = saved(&stage).await?;
     rows.push(Row::counted("saved module live after its rename, median", saved, "ms"));
     stage.stop().await;
+    Ok(rows)
+}
+
+/// The same work in a native plugin, and in the ways in which Python has plugins in one process.
+async fn other_ways(builds: &Builds, module: &Host) -> Result<Vec<Row>, BenchError> {
+    const MODULE: &str = "a module of Python here, one at a time";
+    let native = Stage::start(builds, 1, 0).await?;
+    let ways = RefCell::new(Ways::start().map_err(BenchError::Python)?);
+    let mut rows = Vec::new();
+    for (what, lane) in [
+        ("the same letter to a native plugin, from another, JSON", Lane::Json),
+        ("the same, as a value", Lane::SharedLetters),
+    ] {
+        let request = native.inside(Run::timed(lane, Route::Request, false, NANOS));
+        let through = through(module.clone(), 1, ONE_BY_ONE);
+        let [figure, limit] = by_turns([request, through], SHORT).await?;
+        rows.push(Row::pair(what, &figure, "ns", MODULE, &limit));
+    }
+    for (what, way, at_once) in [
+        ("the same letter by a hook of pluggy, in the caller's process", "pluggy", 1),
+        ("the same letter by a plain asyncio router, in the caller's process", "router", 1),
+        ("the same, 64 at once", "router", AT_ONCE),
+    ] {
+        if !ways.borrow().has(way) {
+            eprintln!("left out, since python3 does not find {way}: {what}");
+            continue;
+        }
+        let beside = measure(|| {
+            let took = ways.borrow_mut().nanos(way, at_once, IN_A_TURN);
+            async move { took.map_err(BenchError::Python) }
+        });
+        let through = through(module.clone(), 1, ONE_BY_ONE);
+        let [figure, limit] = by_turns([beside, through], SHORT).await?;
+        rows.push(Row::pair(what, &figure, "ns", MODULE, &limit));
+    }
+    native.stop().await;
     Ok(rows)
 }
 
@@ -92,61 +131,6 @@ async fn request(host: &Host, number: u64) -> Result<(), BenchError> {
     match reply["number"] == number + 1 {
         true => Ok(()),
         false => Err(BenchError::Wrong(format!("letter {number} came to {reply}"))),
-    }
-}
-
-/// The handler without a host.
-struct Bare {
-    process: Child,
-    socket: UnixStream,
-}
-
-impl Bare {
-    fn start() -> io::Result<Self> {
-        let (socket, theirs) = UnixStream::pair()?;
-        let process = Command::new("python3")
-            .args(["-I", "-c", BARE])
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()?;
-        Ok(Bare { process, socket })
-    }
-
-    /// Nanoseconds a request.
-    fn nanos(&mut self, at_once: usize, requests: usize) -> io::Result<f64> {
-        let (began, mut answered) = (Instant::now(), 0);
-        for number in 0..requests {
-            if number - answered == at_once {
-                self.answer()?;
-                answered += 1;
-            }
-            let letter = serde_json::to_vec(&letter(number as u64))?;
-            let mut frame = u32::try_from(letter.len()).unwrap_or(0).to_le_bytes().to_vec();
-            frame.extend(letter);
-            self.socket.write_all(&frame)?;
-        }
-        for _ in answered..requests {
-            self.answer()?;
-        }
-        Ok(began.elapsed().as_nanos() as f64 / requests as f64)
-    }
-
-    fn answer(&mut self) -> io::Result<()> {
-        let mut length = [0; 4];
-        self.socket.read_exact(&mut length)?;
-        let mut answer = vec![0; u32::from_le_bytes(length) as usize];
-        self.socket.read_exact(&mut answer)?;
-        let answer: Value = serde_json::from_slice(&answer)?;
-        match answer["number"].is_u64() {
-            true => Ok(()),
-            false => Err(io::Error::other("the bare loop gave another answer")),
-        }
-    }
-}
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
