@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use ksi_wire::module::{ModuleState, RetiredState};
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Library, States, TestHost, put_in_place, until};
+use crate::kit::{Client, Library, OutsideCrate, States, TestHost, put_in_place, until};
 
 #[track_caller]
 fn version(client: &mut Client) -> Value {
@@ -354,4 +354,64 @@ fn a_host_that_is_stopped_in_the_middle_of_replacements_ends_in_order() {
         host.process.signal(rustix::process::Signal::TERM);
         assert_eq!(host.process.ended().code, Some(0));
     }
+}
+
+/// It counts by itself, and tells.
+const TICKS: &str = r#"
+use std::{sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}}, time::Duration};
+use ksi_plugin_api::prelude::*;
+
+#[event("ticks:ticked")]
+struct Ticked { count: u64 }
+
+struct Ticks { count: Arc<AtomicU64> }
+
+#[payload]
+struct Saved { count: u64 }
+
+#[plugin(emits(Ticked))]
+impl Ticks {
+    #[initialize]
+    async fn initialize(ctx: &Context) -> Result<Self> {
+        let count = Arc::<AtomicU64>::default();
+        let (ticks, counted) = (ctx.clone(), count.clone());
+        ctx.spawn(async move {
+            loop {
+                ticks.sleep(Duration::from_millis(5)).await;
+                let count = counted.fetch_add(1, Relaxed) + 1;
+                ticks.emit(&Ticked { count }).await;
+            }
+        })?;
+        Ok(Ticks { count })
+    }
+
+    #[snapshot(version = 1)]
+    async fn snapshot(&self, _: &Context) -> Result<Saved> {
+        Ok(Saved { count: self.count.load(Relaxed) })
+    }
+
+    #[restore(version = 1)]
+    async fn restore(&self, _: &Context, saved: Saved) -> Result<()> {
+        self.count.store(saved.count, Relaxed);
+        Ok(())
+    }
+}
+"#;
+
+#[test]
+fn a_plugin_without_a_handler_is_live_and_is_replaced_with_its_state() {
+    let library = Library(OutsideCrate::new("ticks", TICKS).build(&[]));
+    let host = TestHost::builder().plugin("libticks.so", &library).start();
+    let mut client = host.client();
+    client.subscribe(&["ticks:ticked"]);
+    let mut count = || client.push_of("ticks:ticked")["count"].as_u64().unwrap();
+    until("it has counted", &mut count, |count| *count >= 20);
+    assert_eq!(host.module("ticks").state(), ModuleState::Live);
+    host.ksi(&["reload", "ticks"]).ok();
+    host.until_unmapped("ticks");
+    let module = host.module("ticks");
+    assert_eq!((module.state(), &module["generation"]), (ModuleState::Live, &json!(2)));
+    let before = count();
+    assert!(before >= 20, "{before}");
+    until("it goes on", &mut count, |count| *count > before + 5);
 }

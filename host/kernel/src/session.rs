@@ -18,6 +18,7 @@ mod tasks;
 mod watch;
 
 use std::{
+    mem,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -247,7 +248,10 @@ impl Session {
     pub fn suspend(&self) {
         let mut subscriptions = self.subscriptions();
         if matches!(subscriptions.stage, Stage::Live(_)) {
-            subscriptions.stage = Stage::Suspended;
+            let before = mem::replace(&mut subscriptions.stage, Stage::Suspended);
+            // It may have been the last who held the instance.
+            drop(subscriptions);
+            drop(before);
         }
     }
 
@@ -265,12 +269,13 @@ impl Session {
     /// No subscription is accepted any more. Called right before this generation loses its routes.
     pub fn detach(&self) {
         let mut subscriptions = self.subscriptions();
-        subscriptions.stage = Stage::Over;
+        let before = mem::replace(&mut subscriptions.stage, Stage::Over);
         subscriptions.early.clear();
         subscriptions.infos.clear();
         let ends: Vec<_> = subscriptions.watches.values().map(|(end, _)| end.clone()).collect();
-        // Whoever is woken by it may drop his watch.
+        // Whoever is woken by it may drop his watch, and this may be the last who held the instance.
         drop(subscriptions);
+        drop(before);
         ends.iter().for_each(WatchEnd::close);
     }
 

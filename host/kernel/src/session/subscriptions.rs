@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, MutexGuard, Weak},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
@@ -66,8 +66,9 @@ pub(super) enum Stage {
     /// Not yet.
     #[default]
     Before,
-    /// It may.
-    Live(Weak<dyn Callee>),
+    /// It may. The instance is held for as long as that: one that nothing leads to now, because it
+    /// has no handler or has ended its subscriptions, may subscribe later, and has its state.
+    Live(Arc<dyn Callee>),
     /// Not now: somebody else may come in its place, or it goes on.
     Suspended,
     /// Never again.
@@ -109,7 +110,7 @@ impl Session {
                 subscriptions.early.push(new);
                 return Ok(number);
             }
-            Stage::Live(callee) => callee.upgrade(),
+            Stage::Live(callee) => Some(callee.clone()),
             Stage::Over => None,
         };
         let Some(callee) = live else {
@@ -143,7 +144,7 @@ impl Session {
         callee: &Arc<dyn Callee>,
         keeper: Option<&Arc<dyn Keeper>>,
     ) -> Vec<(Owner, Vec<Route>)> {
-        subscriptions.stage = Stage::Live(Arc::downgrade(callee));
+        subscriptions.stage = Stage::Live(callee.clone());
         let early = std::mem::take(&mut subscriptions.early);
         early.into_iter().map(|it| self.route(subscriptions, it, callee, keeper)).collect()
     }

@@ -104,6 +104,22 @@ fn suspended() -> (Arc<Session>, Arc<Instance>) {
     (session, instance)
 }
 
+#[tokio::test]
+async fn an_instance_that_nothing_leads_to_stays_until_it_is_detached_and_may_subscribe() {
+    let (session, instance) = (session(), Arc::<Instance>::default());
+    let nothing = DeclaredRoutes { routes: Vec::new(), handlers: Vec::new() };
+    let gone = Arc::downgrade(&instance);
+    session.attach(nothing, instance, None);
+    assert!(gone.upgrade().is_some(), "it has no handler, and is there");
+    let number = session.subscribe("x:y", 0, SubscribeOptions::default(), None).unwrap();
+    emit(&session).await;
+    assert_eq!(gone.upgrade().map(|it| it.0.load(Ordering::Relaxed)), Some(1));
+    assert!(session.unsubscribe(number));
+    assert!(gone.upgrade().is_some(), "it may subscribe again");
+    session.detach();
+    assert!(gone.upgrade().is_none());
+}
+
 fn resume(session: &Session, instance: &Arc<Instance>) {
     let callee: Arc<dyn Callee> = instance.clone();
     session.resume(&callee, None);
