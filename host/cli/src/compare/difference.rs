@@ -48,7 +48,7 @@ fn fits(pattern: &[String], path: &[String]) -> bool {
     match (pattern.split_first(), path.split_first()) {
         (None, _) => true,
         (Some((first, rest)), _) if first == "**" => {
-            (0..=path.len()).any(|skipped| fits(rest, &path[skipped..]) && !rest.is_empty())
+            (0..=path.len()).any(|skipped| fits(rest, &path[skipped..]))
         }
         (Some(_), None) => false,
         (Some((first, rest)), Some((segment, further))) => {
@@ -262,7 +262,11 @@ mod tests {
         assert_eq!(paths(&old, &new, &["**/at"]), ["reply/list/0/id"]);
         assert_eq!(paths(&old, &new, &["reply/*"]), [""; 0]);
         assert_eq!(paths(&old, &new, &["reply/list/*/id", "reply/at"]), ["reply/list/0/at/s"]);
-        assert_eq!(paths(&old, &new, &["**"]).len(), 3, "that would be everything");
+        assert_eq!(paths(&old, &new, &["reply/list/**"]), ["reply/at"]);
+        for everything in ["reply/**", "reply/**/**", "**"] {
+            assert_eq!(paths(&old, &new, &[everything]), [""; 0], "{everything}");
+        }
+        assert_eq!(paths(&old, &new, &["emit/**"]).len(), 3);
     }
 
     #[test]
