@@ -3,9 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Child, Stdio},
     thread,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::kit::{Client, Library, Ran, TestHost, ksi, ksi_command, put, until};
@@ -191,4 +193,54 @@ fn the_events_of_a_running_host_are_given_to_both_with_its_state_and_do_not_reac
     let first = difference["old"]["replied"]["value"].as_u64().unwrap();
     assert!(first > 5, "it goes on from what was kept: {difference}");
     assert_eq!(host.module("counter")["generation"], 1);
+}
+
+/// Compares the counter of a host with its next version, by all that passes; it has begun.
+fn live(host: &TestHost) -> Child {
+    let new = host.dir().join("new.so");
+    put(&new, &Library::counter(1).0);
+    let mut compare = ksi_command(&["compare", "counter"]);
+    compare.arg(&new).args(["--event", "counter:*", "--live", "5m", "--json"]);
+    compare.env("KSI_SOCKET", host.socket()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let compare = compare.spawn().unwrap();
+    let watches = || {
+        let clients = host.client().emit("system:clients", json!({}));
+        let mut clients = clients["clients"].as_array().unwrap().iter();
+        clients.any(|it| it["pid"] == compare.id() && it["subscriptions"] != 0)
+    };
+    until("it watches", watches, |watches| *watches);
+    compare
+}
+
+#[test]
+fn a_host_that_goes_away_before_the_time_is_over_is_a_failure_and_no_agreement() {
+    let host = TestHost::counter();
+    let compare = live(&host);
+    host.client().emit("counter:increment", json!({"name": "a"}));
+    drop(host.crash());
+    let output = compare.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said.contains("closed the connection before the time of --live was over"), "{said}");
+}
+
+#[test]
+fn a_comparison_that_is_interrupted_tells_what_it_has_seen() {
+    let host = TestHost::counter();
+    let mut compare = live(&host);
+    let mut client = host.client();
+    let mut emitted = 0;
+    while compare.try_wait().unwrap().is_none() {
+        client.emit("counter:increment", json!({"name": "a"}));
+        emitted += 1;
+        if emitted == 20 {
+            let pid = Pid::from_raw(compare.id().try_into().unwrap()).unwrap();
+            kill_process(pid, Signal::INT).unwrap();
+        }
+    }
+    let output = compare.wait_with_output().unwrap();
+    let told: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!((output.status.code(), &told["differing"]), (Some(0), &json!(0)), "{output:?}");
+    assert!(told["compared"].as_u64().unwrap() > 0, "{told}");
 }

@@ -1,8 +1,10 @@
 //! The events that both are given, from wherever they come, read on a thread of its own.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ksi_wire::monitor::{Subscribe, Subscribed};
@@ -10,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::recording::{self, Recorded};
 use crate::args::{Common, Compare};
-use crate::client::{Client, SOON};
+use crate::client::{Client, ClientError, SOON};
 use crate::exit::CommandFailure;
 use crate::signals;
 
@@ -50,11 +52,17 @@ pub(super) fn events(
             client.ask::<Subscribed>("monitor:subscribe", &ask, SOON)?;
             let stream = client.stream();
             let stream = stream.map_err(CommandFailure::host("cannot watch for signals"))?;
+            let interrupted = Arc::new(AtomicBool::new(false));
+            let flag = interrupted.clone();
             // What was seen until then is told.
-            signals::on_first(move || drop(stream.shutdown(Shutdown::Both)))
-                .map_err(CommandFailure::host("cannot watch for signals"))?;
+            signals::on_first(move || {
+                flag.store(true, Ordering::Release);
+                // A connection that is closed already needs no closing.
+                let _ = stream.shutdown(Shutdown::Both);
+            })
+            .map_err(CommandFailure::host("cannot watch for signals"))?;
             let until = duration.map(|duration| Instant::now() + duration);
-            Box::new(move || read_live(client, until, &sender))
+            Box::new(move || read_live(client, until, &interrupted, &sender))
         }
     };
     let thread = std::thread::Builder::new().name("ksi-compare".to_owned()).spawn(run);
@@ -78,20 +86,40 @@ fn read_file(input: impl Read, sender: &mpsc::Sender<Next>) {
     }
 }
 
-fn read_live(mut client: Client, until: Option<Instant>, sender: &mpsc::Sender<Next>) {
+fn read_live(
+    mut client: Client,
+    until: Option<Instant>,
+    interrupted: &AtomicBool,
+    sender: &mpsc::Sender<Next>,
+) {
     loop {
-        // At the deadline, or when the connection is closed for a signal, this is the end.
-        let Ok(Some(line)) = client.next_push(until) else { return };
-        // Only what has a number is an event; the host's own last line has none.
-        let next = match recording::read(&line) {
-            Ok(Some(recorded)) if recorded.id.is_some() => Ok(Some(recorded)),
-            _ => Err("events came faster than they could be compared, and the host ended the \
-                      watch: name fewer with --event"
-                .to_owned()),
+        let next = match client.next_push(until) {
+            Ok(Some(line)) => event_in(&line),
+            // The connection is closed for the signal.
+            _ if interrupted.load(Ordering::Acquire) => return,
+            Err(ClientError::Receive { source, .. }) if source.kind() == ErrorKind::TimedOut => {
+                return;
+            }
+            Ok(None) => Err(format!(
+                "the host on {} closed the connection before the time of --live was over: what it \
+                 did from then on was not compared",
+                client.path().display()
+            )),
+            Err(error) => Err(error.to_string()),
         };
         if !hand_on(next, sender) {
             return;
         }
+    }
+}
+
+/// Only what has a number is an event; the host's own last line has none.
+fn event_in(line: &str) -> Result<Option<Recorded>, String> {
+    match recording::read(line) {
+        Ok(Some(recorded)) if recorded.id.is_some() => Ok(Some(recorded)),
+        _ => Err("events came faster than they could be compared, and the host ended the watch: \
+                  name fewer with --event"
+            .to_owned()),
     }
 }
 
