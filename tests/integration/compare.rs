@@ -195,6 +195,43 @@ fn the_events_of_a_running_host_are_given_to_both_with_its_state_and_do_not_reac
     assert_eq!(host.module("counter")["generation"], 1);
 }
 
+#[test]
+fn a_snapshot_is_known_by_what_stands_in_it_and_each_is_said_to_have_begun_with_it_or_not() {
+    let host = TestHost::builder()
+        .plugin("counter.so", &Library::counter(1))
+        .config("[state]\ndir = 'state'")
+        .start();
+    for _ in 0..5 {
+        host.client().emit("counter:increment", json!({"name": "a"}));
+    }
+    let stopped = host.stopped();
+    let pair = Pair::of(&Library::counter(1), &Library::counter(2).does("calls=fail"));
+    let kept = pair.path("friday");
+    fs::copy(stopped.dir().join("state/counter.snapshot"), &kept).unwrap();
+    pair.record(&[("counter:increment", json!({"name": "a"}))]);
+    let state = ["--state", kept.to_str().unwrap()];
+    let restored =
+        |told: &Value| [&told["old_restored"], &told["new_restored"]].map(|it| it == true);
+    let told = pair.told(1, &state);
+    assert_eq!(restored(&told), [true, true], "{told:#}");
+    assert_eq!(told["differences"][0]["old"]["replied"]["value"], 6, "{told:#}");
+    put(&pair.path("new.so"), &Library::counter(2).stateless().0);
+    let ran = pair.compare(&state);
+    let said = format!("NEW begins without the state of {}: it keeps no state", kept.display());
+    assert!(
+        ran.stderr.contains("OLD begins with the state of") && ran.stderr.contains(&said),
+        "{ran:#?}"
+    );
+    put(&pair.path("new.so"), &Library::of("ksi-plugin-state").0);
+    let ran = pair.compare(&state);
+    let said = "that is of \"counter\", and this is \"state\"";
+    assert!(ran.stderr.contains(said), "{ran:#?}");
+    assert_eq!(restored(&pair.told(1, &state)), [true, false]);
+    assert_eq!(restored(&pair.told(1, &[])), [false, false]);
+    let said = pair.compare(&["--state", pair.path("recorded").to_str().unwrap()]).fails(1);
+    assert!(said.contains("it is no kept snapshot"), "{said}");
+}
+
 /// Compares the counter of a host with its next version, by all that passes; it has begun.
 fn live(host: &TestHost) -> Child {
     let new = host.dir().join("new.so");

@@ -17,11 +17,14 @@ use super::client::{Client, SOON};
 use super::exit::CommandFailure;
 use super::output;
 use events::events;
+use kept::{Began, Kept};
 use play::play;
 use side::{Given, Side};
+use summary::Who;
 
 mod difference;
 mod events;
+mod kept;
 mod play;
 mod recording;
 mod side;
@@ -54,13 +57,16 @@ pub(crate) fn compare(
                 ));
             }
         }
-        let names = (old.plugin.clone(), new.plugin.clone());
+        let both = [&old, &new].map(|side| Who {
+            plugin: side.plugin.clone(),
+            restored: side.began == Began::Restored,
+        });
         old.end().await;
         new.end().await;
-        summary.map(|summary| (summary, names))
+        summary.map(|summary| (summary, both))
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
-    let (summary, (old, new)) = compared?;
+    let (summary, [old, new]) = compared?;
     if args.json {
         let told = serde_json::to_string(&summary.told(&old, &new));
         output::json(&told.map_err(CommandFailure::host("the result is no JSON"))?)?;
@@ -80,15 +86,16 @@ pub(crate) fn compare(
 /// Where the old version is, and the state that both begin with.
 struct Old {
     file: PathBuf,
-    state: Option<PathBuf>,
+    state: Option<Kept>,
 }
 
 impl Old {
     /// A file as it is named, or of a plugin of a host.
     fn find(common: &Common, args: &Compare) -> Result<Old, CommandFailure> {
         let path = Path::new(&args.old);
+        let named = args.state.as_deref().map(Kept::of).transpose()?;
         if args.old.contains('/') || path.is_file() {
-            return Ok(Old { file: path.to_owned(), state: args.state.clone() });
+            return Ok(Old { file: path.to_owned(), state: named });
         }
         #[derive(Deserialize)]
         struct Module {
@@ -99,25 +106,26 @@ impl Old {
         let module: Module = client.ask("module:inspect", &ask, SOON)?;
         let none = || CommandFailure::Usage(format!("{} comes from no file", args.old));
         let file = module.file.ok_or_else(none)?;
-        let state = match (&args.state, args.no_state) {
-            (Some(state), _) => Some(state.clone()),
+        let state = match (named, args.no_state) {
+            (Some(state), _) => Some(state),
             (None, true) => None,
-            (None, false) => newest(&mut client, &args.old)?,
+            (None, false) => newest(&mut client, &args.old).as_deref().map(Kept::of).transpose()?,
         };
         Ok(Old { file, state })
     }
 }
 
 /// The newest snapshot that a host has kept of a plugin.
-fn newest(client: &mut Client, plugin: &str) -> Result<Option<PathBuf>, CommandFailure> {
+fn newest(client: &mut Client, plugin: &str) -> Option<PathBuf> {
     let ask = OfPlugin { module_name: Some(plugin.to_owned()) };
     // A host that keeps none says so by an error.
-    let Ok(kept) = client.ask::<KeptList>("module:state_list", &ask, SOON) else { return Ok(None) };
+    let kept: KeptList = client.ask("module:state_list", &ask, SOON).ok()?;
     let newest = kept.snapshots.into_iter().find(|kept| kept.which == "newest");
-    Ok(newest.map(|kept| kept.file.into()))
+    newest.map(|kept| kept.file.into())
 }
 
-/// Starts both. A new version that cannot begin with the state begins without, and that is said.
+/// Starts both, and says which of them has begun with the state. A new version that cannot begins
+/// without.
 async fn start(
     entry: ChildEntry,
     config: &Config,
@@ -131,21 +139,19 @@ async fn start(
         state,
         in_process: args.in_process,
     };
-    let old_side = Side::start(entry, given(&old.file, old.state.as_deref())).await?;
-    let new_side = match Side::start(entry, given(&args.new, old.state.as_deref())).await {
-        Ok(side) => side,
-        Err(failure) if old.state.is_some() => {
-            let side = Side::start(entry, given(&args.new, None)).await?;
-            output::remark(&format!("NEW begins without OLD's state: {}", with_causes(&failure)));
-            side
-        }
-        Err(failure) => return Err(failure),
-    };
-    if old.state.is_some() && old_side.plugin != new_side.plugin {
-        output::remark(&format!(
-            "NEW begins without OLD's state: that is of {:?}, and this is {:?}",
-            old_side.plugin, new_side.plugin
-        ));
+    let state = old.state.as_ref();
+    let old_side = Side::start(entry, given(&old.file, state)).await?;
+    let mut new_side = Side::start(entry, given(&args.new, state)).await;
+    if let (Err(failure), Some(_)) = (&new_side, state) {
+        let without = Began::Without(with_causes(failure).to_string());
+        new_side = Side::start(entry, given(&args.new, None)).await;
+        new_side.iter_mut().for_each(|side| side.began = without.clone());
+    }
+    let new_side = new_side?;
+    if let Some(state) = state {
+        let both = [("OLD", &old_side), ("NEW", &new_side)];
+        let told = both.into_iter().filter_map(|(name, side)| side.began.told(name, state));
+        told.for_each(|line| output::remark(&line));
     }
     Ok((old_side, new_side))
 }

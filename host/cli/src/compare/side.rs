@@ -10,9 +10,12 @@ use ksi_host::{
     ChildEntry, Config, EventRef, Host, IsolationMode, NewEvent, OutcomeKind, Pattern, Payload,
     Watch, Watched,
 };
+use ksi_wire::module::announced::{Announced, LOADED};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::difference::{Account, Ended};
+use super::kept::{Began, Kept};
 use super::recording::Recorded;
 use crate::exit::CommandFailure;
 
@@ -24,20 +27,26 @@ const MOST_BYTES: usize = 1 << 20;
 /// Events that may wait to be noted.
 const WATCHED: usize = 1 << 16;
 
+/// Plugins whose loading may wait to be looked at.
+const WATCHED_LOADS: usize = 256;
+/// The host tells of a plugin right after it was loaded.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+
 /// What a side is made of.
 pub(super) struct Given<'a> {
     pub(super) file: &'a Path,
     pub(super) config: Config,
     /// Plugins beside it.
     pub(super) beside: &'a [PathBuf],
-    /// A kept snapshot to begin with.
-    pub(super) state: Option<&'a Path>,
+    /// What it is to begin with.
+    pub(super) state: Option<&'a Kept>,
     pub(super) in_process: bool,
 }
 
 pub(super) struct Side {
     host: Host,
     pub(super) plugin: String,
+    pub(super) began: Began,
     /// What the host itself handles: it is not played.
     of_host: Vec<String>,
     noted: Arc<Mutex<Noted>>,
@@ -71,12 +80,8 @@ impl Side {
         let state = folder.path().join("state");
         std::fs::create_dir(&state)
             .map_err(CommandFailure::host("there is no folder for its state"))?;
-        if let Some(from) = given.state {
-            // Whichever it was, here it is the newest.
-            let name = from.file_name().unwrap_or_default().to_string_lossy();
-            let plugin = name.split('.').next().unwrap_or_default();
-            std::fs::copy(from, state.join(format!("{plugin}.snapshot")))
-                .map_err(CommandFailure::host("the state cannot be copied"))?;
+        if let Some(kept) = given.state {
+            kept.put_into(&state).map_err(CommandFailure::host("the state cannot be copied"))?;
         }
         let mut config = given.config;
         config.plugin_dirs = Vec::new();
@@ -93,12 +98,21 @@ impl Side {
         for file in given.beside {
             load(&host, file).await?;
         }
+        let told = Pattern::parse(LOADED).map_err(CommandFailure::host("there is no watch"))?;
+        let mut told = host.watch(&[told], WATCHED_LOADS);
         let plugin = load(&host, given.file).await?;
+        let began = match given.state {
+            None => Began::Empty,
+            Some(kept) if kept.plugin != plugin => {
+                Began::Without(format!("that is of {:?}, and this is {plugin:?}", kept.plugin))
+            }
+            Some(_) => began(&mut told, &plugin).await,
+        };
         let all = Pattern::parse("*").map_err(CommandFailure::host("there is no watch"))?;
         let watch = host.watch(&[all], WATCHED);
         let noted = Arc::<Mutex<Noted>>::default();
         let noting = tokio::spawn(note(watch, plugin.clone(), noted.clone()));
-        Ok(Side { host, plugin, of_host, noted, _noting: noting, _folder: folder })
+        Ok(Side { host, plugin, began, of_host, noted, _noting: noting, _folder: folder })
     }
 
     /// Whether a plugin handles events of this name, and the host does not: what that does is not
@@ -164,6 +178,22 @@ async fn load(host: &Host, file: &Path) -> Result<String, CommandFailure> {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let loaded = host.load(&absolute).await;
     loaded.map(|loaded| loaded.plugin).map_err(CommandFailure::host("a version cannot be loaded"))
+}
+
+/// What the host has told of the plugin with whose state it was loaded.
+async fn began(told: &mut Watch, plugin: &str) -> Began {
+    loop {
+        let Ok(Some(Watched::Event(event))) = timeout(TOLD_WITHIN, told.next()).await else {
+            return Began::Without("the host does not tell that it has restored it".to_owned());
+        };
+        let loaded: Announced =
+            serde_json::from_slice(event.payload().as_json()).unwrap_or_default();
+        match loaded.state.as_deref() {
+            _ if loaded.name.as_deref() != Some(plugin) => {}
+            Some("kept" | "older") => return Began::Restored,
+            _ => return Began::Without("it keeps no state".to_owned()),
+        }
+    }
 }
 
 /// Notes what the plugin emits, until the watch ends.

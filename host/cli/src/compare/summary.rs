@@ -40,6 +40,14 @@ pub(super) struct At {
     pub(super) new: Option<Value>,
 }
 
+/// One of the two.
+#[derive(Debug, Clone)]
+pub(super) struct Who {
+    pub(super) plugin: String,
+    /// It has begun with the state that was given.
+    pub(super) restored: bool,
+}
+
 /// How long the calls of one took.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Took {
@@ -53,6 +61,9 @@ pub(super) struct Took {
 pub(super) struct Told<'a> {
     pub(super) old: &'a str,
     pub(super) new: &'a str,
+    /// Whether each has begun with the state that was given.
+    pub(super) old_restored: bool,
+    pub(super) new_restored: bool,
     pub(super) compared: u64,
     pub(super) differing: u64,
     /// Neither handles them.
@@ -131,10 +142,12 @@ impl Summary {
         self.differing > 0
     }
 
-    pub(super) fn told<'a>(&self, old: &'a str, new: &'a str) -> Told<'a> {
+    pub(super) fn told<'a>(&self, old: &'a Who, new: &'a Who) -> Told<'a> {
         Told {
-            old,
-            new,
+            old: &old.plugin,
+            new: &new.plugin,
+            old_restored: old.restored,
+            new_restored: new.restored,
             compared: self.compared,
             differing: self.differing,
             left_out: self.left_out,
@@ -225,7 +238,8 @@ mod tests {
         summary.add("a:b", "evt_2", vec![differs("reply/x".to_owned())], took);
         summary.add("a:b", "evt_3", vec![], took);
         summary.left_out();
-        let told = summary.told("old", "new");
+        let both = ["old", "new"].map(|it| Who { plugin: it.to_owned(), restored: false });
+        let told = summary.told(&both[0], &both[1]);
         assert_eq!((told.compared, told.differing, told.left_out), (3, 2, 1));
         let at = &told.differences[0];
         assert_eq!((at.count, &*at.first, &at.old, &at.new), (2, "evt_1", &Some(json!(1)), &None));
