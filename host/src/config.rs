@@ -303,6 +303,15 @@ impl Config {
             .map_err(|problem| ConfigError::Invalid { path: "TOML text".into(), problem })
     }
 
+    /// The folder of the packages that modules of Python need, if it is to outlive the host: see
+    /// [`Python::environments`].
+    pub fn environments(&self) -> Option<PathBuf> {
+        // No plugin has such a name, so no snapshot is called like that.
+        let beside_state = || Some(self.state.dir.as_ref()?.join(".python"));
+        let named = self.python.environments.clone();
+        named.or_else(|| beside_state().filter(|_| self.state.persist))
+    }
+
     /// Looks whether every value is inside its range, for a configuration that was put together by
     /// a program.
     ///

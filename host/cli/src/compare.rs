@@ -16,6 +16,7 @@ use super::args::{Common, Compare};
 use super::client::{Client, SOON};
 use super::exit::CommandFailure;
 use super::output;
+use super::state_folder::Home;
 use events::events;
 use kept::{Began, Kept};
 use play::play;
@@ -39,8 +40,9 @@ pub(crate) fn compare(
         let parsed = Pattern::parse(pattern);
         parsed.map_err(|error| CommandFailure::Usage(error.to_string()))?;
     }
-    let config = common.configuration()?;
+    let mut config = common.configuration()?;
     let old = Old::find(common, args)?;
+    config.python.environments = environments(common, &config, &old)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(CommandFailure::host("cannot start threads"))?;
     let compared = runtime.block_on(async {
@@ -87,6 +89,8 @@ pub(crate) fn compare(
 struct Old {
     file: PathBuf,
     state: Option<Kept>,
+    /// The folder of the state of the host that was asked, as far as that tells.
+    state_dir: Option<PathBuf>,
 }
 
 impl Old {
@@ -95,7 +99,7 @@ impl Old {
         let path = Path::new(&args.old);
         let named = args.state.as_deref().map(Kept::of).transpose()?;
         if args.old.contains('/') || path.is_file() {
-            return Ok(Old { file: path.to_owned(), state: named });
+            return Ok(Old { file: path.to_owned(), state: named, state_dir: None });
         }
         #[derive(Deserialize)]
         struct Module {
@@ -106,12 +110,14 @@ impl Old {
         let module: Module = client.ask("module:inspect", &ask, SOON)?;
         let none = || CommandFailure::Usage(format!("{} comes from no file", args.old));
         let file = module.file.ok_or_else(none)?;
+        let newest = newest(&mut client, &args.old);
+        let state_dir = newest.as_ref().and_then(|file| Some(file.parent()?.to_owned()));
         let state = match (named, args.no_state) {
             (Some(state), _) => Some(state),
             (None, true) => None,
-            (None, false) => newest(&mut client, &args.old).as_deref().map(Kept::of).transpose()?,
+            (None, false) => newest.as_deref().map(Kept::of).transpose()?,
         };
-        Ok(Old { file, state })
+        Ok(Old { file, state, state_dir })
     }
 }
 
@@ -122,6 +128,28 @@ fn newest(client: &mut Client, plugin: &str) -> Option<PathBuf> {
     let kept: KeptList = client.ask("module:state_list", &ask, SOON).ok()?;
     let newest = kept.snapshots.into_iter().find(|kept| kept.which == "newest");
     newest.map(|kept| kept.file.into())
+}
+
+/// Where the packages lie that modules need: for both they are those of the host with this
+/// configuration, whether it runs or not. Nothing if there was never one.
+fn environments(
+    common: &Common,
+    config: &Config,
+    old: &Old,
+) -> Result<Option<PathBuf>, CommandFailure> {
+    let mut of_host = config.clone();
+    let (persist, dir) = match (&old.state_dir, &config.state.dir) {
+        (Some(dir), _) => (true, Some(dir.clone())),
+        (None, Some(dir)) => (config.state.persist, Some(dir.clone())),
+        (None, None) => {
+            let socket = common.socket_path(config);
+            (config.state.persist, Home::of_process().folder_for(socket.path())?)
+        }
+    };
+    // One that is not there is for a host to make, which closes it to others.
+    let dir = dir.filter(|dir| dir.is_dir());
+    (of_host.state.persist, of_host.state.dir) = (persist, dir);
+    Ok(of_host.environments())
 }
 
 /// Starts both, and says which of them has begun with the state. A new version that cannot begins

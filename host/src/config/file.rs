@@ -24,6 +24,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
     });
     no_empty_paths(&file.host)?;
     // An empty one is found by the check, which is why it is not made one with the folder before.
+    file.python.check()?;
     file.state.check()?;
     file.recovery.check()?;
     let config = Config {

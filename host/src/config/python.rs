@@ -37,6 +37,10 @@ pub struct Python {
     /// Whether an interpreter waits for the next module, so that a replacement need not wait for
     /// one, from when the first one is there. Default: yes.
     pub spare: bool,
+    /// The folder of the packages that modules need, which is kept over a restart; it need not be
+    /// there. Default: `.python` in the folder of the state, if that is kept, else one that goes
+    /// with the host.
+    pub environments: Option<PathBuf>,
     /// What differs for single plugins, by name. TOML: `[python.plugins.NAME]`. Default: nothing.
     pub plugins: BTreeMap<String, PythonOf>,
 }
@@ -65,16 +69,18 @@ pub enum InstallWith {
 impl Default for Python {
     fn default() -> Self {
         let interpreter = PathBuf::from("python3");
-        Self { interpreter, install: None, spare: true, plugins: BTreeMap::new() }
+        let (environments, plugins) = (None, BTreeMap::new());
+        Self { interpreter, install: None, spare: true, environments, plugins }
     }
 }
 
 impl Python {
-    /// With an interpreter that is a relative path relative to this folder.
+    /// With an interpreter and a folder that are relative paths relative to this folder.
     pub(super) fn within(mut self, folder: &Path) -> Self {
         if self.interpreter.components().count() > 1 {
             self.interpreter = folder.join(self.interpreter);
         }
+        self.environments = self.environments.map(|environments| folder.join(environments));
         self
     }
 
@@ -82,6 +88,9 @@ impl Python {
         if self.interpreter.as_os_str().is_empty() {
             let range = "a program's name or path";
             return Err(range::outside("python", "interpreter", "\"\"", range));
+        }
+        if self.environments.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            return Err(range::outside("python", "environments", "\"\"", "a path"));
         }
         for (name, PythonOf { keep }) in &self.plugins {
             if !reload::is_plugin_name(name) {
@@ -131,9 +140,12 @@ mod tests {
         let read = |toml: &str| Config::from_toml(toml, "/etc".as_ref());
         let python = read("[python]\ninterpreter = 'venv/bin/python'").unwrap().python;
         assert_eq!(python.interpreter, Path::new("/etc/venv/bin/python"));
+        let python = read("[python]\nenvironments = 'packages'").unwrap().python;
+        assert_eq!(python.environments.as_deref(), Some(Path::new("/etc/packages")));
         assert_eq!(read("[python]\ninstall = false").unwrap().python, Python::default());
         for (toml, told) in [
             ("[python]\ninterpreter = ''", "`python.interpreter` is \"\""),
+            ("[python]\nenvironments = ''", "`python.environments` is \"\""),
             ("[python]\ninstall = true", "say which one"),
             ("[python]\ninstall = 'conda'", "`conda` installs nothing"),
             ("[python]\ninterpeter = 'a'", "did you mean `interpreter`"),

@@ -322,8 +322,7 @@ fn modules(
     spawner: Arc<Spawner>,
     limiter: Option<Arc<Program>>,
 ) -> Arc<Modules> {
-    let config::Python { interpreter, install, spare, plugins } = &config.python;
-    let state = &config.state;
+    let config::Python { interpreter, install, spare, environments: _, plugins } = &config.python;
     let keep = plugins.iter().filter_map(|(name, of)| Some((name.clone(), of.keep.clone()?)));
     let settings = PythonSettings {
         interpreter: interpreter.clone(),
@@ -334,8 +333,7 @@ fn modules(
             config::InstallWith::Uv => Installer::Uv,
             config::InstallWith::Pip => Installer::Pip,
         }),
-        // No plugin has such a name, so no snapshot is called like that.
-        environments: state.dir.as_ref().filter(|_| state.persist).map(|dir| dir.join(".python")),
+        environments: config.environments(),
     };
     Arc::new(Modules::new(settings, private.clone(), spawner, limiter))
 }
