@@ -161,6 +161,83 @@ fn no_transformation_is_lost_while_the_plugin_is_replaced() {
     }
 }
 
+/// One whose answers come `from` somewhere, and so many beside it.
+fn awaiting(from: &str, beside: usize) -> String {
+    let of = |name: &str, source: &str| {
+        format!(
+            "- {{name: {name}, source: '{source}', target: out:sent, async: true, values: native, \
+             mapping: {{n: '{{{{n}}}}'}}, response_route: {{from: '{from}', to: out:answered}}}}\n"
+        )
+    };
+    let others = (0..beside).map(|number| of(&format!("other_{number}"), "other:event"));
+    of("first", "in:event") + &others.collect::<String>()
+}
+
+#[test]
+fn no_event_is_taken_twice_while_it_is_read_anew_where_the_answers_come_from() {
+    let host = host_with(&[("rules.yaml", &awaiting("answers:a", 60))]);
+    let mut watcher = host.client();
+    watcher.subscribe(&["out:sent", "test:end"]);
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let emitting = {
+        let mut client = host.client();
+        thread::spawn(move || emit_until(&mut client, || is_done.try_recv().is_ok()))
+    };
+    let reading = thread::spawn(move || sent(&mut watcher));
+    for from in ["answers:b", "answers:a"].into_iter().cycle().take(10) {
+        fs::write(host.dir().join("rules/rules.yaml"), awaiting(from, 60)).unwrap();
+        let reloaded = host.client().emit("transformer:reload", json!({}));
+        assert_eq!((&reloaded["changed"], &reloaded["removed"]), (&json!(61), &json!(0)));
+    }
+    done.send(()).unwrap();
+    let emitted = emitting.join().unwrap();
+    host.client().reply("test:end", json!({"emitted": emitted}));
+    let sent = reading.join().unwrap();
+    assert_eq!(sent.len() as u64, emitted, "each once");
+    assert_eq!(BTreeSet::from_iter(sent), BTreeSet::from_iter(0..emitted));
+}
+
+/// The numbers in `out:sent`, until as many as were emitted have come.
+fn sent(watcher: &mut Client) -> Vec<u64> {
+    let (mut numbers, mut emitted) = (vec![], None);
+    while emitted.is_none_or(|emitted| (numbers.len() as u64) < emitted) {
+        let push = watcher.push();
+        match push["data"]["emitted"].as_u64() {
+            None => numbers.push(push["data"]["n"].as_u64().unwrap()),
+            end => emitted = end,
+        }
+    }
+    numbers
+}
+
+#[test]
+fn a_transformer_whose_successor_may_not_subscribe_goes_on() {
+    let other = "- {name: other, source: x:y, target: y:z}\n";
+    let builder = host_with(&[("rules.yaml", &(awaiting("answers:a", 0) + other))]).stopped();
+    let host = builder.config("[limits]\nsubscriptions = 3").start();
+    let mut watcher = host.client();
+    watcher.subscribe(&["out:sent"]);
+    let rules = host.dir().join("rules/rules.yaml");
+    let moved = awaiting("answers:a", 0).replace("in:event", "in:other");
+    for (number, changed) in [awaiting("answers:b", 0), moved].into_iter().enumerate() {
+        fs::write(&rules, changed + other).unwrap();
+        let reloaded = host.client().emit("transformer:reload", json!({}));
+        let counts = ["kept", "changed", "added", "removed"].map(|key| &reloaded[key]);
+        assert_eq!(counts, [2, 0, 0, 0], "{reloaded:#}");
+        let problem = &reloaded["problems"][0];
+        assert_eq!(problem["name"], "first", "{reloaded:#}");
+        assert!(problem["message"].as_str().unwrap().contains("subscriptions"), "{problem}");
+        host.client().emit("in:event", json!({"n": number}));
+        assert_eq!(watcher.push_of("out:sent"), json!({"n": number}));
+    }
+    // Where there is room, it is what the file says.
+    fs::write(&rules, awaiting("answers:b", 0)).unwrap();
+    host.client().emit("transformer:reload", json!({}));
+    fs::write(&rules, awaiting("answers:c", 0)).unwrap();
+    let reloaded = host.client().emit("transformer:reload", json!({}));
+    assert_eq!((&reloaded["changed"], &reloaded["problems"]), (&json!(1), &json!([])));
+}
+
 /// Emits one event after the other, and gives how many.
 fn emit_until(client: &mut Client, is_done: impl Fn() -> bool) -> u64 {
     let mut number = 0;

@@ -98,15 +98,21 @@ async fn transform_by(
     failure.map_or(Ok(()), |reason| Err(failed(&reason)))
 }
 
-/// Takes an event that may be the answer to what a transformer has begun.
+/// Takes an event that may be the answer to what a transformer has begun, by the subscription to
+/// where its answers come `from`.
 pub(crate) async fn answer(
     shared: Arc<Shared>,
     slot: Arc<Slot>,
+    from: String,
     ctx: Context,
     data: Value,
 ) -> Result<()> {
     let transformer = slot.current();
     let (Some(event), Some(route)) = (ctx.event(), &transformer.route) else { return Ok(()) };
+    // It is being exchanged, and they come from elsewhere before it or after it.
+    if route.from != from {
+        return Ok(());
+    }
     let id = ["transform_id", "request_id"].iter().find_map(|&key| data.get(key)?.as_str());
     let now = SystemTime::now();
     let Some(begun) = id.and_then(|id| shared.pending().of(id, &slot.key, now)) else {

@@ -30,11 +30,12 @@ pub(crate) struct Key {
     pub(crate) number: usize,
 }
 
-/// A transformer with its subscriptions.
+/// A transformer with its subscriptions: to its source, and to where its answers come from.
 pub(crate) struct Live {
     pub(crate) key: Key,
     pub(crate) slot: Arc<Slot>,
-    pub(crate) subscriptions: Vec<SubscriptionId>,
+    pub(crate) source: SubscriptionId,
+    pub(crate) answers: Option<SubscriptionId>,
 }
 
 /// What a subscription's calls look at: the transformer may be exchanged below it.
@@ -67,6 +68,8 @@ pub(crate) struct Change {
     pub(crate) added: Vec<(Key, Transformer)>,
     /// In the place of one that is live, with the same events.
     pub(crate) exchanged: Vec<(Arc<Slot>, Transformer)>,
+    /// In the place of the one of this key, with other events.
+    pub(crate) moved: Vec<(Key, Transformer)>,
     pub(crate) removed: Vec<Key>,
     pub(crate) kept: usize,
     pub(crate) problems: Vec<FileProblem>,
@@ -126,10 +129,7 @@ impl Registry {
                 Some(Some(new)) if new.hears_like(&live.slot.current()) => {
                     change.exchanged.push((live.slot.clone(), new));
                 }
-                Some(Some(new)) => {
-                    change.removed.push(live.key.clone());
-                    change.added.push((live.key.clone(), new));
-                }
+                Some(Some(new)) => change.moved.push((live.key.clone(), new)),
                 Some(None) => change.kept += 1,
                 None if untouched.iter().any(stays) => change.kept += 1,
                 None => change.removed.push(live.key.clone()),
@@ -149,6 +149,10 @@ impl Registry {
         self.live.iter().find(|live| live.key == *key)
     }
 
+    pub(crate) fn by_key_mut(&mut self, key: &Key) -> Option<&mut Live> {
+        self.live.iter_mut().find(|live| live.key == *key)
+    }
+
     /// Takes out what is of this source; KSI knows transformers by that.
     pub(crate) fn take_source(&mut self, source: &str) -> Vec<Live> {
         let of_it = |live: &mut Live| live.slot.current().source == source;
@@ -161,9 +165,15 @@ impl Registry {
     }
 }
 
+impl Live {
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = SubscriptionId> {
+        [Some(self.source), self.answers].into_iter().flatten()
+    }
+}
+
 impl Slot {
-    pub(crate) fn new(key: Key, transformer: Transformer) -> Arc<Self> {
-        let current = Mutex::new(Arc::new(transformer));
+    pub(crate) fn new(key: Key, transformer: Arc<Transformer>) -> Arc<Self> {
+        let current = Mutex::new(transformer);
         Arc::new(Slot { key, current, counts: Counts::default() })
     }
 

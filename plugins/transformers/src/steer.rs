@@ -1,6 +1,6 @@
 //! Transformers come and go: from files, and by events.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{mem, sync::Arc, time::SystemTime};
 
 use ksi_plugin_api::{SubscriptionId, prelude::*};
 
@@ -10,7 +10,7 @@ use crate::{
     events::{Registered, Reloaded, Unregistered},
     files,
     pending::Begun,
-    registry::{Change, FileProblem, Key, Live, Slot},
+    registry::{Change, FileProblem, Key, Live, Registry, Slot},
     shown,
     transformer::Transformer,
     yaml::Node,
@@ -28,43 +28,44 @@ pub(crate) fn reload(shared: &Arc<Shared>, ctx: &Context) -> Result<Reloaded> {
     let change = registry.change_to(read, |definition| {
         Transformer::compile(definition, settings.values, settings.limits)
     });
-    let Change { added, exchanged, removed, kept, mut problems } = change;
-    let gone: Vec<Live> = registry.take(&removed);
-    let changed = exchanged.len();
+    let Change { added, exchanged, moved, removed, mut kept, mut problems } = change;
+    let mut changed = exchanged.len();
     for (slot, transformer) in exchanged {
         slot.exchange(transformer);
     }
-    // One whose source is another now is neither new nor gone.
-    let moved = added.iter().filter(|(key, _)| removed.contains(key)).count();
-    let new = added.len() - moved;
+    for (key, transformer) in moved {
+        match succeed(shared, ctx, &mut registry, key, transformer) {
+            Ok(()) => changed += 1,
+            Err(problem) => {
+                kept += 1;
+                problems.push(problem);
+            }
+        }
+    }
+    let before = registry.live.len();
     for (key, transformer) in added {
         match live(shared, ctx, key, transformer) {
             Ok(live) => registry.live.push(live),
             Err(problem) => problems.push(problem),
         }
     }
+    let new = registry.live.len() - before;
     // The new ones are there before the old ones go.
-    unsubscribe(ctx, gone);
+    let gone = registry.take(&removed);
+    unsubscribe(ctx, gone.iter().flat_map(Live::subscriptions));
     // A trial finds what the plugin itself will tell.
     if !ctx.is_trial() {
         for problem in &problems {
             tracing::error!("{}", problem.line());
         }
         tracing::info!(
-            "transformers read: {new} new, {} changed, {} gone, {kept} as before",
-            changed + moved,
-            removed.len() - moved
+            "transformers read: {new} new, {changed} changed, {} gone, {kept} as before",
+            gone.len()
         );
     }
     let shown = problems.iter().map(shown::problem).collect();
     registry.problems = problems;
-    Ok(Reloaded {
-        added: new,
-        changed: changed + moved,
-        removed: removed.len() - moved,
-        kept,
-        problems: shown,
-    })
+    Ok(Reloaded { added: new, changed, removed: gone.len(), kept, problems: shown })
 }
 
 /// A transformer that an event brought, as a snapshot has it.
@@ -112,26 +113,27 @@ pub(crate) fn register(shared: &Arc<Shared>, ctx: &Context, written: Value) -> R
     let of_name = registry.registered().filter(|live| live.key.name == name);
     let before = of_name.max_by_key(|live| live.key.number);
     let before = before.map(|live| (live.key.clone(), live.slot.clone()));
-    let (key, old) = match before {
+    let key = match before {
         Some((_, slot)) if has_name && transformer.hears_like(&slot.current()) => {
             slot.exchange(transformer);
             return Ok(registered);
         }
-        Some((key, _)) if has_name => (key.clone(), Some(key)),
+        Some((key, _)) if has_name => {
+            let succeeded = succeed(shared, ctx, &mut registry, key, transformer);
+            return succeeded.map(|()| registered).map_err(|it| invalid(&it.problem));
+        }
         before => {
             let number = before.map_or(0, |(key, _)| key.number + 1);
-            (Key { file: String::new(), name, number }, None)
+            Key { file: String::new(), name, number }
         }
     };
     let count = registry.registered().count();
-    if count >= MAX_REGISTERED && old.is_none() {
+    if count >= MAX_REGISTERED {
         let message = format!("{count} transformers are registered, and no more are allowed");
         return Err(Error::new("too_many_transformers", message));
     }
     let live = live(shared, ctx, key, transformer).map_err(|it| invalid(&it.problem))?;
-    let old = old.map(|key| registry.take(&[key])).unwrap_or_default();
     registry.live.push(live);
-    unsubscribe(ctx, old);
     Ok(registered)
 }
 
@@ -161,7 +163,7 @@ fn invalid(problem: &Problem) -> Error {
 pub(crate) fn unregister(shared: &Shared, ctx: &Context, source: String) -> Unregistered {
     let removed = shared.registry().take_source(&source);
     let count = removed.len();
-    unsubscribe(ctx, removed);
+    unsubscribe(ctx, removed.iter().flat_map(Live::subscriptions));
     Unregistered { status: "unregistered".to_owned(), source, count }
 }
 
@@ -176,6 +178,33 @@ pub(crate) fn restore_pending(shared: &Shared, saved: Vec<Begun>) {
     }
 }
 
+/// Has a transformer take the place of the one of its key, whose events are others. If the host
+/// does not let it, that one goes on.
+fn succeed(
+    shared: &Arc<Shared>,
+    ctx: &Context,
+    registry: &mut Registry,
+    key: Key,
+    transformer: Transformer,
+) -> Result<(), FileProblem> {
+    let Some(before) = registry.by_key_mut(&key) else {
+        registry.live.push(live(shared, ctx, key, transformer)?);
+        return Ok(());
+    };
+    let gone = if before.slot.current().source == transformer.source {
+        // That subscription stays, so that no event is taken by both, or by neither.
+        let answers = subscribe_answers(shared, ctx, &before.slot, &transformer)?;
+        before.slot.exchange(transformer);
+        mem::replace(&mut before.answers, answers).into_iter().collect()
+    } else {
+        let new = live(shared, ctx, key, transformer)?;
+        let before = mem::replace(before, new);
+        before.subscriptions().collect::<Vec<_>>()
+    };
+    unsubscribe(ctx, gone);
+    Ok(())
+}
+
 /// Subscribes a transformer: to its source, and to where its answers come from.
 fn live(
     shared: &Arc<Shared>,
@@ -183,39 +212,46 @@ fn live(
     key: Key,
     transformer: Transformer,
 ) -> Result<Live, FileProblem> {
-    let (source, line) = (transformer.source.clone(), transformer.line);
-    let from = transformer.route.as_ref().map(|route| route.from.clone());
-    let slot = Slot::new(key.clone(), transformer);
-    let mut subscriptions: Vec<SubscriptionId> = Vec::new();
-    let subscribed = {
+    let transformer = Arc::new(transformer);
+    let slot = Slot::new(key.clone(), transformer.clone());
+    let source = {
         let (shared, slot) = (shared.clone(), slot.clone());
-        ctx.subscribe(&source, move |ctx: Context, data: Value| {
+        ctx.subscribe(&transformer.source, move |ctx: Context, data: Value| {
             apply::transform(shared.clone(), slot.clone(), ctx, data)
         })
     };
-    let answers = from.map(|from| {
-        let (shared, slot) = (shared.clone(), slot.clone());
-        ctx.subscribe(&from, move |ctx: Context, data: Value| {
-            apply::answer(shared.clone(), slot.clone(), ctx, data)
-        })
-    });
-    for subscribed in std::iter::once(subscribed).chain(answers) {
-        match subscribed {
-            Ok(subscription) => subscriptions.push(subscription),
-            Err(error) => {
-                for subscription in subscriptions {
-                    ctx.unsubscribe(subscription);
-                }
-                let problem = Problem::new(line, &key.name, error.message());
-                return Err(FileProblem { file: key.file, problem });
-            }
+    let source = source.map_err(|error| refused(&slot, &transformer, &error))?;
+    match subscribe_answers(shared, ctx, &slot, &transformer) {
+        Ok(answers) => Ok(Live { key, slot, source, answers }),
+        Err(problem) => {
+            ctx.unsubscribe(source);
+            Err(problem)
         }
     }
-    Ok(Live { key, slot, subscriptions })
 }
 
-fn unsubscribe(ctx: &Context, gone: Vec<Live>) {
-    for subscription in gone.into_iter().flat_map(|live| live.subscriptions) {
+/// Subscribes to where the answers of a transformer come from, if any do.
+fn subscribe_answers(
+    shared: &Arc<Shared>,
+    ctx: &Context,
+    slot: &Arc<Slot>,
+    transformer: &Transformer,
+) -> Result<Option<SubscriptionId>, FileProblem> {
+    let Some(route) = &transformer.route else { return Ok(None) };
+    let (shared, of, from) = (shared.clone(), slot.clone(), route.from.clone());
+    let subscribed = ctx.subscribe(&route.from, move |ctx: Context, data: Value| {
+        apply::answer(shared.clone(), of.clone(), from.clone(), ctx, data)
+    });
+    subscribed.map(Some).map_err(|error| refused(slot, transformer, &error))
+}
+
+fn refused(slot: &Slot, transformer: &Transformer, error: &Error) -> FileProblem {
+    let problem = Problem::new(transformer.line, &slot.key.name, error.message());
+    FileProblem { file: slot.key.file.clone(), problem }
+}
+
+fn unsubscribe(ctx: &Context, gone: impl IntoIterator<Item = SubscriptionId>) {
+    for subscription in gone {
         ctx.unsubscribe(subscription);
     }
 }
