@@ -4,8 +4,11 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+
+use rustix::fs::OFlags;
 
 use crate::{
     config::Settings,
@@ -74,7 +77,13 @@ fn read(file: &Path) -> Result<Vec<Found>, Problem> {
         Problem::new(0, "", format_args!("it cannot be read: {reason}"))
     };
     let mut text = String::new();
-    let opened = fs::File::open(file).map_err(|error| unreadable(&error))?;
+    // What is no file, as a named pipe, may not end, and without O_NONBLOCK not even be opened.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(file);
+    let opened = opened.map_err(|error| unreadable(&error))?;
+    if !opened.metadata().map_err(|error| unreadable(&error))?.is_file() {
+        return Err(unreadable(&"it is no file"));
+    }
     let mut bounded = opened.take(MAX_FILE_BYTES + 1);
     bounded.read_to_string(&mut text).map_err(|error| unreadable(&error))?;
     if text.len() as u64 > MAX_FILE_BYTES {

@@ -1,5 +1,7 @@
 //! Files, read and read again.
 
+use rustix::fs::{CWD, FileType, Mode};
+
 use super::*;
 
 const GOOD: &str = "transformers:\n  - {name: good, source: in:event, target: out:event}\n";
@@ -91,6 +93,16 @@ fn every_mistake_is_told_with_its_file_line_and_name_and_the_others_stay() {
         assert!(found.starts_with(expected), "{found}\n{expected}");
     }
     assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_named_pipe_is_told_and_not_waited_for() {
+    let folder = Folder::with("good.yaml", GOOD);
+    let pipe = folder.path("pipe.yaml");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let plugin = folder.start();
+    assert_eq!(problems(&plugin), ["pipe.yaml:null -: it cannot be read: it is no file"]);
+    assert_eq!(names(&plugin), ["good"]);
 }
 
 #[test]
