@@ -66,7 +66,7 @@ pub use plugin::{
         copy::{CopyError, PrivateDirError},
         manifest::{
             Built, HandlerManifest, Manifest, ManifestError, NativeBuild, PythonBuild,
-            StateManifest,
+            StateManifest, Unread,
         },
         trust::TrustError,
         watch::WatchError,

@@ -241,6 +241,43 @@ async def up(data):
 }
 
 #[test]
+fn what_a_source_does_not_tell_is_found_when_it_runs() {
+    if !is_there() {
+        return;
+    }
+    let text = r#"
+from ksi.events import event_handler, emit_event
+
+NAMES = ["made:one", "made:two"]
+
+
+def make(name):
+    @event_handler(name)
+    async def made(data):
+        return {"of": name, "said": await emit_event(data["ask"], {})}
+
+
+for name in NAMES:
+    make(name)
+
+
+@event_handler("told:plain")
+async def plain(data):
+    return "plain"
+"#;
+    let host = module(TestHost::builder(), "made.py", text).start();
+    let mut client = host.client();
+    let said = client.emit("made:two", json!({"ask": "told:plain"}));
+    assert_eq!(said, json!({"of": "made:two", "said": ["plain"]}));
+    let inspected = client.emit("module:inspect", json!({"module_name": "made"}));
+    let handlers = inspected["manifest"]["handlers"].as_array().unwrap();
+    let names: Vec<_> = handlers.iter().map(|handler| &handler["subscriptions"][0]).collect();
+    assert_eq!(names, ["made:one", "made:two", "told:plain"]);
+    let unread = &inspected["manifest"]["unread"][0];
+    assert!(unread["file"].as_str().unwrap().ends_with("made.py"), "{unread}");
+}
+
+#[test]
 fn the_examples_do_what_they_say() {
     if !is_there() {
         return;

@@ -799,7 +799,9 @@ def _declares(source: Source, node: ast.FunctionDef | ast.AsyncFunctionDef) -> b
 
 
 def _place(source: Source, node: ast.AST, what: str) -> dict[str, Any]:
-    return {"file": source.shown, "line": getattr(node, "lineno", 1), "what": what}
+    # A path need not be a text.
+    file = os.fsencode(source.shown).decode("utf-8", "replace")
+    return {"file": file, "line": getattr(node, "lineno", 1), "what": what}
 
 
 def _argument(call: ast.Call, options: dict[str, ast.expr], at: int, name: str) -> ast.expr | None:

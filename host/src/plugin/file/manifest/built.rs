@@ -75,10 +75,23 @@ pub struct PythonBuild {
     pub pluggy: Value,
     /// What of it only running tells, and where.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unread: Vec<String>,
+    pub unread: Vec<Unread>,
     /// The version of the interpreter that is to run it. Not of the module itself.
     #[serde(skip_deserializing)]
     pub interpreter: String,
+}
+
+/// What of a module only running it tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Unread {
+    /// Where it stands.
+    pub file: String,
+    /// From 1.
+    pub line: u64,
+    /// For people.
+    pub what: String,
 }
 
 /// What a shared library of native code says of how it was built.

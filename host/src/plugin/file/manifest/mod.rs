@@ -18,7 +18,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use built::{Built, NativeBuild, PythonBuild};
+pub use built::{Built, NativeBuild, PythonBuild, Unread};
 pub use error::ManifestError;
 pub(crate) use linkage::{Linkage, NO_DELETE};
 
