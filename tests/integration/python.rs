@@ -6,6 +6,7 @@ mod folders;
 mod limits;
 mod packages;
 mod refused;
+mod state;
 
 use std::{
     fs,

@@ -36,7 +36,9 @@ use crate::{
             services::HostServices,
         },
         python::modules::Modules,
-        worker::residence::{Launch, NO_PROGRAM, ProcessResidences, WorkerPolicy, WorkerResidence},
+        worker::residence::{
+            Declared, Launch, NO_PROGRAM, ProcessResidences, WorkerPolicy, WorkerResidence,
+        },
     },
     text::printable::printable,
 };
@@ -141,8 +143,11 @@ impl Activation {
         let path = copy.content_path();
         let opened = WorkerResidence::open(spawner, policy, launch, path, file, manifest);
         let residence = opened.await.map_err(refused)?;
-        if let Some(declared) = residence.declared() {
-            candidate.manifest.handlers = declared.to_vec();
+        if let Some(Declared { handlers, state, keep }) = residence.declared().cloned() {
+            (candidate.manifest.handlers, candidate.manifest.state) = (handlers, state);
+            if let Built::Python(build) = &mut candidate.manifest.built {
+                build.keep = keep;
+            }
         }
         Ok(Box::new(residence))
     }

@@ -25,7 +25,7 @@ use crate::{
         file::{
             copy::{PrivateCopy, PrivateDir},
             kind::FileKind,
-            manifest::{Built, Manifest, PythonBuild, StateManifest},
+            manifest::{Built, Manifest, PythonBuild},
         },
         worker::{
             process::Program,
@@ -166,8 +166,9 @@ impl Modules {
             folder.to_str().ok_or_else(no_text)
         });
         let path: Vec<&str> = path.collect::<Result<_, _>>()?;
+        let keep = build.keep_is_named.then_some(&build.keep);
         let python = json!({
-            "kind": build.kind, "module": name, "entry": build.entry, "keep": build.keep,
+            "kind": build.kind, "module": name, "entry": build.entry, "keep": keep,
             "path": path, "pluggy": build.pluggy,
         });
         let told = life::Open { python, ..life::Open::default() };
@@ -231,9 +232,7 @@ fn completed(
     build.interpreter.clone_from(&interpreter.version);
     if let Some(keep) = keep {
         build.keep.clone_from(keep);
-    }
-    if manifest.state.is_none() && !build.keep.is_empty() {
-        manifest.state = Some(StateManifest::of_version(1));
+        build.keep_is_named = true;
     }
     manifest
 }

@@ -100,14 +100,14 @@ impl Supervisor {
         prepared: Prepared,
         origin: Origin,
     ) -> Result<Deployed, DeployError> {
-        let candidate = match prepared {
+        let mut candidate = match prepared {
             Prepared::Candidate(candidate) => *candidate,
             Prepared::Unchanged(live) => return Ok(live),
         };
         let _deploy = self.deploys.begin();
         let name: Arc<str> = candidate.manifest.name.as_str().into();
         let lock = self.locks.lock(LockKey::Plugin(name.clone())).await;
-        let admitted = match self.admit(&name, &candidate, &origin).await {
+        let admitted = match self.admit(&name, &mut candidate, &origin).await {
             Ok(admitted) => admitted,
             Err(error) => return Err(self.let_go_unused(candidate, error)),
         };

@@ -24,7 +24,7 @@ use super::{
     spares::Spares,
 };
 use crate::plugin::{
-    file::manifest::{HandlerManifest, Manifest},
+    file::manifest::{HandlerManifest, Manifest, StateManifest},
     instance::{
         body::Body,
         configs::PluginConfig,
@@ -113,8 +113,8 @@ pub(crate) struct WorkerPolicy {
 pub(crate) struct WorkerResidence {
     making: Arc<Making>,
     description: Description,
-    /// The handlers that it has found, where they are not known before the file is opened.
-    declared: Option<Vec<HandlerManifest>>,
+    /// What it has found, where that is not known before the file is opened.
+    declared: Option<Declared>,
     blocking: Arc<[bool]>,
     /// The process that the file is open in, and no instance is made in yet.
     spare: Lock<Option<Arc<Link>>>,
@@ -174,21 +174,17 @@ impl WorkerResidence {
             .map_err(|error| format!("its description is none: {error}"))?;
         let declared = match making.open.python.is_null() {
             true => None,
-            false => {
-                let found: Declared = serde_json::from_slice(&opened)
-                    .map_err(|error| format!("the handlers that it has are not told: {error}"))?;
-                Some(found.handlers)
-            }
+            false => Some(Declared::read(&opened)?),
         };
-        let handlers = declared.as_deref().unwrap_or(&manifest.handlers);
+        let handlers = declared.as_ref().map_or(&manifest.handlers, |found| &found.handlers);
         let blocking = handlers.iter().map(|handler| handler.blocking).collect();
         let spare = Lock::new(Some(link));
         Ok(WorkerResidence { making, description, declared, blocking, spare })
     }
 
-    /// The handlers that were found when the file was opened, if they were not known before.
-    pub(crate) fn declared(&self) -> Option<&[HandlerManifest]> {
-        self.declared.as_deref()
+    /// What was found when the file was opened, if it was not known before.
+    pub(crate) fn declared(&self) -> Option<&Declared> {
+        self.declared.as_ref()
     }
 
     /// The process that is there now.
@@ -198,9 +194,25 @@ impl WorkerResidence {
 }
 
 /// What a description has beside what it has of each plugin, where that is not known before.
-#[derive(Deserialize)]
-struct Declared {
-    handlers: Vec<HandlerManifest>,
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Declared {
+    pub(crate) handlers: Vec<HandlerManifest>,
+    /// Of one that keeps state.
+    pub(crate) state: Option<StateManifest>,
+    /// The globals that are its state, if some are.
+    #[serde(default)]
+    pub(crate) keep: Vec<String>,
+}
+
+impl Declared {
+    fn read(opened: &[u8]) -> Result<Self, String> {
+        let found: Declared = serde_json::from_slice(opened)
+            .map_err(|error| format!("what it has is not told: {error}"))?;
+        match found.state.as_ref().and_then(StateManifest::mistake) {
+            Some(mistake) => Err(format!("what it tells of its state cannot be: {mistake}")),
+            None => Ok(found),
+        }
+    }
 }
 
 impl Spawner {

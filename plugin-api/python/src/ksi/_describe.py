@@ -494,6 +494,7 @@ def describe(path: str, file: str, name: str) -> dict[str, Any]:
         "python": python,
         "dependencies": [str(it) for it in project.get("dependencies", [])],
         "keep": keep,
+        "keep_is_named": "keep" in settings,
         "handlers_complete": plugin.complete,
         "schemas": {it: schema for it, schema in schemas.items() if schema},
         "summaries": {it: _summary(handler.function) for it, handler in shown},

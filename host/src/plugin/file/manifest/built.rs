@@ -40,6 +40,14 @@ impl Serialize for Built {
 }
 
 impl Built {
+    /// Whether what is read of it before it is opened is a guess, as to handlers and state.
+    pub(crate) fn is_known_once_open(&self) -> bool {
+        match self {
+            Built::Native(_) => false,
+            Built::Python(_) => true,
+        }
+    }
+
     /// Whether it can live in a process of its own alone.
     pub(crate) fn needs_process(&self) -> bool {
         match self {
@@ -60,6 +68,10 @@ pub struct PythonBuild {
     pub dependencies: Vec<String>,
     /// Its globals that are its state.
     pub keep: Vec<String>,
+    /// Whether somebody has named those. If nobody has, it is found out when it is opened which
+    /// they are.
+    #[serde(skip_serializing)]
+    pub keep_is_named: bool,
     /// Whether the handlers of the manifest are all that there are: those that are made when it
     /// runs are found out then.
     pub handlers_complete: bool,

@@ -180,13 +180,8 @@ impl Manifest {
 }
 
 impl StateManifest {
-    /// That of a plugin whose snapshots have one version.
-    pub(crate) fn of_version(version: u32) -> Self {
-        StateManifest { writes: vec![version], restores: vec![version] }
-    }
-
     /// What is wrong with it, if anything.
-    fn mistake(&self) -> Option<&'static str> {
+    pub(crate) fn mistake(&self) -> Option<&'static str> {
         let descends = |versions: &[u32]| versions.windows(2).all(|pair| pair[0] > pair[1]);
         if self.writes.is_empty() {
             Some("it writes no snapshots")

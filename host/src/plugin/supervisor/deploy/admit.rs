@@ -82,10 +82,11 @@ fn finds_what_it_requires(it: &Candidacy<'_>) -> Result<(), DeployError> {
 
 impl Supervisor {
     /// Whether a candidate may become the next generation of `name`, and what is needed for that.
+    /// One whose state is not known before is open from here on.
     pub(super) async fn admit(
         &self,
         name: &Arc<str>,
-        candidate: &Candidate,
+        candidate: &mut Candidate,
         origin: &Origin,
     ) -> Result<Admitted, DeployError> {
         self.ensure_running()?;
@@ -93,6 +94,9 @@ impl Supervisor {
         let predecessor = self.predecessor(name);
         if predecessor.is_none() && self.waits_for_instances(name, &candidate.manifest) {
             self.instances_are_gone(name, &candidate.file).await?;
+        }
+        if candidate.manifest.built.is_known_once_open() && candidate.residence.is_none() {
+            candidate.residence = Some(self.activation.open(candidate).await?);
         }
         let source = self.source(candidate, predecessor.as_ref(), origin).await?;
         Ok(Admitted { number, before, predecessor, source })
