@@ -5,6 +5,7 @@ mod comparing;
 mod folders;
 mod limits;
 mod packages;
+mod pluggy;
 mod refused;
 mod state;
 

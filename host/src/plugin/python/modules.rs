@@ -154,13 +154,10 @@ impl Modules {
         let package = written.await.map_err(not_written)??;
         let program = program(&interpreter, &package);
         let packages = self.environments.folder_of(&self.dir, &interpreter, &build.dependencies)?;
-        // What its modules import from each other is found from where the one is that is run.
-        let own = (copy.kind() == FileKind::Folder).then(|| {
-            let folder = copy.content_path();
-            let within = Path::new(&build.entry).components().next();
-            let src = Path::new(SOURCES);
-            if within == src.components().next() { folder.join(src) } else { folder.to_owned() }
-        });
+        let own = match copy.kind() {
+            FileKind::Folder => imports_from(copy.content_path(), &build.entry),
+            FileKind::Native | FileKind::Python => Vec::new(),
+        };
         let path = own.iter().chain(&packages).map(|folder| {
             let no_text = || PythonError::NoText { path: folder.clone() };
             folder.to_str().ok_or_else(no_text)
@@ -211,6 +208,14 @@ pub(crate) fn manifest_of(
     let name = name_of(FileKind::of(file), file);
     let manifest = Describer::describe_now(&interpreter, limit, file, &name)?;
     Ok(completed(manifest, &interpreter, None))
+}
+
+/// Where what is in a folder is imported from: where the file lies that is run, and its `src`.
+fn imports_from(folder: &Path, entry: &str) -> Vec<PathBuf> {
+    let sources = folder.join(SOURCES);
+    let is_within = Path::new(entry).starts_with(SOURCES);
+    let root = (!is_within).then(|| folder.to_owned());
+    root.into_iter().chain(sources.is_dir().then_some(sources)).collect()
 }
 
 /// The name of a plugin by its file.
