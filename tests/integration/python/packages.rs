@@ -1,6 +1,6 @@
 //! What modules need beside themselves.
 
-use std::path::Path;
+use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use super::*;
 
@@ -46,19 +46,103 @@ fn packages_that_are_not_there_are_told_with_the_command_and_used_once_they_are(
     assert_eq!(host.client().emit("needy:say", json!({})), "here");
 }
 
+/// In place of `uv`: waits until there is the file `go` beside it, and installs `slow_words`. The
+/// test's folder of programs, which is `PATH` with those of the system.
+fn slow_installer(folder: &Path) -> String {
+    let installer = folder.join("uv");
+    let text = "#!/bin/sh\n\
+        while [ \"$1\" != --target ]; do shift; done\n\
+        until [ -e \"$(dirname \"$0\")/go\" ]; do sleep 0.05; done\n\
+        mkdir -p \"$2\" && echo \"WORD = 'late'\" > \"$2/slow_words.py\"\n";
+    fs::write(&installer, text).unwrap();
+    fs::set_permissions(&installer, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
+}
+
 #[test]
-fn packages_are_installed_once_for_all_that_need_the_same_and_what_fails_is_told() {
-    if !is_there() || !python(&["-m", "pip", "--version"]) {
+fn installing_holds_up_neither_the_start_nor_other_plugins() {
+    if !is_there() {
         return;
     }
+    let programs = tempfile::tempdir().unwrap();
+    let path = slow_installer(programs.path());
+    // Twice as many as are copied at a time, each with a set of its own.
+    let slow: Vec<_> = (0..4 * std::thread::available_parallelism().unwrap().get())
+        .map(|number| (format!("a{number}.py"), format!("slow-words>={number}"), number))
+        .collect();
+    let mut builder = TestHost::builder().config("[python]\ninstall = 'uv'\n");
+    for (file, package, number) in &slow {
+        let text = needing(&format!("slow:say{number}"), package, "slow_words");
+        builder = module(builder, file, &text);
+    }
+    let builder = module(builder, "store.py", &store(1));
+    let mut command = builder.command();
+    let host = builder.start_by(command.env("PATH", path));
+    set(&host, "a", 7);
+    save(&host, "store.py", &store(2));
+    host.until_version("store", "2");
+    assert_eq!(get(&host, "a"), json!({"value": 7, "of": "2"}));
+    assert_eq!(host.modules().len(), 1);
+    fs::write(programs.path().join("go"), "").unwrap();
+    for (file, _, number) in &slow {
+        host.until_live(file.trim_end_matches(".py"), 1);
+        assert_eq!(host.client().emit(&format!("slow:say{number}"), json!({})), "late");
+    }
+}
+
+#[test]
+fn a_host_that_stops_waits_for_no_installer() {
+    if !is_there() {
+        return;
+    }
+    let programs = tempfile::tempdir().unwrap();
+    let path = slow_installer(programs.path());
+    let builder = TestHost::builder().config("[python]\ninstall = 'uv'\n");
+    let text = needing("slow:say", "slow-words", "slow_words");
+    let builder = module(module(builder, "slow.py", &text), "store.py", &store(1));
+    let mut command = builder.command();
+    let host = builder.start_by(command.env("PATH", path));
+    set(&host, "a", 7);
+    let told = host.stop();
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    assert!(!told.stderr.contains("was not installed"), "{}", told.stderr);
+}
+
+#[test]
+fn packages_are_installed_once_for_all_that_need_the_same_and_what_fails_is_told() {
+    if is_there() && python(&["-m", "pip", "--version"]) {
+        are_installed_once("pip");
+    }
+}
+
+#[test]
+fn uv_installs_the_same() {
+    if !is_there() {
+        return;
+    }
+    match Command::new("uv").arg("--version").stdout(Stdio::null()).status() {
+        Ok(_) => are_installed_once("uv"),
+        // Past the capture of the test's output.
+        Err(_) => {
+            let _ = writeln!(std::io::stderr().lock(), "a test was left out: there is no uv");
+        }
+    }
+}
+
+#[track_caller]
+fn are_installed_once(installer: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     assert!(python(&["-c", WHEEL, path]));
     let package = format!("tiny-words @ file://{path}/tiny_words-1.0-py3-none-any.whl");
-    let builder = TestHost::builder().config("[python]\ninstall = 'pip'\n");
+    let builder = TestHost::builder().config(&format!("[python]\ninstall = '{installer}'\n"));
     let builder = module(builder, "a.py", &needing("a:say", &package, "tiny_words"));
     let host = module(builder, "b.py", &needing("b:say", &package, "tiny_words")).start();
     let mut client = host.client();
+    // The host was ready without them.
+    for name in ["a", "b"] {
+        host.until_live(name, 1);
+    }
     assert_eq!(client.emit("a:say", json!({})), "installed");
     assert_eq!(client.emit("b:say", json!({})), "installed");
     let missing = format!("gone @ file://{path}/gone-1.0-py3-none-any.whl");

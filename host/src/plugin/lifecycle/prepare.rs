@@ -296,18 +296,31 @@ impl Preparation {
         Ok(Examined { file, copy, manifest, timings, place })
     }
 
+    /// Whether something has to be installed before it can be loaded, which may take minutes.
+    pub(crate) fn installs(&self, examined: &Examined) -> bool {
+        match &examined.manifest.built {
+            Built::Native(_) => false,
+            Built::Python(build) => self.modules.installs(build),
+        }
+    }
+
     /// Lets a child process open it and try an instance of it, or only open it, for the reason that
     /// there is none to be tried. What an earlier probe of the same bytes has found is taken,
     /// unless there is state to restore.
     pub(crate) async fn probe(
         &self,
-        examined: Examined,
+        mut examined: Examined,
         trial: Result<Trial, String>,
     ) -> Result<Candidate, DeployError> {
         let (header, linkage) = match &examined.manifest.built {
             Built::Native(build) => (build.header.clone(), build.linkage.clone()),
             Built::Python(build) => {
+                // What is installed may take minutes, and others want to be copied.
+                drop(examined.place.take());
                 let provided = self.modules.provide(&examined.manifest.name, build).await;
+                if self.modules.has_ended() {
+                    return Err(DeployError::Stopping);
+                }
                 let refused = |source| DeployError::Python {
                     file: examined.file.clone(),
                     source: Box::new(source),

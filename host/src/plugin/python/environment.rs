@@ -25,13 +25,20 @@ use rustix::{
     io::Errno,
     process::{Pid, Signal, kill_process_group},
 };
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 
 use super::{error::PythonError, interpreter::Interpreter};
-use crate::{plugin::file::copy::PrivateDir, system::low_priority, text::printable::printable};
+use crate::{
+    plugin::file::copy::PrivateDir,
+    sync::keyed_lock::{KeyedLock, LockKey},
+    system::low_priority,
+    text::printable::printable,
+};
 
 /// What installing a set of packages may take.
 const LIMIT: Duration = Duration::from_secs(600);
+/// How many sets are installed at a time.
+const PLACES: usize = 4;
 /// How many sets are kept; beyond it, those that were used longest ago are removed.
 const KEPT: usize = 32;
 /// How often it is looked whether the host stops.
@@ -54,8 +61,10 @@ pub(crate) enum Installer {
 pub(super) struct Environments {
     folder: Option<PathBuf>,
     installer: Option<Installer>,
-    /// One is made at a time.
-    making: Mutex<()>,
+    /// Each is made by one at a time,
+    making: Arc<KeyedLock>,
+    /// and so many are at a time.
+    places: Semaphore,
     /// Those that this host has used: they may be imported from at any time.
     used: Lock<HashSet<PathBuf>>,
     /// The host stops.
@@ -66,8 +75,9 @@ impl Environments {
     /// In this folder, which need not be there; or else in the host's private folder, with which
     /// they go.
     pub(super) fn new(folder: Option<PathBuf>, installer: Option<Installer>) -> Self {
-        let (making, used, ended) = (Mutex::default(), Lock::default(), Arc::default());
-        Environments { folder, installer, making, used, ended }
+        let (making, places) = (Arc::default(), Semaphore::new(PLACES));
+        let (used, ended) = (Lock::default(), Arc::default());
+        Environments { folder, installer, making, places, used, ended }
     }
 
     /// Where the packages of this set lie, or are to; nothing if it is empty.
@@ -119,10 +129,12 @@ impl Environments {
             let packages = packages.to_vec();
             return Err(PythonError::NotInstalled { packages, command: in_words(&command) });
         };
-        let _alone = self.making.lock().await;
+        let _alone = self.making.lock(LockKey::File(folder.clone())).await;
         if self.is_there(&folder) {
             return Ok(());
         }
+        // Never closed, so there is always a place to wait for.
+        let _place = self.places.acquire().await;
         let draft = folder.with_extension("new");
         let command = command(installer, &interpreter.path, &draft, packages);
         let (plugin, ended, root) = (plugin.to_owned(), self.ended.clone(), self.root(dir)?);
@@ -139,9 +151,24 @@ impl Environments {
         made.await.map_err(|source| PythonError::NotStarted { program, source })?
     }
 
+    /// Whether this set has to be installed first, and will be.
+    pub(super) fn installs(
+        &self,
+        dir: &PrivateDir,
+        interpreter: &Interpreter,
+        packages: &[String],
+    ) -> bool {
+        let folder = self.folder_of(dir, interpreter, packages).ok().flatten();
+        self.installer.is_some() && folder.is_some_and(|folder| !self.is_there(&folder))
+    }
+
     /// Ends what is being installed: the host stops.
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     fn root(&self, dir: &PrivateDir) -> Result<PathBuf, PythonError> {

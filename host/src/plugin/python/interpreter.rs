@@ -66,12 +66,17 @@ impl Interpreters {
         Interpreters { named, found: Lock::default() }
     }
 
+    /// The interpreter, if it was found.
+    pub(crate) fn known(&self) -> Option<Arc<Interpreter>> {
+        self.found.lock().clone()
+    }
+
     /// The interpreter. If there was none, it is looked for again.
     ///
     /// # Errors
     /// There is none, or it is of no use.
     pub(crate) async fn get(&self) -> Result<Arc<Interpreter>, PythonError> {
-        if let Some(found) = self.found.lock().clone() {
+        if let Some(found) = self.known() {
             return Ok(found);
         }
         let named = self.named.clone();

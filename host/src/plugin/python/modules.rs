@@ -130,9 +130,21 @@ impl Modules {
         self.environments.provide(&self.dir, &interpreter, &build.dependencies, name).await
     }
 
+    /// Whether packages that a module needs have to be installed first, and will be.
+    pub(crate) fn installs(&self, build: &PythonBuild) -> bool {
+        let interpreter = self.interpreters.known();
+        let installs = |it: Arc<_>| self.environments.installs(&self.dir, &it, &build.dependencies);
+        interpreter.is_some_and(installs)
+    }
+
     /// Ends what goes on for the sake of modules that are not live: the host stops.
     pub(crate) fn end(&self) {
         self.environments.end();
+    }
+
+    /// Whether the host stops.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.environments.has_ended()
     }
 
     /// How the process of a module of this name comes to have it open.

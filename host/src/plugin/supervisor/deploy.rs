@@ -18,7 +18,7 @@ use super::{
     Deployed, Supervisor,
     checkpoint::Checkpoint,
     deployed,
-    origin::{Admitted, Arrived, Origin, Prepared, Ready, StateSource},
+    origin::{Admitted, Arrived, Found, Origin, Prepared, Ready, StateSource},
     retry::DeployReason,
 };
 use crate::{
@@ -29,7 +29,10 @@ use crate::{
             live::{FirstCalls, LiveInstance},
         },
         lifecycle::{
-            activate::Leftover, error::DeployError, hand_over::Predecessor, prepare::Candidate,
+            activate::Leftover,
+            error::DeployError,
+            hand_over::Predecessor,
+            prepare::{Candidate, Examined},
         },
     },
     sync::keyed_lock::LockKey,
@@ -49,11 +52,23 @@ impl Supervisor {
     }
 
     /// Copies a file, reads what it is and lets it be tried. Several files at a time.
-    pub(super) async fn prepare(
+    async fn prepare(
         self: &Arc<Self>,
         file: &Path,
         why: DeployReason,
     ) -> Result<Prepared, DeployError> {
+        match self.look_into(file, why).await? {
+            Found::Unchanged(live) => Ok(Prepared::Unchanged(live)),
+            Found::New(examined) => self.try_out(*examined).await,
+        }
+    }
+
+    /// Copies a file and reads what it is.
+    pub(super) async fn look_into(
+        self: &Arc<Self>,
+        file: &Path,
+        why: DeployReason,
+    ) -> Result<Found, DeployError> {
         let copied = self.preparation.copy(file, why == DeployReason::Changed).await?;
         if why != DeployReason::Asked
             && let Some(live) = self.unchanged(file, &copied.copy)
@@ -67,13 +82,17 @@ impl Supervisor {
             }
             drop(registry);
             self.quarantine.forget_rollback(file);
-            return Ok(Prepared::Unchanged(live));
+            return Ok(Found::Unchanged(live));
         }
         // Nobody has looked whether the new content stands still.
         if !self.begin_try(file, copied.copy.hash(), why)? {
             return Err(CopyError::ChangedWhileCopying { path: file.to_owned() }.into());
         }
-        let examined = self.preparation.examine(copied).await?;
+        Ok(Found::New(Box::new(self.preparation.examine(copied).await?)))
+    }
+
+    /// Has what it needs be there, and lets it be tried.
+    pub(super) async fn try_out(&self, examined: Examined) -> Result<Prepared, DeployError> {
         let trial = self.trial(&examined).await;
         Ok(Prepared::Candidate(Box::new(self.preparation.probe(examined, trial).await?)))
     }

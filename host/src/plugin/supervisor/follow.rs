@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{
     Supervisor,
     kept_good::GoodVersion,
-    origin::{Origin, Prepared},
+    origin::{Found, Origin, Prepared},
     retry::DeployReason,
 };
 use crate::{
@@ -104,7 +104,8 @@ impl Supervisor {
     }
 
     /// Copies, reads, probes and opens as many at once as there are cores for; initializes one
-    /// after the other, by file name, but none before those that handle what it requires.
+    /// after the other, by file name, but none before those that handle what it requires. A file
+    /// whose packages are still to be installed is not waited for.
     async fn load_all(self: &Arc<Self>, files: Vec<PathBuf>) {
         let opening = Arc::new(Opening::default());
         let (all, mut done) = (files.len(), 0);
@@ -114,7 +115,15 @@ impl Supervisor {
                 let (supervisor, opening) = (self.clone(), opening.clone());
                 let told = file.clone();
                 let prepared = tokio::spawn(async move {
-                    let mut prepared = supervisor.prepare(&file, DeployReason::Found).await;
+                    let mut prepared = match supervisor.look_into(&file, DeployReason::Found).await
+                    {
+                        Ok(Found::New(examined)) if supervisor.preparation.installs(&examined) => {
+                            return None;
+                        }
+                        Ok(Found::New(examined)) => supervisor.try_out(*examined).await,
+                        Ok(Found::Unchanged(live)) => Ok(Prepared::Unchanged(live)),
+                        Err(error) => Err(error),
+                    };
                     let mut stand_in = None;
                     if let Err(DeployError::Quarantined { .. }) = prepared
                         && let Some((kept, instead)) = supervisor.prepare_kept_good(&file).await
@@ -122,7 +131,7 @@ impl Supervisor {
                         (prepared, stand_in) = (instead, Some(kept));
                     }
                     let prepared = supervisor.open_ahead(prepared, &opening).await;
-                    Starting { file, prepared, stand_in }
+                    Some(Starting { file, prepared, stand_in })
                 });
                 (told, prepared)
             })
@@ -131,11 +140,12 @@ impl Supervisor {
         for (file, prepared) in preparing {
             self.start_up.loads(&file, done + 1, all);
             match prepared.await {
-                Ok(starting) if self.misses_somebody(&starting.prepared) => {
+                Ok(Some(starting)) if self.misses_somebody(&starting.prepared) => {
                     waiting.push(starting);
                     continue;
                 }
-                Ok(starting) => self.start(starting).await,
+                Ok(Some(starting)) => self.start(starting).await,
+                Ok(None) => self.start_later(file),
                 Err(error) => tracing::error!(%error, "a plugin file could not be prepared"),
             }
             done += 1;
@@ -192,6 +202,16 @@ impl Supervisor {
         };
         // What went wrong is written down, logged and announced by then.
         let _ = self.note(&file, deployed);
+    }
+
+    /// Starts a file while the host goes on without it.
+    fn start_later(self: &Arc<Self>, file: PathBuf) {
+        tracing::info!(file = %file.display(), "it is started once what it needs is installed");
+        let supervisor = self.clone();
+        tokio::spawn(async move {
+            let deployed = supervisor.deploy(&file, DeployReason::Found).await;
+            supervisor.settle(&file, deployed).await;
+        });
     }
 
     async fn file_settled(self: &Arc<Self>, file: &Path) {

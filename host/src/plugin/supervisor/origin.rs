@@ -9,10 +9,17 @@ use crate::plugin::{
     instance::{generation::Generation, live::LiveInstance},
     lifecycle::{
         hand_over::{Held, Predecessor, Wanted},
-        prepare::Candidate,
+        prepare::{Candidate, Examined},
     },
     state::{persistence::KeptSnapshot, snapshot::Snapshot},
 };
+
+/// A file whose bytes were read.
+pub(super) enum Found {
+    New(Box<Examined>),
+    /// The live generation has the same bytes.
+    Unchanged(Deployed),
+}
 
 /// A file after all that can be done before anything changes.
 pub(super) enum Prepared {
