@@ -42,16 +42,24 @@ fn packages_that_are_not_there_are_told_with_the_command_and_used_once_they_are(
     let target = error.split("--target ").nth(1).unwrap().split(' ').next().unwrap();
     fs::create_dir_all(target).unwrap();
     fs::write(Path::new(target).join("no_such_ksi_package.py"), "WORD = 'here'\n").unwrap();
-    host.ksi(&["load", host.file("needy.py").to_str().unwrap()]).ok();
+    // Whoever has begun it has not said that it is complete.
+    let load = || host.ksi(&["load", host.file("needy.py").to_str().unwrap()]);
+    load().fails(1);
+    let last = error.split(" && ").nth(1).unwrap().split('`').next().unwrap();
+    assert!(last.starts_with("touch "), "{error}");
+    fs::write(last.trim_start_matches("touch "), "").unwrap();
+    load().ok();
     assert_eq!(host.client().emit("needy:say", json!({})), "here");
 }
 
 /// In place of `uv`: waits until there is the file `go` beside it, and installs `slow_words`. The
-/// test's folder of programs, which is `PATH` with those of the system.
+/// test's folder of programs, which is `PATH` with those of the system. Its process's number is in
+/// the file `pid`.
 fn slow_installer(folder: &Path) -> String {
     let installer = folder.join("uv");
     let text = "#!/bin/sh\n\
         while [ \"$1\" != --target ]; do shift; done\n\
+        echo $$ > \"$(dirname \"$0\")/pid\"\n\
         until [ -e \"$(dirname \"$0\")/go\" ]; do sleep 0.05; done\n\
         mkdir -p \"$2\" && echo \"WORD = 'late'\" > \"$2/slow_words.py\"\n";
     fs::write(&installer, text).unwrap();
@@ -106,6 +114,31 @@ fn a_host_that_stops_waits_for_no_installer() {
     let told = host.stop();
     assert_eq!(told.code, Some(0), "{}", told.stderr);
     assert!(!told.stderr.contains("was not installed"), "{}", told.stderr);
+}
+
+#[test]
+fn an_installer_ends_with_its_host_and_the_next_one_installs_anew() {
+    if !is_there() {
+        return;
+    }
+    let programs = tempfile::tempdir().unwrap();
+    let path = slow_installer(programs.path());
+    let builder = TestHost::builder().config("[python]\ninstall = 'uv'\n");
+    let builder = module(builder, "slow.py", &needing("slow:say", "slow-words", "slow_words"));
+    let mut command = builder.command();
+    let host = builder.start_by(command.env("PATH", &path));
+    let pid = || fs::read_to_string(programs.path().join("pid")).unwrap_or_default();
+    let pid = until("it installs", pid, |pid| pid.ends_with('\n'));
+    let builder = host.crash();
+    // Of one that nobody has waited for, nothing but its number is there.
+    let line = || fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+    let runs = || !line().is_empty();
+    until("the installer has ended", runs, |runs| !runs);
+    fs::write(programs.path().join("go"), "").unwrap();
+    let mut command = builder.command();
+    let host = builder.start_by(command.env("PATH", &path));
+    host.until_live("slow", 1);
+    assert_eq!(host.client().emit("slow:say", json!({})), "late");
 }
 
 #[test]
