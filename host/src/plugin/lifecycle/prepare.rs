@@ -317,7 +317,8 @@ impl Preparation {
             Built::Python(build) => {
                 // What is installed may take minutes, and others want to be copied.
                 drop(examined.place.take());
-                let provided = self.modules.provide(&examined.manifest.name, build).await;
+                let (name, copy) = (&examined.manifest.name, &mut examined.copy);
+                let provided = self.modules.provide(name, build, copy).await;
                 if self.modules.has_ended() {
                     return Err(DeployError::Stopping);
                 }

@@ -10,7 +10,6 @@ mod install;
 mod kept;
 
 use std::{
-    collections::HashSet,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -18,9 +17,9 @@ use std::{
     },
 };
 
-use ksi_kernel::lock::Lock;
 use tokio::sync::Semaphore;
 
+use self::kept::{Environment, InUse};
 use super::{error::PythonError, interpreter::Interpreter};
 use crate::{
     plugin::file::copy::PrivateDir,
@@ -49,8 +48,7 @@ pub(super) struct Environments {
     making: Arc<KeyedLock>,
     /// and so many are at a time.
     places: Semaphore,
-    /// Those that this host has used: they may be imported from at any time.
-    used: Lock<HashSet<PathBuf>>,
+    in_use: Arc<InUse>,
     /// Whether what other hosts have left was looked at.
     swept: AtomicBool,
     /// The host stops.
@@ -62,8 +60,8 @@ impl Environments {
     /// they go.
     pub(super) fn new(folder: Option<PathBuf>, installer: Option<Installer>) -> Self {
         let (making, places) = (Arc::default(), Semaphore::new(PLACES));
-        let (used, swept, ended) = (Lock::default(), AtomicBool::default(), Arc::default());
-        Environments { folder, installer, making, places, used, swept, ended }
+        let (in_use, swept, ended) = (Arc::default(), AtomicBool::default(), Arc::default());
+        Environments { folder, installer, making, places, in_use, swept, ended }
     }
 
     /// Where the packages of this set lie, or are to; nothing if it is empty.
@@ -91,7 +89,8 @@ impl Environments {
         Ok(Some(self.root(dir)?.join(&hasher.finalize().to_hex()[..16])))
     }
 
-    /// Sees to it that the packages of this set are there, for the module of this name.
+    /// Sees to it that the packages of this set are there, for the module of this name, and stay
+    /// for as long as what is given; nothing is if the set is empty.
     ///
     /// # Errors
     /// They are not, and are not to be installed, or cannot be.
@@ -101,19 +100,19 @@ impl Environments {
         interpreter: &Arc<Interpreter>,
         packages: &[String],
         plugin: &str,
-    ) -> Result<(), PythonError> {
-        let Some(folder) = self.folder_of(dir, interpreter, packages)? else { return Ok(()) };
+    ) -> Result<Option<Arc<Environment>>, PythonError> {
+        let Some(folder) = self.folder_of(dir, interpreter, packages)? else { return Ok(None) };
         if let Some(odd) = packages.iter().find(|it| is_odd(it)) {
             return Err(PythonError::NoPackage { name: odd.clone() });
         }
-        self.used.lock().insert(folder.clone());
+        let used = self.in_use.begin(&folder);
         if !self.swept.swap(true, Ordering::Relaxed) {
-            let (root, used) = (self.root(dir)?, self.used.lock().clone());
+            let (root, in_use) = (self.root(dir)?, self.in_use.clone());
             // What fails here is only that some of it stays.
-            let _ = low_priority::done("ksi-install", move || kept::sweep(&root, &used)).await;
+            let _ = low_priority::done("ksi-install", move || kept::sweep(&root, &in_use)).await;
         }
         if kept::is_complete(&folder) {
-            return Ok(());
+            return Ok(Some(used));
         }
         let Some(installer) = self.installer else {
             let command = install::by_hand(&interpreter.path, &folder, packages);
@@ -121,21 +120,22 @@ impl Environments {
         };
         let _alone = self.making.lock(LockKey::File(folder.clone())).await;
         if kept::is_complete(&folder) {
-            return Ok(());
+            return Ok(Some(used));
         }
         // Never closed, so there is always a place to wait for.
         let _place = self.places.acquire().await;
         let (plugin, ended, root) = (plugin.to_owned(), self.ended.clone(), self.root(dir)?);
         let (program, packages) = (interpreter.path.clone(), packages.to_vec());
-        let used = self.used.lock().clone();
+        let in_use = self.in_use.clone();
         let made = low_priority::done("ksi-install", move || {
             let filling = |folder: &Path| install::filling(installer, &program, folder, &packages);
             let made = install::make(&root, &folder, filling, &plugin, &ended);
-            kept::sweep(&root, &used);
+            kept::sweep(&root, &in_use);
             made
         });
         let program = interpreter.path.clone();
-        made.await.map_err(|source| PythonError::NotStarted { program, source })?
+        made.await.map_err(|source| PythonError::NotStarted { program, source })??;
+        Ok(Some(used))
     }
 
     /// Whether this set has to be installed first, and will be.

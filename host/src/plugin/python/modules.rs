@@ -118,16 +118,27 @@ impl Modules {
         Ok(completed(manifest, &interpreter, keep))
     }
 
-    /// Sees to it that the packages are there that a module needs.
+    /// Sees to it that the packages are there that a module needs, and stay for as long as its copy
+    /// does.
     ///
     /// # Errors
     /// They are not.
-    pub(crate) async fn provide(&self, name: &str, build: &PythonBuild) -> Result<(), PythonError> {
+    pub(crate) async fn provide(
+        &self,
+        name: &str,
+        build: &PythonBuild,
+        copy: &mut PrivateCopy,
+    ) -> Result<(), PythonError> {
         if build.dependencies.is_empty() {
             return Ok(());
         }
         let interpreter = self.interpreters.get().await?;
-        self.environments.provide(&self.dir, &interpreter, &build.dependencies, name).await
+        let provided =
+            self.environments.provide(&self.dir, &interpreter, &build.dependencies, name);
+        if let Some(environment) = provided.await? {
+            copy.stays_with(environment);
+        }
+        Ok(())
     }
 
     /// Whether packages that a module needs have to be installed first, and will be.

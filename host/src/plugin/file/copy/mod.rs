@@ -22,10 +22,12 @@ mod source;
 mod tree;
 mod whole;
 
+use std::any::Any;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(crate) use content::Content;
 pub(crate) use current::PrivateDir;
@@ -56,6 +58,8 @@ pub(crate) struct PrivateCopy {
     held: Lock<File>,
     /// For what it brings along. Behind the file, which is deleted first.
     folder: Option<OwnFolder>,
+    /// What is to stay for as long as it does.
+    with: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl PrivateDir {
@@ -85,7 +89,7 @@ impl PrivateDir {
             .map_err(|error| if self.is_closed() { CopyError::Closed } else { error })?;
         std::mem::forget(unfinished);
         let (kind, held) = (FileKind::of_copy(&path), Lock::new(held));
-        Ok((PrivateCopy { path, hash, kind, held, folder: None }, content))
+        Ok((PrivateCopy { path, hash, kind, held, folder: None, with: None }, content))
     }
 
     /// Copies a copy, which is a new file with the same bytes then, and with the same beside it.
@@ -158,6 +162,11 @@ impl PrivateCopy {
     /// Hash of the content; it displays as hexadecimal digits.
     pub(crate) fn hash(&self) -> blake3::Hash {
         self.hash
+    }
+
+    /// Has something that it needs stay for as long as it does.
+    pub(crate) fn stays_with(&mut self, it: Arc<dyn Any + Send + Sync>) {
+        self.with = Some(it);
     }
 
     /// How many bytes it has.
