@@ -109,6 +109,11 @@ impl SourceFile {
         if is_same { Ok(()) } else { Err(self.changed()) }
     }
 
+    /// What it was when it was opened, for whoever asks later and does not hold it.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { path: self.path.clone(), opened: self.opened.clone() }
+    }
+
     pub(super) fn changed(&self) -> CopyError {
         CopyError::ChangedWhileCopying { path: self.path.clone() }
     }
@@ -124,6 +129,20 @@ impl SourceFile {
             .seek(SeekFrom::Start(0))
             .and_then(|_| (&self.file).take(bytes).read_to_end(&mut read));
         all.map_err(|error| self.unreadable(error)).map(|_| read)
+    }
+}
+
+/// A file that was opened, and is not open any more.
+#[derive(Debug)]
+pub(super) struct Seen {
+    path: PathBuf,
+    opened: Metadata,
+}
+
+impl Seen {
+    /// Whether it lies there with the content that it had.
+    pub(super) fn is_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|now| identity(&now) == identity(&self.opened))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Content, CopyError, PrivateCopy, PrivateDir, SourceFile, tree};
+use super::{Content, CopyError, PrivateCopy, PrivateDir, SourceFile, source::Seen, tree};
 use crate::plugin::file::{kind::FileKind, project};
 
 impl PrivateDir {
@@ -28,7 +28,7 @@ impl PrivateDir {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let (mut copy, content) = self.copy(&project, &FileKind::Folder.label(&name))?;
         self.give_folder(&mut copy)?;
-        let mut bytes = 0;
+        let (mut bytes, mut seen) = (0, vec![project.seen()]);
         for file in &files {
             let source = open(&folder.join(file), limit)?;
             bytes += source.len();
@@ -37,8 +37,10 @@ impl PrivateDir {
                 return Err(CopyError::TooLarge { path, found: bytes, limit }.into());
             }
             self.bring(&copy, &source, file, |_| None)?;
+            seen.push(source.seen());
         }
-        if tree::files(folder)? != files {
+        // Of what was written meanwhile some is copied as it was before.
+        if tree::files(folder)? != files || !seen.iter().all(Seen::is_there) {
             return Err(CopyError::ChangedWhileCopying { path: folder.to_owned() }.into());
         }
         copy.is_whole();
@@ -74,6 +76,33 @@ mod tests {
         Ok(dir.copy_folder(folder, limit, |_, _| Ok::<_, CopyError>(()))?.0)
     }
 
+    fn private(above: &Path) -> PrivateDir {
+        let named = Some(above.to_owned());
+        PrivateDir::create(Places { named, runtime: None, temporary: "/".into() }).unwrap()
+    }
+
+    #[test]
+    fn a_folder_that_is_written_while_it_is_copied_is_no_copy() {
+        let (folder, above) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let stock = folder.path().join("stock");
+        fs::create_dir(&stock).unwrap();
+        for file in ["a.py", "b.py", "pyproject.toml"] {
+            fs::write(stock.join(file), "one").unwrap();
+        }
+        let dir = private(above.path());
+        for first in ["a.py", "pyproject.toml"] {
+            // The first one was copied when the last one is.
+            let written = |path: &Path, _: &SourceFile| {
+                if path.ends_with("b.py") {
+                    fs::write(stock.join(first), "other").unwrap();
+                }
+                Ok::<_, CopyError>(())
+            };
+            let torn = dir.copy_folder(&stock, 1 << 20, written);
+            assert!(matches!(torn, Err(CopyError::ChangedWhileCopying { .. })), "{first}");
+        }
+    }
+
     #[test]
     fn a_folder_is_copied_as_a_whole_and_told_apart_by_all_of_it() {
         let (folder, above) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -81,9 +110,7 @@ mod tests {
         fs::create_dir_all(stock.join("a/b")).unwrap();
         fs::write(stock.join("pyproject.toml"), "[tool.ksi]").unwrap();
         fs::write(stock.join("a/b/c.py"), "one").unwrap();
-        let named = Some(above.path().to_owned());
-        let places = Places { named, runtime: None, temporary: "/".into() };
-        let dir = PrivateDir::create(places).unwrap();
+        let dir = private(above.path());
         let first = copied(&dir, &stock, 1 << 20).unwrap();
         let there = first.content_path().to_owned();
         assert_eq!(fs::read_to_string(there.join("a/b/c.py")).unwrap(), "one");
