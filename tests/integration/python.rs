@@ -20,7 +20,7 @@ use ksi_wire::module::ModuleState;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::kit::{HostBuilder, Library, TestHost, children, put, until, workspace};
+use crate::kit::{HostBuilder, Library, TestHost, children, put, until, workspace, wrapped};
 
 /// Whether there is an interpreter, which is told where there is none: the test is left out then.
 /// With `KSI_TEST_PYTHON=required` that is a failure.

@@ -68,6 +68,32 @@ fn a_folder_is_one_plugin_and_a_change_anywhere_in_it_is_a_new_version_with_its_
 }
 
 #[test]
+fn a_folder_may_have_more_files_than_the_host_has_descriptors() {
+    if !is_there() {
+        return;
+    }
+    let builder = TestHost::builder();
+    let folder = stock(&builder.plugins());
+    for number in 0..400 {
+        write(&folder, &format!("src/stock/more/m{number}.py"), "");
+    }
+    let host = builder.start_as(|command| {
+        let mut limited = Command::new("prlimit");
+        limited.arg("--nofile=256");
+        wrapped(limited, command)
+    });
+    let up = || host.client().emit("stock:up", json!({}));
+    assert_eq!(up()["n"], 1);
+    // Three versions are kept.
+    for generation in 2..6 {
+        write(&folder, "src/stock/words.py", &format!("WORD = 'word {generation}'\n"));
+        host.until_live("shop", generation);
+    }
+    host.ksi(&["rollback", "shop"]).ok();
+    assert_eq!(up(), json!({"n": 2, "word": "word 4", "same": true}));
+}
+
+#[test]
 fn what_is_wrong_in_a_folder_is_told_by_its_file_and_the_old_version_goes_on() {
     if !is_there() {
         return;

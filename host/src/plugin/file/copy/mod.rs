@@ -17,6 +17,7 @@ mod current;
 mod dir;
 mod error;
 mod own_folder;
+mod packed;
 mod place;
 mod source;
 mod tree;

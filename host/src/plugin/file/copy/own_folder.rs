@@ -3,7 +3,8 @@
 //!
 //! So no copy can have what another one brought, and what one has brought is there for as long as
 //! it is: a copy of a copy has the same beside it. What lies there is written once. Files with the
-//! same bytes may be one file with several names.
+//! same bytes may be one file with several names. Few files are held by a descriptor each, and many
+//! by one of all their bytes (`packed.rs`).
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
 
 use super::dir::is_at;
+use super::packed::{Pack, Span};
 use super::{Content, CopyError, PrivateCopy, PrivateDir, SourceFile, for_reading, hash_of};
 use crate::sync::Lock;
 
@@ -20,6 +22,7 @@ use crate::sync::Lock;
 pub(super) struct OwnFolder {
     path: PathBuf,
     open: File,
+    pack: Lock<Option<Pack>>,
     /// In a mutex, because whoever reads one moves the place that it is read from.
     brought: Lock<Vec<Brought>>,
 }
@@ -29,14 +32,21 @@ struct Brought {
     /// Where it lies in the folder.
     at: PathBuf,
     hash: blake3::Hash,
-    held: File,
+    held: Held,
+}
+
+/// Where the bytes are, also when somebody removes the file.
+#[derive(Debug)]
+pub(super) enum Held {
+    File(File),
+    Packed(Span),
 }
 
 impl OwnFolder {
     fn make(path: PathBuf) -> io::Result<OwnFolder> {
         DirBuilder::new().mode(0o700).create(&path)?;
         let open = File::open(&path)?;
-        Ok(OwnFolder { path, open, brought: Lock::default() })
+        Ok(OwnFolder { path, open, pack: Lock::default(), brought: Lock::default() })
     }
 
     fn brought(&self) -> MutexGuard<'_, Vec<Brought>> {
@@ -50,6 +60,10 @@ impl OwnFolder {
             false => Err(CopyError::Cleaned { path: self.path.clone() }),
         }
     }
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o700).open(path)
 }
 
 impl Drop for OwnFolder {
@@ -108,15 +122,18 @@ impl PrivateDir {
             return folder.note(at, hash, held);
         }
         let path = folder.path.join(at);
-        let create = |path: &Path| {
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o700).open(path)
-        };
-        let made = self.place(folder, at, create)?;
+        let made = self.place(folder, at, new_file)?;
         source.copy_to(&made, &path)?;
+        self.made(folder, at, &made)
+    }
+
+    /// Notes what was written to a place in a folder.
+    fn made(&self, folder: &OwnFolder, at: &Path, made: &File) -> Result<Content, CopyError> {
+        let path = folder.path.join(at);
         let failed = |source| CopyError::Write { path: path.clone(), source };
         // What is noted is what is there.
         let hash = hash_of(made.try_clone().map_err(failed)?).map_err(failed)?;
-        let held = for_reading(&path, &made)
+        let held = for_reading(&path, made)
             .map_err(|error| if self.is_closed() { CopyError::Closed } else { error })?;
         folder.note(at, hash, held)
     }
@@ -136,6 +153,21 @@ impl PrivateDir {
         for Brought { at, held, .. } in &*folder.brought() {
             let path = folder.path.join(at);
             let unreadable = |source| CopyError::Read { path: path.clone(), source };
+            let held = match held {
+                Held::File(held) => held,
+                Held::Packed(span) => {
+                    let own = copy.folder()?;
+                    let made = self.place(own, at, new_file)?;
+                    let mut pack = folder.pack.lock();
+                    let pack = pack
+                        .as_mut()
+                        .ok_or_else(|| unreadable(io::Error::other("it is held by nobody")))?;
+                    pack.unpack(*span, &made).map_err(unreadable)?;
+                    self.made(own, at, &made)?;
+                    copy.pack()?;
+                    continue;
+                }
+            };
             let source = SourceFile::held(&path, held.try_clone().map_err(unreadable)?, limit)?;
             let known = is_at(held, &path).then(|| path.clone());
             self.bring(copy, &source, at, |_| known)?;
@@ -173,7 +205,7 @@ impl OwnFolder {
     fn note(&self, at: &Path, hash: blake3::Hash, held: File) -> Result<Content, CopyError> {
         let failed = |source| CopyError::Read { path: self.path.join(at), source };
         let content = Content::of_copy(&held).map_err(failed)?;
-        self.brought().push(Brought { at: at.to_owned(), hash, held });
+        self.brought().push(Brought { at: at.to_owned(), hash, held: Held::File(held) });
         Ok(content)
     }
 }
@@ -190,6 +222,26 @@ impl PrivateCopy {
             source: io::Error::other("the copy has no folder of its own"),
         };
         self.folder.as_ref().ok_or_else(missing)
+    }
+
+    /// Holds all that was brought to its folder by one descriptor.
+    ///
+    /// # Errors
+    /// There is no room for the bytes.
+    pub(super) fn pack(&self) -> Result<(), CopyError> {
+        let folder = self.folder()?;
+        let (mut brought, mut pack) = (folder.brought(), folder.pack.lock());
+        for Brought { at, held, .. } in &mut *brought {
+            let Held::File(file) = held else { continue };
+            let path = folder.path.join(at);
+            let failed = |source| CopyError::Write { path: path.clone(), source };
+            let pack = match &mut *pack {
+                Some(pack) => pack,
+                none => none.insert(Pack::new(&folder.path).map_err(failed)?),
+            };
+            *held = Held::Packed(pack.add(file).map_err(failed)?);
+        }
+        Ok(())
     }
 
     /// Whether something has this place in its folder.

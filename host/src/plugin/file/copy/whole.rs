@@ -37,6 +37,7 @@ impl PrivateDir {
                 return Err(CopyError::TooLarge { path, found: bytes, limit }.into());
             }
             self.bring(&copy, &source, file, |_| None)?;
+            copy.pack()?;
             seen.push(source.seen());
         }
         // Of what was written meanwhile some is copied as it was before.
@@ -118,6 +119,11 @@ mod tests {
         let (again, _) = dir.copy_again(&first, 1 << 20, "stock").unwrap();
         assert_eq!(again.hash(), first.hash(), "a copy of the copy");
         fs::write(stock.join("a/b/c.py"), "two").unwrap();
+        // A cleaner has been there.
+        fs::remove_dir_all(&there).unwrap();
+        let (once_more, _) = dir.copy_again(&first, 1 << 20, "stock").unwrap();
+        assert_eq!(once_more.hash(), first.hash());
+        assert_eq!(fs::read_to_string(once_more.content_path().join("a/b/c.py")).unwrap(), "one");
         let second = copied(&dir, &stock, 1 << 20).unwrap();
         assert_ne!(second.hash(), first.hash());
         assert_eq!(fs::read_to_string(again.content_path().join("a/b/c.py")).unwrap(), "one");
