@@ -17,6 +17,10 @@ from .host import WorkerTest
 PROGRAM = os.path.join(SOURCES, "ksi", "_describe.py")
 
 
+#: Before CPython 3.11 whoever asks has read it.
+_READS_TOML = unittest.skipIf(sys.version_info < (3, 11), "this Python has no reader of TOML")
+
+
 class Describing(WorkerTest):
     def described(self, source: str, name: str = "sample.py", **request: str) -> dict[str, Any]:
         answer = _describe.answer({"path": self.write(source, name), **request})
@@ -333,6 +337,19 @@ async def second(data: B): ...
         )
         self.assertEqual(manifest["state"], {"writes": [1], "restores": [1]})
 
+    def test_what_a_host_has_read_of_it_is_taken_as_it_is(self) -> None:
+        said = {"project": {"version": "3"}, "tool": {"ksi": {"kind": "pluggy", "pluggy": {"a": 1}}}}
+        self.write("no toml", "plugin/pyproject.toml")
+        request = {"path": os.path.join(self.folder, "plugin"), "name": "shop", "said": said}
+        manifest = _describe.answer(request)["manifest"]
+        self.assertEqual((manifest["version"], manifest["pluggy"]), ("3", {"a": 1}))
+        path = self.write("# /// script\n# no toml\n# ///\n_a = {}\n")
+        manifest = _describe.answer({"path": path, "said": {"dependencies": ["b"]}})["manifest"]
+        self.assertEqual(manifest["dependencies"], ["b"])
+        path = self.write("_state = {}\n")
+        self.assertEqual(_describe.answer({"path": path, "said": None})["manifest"]["python"], "")
+
+    @_READS_TOML
     def test_what_a_script_needs_is_read_from_its_head(self) -> None:
         manifest = self.described(
             """
@@ -374,6 +391,7 @@ async def second(data: B): ...
         ):
             self.assertEqual(_describe.satisfies((3, 11, 7), wanted), fits, wanted)
 
+    @_READS_TOML
     def test_a_folder_is_read_by_its_project_and_with_what_it_imports(self) -> None:
         project = """
             [project]
@@ -423,6 +441,7 @@ async def second(data: B): ...
         names = [it["name"] for it in host.description["handlers"]]
         self.assertEqual([it["name"] for it in manifest["handlers"]], names)
 
+    @_READS_TOML
     def test_a_folder_without_an_entry_says_what_is_missing(self) -> None:
         self.write("[tool.ksi]\nmodule = 'nothing'\n", "plugin/pyproject.toml")
         answer = _describe.answer({"path": os.path.join(self.folder, "plugin")})

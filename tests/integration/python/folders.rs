@@ -93,6 +93,61 @@ fn a_folder_may_have_more_files_than_the_host_has_descriptors() {
     assert_eq!(up(), json!({"n": 2, "word": "word 4", "same": true}));
 }
 
+/// An interpreter that has no reader of TOML, as CPython 3.10 has none.
+fn without_toml(folder: &Path) -> std::path::PathBuf {
+    let environment = folder.join("python");
+    let mut made = Command::new("python3");
+    made.args(["-m", "venv", "--without-pip"]).arg(&environment);
+    assert!(made.status().unwrap().success());
+    let python = environment.join("bin/python");
+    let asked = ["-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"];
+    let told = String::from_utf8(Command::new(&python).args(asked).output().unwrap().stdout);
+    let customized = Path::new(told.unwrap().trim()).join("sitecustomize.py");
+    fs::write(customized, "import sys\nsys.modules['tomllib'] = None\n").unwrap();
+    python
+}
+
+#[test]
+fn a_project_means_the_same_to_an_interpreter_that_reads_no_toml() {
+    if !is_there() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let python = without_toml(folder.path());
+    let config = format!("[python]\ninterpreter = '{}'\n", python.display());
+    let builder = TestHost::builder().config(&config);
+    let shop = stock(&builder.plugins());
+    let project = "
+[project]
+authors = [{name = \"x\"}]
+version = '7'
+dependencies = [
+]
+[tool.ksi]
+module = 'stock.events'
+keep = [
+  'counts',  # of those that were asked for
+]
+[tool.ksi.pluggy.events]
+\"kitchen:ingredients\" = \"add\"
+";
+    write(&shop, "pyproject.toml", project);
+    let text = "# /// script\n# [tool.ksi]\n# keep = [\n#   '_known',\n# ]\n# ///\n";
+    let text = format!("{text}{}", store(1).replace("_state", "_known"));
+    let host = module(builder, "store.py", &text).start();
+    let up = || host.client().emit("stock:up", json!({}));
+    assert_eq!(up()["n"], 1);
+    let shown = host.module("shop");
+    assert_eq!((&shown["version"], &shown["keeps_state"]), (&json!("7"), &json!(1)));
+    assert_eq!(host.module("store")["keeps_state"], 1);
+    write(&shop, "pyproject.toml", &project.replace("version = '7'", "version = "));
+    let shown =
+        host.until_module("it is refused", "shop", |module| !module["last_error"].is_null());
+    let error = shown["last_error"].as_str().unwrap();
+    assert!(error.contains("shop/pyproject.toml, line 4, column 11: "), "{error}");
+    assert_eq!(up()["n"], 2);
+}
+
 #[test]
 fn what_is_wrong_in_a_folder_is_told_by_its_file_and_the_old_version_goes_on() {
     if !is_there() {

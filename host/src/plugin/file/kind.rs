@@ -10,8 +10,6 @@ use super::project;
 const PYTHON: &str = "py";
 /// That of what a folder says of itself.
 const PROJECT: &str = "toml";
-/// The longest source that is read: parsing takes some hundred times as much memory.
-const LONGEST_SOURCE: u64 = 4 << 20;
 
 /// What a file is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +88,7 @@ impl FileKind {
     pub(crate) fn longest(self, any: u64) -> u64 {
         match self {
             FileKind::Native | FileKind::Folder => any,
-            FileKind::Python => any.min(LONGEST_SOURCE),
+            FileKind::Python => any.min(project::LONGEST_SOURCE),
         }
     }
 }

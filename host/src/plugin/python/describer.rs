@@ -7,7 +7,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path, process::Command, sync::Arc, time
 
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use tokio::sync::Mutex;
 
 use super::{
@@ -16,7 +16,10 @@ use super::{
     lines::{LineChild, Unanswered},
 };
 use crate::{
-    plugin::file::manifest::{Manifest, read_python_manifest},
+    plugin::file::{
+        manifest::{Manifest, read_python_manifest},
+        project::{self, NotRead},
+    },
     system::low_priority,
 };
 
@@ -41,6 +44,8 @@ struct Request<'a> {
     path: &'a RawValue,
     file: &'a RawValue,
     name: &'a str,
+    /// What its `pyproject.toml` or its block says; null if it says nothing.
+    said: &'a Value,
 }
 
 #[derive(Deserialize)]
@@ -110,6 +115,19 @@ fn described(
     file: &Path,
     name: &str,
 ) -> Result<Manifest, PythonError> {
+    let shown = match path.is_dir() {
+        true => file.join(project::FILE),
+        false => file.to_owned(),
+    };
+    let said = project::said_by(path).map_err(|unread| match unread {
+        NotRead::File { source } => PythonError::Mistake {
+            message: format!("{} cannot be read: {source}", shown.display()),
+        },
+        NotRead::Toml { line, column, text, message } => {
+            let file = shown.display().to_string();
+            PythonError::Syntax { file, line, column, message, text }
+        }
+    })?;
     let started = match child.take() {
         Some(child) => Ok(child),
         None => start(&interpreter.path),
@@ -118,7 +136,8 @@ fn described(
     let mut asked =
         started.map_err(|source| PythonError::NotStarted { program: program.clone(), source })?;
     let (raw_path, raw_file) = (in_python(path), in_python(file));
-    let request = serde_json::to_string(&Request { path: &raw_path, file: &raw_file, name });
+    let request =
+        serde_json::to_string(&Request { path: &raw_path, file: &raw_file, name, said: &said });
     let request = request.map_err(|error| PythonError::Answer { reason: error.to_string() })?;
     let answer = asked.ask(&request, limit).map_err(|none| match none {
         Unanswered::Ended(how) => PythonError::Died { how },

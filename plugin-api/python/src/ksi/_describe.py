@@ -3,7 +3,8 @@
 One file and a program by itself, so that a host can give its text to an interpreter
 (``python -I -B -c TEXT``) before anything of the package is where it can be imported. It reads
 requests, a JSON object a line: ``path`` (the file, or a folder with ``pyproject.toml``), ``file``
-(where that was copied from) and ``name``. Each is answered with a line: ``manifest``, as the host
+(where that was copied from), ``name`` and, if that was read, ``said``: what ``pyproject.toml`` or the
+file's block of PEP 723 says, as JSON. Each is answered with a line: ``manifest``, as the host
 reads one, or ``error``, with ``file``, ``line``, ``column``, ``text`` and ``message``.
 
 What only running tells is not guessed: ``handlers_complete`` is false then, ``unread`` says why,
@@ -432,8 +433,11 @@ class Plugin:
         self.unread.append(_place(source, node, what))
 
 
-def describe(path: str, file: str, name: str) -> dict[str, Any]:
-    """The manifest of a file, or of a folder.
+def describe(
+    path: str, file: str, name: str, said: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The manifest of a file, or of a folder. ``said`` is what its ``pyproject.toml`` or its block
+    says, if that was read.
 
     Raises:
         Mistake: it is none.
@@ -441,8 +445,9 @@ def describe(path: str, file: str, name: str) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if os.path.isdir(path):
         project_file = os.path.join(path, "pyproject.toml")
-        with open(project_file, encoding="utf-8") as toml:
-            said = read_toml(toml.read())
+        if said is None:
+            with open(project_file, encoding="utf-8") as toml:
+                said = read_toml(toml.read())
         project = said.get("project", {})
         settings = said.get("tool", {}).get("ksi", {})
         plugin = Plugin(path, file)
@@ -455,10 +460,7 @@ def describe(path: str, file: str, name: str) -> dict[str, Any]:
     else:
         entry, plugin = "", Plugin("", file)
         main = plugin.read(path, file)
-        with open(path, encoding="utf-8", errors="replace") as text:
-            script = _SCRIPT.search(text.read().replace("\r\n", "\n"))
-        block = "\n".join(it[2:] for it in script[1].splitlines()) if script else ""
-        project = read_toml(block) if block else {}
+        project = _block(path) if said is None else said
         settings = project.get("tool", {}).get("ksi", {})
     python = str(project.get("requires-python") or "")
     if not satisfies(sys.version_info[:3], python):
@@ -504,6 +506,13 @@ def describe(path: str, file: str, name: str) -> dict[str, Any]:
         "pluggy": settings.get("pluggy", {}),
     }
     return manifest
+
+
+def _block(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8", errors="replace") as text:
+        script = _SCRIPT.search(text.read().replace("\r\n", "\n"))
+    block = "\n".join(it[2:] for it in script[1].splitlines()) if script else ""
+    return read_toml(block) if block else {}
 
 
 def _entry(path: str, settings: dict[str, Any], name: str) -> str:
@@ -912,8 +921,7 @@ def satisfies(version: tuple[int, ...], wanted: str) -> bool:
 
 
 def read_toml(text: str) -> dict[str, Any]:
-    """Reads TOML. Before Python 3.11, which brings a reader along, as much of it as is needed here:
-    tables, and keys whose values are texts, numbers, truth values and lists of them."""
+    """Reads TOML for whoever has not read it yet, as a host has. CPython 3.10 has no reader."""
     if sys.version_info >= (3, 11):
         import tomllib
 
@@ -921,33 +929,7 @@ def read_toml(text: str) -> dict[str, Any]:
             return tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise Mistake(f"what it needs is written in no TOML: {error}") from None
-    found: dict[str, Any] = {}
-    table, left = found, text
-    while left:
-        line, _, left = left.partition("\n")
-        line = line.strip()
-        head = re.fullmatch(r"\[([^\[\]]+)\]\s*(#.*)?", line)
-        pair = re.match(r"([\w.\"-]+)\s*=\s*(.*)", line, re.DOTALL)
-        if head:
-            table = found
-            for part in head[1].split("."):
-                table = table.setdefault(part.strip().strip('"'), {})
-        elif pair:
-            value = pair[2]
-            while value.startswith("[") and _toml_value(value) is None and left:
-                line, _, left = left.partition("\n")
-                value += "\n" + line
-            table[pair[1].strip('"')] = _toml_value(value)
-    return found
-
-
-def _toml_value(text: str) -> Any:
-    text = re.sub(r"(?m)#[^\"'\n]*$", "", text).strip()
-    text = {"true": "True", "false": "False"}.get(text, text)
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return None
+    raise Mistake("what it says of itself is TOML, which Python reads from 3.11 on")
 
 
 def answer(request: Any) -> dict[str, Any]:
@@ -956,7 +938,8 @@ def answer(request: Any) -> dict[str, Any]:
         path = str(request["path"])
         file, name = str(request.get("file") or path), request.get("name")
         stem = os.path.splitext(os.path.basename(file))[0]
-        return {"manifest": describe(path, file, str(name or stem))}
+        said = (request["said"] or {}) if "said" in request else None
+        return {"manifest": describe(path, file, str(name or stem), said)}
     except Mistake as mistake:
         said = {"line": mistake.line, "column": mistake.column, "text": mistake.text[:500]}
         # A path need not be a text.
