@@ -49,6 +49,21 @@ fn memory_is_bounded_and_the_process_lives_on() {
 }
 
 #[test]
+fn an_interpreter_of_a_virtual_environment_runs_under_a_profile() {
+    if !is_there() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut made = Command::new("python3");
+    made.args(["-m", "venv", "--without-pip"]).arg(folder.path());
+    assert!(made.status().unwrap().success());
+    let python = folder.path().join("bin/python");
+    let limits = format!("profile = 'strict'\n[python]\ninterpreter = '{}'", python.display());
+    let host = probing(&limits);
+    assert_eq!(host.client().emit("try:fill", json!({"bytes": 1000})), 1000);
+}
+
+#[test]
 fn a_module_with_a_profile_reaches_what_it_was_given_and_runs_nothing() {
     if !is_there() {
         return;

@@ -31,6 +31,9 @@ const OLDEST: (u32, u32) = (3, 10);
 const QUESTION: &str = "\
 import json, os, sys
 paths = [sys.executable, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix]
+home = os.path.dirname(os.path.dirname(sys.executable or ''))
+if os.path.isfile(os.path.join(home, 'pyvenv.cfg')):
+    paths.append(home)
 paths = [list(os.fsencode(it)) for it in paths if it]
 print(json.dumps({'name': sys.implementation.name, 'version': list(sys.version_info[:3]), 'paths': paths}))
 ";
