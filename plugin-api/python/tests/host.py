@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
 import json
 import os
@@ -14,7 +15,7 @@ import tempfile
 import textwrap
 import time
 import unittest
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import SOURCES
@@ -160,6 +161,7 @@ class FakeHost:
         )
         theirs.close()
         self._buffer = b""
+        self._together: bytearray | None = None
         self._descriptors: list[int] = []
         self._number = 0
         self._waiting: list[Frame] = []
@@ -188,13 +190,24 @@ class FakeHost:
         id = self.number() if id is None else id
         body += payload
         head = HEAD.pack(len(body), KINDS[kind], flags, int(descriptor >= 0), id)
-        if descriptor < 0:
+        if self._together is not None:
+            assert descriptor < 0
+            self._together += head + body
+        elif descriptor < 0:
             self.socket.sendall(head + body)
         else:
             along = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
             sent = self.socket.sendmsg([head + body], along)
             self.socket.sendall((head + body)[sent:])
         return id
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Frames of the body of this go at once, in one write."""
+        self._together = bytearray()
+        yield
+        frames, self._together = self._together, None
+        self.socket.sendall(frames)
 
     def put_in_file(self, kind: str, body: bytes, payload: bytes, *, seals: int = 0xF) -> int:
         """Sends a frame whose payload is in a memory file."""

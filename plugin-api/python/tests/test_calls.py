@@ -1,5 +1,6 @@
 """Calls of handlers, as the host sees them."""
 
+import importlib.util
 import json
 import os
 import struct
@@ -140,6 +141,18 @@ MODULE = """
 """
 
 
+LITTLE_MEMORY = """
+    @event_handler("a:memory")
+    async def has_more_memory(data):
+        import resource
+        if data is None:
+            return
+        with open("/proc/self/statm") as file:
+            now = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + data, -1))
+"""
+
+
 class Calls(WorkerTest):
     def test_a_reply_is_the_json_of_what_a_handler_gives(self) -> None:
         host = self.live(MODULE)
@@ -198,6 +211,44 @@ class Calls(WorkerTest):
         for handler in ("echo", "blocks"):
             number = host.put("CALL", host.call_frame(handler, "a:x", {}), b'{"a":')
             self.assertEqual(host.ends(number).kind, "FAILED")
+
+    def test_a_payload_that_cannot_be_read_is_a_failure_and_holds_up_nobody(self) -> None:
+        host = self.live(MODULE + LITTLE_MEMORY)
+        deep = b"[" * 100_000 + b"]" * 100_000
+        large = b"[" + b"[]," * 4_000_000 + b"[]]"
+        cases = [(None, deep), (160 << 20, large)]
+        if importlib.util.find_spec("orjson"):
+            # It has no exception for memory that is not there: the process ends.
+            cases.pop()
+        for memory, payload in cases:
+            host.asked("has_more_memory", memory)
+            for handler in ("echo", "blocks", "context"):
+                with self.subTest(handler, memory=memory):
+                    with host.together():
+                        head = host.call_frame(handler, "a:x", {})
+                        number = host.put("CALL", head, payload)
+                        second = host.call("echo", 1)
+                    ends = {frame.id: frame for frame in (host.next(), host.next())}
+                    self.assertEqual(ends[number].kind, "FAILED")
+                    self.assertEqual(ends[second].json(), 1)
+        host.ping()
+
+    def test_a_thread_that_cannot_be_had_is_a_failure(self) -> None:
+        host = self.live(
+            MODULE
+            + """
+    @event_handler("a:no_threads")
+    async def no_threads(data):
+        def refused(*_, **__):
+            raise RuntimeError("can't start new thread")
+        threading.Thread.start = refused
+        """
+        )
+        host.asked("no_threads")
+        code, message = host.ends(host.call("blocks", 0)).failure()
+        self.assertEqual(code, "RuntimeError")
+        self.assertIn("can't start new thread", message)
+        self.assertEqual(host.asked("echo", 1), 1)
 
     def test_a_call_of_no_handler_is_a_failure(self) -> None:
         host = self.live(MODULE)

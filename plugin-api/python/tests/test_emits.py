@@ -280,6 +280,19 @@ class AtRunTime(WorkerTest):
         host.put("DETACH")
         self.assertEqual(host.until("REPLY", number).json(), [[], 0])
 
+    def test_an_event_that_cannot_be_read_is_a_missed_one(self) -> None:
+        host = self.live(MODULE)
+        number = host.call("watches")
+        watch = host.until("WATCH")
+        deep = passed("w:a", 1)[:-1] + b"[" * 100_000 + b"]" * 100_000
+        with host.together():
+            host.put("WATCHED", b"\0", passed("w:a", 1), id=watch.id)
+            host.put("WATCHED", b"\0", deep, id=watch.id)
+            second = host.call("nothing")
+        self.assertEqual(host.until("EMIT").emit().call, second)
+        self.assertEqual(host.until("REPLY", number).json(), [[["w:a", 1, "7"]], 1])
+        self.assertEqual(host.until("UNWATCH").id, watch.id)
+
     def test_a_watch_that_is_refused_ends(self) -> None:
         host = self.live(MODULE)
         number = host.call("watches")

@@ -365,6 +365,22 @@ class Ends(WorkerTest):
             self.assertIn(words, host.words())
             self.assertIn("ksi worker: the host says what makes no sense", host.words())
 
+    def test_what_it_cannot_put_together_ends_it_with_words(self) -> None:
+        host = self.live(
+            """
+            from ksi.events import event_handler
+            from ksi.worker.inbox import Inbox
+            def no_memory(*_):
+                raise MemoryError
+            @event_handler("a:b")
+            async def spoils(data):
+                Inbox._frames = no_memory
+            """
+        )
+        host.asked("spoils")
+        host.call("spoils")
+        self.assertIn("there is no memory for what comes from the host", host.words())
+
     def test_what_is_no_socket_is_refused(self) -> None:
         command = [sys.executable, "-I", "-B", "-c", BOOTSTRAP]
         run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)

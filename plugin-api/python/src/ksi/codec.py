@@ -87,9 +87,12 @@ def loads(text: bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or nested too deep to be read.
     """
-    return _decode(text)
+    try:
+        return _decode(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep to be read") from None
 
 
 def dumps(value: Any, what: str = "the value") -> bytes:

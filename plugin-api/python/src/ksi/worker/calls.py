@@ -27,6 +27,8 @@ _EAGER: Final = sys.version_info >= (3, 12)
 _THREADS: Final = 32
 _CALL_HEAD_BYTES: Final = CALL_HEAD.size
 
+#: What a thread is to do: taken out of its list then, so that nothing else has it.
+_Work = tuple[CallRef, EventHandler, Any, EventContext]
 #: Number, head of the event and attributes, as a context is made of them.
 _Head = tuple[tuple[Any, ...], Frame]
 
@@ -222,8 +224,8 @@ class Calls:
             self._ended(number)
         try:
             self._out.put(kind, number, code, reply, flags)
-        except TooLong as error:
-            self._out.put(frames.FAILED, number, *_too_large(error), flags)
+        except Exception as error:
+            self._out.put(frames.FAILED, number, *_failure(error), flags)
 
     def _ended(self, number: int) -> None:
         self._tasks.pop(number, None)
@@ -270,26 +272,31 @@ class Calls:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ksi-handler")
         ref = CallRef(number, self)
-        try:
-            data = codec.loads(payload)
-            context = self.context(ref, head)
-        except ValueError as error:
-            self._out.put(frames.FAILED, number, *_failure(error))
-            return
+        data = codec.loads(payload)
+        context = self.context(ref, head)
         # What waits for its thread, and what is remembered of it there, has nothing of the call.
-        work = [(ref, handler, data, context)]
+        work: list[_Work] = [(ref, handler, data, context)]
         del data, context
-        future = self._threads.submit(_on_thread, work)
+        future: Future[Any] = Future()
         self._blocked[number] = future
         future.add_done_callback(
             lambda future: self._loop.call_soon_threadsafe(
                 self._unblocked, number, ref, handler, future
             )
         )
+        try:
+            self._threads.submit(_on_thread, future, work)
+        except RuntimeError as error:
+            # No thread more can be had. One that there is may do it all the same.
+            if future.cancel():
+                self._ended(number)
+                self._out.put(frames.FAILED, number, *_failure(error))
 
     def _unblocked(
         self, number: int, ref: CallRef, handler: EventHandler, future: Future[Any]
     ) -> None:
+        if self._blocked.get(number) is not future:
+            return
         if future.cancelled():
             self._ended(number)
             ref.ends()
@@ -319,8 +326,8 @@ class Calls:
         flags = ref.ends()
         try:
             self._out.put(kind, number, code, reply, flags)
-        except TooLong as error:
-            self._out.put(frames.FAILED, number, *_too_large(error), flags)
+        except Exception as error:
+            self._out.put(frames.FAILED, number, *_failure(error), flags)
 
 
 class _Raised:
@@ -331,7 +338,12 @@ class _Raised:
         self.failure = _failure(error)
 
 
-def _on_thread(work: list[tuple[CallRef, EventHandler, Any, EventContext]]) -> Any:
+def _on_thread(future: Future[Any], work: list[_Work]) -> None:
+    if future.set_running_or_notify_cancel():
+        future.set_result(_result_of(work))
+
+
+def _result_of(work: list[_Work]) -> Any:
     ref, handler, data, context = work.pop()
     current.set(ref)
     try:

@@ -89,6 +89,8 @@ FROM_HOST: Final[dict[int, tuple[str, int, bool]]] = {
     PING: ("PING", 0, False),
 }
 
+#: Those that are answered with FAILED if they cannot be done.
+ASKING: Final = frozenset((OPEN, CREATE, DETACH, SHUTDOWN, CALL, SNAPSHOT, RESTORE, READ_BACK))
 #: Handler, form, nanoseconds left, id, parent, root, timestamp, depth of a CALL, and the length of
 #: its name.
 CALL_HEAD: Final = struct.Struct("<QBQQQQQII")

@@ -18,6 +18,10 @@ _CLOSED_ON_EXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _ALONG: Final = socket.CMSG_LEN(4 * array.array("i").itemsize)
 
 
+class Torn(Exception):
+    """What has come is lost in part: nothing that follows can be read."""
+
+
 class Inbox:
     """The reading side of a socket."""
 
@@ -36,6 +40,7 @@ class Inbox:
         Raises:
             BlockingIOError: nothing is there, and ``flags`` say not to wait.
             ProtocolError: what came is no frame of a host.
+            Torn: there is no memory for what came.
         """
         try:
             data, along, state, _ = self._socket.recvmsg(ROOM, _ALONG, flags | _CLOSED_ON_EXEC)
@@ -43,6 +48,14 @@ class Inbox:
             raise
         except OSError:
             return None
+        try:
+            return self._received(data, along, state)
+        except MemoryError:
+            raise Torn("there is no memory for what comes from the host") from None
+
+    def _received(
+        self, data: bytes, along: list[tuple[int, int, bytes]], state: int
+    ) -> list[Frame] | None:
         if along:
             self._take(along)
         if state & socket.MSG_CTRUNC:

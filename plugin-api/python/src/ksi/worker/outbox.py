@@ -116,7 +116,7 @@ class Outbox:
                 plain.append(piece)
                 continue
             if plain:
-                self._send_all(b"".join(plain))
+                self._send_plain(plain)
                 plain = []
             frame, descriptor = piece
             try:
@@ -127,7 +127,16 @@ class Outbox:
             finally:
                 os.close(descriptor)
         if plain:
-            self._send_all(plain[0] if len(plain) == 1 else b"".join(plain))
+            self._send_plain(plain)
+
+    def _send_plain(self, pieces: list[bytes]) -> None:
+        try:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        except MemoryError:
+            for piece in pieces:
+                self._send_all(piece)
+        else:
+            self._send_all(data)
 
     def _send_all(self, data: bytes) -> None:
         if data and not self._broken:

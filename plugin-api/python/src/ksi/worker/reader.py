@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from .frames import PING, Frame, ProtocolError
-from .inbox import Inbox
+from .inbox import Inbox, Torn
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,11 +41,13 @@ class Reader:
         connection: socket.socket,
         inbox: Inbox,
         take: Callable[[Frame], None],
+        not_taken: Callable[[Frame, Exception], None],
         pong: Callable[[int], None],
     ) -> None:
         self._socket = connection
         self._inbox = inbox
         self._take = take
+        self._not_taken = not_taken
         self._pong = pong
         self._lock = threading.Lock()
         self._frames: deque[Frame] = deque()
@@ -76,6 +78,9 @@ class Reader:
                 return 0
             except ProtocolError as error:
                 ends_for(error)
+            except Torn as error:
+                say(str(error))
+                ends_with_host()
             if frames is None:
                 ends_with_host()
             self._sort(frames)
@@ -94,11 +99,17 @@ class Reader:
         frames, take = self._frames, self._take
         try:
             while frames:
-                take(frames.popleft())
-        except ProtocolError as error:
-            ends_for(error)
-        self._ahead = 0
-        self.turn_ends()
+                frame = frames.popleft()
+                try:
+                    take(frame)
+                except ProtocolError as error:
+                    ends_for(error)
+                except Exception as error:
+                    # No frame keeps those behind it waiting.
+                    self._not_taken(frame, error)
+        finally:
+            self._ahead = 0
+            self.turn_ends()
 
     def _look_on(self) -> None:
         poll = select.poll()

@@ -17,11 +17,12 @@ from . import frames
 from .asks import Asks
 from .calls import Calls
 from .contexts import CallRef, current_ref
+from .failures import code_of, message_of, summary_of
 from .frames import Frame
 from .inbox import Inbox
 from .lifecycle import Lifecycle
 from .limits import Open
-from .log import LogForwarder
+from .log import WARN, LogForwarder
 from .outbox import Outbox
 from .reader import Reader
 from .watches import Watches
@@ -51,7 +52,7 @@ class Session:
         self.asks = Asks(self)
         self.watches = Watches(self)
         self.lifecycle = Lifecycle(self)
-        self.reader = Reader(connection, inbox, self._take, self._pong)
+        self.reader = Reader(connection, inbox, self._take, self._not_taken, self._pong)
         #: The host takes what the module asks for.
         self.is_live = False
         self._live = asyncio.Event()
@@ -83,6 +84,14 @@ class Session:
             self.lifecycle.begin(frame)
 
     _woken = False
+
+    def _not_taken(self, frame: Frame, error: Exception) -> None:
+        """What a frame asks for cannot be begun, of memory that is not there as an example."""
+        if frame.kind in frames.ASKING:
+            self.calls.fails(frame.id, code_of(error), message_of(error))
+        else:
+            text = f"a frame {frame.name} is passed over: {summary_of(error)}"
+            self.log.say(WARN, __name__, text)
 
     def _turn_ends(self) -> None:
         """What was read is done as far as it can be: what there is to say goes now."""

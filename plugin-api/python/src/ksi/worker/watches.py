@@ -13,7 +13,9 @@ from ..names import EventNameError, check_pattern
 from ..refusals import EventRefused, RefusalCode
 from ..watching import Events, PassedEvent
 from . import frames
+from .failures import summary_of
 from .frames import Frame, ProtocolError
+from .log import WARN
 
 if TYPE_CHECKING:
     from .session import Session
@@ -115,10 +117,8 @@ class Watches:
         watch = self._watches.get(frame.id)
         step = frame.u8()
         if step == _EVENT:
-            size = frame.end - frame.at
-            event = passed_event(frame)
             if watch is not None:
-                watch.add(event, size)
+                self._shows(frame, watch)
         elif step in (_MISSED, _ENDED):
             missed = frame.u64() if step == _MISSED else 0
             frame.ends()
@@ -127,6 +127,20 @@ class Watches:
                 watch.end(missed)
         else:
             raise ProtocolError(f"a frame WATCHED has the step {step}")
+
+    def _shows(self, frame: Frame, watch: Events) -> None:
+        size = frame.end - frame.at
+        try:
+            event = passed_event(frame)
+        except (ValueError, MemoryError) as error:
+            # As one that was missed, with which the watch ends.
+            del self._watches[frame.id]
+            self._session.out.put(frames.UNWATCH, frame.id)
+            watch.end(1)
+            text = f"a watch ends with an event that cannot be read: {summary_of(error)}"
+            self._session.log.say(WARN, __name__, text)
+        else:
+            watch.add(event, size)
 
     def close(self) -> None:
         """Ends all watches, and takes nothing more."""
