@@ -451,6 +451,26 @@ class Ends(WorkerTest):
         self.assertEqual(code, "EventRefused")
         self.assertIn("is being retired and cannot subscribe any more", message)
 
+    def test_a_shutdown_handler_of_run_time_runs_once(self) -> None:
+        path = os.path.join(self.folder, "runs")
+        module = f"""
+            from ksi import get_router
+            def initialize(router):
+                router.subscribe("module:shutdown", note)
+                router.subscribe("system:shutdown", note)
+            def note(data):
+                with open({path!r}, "a") as file:
+                    file.write("once ")
+            """
+        for detached in (True, False):
+            host = self.live(module)
+            if detached:
+                self.assertEqual(host.ends(host.put("DETACH")).kind, "NO_REPLY")
+            self.assertEqual(host.shut_down(), 0)
+            with open(path) as file:
+                self.assertEqual(file.read(), "once once ")
+            os.remove(path)
+
     def test_print_and_input_are_none_of_the_protocol(self) -> None:
         host = self.live(
             """

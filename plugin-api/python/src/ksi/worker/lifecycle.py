@@ -30,6 +30,7 @@ class Lifecycle:
         self._session = session
         self._plugin: Plugin | None = None
         self._created = False
+        self._left = False
         #: Handlers that were declared when the host took none.
         self._late: list[EventHandler] = []
 
@@ -139,7 +140,9 @@ class Lifecycle:
         self._session.out.put(frames.NO_REPLY, number)
 
     async def _leave(self) -> None:
-        if self._plugin is not None and self._created:
+        if self._plugin is not None and self._created and not self._left:
+            # A process that is shut down has been detached before, unless it never was live.
+            self._left = True
             await self._plugin.ends()
         self._session.watches.close()
         await self._session.end_tasks(all=False)
