@@ -315,6 +315,52 @@ async def second(data: B): ...
             "STATE_VERSION is 0", self.mistake("_state = {}\nSTATE_VERSION = 0\n")["message"]
         )
 
+    def test_a_state_that_only_running_tells_is_left_to_that(self) -> None:
+        one = {"writes": [1], "restores": [1]}
+        helpers = "state = {}\ndef snapshot(): return state\ndef restore(data): ...\n"
+        for source, keep, state in (
+            ("D = {}\n_state = D.copy()\n", ["_state"], one),
+            ("import json\n_state = json.loads('{}')\n", ["_state"], one),
+            ("x = 1\n_state = {} if x else {}\n", ["_state"], one),
+            ("_state = None\n_state = {}\n", ["_state"], one),
+            ("try:\n    _state = {}\nfinally: pass\n", ["_state"], one),
+            ("_state = {}\n_state = None\n", [], None),
+            ("from helpers import snapshot, restore\n", [], one),
+            ("from helpers import *\n", [], one),
+            ("from typing import *\nfrom ksi.events import *\n_state = {}\n", ["_state"], one),
+            ("from helpers import state as _state\n", ["_state"], one),
+            ("_state = other = {}\n", ["_state"], one),
+            ("_state, other = {}, {}\n", ["_state"], one),
+            ("for _state in [{}]: pass\n", ["_state"], one),
+            ("with open('/dev/null') as _state: pass\n_state = {}\n", ["_state"], one),
+            ("snapshot = lambda: 1\nrestore = lambda data: 1\n", [], one),
+            ("import os\n_state = {}\nSTATE_VERSION = int(os.sep and 4)\n", ["_state"], 4),
+            ("VERSION = 3\n_state = {}\nSTATE_VERSION = VERSION + 1\n", ["_state"], 4),
+        ):
+            with self.subTest(source):
+                manifest = self.described(source)
+                if "typing" in source:
+                    self.assertEqual(manifest["unread"], [])
+                path = self.write(helpers, "helpers.py")
+                ran = self.opens(source, python={"path": [os.path.dirname(path)]}).description
+                expected = {"writes": [state], "restores": [state]} if state == 4 else state
+                self.assertEqual((ran["keep"], ran["state"]), (keep, expected))
+                # What is said is so, and what is not sure is said to be that.
+                if manifest["state"] is None:
+                    self.assertTrue(manifest["unread"])
+                else:
+                    self.assertEqual(manifest["state"], expected)
+                    self.assertEqual(manifest["keep"], keep)
+
+    def test_whether_somebody_has_named_what_is_kept_is_said(self) -> None:
+        head = "# /// script\n# [tool.ksi]\n# keep = ['_state']\n# ///\n"
+        for keep_is_named, source in ((True, head), (False, "")):
+            manifest = self.described(source + "_state = {}\n")
+            self.assertEqual(manifest["keep_is_named"], keep_is_named)
+            self.assertEqual(manifest["keep"], ["_state"])
+        message = self.mistake("known = {}\nSTATE_VERSION = 0\n")["message"]
+        self.assertIn("STATE_VERSION is 0", message)
+
     def test_the_life_of_ksis_modules_is_no_handler(self) -> None:
         manifest = self.same_as_running(
             """
@@ -338,7 +384,10 @@ async def second(data: B): ...
         self.assertEqual(manifest["state"], {"writes": [1], "restores": [1]})
 
     def test_what_a_host_has_read_of_it_is_taken_as_it_is(self) -> None:
-        said = {"project": {"version": "3"}, "tool": {"ksi": {"kind": "pluggy", "pluggy": {"a": 1}}}}
+        said = {
+            "project": {"version": "3"},
+            "tool": {"ksi": {"kind": "pluggy", "pluggy": {"a": 1}}},
+        }
         self.write("no toml", "plugin/pyproject.toml")
         request = {"path": os.path.join(self.folder, "plugin"), "name": "shop", "said": said}
         manifest = _describe.answer(request)["manifest"]
@@ -446,6 +495,40 @@ async def second(data: B): ...
         self.write("[tool.ksi]\nmodule = 'nothing'\n", "plugin/pyproject.toml")
         answer = _describe.answer({"path": os.path.join(self.folder, "plugin")})
         self.assertIn("module = 'nothing'", answer["error"]["message"])
+
+    def test_what_a_project_says_is_of_the_kind_that_belongs_there(self) -> None:
+        folder = os.path.join(self.folder, "plugin")
+        self.write("", "plugin/plugin.py")
+        for toml, words in (
+            ("project = 3", "project = 3"),
+            ("tool = 3", "tool = 3"),
+            ("[tool]\nksi = 'yes'", "tool.ksi = 'yes'"),
+            ("[project]\ndependencies = 'structlog'", "project.dependencies = 'structlog'"),
+            ("[project]\ndependencies = [1]", "project.dependencies = [1]"),
+            ("[project]\nrequires-python = 3", "project.requires-python = 3"),
+            ("[project]\nversion = 2", "project.version = 2"),
+            ("[tool.ksi]\nkeep = '_state'", "tool.ksi.keep = '_state'"),
+            ("[tool.ksi]\nrequires = 'article:get'", "tool.ksi.requires = 'article:get'"),
+            ("[tool.ksi]\nrequires = ['article']", "'article', which is no event name"),
+            ("[tool.ksi]\nexclusive = 'no'", "tool.ksi.exclusive = 'no'"),
+            ("[tool.ksi]\nmodule = ['a']", "tool.ksi.module = ['a']"),
+            ("[tool.ksi]\nkind = 'pluggy'\npluggy = 'x'", "tool.ksi.pluggy = 'x'"),
+            ("[tool.ksi.pluggy]\nstate = 1", "tool.ksi.pluggy.state = 1"),
+            ("[tool.ksi.pluggy]\nplugins = {a = 1}", "tool.ksi.pluggy.plugins = {'a': 1}"),
+            ("[tool.ksi.pluggy]\nevents = 'a:b'", "tool.ksi.pluggy.events = 'a:b'"),
+            ("[tool.ksi.pluggy.events]\n'a:b' = ['x']", "tool.ksi.pluggy.events.a:b = ['x']"),
+        ):
+            with self.subTest(toml):
+                self.write(toml + "\n", "plugin/pyproject.toml")
+                message = _describe.answer({"path": folder})["error"]["message"]
+                self.assertIn(words, message)
+                self.assertNotIn("Error", message)
+        head = "# /// script\n# dependencies = 'structlog'\n# ///\n"
+        message = self.mistake(head)["message"]
+        expected = (
+            "the head of the file has dependencies = 'structlog', where a list of texts belongs"
+        )
+        self.assertEqual(message, expected)
 
     def test_mistakes_say_where_they_are(self) -> None:
         error = self.mistake("x = 1\ndef f(:\n")

@@ -334,6 +334,11 @@ class Hooks(PluggyTest):
         host = self.pluggy(folder, {"manager": "eggspecs:get_manager", "plugins": ["plugins"]})
         self.assertEqual(host.asked("all_of_them", {"x": 1}), ["a", "own"])
 
+    def test_one_name_is_as_good_as_a_list_of_one(self) -> None:
+        plugins = {"one": plugin("one"), "two": plugin("two")}
+        host = self.pluggy(self.project(plugins), {**SAID, "plugins": "plugins", "block": "one"})
+        self.assertEqual(host.asked("all_of_them", {"x": 1}), ["two"])
+
     def test_a_state_is_that_of_a_module(self) -> None:
         specs = SPECS + "    def snapshot(): return calls\n    def restore(data): calls[:] = data\n"
         host = self.pluggy(self.project({"a": plugin("a")}, specs), {**SAID, "state": "eggspecs"})

@@ -3,8 +3,8 @@
 One file and a program by itself, so that a host can give its text to an interpreter
 (``python -I -B -c TEXT``) before anything of the package is where it can be imported. It reads
 requests, a JSON object a line: ``path`` (the file, or a folder with ``pyproject.toml``), ``file``
-(where that was copied from), ``name`` and, if that was read, ``said``: what ``pyproject.toml`` or the
-file's block of PEP 723 says, as JSON. Each is answered with a line: ``manifest``, as the host
+(where that was copied from), ``name`` and, if that was read, ``said``: what ``pyproject.toml`` or
+the file's block of PEP 723 says, as JSON. Each is answered with a line: ``manifest``, as the host
 reads one, or ``error``, with ``file``, ``line``, ``column``, ``text`` and ``message``.
 
 What only running tells is not guessed: ``handlers_complete`` is false then, ``unread`` says why,
@@ -55,6 +55,9 @@ _PARTICIPANTS = (
 )
 _COLLECT, _RESTORE = "checkpoint:collect", "checkpoint:restore"
 _SHUTDOWN = {"system:shutdown": "module:shutdown"}
+#: The global that is kept if nobody says what is, and the functions that go before it.
+_KEPT = "_state"
+_FUNCTIONS = ("snapshot", "restore")
 _CONTAINERS = ("dict", "list", "defaultdict", "OrderedDict", "Counter")
 #: Inner decorators that leave a function what it is.
 _HARMLESS = ("wraps", "override", "final", "typing.override", "typing.final", "functools.wraps")
@@ -199,6 +202,8 @@ class Source:
                 self.values[target] = value
                 if isinstance(value, (ast.Name, ast.Attribute)):
                     self.aliases.setdefault(target, ast.unparse(value))
+        #: How often the file binds a name, in whatever way.
+        self.bound = _bound(self.tree)
         #: Names whose value is one thing from the beginning to the end.
         self.constants = {name for name, count in assigned.items() if count == 1}
 
@@ -433,36 +438,34 @@ class Plugin:
         self.unread.append(_place(source, node, what))
 
 
-def describe(
-    path: str, file: str, name: str, said: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def describe(path: str, file: str, name: str, said: dict[str, Any] | None = None) -> dict[str, Any]:
     """The manifest of a file, or of a folder. ``said`` is what its ``pyproject.toml`` or its block
     says, if that was read.
 
     Raises:
         Mistake: it is none.
     """
-    settings: dict[str, Any] = {}
     if os.path.isdir(path):
         project_file = os.path.join(path, "pyproject.toml")
         if said is None:
             with open(project_file, encoding="utf-8") as toml:
                 said = read_toml(toml.read())
-        project = said.get("project", {})
-        settings = said.get("tool", {}).get("ksi", {})
+        table = Table(said, "its pyproject.toml")
+        project = table.table("project")
+        settings = table.table("tool").table("ksi")
         plugin = Plugin(path, file)
-        if settings.get("kind") == "pluggy":
+        if settings.text("kind") == "pluggy":
             # Its hooks are found when its plugins are there.
             entry, main, plugin.complete = "", Source(b"", file), False
         else:
-            entry = _entry(path, settings, str(project.get("name") or name))
+            entry = _entry(path, settings.text("module"), project.text("name") or name)
             main = plugin.read(os.path.join(path, entry), os.path.join(file, entry))
     else:
         entry, plugin = "", Plugin("", file)
         main = plugin.read(path, file)
-        project = _block(path) if said is None else said
-        settings = project.get("tool", {}).get("ksi", {})
-    python = str(project.get("requires-python") or "")
+        project = Table(_block(path) if said is None else said, "the head of the file")
+        settings = project.table("tool").table("ksi")
+    python = project.text("requires-python")
     if not satisfies(sys.version_info[:3], python):
         found = ".".join(map(str, sys.version_info[:3]))
         raise Mistake(f"it needs Python {python}, and {sys.executable} is {found}")
@@ -471,12 +474,17 @@ def describe(
     events = {it.event for it in plugin.handlers}
     named = list(zip(names, plugin.handlers))  # noqa: B905 (it stands alone on Python 3.9 too)
     shown = [(it, handler) for it, handler in named if handler.event not in life]
-    keep, state = _state(main, settings, {_COLLECT, _RESTORE} <= events)
+    keep = settings.texts("keep")
+    try:
+        keep, state = _state(main, keep, {_COLLECT, _RESTORE} <= events)
+    except Unknown as unknown:
+        state = None
+        plugin.unread.append(_place(main, main.tree, str(unknown)))
     schemas = {it: _data_schema(handler) for it, handler in shown}
     manifest = {
         "format": 1,
-        "name": str(settings.get("name") or name),
-        "version": str(project.get("version") or _version(main, path, entry)),
+        "name": settings.text("name") or name,
+        "version": project.text("version") or _version(main, path, entry),
         "built": "python",
         "handlers": [
             {
@@ -489,21 +497,21 @@ def describe(
             for it, handler in shown
         ],
         "emits": sorted(plugin.emits),
-        "requires": [str(it) for it in settings.get("requires", [])],
+        "requires": _required(settings),
         "state": state,
-        "exclusive": bool(settings.get("exclusive", False)),
-        "trial": bool(settings.get("trial", True)),
+        "exclusive": settings.flag("exclusive", False),
+        "trial": settings.flag("trial", True),
         "python": python,
-        "dependencies": [str(it) for it in project.get("dependencies", [])],
-        "keep": keep,
-        "keep_is_named": "keep" in settings,
+        "dependencies": project.texts("dependencies") or [],
+        "keep": keep or [],
+        "keep_is_named": settings.has("keep"),
         "handlers_complete": plugin.complete,
         "schemas": {it: schema for it, schema in schemas.items() if schema},
         "summaries": {it: _summary(handler.function) for it, handler in shown},
         "unread": plugin.unread,
         "entry": entry,
-        "kind": str(settings.get("kind", "module")),
-        "pluggy": settings.get("pluggy", {}),
+        "kind": settings.text("kind") or "module",
+        "pluggy": _pluggy(settings),
     }
     return manifest
 
@@ -515,9 +523,73 @@ def _block(path: str) -> dict[str, Any]:
     return read_toml(block) if block else {}
 
 
-def _entry(path: str, settings: dict[str, Any], name: str) -> str:
-    said = settings.get("module")
-    names = [str(said)] if said else [name, name.replace("-", "_"), "plugin", "main"]
+class Table:
+    """A table of TOML. What is taken of it is of the kind that belongs there."""
+
+    def __init__(self, values: dict[str, Any], where: str, path: str = "") -> None:
+        self.values, self._where, self._path = values, where, path
+
+    def has(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def text(self, key: str) -> str:
+        return str(self._get(key, "", "a text", str))
+
+    def flag(self, key: str, default: bool) -> bool:
+        return bool(self._get(key, default, "true or false", bool))
+
+    def texts(self, key: str) -> list[str] | None:
+        """``None`` if nothing is said."""
+        found = self._get(key, None, "a list of texts", list)
+        if found is not None and not all(isinstance(it, str) for it in found):
+            self._wrong(key, "a list of texts")
+        return found  # type: ignore[no-any-return]
+
+    def text_or_texts(self, key: str) -> list[str] | None:
+        found = self.values.get(key)
+        return [found] if isinstance(found, str) else self.texts(key)
+
+    def table(self, key: str) -> Table:
+        return Table(self._get(key, {}, "a table", dict), self._where, f"{self._path}{key}.")
+
+    def _get(self, key: str, default: Any, kind: str, of: type) -> Any:
+        found = self.values.get(key)
+        if found is None:
+            return default
+        if not isinstance(found, of):
+            self._wrong(key, kind)
+        return found
+
+    def _wrong(self, key: str, kind: str) -> None:
+        found = f"{self.values[key]!r:.80}"
+        raise Mistake(f"{self._where} has {self._path}{key} = {found}, where {kind} belongs")
+
+
+def _required(settings: Table) -> list[str]:
+    names = settings.texts("requires") or []
+    for name in names:
+        fault = "it is a pattern, and one event has one name" if "*" in name else ""
+        fault = fault or pattern_fault(name)
+        if fault:
+            raise Mistake(f"tool.ksi.requires has {name!r}, which is no event name: {fault}")
+    return names
+
+
+def _pluggy(settings: Table) -> dict[str, Any]:
+    """What is said of plugins of pluggy, as the worker reads it."""
+    said = settings.table("pluggy")
+    for key in ("project", "prefix", "manager", "state"):
+        said.text(key)
+    for key in ("hookspecs", "plugins", "entry_points", "block", "event_names"):
+        said.text_or_texts(key)
+    events = said.table("events")
+    for event in events.values:
+        events.text(event)
+    return said.values
+
+
+def _entry(path: str, said: str, name: str) -> str:
+    names = [said] if said else [name, name.replace("-", "_"), "plugin", "main"]
     for it in names:
         stem = it if it.endswith(".py") else it.replace(".", os.sep)
         for folder in ("", "src"):
@@ -532,29 +604,65 @@ def _entry(path: str, settings: dict[str, Any], name: str) -> str:
 
 
 def _state(
-    source: Source, settings: dict[str, Any], checkpoint: bool
-) -> tuple[list[str], dict[str, list[int]] | None]:
-    value = source.values.get("_state")
-    kept = isinstance(value, (ast.Dict, ast.List, ast.DictComp, ast.ListComp)) or (
-        isinstance(value, ast.Call) and _last(value.func) in _CONTAINERS
-    )
-    keep = [str(it) for it in settings["keep"]] if "keep" in settings else ["_state"] * kept
-    takes_version = False
-    if "snapshot" in source.functions and "restore" in source.functions:
+    source: Source, named: list[str] | None, checkpoint: bool
+) -> tuple[list[str] | None, dict[str, list[int]] | None]:
+    """The globals that are kept, and the versions of the state, if it has one.
+
+    Raises:
+        Unknown: only running tells. The worker looks at what the names stand for then.
+    """
+    version = _state_version(source)
+    functions = [name in source.functions for name in _FUNCTIONS]
+    if all(functions):
         takes_version = len(source.functions["restore"].args.args) >= 2
+        older = list(range(version - 1, 0, -1)) if takes_version else []
+        return [], {"writes": [version], "restores": [version, *older]}
+    if any(map(_is_foreign, source.stars)) or all(name in source.bound for name in _FUNCTIONS):
+        raise Unknown("whether it has snapshot() and restore(data)")
+    if checkpoint:
         keep = []
-    elif checkpoint:
-        keep = []
-    elif not keep:
+    elif named is not None:
+        keep = named
+    elif _is_kept(source):
+        keep = [_KEPT]
+    else:
         return [], None
+    state = {"writes": [version], "restores": [version]} if keep or checkpoint else None
+    return keep, state
+
+
+def _is_kept(source: Source) -> bool:
+    """Whether there is a global that is kept though nobody has named it."""
+    if _KEPT not in source.bound:
+        return False
+    value = source.values.get(_KEPT)
+    if value is None or source.bound[_KEPT] > 1:
+        raise Unknown(f"whether {_KEPT} is kept")
+    if isinstance(value, (ast.Dict, ast.List, ast.DictComp, ast.ListComp)):
+        return True
+    if isinstance(value, ast.Call) and _last(value.func) in _CONTAINERS:
+        return True
+    if isinstance(value, ast.Constant):
+        return False
+    raise Unknown(f"whether {_KEPT} is kept")
+
+
+def _is_foreign(module: str) -> bool:
+    """Whether a module may have anything: it is neither the package's nor the interpreter's."""
+    top = module.split(".")[0]
+    return top not in ("ksi", "ksi_daemon", *getattr(sys, "stdlib_module_names", ()))
+
+
+def _state_version(source: Source) -> int:
+    if "STATE_VERSION" not in source.bound:
+        return 1
     try:
-        version = source.literal(source.values.get("STATE_VERSION"))
+        version = source.literal(ast.Name("STATE_VERSION"))
     except Unknown:
-        version = 1
+        raise Unknown("which version its state has") from None
     if isinstance(version, bool) or not isinstance(version, int) or not 0 < version < 1 << 32:
         raise Mistake(f"STATE_VERSION is {version!r}, and a version is a number from 1 on")
-    older = list(range(version - 1, 0, -1)) if takes_version else []
-    return keep, {"writes": [version], "restores": [version, *older]}
+    return version
 
 
 def _version(source: Source, path: str, entry: str) -> str:
@@ -863,6 +971,26 @@ def _statements(body: list[ast.stmt], certain: bool = True) -> Iterator[tuple[as
                 yield from _statements(case.body, False)
         else:
             yield node, certain
+
+
+def _bound(tree: ast.Module) -> dict[str, int]:
+    """How often names of the module are bound, in whatever way."""
+    found: dict[str, int] = {}
+    left: list[ast.AST] = list(tree.body)
+    while left:
+        node = left.pop()
+        names: list[str] = []
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names = [node.name]
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [it.asname or it.name.split(".")[0] for it in node.names]
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            names = [node.id]
+        elif not isinstance(node, ast.Lambda):
+            left += ast.iter_child_nodes(node)
+        for name in names:
+            found[name] = found.get(name, 0) + 1
+    return found
 
 
 def _all(tree: ast.AST) -> Iterator[tuple[ast.AST, bool]]:

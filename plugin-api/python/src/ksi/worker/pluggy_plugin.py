@@ -93,8 +93,8 @@ class PluggyPlugin:
                 raise Told(f"{said['manager']} gives a {type(manager).__name__}, no PluginManager")
         else:
             manager = pluggy.PluginManager(str(said.get("project") or name))
-        for blocked in said.get("block", ()):
-            manager.set_blocked(str(blocked))
+        for blocked in _texts(said.get("block")):
+            manager.set_blocked(blocked)
         for specs in _texts(said.get("hookspecs")):
             manager.add_hookspecs(_named(specs))
         for plugin in _texts(said.get("plugins")):
