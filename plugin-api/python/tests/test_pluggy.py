@@ -206,9 +206,11 @@ class PluggyTest(WorkerTest):
             self.write(source, f"eggs/plugins/{name}.py")
         return os.path.join(self.folder, "eggs")
 
-    def pluggy(self, folder: str, said: dict[str, Any], config: Any = None) -> FakeHost:
+    def pluggy(
+        self, folder: str, said: dict[str, Any], config: Any = None, keep: Any = None
+    ) -> FakeHost:
         host = self.host()
-        python = {"kind": "pluggy", "pluggy": said, "path": [folder]}
+        python = {"kind": "pluggy", "pluggy": said, "path": [folder], "keep": keep}
         answer = host.open(folder, plugin="eggs", python=python)
         self.assertEqual(answer.kind, "OPENED", answer)
         created = host.create(config)
@@ -345,6 +347,17 @@ class Hooks(PluggyTest):
         host.asked("all_of_them", {"x": 1})
         self.assertEqual(host.snapshot().json(), ["a"])
         self.assertEqual(host.description["state"], {"writes": [1], "restores": [1]})
+
+    def test_a_state_may_be_globals_of_a_module(self) -> None:
+        specs = SPECS + "    _state = {'a': 1}\n    other = [1]\n"
+        folder = self.project({"a": plugin("a")}, specs)
+        for keep, state in ((None, {"_state": {"a": 1}}), (["other"], {"other": [1]})):
+            host = self.pluggy(folder, {**SAID, "state": "eggspecs"}, keep=keep)
+            self.assertEqual(host.snapshot().json(), state)
+        host = self.host()
+        python = {"kind": "pluggy", "pluggy": SAID, "path": [folder], "keep": ["other"]}
+        _, message = host.open(folder, plugin="eggs", python=python).failure()
+        self.assertIn("`keep` names globals of the module that `state` names, and none is", message)
 
     def test_what_is_wrong_with_the_project_is_told(self) -> None:
         folder = self.project({"a": plugin("a")})

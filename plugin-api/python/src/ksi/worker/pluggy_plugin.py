@@ -17,9 +17,10 @@ and what the hook gives is the reply. Which they are stands in the project's ``p
     "kitchen:ingredients" = "add_ingredients"
 
 ``manager`` in place of most of it names what gives a ``PluginManager`` that is complete
-(``"eggsample.host:get_plugin_manager"``). ``state`` names a module with ``snapshot()`` and
-``restore(data)``. KSI's hooks, ``ksi_handle_event`` and those of the life of its plugins, are known
-by their names; ``event_names`` lists the events of ``ksi_handle_event`` that stand in no source.
+(``"eggsample.host:get_plugin_manager"``). ``state`` names a module whose state is kept as that of a
+plugin that is one module: by ``snapshot()`` and ``restore(data)``, or globals. KSI's hooks,
+``ksi_handle_event`` and those of the life of its plugins, are known by their names; ``event_names``
+lists the events of ``ksi_handle_event`` that stand in no source.
 """
 
 from __future__ import annotations
@@ -77,10 +78,12 @@ class PluggyPlugin:
         self._recorded: set[int] = set()
         project = str(said.get("prefix") or self._manager.project_name)
         self.handlers = list(self._handlers(project, said))
-        module = types.ModuleType("nothing")
+        keep, module = opened.python.keep, types.ModuleType("nothing")
         if said.get("state"):
             module = importlib.import_module(str(said["state"]))
-        self.state = State(LoadedModule(module), [], _no_call, [], [])
+        elif keep:
+            raise Told("`keep` names globals of the module that `state` names, and none is")
+        self.state = State(LoadedModule(module), keep, _no_call, [], [])
 
     # What there is
 
