@@ -77,10 +77,69 @@ class Globals(WorkerTest):
         _, message = host.snapshot().failure()
         self.assertIn("a key in _state['names'] is the int 5, and no text", message)
 
-    def test_a_tuple_comes_back_as_a_list(self) -> None:
-        host = self.live(GLOBALS)
-        host.asked("pairs")
-        self.assertEqual(host.snapshot().json()["_state"]["pair"], [1, 2])
+    def test_what_would_come_back_as_something_else_is_told_with_its_place(self) -> None:
+        for expression, place, found, comes_back in (
+            ("(1, 2)", "", "tuple", "list"),
+            ("[[(1,)]]", "[0][0]", "tuple", "list"),
+            ("Point(1, 2)", "", "Point", "list"),
+            ("defaultdict(list)", "", "defaultdict", "dict"),
+            ("Counter('a')", "", "Counter", "dict"),
+            ("OrderedDict()", "", "OrderedDict", "dict"),
+            ("Text('a')", "", "Text", "str"),
+            ("Level.LOW", "", "Level", "int"),
+            ("uuid.uuid4()", "", "UUID", ""),
+            ("Color.RED", "", "Color", ""),
+        ):
+            words = f"is no JSON: _state['x']{place} is a {found}"
+            if comes_back:
+                words = f"does not come back as it is: _state['x']{place} is of the type {found}"
+                words += f", and would come back as {comes_back}"
+            with self.subTest(expression):
+                host = self.live(
+                    f"""
+                    import enum, uuid
+                    from collections import Counter, OrderedDict, defaultdict, namedtuple
+                    Point = namedtuple("Point", "x y")
+                    class Text(str): ...
+                    class Level(enum.IntEnum):
+                        LOW = 1
+                    class Color(enum.Enum):
+                        RED = "red"
+                    _state = {{"x": {expression}}}
+                    """
+                )
+                code, message = host.snapshot().failure()
+                self.assertEqual(code, "state")
+                self.assertIn(f"the state {words}", message)
+
+    def test_a_container_that_is_kept_itself_may_be_of_any_class(self) -> None:
+        source = """
+            from collections import OrderedDict, defaultdict
+            from ksi.events import event_handler
+            class Log(list): ...
+            _state, _order, _log = defaultdict(list), OrderedDict(b=1, a=2), Log([1])
+            @event_handler("a:use")
+            async def use(data):
+                _state["new"].append(1)
+                _order.move_to_end("b")
+                return [type(_log).__name__, list(_order), _state]
+            """
+        python = {"keep": ["_state", "_order", "_log"]}
+        snapshot = self.live(source, python=python).snapshot().json()
+        new = self.live(source, python=python)
+        self.assertEqual(new.restore(snapshot).kind, "NO_REPLY")
+        self.assertEqual(new.asked("use"), ["Log", ["a", "b"], {"new": [1]}])
+
+    def test_what_functions_give_is_theirs_to_take(self) -> None:
+        host = self.live(
+            """
+            from collections import defaultdict, namedtuple
+            Point = namedtuple("Point", "x y")
+            def snapshot(): return [(1, 2), Point(1, 2), defaultdict(list)]
+            def restore(data): ...
+            """
+        )
+        self.assertEqual(host.snapshot().json(), [[1, 2], [1, 2], {}])
 
     def test_a_snapshot_of_another_kind_changes_nothing(self) -> None:
         host = self.live(GLOBALS)

@@ -116,6 +116,33 @@ def find_fault(value: Any, *, strict_keys: bool = False) -> str | None:
     return _find(value, "", 0, set(), strict_keys)
 
 
+def find_other_type(value: Any, path: str = "") -> str | None:
+    """Where a value that has JSON has something that would come back as another type."""
+    found = type(value)
+    for plain in (bool, int, float, str, dict, list):
+        if isinstance(value, plain) and found is not plain:
+            return _other_type(path, found, plain)
+        if found is plain:
+            break
+    if isinstance(value, tuple):
+        return _other_type(path, found, list)
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, item in items:
+        fault = find_other_type(item, f"{path}[{key!r}]")
+        if fault:
+            return fault
+    return None
+
+
+def _other_type(path: str, found: type, plain: type) -> str:
+    at = path or "the value itself"
+    return f"{at} is of the type {found.__name__}, and would come back as {plain.__name__}"
+
+
 def _find(value: Any, path: str, depth: int, above: set[int], strict: bool) -> str | None:
     at = path or "the value itself"
     if value is None or isinstance(value, (bool, int)):

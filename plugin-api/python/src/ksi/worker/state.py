@@ -8,6 +8,7 @@ do; globals that are kept by their names.
 from __future__ import annotations
 
 import inspect
+import marshal
 import re
 import types
 from collections.abc import Awaitable, Callable, Sequence
@@ -83,7 +84,7 @@ class State:
             return _strict(await self._collected(), "the checkpoint")
         if self.form == "globals":
             found = {name: getattr(self._module, name, None) for name in self.keep}
-            return _strict(found, "the state", of_globals=True)
+            return _strict_globals(found)
         raise StateError("the module keeps no state")
 
     async def restore(self, version: int, snapshot: bytes) -> None:
@@ -165,8 +166,9 @@ def _parameters(func: Callable[..., Any] | None) -> int:
     return sum(it.kind in kinds for it in inspect.signature(func).parameters.values())
 
 
-def _strict(data: Any, what: str, *, of_globals: bool = False) -> bytes:
-    """The JSON of a state, if it comes back as what it was."""
+def _strict(data: Any, what: str) -> bytes:
+    """The JSON of what a module gives as its state. It takes it itself, so it may give what JSON
+    has one form for, as it has for tuples and lists."""
     try:
         encoded = codec.dumps(data, what)
         fault = None
@@ -177,12 +179,52 @@ def _strict(data: Any, what: str, *, of_globals: bool = False) -> bytes:
         fault = codec.find_fault(data, strict_keys=True) or "it cannot be encoded"
     if fault is None:
         return encoded
-    if of_globals:
-        fault = re.sub(r"\['(\w+)'\]", r"\1", fault, count=1)
-    raise StateError(
-        f"{what} is no JSON: {fault}. Functions snapshot() and restore(data) in the module say "
-        "what is to be kept of it"
-    )
+    raise StateError(f"{what} is no JSON: {fault}{_WAY_OUT}")
+
+
+def _strict_globals(kept: dict[str, Any]) -> bytes:
+    """The JSON of globals, if they come back as what they are. They are restored into the objects
+    that there are, so each of them may be of a class of its own, but nothing in them."""
+    plain = {name: _plain(value) for name, value in kept.items()}
+    what = "the state"
+    try:
+        encoded = codec.dumps(plain, what)
+        if _same(plain, codec.loads(encoded)):
+            return encoded
+        fault = codec.find_fault(plain, strict_keys=True)
+    except codec.NotJson:
+        fault = codec.find_fault(plain, strict_keys=True) or "it cannot be encoded"
+    if fault is not None:
+        raise StateError(f"{what} is no JSON: {_by_global(fault)}{_WAY_OUT}")
+    fault = codec.find_other_type(plain)
+    if fault is not None:
+        raise StateError(f"{what} does not come back as it is: {_by_global(fault)}{_WAY_OUT}")
+    return encoded
+
+
+#: What somebody can do whose state is refused.
+_WAY_OUT = ". Functions snapshot() and restore(data) in the module say what is to be kept of it"
+
+
+def _plain(value: Any) -> Any:
+    for kind in (dict, list):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, with all types in them. Not by looking at each, which takes ten
+    times as long: `marshal` writes the types of what it knows, and knows no subclasses."""
+    try:
+        # Version 2: the later ones write whether something is referred to from elsewhere, too.
+        return marshal.dumps(one, 2) == marshal.dumps(other, 2)
+    except ValueError:
+        return False
+
+
+def _by_global(fault: str) -> str:
+    return re.sub(r"\['(\w+)'\]", r"\1", fault, count=1)
 
 
 def _check_globals(module: types.ModuleType, keep: Sequence[str], data: dict[str, Any]) -> None:
