@@ -226,6 +226,88 @@ class Emits(WorkerTest):
         self.assertEqual(host.until("EMIT").emit().name, "b:early")
 
 
+BLOCKING = """
+    import asyncio
+    from ksi.events import EventRefused, emit_event, event_handler, send_event
+    from ksi.router import get_router
+
+    router = get_router()
+
+    @event_handler("a:emits")
+    def emits(data):
+        return asyncio.run(emit_event("b:c", data))
+
+    @event_handler("a:sends")
+    def sends(data):
+        asyncio.run(send_event("b:c", data))
+
+    @event_handler("a:refused")
+    def refused(data):
+        try:
+            asyncio.run(emit_event("no name"))
+        except EventRefused as error:
+            return error.code
+
+    @event_handler("a:late")
+    def late(data):
+        try:
+            asyncio.run(asyncio.wait_for(emit_event("b:c"), 0.05))
+        except asyncio.TimeoutError:
+            return "too late"
+
+    @event_handler("a:waits_for")
+    def waits_for(data):
+        return asyncio.run(router.wait_for_event("w:x", timeout=data))
+
+    @event_handler("a:watches")
+    def watches(data):
+        async def both():
+            async with router.watch("w:*") as events:
+                first = await events.next(10)
+                async for second in events:
+                    return [first.data, second.data]
+        return asyncio.run(both())
+"""
+
+
+class OnThreads(WorkerTest):
+    """Ordinary functions, which have no loop but those that they make."""
+
+    def test_what_blocks_emits_with_a_loop_of_its_own(self) -> None:
+        host = self.live(BLOCKING)
+        number = host.call("emits", {"n": 1})
+        frame = host.until("EMIT")
+        self.assertEqual((frame.emit().call, frame.emit().data), (number, {"n": 1}))
+        host.report(frame, [5])
+        self.assertEqual(host.ends(number).json(), [5])
+        number = host.call("sends", 2)
+        emit = host.until("EMIT").emit()
+        self.assertEqual((emit.how, emit.call, emit.data), (2, number, 2))
+        self.assertEqual(host.ends(number).kind, "NO_REPLY")
+        self.assertEqual(host.asked("refused"), 1)
+
+    def test_what_nobody_awaits_any_more_is_cancelled(self) -> None:
+        host = self.live(BLOCKING)
+        number = host.call("late")
+        frame = host.until("EMIT")
+        self.assertEqual(host.until("CANCEL").id, frame.id)
+        self.assertEqual(host.ends(number).json(), "too late")
+
+    def test_what_blocks_looks_on_at_events(self) -> None:
+        host = self.live(BLOCKING)
+        number = host.call("waits_for", 10)
+        watch = host.until("WATCH")
+        host.put("WATCHED", b"\0", passed("w:x", 1), id=watch.id)
+        self.assertEqual(host.until("UNWATCH", timeout=5).id, watch.id)
+        self.assertEqual(host.ends(number).json(), 1)
+        number = host.call("watches")
+        watch = host.until("WATCH")
+        host.put("WATCHED", b"\0", passed("w:x", 1), id=watch.id)
+        host.put("WATCHED", b"\0", passed("w:y", 2), id=watch.id)
+        self.assertEqual(host.until("UNWATCH").id, watch.id)
+        self.assertEqual(host.ends(number).json(), [1, 2])
+
+
 class AtRunTime(WorkerTest):
     def test_a_handler_is_subscribed_and_called_and_unsubscribed(self) -> None:
         host = self.live(MODULE)

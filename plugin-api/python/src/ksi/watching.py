@@ -32,6 +32,8 @@ class Events(AsyncIterator[PassedEvent]):
         self._most_bytes = most_bytes
         self._ended = False
         self._more = asyncio.Event()
+        #: On which events are added.
+        self._loop = asyncio.get_running_loop()
         #: Events that did not fit into the watch, or that the host has left out.
         self.missed = 0
 
@@ -63,6 +65,13 @@ class Events(AsyncIterator[PassedEvent]):
         return await asyncio.wait_for(self.__anext__(), timeout)
 
     async def __anext__(self) -> PassedEvent:
+        if asyncio.get_running_loop() is not self._loop:
+            # Of an ordinary function, which has made a loop of its own.
+            waiting = asyncio.run_coroutine_threadsafe(self._first(), self._loop)
+            return await asyncio.wrap_future(waiting)
+        return await self._first()
+
+    async def _first(self) -> PassedEvent:
         while not self._waiting:
             if self._ended or self.missed:
                 raise StopAsyncIteration

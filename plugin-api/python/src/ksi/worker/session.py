@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+from asyncio import _get_running_loop as _running_loop
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from .. import codec
 from ..events import EventHandler
@@ -26,6 +27,8 @@ from .log import WARN, LogForwarder
 from .outbox import Outbox
 from .reader import Reader
 from .watches import Watches
+
+_T = TypeVar("_T")
 
 
 class Session:
@@ -104,7 +107,7 @@ class Session:
 
     def schedule_flush(self) -> None:
         """Something waits to be sent: it goes with all else of this turn."""
-        if asyncio._get_running_loop() is self.loop:
+        if _running_loop() is self.loop:
             if not self._in_turn:
                 self._flush_later()
         else:
@@ -201,7 +204,10 @@ class Session:
         """A task of the worker's own, which is none of the module's."""
         return asyncio.Task(coro, loop=self.loop)
 
-    # What the module asks for
+    # What the module asks for, on this process's loop or on one that an ordinary function has made
+
+    def _elsewhere(self, ask: Coroutine[Any, Any, _T]) -> Awaitable[_T]:
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask, self.loop))
 
     async def emit(
         self,
@@ -211,13 +217,21 @@ class Session:
         *,
         timeout: float | None = None,
     ) -> list[Any]:
-        return await self.asks.emit(name, data, context, timeout=timeout)
+        ask = self.asks.emit(name, data, context, timeout=timeout)
+        return await (ask if _running_loop() is self.loop else self._elsewhere(ask))
 
     async def send(self, name: str, data: Any, context: Mapping[str, Any] | None = None) -> None:
-        await self.asks.send(name, data, context)
+        ask = self.asks.send(name, data, context)
+        await (ask if _running_loop() is self.loop else self._elsewhere(ask))
 
-    def watch(self, patterns: Sequence[str], capacity: int) -> AbstractAsyncContextManager[Events]:
-        return self.watches.watch(patterns, capacity)
+    @asynccontextmanager
+    async def watch(self, patterns: Sequence[str], capacity: int) -> AsyncIterator[Events]:
+        begin = self.watches.begin_watch(patterns, capacity)
+        number, events = await (begin if _running_loop() is self.loop else self._elsewhere(begin))
+        try:
+            yield events
+        finally:
+            self.watches.end_watch(number)
 
     def subscribe(self, handler: EventHandler) -> None:
         self.lifecycle.declared_late(handler)
@@ -226,7 +240,8 @@ class Session:
         self.watches.unsubscribe(handler)
 
     async def resource(self, verb: str, text: str, descriptor: int = -1) -> int | None:
-        return await self.asks.resource(verb, text, descriptor)
+        ask = self.asks.resource(verb, text, descriptor)
+        return await (ask if _running_loop() is self.loop else self._elsewhere(ask))
 
     # Health
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import codec
@@ -55,9 +54,8 @@ class Watches:
             )
             raise EventRefused(code, text)
 
-    @asynccontextmanager
-    async def watch(self, patterns: Sequence[str], capacity: int) -> AsyncIterator[Events]:
-        """Shows events that pass."""
+    async def begin_watch(self, patterns: Sequence[str], capacity: int) -> tuple[int, Events]:
+        """Events that pass are shown from here on; the number of the watch."""
         session = self._session
         if not session.is_live:
             await session.wait_until_live()
@@ -75,11 +73,12 @@ class Watches:
         self._watches[number] = events
         body = struct.pack("<Q", max(1, capacity)) + frames.texts(list(patterns))
         session.out.put(frames.WATCH, number, body)
-        try:
-            yield events
-        finally:
-            if self._watches.pop(number, None) is not None:
-                session.out.put(frames.UNWATCH, number)
+        return number, events
+
+    def end_watch(self, number: int) -> None:
+        """They are not any more. From any thread."""
+        if self._watches.pop(number, None) is not None:
+            self._session.out.put(frames.UNWATCH, number)
 
     def subscribe(self, handler: EventHandler) -> None:
         """Has a handler called for each event that matches."""
