@@ -95,6 +95,17 @@ MODULE = """
             return func(data)
         return wrapper
 
+    @event_handler("a:wrapped_context")
+    def wrapped_context(data, context):
+        async def rest():
+            if data == "keep":
+                held.append(context)
+            await asyncio.sleep(0)
+            await emit_event("b:rest", data)
+            log.info("rest")
+            return data
+        return rest()
+
     @event_handler("a:wrapped")
     @wrapped
     async def inner(data):
@@ -402,6 +413,24 @@ class Contexts(WorkerTest):
         for handler in ("context", "keyword", "times_out", "fails", "blocks_and_fails"):
             end = host.ends(host.call(handler, {}))
             self.assertFalse(end.keeps, handler)
+
+    def test_a_coroutine_that_an_ordinary_function_gives_is_of_the_same_call(self) -> None:
+        host = self.live(MODULE)
+        for data, keeps in (("let go", False), ("keep", True)):
+            number = host.call("wrapped_context", data)
+            frame = host.until("EMIT")
+            self.assertEqual(frame.emit().call, number)
+            host.report(frame, [])
+            end = host.ends(number)
+            self.assertEqual((end.json(), end.keeps), (data, keeps))
+            self.assertEqual([it[0] for it in host.logs() if it[3] == "rest"][-1], number)
+        host.call("emits_later", 5)
+        frame = host.until("EMIT")
+        self.assertEqual(frame.emit().call, number)
+        host.report(frame, [])
+        self.assertEqual(host.next().kind, "REPLY")
+        host.call("lets_go")
+        self.assertEqual(host.until("RELEASE").id, number)
 
     def test_a_task_that_a_handler_starts_emits_in_its_name(self) -> None:
         host = self.live(MODULE)

@@ -188,8 +188,10 @@ class Calls:
         handler: EventHandler | None,
         payload: bytes,
         head: _Head | None,
+        ref: CallRef | None = None,
     ) -> None:
-        ref = CallRef(number, self)
+        if ref is None:
+            ref = CallRef(number, self)
         current.set(ref)
         context: EventContext | None = None
         kind, code, reply = frames.NO_REPLY, b"", b""
@@ -308,8 +310,9 @@ class Calls:
             async def rest(_: Any) -> Any:
                 return await end
 
-            self._blocked.pop(number, None)
-            self._start(number, self._run(number, rest, None, b"null", None))
+            rest.__name__ = handler.name
+            self._ended(number)
+            self._start(number, self._run(number, rest, None, b"null", None, ref))
             return
         kind, code, reply = frames.NO_REPLY, b"", b""
         try:
