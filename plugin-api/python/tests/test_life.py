@@ -346,6 +346,39 @@ class Ends(WorkerTest):
         self.assertLessEqual(host.asked("forks"), 2)
         self.assertEqual(host.logs(), [])
 
+    def test_a_forked_copy_waits_for_nothing_that_its_host_would_have_to_do(self) -> None:
+        host = self.live(
+            """
+            import asyncio, logging, os, signal, threading, time
+            from ksi import _link, events, router
+            from ksi.events import EventRefused, event_handler
+            def refused(ask):
+                try:
+                    asyncio.run(ask())
+                except EventRefused as error:
+                    return error.code == 20 and "a copy" in str(error)
+            async def watches():
+                async with router.get_router().watch("a:b"):
+                    pass
+            async def subscribes():
+                router.get_router().subscribe("a:b", print)
+            @event_handler("a:b")
+            def forks(data):
+                # As when another thread speaks to the host at that moment.
+                lock = _link.current().out._lock
+                with lock:
+                    child = os.fork()
+                if child == 0:
+                    signal.alarm(5)
+                    logging.getLogger("x").error("from the copy")
+                    asks = [lambda: events.emit_event("a:b"), lambda: events.send_event("a:b")]
+                    os._exit(sum(map(refused, [*asks, watches, subscribes])))
+                return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            """
+        )
+        self.assertEqual(host.asked("forks"), 4)
+        self.assertEqual(host.logs(), [])
+
     def test_what_makes_no_sense_ends_it_with_words(self) -> None:
         nonsense = {
             struct.pack("<IBBHQ", 0, 99, 0, 0, 1): "a host sends no frames of kind 99",

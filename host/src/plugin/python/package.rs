@@ -54,6 +54,7 @@ const FILES: &[(&str, &str)] = files![
     "worker/describe.py",
     "worker/event_names.py",
     "worker/failures.py",
+    "worker/forked.py",
     "worker/frames.py",
     "worker/inbox.py",
     "worker/lifecycle.py",

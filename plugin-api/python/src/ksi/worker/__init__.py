@@ -16,6 +16,7 @@ import sys
 # Also what is only needed behind OPEN: a spare has imported it by then.
 from .. import _link, codec, compat, schemas, types
 from . import frames
+from .forked import Forked
 from .frames import Frame, ProtocolError
 from .inbox import Inbox
 from .lifecycle import shows
@@ -81,6 +82,8 @@ def _is_copy(connection: socket.socket, out: Outbox) -> None:
     end."""
     out.forget()
     connection.close()
+    link = _link.current()
+    _link.attach(Forked(link.config, link.is_trial))
 
 
 def _wait_for_open(inbox: Inbox, out: Outbox) -> tuple[int, Open, list[Frame]]:

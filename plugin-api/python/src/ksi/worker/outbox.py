@@ -46,10 +46,14 @@ class Outbox:
         #: Sends what waits at the end of a turn: of the loop, once there is one.
         self.schedule: Callable[[], None] = self.flush
         self._broken = False
+        self._forgotten = False
 
     def forget(self) -> None:
         """Sends nothing from here on: this process is a copy of the one that the host knows."""
-        self._broken = True
+        self._forgotten = self._broken = True
+        # Another thread may have had it at the fork, and is none of this process's.
+        self._lock = threading.Lock()
+        self._pieces.clear()
 
     def put(
         self, kind: int, id: int, body: bytes = b"", payload: bytes = b"", flags: int = 0
@@ -59,6 +63,8 @@ class Outbox:
         Raises:
             TooLong: no frame has so many bytes. Nothing was added.
         """
+        if self._forgotten:
+            return
         if len(payload) > IN_FILE_FROM:
             file = memory_file(payload)
             if file >= 0:
@@ -81,8 +87,9 @@ class Outbox:
     def put_later(self, kind: int, id: int) -> None:
         """Adds a frame without a body, and takes no lock: what the collector of garbage drops may
         call this wherever that happens to run, also inside of :meth:`flush`."""
-        self._pieces.append(HEAD.pack(0, kind, 0, 0, id))
-        self.schedule()
+        if not self._forgotten:
+            self._pieces.append(HEAD.pack(0, kind, 0, 0, id))
+            self.schedule()
 
     def put_descriptor(self, kind: int, id: int, body: bytes, descriptor: int) -> None:
         """Adds a frame with a copy of a descriptor."""

@@ -1,0 +1,55 @@
+"""A process that the plugin has forked: the host knows nothing of it, and it has nothing of the
+host."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+from ..events import EventHandler
+from ..refusals import EventRefused, RefusalCode
+from ..watching import Events
+
+
+class Forked:
+    """Refuses what would wait for ever."""
+
+    def __init__(self, config: Any, is_trial: bool) -> None:
+        self.config = config
+        self.is_trial = is_trial
+
+    async def emit(
+        self,
+        name: str,
+        data: Any,
+        context: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> list[Any]:
+        _refuse()
+
+    async def send(self, name: str, data: Any, context: Mapping[str, Any] | None = None) -> None:
+        _refuse()
+
+    @asynccontextmanager
+    async def watch(self, patterns: Sequence[str], capacity: int) -> AsyncIterator[Events]:
+        _refuse()
+        yield
+
+    def subscribe(self, handler: EventHandler) -> None:
+        _refuse()
+
+    def unsubscribe(self, handler: EventHandler) -> None:
+        pass
+
+    async def resource(self, verb: str, text: str, descriptor: int = -1) -> int | None:
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise EventRefused(
+        RefusalCode.UNSUPPORTED,
+        "this process is a copy that the plugin has forked of its own, and has no host: what is to "
+        "be asked of it has to be handed to the plugin's own process",
+    )
