@@ -388,6 +388,11 @@ class FakeHost:
     def refuse(self, frame: Frame, code: int, words: str) -> None:
         self.put("REFUSED", u32(code), text(words), id=frame.id)
 
+    def unended(self, number: int) -> bool:
+        """Whether a call has not ended by now."""
+        self.ping()
+        return all(frame.id != number for frame in self._waiting)
+
     def ping(self, timeout: float = 10.0) -> float:
         """Seconds until the worker has answered."""
         began = time.monotonic()

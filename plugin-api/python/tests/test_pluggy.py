@@ -16,7 +16,7 @@ from typing import Any
 from ksi import _describe
 from ksi.worker.event_names import event_names_of
 
-from .host import FakeHost, WorkerTest
+from .host import FakeHost, WorkerTest, u32
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SAID = {"project": "eggs", "hookspecs": "eggspecs", "plugins": ["plugins"]}
@@ -380,6 +380,166 @@ class Hooks(PluggyTest):
         manifest = _describe.answer({"path": folder, "name": "eggs"})["manifest"]
         self.assertFalse(manifest["handlers_complete"])
         self.assertEqual((manifest["kind"], manifest["pluggy"]), ("pluggy", SAID))
+
+
+ON_A_THREAD = """
+    import asyncio, threading
+    from eggspecs import hookimpl
+    from ksi.events import emit_event
+
+    threads = {threading.current_thread().name}
+    begun = []
+
+    @hookimpl
+    def all_of_them(x):
+        threads.add(threading.current_thread().name)
+        begun.append(x)
+        if isinstance(x, str):
+            with open(x) as file:
+                return file.read()
+        return x
+
+    @hookimpl
+    async def first(x):
+        return await emit_event("b:c", x)
+
+    @hookimpl
+    def two(x, y):
+        return asyncio.run(emit_event("b:c", x))
+
+    @hookimpl
+    def order():
+        if begun and begun[-1] == "stop":
+            raise StopIteration
+        return [begun, len(threads), threading.main_thread().name in threads]
+
+    def snapshot():
+        threads.add(threading.current_thread().name)
+        return 1
+
+    def restore(data):
+        threads.add(threading.current_thread().name)
+"""
+
+
+class OnAThread(PluggyTest):
+    def eggs(self) -> FakeHost:
+        said = {**SAID, "plugins": ["threaded"], "state": "threaded"}
+        folder = self.project({})
+        self.write(ON_A_THREAD, "eggs/threaded.py")
+        return self.pluggy(folder, said)
+
+    def test_a_hook_that_blocks_holds_up_no_coroutine(self) -> None:
+        host = self.eggs()
+        awaits = host.call("first", {"x": 1})
+        frame = host.until("EMIT")
+        pipe = os.path.join(self.folder, "pipe")
+        os.mkfifo(pipe)
+        blocks = host.call("all_of_them", {"x": pipe})
+        host.ping()
+        host.report(frame, ["reply"])
+        self.assertEqual(host.until("REPLY", awaits, timeout=3).json(), ["reply"])
+        with open(pipe, "w") as file:
+            file.write("read")
+        self.assertEqual(host.ends(blocks).json(), ["read"])
+
+    def test_hooks_run_in_the_order_in_which_they_are_called_on_one_thread(self) -> None:
+        host = self.eggs()
+        with host.together():
+            for x in range(50):
+                host.call("all_of_them", {"x": x})
+            number = host.call("order", {})
+            snapshot = host.put("SNAPSHOT", u32(1))
+            restore = host.put("RESTORE", u32(1), b"1")
+        self.assertEqual(host.until("REPLY", snapshot).json(), 1)
+        host.until("NO_REPLY", restore)
+        begun, threads, on_main = host.until("REPLY", number).json()
+        self.assertEqual(begun, list(range(50)))
+        self.assertEqual((threads, on_main), (1, False))
+        number = host.call("order", {})
+        self.assertEqual(host.until("REPLY", number).json()[1], 1)
+        # What a future cannot raise.
+        host.call("all_of_them", {"x": [1]})
+
+    def test_a_hook_emits_with_a_loop_of_its_own(self) -> None:
+        host = self.eggs()
+        number = host.call("two", {"x": 1, "y": 2})
+        frame = host.until("EMIT")
+        self.assertEqual((frame.emit().call, frame.emit().data), (number, 1))
+        host.report(frame, [5])
+        self.assertEqual(host.ends(number).json(), [[5]])
+
+    def test_a_call_that_nobody_awaits_any_more_is_not_begun(self) -> None:
+        host = self.eggs()
+        pipe = os.path.join(self.folder, "pipe")
+        os.mkfifo(pipe)
+        blocks, waits = (host.call("all_of_them", {"x": x}) for x in (pipe, 7))
+        host.put("CANCEL", id=waits)
+        self.assertEqual(host.until("FAILED", waits).failure()[0], "cancelled")
+        host.put("CANCEL", id=blocks)
+        host.ping()
+        # A thread cannot be ended: the call is over when it is.
+        self.assertTrue(host.unended(blocks))
+        with open(pipe, "w") as file:
+            file.write("read")
+        self.assertEqual(host.until("FAILED", blocks).failure()[0], "cancelled")
+        self.assertEqual(host.asked("order", {})[0], [pipe])
+
+
+class Manager(PluggyTest):
+    """What pluggy itself allows beyond specifications."""
+
+    SPECS = (
+        SPECS
+        + """
+    manager = None
+    class Late:
+        heard = []
+        @hookimpl
+        def remembered(self, x): self.heard.append(x if isinstance(x, int) else len(x))
+    class Own:
+        @hookimpl
+        def all_of_them(self, x):
+            if x == "late":
+                manager.register(Late())
+                return Late.heard
+    def get_manager():
+        import sys
+        global manager
+        manager = pluggy.PluginManager("eggs")
+        manager.add_hookspecs(sys.modules[__name__])
+        manager.register(Own())
+        return manager
+    """
+    )
+
+    def test_what_a_historic_hook_remembers_is_bounded(self) -> None:
+        folder = self.project({}, self.SPECS)
+        for payloads, expected in (
+            (list(range(1500)), list(range(476, 1500))),
+            (["x" * (3 << 20)] * 8, [3 << 20] * 5),
+        ):
+            host = self.pluggy(folder, {"manager": "eggspecs:get_manager"})
+            for payload in payloads:
+                host.asked("remembered", {"x": payload})
+            self.assertEqual(host.asked("all_of_them", {"x": "late"}), [expected])
+
+    def test_hooks_need_no_specification_where_there_is_none(self) -> None:
+        source = (
+            "import pluggy\nhookimpl = pluggy.HookimplMarker('eggs')\n"
+            "@hookimpl\ndef anything(x, context): return [x, context['event']]\n"
+            "@hookimpl(specname='other')\ndef another(): return 1\n"
+        )
+        folder = self.project({"a": source})
+        host = self.pluggy(folder, {"project": "eggs", "plugins": ["plugins"]})
+        answer = host.asked("anything", {"x": 1}, name="eggs:anything")
+        self.assertEqual(answer, [[1, "eggs:anything"]])
+        self.assertEqual(host.asked("other", {}), [1])
+        host = self.host()
+        python = {"kind": "pluggy", "pluggy": SAID, "path": [folder]}
+        _, message = host.open(folder, plugin="eggs", python=python).failure()
+        self.assertIn("PluginValidationError: unknown hook '", message)
+        self.assertNotIn("concurrent", message)
 
 
 KSI_SPECS = """

@@ -133,7 +133,7 @@ class Lifecycle:
         if restores:
             await self._plugin.state.restore(version, state)
         else:
-            self._plugin.state.read_back(version, state)
+            await self._plugin.state.read_back(version, state)
 
     async def _detach(self, number: int) -> None:
         await self._leave()

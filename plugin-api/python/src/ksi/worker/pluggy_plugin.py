@@ -42,7 +42,9 @@ from ..loader import Declared, LoadedModule, run_file
 from ..router import get_router
 from .event_names import event_names_of
 from .failures import Told, message_of
+from .history import History
 from .limits import Open
+from .one_thread import OneThread
 from .plugin import SHUTDOWN, start_tasks
 from .state import State
 
@@ -74,16 +76,18 @@ class PluggyPlugin:
     def __init__(self, opened: Open) -> None:
         said = opened.python.pluggy
         self._folder = opened.path
-        self._manager = self._made(said, opened.plugin)
+        self._thread = OneThread("ksi-hooks")
+        self._manager = self._thread.run_now(self._made, said, opened.plugin)
         self._recorded: set[int] = set()
+        self._history = History()
         project = str(said.get("prefix") or self._manager.project_name)
         self.handlers = list(self._handlers(project, said))
         keep, module = opened.python.keep, types.ModuleType("nothing")
         if said.get("state"):
-            module = importlib.import_module(str(said["state"]))
+            module = self._thread.run_now(importlib.import_module, str(said["state"]))
         elif keep:
             raise Told("`keep` names globals of the module that `state` names, and none is")
-        self.state = State(LoadedModule(module), keep, _no_call, [], [])
+        self.state = State(LoadedModule(module), keep, _no_call, [], [], self._thread.run)
 
     # What there is
 
@@ -106,7 +110,8 @@ class PluggyPlugin:
                     manager.register(module, registered)
         for group in _texts(said.get("entry_points")):
             manager.load_setuptools_entrypoints(group)
-        manager.check_pending()
+        if said.get("hookspecs"):
+            manager.check_pending()
         return manager  # type: ignore[no-any-return]
 
     def _modules(self, plugin: str) -> Iterator[tuple[str, Any]]:
@@ -153,7 +158,7 @@ class PluggyPlugin:
 
     def _called(self, hook: Any) -> Callable[..., Any]:
         spec = getattr(hook, "spec", None)
-        takes = set(spec.argnames) if spec is not None else set()
+        takes = set(spec.argnames) if spec is not None else _arguments(hook)
         any_event, name = hook.name == _ANY_EVENT, hook.name
 
         async def call(data: Any, context: Any) -> Any:
@@ -177,19 +182,14 @@ class PluggyPlugin:
 
     async def _call(self, hook: Any, arguments: dict[str, Any]) -> Any:
         """Calls a hook as pluggy does, and awaits what is to be awaited of its results."""
-        self._record(hook)
         given: list[tuple[str, Any]] = []
-        token = _given.set(given)
+        _given.set(given)
         try:
-            if hook.is_historic():
-                result: Any = []
-                hook.call_historic(result_callback=result.append, kwargs=arguments)
-            else:
-                result = hook(**arguments)
+            result = await self._thread.run(self._called_now, hook, arguments)
         except Exception as error:
             raise _failed(hook, error, _raised_by(hook, error)) from error
         finally:
-            _given.reset(token)
+            _given.set(None)
         if isinstance(result, list):
             result = [await self._awaited(hook, it, given) for it in result]
             result = [it for it in result if it is not None]
@@ -197,6 +197,12 @@ class PluggyPlugin:
             result = await self._awaited(hook, result, given)
         _check_json(hook, result, given)
         return result
+
+    def _called_now(self, hook: Any, arguments: dict[str, Any]) -> Any:
+        self._record(hook)
+        if hook.is_historic():
+            return self._history.call(hook, arguments)
+        return hook(**arguments)
 
     async def _awaited(self, hook: Any, result: Any, given: list[tuple[str, Any]]) -> Any:
         if not inspect.isawaitable(result):
@@ -237,7 +243,7 @@ class PluggyPlugin:
     async def _call_life(self, name: str, arguments: dict[str, Any]) -> list[Any]:
         hook = getattr(self._manager.hook, name)
         try:
-            result = hook(**arguments)
+            result = await self._thread.run(functools.partial(hook, **arguments))
             results = result if isinstance(result, list) else [result]
             return [await it if inspect.isawaitable(it) else it for it in results]
         except Exception as error:
@@ -312,6 +318,11 @@ def _one_of_ksi(result: Any) -> Any:
     """One answer goes as it is, and several go together."""
     results = [it for it in (result if isinstance(result, list) else [result]) if it is not None]
     return {"responses": results} if len(results) > 1 else (results[0] if results else None)
+
+
+def _arguments(hook: Any) -> set[str]:
+    """What the implementations of a hook take that has no specification."""
+    return {name for it in hook.get_hookimpls() for name in it.argnames}
 
 
 def _schema(hook: Any) -> dict[str, Any] | None:

@@ -25,6 +25,13 @@ _OF_THE_REPLY = frozenset(("status", "_timestamp", "_response_id"))
 CallHandler = Callable[[EventHandler, Any], Awaitable[Any]]
 
 
+Run = Callable[..., Awaitable[Any]]
+
+
+async def _directly(func: Callable[..., Any], *args: Any) -> Any:
+    return func(*args)
+
+
 class StateError(Told):
     """A snapshot cannot be given, or cannot be restored."""
 
@@ -41,8 +48,11 @@ class State:
         call: CallHandler,
         collects: list[EventHandler],
         restores: list[EventHandler],
+        run: Run = _directly,
     ) -> None:
         self._module = loaded.module
+        #: How functions of the module are run, and its globals read and written.
+        self._run = run
         self._call = call
         self._collects, self._restores = collects, restores
         self._snapshot = loaded.function("snapshot")
@@ -76,32 +86,32 @@ class State:
             raise StateError(f"a snapshot of version {version} is asked for, not {self.version}")
         if self.form == "functions":
             assert self._snapshot is not None
-            data = self._snapshot()
+            data = await self._run(self._snapshot)
             if inspect.isawaitable(data):
                 data = await data
             return _strict(data, "what snapshot() gives")
         if self.form == "checkpoint":
             return _strict(await self._collected(), "the checkpoint")
         if self.form == "globals":
-            found = {name: getattr(self._module, name, None) for name in self.keep}
-            return _strict_globals(found)
+            encoded: bytes = await self._run(_strict_globals, self._module, self.keep)
+            return encoded
         raise StateError("the module keeps no state")
 
     async def restore(self, version: int, snapshot: bytes) -> None:
         """Knows from here on what is in a snapshot."""
-        data = self.read_back(version, snapshot)
+        data = await self.read_back(version, snapshot)
         if self.form == "functions":
             assert self._restore is not None
-            end = self._restore(data, version) if self._takes_version else self._restore(data)
+            end = await self._run(self._restore, data, *([version] * self._takes_version))
             if inspect.isawaitable(end):
                 await end
         elif self.form == "checkpoint":
             for handler in self._restores:
                 await self._call(handler, dict(data))
         else:
-            _restore_globals(self._module, self.keep, data)
+            await self._run(_restore_globals, self._module, self.keep, data)
 
-    def read_back(self, version: int, snapshot: bytes) -> Any:
+    async def read_back(self, version: int, snapshot: bytes) -> Any:
         """What is in a snapshot, as it is restored. Changes nothing.
 
         Raises:
@@ -123,9 +133,8 @@ class State:
             raise StateError(f"the snapshot is no JSON: {error}") from None
         if self.form == "functions":
             if self._read_back is not None:
-                self._read_back(
-                    *((data, version) if _parameters(self._read_back) >= 2 else (data,))
-                )
+                takes_version = _parameters(self._read_back) >= 2
+                await self._run(self._read_back, data, *([version] * takes_version))
         elif not isinstance(data, dict):
             raise StateError(f"the snapshot is a {type(data).__name__}, and no object by names")
         elif self.form == "globals":
@@ -182,10 +191,10 @@ def _strict(data: Any, what: str) -> bytes:
     raise StateError(f"{what} is no JSON: {fault}{_WAY_OUT}")
 
 
-def _strict_globals(kept: dict[str, Any]) -> bytes:
+def _strict_globals(module: types.ModuleType, keep: Sequence[str]) -> bytes:
     """The JSON of globals, if they come back as what they are. They are restored into the objects
     that there are, so each of them may be of a class of its own, but nothing in them."""
-    plain = {name: _plain(value) for name, value in kept.items()}
+    plain = {name: _plain(getattr(module, name, None)) for name in keep}
     what = "the state"
     try:
         encoded = codec.dumps(plain, what)
