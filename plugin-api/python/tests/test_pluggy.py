@@ -336,6 +336,17 @@ class Hooks(PluggyTest):
         host = self.pluggy(folder, {"manager": "eggspecs:get_manager", "plugins": ["plugins"]})
         self.assertEqual(host.asked("all_of_them", {"x": 1}), ["a", "own"])
 
+    def test_handlers_that_plugins_declare_beside_their_hooks_are_called(self) -> None:
+        source = (
+            "from eggspecs import hookimpl\nfrom ksi.events import event_handler\n"
+            "@hookimpl\ndef first(x): return x\n"
+            "@event_handler('kitchen:open')\nasync def first(data): return ['open', data]\n"
+        )
+        host = self.pluggy(self.project({"a": source}), SAID)
+        described = {it["name"]: it["subscriptions"] for it in host.description["handlers"]}
+        self.assertEqual(described["first_2"], ["kitchen:open"])
+        self.assertEqual(host.asked("first_2", 1), ["open", 1])
+
     def test_one_name_is_as_good_as_a_list_of_one(self) -> None:
         plugins = {"one": plugin("one"), "two": plugin("two")}
         host = self.pluggy(self.project(plugins), {**SAID, "plugins": "plugins", "block": "one"})

@@ -36,9 +36,9 @@ from typing import Any
 
 import pluggy
 
-from .. import codec
+from .. import _link, codec
 from ..events import EventHandler
-from ..loader import Declared, LoadedModule, run_file
+from ..loader import Declared, LoadedModule, run_file, unique_names
 from ..router import get_router
 from .event_names import event_names_of
 from .failures import Told, message_of
@@ -77,11 +77,18 @@ class PluggyPlugin:
         said = opened.python.pluggy
         self._folder = opened.path
         self._thread = OneThread("ksi-hooks")
+        before = len(_link.declared)
         self._manager = self._thread.run_now(self._made, said, opened.plugin)
+        beside = _link.declared[before:]
         self._recorded: set[int] = set()
         self._history = History()
         project = str(said.get("prefix") or self._manager.project_name)
-        self.handlers = list(self._handlers(project, said))
+        handlers = list(self._handlers(project, said))
+        handlers += [Declared(it.name, it) for it in beside]
+        names = unique_names([(it.name, it.name) for it in handlers])
+        self.handlers = [
+            Declared(name, it.handler) for name, it in zip(names, handlers, strict=True)
+        ]
         keep, module = opened.python.keep, types.ModuleType("nothing")
         if said.get("state"):
             module = self._thread.run_now(importlib.import_module, str(said["state"]))
