@@ -61,6 +61,7 @@ const FILES: &[(&str, &str)] = files![
     "worker/lifecycle.py",
     "worker/limits.py",
     "worker/log.py",
+    "worker/loops.py",
     "worker/one_thread.py",
     "worker/outbox.py",
     "worker/pluggy_plugin.py",

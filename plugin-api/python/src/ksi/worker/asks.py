@@ -14,6 +14,7 @@ from . import frames
 from .contexts import EventContext, context_call, current_ref
 from .frames import EMIT_HEAD, U32, Frame, ProtocolError
 from .log import DEBUG, WARN
+from .loops import on_its_loop
 from .outbox import TooLong
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Asks:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._out = session.out
-        self._loop = session.loop
+        self.loop = session.loop
         self._waiting: dict[int, asyncio.Future[Frame]] = {}
         self._sent: set[int] = set()
         self._names: set[str] = set()
@@ -55,6 +56,7 @@ class Asks:
 
     # Emits
 
+    @on_its_loop
     async def emit(
         self,
         name: str,
@@ -76,6 +78,7 @@ class Asks:
             raise _unexpected(answer)
         return self._replies(name, answer.u32(), answer.payload())
 
+    @on_its_loop
     async def send(self, name: str, data: Any, context: Mapping[str, Any] | None = None) -> None:
         """Emits an event whose end nobody awaits."""
         session = self._session
@@ -179,7 +182,7 @@ class Asks:
             self._out.put_descriptor(kind, number, body, descriptor)
         else:
             self._put(kind, number, body, payload)
-        answered = self._waiting[number] = self._loop.create_future()
+        answered = self._waiting[number] = self.loop.create_future()
         try:
             answer: Frame = await answered
         except asyncio.CancelledError:
@@ -221,6 +224,7 @@ class Asks:
         """Whether frames of this kind answer something."""
         return kind in _ANSWERS
 
+    @on_its_loop
     async def resource(self, verb: str, text: str, descriptor: int = -1) -> int | None:
         """Asks for a descriptor, or has one kept; the descriptor that comes back, 0 for a yes that
         has none, and ``None`` for nothing of that name."""

@@ -3,7 +3,7 @@ host."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -19,21 +19,13 @@ class Forked:
         self.config = config
         self.is_trial = is_trial
 
-    async def emit(
-        self,
-        name: str,
-        data: Any,
-        context: Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-    ) -> list[Any]:
+    async def emit(self, *args: Any, **more: Any) -> NoReturn:
         _refuse()
 
-    async def send(self, name: str, data: Any, context: Mapping[str, Any] | None = None) -> None:
-        _refuse()
+    send = resource = emit
 
     @asynccontextmanager
-    async def watch(self, patterns: Sequence[str], capacity: int) -> AsyncIterator[Events]:
+    async def watch(self, *args: Any) -> AsyncIterator[Events]:
         _refuse()
         yield
 
@@ -42,9 +34,6 @@ class Forked:
 
     def unsubscribe(self, handler: EventHandler) -> None:
         pass
-
-    async def resource(self, verb: str, text: str, descriptor: int = -1) -> int | None:
-        _refuse()
 
 
 def _refuse() -> NoReturn:

@@ -6,9 +6,9 @@ import asyncio
 import os
 import socket
 from asyncio import _get_running_loop as _running_loop
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from .. import codec
 from ..events import EventHandler
@@ -27,8 +27,6 @@ from .log import WARN, LogForwarder
 from .outbox import Outbox
 from .reader import Reader
 from .watches import Watches
-
-_T = TypeVar("_T")
 
 
 class Session:
@@ -52,7 +50,8 @@ class Session:
         inbox.limit = out.limit = open.limits.frame
         self.log = LogForwarder(out, open.level)
         self.calls = Calls(self)
-        self.asks = Asks(self)
+        self.asks = asks = Asks(self)
+        self.emit, self.send, self.resource = asks.emit, asks.send, asks.resource
         self.watches = Watches(self)
         self.lifecycle = Lifecycle(self)
         self.reader = Reader(connection, inbox, self._take, self._not_taken, self._pong)
@@ -204,30 +203,11 @@ class Session:
         """A task of the worker's own, which is none of the module's."""
         return asyncio.Task(coro, loop=self.loop)
 
-    # What the module asks for, on this process's loop or on one that an ordinary function has made
-
-    def _elsewhere(self, ask: Coroutine[Any, Any, _T]) -> Awaitable[_T]:
-        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask, self.loop))
-
-    async def emit(
-        self,
-        name: str,
-        data: Any,
-        context: Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-    ) -> list[Any]:
-        ask = self.asks.emit(name, data, context, timeout=timeout)
-        return await (ask if _running_loop() is self.loop else self._elsewhere(ask))
-
-    async def send(self, name: str, data: Any, context: Mapping[str, Any] | None = None) -> None:
-        ask = self.asks.send(name, data, context)
-        await (ask if _running_loop() is self.loop else self._elsewhere(ask))
+    # What the module asks for beside what `Asks` does
 
     @asynccontextmanager
     async def watch(self, patterns: Sequence[str], capacity: int) -> AsyncIterator[Events]:
-        begin = self.watches.begin_watch(patterns, capacity)
-        number, events = await (begin if _running_loop() is self.loop else self._elsewhere(begin))
+        number, events = await self.watches.begin_watch(patterns, capacity)
         try:
             yield events
         finally:
@@ -238,10 +218,6 @@ class Session:
 
     def unsubscribe(self, handler: EventHandler) -> None:
         self.watches.unsubscribe(handler)
-
-    async def resource(self, verb: str, text: str, descriptor: int = -1) -> int | None:
-        ask = self.asks.resource(verb, text, descriptor)
-        return await (ask if _running_loop() is self.loop else self._elsewhere(ask))
 
     # Health
 

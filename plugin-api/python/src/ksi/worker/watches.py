@@ -15,6 +15,7 @@ from . import frames
 from .failures import summary_of
 from .frames import Frame, ProtocolError
 from .log import WARN
+from .loops import on_its_loop
 
 if TYPE_CHECKING:
     from .session import Session
@@ -34,6 +35,7 @@ class Watches:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.loop = session.loop
         self._watches: dict[int, Events] = {}
         #: By the number of the ask: the number of the handler.
         self._subscriptions: dict[int, int] = {}
@@ -54,6 +56,7 @@ class Watches:
             )
             raise EventRefused(code, text)
 
+    @on_its_loop
     async def begin_watch(self, patterns: Sequence[str], capacity: int) -> tuple[int, Events]:
         """Events that pass are shown from here on; the number of the watch."""
         session = self._session
