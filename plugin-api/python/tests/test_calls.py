@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import struct
+import sys
 import unittest
 
 from .host import FakeHost, WorkerTest
@@ -264,6 +265,58 @@ class Calls(WorkerTest):
     def test_a_call_of_no_handler_is_a_failure(self) -> None:
         host = self.live(MODULE)
         self.assertEqual(host.ends(host.call(99)).failure()[0], "no_instance")
+
+    def test_what_a_call_sets_in_its_context_is_not_there_for_the_next(self) -> None:
+        host = self.live(
+            """
+            from contextvars import ContextVar
+            from ksi.events import event_handler
+            var = ContextVar("var", default="nothing")
+            @event_handler("a:b")
+            def blocks(data):
+                before = var.get()
+                var.set(data)
+                return before
+            @event_handler("a:c")
+            async def waits(data):
+                return blocks(data)
+            """
+        )
+        for handler in ("blocks", "waits"):
+            self.assertEqual([host.asked(handler, 1) for _ in range(2)], ["nothing", "nothing"])
+
+    @unittest.skipIf(sys.version_info < (3, 11), "there are groups from 3.11 on")
+    def test_errors_of_a_group_are_told(self) -> None:
+        host = self.live(
+            """
+            from ksi.events import event_handler
+            @event_handler("a:b")
+            async def fails(data):
+                inner = ExceptionGroup("inner", [OSError(n) for n in range(data)])
+                raise ExceptionGroup("several", [KeyError("x"), inner])
+            """
+        )
+        _, message = host.ends(host.call("fails", 2)).failure()
+        expected = "ExceptionGroup: several (2 sub-exceptions)\n  of KeyError: 'x'\n"
+        expected += "  of ExceptionGroup: inner (2 sub-exceptions)\n    of OSError: 0\n"
+        self.assertTrue(message.startswith(expected), message)
+        _, message = host.ends(host.call("fails", 1000)).failure()
+        self.assertIn("    of OSError: 3\n    and 996 more\n", message)
+
+    def test_a_handler_that_cancels_itself_is_told_apart(self) -> None:
+        host = self.live(
+            """
+            import asyncio
+            from ksi.events import event_handler
+            @event_handler("a:b")
+            async def cancels(data):
+                asyncio.current_task().cancel()
+                await asyncio.sleep(10)
+            """
+        )
+        code, message = host.ends(host.call("cancels")).failure()
+        self.assertEqual(code, "cancelled")
+        self.assertTrue(message.startswith("it was cancelled, and not by the host"), message)
 
     def test_a_filter_that_says_no_makes_no_reply(self) -> None:
         host = self.live(MODULE)

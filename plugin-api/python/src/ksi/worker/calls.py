@@ -7,6 +7,7 @@ import struct
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import codec
@@ -45,6 +46,8 @@ class Calls:
         self._plain: dict[int, Callable[..., Any]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._blocked: dict[int, Future[Any]] = {}
+        #: Those of the tasks whose end nobody waits for.
+        self._unawaited: set[int] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._kept_contexts = 0
         self._idle = asyncio.Event()
@@ -130,6 +133,7 @@ class Calls:
         """Nobody waits any more. It ends as it likes, and its end is told."""
         task = self._tasks.get(number)
         if task is not None:
+            self._unawaited.add(number)
             task.cancel()
             return
         blocked = self._blocked.get(number)
@@ -212,9 +216,9 @@ class Calls:
             if result is not None:
                 reply = self.reply(result, func)
                 kind = frames.REPLY
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             kind = frames.FAILED
-            code, reply = _cancelled()
+            code, reply = _cancelled(None if number in self._unawaited else error)
         except BaseException as error:
             kind = frames.FAILED
             code, reply = _failure(error)
@@ -232,6 +236,7 @@ class Calls:
     def _ended(self, number: int) -> None:
         self._tasks.pop(number, None)
         self._blocked.pop(number, None)
+        self._unawaited.discard(number)
         if not self._tasks and not self._blocked:
             self._idle.set()
 
@@ -279,6 +284,8 @@ class Calls:
         # What waits for its thread, and what is remembered of it there, has nothing of the call.
         work: list[_Work] = [(ref, handler, data, context)]
         del data, context
+        # What it sets there is none of the next call's on the same thread.
+        own = copy_context()
         future: Future[Any] = Future()
         self._blocked[number] = future
         future.add_done_callback(
@@ -287,7 +294,7 @@ class Calls:
             )
         )
         try:
-            self._threads.submit(_on_thread, future, work)
+            self._threads.submit(own.run, _on_thread, future, work)
         except RuntimeError as error:
             # No thread more can be had. One that there is may do it all the same.
             if future.cancel():
@@ -380,5 +387,8 @@ def _too_large(error: BaseException) -> tuple[bytes, bytes]:
     return frames.text("too_large"), f"it cannot be sent: {error}".encode()
 
 
-def _cancelled() -> tuple[bytes, bytes]:
-    return frames.text("cancelled"), b"nobody waited for the call any more"
+def _cancelled(by_itself: BaseException | None = None) -> tuple[bytes, bytes]:
+    message = "nobody waited for the call any more"
+    if by_itself is not None:
+        message = f"it was cancelled, and not by the host: {message_of(by_itself)}"
+    return frames.text("cancelled"), message.encode("utf-8", "replace")

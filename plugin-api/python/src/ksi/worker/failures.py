@@ -8,6 +8,8 @@ import traceback
 
 #: Frames of a traceback that are told, the innermost ones.
 _FRAMES = 4
+#: Groups of errors in each other that are told.
+_GROUPS = 3
 #: Characters of a message.
 _LONGEST = 8_000
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -49,7 +51,7 @@ def message_of(error: BaseException) -> str:
     """What an exception says, and the last places that it passed, the innermost first."""
     if isinstance(error, Told):
         return str(error)[:_LONGEST]
-    lines = [summary_of(error)]
+    lines = [summary_of(error), *_of_group(error)]
     places: list[str] = []
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith((_HERE, "<frozen")) or frame.lineno is None:
@@ -61,6 +63,19 @@ def message_of(error: BaseException) -> str:
     if cause is not None:
         lines.append(f"  after {summary_of(cause)}")
     return "\n".join(lines)[:_LONGEST]
+
+
+def _of_group(error: BaseException, indent: str = "  ") -> list[str]:
+    """The errors of a group, with those of groups in it."""
+    errors = getattr(error, "exceptions", None)
+    if not isinstance(errors, tuple) or len(indent) > 2 * _GROUPS:
+        return []
+    lines: list[str] = []
+    for one in errors[:_FRAMES]:
+        lines += [f"{indent}of {summary_of(one)}", *_of_group(one, indent + "  ")]
+    if len(errors) > _FRAMES:
+        lines.append(f"{indent}and {len(errors) - _FRAMES} more")
+    return lines
 
 
 def summary_of(error: BaseException) -> str:
