@@ -8,13 +8,33 @@ import time
 import unittest
 from typing import Any
 
-from ksi import _describe, schemas
+from ksi import schemas
 from ksi import types as ksi_types
+from ksi.describing import program
+from ksi.describing.ksi_types import KSI_TYPES
+from ksi.describing.project import satisfies
 
 from . import SOURCES
 from .host import WorkerTest
 
-PROGRAM = os.path.join(SOURCES, "ksi", "_describe.py")
+PACKAGE = os.path.join(SOURCES, "ksi")
+
+
+def texts() -> dict[str, str]:
+    """What a host gives an interpreter: the program, and what it imports of the package."""
+    found = {"ksi": ""}
+    folder = os.path.join(PACKAGE, "describing")
+    for name in ["names.py", *(f"describing/{it}" for it in os.listdir(folder))]:
+        if name.endswith(".py"):
+            module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            with open(os.path.join(PACKAGE, name)) as file:
+                found[f"ksi.{module}"] = file.read()
+    return found
+
+
+def command() -> list[str]:
+    given = texts()
+    return ["-c", given["ksi.describing.boot"], *(it for pair in given.items() for it in pair)]
 
 
 #: Before CPython 3.11 whoever asks has read it.
@@ -23,12 +43,12 @@ _READS_TOML = unittest.skipIf(sys.version_info < (3, 11), "this Python has no re
 
 class Describing(WorkerTest):
     def described(self, source: str, name: str = "sample.py", **request: str) -> dict[str, Any]:
-        answer = _describe.answer({"path": self.write(source, name), **request})
+        answer = program.answer({"path": self.write(source, name), **request})
         self.assertIn("manifest", answer, answer)
         return answer["manifest"]
 
     def mistake(self, source: str, name: str = "sample.py") -> dict[str, Any]:
-        answer = _describe.answer({"path": self.write(source, name)})
+        answer = program.answer({"path": self.write(source, name)})
         self.assertIn("error", answer, answer)
         return answer["error"]
 
@@ -288,7 +308,7 @@ async def second(data: B): ...
     def test_the_schemas_of_the_packages_types_are_those_of_its_types(self) -> None:
         for name in ksi_types.__all__:
             expected = schemas.of(getattr(ksi_types, name))
-            self.assertEqual(_describe._KSI_TYPES[name], expected, name)
+            self.assertEqual(KSI_TYPES[name], expected, name)
 
     def test_the_state_is_found(self) -> None:
         functions = "def snapshot(): return {}\nasync def restore(data): ...\n"
@@ -352,6 +372,7 @@ async def second(data: B): ...
                     self.assertEqual(manifest["state"], expected)
                     self.assertEqual(manifest["keep"], keep)
 
+    @_READS_TOML
     def test_whether_somebody_has_named_what_is_kept_is_said(self) -> None:
         head = "# /// script\n# [tool.ksi]\n# keep = ['_state']\n# ///\n"
         for keep_is_named, source in ((True, head), (False, "")):
@@ -390,13 +411,13 @@ async def second(data: B): ...
         }
         self.write("no toml", "plugin/pyproject.toml")
         request = {"path": os.path.join(self.folder, "plugin"), "name": "shop", "said": said}
-        manifest = _describe.answer(request)["manifest"]
+        manifest = program.answer(request)["manifest"]
         self.assertEqual((manifest["version"], manifest["pluggy"]), ("3", {"a": 1}))
         path = self.write("# /// script\n# no toml\n# ///\n_a = {}\n")
-        manifest = _describe.answer({"path": path, "said": {"dependencies": ["b"]}})["manifest"]
+        manifest = program.answer({"path": path, "said": {"dependencies": ["b"]}})["manifest"]
         self.assertEqual(manifest["dependencies"], ["b"])
         path = self.write("_state = {}\n")
-        self.assertEqual(_describe.answer({"path": path, "said": None})["manifest"]["python"], "")
+        self.assertEqual(program.answer({"path": path, "said": None})["manifest"]["python"], "")
 
     @_READS_TOML
     def test_what_a_script_needs_is_read_from_its_head(self) -> None:
@@ -438,7 +459,7 @@ async def second(data: B): ...
             (">3.11", True),
             ("something", True),
         ):
-            self.assertEqual(_describe.satisfies((3, 11, 7), wanted), fits, wanted)
+            self.assertEqual(satisfies((3, 11, 7), wanted), fits, wanted)
 
     @_READS_TOML
     def test_a_folder_is_read_by_its_project_and_with_what_it_imports(self) -> None:
@@ -474,7 +495,7 @@ async def second(data: B): ...
         )
         self.write(first, "plugin/src/shop/other.py")
         folder = os.path.join(self.folder, "plugin")
-        answer = _describe.answer({"path": folder, "file": "/plugins/shop", "name": "shop"})
+        answer = program.answer({"path": folder, "file": "/plugins/shop", "name": "shop"})
         manifest = answer["manifest"]
         self.assertEqual(
             [it["subscriptions"][0] for it in manifest["handlers"]],
@@ -493,9 +514,10 @@ async def second(data: B): ...
     @_READS_TOML
     def test_a_folder_without_an_entry_says_what_is_missing(self) -> None:
         self.write("[tool.ksi]\nmodule = 'nothing'\n", "plugin/pyproject.toml")
-        answer = _describe.answer({"path": os.path.join(self.folder, "plugin")})
+        answer = program.answer({"path": os.path.join(self.folder, "plugin")})
         self.assertIn("module = 'nothing'", answer["error"]["message"])
 
+    @_READS_TOML
     def test_what_a_project_says_is_of_the_kind_that_belongs_there(self) -> None:
         folder = os.path.join(self.folder, "plugin")
         self.write("", "plugin/plugin.py")
@@ -520,7 +542,7 @@ async def second(data: B): ...
         ):
             with self.subTest(toml):
                 self.write(toml + "\n", "plugin/pyproject.toml")
-                message = _describe.answer({"path": folder})["error"]["message"]
+                message = program.answer({"path": folder})["error"]["message"]
                 self.assertIn(words, message)
                 self.assertNotIn("Error", message)
         head = "# /// script\n# dependencies = 'structlog'\n# ///\n"
@@ -538,8 +560,8 @@ async def second(data: B): ...
         self.assertIn("it needs a namespace", error["message"])
         self.assertEqual((error["line"], error["column"]), (2, 2))
         self.assertIn("message", self.mistake("x = '\0'\n"))
-        self.assertTrue(_describe.answer({"path": "/nowhere/at/all.py"})["error"]["message"])
-        self.assertTrue(_describe.answer({})["error"]["message"])
+        self.assertTrue(program.answer({"path": "/nowhere/at/all.py"})["error"]["message"])
+        self.assertTrue(program.answer({})["error"]["message"])
         self.assertTrue(self.mistake("x = " + "(" * 5000 + ")" * 5000)["message"])
 
 
@@ -564,34 +586,36 @@ class TheProgram(WorkerTest):
     def test_it_answers_line_by_line_and_lives_on(self) -> None:
         good = self.write("_state = {}\n")
         bad = self.write("def f(:\n", "bad.py")
-        with open(PROGRAM) as file:
-            text = file.read()
-        for process in (self.start(PROGRAM), self.start("-c", text)):
-            for _ in range(2):
-                self.assertIn("manifest", self.ask(process, json.dumps({"path": good})))
-                self.assertIn("error", self.ask(process, json.dumps({"path": bad})))
-                self.assertIn("error", self.ask(process, "no json"))
-                self.assertIn("error", self.ask(process, "[]"))
+        process = self.start(*command())
+        for _ in range(2):
+            self.assertIn("manifest", self.ask(process, json.dumps({"path": good})))
+            self.assertIn("error", self.ask(process, json.dumps({"path": bad})))
+            self.assertIn("error", self.ask(process, "no json"))
+            self.assertIn("error", self.ask(process, "[]"))
 
     def test_nothing_of_a_plugin_runs_and_nothing_is_imported(self) -> None:
         source = "import os\nos._exit(3)\n" + "import ksi\n" * 2
-        process = self.start(PROGRAM)
+        process = self.start(*command())
         self.assertIn("manifest", self.ask(process, json.dumps({"path": self.write(source)})))
-        check = (
-            f"import runpy, sys; runpy.run_path({PROGRAM!r}); "
-            "print([it for it in sys.modules if it.split('.')[0] == 'ksi'])"
-        )
+        boot, given = command()[1], command()[2:]
+        boot += "    print(sorted(it for it in sys.modules if it.split('.')[0] == 'ksi'))\n"
         run = subprocess.run(
-            [sys.executable, "-I", "-c", check], capture_output=True, text=True, check=True
+            [sys.executable, "-I", "-c", boot, *given],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
         )
-        self.assertEqual(run.stdout.strip(), "[]")
+        # All that it imports of the package is what it was given, and what it was given it needs.
+        expected = sorted(set(texts()) - {"ksi.describing.boot"})
+        self.assertEqual(run.stdout.strip(), str(expected))
 
     def test_a_long_file_is_read_quickly(self) -> None:
         source = long_source(700)
         path = self.write(source)
-        _describe.answer({"path": path})
+        program.answer({"path": path})
         began = time.perf_counter()
-        manifest = _describe.answer({"path": path})["manifest"]
+        manifest = program.answer({"path": path})["manifest"]
         taken = time.perf_counter() - began
         self.assertGreater(len(manifest["handlers"]), 40)
         # It takes 10 to 20 ms; a machine that is busy is no fault.

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import unittest
 
-from ksi import _describe
+from ksi.describing import program
 
 from . import SOURCES
 from .host import FakeHost, WorkerTest
@@ -63,7 +63,7 @@ class Examples(WorkerTest):
 
     def test_what_they_are_is_read_from_their_source(self) -> None:
         for name, state in (("counter", {"writes": [1], "restores": [1]}), ("digest", None)):
-            manifest = _describe.answer({"path": os.path.join(EXAMPLES, f"{name}.py")})["manifest"]
+            manifest = program.answer({"path": os.path.join(EXAMPLES, f"{name}.py")})["manifest"]
             self.assertTrue(manifest["handlers_complete"])
             self.assertEqual(manifest["state"], state)
             told = [it["name"] for it in self.example(name).description["handlers"]]

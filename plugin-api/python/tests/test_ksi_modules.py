@@ -3,7 +3,7 @@
 import os
 import unittest
 
-from ksi import _describe
+from ksi.describing import program
 
 from .host import FakeHost, WorkerTest
 
@@ -155,7 +155,7 @@ class Services(WorkerTest):
         self.assertEqual(host.shut_down(), 0)
 
     def test_what_it_is_is_read_from_its_source(self) -> None:
-        manifest = _describe.answer({"path": self.write(SERVICE)})["manifest"]
+        manifest = program.answer({"path": self.write(SERVICE)})["manifest"]
         self.assertTrue(manifest["handlers_complete"], manifest["unread"])
         host = self.opens(SERVICE)
         keys = ("name", "subscriptions", "priority", "timeout_ms", "blocking")
@@ -207,7 +207,7 @@ class Participants(WorkerTest):
             async def get(data):
                 return [ledger.entries, names.known]
             """
-        manifest = _describe.answer({"path": self.write(source)})["manifest"]
+        manifest = program.answer({"path": self.write(source)})["manifest"]
         self.assertFalse(manifest["handlers_complete"])
         host = self.live(source)
         self.assertEqual(host.description["state"], {"writes": [1], "restores": [1]})

@@ -13,7 +13,7 @@ import textwrap
 import unittest
 from typing import Any
 
-from ksi import _describe
+from ksi.describing import program
 from ksi.worker.event_names import event_names_of
 
 from .host import FakeHost, WorkerTest, u32
@@ -388,7 +388,7 @@ class Hooks(PluggyTest):
         toml = '[project]\nname = "eggs"\n[tool.ksi]\nkind = "pluggy"\n[tool.ksi.pluggy]\n'
         toml += 'project = "eggs"\nhookspecs = "eggspecs"\nplugins = ["plugins"]\n'
         self.write(toml, "eggs/pyproject.toml")
-        manifest = _describe.answer({"path": folder, "name": "eggs"})["manifest"]
+        manifest = program.answer({"path": folder, "name": "eggs"})["manifest"]
         self.assertFalse(manifest["handlers_complete"])
         self.assertEqual((manifest["kind"], manifest["pluggy"]), ("pluggy", SAID))
 

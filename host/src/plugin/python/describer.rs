@@ -14,6 +14,7 @@ use super::{
     error::PythonError,
     interpreter::Interpreter,
     lines::{LineChild, Unanswered},
+    package,
 };
 use crate::{
     plugin::file::{
@@ -23,8 +24,9 @@ use crate::{
     system::low_priority,
 };
 
-/// What the process runs; it imports nothing of the package.
-const PROGRAM: &str = include_str!("../../../../plugin-api/python/src/ksi/_describe.py");
+/// What the process runs. It imports the modules that it is given as texts, and no file of the
+/// package, which need not be written yet.
+const BOOT: &str = include_str!("../../../../plugin-api/python/src/ksi/describing/boot.py");
 /// The longest answer: schemas of many handlers.
 const LONGEST_ANSWER: usize = 8 << 20;
 /// Bytes of address space of the process.
@@ -168,7 +170,10 @@ fn described(
 
 fn start(interpreter: &Path) -> std::io::Result<LineChild> {
     let mut command = Command::new(interpreter);
-    command.args(["-I", "-B", "-c", PROGRAM]);
+    command.args(["-I", "-B", "-c", BOOT]);
+    for (module, text) in package::of_describing() {
+        command.arg(module).arg(text);
+    }
     let child = LineChild::start(&mut command, LONGEST_ANSWER)?;
     let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
     // Where the system does not let it, its time is bounded all the same.

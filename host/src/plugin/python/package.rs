@@ -6,6 +6,7 @@
 
 use std::{
     fs::{self, DirBuilder},
+    iter,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -25,13 +26,24 @@ macro_rules! files {
 /// All of its files, by their paths below its folder. A test holds that none is missing.
 const FILES: &[(&str, &str)] = files![
     "__init__.py",
-    "_describe.py",
     "_link.py",
     "codec.py",
     "compat/__init__.py",
     "compat/bound_logging.py",
     "compat/event_parser.py",
     "compat/event_system.py",
+    "describing/__init__.py",
+    "describing/boot.py",
+    "describing/data.py",
+    "describing/faults.py",
+    "describing/ksi_types.py",
+    "describing/manifest.py",
+    "describing/plugin.py",
+    "describing/program.py",
+    "describing/project.py",
+    "describing/source.py",
+    "describing/state.py",
+    "describing/syntax.py",
     "events.py",
     "filters.py",
     "loader.py",
@@ -75,6 +87,18 @@ const FILES: &[(&str, &str)] = files![
 /// In the private folder.
 const FOLDER: &str = "python";
 const NAME: &str = "ksi";
+
+/// The modules of it that tell what a source is, by their names, with their texts: for an
+/// interpreter that imports them without their files.
+pub(super) fn of_describing() -> impl Iterator<Item = (String, &'static str)> {
+    let needed = |path: &str| path == "names.py" || path.starts_with("describing/");
+    let modules = FILES.iter().filter(move |(path, _)| needed(path)).map(|(path, text)| {
+        let module = path.trim_end_matches(".py").trim_end_matches("/__init__").replace('/', ".");
+        (format!("{NAME}.{module}"), *text)
+    });
+    // What else is at the top of the package is not needed.
+    iter::once((NAME.to_owned(), "")).chain(modules)
+}
 
 /// Where it was written.
 #[derive(Default)]

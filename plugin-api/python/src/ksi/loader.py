@@ -9,12 +9,13 @@ import linecache
 import os
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import _link
 from .events import EventHandler
+from .names import unique_names
 
 __all__ = ["Declared", "LoadedModule", "load_module", "unique_names"]
 
@@ -60,30 +61,6 @@ def load_module(source: str, name: str, shown: str = "") -> LoadedModule:
     new = _link.declared[before:]
     names = unique_names([(it.name, it.qualified_name) for it in new])
     return LoadedModule(module, [Declared(*pair) for pair in zip(names, new, strict=True)])
-
-
-def unique_names(functions: Sequence[tuple[str, str]]) -> list[str]:
-    """Names of handlers, each once: that of its function, the qualified one if that occurs more
-    often, and a number behind it from the second of these on.
-
-    Args:
-        functions: Name and qualified name of each, in the order of declaration.
-    """
-    plain = [name for name, _ in functions]
-    chosen = [
-        name if plain.count(name) == 1 else qualified.replace("<locals>.", "")
-        for name, qualified in functions
-    ]
-    taken: set[str] = set()
-    names = []
-    for name in chosen:
-        unique, number = name, 1
-        while unique in taken:
-            number += 1
-            unique = f"{name}_{number}"
-        taken.add(unique)
-        names.append(unique)
-    return names
 
 
 def run_file(source: str, name: str, shown: str) -> types.ModuleType:

@@ -1,9 +1,10 @@
-"""Names of events, and patterns over them: the same rules as the host's, so that a mistake is told
-where it was written."""
+"""Names of events and patterns over them, by the host's rules, so that a mistake is told where it
+was written; and names of handlers."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 #: The longest name or pattern, in bytes.
 MAX_NAME_LEN = 256
@@ -33,9 +34,14 @@ def check_pattern(pattern: str) -> None:
     Raises:
         EventNameError: with what is wrong.
     """
-    fault = _fault(pattern, pattern=True)
+    fault = pattern_fault(pattern)
     if fault:
         raise EventNameError(f"{_shown(pattern)} is no event name or pattern: {fault}")
+
+
+def pattern_fault(text: object) -> str:
+    """What keeps this from being an event name or a pattern; empty if nothing does."""
+    return _fault(text, pattern=True)
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -55,6 +61,30 @@ def matches(pattern: str, name: str) -> bool:
             fits = [part in ("*", segment) for segment in segments]
             reached = [False] + [before and fit for before, fit in zip(reached, fits, strict=False)]
     return reached[-1]
+
+
+def unique_names(functions: Sequence[tuple[str, str]]) -> list[str]:
+    """Names of handlers, each once: that of its function, the qualified one if that occurs more
+    often, and a number behind it from the second of these on.
+
+    Args:
+        functions: Name and qualified name of each, in the order of declaration.
+    """
+    plain = [name for name, _ in functions]
+    chosen = [
+        name if plain.count(name) == 1 else qualified.replace("<locals>.", "")
+        for name, qualified in functions
+    ]
+    taken: set[str] = set()
+    names = []
+    for name in chosen:
+        unique, number = name, 1
+        while unique in taken:
+            number += 1
+            unique = f"{name}_{number}"
+        taken.add(unique)
+        names.append(unique)
+    return names
 
 
 def _fault(text: object, *, pattern: bool) -> str:

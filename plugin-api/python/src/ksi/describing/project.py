@@ -1,0 +1,140 @@
+"""What a plugin says of itself beside its code: in ``pyproject.toml`` or the head of its file."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any
+
+from ..names import pattern_fault
+from .faults import Mistake
+
+_SCRIPT = re.compile(r"(?m)^# /// script\s*$\n((?:^#(?: .*)?$\n)+?)^# ///\s*$")
+
+
+def block_of(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8", errors="replace") as text:
+        script = _SCRIPT.search(text.read().replace("\r\n", "\n"))
+    block = "\n".join(it[2:] for it in script[1].splitlines()) if script else ""
+    return read_toml(block) if block else {}
+
+
+class Table:
+    """A table of TOML. What is taken of it is of the kind that belongs there."""
+
+    def __init__(self, values: dict[str, Any], where: str, path: str = "") -> None:
+        self.values, self._where, self._path = values, where, path
+
+    def has(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def text(self, key: str) -> str:
+        return str(self._get(key, "", "a text", str))
+
+    def flag(self, key: str, default: bool) -> bool:
+        return bool(self._get(key, default, "true or false", bool))
+
+    def texts(self, key: str) -> list[str] | None:
+        """``None`` if nothing is said."""
+        found = self._get(key, None, "a list of texts", list)
+        if found is not None and not all(isinstance(it, str) for it in found):
+            self._wrong(key, "a list of texts")
+        return found  # type: ignore[no-any-return]
+
+    def text_or_texts(self, key: str) -> list[str] | None:
+        found = self.values.get(key)
+        return [found] if isinstance(found, str) else self.texts(key)
+
+    def table(self, key: str) -> Table:
+        return Table(self._get(key, {}, "a table", dict), self._where, f"{self._path}{key}.")
+
+    def _get(self, key: str, default: Any, kind: str, of: type) -> Any:
+        found = self.values.get(key)
+        if found is None:
+            return default
+        if not isinstance(found, of):
+            self._wrong(key, kind)
+        return found
+
+    def _wrong(self, key: str, kind: str) -> None:
+        found = f"{self.values[key]!r:.80}"
+        raise Mistake(f"{self._where} has {self._path}{key} = {found}, where {kind} belongs")
+
+
+def required(settings: Table) -> list[str]:
+    names = settings.texts("requires") or []
+    for name in names:
+        fault = "it is a pattern, and one event has one name" if "*" in name else ""
+        fault = fault or pattern_fault(name)
+        if fault:
+            raise Mistake(f"tool.ksi.requires has {name!r}, which is no event name: {fault}")
+    return names
+
+
+def pluggy(settings: Table) -> dict[str, Any]:
+    """What is said of plugins of pluggy, as the worker reads it."""
+    said = settings.table("pluggy")
+    for key in ("project", "prefix", "manager", "state"):
+        said.text(key)
+    for key in ("hookspecs", "plugins", "entry_points", "block", "event_names"):
+        said.text_or_texts(key)
+    events = said.table("events")
+    for event in events.values:
+        events.text(event)
+    return said.values
+
+
+def entry_of(path: str, said: str, name: str) -> str:
+    names = [said] if said else [name, name.replace("-", "_"), "plugin", "main"]
+    for it in names:
+        stem = it if it.endswith(".py") else it.replace(".", os.sep)
+        for folder in ("", "src"):
+            for found in (stem, f"{stem}.py", os.path.join(stem, "__init__.py")):
+                entry = os.path.join(folder, found)
+                if found.endswith(".py") and os.path.isfile(os.path.join(path, entry)):
+                    return entry
+    wanted = (
+        f"module = {said!r}" if said else "no `module`, and there is none called as the project"
+    )
+    raise Mistake(f"[tool.ksi] in its pyproject.toml has {wanted}: which file is the plugin?")
+
+
+def satisfies(version: tuple[int, ...], wanted: str) -> bool:
+    """Whether an interpreter is one that ``requires-python`` asks for. What it cannot read it
+    lets pass."""
+    for clause in filter(None, (it.strip() for it in wanted.split(","))):
+        match = re.fullmatch(r"(===?|~=|!=|<=|>=|<|>)\s*([0-9]+(?:\.[0-9]+)*)(\.\*)?", clause)
+        if match is None:
+            continue
+        operator, digits, star = match.groups()
+        other = tuple(map(int, digits.split(".")))
+        length = max(len(version), len(other))
+        ours = version + (0,) * (length - len(version))
+        theirs = other + (0,) * (length - len(other))
+        same = ours[: len(other)] == other if star else ours == theirs
+        fits = {
+            "==": same,
+            "===": same,
+            "!=": not same,
+            "<": ours < theirs,
+            ">": ours > theirs,
+            "<=": ours <= theirs,
+            ">=": ours >= theirs,
+            "~=": ours >= theirs and ours[: len(other) - 1] == other[:-1],
+        }
+        if not fits[operator]:
+            return False
+    return True
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """Reads TOML for whoever has not read it yet, as a host has. CPython 3.10 has no reader."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise Mistake(f"what it needs is written in no TOML: {error}") from None
+    raise Mistake("what it says of itself is TOML, which Python reads from 3.11 on")
