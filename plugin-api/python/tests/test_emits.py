@@ -248,6 +248,20 @@ BLOCKING = """
         except EventRefused as error:
             return error.code
 
+    @event_handler("a:starts")
+    def starts(data):
+        async def work(how):
+            await asyncio.sleep(0.01)
+            await emit_event("b:" + how)
+        async def stops():
+            await router.start_task("endless", asyncio.sleep, 60)
+            await router.stop_task("endless")
+            return "endless" in router._tasks
+        asyncio.run(router.start_task("one", work("coroutine")))
+        asyncio.run(router.start_task("other", work, "function"))
+        router.register_transformer_from_yaml({"source": "a:b"})
+        return asyncio.run(stops())
+
     @event_handler("a:late")
     def late(data):
         try:
@@ -285,6 +299,21 @@ class OnThreads(WorkerTest):
         self.assertEqual((emit.how, emit.call, emit.data), (2, number, 2))
         self.assertEqual(host.ends(number).kind, "NO_REPLY")
         self.assertEqual(host.asked("refused"), 1)
+
+    def test_what_blocks_starts_tasks_that_go_on(self) -> None:
+        host = self.live(BLOCKING)
+        number = host.call("starts")
+        emits = {}
+        while len(emits) < 3:
+            frame = host.until("EMIT", timeout=3)
+            emits[frame.emit().name] = frame.emit().call
+            if frame.emit().how == 0:
+                host.report(frame, [])
+            else:
+                host.put("DONE", id=frame.id)
+        expected = ("b:coroutine", "b:function", "router:register_transformer")
+        self.assertEqual(emits, dict.fromkeys(expected, number))
+        self.assertEqual(host.until("REPLY", number).json(), False)
 
     def test_what_nobody_awaits_any_more_is_cancelled(self) -> None:
         host = self.live(BLOCKING)

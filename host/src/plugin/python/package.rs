@@ -27,6 +27,7 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "__init__.py",
     "_link.py",
+    "_loops.py",
     "codec.py",
     "compat/__init__.py",
     "compat/bound_logging.py",
@@ -73,7 +74,6 @@ const FILES: &[(&str, &str)] = files![
     "worker/lifecycle.py",
     "worker/limits.py",
     "worker/log.py",
-    "worker/loops.py",
     "worker/one_thread.py",
     "worker/outbox.py",
     "worker/pluggy_plugin.py",

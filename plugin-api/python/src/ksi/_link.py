@@ -5,6 +5,7 @@ One process runs one plugin, so there is one link.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import (
@@ -30,6 +31,10 @@ class Link(Protocol):
     config: Any
     #: Whether it is only tried out: what it emits goes nowhere.
     is_trial: bool
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """That of the module's tasks."""
 
     async def emit(
         self,

@@ -34,6 +34,10 @@ class LocalLink:
         self._numbers = itertools.count(1)
         self._watches: list[tuple[Sequence[str], Events]] = []
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
     async def emit(
         self,
         name: str,

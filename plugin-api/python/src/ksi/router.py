@@ -11,6 +11,7 @@ from typing import (
 )
 
 from . import _link
+from ._loops import on_its_loop, running_loop
 from .events import EventHandler, EventPriority, Filter, emit_event_first
 from .watching import Events
 
@@ -37,6 +38,11 @@ class EventRouter:
     def is_trial(self) -> bool:
         """Whether the plugin is only tried out: what it emits goes nowhere."""
         return _link.current().is_trial
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """On which tasks run, whichever loop they are started on."""
+        return _link.current().loop
 
     # Events
 
@@ -151,9 +157,15 @@ class EventRouter:
             except Exception as error:
                 _log.error("%s: %s", what, error)
 
-        task = asyncio.ensure_future(run())
-        self._tasks[f"{what}:{id(task)}"] = task
-        task.add_done_callback(lambda task: self._tasks.pop(f"{what}:{id(task)}", None))
+        def begin() -> None:
+            task = asyncio.ensure_future(run())
+            self._tasks[f"{what}:{id(task)}"] = task
+            task.add_done_callback(lambda task: self._tasks.pop(f"{what}:{id(task)}", None))
+
+        if running_loop() is self.loop:
+            begin()
+        else:
+            self.loop.call_soon_threadsafe(begin)
 
     # Services: objects that a module has for itself and for what it imports. Other modules are in
     # other processes and do not see them.
@@ -168,6 +180,7 @@ class EventRouter:
 
     # Tasks
 
+    @on_its_loop
     async def start_task(
         self,
         name: str,
@@ -200,6 +213,7 @@ class EventRouter:
         if self._tasks.get(name) is task:
             del self._tasks[name]
 
+    @on_its_loop
     async def stop_task(self, name: str) -> None:
         """Cancels a task, and waits for its end."""
         task = self._tasks.pop(name, None)

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import codec
+from .._loops import on_its_loop
 from ..names import EventNameError, check_name
 from ..refusals import EventRefused, RefusalCode
 from . import frames
 from .contexts import EventContext, context_call, current_ref
 from .frames import EMIT_HEAD, U32, Frame, ProtocolError
 from .log import DEBUG, WARN
-from .loops import on_its_loop
 from .outbox import TooLong
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@ host."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
@@ -18,6 +19,10 @@ class Forked:
     def __init__(self, config: Any, is_trial: bool) -> None:
         self.config = config
         self.is_trial = is_trial
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
 
     async def emit(self, *args: Any, **more: Any) -> NoReturn:
         _refuse()

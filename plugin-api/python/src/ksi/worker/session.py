@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from asyncio import _get_running_loop as _running_loop
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from .. import codec
+from .._loops import running_loop
 from ..events import EventHandler
 from ..refusals import EventRefused, RefusalCode
 from ..watching import Events
@@ -106,7 +106,7 @@ class Session:
 
     def schedule_flush(self) -> None:
         """Something waits to be sent: it goes with all else of this turn."""
-        if _running_loop() is self.loop:
+        if running_loop() is self.loop:
             if not self._in_turn:
                 self._flush_later()
         else:

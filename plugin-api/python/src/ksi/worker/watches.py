@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import codec
+from .._loops import on_its_loop
 from ..events import EventHandler
 from ..names import EventNameError, check_pattern
 from ..refusals import EventRefused, RefusalCode
@@ -15,7 +16,6 @@ from . import frames
 from .failures import summary_of
 from .frames import Frame, ProtocolError
 from .log import WARN
-from .loops import on_its_loop
 
 if TYPE_CHECKING:
     from .session import Session

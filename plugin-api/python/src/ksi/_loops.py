@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from asyncio import _get_running_loop as running_loop
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+#: The loop that runs here, if one does.
+running_loop = asyncio._get_running_loop
 
 
 class HasLoop(Protocol):
