@@ -315,6 +315,34 @@ class OnThreads(WorkerTest):
         self.assertEqual(emits, dict.fromkeys(expected, number))
         self.assertEqual(host.until("REPLY", number).json(), False)
 
+    def test_a_thread_that_goes_on_emits_as_what_is_left_of_a_module_may(self) -> None:
+        host = self.live(
+            """
+            import asyncio, threading
+            from ksi.events import emit_event, event_handler
+            go, seen = threading.Event(), []
+            def later():
+                go.wait(10)
+                seen.append(asyncio.run(emit_event("b:c")))
+            threading.Thread(target=later, daemon=True).start()
+            @event_handler("a:b")
+            async def lets_go(data):
+                go.set()
+            @event_handler("a:c")
+            async def reads(data):
+                return seen
+            """
+        )
+        self.assertEqual(host.ends(host.put("DETACH")).kind, "NO_REPLY")
+        number = host.call("lets_go")
+        frame = host.until("EMIT", timeout=3)
+        host.until("NO_REPLY", number)
+        # What the host makes of it is the host's.
+        host.report(frame, [1])
+        while not host.asked("reads"):
+            pass
+        self.assertEqual(host.logs(), [])
+
     def test_what_nobody_awaits_any_more_is_cancelled(self) -> None:
         host = self.live(BLOCKING)
         number = host.call("late")

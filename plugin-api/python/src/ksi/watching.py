@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
+from ._loops import on_its_loop
+
 
 class PassedEvent:
     """An event that has passed."""
@@ -33,7 +35,7 @@ class Events(AsyncIterator[PassedEvent]):
         self._ended = False
         self._more = asyncio.Event()
         #: On which events are added.
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         #: Events that did not fit into the watch, or that the host has left out.
         self.missed = 0
 
@@ -64,14 +66,8 @@ class Events(AsyncIterator[PassedEvent]):
         """
         return await asyncio.wait_for(self.__anext__(), timeout)
 
+    @on_its_loop
     async def __anext__(self) -> PassedEvent:
-        if asyncio.get_running_loop() is not self._loop:
-            # Of an ordinary function, which has made a loop of its own.
-            waiting = asyncio.run_coroutine_threadsafe(self._first(), self._loop)
-            return await asyncio.wrap_future(waiting)
-        return await self._first()
-
-    async def _first(self) -> PassedEvent:
         while not self._waiting:
             if self._ended or self.missed:
                 raise StopAsyncIteration
