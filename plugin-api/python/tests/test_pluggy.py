@@ -383,6 +383,7 @@ class Hooks(PluggyTest):
             _, message = host.open(folder, plugin="eggs", python=python).failure()
             self.assertIn(words, message)
 
+    @unittest.skipIf(sys.version_info < (3, 11), "this Python has no reader of TOML")
     def test_what_it_is_is_said_by_the_project(self) -> None:
         folder = self.project({"a": plugin("a")})
         toml = '[project]\nname = "eggs"\n[tool.ksi]\nkind = "pluggy"\n[tool.ksi.pluggy]\n'
@@ -420,9 +421,11 @@ ON_A_THREAD = """
 
     @hookimpl
     def order():
-        if begun and begun[-1] == "stop":
-            raise StopIteration
         return [begun, len(threads), threading.main_thread().name in threads]
+
+    @hookimpl(optionalhook=True)
+    def stops(x):
+        raise StopIteration
 
     def snapshot():
         threads.add(threading.current_thread().name)
@@ -469,8 +472,16 @@ class OnAThread(PluggyTest):
         self.assertEqual((threads, on_main), (1, False))
         number = host.call("order", {})
         self.assertEqual(host.until("REPLY", number).json()[1], 1)
-        # What a future cannot raise.
-        host.call("all_of_them", {"x": [1]})
+
+    def test_an_error_of_a_hook_is_what_it_is_and_keeps_nothing(self) -> None:
+        host = self.eggs()
+        for _ in range(20):
+            end = host.ends(host.call("all_of_them", {"x": "/no/such/file"}))
+            self.assertEqual(end.failure()[0], "FileNotFoundError")
+            self.assertFalse(end.keeps)
+        code, message = host.ends(host.call("stops", {"x": 1})).failure()
+        self.assertEqual(code, "StopIteration")
+        self.assertIn("plugin threaded, hook stops: StopIteration", message)
 
     def test_a_hook_emits_with_a_loop_of_its_own(self) -> None:
         host = self.eggs()

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -42,13 +42,18 @@ class OneThread:
 
 
 class _Raised:
+    """An error that is raised once more: once, because what keeps it would be kept by it."""
+
     def __init__(self, error: BaseException) -> None:
-        self.error = error
+        self._errors = [error]
+
+    def again(self) -> NoReturn:
+        raise self._errors.pop()
 
 
 def _given(end: T | _Raised) -> T:
     if isinstance(end, _Raised):
-        raise end.error
+        end.again()
     return end
 
 

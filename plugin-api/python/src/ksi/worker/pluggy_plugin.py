@@ -193,8 +193,6 @@ class PluggyPlugin:
         _given.set(given)
         try:
             result = await self._thread.run(self._called_now, hook, arguments)
-        except Exception as error:
-            raise _failed(hook, error, _raised_by(hook, error)) from error
         finally:
             _given.set(None)
         if isinstance(result, list):
@@ -206,10 +204,13 @@ class PluggyPlugin:
         return result
 
     def _called_now(self, hook: Any, arguments: dict[str, Any]) -> Any:
-        self._record(hook)
-        if hook.is_historic():
-            return self._history.call(hook, arguments)
-        return hook(**arguments)
+        try:
+            self._record(hook)
+            if hook.is_historic():
+                return self._history.call(hook, arguments)
+            return hook(**arguments)
+        except Exception as error:
+            raise _failed(hook, error, _raised_by(hook, error)) from error
 
     async def _awaited(self, hook: Any, result: Any, given: list[tuple[str, Any]]) -> Any:
         if not inspect.isawaitable(result):
