@@ -485,6 +485,40 @@ class Contexts(WorkerTest):
         host.call("lets_go")
         self.assertEqual(host.until("RELEASE").id, number)
 
+    def test_a_coroutine_that_is_cancelled_before_it_begins_keeps_what_its_function_kept(
+        self,
+    ) -> None:
+        host = self.live(
+            """
+            import logging, time
+            from ksi.events import event_handler
+            held = []
+            async def rest(): ...
+            @event_handler("a:keeps")
+            def keeps(data, context):
+                time.sleep(0.1)
+                held.append(context)
+                return rest()
+            @event_handler("a:holds")
+            async def holds(data):
+                logging.getLogger("sample").warning("holds")
+                time.sleep(0.5)
+            @event_handler("a:lets_go")
+            async def lets_go(data):
+                held.clear()
+            """
+        )
+        number = host.call("keeps")
+        host.call("holds")
+        # The loop is held then, and does what comes meanwhile in one turn.
+        host.until("LOG")
+        host.put("CANCEL", id=number)
+        while (end := host.next()).id != number:
+            pass
+        self.assertTrue(end.keeps, end)
+        host.call("lets_go")
+        self.assertEqual(host.until("RELEASE").id, number)
+
     def test_a_task_that_a_handler_starts_emits_in_its_name(self) -> None:
         host = self.live(MODULE)
         number = host.call("starts")

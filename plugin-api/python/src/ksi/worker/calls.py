@@ -170,7 +170,7 @@ class Calls:
 
         self._start(number, run())
 
-    def _start(self, number: int, run: Any) -> None:
+    def _start(self, number: int, run: Any, ref: CallRef | None = None) -> None:
         if _EAGER:
             task = asyncio.Task(run, loop=self._loop, eager_start=True)  # type: ignore[call-arg, unused-ignore]
             if not task.done():
@@ -178,12 +178,13 @@ class Calls:
             return
         self._tasks[number] = task = asyncio.Task(run, loop=self._loop)
         # One that is cancelled before it has begun never says so.
-        task.add_done_callback(lambda _: self._never_began(number))
+        task.add_done_callback(lambda _: self._never_began(number, ref))
 
-    def _never_began(self, number: int) -> None:
+    def _never_began(self, number: int, ref: CallRef | None) -> None:
         if number in self._tasks:
             self._ended(number)
-            self._out.put(frames.FAILED, number, *_cancelled())
+            flags = ref.ends() if ref is not None else 0
+            self._out.put(frames.FAILED, number, *_cancelled(), flags)
 
     async def _run(
         self,
@@ -319,7 +320,7 @@ class Calls:
 
             rest.__name__ = handler.name
             self._ended(number)
-            self._start(number, self._run(number, rest, None, b"null", None, ref))
+            self._start(number, self._run(number, rest, None, b"null", None, ref), ref)
             return
         kind, code, reply = frames.NO_REPLY, b"", b""
         try:
