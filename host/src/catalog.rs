@@ -1,5 +1,5 @@
 //! What events there are: who handles them, what they take, in the spelling of KSI's clients; and
-//! which of the host's own change plugins.
+//! which of the host's own change plugins, or the host.
 //!
 //! Knows what is written down of events, by hand or by plugins, and not who answers them.
 
@@ -20,9 +20,24 @@ const CHANGES: &[&str] = &[
     "config:reload",
 ];
 
+/// The host's own events that end something else: the host, and the connections of its clients.
+const ENDS: &[&str] = &["system:shutdown_request", "system:disconnect"];
+
 /// Whether this is an event of the host's own by which plugins are changed.
 pub(crate) fn changes_plugins(event: &str) -> bool {
     CHANGES.contains(&event)
+}
+
+/// Whether this is an event of the host's own that changes what runs in it, what is kept, or who is
+/// connected.
+pub(crate) fn changes_the_host(event: &str) -> bool {
+    changes_plugins(event) || ENDS.contains(&event)
+}
+
+/// All that [change the host](changes_the_host).
+#[cfg(test)]
+pub(crate) fn all_changes() -> impl Iterator<Item = &'static str> {
+    CHANGES.iter().chain(ENDS).copied()
 }
 
 /// A parameter of an event that is described by hand.

@@ -12,6 +12,7 @@ use ksi_worker_protocol::{FRAME_LIMIT, life};
 use tokio::sync::mpsc;
 
 use crate::{
+    catalog,
     config::{Cgroup, Checkpoint, Config, IsolationPolicy, Restart},
     core::settings::Settings,
     plugin::{
@@ -81,8 +82,10 @@ pub(super) fn isolation(
         let sandbox = spec_of(&policy);
         let health = Health { stuck: policy.stuck };
         let limits = &policy.limits;
-        let confined = (limits.profile != Profile::None)
-            .then(|| Arc::new(Confined { bind: limits.bind.clone() }));
+        let confined = (limits.profile != Profile::None).then(|| {
+            let bind = limits.bind.clone();
+            Arc::new(Confined { bind, is_change: catalog::changes_the_host })
+        });
         // Whoever only asks for one lives in the host where there can be none.
         let isolated = policy.mode.is_process(plugin.isolated && is_possible);
         let isolated = isolated || plugin.built.needs_process();

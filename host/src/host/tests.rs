@@ -99,6 +99,18 @@ async fn what_the_kernel_tells_of_a_failed_call_is_what_clients_read() {
 }
 
 #[tokio::test]
+async fn each_event_that_is_listed_as_a_change_of_the_host_is_one_that_it_answers_alone() {
+    let host = started().await;
+    let listed = crate::catalog::all_changes().collect::<Vec<_>>();
+    assert!(listed.contains(&"module:state_drop") && listed.contains(&"system:disconnect"));
+    let unknown: Vec<_> =
+        listed.iter().filter(|event| !host.0.router.answers_alone(event)).collect();
+    assert!(unknown.is_empty(), "nobody answers {unknown:?}");
+    assert!(listed.iter().all(|event| crate::catalog::changes_the_host(event)));
+    in_time(host.shutdown()).await;
+}
+
+#[tokio::test]
 async fn a_handler_of_the_builder_is_there_before_anything_happens() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sees = seen.clone();

@@ -181,7 +181,12 @@ fn the_host_does_nothing_in_the_name_of_a_limited_plugin_that_would_be_a_way_aro
     for (event, data) in [
         ("module:unload", of_chaos.clone()),
         ("module:load", json!({"path": host.file("chaos.so")})),
+        ("module:reload", of_chaos.clone()),
+        ("module:rollback", of_chaos.clone()),
+        ("module:state_restore", of_chaos.clone()),
+        ("module:state_drop", of_chaos.clone()),
         ("config:reload", json!({})),
+        ("system:disconnect", json!({"id": 1})),
         ("system:shutdown_request", json!({})),
     ] {
         let reply = client.reply("chaos:request", json!({"event": event, "data": data}));
