@@ -7,6 +7,7 @@ mod limits;
 mod packages;
 mod pluggy;
 mod refused;
+mod retried;
 mod state;
 
 use std::{

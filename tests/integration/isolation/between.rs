@@ -11,7 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{ALL, assert_balanced, increment, isolated, process, until_restarted};
-use crate::kit::{HostBuilder, Library, States, TestHost, counters, error_of, until};
+use crate::kit::{
+    HostBuilder, Library, PATIENCE, States, TestHost, children, counters, error_of, until,
+};
 
 /// Often enough that the next process comes after some seconds: 100 ms, doubled each time.
 const OFTEN: u64 = 6;
@@ -209,6 +211,37 @@ fn a_checkpoint_is_of_a_version_too_that_the_one_before_can_read_as_long_as_ther
     assert_eq!(watcher.push_of("module:rolled_back")["state"], "kept");
     host.until_version("counter", "1.0.0");
     assert_eq!(counters(&mut client).get("a"), Some(&2));
+}
+
+#[test]
+fn a_file_whose_own_process_is_killed_while_it_is_opened_there_is_tried_again() {
+    let host =
+        isolated("[recovery]\nfirst = \"20ms\"\n").plugin("counter.so", &Library::counter(1));
+    let host = host.start();
+    let mut client = host.client();
+    increment(&mut client);
+    let first = process(&host, "counter");
+    let is_new = |pid: &u32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains("__ksi-worker") && *pid != first.as_raw_nonzero().get().unsigned_abs()
+    };
+    host.drop_in("counter.so", &Library::counter(2));
+    let began = Instant::now();
+    let new = loop {
+        // Without a pause: it has opened the file within some milliseconds.
+        let found = children(host.process.id()).into_iter().find(is_new);
+        match found.and_then(|pid| Pid::from_raw(pid.try_into().unwrap())) {
+            Some(new) if kill_process(new, Signal::STOP).is_ok() => break new,
+            _ => assert!(began.elapsed() < PATIENCE, "there is a process for the new file"),
+        }
+    };
+    until("it does nothing more", || is_stopped(new), |stopped| *stopped);
+    kill_process(new, Signal::KILL).unwrap();
+    let module = host.until_version("counter", "2.0.0");
+    assert_eq!(counters(&mut client).get("a"), Some(&1), "{module}");
+    let log = host.process.stderr();
+    let told = log.lines().find(|line| line.contains("SIGKILL")).expect("it is told");
+    assert!(told.contains("it is tried again"), "{told}");
 }
 
 #[test]

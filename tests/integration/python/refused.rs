@@ -6,7 +6,8 @@ use super::*;
 /// A store of version 1 that has something, and what becomes of this text in its place.
 #[track_caller]
 fn refusal_of(text: &str, config: &str) -> String {
-    let host = with_store(config);
+    // What may pass is not tried again so soon.
+    let host = with_store(&format!("[recovery]\nfirst = '1h'\nlongest = '1h'\n{config}"));
     set(&host, "a", 7);
     let pid = pid_of(&host, "store");
     save(&host, "store.py", text);

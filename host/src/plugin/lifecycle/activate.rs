@@ -36,8 +36,11 @@ use crate::{
             services::HostServices,
         },
         python::modules::Modules,
-        worker::residence::{
-            Declared, Launch, NO_PROGRAM, ProcessResidences, WorkerPolicy, WorkerResidence,
+        worker::{
+            link::NotOpened,
+            residence::{
+                Declared, Launch, NO_PROGRAM, ProcessResidences, WorkerPolicy, WorkerResidence,
+            },
         },
     },
     text::printable::printable,
@@ -120,12 +123,13 @@ impl Activation {
         policy: WorkerPolicy,
     ) -> Result<Box<dyn Residence>, DeployError> {
         let Candidate { copy, file, manifest, .. } = &*candidate;
-        let refused = |reason| DeployError::Worker { file: file.clone(), reason };
+        let refused =
+            |reason, may_pass| DeployError::Worker { file: file.clone(), reason, may_pass };
         let launch = match &manifest.built {
             Built::Native(build) => {
                 let program = self.isolation.native.clone();
-                let nobody =
-                    || refused(format!("it is to live in a process of its own, and {NO_PROGRAM}"));
+                let reason = || format!("it is to live in a process of its own, and {NO_PROGRAM}");
+                let nobody = || refused(reason(), false);
                 let program = program.ok_or_else(nobody)?;
                 let (header, sandbox) = (build.header.clone(), policy.sandbox.clone());
                 let told = life::Open { header, sandbox, ..life::Open::default() };
@@ -142,7 +146,8 @@ impl Activation {
         let spawner = &self.isolation.spawner;
         let path = copy.content_path();
         let opened = WorkerResidence::open(spawner, policy, launch, path, file, manifest);
-        let residence = opened.await.map_err(refused)?;
+        let residence =
+            opened.await.map_err(|NotOpened { reason, may_pass }| refused(reason, may_pass))?;
         if let Some(Declared { handlers, state, keep }) = residence.declared().cloned() {
             (candidate.manifest.handlers, candidate.manifest.state) = (handlers, state);
             if let Built::Python(build) = &mut candidate.manifest.built {

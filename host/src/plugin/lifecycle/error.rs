@@ -12,10 +12,7 @@ use crate::plugin::{
     instance::library::LoadError,
     probe::error::ProbeError,
     python::error::PythonError,
-    state::{
-        persistence::{PersistError, ways_out},
-        snapshot::StateError,
-    },
+    state::persistence::{PersistError, ways_out},
 };
 
 /// Why a file did not become the live generation of a plugin.
@@ -91,6 +88,9 @@ pub enum DeployError {
         file: PathBuf,
         /// What became of its process.
         reason: String,
+        /// Whether it may be opened at another time: its process was not started, was late, or has
+        /// ended, and the plugin has not said what is wrong.
+        may_pass: bool,
     },
     /// It cannot describe itself.
     #[error("{file} is refused: {reason}", file = .file.display())]
@@ -340,29 +340,27 @@ impl DeployError {
             | DeployError::Down { .. } => true,
             DeployError::Reinstated { source, .. } => source.may_pass(),
             DeployError::Python { source, .. } => source.may_pass(),
-            DeployError::Probe { source, .. } => {
-                matches!(source, ProbeError::Spawn { .. } | ProbeError::TimedOut { .. })
-            }
+            DeployError::Probe { source, .. } => source.may_pass(),
+            DeployError::Worker { may_pass, .. } => *may_pass,
             DeployError::HandOver { source, .. } => match source {
                 HandOverError::Busy { .. }
                 | HandOverError::Leaving { .. }
                 | HandOverError::NotReleased { .. }
                 | HandOverError::NotReady { .. }
                 | HandOverError::TooManyHeld { .. } => true,
-                HandOverError::Snapshot(error) | HandOverError::Restore(error) => {
-                    matches!(error, StateError::TimedOut { .. })
-                }
+                HandOverError::Snapshot(error) | HandOverError::Restore(error) => error.may_pass(),
                 HandOverError::NoState
                 | HandOverError::NotAside { .. }
                 | HandOverError::NoCommonVersion { .. } => false,
             },
-            DeployError::Persist { source, .. } => matches!(
-                **source,
-                PersistError::State(StateError::TimedOut { .. }) | PersistError::NotDone(_)
-            ),
-            DeployError::NotRestoredInTrial { source, .. } => {
-                matches!(**source, ProbeError::TimedOut { .. })
-            }
+            DeployError::Persist { source, .. } => match &**source {
+                PersistError::State(error) | PersistError::NotRestored { source: error, .. } => {
+                    error.may_pass()
+                }
+                PersistError::NotDone(_) => true,
+                _ => false,
+            },
+            DeployError::NotRestoredInTrial { source, .. } => source.may_pass(),
             _ => false,
         }
     }

@@ -39,6 +39,9 @@ pub enum ProbeError {
         what: &'static str,
         /// How.
         status: String,
+        /// Whether by SIGKILL, which comes from outside as a rule: from whoever ran out of memory,
+        /// or was asked to.
+        killed: bool,
     },
     /// The child hangs.
     #[error(
@@ -73,6 +76,15 @@ fn where_to_look(what: &str) -> &'static str {
 }
 
 impl ProbeError {
+    /// Whether the same file may pass at another time.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            ProbeError::Spawn { .. } | ProbeError::TimedOut { .. } => true,
+            ProbeError::Died { killed, .. } => *killed,
+            _ => false,
+        }
+    }
+
     /// Whether it was the state that it got in which it failed.
     pub(crate) fn is_of_state(&self) -> bool {
         match self {

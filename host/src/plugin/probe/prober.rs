@@ -7,7 +7,7 @@
 
 use std::{
     io::{BufWriter, Read, Write},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{ChildStdin, ChildStdout, Command, ExitStatus},
     sync::{Arc, MutexGuard},
@@ -19,6 +19,7 @@ use ksi_kernel::lock::Lock;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
+    process::Signal,
 };
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -178,7 +179,8 @@ impl Prober {
             // begun and says nothing was ended by the file, whatever the status.
             Err(_) => Err(match child.end(Duration::from_secs(1)) {
                 Some(status) if !status.success() || step.is_some() => {
-                    ProbeError::Died { what, status: told(status) }
+                    let killed = status.signal() == Some(Signal::KILL.as_raw());
+                    ProbeError::Died { what, status: told(status), killed }
                 }
                 _ => ProbeError::Answer { program: self.program.clone() },
             }),

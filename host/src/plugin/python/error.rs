@@ -32,6 +32,8 @@ pub enum PythonError {
         interpreter: PathBuf,
         /// What it does instead.
         reason: String,
+        /// Whether it may say it at another time: it has said nothing.
+        may_pass: bool,
     },
     /// It is too old, or none that is known.
     #[error(
@@ -68,7 +70,7 @@ pub enum PythonError {
     /// The source says of the module what cannot be.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The process that reads sources cannot be started.
+    /// The interpreter cannot be started for now.
     #[error("its source is not read, because {program} cannot be started: {source}", program = .program.display())]
     NotStarted {
         /// The interpreter.
@@ -165,7 +167,10 @@ impl PythonError {
     /// Whether the same file may be a plugin at another time.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
+            PythonError::Unusable { may_pass, .. } => *may_pass,
             PythonError::NotStarted { .. }
+            | PythonError::Died { .. }
+            | PythonError::TimedOut { .. }
             | PythonError::Package { .. }
             | PythonError::Install { .. }
             | PythonError::Environment { .. } => true,

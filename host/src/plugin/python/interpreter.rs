@@ -12,6 +12,7 @@ use std::{
 };
 
 use ksi_kernel::lock::Lock;
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::{
@@ -99,8 +100,12 @@ impl Interpreter {
     /// It is not there, or of no use.
     pub(crate) fn ask(named: &Path) -> Result<Self, PythonError> {
         let interpreter = || named.to_owned();
-        let unusable =
-            |reason: String| PythonError::Unusable { interpreter: interpreter(), reason };
+        let not_said = |reason: String, may_pass: bool| PythonError::Unusable {
+            interpreter: interpreter(),
+            reason,
+            may_pass,
+        };
+        let unusable = |reason: String| not_said(reason, false);
         // Whatever starts it may need what the environment says of Python; it does not.
         let mut command = Command::new(named);
         command.args(["-I", "-S", "-B", "-c", QUESTION]);
@@ -109,17 +114,19 @@ impl Interpreter {
                 std::io::ErrorKind::NotFound => {
                     PythonError::NoInterpreter { interpreter: interpreter() }
                 }
+                _ if is_short_of_something(&error) => {
+                    PythonError::NotStarted { program: interpreter(), source: error }
+                }
                 _ => unusable(error.to_string()),
             })?;
-        let answer = child.line(LIMIT).map_err(|none| {
-            unusable(match none {
-                Unanswered::Ended(status) => format!("it ended ({status})"),
-                Unanswered::TimedOut => {
-                    format!("it said nothing within {}", humantime::format_duration(LIMIT))
-                }
-                Unanswered::TooLong => "it says too much".to_owned(),
-                Unanswered::Failed(error) => error.to_string(),
-            })
+        let answer = child.line(LIMIT).map_err(|none| match none {
+            Unanswered::Ended(status) => not_said(format!("it ended ({status})"), true),
+            Unanswered::TimedOut => {
+                let limit = humantime::format_duration(LIMIT);
+                not_said(format!("it said nothing within {limit}"), true)
+            }
+            Unanswered::TooLong => unusable("it says too much".to_owned()),
+            Unanswered::Failed(error) => not_said(error.to_string(), true),
         })?;
         let Answer { name, version, paths } = serde_json::from_str(&answer)
             .map_err(|_| unusable(format!("it says {:?}", answer.trim())))?;
@@ -140,6 +147,15 @@ impl Interpreter {
     }
 }
 
+/// Whether a program was not started for want of what there may be at another time: descriptors,
+/// processes, memory, or the end of whoever writes the program.
+fn is_short_of_something(error: &std::io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    let passing =
+        [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::TXTBSY];
+    errno.is_some_and(|errno| passing.contains(&errno))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
@@ -147,12 +163,12 @@ mod tests {
     use super::*;
 
     /// A program in place of an interpreter.
-    fn asked(script: &str) -> String {
+    fn asked(script: &str) -> PythonError {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("python");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        Interpreter::ask(&path).unwrap_err().to_string()
+        Interpreter::ask(&path).unwrap_err()
     }
 
     #[test]
@@ -162,15 +178,25 @@ mod tests {
         let answer = |name: &str, minor: u32| {
             format!("echo '{{\"name\": \"{name}\", \"version\": [3, {minor}, 1], \"paths\": []}}'")
         };
-        for (script, told) in [
-            (answer("cpython", 9), "is cpython 3.9.1, where CPython 3.10 or later"),
-            (answer("pypy", 12), "is pypy 3.12.1"),
-            (answer("cpython", 12), "does not know its own path"),
-            ("echo hello".to_owned(), "it says \"hello\""),
-            ("exit 3".to_owned(), "it ended (exit status: 3)"),
+        for (script, told, may_pass) in [
+            (answer("cpython", 9), "is cpython 3.9.1, where CPython 3.10 or later", false),
+            (answer("pypy", 12), "is pypy 3.12.1", false),
+            (answer("cpython", 12), "does not know its own path", false),
+            ("echo hello".to_owned(), "it says \"hello\"", false),
+            ("exit 3".to_owned(), "it ended (exit status: 3)", true),
+            ("kill -9 $$".to_owned(), "it ended (signal: 9 (SIGKILL))", true),
         ] {
-            let error = asked(&script);
+            let asked = asked(&script);
+            let error = asked.to_string();
             assert!(error.contains(told) && error.contains("[python]"), "{error}");
+            assert_eq!(asked.may_pass(), may_pass, "{error}");
         }
+    }
+
+    #[test]
+    fn an_interpreter_that_is_not_started_for_want_of_something_is_not_called_unusable() {
+        let of = |errno: Errno| is_short_of_something(&errno.into());
+        assert!(of(Errno::AGAIN) && of(Errno::MFILE) && of(Errno::NOMEM));
+        assert!(!of(Errno::ACCESS) && !of(Errno::NOEXEC));
     }
 }

@@ -96,6 +96,14 @@ pub enum StateError {
         /// What it was given.
         after: Duration,
     },
+    /// The process that it runs in has ended meanwhile.
+    #[error("its {step} did not end: {how}")]
+    Died {
+        /// Snapshot or restore.
+        step: &'static str,
+        /// How the process ended.
+        how: String,
+    },
     /// The snapshot is too large.
     #[error("its snapshot has {bytes} bytes, and {LARGEST_SNAPSHOT} are carried at the most")]
     TooLarge {
@@ -108,6 +116,11 @@ impl StateError {
     /// Whose state was asked for is there no more.
     pub(crate) fn gone() -> Self {
         StateError::Snapshot { reason: "the plugin is gone".to_owned() }
+    }
+
+    /// Whether the same may be done at another time: nothing is known of the state then.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, StateError::TimedOut { .. } | StateError::Died { .. })
     }
 }
 
@@ -239,6 +252,7 @@ pub(crate) async fn snapshot_of(instance: &dyn Body, version: u32) -> Result<Sna
         OutcomeKind::NoReply => {
             Err(StateError::Snapshot { reason: "it gave no snapshot".to_owned() })
         }
+        OutcomeKind::Crashed { message } => Err(died("snapshot", message)),
         bad => Err(StateError::Snapshot { reason: bad.message() }),
     }
 }
@@ -252,6 +266,7 @@ pub(crate) async fn proved_snapshot_of(
     let bytes = snapshot.bytes.as_json();
     match instance.read_back(version, bytes).await {
         OutcomeKind::NoReply | OutcomeKind::Replied(_) => Ok(snapshot),
+        OutcomeKind::Crashed { message } => Err(died("snapshot", message)),
         bad => Err(StateError::NotReadBack { version, reason: bad.message() }),
     }
 }
@@ -267,8 +282,13 @@ pub(crate) async fn restore_in(
         OutcomeKind::Failed { code, message } if &*code == UNREADABLE => {
             Err(StateError::Unreadable { version, reason: message.to_string() })
         }
+        OutcomeKind::Crashed { message } => Err(died("restore", message)),
         bad => Err(StateError::Restore { version, reason: bad.message() }),
     }
+}
+
+fn died(step: &'static str, how: String) -> StateError {
+    StateError::Died { step, how }
 }
 
 #[cfg(test)]

@@ -70,6 +70,15 @@ impl Next {
     }
 }
 
+/// Why a process has not opened its file.
+#[derive(Debug)]
+pub(crate) struct NotOpened {
+    /// For people.
+    pub(crate) reason: String,
+    /// Whether it may be opened at another time: the plugin has not said what is wrong.
+    pub(crate) may_pass: bool,
+}
+
 /// Bounds of what goes over a link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkLimits {
@@ -176,13 +185,16 @@ impl Link {
     /// Has the file opened; the description of it.
     ///
     /// # Errors
-    /// For people.
-    pub(crate) async fn open(&self, open: &life::Open) -> Result<Vec<u8>, String> {
+    /// Why it is not.
+    pub(crate) async fn open(&self, open: &life::Open) -> Result<Vec<u8>, NotOpened> {
         let open = open.to_json();
         let opened = self.ask(|id, to| FromHost::Open(Payload::Bytes(&open)).put(id, to)).await;
         match opened {
             CallOutcome::Replied(CallReply::Bytes(description)) => Ok(description.to_vec()),
-            other => Err(reason_of(other)),
+            other => {
+                let may_pass = matches!(other, CallOutcome::Crashed { .. });
+                Err(NotOpened { reason: reason_of(other), may_pass })
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use super::{
     body::WorkerBody,
-    link::{Confined, Health, Link, LinkLimits, Next, WorkerHost},
+    link::{Confined, Health, Link, LinkLimits, Next, NotOpened, WorkerHost},
     process::{Death, GroupPolicy, Processes, Program},
     spares::Spares,
 };
@@ -145,7 +145,7 @@ impl WorkerResidence {
     /// Starts a process and has it open the copy at `path` of this file.
     ///
     /// # Errors
-    /// Why it is not open, for people.
+    /// Why it is not open.
     pub(crate) async fn open(
         spawner: &Arc<Spawner>,
         policy: WorkerPolicy,
@@ -153,7 +153,7 @@ impl WorkerResidence {
         path: &Path,
         file: &Path,
         manifest: &Manifest,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, NotOpened> {
         let Launch { program, spares, told } = launch;
         let open = life::Open {
             protocol: VERSION,
@@ -170,11 +170,12 @@ impl WorkerResidence {
         let started = Lock::default();
         let making = Arc::new(Making { spawner, plugin, policy, program, spares, open, started });
         let (link, opened) = making.start().await?;
+        let not_told = |reason: String| NotOpened { reason, may_pass: false };
         let description = serde_json::from_slice(&opened)
-            .map_err(|error| format!("its description is none: {error}"))?;
+            .map_err(|error| not_told(format!("its description is none: {error}")))?;
         let declared = match making.open.python.is_null() {
             true => None,
-            false => Some(Declared::read(&opened)?),
+            false => Some(Declared::read(&opened).map_err(not_told)?),
         };
         let handlers = declared.as_ref().map_or(&manifest.handlers, |found| &found.handlers);
         let blocking = handlers.iter().map(|handler| handler.blocking).collect();
@@ -225,11 +226,12 @@ impl Spawner {
 
 impl Making {
     /// Starts a process that has the file open; what that says of it.
-    async fn start(self: &Arc<Self>) -> Result<(Arc<Link>, Vec<u8>), String> {
+    async fn start(self: &Arc<Self>) -> Result<(Arc<Link>, Vec<u8>), NotOpened> {
         let Spawner { processes, open_limit, .. } = &*self.spawner;
+        let for_now = |reason: String| NotOpened { reason, may_pass: true };
         let not_started = |error: io::Error| {
             let program = self.program.path.display();
-            format!("no process of {program} can be started: {error}")
+            for_now(format!("no process of {program} can be started: {error}"))
         };
         let link = match self.spares.as_ref().and_then(|spares| spares.take()) {
             Some(waiting) => waiting,
@@ -243,14 +245,14 @@ impl Making {
             started.retain(|link| link.strong_count() > 0);
             started.extend(link.0.as_ref().map(Arc::downgrade));
         }
-        let Some(there) = &link.0 else { return Err("the host is stopping".to_owned()) };
+        let Some(there) = &link.0 else { return Err(for_now("the host is stopping".to_owned())) };
         let health = self.policy.health.look_after(Arc::downgrade(there));
         processes.runtime().map_err(not_started)?.spawn(health);
         let opened = processes.in_time(*open_limit, there.open(&self.open)).await;
         let limit = humantime::format_duration(*open_limit);
-        let opened = opened
-            .unwrap_or_else(|| Err(format!("it was not opened within {limit} (timeouts.probe)")))?;
-        Ok((link.finished()?, opened))
+        let late = || for_now(format!("it was not opened within {limit} (timeouts.probe)"));
+        let opened = opened.unwrap_or_else(|| Err(late()))?;
+        Ok((link.finished().map_err(for_now)?, opened))
     }
 
     async fn create(
@@ -264,7 +266,7 @@ impl Making {
         let _refill = Refill(self.spares.clone());
         let link = match spare.filter(|link| link.death().is_none()) {
             Some(link) => Unfinished(Some(link)),
-            None => Unfinished(Some(self.start().await?.0)),
+            None => Unfinished(Some(self.start().await.map_err(|error| error.reason)?.0)),
         };
         if let Some(link) = &link.0 {
             link.create(host, &config).await?;

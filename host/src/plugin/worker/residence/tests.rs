@@ -53,8 +53,9 @@ async fn a_process_that_does_not_say_what_it_has_opened_is_not_waited_for_longer
     let told = life::Open::default();
     let launch = Launch { program: program.into(), spares: None, told };
     let opened = WorkerResidence::open(&spawner, policy, launch, copy, file, &manifest).await;
-    let reason = opened.err().expect("it is not opened");
+    let NotOpened { reason, may_pass } = opened.err().expect("it is not opened");
     assert_eq!(reason, "it was not opened within 100ms (timeouts.probe)");
+    assert!(may_pass, "it may be quicker another time");
     assert!(began.elapsed() < Duration::from_secs(10));
     // It is not left behind.
     processes.end().await;
