@@ -18,7 +18,7 @@ mod reading;
 mod services;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, hash_map::Entry},
     io,
     os::unix::net::UnixStream as StdUnixStream,
     sync::{
@@ -110,8 +110,8 @@ pub(crate) struct Link {
     /// When it was heard last, in milliseconds since it began.
     heard: AtomicU64,
     dead: OnceLock<Arc<Death>>,
-    /// Handlers of subscriptions that may block their thread.
-    blocking: Lock<HashSet<u64>>,
+    /// Handlers of subscriptions that may block their thread, with how many there are of each.
+    blocking: Lock<HashMap<u64, usize>>,
     next: watch::Sender<Next>,
 }
 
@@ -179,7 +179,22 @@ impl Link {
 
     /// Whether a handler of a subscription may block its thread.
     pub(super) fn may_block(&self, handler: u64) -> bool {
-        self.blocking.lock().contains(&handler)
+        self.blocking.lock().contains_key(&handler)
+    }
+
+    /// One more subscription has this handler, which may block its thread.
+    fn blocks(&self, handler: u64) {
+        *self.blocking.lock().entry(handler).or_default() += 1;
+    }
+
+    /// One of those is no more.
+    fn blocks_no_more(&self, handler: u64) {
+        if let Entry::Occupied(mut entry) = self.blocking.lock().entry(handler) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
     }
 
     /// Has the file opened; the description of it.

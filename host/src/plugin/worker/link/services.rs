@@ -80,9 +80,17 @@ pub(crate) struct WorkerHost {
 /// The host's numbers for what the worker has numbers of its own for.
 #[derive(Default)]
 struct Names {
-    subscriptions: Lock<HashMap<u64, u64>>,
+    subscriptions: Lock<HashMap<u64, Subscription>>,
     spans: Lock<HashMap<u64, u64>>,
     open: Spans,
+}
+
+/// A subscription of the worker's.
+struct Subscription {
+    /// The host's number for it.
+    number: u64,
+    /// Its handler, if that may block its thread.
+    blocking: Option<u64>,
 }
 
 impl WorkerHost {
@@ -134,8 +142,11 @@ impl Link {
             }
             FromWorker::Subscribe(subscribe) => self.subscribe(host, id, &subscribe),
             FromWorker::Unsubscribe => {
-                let number = host.names.subscriptions.lock().remove(&id);
-                number.map(|number| host.session().unsubscribe(number));
+                let gone = host.names.subscriptions.lock().remove(&id);
+                if let Some(Subscription { number, blocking }) = gone {
+                    host.session().unsubscribe(number);
+                    blocking.into_iter().for_each(|handler| self.blocks_no_more(handler));
+                }
             }
             FromWorker::Wait { timeout, pattern } => self.wait(host, id, timeout, pattern),
             FromWorker::Watch(_) if !self.asks.has_room() => self.too_many_asks(id),
@@ -275,12 +286,16 @@ impl Link {
         // Whether it may block its thread is the worker's matter: no thread of the host waits.
         let timeout = (timeout > 0).then(|| Duration::from_nanos(timeout));
         let options = SubscribeOptions { priority, timeout, blocking: false };
+        let blocking = blocking.then_some(handler);
+        // Before it is called.
+        blocking.into_iter().for_each(|handler| self.blocks(handler));
         match host.session().subscribe(pattern, handler, options, None) {
             Ok(number) => {
-                self.blocking.lock().extend(blocking.then_some(handler));
-                host.names.subscriptions.lock().insert(id, number);
+                let subscription = Subscription { number, blocking };
+                host.names.subscriptions.lock().insert(id, subscription);
             }
             Err(refusal) => {
+                blocking.into_iter().for_each(|handler| self.blocks_no_more(handler));
                 let plugin = host.session().plugin();
                 tracing::warn!(plugin = &**plugin, "a subscription is refused: {}", refusal.text());
                 self.refuse(id, &refusal);

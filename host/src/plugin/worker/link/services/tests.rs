@@ -110,6 +110,32 @@ async fn whoever_uses_the_number_of_what_is_open_once_more_is_ended() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_a_handler_goes_with_the_last_subscription_that_it_has() {
+    let mut worker = worker(9).await;
+    let handler = 1 << 32;
+    for id in 1..=2 {
+        let (blocking, pattern) = (true, "a:*");
+        let subscribe = Subscribe { handler, priority: 0, timeout: 0, blocking, pattern };
+        worker.says(FromWorker::Subscribe(subscribe), id);
+    }
+    for (id, left) in [(1, true), (2, false)] {
+        worker.says(FromWorker::Unsubscribe, id);
+        let mut worker_again = worker;
+        // Whatever came before that is done by then.
+        worker_again.says(FromWorker::Kept { name: "k" }, 9);
+        worker = tokio::task::spawn_blocking(move || {
+            let (_, told) = worker_again.hears();
+            assert!(told.starts_with("Nothing"), "{told}");
+            worker_again
+        })
+        .await
+        .unwrap();
+        assert_eq!(worker.link.may_block(handler), left);
+    }
+    worker.processes.end().await;
+}
+
+#[tokio::test]
 async fn whoever_says_what_is_nothing_of_the_protocol_is_ended_with_that_text() {
     use std::io::Write;
     for (bytes, words) in [
