@@ -105,7 +105,8 @@ impl Processes {
     }
 
     /// From here on a process is this plugin's, whose name stands before what it prints, and in a
-    /// group of its own. Nothing of the plugin runs in it yet, as it was not told what to open.
+    /// group of its own. Nothing of the plugin runs in it yet, as it was not told what to open. One
+    /// that has ended already gets no group: whoever has it open something finds out.
     ///
     /// # Errors
     /// There is no group, and there has to be.
@@ -116,8 +117,12 @@ impl Processes {
         group: &GroupPolicy,
     ) -> io::Result<()> {
         process.owner.becomes(plugin);
-        let mut own = process.group.lock();
-        *own = self.groups.of(plugin, process.pid(), group).map_err(io::Error::other)?;
+        // Whoever reaps it waits for this: until then the number is its own.
+        let fate = process.fate.lock();
+        if !fate.reaped {
+            let own = self.groups.of(plugin, process.pid(), group).map_err(io::Error::other)?;
+            *process.group.lock() = own;
+        }
         Ok(())
     }
 

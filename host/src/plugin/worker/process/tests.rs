@@ -55,6 +55,18 @@ async fn an_end_is_told_by_status_or_signal_with_what_was_said_last() {
 }
 
 #[tokio::test]
+async fn one_that_has_ended_is_put_into_no_group_because_its_number_may_be_anothers() {
+    let (processes, _dir) = script("exit 0");
+    let NewProcess { process, socket: _socket } = processes.start().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), process.death()).await.expect("it ends");
+    let required = GroupPolicy { group: GroupUse::Required, ..GroupPolicy::default() };
+    let given = processes.processes.give(&process, &"p".into(), &required);
+    given.expect("there is nobody to be put into one");
+    assert!(process.group.lock().is_none());
+    processes.end().await;
+}
+
+#[tokio::test]
 async fn what_is_killed_says_why_and_its_children_go_with_it() {
     let (processes, dir) = script("sleep 1000 & echo $! > \"$(dirname $0)/child\"; wait");
     let NewProcess { process, mut socket } = processes.start().await.unwrap();
