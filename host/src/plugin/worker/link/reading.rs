@@ -24,8 +24,9 @@ const GONE: Duration = Duration::from_millis(20);
 const TURN: usize = 64;
 const TURN_BYTES: u64 = 1 << 20;
 const READS: usize = 8;
-/// How often is read from the socket of a process that has ended.
-const REST: usize = 64;
+/// Bytes that are read from the socket of a process that has ended: more than a socket holds. Large
+/// replies lie in files of their own, and take few bytes of it each.
+const REST_BYTES: usize = 16 << 20;
 
 impl Link {
     /// Reads until the end; why it is one, if the worker is to blame.
@@ -53,14 +54,19 @@ impl Link {
 
     /// What it has still said before it ended: what others write there is not waited for.
     async fn rest(self: &Arc<Self>, inbox: &mut Inbox) -> Option<String> {
-        for _ in 0..REST {
+        let (mut bytes, mut reads) = (0, 0);
+        while bytes < REST_BYTES {
             // Whatever is known of the socket, it is asked itself.
             match transport::receive(self.outbox.socket(), inbox) {
-                Ok(1..) => {}
+                Ok(count @ 1..) => bytes += count,
                 Ok(0) | Err(_) => return None,
             }
             if let Err(Fault(fault)) = self.take_all(inbox).await {
                 return Some(fault);
+            }
+            reads += 1;
+            if reads % READS == 0 {
+                yield_now().await;
             }
         }
         None

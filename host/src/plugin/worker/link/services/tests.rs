@@ -10,6 +10,8 @@ use ksi_kernel::{
 use ksi_worker_protocol::{FRAME_LIMIT, Inbox, Payload, TextsBuf, Watch, life::Hello, transport};
 use tokio::runtime::Handle;
 
+use ksi_kernel::call::outcome::CallOutcome;
+
 use super::{super::LinkLimits, *};
 use crate::plugin::{
     instance::kept_resources::KeptResources,
@@ -151,6 +153,48 @@ async fn whoever_says_what_is_nothing_of_the_protocol_is_ended_with_that_text() 
         assert!(death.contains(words), "{death}");
         worker.processes.end().await;
     }
+}
+
+#[tokio::test]
+async fn all_replies_that_a_process_has_given_before_it_ended_are_good_also_many_large_ones() {
+    const REPLIES: usize = 100;
+    let mut worker = worker(9).await;
+    // Whoever reads has no turn until it has ended.
+    let (holds, held) = std::sync::mpsc::channel::<()>();
+    let asked: Vec<_> = (0..REPLIES)
+        .map(|_| {
+            let link = worker.link.clone();
+            tokio::spawn(async move {
+                link.ask(|id, to| FromHost::Snapshot { version: 1 }.put(id, to)).await
+            })
+        })
+        .collect();
+    let worker = tokio::task::spawn_blocking(move || {
+        let ids: Vec<u64> = (0..REPLIES).map(|_| worker.hears().0).collect();
+        let (tells, told) = std::sync::mpsc::channel();
+        let holding = worker.link.router.workers().spawn(async move {
+            let _ = tells.send(());
+            let _ = held.recv();
+        });
+        holding.detach();
+        told.recv().unwrap();
+        // In a file each, and each comes with a read of its own.
+        let large = vec![b' '; 300 << 10];
+        for id in ids {
+            let reply = Payload::Bytes(&large);
+            worker.says(FromWorker::Reply { keeps: false, reply }, id);
+        }
+        worker.link.process().kill("it has said all");
+        worker
+    });
+    let worker = worker.await.unwrap();
+    worker.link.process().death().await;
+    drop(holds);
+    for asked in asked {
+        let outcome = tokio::time::timeout(LONG, asked).await.expect("it ends").unwrap();
+        assert!(matches!(outcome, CallOutcome::Replied(_)), "it has come");
+    }
+    worker.processes.end().await;
 }
 
 #[tokio::test]
