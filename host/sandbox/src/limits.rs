@@ -79,7 +79,9 @@ pub struct Limits {
     pub becomes: Option<PathBuf>,
     /// Whom it may connect to.
     pub connect: Peers,
-    /// Ports of TCP that it may listen on.
+    /// Ports of TCP that it may listen on. A socket that listens without one of its own gets one
+    /// from the system, which no kernel refuses where some ports are listed: that is told as
+    /// [missing](crate::Applied::missing).
     pub bind: Ports,
     /// Whether what the kernel does not have is an error.
     pub require: bool,

@@ -196,8 +196,9 @@ fn missing(limits: &Limits, status: LandlockStatus, applied: &mut Applied) {
         Peers::Only { ports, sockets, .. } => (!ports.is_empty(), !sockets.is_empty()),
         Peers::Any => (false, false),
     };
-    // Where nothing is allowed, there are no sockets at all.
-    let ports = ports || matches!(&limits.bind, Ports::Only(ports) if !ports.is_empty());
+    // Where nothing is allowed, there are no sockets at all, and nobody listens.
+    let listens = matches!(&limits.bind, Ports::Only(ports) if !ports.is_empty());
+    let ports = ports || listens;
     for (what, tried, since, wanted) in [
         ("files are not limited", "landlock", ABI::V1, true),
         ("cutting files short is not limited", "landlock 3 (Linux 6.2)", ABI::V3, true),
@@ -209,6 +210,13 @@ fn missing(limits: &Limits, status: LandlockStatus, applied: &mut Applied) {
         if wanted && abi < since {
             applied.lacks(what, tried, &found, advice);
         }
+    }
+    if listens {
+        let what = "a socket that listens without a port of its own, and is given one by the \
+                    system, is not limited to the ports of `bind`";
+        let found = "no version of it that is asked when a socket listens";
+        let advice = "have a firewall refuse it, or write \"any\" for `bind` if it need not be";
+        applied.lacks(what, "landlock", found, advice);
     }
 }
 
@@ -237,6 +245,11 @@ mod tests {
         let sockets = lacking(r#"{"connect": ["/run/x.sock"]}"#, of(ABI::V7));
         assert!(sockets[0].starts_with("which Unix sockets"), "{sockets:?}");
         assert_eq!(lacking(r#"{"connect": [1]}"#, of(ABI::V4)).len(), 2);
+        let listens = lacking(r#"{"bind": [1]}"#, of(ABI::V10));
+        assert!(listens[0].starts_with("a socket that listens without a port"), "{listens:?}");
+        for limits in ["{}", r#"{"bind": "any"}"#, r#"{"connect": [1]}"#] {
+            assert_eq!(lacking(limits, of(ABI::V10)), Vec::<String>::new(), "{limits}");
+        }
         let ports = lacking(r#"{"bind": [1]}"#, of(ABI::V3));
         assert!(ports[0].starts_with("TCP ports are not limited"), "{ports:?}");
     }

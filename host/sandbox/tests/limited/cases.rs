@@ -198,8 +198,23 @@ fn standard_ports() {
     comes_to(json!({"connect": [given]}), &connects);
     let listens = [(listen.as_str(), "ok"), (listen_any, "EACCES"), (&to_given, "EACCES")];
     comes_to(json!({"bind": [free]}), &listens);
+    unbound(free, to_given.as_str());
     let all = [(to_given.as_str(), "ok"), (&to_other, "ok"), (listen_any, "ok"), ("udp", "ok")];
     comes_to(json!({"connect": "any", "bind": "any"}), &all);
+}
+
+/// A socket that listens without a port of its own: refused where no port is given, and told where
+/// some are, because no kernel refuses it then.
+fn unbound(free: u16, connects: &str) {
+    const LISTEN: &str = "listen-unbound";
+    let port = connects.split_once(' ').unwrap().1.parse::<u16>().unwrap();
+    comes_to(json!({"connect": [port]}), &[(LISTEN, "EPERM")]);
+    let found = tried(json!({"bind": [free]}), &[LISTEN]);
+    assert_eq!(found.results(), ["ok"], "{}", found.said);
+    let told = |it: &&str| it.starts_with("a socket that listens without a port of its own");
+    assert!(found.missing().iter().any(told), "{}", found.said);
+    let said = refused(json!({"bind": [free], "require": true}), &[]);
+    assert!(said.contains("have a firewall refuse it"), "{said}");
 }
 
 fn listener() -> TcpListener {

@@ -58,6 +58,11 @@ fn attempt(what: &str, of: &str) -> io::Result<String> {
         "chmod" => fs::set_permissions(of, fs::metadata(of)?.permissions())?,
         "connect" => drop(TcpStream::connect(("127.0.0.1", port()))?),
         "listen" => drop(TcpListener::bind(("127.0.0.1", port()))?),
+        // Without a port of its own: the system gives it one.
+        "listen-unbound" => {
+            use rustix::net::{AddressFamily, SocketType, listen, socket};
+            listen(socket(AddressFamily::INET, SocketType::STREAM, None)?, 1)?;
+        }
         "udp" => drop(UdpSocket::bind("127.0.0.1:0")?),
         "unix" => drop(UnixStream::connect(of)?),
         "unix-listen" => drop(UnixListener::bind(of)?),

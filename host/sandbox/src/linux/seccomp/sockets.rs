@@ -50,6 +50,7 @@ pub(super) fn refused(limits: &Limits, rules: &mut Rules) -> Result<(), BackendE
     }
     rules.insert(libc::SYS_socketpair, pair);
     // A socket that listens without a port of its own is given one, and landlock is not asked.
+    // Where there are ports to listen on, that is told: whose socket it is cannot be seen here.
     if limits.bind.is_none() {
         rules.insert(libc::SYS_listen, vec![]);
     }
