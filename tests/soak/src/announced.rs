@@ -129,6 +129,7 @@ impl All {
             }
             ROLLED_BACK => {
                 of.rolled_back += 1;
+                ledger.kills.note_back(role, data.state.as_deref().unwrap_or("not told"));
                 of.state = data.state;
                 of.back_from = data.from_generation.flatten().unwrap_or_default();
                 ledger.versions.went_back(role);

@@ -77,10 +77,24 @@ impl Expected {
         let taken_back = self.known.count.saturating_sub(found.count);
         match back {
             Some((_, until)) if kills.may_take_back(role, *until, taken_back) => Ok(()),
-            _ => Err(format!(
-                "{found:?} before it, where {:?} was expected, and perhaps {:?}",
-                self.known, self.maybe
-            )),
+            back => {
+                let until = back.map(|(_, until)| *until);
+                let age = match until {
+                    Some(until) => {
+                        format!(
+                            "{taken_back} counts are taken back, from {:?} ago on",
+                            until.elapsed()
+                        )
+                    }
+                    None => format!("which was never known within {REMEMBERED:?}"),
+                };
+                Err(format!(
+                    "{found:?} before it, where {:?} was expected, and perhaps {:?}: {age}; {}",
+                    self.known,
+                    self.maybe,
+                    kills.near(role, until)
+                ))
+            }
         }
     }
 
@@ -146,6 +160,11 @@ mod tests {
         counted.advance(Counted { count: 7, last: 52 }, 51, of).unwrap();
         let back = [Counted { count: 5, last: 50 }, Counted { count: 6, last: 51 }];
         assert!(back.iter().all(|back| counted.compare(*back, of).is_err()), "none was killed");
+        let told = counted.compare(back[0], of).unwrap_err();
+        assert!(
+            told.contains("2 counts are taken back") && told.contains("never killed"),
+            "{told}"
+        );
         kills.note(Role::Count);
         assert!(back.iter().all(|back| counted.compare(*back, of).is_ok()));
         assert!(counted.compare(back[0], (Role::Heavy, &kills)).is_err(), "another plugin");

@@ -26,6 +26,8 @@ const REMEMBERED: usize = 256;
 #[derive(Default)]
 pub(crate) struct Kills {
     of: [Mutex<VecDeque<Instant>>; ROLES],
+    /// When a plugin last went back to the version before, and what became of its state.
+    back: [Mutex<Option<(Instant, String)>>; ROLES],
     sent: AtomicU64,
     /// Requests that crashed with a process, or with what they asked in turn.
     crashed: AtomicU64,
@@ -77,6 +79,39 @@ impl Kills {
         old <= TAKEN_BACK
     }
 
+    /// The host has announced that a plugin went back to the version before, and what became of its
+    /// state.
+    pub(crate) fn note_back(&self, role: Role, state: &str) {
+        *self.back(role) = Some((Instant::now(), state.to_owned()));
+    }
+
+    /// What may have to do with counts of a plugin that are wrong, for whoever has to find out:
+    /// its kill that is nearest to when they were acknowledged, or to now, and when it last went
+    /// back.
+    pub(crate) fn near(&self, role: Role, acknowledged: Option<Instant>) -> String {
+        let now = Instant::now();
+        let (at, what) = acknowledged.map_or((now, "now"), |at| (at, "its acknowledgement"));
+        let apart = |kill: &Instant| kill.max(&at).duration_since(*kill.min(&at));
+        let kill = match self.of(role).iter().min_by_key(|kill| apart(kill)) {
+            None => "it was never killed".to_owned(),
+            Some(kill) => {
+                let side = if *kill < at { "before" } else { "after" };
+                format!(
+                    "its nearest kill was {:?} {side} {what}, and {:?} ago",
+                    apart(kill),
+                    now.saturating_duration_since(*kill)
+                )
+            }
+        };
+        let back = match &*self.back(role) {
+            None => "it never went back to a version before".to_owned(),
+            Some((when, state)) => {
+                format!("it last went back {:?} ago, with the state {state:?}", now - *when)
+            }
+        };
+        format!("{kill}; {back}")
+    }
+
     pub(crate) fn note_crashed(&self) {
         self.crashed.fetch_add(1, Relaxed);
     }
@@ -99,6 +134,10 @@ impl Kills {
     fn of(&self, role: Role) -> MutexGuard<'_, VecDeque<Instant>> {
         self.of[role.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn back(&self, role: Role) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.back[role.index()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
@@ -120,5 +159,20 @@ mod tests {
             assert!(!kills.may_take_back(Role::Count, long_ago, 1));
         }
         assert_eq!((kills.toll().kills, kills.toll().taken_back > 1), (1, true));
+    }
+
+    #[test]
+    fn what_may_have_to_do_with_a_wrong_count_is_told() {
+        let (kills, before) = (Kills::default(), Instant::now());
+        let none = kills.near(Role::Count, None);
+        assert_eq!(none, "it was never killed; it never went back to a version before");
+        kills.note(Role::Count);
+        kills.note_back(Role::Count, "kept");
+        let told = kills.near(Role::Count, Some(before));
+        assert!(told.starts_with("its nearest kill was ") && told.contains(" after its"), "{told}");
+        assert!(told.contains("it last went back ") && told.ends_with("state \"kept\""), "{told}");
+        let told = kills.near(Role::Count, None);
+        assert!(told.contains(" before now, and "), "{told}");
+        assert_eq!(kills.near(Role::Heavy, None), none, "another plugin");
     }
 }
