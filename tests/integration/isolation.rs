@@ -54,6 +54,14 @@ fn until_restarted(host: &TestHost, name: &str, times: u64) -> Value {
     })
 }
 
+/// Waits until what the next process would begin with is of after so many calls, of the version
+/// that is live.
+#[track_caller]
+fn until_checkpoint(host: &TestHost, name: &str, calls: u64) {
+    let has = |module: &Value| module["residence"]["checkpoint"]["calls"].as_u64() >= Some(calls);
+    host.until_module(&format!("a checkpoint has {calls} calls"), name, has);
+}
+
 fn increment(client: &mut Client) -> Value {
     client.emit("counter:increment", json!({"name": "a"}))
 }
@@ -178,8 +186,7 @@ fn a_process_that_ended_is_followed_by_one_with_the_state_of_the_last_checkpoint
     for value in 1..=5 {
         assert_eq!(increment(&mut client)["value"], value);
     }
-    let is_in_it = |module: &Value| module["residence"]["checkpoint"]["calls"] == 5;
-    host.until_module("a checkpoint has all of it", "counter", is_in_it);
+    until_checkpoint(&host, "counter", 5);
     let shown = host.ksi(&["inspect", "counter"]).ok();
     assert!(shown.contains("after 5 calls"), "{shown}");
     kill_process(process(&host, "counter"), Signal::KILL).unwrap();

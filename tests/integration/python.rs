@@ -155,8 +155,9 @@ fn a_process_that_is_killed_is_followed_by_one_with_the_state() {
     let host = with_store("[isolation.plugins.store]\ncheckpoint = 'on_change'\n");
     set(&host, "a", 7);
     let pid = pid_of(&host, "store").unwrap();
-    // The state is taken a moment after the call.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    host.until_module("a checkpoint has it", "store", |module| {
+        module["residence"]["checkpoint"]["calls"] == 1
+    });
     kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
     host.until_module("it is restarted", "store", |module| {
         module["residence"]["restarts"] == 1 && module["state"] == "live"

@@ -10,7 +10,9 @@ use ksi_wire::module::ModuleState;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::{ALL, assert_balanced, increment, isolated, process, until_restarted};
+use super::{
+    ALL, assert_balanced, increment, isolated, process, until_checkpoint, until_restarted,
+};
 use crate::kit::{
     HostBuilder, Library, PATIENCE, States, TestHost, children, counters, error_of, until,
 };
@@ -110,8 +112,7 @@ fn an_exclusive_plugin_is_replaced_by_a_good_file_while_it_waits_for_its_next_pr
     for _ in 0..3 {
         increment(&mut client);
     }
-    // One is taken soon after the last change.
-    std::thread::sleep(Duration::from_millis(500));
+    until_checkpoint(&host, "counter", 3);
     until_it_ends_often(&host, "counter");
     assert_eq!(counters(&mut client).get("a"), Some(&3), "each has what the one before had");
     kill_process(process(&host, "counter"), Signal::KILL).unwrap();
@@ -184,8 +185,7 @@ fn going_back_from_a_version_whose_process_ended_begins_with_the_last_checkpoint
     for value in 4..=5 {
         assert_eq!(increment(&mut client)["value"], value);
     }
-    // One is taken soon after the last change.
-    std::thread::sleep(Duration::from_millis(500));
+    until_checkpoint(&host, "counter", 2);
     kill_process(process(&host, "counter"), Signal::KILL).unwrap();
     let told = watcher.push_of("module:rolled_back");
     assert_eq!(told["state"], "kept", "{told}");
@@ -205,8 +205,7 @@ fn a_checkpoint_is_of_a_version_too_that_the_one_before_can_read_as_long_as_ther
     host.drop_in("counter.so", &Library::counter(2).keeping("[2,1]", "[2,1]"));
     host.until_version("counter", "2.0.0");
     assert_eq!(increment(&mut client)["value"], 2);
-    // One is taken soon after the last change.
-    std::thread::sleep(Duration::from_millis(500));
+    until_checkpoint(&host, "counter", 1);
     kill_process(process(&host, "counter"), Signal::KILL).unwrap();
     assert_eq!(watcher.push_of("module:rolled_back")["state"], "kept");
     host.until_version("counter", "1.0.0");
@@ -279,8 +278,7 @@ fn what_a_plugin_had_last_is_on_the_disk_when_its_processes_end_too_often() {
     for _ in 0..4 {
         increment(&mut client);
     }
-    // One is taken every 10 ms.
-    std::thread::sleep(Duration::from_millis(500));
+    until_checkpoint(&host, "counter", 4);
     kill_process(process(&host, "counter"), Signal::KILL).unwrap();
     until_restarted(&host, "counter", 1);
     assert_eq!(counters(&mut client).get("a"), Some(&4));
