@@ -82,6 +82,21 @@ struct Fate {
     killed: Option<String>,
     /// Its number may be another process's by now.
     reaped: bool,
+    /// What it used when that was last known.
+    used: Option<Usage>,
+}
+
+impl Fate {
+    /// Notes what it uses now, as long as its number is its own.
+    fn look(&mut self, pid: u32) {
+        let now = if self.reaped { None } else { Usage::of(pid) };
+        self.used = match (now, self.used) {
+            // It has ended, and has no memory any more.
+            (Some(Usage { resident_kib: 0, cpu }), Some(last)) => Some(Usage { cpu, ..last }),
+            (Some(Usage { resident_kib: 0, .. }) | None, last) => last,
+            (now, _) => now,
+        };
+    }
 }
 
 impl Processes {
@@ -269,10 +284,12 @@ impl WorkerProcess {
         }
     }
 
-    /// What it uses of the machine now; nothing once it has ended, or where there is no `/proc`.
+    /// What it uses of the machine now, or once it has ended, what was last known of that; nothing
+    /// where there is no `/proc`.
     pub(crate) fn usage(&self) -> Option<Usage> {
-        let fate = self.fate.lock();
-        (!fate.reaped).then(|| Usage::of(self.pid())).flatten()
+        let mut fate = self.fate.lock();
+        fate.look(self.pid());
+        fate.used
     }
 }
 
@@ -345,6 +362,7 @@ impl Watched {
             let mut fate = process.fate.lock();
             // As long as nobody has reaped it, its group has its number.
             let _ = kill_process_group(process.pid, Signal::KILL);
+            fate.look(process.pid());
             // Nobody kills or asks by that number any more. It has ended, so this does not wait.
             fate.reaped = true;
             (fate.killed.clone().unwrap_or_default(), child.wait())

@@ -55,6 +55,20 @@ async fn an_end_is_told_by_status_or_signal_with_what_was_said_last() {
 }
 
 #[tokio::test]
+async fn what_a_process_used_is_told_as_it_was_last_known_when_it_has_ended() {
+    let (processes, _dir) = script("exec sleep 1000");
+    let NewProcess { process, socket: _socket } = processes.start().await.unwrap();
+    let used = process.usage().expect("it is there");
+    assert!(used.resident_kib > 0, "{used:?}");
+    process.kill("it is not needed");
+    tokio::time::timeout(Duration::from_secs(20), process.death()).await.expect("it ends");
+    let last = process.usage().expect("it is known still");
+    assert!(last.resident_kib > 0 && last.cpu >= used.cpu, "{used:?}, then {last:?}");
+    assert_eq!(process.usage(), Some(last));
+    processes.end().await;
+}
+
+#[tokio::test]
 async fn one_that_has_ended_is_put_into_no_group_because_its_number_may_be_anothers() {
     let (processes, _dir) = script("exit 0");
     let NewProcess { process, socket: _socket } = processes.start().await.unwrap();
@@ -90,7 +104,7 @@ async fn what_is_killed_says_why_and_its_children_go_with_it() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(!is_there(pid));
-    assert_eq!(process.usage(), None);
+    assert!(process.usage().is_some_and(|last| last.resident_kib > 0), "as it was last known");
     assert_eq!(socket.read(&mut [0]).unwrap(), 0);
 }
 
