@@ -410,6 +410,30 @@ fn events_sent_from_a_process_beyond_the_queue_are_refused_to_the_senders_face()
 }
 
 #[test]
+fn events_sent_from_a_process_wait_in_no_more_bytes_than_may_and_the_rest_is_told_in_the_log() {
+    const SENT: u64 = 20;
+    /// Of 10 kB each, in 64 KiB.
+    const FIT: u64 = 6;
+    let host = chaos("[limits]\nqueued_bytes = 65536\n");
+    let mut client = host.client();
+    let ask = json!({"event": "gate:wait", "count": SENT, "bytes": 10_000});
+    let flood = client.emit("chaos:flood", ask);
+    assert_eq!(flood["sent"], SENT, "who sends does not wait for the host: {flood}");
+    let waiting = || client.emit("gate:stats", json!({}))["waiting"].clone();
+    until("those that fit are handled", waiting, |waiting| *waiting == FIT);
+    let log = || host.process.stderr();
+    until("the rest is told", log, |log| log.contains("limits.queued_bytes"));
+    client.emit("gate:open", json!({}));
+    assert_eq!(client.emit("gate:stats", json!({}))["most"], FIT, "no more ever did");
+    // There is room again, for as many as before.
+    let again = || {
+        client.emit("chaos:flood", json!({"event": "chaos:quiet", "count": 1, "bytes": 60_000}));
+        host.module("chaos")["counts"]["no_reply"].as_u64()
+    };
+    until("one of those is handled", again, |handled| *handled > Some(1));
+}
+
+#[test]
 fn a_socket_that_the_host_listens_on_for_a_plugin_outlives_its_processes() {
     let host = isolated("").plugin("web.so", &Library::web(1)).start();
     let address = host.client().emit("web:address", json!({}));

@@ -98,6 +98,38 @@ fn in_a_storm<T>(host: &TestHost, signals: &[Signal], work: impl FnOnce() -> T) 
     })
 }
 
+#[test]
+fn signals_that_a_plugin_handles_in_a_process_of_its_own_interrupt_what_it_says_and_end_nothing() {
+    // Past the C library, without SA_RESTART: whatever waits in the system there is interrupted.
+    let way = format!("{{ way = \"system_call\", signal = {} }}", Signal::USR1.as_raw());
+    let config = format!("[isolation]\ndefault = \"process\"\n[plugin.signals]\ninstall = [{way}]");
+    let host = TestHost::builder().plugin("signals.so", &library(1)).config(&config).start();
+    let residence = || host.module("signals")["residence"].clone();
+    let pid = Pid::from_raw(residence()["pid"].as_i64().unwrap() as i32).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let ends = Ends(&done);
+        scope.spawn(|| {
+            while !done.load(SeqCst) {
+                kill_process(pid, Signal::USR1).unwrap();
+                thread::yield_now();
+            }
+        });
+        let mut client = host.client();
+        let ask = || {
+            assert_eq!(client.emit("signals:version", json!({})), "signals-version-0001");
+            count(&mut client, Signal::USR1)
+        };
+        until("it was interrupted often", ask, |count| *count > 200);
+        drop(ends);
+    });
+    let now = residence();
+    assert_eq!(
+        (&now["restarts"], now["pid"].as_i64()),
+        (&json!(0), Some(pid.as_raw_nonzero().get().into()))
+    );
+}
+
 /// Replaces the plugin, goes back to an earlier version and removes it, while signals arrive all
 /// the time.
 fn survives(install: &[(&str, Signal)], rounds: usize) {

@@ -138,6 +138,18 @@ fn an_endless_allocation_ends_the_process_that_is_bounded_and_the_plugin_is_back
 }
 
 #[test]
+fn a_process_opens_no_more_files_than_it_may_and_goes_on() {
+    let Some(builder) = limited("open_files = 64\n") else { return };
+    let host = builder.start();
+    host.until_live("chaos", 1);
+    assert_eq!(reach(&host, json!({"open": 32})), Ok("32 open".to_owned()));
+    let error = reach(&host, json!({"open": 64})).expect_err("those that it has count too");
+    assert!(error.contains("Too many open files"), "{error}");
+    assert_eq!(reach(&host, json!({"open": 32})), Ok("32 open".to_owned()));
+    assert_eq!(host.module("chaos")["residence"]["restarts"], 0);
+}
+
+#[test]
 fn what_the_kernel_lacks_is_told_and_keeps_a_plugin_from_starting_where_it_is_required() {
     // Which Unix sockets, the kernel tells apart since Linux 7.1.
     let limits = "profile = \"standard\"\nconnect = [\"./s2\"]\n";

@@ -3,6 +3,8 @@
 use std::{net::Shutdown, os::unix::net::UnixStream, time::Instant};
 
 use ksi_kernel::{
+    call::outcome::CallOutcome,
+    event::NewEvent,
     kernel::{Kernel, KernelLimits},
     router::emit::RouterLimits,
     session::SessionLimits,
@@ -10,9 +12,10 @@ use ksi_kernel::{
 use ksi_worker_protocol::{FRAME_LIMIT, Inbox, Payload, TextsBuf, Watch, life::Hello, transport};
 use tokio::runtime::Handle;
 
-use ksi_kernel::call::outcome::CallOutcome;
-
-use super::{super::LinkLimits, *};
+use super::{
+    super::{Health, LinkLimits},
+    *,
+};
 use crate::plugin::{
     instance::kept_resources::KeptResources,
     worker::process::{NewProcess, Processes, Program},
@@ -88,6 +91,17 @@ impl Worker {
         self.says(FromWorker::Watch(Watch { capacity: 8, patterns: patterns.texts() }), id);
     }
 
+    /// Waits until the host has done all that was said so far, and has said nothing else.
+    async fn has_been_heard(mut self) -> Self {
+        self.says(FromWorker::Kept { name: "k" }, 99);
+        let heard = tokio::task::spawn_blocking(move || {
+            let (id, told) = self.hears();
+            assert!(id == 99 && told.starts_with("Nothing"), "{id}: {told}");
+            self
+        });
+        heard.await.unwrap()
+    }
+
     async fn ends_killed_for(self, words: &str) {
         let death = tokio::time::timeout(LONG, self.link.process().death()).await;
         let death = death.expect("it is killed").to_string();
@@ -122,16 +136,7 @@ async fn what_is_known_of_a_handler_goes_with_the_last_subscription_that_it_has(
     }
     for (id, left) in [(1, true), (2, false)] {
         worker.says(FromWorker::Unsubscribe, id);
-        let mut worker_again = worker;
-        // Whatever came before that is done by then.
-        worker_again.says(FromWorker::Kept { name: "k" }, 9);
-        worker = tokio::task::spawn_blocking(move || {
-            let (_, told) = worker_again.hears();
-            assert!(told.starts_with("Nothing"), "{told}");
-            worker_again
-        })
-        .await
-        .unwrap();
+        worker = worker.has_been_heard().await;
         assert_eq!(worker.link.may_block(handler), left);
     }
     worker.processes.end().await;
@@ -194,6 +199,53 @@ async fn all_replies_that_a_process_has_given_before_it_ended_are_good_also_many
         let outcome = tokio::time::timeout(LONG, asked).await.expect("it ends").unwrap();
         assert!(matches!(outcome, CallOutcome::Replied(_)), "it has come");
     }
+    worker.processes.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_answers_when_it_is_asked_lives_and_one_that_falls_silent_is_ended() {
+    let stuck = Duration::from_millis(200);
+    let mut worker = worker(9).await;
+    tokio::spawn(Health { stuck }.look_after(Arc::downgrade(&worker.link)));
+    let began = Instant::now();
+    let worker = tokio::task::spawn_blocking(move || {
+        while began.elapsed() < 4 * stuck {
+            let (id, told) = worker.hears();
+            assert_eq!((id, &*told), (0, "Ping"));
+            worker.says(FromWorker::Pong, id);
+        }
+        worker
+    });
+    let worker = worker.await.unwrap();
+    assert!(worker.link.process().dead().is_none(), "it has said nothing but that");
+    worker.ends_killed_for("it has answered nothing for 200ms (isolation.stuck)").await;
+}
+
+#[tokio::test]
+async fn a_watch_shows_what_passes_until_it_is_ended() {
+    let mut worker = worker(9).await;
+    let router = worker.link.router.clone();
+    let event = |name: &str| NewEvent::json(name, &serde_json::json!({})).unwrap();
+    let emit = |name: &str| router.emit(event(name), None);
+    worker.watches(1);
+    let mut worker = worker.has_been_heard().await;
+    for name in ["b:other", "a:one"] {
+        emit(name).await;
+    }
+    let mut worker = tokio::task::spawn_blocking(move || {
+        let (id, told) = worker.hears();
+        assert_eq!(id, 1, "{told}");
+        assert!(told.starts_with("Watched") && told.contains("a:one"), "{told}");
+        worker.says(FromWorker::Unwatch, 1);
+        worker
+    })
+    .await
+    .unwrap();
+    let mut worker = worker.has_been_heard().await;
+    emit("a:two").await;
+    // By the same number, which is in use no more. Nothing else was shown meanwhile.
+    worker.watches(1);
+    let worker = worker.has_been_heard().await;
     worker.processes.end().await;
 }
 
