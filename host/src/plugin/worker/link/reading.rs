@@ -18,7 +18,7 @@ use tokio::{io::Interest, task::yield_now};
 use super::Link;
 
 /// What a process gets to be gone by itself, once its socket is at its end.
-const GONE: Duration = Duration::from_millis(20);
+const GONE: Duration = Duration::from_millis(250);
 /// Frames, and bytes of large ones, that are taken before others have their turn, and how often
 /// something is read.
 const TURN: usize = 64;

@@ -232,7 +232,7 @@ async fn a_watch_shows_what_passes_until_it_is_ended() {
     for name in ["b:other", "a:one"] {
         emit(name).await;
     }
-    let mut worker = tokio::task::spawn_blocking(move || {
+    let worker = tokio::task::spawn_blocking(move || {
         let (id, told) = worker.hears();
         assert_eq!(id, 1, "{told}");
         assert!(told.starts_with("Watched") && told.contains("a:one"), "{told}");
