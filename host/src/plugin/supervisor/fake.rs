@@ -6,31 +6,30 @@
 //! real dispatch workers, so a test waits for what they have reached, and moves the clock only for
 //! what waits for time.
 
+mod instance;
+mod script;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
     future::Future,
     path::PathBuf,
-    sync::{Arc, MutexGuard, OnceLock, mpsc::RecvTimeoutError},
-    task::Context,
+    sync::{Arc, atomic::Ordering, mpsc::RecvTimeoutError},
     time::{Duration, Instant},
 };
 
-use ksi_abi::{Buffer, CallEnd, Counted, Description, ReplyForm};
 use ksi_kernel::{
-    call::Started,
-    event::{self, Event, Payload},
+    event::{self, Payload},
     kernel::{Kernel, KernelLimits},
-    lock::Lock,
-    report::{OutcomeKind, Report},
+    report::Report,
     router::emit::RouterLimits,
-    session::{SessionLimits, SessionWatch},
-    value::Keeper,
+    session::SessionLimits,
 };
-use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::advance};
+use tokio::{runtime::Handle, task::JoinHandle, time::advance};
 
+use self::instance::{ENDED, FakeResidence};
+pub(super) use self::script::{Act, Script};
 use super::{
     Deployed, Parts, Supervisor,
-    checkpoint::CheckpointPolicy,
+    checkpoint::{Checkpoint, CheckpointPolicy},
     origin::{Origin, Prepared},
     quarantine::Quarantine,
     restart::{RestartPolicy, RestartWhen},
@@ -43,14 +42,10 @@ use crate::{
             trust::Trust,
         },
         instance::{
-            body::{Answer, Body, Unused},
-            configs::{Configs, PluginConfig},
+            configs::Configs,
             info::{Timings, Tried},
             kept_resources::KeptResources,
-            live::{FirstCalls, Live, LiveInstance},
-            residence::{Creation, Residence, Vacated},
-            services::HostServices,
-            signals::Handled,
+            residence::ProcessEnd,
         },
         lifecycle::{
             activate::Activation,
@@ -62,10 +57,11 @@ use crate::{
         },
         probe::prober::NoProber,
         python::modules::{Modules, PythonSettings},
+        state::snapshot::Snapshot,
         worker::{
             link::{Health, LinkLimits},
             process::Processes,
-            residence::{ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
+            residence::{Down, ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
         },
     },
     start_up::StartUp,
@@ -79,212 +75,6 @@ const EVENT: &str = "fake:which";
 /// Longer than any test takes, by the real clock.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a step ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Act {
-    /// Well, which is what it does without a script.
-    Well,
-    /// With an error. A residence that is to be vacated stays.
-    Fails,
-    /// Once the test says how. A residence that is to be vacated is needed.
-    Waits,
-}
-
-/// How steps end, and which have begun.
-#[derive(Default)]
-pub(super) struct Script {
-    acts: Lock<BTreeMap<String, VecDeque<Act>>>,
-    begun: watch::Sender<Vec<(String, tokio::time::Instant)>>,
-    ended: watch::Sender<BTreeMap<String, Act>>,
-    /// Set when the test has taken too long.
-    late: watch::Sender<bool>,
-    /// Whose clock tells when a step begins, also on threads that are not its own.
-    runtime: OnceLock<Handle>,
-    /// What instances look at, by their versions.
-    pub(super) watches: Lock<BTreeMap<u32, Arc<SessionWatch>>>,
-}
-
-impl Script {
-    /// The next time that a step begins it ends so.
-    pub(super) fn next(&self, step: &str, act: Act) {
-        self.acts().entry(step.to_owned()).or_default().push_back(act);
-    }
-
-    /// A step that waits ends.
-    pub(super) fn end(&self, step: &str, act: Act) {
-        self.ended.send_modify(|ended| {
-            ended.insert(step.to_owned(), act);
-        });
-    }
-
-    /// Waits until a step has begun.
-    pub(super) async fn reached(&self, step: &str) {
-        let mut begun = self.begun.subscribe();
-        let reached = begun.wait_for(|begun| begun.iter().any(|(it, _)| it == step));
-        let _ = self.unless_late(&format!("{step:?} has not begun"), reached).await;
-    }
-
-    /// All that have begun, in order.
-    pub(super) fn steps(&self) -> Vec<String> {
-        self.begun.borrow().iter().map(|(step, _)| step.clone()).collect()
-    }
-
-    /// How often a step has begun.
-    pub(super) fn count(&self, step: &str) -> usize {
-        self.begun.borrow().iter().filter(|(it, _)| it == step).count()
-    }
-
-    /// What passed on the clock between one time that a step began and the next.
-    pub(super) fn waits_before(&self, step: &str) -> Vec<Duration> {
-        let begun = self.begun.borrow();
-        let at: Vec<_> = begun.iter().filter(|(it, _)| it == step).map(|(_, at)| *at).collect();
-        at.windows(2).map(|pair| pair[1] - pair[0]).collect()
-    }
-
-    /// Waits for something that takes real time and none of the clock's. `not` says of what does
-    /// not come to be in [`PATIENCE`].
-    pub(super) async fn unless_late<T>(&self, not: &str, what: impl Future<Output = T>) -> T {
-        let mut late = self.late.subscribe();
-        tokio::select! {
-            biased;
-            done = what => done,
-            _ = late.wait_for(|late| *late) => {
-                panic!("{not} within {PATIENCE:?}; begun were {:?}", self.steps())
-            }
-        }
-    }
-
-    fn begin(&self, step: &str) -> Act {
-        let _clock = self.runtime.get().map(Handle::enter);
-        let now = tokio::time::Instant::now();
-        self.begun.send_modify(|begun| begun.push((step.to_owned(), now)));
-        self.acts().get_mut(step).and_then(VecDeque::pop_front).unwrap_or(Act::Well)
-    }
-
-    /// A step that may wait; whether it ends well.
-    async fn run(&self, step: &str) -> bool {
-        let mut act = self.begin(step);
-        if act == Act::Waits {
-            let mut ended = self.ended.subscribe();
-            let told = ended.wait_for(|ended| ended.contains_key(step)).await;
-            act = told.map_or(Act::Fails, |ended| ended[step]);
-        }
-        act == Act::Well
-    }
-
-    fn acts(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<Act>>> {
-        self.acts.lock()
-    }
-}
-
-/// Where instances of one version are made.
-struct FakeResidence {
-    version: u32,
-    script: Arc<Script>,
-    /// Held by what refers to it.
-    references: Arc<()>,
-}
-
-/// One of them.
-struct FakeBody {
-    version: u32,
-    script: Arc<Script>,
-}
-
-impl Residence for FakeResidence {
-    fn belongs_to(&self, _: &Arc<str>, _: u64) {}
-
-    fn describe(&self) -> Result<Description, String> {
-        match self.script.begin(&format!("describe {}", self.version)) {
-            Act::Well => Ok(Description::default()),
-            _ => Err("no description".to_owned()),
-        }
-    }
-
-    fn create(&self, _: PluginConfig, services: &Arc<HostServices>) -> Creation {
-        let (version, script) = (self.version, self.script.clone());
-        let reference = self.references.clone();
-        if let Ok(watch) = services.session().watch(&["never:emitted"], 1) {
-            script.watches.lock().insert(version, Arc::new(watch));
-        }
-        Box::pin(async move {
-            // As long as it is on its way it has the host.
-            let _reference = reference;
-            match script.run(&format!("create {version}")).await {
-                true => Ok(Box::new(FakeBody { version, script }) as Box<dyn Body>),
-                false => Err("no instance".to_owned()),
-            }
-        })
-    }
-
-    fn references(&self) -> usize {
-        Arc::strong_count(&self.references) - 1
-    }
-
-    fn signals(&self) -> Vec<Handled> {
-        Vec::new()
-    }
-
-    fn withdraw(&self) {}
-
-    fn vacate(self: Box<Self>) -> Vacated {
-        let step = format!("vacate {}", self.version);
-        match self.script.begin(&step) {
-            Act::Well => Vacated::Gone,
-            Act::Fails => {
-                let tried = self.script.count(&step);
-                Vacated::Stays { cause: format!("it stays, try {tried}"), residence: self }
-            }
-            Act::Waits => Vacated::Needed { by: vec!["somebody".to_owned()], residence: self },
-        }
-    }
-}
-
-impl FakeBody {
-    async fn answer(&self, step: &str) -> OutcomeKind {
-        match self.script.run(&format!("{step} {}", self.version)).await {
-            true => OutcomeKind::Replied(Payload::from_json_bytes(b"1".to_vec())),
-            false => {
-                OutcomeKind::Failed { code: "fake".into(), message: "as the script says".into() }
-            }
-        }
-    }
-}
-
-impl Body for FakeBody {
-    fn start(&self, _: u64, _: Counted<Event>, _: &ReplyForm, _: &mut Context<'_>) -> Started {
-        let version = Buffer::from(&*self.version.to_string());
-        Started::Ready(CallEnd::Reply(version).into())
-    }
-
-    fn snapshot(&self, _: u32) -> Answer<'_> {
-        Box::pin(self.answer("snapshot"))
-    }
-
-    fn restore<'a>(&'a self, _: u32, _: &'a [u8]) -> Answer<'a> {
-        Box::pin(self.answer("restore"))
-    }
-
-    fn read_back<'a>(&'a self, _: u32, _: &'a [u8]) -> Answer<'a> {
-        Box::pin(async { OutcomeKind::NoReply })
-    }
-
-    fn keeper(&self) -> Option<Arc<dyn Keeper>> {
-        None
-    }
-
-    fn into_live(self: Box<Self>, first_calls: FirstCalls) -> (Arc<dyn LiveInstance>, Unused) {
-        let (live, unused) = Live::new(*self, first_calls);
-        (live, unused)
-    }
-}
-
-impl Drop for FakeBody {
-    fn drop(&mut self) {
-        self.script.begin(&format!("drop {}", self.version));
-    }
-}
-
 /// A supervisor, what its plugins do, and the clock.
 pub(super) struct Stage {
     pub(super) supervisor: Arc<Supervisor>,
@@ -293,6 +83,7 @@ pub(super) struct Stage {
     copies: PrivateDir,
     file: PathBuf,
     exclusive: bool,
+    isolated: bool,
     // While somebody blocks, the clock stands still unless it is moved.
     _standing: std::sync::mpsc::Sender<()>,
     _folder: tempfile::TempDir,
@@ -314,6 +105,11 @@ fn spawner(router: &Arc<ksi_kernel::router::Router>) -> Spawner {
 }
 
 impl Stage {
+    /// The same with plugins in processes of their own, whose state is taken every 30 s.
+    pub(super) fn isolated(exclusive: bool) -> Self {
+        Stage { isolated: true, ..Stage::new(exclusive) }
+    }
+
     /// Nothing is live. In a test with `start_paused`.
     pub(super) fn new(exclusive: bool) -> Self {
         let script = Arc::<Script>::default();
@@ -420,7 +216,7 @@ impl Stage {
                 intensity: 5,
                 period: Duration::from_secs(60),
                 longest_wait: Duration::from_secs(1),
-                checkpoint: CheckpointPolicy::OnChange,
+                checkpoint: CheckpointPolicy::Every(Duration::from_secs(30)),
             }),
             stop: stop.clone(),
             start_up,
@@ -428,7 +224,8 @@ impl Stage {
         let supervisor = Arc::new(supervisor);
         let copies = private("copies").unwrap();
         let (_standing, _folder) = (standing, folder);
-        Stage { supervisor, script, stop, copies, file, exclusive, _standing, _folder }
+        let isolated = false;
+        Stage { supervisor, script, stop, copies, file, exclusive, isolated, _standing, _folder }
     }
 
     /// What a file of this version is after all that comes before a deployment.
@@ -446,8 +243,8 @@ impl Stage {
                 "blocking": false,
             }],
         }));
-        let residence =
-            FakeResidence { version, script: self.script.clone(), references: Arc::default() };
+        let (script, isolated, references) = (self.script.clone(), self.isolated, Arc::default());
+        let residence = FakeResidence { version, script, isolated, references };
         Candidate {
             file: self.file.clone(),
             copy,
@@ -467,6 +264,30 @@ impl Stage {
             let deployed = supervisor.finish(prepared, Origin::File);
             script.unless_late(&format!("version {version} is not deployed"), deployed).await
         })
+    }
+
+    /// The process of the live version ends, and the supervisor is told.
+    pub(super) fn process_ends(&self, by_its_will: bool) {
+        let down = {
+            let registry = self.supervisor.registry();
+            let live = registry.plugins.get(NAME).and_then(|plugin| plugin.live.as_ref());
+            let live = live.expect("one is live");
+            let version: u32 = live.info.manifest.version.parse().expect("a number");
+            let ended = self.script.ended_processes.lock().get(&version).cloned();
+            ended.expect("it has an instance").store(true, Ordering::Release);
+            let services = Arc::downgrade(&live.services);
+            let end = ProcessEnd { why: ENDED.to_owned(), by_its_will };
+            Down { services, plugin: live.info.plugin.clone(), generation: live.info.number, end }
+        };
+        tokio::spawn(self.supervisor.clone().after_end(down));
+    }
+
+    /// What the live version had is kept in memory.
+    pub(super) fn takes_checkpoint(&self) {
+        let snapshot = Snapshot::new(1, Payload::from_json_bytes(b"1".to_vec()));
+        let mut registry = self.supervisor.registry();
+        let plugin = registry.plugins.get_mut(NAME).expect("it is known");
+        plugin.checkpoint = Some(Checkpoint::at_first(snapshot));
     }
 
     /// Emits an event that the live version answers.

@@ -103,7 +103,7 @@ impl Supervisor {
     }
 
     /// What follows the end of one process.
-    async fn after_end(self: Arc<Self>, down: Down) {
+    pub(super) async fn after_end(self: Arc<Self>, down: Down) {
         // Others end in the course of a replacement or of a stop, and whoever sees to that knows.
         let Some(gone) = self.gone(&down.plugin, down.generation) else { return };
         // Of a process that was not ready yet, whoever waits for it knows.

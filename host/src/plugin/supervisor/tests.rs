@@ -1,5 +1,7 @@
 //! Replacement as a state machine: what happens in which order, and what is left when a step fails.
 
+mod processes;
+
 use std::time::Duration;
 
 use futures_util::FutureExt;
