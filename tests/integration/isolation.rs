@@ -6,6 +6,7 @@ mod between;
 mod deaths;
 mod groups;
 mod limits;
+mod meanwhile;
 
 use std::{
     fs,

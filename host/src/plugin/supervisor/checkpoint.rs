@@ -12,6 +12,7 @@ use std::{
 use super::Supervisor;
 use crate::plugin::{
     instance::{info::GenerationInfo, live::LiveInstance},
+    lifecycle::hand_over::{HandOverError, Predecessor},
     state::snapshot::{self, Snapshot, common_version},
 };
 
@@ -19,6 +20,9 @@ use crate::plugin::{
 const LOOK: Duration = Duration::from_millis(10);
 /// What a snapshot gets.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// What the next generation has got when it begins with that, for people and programs.
+pub(super) const LAST_KEPT: &str = "kept";
 
 /// When the state is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +146,22 @@ impl Supervisor {
         let registry = self.registry();
         let checkpoint = registry.plugins.get(&info.plugin)?.checkpoint.as_ref()?;
         checkpoint.earlier.clone().filter(readable)
+    }
+
+    /// What takes the place of a snapshot that a live generation did not give because its process
+    /// has ended meanwhile: what was kept of it last, for somebody who restores these versions.
+    pub(super) async fn kept_in_place_of(
+        &self,
+        predecessor: &Predecessor,
+        error: &HandOverError,
+        restores: &[u32],
+    ) -> Option<Snapshot> {
+        match error {
+            HandOverError::Snapshot(_) if predecessor.is_down() => {
+                self.kept_last_for(&predecessor.info, restores).await
+            }
+            _ => None,
+        }
     }
 
     /// The instance of a generation, as long as that is live.

@@ -15,6 +15,8 @@
 //!
 //! Nothing here knows what the instances hold.
 
+mod snapshots;
+
 use std::{
     path::Path,
     sync::Arc,
@@ -23,6 +25,7 @@ use std::{
 
 use tokio::time::{error::Elapsed, timeout};
 
+use self::snapshots::{Next, Snapshots};
 use super::{
     Supervisor,
     origin::{Arrived, Ready, StateSource},
@@ -36,46 +39,16 @@ use crate::plugin::{
     lifecycle::{
         error::DeployError,
         from_disk::{self, RestoredFromDisk},
-        hand_over::{GivenUp, HandOverError, Held, PATIENCE, Predecessor, Wanted, not_aside},
+        hand_over::{HandOverError, Held, PATIENCE, Predecessor, Wanted, not_aside},
         prepare::Candidate,
     },
-    state::{
-        persistence::KeptSnapshot,
-        snapshot::{self, Snapshot, StateError},
-    },
+    state::snapshot::{self, Snapshot, StateError},
 };
 
 /// What an earlier instance gets to be gone, beyond the drain timeout, before a new one is made.
 const GONE: Duration = Duration::from_secs(20);
 
-/// The snapshots of a replacement.
-struct Snapshots {
-    /// For the new version.
-    next: Next,
-    /// For the old one, if it has to be made again.
-    own: Option<Snapshot>,
-    /// For people: what that is.
-    own_is: &'static str,
-    /// What is given up, if that is asked for.
-    given_up: Option<GivenUp>,
-    /// For people and programs: what the new version gets.
-    how: &'static str,
-}
-
-/// What a new version is restored from.
-enum Next {
-    Nothing,
-    Snapshot(Snapshot),
-    /// What is kept on the disk, where there may be older ones as well.
-    Kept(KeptSnapshot),
-}
-
 const RESTORED: &str = "its snapshot was restored";
-const ITS_STATE: &str = "with its state";
-const NO_STATE: &str = "which keeps no state";
-const OTHER_STATE: &str =
-    "with the state that was to take the place of its own, of which it gave no snapshot";
-const LOST_STATE: &str = "without its state, of which it gave no snapshot";
 
 impl Supervisor {
     /// Whether two generations of a plugin must not be alive at a time, because one of them says
@@ -117,6 +90,8 @@ impl Supervisor {
             candidate.residence = Some(self.activation.open(&mut candidate).await?);
         }
         let file = candidate.file.clone();
+        let restores = candidate.manifest.state.as_ref().map(|state| state.restores.clone());
+        let restores = restores.unwrap_or_default();
         let policy = (self.policies)(&predecessor.info.plugin);
         let mut held =
             self.hand_over.hold(&predecessor.services.session().gate_now(), policy).await;
@@ -131,7 +106,7 @@ impl Supervisor {
                 () = self.stop.requested() => return Err(DeployError::Stopping),
             };
             quiet.map_err(|error| refused(not_aside(required, error)))?;
-            let snapshots = self.snapshots(predecessor, source, &mut held).await;
+            let snapshots = self.snapshots(predecessor, source, &restores, &mut held).await;
             let mut snapshots = snapshots.map_err(refused)?;
             let aside = match snapshots.given_up.take() {
                 Some(given_up) => {
@@ -166,68 +141,6 @@ impl Supervisor {
             }
             Err(error) => Err(self.reinstate(predecessor, (own, own_is), held, error).await),
         }
-    }
-
-    /// What the old instance has, and what the new one is to get.
-    async fn snapshots(
-        &self,
-        predecessor: &Predecessor,
-        source: StateSource,
-        held: &mut Held,
-    ) -> Result<Snapshots, HandOverError> {
-        let began = Instant::now();
-        let snapshots = match source {
-            StateSource::Nowhere => without_own(Next::Nothing, "none"),
-            StateSource::Kept(kept) => without_own(Next::Kept(kept), "kept"),
-            StateSource::Orphaned(snapshot) => without_own(Next::Snapshot(snapshot), "kept"),
-            StateSource::Live(Wanted::Version(version)) => {
-                let next = self.snapshot(predecessor, version, held).await?;
-                let own = match predecessor.info.writes().filter(|own| *own != version) {
-                    Some(own) => self.snapshot(predecessor, own, held).await?,
-                    None => next.clone(),
-                };
-                let (next, own, own_is) = (Next::Snapshot(next), Some(own), ITS_STATE);
-                Snapshots { next, own, own_is, given_up: None, how: "handed_over" }
-            }
-            // It is not relied upon, but it may have to go on.
-            StateSource::Live(Wanted::Instead { state: next, how, aside }) => {
-                let taken = match predecessor.info.writes() {
-                    Some(version) => {
-                        let taken =
-                            predecessor.snapshot(self.router.workers(), version, held.rest());
-                        let required = aside.is_some_and(|aside| aside.required);
-                        let taken = held.while_waiting("its snapshot was taken", taken).await;
-                        Some(taken.map_err(|error| not_aside(required, error))?)
-                    }
-                    None => None,
-                };
-                let is_own = matches!(taken, Some(Ok(_)));
-                let own = taken.clone().and_then(Result::ok).or_else(|| next.clone());
-                let given_up = aside.zip(taken);
-                let given_up =
-                    given_up.map(|(aside, taken)| GivenUp { taken, required: aside.required });
-                let own_is = match (&own, is_own) {
-                    (Some(_), true) => ITS_STATE,
-                    (Some(_), false) => OTHER_STATE,
-                    (None, _) => LOST_STATE,
-                };
-                let next = next.map_or(Next::Nothing, Next::Snapshot);
-                Snapshots { next, own, own_is, given_up, how }
-            }
-        };
-        held.note("snapshot", began);
-        Ok(snapshots)
-    }
-
-    async fn snapshot(
-        &self,
-        predecessor: &Predecessor,
-        version: u32,
-        held: &Held,
-    ) -> Result<Snapshot, HandOverError> {
-        let taken = predecessor.snapshot(self.router.workers(), version, held.rest());
-        let taken = held.while_waiting("its snapshot was taken", taken).await?;
-        taken.map_err(HandOverError::Snapshot)
     }
 
     /// Takes the instance out of everybody's reach, and gives it, unless its process has ended and
@@ -397,9 +310,4 @@ impl Supervisor {
         let mut registry = self.registry();
         registry.plugins.get_mut(name).is_some_and(|plugin| plugin.orphaned.take().is_some())
     }
-}
-
-/// The old instance keeps no state.
-fn without_own(next: Next, how: &'static str) -> Snapshots {
-    Snapshots { next, own: None, own_is: NO_STATE, given_up: None, how }
 }

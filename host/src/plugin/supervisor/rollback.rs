@@ -103,6 +103,14 @@ impl Supervisor {
             tokio::time::sleep(AGAIN).await;
             deployed = self.deploy_earlier(&file, back(instead.as_ref(), cost.as_ref())).await;
         }
+        if let Err(error) = &deployed
+            && error.of_state() == Some(OfState::NotGiven)
+            && self.is_kept_of_one_down(&bad, &earlier).await
+        {
+            // It did not answer, and its process has ended since: what was kept of it last is
+            // taken.
+            deployed = self.deploy_earlier(&file, back(instead.as_ref(), cost.as_ref())).await;
+        }
         let deployed = match deployed {
             // The bad version does not give its state away, or the earlier one does not take it.
             Err(error) if error.of_state().is_some() => {
@@ -190,6 +198,17 @@ impl Supervisor {
         self.keep_good(&bad).await;
         self.keep_now(name);
         Ok(deployed)
+    }
+
+    /// Whether a live version's process has ended, and something is kept of it that the earlier one
+    /// restores.
+    async fn is_kept_of_one_down(&self, bad: &GenerationInfo, earlier: &Earlier) -> bool {
+        let live = self.predecessor(&bad.plugin).filter(|live| live.info.number == bad.number);
+        let restores = earlier.info.manifest.state.as_ref().map(|state| &state.restores);
+        match (live.filter(|live| live.is_down()), restores) {
+            (Some(_), Some(restores)) => self.kept_last_for(bad, restores).await.is_some(),
+            _ => false,
+        }
     }
 
     async fn deploy_earlier(

@@ -7,6 +7,7 @@ use std::{
 
 use super::super::{
     SetAsideResult, Supervisor,
+    checkpoint::LAST_KEPT,
     origin::{Arrived, Origin, StateSource},
 };
 use crate::plugin::{
@@ -30,7 +31,6 @@ const FINAL_STATE: Duration = Duration::from_secs(20);
 
 /// What the next generation has got, for people and programs.
 const OF_THE_SWAP: &str = "as_of_the_swap";
-const LAST_KEPT: &str = "kept";
 const NOTHING: &str = "none";
 
 /// Other state than the live generation has, or none.
@@ -172,11 +172,20 @@ impl Supervisor {
         let policy = (self.policies)(&info.plugin);
         match (source, predecessor) {
             (StateSource::Live(wanted), Some(predecessor)) => {
-                let how = match &wanted {
-                    Wanted::Version(_) => "handed_over",
-                    Wanted::Instead { how, .. } => how,
+                let (mut how, is_its_own) = match &wanted {
+                    Wanted::Version(_) => ("handed_over", true),
+                    Wanted::Instead { how, .. } => (*how, false),
                 };
-                let handed = self.hand_over.run(predecessor, new, wanted, policy).await;
+                let mut handed = self.hand_over.run(predecessor, new, wanted, policy).await;
+                let restores = info.manifest.state.as_ref().map_or(&[][..], |it| &it.restores);
+                if let Err(error) = &handed
+                    && is_its_own
+                    && let Some(kept) = self.kept_in_place_of(predecessor, error, restores).await
+                {
+                    how = LAST_KEPT;
+                    let wanted = Wanted::Instead { state: Some(kept), how, aside: None };
+                    handed = self.hand_over.run(predecessor, new, wanted, policy).await;
+                }
                 let Some(handed) = handed.map_err(refused)? else {
                     return Ok(Arrived::nothing(how));
                 };

@@ -1,6 +1,6 @@
 //! The same with plugins in processes of their own, which end at any moment.
 
-use super::super::fake::{Act, Stage};
+use super::super::fake::{Act, Stage, version_of};
 
 /// Version 1 is live in a process of its own, and what it had is kept.
 async fn with_one_live(exclusive: bool) -> Stage {
@@ -8,6 +8,42 @@ async fn with_one_live(exclusive: bool) -> Stage {
     stage.deploy(1).await.unwrap().unwrap();
     stage.takes_checkpoint();
     stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_process_ends_while_its_next_version_gets_ready_that_begins_with_what_was_kept() {
+    // Where the old one is asked for its state in the middle of a replacement.
+    for (exclusive, step) in [(false, "create 2"), (true, "snapshot 1")] {
+        let it = with_one_live(exclusive).await;
+        it.script.next(step, Act::Waits);
+        let second = it.deploy(2);
+        it.script.reached(step).await;
+        it.process_ends(false);
+        it.script.end(step, Act::Well);
+        it.in_time(second).await.unwrap().unwrap();
+        let steps = it.script.steps();
+        assert_eq!(steps.iter().filter(|it| *it == "restore 2").count(), 1, "{steps:?}");
+        assert_eq!(it.script.count("create 1"), 1, "no other process of it: {steps:?}");
+        assert_eq!(it.live().await, Some(2), "{step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_nothing_was_kept_of_a_process_that_ends_its_next_version_does_not_begin_empty() {
+    for (exclusive, step) in [(false, "create 2"), (true, "snapshot 1")] {
+        let it = Stage::isolated(exclusive);
+        it.deploy(1).await.unwrap().unwrap();
+        it.script.next(step, Act::Waits);
+        let second = it.deploy(2);
+        it.script.reached(step).await;
+        it.process_ends(false);
+        it.script.end(step, Act::Well);
+        let error = it.in_time(second).await.unwrap().unwrap_err().to_string();
+        assert!(error.contains("cannot hand its state over"), "{step}: {error}");
+        let restarted = it.script.reached_times("create 1", 2);
+        it.in_time(restarted).await;
+        assert_eq!(version_of(&it.in_time(it.ask()).await.unwrap()), Some(1), "{step}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
