@@ -34,7 +34,7 @@ fn patient(config: &str) -> HostBuilder {
 }
 
 /// Whether a process is stopped by a signal.
-fn is_stopped(pid: Pid) -> bool {
+pub(super) fn is_stopped(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }

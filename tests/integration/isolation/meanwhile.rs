@@ -1,13 +1,17 @@
 //! A process ends while something else is going on with its plugin: it is replaced, gone back from,
 //! started again, or the host stops.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::{ALL, increment, process};
-use crate::kit::{Library, TestHost, counters, until};
+use super::{ALL, assert_balanced, between::is_stopped, increment, process};
+use crate::kit::{Client, Library, TestHost, counters, until};
 
 /// Takes what there is as often as something has changed.
 const ON_CHANGE: &str = "checkpoint = \"on_change\"\n";
@@ -78,4 +82,67 @@ fn going_back_from_a_version_whose_process_is_killed_meanwhile_begins_with_its_c
     assert_eq!((&told["state"], &told["lost"]), (&json!("kept"), &Value::Null), "{told}");
     host.until_version("counter", "1.0.0");
     assert_eq!(counters(&mut host.client()).get("a"), Some(&4));
+}
+
+/// Calls that are more than the socket of a process takes that does not read.
+fn more_than_it_takes(host: &TestHost, client: &mut Client, pid: Pid) -> (Vec<String>, String) {
+    kill_process(pid, Signal::STOP).unwrap();
+    until("it reads no more", || is_stopped(pid), |stopped| *stopped);
+    let long = "x".repeat(200_000);
+    let asked: Vec<_> = (0..40).map(|_| client.begin("chaos:echo", json!(long))).collect();
+    let in_flight = || host.module("chaos")["counts"]["in_flight"].clone();
+    until("all are there", in_flight, |it| *it == 40);
+    (asked, long)
+}
+
+/// How many of them ended with their process, how many were refused, and how many were answered.
+#[track_caller]
+fn ends(client: &mut Client, (asked, long): &(Vec<String>, String)) -> (usize, usize, usize) {
+    let (mut crashed, mut refused, mut echoed) = (0, 0, 0);
+    for id in asked {
+        let reply = client.end(id);
+        match reply["data"]["code"].as_str() {
+            Some("crashed") => crashed += 1,
+            Some(_) => refused += 1,
+            None => {
+                assert_eq!(reply["data"].as_str(), Some(&**long));
+                echoed += 1;
+            }
+        }
+    }
+    (crashed, refused, echoed)
+}
+
+#[test]
+fn a_host_that_stops_does_not_wait_for_calls_that_never_got_to_a_process_which_is_gone() {
+    let config = format!("{ALL}[timeouts]\ndrain = \"60s\"\n");
+    let host = TestHost::builder().config(&config).plugin("chaos.so", &Library::chaos()).start();
+    let pid = process(&host, "chaos");
+    let (mut client, mut other) = (host.client(), host.client());
+    let asked = more_than_it_takes(&host, &mut client, pid);
+    host.process.signal(Signal::TERM);
+    let stage = || other.emit("system:health", json!({}))["stopping"]["stage"].clone();
+    until("it is stopping", stage, |stage| *stage == "draining");
+    let began = Instant::now();
+    kill_process(pid, Signal::KILL).unwrap();
+    let (crashed, refused, echoed) = ends(&mut client, &asked);
+    assert!(crashed > 0 && refused > 0 && echoed == 0, "{crashed} {refused} {echoed}");
+    host.has_stopped();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn calls_that_never_got_to_a_process_of_a_replaced_version_are_answered_by_the_next_one() {
+    let host = TestHost::builder().config(ALL).plugin("chaos.so", &Library::chaos()).start();
+    let pid = process(&host, "chaos");
+    let mut client = host.client();
+    let asked = more_than_it_takes(&host, &mut client, pid);
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    host.until_live("chaos", 2);
+    let began = Instant::now();
+    kill_process(pid, Signal::KILL).unwrap();
+    let (crashed, refused, echoed) = ends(&mut client, &asked);
+    assert!(crashed > 0 && refused == 0 && echoed > 0, "{crashed} {refused} {echoed}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_balanced(&host, "chaos");
 }

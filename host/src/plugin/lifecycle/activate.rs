@@ -86,6 +86,8 @@ pub(in crate::plugin) enum NotCreated {
     Undescribed(String),
     Failed(String),
     TimedOut(Creating),
+    /// Whoever waited for it does not any more.
+    GivenUp(Creating),
 }
 
 impl Activation {
@@ -204,7 +206,7 @@ impl Activation {
         let (error, creating) = match failure {
             NotCreated::Undescribed(reason) => (DeployError::Describe { file, reason }, None),
             NotCreated::Failed(reason) => (DeployError::Init { plugin, file, reason }, None),
-            NotCreated::TimedOut(creating) => {
+            NotCreated::TimedOut(creating) | NotCreated::GivenUp(creating) => {
                 let after = limit;
                 (DeployError::InitTimedOut { plugin, file, after }, Some(creating))
             }
@@ -282,16 +284,11 @@ impl Activation {
         // Where it may block: it may read files, and if it fails its own runtime waits for its
         // tasks.
         let mut creating = self.router.workers().spawn_life_cycle(noted.through(creation));
-        let created = tokio::select! {
+        tokio::select! {
             biased;
-            created = &mut creating => Some(created),
-            () = tokio::time::sleep(limit) => None,
-            () = given_up => None,
-        };
-        match created {
-            Some(Ok(instance)) => Ok(instance),
-            Some(Err(reason)) => Err(NotCreated::Failed(reason)),
-            None => Err(NotCreated::TimedOut(creating)),
+            created = &mut creating => created.map_err(NotCreated::Failed),
+            () = tokio::time::sleep(limit) => Err(NotCreated::TimedOut(creating)),
+            () = given_up => Err(NotCreated::GivenUp(creating)),
         }
     }
 

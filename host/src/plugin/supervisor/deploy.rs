@@ -150,13 +150,17 @@ impl Supervisor {
             // it.
             predecessor.services.detach();
         }
+        let gate_before = predecessor.as_ref().and_then(|it| it.services.session().gate().cloned());
         // The commit point: `Router::swap`, with all that must not come between.
         generation.services.attach(declared, live);
         drop(predecessor);
         let handed_over = arrived.snapshot;
-        if let Some(held) = arrived.held {
+        match (arrived.held, gate_before) {
             // It is noted once, here.
-            let _ = info.hand_over.set(held.commit());
+            (Some(held), _) => drop(info.hand_over.set(held.commit())),
+            // Calls that its process does not get go to the new one as well.
+            (None, Some(gate)) => gate.hold().moved(),
+            (None, None) => {}
         }
 
         let restored = arrived.restored;

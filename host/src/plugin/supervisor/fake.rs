@@ -277,7 +277,7 @@ impl Stage {
             ended.expect("it has an instance").store(true, Ordering::Release);
             let services = Arc::downgrade(&live.services);
             let end = ProcessEnd { why: ENDED.to_owned(), by_its_will };
-            Down { services, plugin: live.info.plugin.clone(), generation: live.info.number, end }
+            Down::found(services, live.info.plugin.clone(), live.info.number, end)
         };
         tokio::spawn(self.supervisor.clone().after_end(down));
     }

@@ -12,6 +12,7 @@
 
 use std::{
     future::Future,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -49,6 +50,10 @@ pub(super) struct NotAgain {
 }
 
 impl NotAgain {
+    fn given_up() -> Self {
+        NotAgain::for_good("it was given up")
+    }
+
     fn for_good(reason: &str) -> Self {
         NotAgain { reason: reason.to_owned(), may_pass: false }
     }
@@ -77,6 +82,8 @@ impl Supervisor {
         match self.again_in_time(predecessor, own.clone(), &held).await {
             Ok(()) => {
                 held.commit();
+                // It may have ended before it was live.
+                self.look_after_process(info);
                 DeployError::Reinstated { version, state, source }
             }
             Err(reason) => {
@@ -96,7 +103,8 @@ impl Supervisor {
     ) -> Result<(), String> {
         let (mut wait, mut first) = (FIRST, None);
         loop {
-            let NotAgain { reason, may_pass } = match self.again(predecessor, own.clone()).await {
+            let again = self.again(predecessor, own.clone(), std::future::pending());
+            let NotAgain { reason, may_pass } = match again.await {
                 Ok(()) => {
                     let name = &predecessor.info.plugin;
                     if let Some(plugin) = self.registry().plugins.get_mut(name) {
@@ -132,12 +140,15 @@ impl Supervisor {
         }
     }
 
-    /// Makes an instance of a live generation again, in place of the one that was released.
+    /// Makes an instance of a live generation again, in place of the one that was released, unless
+    /// it is given up before that has its state.
     pub(super) async fn again(
         self: &Arc<Self>,
         predecessor: &Predecessor,
         own: Option<Snapshot>,
+        given_up: impl Future<Output = ()>,
     ) -> Result<(), NotAgain> {
+        let mut given_up = pin!(given_up);
         let (info, limit) = (&predecessor.info, self.activation.init_timeout);
         let name = &info.plugin;
         // Of one that is not exclusive, an earlier version may have calls that go on.
@@ -155,11 +166,10 @@ impl Supervisor {
                 generation.ok_or_else(|| NotAgain::for_good("the host has let it go"))?;
             generation.residence.create(info.config.clone(), &services)
         };
-        let never = std::future::pending();
         // The version is trusted: what is told of it, if the host dies of it after all, is not
         // noted.
         let noted = crash::note(None, &info.about("its initialize".to_owned()));
-        let instance = self.activation.instance(creation, limit, never, noted);
+        let instance = self.activation.instance(creation, limit, &mut given_up, noted);
         let instance = match instance.await {
             Ok(instance) => instance,
             Err(not_created) => return Err(self.not_again(info, &services, not_created)),
@@ -167,11 +177,18 @@ impl Supervisor {
         let first_calls = FirstCalls { info: info.clone(), journal: None };
         let (live, unused) = instance.into_live(first_calls);
         if let Some(own) = own {
-            let workers = self.router.workers();
-            if let Err(error) = snapshot::restore(workers, live.clone(), own, limit).await {
+            let restore = snapshot::restore(self.router.workers(), live.clone(), own, limit);
+            let not_restored = tokio::select! {
+                biased;
+                restored = restore => {
+                    restored.err().map(|error| NotAgain::for_good(&error.to_string()))
+                }
+                () = &mut given_up => Some(NotAgain::given_up()),
+            };
+            if let Some(not_again) = not_restored {
                 drop(live);
                 self.let_go_failed(info, &services, async { unused.await.ok() });
-                return Err(NotAgain::for_good(&error.to_string()));
+                return Err(not_again);
             }
         }
         let keeper = live.keeper();
@@ -206,6 +223,12 @@ impl Supervisor {
             NotCreated::Undescribed(reason) | NotCreated::Failed(reason) => {
                 self.let_go_failed(info, services, async { None });
                 NotAgain { reason, may_pass: true }
+            }
+            NotCreated::GivenUp(creating) => {
+                self.let_go_failed(info, services, async {
+                    creating.cancel().await.and_then(Result::ok)
+                });
+                NotAgain::given_up()
             }
             NotCreated::TimedOut(creating) => {
                 self.let_go_failed(info, services, async {

@@ -8,24 +8,20 @@
 //! Ends that come too often (`intensity` in a `period`) are the plugin's own doing, and it stays
 //! down. Each further start waits twice as long as the one before.
 
+mod ends;
 mod waiting;
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
 
+pub(crate) use ends::{Ends, RestartPolicies, RestartPolicy, RestartWhen};
 use waiting::WaitingEvents;
 
-use super::{
-    Supervisor,
-    checkpoint::{Checkpoint, CheckpointPolicy},
-    reinstate::NotAgain,
-    rollback::Asked,
-};
+use super::{Supervisor, checkpoint::Checkpoint, reinstate::NotAgain, rollback::Asked};
 use crate::{
     plugin::{
         instance::{info::GenerationInfo, residence::ProcessEnd, services::HostServices},
@@ -36,59 +32,8 @@ use crate::{
     sync::keyed_lock::LockKey,
 };
 
-/// The wait before the second start; it doubles with each.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-/// When a process that has ended gets a successor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RestartPolicy {
-    pub(crate) when: RestartWhen,
-    /// How often within a period.
-    pub(crate) intensity: u32,
-    pub(crate) period: Duration,
-    /// The longest wait between two starts.
-    pub(crate) longest_wait: Duration,
-    /// When the state is taken that the next process begins with.
-    pub(crate) checkpoint: CheckpointPolicy,
-}
-
-/// The policy of each plugin, by name.
-pub(crate) type RestartPolicies = Arc<dyn Fn(&str) -> RestartPolicy + Send + Sync>;
-
-/// After which ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RestartWhen {
-    /// Not after one by its own will (exit status 0).
-    OnCrash,
-    /// After every one.
-    Always,
-    /// After none.
-    Never,
-}
-
-/// When the processes of one plugin have ended, as far back as it matters.
-#[derive(Debug, Default)]
-pub(crate) struct Ends(VecDeque<Instant>);
-
-impl Ends {
-    /// One more end, now: the wait before the next start, if that is not one too many.
-    fn add(&mut self, now: Instant, policy: &RestartPolicy) -> Option<Duration> {
-        self.0.push_back(now);
-        let since = now.checked_sub(policy.period);
-        self.0.retain(|end| since.is_none_or(|since| *end > since));
-        let intensity = policy.intensity as usize;
-        // Older ones change nothing any more.
-        while self.0.len() > intensity + 1 {
-            self.0.pop_front();
-        }
-        let further = u32::try_from(self.0.len()).unwrap_or(u32::MAX).saturating_sub(2);
-        let wait = match self.0.len() {
-            1 => Duration::ZERO,
-            _ => FIRST_WAIT.saturating_mul(1 << further.min(16)).min(policy.longest_wait),
-        };
-        (self.0.len() <= intensity).then_some(wait)
-    }
-}
+/// Why a call is not made that a process did not get before it ended, when no other comes.
+const STOPPING: &str = "its process ended before it got the call, and the host is stopping";
 
 impl Supervisor {
     /// Follows up on ends of processes, until the host is gone.
@@ -104,8 +49,16 @@ impl Supervisor {
 
     /// What follows the end of one process.
     pub(super) async fn after_end(self: Arc<Self>, down: Down) {
-        // Others end in the course of a replacement or of a stop, and whoever sees to that knows.
-        let Some(gone) = self.gone(&down.plugin, down.generation) else { return };
+        // Others end in the course of a replacement or of a stop, and whoever sees to that knows,
+        // but for the calls that they never got.
+        let Some(gone) = self.gone(&down.plugin, down.generation) else {
+            if self.stop.is_requested() {
+                down.calls_are_refused(STOPPING);
+            } else if self.is_passed(&down) {
+                down.calls_wait_at_gate();
+            }
+            return;
+        };
         // Of a process that was not ready yet, whoever waits for it knows.
         if !std::ptr::eq(down.services.as_ptr(), Arc::as_ptr(&gone.services)) {
             return;
@@ -120,6 +73,15 @@ impl Supervisor {
         {
             plugin.restarting = None;
         }
+    }
+
+    /// Whether there is another generation of its plugin by now, or none any more.
+    fn is_passed(&self, down: &Down) -> bool {
+        let registry = self.registry();
+        registry.plugins.get(&down.plugin).is_some_and(|plugin| match &plugin.live {
+            Some(_) => plugin.info.number > down.generation,
+            None => plugin.info.number >= down.generation,
+        })
     }
 
     /// Whether somebody sees to the end of this instance's process already; from here on somebody
@@ -143,7 +105,7 @@ impl Supervisor {
         if let Some(end) = ended {
             let (supervisor, plugin) = (self.clone(), info.plugin.clone());
             let services = Arc::downgrade(&gone.services);
-            let down = Down { services, plugin, generation: info.number, end };
+            let down = Down::found(services, plugin, info.number, end);
             self.thread.runtime().spawn(async move { supervisor.after_end(down).await });
         }
     }
@@ -179,11 +141,14 @@ impl Supervisor {
         self.restart(gone, waiting, &policy, end).await;
     }
 
-    /// The live generation of a plugin, if it is this one and what it ran in is gone.
+    /// The live generation of a plugin, if it is this one, what it ran in is gone, and the host
+    /// does not stop.
     fn gone(&self, plugin: &str, generation: u64) -> Option<Predecessor> {
-        if self.ensure_running().is_err() {
-            return None;
-        }
+        self.ensure_running().ok().and_then(|()| self.without_process(plugin, generation))
+    }
+
+    /// The same, also of a host that stops.
+    fn without_process(&self, plugin: &str, generation: u64) -> Option<Predecessor> {
         let live = self.predecessor(plugin).filter(|live| live.info.number == generation)?;
         let released = self.registry().plugins.get(plugin)?.released;
         (live.is_down() && !released).then_some(live)
@@ -203,7 +168,11 @@ impl Supervisor {
         let asked = Asked::Automatic { from: info.number };
         match self.go_back(&info.plugin, asked, &reason).await {
             Ok(_) => true,
-            Err(DeployError::NotLive { .. } | DeployError::NoSuchPlugin { .. }) => true,
+            Err(
+                DeployError::NotLive { .. }
+                | DeployError::NoSuchPlugin { .. }
+                | DeployError::Stopping,
+            ) => true,
             Err(error) => {
                 self.cannot_go_back(info, &reason, &error);
                 false
@@ -236,7 +205,7 @@ impl Supervisor {
             let lock = waiting.during(&why, lock).await;
             let Some(gone) = self.gone(&info.plugin, info.number) else {
                 // Somebody has replaced or unloaded it meanwhile, or the host stops.
-                return;
+                return waiting.refuse(&why);
             };
             let state = match waiting.during(&why, self.state_kept_last(info)).await {
                 Ok(state) => state,
@@ -249,7 +218,8 @@ impl Supervisor {
             // Nothing of that process looks on, or is kept for it alone, any more.
             gone.services.detach();
             self.let_go_of_instance(info);
-            match waiting.during(&why, self.again(&gone, state)).await {
+            let again = self.again(&gone, state, self.stop.requested());
+            match waiting.during(&why, again).await {
                 Ok(()) => {
                     waiting.moved();
                     // It may have ended before it was live, which nobody else follows up on.
@@ -270,6 +240,7 @@ impl Supervisor {
                     self.announcer.worker_restarted(info, restarts, &why);
                     return;
                 }
+                Err(_) if self.stop.is_requested() => return waiting.refuse(&why),
                 Err(NotAgain { reason, .. }) => {
                     tracing::error!(
                         plugin = %info.plugin, generation = info.number,
@@ -383,27 +354,4 @@ impl Supervisor {
 /// Tells one instance of a generation from another, also when it is gone.
 fn mark_of(gone: &Predecessor) -> Weak<HostServices> {
     Arc::downgrade(&gone.services)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ends_are_too_many_when_there_are_more_than_the_intensity_within_a_period() {
-        let policy = RestartPolicy {
-            when: RestartWhen::OnCrash,
-            intensity: 2,
-            period: Duration::from_secs(10),
-            longest_wait: Duration::from_secs(1),
-            checkpoint: CheckpointPolicy::OnChange,
-        };
-        let (mut ends, start) = (Ends::default(), Instant::now());
-        let mut add = |seconds| ends.add(start + Duration::from_secs(seconds), &policy);
-        assert_eq!((add(0), add(1)), (Some(Duration::ZERO), Some(FIRST_WAIT)));
-        assert_eq!(add(11), Some(Duration::ZERO), "those before are long ago");
-        assert_eq!((add(11), add(12), add(13)), (Some(FIRST_WAIT), None, None));
-        assert_eq!(add(30), Some(Duration::ZERO));
-        assert!(ends.0.len() <= 3);
-    }
 }

@@ -43,6 +43,35 @@ pub(crate) struct Down {
     pub(crate) plugin: Arc<str>,
     pub(crate) generation: u64,
     pub(crate) end: ProcessEnd,
+    calls: Weak<Link>,
+}
+
+impl Down {
+    /// The same, told by somebody who has found it ended, and has no hold of its calls.
+    pub(crate) fn found(
+        services: Weak<HostServices>,
+        plugin: Arc<str>,
+        generation: u64,
+        end: ProcessEnd,
+    ) -> Self {
+        Down { services, plugin, generation, end, calls: Weak::new() }
+    }
+
+    /// Calls that it never got go to the plugin's gate.
+    pub(crate) fn calls_wait_at_gate(&self) {
+        self.calls_go(Next::Gate);
+    }
+
+    /// Calls that it never got are refused for this reason.
+    pub(crate) fn calls_are_refused(&self, reason: &str) {
+        self.calls_go(Next::Nowhere(reason.into()));
+    }
+
+    fn calls_go(&self, next: Next) {
+        if let Some(link) = self.calls.upgrade() {
+            link.is_followed_by(next);
+        }
+    }
 }
 
 /// What processes of plugins are started with.
@@ -328,10 +357,11 @@ impl Residence for WorkerResidence {
         let (plugin, generation) = (session.plugin().clone(), session.generation());
         let downs = self.making.spawner.downs.clone();
         let services_of = Arc::downgrade(services);
-        let told_down = move |death: &Arc<Death>| {
+        let told_down = move |link: &Arc<Link>, death: &Arc<Death>| {
             let (services, plugin, end) = (services_of.clone(), plugin.clone(), death.end());
+            let down = Down { services, plugin, generation, end, calls: Arc::downgrade(link) };
             // Nobody follows up when the host is ending.
-            let _ = downs.send(Down { services, plugin, generation, end });
+            let _ = downs.send(down);
         };
         let host = WorkerHost::new(
             services.clone(),

@@ -66,8 +66,8 @@ impl<'a> WaitingEvents<'a> {
         WaitingEvents { supervisor, plugin, generation: gone.info.number, hold: Some(hold), until }
     }
 
-    /// Does something meanwhile. When they have waited for long enough, or as many wait as may,
-    /// they are refused, and it is done all the same.
+    /// Does something meanwhile. When they have waited for long enough, as many wait as may, or the
+    /// host stops, they are refused, and it is done all the same.
     pub(super) async fn during<T>(&mut self, why: &str, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         if let Some(hold) = &self.hold {
@@ -76,6 +76,8 @@ impl<'a> WaitingEvents<'a> {
                 done = &mut work => return done,
                 () = tokio::time::sleep_until(self.until.into()) => {}
                 _ = hold.full() => {}
+                // No other process comes.
+                () = self.supervisor.stop.requested() => {}
             }
             self.refuse(why);
         }
@@ -89,11 +91,16 @@ impl<'a> WaitingEvents<'a> {
         }
     }
 
-    fn refuse(&mut self, why: &str) {
+    /// They do not wait any more: they are refused, unless somebody else has them by now.
+    pub(super) fn refuse(&mut self, why: &str) {
         let Some(hold) = self.hold.take() else { return };
         // Unless somebody has taken its place meanwhile, and only has something to do still.
-        if self.supervisor.gone(&self.plugin, self.generation).is_some() {
-            let reason = format!("the plugin is down, and started again: {why}");
+        if self.supervisor.without_process(&self.plugin, self.generation).is_some() {
+            let follows = match self.supervisor.stop.is_requested() {
+                true => "not started again, because the host is stopping",
+                false => "started again",
+            };
+            let reason = format!("the plugin is down, and {follows}: {why}");
             self.supervisor.router.redirect(&self.plugin, Arc::new(IsDown(reason.into())));
         }
         drop(hold);

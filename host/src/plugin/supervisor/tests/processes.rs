@@ -1,5 +1,7 @@
 //! The same with plugins in processes of their own, which end at any moment.
 
+use std::time::Duration;
+
 use super::super::fake::{Act, Stage, version_of};
 
 /// Version 1 is live in a process of its own, and what it had is kept.
@@ -58,4 +60,18 @@ async fn an_exclusive_plugin_can_be_replaced_while_it_waits_for_its_process_afte
     it.deploy(2).await.unwrap().unwrap();
     assert_eq!(it.script.count("create 1"), 2, "{:?}", it.script.steps());
     assert_eq!(it.live().await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_being_made_is_given_up_when_the_host_stops_and_nobody_waits_for_it() {
+    let it = with_one_live(false).await;
+    it.script.next("create 1", Act::Waits);
+    it.process_ends(false);
+    it.script.reached_times("create 1", 2).await;
+    let asked = it.ask();
+    it.stop.request();
+    let report = it.in_steps(Duration::from_millis(1), asked).await.unwrap();
+    assert!(report.replies().next().is_none(), "{:?}", report.outcomes());
+    it.moments().await;
+    assert_eq!(it.script.count("create 1"), 2, "{:?}", it.script.steps());
 }

@@ -182,7 +182,7 @@ impl Link {
         self.calls.die(&how, written);
         self.asks.close();
         if let Some(host) = self.host.get() {
-            host.is_down(&death);
+            host.is_down(self, &death);
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::plugin::{
 };
 
 /// Who is told that a process has ended.
-pub(crate) type ToldDown = Box<dyn Fn(&Arc<Death>) + Send + Sync>;
+pub(crate) type ToldDown = Box<dyn Fn(&Arc<Link>, &Arc<Death>) + Send + Sync>;
 
 /// In frames: options come as they do through the boundary, and reports and replies stay what they
 /// are until they are written.
@@ -111,8 +111,8 @@ impl WorkerHost {
         self.services.session()
     }
 
-    pub(super) fn is_down(&self, death: &Arc<Death>) {
-        (self.told_down)(death);
+    pub(super) fn is_down(&self, link: &Arc<Link>, death: &Arc<Death>) {
+        (self.told_down)(link, death);
     }
 }
 

@@ -55,7 +55,7 @@ async fn worker(asks: usize) -> Worker {
     let session = Session::new(plugin, 1, router, limits, true);
     let (resources, now) = (KeptResources::new(1), Instant::now());
     let services = HostServices::new(session, "/p.so".into(), &resources, now);
-    let host = WorkerHost::new(services, None, Box::new(|_| ()));
+    let host = WorkerHost::new(services, None, Box::new(|_, _| ()));
     let link = worker.link.clone();
     let created = tokio::spawn(async move { link.create(host, b"{}").await });
     let worker = tokio::task::spawn_blocking(move || {
