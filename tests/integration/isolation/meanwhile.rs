@@ -7,11 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ksi_wire::module::ModuleState;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::{ALL, assert_balanced, between::is_stopped, increment, process};
-use crate::kit::{Client, Library, TestHost, counters, until};
+use crate::kit::{Client, Library, States, TestHost, counters, until};
 
 /// Takes what there is as often as something has changed.
 const ON_CHANGE: &str = "checkpoint = \"on_change\"\n";
@@ -145,4 +146,27 @@ fn calls_that_never_got_to_a_process_of_a_replaced_version_are_answered_by_the_n
     assert!(crashed > 0 && refused == 0 && echoed > 0, "{crashed} {refused} {echoed}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_balanced(&host, "chaos");
+}
+
+#[test]
+fn another_version_does_not_wait_for_a_process_of_this_one_that_does_not_get_ready() {
+    let builder = TestHost::builder();
+    let ready = builder.dir().join("ready");
+    fs::write(&ready, "").unwrap();
+    let config = format!(
+        "{ALL}[timeouts]\ninit = \"60s\"\nhold = \"60s\"\n[plugin.chaos]\ninit = \"file\"\n\
+         init_version = \"chaos-version-0001\"\ninit_file = {ready:?}\n"
+    );
+    let host = builder.config(&config).plugin("chaos.so", &Library::chaos().version(1)).start();
+    fs::remove_file(&ready).unwrap();
+    kill_process(process(&host, "chaos"), Signal::KILL).unwrap();
+    host.until_module("it is gone", "chaos", |it| it.state() == ModuleState::Restarting);
+    let mut client = host.client();
+    let waits = client.begin("chaos:echo", json!(7));
+    let began = Instant::now();
+    host.drop_in("chaos.so", &Library::chaos().version(2));
+    let module = host.until_live("chaos", 2);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(module["residence"]["restarts"], 0, "{module}");
+    assert_eq!(client.end(&waits)["data"], 7);
 }

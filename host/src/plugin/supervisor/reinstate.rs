@@ -45,17 +45,27 @@ const TRIES: Duration = Duration::from_secs(1);
 /// Why there is no instance again.
 pub(super) struct NotAgain {
     pub(super) reason: String,
-    /// Whether another try may do better.
-    may_pass: bool,
+    pub(super) kind: NotAgainKind,
+}
+
+/// What is to be thought of another try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotAgainKind {
+    /// It may do better.
+    MayPass,
+    /// It would be no different.
+    ForGood,
+    /// This one was given up, and says nothing of it.
+    GivenUp,
 }
 
 impl NotAgain {
     fn given_up() -> Self {
-        NotAgain::for_good("it was given up")
+        NotAgain { reason: "it was given up".to_owned(), kind: NotAgainKind::GivenUp }
     }
 
     fn for_good(reason: &str) -> Self {
-        NotAgain { reason: reason.to_owned(), may_pass: false }
+        NotAgain { reason: reason.to_owned(), kind: NotAgainKind::ForGood }
     }
 }
 
@@ -104,7 +114,7 @@ impl Supervisor {
         let (mut wait, mut first) = (FIRST, None);
         loop {
             let again = self.again(predecessor, own.clone(), std::future::pending());
-            let NotAgain { reason, may_pass } = match again.await {
+            let NotAgain { reason, kind } = match again.await {
                 Ok(()) => {
                     let name = &predecessor.info.plugin;
                     if let Some(plugin) = self.registry().plugins.get_mut(name) {
@@ -118,7 +128,7 @@ impl Supervisor {
             let (deadline, why) =
                 first.get_or_insert_with(|| (Instant::now() + TRIES, reason.clone()));
             let why = if *why == reason { reason } else { format!("{why}; then: {reason}") };
-            if !may_pass || Instant::now() + wait > *deadline {
+            if kind != NotAgainKind::MayPass || Instant::now() + wait > *deadline {
                 return Err(why);
             }
             let info = &predecessor.info;
@@ -222,7 +232,7 @@ impl Supervisor {
         match not_created {
             NotCreated::Undescribed(reason) | NotCreated::Failed(reason) => {
                 self.let_go_failed(info, services, async { None });
-                NotAgain { reason, may_pass: true }
+                NotAgain { reason, kind: NotAgainKind::MayPass }
             }
             NotCreated::GivenUp(creating) => {
                 self.let_go_failed(info, services, async {
@@ -236,7 +246,7 @@ impl Supervisor {
                 });
                 let limit = humantime::format_duration(self.activation.init_timeout);
                 let reason = format!("its initialize did not end within {limit} (timeouts.init)");
-                NotAgain { reason, may_pass: false }
+                NotAgain { reason, kind: NotAgainKind::ForGood }
             }
         }
     }

@@ -21,7 +21,12 @@ use tokio::sync::mpsc;
 pub(crate) use ends::{Ends, RestartPolicies, RestartPolicy, RestartWhen};
 use waiting::WaitingEvents;
 
-use super::{Supervisor, checkpoint::Checkpoint, reinstate::NotAgain, rollback::Asked};
+use super::{
+    Supervisor,
+    checkpoint::Checkpoint,
+    reinstate::{NotAgain, NotAgainKind},
+    rollback::Asked,
+};
 use crate::{
     plugin::{
         instance::{info::GenerationInfo, residence::ProcessEnd, services::HostServices},
@@ -190,17 +195,20 @@ impl Supervisor {
     ) {
         let (info, began) = (&gone.info, Instant::now());
         let mut why = end.why.clone();
+        let mut has_given_way = false;
         loop {
-            let Some(wait) = self.one_more_end(&info.plugin, policy) else {
-                let reason = format!(
-                    "{why}; it has ended {} times within {} (isolation.intensity, \
-                     isolation.period)",
-                    policy.intensity + 1,
-                    humantime::format_duration(policy.period)
-                );
-                return self.stays_down(gone, waiting, &reason).await;
-            };
-            waiting.during(&why, tokio::time::sleep(wait)).await;
+            if !has_given_way {
+                let Some(wait) = self.one_more_end(&info.plugin, policy) else {
+                    let reason = format!(
+                        "{why}; it has ended {} times within {} (isolation.intensity, \
+                         isolation.period)",
+                        policy.intensity + 1,
+                        humantime::format_duration(policy.period)
+                    );
+                    return self.stays_down(gone, waiting, &reason).await;
+                };
+                waiting.during(&why, tokio::time::sleep(wait)).await;
+            }
             let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone()));
             let lock = waiting.during(&why, lock).await;
             let Some(gone) = self.gone(&info.plugin, info.number) else {
@@ -218,8 +226,15 @@ impl Supervisor {
             // Nothing of that process looks on, or is kept for it alone, any more.
             gone.services.detach();
             self.let_go_of_instance(info);
-            let again = self.again(&gone, state, self.stop.requested());
-            match waiting.during(&why, again).await {
+            // Once for each end: whoever waits has a version that may be better.
+            let may_give_way = !std::mem::take(&mut has_given_way);
+            let given_up = async {
+                tokio::select! {
+                    () = lock.wanted(), if may_give_way => {}
+                    () = self.stop.requested() => {}
+                }
+            };
+            match waiting.during(&why, self.again(&gone, state, given_up)).await {
                 Ok(()) => {
                     waiting.moved();
                     // It may have ended before it was live, which nobody else follows up on.
@@ -241,6 +256,7 @@ impl Supervisor {
                     return;
                 }
                 Err(_) if self.stop.is_requested() => return waiting.refuse(&why),
+                Err(NotAgain { kind: NotAgainKind::GivenUp, .. }) => has_given_way = true,
                 Err(NotAgain { reason, .. }) => {
                     tracing::error!(
                         plugin = %info.plugin, generation = info.number,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::fake::{Act, Stage, version_of};
+use super::super::fake::{Act, NAME, Stage, version_of};
 
 /// Version 1 is live in a process of its own, and what it had is kept.
 async fn with_one_live(exclusive: bool) -> Stage {
@@ -60,6 +60,37 @@ async fn an_exclusive_plugin_can_be_replaced_while_it_waits_for_its_process_afte
     it.deploy(2).await.unwrap().unwrap();
     assert_eq!(it.script.count("create 1"), 2, "{:?}", it.script.steps());
     assert_eq!(it.live().await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_just_being_made_gives_way_to_another_version() {
+    for exclusive in [false, true] {
+        for step in ["create 1", "restore 1"] {
+            let it = with_one_live(exclusive).await;
+            it.script.next(step, Act::Waits);
+            it.process_ends(false);
+            it.script.reached_times("create 1", 2).await;
+            it.script.reached(step).await;
+            it.deploy(2).await.unwrap().unwrap();
+            assert_eq!(it.script.count("create 1"), 2, "{:?}", it.script.steps());
+            assert_eq!(it.live().await, Some(2), "{step}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_has_given_way_for_nothing_comes_at_once_and_counts_as_one_end() {
+    let it = with_one_live(false).await;
+    it.script.next("create 1", Act::Waits);
+    it.script.next("create 2", Act::Fails);
+    it.process_ends(false);
+    it.script.reached_times("create 1", 2).await;
+    it.deploy(2).await.unwrap().unwrap_err();
+    // The clock stands, and every further end has a wait.
+    it.script.reached_times("create 1", 3).await;
+    assert_eq!(it.live().await, Some(1));
+    let registry = it.supervisor.registry();
+    assert_eq!(registry.plugins[NAME].restarts, 1);
 }
 
 #[tokio::test(start_paused = true)]
