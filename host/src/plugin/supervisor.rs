@@ -315,6 +315,7 @@ impl Supervisor {
             plugin.remember(retired.clone());
             plugin.previous.clear();
             plugin.probation = None;
+            plugin.checkpoints = None;
             (generation, retired)
         };
         generation.services.detach();

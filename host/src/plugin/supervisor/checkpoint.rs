@@ -9,6 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::task::AbortHandle;
+
 use super::Supervisor;
 use crate::plugin::{
     instance::{info::GenerationInfo, live::LiveInstance},
@@ -58,13 +60,24 @@ impl Checkpoint {
     }
 }
 
+/// Takes checkpoints of a generation until this is dropped: what is known of one that is replaced
+/// does not stay in memory until the next one is due.
+pub(crate) struct TakesCheckpoints(AbortHandle);
+
+impl Drop for TakesCheckpoints {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Supervisor {
     /// Keeps what a generation has, until it is not live any more. It lives in a process of its
     /// own.
     pub(super) fn keep_checkpoints(self: &Arc<Self>, info: &Arc<GenerationInfo>) {
         let Some(version) = info.writes().filter(|_| self.is_isolated(info)) else { return };
+        let (plugin, number) = (info.plugin.clone(), info.number);
         let (supervisor, info) = (Arc::downgrade(self), info.clone());
-        self.thread.runtime().spawn(async move {
+        let task = self.thread.runtime().spawn(async move {
             let mut ended = 0;
             loop {
                 let policy = match supervisor.upgrade() {
@@ -87,6 +100,12 @@ impl Supervisor {
                 }
             }
         });
+        let checkpoints = TakesCheckpoints(task.abort_handle());
+        let mut registry = self.registry();
+        let is_live = registry.is_live(&plugin, number);
+        if let Some(plugin) = registry.plugins.get_mut(&plugin).filter(|_| is_live) {
+            plugin.checkpoints = Some(checkpoints);
+        }
     }
 
     /// Takes what an instance has now, after so many calls. Whether it gave that.

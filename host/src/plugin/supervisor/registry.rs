@@ -9,7 +9,11 @@ use std::{
 
 use ksi_kernel::call::tally::Counts;
 
-use super::{checkpoint::Checkpoint, restart::Ends, retry::RetrySchedule};
+use super::{
+    checkpoint::{Checkpoint, TakesCheckpoints},
+    restart::Ends,
+    retry::RetrySchedule,
+};
 use crate::plugin::{
     file::copy::PrivateCopy,
     instance::{generation::Generation, info::GenerationInfo, services::HostServices},
@@ -63,6 +67,8 @@ pub(crate) struct Plugin {
     pub(crate) ends: Ends,
     /// What its live generation had last, if that is kept in memory.
     pub(crate) checkpoint: Option<Checkpoint>,
+    /// Takes further ones.
+    pub(crate) checkpoints: Option<TakesCheckpoints>,
     /// Which instance's process has ended, as long as somebody sees to that.
     pub(crate) restarting: Option<Weak<HostServices>>,
     /// The state of a generation that went without a successor.
@@ -230,6 +236,7 @@ impl Registry {
                 plugin.released_with = None;
                 plugin.orphaned = None;
                 plugin.checkpoint = None;
+                plugin.checkpoints = None;
                 plugin.ends = Ends::default();
                 plugin.state_notice = None;
                 plugin.live.replace(generation)
@@ -254,6 +261,7 @@ impl Registry {
                     restarts: 0,
                     ends: Ends::default(),
                     checkpoint: None,
+                    checkpoints: None,
                     restarting: None,
                     orphaned: None,
                 };

@@ -122,6 +122,7 @@ impl Supervisor {
             let own = plugin.released_with.take();
             let Some(generation) = plugin.live.take() else { return };
             plugin.released = false;
+            plugin.checkpoints = None;
             let retired = Retired::new(&generation.info);
             plugin.remember(retired.clone());
             (generation, own, retired)

@@ -1,8 +1,12 @@
 //! The same with plugins in processes of their own, which end at any moment.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::super::fake::{Act, NAME, Stage, version_of};
+use crate::plugin::instance::info::GenerationInfo;
 
 /// Version 1 is live in a process of its own, and what it had is kept.
 async fn with_one_live(exclusive: bool) -> Stage {
@@ -105,4 +109,19 @@ async fn a_process_that_is_being_made_is_given_up_when_the_host_stops_and_nobody
     assert!(report.replies().next().is_none(), "{:?}", report.outcomes());
     it.moments().await;
     assert_eq!(it.script.count("create 1"), 2, "{:?}", it.script.steps());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_replaced_version_waits_for_its_next_checkpoint() {
+    let it = with_one_live(false).await;
+    let first: Weak<GenerationInfo> = {
+        let registry = it.supervisor.registry();
+        Arc::downgrade(&registry.plugins[NAME].info)
+    };
+    for version in 2..=50 {
+        it.deploy(version).await.unwrap().unwrap();
+    }
+    it.all_retired().await;
+    it.moments().await;
+    assert!(first.upgrade().is_none(), "{} still hold it", first.strong_count());
 }
