@@ -11,7 +11,7 @@ use ksi_wire::module::ModuleState;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::{ALL, assert_balanced, between::is_stopped, increment, process};
+use super::{ALL, assert_balanced, between::is_stopped, increment, process, until_restarted};
 use crate::kit::{Client, Library, States, TestHost, counters, until};
 
 /// Takes what there is as often as something has changed.
@@ -83,6 +83,30 @@ fn going_back_from_a_version_whose_process_is_killed_meanwhile_begins_with_its_c
     assert_eq!((&told["state"], &told["lost"]), (&json!("kept"), &Value::Null), "{told}");
     host.until_version("counter", "1.0.0");
     assert_eq!(counters(&mut host.client()).get("a"), Some(&4));
+}
+
+#[test]
+fn what_going_back_has_given_up_does_not_come_back_when_the_process_ends_right_after() {
+    let state = "[state]\ndir = 'state'\ninterval = '20ms'\n";
+    // It hands its state over, and gives none that could be kept.
+    let first = Library::counter(1).keeping("[2,1]", "[2,1]").does("snapshot_2=fail");
+    let builder = TestHost::builder().config(&format!("{ALL}{ON_CHANGE}{state}"));
+    let host = builder.plugin("counter.so", &first).start();
+    let (mut client, mut watcher) = (host.client(), host.client());
+    watcher.subscribe(&["module:*"]);
+    increment(&mut client);
+    host.drop_in("counter.so", &Library::counter(2).keeping("[3]", "[3,1]"));
+    host.until_version("counter", "2.0.0");
+    increment(&mut client);
+    let is_kept = |module: &Value| module["persisted"]["version"] == 3;
+    host.until_module("its state is on the disk", "counter", is_kept);
+    kill_process(process(&host, "counter"), Signal::KILL).unwrap();
+    let told = watcher.push_of("module:rolled_back");
+    assert_eq!(told["state"], "as_of_the_swap", "{told}");
+    host.until_version("counter", "1.0.0");
+    kill_process(process(&host, "counter"), Signal::KILL).unwrap();
+    until_restarted(&host, "counter", 1);
+    assert_eq!(counters(&mut client).get("a"), Some(&1));
 }
 
 /// Calls that are more than the socket of a process takes that does not read.

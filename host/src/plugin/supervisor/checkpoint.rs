@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, Weak},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::task::AbortHandle;
@@ -54,9 +54,10 @@ impl Checkpoint {
         Checkpoint { taken: SystemTime::now(), calls, snapshot, earlier: None }
     }
 
-    /// What it begins with.
-    pub(super) fn at_first(snapshot: Snapshot) -> Self {
-        Checkpoint::after(0, snapshot)
+    /// What it begins with. Whatever was asked for before this moment, of whichever version, knows
+    /// no more.
+    pub(super) fn at_first(snapshot: Snapshot, began: Instant) -> Self {
+        Checkpoint::after(0, Snapshot { asked: began, ..snapshot })
     }
 }
 
@@ -148,6 +149,45 @@ impl Supervisor {
         let restores = plugin.previous.front()?.info.manifest.state.as_ref()?;
         let common = common_version(info.manifest.state.as_ref()?, restores)?;
         (!restores.restores.contains(&version)).then_some(common)
+    }
+
+    /// The state that another instance of a live generation begins with, if there is some: what was
+    /// taken last, in memory or on the disk.
+    ///
+    /// # Errors
+    /// There is some, and it cannot be read; for people.
+    pub(super) async fn state_kept_last(
+        &self,
+        info: &GenerationInfo,
+    ) -> Result<Option<Snapshot>, String> {
+        let Some(restores) = info.manifest.state.as_ref() else { return Ok(None) };
+        let checkpoint = {
+            let registry = self.registry();
+            let plugin = registry.plugins.get(&info.plugin);
+            plugin.and_then(|plugin| plugin.checkpoint.as_ref()).map(|it| it.snapshot.clone())
+        };
+        let Some(persistence) = &self.persistence else { return Ok(checkpoint) };
+        if let Some(snapshot) = &checkpoint
+            && !persistence.knows_more_than(&info.plugin, snapshot.asked)
+        {
+            return Ok(checkpoint);
+        }
+        let kept = persistence
+            .load(&info.plugin, &[])
+            .await
+            .and_then(|kept| kept.map(|kept| kept.for_version(&info.plugin, restores)).transpose());
+        match (kept, checkpoint) {
+            (Ok(kept), _) => Ok(kept.map(|kept| kept.snapshot)),
+            (Err(error), Some(snapshot)) if restores.restores.contains(&snapshot.version) => {
+                tracing::warn!(
+                    plugin = %info.plugin, generation = info.number,
+                    "going on from what was kept of it in memory, because what is kept on the disk \
+                     cannot be read: {error}"
+                );
+                Ok(Some(snapshot))
+            }
+            (Err(error), _) => Err(format!("its kept state cannot be read: {error}")),
+        }
     }
 
     /// What was taken of a generation last that somebody can read who restores these versions, in

@@ -12,7 +12,12 @@ mod installed;
 mod state;
 mod trying;
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Deployed, Supervisor,
@@ -151,6 +156,7 @@ impl Supervisor {
             predecessor.services.detach();
         }
         let gate_before = predecessor.as_ref().and_then(|it| it.services.session().gate().cloned());
+        let began = Instant::now();
         // The commit point: `Router::swap`, with all that must not come between.
         generation.services.attach(declared, live);
         drop(predecessor);
@@ -166,7 +172,7 @@ impl Supervisor {
         let restored = arrived.restored;
         let replaced = self.install(&name, generation, &origin, handed_over);
         if let Some(plugin) = self.registry().plugins.get_mut(&name) {
-            plugin.checkpoint = restored.clone().map(Checkpoint::at_first);
+            plugin.checkpoint = restored.clone().map(|it| Checkpoint::at_first(it, began));
         }
         self.keep_checkpoints(&info);
         self.look_after_process(&info);

@@ -287,7 +287,7 @@ impl Stage {
         let snapshot = Snapshot::new(1, Payload::from_json_bytes(b"1".to_vec()));
         let mut registry = self.supervisor.registry();
         let plugin = registry.plugins.get_mut(NAME).expect("it is known");
-        plugin.checkpoint = Some(Checkpoint::at_first(snapshot));
+        plugin.checkpoint = Some(Checkpoint::at_first(snapshot, Instant::now()));
     }
 
     /// Emits an event that the live version answers.

@@ -23,7 +23,6 @@ use waiting::WaitingEvents;
 
 use super::{
     Supervisor,
-    checkpoint::Checkpoint,
     reinstate::{NotAgain, NotAgainKind},
     rollback::Asked,
 };
@@ -31,7 +30,6 @@ use crate::{
     plugin::{
         instance::{info::GenerationInfo, residence::ProcessEnd, services::HostServices},
         lifecycle::{error::DeployError, hand_over::Predecessor, retire::FinalState},
-        state::snapshot::Snapshot,
         worker::residence::Down,
     },
     sync::keyed_lock::LockKey,
@@ -300,35 +298,6 @@ impl Supervisor {
         plugin.restarts += 1;
         plugin.last_error = None;
         plugin.restarts
-    }
-
-    /// The state that another instance of a live generation begins with, if there is some: what was
-    /// taken last, in memory or on the disk.
-    ///
-    /// # Errors
-    /// There is some, and it cannot be read; for people.
-    pub(super) async fn state_kept_last(
-        &self,
-        info: &GenerationInfo,
-    ) -> Result<Option<Snapshot>, String> {
-        let Some(restores) = info.manifest.state.as_ref() else { return Ok(None) };
-        let checkpoint = {
-            let registry = self.registry();
-            registry.plugins.get(&info.plugin).and_then(|plugin| plugin.checkpoint.clone())
-        };
-        let Some(persistence) = &self.persistence else {
-            return Ok(checkpoint.map(|checkpoint| checkpoint.snapshot));
-        };
-        if let Some(Checkpoint { snapshot, .. }) = checkpoint
-            && !persistence.knows_more_than(&info.plugin, snapshot.asked)
-        {
-            return Ok(Some(snapshot));
-        }
-        let unread =
-            |error: &dyn std::fmt::Display| format!("its kept state cannot be read: {error}");
-        let kept = persistence.load(&info.plugin, &[]).await.map_err(|error| unread(&error))?;
-        let kept = kept.map(|kept| kept.for_version(&info.plugin, restores)).transpose();
-        Ok(kept.map_err(|error| unread(&error))?.map(|kept| kept.snapshot))
     }
 
     /// A plugin gets no further process for now.
