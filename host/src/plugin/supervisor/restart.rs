@@ -304,20 +304,22 @@ impl Supervisor {
     async fn stays_down(
         self: &Arc<Self>,
         gone: &Predecessor,
-        waiting: WaitingEvents<'_>,
+        mut waiting: WaitingEvents<'_>,
         reason: &str,
     ) {
         let info = &gone.info;
-        let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone())).await;
+        waiting.for_somebody_else();
+        let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone()));
+        let lock = waiting.during(reason, lock).await;
         if self.gone(&info.plugin, info.number).is_none() {
             return;
         }
         tracing::error!(
             plugin = %info.plugin, generation = info.number, "it is not live any more: {reason}"
         );
-        let state = self.state_kept_last(info).await.ok().flatten();
+        let state = waiting.during(reason, self.state_kept_last(info)).await.ok().flatten();
         if state.is_some() {
-            self.keep_state_of(info, state.clone()).await;
+            waiting.during(reason, self.keep_state_of(info, state.clone())).await;
         }
         if let Some(plugin) = self.registry().plugins.get_mut(&info.plugin) {
             plugin.orphaned = state;

@@ -28,6 +28,8 @@ pub(super) struct WaitingEvents<'a> {
     hold: Option<GateHold>,
     /// Until when they may.
     until: Instant,
+    /// No other process is started for them.
+    stays_down: bool,
 }
 
 /// What stands in the place of an instance that is to be made again, once events do not wait for it
@@ -63,7 +65,13 @@ impl<'a> WaitingEvents<'a> {
         let limit = (supervisor.policies)(&plugin).hold;
         let far = Duration::from_secs(365 * 24 * 3_600);
         let until = began.checked_add(limit).unwrap_or_else(|| began + far);
-        WaitingEvents { supervisor, plugin, generation: gone.info.number, hold: Some(hold), until }
+        let (generation, hold, stays_down) = (gone.info.number, Some(hold), false);
+        WaitingEvents { supervisor, plugin, generation, hold, until, stays_down }
+    }
+
+    /// No other process is started for them: they wait for another version, if one is on its way.
+    pub(super) fn for_somebody_else(&mut self) {
+        self.stays_down = true;
     }
 
     /// Does something meanwhile. When they have waited for long enough, as many wait as may, or the
@@ -96,11 +104,12 @@ impl<'a> WaitingEvents<'a> {
         let Some(hold) = self.hold.take() else { return };
         // Unless somebody has taken its place meanwhile, and only has something to do still.
         if self.supervisor.without_process(&self.plugin, self.generation).is_some() {
-            let follows = match self.supervisor.stop.is_requested() {
-                true => "not started again, because the host is stopping",
-                false => "started again",
+            let follows = match (self.stays_down, self.supervisor.stop.is_requested()) {
+                (true, _) => "",
+                (false, true) => ", and not started again, because the host is stopping",
+                (false, false) => ", and started again",
             };
-            let reason = format!("the plugin is down, and {follows}: {why}");
+            let reason = format!("the plugin is down{follows}: {why}");
             self.supervisor.router.redirect(&self.plugin, Arc::new(IsDown(reason.into())));
         }
         drop(hold);

@@ -112,6 +112,24 @@ async fn a_process_that_is_being_made_is_given_up_when_the_host_stops_and_nobody
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_wait_no_longer_than_they_may_for_a_plugin_that_is_not_started_again() {
+    let it = with_one_live(false).await;
+    it.script.next("create 2", Act::Waits);
+    let second = it.deploy(2);
+    it.script.reached("create 2").await;
+    // By its will: it is not started again. What is to follow waits for the other version.
+    it.process_ends(true);
+    it.moments().await;
+    let report = it.in_time(it.ask()).await.unwrap();
+    let told = format!("{:?}", report.outcomes());
+    assert!(told.contains("the plugin is down: "), "{told}");
+    assert!(!second.is_finished(), "it was refused before there was somebody else");
+    it.script.end("create 2", Act::Well);
+    it.in_time(second).await.unwrap().unwrap();
+    assert_eq!(it.live().await, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_of_a_replaced_version_waits_for_its_next_checkpoint() {
     let it = with_one_live(false).await;
     let first: Weak<GenerationInfo> = {
