@@ -69,7 +69,9 @@ impl Residence for LibraryResidence {
         Box::pin(async move {
             let created = library::create(module, host, &config).await;
             let body = |instance| Box::new(LibraryBody::new(instance, Some(keeper)));
-            created.map(|instance| body(instance) as Box<dyn Body>).map_err(library::reason_of)
+            created
+                .map(|instance| body(instance) as Box<dyn Body>)
+                .map_err(|failure| library::reason_of(failure).into())
         })
     }
 

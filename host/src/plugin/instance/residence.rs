@@ -12,8 +12,23 @@ use ksi_abi::Description;
 
 use super::{body::Body, configs::PluginConfig, services::HostServices, signals::Handled};
 
-/// An instance on its way, or why there is none, for people.
-pub(crate) type Creation = Pin<Box<dyn Future<Output = Result<Box<dyn Body>, String>> + Send>>;
+/// An instance on its way, or why there is none.
+pub(crate) type Creation = Pin<Box<dyn Future<Output = Result<Box<dyn Body>, NotMade>> + Send>>;
+
+/// Why there is no instance, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotMade {
+    /// Its `initialize` did not give one, or what it ran in ended.
+    Failed(String),
+    /// The system does not start what it would run in: nothing of the plugin has run.
+    NotStarted(String),
+}
+
+impl From<String> for NotMade {
+    fn from(reason: String) -> Self {
+        NotMade::Failed(reason)
+    }
+}
 
 /// Where a generation lives; see the module. It is vacated only after all that was made in it is
 /// gone: every instance, and every [reference](Residence::references).

@@ -32,7 +32,7 @@ use crate::{
             kept_resources::KeptResources,
             library_residence::LibraryResidence,
             live::{LiveInstance, NoInstance},
-            residence::{Creation, Residence},
+            residence::{Creation, NotMade, Residence},
             services::HostServices,
         },
         python::modules::Modules,
@@ -79,12 +79,14 @@ pub(crate) struct Leftover {
 }
 
 /// An `initialize` on its way.
-pub(crate) type Creating = Task<Result<Box<dyn Body>, String>>;
+pub(crate) type Creating = Task<Result<Box<dyn Body>, NotMade>>;
 
 /// Why there is no instance.
 pub(in crate::plugin) enum NotCreated {
     Undescribed(String),
     Failed(String),
+    /// The system does not start what it would run in.
+    NotStarted(String),
     TimedOut(Creating),
     /// Whoever waited for it does not any more.
     GivenUp(Creating),
@@ -205,7 +207,9 @@ impl Activation {
         generation.services.detach();
         let (error, creating) = match failure {
             NotCreated::Undescribed(reason) => (DeployError::Describe { file, reason }, None),
-            NotCreated::Failed(reason) => (DeployError::Init { plugin, file, reason }, None),
+            NotCreated::Failed(reason) | NotCreated::NotStarted(reason) => {
+                (DeployError::Init { plugin, file, reason }, None)
+            }
             NotCreated::TimedOut(creating) | NotCreated::GivenUp(creating) => {
                 let after = limit;
                 (DeployError::InitTimedOut { plugin, file, after }, Some(creating))
@@ -286,7 +290,10 @@ impl Activation {
         let mut creating = self.router.workers().spawn_life_cycle(noted.through(creation));
         tokio::select! {
             biased;
-            created = &mut creating => created.map_err(NotCreated::Failed),
+            created = &mut creating => created.map_err(|error| match error {
+                NotMade::Failed(reason) => NotCreated::Failed(reason),
+                NotMade::NotStarted(reason) => NotCreated::NotStarted(reason),
+            }),
             () = tokio::time::sleep(limit) => Err(NotCreated::TimedOut(creating)),
             () = given_up => Err(NotCreated::GivenUp(creating)),
         }

@@ -55,6 +55,8 @@ pub(super) enum NotAgainKind {
     MayPass,
     /// It would be no different.
     ForGood,
+    /// It may do better: nothing of the plugin has run.
+    NotStarted,
     /// This one was given up, and says nothing of it.
     GivenUp,
 }
@@ -128,7 +130,8 @@ impl Supervisor {
             let (deadline, why) =
                 first.get_or_insert_with(|| (Instant::now() + TRIES, reason.clone()));
             let why = if *why == reason { reason } else { format!("{why}; then: {reason}") };
-            if kind != NotAgainKind::MayPass || Instant::now() + wait > *deadline {
+            let may_pass = matches!(kind, NotAgainKind::MayPass | NotAgainKind::NotStarted);
+            if !may_pass || Instant::now() + wait > *deadline {
                 return Err(why);
             }
             let info = &predecessor.info;
@@ -233,6 +236,10 @@ impl Supervisor {
             NotCreated::Undescribed(reason) | NotCreated::Failed(reason) => {
                 self.let_go_failed(info, services, async { None });
                 NotAgain { reason, kind: NotAgainKind::MayPass }
+            }
+            NotCreated::NotStarted(reason) => {
+                self.let_go_failed(info, services, async { None });
+                NotAgain { reason, kind: NotAgainKind::NotStarted }
             }
             NotCreated::GivenUp(creating) => {
                 self.let_go_failed(info, services, async {

@@ -35,6 +35,18 @@ use crate::{
     sync::keyed_lock::LockKey,
 };
 
+/// What comes before another process is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// One has ended, or did not get ready.
+    End,
+    /// One was given up for somebody who waited.
+    GivingWay,
+    /// None could be started, and as often before. That is no end of the plugin's, so it is tried
+    /// for as long as it takes.
+    NotStarted(u32),
+}
+
 /// Why a call is not made that a process did not get before it ended, when no other comes.
 const STOPPING: &str = "its process ended before it got the call, and the host is stopping";
 
@@ -193,20 +205,23 @@ impl Supervisor {
     ) {
         let (info, began) = (&gone.info, Instant::now());
         let mut why = end.why.clone();
-        let mut has_given_way = false;
+        let mut after = After::End;
         loop {
-            if !has_given_way {
-                let Some(wait) = self.one_more_end(&info.plugin, policy) else {
-                    let reason = format!(
-                        "{why}; it has ended {} times within {} (isolation.intensity, \
-                         isolation.period)",
-                        policy.intensity + 1,
-                        humantime::format_duration(policy.period)
-                    );
-                    return self.stays_down(gone, waiting, &reason).await;
-                };
-                waiting.during(&why, tokio::time::sleep(wait)).await;
-            }
+            let wait = match after {
+                After::End => self.one_more_end(&info.plugin, policy),
+                After::GivingWay => Some(Duration::ZERO),
+                After::NotStarted(times) => Some(policy.wait(times)),
+            };
+            let Some(wait) = wait else {
+                let reason = format!(
+                    "{why}; it has ended {} times within {} (isolation.intensity, \
+                     isolation.period)",
+                    policy.intensity + 1,
+                    humantime::format_duration(policy.period)
+                );
+                return self.stays_down(gone, waiting, &reason).await;
+            };
+            waiting.during(&why, tokio::time::sleep(wait)).await;
             let lock = self.locks.lock(LockKey::Plugin(info.plugin.clone()));
             let lock = waiting.during(&why, lock).await;
             let Some(gone) = self.gone(&info.plugin, info.number) else {
@@ -225,7 +240,7 @@ impl Supervisor {
             gone.services.detach();
             self.let_go_of_instance(info);
             // Once for each end: whoever waits has a version that may be better.
-            let may_give_way = !std::mem::take(&mut has_given_way);
+            let may_give_way = after != After::GivingWay;
             let given_up = async {
                 tokio::select! {
                     () = lock.wanted(), if may_give_way => {}
@@ -241,6 +256,7 @@ impl Supervisor {
                             return;
                         }
                         why = "its new process ended when it had just got ready".to_owned();
+                        after = After::End;
                         waiting = WaitingEvents::since(began, self, &gone);
                         continue;
                     }
@@ -254,13 +270,20 @@ impl Supervisor {
                     return;
                 }
                 Err(_) if self.stop.is_requested() => return waiting.refuse(&why),
-                Err(NotAgain { kind: NotAgainKind::GivenUp, .. }) => has_given_way = true,
-                Err(NotAgain { reason, .. }) => {
+                Err(NotAgain { kind: NotAgainKind::GivenUp, .. }) => after = After::GivingWay,
+                Err(NotAgain { reason, kind }) => {
                     tracing::error!(
                         plugin = %info.plugin, generation = info.number,
                         "its new process does not get ready: {reason}"
                     );
                     why = reason;
+                    after = match (kind, after) {
+                        (NotAgainKind::NotStarted, After::NotStarted(times)) => {
+                            After::NotStarted(times.saturating_add(1))
+                        }
+                        (NotAgainKind::NotStarted, _) => After::NotStarted(0),
+                        _ => After::End,
+                    };
                 }
             }
             drop(lock);

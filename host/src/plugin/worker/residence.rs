@@ -29,7 +29,7 @@ use crate::plugin::{
         body::Body,
         configs::PluginConfig,
         log,
-        residence::{Creation, ProcessEnd, ProcessInfo, Residence, Vacated},
+        residence::{Creation, NotMade, ProcessEnd, ProcessInfo, Residence, Vacated},
         services::HostServices,
         signals::Handled,
     },
@@ -253,11 +253,20 @@ impl Spawner {
     }
 }
 
+/// Another try may go better.
+fn for_now(reason: String) -> NotOpened {
+    NotOpened { reason, may_pass: true }
+}
+
 impl Making {
     /// Starts a process that has the file open; what that says of it.
     async fn start(self: &Arc<Self>) -> Result<(Arc<Link>, Vec<u8>), NotOpened> {
-        let Spawner { processes, open_limit, .. } = &*self.spawner;
-        let for_now = |reason: String| NotOpened { reason, may_pass: true };
+        self.opened_in(self.process().await?).await
+    }
+
+    /// Starts a process.
+    async fn process(self: &Arc<Self>) -> Result<Unfinished, NotOpened> {
+        let processes = &self.spawner.processes;
         let not_started = |error: io::Error| {
             let program = self.program.path.display();
             for_now(format!("no process of {program} can be started: {error}"))
@@ -277,6 +286,13 @@ impl Making {
         let Some(there) = &link.0 else { return Err(for_now("the host is stopping".to_owned())) };
         let health = self.policy.health.look_after(Arc::downgrade(there));
         processes.runtime().map_err(not_started)?.spawn(health);
+        Ok(link)
+    }
+
+    /// Has a process open the file; what that says of it.
+    async fn opened_in(&self, link: Unfinished) -> Result<(Arc<Link>, Vec<u8>), NotOpened> {
+        let Spawner { processes, open_limit, .. } = &*self.spawner;
+        let Some(there) = &link.0 else { return Err(for_now("the host is stopping".to_owned())) };
         let opened = processes.in_time(*open_limit, there.open(&self.open)).await;
         let limit = humantime::format_duration(*open_limit);
         let late = || for_now(format!("it was not opened within {limit} (timeouts.probe)"));
@@ -290,12 +306,16 @@ impl Making {
         host: WorkerHost,
         config: PluginConfig,
         blocking: Arc<[bool]>,
-    ) -> Result<Box<dyn Body>, String> {
+    ) -> Result<Box<dyn Body>, NotMade> {
         // When it is done, or given up, there is time for the one that waits next.
         let _refill = Refill(self.spares.clone());
         let link = match spare.filter(|link| link.death().is_none()) {
             Some(link) => Unfinished(Some(link)),
-            None => Unfinished(Some(self.start().await.map_err(|error| error.reason)?.0)),
+            None => {
+                let process = self.process().await;
+                let process = process.map_err(|error| NotMade::NotStarted(error.reason))?;
+                Unfinished(Some(self.opened_in(process).await.map_err(|error| error.reason)?.0))
+            }
         };
         if let Some(link) = &link.0 {
             link.create(host, &config).await?;

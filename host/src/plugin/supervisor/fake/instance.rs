@@ -21,7 +21,7 @@ use crate::plugin::instance::{
     body::{Answer, Body, Unused},
     configs::PluginConfig,
     live::{FirstCalls, Live, LiveInstance},
-    residence::{Creation, Residence, Vacated},
+    residence::{Creation, NotMade, Residence, Vacated},
     services::HostServices,
     signals::Handled,
 };
@@ -72,7 +72,8 @@ impl Residence for FakeResidence {
                     script.ended_processes.lock().insert(version, ended.clone());
                     Ok(Box::new(FakeBody { version, script, ended }) as Box<dyn Body>)
                 }
-                _ => Err("no instance".to_owned()),
+                Act::CannotBegin => Err(NotMade::NotStarted("no process".to_owned())),
+                _ => Err(NotMade::Failed("no instance".to_owned())),
             }
         })
     }
@@ -95,7 +96,7 @@ impl Residence for FakeResidence {
         let step = format!("vacate {}", self.version);
         match self.script.begin(&step) {
             Act::Well => Vacated::Gone,
-            Act::Fails => {
+            Act::Fails | Act::CannotBegin => {
                 let tried = self.script.count(&step);
                 Vacated::Stays { cause: format!("it stays, try {tried}"), residence: self }
             }

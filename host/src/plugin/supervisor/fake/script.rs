@@ -19,6 +19,8 @@ pub(in crate::plugin::supervisor) enum Act {
     Well,
     /// With an error. A residence that is to be vacated stays.
     Fails,
+    /// Without having begun: there is no process for it.
+    CannotBegin,
     /// Once the test says how. A residence that is to be vacated is needed.
     Waits,
 }

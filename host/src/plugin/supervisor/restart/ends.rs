@@ -24,6 +24,13 @@ pub(crate) struct RestartPolicy {
     pub(crate) checkpoint: CheckpointPolicy,
 }
 
+impl RestartPolicy {
+    /// The wait before another start, after so many that had one.
+    pub(super) fn wait(&self, further: u32) -> Duration {
+        FIRST_WAIT.saturating_mul(1 << further.min(16)).min(self.longest_wait)
+    }
+}
+
 /// The policy of each plugin, by name.
 pub(crate) type RestartPolicies = Arc<dyn Fn(&str) -> RestartPolicy + Send + Sync>;
 
@@ -56,7 +63,7 @@ impl Ends {
         let further = u32::try_from(self.0.len()).unwrap_or(u32::MAX).saturating_sub(2);
         let wait = match self.0.len() {
             1 => Duration::ZERO,
-            _ => FIRST_WAIT.saturating_mul(1 << further.min(16)).min(policy.longest_wait),
+            _ => policy.wait(further),
         };
         (self.0.len() <= intensity).then_some(wait)
     }

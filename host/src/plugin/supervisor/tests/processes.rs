@@ -98,6 +98,20 @@ async fn a_process_that_has_given_way_for_nothing_comes_at_once_and_counts_as_on
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_the_system_does_not_start_is_no_end_of_its_plugin_and_is_tried_again() {
+    let it = with_one_live(false).await;
+    // More often than a plugin may end.
+    (0..8).for_each(|_| it.script.next("create 1", Act::CannotBegin));
+    it.process_ends(false);
+    it.in_time(it.script.reached_times("create 1", 10)).await;
+    assert_eq!(it.in_time(it.ask()).await.map(|it| version_of(&it)).unwrap(), Some(1));
+    let waits = it.script.waits_before("create 1");
+    let least = [0, 100, 200, 400, 800, 1_000, 1_000, 1_000].map(Duration::from_millis);
+    let are_long = waits[1..].iter().zip(least[1..].iter()).all(|(wait, least)| wait >= least);
+    assert!(are_long, "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_that_is_being_made_is_given_up_when_the_host_stops_and_nobody_waits_for_it() {
     let it = with_one_live(false).await;
     it.script.next("create 1", Act::Waits);
