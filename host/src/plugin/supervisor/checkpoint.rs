@@ -93,7 +93,8 @@ impl Supervisor {
                 let Some(live) = supervisor.live_instance(&info) else { return };
                 let counts = info.counts();
                 let now = counts.accepted - counts.in_flight;
-                if now == ended {
+                // At its time it is taken whatever has ended: tasks and timers change state too.
+                if policy == CheckpointPolicy::OnChange && now == ended {
                     continue;
                 }
                 if supervisor.take_checkpoint(&info, &live, version, now).await {

@@ -157,3 +157,10 @@ async fn nothing_of_a_replaced_version_waits_for_its_next_checkpoint() {
     it.moments().await;
     assert!(first.upgrade().is_none(), "{} still hold it", first.strong_count());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_plugin_has_is_kept_every_time_although_no_call_of_it_has_ended() {
+    let it = with_one_live(false).await;
+    let twice = it.script.reached_times("snapshot 1", 2);
+    it.in_steps(Duration::from_secs(1), twice).await;
+}
