@@ -299,6 +299,8 @@ fn events_of_an_exclusive_plugin_without_state_wait_and_are_answered_by_the_new_
     let replies: Vec<Value> = sent.iter().map(|id| other.end(id)).collect();
     assert_eq!(replies.last().unwrap()["data"]["version"], "counter-version-0002");
     assert!(replies.iter().all(|reply| reply["data"]["value"].is_u64()), "{replies:?}");
+    // Its events go on a moment before it is shown.
+    host.until_live("counter", 2);
     let timings = other.emit("module:inspect", named("counter"))["timings_ms"].take();
     for step in ["hold", "quiet", "release", "init"] {
         assert!(timings[step].as_f64() >= Some(0.0), "{step} is missing: {timings}");
