@@ -24,9 +24,10 @@ use crate::{
         },
         worker::{
             self,
+            down::Down,
             link::{Confined, Health, LinkLimits},
             process::{GroupPolicy, GroupUse, Processes, Program},
-            residence::{Down, ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
+            residence::{ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
         },
     },
     system::sandbox::SandboxSpec,

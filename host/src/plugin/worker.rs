@@ -9,6 +9,8 @@
 pub(crate) mod process;
 // spoken to,
 pub(crate) mod link;
+// whose end is told,
+pub(crate) mod down;
 // asked for what any instance is asked for,
 pub(crate) mod body;
 // and a residence as any other,

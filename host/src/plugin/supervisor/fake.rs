@@ -59,9 +59,10 @@ use crate::{
         python::modules::{Modules, PythonSettings},
         state::snapshot::Snapshot,
         worker::{
+            down::Down,
             link::{Health, LinkLimits},
             process::Processes,
-            residence::{Down, ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
+            residence::{ProcessResidences, Spawner, WorkerPolicies, WorkerPolicy},
         },
     },
     start_up::StartUp,

@@ -30,7 +30,7 @@ use crate::{
     plugin::{
         instance::{info::GenerationInfo, residence::ProcessEnd, services::HostServices},
         lifecycle::{error::DeployError, hand_over::Predecessor, retire::FinalState},
-        worker::residence::Down,
+        worker::down::Down,
     },
     sync::keyed_lock::LockKey,
 };

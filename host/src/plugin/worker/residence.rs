@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use super::{
     body::WorkerBody,
+    down::Down,
     link::{Confined, Health, Link, LinkLimits, Next, NotOpened, WorkerHost},
     process::{Death, GroupPolicy, Processes, Program},
     spares::Spares,
@@ -29,50 +30,11 @@ use crate::plugin::{
         body::Body,
         configs::PluginConfig,
         log,
-        residence::{Creation, NotMade, ProcessEnd, ProcessInfo, Residence, Vacated},
+        residence::{Creation, NotMade, ProcessInfo, Residence, Vacated},
         services::HostServices,
         signals::Handled,
     },
 };
-
-/// A process has ended in which an instance of a generation was.
-#[derive(Debug, Clone)]
-pub(crate) struct Down {
-    /// What the instance had of the host.
-    pub(crate) services: Weak<HostServices>,
-    pub(crate) plugin: Arc<str>,
-    pub(crate) generation: u64,
-    pub(crate) end: ProcessEnd,
-    calls: Weak<Link>,
-}
-
-impl Down {
-    /// The same, told by somebody who has found it ended, and has no hold of its calls.
-    pub(crate) fn found(
-        services: Weak<HostServices>,
-        plugin: Arc<str>,
-        generation: u64,
-        end: ProcessEnd,
-    ) -> Self {
-        Down { services, plugin, generation, end, calls: Weak::new() }
-    }
-
-    /// Calls that it never got go to the plugin's gate.
-    pub(crate) fn calls_wait_at_gate(&self) {
-        self.calls_go(Next::Gate);
-    }
-
-    /// Calls that it never got are refused for this reason.
-    pub(crate) fn calls_are_refused(&self, reason: &str) {
-        self.calls_go(Next::Nowhere(reason.into()));
-    }
-
-    fn calls_go(&self, next: Next) {
-        if let Some(link) = self.calls.upgrade() {
-            link.is_followed_by(next);
-        }
-    }
-}
 
 /// What processes of plugins are started with.
 pub(crate) struct Spawner {
