@@ -372,7 +372,7 @@ struct Saved { count: u64 }
 #[plugin(emits(Ticked))]
 impl Ticks {
     #[initialize]
-    async fn initialize(ctx: &Context) -> Result<Self> {
+    async fn initialize(ctx: &Context, _: Value) -> Result<Self> {
         let count = Arc::<AtomicU64>::default();
         let (ticks, counted) = (ctx.clone(), count.clone());
         ctx.spawn(async move {
