@@ -273,7 +273,8 @@ impl Session {
         subscriptions.early.clear();
         subscriptions.infos.clear();
         let ends: Vec<_> = subscriptions.watches.values().map(|(end, _)| end.clone()).collect();
-        // Whoever is woken by it may drop his watch, and this may be the last who held the instance.
+        // Whoever is woken by it may drop his watch, and this may be the last who held the
+        // instance.
         drop(subscriptions);
         drop(before);
         ends.iter().for_each(WatchEnd::close);

@@ -11,7 +11,9 @@ use ksi_wire::module::ModuleState;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::{ALL, assert_balanced, between::is_stopped, increment, process, until_restarted};
+use super::{
+    ALL, assert_balanced, between::is_stopped, counter, increment, process, until_restarted,
+};
 use crate::kit::{Client, Library, States, TestHost, counters, until};
 
 /// Takes what there is as often as something has changed.
@@ -193,4 +195,15 @@ fn another_version_does_not_wait_for_a_process_of_this_one_that_does_not_get_rea
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(module["residence"]["restarts"], 0, "{module}");
     assert_eq!(client.end(&waits)["data"], 7);
+}
+
+#[test]
+fn what_was_refused_is_still_told_when_the_live_version_has_another_process() {
+    let host = counter("");
+    host.drop_in("counter.so", &Library(b"no library".to_vec()));
+    let refused = |module: &Value| module["last_error"].as_str().is_some();
+    let before = host.until_module("its new file is refused", "counter", refused);
+    kill_process(process(&host, "counter"), Signal::KILL).unwrap();
+    let after = until_restarted(&host, "counter", 1);
+    assert_eq!(after["last_error"], before["last_error"]);
 }

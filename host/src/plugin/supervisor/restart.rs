@@ -319,7 +319,6 @@ impl Supervisor {
         let mut registry = self.registry();
         let Some(plugin) = registry.plugins.get_mut(&info.plugin) else { return 0 };
         plugin.restarts += 1;
-        plugin.last_error = None;
         plugin.restarts
     }
 
