@@ -218,6 +218,19 @@ class Calls(WorkerTest):
             message, "the reply of no_json is no JSON: ['list'][1]['deep'] is a object"
         )
 
+    def test_numbers_of_any_length_are_never_changed(self) -> None:
+        host = self.live(MODULE)
+        for value in (2**64 - 1, 2**64 + 1, -(2**63), -(2**63) - 1, 10**400, [1, -(2**70)]):
+            self.assertEqual(repr(host.asked("echo", value)), repr(value))
+        for shape in ([0] * 2000, ["text" * 500], [[{"a": "text" * 300}], 1.5, "1" * 30]):
+            for padding in range(6):
+                for number in (2**64 + 1, -(2**63) - 1):
+                    value = ["x" * padding, shape, {"a": [number]}]
+                    self.assertEqual(repr(host.asked("echo", value)), repr(value))
+        # So many that the interpreter reads none of it.
+        number = host.put("CALL", host.call_frame("echo", "a:echo", {}), b"9" * 5000)
+        self.assertIn("4300", host.ends(number).failure()[1])
+
     def test_what_comes_is_no_json_is_a_failure(self) -> None:
         host = self.live(MODULE)
         for handler in ("echo", "blocks"):

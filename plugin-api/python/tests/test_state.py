@@ -112,6 +112,19 @@ class Globals(WorkerTest):
                 self.assertEqual(code, "state")
                 self.assertIn(f"the state {words}", message)
 
+    def test_numbers_of_any_length_come_back_as_they_are(self) -> None:
+        state = {"large": 2**70 + 1, "deep": [{"least": -(2**63) - 1}]}
+        for source in (
+            f"_state = {state}\n",
+            f"data = {state}\ndef snapshot(): return data\n"
+            "def restore(new):\n    if new != data: raise ValueError(new)\n",
+        ):
+            host = self.live(source)
+            snapshot = host.snapshot().json()
+            self.assertEqual(snapshot.get("_state", snapshot), state)
+            self.assertEqual(host.restore(snapshot).kind, "NO_REPLY")
+            self.assertEqual(host.snapshot().json(), snapshot)
+
     def test_a_container_that_is_kept_itself_may_be_of_any_class(self) -> None:
         source = """
             from collections import OrderedDict, defaultdict

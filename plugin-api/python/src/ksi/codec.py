@@ -11,6 +11,9 @@ from typing import Any, NoReturn
 
 #: How deep the place of a mistake is looked for.
 _DEPTH = 64
+#: What digits and signs stand out by, and the shortest integer that ``orjson`` reads as a float.
+_DIGITS = bytes(48 if byte in b"0123456789-" else 32 for byte in range(256))
+_LARGE = b"0" * 20
 
 
 class NotJson(ValueError):
@@ -79,8 +82,44 @@ def use_orjson() -> bool:
             # Large integers and subclasses of dict it does not take.
             return standard(value)
 
-    _encode, _decode = encode, orjson.loads
+    exactly, loads = _decode, orjson.loads
+
+    def decode(text: bytes) -> Any:
+        try:
+            value = loads(text)
+        except ValueError:
+            # A number of hundreds of digits. For all else this tells the mistake.
+            return exactly(text)
+        # An integer beyond 64 bits is a float there, and nobody is told.
+        return exactly(text) if len(text) >= 20 and _has_large(value, text) else value
+
+    _encode, _decode = encode, decode
     return True
+
+
+def _has_large(value: Any, text: bytes) -> bool:
+    """Whether a text may have integers that ``orjson`` has read as floats, looked for in the way
+    that takes least."""
+    most = len(text) >> 8
+    if most < 4:
+        return text.translate(_DIGITS).find(_LARGE) >= 0
+    # Few values, and long texts: each value.
+    values = [value]
+    for it in values:
+        kind = type(it)
+        if kind is float:
+            if abs(it) >= 1 << 63:
+                return True
+        elif kind is dict or kind is list:
+            if len(values) + len(it) > most:
+                break
+            values += it.values() if kind is dict else it
+    else:
+        return False
+    # Many values: each fifth byte, of which so many digits in a row have four.
+    if text[::5].translate(_DIGITS).find(_LARGE[:4]) < 0:
+        return False
+    return text.translate(_DIGITS).find(_LARGE) >= 0
 
 
 def loads(text: bytes) -> Any:
