@@ -164,6 +164,20 @@ LITTLE_MEMORY = """
         resource.setrlimit(resource.RLIMIT_AS, (now + data, -1))
 """
 
+VALUES = """
+    import datetime, enum, uuid
+    from ksi.events import event_handler
+    class Color(enum.Enum):
+        RED = "red"
+    class Wrong(enum.Enum):
+        ONE = object()
+    class Level(enum.IntEnum):
+        LOW = 1
+    @event_handler("a:give")
+    async def give(data):
+        return eval(data)
+"""
+
 
 class Calls(WorkerTest):
     def test_a_reply_is_the_json_of_what_a_handler_gives(self) -> None:
@@ -217,6 +231,32 @@ class Calls(WorkerTest):
         self.assertEqual(
             message, "the reply of no_json is no JSON: ['list'][1]['deep'] is a object"
         )
+
+    def test_what_has_json_does_not_depend_on_what_the_plugin_has_installed(self) -> None:
+        host = self.live(VALUES)
+        place = "the reply of give is no JSON: "
+        for value, expected in (
+            ("uuid.UUID(int=5)", "00000000-0000-0000-0000-000000000005"),
+            ("[Color.RED, Level.LOW]", ["red", 1]),
+            ("{1: 2, .5: 3, None: 4, False: 5}", {"1": 2, "0.5": 3, "null": 4, "false": 5}),
+            ("{'a': {Level.LOW: uuid}}", place + "['a'][<Level.LOW: 1>] is a module"),
+            ("{Color.RED: 1}", place + "a key in the value itself is the Color <Color.RED: 'red'>"),
+            ("[{uuid.UUID(int=5): 1}]", place + "a key in [0] is the UUID UUID('00000000-"),
+            ("{datetime.date(2026, 1, 2): 1}", place + "a key in the value itself is the date"),
+            ("[Color.RED, Wrong.ONE]", place + "[1] is a object"),
+            ("datetime.date(2026, 1, 2)", place + "the value itself is a date"),
+        ):
+            with self.subTest(value):
+                end = host.ends(host.call("give", value))
+                if end.kind == "REPLY":
+                    self.assertEqual(end.json(), expected)
+                else:
+                    code, message = end.failure()
+                    self.assertEqual(code, "not_json")
+                    self.assertIn(str(expected), message)
+        for wrong in (b"NaN", b"[-Infinity]", b" NaN", b'{"a": Infinity }'):
+            number = host.put("CALL", host.call_frame("give", "a:give", {}), wrong)
+            self.assertIn("is no number of JSON", host.ends(number).failure()[1])
 
     def test_numbers_of_any_length_are_never_changed(self) -> None:
         host = self.live(MODULE)

@@ -1,17 +1,23 @@
-"""JSON as it goes to the host: strict, compact, UTF-8. With ``orjson`` if the plugin has it."""
+"""JSON as it goes to the host: strict, compact, UTF-8. With ``orjson`` if the plugin has it.
+
+What has JSON is the same with and without it, but for NaN and infinity in what is encoded: they are
+null with it. It takes UUIDs and enums whatever it is told, so that all of this does.
+"""
 
 from __future__ import annotations
 
+import enum
 import json
 import json.decoder
 import json.encoder
 import math
+import uuid
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 #: How deep the place of a mistake is looked for.
 _DEPTH = 64
-#: What digits and signs stand out by, and the shortest integer that ``orjson`` reads as a float.
+#: What digits and signs stand out by, and so many of them that ``orjson`` may read a float there.
 _DIGITS = bytes(48 if byte in b"0123456789-" else 32 for byte in range(256))
 _LARGE = b"0" * 20
 
@@ -24,13 +30,22 @@ def _is_no_json(value: object) -> NoReturn:
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
+def _simpler(value: object) -> Any:
+    """What the standard encoder takes in the place of what ``orjson`` takes itself."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    return str(value) if isinstance(value, uuid.UUID) else _is_no_json(value)
+
+
 def _standard_encoder() -> Callable[[Any], bytes]:
-    public = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+    public = json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_simpler
+    ).encode
     make = getattr(json.encoder, "c_make_encoder", None)
     escape = getattr(json.encoder, "encode_basestring", None)
     # The public encoder makes this anew for each value, which takes as long as a small value does.
     try:
-        encode = make(None, _is_no_json, escape, None, ":", ",", False, False, False)  # type: ignore[misc]
+        encode = make(None, _simpler, escape, None, ":", ",", False, False, False)  # type: ignore[misc]
         if "".join(encode({"a": [1, None]}, 0)) != '{"a":[1,null]}':
             raise TypeError
     except Exception:
@@ -38,8 +53,13 @@ def _standard_encoder() -> Callable[[Any], bytes]:
     return lambda value: "".join(encode(value, 0)).encode()
 
 
+def _is_no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _standard_decoder() -> Callable[[bytes], Any]:
-    scan = json.decoder.JSONDecoder().scan_once  # type: ignore[attr-defined]
+    decoder = json.decoder.JSONDecoder(parse_constant=_is_no_number)
+    scan = decoder.scan_once  # type: ignore[attr-defined]
 
     def decode(text: bytes) -> Any:
         shown = str(text, "utf-8")
@@ -50,7 +70,7 @@ def _standard_decoder() -> Callable[[bytes], Any]:
         except StopIteration:
             pass
         # With space around it, or with a mistake, which is told by this.
-        return json.loads(shown)
+        return decoder.decode(shown)
 
     return decode
 
@@ -71,7 +91,6 @@ def use_orjson() -> bool:
         orjson.OPT_PASSTHROUGH_DATACLASS
         | orjson.OPT_PASSTHROUGH_DATETIME
         | orjson.OPT_PASSTHROUGH_SUBCLASS
-        | orjson.OPT_NON_STR_KEYS
     )
     standard, dumps, default = _encode, orjson.dumps, _is_no_json
 
@@ -79,7 +98,7 @@ def use_orjson() -> bool:
         try:
             return bytes(dumps(value, default, options))
         except TypeError:
-            # Large integers and subclasses of dict it does not take.
+            # Large integers, keys that are no texts and subclasses it does not take.
             return standard(value)
 
     exactly, loads = _decode, orjson.loads
@@ -147,12 +166,13 @@ def dumps(value: Any, what: str = "the value") -> bytes:
         raise NotJson(f"{what} is no JSON: {place}") from None
 
 
-def find_fault(value: Any, *, strict_keys: bool = False) -> str | None:
+def find_fault(value: Any, *, comes_back: bool = False) -> str | None:
     """Where a value has something that has no JSON: its path, and what is there.
 
-    With ``strict_keys`` a key that is no text is a fault too: it would come back as one.
+    With ``comes_back`` keys that are no texts, UUIDs and enums are faults too: they would come back
+    as something else.
     """
-    return _find(value, "", 0, set(), strict_keys)
+    return _find(value, "", 0, set(), comes_back)
 
 
 def find_other_type(value: Any, path: str = "") -> str | None:
@@ -193,6 +213,10 @@ def _find(value: Any, path: str, depth: int, above: set[int], strict: bool) -> s
             value.encode()
         except UnicodeEncodeError:
             return f"{at} is a text that has no UTF-8"
+        return None
+    if isinstance(value, enum.Enum) and not strict:
+        return _find(value.value, path, depth + 1, above, strict)
+    if isinstance(value, uuid.UUID) and not strict:
         return None
     if not isinstance(value, (dict, list, tuple)):
         return f"{at} is a {type(value).__name__}"

@@ -183,9 +183,9 @@ def _strict(data: Any, what: str) -> bytes:
         fault = None
         # Keys that are no texts would come back as texts, and their values would not be found.
         if codec.loads(encoded) != data:
-            fault = codec.find_fault(data, strict_keys=True)
+            fault = codec.find_fault(data, comes_back=True)
     except codec.NotJson:
-        fault = codec.find_fault(data, strict_keys=True) or "it cannot be encoded"
+        fault = codec.find_fault(data, comes_back=True) or "it cannot be encoded"
     if fault is None:
         return encoded
     raise StateError(f"{what} is no JSON: {fault}{_WAY_OUT}")
@@ -200,9 +200,9 @@ def _strict_globals(module: types.ModuleType, keep: Sequence[str]) -> bytes:
         encoded = codec.dumps(plain, what)
         if _same(plain, codec.loads(encoded)):
             return encoded
-        fault = codec.find_fault(plain, strict_keys=True)
+        fault = codec.find_fault(plain, comes_back=True)
     except codec.NotJson:
-        fault = codec.find_fault(plain, strict_keys=True) or "it cannot be encoded"
+        fault = codec.find_fault(plain, comes_back=True) or "it cannot be encoded"
     if fault is not None:
         raise StateError(f"{what} is no JSON: {_by_global(fault)}{_WAY_OUT}")
     fault = codec.find_other_type(plain)
