@@ -451,6 +451,64 @@ class Ends(WorkerTest):
         with open(path) as file:
             self.assertEqual(sorted(file.read().split(",")), ["call", "task"])
 
+    def test_pools_that_are_left_open_end_with_it_at_once(self) -> None:
+        path = os.path.join(self.folder, "left")
+        self.write("import time\ndef work(x):\n    time.sleep(x)\n    return x\n", "helper.py")
+        host = self.live(
+            f"""
+            import asyncio, atexit
+            from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+            from ksi.events import event_handler
+            import helper
+            pools = ProcessPoolExecutor(2), ThreadPoolExecutor(1)
+            left = []
+            @event_handler("a:use")
+            async def use(data):
+                loop = asyncio.get_running_loop()
+                ends = [await loop.run_in_executor(pool, helper.work, 0) for pool in pools]
+                left.extend(pool.submit(helper.work, .2) for pool in pools)
+                return ends
+            @atexit.register
+            def ended():
+                with open({path!r}, "w") as file:
+                    file.write(repr([it.result(0) for it in left]))
+            """,
+            python={"path": [self.folder]},
+        )
+        self.assertEqual(host.asked("use"), [0, 0])
+        began = time.monotonic()
+        self.assertEqual(host.shut_down(), 0)
+        self.assertLess(time.monotonic() - began, 1.5)
+        with open(path) as file:
+            self.assertEqual(file.read(), "[0.2, 0.2]")
+
+    def test_pools_that_never_end_are_not_waited_for(self) -> None:
+        for pool, work in (
+            ("ThreadPoolExecutor", "threading.Event().wait"),
+            ("ProcessPoolExecutor", "signal.pause"),
+        ):
+            with self.subTest(pool):
+                path = os.path.join(self.folder, pool)
+                host = self.live(
+                    f"""
+                    import atexit, concurrent.futures, signal, threading
+                    from ksi.events import event_handler
+                    pool = concurrent.futures.{pool}(1)
+                    @event_handler("a:use")
+                    async def use(data):
+                        pool.submit({work})
+                    atexit.register(lambda: open({path!r}, "w").close())
+                    """
+                )
+                host.asked("use")
+                number = host.put("SHUTDOWN")
+                host.ping()
+                began = time.monotonic()
+                host.until("BYE", number, 4)
+                self.assertEqual(host.process.wait(10), 0)
+                self.assertLess(time.monotonic() - began, 4)
+                self.assertTrue(os.path.exists(path))
+
     def test_a_detached_instance_takes_calls_and_nothing_else(self) -> None:
         host = self.live(
             """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import sys
+import threading
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .. import codec
 from ..events import EventHandler
@@ -21,6 +23,11 @@ from .state import StateError
 
 if TYPE_CHECKING:
     from .session import Session
+
+
+#: Seconds in which pools that are left open may do what they were given. The host gives a plugin
+#: that goes five (``timeouts.shutdown``), if nobody has said something else.
+_PATIENCE: Final = 2.0
 
 
 class Lifecycle:
@@ -152,7 +159,8 @@ class Lifecycle:
         await self._leave()
         await session.calls.end()
         await session.end_tasks(all=True)
-        # What libraries have left to do at the end of a process, which ends without them.
+        # What the interpreter does at the end of a process, which ends without it.
+        await _end_pools()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -172,6 +180,41 @@ def _opened(opened: Open) -> Plugin:
 
         return PluggyPlugin(opened)
     raise Told(f"this worker runs no plugins of the kind {kind!r}")
+
+
+async def _end_pools() -> None:
+    """Has pools that the module has left open do what they were given, and end. Processes that take
+    too long are ended, and threads end with this process.
+
+    The interpreter does it before what `atexit` has: that waits for the processes of a pool, which
+    nobody has told to go.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end() -> None:
+        try:
+            for each in reversed(_before_the_end()):
+                each()
+        finally:
+            loop.call_soon_threadsafe(ended.set_result, None)
+
+    try:
+        # What they still do may need the loop.
+        threading.Thread(target=end, name="ksi-pools", daemon=True).start()
+    except RuntimeError:
+        return  # No thread more can be had.
+    done, _ = await asyncio.wait([ended], timeout=_PATIENCE)
+    if not done and "multiprocessing" in sys.modules:
+        import multiprocessing
+
+        for process in multiprocessing.active_children():
+            process.terminate()
+
+
+def _before_the_end() -> list[Callable[[], object]]:
+    """What libraries have asked the interpreter to do before it waits for threads."""
+    return list(getattr(threading, "_threading_atexits", ()))
 
 
 def shows(copy: str, shown: str) -> None:
