@@ -191,6 +191,45 @@ class Names(WorkerTest):
         host = self.live(ECHO, name="json.py")
         self.assertEqual(host.asked("echo", {"a": 1}), {"a": 1})
 
+    def test_a_module_may_be_called_as_a_package_that_it_needs(self) -> None:
+        self.write("VALUE = 'package'\n", "packages/httpx/__init__.py")
+        self.write("VALUE = 'namespace'\n", "packages/space/part.py")
+        self.write("VALUE = 'file'\n", "packages/single.py")
+        source = """
+            from ksi.events import event_handler
+            import {0} as it
+            @event_handler("a:get")
+            async def get(data):
+                import {0} as later
+                return [it.VALUE, later is it]
+            """
+        python = {"path": [os.path.join(self.folder, "packages")]}
+        for name, imported, value in (
+            ("httpx", "httpx", "package"),
+            ("space", "space.part", "namespace"),
+            ("single", "single", "file"),
+        ):
+            with self.subTest(name):
+                host = self.live(source.format(imported), name=f"{name}.py", python=python)
+                self.assertEqual(host.asked("get"), [value, True])
+
+    def test_a_file_of_a_folder_is_imported_by_others_of_it_as_what_runs(self) -> None:
+        self.write("import stock\ndef same(): return stock.STATE\n", "folder/helper.py")
+        source = """
+            from ksi.events import event_handler
+            STATE = []
+            @event_handler("a:get")
+            async def get(data):
+                import helper
+                return helper.same() is STATE
+            """
+        self.write(source, "folder/stock.py")
+        host, folder = self.host(), os.path.join(self.folder, "folder")
+        python = {"entry": "stock.py", "path": [folder]}
+        self.assertEqual(host.open(folder, plugin="stock", python=python).kind, "OPENED")
+        host.create()
+        self.assertTrue(host.asked("get"))
+
     def test_a_folder_is_run_by_its_entry(self) -> None:
         self.write("VALUE = 5\n", "package/helper.py")
         source = """

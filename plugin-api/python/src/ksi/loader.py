@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
+import importlib.util
 import inspect
 import linecache
 import os
@@ -46,7 +47,8 @@ def load_module(source: str, name: str, shown: str = "") -> LoadedModule:
 
     Args:
         source: The file that is run.
-        name: What it is called; another name is taken if the interpreter has a module of this one.
+        name: What it is called; another name is taken if an import of this one gives something
+            else, of the interpreter or of a package that the module may need.
         shown: The file that stands in ``__file__`` and in tracebacks, if that is another one.
 
     Raises:
@@ -65,7 +67,7 @@ def load_module(source: str, name: str, shown: str = "") -> LoadedModule:
 
 def run_file(source: str, name: str, shown: str) -> types.ModuleType:
     """Runs a file as a module of its own, which stands in ``sys.modules``."""
-    if name in sys.modules or name in sys.stdlib_module_names:
+    if name in sys.modules or name in sys.stdlib_module_names or _is_others(name, source):
         name = f"ksi_module_{name}"
     with open(source, "rb") as file:
         text = file.read()
@@ -87,6 +89,16 @@ def run_file(source: str, name: str, shown: str) -> types.ModuleType:
         sys.modules.pop(name, None)
         raise
     return module
+
+
+def _is_others(name: str, source: str) -> bool:
+    """Whether an import of this name would give something else than the file."""
+    # To look for one with a dot would import what is before it.
+    spec = None if "." in name else importlib.util.find_spec(name)
+    if spec is None:
+        return False
+    origin = spec.origin
+    return origin is None or not os.path.exists(origin) or not os.path.samefile(origin, source)
 
 
 def _importable(source: str) -> str:
