@@ -352,6 +352,25 @@ class Hooks(PluggyTest):
         host = self.pluggy(self.project(plugins), {**SAID, "plugins": "plugins", "block": "one"})
         self.assertEqual(host.asked("all_of_them", {"x": 1}), ["two"])
 
+    def test_folders_of_plugins_are_read_with_all_that_is_below(self) -> None:
+        folder = self.project({"a": plugin("a"), "shared": "SEEN = []\n"})
+        at = "eggs/plugins"
+        self.write(plugin("core a"), f"{at}/core/a.py")
+        self.write(plugin("deep"), f"{at}/core/deep/b.py")
+        self.write(plugin("blocked"), f"{at}/core/c.py")
+        self.write("import plugins.core.used\n" + plugin("user"), f"{at}/core/b.py")
+        self.write("import plugins.shared as it\nit.SEEN.append(1)\n", f"{at}/core/used.py")
+        for left in ("_not/a", ".hidden/a", "core/_a", "core/__init__", "__pycache__/a"):
+            self.write("raise OSError\n" if "init" not in left else "", f"{at}/{left}.py")
+        os.symlink(os.path.join(folder, "plugins"), os.path.join(folder, "plugins", "core", "up"))
+        source = "import plugins.shared as it\nfrom eggspecs import hookimpl\n"
+        self.write(source + "@hookimpl\ndef first(x): return it.SEEN\n", f"{at}/z.py")
+        host = self.pluggy(folder, {**SAID, "block": "core.c"})
+        # What is registered last is called first: folders come behind the files beside them.
+        expected = ["deep", "user", "core a", "a"]
+        self.assertEqual(host.asked("all_of_them", {"x": 1}), expected)
+        self.assertEqual(host.asked("first", {"x": 1}), [1])
+
     def test_a_state_is_that_of_a_module(self) -> None:
         specs = SPECS + "    def snapshot(): return calls\n    def restore(data): calls[:] = data\n"
         host = self.pluggy(self.project({"a": plugin("a")}, specs), {**SAID, "state": "eggspecs"})
@@ -664,6 +683,21 @@ class OfKsi(PluggyTest):
         life = host.asked("ksi_handle_event", {}, name="health:life")
         self.assertEqual(life, [["startup", {"level": 1}], ["shutdown"]])
         self.assertEqual(host.shut_down(), 0)
+
+    def test_hooks_that_its_own_specifications_do_not_know_are_called(self) -> None:
+        # KSI's own have no ksi_plugin_context, and its loader accepts any hook.
+        specs = KSI_SPECS.replace("    @hookspec\n    def ksi_plugin_context(context): ...\n", "")
+        self.assertNotIn("context(context)", specs)
+        other = OTHER + "    @hookimpl\n    def ksi_metrics(x): return x\n"
+        folder = self.project({"health": HEALTH, "other": other}, specs)
+        host = self.pluggy(folder, {**SAID, "project": "ksi"}, {"level": 1})
+        frame = host.until("EMIT")
+        self.assertEqual(frame.emit().name, "health:beat")
+        host.report(frame, [])
+        self.assertEqual(host.asked("ksi_metrics", {"x": 1}, name="ksi:ksi_metrics"), [1])
+        told = [it[3] for it in host.logs() if "specification" in it[3]]
+        words = "plugin other has the hook ksi_metrics, which no specification knows"
+        self.assertEqual([it[: len(words)] for it in told], [words])
 
     def test_names_that_are_none_are_not_taken_for_events(self) -> None:
         def handle(event_name: str, data: Any, context: Any) -> None:

@@ -20,7 +20,8 @@ and what the hook gives is the reply. Which they are stands in the project's ``p
 (``"eggsample.host:get_plugin_manager"``). ``state`` names a module whose state is kept as that of a
 plugin that is one module: by ``snapshot()`` and ``restore(data)``, or globals. KSI's hooks,
 ``ksi_handle_event`` and those of the life of its plugins, are known by their names; ``event_names``
-lists the events of ``ksi_handle_event`` that stand in no source.
+lists the events of ``ksi_handle_event`` that stand in no source. A folder among ``plugins`` is read
+with all that is below it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import logging
 import os
+import sys
 import types
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -48,6 +51,11 @@ from .one_thread import OneThread
 from .plugin import SHUTDOWN, start_tasks
 from .state import State
 
+_log = logging.getLogger(__name__)
+
+#: What KSI calls itself. Its own specifications lack hooks that its plugins have, and its loader
+#: accepts any.
+_KSI = "ksi"
 #: KSI's hook for all events, and those that are the life of its plugins.
 _ANY_EVENT = "ksi_handle_event"
 _STARTUP, _CONTEXT, _READY, _END = (
@@ -118,7 +126,10 @@ class PluggyPlugin:
         for group in _texts(said.get("entry_points")):
             manager.load_setuptools_entrypoints(group)
         if said.get("hookspecs"):
-            manager.check_pending()
+            if manager.project_name == _KSI:
+                _tell_unspecified(manager)
+            else:
+                manager.check_pending()
         return manager  # type: ignore[no-any-return]
 
     def _modules(self, plugin: str) -> Iterator[tuple[str, Any]]:
@@ -126,11 +137,20 @@ class PluggyPlugin:
         if not os.path.isdir(folder):
             yield plugin, _named(plugin)
             return
-        for file in sorted(os.listdir(folder)):
-            stem, extension = os.path.splitext(file)
-            if extension == ".py" and not stem.startswith(("_", ".")):
-                path = os.path.join(folder, file)
-                yield stem, run_file(path, f"{os.path.basename(folder)}.{stem}", path)
+        for at, folders, files in os.walk(folder):
+            folders[:] = sorted(it for it in folders if not it.startswith(("_", ".")))
+            for file in sorted(files):
+                stem, extension = os.path.splitext(file)
+                if extension != ".py" or stem.startswith(("_", ".")):
+                    continue
+                path = os.path.join(at, file)
+                registered = os.path.relpath(path[: -len(extension)], folder).replace(os.sep, ".")
+                name = f"{os.path.basename(folder)}.{registered}"
+                # One that another has imported by this name is one module with it.
+                module = sys.modules.get(name)
+                if module is None or getattr(module, "__file__", None) != path:
+                    module = run_file(path, name, path)
+                yield registered, module
 
     def _handlers(self, project: str, said: dict[str, Any]) -> Iterator[Declared]:
         table: dict[str, list[str]] = {}
@@ -278,6 +298,17 @@ def _recording(function: Callable[..., Any], plugin: str) -> Callable[..., Any]:
         return result
 
     return recorded
+
+
+def _tell_unspecified(manager: pluggy.PluginManager) -> None:
+    """Tells of hooks that may be wrong names, where those are accepted."""
+    for name, hook in vars(manager.hook).items():
+        if name[0] == "_" or name in _LIFE or getattr(hook, "spec", None) is not None:
+            continue
+        for it in hook.get_hookimpls():
+            if not it.optionalhook:
+                text = "plugin %s has the hook %s, which no specification knows: it is an event"
+                _log.warning(text, it.plugin_name, name)
 
 
 def _failed(hook: Any, error: Exception, plugin: str) -> HookFailed:
