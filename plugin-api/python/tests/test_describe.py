@@ -37,6 +37,8 @@ def command() -> list[str]:
     return ["-c", given["ksi.describing.boot"], *(it for pair in given.items() for it in pair)]
 
 
+#: The file that is run, in a folder as well.
+ENTRY = {"tool": {"ksi": {"module": "sample"}}}
 #: Before CPython 3.11 whoever asks has read it.
 _READS_TOML = unittest.skipIf(sys.version_info < (3, 11), "this Python has no reader of TOML")
 
@@ -559,10 +561,56 @@ async def second(data: B): ...
         error = self.mistake("from ksi import event_handler\n@event_handler('a')\ndef f(d): ...\n")
         self.assertIn("it needs a namespace", error["message"])
         self.assertEqual((error["line"], error["column"]), (2, 2))
-        self.assertIn("message", self.mistake("x = '\0'\n"))
+        error = self.mistake("x = 1\ny = '\0'\n")
+        self.assertEqual((error["line"], error["column"]), (2, 6))
+        self.assertIn("null bytes", error["message"])
         self.assertTrue(program.answer({"path": "/nowhere/at/all.py"})["error"]["message"])
         self.assertTrue(program.answer({})["error"]["message"])
         self.assertTrue(self.mistake("x = " + "(" * 5000 + ")" * 5000)["message"])
+
+    def test_an_encoding_that_cannot_be_read_is_told_where_it_is_named(self) -> None:
+        for source, line, column, words in (
+            (b"# -*- coding: nonsense -*-\n", 1, 15, "unknown encoding: nonsense"),
+            (b"#!/usr/bin/python\n# vim: set fileencoding=foo :\n", 2, 25, "unknown encoding: foo"),
+            (b"\xef\xbb\xbf# coding: latin-1\n", 1, 11, "iso-8859-1 with BOM"),
+            (b"# coding: ascii\nx = '\xc3\xa4'\n", 1, 11, "can't decode byte"),
+        ):
+            with self.subTest(source):
+                path = self.write("")
+                with open(path, "wb") as file:
+                    file.write(source + b"x = 1\n")
+                error = program.answer({"path": path})["error"]
+                self.assertEqual((error["line"], error["column"]), (line, column))
+                self.assertIn(words, error["message"])
+                self.assertEqual(error["file"], path)
+                self.assertIn("coding", error["text"])
+
+    def test_a_file_with_two_blocks_is_refused(self) -> None:
+        block = "# /// script\n# dependencies = ['six']\n# ///\n"
+        other = block.replace("script", "other")
+        for said in ({}, {"said": {"dependencies": ["six"]}}):
+            path = self.write(f"{block}x = 1\n{other}\n{block}")
+            error = program.answer({"path": path, **said})["error"]
+            self.assertEqual((error["line"], error["text"]), (9, "# /// script"))
+            self.assertEqual((error["column"], error["file"]), (1, path))
+            self.assertIn("a second block of PEP 723", error["message"])
+            manifest = program.answer({"path": self.write(block + other), "said": {}})
+            self.assertIn("manifest", manifest)
+
+    def test_a_name_that_no_plugin_may_have_is_told_with_what_to_rename(self) -> None:
+        for name in ("plügin", "a b", "a.b", "_a", "x" * 65):
+            for path, what in ((self.write("x = 1\n"), "file"), (self.folder, "folder")):
+                with self.subTest(name=name, what=what):
+                    error = program.answer({"path": path, "name": name, "said": ENTRY})["error"]
+                    self.assertIn(f"{name!r} is no plugin name", error["message"])
+                    self.assertIn(f"rename the {what}", error["message"])
+        said = {"tool": {"ksi": {"name": "No Name"}}}
+        error = program.answer({"path": self.write("x = 1\n"), "name": "a", "said": said})["error"]
+        self.assertIn("'No Name' is no plugin name", error["message"])
+        self.assertIn("change tool.ksi.name", error["message"])
+        for name in ("a", "A", "0-_", "x" * 64):
+            answer = program.answer({"path": self.folder, "name": name, "said": ENTRY})
+            self.assertIn("manifest", answer)
 
 
 class TheProgram(WorkerTest):

@@ -12,7 +12,7 @@ from ..names import unique_names
 from .data import data_schema
 from .faults import Mistake, Unknown
 from .plugin import Plugin, place
-from .project import Table, block_of, entry_of, pluggy, read_toml, required, satisfies
+from .project import Table, block_of, check_name, entry_of, pluggy, read_toml, required, satisfies
 from .source import Source
 from .state import state_of
 
@@ -47,8 +47,12 @@ def describe(path: str, file: str, name: str, said: dict[str, Any] | None = None
     else:
         entry, plugin = "", Plugin("", file)
         main = plugin.read(path, file)
-        project = Table(block_of(path) if said is None else said, "the head of the file")
+        project = Table(block_of(path, file, said), "the head of the file")
         settings = project.table("tool").table("ksi")
+    way_out = f"rename the {'folder' if os.path.isdir(path) else 'file'}"
+    if settings.has("name"):
+        name, way_out = settings.text("name"), "change tool.ksi.name"
+    check_name(name, way_out)
     python = project.text("requires-python")
     if not satisfies(sys.version_info[:3], python):
         found = ".".join(map(str, sys.version_info[:3]))
@@ -67,7 +71,7 @@ def describe(path: str, file: str, name: str, said: dict[str, Any] | None = None
     schemas = {it: data_schema(handler) for it, handler in shown}
     manifest = {
         "format": 1,
-        "name": settings.text("name") or name,
+        "name": name,
         "version": project.text("version") or _version(main, path, entry),
         "built": "python",
         "handlers": [

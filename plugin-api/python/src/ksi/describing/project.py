@@ -10,14 +10,40 @@ from typing import Any
 from ..names import pattern_fault
 from .faults import Mistake
 
-_SCRIPT = re.compile(r"(?m)^# /// script\s*$\n((?:^#(?: .*)?$\n)+?)^# ///\s*$")
+_SCRIPT = re.compile(r"(?m)^# /// script[ \t]*$\n((?:^#(?: .*)?$\n)*?)^# ///[ \t]*$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-def block_of(path: str) -> dict[str, Any]:
-    with open(path, encoding="utf-8", errors="replace") as text:
-        script = _SCRIPT.search(text.read().replace("\r\n", "\n"))
-    block = "\n".join(it[2:] for it in script[1].splitlines()) if script else ""
+def block_of(path: str, shown: str, said: dict[str, Any] | None) -> dict[str, Any]:
+    """What the block of a module says, which may have been read.
+
+    Raises:
+        Mistake: it has two, or says what is no TOML.
+    """
+    with open(path, encoding="utf-8", errors="replace") as file:
+        text = file.read().replace("\r\n", "\n")
+    blocks = list(_SCRIPT.finditer(text))
+    if len(blocks) > 1:
+        line = text.count("\n", 0, blocks[1].start()) + 1
+        message = "a second block of PEP 723, and a file may have one"
+        raise Mistake(message, line, 1, "# /// script", shown)
+    if said is not None:
+        return said
+    block = "\n".join(it[2:] for it in blocks[0][1].splitlines()) if blocks else ""
     return read_toml(block) if block else {}
+
+
+def check_name(name: str, way_out: str) -> None:
+    """Whether a plugin may have this name. A host says so too, but not what is to be done.
+
+    Raises:
+        Mistake: none may, with the way out.
+    """
+    if not _NAME.fullmatch(name):
+        raise Mistake(
+            f"{name!r} is no plugin name: it takes 1 to 64 of the characters A-Z, a-z, 0-9, _ and "
+            f"-, the first a letter or digit; {way_out}"
+        )
 
 
 class Table:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import codecs
+import re
 import warnings
 from typing import Any
 
@@ -23,6 +25,10 @@ _PRIORITIES = {"HIGHEST": 0, "HIGH": 10, "NORMAL": 50, "LOW": 90, "LOWEST": 100}
 DEPTH = 8
 
 
+#: Where a file names its encoding (PEP 263): in one of its first two lines.
+_ENCODING = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+
+
 class Source:
     """One file, and what its names stand for."""
 
@@ -33,11 +39,10 @@ class Source:
                 warnings.simplefilter("ignore")
                 self.tree = ast.parse(text, shown)
         except SyntaxError as error:
-            line = (error.text or "").strip()
-            place = (error.lineno or 0, error.offset or 0)
-            raise Mistake(error.msg, *place, line, shown) from None
+            raise Mistake(error.msg, *_place(text, error), shown) from None
         except (ValueError, RecursionError, MemoryError) as error:
-            raise Mistake(f"it cannot be parsed: {error or type(error).__name__}") from None
+            message = f"it cannot be parsed: {error or type(error).__name__}"
+            raise Mistake(message, *_place(text), shown) from None
         #: What imports and simple assignments have made of a name: the dotted name of what it is.
         self.aliases: dict[str, str] = {}
         self.values: dict[str, ast.expr] = {}
@@ -135,3 +140,23 @@ class Source:
                 raise Unknown
             return str(self.literal(part.value, depth + 1))
         return str(self.literal(part, depth + 1))
+
+
+def _place(text: bytes, error: SyntaxError | None = None) -> tuple[int, int, str]:
+    """The line and the column of a mistake, from 1, and the line's text. For an encoding and for
+    NUL bytes the interpreter tells none; 0 if there is none."""
+    if error is not None and (error.lineno or 0) > 0:
+        return error.lineno or 0, max(error.offset or 0, 0), (error.text or "").strip()
+    nul = text.find(b"\0")
+    if nul >= 0:
+        begin = text.rfind(b"\n", 0, nul) + 1
+        return text.count(b"\n", 0, nul) + 1, nul - begin + 1, _shown(text[begin:nul])
+    for number, line in enumerate(text.split(b"\n", 2)[:2], 1):
+        found = _ENCODING.match(line[3:] if line.startswith(codecs.BOM_UTF8) else line)
+        if found is not None:
+            return number, found.start(1) + 1, _shown(found.string)
+    return 0, 0, ""
+
+
+def _shown(line: bytes) -> str:
+    return line.decode("utf-8", "replace").strip()
