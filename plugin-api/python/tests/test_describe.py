@@ -612,6 +612,25 @@ async def second(data: B): ...
             answer = program.answer({"path": self.folder, "name": name, "said": ENTRY})
             self.assertIn("manifest", answer)
 
+    def test_what_is_not_read_is_told_in_the_form_that_a_host_reads(self) -> None:
+        # `Unread` in the host's `plugin/file/manifest/built.rs`.
+        sources = (
+            "N = 'q:' + str(1)\n@event_handler(N)\nasync def f(data): ...\n",
+            "for n in 'ab':\n    @event_handler(f'r:{n}')\n    async def f(data): ...\n",
+            "async def f(data): await emit_event(data['event'])\n",
+            "import other\n_state = other.made()\n",
+            "from other import *\n",
+        )
+        for source in sources:
+            with self.subTest(source):
+                source = f"from ksi.events import emit_event, event_handler\n{source}"
+                unread = self.described(source)["unread"]
+                self.assertTrue(unread)
+                for it in unread:
+                    kinds = {key: type(value) for key, value in it.items()}
+                    self.assertEqual(kinds, {"file": str, "line": int, "what": str})
+                    self.assertTrue(it["file"] and it["what"] and it["line"] >= 1, it)
+
 
 class TheProgram(WorkerTest):
     def start(self, *how: str) -> "subprocess.Popen[str]":
