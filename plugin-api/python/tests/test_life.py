@@ -675,6 +675,18 @@ class Logging(WorkerTest):
         host.asked("says", 1)
         self.assertEqual(len(host.logs()), before)
 
+    def test_patches_of_gevent_that_threads_do_not_survive_are_told(self) -> None:
+        monkey = "patched = set()\ndef is_module_patched(name): return name in patched\n"
+        self.write(monkey, "packages/gevent/monkey.py")
+        for patched, told in (("queue", 1), ("threading", 1), ("socket", 0)):
+            source = f"from gevent import monkey\nmonkey.patched.add({patched!r})\n"
+            python = {"path": [os.path.join(self.folder, "packages")]}
+            lines = [it[3] for it in self.live(source, python=python).logs()]
+            self.assertEqual(len(lines), told, lines)
+            if told:
+                self.assertIn(f"gevent has patched {patched}", lines[0])
+                self.assertIn("monkey.patch_all(thread=False, queue=False)", lines[0])
+
     def test_a_task_that_fails_is_told(self) -> None:
         host = self.live(self.MODULE)
         host.asked("fails_in_the_background")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -24,6 +25,8 @@ from .state import StateError
 if TYPE_CHECKING:
     from .session import Session
 
+
+_log = logging.getLogger(__name__)
 
 #: Seconds in which pools that are left open may do what they were given. The host gives a plugin
 #: that goes five (``timeouts.shutdown``), if nobody has said something else.
@@ -107,6 +110,7 @@ class Lifecycle:
                 session.calls.add(place, declared.handler)
             session.out.put_now(frames.OPENED, number, payload=codec.dumps(said, "its description"))
             self._plugin = plugin
+            _tell_of_gevent()
         except TooLong as error:
             session.calls.fails(number, "too_large", f"its description: {error}")
         except BaseException as error:
@@ -180,6 +184,20 @@ def _opened(opened: Open) -> Plugin:
 
         return PluggyPlugin(opened)
     raise Told(f"this worker runs no plugins of the kind {kind!r}")
+
+
+def _tell_of_gevent() -> None:
+    """Tells of patches with which threads of this process wait for a loop that nobody runs."""
+    is_patched = getattr(sys.modules.get("gevent.monkey"), "is_module_patched", None)
+    if is_patched is None:
+        return
+    patched = [it for it in ("threading", "queue") if is_patched(it)]
+    if patched:
+        _log.warning(
+            "gevent has patched %s: calls of ordinary functions may never end. What they run on is "
+            "left alone by monkey.patch_all(thread=False, queue=False)",
+            " and ".join(patched),
+        )
 
 
 async def _end_pools() -> None:
