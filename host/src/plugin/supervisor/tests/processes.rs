@@ -104,6 +104,7 @@ async fn a_process_that_the_system_does_not_start_is_no_end_of_its_plugin_and_is
     (0..8).for_each(|_| it.script.next("create 1", Act::CannotBegin));
     it.process_ends(false);
     it.in_time(it.script.reached_times("create 1", 10)).await;
+    it.moments().await;
     assert_eq!(it.in_time(it.ask()).await.map(|it| version_of(&it)).unwrap(), Some(1));
     let waits = it.script.waits_before("create 1");
     let least = [0, 100, 200, 400, 800, 1_000, 1_000, 1_000].map(Duration::from_millis);
