@@ -517,11 +517,12 @@ class OnAThread(PluggyTest):
         blocks, waits = (host.call("all_of_them", {"x": x}) for x in (pipe, 7))
         host.put("CANCEL", id=waits)
         self.assertEqual(host.until("FAILED", waits).failure()[0], "cancelled")
-        host.put("CANCEL", id=blocks)
-        host.ping()
-        # A thread cannot be ended: the call is over when it is.
-        self.assertTrue(host.unended(blocks))
+        # Opened when the hook has, so that it has begun.
         with open(pipe, "w") as file:
+            host.put("CANCEL", id=blocks)
+            host.ping()
+            # A thread cannot be ended: the call is over when it is.
+            self.assertTrue(host.unended(blocks))
             file.write("read")
         self.assertEqual(host.until("FAILED", blocks).failure()[0], "cancelled")
         self.assertEqual(host.asked("order", {})[0], [pipe])
