@@ -76,10 +76,6 @@ fn read(file: &Path) -> Result<Vec<Found>, Problem> {
     let unreadable = |reason: &dyn std::fmt::Display| {
         Problem::new(0, "", format_args!("it cannot be read: {reason}"))
     };
-    // Opening a pipe would wait for whoever writes to it.
-    if !fs::metadata(file).map_err(|error| unreadable(&error))?.is_file() {
-        return Err(unreadable(&"it is no regular file"));
-    }
     let mut text = String::new();
     // What is no file, as a named pipe, may not end, and without O_NONBLOCK not even be opened.
     let flags = OFlags::NONBLOCK.bits().cast_signed();

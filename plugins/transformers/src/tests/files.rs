@@ -22,16 +22,6 @@ fn all_forms_of_ksis_files_are_read() {
 }
 
 #[test]
-fn a_pipe_among_the_files_is_told_and_not_waited_for() {
-    let folder = Folder::with("good.yaml", GOOD);
-    let made = std::process::Command::new("mkfifo").arg(folder.path("pipe.yaml")).status();
-    assert!(made.unwrap().success());
-    let plugin = folder.start();
-    assert_eq!(names(&plugin), ["good"]);
-    assert!(problems(&plugin)[0].contains("it is no regular file"), "{:?}", problems(&plugin));
-}
-
-#[test]
 fn every_mistake_is_told_with_its_file_line_and_name_and_the_others_stay() {
     let folder = Folder::with("good.yaml", GOOD);
     folder.write("torn.yaml", "transformers:\n  - name: [a\n    source: b:c\n");
