@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     ALL, assert_balanced, between::is_stopped, counter, increment, process, until_restarted,
 };
-use crate::kit::{Client, Library, States, TestHost, counters, until};
+use crate::kit::{Client, Library, States, TestHost, children, counters, until};
 
 /// Takes what there is as often as something has changed.
 const ON_CHANGE: &str = "checkpoint = \"on_change\"\n";
@@ -85,6 +85,34 @@ fn going_back_from_a_version_whose_process_is_killed_meanwhile_begins_with_its_c
     assert_eq!((&told["state"], &told["lost"]), (&json!("kept"), &Value::Null), "{told}");
     host.until_version("counter", "1.0.0");
     assert_eq!(counters(&mut host.client()).get("a"), Some(&4));
+}
+
+#[test]
+fn a_version_whose_process_is_killed_while_it_is_gone_back_to_is_gone_back_to_all_the_same() {
+    let builder = TestHost::builder();
+    let log = builder.dir().join("log");
+    let config = format!("{ALL}{ON_CHANGE}[reload]\nmin_calls = 5\n{}", noted(&log));
+    let first = Library::counter(1).does("init=slow");
+    let host = builder.config(&config).plugin("counter.so", &first).start();
+    let (mut client, mut watcher) = (host.client(), host.client());
+    watcher.subscribe(&["module:*"]);
+    increment(&mut client);
+    host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
+    host.until_version("counter", "2.0.0");
+    let bad = process(&host, "counter");
+    for _ in 0..20 {
+        client.begin("counter:increment", json!({"name": "a"}));
+    }
+    until_initializes(&log, 3);
+    let has_it_open = |pid: &u32| {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        maps.contains("/counter-") && i32::try_from(*pid) != Ok(bad.as_raw_nonzero().get())
+    };
+    let tried = children(host.process.id()).into_iter().find(has_it_open).unwrap();
+    kill_process(Pid::from_raw(tried.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    watcher.push_of("module:rolled_back");
+    host.until_version("counter", "1.0.0");
+    assert_eq!(counters(&mut host.client()).get("a"), Some(&1));
 }
 
 #[test]

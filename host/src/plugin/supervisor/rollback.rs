@@ -38,9 +38,10 @@ use crate::{
     sync::keyed_lock::LockKey,
 };
 
-/// When something other than the state was in the way of an automatic rollback, it is tried once
-/// more after this.
+/// When something was in the way of an automatic rollback that another time may not be there, it is
+/// tried again after this, so often.
 const AGAIN: Duration = Duration::from_millis(500);
+const TRIES: usize = 3;
 /// How often a version on probation is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -96,10 +97,9 @@ impl Supervisor {
         let cost = unread.zip(instead.as_ref()).map(|(why, instead)| cost_of(why, instead));
         agreed(asked, &bad, &earlier, cost.as_ref(), has_folder)?;
         let mut deployed = self.deploy_earlier(&file, back(instead.as_ref(), cost.as_ref())).await;
-        let held_up = |deployed: &Result<_, DeployError>| {
-            deployed.as_ref().err().and_then(DeployError::of_state) == Some(OfState::HeldUp)
-        };
-        if automatic && held_up(&deployed) {
+        let mut tries = if automatic { TRIES } else { 0 };
+        while tries > 0 && deployed.as_ref().is_err_and(may_go_better) {
+            tries -= 1;
             tokio::time::sleep(AGAIN).await;
             deployed = self.deploy_earlier(&file, back(instead.as_ref(), cost.as_ref())).await;
         }
@@ -270,6 +270,16 @@ impl Supervisor {
         registry.retries.forget(&info.file);
         drop(registry);
         self.quarantine.forget_rollback(&info.file);
+    }
+}
+
+/// Whether it was not the state that was in the way of going back, but something that may pass: the
+/// state was held up, or the process in which the earlier version is tried has ended.
+fn may_go_better(error: &DeployError) -> bool {
+    match error.of_state() {
+        Some(of_state) => of_state == OfState::HeldUp,
+        // What is down is tried again by itself.
+        None => error.may_pass() && !matches!(error, DeployError::Down { .. }),
     }
 }
 
