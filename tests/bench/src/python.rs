@@ -5,10 +5,7 @@
 mod bare;
 mod ways;
 
-use std::{
-    cell::RefCell,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use ksi_bench_events::{Lane, Route, Run};
@@ -55,7 +52,7 @@ pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
         let beside = "the same handler in a bare asyncio loop";
         rows.push(Row::pair(what, &figure, "ns", beside, &limit).bar(bar));
     }
-    rows.extend(other_ways(builds, &stage.host).await?);
+    rows.extend(other_ways(builds).await?);
     let saved = saved(&stage).await?;
     rows.push(Row::counted("saved module live after its rename, median", saved, "ms"));
     stage.stop().await;
@@ -63,38 +60,35 @@ pub(crate) async fn rows(builds: &Builds) -> Result<Vec<Row>, BenchError> {
 }
 
 /// The same work in a native plugin, and in the ways in which Python has plugins in one process.
-async fn other_ways(builds: &Builds, module: &Host) -> Result<Vec<Row>, BenchError> {
-    const MODULE: &str = "a module of Python here, one at a time";
+async fn other_ways(builds: &Builds) -> Result<Vec<Row>, BenchError> {
     let native = Stage::start(builds, 1, 0).await?;
-    let ways = RefCell::new(Ways::start().map_err(BenchError::Python)?);
     let mut rows = Vec::new();
     for (what, lane) in [
         ("the same letter to a native plugin, from another, JSON", Lane::Json),
         ("the same, as a value", Lane::SharedLetters),
     ] {
         let request = native.inside(Run::timed(lane, Route::Request, false, NANOS));
-        let through = through(module.clone(), 1, ONE_BY_ONE);
-        let [figure, limit] = by_turns([request, through], SHORT).await?;
-        rows.push(Row::pair(what, &figure, "ns", MODULE, &limit));
+        let [figure] = by_turns([request], SHORT).await?;
+        rows.push(Row::measured(what, &figure, "ns"));
     }
+    native.stop().await;
+    let mut ways = Ways::start().map_err(BenchError::Python)?;
     for (what, way, at_once) in [
         ("the same letter by a hook of pluggy, in the caller's process", "pluggy", 1),
         ("the same letter by a plain asyncio router, in the caller's process", "router", 1),
         ("the same, 64 at once", "router", AT_ONCE),
     ] {
-        if !ways.borrow().has(way) {
+        if !ways.has(way) {
             eprintln!("left out, since python3 does not find {way}: {what}");
             continue;
         }
-        let beside = measure(|| {
-            let took = ways.borrow_mut().nanos(way, at_once, IN_A_TURN);
+        let calls = measure(|| {
+            let took = ways.nanos(way, at_once, IN_A_TURN);
             async move { took.map_err(BenchError::Python) }
         });
-        let through = through(module.clone(), 1, ONE_BY_ONE);
-        let [figure, limit] = by_turns([beside, through], SHORT).await?;
-        rows.push(Row::pair(what, &figure, "ns", MODULE, &limit));
+        let [figure] = by_turns([calls], SHORT).await?;
+        rows.push(Row::measured(what, &figure, "ns"));
     }
-    native.stop().await;
     Ok(rows)
 }
 
