@@ -98,6 +98,11 @@ impl Client {
         }
     }
 
+    /// Whether a reply came while another one was awaited, and was not asked for since.
+    pub(crate) fn came(&self, id: &str) -> bool {
+        self.replies.contains_key(id)
+    }
+
     /// Sends an event that must succeed, and gives the data of its reply.
     #[track_caller]
     pub(crate) fn emit(&mut self, event: &str, data: Value) -> Value {

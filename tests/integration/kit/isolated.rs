@@ -102,6 +102,7 @@ pub(crate) const NOT_ISOLATED: &[NotIsolated] = &[
             "calls::a_client_is_answered_in_time_although_the_call_does_not_return_and_its_late_end_counts_as_late",
             "calls::of_several_handlers_those_that_have_ended_are_told_when_one_does_not_return",
             "connection::a_quick_request_that_suddenly_does_not_return_is_answered_and_its_connection_ended_with_the_reason",
+            "connection::a_request_that_does_not_return_at_its_first_time_is_answered_and_its_connection_goes_on",
             "held::a_call_that_blocks_its_thread_is_waited_for_and_counts",
             "rotation::a_plugin_with_state_is_replaced_while_every_worker_is_stuck_in_another_one",
             "service::the_watchdog_of_a_service_manager_is_fed_as_long_as_dispatch_workers_answer",
