@@ -10,7 +10,7 @@ import unittest
 from .host import FakeHost, WorkerTest
 
 MODULE = """
-    import asyncio, logging, threading, time
+    import asyncio, contextvars, logging, threading, time
     from ksi.events import event_handler, emit_event
 
     log = logging.getLogger("sample")
@@ -135,6 +135,13 @@ MODULE = """
             await asyncio.sleep(0.02)
             await emit_event("b:work", 1)
         asyncio.create_task(work())
+
+    @event_handler("a:starts_alone")
+    async def starts_alone(data):
+        async def work():
+            await asyncio.sleep(0)
+            await emit_event("b:work", 1)
+        contextvars.Context().run(asyncio.create_task, work())
 
     @event_handler("a:gathers")
     async def gathers(data):
@@ -580,6 +587,11 @@ class Contexts(WorkerTest):
         self.assertEqual(frame.emit().call, number)
         host.report(frame, [])
         self.assertEqual(host.until("RELEASE").id, number)
+
+    def test_a_task_with_a_context_of_its_own_emits_in_nobodys_name(self) -> None:
+        host = self.live(MODULE)
+        self.assertFalse(host.ends(host.call("starts_alone")).keeps)
+        self.assertEqual(host.until("EMIT").emit().call, 0)
 
     def test_tasks_that_end_within_a_call_keep_nothing(self) -> None:
         host = self.live(MODULE)
