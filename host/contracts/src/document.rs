@@ -1,0 +1,265 @@
+//! One of the two schemas as a document: where references lead, which part of it says nothing, and
+//! how much work it may still cause.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    ptr,
+};
+
+use regex_lite::{Regex, RegexBuilder};
+use serde_json::{Map, Value};
+use smallvec::{SmallVec, smallvec};
+
+use crate::tri::Tri;
+
+/// Which of the two a document is. What is sent is read as what a type of the sender's can become:
+/// an object has no other fields than those that are declared, unless it says that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Sent,
+    Taken,
+}
+
+/// How many steps are left to both documents of a comparison. Every part of it pays for what it
+/// does, and ends when nothing is left; what was not found by then is undecided.
+#[derive(Debug)]
+pub(crate) struct Fuel(Cell<u32>);
+
+impl Fuel {
+    pub(crate) fn new(steps: u32) -> Fuel {
+        Fuel(Cell::new(steps))
+    }
+
+    /// Whether there was enough for this.
+    pub(crate) fn burn(&self, steps: usize) -> bool {
+        let left = u32::try_from(steps).ok().and_then(|steps| self.0.get().checked_sub(steps));
+        self.0.set(left.unwrap_or(0));
+        left.is_some()
+    }
+}
+
+/// A schema.
+pub(crate) struct Document<'a> {
+    pub(crate) root: &'a Value,
+    pub(crate) role: Role,
+    pub(crate) fuel: &'a Fuel,
+    patterns: RefCell<HashMap<&'a str, Option<Regex>>>,
+}
+
+/// What compiling a pattern may take, in bytes.
+const PATTERN_SIZE: usize = 64 * 1024;
+/// The longest text that is looked at with a pattern, in bytes.
+const MATCHED_TEXT: usize = 1024;
+
+impl<'a> Document<'a> {
+    pub(crate) fn new(root: &'a Value, role: Role, fuel: &'a Fuel) -> Self {
+        Document { root, role, fuel, patterns: RefCell::default() }
+    }
+
+    /// Where a reference within the document leads to.
+    pub(crate) fn resolve(&self, reference: &str) -> Option<&'a Value> {
+        let pointer = reference.strip_prefix('#')?;
+        if !pointer.contains('%') {
+            return self.root.pointer(pointer);
+        }
+        self.root.pointer(&percent_decoded(pointer)?)
+    }
+
+    /// The same schemas, without the references that say nothing else.
+    pub(crate) fn followed(&self, conj: &Conj<'a>) -> Conj<'a> {
+        // No chain of references is that long.
+        const CHAIN: usize = 8;
+        let mut followed = conj.clone();
+        for term in &mut followed.terms {
+            for _ in 0..CHAIN {
+                let Some(keywords) = term.0.as_object() else { break };
+                let mut said = keywords.iter().filter(|(keyword, _)| asserts(keyword));
+                let (Some((keyword, target)), None) = (said.next(), said.next()) else { break };
+                let target = target.as_str().filter(|_| keyword == "$ref");
+                let Some(target) = target.and_then(|it| self.resolve(it)) else { break };
+                *term = Term(target);
+            }
+        }
+        followed
+    }
+
+    /// Whether a pattern is found in a text. The dialect of JSON Schema is another one, in corners.
+    pub(crate) fn matches(&self, pattern: &'a str, text: &str) -> Tri {
+        if !self.fuel.burn(1 + text.len() / 8) || text.len() > MATCHED_TEXT {
+            return Tri::Unknown;
+        }
+        let mut patterns = self.patterns.borrow_mut();
+        let compiled = patterns.entry(pattern).or_insert_with(|| {
+            // Nothing that looks ahead or back is compiled.
+            RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build().ok()
+        });
+        compiled.as_ref().map_or(Tri::Unknown, |it| it.is_match(text).into())
+    }
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        let (high, low) = (digit()?, digit()?);
+        decoded.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// A place in a document.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term<'a>(pub(crate) &'a Value);
+
+impl PartialEq for Term<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Term<'_> {}
+
+impl Hash for Term<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::hash(self.0, state);
+    }
+}
+
+/// Schemas of one document that all apply to the same value; any value if there are none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Conj<'a> {
+    pub(crate) terms: SmallVec<[Term<'a>; 2]>,
+    /// Only that one of the alternatives that they have together, by its place among them.
+    pub(crate) only: Option<usize>,
+}
+
+impl<'a> Conj<'a> {
+    pub(crate) fn of(schema: &'a Value) -> Self {
+        Conj { terms: smallvec![Term(schema)], only: None }
+    }
+
+    pub(crate) fn add(&mut self, schema: &'a Value) {
+        if !self.terms.contains(&Term(schema)) {
+            self.terms.push(Term(schema));
+        }
+    }
+
+    pub(crate) fn and(mut self, other: &Conj<'a>) -> Self {
+        for term in &other.terms {
+            self.add(term.0);
+        }
+        self
+    }
+
+    /// Whether it says nothing of a value.
+    pub(crate) fn is_any(&self) -> bool {
+        self.only.is_none() && self.terms.iter().all(|term| is_any(term.0))
+    }
+
+    /// Whether it plainly says that there is no value.
+    pub(crate) fn is_never(&self) -> bool {
+        self.terms.iter().any(|term| term.0 == &Value::Bool(false))
+    }
+}
+
+/// The keywords that say something of a value. All others are for people, or hold definitions.
+const ASSERTIONS: &[&str] = &[
+    "$dynamicRef",
+    "$recursiveRef",
+    "$ref",
+    "additionalItems",
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "const",
+    "contains",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "enum",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "format",
+    "if",
+    "items",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "multipleOf",
+    "not",
+    "oneOf",
+    "pattern",
+    "patternProperties",
+    "prefixItems",
+    "properties",
+    "propertyNames",
+    "required",
+    "type",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "uniqueItems",
+];
+
+/// Whether a keyword says something of a value.
+pub(crate) fn asserts(keyword: &str) -> bool {
+    ASSERTIONS.binary_search(&keyword).is_ok()
+}
+
+/// Whether a schema says nothing of a value.
+pub(crate) fn is_any(schema: &Value) -> bool {
+    match schema {
+        Value::Object(keywords) => !keywords.keys().any(|keyword| asserts(keyword)),
+        other => other == &Value::Bool(true),
+    }
+}
+
+/// A keyword whose value is a list of schemas.
+pub(crate) fn schemas<'a>(keywords: &'a Map<String, Value>, keyword: &str) -> &'a [Value] {
+    keywords.get(keyword).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// A keyword whose value is a count.
+pub(crate) fn count(keywords: &Map<String, Value>, keyword: &str) -> Option<u64> {
+    // It may be written as 1.0.
+    let value = keywords.get(keyword)?;
+    value.as_u64().or_else(|| value.as_f64().filter(|it| *it >= 0.0).map(|it| it as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_reference_leads_to_its_definition_however_it_is_written() {
+        let root = json!({"$defs": {"A": {"type": "null"}, "B<C>": true, "d/e": false}});
+        let fuel = Fuel::new(10);
+        let document = Document::new(&root, Role::Taken, &fuel);
+        assert_eq!(document.resolve("#"), Some(&root));
+        assert_eq!(document.resolve("#/$defs/A"), Some(&json!({"type": "null"})));
+        assert_eq!(document.resolve("#/$defs/B%3CC%3E"), Some(&json!(true)));
+        assert_eq!(document.resolve("#/$defs/d~1e"), Some(&json!(false)));
+        for nowhere in ["#/$defs/F", "https://example.com/", "#anchor", "#/%", "#/%zz", "#/%ff"] {
+            assert_eq!(document.resolve(nowhere), None, "{nowhere}");
+        }
+    }
+
+    #[test]
+    fn the_keywords_are_in_the_order_in_which_they_are_looked_up() {
+        assert!(ASSERTIONS.is_sorted());
+        assert!(is_any(&json!({"title": "T", "default": 1})) && !is_any(&json!({"type": "null"})));
+    }
+}
