@@ -31,6 +31,9 @@
 //! [python]
 //! interpreter = "python3.13"      # of plugins that are modules of Python
 //!
+//! [contracts]
+//! policy = "warn"                 # of what live plugins no longer take or get; or "refuse", "off"
+//!
 //! [state]
 //! dir = "state"                   # relative to this file
 //!
@@ -48,6 +51,7 @@ use ksi_kernel::{router::emit::RouterLimits, session::SessionLimits};
 use serde::Deserialize;
 
 pub(crate) use self::changes::Changes;
+pub use self::contracts::{ContractPolicy, Contracts, ContractsOf};
 pub use self::isolation::{
     Cgroup, Checkpoint, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Restart,
 };
@@ -60,6 +64,7 @@ pub use self::state::StateFiles;
 pub use self::untrusted::UntrustedPlugins;
 
 mod changes;
+mod contracts;
 mod file;
 mod isolation;
 mod metrics;
@@ -121,6 +126,9 @@ pub struct Config {
     pub isolation: Isolation,
     /// How plugins are run that are modules of Python. TOML: `[python]`.
     pub python: Python,
+    /// What becomes of a version that no longer understands the plugins beside it. TOML:
+    /// `[contracts]`.
+    pub contracts: Contracts,
     /// Where snapshots of plugins' state are kept. TOML: `[state]`.
     pub state: StateFiles,
     /// How often a plugin that did not come up is tried again. TOML: `[recovery]`.
@@ -323,6 +331,7 @@ impl Config {
         self.reload.check()?;
         self.isolation.check()?;
         self.python.check()?;
+        self.contracts.check()?;
         self.state.check()?;
         self.recovery.check()?;
         self.metrics.check()?;

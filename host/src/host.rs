@@ -10,7 +10,7 @@ mod tests;
 
 use std::{
     future::Future,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -228,6 +228,17 @@ impl Host {
     /// At which step it failed, and why. What was live goes on.
     pub async fn load(&self, file: &Path) -> Result<Loaded, DeployError> {
         self.0.supervisor.load(file).await.map(Loaded::from)
+    }
+
+    /// Loads files, or replaces the plugins that they are, as one change: all of them go live by
+    /// one swap, or none does. For plugins whose new versions understand each other only; at most
+    /// 16 files, and no exclusive plugin among them.
+    ///
+    /// # Errors
+    /// What is wrong with one of the files. What was live goes on.
+    pub async fn load_together(&self, files: &[PathBuf]) -> Result<Vec<Loaded>, DeployError> {
+        let loaded = self.0.supervisor.load_together(files).await?;
+        Ok(loaded.into_iter().map(Loaded::from).collect())
     }
 
     /// Replaces a plugin by what its file holds now.

@@ -34,9 +34,10 @@ mod text;
 
 pub use child_entry::answer_probe;
 pub use config::{
-    AfterDrain, Cgroup, Checkpoint, Config, ConfigError, InstallWith, Isolation, IsolationMode,
-    IsolationOf, IsolationPolicy, Limits, Metrics, Problem, Python, PythonOf, Recovery, Reload,
-    ReloadOf, ReloadPolicy, Restart, StateFiles, Timeouts, UntrustedPlugins,
+    AfterDrain, Cgroup, Checkpoint, Config, ConfigError, ContractPolicy, Contracts, ContractsOf,
+    InstallWith, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Limits, Metrics, Problem,
+    Python, PythonOf, Recovery, Reload, ReloadOf, ReloadPolicy, Restart, StateFiles, Timeouts,
+    UntrustedPlugins,
     socket_path::{Environment, SocketPath, SocketPathError},
 };
 pub use control::{ClaimedSocket, ControlSocket, SocketError};

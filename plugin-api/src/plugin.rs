@@ -35,6 +35,10 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// The events that it needs somebody to handle.
     #[doc(hidden)]
     const REQUIRES: &'static [&'static str];
+    /// JSON Schemas of what it reads of the replies to those, in the same order; null where it does
+    /// not say.
+    #[doc(hidden)]
+    const REPLY_SCHEMAS: &'static [fn() -> Value];
     /// The versions of snapshots that it writes, highest first; none when it keeps no state.
     #[doc(hidden)]
     const SNAPSHOTS: &'static [Snapshot<Self>];

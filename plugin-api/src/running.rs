@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ksi_abi::{
     Buffer, CallEnd, CallStart, Description, EmitDescription, EventHandle, HandlerDescription,
-    HostRef, ModuleRef,
+    HostRef, ModuleRef, RequirementDescription,
     export::{self, Exported, FailureTexts, FirstPoll, LibHeader, Shared},
     panic,
 };
@@ -94,7 +94,16 @@ unsafe impl<P: Plugin> Exported for Running<P> {
             event: (*event).to_owned(),
             schema: schema(),
         });
-        let description = Description { handlers: handlers.collect(), emits: emits.collect() };
+        let requires = P::REQUIRES.iter().zip(P::REPLY_SCHEMAS);
+        let requires = requires.map(|(event, reply)| RequirementDescription {
+            event: (*event).to_owned(),
+            reply: reply(),
+        });
+        let description = Description {
+            handlers: handlers.collect(),
+            emits: emits.collect(),
+            requires: requires.collect(),
+        };
         payload::encode(&description).map_err(Error::into_parts)
     }
 

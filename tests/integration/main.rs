@@ -19,6 +19,7 @@ mod cli;
 mod compare;
 mod configuration;
 mod connection;
+mod contracts;
 mod crash;
 mod dev;
 mod events;

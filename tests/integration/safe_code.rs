@@ -18,6 +18,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
              const EMITS: &'static [&'static str] = &[];
              const EMIT_SCHEMAS: &'static [fn() -> Value] = &[];
              const REQUIRES: &'static [&'static str] = &[];
+             const REPLY_SCHEMAS: &'static [fn() -> Value] = &[];
              const SNAPSHOTS: &'static [Snapshot<Self>] = &[Snapshot {
                  version: 1,
                  call: |taking| taking.run::<u8, _, _>(|plugin, ctx| {

@@ -261,9 +261,17 @@ pub(crate) struct Compare {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Several files go live as one change: all of them by one swap, or none. That is for plugins of which each new version
+understands only the new versions of the others.
+
+Examples:
+  ksi load target/debug/libhello.so
+  ksi load build/libshop.so build/libstock.so")]
 pub(crate) struct Load {
-    /// The plugin file
-    pub(crate) file: PathBuf,
+    /// The plugin files
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
     /// Print the host's answer as JSON
     #[arg(long)]
     pub(crate) json: bool,

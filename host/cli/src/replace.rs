@@ -1,5 +1,7 @@
 //! `ksi load`, `ksi reload`, `ksi rollback` and `ksi unload`: asking the host to replace code now.
 
+use std::path::{Path, PathBuf};
+
 use ksi_wire::module::{self, Changed, ConfigTaken};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -11,16 +13,23 @@ use super::list::understood;
 use super::output;
 
 pub(crate) fn load(common: &Common, args: Load) -> Result<(), CommandFailure> {
-    // The host's current folder is another one.
-    let path = std::path::absolute(&args.file)
-        .map_err(|error| CommandFailure::Usage(format!("{}: {error}", args.file.display())))?;
-    if path.to_str().is_none() {
-        let shown = args.file.display();
-        return Err(CommandFailure::Usage(format!(
-            "{shown} is not UTF-8, so no event can carry it"
-        )));
+    let paths = args.files.iter().map(|file| sendable(file));
+    let mut paths = paths.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let Some(path) = paths.next() else { return Ok(()) };
+    ask(common, "module:load", &module::Load { path, with: paths.collect() }, args.json)
+}
+
+/// A path that the host finds: its current folder is another one.
+fn sendable(file: &Path) -> Result<PathBuf, CommandFailure> {
+    let path = std::path::absolute(file)
+        .map_err(|error| CommandFailure::Usage(format!("{}: {error}", file.display())))?;
+    match path.to_str() {
+        Some(_) => Ok(path),
+        None => Err(CommandFailure::Usage(format!(
+            "{} is not UTF-8, so no event can carry it",
+            file.display()
+        ))),
     }
-    ask(common, "module:load", &module::Load { path }, args.json)
 }
 
 pub(crate) fn reload(common: &Common, args: Named) -> Result<(), CommandFailure> {
@@ -49,7 +58,9 @@ fn ask(
     if json {
         return output::json(answer.get());
     }
-    output::text(&output::plain(&sentence(&understood(&answer)?)))
+    let answer: Changed = understood(&answer)?;
+    let all = [&answer].into_iter().chain(&answer.with);
+    all.map(sentence).try_for_each(|words| output::text(&output::plain(&words)))
 }
 
 /// `reloaded hello 0.2.0, generation 2`

@@ -86,6 +86,18 @@ pub struct HandlerSpec {
     pub blocking: bool,
 }
 
+/// An instance that is there and becomes live: see [`Session::attach_all`].
+pub struct Attachment<'a> {
+    /// Of its generation.
+    pub session: &'a Session,
+    /// The routes of its declared handlers.
+    pub declared: DeclaredRoutes,
+    /// The instance.
+    pub callee: Arc<dyn Callee>,
+    /// What keeps its library.
+    pub keeper: Option<Arc<dyn Keeper>>,
+}
+
 /// The routes of a generation's declared handlers.
 pub struct DeclaredRoutes {
     routes: Vec<Route>,
@@ -208,11 +220,27 @@ impl Session {
         callee: Arc<dyn Callee>,
         keeper: Option<&Arc<dyn Keeper>>,
     ) {
-        let mut subscriptions = self.subscriptions();
-        let mut routes = self.goes_live(&mut subscriptions, &callee, keeper);
-        routes.push((Owner::Plugin(self.plugin.clone()), declared.routes));
+        let keeper = keeper.cloned();
+        Session::attach_all(vec![Attachment { session: self, declared, callee, keeper }]);
+    }
+
+    /// The same for instances of several plugins of one host, by one change of its routes.
+    pub fn attach_all(mut attached: Vec<Attachment<'_>>) {
+        // Whoever has several at once takes them in this order.
+        attached.sort_unstable_by(|a, b| a.session.plugin.cmp(&b.session.plugin));
+        let Some(router) = attached.first().map(|first| first.session.router.clone()) else {
+            return;
+        };
+        let (mut locks, mut plugins) = (Vec::new(), Vec::new());
+        for Attachment { session, declared, callee, keeper } in attached {
+            let mut subscriptions = session.subscriptions();
+            let mut routes = session.goes_live(&mut subscriptions, &callee, keeper.as_ref());
+            routes.push((Owner::Plugin(session.plugin.clone()), declared.routes));
+            locks.push(subscriptions);
+            plugins.push((&session.plugin, routes));
+        }
         // The commit point.
-        self.router.swap(&self.plugin, routes);
+        router.swap(plugins);
     }
 
     /// Ends every pending call of this generation at its present await, now and later.

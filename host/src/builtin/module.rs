@@ -2,7 +2,11 @@
 
 mod overview;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use ksi_kernel::{call::tally::Counts, router::host_handler::Failure};
 use ksi_wire::module::{
@@ -34,7 +38,13 @@ pub(super) fn register(core: &Arc<Core>) {
     handle(core, Described::new("module:events", "Who handles which event."), events);
     let load =
         Described::new("module:load", "Loads a plugin file, or replaces the plugin that it is.")
-            .takes("path", "str", true, "The file");
+            .takes("path", "str", true, "The file")
+            .takes(
+                "with",
+                "list",
+                false,
+                "Further files, all of which go live by one swap, or none does",
+            );
     handle_change(core, load, load_file);
     let again = "Replaces a plugin by what its file holds now, with its configuration as the file of that has it now.";
     handle_change(core, named("module:reload", again), reload);
@@ -146,7 +156,15 @@ async fn events(core: Arc<Core>, _: Nothing) -> Result<Events, Failure> {
 }
 
 async fn load_file(core: Arc<Core>, ask: Load) -> Result<Changed, Failure> {
-    done("loaded", core.supervisor.load(&ask.path).await)
+    let Load { path, with } = ask;
+    if with.is_empty() {
+        return done("loaded", core.supervisor.load(&path).await);
+    }
+    let files: Vec<PathBuf> = [path].into_iter().chain(with).collect();
+    let all = core.supervisor.load_together(&files).await.map_err(failure)?;
+    let mut all = all.into_iter().map(|deployed| done("loaded", Ok(deployed)));
+    let first = all.next().transpose()?.unwrap_or_default();
+    Ok(Changed { with: all.collect::<Result<_, _>>()?, ..first })
 }
 
 async fn reload(core: Arc<Core>, ask: Named) -> Result<Changed, Failure> {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, Isolation, Metrics, Python, Recovery, Reload, StateFiles};
+use super::{Config, Contracts, Isolation, Metrics, Python, Recovery, Reload, StateFiles};
 
 /// The keys whose values differ, as `limits.connections` or `plugin.hello`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,7 @@ impl Changes {
             reload,
             isolation,
             python,
+            contracts,
             state,
             recovery,
             metrics,
@@ -63,6 +64,15 @@ impl Changes {
         changes.restart("python.environments", *environments != old.python.environments);
         for plugin in differing(&old.python.plugins, of_python) {
             changes.restart(&format!("python.plugins.{plugin}"), true);
+        }
+        let Contracts { policy, clients, plugins: of_contracts, events } = contracts;
+        changes.now("contracts.policy", *policy != old.contracts.policy);
+        changes.now("contracts.clients", *clients != old.contracts.clients);
+        for plugin in differing(&old.contracts.plugins, of_contracts) {
+            changes.now(&format!("contracts.plugins.{plugin}"), true);
+        }
+        for event in differing(&old.contracts.events, events) {
+            changes.now(&format!("contracts.events.{event:?}"), true);
         }
         let StateFiles { persist, dir, interval } = state;
         changes.restart("state.persist", *persist != old.state.persist);

@@ -9,8 +9,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Config, Isolation, Limits, Metrics, Problem, Python, Recovery, Reload, StateFiles, Timeouts,
-    UntrustedPlugins, range,
+    Config, Contracts, Isolation, Limits, Metrics, Problem, Python, Recovery, Reload, StateFiles,
+    Timeouts, UntrustedPlugins, range,
 };
 
 pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
@@ -38,6 +38,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
         reload: file.reload,
         isolation: file.isolation.within(folder),
         python: file.python.within(folder),
+        contracts: file.contracts,
         state: StateFiles { dir: file.state.dir.map(|dir| folder.join(dir)), ..file.state },
         recovery: Recovery { dir: file.recovery.dir.map(|dir| folder.join(dir)), ..file.recovery },
         metrics: file.metrics,
@@ -72,6 +73,7 @@ struct File {
     reload: Reload,
     isolation: Isolation,
     python: Python,
+    contracts: Contracts,
     state: StateFiles,
     recovery: Recovery,
     metrics: Metrics,

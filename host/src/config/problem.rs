@@ -85,4 +85,14 @@ pub enum Problem {
         /// The name found.
         name: String,
     },
+    /// A table that is to be named after an event or a pattern of events, and is not.
+    #[error("`{table}.{name:?}` names no event: {reason}")]
+    NoEventName {
+        /// The table around it, as in `contracts.events`.
+        table: &'static str,
+        /// The name found.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }

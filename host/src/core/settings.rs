@@ -19,10 +19,14 @@ use tokio::{sync, task::JoinError};
 
 use super::Core;
 use crate::{
-    config::{AfterDrain, Changes, Config, ConfigError, IsolationPolicy, Reload, ReloadPolicy},
+    config::{
+        AfterDrain, Changes, Config, ConfigError, ContractPolicy, IsolationPolicy, Reload,
+        ReloadPolicy,
+    },
     plugin::{
         instance::configs::PluginConfig,
         lifecycle::{
+            contracts::{ContractPolicies, OnBreak},
             error::DeployError,
             policy::{Policies, Policy},
         },
@@ -174,6 +178,19 @@ impl Settings {
         })
     }
 
+    /// What becomes of broken contracts, as it is in effect when one is found.
+    pub(crate) fn contracts(self: &Arc<Self>) -> ContractPolicies {
+        let settings = self.clone();
+        Arc::new(move |event: &str, plugin: &str, other: Option<&str>| {
+            let known = settings.known().clone();
+            match known.in_effect.contract_policy(event, plugin, other) {
+                ContractPolicy::Off => OnBreak::Ignore,
+                ContractPolicy::Warn => OnBreak::Warn,
+                ContractPolicy::Refuse => OnBreak::Refuse,
+            }
+        })
+    }
+
     /// Where the plugin of this name lives, and how, as it is in effect.
     pub(crate) fn isolation(&self, plugin: &str) -> IsolationPolicy {
         self.known().in_effect.isolation.policy(plugin)
@@ -248,6 +265,7 @@ impl Core {
                 held.isolation = new.isolation.clone();
                 in_effect.isolation = new.isolation.clone().told_as(&in_effect.isolation);
                 for config in [&mut *held, in_effect] {
+                    config.contracts = new.contracts.clone();
                     let kept_versions = config.reload.kept_versions;
                     config.reload = Reload { kept_versions, ..new.reload.clone() };
                     (config.timeouts.drain, config.timeouts.hold) =

@@ -275,6 +275,7 @@ impl HostBuilder {
             ),
             persistence,
             policies,
+            contracts: settings.contracts(),
             recovery: RetryPolicy {
                 first: config.recovery.first,
                 longest: config.recovery.longest,

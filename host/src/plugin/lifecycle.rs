@@ -4,7 +4,8 @@
 //! [`retired`].
 //!
 //! Beside them what steps share: why one fails ([`error`]), what the operator decides ([`policy`]),
-//! what a plugin needs others for ([`requirements`]), who is on the way out ([`departures`]). Which
+//! what a plugin needs others for ([`requirements`]), what they may expect of one another
+//! ([`contracts`]), who is on the way out ([`departures`]). Which
 //! step is taken, and when, is not known here.
 
 // A candidate is made of a file,
@@ -20,6 +21,7 @@ pub(crate) mod retire;
 // and remembered.
 pub(crate) mod retired;
 // What steps share.
+pub(crate) mod contracts;
 pub(in crate::plugin) mod departures;
 pub(crate) mod error;
 pub(crate) mod policy;

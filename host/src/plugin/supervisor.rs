@@ -37,6 +37,7 @@ pub(crate) mod state_by_hand;
 mod stop;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, MutexGuard},
 };
@@ -51,6 +52,7 @@ use super::{
     instance::{generation::Generation, info::GenerationInfo},
     lifecycle::{
         activate::Activation,
+        contracts::ContractPolicies,
         departures::Departures,
         error::DeployError,
         hand_over::HandOver,
@@ -70,6 +72,7 @@ use crate::{
     },
     system::own_thread::OwnThread,
 };
+use deploy::contracts::Agreement;
 use kept_good::Keeping;
 use quarantine::Quarantine;
 use registry::Registry;
@@ -104,6 +107,7 @@ pub(crate) struct Supervisor {
     hand_over: HandOver,
     pub(crate) persistence: Option<Arc<Persistence>>,
     policies: Policies,
+    contracts: Agreement,
     recovery: RetryPolicy,
     pub(crate) quarantine: Quarantine,
     keeping: Keeping,
@@ -131,6 +135,7 @@ pub(crate) struct Parts {
     pub(crate) retirer: Retirer,
     pub(crate) persistence: Option<Arc<Persistence>>,
     pub(crate) policies: Policies,
+    pub(crate) contracts: ContractPolicies,
     pub(crate) recovery: RetryPolicy,
     pub(crate) quarantine: Quarantine,
     pub(crate) kept_versions: usize,
@@ -148,6 +153,7 @@ impl Supervisor {
             retirer,
             persistence,
             policies,
+            contracts,
             recovery,
             quarantine,
             kept_versions,
@@ -167,6 +173,7 @@ impl Supervisor {
             retirer,
             persistence,
             policies,
+            contracts: Agreement::new(contracts),
             recovery,
             quarantine,
             keeping: Keeping::default(),
@@ -197,6 +204,24 @@ impl Supervisor {
         self.to_the_end(|supervisor| async move {
             let deployed = supervisor.deploy(&file, DeployReason::Asked).await;
             supervisor.note(&file, deployed)
+        })
+        .await
+    }
+
+    /// Loads files, or replaces the plugins that they are, as one change: all of them go live by
+    /// one swap, or none does.
+    pub(crate) async fn load_together(
+        self: &Arc<Self>,
+        files: &[PathBuf],
+    ) -> Result<Vec<Deployed>, DeployError> {
+        let absolute = |file: &PathBuf| std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        let files: BTreeSet<PathBuf> = files.iter().map(absolute).collect();
+        self.to_the_end(|supervisor| async move {
+            let deployed = supervisor.deploy_together(&files).await;
+            deployed.or_else(|(file, error)| {
+                let noted = supervisor.note(&file, Err(error)).map(|deployed| vec![deployed]);
+                noted.map_err(|error| DeployError::Together { source: Box::new(error) })
+            })
         })
         .await
     }
@@ -275,6 +300,7 @@ impl Supervisor {
         // Its end is not waited for here: whoever asked may be a call that it still has to finish.
         drop(self.let_go(generation, retired, FinalState::Keep));
         drop(lock);
+        self.wake_refused_for(&name);
         let duplicates = {
             let mut registry = self.registry();
             let forgotten = registry.forget_unloaded();

@@ -27,6 +27,9 @@ pub struct Named {
 pub struct Load {
     /// The file.
     pub path: PathBuf,
+    /// Further files, which go live by the same swap, or none of them does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<PathBuf>,
 }
 
 /// Goes back to an earlier version, by `module:rollback`.

@@ -11,6 +11,9 @@ pub struct Description {
     /// One entry an event that it declares to emit, in order of declaration.
     #[serde(default)]
     pub emits: Vec<EmitDescription>,
+    /// One entry an event that it requires, in order of declaration.
+    #[serde(default)]
+    pub requires: Vec<RequirementDescription>,
 }
 
 /// See [`Description`].
@@ -20,6 +23,15 @@ pub struct EmitDescription {
     pub event: String,
     /// JSON Schema of its payload; null where only the name is declared.
     pub schema: Value,
+}
+
+/// See [`Description`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RequirementDescription {
+    /// The event's name.
+    pub event: String,
+    /// JSON Schema of what it reads of the reply; null where it does not say.
+    pub reply: Value,
 }
 
 /// See [`Description`].

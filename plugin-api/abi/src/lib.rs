@@ -75,7 +75,7 @@ pub mod waker;
 
 pub use buffer::{Buffer, Failure};
 pub use counted::Counted;
-pub use description::{Description, EmitDescription, HandlerDescription};
+pub use description::{Description, EmitDescription, HandlerDescription, RequirementDescription};
 pub use future::BoundaryFuture;
 pub use host::{HostApi, HostRef, ReplyEnd, ReplyForm, Start, To};
 pub use layout::{Fingerprint, Layout};

@@ -32,7 +32,12 @@ fn implementation(plugin: &Plugin) -> TokenStream {
     let snapshots = state.snapshots.iter().map(snapshot);
     let restores = state.restores.iter().map(restore);
     let initialize = initialize(plugin);
-    let emit_schemas = emits.iter().map(emit_schema);
+    let emit_schemas = emits.iter().map(|event| match event {
+        EventRef::Name(_) => schema_of(None),
+        EventRef::Type(ty) => schema_of(Some(ty)),
+    });
+    let reply_schemas = requires.iter().map(|required| schema_of(required.reply.as_ref()));
+    let requires = requires.iter().map(|required| &required.event);
     quote! {
         #[automatically_derived]
         impl ::ksi_plugin_api::Plugin for #ty {
@@ -42,6 +47,7 @@ fn implementation(plugin: &Plugin) -> TokenStream {
             const EMITS: &'static [&'static str] = &[#(#emits),*];
             const EMIT_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = &[#(#emit_schemas),*];
             const REQUIRES: &'static [&'static str] = &[#(#requires),*];
+            const REPLY_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = &[#(#reply_schemas),*];
             const SNAPSHOTS: &'static [::ksi_plugin_api::__private::Snapshot<Self>] =
                 &[#(#snapshots),*];
             const RESTORES: &'static [::ksi_plugin_api::__private::Restore<Self>] =
@@ -52,11 +58,11 @@ fn implementation(plugin: &Plugin) -> TokenStream {
     }
 }
 
-/// What gives the schema of an event; a type without one is found by a trait.
-fn emit_schema(event: &EventRef) -> TokenStream {
-    match event {
-        EventRef::Name(_) => quote!(|| ::ksi_plugin_api::Value::Null),
-        EventRef::Type(ty) => quote! {{
+/// What gives the schema of a type; one without it is found by a trait.
+fn schema_of(ty: Option<&Type>) -> TokenStream {
+    match ty {
+        None => quote!(|| ::ksi_plugin_api::Value::Null),
+        Some(ty) => quote! {{
             #[allow(unused_imports)]
             use ::ksi_plugin_api::__private::NoSchema as _;
             ::ksi_plugin_api::__private::SchemaOf::<#ty>::schema
@@ -254,8 +260,9 @@ fn export(plugin: &Plugin) -> TokenStream {
             }
         }
     });
-    let emits = listed(ty, &format_ident!("EMITS"), emits);
-    let requires = listed(ty, &format_ident!("REQUIRES"), requires);
+    let emits = listed(ty, &format_ident!("EMITS"), emits.iter());
+    let required = requires.iter().map(|required| &required.event);
+    let requires = listed(ty, &format_ident!("REQUIRES"), required);
     quote! {
         ::ksi_plugin_api::__private::export_plugin!(
             #ty,
@@ -300,8 +307,12 @@ fn subscriptions(plugin: &Type, index: usize, handler: &Handler) -> Vec<TokenStr
 }
 
 /// The same for a list of the implementation.
-fn listed(plugin: &Type, list: &Ident, events: &[EventRef]) -> Vec<TokenStream> {
-    let named = events.iter().enumerate().map(|(place, event)| match event {
+fn listed<'a>(
+    plugin: &Type,
+    list: &Ident,
+    events: impl Iterator<Item = &'a EventRef>,
+) -> Vec<TokenStream> {
+    let named = events.enumerate().map(|(place, event)| match event {
         EventRef::Name(name) => name.to_token_stream(),
         EventRef::Type(_) => quote!(<#plugin as ::ksi_plugin_api::Plugin>::#list[#place]),
     });

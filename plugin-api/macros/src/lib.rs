@@ -75,8 +75,10 @@ use package::Package;
 ///   `Context::is_trial` is true. An `#[initialize]` that crashes then ends the host.
 /// - `emits("a:b", Greeted)`: the events that the plugin emits, by name or by type. They are shown
 ///   to whoever inspects the plugin; emitting others is not refused.
-/// - `requires("state:set", Get)`: the events that somebody must handle for the plugin to be of
-///   use. The host does not start it before that, and says what is missing.
+/// - `requires("state:set", Get -> Reading)`: the events that somebody must handle for the plugin
+///   to be of use. The host does not start it before that, and says what is missing. Behind an
+///   arrow stands the type that the plugin reads the reply as: the host refuses a version of
+///   whoever handles the event that no longer replies so.
 ///
 /// - `crate = my_api`: what the crate calls `ksi-plugin-api`, if that is renamed in its Cargo.toml
 ///   or comes by way of another crate. The attributes [`macro@event`] and [`macro@payload`] take it

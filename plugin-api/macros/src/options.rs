@@ -31,7 +31,7 @@ pub(crate) struct PluginOptions {
     /// Whether the host may make an instance elsewhere first.
     pub(crate) trial: Option<LitBool>,
     pub(crate) emits: Vec<EventRef>,
-    pub(crate) requires: Vec<EventRef>,
+    pub(crate) requires: Vec<Required>,
 }
 
 /// An event as an author refers to it.
@@ -39,6 +39,13 @@ pub(crate) enum EventRef {
     Name(LitStr),
     /// A type that carries the name.
     Type(Box<Type>),
+}
+
+/// An event that somebody has to handle.
+pub(crate) struct Required {
+    pub(crate) event: EventRef,
+    /// What the plugin reads of the reply, if it says so.
+    pub(crate) reply: Option<Type>,
 }
 
 #[derive(Default)]
@@ -74,7 +81,7 @@ impl PluginOptions {
                 Arg::List(option, list) if option == "emits" => {
                     listed(list, errors).and_then(|events| args::set(&mut emits, &option, events))
                 }
-                Arg::List(option, list) if option == "requires" => listed(list, errors)
+                Arg::List(option, list) if option == "requires" => required(list, errors)
                     .and_then(|events| args::set(&mut requires, &option, events)),
                 other => Err(unknown(&other, KNOWN_TO_PLUGIN)),
             };
@@ -138,11 +145,23 @@ fn plugin_version(option: &Ident, value: &Expr) -> Result<LitStr> {
     Ok(version)
 }
 
-/// The events of `emits(..)` or `requires(..)`.
+/// The events of `emits(..)`.
 fn listed(list: TokenStream, errors: &mut Errors) -> Result<Vec<EventRef>> {
     let events = Punctuated::<EventRef, Token![,]>::parse_terminated.parse2(list)?;
+    check_names(events.iter(), errors);
+    Ok(events.into_iter().collect())
+}
+
+/// The events of `requires(..)`.
+fn required(list: TokenStream, errors: &mut Errors) -> Result<Vec<Required>> {
+    let events = Punctuated::<Required, Token![,]>::parse_terminated.parse2(list)?;
+    check_names(events.iter().map(|required| &required.event), errors);
+    Ok(events.into_iter().collect())
+}
+
+fn check_names<'a>(events: impl Iterator<Item = &'a EventRef>, errors: &mut Errors) {
     let mut named: Vec<String> = Vec::new();
-    for event in &events {
+    for event in events {
         let EventRef::Name(name) = event else { continue };
         errors.take(check_event_name(name));
         if named.contains(&name.value()) {
@@ -150,7 +169,21 @@ fn listed(list: TokenStream, errors: &mut Errors) -> Result<Vec<EventRef>> {
         }
         named.push(name.value());
     }
-    Ok(events.into_iter().collect())
+}
+
+impl Parse for Required {
+    fn parse(input: ParseStream) -> Result<Self> {
+        let event = input.parse()?;
+        let reply = match input.parse::<Option<Token![->]>>()? {
+            Some(arrow) => Some(input.parse().map_err(|_| {
+                let message =
+                    "expected the type that the reply is read as: write `requires(Get -> Reading)`";
+                Error::new_spanned(arrow, message)
+            })?),
+            None => None,
+        };
+        Ok(Required { event, reply })
+    }
 }
 
 impl Parse for EventRef {
@@ -241,7 +274,7 @@ mod tests {
         let (options, errors) = of_plugin(quote! {
             name = "greeter", version = "1.2.0-rc.1", runtime, exclusive, isolated, trial = false,
             emits("a:b", events::Greeted),
-            requires(Get, "c:d"),
+            requires(Get -> Reading, "c:d"),
         });
         errors.finish().unwrap();
         assert_eq!(options.name.unwrap().value(), "greeter");
@@ -249,7 +282,9 @@ mod tests {
         assert!(options.runtime && options.exclusive && options.isolated);
         assert!(options.trial.is_some_and(|trial| !trial.value));
         assert!(matches!(options.emits.as_slice(), [EventRef::Name(_), EventRef::Type(_)]));
-        assert!(matches!(options.requires.as_slice(), [EventRef::Type(_), EventRef::Name(_)]));
+        let [get, named] = options.requires.as_slice() else { panic!("two are required") };
+        assert!(matches!((&get.event, &get.reply), (EventRef::Type(_), Some(_))));
+        assert!(matches!((&named.event, &named.reply), (EventRef::Name(_), None)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::errors::Errors;
 use crate::generate;
 use crate::handler::{self, Handler, Subscribed};
 use crate::initialize::{self, Initialize};
-use crate::options::{EventRef, PluginOptions};
+use crate::options::{EventRef, PluginOptions, Required};
 use crate::package::Package;
 use crate::renamed::renamed;
 use crate::signature::bare;
@@ -32,7 +32,7 @@ pub(crate) struct Plugin {
     /// Whether an instance may be made elsewhere first.
     pub(crate) trial: bool,
     pub(crate) emits: Vec<EventRef>,
-    pub(crate) requires: Vec<EventRef>,
+    pub(crate) requires: Vec<Required>,
     pub(crate) handlers: Vec<Handler>,
     pub(crate) initialize: Option<Initialize>,
     pub(crate) state: State,
@@ -257,7 +257,7 @@ mod tests {
              async fn r#type(&self, ctx: &Context, _: Value) -> Result<()> {{ x }} }}"
         );
         let expansion = expand_str(
-            "runtime, exclusive, isolated, trial = false, emits(\"x:y\", Greeted), requires(Get)",
+            "runtime, exclusive, isolated, trial = false, emits(\"x:y\", Greeted), requires(Get, \"y:z\" -> Reading)",
             &block,
         );
         for part in [
@@ -270,7 +270,11 @@ mod tests {
              &[|| ::ksi_plugin_api::Value::Null, { #[allow(unused_imports)] \
              use ::ksi_plugin_api::__private::NoSchema as _; \
              ::ksi_plugin_api::__private::SchemaOf::<Greeted>::schema }]",
-            "REQUIRES: &'static [&'static str] = &[<Get as ::ksi_plugin_api::Event>::NAME]",
+            "REQUIRES: &'static [&'static str] = &[<Get as ::ksi_plugin_api::Event>::NAME, \"y:z\"]",
+            "REPLY_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = \
+             &[|| ::ksi_plugin_api::Value::Null, { #[allow(unused_imports)] \
+             use ::ksi_plugin_api::__private::NoSchema as _; \
+             ::ksi_plugin_api::__private::SchemaOf::<Reading>::schema }]",
             "name: \"greet\", summary: \"Greets.\", \
              subscriptions: &[<Greet as ::ksi_plugin_api::Event>::NAME], \
              priority: 0, timeout_ms: 0, blocking: false,",

@@ -127,7 +127,7 @@ impl Stage {
             .start()
             .await?;
         for path in files {
-            let load = Load { path: path.to_owned() };
+            let load = Load { path: path.to_owned(), with: Vec::new() };
             let _: IgnoredAny = ask(&host, "module:load", &load).await?;
         }
         all_live(&host, files.len()).await?;

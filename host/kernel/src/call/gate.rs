@@ -6,6 +6,10 @@
 //! the event reaches the same plugin again, directly or through others) is let in all the same: the
 //! call that emitted it would otherwise wait for its own plugin for ever.
 //!
+//! Gates of several plugins can be held [together](Gate::hold_together), because their generations
+//! are to change as one: what is inside one of them is let into all of them, and they are quiet at
+//! one moment.
+//!
 //! Nothing here knows what state is or where events go afterwards.
 
 use std::{
@@ -13,7 +17,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc, MutexGuard,
+        Arc, MutexGuard, Weak,
         atomic::{AtomicU8, AtomicUsize, Ordering},
     },
 };
@@ -45,6 +49,8 @@ pub struct Gate {
     /// The numbers of the events that are inside, one entry for each time they entered.
     inside: [Lock<Vec<u64>>; SHARDS],
     waiting: HeldQueue,
+    /// The other gates that it is held together with.
+    together: Lock<Vec<Weak<Gate>>>,
     /// The state has changed.
     changed: Notify,
     /// An event has left while the gate was held.
@@ -129,6 +135,7 @@ impl Gate {
             holds: AtomicUsize::new(0),
             inside: Default::default(),
             waiting,
+            together: Lock::default(),
             changed: Notify::new(),
             left: Notify::new(),
         })
@@ -174,9 +181,17 @@ impl Gate {
         Ok(Admission { gate: self.clone(), event: number })
     }
 
-    /// Whether the event, or one that it comes from, is inside.
+    /// Whether the event, or one that it comes from, is inside this gate or one that is held
+    /// together with it.
     fn comes_from_inside(&self, event: &Event) -> bool {
-        event.lineage().any(|number| self.shard(number).contains(&number))
+        let inside =
+            |gate: &Gate| event.lineage().any(|number| gate.shard(number).contains(&number));
+        inside(self) || self.others().iter().any(|other| inside(other))
+    }
+
+    /// The gates that it is held together with.
+    fn others(&self) -> Vec<Arc<Gate>> {
+        self.together.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     fn shard(&self, number: u64) -> MutexGuard<'_, Vec<u64>> {
@@ -203,15 +218,33 @@ impl Gate {
         GateHold(self.clone())
     }
 
-    /// Closes the gate for everything if nothing is inside.
-    fn close_if_empty(&self) -> bool {
+    /// Holds several gates at once, as [`hold`](Self::hold) does each: what comes from inside one
+    /// of them enters the others too, and none is quiet before all are.
+    pub fn hold_together(gates: &[Arc<Gate>]) -> Vec<GateHold> {
+        for gate in gates {
+            let others = gates.iter().filter(|other| !Arc::ptr_eq(other, gate));
+            *gate.together.lock() = others.map(Arc::downgrade).collect();
+        }
+        gates.iter().map(Gate::hold).collect()
+    }
+
+    /// Closes the gate, and those that it is held together with, for everything if nothing is
+    /// inside any of them.
+    fn close_if_empty(self: &Arc<Self>) -> bool {
+        let mut gates = self.others();
+        gates.retain(|gate| gate.is_held());
+        gates.push(self.clone());
         // All locks at once, always in this order: nobody enters between the look and the change.
-        let shards: [_; SHARDS] = std::array::from_fn(|index| self.inside[index].lock());
+        gates.sort_unstable_by_key(|gate| Arc::as_ptr(gate).addr());
+        let shards: Vec<MutexGuard<'_, Vec<u64>>> =
+            gates.iter().flat_map(|gate| &gate.inside).map(Lock::lock).collect();
         let empty = shards.iter().all(|shard| shard.is_empty());
         if empty {
             // One that the plugin has left stays so.
             let quiet = |state| (state != MOVED).then_some(QUIET);
-            let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, quiet);
+            for gate in &gates {
+                let _ = gate.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, quiet);
+            }
         }
         empty
     }
@@ -226,6 +259,7 @@ impl Gate {
     }
 
     fn end_hold(&self, state: u8) {
+        self.together.lock().clear();
         self.state.store(state, Ordering::Release);
         self.changed.notify_waiters();
     }
@@ -241,6 +275,7 @@ impl Drop for Admission {
         drop(shard);
         if quiet && self.gate.is_held() {
             self.gate.left.notify_waiters();
+            self.gate.others().iter().for_each(|other| other.left.notify_waiters());
         }
     }
 }
@@ -291,7 +326,7 @@ impl GateHold {
     /// # Errors
     /// As many events wait as may.
     pub async fn quiet(&self) -> Result<(), Overfull> {
-        let gate = &*self.0;
+        let gate = &self.0;
         let mut full = pin!(gate.waiting.is_full());
         loop {
             let mut left = pin!(gate.left.notified());
@@ -395,6 +430,38 @@ mod tests {
         assert!(gate.enter(&far).is_err(), "nothing enters once it is quiet");
         let late = event(Some(&first), &ids);
         assert!(gate.enter(&late).is_err(), "its call has ended, so nobody waits for it");
+    }
+
+    #[tokio::test]
+    async fn gates_that_are_held_together_let_in_what_comes_from_one_another_and_are_quiet_at_once()
+    {
+        let (one, other, ids) = (gate(9), gate(9), EventIds::new());
+        let (first, second) = (event(None, &ids), event(None, &ids));
+        let (in_one, in_other) = (one.enter(&first).unwrap(), other.enter(&second).unwrap());
+        let [hold, other_hold] =
+            Gate::hold_together(&[one.clone(), other.clone()]).try_into().unwrap();
+        assert!(one.enter(&event(None, &ids)).is_err());
+        let mut quiet = Box::pin(hold.quiet());
+        assert!(pending(&mut quiet));
+        drop(in_one);
+        assert!(pending(&mut quiet), "something is inside the other one");
+        // Each way: what is inside the other gate calls into this one, which is empty.
+        let back = one.enter(&event(Some(&second), &ids)).expect("it comes from the other one");
+        drop(in_other);
+        assert!(pending(&mut quiet));
+        drop(back);
+        assert_eq!(quiet.await, Ok(()));
+        assert!(other.enter(&event(Some(&second), &ids)).is_err(), "both are quiet");
+        assert_eq!(other_hold.quiet().await, Ok(()));
+        drop(hold);
+        assert!(one.enter(&event(None, &ids)).is_ok(), "it goes on by itself");
+        assert!(other.enter(&event(None, &ids)).is_err());
+        drop(other_hold);
+        let outside = event(None, &ids);
+        let inside = other.enter(&outside).unwrap();
+        let _alone = one.hold();
+        assert!(one.enter(&event(Some(&outside), &ids)).is_err(), "they are together no more");
+        drop(inside);
     }
 
     #[tokio::test]

@@ -17,8 +17,11 @@ impl Router {
     /// Puts the routes of a plugin's generation in place of those of the one before. This is the
     /// commit point of every load and reload: an event emitted before it meets the old routes, one
     /// emitted after it the new ones.
-    pub(crate) fn swap(&self, plugin: &Arc<str>, routes: Vec<(Owner, Vec<Route>)>) {
-        self.change(|table| table.swapped(plugin, routes));
+    ///
+    /// Of several plugins, all are replaced by one change: no event meets the new routes of one and
+    /// the old ones of another.
+    pub(crate) fn swap(&self, plugins: Vec<(&Arc<str>, Vec<(Owner, Vec<Route>)>)>) {
+        self.change(|table| table.swapped(plugins));
     }
 
     /// Leaves a plugin without a route: the commit point of an unload.
@@ -64,7 +67,7 @@ impl Router {
 
     fn remake(&self, plugin: &Arc<str>, other: impl Fn(&Target) -> Target) {
         self.change(|table| {
-            table.swapped(plugin, table.remade(plugin, |_, target| Some(other(target))))
+            table.swapped([(plugin, table.remade(plugin, |_, target| Some(other(target))))])
         });
     }
 

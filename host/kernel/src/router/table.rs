@@ -139,11 +139,17 @@ impl RoutingTable {
         self.changed(|change| change.replace(owner, routes))
     }
 
-    /// The same table with the routes of a plugin's generation in place of those of the one before.
-    pub(crate) fn swapped(&self, plugin: &Arc<str>, routes: Vec<(Owner, Vec<Route>)>) -> Self {
+    /// The same table with the routes of generations in place of those of the ones before, by
+    /// plugin.
+    pub(crate) fn swapped<'a>(
+        &self,
+        plugins: impl IntoIterator<Item = (&'a Arc<str>, Vec<(Owner, Vec<Route>)>)>,
+    ) -> Self {
         self.changed(|change| {
-            change.remove_group(plugin);
-            routes.into_iter().for_each(|(owner, routes)| change.replace(owner, routes));
+            for (plugin, routes) in plugins {
+                change.remove_group(plugin);
+                routes.into_iter().for_each(|(owner, routes)| change.replace(owner, routes));
+            }
         })
     }
 

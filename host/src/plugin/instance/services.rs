@@ -14,7 +14,7 @@ use std::{
 
 use ksi_kernel::{
     call::Callee,
-    session::{DeclaredRoutes, Session},
+    session::{Attachment, DeclaredRoutes, Session},
 };
 
 use super::{
@@ -69,6 +69,19 @@ impl HostServices {
         self.resources.is_live();
         let keeper = live.keeper();
         self.session.attach(declared, live, keeper.as_ref());
+    }
+
+    /// The same for instances of several plugins; see [`Session::attach_all`].
+    pub(crate) fn attach_all(
+        instances: Vec<(Arc<HostServices>, DeclaredRoutes, Arc<dyn LiveInstance>)>,
+    ) {
+        let services: Vec<_> = instances.iter().map(|(services, ..)| services.clone()).collect();
+        let attached = services.iter().zip(instances).map(|(services, (_, declared, live))| {
+            services.resources.is_live();
+            let keeper = live.keeper();
+            Attachment { session: &services.session, declared, callee: live, keeper }
+        });
+        Session::attach_all(attached.collect());
     }
 
     /// The instance goes on after all; see [`Session::resume`].

@@ -120,6 +120,27 @@ impl Activation {
         Ok(opened)
     }
 
+    /// Has the candidate say what it sends and takes, if no probe has: then it is open from here
+    /// on.
+    ///
+    /// # Errors
+    /// It cannot be opened, or does not describe itself.
+    pub(crate) async fn described(&self, candidate: &mut Candidate) -> Result<(), DeployError> {
+        if candidate.description.is_some() {
+            return Ok(());
+        }
+        let residence = match candidate.residence.take() {
+            Some(residence) => residence,
+            None => self.open(candidate).await?,
+        };
+        let (residence, described) = self.describe(residence, None).await;
+        candidate.residence = Some(residence);
+        let file = candidate.file.clone();
+        let description = described.map_err(|reason| DeployError::Describe { file, reason })?;
+        candidate.description = Some(description);
+        Ok(())
+    }
+
     /// Opens the candidate in a process of its own.
     async fn open_apart(
         &self,

@@ -6,7 +6,7 @@ use ksi_abi::NameError;
 use thiserror::Error;
 use tokio::task::JoinError;
 
-use super::hand_over::HandOverError;
+use super::{contracts::in_short, hand_over::HandOverError};
 use crate::plugin::{
     file::{copy::CopyError, manifest::ManifestError, trust::TrustError},
     instance::library::LoadError,
@@ -145,6 +145,53 @@ pub enum DeployError {
         file: PathBuf,
         /// The events.
         missing: Vec<String>,
+    },
+    /// It breaks contracts with live plugins.
+    #[error(
+        "{file} is refused: version {version} of {plugin} breaks a contract: {}. Load a version that keeps it, or the plugins \
+         that have to change together as one (`ksi load A B`); or let it pass (`contracts.policy`, for the plugin or the \
+         event)", in_short(.broken), file = .file.display()
+    )]
+    Contract {
+        /// The file.
+        file: PathBuf,
+        /// The plugin.
+        plugin: Arc<str>,
+        /// Its version.
+        version: String,
+        /// Each broken contract: with whom, over which event, and how.
+        broken: Vec<String>,
+        /// The plugins that it is refused for.
+        with: Vec<Arc<str>>,
+    },
+    /// Two files that are to go live as one are the same plugin.
+    #[error("{file} is not loaded with the others: it is a plugin named {plugin:?}, and so is one of them", file = .file.display())]
+    SamePlugin {
+        /// The file.
+        file: PathBuf,
+        /// The name of both.
+        plugin: Arc<str>,
+    },
+    /// An exclusive plugin cannot go live with others.
+    #[error(
+        "{plugin} is exclusive, so its old instance has to go before there is a new one, and it cannot go live with others by \
+         one swap: load it by itself"
+    )]
+    ExclusiveTogether {
+        /// The plugin.
+        plugin: Arc<str>,
+    },
+    /// More files than can go live as one.
+    #[error("at most {most} files are loaded as one change")]
+    TooManyTogether {
+        /// How many can.
+        most: usize,
+    },
+    /// One of several files that were to go live as one did not.
+    #[error("none of the files was loaded: {source}")]
+    Together {
+        /// What is wrong with one of them.
+        source: Box<DeployError>,
     },
     /// The live generation's state was not handed over.
     #[error("{file} does not take over: {source}", file = .file.display())]

@@ -217,8 +217,8 @@ pub(crate) struct GivenUp {
     pub(crate) required: bool,
 }
 
-/// Hands state over, for one plugin at a time: two that hold their events could wait for each
-/// other.
+/// Hands state over, for one plugin at a time, or for those that change as one: others that hold
+/// their events could wait for each other.
 pub(crate) struct HandOver {
     router: Arc<Router>,
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -231,7 +231,7 @@ pub(crate) struct Held {
     policy: Policy,
     started: Instant,
     timings: Timings,
-    _turn: tokio::sync::OwnedMutexGuard<()>,
+    _turn: Arc<tokio::sync::OwnedMutexGuard<()>>,
 }
 
 /// State that has arrived, with the plugin's events still held.
@@ -244,6 +244,11 @@ pub(crate) struct HandedOver {
 }
 
 impl Held {
+    fn begin(hold: GateHold, policy: Policy, turn: Arc<tokio::sync::OwnedMutexGuard<()>>) -> Self {
+        let (started, timings) = (Instant::now(), Timings::default());
+        Held { hold, policy, started, timings, _turn: turn }
+    }
+
     /// Right after the swap: lets the events go on. How long each step took.
     pub(crate) fn commit(self) -> Timings {
         let Held { hold, started, mut timings, .. } = self;
@@ -337,9 +342,19 @@ impl HandOver {
 
     /// Holds a plugin's events from here on.
     pub(in crate::plugin) async fn hold(&self, gate: &Arc<Gate>, policy: Policy) -> Held {
-        let turn = self.turn.clone().lock_owned().await;
-        let started = Instant::now();
-        Held { hold: gate.hold(), policy, started, timings: Timings::default(), _turn: turn }
+        let turn = Arc::new(self.turn.clone().lock_owned().await);
+        Held::begin(gate.hold(), policy, turn)
+    }
+
+    /// Holds the events of several plugins from here on, which end their calls together.
+    pub(in crate::plugin) async fn hold_together(
+        &self,
+        gates: &[(Arc<Gate>, Policy)],
+    ) -> Vec<Held> {
+        let turn = Arc::new(self.turn.clone().lock_owned().await);
+        let (gates, policies): (Vec<_>, Vec<_>) = gates.iter().cloned().unzip();
+        let holds = Gate::hold_together(&gates).into_iter().zip(policies);
+        holds.map(|(hold, policy)| Held::begin(hold, policy, turn.clone())).collect()
     }
 
     /// From the first held event to the restored state. `None` when the predecessor holds no
@@ -352,7 +367,18 @@ impl HandOver {
         policy: Policy,
     ) -> Result<Option<HandedOver>, HandOverError> {
         let Some(gate) = predecessor.services.session().gate() else { return Ok(None) };
-        let mut held = self.hold(gate, policy).await;
+        let held = self.hold(gate, policy).await;
+        self.run_held(held, predecessor, new, wanted).await.map(Some)
+    }
+
+    /// The same with the predecessor's events held by now.
+    pub(in crate::plugin) async fn run_held(
+        &self,
+        mut held: Held,
+        predecessor: &Predecessor,
+        new: &Arc<dyn LiveInstance>,
+        wanted: Wanted,
+    ) -> Result<HandedOver, HandOverError> {
         // However many events wait for somebody who is bad, going on with it is no better.
         let bad = matches!(wanted, Wanted::Instead { .. });
         let required = wanted.requires_aside();
@@ -404,6 +430,6 @@ impl HandOver {
                 state
             }
         };
-        Ok(Some(HandedOver { held, snapshot, aside }))
+        Ok(HandedOver { held, snapshot, aside })
     }
 }

@@ -7,12 +7,18 @@ use ksi_kernel::router::routes::Subscribers;
 
 use crate::plugin::file::manifest::Manifest;
 
-/// The events that a plugin requires and that neither somebody else nor itself handles.
-pub(crate) fn missing(manifest: &Manifest, subscribers: &Subscribers) -> Vec<String> {
+/// The events that a plugin requires and that neither somebody else nor itself handles, nor one of
+/// those that go live with it.
+pub(crate) fn missing(
+    manifest: &Manifest,
+    beside: &[&Manifest],
+    subscribers: &Subscribers,
+) -> Vec<String> {
     // What the generation before it handles goes with that.
     let by_others =
         |event: &str| handlers(event, subscribers).any(|plugin| **plugin != *manifest.name);
-    let handled = |event: &str| declares(manifest, event) || by_others(event);
+    let by_these = |event: &str| beside.iter().any(|it| declares(it, event));
+    let handled = |event: &str| declares(manifest, event) || by_these(event) || by_others(event);
     manifest.requires.iter().filter(|event| !handled(event)).cloned().collect()
 }
 
@@ -41,7 +47,7 @@ fn declares(manifest: &Manifest, event: &str) -> bool {
 }
 
 /// Somebody who listens to everything provides nothing.
-fn names_something(pattern: &Pattern) -> bool {
+pub(super) fn names_something(pattern: &Pattern) -> bool {
     pattern.as_str().split(':').any(|segment| segment != "*" && segment != "**")
 }
 

@@ -95,7 +95,7 @@ mod tests {
 
     fn description(name: &str) -> Description {
         let handler = HandlerDescription { name: name.to_owned(), ..HandlerDescription::default() };
-        Description { handlers: vec![handler], emits: Vec::new() }
+        Description { handlers: vec![handler], ..Description::default() }
     }
 
     fn name_of(found: Option<Description>) -> Option<String> {

@@ -1,28 +1,25 @@
 //! A deployment: from a file to the live generation of a plugin, in place of the one before.
 //!
 //! It has one commit point, [`Router::swap`](ksi_kernel::router::Router::swap) in
-//! [`Supervisor::finish`]. Before it, a failure means that nothing happened: the live generation
-//! goes on, with all events that waited for its state.
+//! `commit.rs`. Before it, a failure means that nothing happened: the live generation goes on, with
+//! all events that waited for its state.
 //!
-//! What a candidate is tried with is in `trying.rs`, whether it is let in in `admit.rs`, where its
-//! state comes from in `state.rs`, and what is noted and told after the swap in `installed.rs`.
+//! What a candidate is tried with is in `trying.rs`, whether it is let in in `admit.rs` and
+//! `contracts.rs`, where its state comes from in `state.rs`, and what is noted and told after the
+//! swap in `installed.rs`. Several that go live as one are in `together.rs`.
 
 mod admit;
+mod commit;
+pub(super) mod contracts;
 mod installed;
 mod state;
+mod together;
 mod trying;
 
-use std::{
-    future::Future,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Deployed, Supervisor,
-    checkpoint::Checkpoint,
-    deployed,
+    Deployed, Supervisor, deployed,
     origin::{Admitted, Arrived, Found, Origin, Prepared, Ready, StateSource},
     retry::DeployReason,
 };
@@ -40,8 +37,10 @@ use crate::{
             prepare::{Candidate, Examined},
         },
     },
-    sync::keyed_lock::LockKey,
+    sync::keyed_lock::{LockGuard, LockKey},
 };
+
+use commit::Change;
 
 impl Supervisor {
     pub(super) async fn deploy(
@@ -135,9 +134,21 @@ impl Supervisor {
             Ok(admitted) => admitted,
             Err(error) => return Err(self.let_go_unused(candidate, error)),
         };
-        let Admitted { number, before, predecessor, source } = admitted;
-        let file = candidate.file.clone();
+        let finished = self.finish_admitted(candidate, admitted, origin, lock).await;
+        // Its plugin is another one now; or it is not, and counted as one until here.
+        self.wake_refused_for(&name);
+        finished
+    }
 
+    async fn finish_admitted(
+        self: &Arc<Self>,
+        candidate: Candidate,
+        admitted: Admitted,
+        origin: Origin,
+        lock: LockGuard,
+    ) -> Result<Deployed, DeployError> {
+        let Admitted { number, before, predecessor, source, passed } = admitted;
+        let file = candidate.file.clone();
         let made = match &predecessor {
             Some(predecessor)
                 if self.exclude_each_other(&predecessor.info.manifest, &candidate.manifest) =>
@@ -148,54 +159,9 @@ impl Supervisor {
                 self.make_beside(predecessor.as_ref(), number, candidate, source).await?
             }
         };
-        let (Ready { generation, live, declared }, arrived) = made;
-        let info = generation.info.clone();
-        if let Some(predecessor) = &predecessor {
-            // What it subscribed to at run time goes with the swap, and nothing may be added after
-            // it.
-            predecessor.services.detach();
-        }
-        let gate_before = predecessor.as_ref().and_then(|it| it.services.session().gate().cloned());
-        let began = Instant::now();
-        // The commit point: `Router::swap`, with all that must not come between.
-        generation.services.attach(declared, live);
-        drop(predecessor);
-        let handed_over = arrived.snapshot;
-        match (arrived.held, gate_before) {
-            // It is noted once, here.
-            (Some(held), _) => drop(info.hand_over.set(held.commit())),
-            // Calls that its process does not get go to the new one as well.
-            (None, Some(gate)) => gate.hold().moved(),
-            (None, None) => {}
-        }
-
-        let restored = arrived.restored;
-        let replaced = self.install(&name, generation, &origin, handed_over);
-        if let Some(plugin) = self.registry().plugins.get_mut(&name) {
-            plugin.checkpoint = restored.clone().map(|it| Checkpoint::at_first(it, began));
-        }
-        self.keep_checkpoints(&info);
-        self.look_after_process(&info);
-        if let Some(snapshot) = restored {
-            self.keep_restored(&info, snapshot);
-        }
-        if let Some(plugin) = self.registry().plugins.get_mut(&name) {
-            plugin.state_notice = arrived.notice;
-        }
-        drop(lock);
-        // The file was another plugin before: that one has no file any more.
-        if let Some((before, number)) = before.filter(|(before, _)| *before != name) {
-            // It may have been replaced from another file meanwhile.
-            let _ = self.take_out(&before, Some(number), "its file is another plugin now").await;
-        }
-        self.tell(&info, replaced.as_deref(), &origin, arrived.how, arrived.aside.as_ref());
-        match (origin, replaced) {
-            (Origin::File | Origin::KeptGood, Some(_)) => self.watch_over(&info),
-            (Origin::File, None) => self.forget_retry(&file),
-            (Origin::KeptGood, None) | (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
-        }
-        self.wake_waiting();
-        Ok(Deployed { aside: arrived.aside, ..deployed(&info) })
+        let (ready, arrived) = made;
+        let change = Change { file, origin, ready, arrived, predecessor, before, passed, lock };
+        Ok(self.commit(change).await)
     }
 
     /// Makes the next generation while the live one, if there is one, goes on; events wait for the

@@ -49,6 +49,7 @@ use crate::{
         },
         lifecycle::{
             activate::Activation,
+            contracts::OnBreak,
             error::DeployError,
             policy::{Policies, Policy},
             prepare::{Candidate, Preparation},
@@ -204,6 +205,7 @@ impl Stage {
             retirer: Retirer::new(router, policies.clone(), Duration::from_secs(1), None),
             persistence: None,
             policies,
+            contracts: Arc::new(|_, _, _| OnBreak::Refuse),
             recovery: RetryPolicy {
                 first: Duration::from_secs(1),
                 longest: Duration::from_secs(1),

@@ -184,7 +184,7 @@ impl Supervisor {
     fn misses_somebody(&self, prepared: &Result<Prepared, DeployError>) -> bool {
         match prepared {
             Ok(Prepared::Candidate(candidate)) => {
-                !missing(&candidate.manifest, &self.router.subscribers()).is_empty()
+                !missing(&candidate.manifest, &[], &self.router.subscribers()).is_empty()
             }
             Ok(Prepared::Unchanged(_)) | Err(_) => false,
         }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ksi_kernel::session::DeclaredRoutes;
 
-use super::{Deployed, SetAsideResult, registry::LiveGeneration, rollback::Return};
+use super::{
+    Deployed, SetAsideResult, deploy::contracts::Passed, registry::LiveGeneration, rollback::Return,
+};
 use crate::plugin::{
     instance::{generation::Generation, live::LiveInstance},
     lifecycle::{
@@ -91,6 +93,8 @@ pub(super) struct Admitted {
     /// The live generation of the same plugin.
     pub(super) predecessor: Option<Predecessor>,
     pub(super) source: StateSource,
+    /// What it sends and takes, as others are compared with it from here on.
+    pub(super) passed: Option<Passed>,
 }
 
 /// State that has arrived in a new generation.

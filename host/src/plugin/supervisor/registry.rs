@@ -41,6 +41,8 @@ pub(crate) struct Plugin {
     /// Of the live generation, or of the last one there was.
     pub(crate) info: Arc<GenerationInfo>,
     pub(crate) last_error: Option<String>,
+    /// What the live generation breaks of contracts with others, or cannot be told of them.
+    pub(crate) contract_notices: Vec<String>,
     /// What somebody should know of the state that the live generation has.
     pub(crate) state_notice: Option<String>,
     pub(crate) retired: VecDeque<Arc<Retired>>,
@@ -136,6 +138,9 @@ pub(crate) struct Registry {
     /// Files that require events which nobody handled when they were tried. As many as refused ones
     /// are remembered.
     pub(crate) waiting: BTreeMap<PathBuf, Vec<String>>,
+    /// Files that were refused for what the live versions of these plugins send or take. As many as
+    /// refused ones are remembered.
+    pub(crate) refused_for: BTreeMap<PathBuf, Vec<Arc<str>>>,
     started: u64,
     generations: BTreeMap<Arc<str>, u64>,
     /// Generations of plugins that were never live, as long as they are in memory.
@@ -201,6 +206,19 @@ impl Registry {
         }
     }
 
+    /// Remembers that a file may be taken when one of these plugins changes, or that it was looked
+    /// at anew.
+    pub(crate) fn refuse_for(&mut self, file: &Path, plugins: &[Arc<str>]) {
+        if plugins.is_empty() {
+            self.refused_for.remove(file);
+            return;
+        }
+        self.refused_for.insert(file.to_owned(), plugins.to_vec());
+        if self.refused_for.len() > REFUSED {
+            self.refused_for.pop_first();
+        }
+    }
+
     /// Forgets the plugins that were unloaded first, beyond a number of them, if nothing of them is
     /// in memory.
     pub(crate) fn forget_unloaded(&mut self) -> Vec<Arc<str>> {
@@ -224,6 +242,7 @@ impl Registry {
         let info = generation.info.clone();
         self.refused.remove(&info.file);
         self.waiting.remove(&info.file);
+        self.refused_for.remove(&info.file);
         match self.plugins.get_mut(&info.plugin) {
             Some(plugin) => {
                 if plugin.live.is_none() {
@@ -238,6 +257,7 @@ impl Registry {
                 plugin.checkpoint = None;
                 plugin.checkpoints = None;
                 plugin.ends = Ends::default();
+                plugin.contract_notices.clear();
                 plugin.state_notice = None;
                 plugin.live.replace(generation)
             }
@@ -248,6 +268,7 @@ impl Registry {
                     live: Some(generation),
                     info: info.clone(),
                     last_error: None,
+                    contract_notices: Vec::new(),
                     state_notice: None,
                     retired: VecDeque::new(),
                     earlier_unmapped: 0,

@@ -206,6 +206,10 @@ impl Supervisor {
     ) -> Option<Arc<GenerationInfo>> {
         let mut registry = self.registry();
         match error {
+            DeployError::Contract { with, .. } => registry.refuse_for(file, with),
+            _ => registry.refuse_for(file, &[]),
+        }
+        match error {
             DeployError::Missing { missing, .. } => registry.wait_for(file, missing),
             _ => registry.wait_for(file, &[]),
         }
@@ -333,6 +337,9 @@ fn what_next(error: &DeployError, due: Option<Instant>) -> String {
         }
         // It says itself what it waits for.
         None if matches!(error, DeployError::Missing { .. }) => String::new(),
+        None if let DeployError::Contract { with, .. } = error => {
+            format!("; it is tried again when {} changes", with.join(" or "))
+        }
         None if matches!(error, DeployError::Duplicate { .. }) => {
             "; it is tried again when that one goes".to_owned()
         }

@@ -79,6 +79,7 @@ impl Supervisor {
             bad: bad.number,
             reason: reason.to_owned(),
             automatic,
+            force: matches!(asked, Asked::ByHand { force: true }),
             instead: instead.cloned(),
             takes_instead: false,
             asks_the_bad_one: true,

@@ -41,6 +41,9 @@ pub struct Changed {
     pub still_in_memory: Option<usize>,
     /// As its manifest has it.
     pub version: String,
+    /// What became of the others that were loaded with it; missing if there were none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<Changed>,
 }
 
 /// Which configuration a plugin was reloaded with.

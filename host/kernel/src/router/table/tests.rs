@@ -118,7 +118,7 @@ fn after_any_change_every_name_has_the_targets_that_its_routes_say() {
                     (Owner::Plugin(plugin.clone()), some(&mut random)),
                     (owner, some(&mut random)),
                 ];
-                table.swapped(plugin, new)
+                table.swapped([(plugin, new)])
             }
             2 => table.with(Owner::Host(random.below(3) as u64), some(&mut random)),
             3 => {
@@ -175,13 +175,13 @@ fn a_swap_works_out_the_names_of_its_plugin_only() {
     for number in 0..1_000 {
         let plugin: Arc<str> = format!("p{number}").into();
         let new = routes(&[&format!("{plugin}:a"), &format!("{plugin}:b")], &target(&plugin, 0, 0));
-        table = table.swapped(&plugin, vec![(Owner::Plugin(plugin.clone()), new)]);
+        table = table.swapped([(&plugin, vec![(Owner::Plugin(plugin.clone()), new)])]);
     }
     let before = table.recomputed;
     let plugin: Arc<str> = "p500".into();
     let new = target(&plugin, 0, 0);
     let owned = vec![(Owner::Plugin(plugin.clone()), routes(&["p500:a", "p500:c"], &new))];
-    table = table.swapped(&plugin, owned);
+    table = table.swapped([(&plugin, owned)]);
     assert!(table.recomputed - before <= 3, "{}", table.recomputed - before);
     assert_same(&table.targets("p500:a"), &[new], "the new generation's");
     assert!(table.targets("p500:b").is_empty());

@@ -10,9 +10,10 @@ use super::super::{
     origin::{Admitted, Origin},
     registry::{LiveGeneration, Registry},
 };
+use super::contracts::Judged;
 use crate::plugin::{
     file::manifest::Manifest,
-    lifecycle::{error::DeployError, prepare::Candidate, requirements},
+    lifecycle::{error::DeployError, hand_over::Predecessor, prepare::Candidate, requirements},
 };
 
 /// A candidate on its way to become the next generation, and what it is judged by.
@@ -23,6 +24,8 @@ struct Candidacy<'a> {
     origin: &'a Origin,
     registry: &'a Registry,
     subscribers: &'a Subscribers,
+    /// Of the candidates that are to go live with it.
+    beside: &'a [&'a Manifest],
 }
 
 /// One condition that a candidate has to meet.
@@ -72,7 +75,7 @@ fn finds_what_it_requires(it: &Candidacy<'_>) -> Result<(), DeployError> {
     if !matches!(it.origin, Origin::File | Origin::KeptGood) {
         return Ok(());
     }
-    match requirements::missing(it.manifest, it.subscribers) {
+    match requirements::missing(it.manifest, it.beside, it.subscribers) {
         missing if missing.is_empty() => Ok(()),
         missing => {
             Err(DeployError::Missing { plugin: it.name.clone(), file: it.file.to_owned(), missing })
@@ -89,8 +92,25 @@ impl Supervisor {
         candidate: &mut Candidate,
         origin: &Origin,
     ) -> Result<Admitted, DeployError> {
-        self.ensure_running()?;
-        let (number, before) = self.number(name, candidate, origin)?;
+        let (number, before) = self.number(name, candidate, origin, &[])?;
+        let predecessor = self.ready_to_be_judged(name, candidate).await?;
+        let passed = {
+            let promised = self.promise(candidate).await?;
+            let mut parties =
+                [Judged { candidate, promised, origin, before: predecessor.as_ref() }];
+            let passed = self.agree(&mut parties).map_err(|(_, error)| error)?;
+            passed.into_iter().next()
+        };
+        let source = self.source(candidate, predecessor.as_ref(), origin).await?;
+        Ok(Admitted { number, before, predecessor, source, passed })
+    }
+
+    /// Has all that a candidate is judged by be known. The live generation of its plugin.
+    pub(super) async fn ready_to_be_judged(
+        &self,
+        name: &Arc<str>,
+        candidate: &mut Candidate,
+    ) -> Result<Option<Predecessor>, DeployError> {
         let predecessor = self.predecessor(name);
         if predecessor.is_none() && self.waits_for_instances(name, &candidate.manifest) {
             self.instances_are_gone(name, &candidate.file).await?;
@@ -98,18 +118,19 @@ impl Supervisor {
         if candidate.manifest.built.is_known_once_open() && candidate.residence.is_none() {
             candidate.residence = Some(self.activation.open(candidate).await?);
         }
-        let source = self.source(candidate, predecessor.as_ref(), origin).await?;
-        Ok(Admitted { number, before, predecessor, source })
+        Ok(predecessor)
     }
 
     /// The number of the next generation of `name`, if it passes all checks, and the plugin that
     /// the candidate's file is now. Nobody changes the registry in between.
-    fn number(
+    pub(super) fn number(
         &self,
         name: &Arc<str>,
         candidate: &Candidate,
         origin: &Origin,
+        beside: &[&Manifest],
     ) -> Result<(u64, Option<LiveGeneration>), DeployError> {
+        self.ensure_running()?;
         let mut registry = self.registry();
         let candidacy = Candidacy {
             name,
@@ -118,6 +139,7 @@ impl Supervisor {
             origin,
             registry: &registry,
             subscribers: &self.router.subscribers(),
+            beside,
         };
         CHECKS.iter().try_for_each(|check| check(&candidacy))?;
         Ok((registry.take_generation(name), registry.live_of(&candidate.file)))

@@ -19,6 +19,8 @@ pub(in crate::plugin::supervisor) struct Return {
     pub(super) bad: u64,
     pub(super) reason: String,
     pub(super) automatic: bool,
+    /// Whoever asked wants it whatever it breaks.
+    pub(super) force: bool,
     /// What the earlier version gets if it does not get the state of the bad one.
     pub(super) instead: Option<Instead>,
     /// It does not, although it could read it.
@@ -68,6 +70,10 @@ impl Return {
 
     pub(in crate::plugin::supervisor) fn automatic(&self) -> bool {
         self.automatic
+    }
+
+    pub(in crate::plugin::supervisor) fn force(&self) -> bool {
+        self.force
     }
 
     pub(in crate::plugin::supervisor) fn cost(&self) -> Option<&Cost> {

@@ -1,0 +1,148 @@
+//! The commit point of a deployment, [`Router::swap`](ksi_kernel::router::Router::swap), with all
+//! that must not come between, and what is done behind it.
+//!
+//! One generation goes live, or several of different plugins by one swap.
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+use ksi_kernel::{call::gate::Gate, session::DeclaredRoutes};
+
+use super::{
+    super::{
+        Deployed, Supervisor,
+        checkpoint::Checkpoint,
+        deployed,
+        origin::{Arrived, Origin, Ready},
+        registry::LiveGeneration,
+    },
+    contracts::Passed,
+};
+use crate::{
+    plugin::{
+        instance::{generation::Generation, live::LiveInstance, services::HostServices},
+        lifecycle::hand_over::Predecessor,
+    },
+    sync::keyed_lock::LockGuard,
+};
+
+/// A generation with its state, in place of the live one.
+pub(super) struct Change {
+    pub(super) file: PathBuf,
+    pub(super) origin: Origin,
+    pub(super) ready: Ready,
+    pub(super) arrived: Arrived,
+    /// The live generation of its plugin.
+    pub(super) predecessor: Option<Predecessor>,
+    /// What is live from its file.
+    pub(super) before: Option<LiveGeneration>,
+    pub(super) passed: Option<Passed>,
+    /// Of its plugin.
+    pub(super) lock: LockGuard,
+}
+
+/// A generation that is live, whose plugin is not told of yet.
+struct Swapped {
+    file: PathBuf,
+    origin: Origin,
+    generation: Generation,
+    arrived: Arrived,
+    before: Option<LiveGeneration>,
+    passed: Option<Passed>,
+    lock: LockGuard,
+    began: Instant,
+}
+
+/// What leads to an instance, for the swap.
+type Attaching = (Arc<HostServices>, DeclaredRoutes, Arc<dyn LiveInstance>);
+
+impl Supervisor {
+    /// Has a generation go live.
+    pub(super) async fn commit(self: &Arc<Self>, change: Change) -> Deployed {
+        let (swapped, attaching, gate) = before_the_swap(change);
+        HostServices::attach_all(vec![attaching]);
+        let live = self.settle_in(after_the_swap(swapped, gate)).await;
+        self.wake_waiting();
+        live
+    }
+
+    /// Has generations of different plugins go live by one swap.
+    pub(super) async fn commit_together(self: &Arc<Self>, changes: Vec<Change>) -> Vec<Deployed> {
+        let (mut attaching, mut swapped) = (Vec::new(), Vec::new());
+        for change in changes {
+            let (next, attach, gate) = before_the_swap(change);
+            attaching.push(attach);
+            swapped.push((next, gate));
+        }
+        HostServices::attach_all(attaching);
+        let swapped: Vec<Swapped> =
+            swapped.into_iter().map(|(swapped, gate)| after_the_swap(swapped, gate)).collect();
+        let mut live = Vec::with_capacity(swapped.len());
+        for swapped in swapped {
+            live.push(self.settle_in(swapped).await);
+        }
+        self.wake_waiting();
+        live
+    }
+
+    /// Has everybody know of a new generation, and lets the one before go.
+    async fn settle_in(self: &Arc<Self>, swapped: Swapped) -> Deployed {
+        let Swapped { file, origin, generation, arrived, before, passed, lock, began } = swapped;
+        let info = generation.info.clone();
+        let name = &info.plugin;
+        let replaced = self.install(name, generation, &origin, arrived.snapshot);
+        let notices = passed.map(|mut passed| std::mem::take(&mut passed.notices));
+        for notice in notices.iter().flatten() {
+            tracing::warn!(plugin = %name, generation = info.number, "{notice}");
+        }
+        if let Some(plugin) = self.registry().plugins.get_mut(name) {
+            plugin.contract_notices = notices.unwrap_or_default();
+            plugin.checkpoint = arrived.restored.clone().map(|it| Checkpoint::at_first(it, began));
+        }
+        self.keep_checkpoints(&info);
+        self.look_after_process(&info);
+        if let Some(snapshot) = arrived.restored {
+            self.keep_restored(&info, snapshot);
+        }
+        if let Some(plugin) = self.registry().plugins.get_mut(name) {
+            plugin.state_notice = arrived.notice;
+        }
+        drop(lock);
+        // The file was another plugin before: that one has no file any more.
+        if let Some((before, number)) = before.filter(|(before, _)| before != name) {
+            // It may have been replaced from another file meanwhile.
+            let _ = self.take_out(&before, Some(number), "its file is another plugin now").await;
+        }
+        self.tell(&info, replaced.as_deref(), &origin, arrived.how, arrived.aside.as_ref());
+        match (origin, replaced) {
+            (Origin::File | Origin::KeptGood, Some(_)) => self.watch_over(&info),
+            (Origin::File, None) => self.forget_retry(&file),
+            (Origin::KeptGood, None) | (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
+        }
+        Deployed { aside: arrived.aside, ..deployed(&info) }
+    }
+}
+
+fn before_the_swap(change: Change) -> (Swapped, Attaching, Option<Arc<Gate>>) {
+    let Change { file, origin, ready, arrived, predecessor, before, passed, lock } = change;
+    let Ready { generation, live, declared } = ready;
+    if let Some(predecessor) = &predecessor {
+        // What it subscribed to at run time goes with the swap, and nothing may be added after it.
+        predecessor.services.detach();
+    }
+    let gate = predecessor.and_then(|it| it.services.session().gate().cloned());
+    let attaching = (generation.services.clone(), declared, live);
+    let began = Instant::now();
+    let swapped = Swapped { file, origin, generation, arrived, before, passed, lock, began };
+    (swapped, attaching, gate)
+}
+
+fn after_the_swap(mut swapped: Swapped, gate: Option<Arc<Gate>>) -> Swapped {
+    match (swapped.arrived.held.take(), gate) {
+        // It is noted once, here.
+        (Some(held), _) => drop(swapped.generation.info.hand_over.set(held.commit())),
+        // Calls that its process does not get go to the new one as well.
+        (None, Some(gate)) => gate.hold().moved(),
+        (None, None) => {}
+    }
+    swapped
+}

@@ -1,0 +1,336 @@
+//! Contracts: what a plugin sends and another takes, compared before a version goes live.
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use serde_json::{Value, json};
+
+use crate::kit::{Library, OutsideCrate, TestHost, until};
+
+/// A plugin that sends `order:placed` with this field beside its number, and replies with the same.
+fn shop(version: &str, field: &str) -> String {
+    format!(
+        r#"
+use ksi_plugin_api::prelude::*;
+
+#[event("order:placed")]
+struct Placed {{ number: u32, {field} }}
+
+#[event("shop:buy")]
+struct Buy {{ number: u32 }}
+
+#[derive(Default)]
+struct Shop;
+
+#[plugin(name = "shop", version = "{version}", emits(Placed))]
+impl Shop {{
+    #[event_handler]
+    async fn buy(&self, ctx: &Context, buy: Buy) -> Result<Placed> {{
+        let placed: Placed = serde_json::from_value(json!({{"number": buy.number, "total": 7, "cents": 700}}))?;
+        ctx.emit(&placed).await;
+        Ok(placed)
+    }}
+}}
+"#
+    )
+}
+
+/// A plugin that takes `order:placed` with this field, and reads the reply to `shop:buy` so.
+fn stock(version: &str, field: &str) -> String {
+    format!(
+        r#"
+use ksi_plugin_api::prelude::*;
+
+#[event("order:placed")]
+struct Placed {{ number: u32, {field} }}
+
+#[payload]
+struct Bought {{ number: u32 }}
+
+#[derive(Default)]
+struct Stock(std::sync::atomic::AtomicU32);
+
+#[plugin(name = "stock", version = "{version}", requires("shop:buy" -> Bought))]
+impl Stock {{
+    #[event_handler]
+    async fn note(&self, _: &Context, _placed: Placed) -> Result<()> {{
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }}
+
+    #[event_handler("stock:noted")]
+    async fn noted(&self, _: &Context, _: Value) -> Result<u32> {{
+        Ok(self.0.load(std::sync::atomic::Ordering::Relaxed))
+    }}
+}}
+"#
+    )
+}
+
+struct Built {
+    /// Sends `total`, does not, and sends `cents` in place of it.
+    shop: [Library; 3],
+    /// Requires `total`, does not, and requires `cents`.
+    stock: [Library; 3],
+}
+
+fn built() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let api = format!(
+            "ksi-plugin-api = {{ path = {:?} }}\nserde_json = \"1\"",
+            crate::kit::plugin_api()
+        );
+        let shop_of = |version: &str, field: &str| {
+            let made =
+                OutsideCrate::with("contract-shop", &["cdylib"], &[&api], &shop(version, field));
+            Library(made.build(&[]))
+        };
+        let stock_of = |version: &str, field: &str| {
+            let made =
+                OutsideCrate::with("contract-stock", &["cdylib"], &[&api], &stock(version, field));
+            Library(made.build(&[]))
+        };
+        Built {
+            shop: [
+                shop_of("1.0.0", "total: u32"),
+                shop_of("2.0.0", ""),
+                shop_of("3.0.0", "cents: u32"),
+            ],
+            stock: [
+                stock_of("1.0.0", "total: u32"),
+                stock_of("2.0.0", "total: Option<u32>"),
+                stock_of("3.0.0", "cents: u32"),
+            ],
+        }
+    })
+}
+
+fn host(config: &str) -> TestHost {
+    let built = built();
+    let host = TestHost::builder()
+        .plugin("shop.so", &built.shop[0])
+        .plugin("stock.so", &built.stock[0])
+        .config(config)
+        .start();
+    host.until_live("shop", 1);
+    host.until_live("stock", 1);
+    host
+}
+
+fn last_error(host: &TestHost, plugin: &str) -> String {
+    let module =
+        until("the file is refused", || host.module(plugin), |it| it["last_error"].is_string());
+    module["last_error"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_version_that_no_longer_sends_what_a_live_plugin_requires_is_refused_in_one_message() {
+    let host = host("");
+    host.drop_in("shop.so", &built().shop[1]);
+    let error = last_error(&host, "shop");
+    for part in [
+        "2.0.0 of shop",
+        "stock 1.0.0",
+        "`note`",
+        "order:placed",
+        "/total",
+        "removed",
+        "{\"number\":",
+    ] {
+        assert!(error.contains(part), "{part} is missing: {error}");
+    }
+    assert_eq!(host.module("shop")["version"], "1.0.0");
+    let mut client = host.client();
+    assert_eq!(client.emit("shop:buy", json!({"number": 1}))["total"], 7);
+    assert_eq!(client.emit("stock:noted", json!({})), 1);
+}
+
+#[test]
+fn a_file_that_was_refused_for_another_plugin_goes_live_when_that_one_changes() {
+    let host = host("");
+    host.drop_in("shop.so", &built().shop[1]);
+    last_error(&host, "shop");
+    host.drop_in("stock.so", &built().stock[1]);
+    host.until_version("stock", "2.0.0");
+    host.until_version("shop", "2.0.0");
+    assert_eq!(host.module("shop")["last_error"], Value::Null);
+}
+
+#[test]
+fn a_version_that_requires_more_than_a_live_plugin_sends_is_refused() {
+    let host = host("");
+    host.drop_in("stock.so", &built().stock[2]);
+    let error = last_error(&host, "stock");
+    for part in ["shop 1.0.0", "sends order:placed", "`note` of this version", "/cents"] {
+        assert!(error.contains(part), "{part} is missing: {error}");
+    }
+    // What takes more passes.
+    host.drop_in("stock.so", &built().stock[1]);
+    host.until_version("stock", "2.0.0");
+}
+
+#[test]
+fn the_policy_of_a_plugin_or_an_event_lets_a_broken_contract_pass_with_a_warning() {
+    for config in [
+        "[contracts.plugins.stock]\npolicy = 'warn'",
+        "[contracts.events.'order:*']\npolicy = 'warn'",
+    ] {
+        let host = host(config);
+        host.drop_in("shop.so", &built().shop[1]);
+        let module = host.until_version("shop", "2.0.0");
+        let notices = module["notices"].to_string();
+        assert!(notices.contains("stock 1.0.0") && notices.contains("/total"), "{module}");
+    }
+    let host = host("[contracts]\npolicy = 'off'\nclients = 'off'");
+    host.drop_in("shop.so", &built().shop[1]);
+    assert_eq!(host.until_version("shop", "2.0.0")["notices"], json!([]));
+}
+
+#[test]
+fn what_clients_could_send_and_can_no_longer_is_a_warning() {
+    let host = host("[contracts]\npolicy = 'off'");
+    host.drop_in("stock.so", &built().stock[2]);
+    let module = host.until_version("stock", "3.0.0");
+    let notices = module["notices"].to_string();
+    for part in ["clients could send order:placed", "/cents"] {
+        assert!(notices.contains(part), "{part} is missing: {notices}");
+    }
+}
+
+#[test]
+fn going_back_by_hand_to_a_version_that_breaks_a_contract_is_refused_unless_it_is_forced() {
+    let host = host("");
+    host.drop_in("stock.so", &built().stock[1]);
+    host.until_version("stock", "2.0.0");
+    host.drop_in("shop.so", &built().shop[1]);
+    host.until_version("shop", "2.0.0");
+    let refused = host.ksi(&["rollback", "stock"]).fails(1);
+    assert!(refused.contains("shop 2.0.0") && refused.contains("/total"), "{refused}");
+    assert_eq!(host.module("stock")["version"], "2.0.0");
+    host.ksi(&["rollback", "stock", "--force"]).ok();
+    host.until_version("stock", "1.0.0");
+}
+
+#[test]
+fn a_pair_that_must_change_together_goes_live_by_one_swap_or_not_at_all() {
+    let host = host("");
+    let built = built();
+    let path = |name: &str| host.file(name).to_str().unwrap().to_owned();
+    let (shop, stock) = (path("shop.so"), path("stock.so"));
+    // Neither goes alone,
+    host.drop_in("shop.so", &built.shop[2]);
+    assert!(last_error(&host, "shop").contains("breaks a contract"));
+    // nor with one that it does not fit to,
+    let refused = host.ksi(&["load", &shop, &stock]).fails(1);
+    assert!(refused.contains("none of the files") && refused.contains("/total"), "{refused}");
+    host.drop_in("stock.so", &built.stock[2]);
+    assert!(last_error(&host, "stock").contains("breaks a contract"));
+    for plugin in ["shop", "stock"] {
+        assert_eq!(host.module(plugin)["version"], "1.0.0");
+    }
+    let told = host.ksi(&["load", &shop, &stock]).ok();
+    assert!(told.contains("loaded shop 3.0.0") && told.contains("loaded stock 3.0.0"), "{told}");
+    let mut client = host.client();
+    assert_eq!(client.emit("shop:buy", json!({"number": 1}))["cents"], 700);
+    assert_eq!(client.emit("stock:noted", json!({})), 1);
+    host.until_unmapped("shop");
+    host.until_unmapped("stock");
+}
+
+/// A plugin with state that counts its calls, each of which goes on to the other one.
+fn player(own: &str, other: &str) -> String {
+    format!(
+        r#"
+use ksi_plugin_api::prelude::*;
+use std::sync::atomic::{{AtomicU64, Ordering::Relaxed}};
+
+#[payload]
+struct Ball {{ left: u32 }}
+
+#[derive(Default)]
+struct Player(AtomicU64);
+
+#[plugin(name = "{own}")]
+impl Player {{
+    #[event_handler("{own}:ball")]
+    async fn ball(&self, ctx: &Context, ball: Ball) -> Result<u32> {{
+        self.0.fetch_add(1, Relaxed);
+        ctx.sleep(std::time::Duration::from_millis(1)).await;
+        if ball.left > 0 {{
+            let next = Ball {{ left: ball.left - 1 }};
+            let _: u32 = ctx.request(named("{other}:ball", &next)).await?;
+        }}
+        Ok(ball.left)
+    }}
+
+    #[event_handler("{own}:count")]
+    async fn count(&self, _: &Context, _: Value) -> Result<u64> {{
+        Ok(self.0.load(Relaxed))
+    }}
+
+    #[snapshot(version = 1)]
+    async fn snapshot(&self, _: &Context) -> Result<u64> {{
+        Ok(self.0.load(Relaxed))
+    }}
+
+    #[restore(version = 1)]
+    async fn restore(&self, _: &Context, count: u64) -> Result<()> {{
+        self.0.store(count, Relaxed);
+        Ok(())
+    }}
+}}
+"#
+    )
+}
+
+#[test]
+fn plugins_with_state_that_call_one_another_are_replaced_as_one_under_load() {
+    const BALLS: u64 = 4;
+    let library = |own: &'static str, name: &'static str, other: &str| {
+        let api = format!("ksi-plugin-api = {{ path = {:?} }}", crate::kit::plugin_api());
+        Library(OutsideCrate::with(name, &["cdylib"], &[&api], &player(own, other)).build(&[]))
+    };
+    let host = TestHost::builder()
+        .plugin("ping.so", &library("ping", "contract-ping", "pong"))
+        .plugin("pong.so", &library("pong", "contract-pong", "ping"))
+        .start();
+    host.until_live("ping", 1);
+    host.until_live("pong", 1);
+    let done = AtomicBool::new(false);
+    let played: u64 = std::thread::scope(|scope| {
+        let players: Vec<_> = ["ping:ball", "pong:ball", "ping:ball", "pong:ball"]
+            .map(|event| {
+                let mut client = host.client();
+                let done = &done;
+                scope.spawn(move || {
+                    let mut played = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        client.emit(event, json!({"left": BALLS - 1}));
+                        played += 1;
+                    }
+                    played
+                })
+            })
+            .into();
+        let mut client = host.client();
+        let load = json!({"path": host.file("ping.so"), "with": [host.file("pong.so")]});
+        for generation in 2..22 {
+            let loaded = client.emit("module:load", load.clone());
+            assert_eq!(loaded["generation"], generation);
+            assert_eq!(loaded["with"][0]["generation"], generation, "{loaded}");
+        }
+        done.store(true, Ordering::Relaxed);
+        players.into_iter().map(|player| player.join().unwrap()).sum()
+    });
+    let mut client = host.client();
+    let count: u64 = ["ping:count", "pong:count"]
+        .map(|event| client.emit(event, json!({})).as_u64().unwrap())
+        .iter()
+        .sum();
+    assert_eq!(count, played * BALLS, "every call is in the state of who is live");
+    host.until_unmapped("ping");
+    host.until_unmapped("pong");
+}
