@@ -131,6 +131,15 @@ SCENARIOS: dict[str, tuple[dict[str, str], list[Any], dict[str, Any]]] = {
         PLAIN_CALL,
         {},
     ),
+    "none within a result": (
+        {
+            "a": plugin("a", "first", body="return [1, None, 2]"),
+            "b": plugin("b", body="return [None, 1]"),
+            "c": plugin("c", options="wrapper=True", body="return [None, *(yield)]"),
+        },
+        [["first", {"x": 1}], *PLAIN_CALL],
+        {},
+    ),
     "historic": (
         {"a": plugin("a", "remembered"), "b": plugin("b", "remembered")},
         [["remembered", {"x": 1}], ["remembered", {"x": 2}]],
@@ -315,6 +324,15 @@ class Hooks(PluggyTest):
         self.assertEqual(host.ends(number).json(), [["answer"], "a"])
         message = host.ends(host.call("first", {"x": 5})).failure()[1]
         self.assertTrue(message.startswith("plugin c, hook first: OSError: 5"), message)
+
+    def test_a_coroutine_that_gives_none_gives_no_result(self) -> None:
+        awaited = "from eggspecs import hookimpl\n@hookimpl\nasync def all_of_them(x): ...\n"
+        awaited += "async def none(): ...\n@hookimpl\ndef first(x): return [none(), None, x]\n"
+        wrapper = plugin("b", options="wrapper=True", body="return [None, *(yield)]")
+        host = self.pluggy(self.project({"a": awaited, "b": wrapper, "c": plugin("c")}), SAID)
+        self.assertEqual(host.asked("all_of_them", {"x": 1}), [None, "c"])
+        # What stands in the one result of an implementation is its own.
+        self.assertEqual(host.asked("first", {"x": 1}), [None, None, 1])
 
     def test_a_manager_that_is_complete_may_be_named(self) -> None:
         specs = (

@@ -216,8 +216,10 @@ class PluggyPlugin:
         finally:
             _given.set(None)
         if isinstance(result, list):
-            result = [await self._awaited(hook, it, given) for it in result]
-            result = [it for it in result if it is not None]
+            of_one = _is_first_result(hook)
+            ends = [(it, await self._awaited(hook, it, given)) for it in result]
+            # A coroutine that gives none is to a list of results what a function is that does.
+            result = [end for it, end in ends if of_one or end is not None or it is None]
         else:
             result = await self._awaited(hook, result, given)
         _check_json(hook, result, given)
@@ -357,6 +359,11 @@ def _one_of_ksi(result: Any) -> Any:
     """One answer goes as it is, and several go together."""
     results = [it for it in (result if isinstance(result, list) else [result]) if it is not None]
     return {"responses": results} if len(results) > 1 else (results[0] if results else None)
+
+
+def _is_first_result(hook: Any) -> bool:
+    spec = getattr(hook, "spec", None)
+    return spec is not None and bool(spec.opts.get("firstresult"))
 
 
 def _arguments(hook: Any) -> set[str]:
