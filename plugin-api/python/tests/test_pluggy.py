@@ -325,6 +325,44 @@ class Hooks(PluggyTest):
         message = host.ends(host.call("first", {"x": 5})).failure()[1]
         self.assertTrue(message.startswith("plugin c, hook first: OSError: 5"), message)
 
+    def test_a_result_of_a_wrapper_that_is_no_json_names_its_plugin(self) -> None:
+        forced = "outcome = yield\noutcome.force_result([*outcome.get_result(), {1}])"
+        cases = {
+            "new": ("wrapper=True", "yield\nreturn {1, 2}", "the value itself"),
+            "new among others": ("wrapper=True", "return [*(yield), [{1}]]", "[0]"),
+            "old": ("hookwrapper=True", forced, "the value itself"),
+            "an error": (
+                "wrapper=True",
+                "try:\n    yield\nexcept KeyError:\n    return {1}",
+                "the value itself",
+            ),
+        }
+        around = plugin("z", options="wrapper=True, tryfirst=True", body="return (yield)")
+        for name, (options, body, place) in cases.items():
+            with self.subTest(name):
+                a = plugin("a", body="raise KeyError(x)" if name == "an error" else "return x")
+                plugins = {"a": a, "b": plugin("b", options=options, body=body), "z": around}
+                host = self.pluggy(self.project(plugins), SAID)
+                code, message = host.ends(host.call("all_of_them", {"x": 1})).failure()
+                expected = f"plugin b, hook all_of_them: its result is no JSON: {place} is a set"
+                self.assertEqual((code, message), ("not_json", expected))
+        body = "yield\nreturn {3}"
+        plugins = {"a": plugin("a", "first"), "b": plugin("b", "first", "wrapper=True", body)}
+        host = self.pluggy(self.project(plugins), SAID)
+        message = host.ends(host.call("first", {"x": 1})).failure()[1]
+        self.assertIn("plugin b, hook first: its result is no JSON", message)
+
+    def test_a_wrapper_that_yields_too_often_or_never_is_told_as_by_pluggy(self) -> None:
+        for body, words in (("yield\nyield", "has second yield"), ("if x == 5: yield", "")):
+            for options in ("wrapper=True", "hookwrapper=True"):
+                plugins = {"a": plugin("a"), "b": plugin("b", options=options, body=body)}
+                host = self.pluggy(self.project(plugins), SAID)
+                code, message = host.ends(host.call("all_of_them", {"x": 1})).failure()
+                self.assertEqual(code, "RuntimeError")
+                self.assertIn("wrap_controller at 'all_of_them' ", message)
+                self.assertIn("plugins/b.py:2 ", message)
+                self.assertIn(words or "did not yield", message)
+
     def test_a_coroutine_that_gives_none_gives_no_result(self) -> None:
         awaited = "from eggspecs import hookimpl\n@hookimpl\nasync def all_of_them(x): ...\n"
         awaited += "async def none(): ...\n@hookimpl\ndef first(x): return [none(), None, x]\n"

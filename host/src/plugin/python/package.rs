@@ -69,6 +69,7 @@ const FILES: &[(&str, &str)] = files![
     "worker/failures.py",
     "worker/forked.py",
     "worker/frames.py",
+    "worker/given.py",
     "worker/history.py",
     "worker/inbox.py",
     "worker/lifecycle.py",

@@ -34,7 +34,6 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 from typing import Any
 
 import pluggy
@@ -45,6 +44,7 @@ from ..loader import Declared, LoadedModule, run_file, unique_names
 from ..router import get_router
 from .event_names import event_names_of
 from .failures import Told, message_of
+from .given import Given, Recorded, giver, given
 from .history import History
 from .limits import Open
 from .one_thread import OneThread
@@ -66,9 +66,6 @@ _STARTUP, _CONTEXT, _READY, _END = (
 )
 _LIFE = (_STARTUP, _CONTEXT, _READY, _END)
 
-#: What the implementations of the hook that is being called have given, by their plugins' names.
-_given: ContextVar[list[tuple[str, Any]] | None] = ContextVar("ksi_pluggy_given", default=None)
-
 
 class HookFailed(Told):
     """An implementation of a hook has failed, or has given what is no JSON."""
@@ -88,7 +85,7 @@ class PluggyPlugin:
         before = len(_link.declared)
         self._manager = self._thread.run_now(self._made, said, opened.plugin)
         beside = _link.declared[before:]
-        self._recorded: set[int] = set()
+        self._recorded = Recorded()
         self._history = History()
         project = str(said.get("prefix") or self._manager.project_name)
         handlers = list(self._handlers(project, said))
@@ -209,52 +206,41 @@ class PluggyPlugin:
 
     async def _call(self, hook: Any, arguments: dict[str, Any]) -> Any:
         """Calls a hook as pluggy does, and awaits what is to be awaited of its results."""
-        given: list[tuple[str, Any]] = []
-        _given.set(given)
+        by: Given = []
+        given.set(by)
         try:
             result = await self._thread.run(self._called_now, hook, arguments)
         finally:
-            _given.set(None)
+            given.set(None)
         if isinstance(result, list):
             of_one = _is_first_result(hook)
-            ends = [(it, await self._awaited(hook, it, given)) for it in result]
+            ends = [(it, await self._awaited(hook, it, by)) for it in result]
             # A coroutine that gives none is to a list of results what a function is that does.
             result = [end for it, end in ends if of_one or end is not None or it is None]
         else:
-            result = await self._awaited(hook, result, given)
-        _check_json(hook, result, given)
+            result = await self._awaited(hook, result, by)
+        _check_json(hook, result, by)
         return result
 
     def _called_now(self, hook: Any, arguments: dict[str, Any]) -> Any:
         try:
-            self._record(hook)
+            self._recorded.record(hook)
             if hook.is_historic():
                 return self._history.call(hook, arguments)
             return hook(**arguments)
         except Exception as error:
             raise _failed(hook, error, _raised_by(hook, error)) from error
 
-    async def _awaited(self, hook: Any, result: Any, given: list[tuple[str, Any]]) -> Any:
+    async def _awaited(self, hook: Any, result: Any, by: Given) -> Any:
         if not inspect.isawaitable(result):
             return result
-        plugin = _giver(result, given)
+        plugin = giver(result, by)
         try:
             end = await result
         except Exception as error:
             raise _failed(hook, error, plugin) from error
-        given.append((plugin, end))
+        by.append((plugin, end))
         return end
-
-    def _record(self, hook: Any) -> None:
-        """Has implementations say what they give. Their order, and all else, stays pluggy's."""
-        for implementation in hook.get_hookimpls():
-            if id(implementation) in self._recorded:
-                continue
-            self._recorded.add(id(implementation))
-            if not (implementation.hookwrapper or implementation.wrapper):
-                implementation.function = _recording(
-                    implementation.function, implementation.plugin_name
-                )
 
     # Life
 
@@ -290,18 +276,6 @@ class PluggyPlugin:
         return True
 
 
-def _recording(function: Callable[..., Any], plugin: str) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def recorded(*args: Any) -> Any:
-        result = function(*args)
-        given = _given.get()
-        if given is not None and result is not None:
-            given.append((plugin, result))
-        return result
-
-    return recorded
-
-
 def _tell_unspecified(manager: pluggy.PluginManager) -> None:
     """Tells of hooks that may be wrong names, where those are accepted."""
     for name, hook in vars(manager.hook).items():
@@ -333,7 +307,7 @@ def _raised_by(hook: Any, error: BaseException) -> str:
     return found
 
 
-def _check_json(hook: Any, result: Any, given: list[tuple[str, Any]]) -> None:
+def _check_json(hook: Any, result: Any, by: Given) -> None:
     """Whether what a hook gives has JSON; else, which plugin has given that."""
     try:
         codec.dumps(result)
@@ -343,16 +317,12 @@ def _check_json(hook: Any, result: Any, given: list[tuple[str, Any]]) -> None:
     for value in result if isinstance(result, list) else [result]:
         place = codec.find_fault(value)
         if place is not None:
-            plugin = _giver(value, given)
+            plugin = giver(value, by)
             whose = f"plugin {plugin}" if plugin else "a plugin"
             raise HookFailed(
                 "not_json", f"{whose}, hook {hook.name}: its result is no JSON: {place}"
             )
     raise HookFailed("not_json", f"hook {hook.name}: {fault}")
-
-
-def _giver(value: Any, given: list[tuple[str, Any]]) -> str:
-    return next((plugin for plugin, it in reversed(given) if it is value), "")
 
 
 def _one_of_ksi(result: Any) -> Any:
