@@ -52,6 +52,33 @@ class Globals(WorkerTest):
         self.assertEqual(new.restore(snapshot.json()).kind, "NO_REPLY")
         self.assertEqual(new.asked("get"), [{"b": [1, {"c": None}]}, [1, 1], 1, True])
 
+    def test_what_lies_in_kept_globals_stays_the_same_objects(self) -> None:
+        source = """
+            from ksi.events import event_handler
+            _state = {"items": {"a": {"n": 1}}, "rows": [[0], {}], "was": [], "kind": {}}
+            items, rows = _state["items"], _state["rows"]
+            held = [_state, items, items["a"], rows, rows[0], _state["was"], _state["kind"]]
+            twice = {}
+            _both = [twice, twice]
+            @event_handler("a:get")
+            async def get(data):
+                now = [_state, _state["items"], _state["items"]["a"], _state["rows"],
+                       _state["rows"][0], _state.get("was"), _state["kind"]]
+                same = [one is other for one, other in zip(held, now)]
+                return [same, _state, items, rows, _both, _both[0] is _both[1], list(_state)]
+            """
+        python = {"keep": ["_state", "items", "_both"]}
+        new = self.live(source, python=python)
+        items = {"a": {"n": 2, "more": []}, "b": 1}
+        state = {"kind": [1], "items": items, "rows": [[1, 2], 3, {}]}
+        both = [{"x": 1}, {"y": 2}]
+        restored = new.restore({"_state": state, "items": items, "_both": both})
+        self.assertEqual(restored.kind, "NO_REPLY")
+        same, *rest = new.asked("get")
+        # What is not there any more, and what is of another type, is another object.
+        self.assertEqual(same, [True] * 5 + [False, False])
+        self.assertEqual(rest, [state, items, state["rows"], both, False, list(state)])
+
     def test_a_module_that_says_nothing_keeps_its_state(self) -> None:
         host = self.live(GLOBALS)
         self.assertEqual(host.description["keep"], ["_state"])

@@ -12,7 +12,7 @@ import marshal
 import re
 import types
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from .. import codec
 from ..events import EventHandler
@@ -21,6 +21,9 @@ from .failures import Told
 
 #: What a checkpoint has beside the state: of the reply, and not of the module.
 _OF_THE_REPLY = frozenset(("status", "_timestamp", "_response_id"))
+
+#: How deep objects that are there stay the same ones.
+_DEPTH: Final = 64
 
 CallHandler = Callable[[EventHandler, Any], Awaitable[Any]]
 
@@ -251,6 +254,7 @@ def _restore_globals(module: types.ModuleType, keep: Sequence[str], data: dict[s
     """Into the objects that are there, because others may have them."""
     import logging
 
+    objects = _Objects()
     for name, new in data.items():
         if name not in keep:
             logging.getLogger(module.__name__).warning(
@@ -258,10 +262,43 @@ def _restore_globals(module: types.ModuleType, keep: Sequence[str], data: dict[s
             )
             continue
         old = getattr(module, name, None)
-        if isinstance(old, dict):
-            old.clear()
-            old.update(new)
-        elif isinstance(old, list):
-            old[:] = new
+        if isinstance(old, (dict, list)):
+            objects.put_into(old, new)
         else:
             setattr(module, name, new)
+
+
+class _Objects:
+    """Objects that are there, and stay what they are with what is restored in them. What lies in
+    another one does so if there is one of the same type by that key, or at that place of a list."""
+
+    def __init__(self) -> None:
+        #: What was put into each, by its id.
+        self._put: dict[int, tuple[object, Any]] = {}
+
+    def put_into(self, old: Any, new: Any, depth: int = 0) -> None:
+        """Has what is there be equal to what is new."""
+        self._put[id(old)] = old, new
+        if isinstance(old, dict):
+            items = {
+                key: self._with(old[key], value, depth) if key in old else value
+                for key, value in new.items()
+            }
+            old.clear()
+            old.update(items)
+        else:
+            count = min(len(old), len(new))
+            values = [self._with(old[at], new[at], depth) for at in range(count)]
+            old[:] = values + new[count:]
+
+    def _with(self, old: Any, new: Any, depth: int) -> Any:
+        kind = type(new)
+        if type(old) is not kind or kind not in (dict, list) or depth >= _DEPTH:
+            return new
+        put = self._put.get(id(old))
+        if put is None:
+            self.put_into(old, new, depth + 1)
+        elif not _same(put[1], new):
+            # It stood in two places, which are not equal any more.
+            return new
+        return old
