@@ -173,6 +173,7 @@ class Describing(WorkerTest):
             "    @event_handler('a:b')\n    def f(d): ...",
             "def make():\n    @event_handler('a:b')\n    def f(d): ...\nmake()",
             "def own(name):\n    return event_handler(name)\n@own('a:b')\ndef f(d): ...",
+            "@event_handler('a:b', priority='high')\ndef f(d): ...",
             "options = {'priority': 5}\n@event_handler('a:b', **options)\ndef f(d): ...",
             "def other(f): return lambda d: f(d)\n@event_handler('a:b')\n@other\ndef f(d): ...",
             "NAME = 'a:b'\nNAME = 'a:c'\n@event_handler(NAME)\ndef f(d): ...",

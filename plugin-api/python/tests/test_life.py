@@ -144,6 +144,30 @@ class NotOpened(WorkerTest):
                 ),
             )
 
+    def test_a_handler_that_no_call_could_reach_is_refused(self) -> None:
+        begin = "from ksi.events import event_handler\nfrom ksi.router import get_router\n"
+        taken = "a handler of a:b is called with the data, or with the data and the context, and "
+        for source, words in (
+            ("@event_handler('a:b')\nasync def f(): ...\n", taken + "f takes no argument"),
+            ("@event_handler('a:b')\ndef f(): ...\n", taken + "f takes no argument"),
+            ("@event_handler('a:b')\nasync def f(a, b, c): ...\n", taken + "f needs c as well"),
+            ("@event_handler('a:b')\nasync def f(a, *, b): ...\n", taken + "f needs b as well"),
+            ("get_router().subscribe('a:b', lambda: 1)\n", taken + "<lambda> takes no argument"),
+            (
+                "@event_handler('a:b', priority='high')\nasync def f(a): ...\n",
+                "the priority of a handler of a:b is a whole number, and not 'high'",
+            ),
+        ):
+            with self.subTest(source):
+                message = self.refused(begin + source)
+                self.assertIn(words, message)
+                # Of the decorator, or before Python 3.11 of what it decorates.
+                self.assertRegex(message, "sample.py, line [34]")
+        good = "async def g(*a): ...\nasync def h(a, b=1, *, context=None, c=2): ...\n"
+        good += "async def i(a, **b): ...\nasync def j(a, *, context): ...\n"
+        good += "for it in (g, h, i, j, max): event_handler('a:b', priority=True)(it)\n"
+        self.opens(begin + good)
+
     def test_a_missing_dependency_says_which_and_the_command(self) -> None:
         message = self.refused("import yaml_of_nobody.loader\n")
         self.assertIn("sample.py imports yaml_of_nobody, and there is no such module", message)

@@ -72,6 +72,9 @@ class EventHandler:
         self.event = event
         #: All that it is called for, if that is more than one.
         self.events: list[str] = [event]
+        if not isinstance(priority, int):
+            text = f"the priority of a handler of {event} is a whole number, and not {priority!r}"
+            raise TypeError(text)
         self.priority = int(priority)
         self.filter_func = filter_func
         #: Seconds that a call may take; ``None`` for what the host allows.
@@ -83,6 +86,12 @@ class EventHandler:
         self.name: str = getattr(func, "__name__", type(func).__name__)
         self.qualified_name: str = getattr(func, "__qualname__", self.name)
         self.takes_context, self.context_key = _context_parameter(func)
+        fault = _not_taken(func, *self.arguments(None, None))
+        if fault:
+            raise TypeError(
+                f"a handler of {event} is called with the data, or with the data and the context, "
+                f"and {self.name} {fault}"
+            )
 
     def arguments(self, data: Any, context: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the function is called with."""
@@ -186,3 +195,25 @@ def _context_parameter(func: Callable[..., Any]) -> tuple[bool, str]:
         elif parameter.kind is parameter.KEYWORD_ONLY and parameter.name == "context":
             return False, "context"
     return positional >= 2, ""
+
+
+def _not_taken(
+    func: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]
+) -> str | None:
+    """Why a function cannot be called with these; ``None`` also if that is not known."""
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):
+        return None
+    try:
+        bound = signature.bind_partial(*args, **keywords)
+    except TypeError:
+        return "takes no argument"
+    missing = [
+        it.name
+        for it in signature.parameters.values()
+        if it.name not in bound.arguments
+        and it.default is it.empty
+        and it.kind not in (it.VAR_POSITIONAL, it.VAR_KEYWORD)
+    ]
+    return f"needs {', '.join(missing)} as well" if missing else None

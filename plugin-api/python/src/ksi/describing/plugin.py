@@ -165,7 +165,7 @@ class Plugin:
             at = 0 if which == "event_handler" else 1 << 8
             at = 1 if which in ("event_handler", "shutdown_handler") else at
             given = _argument(decorator, options, at, "priority")
-            priority = 50 if given is None else source.literal(given)
+            priority = 50 if given is None else int(source.literal(given))
             limit = options.get("timeout")
             timeout = source.literal(limit) if limit is not None else None
             timeout = 0.0 if timeout is None else float(timeout)
@@ -189,7 +189,7 @@ class Plugin:
                 node.name,
                 prefix + node.name,
                 event,
-                int(priority),
+                priority,
                 timeout,
                 blocking,
                 node,
