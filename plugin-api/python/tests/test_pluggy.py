@@ -14,7 +14,7 @@ import unittest
 from typing import Any
 
 from ksi.describing import program
-from ksi.worker.event_names import event_names_of
+from ksi.worker.event_names import read_event_names
 
 from .host import FakeHost, WorkerTest, u32
 
@@ -717,6 +717,39 @@ class OfKsi(PluggyTest):
         self.assertEqual(described["ksi_shutdown"], ["module:shutdown"])
         self.assertNotIn("ksi_startup", described)
 
+    def test_events_that_cannot_be_read_from_the_source_are_told(self) -> None:
+        table = (
+            "from eggspecs import hookimpl\nHANDLERS = {}\n@hookimpl\n"
+            "def ksi_handle_event(event_name, data, context):\n"
+            "    return HANDLERS.get(event_name)\n"
+        )
+        some = (
+            "from eggspecs import hookimpl\nNAME = 'c:d'\n@hookimpl\n"
+            "def ksi_handle_event(event_name, data, context):\n"
+            "    if event_name in ('a:b', 'a:c') or event_name is None: return 1\n"
+            "    if event_name.startswith('e:fail') or event_name.startswith('ag'): return 2\n"
+            "    if event_name == NAME: return 3\n"
+        )
+        all_read = some.replace(" or event_name.startswith('ag')", "").replace("NAME:", "'c:d':")
+        lines = "{} (lines 6, 7)"
+        hook = "plugin it takes events by ksi_handle_event, and "
+        for source, events, told in (
+            (table, [], [hook + "none of their names is found in {}"]),
+            (some, ["a:b", "a:c", "e:**"], [hook + "not all of their names are found in " + lines]),
+            (all_read, ["a:b", "a:c", "c:d", "e:**"], []),
+        ):
+            folder = self.project({"it": source}, KSI_SPECS)
+            said = {**SAID, "project": "ksi"}
+            host = self.pluggy(folder, said)
+            warnings = [it[3] for it in host.logs() if it[1] == 2]
+            names = {it["name"]: it["subscriptions"] for it in host.description["handlers"]}
+            self.assertEqual(names.get("ksi_handle_event", []), events)
+            file = os.path.join(folder, "plugins", "it.py")
+            way = "; name them in event_names of [tool.ksi.pluggy]"
+            self.assertEqual(warnings, [it.format(file) + way for it in told])
+            host = self.pluggy(folder, {**said, "event_names": ["c:d"]})
+            self.assertEqual([it for it in host.logs() if it[1] == 2], [])
+
     def test_one_answer_goes_as_it_is_and_several_together(self) -> None:
         host = self.ksi()
         host.report(host.until("EMIT"), [])
@@ -763,7 +796,7 @@ class OfKsi(PluggyTest):
             match_it = {"a:b": 1, "x": 2}
             match_it.get(event_name)
 
-        names = event_names_of(handle)
+        names = read_event_names(handle).names
         self.assertIn("a:b", names)
         self.assertNotIn("no name", names)
         self.assertNotIn("x", names)

@@ -42,7 +42,7 @@ from .. import _link, codec
 from ..events import EventHandler
 from ..loader import Declared, LoadedModule, run_file, unique_names
 from ..router import get_router
-from .event_names import event_names_of
+from .event_names import read_event_names
 from .failures import Told, message_of
 from .given import Given, Recorded, giver, given
 from .history import History
@@ -175,7 +175,16 @@ class PluggyPlugin:
     def _event_names(self, hook: Any, configured: list[str]) -> list[str]:
         names = set(configured)
         for implementation in hook.get_hookimpls():
-            names |= event_names_of(implementation.function)
+            found = read_event_names(implementation.function)
+            names |= found.names
+            if found.lacks and not configured:
+                _log.warning(
+                    "plugin %s takes events by %s, and %s; name them in event_names of "
+                    "[tool.ksi.pluggy]",
+                    implementation.plugin_name,
+                    hook.name,
+                    found.lacks,
+                )
         return sorted(names)
 
     # What is called
