@@ -238,7 +238,7 @@ pub struct Limits {
     /// Threads that run plugin code. Default: 0, which means one more than there are processor
     /// cores, and at least three.
     pub workers: usize,
-    /// Threads for handlers that block. Default: 64.
+    /// Threads for handlers that block, of the host and of each module of Python. Default: 64.
     pub blocking_threads: usize,
     /// Background tasks of one plugin. Default: 1024.
     pub background_tasks: usize,

@@ -9,6 +9,7 @@ mod pluggy;
 mod refused;
 mod retried;
 mod state;
+mod threads;
 
 use std::{
     fs,

@@ -71,6 +71,7 @@ pub(super) fn isolation(
             sends: limits.queued_events as u64,
             watch_events: limits.subscriber_queue as u64,
             watch_bytes: limits.subscriber_bytes as u64,
+            blocking_threads: limits.blocking_threads as u64,
             ..life::Limits::default()
         },
         clock_zero: u64::try_from(zero).unwrap_or(u64::MAX),

@@ -125,6 +125,8 @@ pub struct Limits {
     pub depth: u32,
     /// Background tasks that run.
     pub tasks: u64,
+    /// Threads for handlers that block, where the worker has a pool of them.
+    pub blocking_threads: u64,
     /// Subscriptions and watches that are made at run time, all together.
     pub subscriptions: u64,
     /// Emits and waits that are not answered.
@@ -148,6 +150,7 @@ impl Default for Limits {
             state: 64 << 20,
             depth: 64,
             tasks: 4_096,
+            blocking_threads: 64,
             subscriptions: 1_024,
             emits: 4_096,
             sends: 1_024,

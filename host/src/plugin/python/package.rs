@@ -82,6 +82,7 @@ const FILES: &[(&str, &str)] = files![
     "worker/reader.py",
     "worker/session.py",
     "worker/state.py",
+    "worker/threads.py",
     "worker/watches.py",
 ];
 

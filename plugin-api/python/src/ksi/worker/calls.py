@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import struct
 import sys
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,15 +18,14 @@ from .contexts import ALONE, CallRef, EventContext, current
 from .failures import code_of, message_of
 from .frames import CALL_HEAD, PAYLOAD_IN_FILE, U32, Frame, ProtocolError
 from .outbox import TooLong
+from .threads import Threads
 
 if TYPE_CHECKING:
     from .session import Session
 
 #: Whether a task begins where it is made: from Python 3.12 on. A call that never waits is then over
 #: without a turn of the loop.
-_EAGER: Final = sys.version_info >= (3, 12)
-#: Threads on which handlers may block.
-_THREADS: Final = 32
+EAGER: Final = sys.version_info >= (3, 12)
 _CALL_HEAD_BYTES: Final = CALL_HEAD.size
 
 #: What a thread is to do: taken out of its list then, so that nothing else has it.
@@ -48,7 +48,7 @@ class Calls:
         self._blocked: dict[int, Future[Any]] = {}
         #: Those of the tasks whose end nobody waits for.
         self._unawaited: set[int] = set()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = Threads(session.plugin, session.limits.blocking_threads)
         self._kept_contexts = 0
         self._idle = asyncio.Event()
 
@@ -171,7 +171,7 @@ class Calls:
         self._start(number, run())
 
     def _start(self, number: int, run: Any, ref: CallRef | None = None) -> None:
-        if _EAGER:
+        if EAGER:
             task = asyncio.Task(run, loop=self._loop, eager_start=True)  # type: ignore[call-arg, unused-ignore]
             if not task.done():
                 self._tasks[number] = task
@@ -277,8 +277,6 @@ class Calls:
     # Handlers that may block
 
     def _block(self, number: int, handler: EventHandler, payload: bytes, head: _Head) -> None:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ksi-handler")
         ref = CallRef(number, self)
         data = codec.loads(payload)
         context = self.context(ref, head)
@@ -294,17 +292,19 @@ class Calls:
                 self._unblocked, number, ref, handler, future
             )
         )
-        try:
-            self._threads.submit(own.run, _on_thread, future, work)
-        except RuntimeError as error:
-            # No thread more can be had. One that there is may do it all the same.
+
+        def fails(error: Exception) -> None:
             if future.cancel():
                 self._ended(number)
                 self._out.put(frames.FAILED, number, *_failure(error))
 
+        begin = functools.partial(own.run, _on_thread, future, work)
+        self._threads.run(number, head[0][5], head[0][7], begin, fails)
+
     def _unblocked(
         self, number: int, ref: CallRef, handler: EventHandler, future: Future[Any]
     ) -> None:
+        self._threads.ended(number)
         if self._blocked.get(number) is not future:
             return
         if future.cancelled():

@@ -21,6 +21,7 @@ class Limits:
     state: int = 64 << 20
     depth: int = 64
     tasks: int = 4_096
+    blocking_threads: int = 64
     subscriptions: int = 1_024
     emits: int = 4_096
     sends: int = 1_024
