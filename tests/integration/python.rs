@@ -6,6 +6,7 @@ mod folders;
 mod limits;
 mod packages;
 mod pluggy;
+mod ready;
 mod refused;
 mod retried;
 mod state;

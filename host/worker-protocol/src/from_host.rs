@@ -16,6 +16,8 @@ pub enum FromHost<'a> {
     Open(Payload<'a>),
     /// Make an instance from this configuration, which is JSON.
     Create(Payload<'a>),
+    /// The instance takes its place: events come to it from here on. For workers of 1.1 and later.
+    Live,
     /// Tasks end, and nothing more is subscribed: the instance goes soon.
     Detach,
     /// Drop the instance, answer, and end.
@@ -111,6 +113,7 @@ impl<'a> FromHost<'a> {
             Kind::Cancel => FromHost::Cancel,
             Kind::Open => FromHost::Open(body.payload()?),
             Kind::Create => FromHost::Create(body.payload()?),
+            Kind::Live => FromHost::Live,
             Kind::Detach => FromHost::Detach,
             Kind::Shutdown => FromHost::Shutdown,
             Kind::Refused => FromHost::Refused {
@@ -213,6 +216,7 @@ impl<'a> FromHost<'a> {
                 to.put(Kind::ReadBack, 0, id, |to| to.u32(version), state, None)
             }
             FromHost::Cancel => to.put(Kind::Cancel, 0, id, none, Payload::NONE, None),
+            FromHost::Live => to.put(Kind::Live, 0, id, none, Payload::NONE, None),
             FromHost::Detach => to.put(Kind::Detach, 0, id, none, Payload::NONE, None),
             FromHost::Shutdown => to.put(Kind::Shutdown, 0, id, none, Payload::NONE, None),
             FromHost::Done => to.put(Kind::Done, 0, id, none, Payload::NONE, None),

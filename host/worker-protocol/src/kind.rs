@@ -77,6 +77,8 @@ kinds! {
     Shutdown = 7, "SHUTDOWN", Host;
     /// The instance is dropped, and the process ends.
     Bye = 8, "BYE", Worker;
+    /// The instance takes its place: events come to it from here on.
+    Live = 9, "LIVE", Host;
 
     /// Call a handler.
     Call = 16, "CALL", Host;

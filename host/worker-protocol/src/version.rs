@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The version that is written here.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 /// A version of the protocol.
 ///
@@ -20,6 +20,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// Whether a worker that speaks this knows LIVE.
+    pub fn knows_live(self) -> bool {
+        self.minor >= 1
+    }
+
     /// Whether a side that speaks this understands one that speaks that.
     pub fn understands(self, theirs: Version) -> bool {
         self.major == theirs.major

@@ -368,7 +368,7 @@ fn another_major_version_is_refused_with_both_numbers_and_another_minor_one_is_n
     // Whatever else one of another version says.
     let other = br#"{"protocol": {"major": 2, "minor": 1, "x": 0}, "pid": "seven"}"#;
     let text = Hello::read(other).unwrap_err().to_string();
-    assert!(text.contains("1.0") && text.contains("2.1"), "{text}");
+    assert!(text.contains("1.1") && text.contains("2.1"), "{text}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ NAMES = {
     49: "KEEP", 50: "KEPT", 51: "STOP_KEEPING", 81: "PONG", 82: "STATS",
 }  # fmt: skip
 KINDS = {
-    "OPEN": 2, "CREATE": 4, "DETACH": 6, "SHUTDOWN": 7, "CALL": 16, "CANCEL": 22, "REPORT": 33,
+    "OPEN": 2, "CREATE": 4, "DETACH": 6, "SHUTDOWN": 7, "LIVE": 9, "CALL": 16, "CANCEL": 22, "REPORT": 33,
     "REFUSED": 34, "WAITED": 38, "WATCHED": 40, "LEVEL": 45, "DESCRIPTOR": 52, "DONE": 53,
     "NOTHING": 54, "SNAPSHOT": 64, "RESTORE": 65, "READ_BACK": 66, "PING": 80,
 }  # fmt: skip
@@ -285,7 +285,7 @@ class FakeHost:
         assert hello.kind == "HELLO", hello
         self.hello = hello.json()
         said = {
-            "protocol": {"major": 1, "minor": 0},
+            "protocol": {"major": 1, "minor": 1},
             "plugin": options.pop("plugin", os.path.basename(path).split(".")[0]),
             "path": list(os.fsencode(path)),
             "file": list(os.fsencode(options.pop("file", path))),
@@ -478,11 +478,18 @@ class WorkerTest(unittest.TestCase):
         self.assertEqual(answer.kind, "OPENED", answer)
         return host
 
-    def live(self, source: str, config: Any = None, **options: Any) -> FakeHost:
+    def created(self, source: str, config: Any = None, **options: Any) -> FakeHost:
         """A host whose worker has made an instance of a module."""
         host = self.opens(source, **options)
         created = host.create(config)
         self.assertEqual(created.kind, "CREATED", created)
+        return host
+
+    def live(self, source: str, config: Any = None, **options: Any) -> FakeHost:
+        """The same, with an instance that is live if this is no trial."""
+        host = self.created(source, config, **options)
+        if not options.get("trial"):
+            host.put("LIVE", id=0)
         return host
 
     def refused(self, source: str, **options: Any) -> str:

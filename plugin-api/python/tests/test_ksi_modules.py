@@ -43,7 +43,7 @@ SERVICE = """
 
     async def keep_books():
         life.append(["task begins"])
-        await event_emitter("ledger:open", {})
+        await event_emitter("ledger:open", {"entries": len(entries)})
         await shutdown_event.wait()
         life.append(["task ends"])
         logger.info("books are closed", entries=len(entries))
@@ -105,6 +105,56 @@ class Services(WorkerTest):
         )
         self.assertEqual(life[2], ["task begins"])
         self.assertIn("ledger_service starts", [line[3] for line in host.logs()])
+
+    def test_it_is_ready_when_it_is_live_with_its_state_and_not_before(self) -> None:
+        host = self.created(SERVICE, {"books": "blue"})
+        # One that is refused does nothing of it.
+        self.assertEqual(host.restore({"ledger_state": {"a": 5}}).kind, "NO_REPLY")
+        self.assertEqual([it[0] for it in host.asked("tell_life")], ["startup", "context"])
+        with host.together():
+            host.put("LIVE", id=0)
+            call = host.call("list_entries")
+        opening = host.until("EMIT").emit()
+        self.assertEqual((opening.name, opening.data), ("ledger:open", {"entries": 1}))
+        self.assertEqual(host.until("REPLY", call).json()["count"], 1)
+
+    def test_a_handler_of_the_begin_that_fails_is_told(self) -> None:
+        host = self.live(
+            """
+            from ksi.events import event_handler
+            ready = []
+            @event_handler("system:ready")
+            async def fails(data): raise OSError("no disk")
+            @event_handler("system:ready")
+            async def follows(data): ready.append(1)
+            @event_handler("a:ready")
+            async def tell(data): return ready
+            """
+        )
+        self.assertEqual(host.asked("tell"), [1])
+        told = [it[3] for it in host.logs() if it[1] == 1]
+        self.assertEqual(len(told), 1)
+        self.assertIn("fails of system:ready failed", told[0])
+        self.assertIn("no disk", told[0])
+
+    def test_what_goes_while_it_gets_ready_starts_nothing_more(self) -> None:
+        host = self.live(
+            """
+            import asyncio
+            from ksi.events import event_handler, emit_event
+            @event_handler("system:ready")
+            async def ready(data):
+                await emit_event("a:begun")
+                return {"tasks": [{"name": "x", "coroutine": emit_event("a:task")}]}
+            """
+        )
+        frame = host.until("EMIT")
+        number = host.put("DETACH")
+        self.assertEqual(host.next().kind, "CANCEL")
+        host.report(frame, [])
+        host.until("NO_REPLY", number)
+        self.assertEqual(host.shut_down(), 0)
+        self.assertEqual([it.log()[3] for it in host.unasked if it.kind == "LOG"], [])
 
     def test_in_a_trial_nothing_is_started_that_runs_on(self) -> None:
         host = self.service(trial=True)

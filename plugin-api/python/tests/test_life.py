@@ -25,7 +25,7 @@ class Beginning(WorkerTest):
         hello = host.next()
         self.assertEqual(hello.kind, "HELLO")
         said = hello.json()
-        self.assertEqual(said["protocol"], {"major": 1, "minor": 0})
+        self.assertEqual(said["protocol"], {"major": 1, "minor": 1})
         self.assertEqual(said["pid"], host.process.pid)
         self.assertIn("python", said["features"])
         self.assertEqual(said["python"]["version"], ".".join(map(str, sys.version_info[:3])))
@@ -60,7 +60,7 @@ class Beginning(WorkerTest):
         host.next()
         said = {"protocol": {"major": 2, "minor": 3}, "plugin": "x", "path": []}
         host.put("OPEN", json.dumps(said).encode())
-        self.assertIn("the host speaks version 2.3, and this is 1.0", host.words())
+        self.assertIn("the host speaks version 2.3, and this is 1.1", host.words())
 
     def test_what_is_opened_says_what_it_is(self) -> None:
         host = self.opens(

@@ -216,7 +216,12 @@ class PluggyTest(WorkerTest):
         return os.path.join(self.folder, "eggs")
 
     def pluggy(
-        self, folder: str, said: dict[str, Any], config: Any = None, keep: Any = None
+        self,
+        folder: str,
+        said: dict[str, Any],
+        config: Any = None,
+        keep: Any = None,
+        live: bool = True,
     ) -> FakeHost:
         host = self.host()
         python = {"kind": "pluggy", "pluggy": said, "path": [folder], "keep": keep}
@@ -224,6 +229,8 @@ class PluggyTest(WorkerTest):
         self.assertEqual(answer.kind, "OPENED", answer)
         created = host.create(config)
         self.assertEqual(created.kind, "CREATED", created)
+        if live:
+            host.put("LIVE", id=0)
         return host
 
     def end(self, host: FakeHost, hook: str, arguments: Any) -> Any:
@@ -691,6 +698,13 @@ HEALTH = """
     def ksi_shutdown():
         life.append(["shutdown"])
 """
+FAILING = """
+    from eggspecs import hookimpl, life
+    @hookimpl
+    def ksi_ready():
+        life.append(["failing is ready"])
+        raise OSError("no")
+"""
 OTHER = """
     from eggspecs import hookimpl
     @hookimpl
@@ -773,6 +787,18 @@ class OfKsi(PluggyTest):
         life = host.asked("ksi_handle_event", {}, name="health:life")
         self.assertEqual(life, [["startup", {"level": 1}], ["shutdown"]])
         self.assertEqual(host.shut_down(), 0)
+
+    def test_it_is_ready_when_it_is_live_and_not_before(self) -> None:
+        folder = self.project({"health": HEALTH, "failing": FAILING}, KSI_SPECS)
+        host = self.pluggy(folder, {**SAID, "project": "ksi"}, live=False)
+        with host.together():
+            ping = host.put("PING")
+            host.put("LIVE", id=0)
+            call = host.call("ksi_handle_event", {}, "health:life")
+        self.assertEqual(host.next().id, ping)
+        self.assertEqual(host.until("REPLY", call).json()[-1], ["failing is ready"])
+        told = [it[3] for it in host.logs() if it[1] == 1]
+        self.assertEqual(["plugin failing, hook ksi_ready: OSError: no" in it for it in told], [True])
 
     def test_hooks_that_its_own_specifications_do_not_know_are_called(self) -> None:
         # KSI's own have no ksi_plugin_context, and its loader accepts any hook.

@@ -39,6 +39,9 @@ pub(crate) trait Body: Send + Sync + 'static {
     /// Whether the type that restores a snapshot can read it; nothing is restored.
     fn read_back<'a>(&'a self, version: u32, bytes: &'a [u8]) -> Answer<'a>;
 
+    /// Events come to it from here on: told before the first one does.
+    fn goes_live(&self) {}
+
     /// Ends the background tasks that it has where its host does not run them.
     fn end_tasks(&self) -> Answer<'_> {
         Box::pin(async { OutcomeKind::NoReply })

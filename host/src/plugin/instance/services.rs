@@ -68,6 +68,10 @@ impl HostServices {
     pub(crate) fn attach(&self, declared: DeclaredRoutes, live: Arc<dyn LiveInstance>) {
         self.resources.is_live();
         let keeper = live.keeper();
+        if let Some(body) = live.body() {
+            // Before the swap, which cannot fail: so it knows before anything calls it.
+            body.goes_live();
+        }
         self.session.attach(declared, live, keeper.as_ref());
     }
 

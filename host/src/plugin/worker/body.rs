@@ -73,6 +73,10 @@ impl Body for WorkerBody {
         })
     }
 
+    fn goes_live(&self) {
+        self.link.goes_live();
+    }
+
     fn end_tasks(&self) -> Answer<'_> {
         Box::pin(async move {
             let ended = self.link.ask(|id, to| FromHost::Detach.put(id, to));

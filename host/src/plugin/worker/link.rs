@@ -23,7 +23,7 @@ use std::{
     os::unix::net::UnixStream as StdUnixStream,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -104,6 +104,8 @@ pub(crate) struct Link {
     limits: LinkLimits,
     /// It has said what it speaks.
     greeted: AtomicBool,
+    /// It has said so, and knows LIVE.
+    knows_live: AtomicBool,
     began: Instant,
     /// What it has said is being done: then it is not silent.
     at_work: AtomicBool,
@@ -136,6 +138,7 @@ impl Link {
             host: OnceLock::new(),
             limits,
             greeted: AtomicBool::new(false),
+            knows_live: AtomicBool::new(false),
             began: Instant::now(),
             at_work: AtomicBool::new(false),
             heard: AtomicU64::new(0),
@@ -248,6 +251,13 @@ impl Link {
     pub(crate) fn tell(&self, frame: FromHost<'_>) {
         // Those that are told have no payload, so they are never too long.
         let _ = self.outbox.put(true, |to| frame.put(0, to));
+    }
+
+    /// Tells it that events come to its instance from here on.
+    pub(super) fn goes_live(&self) {
+        if self.knows_live.load(Ordering::Relaxed) {
+            self.tell(FromHost::Live);
+        }
     }
 
     /// Calls a handler. What could not be sent before the process was gone waits at the plugin's

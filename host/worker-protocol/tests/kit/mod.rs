@@ -83,6 +83,7 @@ impl Lists {
         vec![
             FromHost::Open(Payload::Bytes(b"{}")),
             FromHost::Create(Payload::Bytes(b"{\"a\":1}")),
+            FromHost::Live,
             FromHost::Detach,
             FromHost::Shutdown,
             call(false, ReplyForm::Json, &self.none),

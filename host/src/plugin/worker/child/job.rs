@@ -22,6 +22,7 @@ pub(super) enum Job {
     Level(u8),
     Ping,
     Life(Life),
+    Nothing,
 }
 
 /// What the plugin has asked for.
@@ -112,6 +113,8 @@ impl Job {
                 Job::Life(Life::Open { id, open })
             }
             FromHost::Create(config) => Job::Life(Life::Create { id, config: of_state(config)? }),
+            // Its tasks run from `initialize` on.
+            FromHost::Live => Job::Nothing,
             FromHost::Detach => Job::Life(Life::Detach { id }),
             FromHost::Shutdown => Job::Life(Life::Shutdown { id }),
         })
@@ -131,6 +134,7 @@ impl Job {
                 let _ = host.out.put_now(FromWorker::Pong, id);
             }
             Job::Life(life) => host.live(life),
+            Job::Nothing => {}
         }
     }
 }

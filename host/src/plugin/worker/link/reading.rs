@@ -119,7 +119,8 @@ impl Link {
             let FromWorker::Hello(hello) = frame else {
                 return Err("its first frame is no HELLO".to_owned().into());
             };
-            life::Hello::read(&hello.into_bytes(self.limits.payload)?)?;
+            let hello = life::Hello::read(&hello.into_bytes(self.limits.payload)?)?;
+            self.knows_live.store(hello.protocol.knows_live(), Ordering::Relaxed);
             self.greeted.store(true, Ordering::Relaxed);
             return Ok(());
         }

@@ -17,7 +17,7 @@ HEAD_BYTES: Final = HEAD.size
 FRAME_LIMIT: Final = 16 << 20
 #: A payload that is larger goes in a memory file.
 IN_FILE_FROM: Final = 256 << 10
-VERSION: Final = (1, 0)
+VERSION: Final = (1, 1)
 
 PAYLOAD_IN_FILE: Final = 1
 KEEPS: Final = 2
@@ -31,6 +31,7 @@ CREATED: Final = 5
 DETACH: Final = 6
 SHUTDOWN: Final = 7
 BYE: Final = 8
+LIVE: Final = 9
 CALL: Final = 16
 REPLY: Final = 17
 NO_REPLY: Final = 18
@@ -71,6 +72,7 @@ STATS: Final = 82
 FROM_HOST: Final[dict[int, tuple[str, int, bool]]] = {
     OPEN: ("OPEN", PAYLOAD_IN_FILE, False),
     CREATE: ("CREATE", PAYLOAD_IN_FILE, False),
+    LIVE: ("LIVE", 0, False),
     DETACH: ("DETACH", 0, False),
     SHUTDOWN: ("SHUTDOWN", 0, False),
     CALL: ("CALL", PAYLOAD_IN_FILE | BLOCKING, False),

@@ -41,6 +41,8 @@ class Lifecycle:
         self._plugin: Plugin | None = None
         self._created = False
         self._left = False
+        #: What it does once it is live.
+        self._begins: asyncio.Task[None] | None = None
         #: Handlers that were declared when the host took none.
         self._late: list[EventHandler] = []
 
@@ -51,6 +53,11 @@ class Lifecycle:
             config = frame.payload()
             self._session.goes_live()
             self._do(number, lambda: self._create(number, config))
+        elif kind == frames.LIVE:
+            frame.ends()
+            if self._plugin is not None and self._created:
+                # Up to where it waits, before the calls that come behind it.
+                self._begins = self._session.begun_task(self._plugin.goes_live())
         elif kind == frames.SNAPSHOT:
             version = frame.u32()
             frame.ends()
@@ -127,7 +134,7 @@ class Lifecycle:
         late, self._late = self._late, []
         for handler in late:
             session.watches.subscribe(handler)
-        await plugin.create(session.config, trial=session.is_trial)
+        await plugin.create(session.config)
         self._created = True
         session.out.put(frames.CREATED, number)
 
@@ -154,6 +161,9 @@ class Lifecycle:
         if self._plugin is not None and self._created and not self._left:
             # A process that is shut down has been detached before, unless it never was live.
             self._left = True
+            if self._begins is not None and not self._begins.done():
+                self._begins.cancel()
+                await asyncio.wait([self._begins])
             await self._plugin.ends()
         self._session.watches.close()
         await self._session.end_tasks(all=False)

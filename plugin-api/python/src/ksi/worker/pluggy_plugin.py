@@ -253,7 +253,7 @@ class PluggyPlugin:
 
     # Life
 
-    async def create(self, config: Any, *, trial: bool) -> None:
+    async def create(self, config: Any) -> None:
         hooks, router = self._manager.hook, get_router()
         settings = config if isinstance(config, dict) else {}
         if hasattr(hooks, _STARTUP):
@@ -261,9 +261,15 @@ class PluggyPlugin:
         if hasattr(hooks, _CONTEXT):
             context = {"config": settings, "emit_event": router.emit, "event_router": router}
             await self._call_life(_CONTEXT, {"context": context})
-        if hasattr(hooks, _READY) and not trial:
+
+    async def goes_live(self) -> None:
+        if not hasattr(self._manager.hook, _READY):
+            return
+        try:
             for ready in await self._call_life(_READY, {}):
                 await start_tasks(ready)
+        except Exception as error:
+            _log.error("%s", error)
 
     async def _call_life(self, name: str, arguments: dict[str, Any]) -> list[Any]:
         hook = getattr(self._manager.hook, name)

@@ -35,8 +35,11 @@ class Plugin(Protocol):
     handlers: list[Declared]
     state: State
 
-    async def create(self, config: Any, *, trial: bool) -> None:
+    async def create(self, config: Any) -> None:
         """An instance is made."""
+
+    async def goes_live(self) -> None:
+        """It takes its place, with its state."""
 
     async def ends(self) -> None:
         """It is told that it goes, before its tasks are ended."""
@@ -76,7 +79,7 @@ class ModulePlugin:
             return False
         return not self._is_life(handler)
 
-    async def create(self, config: Any, *, trial: bool) -> None:
+    async def create(self, config: Any) -> None:
         router = get_router()
         initialize = self._loaded.function("initialize")
         if initialize is not None:
@@ -98,11 +101,13 @@ class ModulePlugin:
                 "shutdown_event": self._shutdown_event,
             }
             await _call(handler, context)
-        if trial:
-            # What it would start here is not to run twice.
-            return
+
+    async def goes_live(self) -> None:
         for handler in self._life[READY]:
-            await start_tasks(await _call(handler, {}))
+            try:
+                await start_tasks(await _call(handler, {}))
+            except Exception:
+                _log.exception("%s of %s failed", handler.name, READY)
 
     async def ends(self) -> None:
         if self._shutdown_event is not None:

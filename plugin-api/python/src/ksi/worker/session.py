@@ -16,7 +16,7 @@ from ..refusals import EventRefused, RefusalCode
 from ..watching import Events
 from . import frames
 from .asks import Asks
-from .calls import Calls
+from .calls import EAGER, Calls
 from .contexts import CallRef, current_ref
 from .failures import code_of, message_of, summary_of
 from .frames import Frame
@@ -202,6 +202,12 @@ class Session:
     def internal_task(self, coro: Any) -> asyncio.Task[Any]:
         """A task of the worker's own, which is none of the module's."""
         return asyncio.Task(coro, loop=self.loop)
+
+    def begun_task(self, coro: Any) -> asyncio.Task[Any]:
+        """The same, begun before whatever follows, where tasks can be."""
+        if EAGER:
+            return asyncio.Task(coro, loop=self.loop, eager_start=True)  # type: ignore[call-arg, unused-ignore]
+        return self.internal_task(coro)
 
     # What the module asks for beside what `Asks` does
 

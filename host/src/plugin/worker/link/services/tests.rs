@@ -9,7 +9,9 @@ use ksi_kernel::{
     router::emit::RouterLimits,
     session::SessionLimits,
 };
-use ksi_worker_protocol::{FRAME_LIMIT, Inbox, Payload, TextsBuf, Watch, life::Hello, transport};
+use ksi_worker_protocol::{
+    FRAME_LIMIT, Inbox, Payload, TextsBuf, VERSION, Version, Watch, life::Hello, transport,
+};
 use tokio::runtime::Handle;
 
 use super::{
@@ -32,6 +34,10 @@ struct Worker {
 
 /// A worker whose instance is made, and which may have asked for so much at a time.
 async fn worker(asks: usize) -> Worker {
+    worker_that_says(&Hello::of(1), asks).await
+}
+
+async fn worker_that_says(hello: &Hello, asks: usize) -> Worker {
     let router = RouterLimits {
         queued_events: 9,
         queued_bytes: 1 << 20,
@@ -50,7 +56,7 @@ async fn worker(asks: usize) -> Worker {
     let limits = LinkLimits { frame: FRAME_LIMIT, payload: 1 << 20, state: 1 << 20, asks };
     let link = Link::start(NewProcess { process, socket }, &router, limits).unwrap();
     let mut worker = Worker { link, socket: theirs, inbox: Inbox::new(), processes };
-    worker.says(FromWorker::Hello(Payload::Bytes(&Hello::of(1).to_json())), 0);
+    worker.says(FromWorker::Hello(Payload::Bytes(&hello.to_json())), 0);
     let (plugin, limits) = ("p".into(), SessionLimits::default());
     let session = Session::new(plugin, 1, router, limits, true);
     let (resources, now) = (KeptResources::new(1), Instant::now());
@@ -107,6 +113,22 @@ impl Worker {
         let death = death.expect("it is killed").to_string();
         assert!(death.contains(words), "{death}");
         self.processes.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_knows_it_is_told_that_its_instance_is_live() {
+    for (minor, knows) in [(0, false), (VERSION.minor, true)] {
+        let hello = Hello { protocol: Version { minor, ..VERSION }, ..Hello::of(1) };
+        let mut worker = worker_that_says(&hello, 9).await;
+        worker.link.goes_live();
+        if knows {
+            let heard = tokio::task::spawn_blocking(move || (worker.hears(), worker)).await;
+            let (live, heard) = heard.unwrap();
+            assert_eq!(live, (0, "Live".to_owned()));
+            worker = heard;
+        }
+        worker.has_been_heard().await.processes.end().await;
     }
 }
 
