@@ -21,14 +21,25 @@ def main() -> None:
         manager.set_blocked(blocked)
     manager.add_hookspecs(importlib.import_module(said["hookspecs"]))
     plugins = os.path.join(folder, said["plugins"][0])
-    for file in sorted(os.listdir(plugins)):
-        name = os.path.splitext(file)[0]
+    later = said.get("later", [])
+
+    def register(name):
+        file = f"{name}.py"
         spec = importlib.util.spec_from_file_location(name, os.path.join(plugins, file))
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         manager.register(module, name)
+
+    for file in sorted(os.listdir(plugins)):
+        name = os.path.splitext(file)[0]
+        if name not in later:
+            register(name)
     ends = []
     for hook, arguments in calls:
+        if hook == "later":
+            for name in later:
+                register(name)
+            continue
         caller = getattr(manager.hook, hook)
         try:
             if caller.is_historic():

@@ -263,6 +263,154 @@ class SideBySide(PluggyTest):
 _UNTRACED = ("arguments that an implementation leaves out", "an argument that is missing")
 
 
+HEARS = """
+    from eggspecs import hookimpl, calls
+    @hookimpl
+    def remembered(x): calls.append(["remembered", {name!r}, x])
+    @hookimpl(specname="also_remembered")
+    def also(x, y): calls.append(["also", {name!r}, x, y]){raises}
+"""
+
+
+class Later(PluggyTest):
+    """What was called before a plugin came, which comes with another version of them all."""
+
+    SPECS = (
+        SPECS
+        + """
+    @hookspec(historic=True)
+    def also_remembered(x, y): ...
+    def snapshot(): return []
+    def restore(data): calls.append("restored")
+    """
+    )
+
+    def hears(self, name: str, raises: str = "") -> str:
+        return textwrap.dedent(HEARS.format(name=name, raises=raises))
+
+    def another(
+        self, host: FakeHost, folder: str, said: dict[str, Any], live: bool = True
+    ) -> FakeHost:
+        """A host with the state of another one."""
+        snapshot = host.snapshot().json()
+        host.close()
+        new = self.pluggy(folder, said, live=False)
+        self.assertEqual(new.restore(snapshot).kind, "NO_REPLY")
+        if live:
+            new.put("LIVE", id=0)
+        return new
+
+    def test_a_plugin_that_comes_later_hears_what_it_hears_in_plain_pluggy(self) -> None:
+        calls: list[Any] = [
+            ["remembered", {"x": 1}],
+            ["also_remembered", {"x": 2, "y": {"deep": [None]}}],
+            ["remembered", {"x": 3}],
+            ["order", {}],
+            ["later", {}],
+            ["order", {}],
+            ["remembered", {"x": 4}],
+            ["order", {}],
+        ]
+        plugins = {"a": self.hears("a"), "b": self.hears("b"), "late": self.hears("late")}
+        folder = self.project({**plugins, "z_order": TRACE}, self.SPECS)
+        said = {**SAID, "later": ["late"]}
+        command = [sys.executable, "-B", os.path.join(HERE, "pluggy_plain.py")]
+        command += [folder, json.dumps(said), json.dumps(calls)]
+        plain = subprocess.run(command, capture_output=True, text=True)
+        self.assertEqual(plain.returncode, 0, plain.stderr)
+        file = os.path.join(folder, "plugins", "late.py")
+        with open(file) as opened:
+            late = opened.read()
+        os.remove(file)
+        host, found = self.pluggy(folder, SAID), []
+        for hook, arguments in calls:
+            if hook != "later":
+                found.append(self.end(host, hook, arguments))
+                continue
+            self.write(late, "eggs/plugins/late.py")
+            host = self.another(host, folder, SAID)
+        expected = json.loads(plain.stdout)
+        self.assertEqual(len(expected[4][1]), 3)
+        self.assertEqual(found, expected)
+
+    def test_it_is_told_once_by_a_version_that_is_live_and_with_its_state(self) -> None:
+        folder = self.project({"a": self.hears("a"), "z_order": TRACE}, self.SPECS)
+        said = {**SAID, "state": "eggspecs"}
+        host = self.pluggy(folder, said)
+        host.asked("remembered", {"x": 1})
+        self.write(self.hears("b"), "eggs/plugins/b.py")
+        host = self.another(host, folder, said, live=False)
+        self.assertEqual(host.asked("order", {}), ["restored"])
+        with host.together():
+            host.put("LIVE", id=0)
+            number = host.call("order", {})
+        self.assertEqual(host.until("REPLY", number).json(), [["remembered", "b", 1]])
+        host = self.another(host, folder, said)
+        self.assertEqual(host.asked("order", {}), ["restored"])
+
+    def test_what_fails_then_is_told_and_coroutines_are_awaited(self) -> None:
+        folder = self.project({"z_order": TRACE}, self.SPECS)
+        host = self.pluggy(folder, SAID)
+        host.asked("also_remembered", {"x": 1, "y": 2})
+        host.asked("also_remembered", {"x": 3})
+        host.asked("remembered", {"x": 5})
+        self.write(self.hears("b", "; raise OSError('no')"), "eggs/plugins/b.py")
+        late = "from eggspecs import hookimpl\nfrom ksi.events import emit_event\n@hookimpl\n"
+        late += "async def remembered(x): await emit_event('c:heard', x)\n"
+        self.write(late, "eggs/plugins/c.py")
+        host = self.another(host, folder, SAID)
+        frame = host.until("EMIT")
+        self.assertEqual((frame.emit().name, frame.emit().data), ("c:heard", 5))
+        host.report(frame, [])
+        expected = [["also", "b", 1, 2], ["remembered", "b", 5]]
+        self.assertEqual(host.asked("order", {}), expected)
+        told = [it[3].split("\n")[0] for it in host.logs() if it[1] == 1]
+        words = "plugin b, hook also_remembered failed for a call that was made before it came: "
+        self.assertEqual(told, [words + "OSError: no", words + "KeyError: 'y'"])
+
+    def test_calls_of_hooks_that_are_not_historic_any_more_are_left_out(self) -> None:
+        folder = self.project({"z_order": TRACE}, self.SPECS)
+        said = {**SAID, "state": "eggspecs"}
+        host = self.pluggy(folder, said)
+        host.asked("remembered", {"x": 1})
+        self.write(self.SPECS.replace("(historic=True)\n    def remem", "\n    def remem"),
+                   "eggs/eggspecs.py")  # fmt: skip
+        self.write(self.hears("b"), "eggs/plugins/b.py")
+        host = self.another(host, folder, said)
+        self.assertEqual(host.asked("order", {}), ["restored"])
+        self.write(self.SPECS.replace("(historic=True)", ""), "eggs/eggspecs.py")
+        host = self.another(host, folder, said)
+        self.assertEqual(host.asked("order", {}), ["restored"])
+        self.assertEqual(host.snapshot().json(), [])
+        # Nor is it lost that what was kept before was the state of the module alone.
+        self.write(self.SPECS, "eggs/eggspecs.py")
+        host = self.another(host, folder, said)
+        self.assertEqual(host.asked("order", {}), ["restored"])
+        code, message = host.restore({"ksi_pluggy_history": {"calls": 5}}).failure()
+        self.assertEqual(code, "state")
+        self.assertIn("the calls of historic hooks cannot be read", message)
+
+    def test_what_is_kept_is_bounded_and_nothing_that_plugins_make_of_it(self) -> None:
+        folder = self.project({"a": self.hears("a", "; y.append({1})")}, self.SPECS)
+        host = self.host()
+        python = {"kind": "pluggy", "pluggy": SAID, "path": [folder]}
+        host.open(folder, plugin="eggs", python=python, limits={"state": 1000})
+        host.create()
+        for x in range(40):
+            host.asked("also_remembered", {"x": x, "y": [x]})
+            host.asked("remembered", {"x": "y" * 30})
+        end = host.snapshot()
+        self.assertLess(len(end.payload()), 1000)
+        calls = end.json()["ksi_pluggy_history"]["calls"]
+        self.assertEqual(calls[-2:], [
+            ["also_remembered", {"x": 39, "y": [39]}], ["remembered", {"x": "y" * 30}]
+        ])  # fmt: skip
+        self.assertGreater(len(calls), 10)
+        told = [it[3] for it in host.logs() if "are forgotten" in it[3]]
+        self.assertEqual(len(told), 1)
+        self.assertIn(f"{80 - len(calls)} of 80 remembered calls", told[0])
+
+
 class Hooks(PluggyTest):
     def test_each_hook_is_an_event_with_its_arguments_as_fields(self) -> None:
         host = self.pluggy(self.project({"a": plugin("a")}), SAID)

@@ -111,6 +111,47 @@ state = 'eggs.specs'
 'kitchen:eat' = 'eat'
 ";
 
+#[test]
+fn a_plugin_that_is_put_there_hears_what_a_historic_hook_was_called_with() {
+    let Some(python) = with_pluggy() else { return };
+    let builder = run_by(&python);
+    let folder = builder.plugins().join("eggs");
+    fs::create_dir_all(folder.join("plugins")).unwrap();
+    let write = |file: &str, text: &str| put(&folder.join(file), text.as_bytes());
+    write(
+        "specs.py",
+        "import pluggy\n\nhookspec = pluggy.HookspecMarker('eggs')\n\
+         hookimpl = pluggy.HookimplMarker('eggs')\n\n\n\
+         @hookspec(historic=True)\ndef laid(x): ...\n\n\n@hookspec\ndef heard(): ...\n",
+    );
+    write(
+        "pyproject.toml",
+        "[tool.ksi]\nkind = 'pluggy'\n\n[tool.ksi.pluggy]\nproject = 'eggs'\n\
+         hookspecs = 'specs'\nplugins = ['plugins']\n",
+    );
+    let hears = "from specs import hookimpl\n\nseen = []\n\n\n\
+                 @hookimpl\ndef laid(x):\n    seen.append(x)\n\n\n\
+                 @hookimpl\ndef heard():\n    return [__name__, seen]\n";
+    write("plugins/first.py", hears);
+    let host = builder.start();
+    let mut client = host.client();
+    for x in [1, 2] {
+        client.emit("eggs:laid", json!({"x": x}));
+    }
+    assert_eq!(client.emit("eggs:heard", json!({})), json!([["plugins.first", [1, 2]]]));
+    write("plugins/second.py", hears);
+    host.until_live("eggs", 2);
+    client.emit("eggs:laid", json!({"x": 3}));
+    // The first one is another process's now, and what it has heard is none of its state.
+    let heard = json!([["plugins.second", [1, 2, 3]], ["plugins.first", [3]]]);
+    assert_eq!(client.emit("eggs:heard", json!({})), heard);
+    let host = host.stopped().start();
+    write("plugins/third.py", hears);
+    host.until_live("eggs", 2);
+    let heard = host.client().emit("eggs:heard", json!({}));
+    assert_eq!(heard[0], json!(["plugins.third", [1, 2, 3]]));
+}
+
 /// A project whose packages lie in `src`.
 fn eggs(plugins: &Path, word: &str) {
     let folder = plugins.join("eggs");

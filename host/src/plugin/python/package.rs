@@ -78,6 +78,7 @@ const FILES: &[(&str, &str)] = files![
     "worker/one_thread.py",
     "worker/outbox.py",
     "worker/pluggy_plugin.py",
+    "worker/pluggy_state.py",
     "worker/plugin.py",
     "worker/reader.py",
     "worker/session.py",

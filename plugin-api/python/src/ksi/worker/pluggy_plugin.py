@@ -33,7 +33,7 @@ import logging
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pluggy
@@ -49,6 +49,7 @@ from .history import History
 from .limits import Open
 from .one_thread import OneThread
 from .plugin import SHUTDOWN, start_tasks
+from .pluggy_state import PluggyState
 from .state import State
 
 _log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class PluggyPlugin:
         self._manager = self._thread.run_now(self._made, said, opened.plugin)
         beside = _link.declared[before:]
         self._recorded = Recorded()
-        self._history = History()
+        self._history = History(self._manager)
         project = str(said.get("prefix") or self._manager.project_name)
         handlers = list(self._handlers(project, said))
         handlers += [Declared(it.name, it) for it in beside]
@@ -99,7 +100,8 @@ class PluggyPlugin:
             module = self._thread.run_now(importlib.import_module, str(said["state"]))
         elif keep:
             raise Told("`keep` names globals of the module that `state` names, and none is")
-        self.state = State(LoadedModule(module), keep, _no_call, [], [], self._thread.run)
+        state = State(LoadedModule(module), keep, _no_call, [], [], self._thread.run)
+        self.state = PluggyState(state, self._history, self._thread, opened.limits.state)
 
     # What there is
 
@@ -263,13 +265,25 @@ class PluggyPlugin:
             await self._call_life(_CONTEXT, {"context": context})
 
     async def goes_live(self) -> None:
-        if not hasattr(self._manager.hook, _READY):
-            return
+        hook = getattr(self._manager.hook, _READY, None)
+        # At once, so that no hook runs before it that is called from here on.
+        ends, results = await self._thread.run(self._begun, hook)
+        for end in ends:
+            await end
+        for result in results:
+            try:
+                await start_tasks(await result if inspect.isawaitable(result) else result)
+            except Exception as error:
+                _log.error("%s", _failed(hook, error, _raised_by(hook, error)))
+
+    def _begun(self, hook: Any) -> tuple[list[Awaitable[None]], list[Any]]:
+        ends = self._history.tell_new_ones()
         try:
-            for ready in await self._call_life(_READY, {}):
-                await start_tasks(ready)
+            results = hook() if hook is not None else []
         except Exception as error:
-            _log.error("%s", error)
+            _log.error("%s", _failed(hook, error, _raised_by(hook, error)))
+            results = []
+        return ends, results if isinstance(results, list) else [results]
 
     async def _call_life(self, name: str, arguments: dict[str, Any]) -> list[Any]:
         hook = getattr(self._manager.hook, name)

@@ -28,12 +28,29 @@ SHUTDOWN = "module:shutdown"
 _KSI_SHUTDOWN = "system:shutdown"
 
 
+class KeepsState(Protocol):
+    """As :class:`State` does it."""
+
+    keep: list[str]
+
+    def describe(self) -> dict[str, list[int]] | None: ...
+
+    async def snapshot(self, version: int) -> bytes: ...
+
+    async def restore(self, version: int, snapshot: bytes) -> None: ...
+
+    async def read_back(self, version: int, snapshot: bytes) -> None: ...
+
+
 class Plugin(Protocol):
     """What the life of a worker is about."""
 
     #: Those that the host calls, by their numbers.
     handlers: list[Declared]
-    state: State
+
+    @property
+    def state(self) -> KeepsState:
+        """What it knows."""
 
     async def create(self, config: Any) -> None:
         """An instance is made."""

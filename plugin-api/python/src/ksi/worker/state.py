@@ -102,7 +102,11 @@ class State:
 
     async def restore(self, version: int, snapshot: bytes) -> None:
         """Knows from here on what is in a snapshot."""
-        data = await self.read_back(version, snapshot)
+        await self.take(version, read(snapshot))
+
+    async def take(self, version: int, data: Any) -> None:
+        """The same, of what a snapshot is the JSON of."""
+        await self.check(version, data)
         if self.form == "functions":
             assert self._restore is not None
             end = await self._run(self._restore, data, *([version] * self._takes_version))
@@ -114,8 +118,16 @@ class State:
         else:
             await self._run(_restore_globals, self._module, self.keep, data)
 
-    async def read_back(self, version: int, snapshot: bytes) -> Any:
-        """What is in a snapshot, as it is restored. Changes nothing.
+    async def read_back(self, version: int, snapshot: bytes) -> None:
+        """Reads a snapshot as it is restored. Changes nothing.
+
+        Raises:
+            StateError: it cannot be restored.
+        """
+        await self.check(version, read(snapshot))
+
+    async def check(self, version: int, data: Any) -> None:
+        """The same, of what a snapshot is the JSON of.
 
         Raises:
             StateError: it cannot be restored.
@@ -130,10 +142,6 @@ class State:
                 "that has STATE_VERSION reads older ones if its restore takes the version: "
                 "restore(data, version)"
             )
-        try:
-            data = codec.loads(snapshot)
-        except ValueError as error:
-            raise StateError(f"the snapshot is no JSON: {error}") from None
         if self.form == "functions":
             if self._read_back is not None:
                 takes_version = _parameters(self._read_back) >= 2
@@ -142,7 +150,6 @@ class State:
             raise StateError(f"the snapshot is a {type(data).__name__}, and no object by names")
         elif self.form == "globals":
             _check_globals(self._module, self.keep, data)
-        return data
 
     async def _collected(self) -> dict[str, Any]:
         together: dict[str, Any] = {}
@@ -151,6 +158,18 @@ class State:
             if isinstance(reply, dict):
                 together.update((k, v) for k, v in reply.items() if k not in _OF_THE_REPLY)
         return together
+
+
+def read(snapshot: bytes) -> Any:
+    """What a snapshot is the JSON of.
+
+    Raises:
+        StateError: it is none.
+    """
+    try:
+        return codec.loads(snapshot)
+    except ValueError as error:
+        raise StateError(f"the snapshot is no JSON: {error}") from None
 
 
 def _kept(module: types.ModuleType, keep: Sequence[str] | None) -> list[str]:
