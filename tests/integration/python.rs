@@ -289,7 +289,7 @@ fn the_examples_do_what_they_say() {
         return;
     }
     let mut builder = TestHost::builder();
-    for example in ["counter.py", "digest.py"] {
+    for example in ["counter.py", "digest.py", "state.py"] {
         let text = fs::read_to_string(workspace().join("examples/python").join(example)).unwrap();
         builder = module(builder, example, &text);
     }

@@ -61,8 +61,28 @@ class Examples(WorkerTest):
         self.assertEqual(host.logs(), [(number, 3, "digest", "text 1 has 8 words")])
         self.assertEqual(host.asked("at_once", {"text": "a a b"}), {"digest": ["a", "b"]})
 
+    def test_values_are_stored_told_and_go_along(self) -> None:
+        host = self.example("state")
+        where = {"namespace": "a", "key": "k"}
+        number = host.call("update", {**where, "value": None})
+        emit = host.until("EMIT").emit()
+        self.assertEqual((emit.name, emit.data), ("state:changed", {**where, "value": None}))
+        self.assertEqual(host.ends(number).json(), {"status": "set"})
+        self.assertEqual(host.asked("get_value", where), {"value": None})
+        self.assertEqual(host.snapshot().json(), {"namespaces": {"a": {"k": None}}})
+        new = self.example("state")
+        new.restore({"namespaces": {"a": {"k": 1}}})
+        self.assertEqual(new.asked("update", {"operation": "list"}), {"namespaces": ["a"]})
+        number = new.call("update", {**where, "operation": "delete"})
+        self.assertEqual(new.until("EMIT").emit().data, {**where, "previous": 1})
+        self.assertEqual(new.ends(number).json(), {"status": "deleted"})
+        code, message = new.ends(new.call("update", {"operation": "get"})).failure()
+        self.assertEqual(code, "KeyError")
+        self.assertIn('the operation get needs a "namespace"', message)
+
     def test_what_they_are_is_read_from_their_source(self) -> None:
-        for name, state in (("counter", {"writes": [1], "restores": [1]}), ("digest", None)):
+        kept = {"writes": [1], "restores": [1]}
+        for name, state in (("counter", kept), ("digest", None), ("state", kept)):
             manifest = program.answer({"path": os.path.join(EXAMPLES, f"{name}.py")})["manifest"]
             self.assertTrue(manifest["handlers_complete"])
             self.assertEqual(manifest["state"], state)

@@ -1,7 +1,89 @@
 //! Modules in `ksi compare`.
 
+use std::path::Path;
+
 use super::*;
-use crate::kit::ksi_command;
+use crate::kit::{ksi, ksi_command};
+
+const STATE: &str = "examples/python/state.py";
+
+#[test]
+fn the_example_of_a_state_answers_as_the_native_plugin_does() {
+    if !is_there() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (library, recorded) = (folder.path().join("libksi_state.so"), folder.path().join("events"));
+    put(&library, &Library::of("ksi-plugin-state").0);
+    let update = |data: Value| ("state:update", data);
+    let a = |operation: &str| json!({"operation": operation, "namespace": "a", "key": "k"});
+    let of = |key: &str, value: Value| json!({"namespace": "b", "key": key, "value": value});
+    let succeed = [
+        update(json!({"namespace": "a", "key": "k", "value": 1})),
+        update(json!({"operation": "set", "namespace": "a", "key": "k", "value": {"deep": [2.5]}})),
+        update(a("get")),
+        update(json!({"operation": "get", "namespace": "a", "key": "other"})),
+        ("state:set", of("\u{e4}", json!(null))),
+        ("state:set", of("\u{e4}", json!(false))),
+        ("state:set", of("z", json!(null))),
+        ("state:get", of("z", json!(null))),
+        ("state:list", json!({"namespace": "b"})),
+        ("state:list", json!({})),
+        update(json!({"operation": "list", "namespace": "nothing"})),
+        update(a("delete")),
+        update(a("delete")),
+        ("state:list", json!({})),
+        ("state:delete", of("z", json!(null))),
+        ("state:delete", json!({"namespace": "nothing", "key": "z"})),
+    ];
+    let fail = [
+        update(json!({"operation": "get", "namespace": "a"})),
+        update(json!({"operation": "other", "namespace": "a", "key": "k"})),
+        update(json!({"namespace": "a", "key": "k"})),
+        ("state:set", json!({"namespace": "a", "key": "k"})),
+        ("state:set", json!({"namespace": "", "key": "k", "value": 1})),
+        ("state:get", json!({"namespace": 7, "key": "k"})),
+        ("state:delete", json!({"namespace": "a"})),
+    ];
+    let compare = |events: &[(&str, Value)], further: &[&str]| {
+        let lines =
+            events.iter().map(|(event, data)| json!({"event": event, "data": data}).to_string());
+        fs::write(&recorded, lines.collect::<Vec<_>>().join("\n")).unwrap();
+        let module = workspace().join(STATE);
+        let [module, library, recorded] =
+            [&module, &library, &recorded].map(|it| it.to_str().unwrap());
+        let compare = ["compare", module, library, "--recorded", recorded, "--json"];
+        let ran = ksi(Path::new("/nowhere/ksi.sock"), &[&compare, further].concat(), "");
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        serde_json::from_str::<Value>(&ran.stdout).unwrap()
+    };
+    let told = compare(&succeed, &[]);
+    let counts = ["compared", "differing", "failed_alike"].map(|key| told[key].as_u64());
+    assert_eq!(counts, [Some(succeed.len() as u64), Some(0), Some(0)], "{told:#}");
+    // What fails does so in both, for reasons that they call by other names.
+    let told = compare(&fail, &["--ignore", "error"]);
+    let counts = ["compared", "differing", "failed_alike"].map(|key| told[key].as_u64());
+    assert_eq!(counts, [Some(fail.len() as u64), Some(0), Some(fail.len() as u64)], "{told:#}");
+}
+
+#[test]
+fn the_native_plugin_takes_over_the_state_of_the_example() {
+    if !is_there() {
+        return;
+    }
+    let text = fs::read_to_string(workspace().join(STATE)).unwrap();
+    let host = module(TestHost::builder(), "state.py", &text).start();
+    let mut client = host.client();
+    let entry = json!({"namespace": "a", "key": "k", "value": {"deep": [1, null]}});
+    assert_eq!(client.emit("state:set", entry.clone()), json!({"status": "set"}));
+    host.drop_in("libksi_state.so", &Library::of("ksi-plugin-state"));
+    host.until_refused("libksi_state.so");
+    fs::remove_file(host.file("state.py")).unwrap();
+    host.until_module("the library is live", "state", |module| {
+        module["file"].as_str().is_some_and(|it| it.ends_with(".so")) && module["state"] == "live"
+    });
+    assert_eq!(client.emit("state:get", entry), json!({"value": {"deep": [1, null]}}));
+}
 
 /// A module that needs a package, and says a word of it and one of its own.
 fn needing(own: &str) -> String {
@@ -24,7 +106,7 @@ fn modules_are_compared_with_the_packages_that_the_host_has_for_them() {
         let error = host.until_refused("needy.py");
         let target = error.split("--target ").nth(1).unwrap().split(' ').next().unwrap();
         let there = if config.is_empty() { "state-home/ksi" } else { "packages" };
-        assert!(std::path::Path::new(target).starts_with(host.dir().join(there)), "{error}");
+        assert!(Path::new(target).starts_with(host.dir().join(there)), "{error}");
         // As the command that is told leaves it there.
         fs::create_dir_all(target).unwrap();
         fs::write(format!("{target}/no_such_ksi_package.py"), "WORD = 'here'\n").unwrap();
