@@ -2,6 +2,7 @@
 
 import os
 import unittest
+from typing import Any
 
 from ksi.describing import program
 
@@ -88,6 +89,78 @@ SERVICE = """
         life.append(["saved"])
         await get_router().acknowledge_shutdown("ledger_service")
 """.replace(" NotRequired_ as NotRequired,", "")
+
+
+OF_CONTEXTS = """
+    from ksi_daemon.event_system import event_handler, emit_event, get_router, EventHandler
+    from ksi.events import event_handler as of_ours
+
+    seen = []
+    _state = {}
+
+    @event_handler("a:agent")
+    async def agent(data):
+        ksi_context = data.get("_ksi_context", {})
+        return ksi_context.get("_agent_id") if ksi_context else None
+
+    @event_handler("a:both")
+    async def both(data, context=None):
+        same = {key: data["_ksi_context"].get(key) == context.get(key) for key in context}
+        return [sorted(data), [key for key in same if not same[key]]]
+
+    @event_handler("a:ordinary")
+    def ordinary(data):
+        _state.update(data)
+        return data["_ksi_context"]["_root_event_id"]
+
+    @event_handler("a:on")
+    async def on(data, context):
+        data["more"] = 1
+        await emit_event("b:c", data)
+        await get_router().emit("b:d", {**data, "_ksi_context": "ctx_evt_1"}, context)
+
+    @of_ours("a:ours")
+    async def ours(data):
+        return data
+
+    async def later(data, context):
+        return data["_ksi_context"]["_event_id"]
+    get_router().register_handler("a:later", EventHandler(later, "a:later"))
+
+    @event_handler("system:startup")
+    async def startup(data): seen.append(data)
+    @event_handler("a:seen")
+    async def tell(data): return seen
+    @event_handler("a:plain")
+    async def plain(data): return data
+"""
+
+
+class Contexts(WorkerTest):
+    def test_what_an_event_carries_has_the_context_in_it_as_in_ksi(self) -> None:
+        host = self.live(OF_CONTEXTS, {"level": 1})
+        more: Any = {"attributes": {"_agent_id": "me"}, "event": 42, "root": 41, "depth": 3}
+        self.assertEqual(host.asked("agent", {}, **more), "me")
+        self.assertEqual(host.asked("both", {"x": 1}, **more), [["_ksi_context", "x"], []])
+        self.assertEqual(host.asked("ordinary", {"x": 1}, **more), "41")
+        self.assertEqual(host.asked("later", {}, **more), "42")
+        # Where there is no object, and where the module is none of KSI's, there is none.
+        self.assertEqual(host.asked("plain", [1]), [1])
+        self.assertEqual(host.asked("ours", {"x": 1}), {"x": 1})
+        self.assertEqual(host.asked("tell"), [{"level": 1}])
+        # It is no part of what is kept that would not come back.
+        state = host.snapshot().json()["_state"]
+        self.assertEqual((state["x"], state["_ksi_context"]["_agent_id"]), (1, "me"))
+
+    def test_it_goes_on_as_the_parent_of_an_event_and_not_with_it(self) -> None:
+        host = self.live(OF_CONTEXTS)
+        number = host.call("on", {"x": 1})
+        for _ in range(2):
+            frame = host.until("EMIT")
+            self.assertEqual((frame.emit().call, frame.emit().data), (number, {"x": 1, "more": 1}))
+            host.report(frame, [])
+        end = host.ends(number)
+        self.assertEqual((end.kind, end.keeps), ("NO_REPLY", False))
 
 
 class Services(WorkerTest):

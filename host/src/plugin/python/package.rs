@@ -26,6 +26,7 @@ macro_rules! files {
 /// All of its files, by their paths below its folder. A test holds that none is missing.
 const FILES: &[(&str, &str)] = files![
     "__init__.py",
+    "_ksi_context.py",
     "_link.py",
     "_loops.py",
     "codec.py",

@@ -93,6 +93,11 @@ class EventHandler:
                 f"and {self.name} {fault}"
             )
 
+    @property
+    def takes_data_alone(self) -> bool:
+        """Whether it is called with nothing but what the event carries, for each event."""
+        return self.filter_func is None and not (self.takes_context or self.context_key)
+
     def arguments(self, data: Any, context: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the function is called with."""
         if self.context_key:
@@ -131,10 +136,22 @@ def event_handler(
     Raises:
         EventNameError: ``event`` is no name and no pattern.
     """
+    return declaring(EventHandler, event, priority, filter_func, timeout, schema)
+
+
+def declaring(
+    kind: type[EventHandler],
+    event: str,
+    priority: int,
+    filter_func: Filter | None,
+    timeout: float | None,
+    schema: Any,
+) -> Callable[[F], F]:
+    """The same for a handler of another kind."""
     check_pattern(event)
 
     def decorate(func: F) -> F:
-        handler = EventHandler(func, event, priority, filter_func, timeout=timeout, schema=schema)
+        handler = kind(func, event, priority, filter_func, timeout=timeout, schema=schema)
         _link.declare(handler)
         try:
             func._event_handler = handler  # type: ignore[attr-defined]

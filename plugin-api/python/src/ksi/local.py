@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from . import _link
+from ._ksi_context import without_context
 from .events import EventHandler
 from .names import check_name, matches
 from .refusals import EventRefused, RefusalCode
@@ -47,7 +48,7 @@ class LocalLink:
         timeout: float | None = None,
     ) -> list[Any]:
         check_name(name)
-        inner = self._context(name, context)
+        data, inner = without_context(data), self._context(name, context)
         for patterns, events in self._watches:
             if any(matches(pattern, name) for pattern in patterns):
                 events.add(PassedEvent(name, data, dict(inner)), 0)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import codec
+from .._ksi_context import without_context
 from .._loops import on_its_loop
 from ..names import EventNameError, check_name
 from ..refusals import EventRefused, RefusalCode
@@ -113,7 +114,7 @@ class Asks:
             if len(self._names) < _KNOWN_NAMES:
                 self._names.add(name)
         try:
-            payload = codec.dumps(data, f"what {name} carries")
+            payload = codec.dumps(without_context(data), f"what {name} carries")
         except codec.NotJson as error:
             raise EventRefused(RefusalCode.NOT_ENCODABLE, str(error)) from None
         limit = self._session.limits.payload

@@ -57,11 +57,7 @@ class Calls:
     def add(self, number: int, handler: EventHandler) -> None:
         """A handler is called by this number."""
         self.handlers[number] = handler
-        if (
-            handler.is_async
-            and handler.filter_func is None
-            and not (handler.takes_context or handler.context_key)
-        ):
+        if handler.is_async and handler.takes_data_alone:
             self._plain[number] = handler.func
 
     def remove(self, number: int) -> None:
