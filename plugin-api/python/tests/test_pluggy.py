@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import unittest
+from collections.abc import Sequence
 from typing import Any
 
 from ksi.describing import program
@@ -222,9 +223,11 @@ class PluggyTest(WorkerTest):
         config: Any = None,
         keep: Any = None,
         live: bool = True,
+        path: Sequence[str] = (),
     ) -> FakeHost:
         host = self.host()
-        python = {"kind": "pluggy", "pluggy": said, "path": [folder], "keep": keep}
+        path = path or [folder]
+        python = {"kind": "pluggy", "pluggy": said, "path": path, "keep": keep}
         answer = host.open(folder, plugin="eggs", python=python)
         self.assertEqual(answer.kind, "OPENED", answer)
         created = host.create(config)
@@ -581,6 +584,31 @@ class Hooks(PluggyTest):
         expected = ["deep", "user", "core a", "a"]
         self.assertEqual(host.asked("all_of_them", {"x": 1}), expected)
         self.assertEqual(host.asked("first", {"x": 1}), [1])
+
+    def test_plugins_of_installed_packages_are_found_by_their_entry_points(self) -> None:
+        folder = self.project({"a": plugin("a")})
+        for name in ("first", "second"):
+            self.write(plugin(name), f"packages/from_{name}.py")
+            self.write(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+                       f"packages/{name}-1.0.dist-info/METADATA")  # fmt: skip
+            points = f"[eggs]\nof_{name} = from_{name}\n[others]\nother = nothing_there\n"
+            self.write(points, f"packages/{name}-1.0.dist-info/entry_points.txt")
+        path = [folder, os.path.join(self.folder, "packages")]
+        said = {**SAID, "entry_points": "eggs"}
+        # They are registered behind the project's own, and what is registered last comes first.
+        host = self.pluggy(folder, said, path=path)
+        names = host.asked("all_of_them", {"x": 1})
+        self.assertEqual((sorted(names[:2]), names[2:]), (["first", "second"], ["a"]))
+        host = self.pluggy(folder, {**said, "block": "of_second"}, path=path)
+        self.assertEqual(host.asked("all_of_them", {"x": 1}), ["first", "a"])
+        # One of a group that nobody has is no plugin, and one that cannot be imported is told.
+        host = self.pluggy(folder, {**said, "entry_points": ["nobody"]}, path=path)
+        self.assertEqual(host.asked("all_of_them", {"x": 1}), ["a"])
+        host = self.host()
+        said["entry_points"] = "others"
+        python = {"kind": "pluggy", "pluggy": said, "path": path}
+        _, message = host.open(folder, plugin="eggs", python=python).failure()
+        self.assertIn("imports nothing_there", message)
 
     def test_a_state_is_that_of_a_module(self) -> None:
         specs = SPECS + "    def snapshot(): return calls\n    def restore(data): calls[:] = data\n"
