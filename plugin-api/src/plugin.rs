@@ -26,6 +26,9 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// Whether it has a tokio runtime of its own.
     #[doc(hidden)]
     const RUNTIME: bool;
+    /// Whether two instances of it must not be alive at a time.
+    #[doc(hidden)]
+    const EXCLUSIVE: bool = false;
     /// The events that it says it emits.
     #[doc(hidden)]
     const EMITS: &'static [&'static str];

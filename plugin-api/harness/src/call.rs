@@ -4,16 +4,12 @@ use std::{fmt, sync::Arc};
 
 use ksi_abi::{Encoding, OutcomeCode, OutcomeView, ReportHandle, ReportObject, Value as AbiValue};
 use ksi_kernel::{
-    event::{EventRef, NewEvent, Payload},
+    event::{NewEvent, Payload},
     executor::workers::Task,
     lock::Lock,
     router::{plugin_report::PluginReport, progress::Progress},
 };
-use ksi_plugin_api::{
-    __private::testing::{self, decode},
-    Report,
-};
-use serde_json::Value;
+use ksi_plugin_api::{__private::testing, Report};
 
 use super::world::World;
 
@@ -39,7 +35,9 @@ impl Call {
                 let attach =
                     |event: NewEvent, (key, value): (String, String)| event.attribute(&key, &value);
                 let new = attributes.into_iter().fold(new, attach);
-                let emitting = world.router().emit_as_plugin(new, progress.clone());
+                // Accepted where deadlines go by the clock of the harness.
+                let accept = || world.router().emit_as_plugin(new, progress.clone());
+                let emitting = world.in_place.as_worker(accept);
                 let ended = end.clone();
                 let task = world.router().workers().spawn(async move {
                     let report = emitting.await;
@@ -133,22 +131,5 @@ impl ReportObject for Told {
 
     fn value(&self, index: usize) -> Option<&AbiValue> {
         self.0.value(index)
-    }
-}
-
-/// An event that the plugin emitted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Emitted {
-    /// Its name.
-    pub name: String,
-    /// Its payload.
-    pub payload: Value,
-}
-
-impl Emitted {
-    pub(super) fn of(event: &EventRef) -> Self {
-        // The plugin's own encoder wrote it, so it decodes.
-        let payload = decode(event.payload().as_json()).unwrap_or(Value::Null);
-        Emitted { name: event.name().to_owned(), payload }
     }
 }

@@ -1,6 +1,7 @@
 //! What makes a harness go: running tasks, letting time pass, and the end.
 
 use std::{
+    future::Future,
     panic::resume_unwind,
     sync::{
         Arc,
@@ -10,13 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ksi_kernel::event::Payload;
-use ksi_plugin_api::Report;
+use ksi_kernel::{event::Payload, lock::Lock};
+use ksi_plugin_api::{Error, Report, Result};
 
 use super::{Harness, call::Call, handlers::SHUTDOWN_EVENT, world::World};
 
 /// How long the handlers of `module:shutdown` may take, on the clock of the harness.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(60);
+/// More than the steps of a replacement take together, each of which has a limit of its own.
+const LIFE_CYCLE_LIMIT: Duration = Duration::from_secs(600);
 
 impl Harness {
     /// Runs what can run without time passing.
@@ -57,7 +60,7 @@ impl Harness {
             if clock.now() >= end {
                 return None;
             }
-            if self.runtime {
+            if *self.runtime.lock() {
                 clock.pass(end);
             } else if self.world.plugin_waits_until().is_some()
                 || !clock.wait(Instant::now() + *self.patience.lock())
@@ -65,6 +68,24 @@ impl Harness {
                 clock.step(end);
             }
         }
+    }
+
+    /// Runs a beginning or an end of the plugin. Time passes as it needs it.
+    pub(super) fn run_life_cycle<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let ended = Arc::new(Lock::new(None));
+        let running = {
+            let ended = ended.clone();
+            self.world.router().workers().spawn(async move {
+                let end = work.await;
+                *ended.lock() = Some(end);
+            })
+        };
+        let end = self.pass_time(LIFE_CYCLE_LIMIT, || ended.lock().take());
+        drop(running);
+        end.unwrap_or_else(|| Err(Error::new("timed_out", "it did not end")))
     }
 
     pub(super) fn what_it_waits_for(&self) -> String {
@@ -77,10 +98,16 @@ impl Harness {
     /// Does not panic on its own account, because it runs in `drop`.
     pub(super) fn retire(&self) -> Report {
         self.world.retire();
-        let instance = self.world.state.lock().instance.clone();
-        if let Some(instance) = instance {
+        // Those that were replaced go first, and a replacement that has not come to its end comes
+        // to none.
+        self.pass_time(LIFE_CYCLE_LIMIT, || {
+            let state = self.world.state.lock();
+            (state.leaving.is_empty() && !state.replacing).then_some(())
+        });
+        let live = self.world.state.lock().live.as_ref().map(|it| (it.of, it.instance.clone()));
+        if let Some((of, instance)) = live {
             let (session, keeper) = (self.world.last_session(), self.world.keeper());
-            let at_shutdown = std::mem::take(&mut *self.at_shutdown.lock());
+            let at_shutdown = (of.handlers)(true).unwrap_or_default();
             let declared = session.declared(at_shutdown, instance.clone(), Some(&keeper));
             session.attach(declared, instance, Some(&keeper));
         }
@@ -94,12 +121,12 @@ impl Harness {
     }
 
     /// Gives up what the plugin still does, and drops its instance.
-    pub(super) fn end_instance(&self) {
+    fn end_instance(&self) {
         self.world.retire();
         // Calls that were given up hold it until they have ended.
         let _ = self.world.settle();
-        let instance = self.world.state.lock().instance.take();
-        self.world.in_place.as_worker(|| drop(instance));
+        let live = self.world.state.lock().live.take();
+        self.world.in_place.as_worker(|| drop(live));
     }
 
     /// Runs `wait`, which may block, while the plugin goes on: for a test that plays the server

@@ -1,40 +1,54 @@
-//! What can be called: the plugin's handlers, and stand-ins for others.
+//! What can be called of the plugin under test: its instances, by the handlers that it declares.
 
-use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    task::Context,
-    time::Duration,
-};
+use std::{sync::Arc, task::Context, time::Duration};
 
 use ksi_abi::{
-    CallEnd, Counted, EventObject, Pattern, ReplyForm, Start,
+    CallEnd, Counted, Pattern, ReplyForm, Start,
     local::{GoesOn, Local},
 };
 use ksi_kernel::{
     call::{Callee, Started, outcome::CallOutcome},
     event::Event,
     label::Label,
-    lock::Lock,
     session::HandlerSpec,
 };
-use ksi_plugin_api::{
-    __private::testing::{call_end, decode, failed},
-    Error, Plugin, Result,
-};
-use serde::{Serialize, de::DeserializeOwned};
+use ksi_plugin_api::{Plugin, Result};
+use tokio::sync::oneshot;
 
-use super::world::World;
+use super::generation::Generation;
 
 /// The event that goes to the plugin alone, when it is retired. It is never routed.
 pub(super) const SHUTDOWN_EVENT: &str = "module:shutdown";
 
-/// The name under which stand-ins appear in reports.
-pub(super) const STAND_IN: &str = "stand-in";
+/// An instance, as the router knows it. When the last one lets go of it, no call uses it any more,
+/// and whoever waits for that gets what it was.
+pub(super) struct Instance {
+    local: Option<Local<Generation>>,
+    unused: Option<oneshot::Sender<Local<Generation>>>,
+}
 
-/// The plugin's instance.
-pub(super) struct Instance(pub(super) Local<World>);
+impl Instance {
+    pub(super) fn new(
+        local: Local<Generation>,
+    ) -> (Arc<Self>, oneshot::Receiver<Local<Generation>>) {
+        let (unused, wait) = oneshot::channel();
+        (Arc::new(Instance { local: Some(local), unused: Some(unused) }), wait)
+    }
+
+    /// What it is asked beside calls.
+    pub(super) fn local(&self) -> Option<&Local<Generation>> {
+        self.local.as_ref()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some((local, unused)) = self.local.take().zip(self.unused.take()) {
+            // If nobody waits for it, it ends here.
+            drop(unused.send(local));
+        }
+    }
+}
 
 impl Callee for Instance {
     fn start(
@@ -44,92 +58,26 @@ impl Callee for Instance {
         form: &ReplyForm,
         cx: &mut Context<'_>,
     ) -> Started {
-        match self.0.call(handler, event, form, cx) {
+        // It is taken out in `drop` alone.
+        let Some(local) = &self.local else { return Started::Ready(CallOutcome::NoReply) };
+        match local.call(handler, event, form, cx) {
             Start::Ready(end) => Started::Ready(end.into()),
             Start::Pending(call) => Started::Host(Box::pin(async move { call.await.into() })),
         }
     }
 }
 
+/// Nobody: what an exclusive plugin's events would reach while it has no instance.
+pub(super) struct NoInstance;
+
+impl Callee for NoInstance {
+    fn start(&self, _: u64, _: Counted<Event>, _: &ReplyForm, _: &mut Context<'_>) -> Started {
+        Started::Ready(CallOutcome::Rejected { reason: "the plugin has no instance now".into() })
+    }
+}
+
 /// What an instance is asked beside calls.
 pub(super) type Asked = Start<CallEnd, GoesOn>;
-
-type Answer = Box<dyn Fn(&[u8]) -> CallEnd + Send + Sync>;
-
-/// A closure of the test in place of a handler of another plugin.
-pub(super) struct StandIn {
-    pattern: Pattern,
-    answer: Answer,
-}
-
-impl StandIn {
-    pub(super) fn new<D, R>(
-        pattern: &str,
-        closure: impl Fn(D) -> Result<R> + Send + Sync + 'static,
-    ) -> Result<Arc<Self>>
-    where
-        D: DeserializeOwned,
-        R: Serialize,
-    {
-        let answer = move |data: &[u8]| match decode(data) {
-            Ok(data) => call_end(closure(data), None),
-            Err(error) => failed(error),
-        };
-        Ok(Arc::new(StandIn { pattern: Pattern::parse(pattern)?, answer: Box::new(answer) }))
-    }
-}
-
-/// All that there are, by their numbers.
-struct StandIns {
-    all: Vec<Arc<StandIn>>,
-    failed: Arc<Lock<Option<Box<dyn Any + Send>>>>,
-}
-
-impl Callee for StandIns {
-    fn start(
-        &self,
-        handler: u64,
-        event: Counted<Event>,
-        _: &ReplyForm,
-        _: &mut Context<'_>,
-    ) -> Started {
-        let stand_in = usize::try_from(handler).ok().and_then(|number| self.all.get(number));
-        let answer = || match (stand_in, EventObject::payload(&*event)) {
-            (None, _) => CallEnd::NoReply,
-            (Some(stand_in), Ok(payload)) => (stand_in.answer)(payload.as_bytes()),
-            (_, Err((code, message))) => failed(Error::new(code, message)),
-        };
-        Started::Ready(match catch_unwind(AssertUnwindSafe(answer)) {
-            Ok(end) => end.into(),
-            Err(panic) => {
-                // It fails the test, and not the plugin that may be on the stack here.
-                self.failed.lock().get_or_insert(panic);
-                CallOutcome::Panicked { message: "a stand-in of the test panicked".into() }
-            }
-        })
-    }
-}
-
-impl World {
-    /// Leads events to one more stand-in.
-    pub(super) fn stand_in(&self, stand_in: Arc<StandIn>) {
-        let mut state = self.state.lock();
-        state.handled_by.push(stand_in);
-        let all = state.handled_by.clone();
-        let spec = |stand_in: &Arc<StandIn>| HandlerSpec {
-            name: stand_in.pattern.as_str().into(),
-            label: Label::new(STAND_IN),
-            patterns: vec![stand_in.pattern.clone()],
-            priority: 0,
-            timeout: None,
-            blocking: false,
-        };
-        let specs: Vec<HandlerSpec> = all.iter().map(spec).collect();
-        let callee: Arc<dyn Callee> = Arc::new(StandIns { all, failed: self.failed.clone() });
-        let declared = self.stand_ins.declared(specs, callee.clone(), None);
-        self.stand_ins.attach(declared, callee, None);
-    }
-}
 
 /// The handlers of plugin `P`, in the order of declaration: for all that is routed to them, or for
 /// [`SHUTDOWN_EVENT`] alone. A pattern that is none is refused; the macro lets none pass.

@@ -22,18 +22,29 @@ use ksi_kernel::{
     session::{self, Emitting, Requesting, SessionWatch},
 };
 
-use super::world::{Alarm, World};
+#[cfg(unix)]
+use super::kept::Kept;
+use super::{
+    generation::{Generation, nobody},
+    world::Alarm,
+};
+
+/// What passes, for a generation.
+pub(super) struct GenerationWatch {
+    watch: Arc<SessionWatch>,
+    trial: bool,
+}
 
 // The plugin is no library of its own here: its `tracing` is the test's.
-impl HostApi for World {
+impl HostApi for Generation {
     type Event = Event;
     type Route = Resolved;
     type Emitting = Emitting<Boundary>;
     type Requesting = Requesting<Boundary>;
-    type Watch = SessionWatch;
+    type Watch = GenerationWatch;
 
     fn resolve(self: &Arc<Self>, name: &str) -> Option<Resolved> {
-        self.session.resolve(name, self.keeper()).ok()
+        self.session.resolve(name, self.world.keeper()).ok()
     }
 
     fn emit(
@@ -84,21 +95,39 @@ impl HostApi for World {
         pattern: &str,
         timeout: Duration,
     ) -> impl Future<Output = WaitEnd> + Send + 'static {
-        let waiting = self.session.wait_for(pattern, timeout);
-        noted(Alarm::new(self, timeout), async move { boundary::waited(waiting.await) })
+        let refused = self.trial.then(|| nobody(pattern));
+        let waiting = refused
+            .is_none()
+            .then(|| (self.session.wait_for(pattern, timeout), Alarm::new(&self.world, timeout)));
+        async move {
+            match (waiting, refused) {
+                (Some((waiting, alarm)), _) => {
+                    noted(alarm, async move { boundary::waited(waiting.await) }).await
+                }
+                // No event passes where a plugin is tried out.
+                (None, refused) => refused.map_or(WaitEnd::TimedOut, WaitEnd::Refused),
+            }
+        }
     }
 
     fn watch(
         self: &Arc<Self>,
         patterns: &[&str],
         capacity: usize,
-    ) -> Result<SessionWatch, Refusal> {
-        self.session.watch(patterns, capacity)
+    ) -> Result<GenerationWatch, Refusal> {
+        let watch = Arc::new(self.session.watch(patterns, capacity)?);
+        Ok(GenerationWatch { watch, trial: self.trial })
     }
 
-    fn next(watch: &Arc<SessionWatch>) -> impl Future<Output = WatchStep> + Send + 'static {
-        let next = watch.next();
-        async move { boundary::passed(next.await) }
+    fn next(watch: &Arc<GenerationWatch>) -> impl Future<Output = WatchStep> + Send + 'static {
+        let next = (!watch.trial).then(|| watch.watch.next());
+        async move {
+            match next {
+                Some(next) => boundary::passed(next.await),
+                // No event passes where a plugin is tried out.
+                None => WatchStep::Ended,
+            }
+        }
     }
 
     fn subscribe(
@@ -110,7 +139,7 @@ impl HostApi for World {
         options.check()?;
         let (timeout, &SubscribeOptions { priority, blocking, .. }) = (options.timeout(), options);
         let options = session::SubscribeOptions { priority, timeout, blocking };
-        self.session.subscribe(pattern, handler, options, Some(&self.keeper()))
+        self.session.subscribe(pattern, handler, options, Some(&self.world.keeper()))
     }
 
     fn unsubscribe(&self, subscription: u64) -> bool {
@@ -119,7 +148,7 @@ impl HostApi for World {
 
     fn sleep(self: &Arc<Self>, duration: Duration) -> impl Future<Output = u8> + Send + 'static {
         let timer = self.session.sleep(duration);
-        noted(Alarm::new(self, duration), async move {
+        noted(Alarm::new(&self.world, duration), async move {
             timer.await;
             0
         })
@@ -129,9 +158,9 @@ impl HostApi for World {
         if self.trial {
             // It never runs.
             drop(future);
-            return Ok(self.state.lock().number());
+            return Ok(self.world.number());
         }
-        let world = Arc::downgrade(self);
+        let world = Arc::downgrade(&self.world);
         let told = BoundaryFuture::of_plugin(async move {
             future.await.unwrap_or_else(|panic| {
                 if let Some(world) = world.upgrade() {
@@ -140,7 +169,7 @@ impl HostApi for World {
                 0
             })
         });
-        self.session.spawn(told, Some(self.keeper()))
+        self.session.spawn(told, Some(self.world.keeper()))
     }
 
     fn cancel(&self, task: u64) {
@@ -148,7 +177,7 @@ impl HostApi for World {
     }
 
     fn now(&self) -> Duration {
-        self.in_place.now()
+        self.world.in_place.now()
     }
 
     fn adopt_waker(self: &Arc<Self>, waker: Waker) -> Waker {
@@ -166,23 +195,31 @@ impl HostApi for World {
 
     #[cfg(unix)]
     fn listener(&self, address: &str) -> Result<OwnedFd, Refusal> {
-        self.listener_at(address)
+        match self.trial {
+            true => Kept::of_trial(address),
+            false => self.kept.listener(address, self.session.generation()),
+        }
     }
 
     #[cfg(unix)]
     fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), Refusal> {
-        self.keep_by(name, descriptor);
-        Ok(())
+        match self.trial {
+            true => Ok(()),
+            false => self.kept.keep(name, descriptor, self.session.generation()),
+        }
     }
 
     #[cfg(unix)]
     fn kept(&self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
-        self.kept_by(name)
+        match self.trial {
+            true => Ok(None),
+            false => self.kept.get(name, self.session.generation()),
+        }
     }
 
     #[cfg(unix)]
     fn stop_keeping(&self, name: &str) -> bool {
-        self.state.lock().kept.remove(name).is_some()
+        !self.trial && self.kept.remove(name)
     }
 }
 

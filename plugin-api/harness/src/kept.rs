@@ -1,139 +1,239 @@
-//! What the host of a plugin under test keeps for it.
+//! What the host of a plugin under test keeps for it, over all generations.
 
+use std::{collections::BTreeMap, sync::Arc};
+#[cfg(unix)]
 use std::{
+    fs, io,
     net::{SocketAddr, TcpListener},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::UnixListener,
+        unix::{
+            fs::FileTypeExt,
+            net::{UnixListener, UnixStream},
+        },
     },
+    path::Path,
 };
 
+#[cfg(unix)]
 use ksi_abi::{Refusal, RefusalCode};
+use ksi_kernel::lock::Lock;
+#[cfg(unix)]
 use ksi_plugin_api::Plugin;
 
-use super::{Harness, Setup, world::World};
+#[cfg(unix)]
+use super::{Harness, Setup};
 
+/// How many resources a plugin may have, and how long their names may be. As in a host.
+#[cfg(unix)]
+const LIMIT: usize = 64;
+#[cfg(unix)]
+const LONGEST_NAME: usize = 255;
+
+/// The resources of one plugin.
+#[derive(Default)]
+pub(super) struct Kept(Lock<Resources>);
+
+#[derive(Default)]
+struct Resources {
+    by_name: BTreeMap<String, Resource>,
+    /// The generation that is live, or was last.
+    live: u64,
+}
+
+struct Resource {
+    #[cfg(unix)]
+    descriptor: OwnedFd,
+    /// The generation that added it, until that is live or another one asks for it.
+    candidate: Option<u64>,
+}
+
+#[cfg(unix)]
 impl<P: Plugin> Setup<P> {
     /// Something that an earlier generation has had the host keep: what the plugin gets by
     /// [`Context::kept`](ksi_plugin_api::Context::kept), or a listening socket by its address as it
-    /// was given.
+    /// was given. [`Harness::replace`] hands on what there is without being told.
     pub fn kept(mut self, name: &str, descriptor: impl Into<OwnedFd>) -> Self {
         self.kept.insert(name.to_owned(), descriptor.into());
         self
     }
 }
 
+#[cfg(unix)]
 impl Harness {
     /// A duplicate of what the plugin has had the host keep by this name.
     pub fn kept(&self, name: &str) -> Option<OwnedFd> {
-        self.world.kept_by(name).ok().flatten()
+        let kept = self.kept.0.lock();
+        kept.by_name.get(name).and_then(|kept| duplicate(&kept.descriptor).ok())
     }
 }
 
-impl World {
-    pub(super) fn listener_at(&self, address: &str) -> Result<OwnedFd, Refusal> {
-        let invalid = |error| Refusal::new(RefusalCode::INVALID_ADDRESS, error);
-        let parsed = match address.strip_prefix("unix:") {
-            Some(_) => None,
-            None => Some(address.parse::<SocketAddr>().map_err(invalid)?),
-        };
-        let listen = || match parsed {
-            None => Ok(UnixListener::bind(address.trim_start_matches("unix:"))?.into()),
-            Some(address) => {
-                // The live generation may listen there.
-                let port = if self.trial { 0 } else { address.port() };
-                Ok(TcpListener::bind((address.ip(), port))?.into())
-            }
-        };
-        if let Some(kept) = self.kept_by(address)? {
+impl Kept {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// What this generation has added stays after it: it is live.
+    pub(super) fn is_live(&self, generation: u64) {
+        let mut kept = self.0.lock();
+        kept.live = generation;
+        let own = kept.by_name.values_mut().filter(|kept| kept.candidate == Some(generation));
+        own.for_each(|kept| kept.candidate = None);
+    }
+
+    /// This generation goes. What it alone has asked for, without ever having been live, goes too.
+    pub(super) fn leaves(&self, generation: u64) {
+        self.0.lock().by_name.retain(|_, kept| kept.candidate != Some(generation));
+    }
+}
+
+#[cfg(unix)]
+impl Kept {
+    /// What an earlier generation has left.
+    pub(super) fn add(&self, all: BTreeMap<String, OwnedFd>) {
+        let resource = |descriptor| Resource { descriptor, candidate: None };
+        let all = all.into_iter().map(|(name, descriptor)| (name, resource(descriptor)));
+        self.0.lock().by_name.extend(all);
+    }
+
+    /// A duplicate of the socket that listens at an address, which is bound at the first time.
+    pub(super) fn listener(&self, address: &str, generation: u64) -> Result<OwnedFd, Refusal> {
+        let parsed = Address::parse(address)?;
+        if let Some(kept) = self.get(address, generation)? {
             return Ok(kept);
         }
-        let listening: std::io::Result<OwnedFd> = listen();
-        let listening = listening.map_err(|error| {
-            let text = format_args!("{address} cannot be listened at: {error}");
-            Refusal::new(RefusalCode::ADDRESS_UNAVAILABLE, text)
-        })?;
-        self.keep_by(address, listening.as_fd().try_clone_to_owned().map_err(no_descriptor)?);
-        Ok(listening)
+        let listening = parsed.listen().map_err(|error| unavailable(address, error))?;
+        let own = duplicate(&listening)?;
+        self.insert(address, listening, generation)?;
+        Ok(own)
     }
 
-    pub(super) fn keep_by(&self, name: &str, descriptor: OwnedFd) {
-        if !self.trial {
-            self.state.lock().kept.insert(name.to_owned(), descriptor);
+    /// Another socket, for somebody who is only tried out: the live generation may listen there.
+    pub(super) fn of_trial(address: &str) -> Result<OwnedFd, Refusal> {
+        let parsed = Address::parse(address)?;
+        parsed.stand_in().map_err(|error| unavailable(address, error))
+    }
+
+    pub(super) fn keep(
+        &self,
+        name: &str,
+        descriptor: OwnedFd,
+        generation: u64,
+    ) -> Result<(), Refusal> {
+        let visible = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+        if name.is_empty() || name.len() > LONGEST_NAME || !visible {
+            let text = format_args!(
+                "{name:?} is no name of a resource: it has 1 to {LONGEST_NAME} visible ASCII characters, and no colon"
+            );
+            return Err(Refusal::new(RefusalCode::INVALID_RESOURCE_NAME, text));
+        }
+        self.insert(name, descriptor, generation)
+    }
+
+    pub(super) fn get(&self, name: &str, generation: u64) -> Result<Option<OwnedFd>, Refusal> {
+        let mut all = self.0.lock();
+        let Some(kept) = all.by_name.get_mut(name) else { return Ok(None) };
+        kept.candidate = kept.candidate.filter(|candidate| *candidate == generation);
+        duplicate(&kept.descriptor).map(Some)
+    }
+
+    pub(super) fn remove(&self, name: &str) -> bool {
+        self.0.lock().by_name.remove(name).is_some()
+    }
+
+    fn insert(&self, name: &str, descriptor: OwnedFd, generation: u64) -> Result<(), Refusal> {
+        let mut resources = self.0.lock();
+        let own = (resources.live != generation).then_some(generation);
+        let all = &mut resources.by_name;
+        if !all.contains_key(name) && all.len() >= LIMIT {
+            let text = format_args!(
+                "{name} is not kept: the plugin has {LIMIT} resources already, and no more are allowed                  (limits.kept_resources)"
+            );
+            return Err(Refusal::new(RefusalCode::TOO_MANY_RESOURCES, text));
+        }
+        // What it takes the place of is nothing that could be gone back to.
+        let candidate = all.get(name).map_or(own, |before| before.candidate);
+        all.insert(name.to_owned(), Resource { descriptor, candidate });
+        Ok(())
+    }
+}
+
+/// Where a socket is to listen.
+#[cfg(unix)]
+enum Address<'a> {
+    Tcp(SocketAddr),
+    Unix(&'a Path),
+}
+
+#[cfg(unix)]
+impl<'a> Address<'a> {
+    fn parse(text: &'a str) -> Result<Self, Refusal> {
+        let invalid = |why: &str| {
+            let text = format_args!("{text:?} is no address: {why}");
+            Refusal::new(RefusalCode::INVALID_ADDRESS, text)
+        };
+        match text.strip_prefix("unix:").map(Path::new) {
+            Some(path) if path.is_absolute() => Ok(Address::Unix(path)),
+            Some(_) => Err(invalid("the path is not absolute")),
+            None => text
+                .parse()
+                .map(Address::Tcp)
+                .map_err(|_| invalid("write an IP address with a port, like \"127.0.0.1:8080\"")),
         }
     }
 
-    pub(super) fn kept_by(&self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
-        let state = self.state.lock();
-        let kept = state.kept.get(name).filter(|_| !self.trial);
-        let duplicate = kept.map(|kept| kept.as_fd().try_clone_to_owned()).transpose();
-        duplicate.map_err(no_descriptor)
-    }
-}
-
-fn no_descriptor(error: std::io::Error) -> Refusal {
-    Refusal::new(RefusalCode::NO_DESCRIPTOR, error)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{io::Read, net::TcpStream, os::unix::net::UnixStream};
-
-    use ksi_plugin_api::{Context, Result, Value, json};
-
-    use crate::Harness;
-
-    struct Web {
-        listener: std::net::TcpListener,
-        line: Option<std::os::fd::OwnedFd>,
-    }
-
-    #[ksi_plugin_api::plugin(name = "web", version = "1")]
-    impl Web {
-        #[ksi_plugin_api::initialize]
-        async fn initialize(ctx: &Context, _: Value) -> Result<Self> {
-            let (listener, line) = (ctx.listener("127.0.0.1:0")?, ctx.kept("line")?);
-            if line.is_none() {
-                ctx.keep("line", UnixStream::pair()?.0)?;
+    fn listen(&self) -> io::Result<OwnedFd> {
+        match self {
+            Address::Tcp(address) => Ok(TcpListener::bind(address)?.into()),
+            Address::Unix(path) => {
+                remove_stale(path)?;
+                Ok(UnixListener::bind(path)?.into())
             }
-            Ok(Web { listener, line })
-        }
-
-        #[ksi_plugin_api::event_handler("web:had")]
-        async fn had(&self, _: &Context, _: Value) -> Result<(u16, bool)> {
-            Ok((self.listener.local_addr()?.port(), self.line.is_some()))
         }
     }
 
-    fn had(web: &Harness) -> (u16, bool) {
-        let had = web.emit("web:had", ()).results().remove(0);
-        serde_json::from_value(had).unwrap()
+    fn stand_in(&self) -> io::Result<OwnedFd> {
+        match self {
+            Address::Tcp(address) => {
+                Ok(TcpListener::bind(SocketAddr::new(address.ip(), 0))?.into())
+            }
+            Address::Unix(path) => {
+                let mut other = path.as_os_str().to_owned();
+                other.push(format!(".trial-{}", std::process::id()));
+                let listener = UnixListener::bind(&other)?;
+                fs::remove_file(other)?;
+                Ok(listener.into())
+            }
+        }
     }
+}
 
-    #[test]
-    fn what_one_generation_keeps_the_next_one_gets() {
-        let first = Harness::start::<Web>();
-        let (port, line) = had(&first);
-        assert!(!line);
-        let listener = first.kept("127.0.0.1:0").expect("it is kept");
-        let line = first.kept("line").expect("it is kept");
-        drop(first);
-        let next = Harness::setup::<Web>().kept("127.0.0.1:0", listener).kept("line", line);
-        let next = next.start().unwrap();
-        assert_eq!(had(&next), (port, true));
-        TcpStream::connect(("127.0.0.1", port)).unwrap();
+/// Removes the file of a socket that nobody listens at any more.
+#[cfg(unix)]
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {}
+        Ok(_) => {
+            let text = "there is something else, and no socket: remove it, or name another path";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+        }
+        // Whatever is wrong there makes the bind fail.
+        Err(_) => return Ok(()),
     }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
 
-    #[test]
-    fn who_is_tried_out_gets_another_socket_and_keeps_nothing() {
-        let (near, mut far) = UnixStream::pair().unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let trial = Harness::setup::<Web>().trial().kept("127.0.0.1:0", listener);
-        let trial = trial.kept("line", near).start().unwrap();
-        let (other, line) = had(&trial);
-        assert!(other != port && !line, "{}", json!([other, line]));
-        drop(trial);
-        assert_eq!(far.read(&mut [0]).unwrap(), 0, "what it was given is closed");
-    }
+#[cfg(unix)]
+fn unavailable(address: &str, error: io::Error) -> Refusal {
+    let text = format_args!("{address} cannot be listened at: {error}");
+    Refusal::new(RefusalCode::ADDRESS_UNAVAILABLE, text)
+}
+
+#[cfg(unix)]
+fn duplicate(descriptor: &OwnedFd) -> Result<OwnedFd, Refusal> {
+    let duplicate = descriptor.as_fd().try_clone_to_owned();
+    duplicate.map_err(|error| Refusal::new(RefusalCode::NO_DESCRIPTOR, error))
 }

@@ -81,9 +81,16 @@
 //! A plugin with a runtime of its own (`#[plugin(runtime)]`) does its I/O for real: where its
 //! answer is awaited, the harness waits for it in real time, up to [`Harness::patience`].
 //!
-//! # State
-//! [`Harness::snapshot`] and [`Setup::restore`] hand the state of one instance to another, as a
-//! reload does, and [`Setup::trial`] makes the plugin as a host does that only tries it out.
+//! # State, and another version
+//! [`Harness::snapshot`] and [`Setup::restore`] hand the state of one instance to another;
+//! [`Setup::state_of`] does so between two versions of a type. [`Harness::replace`] replaces the
+//! plugin as a host does, under traffic too ([`Harness::begin_replace`]): calls in flight end in
+//! the old version, what comes meanwhile waits for the new one, the state and what the host keeps
+//! go over, and whatever fails leaves the old version live. [`Setup::trial`] makes the plugin as a
+//! host does that only tries it out.
+//!
+//! Two versions of one plugin in a test are two types of one name, each in a module:
+//! `#[plugin(name = "counter")]`.
 //!
 //! # Several plugins
 //! A harness holds one plugin. A test of two, each of a crate of its own, has a harness for each,
@@ -108,32 +115,36 @@
 use std::{sync::Arc, time::Duration};
 
 use ksi_abi::panic;
-use ksi_kernel::{event::Payload, lock::Lock, session::HandlerSpec};
-use ksi_plugin_api::{
-    __private::testing::{self, AwaitedReply},
-    Emit, Plugin, Report, Result, named,
-};
-use serde::{Serialize, de::DeserializeOwned};
+use ksi_kernel::lock::Lock;
+use ksi_plugin_api::{Plugin, Report, Result};
 use serde_json::Value;
+
+mod emit;
+mod seen;
+mod setup;
+
+mod stand_in;
+
+mod replace;
+mod state;
 
 mod call;
 mod drive;
-mod setup;
-mod state;
-
+mod generation;
 mod handlers;
 mod host_api;
-#[cfg(unix)]
 mod kept;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
-pub use call::{Call, Emitted};
+pub use call::Call;
+pub use replace::Replacement;
+pub use seen::Emitted;
 pub use setup::Setup;
 
-use handlers::StandIn;
+use kept::Kept;
 use world::World;
 
 /// A plugin in a test, and the host that it sees. See the [module](self).
@@ -141,10 +152,11 @@ use world::World;
 /// When it is dropped, the plugin is shut down.
 pub struct Harness {
     world: Arc<World>,
-    runtime: bool,
-    /// The highest version of snapshots that the plugin writes.
-    writes: Option<u32>,
-    at_shutdown: Lock<Vec<HandlerSpec>>,
+    /// What the plugin has had its host keep.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "nothing is kept elsewhere"))]
+    kept: Arc<Kept>,
+    /// Whether a version of the plugin has had a runtime of its own.
+    runtime: Lock<bool>,
     patience: Lock<Duration>,
 }
 
@@ -175,78 +187,6 @@ impl Harness {
         Setup::new()
     }
 
-    /// Emits an event, as a client of the host does, and runs everything that follows from it.
-    ///
-    /// # Panics
-    /// When a handler waits for time to pass: use [`begin`](Self::begin) and
-    /// [`advance`](Self::advance) then.
-    #[track_caller]
-    pub fn emit(&self, event: &str, payload: impl Serialize) -> Report {
-        self.wait(&self.begin(event, payload))
-    }
-
-    /// The same for an event with a type. A payload that cannot be encoded fails the test.
-    ///
-    /// # Panics
-    /// As [`emit`](Self::emit).
-    #[track_caller]
-    pub fn emit_event(&self, event: impl Emit) -> Report {
-        self.wait(&self.begin_event(event))
-    }
-
-    /// Emits, and wants exactly one reply.
-    ///
-    /// # Errors
-    /// As [`Context::request`](ksi_plugin_api::Context::request).
-    ///
-    /// # Panics
-    /// As [`emit`](Self::emit).
-    #[track_caller]
-    pub fn request<R>(&self, event: impl Emit) -> Result<R>
-    where
-        R: AwaitedReply,
-    {
-        testing::reply(self.emit_event(event))
-    }
-
-    /// Emits an event, and runs what follows from it as far as it goes without time passing.
-    #[track_caller]
-    pub fn begin(&self, event: &str, payload: impl Serialize) -> Call {
-        self.begin_event(named(event, &payload))
-    }
-
-    /// The same for an event with a type.
-    #[track_caller]
-    pub fn begin_event(&self, event: impl Emit) -> Call {
-        let name = event.owned_name();
-        let payload = match event.into_content().and_then(testing::bytes_of) {
-            Ok(payload) => payload,
-            Err(error) => panic!("the payload of {name}: {error:?}"),
-        };
-        let call = Call::new(self.world.clone(), &name, Payload::from_json_bytes(payload.to_vec()));
-        self.settle();
-        call
-    }
-
-    /// The report of a call that was [begun](Self::begin): for plugins that do I/O, which is waited
-    /// for in real time.
-    ///
-    /// # Panics
-    /// As [`emit`](Self::emit), and when it does not end within the [`patience`](Self::patience).
-    #[track_caller]
-    pub fn wait(&self, call: &Call) -> Report {
-        let report = self.wait_until(!self.runtime, || call.report());
-        match report {
-            Some(report) => report,
-            None => panic!(
-                "{} is not finished: {}. The clock of a harness stands still: use `begin`, `advance` and \
-                 `Call::finished` for a call that takes time",
-                call.event(),
-                self.what_it_waits_for()
-            ),
-        }
-    }
-
     /// Lets time pass. What the plugin waits for on the way happens in order.
     #[track_caller]
     pub fn advance(&self, duration: Duration) {
@@ -263,87 +203,6 @@ impl Harness {
     /// plugin.
     pub fn now(&self) -> Duration {
         self.world.in_place.now()
-    }
-
-    /// From now on `stand_in` handles the events that match, in place of another plugin. A reply
-    /// that encodes as `null` is none. A panic in it fails the test.
-    ///
-    /// ```
-    /// # use ksi_harness::Harness;
-    /// # use ksi_plugin_api::prelude::*;
-    /// # #[derive(Default)]
-    /// # struct Reader;
-    /// # #[plugin]
-    /// # impl Reader {
-    /// #     #[event_handler("reader:read")]
-    /// #     async fn read(&self, ctx: &Context, key: Value) -> Result<Value> {
-    /// #         ctx.request(named("state:get", &key)).await
-    /// #     }
-    /// # }
-    /// # fn main() {
-    /// # let plugin = Harness::start::<Reader>();
-    /// plugin.on("state:get", |_: Value| Ok(json!({"value": 1})));
-    /// # assert_eq!(plugin.emit("reader:read", "k").results(), [json!({"value": 1})]);
-    /// # }
-    /// ```
-    ///
-    /// # Panics
-    /// When `pattern` is none.
-    #[track_caller]
-    pub fn on<D, R>(&self, pattern: &str, stand_in: impl Fn(D) -> Result<R> + Send + Sync + 'static)
-    where
-        D: DeserializeOwned,
-        R: Serialize,
-    {
-        match StandIn::new(pattern, stand_in) {
-            Ok(stand_in) => self.world.stand_in(stand_in),
-            Err(error) => panic!("{error:?}"),
-        }
-    }
-
-    /// Attaches a text to every event that the test emits from now on, as clients of a host do
-    /// (`_agent_id`).
-    pub fn attribute(&self, key: &str, value: &str) {
-        self.world.state.lock().attributes.push((key.to_owned(), value.to_owned()));
-    }
-
-    /// The events that the plugin emitted or sent, in order.
-    #[track_caller]
-    pub fn emitted(&self) -> Vec<Emitted> {
-        self.settle();
-        self.world.state.lock().emitted.iter().map(Emitted::of).collect()
-    }
-
-    /// The payloads of those of one name.
-    #[track_caller]
-    pub fn emitted_of(&self, event: &str) -> Vec<Value> {
-        let named = self.emitted().into_iter().filter(|emitted| emitted.name == event);
-        named.map(|emitted| emitted.payload).collect()
-    }
-
-    /// The events that the plugin emitted since this was called last.
-    #[track_caller]
-    pub fn take_emitted(&self) -> Vec<Emitted> {
-        self.settle();
-        let emitted = std::mem::take(&mut self.world.state.lock().emitted);
-        emitted.iter().map(Emitted::of).collect()
-    }
-
-    /// Waits, in real time, until the plugin has emitted this event; the payload of the first. For
-    /// plugins with a runtime or threads of their own.
-    ///
-    /// # Panics
-    /// When it does not come within the [`patience`](Self::patience).
-    #[track_caller]
-    pub fn wait_emitted(&self, event: &str) -> Value {
-        let found = self.wait_until(false, || {
-            let state = self.world.state.lock();
-            state.emitted.iter().find(|emitted| emitted.name() == event).map(Emitted::of)
-        });
-        match found {
-            Some(emitted) => emitted.payload,
-            None => panic!("{event} was not emitted: {}", self.what_it_waits_for()),
-        }
     }
 
     /// The messages of background tasks that panicked.
@@ -373,10 +232,9 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
-        if self.world.state.lock().retired {
-            return;
+        if !self.world.state.lock().retired {
+            // A stand-in may fail here, and the test may be panicking already.
+            let _ = panic::guarded(|| drop(self.retire()));
         }
-        // A stand-in may fail here, and the test may be panicking already.
-        let _ = panic::guarded(|| drop(self.retire()));
     }
 }

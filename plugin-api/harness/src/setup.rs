@@ -2,30 +2,28 @@
 
 use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
 
-use ksi_abi::local::Local;
 use ksi_kernel::lock::Lock;
-use ksi_plugin_api::{__private::testing::InProcess, Error, Plugin, Result};
+use ksi_plugin_api::{Plugin, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
     Harness,
-    handlers::{Instance, StandIn, declared},
-    state::reply,
+    generation::{Generation, Origin, PluginType},
+    kept::Kept,
+    stand_in::StandIn,
+    state::restore_in,
     world::World,
 };
-
-/// What an initialisation may take, on the clock of the harness. As in a host.
-const INITIALIZE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a plugin is made with; see [`Harness::setup`].
 #[must_use = "the plugin is made by `start`"]
 pub struct Setup<P> {
-    config: Value,
-    stand_ins: Vec<Result<Arc<StandIn>>>,
-    snapshot: Option<(u32, Value)>,
-    trial: bool,
-    file: Option<PathBuf>,
+    pub(super) config: Option<Value>,
+    pub(super) stand_ins: Vec<Result<Arc<StandIn>>>,
+    pub(super) snapshot: Option<(u32, Value)>,
+    pub(super) trial: bool,
+    pub(super) file: Option<PathBuf>,
     #[cfg(unix)]
     pub(super) kept: std::collections::BTreeMap<String, std::os::fd::OwnedFd>,
     plugin: PhantomData<fn() -> P>,
@@ -33,11 +31,9 @@ pub struct Setup<P> {
 
 impl<P: Plugin> Setup<P> {
     pub(super) fn new() -> Self {
-        let config = Value::Object(serde_json::Map::new());
-        let stand_ins = Vec::new();
         Setup {
-            config,
-            stand_ins,
+            config: None,
+            stand_ins: Vec::new(),
             snapshot: None,
             trial: false,
             file: None,
@@ -47,9 +43,10 @@ impl<P: Plugin> Setup<P> {
         }
     }
 
-    /// The plugin's configuration. Default: `{}`.
+    /// The plugin's configuration. Default: `{}`; in a [replacement](Harness::replace_with), that
+    /// of the version before.
     pub fn config(mut self, config: Value) -> Self {
-        self.config = config;
+        self.config = Some(config);
         self
     }
 
@@ -72,6 +69,41 @@ impl<P: Plugin> Setup<P> {
     pub fn restore(mut self, version: u32, snapshot: Value) -> Self {
         self.snapshot = Some((version, snapshot));
         self
+    }
+
+    /// The state of another instance, as a host hands it over: a snapshot of the highest version
+    /// that the other one writes and this type restores. The two may be versions of one plugin.
+    ///
+    /// ```
+    /// # use ksi_harness::Harness;
+    /// # use ksi_plugin_api::prelude::*;
+    /// # struct Counter(u64);
+    /// # #[plugin]
+    /// # impl Counter {
+    /// #     #[initialize]
+    /// #     async fn start(_: &Context, config: Value) -> Result<Self> {
+    /// #         Ok(Counter(config.as_u64().unwrap_or(0)))
+    /// #     }
+    /// #     #[snapshot]
+    /// #     async fn snapshot(&self, _: &Context) -> Result<u64> { Ok(self.0) }
+    /// #     #[restore]
+    /// #     async fn restore(&self, _: &Context, n: u64) -> Result<()> {
+    /// #         if n == 7 { Ok(()) } else { Err(Error::new("no", n)) }
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<()> {
+    /// let old = Harness::with_config::<Counter>(json!(7))?;
+    /// let new = Harness::setup::<Counter>().state_of(&old)?.start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `no_state` and `no_common_version` as a host refuses it, else as [`Harness::snapshot_of`].
+    pub fn state_of(self, old: &Harness) -> Result<Self> {
+        let version = old.common_version(&PluginType::of::<P>())?;
+        let snapshot = old.snapshot_of(version)?;
+        Ok(self.restore(version, snapshot))
     }
 
     /// Makes the plugin as a host does that tries it out, with
@@ -115,56 +147,37 @@ impl<P: Plugin> Setup<P> {
     /// cannot be restored, as [`Harness::restore`]. In no case does the plugin see
     /// `module:shutdown`.
     pub fn start(self) -> Result<Harness> {
-        let (handlers, at_shutdown) = (declared::<P>(false)?, declared::<P>(true)?);
-        let world = World::new(P::NAME, self.trial, self.file)?;
+        let of = PluginType::of::<P>();
+        // A pattern that is none is found before anything is made.
+        (of.handlers)(false)?;
+        let world = World::new(of.name)?;
         for stand_in in self.stand_ins {
             world.stand_in(stand_in?);
         }
+        let kept = Kept::new();
         #[cfg(unix)]
-        {
-            world.state.lock().kept = self.kept;
-        }
+        kept.add(self.kept);
+        let config = self.config.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        let config = serde_json::to_vec(&config)?;
+        let origin = Origin { trial: self.trial, file: self.file, kept: kept.clone() };
+        let generation = Generation::new(&world, of.name, of.is_gated(), origin);
         let harness = Harness {
-            world: world.clone(),
-            runtime: P::RUNTIME,
-            writes: P::SNAPSHOTS.first().map(|newest| newest.version),
-            at_shutdown: Lock::new(at_shutdown),
+            world,
+            kept,
+            runtime: Lock::new(of.runtime),
             patience: Lock::new(Duration::from_secs(10)),
         };
-        let made = Arc::new(Lock::new(None));
-        let making = {
-            let config = serde_json::to_vec(&self.config)?;
-            let instance = Local::create::<InProcess<P>>(world.clone(), &config);
-            let made = made.clone();
-            world.router().workers().spawn(async move {
-                let result = instance.await;
-                *made.lock() = Some(result);
-            })
-        };
-        let result = harness.pass_time(INITIALIZE_LIMIT, || made.lock().take());
-        drop(making);
-        let instance = match result {
-            Some(Ok(instance)) => instance,
-            Some(Err(end)) => {
-                let gave_nothing = Error::new("failed", "the initialisation gave no plugin");
-                return Err(reply(end).err().unwrap_or(gave_nothing));
+        let making = async move {
+            let instance = generation.create(&of, config.clone()).await?;
+            if let Some((version, snapshot)) = self.snapshot
+                && let Err(error) = restore_in(&generation, &instance, version, &snapshot).await
+            {
+                generation.give_up(Some(instance));
+                return Err(error);
             }
-            None => {
-                let text = format!("the initialisation did not end within {INITIALIZE_LIMIT:?}");
-                return Err(Error::new("timed_out", text));
-            }
+            generation.attach(of, config, instance).map(drop)
         };
-        let instance = Arc::new(Instance(instance));
-        world.state.lock().instance = Some(instance.clone());
-        if let Some((version, snapshot)) = self.snapshot
-            && let Err(error) = harness.restore(version, &snapshot)
-        {
-            harness.end_instance();
-            return Err(error);
-        }
-        let keeper = world.keeper();
-        let declared = world.session.declared(handlers, instance.clone(), Some(&keeper));
-        world.session.attach(declared, instance, Some(&keeper));
+        harness.run_life_cycle(making)?;
         Ok(harness)
     }
 }

@@ -2,20 +2,23 @@
 
 use std::{
     future::poll_fn,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use ksi_abi::{Buffer, CallEnd, Start, local::Local};
-use ksi_kernel::lock::Lock;
 use ksi_plugin_api::{
     __private::testing::{decode, encode},
     Error, Result,
 };
 use serde_json::Value;
 
-use super::{Harness, handlers::Asked, world::World};
+use super::{
+    Harness,
+    generation::{Generation, PluginType},
+    handlers::Asked,
+    world::World,
+};
 
 /// What a snapshot, or its restoration, may take, on the clock of the harness.
 const STATE_LIMIT: Duration = Duration::from_secs(10);
@@ -78,7 +81,8 @@ impl Harness {
     /// `no_state` when the plugin keeps none, else as [`snapshot_of`](Self::snapshot_of).
     pub fn snapshot(&self) -> Result<(u32, Value)> {
         // A plugin without state is asked all the same: it says what is missing.
-        let version = self.writes.unwrap_or(1);
+        let live = self.world.state.lock().live.as_ref().map(|live| live.of);
+        let version = live.and_then(|of| of.writes().first().copied()).unwrap_or(1);
         self.snapshot_of(version).map(|snapshot| (version, snapshot))
     }
 
@@ -108,35 +112,100 @@ impl Harness {
         self.of_instance(move |instance, cx| instance.restore(version, &bytes, cx)).map(drop)
     }
 
+    /// The highest version that the live plugin writes and this type restores.
+    pub(super) fn common_version(&self, new: &PluginType) -> Result<u32> {
+        match self.world.state.lock().live.as_ref().map(|live| live.of) {
+            Some(of) if of.keeps_state() => common_version(&of, new),
+            Some(_) => Err(Error::new("no_state", "the other plugin keeps no state")),
+            None => Err(gone()),
+        }
+    }
+
     /// Runs what a host asks of an instance beside calls; its reply, if there is one.
     fn of_instance(
         &self,
-        mut start: impl FnMut(&Local<World>, &mut Context<'_>) -> Asked + Send + 'static,
+        start: impl FnMut(&Local<Generation>, &mut Context<'_>) -> Asked + Send + 'static,
     ) -> Result<Option<Buffer>> {
-        let Some(instance) = self.world.state.lock().instance.clone() else {
-            return Err(Error::new("gone", "the plugin was shut down"));
-        };
-        let ended = Arc::new(Lock::new(None));
-        let running = {
-            let ended = ended.clone();
-            self.world.router().workers().spawn(async move {
-                let started = poll_fn(|cx| Poll::Ready(start(&instance.0, cx))).await;
-                let end = match started {
-                    Start::Ready(end) => end,
-                    Start::Pending(future) => future.await,
-                };
-                *ended.lock() = Some(end);
-            })
-        };
-        let end = self.pass_time(STATE_LIMIT, || ended.lock().take());
-        drop(running);
-        match end {
-            Some(end) => reply(end),
-            None => {
-                Err(Error::new("timed_out", format_args!("it did not end within {STATE_LIMIT:?}")))
+        let live = self.world.state.lock().live.as_ref().map(|live| live.instance.clone());
+        let (world, instance) = (self.world.clone(), live.ok_or_else(gone)?);
+        self.run_life_cycle(async move {
+            match instance.local() {
+                Some(local) => asked(&world, local, start).await,
+                None => Err(gone()),
             }
-        }
+        })
     }
+}
+
+fn gone() -> Error {
+    Error::new("gone", "the plugin was shut down")
+}
+
+/// The highest version that the one writes and the other restores.
+pub(super) fn common_version(old: &PluginType, new: &PluginType) -> Result<u32> {
+    let (writes, restores) = (old.writes(), new.restores());
+    if restores.is_empty() {
+        let text = "the live version keeps state, and the new one keeps none: it would be lost";
+        return Err(Error::new("no_state", text));
+    }
+    let common = writes.iter().find(|version| restores.contains(version)).copied();
+    common.ok_or_else(|| {
+        let text = format_args!(
+            "the live version writes snapshots of the versions {writes:?}, and the new one restores {restores:?}: let \
+             it restore one of those (#[restore(version = ..)]), or let the live version write an older one \
+             (#[snapshot(version = ..)])"
+        );
+        Error::new("no_common_version", text)
+    })
+}
+
+/// Asks an instance for something that a host asks of it beside calls, within its time.
+async fn asked(
+    world: &World,
+    instance: &Local<Generation>,
+    mut start: impl FnMut(&Local<Generation>, &mut Context<'_>) -> Asked,
+) -> Result<Option<Buffer>> {
+    let end = async {
+        match poll_fn(|cx| Poll::Ready(start(instance, cx))).await {
+            Start::Ready(end) => end,
+            Start::Pending(future) => future.await,
+        }
+    };
+    match world.within(STATE_LIMIT, end).await {
+        Some(end) => reply(end),
+        None => Err(Error::new("timed_out", format_args!("it did not end within {STATE_LIMIT:?}"))),
+    }
+}
+
+/// Takes a snapshot of this version, as bytes.
+pub(super) async fn snapshot_of(
+    generation: &Generation,
+    instance: &Local<Generation>,
+    version: u32,
+) -> Result<Vec<u8>> {
+    let taken = asked(&generation.world, instance, |it, cx| it.snapshot(version, cx)).await?;
+    Ok(taken.map_or_else(|| b"null".to_vec(), |bytes| bytes.to_vec()))
+}
+
+/// Restores a snapshot in an instance that is not live yet.
+pub(super) async fn restore_in(
+    generation: &Generation,
+    instance: &Local<Generation>,
+    version: u32,
+    snapshot: &Value,
+) -> Result<()> {
+    restore_bytes(generation, instance, version, &encode(snapshot)?).await
+}
+
+/// The same for a snapshot as it was taken.
+pub(super) async fn restore_bytes(
+    generation: &Generation,
+    instance: &Local<Generation>,
+    version: u32,
+    snapshot: &[u8],
+) -> Result<()> {
+    let world = &generation.world;
+    asked(world, instance, |it, cx| it.restore(version, snapshot, cx)).await.map(drop)
 }
 
 /// The reply of a call that ended well.

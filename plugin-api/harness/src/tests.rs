@@ -13,7 +13,10 @@ use super::Harness;
 
 mod asks;
 mod half_made;
+#[cfg(unix)]
+mod kept;
 mod place;
+mod replace;
 mod state;
 mod typed;
 

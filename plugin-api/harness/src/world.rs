@@ -1,17 +1,16 @@
-//! The host of a plugin under test: a host's own router, whose work the thread of the test does.
+//! The host of the plugins under test: a host's own router, whose work the thread of the test does.
 
 use std::{
-    any::Any,
     collections::BTreeSet,
+    future::Future,
     panic::resume_unwind,
-    path::PathBuf,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use ksi_abi::{Pattern, Refusal, RefusalCode, Value, validate_event_name};
+use ksi_abi::{Pattern, Value};
 use ksi_kernel::{
     event::EventRef,
     executor::in_place::InPlace,
@@ -25,48 +24,47 @@ use ksi_kernel::{
     session::{Session, SessionLimits},
     value::Keeper,
 };
-
 use ksi_plugin_api::Result;
 
-use super::handlers::{Instance, StandIn};
+use super::{
+    generation::{Generation, Live},
+    stand_in::{FailedTest, STAND_IN, StandIn},
+};
 
 /// So many polls without coming to rest are taken for a loop.
 const MAX_POLLS: usize = 1_000_000;
 
 /// What a test records is not bounded, and its time is no host's.
-const UNBOUNDED: usize = usize::MAX / 2;
+pub(super) const UNBOUNDED: usize = usize::MAX / 2;
 
-/// Everything that the host of one plugin knows.
+/// Everything that the host of a plugin knows.
 pub(super) struct World {
     pub(super) plugin: &'static str,
-    /// The plugin is only tried out, and reaches nobody.
-    pub(super) trial: bool,
-    /// Where the plugin is said to be.
-    pub(super) file: Option<PathBuf>,
     pub(super) in_place: InPlace,
-    pub(super) session: Arc<Session>,
+    router: Arc<Router>,
     /// That of all stand-ins.
     pub(super) stand_ins: Arc<Session>,
     /// What passes, to be recorded.
     passing: Lock<Watch>,
     /// What a stand-in has panicked with, on its way to the test.
-    pub(super) failed: Arc<Lock<Option<Box<dyn Any + Send>>>>,
+    pub(super) failed: FailedTest,
     pub(super) state: Lock<State>,
 }
 
 #[derive(Default)]
 pub(super) struct State {
-    /// `None` until it is made, and from its retirement on.
-    pub(super) instance: Option<Arc<Instance>>,
+    /// `None` until there is one, while an exclusive one is replaced, and from the end on.
+    pub(super) live: Option<Live>,
     pub(super) retired: bool,
+    /// A replacement goes on.
+    pub(super) replacing: bool,
+    /// Generations that were replaced, and have not ended.
+    pub(super) leaving: Vec<Arc<Generation>>,
     pub(super) handled_by: Vec<Arc<StandIn>>,
     pub(super) background_panics: Vec<String>,
     pub(super) emitted: Vec<EventRef>,
-    /// When the plugin goes on that waits for time, and a number for each of them.
+    /// When somebody goes on who waits for time, and a number for each of them.
     pub(super) alarms: BTreeSet<(Duration, u64)>,
-    /// What it has the host keep.
-    #[cfg(unix)]
-    pub(super) kept: std::collections::BTreeMap<String, std::os::fd::OwnedFd>,
     /// What the test attaches to the events that it emits.
     pub(super) attributes: Vec<(String, String)>,
     numbers: u64,
@@ -84,11 +82,7 @@ impl State {
 pub(super) struct Restless;
 
 impl World {
-    pub(super) fn new(
-        plugin: &'static str,
-        trial: bool,
-        file: Option<PathBuf>,
-    ) -> Result<Arc<Self>> {
+    pub(super) fn new(plugin: &'static str) -> Result<Arc<Self>> {
         let router = RouterLimits { subscriber_bytes: UNBOUNDED, ..RouterLimits::default() };
         let limits =
             KernelLimits { workers: 0, blocking_threads: 0, waiting_bytes: UNBOUNDED, router };
@@ -96,29 +90,45 @@ impl World {
         let every_event = [Pattern::parse("**")?];
         Ok(Arc::new(World {
             plugin,
-            trial,
-            file,
             in_place,
-            session: session(plugin, 1, &router),
-            stand_ins: session(super::handlers::STAND_IN, 1, &router),
+            stand_ins: session(STAND_IN, 1, &router),
             passing: Lock::new(router.watch(&every_event, UNBOUNDED)),
+            router,
             failed: Arc::default(),
             state: Lock::default(),
         }))
     }
 
     pub(super) fn router(&self) -> &Arc<Router> {
-        self.session.router()
+        &self.router
     }
 
-    /// What stands for the library of the plugin, which is this binary.
+    /// What stands for the library of a plugin.
     pub(super) fn keeper(&self) -> Arc<dyn Keeper> {
         Arc::new(ThisBinary(Arc::downgrade(self.router())))
     }
 
+    /// A number that was not given before.
+    pub(super) fn number(&self) -> u64 {
+        self.state.lock().number()
+    }
+
     /// A generation of the plugin for what it is called with when its own has ended.
     pub(super) fn last_session(&self) -> Arc<Session> {
-        session(self.plugin, 2, self.router())
+        session(self.plugin, self.number(), self.router())
+    }
+
+    /// What `work` gives, if it does within `limit` by the clock of the harness.
+    pub(super) async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let timed = {
+            let _inside = self.router.runtime().enter();
+            tokio::time::timeout(limit, work)
+        };
+        timed.await.ok()
     }
 
     /// Runs what can run without time passing.
@@ -148,29 +158,24 @@ impl World {
         }
     }
 
-    /// Refuses what a plugin emits that is only tried out.
-    pub(super) fn reaches_somebody(&self, event: &str) -> Result<(), Refusal> {
-        if !self.trial {
-            return Ok(());
-        }
-        validate_event_name(event)
-            .map_err(|error| Refusal::new(RefusalCode::INVALID_NAME, error))?;
-        let text = format_args!("{event} reaches nobody: the plugin is only tried out");
-        Err(Refusal::new(RefusalCode::TRIAL, text))
-    }
-
-    /// When the plugin itself next waits for time.
+    /// When somebody next goes on who waits for time: the plugin, or one that the test plays.
     pub(super) fn plugin_waits_until(&self) -> Option<Duration> {
         self.state.lock().alarms.first().map(|(at, _)| *at)
     }
 
     /// From now on the plugin gets no event, and what it still does is given up.
     pub(super) fn retire(&self) {
-        self.state.lock().retired = true;
-        self.session.detach();
+        let mut state = self.state.lock();
+        state.retired = true;
+        let live = state.live.as_ref().map(|live| live.generation.clone());
+        let generations: Vec<_> = state.leaving.iter().cloned().chain(live).collect();
+        drop(state);
+        generations.iter().for_each(|generation| generation.detach());
         self.router().withdraw(self.plugin);
-        self.session.cancel_calls();
-        self.in_place.as_worker(|| self.session.end_tasks());
+        for generation in &generations {
+            generation.session.cancel_calls();
+            self.in_place.as_worker(|| generation.session.end_tasks());
+        }
     }
 }
 
@@ -178,8 +183,9 @@ fn session(plugin: &str, generation: u64, router: &Arc<Router>) -> Arc<Session> 
     Session::new(plugin.into(), generation, router.clone(), SessionLimits::default(), false)
 }
 
-/// Has values dropped where the plugin runs.
-struct ThisBinary(std::sync::Weak<Router>);
+/// What stands for the library of a plugin, which is this binary: it has values dropped where the
+/// plugin runs.
+struct ThisBinary(Weak<Router>);
 
 impl Keeper for ThisBinary {
     fn drop_later(self: Arc<Self>, value: Value) {
@@ -190,7 +196,7 @@ impl Keeper for ThisBinary {
     }
 }
 
-/// Notes that the plugin waits for time.
+/// Notes that somebody waits for time.
 pub(super) struct Alarm {
     world: Arc<World>,
     at: (Duration, u64),

@@ -27,7 +27,8 @@ pub(crate) fn plugin(plugin: &Plugin) -> TokenStream {
 }
 
 fn implementation(plugin: &Plugin) -> TokenStream {
-    let Plugin { ty, name, version, runtime, emits, requires, handlers, state, .. } = plugin;
+    let Plugin { ty, name, version, runtime, exclusive, emits, requires, handlers, state, .. } =
+        plugin;
     let handlers = handlers.iter().map(handler);
     let snapshots = state.snapshots.iter().map(snapshot);
     let restores = state.restores.iter().map(restore);
@@ -44,6 +45,7 @@ fn implementation(plugin: &Plugin) -> TokenStream {
             const NAME: &'static str = #name;
             const VERSION: &'static str = #version;
             const RUNTIME: bool = #runtime;
+            const EXCLUSIVE: bool = #exclusive;
             const EMITS: &'static [&'static str] = &[#(#emits),*];
             const EMIT_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = &[#(#emit_schemas),*];
             const REQUIRES: &'static [&'static str] = &[#(#requires),*];

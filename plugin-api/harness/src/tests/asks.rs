@@ -205,3 +205,26 @@ fn who_does_not_read_in_time_gets_what_fitted_and_how_many_did_not() {
     let saw = plugin.emitted_of("asks:saw");
     assert_eq!(saw, ["order:placed", "order:placed", "missed 3", "end"]);
 }
+
+#[test]
+fn where_a_plugin_is_tried_out_no_event_passes() {
+    struct Waits;
+
+    #[plugin(name = "waits")]
+    impl Waits {
+        #[initialize]
+        async fn start(ctx: &Context, _: Value) -> Result<Self> {
+            let waited = ctx.wait_for("a:b", SECOND).await.unwrap_err();
+            let mut watch = ctx.watch(&["a:b"], 1)?;
+            let passed = watch.next().await.is_some();
+            LOG.with(|log| {
+                log.lock().unwrap().push(format!("{:?} {passed}", waited.refusal()));
+            });
+            Ok(Waits)
+        }
+    }
+
+    LOG.with(|log| log.lock().unwrap().clear());
+    let trial = Harness::setup::<Waits>().trial().start().unwrap();
+    assert_eq!((log(), trial.now()), (vec!["Some(Trial) false".to_owned()], Duration::ZERO));
+}

@@ -114,6 +114,11 @@ fn counter() -> Harness {
     Harness::start::<Counter>()
 }
 
+/// The instance itself, to be asked past the harness.
+fn instance(plugin: &Harness) -> ksi_abi::local::Local<crate::generation::Generation> {
+    plugin.world.state.lock().live.as_ref().unwrap().instance.local().unwrap().clone()
+}
+
 fn count(plugin: &Harness) -> Value {
     plugin.emit("probe:add", json!({"by": 0})).results().remove(0)
 }
@@ -214,7 +219,7 @@ fn a_snapshot_may_wait_and_emit_beside_a_call() {
 #[test]
 fn a_restore_keeps_none_of_the_bytes_that_it_was_given() {
     let plugin = counter();
-    let instance = plugin.world.state.lock().instance.clone().unwrap().0.clone();
+    let instance = instance(&plugin);
     let mut cx = std::task::Context::from_waker(Waker::noop());
     let mut bytes = json!({"count": 7, "trick": "sleep"}).to_string().into_bytes();
     let started = instance.restore(2, &bytes, &mut cx);
@@ -283,7 +288,7 @@ impl Odd {
 #[test]
 fn a_snapshot_without_content_is_one() {
     let plugin = Harness::start::<Odd>();
-    let instance = plugin.world.state.lock().instance.clone().unwrap().0.clone();
+    let instance = instance(&plugin);
     let mut cx = std::task::Context::from_waker(Waker::noop());
     match instance.snapshot(1, &mut cx) {
         Start::Ready(CallEnd::Reply(bytes)) => assert_eq!(&*bytes, b"null"),
