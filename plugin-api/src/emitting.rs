@@ -59,6 +59,11 @@ impl EmitOptions {
     }
 }
 
+/// What is said, for a harness that emits as a client does: attributes, the time limit, the depth.
+pub fn said(options: &EmitOptions) -> (&[(String, String)], Option<Duration>, u32) {
+    (&options.attributes, options.timeout, options.depth)
+}
+
 /// What may be said beside an event; nothing costs nothing.
 pub(crate) trait Beside {
     /// Lends it for as long as the host is asked.

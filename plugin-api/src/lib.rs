@@ -307,8 +307,12 @@ pub mod __private {
 
     /// What `ksi-harness` is made with.
     pub mod testing {
+        pub use ksi_abi::CallStart;
+
         pub use crate::{
+            emitting::said,
             payload::{bytes_of, decode, encode},
+            plugin::RawConfig,
             report::{reply, report},
             running::{InProcess, module},
             subscriptions::{call_end, failed},

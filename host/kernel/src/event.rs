@@ -83,6 +83,12 @@ impl NewEvent {
         self
     }
 
+    /// How many events lie before it that this host does not know.
+    pub fn depth(mut self, depth: u32) -> Self {
+        self.depth = depth;
+        self
+    }
+
     /// Who emits it, for watchers and the graph. Empty by default.
     pub fn source(mut self, source: &str) -> Self {
         self.source = source.into();

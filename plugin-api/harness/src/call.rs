@@ -9,7 +9,7 @@ use ksi_kernel::{
     lock::Lock,
     router::{plugin_report::PluginReport, progress::Progress},
 };
-use ksi_plugin_api::{__private::testing, Report};
+use ksi_plugin_api::{__private::testing, EmitOptions, Report};
 
 use super::world::World;
 
@@ -27,14 +27,11 @@ pub struct Call {
 
 impl Call {
     /// Emits it. Its handlers run when the tasks do.
-    pub(super) fn new(world: Arc<World>, event: &str, payload: Payload) -> Self {
+    pub(super) fn new(world: Arc<World>, event: &str, payload: Payload, said: &Said) -> Self {
         let (progress, end) = (Arc::new(Progress::default()), Arc::<Lock<Option<Told>>>::default());
         let task = match NewEvent::new(event, payload) {
             Ok(new) => {
-                let attributes = world.state.lock().attributes.clone();
-                let attach =
-                    |event: NewEvent, (key, value): (String, String)| event.attribute(&key, &value);
-                let new = attributes.into_iter().fold(new, attach);
+                let new = said.beside(new, &world.state.lock().attributes);
                 // Accepted where deadlines go by the clock of the harness.
                 let accept = || world.router().emit_as_plugin(new, progress.clone());
                 let emitting = world.in_place.as_worker(accept);
@@ -99,6 +96,27 @@ impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let finished = self.end.lock().is_some();
         f.debug_struct("Call").field("event", &self.event).field("finished", &finished).finish()
+    }
+}
+
+/// What is said beside an event that the test emits, and who is said to emit it.
+#[derive(Default)]
+pub(super) struct Said {
+    pub(super) options: EmitOptions,
+    pub(super) source: String,
+}
+
+impl Said {
+    /// The event with it, and with what the test attaches to all of its events.
+    fn beside(&self, event: NewEvent, always: &[(String, String)]) -> NewEvent {
+        let (own, timeout, depth) = testing::said(&self.options);
+        let attributes = always.iter().chain(own);
+        let attach = |event: NewEvent, (key, value): &(String, String)| event.attribute(key, value);
+        let event = attributes.fold(event.source(&self.source).depth(depth), attach);
+        match timeout {
+            Some(timeout) => event.timeout(timeout),
+            None => event,
+        }
     }
 }
 

@@ -14,7 +14,12 @@ use std::{
 use ksi_kernel::{event::Payload, lock::Lock};
 use ksi_plugin_api::{Error, Report, Result};
 
-use super::{Harness, call::Call, handlers::SHUTDOWN_EVENT, world::World};
+use super::{
+    Harness,
+    call::{Call, Said},
+    handlers::SHUTDOWN_EVENT,
+    world::World,
+};
 
 /// How long the handlers of `module:shutdown` may take, on the clock of the harness.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(60);
@@ -112,7 +117,7 @@ impl Harness {
             session.attach(declared, instance, Some(&keeper));
         }
         let nothing = Payload::from_json_bytes(b"{}".to_vec());
-        let call = Call::new(self.world.clone(), SHUTDOWN_EVENT, nothing);
+        let call = Call::new(self.world.clone(), SHUTDOWN_EVENT, nothing, &Said::default());
         if self.pass_time(SHUTDOWN_LIMIT, || call.report()).is_none() {
             call.give_up("it did not end");
         }

@@ -3,11 +3,14 @@
 use ksi_kernel::event::Payload;
 use ksi_plugin_api::{
     __private::testing::{self, AwaitedReply},
-    Emit, Report, Result, named,
+    Emit, EmitOptions, Report, Result, named,
 };
 use serde::Serialize;
 
-use super::{Harness, call::Call};
+use super::{
+    Harness,
+    call::{Call, Said},
+};
 
 impl Harness {
     /// Emits an event, as a client of the host does, and runs everything that follows from it.
@@ -53,12 +56,56 @@ impl Harness {
     /// The same for an event with a type.
     #[track_caller]
     pub fn begin_event(&self, event: impl Emit) -> Call {
+        self.begin_said(event, &Said::default())
+    }
+
+    /// Emits with something said beside the event: attributes, a deadline, and how many events lie
+    /// before it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ksi_harness::Harness;
+    /// use ksi_plugin_api::prelude::*;
+    ///
+    /// #[derive(Default)]
+    /// struct Slow;
+    ///
+    /// #[plugin]
+    /// impl Slow {
+    ///     #[event_handler("slow:request")]
+    ///     async fn slow(&self, ctx: &Context, _: Value) -> Result<Value> {
+    ///         ctx.sleep(Duration::from_secs(1)).await;
+    ///         Ok(json!(ctx.event().and_then(|event| event.attribute("order"))))
+    ///     }
+    /// }
+    ///
+    /// # fn main() {
+    /// let plugin = Harness::start::<Slow>();
+    /// let order = EmitOptions::new().attribute("order", "17");
+    /// let call = plugin.with(order.clone()).begin("slow:request", ());
+    /// plugin.advance(Duration::from_secs(1));
+    /// assert_eq!(call.finished().unwrap().results(), [json!("17")]);
+    ///
+    /// // With a deadline that comes before the handler's own.
+    /// let call = plugin.with(order.timeout(Duration::from_millis(500))).begin("slow:request", ());
+    /// plugin.advance(Duration::from_millis(500));
+    /// let report = call.finished().unwrap();
+    /// assert!(matches!(report.outcomes()[0].result, OutcomeKind::TimedOut { .. }));
+    /// # }
+    /// ```
+    pub fn with(&self, options: EmitOptions) -> With<'_> {
+        With { harness: self, said: Said { options, ..Said::default() } }
+    }
+
+    #[track_caller]
+    pub(super) fn begin_said(&self, event: impl Emit, said: &Said) -> Call {
         let name = event.owned_name();
         let payload = match event.into_content().and_then(testing::bytes_of) {
             Ok(payload) => payload,
             Err(error) => panic!("the payload of {name}: {error:?}"),
         };
-        let call = Call::new(self.world.clone(), &name, Payload::from_json_bytes(payload.to_vec()));
+        let payload = Payload::from_json_bytes(payload.to_vec());
+        let call = Call::new(self.world.clone(), &name, payload, said);
         self.settle();
         call
     }
@@ -86,5 +133,57 @@ impl Harness {
     /// (`_agent_id`).
     pub fn attribute(&self, key: &str, value: &str) {
         self.world.state.lock().attributes.push((key.to_owned(), value.to_owned()));
+    }
+}
+
+/// A harness with what is said beside the events that are emitted through it; see
+/// [`Harness::with`].
+#[must_use = "nothing is emitted by it alone"]
+pub struct With<'a> {
+    pub(super) harness: &'a Harness,
+    pub(super) said: Said,
+}
+
+impl With<'_> {
+    /// As [`Harness::emit`].
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn emit(&self, event: &str, payload: impl Serialize) -> Report {
+        self.harness.wait(&self.begin(event, payload))
+    }
+
+    /// As [`Harness::emit_event`].
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn emit_event(&self, event: impl Emit) -> Report {
+        self.harness.wait(&self.begin_event(event))
+    }
+
+    /// As [`Harness::request`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn request<R: AwaitedReply>(&self, event: impl Emit) -> Result<R> {
+        testing::reply(self.emit_event(event))
+    }
+
+    /// As [`Harness::begin`].
+    #[track_caller]
+    pub fn begin(&self, event: &str, payload: impl Serialize) -> Call {
+        self.begin_event(named(event, &payload))
+    }
+
+    /// As [`Harness::begin_event`].
+    #[track_caller]
+    pub fn begin_event(&self, event: impl Emit) -> Call {
+        self.harness.begin_said(event, &self.said)
     }
 }

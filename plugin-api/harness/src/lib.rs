@@ -81,6 +81,14 @@
 //! A plugin with a runtime of its own (`#[plugin(runtime)]`) does its I/O for real: where its
 //! answer is awaited, the harness waits for it in real time, up to [`Harness::patience`].
 //!
+//! # Other plugins
+//! A closure answers for another plugin ([`Harness::on`]), or ends its call in any other way
+//! ([`Harness::on_outcome`]): with a panic, a lost process, a time-out. What takes time, looks at
+//! the event or emits is a plugin that the test plays ([`Harness::other`]), with handlers as
+//! [`Context::subscribe`](ksi_plugin_api::Context::subscribe) takes them. Attributes, a deadline
+//! and a depth are said beside an event ([`Harness::with`]); what passes is seen by
+//! [`Harness::watch`].
+//!
 //! # State, and another version
 //! [`Harness::snapshot`] and [`Setup::restore`] hand the state of one instance to another;
 //! [`Setup::state_of`] does so between two versions of a type. [`Harness::replace`] replaces the
@@ -106,11 +114,38 @@
 //! assert_eq!(filled.results(), [json!("one pen")]);
 //! ```
 //!
-//! # What differs from a host
-//! Blocking handlers run on the thread of the test too, and a handler that does not return holds up
-//! the test. A watch of the plugin is bounded by its number of events alone. The `tracing` of the
-//! plugin is that of the test. A panic of the plugin is an outcome, as in a host, but it also
-//! prints its message; a panic in a stand-in fails the test.
+//! # What a test on a harness cannot show
+//! - *The library.* Nothing is built as one, loaded or unloaded: not its manifest, a dependency
+//!   that the loader does not find, static TLS, `panic = "abort"`, a second copy of a crate; not
+//!   what keeps it in memory (threads, thread-locals, signal handlers, `atexit`).
+//! - *Two builds.* Both versions of a replacement are compiled into the test with one compiler.
+//!   That an event crosses as JSON because two builds differ does not happen; what the test itself
+//!   emits always goes as JSON.
+//! - *Threads.* Handlers run on the thread of the test, one poll at a time, blocking ones too. Data
+//!   races, deadlocks between calls and a handler that blocks a worker do not show, and a handler
+//!   that does not return holds up the test: no watchdog answers for it. Thread-locals last.
+//! - *Processes.* `#[plugin(isolated)]` changes nothing. No limit of memory, files or system calls
+//!   holds, no process ends; that of another plugin is played by [`Harness::on_outcome`].
+//! - *The first run elsewhere.* A host tries each plugin in a process of its own before it loads
+//!   it, so `#[initialize]` and `#[restore]` run twice there. Here they run once, or in a trial
+//!   alone.
+//! - *What decides about files.* `requires(..)` holds up no start; no version is on probation,
+//!   rolled back, quarantined or tried again, and contracts with other plugins are not compared.
+//! - *The host's own events.* `system:*`, `module:*` and the like are neither emitted nor handled,
+//!   and a plugin is told of nobody's loading: play them by [`Harness::on`] and [`Harness::emit`].
+//! - *State on the disk.* No snapshots are taken at an interval or kept, and none is restored at a
+//!   start but by [`Setup::restore`].
+//! - *The operator.* Limits and timeouts are those of a default configuration; of a configuration
+//!   file there is the plugin's own table alone ([`Setup::config`]), and nobody changes it while
+//!   the plugin runs but by a replacement.
+//! - *Bytes that wait.* A watch of the plugin is bounded by its number of events alone.
+//! - *Clients.* There is no socket. What tells a client from a plugin is the empty
+//!   [`source`](ksi_plugin_api::EventInfo::source) of its events.
+//! - *Time of day.* [`EventInfo::timestamp`](ksi_plugin_api::EventInfo::timestamp) is the system's,
+//!   which does not go by the clock of the harness; I/O, and the runtime and the threads of a
+//!   plugin, do not either.
+//! - *The log.* The `tracing` of the plugin is that of the test. A panic of the plugin is an
+//!   outcome, as in a host, but it also prints its message; a panic in a stand-in fails the test.
 
 use std::{sync::Arc, time::Duration};
 
@@ -123,6 +158,7 @@ mod emit;
 mod seen;
 mod setup;
 
+mod other;
 mod stand_in;
 
 mod replace;
@@ -140,8 +176,10 @@ mod world;
 mod tests;
 
 pub use call::Call;
+pub use emit::With;
+pub use other::Other;
 pub use replace::Replacement;
-pub use seen::Emitted;
+pub use seen::{Emitted, Passed, Watching};
 pub use setup::Setup;
 
 use kept::Kept;
@@ -236,5 +274,6 @@ impl Drop for Harness {
             // A stand-in may fail here, and the test may be panicking already.
             let _ = panic::guarded(|| drop(self.retire()));
         }
+        self.end_others();
     }
 }

@@ -5,19 +5,23 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::Context,
+    time::Duration,
 };
 
-use ksi_abi::{Counted, EventObject, Pattern, ReplyForm};
+use ksi_abi::{Counted, EventObject, Failure, Pattern, ReplyForm};
 use ksi_kernel::{
-    call::{Callee, Started, outcome::CallOutcome},
+    call::{
+        Callee, Started,
+        outcome::{CallOutcome, CallReply},
+    },
     event::Event,
     label::Label,
     lock::Lock,
     session::HandlerSpec,
 };
 use ksi_plugin_api::{
-    __private::testing::{call_end, decode, failed},
-    Error, Result,
+    __private::testing::{call_end, decode, encode, failed},
+    Error, OutcomeKind, Result,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -25,6 +29,9 @@ use super::{Harness, world::World};
 
 /// The name under which stand-ins appear in reports.
 pub(super) const STAND_IN: &str = "stand-in";
+
+/// What a handler has by default, and what is told of one that is played to have taken longer.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Answer = Box<dyn Fn(&[u8]) -> CallOutcome + Send + Sync>;
 
@@ -84,6 +91,10 @@ impl Harness {
     /// # }
     /// ```
     ///
+    /// It answers at once and sees nothing but the payload. One that takes time, that looks at the
+    /// event or emits others, is a handler of a plugin that the test plays:
+    /// [`other`](Self::other).
+    ///
     /// # Panics
     /// When `pattern` is none.
     #[track_caller]
@@ -95,12 +106,70 @@ impl Harness {
         self.add(StandIn::new(pattern, stand_in));
     }
 
+    /// The same for a call that may end in each way that there is: with a panic, with the end of
+    /// the process that it ran in, or by its deadline. Of a time-out, the message is the host's.
+    ///
+    /// ```
+    /// use ksi_harness::Harness;
+    /// use ksi_plugin_api::{ErrorKind, prelude::*};
+    ///
+    /// #[derive(Default)]
+    /// struct Shop;
+    ///
+    /// #[plugin]
+    /// impl Shop {
+    ///     #[event_handler("shop:sell")]
+    ///     async fn sell(&self, ctx: &Context, item: String) -> Result<String> {
+    ///         match ctx.request::<()>(named("till:ring", &item)).await {
+    ///             Err(error) if error.kind() == ErrorKind::Crashed => Ok("on account".to_owned()),
+    ///             rung => rung.map(|()| "paid".to_owned()),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # fn main() {
+    /// let shop = Harness::start::<Shop>();
+    /// shop.on_outcome("till:ring", |_: Value| OutcomeKind::Crashed { message: "killed".into() });
+    /// assert_eq!(shop.emit("shop:sell", "a pen").results(), [json!("on account")]);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// When `pattern` is none.
+    #[track_caller]
+    pub fn on_outcome<D: DeserializeOwned>(
+        &self,
+        pattern: &str,
+        stand_in: impl Fn(D) -> OutcomeKind + Send + Sync + 'static,
+    ) {
+        self.add(StandIn::answering(pattern, move |data| outcome(stand_in(data))));
+    }
+
     #[track_caller]
     fn add(&self, stand_in: Result<Arc<StandIn>>) {
         match stand_in {
             Ok(stand_in) => self.world.stand_in(stand_in),
             Err(error) => panic!("{error:?}"),
         }
+    }
+}
+
+/// How the call ends that is told to end like this.
+fn outcome(kind: OutcomeKind) -> CallOutcome {
+    match kind {
+        OutcomeKind::Replied(reply) => match encode(&reply) {
+            Ok(reply) => CallOutcome::Replied(CallReply::Bytes(reply)),
+            Err(error) => failed(error).into(),
+        },
+        OutcomeKind::NoReply => CallOutcome::NoReply,
+        OutcomeKind::Failed { code, message } => CallOutcome::Failed(Failure::new(&code, &message)),
+        OutcomeKind::Panicked { message } => {
+            CallOutcome::Panicked { message: message.as_str().into() }
+        }
+        OutcomeKind::Crashed { message } => CallOutcome::Crashed { message: message.into() },
+        OutcomeKind::TimedOut { .. } => CallOutcome::TimedOut { after: DEFAULT_TIMEOUT },
+        OutcomeKind::Rejected { reason } => CallOutcome::Rejected { reason: reason.into() },
+        other => failed(Error::new("unknown_outcome", format_args!("{other:?}"))).into(),
     }
 }
 

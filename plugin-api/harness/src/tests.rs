@@ -15,6 +15,7 @@ mod asks;
 mod half_made;
 #[cfg(unix)]
 mod kept;
+mod others;
 mod place;
 mod replace;
 mod state;

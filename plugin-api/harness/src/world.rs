@@ -1,7 +1,7 @@
 //! The host of the plugins under test: a host's own router, whose work the thread of the test does.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     panic::resume_unwind,
     pin::pin,
@@ -28,6 +28,7 @@ use ksi_plugin_api::Result;
 
 use super::{
     generation::{Generation, Live},
+    other::Played,
     stand_in::{FailedTest, STAND_IN, StandIn},
 };
 
@@ -61,6 +62,8 @@ pub(super) struct State {
     /// Generations that were replaced, and have not ended.
     pub(super) leaving: Vec<Arc<Generation>>,
     pub(super) handled_by: Vec<Arc<StandIn>>,
+    /// Plugins that the test plays, by their names.
+    pub(super) others: BTreeMap<String, Arc<Played>>,
     pub(super) background_panics: Vec<String>,
     pub(super) emitted: Vec<EventRef>,
     /// When somebody goes on who waits for time, and a number for each of them.

@@ -226,6 +226,20 @@ fn calls_that_hold_a_replacement_up_are_cancelled_at_its_deadline() {
 }
 
 #[test]
+fn what_comes_from_a_call_inside_is_let_in() {
+    let plugin = Harness::start::<v1::Till>();
+    let bank = plugin.other("bank");
+    bank.on("other:back", |ctx: Context, _: Value| async move {
+        ctx.request::<Value>(named("till:add", &(1, 0))).await
+    });
+    let round = plugin.begin("till:round", ());
+    let replacement = plugin.begin_replace(Harness::setup::<v2::Till>());
+    plugin.advance(SECOND);
+    assert_eq!(ended(&round), json!(["v1", 1]));
+    assert_eq!(replacement.finished(), Some(Ok(())));
+}
+
+#[test]
 fn what_the_host_keeps_stays_unless_a_version_that_never_was_live_has_added_it() {
     let setup = Harness::setup::<v1::Till>().config(json!({"keep": "v2", "restore": "v2"}));
     let plugin = setup.start().unwrap();
