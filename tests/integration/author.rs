@@ -1,6 +1,6 @@
 //! What an author does: a crate of their own, from what they were shown.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::json;
 
@@ -18,6 +18,45 @@ fn the_example_works_copied_out_of_the_workspace() {
     let greeting = host.client().emit("greet:request", json!({"name": "you"}));
     assert_eq!(greeting, json!({"text": "Hello, you!", "count": 1}));
     assert_eq!(watcher.push_of("greet:done"), greeting);
+}
+
+/// The example has one test body for both.
+#[test]
+fn one_test_holds_for_the_plugin_in_the_test_and_for_its_library_in_a_host() {
+    let source = fs::read_to_string(workspace().join("examples/counter/src/lib.rs")).unwrap();
+    let package = OutsideCrate::new("counted", &source);
+    let manifest = package.path().join("Cargo.toml");
+    let harness = plugin_api().join("harness");
+    let harness = format!(
+        "[dev-dependencies]\nksi-harness = {{ path = {harness:?}, features = [\"host\"] }}\n"
+    );
+    fs::write(&manifest, fs::read_to_string(&manifest).unwrap() + &harness).unwrap();
+    let test = ["test", "--lib", "--", "--include-ignored"];
+    let with = |ksi: &Path| {
+        package.cargo_with(&test, |cargo| {
+            cargo.env("KSI", ksi);
+        })
+    };
+    let (passed, printed) = with(artifacts().ksi());
+    assert!(passed && printed.contains("2 passed; 0 failed; 0 ignored"), "{printed}");
+
+    // A library that does other than the plugin in the test is found out, and a host that is none.
+    let (passed, printed) = with(Path::new("/no/ksi"));
+    assert!(!passed && printed.contains("1 passed; 1 failed"), "{printed}");
+    assert!(
+        printed.contains("counted is not live in a host: no_host: /no/ksi cannot"),
+        "{printed}"
+    );
+    package.write(
+        &source.replacen("value.saturating_add(by)", "value.wrapping_add(HOW * by)", 1).replacen(
+            "fn one()",
+            "#[cfg(test)]\nconst HOW: i64 = 1;\n#[cfg(not(test))]\nconst HOW: i64 = 2;\n\nfn one()",
+            1,
+        ),
+    );
+    let (passed, printed) = with(artifacts().ksi());
+    assert!(!passed && printed.contains("it_answers_in_a_host ... FAILED"), "{printed}");
+    assert!(printed.contains("it_answers_in_a_test ... ok"), "{printed}");
 }
 
 /// The README shows the plugin, the commands that make a crate for it, and what it answers. All

@@ -114,6 +114,10 @@
 //! assert_eq!(filled.results(), [json!("one pen")]);
 //! ```
 //!
+//! # The library
+//! A test that is written against [`Subject`] runs with a harness, and with the library that cargo
+//! builds of the plugin, in a host that is started for it: `Hosted`, with the feature `host`.
+//!
 //! # What a test on a harness cannot show
 //! - *The library.* Nothing is built as one, loaded or unloaded: not its manifest, a dependency
 //!   that the loader does not find, static TLS, `panic = "abort"`, a second copy of a crate; not
@@ -158,6 +162,10 @@ mod emit;
 mod seen;
 mod setup;
 
+#[cfg(all(feature = "host", unix))]
+mod hosted;
+mod subject;
+
 mod other;
 mod stand_in;
 
@@ -177,10 +185,13 @@ mod tests;
 
 pub use call::Call;
 pub use emit::With;
+#[cfg(all(feature = "host", unix))]
+pub use hosted::{Hosted, HostedSetup};
 pub use other::Other;
 pub use replace::Replacement;
 pub use seen::{Emitted, Passed, Watching};
 pub use setup::Setup;
+pub use subject::Subject;
 
 use kept::Kept;
 use world::World;

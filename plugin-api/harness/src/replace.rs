@@ -150,6 +150,14 @@ impl Harness {
         Replacement { world: self.world.clone(), ended }
     }
 
+    /// The version that is live, once more.
+    pub(super) fn reload_live(&self) -> Result<()> {
+        let live = self.world.state.lock().live.as_ref().map(|live| live.of);
+        let of = live.ok_or_else(gone)?;
+        let replacing = Replacing::begin(&self.world, of, None, None, None);
+        self.run_life_cycle(async move { replacing?.run().await })
+    }
+
     /// How many events wait for a replacement.
     pub fn held(&self) -> usize {
         let live = self.world.state.lock().live.as_ref().map(|live| live.generation.clone());

@@ -113,6 +113,15 @@ impl OutsideCrate {
 
     /// Runs a command of cargo in it, like `test`: what that prints, and whether it went well.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> (bool, String) {
+        self.cargo_with(arguments, |_| {})
+    }
+
+    /// The same by a command that is changed first.
+    pub(crate) fn cargo_with(
+        &self,
+        arguments: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> (bool, String) {
         let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut cargo = Command::new(program);
         cargo.args(arguments).current_dir(self.path()).stdin(Stdio::null());
@@ -120,6 +129,7 @@ impl OutsideCrate {
             cargo.arg("--release");
         }
         for_outside_crates(&mut cargo);
+        change(&mut cargo);
         let output = cargo.output().unwrap();
         let printed = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&printed).into_owned())
