@@ -57,6 +57,13 @@ fn the_warehouse_orders_in_the_shop() {
     let filled = warehouse.emit("warehouse:fill", "pen");
     assert_eq!(filled.results(), [json!("one pen")]);
 }
+
+#[test]
+fn both_are_in_one_host() {
+    let shop = Harness::setup::<shop::Shop>();
+    let warehouse = Harness::setup::<tested_warehouse::Warehouse>().beside(shop).start().unwrap();
+    assert_eq!(warehouse.emit("warehouse:fill", "pen").results(), [json!("one pen")]);
+}
 "#;
 
 /// The shop, and the warehouse that depends on it. All packages are built into one folder, so each
@@ -102,5 +109,5 @@ fn one_test_links_several_plugin_crates() {
     fs::create_dir(warehouse.path().join("tests")).unwrap();
     fs::write(warehouse.path().join("tests/both.rs"), TEST_OF_BOTH).unwrap();
     let (passed, printed) = warehouse.cargo(&["test", "--test", "both"]);
-    assert!(passed && printed.contains("1 passed"), "{printed}");
+    assert!(passed && printed.contains("2 passed"), "{printed}");
 }

@@ -143,14 +143,24 @@ impl Generation {
         config: Vec<u8>,
         instance: Local<Generation>,
     ) -> Result<Option<Live>> {
+        let live = self.go_live(of, config, instance)?;
+        Ok(self.world.state.lock().live.replace(live))
+    }
+
+    /// The same for a plugin that is not the one under test.
+    pub(super) fn go_live(
+        self: &Arc<Self>,
+        of: PluginType,
+        config: Vec<u8>,
+        instance: Local<Generation>,
+    ) -> Result<Live> {
         let (instance, unused) = Instance::new(instance);
         let handlers = (of.handlers)(false)?;
         let keeper = self.world.keeper();
         let declared = self.session.declared(handlers, instance.clone(), Some(&keeper));
         self.session.attach(declared, instance.clone(), Some(&keeper));
         self.kept.is_live(self.session.generation());
-        let live = Live { of, generation: self.clone(), config, instance, unused };
-        Ok(self.world.state.lock().live.replace(live))
+        Ok(Live { of, generation: self.clone(), config, instance, unused })
     }
 
     /// Nothing leads to it any more, or ever will.

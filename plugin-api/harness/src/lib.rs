@@ -1,6 +1,6 @@
 //! Tests of a plugin in its own crate, without a library and without a host.
 //!
-//! A [`Harness`] is a host for one plugin inside the test: it makes the instance, routes events to
+//! A [`Harness`] is a host for a plugin inside the test: it makes the instance, routes events to
 //! it by the router of a real host with the limits of its default configuration, and records what
 //! it emits. Other plugins are closures ([`Harness::on`]). Everything runs on the thread of the
 //! test, and the clock stands still until the test moves it, so nothing depends on how fast the
@@ -101,18 +101,8 @@
 //! `#[plugin(name = "counter")]`.
 //!
 //! # Several plugins
-//! A harness holds one plugin. A test of two, each of a crate of its own, has a harness for each,
-//! and a stand-in that hands events from one to the other ([`Harness::on`]); the second harness is
-//! driven from inside the first:
-//!
-//! ```ignore
-//! // In the tests of a crate that depends on both; `shop::Order` is the event type of the shop.
-//! let shop = Harness::start::<shop::Shop>();
-//! let warehouse = Harness::start::<warehouse::Warehouse>();
-//! warehouse.on("shop:order", move |order: shop::Order| shop.request::<String>(order));
-//! let filled = warehouse.emit("warehouse:fill", "pen");
-//! assert_eq!(filled.results(), [json!("one pen")]);
-//! ```
+//! A test that depends on the crates of several plugins runs them in one host, by one clock, and
+//! looks at one of them: [`Setup::beside`].
 //!
 //! # The library
 //! A test that is written against [`Subject`] runs with a harness, and with the library that cargo
@@ -166,6 +156,7 @@ mod setup;
 mod hosted;
 mod subject;
 
+mod beside;
 mod other;
 mod stand_in;
 
@@ -285,6 +276,7 @@ impl Drop for Harness {
             // A stand-in may fail here, and the test may be panicking already.
             let _ = panic::guarded(|| drop(self.retire()));
         }
+        let _ = panic::guarded(|| self.end_beside());
         self.end_others();
     }
 }

@@ -11,10 +11,7 @@ use std::{
 
 use ksi_abi::local::Local;
 use ksi_plugin_api::{
-    __private::{
-        Restore, Snapshot,
-        testing::{InProcess, RawConfig},
-    },
+    __private::{RawConfig, Restore, Snapshot, testing::InProcess},
     Context, Emit, Error, Handler, Plugin, Report, Result, SubscribeOptions, SubscribedPayload,
     SubscribedReply, SubscriptionId, Value,
 };

@@ -171,6 +171,9 @@ impl Harness {
         if setup.trial {
             return Err(Error::new("trial", "whoever is only tried out replaces nobody"));
         }
+        for other in setup.beside {
+            other(self)?;
+        }
         let config = setup.config.map(|config| serde_json::to_vec(&config)).transpose()?;
         for stand_in in setup.stand_ins {
             self.world.stand_in(stand_in?);

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::{
     Harness,
+    beside::{Beside, make},
     generation::{Generation, Origin, PluginType},
     kept::Kept,
     stand_in::StandIn,
-    state::restore_in,
     world::World,
 };
 
@@ -22,6 +22,7 @@ pub struct Setup<P> {
     pub(super) config: Option<Value>,
     pub(super) stand_ins: Vec<Result<Arc<StandIn>>>,
     pub(super) snapshot: Option<(u32, Value)>,
+    pub(super) beside: Vec<Beside>,
     pub(super) trial: bool,
     pub(super) file: Option<PathBuf>,
     #[cfg(unix)]
@@ -35,6 +36,7 @@ impl<P: Plugin> Setup<P> {
             config: None,
             stand_ins: Vec::new(),
             snapshot: None,
+            beside: Vec::new(),
             trial: false,
             file: None,
             #[cfg(unix)]
@@ -167,17 +169,14 @@ impl<P: Plugin> Setup<P> {
             runtime: Lock::new(of.runtime),
             patience: Lock::new(Duration::from_secs(10)),
         };
-        let making = async move {
-            let instance = generation.create(&of, config.clone()).await?;
-            if let Some((version, snapshot)) = self.snapshot
-                && let Err(error) = restore_in(&generation, &instance, version, &snapshot).await
-            {
-                generation.give_up(Some(instance));
-                return Err(error);
-            }
+        for other in self.beside {
+            other(&harness)?;
+        }
+        let snapshot = self.snapshot;
+        harness.run_life_cycle(async move {
+            let instance = make(&generation, &of, config.clone(), snapshot).await?;
             generation.attach(of, config, instance).map(drop)
-        };
-        harness.run_life_cycle(making)?;
+        })?;
         Ok(harness)
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct State {
     /// `None` until there is one, while an exclusive one is replaced, and from the end on.
     pub(super) live: Option<Live>,
     pub(super) retired: bool,
+    /// Further plugins.
+    pub(super) beside: Vec<Live>,
     /// A replacement goes on.
     pub(super) replacing: bool,
     /// Generations that were replaced, and have not ended.

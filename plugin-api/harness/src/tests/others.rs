@@ -161,3 +161,66 @@ fn an_error_of_its_own_is_no_crash() {
     let told = plugin.emit("shop:ask", "till:ring").results().remove(0);
     assert_eq!(told[0], format!("{:?}", ErrorKind::Failed));
 }
+
+/// A plugin beside the one under test, which asks back.
+struct Till {
+    config: Value,
+    log: Log,
+}
+
+#[plugin(name = "till")]
+impl Till {
+    #[initialize]
+    async fn open(_: &Context, config: Value) -> Result<Self> {
+        match config["fail"] == true {
+            true => Err(Error::new("no_luck", "told to fail")),
+            false => Ok(Till { config, log: LOG.with(Arc::clone) }),
+        }
+    }
+
+    #[event_handler("till:ring", priority = 1)]
+    async fn ring(&self, ctx: &Context, _: Value) -> Result<Value> {
+        ctx.sleep(SECOND).await;
+        let who: Value = ctx.request(named("shop:who", &())).await?;
+        Ok(json!([self.config, who]))
+    }
+
+    #[event_handler("module:shutdown")]
+    async fn close(&self, _: &Context, _: Value) -> Result<()> {
+        self.log.lock().unwrap().push("till closed".to_owned());
+        Ok(())
+    }
+
+    #[snapshot]
+    async fn snapshot(&self, _: &Context) -> Result<u8> {
+        Ok(1)
+    }
+
+    #[restore]
+    async fn restore(&self, _: &Context, by: u8) -> Result<()> {
+        self.log.lock().unwrap().push(format!("till restored {by}"));
+        Ok(())
+    }
+}
+
+#[test]
+fn another_plugin_of_the_same_host_answers_by_the_same_clock_and_asks_back() {
+    LOG.with(|log| log.lock().unwrap().clear());
+    let till = || Harness::setup::<Till>().config(json!(7));
+    let plugin = Harness::setup::<Shop>().beside(till().restore(1, json!(3))).start().unwrap();
+    let call = plugin.begin("shop:ask", "till:ring");
+    plugin.advance(SECOND);
+    assert_eq!(call.finished().unwrap().results(), [json!([7, ["till", 2, null]])]);
+    // What is told is of the plugin under test.
+    let names: Vec<_> = plugin.emitted().into_iter().map(|emitted| emitted.name).collect();
+    assert_eq!(names, ["till:ring"]);
+    assert_eq!(plugin.snapshot().unwrap_err().code(), "no_state");
+    drop(plugin);
+    assert_eq!(log(), ["till restored 3", "till closed"]);
+
+    let refused = |other| Harness::setup::<Shop>().beside(other).start().err().unwrap();
+    assert_eq!(refused(till().config(json!({"fail": true}))).code(), "no_luck");
+    assert_eq!(refused(till().trial()).code(), "trial");
+    let twice = Harness::setup::<Shop>().beside(till()).beside(till()).start();
+    assert_eq!(twice.err().unwrap().code(), "other_plugin");
+}
