@@ -238,7 +238,18 @@ impl Error {
     }
 }
 
-impl<E: std::error::Error> From<E> for Error {
+/// What `?` turns into an [`Error`]. Of what the compiler is told here, it shows at a `?` the
+/// label.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no error that becomes one of a handler by itself",
+    label = "no `std::error::Error`: write `.map_err(Error::other)?`, or `.map_err(|why| Error::new(\"code\", why))?`"
+)]
+pub trait Convertible: std::error::Error {}
+
+#[diagnostic::do_not_recommend]
+impl<E: std::error::Error> Convertible for E {}
+
+impl<E: Convertible> From<E> for Error {
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();

@@ -18,7 +18,7 @@ macro_rules! __export_plugin {
         const _: () = {
             assert!(
                 !$runtime || $crate::__private::HAS_RUNTIME,
-                "#[plugin(runtime)] needs the feature \"runtime\" of ksi-plugin-api"
+                "#[plugin(runtime)] needs the feature `runtime`: cargo add ksi-plugin-api --features runtime"
             );
             const WRITES: &[&str] = &[$($writes),*];
             const fn with_state(text: &'static str, without: &'static str) -> &'static str {

@@ -293,13 +293,15 @@ pub mod __private {
         __export_plugin as export_plugin,
         call::{Call, Restoring, Taking},
         event::EventSlot,
-        plugin::{NoSchema, RawConfig, SchemaOf, lent_schema, payload_schema, reply_schema},
+        plugin::{
+            NoSchema, RawConfig, SchemaOf, by_default, lent_schema, payload_schema, reply_schema,
+        },
         running::header,
         state::{Restore, Snapshot, read_as},
         subscriptions::handler_end,
         types::{
-            Configuration, HandlerPayload, HandlerReply, LentPayload, RestoredSnapshot,
-            TakenSnapshot,
+            Configuration, HandlerPayload, HandlerReply, LentPayload, PayloadField,
+            RestoredSnapshot, TakenSnapshot,
         },
     };
 
@@ -307,12 +309,9 @@ pub mod __private {
 
     /// What `ksi-harness` is made with.
     pub mod testing {
-        pub use ksi_abi::CallStart;
-
         pub use crate::{
             emitting::said,
             payload::{bytes_of, decode, encode},
-            plugin::RawConfig,
             report::{reply, report},
             running::{InProcess, module},
             subscriptions::{call_end, failed},

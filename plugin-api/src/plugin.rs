@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     payload,
     state::{Restore, Snapshot},
-    types::{Configuration, HandlerPayload, HandlerReply, LentPayload},
+    types::{BuiltByDefault, Configuration, HandlerPayload, HandlerReply, LentPayload},
 };
 
 /// A reference to the plugin that a call may keep until it ends.
@@ -111,6 +111,11 @@ impl RawConfig {
             None => Ok(()),
         }
     }
+}
+
+/// A plugin whose type says how it is built.
+pub fn by_default<T: BuiltByDefault>() -> T {
+    T::default()
 }
 
 /// The JSON Schema of a payload, for [`Handler`].

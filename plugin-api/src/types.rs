@@ -4,6 +4,8 @@
 //! has that. The compiler would name the first thing that is missing, which is a trait of some
 //! crate that the author need not know; so it is told to name the place and what to write instead.
 
+use std::fmt::Debug;
+
 use ksi_abi::Layout;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -76,6 +78,31 @@ pub trait SubscribedReply: Serialize + Layout + Clone + Send + Sync {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + Layout + Clone + Send + Sync> SubscribedReply for T {}
+
+/// The type of a plugin without an `#[initialize]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is built by nobody: the plugin has no #[initialize], and its type no `Default`",
+    label = "not built",
+    note = "derive `Default`, or write `#[initialize] async fn initialize(ctx: &Context, config: T) -> Result<Self>`"
+)]
+pub trait BuiltByDefault: Default {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default> BuiltByDefault for T {}
+
+/// A field of an event or a payload; read from what lasts, as one that is only emitted may have a
+/// `&'static str`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a field of an event or a payload",
+    label = "no payload type",
+    note = "write #[payload] on what is your own in `{Self}`: it derives `Serialize`, `Deserialize`, `JsonSchema`, `Debug` and `Clone`",
+    note = "for what is of another crate: a feature of that crate and one of ksi-plugin-api, or #[serde(with = \"..\")] and \
+            #[schemars(with = \"..\")] on the field"
+)]
+pub trait PayloadField: Serialize + Deserialize<'static> + JsonSchema + Debug + Clone {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + Deserialize<'static> + JsonSchema + Debug + Clone> PayloadField for T {}
 
 /// A plugin's configuration.
 #[diagnostic::on_unimplemented(

@@ -1,79 +1,159 @@
-//! What the compiler says to an author who has forgotten something: the thing that is missing,
-//! once.
+//! What the compiler says to an author who has made a mistake: what to write, once, at the place
+//! where it is to be written.
+//!
+//! Each file in `tests/mistakes` is a program with one mistake. What is told of it stands in
+//! comments below the line in question: `//~ at prio` says that an error points at `prio` there,
+//! and each `//~ words` after it that they are said in it or beside it. There is no other error,
+//! unless the file begins with `//~ the first one`: of those that the compiler adds, nothing is
+//! said then.
 
-use crate::kit::OutsideCrate;
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
 
-/// A plugin `Shop` with this method, and these items beside it.
-fn shop(items: &str, method: &str) -> String {
-    format!(
-        "use ksi_plugin_api::prelude::*;\n{items}\n#[derive(Default)]\nstruct Shop;\n#[plugin]\nimpl Shop {{\n{method}\n}}\n"
-    )
+use cargo_metadata::{
+    Message,
+    diagnostic::{Diagnostic, DiagnosticLevel, DiagnosticSpan},
+};
+
+use crate::kit::{OutsideCrate, plugin_api, workspace};
+
+const FIRST: &str = "//~ the first one";
+
+/// One program.
+struct Case {
+    name: String,
+    source: String,
+    only_first: bool,
+    expected: Vec<Expected>,
 }
 
-const ORDER: &str =
-    "async fn order(&self, _: &Context, order: Order) -> Result<String> { Ok(order.item) }";
-const PLAIN: &str = "struct Order { item: String }";
-
-/// The messages of the errors in what cargo prints, without its own last word.
-fn errors(printed: &str) -> Vec<&str> {
-    let errors = printed.lines().filter(|line| line.starts_with("error"));
-    errors.filter(|line| !line.starts_with("error: could not compile")).collect()
+/// One error of it.
+#[derive(Debug)]
+struct Expected {
+    line: usize,
+    place: String,
+    words: Vec<String>,
 }
 
-#[test]
-fn what_an_author_forgot_is_named_in_one_message() {
-    let named = format!("#[event_handler(\"shop:order\")] {ORDER}");
-    let unnamed = format!("#[event_handler] {ORDER}");
-    let receipt = "#[event_handler(\"shop:order\")] \
-                   async fn order(&self, _: &Context, item: String) -> Result<Order> { Ok(Order { item }) }";
-    let start = "#[initialize] async fn start(_: &Context, _: Order) -> Result<Self> { Ok(Shop) }";
-    let state = "#[snapshot] async fn take(&self, _: &Context) -> Result<u64> { Ok(1) }\n\
-                 #[restore] async fn back(&self, _: &Context, _: Order) -> Result<()> { Ok(()) }";
-    let asks = "#[event_handler(\"shop:order\")] \
-                async fn order(&self, ctx: &Context, item: String) -> Result<()> { \
-                let _: Order = ctx.request(named(\"a:b\", &item)).await?; Ok(()) }";
-    let with_payload = format!("#[payload]\n{PLAIN}");
-    let package = OutsideCrate::new("mistaken", "");
-    for (source, message, advice) in [
-        (
-            shop(PLAIN, &named),
-            "`Order` cannot be the payload of a handler",
-            "write #[payload] or #[event(",
-        ),
-        (shop(&with_payload, &unnamed), "`Order` carries no event name", "write #[event("),
-        (
-            shop(PLAIN, receipt),
-            "`Order` cannot be the reply of a handler",
-            "write #[payload] on `Order`",
-        ),
-        (shop(PLAIN, start), "`Order` cannot be the configuration of a plugin", "write #[payload]"),
-        (shop(PLAIN, state), "`Order` cannot be restored from a snapshot", "write #[payload]"),
-        (shop(PLAIN, asks), "`Order` cannot be awaited as a reply", "write #[payload]"),
-    ] {
-        package.write(&source);
-        let (built, printed) = package.cargo(&["build"]);
-        assert!(!built, "{source}");
-        assert_eq!(errors(&printed), [format!("error[E0277]: {message}")], "{printed}");
-        assert!(printed.contains(advice), "{printed}");
+impl Case {
+    fn read(file: &Path) -> Case {
+        let source = fs::read_to_string(file).unwrap();
+        let (mut expected, mut line) = (Vec::<Expected>::new(), 0);
+        for (number, text) in (1..).zip(source.lines()) {
+            match text.trim().strip_prefix("//~ ") {
+                None => line = number,
+                Some(_) if text == FIRST => {}
+                Some(told) => match told.strip_prefix("at ") {
+                    Some(place) => {
+                        expected.push(Expected { line, place: place.to_owned(), words: Vec::new() })
+                    }
+                    None => expected.last_mut().unwrap().words.push(told.to_owned()),
+                },
+            }
+        }
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let complete = |expected: &Expected| !expected.words.is_empty();
+        assert!(!expected.is_empty() && expected.iter().all(complete), "{name} tells of no error");
+        Case { only_first: source.starts_with(FIRST), name, source, expected }
+    }
+
+    /// What is not as it should be in what the compiler says of it.
+    fn compare(&self, errors: &[&Diagnostic]) -> String {
+        let mut wrong = String::new();
+        let looked_at =
+            if self.only_first { errors.iter().take(1) } else { errors.iter().take(99) };
+        let mut met = vec![false; self.expected.len()];
+        for error in looked_at {
+            let found = self.expected.iter().position(|it| it.is_met_by(error));
+            match found {
+                Some(number) => met[number] = true,
+                None => write!(wrong, "not expected:\n{}", told(error)).unwrap(),
+            }
+        }
+        for (expected, _) in self.expected.iter().zip(met).filter(|(_, met)| !met) {
+            writeln!(wrong, "not told: {expected:?}").unwrap();
+        }
+        wrong
     }
 }
 
-#[test]
-fn what_is_emitted_without_a_name_and_a_second_plugin_are_explained() {
-    let emits = "#[event_handler(\"shop:order\")] \
-                 async fn order(&self, ctx: &Context, item: String) -> Result<()> { \
-                 ctx.emit(Order { item }).await; Ok(()) }";
-    let package = OutsideCrate::new("mistaken-too", &shop(&format!("#[payload]\n{PLAIN}"), emits));
-    let (built, printed) = package.cargo(&["build"]);
-    let message = "error[E0277]: `Order` cannot be emitted, because it carries no event name";
-    assert!(!built && errors(&printed).iter().all(|error| *error == message), "{printed}");
-    assert!(printed.contains("or emit it as named("), "{printed}");
+impl Expected {
+    fn is_met_by(&self, error: &Diagnostic) -> bool {
+        let said = said(error);
+        let mut places = error.spans.iter().filter(|span| span.is_primary).flat_map(written);
+        let is_place =
+            |span: &DiagnosticSpan| span.line_start == self.line && covered(span) == self.place;
+        places.any(is_place) && self.words.iter().all(|words| said.contains(words))
+    }
+}
 
-    let pay = "#[event_handler(\"bank:pay\")] async fn pay(&self, _: &Context, _: u64) -> Result<()> { Ok(()) }";
-    let second = format!("mod bank {{ {} }}", shop("", pay));
-    package.write(&format!("{second}\n{}", shop("", pay)));
-    let (built, printed) = package.cargo(&["build"]);
-    let errors = errors(&printed);
-    assert!(!built && errors.len() == 1, "{printed}");
-    assert!(errors[0].contains("a_crate_has_one_plugin_so_put_the_other_into_a_crate_of_its_own"));
+/// Where somebody has written what a span points to: there, or where the macro stands that did.
+fn written(span: &DiagnosticSpan) -> impl Iterator<Item = &DiagnosticSpan> {
+    std::iter::successors(Some(span), |span| Some(&span.expansion.as_deref()?.span))
+}
+
+/// The code that a span points to.
+fn covered(span: &DiagnosticSpan) -> String {
+    let [line] = span.text.as_slice() else { return String::new() };
+    let characters = line.text.chars().skip(line.highlight_start - 1);
+    characters.take(line.highlight_end - line.highlight_start).collect()
+}
+
+/// All that an error says.
+fn said(error: &Diagnostic) -> String {
+    let labels = error.spans.iter().filter_map(|span| span.label.as_deref());
+    let beside = error.children.iter().map(said);
+    let own = std::iter::once(error.message.clone()).chain(labels.map(str::to_owned));
+    own.chain(beside).collect::<Vec<_>>().join("\n")
+}
+
+fn told(error: &Diagnostic) -> &str {
+    error.rendered.as_deref().unwrap_or(&error.message)
+}
+
+fn is_error(said: &Diagnostic) -> bool {
+    // The compiler's own last word has no place.
+    said.level == DiagnosticLevel::Error && !said.spans.is_empty()
+}
+
+#[test]
+fn a_mistake_is_told_once_at_its_place_with_what_to_write() {
+    let files = fs::read_dir(workspace().join("tests/mistakes")).unwrap();
+    let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let cases: Vec<Case> = files.iter().map(|file| Case::read(file)).collect();
+    assert!(cases.len() >= 20, "{}", cases.len());
+
+    // All are checked by one cargo, each as a program of one package.
+    let api = format!("ksi-plugin-api = {{ path = {:?} }}", plugin_api());
+    let serde = "serde = { version = \"1\", features = [\"derive\"] }";
+    let package = OutsideCrate::with("mistaken", &["rlib"], &[&api, serde], "");
+    let programs = package.path().join("src/bin");
+    fs::create_dir(&programs).unwrap();
+    for Case { name, source, .. } in &cases {
+        fs::write(programs.join(format!("{name}.rs")), format!("{source}\nfn main() {{}}\n"))
+            .unwrap();
+    }
+    let check = ["check", "--bins", "--keep-going", "--message-format=json", "--quiet"];
+    let (_, printed) = package.cargo(&check);
+    let mut told_of: BTreeMap<String, Vec<Diagnostic>> = BTreeMap::new();
+    for message in Message::parse_stream(printed.as_bytes()) {
+        if let Message::CompilerMessage(message) = message.unwrap() {
+            told_of.entry(message.target.name).or_default().push(message.message);
+        }
+    }
+    let mut wrong = String::new();
+    for case in &cases {
+        let told = told_of.get(&case.name).into_iter().flatten();
+        let errors: Vec<&Diagnostic> = told.filter(|said| is_error(said)).collect();
+        let compared = case.compare(&errors);
+        if !compared.is_empty() {
+            write!(wrong, "== {}.rs\n{compared}", case.name).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}\n{}", if told_of.is_empty() { &printed } else { "" });
 }

@@ -187,7 +187,8 @@ fn derives(attrs: &[Attribute], api: Option<&Path>) -> TokenStream {
     let layout = quote!(::ksi_plugin_api::__private::Layout);
     // A derive has no arguments, but attributes of its own.
     let ksi = api.map(|api| quote!(#[ksi(crate = #api)]));
-    renamed(quote!(#[derive(#(#missing,)* #layout)] #serde #schemars #ksi), api)
+    // It comes first, because it says best what is wrong with a field.
+    renamed(quote!(#[derive(#layout, #(#missing),*)] #serde #schemars #ksi), api)
 }
 
 /// The last segments of everything in `#[derive(..)]` below our own attribute.
@@ -217,11 +218,11 @@ mod tests {
     use super::*;
     use crate::testing::{messages, squeezed};
 
-    const ALL: &str = "#[derive(::core::fmt::Debug, ::core::clone::Clone, \
+    const ALL: &str = "#[derive(::ksi_plugin_api::__private::Layout, \
+         ::core::fmt::Debug, ::core::clone::Clone, \
          ::ksi_plugin_api::__private::serde::Serialize, \
          ::ksi_plugin_api::__private::serde::Deserialize, \
-         ::ksi_plugin_api::__private::schemars::JsonSchema, \
-         ::ksi_plugin_api::__private::Layout)] \
+         ::ksi_plugin_api::__private::schemars::JsonSchema)] \
          #[serde(crate = \"::ksi_plugin_api::__private::serde\")] \
          #[schemars(crate = \"::ksi_plugin_api::__private::schemars\")]";
 
@@ -309,9 +310,9 @@ mod tests {
                 .unwrap();
         let expansion = squeezed(valid(payload(TokenStream::new(), item)));
         let derive = squeezed(
-            "#[derive(::ksi_plugin_api::__private::serde::Deserialize, \
-             ::ksi_plugin_api::__private::schemars::JsonSchema, \
-             ::ksi_plugin_api::__private::Layout)]",
+            "#[derive(::ksi_plugin_api::__private::Layout, \
+             ::ksi_plugin_api::__private::serde::Deserialize, \
+             ::ksi_plugin_api::__private::schemars::JsonSchema)]",
         );
         assert!(expansion.starts_with(&derive), "{expansion}");
     }

@@ -197,7 +197,7 @@ fn initialize(plugin: &Plugin) -> TokenStream {
         None => quote! {
             let _ = ctx;
             config.expect_empty()?;
-            ::core::result::Result::Ok(<#ty as ::core::default::Default>::default())
+            ::core::result::Result::Ok(::ksi_plugin_api::__private::by_default::<#ty>())
         },
     };
     quote! {

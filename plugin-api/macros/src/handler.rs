@@ -1,6 +1,7 @@
 //! One `#[event_handler]` method, read into what the host's table needs of it.
 
 use proc_macro2::Ident;
+use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::{Attribute, ImplItemFn, LitStr, Type};
 
@@ -29,7 +30,8 @@ impl Handler {
     }
 }
 
-/// The literal subscriptions of the handlers read so far, with the method of each.
+/// The subscriptions of the handlers read so far, names and types as they are written, with the
+/// method of each.
 #[derive(Default)]
 pub(crate) struct Subscribed(Vec<(String, Ident)>);
 
@@ -63,6 +65,9 @@ pub(crate) fn read(
     let reply = shape.reply(sig, errors);
 
     let payload = payload?;
+    if options.subscriptions.is_empty() {
+        subscribed.add_type(&payload.lasting(), &sig.ident, errors);
+    }
     Some(Handler {
         method: sig.ident.clone(),
         summary: summary(&method.attrs),
@@ -92,6 +97,20 @@ impl Subscribed {
             own.push(name);
         }
         self.0.extend(own.into_iter().map(|name| (name, method.clone())));
+    }
+
+    /// A handler of whatever event the type is. That two types may be of one event, the compiler
+    /// finds.
+    fn add_type(&mut self, ty: &Type, method: &Ident, errors: &mut Errors) {
+        let written = ty.to_token_stream().to_string();
+        if let Some((_, first)) = self.0.iter().find(|(known, _)| *known == written) {
+            let message = format!(
+                "`{written}` is handled by `{first}` already: a plugin handles an event in one \
+                 place, so call the second method from the first"
+            );
+            errors.at(ty, message);
+        }
+        self.0.push((written, method.clone()));
     }
 }
 
@@ -219,15 +238,17 @@ mod tests {
 
     #[test]
     fn the_context_and_the_return_type_are_checked() {
-        for ctx in ["Context", "&mut Context", "&Ctx"] {
+        let from = ", with `Context` from `ksi_plugin_api`";
+        for (ctx, from) in [("Context", ""), ("&mut Context", ""), ("&Ctx", from)] {
             let source =
                 format!("#[event_handler] async fn h(&self, c: {ctx}, d: D) -> Result<R> {{}}");
-            assert_eq!(
-                mistakes(&source),
-                ["the context comes by reference: write `c: &Context`"],
-                "{ctx}"
-            );
+            let message = format!("the context comes by reference: write `c: &Context`{from}");
+            assert_eq!(mistakes(&source), [message], "{ctx}");
         }
+        let swapped = "#[event_handler] async fn h(&self, d: D, c: &Context) -> Result<R> {}";
+        let form = "async fn h(&self, ctx: &Context, data: T) -> Result<R>";
+        let message = format!("the context comes before the payload: write `{form}`");
+        assert_eq!(mistakes(swapped), [message]);
         assert_eq!(
             mistakes("#[event_handler] async fn h(&self, c: &Context, d: D) {}"),
             ["a handler returns `Result<R>`: write `-> Result<R>`"]

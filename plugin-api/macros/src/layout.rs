@@ -30,6 +30,7 @@ pub(crate) fn derive(input: TokenStream, package: &Package) -> TokenStream {
         return TokenStream::new();
     }
     let api = take_crate(&mut input.attrs);
+    let checked = checked_fields(&input);
     let description = match is_provable(&input) {
         true => description(&input, package),
         false => quote!(to.unproved();),
@@ -56,6 +57,7 @@ pub(crate) fn derive(input: TokenStream, package: &Package) -> TokenStream {
             const MAY_BE_NOTHING: bool = #may_be_nothing;
 
             fn describe(to: &mut ::ksi_plugin_api::__private::LayoutDescription) {
+                #checked
                 use ::ksi_plugin_api::__private::Unproved as _;
                 #description
             }
@@ -64,6 +66,49 @@ pub(crate) fn derive(input: TokenStream, package: &Package) -> TokenStream {
         }
     };
     renamed(implementation, api.as_ref())
+}
+
+/// Has the compiler say of a field that cannot cross what to write, before serde's and schemars'
+/// derives say what it lacks. Fields that an attribute treats in a way of its own are left to them,
+/// and so are those of generic types.
+fn checked_fields(input: &DeriveInput) -> Option<TokenStream> {
+    let converted = ["from", "try_from", "into", "remote", "bound", "deserialize_with"];
+    if !input.generics.params.is_empty() || serde_says(&input.attrs, &converted) {
+        return None;
+    }
+    let fields: Vec<&Field> = match &input.data {
+        Data::Struct(data) => data.fields.iter().collect(),
+        Data::Enum(data) => {
+            let plain = data.variants.iter().filter(|variant| !has_own_way(&variant.attrs));
+            plain.flat_map(|variant| &variant.fields).collect()
+        }
+        Data::Union(_) => return None,
+    };
+    let plain = fields.into_iter().filter(|field| !has_own_way(&field.attrs));
+    let types: Vec<_> = plain.map(|field| &field.ty).collect();
+    (!types.is_empty()).then(|| {
+        quote! {
+            const fn field<T: ::ksi_plugin_api::__private::PayloadField>() {}
+            #(field::<#types>();)*
+        }
+    })
+}
+
+fn has_own_way(attrs: &[Attribute]) -> bool {
+    attrs
+        .iter()
+        .any(|attr| ["serde", "schemars"].iter().any(|crate_name| attr.path().is_ident(crate_name)))
+}
+
+/// Whether `#[serde(..)]` has one of these words.
+fn serde_says(attrs: &[Attribute], words: &[&str]) -> bool {
+    attrs.iter().filter(|attr| attr.path().is_ident("serde")).any(|attr| {
+        let Ok(list) = attr.meta.require_list() else { return false };
+        let is_one = |tree: TokenTree| {
+            matches!(tree, TokenTree::Ident(word) if words.iter().any(|known| word == known))
+        };
+        list.tokens.clone().into_iter().any(is_one)
+    })
 }
 
 /// What `ksi_plugin_api` is called, if not so. That is no part of the definition.

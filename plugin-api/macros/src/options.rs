@@ -11,6 +11,11 @@ use crate::errors::Errors;
 use crate::name::{check_event_name, check_subscription, plugin_name_mistake};
 use crate::renamed;
 
+const PLUGIN_OPTIONS: [&str; 9] =
+    ["name", "version", "runtime", "exclusive", "isolated", "trial", "emits", "requires", "crate"];
+
+const HANDLER_OPTIONS: [&str; 3] = ["priority", "timeout", "blocking"];
+
 const KNOWN_TO_PLUGIN: &str = "#[plugin] knows `name = \"..\"`, `version = \"..\"`, `runtime`, `exclusive`, \
      `isolated`, `trial = false`, `emits(..)`, `requires(..)` and `crate = path`";
 
@@ -83,7 +88,7 @@ impl PluginOptions {
                 }
                 Arg::List(option, list) if option == "requires" => required(list, errors)
                     .and_then(|events| args::set(&mut requires, &option, events)),
-                other => Err(unknown(&other, KNOWN_TO_PLUGIN)),
+                other => Err(unknown(&other, &PLUGIN_OPTIONS, KNOWN_TO_PLUGIN)),
             };
             errors.take(read);
         }
@@ -113,7 +118,7 @@ impl HandlerOptions {
                 Arg::Value(option, value) if option == "timeout" => timeout(&option, &value)
                     .and_then(|value| args::set(&mut timeout_ms, &option, value)),
                 Arg::Flag(option) if option == "blocking" => args::set(&mut blocking, &option, ()),
-                other => Err(unknown(&other, KNOWN_TO_HANDLER)),
+                other => Err(unknown(&other, &HANDLER_OPTIONS, KNOWN_TO_HANDLER)),
             };
             errors.take(read);
         }
@@ -226,16 +231,31 @@ fn timeout(option: &Ident, value: &Expr) -> Result<u64> {
 }
 
 /// An option that does not exist, or one that is not written in its form.
-fn unknown(arg: &Arg, known: &str) -> Error {
+fn unknown(arg: &Arg, options: &[&str], form: &str) -> Error {
     let option = match arg {
         Arg::Text(text) => {
-            return Error::new(text.span(), format!("a string does not belong here: {known}"));
+            return Error::new(text.span(), format!("a string does not belong here: {form}"));
         }
         Arg::Flag(option) | Arg::Value(option, _) | Arg::List(option, _) => option,
     };
-    let is_known = known.split(|c: char| !c.is_ascii_lowercase()).any(|word| option == word);
-    let what = if is_known { "is not written like this" } else { "is no option" };
-    Error::new(option.span(), format!("`{option}` {what}: {known}"))
+    let written = option.to_string();
+    let message = match similar(&written, options) {
+        Some(known) if known == written => format!("`{option}` is not written like this: {form}"),
+        Some(known) => format!("`{option}` is no option, did you mean `{known}`? {form}"),
+        None => format!("`{option}` is no option: {form}"),
+    };
+    Error::new(option.span(), message)
+}
+
+/// The option that was meant, if one is like what was written: the beginning of it, or it with a
+/// slip or two.
+fn similar<'a>(written: &str, options: &[&'a str]) -> Option<&'a str> {
+    let distance = |known: &str| match known.starts_with(written) && written.len() > 2 {
+        true => 0,
+        false => strsim::damerau_levenshtein(written, known),
+    };
+    let nearest = options.iter().copied().min_by_key(|known| distance(known))?;
+    (distance(nearest) <= 2 && written.len() > 2).then_some(nearest)
 }
 
 #[cfg(test)]
@@ -306,12 +326,33 @@ mod tests {
 
     #[test]
     fn an_unknown_option_lists_the_known_ones() {
-        let found = mistakes_of_handler(quote!(prio = 3));
-        assert_eq!(found, [format!("`prio` is no option: {KNOWN_TO_HANDLER}")]);
+        let found = mistakes_of_handler(quote!(retries = 3));
+        assert_eq!(found, [format!("`retries` is no option: {KNOWN_TO_HANDLER}")]);
         let found = mistakes_of_plugin(quote!(tokio));
         assert_eq!(found, [format!("`tokio` is no option: {KNOWN_TO_PLUGIN}")]);
         let found = mistakes_of_plugin(quote!("greeter"));
         assert_eq!(found, [format!("a string does not belong here: {KNOWN_TO_PLUGIN}")]);
+    }
+
+    #[test]
+    fn an_option_with_a_slip_is_known_again() {
+        for (written, meant) in
+            [("prio", "priority"), ("timout", "timeout"), ("Blocking", "blocking")]
+        {
+            assert_eq!(similar(written, &HANDLER_OPTIONS), Some(meant));
+        }
+        for (written, meant) in
+            [("exclusiv", "exclusive"), ("emit", "emits"), ("require", "requires")]
+        {
+            assert_eq!(similar(written, &PLUGIN_OPTIONS), Some(meant));
+        }
+        for written in ["x", "io", "retries", "tokio"] {
+            assert_eq!(similar(written, &PLUGIN_OPTIONS), None);
+        }
+        let found = mistakes_of_plugin(quote!(exclusiv));
+        let message =
+            format!("`exclusiv` is no option, did you mean `exclusive`? {KNOWN_TO_PLUGIN}");
+        assert_eq!(found, [message]);
     }
 
     #[test]

@@ -328,7 +328,7 @@ mod tests {
             "const NAME: &'static str = \"x\";",
             "const VERSION: &'static str = \"9\";",
             "config.expect_empty()?;",
-            "<Greeter as ::core::default::Default>::default()",
+            "::ksi_plugin_api::__private::by_default::<Greeter>()",
             "handlers = [], emits = [], requires = [], writes = [], restores = []",
         ] {
             assert!(expansion.contains(&squeezed(part)), "{part}\nis missing in\n{expansion}");

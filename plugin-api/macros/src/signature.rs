@@ -2,8 +2,8 @@
 
 use quote::ToTokens;
 use syn::{
-    Attribute, FnArg, GenericArgument, Pat, PatType, Path, PathArguments, Receiver, ReceiverKind,
-    ReturnType, Safety, Signature, Type,
+    Attribute, FnArg, GenericArgument, Pat, PatType, Path, PathArguments, PathSegment, Receiver,
+    ReceiverKind, ReturnType, Safety, Signature, Type,
 };
 
 use crate::errors::Errors;
@@ -101,6 +101,11 @@ impl Shape {
             self.refuse_params(sig, params.len(), errors);
             return None;
         };
+        if !is_context(&ctx.ty) && is_context(&data.ty) {
+            let message = format!("the context comes before {}: write `{}`", self.input, self.form);
+            errors.at(&ctx.ty, message);
+            return None;
+        }
         self.check_is_context(ctx, errors);
         Some(&*data.ty)
     }
@@ -123,7 +128,16 @@ impl Shape {
                 _ => "ctx".into(),
             };
             let message = format!("the context comes by reference: write `{name}: &Context`");
-            errors.at(&ctx.ty, message);
+            // Not that of another crate, such as a task's.
+            let named = match bare(&ctx.ty) {
+                Type::Reference(reference) => bare(&reference.elem),
+                named => named,
+            };
+            let from = match named {
+                Type::Path(path) if path.path.is_ident("Context") => "",
+                _ => ", with `Context` from `ksi_plugin_api`",
+            };
+            errors.at(&ctx.ty, format!("{message}{from}"));
         }
     }
 
@@ -180,12 +194,18 @@ fn typed(input: &FnArg) -> Option<&PatType> {
 fn is_context(ty: &Type) -> bool {
     let Type::Reference(reference) = bare(ty) else { return false };
     let Type::Path(path) = bare(&reference.elem) else { return false };
-    reference.mutability.is_none() && last_is(&path.path, "Context")
+    let plain = path.path.segments.last().is_some_and(|last| last.arguments.is_none());
+    reference.mutability.is_none() && plain && last_is(&path.path, "Context")
 }
+
+/// Modules and crates with a `Result` of their own, whose error is not this one.
+const OTHER_RESULTS: [&str; 6] = ["io", "fmt", "thread", "anyhow", "eyre", "color_eyre"];
 
 fn result_of(ty: &Type) -> Option<&Type> {
     let Type::Path(path) = bare(ty) else { return None };
-    if !last_is(&path.path, "Result") {
+    let before = path.path.segments.iter().rev().nth(1);
+    let is_other = |module: &PathSegment| OTHER_RESULTS.iter().any(|other| module.ident == other);
+    if !last_is(&path.path, "Result") || before.is_some_and(is_other) {
         return None;
     }
     let PathArguments::AngleBracketed(arguments) = &path.path.segments.last()?.arguments else {
@@ -213,7 +233,8 @@ mod tests {
         for good in ["&Context", "&ksi_plugin_api::Context", "&(Context)", "&'_ Context"] {
             assert!(is_context(&parse_str(good).unwrap()), "{good}");
         }
-        for bad in ["Context", "&mut Context", "&Arc<Context>", "&[Context]"] {
+        for bad in ["Context", "&mut Context", "&Arc<Context>", "&[Context]", "&task::Context<'_>"]
+        {
             assert!(!is_context(&parse_str(bad).unwrap()), "{bad}");
         }
     }
@@ -225,7 +246,8 @@ mod tests {
             let ty: Type = parse_str(good).unwrap();
             assert!(same_tokens(result_of(&ty).unwrap(), &reply), "{good}");
         }
-        for bad in ["Greeted", "Result", "Result<(), String>", "Option<Result<()>>", "Result<'a>"] {
+        let bad = ["Greeted", "Result", "Result<(), String>", "Option<Result<()>>", "Result<'a>"];
+        for bad in bad.into_iter().chain(["io::Result<()>", "anyhow::Result<()>"]) {
             assert!(result_of(&parse_str(bad).unwrap()).is_none(), "{bad}");
         }
     }

@@ -1,0 +1,14 @@
+use ksi_plugin_api::prelude::*;
+
+#[derive(Default)]
+struct Shop;
+
+#[plugin]
+impl Shop {
+    #[event_handler("shop:order")]
+    async fn order(&self, ctx: Context, item: String) -> Result<()> {
+    //~ at Context
+    //~ the context comes by reference: write `ctx: &Context`
+        Ok(())
+    }
+}

@@ -1,0 +1,14 @@
+use ksi_plugin_api::prelude::*;
+
+#[derive(Default)]
+struct Shop;
+
+#[plugin]
+impl Shop {
+    #[event_handler("shop:order")]
+    async fn order(&self, ctx: &Context, item: String) -> std::io::Result<()> {
+    //~ at std::io::Result<()>
+    //~ a handler returns `Result<R>`, with `Result` from `ksi_plugin_api`
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+use ksi_plugin_api::prelude::*;
+
+struct Shop;
+
+impl Shop {
+    #[event_handler("shop:order")]
+    //~ at #[event_handler("shop:order")]
+    //~ #[event_handler] belongs on a method inside a #[plugin] impl block
+    async fn order(&self, ctx: &Context, item: String) -> Result<()> {
+        Ok(())
+    }
+}

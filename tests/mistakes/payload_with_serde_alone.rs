@@ -1,0 +1,20 @@
+use ksi_plugin_api::prelude::*;
+
+#[derive(serde::Deserialize)]
+struct Order {
+    item: String,
+}
+
+#[derive(Default)]
+struct Shop;
+
+#[plugin]
+impl Shop {
+    #[event_handler("shop:order")]
+    async fn order(&self, ctx: &Context, order: Order) -> Result<()> {
+    //~ at Order
+    //~ `Order` cannot be the payload of a handler
+    //~ write #[payload] or #[event(
+        Ok(())
+    }
+}
