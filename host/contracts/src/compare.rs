@@ -31,6 +31,7 @@ const DEPTH: u32 = 40;
 /// The most places that are told of.
 const FINDINGS: usize = 16;
 
+const TOO_LARGE: &str = "the schemas are too large to be compared";
 const UNSAID: &str = "the sender's schema does not say what is sent here";
 
 /// A place at which the proof did not succeed.
@@ -125,7 +126,7 @@ impl<'a> Comparison<'a> {
             return vec![Finding::undecided("the schemas go deeper than is looked at")];
         }
         if !self.fuel.burn(1) {
-            return vec![Finding::undecided("the schemas are too large to be compared")];
+            return vec![Finding::undecided(TOO_LARGE)];
         }
         let pair = (self.sent.document.followed(sent), self.taken.document.followed(taken));
         let (sent, taken) = (&pair.0.clone(), &pair.1.clone());
@@ -139,6 +140,10 @@ impl<'a> Comparison<'a> {
         self.order.push(pair.clone());
         let mut findings = Vec::new();
         for shape in self.sent.of(sent).iter() {
+            if self.fuel.is_empty() {
+                merge(&mut findings, vec![Finding::undecided(TOO_LARGE)]);
+                break;
+            }
             merge(&mut findings, self.shape(shape, taken, depth));
         }
         if findings.iter().any(|it| it.example.is_none()) && self.are_the_same(sent, taken) {

@@ -38,6 +38,10 @@ impl Fuel {
         self.0.set(left.unwrap_or(0));
         left.is_some()
     }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.get() == 0
+    }
 }
 
 /// A schema.

@@ -55,7 +55,7 @@ pub(crate) fn samples<'a>(shapes: &Shapes<'a>, shape: &Shape<'a>) -> Vec<Value> 
         Kind::Number(numbers) => all.extend(in_numbers(numbers).filter_map(Num::to_value)),
         Kind::Text(texts) => all.extend(in_texts(texts).into_iter().map(Value::from)),
         Kind::List(lists) => {
-            let more = [lists.min, lists.min + 1, lists.min + 2, 8];
+            let more = [0, 1, 2, 8].map(|more| lists.min.saturating_add(more));
             all.extend(more.into_iter().filter_map(|it| sample_list(shapes, lists, it, None)));
         }
         Kind::Record(records) => {
@@ -162,6 +162,9 @@ fn of_record<'a>(
     with: Option<(&str, Value)>,
     depth: u32,
 ) -> Option<Value> {
+    if !shapes.document.fuel.burn(1 + records.required.len()) {
+        return None;
+    }
     let mut fields = Map::new();
     let given = with.as_ref().map(|(name, _)| *name);
     for name in records.required.iter().filter(|name| Some(**name) != given) {

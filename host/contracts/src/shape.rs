@@ -383,6 +383,8 @@ impl<'a> Records<'a> {
     }
 
     fn and(&self, other: &Records<'a>, document: &Document<'a>) -> Records<'a> {
+        // It is paid for here, and whoever comes next finds that too little is left.
+        document.fuel.burn(self.fields.len() + other.fields.len());
         let mut both = Records {
             required: self.required.union(&other.required).copied().collect(),
             min: self.min.max(other.min),

@@ -297,6 +297,15 @@ impl<'a> Shapes<'a> {
             }
             records.fields.insert(name, conj);
         }
+        // One that is required is sent, whether or not it is declared.
+        if self.document.role == Role::Sent {
+            for name in records.required.clone() {
+                if !records.fields.contains_key(name) {
+                    let conj = records.at(name, &self.document).unwrap_or_default();
+                    records.fields.insert(name, conj);
+                }
+            }
+        }
         let mut shape = Shape::from(Kind::Record(Box::new(records)));
         for keyword in ["dependencies", "dependentRequired", "dependentSchemas"] {
             push_opaque(&mut shape, keywords, keyword);

@@ -57,7 +57,8 @@ impl<'a> Comparison<'a> {
     ) -> Vec<Finding> {
         let mut findings = Vec::new();
         let long = b.max.filter(|max| a.max.is_none_or(|most| most > *max));
-        let length = if a.min < b.min { Some(a.min) } else { long.map(|max| max + 1) };
+        let length =
+            if a.min < b.min { Some(a.min) } else { long.map(|max| max.saturating_add(1)) };
         let doubles = b.unique && !a.unique && a.max.is_none_or(|max| max > 1);
         if length.is_some() || doubles {
             let example = match length {
@@ -282,7 +283,8 @@ fn text(a: &Texts<'_>, b: &Texts<'_>) -> bool {
 /// With an example that is too long or too short, if that is what it is.
 fn with_text(mut finding: Finding, a: &Texts<'_>, b: &Texts<'_>) -> Finding {
     const LONGEST: u64 = 4096;
-    let long = b.max.filter(|max| a.max.is_none_or(|it| it > *max)).map(|max| max + 1);
+    let long =
+        b.max.filter(|max| a.max.is_none_or(|it| it > *max)).map(|max| max.saturating_add(1));
     let length = if a.min < b.min { Some(a.min) } else { long.map(|it| it.max(a.min)) };
     let free = a.patterns.is_empty() && a.formats.is_empty();
     if let Some(length) = length.filter(|it| free && *it <= LONGEST) {

@@ -42,6 +42,9 @@ impl<'a> Comparison<'a> {
         }
         let mut best: Option<Vec<Finding>> = None;
         for candidate in &candidates {
+            if !self.fuel.burn(1) {
+                return vec![Finding::undecided(super::TOO_LARGE)];
+            }
             let mut findings = self.kinds(sent, candidate, depth);
             if findings.is_empty() {
                 findings = self.beside(sent, candidate);

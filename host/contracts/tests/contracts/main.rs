@@ -1,4 +1,11 @@
 //! What is promised of a verdict, held against another crate's idea of what is valid.
 
 mod cases;
+mod changes;
+mod cost;
+mod hostile;
 mod oracle;
+mod properties;
+mod random;
+mod types;
+mod values;

@@ -1,7 +1,9 @@
 //! What is valid under a schema, as the crate `jsonschema` says.
 
+use std::net::IpAddr;
+
 use jsonschema::Validator;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// A validator of a schema in which formats are assertions, those of integers included.
 pub(crate) fn validator(schema: &Value) -> Validator {
@@ -10,6 +12,8 @@ pub(crate) fn validator(schema: &Value) -> Validator {
     jsonschema::options()
         .with_draft(jsonschema::Draft::Draft202012)
         .should_validate_formats(true)
+        // As `schemars` names it.
+        .with_format("ip", |text: &str| text.parse::<IpAddr>().is_ok())
         .build(&schema)
         .unwrap_or_else(|error| panic!("{error}: {schema}"))
 }
@@ -31,11 +35,8 @@ fn assert_integers(schema: &mut Value) {
                 Some("uint64" | "uint") => (json!(0), json!(u64::MAX)),
                 _ => return,
             };
-            let both = [("minimum", range.0), ("maximum", range.1)];
-            let range = both.into_iter().map(|(key, value)| (key.to_owned(), value));
-            let range =
-                json!({"type": "integer"}).as_object().unwrap().clone().into_iter().chain(range);
-            let asserted = Value::Object(range.collect::<Map<_, _>>());
+            // A keyword of its own: there may be another minimum.
+            let asserted = json!({"minimum": range.0, "maximum": range.1});
             let all = keywords.entry("allOf").or_insert_with(|| json!([]));
             all.as_array_mut().unwrap().push(asserted);
         }
