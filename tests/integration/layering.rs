@@ -137,6 +137,12 @@ const RULES: &[Rule] = &[
         modules: &[],
         names: &["serde_json", "json", "PathBuf", "File", "UnixStream"],
     },
+    // Two schemas are compared, whoever they are from.
+    Rule {
+        part: &["host/contracts/src"],
+        modules: &[],
+        names: &["ksi_host", "ksi_kernel", "ksi_abi", "ksi_wire", "Router", "Session", "PathBuf"],
+    },
     // What crosses to a plugin's process is bytes, whoever reads them.
     Rule {
         part: &["host/worker-protocol/src"],

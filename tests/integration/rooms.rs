@@ -33,6 +33,7 @@ const LEVELS: &[(&str, &[&str])] = &[
     ("host/kernel/src", &["event"]),
     ("host/kernel/src", &["session"]),
     ("host/cli/src", &[]),
+    ("host/contracts/src", &[]),
     ("host/sandbox/src", &[]),
     ("host/wire/src", &[]),
     ("host/worker-protocol/src", &[]),

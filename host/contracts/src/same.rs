@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::document::{Document, Term, asserts};
 
@@ -34,11 +34,14 @@ impl<'a> Walk<'a, '_> {
         let (Value::Object(a), Value::Object(b)) = (a, b) else {
             return a.is_boolean() && a == b;
         };
-        let known = |it: &Map<String, Value>| it.keys().filter(|key| says(key)).count();
-        known(a) == known(b)
-            && a.iter().filter(|(keyword, _)| says(keyword)).all(|(keyword, a)| {
-                b.get(keyword).is_some_and(|b| self.arguments(keyword, a, b, depth + 1))
-            })
+        let mut said = 0;
+        for (keyword, a) in a.iter().filter(|(keyword, _)| says(keyword)) {
+            said += 1;
+            if !b.get(keyword).is_some_and(|b| self.arguments(keyword, a, b, depth + 1)) {
+                return false;
+            }
+        }
+        said == b.keys().filter(|keyword| says(keyword)).count()
     }
 
     fn arguments(&mut self, keyword: &str, a: &'a Value, b: &'a Value, depth: u32) -> bool {

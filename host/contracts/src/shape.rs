@@ -4,17 +4,20 @@
 //! On the side of what is sent the alternatives may cover more than the schema, and on the other
 //! side less, never the other way round: so what is found compatible is.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::LazyLock,
-};
+mod compounds;
+mod scalars;
+
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use smallvec::SmallVec;
 
+pub(crate) use compounds::{Lists, Records};
+pub(crate) use scalars::{Numbers, Texts};
+
 use crate::{
-    document::{Conj, Document, Role},
-    number::{Num, equal},
+    document::{Conj, Document},
+    number::equal,
     tri::Tri,
     valid::is_valid,
 };
@@ -54,50 +57,6 @@ pub(crate) enum Kind<'a> {
     Text(Texts<'a>),
     List(Lists<'a>),
     Record(Box<Records<'a>>),
-}
-
-/// Both bounds belong to it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Numbers {
-    pub(crate) whole: bool,
-    pub(crate) min: Option<Num>,
-    pub(crate) max: Option<Num>,
-    /// The same for bounds that do not belong to it, of numbers that need not be whole.
-    pub(crate) above: Option<Num>,
-    pub(crate) below: Option<Num>,
-    pub(crate) multiples: SmallVec<[Num; 1]>,
-}
-
-/// Lengths are in characters.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Texts<'a> {
-    pub(crate) min: u64,
-    pub(crate) max: Option<u64>,
-    pub(crate) patterns: SmallVec<[&'a str; 1]>,
-    pub(crate) formats: SmallVec<[&'a str; 1]>,
-}
-
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Lists<'a> {
-    pub(crate) min: u64,
-    pub(crate) max: Option<u64>,
-    pub(crate) unique: bool,
-    pub(crate) prefix: Vec<Conj<'a>>,
-    pub(crate) items: Conj<'a>,
-}
-
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Records<'a> {
-    /// Those that are declared by name; each with all that applies to it.
-    pub(crate) fields: BTreeMap<&'a str, Conj<'a>>,
-    pub(crate) required: BTreeSet<&'a str>,
-    pub(crate) patterns: Vec<(&'a str, Conj<'a>)>,
-    /// All other fields; `None` if nothing is said of them.
-    pub(crate) rest: Option<Conj<'a>>,
-    /// Of `propertyNames`.
-    pub(crate) names: Conj<'a>,
-    pub(crate) min: u64,
-    pub(crate) max: Option<u64>,
 }
 
 /// The types that are told apart.
@@ -214,17 +173,7 @@ impl<'a> Kind<'a> {
             (Kind::Number(numbers), Value::Number(_)) => numbers.accepts(value),
             (Kind::Text(texts), Value::String(text)) => texts.accepts(text, document),
             (Kind::List(lists), Value::Array(items)) => lists.accepts(items, document),
-            (Kind::Record(records), Value::Object(fields)) => {
-                let declared = fields.iter().fold(Tri::Yes, |all, (name, value)| {
-                    let Some(conj) = records.at(name, document) else { return all };
-                    all.and(all_valid(document, &conj, value))
-                });
-                let count = fields.len() as u64;
-                let required = records.required.iter().all(|name| fields.contains_key(*name));
-                let enough = count >= records.min && records.max.is_none_or(|max| count <= max);
-                let names = if records.names.is_any() { Tri::Yes } else { Tri::Unknown };
-                declared.and(Tri::from(required && enough)).and(names)
-            }
+            (Kind::Record(records), Value::Object(fields)) => records.accepts(fields, document),
             _ => Tri::No,
         }
     }
@@ -235,182 +184,6 @@ pub(crate) fn all_valid<'a>(document: &Document<'a>, conj: &Conj<'a>, value: &Va
     let verdict =
         conj.terms.iter().fold(Tri::Yes, |all, term| all.and(is_valid(document, term.0, value)));
     if conj.only.is_some() { verdict.and(Tri::Unknown) } else { verdict }
-}
-
-impl Numbers {
-    fn and(&self, other: &Numbers) -> Option<Numbers> {
-        let larger = |a: Option<Num>, b: Option<Num>| a.max(b);
-        let smaller = |a: Option<Num>, b: Option<Num>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (one, other) => one.or(other),
-        };
-        let mut multiples = self.multiples.clone();
-        multiples.extend(other.multiples.iter().copied());
-        Numbers {
-            whole: self.whole || other.whole,
-            min: larger(self.min, other.min),
-            max: smaller(self.max, other.max),
-            above: larger(self.above, other.above),
-            below: smaller(self.below, other.below),
-            multiples,
-        }
-        .tidied()
-    }
-
-    /// With bounds that are whole if the numbers are, and belong to it; `None` if nothing is left.
-    pub(crate) fn tidied(mut self) -> Option<Numbers> {
-        if self.whole {
-            let above = self.above.take().map(|it| it.floor().plus(1));
-            let below = self.below.take().map(|it| it.ceil().plus(-1));
-            self.min = self.min.map(Num::ceil).max(above);
-            self.max = match (self.max.map(Num::floor), below) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (one, other) => one.or(other),
-            };
-        }
-        let (low, high) = (self.min.max(self.above), self.upper());
-        let crossed = matches!((low, high), (Some(low), Some(high)) if low > high);
-        (!crossed).then_some(self)
-    }
-
-    /// The smaller of the two bounds above.
-    pub(crate) fn upper(&self) -> Option<Num> {
-        match (self.max, self.below) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (one, other) => one.or(other),
-        }
-    }
-
-    /// The larger of the two bounds below.
-    pub(crate) fn lower(&self) -> Option<Num> {
-        self.min.max(self.above)
-    }
-
-    fn accepts(&self, value: &Value) -> Tri {
-        let Some(num) = Num::of(value) else { return Tri::Unknown };
-        let within = (!self.whole || num.is_whole())
-            && self.min.is_none_or(|min| num >= min)
-            && self.max.is_none_or(|max| num <= max)
-            && self.above.is_none_or(|above| num > above)
-            && self.below.is_none_or(|below| num < below);
-        self.multiples.iter().fold(Tri::from(within), |all, by| {
-            all.and(match (num, by) {
-                (Num::Int(int), Num::Int(by)) if *by > 0 => Tri::from(int % by == 0),
-                _ => Tri::Unknown,
-            })
-        })
-    }
-}
-
-impl<'a> Texts<'a> {
-    fn and(&self, other: &Texts<'a>) -> Option<Texts<'a>> {
-        let mut both = self.clone();
-        both.min = self.min.max(other.min);
-        both.max = least(self.max, other.max);
-        for pattern in &other.patterns {
-            if !both.patterns.contains(pattern) {
-                both.patterns.push(pattern);
-            }
-        }
-        for format in &other.formats {
-            if !both.formats.contains(format) {
-                both.formats.push(format);
-            }
-        }
-        both.max.is_none_or(|max| both.min <= max).then_some(both)
-    }
-
-    fn accepts(&self, text: &str, document: &Document<'a>) -> Tri {
-        let length = text.chars().count() as u64;
-        let long = length >= self.min && self.max.is_none_or(|max| length <= max);
-        let patterns = self.patterns.iter().fold(Tri::from(long), |all, pattern| {
-            all.and(if long { document.matches(pattern, text) } else { Tri::No })
-        });
-        self.formats
-            .iter()
-            .fold(patterns, |all, format| all.and(crate::format::is_of(format, text)))
-    }
-}
-
-impl<'a> Lists<'a> {
-    /// What applies to the item at a place.
-    pub(crate) fn at(&self, index: usize) -> &Conj<'a> {
-        self.prefix.get(index).unwrap_or(&self.items)
-    }
-
-    fn and(&self, other: &Lists<'a>) -> Option<Lists<'a>> {
-        let prefix = self.prefix.len().max(other.prefix.len());
-        let both = Lists {
-            min: self.min.max(other.min),
-            max: least(self.max, other.max),
-            unique: self.unique || other.unique,
-            prefix: (0..prefix).map(|it| self.at(it).clone().and(other.at(it))).collect(),
-            items: self.items.clone().and(&other.items),
-        };
-        both.max.is_none_or(|max| both.min <= max).then_some(both)
-    }
-
-    fn accepts(&self, items: &[Value], document: &Document<'a>) -> Tri {
-        let count = items.len() as u64;
-        let enough = count >= self.min && self.max.is_none_or(|max| count <= max);
-        let unique = if self.unique && count > 1 { Tri::Unknown } else { Tri::Yes };
-        items.iter().enumerate().fold(Tri::from(enough).and(unique), |all, (index, item)| {
-            if all == Tri::No { all } else { all.and(all_valid(document, self.at(index), item)) }
-        })
-    }
-}
-
-impl<'a> Records<'a> {
-    /// What applies to the field of a name; `None` if nothing is said.
-    pub(crate) fn at(&self, name: &str, document: &Document<'a>) -> Option<Conj<'a>> {
-        if let Some(field) = self.fields.get(name) {
-            return Some(field.clone());
-        }
-        let mut found: Option<Conj<'a>> = None;
-        for (pattern, conj) in &self.patterns {
-            match document.matches(pattern, name) {
-                Tri::Yes => found = Some(found.unwrap_or_default().and(conj)),
-                Tri::No => {}
-                // It may apply. What is taken is not made larger by that, nor what is sent smaller.
-                Tri::Unknown if document.role == Role::Taken => {
-                    let rest = self.rest.clone().unwrap_or_default();
-                    found = Some(found.unwrap_or(rest).and(conj));
-                }
-                Tri::Unknown => return Some(Conj::default()),
-            }
-        }
-        found.or_else(|| self.rest.clone())
-    }
-
-    fn and(&self, other: &Records<'a>, document: &Document<'a>) -> Records<'a> {
-        // It is paid for here, and whoever comes next finds that too little is left.
-        document.fuel.burn(self.fields.len() + other.fields.len());
-        let mut both = Records {
-            required: self.required.union(&other.required).copied().collect(),
-            min: self.min.max(other.min),
-            max: least(self.max, other.max),
-            names: self.names.clone().and(&other.names),
-            ..Records::default()
-        };
-        for name in self.fields.keys().chain(other.fields.keys()) {
-            if !both.fields.contains_key(name) {
-                let (a, b) = (self.at(name, document), other.at(name, document));
-                both.fields.insert(name, a.unwrap_or_default().and(&b.unwrap_or_default()));
-            }
-        }
-        for (one, another) in [(self, other), (other, self)] {
-            for (pattern, conj) in &one.patterns {
-                let rest = another.rest.as_ref().filter(|_| document.role == Role::Taken);
-                let conj = rest.map_or(conj.clone(), |rest| conj.clone().and(rest));
-                both.patterns.push((pattern, conj));
-            }
-        }
-        both.rest = match (&self.rest, &other.rest) {
-            (Some(a), Some(b)) => Some(a.clone().and(b)),
-            (one, another) => one.as_ref().or(another.as_ref()).cloned(),
-        };
-        both
-    }
 }
 
 fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {

@@ -245,29 +245,20 @@ impl<'a> Shapes<'a> {
             multiples: bound("multipleOf").into_iter().collect(),
         };
         let format = keywords.get("format").and_then(Value::as_str);
-        let range = format.and_then(format::integers);
-        // An integer of no said size is one of 64 bits for whoever sends it: anything else would
-        // have every integer of a language with only one kind of them be refused everywhere.
-        let signed = (i64::MIN.into(), Some(i64::MAX.into()));
-        let sent = (whole && self.document.role == Role::Sent).then_some(signed);
-        let (said, unsaid) = (range.is_some(), range.or(sent));
-        if let Some((min, max)) = unsaid {
-            if said {
-                numbers.whole = true;
-                numbers.min = numbers.min.max(Some(Num::Int(min)));
-                let upper = [numbers.max, max.map(Num::Int)];
-                numbers.max = upper.into_iter().flatten().min();
-            } else {
-                // Only where nothing else is.
-                let unbounded = |it: Option<Num>| it.is_none();
-                if unbounded(numbers.lower()) && numbers.upper().is_none_or(|it| it > Num::Int(min))
-                {
-                    numbers.min = Some(Num::Int(min));
-                }
-                let max = max.map(Num::Int);
-                if unbounded(numbers.upper()) && numbers.lower() < max {
-                    numbers.max = max;
-                }
+        if let Some((min, max)) = format.and_then(format::integers) {
+            numbers.whole = true;
+            numbers.min = numbers.min.max(Some(Num::Int(min)));
+            numbers.max = [numbers.max, max.map(Num::Int)].into_iter().flatten().min();
+        } else if whole && self.document.role == Role::Sent {
+            // An integer of no said size is one of 64 bits for whoever sends it: otherwise those
+            // of a language that has only one kind of them would be refused everywhere.
+            let (min, max) = (Num::Int(i64::MIN.into()), Num::Int(i64::MAX.into()));
+            let (lower, upper) = (numbers.lower(), numbers.upper());
+            if lower.is_none() && upper.is_none_or(|upper| upper > min) {
+                numbers.min = Some(min);
+            }
+            if upper.is_none() && lower.is_none_or(|lower| lower < max) {
+                numbers.max = Some(max);
             }
         }
         numbers.tidied()
@@ -306,11 +297,26 @@ impl<'a> Shapes<'a> {
                 }
             }
         }
+        if self.document.role == Role::Sent && records.rest.is_none() && self.is_bare(keywords) {
+            records.rest = Some(Conj::of(&TRUE));
+        }
         let mut shape = Shape::from(Kind::Record(Box::new(records)));
         for keyword in ["dependencies", "dependentRequired", "dependentSchemas"] {
             push_opaque(&mut shape, keywords, keyword);
         }
         shape
+    }
+
+    /// Whether it is an object of which nothing is said, a dict of Python for one. A type without
+    /// fields has the same schema, and a name beside it: a title, or a place in the definitions.
+    fn is_bare(&self, keywords: &Map<String, Value>) -> bool {
+        let about_objects = Shape::from(Kind::Record(Box::default()));
+        let definitions = self.document.root.get("$defs").and_then(Value::as_object);
+        let mut definitions = definitions.into_iter().flat_map(Map::values);
+        let speaks = |keyword: &str| about_objects.is_meant_by(keyword) || applies_others(keyword);
+        !keywords.keys().any(|keyword| speaks(keyword))
+            && !keywords.contains_key("title")
+            && !definitions.any(|it| it.as_object().is_some_and(|it| std::ptr::eq(it, keywords)))
     }
 
     /// With what `unevaluatedProperties` says of the fields that nothing else speaks of.

@@ -93,7 +93,7 @@ impl<'a> Comparison<'a> {
         }
         for (name, field) in &a.fields {
             let Some(taken) = b.at(name, &self.taken.document) else { continue };
-            self.field(a, name, name, field, &taken, depth, &mut findings);
+            findings.extend(self.field(a, name, name, field, &taken, depth));
         }
         self.other_fields(a, b, depth, &mut findings);
         findings.extend(self.names(a, b));
@@ -118,7 +118,6 @@ impl<'a> Comparison<'a> {
     }
 
     /// A field that is sent, under `name` as an example, and how it is taken.
-    #[expect(clippy::too_many_arguments)]
     fn field(
         &mut self,
         a: &Records<'a>,
@@ -127,23 +126,22 @@ impl<'a> Comparison<'a> {
         sent: &Conj<'a>,
         taken: &Conj<'a>,
         depth: u32,
-        findings: &mut Vec<Finding>,
-    ) {
+    ) -> Vec<Finding> {
         if taken.is_never() && !sent.is_never() {
             let example = sample(&self.sent, sent)
                 .and_then(|it| sample_record(&self.sent, a, Some((name, it))));
             let detail = "it is sent, and the receiver refuses fields that it does not know";
             let finding = Finding::new(BreakKind::FieldRefused, detail.to_owned(), example);
             // Of a type without values none is sent.
-            if !self.sent.of(sent).is_empty() {
-                findings.push(Finding { path: step(shown, ""), ..finding });
-            }
-            return;
+            let is_sent = !self.sent.of(sent).is_empty();
+            return is_sent
+                .then(|| Finding { path: step(shown, ""), ..finding })
+                .into_iter()
+                .collect();
         }
-        for found in self.conjs(sent, taken, depth + 1) {
-            let lift = |value| sample_record(&self.sent, a, Some((name, value)));
-            findings.push(lifted(found, shown, lift));
-        }
+        let found = self.conjs(sent, taken, depth + 1);
+        let lift = |value| sample_record(&self.sent, a, Some((name, value)));
+        found.into_iter().map(|it| lifted(it, shown, lift)).collect()
     }
 
     /// The fields that have no name in what is sent: those of maps.
@@ -163,12 +161,12 @@ impl<'a> Comparison<'a> {
                 taken = taken.and(conj);
             }
             let name = name_like(&self.sent, a, pattern).unwrap_or("a");
-            self.field(a, "*", name, sent, &taken, depth, findings);
+            findings.extend(self.field(a, "*", name, sent, &taken, depth));
             for (name, taken) in &b.fields {
                 let other = a.fields.contains_key(name)
                     || self.sent.document.matches(pattern, name) == Tri::No;
                 if !other {
-                    self.field(a, name, name, sent, taken, depth, findings);
+                    findings.extend(self.field(a, name, name, sent, taken, depth));
                 }
             }
         }
@@ -176,9 +174,9 @@ impl<'a> Comparison<'a> {
         let taken = b.patterns.iter().fold(rest, |taken, (_, conj)| taken.and(conj));
         let free = ["a", "b", "key", "other"];
         let name = free.iter().find(|it| a.at(it, &self.sent.document).as_ref() == Some(sent));
-        self.field(a, "*", name.unwrap_or(&"a"), sent, &taken, depth, findings);
+        findings.extend(self.field(a, "*", name.unwrap_or(&"a"), sent, &taken, depth));
         for (name, taken) in b.fields.iter().filter(|(name, _)| !a.fields.contains_key(*name)) {
-            self.field(a, name, name, sent, taken, depth, findings);
+            findings.extend(self.field(a, name, name, sent, taken, depth));
         }
     }
 

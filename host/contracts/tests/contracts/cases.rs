@@ -1,9 +1,14 @@
 //! Pairs of schemas as people write and change them, and what is said of them.
 
 use ksi_contracts::{BreakKind, Verdict, compare};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::oracle::validator;
+use crate::{
+    oracle::validator,
+    types::{sent, taken},
+};
 
 /// The places and kinds of the breaks of a pair. Their examples are held to be what they promise.
 fn breaks(sent: &Value, taken: &Value) -> Vec<(String, BreakKind, Value)> {
@@ -207,6 +212,14 @@ fn what_the_sender_does_not_say_is_undecided() {
     assert!(reason(&open, &typed).starts_with("/a: "));
     fits(&typed, &json!(true));
     fits(&json!(true), &json!({"title": "AnyValue"}));
+    // A dict of Python's says nothing; a type without fields says that it has none.
+    let dict = json!({"type": "object"});
+    assert!(reason(&dict, &typed).starts_with("/a: "));
+    let empty = json!({"type": "object", "title": "Empty"});
+    assert_eq!(one_break(&empty, &typed).1, BreakKind::Removed);
+    let named = json!({"$ref": "#/$defs/Empty", "$defs": {"Empty": {"type": "object"}}});
+    assert_eq!(one_break(&named, &typed).1, BreakKind::Removed);
+    fits(&empty, &dict);
     let any_field = object(json!({"a": true}), &["a"]);
     assert!(reason(&any_field, &typed).starts_with("/a: "));
 }
@@ -244,4 +257,21 @@ fn not_and_lengths_are_compared() {
     fits(&length(2, 3), &length(1, 5));
     assert_eq!(one_break(&length(1, 5), &length(1, 3)).2, json!("aaaa"));
     assert_eq!(one_break(&length(1, 5), &length(2, 5)).2, json!("a"));
+}
+
+#[test]
+fn a_default_is_always_sent_and_told_so_by_the_schema_of_a_sender() {
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Counted {
+        #[serde(default)]
+        count: u32,
+    }
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Strict {
+        count: u32,
+    }
+    fits(&sent::<Counted>(), &taken::<Strict>());
+    fits(&sent::<Strict>(), &taken::<Counted>());
+    let found = one_break(&taken::<Counted>(), &taken::<Strict>());
+    assert_eq!(found, ("/count".to_owned(), BreakKind::RequiredNow, json!({})));
 }

@@ -66,7 +66,9 @@ fn collect(schema: &Value, place: String, free: bool, found: &mut Vec<(String, b
             ("properties" | "patternProperties" | "$defs", Value::Object(parts)) => {
                 for (key, part) in parts {
                     let key = key.replace('~', "~0").replace('/', "~1");
-                    collect(part, format!("{place}/{name}/{key}"), true, found);
+                    // A definition may be one of the branches.
+                    let free = keyword != "$defs";
+                    collect(part, format!("{place}/{name}/{key}"), free, found);
                 }
             }
             ("prefixItems" | "anyOf" | "allOf" | "oneOf", Value::Array(parts)) => {
