@@ -71,6 +71,8 @@ fn collect(schema: &Value, place: String, free: bool, found: &mut Vec<(String, b
                     collect(part, format!("{place}/{name}/{key}"), free, found);
                 }
             }
+            // A field that one part declares is one of a map that another part is.
+            ("anyOf" | "allOf" | "oneOf", _) if is_map(schema) => {}
             ("prefixItems" | "anyOf" | "allOf" | "oneOf", Value::Array(parts)) => {
                 let free = match keyword.as_str() {
                     "prefixItems" => true,
@@ -88,6 +90,12 @@ fn collect(schema: &Value, place: String, free: bool, found: &mut Vec<(String, b
         }
     }
     found.push((place, free));
+}
+
+/// Whether a part of it that applies to the same value speaks of all other fields.
+fn is_map(schema: &Value) -> bool {
+    let parts = ["anyOf", "allOf", "oneOf"].iter().filter_map(|it| schema.get(it)?.as_array());
+    schema.get("additionalProperties").is_some_and(Value::is_object) || parts.flatten().any(is_map)
 }
 
 /// Has a schema take more; `false` if it does not in the way that was chosen.
