@@ -137,8 +137,8 @@ impl<'a> Shape<'a> {
     /// The values that are of both shapes, if there may be any.
     pub(crate) fn and(&self, other: &Shape<'a>, document: &Document<'a>) -> Option<Shape<'a>> {
         let kind = match (&self.kind, &other.kind) {
-            (Kind::Literal(value), _) => other.kind.may_be(value, document).then(|| self)?,
-            (_, Kind::Literal(value)) => self.kind.may_be(value, document).then(|| other)?,
+            (Kind::Literal(value), _) => other.kind.may_be(value, document).then_some(self)?,
+            (_, Kind::Literal(value)) => self.kind.may_be(value, document).then_some(other)?,
             _ => self,
         };
         let kind = match (&kind.kind, &self.kind, &other.kind) {

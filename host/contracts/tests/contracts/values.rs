@@ -49,10 +49,7 @@ impl<'a> Making<'a, '_> {
         }
         let parts = self.parts(schemas, depth);
         let get = |keyword: &str| {
-            parts
-                .iter()
-                .filter_map(move |it| it.get(keyword).map(|v| v.clone()))
-                .collect::<Vec<_>>()
+            parts.iter().filter_map(move |it| it.get(keyword).cloned()).collect::<Vec<_>>()
         };
         if let Some(constant) = get("const").first() {
             return constant.clone();
