@@ -70,11 +70,9 @@ fn the_plugin_in_the_readme_builds_outside_the_workspace_and_answers_as_it_says(
             readme.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next());
         blocks.into_iter().find(|block| block.contains(with)).unwrap_or_else(|| panic!("no {with}"))
     };
-    let commands = block("sh", "cargo new").replace("/path/to/ksi", workspace().to_str().unwrap());
-    let before_ksi: Vec<_> =
-        commands.lines().take_while(|line| !line.starts_with("ksi ")).collect();
-    let package =
-        OutsideCrate::made_by("greeter", &before_ksi.join("\n"), block("rust", "#[plugin"));
+    let commands = block("sh", "ksi new").lines();
+    let commands: Vec<_> = commands.filter(|line| !line.starts_with("ksi dev")).collect();
+    let package = OutsideCrate::made_by("greeter", &commands.join("\n"), block("rust", "#[plugin"));
     let host = TestHost::builder().start();
     host.drop_in("libgreeter.so", &Library(package.build(&[])));
     host.until_live("greeter", 1);

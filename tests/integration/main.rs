@@ -40,6 +40,7 @@ mod limits;
 mod memory_limit;
 mod messages;
 mod monitor;
+mod new;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod own_libraries;
 mod persistence;

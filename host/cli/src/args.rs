@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod author;
+
+pub(crate) use author::{Dev, New, Template};
+
 /// A host for event plugins: load them, send them events, replace them while it runs.
 ///
 /// `ksi run` and `ksi dev` start a host. All other commands speak to one over its control socket,
@@ -42,6 +46,8 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Run a host on folders of plugins
     Run(Run),
+    /// Make a plugin crate that builds, tests and loads as it is
+    New(New),
     /// Build plugins from source, run a host on them, and replace them as their source changes
     Dev(Dev),
     /// Send an event and print the replies, a line of JSON each
@@ -116,34 +122,6 @@ pub(crate) struct KeptState {
     /// Let the state of plugins end with the host
     #[arg(long)]
     pub(crate) no_state: bool,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-A package is left out that says so in its Cargo.toml:
-  [package.metadata.ksi]
-  dev = false
-
-While a build fails, what was built last stays live.
-
-The state of plugins is kept in ksi/state in the target folder, so that `cargo clean` begins anew. With --plugins, it is
-kept where `ksi run` keeps it.
-
-Examples:
-  ksi dev                     all plugins of the workspace around the current folder
-  ksi dev plugins ../hello    those below these folders")]
-pub(crate) struct Dev {
-    /// Where to look for plugin packages, at any depth [default: this workspace]
-    #[arg(value_name = "PATH")]
-    pub(crate) paths: Vec<PathBuf>,
-    /// The folder that built plugins are put into [default: ksi/plugins in the target folder]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) plugins: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) kept_state: KeptState,
-    /// Build with optimizations
-    #[arg(long)]
-    pub(crate) release: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -23,6 +23,8 @@ mod run;
 mod service;
 mod signals;
 mod state_folder;
+// A command that needs none.
+mod new;
 // Commands that speak to one.
 mod clients;
 mod configuration;
@@ -73,6 +75,7 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
             let given = service::given_socket()?;
             logging::during(LOG, || run::run(entry, common, args, given))
         }
+        Command::New(args) => new::new(args),
         Command::Dev(args) => logging::during(LOG, || dev::dev(entry, common, args)),
         Command::Emit(args) => emit::emit(common, args),
         Command::List(args) => list::list(common, args),

@@ -89,15 +89,28 @@ impl OutsideCrate {
         package
     }
 
-    /// Has a package of this name made by commands of the shell, in a folder of their own.
+    /// A workspace that has no members yet, with this in its manifest.
+    pub(crate) fn workspace(name: &'static str, manifest: &str) -> Self {
+        let workspace = OutsideCrate { folder: author_folder(), name };
+        std::fs::create_dir(workspace.path()).unwrap();
+        std::fs::write(workspace.path().join("Cargo.toml"), manifest).unwrap();
+        workspace.share_versions();
+        workspace
+    }
+
+    /// Has a package of this name made by commands of the shell, which finds `ksi`, in a folder of
+    /// their own.
     pub(crate) fn made_by(name: &'static str, commands: &str, source: &str) -> Self {
         let package = OutsideCrate { folder: author_folder(), name };
         let mut shell = Command::new("bash");
         shell.args(["-euc", commands]).current_dir(&package.folder).stdin(Stdio::null());
+        let own = artifacts().ksi().parent().into_iter().map(Path::to_owned);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = own.chain(std::env::split_paths(&path));
+        shell.env("PATH", std::env::join_paths(path).unwrap());
         for_outside_crates(&mut shell);
         let output = shell.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        package.share_versions();
         package.write(source);
         package
     }
@@ -124,10 +137,12 @@ impl OutsideCrate {
     ) -> (bool, String) {
         let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut cargo = Command::new(program);
-        cargo.args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        if !cfg!(debug_assertions) {
+        let (subcommand, arguments) = arguments.split_first().unwrap();
+        cargo.arg(subcommand).current_dir(self.path()).stdin(Stdio::null());
+        if !cfg!(debug_assertions) && *subcommand != "fmt" {
             cargo.arg("--release");
         }
+        cargo.args(arguments);
         for_outside_crates(&mut cargo);
         change(&mut cargo);
         let output = cargo.output().unwrap();
@@ -142,6 +157,14 @@ impl OutsideCrate {
         for_outside_crates(&mut cargo);
         let files = built_by(cargo);
         std::fs::read(files.get(self.name).expect("its library is built")).unwrap()
+    }
+
+    /// Builds the libraries of a workspace, and gives their bytes by the names of their packages.
+    pub(crate) fn libraries(&self) -> HashMap<String, Vec<u8>> {
+        let mut cargo = cargo(&self.path(), "build", &["--workspace"]);
+        for_outside_crates(&mut cargo);
+        let built = built_by(cargo).into_iter();
+        built.map(|(name, file)| (name, std::fs::read(file).unwrap())).collect()
     }
 
     /// What the compiler has against its source, each in one line.

@@ -1,0 +1,67 @@
+//! The same for what an author of plugins does.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::KeptState;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+In a workspace the crate becomes one of its members, and has ksi-plugin-api from where the others have it. Elsewhere it
+stands alone: ksi-plugin-api is on no registry yet, so Cargo.toml names the folder of the checkout that built this ksi, or
+that of --api, and Cargo.lock begins with the versions there. It does not build any more where that folder is gone.
+
+Examples:
+  ksi new greeter
+  ksi new plugins/gate --template service")]
+pub(crate) struct New {
+    /// Where the crate is to be; the last part is the plugin's name
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// What it begins as
+    #[arg(long, value_enum, default_value_t = Template::Basic)]
+    pub(crate) template: Template,
+    /// The folder plugin-api of a checkout of ksi [default: as the help says below]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) api: Option<PathBuf>,
+}
+
+/// What a plugin begins as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Template {
+    /// One handler of one typed event
+    Basic,
+    /// State that the next version goes on with, and that of the version before
+    Stateful,
+    /// A runtime of its own, and a listening socket that survives its replacement
+    Service,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A package is left out that says so in its Cargo.toml:
+  [package.metadata.ksi]
+  dev = false
+
+While a build fails, what was built last stays live.
+
+The state of plugins is kept in ksi/state in the target folder, so that `cargo clean` begins anew. With --plugins, it is
+kept where `ksi run` keeps it.
+
+Examples:
+  ksi dev                     all plugins of the workspace around the current folder
+  ksi dev plugins ../hello    those below these folders")]
+pub(crate) struct Dev {
+    /// Where to look for plugin packages, at any depth [default: this workspace]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The folder that built plugins are put into [default: ksi/plugins in the target folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) kept_state: KeptState,
+    /// Build with optimizations
+    #[arg(long)]
+    pub(crate) release: bool,
+}
