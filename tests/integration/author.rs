@@ -72,10 +72,12 @@ fn the_plugin_in_the_readme_builds_outside_the_workspace_and_answers_as_it_says(
     };
     let commands = block("sh", "ksi new").lines();
     let commands: Vec<_> = commands.filter(|line| !line.starts_with("ksi dev")).collect();
-    let package = OutsideCrate::made_by("greeter", &commands.join("\n"), block("rust", "#[plugin"));
+    // Another test's has that name, and its library would be the same file of the target folder.
+    let commands = commands.join("\n").replace("greeter", "as-in-readme");
+    let package = OutsideCrate::made_by("as-in-readme", &commands, block("rust", "#[plugin"));
     let host = TestHost::builder().start();
-    host.drop_in("libgreeter.so", &Library(package.build(&[])));
-    host.until_live("greeter", 1);
+    host.drop_in("as-in-readme.so", &Library(package.build(&[])));
+    host.until_live("as-in-readme", 1);
 
     let console: Vec<&str> = block("console", "ksi emit greet:request").lines().collect();
     let asked =

@@ -24,6 +24,7 @@ mod crash;
 mod dev;
 mod events;
 mod exclusive;
+mod first_hour;
 mod folder;
 mod held;
 mod isolation;

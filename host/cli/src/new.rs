@@ -1,9 +1,9 @@
 //! `ksi new`: a plugin crate to begin with, which builds, tests and loads as it is.
 //!
-//! `cargo new` makes the crate, so that it is as cargo's are: a repository of its own where there is
-//! none around it, or a member of the workspace that is there. What is written into it lies in
-//! `host/cli/templates`, under a name that stands for the plugin's. If a step fails, nothing is left
-//! of those before.
+//! `cargo new` makes the crate, so that it is as cargo's are: a repository of its own where there
+//! is none around it, or a member of the workspace that is there. What is written into it lies in
+//! `host/cli/templates`, under a name that stands for the plugin's. If a step fails, nothing is
+//! left of those before.
 
 use std::{
     ffi::OsStr,

@@ -104,10 +104,7 @@ impl OutsideCrate {
         let package = OutsideCrate { folder: author_folder(), name };
         let mut shell = Command::new("bash");
         shell.args(["-euc", commands]).current_dir(&package.folder).stdin(Stdio::null());
-        let own = artifacts().ksi().parent().into_iter().map(Path::to_owned);
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = own.chain(std::env::split_paths(&path));
-        shell.env("PATH", std::env::join_paths(path).unwrap());
+        with_ksi_in_path(&mut shell);
         for_outside_crates(&mut shell);
         let output = shell.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -209,6 +206,21 @@ pub(crate) fn for_outside_crates(command: &mut Command) {
     // They are in another place each time, and what helps to build them again would pile up.
     command.env("CARGO_INCREMENTAL", "0");
     with_cargo_environment(command);
+}
+
+/// Lets a shell find `ksi`, as one that has installed it does.
+pub(crate) fn with_ksi_in_path(shell: &mut Command) {
+    let own = artifacts().ksi().parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = [own].into_iter().chain(std::env::split_paths(&path));
+    shell.env("PATH", std::env::join_paths(path).unwrap());
+}
+
+/// The same, with what is built in the target folder of the package and what is built for that in
+/// the workspace's: for what has a place of its own in a target folder.
+pub(crate) fn for_outside_crates_apart(command: &mut Command) {
+    for_outside_crates(command);
+    command.env_remove("CARGO_TARGET_DIR").env("CARGO_BUILD_BUILD_DIR", target_folder());
 }
 
 /// Gives a command, which may run cargo, what that needs in its environment.

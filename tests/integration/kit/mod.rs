@@ -20,7 +20,8 @@ use std::{
 };
 
 pub(crate) use build::{
-    OutsideCrate, artifacts, field_library, for_outside_crates, plugin_api, workspace,
+    OutsideCrate, artifacts, field_library, for_outside_crates, for_outside_crates_apart,
+    plugin_api, with_ksi_in_path, workspace,
 };
 pub(crate) use client::{Client, error_of};
 pub(crate) use command::{Ran, Running, after_mounts, ksi, ksi_command, wrapped};

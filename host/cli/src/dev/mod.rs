@@ -133,14 +133,14 @@ impl Workshop {
                     Err(error) => tracing::error!("{error}"),
                 }
             });
-            // Said now and not as it happened, which would have been in the middle of a line of
-            // cargo's.
+            // What becomes of it is the host's to tell. Said now and not as it happened, which
+            // would have been in the middle of a line of cargo's.
             if !anew.is_empty() {
-                tracing::info!("built anew and put into place: {}", anew.join(", "));
+                tracing::debug!("built anew and put into place: {}", anew.join(", "));
             }
             match built {
                 Ok(()) if missing.is_empty() && anew.is_empty() => {
-                    tracing::info!("built; nothing differs from what is live");
+                    tracing::info!("built; nothing differs from what was built before");
                 }
                 Ok(()) if missing.is_empty() => (),
                 Ok(()) => tracing::warn!(

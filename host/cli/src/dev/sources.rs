@@ -154,7 +154,10 @@ impl Scope {
     }
 
     fn counts(&self, path: &Path) -> bool {
-        if self.outputs.iter().any(|output| path.starts_with(output)) {
+        // Cargo writes the lock file at the first build, and what is built by then is by that.
+        let of_root = |path: &Path| path.parent().is_some_and(|it| self.roots.contains(it));
+        let is_lock = path.file_name().is_some_and(|name| name == "Cargo.lock") && of_root(path);
+        if is_lock || self.outputs.iter().any(|output| path.starts_with(output)) {
             return false;
         }
         let within = |folder: &PathBuf| {
@@ -163,9 +166,8 @@ impl Scope {
             // below a dot-folder.
             Some(!below.iter().any(is_output) && !below.file_name().is_some_and(is_editors))
         };
-        let of_a_root =
-            is_manifest(path) && path.parent().is_some_and(|it| self.roots.contains(it));
-        of_a_root || self.sources.iter().any(|folder| within(folder) == Some(true))
+        let is_source = self.sources.iter().any(|folder| within(folder) == Some(true));
+        (is_manifest(path) && of_root(path)) || (is_source && !is_our_output(path))
     }
 }
 
@@ -185,10 +187,19 @@ fn is_manifest(path: &Path) -> bool {
 }
 
 /// Files that editors write beside the one being edited: backups, swap files, and vim's test
-/// whether it may write.
+/// whether it may write; and logs, as that which `tee` makes of what is told of each build.
 fn is_editors(name: &std::ffi::OsStr) -> bool {
+    const ENDS: [&[u8]; 4] = [b"~", b".swp", b".tmp", b".log"];
     let name = name.as_encoded_bytes();
-    name.ends_with(b"~") || name.ends_with(b".swp") || name.ends_with(b".tmp") || name == b"4913"
+    name == b"4913" || ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// Whether what we and cargo tell goes into this file: each build would lead to the next one.
+fn is_our_output(path: &Path) -> bool {
+    let Ok(file) = rustix::fs::stat(path) else { return false };
+    let own =
+        [rustix::fs::fstat(rustix::stdio::stdout()), rustix::fs::fstat(rustix::stdio::stderr())];
+    own.into_iter().flatten().any(|own| (own.st_dev, own.st_ino) == (file.st_dev, file.st_ino))
 }
 
 #[cfg(test)]
@@ -197,8 +208,8 @@ mod tests {
 
     fn scope() -> Scope {
         Scope {
-            sources: BTreeSet::from(["/w/.cache/plugins/one".into(), "/w/common".into()]),
-            roots: BTreeSet::from(["/w".into()]),
+            sources: ["/w/.cache/plugins/one", "/w/common", "/w/alone"].map(PathBuf::from).into(),
+            roots: ["/w", "/w/alone"].map(PathBuf::from).into(),
             outputs: BTreeSet::from(["/w/common/out".into()]),
         }
     }
@@ -220,6 +231,8 @@ mod tests {
         for path in [
             "/w/README.md",
             "/w/Cargo.lock",
+            "/w/alone/Cargo.lock",
+            "/w/common/dev.log",
             "/w/other/src/lib.rs",
             "/w/common/target/debug/x.d",
             "/w/common/out/debug/x.d",
