@@ -1,6 +1,7 @@
 //! The host, as a program that embeds it holds it.
 
 mod builder;
+mod check;
 mod isolation;
 mod request;
 mod starting;

@@ -81,6 +81,7 @@ pub use plugin::{
         snapshot::StateError,
         store::{Damage, KeptStateError, StateDirError},
     },
+    supervisor::deploy::check::{Checked, CheckedPlugin},
 };
 pub use stopping::{StopHandle, StopStage};
 pub use system::{

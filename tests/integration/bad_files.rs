@@ -47,13 +47,13 @@ fn refused(builder: HostBuilder) -> (TestHost, Vec<(String, String)>) {
     (host, refused)
 }
 
-#[test]
-fn every_kind_of_file_that_is_no_plugin_is_refused_with_what_it_is() {
+/// Files that are no plugins, by the names of what they are, and words of why they are refused.
+pub(crate) fn bad_files() -> Vec<(&'static str, Library, &'static str)> {
     let chaos = Library::chaos();
     let other_machine = if cfg!(target_arch = "x86_64") { 183 } else { 62 };
     let mut bits32 = chaos.clone();
     bits32.0[4] = 1;
-    let cases = [
+    vec![
         ("empty", Library(Vec::new()), "is empty"),
         ("text", Library(b"#!/bin/sh\necho I am a library\n".to_vec()), "no ELF shared library"),
         ("zeroes", Library(vec![0; 100_000]), "no ELF shared library"),
@@ -71,7 +71,12 @@ fn every_kind_of_file_that_is_no_plugin_is_refused_with_what_it_is() {
         ),
         ("name", chaos.clone().named("ch os"), "no plugin name"),
         ("abort", chaos.clone().with("\"panic\":\"unwind\"", "\"panic\": \"abort\""), "panic"),
-    ];
+    ]
+}
+
+#[test]
+fn every_kind_of_file_that_is_no_plugin_is_refused_with_what_it_is() {
+    let cases = bad_files();
     let mut builder = TestHost::builder();
     for (name, library, _) in &cases {
         builder = builder.plugin(&format!("{name}.so"), library);

@@ -76,6 +76,11 @@ struct Built {
     stock: [Library; 3],
 }
 
+/// One that does not send what the other one requires.
+pub(crate) fn two_that_do_not_agree() -> [Library; 2] {
+    [built().shop[1].clone(), built().stock[0].clone()]
+}
+
 fn built() -> &'static Built {
     static BUILT: OnceLock<Built> = OnceLock::new();
     BUILT.get_or_init(|| {

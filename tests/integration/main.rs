@@ -15,6 +15,7 @@ mod bad_files;
 mod builtin;
 mod calls;
 mod causes;
+mod check;
 mod cli;
 mod compare;
 mod configuration;

@@ -27,7 +27,7 @@ use crate::kit::{HostBuilder, Library, TestHost, children, put, until, workspace
 
 /// Whether there is an interpreter, which is told where there is none: the test is left out then.
 /// With `KSI_TEST_PYTHON=required` that is a failure.
-fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     static THERE: OnceLock<bool> = OnceLock::new();
     let there = *THERE.get_or_init(|| {
         let asked = Command::new("python3").args(["-I", "-c", "import asyncio"]).status();

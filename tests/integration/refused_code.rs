@@ -12,13 +12,18 @@ use serde_json::json;
 use crate::kit::{ABI, Library, OutsideCrate, TestHost, children, isolated, until, workspace};
 
 /// A library whose constructor does something, compiled from `fixtures/constructor.rs`.
-fn with_constructor(host: &TestHost, name: &str, does: &[&str], manifest: Option<&str>) -> PathBuf {
-    let library = host.dir().join(name);
+pub(crate) fn with_constructor(
+    dir: &Path,
+    name: &str,
+    does: &[&str],
+    manifest: Option<&str>,
+) -> PathBuf {
+    let library = dir.join(name);
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-o"]).arg(&library);
     rustc.args(does.iter().flat_map(|does| ["--cfg", *does]));
     rustc.arg(workspace().join("tests/fixtures/constructor.rs"));
-    rustc.env("MARKER", host.dir().join("marker"));
+    rustc.env("MARKER", dir.join("marker"));
     if let Some(manifest) = manifest {
         rustc.args(["--cfg", "manifest"]).env("MANIFEST", format!("KSIM1\n{manifest}"));
     }
@@ -27,13 +32,21 @@ fn with_constructor(host: &TestHost, name: &str, does: &[&str], manifest: Option
     library
 }
 
+/// The manifest of a plugin that its library does not export.
+pub(crate) fn manifest_of_mine() -> String {
+    let manifest = r#"{"format":1,"name":"mine","version":"1","built":"native","crate":"mine",
+        "header":"ksi_plugin_mine","abi":ABI,"rustc":"","target":"","panic":"unwind",
+        "state":null,"runtime":false,"exclusive":false,"trial":true,"handlers":[],"emits":[],"requires":[]}"#;
+    manifest.replace("ABI", &ABI.to_string())
+}
+
 #[test]
 fn no_code_of_a_refused_file_runs() {
     let host = TestHost::chaos();
     let marker = host.dir().join("marker");
     for (name, manifest) in [("plain.so", None), ("other_abi.so", Some(r#"{"format":1,"abi":9}"#))]
     {
-        let library = with_constructor(&host, name, &[], manifest);
+        let library = with_constructor(host.dir(), name, &[], manifest);
         let loaded = Command::new("/bin/true").env("LD_PRELOAD", &library).status().unwrap();
         assert!(loaded.success() && marker.exists(), "its constructor does run where it is loaded");
         fs::remove_file(&marker).unwrap();
@@ -49,16 +62,13 @@ fn a_library_that_crashes_hangs_or_is_empty_when_it_is_opened_ends_a_probe_and_n
         .plugin("chaos.so", &Library::chaos())
         .config("[timeouts]\nprobe = '400ms'")
         .start();
-    let manifest = r#"{"format":1,"name":"mine","version":"1","built":"native","crate":"mine",
-        "header":"ksi_plugin_mine","abi":ABI,"rustc":"","target":"","panic":"unwind",
-        "state":null,"runtime":false,"exclusive":false,"trial":true,"handlers":[],"emits":[],"requires":[]}"#;
-    let manifest = manifest.replace("ABI", &ABI.to_string());
+    let manifest = manifest_of_mine();
     for (name, does, words) in [
         ("crash.so", &["crash"][..], "ended a probe process"),
         ("hang.so", &["hang"], "did not end within 400ms"),
         ("hollow.so", &[], "exports no plugin"),
     ] {
-        let library = with_constructor(&host, name, does, Some(&manifest));
+        let library = with_constructor(host.dir(), name, does, Some(&manifest));
         host.drop_in(name, &Library(fs::read(&library).unwrap()));
         let reason = host.until_refused(name);
         assert!(reason.contains(words) && reason.contains(name), "{name}: {reason}");

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 mod author;
 
-pub(crate) use author::{Dev, New, Template};
+pub(crate) use author::{Check, Dev, New, Template};
 
 /// A host for event plugins: load them, send them events, replace them while it runs.
 ///
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     New(New),
     /// Build plugins from source, run a host on them, and replace them as their source changes
     Dev(Dev),
+    /// Say whether a host would take files for plugins, and if not, why; no host is asked
+    Check(Check),
     /// Send an event and print the replies, a line of JSON each
     Emit(Emit),
     /// List the plugins, and the files that were refused

@@ -15,8 +15,7 @@ use serde::Deserialize;
 use super::args::{Common, Compare};
 use super::client::{Client, SOON};
 use super::exit::CommandFailure;
-use super::output;
-use super::state_folder::Home;
+use super::{output, state_folder};
 use events::events;
 use kept::{Began, Kept};
 use play::play;
@@ -42,7 +41,8 @@ pub(crate) fn compare(
     }
     let mut config = common.configuration()?;
     let old = Old::find(common, args)?;
-    config.python.environments = environments(common, &config, &old)?;
+    config.python.environments =
+        state_folder::environments(common, &config, old.state_dir.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(CommandFailure::host("cannot start threads"))?;
     let compared = runtime.block_on(async {
@@ -128,28 +128,6 @@ fn newest(client: &mut Client, plugin: &str) -> Option<PathBuf> {
     let kept: KeptList = client.ask("module:state_list", &ask, SOON).ok()?;
     let newest = kept.snapshots.into_iter().find(|kept| kept.which == "newest");
     newest.map(|kept| kept.file.into())
-}
-
-/// Where the packages lie that modules need: for both they are those of the host with this
-/// configuration, whether it runs or not. Nothing if there was never one.
-fn environments(
-    common: &Common,
-    config: &Config,
-    old: &Old,
-) -> Result<Option<PathBuf>, CommandFailure> {
-    let mut of_host = config.clone();
-    let (persist, dir) = match (&old.state_dir, &config.state.dir) {
-        (Some(dir), _) => (true, Some(dir.clone())),
-        (None, Some(dir)) => (config.state.persist, Some(dir.clone())),
-        (None, None) => {
-            let socket = common.socket_path(config);
-            (config.state.persist, Home::of_process().folder_for(socket.path())?)
-        }
-    };
-    // One that is not there is for a host to make, which closes it to others.
-    let dir = dir.filter(|dir| dir.is_dir());
-    (of_host.state.persist, of_host.state.dir) = (persist, dir);
-    Ok(of_host.environments())
 }
 
 /// Starts both, and says which of them has begun with the state. A new version that cannot begins

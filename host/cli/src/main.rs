@@ -15,6 +15,7 @@ use self::exit::CommandFailure;
 mod allocator;
 mod args;
 // Commands that own a host.
+mod check;
 mod compare;
 mod dev;
 mod logging;
@@ -84,6 +85,9 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
         Command::Watch(args) => watch::watch(common, args),
         Command::Compare(args) => {
             logging::during(LevelFilter::ERROR, || compare::compare(entry, common, &args))
+        }
+        Command::Check(args) => {
+            logging::during(LevelFilter::ERROR, || check::check(entry, common, &args))
         }
         Command::Load(args) => replace::load(common, args),
         Command::Reload(args) => replace::reload(common, args),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ksi_host::Config;
 
-use super::args::KeptState;
+use super::args::{Common, KeptState};
 use super::exit::CommandFailure;
 
 /// What of the process's surroundings says where state belongs. In both, empty or relative counts
@@ -78,6 +78,29 @@ pub(crate) fn settle(
         }
     }
     Ok(())
+}
+
+/// Where the packages lie that modules of Python need, for a command that is no host: those of the
+/// host with this configuration, whether it runs or not, which has told of this folder of state if
+/// it was asked. Nothing if there was never one.
+pub(crate) fn environments(
+    common: &Common,
+    config: &Config,
+    told: Option<&Path>,
+) -> Result<Option<PathBuf>, CommandFailure> {
+    let mut of_host = config.clone();
+    let (persist, dir) = match (told, &config.state.dir) {
+        (Some(dir), _) => (true, Some(dir.to_owned())),
+        (None, Some(dir)) => (config.state.persist, Some(dir.clone())),
+        (None, None) => {
+            let socket = common.socket_path(config);
+            (config.state.persist, Home::of_process().folder_for(socket.path())?)
+        }
+    };
+    // One that is not there is for a host to make, which closes it to others.
+    let dir = dir.filter(|dir| dir.is_dir());
+    (of_host.state.persist, of_host.state.dir) = (persist, dir);
+    Ok(of_host.environments())
 }
 
 /// Settles in the configuration where the crash journal lies: what is configured, else a folder in

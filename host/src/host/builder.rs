@@ -128,6 +128,11 @@ impl HostBuilder {
         self
     }
 
+    /// What is to be changed in it for something else than a host.
+    pub(super) fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
     /// One more folder of plugins. It need not exist yet.
     pub fn plugins(mut self, folder: impl Into<PathBuf>) -> Self {
         self.config.plugin_dirs.push(folder.into());

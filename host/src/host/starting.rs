@@ -5,6 +5,8 @@
 //! own events, save those that change plugins, are answered at once; all others wait until the
 //! start is over.
 
+use std::path::PathBuf;
+
 use tokio::sync::mpsc;
 
 use super::Host;
@@ -75,6 +77,15 @@ impl Drop for Start {
 impl StartingHost {
     pub(super) fn new(host: Host, folders: FolderWatch, changes: mpsc::Receiver<Change>) -> Self {
         StartingHost { start: Start { host, handed_over: false }, folders, changes }
+    }
+
+    /// The host without what lies in its folders, and that. It is for others to shut it down.
+    pub(super) fn unloaded(self) -> (Host, Vec<PathBuf>) {
+        let StartingHost { start, folders, changes: _ } = self;
+        let found = folders.found().to_vec();
+        let host = start.hand_over();
+        host.0.start_up.end();
+        (host, found)
     }
 
     /// Serves clients from now on, as [`Host::serve_on`] does. While plugins are being loaded,

@@ -8,6 +8,13 @@
 pub(crate) mod project;
 // and what kind of file it is.
 pub(crate) mod kind;
+use std::path::Path;
+
+/// Whether a folder is a plugin by itself, and not a folder of plugins.
+pub(crate) fn is_plugin_folder(path: &Path) -> bool {
+    project::is_project(path)
+}
+
 // It has settled,
 pub(crate) mod watch;
 // nobody else could have written it,

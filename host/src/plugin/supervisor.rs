@@ -9,7 +9,7 @@
 // What the folders say
 mod follow;
 // is deployed,
-mod deploy;
+pub(crate) mod deploy;
 mod origin;
 // in another order if two cannot be alive,
 mod exclusive;

@@ -65,3 +65,26 @@ pub(crate) struct Dev {
     #[arg(long)]
     pub(crate) release: bool,
 }
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each file goes through all that a host does with one before it is a plugin: who could have written it, what it is by its
+bytes, the libraries that it needs, and its opening and a trial of its `initialize` in a process of its own, with the
+configuration of --config and without state. A module of Python is described and opened. None of them is started.
+Several files, and those of a folder, are checked as one host would start them, one after the other: a plugin is of one
+file, what it requires another one or the host handles, and it keeps its contracts with the others. What a plugin only
+subscribes to when it runs is not seen.
+
+Exit codes: 0 a host takes all of them, 1 it refuses one or more, 2 not used as it should be or nothing was checked.
+
+Examples:
+  ksi check target/release/libgreeter.so
+  ksi check plugins --config ksi.toml --json")]
+pub(crate) struct Check {
+    /// Files of plugins, and folders of them
+    #[arg(value_name = "FILE-or-FOLDER", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

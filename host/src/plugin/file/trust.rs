@@ -98,6 +98,13 @@ impl Trust {
         }
     }
 
+    /// What [`check`](Self::check) warns of, for whoever is to be told of it otherwise.
+    pub(crate) fn warns_of(&self, file: &Path) -> Option<TrustError> {
+        let is_warned = self.policy == OnDistrust::Warn;
+        let found = fs::metadata(file).ok().filter(|_| is_warned)?;
+        self.distrust(file, &found)
+    }
+
     fn warn(&self, error: &TrustError) {
         let text = error.to_string();
         let mut told = self.told.lock();

@@ -25,7 +25,7 @@ use crate::{
             kind::FileKind,
             manifest::{Built, Linkage, Manifest, check_head, read_manifest},
             own_libraries::OwnLibraries,
-            trust::Trust,
+            trust::{Trust, TrustError},
         },
         instance::{
             info::{Timings, Tried},
@@ -132,6 +132,11 @@ impl Preparation {
     pub(crate) fn tries(&self) -> Result<(), String> {
         let prober = self.prober.as_ref();
         prober.map(drop).map_err(|reason| format!("the host has no probe process: {reason}"))
+    }
+
+    /// What a host warns of that loads the file all the same: who else could have written it.
+    pub(crate) fn warns_of(&self, file: &Path) -> Option<TrustError> {
+        self.trust.warns_of(file)
     }
 
     /// Copies a file. `settled` says that it has just settled: how long that took is noted.
@@ -389,7 +394,7 @@ fn not_probed(examined: Examined) -> Candidate {
 }
 
 /// Whether the names that its handlers are for are such.
-fn has_subscriptions(manifest: &Manifest, file: &Path) -> Result<(), DeployError> {
+pub(crate) fn has_subscriptions(manifest: &Manifest, file: &Path) -> Result<(), DeployError> {
     for handler in &manifest.handlers {
         for event in &handler.subscriptions {
             Pattern::parse(event).map_err(|source| DeployError::Subscription {

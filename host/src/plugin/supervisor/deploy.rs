@@ -6,9 +6,11 @@
 //!
 //! What a candidate is tried with is in `trying.rs`, whether it is let in in `admit.rs` and
 //! `contracts.rs`, where its state comes from in `state.rs`, and what is noted and told after the
-//! swap in `installed.rs`. Several that go live as one are in `together.rs`.
+//! swap in `installed.rs`. Several that go live as one are in `together.rs`; what would become of
+//! files that nobody deploys, in `check.rs`.
 
 mod admit;
+pub(crate) mod check;
 mod commit;
 pub(super) mod contracts;
 mod installed;

@@ -90,15 +90,20 @@ impl Supervisor {
     /// it was opened before its turn.
     pub(super) fn let_go_unused(
         self: &Arc<Self>,
-        mut candidate: Candidate,
+        candidate: Candidate,
         reason: DeployError,
     ) -> DeployError {
+        self.let_go_untaken(candidate);
+        reason
+    }
+
+    /// Vacates the residence of a candidate that does not become a generation, if it was opened.
+    pub(super) fn let_go_untaken(self: &Arc<Self>, mut candidate: Candidate) {
         if let Some(residence) = candidate.residence.take() {
             let name: Arc<str> = candidate.manifest.name.as_str().into();
             let number = self.registry().take_generation(&name);
             self.let_go_leftover(&name, self.activation.unused(number, candidate, residence));
         }
-        reason
     }
 
     async fn retire(

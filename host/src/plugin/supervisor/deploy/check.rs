@@ -1,0 +1,181 @@
+//! What would become of files: all that is done with one before anything of its plugin changes, and
+//! nothing after that.
+//!
+//! Each goes through the steps of a deployment, so that what is said of it is what a host says.
+//! What a plugin needs of others, and has agreed on with them, is judged last, among those that are
+//! well by themselves. A module of Python is opened too, as it is only known by then; nothing is
+//! initialized but in a trial.
+
+use std::{
+    mem,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    super::{Supervisor, origin::Origin},
+    contracts::{Judged, Passed},
+};
+use crate::plugin::{
+    file::manifest::Manifest,
+    instance::info::Tried,
+    lifecycle::{
+        error::DeployError,
+        prepare::{Candidate, has_subscriptions},
+        requirements::missing,
+    },
+};
+
+/// A file, and what a host would do with it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Checked {
+    /// The file, by its absolute path.
+    pub file: PathBuf,
+    /// The plugin that it would be, or why it would be refused: what a host says then.
+    pub verdict: Result<CheckedPlugin, DeployError>,
+}
+
+/// What a file would be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CheckedPlugin {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// What somebody should know, each for itself: what a host warns of, and what could not be
+    /// looked at.
+    pub remarks: Vec<String>,
+}
+
+/// A file that is being checked.
+struct OnTrial {
+    file: PathBuf,
+    well: Result<Box<Candidate>, DeployError>,
+    /// Of its contracts.
+    passed: Option<Passed>,
+}
+
+impl Supervisor {
+    /// Checks files, several at a time, each by itself; and if they are to be `together`, as a host
+    /// would have them that has all of them and no others.
+    pub(crate) async fn check(
+        self: &Arc<Self>,
+        files: Vec<PathBuf>,
+        together: bool,
+    ) -> Vec<Checked> {
+        let trying: Vec<_> = files
+            .into_iter()
+            .map(|file| {
+                let (supervisor, path) = (self.clone(), file.clone());
+                let tried = async move { supervisor.check_alone(&path).await };
+                (file, self.thread.runtime().spawn(tried))
+            })
+            .collect();
+        let mut tried = Vec::new();
+        for (file, trying) in trying {
+            let well = trying.await.unwrap_or_else(|error| Err(error.into()));
+            tried.push(OnTrial { file, well: well.map(Box::new), passed: None });
+        }
+        if together {
+            self.judge(&mut tried).await;
+        }
+        tried.into_iter().map(|tried| self.checked(tried, together)).collect()
+    }
+
+    async fn check_alone(self: &Arc<Self>, file: &Path) -> Result<Candidate, DeployError> {
+        let copied = self.preparation.copy(file, false).await?;
+        let examined = self.preparation.examine(copied).await?;
+        has_subscriptions(&examined.manifest, file)?;
+        let trial = self.trial(&examined).await;
+        let mut candidate = self.preparation.probe(examined, trial).await?;
+        if candidate.manifest.built.is_known_once_open() {
+            candidate.residence = Some(self.activation.open(&mut candidate).await?);
+        }
+        Ok(candidate)
+    }
+
+    /// Refuses those that would not start beside the others. They start one after the other, as in
+    /// a host: none before those that handle what it requires.
+    async fn judge(self: &Arc<Self>, tried: &mut [OnTrial]) {
+        let well = tried.iter().enumerate();
+        let mut waiting: Vec<usize> =
+            well.filter_map(|(at, it)| it.well.is_ok().then_some(at)).collect();
+        let mut live = Vec::new();
+        while !waiting.is_empty() {
+            let beside = manifests(tried, &live);
+            let subscribers = self.router.subscribers();
+            let starts = |at: &usize| {
+                let candidate = tried[*at].well.as_ref().ok();
+                candidate.is_some_and(|it| missing(&it.manifest, &beside, &subscribers).is_empty())
+            };
+            // When none of them can start, each is told what it misses.
+            let next = waiting.remove(waiting.iter().position(starts).unwrap_or_default());
+            drop(subscribers);
+            match self.admitted(tried, next, &live).await {
+                Ok(passed) => {
+                    tried[next].passed = passed;
+                    live.push(next);
+                }
+                Err(error) => {
+                    if let Ok(candidate) = mem::replace(&mut tried[next].well, Err(error)) {
+                        self.let_go_untaken(*candidate);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether one of them would be let in beside those that were.
+    async fn admitted(
+        &self,
+        tried: &mut [OnTrial],
+        at: usize,
+        live: &[usize],
+    ) -> Result<Option<Passed>, DeployError> {
+        {
+            let Ok(candidate) = &tried[at].well else { return Ok(None) };
+            let name: Arc<str> = candidate.manifest.name.as_str().into();
+            let others = live.iter().filter_map(|at| tried[*at].well.as_ref().ok());
+            if let Some(other) = others.into_iter().find(|other| other.manifest.name == *name) {
+                let (file, other) = (candidate.file.clone(), other.file.clone());
+                return Err(DeployError::Duplicate { file, plugin: name, other });
+            }
+            self.number(&name, candidate, &Origin::File, &manifests(tried, live))?;
+        }
+        let Ok(candidate) = &mut tried[at].well else { return Ok(None) };
+        let promised = self.promise(candidate).await?;
+        let judged = Judged { candidate, promised, origin: &Origin::File, before: None };
+        let passed = self.agree(&[judged]).map_err(|(_, error)| error)?;
+        Ok(passed.into_iter().next())
+    }
+
+    /// What there is to say of one, which is let go.
+    fn checked(self: &Arc<Self>, tried: OnTrial, together: bool) -> Checked {
+        let OnTrial { file, well, passed } = tried;
+        let verdict = well.map(|candidate| {
+            let manifest = candidate.manifest.clone();
+            let untried = match &candidate.tried {
+                Tried::Passed => None,
+                Tried::Unsure(reason) | Tried::Skipped(reason) => {
+                    Some(format!("not tried: {reason}"))
+                }
+            };
+            self.let_go_untaken(*candidate);
+            let others = (!together && !manifest.requires.is_empty()).then(|| {
+                let events = manifest.requires.join(" and ");
+                format!("it requires {events}: nothing was checked with it that could handle that")
+            });
+            let distrust = self.preparation.warns_of(&file).map(|error| error.to_string());
+            let contracts = passed.iter().flat_map(|passed| passed.notices.iter().cloned());
+            let remarks = distrust.into_iter().chain(manifest.notices.iter().cloned());
+            let remarks = remarks.chain(contracts).chain(untried).chain(others).collect();
+            CheckedPlugin { manifest, remarks }
+        });
+        Checked { file, verdict }
+    }
+}
+
+fn manifests<'a>(tried: &'a [OnTrial], live: &[usize]) -> Vec<&'a Manifest> {
+    let candidates = live.iter().filter_map(|at| tried[*at].well.as_ref().ok());
+    candidates.map(|candidate| &candidate.manifest).collect()
+}

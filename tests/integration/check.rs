@@ -1,0 +1,195 @@
+//! `ksi check`: what a host would say of files, without a host.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    bad_files::bad_files,
+    contracts::two_that_do_not_agree,
+    kit::{HostBuilder, Library, Ran, Running, TestHost, ksi_command, put},
+    python::is_there,
+    refused_code::{manifest_of_mine, with_constructor},
+};
+
+/// Runs `ksi check` in the folder of a test, with its configuration, and nothing that it keeps
+/// elsewhere.
+fn check(dir: &Path, arguments: &[&str]) -> Ran {
+    let mut command = ksi_command(&[&["check"], arguments].concat());
+    let temporary = dir.join("check-tmp");
+    fs::create_dir_all(&temporary).unwrap();
+    command.env("TMPDIR", &temporary).env("XDG_STATE_HOME", dir.join("state-home"));
+    let ran = Running::start(command.current_dir(dir)).ended();
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "its copies are removed: {ran:#?}");
+    ran
+}
+
+/// What it says of each file, by the file's name.
+fn verdicts(ran: &Ran) -> BTreeMap<String, Value> {
+    let answer: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let of_each = answer["checked"].as_array().unwrap().iter();
+    let ok = of_each.clone().all(|it| it["ok"] == true);
+    assert_eq!((answer["ok"].as_bool(), ran.code), (Some(ok), Some(i32::from(!ok))));
+    of_each.map(|it| (name_of(&it["file"]), it.clone())).collect()
+}
+
+fn name_of(file: &Value) -> String {
+    Path::new(file.as_str().unwrap()).file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// Files of every kind that a host refuses, for whatever reason.
+fn with_bad_files() -> HostBuilder {
+    // One that hangs is given up soon, and what may pass is not tried again.
+    let mut builder = TestHost::builder()
+        .config("[host]\nuntrusted_plugins = 'refuse'\n[timeouts]\nprobe = '2s'")
+        .config("[recovery]\nfirst = '1h'\nlongest = '1h'");
+    for (name, library, _) in bad_files() {
+        builder = builder.plugin(&format!("{name}.so"), &library);
+    }
+    let [shop, stock] = two_that_do_not_agree();
+    let (chaos, torn) = (Library::chaos(), Library::chaos().0);
+    let builder = builder
+        .plugin("torn.so", &Library(torn[..torn.len() / 2].to_vec()))
+        .plugin("older.so", &chaos.clone().of_abi(3))
+        .plugin("needs.so", &chaos.clone().with("libgcc_s.so.1", "libgcc_x.so.1"))
+        .plugin("subscribes.so", &chaos.clone().with("\"chaos:echo\"", "\"chaos::ech\""))
+        .plugin("written.so", &chaos.clone().named("chao1"))
+        .plugin("good.so", &chaos.clone().named("chao2"))
+        .plugin("shop.so", &shop)
+        .plugin("stock.so", &stock)
+        .plugin("twin.so", &chaos.clone().named("chao2"))
+        .plugin("requires.so", &Library::counter(1).requiring(&["no:body", "system:health"]))
+        .plugin("satisfied.so", &Library::counter(1).called("another").requiring(&["chaos:echo"]));
+    let file = |name: &str| builder.plugins().join(name);
+    fs::set_permissions(file("written.so"), fs::Permissions::from_mode(0o666)).unwrap();
+    fs::create_dir(file("folder.so")).unwrap();
+    symlink("nowhere", file("broken.so")).unwrap();
+    for (name, does) in [("crash.so", &["crash"][..]), ("hang.so", &["hang"]), ("hollow.so", &[])] {
+        let library = with_constructor(builder.dir(), name, does, Some(&manifest_of_mine()));
+        fs::rename(library, file(name)).unwrap();
+    }
+    if is_there() {
+        const HANDLER: &str = "from ksi.events import event_handler\n\n@event_handler";
+        for (name, text) in [
+            ("syntax.py", "def f(:\n    pass\n".to_owned()),
+            ("no_name.py", format!("{HANDLER}('a::b')\nasync def set(data): pass\n")),
+            (
+                "no_package.py",
+                format!("import no_such_package\n{HANDLER}('a:b')\ndef f(data): pass\n"),
+            ),
+            ("exits.py", format!("{HANDLER}('a:b')\ndef f(data): pass\nimport os\nos._exit(3)\n")),
+            ("well.py", format!("{HANDLER}('py:ask')\ndef ask(data): return data\n")),
+        ] {
+            put(&file(name), text.as_bytes());
+        }
+    }
+    builder
+}
+
+/// A text without the places of private copies, which are others each time.
+fn without_copies(text: &str, dir: &Path) -> String {
+    let mut text = text.to_owned();
+    for temporary in ["tmp", "check-tmp"] {
+        let copies = format!("{}/ksi-", dir.join(temporary).display());
+        while let Some(at) = text.find(&copies) {
+            let end = text[at..].find(".so").unwrap_or_default() + ".so".len();
+            text.replace_range(at..at + end, "COPY");
+        }
+    }
+    text
+}
+
+#[test]
+fn each_file_that_a_host_refuses_is_refused_in_its_words_and_no_other() {
+    let builder = with_bad_files();
+    let (dir, plugins) = (builder.dir().to_owned(), builder.plugins());
+    let host = builder.start();
+    let modules = host.modules();
+    let config = dir.join("ksi.toml").to_str().unwrap().to_owned();
+    let checked = check(&dir, &["--json", "--config", &config, plugins.to_str().unwrap()]);
+    let checked = verdicts(&checked);
+    assert_eq!(checked.len(), modules.len());
+    let in_words = |reason: &Value| reason.as_str().map(|it| without_copies(it, &dir));
+    let both = |module: &Value| {
+        let verdict = &checked[&name_of(&module["file"])];
+        assert_eq!(verdict["ok"], verdict["reason"].is_null());
+        [in_words(&module["last_error"]), in_words(&verdict["reason"])]
+    };
+    let both: Vec<_> = modules.iter().map(both).collect();
+    let differ: Vec<_> = both.iter().filter(|[host, check]| host != check).collect();
+    assert!(differ.is_empty(), "a host and `ksi check` say: {differ:#?}");
+    let refused = both.iter().filter(|[host, _]| host.is_some()).count();
+    let well = if is_there() { 4 } else { 3 };
+    assert_eq!(modules.len() - refused, well, "{modules:#?}");
+    let reason = |name: &str| checked[name]["reason"].as_str().unwrap();
+    for (name, words) in [
+        ("needs.so", "libgcc_x.so.1"),
+        ("crash.so", "ended a probe process"),
+        ("hang.so", "did not end within 2s"),
+        ("written.so", "may be written to by"),
+        ("subscribes.so", "has a bad subscription"),
+        ("stock.so", "shop 2.0.0, which is live, sends order:placed"),
+        ("twin.so", "which is live"),
+        ("requires.so", "requires no:body, which nobody handles"),
+    ] {
+        assert!(reason(name).contains(words), "{name}: {}", reason(name));
+    }
+}
+
+#[test]
+fn what_is_well_is_told_with_what_is_to_mind_and_no_host_is_there() {
+    let builder = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .plugin("counter.so", &Library::counter(7).requiring(&["chaos:echo"]));
+    let dir = builder.dir();
+    let told = check(dir, &["plugins/chaos.so"]).ok();
+    let file = dir.join("plugins/chaos.so");
+    assert_eq!(told, format!("ok: chaos 0.1.0, {}\n", file.display()));
+    let told = check(dir, &["plugins/counter.so"]).ok();
+    let mut lines = told.lines();
+    assert!(lines.next().unwrap().starts_with("ok: counter 7.0.0, "), "{told}");
+    assert!(lines.next().unwrap().starts_with("  mind: it requires chaos:echo: "), "{told}");
+    assert_eq!(lines.next(), None, "{told}");
+    for together in [&["plugins"][..], &["plugins/counter.so", "plugins/chaos.so"]] {
+        let told = check(dir, together).ok();
+        assert!(!told.contains("mind") && told.lines().count() == 2, "{told}");
+    }
+    let checked = verdicts(&check(dir, &["--json", "plugins"]));
+    assert_eq!(checked["counter.so"]["plugin"]["requires"], json!(["chaos:echo"]));
+    assert_eq!(checked["chaos.so"]["remarks"], json!([]));
+    assert!(!dir.join("state-home").exists(), "nothing is kept");
+}
+
+#[test]
+fn it_is_tried_with_the_configuration_of_its_host() {
+    let builder = TestHost::builder().plugin("chaos.so", &Library::chaos());
+    let dir = builder.dir();
+    let with = |line: &str| {
+        fs::write(dir.join("its.toml"), format!("[plugin.chaos]\n{line}\n")).unwrap();
+        check(dir, &["plugins/chaos.so", "--config", "its.toml"])
+    };
+    let dies = with("init_crash = 'abort'");
+    assert!(dies.stdout.starts_with("no: "), "{dies:#?}");
+    assert!(dies.stdout.contains("initializing an instance of it"), "{dies:#?}");
+    assert_eq!(dies.fails(1), "");
+    // Somebody may have to be there for it, so it is a host that judges that.
+    let told = with("init = 'fail'").ok();
+    assert!(told.contains("mind: not tried: its initialize fails in a trial: "), "{told}");
+}
+
+#[test]
+fn what_cannot_be_checked_is_not_taken_for_well() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    let told = check(dir.path(), &["empty"]).fails(2);
+    assert!(told.contains("there is no plugin file in empty"), "{told}");
+    check(dir.path(), &[]).fails(2);
+    let missing = check(dir.path(), &["missing.so"]);
+    assert!(missing.stdout.contains("missing.so is not there"), "{missing:#?}");
+    missing.fails(1);
+}
