@@ -24,6 +24,7 @@ mod contracts;
 mod crash;
 mod dev;
 mod events;
+mod examples;
 mod exclusive;
 mod first_hour;
 mod folder;

@@ -22,7 +22,7 @@ impl Library {
 
     /// Writes a version into the manifest; the one of the workspace has three parts of one digit.
     #[track_caller]
-    fn of_version(self, version: usize) -> Library {
+    pub(crate) fn of_version(self, version: usize) -> Library {
         assert!(version < 1_000, "three digits are there");
         let digits = format!("{version:03}");
         let [a, b, c] = [0, 1, 2].map(|place| &digits[place..=place]);

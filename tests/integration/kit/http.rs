@@ -1,0 +1,78 @@
+//! A client of HTTP/1.1 in plain std, which asks one request after another.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// What a request was answered with.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+    /// Whether the server closes the connection behind it.
+    closes: bool,
+}
+
+/// Over a connection for each request, or over one that it keeps for as long as the server says.
+pub(crate) struct HttpClient {
+    address: SocketAddr,
+    keeps: bool,
+    open: Option<BufReader<TcpStream>>,
+}
+
+impl HttpClient {
+    pub(crate) fn new(address: SocketAddr, keeps: bool) -> Self {
+        HttpClient { address, keeps, open: None }
+    }
+
+    /// Posts JSON. Nothing is tried twice: a connection that is closed without a word is an error.
+    pub(crate) fn post(&mut self, path: &str, body: &Value) -> io::Result<Answer> {
+        let mut stream = match self.open.take() {
+            Some(stream) => stream,
+            None => {
+                let stream = TcpStream::connect(self.address)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_nodelay(true)?;
+                BufReader::new(stream)
+            }
+        };
+        let (body, connection) =
+            (body.to_string(), if self.keeps { "keep-alive" } else { "close" });
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: {connection}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.get_mut().write_all(request.as_bytes())?;
+        let answer = read_answer(&mut stream)?;
+        if self.keeps && !answer.closes {
+            self.open = Some(stream);
+        }
+        Ok(answer)
+    }
+}
+
+fn read_answer(from: &mut impl BufRead) -> io::Result<Answer> {
+    let mut lines = Vec::<String>::new();
+    while lines.last().is_none_or(|line| !line.is_empty()) {
+        let mut line = String::new();
+        if from.read_line(&mut line)? == 0 {
+            let text = format!("the connection was closed behind {lines:?}");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        lines.push(line.trim_end().to_ascii_lowercase());
+    }
+    let header = |name| lines.iter().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let invalid = || io::Error::new(io::ErrorKind::InvalidData, format!("{lines:?}"));
+    let status = lines[0].split(' ').nth(1).and_then(|it| it.parse().ok()).ok_or_else(invalid)?;
+    let length = header("content-length:").and_then(|it| it.parse().ok()).ok_or_else(invalid)?;
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+    let closes = header("connection:") == Some("close");
+    Ok(Answer { status, body: serde_json::from_slice(&body)?, closes })
+}
