@@ -1,10 +1,13 @@
 //! The examples that people would copy, in a host: all of them at once, and each through what it is
 //! an example of.
+//!
+//! `KSI_LONG=1` makes the run of the HTTP service as long as the documentation tells of.
 
 use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -156,6 +159,82 @@ fn what_is_scheduled_comes_once_although_the_scheduler_is_replaced_and_the_host_
     assert_eq!(pushes.last().map(String::as_str), Some("tea:again"), "{pushes:?}");
     assert_eq!(client.emit("schedule:cancel", json!({"id": "b"})), true);
     assert_eq!(client.emit("schedule:list", json!({}))["entries"], json!({}));
+}
+
+/// What clients of one kind saw.
+#[derive(Default)]
+struct Served {
+    requests: usize,
+    connections: usize,
+    slowest: Duration,
+}
+
+/// Asks until `done`. Every answer must be the one to its own request, and none may fail.
+fn ask_until(address: SocketAddr, who: &str, keeps: bool, done: &AtomicBool) -> Served {
+    let mut http = HttpClient::new(address, keeps);
+    let mut served = Served::default();
+    while !done.load(SeqCst) {
+        let name = format!("{who} {}", served.requests);
+        let began = Instant::now();
+        let answer = http.post("/events/greet:request", &json!({"name": name}));
+        let answer = answer.unwrap_or_else(|error| panic!("request {name}: {error}"));
+        let greeting = format!("Hello, {name}!");
+        assert_eq!((answer.status, &answer.body["text"]), (200, &json!(greeting)), "{answer:?}");
+        served.slowest = served.slowest.max(began.elapsed());
+        served.requests += 1;
+    }
+    Served { connections: http.connections, ..served }
+}
+
+#[test]
+fn no_client_of_the_http_service_notices_that_it_is_replaced() {
+    let replacements = if std::env::var_os("KSI_LONG").is_some() { 500 } else { 30 };
+    let web = Library::of("web");
+    let host = host_with("web", &web.clone().of_version(1))
+        .plugin("libhello.so", &Library::of("hello"))
+        .config(WEB)
+        .start();
+    let (address, done, began) = (address(&host), AtomicBool::new(false), Instant::now());
+    let [fresh, kept] = thread::scope(|scope| {
+        let (ends, done) = (Ends(&done), &done);
+        let client = |keeps, number| {
+            let who = format!("client {number}");
+            scope.spawn(move || ask_until(address, &who, keeps, done))
+        };
+        let clients = [[client(false, 0), client(false, 1)], [client(true, 2), client(true, 3)]];
+        for version in (2..).take(replacements) {
+            host.drop_in("libweb.so", &web.clone().of_version(version));
+            let [a, b, c] = [100, 10, 1].map(|place| version / place % 10);
+            host.until_version("web", &format!("{a}.{b}.{c}"));
+        }
+        drop(ends);
+        clients.map(|of_a_kind| {
+            of_a_kind.into_iter().map(|client| client.join().unwrap()).fold(
+                Served::default(),
+                |sum, one| Served {
+                    requests: sum.requests + one.requests,
+                    connections: sum.connections + one.connections,
+                    slowest: sum.slowest.max(one.slowest),
+                },
+            )
+        })
+    });
+    let took = began.elapsed();
+    let module = host.until_unmapped("web");
+    assert_eq!(module["reloads"], replacements);
+    let mapped = host.resources().libraries;
+    assert_eq!(mapped.iter().filter(|file| file.contains("web")).count(), 1, "{mapped:?}");
+    let greeted = host.module("hello")["counts"].take();
+    assert_eq!(greeted["accepted"], fresh.requests + kept.requests);
+    assert_eq!(greeted["replied"], greeted["accepted"], "{greeted}");
+    assert_eq!(fresh.connections, fresh.requests);
+    assert!(fresh.requests > replacements && kept.requests > replacements, "there was load");
+    println!(
+        "{replacements} replacements in {took:.1?}, all old versions unmapped; none refused, none failed of\n\
+         {} requests over a connection each, the slowest in {:.0?},\n\
+         {} requests over {} kept connections, the slowest in {:.0?}",
+        fresh.requests, fresh.slowest, kept.requests, kept.connections, kept.slowest
+    );
 }
 
 #[test]

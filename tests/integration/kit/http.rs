@@ -23,11 +23,12 @@ pub(crate) struct HttpClient {
     address: SocketAddr,
     keeps: bool,
     open: Option<BufReader<TcpStream>>,
+    pub(crate) connections: usize,
 }
 
 impl HttpClient {
     pub(crate) fn new(address: SocketAddr, keeps: bool) -> Self {
-        HttpClient { address, keeps, open: None }
+        HttpClient { address, keeps, open: None, connections: 0 }
     }
 
     /// Posts JSON. Nothing is tried twice: a connection that is closed without a word is an error.
@@ -38,6 +39,7 @@ impl HttpClient {
                 let stream = TcpStream::connect(self.address)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_nodelay(true)?;
+                self.connections += 1;
                 BufReader::new(stream)
             }
         };
