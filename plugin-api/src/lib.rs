@@ -199,6 +199,11 @@
 //! that, and neither the definition nor the version of its package, has both meanings take each
 //! other's values.
 //!
+//! # The book
+//! `docs/` in the repository leads through all of it, from a first plugin to publishing: what may
+//! change between two versions, sockets that survive a replacement, background work, testing, what
+//! a plugin must not do. Here is the reference.
+//!
 //! # Reading order
 //! [`Event`] and [`Emit`] (what is emitted), [`Context`] (what a handler has of the host),
 //! [`Report`] and [`Error`] (what comes back), the attributes [`macro@plugin`],

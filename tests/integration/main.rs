@@ -12,6 +12,7 @@ mod allocations;
 mod asks;
 mod author;
 mod bad_files;
+mod book;
 mod builtin;
 mod calls;
 mod causes;
