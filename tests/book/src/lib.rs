@@ -15,6 +15,7 @@ macro_rules! chapters {
 }
 
 chapters! {
+    readme = "README.md";
     authors = "docs/authors.md";
     background = "docs/background.md";
     embedding = "docs/embedding.md";
