@@ -218,7 +218,8 @@ impl Supervisor {
         let files: BTreeSet<PathBuf> = files.iter().map(absolute).collect();
         self.to_the_end(|supervisor| async move {
             let deployed = supervisor.deploy_together(&files).await;
-            deployed.or_else(|(file, error)| {
+            deployed.or_else(|failed| {
+                let (file, error) = *failed;
                 let noted = supervisor.note(&file, Err(error)).map(|deployed| vec![deployed]);
                 noted.map_err(|error| DeployError::Together { source: Box::new(error) })
             })

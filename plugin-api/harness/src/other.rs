@@ -242,6 +242,7 @@ impl Plugin for Player {
     const EMITS: &'static [&'static str] = &[];
     const EMIT_SCHEMAS: &'static [fn() -> Value] = &[];
     const REQUIRES: &'static [&'static str] = &[];
+    const REPLY_SCHEMAS: &'static [fn() -> Value] = &[];
     const SNAPSHOTS: &'static [Snapshot<Self>] = &[];
     const RESTORES: &'static [Restore<Self>] = &[];
     const HANDLERS: &'static [Handler<Self>] = &[];

@@ -13,6 +13,9 @@ use crate::{
     value::Keeper,
 };
 
+/// The routes of a generation, by who owns them.
+pub(crate) type OwnedRoutes = Vec<(Owner, Vec<Route>)>;
+
 impl Router {
     /// Puts the routes of a plugin's generation in place of those of the one before. This is the
     /// commit point of every load and reload: an event emitted before it meets the old routes, one
@@ -20,7 +23,7 @@ impl Router {
     ///
     /// Of several plugins, all are replaced by one change: no event meets the new routes of one and
     /// the old ones of another.
-    pub(crate) fn swap(&self, plugins: Vec<(&Arc<str>, Vec<(Owner, Vec<Route>)>)>) {
+    pub(crate) fn swap(&self, plugins: Vec<(&Arc<str>, OwnedRoutes)>) {
         self.change(|table| table.swapped(plugins));
     }
 

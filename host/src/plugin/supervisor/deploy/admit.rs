@@ -96,9 +96,8 @@ impl Supervisor {
         let predecessor = self.ready_to_be_judged(name, candidate).await?;
         let passed = {
             let promised = self.promise(candidate).await?;
-            let mut parties =
-                [Judged { candidate, promised, origin, before: predecessor.as_ref() }];
-            let passed = self.agree(&mut parties).map_err(|(_, error)| error)?;
+            let parties = [Judged { candidate, promised, origin, before: predecessor.as_ref() }];
+            let passed = self.agree(&parties).map_err(|failed| failed.1)?;
             passed.into_iter().next()
         };
         let source = self.source(candidate, predecessor.as_ref(), origin).await?;

@@ -83,7 +83,7 @@ impl Supervisor {
     pub(super) fn agree(
         &self,
         candidates: &[Judged<'_>],
-    ) -> Result<Vec<Passed>, (usize, DeployError)> {
+    ) -> Result<Vec<Passed>, Box<(usize, DeployError)>> {
         let mut coming = self.contracts.coming.lock();
         let live: Vec<Arc<GenerationInfo>> = {
             let registry = self.registry();
@@ -120,7 +120,7 @@ impl Supervisor {
                     broken: refused,
                     with,
                 };
-                return Err((place, error));
+                return Err(Box::new((place, error)));
             }
             warned.extend(refused);
             notices.push(warned);

@@ -39,7 +39,7 @@ use crate::{
 const MOST: usize = 16;
 
 /// Which file it failed at, and why.
-type Failed = (PathBuf, DeployError);
+type Failed = Box<(PathBuf, DeployError)>;
 
 /// One of the files, before anything of it is made.
 struct Member {
@@ -79,11 +79,11 @@ impl Supervisor {
     ) -> Result<Vec<Deployed>, Failed> {
         let at = |file: &Path| {
             let file = file.to_owned();
-            move |error| (file, error)
+            move |error| Box::new((file, error))
         };
         let Some(first) = files.first() else { return Ok(Vec::new()) };
         if files.len() > MOST {
-            return Err((first.clone(), DeployError::TooManyTogether { most: MOST }));
+            return Err(Box::new((first.clone(), DeployError::TooManyTogether { most: MOST })));
         }
         // In one order, so that two who ask do not wait for each other.
         let mut locks = Vec::new();
@@ -108,7 +108,7 @@ impl Supervisor {
             {
                 let (file, plugin) = (other.file.clone(), name_of(other));
                 let error = DeployError::SamePlugin { file: one.file.clone(), plugin };
-                return Err((file, error));
+                return Err(Box::new((file, error)));
             }
         }
         let _deploy = self.deploys.begin();
@@ -129,18 +129,19 @@ impl Supervisor {
         }
         let admissions = match self.admit_together(&mut members).await {
             Ok(admissions) => admissions,
-            Err((file, mut error)) => {
+            Err(failed) => {
+                let (file, mut error) = *failed;
                 for Member { candidate, .. } in members {
                     error = self.let_go_unused(candidate, error);
                 }
-                return Err((file, error));
+                return Err(Box::new((file, error)));
             }
         };
         let (initialized, sources) = self.initialize_together(members, admissions).await?;
         let arrived = tokio::select! {
             biased;
             arrived = self.states_arrive(&initialized, sources) => arrived,
-            () = self.stop.requested() => Err((PathBuf::new(), DeployError::Stopping)),
+            () = self.stop.requested() => Err(Box::new((PathBuf::new(), DeployError::Stopping))),
         };
         let changes = self.all_ready(initialized, arrived)?;
         Ok(self.commit_together(changes).await)
@@ -151,7 +152,7 @@ impl Supervisor {
     async fn admit_together(&self, members: &mut [Member]) -> Result<Vec<Admission>, Failed> {
         let at = |candidate: &Candidate| {
             let file = candidate.file.clone();
-            move |error| (file, error)
+            move |error| Box::new((file, error))
         };
         for Member { candidate, predecessor, .. } in &mut *members {
             let name = name_of(candidate);
@@ -161,7 +162,7 @@ impl Supervisor {
                 || predecessor.as_ref().is_some_and(|it| self.is_exclusive(&it.info.manifest))
             {
                 let file = candidate.file.clone();
-                return Err((file, DeployError::ExclusiveTogether { plugin: name }));
+                return Err(Box::new((file, DeployError::ExclusiveTogether { plugin: name })));
             }
         }
         let mut promises = Vec::new();
@@ -187,7 +188,7 @@ impl Supervisor {
             .collect();
         let passed = self
             .agree(&judged)
-            .map_err(|(place, error)| (members[place].candidate.file.clone(), error))?;
+            .map_err(|failed| Box::new((members[failed.0].candidate.file.clone(), failed.1)))?;
         let mut admissions = Vec::new();
         for ((member, (number, before)), passed) in members.iter().zip(numbers).zip(passed) {
             let Member { candidate, predecessor, .. } = member;
@@ -229,7 +230,7 @@ impl Supervisor {
                     for (member, _) in rest {
                         error = self.let_go_unused(member.candidate, error);
                     }
-                    return Err(self.let_go_initialized(all, (file, error)));
+                    return Err(self.let_go_initialized(all, Box::new((file, error))));
                 }
             }
         }
@@ -257,7 +258,7 @@ impl Supervisor {
                 (source, predecessor, _) => {
                     let state =
                         self.state_arrives(&generation.info, live, predecessor.as_ref(), source);
-                    arrived.push(state.await.map_err(|error| (file.clone(), error))?);
+                    arrived.push(state.await.map_err(|error| Box::new((file.clone(), error)))?);
                 }
             }
         }
@@ -276,7 +277,7 @@ impl Supervisor {
             let file = &all[place].file;
             let refused = |source| {
                 let error = DeployError::HandOver { file: file.clone(), source };
-                (file.clone(), error)
+                Box::new((file.clone(), error))
             };
             let HandedOver { held, snapshot, .. } = handed.map_err(refused)?;
             let restored = snapshot.clone();
@@ -303,7 +304,7 @@ impl Supervisor {
                 let routes = self.activation.routes(generation, live);
                 // The host may have begun to stop meanwhile.
                 let routes = routes.and_then(|routes| self.ensure_running().map(|()| routes));
-                declared.push(routes.map_err(|error| (file.clone(), error))?);
+                declared.push(routes.map_err(|error| Box::new((file.clone(), error)))?);
             }
             Ok((arrived, declared))
         });
