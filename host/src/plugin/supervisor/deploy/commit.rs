@@ -86,16 +86,19 @@ impl Supervisor {
 
     /// Has everybody know of a new generation, and lets the one before go.
     async fn settle_in(self: &Arc<Self>, swapped: Swapped) -> Deployed {
-        let Swapped { file, origin, generation, arrived, before, passed, lock, began } = swapped;
+        let Swapped { file, origin, generation, arrived, before, mut passed, lock, began } =
+            swapped;
         let info = generation.info.clone();
         let name = &info.plugin;
-        let replaced = self.install(name, generation, &origin, arrived.snapshot);
-        let notices = passed.map(|mut passed| std::mem::take(&mut passed.notices));
-        for notice in notices.iter().flatten() {
+        let notices = passed.as_mut().map(|passed| std::mem::take(&mut passed.notices));
+        let notices = notices.unwrap_or_default();
+        for notice in &notices {
             tracing::warn!(plugin = %name, generation = info.number, "{notice}");
         }
+        let replaced = self.install(name, generation, &origin, (arrived.snapshot, notices));
+        // Others are compared with what is live from here on.
+        drop(passed);
         if let Some(plugin) = self.registry().plugins.get_mut(name) {
-            plugin.contract_notices = notices.unwrap_or_default();
             plugin.checkpoint = arrived.restored.clone().map(|it| Checkpoint::at_first(it, began));
         }
         self.keep_checkpoints(&info);

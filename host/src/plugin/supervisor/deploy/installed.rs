@@ -15,18 +15,19 @@ use crate::plugin::{
 };
 
 impl Supervisor {
-    /// Makes a generation the live one in the registry, and lets the one before go. What is known
-    /// of that one.
+    /// Makes a generation the live one in the registry, with what somebody should know of its
+    /// contracts, and lets the one before go. What is known of that one.
     pub(super) fn install(
         self: &Arc<Self>,
         name: &Arc<str>,
         generation: Generation,
         origin: &Origin,
-        handed_over: Option<Snapshot>,
+        (handed_over, notices): (Option<Snapshot>, Vec<String>),
     ) -> Option<Arc<GenerationInfo>> {
         let mut registry = self.registry();
         let old = registry.install(generation);
         let plugin = registry.plugins.get_mut(name)?;
+        plugin.contract_notices = notices;
         let was_on_probation = plugin.probation.take();
         let old = old?;
         let retired = Retired::new(&old.info);
