@@ -1,5 +1,6 @@
 //! Plugins that are modules of Python: dropped in, called, saved again, killed, refused.
 
+mod back;
 mod chain;
 mod comparing;
 mod folders;

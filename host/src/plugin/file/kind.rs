@@ -2,7 +2,12 @@
 //!
 //! By its name, or because it is a folder: what it is indeed is found out when it is read.
 
-use std::path::Path;
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
 
 use super::project;
 
@@ -12,7 +17,8 @@ const PYTHON: &str = "py";
 const PROJECT: &str = "toml";
 
 /// What a file is taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum FileKind {
     /// A shared library of native code.
     Native,
@@ -25,17 +31,9 @@ pub(crate) enum FileKind {
 impl FileKind {
     /// What a file of this name is taken for, whoever names it.
     pub(crate) fn of(path: &Path) -> Self {
-        match FileKind::of_copy(path) {
-            FileKind::Native if path.join(project::FILE).exists() => FileKind::Folder,
-            kind => kind,
-        }
-    }
-
-    /// The same for the name of a copy, which is always a file.
-    pub(super) fn of_copy(name: &Path) -> Self {
-        match name.extension() {
+        match path.extension() {
             Some(extension) if extension == PYTHON => FileKind::Python,
-            Some(extension) if extension == PROJECT => FileKind::Folder,
+            _ if path.join(project::FILE).exists() => FileKind::Folder,
             _ => FileKind::Native,
         }
     }
@@ -76,20 +74,49 @@ impl FileKind {
         }
     }
 
-    /// What the copy of something of this name is called after, so that its kind is told by that.
-    pub(super) fn label(self, name: &str) -> String {
-        match self {
-            FileKind::Native | FileKind::Python => name.to_owned(),
-            FileKind::Folder => format!("{name}.{PROJECT}"),
-        }
-    }
-
     /// The most bytes that one may have, where any file may have this many.
     pub(crate) fn longest(self, any: u64) -> u64 {
         match self {
             FileKind::Native | FileKind::Folder => any,
             FileKind::Python => any.min(project::LONGEST_SOURCE),
         }
+    }
+}
+
+/// What a version was copied from first, and what that was taken for. Each copy of the copy has it
+/// as well: by then, another kind of file may have taken its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Original {
+    path: PathBuf,
+    kind: FileKind,
+}
+
+impl Original {
+    /// What lies there now.
+    pub(crate) fn of(path: &Path) -> Self {
+        Original::taken_for(FileKind::of(path), path)
+    }
+
+    /// What lay there, if anything does, and what it was taken for.
+    pub(crate) fn taken_for(kind: FileKind, path: &Path) -> Self {
+        Original { path: path.to_owned(), kind }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn kind(&self) -> FileKind {
+        self.kind
+    }
+
+    /// Its name without what says of which kind it is: that of a plugin which has no other.
+    pub(crate) fn stem(&self) -> Cow<'_, str> {
+        let stem = match self.kind {
+            FileKind::Folder => self.path.file_name(),
+            FileKind::Native | FileKind::Python => self.path.file_stem(),
+        };
+        stem.unwrap_or_default().to_string_lossy()
     }
 }
 

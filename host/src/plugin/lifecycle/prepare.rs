@@ -22,7 +22,7 @@ use crate::{
     plugin::{
         file::{
             copy::{Content, CopyError, PrivateCopy, PrivateDir, SourceFile},
-            kind::FileKind,
+            kind::{FileKind, Original},
             manifest::{Built, Linkage, Manifest, check_head, read_manifest},
             own_libraries::OwnLibraries,
             trust::{Trust, TrustError},
@@ -146,50 +146,46 @@ impl Preparation {
         settled: bool,
     ) -> Result<Copied, DeployError> {
         let took = settled.then(|| since_last_change(file)).flatten();
-        let mut copied = self.copy_for(file, file).await?;
+        let mut copied = self.copy_for(file, Original::of(file), file).await?;
         if let Some(took) = took {
             copied.timings.note("settle", took);
         }
         Ok(copied)
     }
 
-    /// Copies a file that stands for another one.
+    /// Copies what lies at `source`, which was copied from its original, and is to be live in place
+    /// of `file`.
     pub(crate) async fn copy_for(
         self: &Arc<Self>,
         source: &Path,
+        original: Original,
         file: &Path,
     ) -> Result<Copied, DeployError> {
         let (preparation, path) = (self.clone(), source.to_owned());
-        let kind = FileKind::of(file);
-        self.copy_aside(file, move |label: &str| preparation.copied(&path, kind, label)).await
+        self.copy_aside(file, move || preparation.copied(&path, &original)).await
     }
 
-    /// Copies the copy of an earlier version of a file, which need not be where it was any more.
+    /// Copies the copy of an earlier version, which is to be live in place of `file`. What that one
+    /// was copied from need not be where it was any more, nor have been of the same kind as `file`.
     pub(crate) async fn copy_again(
         self: &Arc<Self>,
         earlier: &Arc<PrivateCopy>,
         file: &Path,
     ) -> Result<Copied, DeployError> {
         let (preparation, earlier) = (self.clone(), earlier.clone());
-        let copy = move |label: &str| {
-            let copied = preparation.dir.copy_again(&earlier, preparation.limit, label);
-            Ok(copied?)
-        };
+        let copy = move || Ok(preparation.dir.copy_again(&earlier, preparation.limit)?);
         self.copy_aside(file, copy).await
     }
 
     async fn copy_aside(
         self: &Arc<Self>,
         file: &Path,
-        copy: impl FnOnce(&str) -> Result<(PrivateCopy, Content), DeployError> + Send + 'static,
+        copy: impl FnOnce() -> Result<(PrivateCopy, Content), DeployError> + Send + 'static,
     ) -> Result<Copied, DeployError> {
         // Never closed, so there is always a place to wait for.
         let place = self.places.clone().acquire_owned().await.ok();
         let started = Instant::now();
-        let name = file.file_name();
-        let label =
-            name.map_or_else(|| "plugin".into(), |name| name.to_string_lossy().into_owned());
-        let copied = low_priority::done("ksi-copy", move || copy(&label)).await;
+        let copied = low_priority::done("ksi-copy", copy).await;
         let no_thread = |error| CopyError::NoThread { path: file.to_owned(), source: error };
         let (copy, bytes) = match copied.map_err(no_thread)? {
             Err(DeployError::Copy(CopyError::Closed)) => return Err(DeployError::Stopping),
@@ -222,15 +218,15 @@ impl Preparation {
     fn copied(
         &self,
         file: &Path,
-        kind: FileKind,
-        label: &str,
+        original: &Original,
     ) -> Result<(PrivateCopy, Content), DeployError> {
+        let kind = original.kind();
         let is_trusted = |path: &Path, source: &SourceFile| {
             let untrusted = |source| DeployError::Untrusted { file: file.to_owned(), source };
             self.trust.check(path, source.opened()).map_err(untrusted)
         };
         if kind == FileKind::Folder {
-            return self.dir.copy_folder(file, self.limit, is_trusted);
+            return self.dir.copy_folder(file, original, self.limit, is_trusted);
         }
         let mut source = SourceFile::open(file, kind.longest(self.limit))?;
         is_trusted(file, &source)?;
@@ -241,23 +237,25 @@ impl Preparation {
             source.check()?;
             return Err(DeployError::Manifest { file: file.to_owned(), source: refusal });
         }
-        Ok(self.dir.copy(&source, label)?)
+        Ok(self.dir.copy(&source, original)?)
     }
 
     /// Reads what a copy is from its bytes.
     pub(crate) async fn examine(&self, copied: Copied) -> Result<Examined, DeployError> {
         let Copied { file, copy, bytes, mut timings, place } = copied;
         let started = Instant::now();
+        // What it is called after, and what is told if it is none: not what it takes the place of.
+        let own = || copy.original().path().to_owned();
         let manifest = match copy.kind() {
-            FileKind::Native => read_manifest(&bytes, ABI_VERSION, &file)
-                .map_err(|source| DeployError::Manifest { file: file.clone(), source })?,
+            FileKind::Native => read_manifest(&bytes, ABI_VERSION, copy.original().path())
+                .map_err(|source| DeployError::Manifest { file: own(), source })?,
             FileKind::Python | FileKind::Folder => {
                 copy.check_in_place()?;
-                let read = self.modules.manifest(&copy, &file).await;
+                let read = self.modules.manifest(&copy).await;
                 let refused =
-                    |source| DeployError::Python { file: file.clone(), source: Box::new(source) };
+                    |source| DeployError::Python { file: own(), source: Box::new(source) };
                 let manifest = read.map_err(refused)?;
-                has_subscriptions(&manifest, &file)?;
+                has_subscriptions(&manifest, copy.original().path())?;
                 manifest
             }
         };
@@ -278,7 +276,7 @@ impl Preparation {
         let Examined { file, mut copy, mut manifest, timings, place } = examined;
         let (own, dir) = (self.own_libraries.clone(), self.dir.clone());
         let (trust, limit) = (self.trust.clone(), self.limit);
-        let from = file.clone();
+        let from = copy.original().path().to_owned();
         let bring = move || {
             let notices = own.bring(&dir, &mut copy, &from, &linkage, |path| {
                 let source = SourceFile::open(path, limit)?;

@@ -24,7 +24,7 @@ use crate::{
     plugin::{
         file::{
             copy::{PrivateCopy, PrivateDir},
-            kind::FileKind,
+            kind::{FileKind, Original},
             manifest::{Built, Manifest, PythonBuild},
         },
         worker::{
@@ -101,18 +101,15 @@ impl Modules {
         }
     }
 
-    /// What the module is that was copied from this file. Nothing of it is run.
+    /// What the module is that was copied. Nothing of it is run.
     ///
     /// # Errors
     /// It is none, or there is no interpreter.
-    pub(crate) async fn manifest(
-        &self,
-        copy: &PrivateCopy,
-        file: &Path,
-    ) -> Result<Manifest, PythonError> {
+    pub(crate) async fn manifest(&self, copy: &PrivateCopy) -> Result<Manifest, PythonError> {
         let interpreter = self.interpreters.get().await?;
-        let name = name_of(copy.kind(), file);
-        let read = self.describer.describe(&interpreter, copy.content_path(), file, &name);
+        let (of, at) = (copy.original(), copy.content_path());
+        let name = of.stem();
+        let read = self.describer.describe(&interpreter, at, of.path(), &name);
         let manifest = read.await?;
         let keep = self.keep.get(&manifest.name);
         Ok(completed(manifest, &interpreter, keep))
@@ -228,8 +225,8 @@ pub(crate) fn manifest_of(
     file: &Path,
 ) -> Result<Manifest, PythonError> {
     let interpreter = Interpreter::ask(interpreter)?;
-    let name = name_of(FileKind::of(file), file);
-    let manifest = Describer::describe_now(&interpreter, limit, file, &name)?;
+    let of = Original::of(file);
+    let manifest = Describer::describe_now(&interpreter, limit, file, &of.stem())?;
     Ok(completed(manifest, &interpreter, None))
 }
 
@@ -239,15 +236,6 @@ fn imports_from(folder: &Path, entry: &str) -> Vec<PathBuf> {
     let is_within = Path::new(entry).starts_with(SOURCES);
     let root = (!is_within).then(|| folder.to_owned());
     root.into_iter().chain(sources.is_dir().then_some(sources)).collect()
-}
-
-/// The name of a plugin by its file.
-fn name_of(kind: FileKind, file: &Path) -> String {
-    let name = match kind {
-        FileKind::Folder => file.file_name(),
-        FileKind::Native | FileKind::Python => file.file_stem(),
-    };
-    name.unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Adds what its source does not say: what runs it, and what the operator says that its state is.

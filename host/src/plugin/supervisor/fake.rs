@@ -39,6 +39,7 @@ use crate::{
     plugin::{
         file::{
             copy::{Places, PrivateDir, SourceFile},
+            kind::Original,
             trust::Trust,
         },
         instance::{
@@ -235,7 +236,7 @@ impl Stage {
     fn candidate(&self, version: u32) -> Candidate {
         std::fs::write(&self.file, version.to_string()).unwrap();
         let source = SourceFile::open(&self.file, 1 << 20).unwrap();
-        let (copy, _) = self.copies.copy(&source, NAME).unwrap();
+        let (copy, _) = self.copies.copy(&source, &Original::of(&self.file)).unwrap();
         let manifest = serde_json::from_value(serde_json::json!({
             "format": 1, "name": NAME, "version": version.to_string(), "built": "native",
             "crate": NAME, "header": "", "abi": 4, "rustc": "", "target": "", "panic": "unwind", "emits": [], "requires": [],

@@ -15,10 +15,14 @@ use std::{
 use super::{
     Supervisor,
     origin::{Origin, Prepared},
-    quarantine::{Good, Quarantine, QuarantineEntry},
+    quarantine::{Good, GoodFile, Quarantine, QuarantineEntry},
 };
 use crate::{
-    plugin::{file::kind::FileKind, instance::info::GenerationInfo, lifecycle::error::DeployError},
+    plugin::{
+        file::kind::{FileKind, Original},
+        instance::info::GenerationInfo,
+        lifecycle::error::DeployError,
+    },
     sync::keyed_lock::LockKey,
     system::low_priority,
 };
@@ -91,17 +95,16 @@ impl Supervisor {
             live.map(|live| (live.info.clone(), live.copy.clone()))
         };
         let Some((info, copy)) = live else { return };
-        if copy.kind() == FileKind::Folder {
-            tracing::warn!(
-                plugin = %bad.plugin,
-                "the version that the host went back to is a folder, which is not kept: the next host will start without it"
-            );
-            return;
-        }
-        let (hash, version) = (info.hash.to_hex().to_string(), info.manifest.version.clone());
-        let good = Good { hash: hash.clone(), version: version.clone() };
+        let version = info.manifest.version.clone();
+        let original = copy.original();
+        let file = original.path().to_string_lossy().into_owned();
+        let good = Good {
+            hash: info.hash.to_hex().to_string(),
+            version: version.clone(),
+            file: Some(GoodFile { path: file, kind: original.kind() }),
+        };
         let bytes = copy.bytes().unwrap_or_default();
-        let (made, path) = (folder.clone(), place(&folder, &hash));
+        let (made, path) = (folder.clone(), place(&folder, &good));
         let save = async move {
             let saved = move || {
                 fs::create_dir_all(&made)?;
@@ -160,8 +163,12 @@ impl Supervisor {
         good: &Good,
     ) -> Result<Prepared, DeployError> {
         let folder = self.good_folder().unwrap_or_default();
-        let path = place(&folder, &good.hash);
-        let copied = self.preparation.copy_for(&path, file).await?;
+        let path = place(&folder, good);
+        let original = match &good.file {
+            Some(GoodFile { path, kind }) => Original::taken_for(*kind, path.as_ref()),
+            None => Original::of(file),
+        };
+        let copied = self.preparation.copy_for(&path, original, file).await?;
         if copied.copy.hash().to_hex().as_str() != good.hash {
             return Err(DeployError::NotAsKept { path });
         }
@@ -205,23 +212,28 @@ impl Supervisor {
     }
 }
 
-fn place(folder: &Path, hash: &str) -> PathBuf {
-    folder.join(format!("{hash}.so"))
+fn place(folder: &Path, good: &Good) -> PathBuf {
+    let extension = match good.file.as_ref().map(|file| file.kind) {
+        Some(FileKind::Folder) => "",
+        Some(FileKind::Python) => ".py",
+        Some(FileKind::Native) | None => ".so",
+    };
+    folder.join(format!("{}{extension}", good.hash))
 }
 
-/// Keeps the files of these hashes, the latest first, up to the limits. Those that it gives up for
-/// the limits.
-fn sweep(folder: &Path, wanted: &[String]) -> io::Result<Vec<String>> {
+/// Keeps these, the latest first, up to the limits. The hashes of those that it gives up for the
+/// limits.
+fn sweep(folder: &Path, wanted: &[Good]) -> io::Result<Vec<String>> {
     let (mut count, mut bytes) = (0, 0);
     let (mut kept, mut given_up) = (Vec::new(), Vec::new());
-    for hash in wanted {
-        let path = place(folder, hash);
-        let Ok(found) = fs::metadata(&path) else { continue };
+    for good in wanted {
+        let path = place(folder, good);
+        let Ok(found) = bytes_at(&path) else { continue };
         count += 1;
-        bytes += found.len();
+        bytes += found;
         match count <= COUNT && bytes <= BYTES {
             true => kept.push(path),
-            false => given_up.push(hash.clone()),
+            false => given_up.push(good.hash.clone()),
         }
     }
     let entries = match fs::read_dir(folder) {
@@ -231,10 +243,22 @@ fn sweep(folder: &Path, wanted: &[String]) -> io::Result<Vec<String>> {
     for entry in entries {
         let path = entry?.path();
         if !kept.contains(&path) {
-            fs::remove_file(path)?;
+            match path.is_dir() {
+                true => fs::remove_dir_all(path)?,
+                false => fs::remove_file(path)?,
+            }
         }
     }
     Ok(given_up)
+}
+
+/// How many bytes a file has, or all files of a folder together.
+fn bytes_at(path: &Path) -> io::Result<u64> {
+    let found = fs::metadata(path)?;
+    if !found.is_dir() {
+        return Ok(found.len());
+    }
+    fs::read_dir(path)?.map(|entry| bytes_at(&entry?.path())).sum()
 }
 
 #[cfg(test)]
@@ -247,22 +271,37 @@ mod tests {
     #[test]
     fn what_no_quarantine_needs_goes_and_the_latest_stay_up_to_the_limits() {
         let folder = tempfile::tempdir().unwrap();
-        let file = |hash: &str, bytes: u64| {
-            fs::File::create(place(folder.path(), hash)).unwrap().set_len(bytes).unwrap();
+        let file = |good: &Good, bytes: u64| {
+            let mut path = place(folder.path(), good);
+            if good.file.as_ref().is_some_and(|file| file.kind == FileKind::Folder) {
+                fs::create_dir_all(path.join("src")).unwrap();
+                path.push("src/a.py");
+            }
+            fs::File::create(path).unwrap().set_len(bytes).unwrap();
         };
-        file("forgotten", 1);
-        file("huge", BYTES);
-        let many: Vec<String> = (0..COUNT + 3).map(|number| number.to_string()).collect();
-        many.iter().for_each(|hash| file(hash, 1));
-        let is_there = |hash: &str| place(folder.path(), hash).exists();
-        let given_up = sweep(folder.path(), &[&many[..2], &["huge".to_owned()]].concat()).unwrap();
+        let library = |hash: &str| good(hash, None);
+        let folder_of = |hash: &str| good(hash, Some(FileKind::Folder));
+        file(&folder_of("forgotten"), 1);
+        file(&folder_of("huge"), BYTES);
+        let many: Vec<Good> = (0..COUNT + 3).map(|it| library(&it.to_string())).collect();
+        let all = |which: &[Good]| -> Vec<String> {
+            which.iter().map(|good| good.hash.clone()).collect()
+        };
+        many.iter().for_each(|it| file(it, 1));
+        let is_there = |good: &Good| place(folder.path(), good).exists();
+        let given_up = sweep(folder.path(), &[&many[..2], &[folder_of("huge")]].concat()).unwrap();
         assert_eq!(given_up, ["huge"]);
-        assert!(is_there("0") && is_there("1") && !is_there("2"));
-        assert!(!is_there("huge") && !is_there("forgotten"));
-        many.iter().for_each(|hash| file(hash, 1));
-        assert_eq!(sweep(folder.path(), &many).unwrap(), many[COUNT..]);
-        assert!(is_there("0") && is_there(&many[COUNT - 1]) && !is_there(&many[COUNT]));
+        assert!(is_there(&many[0]) && is_there(&many[1]) && !is_there(&many[2]));
+        assert!(!is_there(&folder_of("huge")) && !is_there(&folder_of("forgotten")));
+        many.iter().for_each(|it| file(it, 1));
+        assert_eq!(sweep(folder.path(), &many).unwrap(), all(&many[COUNT..]));
+        assert!(is_there(&many[0]) && is_there(&many[COUNT - 1]) && !is_there(&many[COUNT]));
         sweep(&folder.path().join("none"), &many).unwrap();
+    }
+
+    fn good(hash: &str, kind: Option<FileKind>) -> Good {
+        let file = kind.map(|kind| GoodFile { path: "/p/a".to_owned(), kind });
+        Good { hash: hash.to_owned(), version: "1.0.0".to_owned(), file }
     }
 
     fn quarantine_of_2() -> (tempfile::TempDir, Quarantine) {
@@ -283,8 +322,8 @@ mod tests {
     async fn what_is_just_being_kept_is_not_removed_by_somebody_who_clears_up() {
         let (dir, quarantine) = quarantine_of_2();
         let keeping = Keeping::default();
-        let good = Good { hash: "1".to_owned(), version: "1.0.0".to_owned() };
-        let path = place(dir.path(), "1");
+        let good = good("1", None);
+        let path = place(dir.path(), &good);
         let save = async {
             fs::write(&path, "its bytes")?;
             // It is looked at once at least.
@@ -300,7 +339,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_too_large_to_be_kept_is_not_saved_and_not_said_to_be_there() {
         let (dir, quarantine) = quarantine_of_2();
-        let good = Good { hash: "1".to_owned(), version: "1.0.0".to_owned() };
+        let good = good("1", None);
         let save = async { Err(io::Error::other("it is saved")) };
         let keeping = Keeping::default();
         let kept = keeping.keep(&quarantine, dir.path(), "2", good, BYTES + 1, save).await;

@@ -8,7 +8,8 @@
 //! nobody else is suspected. A host that ends in order forgets its suspects, and so does a death
 //! that does not find them at work.
 //!
-//! This module knows neither files nor plugins beyond their names: it is told what to remember.
+//! This module knows neither files nor plugins beyond their names and kinds: it is told what to
+//! remember.
 
 use std::{
     fs,
@@ -21,7 +22,10 @@ use std::{
 use ksi_kernel::lock::Lock;
 use serde::{Deserialize, Serialize};
 
-use crate::crash::{About, CrashReport};
+use crate::{
+    crash::{About, CrashReport},
+    plugin::file::kind::FileKind,
+};
 
 const NAME: &str = "quarantine.json";
 /// How many are remembered; beyond it, the oldest are forgotten.
@@ -55,6 +59,17 @@ pub(crate) struct Good {
     /// In hexadecimal.
     pub(crate) hash: String,
     pub(crate) version: String,
+    /// What it was copied from; a file like that of the entry if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<GoodFile>,
+}
+
+/// What a version that is kept was copied from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GoodFile {
+    /// As text.
+    pub(crate) path: String,
+    pub(crate) kind: FileKind,
 }
 
 /// What is thought of them.
@@ -170,13 +185,13 @@ impl Quarantine {
         None
     }
 
-    /// The hashes of what is kept, the latest first.
-    pub(crate) fn goods(&self) -> Vec<String> {
+    /// What is kept, the latest first.
+    pub(crate) fn goods(&self) -> Vec<Good> {
         let entries = self.lock();
-        let mut goods: Vec<String> = Vec::new();
+        let mut goods: Vec<Good> = Vec::new();
         for good in entries.iter().rev().filter_map(|entry| entry.good.as_ref()) {
-            if !goods.contains(&good.hash) {
-                goods.push(good.hash.clone());
+            if goods.iter().all(|other| other.hash != good.hash) {
+                goods.push(good.clone());
             }
         }
         goods

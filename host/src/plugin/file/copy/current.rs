@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::dir::{OwnDir, PrivateDirError};
 use super::place::Places;
 use super::{CopyError, file_name};
+use crate::plugin::file::kind::Original;
 use crate::sync::Lock;
 
 /// Where this host's copies are made; dropping it removes the directory with everything inside.
@@ -34,11 +35,11 @@ impl PrivateDir {
     }
 
     /// Makes a file for a copy, in a directory that is there and is this host's.
-    pub(super) fn new_file(&self, label: &str) -> Result<(PathBuf, File), CopyError> {
+    pub(super) fn new_file(&self, of: &Original) -> Result<(PathBuf, File), CopyError> {
         let number = self.copies.fetch_add(1, Ordering::Relaxed);
         // Held until the file is there, so that closing leaves no file behind.
         let mut current = self.current();
-        let path = self.in_place(&mut current)?.join(file_name(label, number));
+        let path = self.in_place(&mut current)?.join(file_name(of, number));
         let create =
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o700).open(&path);
         match create {

@@ -39,7 +39,7 @@ pub(crate) use place::Places;
 pub(crate) use source::SourceFile;
 pub(crate) use tree::{files, is_left_out};
 
-use super::kind::FileKind;
+use super::kind::{FileKind, Original};
 use crate::sync::Lock;
 
 /// Longer labels are cut, so that a copy's name fits every file system.
@@ -54,7 +54,7 @@ pub(crate) struct PrivateCopy {
     path: PathBuf,
     /// Of all that a folder had, if it is of one.
     hash: blake3::Hash,
-    kind: FileKind,
+    of: Original,
     /// In a mutex, because whoever reads it moves the place that it is read from.
     held: Lock<File>,
     /// For what it brings along. Behind the file, which is deleted first.
@@ -66,9 +66,9 @@ pub(crate) struct PrivateCopy {
 impl PrivateDir {
     /// Copies `source` into this directory and returns the copy together with its bytes.
     ///
-    /// `label`, the name of the file, starts that of the copy, for people who read backtraces, and
-    /// says what kind of file it is. The bytes, the hash and
-    /// the new file agree with each other whatever happens to `source` meanwhile.
+    /// The name of what it is a copy `of` starts that of the copy, for people who read backtraces.
+    /// The bytes, the hash and the new file agree with each other whatever happens to `source`
+    /// meanwhile.
     ///
     /// # Errors
     /// Says at which step it failed; [`CopyError::ChangedWhileCopying`] asks to let `source` settle
@@ -76,9 +76,9 @@ impl PrivateDir {
     pub(crate) fn copy(
         &self,
         source: &SourceFile,
-        label: &str,
+        of: &Original,
     ) -> Result<(PrivateCopy, Content), CopyError> {
-        let (path, file) = self.new_file(label)?;
+        let (path, file) = self.new_file(of)?;
         let write_error = |source| CopyError::Write { path: path.clone(), source };
         // From here on the new file is deleted if anything fails.
         let unfinished = Unfinished(&path);
@@ -89,12 +89,11 @@ impl PrivateDir {
         let held = for_reading(&path, &file)
             .map_err(|error| if self.is_closed() { CopyError::Closed } else { error })?;
         std::mem::forget(unfinished);
-        let (kind, held) = (FileKind::of_copy(&path), Lock::new(held));
-        Ok((PrivateCopy { path, hash, kind, held, folder: None, with: None }, content))
+        let (of, held) = (of.clone(), Lock::new(held));
+        Ok((PrivateCopy { path, hash, of, held, folder: None, with: None }, content))
     }
 
     /// Copies a copy, which is a new file with the same bytes then, and with the same beside it.
-    /// `label` is the name of what it was copied from.
     ///
     /// # Errors
     /// As for [`copy`](Self::copy).
@@ -102,13 +101,12 @@ impl PrivateDir {
         &self,
         copy: &PrivateCopy,
         limit: u64,
-        label: &str,
     ) -> Result<(PrivateCopy, Content), CopyError> {
         let held = copy.held.lock();
         let unreadable = |source| CopyError::Read { path: copy.path.clone(), source };
         let file = held.try_clone().map_err(unreadable)?;
         let source = SourceFile::held(&copy.path, file, limit)?;
-        let (mut again, content) = self.copy(&source, &copy.kind.label(label))?;
+        let (mut again, content) = self.copy(&source, &copy.of)?;
         self.bring_again(&mut again, copy, limit)?;
         again.is_whole();
         Ok((again, content))
@@ -156,8 +154,13 @@ impl PrivateCopy {
     }
 
     /// What it is a copy of.
+    pub(crate) fn original(&self) -> &Original {
+        &self.of
+    }
+
+    /// What that was taken for.
     pub(crate) fn kind(&self) -> FileKind {
-        self.kind
+        self.of.kind()
     }
 
     /// Hash of the content; it displays as hexadecimal digits.
@@ -170,20 +173,27 @@ impl PrivateCopy {
         self.with = Some(it);
     }
 
-    /// How many bytes it has.
+    /// How many bytes it has; of a folder, all of its files.
     ///
     /// # Errors
     /// The system does not say.
     pub(crate) fn bytes(&self) -> std::io::Result<u64> {
+        if self.kind() == FileKind::Folder {
+            return self.bytes_brought();
+        }
         let held = self.held.lock();
         Ok(held.metadata()?.len())
     }
 
-    /// Writes its bytes to a file at `to`, whole or not at all, in place of one that is there.
+    /// Writes what it is to a file at `to`, or to a folder there, whole or not at all, in place of
+    /// what is there.
     ///
     /// # Errors
-    /// They cannot be written there.
+    /// It cannot be written there.
     pub(crate) fn save(&self, to: &Path) -> std::io::Result<()> {
+        if self.kind() == FileKind::Folder {
+            return self.save_folder(to);
+        }
         let held = self.held.lock();
         let draft = tempfile::NamedTempFile::new_in(to.parent().unwrap_or(Path::new(".")))?;
         let copied = content::copy(&held, draft.as_file(), held.metadata()?.len());
@@ -225,10 +235,9 @@ fn delete(path: &Path) {
     }
 }
 
-/// A name for the copy of a file of this name.
-fn file_name(label: &str, number: u64) -> String {
-    let extension = FileKind::of_copy(label.as_ref()).extension();
-    let stem = label.strip_suffix(extension).and_then(|it| it.strip_suffix('.')).unwrap_or(label);
+/// A name for the copy of this file.
+fn file_name(of: &Original, number: u64) -> String {
+    let (stem, extension) = (of.stem(), of.kind().extension());
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
     let stem: String = stem.chars().take(MAX_LABEL).map(plain).collect();
     format!("{stem}-{number}.{extension}")

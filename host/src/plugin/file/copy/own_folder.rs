@@ -7,7 +7,7 @@
 //! by one of all their bytes (`packed.rs`).
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
@@ -257,6 +257,42 @@ impl PrivateCopy {
             places.collect::<Vec<_>>()
         });
         all.collect()
+    }
+
+    /// How many bytes were brought to its folder.
+    pub(super) fn bytes_brought(&self) -> io::Result<u64> {
+        let brought = self.folder.iter().flat_map(|folder| {
+            let len = |it: &Brought| match &it.held {
+                Held::File(file) => Ok(file.metadata()?.len()),
+                Held::Packed(span) => Ok(span.len()),
+            };
+            folder.brought().iter().map(len).collect::<Vec<_>>()
+        });
+        brought.sum()
+    }
+
+    /// Writes what was brought to its folder to another one, which is there and empty.
+    pub(super) fn write_brought(&self, to: &Path) -> io::Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let mut pack = folder.pack.lock();
+        for Brought { at, held, .. } in &*folder.brought() {
+            let path = to.join(at);
+            if let Some(parent) = path.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+            }
+            let made = new_file(&path)?;
+            match (held, pack.as_mut()) {
+                (Held::Packed(span), Some(pack)) => pack.unpack(*span, &made)?,
+                (Held::Packed(_), None) => return Err(io::Error::other("it is held by nobody")),
+                (Held::File(file), _) => {
+                    let mut from = file;
+                    from.seek(SeekFrom::Start(0))?;
+                    io::copy(&mut from, &mut &made)?;
+                }
+            }
+            made.sync_data()?;
+        }
+        Ok(())
     }
 
     /// Hash of the content, with that of what was brought along.

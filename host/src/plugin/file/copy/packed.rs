@@ -19,6 +19,12 @@ pub(super) struct Span {
     len: u64,
 }
 
+impl Span {
+    pub(super) fn len(self) -> u64 {
+        self.len
+    }
+}
+
 impl Pack {
     /// An empty one, in the file system of this folder.
     pub(super) fn new(folder: &Path) -> io::Result<Pack> {

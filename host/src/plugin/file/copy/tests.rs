@@ -30,7 +30,7 @@ impl CopyFolders {
     }
 
     fn copy(&self, path: &Path, label: &str) -> Result<(PrivateCopy, Content), CopyError> {
-        self.own.copy(&SourceFile::open(path, LIMIT)?, label)
+        self.own.copy(&SourceFile::open(path, LIMIT)?, &Original::of(label.as_ref()))
     }
 
     fn copies(&self) -> usize {
@@ -247,7 +247,7 @@ fn a_directory_that_a_cleaner_removed_is_made_anew_and_what_was_copied_before_is
     let (again, _) = place.copy(&source, "a").unwrap();
     assert_ne!(place.own.path(), before);
     again.check_in_place().unwrap();
-    let (held, its_bytes) = place.own.copy_again(&copy, LIMIT, "a").unwrap();
+    let (held, its_bytes) = place.own.copy_again(&copy, LIMIT).unwrap();
     assert_eq!((&*its_bytes, held.hash()), (&*bytes, copy.hash()));
     assert_eq!(fs::read(held.path()).unwrap(), b"content");
     assert_ne!(held.path().file_name(), copy.path().file_name(), "a name comes once");
@@ -285,13 +285,13 @@ fn what_copies_bring_along_is_each_ones_own_and_goes_with_it() {
 fn a_copy_of_a_copy_has_the_same_beside_it_also_when_a_cleaner_has_removed_that() {
     let place = CopyFolders::new();
     let copy = bringing(&place, b"own");
-    let (again, _) = place.own.copy_again(&copy, LIMIT, "a").unwrap();
+    let (again, _) = place.own.copy_again(&copy, LIMIT).unwrap();
     let inode = |copy| fs::metadata(beside(copy)).unwrap().ino();
     assert_eq!(inode(&copy), inode(&again), "one file with two names");
     assert_eq!(again.hash_of_all(), copy.hash_of_all());
     drop(again);
     fs::remove_dir_all(place.own.path()).unwrap();
-    let (again, _) = place.own.copy_again(&copy, LIMIT, "a").unwrap();
+    let (again, _) = place.own.copy_again(&copy, LIMIT).unwrap();
     assert_eq!(fs::read(beside(&again)).unwrap(), b"own");
     drop((copy, again));
     assert_eq!(place.copies(), 0);

@@ -1,20 +1,24 @@
 //! A copy of a whole folder: the copy of the file that makes it a plugin, in a folder with all
 //! others.
 
-use std::path::Path;
+use std::{fs, io, path::Path};
 
 use super::{Content, CopyError, PrivateCopy, PrivateDir, SourceFile, source::Seen, tree};
-use crate::plugin::file::{kind::FileKind, project};
+use crate::plugin::file::{
+    kind::{FileKind, Original},
+    project,
+};
 
 impl PrivateDir {
     /// Copies a folder, if all of its files together have at most this many bytes, and each passes
-    /// this check.
+    /// this check. It may lie elsewhere than what it is a copy `of`.
     ///
     /// # Errors
     /// As for a [copy](PrivateDir::copy) of a file; or the folder has a link, or too many files.
     pub(crate) fn copy_folder<E: From<CopyError>>(
         &self,
         folder: &Path,
+        of: &Original,
         limit: u64,
         check: impl Fn(&Path, &SourceFile) -> Result<(), E>,
     ) -> Result<(PrivateCopy, Content), E> {
@@ -25,8 +29,7 @@ impl PrivateDir {
         };
         let files = tree::files(folder)?;
         let project = open(&folder.join(project::FILE), project::LONGEST)?;
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let (mut copy, content) = self.copy(&project, &FileKind::Folder.label(&name))?;
+        let (mut copy, content) = self.copy(&project, of)?;
         self.give_folder(&mut copy)?;
         let (mut bytes, mut seen) = (0, vec![project.seen()]);
         for file in &files {
@@ -52,17 +55,31 @@ impl PrivateDir {
 impl PrivateCopy {
     /// All that was to be brought is there: the copy of a folder is told apart by all of it.
     pub(super) fn is_whole(&mut self) {
-        if self.kind == FileKind::Folder {
+        if self.kind() == FileKind::Folder {
             self.hash = self.hash_of_all();
         }
     }
 
     /// What is to be run: the file, or the folder that is copied as a whole.
     pub(crate) fn content_path(&self) -> &Path {
-        match (self.kind, self.path().parent()) {
+        match (self.kind(), self.path().parent()) {
             (FileKind::Folder, Some(folder)) => folder,
             _ => self.path(),
         }
+    }
+
+    /// Writes a folder to `to`, whole or not at all, in place of one that is there.
+    pub(super) fn save_folder(&self, to: &Path) -> io::Result<()> {
+        let draft = tempfile::tempdir_in(to.parent().unwrap_or(Path::new(".")))?;
+        self.write_brought(draft.path())?;
+        match fs::remove_dir_all(to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::rename(draft.path(), to)?;
+        // It is not where it would be removed from.
+        let _ = draft.keep();
+        Ok(())
     }
 }
 
@@ -74,7 +91,8 @@ mod tests {
     use crate::plugin::file::copy::Places;
 
     fn copied(dir: &PrivateDir, folder: &Path, limit: u64) -> Result<PrivateCopy, CopyError> {
-        Ok(dir.copy_folder(folder, limit, |_, _| Ok::<_, CopyError>(()))?.0)
+        let of = Original::of(folder);
+        Ok(dir.copy_folder(folder, &of, limit, |_, _| Ok::<_, CopyError>(()))?.0)
     }
 
     fn private(above: &Path) -> PrivateDir {
@@ -99,7 +117,7 @@ mod tests {
                 }
                 Ok::<_, CopyError>(())
             };
-            let torn = dir.copy_folder(&stock, 1 << 20, written);
+            let torn = dir.copy_folder(&stock, &Original::of(&stock), 1 << 20, written);
             assert!(matches!(torn, Err(CopyError::ChangedWhileCopying { .. })), "{first}");
         }
     }
@@ -116,12 +134,12 @@ mod tests {
         let there = first.content_path().to_owned();
         assert_eq!(fs::read_to_string(there.join("a/b/c.py")).unwrap(), "one");
         assert_eq!(fs::read_to_string(there.join("pyproject.toml")).unwrap(), "[tool.ksi]");
-        let (again, _) = dir.copy_again(&first, 1 << 20, "stock").unwrap();
+        let (again, _) = dir.copy_again(&first, 1 << 20).unwrap();
         assert_eq!(again.hash(), first.hash(), "a copy of the copy");
         fs::write(stock.join("a/b/c.py"), "two").unwrap();
         // A cleaner has been there.
         fs::remove_dir_all(&there).unwrap();
-        let (once_more, _) = dir.copy_again(&first, 1 << 20, "stock").unwrap();
+        let (once_more, _) = dir.copy_again(&first, 1 << 20).unwrap();
         assert_eq!(once_more.hash(), first.hash());
         assert_eq!(fs::read_to_string(once_more.content_path().join("a/b/c.py")).unwrap(), "one");
         let second = copied(&dir, &stock, 1 << 20).unwrap();
@@ -130,5 +148,29 @@ mod tests {
         assert!(matches!(copied(&dir, &stock, 12), Err(CopyError::TooLarge { found: 13, .. })));
         drop((first, again, second));
         assert!(!there.exists());
+    }
+
+    #[test]
+    fn a_saved_folder_has_all_that_it_had_and_is_as_good_as_the_first() {
+        let (folder, above) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let stock = folder.path().join("stock");
+        fs::create_dir_all(stock.join("a/b")).unwrap();
+        fs::write(stock.join("pyproject.toml"), "[tool.ksi]").unwrap();
+        fs::write(stock.join("a/b/c.py"), "one").unwrap();
+        let dir = private(above.path());
+        let first = copied(&dir, &stock, 1 << 20).unwrap();
+        assert_eq!(first.bytes().unwrap(), 13);
+        let kept = folder.path().join("kept");
+        // What lies there already is replaced.
+        for _ in 0..2 {
+            first.save(&kept).unwrap();
+            fs::write(kept.join("more.py"), "").unwrap();
+        }
+        first.save(&kept).unwrap();
+        fs::remove_dir_all(&stock).unwrap();
+        let of = first.original();
+        let again = dir.copy_folder(&kept, of, 1 << 20, |_, _| Ok::<_, CopyError>(())).unwrap().0;
+        assert_eq!((again.hash(), again.original()), (first.hash(), of));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left there");
     }
 }

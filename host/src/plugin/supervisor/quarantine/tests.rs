@@ -77,25 +77,25 @@ fn it_is_remembered_over_restarts_until_somebody_asks() {
 fn what_the_host_went_back_to_is_remembered_also_when_it_dies_of_the_same_bytes_later() {
     let dir = tempfile::tempdir().unwrap();
     let quarantine = Quarantine::open(dir.path());
-    let good = Good { hash: "hash of 1".to_owned(), version: "1.0.0".to_owned() };
+    let good = Good { hash: "hash of 1".to_owned(), version: "1.0.0".to_owned(), file: None };
     quarantine.went_back_to(&about("b").hash, good.clone());
-    assert_eq!(quarantine.goods(), [] as [String; 0], "of bytes that are not quarantined");
+    assert_eq!(quarantine.goods(), [], "of bytes that are not quarantined");
     quarantine.rolled_back(about("b"), "it panics", 0, true);
     quarantine.went_back_to(&about("b").hash, good.clone());
     quarantine.judge(&left(&[("b", Some(6))]));
     let again = Quarantine::open(dir.path());
     let About { hash, file, .. } = about("b");
     let entry = again.of(Path::new(&file), &hash).unwrap();
-    assert_eq!((entry.verdict, entry.good), (Judged::Died, Some(good)));
-    assert_eq!((again.goods(), again.folder()), (vec!["hash of 1".to_owned()], Some(dir.path())));
+    assert_eq!((entry.verdict, entry.good), (Judged::Died, Some(good.clone())));
+    assert_eq!((again.goods(), again.folder()), (vec![good], Some(dir.path())));
     again.lift(&hash);
-    assert_eq!(again.goods(), [] as [String; 0]);
+    assert_eq!(again.goods(), []);
 }
 
 #[test]
 fn what_is_kept_is_not_given_for_a_file_if_it_is_quarantined_itself() {
     let quarantine = Quarantine::default();
-    let good = |name: &str| Good { hash: about(name).hash, version: name.to_owned() };
+    let good = |name: &str| Good { hash: about(name).hash, version: name.to_owned(), file: None };
     let back = |from: &str, to: &str| {
         let about = About { file: "/p/a.so".to_owned(), ..about(from) };
         quarantine.rolled_back(about.clone(), "it panics", 0, true);
@@ -124,15 +124,15 @@ fn what_is_kept_is_not_given_for_a_file_if_it_is_quarantined_itself() {
 fn what_is_given_up_is_not_said_to_be_kept() {
     let dir = tempfile::tempdir().unwrap();
     let quarantine = Quarantine::open(dir.path());
-    let good = |name: &str| Good { hash: about(name).hash, version: name.to_owned() };
+    let good = |name: &str| Good { hash: about(name).hash, version: name.to_owned(), file: None };
     for (bad, kept) in [("4", "1"), ("3", "1"), ("6", "2")] {
         quarantine.rolled_back(about(bad), "it panics", 0, true);
         quarantine.went_back_to(&about(bad).hash, good(kept));
     }
-    assert_eq!(quarantine.goods(), [about("2").hash, about("1").hash], "each once");
+    assert_eq!(quarantine.goods(), [good("2"), good("1")], "each once");
     quarantine.gave_up(&[about("1").hash]);
     let again = Quarantine::open(dir.path());
-    assert_eq!(again.goods(), [about("2").hash]);
+    assert_eq!(again.goods(), [good("2")]);
     let given = |bad: &str| again.good_for(Path::new(&about(bad).file), &about(bad).hash);
     assert_eq!((given("3"), given("6")), (None, Some(good("2"))));
 }
