@@ -10,6 +10,7 @@ mod pluggy;
 mod ready;
 mod refused;
 mod retried;
+mod shared;
 mod state;
 mod threads;
 

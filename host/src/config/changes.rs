@@ -57,11 +57,12 @@ impl Changes {
         }
         changes.of_reload(&old.reload, reload);
         changes.of_isolation(&old.isolation, isolation);
-        let Python { interpreter, install, spare, environments, plugins: of_python } = python;
+        let Python { interpreter, install, spare, environments, path, plugins: of_python } = python;
         changes.restart("python.interpreter", *interpreter != old.python.interpreter);
         changes.restart("python.install", *install != old.python.install);
         changes.restart("python.spare", *spare != old.python.spare);
         changes.restart("python.environments", *environments != old.python.environments);
+        changes.restart("python.path", *path != old.python.path);
         for plugin in differing(&old.python.plugins, of_python) {
             changes.restart(&format!("python.plugins.{plugin}"), true);
         }

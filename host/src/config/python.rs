@@ -41,6 +41,10 @@ pub struct Python {
     /// there. Default: `.python` in the folder of the state, if that is kept, else one that goes
     /// with the host.
     pub environments: Option<PathBuf>,
+    /// Folders that modules import from beside what is their own and their packages, in this order.
+    /// What is changed there holds from the next start of a module's process on, and whoever may
+    /// write there changes what modules do. Default: none.
+    pub path: Vec<PathBuf>,
     /// What differs for single plugins, by name. TOML: `[python.plugins.NAME]`. Default: nothing.
     pub plugins: BTreeMap<String, PythonOf>,
 }
@@ -69,18 +73,19 @@ pub enum InstallWith {
 impl Default for Python {
     fn default() -> Self {
         let interpreter = PathBuf::from("python3");
-        let (environments, plugins) = (None, BTreeMap::new());
-        Self { interpreter, install: None, spare: true, environments, plugins }
+        let (environments, path, plugins) = (None, Vec::new(), BTreeMap::new());
+        Self { interpreter, install: None, spare: true, environments, path, plugins }
     }
 }
 
 impl Python {
-    /// With an interpreter and a folder that are relative paths relative to this folder.
+    /// With an interpreter and folders that are relative paths relative to this folder.
     pub(super) fn within(mut self, folder: &Path) -> Self {
         if self.interpreter.components().count() > 1 {
             self.interpreter = folder.join(self.interpreter);
         }
         self.environments = self.environments.map(|environments| folder.join(environments));
+        self.path.iter_mut().for_each(|path| *path = folder.join(&*path));
         self
     }
 
@@ -91,6 +96,9 @@ impl Python {
         }
         if self.environments.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
             return Err(range::outside("python", "environments", "\"\"", "a path"));
+        }
+        if self.path.iter().any(|folder| folder.as_os_str().is_empty()) {
+            return Err(range::outside("python", "path", "[\"\"]", "paths"));
         }
         for (name, PythonOf { keep }) in &self.plugins {
             if !reload::is_plugin_name(name) {
@@ -142,10 +150,13 @@ mod tests {
         assert_eq!(python.interpreter, Path::new("/etc/venv/bin/python"));
         let python = read("[python]\nenvironments = 'packages'").unwrap().python;
         assert_eq!(python.environments.as_deref(), Some(Path::new("/etc/packages")));
+        let python = read("[python]\npath = ['../ksi', '/srv/lib']").unwrap().python;
+        assert_eq!(python.path, [Path::new("/etc/../ksi"), Path::new("/srv/lib")]);
         assert_eq!(read("[python]\ninstall = false").unwrap().python, Python::default());
         for (toml, told) in [
             ("[python]\ninterpreter = ''", "`python.interpreter` is \"\""),
             ("[python]\nenvironments = ''", "`python.environments` is \"\""),
+            ("[python]\npath = ['']", "`python.path` is [\"\"]"),
             ("[python]\ninstall = true", "say which one"),
             ("[python]\ninstall = 'conda'", "`conda` installs nothing"),
             ("[python]\ninterpeter = 'a'", "did you mean `interpreter`"),

@@ -328,7 +328,11 @@ fn modules(
     spawner: Arc<Spawner>,
     limiter: Option<Arc<Program>>,
 ) -> Arc<Modules> {
-    let config::Python { interpreter, install, spare, environments: _, plugins } = &config.python;
+    let config::Python { interpreter, install, spare, environments: _, path, plugins } =
+        &config.python;
+    for folder in path.iter().filter(|folder| !folder.is_dir()) {
+        tracing::warn!("python.path names {}, and there is no such folder", folder.display());
+    }
     let keep = plugins.iter().filter_map(|(name, of)| Some((name.clone(), of.keep.clone()?)));
     let settings = PythonSettings {
         interpreter: interpreter.clone(),
@@ -340,6 +344,7 @@ fn modules(
             config::InstallWith::Pip => Installer::Pip,
         }),
         environments: config.environments(),
+        path: path.clone(),
     };
     Arc::new(Modules::new(settings, private.clone(), spawner, limiter))
 }

@@ -60,12 +60,15 @@ pub(crate) struct PythonSettings {
     pub(crate) installer: Option<Installer>,
     /// Where they are kept over a restart of the host; if nowhere, they go with it.
     pub(crate) environments: Option<PathBuf>,
+    /// Folders that all of them import from.
+    pub(crate) path: Vec<PathBuf>,
 }
 
 /// See the module.
 pub(crate) struct Modules {
     spare: bool,
     keep: BTreeMap<String, Vec<String>>,
+    shared: Vec<PathBuf>,
     interpreters: Interpreters,
     describer: Describer,
     dir: Arc<PrivateDir>,
@@ -86,11 +89,13 @@ impl Modules {
         spawner: Arc<Spawner>,
         limiter: Option<Arc<Program>>,
     ) -> Self {
-        let PythonSettings { interpreter, spare, keep, limit, installer, environments } = settings;
+        let PythonSettings { interpreter, spare, keep, limit, installer, environments, path } =
+            settings;
         Modules {
             environments: Environments::new(environments, installer),
             spare,
             keep,
+            shared: path,
             interpreters: Interpreters::named(interpreter),
             describer: Describer::new(limit),
             dir,
@@ -178,21 +183,23 @@ impl Modules {
             FileKind::Folder => imports_from(copy.content_path(), &build.entry),
             FileKind::Native | FileKind::Python => Vec::new(),
         };
-        let path = own.iter().chain(&packages).map(|folder| {
+        let as_text = |folder: &PathBuf| {
             let no_text = || PythonError::NoText { path: folder.clone() };
-            folder.to_str().ok_or_else(no_text)
-        });
-        let path: Vec<&str> = path.collect::<Result<_, _>>()?;
+            folder.to_str().map(str::to_owned).ok_or_else(no_text)
+        };
+        let path: Vec<String> =
+            own.iter().chain(&packages).map(as_text).collect::<Result<_, _>>()?;
+        let shared: Vec<String> = self.shared.iter().map(as_text).collect::<Result<_, _>>()?;
         let keep = build.keep_is_named.then_some(&build.keep);
         let python = json!({
             "kind": build.kind, "module": name, "entry": build.entry, "keep": keep,
-            "path": path, "pluggy": build.pluggy,
+            "path": path, "shared": shared, "pluggy": build.pluggy,
         });
         let told = life::Open { python, ..life::Open::default() };
         if policy.limited {
             let limiter = self.limiter.as_ref().ok_or(PythonError::NobodyLimits)?;
             let own = [package, copy.content_path().to_owned()].into_iter().chain(packages);
-            let read = interpreter.folders.iter().cloned().chain(own);
+            let read = interpreter.folders.iter().chain(&self.shared).cloned().chain(own);
             let program = Arc::new(limited(limiter, &policy.sandbox, &program, read)?);
             return Ok(Launch { program, spares: None, told });
         }

@@ -160,6 +160,7 @@ impl Stage {
             limit: Duration::from_secs(1),
             installer: None,
             environments: None,
+            path: Vec::new(),
         };
         let modules = Modules::new(settings, host_dir.clone(), spawner.clone(), None);
         let modules = Arc::new(modules);

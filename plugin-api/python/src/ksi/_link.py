@@ -6,6 +6,9 @@ One process runs one plugin, so there is one link.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import (
@@ -21,6 +24,14 @@ if TYPE_CHECKING:
 #: Handlers in the order of their declaration, also those that are declared while there is a link.
 declared: list[EventHandler] = []
 
+#: Folders that the operator has other modules imported from. What one of these declares when it is
+#: imported is not the plugin's: it may be a plugin itself, and each of its events would be handled
+#: twice.
+shared: list[str] = []
+#: The file that is run, which may lie in such a folder.
+own_file = ""
+
+_log = logging.getLogger(__name__)
 _current: Link | None = None
 
 
@@ -62,9 +73,25 @@ class Link(Protocol):
 
 def declare(handler: EventHandler) -> None:
     """A decorator has made a handler."""
+    other = _imported_beside() if shared else ""
+    if other:
+        _log.info("%r of %s is none of this plugin's, which imports it", handler, other)
+        return
     declared.append(handler)
     if _current is not None:
         _current.subscribe(handler)
+
+
+def _imported_beside() -> str:
+    """The file in a shared folder that is just being imported, if one is."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_name != "<module>":
+        if frame.f_back is None:
+            return ""
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    is_shared = file != own_file and any(file.startswith(it.rstrip(os.sep) + os.sep) for it in shared)
+    return file if is_shared else ""
 
 
 def current() -> Link:

@@ -67,7 +67,11 @@ def load_module(source: str, name: str, shown: str = "") -> LoadedModule:
 
 def run_file(source: str, name: str, shown: str) -> types.ModuleType:
     """Runs a file as a module of its own, which stands in ``sys.modules``."""
-    if name in sys.modules or name in sys.stdlib_module_names or _is_others(name, source):
+    package = _package_of(shown)
+    if package:
+        # Others of the package import it by this name, and it is to be one module.
+        name = f"{package}.{os.path.splitext(os.path.basename(shown))[0]}"
+    elif name in sys.modules or name in sys.stdlib_module_names or _is_others(name, source):
         name = f"ksi_module_{name}"
     with open(source, "rb") as file:
         text = file.read()
@@ -81,7 +85,7 @@ def run_file(source: str, name: str, shown: str) -> types.ModuleType:
         spec.submodule_search_locations = module.__path__ = [os.path.dirname(source)]
         module.__package__ = name
     else:
-        module.__package__ = ""
+        module.__package__ = package
     sys.modules[name] = module
     try:
         exec(code, module.__dict__)
@@ -89,6 +93,17 @@ def run_file(source: str, name: str, shown: str) -> types.ModuleType:
         sys.modules.pop(name, None)
         raise
     return module
+
+
+def _package_of(shown: str) -> str:
+    """The package that a file lies in, below a folder that the operator has modules imported from;
+    empty if it is in none."""
+    folder, roots = os.path.dirname(os.path.realpath(shown)), map(os.path.realpath, _link.shared)
+    if not os.path.isfile(os.path.join(folder, "__init__.py")):
+        return ""
+    root = next((it for it in roots if folder.startswith(it + os.sep)), None)
+    names = os.path.relpath(folder, root).split(os.sep) if root else []
+    return ".".join(names) if all(it.isidentifier() for it in names) else ""
 
 
 def _is_others(name: str, source: str) -> bool:

@@ -9,7 +9,11 @@ use std::path::{Path, PathBuf};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
+use super::passed_over::PassedOver;
 use crate::plugin::file::{copy::files, kind::FileKind};
+
+/// How many folders that are passed over are named.
+const NAMED: usize = 20;
 
 /// The candidates in `folder`, sorted by file name.
 ///
@@ -41,15 +45,34 @@ pub(super) struct WatchedFolder {
     within: BTreeMap<PathBuf, (u64, u64)>,
     /// What is wrong with it and was logged already.
     trouble: Option<String>,
+    passed_over: PassedOver,
 }
 
 impl WatchedFolder {
     pub(super) fn new(path: PathBuf) -> WatchedFolder {
-        WatchedFolder { path, armed: None, within: BTreeMap::new(), trouble: None }
+        let (within, passed_over) = (BTreeMap::new(), PassedOver::default());
+        WatchedFolder { path, armed: None, within, trouble: None, passed_over }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Tells of folders in it that look as if somebody took what is in them for plugins.
+    pub(super) fn tell_what_is_passed_over(&mut self, watched: &[PathBuf]) {
+        let mut names = self.passed_over.new_in(&self.path, watched);
+        if names.is_empty() {
+            return;
+        }
+        let more = names.len().saturating_sub(NAMED);
+        names.truncate(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        tracing::warn!(
+            folder = %self.path.display(),
+            "the modules in {}{more} below it are no plugins: name each of these folders as a folder of plugins \
+             (host.plugin_dirs or --plugins), or give it a pyproject.toml with [tool.ksi] if it is one plugin",
+            names.join(", ")
+        );
     }
 
     /// Gives up the notifications, so that the next scan asks for them anew.

@@ -15,6 +15,7 @@
 mod folder;
 mod look;
 mod news;
+mod passed_over;
 mod settling;
 
 use std::collections::{HashMap, VecDeque};
@@ -219,13 +220,19 @@ impl Watching {
 
     fn first_look(&mut self) -> Vec<PathBuf> {
         let mut found = Vec::new();
+        let watched = self.watched();
         for folder in &mut self.folders {
+            folder.tell_what_is_passed_over(&watched);
             for path in folder.scan(self.notifier.as_mut()).unwrap_or_default() {
                 self.settling.accept(path.clone(), Look::at(&path));
                 found.push(path);
             }
         }
         found
+    }
+
+    fn watched(&self) -> Vec<PathBuf> {
+        self.folders.iter().map(|folder| folder.path().to_owned()).collect()
     }
 
     /// When to look next, if nothing is posted before.
@@ -250,6 +257,7 @@ impl Watching {
         if all {
             self.next_rescan = now + self.rescan;
         }
+        let watched = self.watched();
         for folder in &mut self.folders {
             let stale = news.folders.contains(folder.path());
             if stale {
@@ -258,6 +266,7 @@ impl Watching {
             if !(all || stale) {
                 continue;
             }
+            folder.tell_what_is_passed_over(&watched);
             let Some(mut paths) = folder.scan(self.notifier.as_mut()) else { continue };
             paths.extend(self.settling.known_in(folder.path()));
             paths.sort_unstable();

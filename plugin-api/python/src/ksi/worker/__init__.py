@@ -107,7 +107,8 @@ def _wait_for_open(inbox: Inbox, out: Outbox) -> tuple[int, Open, list[Frame]]:
 
 def _prepare(opened: Open) -> None:
     """What the plugin brings along is found from here on."""
-    for folder in reversed(opened.python.path):
+    _link.shared, _link.own_file = opened.python.shared, opened.shown
+    for folder in reversed(opened.python.path + opened.python.shared):
         if folder not in sys.path:
             # Behind this package, which is to be of the host's version.
             sys.path.insert(1, folder)

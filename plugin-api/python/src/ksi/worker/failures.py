@@ -12,6 +12,10 @@ _FRAMES = 4
 _GROUPS = 3
 #: Characters of a message.
 _LONGEST = 8_000
+#: What is said to whoever has a plugin of several files.
+_A_FOLDER = (
+    "make a folder of the files that belong together, with a pyproject.toml that has [tool.ksi]"
+)
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 #: Folders that run as copies, and where they were copied from.
@@ -99,7 +103,12 @@ def loading_message(error: BaseException, shown: str) -> str:
         line = f"{place}, line {error.lineno}: {error.msg}"
         return f"{line}: {text}" if text else line
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return _missing(error.name, file)
+        return _missing(error.name, shown)
+    if isinstance(error, ImportError) and "attempted relative import" in str(error):
+        return (
+            f"{file} has a relative import, and is in no package{_where(error)}: {_A_FOLDER}, or "
+            "name the folder above its package in `python.path` of the host's configuration"
+        )
     if isinstance(error, SystemExit):
         return (
             f"{file} ends the interpreter while it is imported: {summary_of(error)}{_where(error)}"
@@ -107,13 +116,21 @@ def loading_message(error: BaseException, shown: str) -> str:
     return f"{file} cannot be imported: {message_of(error)}"
 
 
-def _missing(name: str, file: str) -> str:
-    top = name.split(".")[0]
+def _missing(name: str, shown: str) -> str:
+    file, top = os.path.basename(shown), name.split(".")[0]
     if top in ("ksi_daemon", "ksi_common"):
         return (
-            f"{file} imports {name}, a part of KSI that is not here: KSI's folder has to be one "
-            "that the plugin imports from"
+            f"{file} imports {name}, a part of KSI that is not here: name the folder that {top} "
+            "lies in in `python.path` of the host's configuration"
         )
+    beside = os.path.join(os.path.dirname(shown), top)
+    for found in (f"{beside}.py", os.path.join(beside, "__init__.py")):
+        if os.path.isfile(found):
+            return (
+                f"{file} imports {name}, which is {found}, and a plugin that is one file imports "
+                f"nothing that lies beside it: {_A_FOLDER}, or put what several plugins import "
+                "into a folder that `python.path` of the host's configuration names"
+            )
     wanted = _DISTRIBUTIONS.get(name) or _DISTRIBUTIONS.get(top, top)
     return (
         f"{file} imports {name}, and there is no such module for {sys.executable}. Name the "

@@ -41,6 +41,8 @@ class PythonOptions:
     keep: list[str] | None = None
     #: Folders to import from.
     path: list[str] = field(default_factory=list)
+    #: The same behind those: what is there is not the plugin's.
+    shared: list[str] = field(default_factory=list)
     #: The file to run in a folder.
     entry: str = ""
     kind: str = "module"
