@@ -5,7 +5,7 @@
 //! own events, save those that change plugins, are answered at once; all others wait until the
 //! start is over.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use tokio::sync::mpsc;
 
@@ -141,10 +141,11 @@ impl Core {
         }
     }
 
-    /// A misspelt `[plugin.NAME]` would go unnoticed otherwise.
+    /// A misspelt `[plugin.NAME]` or `[python.plugins.NAME]` would go unnoticed otherwise.
     fn warn_of_strange_tables(&self) {
         let registry = self.supervisor.registry();
-        for name in self.config.plugins.keys() {
+        let named = self.config.plugins.keys().chain(self.config.python.plugins.keys());
+        for name in named.collect::<BTreeSet<_>>() {
             if registry.plugins.contains_key(name.as_str()) {
                 continue;
             }

@@ -410,12 +410,12 @@ async def second(data: B): ...
     def test_what_a_host_has_read_of_it_is_taken_as_it_is(self) -> None:
         said = {
             "project": {"version": "3"},
-            "tool": {"ksi": {"kind": "pluggy", "pluggy": {"a": 1}}},
+            "tool": {"ksi": {"kind": "pluggy", "pluggy": {"manager": "a:b"}}},
         }
         self.write("no toml", "plugin/pyproject.toml")
         request = {"path": os.path.join(self.folder, "plugin"), "name": "shop", "said": said}
         manifest = program.answer(request)["manifest"]
-        self.assertEqual((manifest["version"], manifest["pluggy"]), ("3", {"a": 1}))
+        self.assertEqual((manifest["version"], manifest["pluggy"]), ("3", {"manager": "a:b"}))
         path = self.write("# /// script\n# no toml\n# ///\n_a = {}\n")
         manifest = program.answer({"path": path, "said": {"dependencies": ["b"]}})["manifest"]
         self.assertEqual(manifest["dependencies"], ["b"])
@@ -524,6 +524,7 @@ async def second(data: B): ...
     def test_what_a_project_says_is_of_the_kind_that_belongs_there(self) -> None:
         folder = os.path.join(self.folder, "plugin")
         self.write("", "plugin/plugin.py")
+        pluggy = "[tool.ksi]\nkind = 'pluggy'\n[tool.ksi.pluggy]\n"
         for toml, words in (
             ("project = 3", "project = 3"),
             ("tool = 3", "tool = 3"),
@@ -542,6 +543,16 @@ async def second(data: B): ...
             ("[tool.ksi.pluggy]\nplugins = {a = 1}", "tool.ksi.pluggy.plugins = {'a': 1}"),
             ("[tool.ksi.pluggy]\nevents = 'a:b'", "tool.ksi.pluggy.events = 'a:b'"),
             ("[tool.ksi.pluggy.events]\n'a:b' = ['x']", "tool.ksi.pluggy.events.a:b = ['x']"),
+            ("[tool.ksi]\nkeeep = ['a']", "tool.ksi.keeep, which means nothing: did you mean `keep`?"),
+            ("[tool.ksi]\nrequirs = ['a:b']", "did you mean `requires`?"),
+            ("[tool.ksi]\nwhatever = 1", "means nothing: there are exclusive, keep, kind, "),
+            ("[tool.ksi]\nkind = 'plugy'", "tool.ksi.kind is 'plugy', and no plugin is that: did"),
+            ("[tool.ksi]\nkind = 'pluggy'", "it is of the kind pluggy, and no plugins are named"),
+            (f"{pluggy}blocked = ['a']", "tool.ksi.pluggy.blocked, which means nothing: did you"),
+            (f"{pluggy}plugin = ['a']", "did you mean `plugins`?"),
+            (f"{pluggy}entrypoints = 'a'", "did you mean `entry_points`?"),
+            (f"{pluggy}hookspecs = 'a'", "and no plugins are named"),
+            ("[tool.ksi.pluggy]\nmanager = 'a:b'", 'those say kind = "pluggy"'),
         ):
             with self.subTest(toml):
                 self.write(toml + "\n", "plugin/pyproject.toml")

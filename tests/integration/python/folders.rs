@@ -128,7 +128,7 @@ module = 'stock.events'
 keep = [
   'counts',  # of those that were asked for
 ]
-[tool.ksi.pluggy.events]
+[tool.other.events]
 \"kitchen:ingredients\" = \"add\"
 ";
     write(&shop, "pyproject.toml", project);
@@ -146,6 +146,26 @@ keep = [
     let error = shown["last_error"].as_str().unwrap();
     assert!(error.contains("shop/pyproject.toml, line 4, column 11: "), "{error}");
     assert_eq!(up()["n"], 2);
+}
+
+#[test]
+fn what_a_new_folder_says_and_nobody_understands_is_told_and_so_is_a_table_for_no_plugin() {
+    if !is_there() {
+        return;
+    }
+    let builder = TestHost::builder().config("[python.plugins.nosuch]\nkeep = ['a']\n");
+    for (folder, project) in [("torn", "[tool.ksi\n"), ("typo", "[tool.ksi]\nkeeep = ['counts']\n")]
+    {
+        write(&builder.plugins(), &format!("{folder}/main.py"), "counts = {}\n");
+        write(&builder.plugins(), &format!("{folder}/pyproject.toml"), project);
+    }
+    let host = builder.start();
+    let torn = host.until_refused("torn");
+    assert!(torn.contains("torn/pyproject.toml, line 1, column"), "{torn}");
+    let typo = host.until_refused("typo");
+    assert!(typo.contains("tool.ksi.keeep, which means nothing: did you mean `keep`?"), "{typo}");
+    let told = || host.process.stderr();
+    until("it is told", told, |told| told.contains("a configuration for plugin \"nosuch\""));
 }
 
 #[test]

@@ -20,8 +20,8 @@ pub(crate) const FILE: &str = "pyproject.toml";
 pub(super) const LONGEST: u64 = 256 << 10;
 /// The longest source that is read: parsing takes some hundred times as much memory.
 pub(super) const LONGEST_SOURCE: u64 = 4 << 20;
-/// Of a file that cannot be understood, somebody is told if it has this.
-const TABLE: &str = "[tool.ksi]";
+/// Of a file that cannot be understood, somebody is told if a line begins so.
+const TABLE: &str = "[tool.ksi";
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -40,8 +40,15 @@ pub(super) fn is_project(folder: &Path) -> bool {
     let Ok(text) = text_of(&folder.join(FILE), LONGEST) else { return false };
     match toml::from_str::<Project>(&text) {
         Ok(project) => project.tool.ksi.is_some(),
-        Err(_) => text.lines().any(|line| line.trim() == TABLE),
+        Err(_) => text.lines().any(is_of_table),
     }
+}
+
+/// Whether a line is the head of the table, or of one below it, or is to be that.
+fn is_of_table(line: &str) -> bool {
+    let line: String = line.chars().filter(|it| !it.is_whitespace()).collect();
+    let rest = line.strip_prefix(TABLE);
+    rest.is_some_and(|rest| !rest.starts_with(|it: char| it.is_alphanumeric() || "_-".contains(it)))
 }
 
 /// What a folder says of itself, or the block of a module that is one file: null if that has none.
@@ -216,6 +223,12 @@ mod tests {
         };
         assert!(is("[project]\nname = 'a'\n[tool.ksi]\nmodule = 'b'\n[tool.other]"));
         assert!(is("[tool.ksi.more]") && is("[tool.ksi]\nmodule ="));
+        for mistaken in
+            ["[tool.ksi", "[ tool.ksi ]\nkeep =", "[tool.ksi.pluggy\n", "[tool.ksi] x\n"]
+        {
+            assert!(is(mistaken), "{mistaken}");
+        }
+        assert!(!is("[tool.ksitools]\nkeep ="));
         assert!(!is("[project]\nname = 'ksi'") && !is("no toml"));
         assert!(!is_project(tempfile::tempdir().unwrap().path()));
     }

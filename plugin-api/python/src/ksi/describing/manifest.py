@@ -12,7 +12,17 @@ from ..names import unique_names
 from .data import data_schema
 from .faults import Mistake, Unknown
 from .plugin import Plugin, place
-from .project import Table, block_of, check_name, entry_of, pluggy, read_toml, required, satisfies
+from .project import (
+    Table,
+    block_of,
+    check_name,
+    entry_of,
+    pluggy,
+    read_toml,
+    required,
+    satisfies,
+    settings_of,
+)
 from .source import Source
 from .state import state_of
 
@@ -36,7 +46,7 @@ def describe(path: str, file: str, name: str, said: dict[str, Any] | None = None
                 said = read_toml(toml.read())
         table = Table(said, "its pyproject.toml")
         project = table.table("project")
-        settings = table.table("tool").table("ksi")
+        settings = settings_of(table)
         plugin = Plugin(path, file)
         if settings.text("kind") == "pluggy":
             # Its hooks are found when its plugins are there.
@@ -48,7 +58,7 @@ def describe(path: str, file: str, name: str, said: dict[str, Any] | None = None
         entry, plugin = "", Plugin("", file)
         main = plugin.read(path, file)
         project = Table(block_of(path, file, said), "the head of the file")
-        settings = project.table("tool").table("ksi")
+        settings = settings_of(project)
     way_out = f"rename the {'folder' if os.path.isdir(path) else 'file'}"
     if settings.has("name"):
         name, way_out = settings.text("name"), "change tool.ksi.name"

@@ -11,6 +11,13 @@ from ..names import pattern_fault
 from .faults import Mistake
 
 _SCRIPT = re.compile(r"(?m)^# /// script[ \t]*$\n((?:^#(?: .*)?$\n)*?)^# ///[ \t]*$")
+#: What `[tool.ksi]` may have, and `[tool.ksi.pluggy]`.
+_KEYS = ("name", "module", "kind", "keep", "requires", "exclusive", "trial", "pluggy")
+_PLUGGY_KEYS = (
+    *("project", "prefix", "hookspecs", "plugins", "entry_points", "block", "manager"),
+    *("state", "events", "event_names"),
+)
+_KINDS = ("module", "pluggy")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -52,6 +59,18 @@ class Table:
     def __init__(self, values: dict[str, Any], where: str, path: str = "") -> None:
         self.values, self._where, self._path = values, where, path
 
+    def only(self, known: tuple[str, ...]) -> None:
+        """Whether it has nothing else, which would mean nothing.
+
+        Raises:
+            Mistake: it has, with what may be meant.
+        """
+        for key in self.values:
+            if key not in known:
+                raise Mistake(
+                    f"{self._where} has {self._path}{key}, which means nothing: {_meant(key, known)}"
+                )
+
     def has(self, key: str) -> bool:
         return self.values.get(key) is not None
 
@@ -88,6 +107,27 @@ class Table:
         raise Mistake(f"{self._where} has {self._path}{key} = {found}, where {kind} belongs")
 
 
+def _meant(given: str, known: tuple[str, ...]) -> str:
+    import difflib  # It is not needed where all is well.
+
+    near = difflib.get_close_matches(given.replace("-", "_"), known, 1)
+    return f"did you mean `{near[0]}`?" if near else f"there are {', '.join(sorted(known))}"
+
+
+def settings_of(project: Table) -> Table:
+    """The table of a plugin, which says of itself nothing that is not understood.
+
+    Raises:
+        Mistake: it does.
+    """
+    settings = project.table("tool").table("ksi")
+    settings.only(_KEYS)
+    kind = settings.text("kind")
+    if kind and kind not in _KINDS:
+        raise Mistake(f"tool.ksi.kind is {kind!r}, and no plugin is that: {_meant(kind, _KINDS)}")
+    return settings
+
+
 def required(settings: Table) -> list[str]:
     names = settings.texts("requires") or []
     for name in names:
@@ -101,6 +141,7 @@ def required(settings: Table) -> list[str]:
 def pluggy(settings: Table) -> dict[str, Any]:
     """What is said of plugins of pluggy, as the worker reads it."""
     said = settings.table("pluggy")
+    said.only(_PLUGGY_KEYS)
     for key in ("project", "prefix", "manager", "state"):
         said.text(key)
     for key in ("hookspecs", "plugins", "entry_points", "block", "event_names"):
@@ -108,6 +149,14 @@ def pluggy(settings: Table) -> dict[str, Any]:
     events = said.table("events")
     for event in events.values:
         events.text(event)
+    if settings.text("kind") != "pluggy":
+        if said.values:
+            raise Mistake('tool.ksi.pluggy is for plugins of pluggy: those say kind = "pluggy"')
+    elif not any(said.has(key) for key in ("plugins", "entry_points", "manager")):
+        raise Mistake(
+            "it is of the kind pluggy, and no plugins are named: [tool.ksi.pluggy] takes `plugins`, "
+            "`entry_points` or a `manager`"
+        )
     return said.values
 
 
