@@ -17,6 +17,7 @@ mod threads;
 use std::{
     fs,
     io::Write,
+    os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
     sync::OnceLock,
 };
@@ -213,6 +214,48 @@ fn one_interpreter_waits_for_the_next_module_and_ends_with_the_host() {
     let host = with_store("[python]\nspare = false\n");
     get(&host, "a");
     assert!(waiting(&host).is_empty());
+}
+
+/// An interpreter whose second process for modules watches the package that it would import, and
+/// notes if it sees that gone.
+const WATCHES: &str = r#"#!/bin/sh
+if [ "$2" = -S ]; then
+    # It is this that is to be run.
+    python3 "$@" | python3 -c 'import json, os, sys
+it = json.loads(sys.stdin.readline())
+it["paths"][0] = list(os.fsencode(sys.argv[1]))
+print(json.dumps(it))' "$0"
+    exit
+fi
+case "$4" in
+*ksi.worker*)
+    if ! mkdir "$0.first" 2>/dev/null; then
+        for package; do :; done
+        touch "$0.watches"
+        while [ -e "$package/ksi/__init__.py" ]; do :; done
+        touch "$0.gone"
+        exit
+    fi
+esac
+exec python3 "$@"
+"#;
+
+#[test]
+fn an_interpreter_that_is_just_starting_when_the_host_stops_ends_before_its_files_do() {
+    if !is_there() {
+        return;
+    }
+    let builder = TestHost::builder().config("[python]\ninterpreter = './python'\n");
+    let python = builder.dir().join("python");
+    put(&python, WATCHES.as_bytes());
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+    let host = module(builder, "store.py", &store(1)).start();
+    assert_eq!(get(&host, "a")["of"], "1");
+    let watches = || fs::exists(python.with_extension("watches")).unwrap();
+    until("one is starting", watches, |watches| *watches);
+    let setup = host.stopped();
+    assert!(!fs::exists(python.with_extension("gone")).unwrap());
+    drop(setup);
 }
 
 #[test]

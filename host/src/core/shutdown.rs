@@ -58,7 +58,6 @@ impl Core {
         if let Some(Err(error)) = supervisor.forget_notes() {
             tracing::warn!("the crash journal is not emptied: {error}");
         }
-        supervisor.activation.end_processes().await;
         let ended = supervisor.thread.end();
         if tokio::time::timeout(Duration::from_secs(2), ended).await.is_err() {
             tracing::warn!("the supervisor's thread does not end");
