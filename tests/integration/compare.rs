@@ -152,7 +152,18 @@ fn what_cannot_be_compared_is_told() {
     let said = pair.compare(&[]).fails(1);
     assert!(said.contains("line 2 of the recording: expected ident"), "{said}");
     let without = ksi(Path::new("/nowhere/ksi.sock"), &["compare", "a.so", "b.so"], "");
-    assert!(without.fails(2).contains("--live"));
+    assert!(without.fails(2).contains("<--live <DURATION>|--recorded <FILE>>"));
+    let old = pair.path("old.so");
+    let nowhere = ["compare", old.to_str().unwrap(), old.to_str().unwrap()];
+    let nowhere = [&nowhere[..], &["--recorded", "/nowhere/recorded"]].concat();
+    let said = ksi(Path::new("/nowhere/ksi.sock"), &nowhere, "").fails(1);
+    assert!(said.contains("/nowhere/recorded: No such file"), "{said}");
+    // Whoever wrote it was ended.
+    fs::write(pair.path("recorded"), "{\"event\":\"counter:values\"}\n{\"event\":\"coun").unwrap();
+    let ran = pair.compare(&["--json"]);
+    assert!(ran.stderr.contains("line 2 of the recording, its last one, is not whole"), "{ran:#?}");
+    assert_eq!(serde_json::from_str::<Value>(&ran.stdout).unwrap()["compared"], 1, "{ran:#?}");
+    assert!(ran.stderr.contains("both begin without state: OLD is a file"), "{ran:#?}");
     let nobody = ["compare", "counter", "b.so", "--live", "1s"];
     ksi(Path::new("/nowhere/ksi.sock"), &nobody, "").fails(3);
 }

@@ -198,6 +198,7 @@ Examples:
   ksi watch --json 'state:*' > events
   ksi compare plugins/libstate.so target/release/libstate.so --recorded events
   ksi compare state new/libstate.so --event 'state:*' --live 5m --ignore '**/timestamp'")]
+#[command(group(clap::ArgGroup::new("given").required(true).args(["live", "recorded"])))]
 pub(crate) struct Compare {
     /// The old version: a file, or the name of a plugin of the running host, whose file and newest
     /// kept state are taken
@@ -210,10 +211,10 @@ pub(crate) struct Compare {
     #[arg(long = "event", value_name = "PATTERN")]
     pub(crate) events: Vec<String>,
     /// Take the events that pass in the running host, for so long
-    #[arg(long, value_name = "DURATION", value_parser = duration, required_unless_present = "recorded")]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) live: Option<Duration>,
     /// Take the events of this file, or of standard input (`-`)
-    #[arg(long, value_name = "FILE", conflicts_with = "live")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) recorded: Option<PathBuf>,
     /// End after so many events
     #[arg(long, value_name = "EVENTS")]

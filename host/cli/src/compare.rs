@@ -91,6 +91,8 @@ struct Old {
     state: Option<Kept>,
     /// The folder of the state of the host that was asked, as far as that tells.
     state_dir: Option<PathBuf>,
+    /// It is a plugin of a host.
+    is_live: bool,
 }
 
 impl Old {
@@ -99,7 +101,8 @@ impl Old {
         let path = Path::new(&args.old);
         let named = args.state.as_deref().map(Kept::of).transpose()?;
         if args.old.contains('/') || path.is_file() {
-            return Ok(Old { file: path.to_owned(), state: named, state_dir: None });
+            let file = path.to_owned();
+            return Ok(Old { file, state: named, state_dir: None, is_live: false });
         }
         #[derive(Deserialize)]
         struct Module {
@@ -117,7 +120,7 @@ impl Old {
             (None, true) => None,
             (None, false) => newest.as_deref().map(Kept::of).transpose()?,
         };
-        Ok(Old { file, state, state_dir })
+        Ok(Old { file, state, state_dir, is_live: true })
     }
 }
 
@@ -158,6 +161,12 @@ async fn start(
         let both = [("OLD", &old_side), ("NEW", &new_side)];
         let told = both.into_iter().filter_map(|(name, side)| side.began.told(name, state));
         told.for_each(|line| output::remark(&line));
+    } else if !args.no_state {
+        let why = match old.is_live {
+            true => "the host keeps no snapshot of OLD yet, or none at all",
+            false => "OLD is a file, and --state names no snapshot",
+        };
+        output::remark(&format!("both begin without state: {why}"));
     }
     Ok((old_side, new_side))
 }

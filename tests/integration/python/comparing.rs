@@ -85,6 +85,67 @@ fn the_native_plugin_takes_over_the_state_of_the_example() {
     assert_eq!(client.emit("state:get", entry), json!({"value": {"deep": [1, null]}}));
 }
 
+/// What `ksi compare` tells of two files, and whether it found them to be the same.
+#[track_caller]
+fn compared(old: &Path, new: &Path, recorded: &Path, further: &[&str]) -> (Value, bool) {
+    let mut compare = ksi_command(&["compare", "--json", "--recorded"]);
+    compare.args([recorded, old, new]).args(further).args(["--socket", "/nowhere/ksi.sock"]);
+    let output = compare.output().unwrap();
+    let told = serde_json::from_slice(&output.stdout);
+    (told.unwrap_or_else(|_| panic!("{output:?}")), output.status.success())
+}
+
+#[test]
+fn the_same_source_at_another_place_does_the_same_and_a_library_is_compared_with_a_module() {
+    if !is_there() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = r#"
+from ksi.events import event_handler
+
+counters = {}
+
+
+@event_handler("counter:increment")
+async def increment(data):
+    value = counters[data["name"]] = counters.get(data["name"], 0) + 1
+    return {"value": value, "version": "module"}
+"#;
+    fs::create_dir(path("moved")).unwrap();
+    fs::write(path("counter.py"), text).unwrap();
+    fs::write(path("moved/counter.py"), format!("# One line more.\n{text}")).unwrap();
+    fs::write(path("counter.so"), &Library::counter(1).0).unwrap();
+    let events = ["{\"name\":\"a\"}", "{\"nam\":\"a\"}", "{\"name\":\"a\"}"];
+    let lines = events.map(|data| format!("{{\"event\":\"counter:increment\",\"data\":{data}}}\n"));
+    fs::write(path("recorded"), lines.concat()).unwrap();
+    let (module, library) = (path("counter.py"), path("counter.so"));
+    let (told, same) = compared(&module, &path("moved/counter.py"), &path("recorded"), &[]);
+    assert_eq!((&told["compared"], &told["failed_alike"], same), (&json!(3), &json!(1), true));
+    for (old, new, further) in [
+        (&module, &library, &[][..]),
+        (&library, &module, &["--in-process"][..]),
+        (&library, &module, &["--ignore", "reply/version"][..]),
+    ] {
+        let (told, same) = compared(old, new, &path("recorded"), further);
+        let paths: Vec<&str> = told["differences"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["path"].as_str().unwrap())
+            .collect();
+        let expected: &[&str] = match further.contains(&"--ignore") {
+            true => &["error/code", "error/message"],
+            false => &["error/code", "error/message", "reply/version"],
+        };
+        assert_eq!((&*paths, &told["compared"], same), (expected, &json!(3), false), "{told}");
+        let code = |side: &str| told["differences"][0][side].clone();
+        let codes = if old == &module { ["old", "new"] } else { ["new", "old"] };
+        assert_eq!(codes.map(code), [json!("KeyError"), json!("invalid_payload")]);
+    }
+}
+
 /// A module that needs a package, and says a word of it and one of its own.
 fn needing(own: &str) -> String {
     format!(

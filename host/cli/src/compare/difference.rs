@@ -113,8 +113,8 @@ impl Found<'_> {
                 Some(Ended::Badly { code: new_code, message: new_message }),
             ) => self.within(segments("error"), |found| {
                 let (old_code, new_code) = (old_code.as_str().into(), new_code.as_str().into());
-                let old_message: Value = old_message.as_str().into();
-                let new_message: Value = new_message.as_str().into();
+                let old_message: Value = without_places(old_message).into();
+                let new_message: Value = without_places(new_message).into();
                 found.below("code", |it| it.values(Some(&old_code), Some(&new_code)));
                 found.below("message", |it| it.values(Some(&old_message), Some(&new_message)));
             }),
@@ -183,6 +183,22 @@ impl Ended {
     }
 }
 
+/// A message without the lines that tell which places an exception of Python has passed: the same
+/// source at another path, or with one more line above, does not do anything else.
+fn without_places(message: &str) -> String {
+    let follows =
+        |after: &str| after.trim_start_matches(|it: char| it.is_ascii_digit()).starts_with(", in ");
+    let is_place = |line: &&str| {
+        let what = line
+            .strip_prefix("  ")
+            .filter(|it| !it.starts_with("after ") && !it.starts_with("of "));
+        let mut places = what.unwrap_or_default().split(", line ").skip(1);
+        places.any(follows)
+    };
+    let lines: Vec<&str> = message.lines().filter(|line| !is_place(line)).collect();
+    lines.join("\n")
+}
+
 /// 1 and 1.0 are one number.
 fn same_number(old: &Number, new: &Number) -> bool {
     old == new || (old.is_f64() != new.is_f64() && old.as_f64() == new.as_f64())
@@ -242,6 +258,21 @@ mod tests {
             ..Account::default()
         };
         assert_eq!(paths(&both(json!(2)), &both(json!(3)), &[]), ["reply/1"]);
+    }
+
+    #[test]
+    fn where_an_exception_was_raised_makes_no_difference_and_what_it_followed_does() {
+        let raised = |place: &str, cause: &str| {
+            let text = format!("KeyError: 'a'\n  {place}: data['a'], line 7\n  after {cause}");
+            bad("KeyError", &text)
+        };
+        let old = raised("/a/m.py, line 3, in read", "OSError: x");
+        let moved = raised("/b/c/m.py, line 14, in read", "OSError: x");
+        assert_eq!(paths(&old, &moved, &[]), [""; 0]);
+        let other = raised("/a/m.py, line 3, in read", "OSError: y");
+        assert_eq!(paths(&old, &other, &[]), ["error/message"]);
+        let (first, second) = (bad("a", "x, line 1, in y"), bad("a", "x, line 2, in y"));
+        assert_eq!(paths(&first, &second, &[]), ["error/message"], "it is the message itself");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::recording::{self, Recorded};
 use crate::args::{Common, Compare};
 use crate::client::{Client, ClientError, SOON};
 use crate::exit::CommandFailure;
+use crate::output;
 use crate::signals;
 
 /// Events that were read and are not played yet.
@@ -35,8 +36,11 @@ pub(super) fn events(
             let input: Box<dyn Read + Send> = match file.as_os_str() == "-" {
                 true => Box::new(std::io::stdin()),
                 false => {
-                    let opened = File::open(file);
-                    Box::new(opened.map_err(CommandFailure::host("the recording cannot be read"))?)
+                    let opened = File::open(file).map_err(|error| CommandFailure::Host {
+                        what: "the recording cannot be read",
+                        source: format!("{}: {error}", file.display()).into(),
+                    });
+                    Box::new(opened?)
                 }
             };
             Box::new(move || read_file(input, &sender))
@@ -77,7 +81,16 @@ fn read_file(input: impl Read, sender: &mpsc::Sender<Next>) {
         let failed = |reason: String| format!("line {number} of the recording: {reason}");
         let next = match (&mut input).take(LONGEST_LINE).read_line(&mut line) {
             Ok(0) => return,
-            Ok(_) => recording::read(&line).map_err(failed),
+            Ok(read) => match recording::read(&line) {
+                // Whoever wrote it was ended in the middle of it.
+                Err(_) if !line.ends_with('\n') && (read as u64) < LONGEST_LINE => {
+                    output::remark(&format!(
+                        "line {number} of the recording, its last one, is not whole, and left out"
+                    ));
+                    return;
+                }
+                read => read.map_err(failed),
+            },
             Err(error) => Err(failed(error.to_string())),
         };
         if !hand_on(next, sender) {
