@@ -1,6 +1,9 @@
 //! What modules need beside themselves.
 
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
 
 use super::*;
 
@@ -144,8 +147,30 @@ fn an_installer_ends_with_its_host_and_the_next_one_installs_anew() {
 #[test]
 fn packages_are_installed_once_for_all_that_need_the_same_and_what_fails_is_told() {
     if is_there() && python(&["-m", "pip", "--version"]) {
-        are_installed_once("pip");
+        are_installed_once("pip", &std::env::var("PATH").unwrap());
     }
+}
+
+/// Where uv is: that of the folder in which CI has it, or one of `PATH`. With
+/// `KSI_TEST_PYTHON=required` it is a failure that there is none.
+fn uv() -> Option<PathBuf> {
+    let own = workspace().join("target/python/bin/uv");
+    let paths = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .map(|folder| folder.join("uv"))
+        .collect::<Vec<_>>();
+    let is_uv = |program: &PathBuf| {
+        let asked = Command::new(program).arg("--version").stdout(Stdio::null()).status();
+        asked.is_ok_and(|status| status.success())
+    };
+    let found = [own].into_iter().chain(paths).find(is_uv);
+    if found.is_none() {
+        const MISSING: &str = "there is no uv: python3 -m venv target/python && \
+                               target/python/bin/python -m pip install uv";
+        assert!(std::env::var_os("KSI_TEST_PYTHON").is_none_or(|it| it != "required"), "{MISSING}");
+        // Past the capture of the test's output.
+        let _ = writeln!(std::io::stderr().lock(), "a test was left out: {MISSING}");
+    }
+    found
 }
 
 #[test]
@@ -153,24 +178,25 @@ fn uv_installs_the_same() {
     if !is_there() {
         return;
     }
-    match Command::new("uv").arg("--version").stdout(Stdio::null()).status() {
-        Ok(_) => are_installed_once("uv"),
-        // Past the capture of the test's output.
-        Err(_) => {
-            let _ = writeln!(std::io::stderr().lock(), "a test was left out: there is no uv");
-        }
-    }
+    let Some(uv) = uv() else { return };
+    // Nothing else of the folder that it lies in.
+    let programs = tempfile::tempdir().unwrap();
+    symlink(uv, programs.path().join("uv")).unwrap();
+    let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+    are_installed_once("uv", &path);
 }
 
 #[track_caller]
-fn are_installed_once(installer: &str) {
+fn are_installed_once(installer: &str, programs: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     assert!(python(&["-c", WHEEL, path]));
     let package = format!("tiny-words @ file://{path}/tiny_words-1.0-py3-none-any.whl");
     let builder = TestHost::builder().config(&format!("[python]\ninstall = '{installer}'\n"));
     let builder = module(builder, "a.py", &needing("a:say", &package, "tiny_words"));
-    let host = module(builder, "b.py", &needing("b:say", &package, "tiny_words")).start();
+    let builder = module(builder, "b.py", &needing("b:say", &package, "tiny_words"));
+    let mut command = builder.command();
+    let host = builder.start_by(command.env("PATH", programs));
     let mut client = host.client();
     // The host was ready without them.
     for name in ["a", "b"] {
