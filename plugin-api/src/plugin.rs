@@ -130,15 +130,20 @@ pub fn lent_schema<T: LentPayload<'static>>() -> Value {
 
 /// The JSON Schema of a reply, for [`Handler`].
 pub fn reply_schema<T: HandlerReply>() -> Value {
-    schema::<T>()
+    sent_schema::<T>()
 }
 
-/// The JSON Schema of an event that is declared by its type, if that has one.
+/// The JSON Schema of a type that is named in `#[plugin]`, if that has one.
 pub struct SchemaOf<T>(PhantomData<T>);
 
 impl<T: schemars::JsonSchema> SchemaOf<T> {
-    /// It.
-    pub fn schema() -> Value {
+    /// Of what is sent.
+    pub fn sent() -> Value {
+        sent_schema::<T>()
+    }
+
+    /// Of what is read.
+    pub fn read() -> Value {
         schema::<T>()
     }
 }
@@ -146,12 +151,24 @@ impl<T: schemars::JsonSchema> SchemaOf<T> {
 /// Found by the compiler for those that have none.
 pub trait NoSchema {
     /// Nothing is known.
-    fn schema() -> Value {
+    fn sent() -> Value {
+        Value::Null
+    }
+
+    /// Nothing is known.
+    fn read() -> Value {
         Value::Null
     }
 }
 
 impl<T> NoSchema for SchemaOf<T> {}
+
+/// Of what serde writes: a field with a default is always there, where whoever reads it may miss
+/// it.
+fn sent_schema<T: schemars::JsonSchema + ?Sized>() -> Value {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
 
 fn schema<T: schemars::JsonSchema>() -> Value {
     schemars::schema_for!(T).to_value()

@@ -34,10 +34,10 @@ fn implementation(plugin: &Plugin) -> TokenStream {
     let restores = state.restores.iter().map(restore);
     let initialize = initialize(plugin);
     let emit_schemas = emits.iter().map(|event| match event {
-        EventRef::Name(_) => schema_of(None),
-        EventRef::Type(ty) => schema_of(Some(ty)),
+        EventRef::Name(_) => schema_of(None, "sent"),
+        EventRef::Type(ty) => schema_of(Some(ty), "sent"),
     });
-    let reply_schemas = requires.iter().map(|required| schema_of(required.reply.as_ref()));
+    let reply_schemas = requires.iter().map(|required| schema_of(required.reply.as_ref(), "read"));
     let requires = requires.iter().map(|required| &required.event);
     quote! {
         #[automatically_derived]
@@ -60,14 +60,15 @@ fn implementation(plugin: &Plugin) -> TokenStream {
     }
 }
 
-/// What gives the schema of a type; one without it is found by a trait.
-fn schema_of(ty: Option<&Type>) -> TokenStream {
+/// What gives the schema of a type that is sent or read; one without it is found by a trait.
+fn schema_of(ty: Option<&Type>, which: &str) -> TokenStream {
+    let which = format_ident!("{which}");
     match ty {
         None => quote!(|| ::ksi_plugin_api::Value::Null),
         Some(ty) => quote! {{
             #[allow(unused_imports)]
             use ::ksi_plugin_api::__private::NoSchema as _;
-            ::ksi_plugin_api::__private::SchemaOf::<#ty>::schema
+            ::ksi_plugin_api::__private::SchemaOf::<#ty>::#which
         }},
     }
 }

@@ -269,12 +269,12 @@ mod tests {
             "EMIT_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = \
              &[|| ::ksi_plugin_api::Value::Null, { #[allow(unused_imports)] \
              use ::ksi_plugin_api::__private::NoSchema as _; \
-             ::ksi_plugin_api::__private::SchemaOf::<Greeted>::schema }]",
+             ::ksi_plugin_api::__private::SchemaOf::<Greeted>::sent }]",
             "REQUIRES: &'static [&'static str] = &[<Get as ::ksi_plugin_api::Event>::NAME, \"y:z\"]",
             "REPLY_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = \
              &[|| ::ksi_plugin_api::Value::Null, { #[allow(unused_imports)] \
              use ::ksi_plugin_api::__private::NoSchema as _; \
-             ::ksi_plugin_api::__private::SchemaOf::<Reading>::schema }]",
+             ::ksi_plugin_api::__private::SchemaOf::<Reading>::read }]",
             "name: \"greet\", summary: \"Greets.\", \
              subscriptions: &[<Greet as ::ksi_plugin_api::Event>::NAME], \
              priority: 0, timeout_ms: 0, blocking: false,",

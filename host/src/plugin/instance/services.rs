@@ -15,6 +15,7 @@ use std::{
 use ksi_kernel::{
     call::Callee,
     session::{Attachment, DeclaredRoutes, Session},
+    value::Keeper,
 };
 
 use super::{
@@ -66,12 +67,7 @@ impl HostServices {
 
     /// The instance is there and becomes live; see [`Session::attach`].
     pub(crate) fn attach(&self, declared: DeclaredRoutes, live: Arc<dyn LiveInstance>) {
-        self.resources.is_live();
-        let keeper = live.keeper();
-        if let Some(body) = live.body() {
-            // Before the swap, which cannot fail: so it knows before anything calls it.
-            body.goes_live();
-        }
+        let keeper = self.goes_live(&*live);
         self.session.attach(declared, live, keeper.as_ref());
     }
 
@@ -81,11 +77,19 @@ impl HostServices {
     ) {
         let services: Vec<_> = instances.iter().map(|(services, ..)| services.clone()).collect();
         let attached = services.iter().zip(instances).map(|(services, (_, declared, live))| {
-            services.resources.is_live();
-            let keeper = live.keeper();
+            let keeper = services.goes_live(&*live);
             Attachment { session: &services.session, declared, callee: live, keeper }
         });
         Session::attach_all(attached.collect());
+    }
+
+    /// Before the swap, which cannot fail: so the instance knows before anything calls it.
+    fn goes_live(&self, live: &dyn LiveInstance) -> Option<Arc<dyn Keeper>> {
+        self.resources.is_live();
+        if let Some(body) = live.body() {
+            body.goes_live();
+        }
+        live.keeper()
     }
 
     /// The instance goes on after all; see [`Session::resume`].

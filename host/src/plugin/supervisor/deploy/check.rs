@@ -145,7 +145,7 @@ impl Supervisor {
         let Ok(candidate) = &mut tried[at].well else { return Ok(None) };
         let promised = self.promise(candidate).await?;
         let judged = Judged { candidate, promised, origin: &Origin::File, before: None };
-        let passed = self.agree(&[judged]).map_err(|(_, error)| error)?;
+        let passed = self.agree(&[judged]).map_err(|failed| failed.1)?;
         Ok(passed.into_iter().next())
     }
 
