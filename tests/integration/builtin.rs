@@ -280,6 +280,8 @@ fn what_clients_know_of_a_reply_is_all_that_is_in_it() {
     let counter = whole::<module::Inspect>(&host, "module:inspect", of_one());
     assert_eq!((counter.overview.state, counter.handlers.len()), (module::ModuleState::Live, 9));
     whole::<module::Events>(&host, "module:events", json!({}));
+    let said = whole::<module::Schemas>(&host, "module:schemas", json!({}));
+    assert!(said.events["counter:increment"].handles[0].payload_schema.is_some());
     whole::<router::Graph>(&host, "router:graph", json!({}));
     whole::<router::Stats>(&host, "router:stats", json!({}));
     whole::<metrics::Metrics>(&host, "metrics:get", json!({}));

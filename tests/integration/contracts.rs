@@ -113,7 +113,8 @@ fn built() -> &'static Built {
     })
 }
 
-fn host(config: &str) -> TestHost {
+/// A host with a plugin that sends `order:placed` and one that takes it.
+pub(crate) fn host(config: &str) -> TestHost {
     let built = built();
     let host = TestHost::builder()
         .plugin("shop.so", &built.shop[0])

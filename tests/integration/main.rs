@@ -62,6 +62,7 @@ mod rooms;
 mod rotation;
 mod safe_code;
 mod scarce;
+mod schema;
 mod service;
 mod shown;
 mod signals;

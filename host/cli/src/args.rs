@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// List the events and who handles them
     Events(Printed),
+    /// Show what an event carries, by JSON Schema, or write the schemas of all events as files
+    Schema(Schema),
     /// Print events as they happen
     Watch(Watch),
     /// Give two versions of a plugin the same events, and show where their answers differ
@@ -164,6 +166,26 @@ pub(crate) struct Inspect {
     #[arg(value_name = "NAME-or-FILE")]
     pub(crate) what: String,
     /// Print the description as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The schemas are those of the live plugins. --export writes a file for each event and role (order~placed.sent.json, .taken, .replied,
+.read) and asyncapi.json, which has all of them as a document of AsyncAPI 3. Other files of the folder stay.
+
+Examples:
+  ksi schema order:placed
+  ksi schema --export schemas")]
+pub(crate) struct Schema {
+    /// The event's name
+    #[arg(required_unless_present_any = ["export", "json"])]
+    pub(crate) event: Option<String>,
+    /// Write the schemas of all events into this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["event", "json"])]
+    pub(crate) export: Option<PathBuf>,
+    /// Print the host's answer as JSON; without an event, that of all
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -36,6 +36,7 @@ mod inspect;
 mod isolation;
 mod list;
 mod replace;
+mod schema;
 mod state;
 mod stop;
 mod watch;
@@ -82,6 +83,7 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
         Command::List(args) => list::list(common, args),
         Command::Inspect(args) => inspect::inspect(common, args),
         Command::Events(args) => events::events(common, args),
+        Command::Schema(args) => schema::schema(common, args),
         Command::Watch(args) => watch::watch(common, args),
         Command::Compare(args) => {
             logging::during(LevelFilter::ERROR, || compare::compare(entry, common, &args))

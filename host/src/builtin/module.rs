@@ -1,6 +1,7 @@
 //! `module:*`: the plugins, in KSI's word for them.
 
 mod overview;
+mod schemas;
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +37,13 @@ pub(super) fn register(core: &Arc<Core>) {
     };
     handle(core, named("module:inspect", "One plugin in full."), inspect);
     handle(core, Described::new("module:events", "Who handles which event."), events);
+    let schemas = Described::new("module:schemas", "What events carry, by JSON Schema.").takes(
+        "event",
+        "str",
+        false,
+        "Of this event alone",
+    );
+    handle(core, schemas, schemas::schemas);
     let load =
         Described::new("module:load", "Loads a plugin file, or replaces the plugin that it is.")
             .takes("path", "str", true, "The file")

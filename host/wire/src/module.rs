@@ -5,6 +5,7 @@
 pub mod announced;
 mod changed;
 mod inspect;
+mod schemas;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use changed::{Changed, ConfigTaken, Lost};
 pub use inspect::{Handler, Inspect, KeptResource, Trial};
+pub use schemas::{AskSchemas, Emitted, EventSchemas, Handled, Required, Schemas};
 
 use crate::Counts;
 

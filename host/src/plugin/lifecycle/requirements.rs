@@ -47,7 +47,7 @@ fn declares(manifest: &Manifest, event: &str) -> bool {
 }
 
 /// Somebody who listens to everything provides nothing.
-pub(super) fn names_something(pattern: &Pattern) -> bool {
+pub(crate) fn names_something(pattern: &Pattern) -> bool {
     pattern.as_str().split(':').any(|segment| segment != "*" && segment != "**")
 }
 
