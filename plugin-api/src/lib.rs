@@ -282,7 +282,8 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod __private {
     pub use ksi_abi::{
-        __hidden_functions as hidden_functions, EventName, Fingerprint, Layout, Value,
+        __hidden_functions as hidden_functions, EventName, Fingerprint, Layout, TypeDescription,
+        Value,
         export::LibHeader,
         layout::{Cached, LayoutDescription},
         manifest,
@@ -300,6 +301,7 @@ pub mod __private {
         event::EventSlot,
         plugin::{
             NoSchema, RawConfig, SchemaOf, by_default, lent_schema, payload_schema, reply_schema,
+            type_of,
         },
         running::header,
         state::{Restore, Snapshot, read_as},

@@ -2,7 +2,7 @@
 
 use std::{future::Future, marker::PhantomData};
 
-use ksi_abi::{CallStart, export::Shared};
+use ksi_abi::{CallStart, Fingerprint, TypeDescription, export::Shared};
 use serde_json::Value;
 
 use crate::{
@@ -35,6 +35,9 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// JSON Schemas of their payloads, in the same order.
     #[doc(hidden)]
     const EMIT_SCHEMAS: &'static [fn() -> Value];
+    /// Their types, in the same order; nothing where the name alone is declared.
+    #[doc(hidden)]
+    const EMIT_TYPES: &'static [fn() -> Option<TypeDescription>];
     /// The events that it needs somebody to handle.
     #[doc(hidden)]
     const REQUIRES: &'static [&'static str];
@@ -75,6 +78,8 @@ pub struct Handler<P> {
     pub payload_schema: fn() -> Value,
     /// JSON Schema of its reply.
     pub reply_schema: fn() -> Value,
+    /// The type of its payload.
+    pub payload_type: fn() -> TypeDescription,
     /// Starts a call.
     pub call: fn(Call<'_, P>) -> CallStart,
 }
@@ -131,6 +136,11 @@ pub fn lent_schema<T: LentPayload<'static>>() -> Value {
 /// The JSON Schema of a reply, for [`Handler`].
 pub fn reply_schema<T: HandlerReply>() -> Value {
     sent_schema::<T>()
+}
+
+/// The type of a payload, for [`Handler`], with what its values are known by.
+pub fn type_of<T: ?Sized>(fingerprint: Option<Fingerprint>) -> TypeDescription {
+    TypeDescription { name: std::any::type_name::<T>().to_owned(), fingerprint }
 }
 
 /// The JSON Schema of a type that is named in `#[plugin]`, if that has one.

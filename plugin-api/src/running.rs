@@ -88,11 +88,13 @@ unsafe impl<P: Plugin> Exported for Running<P> {
             summary: handler.summary.to_owned(),
             payload: (handler.payload_schema)(),
             reply: (handler.reply_schema)(),
+            payload_type: Some((handler.payload_type)()),
         });
-        let emits = P::EMITS.iter().zip(P::EMIT_SCHEMAS);
-        let emits = emits.map(|(event, schema)| EmitDescription {
+        let emits = P::EMITS.iter().zip(P::EMIT_SCHEMAS).zip(P::EMIT_TYPES);
+        let emits = emits.map(|((event, schema), payload_type)| EmitDescription {
             event: (*event).to_owned(),
             schema: schema(),
+            payload_type: payload_type(),
         });
         let requires = P::REQUIRES.iter().zip(P::REPLY_SCHEMAS);
         let requires = requires.map(|(event, reply)| RequirementDescription {

@@ -57,6 +57,52 @@ fn each_handler_gets_the_event_as_it_can_take_it() {
     assert_eq!(answer["json"], answer["seen"], "replies read as JSON say the same");
 }
 
+/// How an event gets to a handler by what `module:inspect` says of both plugins.
+#[track_caller]
+fn said(host: &TestHost, event: &str, handler: &str) -> (Value, Value) {
+    let of = |plugin: &str| {
+        let inspected = host.client().emit("module:inspect", json!({"module_name": plugin}));
+        let exchanges = inspected["exchanges"].as_array().unwrap().clone();
+        let is_it = |it: &Value| {
+            it["event"] == event
+                && it["emitter"] == "alpha"
+                && it["module"] == "bravo"
+                && it["handler"] == handler
+        };
+        exchanges.into_iter().find(is_it)
+    };
+    let sides = (of("alpha"), of("bravo"));
+    assert_eq!(sides.0, sides.1, "both plugins say the same");
+    let exchange = sides.0.unwrap_or_else(|| panic!("nothing is said of {handler}"));
+    (exchange["form"].clone(), exchange["why"].clone())
+}
+
+#[test]
+fn what_is_said_of_values_and_json_is_what_handlers_get() {
+    let host = with(&["reads", "taken", "stray"]);
+    let answer = ask(&host, "alpha:note", "a note");
+    let expect = |as_value: bool, why: &str| match (by_pointer(), as_value) {
+        (false, _) => (json!("json"), json!("process")),
+        (true, true) => (json!("value"), json!(why)),
+        (true, false) => (json!("json"), json!(why)),
+    };
+    let same = expect(true, "same_definition");
+    assert_eq!(said(&host, "lanes:note", "reads_note"), same);
+    assert_eq!(said(&host, "lanes:note", "taken_note"), same);
+    assert_eq!(said(&host, "lanes:note", "stray_note"), expect(false, "other_type"));
+    let seen = &answer["seen"][0];
+    assert_eq!(
+        (&seen["by"], seen["text_at"] == answer["text_at"]),
+        (&json!("reads"), by_pointer())
+    );
+    let shown = host.ksi(&["inspect", "alpha"]).ok();
+    let line = shown.lines().find(|line| line.contains("bravo.reads_note")).unwrap();
+    let words = if by_pointer() { "both mean the same by" } else { "a process of its own" };
+    assert!(line.contains(words), "{line}");
+    let host = with(&["holds"]);
+    assert_eq!(said(&host, "lanes:json", "holds_json"), expect(false, "sent_as_json"));
+}
+
 #[test]
 fn handlers_that_are_subscribed_at_run_time_take_values_too() {
     let host = with(&[]);

@@ -18,6 +18,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
              const EMITS: &'static [&'static str] = &[];
              const EMIT_SCHEMAS: &'static [fn() -> Value] = &[];
              const REQUIRES: &'static [&'static str] = &[];
+             const EMIT_TYPES: &'static [fn() -> Option<ksi_plugin_api::__private::TypeDescription>] = &[];
              const REPLY_SCHEMAS: &'static [fn() -> Value] = &[];
              const SNAPSHOTS: &'static [Snapshot<Self>] = &[Snapshot {
                  version: 1,
@@ -37,6 +38,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
              const HANDLERS: &'static [Handler<Self>] = &[Handler {
                  name: \"keep\", summary: \"\", subscriptions: &[\"a:keep\"], priority: 0, timeout_ms: 0,
                  blocking: false, payload_schema: || json!(null), reply_schema: || json!(null),
+                 payload_type: || ksi_plugin_api::__private::type_of::<()>(None),
                  call: |call| call.run::<u8, _, _>(|_| None, |plugin, ctx, give| {
                      *KEPT.lock().unwrap() = Some((plugin, ctx));
                      async move { ksi_plugin_api::__private::handler_end::<u8>(Ok(1), give) }

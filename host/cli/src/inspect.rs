@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use ksi_host::HandlerManifest;
 use ksi_wire::Counts;
-use ksi_wire::module::{Handler, Inspect, Named};
+use ksi_wire::module::{Exchange, Handler, Inspect, Named};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -18,6 +18,7 @@ use super::output;
 use super::plugin;
 use super::table::{Column, Table, Tone};
 
+mod exchanges;
 mod running;
 
 pub(crate) fn inspect(common: &Common, args: Args) -> Result<(), CommandFailure> {
@@ -38,7 +39,7 @@ fn of_file(args: Args) -> Result<(), CommandFailure> {
     }
     let handlers: Vec<_> = manifest.handlers.into_iter().map(declared).collect();
     let text = facts(&[("file", args.what)]) + &of_manifest(&understood(&answer)?);
-    told(text, &manifest.requires, &manifest.emits, &handlers)
+    told(text, &manifest.requires, &manifest.emits, &handlers, &[])
 }
 
 fn of_plugin(common: &Common, args: Args) -> Result<(), CommandFailure> {
@@ -49,7 +50,7 @@ fn of_plugin(common: &Common, args: Args) -> Result<(), CommandFailure> {
     }
     let plugin: Inspect = understood(&answer)?;
     let text = running::running(&plugin, SystemTime::now()) + &of_manifest(&plugin.manifest);
-    told(text, &plugin.overview.requires, &plugin.emits, &plugin.handlers)
+    told(text, &plugin.overview.requires, &plugin.emits, &plugin.handlers, &plugin.exchanges)
 }
 
 fn told(
@@ -57,9 +58,15 @@ fn told(
     requires: &[String],
     emits: &[String],
     handlers: &[Handler],
+    exchanged: &[Exchange],
 ) -> Result<(), CommandFailure> {
     text += &facts(&[("requires", requires.join(", ")), ("emits", emits.join(", "))]);
-    output::text(&format!("{text}\n{}", table(handlers).render()))
+    // Writing to a String cannot fail.
+    let _ = write!(text, "\n{}", table(handlers).render());
+    if !exchanged.is_empty() {
+        let _ = write!(text, "\n\n{}", exchanges::table(exchanged).render());
+    }
+    output::text(&text)
 }
 
 /// A handler as its file declares it. What is known of one that runs is missing.

@@ -1,5 +1,6 @@
 //! `module:*`: the plugins, in KSI's word for them.
 
+mod exchanges;
 mod overview;
 mod schemas;
 
@@ -102,6 +103,7 @@ async fn inspect(core: Arc<Core>, ask: Named) -> Result<Value, Failure> {
         background_tasks: session.map(|session| session.task_count()),
         emits: info.manifest.emits.clone(),
         emits_schemas: emits_schemas(info),
+        exchanges: exchanges::exchanges(&core.router.subscribers(), &registry, name),
         generation_counts: Some(counts(info.counts())),
         handlers: handlers(&core, name, info),
         hash: info.hash.to_hex().to_string(),

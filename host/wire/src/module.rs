@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use changed::{Changed, ConfigTaken, Lost};
-pub use inspect::{Handler, Inspect, KeptResource, Trial};
+pub use inspect::{Exchange, Handler, Inspect, KeptResource, Trial};
 pub use schemas::{AskSchemas, Emitted, EventSchemas, Handled, Required, Schemas};
 
 use crate::Counts;

@@ -57,7 +57,7 @@ fn every_recorded_reply_is_read_and_written_again_byte_for_byte() {
     same::<system::Flat>("system-discover-full");
     same::<system::Event>("system-help");
     same::<system::Shutdown>("system-shutdown_request");
-    same_sorted::<Inspect>("module-inspect", &["emits_schemas", "watches"]);
+    same_sorted::<Inspect>("module-inspect", &["emits_schemas", "exchanges", "watches"]);
     same::<module::Events>("module-events");
     for name in ["module-load", "module-reload", "module-unload"] {
         same::<Changed>(name);

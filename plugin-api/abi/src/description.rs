@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::layout::Fingerprint;
+
 /// What a library says of itself beyond its manifest, for discovery and help.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Description {
@@ -23,6 +25,9 @@ pub struct EmitDescription {
     pub event: String,
     /// JSON Schema of its payload; null where only the name is declared.
     pub schema: Value,
+    /// The type of its payload, where that is declared. Builds before there was this say nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_type: Option<TypeDescription>,
 }
 
 /// See [`Description`].
@@ -45,4 +50,16 @@ pub struct HandlerDescription {
     pub payload: Value,
     /// JSON Schema of its reply.
     pub reply: Value,
+    /// The type of its payload. Builds before there was this say nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_type: Option<TypeDescription>,
+}
+
+/// A type of the plugin's, and whether its values cross as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeDescription {
+    /// With its path, for people: a compiler may write it in another way than the one before it.
+    pub name: String,
+    /// What proves that somebody else means the same by it; none if all get JSON.
+    pub fingerprint: Option<Fingerprint>,
 }

@@ -20,13 +20,23 @@ use std::{
 };
 
 use abi_stable::StableAbi;
+use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 /// What two binaries compare before one reads a value of the other: equal only for the same
 /// definition, compiled in the same way.
 #[repr(C)]
-#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint([u64; 2]);
+
+impl Fingerprint {
+    /// Whether a value of this type is read as it is by whoever reads it as a type of `reader`;
+    /// otherwise he gets JSON. This alone decides it, where the value itself can get to him.
+    #[inline]
+    pub fn is_read_as(self, reader: Option<Fingerprint>) -> bool {
+        reader == Some(self)
+    }
+}
 
 /// A type whose layout can be told apart from any other. `#[event]` and `#[payload]` implement it;
 /// nobody else does.

@@ -75,7 +75,9 @@ pub mod waker;
 
 pub use buffer::{Buffer, Failure};
 pub use counted::Counted;
-pub use description::{Description, EmitDescription, HandlerDescription, RequirementDescription};
+pub use description::{
+    Description, EmitDescription, HandlerDescription, RequirementDescription, TypeDescription,
+};
 pub use future::BoundaryFuture;
 pub use host::{HostApi, HostRef, ReplyEnd, ReplyForm, Start, To};
 pub use layout::{Fingerprint, Layout};

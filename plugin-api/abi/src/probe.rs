@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use super::{
     host::ReplyForm,
-    layout::{Layout, LayoutDescription},
+    layout::{Fingerprint, Layout, LayoutDescription},
     object::EventHandle,
     value::{Encode, Value},
 };
@@ -36,6 +36,11 @@ impl<T: Layout> Probe<T> {
 }
 
 impl<T: Layout + Encode + Clone + Send + Sync> Probe<T> {
+    /// By what values of it are known to those who read them as they are, with the functions below.
+    pub fn fingerprint() -> Option<Fingerprint> {
+        T::fingerprint()
+    }
+
     /// Makes a value.
     ///
     /// # Errors
@@ -74,6 +79,11 @@ pub trait Unproved {
     /// Such a part leaves the whole unproved.
     fn describe(to: &mut LayoutDescription) {
         to.unproved();
+    }
+
+    /// Nobody reads one as it is.
+    fn fingerprint() -> Option<Fingerprint> {
+        None
     }
 
     /// None can be made.
@@ -121,6 +131,8 @@ mod tests {
         assert!(Probe::<u64>::into_value(7).is_ok() && Probe::<u64>::to_value(&7).is_some());
         assert!(Probe::<Arc<u64>>::taker().is_none() && Probe::<Cell<u8>>::viewer().is_none());
         assert_eq!(Probe::<&str>::into_value("text").unwrap_err(), "text");
+        assert_eq!(Probe::<String>::fingerprint(), String::fingerprint());
+        assert_eq!((Probe::<&str>::fingerprint(), Probe::<Arc<u64>>::fingerprint()), (None, None));
         let gives = |form| Probe::<String>::giver(&form).is_some();
         let of = |print| gives(ReplyForm::of(print));
         assert!(gives(ReplyForm::Any) && of(String::fingerprint()));

@@ -191,7 +191,7 @@ impl Value {
 
     #[inline]
     fn is<T: Layout>(&self) -> bool {
-        T::fingerprint() == Some(self.fingerprint())
+        self.fingerprint().is_read_as(T::fingerprint())
     }
 
     #[inline]

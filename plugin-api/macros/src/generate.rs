@@ -37,6 +37,13 @@ fn implementation(plugin: &Plugin) -> TokenStream {
         EventRef::Name(_) => schema_of(None, "sent"),
         EventRef::Type(ty) => schema_of(Some(ty), "sent"),
     });
+    let emit_types = emits.iter().map(|event| match event {
+        EventRef::Name(_) => quote!(|| ::core::option::Option::None),
+        EventRef::Type(ty) => {
+            let described = type_of(&quote!(#ty), true);
+            quote!(|| ::core::option::Option::Some(#described))
+        }
+    });
     let reply_schemas = requires.iter().map(|required| schema_of(required.reply.as_ref(), "read"));
     let requires = requires.iter().map(|required| &required.event);
     quote! {
@@ -48,6 +55,9 @@ fn implementation(plugin: &Plugin) -> TokenStream {
             const EXCLUSIVE: bool = #exclusive;
             const EMITS: &'static [&'static str] = &[#(#emits),*];
             const EMIT_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = &[#(#emit_schemas),*];
+            const EMIT_TYPES: &'static [fn() -> ::core::option::Option<
+                ::ksi_plugin_api::__private::TypeDescription
+            >] = &[#(#emit_types),*];
             const REQUIRES: &'static [&'static str] = &[#(#requires),*];
             const REPLY_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = &[#(#reply_schemas),*];
             const SNAPSHOTS: &'static [::ksi_plugin_api::__private::Snapshot<Self>] =
@@ -73,6 +83,19 @@ fn schema_of(ty: Option<&Type>, which: &str) -> TokenStream {
     }
 }
 
+/// A type with what its values are known by, if they can get to whoever reads it.
+fn type_of(ty: &TokenStream, as_value: bool) -> TokenStream {
+    let fingerprint = match as_value {
+        true => quote!(::ksi_plugin_api::__private::Probe::<#ty>::fingerprint()),
+        false => quote!(::core::option::Option::None),
+    };
+    quote! {{
+        #[allow(unused_imports)]
+        use ::ksi_plugin_api::__private::Unproved as _;
+        ::ksi_plugin_api::__private::type_of::<#ty>(#fingerprint)
+    }}
+}
+
 fn handler(handler: &Handler) -> TokenStream {
     let Handler { method, summary, subscriptions, timeout_ms, blocking, payload, reply, .. } =
         handler;
@@ -84,7 +107,10 @@ fn handler(handler: &Handler) -> TokenStream {
         Payload::Owned(_) => quote!(payload_schema),
         Payload::Lent(_) | Payload::Borrowed(_) | Payload::BorrowedLent(_) => quote!(lent_schema),
     };
+    // As `call` takes them.
+    let as_value = matches!(payload, Payload::Owned(_) | Payload::Lent(_));
     let payload = payload.lasting();
+    let payload_type = type_of(&quote!(#payload), as_value);
     quote! {
         ::ksi_plugin_api::Handler {
             name: #name,
@@ -95,6 +121,7 @@ fn handler(handler: &Handler) -> TokenStream {
             blocking: #blocking,
             payload_schema: ::ksi_plugin_api::__private::#schema::<#payload>,
             reply_schema: ::ksi_plugin_api::__private::reply_schema::<#reply>,
+            payload_type: || #payload_type,
             call: #call,
         }
     }

@@ -270,6 +270,12 @@ mod tests {
              &[|| ::ksi_plugin_api::Value::Null, { #[allow(unused_imports)] \
              use ::ksi_plugin_api::__private::NoSchema as _; \
              ::ksi_plugin_api::__private::SchemaOf::<Greeted>::sent }]",
+            "EMIT_TYPES: &'static [fn() -> ::core::option::Option< \
+             ::ksi_plugin_api::__private::TypeDescription >] = &[|| ::core::option::Option::None, \
+             || ::core::option::Option::Some({ #[allow(unused_imports)] \
+             use ::ksi_plugin_api::__private::Unproved as _; \
+             ::ksi_plugin_api::__private::type_of::<Greeted>( \
+             ::ksi_plugin_api::__private::Probe::<Greeted>::fingerprint()) })]",
             "REQUIRES: &'static [&'static str] = &[<Get as ::ksi_plugin_api::Event>::NAME, \"y:z\"]",
             "REPLY_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = \
              &[|| ::ksi_plugin_api::Value::Null, { #[allow(unused_imports)] \

@@ -21,6 +21,8 @@ pub struct Inspect {
     pub emits: Vec<String>,
     /// JSON Schemas of their payloads, of those that it declares by a type.
     pub emits_schemas: BTreeMap<String, Value>,
+    /// How what it emits gets to the handlers of live plugins, and what those emit to its own.
+    pub exchanges: Vec<Exchange>,
     /// How the calls of the live generation ended.
     pub generation_counts: Option<Counts>,
     /// In the order of declaration.
@@ -63,6 +65,31 @@ pub struct Handler {
     pub summary: Option<String>,
     /// Its deadline; 0 stands for the host's default.
     pub timeout_ms: u64,
+}
+
+/// How an event gets from a plugin that declares to emit it to a handler.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Exchange {
+    /// Who emits it.
+    pub emitter: String,
+    /// The event.
+    pub event: String,
+    /// `value` if the handler reads the very value, `json` if it reads that, and `unknown`.
+    pub form: Word,
+    /// Who handles it.
+    pub handler: String,
+    /// The plugin of the handler.
+    pub module: String,
+    /// As what it is emitted; null if only the name is declared, or that is not told.
+    pub sent_type: Option<String>,
+    /// As what it is handled; null if that is not told.
+    pub taken_type: Option<String>,
+    /// Why it goes so: `same_definition`; `other_layout`, of one name; `other_type`;
+    /// `sent_as_json` and `taken_as_json`, of a type whose layout cannot be proved; `process`, if
+    /// one of them lives in its own; `python`; `declared_by_name`; `not_told`, of a handler that
+    /// is subscribed while its plugin runs, or of a build that says nothing of its types.
+    pub why: Word,
 }
 
 /// A descriptor that the host keeps.

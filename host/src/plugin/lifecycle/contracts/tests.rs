@@ -28,7 +28,8 @@ impl Plugin {
     }
 
     fn emits(mut self, event: &str, schema: Value) -> Self {
-        self.1.emits.push(EmitDescription { event: event.to_owned(), schema });
+        let event = event.to_owned();
+        self.1.emits.push(EmitDescription { event, schema, payload_type: None });
         self
     }
 
