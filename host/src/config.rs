@@ -51,7 +51,7 @@ use ksi_kernel::{router::emit::RouterLimits, session::SessionLimits};
 use serde::Deserialize;
 
 pub(crate) use self::changes::Changes;
-pub use self::contracts::{ContractPolicy, Contracts, ContractsOf};
+pub use self::contracts::{ContractPolicy, Contracts, ContractsOf, Validate};
 pub use self::isolation::{
     Cgroup, Checkpoint, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Restart,
 };

@@ -37,7 +37,7 @@ pub use config::{
     AfterDrain, Cgroup, Checkpoint, Config, ConfigError, ContractPolicy, Contracts, ContractsOf,
     InstallWith, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Limits, Metrics, Problem,
     Python, PythonOf, Recovery, Reload, ReloadOf, ReloadPolicy, Restart, StateFiles, Timeouts,
-    UntrustedPlugins,
+    UntrustedPlugins, Validate,
     socket_path::{Environment, SocketPath, SocketPathError},
 };
 pub use control::{ClaimedSocket, ControlSocket, SocketError};

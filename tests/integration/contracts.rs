@@ -69,11 +69,11 @@ impl Stock {{
     )
 }
 
-struct Built {
+pub(crate) struct Built {
     /// Sends `total`, does not, and sends `cents` in place of it.
-    shop: [Library; 3],
+    pub(crate) shop: [Library; 3],
     /// Requires `total`, does not, and requires `cents`.
-    stock: [Library; 3],
+    pub(crate) stock: [Library; 3],
 }
 
 /// One that does not send what the other one requires.
@@ -81,7 +81,7 @@ pub(crate) fn two_that_do_not_agree() -> [Library; 2] {
     [built().shop[1].clone(), built().stock[0].clone()]
 }
 
-fn built() -> &'static Built {
+pub(crate) fn built() -> &'static Built {
     static BUILT: OnceLock<Built> = OnceLock::new();
     BUILT.get_or_init(|| {
         let api = format!(

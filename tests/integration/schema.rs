@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     contracts,
-    kit::{Library, TestHost, until, workspace},
+    kit::{Library, TestHost, error_of, until, workspace},
 };
 
 #[test]
@@ -129,6 +129,51 @@ fn the_schemas_of_all_events_are_written_as_files_by_which_values_are_judged() {
     let failed = host.ksi(&["schema", "--export", blocked.to_str().unwrap()]).fails(1);
     assert!(failed.contains("shop~buy.read.json"), "{failed}");
     assert_eq!(fs::read_dir(&blocked).unwrap().count(), 1, "nothing else is written");
+}
+
+#[test]
+fn a_payload_of_a_client_that_a_handler_does_not_take_is_refused_before_any_handler_runs() {
+    let host = contracts::host("[contracts]\nvalidate = 'clients'");
+    let mut client = host.client();
+    let reply = client.reply("order:placed", json!({"number": -1}));
+    assert_eq!((&reply["failed"], &reply["count"]), (&json!(true), &json!(1)), "{reply}");
+    assert_eq!(reply["data"]["code"], "invalid_payload");
+    let error = error_of(&reply);
+    for part in ["order:placed", "stock.note: /number: ", "total", "contracts.validate"] {
+        assert!(error.contains(part), "{part} is missing: {error}");
+    }
+    let told = host.ksi(&["emit", "order:placed", r#"{"total": "x"}"#]).fails(1);
+    assert!(told.starts_with("error: host: no handler of order:placed was called"), "{told}");
+    assert_eq!(client.emit("stock:noted", json!({})), 0);
+    let counts = &host.module("stock")["counts"];
+    assert_eq!((&counts["accepted"], &counts["failed"]), (&json!(1), &json!(0)), "{counts}");
+    // What is taken gets there, and so does what nobody says anything of.
+    client.reply("order:placed", json!({"number": 1, "total": 2, "more": 3}));
+    assert_eq!(client.emit("stock:noted", json!({"any": ["thing"]})), 1);
+    client.emit("module:list", json!({}));
+    // Each version is asked for itself.
+    host.drop_in("stock.so", &contracts::built().stock[1]);
+    host.until_version("stock", "2.0.0");
+    let taken = client.reply("order:placed", json!({"number": 1}));
+    assert_ne!(taken["failed"], true, "{taken}");
+    // What plugins send is not looked at, and neither is anything once the configuration says so.
+    client.emit("shop:buy", json!({"number": 1}));
+    fs::write(host.dir().join("ksi.toml"), "").unwrap();
+    let told = host.ksi(&["config", "reload"]).ok();
+    assert!(told.contains("contracts.validate"), "{told}");
+    let reply = client.reply("order:placed", json!({"number": -1}));
+    assert_eq!(reply["data"]["module"], "stock", "{reply}");
+}
+
+#[test]
+fn without_validation_a_handler_says_itself_what_it_does_not_take() {
+    let host = contracts::host("");
+    let reply = host.client().reply("order:placed", json!({"number": -1}));
+    assert_eq!(
+        (&reply["data"]["module"], &reply["data"]["handler"]),
+        (&json!("stock"), &json!("note"))
+    );
+    assert_eq!(host.module("stock")["counts"]["failed"], 1);
 }
 
 /// Prints what AsyncAPI's own parser finds wrong, then each operation with its reply.

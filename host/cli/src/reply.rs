@@ -78,7 +78,8 @@ fn failure(value: &Value) -> String {
         return value.to_string();
     };
     let mut line = String::new();
-    match (text(&["plugin", "module"]), text(&["handler"])) {
+    // What the host refuses has no handler.
+    match (text(&["plugin", "module"]), text(&["handler"]).filter(|name| !name.is_empty())) {
         (Some(plugin), Some(handler)) => line.push_str(&format!("{plugin}.{handler}: ")),
         (Some(one), None) | (None, Some(one)) => line.push_str(&format!("{one}: ")),
         (None, None) => (),
@@ -128,6 +129,8 @@ mod tests {
         assert_eq!(parse(own), (lines(&[r#"{"status":"failed","error":"disk"}"#]), vec![]));
         let host = r#"{"data":{"status":"failed","error":"disk","module":"m","handler":"h","code":"io"},"count":1,"failed":true}"#;
         assert_eq!(parse(host), (vec![], lines(&["m.h: disk [io]"])));
+        let refused = r#"{"data":{"status":"failed","error":"no","module":"host","handler":"","code":"stopping"},"count":1,"failed":true}"#;
+        assert_eq!(parse(refused), (vec![], lines(&["host: no [stopping]"])));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! [`outcome`] is how it ended, [`outcome_taps`] are who sees that, [`tally`] counts how calls end,
 //! and a [`gate`] lets a plugin's events wait while its state moves. `limit` is until when a call
 //! is waited for, `cancel` ends those of a generation, `accounted` sees to it that each ends that
-//! has begun, and `undelivered` is one that never got where it was to run.
+//! has begun, `undelivered` is one that never got where it was to run,
+//! and [`check`] is what a payload has to be, where somebody asks before.
 
 // Its events may have to wait,
 pub mod gate;
@@ -21,6 +22,8 @@ mod undelivered;
 pub mod outcome_taps;
 // and is counted.
 pub mod tally;
+// Before any of it somebody may ask whether the payload is one.
+pub mod check;
 
 use std::{
     future::{Future, poll_fn},
@@ -40,6 +43,7 @@ pub use self::undelivered::{Undelivered, UnfinishedCall};
 pub(crate) use self::{accounted::UncountedCalls, cancel::Cancel};
 use self::{
     accounted::{Accounted, Active, Beginning},
+    check::Check,
     gate::{Admission, Gate},
     limit::Limit,
     outcome::CallOutcome,
@@ -108,6 +112,8 @@ pub struct HandlerInfo {
     pub(crate) active: AtomicI64,
     /// What each of its calls may take.
     pub timeout: Duration,
+    /// What its payload has to be, once somebody has told.
+    pub check: Check,
     /// What its key stands for if the host dies of it.
     pub(crate) _label: Option<Label>,
 }
@@ -148,6 +154,7 @@ impl HandlerInfo {
             outcome_taps: OutcomeTaps::new(Budget::new(0), 0),
             active: AtomicI64::new(0),
             timeout: Duration::MAX,
+            check: Check::new(),
             _label: None,
         })
     }

@@ -66,9 +66,10 @@ impl Changes {
         for plugin in differing(&old.python.plugins, of_python) {
             changes.restart(&format!("python.plugins.{plugin}"), true);
         }
-        let Contracts { policy, clients, plugins: of_contracts, events } = contracts;
+        let Contracts { policy, clients, validate, plugins: of_contracts, events } = contracts;
         changes.now("contracts.policy", *policy != old.contracts.policy);
         changes.now("contracts.clients", *clients != old.contracts.clients);
+        changes.now("contracts.validate", *validate != old.contracts.validate);
         for plugin in differing(&old.contracts.plugins, of_contracts) {
             changes.now(&format!("contracts.plugins.{plugin}"), true);
         }

@@ -1,4 +1,5 @@
-//! `[contracts]`: what becomes of a version that no longer understands the plugins beside it.
+//! `[contracts]`: what becomes of a version that no longer understands the plugins beside it, and of
+//! payloads that their handlers do not take.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,9 @@ pub struct Contracts {
     /// What clients of the socket could send until now, and a new version no longer takes. Nobody
     /// knows whether they do. Default: a warning.
     pub clients: ContractPolicy,
+    /// Whose payloads are held against what their handlers say that they take, before any of them
+    /// runs. Default: nobody's.
+    pub validate: Validate,
     /// What differs for contracts that a plugin is one side of, by its name. Of two plugins with
     /// different ones, the laxer one counts. TOML: `[contracts.plugins.NAME]`. Default: nothing.
     pub plugins: BTreeMap<String, ContractsOf>,
@@ -51,11 +55,24 @@ pub enum ContractPolicy {
     Refuse,
 }
 
+/// Whose payloads are validated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Validate {
+    /// Nobody's: a handler says itself what it cannot read. `"off"`.
+    #[default]
+    Off,
+    /// Those of clients of the socket, by the schemas of all handlers of the event. `"clients"`.
+    Clients,
+}
+
 impl Default for Contracts {
     fn default() -> Self {
         Contracts {
             policy: ContractPolicy::Refuse,
             clients: ContractPolicy::Warn,
+            validate: Validate::Off,
             plugins: BTreeMap::new(),
             events: BTreeMap::new(),
         }
@@ -64,7 +81,7 @@ impl Default for Contracts {
 
 impl Contracts {
     pub(super) fn check(&self) -> Result<(), Problem> {
-        let Self { policy: _, clients: _, plugins, events } = self;
+        let Self { policy: _, clients: _, validate: _, plugins, events } = self;
         if let Some(name) = plugins.keys().find(|name| !is_plugin_name(name)) {
             return Err(Problem::NoPluginName {
                 table: "contracts.plugins",

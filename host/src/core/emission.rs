@@ -19,6 +19,9 @@ use crate::{
     stopping::{Permit, Refused},
 };
 
+/// Places of a payload that a refusal names.
+const VIOLATIONS: usize = 16;
+
 /// An event on its way to its report. To be polled on dispatch workers.
 pub(crate) struct Emission {
     report: Pin<Box<dyn Future<Output = Report> + Send>>,
@@ -77,9 +80,36 @@ impl Core {
                 return Emission { report, progress, _inside: None };
             }
         };
+        if self.settings.validates_clients()
+            && let Some(wrong) = self.violations(&event)
+        {
+            let refused = report::not_let_in("invalid_payload", &wrong);
+            let report = Box::pin(std::future::ready(refused));
+            return Emission { report, progress, _inside: inside };
+        }
         let (router, seen) = (self.router.clone(), progress.clone());
         let report = Box::pin(async move { router.emit_followed(event, seen).await });
         Emission { report, progress, _inside: inside }
+    }
+
+    /// What handlers of an event do not take of its payload, in words: the first few.
+    fn violations(&self, event: &NewEvent) -> Option<String> {
+        let found = self.router.violations(event);
+        if found.is_empty() {
+            return None;
+        }
+        let each = found.iter().flat_map(|(plugin, handler, places)| {
+            places.iter().map(move |place| format!("{plugin}.{handler}: {place}"))
+        });
+        let told: Vec<String> = each.take(VIOLATIONS).collect();
+        let further = found.iter().map(|(_, _, places)| places.len()).sum::<usize>() - told.len();
+        let further = if further > 0 { "; and more" } else { "" };
+        let event = event::name_of(event);
+        let told = told.join("; ");
+        Some(format!(
+            "no handler of {event} was called, because this payload is not what they take (contracts.validate): \
+             {told}{further}"
+        ))
     }
 
     /// Whether an event is one that the host itself answers.

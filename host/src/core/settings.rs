@@ -9,7 +9,10 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, MutexGuard},
+    sync::{
+        Arc, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,7 +24,7 @@ use super::Core;
 use crate::{
     config::{
         AfterDrain, Changes, Config, ConfigError, ContractPolicy, IsolationPolicy, Reload,
-        ReloadPolicy,
+        ReloadPolicy, Validate,
     },
     plugin::{
         instance::configs::PluginConfig,
@@ -128,6 +131,8 @@ pub(crate) enum Reread {
 pub(crate) struct Settings {
     file: Option<PathBuf>,
     known: Lock<Arc<KnownConfig>>,
+    /// `contracts.validate` as it is in effect, for those who look at every event of a client.
+    validates_clients: AtomicBool,
     /// Held while the file is read and what it says is noted, and not while a plugin is replaced:
     /// that may wait for a call which asks for another plugin.
     reading: sync::Mutex<()>,
@@ -156,8 +161,9 @@ impl Settings {
         let held = held.unwrap_or_else(|| config.clone());
         let newest = Arc::new(held.clone());
         let known = Lock::new(Arc::new(KnownConfig { held, in_effect: config.clone(), newest }));
+        let validates_clients = AtomicBool::new(validates_clients(config));
         let (reading, opened, locks) = Default::default();
-        Arc::new(Settings { file, known, reading, opened, locks })
+        Arc::new(Settings { file, known, validates_clients, reading, opened, locks })
     }
 
     fn known(&self) -> MutexGuard<'_, Arc<KnownConfig>> {
@@ -189,6 +195,11 @@ impl Settings {
                 ContractPolicy::Refuse => OnBreak::Refuse,
             }
         })
+    }
+
+    /// Whether payloads of clients are validated.
+    pub(crate) fn validates_clients(&self) -> bool {
+        self.validates_clients.load(Ordering::Relaxed)
     }
 
     /// Where the plugin of this name lives, and how, as it is in effect.
@@ -272,6 +283,7 @@ impl Core {
                         (new.timeouts.drain, new.timeouts.hold);
                 }
             });
+            settings.validates_clients.store(validates_clients(&new), Ordering::Relaxed);
             changes
         };
         let mut reloaded = ConfigReloaded {
@@ -426,6 +438,10 @@ async fn read(
         }
     };
     Err(ConfigError::Read { path: file, source: error })
+}
+
+fn validates_clients(config: &Config) -> bool {
+    config.contracts.validate == Validate::Clients
 }
 
 fn policy(policy: ReloadPolicy) -> Policy {

@@ -8,7 +8,8 @@
 //! ([`services`]) with descriptors that outlive it ([`kept_resources`]), a way there
 //! ([`host_api`]), into the log ([`log`]), wakers that hold its library ([`waker`]), a share of the
 //! process's signals ([`signals`]). Once it is done, [`leftovers`] looks for what still needs the
-//! library. Who decides that it comes and goes is not known here.
+//! library. What a payload has to be by the schema of its handler is told before, where somebody
+//! asks ([`payload_check`]). Who decides that it comes and goes is not known here.
 
 pub(crate) mod body;
 pub(crate) mod configs;
@@ -22,6 +23,7 @@ pub(in crate::plugin) mod library_body;
 pub(in crate::plugin) mod library_residence;
 pub(in crate::plugin) mod live;
 pub(in crate::plugin) mod log;
+pub(in crate::plugin) mod payload_check;
 pub(crate) mod residence;
 pub(crate) mod services;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]

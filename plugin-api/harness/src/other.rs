@@ -241,6 +241,7 @@ impl Plugin for Player {
     const RUNTIME: bool = false;
     const EMITS: &'static [&'static str] = &[];
     const EMIT_SCHEMAS: &'static [fn() -> Value] = &[];
+    const EMIT_TYPES: &'static [fn() -> Option<ksi_plugin_api::__private::TypeDescription>] = &[];
     const REQUIRES: &'static [&'static str] = &[];
     const REPLY_SCHEMAS: &'static [fn() -> Value] = &[];
     const SNAPSHOTS: &'static [Snapshot<Self>] = &[];

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     call::{CallTarget, Callee, Cancel, HandlerInfo, Target, gate::Gate},
+    event::NewEvent,
     value::Keeper,
 };
 
@@ -82,6 +83,26 @@ impl Router {
     /// Whether events of this name are answered by the host alone.
     pub fn answers_alone(&self, name: &str) -> bool {
         self.table.load().targets(name).iter().any(|target| target.answers_alone)
+    }
+
+    /// What of an event's payload its handlers do not take, as far as they are checked: of each
+    /// plugin and handler, a line for each place.
+    pub fn violations(&self, event: &NewEvent) -> Vec<(Arc<str>, Arc<str>, Vec<String>)> {
+        let targets = self.table.load().targets(&event.name);
+        let checked = targets.iter().filter(|target| target.info().check.get().is_some());
+        let mut checked = checked.peekable();
+        if checked.peek().is_none() {
+            return Vec::new();
+        }
+        // What is no JSON is told by whoever decodes it.
+        let Ok(payload) = event.payload.decode::<serde_json::Value>() else { return Vec::new() };
+        let each = checked.filter_map(|target| {
+            let info = target.info();
+            let violations = info.check.get()?.violations(&payload);
+            let told = (info.plugin.clone(), info.handler.clone(), violations);
+            (!told.2.is_empty()).then_some(told)
+        });
+        each.collect()
     }
 
     /// The names that somebody subscribes to exactly, in no order.

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     future::Future,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -105,6 +105,7 @@ impl Router {
             outcome_taps: self.outcome_taps.clone(),
             active,
             timeout,
+            check: OnceLock::new(),
             _label: Some(label),
         };
         let info = Arc::new(info);

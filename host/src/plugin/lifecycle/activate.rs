@@ -32,6 +32,7 @@ use crate::{
             kept_resources::KeptResources,
             library_residence::LibraryResidence,
             live::{LiveInstance, NoInstance},
+            payload_check::payload_check,
             residence::{Creation, NotMade, Residence},
             services::HostServices,
         },
@@ -332,6 +333,9 @@ impl Activation {
         let specs = specs.collect::<Result<Vec<_>, _>>()?;
         let (session, keeper) = (generation.services.session(), live.keeper());
         let declared = session.declared(specs, live.clone(), keeper.as_ref());
+        for (at, handler) in declared.handlers().iter().enumerate() {
+            handler.check.get_or_init(|| payload_check(info, at));
+        }
         info.handlers.get_or_init(|| declared.handlers().to_vec());
         Ok(declared)
     }

@@ -33,6 +33,7 @@ fn target(plugin: &str, priority: i32, order: u64) -> Arc<Target> {
         outcome_taps: OutcomeTaps::new(Budget::new(0), 0),
         active: AtomicI64::new(0),
         timeout: Duration::ZERO,
+        check: Default::default(),
         _label: None,
     };
     let entry = CallTarget {
