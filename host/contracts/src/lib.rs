@@ -11,8 +11,8 @@
 //! - A sender sends the fields that its schema declares, and others only if it says of what schema
 //!   they are, with `additionalProperties` for one. A receiver takes fields that it does not know
 //!   unless it refuses them: serde leaves them out.
-//! - A sender whose schema says nothing of a value (`true`, `{}`, a `Value`) may send what is taken.
-//!   That is undecided, and no break.
+//! - A sender whose schema says nothing of a value (`true`, `{}`, a `Value`) may send what is
+//!   taken. That is undecided, and no break.
 //! - Formats are assertions. Those of integers are ranges, an integer that a sender gives no size
 //!   has 64 bits, and a format of strings that is not known fits itself alone.
 //! - Words for people do not matter.
@@ -24,11 +24,11 @@
 //! # What a verdict is worth
 //!
 //! *Compatible* is proved. *Broken* comes with a value that is valid under the sender's schema and
-//! not under the receiver's, which was looked at as a whole. Everything else is *undecided*: keywords
-//! that are compared by equality only (`if`, `contains`, `dependentSchemas` and their like, patterns,
-//! `not` beyond what is plainly apart), references that lead out of the document, and schemas that
-//! are deeper or larger than a comparison may be. The work has a bound, whatever the schemas are;
-//! so has the depth of the stack.
+//! not under the receiver's, which was looked at as a whole. Everything else is *undecided*:
+//! keywords that are compared by equality only (`if`, `contains`, `dependentSchemas` and their
+//! like, patterns, `not` beyond what is plainly apart), references that lead out of the document,
+//! and schemas that are deeper or larger than a comparison may be. The work has a bound, whatever
+//! the schemas are; so has the depth of the stack.
 //!
 //! # Why this is code of its own
 //!

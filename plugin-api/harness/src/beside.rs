@@ -33,7 +33,7 @@ impl<P: Plugin> Setup<P> {
     /// #     }
     /// # }
     /// # mod warehouse {
-    /// #     use ksi_plugin_api::{__private::{RawConfig, Restore, Snapshot}, Context, Handler, Plugin, Result, Value};
+    /// #     use ksi_plugin_api::{__private::{RawConfig, Restore, Snapshot, TypeDescription}, Context, Handler, Plugin, Result, Value};
     /// #     pub struct Warehouse;
     /// #     impl Plugin for Warehouse {
     /// #         const NAME: &'static str = "warehouse";
@@ -41,7 +41,9 @@ impl<P: Plugin> Setup<P> {
     /// #         const RUNTIME: bool = false;
     /// #         const EMITS: &'static [&'static str] = &[];
     /// #         const EMIT_SCHEMAS: &'static [fn() -> Value] = &[];
+    /// #         const EMIT_TYPES: &'static [fn() -> Option<TypeDescription>] = &[];
     /// #         const REQUIRES: &'static [&'static str] = &[];
+    /// #         const REPLY_SCHEMAS: &'static [fn() -> Value] = &[];
     /// #         const SNAPSHOTS: &'static [Snapshot<Self>] = &[];
     /// #         const RESTORES: &'static [Restore<Self>] = &[];
     /// #         const HANDLERS: &'static [Handler<Self>] = &[];

@@ -1,4 +1,5 @@
-//! Values that a schema describes: as its sender would send them, with the fields that are declared.
+//! Values that a schema describes: as its sender would send them, with the fields that are
+//! declared.
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};

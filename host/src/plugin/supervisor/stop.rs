@@ -70,7 +70,8 @@ impl Supervisor {
             () = left => {}
             () = self.stop.reached(StopStage::Leaving) => {}
         }
-        // One that is just starting may still read what lies there: a spare interpreter, as an example.
+        // One that is just starting may still read what lies there: a spare interpreter, as an
+        // example.
         self.activation.end_processes().await;
         // Somebody may be copying still. However the process ends from here on, it leaves no copy
         // behind.
