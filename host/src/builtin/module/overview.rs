@@ -54,7 +54,9 @@ pub(super) fn refused_file(
 /// What is known of a plugin.
 pub(super) fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Overview {
     let (inner, info) = (core, &plugin.info);
-    let lingering = plugin.retired.iter().any(|old| old.state() == RetiredState::Draining);
+    // Looked at once: the last of them may be unmapped meanwhile.
+    let old: Vec<_> = plugin.retired.iter().map(|old| retired(old)).collect();
+    let lingering = old.iter().any(|old| old.state == module::RetiredState::Draining);
     let state = match &plugin.live {
         Some(_) if plugin.released => ModuleState::Replacing,
         // Another process may have been started, and not be ready.
@@ -100,7 +102,7 @@ pub(super) fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Pl
         reloads: plugin.reloads,
         requires: info.manifest.requires.clone(),
         residence: residence(plugin),
-        retired: plugin.retired.iter().map(|old| retired(old)).collect(),
+        retired: old,
         retry_in_ms: retry_in(registry, &info.file),
         rollbacks: plugin.rollbacks,
         signals: signals.collect(),
